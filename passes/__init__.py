@@ -1,0 +1,1 @@
+"""Relax passes for operator-wise test carving and migration, and the intrinsics they call."""

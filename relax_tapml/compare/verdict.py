@@ -1,0 +1,16 @@
+"""The words a comparison ends with."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Verdict(StrEnum):
+    """How one unit, step or run ended; nothing ends without one."""
+
+    PASS = "pass"  # noqa: S105
+    MISMATCH = "mismatch"
+    CRASH = "crash"
+    TIMEOUT = "timeout"
+    BUILD_ERROR = "build_error"
+    SKIPPED = "skipped"

@@ -1,0 +1,67 @@
+"""Errors a user can act on, and the exit code each one ends the command line with.
+
+A numerical mismatch is not an error but a ``Verdict``. Internal bugs do not derive from
+``TapmlError`` and end the command line with 70.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """Exit codes of every command."""
+
+    PASS = 0
+    MISMATCH = 1
+    USAGE = 2
+    INCONCLUSIVE = 3
+    INTERNAL = 70
+
+
+class TapmlError(Exception):
+    """What failed, where, expected against got, and the next step, in one message."""
+
+    exit_code = ExitCode.INCONCLUSIVE
+
+
+class UsageError(TapmlError):
+    """The request itself is wrong: an unknown model or target, inputs that do not fit."""
+
+    exit_code = ExitCode.USAGE
+
+
+class StoreError(TapmlError):
+    """A capture store, suite or bundle on disk cannot be trusted."""
+
+
+class SourceError(TapmlError):
+    """The trusted side is not to be trusted: it differs from the framework or from itself."""
+
+
+class LoweringError(TapmlError):
+    """A Relax pass or pipeline raised, or returned a module that lost a unit."""
+
+
+class DeviceFault(TapmlError):  # noqa: N818 - the field's word
+    """The device process failed during a call; ``text`` is what it said, if anything."""
+
+    def __init__(self, message: str, *, text: str = "") -> None:
+        super().__init__(message)
+        self.text = text
+
+
+class DeviceError(DeviceFault):
+    """The call raised on the device, which is still alive."""
+
+
+class DeviceCrash(DeviceFault):
+    """The device process died."""
+
+
+class DeviceTimeout(DeviceFault):
+    """The call did not return in time; the device process was ended."""
+
+
+class DeviceUnavailable(TapmlError):  # noqa: N818
+    """No device session could be opened."""
