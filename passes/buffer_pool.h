@@ -1,0 +1,78 @@
+/*!
+ * \file buffer_pool.h
+ * \brief Recycled host buffers for captured tensors.
+ */
+#ifndef RELAX_TAPML_PASSES_BUFFER_POOL_H_
+#define RELAX_TAPML_PASSES_BUFFER_POOL_H_
+
+#include <cstddef>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include "byte_budget.h"
+
+namespace relax_tapml {
+
+class BufferPool;
+
+/*! \brief Host memory that goes back to its pool, which it keeps alive, when it is destroyed. */
+class Buffer {
+ public:
+  Buffer(std::shared_ptr<BufferPool> pool, void* data, size_t capacity_bytes)
+      : pool_(std::move(pool)), data_(data), capacity_bytes_(capacity_bytes) {}
+  ~Buffer();
+  Buffer(const Buffer&) = delete;
+  Buffer& operator=(const Buffer&) = delete;
+
+  void* data() const { return data_; }
+
+ private:
+  const std::shared_ptr<BufferPool> pool_;
+  void* const data_;
+  const size_t capacity_bytes_;
+};
+
+/*!
+ * \brief Hands out buffers and keeps returned ones for the next tensor of about that size.
+ *
+ * Copying into freshly mapped memory costs a page fault per page, some forty times the copy
+ * itself, so a capture that allocated anew for each tensor would mostly fault pages in.
+ * Buffers in use are bounded by the budget; buffers in use and kept together stay within its
+ * limit, except for one buffer that alone exceeds it.
+ */
+class BufferPool : public std::enable_shared_from_this<BufferPool> {
+ public:
+  explicit BufferPool(std::shared_ptr<ByteBudget> budget) : budget_(std::move(budget)) {}
+  ~BufferPool();
+  BufferPool(const BufferPool&) = delete;
+  BufferPool& operator=(const BufferPool&) = delete;
+
+  /*!
+   * \brief A buffer of at least `bytes`, aligned to 64; waits while the budget is spent.
+   * \return nullptr once the budget is closed.
+   * \throws std::bad_alloc when the system has no memory left.
+   */
+  std::shared_ptr<Buffer> Acquire(size_t bytes);
+  /*! \brief Free every kept buffer, and from now on each buffer that comes back. */
+  void StopKeeping() noexcept;
+  /*! \brief Bytes of buffers in use and kept. */
+  size_t allocated_bytes() const;
+
+ private:
+  friend class Buffer;
+  void* Take(size_t capacity_bytes);
+  void GiveBack(void* data, size_t capacity_bytes) noexcept;
+
+  const std::shared_ptr<ByteBudget> budget_;
+  mutable std::mutex mutex_;
+  // Guarded by mutex_. Kept buffers by capacity.
+  std::map<size_t, std::vector<void*>> kept_;
+  size_t allocated_bytes_{0};
+  bool is_keeping_{true};
+};
+
+}  // namespace relax_tapml
+
+#endif  // RELAX_TAPML_PASSES_BUFFER_POOL_H_

@@ -1,0 +1,310 @@
+/*!
+ * \file capture.cc
+ */
+#include "capture.h"
+
+#include <tvm/ffi/container/shape.h>
+#include <tvm/ffi/error.h>
+#include <tvm/ffi/reflection/registry.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <new>
+#include <utility>
+
+#include "host_copy.h"
+
+namespace relax_tapml {
+namespace {
+
+namespace ffi = tvm::ffi;
+
+// What a queued event takes beside its tensor: enough that scalars alone cannot fill the memory.
+constexpr size_t kEventBytes = 256;
+constexpr size_t kRefBytes = 64;
+
+// Lets a tensor own a pooled buffer.
+struct PooledAllocator {
+  std::shared_ptr<Buffer> buffer;
+  void AllocData(DLTensor* tensor) { tensor->data = buffer->data(); }
+  void FreeData(DLTensor*) { buffer.reset(); }
+};
+
+bool IsSameTensor(const ffi::Tensor& a, const ffi::Tensor& b) {
+  auto equal = [](ffi::ShapeView x, ffi::ShapeView y) {
+    return x.size() == y.size() && std::equal(x.begin(), x.end(), y.begin());
+  };
+  DLDataType x = a.dtype(), y = b.dtype();
+  return a.same_as(b) ||
+         (a.data_ptr() == b.data_ptr() && a.byte_offset() == b.byte_offset() &&
+          a.device().device_type == b.device().device_type &&
+          a.device().device_id == b.device().device_id && x.code == y.code && x.bits == y.bits &&
+          x.lanes == y.lanes && equal(a.shape(), b.shape()) &&
+          a.IsContiguous() == b.IsContiguous() &&
+          (a.IsContiguous() || equal(a.strides(), b.strides())));
+}
+
+// The ref of a value that is not a tensor.
+std::string ScalarRef(ffi::AnyView value) {
+  switch (value.type_index()) {
+    case ffi::TypeIndex::kTVMFFINone:
+      return "none";
+    case ffi::TypeIndex::kTVMFFIBool:
+      return value.cast<bool>() ? "b:1" : "b:0";
+    case ffi::TypeIndex::kTVMFFIInt:
+      return "i:" + std::to_string(value.cast<int64_t>());
+    case ffi::TypeIndex::kTVMFFIFloat: {
+      char text[64];
+      std::snprintf(text, sizeof(text), "f:%a", value.cast<double>());
+      return text;
+    }
+    default:
+      break;
+  }
+  if (auto text = value.as<ffi::String>()) return "str:" + std::string(*text);
+  if (auto shape = value.as<ffi::Shape>()) {
+    std::string ref = "s:";
+    for (int64_t extent : *shape) ref += (ref.size() > 2 ? "," : "") + std::to_string(extent);
+    return ref;
+  }
+  return "object:" + value.GetTypeKey();
+}
+
+}  // namespace
+
+Recording::Recording(size_t budget_bytes)
+    : budget_(std::make_shared<ByteBudget>(budget_bytes)),
+      pool_(std::make_shared<BufferPool>(budget_)),
+      queue_(budget_) {}
+
+int64_t Recording::CopyToQueue(const ffi::Tensor& tensor, const std::string& site) {
+  int64_t seq = next_tensor_.fetch_add(1);
+  size_t bytes = ffi::GetDataSize(*tensor.GetDLTensorPtr());
+  std::shared_ptr<Buffer> buffer;
+  try {
+    buffer = pool_->Acquire(bytes);
+  } catch (const std::bad_alloc&) {
+    TVM_FFI_THROW(RuntimeError) << "Cannot capture a value of " << site << ": no host memory for "
+                                << bytes << " bytes. Record with a smaller byte budget.";
+  }
+  if (buffer == nullptr) return seq;  // Stopped meanwhile: its event would be dropped too.
+  CopyToHost(tensor, buffer->data(), site);
+  captured_bytes_.fetch_add(static_cast<int64_t>(bytes));
+  ffi::Tensor copy = ffi::Tensor::FromNDAlloc(PooledAllocator{std::move(buffer)}, tensor.shape(),
+                                              tensor.dtype(), DLDevice{kDLCPU, 0});
+  queue_.Push({ffi::String("tensor"), seq, copy}, 0);
+  return seq;
+}
+
+std::string Recording::CaptureTensor(const ffi::Tensor& tensor, const std::string& site) {
+  return "t:" + std::to_string(CopyToQueue(tensor, site));
+}
+
+std::string Recording::CaptureParameter(const std::string& name, const ffi::Tensor& tensor,
+                                        const std::string& site) {
+  std::string ref = "p:" + name;
+  {
+    std::lock_guard<std::mutex> lock(parameters_mutex_);
+    auto last = parameters_.find(name);
+    if (last != parameters_.end() && IsSameTensor(last->second, tensor)) return ref;
+  }
+  // Two threads may both copy it; the queue then holds it twice, in a valid order.
+  int64_t seq = CopyToQueue(tensor, site);
+  Push({ffi::String("param"), seq, ffi::String(name)});
+  ffi::Tensor held = tensor;  // After the swap the previous tensor, released without the lock.
+  std::lock_guard<std::mutex> lock(parameters_mutex_);
+  if (is_active()) std::swap(parameters_[name], held);
+  return ref;
+}
+
+void Recording::Push(Event event) {
+  size_t bytes = kEventBytes;
+  if (auto refs = event.back().as<ffi::Array<ffi::String>>()) bytes += refs->size() * kRefBytes;
+  queue_.Push(std::move(event), bytes);
+}
+
+void Recording::Mark(const ffi::String& text) { queue_.Push({ffi::String("mark"), text}, 0); }
+
+void Recording::Stop() noexcept {
+  is_active_.store(false, std::memory_order_release);
+  queue_.Close();
+  budget_->Close();
+  pool_->StopKeeping();
+  std::unordered_map<std::string, ffi::Tensor> parameters;
+  std::lock_guard<std::mutex> lock(parameters_mutex_);
+  parameters.swap(parameters_);
+}
+
+ffi::Map<ffi::String, int64_t> Recording::Stats() const {
+  return {{"active", is_active() ? 1 : 0},
+          {"tensors", next_tensor_.load()},
+          {"captured_bytes", captured_bytes_.load()},
+          {"queued_events", queue_.size()},
+          {"budget_bytes", static_cast<int64_t>(budget_->limit_bytes())},
+          {"in_flight_bytes", static_cast<int64_t>(budget_->in_flight_bytes())},
+          {"peak_in_flight_bytes", static_cast<int64_t>(budget_->peak_bytes())},
+          {"allocated_bytes", static_cast<int64_t>(pool_->allocated_bytes())},
+          {"waiting", budget_->waiting()}};
+}
+
+ffi::Array<ffi::String> FrameObj::Refs(const std::string& site, ffi::PackedArgs tokens) {
+  ffi::Array<ffi::String> refs;
+  for (int i = 0; i < tokens.size(); ++i) {
+    std::string token = tokens[i].cast<std::string>();
+    std::string key = token.substr(std::min<size_t>(1, token.size()));
+    char kind = token.empty() ? '\0' : token[0];
+    if (kind == '=') {
+      auto value = remembered_.find(key);
+      if (value == remembered_.end()) {
+        TVM_FFI_THROW(ValueError) << "Site " << site << " refers to value " << key
+                                  << ", expected it to be captured before in this frame of "
+                                  << function_ << ". Run InsertCapture on the module again.";
+      }
+      refs.push_back(value->second);
+      continue;
+    }
+    if ((kind != '+' && kind != '@') || i + 1 == tokens.size()) {
+      TVM_FFI_THROW(ValueError) << "Site " << site << " has capture token \"" << token
+                                << "\", expected =K, or +K or @NAME followed by a value. "
+                                << "Run InsertCapture on the module again.";
+    }
+    ffi::AnyView value = tokens[++i];
+    std::string ref;
+    // Not as<Tensor>: None would convert to a null tensor.
+    if (value.type_index() != ffi::TypeIndex::kTVMFFITensor) {
+      ref = ScalarRef(value);
+    } else if (kind == '@') {
+      ref = recording_->CaptureParameter(key, value.cast<ffi::Tensor>(), site);
+    } else {
+      ref = recording_->CaptureTensor(value.cast<ffi::Tensor>(), site);
+    }
+    refs.push_back(ref);
+    if (kind == '+') remembered_[key] = std::move(ref);
+  }
+  return refs;
+}
+
+void FrameObj::Inputs(const ffi::String& site, ffi::PackedArgs tokens) {
+  ffi::Array<ffi::String> refs = Refs(site, tokens);
+  int64_t call = next_call_++;
+  open_calls_[site] = call;
+  recording_->Push({ffi::String("inputs"), frame_, function_, call, site, refs});
+}
+
+void FrameObj::Outputs(const ffi::String& site, ffi::PackedArgs tokens) {
+  auto open = open_calls_.find(site);
+  if (open == open_calls_.end()) {
+    TVM_FFI_THROW(ValueError) << "Outputs of site " << site << " in a frame of " << function_
+                              << ", expected its inputs before them. "
+                              << "Run InsertCapture on the module again.";
+  }
+  ffi::Array<ffi::String> refs = Refs(site, tokens);
+  recording_->Push({ffi::String("outputs"), frame_, open->second, refs});
+  open_calls_.erase(open);
+}
+
+namespace {
+
+/*! \brief The recording of this process: at most one is active. */
+class CurrentRecording {
+ public:
+  static CurrentRecording& Global() {
+    // Never destroyed: a run or a drain may still be going on in another thread at exit.
+    static CurrentRecording* current = new CurrentRecording();
+    return *current;
+  }
+
+  // The one branch of a frame that begins while nothing records.
+  bool is_active() const { return is_active_.load(std::memory_order_acquire); }
+
+  std::shared_ptr<Recording> Get() const {
+    std::lock_guard<std::mutex> lock(mutex_);
+    return recording_;
+  }
+
+  void Start(int64_t budget_bytes) {
+    if (budget_bytes <= 0) {
+      TVM_FFI_THROW(ValueError) << "relax_tapml.capture.start: expected a positive byte budget, "
+                                << "got " << budget_bytes << ".";
+    }
+    auto next = std::make_shared<Recording>(static_cast<size_t>(budget_bytes));
+    std::shared_ptr<Recording> previous;  // Released, with what nobody drained, without the lock.
+    std::lock_guard<std::mutex> lock(mutex_);
+    if (is_active()) {
+      TVM_FFI_THROW(RuntimeError) << "relax_tapml.capture.start: a recorder is active in this "
+                                  << "process already. Stop it first.";
+    }
+    previous = std::exchange(recording_, std::move(next));
+    is_active_.store(true, std::memory_order_release);
+  }
+
+  void Stop() {
+    std::shared_ptr<Recording> recording;
+    {
+      std::lock_guard<std::mutex> lock(mutex_);
+      recording = recording_;
+      is_active_.store(false, std::memory_order_release);
+    }
+    if (recording != nullptr) recording->Stop();
+  }
+
+ private:
+  mutable std::mutex mutex_;
+  // Guarded by mutex_. Kept after stop until the next start, so that it can be drained.
+  std::shared_ptr<Recording> recording_;
+  std::atomic<bool> is_active_{false};
+};
+
+ffi::ObjectRef BeginFrame(ffi::String function) {
+  static const ffi::ObjectRef idle(ffi::make_object<FrameObj>());
+  CurrentRecording& current = CurrentRecording::Global();
+  if (!current.is_active()) return idle;
+  return ffi::ObjectRef(ffi::make_object<FrameObj>(current.Get(), std::move(function)));
+}
+
+// The frame and the site lead the arguments of both intrinsics.
+template <void (FrameObj::*record)(const ffi::String&, ffi::PackedArgs)>
+void Intrinsic(ffi::PackedArgs args, ffi::Any*) {
+  const FrameObj* frame = args.size() >= 2 ? args[0].as<FrameObj>() : nullptr;
+  if (frame == nullptr) {
+    TVM_FFI_THROW(TypeError) << "A capture intrinsic expects a frame, a site and tokens. "
+                             << "Run InsertCapture on the module again.";
+  }
+  if (!frame->is_recording()) return;
+  (const_cast<FrameObj*>(frame)->*record)(args[1].cast<ffi::String>(), args.Slice(2));
+}
+
+}  // namespace
+
+TVM_FFI_STATIC_INIT_BLOCK() {
+  namespace refl = tvm::ffi::reflection;
+  refl::GlobalDef()
+      .def("relax_tapml.capture.begin_frame", BeginFrame)
+      .def_packed("relax_tapml.capture.inputs", Intrinsic<&FrameObj::Inputs>)
+      .def_packed("relax_tapml.capture.outputs", Intrinsic<&FrameObj::Outputs>)
+      .def("relax_tapml.capture.start",
+           [](int64_t budget_bytes) { CurrentRecording::Global().Start(budget_bytes); })
+      .def("relax_tapml.capture.stop", []() { CurrentRecording::Global().Stop(); })
+      .def("relax_tapml.capture.mark",
+           [](const ffi::String& text) {
+             std::shared_ptr<Recording> recording = CurrentRecording::Global().Get();
+             if (recording == nullptr || !recording->is_active()) {
+               TVM_FFI_THROW(RuntimeError)
+                   << "relax_tapml.capture.mark: no recorder is active. Start one first.";
+             }
+             recording->Mark(text);
+           })
+      .def("relax_tapml.capture.drain",
+           [](int64_t max_events, int64_t timeout_ms) -> ffi::Array<Event> {
+             std::shared_ptr<Recording> recording = CurrentRecording::Global().Get();
+             if (recording == nullptr) return {};
+             return recording->Drain(max_events, timeout_ms);
+           })
+      .def("relax_tapml.capture.stats", []() -> ffi::Map<ffi::String, int64_t> {
+        std::shared_ptr<Recording> recording = CurrentRecording::Global().Get();
+        if (recording == nullptr) return {};
+        return recording->Stats();
+      });
+}
+
+}  // namespace relax_tapml

@@ -1,0 +1,116 @@
+/*!
+ * \file capture.h
+ * \brief What a recorder remembers, and the frames of the functions it sees running.
+ *
+ * The intrinsics that InsertCapture emits and the functions that drain their events are global
+ * functions `relax_tapml.capture.*`, registered in capture.cc; docs/architecture.md has the
+ * protocol. Nothing here needs Python.
+ */
+#ifndef RELAX_TAPML_PASSES_CAPTURE_H_
+#define RELAX_TAPML_PASSES_CAPTURE_H_
+
+#include <tvm/ffi/container/array.h>
+#include <tvm/ffi/container/map.h>
+#include <tvm/ffi/container/tensor.h>
+#include <tvm/ffi/function.h>
+#include <tvm/ffi/object.h>
+#include <tvm/ffi/string.h>
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <unordered_map>
+
+#include "buffer_pool.h"
+#include "byte_budget.h"
+#include "event_queue.h"
+
+namespace relax_tapml {
+
+/*! \brief One recorder, from start to stop. All members may be called from any thread. */
+class Recording {
+ public:
+  explicit Recording(size_t budget_bytes);
+  ~Recording() { Stop(); }
+  Recording(const Recording&) = delete;
+  Recording& operator=(const Recording&) = delete;
+
+  bool is_active() const { return is_active_.load(std::memory_order_acquire); }
+  int64_t NextFrame() { return next_frame_.fetch_add(1); }
+
+  /*! \brief Copy a tensor into the queue, waiting while the budget is spent; returns its ref. */
+  std::string CaptureTensor(const tvm::ffi::Tensor& tensor, const std::string& site);
+  /*! \brief The ref of a parameter, copied first if this tensor was not the last of its name. */
+  std::string CaptureParameter(const std::string& name, const tvm::ffi::Tensor& tensor,
+                               const std::string& site);
+  /*! \brief Queue an event without tensors, waiting while the budget is spent. */
+  void Push(Event event);
+  /*! \brief Queue a mark at once. */
+  void Mark(const tvm::ffi::String& text);
+
+  /*! \brief End recording and wake everyone; queued events can still be drained. */
+  void Stop() noexcept;
+  tvm::ffi::Array<Event> Drain(int64_t max_events, int64_t timeout_ms) {
+    return queue_.Drain(max_events, timeout_ms);
+  }
+  tvm::ffi::Map<tvm::ffi::String, int64_t> Stats() const;
+
+ private:
+  int64_t CopyToQueue(const tvm::ffi::Tensor& tensor, const std::string& site);
+
+  std::atomic<bool> is_active_{true};
+  std::atomic<int64_t> next_frame_{0};
+  std::atomic<int64_t> next_tensor_{0};
+  std::atomic<int64_t> captured_bytes_{0};
+  // A drained tensor owns its buffer, the buffer its pool, the pool its budget: each outlives
+  // this recording as long as it is needed.
+  const std::shared_ptr<ByteBudget> budget_;
+  const std::shared_ptr<BufferPool> pool_;
+  EventQueue queue_;
+  std::mutex parameters_mutex_;
+  // Guarded by parameters_mutex_. Holding the tensor keeps its address from being used again.
+  std::unordered_map<std::string, tvm::ffi::Tensor> parameters_;
+};
+
+/*!
+ * \brief One execution of a Relax function.
+ *
+ * The instrumented function owns it as a value, so an exception that unwinds the function also
+ * ends its frame. Used by one thread at a time.
+ */
+class FrameObj : public tvm::ffi::Object {
+ public:
+  /*! \brief A frame that records nothing. */
+  FrameObj() = default;
+  FrameObj(std::shared_ptr<Recording> recording, tvm::ffi::String function)
+      : recording_(std::move(recording)),
+        function_(std::move(function)),
+        frame_(recording_->NextFrame()) {}
+
+  bool is_recording() const { return recording_ != nullptr && recording_->is_active(); }
+  /*! \brief Record that `site` is about to be called with the values that `tokens` describe. */
+  void Inputs(const tvm::ffi::String& site, tvm::ffi::PackedArgs tokens);
+  /*! \brief Record that the call at `site` returned the values that `tokens` describe. */
+  void Outputs(const tvm::ffi::String& site, tvm::ffi::PackedArgs tokens);
+
+  static constexpr bool _type_mutable = true;
+  TVM_FFI_DECLARE_OBJECT_INFO_FINAL("relax_tapml.capture.Frame", FrameObj, tvm::ffi::Object);
+
+ private:
+  tvm::ffi::Array<tvm::ffi::String> Refs(const std::string& site, tvm::ffi::PackedArgs tokens);
+
+  const std::shared_ptr<Recording> recording_;
+  const tvm::ffi::String function_;
+  const int64_t frame_{-1};
+  int64_t next_call_{0};
+  // Calls that have not returned, by site.
+  std::unordered_map<std::string, int64_t> open_calls_;
+  // Refs of remembered values, by the K of `+K` and `=K`.
+  std::unordered_map<std::string, std::string> remembered_;
+};
+
+}  // namespace relax_tapml
+
+#endif  // RELAX_TAPML_PASSES_CAPTURE_H_
