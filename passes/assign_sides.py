@@ -1,0 +1,107 @@
+"""Say which operator calls run on the device."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import tvm
+from tvm import relax, tirx
+from tvm.ir import PrimType, StringImm
+
+from relax_tapml._compat import Constant
+
+from .annotate_sites import annotated_calls
+from .operator_call import CallKind, has_run_time_shape, leaf_types, operator_call
+
+DEVICE_SITES_ATTR = "relax_tapml.device_sites"
+"""Function attribute: ids of the sites of this function that run on the device."""
+
+# A number that is passed to the device as an item of a shape.
+_DIMENSION = PrimType("int64")
+_MOVABLE = {CallKind.TIR, CallKind.TIR_INPLACE, CallKind.FUNCTION}
+
+
+@tvm.transform.module_pass(opt_level=0, name="AssignSides")
+class AssignSides:
+    """Put the sites of a boundary on the device and all others on the host.
+
+    Every function gets the list of its device sites as an attribute, which ``OutlineRegions``
+    reads; nothing else changes. A site that cannot move (see ``host_only_sites``) stays on the host
+    whatever the boundary says.
+
+    Precondition: ``AnnotateSites`` has run. ::
+
+        R.func_attr({"num_input": 1})
+        # after AssignSides(units={"matmul"})
+        R.func_attr({"num_input": 1, "relax_tapml.device_sites": ["main/001/matmul"]})
+
+    An empty boundary returns a module without such attributes, the same one if it had none.
+
+    Parameters
+    ----------
+    units
+        Names of units whose sites are all on the device.
+    sites
+        Ids of single sites on the device, besides.
+    """
+
+    def __init__(self, *, units: Collection[str] = (), sites: Collection[str] = ()) -> None:
+        self._units = frozenset(units)
+        self._sites = frozenset(sites)
+
+    def transform_module(self, mod: tvm.IRModule, _ctx: tvm.transform.PassContext) -> tvm.IRModule:
+        chosen: dict[str, list[str]] = {}
+        for site, call in annotated_calls(mod):
+            on_device = site.unit in self._units or site.id in self._sites
+            if on_device and _obstacle(call, mod) is None:
+                chosen.setdefault(site.function, []).append(site.id)
+        out = mod
+        for gvar, function in mod.functions.items():
+            if not isinstance(function, relax.Function):
+                continue
+            sites = chosen.get(gvar.name_hint)
+            if sites:
+                function = function.with_attr(DEVICE_SITES_ATTR, sites)
+            elif function.attrs and DEVICE_SITES_ATTR in function.attrs:
+                function = function.without_attr(DEVICE_SITES_ATTR)
+            else:
+                continue
+            out = out.clone() if out is mod else out
+            out.update_func(gvar, function)
+        return out
+
+
+def host_only_sites(mod: tvm.IRModule) -> dict[str, str]:
+    """Return the ids of the sites that cannot run on the device, each with the reason."""
+    reasons = {}
+    for site, call in annotated_calls(mod):
+        reason = _obstacle(call, mod)
+        if reason is not None:
+            reasons[site.id] = reason
+    return reasons
+
+
+def _obstacle(call: relax.Call, mod: tvm.IRModule) -> str | None:
+    found = operator_call(call, mod)
+    if found is None:
+        return "it is no operator call any more"
+    if found.skip_reason:
+        return found.skip_reason
+    if found.kind is CallKind.OPERATOR:
+        return f"{found.unit} is left to the runtime: its shape is known only there, or no tensor"
+    if found.kind not in _MOVABLE:
+        return f"{found.unit} is a function of the runtime ({found.kind}), not a kernel"
+    for arg in found.args:
+        if isinstance(arg, Constant | StringImm | relax.ShapeExpr | tirx.IntImm | tirx.FloatImm):
+            continue
+        for ty in leaf_types(arg.ty):
+            if not isinstance(ty, relax.TensorType | relax.ShapeType) and ty != _DIMENSION:
+                return f"it takes a value that is no tensor, shape or dimension ({ty})"
+            if has_run_time_shape(ty):
+                return f"it takes a tensor whose shape is a value of the program ({ty})"
+    for ty in leaf_types(call.ty):
+        if not isinstance(ty, relax.TensorType):
+            return f"it returns a value that is no tensor ({ty})"
+        if has_run_time_shape(ty):
+            return f"it returns a tensor whose shape is a value of the program ({ty})"
+    return None

@@ -1,0 +1,243 @@
+"""Record every operator's real inputs and outputs while the module runs."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+import tvm
+from tvm import relax
+from tvm.ir import GlobalVar, StringImm, TupleType
+
+from relax_tapml._compat import Constant
+
+from .operator_call import OperatorCall, is_unit_function, operator_call
+from .site import Site, site_of
+from .value_leaves import Leaf, ValueLeaves, bindings_in
+from .weights import Weights
+
+_BEGIN_FRAME = "relax_tapml.capture.begin_frame"
+_INPUTS = "relax_tapml.capture.inputs"
+_OUTPUTS = "relax_tapml.capture.outputs"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SiteFilter:
+    """Which sites to capture: shell-style patterns, None for all; all three must match."""
+
+    functions: Collection[str] | None = None
+    units: Collection[str] | None = None
+    sites: Collection[str] | None = None
+
+    def matches(self, site: Site) -> bool:
+        """Whether a site is selected."""
+        return all(
+            patterns is None or any(fnmatchcase(name, pattern) for pattern in patterns)
+            for name, patterns in (
+                (site.function, self.functions),
+                (site.unit, self.units),
+                (site.id, self.sites),
+            )
+        )
+
+
+@tvm.transform.module_pass(opt_level=0, name="InsertCapture")
+class InsertCapture:
+    """Insert calls that capture the inputs and outputs of the selected sites.
+
+    Inputs are captured before the call, so that an in-place operator is recorded right; outputs
+    after it. Covered are ``call_tir``, ``call_tir_inplace``, ``call_dps_packed``,
+    ``call_pure_packed``, ``call_inplace_packed``, ``call_packed`` and calls of unit functions;
+    their arguments may be tensors, tuples, constants, scalars, shapes and opaque objects. Function
+    parameters after the first ``num_input`` ones, and constants, are weights: they are recorded
+    once, by name. A value that several sites read is captured once per frame and referred to
+    afterwards; a call that may write to its arguments ends that, so nothing stale is referred to.
+
+    Precondition: ``AnnotateSites`` has run, and after it no pass that rewrites calls into
+    destination-passing style. The result computes bit-identical outputs, may be built with the
+    default pipeline, and needs ``relax_tapml.passes.native.load()`` (or the native library loaded
+    by a C++ program) where it runs; without a recorder the calls return at once. ::
+
+        lv = R.call_tir(cls.matmul, (x, w), out_ty=R.Tensor((4, 8), "float32"))
+        # after
+        frame = R.call_packed("relax_tapml.capture.begin_frame", "main", ty_args=(R.Object,))
+        R.call_packed("relax_tapml.capture.inputs", frame, "main/000/matmul", "+0", x, "@w", w)
+        lv = R.call_tir(cls.matmul, (x, w), out_ty=R.Tensor((4, 8), "float32"))
+        R.call_packed("relax_tapml.capture.outputs", frame, "main/000/matmul", "+1", lv)
+
+    ``ToNonDataflow`` and ``RemovePurityChecking`` are applied where something is inserted. A module
+    with no selected site is returned as it is. Not idempotent: applied twice it captures twice.
+
+    Parameters
+    ----------
+    select
+        Which sites to capture; all by default.
+    """
+
+    def __init__(self, select: SiteFilter | None = None) -> None:
+        self._select = select or SiteFilter()
+
+    def transform_module(self, mod: tvm.IRModule, _ctx: tvm.transform.PassContext) -> tvm.IRModule:
+        flat = relax.transform.ToNonDataflow()(mod)
+        updated = {}
+        for gvar, function in flat.functions.items():
+            if isinstance(function, relax.Function) and not is_unit_function(function):
+                writer = _FunctionInstrumenter(flat, gvar.name_hint, function, self._select)
+                if writer.selects_any():
+                    updated[gvar] = writer.rewrite()
+        if not updated:
+            return mod
+        out = flat.clone()
+        for gvar, function in updated.items():
+            out.update_func(gvar, function)
+        return relax.transform.RemovePurityChecking()(out)
+
+
+class _FunctionInstrumenter:
+    """Rewrites one function, binding by binding."""
+
+    def __init__(
+        self, mod: tvm.IRModule, name: str, function: relax.Function, select: SiteFilter
+    ) -> None:
+        self._mod = mod
+        self._name = name
+        self._function = function
+        self._select = select
+        self._frame = relax.Var("frame", relax.ObjectType())
+        self._values = 0
+        self._constants: list[relax.Expr] = []
+        self._leaves = ValueLeaves()
+        self._known: dict[Leaf, int] = {}
+        self._weights = Weights(function, mod)
+
+    def selects_any(self) -> bool:
+        values = (binding.value for binding in bindings_in(self._function.body))
+        return any(isinstance(value, relax.Call) and self._selected(value) for value in values)
+
+    def rewrite(self) -> relax.Function:
+        begin = _packed(_BEGIN_FRAME, [StringImm(self._name)], relax.ObjectType())
+        body = self._sequence(self._function.body, [relax.VarBinding(self._frame, begin)])
+        function = self._function
+        return relax.Function(
+            function.params,
+            body,
+            function.ret_ty,
+            is_pure=function.is_pure,
+            attrs=function.attrs,
+            span=function.span,
+        )
+
+    def _selected(self, call: relax.Call) -> Site | None:
+        site = site_of(call)
+        if site is None or not self._select.matches(site):
+            return None
+        found = operator_call(call, self._mod)
+        return None if found is None or found.skip_reason else site
+
+    def _sequence(
+        self, seq: relax.SeqExpr, bindings: list[relax.Binding] | None = None
+    ) -> relax.SeqExpr:
+        out = bindings or []
+        for block in seq.blocks:
+            for binding in block.bindings:
+                out.extend(self._binding(binding))
+        body = relax.SeqExpr([relax.BindingBlock(out)], seq.body)
+        relax.expr._update_type(body, seq.ty)
+        return body
+
+    def _binding(self, binding: relax.Binding) -> Iterator[relax.Binding]:
+        value = binding.value
+        if isinstance(value, relax.If):
+            yield relax.VarBinding(binding.var, self._branches(value))
+        elif isinstance(value, relax.Call):
+            yield from self._call(binding, value)
+        else:
+            self._leaves.bind(binding)
+            yield binding
+
+    def _branches(self, value: relax.If) -> relax.If:
+        before = dict(self._known)
+        true_branch = self._sequence(value.true_branch)
+        after_true = self._known
+        self._known = dict(before)
+        false_branch = self._sequence(value.false_branch)
+        # What one branch captured the other did not; what one branch wrote is stale after both.
+        self._known = {
+            leaf: number
+            for leaf, number in before.items()
+            if after_true.get(leaf) == number and self._known.get(leaf) == number
+        }
+        rewritten = relax.If(value.cond, true_branch, false_branch)
+        relax.expr._update_type(rewritten, value.ty)
+        return rewritten
+
+    def _call(self, binding: relax.Binding, call: relax.Call) -> Iterator[relax.Binding]:
+        found = operator_call(call, self._mod)
+        site = self._selected(call)
+        if site is not None and found is not None:
+            yield from self._capture(_INPUTS, site, found.args)
+        yield binding
+        if _may_write(call, found):
+            self._known.clear()
+        if site is not None:
+            yield from self._capture(_OUTPUTS, site, (binding.var,))
+
+    def _capture(
+        self, intrinsic: str, site: Site, values: Iterable[relax.Expr]
+    ) -> Iterator[relax.Binding]:
+        args: list[relax.Expr] = [self._frame, StringImm(site.id)]
+        for value in values:
+            for leaf in self._leaves.of(value):
+                token, access = self._token(leaf)
+                args.append(StringImm(token))
+                if access:
+                    var, bindings = _access(leaf)
+                    yield from bindings
+                    args.append(var)
+        yield relax.VarBinding(
+            relax.Var("_", TupleType([])), _packed(intrinsic, args, TupleType([]))
+        )
+
+    def _token(self, leaf: Leaf) -> tuple[str, bool]:
+        """Say what to capture of a leaf, and whether its value must be passed."""
+        if isinstance(leaf.root, Constant):
+            return f"@{self._name}.const{self._constant(leaf.root)}", True
+        weight = self._weights.name(leaf)
+        if weight is not None:
+            return f"@{weight}", True
+        if leaf in self._known:
+            return f"={self._known[leaf]}", False
+        number = self._values
+        self._values += 1
+        if isinstance(leaf.root, relax.Var):
+            self._known[leaf] = number
+        return f"+{number}", True
+
+    def _constant(self, constant: relax.Expr) -> int:
+        for index, known in enumerate(self._constants):
+            if known.same_as(constant):
+                return index
+        self._constants.append(constant)
+        return len(self._constants) - 1
+
+
+def _may_write(call: relax.Call, found: OperatorCall | None) -> bool:
+    if found is not None:
+        return found.may_write
+    # A subroutine may contain anything; bookkeeping operators write nothing.
+    return isinstance(call.op, GlobalVar | relax.Var)
+
+
+def _access(leaf: Leaf) -> tuple[relax.Expr, list[relax.Binding]]:
+    """Return a leaf of the IR for a value, with the bindings that take it out of its tuple."""
+    expr = leaf.root
+    if isinstance(expr, GlobalVar):
+        return StringImm(expr.name_hint), []
+    if isinstance(expr, relax.ExternFunc):
+        return StringImm(expr.global_symbol), []
+    return leaf.access()
+
+
+def _packed(name: str, args: list[relax.Expr], ty: tvm.ir.Type) -> relax.Call:
+    return relax.Call(relax.ExternFunc(name), args, ty_args=[ty])

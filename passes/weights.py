@@ -1,0 +1,43 @@
+"""Which values of a function are weights."""
+
+from __future__ import annotations
+
+import tvm
+from tvm import relax
+
+from .operator_call import operator_call
+from .value_leaves import Leaf, ValueLeaves, bindings_in
+
+
+class Weights:
+    """The leaves of the parameters after the first ``num_input`` ones, by name.
+
+    A weight that a call may write to is none: what it holds depends on when one looks.
+
+    Parameters
+    ----------
+    function
+        Without the attribute ``num_input`` it has no weights.
+    mod
+        The module it is in.
+    """
+
+    def __init__(self, function: relax.Function, mod: tvm.IRModule) -> None:
+        attrs = function.attrs
+        first = int(attrs["num_input"]) if attrs and "num_input" in attrs else len(function.params)
+        self._names = {param: param.name for param in function.params[first:]}
+        self._written: set[Leaf] = set()
+        leaves = ValueLeaves()
+        for binding in bindings_in(function.body):
+            if leaves.bind(binding) or not isinstance(binding.value, relax.Call):
+                continue
+            found = operator_call(binding.value, mod)
+            if found is not None and found.may_write:
+                for arg in found.args:
+                    self._written.update(leaves.of(arg))
+
+    def name(self, leaf: Leaf) -> str | None:
+        """Name a leaf of a weight parameter (``packed_params.3``), or return None."""
+        if leaf.root not in self._names or leaf in self._written:
+            return None
+        return ".".join((self._names[leaf.root], *map(str, leaf.path)))
