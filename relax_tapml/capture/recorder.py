@@ -1,0 +1,155 @@
+"""Record instrumented runs into a store."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+import tvm_ffi
+
+from relax_tapml.capture.events import EventWriter
+from relax_tapml.capture.host_tensor import HostTensor
+from relax_tapml.capture.store import CaptureStore
+from relax_tapml.capture.values import SiteRecord, scalar_ref
+from relax_tapml.capture.writer import StoreWriter
+from relax_tapml.capture.writer_thread import WriterThread
+from relax_tapml.errors import StoreError, UsageError
+from relax_tapml.passes import native
+
+_LARGEST_SEGMENT_BYTES = 64 << 20
+
+
+class Recorder:
+    """Record what instrumented modules do while it is open; one per process at a time.
+
+    The runs themselves only copy tensors into a queue, and wait when ``budget_bytes`` of them
+    are on their way. A thread of the recorder hashes and writes them.
+
+    Parameters
+    ----------
+    store
+        Where to.
+    sites
+        Descriptions of the sites that will be called.
+    budget_bytes
+        Bound on the host memory of captured tensors that are not on disk yet. A larger single
+        tensor is captured alone.
+
+    Raises
+    ------
+    StoreError
+        On entry: another recorder writes to the store, or the store is damaged. On leaving a
+        sample or the recorder: writing failed; the sample is incomplete, and the recorder cannot
+        record another.
+    """
+
+    def __init__(
+        self,
+        store: CaptureStore,
+        *,
+        sites: Iterable[SiteRecord] = (),
+        budget_bytes: int = 256 << 20,
+    ) -> None:
+        if budget_bytes <= 0:
+            raise UsageError(f"Recorder: expected a positive budget_bytes, got {budget_bytes}.")
+        self._store = store
+        self._sites = list(sites)
+        self._budget_bytes = budget_bytes
+        self._outputs: list[HostTensor | str] | None = None
+        self._sample: str | None = None
+
+    def __enter__(self) -> Self:
+        native.load()
+        self._writer = StoreWriter(self._store.folder)
+        self._events = EventWriter(self._writer)
+        try:
+            self._writer.add_sites(self._sites)
+            self._writer.flush()
+            tvm_ffi.get_global_func("relax_tapml.capture.start")(self._budget_bytes)
+        except BaseException:
+            self._writer.close()
+            raise
+        self._thread = WriterThread(
+            self._writer,
+            self._events,
+            segment_bytes=min(_LARGEST_SEGMENT_BYTES, self._budget_bytes // 4),
+        )
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        failure = self._thread.finish()
+        if failure is not None and error is None:
+            raise failure
+
+    @contextmanager
+    def sample(self, name: str) -> Iterator[None]:
+        """Record the runs within as one sample, replacing an incomplete one of that name.
+
+        Leaving it waits until the sample is on disk. If the body raises, the calls so far are
+        kept and the sample is incomplete.
+
+        Raises
+        ------
+        StoreError
+            The sample is complete already, or writing failed.
+        """
+        if self._sample is not None:
+            raise UsageError(f"Sample {name!r} begins before sample {self._sample!r} has ended.")
+        self._thread.do(lambda: self._writer.begin_sample(name))
+        self._sample, self._outputs = name, None
+        try:
+            yield
+        except BaseException as error:
+            try:
+                self._thread.do(lambda: self._events.end_sample(None))
+            except StoreError as failure:
+                error.add_note(f"The capture of sample {name!r} failed too: {failure}")
+            raise
+        else:
+            outputs: list[HostTensor | str] = self._outputs or []
+            self._thread.do(lambda: self._events.end_sample(outputs))
+        finally:
+            self._sample, self._outputs = None, None
+
+    def outputs(self, outputs: Any) -> None:
+        """Record what the sample's run returned: a value, or nested sequences of values.
+
+        Tensors are copied before this returns.
+
+        Raises
+        ------
+        UsageError
+            There is no sample, or its outputs were recorded already.
+        """
+        if self._sample is None:
+            raise UsageError("Recorder.outputs: expected to be within `with recorder.sample(...)`.")
+        if self._outputs is not None:
+            raise UsageError(f"The outputs of sample {self._sample!r} were recorded already.")
+        self._outputs = list(_leaves(outputs))
+
+
+def _leaves(value: Any) -> Iterator[HostTensor | str]:
+    if value is None or isinstance(value, bool | int | float | str | tvm_ffi.Shape):
+        yield scalar_ref(value)
+    elif isinstance(value, list | tuple | tvm_ffi.Array):
+        for item in value:
+            yield from _leaves(item)
+    elif isinstance(value, tvm_ffi.Tensor):
+        yield HostTensor.copy_of(value)
+    elif isinstance(value, np.ndarray):
+        yield HostTensor.of_array(value)
+    elif isinstance(value, tvm_ffi.Object):
+        yield f"object:{type(value).__tvm_ffi_type_info__.type_key}"
+    else:
+        raise UsageError(
+            f"Recorder.outputs: expected what a Relax function returns, got {type(value)}."
+        )

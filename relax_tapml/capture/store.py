@@ -1,0 +1,335 @@
+"""Captures on disk: which site was called with which tensors, each distinct tensor once.
+
+A store is a folder with ``index.sqlite`` and ``segments/*.safetensors``. Tensors are named by
+their content. A segment is in place before the index speaks of it, so a store is consistent
+whenever its writer is killed, and lacks at most what was not flushed.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from relax_tapml.capture.host_tensor import HostTensor
+from relax_tapml.capture.index import (
+    INDEX_FILE,
+    SEGMENTS_FOLDER,
+    create_index,
+    open_index,
+    segment_file,
+)
+from relax_tapml.capture.segment import Segment
+from relax_tapml.capture.values import CallRecord, SiteRecord, TensorValue, Value, parse_ref
+from relax_tapml.capture.writer import StoreWriter
+from relax_tapml.errors import StoreError
+from relax_tapml.frontend.model import Array
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoreStats:
+    """What a store holds.
+
+    Parameters
+    ----------
+    samples, calls, tensors, parameters
+        How many; ``tensors`` are distinct.
+    incomplete_samples
+        Samples whose capture did not end.
+    parameter_bytes, activation_bytes
+        Distinct tensors stored, with and without a parameter's name.
+    seen_bytes
+        Activations captured, equal ones counted again.
+    disk_bytes
+        Size of the index and the segments.
+    """
+
+    samples: int
+    incomplete_samples: int
+    calls: int
+    tensors: int
+    parameters: int
+    parameter_bytes: int
+    activation_bytes: int
+    seen_bytes: int
+    disk_bytes: int
+
+
+class CaptureStore:
+    """A store, to be read; a ``Recorder`` writes to it, and what it flushes is seen here.
+
+    Use ``create`` or ``open``. Reading is for one thread at a time.
+    """
+
+    def __init__(self, folder: Path, connection: sqlite3.Connection) -> None:
+        self.folder = folder
+        self._index = connection
+        self._segments: dict[int, Segment] = {}
+
+    @classmethod
+    def create(cls, folder: str | Path, manifest: Mapping[str, Any]) -> CaptureStore:
+        """Make an empty store; missing parents are made too.
+
+        Parameters
+        ----------
+        folder
+            Where; it may exist, without a store in it.
+        manifest
+            Free-form JSON; ``schema`` and ``versions`` are added.
+
+        Raises
+        ------
+        StoreError
+            There is a store already.
+        """
+        folder = Path(folder)
+        if (folder / INDEX_FILE).exists():
+            raise StoreError(
+                f"Cannot create a capture store at {folder}: there is one already. "
+                "Open it to resume its capture, or delete it."
+            )
+        (folder / SEGMENTS_FOLDER).mkdir(parents=True, exist_ok=True)
+        create_index(folder, manifest)
+        return cls.open(folder)
+
+    @classmethod
+    def open(cls, folder: str | Path) -> CaptureStore:
+        """Open a store.
+
+        Raises
+        ------
+        StoreError
+            The folder is missing or no store, its index is damaged, or of another schema.
+        """
+        folder = Path(folder)
+        return cls(folder, open_index(folder))
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        """What the store was created with, its schema, and the versions of its writer."""
+        rows = self._index.execute("SELECT key, value FROM manifest")
+        return {key: json.loads(value) for key, value in rows}
+
+    def sites(self) -> list[SiteRecord]:
+        """Return the sites that the recorder's caller described, by name."""
+        rows = self._index.execute(
+            "SELECT site, function, unit, kind, description FROM sites ORDER BY site"
+        )
+        return [
+            SiteRecord(
+                site=site,
+                function=function,
+                unit=unit,
+                kind=kind,
+                description=json.loads(description),
+            )
+            for site, function, unit, kind, description in rows
+        ]
+
+    def samples(self) -> list[str]:
+        """Return the names of all samples, in the order they were recorded."""
+        return [name for (name,) in self._index.execute("SELECT name FROM samples ORDER BY sample")]
+
+    def incomplete_samples(self) -> list[str]:
+        """Return the samples whose capture was interrupted or raised."""
+        rows = self._index.execute("SELECT name FROM samples WHERE complete = 0 ORDER BY sample")
+        return [name for (name,) in rows]
+
+    def is_complete(self, sample: str) -> bool:
+        """Return whether a sample was recorded to its end."""
+        row = self._index.execute(
+            "SELECT complete FROM samples WHERE name = ?", [sample]
+        ).fetchone()
+        return row is not None and bool(row[0])
+
+    def calls(self, site: str | None = None, sample: str | None = None) -> Iterator[CallRecord]:
+        """Yield calls by sample, frame and ordinal, those of incomplete samples too.
+
+        Parameters
+        ----------
+        site, sample
+            Only calls of this site, in this sample.
+        """
+        rows = self._index.execute(
+            "SELECT name, frame, function, call, site, inputs, outputs "
+            "FROM calls JOIN samples USING (sample) "
+            "WHERE (?1 IS NULL OR site = ?1) AND (?2 IS NULL OR name = ?2) "
+            "ORDER BY sample, frame, call",
+            [site, sample],
+        )
+        for name, frame, function, call, called, inputs, outputs in rows:
+            yield CallRecord(
+                sample=name,
+                frame=frame,
+                function=function,
+                call=call,
+                site=called,
+                inputs=self._values(json.loads(inputs)),
+                outputs=None if outputs is None else self._values(json.loads(outputs)),
+            )
+
+    def sample_outputs(self, sample: str) -> tuple[Value, ...]:
+        """Return the leaves of what a complete sample's run returned.
+
+        Raises
+        ------
+        StoreError
+            There is no such sample, or it is not complete.
+        """
+        if not self.is_complete(sample):
+            raise StoreError(
+                f"Capture store {self.folder} has no complete sample {sample!r}, "
+                f"complete are {sorted(set(self.samples()) - set(self.incomplete_samples()))}. "
+                "Capture it again."
+            )
+        rows = self._index.execute(
+            "SELECT value FROM outputs JOIN samples USING (sample) WHERE name = ? "
+            "ORDER BY position",
+            [sample],
+        )
+        return self._values(value for (value,) in rows)
+
+    def tensor(self, digest: str, *, verify: bool = False) -> Array:
+        """Return a tensor's elements: a read-only view of the file.
+
+        Low-precision types are ``ml_dtypes``; sub-byte elements come as their packed bytes, a
+        one-dimensional ``uint8`` array; vectors come with their lanes as a last dimension.
+
+        Parameters
+        ----------
+        digest
+            Of a ``TensorValue``.
+        verify
+            Compare the content with the digest.
+
+        Raises
+        ------
+        StoreError
+            The store has no such tensor, or its segment is missing, cut short or changed.
+        """
+        row = self._index.execute(
+            "SELECT dtype, shape, segment FROM tensors WHERE digest = ?", [digest]
+        ).fetchone()
+        if row is None:
+            raise StoreError(
+                f"Capture store {self.folder} has no tensor {digest}. "
+                "Take digests from this store's own records."
+            )
+        dtype, shape, number = row
+        path = self.folder / SEGMENTS_FOLDER / segment_file(number)
+        if number not in self._segments:
+            self._segments[number] = Segment(path)
+        data = self._segments[number].read(digest)
+        try:
+            tensor = HostTensor(dtype=dtype, shape=tuple(json.loads(shape)), data=data)
+        except ValueError as error:
+            raise StoreError(
+                f"Capture segment {path} disagrees with the index about tensor {digest}: {error}. "
+                "Restore the file, or delete the store and capture again."
+            ) from error
+        if verify and tensor.digest != digest:
+            raise StoreError(
+                f"Capture segment {path} is damaged: expected tensor {digest}, its bytes are those "
+                f"of {tensor.digest}. Restore the file, or delete the store and capture again."
+            )
+        return tensor.array()
+
+    def parameter(self, name: str, *, verify: bool = False) -> Array:
+        """Return a parameter's or constant's elements, as ``tensor`` does.
+
+        Raises
+        ------
+        StoreError
+            No parameter of that name was captured, or as ``tensor``.
+        """
+        row = self._index.execute("SELECT digest FROM params WHERE name = ?", [name]).fetchone()
+        if row is None:
+            raise StoreError(
+                f"Capture store {self.folder} has no parameter {name!r}, "
+                f"it has {self.parameters()[:5]}... Capture a sample that uses it."
+            )
+        return self.tensor(row[0], verify=verify)
+
+    def parameters(self) -> list[str]:
+        """Return the names of the captured parameters and constants."""
+        return [name for (name,) in self._index.execute("SELECT name FROM params ORDER BY name")]
+
+    def stats(self) -> StoreStats:
+        """Count what the store holds."""
+        samples, complete, seen_bytes = self._index.execute(
+            "SELECT count(*), coalesce(sum(complete), 0), coalesce(sum(seen_bytes), 0) FROM samples"
+        ).fetchone()
+        tensors, all_bytes = self._index.execute(
+            "SELECT count(*), coalesce(sum(nbytes), 0) FROM tensors"
+        ).fetchone()
+        (parameter_bytes,) = self._index.execute(
+            "SELECT coalesce(sum(nbytes), 0) FROM tensors "
+            "WHERE digest IN (SELECT digest FROM params)"
+        ).fetchone()
+        (calls,) = self._index.execute("SELECT count(*) FROM calls").fetchone()
+        files = [
+            self.folder / INDEX_FILE,
+            *self.folder.glob(INDEX_FILE + "-wal"),
+            *(self.folder / SEGMENTS_FOLDER).glob("*.safetensors"),
+        ]
+        return StoreStats(
+            samples=samples,
+            incomplete_samples=samples - complete,
+            calls=calls,
+            tensors=tensors,
+            parameters=len(self.parameters()),
+            parameter_bytes=parameter_bytes,
+            activation_bytes=all_bytes - parameter_bytes,
+            seen_bytes=seen_bytes,
+            disk_bytes=sum(file.stat().st_size for file in files),
+        )
+
+    def discard_sample(self, sample: str) -> None:
+        """Forget a sample's records, so that it can be recorded again.
+
+        Its tensors stay: recording it again finds them.
+
+        Raises
+        ------
+        StoreError
+            There is no such sample, or a recorder has the store.
+        """
+        with StoreWriter(self.folder) as writer:
+            writer.discard_sample(sample)
+
+    def close(self) -> None:
+        """Close the index. Arrays already handed out stay valid."""
+        self._index.close()
+        self._segments.clear()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _values(self, refs: Iterable[str]) -> tuple[Value, ...]:
+        return tuple(map(self._value, refs))
+
+    def _value(self, ref: str) -> Value:
+        value = parse_ref(ref)
+        if not isinstance(value, TensorValue):
+            return value
+        row = self._index.execute(
+            "SELECT dtype, shape FROM tensors WHERE digest = ?", [value.digest]
+        ).fetchone()
+        if row is None:
+            raise StoreError(
+                f"The index of capture store {self.folder} is damaged: a record names tensor "
+                f"{value.digest}, which it does not have. Delete the store and capture again."
+            )
+        return replace(value, dtype=row[0], shape=tuple(json.loads(row[1])))
