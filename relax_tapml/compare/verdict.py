@@ -8,7 +8,7 @@ from enum import StrEnum
 class Verdict(StrEnum):
     """How one unit, step or run ended; nothing ends without one."""
 
-    PASS = "pass"  # noqa: S105
+    PASS = "pass"
     MISMATCH = "mismatch"
     CRASH = "crash"
     TIMEOUT = "timeout"

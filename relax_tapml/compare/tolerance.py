@@ -1,0 +1,106 @@
+"""How far a result may be from its oracle, and why."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from relax_tapml.compare.dtypes import as_float64, finfo, is_float, is_integer
+from relax_tapml.frontend.model import Array
+
+_FLUSHED = 2.0**-126
+_GAP = 1e3
+_SAMPLED = 100_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tolerance:
+    """Finite values may differ by ``rtol * |expected| + atol``.
+
+    Parameters
+    ----------
+    atol, rtol
+        Finite and not negative.
+    origin
+        One sentence for reports: why these numbers.
+
+    Raises
+    ------
+    ValueError
+        A number is negative or not finite.
+    """
+
+    atol: float
+    rtol: float
+    origin: str
+
+    def __post_init__(self) -> None:
+        for name in ("atol", "rtol"):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value >= 0):
+                raise ValueError(f"{name}: expected a finite number of at least 0, got {value}")
+
+
+def tolerance_for(oracle: Array) -> Tolerance:
+    """Derive a tolerance from the dtype and the values of an oracle.
+
+    Integers and bool must be equal. For floats both numbers are in units of the dtype's eps, the
+    distance from 1 to the next value::
+
+        rtol = 2**r * eps        atol = 2**a * eps * scale
+
+    - float32 and float64, r = 10, a = 8: a long sum, or an exp or tanh with another polynomial,
+      differs by some hundred roundings.
+    - float16 and bfloat16, r = a = 3: kernels accumulate in float32 and round once, so results are
+      neighbours; 8 leaves room for accumulation in the type itself.
+    - float8 and narrower, r = a = 1: a value may become its neighbour on either side, which is up
+      to two eps away; anything above would accept every value.
+
+    ``scale`` is the usual magnitude of the oracle, so that ``atol`` covers the cancellation errors
+    of values near zero: the median of its finite nonzero magnitudes. Mask values do not count,
+    or they would hide every error of the others: neither those at the limit of the dtype (-3.4e38)
+    nor those a factor of 1000 above all values below them (-1e4, -1e9). ``atol`` is at least the
+    smallest normal float32, since a device may flush denormals to zero.
+
+    Raises
+    ------
+    TypeError
+        The dtype is neither float nor integer nor bool.
+    """
+    dtype = oracle.dtype
+    if is_integer(dtype):
+        return Tolerance(atol=0.0, rtol=0.0, origin=f"{dtype} values must be equal")
+    if not is_float(dtype):
+        raise TypeError(f"no tolerance for {dtype}: expected float, integer or bool")
+    info = finfo(dtype)
+    eps = float(info.eps)
+    if eps < 2**-20:
+        relative, absolute = 10, 8
+    elif eps < 2**-6:
+        relative, absolute = 3, 3
+    else:
+        relative, absolute = 1, 1
+    scale = _scale(oracle)
+    return Tolerance(
+        atol=max(2**absolute * eps * scale, min(_FLUSHED, float(info.smallest_normal))),
+        rtol=2**relative * eps,
+        origin=f"{2**relative} eps of {dtype} relative to the value, plus {2**absolute} eps of "
+        f"{scale:.3g}, the usual magnitude of the oracle",
+    )
+
+
+def _scale(oracle: Array) -> float:
+    magnitudes = np.abs(as_float64(oracle)).ravel()
+    magnitudes = magnitudes[:: max(1, magnitudes.size // _SAMPLED)]
+    limit = float(finfo(oracle.dtype).max) / 2
+    magnitudes = np.sort(magnitudes[(magnitudes > 0) & (magnitudes < limit)])
+    if magnitudes.size == 0:
+        return 0.0
+    # A few tiny values do not make the rest a mask.
+    few = magnitudes.size // 20
+    gaps = np.flatnonzero(magnitudes[few + 1 :] > _GAP * magnitudes[few:-1])
+    if gaps.size:
+        magnitudes = magnitudes[: few + gaps[0] + 1]
+    return float(np.median(magnitudes))

@@ -1,0 +1,264 @@
+"""Results against oracles, in every float type and at every awkward value."""
+
+from __future__ import annotations
+
+import math
+
+import ml_dtypes
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from relax_tapml.compare.comparison import compare, compare_all, worst
+from relax_tapml.compare.nonfinite import NonFinite
+from relax_tapml.compare.tolerance import Tolerance
+from relax_tapml.compare.verdict import Verdict
+
+FLOATS = ["float64", "float32", "float16", "bfloat16", "float8_e4m3fn", "float8_e5m2"]
+INTEGERS = ["bool", "int8", "uint8", "int32", "int64", "uint64", "int4"]
+NONE = Tolerance(atol=0.0, rtol=0.0, origin="exact")
+LOOSE = Tolerance(atol=0.5, rtol=0.0, origin="half")
+
+SHAPES = hnp.array_shapes(min_dims=0, max_dims=3, max_side=5)
+FLOAT32 = hnp.arrays(np.float32, SHAPES, elements=st.floats(width=32))
+
+
+def arrays_of(dtype: str):
+    """Arrays of any bit pattern of a dtype, NaN and denormals included."""
+    kind = np.dtype(dtype)
+    unsigned = np.dtype(f"uint{8 * kind.itemsize}")
+    return hnp.arrays(unsigned, SHAPES).map(lambda bits: bits.view(kind))
+
+
+@given(st.sampled_from(FLOATS).flatmap(arrays_of))
+def test_everything_equals_itself(array):
+    """An array passes against itself, whatever its bits."""
+    comparison = compare(array, array.copy())
+    assert comparison.verdict is Verdict.PASS
+    assert (comparison.mismatches, comparison.max_abs, comparison.max_ulp) == (0, 0.0, 0)
+    assert comparison.total == array.size
+    assert comparison.first_index is None
+
+
+@given(st.data())
+def test_counts_are_symmetric(data):
+    """With an absolute tolerance it does not matter which side is the oracle."""
+    left = data.draw(FLOAT32)
+    right = data.draw(hnp.arrays(np.float32, left.shape, elements=st.floats(width=32)))
+    one, other = compare(left, right, LOOSE), compare(right, left, LOOSE)
+    assert one.mismatches == other.mismatches
+    assert one.max_abs == other.max_abs
+    assert one.max_ulp == other.max_ulp
+    assert one.first_index == other.first_index
+    assert one.verdict is other.verdict
+
+
+@given(st.data())
+def test_one_perturbed_value_is_found_at_its_index(data):
+    """One value moved beyond the tolerance is the one mismatch; moved within it, none."""
+    dtype = data.draw(st.sampled_from(["float64", "float32", "float16", "bfloat16"]))
+    shape = data.draw(hnp.array_shapes(max_dims=3, max_side=6))
+    seed = data.draw(st.integers(0, 2**32 - 1))
+    oracle = np.random.default_rng(seed).standard_normal(shape).astype(dtype)
+    index = tuple(data.draw(st.integers(0, side - 1)) for side in shape)
+    tolerance = compare(oracle, oracle).tolerance
+    allowed = tolerance.rtol * abs(float(oracle[index])) + tolerance.atol
+    moved = oracle.copy()
+    moved[index] = float(oracle[index]) + 2 * allowed
+    comparison = compare(oracle, moved)
+    assert comparison.verdict is Verdict.MISMATCH
+    assert (comparison.mismatches, comparison.first_index) == (1, index)
+    assert comparison.first_expected == float(oracle[index])
+    assert comparison.first_actual == float(moved[index])
+    assert comparison.error == comparison.max_abs == abs(float(moved[index]) - float(oracle[index]))
+    moved[index] = float(oracle[index]) + allowed / 4
+    assert compare(oracle, moved).verdict is Verdict.PASS
+
+
+NAN, INF = np.nan, np.inf
+
+
+@pytest.mark.parametrize(
+    ("expected", "actual", "reason", "error"),
+    [
+        (1.0, NAN, "NaN where the oracle is finite", NAN),
+        (INF, NAN, "NaN where the oracle is infinite", NAN),
+        (1.0, INF, "infinite where the oracle is finite", INF),
+        (INF, -INF, "infinite with the other sign", INF),
+        (NAN, INF, "infinite where the oracle is NaN", INF),
+        (NAN, 1.0, "finite where the oracle is NaN", NAN),
+        (-INF, 1.0, "finite where the oracle is infinite", NAN),
+    ],
+)
+@pytest.mark.parametrize("dtype", ["float64", "float32", "float16", "bfloat16", "float8_e5m2"])
+def test_nonfinite_values_must_be_in_the_same_places(dtype, expected, actual, reason, error):
+    """No tolerance makes up for a NaN or an infinity on one side only."""
+    oracle = np.array([[0.5, 1.0], [expected, 2.0]]).astype(dtype)
+    result = np.array([[0.5, 1.0], [actual, 2.0]]).astype(dtype)
+    comparison = compare(oracle, result)
+    assert comparison.verdict is Verdict.MISMATCH
+    assert comparison.reason == f"{reason}, 1 of 4 values, first at [1, 0]"
+    assert comparison.first_index == (1, 0)
+    np.testing.assert_equal(comparison.error, error)
+    assert comparison.max_abs == 0.0
+
+
+def test_nonfinite_values_are_counted():
+    """The census has both sides."""
+    oracle = np.array([NAN, INF, -INF, 1.0, 2.0], "float32")
+    result = np.array([NAN, INF, -INF, NAN, INF], "float32")
+    comparison = compare(oracle, result)
+    assert comparison.nonfinite == NonFinite(
+        expected_nan=1, expected_inf=2, actual_nan=2, actual_inf=3
+    )
+    assert comparison.mismatches == 2
+
+
+def test_the_gravest_mismatch_is_the_reason():
+    """A NaN is named before a larger number of values that are merely off."""
+    oracle = np.ones((1, 2, 3), "float32")
+    result = np.array([[[9.0, 1.0, 1.0], [8.0, NAN, NAN]]], "float32")
+    comparison = compare(oracle, result)
+    assert comparison.reason == "NaN where the oracle is finite, 2 of 6 values, first at [0, 1, 1]"
+    assert (comparison.mismatches, comparison.first_index) == (4, (0, 0, 0))
+    assert comparison.max_abs == 8.0
+
+
+def test_reason_of_a_wrong_value_has_both():
+    """A person reads how far off, how often, and one example."""
+    oracle = np.array([1.0, 2.0, 3.0], "float32")
+    result = np.array([1.0, 2.5, 3.25], "float32")
+    assert compare(oracle, result).reason == (
+        "differs by up to 0.5, 2 of 3 values, first at [1]: expected 2, got 2.5"
+    )
+
+
+def test_signed_zeros_are_equal():
+    """0.0 and -0.0 are one value, also with no tolerance."""
+    comparison = compare(np.array([0.0, -0.0]), np.array([-0.0, 0.0]), NONE)
+    assert comparison.verdict is Verdict.PASS
+    assert comparison.max_ulp == 0
+
+
+def test_denormals_may_be_flushed_but_are_compared():
+    """A device may flush denormals to zero; exact comparison sees the difference."""
+    oracle = np.array([1e-42, -1e-42, 1e-39], "float32")
+    flushed = np.zeros(3, "float32")
+    assert compare(oracle, flushed).verdict is Verdict.PASS
+    assert compare(oracle, flushed, NONE).mismatches == 3
+
+
+@pytest.mark.parametrize("dtype", FLOATS + INTEGERS)
+@pytest.mark.parametrize("shape", [(0,), (3, 0), (0, 0, 2)])
+def test_empty_tensors_say_that_nothing_was_compared(dtype, shape):
+    """Equal shapes without values pass, with a total of 0 and a reason that says so."""
+    comparison = compare(np.zeros(shape, dtype), np.zeros(shape, dtype))
+    assert comparison.verdict is Verdict.PASS
+    assert comparison.total == 0
+    assert comparison.reason == f"no values to compare, shape {list(shape)}"
+
+
+@pytest.mark.parametrize("dtype", FLOATS + INTEGERS)
+def test_scalars_are_compared(dtype):
+    """A tensor without dimensions has one value, at the empty index."""
+    oracle, result = np.array(0).astype(dtype), np.array(1).astype(dtype)
+    comparison = compare(oracle, result, NONE)
+    assert (comparison.total, comparison.mismatches, comparison.first_index) == (1, 1, ())
+    assert (comparison.first_expected, comparison.first_actual) == (0, 1)
+    assert compare(oracle, oracle).verdict is Verdict.PASS
+
+
+def test_strides_do_not_matter():
+    """Transposed, reversed and sliced arrays compare by index, not by memory."""
+    base = np.arange(24, dtype="float32").reshape(4, 6)
+    assert compare(base.T, np.ascontiguousarray(base.T), NONE).verdict is Verdict.PASS
+    assert compare(base[::-1, ::2], base[::-1, ::2].copy(), NONE).verdict is Verdict.PASS
+    changed = base.copy()
+    changed[3, 1] += 10
+    assert compare(base.T, changed.T, NONE).first_index == (1, 3)
+
+
+@pytest.mark.parametrize(
+    ("result", "reason"),
+    [
+        (np.zeros((2, 4), "float32"), "expected shape [2, 3], got [2, 4]"),
+        (np.zeros((6,), "float32"), "expected shape [2, 3], got [6]"),
+        (np.zeros((2, 3), "float64"), "expected dtype float32, got float64"),
+        (np.zeros((2, 3), "int32"), "expected dtype float32, got int32"),
+        (np.zeros((2, 3), ml_dtypes.bfloat16), "expected dtype float32, got bfloat16"),
+    ],
+)
+def test_other_shape_or_dtype_is_a_mismatch(result, reason):
+    """Nothing is broadcast or converted."""
+    comparison = compare(np.zeros((2, 3), "float32"), result)
+    assert comparison.verdict is Verdict.MISMATCH
+    assert comparison.reason == reason
+    assert comparison.total == 0
+
+
+@pytest.mark.parametrize("dtype", INTEGERS)
+def test_integers_must_be_equal(dtype):
+    """One unit off is a mismatch, also where float64 could not tell."""
+    top = int(ml_dtypes.iinfo(dtype).max) if dtype != "bool" else 1
+    oracle = np.array([0, top]).astype(dtype) if dtype != "uint64" else np.array([0, top], dtype)
+    result = oracle.copy()
+    result[1] = top - 1
+    comparison = compare(oracle, result)
+    assert (comparison.mismatches, comparison.max_abs, comparison.max_ulp) == (1, 1.0, None)
+    assert comparison.first_expected == top
+    assert compare(oracle, oracle.copy()).verdict is Verdict.PASS
+
+
+def test_the_range_of_int64_does_not_overflow():
+    """The distance of the extremes is 2**64 - 1, not -1."""
+    oracle, result = np.array([-(2**63)]), np.array([2**63 - 1])
+    assert compare(oracle, result).max_abs == 2.0**64
+
+
+def test_inputs_are_not_modified():
+    """Comparing reads only."""
+    oracle, result = np.array([1.0, NAN, INF]), np.array([1.5, 2.0, INF])
+    oracle.flags.writeable = result.flags.writeable = False
+    before = oracle.tobytes(), result.tobytes()
+    compare(oracle, result)
+    assert (oracle.tobytes(), result.tobytes()) == before
+
+
+def test_unknown_dtypes_are_refused():
+    """There is no rule for complex numbers, and no silent one."""
+    with pytest.raises(TypeError, match="no tolerance for complex64"):
+        compare(np.zeros(2, "complex64"), np.zeros(2, "complex64"))
+
+
+def test_outputs_are_compared_in_order():
+    """Each output has its comparison; a missing or extra one is a mismatch of its own."""
+    one, two = np.array([1.0]), np.array([2.0])
+    assert [c.verdict for c in compare_all([one, two], [one, one])] == ["pass", "mismatch"]
+    missing = compare_all([one, two], [one])[1]
+    assert missing.verdict is Verdict.MISMATCH
+    assert missing.reason == "output 1 is missing: expected 2 outputs, got 1"
+    extra = compare_all([one], [one, two])[1]
+    assert extra.reason == "output 1 is not expected: expected 1 outputs, got 2"
+
+
+def test_outputs_have_their_own_tolerances():
+    """The tolerance given for an output is the one used for it."""
+    one = np.array([1.0])
+    verdicts = [c.verdict for c in compare_all([one, one], [one + 0.1] * 2, [LOOSE, NONE])]
+    assert verdicts == ["pass", "mismatch"]
+    with pytest.raises(ValueError, match="expected 2 tolerances, got 1"):
+        compare_all([one, one], [one, one], [NONE])
+
+
+def test_the_worst_decides():
+    """A mismatch comes before any pass, NaN before any number, and nothing is not a pass."""
+    one = np.array([1.0])
+    near, far = compare(one, one + 0.4, LOOSE), compare(one, one + 1e-7, NONE)
+    nan = compare(one, one * NAN)
+    assert worst([near, far]) is far
+    assert worst([near, far, nan]) is nan
+    assert math.isnan(nan.error)
+    with pytest.raises(ValueError, match="zero comparisons are not a pass"):
+        worst([])

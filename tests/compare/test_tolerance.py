@@ -1,0 +1,87 @@
+"""The rule tolerances follow."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from relax_tapml.compare.comparison import compare
+from relax_tapml.compare.tolerance import Tolerance, tolerance_for
+from relax_tapml.compare.verdict import Verdict
+
+NORMAL = np.random.default_rng(0).standard_normal(4000)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "rtol", "atol_of_one"),
+    [
+        ("float64", 2.0**-42, 2.0**-44),
+        ("float32", 2.0**-13, 2.0**-15),
+        ("float16", 2.0**-7, 2.0**-7),
+        ("bfloat16", 2.0**-4, 2.0**-4),
+        ("float8_e4m3fn", 2.0**-2, 2.0**-2),
+        ("float8_e5m2", 2.0**-1, 2.0**-1),
+    ],
+)
+def test_numbers_of_each_dtype(dtype, rtol, atol_of_one):
+    """Ones have the scale 1, so atol is the dtype's share alone."""
+    tolerance = tolerance_for(np.ones(8).astype(dtype))
+    assert (tolerance.rtol, tolerance.atol) == (rtol, atol_of_one)
+    assert dtype in tolerance.origin
+
+
+@pytest.mark.parametrize("dtype", ["bool", "int32", "uint64", "int4"])
+def test_integers_are_exact(dtype):
+    """Integers leave nothing to round."""
+    tolerance = tolerance_for(np.ones(3).astype(dtype))
+    assert (tolerance.atol, tolerance.rtol) == (0.0, 0.0)
+    assert tolerance.origin == f"{dtype} values must be equal"
+
+
+def test_scale_is_the_median():
+    """For values of one kind the scale is their median magnitude."""
+    atol = tolerance_for(NORMAL.astype("float32")).atol
+    assert atol == pytest.approx(2**-15 * np.median(np.abs(NORMAL)), rel=1e-3)
+
+
+@pytest.mark.parametrize("mask", [-1e4, -1e9, np.finfo("float32").min, -np.inf])
+@pytest.mark.parametrize("share", [0.05, 0.5, 0.9])
+def test_mask_values_do_not_hide_errors(mask, share):
+    """However many values are a mask, an error a thousandth of the others' size is found."""
+    oracle = NORMAL.astype("float32")
+    oracle[: int(share * oracle.size)] = mask
+    result = oracle.copy()
+    result[-1] += 1e-3
+    assert compare(oracle, result).mismatches == 1
+
+
+def test_zeros_and_infinities_have_no_scale():
+    """Zeros and values that are not finite say nothing about the scale of the others."""
+    values = NORMAL.astype("float32")
+    padded = np.concatenate([values, np.zeros(9000), np.full(9000, np.nan)]).astype("float32")
+    assert tolerance_for(padded).atol == tolerance_for(values).atol
+
+
+@pytest.mark.parametrize("oracle", [np.zeros(4), np.array([np.nan, np.inf]), np.zeros(0)])
+def test_without_a_scale_only_denormals_are_forgiven(oracle):
+    """Where there is nothing to take a scale from, values must agree."""
+    assert tolerance_for(oracle.astype("float32")).atol == 2.0**-126
+
+
+def test_rounding_differences_of_a_long_sum_pass():
+    """Another order of summation is not a mismatch; a dropped term is."""
+    rng = np.random.default_rng(1)
+    left = rng.standard_normal((32, 1024)).astype("float32")
+    right = rng.standard_normal((1024, 32)).astype("float32")
+    oracle = left @ right
+    reordered = left[:, ::-1].copy() @ right[::-1].copy()
+    assert compare(oracle, reordered).verdict is Verdict.PASS
+    dropped = left[:, 1:] @ right[1:]
+    assert compare(oracle, dropped).verdict is Verdict.MISMATCH
+
+
+@pytest.mark.parametrize("value", [-1.0, np.nan, np.inf])
+def test_numbers_that_are_no_tolerance_are_refused(value):
+    """A tolerance that accepts everything or nothing is a mistake."""
+    with pytest.raises(ValueError, match="atol: expected a finite number"):
+        Tolerance(atol=value, rtol=0.0, origin="test")
