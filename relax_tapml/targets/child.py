@@ -1,0 +1,116 @@
+"""A helper process of ours, and how it notices that we are gone; both halves."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+_PARENT_POLL_S = 1.0
+
+
+class Child:
+    """Run a module of this package in a new process.
+
+    The process leads a session of its own: Ctrl-C at the terminal does not reach it, and it is
+    killed together with its children. Its standard input stays open for as long as we live.
+
+    Parameters
+    ----------
+    module
+        Full name of a module whose ``main`` is run; it must call ``end_with_parent``.
+    sockets
+        Inherited by the process, which gets their file descriptors as its arguments.
+    secret
+        The first line of its standard input; unlike an argument no other user can read it.
+    log
+        Where its output goes; None drops it.
+    environment
+        Set in addition to ours.
+
+    Raises
+    ------
+    OSError
+        The process cannot be started.
+    """
+
+    def __init__(
+        self,
+        module: str,
+        sockets: Sequence[socket.socket],
+        *,
+        secret: str = "",
+        log: Path | None = None,
+        environment: dict[str, str] | None = None,
+    ) -> None:
+        fds = [end.fileno() for end in sockets]
+        with (log or Path(os.devnull)).open("wb") as output:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", module, *map(str, fds)],
+                stdin=subprocess.PIPE,
+                stdout=output,
+                stderr=output,
+                pass_fds=fds,
+                env={**os.environ, **(environment or {})},
+                start_new_session=True,
+            )
+        self.pid = self._process.pid
+        assert self._process.stdin is not None
+        self._stdin = self._process.stdin
+        with suppress(BrokenPipeError):
+            self._stdin.write(f"{secret}\n".encode())
+            self._stdin.flush()
+
+    def kill(self) -> None:
+        """Kill the process and its children. Never raises; callable from any thread."""
+        if self._process.returncode is None:
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.pid, signal.SIGKILL)
+
+    def exit_code(self, wait_s: float) -> int | None:
+        """Return the exit code, negative for a signal, or None if it still runs after a wait."""
+        try:
+            return self._process.wait(wait_s)
+        except subprocess.TimeoutExpired:
+            return None
+
+    def close(self) -> None:
+        """Kill the process and wait for its end. Never raises; may be called twice."""
+        self.kill()
+        self._process.wait()
+        with suppress(OSError):
+            self._stdin.close()
+
+
+def end_with_parent(clean_up: Callable[[], None] = lambda: None) -> str:
+    """Return our parent's ``secret``, and from now on end when it is gone.
+
+    Called first thing in a ``Child``. A thread waits for the end of standard input, which works
+    while the main thread is in a kernel that never returns, and looks at the parent's process id,
+    because a process forked from the parent keeps our standard input open. PR_SET_PDEATHSIG is not
+    used: it fires when the parent's thread ends.
+    """
+    parent = os.getppid()
+    secret = b""
+    while not secret.endswith(b"\n"):
+        byte = os.read(0, 1)
+        if not byte:
+            sys.exit("the parent was gone before it said what to do")
+        secret += byte
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            if select.select([0], [], [], _PARENT_POLL_S)[0] and not os.read(0, 1):
+                break
+        clean_up()
+        os.killpg(os.getpid(), signal.SIGKILL)
+
+    threading.Thread(target=watch, daemon=True).start()
+    return secret.decode().strip()

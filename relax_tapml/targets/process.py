@@ -1,0 +1,76 @@
+"""A server process of our own on this machine, so that a kernel may crash or hang."""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+import signal
+import socket
+import tempfile
+from pathlib import Path
+
+from relax_tapml.errors import DeviceUnavailable
+from relax_tapml.targets.child import Child
+from relax_tapml.targets.rpc_session import Obituary
+
+_ENDING_S = 2.0
+_LOG_TAIL_BYTES = 4000
+
+
+class DeviceProcess:
+    """Start ``relax_tapml.targets.worker`` and end it again; a ``Server``.
+
+    What it and the kernels print goes to a log in ``folder``, a temporary folder where the process
+    also keeps its files.
+
+    Raises
+    ------
+    DeviceUnavailable
+        The process cannot be started.
+    """
+
+    def __init__(self) -> None:
+        self.host = "127.0.0.1"
+        self.key = secrets.token_hex(16)
+        self.folder = Path(tempfile.mkdtemp(prefix="relax_tapml_device_"))
+        self._log = self.folder / "log"
+        try:
+            # The worker inherits the listening socket: its port is known before it is up, and if
+            # it dies first, the connection that waits for it is reset.
+            with socket.create_server((self.host, 0)) as listener:
+                self.port = listener.getsockname()[1]
+                self._child = Child(
+                    "relax_tapml.targets.worker",
+                    [listener],
+                    secret=self.key,
+                    log=self._log,
+                    environment={"TMPDIR": str(self.folder)},
+                )
+        except BaseException as error:
+            shutil.rmtree(self.folder, ignore_errors=True)
+            if isinstance(error, OSError):
+                raise DeviceUnavailable(f"the device process cannot be started: {error}") from error
+            raise
+        self.name = f"device process {self._child.pid}"
+
+    def interrupt(self) -> None:
+        """Kill the process and its children."""
+        self._child.kill()
+
+    def obituary(self) -> Obituary:
+        """Say how the process ended and what it printed last."""
+        code = self._child.exit_code(_ENDING_S)
+        log = self._log.read_bytes()[-_LOG_TAIL_BYTES:] if self._log.exists() else b""
+        return Obituary(cause=_cause(code), log=log.decode(errors="replace").strip())
+
+    def close(self) -> None:
+        """Kill the process, wait for its end and remove its folder."""
+        self._child.close()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _cause(code: int | None) -> str | None:
+    if code is None or code >= 0:
+        return None if code is None else f"exited with code {code}"
+    names = {member.value: member.name for member in signal.Signals}
+    return f"died of {names.get(-code, f'signal {-code}')}"

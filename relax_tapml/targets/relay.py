@@ -1,0 +1,67 @@
+"""A connection to a server on another machine that can be cut at any moment."""
+
+from __future__ import annotations
+
+import socket
+
+from relax_tapml.errors import DeviceUnavailable
+from relax_tapml.targets.child import Child
+from relax_tapml.targets.relay_worker import FAR_CLOSED
+from relax_tapml.targets.rpc_session import Obituary
+
+_ENDING_S = 2.0
+
+
+class Relay:
+    """Forward one local connection to a server, and cut it on demand; a ``Server``.
+
+    TVM's client connects and waits without a limit and does not hand out its socket, so it is
+    pointed at this relay, which can be killed. The relay is a process because destructors of
+    remote tensors talk to the server while they hold the interpreter lock: a thread of ours would
+    never get to forward their message.
+
+    Parameters
+    ----------
+    host, port, key
+        The server's address, and the key to present there.
+    name
+        For messages.
+    timeout_s
+        How long the server may take to accept the connection.
+
+    Raises
+    ------
+    DeviceUnavailable
+        It did not, or there is none.
+    """
+
+    folder = None
+
+    def __init__(self, host: str, port: int, key: str, *, name: str, timeout_s: float) -> None:
+        self.key = key
+        self.name = name
+        try:
+            far = socket.create_connection((host, port), timeout=timeout_s)
+        except OSError as error:
+            raise DeviceUnavailable(
+                f"no device session on {name}: cannot connect to {host}:{port}: {error}. Start "
+                f"'python -m tvm.exec.rpc_server --port {port}' there, or check the address and "
+                "the firewall"
+            ) from error
+        with far, socket.create_server(("127.0.0.1", 0)) as listener:
+            far.settimeout(None)
+            self.host, self.port = listener.getsockname()
+            self._child = Child("relax_tapml.targets.relay_worker", [listener, far])
+
+    def interrupt(self) -> None:
+        """Cut the connection."""
+        self._child.kill()
+
+    def obituary(self) -> Obituary:
+        """Say whether the server's side closed the connection; its log is not ours to read."""
+        is_lost = self._child.exit_code(_ENDING_S) == FAR_CLOSED
+        return Obituary(cause="closed the connection" if is_lost else None, log="")
+
+    def close(self) -> None:
+        """Cut the connection and end the relay."""
+        self._child.close()

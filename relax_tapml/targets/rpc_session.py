@@ -1,0 +1,214 @@
+"""The device at the other end of a TVM RPC connection."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import tvm
+
+from relax_tapml.errors import (
+    DeviceCrash,
+    DeviceError,
+    DeviceFault,
+    DeviceTimeout,
+    DeviceUnavailable,
+)
+from relax_tapml.frontend.model import Array
+from relax_tapml.targets.deadline import Deadline
+from relax_tapml.targets.fault_text import fault_text
+from relax_tapml.targets.file_exchange import FileExchange
+from relax_tapml.targets.session import DeviceTensor
+from relax_tapml.targets.target import device_of
+from relax_tapml.targets.vm_session import VMSession
+
+_CLOSE_S = 5.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Obituary:
+    """How a server ended.
+
+    Parameters
+    ----------
+    cause
+        For messages, such as ``died of SIGSEGV``; None where the server has not ended by itself.
+    log
+        The end of its log, empty where there is none.
+    """
+
+    cause: str | None
+    log: str
+
+
+class Server(Protocol):
+    """The server of a session, as its client sees it."""
+
+    host: str
+    port: int
+    key: str
+    """Where to connect, and the key to present."""
+
+    name: str
+    """For messages."""
+
+    @property
+    def folder(self) -> Path | None:
+        """Return a folder the server exchanges tensors through, or None: by messages only."""
+
+    def interrupt(self) -> None:
+        """Make a call that waits for the server fail. Never raises; called from any thread."""
+
+    def obituary(self) -> Obituary:
+        """Say how the server ended, waiting a moment for the end of one that is ending."""
+
+    def close(self) -> None:
+        """End everything that belongs to the server. Never raises; may be called twice."""
+
+
+class RPCSession(VMSession):
+    """Run on a device behind a TVM RPC server, which need not have Python.
+
+    Parameters
+    ----------
+    server
+        Owned by the session, which closes it.
+    target
+        The ``tvm.target.Target`` whose device to use there.
+    timeout_s
+        How long connecting, and then any one call, may take.
+    start_s
+        How long the server may take to answer at first; ``timeout_s`` by default.
+
+    Raises
+    ------
+    DeviceUnavailable
+        The server did not answer in time, refused the key, or has no such device.
+    """
+
+    def __init__(
+        self, server: Server, target: Any, *, timeout_s: float, start_s: float | None = None
+    ) -> None:
+        start_s = start_s or timeout_s
+        self._server = server
+        self._timeout_s = timeout_s
+        self._end: tuple[type[DeviceFault], str, str] | None = None
+        try:
+            with Deadline(start_s, server.interrupt) as deadline:
+                self._remote = tvm.rpc.connect(server.host, server.port, server.key)
+                super().__init__(device_of(target, self._remote))
+                self._array_size = self._remote.get_function("ffi.ArraySize")
+                self._array_item = self._remote.get_function("ffi.ArrayGetItem")
+                self._make_shape = self._remote.get_function("ffi.Shape")
+                self._files = FileExchange(self._remote, server.folder) if server.folder else None
+        except DeviceUnavailable:
+            server.close()
+            raise
+        except Exception as error:
+            obituary = server.obituary()
+            server.close()
+            reason = obituary.cause or fault_text(error)
+            if deadline.is_expired:
+                reason = f"no answer in {start_s:g} s"
+            raise DeviceUnavailable(
+                f"no device session on {server.name}: {reason}. Check that it is a TVM RPC server "
+                f"of version {tvm.__version__}, that it is free and that the key is right"
+                + (f". Its log ends:\n{obituary.log}" if obituary.log else "")
+            ) from error
+        except BaseException:
+            server.close()
+            raise
+
+    @contextmanager
+    def _guard(self, action: str) -> Iterator[None]:
+        if self._end is not None:
+            kind, message, text = self._end
+            raise kind(f"the session is over: {message}", text=text)
+        cause: Exception | None = None
+        is_alive = True
+        with Deadline(self._timeout_s, self._server.interrupt) as deadline:
+            try:
+                yield
+            except Exception as error:
+                cause = error
+                is_alive = self._is_alive()
+            except BaseException:
+                # Ctrl-C in the middle of a message: the connection cannot be used again.
+                self._finish(DeviceCrash, f"{action} was interrupted", "")
+                raise
+        if is_alive and not deadline.is_expired:
+            if cause is None:
+                return
+            text = fault_text(cause)
+            raise DeviceError(
+                f"{action} failed on {self._server.name}: {text}", text=text
+            ) from cause
+        obituary = self._server.obituary()
+        if deadline.is_expired:
+            raise self._finish(
+                DeviceTimeout,
+                f"{action} on {self._server.name} did not end in {self._timeout_s:g} s",
+                obituary.log,
+            ) from cause
+        said = fault_text(cause) if cause else ""
+        raise self._finish(
+            DeviceCrash,
+            f"{action}: {self._server.name} {obituary.cause or f'is of no use any more: {said}'}",
+            obituary.log or said,
+        ) from cause
+
+    def _is_alive(self) -> bool:
+        # A GPU that a kernel has faulted on raises here although the server still answers.
+        try:
+            self._device.sync()
+        except Exception:
+            return False
+        return True
+
+    def _finish(self, kind: type[DeviceFault], message: str, text: str) -> DeviceFault:
+        self._end = (kind, message, text)
+        self._server.interrupt()
+        return kind(message, text=text)
+
+    def _to_device(self, array: Array) -> DeviceTensor:
+        if self._files and self._files.pays_for(array.nbytes, array.dtype.name):
+            return self._files.upload(array, self._device)
+        return super()._to_device(array)
+
+    def _to_host(self, tensor: DeviceTensor) -> Array:
+        size_bytes = math.prod(tensor.shape) * tensor.dtype.itemsize
+        if self._files and self._files.pays_for(size_bytes, str(tensor.dtype)):
+            return self._files.download(tensor)
+        return super()._to_host(tensor)
+
+    def _load_kernels(self, path: Path, name: str) -> Any:
+        self._remote.upload(str(path), name)
+        return self._remote.load_module(name)
+
+    def _load_bytecode(self, bytecode: bytes) -> Any:
+        name = "ffi.Module.load_from_bytes.relax.VMExecutable"
+        return self._remote.get_function(name)(bytecode)
+
+    def _shape(self, extents: tuple[int, ...]) -> Any:
+        return self._make_shape(*extents)
+
+    def _flatten(self, result: Any) -> list[DeviceTensor]:
+        if isinstance(result, tvm.runtime.Tensor):
+            # A view of an argument (a reshape) does not keep the argument's memory over RPC.
+            own = tvm.runtime.empty(result.shape, result.dtype, self._device)
+            return [result.copyto(own)]
+        items = (self._array_item(result, i) for i in range(self._array_size(result)))
+        return [leaf for item in items for leaf in self._flatten(item)]
+
+    def close(self) -> None:
+        """End the session and everything it started."""
+        if self._end is None:
+            self._end = (DeviceCrash, "it was closed", "")
+            with suppress(Exception), Deadline(_CLOSE_S, self._server.interrupt):
+                self._remote.get_function("CloseRPCConnection")()
+        self._server.close()
+        super().close()

@@ -1,0 +1,58 @@
+"""The device process, started by ``DeviceProcess``: serves one RPC client and ends with it.
+
+Its argument is the file descriptor of a listening socket, its secret the key a client must present.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import socket
+import struct
+import sys
+import tempfile
+from contextlib import suppress
+
+from tvm.rpc import base, server
+from tvm.support import utils
+
+from relax_tapml.targets import file_exchange
+from relax_tapml.targets.child import end_with_parent
+
+_HANDSHAKE_S = 10.0
+
+
+def main() -> None:
+    """Serve one client, then return."""
+    listener = socket.socket(fileno=int(sys.argv[1]))
+    # The folder for temporary files is this process's own: DeviceProcess sets TMPDIR.
+    key = end_with_parent(lambda: shutil.rmtree(tempfile.gettempdir(), ignore_errors=True))
+    # Each loaded kernel would be a line of the log that is shown after a crash.
+    logging.getLogger("RPCServer").setLevel(logging.WARNING)
+    file_exchange.register()
+    connection = _accept(listener, key)
+    listener.close()
+    server._serve_loop(connection, "", utils.tempdir())
+
+
+def _accept(listener: socket.socket, key: str) -> socket.socket:
+    """Return the first connection that presents the key."""
+    while True:
+        connection, _ = listener.accept()
+        connection.settimeout(_HANDSHAKE_S)
+        with suppress(OSError):
+            magic, length = struct.unpack("<ii", base.recvall(connection, 8))
+            if magic == base.RPC_MAGIC and 0 < length <= 256:
+                presented = base.recvall(connection, length).decode(errors="replace")
+                if presented == f"client:{key}":
+                    name = b"server:relax_tapml"
+                    connection.sendall(struct.pack("<ii", base.RPC_CODE_SUCCESS, len(name)) + name)
+                    connection.settimeout(None)
+                    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                    return connection
+                connection.sendall(struct.pack("<i", base.RPC_CODE_MISMATCH))
+        connection.close()
+
+
+if __name__ == "__main__":
+    main()
