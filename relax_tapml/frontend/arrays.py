@@ -1,0 +1,53 @@
+"""Any framework's tensor as a NumPy array of the same dtype."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+
+from relax_tapml.frontend.model import Array
+
+
+def to_array(value: Any) -> Array:
+    """Return a NumPy array with the dtype, shape and values of ``value``.
+
+    Parameters
+    ----------
+    value
+        A NumPy array, a TVM tensor on any device, or a torch tensor on any device.
+
+    Returns
+    -------
+    Array
+        bfloat16 and float8 come as ``ml_dtypes``. It may share memory with ``value``.
+
+    Raises
+    ------
+    TypeError
+        ``value`` is not a tensor, or NumPy has no dtype for it.
+    """
+    if isinstance(value, np.ndarray):
+        if value.dtype.kind in "OSUV" and not hasattr(ml_dtypes, value.dtype.name):
+            raise TypeError(f"expected an array of numbers, got dtype {value.dtype}")
+        return value
+    if type(value).__module__.startswith("torch"):
+        return _from_torch(value)
+    if callable(getattr(value, "numpy", None)):
+        return np.asarray(value.numpy())
+    raise TypeError(f"expected a tensor or an array, got {type(value).__name__}")
+
+
+def _from_torch(tensor: Any) -> Array:
+    import torch
+
+    if not isinstance(tensor, torch.Tensor):
+        raise TypeError(f"expected a tensor or an array, got {type(tensor).__name__}")
+    name = str(tensor.dtype).removeprefix("torch.")
+    tensor = tensor.detach().cpu()
+    if not hasattr(ml_dtypes, name):
+        return np.asarray(tensor.numpy())
+    bits = {1: torch.uint8, 2: torch.int16}[tensor.element_size()]
+    raw: Array = tensor.contiguous().view(bits).numpy()
+    return raw.view(getattr(ml_dtypes, name))

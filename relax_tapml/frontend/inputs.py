@@ -1,0 +1,97 @@
+"""Samples from ``.npz`` and ``.safetensors`` files."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from relax_tapml.errors import UsageError
+from relax_tapml.frontend.arrays import to_array
+from relax_tapml.frontend.model import Array, Sample
+from relax_tapml.frontend.signature import Signature
+from relax_tapml.tensor_file import parse_tensors
+
+_SUFFIXES = (".npz", ".safetensors")
+
+
+def load_samples(paths: Iterable[Path], signature: Signature) -> tuple[Sample, ...]:
+    """Read one sample from each file, and from each file of a folder, in the order of names.
+
+    Arrays are matched to the entry function's inputs by name, or by position where they are all
+    called ``arr_0``, ``arr_1`` and so on, as ``numpy.savez(file, a, b)`` does. Values, dtypes and
+    shapes are as in the file; ``check_model`` compares them with the function.
+
+    Raises
+    ------
+    UsageError
+        A path does not exist, is no sample file, cannot be read, or holds other arrays than the
+        function's inputs.
+    """
+    return tuple(
+        Sample(name=file.name, arrays=_in_order(_read(file), signature, file))
+        for path in paths
+        for file in _files(path)
+    )
+
+
+def as_samples(items: Iterable[Sample | Sequence[Any]]) -> tuple[Sample, ...]:
+    """Return samples, made from sequences of arrays or tensors where they are none yet."""
+    return tuple(
+        item
+        if isinstance(item, Sample)
+        else Sample(name=f"input {index}", arrays=tuple(to_array(value) for value in item))
+        for index, item in enumerate(items)
+    )
+
+
+def _files(path: Path) -> list[Path]:
+    if path.is_dir():
+        files = sorted(file for file in path.iterdir() if not file.name.startswith("."))
+        if not files:
+            raise UsageError(f"inputs {path}: the folder is empty. Put .npz files in it.")
+    elif path.is_file():
+        files = [path]
+    else:
+        raise UsageError(f"inputs {path}: no such file or folder.")
+    for file in files:
+        if file.suffix not in _SUFFIXES or not file.is_file():
+            raise UsageError(
+                f"inputs {file}: expected one {' or '.join(_SUFFIXES)} file for each sample."
+            )
+    return files
+
+
+def _read(file: Path) -> dict[str, Array]:
+    try:
+        if file.suffix == ".safetensors":
+            return parse_tensors(file.read_bytes())
+        if not zipfile.is_zipfile(file):
+            raise ValueError("it is no .npz archive")
+        with np.load(file, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+        raise UsageError(f"inputs {file}: cannot be read: {error}. Write it again.") from error
+    for name, array in arrays.items():
+        if array.dtype.kind == "V":
+            raise UsageError(
+                f"inputs {file}: '{name}' has lost its dtype: .npz cannot hold bfloat16 and float8."
+                " Write a .safetensors file instead."
+            )
+    return arrays
+
+
+def _in_order(arrays: dict[str, Array], signature: Signature, file: Path) -> tuple[Array, ...]:
+    names = signature.input_names
+    if arrays.keys() == set(names):
+        return tuple(arrays[name] for name in names)
+    positional = [f"arr_{index}" for index in range(len(names))]
+    if arrays.keys() == set(positional):
+        return tuple(arrays[name] for name in positional)
+    raise UsageError(
+        f"inputs {file}: expected the arrays {', '.join(names) or 'none'} of '{signature.entry}', "
+        f"got {', '.join(sorted(arrays)) or 'none'}. Name them so, or arr_0, arr_1, ... in order."
+    )

@@ -1,0 +1,207 @@
+"""Models on disk: the folder ``save_model`` writes, and a Relax module saved as JSON.
+
+Everything is JSON and safetensors; nothing in a file is ever executed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib.metadata
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import tvm
+
+from relax_tapml.errors import StoreError, UsageError
+from relax_tapml.frontend.callable import from_module
+from relax_tapml.frontend.first_line import first_line
+from relax_tapml.frontend.model import Array, Model, Sample
+from relax_tapml.frontend.signature import check_model
+from relax_tapml.tensor_file import dump_tensors, parse_tensors
+
+SCHEMA = 1
+_KIND = "relax_tapml.model"
+_MANIFEST = "manifest.json"
+_MODULE = "module.json"
+_PARAMS = "params.safetensors"
+_VERSIONED = ("relax-tapml", "apache-tvm", "apache-tvm-ffi")
+
+
+def save_model(model: Model, folder: Path | str) -> None:
+    """Write a model to a folder that ``load_model`` reads, all of it or nothing.
+
+    The folder holds ``module.json``, ``params.safetensors``, ``inputs/000.safetensors`` and so on,
+    one for each sample, and ``manifest.json`` with names, versions and SHA-256 checksums.
+    ``reference`` is Python code and is not saved: a loaded model has none.
+
+    Raises
+    ------
+    UsageError
+        The folder exists and is not empty, or the model does not fit its own entry function, or
+        holds a dtype that safetensors lacks.
+    """
+    folder = Path(folder)
+    signature = check_model(model)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UsageError(f"{folder} exists and is not an empty folder. Choose another name.")
+    inputs = [f"inputs/{index:03}.safetensors" for index in range(len(model.samples))]
+    try:
+        files = {
+            _MODULE: tvm.ir.save_json(model.module).encode(),
+            _PARAMS: dump_tensors(model.params),
+        }
+        for file, sample in zip(inputs, model.samples, strict=True):
+            arrays = dict(zip(signature.input_names, sample.arrays, strict=True))
+            files[file] = dump_tensors(arrays)
+    except ValueError as error:
+        raise UsageError(f"model '{model.name}' cannot be saved: {error}.") from error
+    manifest = {
+        "schema": SCHEMA,
+        "kind": _KIND,
+        "name": model.name,
+        "entry": model.entry,
+        "params": list(model.params),
+        "inputs": list(signature.input_names),
+        "samples": [
+            {"name": sample.name, "file": file}
+            for sample, file in zip(model.samples, inputs, strict=True)
+        ],
+        "versions": {name: importlib.metadata.version(name) for name in _VERSIONED},
+        "sha256": {name: hashlib.sha256(data).hexdigest() for name, data in files.items()},
+    }
+    files[_MANIFEST] = json.dumps(manifest, indent=1).encode()
+    with _replacing(folder) as scratch:
+        for name, data in files.items():
+            file_path = scratch / name
+            file_path.parent.mkdir(exist_ok=True)
+            file_path.write_bytes(data)
+
+
+def load_saved(folder: Path) -> Model:
+    """Read a folder written by ``save_model``.
+
+    Raises
+    ------
+    StoreError
+        A file is missing, was changed or cut short, or another version wrote the folder.
+    """
+    manifest = _read_manifest(folder)
+    try:
+        files = {name: _checked(folder / name, sha) for name, sha in manifest["sha256"].items()}
+        params = _tensors(folder / _PARAMS, files[_PARAMS])
+        samples = []
+        for item in manifest["samples"]:
+            arrays = _tensors(folder / item["file"], files[item["file"]])
+            ordered = tuple(arrays[name] for name in manifest["inputs"])
+            samples.append(Sample(name=item["name"], arrays=ordered))
+        return Model(
+            name=manifest["name"],
+            module=_module(folder / _MODULE, files[_MODULE]),
+            params={name: params[name] for name in manifest["params"]},
+            samples=tuple(samples),
+            entry=manifest["entry"],
+        )
+    except (KeyError, TypeError, AttributeError) as error:
+        raise StoreError(
+            f"{folder / _MANIFEST} does not describe the folder ({type(error).__name__}: {error}). "
+            "Save the model again."
+        ) from error
+
+
+def load_ir(file: Path) -> Model:
+    """Read a Relax module written by ``tvm.ir.save_json``, without samples.
+
+    Parameters come from a ``.safetensors`` file of the same name next to it, named as the
+    parameters of the function ``main``. Without that file the module takes inputs only.
+
+    Raises
+    ------
+    StoreError
+        A file cannot be read.
+    UsageError
+        The parameters do not match those of ``main``.
+    """
+    module = _module(file, _bytes(file))
+    weights = file.with_suffix(".safetensors")
+    params = _tensors(weights, _bytes(weights)) if weights.exists() else {}
+    return from_module(module, params, name=file.stem)
+
+
+def _read_manifest(folder: Path) -> dict[str, Any]:
+    file = folder / _MANIFEST
+    if not file.exists():
+        raise StoreError(
+            f"{folder} has no {_MANIFEST}, so it is not a folder written by save_model."
+        )
+    try:
+        manifest = json.loads(_bytes(file))
+    except ValueError as error:
+        raise StoreError(f"{file} is not JSON: {error}. Save the model again.") from error
+    if not isinstance(manifest, dict) or manifest.get("kind") != _KIND:
+        raise StoreError(f"{file} is not the manifest of a saved model. Save the model again.")
+    if manifest.get("schema") != SCHEMA:
+        raise StoreError(
+            f"{file} has schema {manifest.get('schema')}, this version reads {SCHEMA}. Load it "
+            f"with the version that wrote it: {manifest.get('versions')}."
+        )
+    return manifest
+
+
+def _checked(file: Path, sha256: str) -> bytes:
+    data = _bytes(file)
+    actual = hashlib.sha256(data).hexdigest()
+    if actual != sha256:
+        raise StoreError(
+            f"{file} was changed or cut short: expected SHA-256 {sha256}, got {actual}. "
+            "Save the model again."
+        )
+    return data
+
+
+def _bytes(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise StoreError(f"{file} cannot be read: {error.strerror}. Save it again.") from error
+
+
+def _tensors(file: Path, data: bytes) -> dict[str, Array]:
+    try:
+        return parse_tensors(data)
+    except ValueError as error:
+        raise StoreError(f"{file} cannot be read: {error}. Save it again.") from error
+
+
+def _module(file: Path, data: bytes) -> tvm.IRModule:
+    try:
+        json.loads(data)
+        module = tvm.ir.load_json(data.decode())
+    except Exception as error:
+        raise StoreError(
+            f"{file} is not a module this TVM can read: {first_line(error)}. Save it again with "
+            f"tvm.ir.save_json of TVM {tvm.__version__}."
+        ) from error
+    if not isinstance(module, tvm.IRModule):
+        raise StoreError(
+            f"{file} holds a {type(module).__name__}, expected an IRModule. Save it again."
+        )
+    return module
+
+
+@contextlib.contextmanager
+def _replacing(folder: Path) -> Iterator[Path]:
+    """Yield a scratch folder that takes the place of ``folder`` when the block ends well."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    try:
+        yield scratch
+        scratch.chmod(0o755)
+        scratch.replace(folder)
+    except BaseException:
+        shutil.rmtree(scratch, ignore_errors=True)
+        raise

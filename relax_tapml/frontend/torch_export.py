@@ -1,0 +1,182 @@
+"""A model from PyTorch, through ``torch.export``."""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tvm import relax
+
+from relax_tapml.errors import StoreError, UsageError
+from relax_tapml.frontend.arrays import to_array
+from relax_tapml.frontend.first_line import first_line
+from relax_tapml.frontend.inputs import as_samples
+from relax_tapml.frontend.model import Array, Model, Sample
+from relax_tapml.frontend.params import named_params
+from relax_tapml.frontend.signature import check_model, signature_of
+
+_ENTRY = "main"
+
+
+def from_torch(
+    module: Any,
+    example_inputs: Sequence[Any] | Mapping[str, Any] = (),
+    *,
+    samples: Sequence[Sample | Sequence[Any]] | None = None,
+    name: str | None = None,
+    dynamic_shapes: Any = None,
+    convert_map: Mapping[str, Callable[..., Any]] | None = None,
+) -> Model:
+    """Import a torch module, in inference mode, with its parameters and its own outputs.
+
+    Parameters
+    ----------
+    module
+        A ``torch.nn.Module``, which is put into ``eval`` mode, or a
+        ``torch.export.ExportedProgram``.
+    example_inputs
+        Positional or keyword arguments to export a module with; an exported program brings its
+        own.
+    samples
+        Real inputs: samples, or sequences of the arguments' tensors, flattened in order. By default
+        the example inputs are the one sample.
+    name
+        For people; the class name by default.
+    dynamic_shapes
+        As for ``torch.export.export``.
+    convert_map
+        Converters by operator name, ``"cumsum.default"``, in place of those of TVM's importer: the
+        ``custom_convert_map`` of ``from_exported_program``.
+
+    Returns
+    -------
+    Model
+        Parameters carry the names of the Relax parameters, ``p_layer_weight``. Buffers are
+        constants of the module.
+
+    Raises
+    ------
+    UsageError
+        torch is not installed, the module cannot be exported, it writes to its buffers, or it
+        takes something other than tensors.
+    LoweringError
+        TVM cannot import an operator, or gives it another dtype or shape than PyTorch.
+    """
+    torch = import_torch()
+    from relax_tapml.frontend.torch_import import import_program
+
+    label = name or type(module).__name__
+    with _quiet():
+        if isinstance(module, torch.export.ExportedProgram):
+            program, run = module, module.module()
+        else:
+            run = module.eval()
+            program = _export(torch, module, example_inputs, dynamic_shapes, label)
+        imported = import_program(program, dict(convert_map or {}), label)
+    imported, detached = relax.frontend.detach_params(imported)
+    signature = signature_of(imported, _ENTRY, 0)
+    model = Model(
+        name=label,
+        module=imported,
+        params=named_params(detached, signature.param_names, _ENTRY),
+        samples=_examples(torch, program) if samples is None else as_samples(samples),
+        entry=_ENTRY,
+        reference=_reference(torch, program, run),
+    )
+    if model.samples:
+        check_model(model)
+    return model
+
+
+def load_pt2(file: Path) -> Model:
+    """Import a program written by ``torch.export.save``.
+
+    The inputs it was exported with, where it holds them, are its one sample.
+
+    Raises
+    ------
+    StoreError
+        The file is not a whole exported program.
+    UsageError, LoweringError
+        As for ``from_torch``.
+    """
+    torch = import_torch()
+    try:
+        with _quiet():
+            program = torch.export.load(file)
+    except Exception as error:
+        raise StoreError(
+            f"{file} is not a program this PyTorch can load: {first_line(error)}. Save it again "
+            f"with torch.export.save of PyTorch {torch.__version__}."
+        ) from error
+    return from_torch(program, name=file.stem)
+
+
+def import_torch() -> Any:
+    """Return the torch package.
+
+    Raises
+    ------
+    UsageError
+        It is not installed.
+    """
+    try:
+        import torch
+    except ImportError as error:
+        raise UsageError(
+            "models from PyTorch need the torch package: pip install 'relax-tapml[torch]'"
+        ) from error
+    return torch
+
+
+def _export(torch: Any, module: Any, inputs: Any, dynamic_shapes: Any, label: str) -> Any:
+    args, kwargs = ((), dict(inputs)) if isinstance(inputs, Mapping) else (tuple(inputs), {})
+    try:
+        with torch.no_grad():
+            return torch.export.export(module, args, kwargs, dynamic_shapes=dynamic_shapes)
+    except Exception as error:
+        raise UsageError(
+            f"torch.export of {label} failed: {first_line(error)}. Export it yourself and give the "
+            "exported program."
+        ) from error
+
+
+def _examples(torch: Any, program: Any) -> tuple[Sample, ...]:
+    if program.example_inputs is None:
+        return ()
+    leaves = torch.utils._pytree.tree_leaves(program.example_inputs)
+    return (Sample(name="example", arrays=tuple(to_array(leaf) for leaf in leaves)),)
+
+
+def _reference(
+    torch: Any, program: Any, run: Callable[..., Any]
+) -> Callable[[Sample], list[Array]]:
+    in_spec = program.call_spec.in_spec
+
+    def reference(sample: Sample) -> list[Array]:
+        leaves = [_to_torch(torch, array) for array in sample.arrays]
+        args, kwargs = torch.utils._pytree.tree_unflatten(leaves, in_spec)
+        with torch.no_grad():
+            outputs = run(*args, **kwargs)
+        return [to_array(leaf) for leaf in torch.utils._pytree.tree_leaves(outputs)]
+
+    return reference
+
+
+def _to_torch(torch: Any, array: Array) -> Any:
+    """Copy an array into a torch tensor of the same dtype."""
+    if array.dtype.isbuiltin == 1:
+        return torch.tensor(array)
+    bits = {1: "uint8", 2: "int16"}[array.dtype.itemsize]
+    return torch.tensor(array.view(bits)).view(getattr(torch, array.dtype.name))
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence PyTorch's deprecation notice about its own code."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
+        yield

@@ -1,0 +1,142 @@
+import re
+
+import numpy as np
+import pytest
+
+from relax_tapml.errors import SourceError, UsageError
+from relax_tapml.frontend.callable import load_callable
+
+ZOO = """
+import numpy as np
+import tvm
+from tvm.script import ir as I
+from tvm.script import relax as R
+from relax_tapml.errors import SourceError
+from relax_tapml.frontend.model import Model
+
+@I.ir_module
+class Scale:
+    @R.function
+    def main(x: R.Tensor((4,), "float32"), w: R.Tensor((4,), "float32")):
+        return R.multiply(x, w)
+
+W = np.arange(4, dtype="float32")
+
+def pair(): return Scale, {"w": W}
+def listed(): return Scale, [tvm.runtime.tensor(W)]
+def detached(): return Scale, {"main": [tvm.runtime.tensor(W)]}
+def model(): return Model(name="mine", module=Scale, params={"w": W}, samples=())
+class Family:
+    small = staticmethod(pair)
+def broken(): raise RuntimeError("no weights")
+def refused(): raise SourceError("the source lies")
+def three(): return Scale, {}, 1
+def none(): return None
+number = 3
+"""
+
+
+@pytest.fixture
+def zoo(tmp_path, monkeypatch):
+    """A module in the current directory, under a name no other test has imported."""
+    name = f"zoo_{tmp_path.name}".replace("-", "_")
+    (tmp_path / f"{name}.py").write_text(ZOO)
+    monkeypatch.chdir(tmp_path)
+    return name
+
+
+def refused(text):
+    return pytest.raises(UsageError, match=f"^{re.escape(text)}$")
+
+
+@pytest.mark.parametrize("attribute", ["pair", "listed", "detached", "Family.small"])
+def test_a_module_and_params_make_a_model(zoo, attribute):
+    model = load_callable(f"{zoo}:{attribute}")
+    assert (model.name, model.entry, model.samples) == (attribute, "main", ())
+    assert list(model.params) == ["w"]
+    np.testing.assert_array_equal(model.params["w"], np.arange(4, dtype="float32"))
+
+
+def test_a_model_is_returned_as_it_is(zoo):
+    assert load_callable(f"{zoo}:model").name == "mine"
+
+
+def test_the_import_path_is_left_as_it_was(zoo, tmp_path):
+    import sys
+
+    before = list(sys.path)
+    load_callable(f"{zoo}:pair")
+    assert sys.path == before
+
+
+def test_a_missing_module_is_named(zoo):
+    with refused(
+        "model nowhere.at_all:f: no module 'nowhere' here or in the environment. Run from the "
+        "directory that holds it, or install its package."
+    ):
+        load_callable("nowhere.at_all:f")
+
+
+def test_a_module_that_imports_a_missing_one_is_not_blamed_on_its_name(tmp_path, monkeypatch):
+    file = tmp_path / "needs_more.py"
+    file.write_text("import nowhere_to_be_found\n")
+    monkeypatch.chdir(tmp_path)
+    with refused(
+        "model needs_more:f: importing needs_more failed: No module named 'nowhere_to_be_found' "
+        f"(at {file}:1)"
+    ):
+        load_callable("needs_more:f")
+
+
+def test_a_module_that_raises_is_named_with_the_line(tmp_path, monkeypatch):
+    file = tmp_path / "raises_on_import.py"
+    file.write_text("\nx = 1 / 0\n")
+    monkeypatch.chdir(tmp_path)
+    with refused(
+        "model raises_on_import:f: importing raises_on_import raised ZeroDivisionError: division "
+        f"by zero (at {file}:2)"
+    ):
+        load_callable("raises_on_import:f")
+
+
+def test_a_missing_attribute_gets_close_matches(zoo):
+    with refused(f"model {zoo}:modle: {zoo} has no 'modle'. Did you mean model or Model?"):
+        load_callable(f"{zoo}:modle")
+
+
+def test_a_callable_that_raises_is_named_with_the_line(zoo, tmp_path):
+    line = ZOO.splitlines().index('def broken(): raise RuntimeError("no weights")') + 1
+    with refused(
+        f"model {zoo}:broken raised RuntimeError: no weights (at {tmp_path / zoo}.py:{line})"
+    ):
+        load_callable(f"{zoo}:broken")
+
+
+def test_the_packages_own_errors_pass_through(zoo):
+    with pytest.raises(SourceError, match=r"^the source lies$"):
+        load_callable(f"{zoo}:refused")
+
+
+@pytest.mark.parametrize(
+    ("attribute", "text"),
+    [
+        (
+            "three",
+            "returned a tuple of (IRModule, dict, int), expected (IRModule, params) or a "
+            "relax_tapml.frontend.model.Model.",
+        ),
+        (
+            "none",
+            "returned a NoneType, expected (IRModule, params) or a "
+            "relax_tapml.frontend.model.Model.",
+        ),
+    ],
+)
+def test_another_result_is_refused(zoo, attribute, text):
+    with refused(f"model {zoo}:{attribute} {text}"):
+        load_callable(f"{zoo}:{attribute}")
+
+
+def test_what_cannot_be_called_is_refused(zoo):
+    with refused(f"model {zoo}:number: number is a int, not a callable."):
+        load_callable(f"{zoo}:number")

@@ -1,0 +1,127 @@
+import re
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+from relax_tapml.errors import UsageError
+from relax_tapml.frontend.inputs import load_samples
+from relax_tapml.frontend.signature import signature_of
+from relax_tapml.tensor_file import dump_tensors
+
+X = np.arange(8, dtype="float32").reshape(2, 4)
+Y = np.arange(4)
+
+
+@pytest.fixture
+def signature(affine):
+    return signature_of(affine.module, "main", 1)
+
+
+def refused(text):
+    return pytest.raises(UsageError, match=f"^{re.escape(text)}$")
+
+
+def save_safetensors(file, **arrays):
+    file.write_bytes(dump_tensors(arrays))
+
+
+@pytest.mark.parametrize(
+    ("file_name", "save"),
+    [("a.npz", np.savez), ("a.npz", np.savez_compressed), ("a.safetensors", save_safetensors)],
+)
+def test_arrays_are_matched_by_name(tmp_path, signature, file_name, save):
+    save(tmp_path / file_name, y=Y, x=X)
+    (sample,) = load_samples([tmp_path / file_name], signature)
+    assert sample.name == file_name
+    np.testing.assert_array_equal(sample.arrays[0], X)
+    np.testing.assert_array_equal(sample.arrays[1], Y)
+
+
+def test_unnamed_arrays_are_matched_by_position(tmp_path, signature):
+    np.savez(tmp_path / "a.npz", X, Y)
+    (sample,) = load_samples([tmp_path / "a.npz"], signature)
+    assert [array.dtype.name for array in sample.arrays] == ["float32", "int64"]
+
+
+def test_a_folder_is_read_in_the_order_of_names(tmp_path, signature):
+    for name in ("b", "a", "c"):
+        np.savez(tmp_path / f"{name}.npz", X, Y)
+    (tmp_path / ".hidden").write_text("")
+    samples = load_samples([tmp_path, tmp_path / "a.npz"], signature)
+    assert [sample.name for sample in samples] == ["a.npz", "b.npz", "c.npz", "a.npz"]
+
+
+def test_bfloat16_is_kept(tmp_path, signature):
+    save_safetensors(tmp_path / "a.safetensors", x=X.astype(ml_dtypes.bfloat16), y=Y)
+    (sample,) = load_samples([tmp_path / "a.safetensors"], signature)
+    assert sample.arrays[0].dtype == ml_dtypes.bfloat16
+
+
+def test_a_missing_path_is_named(tmp_path, signature):
+    with refused(f"inputs {tmp_path}/no.npz: no such file or folder."):
+        load_samples([tmp_path / "no.npz"], signature)
+
+
+def test_an_empty_folder_is_refused(tmp_path, signature):
+    with refused(f"inputs {tmp_path}: the folder is empty. Put .npz files in it."):
+        load_samples([tmp_path], signature)
+
+
+def test_another_kind_of_file_is_not_skipped(tmp_path, signature):
+    np.savez(tmp_path / "a.npz", X, Y)
+    np.save(tmp_path / "b.npy", X)
+    with refused(
+        f"inputs {tmp_path}/b.npy: expected one .npz or .safetensors file for each sample."
+    ):
+        load_samples([tmp_path], signature)
+
+
+def test_other_names_are_refused(tmp_path, signature):
+    np.savez(tmp_path / "a.npz", x=X, z=Y)
+    with refused(
+        f"inputs {tmp_path}/a.npz: expected the arrays x, y of 'main', got x, z. Name them so, or "
+        "arr_0, arr_1, ... in order."
+    ):
+        load_samples([tmp_path / "a.npz"], signature)
+
+
+def test_a_wrong_count_is_refused(tmp_path, signature):
+    np.savez(tmp_path / "a.npz", X, Y, Y)
+    with refused(
+        f"inputs {tmp_path}/a.npz: expected the arrays x, y of 'main', got arr_0, arr_1, arr_2. "
+        "Name them so, or arr_0, arr_1, ... in order."
+    ):
+        load_samples([tmp_path / "a.npz"], signature)
+
+
+def test_a_dtype_that_npz_loses_is_refused(tmp_path, signature):
+    np.savez(tmp_path / "a.npz", x=X.astype(ml_dtypes.bfloat16), y=Y)
+    with refused(
+        f"inputs {tmp_path}/a.npz: 'x' has lost its dtype: .npz cannot hold bfloat16 and float8. "
+        "Write a .safetensors file instead."
+    ):
+        load_samples([tmp_path / "a.npz"], signature)
+
+
+def test_a_pickle_is_never_loaded(tmp_path, signature):
+    np.savez(tmp_path / "a.npz", x=np.array([None]), y=Y)
+    with refused(
+        f"inputs {tmp_path}/a.npz: cannot be read: Object arrays cannot be loaded when "
+        "allow_pickle=False. Write it again."
+    ):
+        load_samples([tmp_path / "a.npz"], signature)
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
+def test_a_cut_file_is_refused(tmp_path, signature, suffix):
+    file = tmp_path / f"a{suffix}"
+    if suffix == ".npz":
+        np.savez(file, X, Y)
+    else:
+        save_safetensors(file, x=X, y=Y)
+    file.write_bytes(file.read_bytes()[:-40])
+    with pytest.raises(
+        UsageError, match=rf"^inputs {re.escape(str(file))}: cannot be read: .*\. Write it again\.$"
+    ):
+        load_samples([file], signature)

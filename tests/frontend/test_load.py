@@ -1,0 +1,119 @@
+import dataclasses
+import re
+
+import numpy as np
+import pytest
+import tvm
+
+from relax_tapml.errors import UsageError
+from relax_tapml.frontend import load
+from relax_tapml.frontend.load import load_model
+from relax_tapml.frontend.saved import save_model
+from relax_tapml.tensor_file import dump_tensors
+
+X = np.arange(8, dtype="float32").reshape(2, 4)
+ACCEPTED = """\
+ MODEL is one of:
+  a built-in example: minilm
+  package.module:callable, which returns (IRModule, params) or a Model
+  a folder written by relax_tapml.save_model
+  a Relax module saved by tvm.ir.save_json: model.json, parameters in model.safetensors
+  a torch.export program: model.pt2"""
+
+
+def refused(text):
+    return pytest.raises(UsageError, match=f"^{re.escape(text)}$")
+
+
+@pytest.fixture
+def ir_file(affine, tmp_path):
+    (tmp_path / "affine.json").write_text(tvm.ir.save_json(affine.module))
+    (tmp_path / "affine.safetensors").write_bytes(dump_tensors(affine.params))
+    return tmp_path / "affine.json"
+
+
+def test_a_saved_folder_brings_its_samples(affine, tmp_path):
+    save_model(affine, tmp_path / "affine")
+    model = load_model(str(tmp_path / "affine"))
+    assert [sample.name for sample in model.samples] == ["one", "two"]
+
+
+def test_given_inputs_replace_a_models_own(affine, tmp_path):
+    save_model(affine, tmp_path / "affine")
+    np.savez(tmp_path / "mine.npz", x=X, y=np.arange(4))
+    model = load_model(str(tmp_path / "affine"), inputs=[tmp_path / "mine.npz"])
+    assert [sample.name for sample in model.samples] == ["mine.npz"]
+
+
+def test_a_relax_module_takes_given_inputs(ir_file, tmp_path, run_on_llvm):
+    np.savez(tmp_path / "mine.npz", x=X, y=np.arange(4))
+    model = load_model(str(ir_file), inputs=[tmp_path / "mine.npz"])
+    scaled, shifted = run_on_llvm(model)[0]
+    np.testing.assert_array_equal(scaled, X * [1, 2, 3, 4])
+    np.testing.assert_array_equal(shifted, np.arange(4) + 3)
+
+
+def test_a_relax_module_without_inputs_is_refused(ir_file):
+    with refused(
+        "model 'affine' comes without inputs. Give real ones with --inputs FILE.npz (arrays: x, y)."
+    ):
+        load_model(str(ir_file))
+
+
+def test_given_inputs_are_checked(ir_file, tmp_path):
+    np.savez(tmp_path / "mine.npz", x=X, y=np.arange(5))
+    with refused(
+        "mine.npz: input 'y': expected shape [n * 2], got [5] (n = 2). Give an array of the "
+        "expected shape."
+    ):
+        load_model(str(ir_file), inputs=[tmp_path / "mine.npz"])
+
+
+def test_a_callable_is_called(tmp_path, monkeypatch):
+    (tmp_path / "load_test_zoo.py").write_text(
+        "import relax_tapml.frontend.saved as saved, pathlib\n"
+        "def affine(): return saved.load_saved(pathlib.Path('affine'))\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(Exception, match="affine"):
+        load_model("load_test_zoo:affine")
+
+
+def test_a_built_in_example_gets_the_texts(affine, monkeypatch):
+    seen = []
+
+    def example(texts):
+        seen.append(list(texts))
+        return dataclasses.replace(affine, name="built-in")
+
+    monkeypatch.setitem(load.EXAMPLES, "minilm", example)
+    assert load_model("minilm", texts=["a", "b"]).name == "built-in"
+    assert seen == [["a", "b"]]
+
+
+def test_files_for_a_text_model_are_refused(tmp_path):
+    with refused("minilm makes its inputs from texts. Give --text, not --inputs."):
+        load_model("minilm", inputs=[tmp_path])
+
+
+def test_texts_for_another_model_are_refused(ir_file):
+    with refused(
+        f"model {ir_file} takes arrays, not texts. Give --inputs; --text is for the built-in "
+        "examples: minilm."
+    ):
+        load_model(str(ir_file), texts=["a"])
+
+
+@pytest.mark.parametrize(
+    ("spec", "hint"), [("MiniLM2", " Did you mean minilm?"), ("resnet", ""), ("", "")]
+)
+def test_an_unknown_name_lists_what_is_accepted(spec, hint):
+    with refused(f"no model '{spec}'.{hint}{ACCEPTED}"):
+        load_model(spec)
+
+
+@pytest.mark.parametrize("suffix", [".json", ".pt2"])
+def test_a_missing_file_gets_close_matches(tmp_path, suffix):
+    (tmp_path / f"model{suffix}").write_text("")
+    with refused(f"model {tmp_path}/modle{suffix}: no such file. Did you mean model{suffix}?"):
+        load_model(f"{tmp_path}/modle{suffix}")

@@ -1,0 +1,228 @@
+import dataclasses
+import json
+import re
+
+import ml_dtypes
+import numpy as np
+import pytest
+import tvm
+from tvm import relax
+
+from relax_tapml.errors import StoreError, UsageError
+from relax_tapml.frontend.model import Model, Sample
+from relax_tapml.frontend.saved import load_ir, load_saved, save_model
+from relax_tapml.tensor_file import dump_tensors
+
+
+def refused(error, text):
+    return pytest.raises(error, match=f"^{re.escape(text)}$")
+
+
+@pytest.fixture
+def saved(affine, tmp_path):
+    save_model(affine, tmp_path / "affine")
+    return tmp_path / "affine"
+
+
+def test_everything_comes_back(affine, saved, run_on_llvm):
+    back = load_saved(saved)
+    tvm.ir.assert_structural_equal(back.module, affine.module)
+    assert (back.name, back.entry, back.reference) == ("affine", "main", None)
+    assert [sample.name for sample in back.samples] == ["one", "two"]
+    for ours, theirs in zip(back.samples, affine.samples, strict=True):
+        for array, expected in zip(ours.arrays, theirs.arrays, strict=True):
+            np.testing.assert_array_equal(array, expected, strict=True)
+    for results, expected in zip(run_on_llvm(back), run_on_llvm(affine), strict=True):
+        for array, other in zip(results, expected, strict=True):
+            np.testing.assert_array_equal(array, other, strict=True)
+
+
+def test_the_folder_holds_what_the_manifest_says(saved):
+    files = sorted(str(file.relative_to(saved)) for file in saved.rglob("*") if file.is_file())
+    manifest = json.loads((saved / "manifest.json").read_text())
+    assert files == sorted([*manifest["sha256"], "manifest.json"])
+    assert manifest["schema"] == 1
+    assert set(manifest["versions"]) == {"relax-tapml", "apache-tvm", "apache-tvm-ffi"}
+
+
+def test_constants_and_low_precision_survive(tmp_path):
+    bits = np.array([1.5, -0.0, float("inf")]).astype(ml_dtypes.bfloat16)
+    x = relax.Var("x", relax.TensorType((3,), "bfloat16"))
+    z = relax.Var("z", relax.TensorType((3,), "bfloat16"))
+    a = relax.Var("a", relax.TensorType((), "float8_e4m3fn"))
+    builder = relax.BlockBuilder()
+    with builder.function("run", [x, z, a]):
+        constant = relax.const(tvm.runtime.tensor(bits))
+        builder.emit_func_output(builder.emit(relax.op.add(x, constant)))
+    model = Model(
+        name="m",
+        module=builder.get(),
+        # Not in alphabetical order: the function's order is kept.
+        params={"z": bits, "a": np.array(2, ml_dtypes.float8_e4m3fn)},
+        samples=(Sample(name="s", arrays=(bits,)),),
+        entry="run",
+    )
+    save_model(model, tmp_path / "m")
+    back = load_saved(tmp_path / "m")
+    assert list(back.params) == ["z", "a"]
+    for name, array in model.params.items():
+        assert back.params[name].dtype == array.dtype
+        assert back.params[name].tobytes() == array.tobytes()
+    constants = []
+    relax.analysis.post_order_visit(
+        back.module["run"],
+        lambda node: constants.append(node) if isinstance(node, tvm.ir.GenericConst) else None,
+    )
+    assert [constant.value.numpy().tobytes() for constant in constants] == [bits.tobytes()]
+
+
+def test_an_empty_folder_is_filled(affine, tmp_path):
+    save_model(affine, tmp_path)
+    assert load_saved(tmp_path).name == "affine"
+
+
+def test_a_folder_with_something_in_it_is_left_alone(affine, tmp_path):
+    (tmp_path / "precious").write_text("data")
+    with refused(UsageError, f"{tmp_path} exists and is not an empty folder. Choose another name."):
+        save_model(affine, tmp_path)
+    assert [file.name for file in tmp_path.iterdir()] == ["precious"]
+
+
+def test_a_save_that_fails_leaves_nothing(affine, tmp_path, monkeypatch):
+    def full(*args):
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr("pathlib.Path.write_bytes", full)
+    with pytest.raises(OSError, match="No space left"):
+        save_model(affine, tmp_path / "m")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_model_that_does_not_fit_is_not_saved(affine, tmp_path):
+    with pytest.raises(UsageError, match=r"^model 'affine' comes without inputs"):
+        save_model(dataclasses.replace(affine, samples=()), tmp_path / "m")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["module.json", "params.safetensors", "inputs/001.safetensors"])
+def test_a_changed_file_is_named(saved, name):
+    file = saved / name
+    data = bytearray(file.read_bytes())
+    data[-1] ^= 1
+    file.write_bytes(data)
+    with pytest.raises(
+        StoreError,
+        match=rf"^{re.escape(str(file))} was changed or cut short: "
+        r"expected SHA-256 [0-9a-f]{64}, got [0-9a-f]{64}\. Save the model again\.$",
+    ):
+        load_saved(saved)
+
+
+def test_a_missing_file_is_named(saved):
+    (saved / "params.safetensors").unlink()
+    with refused(
+        StoreError,
+        f"{saved}/params.safetensors cannot be read: No such file or directory. Save it again.",
+    ):
+        load_saved(saved)
+
+
+def edit_manifest(folder, **changes):
+    file = folder / "manifest.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | changes))
+
+
+def test_another_schema_is_refused(saved):
+    edit_manifest(saved, schema=2, versions={"relax-tapml": "9.0"})
+    with refused(
+        StoreError,
+        f"{saved}/manifest.json has schema 2, this version reads 1. Load it with the version that "
+        "wrote it: {'relax-tapml': '9.0'}.",
+    ):
+        load_saved(saved)
+
+
+def test_a_manifest_that_names_other_parameters_is_refused(saved):
+    edit_manifest(saved, params=["scale", "shift"])
+    with refused(
+        StoreError,
+        f"{saved}/manifest.json does not describe the folder (KeyError: 'shift'). Save the model "
+        "again.",
+    ):
+        load_saved(saved)
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        ("{}", "is not the manifest of a saved model. Save the model again."),
+        ("[]", "is not the manifest of a saved model. Save the model again."),
+        (
+            '{"schema',
+            "is not JSON: Unterminated string starting at: line 1 column 2 (char 1). Save the "
+            "model again.",
+        ),
+    ],
+)
+def test_a_broken_manifest_is_refused(saved, content, text):
+    (saved / "manifest.json").write_text(content)
+    with refused(StoreError, f"{saved}/manifest.json {text}"):
+        load_saved(saved)
+
+
+def test_a_folder_of_something_else_is_refused(tmp_path):
+    with refused(
+        StoreError,
+        f"{tmp_path} has no manifest.json, so it is not a folder written by save_model.",
+    ):
+        load_saved(tmp_path)
+
+
+def test_a_relax_module_takes_parameters_from_the_file_next_to_it(affine, tmp_path):
+    (tmp_path / "m.json").write_text(tvm.ir.save_json(affine.module))
+    (tmp_path / "m.safetensors").write_bytes(dump_tensors(affine.params))
+    model = load_ir(tmp_path / "m.json")
+    tvm.ir.assert_structural_equal(model.module, affine.module)
+    assert (model.name, list(model.params), model.samples) == ("m", ["scale"], ())
+
+
+def test_a_relax_module_without_parameters_takes_inputs_only(affine, tmp_path):
+    (tmp_path / "m.json").write_text(tvm.ir.save_json(affine.module))
+    assert load_ir(tmp_path / "m.json").params == {}
+
+
+def test_parameters_next_to_a_relax_module_must_match(affine, tmp_path):
+    (tmp_path / "m.json").write_text(tvm.ir.save_json(affine.module))
+    (tmp_path / "m.safetensors").write_bytes(dump_tensors({"weight": np.ones(4, "float32")}))
+    with refused(
+        UsageError,
+        "the parameters given do not match those of 'main': missing: scale; not taken by it: "
+        "weight. Name them as the Relax function's parameters.",
+    ):
+        load_ir(tmp_path / "m.json")
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ('{"nodes": [', r"JSONDecodeError: Expecting value: line 1 column 12 \(char 11\)"),
+        ("{}", r".+"),
+        ('{"root_index": 9, "nodes": [], "metadata": {}}', r".+"),
+    ],
+)
+def test_json_that_is_no_module_is_refused(tmp_path, content, reason):
+    file = tmp_path / "m.json"
+    file.write_text(content)
+    with pytest.raises(
+        StoreError,
+        match=rf"^{re.escape(str(file))} is not a module this TVM can read: {reason}\. Save it "
+        rf"again with tvm\.ir\.save_json of TVM {re.escape(tvm.__version__)}\.$",
+    ):
+        load_ir(file)
+
+
+def test_json_of_another_object_is_refused(tmp_path):
+    file = tmp_path / "m.json"
+    file.write_text(tvm.ir.save_json(relax.Var("x")))
+    with refused(StoreError, f"{file} holds a Var, expected an IRModule. Save it again."):
+        load_ir(file)

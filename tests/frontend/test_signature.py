@@ -1,0 +1,168 @@
+# ruff: noqa: N812 - TVMScript has its own conventions
+import dataclasses
+import re
+
+import numpy as np
+import pytest
+import tvm
+from tvm import relax
+from tvm.script import ir as I
+from tvm.script import relax as R
+
+from relax_tapml.errors import UsageError
+from relax_tapml.frontend.model import Model, Sample
+from relax_tapml.frontend.signature import check_model, signature_of
+
+
+def refused(text):
+    return pytest.raises(UsageError, match=f"^{re.escape(text)}$")
+
+
+def test_the_last_parameters_are_the_models_without_num_input(affine):
+    signature = signature_of(affine.module, "main", 1)
+    assert signature.input_names == ("x", "y")
+    assert signature.param_names == ("scale",)
+
+
+def test_num_input_decides_where_it_is_set(affine):
+    module = tvm.IRModule({"main": affine.module["main"].with_attr("num_input", 1)})
+    assert signature_of(module, "main", 1).param_names == ("y", "scale")
+
+
+def test_a_missing_entry_function_is_named(affine):
+    with refused(
+        "the model has no Relax function 'prefill'; it has: main. Name its entry function in "
+        "Model(entry=...)."
+    ):
+        signature_of(affine.module, "prefill", 1)
+
+
+def test_more_parameters_than_arguments_are_refused(affine):
+    with refused(
+        "'main' takes 3 arguments, which cannot include 7 model parameters. Give one array for "
+        "each, or set the function's attribute num_input."
+    ):
+        signature_of(affine.module, "main", 7)
+
+
+def test_two_parameters_of_one_name_are_refused():
+    builder = relax.BlockBuilder()
+    same = [relax.Var("x", relax.TensorType((2,), "float32")) for _ in range(2)]
+    with builder.function("main", same):
+        builder.emit_func_output(builder.emit(relax.op.add(*same)))
+    with refused(
+        "'main' has several parameters called x. Rename them: arrays are matched by name."
+    ):
+        signature_of(builder.get(), "main", 0)
+
+
+def test_a_model_that_fits_is_accepted(affine):
+    assert check_model(affine).entry == "main"
+
+
+def test_a_model_without_samples_is_refused(affine):
+    with refused(
+        "model 'affine' comes without inputs. Give real ones with --inputs FILE.npz (arrays: x, y)."
+    ):
+        check_model(dataclasses.replace(affine, samples=()))
+
+
+X = np.zeros((2, 4), "float32")
+Y = np.zeros(4, "int64")
+
+
+@pytest.mark.parametrize(
+    ("arrays", "text"),
+    [
+        ((X,), "s: expected 2 arrays (x, y), got 1. Give one array for each input of 'main'."),
+        (
+            (X.astype("float64"), Y),
+            "s: input 'x': expected float32, got float64. Convert it: array.astype('float32').",
+        ),
+        (
+            (X[:, :3], Y),
+            "s: input 'x': expected shape [n, 4], got [2, 3] (n = 2). Give an array of the "
+            "expected shape.",
+        ),
+        (
+            (X[0], Y),
+            "s: input 'x': expected shape [n, 4], got [4]. Give an array of the expected shape.",
+        ),
+        (
+            (X, Y[:3]),
+            "s: input 'y': expected shape [n * 2], got [3] (n = 2). Give an array of the expected "
+            "shape.",
+        ),
+    ],
+)
+def test_a_sample_that_does_not_fit_is_refused(affine, arrays, text):
+    sample = Sample(name="s", arrays=arrays)
+    with refused(text):
+        check_model(dataclasses.replace(affine, samples=(sample,)))
+
+
+@pytest.mark.parametrize(
+    ("params", "text"),
+    [
+        (
+            {"scales": X[0]},
+            "the parameters given do not match those of 'main': missing: scale; not taken by it: "
+            "scales. Name them as the Relax function's parameters.",
+        ),
+        (
+            {"scale": X},
+            "parameter 'scale' of 'main': expected shape [4], got [2, 4]. Give an array of the "
+            "expected shape.",
+        ),
+        (
+            {"scale": X[0].astype("float16")},
+            "parameter 'scale' of 'main': expected float32, got float16. Convert it: "
+            "array.astype('float32').",
+        ),
+    ],
+)
+def test_parameters_that_do_not_fit_are_refused(affine, params, text):
+    with refused(text):
+        check_model(dataclasses.replace(affine, params=params))
+
+
+def test_parameters_in_another_order_are_refused(affine):
+    with refused(
+        "the parameters of 'main' are in another order: expected y, scale; got scale, y. Give them "
+        "in the function's order."
+    ):
+        check_model(dataclasses.replace(affine, params={"scale": X[0], "y": Y}))
+
+
+def test_a_derived_dimension_may_come_before_its_variable():
+    @I.ir_module
+    class Module:
+        @R.function
+        def main(y: R.Tensor(("n * 2",), "float32"), x: R.Tensor(("n",), "float32")):
+            return (y, x)
+
+    def model(size):
+        arrays = (np.zeros(size, "float32"), np.zeros(2, "float32"))
+        return Model(name="m", module=Module, params={}, samples=(Sample(name="s", arrays=arrays),))
+
+    check_model(model(4))
+    with refused(
+        "s: input 'y': expected shape [n * 2], got [5] (n = 2). Give an array of the expected "
+        "shape."
+    ):
+        check_model(model(5))
+
+
+def test_an_input_that_is_no_tensor_is_refused():
+    @I.ir_module
+    class Module:
+        @R.function
+        def main(cache: R.Any):
+            return cache
+
+    sample = Sample(name="s", arrays=(X,))
+    with refused(
+        "s: input 'cache': the function takes R.Any, and only tensors can be given. Wrap the "
+        "function in one whose inputs are tensors."
+    ):
+        check_model(Model(name="m", module=Module, params={}, samples=(sample,)))

@@ -1,0 +1,276 @@
+import re
+import sys
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+from relax_tapml.errors import LoweringError, StoreError, UsageError
+from relax_tapml.frontend.model import Sample
+from relax_tapml.frontend.torch_export import from_torch, load_pt2
+
+torch = pytest.importorskip("torch", reason="needs the extra 'torch'")
+
+
+class Convolution(torch.nn.Module):
+    """Buffers, tied weights, an unused parameter, nested outputs."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = torch.nn.Conv2d(3, 4, 3)
+        self.norm = torch.nn.BatchNorm2d(4)
+        self.first = torch.nn.Linear(4, 4)
+        self.second = torch.nn.Linear(4, 4)
+        self.second.weight = self.first.weight
+        self.unused = torch.nn.Parameter(torch.ones(3))
+        self.register_buffer("gain", torch.full((4,), 2.0))
+
+    def forward(self, image, bias):
+        features = self.norm(self.conv(image)).mean((2, 3))
+        hidden = self.second(torch.relu(self.first(features))) * self.gain
+        return {"hidden": hidden, "rest": (hidden + bias, hidden.sum())}
+
+
+@pytest.fixture
+def convolution():
+    torch.manual_seed(0)
+    module = Convolution()
+    module.norm.running_mean.normal_()
+    return module
+
+
+@pytest.fixture
+def arguments():
+    return torch.randn(1, 3, 8, 8, generator=torch.Generator().manual_seed(1)), torch.ones(4)
+
+
+def refused(error, text):
+    return pytest.raises(error, match=f"^{re.escape(text)}$")
+
+
+def module_of(function, **attributes):
+    module = torch.nn.Module()
+    for name, value in attributes.items():
+        module.register_buffer(name, value)
+    module.__class__ = type("Tiny", (torch.nn.Module,), {"forward": function})
+    return module
+
+
+def test_the_built_model_agrees_with_torch(convolution, arguments, run_on_llvm):
+    model = from_torch(convolution, arguments)
+    assert model.name == "Convolution"
+    assert list(model.params)[:3] == ["p_unused", "p_conv_weight", "p_conv_bias"]
+    assert [array.shape for array in model.samples[0].arrays] == [(1, 3, 8, 8), (4,)]
+    expected = model.reference(model.samples[0])
+    assert [array.shape for array in expected] == [(1, 4), (1, 4), ()]
+    for actual, array in zip(run_on_llvm(model)[0], expected, strict=True):
+        np.testing.assert_allclose(actual, array, rtol=1e-5, atol=1e-6)
+
+
+def test_parameters_are_the_modules_own(convolution, arguments):
+    model = from_torch(convolution, arguments)
+    own = dict(convolution.named_parameters(remove_duplicate=False))
+    for name, parameter in own.items():
+        ours = model.params["p_" + name.replace(".", "_")]
+        np.testing.assert_array_equal(ours, parameter.detach().numpy(), strict=True)
+    assert len(model.params) == len(own)
+
+
+def test_keyword_arguments_and_samples_are_taken(convolution, arguments, run_on_llvm):
+    image, bias = (argument.numpy() for argument in arguments)
+    samples = [Sample(name="mine", arrays=(image + 1, bias))]
+    model = from_torch(
+        convolution, dict(zip(("image", "bias"), arguments, strict=True)), samples=samples, name="c"
+    )
+    assert (model.name, [sample.name for sample in model.samples]) == ("c", ["mine"])
+    with torch.no_grad():
+        expected = convolution(arguments[0] + 1, arguments[1])["hidden"].numpy()
+    np.testing.assert_array_equal(model.reference(samples[0])[0], expected)
+    np.testing.assert_allclose(run_on_llvm(model)[0][0], expected, rtol=1e-5, atol=1e-6)
+
+
+def test_a_dynamic_dimension_stays_symbolic(run_on_llvm):
+    rows = torch.export.Dim("rows", min=2, max=64)
+    samples = [Sample(name=str(n), arrays=(np.ones((n, 4), "float32"),)) for n in (2, 5)]
+    model = from_torch(
+        torch.nn.Linear(4, 3), (torch.ones(3, 4),), samples=samples, dynamic_shapes=({0: rows},)
+    )
+    for sample, actual in zip(samples, run_on_llvm(model), strict=True):
+        np.testing.assert_allclose(actual[0], model.reference(sample)[0], rtol=1e-5, atol=1e-6)
+
+
+def test_bfloat16_is_kept_on_both_sides():
+    model = from_torch(
+        module_of(lambda self, x: x * 2), (torch.tensor([1.5, -3.0], dtype=torch.bfloat16),)
+    )
+    (array,) = model.samples[0].arrays
+    assert array.dtype == ml_dtypes.bfloat16
+    (output,) = model.reference(model.samples[0])
+    assert output.dtype == ml_dtypes.bfloat16
+    np.testing.assert_array_equal(output.astype("float32"), [3, -6])
+
+
+def test_a_program_on_disk_is_imported(convolution, arguments, tmp_path, run_on_llvm):
+    program = torch.export.export(convolution.eval(), arguments)
+    torch.export.save(program, tmp_path / "conv.pt2")
+    model = load_pt2(tmp_path / "conv.pt2")
+    assert model.name == "conv"
+    with torch.no_grad():
+        expected = convolution(*arguments)["hidden"].numpy()
+    np.testing.assert_allclose(run_on_llvm(model)[0][0], expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(model.reference(model.samples[0])[0], expected)
+
+
+def test_a_file_that_is_no_program_is_refused(tmp_path):
+    (tmp_path / "m.pt2").write_bytes(b"PK not really")
+    with pytest.raises(
+        StoreError,
+        match=rf"^{re.escape(str(tmp_path))}/m\.pt2 is not a program this PyTorch can load: "
+        rf"\w+: .*\. Save it again with torch\.export\.save of PyTorch .+\.$",
+    ):
+        load_pt2(tmp_path / "m.pt2")
+
+
+def test_a_dtype_the_importer_gets_wrong_is_refused_at_its_node():
+    module = module_of(lambda self, x: (x * 2.5).sum())
+    with refused(
+        LoweringError,
+        "TVM imports node 'mul' (mul.Tensor) of Tiny wrongly: expected float32, got int64. "
+        "Give a converter: convert_map={'mul.Tensor': ...}.",
+    ):
+        from_torch(module, (torch.arange(3),))
+
+
+def test_a_converter_closes_the_gap(run_on_llvm):
+    from tvm import relax
+
+    def multiply(node, importer):
+        x = importer.block_builder.emit(relax.op.astype(importer.env[node.args[0]], "float32"))
+        return importer.block_builder.emit(
+            relax.op.multiply(x, relax.const(node.args[1], "float32"))
+        )
+
+    model = from_torch(
+        module_of(lambda self, x: x * 2.5),
+        (torch.arange(3),),
+        convert_map={"mul.Tensor": multiply},
+    )
+    np.testing.assert_array_equal(run_on_llvm(model)[0][0], [0, 2.5, 5])
+
+
+@pytest.mark.parametrize("dtype", [torch.bool, torch.int32, torch.float32])
+def test_cumsum_counts_in_torchs_dtype(dtype, run_on_llvm):
+    module = module_of(lambda self, x: x.cumsum(0))
+    model = from_torch(module, (torch.tensor([1, 0, 1, 1]).to(dtype),))
+    expected = model.reference(model.samples[0])[0]
+    np.testing.assert_array_equal(run_on_llvm(model)[0][0], expected, strict=True)
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda x, i, j: x[i],
+        lambda x, i, j: x[:, i],
+        lambda x, i, j: x[i, i],
+        lambda x, i, j: x[i, j],
+        lambda x, i, j: x[..., [-2], :],
+    ],
+    ids=["rows", "columns", "same", "zipped", "constant"],
+)
+def test_negative_indices_count_from_the_end(read, run_on_llvm):
+    module = module_of(lambda self, x, i, j: read(x, i, j) + 0 * (i.sum() + j.sum()))
+    x = torch.arange(20, dtype=torch.float32).reshape(4, 5)
+    model = from_torch(module, (x, torch.tensor([-1, 2, -3]), torch.tensor([0, -5, 4])))
+    expected = model.reference(model.samples[0])[0]
+    np.testing.assert_array_equal(run_on_llvm(model)[0][0], expected, strict=True)
+
+
+def test_a_shape_the_importer_gets_wrong_is_refused():
+    from tvm import relax
+
+    def converter(node, importer):
+        return importer.block_builder.emit(relax.op.expand_dims(importer.env[node.args[0]], 0))
+
+    def flattened(node, importer):
+        x = importer.env[node.args[0]]
+        return importer.block_builder.emit(relax.op.strided_slice(x, [0], [0], [2]))
+
+    module = module_of(lambda self, x: torch.exp(x))
+    for wrong, text in (
+        (converter, "expected 1 dimensions, got 2"),
+        (flattened, "expected shape [3], got [2]"),
+    ):
+        with refused(
+            LoweringError,
+            f"TVM imports node 'exp' (exp.default) of Tiny wrongly: {text}. "
+            "Give a converter: convert_map={'exp.default': ...}.",
+        ):
+            from_torch(module, (torch.ones(3),), convert_map={"exp.default": wrong})
+
+
+def test_an_operator_without_a_converter_is_named():
+    module = module_of(lambda self, x: torch.special.bessel_j0(x))
+    with refused(
+        LoweringError,
+        "TVM cannot import Tiny: AssertionError: Unsupported function types "
+        "['special_bessel_j0.default']. Give a converter for the operator with convert_map=.",
+    ):
+        from_torch(module, (torch.ones(3),))
+
+
+def test_an_output_that_is_no_tensor_is_refused():
+    with refused(
+        UsageError,
+        "Tiny: output 1 is 7, and only tensors can be outputs. Leave it out in a wrapper module.",
+    ):
+        from_torch(module_of(lambda self, x: (x + 1, 7)), (torch.ones(3),))
+
+
+def test_an_input_that_is_no_tensor_is_refused():
+    with refused(
+        UsageError,
+        "Tiny: input 'k' is 2, and only tensors can be inputs. Fix its value in a wrapper module.",
+    ):
+        from_torch(module_of(lambda self, x, k: x * k), (torch.ones(3), 2))
+
+
+def test_a_module_that_writes_its_buffers_is_refused():
+    def forward(self, x):
+        self.total.add_(x)
+        return self.total + 0
+
+    with refused(
+        UsageError,
+        "Tiny writes to total while it runs, which a Relax function cannot do. Return the new "
+        "values as outputs, in a wrapper module.",
+    ):
+        from_torch(module_of(forward, total=torch.zeros(3)), (torch.ones(3),))
+
+
+def test_a_module_that_cannot_be_exported_is_refused():
+    def forward(self, x):
+        raise RuntimeError("this module is broken")
+
+    with pytest.raises(
+        UsageError,
+        match=r"^torch\.export of Tiny failed: .*\. Export it yourself and give the exported "
+        r"program\.$",
+    ):
+        from_torch(module_of(forward), (torch.ones(3),))
+
+
+def test_samples_are_checked(convolution, arguments):
+    samples = [Sample(name="mine", arrays=(np.ones((1, 3, 8, 8)), np.ones(4, "float32")))]
+    with refused(
+        UsageError,
+        "mine: input 'image': expected float32, got float64. Convert it: array.astype('float32').",
+    ):
+        from_torch(convolution, arguments, samples=samples)
+
+
+def test_without_torch_the_extra_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with refused(
+        UsageError, "models from PyTorch need the torch package: pip install 'relax-tapml[torch]'"
+    ):
+        from_torch(None)
