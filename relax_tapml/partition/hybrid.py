@@ -1,0 +1,187 @@
+"""Run a model with some of its units on the device."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import tvm
+import tvm_ffi
+from tvm import relax
+
+from relax_tapml.errors import DeviceFault
+from relax_tapml.frontend.model import Array
+from relax_tapml.partition.boundary import PartitionedProgram
+from relax_tapml.partition.bytecode import CompiledFunctions, load_bytecode
+from relax_tapml.passes import native
+from relax_tapml.passes.outline_regions import DOWNLOAD, PARAMETER, RUN, UPLOAD
+from relax_tapml.targets.session import DeviceModule, DeviceSession
+from relax_tapml.targets.target import device_of
+from relax_tapml.targets.tensors import plain, to_device, to_host
+
+
+class Host:
+    """The source side of every step: its device, its kernels and the weights, loaded once.
+
+    Parameters
+    ----------
+    target
+        What the source's kernels were built for.
+    kernels
+        Their shared objects.
+    params
+        Weights by name, in the order of the entry function's parameters.
+    """
+
+    def __init__(
+        self, target: tvm.target.Target, kernels: Sequence[Path], params: Mapping[str, Array]
+    ) -> None:
+        self.device = device_of(target)
+        self.params = dict(params)
+        self._kernels = [tvm.runtime.load_module(str(path)) for path in kernels]
+        self._weights: list[Any] | None = None
+
+    @property
+    def weights(self) -> list[Any]:
+        """The weights on the host's device."""
+        if self._weights is None:
+            self._weights = [self.upload(array) for array in self.params.values()]
+        return self._weights
+
+    def upload(self, array: Array) -> Any:
+        """Copy an array to the host's device."""
+        return to_device(plain(array), self.device)
+
+    def virtual_machine(self, functions: CompiledFunctions, *modules: Any) -> relax.VirtualMachine:
+        """Return a VM for compiled functions, linked with the source's kernels and ``modules``."""
+        executable = load_bytecode(functions.bytecode)
+        shapes = [tvm.runtime.load_module(str(path)) for path in functions.shape_functions]
+        for module in (*shapes, *self._kernels, *modules):
+            executable.import_module(module)
+        return relax.VirtualMachine(executable, self.device)
+
+
+class HybridModule:
+    """A partitioned program, ready to run: ``hybrid["main"](*inputs)``.
+
+    Weights the device needs are sent to it on first use and stay there; each value crosses at most
+    once in each direction.
+
+    Parameters
+    ----------
+    host
+        The source side.
+    program
+        From ``partition``.
+    session
+        The device; it must outlive this object. None where nothing is on the device.
+    device_kernels
+        Shared objects of the device's kernels.
+
+    Raises
+    ------
+    DeviceFault
+        The device cannot load its program.
+    """
+
+    def __init__(
+        self,
+        host: Host,
+        program: PartitionedProgram,
+        session: DeviceSession | None = None,
+        device_kernels: Sequence[Path] = (),
+    ) -> None:
+        native.load()
+        self._host = host
+        self._calls: _DeviceCalls | None = None
+        callbacks: dict[str, Any] = {}
+        if program.device is not None:
+            if session is None:
+                raise ValueError("a program with units on the device needs a session")
+            kernels = (*program.device.shape_functions, *device_kernels)
+            module = session.load(program.device.bytecode, kernels)
+            self._calls = _DeviceCalls(host, session, module)
+            callbacks = self._calls.callbacks()
+        make = tvm.get_global_func("relax_tapml.callback_module")
+        self._vm = host.virtual_machine(program.host, make(callbacks))
+
+    def __getitem__(self, name: str) -> Callable[..., list[Array]]:
+        """Return an entry function: it takes input arrays (no weights) and returns a flat list.
+
+        Calling it raises ``DeviceFault`` where the device fails.
+        """
+        function = self._vm[name]
+
+        def call(*inputs: Array) -> list[Array]:
+            args = [self._host.upload(array) for array in inputs]
+            try:
+                result = function(*args, *self._host.weights)
+            except Exception:
+                # A Python exception loses its class on the way through the VM.
+                fault = self._calls.take_fault() if self._calls is not None else None
+                if fault is not None:
+                    raise fault from None
+                raise
+            return flat_arrays(result)
+
+        return call
+
+
+class _DeviceCalls:
+    """What the host's bytecode calls to use the device.
+
+    The VM keeps these callbacks alive, so they must not keep the VM alive in turn: nothing would
+    ever free it, or its program on the device.
+    """
+
+    def __init__(self, host: Host, session: DeviceSession, module: DeviceModule) -> None:
+        self._host = host
+        self._session = session
+        self._module = module
+        self._fault: DeviceFault | None = None
+
+    def callbacks(self) -> dict[str, Any]:
+        """Return the functions by the names that ``OutlineRegions`` calls."""
+        functions = {
+            UPLOAD: self._upload,
+            PARAMETER: self._parameter,
+            RUN: self._run,
+            DOWNLOAD: self._download,
+        }
+        return {name: tvm_ffi.convert(self._guarded(f)) for name, f in functions.items()}
+
+    def take_fault(self) -> DeviceFault | None:
+        """Return the fault that ended the last call, if one did."""
+        fault, self._fault = self._fault, None
+        return fault
+
+    def _guarded(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        def guarded(*args: Any) -> Any:
+            try:
+                return function(*args)
+            except DeviceFault as fault:
+                self._fault = fault
+                raise
+
+        return guarded
+
+    def _upload(self, tensor: Any) -> Any:
+        return self._session.upload(to_host(tensor))
+
+    def _parameter(self, name: str) -> Any:
+        return self._session.parameter(name, self._host.params[name])
+
+    def _run(self, region: str, *args: Any) -> Any:
+        values = [tuple(a) if isinstance(a, tvm_ffi.Shape) else a for a in args]
+        return tvm_ffi.convert(self._session.call(self._module, region, values))
+
+    def _download(self, tensor: Any) -> Any:
+        return self._host.upload(self._session.download(tensor))
+
+
+def flat_arrays(result: Any) -> list[Array]:
+    """Flatten what a VM function returns to arrays, left to right."""
+    if isinstance(result, tvm.runtime.Tensor):
+        return [to_host(result)]
+    return [array for item in result for array in flat_arrays(item)]

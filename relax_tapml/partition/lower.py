@@ -1,0 +1,74 @@
+"""Lower a model once, for both sides."""
+
+from __future__ import annotations
+
+import tvm
+from tvm import relax
+
+from relax_tapml.errors import LoweringError
+from relax_tapml.passes.annotate_sites import AnnotateSites, annotated_calls
+from relax_tapml.passes.outline_dispatched_ops import OutlineDispatchedOps
+
+# Operators that LegalizeOps lowers differently for a GPU; each side lowers them itself.
+_TARGET_DEPENDENT = ["relax.scatter_elements", "relax.scatter_nd"]
+
+
+def lower(module: tvm.IRModule) -> tvm.IRModule:
+    """Turn every operator call into a call of a unit, and name the sites.
+
+    This is TVM's ``zero`` pipeline without anything that looks at a target, so both sides of a
+    migration agree on what the units are. A module whose sites are already named is returned as
+    it is: a pipeline of your own may lower and annotate first.
+
+    Raises
+    ------
+    LoweringError
+        A pass raised, or the module has no operator call at all.
+    """
+    if any(annotated_calls(module)):
+        return module
+    transform = relax.transform
+    passes = [
+        transform.LambdaLift(),
+        transform.LegalizeOps(skip_ops=_TARGET_DEPENDENT),
+        transform.AnnotateTIROpPattern(),
+        transform.FoldConstant(),
+        transform.FuseOps(),
+        transform.FuseTIR(),
+        transform.DeadCodeElimination(),
+        OutlineDispatchedOps(),
+        AnnotateSites(),
+    ]
+    for step in passes:
+        try:
+            module = step(module)
+        except Exception as error:
+            raise LoweringError(
+                f"lowering the model: pass {step.info.name} failed: {_last_line(error)}. The "
+                "module must be well-formed Relax that tvm.compile accepts"
+            ) from error
+    if not any(annotated_calls(module)):
+        raise LoweringError(
+            "lowering the model: no operator call is left in any Relax function; there is nothing "
+            "to carve or migrate"
+        )
+    return module
+
+
+def mark_inputs(module: tvm.IRModule, entry: str, count: int) -> tvm.IRModule:
+    """Say in the module that all but the first ``count`` parameters of ``entry`` are weights.
+
+    This is the attribute ``num_input``, which passes read; a module that has it is returned as it
+    is.
+    """
+    function = module[entry]
+    if function.attrs and "num_input" in function.attrs:
+        return module
+    module = module.clone()
+    module.update_func(module.get_global_var(entry), function.with_attr("num_input", count))
+    return module
+
+
+def _last_line(error: Exception) -> str:
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    return lines[-1].strip() if lines else type(error).__name__

@@ -1,0 +1,88 @@
+"""The small model of ``tests/models``, lowered, with its kernels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import tvm
+from tiny_model import model
+
+from relax_tapml.frontend.model import Array, Model
+from relax_tapml.partition.boundary import PartitionedProgram, partition
+from relax_tapml.partition.bytecode import compile_functions
+from relax_tapml.partition.hybrid import Host, flat_arrays
+from relax_tapml.partition.kernel_library import KernelLibrary, KernelSet
+from relax_tapml.partition.lower import lower, mark_inputs
+from relax_tapml.partition.prepare_side import prepare_side
+from relax_tapml.targets.target import parse_target
+
+LLVM = parse_target("llvm")
+
+
+@pytest.fixture(scope="session")
+def library(tmp_path_factory: pytest.TempPathFactory) -> KernelLibrary:
+    """One folder of kernels for all tests that do not look at it."""
+    return KernelLibrary(tmp_path_factory.mktemp("kernels"))
+
+
+@pytest.fixture(scope="session")
+def tiny() -> Model:
+    """The model itself."""
+    return model()
+
+
+@pytest.fixture(scope="session")
+def lowered(tiny: Model) -> tvm.IRModule:
+    """Its lowered module."""
+    return lower(mark_inputs(tiny.module, "main", 1))
+
+
+@pytest.fixture(scope="session")
+def units(lowered: tvm.IRModule) -> tvm.IRModule:
+    """The module as llvm implements it."""
+    return prepare_side(lowered, LLVM)
+
+
+@pytest.fixture(scope="session")
+def kernels(units: tvm.IRModule, library: KernelLibrary) -> KernelSet:
+    """Its kernels."""
+    return library.build(units, LLVM)
+
+
+@pytest.fixture
+def host(kernels: KernelSet, tiny: Model) -> Host:
+    """The source side."""
+    return Host(LLVM, kernels.files(), tiny.params)
+
+
+@pytest.fixture
+def part(
+    lowered: tvm.IRModule, units: tvm.IRModule, library: KernelLibrary
+) -> Callable[..., PartitionedProgram]:
+    """Put units on the device; ``device_units`` are the host's unless they are given."""
+
+    def part(*boundary: str, device_units: tvm.IRModule = units) -> PartitionedProgram:
+        return partition(
+            lowered,
+            frozenset(boundary),
+            host_units=units,
+            device_units=device_units,
+            source=LLVM,
+            target=LLVM,
+            library=library,
+        )
+
+    return part
+
+
+@pytest.fixture
+def expected(
+    host: Host, units: tvm.IRModule, tiny: Model, library: KernelLibrary
+) -> list[list[Array]]:
+    """What the whole module computes for each sample."""
+    vm = host.virtual_machine(compile_functions(units, LLVM, library))
+    return [
+        flat_arrays(vm["main"](*map(host.upload, sample.arrays), *host.weights))
+        for sample in tiny.samples
+    ]

@@ -1,0 +1,202 @@
+"""A bundle runs anywhere, and a damaged one is refused."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from relax_tapml.errors import StoreError
+from relax_tapml.partition.bundle import load, write_bundle
+from relax_tapml.targets.target import parse_target
+
+LLVM = parse_target("llvm")
+
+
+@pytest.fixture
+def write(part, kernels, tiny):
+    """Write a bundle with some units on the device."""
+
+    def write(folder: Path, *boundary: str) -> Path:
+        write_bundle(
+            folder,
+            part(*boundary),
+            source=LLVM,
+            target=LLVM,
+            host_kernels=kernels.files(),
+            device_kernels=kernels.files(frozenset(boundary)),
+            params=tiny.params,
+        )
+        return folder
+
+    return write
+
+
+@pytest.fixture
+def bundle(write, tmp_path) -> Path:
+    """One with two units on the device."""
+    return write(tmp_path / "bundle", "softmax", "cumsum")
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+@pytest.mark.parametrize("session", ["inline", "process"])
+def test_a_bundle_computes_what_the_model_does(bundle, expected, tiny, session):
+    """Bit for bit, wherever its device is."""
+    with load(bundle, session=session) as loaded:
+        assert loaded.boundary == {"softmax", "cumsum"}
+        for sample, wanted in zip(tiny.samples, expected, strict=True):
+            outputs = loaded["main"](*sample.arrays)
+            assert [a.tobytes() for a in outputs] == [a.tobytes() for a in wanted]
+    loaded.close()
+
+
+def test_a_bundle_may_have_no_device(write, expected, tiny, tmp_path):
+    """Then no session is opened, whatever is asked for."""
+    folder = write(tmp_path / "all_host")
+    loaded = load(folder, session="rpc:no.such.host:1")
+    outputs = loaded["main"](*tiny.samples[0].arrays)
+    assert [a.tobytes() for a in outputs] == [a.tobytes() for a in expected[0]]
+
+
+def test_a_bundle_runs_in_another_process_and_folder(bundle, expected, tiny, tmp_path):
+    """It refers to nothing outside itself, and may be moved."""
+    moved = shutil.move(bundle, tmp_path / "moved")
+    np.save(tmp_path / "x.npy", tiny.samples[0].arrays[0])
+    script = (
+        "import sys, numpy as np, relax_tapml\n"
+        "outputs = relax_tapml.load(sys.argv[1])['main'](np.load(sys.argv[2]))\n"
+        "np.savez(sys.argv[3], *outputs)\n"
+    )
+    arguments = [moved, tmp_path / "x.npy", tmp_path / "out.npz"]
+    subprocess.run([sys.executable, "-c", script, *arguments], check=True, cwd="/")
+    with np.load(tmp_path / "out.npz") as outputs:
+        assert [outputs[name].tobytes() for name in outputs] == [a.tobytes() for a in expected[0]]
+
+
+def test_a_bundle_replaces_an_older_one(write, tmp_path):
+    """With nothing of the old one left, and nothing beside it."""
+    folder = write(tmp_path / "bundle", "softmax", "cumsum", "sum")
+    first = content(folder)
+    write(folder)
+    second = content(folder)
+    assert not any(name.startswith("device") for name in second)
+    assert first.keys() - second.keys()
+    assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
+    assert load(folder).boundary == frozenset()
+
+
+def test_a_bundle_that_cannot_be_written_leaves_the_old_one(bundle, part, tiny, tmp_path):
+    """A kernel is missing, say; all or nothing."""
+    before = content(bundle)
+    with pytest.raises(FileNotFoundError):
+        write_bundle(
+            bundle,
+            part("sum"),
+            source=LLVM,
+            target=LLVM,
+            host_kernels=[tmp_path / "no_such_kernel.so"],
+            device_kernels=[],
+            params=tiny.params,
+        )
+    assert content(bundle) == before
+    assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
+
+
+def refused(folder: Path, message: str) -> None:
+    pattern = f"^{re.escape(message.replace('FOLDER', str(folder)))}$"
+    with pytest.raises(StoreError, match=pattern):
+        load(folder)
+
+
+def edit(folder: Path, change) -> None:
+    path = folder / "manifest.json"
+    manifest = json.loads(path.read_text())
+    change(manifest)
+    path.write_text(json.dumps(manifest))
+
+
+def test_every_file_is_checked(bundle):
+    """One flipped bit anywhere, or a file less, and it is not loaded."""
+    names = [name for name in content(bundle) if name != "manifest.json"]
+    assert {"host.vm", "device.vm", "params.safetensors"} < set(names)
+    for name in names:
+        file = bundle / name
+        data = file.read_bytes()
+        file.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+        refused(bundle, f"FOLDER/{name} is damaged: its SHA-256 differs. Run the build again")
+        file.unlink()
+        refused(bundle, f"FOLDER/{name} is missing. Run the build again")
+        file.write_bytes(data)
+    load(bundle)
+
+
+def test_another_schema_is_refused(bundle):
+    """It may mean something else."""
+    edit(bundle, lambda manifest: manifest.update(schema=2))
+    refused(
+        bundle,
+        "FOLDER/manifest.json: expected schema 1, got 2. Another version wrote it: run the build "
+        "again",
+    )
+
+
+@pytest.mark.parametrize("name", ["../outside.so", "/etc/hostname"])
+@pytest.mark.parametrize("listed", [True, False], ids=["listed", "unlisted"])
+def test_a_file_outside_the_bundle_is_refused(bundle, name, listed):
+    """Whether or not the manifest has a checksum of it."""
+
+    def change(manifest):
+        manifest["host"]["kernels"].append(name)
+        if listed:
+            manifest["sha256"][name] = "0" * 64
+
+    edit(bundle, change)
+    message = f"FOLDER/manifest.json: '{name}' is outside the bundle. Run the build again"
+    refused(bundle, message)
+
+
+def test_a_file_without_a_checksum_is_refused(bundle):
+    """Nothing is loaded that was not checked."""
+    shutil.copy(bundle / "host.vm", bundle / "host" / "added.so")
+    edit(bundle, lambda manifest: manifest["host"]["kernels"].append("host/added.so"))
+    refused(bundle, "FOLDER/host/added.so is damaged: its SHA-256 differs. Run the build again")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            None,
+            "FOLDER is no bundle: it has no manifest.json. Expected DIR/bundle of a build",
+        ),
+        (
+            "{",
+            "FOLDER/manifest.json is damaged: Expecting property name enclosed in double quotes: "
+            "line 1 column 2 (char 1). Run the build again",
+        ),
+        (
+            '{"kind": "relax_tapml.suite"}',
+            "FOLDER/manifest.json does not describe a bundle. Expected DIR/bundle of a build",
+        ),
+        ("[]", "FOLDER/manifest.json does not describe a bundle. Expected DIR/bundle of a build"),
+        (
+            '{"kind": "relax_tapml.bundle", "schema": 1}',
+            "FOLDER/manifest.json is damaged: KeyError('sha256'). Run the build again",
+        ),
+    ],
+    ids=["none", "no json", "other kind", "no object", "incomplete"],
+)
+def test_something_else_is_no_bundle(tmp_path, text, message):
+    """The message says what was expected there."""
+    if text is not None:
+        (tmp_path / "manifest.json").write_text(text)
+    refused(tmp_path, message)

@@ -1,0 +1,113 @@
+# ruff: noqa: N812 - TVMScript
+"""One lowered module for both sides."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tvm
+from tiny_model import UNITS, Tiny, in_numpy
+from tvm import relax
+from tvm.script import ir as I
+from tvm.script import relax as R
+
+from relax_tapml.errors import LoweringError
+from relax_tapml.partition.hybrid import flat_arrays
+from relax_tapml.partition.lower import lower, mark_inputs
+from relax_tapml.passes.annotate_sites import annotated_calls
+
+
+def test_every_operator_is_a_named_call_of_a_unit(lowered):
+    """The scan included, which no target-independent pass lowers; a unit may have many sites."""
+    sites = [site for site, _ in annotated_calls(lowered)]
+    assert [site.ordinal for site in sites] == list(range(len(sites)))
+    assert {site.unit for site in sites} == set(UNITS)
+    assert sum(site.unit == "matmul" for site in sites) == 2
+    relax.analysis.well_formed(lowered)
+
+
+def test_the_model_is_not_changed_and_computes_the_same(lowered, tiny):
+    """Against numpy in float64."""
+    before = tvm.ir.save_json(Tiny)
+    vm = relax.VirtualMachine(tvm.compile(lower(Tiny), "llvm"), tvm.cpu())
+    assert tvm.ir.save_json(Tiny) == before
+    for sample in tiny.samples:
+        args = [tvm.runtime.tensor(a) for a in (*sample.arrays, *tiny.params.values())]
+        outputs = flat_arrays(vm["main"](*args))
+        for got, wanted in zip(outputs, in_numpy(*sample.arrays, **tiny.params), strict=True):
+            np.testing.assert_allclose(got, wanted, rtol=2e-5, atol=2e-5)
+
+
+@I.ir_module
+class Scatter:
+    @R.function
+    def main(
+        x: R.Tensor((4,), "float32"), i: R.Tensor((2,), "int64"), u: R.Tensor((2,), "float32")
+    ):
+        with R.dataflow():
+            y = R.exp(x)
+            z = R.scatter_elements(y, i, u)
+            v = R.sort(z)
+            R.output(v)
+        return v
+
+
+@pytest.mark.parametrize("module", [Tiny, Scatter], ids=["tiny", "scatter"])
+def test_no_target_is_looked_at(module):
+    """Under a GPU's target the units are the same."""
+    with tvm.target.Target("cuda"):
+        on_gpu = lower(module)
+    tvm.ir.assert_structural_equal(on_gpu, lower(module))
+
+
+def test_operators_with_lowerings_of_their_own_are_units():
+    """Scatter and sort are left to each side."""
+    sites = [site.unit for site, _ in annotated_calls(lower(Scatter))]
+    assert sites == ["tir_exp", "scatter_elements", "sort"]
+
+
+def test_a_lowered_module_is_returned_as_it_is(lowered):
+    """A pipeline of one's own may have lowered and named it."""
+    assert lower(lowered).same_as(lowered)
+
+
+def test_a_module_without_operators_is_refused():
+    """There is nothing to do, and saying that all is well would be wrong."""
+
+    @I.ir_module
+    class Module:
+        @R.function
+        def main(x: R.Tensor((4,), "float32")):
+            return x
+
+    message = (
+        "lowering the model: no operator call is left in any Relax function; there is nothing to "
+        "carve or migrate"
+    )
+    with pytest.raises(LoweringError, match=f"^{message}$"):
+        lower(Module)
+
+
+def test_a_pass_that_raises_is_named(monkeypatch):
+    """With the last line of what it said."""
+
+    @tvm.transform.module_pass(opt_level=0, name="Breaks")
+    def breaks(module: tvm.IRModule, _ctx: tvm.transform.PassContext) -> tvm.IRModule:
+        raise ValueError("first line\nno such thing")
+
+    monkeypatch.setattr("relax_tapml.partition.lower.OutlineDispatchedOps", lambda: breaks)
+    with pytest.raises(LoweringError) as error:
+        lower(Tiny)
+    assert str(error.value) == (
+        "lowering the model: pass Breaks failed: no such thing. The module must be well-formed "
+        "Relax that tvm.compile accepts"
+    )
+    assert isinstance(error.value.__cause__, Exception)
+
+
+def test_inputs_are_marked_once():
+    """A module that says itself how many inputs it has is right."""
+    marked = mark_inputs(Tiny, "main", 1)
+    assert int(marked["main"].attrs["num_input"]) == 1
+    assert not (Tiny["main"].attrs and "num_input" in Tiny["main"].attrs)
+    assert mark_inputs(marked, "main", 2).same_as(marked)
