@@ -1,0 +1,180 @@
+"""What a suite says about itself in ``manifest.json``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+SCHEMA = 1
+KIND = "relax_tapml.suite"
+MANIFEST = "manifest.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SuiteTensor:
+    """A tensor of the suite: its file, and the dtype and shape it has."""
+
+    file: str
+    dtype: str
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SuiteInput:
+    """A tensor argument: which tensor, and the name of the weight it is, or None."""
+
+    tensor: str
+    weight: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SuiteOutput:
+    """A recorded output, the oracle, and how far from it a device may be."""
+
+    tensor: str
+    atol: float
+    rtol: float
+    origin: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class SuiteCase:
+    """One recorded call.
+
+    Parameters
+    ----------
+    name
+        Unique in its unit: ``main-012-case0``.
+    site, sample, frame, call
+        Which call it was.
+    function
+        The function of the unit's module that does the call.
+    may_write
+        Whether the call may change its arguments in place.
+    reason
+        Why it was chosen.
+    """
+
+    name: str
+    site: str
+    sample: str
+    frame: int
+    call: int
+    function: str
+    may_write: bool
+    inputs: tuple[SuiteInput, ...]
+    outputs: tuple[SuiteOutput, ...]
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class SuiteUnit:
+    """One unit: the file of its module, its pytest file, and its cases."""
+
+    module: str
+    test: str
+    cases: tuple[SuiteCase, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """The whole document.
+
+    Parameters
+    ----------
+    source
+        The source target, as JSON.
+    versions
+        Distribution name to version, of what wrote the suite.
+    units
+        By name, in the order in which the units first ran.
+    tensors
+        By digest.
+    skipped
+        Units without a case: name to reason.
+    skipped_sites
+        Sites of other units that could not be carved although chosen: id to reason.
+    sha256
+        Every other file of the suite: path with ``/``, relative to the suite, to its checksum.
+    """
+
+    source: str
+    versions: dict[str, str]
+    units: dict[str, SuiteUnit]
+    tensors: dict[str, SuiteTensor]
+    skipped: dict[str, str]
+    skipped_sites: dict[str, str]
+    sha256: dict[str, str]
+
+
+def from_document(document: dict[str, Any]) -> Manifest:
+    """Read the JSON document of a manifest.
+
+    Raises
+    ------
+    KeyError, TypeError, ValueError, AttributeError
+        It does not have the shape of one.
+    """
+    return Manifest(
+        source=_text(document["source"]),
+        versions=_texts(document["versions"]),
+        units={name: _unit(unit) for name, unit in document["units"].items()},
+        tensors={
+            digest: SuiteTensor(
+                file=_text(tensor["file"]),
+                dtype=_text(tensor["dtype"]),
+                shape=tuple(int(extent) for extent in tensor["shape"]),
+            )
+            for digest, tensor in document["tensors"].items()
+        },
+        skipped=_texts(document["skipped"]),
+        skipped_sites=_texts(document["skipped_sites"]),
+        sha256=_texts(document["sha256"]),
+    )
+
+
+def _unit(unit: dict[str, Any]) -> SuiteUnit:
+    return SuiteUnit(
+        module=_text(unit["module"]),
+        test=_text(unit["test"]),
+        cases=tuple(_case(case) for case in unit["cases"]),
+    )
+
+
+def _case(case: dict[str, Any]) -> SuiteCase:
+    return SuiteCase(
+        name=_text(case["name"]),
+        site=_text(case["site"]),
+        sample=_text(case["sample"]),
+        frame=int(case["frame"]),
+        call=int(case["call"]),
+        function=_text(case["function"]),
+        may_write=bool(case["may_write"]),
+        inputs=tuple(
+            SuiteInput(
+                tensor=_text(item["tensor"]),
+                weight=None if item["weight"] is None else _text(item["weight"]),
+            )
+            for item in case["inputs"]
+        ),
+        outputs=tuple(
+            SuiteOutput(
+                tensor=_text(item["tensor"]),
+                atol=float(item["atol"]),
+                rtol=float(item["rtol"]),
+                origin=_text(item["origin"]),
+            )
+            for item in case["outputs"]
+        ),
+        reason=_text(case["reason"]),
+    )
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"expected text, got {value!r}")
+    return value
+
+
+def _texts(values: dict[str, Any]) -> dict[str, str]:
+    return {name: _text(value) for name, value in values.items()}

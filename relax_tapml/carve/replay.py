@@ -1,0 +1,166 @@
+"""Replay a suite on a device and say which units are right there."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from relax_tapml.carve.open_suite import Suite, open_suite
+from relax_tapml.carve.replayer import CaseReplay, Replayer
+from relax_tapml.compare.comparison import Comparison, worst
+from relax_tapml.compare.verdict import Verdict
+from relax_tapml.errors import ExitCode, UsageError
+from relax_tapml.partition.pipeline import load_pipeline
+from relax_tapml.targets.target import parse_target
+
+_FAULTS = {Verdict.BUILD_ERROR, Verdict.CRASH, Verdict.TIMEOUT}
+# The first of these that a case of a unit ended with is the unit's verdict.
+_GRAVEST_FIRST = (
+    Verdict.BUILD_ERROR,
+    Verdict.CRASH,
+    Verdict.TIMEOUT,
+    Verdict.MISMATCH,
+    Verdict.PASS,
+    Verdict.SKIPPED,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnitReplay:
+    """How one unit ended.
+
+    Parameters
+    ----------
+    unit
+        Its name.
+    verdict
+        The gravest of its cases; ``skipped`` where nothing was compared.
+    reason
+        One sentence for people; empty for a pass.
+    cases
+        Its cases, in order; after a crash or a timeout the remaining ones are ``skipped``.
+    """
+
+    unit: str
+    verdict: Verdict
+    reason: str
+    cases: tuple[CaseReplay, ...] = ()
+
+    @property
+    def worst(self) -> Comparison | None:
+        """The comparison that decided, with error and tolerance; None if nothing was compared."""
+        comparisons = [item for case in self.cases for item in case.comparisons]
+        return worst(comparisons) if comparisons else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReplayReport:
+    """How a suite ended.
+
+    Parameters
+    ----------
+    units
+        Verdict of every unit, those that could not be carved included.
+    details
+        The same units, with reasons, cases and comparisons.
+    """
+
+    units: dict[str, Verdict]
+    details: dict[str, UnitReplay]
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """1 if a unit is wrong, 3 if no unit was compared at all, otherwise 0."""
+        verdicts = set(self.units.values())
+        if verdicts - {Verdict.PASS, Verdict.SKIPPED}:
+            return ExitCode.MISMATCH
+        return ExitCode.PASS if Verdict.PASS in verdicts else ExitCode.INCONCLUSIVE
+
+
+def replay(
+    suite: Path | str,
+    *,
+    target: Any = "llvm",
+    session: str = "process",
+    device_pipeline: Any = None,
+    kernels: Path | str | None = None,
+    timeout_s: float = 60.0,
+    units: Sequence[str] | None = None,
+) -> ReplayReport:
+    """Run every unit of a suite alone on a device and compare it with what was recorded.
+
+    Parameters
+    ----------
+    suite
+        A folder of ``write_suite``, or an output folder with one in ``tests``.
+    target
+        A target string, JSON, or ``tvm.target.Target`` to build the units for.
+    session
+        Where the device is, as for ``open_session``.
+    device_pipeline
+        A Relax pass, or ``MODULE:ATTR`` that names one, applied to the units before they are
+        scheduled and built.
+    kernels
+        Folder of cached kernels; by default ``kernels`` next to the suite where there is one, or
+        else a temporary folder.
+    timeout_s
+        How long one call on the device may take.
+    units
+        Only these units; all by default.
+
+    Raises
+    ------
+    StoreError
+        The suite is damaged; nothing has run.
+    UsageError
+        The target, session, pipeline or a unit is not known.
+    DeviceUnavailable
+        No session could be opened.
+    """
+    opened = open_suite(suite)
+    chosen = _chosen(opened, units)
+    with Replayer(
+        opened,
+        target=parse_target(target) if isinstance(target, str) else target,
+        session=session,
+        device_pipeline=load_pipeline(device_pipeline),
+        kernels=None if kernels is None else Path(kernels),
+        timeout_s=timeout_s,
+        units=chosen,
+    ) as replayer:
+        details = {unit: _replay_unit(replayer, unit) for unit in chosen}
+    if units is None:
+        for unit, reason in opened.manifest.skipped.items():
+            details[unit] = UnitReplay(unit=unit, verdict=Verdict.SKIPPED, reason=reason)
+    return ReplayReport(
+        units={unit: detail.verdict for unit, detail in details.items()}, details=details
+    )
+
+
+def _replay_unit(replayer: Replayer, unit: str) -> UnitReplay:
+    ended: list[CaseReplay] = []
+    for case in replayer.suite.manifest.units[unit].cases:
+        fault = next((item for item in ended if item.verdict in _FAULTS), None)
+        if fault is None:
+            ended.append(replayer.run(unit, case))
+        else:
+            reason = f"not run: {fault.case.name} ended with {fault.verdict}"
+            ended.append(CaseReplay(unit=unit, case=case, verdict=Verdict.SKIPPED, reason=reason))
+    gravest = min(ended, key=lambda item: _GRAVEST_FIRST.index(item.verdict))
+    return UnitReplay(unit=unit, verdict=gravest.verdict, reason=gravest.reason, cases=tuple(ended))
+
+
+def _chosen(suite: Suite, units: Sequence[str] | None) -> tuple[str, ...]:
+    known = suite.manifest.units
+    if units is None:
+        return tuple(known)
+    for unit in units:
+        if unit not in known:
+            close = difflib.get_close_matches(unit, known) or list(known)[:5]
+            raise UsageError(
+                f"suite {suite.folder} has no case of unit {unit!r}; it has {', '.join(close)}"
+            )
+    return tuple(units)

@@ -1,0 +1,29 @@
+"""Part of a module that stands on its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import tvm
+import tvm_ffi
+from tvm.ir import GlobalVar
+
+
+def submodule(module: tvm.IRModule, names: Iterable[str]) -> tvm.IRModule:
+    """Return the named functions and everything they call, directly or not.
+
+    Raises
+    ------
+    ValueError
+        The module has no function of one of the names.
+    """
+    pending = [module.get_global_var(name) for name in names]
+    functions: dict[GlobalVar, tvm.ir.BaseFunc] = {}
+    while pending:
+        gvar = pending.pop()
+        if gvar not in functions:
+            functions[gvar] = module[gvar]
+            tvm_ffi.structural_walk(module[gvar], (GlobalVar, pending.append))
+    # In the order of `module`, whatever the order of calls.
+    ordered = {gvar: module[gvar] for gvar in module.functions if gvar in functions}
+    return tvm.IRModule(ordered, attrs=module.attrs, global_infos=module.global_infos)

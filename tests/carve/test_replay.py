@@ -1,0 +1,202 @@
+import pytest
+import tvm
+from tvm.script import tirx as T  # noqa: N812
+
+from relax_tapml.carve import replayer
+from relax_tapml.carve.choose import choose_cases
+from relax_tapml.carve.open_suite import open_suite
+from relax_tapml.carve.replay import replay
+from relax_tapml.carve.replayer import Replayer
+from relax_tapml.carve.suite import write_suite
+from relax_tapml.compare.verdict import Verdict
+from relax_tapml.errors import ExitCode, StoreError, UsageError
+from relax_tapml.partition.bytecode import compile_functions
+
+# Registered in the recording process only: no other device has it.
+SINE = "test_carve.sine"
+
+
+@T.prim_func(private=True, s_tir=True)
+def off_by_half(x: T.handle, y: T.handle):
+    n = T.int64()
+    X = T.match_buffer(x, (n, 4))
+    Y = T.match_buffer(y, (n, 4))
+    for i, j in T.grid(n, 4):
+        with T.sblock("Y"):
+            vi, vj = T.axis.remap("SS", [i, j])
+            Y[vi, vj] = X[vi, vj] + T.float32(1.5)
+
+
+@T.prim_func(private=True, s_tir=True)
+def aborting(x: T.handle, y: T.handle):
+    n = T.int64()
+    T.match_buffer(x, (n, 4))
+    T.match_buffer(y, (n, 4))
+    T.evaluate(T.call_extern("int32", "abort"))
+
+
+@T.prim_func(private=True, s_tir=True)
+def hanging(x: T.handle, y: T.handle):
+    n = T.int64()
+    T.match_buffer(x, (n, 4))
+    T.match_buffer(y, (n, 4))
+    T.evaluate(T.call_extern("int32", "pause"))
+
+
+@T.prim_func(private=True, s_tir=True)
+def unbuildable(x: T.handle, y: T.handle):
+    n = T.int64()
+    X = T.match_buffer(x, (n, 4))
+    Y = T.match_buffer(y, (n, 4))
+    for i in T.thread_binding(4, thread="threadIdx.x"):
+        with T.sblock("Y"):
+            vi = T.axis.spatial(4, i)
+            Y[0, vi] = X[0, vi]
+
+
+def _with(function, unit="increment"):
+    """Return a pipeline that puts another kernel in the place of a unit's."""
+
+    @tvm.transform.module_pass(opt_level=0, name="Replace")
+    def replace_kernel(module, _ctx):
+        out = module.clone()
+        out.update_func(module.get_global_var(unit), function)
+        return out
+
+    return replace_kernel
+
+
+def _expected(**others):
+    units = dict.fromkeys(
+        ["increment", "cumsum", "add_and_subtract", "vm.builtin.reshape", SINE, "add"],
+        Verdict.PASS,
+    )
+    return {**units, "double_inplace": Verdict.PASS, **others}
+
+
+def test_every_unit_passes_on_the_platform_it_was_recorded_on(suite):
+    report = replay(suite, target="llvm", session="inline")
+    assert report.units == _expected()
+    assert report.exit_code is ExitCode.PASS
+    for detail in report.details.values():
+        assert all(case.comparisons for case in detail.cases)
+        assert detail.worst.max_abs == 0
+
+
+def test_a_wrong_kernel_fails_its_unit_and_no_other(suite):
+    report = replay(suite, session="inline", device_pipeline=_with(off_by_half))
+    assert report.units == _expected(increment=Verdict.MISMATCH)
+    assert report.exit_code is ExitCode.MISMATCH
+    detail = report.details["increment"]
+    assert detail.worst.error == pytest.approx(0.5, rel=1e-4)
+    assert detail.reason.startswith("differs by up to 0.5, ")
+
+
+def test_a_device_process_gives_the_same_results(suite):
+    """The sine is a function of this process, so the device cannot load its unit."""
+    report = replay(suite, session="process")
+    assert report.units == _expected(**{SINE: Verdict.BUILD_ERROR})
+    assert report.details[SINE].reason.startswith("the device cannot load it: ")
+    assert SINE in report.details[SINE].reason
+
+
+@pytest.mark.parametrize(
+    ("kernel", "verdict", "reason", "timeout_s"),
+    # A timeout must leave a device process the time to start.
+    [(aborting, Verdict.CRASH, "SIGABRT", 60), (hanging, Verdict.TIMEOUT, "15 s", 15)],
+    ids=["crash", "timeout"],
+)
+def test_a_fault_is_the_verdict_of_its_unit_and_the_rest_goes_on(
+    suite, kernel, verdict, reason, timeout_s
+):
+    units = ["add", "increment", "double_inplace"]
+    report = replay(suite, device_pipeline=_with(kernel), timeout_s=timeout_s, units=units)
+    assert report.units == {"add": "pass", "increment": verdict, "double_inplace": "pass"}
+    detail = report.details["increment"]
+    assert reason in detail.reason
+    assert [case.verdict for case in detail.cases[1:]] == [Verdict.SKIPPED] * 2
+    assert f"not run: main-000-case0 ended with {verdict}" in detail.cases[1].reason
+
+
+def test_a_fault_that_needs_company_is_not_blamed_on_the_unit(suite):
+    """A unit that faults after others, and not alone, gets the verdict of its run alone."""
+    opened = open_suite(suite)
+    with Replayer(opened, target=tvm.target.Target("llvm"), session="process") as replayer:
+        first, second = (opened.manifest.units[unit].cases[0] for unit in ("add", "increment"))
+        assert replayer.run("add", first).verdict is Verdict.PASS
+        replayer._session._server.close()
+        result = replayer.run("increment", second)
+    assert result.verdict is Verdict.PASS
+    assert result.reason.startswith("it runs alone, but failed after add in the same session: ")
+
+
+def test_a_kernel_that_does_not_build_is_the_verdict_of_its_unit(suite):
+    report = replay(suite, session="inline", device_pipeline=_with(unbuildable))
+    assert report.units == _expected(increment=Verdict.BUILD_ERROR)
+    assert report.details["increment"].reason.startswith("increment does not build for llvm: ")
+
+
+def test_a_pipeline_that_raises_for_one_unit_fails_that_unit(suite):
+    @tvm.transform.module_pass(opt_level=0, name="Picky")
+    def picky(module, _ctx):
+        if "increment" in [gvar.name_hint for gvar in module.functions]:
+            raise ValueError("no schedule for increment")
+        return module
+
+    report = replay(suite, session="inline", device_pipeline=picky)
+    assert report.units == _expected(increment=Verdict.BUILD_ERROR)
+    assert "no schedule for increment" in report.details["increment"].reason
+
+
+def test_bytecode_that_does_not_compile_is_the_verdict_of_its_unit(suite, monkeypatch):
+    def picky(module, target, library):
+        if "increment" in [gvar.name_hint for gvar in module.functions]:
+            raise ValueError("unknown operator")
+        return compile_functions(module, target, library)
+
+    monkeypatch.setattr(replayer, "compile_functions", picky)
+    report = replay(suite, session="inline")
+    assert report.units == _expected(increment=Verdict.BUILD_ERROR)
+    reason = "its bytecode does not compile: unknown operator"
+    assert report.details["increment"].reason == reason
+
+
+def test_kernels_are_built_once_and_kept(suite, tmp_path):
+    replay(suite, session="inline", kernels=tmp_path / "kernels")
+    built = {file: file.stat().st_mtime_ns for file in (tmp_path / "kernels").iterdir()}
+    assert built
+    replay(suite, session="inline", kernels=tmp_path / "kernels")
+    assert {file: file.stat().st_mtime_ns for file in (tmp_path / "kernels").iterdir()} == built
+
+
+def test_a_unit_that_could_not_be_carved_is_reported_as_skipped(recording, tmp_path):
+    write_suite(
+        tmp_path / "tests",
+        [c for c in choose_cases(recording.store, recording.sites) if c.unit == "add"],
+        lowered=recording.lowered,
+        store=recording.store,
+        source=tvm.target.Target("llvm"),
+    )
+    report = replay(tmp_path, session="inline")
+    assert report.units == dict.fromkeys(report.units, Verdict.SKIPPED) | {"add": Verdict.PASS}
+    assert len(report.units) == 7
+    assert report.details["cumsum"].reason == "no call of it that returned was recorded"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"units": ["incremnt"]}, "no case of unit 'incremnt'; it has increment"),
+        ({"target": "lvm"}, "target 'lvm' is not known to TVM"),
+        ({"session": "nowhere"}, "session 'nowhere': expected inline, process"),
+        ({"device_pipeline": "no_such_module:x"}, "'no_such_module:x' cannot be imported"),
+    ],
+)
+def test_a_wrong_request_is_refused(suite, options, message):
+    with pytest.raises(UsageError, match=message):
+        replay(suite, **options)
+
+
+def test_a_folder_without_a_suite_is_refused(tmp_path):
+    with pytest.raises(StoreError, match="is not a suite"):
+        replay(tmp_path)

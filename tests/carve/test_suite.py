@@ -1,0 +1,218 @@
+import hashlib
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import tvm
+
+from relax_tapml.capture.values import OpaqueValue, ParameterValue
+from relax_tapml.carve.choose import choose_cases
+from relax_tapml.carve.open_suite import open_suite
+from relax_tapml.carve.suite import write_suite
+from relax_tapml.errors import StoreError, UsageError
+
+UNITS = [
+    "increment",
+    "cumsum",
+    "add_and_subtract",
+    "vm.builtin.reshape",
+    "test_carve.sine",
+    "add",
+    "double_inplace",
+]
+
+
+def _write(recording, folder, cases=None, **options):
+    return write_suite(
+        folder,
+        choose_cases(recording.store, recording.sites) if cases is None else cases,
+        lowered=recording.lowered,
+        store=recording.store,
+        source=tvm.target.Target("llvm"),
+        **options,
+    )
+
+
+def test_what_is_written_can_be_read_back(recording, suite):
+    opened = open_suite(suite)
+    assert list(opened.manifest.units) == UNITS
+    assert opened.manifest.skipped == opened.manifest.skipped_sites == {}
+    assert tvm.target.Target(opened.manifest.source).kind.name == "llvm"
+    for case in choose_cases(recording.store, recording.sites):
+        unit = opened.manifest.units[case.unit]
+        written = next(item for item in unit.cases if item.sample == case.record.sample)
+        for output, value in zip(written.outputs, case.record.outputs, strict=True):
+            oracle = recording.store.tensor(value.digest)
+            np.testing.assert_array_equal(opened.tensor(output.tensor), oracle)
+            assert output.origin
+        functions = {gvar.name_hint for gvar in opened.module(case.unit).functions}
+        assert written.function in functions
+
+
+def test_an_output_folder_is_opened_by_its_suite(suite):
+    assert open_suite(suite.parent).folder == suite
+
+
+def test_weights_and_equal_tensors_are_written_once(suite):
+    manifest = open_suite(suite).manifest
+    weights = [
+        item.tensor
+        for unit in manifest.units.values()
+        for case in unit.cases
+        for item in case.inputs
+        if item.weight == "w"
+    ]
+    assert len(weights) > 1
+    assert len(set(weights)) == 1
+    assert len(list((suite / "data").iterdir())) == len(manifest.tensors)
+    contents = {hashlib.sha256(file.read_bytes()).digest() for file in (suite / "data").iterdir()}
+    assert len(contents) == len(manifest.tensors)
+
+
+def test_the_same_cases_give_the_same_files(recording, suite, tmp_path):
+    _write(recording, tmp_path / "again")
+    for file in suite.rglob("*"):
+        if file.is_file():
+            again = tmp_path / "again" / file.relative_to(suite)
+            assert again.read_bytes() == file.read_bytes(), file
+
+
+def test_a_unit_that_cannot_be_carved_is_listed_with_its_reason(recording, tmp_path):
+    cases = [
+        replace(
+            case,
+            record=replace(case.record, inputs=(OpaqueValue(type_key="Cache"),)),
+        )
+        if case.unit == "cumsum"
+        else case
+        for case in choose_cases(recording.store, recording.sites)
+        if case.unit != "add"
+    ]
+    manifest = _write(recording, tmp_path / "tests", cases)
+    assert manifest.skipped == {
+        "cumsum": "it takes an opaque Cache, which only its run has",
+        "add": "no call of it that returned was recorded",
+    }
+    assert set(manifest.units) == set(UNITS) - {"cumsum", "add"}
+    listed = (tmp_path / "tests" / "test_not_carved.py").read_text()
+    assert all(reason in listed for reason in manifest.skipped.values())
+
+
+def test_a_site_that_cannot_be_carved_is_listed_although_its_unit_has_cases(recording, tmp_path):
+    cases = choose_cases(recording.store, recording.sites)
+    broken = next(case for case in cases if case.unit == "increment")
+    cases[cases.index(broken)] = replace(broken, record=replace(broken.record, outputs=None))
+    manifest = _write(recording, tmp_path / "tests", cases)
+    assert manifest.skipped_sites == {broken.record.site: "it never returned on the source"}
+    assert len(manifest.units["increment"].cases) == 2
+
+
+def test_an_existing_folder_is_kept_unless_replacing_is_asked_for(recording, suite):
+    (suite / "mine.txt").write_text("kept")
+    with pytest.raises(UsageError, match=r"exists and is not an empty folder.*--force"):
+        _write(recording, suite)
+    assert (suite / "mine.txt").exists()
+    _write(recording, suite, replace=True)
+    assert not (suite / "mine.txt").exists()
+    open_suite(suite)
+
+
+def test_a_suite_that_fails_half_way_leaves_nothing(recording, tmp_path):
+    cases = choose_cases(recording.store, recording.sites)
+    lost = replace(cases[-1].record, inputs=(ParameterValue(name="no such weight"),))
+    with pytest.raises(StoreError, match="no such weight"):
+        _write(recording, tmp_path / "tests", [*cases[:-1], replace(cases[-1], record=lost)])
+    assert list(tmp_path.iterdir()) == []
+
+
+def _edit(suite, change):
+    path = suite / "manifest.json"
+    document = json.loads(path.read_text())
+    change(document)
+    path.write_text(json.dumps(document))
+
+
+def _flip_last_byte(path):
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+
+
+def _outside(suite):
+    secret = suite.parent / "secret.json"
+    secret.write_text("{}")
+    _edit(suite, lambda d: d["sha256"].update({"../secret.json": "0"}))
+
+
+def _linked(suite):
+    (suite.parent / "elsewhere").mkdir()
+    (suite / "link").symlink_to(suite.parent / "elsewhere")
+    (suite.parent / "elsewhere" / "x").write_text("")
+    _edit(suite, lambda d: d["sha256"].update({"link/x": "0"}))
+
+
+DAMAGE = {
+    "no manifest": (
+        lambda s: (s / "manifest.json").unlink(),
+        "manifest.json does not exist, so .* is not a suite. Name an output folder",
+    ),
+    "manifest cut short": (
+        lambda s: (s / "manifest.json").write_bytes((s / "manifest.json").read_bytes()[:-9]),
+        "manifest.json cannot be read: .*Carve the suite again",
+    ),
+    "manifest of something else": (
+        lambda s: (s / "manifest.json").write_text("[]"),
+        "manifest.json is not the manifest of a suite",
+    ),
+    "newer schema": (
+        lambda s: _edit(s, lambda d: d.update(schema=2)),
+        "manifest.json has schema 2, this version reads 1. Use the version that wrote it: .*tvm",
+    ),
+    "missing field": (
+        lambda s: _edit(s, lambda d: d["units"]["add"]["cases"][0].pop("outputs")),
+        "manifest.json is damaged .*outputs.*Carve the suite again",
+    ),
+    "a case without outputs": (
+        lambda s: _edit(s, lambda d: d["units"]["add"]["cases"][0].update(outputs=[])),
+        "manifest.json is damaged .*has no outputs to compare",
+    ),
+    "a tensor that is not listed": (
+        lambda s: _edit(s, lambda d: d["tensors"].pop(next(iter(d["tensors"])))),
+        "manifest.json is damaged .*KeyError",
+    ),
+    "a file without a checksum": (
+        lambda s: _edit(s, lambda d: d["sha256"].pop("units/add.json")),
+        "manifest.json is damaged .*units/add.json",
+    ),
+    "a path outside": (_outside, "names '../secret.json', which is outside the suite"),
+    "a link outside": (_linked, "names 'link/x', which is outside the suite"),
+    "an absolute path": (
+        lambda s: _edit(s, lambda d: d["sha256"].update({"/etc/hostname": "0"})),
+        "names '/etc/hostname', which is outside the suite",
+    ),
+    "a changed module": (
+        lambda s: _flip_last_byte(s / "units" / "add.json"),
+        "add.json was changed or cut short: expected SHA-256 .*Carve the suite again",
+    ),
+    "a changed tensor": (
+        lambda s: _flip_last_byte(next((s / "data").iterdir())),
+        "safetensors was changed or cut short: expected SHA-256",
+    ),
+    "a missing test": (
+        lambda s: (s / "test_add.py").unlink(),
+        "test_add.py is listed in manifest.json but cannot be read: No such file",
+    ),
+}
+
+
+@pytest.mark.parametrize(("damage", "message"), DAMAGE.values(), ids=DAMAGE.keys())
+def test_a_damaged_suite_is_refused_before_anything_runs(suite, damage, message):
+    damage(suite)
+    with pytest.raises(StoreError, match=message):
+        open_suite(suite)
+
+
+def test_a_pytest_file_may_be_edited(suite):
+    (suite / "test_add.py").write_text("# mine\n")
+    open_suite(suite)

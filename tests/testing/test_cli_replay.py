@@ -1,0 +1,73 @@
+import json
+
+import pytest
+
+from relax_tapml.cli.main import main
+
+
+def test_a_suite_that_passes_ends_with_0(suite, capsys):
+    assert main(["replay", str(suite), "--target", "llvm", "--session", "inline"]) == 0
+    assert capsys.readouterr().out == "2 of 2 units pass alone on llvm\n"
+
+
+def test_json_has_every_unit_with_error_and_tolerance(suite, capsys):
+    """DIR may be the output folder, and units may be chosen."""
+    command = ["replay", str(suite.parent), "--target", "llvm", "--session", "inline", "--json"]
+    assert main([*command, "--unit", "softmax"]) == 0
+    [unit] = json.loads(capsys.readouterr().out)["units"]
+    assert (unit["name"], unit["verdict"], unit["error"]) == ("softmax", "pass", 0.0)
+    assert unit["tolerance"] > 0
+    assert [case["name"] for case in unit["cases"]] == ["main-001-case0", "main-001-case1"]
+
+
+def test_a_wrong_kernel_ends_with_1(suite, capsys, tmp_path, monkeypatch):
+    (tmp_path / "nan_softmax.py").write_text(NAN_SOFTMAX)
+    monkeypatch.syspath_prepend(tmp_path)
+    command = ["replay", str(suite), "--target", "llvm", "--session", "inline"]
+    command += ["--device-pipeline", "nan_softmax:pipeline"]
+    assert main(command) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("softmax: mismatch: ")
+    assert lines[-1] == "1 of 2 units pass alone on llvm"
+    assert main([*command, "--json"]) == 1
+    units = json.loads(capsys.readouterr().out)["units"]
+    # JSON has no NaN.
+    assert [unit["error"] for unit in units] == [0.0, "nan"]
+
+
+@pytest.mark.parametrize(
+    ("change", "options", "code", "message"),
+    [
+        (lambda s: None, ["--target", "lvm"], 2, "target 'lvm' is not known"),
+        (lambda s: None, ["--target", "llvm", "--unit", "x"], 2, "has no case of unit 'x'"),
+        (lambda s: (s / "manifest.json").unlink(), ["--target", "llvm"], 3, "is not a suite"),
+    ],
+    ids=["target", "unit", "no suite"],
+)
+def test_what_is_wrong_is_told_and_decides_the_exit_code(
+    suite, capsys, change, options, code, message
+):
+    change(suite)
+    assert main(["replay", str(suite), *options]) == code
+    assert message in capsys.readouterr().err
+
+
+NAN_SOFTMAX = """
+import tvm
+import tvm_ffi
+from tvm import tirx
+
+
+@tvm.transform.module_pass(opt_level=0, name="NanSoftmax")
+def pipeline(module, _ctx):
+    out = module.clone()
+    gvar = module.get_global_var("softmax")
+
+    def infinite(call):
+        is_exp = call.op.same_as(tvm.ir.Op.get("tirx.exp"))
+        return call + tirx.FloatImm("float32", float("inf")) if is_exp else call
+
+    kernel = tvm_ffi.structural_map(module[gvar], (tvm.ir.Call, infinite))
+    out.update_func(gvar, kernel)
+    return out
+"""

@@ -1,0 +1,148 @@
+"""The emitted files, run by pytest in a fresh process from another folder."""
+
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+
+from relax_tapml.carve.pytest_file import render_skipped
+
+# A Relax pass that a person with one wrong kernel would pass on the command line.
+WRONG_SOFTMAX = """
+import tvm
+import tvm_ffi
+from tvm import tirx
+
+
+@tvm.transform.module_pass(opt_level=0, name="WrongSoftmax")
+def wrong_softmax(module, _ctx):
+    out = module.clone()
+    gvar = module.get_global_var("softmax")
+    exp = tvm.ir.Op.get("tirx.exp")
+
+    def shifted(call):
+        return call + tirx.FloatImm("float32", 0.5) if call.op.same_as(exp) else call
+
+    kernel = tvm_ffi.structural_map(module[gvar], (tvm.ir.Call, shifted))
+    assert not tvm_ffi.structural_equal(kernel, module[gvar])
+    out.update_func(gvar, kernel)
+    return out
+"""
+
+
+@pytest.fixture
+def run_pytest(tmp_path):
+    """Run pytest from an empty folder, with no plugins but ours and those named."""
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "my_kernels.py").write_text(WRONG_SOFTMAX)
+    environment = {key: value for key, value in os.environ.items() if "PYTEST" not in key}
+
+    def run(*args, plugins=("relax_tapml.testing.plugin",)):
+        command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider"]
+        for plugin in plugins:
+            command += ["-p", plugin]
+        return subprocess.run(
+            [*command, *map(str, args)],
+            cwd=elsewhere,
+            env=environment | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
+            capture_output=True,
+            text=True,
+            timeout=240,
+            check=False,
+        )
+
+    return run
+
+
+def _outcomes(stdout):
+    return dict(re.findall(r"(test_\w+\.py::\S+) (PASSED|FAILED|SKIPPED|ERROR)", stdout))
+
+
+def test_a_moved_suite_passes_where_it_was_recorded(suite, run_pytest):
+    done = run_pytest(suite, "-v")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert _outcomes(done.stdout) == {
+        "test_matmul.py::test_matmul[main-000-case0]": "PASSED",
+        "test_matmul.py::test_matmul[main-000-case1]": "PASSED",
+        "test_softmax.py::test_softmax[main-001-case0]": "PASSED",
+        "test_softmax.py::test_softmax[main-001-case1]": "PASSED",
+    }
+
+
+def test_a_wrong_kernel_fails_its_unit_with_a_short_message(suite, run_pytest):
+    options = ["--tapml-session", "inline", "--tapml-device-pipeline", "my_kernels:wrong_softmax"]
+    done = run_pytest(suite, "-v", *options)
+    assert done.returncode == 1, done.stdout + done.stderr
+    failed = {name for name, how in _outcomes(done.stdout).items() if how == "FAILED"}
+    assert failed == {
+        "test_softmax.py::test_softmax[main-001-case0]",
+        "test_softmax.py::test_softmax[main-001-case1]",
+    }
+    text = done.stdout
+    assert "softmax at main/001/softmax: mismatch" in text
+    assert re.search(r"output 0: differs by up to \S+, \d+ of 32 values", text)
+    assert re.search(
+        r"at \[0, 0\]: expected \S+, got \S+; allowed \S+ \+ \S+ \* \|expected\|", text
+    )
+    assert "eps of float32" in text
+    file = suite / "test_softmax.py"
+    assert f"rerun: pytest {file} -k main-001-case0 --tapml-session inline" in text
+    assert "Traceback" not in done.stdout
+    assert "carved.py" not in done.stdout
+
+
+def test_only_what_is_selected_is_built(suite, run_pytest):
+    """The kernels go to the folder next to the suite, where there is one."""
+    kernels = suite.parent / "kernels"
+    kernels.mkdir()
+    done = run_pytest(suite, "--tapml-session", "inline", "-k", "matmul")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert [file.name.split("-")[0] for file in kernels.iterdir()] == ["matmul"]
+
+
+def test_workers_of_xdist_share_the_work(suite, run_pytest):
+    pytest.importorskip("xdist", reason="pytest-xdist is not installed")
+    plugins = ("relax_tapml.testing.plugin", "xdist")
+    done = run_pytest(suite, "-n", "2", "--tapml-session", "inline", plugins=plugins)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "4 passed" in done.stdout
+
+
+def test_a_damaged_suite_fails_every_test_before_anything_runs(suite, run_pytest):
+    module = suite / "units" / "matmul.json"
+    module.write_text(module.read_text() + " ")
+    done = run_pytest(suite)
+    assert done.returncode == 1
+    assert "4 failed" in done.stdout
+    assert f"{module} was changed or cut short" in done.stdout
+    assert "Traceback" not in done.stdout
+
+
+def test_a_wrong_option_is_told_in_one_line(suite, run_pytest):
+    done = run_pytest(suite, "--tapml-target", "lvm", "-k", "matmul and case0")
+    assert done.returncode == 1
+    assert "target 'lvm' is not known to TVM" in done.stdout
+    assert "Traceback" not in done.stdout
+
+
+def test_what_was_not_carved_is_skipped_with_its_reason(suite, run_pytest):
+    (suite / "test_not_carved.py").write_text(render_skipped({"attend": "it takes a cache"}))
+    done = run_pytest(suite / "test_not_carved.py", "-rs")
+    assert done.returncode == 0
+    assert "1 skipped" in done.stdout
+    assert "it takes a cache" in done.stdout
+
+
+def test_the_plugin_leaves_other_projects_alone(tmp_path, run_pytest):
+    """It imports nothing heavy, warns about nothing and prints nothing."""
+    (tmp_path / "test_other.py").write_text(
+        "import sys\n\n\ndef test_other():\n"
+        "    heavy = {'tvm', 'tvm_ffi', 'numpy', 'relax_tapml.carve', 'relax_tapml.errors'}\n"
+        "    assert not heavy & set(sys.modules)\n"
+    )
+    done = run_pytest(tmp_path / "test_other.py", "-W", "error", "--strict-markers", "-q")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "tapml" not in done.stdout + done.stderr
