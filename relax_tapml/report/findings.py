@@ -1,0 +1,106 @@
+"""What a run found, in sentences: the same words in the terminal and on the page."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+from relax_tapml.compare.verdict import Verdict
+from relax_tapml.report.quantities import as_number, count_text, number_text, value_text
+
+_NAMED_AT_MOST = 3
+
+# Singular, plural: follows "1 of 26 units" or "3 of 26 units".
+_FAULT = {
+    Verdict.MISMATCH: ("is wrong", "are wrong"),
+    Verdict.CRASH: ("crashes", "crash"),
+    Verdict.TIMEOUT: ("does not return in time", "do not return in time"),
+    Verdict.BUILD_ERROR: ("cannot be built", "cannot be built"),
+}
+
+
+def headline(result: Mapping[str, Any]) -> str:
+    """Return the verdict of the whole run as one sentence."""
+    target = result.get("target", "the target")
+    units = result["units"]
+    culprits = result["culprits"]
+    if culprits:
+        return (
+            f"{len(culprits)} of {count_text(len(units), 'unit')} "
+            f"{_fault(result)} on {target}: {_names(culprits)}."
+        )
+    passed = sum(unit["verdict"] == Verdict.PASS for unit in units)
+    if result["verdict"] != Verdict.PASS:
+        reason = result.get("reason") or (
+            f"{result['verdict']}, {passed} of {count_text(len(units), 'unit')} pass and no unit "
+            "is named as the culprit"
+        )
+        return f"Inconclusive on {target}: {_closed(reason)}"
+    source = result.get("source", "the source")
+    subject = (
+        f"All {count_text(len(units), 'unit')}"
+        if passed == len(units)
+        else f"{passed} of {count_text(len(units), 'unit')}"
+    )
+    moved = sum(unit.get("on_device", unit["verdict"] == Verdict.PASS) for unit in units)
+    if moved < passed:
+        company = (
+            f"with {moved} of them on the device the model agrees with {source}"
+            if moved
+            else "none has been moved"
+        )
+        return f"{subject} pass alone on {target}; {company}."
+    return f"{subject} run on {target} and agree with {source} within tolerance."
+
+
+def explain(unit: Mapping[str, Any]) -> str:
+    """Return what is known about one unit that did not pass, as sentences."""
+    said = [f"{unit['name']}: {_closed(unit.get('reason') or _difference(unit))}"]
+    if as_number(unit.get("tolerance")) is not None:
+        said.append(f"Tolerance {number_text(unit['tolerance'])}.")
+    alone = unit.get("alone")
+    if alone == Verdict.PASS and unit["verdict"] != Verdict.PASS:
+        said.append(
+            "It fails only in company: look at memory planning, state and accumulated error."
+        )
+    elif alone == unit["verdict"] and alone != Verdict.BUILD_ERROR:
+        said.append("It fails alone too, on recorded inputs.")
+    return " ".join(said)
+
+
+def _difference(unit: Mapping[str, Any]) -> str:
+    """Return what the numbers say of a unit that comes without a reason."""
+    said = str(unit["verdict"])
+    if as_number(unit.get("error")) is not None:
+        said += f", error {number_text(unit['error'])}"
+    first = unit.get("first")
+    if first:
+        said += (
+            f", first at {first['index']}: expected {value_text(first['expected'])}, "
+            f"got {value_text(first['actual'])}"
+        )
+    return said
+
+
+def _fault(result: Mapping[str, Any]) -> str:
+    culprits = set(result["culprits"])
+    kinds = Counter(unit["verdict"] for unit in result["units"] if unit["name"] in culprits)
+    plural = len(culprits) > 1
+    if len(kinds) == 1:
+        (kind,) = kinds
+        if kind in _FAULT:
+            return _FAULT[kind][plural]
+    fail = "fail" if plural else "fails"
+    return f"{fail} ({', '.join(f'{n} {kind}' for kind, n in kinds.most_common())})"
+
+
+def _names(names: list[str]) -> str:
+    if len(names) <= _NAMED_AT_MOST:
+        return ", ".join(names)
+    return f"{', '.join(names[:_NAMED_AT_MOST])} and {len(names) - _NAMED_AT_MOST} more"
+
+
+def _closed(sentence: str) -> str:
+    sentence = sentence.rstrip()
+    return sentence if sentence.endswith((".", "!", "?")) else f"{sentence}."
