@@ -1,0 +1,34 @@
+"""What a resumed run must have in common with the one it continues."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+
+import numpy as np
+import tvm
+
+from relax_tapml.frontend.model import Array, Model
+from relax_tapml.partition.kernel_library import KernelSet
+
+
+def source_identity(model: Model, lowered: tvm.IRModule, kernels: KernelSet) -> dict[str, str]:
+    """Return digests of what the captures depend on, each named as a user would name it."""
+    weights = (item for name, array in model.params.items() for item in (name, array))
+    inputs = (array for sample in model.samples for array in sample.arrays)
+    return {
+        "model": _digest((tvm.ir.save_json(lowered), *weights)),
+        "inputs": _digest(inputs),
+        "source or host pipeline": _digest(sorted(path.name for path in kernels.files())),
+    }
+
+
+def _digest(items: Iterable[str | Array]) -> str:
+    digest = hashlib.sha256()
+    for item in items:
+        if isinstance(item, str):
+            digest.update(item.encode())
+        else:
+            digest.update(f"{item.dtype}{item.shape}".encode())
+            digest.update(np.ascontiguousarray(item).view(np.uint8).data)
+    return digest.hexdigest()

@@ -1,0 +1,134 @@
+"""What a run found: the document of ``result.json``."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from relax_tapml.carve.replay import UnitReplay
+from relax_tapml.compare.comparison import Comparison
+from relax_tapml.compare.verdict import Verdict
+from relax_tapml.errors import ExitCode
+from relax_tapml.migrate.json_number import json_number
+from relax_tapml.migrate.run_folder import write_atomically
+from relax_tapml.migrate.step import Step
+
+SCHEMA = 1
+INCONCLUSIVE = "inconclusive"
+_GRAVEST_FIRST = (Verdict.CRASH, Verdict.TIMEOUT, Verdict.MISMATCH, Verdict.BUILD_ERROR)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """The end of a run.
+
+    Parameters
+    ----------
+    out
+        The output folder.
+    document
+        What ``result.json`` holds.
+    """
+
+    out: Path
+    document: dict[str, Any]
+
+    @property
+    def verdict(self) -> str:
+        """``pass``, the gravest verdict of the culprits, or ``inconclusive``."""
+        return str(self.document["verdict"])
+
+    @property
+    def culprits(self) -> list[str]:
+        """Names of the units that are wrong on the target."""
+        return list(self.document["culprits"])
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """0 pass, 1 culprits found, 3 inconclusive."""
+        if self.culprits:
+            return ExitCode.MISMATCH
+        return ExitCode.PASS if self.verdict == Verdict.PASS else ExitCode.INCONCLUSIVE
+
+
+def unit_summary(detail: UnitReplay) -> dict[str, Any]:
+    """Return what a unit's replay alone showed, as it is kept and reported."""
+    decisive = detail.worst
+    return {
+        "verdict": str(detail.verdict),
+        "reason": detail.reason,
+        "error": None if decisive is None else json_number(decisive.error),
+        "tolerance": None if decisive is None else json_number(decisive.tolerance.atol),
+        "cases": len(detail.cases),
+        "first": _first(decisive),
+    }
+
+
+def check_document(check: Comparison | None) -> dict[str, Any] | None:
+    """Return how the source compares with the framework, None where there is none."""
+    if check is None:
+        return None
+    return {
+        "max_abs": json_number(check.error),
+        "tolerance": json_number(check.tolerance.atol),
+        "verdict": str(check.verdict),
+    }
+
+
+def _first(decisive: Comparison | None) -> dict[str, Any] | None:
+    if decisive is None or decisive.first_index is None:
+        return None
+    return {
+        "index": list(decisive.first_index),
+        "expected": json_number(decisive.first_expected),
+        "actual": json_number(decisive.first_actual),
+    }
+
+
+def unit_document(
+    name: str, alone: Mapping[str, Any], steps: Sequence[Step], *, sites: int
+) -> dict[str, Any]:
+    """Join what a unit did alone with what it did in company."""
+    document = {"name": name, **alone, "sites": sites, "alone": alone["verdict"]}
+    in_company = [s for s in steps if s.unit == name]
+    document["on_device"] = bool(in_company) and in_company[-1].verdict is Verdict.PASS
+    if alone["verdict"] == Verdict.PASS and in_company and not document["on_device"]:
+        step = in_company[-1]
+        document.update(
+            verdict=str(step.verdict),
+            reason=f"passes alone, but with it on the device the model fails {step.reason}",
+            error=json_number(step.error),
+            tolerance=None,
+            first=None,
+        )
+    return document
+
+
+def overall_verdict(units: Sequence[Mapping[str, Any]]) -> tuple[str, list[str]]:
+    """Return the verdict of a run and its culprits; nothing compared is no pass."""
+    culprits = [u["name"] for u in units if u["verdict"] in _GRAVEST_FIRST]
+    if culprits:
+        found = {u["verdict"] for u in units}
+        return next(str(v) for v in _GRAVEST_FIRST if v in found), culprits
+    if any(u["verdict"] == Verdict.PASS for u in units):
+        return str(Verdict.PASS), []
+    return INCONCLUSIVE, []
+
+
+def write_result(folder: Path, document: dict[str, Any]) -> Result:
+    """Write ``result.json``, strict JSON, with schema and versions added."""
+    document = {"schema": SCHEMA, **document, "versions": _versions()}
+    text = json.dumps(document, indent=1, allow_nan=False) + "\n"
+    write_atomically(folder / "result.json", text)
+    return Result(out=folder, document=document)
+
+
+def _versions() -> dict[str, str]:
+    names = ("relax-tapml", "apache-tvm", "apache-tvm-ffi", "numpy", "safetensors")
+    found = {name: importlib.metadata.version(name) for name in names}
+    return {**found, "python": platform.python_version(), "machine": platform.machine()}

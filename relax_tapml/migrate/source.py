@@ -1,0 +1,174 @@
+"""The trusted side: built once, checked against the framework, captured."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import tvm
+
+from relax_tapml.capture.index import INDEX_FILE
+from relax_tapml.capture.recorder import Recorder
+from relax_tapml.capture.store import CaptureStore
+from relax_tapml.capture.values import SiteRecord
+from relax_tapml.compare.comparison import Comparison, compare_all, worst
+from relax_tapml.errors import LoweringError, SourceError
+from relax_tapml.frontend.model import Array, Model
+from relax_tapml.migrate.reporter import Stage
+from relax_tapml.partition.bytecode import compile_functions
+from relax_tapml.partition.hybrid import Host, flat_arrays
+from relax_tapml.partition.kernel_library import KernelLibrary, KernelSet
+from relax_tapml.passes import native
+from relax_tapml.passes.annotate_sites import annotated_calls
+from relax_tapml.passes.insert_capture import InsertCapture
+from relax_tapml.passes.operator_call import operator_call
+
+
+class Source:
+    """A model built for its source.
+
+    Parameters
+    ----------
+    model
+        The model; its samples are what is run.
+    units
+        The lowered module as prepared for the source.
+    target
+        The source target.
+    kernels
+        The source's kernels, one for every unit.
+    library
+        Where they were built.
+
+    Raises
+    ------
+    LoweringError
+        A kernel of the source did not build: there is nothing to trust.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        units: tvm.IRModule,
+        target: tvm.target.Target,
+        kernels: KernelSet,
+        library: KernelLibrary,
+    ) -> None:
+        if kernels.failed:
+            unit, reason = next(iter(kernels.failed.items()))
+            raise LoweringError(
+                f"the source cannot be built: unit {unit}: {reason}. The source must run the whole "
+                "model; choose another --source"
+            )
+        self._model = model
+        self.units = units
+        self._target = target
+        self._library = library
+        self.kernels = kernels
+        self.host = Host(target, kernels.files(), model.params)
+
+    def run(self, stage: Stage) -> list[list[Array]]:
+        """Return the outputs of every sample, flattened."""
+        function = self._virtual_machine(self.units)[self._model.entry]
+        outputs = []
+        for index, sample in enumerate(self._model.samples):
+            stage.update(index, len(self._model.samples))
+            outputs.append(flat_arrays(function(*self._arguments(sample.arrays))))
+        return outputs
+
+    def check_import(self, outputs: Sequence[Sequence[Array]]) -> Comparison | None:
+        """Compare the source's outputs with the framework's own, where it has any.
+
+        Returns
+        -------
+        Comparison or None
+            The one that decides: a mismatch if there is one, then the largest error.
+        """
+        reference = self._model.reference
+        if reference is None:
+            return None
+        return worst(
+            worst(compare_all(reference(sample), mine))
+            for sample, mine in zip(self._model.samples, outputs, strict=True)
+        )
+
+    def capture(
+        self, folder: Path, outputs: Sequence[Sequence[Array]], stage: Stage
+    ) -> CaptureStore:
+        """Run every sample that is not captured yet with capture calls, into a store.
+
+        Raises
+        ------
+        SourceError
+            A captured run gave other outputs than the plain one: the source does not repeat
+            itself, so it is no oracle.
+        StoreError
+            The store cannot be written.
+        """
+        # A run that was killed early may have left the folder without an index.
+        if (folder / INDEX_FILE).exists():
+            store = CaptureStore.open(folder)
+        else:
+            manifest = {"model": self._model.name, "source": str(self._target)}
+            store = CaptureStore.create(folder, manifest)
+        samples = self._model.samples
+        labels = [sample_label(i, sample.name) for i, sample in enumerate(samples)]
+        if all(store.is_complete(label) for label in labels):
+            return store
+        native.load()
+        function = self._virtual_machine(InsertCapture()(self.units))[self._model.entry]
+        with Recorder(store, sites=site_records(self.units)) as recorder:
+            for index, (label, sample) in enumerate(zip(labels, samples, strict=True)):
+                stage.update(index, len(samples))
+                if store.is_complete(label):
+                    continue
+                arguments = self._arguments(sample.arrays)
+                with recorder.sample(label):
+                    result = function(*arguments)
+                    recorder.outputs(result)
+                    # Raised in here, it leaves the sample incomplete: it is no oracle.
+                    if not _are_identical(outputs[index], flat_arrays(result)):
+                        raise SourceError(
+                            f"sample {sample.name!r}: two runs of the source gave different "
+                            "outputs. A source must repeat itself bit for bit to be an oracle; "
+                            "look for a race or for uninitialised memory in its kernels"
+                        )
+        return store
+
+    def _virtual_machine(self, module: tvm.IRModule) -> Any:
+        functions = compile_functions(module, self._target, self._library)
+        return self.host.virtual_machine(functions)
+
+    def _arguments(self, arrays: Sequence[Array]) -> list[Any]:
+        return [*(self.host.upload(array) for array in arrays), *self.host.weights]
+
+
+def sample_label(index: int, name: str) -> str:
+    """Return the name of a sample in a store, unique and in order."""
+    return f"{index:03d} {name}"
+
+
+def site_records(module: tvm.IRModule) -> list[SiteRecord]:
+    """Describe every site for the store."""
+    records = []
+    for site, call in annotated_calls(module):
+        found = operator_call(call, module)
+        if found is not None:
+            records.append(
+                SiteRecord(
+                    site=site.id,
+                    function=site.function,
+                    unit=site.unit,
+                    kind=str(found.kind),
+                    description={"skipped": found.skip_reason} if found.skip_reason else {},
+                )
+            )
+    return records
+
+
+def _are_identical(expected: Sequence[Array], actual: Sequence[Array]) -> bool:
+    return len(expected) == len(actual) and all(
+        a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes()
+        for a, b in zip(expected, actual, strict=True)
+    )

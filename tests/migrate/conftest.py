@@ -1,0 +1,89 @@
+"""``tiny_model`` built for both sides, and a device that fails on demand."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import tvm
+from tiny_model import model
+
+from relax_tapml.frontend.model import Array, Model
+from relax_tapml.migrate.reporter import SilentStage
+from relax_tapml.migrate.source import Source
+from relax_tapml.migrate.step import Sides
+from relax_tapml.partition.kernel_library import KernelLibrary
+from relax_tapml.partition.lower import lower, mark_inputs
+from relax_tapml.partition.prepare_side import prepare_side
+from relax_tapml.targets.inline import InlineSession
+
+LLVM = tvm.target.Target("llvm")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tiny:
+    """What a migration of ``tiny_model`` works with."""
+
+    model: Model
+    lowered: tvm.IRModule
+    library: KernelLibrary
+    source: Source
+    sides: Sides
+    oracles: list[list[Array]]
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
+    """Both sides have the same kernels; the library builds no others."""
+    built = model()
+    lowered = lower(mark_inputs(built.module, built.entry, 1))
+    library = KernelLibrary(tmp_path_factory.mktemp("kernels"))
+    units = prepare_side(lowered, LLVM)
+    kernels = library.build(units, LLVM)
+    source = Source(built, units, LLVM, kernels, library)
+    sides = Sides(
+        lowered=lowered,
+        entry=built.entry,
+        host_units=units,
+        device_units=units,
+        source=LLVM,
+        target=LLVM,
+        host=source.host,
+        library=library,
+        device_kernels=kernels,
+    )
+    return Tiny(
+        model=built,
+        lowered=lowered,
+        library=library,
+        source=source,
+        sides=sides,
+        oracles=source.run(SilentStage()),
+    )
+
+
+class FailingSession(InlineSession):
+    """A device in this process whose calls raise ``fault``, if there is one."""
+
+    def __init__(self, fault: Exception | None = None) -> None:
+        super().__init__(LLVM)
+        self.fault = fault
+        self.is_closed = False
+
+    def call(self, *args: Any) -> Any:
+        """Run a function, or raise."""
+        if self.fault is not None:
+            raise self.fault
+        return super().call(*args)
+
+    def close(self) -> None:
+        """End the session."""
+        self.is_closed = True
+        super().close()
+
+
+@pytest.fixture
+def failing_session() -> type[FailingSession]:
+    """The class of devices that fail on demand."""
+    return FailingSession

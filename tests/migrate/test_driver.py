@@ -1,0 +1,92 @@
+import re
+
+import numpy as np
+import pytest
+from tiny_model import UNITS
+
+from relax_tapml.compare.verdict import Verdict
+from relax_tapml.errors import DeviceCrash, SourceError
+from relax_tapml.migrate.driver import migrate
+from relax_tapml.migrate.step import Device
+from relax_tapml.migrate.strategy import LinearStrategy
+
+
+class Watcher:
+    """Keeps what a stage is told."""
+
+    def __init__(self):
+        self.updates = []
+
+    def update(self, done, total):
+        self.updates.append((done, total))
+
+    def say(self, text):
+        raise AssertionError(text)
+
+
+def run(tiny, device, *, steps=None, limit=None, oracles=None):
+    strategy = LinearStrategy(UNITS)
+    watcher, saved, steps = Watcher(), [], [] if steps is None else steps
+    migrate(
+        tiny.sides,
+        strategy,
+        device,
+        tiny.model.samples,
+        oracles or tiny.oracles,
+        steps=steps,
+        on_step=saved.append,
+        total=len(UNITS) + 1,
+        limit=limit,
+        stage=watcher,
+    )
+    return strategy, steps, saved, watcher
+
+
+def test_units_move_one_by_one_and_each_step_is_saved(tiny, failing_session):
+    """All units in order; progress counts the steps."""
+    strategy, steps, saved, watcher = run(tiny, Device(failing_session))
+    assert strategy.accepted == set(UNITS)
+    assert [step.unit for step in steps] == [None, *UNITS]
+    assert saved == steps
+    assert watcher.updates == [(done, len(UNITS) + 1) for done in range(len(UNITS) + 1)]
+
+
+@pytest.mark.parametrize("limit", [0, 1, 3, 100])
+def test_no_more_units_than_asked_for_are_moved(tiny, failing_session, limit):
+    """The first step, which moves none, does not count; the next run goes on from there."""
+    device = Device(failing_session)
+    strategy, steps, _, _ = run(tiny, device, limit=limit)
+    assert strategy.accepted == set(UNITS[:limit])
+    strategy, steps, saved, _ = run(tiny, device, steps=steps, limit=1)
+    assert strategy.accepted == set(UNITS[: limit + 1])
+    assert [step.unit for step in saved] == UNITS[limit : limit + 1]
+    assert [step.unit for step in steps] == [None, *UNITS][: limit + 2]
+
+
+def test_a_unit_that_fails_goes_back_to_the_host(tiny, failing_session):
+    """The next step differs from the last good one, not from the failed one."""
+    opened = []
+
+    def open_session():
+        opened.append(failing_session(None if opened else DeviceCrash("died")))
+        return opened[-1]
+
+    strategy, steps, _, _ = run(tiny, Device(open_session), limit=2)
+    assert [(step.boundary, step.verdict) for step in steps] == [
+        ([], Verdict.PASS),
+        ([UNITS[0]], Verdict.CRASH),
+        ([UNITS[1]], Verdict.PASS),
+    ]
+    assert strategy.accepted == {UNITS[1]}
+
+
+def test_a_partition_that_changes_the_source_accuses_no_unit(tiny, failing_session):
+    """With nothing on the device the outputs must be the source's."""
+    oracles = [[np.zeros_like(array) for array in outputs] for outputs in tiny.oracles]
+    text = (
+        "with no unit on the device the partitioned model differs from the source: on 'first', "
+        "output "
+    )
+    with pytest.raises(SourceError, match=f"^{re.escape(text)}") as caught:
+        run(tiny, Device(failing_session), oracles=oracles)
+    assert str(caught.value).endswith(". Nothing can be said about the target")

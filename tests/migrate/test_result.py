@@ -1,0 +1,134 @@
+import json
+import math
+
+import numpy as np
+import pytest
+
+from relax_tapml.compare.comparison import compare_all, worst
+from relax_tapml.compare.verdict import Verdict
+from relax_tapml.errors import ExitCode
+from relax_tapml.migrate.json_number import json_number
+from relax_tapml.migrate.result import (
+    INCONCLUSIVE,
+    Result,
+    check_document,
+    overall_verdict,
+    unit_document,
+    write_result,
+)
+from relax_tapml.migrate.step import Step
+
+ALONE = {
+    "verdict": "pass",
+    "reason": "",
+    "error": 1e-7,
+    "tolerance": 1e-5,
+    "cases": 2,
+    "first": None,
+}
+
+
+def step(unit, verdict, reason="", error=0.0):
+    return Step(
+        boundary=[unit],
+        unit=unit,
+        verdict=verdict,
+        reason=reason,
+        error=error,
+        shift_s=0.1,
+        run_s=0.1,
+        kernels_built=0,
+        bytes_moved=8,
+    )
+
+
+def units(*verdicts):
+    return [{"name": f"u{i}", "verdict": verdict} for i, verdict in enumerate(verdicts)]
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "verdict", "culprits", "code"),
+    [
+        (["pass", "pass"], "pass", [], ExitCode.PASS),
+        (["pass", "skipped"], "pass", [], ExitCode.PASS),
+        (["skipped"], INCONCLUSIVE, [], ExitCode.INCONCLUSIVE),
+        ([], INCONCLUSIVE, [], ExitCode.INCONCLUSIVE),
+        (["pass", "mismatch"], "mismatch", ["u1"], ExitCode.MISMATCH),
+        (["build_error", "mismatch"], "mismatch", ["u0", "u1"], ExitCode.MISMATCH),
+        (["mismatch", "timeout"], "timeout", ["u0", "u1"], ExitCode.MISMATCH),
+        (["timeout", "crash", "skipped"], "crash", ["u0", "u1"], ExitCode.MISMATCH),
+        (["build_error", "skipped"], "build_error", ["u0"], ExitCode.MISMATCH),
+    ],
+)
+def test_the_gravest_unit_decides(tmp_path, verdicts, verdict, culprits, code):
+    """Everything wrong is a culprit, in order; nothing compared is no pass."""
+    assert overall_verdict(units(*verdicts)) == (verdict, culprits)
+    result = Result(out=tmp_path, document={"verdict": verdict, "culprits": culprits})
+    assert (result.verdict, result.culprits, result.exit_code) == (verdict, culprits, code)
+
+
+def test_a_unit_that_moved_is_on_the_device():
+    """Alone and in company it was right."""
+    document = unit_document("a", ALONE, [step("a", Verdict.PASS)], sites=3)
+    assert document == {**ALONE, "name": "a", "sites": 3, "alone": "pass", "on_device": True}
+
+
+def test_a_unit_that_was_not_tried_is_not_on_the_device():
+    """A pass alone stays a pass."""
+    document = unit_document("a", ALONE, [step("b", Verdict.PASS)], sites=1)
+    assert (document["verdict"], document["on_device"]) == ("pass", False)
+
+
+def test_a_unit_wrong_in_company_only_is_told_so():
+    """Isolated and compound errors are told apart."""
+    bad = step("a", Verdict.MISMATCH, "on 'x': differs by up to 2", 2.0)
+    document = unit_document("a", ALONE, [bad], sites=1)
+    assert (document["verdict"], document["alone"], document["on_device"]) == (
+        "mismatch",
+        "pass",
+        False,
+    )
+    assert document["reason"] == (
+        "passes alone, but with it on the device the model fails on 'x': differs by up to 2"
+    )
+    assert (document["error"], document["tolerance"]) == (2.0, None)
+
+
+def test_what_a_unit_did_alone_stands_if_it_was_wrong():
+    """It is not moved, so no step speaks of it."""
+    alone = {**ALONE, "verdict": "crash", "reason": "died of SIGSEGV", "error": None}
+    document = unit_document("a", alone, [step(None, Verdict.PASS)], sites=1)
+    assert (document["verdict"], document["reason"]) == ("crash", "died of SIGSEGV")
+
+
+def test_nan_and_infinity_are_strings():
+    """Strict JSON has no such numbers; others keep their type."""
+    assert [json_number(x) for x in (math.nan, math.inf, -math.inf)] == ["nan", "inf", "-inf"]
+    assert json_number(None) is None
+    assert json_number(np.float32(0.5)) == 0.5
+    assert isinstance(json_number(np.float32(0.5)), float)
+    assert json_number(3) == 3
+
+
+def test_the_import_check_is_strict_json():
+    """Also where the source has NaN."""
+    check = worst(compare_all([np.ones(2, "float32")], [np.full(2, np.nan, "float32")]))
+    document = check_document(check)
+    assert document["verdict"] == "mismatch"
+    json.loads(json.dumps(document, allow_nan=False))
+    assert check_document(None) is None
+
+
+def test_a_result_says_what_wrote_it(tmp_path):
+    """Schema and versions are added; the file is what is returned."""
+    result = write_result(tmp_path, {"verdict": "pass", "culprits": []})
+    assert json.loads((tmp_path / "result.json").read_text()) == result.document
+    assert result.document["schema"] == 1
+    assert {"relax-tapml", "apache-tvm", "numpy", "python"} <= result.document["versions"].keys()
+
+
+def test_a_number_json_cannot_hold_is_refused(tmp_path):
+    """Rather no file than one other programs cannot read."""
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_result(tmp_path, {"seconds": math.nan})
+    assert not list(tmp_path.iterdir())
