@@ -1,0 +1,109 @@
+"""``python -m relax_tapml.build``: bring a model up on a target, from one command."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from relax_tapml.cli.exit import guarded
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m relax_tapml.build",
+        description="Carve operator tests from a trusted run of a model, replay them on a target, "
+        "and migrate the model to it unit by unit.",
+        epilog="exit codes: 0 all pass, 1 units are wrong (the culprits are the answer), 2 usage, "
+        "3 inconclusive, 70 internal error",
+    )
+    add = parser.add_argument
+    add(
+        "model",
+        metavar="MODEL",
+        help="minilm, package.module:callable, a folder of save_model, a Relax .json, a torch .pt2",
+    )
+    add("--source", default="llvm", metavar="TARGET", help="trusted TVM target (llvm)")
+    add("--target", default="llvm", metavar="TARGET", help="TVM target to bring up (llvm)")
+    add(
+        "--session",
+        default="process",
+        help="where the device runs: process, inline, rpc:HOST:PORT or tracker:HOST:PORT:KEY",
+    )
+    add(
+        "--inputs",
+        nargs="+",
+        default=[],
+        type=Path,
+        metavar="FILE",
+        help=".npz or .safetensors, one sample per file, or folders of them",
+    )
+    add("--text", action="append", default=[], help="a sentence for a text model; may be repeated")
+    add("--device-pipeline", metavar="MODULE:ATTR", help="Relax pass for the device's module")
+    add("--host-pipeline", metavar="MODULE:ATTR", help="Relax pass for the host's module")
+    add("--migrate", default="all", metavar="all|next|N", help="how many units to move now (all)")
+    add("--by", default="unit", choices=["unit"], help="what moves in one step (unit)")
+    add(
+        "--strategy",
+        default="linear",
+        choices=["linear", "isolated"],
+        help="linear: move unit by unit; isolated: only replay each unit alone (linear)",
+    )
+    add("--cases-per-unit", type=int, default=3, metavar="N", help="carve at most N cases (3)")
+    add("--timeout", type=float, default=60.0, metavar="S", help="seconds for one device call (60)")
+    add("--out", type=Path, metavar="DIR", help="output folder (dist/MODEL)")
+    add("--resume", action="store_true", help="continue the run in DIR")
+    add("--force", action="store_true", help="replace the run in DIR")
+    add("--all", action="store_true", help="list the units that pass, too")
+    add("--json", action="store_true", help="print result.json on stdout")
+    add("--verbose", action="store_true", help="show tracebacks of errors")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code."""
+    return guarded(_run)(parser().parse_args(argv))
+
+
+def _run(args: argparse.Namespace) -> int:
+    # Imported here so that --help and usage errors do not wait for TVM.
+    from relax_tapml.cli.present import present
+    from relax_tapml.cli.progress import Progress
+    from relax_tapml.migrate.strategy import StrategyName
+    from relax_tapml.run import bring_up
+
+    out = args.out or Path("dist") / _folder_name(args.model)
+    result = bring_up(
+        args.model,
+        out=out,
+        inputs=args.inputs,
+        texts=args.text,
+        resume=args.resume,
+        force=args.force,
+        reporter=Progress(),
+        source=args.source,
+        target=args.target,
+        session=args.session,
+        host_pipeline=args.host_pipeline,
+        device_pipeline=args.device_pipeline,
+        strategy=StrategyName(args.strategy),
+        migrate=args.migrate,
+        cases_per_unit=args.cases_per_unit,
+        timeout_s=args.timeout,
+    )
+    if args.json:
+        sys.stdout.write(json.dumps(result.document) + "\n")
+    else:
+        present(result.document, out=out, show_all=args.all)
+    return int(result.exit_code)
+
+
+def _folder_name(model: str) -> str:
+    return Path(model.replace(":", ".")).stem if "/" in model else model.replace(":", ".")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,28 @@
+"""The ``relax-tapml`` command: one subcommand per file."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser
+from collections.abc import Sequence
+
+from relax_tapml.cli import capture, replay, report
+from relax_tapml.cli.exit import guarded
+
+_COMMANDS = {"capture": capture, "replay": replay, "report": report}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one subcommand and return its exit code; wrong usage exits with 2."""
+    parser = ArgumentParser(
+        prog="relax-tapml",
+        description="Parts of `python -m relax_tapml.build`, one at a time.",
+        epilog="Exit codes: 0 pass, 1 mismatch or crash found, 2 usage, 3 inconclusive, "
+        "70 internal, 130 interrupted.",
+    )
+    subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for command in _COMMANDS.values():
+        command.add_parser(subparsers)
+    for subparser in subparsers.choices.values():
+        subparser.add_argument("--verbose", action="store_true", help="show tracebacks")
+    args = parser.parse_args(argv)
+    return guarded(_COMMANDS[args.command].run)(args)

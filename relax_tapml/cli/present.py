@@ -1,0 +1,165 @@
+"""The end of a run on stdout: the units that did not pass, what was found, what to run next."""
+
+from __future__ import annotations
+
+import shlex
+import textwrap
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from relax_tapml.compare.verdict import Verdict
+from relax_tapml.report.findings import explain, headline
+from relax_tapml.report.quantities import count_text, number_text
+
+_TEXT_WIDTH = 92
+_UNWRAPPED = 100_000
+_EXPLAINED_AT_MOST = 5
+
+
+def present(
+    result: Mapping[str, Any],
+    *,
+    out: Path,
+    show_all: bool = False,
+    console: Console | None = None,
+) -> None:
+    """Print a result document for people.
+
+    Parameters
+    ----------
+    result
+        The document of ``result.json``.
+    out
+        The folder it lies in, as the person wrote it; commands to run next name it.
+    show_all
+        List the units that pass, too.
+    console
+        Where to print; stdout by default, and where that is no terminal without colours and with
+        each row on one line. Where the table does not fit, each unit is a block of lines.
+    """
+    console = console or _stdout()
+    units = result["units"]
+    culprits = set(result["culprits"])
+    listed = [
+        unit
+        for unit in units
+        if show_all or unit["verdict"] != Verdict.PASS or unit["name"] in culprits
+    ]
+    console.print()
+    if listed:
+        table = _table(listed)
+        wide = console.options.update_width(_UNWRAPPED)
+        if console.measure(table, options=wide).maximum <= console.width:
+            console.print(table)
+        else:
+            _print_blocks(listed, console)
+    hidden = len(units) - len(listed)
+    if listed and hidden:
+        command = f"relax-tapml report {shlex.quote(str(out))} --all"
+        _print(console, f"({hidden} more pass; {command} lists them)", indent="  ")
+    if listed:
+        console.print()
+    for sentence in _sentences(result, out):
+        _print(console, sentence)
+    for label, command in _next(result, out):
+        # Never wrapped: a command is copied as a whole.
+        console.print(Text(f"{label:<8}{command}"), soft_wrap=True)
+
+
+def _stdout() -> Console:
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=_UNWRAPPED)
+
+
+def _table(units: Sequence[Mapping[str, Any]]) -> Table:
+    has_origins = any(unit.get("origin") for unit in units)
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    table.add_column("  unit", no_wrap=True)
+    if has_origins:
+        table.add_column("origin", no_wrap=True)
+    for name in ("sites", "error", "tolerance"):
+        table.add_column(name, no_wrap=True, justify="right")
+    table.add_column("verdict", no_wrap=True)
+    for unit in units:
+        cells = [Text(f"  {unit['name']}")]
+        if has_origins:
+            cells.append(Text(unit.get("origin") or "-"))
+        cells += [
+            Text(str(unit["sites"])),
+            Text(number_text(unit.get("error"))),
+            Text(number_text(unit.get("tolerance"))),
+            _verdict(unit),
+        ]
+        table.add_row(*cells)
+    return table
+
+
+def _print_blocks(units: Sequence[Mapping[str, Any]], console: Console) -> None:
+    for unit in units:
+        console.print(Text.assemble(f"{unit['name']}  ", _verdict(unit)), overflow="fold")
+        if unit.get("origin"):
+            console.print(Text(f"  origin {unit['origin']}"), overflow="fold")
+        error, tolerance = number_text(unit.get("error")), number_text(unit.get("tolerance"))
+        numbers = f"  {count_text(unit['sites'], 'site')}, error {error}, tolerance {tolerance}"
+        console.print(Text(numbers), overflow="fold")
+
+
+def _verdict(unit: Mapping[str, Any]) -> Text:
+    style = {Verdict.PASS: "green", Verdict.SKIPPED: "yellow"}.get(unit["verdict"], "bold red")
+    return Text(unit["verdict"], style=style)
+
+
+def _sentences(result: Mapping[str, Any], out: Path) -> list[str]:
+    culprits = set(result["culprits"])
+    explained = [unit for unit in result["units"] if unit["name"] in culprits]
+    said = [headline(result), *(explain(unit) for unit in explained[:_EXPLAINED_AT_MOST])]
+    if len(explained) > _EXPLAINED_AT_MOST:
+        said.append(f"The report explains the other {len(explained) - _EXPLAINED_AT_MOST}.")
+    check = result.get("import_check")
+    if check and check["verdict"] != Verdict.PASS:
+        said.append(
+            f"The source does not agree with the framework: max abs "
+            f"{number_text(check['max_abs'])}, tolerance {number_text(check['tolerance'])}."
+        )
+    if result["skipped"]:
+        said.append(
+            f"{count_text(len(result['skipped']), 'site')} skipped, so nothing is claimed about "
+            "them; the report gives the reasons."
+        )
+    if culprits and (out / "bundle").is_dir():
+        what = "this unit" if len(culprits) == 1 else "these units"
+        said.append(f"{out / 'bundle'} keeps {what} on the host.")
+    return said
+
+
+def _next(result: Mapping[str, Any], out: Path) -> list[tuple[str, str]]:
+    lines = [("Report:", str(out / "report.html"))]
+    pipeline = result.get("device_pipeline")
+    # A pass object given from Python has no name a command could use.
+    is_repeatable = not pipeline or ":" in pipeline
+    if (out / "tests").is_dir() and is_repeatable:
+        command = ["pytest", str(out / "tests")]
+        for option in ("target", "session", "device_pipeline"):
+            if result.get(option):
+                command += [f"--tapml-{option.replace('_', '-')}", str(result[option])]
+        if 0 < len(result["culprits"]) <= _EXPLAINED_AT_MOST:
+            command += ["-k", " or ".join(result["culprits"])]
+        lines.append(("Next:", shlex.join(command)))
+    return lines
+
+
+def _print(console: Console, text: str, *, indent: str = "") -> None:
+    wrapped = textwrap.fill(
+        text,
+        width=min(console.width, _TEXT_WIDTH),
+        initial_indent=indent,
+        subsequent_indent=indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    console.print(Text(wrapped), soft_wrap=True)

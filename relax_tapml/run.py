@@ -1,0 +1,468 @@
+"""The main job: carve a model on its source, replay on the target, migrate unit by unit."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+import statistics
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import tvm
+
+from relax_tapml.capture.store import CaptureStore
+from relax_tapml.carve.choose import choose_cases
+from relax_tapml.carve.open_suite import open_suite
+from relax_tapml.carve.replay import replay
+from relax_tapml.carve.suite import write_suite
+from relax_tapml.compare.comparison import Comparison
+from relax_tapml.compare.verdict import Verdict
+from relax_tapml.errors import SourceError, UsageError
+from relax_tapml.frontend.inputs import as_samples
+from relax_tapml.frontend.load import load_model
+from relax_tapml.frontend.model import Array, Model
+from relax_tapml.frontend.signature import check_model
+from relax_tapml.migrate.driver import migrate
+from relax_tapml.migrate.identity import source_identity
+from relax_tapml.migrate.options import Options
+from relax_tapml.migrate.reporter import Reporter, SilentReporter, Stage
+from relax_tapml.migrate.result import (
+    INCONCLUSIVE,
+    Result,
+    check_document,
+    overall_verdict,
+    unit_document,
+    unit_summary,
+    write_result,
+)
+from relax_tapml.migrate.run_folder import RunFolder
+from relax_tapml.migrate.source import Source
+from relax_tapml.migrate.step import Device, Sides, Step
+from relax_tapml.migrate.strategy import LinearStrategy, StrategyName
+from relax_tapml.partition.bundle import write_bundle
+from relax_tapml.partition.kernel_library import KernelLibrary, KernelSet
+from relax_tapml.partition.lower import lower, mark_inputs
+from relax_tapml.partition.pipeline import load_pipeline
+from relax_tapml.partition.prepare_side import prepare_side
+from relax_tapml.passes.annotate_sites import annotated_calls
+from relax_tapml.passes.assign_sides import host_only_sites
+from relax_tapml.passes.site import Site
+from relax_tapml.report.page import render
+from relax_tapml.targets.open import open_session
+from relax_tapml.targets.target import parse_target
+
+_HARMLESS = (Verdict.PASS, Verdict.SKIPPED)
+
+
+def bring_up(
+    model: Model | str,
+    *,
+    out: Path | str,
+    inputs: Sequence[Any] = (),
+    texts: Sequence[str] = (),
+    resume: bool = False,
+    force: bool = False,
+    reporter: Reporter | None = None,
+    **options: Any,
+) -> Result:
+    """Find out which units of a model are wrong on a target, and migrate the others.
+
+    The source is built and checked against the framework; every operator call is captured while
+    it runs on the samples; captures become a pytest suite, which must pass on the source; each
+    unit is replayed alone on the target; then units move to the device one by one, and after each
+    the model's outputs are compared with the source's.
+
+    Parameters
+    ----------
+    model
+        A ``Model``, or what ``load_model`` takes.
+    out
+        Output folder: ``result.json``, ``report.html``, ``captures``, ``tests``, ``kernels``,
+        ``bundle``.
+    inputs
+        Files or folders of samples; or samples themselves, each a sequence of arrays.
+    texts
+        Sentences, for built-in text models.
+    resume
+        Continue an interrupted run in ``out``; also after editing a kernel, when only what
+        depends on it is done again.
+    force
+        Replace an earlier run in ``out``.
+    reporter
+        Who is told about progress.
+    options
+        Fields of ``Options``.
+
+    Returns
+    -------
+    Result
+        ``verdict``, ``culprits`` and the whole document, as written to ``out/result.json``.
+
+    Raises
+    ------
+    UsageError
+        Model, target, inputs or output folder are not right.
+    LoweringError
+        The model or a pipeline cannot be compiled.
+    SourceError
+        The source differs from the framework or from itself; ``result.json`` says so too.
+    DeviceUnavailable
+        No device session can be opened.
+    StoreError
+        A file of an earlier run is damaged.
+    """
+    chosen = Options(**options)
+    run = _Run(chosen, reporter or SilentReporter())
+    return run.execute(model, inputs, texts, Path(out), resume=resume, force=force)
+
+
+class _Run:
+    """The stages of one run, in order."""
+
+    def __init__(self, options: Options, reporter: Reporter) -> None:
+        self._options = options
+        self._reporter = reporter
+        self._began = time.perf_counter()
+        self._seconds: dict[str, float] = {}
+        self._steps: list[Step] = []
+        self._captures: dict[str, int] = {}
+        self._check: Comparison | None = None
+        self._uncarved: Mapping[str, str] = {}
+        self._source_target = parse_target(options.source)
+        self._target = parse_target(options.target)
+        self._host_pipeline = load_pipeline(options.host_pipeline)
+        self._device_pipeline = load_pipeline(options.device_pipeline)
+
+    def execute(
+        self,
+        model: Model | str,
+        inputs: Sequence[Any],
+        texts: Sequence[str],
+        out: Path,
+        *,
+        resume: bool,
+        force: bool,
+    ) -> Result:
+        with self._stage("model", "lower") as stage:
+            self._model = _with_inputs(model, inputs, texts)
+            # The folder is touched only once the request is known to make sense.
+            self._folder = RunFolder(out, resume=resume, force=force)
+            self._lower(stage)
+        try:
+            source, outputs = self._build_source()
+            store = self._capture(source, outputs)
+            self._carve(store)
+            kernels, device_units = self._build_device()
+            alone = self._replay()
+            self._migrate(source, outputs, kernels, device_units, alone)
+        except SourceError as error:
+            self._write_result([], verdict=INCONCLUSIVE, reason=str(error))
+            raise
+        return self._finish(alone)
+
+    def _lower(self, stage: Stage) -> None:
+        model = self._model
+        signature = check_model(model)
+        module = mark_inputs(model.module, model.entry, len(signature.inputs))
+        self._lowered = lower(module)
+        sites = [site for site, _ in annotated_calls(self._lowered)]
+        # The entry function first, in program order: a topological order of its units.
+        sites.sort(key=lambda site: site.function != model.entry)
+        self._sites: dict[str, int] = {}
+        for site in sites:
+            self._sites[site.unit] = self._sites.get(site.unit, 0) + 1
+        self._host_only = host_only_sites(self._lowered)
+        self._params_bytes = sum(array.nbytes for array in model.params.values())
+        stage.say(
+            f"{model.name}: {len(self._sites)} units, {len(sites)} sites, "
+            f"{self._params_bytes / 1e6:.0f} MB of parameters"
+        )
+
+    def _build_source(self) -> tuple[Source, list[list[Array]]]:
+        options = self._options
+        self._library = KernelLibrary(self._folder.kernels)
+        with self._stage("source", "build_kernels") as stage:
+            stage.say(f"building kernels for {options.source}")
+            units = prepare_side(self._lowered, self._source_target, self._host_pipeline)
+            kernels = self._library.build(units, self._source_target)
+            self._folder.continue_source(source_identity(self._model, self._lowered, kernels))
+            source = Source(self._model, units, self._source_target, kernels, self._library)
+            stage.say("comparing with the framework")
+            outputs = source.run(stage)
+            check = source.check_import(outputs)
+            self._check = check
+            if check is None:
+                stage.say(f"{options.source}; there is no framework output to compare with")
+            else:
+                agrees = check.verdict is Verdict.PASS
+                stage.say(
+                    f"{options.source} {'agrees' if agrees else 'DISAGREES'} with the framework "
+                    f"(max abs {check.max_abs:.2g})"
+                )
+                if not agrees:
+                    raise SourceError(
+                        f"import of {self._model.name}: the source build does not compute what the "
+                        f"framework does: {check.reason}. Nothing is said about "
+                        f"{options.target}; look for an operator the importer or the host "
+                        "pipeline gets wrong"
+                    )
+        return source, outputs
+
+    def _capture(self, source: Source, outputs: list[list[Array]]) -> CaptureStore:
+        with self._stage("capture", "capture") as stage:
+            store = source.capture(self._folder.captures, outputs, stage)
+            stats = store.stats()
+            self._captures = {
+                "calls": stats.calls,
+                "bytes_stored": stats.disk_bytes,
+                "bytes_seen": stats.seen_bytes,
+            }
+            stage.say(
+                f"{sum(self._sites.values())} sites x {len(self._model.samples)} inputs: "
+                f"{stats.disk_bytes / 1e6:.0f} MB stored, {stats.seen_bytes / 1e6:.0f} MB seen"
+            )
+        return store
+
+    def _carve(self, store: CaptureStore) -> None:
+        options = self._options
+        with self._stage("carve", "carve") as stage:
+            state = self._folder.state
+            if state.get("carved") != options.cases_per_unit or not self._folder.tests.is_dir():
+                sites = [site for site, _ in annotated_calls(self._lowered)]
+                cases = choose_cases(store, sites, options.cases_per_unit)
+                stage.say(f"writing {len(cases)} cases")
+                write_suite(
+                    self._folder.tests,
+                    cases,
+                    lowered=self._lowered,
+                    store=store,
+                    source=self._source_target,
+                    replace=True,
+                )
+                stage.say(f"replaying {len(cases)} cases on {options.source}")
+                self._prove_suite()
+                state["carved"] = options.cases_per_unit
+                self._folder.save()
+            manifest = open_suite(self._folder.tests).manifest
+            self._uncarved = manifest.skipped_sites
+            count = sum(len(unit.cases) for unit in manifest.units.values())
+            stage.say(
+                f"{len(manifest.units)} units, {count} cases; all {count} pass on {options.source}"
+            )
+
+    def _prove_suite(self) -> None:
+        """Replay the suite where it was recorded: a case that fails there accuses nobody else."""
+        report = replay(
+            self._folder.tests,
+            target=self._source_target,
+            session="inline",
+            device_pipeline=self._host_pipeline,
+            kernels=self._folder.kernels,
+        )
+        wrong = {u: d for u, d in report.details.items() if d.verdict not in _HARMLESS}
+        if wrong:
+            told = "; ".join(f"{unit}: {detail.reason}" for unit, detail in wrong.items())
+            raise SourceError(
+                f"the carved suite does not pass on its own source {self._options.source} "
+                f"({told}). Nothing is said about the target"
+            )
+
+    def _build_device(self) -> tuple[KernelSet, tvm.IRModule]:
+        options = self._options
+        with self._stage("kernels", "build_kernels") as stage:
+            units = prepare_side(self._lowered, self._target, self._device_pipeline)
+            kernels = self._library.build(units, self._target)
+            stage.say(
+                f"{len(kernels.paths)} of {len(self._sites)} units build for {options.target}, "
+                f"{len(kernels.built)} of their kernels anew"
+            )
+        identity = {
+            "target": str(self._target),
+            "session": options.session,
+            "strategy": str(options.strategy),
+            "tool": importlib.metadata.version("relax-tapml"),
+            "kernels": sorted(path.name for path in kernels.files()),
+            "failed": kernels.failed,
+            "cases_per_unit": options.cases_per_unit,
+        }
+        self._state = self._folder.continue_device(identity)
+        return kernels, units
+
+    def _replay(self) -> dict[str, dict[str, Any]]:
+        """Run each unit alone on the device; return what it showed, unit by unit in order."""
+        with self._stage("replay", "replay") as stage:
+            if "alone" not in self._state:
+                report = replay(
+                    self._folder.tests,
+                    target=self._target,
+                    session=self._options.session,
+                    device_pipeline=self._device_pipeline,
+                    kernels=self._folder.kernels,
+                    timeout_s=self._options.timeout_s,
+                )
+                self._state["alone"] = {
+                    unit: unit_summary(detail) for unit, detail in report.details.items()
+                }
+                self._folder.save()
+            alone: dict[str, dict[str, Any]] = {
+                unit: self._state["alone"][unit] for unit in self._sites
+            }
+            passed = sum(summary["verdict"] == Verdict.PASS for summary in alone.values())
+            stage.say(f"{passed} of {len(alone)} units pass alone on {self._options.target}")
+        return alone
+
+    def _migrate(
+        self,
+        source: Source,
+        outputs: list[list[Array]],
+        kernels: KernelSet,
+        device_units: tvm.IRModule,
+        alone: dict[str, dict[str, Any]],
+    ) -> None:
+        options = self._options
+        movable = self._movable(alone)
+        steps = [Step.from_document(step) for step in self._state.setdefault("steps", [])]
+        self._steps = steps
+        if options.strategy is StrategyName.ISOLATED:
+            return
+
+        def save(step: Step) -> None:
+            self._state["steps"].append(step.document())
+            self._folder.save()
+
+        with self._stage("migrate", "migrate") as stage:
+            sides = Sides(
+                lowered=self._lowered,
+                entry=self._model.entry,
+                host_units=source.units,
+                device_units=device_units,
+                source=self._source_target,
+                target=self._target,
+                host=source.host,
+                library=self._library,
+                device_kernels=kernels,
+            )
+            device = Device(
+                lambda: open_session(options.session, self._target, timeout_s=options.timeout_s)
+            )
+            strategy = LinearStrategy(movable)
+            try:
+                migrate(
+                    sides,
+                    strategy,
+                    device,
+                    self._model.samples,
+                    outputs,
+                    steps=steps,
+                    on_step=save,
+                    total=len(movable) + 1,
+                    limit=options.move_limit,
+                    stage=stage,
+                )
+            finally:
+                device.close()
+            boundary = strategy.accepted
+            write_bundle(
+                self._folder.bundle,
+                sides.partition(boundary),
+                source=self._source_target,
+                target=self._target,
+                host_kernels=source.kernels.files(),
+                device_kernels=kernels.files(boundary),
+                params=self._model.params,
+            )
+            shift = statistics.median(step.shift_s for step in steps)
+            stage.say(
+                f"{len(boundary)} of {len(alone)} units on the device after {len(steps)} steps, "
+                f"median shift {shift:.2f} s"
+            )
+
+    def _movable(self, alone: dict[str, dict[str, Any]]) -> list[str]:
+        """Units that pass alone and may leave the host, in the order to move them in."""
+        bound = {Site.parse(site).unit for site in self._host_only}
+        return [
+            unit
+            for unit, summary in alone.items()
+            if summary["verdict"] == Verdict.PASS and unit not in bound
+        ]
+
+    def _finish(self, alone: dict[str, dict[str, Any]]) -> Result:
+        units = [
+            unit_document(name, summary, self._steps, sites=self._sites[name])
+            for name, summary in alone.items()
+        ]
+        verdict, _ = overall_verdict(units)
+        reason = "" if verdict != INCONCLUSIVE else "no unit was compared on the target"
+        result = self._write_result(units, verdict=verdict, reason=reason)
+        render(result.document, out=self._folder.path)
+        return result
+
+    def _write_result(self, units: list[dict[str, Any]], *, verdict: str, reason: str) -> Result:
+        options = self._options
+        names = ("lower", "build_kernels", "capture", "carve", "replay", "migrate")
+        seconds = {name: self._seconds.get(name, 0.0) for name in names}
+        document: dict[str, Any] = {
+            "verdict": verdict,
+            "reason": reason,
+            "culprits": overall_verdict(units)[1],
+            "units": units,
+            "steps": [step.document() for step in self._steps],
+            "skipped": self._skipped(units),
+            "seconds": {**seconds, "total": time.perf_counter() - self._began},
+            "model": {
+                "name": self._model.name,
+                "units": len(self._sites),
+                "sites": sum(self._sites.values()),
+                "parameters_bytes": self._params_bytes,
+                "samples": len(self._model.samples),
+            },
+            "source": options.source,
+            "target": options.target,
+            "session": options.session,
+            "device_pipeline": _told(options.device_pipeline),
+            "host_pipeline": _told(options.host_pipeline),
+            "captures": self._captures,
+            "import_check": check_document(self._check),
+        }
+        return write_result(self._folder.path, document)
+
+    def _skipped(self, units: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
+        """Return every site that was not compared, or cannot leave the host, with the reason."""
+        reasons = {u["name"]: u["reason"] for u in units if u["verdict"] == Verdict.SKIPPED}
+        skipped = {
+            site.id: reasons[site.unit]
+            for site, _ in annotated_calls(self._lowered)
+            if site.unit in reasons
+        }
+        skipped.update(self._uncarved)
+        skipped.update(self._host_only)
+        return [{"site": site, "reason": reason} for site, reason in skipped.items()]
+
+    @contextmanager
+    def _stage(self, title: str, key: str) -> Iterator[Stage]:
+        began = time.perf_counter()
+        try:
+            with self._reporter.stage(title) as stage:
+                yield stage
+        finally:
+            spent = time.perf_counter() - began
+            self._seconds[key] = self._seconds.get(key, 0.0) + spent
+
+
+def _with_inputs(model: Model | str, inputs: Sequence[Any], texts: Sequence[str]) -> Model:
+    if isinstance(model, str):
+        return load_model(model, inputs=[Path(path) for path in inputs], texts=texts)
+    if texts:
+        raise UsageError("texts are for built-in text models; give a Model samples instead")
+    if not inputs:
+        return model
+    return dataclasses.replace(model, samples=as_samples(inputs))
+
+
+def _told(pipeline: str | tvm.transform.Pass | None) -> str | None:
+    if pipeline is None or isinstance(pipeline, str):
+        return pipeline
+    return str(pipeline.info.name)

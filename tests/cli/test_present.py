@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from relax_tapml.cli.present import present
+
+CULPRIT = "fused_reshape10_gelu_reshape11"
+
+
+def shown(result: dict[str, Any], out: Path, width: int | None = 120, **options: bool) -> str:
+    stream = io.StringIO()
+    console = Console(file=stream, highlight=False, width=width, **options)  # type: ignore[arg-type]
+    present(result, out=out, console=console)
+    return stream.getvalue()
+
+
+def test_only_what_did_not_pass_is_listed_and_the_rest_is_counted(
+    result: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Piped: one line per unit, no colours, whatever the length of its name."""
+    present(result, out=Path("dist/minilm"))
+    text = capsys.readouterr().out
+    assert "\x1b" not in text
+    (row,) = [line for line in text.splitlines() if line.endswith("mismatch")]
+    assert row.split() == [
+        CULPRIT,
+        "encoder.layer.*.intermediate.act",
+        "6",
+        "nan",
+        "3.1e-06",
+        "mismatch",
+    ]
+    assert "(25 more pass; relax-tapml report dist/minilm --all lists them)" in text
+    assert f"1 of 26 units is wrong on cuda: {CULPRIT}." in text
+    assert "fused_matmul4_add2" not in text
+
+
+def test_all_lists_every_unit(result: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
+    present(result, out=Path("out"), show_all=True)
+    text = capsys.readouterr().out
+    assert "more pass" not in text
+    for unit in result["units"]:
+        assert f"  {unit['name']} " in text
+
+
+@pytest.mark.parametrize("width", [20, 40, 80, 100, 200])
+def test_nothing_is_cut_in_a_narrow_terminal(result: dict[str, Any], width: int) -> None:
+    """Names fold, sentences wrap; no text is lost and no table row is wider than the terminal."""
+    result["units"][0].update(verdict="crash", reason="the device died")
+    text = shown(result, Path("out"), width=width)
+    whole = "".join(text.split())
+    for unit in (result["units"][0], result["units"][23]):
+        assert unit["name"] in whole
+    assert "encoder.layer.*.intermediate.act" in whole
+    assert "…" not in text
+
+
+def test_a_terminal_gets_colours(result: dict[str, Any], tmp_path: Path) -> None:
+    text = shown(result, tmp_path, force_terminal=True, legacy_windows=False)
+    assert "\x1b[1;31mmismatch" in text
+
+
+def test_markup_in_names_is_text(result: dict[str, Any], tmp_path: Path) -> None:
+    result["units"][23]["reason"] = "[bold]x[/bold] [/oops]"
+    assert "[bold]x[/bold] [/oops]" in shown(result, tmp_path)
+
+
+def test_next_command_repeats_what_the_run_was_given(
+    result: dict[str, Any], tmp_path: Path
+) -> None:
+    """The command shows the failure again: same target, same session, same pipeline."""
+    (tmp_path / "tests").mkdir()
+    (tmp_path / "bundle").mkdir()
+    result.update(device_pipeline="kernels:wrong_gelu", target='{"kind": "cuda"}')
+    text = shown(result, tmp_path)
+    command = (
+        f'Next:   pytest {tmp_path}/tests --tapml-target \'{{"kind": "cuda"}}\' '
+        f"--tapml-session process --tapml-device-pipeline kernels:wrong_gelu -k {CULPRIT}"
+    )
+    assert command in text.splitlines()
+    assert "keeps this unit on the host" in " ".join(text.split())
+
+
+def test_a_pipeline_without_a_name_gives_no_command(result: dict[str, Any], tmp_path: Path) -> None:
+    """Without the pass the command would show a pass where the run found a culprit."""
+    (tmp_path / "tests").mkdir()
+    result["device_pipeline"] = "WrongGelu"
+    assert "Next:" not in shown(result, tmp_path)
+
+
+def test_folders_that_are_not_there_are_not_promised(
+    result: dict[str, Any], tmp_path: Path
+) -> None:
+    text = shown(result, tmp_path)
+    assert "Next:" not in text
+    assert "bundle" not in text
+
+
+def test_a_pass_says_so_and_skipped_sites_are_counted(
+    result: dict[str, Any], tmp_path: Path
+) -> None:
+    """Skipped is never silent."""
+    for unit in result["units"]:
+        unit["verdict"] = "pass"
+    result.update(verdict="pass", culprits=[], skipped=[{"site": "main/1/x", "reason": "opaque"}])
+    text = shown(result, tmp_path)
+    assert "All 26 units run on cuda and agree with llvm within tolerance." in text
+    assert "1 site skipped" in text
+    assert "verdict" not in text
+
+
+def test_a_source_that_disagrees_with_the_framework_is_reported(
+    result: dict[str, Any], tmp_path: Path
+) -> None:
+    result["import_check"].update(verdict="mismatch", max_abs=0.5)
+    assert "does not agree with the framework: max abs 5.0e-01" in shown(result, tmp_path)

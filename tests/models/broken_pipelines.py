@@ -1,0 +1,140 @@
+"""Device pipelines as people have them: with one wrong kernel, or wrong themselves.
+
+``UNIT_FAULT``, such as ``softmax_nan``, is ``tiny_model`` with the kernel of ``UNIT`` replaced by
+one that has ``FAULT``, a key of ``FAULTS``. Others are pipelines that do not work at all.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import tvm
+import tvm_ffi
+from tiny_model import UNITS
+from tvm import tirx
+from tvm.script import tirx as T  # noqa: N812
+
+Kernel = Any
+
+
+def __getattr__(name: str) -> tvm.transform.Pass:
+    unit, _, fault = name.rpartition("_")
+    if unit not in UNITS or fault not in FAULTS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return breaks(unit, FAULTS[fault])
+
+
+def breaks(unit: str, fault: Callable[[Kernel], Kernel]) -> tvm.transform.Pass:
+    """Return a pass that puts ``fault`` into the kernel of ``unit`` and changes nothing else."""
+
+    @tvm.transform.module_pass(opt_level=0, name=f"Breaks_{unit}")
+    def change(module: tvm.IRModule, _ctx: tvm.transform.PassContext) -> tvm.IRModule:
+        out = module.clone()
+        gvar = module.get_global_var(unit)
+        kernel = fault(module[gvar])
+        assert not tvm_ffi.structural_equal(kernel, module[gvar]), f"{unit} has nothing to break"
+        out.update_func(gvar, kernel)
+        return out
+
+    return change
+
+
+def scale(kernel: Kernel) -> Kernel:
+    """Multiply what is stored by a constant that is 1 % off."""
+    return _map_stores(kernel, lambda s: _store(s, s.value * tirx.const(1.01, s.value.ty)))
+
+
+def nan(kernel: Kernel) -> Kernel:
+    """Store NaN in the first row."""
+    nan = tirx.const(math.nan, "float32")
+    return _map_stores(
+        kernel, lambda s: _store(s, tirx.if_then_else(s.indices[0] == 0, nan, s.value))
+    )
+
+
+def mirror(kernel: Kernel) -> Kernel:
+    """Read the last axis of every input backwards."""
+    stored: set[str] = set()
+    tvm_ffi.structural_walk(kernel, (tirx.BufferStore, lambda s: stored.add(s.buffer.name)))
+    names = _argument_names(kernel) - stored
+
+    def change(load: Any) -> Any:
+        if load.source.name not in names:
+            return load
+        *outer, last = load.indices
+        return tirx.BufferLoad(load.source, [*outer, load.source.shape[-1] - 1 - last])
+
+    return tvm_ffi.structural_map(kernel, (tvm.ir.TensorLoad, change))
+
+
+def abort(kernel: Kernel) -> Kernel:
+    """End the process."""
+    return kernel.with_body(tirx.Evaluate(tirx.call_extern("int32", "abort")))
+
+
+def loop(kernel: Kernel) -> Kernel:
+    """Sleep for longer than anyone waits."""
+    return kernel.with_body(tirx.Evaluate(tirx.call_extern("int32", "sleep", 3600)))
+
+
+def unbuildable(kernel: Kernel) -> Kernel:
+    """Use a variable that nothing defines."""
+    stray = tirx.Var("stray", "int32")
+    return kernel.with_body(tirx.Evaluate(tirx.call_extern("int32", "abs", stray)))
+
+
+def scribble(kernel: Kernel) -> Kernel:
+    """Compute what ``sum`` does, and overwrite its input with it."""
+    return sum_over_input.with_attr("tirx.noalias", True)
+
+
+@T.prim_func(private=True, s_tir=True)
+def sum_over_input(n: T.Buffer((4, 8), "float32"), total: T.Buffer((4,), "float32")):
+    """The kernel of ``scribble``."""
+    for i in range(4):
+        with T.sblock("row"):
+            row = T.axis.spatial(4, i)
+            total[row] = T.float32(0)
+            for k in range(8):
+                total[row] = total[row] + n[row, k]
+                n[row, k] = total[row]
+
+
+FAULTS = {f.__name__: f for f in (scale, nan, mirror, abort, loop, unbuildable, scribble)}
+
+
+@tvm.transform.module_pass(opt_level=0, name="Raises")
+def raises(module: tvm.IRModule, _ctx: tvm.transform.PassContext) -> tvm.IRModule:
+    """Raise."""
+    raise RuntimeError("no schedule for softmax")
+
+
+@tvm.transform.module_pass(opt_level=0, name="Forgets")
+def forgets(module: tvm.IRModule, _ctx: tvm.transform.PassContext) -> tvm.IRModule:
+    """Return a module without one of its units."""
+    return tvm.IRModule({g: f for g, f in module.functions.items() if g.name_hint != "softmax"})
+
+
+@tvm.transform.module_pass(opt_level=0, name="ReturnsNothing")
+def returns_nothing(module: tvm.IRModule, _ctx: tvm.transform.PassContext) -> None:
+    """Forget to return."""
+
+
+NO_PASS = 3
+
+
+def _map_stores(kernel: Kernel, rewrite: Callable[[Any], Any]) -> Kernel:
+    names = _argument_names(kernel)
+    return tvm_ffi.structural_map(
+        kernel, (tirx.BufferStore, lambda s: rewrite(s) if s.buffer.name in names else s)
+    )
+
+
+def _store(store: Any, value: Any) -> Any:
+    return tirx.BufferStore(store.buffer, value, store.indices)
+
+
+def _argument_names(kernel: Kernel) -> set[str]:
+    return {parameter.name for parameter in kernel.params}

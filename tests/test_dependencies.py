@@ -1,0 +1,104 @@
+"""Dependencies point one way, as docs/architecture.md draws them."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# A room imports itself and rooms of lower levels, never another of its own level.
+LEVELS = [
+    {"errors", "_compat", "tensor_file"},
+    {"passes"},
+    {"capture", "compare", "targets"},
+    {"partition"},
+    {"carve"},
+    {"frontend", "report", "migrate"},
+    {"run"},
+    {"cli", "testing"},
+    {"build", "__init__"},
+]
+LEVEL_OF = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}
+FREE = "relax_tapml.frontend.model"  # plain dataclasses, for everyone
+
+
+def module_files() -> dict[str, Path]:
+    files = {}
+    for folder, package in ((ROOT / "relax_tapml", ()), (ROOT / "passes", ("passes",))):
+        for path in sorted(folder.rglob("*.py")):
+            parts = (*package, *path.relative_to(folder).with_suffix("").parts)
+            files[".".join(("relax_tapml", *parts))] = path
+    return files
+
+
+FILES = module_files()
+MODULES = {name.removesuffix(".__init__") for name in FILES}
+
+
+def room_of(module: str) -> str:
+    parts = module.split(".")
+    return parts[1] if len(parts) > 1 else "__init__"
+
+
+def imported_modules(source: str, module: str) -> set[str]:
+    """Every module of the package that ``source`` imports, at any depth."""
+    found = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                above = module.split(".")[: -node.level]
+                base = ".".join([*above, *([base] if base else [])])
+            for alias in node.names:
+                full = f"{base}.{alias.name}"
+                found.add(full if full in MODULES else base)
+    return {name for name in found if name.split(".")[0] == "relax_tapml"}
+
+
+def violations(source: str, module: str) -> list[str]:
+    room = room_of(module)
+    return [
+        f"{module} ({room}) imports {name} ({room_of(name)})"
+        for name in sorted(imported_modules(source, module))
+        if name != FREE and room_of(name) != room and LEVEL_OF[room_of(name)] >= LEVEL_OF[room]
+    ]
+
+
+@pytest.mark.parametrize("module", FILES)
+def test_imports_point_one_way(module: str) -> None:
+    """A module imports its own room and rooms below it, nothing else of the package."""
+    assert room_of(module) in LEVEL_OF, f"{module}: give its room a level"
+    assert violations(FILES[module].read_text(encoding="utf-8"), module) == []
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("relax_tapml.migrate.driver", "from relax_tapml.cli.exit import guarded"),
+        ("relax_tapml.migrate.driver", "def f():\n    import relax_tapml.report.page"),
+        ("relax_tapml.migrate.driver", "from ..report import page"),
+        ("relax_tapml.passes.site", "from relax_tapml import bring_up"),
+        ("relax_tapml.capture.store", "from relax_tapml.frontend.load import load_model"),
+        ("relax_tapml.cli.replay", "from relax_tapml import testing"),
+    ],
+)
+def test_a_wrong_import_is_found(module: str, source: str) -> None:
+    """Sideways, upwards, relative, in a function, of the package itself: none gets past."""
+    assert len(violations(source, module)) == 1
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("relax_tapml.build", "from relax_tapml.cli.exit import guarded"),
+        ("relax_tapml.capture.store", "from relax_tapml.frontend.model import Array"),
+        ("relax_tapml.migrate.driver", "from .reporter import Reporter\nimport tvm"),
+    ],
+)
+def test_a_right_import_is_let_through(module: str, source: str) -> None:
+    assert violations(source, module) == []
