@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import zip_longest
-from typing import Any
 
-import numpy as np
-
-from relax_tapml.compare.difference import absolute_difference
-from relax_tapml.compare.dtypes import is_float
-from relax_tapml.compare.max_abs import max_abs
-from relax_tapml.compare.max_rel import max_rel
-from relax_tapml.compare.mismatches import BEYOND, mismatches
-from relax_tapml.compare.nonfinite import NonFinite, count_nonfinite
+from relax_tapml.compare.block import Metric, blocks
+from relax_tapml.compare.cosine import Cosine
+from relax_tapml.compare.dtypes import is_float, is_integer
+from relax_tapml.compare.first_mismatch import mismatch_at
+from relax_tapml.compare.max_abs import MaxAbs
+from relax_tapml.compare.max_rel import MaxRel
+from relax_tapml.compare.mismatches import BEYOND, Mismatches, describe
+from relax_tapml.compare.nonfinite import NonFinite, NonFiniteCensus
+from relax_tapml.compare.rmse import Rmse
+from relax_tapml.compare.saturation import Saturation, SaturationCensus
+from relax_tapml.compare.snr import Snr
 from relax_tapml.compare.tolerance import Tolerance, tolerance_for
-from relax_tapml.compare.ulp import max_ulp
+from relax_tapml.compare.ulp import MaxUlp
 from relax_tapml.compare.verdict import Verdict
+from relax_tapml.compare.worst_value import WorstValue
 from relax_tapml.frontend.model import Array
 
 
@@ -29,24 +32,29 @@ class Comparison:
     Parameters
     ----------
     verdict
-        ``PASS`` or ``MISMATCH``.
+        ``PASS``, ``MISMATCH``, or ``SKIPPED`` where there are values and none of them is judged.
     reason
         One short sentence for people.
     total
-        How many values were compared: 0 for an empty tensor, and if shape or dtype differ.
+        How many values were judged: 0 for an empty tensor, and if shape or dtype differ.
+    unjudged
+        How many values were not, because the tolerance says nothing about them.
     mismatches
-        How many of them differ by more than they may.
-    error
-        The number for a table: ``max_abs``, or NaN or infinity if the gravest mismatch is a value
-        that is not finite on one side.
-    max_abs, max_rel
-        The largest differences of values that are both finite; see the metrics of these names.
-    max_ulp
-        The same in units in the last place; None for integers.
+        How many of the judged values differ by more than they may.
+    error, allowed
+        The numbers for a table: how far the value is that uses up most of what it is allowed, and
+        what it is allowed; or NaN or infinity if the gravest mismatch is a value that is not
+        finite on one side, and what is allowed at the first such value. ``allowed`` is NaN where
+        there is no such value.
+    max_abs, max_rel, max_ulp, rmse, cosine, snr_db
+        The metrics of these names, over judged values that are finite on both sides. Of integers
+        only ``max_abs`` and ``rmse``, in units of the tolerance's distance; the others are None.
     first_index, first_expected, first_actual
         The first mismatch in row-major order, with its values as Python numbers; None without one.
-    nonfinite
-        How many values are NaN or infinite.
+    first_ulp
+        How far that value is in units in the last place; None where it has no such distance.
+    nonfinite, saturation
+        How many values are NaN or infinite, or at the limit of the dtype, judged or not.
     tolerance
         What the values were held to.
     """
@@ -54,16 +62,32 @@ class Comparison:
     verdict: Verdict
     reason: str
     total: int
+    unjudged: int = 0
     mismatches: int = 0
     error: float = 0.0
+    allowed: float = math.nan
     max_abs: float = 0.0
-    max_rel: float = 0.0
+    max_rel: float | None = None
     max_ulp: int | None = None
+    rmse: float = 0.0
+    cosine: float | None = None
+    snr_db: float | None = None
     first_index: tuple[int, ...] | None = None
     first_expected: float | int | bool | None = None
     first_actual: float | int | bool | None = None
+    first_ulp: int | None = None
     nonfinite: NonFinite = field(default_factory=NonFinite)
+    saturation: Saturation = field(default_factory=Saturation)
     tolerance: Tolerance
+
+    @property
+    def ratio(self) -> float:
+        """``error / allowed``: 0 without an error, infinite for one that is not allowed at all."""
+        if self.error == 0.0:
+            return 0.0
+        if not math.isfinite(self.error) or not self.allowed > 0.0:
+            return math.inf
+        return self.error / self.allowed
 
 
 def compare(oracle: Array, actual: Array, tolerance: Tolerance | None = None) -> Comparison:
@@ -81,7 +105,11 @@ def compare(oracle: Array, actual: Array, tolerance: Tolerance | None = None) ->
     ------
     TypeError
         The oracle's dtype is none of these.
+    ValueError
+        The tolerance is for another shape.
     """
+    if not (is_float(oracle.dtype) or is_integer(oracle.dtype)):
+        raise TypeError(f"cannot compare {oracle.dtype}: expected float, integer or bool")
     tolerance = tolerance or tolerance_for(oracle)
     for what, expected, got in (
         ("shape", list(oracle.shape), list(actual.shape)),
@@ -101,34 +129,60 @@ def compare(oracle: Array, actual: Array, tolerance: Tolerance | None = None) ->
             total=0,
             tolerance=tolerance,
         )
-    difference = absolute_difference(oracle, actual)
-    findings = list(mismatches(difference, oracle, actual, tolerance))
-    differing = np.zeros(oracle.shape, bool)
-    for _, mask in findings:
-        differing |= mask
-    first = _first(differing)
-    largest = max_abs(difference)
-    error = largest
-    reason = f"agrees in {oracle.size} values, max abs {largest:.3g}"
-    if findings:
-        what, mask = findings[0]
-        reason = _describe(what, mask, oracle, actual, largest)
-        if what != BEYOND:
-            error = math.inf if what.startswith("infinite") else math.nan
-    return Comparison(
-        verdict=Verdict.MISMATCH if findings else Verdict.PASS,
-        reason=reason,
-        total=oracle.size,
-        mismatches=int(differing.sum()),
-        error=error,
-        max_abs=largest,
-        max_rel=max_rel(difference, oracle),
-        max_ulp=max_ulp(oracle, actual) if is_float(oracle.dtype) else None,
-        first_index=first,
-        first_expected=None if first is None else _number(oracle[first]),
-        first_actual=None if first is None else _number(actual[first]),
-        nonfinite=count_nonfinite(oracle, actual),
+    return _judge(oracle, actual, tolerance)
+
+
+def _judge(oracle: Array, actual: Array, tolerance: Tolerance) -> Comparison:
+    mismatches, worst_value = Mismatches(), WorstValue()
+    max_abs, rmse = MaxAbs(), Rmse()
+    max_rel, max_ulp, cosine, snr = MaxRel(), MaxUlp(), Cosine(), Snr()
+    nonfinite, saturation = NonFiniteCensus(), SaturationCensus()
+    has_floats = is_float(oracle.dtype)
+    metrics: list[Metric] = [mismatches, worst_value, max_abs, rmse, nonfinite, saturation]
+    if has_floats:
+        metrics += [max_rel, max_ulp, cosine, snr]
+    for block in blocks(oracle, actual, tolerance):
+        for metric in metrics:
+            metric.add(block)
+    comparison = Comparison(
+        verdict=Verdict.PASS,
+        reason=f"agrees in {mismatches.total} values, max abs {max_abs.value:.3g}",
+        total=mismatches.total,
+        unjudged=oracle.size - mismatches.total,
+        error=worst_value.distance,
+        allowed=worst_value.allowed,
+        max_abs=max_abs.value,
+        max_rel=max_rel.value if has_floats else None,
+        max_ulp=max_ulp.value if has_floats else None,
+        rmse=rmse.value,
+        cosine=cosine.value if has_floats else None,
+        snr_db=snr.value if has_floats else None,
+        nonfinite=nonfinite.value,
+        saturation=saturation.value,
         tolerance=tolerance,
+    )
+    if mismatches.total == 0:
+        reason = f"none of {oracle.size} values can be judged: {tolerance.origin}"
+        return replace(comparison, verdict=Verdict.SKIPPED, reason=reason)
+    if mismatches.first is None or mismatches.gravest is None:
+        return comparison
+    way, finding = mismatches.gravest
+    error, allowed = worst_value.distance, worst_value.allowed
+    if way != BEYOND:
+        error = math.inf if way.startswith("infinite") else math.nan
+        allowed = finding.allowed
+    first = mismatch_at(mismatches.first, oracle, actual)
+    return replace(
+        comparison,
+        verdict=Verdict.MISMATCH,
+        reason=describe(mismatches, oracle, actual, max_abs.value, tolerance.differs),
+        mismatches=mismatches.count,
+        error=error,
+        allowed=allowed,
+        first_index=first.index,
+        first_expected=first.expected,
+        first_actual=first.actual,
+        first_ulp=first.ulp,
     )
 
 
@@ -166,7 +220,10 @@ def compare_all(
 
 
 def worst(comparisons: Iterable[Comparison]) -> Comparison:
-    """Return the comparison that decides: a mismatch if there is one, then the largest error.
+    """Return the comparison that decides.
+
+    A mismatch if there is one, otherwise one that judged a value; of these the one whose error is
+    largest for what is allowed.
 
     Raises
     ------
@@ -179,29 +236,11 @@ def worst(comparisons: Iterable[Comparison]) -> Comparison:
     return max(ranked, key=_badness)
 
 
-def _badness(comparison: Comparison) -> tuple[bool, float]:
+def _badness(comparison: Comparison) -> tuple[bool, bool, float, float]:
     error = comparison.error
-    return comparison.verdict is Verdict.MISMATCH, math.inf if math.isnan(error) else error
-
-
-def _first(mask: Array) -> tuple[int, ...] | None:
-    if not mask.any():
-        return None
-    return tuple(int(i) for i in np.unravel_index(int(mask.argmax()), mask.shape))
-
-
-def _number(value: Any) -> float | int | bool:
-    # ml_dtypes scalars have no item() that gives a Python number.
-    if value.dtype.kind in "biuf":
-        number: float | int | bool = value.item()
-        return number
-    return float(value) if is_float(value.dtype) else int(value)
-
-
-def _describe(what: str, mask: Array, oracle: Array, actual: Array, largest: float) -> str:
-    first = _first(mask)
-    count = f"{int(mask.sum())} of {mask.size} values, first at {list(first or ())}"
-    if what != BEYOND:
-        return f"{what}, {count}"
-    expected, got = _number(oracle[first]), _number(actual[first])
-    return f"differs by up to {largest:.3g}, {count}: expected {expected:.6g}, got {got:.6g}"
+    return (
+        comparison.verdict is Verdict.MISMATCH,
+        comparison.total > 0,
+        comparison.ratio,
+        math.inf if math.isnan(error) else error,
+    )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from relax_tapml.compare.dtypes import as_float64, is_float
@@ -24,9 +26,12 @@ def absolute_difference(expected: Array, actual: Array) -> Array:
     if is_float(expected.dtype):
         wide_expected, wide_actual = as_float64(expected), as_float64(actual)
         with np.errstate(over="ignore", invalid="ignore"):
-            difference = np.abs(wide_actual - wide_expected)
-        are_finite = np.isfinite(wide_expected) & np.isfinite(wide_actual)
-        return np.where(are_finite, difference, np.nan)
+            difference = np.asarray(wide_actual - wide_expected)
+            np.abs(difference, out=difference)
+            is_finite = math.isfinite(difference.sum())
+        if not is_finite:
+            difference[~(np.isfinite(wide_expected) & np.isfinite(wide_actual))] = np.nan
+        return difference
     kind = np.uint64 if expected.dtype.kind in "bu" else np.int64
     left, right = expected.astype(kind), actual.astype(kind)
     # Unsigned arithmetic wraps to the exact distance, which int64 cannot hold.

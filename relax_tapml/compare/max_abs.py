@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-import numpy as np
-
-from relax_tapml.frontend.model import Array
+from relax_tapml.compare.block import Block
 
 
-def max_abs(difference: Array) -> float:
-    """Return the largest of ``absolute_difference``; 0 where no two values are both finite."""
-    return float(np.nanmax(difference, initial=0.0))
+class MaxAbs:
+    """The largest distance of two values that count; 0 where none does."""
+
+    def __init__(self) -> None:
+        self.value = 0.0
+
+    def add(self, block: Block) -> None:
+        """Take a block into account."""
+        if not block.is_identical:
+            self.value = max(self.value, float(block.distance.max(initial=0.0)))

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import numpy as np
 
-from relax_tapml.compare.dtypes import as_float64
-from relax_tapml.frontend.model import Array
+from relax_tapml.compare.block import Block
 
 
-def max_rel(difference: Array, expected: Array) -> float:
-    """Return the largest ``absolute_difference / |expected|`` where the oracle is not zero.
+class MaxRel:
+    """The largest ``distance / |oracle|`` of values that count where the oracle is not zero."""
 
-    0 where no such two values are both finite.
-    """
-    magnitude = np.abs(as_float64(expected))
-    with np.errstate(over="ignore", invalid="ignore"):
-        ratio = np.divide(
-            difference, magnitude, out=np.zeros_like(difference), where=magnitude != 0
-        )
-    return float(np.nanmax(ratio, initial=0.0))
+    def __init__(self) -> None:
+        self.value = 0.0
+
+    def add(self, block: Block) -> None:
+        """Take a block into account."""
+        if block.is_identical:
+            return
+        magnitude = np.abs(block.signal)
+        with np.errstate(over="ignore", invalid="ignore"):
+            # Few values exceed the largest ratio so far, and only those are divided.
+            is_larger = block.distance > self.value * magnitude
+            is_larger &= magnitude > 0
+            if is_larger.any():
+                ratios = block.distance[is_larger] / magnitude[is_larger]
+                self.value = max(self.value, float(ratios.max()))

@@ -3,59 +3,134 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 
-from relax_tapml.compare.dtypes import as_float64, is_float
-from relax_tapml.compare.tolerance import Tolerance
+from relax_tapml.compare.block import Block
+from relax_tapml.compare.first_mismatch import mismatch_at
 from relax_tapml.frontend.model import Array
 
 BEYOND = "beyond the tolerance"
+# Every way values differ, the gravest first.
+_WAYS = (
+    "NaN where the oracle is finite",
+    "NaN where the oracle is infinite",
+    "infinite where the oracle is finite",
+    "infinite with the other sign",
+    "infinite where the oracle is NaN",
+    "finite where the oracle is NaN",
+    "finite where the oracle is infinite",
+    BEYOND,
+)
 
 
-def mismatches(
-    difference: Array, expected: Array, actual: Array, tolerance: Tolerance
-) -> Iterator[tuple[str, Array]]:
-    """Yield each way values differ with the mask of where they do, the gravest first.
+@dataclass(kw_only=True)
+class Finding:
+    """How often values differ in one way, and where first, as a flat index."""
 
-    Finite values differ if ``|actual - expected| > rtol * |expected| + atol``. A NaN matches a NaN
-    only and an infinity one of its sign only; zeros match whatever their sign. The masks are
-    disjoint; those of ways that do not occur are not yielded.
+    count: int
+    first: int
+    allowed: float
+
+
+class Mismatches:
+    """Counts judged values that differ by more than they may.
+
+    Finite values do if their distance is larger than what is allowed. A NaN matches a NaN only
+    and an infinity one of its sign only; zeros match whatever their sign.
+
+    Attributes
+    ----------
+    total
+        How many values are judged.
+    count
+        How many of them differ.
+    first
+        The flat index of the first one, None without one.
+    """
+
+    def __init__(self) -> None:
+        self.total = 0
+        self.count = 0
+        self.first: int | None = None
+        self._findings: dict[str, Finding] = {}
+
+    @property
+    def gravest(self) -> tuple[str, Finding] | None:
+        """The gravest way values differ; None if none differs."""
+        return next(((way, self._findings[way]) for way in _WAYS if way in self._findings), None)
+
+    def add(self, block: Block) -> None:
+        """Take a block into account."""
+        judged = block.is_judged
+        self.total += block.oracle.size if judged is None else int(np.count_nonzero(judged))
+        if block.is_identical:
+            return
+        for way, mask in _masks(block):
+            count = int(np.count_nonzero(mask))
+            if not count:
+                continue
+            place = int(mask.argmax())
+            self.count += count
+            if self.first is None or block.start + place < self.first:
+                self.first = block.start + place
+            known = self._findings.get(way)
+            if known is not None:
+                known.count += count
+                continue
+            self._findings[way] = Finding(
+                count=count, first=block.start + place, allowed=float(block.allowed[place])
+            )
+
+
+def describe(
+    mismatches: Mismatches, oracle: Array, actual: Array, largest: float, differs: str
+) -> str:
+    """Return the gravest way values differ as a sentence; empty if none does.
 
     Parameters
     ----------
-    difference
-        The ``absolute_difference`` of the two arrays.
-    expected, actual
-        Of one shape and one dtype.
-    tolerance
-        For values that are both finite.
-
-    Yields
-    ------
-    tuple[str, Array]
-        What happens, such as ``NaN where the oracle is finite``, and a bool array.
+    mismatches
+        Of these two arrays.
+    oracle, actual
+        What was compared.
+    largest
+        The largest distance, for values beyond the tolerance.
+    differs
+        The words for that: ``differs``.
     """
-    wide_expected, wide_actual = as_float64(expected), as_float64(actual)
-    with np.errstate(over="ignore", invalid="ignore"):
-        allowed = tolerance.rtol * np.abs(wide_expected) + tolerance.atol
-        beyond = difference > allowed
-    masks = _nonfinite(wide_expected, wide_actual) if is_float(expected.dtype) else {}
-    for what, mask in (masks | {BEYOND: beyond}).items():
-        if mask.any():
-            yield what, mask
+    if mismatches.gravest is None:
+        return ""
+    way, finding = mismatches.gravest
+    first = mismatch_at(finding.first, oracle, actual)
+    values = "values" if mismatches.total == oracle.size else "judged values"
+    count = f"{finding.count} of {mismatches.total} {values}, first at {list(first.index)}"
+    if way != BEYOND:
+        return f"{way}, {count}"
+    return (
+        f"{differs} by up to {largest:.3g}, {count}: "
+        f"expected {first.expected:.6g}, got {first.actual:.6g}"
+    )
 
 
-def _nonfinite(expected: Array, actual: Array) -> dict[str, Array]:
+def _masks(block: Block) -> Iterator[tuple[str, Array]]:
+    """Yield the ways with disjoint masks of the values that differ so."""
+    yield BEYOND, block.distance > block.allowed
+    if block.is_finite:
+        return
+    expected, actual = block.wide_oracle, block.wide_actual
     is_nan, was_nan = np.isnan(actual), np.isnan(expected)
     is_inf, was_inf = np.isinf(actual), np.isinf(expected)
     was_finite = ~(was_nan | was_inf)
-    return {
-        "NaN where the oracle is finite": is_nan & was_finite,
-        "NaN where the oracle is infinite": is_nan & was_inf,
-        "infinite where the oracle is finite": is_inf & was_finite,
-        "infinite with the other sign": is_inf & was_inf & (actual != expected),
-        "infinite where the oracle is NaN": is_inf & was_nan,
-        "finite where the oracle is NaN": was_nan & ~is_nan & ~is_inf,
-        "finite where the oracle is infinite": was_inf & ~is_nan & ~is_inf,
-    }
+    masks = (
+        is_nan & was_finite,
+        is_nan & was_inf,
+        is_inf & was_finite,
+        is_inf & was_inf & (actual != expected),
+        is_inf & was_nan,
+        was_nan & ~is_nan & ~is_inf,
+        was_inf & ~is_nan & ~is_inf,
+    )
+    for way, mask in zip(_WAYS, masks, strict=False):
+        yield way, mask if block.is_judged is None else mask & block.is_judged

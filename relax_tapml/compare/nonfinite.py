@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from relax_tapml.compare.dtypes import as_float64, is_float
+from relax_tapml.compare.block import Block
 from relax_tapml.frontend.model import Array
 
 
@@ -28,14 +28,30 @@ class NonFinite:
     actual_inf: int = 0
 
 
-def count_nonfinite(expected: Array, actual: Array) -> NonFinite:
-    """Count the values that are not finite; integers always are."""
-    if not is_float(expected.dtype):
-        return NonFinite()
-    wide_expected, wide_actual = as_float64(expected), as_float64(actual)
-    return NonFinite(
-        expected_nan=int(np.isnan(wide_expected).sum()),
-        expected_inf=int(np.isinf(wide_expected).sum()),
-        actual_nan=int(np.isnan(wide_actual).sum()),
-        actual_inf=int(np.isinf(wide_actual).sum()),
-    )
+class NonFiniteCensus:
+    """Counts the values that are not finite, whether they are judged or not."""
+
+    def __init__(self) -> None:
+        self._counts = [0, 0, 0, 0]
+
+    def add(self, block: Block) -> None:
+        """Take a block into account."""
+        if block.is_finite:
+            return
+        found = (*_count(block.wide_oracle), *_count(block.wide_actual))
+        self._counts = [so_far + more for so_far, more in zip(self._counts, found, strict=True)]
+
+    @property
+    def value(self) -> NonFinite:
+        """The counts of all blocks so far."""
+        expected_nan, expected_inf, actual_nan, actual_inf = self._counts
+        return NonFinite(
+            expected_nan=expected_nan,
+            expected_inf=expected_inf,
+            actual_nan=actual_nan,
+            actual_inf=actual_inf,
+        )
+
+
+def _count(values: Array) -> tuple[int, int]:
+    return int(np.count_nonzero(np.isnan(values))), int(np.count_nonzero(np.isinf(values)))

@@ -1,22 +1,62 @@
-"""How far a result may be from its oracle, and why."""
+"""How far a result may be from its oracle, value by value, and why."""
 
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
+from relax_tapml.compare.chosen_distance import chosen_distance
+from relax_tapml.compare.difference import absolute_difference
 from relax_tapml.compare.dtypes import as_float64, finfo, is_float, is_integer
+from relax_tapml.compare.usual_magnitude import usual_magnitude
 from relax_tapml.frontend.model import Array
 
 _FLUSHED = 2.0**-126
-_GAP = 1e3
-_SAMPLED = 100_000
+
+
+class Tolerance(ABC):
+    """What each value of an output is held to: ``distance <= allowed``.
+
+    Attributes
+    ----------
+    origin
+        One sentence for people: where the numbers come from.
+    is_elementwise
+        Whether a value's distance and allowance depend on that value alone, so that an array may
+        be judged part by part, and floats as float64; see ``part``.
+    differs
+        The words that begin the description of a mismatch.
+    """
+
+    origin: str
+    is_elementwise: ClassVar[bool] = False
+    differs: ClassVar[str] = "differs"
+
+    def distance(self, oracle: Array, actual: Array) -> Array:
+        """Return how far each value is from the oracle's: float64, same shape.
+
+        NaN where either is not finite: such values must be where the oracle has them.
+        """
+        return absolute_difference(oracle, actual)
+
+    @abstractmethod
+    def allowed(self, oracle: Array) -> Array:
+        """Return how far each value may be: float64, same shape; NaN where none is judged."""
+
+    def check(self, oracle: Array) -> None:  # noqa: B027 - most tolerances are for any shape
+        """Raise ``ValueError`` if this is no tolerance for an oracle of its shape."""
+
+    def part(self, where: slice) -> Tolerance:  # noqa: ARG002
+        """Return the tolerance of a slice of the flattened oracle, if ``is_elementwise``."""
+        return self
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tolerance:
+class RuleTolerance(Tolerance):
     """Finite values may differ by ``rtol * |expected| + atol``.
 
     Parameters
@@ -35,6 +75,7 @@ class Tolerance:
     atol: float
     rtol: float
     origin: str
+    is_elementwise: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         for name in ("atol", "rtol"):
@@ -42,8 +83,117 @@ class Tolerance:
             if not (math.isfinite(value) and value >= 0):
                 raise ValueError(f"{name}: expected a finite number of at least 0, got {value}")
 
+    def allowed(self, oracle: Array) -> Array:
+        """Return ``rtol * |oracle| + atol``, and ``atol`` where the oracle is not finite."""
+        allowed = np.asarray(np.abs(as_float64(oracle)))
+        with np.errstate(over="ignore", invalid="ignore"):
+            allowed *= self.rtol
+            allowed += self.atol
+            has_others = not math.isfinite(allowed.sum())
+        if has_others:
+            allowed[~np.isfinite(as_float64(oracle))] = self.atol
+        return allowed
 
-def tolerance_for(oracle: Array) -> Tolerance:
+
+@dataclass(frozen=True, kw_only=True)
+class EqualTolerance(Tolerance):
+    """Values must be equal; zeros are, whatever their sign."""
+
+    origin: str
+    is_elementwise: ClassVar[bool] = True
+
+    def allowed(self, oracle: Array) -> Array:
+        """Return zeros."""
+        return np.zeros(oracle.shape)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ElementTolerance(Tolerance):
+    """Each finite value may differ by a bound of its own.
+
+    Parameters
+    ----------
+    bound
+        Of any float dtype and of the oracle's shape, not negative. NaN: that value is not judged,
+        also if one side is NaN or infinite there.
+    origin
+        One sentence for reports: how the bounds were found.
+
+    Raises
+    ------
+    ValueError
+        A bound is negative.
+    """
+
+    bound: Array
+    origin: str
+    is_elementwise: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        if not is_float(self.bound.dtype):
+            raise ValueError(f"bound: expected a float dtype, got {self.bound.dtype}")
+        if self.bound.dtype.name != "float8_e8m0fnu" and bool((as_float64(self.bound) < 0).any()):
+            raise ValueError(f"bound: expected at least 0, got {as_float64(self.bound).min()}")
+        object.__setattr__(self, "bound", np.require(self.bound, requirements="C"))
+
+    def allowed(self, oracle: Array) -> Array:
+        """Return the bounds. Raises ``ValueError`` if the oracle has another shape."""
+        self.check(oracle)
+        return as_float64(self.bound)
+
+    def check(self, oracle: Array) -> None:
+        """Raise ``ValueError`` if the oracle has another shape."""
+        if oracle.shape != self.bound.shape:
+            raise ValueError(
+                f"expected a bound for each value of {list(oracle.shape)}, "
+                f"got {list(self.bound.shape)}"
+            )
+
+    def part(self, where: slice) -> ElementTolerance:
+        """Return the bounds of a slice of the flattened oracle."""
+        return ElementTolerance(bound=self.bound.reshape(-1)[where], origin=self.origin)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class IndexTolerance(Tolerance):
+    """Indices may differ if the values they choose do not, as ties of argsort and top-k.
+
+    Parameters
+    ----------
+    values
+        What the indices point into. Its shape is the oracle's but for the length of ``axis``; or
+        it has that axis where the oracle has none, as for argmax.
+    axis
+        Along which axis of ``values`` the indices count; negative from the end.
+    origin
+        One sentence for reports: why several answers are right.
+    """
+
+    values: Array
+    axis: int
+    origin: str
+    differs: ClassVar[str] = "chooses values that differ"
+
+    def distance(self, oracle: Array, actual: Array) -> Array:
+        """Return ``|values[actual] - values[oracle]|`` along the axis, 0 where indices are equal.
+
+        Infinite where an index is out of range, where one occurs twice along the axis although it
+        does not in the oracle, and where one of the two values is NaN and the other is not, or
+        they are not equal and one is infinite.
+
+        Raises
+        ------
+        ValueError
+            The oracle's shape does not fit that of ``values``.
+        """
+        return chosen_distance(self.values, self.axis, oracle, actual)
+
+    def allowed(self, oracle: Array) -> Array:
+        """Return zeros."""
+        return np.zeros(oracle.shape)
+
+
+def tolerance_for(oracle: Array) -> RuleTolerance:
     """Derive a tolerance from the dtype and the values of an oracle.
 
     Integers and bool must be equal. For floats both numbers are in units of the dtype's eps, the
@@ -71,7 +221,7 @@ def tolerance_for(oracle: Array) -> Tolerance:
     """
     dtype = oracle.dtype
     if is_integer(dtype):
-        return Tolerance(atol=0.0, rtol=0.0, origin=f"{dtype} values must be equal")
+        return RuleTolerance(atol=0.0, rtol=0.0, origin=f"{dtype} values must be equal")
     if not is_float(dtype):
         raise TypeError(f"no tolerance for {dtype}: expected float, integer or bool")
     info = finfo(dtype)
@@ -82,25 +232,10 @@ def tolerance_for(oracle: Array) -> Tolerance:
         relative, absolute = 3, 3
     else:
         relative, absolute = 1, 1
-    scale = _scale(oracle)
-    return Tolerance(
+    scale = usual_magnitude(oracle)
+    return RuleTolerance(
         atol=max(2**absolute * eps * scale, min(_FLUSHED, float(info.smallest_normal))),
         rtol=2**relative * eps,
         origin=f"{2**relative} eps of {dtype} relative to the value, plus {2**absolute} eps of "
         f"{scale:.3g}, the usual magnitude of the oracle",
     )
-
-
-def _scale(oracle: Array) -> float:
-    magnitudes = np.abs(as_float64(oracle)).ravel()
-    magnitudes = magnitudes[:: max(1, magnitudes.size // _SAMPLED)]
-    limit = float(finfo(oracle.dtype).max) / 2
-    magnitudes = np.sort(magnitudes[(magnitudes > 0) & (magnitudes < limit)])
-    if magnitudes.size == 0:
-        return 0.0
-    # A few tiny values do not make the rest a mask.
-    few = magnitudes.size // 20
-    gaps = np.flatnonzero(magnitudes[few + 1 :] > _GAP * magnitudes[few:-1])
-    if gaps.size:
-        magnitudes = magnitudes[: few + gaps[0] + 1]
-    return float(np.median(magnitudes))

@@ -1,40 +1,64 @@
-"""The largest distance in units in the last place."""
+"""Distances in units in the last place."""
 
 from __future__ import annotations
 
 import numpy as np
 
+from relax_tapml.compare.block import Block
 from relax_tapml.compare.dtypes import as_float64, finfo
 from relax_tapml.frontend.model import Array
 
-_UNSIGNED = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}
+
+class MaxUlp:
+    """The largest ``max_ulp`` of values that count."""
+
+    def __init__(self) -> None:
+        self.value = 0
+
+    def add(self, block: Block) -> None:
+        """Take a block into account."""
+        if block.is_identical:
+            return
+        oracle, actual = block.oracle.reshape(-1), block.actual.reshape(-1)
+        if block.counted is not None:
+            oracle, actual = oracle[block.counted], actual[block.counted]
+        self.value = max(self.value, int(ulp_distance(oracle, actual).max(initial=0)))
 
 
 def max_ulp(expected: Array, actual: Array) -> int:
     """Return how many representable values at most lie from one value to the other.
 
-    Neighbours are 1 apart, both zeros 0, whatever the exponent; 0 where no two values are both
-    finite.
+    0 where no two values are both finite; see ``ulp_distance``.
+    """
+    are_finite = np.isfinite(as_float64(expected)) & np.isfinite(as_float64(actual))
+    return int(ulp_distance(expected[are_finite], actual[are_finite]).max(initial=0))
+
+
+def ulp_distance(expected: Array, actual: Array) -> Array:
+    """Return how many representable values lie from one value to the other, as unsigned integers.
+
+    Neighbours are 1 apart, both zeros 0, whatever the exponent.
 
     Parameters
     ----------
     expected, actual
-        Of one shape and one float type, from float4 to float64.
+        Finite, of one shape and one float type, from float4 to float64.
     """
-    finite = np.isfinite(as_float64(expected)) & np.isfinite(as_float64(actual))
-    left, is_left_negative = _sign_and_magnitude(expected[finite])
-    right, is_right_negative = _sign_and_magnitude(actual[finite])
-    distance = np.where(
-        is_left_negative == is_right_negative,
-        np.maximum(left, right) - np.minimum(left, right),
-        left + right,
-    )
-    return int(distance.max(initial=0))
+    left, right = _ranks(expected), _ranks(actual)
+    # Unsigned arithmetic wraps to the distance of the extremes, which needs all bits.
+    unsigned = np.dtype(f"u{left.dtype.itemsize}")
+    larger, smaller = np.maximum(left, right), np.minimum(left, right)
+    return np.asarray(larger.view(unsigned) - smaller.view(unsigned))
 
 
-def _sign_and_magnitude(array: Array) -> tuple[Array, Array]:
-    bits = array.view(_UNSIGNED[array.dtype.itemsize]).astype(np.uint64)
+def _ranks(array: Array) -> Array:
+    """Return signed integers in the order of the values, 0 for both zeros."""
+    kind = np.dtype(f"i{array.dtype.itemsize}")
+    bits = np.require(array, requirements="C").view(kind)
     if array.dtype.name == "float8_e8m0fnu":  # a power of two, without a sign
-        return bits, np.zeros(bits.shape, bool)
-    sign = np.uint64(1 << (finfo(array.dtype).bits - 1))
-    return bits & (sign - np.uint64(1)), (bits & sign) != 0
+        return bits.view(np.uint8)
+    used, width = finfo(array.dtype).bits, 8 * kind.itemsize
+    # All ones for negative values: the sign is shifted up to the top, then all the way down.
+    sign = (bits << (width - used)) >> (width - 1)
+    magnitude = bits & kind.type((1 << (used - 1)) - 1)
+    return np.asarray((magnitude ^ sign) - sign)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import fields
 
 import ml_dtypes
 import numpy as np
@@ -13,13 +14,18 @@ from hypothesis.extra import numpy as hnp
 
 from relax_tapml.compare.comparison import compare, compare_all, worst
 from relax_tapml.compare.nonfinite import NonFinite
-from relax_tapml.compare.tolerance import Tolerance
+from relax_tapml.compare.tolerance import (
+    ElementTolerance,
+    EqualTolerance,
+    RuleTolerance,
+    tolerance_for,
+)
 from relax_tapml.compare.verdict import Verdict
 
 FLOATS = ["float64", "float32", "float16", "bfloat16", "float8_e4m3fn", "float8_e5m2"]
 INTEGERS = ["bool", "int8", "uint8", "int32", "int64", "uint64", "int4"]
-NONE = Tolerance(atol=0.0, rtol=0.0, origin="exact")
-LOOSE = Tolerance(atol=0.5, rtol=0.0, origin="half")
+NONE = RuleTolerance(atol=0.0, rtol=0.0, origin="exact")
+LOOSE = RuleTolerance(atol=0.5, rtol=0.0, origin="half")
 
 SHAPES = hnp.array_shapes(min_dims=0, max_dims=3, max_side=5)
 FLOAT32 = hnp.arrays(np.float32, SHAPES, elements=st.floats(width=32))
@@ -228,8 +234,11 @@ def test_inputs_are_not_modified():
 
 def test_unknown_dtypes_are_refused():
     """There is no rule for complex numbers, and no silent one."""
+    complex_values = np.zeros(2, "complex64")
+    with pytest.raises(TypeError, match="cannot compare complex64: expected float, integer"):
+        compare(complex_values, complex_values, NONE)
     with pytest.raises(TypeError, match="no tolerance for complex64"):
-        compare(np.zeros(2, "complex64"), np.zeros(2, "complex64"))
+        tolerance_for(complex_values)
 
 
 def test_outputs_are_compared_in_order():
@@ -262,3 +271,109 @@ def test_the_worst_decides():
     assert math.isnan(nan.error)
     with pytest.raises(ValueError, match="zero comparisons are not a pass"):
         worst([])
+
+
+def test_error_and_allowed_are_of_one_value():
+    """They belong to the value that uses up most of what it is allowed, not to the largest one."""
+    oracle = np.array([1000.0, 1.0, 0.0])
+    tolerance = RuleTolerance(atol=0.5, rtol=0.01, origin="test")
+    passed = compare(oracle, np.array([1002.0, 1.25, 0.0]), tolerance)
+    assert passed.verdict is Verdict.PASS
+    assert (passed.error, passed.allowed) == (0.25, 0.51)
+    assert passed.max_abs == 2.0
+    failed = compare(oracle, np.array([1010.0, 1.0, 4.0]), tolerance)
+    assert (failed.error, failed.allowed, failed.mismatches) == (4.0, 0.5, 1)
+    assert (failed.max_abs, failed.first_index) == (10.0, (2,))
+
+
+def test_error_without_any_difference_is_zero():
+    """What the first value is allowed stands beside it."""
+    same = compare(np.array([2.0, 8.0]), np.array([2.0, 8.0]), LOOSE)
+    assert (same.error, same.allowed, same.ratio) == (0.0, 0.5, 0.0)
+
+
+def test_a_difference_where_none_is_allowed_is_the_worst():
+    """Its ratio is infinite, however large the allowed errors of others are."""
+    bound = np.array([1.0, 0.0, 1.0])
+    tolerance = ElementTolerance(bound=bound, origin="test")
+    comparison = compare(np.zeros(3), np.array([0.9, 1e-9, 0.0]), tolerance)
+    assert (comparison.error, comparison.allowed, comparison.ratio) == (1e-9, 0.0, math.inf)
+    assert (comparison.mismatches, comparison.first_index) == (1, (1,))
+
+
+def test_allowed_of_a_nan_is_what_is_allowed_there():
+    """Error stays NaN; the number beside it is of the same place."""
+    bound = np.array([0.25, 0.5])
+    oracle, result = np.array([1.0, 2.0]), np.array([1.0, NAN])
+    comparison = compare(oracle, result, ElementTolerance(bound=bound, origin="test"))
+    assert math.isnan(comparison.error)
+    assert comparison.allowed == 0.5
+
+
+@pytest.mark.parametrize("actual", [5.0, NAN, INF, -INF])
+@pytest.mark.parametrize("expected", [1.0, NAN, INF])
+def test_values_without_a_bound_are_not_judged(expected, actual):
+    """They are counted apart and spoil no metric, also where they are not finite."""
+    oracle, result = np.array([expected, 1.0, 2.0]), np.array([actual, 1.5, 2.0])
+    tolerance = ElementTolerance(bound=np.array([NAN, 1.0, 1.0]), origin="test")
+    comparison = compare(oracle, result, tolerance)
+    assert comparison.verdict is Verdict.PASS
+    assert (comparison.total, comparison.unjudged, comparison.mismatches) == (2, 1, 0)
+    assert (comparison.error, comparison.allowed, comparison.max_abs) == (0.5, 1.0, 0.5)
+    assert comparison.rmse == pytest.approx(math.sqrt(0.125))
+    result[1] = 3.0
+    assert compare(oracle, result, tolerance).reason == (
+        "differs by up to 2, 1 of 2 judged values, first at [1]: expected 1, got 3"
+    )
+
+
+@pytest.mark.parametrize("actual", [1.0, 2.0, NAN])
+def test_nothing_judged_is_not_a_pass(actual):
+    """Whether the bytes are equal or not: no value was held to anything."""
+    tolerance = ElementTolerance(bound=np.full(2, NAN), origin="all of it is noise")
+    comparison = compare(np.ones(2), np.full(2, actual), tolerance)
+    assert comparison.verdict is Verdict.SKIPPED
+    assert (comparison.total, comparison.unjudged) == (0, 2)
+    assert comparison.reason == "none of 2 values can be judged: all of it is noise"
+    assert math.isnan(comparison.allowed)
+
+
+def test_first_mismatch_is_measured_in_ulp():
+    """Where both values are finite floats."""
+    one = np.array([1.0], "float32")
+    exact = EqualTolerance(origin="exact")
+    assert compare(one, np.nextafter(one, 2 * one), exact).first_ulp == 1
+    assert compare(one, one * np.float32(NAN), exact).first_ulp is None
+    assert compare(np.array([1]), np.array([2]), exact).first_ulp is None
+
+
+def test_the_worst_uses_up_most_of_its_tolerance():
+    """A small error near its limit is worse than a large one far from it."""
+    one = np.array([1.0])
+    far = compare(one, one + 0.25, LOOSE)
+    near = compare(one, one + 0.01, RuleTolerance(atol=0.011, rtol=0.0, origin="tight"))
+    assert worst([far, near]) is near
+    unjudged = compare(one, one, ElementTolerance(bound=one * NAN, origin="noise"))
+    empty = compare(one[:0], one[:0])
+    assert worst([unjudged, empty, far]) is far
+
+
+@given(st.data(), st.integers(1, 5))
+def test_blocks_do_not_matter(data, size):
+    """Large tensors are judged part by part, with the result of judging them whole."""
+    shape = data.draw(hnp.array_shapes(min_dims=0, max_dims=3, max_side=4))
+    values = st.sampled_from([0.0, -0.0, 1.0, 1.5, -2.0, NAN, INF, -INF, 3e38, 1e-45])
+    oracle, result = (data.draw(hnp.arrays(np.float32, shape, elements=values)) for _ in range(2))
+    bounds = st.sampled_from([0.0, 0.5, 3.0, NAN])
+    bound = data.draw(hnp.arrays(np.float64, shape, elements=bounds))
+    for tolerance in (LOOSE, NONE, ElementTolerance(bound=bound, origin="test")):
+        whole = compare(oracle, result, tolerance)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("relax_tapml.compare.block._BLOCK", size)
+            parts = compare(oracle, result, tolerance)
+        for name in (item.name for item in fields(whole) if item.name != "tolerance"):
+            mine, others = getattr(parts, name), getattr(whole, name)
+            if isinstance(others, float):
+                np.testing.assert_allclose(mine, others, rtol=1e-12, atol=1e-12)
+            else:
+                assert mine == others, name

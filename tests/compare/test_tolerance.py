@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import ml_dtypes
 import numpy as np
 import pytest
 
 from relax_tapml.compare.comparison import compare
-from relax_tapml.compare.tolerance import Tolerance, tolerance_for
+from relax_tapml.compare.tolerance import (
+    ElementTolerance,
+    EqualTolerance,
+    RuleTolerance,
+    Tolerance,
+    tolerance_for,
+)
 from relax_tapml.compare.verdict import Verdict
 
 NORMAL = np.random.default_rng(0).standard_normal(4000)
@@ -84,4 +91,67 @@ def test_rounding_differences_of_a_long_sum_pass():
 def test_numbers_that_are_no_tolerance_are_refused(value):
     """A tolerance that accepts everything or nothing is a mistake."""
     with pytest.raises(ValueError, match="atol: expected a finite number"):
-        Tolerance(atol=value, rtol=0.0, origin="test")
+        RuleTolerance(atol=value, rtol=0.0, origin="test")
+
+
+def test_a_rule_allows_each_value_its_own():
+    """More for larger values; values that are not finite are judged, too."""
+    tolerance = RuleTolerance(atol=0.5, rtol=0.25, origin="test")
+    oracle = np.array([0.0, -4.0, np.nan, np.inf], "float32")
+    np.testing.assert_array_equal(tolerance.allowed(oracle), [0.5, 1.5, 0.5, 0.5])
+    np.testing.assert_array_equal(tolerance.allowed(np.array(2.0)), 1.0)
+    np.testing.assert_array_equal(tolerance.distance(oracle, oracle), [0, 0, np.nan, np.nan])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int64", "bool"])
+def test_equal_allows_nothing(dtype):
+    """Any difference is a mismatch; the sign of a zero is none."""
+    tolerance = EqualTolerance(origin="copied")
+    oracle = np.array([0, 1]).astype(dtype)
+    assert compare(oracle, oracle.copy(), tolerance).verdict is Verdict.PASS
+    assert compare(oracle, oracle[::-1], tolerance).mismatches == 2
+    assert compare(np.array([0.0]), np.array([-0.0]), tolerance).verdict is Verdict.PASS
+
+
+@pytest.mark.parametrize("dtype", ["float8_e8m0fnu", "float32", "float64", "bfloat16"])
+def test_bounds_may_have_any_float_dtype(dtype):
+    """They are read as they are, strides and all."""
+    wide = np.array([[0.5, 4.0], [2.0, np.nan]])
+    tolerance = ElementTolerance(bound=wide.astype(getattr(ml_dtypes, dtype, dtype)).T, origin="t")
+    oracle = np.zeros((2, 2), "float32")
+    np.testing.assert_array_equal(tolerance.allowed(oracle), wide.T)
+    result = np.array([[0.5, 2.5], [4.5, 9.0]], "float32")
+    comparison = compare(oracle, result, tolerance)
+    assert (comparison.total, comparison.mismatches) == (3, 2)
+    assert (comparison.first_index, comparison.first_actual) == ((0, 1), 2.5)
+
+
+@pytest.mark.parametrize("shape", [(3, 2), (6,), (2, 3, 1), (2, 4)])
+def test_bounds_of_another_shape_are_refused(shape):
+    """Also where there are as many, or NumPy could broadcast them."""
+    tolerance = ElementTolerance(bound=np.ones(shape), origin="test")
+    with pytest.raises(ValueError, match=r"a bound for each value of \[2, 3\], got \["):
+        compare(np.zeros((2, 3)), np.zeros((2, 3)), tolerance)
+
+
+def test_bounds_that_are_none_are_refused():
+    """A negative bound would call every value wrong."""
+    with pytest.raises(ValueError, match="expected at least 0, got -1"):
+        ElementTolerance(bound=np.array([1.0, -1.0]), origin="test")
+    with pytest.raises(ValueError, match="expected a float dtype, got int64"):
+        ElementTolerance(bound=np.array([1, 2]), origin="test")
+
+
+def test_a_tolerance_of_ones_own_sees_the_whole_array():
+    """One that does not say that it is elementwise is never judged in parts."""
+
+    class Mean(Tolerance):
+        origin = "the mean magnitude"
+
+        def allowed(self, oracle):
+            return np.full(oracle.shape, np.abs(oracle).mean())
+
+    oracle = np.arange(200_000, dtype="float32").reshape(2, -1)
+    comparison = compare(oracle, oracle + 1, Mean())
+    assert comparison.verdict is Verdict.PASS
+    assert comparison.allowed == pytest.approx(99999.5, rel=1e-6)
