@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import math
-import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from relax_tapml.capture.store import CaptureStore
-from relax_tapml.capture.values import CallRecord, ParameterValue, TensorValue, Value
-from relax_tapml.frontend.model import Array
+from relax_tapml.capture.values import CallRecord
+from relax_tapml.carve.call_facts import Recorded, call_facts, tensors
+from relax_tapml.carve.coverage import Coverage
+from relax_tapml.carve.recorded_tensors import RecordedTensors
 from relax_tapml.passes.site import Site
 
 
@@ -35,119 +33,111 @@ class Case:
 
 
 def choose_cases(store: CaptureStore, sites: Iterable[Site], per_unit: int = 3) -> list[Case]:
-    """Pick a few calls of each unit.
+    """Pick a few calls of each unit that cover what all its calls cover.
 
-    One call after the other is picked that adds most to those already picked: input shapes or
-    dtypes not seen yet come first, then a site not seen yet, then the widest range of input
-    values, then the order in which the calls were recorded. So extreme values are preferred
-    everywhere, and the same store always gives the same cases.
+    A call is described by facts. Call after call is picked that adds most to those picked before,
+    by these rules, the first that tells two calls apart:
+
+    1. It has input dtypes, shapes or scalars not seen yet. That its inputs are the largest is one
+       of the branches of rule 2.
+    2. It has most branches not seen yet: NaN, infinities, masks and their edges, rows of zeros,
+       one value throughout, the first or last index of a table, in its inputs and outputs. The
+       first case is one of those whose tensors hold differing values, as many of them as can.
+    3. It is worth most for its bytes: an octave by which it exceeds the cases before in a quantity
+       (largest and smallest magnitude, lowest peak, cancellation, distinct integers), or a minor
+       fact (zeros, denormals, values of one sign), pays for ``OCTAVE_BYTES`` of tensors that are
+       not in the suite yet; values between two powers of two where there were none pay for a
+       quarter of that. Other values of the same kind pay for four octaves in the second case, and
+       for one in the third.
+    4. It was recorded first.
+
+    A unit gets no further case once nothing is left but calls that cost more than they add. So
+    units that only move data, such as the transpose of a weight, get one case for each shape, and
+    the cases of a unit that takes a weight share one weight and differ in their activations.
+
+    Fixed tensors, which the model alone decides, count by shape only; their values count, by rule
+    3, in units that take no others. See ``TensorFacts`` and ``call_facts`` for all facts.
 
     Parameters
     ----------
     store
-        Where the calls were recorded. Each distinct activation is read once.
+        Where the calls were recorded. Each tensor whose values count is read once; the tensors of
+        two calls of a unit that seems to move data are read again.
     sites
-        The sites to choose for.
+        The sites to choose for, in the order in which they run.
     per_unit
         At most this many cases for a unit, at least one.
 
     Returns
     -------
     list of Case
-        Unit by unit, in the order of ``sites``. Calls that never returned are not picked, nor are
-        two calls of a unit with the same inputs. A unit that was never called has no case.
+        Unit by unit, in the order of ``sites``; the same store always gives the same. Calls that
+        never returned are not picked, nor are two calls of a unit with the same inputs. A unit
+        that was never called has no case.
     """
     if per_unit < 1:
         raise ValueError(f"per_unit: expected at least 1, got {per_unit}")
     by_unit: dict[str, list[Site]] = {}
     for site in sites:
         by_unit.setdefault(site.unit, []).append(site)
-    spans = _Spans(store)
-    return [
-        case
-        for unit, unit_sites in by_unit.items()
-        for case in _pick(unit, _distinct(store, unit_sites), spans, per_unit)
-    ]
+    recorded = RecordedTensors(store)
+    stored: set[Recorded] = set()
+    cases: list[Case] = []
+    for unit, unit_sites in by_unit.items():
+        records = _distinct(store, unit_sites)
+        if not records:
+            continue
+        coverage = _coverage(records, recorded)
+        for _ in range(per_unit):
+            chosen = coverage.next(stored)
+            if chosen is None:
+                break
+            index, reason = chosen
+            stored.update(_all_tensors(records[index]))
+            cases.append(Case(unit=unit, record=records[index], reason=reason))
+    return cases
 
 
 def _distinct(store: CaptureStore, sites: Sequence[Site]) -> list[CallRecord]:
     """Return the returned calls of some sites, the first of each set with the same inputs."""
-    records: dict[object, CallRecord] = {}
+    records: dict[str, CallRecord] = {}
     for site in sites:
         for record in store.calls(site=site.id):
             if record.outputs is not None:
-                records.setdefault(record.inputs, record)
+                # By text, because 1 == 1.0 == True, and NaN is not itself.
+                records.setdefault(repr(record.inputs), record)
     return list(records.values())
 
 
-def _pick(unit: str, records: Sequence[CallRecord], spans: _Spans, per_unit: int) -> list[Case]:
-    remaining = [(record, spans.signature(record), spans.width(record)) for record in records]
-    signatures: set[object] = set()
-    sites: set[str] = set()
-    cases: list[Case] = []
-    while remaining and len(cases) < per_unit:
-        # `max` returns the first of equals, so the order of recording decides last.
-        best = max(
-            remaining,
-            key=lambda item: (item[1] not in signatures, item[0].site not in sites, item[2]),
-        )
-        remaining.remove(best)
-        record, signature, _ = best
-        if signature not in signatures:
-            reason = "new input shapes"
-        elif record.site not in sites:
-            reason = "new site"
-        else:
-            reason = "widest input values of the remaining calls"
-        signatures.add(signature)
-        sites.add(record.site)
-        cases.append(Case(unit=unit, record=record, reason=reason))
-    return cases
+def _coverage(records: Sequence[CallRecord], recorded: RecordedTensors) -> Coverage:
+    recorded.add(records)
+    counted = set(_varying(records, recorded))
+    is_fixed = not counted
+    if is_fixed:
+        counted = set(range(max(len(record.inputs) for record in records)))
+    values = [
+        tensors(tuple(value for place, value in enumerate(record.inputs) if place in counted))
+        for record in records
+    ]
+    outputs = [tensors(record.outputs) for record in records]
+    recorded.read(value for some in (*values, *outputs) for value in some)
+    layouts = recorded.layouts
+    return Coverage(
+        [call_facts(record, counted, layouts, recorded.facts) for record in records],
+        [{v: layouts[v].nbytes for v in _all_tensors(record)} for record in records],
+        values,
+        is_fixed=is_fixed,
+        only_moves=recorded.only_moves(records),
+    )
 
 
-class _Spans:
-    """What there is to tell recorded inputs apart by, each tensor read once."""
-
-    def __init__(self, store: CaptureStore) -> None:
-        self._store = store
-        self._spans: dict[str, float] = {}
-        self._weights: dict[str, tuple[object, ...]] = {}
-
-    def signature(self, record: CallRecord) -> tuple[object, ...]:
-        """Return the inputs without the numbers in their tensors."""
-        return tuple(self._describe(value) for value in record.inputs)
-
-    def _describe(self, value: Value) -> object:
-        if isinstance(value, TensorValue):
-            return value.dtype, value.shape
-        if isinstance(value, ParameterValue):
-            if value.name not in self._weights:
-                array = self._store.parameter(value.name)
-                self._weights[value.name] = (array.dtype.name, array.shape)
-            return self._weights[value.name]
-        return value
-
-    def width(self, record: CallRecord) -> float:
-        """Return the sum over activations of the logarithm of the range of finite values.
-
-        A sum of logarithms, so that a mask of -3.4e38 does not hide what the others do.
-        """
-        return math.fsum(
-            math.log1p(self._span(value.digest))
-            for value in record.inputs
-            if isinstance(value, TensorValue)
-        )
-
-    def _span(self, digest: str) -> float:
-        if digest not in self._spans:
-            self._spans[digest] = _span(self._store.tensor(digest))
-        return self._spans[digest]
+def _varying(records: Sequence[CallRecord], recorded: RecordedTensors) -> Iterator[int]:
+    """Yield the positions of inputs that are not fixed in every call."""
+    for record in records:
+        for place, value in enumerate(record.inputs):
+            if not all(recorded.is_fixed(tensor) for tensor in tensors((value,))):
+                yield place
 
 
-def _span(array: Array) -> float:
-    # Exact enough to rank by: integers beyond 2**53 round.
-    values = array.astype(np.float64, copy=False).ravel()
-    finite = values[np.isfinite(values)]
-    if finite.size == 0:
-        return 0.0
-    return min(float(finite.max()) - float(finite.min()), sys.float_info.max)
+def _all_tensors(record: CallRecord) -> list[Recorded]:
+    return tensors(record.inputs) + tensors(record.outputs)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-SCHEMA = 1
+from relax_tapml.carve.suite_tolerance import SuiteTolerance as SuiteTolerance
+from relax_tapml.carve.suite_tolerance import tolerance_from
+
+SCHEMA = 2
 KIND = "relax_tapml.suite"
 MANIFEST = "manifest.json"
 
@@ -32,9 +35,7 @@ class SuiteOutput:
     """A recorded output, the oracle, and how far from it a device may be."""
 
     tensor: str
-    atol: float
-    rtol: float
-    origin: str
+    tolerance: SuiteTolerance
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,6 +97,9 @@ class Manifest:
         Sites of other units that could not be carved although chosen: id to reason.
     sha256
         Every other file of the suite: path with ``/``, relative to the suite, to its checksum.
+    merged_from
+        Of a merged suite: name of each suite it was made from, to its units, as name here to name
+        there. Empty otherwise.
     """
 
     source: str
@@ -105,6 +109,7 @@ class Manifest:
     skipped: dict[str, str]
     skipped_sites: dict[str, str]
     sha256: dict[str, str]
+    merged_from: dict[str, dict[str, str]] = field(default_factory=dict)
 
 
 def from_document(document: dict[str, Any]) -> Manifest:
@@ -115,7 +120,7 @@ def from_document(document: dict[str, Any]) -> Manifest:
     KeyError, TypeError, ValueError, AttributeError
         It does not have the shape of one.
     """
-    return Manifest(
+    manifest = Manifest(
         source=_text(document["source"]),
         versions=_texts(document["versions"]),
         units={name: _unit(unit) for name, unit in document["units"].items()},
@@ -130,7 +135,12 @@ def from_document(document: dict[str, Any]) -> Manifest:
         skipped=_texts(document["skipped"]),
         skipped_sites=_texts(document["skipped_sites"]),
         sha256=_texts(document["sha256"]),
+        merged_from={
+            name: _texts(units) for name, units in document.get("merged_from", {}).items()
+        },
     )
+    _check_tolerances(manifest)
+    return manifest
 
 
 def _unit(unit: dict[str, Any]) -> SuiteUnit:
@@ -160,14 +170,32 @@ def _case(case: dict[str, Any]) -> SuiteCase:
         outputs=tuple(
             SuiteOutput(
                 tensor=_text(item["tensor"]),
-                atol=float(item["atol"]),
-                rtol=float(item["rtol"]),
-                origin=_text(item["origin"]),
+                tolerance=tolerance_from(item["tolerance"]),
             )
             for item in case["outputs"]
         ),
         reason=_text(case["reason"]),
     )
+
+
+def _check_tolerances(manifest: Manifest) -> None:
+    """Raise ``KeyError`` or ``ValueError`` if a tolerance does not fit the output it is for."""
+    tensors = manifest.tensors
+    for unit in manifest.units.values():
+        for case in unit.cases:
+            for number, output in enumerate(case.outputs):
+                digest = output.tolerance.bound
+                bound = None if digest is None else tensors[digest]
+                try:
+                    output.tolerance.check(
+                        tensors[output.tensor].shape,
+                        inputs=[tensors[item.tensor].shape for item in case.inputs],
+                        bound=None if bound is None else (bound.dtype, bound.shape),
+                    )
+                except ValueError as error:
+                    raise ValueError(
+                        f"case {case.name}, tolerance of output {number}: {error}"
+                    ) from error
 
 
 def _text(value: object) -> str:

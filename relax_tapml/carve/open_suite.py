@@ -5,18 +5,18 @@ Everything is JSON and safetensors, apart from the pytest files, which this modu
 
 from __future__ import annotations
 
+import difflib
 import hashlib
-import json
+import stat
 from pathlib import Path, PurePosixPath
 
 import tvm
 
 from relax_tapml.carve import tensor_file
-from relax_tapml.carve.manifest import KIND, MANIFEST, SCHEMA, Manifest, from_document
-from relax_tapml.errors import StoreError
+from relax_tapml.carve.manifest import MANIFEST, Manifest, SuiteCase, SuiteUnit
+from relax_tapml.carve.manifest_file import CARVE_AGAIN, read_manifest
+from relax_tapml.errors import StoreError, UsageError
 from relax_tapml.frontend.model import Array
-
-_AGAIN = "Carve the suite again."
 
 
 class Suite:
@@ -25,6 +25,27 @@ class Suite:
     def __init__(self, folder: Path, manifest: Manifest) -> None:
         self.folder = folder
         self.manifest = manifest
+
+    def unit(self, name: str) -> SuiteUnit:
+        """Return a unit. Raises ``UsageError`` if the suite has no case of it."""
+        known = self.manifest.units
+        if name not in known:
+            why = self.manifest.skipped.get(name)
+            close = difflib.get_close_matches(name, known) or list(known)[:5]
+            told = f"was not carved: {why}" if why else f"is not there; it has {', '.join(close)}"
+            raise UsageError(f"suite {self.folder} has no case of unit {name!r}, which {told}")
+        return known[name]
+
+    def case(self, unit: str, name: str) -> SuiteCase:
+        """Return a case of a unit. Raises ``UsageError`` if there is none of that name."""
+        cases = self.unit(unit).cases
+        found = next((case for case in cases if case.name == name), None)
+        if found is None:
+            raise UsageError(
+                f"unit {unit} of suite {self.folder} has no case {name!r}; it has "
+                f"{', '.join(case.name for case in cases)}"
+            )
+        return found
 
     def module(self, unit: str) -> tvm.IRModule:
         """Read a unit's module.
@@ -47,7 +68,7 @@ class Suite:
         names = {gvar.name_hint for gvar in module.functions}
         missing = {case.function for case in entry.cases} - names
         if missing:
-            raise StoreError(f"{path} has no function {', '.join(sorted(missing))}. {_AGAIN}")
+            raise StoreError(f"{path} has no function {', '.join(sorted(missing))}. {CARVE_AGAIN}")
         return module
 
     def tensor(self, digest: str) -> Array:
@@ -63,7 +84,7 @@ class Suite:
         try:
             return tensor_file.load(path.read_bytes(), entry.dtype, entry.shape)
         except (OSError, ValueError) as error:
-            raise StoreError(f"{path}: {error}. {_AGAIN}") from error
+            raise StoreError(f"{path}: {error}. {CARVE_AGAIN}") from error
 
 
 def open_suite(folder: Path | str) -> Suite:
@@ -77,79 +98,62 @@ def open_suite(folder: Path | str) -> Suite:
     Raises
     ------
     StoreError
-        There is no suite, its schema is newer, its manifest is damaged or names a path outside the
-        folder, or a file is missing or was changed. Pytest files must be there, and may have been
-        edited.
+        There is no suite; its schema is older or newer; its manifest was changed or names a path
+        outside the folder; a file is missing, was changed, or is a tensor of another dtype or
+        shape. Pytest files must be there, and may have been edited.
     """
     folder = Path(folder).resolve()
     if not (folder / MANIFEST).exists() and (folder / "tests" / MANIFEST).exists():
         folder = folder / "tests"
-    manifest = _read_manifest(folder / MANIFEST)
+    manifest = read_manifest(folder / MANIFEST)
+    for name in manifest.sha256:
+        _check_place(folder, name)
     for name, sha256 in manifest.sha256.items():
-        _check_file(folder, name, sha256)
+        _check_content(folder, name, sha256)
+    for tensor in manifest.tensors.values():
+        path = folder / tensor.file
+        try:
+            with path.open("rb") as file:
+                tensor_file.check_header(file, tensor.dtype, tensor.shape)
+        except (OSError, ValueError) as error:
+            raise StoreError(f"{path}: {error}. {CARVE_AGAIN}") from error
     return Suite(folder, manifest)
 
 
-def _read_manifest(path: Path) -> Manifest:
-    try:
-        document = json.loads(path.read_bytes())
-    except FileNotFoundError as error:
-        raise StoreError(
-            f"{path} does not exist, so {path.parent} is not a suite. Name an output folder or its "
-            "folder tests."
-        ) from error
-    except (OSError, ValueError) as error:
-        raise StoreError(f"{path} cannot be read: {error}. {_AGAIN}") from error
-    if not isinstance(document, dict) or document.get("kind") != KIND:
-        raise StoreError(f"{path} is not the manifest of a suite. {_AGAIN}")
-    schema = document.get("schema")
-    if schema != SCHEMA:
-        raise StoreError(
-            f"{path} has schema {schema}, this version reads {SCHEMA}. Use the version that wrote "
-            f"it: {document.get('versions')}."
-        )
-    try:
-        manifest = from_document(document)
-        _check_references(manifest)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise StoreError(
-            f"{path} is damaged ({type(error).__name__}: {error}). {_AGAIN}"
-        ) from error
-    return manifest
-
-
-def _check_references(manifest: Manifest) -> None:
-    """Raise ``KeyError`` if a unit or case names something that the manifest does not list."""
-    listed = manifest.sha256
-    for tensor in manifest.tensors.values():
-        _ = listed[tensor.file]
-    for unit in manifest.units.values():
-        _ = listed[unit.module], listed[unit.test]
-        for case in unit.cases:
-            if not case.outputs:
-                raise ValueError(f"case {case.name} has no outputs to compare")
-            for digest in [i.tensor for i in case.inputs] + [o.tensor for o in case.outputs]:
-                _ = manifest.tensors[digest]
-
-
-def _check_file(folder: Path, name: str, sha256: str) -> None:
+def _check_place(folder: Path, name: str) -> None:
+    """Refuse what is no ordinary file inside the suite, before any file is read."""
     path = folder / name
     parts = PurePosixPath(name)
     is_inside = not parts.is_absolute() and ".." not in parts.parts and "\\" not in name
-    if not is_inside or not path.resolve().is_relative_to(folder):
+    try:
+        # A link may lead out, a pipe would block whoever opens it.
+        if not is_inside or not path.resolve().is_relative_to(folder):
+            raise StoreError(
+                f"{folder / MANIFEST} names {name!r}, which is outside the suite. {CARVE_AGAIN}"
+            )
+        mode = path.stat().st_mode
+    except (OSError, ValueError, RuntimeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
         raise StoreError(
-            f"{folder / MANIFEST} names {name!r}, which is outside the suite. {_AGAIN}"
-        )
+            f"{path} is listed in {MANIFEST} but cannot be read: {reason}. {CARVE_AGAIN}"
+        ) from error
+    if not stat.S_ISREG(mode):
+        raise StoreError(f"{path} is listed in {MANIFEST} but is no file. {CARVE_AGAIN}")
+
+
+def _check_content(folder: Path, name: str, sha256: str) -> None:
+    path = folder / name
     try:
         with path.open("rb") as file:
             actual = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise StoreError(
-            f"{path} is listed in {MANIFEST} but cannot be read: {error.strerror}. {_AGAIN}"
+            f"{path} is listed in {MANIFEST} but cannot be read: {error.strerror}. {CARVE_AGAIN}"
         ) from error
     if actual != sha256 and path.suffix != ".py":
         raise StoreError(
-            f"{path} was changed or cut short: expected SHA-256 {sha256}, got {actual}. {_AGAIN}"
+            f"{path} was changed or cut short: expected SHA-256 {sha256}, got {actual}. "
+            f"{CARVE_AGAIN}"
         )
 
 

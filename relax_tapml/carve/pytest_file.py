@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from relax_tapml.carve.manifest import SuiteCase
+from relax_tapml.carve.source_text import comments, one_line, quoted
 
 CONFIG_NAME = "pytest.ini"
 CONFIG = "[pytest]\naddopts = --import-mode=importlib\n"
 SKIPPED_NAME = "test_not_carved.py"
 """Lists the units without a case, so that they show up as skipped."""
 
-_MAX_STEM = 120
+MAX_STEM = 120
 
 
 class FileStems:
@@ -24,7 +24,7 @@ class FileStems:
 
     def stem(self, unit: str) -> str:
         """Return the next unit's name."""
-        base = identifier(unit)[:_MAX_STEM]
+        base = identifier(unit)[:MAX_STEM]
         stem, count = base, 1
         # Some file systems do not tell upper from lower case.
         while stem.lower() in self._taken:
@@ -39,7 +39,14 @@ def identifier(text: str) -> str:
     return re.sub(r"[^0-9A-Za-z_]", "_", text)
 
 
-def render_unit(stem: str, unit: str, cases: Sequence[SuiteCase], *, script: str) -> str:
+def render_unit(
+    stem: str,
+    unit: str,
+    cases: Sequence[SuiteCase],
+    *,
+    script: str,
+    slow: Collection[str] = (),
+) -> str:
     """Return the pytest file of a unit.
 
     Parameters
@@ -52,22 +59,24 @@ def render_unit(stem: str, unit: str, cases: Sequence[SuiteCase], *, script: str
         At least one.
     script
         The unit's module as TVMScript, shown in comments and never run.
+    slow
+        Names of the cases that get the mark ``tapml_slow``.
     """
-    params = "".join(f"    {_quoted(case.name)},{_comment(case.reason)}\n" for case in cases)
+    params = "".join(
+        f"    {_param(case.name, case.name in slow)},{_comment(case.reason)}\n" for case in cases
+    )
     return (
         '"""One unit, carved from a trusted run: replayed on a device and compared."""\n\n'
-        f"import pytest\n\n{_comments(script.splitlines())}\n"
+        f"import pytest\n\n{comments(script.splitlines())}\n"
         f'CASES = [\n{params}]\n\n\n@pytest.mark.parametrize("case", CASES)\n'
         f"def test_{stem}(tapml, case):\n"
-        f"    tapml.replay(__file__, unit={_quoted(unit)}, case=case)\n"
+        f"    tapml.replay(__file__, unit={quoted(unit)}, case=case)\n"
     )
 
 
 def render_skipped(skipped: Mapping[str, str]) -> str:
     """Return the pytest file of everything that has no case."""
-    params = "".join(
-        f"    {_quoted(name)}: {_quoted(reason)},\n" for name, reason in skipped.items()
-    )
+    params = "".join(f"    {quoted(name)}: {quoted(reason)},\n" for name, reason in skipped.items())
     return (
         '"""What could not be carved, and why."""\n\n'
         f"import pytest\n\nREASONS = {{\n{params}}}\n\n\n"
@@ -77,19 +86,11 @@ def render_skipped(skipped: Mapping[str, str]) -> str:
     )
 
 
-def _quoted(text: str) -> str:
-    # A JSON string is a Python string too.
-    return json.dumps(text)
+def _param(name: str, is_slow: bool) -> str:
+    if not is_slow:
+        return quoted(name)
+    return f"pytest.param({quoted(name)}, marks=pytest.mark.tapml_slow)"
 
 
 def _comment(text: str) -> str:
-    return f"  # {_line(text)}" if text else ""
-
-
-def _comments(lines: Iterable[str]) -> str:
-    return "".join(f"# {_line(line)}".rstrip() + "\n" for line in lines)
-
-
-def _line(text: str) -> str:
-    # A control character in a name must not end the comment.
-    return text if text.isprintable() else ascii(text)
+    return f"  # {one_line(text)}" if text else ""

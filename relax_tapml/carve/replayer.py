@@ -16,8 +16,8 @@ from tvm.ir import GlobalVar
 from relax_tapml.carve.manifest import SuiteCase, SuiteInput
 from relax_tapml.carve.open_suite import Suite
 from relax_tapml.carve.submodule import submodule
+from relax_tapml.carve.tolerances import read_tolerance
 from relax_tapml.compare.comparison import Comparison, compare_all, worst
-from relax_tapml.compare.tolerance import Tolerance
 from relax_tapml.compare.verdict import Verdict
 from relax_tapml.errors import DeviceError, DeviceFault, DeviceTimeout, LoweringError
 from relax_tapml.frontend.model import Array
@@ -109,11 +109,10 @@ class Replayer:
         self._timeout_s = timeout_s
         self._units = tuple(suite.manifest.units) if units is None else tuple(units)
         self._temporary = tempfile.TemporaryDirectory(prefix="tapml-kernels-")
-        beside = suite.folder.parent / "kernels"
         if kernels is None:
-            is_usable = beside.is_dir() and os.access(beside, os.W_OK)
-            kernels = beside if is_usable else Path(self._temporary.name)
+            kernels = kernels_beside(suite) or Path(self._temporary.name)
         self._library = KernelLibrary(kernels)
+        self._is_built = False
         self._functions: dict[tuple[str, str], str] = {}
         self._sides: dict[str, tvm.IRModule] = {}
         self._programs: dict[str, _Program] = {}
@@ -138,6 +137,12 @@ class Replayer:
         self._end_session()
         self._temporary.cleanup()
 
+    def build(self) -> None:
+        """Build the units that will be run, unless that is done; ``run`` does it otherwise."""
+        if not self._is_built:
+            self._is_built = True
+            self._build()
+
     def run(self, unit: str, case: SuiteCase) -> CaseReplay:
         """Run one case and compare every output with its oracle.
 
@@ -148,8 +153,7 @@ class Replayer:
         StoreError
             A file of the suite cannot be read.
         """
-        if unit not in self._programs and unit not in self._failed:
-            self._build()
+        self.build()
         company = list(self._ran)
         try:
             return self._attempt(unit, case)
@@ -219,19 +223,19 @@ class Replayer:
             compare_all(
                 [self.suite.tensor(output.tensor) for output in case.outputs],
                 actuals,
-                [
-                    Tolerance(atol=output.atol, rtol=output.rtol, origin=output.origin)
-                    for output in case.outputs
-                ],
+                [read_tolerance(self.suite, case, output) for output in case.outputs],
             )
         )
-        wrong = [item for item in comparisons if item.verdict is not Verdict.PASS]
+        wrong = [item for item in comparisons if item.verdict is Verdict.MISMATCH]
+        unjudged = [item for item in comparisons if item.verdict is Verdict.SKIPPED]
         if wrong:
             verdict, reason = Verdict.MISMATCH, worst(wrong).reason
-        elif not any(item.total for item in comparisons):
-            verdict, reason = Verdict.SKIPPED, "its outputs have no elements to compare"
-        else:
+        elif any(item.total for item in comparisons):
             verdict, reason = Verdict.PASS, ""
+        elif unjudged:
+            verdict, reason = Verdict.SKIPPED, unjudged[0].reason
+        else:
+            verdict, reason = Verdict.SKIPPED, "its outputs have no elements to compare"
         return CaseReplay(
             unit=unit, case=case, verdict=verdict, reason=reason, comparisons=comparisons
         )
@@ -346,6 +350,12 @@ class Replayer:
         self._ran.clear()
         if session is not None:
             session.close()
+
+
+def kernels_beside(suite: Suite) -> Path | None:
+    """Return the folder ``kernels`` next to a suite; None unless it is there and writable."""
+    folder = suite.folder.parent / "kernels"
+    return folder if folder.is_dir() and os.access(folder, os.W_OK) else None
 
 
 def _faulted(unit: str, case: SuiteCase, fault: DeviceFault) -> CaseReplay:

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import importlib.metadata
-import json
-import tempfile
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +17,7 @@ from relax_tapml.capture.values import CallRecord, ParameterValue, TensorValue, 
 from relax_tapml.carve import tensor_file
 from relax_tapml.carve.choose import Case
 from relax_tapml.carve.manifest import (
-    KIND,
     MANIFEST,
-    SCHEMA,
     Manifest,
     SuiteCase,
     SuiteInput,
@@ -31,6 +25,7 @@ from relax_tapml.carve.manifest import (
     SuiteTensor,
     SuiteUnit,
 )
+from relax_tapml.carve.manifest_file import dump_manifest
 from relax_tapml.carve.pytest_file import (
     CONFIG,
     CONFIG_NAME,
@@ -40,6 +35,10 @@ from relax_tapml.carve.pytest_file import (
     render_skipped,
     render_unit,
 )
+from relax_tapml.carve.replace_folder import check_replaceable, replacing
+from relax_tapml.carve.slow import slow_cases
+from relax_tapml.carve.suite_tolerance import SuiteTolerance
+from relax_tapml.carve.tolerances import suite_tolerance
 from relax_tapml.carve.unit_module import NotCarvableError, case_function, unit_module
 from relax_tapml.compare.tolerance import tolerance_for
 from relax_tapml.errors import UsageError
@@ -93,11 +92,8 @@ def write_suite(
         The folder exists, is not empty, and ``replace`` is false.
     """
     folder = Path(folder)
-    if not replace and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UsageError(
-            f"{folder} exists and is not an empty folder. Choose another name or pass --force."
-        )
-    with _replacing(folder) as scratch:
+    check_replaceable(folder, replace=replace)
+    with replacing(folder) as scratch:
         return _Writer(scratch, lowered, store, source).write(cases)
 
 
@@ -137,8 +133,7 @@ class _Writer:
             skipped_sites=self._skipped_sites,
             sha256=self._sha256,
         )
-        document = {"schema": SCHEMA, "kind": KIND, **asdict(manifest)}
-        (self._folder / MANIFEST).write_text(json.dumps(document, indent=1) + "\n")
+        (self._folder / MANIFEST).write_bytes(dump_manifest(manifest))
         return manifest
 
     def _write_unit(self, unit: str, cases: Sequence[Case]) -> SuiteUnit | None:
@@ -165,9 +160,9 @@ class _Writer:
             module=f"units/{stem}.json", test=f"test_{stem}.py", cases=tuple(described)
         )
         self._write_file(entry.module, tvm.ir.save_json(module).encode())
-        self._write_file(
-            entry.test, render_unit(stem, unit, described, script=module.script()).encode()
-        )
+        slow = slow_cases(module, described, self._tensors)
+        test = render_unit(stem, unit, described, script=module.script(), slow=slow)
+        self._write_file(entry.test, test.encode())
         return entry
 
     def _describe(self, name: str, case: Case, call: relax.Call, function: str) -> SuiteCase:
@@ -188,19 +183,22 @@ class _Writer:
                 )
                 for value in _tensors(record.inputs)
             ),
-            outputs=tuple(self._output(value) for value in _tensors(record.outputs or ())),
+            outputs=tuple(
+                self._output(case, index, value)
+                for index, value in enumerate(_tensors(record.outputs or ()))
+            ),
             reason=case.reason,
         )
 
-    def _output(self, value: Recorded) -> SuiteOutput:
-        array = self._array(value)
-        tolerance = tolerance_for(array)
+    def _output(self, case: Case, index: int, value: Recorded) -> SuiteOutput:
+        tensor = self._write_tensor(value)
         return SuiteOutput(
-            tensor=self._write_tensor(value),
-            atol=tolerance.atol,
-            rtol=tolerance.rtol,
-            origin=tolerance.origin,
+            tensor=tensor, tolerance=self._tolerance(case, index, self._array(value))
         )
+
+    def _tolerance(self, case: Case, index: int, array: Array) -> SuiteTolerance:  # noqa: ARG002
+        """Return what output ``index`` of a case, ``array``, is held to."""
+        return suite_tolerance(tolerance_for(array), write=self._write_array, inputs=())
 
     def _array(self, value: Recorded) -> Array:
         if isinstance(value, ParameterValue):
@@ -227,17 +225,19 @@ class _Writer:
     def _write_tensor(self, value: Recorded) -> str:
         """Write a tensor unless its content is there already; return the digest of its file."""
         if value not in self._digests:
-            array = self._array(value)
-            data = tensor_file.dump(array)
-            digest = hashlib.sha256(data).hexdigest()
-            if digest not in self._tensors:
-                file = f"data/{digest[:32]}.safetensors"
-                self._write_file(file, data)
-                self._tensors[digest] = SuiteTensor(
-                    file=file, dtype=array.dtype.name, shape=array.shape
-                )
-            self._digests[value] = digest
+            self._digests[value] = self._write_array(self._array(value))
         return self._digests[value]
+
+    def _write_array(self, array: Array) -> str:
+        data = tensor_file.dump(array)
+        digest = hashlib.sha256(data).hexdigest()
+        if digest not in self._tensors:
+            file = f"data/{digest[:32]}.safetensors"
+            self._write_file(file, data)
+            self._tensors[digest] = SuiteTensor(
+                file=file, dtype=array.dtype.name, shape=array.shape
+            )
+        return digest
 
     def _why_never(self, unit: str) -> str:
         for site, call in self._calls.values():
@@ -265,16 +265,3 @@ def _named(functions: dict[str, relax.Function], function: relax.Function) -> st
     name = "main" if not functions else f"main_{len(functions)}"
     functions[name] = function
     return name
-
-
-@contextlib.contextmanager
-def _replacing(folder: Path) -> Iterator[Path]:
-    """Yield a scratch folder that takes the place of ``folder`` when the block ends well."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as temporary:
-        scratch = Path(temporary) / "new"
-        scratch.mkdir()
-        yield scratch
-        if folder.exists():
-            folder.rename(Path(temporary) / "old")
-        scratch.rename(folder)

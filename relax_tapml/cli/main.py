@@ -5,10 +5,16 @@ from __future__ import annotations
 from argparse import ArgumentParser
 from collections.abc import Sequence
 
-from relax_tapml.cli import capture, replay, report
+from relax_tapml.cli import capture, merge, replay, report, reproduce
 from relax_tapml.cli.exit import guarded
 
-_COMMANDS = {"capture": capture, "replay": replay, "report": report}
+_COMMANDS = {
+    "capture": capture,
+    "replay": replay,
+    "report": report,
+    "reproduce": reproduce,
+    "merge": merge,
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

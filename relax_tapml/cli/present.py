@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from relax_tapml.compare.verdict import Verdict
-from relax_tapml.report.findings import explain, headline
+from relax_tapml.report.findings import explain, headline, tolerance_text
 from relax_tapml.report.quantities import count_text, number_text
 
 _TEXT_WIDTH = 92
@@ -124,7 +124,8 @@ def _sentences(result: Mapping[str, Any], out: Path) -> list[str]:
     if check and check["verdict"] != Verdict.PASS:
         said.append(
             f"The source does not agree with the framework: max abs "
-            f"{number_text(check['max_abs'])}, tolerance {number_text(check['tolerance'])}."
+            f"{number_text(check['max_abs'])}, "
+            f"{tolerance_text(check['tolerance'], check.get('tolerance_origin'))}."
         )
     if result["skipped"]:
         said.append(

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from relax_tapml.compare.verdict import Verdict
+from relax_tapml.migrate.json_number import json_number
+from relax_tapml.report.findings import tolerance_text
+from relax_tapml.report.quantities import number_text
 
 if TYPE_CHECKING:
     from relax_tapml.carve.replay import UnitReplay
@@ -61,28 +63,31 @@ def run(args: argparse.Namespace) -> int:
     )
     if args.json:
         units = [_document(unit) for unit in report.details.values()]
-        json.dump({"schema": 1, "units": units}, sys.stdout, indent=1, allow_nan=False)
+        json.dump({"schema": 2, "units": units}, sys.stdout, indent=1, allow_nan=False)
         sys.stdout.write("\n")
         return int(report.exit_code)
     for unit in report.details.values():
         if unit.verdict is not Verdict.PASS:
             sys.stdout.write(f"{unit.unit}: {unit.verdict}: {unit.reason}\n")
+            worst = unit.worst
+            if worst is not None and worst.total:
+                tolerance = tolerance_text(worst.allowed, worst.tolerance.origin)
+                sys.stdout.write(f"  error {number_text(worst.error)}, {tolerance}\n")
     passed = sum(verdict is Verdict.PASS for verdict in report.units.values())
     sys.stdout.write(f"{passed} of {len(report.units)} units pass alone on {args.target}\n")
     return int(report.exit_code)
 
 
 def _document(unit: UnitReplay) -> dict[str, Any]:
+    from relax_tapml.migrate.result import allowed_number, metrics_document  # imports TVM
+
     worst = unit.worst
-    error = None if worst is None else worst.error
     return {
         "name": unit.unit,
         "verdict": unit.verdict,
         "reason": unit.reason,
-        # JSON has no NaN and no infinity.
-        "error": error if error is None or math.isfinite(error) else str(error),
-        "tolerance": None if worst is None else worst.tolerance.atol,
-        "rtol": None if worst is None else worst.tolerance.rtol,
+        "error": None if worst is None else json_number(worst.error),
+        "tolerance": None if worst is None else allowed_number(worst),
         "origin": None if worst is None else worst.tolerance.origin,
         "cases": [
             {
@@ -90,6 +95,16 @@ def _document(unit: UnitReplay) -> dict[str, Any]:
                 "site": case.case.site,
                 "verdict": case.verdict,
                 "reason": case.reason,
+                "outputs": [
+                    {
+                        "verdict": item.verdict,
+                        "error": json_number(item.error),
+                        "tolerance": allowed_number(item),
+                        "origin": item.tolerance.origin,
+                        "metrics": metrics_document(item),
+                    }
+                    for item in case.comparisons
+                ],
             }
             for case in unit.cases
         ],

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import math
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -63,9 +64,33 @@ def unit_summary(detail: UnitReplay) -> dict[str, Any]:
         "verdict": str(detail.verdict),
         "reason": detail.reason,
         "error": None if decisive is None else json_number(decisive.error),
-        "tolerance": None if decisive is None else json_number(decisive.tolerance.atol),
+        "tolerance": None if decisive is None else allowed_number(decisive),
+        "tolerance_origin": None if decisive is None else decisive.tolerance.origin,
+        "metrics": None if decisive is None else metrics_document(decisive),
         "cases": len(detail.cases),
         "first": _first(decisive),
+    }
+
+
+def allowed_number(comparison: Comparison) -> float | int | bool | str | None:
+    """Return what the value that ``error`` is about is allowed, None where there is no value."""
+    return None if math.isnan(comparison.allowed) else json_number(comparison.allowed)
+
+
+def metrics_document(comparison: Comparison) -> dict[str, Any]:
+    """Return all metrics of a comparison; null where one has no value."""
+    return {
+        "values": comparison.total,
+        "unjudged": comparison.unjudged,
+        "mismatches": comparison.mismatches,
+        "max_abs": json_number(comparison.max_abs),
+        "max_rel": json_number(comparison.max_rel),
+        "max_ulp": comparison.max_ulp,
+        "rmse": json_number(comparison.rmse),
+        "cosine": json_number(comparison.cosine),
+        "snr_db": json_number(comparison.snr_db),
+        "nonfinite": asdict(comparison.nonfinite),
+        "saturation": asdict(comparison.saturation),
     }
 
 
@@ -75,7 +100,8 @@ def check_document(check: Comparison | None) -> dict[str, Any] | None:
         return None
     return {
         "max_abs": json_number(check.error),
-        "tolerance": json_number(check.tolerance.atol),
+        "tolerance": allowed_number(check),
+        "tolerance_origin": check.tolerance.origin,
         "verdict": str(check.verdict),
     }
 
@@ -87,6 +113,7 @@ def _first(decisive: Comparison | None) -> dict[str, Any] | None:
         "index": list(decisive.first_index),
         "expected": json_number(decisive.first_expected),
         "actual": json_number(decisive.first_actual),
+        "ulp": decisive.first_ulp,
     }
 
 
@@ -104,6 +131,8 @@ def unit_document(
             reason=f"passes alone, but with it on the device the model fails {step.reason}",
             error=json_number(step.error),
             tolerance=None,
+            tolerance_origin=None,
+            metrics=None,
             first=None,
         )
     return document

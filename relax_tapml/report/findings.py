@@ -58,7 +58,8 @@ def explain(unit: Mapping[str, Any]) -> str:
     """Return what is known about one unit that did not pass, as sentences."""
     said = [f"{unit['name']}: {_closed(unit.get('reason') or _difference(unit))}"]
     if as_number(unit.get("tolerance")) is not None:
-        said.append(f"Tolerance {number_text(unit['tolerance'])}.")
+        tolerance = tolerance_text(unit["tolerance"], unit.get("tolerance_origin"))
+        said.append(_closed(f"T{tolerance[1:]}"))
     alone = unit.get("alone")
     if alone == Verdict.PASS and unit["verdict"] != Verdict.PASS:
         said.append(
@@ -67,6 +68,12 @@ def explain(unit: Mapping[str, Any]) -> str:
     elif alone == unit["verdict"] and alone != Verdict.BUILD_ERROR:
         said.append("It fails alone too, on recorded inputs.")
     return " ".join(said)
+
+
+def tolerance_text(tolerance: float | str | None, origin: str | None = None) -> str:
+    """Return a tolerance and where it comes from: ``tolerance 3.1e-06: values must be equal``."""
+    text = f"tolerance {number_text(tolerance)}"
+    return f"{text}: {origin}" if origin else text
 
 
 def _difference(unit: Mapping[str, Any]) -> str:

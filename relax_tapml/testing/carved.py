@@ -9,11 +9,17 @@ from pathlib import Path
 import pytest
 
 from relax_tapml.carve.open_suite import open_suite
-from relax_tapml.carve.replayer import CaseReplay, Replayer
+from relax_tapml.carve.replayer import CaseReplay, Replayer, kernels_beside
+from relax_tapml.compare.comparison import worst
 from relax_tapml.compare.verdict import Verdict
 from relax_tapml.errors import TapmlError
 from relax_tapml.partition.pipeline import load_pipeline
+from relax_tapml.report.findings import tolerance_text
+from relax_tapml.report.quantities import number_text
 from relax_tapml.targets.target import parse_target
+from relax_tapml.testing.exclusive import exclusive
+
+Properties = list[tuple[str, object]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +34,9 @@ class CarvedSuites:
         Target string, or None for the one each suite was recorded on.
     session, device_pipeline, timeout_s
         As for ``relax_tapml.replay``.
+    shared
+        A folder that other pytest processes of this run use at the same time: kernels are built
+        by the first that needs them. None if there are no others.
     """
 
     test_files: frozenset[Path]
@@ -35,9 +44,12 @@ class CarvedSuites:
     session: str
     device_pipeline: str | None
     timeout_s: float
+    shared: Path | None = None
     _replayers: dict[Path, Replayer | TapmlError] = field(default_factory=dict, init=False)
 
-    def replay(self, test_file: str, *, unit: str, case: str) -> None:
+    def replay(
+        self, test_file: str, *, unit: str, case: str, properties: Properties | None = None
+    ) -> None:
         """Run one case; fail the calling test with a short message unless it passes.
 
         Parameters
@@ -46,12 +58,16 @@ class CarvedSuites:
             ``__file__`` of the test, which lies in the suite.
         unit, case
             Names in the suite's manifest.
+        properties
+            What the test's report says of it, for JUnit files; what came out is added.
         """
         __tracebackhide__ = True
         try:
             result = self._run(Path(test_file).parent, unit, case)
         except TapmlError as error:
             pytest.fail(f"{unit}: {error}", pytrace=False)
+        if properties is not None:
+            properties.extend(_properties(result))
         if result.verdict is Verdict.SKIPPED:
             pytest.skip(f"{unit}: {result.reason}")
         if result.verdict is not Verdict.PASS:
@@ -77,14 +93,19 @@ class CarvedSuites:
         try:
             suite = open_suite(folder)
             selected = {path.name for path in self.test_files if path.parent == folder}
-            return Replayer(
+            replayer = Replayer(
                 suite,
                 target=parse_target(self.target or suite.manifest.source),
                 session=self.session,
                 device_pipeline=load_pipeline(self.device_pipeline),
                 timeout_s=self.timeout_s,
+                kernels=kernels_beside(suite) or self.shared,
                 units=[u for u, entry in suite.manifest.units.items() if entry.test in selected],
             )
+            if self.shared is not None:
+                with exclusive(self.shared / "build.lock"):
+                    replayer.build()
+            return replayer
         except TapmlError as error:
             return error
 
@@ -93,21 +114,38 @@ class CarvedSuites:
         wrong = {
             index: item
             for index, item in enumerate(result.comparisons)
-            if item.verdict is not Verdict.PASS
+            if item.verdict is Verdict.MISMATCH
         }
         if not wrong:
             lines.append(result.reason)
         for index, item in wrong.items():
-            tolerance = item.tolerance
             lines.append(f"output {index}: {item.reason}")
-            if item.first_index is not None:
-                lines.append(
-                    f"at {list(item.first_index)}: expected {item.first_expected}, "
-                    f"got {item.first_actual}; allowed {tolerance.atol:.3g} + "
-                    f"{tolerance.rtol:.3g} * |expected|: {tolerance.origin}"
-                )
+            if item.first_index is None:
+                continue
+            apart = "" if item.first_ulp is None else f", {item.first_ulp} ULP apart"
+            lines.append(
+                f"at {list(item.first_index)}: expected {item.first_expected}, "
+                f"got {item.first_actual}{apart}"
+            )
+            tolerance = tolerance_text(item.allowed, item.tolerance.origin)
+            lines.append(f"error {number_text(item.error)}, {tolerance}")
+            cause = self._cause(result, test_file, index, item.first_index)
+            if cause is not None:
+                lines.append(f"caused by: {cause}")
         lines.append(f"rerun: {shlex.join(self._command(result, test_file))}")
         return "\n  ".join(lines)
+
+    def _cause(
+        self, result: CaseReplay, test_file: str, output: int, index: tuple[int, ...]
+    ) -> str | None:
+        """Say which inputs a wrong value comes from, None where that is not known."""
+        # Only a failing test pays for the analysis.
+        from relax_tapml.carve.input_at import input_at
+
+        replayer = self._replayers[Path(test_file).parent]
+        if isinstance(replayer, TapmlError):
+            return None
+        return input_at(replayer.suite, result.unit, result.case, output, index)
 
     def _command(self, result: CaseReplay, test_file: str) -> list[str]:
         command = ["pytest", test_file, "-k", result.case.name]
@@ -119,3 +157,19 @@ class CarvedSuites:
             if value is not None:
                 command += [option, value]
         return command
+
+
+def _properties(result: CaseReplay) -> Properties:
+    found: Properties = [
+        ("unit", result.unit),
+        ("site", result.case.site),
+        ("verdict", str(result.verdict)),
+    ]
+    if result.comparisons:
+        item = worst(result.comparisons)
+        found += [
+            ("error", number_text(item.error)),
+            ("allowed", number_text(item.allowed)),
+            ("origin", item.tolerance.origin),
+        ]
+    return found

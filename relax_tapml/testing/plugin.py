@@ -1,18 +1,25 @@
 """The pytest plugin that carved suites run with.
 
 It is loaded by every pytest run of its environment, so it imports nothing but pytest until a
-carved test runs, prints nothing, and adds only the options and the fixture below.
+carved test runs, prints nothing, and adds only the options, the mark and the fixtures below.
 """
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 if TYPE_CHECKING:
     from relax_tapml.testing.carved import CarvedSuites
+    from relax_tapml.testing.carved_test import CarvedTest
+
+_SHARED = pytest.StashKey[str]()
+_WORKER_INPUT = "tapml_kernels"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -44,20 +51,53 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Register the mark, which ``--strict-markers`` asks for."""
+    config.addinivalue_line(
+        "markers", "tapml_slow: a carved case that takes about a second or more"
+    )
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Give every worker of pytest-xdist the same folder for its kernels."""
+    config: pytest.Config = node.config
+    if _SHARED not in config.stash:
+        config.stash[_SHARED] = tempfile.mkdtemp(prefix="tapml-kernels-")
+    node.workerinput[_WORKER_INPUT] = config.stash[_SHARED]
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Remove that folder, when all workers have ended."""
+    shared = config.stash.get(_SHARED, None)
+    if shared is not None:
+        shutil.rmtree(shared, ignore_errors=True)
+
+
 @pytest.fixture(scope="session")
-def tapml(request: pytest.FixtureRequest) -> Iterator[CarvedSuites]:
-    """Give carved tests the devices and kernels of their suites, shared by all of them."""
+def tapml_suites(request: pytest.FixtureRequest) -> Iterator[CarvedSuites]:
+    """Give the devices and kernels of carved suites, shared by all tests of a process."""
     from relax_tapml.testing.carved import CarvedSuites  # imports TVM
 
     option = request.config.option
+    shared = getattr(request.config, "workerinput", {}).get(_WORKER_INPUT)
     suites = CarvedSuites(
         test_files=frozenset(item.path for item in request.session.items),
         target=option.tapml_target,
         session=option.tapml_session,
         device_pipeline=option.tapml_device_pipeline,
         timeout_s=option.tapml_timeout,
+        shared=None if shared is None else Path(shared),
     )
     try:
         yield suites
     finally:
         suites.close()
+
+
+@pytest.fixture
+def tapml(request: pytest.FixtureRequest, tapml_suites: CarvedSuites) -> CarvedTest:
+    """Give a carved test its device, and a place for what came out."""
+    from relax_tapml.testing.carved_test import CarvedTest  # imports TVM
+
+    return CarvedTest(suites=tapml_suites, properties=request.node.user_properties)

@@ -127,6 +127,12 @@ def record(module, folder, samples):
 
 
 @pytest.fixture(scope="session")
+def record_model():
+    """The function ``record``, for models of a test's own."""
+    return record
+
+
+@pytest.fixture(scope="session")
 def recording(tmp_path_factory):
     @tvm.register_global_func("test_carve.sine", override=True)
     def sine(x, y):

@@ -1,19 +1,24 @@
 import json
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from relax_tapml.compare.comparison import compare_all, worst
+from relax_tapml.carve.replay import UnitReplay
+from relax_tapml.compare.comparison import compare, compare_all, worst
+from relax_tapml.compare.tolerance import RuleTolerance
 from relax_tapml.compare.verdict import Verdict
 from relax_tapml.errors import ExitCode
 from relax_tapml.migrate.json_number import json_number
 from relax_tapml.migrate.result import (
     INCONCLUSIVE,
     Result,
+    allowed_number,
     check_document,
     overall_verdict,
     unit_document,
+    unit_summary,
     write_result,
 )
 from relax_tapml.migrate.step import Step
@@ -117,6 +122,29 @@ def test_the_import_check_is_strict_json():
     assert document["verdict"] == "mismatch"
     json.loads(json.dumps(document, allow_nan=False))
     assert check_document(None) is None
+
+
+@pytest.mark.parametrize("actual", [1.5, math.nan, math.inf])
+def test_a_unit_is_summed_up_by_its_decisive_comparison(actual):
+    """Error and tolerance are of one value; the origin and all metrics stand beside them."""
+    tolerance = RuleTolerance(atol=0.25, rtol=0.0, origin="test")
+    right = compare(np.ones(2), np.ones(2), tolerance)
+    wrong = compare(np.ones(2), np.array([1.0, actual]), tolerance)
+    case = SimpleNamespace(comparisons=(right, wrong))
+    detail = UnitReplay(unit="a", verdict=Verdict.MISMATCH, reason="wrong", cases=(case,))
+    document = unit_summary(detail)
+    assert (document["error"], document["tolerance"]) == (json_number(abs(actual - 1)), 0.25)
+    assert document["tolerance_origin"] == "test"
+    assert document["first"]["index"] == [1]
+    assert document["metrics"]["values"] == 2
+    assert document["metrics"]["mismatches"] == 1
+    json.dumps(document, allow_nan=False)
+
+
+def test_what_judged_no_value_has_no_tolerance():
+    """An empty output, or one of another shape."""
+    for actual in (np.ones(0), np.ones(3)):
+        assert allowed_number(compare(np.ones(0), actual)) is None
 
 
 def test_a_result_says_what_wrote_it(tmp_path):

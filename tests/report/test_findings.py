@@ -114,3 +114,11 @@ def test_numbers_stand_in_for_a_missing_reason() -> None:
         "a: mismatch, error 2.5e-01, first at [0, 2]: expected 1.5, got 1.75. Tolerance 3.1e-06."
     )
     assert explain({**unit, "reason": "wrong."}) == "a: wrong. Tolerance 3.1e-06."
+
+
+def test_a_tolerance_comes_with_its_origin() -> None:
+    """A number that nobody can question is no help."""
+    unit = {"name": "a", "verdict": "mismatch", "reason": "wrong", "tolerance": 0.5}
+    assert explain({**unit, "tolerance_origin": "measured on 4 inputs"}) == (
+        "a: wrong. Tolerance 5.0e-01: measured on 4 inputs."
+    )

@@ -128,6 +128,12 @@ def test_bars_show_error_against_tolerance(result: dict[str, Any], tmp_path: Pat
     assert page.with_class("within") == []  # 1e-8 is the start of the scale, 0 has no place
 
 
+def test_the_origin_of_a_tolerance_is_on_the_page(result: dict[str, Any], tmp_path: Path) -> None:
+    """Escaped like all other text."""
+    result["units"][0]["tolerance_origin"] = "measured <on> 4 inputs"
+    assert "measured <on> 4 inputs" in page_of(result, tmp_path).text
+
+
 @pytest.mark.parametrize("error", [float("nan"), float("inf"), "nan", "inf"])
 def test_non_finite_error_is_hatched(
     result: dict[str, Any], tmp_path: Path, error: float | str

@@ -17,6 +17,10 @@ def test_json_has_every_unit_with_error_and_tolerance(suite, capsys):
     [unit] = json.loads(capsys.readouterr().out)["units"]
     assert (unit["name"], unit["verdict"], unit["error"]) == ("softmax", "pass", 0.0)
     assert unit["tolerance"] > 0
+    assert "eps of float32" in unit["origin"]
+    metrics = unit["cases"][0]["outputs"][0]["metrics"]
+    assert (metrics["values"], metrics["mismatches"], metrics["rmse"]) == (32, 0, 0.0)
+    assert (metrics["cosine"], metrics["snr_db"]) == (1.0, "inf")
     assert [case["name"] for case in unit["cases"]] == ["main-001-case0", "main-001-case1"]
 
 
@@ -28,6 +32,7 @@ def test_a_wrong_kernel_ends_with_1(suite, capsys, tmp_path, monkeypatch):
     assert main(command) == 1
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("softmax: mismatch: ")
+    assert lines[1].startswith("  error nan, tolerance ")
     assert lines[-1] == "1 of 2 units pass alone on llvm"
     assert main([*command, "--json"]) == 1
     units = json.loads(capsys.readouterr().out)["units"]

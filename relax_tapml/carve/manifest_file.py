@@ -1,0 +1,110 @@
+"""``manifest.json``: a manifest, with a checksum of itself, so that no byte can change unseen."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from relax_tapml.carve.manifest import KIND, SCHEMA, Manifest, from_document
+from relax_tapml.errors import StoreError
+
+CARVE_AGAIN = "Carve the suite again."
+# A manifest has about a kilobyte for each case.
+_MAX_BYTES = 64 * 1024 * 1024
+_CHECKSUM = "checksum"
+
+
+def dump_manifest(manifest: Manifest) -> bytes:
+    """Return the bytes of ``manifest.json``."""
+    return seal({"schema": SCHEMA, "kind": KIND, **asdict(manifest)})
+
+
+def seal(document: dict[str, Any]) -> bytes:
+    """Return a document as JSON, with its checksum as the last entry."""
+    content = {name: value for name, value in document.items() if name != _CHECKSUM}
+    return (json.dumps({**content, _CHECKSUM: _checksum(content)}, indent=1) + "\n").encode()
+
+
+def read_manifest(path: Path) -> Manifest:
+    """Read and check a ``manifest.json``.
+
+    Raises
+    ------
+    StoreError
+        It is not there, is too large to be one, is of another kind or schema, or was changed.
+    """
+    document = _document(path)
+    if not isinstance(document, dict) or document.get("kind") != KIND:
+        raise StoreError(f"{path} is not the manifest of a suite. {CARVE_AGAIN}")
+    schema = document.get("schema")
+    if schema != SCHEMA or isinstance(schema, bool):
+        wrote = f"relax_tapml that wrote it: {document.get('versions')}"
+        is_newer = isinstance(schema, int) and schema > SCHEMA
+        fix = f"Use the version of {wrote}." if is_newer else f"{CARVE_AGAIN} Or use the {wrote}."
+        raise StoreError(f"{path} has schema {schema!r}, this version reads {SCHEMA}. {fix}")
+    checksum = document.pop(_CHECKSUM, None)
+    actual = _checksum(document)
+    if checksum != actual:
+        raise StoreError(
+            f"{path} was changed: expected checksum {checksum}, got {actual}. {CARVE_AGAIN}"
+        )
+    try:
+        manifest = from_document(document)
+        _check_references(manifest)
+    except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise StoreError(
+            f"{path} is damaged ({type(error).__name__}: {error}). {CARVE_AGAIN}"
+        ) from error
+    return manifest
+
+
+def _document(path: Path) -> Any:
+    try:
+        if not path.is_file():
+            raise StoreError(
+                f"{path} does not exist, so {path.parent} is not a suite. Name an output folder or "
+                "its folder tests."
+            )
+        size = path.stat().st_size
+        if size > _MAX_BYTES:
+            raise StoreError(
+                f"{path} has {size} bytes, expected at most {_MAX_BYTES}. {CARVE_AGAIN}"
+            )
+        return json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise StoreError(f"{path} cannot be read: {error}. {CARVE_AGAIN}") from error
+
+
+def _checksum(document: dict[str, Any]) -> str:
+    # Surrogates, which UTF-8 cannot hold, stay escaped.
+    text = json.dumps(document, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _check_references(manifest: Manifest) -> None:
+    """Raise an error if a unit or case names something that the manifest does not list."""
+    listed = manifest.sha256
+    for tensor in manifest.tensors.values():
+        _ = listed[tensor.file]
+        _check_suffix(tensor.file, ".safetensors")
+    for unit in manifest.units.values():
+        _ = listed[unit.module], listed[unit.test]
+        _check_suffix(unit.module, ".json")
+        if not unit.cases:
+            raise ValueError("a unit has no cases")
+        if len({case.name for case in unit.cases}) < len(unit.cases):
+            raise ValueError("two cases of a unit have the same name")
+        for case in unit.cases:
+            if not case.outputs:
+                raise ValueError(f"case {case.name} has no outputs to compare")
+            for digest in [i.tensor for i in case.inputs] + [o.tensor for o in case.outputs]:
+                _ = manifest.tensors[digest]
+
+
+def _check_suffix(name: str, suffix: str) -> None:
+    # Only Python files may have been edited.
+    if not name.endswith(suffix):
+        raise ValueError(f"{name!r} should end with {suffix}")

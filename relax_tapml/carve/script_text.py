@@ -1,0 +1,64 @@
+"""A module as TVMScript that a Python file can hold, where that is exact."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import tvm
+import tvm_ffi
+from tvm import tirx
+from tvm.ir import Range
+
+_COMMENTED_IMPORT = re.compile(r"^# (?=from [\w.]+ import )", re.MULTILINE)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScriptText:
+    """What TVMScript says of a module.
+
+    Parameters
+    ----------
+    text
+        Python source that defines ``Module``, its imports included.
+    inexact
+        Why reading it does not give the same module; empty if it does.
+    """
+
+    text: str
+    inexact: str
+
+
+def script_text(module: tvm.IRModule) -> ScriptText:
+    """Print a module and check that reading the print gives it back.
+
+    The comparison leaves out the dtype of the extents in ``T.reads`` and ``T.writes``, which
+    TVMScript does not hold and no kernel depends on.
+    """
+    text = module.script()
+    source = _COMMENTED_IMPORT.sub("", text)
+    # Nothing but identifiers is printed as it is; a name that is none could be any code.
+    names = [gvar.name_hint for gvar in module.functions]
+    strange = [name for name in names if not name.isidentifier()]
+    if strange:
+        return ScriptText(text=source, inexact=f"{strange[0]!r} is no name in Python")
+    if "metadata[" in text:
+        return ScriptText(text=source, inexact="it holds a tensor constant")
+    try:
+        again = tvm.script.from_source(text)
+    except Exception as error:  # Whatever the parser raises about what the printer wrote.
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        return ScriptText(text=source, inexact=f"TVM cannot read it: {lines[-1].strip()}")
+    difference = tvm_ffi.get_first_structural_mismatch(_plain(module), _plain(again))
+    if difference is not None:
+        return ScriptText(text=source, inexact=f"TVM reads it as another module: {difference[0]}")
+    return ScriptText(text=source, inexact="")
+
+
+def _plain(module: tvm.IRModule) -> tvm.IRModule:
+    def plain(extent: Range) -> Range:
+        if not isinstance(extent.extent, tirx.IntImm):
+            return extent
+        return Range.from_min_extent(extent.min, tirx.IntImm("int64", int(extent.extent.value)))
+
+    return tvm_ffi.structural_map(module, (Range, plain))

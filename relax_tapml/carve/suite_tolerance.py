@@ -1,0 +1,137 @@
+"""What ``manifest.json`` says of a tolerance."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+# Which numbers each kind has, in the order of the fields of SuiteTolerance.
+_FIELDS: dict[str, tuple[str, ...]] = {
+    "rule": ("atol", "rtol"),
+    "equal": (),
+    "elements": ("bound",),
+    "index": ("input", "axis"),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class SuiteTolerance:
+    """How far from its oracle an output may be.
+
+    Parameters
+    ----------
+    kind
+        ``rule``: ``atol + rtol * |expected|``; ``equal``: not at all; ``elements``: a bound for
+        each value; ``index``: indices whose values, chosen along an axis of an input, are equal.
+    origin
+        One sentence for people: where the numbers come from.
+    atol, rtol
+        Of a rule; None otherwise.
+    bound
+        Of elements, the digest of a float tensor of the output's shape; None otherwise.
+    input, axis
+        Of indices, the position among the case's inputs and the axis; None otherwise.
+
+    Raises
+    ------
+    ValueError
+        The kind is not known, a number that it needs is missing, or one that it does not need is
+        there.
+    """
+
+    kind: str
+    origin: str
+    atol: float | None = None
+    rtol: float | None = None
+    bound: str | None = None
+    input: int | None = None
+    axis: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.kind not in _FIELDS:
+            raise ValueError(
+                f"expected a tolerance of kind {', '.join(_FIELDS)}, got {self.kind!r}"
+            )
+        needed = _FIELDS[self.kind]
+        given = tuple(
+            name
+            for name in ("atol", "rtol", "bound", "input", "axis")
+            if getattr(self, name) is not None
+        )
+        if given != needed:
+            raise ValueError(
+                f"a tolerance of kind {self.kind!r} needs {list(needed)}, got {list(given)}"
+            )
+        for number in (self.atol, self.rtol):
+            if number is not None and not (math.isfinite(number) and number >= 0):
+                raise ValueError(f"a tolerance is {number}, expected a finite number of at least 0")
+
+    def check(
+        self,
+        shape: tuple[int, ...],
+        *,
+        inputs: Sequence[tuple[int, ...]],
+        bound: tuple[str, tuple[int, ...]] | None,
+    ) -> None:
+        """Raise ``ValueError`` unless this fits an output of a case.
+
+        Parameters
+        ----------
+        shape
+            Of the output.
+        inputs
+            The shapes of the case's inputs.
+        bound
+            Dtype and shape of the bounds, None where there are none.
+        """
+        if bound is not None and (
+            bound[1] != shape or not bound[0].startswith(("float", "bfloat"))
+        ):
+            raise ValueError(
+                f"expected a float bound of shape {list(shape)}, got {bound[0]} {list(bound[1])}"
+            )
+        if self.input is None or self.axis is None:
+            return
+        if not 0 <= self.input < len(inputs):
+            raise ValueError(f"there is no input {self.input} among {len(inputs)}")
+        values = inputs[self.input]
+        if not _fits(values, self.axis, shape):
+            raise ValueError(
+                f"indices of shape {list(shape)} do not choose along axis {self.axis} of "
+                f"{list(values)}"
+            )
+
+
+def tolerance_from(tolerance: dict[str, Any]) -> SuiteTolerance:
+    """Read a tolerance of a manifest. Raises ``KeyError``, ``TypeError`` or ``ValueError``."""
+
+    def optional(name: str, read: Callable[[Any], Any]) -> Any:
+        value = tolerance.get(name)
+        return None if value is None else read(value)
+
+    return SuiteTolerance(
+        kind=_text(tolerance["kind"]),
+        origin=_text(tolerance["origin"]),
+        atol=optional("atol", float),
+        rtol=optional("rtol", float),
+        bound=optional("bound", _text),
+        input=optional("input", int),
+        axis=optional("axis", int),
+    )
+
+
+def _fits(values: tuple[int, ...], axis: int, indices: tuple[int, ...]) -> bool:
+    if not -len(values) <= axis < len(values):
+        return False
+    axis %= len(values)
+    others = values[:axis] + values[axis + 1 :]
+    kept = indices[:axis] + indices[axis + 1 :] if len(indices) == len(values) else indices
+    return others == kept
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"expected text, got {value!r}")
+    return value
