@@ -59,6 +59,15 @@ def test_kill_capture_checks_and_resumes():
     assert "resumed: exit code 0, 1 of 1 samples complete" in done.stdout
 
 
+def test_bench_compare_reports_every_size_and_result():
+    """Seconds and memory of both, by ratio; memory does not depend on how busy the machine is."""
+    done = run("bench_compare.py", "--millions", "1", "--rounds", "1")
+    rows = re.findall(r"│ 1 Mi +│ (\w+).*│ +(\d+\.\d) +│ +(\d+\.\d) +│", done.stdout)
+    assert [row[0] for row in rows] == ["identical", "close", "one"]
+    for _, mine, theirs in rows:
+        assert float(mine) < float(theirs)
+
+
 @pytest.fixture
 def kill_capture(monkeypatch):
     monkeypatch.syspath_prepend(SCRIPTS)

@@ -1,0 +1,124 @@
+"""What carved suites detect: broken kernels that they catch, correct ones that they accuse.
+
+Three models are captured and carved. Then every unit that is one PrimFunc is broken in many ways,
+and replaced by other correct kernels, and each of these is run on the carved cases; beside the
+suite's own tolerances stand fixed ones, and random inputs. Mutants that the suite does not catch
+are compared with the kernel on many kinds of inputs, and count as missed if they differ there. So
+do those that differ only for inputs unlike the recorded ones, and are listed as such: captures of
+the model may never show them.
+
+Exits with 1 if fewer than 99 % of the wrong mutants are caught, if a correct kernel is accused, or
+if there were fewer than 200 of these.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from detection_models import MODELS
+from detection_pool import Attempt, examine_all
+from detection_report import count, document, print_report
+from detection_worker import Task
+from rich.console import Console
+
+from relax_tapml.carve.open_suite import open_suite
+from relax_tapml.run import bring_up
+from relax_tapml.testing.detection import SUITE
+
+LEAST_CAUGHT = 0.99
+LEAST_VARIANTS = 200
+SEED = 0
+
+
+def carve(name: str, folder: Path, cases: int) -> Path:
+    """Capture and carve a model; return its suite."""
+    bring_up(
+        MODELS[name](),
+        out=folder / name,
+        strategy="isolated",
+        session="inline",
+        cases_per_unit=cases,
+    )
+    return folder / name / "tests"
+
+
+def examine_model(
+    name: str, suite: Path, args: argparse.Namespace, console: Console
+) -> list[Attempt]:
+    """Try mutants and variants of a model's units."""
+    units = list(open_suite(suite).manifest.units)[: args.limit]
+    tasks = [
+        Task(
+            suite=suite,
+            unit=unit,
+            first=0,
+            mutants_per_kind=args.mutants,
+            variants_per_kind=args.variants,
+            seed=SEED,
+        )
+        for unit in units
+    ]
+    attempts: list[Attempt] = []
+    for examined in examine_all(tasks, args.jobs, args.timeout):
+        for attempt in examined.attempts:
+            attempt.unit = f"{name}/{attempt.unit}"
+            attempts.append(attempt)
+        counts = count(examined.attempts)
+        told = examined.skipped or (
+            f"{counts.mutants} mutants, {counts.equivalent} equivalent, "
+            f"{counts.missed + counts.far} missed, "
+            f"{counts.variants} variants, {counts.alarms[SUITE]} false alarms"
+        )
+        console.print(f"{name}/{examined.unit}: {told}", soft_wrap=True, highlight=False)
+    return attempts
+
+
+def main() -> int:
+    """Run the benchmark and print its tables."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--models", nargs="+", choices=list(MODELS), default=list(MODELS))
+    parser.add_argument("--limit", type=int, help="only so many units of each model")
+    parser.add_argument("--cases", type=int, default=3, help="cases per unit (3)")
+    parser.add_argument("--mutants", type=int, default=6, help="of each kind and unit (6)")
+    parser.add_argument("--variants", type=int, default=2, help="of each kind and unit (2)")
+    parser.add_argument("--jobs", type=int, default=2, help="processes (2)")
+    parser.add_argument("--timeout", type=float, default=60.0, help="seconds for one call (60)")
+    parser.add_argument("--suites", type=Path, help="folder of runs that are already carved")
+    parser.add_argument("--out", type=Path, help="write everything as JSON")
+    args = parser.parse_args()
+    console, log = Console(width=120), Console(stderr=True)
+    began = time.perf_counter()
+    attempts: list[Attempt] = []
+    with tempfile.TemporaryDirectory(prefix="tapml-detection-") as scratch:
+        for name in args.models:
+            if args.suites is None:
+                suite = carve(name, Path(scratch), args.cases)
+            else:
+                suite = args.suites / name / "tests"
+            attempts += examine_model(name, suite, args, log)
+    seconds = time.perf_counter() - began
+    print_report(console, attempts)
+    total = count(attempts)
+    near = total.caught[SUITE] + total.missed
+    console.print(
+        f"caught {100 * total.share:.2f} % of {total.faulty} wrong kernels, "
+        f"{100 * total.caught[SUITE] / max(near, 1):.2f} % of the {near} that inputs like the "
+        f"recorded ones tell from the kernel; {total.equivalent} more are equivalent; "
+        f"{total.alarms[SUITE]} false alarms on "
+        f"{total.variants} correct ones, at most {args.mutants} mutants and {args.variants} "
+        f"variants of each kind and unit, {seconds:.0f} s"
+    )
+    if args.out is not None:
+        found = {"seconds": seconds, "models_run": args.models, **document(attempts)}
+        args.out.write_text(json.dumps(found, indent=1), encoding="utf-8")
+    is_enough = total.share >= LEAST_CAUGHT and total.variants >= LEAST_VARIANTS
+    return 0 if is_enough and not total.alarms[SUITE] else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

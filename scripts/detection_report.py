@@ -1,0 +1,193 @@
+"""The numbers of ``bench_detection.py``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from detection_pool import WAYS, Attempt
+from detection_worker import MUTANT, VARIANT
+from rich.console import Console
+from rich.table import Table
+
+from relax_tapml.testing.detection import SUITE
+from relax_tapml.testing.operator_kind import operator_kind
+
+
+@dataclass(frozen=True, kw_only=True)
+class Counts:
+    """Attempts of one kind of operator, counted.
+
+    Parameters
+    ----------
+    mutants
+        Those that build.
+    equivalent
+        Those of them that compute the same.
+    far
+        Those that differ only for inputs unlike the recorded ones, and that the suite misses.
+    caught
+        Way of comparing to how many of the others it finds.
+    variants
+        Correct kernels that build, the unchanged one included.
+    alarms
+        Way of comparing to how many of these it calls wrong.
+    unbuilt
+        Mutants and variants that do not build.
+    """
+
+    mutants: int
+    equivalent: int
+    far: int
+    caught: dict[str, int]
+    variants: int
+    alarms: dict[str, int]
+    unbuilt: int
+
+    @property
+    def faulty(self) -> int:
+        """How many mutants are wrong."""
+        return self.mutants - self.equivalent
+
+    @property
+    def missed(self) -> int:
+        """How many of them the suite does not find although inputs like the recorded ones do."""
+        return self.faulty - self.caught[SUITE] - self.far
+
+    @property
+    def share(self) -> float:
+        """How many of the wrong mutants the suite finds, of 1."""
+        return self.caught[SUITE] / self.faulty if self.faulty else 0.0
+
+    def document(self) -> dict[str, Any]:
+        """Return all numbers for JSON."""
+        return {
+            "mutants": self.mutants,
+            "equivalent": self.equivalent,
+            "missed_far": self.far,
+            "caught": self.caught,
+            "missed": self.missed,
+            "variants": self.variants,
+            "false_alarms": self.alarms,
+            "unbuilt": self.unbuilt,
+        }
+
+
+def count(attempts: Iterable[Attempt]) -> Counts:
+    """Count attempts."""
+    attempts = list(attempts)
+    built = [a for a in attempts if not a.unbuilt]
+    mutants = [a for a in built if a.role == MUTANT]
+    faulty = [a for a in mutants if not a.is_equivalent]
+    variants = [a for a in built if a.role == VARIANT]
+    return Counts(
+        mutants=len(mutants),
+        equivalent=len(mutants) - len(faulty),
+        far=sum(is_far(a) for a in faulty),
+        caught={way: sum(way in a.found for a in faulty) for way in WAYS},
+        variants=len(variants),
+        alarms={way: sum(way in a.found for a in variants) for way in WAYS},
+        unbuilt=len(attempts) - len(built),
+    )
+
+
+def is_far(attempt: Attempt) -> bool:
+    """Return whether only inputs unlike the recorded ones show that a mutant is wrong."""
+    return attempt.difference is not None and not attempt.difference.is_near
+
+
+def by(attempts: Sequence[Attempt], key: Any) -> dict[str, Counts]:
+    """Count attempts by what ``key`` says of them."""
+    groups: dict[str, list[Attempt]] = {}
+    for attempt in attempts:
+        groups.setdefault(key(attempt), []).append(attempt)
+    return {name: count(group) for name, group in sorted(groups.items())}
+
+
+def missed(attempts: Iterable[Attempt]) -> list[Attempt]:
+    """Return the mutants that are wrong and were not found."""
+    return [a for a in attempts if a.role == MUTANT and not a.unbuilt and SUITE not in a.found
+            and not a.is_equivalent]  # fmt: skip
+
+
+def false_alarms(attempts: Iterable[Attempt]) -> list[Attempt]:
+    """Return the correct kernels that the suite calls wrong."""
+    return [a for a in attempts if a.role == VARIANT and SUITE in a.found]
+
+
+def document(attempts: Sequence[Attempt]) -> dict[str, Any]:
+    """Return everything for JSON: totals, groups, and each attempt that is worth a look."""
+
+    def listed(chosen: Iterable[Attempt]) -> list[dict[str, Any]]:
+        return [
+            {
+                "unit": a.unit,
+                "kind": a.kind,
+                "where": a.where,
+                "difference": a.difference.text if a.difference else None,
+                "is_near": a.difference.is_near if a.difference else None,
+                "found": a.found,
+                "unbuilt": a.unbuilt,
+            }
+            for a in chosen
+        ]
+
+    return {
+        "total": count(attempts).document(),
+        "operators": {
+            name: counts.document()
+            for name, counts in by(attempts, lambda a: operator_kind(_name(a))).items()
+        },
+        "models": {
+            name: counts.document()
+            for name, counts in by(attempts, lambda a: a.unit.partition("/")[0]).items()
+        },
+        "kinds": {
+            name: counts.document()
+            for name, counts in by(attempts, lambda a: f"{a.role}: {a.kind}").items()
+        },
+        "missed": listed(missed(attempts)),
+        "false_alarms": listed(false_alarms(attempts)),
+        "equivalent": listed(a for a in attempts if a.is_equivalent and not a.unbuilt),
+        "unbuilt": listed(a for a in attempts if a.unbuilt),
+    }
+
+
+def print_report(console: Console, attempts: Sequence[Attempt]) -> None:
+    """Print one row for each kind of operator, then what was missed and what was accused."""
+    console.print(_suite_table(attempts))
+    console.print(_ways_table(attempts))
+    for title, chosen in (("missed", missed(attempts)), ("false alarm", false_alarms(attempts))):
+        for a in chosen:
+            why = a.difference.text if a.difference else a.found.get(SUITE, "")
+            far = " far from the recorded inputs" if is_far(a) else ""
+            text = f"{title}{far}: {a.unit}: {a.kind}: {a.where} ({why})"
+            console.print(text, soft_wrap=True, markup=False, highlight=False)
+
+
+def _suite_table(attempts: Sequence[Attempt]) -> Table:
+    table = Table("operator", "mutants", "equivalent", "caught", "missed", "missed far", "variants",
+                  "false alarms", title="the carved suite")  # fmt: skip
+    groups = by(attempts, lambda a: operator_kind(_name(a)))
+    for name, counts in {**groups, "all": count(attempts)}.items():
+        numbers = (counts.mutants, counts.equivalent, counts.caught[SUITE], counts.missed,
+                   counts.far, counts.variants, counts.alarms[SUITE])  # fmt: skip
+        table.add_row(name, *(str(number) for number in numbers))
+    return table
+
+
+def _ways_table(attempts: Sequence[Attempt]) -> Table:
+    table = Table("operator", *WAYS, title="caught in % / false alarms")
+    groups = by(attempts, lambda a: operator_kind(_name(a)))
+    for name, counts in {**groups, "all": count(attempts)}.items():
+        cells = []
+        for way in WAYS:
+            share = f"{100 * counts.caught[way] / counts.faulty:.1f}" if counts.faulty else "-"
+            cells.append(f"{share} / {counts.alarms[way]}")
+        table.add_row(name, *cells)
+    return table
+
+
+def _name(attempt: Attempt) -> str:
+    return attempt.unit.partition("/")[2]
