@@ -14,6 +14,7 @@ LEVELS = [
     {"errors", "_compat", "tensor_file"},
     {"passes"},
     {"capture", "compare", "targets"},
+    {"derive"},
     {"partition"},
     {"carve"},
     {"frontend", "report", "migrate"},

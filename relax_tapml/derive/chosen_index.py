@@ -1,0 +1,99 @@
+"""Results of a PrimFunc that are indices of the largest or smallest value: argmax and argmin."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import tvm_ffi
+from tvm import s_tir, tirx
+from tvm.ir import expr as ir_expr
+from tvm.ir.prim import expr as prim
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChosenIndex:
+    """What an index points into: a parameter, by number, and the axis along which it counts."""
+
+    values: int
+    axis: int
+
+
+def chosen_indices(function: tirx.PrimFunc, results: Sequence[int]) -> dict[int, ChosenIndex]:
+    """Find results that hold, for each row of a parameter, the place of a chosen value.
+
+    These are results of a reduction that keeps either its index so far or the variable that it
+    reduces over, and of copies of such a result. ::
+
+        index[i] = select(best[i] > x[i, k] or ..., index[i], k)
+
+    Parameters
+    ----------
+    function
+        With blocks, as Relax lowers operators.
+    results
+        Numbers of the parameters that hold results.
+
+    Returns
+    -------
+    dict
+        By number of the result.
+    """
+    params = list(function.params)
+    known: dict[Any, ChosenIndex] = {}
+
+    def look(block: Any) -> None:
+        if block.init is not None:
+            known.update(_reduced(block, params))
+        for store in _stores(block.body):
+            value = store.value
+            while isinstance(value, prim.Cast):
+                value = value.value
+            if isinstance(value, ir_expr.TensorLoad) and value.source in known:
+                known[store.buffer] = known[value.source]
+
+    tvm_ffi.structural_walk(function.body, [(s_tir.SBlock, look)])
+    return {number: known[params[number]] for number in results if params[number] in known}
+
+
+def _reduced(block: Any, params: list[Any]) -> dict[Any, ChosenIndex]:
+    reduced = [v.var for v in block.iter_vars if v.iter_type == tirx.IterVar.CommReduce]
+    if len(reduced) != 1:
+        return {}
+    (variable,) = reduced
+    sources = {
+        ChosenIndex(values=params.index(load.source), axis=list(load.indices).index(variable))
+        for load in _found(block.body, ir_expr.TensorLoad)
+        if load.source in params and variable in list(load.indices)
+    }
+    if len(sources) != 1:
+        return {}
+    bound = {bind.var: bind.value for bind in _found(block.body, tirx.Bind)}
+    (source,) = sources
+    return {
+        store.buffer: source
+        for store in _stores(block.body)
+        if _keeps_or_takes(bound.get(store.value, store.value), store.buffer, variable)
+    }
+
+
+def _keeps_or_takes(value: Any, buffer: Any, variable: Any) -> bool:
+    if not isinstance(value, prim.Select):
+        return False
+    arms = [value.true_value, value.false_value]
+    takes = [arm for arm in arms if arm.same_as(variable)]
+    keeps = [
+        arm for arm in arms if isinstance(arm, ir_expr.TensorLoad) and arm.source.same_as(buffer)
+    ]
+    return len(takes) == 1 and len(keeps) == 1
+
+
+def _stores(statement: Any) -> list[Any]:
+    return _found(statement, tirx.BufferStore)
+
+
+def _found(statement: Any, kind: Any) -> list[Any]:
+    found: list[Any] = []
+    tvm_ffi.structural_walk(statement, [(kind, found.append)])
+    return found

@@ -1,0 +1,267 @@
+"""Tolerances for the results of one PrimFunc, from the PrimFunc and its arguments."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import tvm
+from tvm import tirx
+
+from relax_tapml.compare.dtypes import as_float64, is_float, is_integer
+from relax_tapml.compare.tolerance import (
+    ElementTolerance,
+    EqualTolerance,
+    IndexTolerance,
+    RuleTolerance,
+    Tolerance,
+    tolerance_for,
+)
+from relax_tapml.derive.bounded import NotDerivableError
+from relax_tapml.derive.chosen_index import ChosenIndex, chosen_indices
+from relax_tapml.derive.precision import SMALLEST_NORMAL, moves, underflow
+from relax_tapml.derive.reach import bounds_of, rounded_up
+from relax_tapml.derive.twin import ENTRY, Twin, twin_of
+from relax_tapml.frontend.model import Array
+
+_KEPT = 4
+_MOVES_ONLY = "the kernel moves and chooses values and rounds none, so they must be equal"
+
+
+class Derivation:
+    """Derives tolerances for calls of one PrimFunc.
+
+    The PrimFunc is evaluated in float64 on the arguments of the call, with the error of every
+    rounding carried along; see ``twin_of``. The result may be anything that rounds to within that
+    error. The source may be farther off, because an approximation that it uses is less accurate;
+    what it returned is always allowed.
+
+    Parameters
+    ----------
+    function
+        As Relax lowers operators.
+    results
+        Numbers of its parameters that hold results.
+    """
+
+    def __init__(self, function: tirx.PrimFunc, results: Sequence[int]) -> None:
+        self._function = function
+        self._results = list(results)
+        # With the array, so that its id stays its own.
+        self._moves: dict[int, tuple[Array, Any]] = {}
+
+    def tolerances(
+        self,
+        arguments: Mapping[int, Array],
+        scalars: Mapping[int, int],
+        oracles: Sequence[Array],
+    ) -> list[Tolerance]:
+        """Return how far each result may be from its oracle.
+
+        Parameters
+        ----------
+        arguments
+            Tensor arguments by number of the parameter; of results, only those written in place.
+        scalars
+            Integer arguments.
+        oracles
+            What the source returned, in the order of ``results``.
+
+        Returns
+        -------
+        list of Tolerance
+            Where the errors of the PrimFunc cannot be followed, ``tolerance_for`` with the reason
+            in its origin.
+        """
+        if self._twin is None:
+            return [rule_because(oracle, self._reason) for oracle in oracles]
+        found = [
+            self._simple(number, arguments, oracle)
+            for number, oracle in zip(self._results, oracles, strict=True)
+        ]
+        if all(tolerance is not None for tolerance in found):
+            return [tolerance for tolerance in found if tolerance is not None]
+        try:
+            values, errors = self._evaluated(self._twin, arguments, scalars, oracles)
+        except Exception as error:  # Whatever TVM and NumPy raise about arguments or memory.
+            return [rule_because(oracle, _unevaluated(error)) for oracle in oracles]
+        return self._judged(arguments, values, errors, oracles)
+
+    def evaluated(
+        self,
+        arguments: Mapping[int, Array],
+        scalars: Mapping[int, int],
+        like: Sequence[Array],
+    ) -> tuple[list[Array], list[Tolerance]] | None:
+        """Evaluate the PrimFunc in float64 on arguments that no source ran on.
+
+        Parameters
+        ----------
+        arguments, scalars
+            As for ``tolerances``.
+        like
+            Arrays of the dtypes and shapes of the results.
+
+        Returns
+        -------
+        tuple or None
+            Results, rounded to their dtypes, and their tolerances. None where the errors of the
+            PrimFunc cannot be followed, or where it writes to its arguments.
+        """
+        if self._twin is None or not arguments.keys().isdisjoint(self._results):
+            return None
+        try:
+            values, errors = self._evaluated(self._twin, arguments, scalars, like)
+        except Exception:
+            return None
+        with np.errstate(over="ignore", invalid="ignore"):
+            oracles = [
+                values[number].astype(array.dtype)
+                for number, array in zip(self._results, like, strict=True)
+            ]
+        return oracles, self._judged(arguments, values, errors, oracles)
+
+    def _judged(
+        self,
+        arguments: Mapping[int, Array],
+        values: Mapping[int, Array],
+        errors: Mapping[int, Array],
+        oracles: Sequence[Array],
+    ) -> list[Tolerance]:
+        return [
+            self._simple(number, arguments, oracle)
+            or self._elements(values[number], errors.get(number), oracle)
+            for number, oracle in zip(self._results, oracles, strict=True)
+        ]
+
+    @cached_property
+    def _rewritten(self) -> tuple[Twin, Any] | str:
+        """The twin and its compiled form, or why there is none."""
+        try:
+            twin = twin_of(self._function, self._results)
+            built = tvm.tirx.build(tvm.IRModule({ENTRY: twin.function}), target="llvm")
+        except NotDerivableError as error:
+            return str(error)
+        except Exception as error:  # Whatever TVM raises about a kernel that no one foresaw.
+            return _unevaluated(error)
+        return twin, built[ENTRY]
+
+    @property
+    def _twin(self) -> Twin | None:
+        return None if isinstance(self._rewritten, str) else self._rewritten[0]
+
+    @property
+    def _reason(self) -> str:
+        return self._rewritten if isinstance(self._rewritten, str) else ""
+
+    @cached_property
+    def _chosen(self) -> dict[int, ChosenIndex]:
+        return chosen_indices(self._function, self._results)
+
+    def _kernel(self, *arguments: Any) -> None:
+        assert not isinstance(self._rewritten, str)
+        self._rewritten[1](*arguments)
+
+    def _simple(
+        self, number: int, arguments: Mapping[int, Array], oracle: Array
+    ) -> Tolerance | None:
+        """Return the tolerance of a result that needs no evaluation; None if it does."""
+        chosen = self._chosen.get(number)
+        if chosen is not None and chosen.values in arguments:
+            return IndexTolerance(
+                values=arguments[chosen.values],
+                axis=chosen.axis,
+                origin="indices may differ where the values they choose are equal",
+            )
+        assert self._twin is not None
+        if self._twin.rounds:
+            return None
+        if is_integer(oracle.dtype):
+            return EqualTolerance(origin=f"{oracle.dtype} values must be equal")
+        if underflow(oracle.dtype.name) == SMALLEST_NORMAL:
+            return RuleTolerance(
+                atol=SMALLEST_NORMAL, rtol=0.0, origin=f"{_MOVES_ONLY}; denormals may be flushed"
+            )
+        return EqualTolerance(origin=_MOVES_ONLY)
+
+    def _evaluated(
+        self,
+        twin: Twin,
+        arguments: Mapping[int, Array],
+        scalars: Mapping[int, int],
+        oracles: Sequence[Array],
+    ) -> tuple[dict[int, Array], dict[int, Array]]:
+        """Run the twin; return values and errors of results by number of the parameter."""
+        outputs = dict(zip(self._results, oracles, strict=True))
+        passed: list[Any] = []
+        values: dict[int, Any] = {}
+        for number in range(len(self._function.params)):
+            if number in scalars:
+                passed.append(scalars[number])
+            elif number in outputs:
+                initial = arguments.get(number)
+                if initial is None:
+                    initial = np.zeros_like(outputs[number])
+                wide = as_float64(initial) if is_float(initial.dtype) else initial
+                values[number] = tvm.runtime.tensor(np.require(wide, requirements=["C", "W"]))
+                passed.append(values[number])
+            else:
+                passed.append(tvm.runtime.tensor(_widened(arguments[number])))
+        passed += [self._moved(arguments[number]) for number in twin.moves]
+        errors = {
+            n: tvm.runtime.tensor(self._initial(n, arguments, outputs[n])) for n in twin.errors
+        }
+        self._kernel(*passed, *errors.values())
+        return (
+            {number: tensor.numpy() for number, tensor in values.items()},
+            {number: tensor.numpy() for number, tensor in errors.items()},
+        )
+
+    def _moved(self, array: Array) -> Any:
+        """Return how far an input moves; the last few are kept, since cases share weights."""
+        if id(array) not in self._moves:
+            while len(self._moves) >= _KEPT:
+                self._moves.pop(next(iter(self._moves)))
+            self._moves[id(array)] = (array, tvm.runtime.tensor(moves(array)))
+        return self._moves[id(array)][1]
+
+    def _initial(self, number: int, arguments: Mapping[int, Array], oracle: Array) -> Array:
+        if number in arguments and is_float(arguments[number].dtype):
+            return moves(arguments[number]).astype(np.float64)
+        return np.zeros(oracle.shape)
+
+    def _elements(self, value: Array, error: Array | None, oracle: Array) -> Tolerance:
+        bound, excess = bounds_of(value, error, oracle)
+        if is_integer(oracle.dtype) and not bound.any():
+            return EqualTolerance(origin=f"{oracle.dtype} values must be equal")
+        return ElementTolerance(bound=rounded_up(bound, oracle.dtype), origin=self._origin(excess))
+
+    def _origin(self, excess: float) -> str:
+        assert self._twin is not None
+        told = ", ".join(("rounding of each operation", *self._twin.told))
+        origin = f"float64 evaluation with the errors of: {told}"
+        if excess > 1:
+            origin += f"; the source is up to {excess:.2g} times as far from it and is allowed"
+        return origin
+
+
+def _unevaluated(error: Exception) -> str:
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return f"it cannot be evaluated in float64: {lines[-1]}"
+
+
+def _widened(array: Array) -> Array:
+    """Return an input as the twin takes it: floats narrower than float32 as float32."""
+    if is_float(array.dtype) and array.dtype.itemsize < 4:
+        return array.astype(np.float32)
+    return np.require(array, requirements="C")
+
+
+def rule_because(oracle: Array, reason: str) -> RuleTolerance:
+    """Return ``tolerance_for`` an oracle, with the reason why it is not derived."""
+    rule = tolerance_for(oracle)
+    if is_integer(oracle.dtype):
+        return rule
+    return RuleTolerance(atol=rule.atol, rtol=rule.rtol, origin=f"{rule.origin}, because {reason}")

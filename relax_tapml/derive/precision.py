@@ -1,0 +1,66 @@
+"""What one rounding may cost, by dtype."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from relax_tapml.compare.dtypes import as_float64, finfo
+from relax_tapml.frontend.model import Array
+
+SMALLEST_NORMAL = 2.0**-126
+"""Of float32. A device may flush anything smaller to zero."""
+
+MOVE = 2.0**-23
+"""How far an input moves, of its magnitude: one unit in the last place of a float32.
+
+Narrower inputs move as little: kernels convert them to float32, and both sides get the same bits.
+"""
+
+
+_PART = 1 << 18
+
+
+def unit_roundoff(dtype: str) -> float:
+    """Return the largest relative error of rounding to nearest: 2**-24 for float32.
+
+    Of float64 twice that, since the evaluation that it is compared with rounds as often.
+    """
+    eps = float(finfo(np.dtype(dtype)).eps)
+    return eps if dtype == "float64" else eps / 2
+
+
+def underflow(dtype: str) -> float:
+    """Return the largest absolute error of a result that is below the normal range."""
+    info = finfo(np.dtype(dtype))
+    if float(info.max) < 1e6 or float(info.smallest_normal) < SMALLEST_NORMAL:
+        # Gradual underflow: devices flush float32 and bfloat16 only.
+        return float(info.smallest_subnormal) / 2
+    return SMALLEST_NORMAL
+
+
+def moves(array: Array) -> Array:
+    """Return how far each value of an input may move: float32, same shape.
+
+    Whole numbers stay where they are: masks, counts and what is at the limit of a dtype. Denormals
+    that a device may flush move to zero.
+    """
+    found = np.empty(array.size, np.float32)
+    flat, flushed, step = array.reshape(-1), _flushed(array), _step(array)
+    # In parts: the temporaries of a large weight would be several times its size.
+    for start in range(0, array.size, _PART):
+        wide = as_float64(flat[start : start + _PART])
+        with np.errstate(invalid="ignore", over="ignore"):
+            is_still = ~np.isfinite(wide) | (wide == np.trunc(wide))
+            steps = np.abs(wide) * np.where(np.abs(wide) < flushed, 1.0, step)
+            found[start : start + _PART] = np.where(is_still, 0.0, steps)
+    return found.reshape(array.shape)
+
+
+def _flushed(array: Array) -> float:
+    """Return below which magnitude a device may take a value of the array for zero."""
+    is_flushed = underflow(array.dtype.name) == SMALLEST_NORMAL
+    return SMALLEST_NORMAL if is_flushed else 0.0
+
+
+def _step(array: Array) -> float:
+    return min(MOVE, float(finfo(array.dtype).eps))

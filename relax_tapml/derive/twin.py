@@ -1,0 +1,414 @@
+"""The twin of a PrimFunc: it computes in float64, and beside each value an error bound."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import tvm
+import tvm_ffi
+from tvm import s_tir, tirx
+from tvm.ir import expr as ir_expr
+from tvm.ir.prim import expr as prim
+
+from relax_tapml.derive.bounded import (
+    F64,
+    Bounded,
+    NotDerivableError,
+    dtype_of,
+    is_float,
+    magnitude,
+    number,
+    plus,
+)
+from relax_tapml.derive.expression import Expressions, Place
+from relax_tapml.derive.precision import unit_roundoff
+
+ENTRY = "twin"
+ORDER_FACTOR = 8.0
+"""A sum of n terms may differ by ``min(n, 8 sqrt(n))`` roundings of the sum of magnitudes.
+
+In the worst case there are n (Higham, Accuracy and Stability of Numerical Algorithms, 4.2); of
+roundings that are not all alike, more than a few square roots of n are never met (Higham and Mary,
+A new approach to probabilistic rounding error analysis, 2019). Equal terms, whose roundings are all
+alike, stay below n / 4, which this covers up to 1024 terms.
+"""
+
+_PLAIN = tvm.transform.Sequential(
+    [
+        s_tir.transform.LowerInitBlock(),
+        s_tir.transform.PlanAndUpdateBufferAllocationLocation(),
+        s_tir.transform.ConvertBlocksToOpaque(),
+        s_tir.transform.LowerMatchBuffer(),
+        s_tir.transform.LowerOpaqueBlock(),
+    ]
+)
+_SERIAL = (
+    tirx.ForKind.SERIAL,
+    tirx.ForKind.PARALLEL,
+    tirx.ForKind.VECTORIZED,
+    tirx.ForKind.UNROLLED,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Twin:
+    """A PrimFunc, rewritten.
+
+    Parameters
+    ----------
+    function
+        Takes the parameters of the kernel, then ``moves``, then ``errors``. Float inputs are
+        float32, or float64 where the kernel takes float64; float results are float64.
+    moves
+        Numbers of the kernel's parameters that are float inputs; how far each of their values may
+        move is passed as float32.
+    errors
+        Numbers of the kernel's parameters that are results with errors, which are float64.
+    rounds
+        Whether the kernel rounds anything.
+    told
+        What the errors come from, in words.
+    """
+
+    function: tirx.PrimFunc
+    moves: tuple[int, ...]
+    errors: tuple[int, ...]
+    rounds: bool
+    told: tuple[str, ...]
+
+
+def twin_of(function: tirx.PrimFunc, results: Sequence[int]) -> Twin:
+    """Rewrite a PrimFunc to float64, with an error bound beside each value.
+
+    Every rounding that the kernel does adds to the error of what it rounds, and every operation
+    carries the errors of its operands. So the bound holds for whatever kernel does the same
+    operations, with intermediate results in the same precision or a wider one, with sums in any
+    order, and with elementary functions as accurate as ``derive.functions`` says. ::
+
+        B[i] = B[i] + A[i, k] * W[k]
+        # becomes, with v the product, e its error and n the number of terms
+        B64[i] = B64[i] + v
+        B_error[i] = B_error[i] + e + min(n, 8 sqrt(n)) * 2**-24 * |v|
+
+    Parameters
+    ----------
+    function
+        As Relax lowers operators: loops and blocks, no threads. Not changed.
+    results
+        Numbers of the parameters that it stores results in.
+
+    Raises
+    ------
+    NotDerivableError
+        It does something that is not followed: it calls external code, runs in threads, or rounding
+        may change which element it stores.
+    """
+    named = function.with_attr("global_symbol", ENTRY)
+    plain = _PLAIN(tvm.IRModule({ENTRY: named}))[ENTRY]
+    uncertain: set[Any] = set()
+    while True:
+        # A tensor has errors if something stored in it has; that may depend on other tensors.
+        rewriter = _Rewriter(plain, frozenset(results), uncertain)
+        twin = rewriter.twin()
+        if rewriter.found <= uncertain:
+            break
+        uncertain |= rewriter.found
+    if twin.rounds:
+        return twin
+    # Inputs need not move then: the same bits in give the same bits out.
+    return _Rewriter(plain, frozenset(results), set(), has_moves=False).twin()
+
+
+class _Rewriter:
+    """Rewrites a function without blocks, for a given set of tensors that have errors."""
+
+    def __init__(
+        self,
+        function: tirx.PrimFunc,
+        results: frozenset[int],
+        uncertain: set[Any],
+        *,
+        has_moves: bool = True,
+    ) -> None:
+        self.found: set[Any] = set()
+        self._function = function
+        self._uncertain = uncertain
+        self._has_moves = has_moves
+        self._results = {function.params[number] for number in results}
+        self._inputs = set(function.params) - self._results
+        self._loops: list[tirx.For] = []
+        self._statements: list[Any] = []
+        self._places: dict[Any, Place] = {}
+        self._bound: dict[Any, Any] = {}
+        self._expressions = Expressions(places=self._places, bind=self._bind)
+        self._reread = _loaded(function)
+
+    def twin(self) -> Twin:
+        params, moves, errors = [], {}, {}
+        for number_, param in enumerate(self._function.params):
+            if not tirx.is_buffer_var(param):
+                params.append(param)
+                continue
+            dtype = str(param.dtype)
+            if dtype.endswith(("int4", "int2", "int1")) or dtype.startswith("float4"):
+                raise NotDerivableError(f"it has a {dtype} tensor")
+            if param in self._results:
+                place = self._place(param)
+                if place.errors is not None:
+                    errors[number_] = place.errors
+            elif is_float(dtype):
+                wide = F64 if dtype == F64 else "float32"
+                values = tirx.decl_buffer(param.shape, wide, param.name)
+                place = Place(values=values)
+                if self._has_moves:
+                    name = f"{param.name}_moves"
+                    place.errors = moves[number_] = tirx.decl_buffer(param.shape, "float32", name)
+            else:
+                place = Place(values=param)
+            self._places[param] = place
+            params.append(place.values)
+        body = self._visited(self._function.body)
+        attrs = {"global_symbol": ENTRY, "tirx.noalias": True}
+        return Twin(
+            function=tirx.PrimFunc([*params, *moves.values(), *errors.values()], body).with_attrs(
+                attrs
+            ),
+            moves=tuple(moves),
+            errors=tuple(errors),
+            rounds=self._expressions.rounds,
+            told=tuple(self._expressions.told),
+        )
+
+    def _place(self, buffer: Any) -> Place:
+        values = buffer
+        if is_float(str(buffer.dtype)):
+            values = tirx.decl_buffer(buffer.shape, F64, buffer.name)
+        errors = None
+        if buffer in self._uncertain:
+            errors = tirx.decl_buffer(buffer.shape, F64, f"{buffer.name}_error")
+        return Place(values=values, errors=errors)
+
+    def _bind(self, value: Any) -> Any:
+        var = tirx.Var(f"t{len(self._statements)}", dtype_of(value))
+        self._statements.append(tirx.Bind(var, value))
+        return var
+
+    def _visited(self, statement: Any) -> Any:
+        """Rewrite a statement; what its expressions need is bound before it."""
+        outer, self._statements = self._statements, []
+        self._visit(statement)
+        done, self._statements = self._statements, outer
+        if not done:
+            return tirx.Evaluate(0)
+        return done[0] if len(done) == 1 else tirx.SeqStmt(done)
+
+    def _visit(self, statement: Any) -> None:
+        match statement:
+            case tirx.SeqStmt():
+                for part in statement.seq:
+                    self._visit(part)
+            case tirx.Bind():
+                self._bound[statement.var] = statement.value
+                found = self._expressions.of(statement.value)
+                self._expressions.variables[statement.var] = Bounded(
+                    value=self._bind(found.value),
+                    error=None if found.error is None else self._bind(found.error),
+                )
+            case tirx.For():
+                self._visit_loop(statement)
+            case tirx.IfThenElse():
+                condition = self._expressions.exact(
+                    statement.condition, "whether it stores something"
+                )
+                otherwise = statement.else_case
+                self._statements.append(
+                    tirx.IfThenElse(
+                        condition,
+                        self._visited(statement.then_case),
+                        None if otherwise is None else self._visited(otherwise),
+                    )
+                )
+            case tirx.AllocBuffer():
+                place = self._places[statement.buffer] = self._place(statement.buffer)
+                self._statements.append(tirx.AllocBuffer(place.values))
+                if place.errors is not None:
+                    self._statements.append(tirx.AllocBuffer(place.errors))
+            case tirx.BufferStore():
+                self._visit_store(statement)
+            case tirx.Evaluate() if isinstance(statement.value, prim.IntImm):
+                pass
+            case _:
+                raise NotDerivableError(f"it has a {type(statement).__name__}")
+
+    def _visit_loop(self, loop: tirx.For) -> None:
+        if loop.kind not in _SERIAL or loop.step is not None:
+            raise NotDerivableError("it runs in threads")
+        exact = self._expressions.exact
+        start, extent = exact(loop.min, "a loop"), exact(loop.extent, "a loop")
+        self._loops.append(loop)
+        body = self._visited(loop.body)
+        self._loops.pop()
+        serial = tirx.ForKind.SERIAL
+        self._statements.append(tirx.For(loop.loop_var, start, extent, serial, body))
+
+    def _visit_store(self, store: Any) -> None:
+        place = self._places.get(store.buffer)
+        if place is None or store.buffer in self._inputs:
+            raise NotDerivableError(f"it writes to its input {store.buffer.name}")
+        exact = self._expressions.exact
+        indices = [exact(index, "where it stores") for index in store.indices]
+        terms = _terms(store, self._bound)
+        if terms is not None:
+            found = self._summed(store, place, indices, terms)
+        else:
+            # The last rounding of a result that is not read again is done when it is compared.
+            is_last = store.buffer in self._results and store.buffer not in self._reread
+            found = self._expressions.of(store.value, is_last=is_last)
+        value = self._bind(found.value)
+        self._statements.append(tirx.BufferStore(place.values, value, indices))
+        if found.error is not None:
+            self.found.add(store.buffer)
+        if place.errors is None:
+            return
+        error = number(0.0)
+        if found.error is not None and dtype_of(value) == "bool":
+            error = prim.Select(found.error, number(1.0), number(0.0))
+        elif found.error is not None:
+            error = found.error
+            if is_float(str(store.buffer.dtype)):
+                # An infinity stays one, whatever was added to it.
+                is_infinite = prim.EQ(magnitude(value), number(float("inf")))
+                error = prim.Select(is_infinite, number(0.0), error)
+        self._statements.append(tirx.BufferStore(place.errors, error, indices))
+
+    def _summed(
+        self, store: Any, place: Place, indices: list[Any], terms: Sequence[tuple[bool, Any]]
+    ) -> Bounded:
+        """Add terms to what is stored, in whatever order the loops run."""
+        self._expressions.told[self._sum_told(store)] = None
+        total: Any = tirx.BufferLoad(place.values, indices)
+        error: Any = None if place.errors is None else tirx.BufferLoad(place.errors, indices)
+        roundings = self._roundings(store)
+        for is_added, term in terms:
+            found = self._expressions.of(term)
+            value = self._bind(found.value)
+            total = total + value if is_added else total - value
+            self._expressions.rounds = True
+            unit = number(unit_roundoff(str(store.buffer.dtype)))
+            error = plus(error, found.error, magnitude(value) * unit * roundings)
+        return Bounded(value=total, error=error)
+
+    def _reduced_extents(self, store: Any) -> list[Any]:
+        """Return the extents of the loops that may come back to the element they store to.
+
+        Those do not whose variable is an index by itself, or with a constant.
+        """
+        kept: set[Any] = set()
+        for index in store.indices:
+            is_shifted = isinstance(index, prim.Add | prim.Sub) and isinstance(index.b, prim.IntImm)
+            kept.add(index.a if is_shifted else index)
+        return [loop.extent for loop in self._loops if loop.loop_var not in kept]
+
+    def _sum_told(self, store: Any) -> str:
+        extents = self._reduced_extents(store)
+        count = 1
+        for extent in extents:
+            if not isinstance(extent, prim.IntImm):
+                return "sums in any order"
+            count *= int(extent)
+        return f"sums of {count} terms in any order"
+
+    def _roundings(self, store: Any) -> Any:
+        count: Any = number(1.0)
+        known = 1.0
+        is_known = True
+        for extent in self._reduced_extents(store):
+            if isinstance(extent, prim.IntImm):
+                known *= int(extent)
+            else:
+                is_known = False
+                count = count * prim.Cast(F64, self._expressions.exact(extent, "a loop"))
+        if is_known:
+            return number(max(1.0, min(known, ORDER_FACTOR * known**0.5)))
+        count = count * number(known)
+        return prim.Min(count, number(ORDER_FACTOR) * tirx.sqrt(count))
+
+
+def _terms(store: Any, bound: Mapping[Any, Any]) -> list[tuple[bool, Any]] | None:
+    """Return what a store adds to the element it stores to; None if it does anything else.
+
+    Parameters
+    ----------
+    store
+        Of a sum, ``B[i] = B[i] + x``, or of one under a condition, ``select(p, B[i] + x, B[i])``.
+    bound
+        What variables stand for.
+
+    Returns
+    -------
+    list or None
+        Each term with whether it is added, not subtracted.
+    """
+    value = bound.get(store.value, store.value)
+    if not is_float(str(store.buffer.dtype)):
+        return None
+    condition, arms = _choice_of(value)
+    if condition is not None and not _mentions(condition, store):
+        for arm, other, held in ((0, 1, condition), (1, 0, prim.Not(condition))):
+            if _is_itself(arms[other], store):
+                terms = _summands(arms[arm], store)
+                nothing = tirx.const(0, str(store.buffer.dtype))
+                return terms and [(s, tirx.if_then_else(held, t, nothing)) for s, t in terms]
+    return _summands(value, store)
+
+
+def _choice_of(value: Any) -> tuple[Any, tuple[Any, ...]]:
+    if isinstance(value, prim.Select):
+        return value.condition, (value.true_value, value.false_value)
+    if isinstance(value, ir_expr.Call) and getattr(value.op, "name", "") == "prim.if_then_else":
+        return value.args[0], (value.args[1], value.args[2])
+    return None, ()
+
+
+def _summands(value: Any, store: Any) -> list[tuple[bool, Any]] | None:
+    terms: list[tuple[bool, Any]] = []
+    found = 0
+
+    def walk(expr: Any) -> None:
+        nonlocal found
+        if _is_itself(expr, store):
+            found += 1
+        elif isinstance(expr, prim.Add) and _mentions(expr, store):
+            walk(expr.a)
+            walk(expr.b)
+        elif isinstance(expr, prim.Sub) and _mentions(expr.a, store):
+            walk(expr.a)
+            terms.append((False, expr.b))
+        else:
+            terms.append((True, expr))
+
+    walk(value)
+    if found != 1 or any(_mentions(term, store) for _, term in terms):
+        return None
+    return terms
+
+
+def _is_itself(expr: Any, store: Any) -> bool:
+    return (
+        isinstance(expr, ir_expr.TensorLoad)
+        and expr.source.same_as(store.buffer)
+        and all(map(tvm_ffi.structural_equal, expr.indices, store.indices))
+    )
+
+
+def _mentions(expr: Any, store: Any) -> bool:
+    return store.buffer in _loaded(expr)
+
+
+def _loaded(node: Any) -> set[Any]:
+    """Return the tensors that are read anywhere in a statement or expression."""
+    found: set[Any] = set()
+    tvm_ffi.structural_walk(node, [(ir_expr.TensorLoad, lambda load: found.add(load.source))])
+    return found
