@@ -53,6 +53,7 @@ def parser() -> argparse.ArgumentParser:
         help="linear: move unit by unit; isolated: only replay each unit alone (linear)",
     )
     add("--cases-per-unit", type=int, default=3, metavar="N", help="carve at most N cases (3)")
+    add("--no-probes", action="store_true", help="carve recorded calls only")
     add("--timeout", type=float, default=60.0, metavar="S", help="seconds for one device call (60)")
     add("--out", type=Path, metavar="DIR", help="output folder (dist/MODEL)")
     add("--resume", action="store_true", help="continue the run in DIR")
@@ -92,6 +93,7 @@ def _run(args: argparse.Namespace) -> int:
         strategy=StrategyName(args.strategy),
         migrate=args.migrate,
         cases_per_unit=args.cases_per_unit,
+        is_probed=not args.no_probes,
         timeout_s=args.timeout,
     )
     if args.json:

@@ -25,11 +25,15 @@ class Case:
         The call: inputs, and outputs as the oracle.
     reason
         Why this call was chosen, for people.
+    fixed
+        Positions of the inputs that the model alone decides: weights, and what is computed from
+        weights only.
     """
 
     unit: str
     record: CallRecord
     reason: str
+    fixed: frozenset[int] = frozenset()
 
 
 def choose_cases(store: CaptureStore, sites: Iterable[Site], per_unit: int = 3) -> list[Case]:
@@ -93,8 +97,10 @@ def choose_cases(store: CaptureStore, sites: Iterable[Site], per_unit: int = 3) 
             if chosen is None:
                 break
             index, reason = chosen
-            stored.update(_all_tensors(records[index]))
-            cases.append(Case(unit=unit, record=records[index], reason=reason))
+            record = records[index]
+            stored.update(_all_tensors(record))
+            fixed = frozenset(_fixed(record, recorded))
+            cases.append(Case(unit=unit, record=record, reason=reason, fixed=fixed))
     return cases
 
 
@@ -134,9 +140,14 @@ def _coverage(records: Sequence[CallRecord], recorded: RecordedTensors) -> Cover
 def _varying(records: Sequence[CallRecord], recorded: RecordedTensors) -> Iterator[int]:
     """Yield the positions of inputs that are not fixed in every call."""
     for record in records:
-        for place, value in enumerate(record.inputs):
-            if not all(recorded.is_fixed(tensor) for tensor in tensors((value,))):
-                yield place
+        yield from set(range(len(record.inputs))).difference(_fixed(record, recorded))
+
+
+def _fixed(record: CallRecord, recorded: RecordedTensors) -> Iterator[int]:
+    """Yield the positions of inputs that the model alone decides."""
+    for place, value in enumerate(record.inputs):
+        if all(recorded.is_fixed(tensor) for tensor in tensors((value,))):
+            yield place
 
 
 def _all_tensors(record: CallRecord) -> list[Recorded]:

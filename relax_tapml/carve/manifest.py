@@ -15,11 +15,23 @@ MANIFEST = "manifest.json"
 
 @dataclass(frozen=True, kw_only=True)
 class SuiteTensor:
-    """A tensor of the suite: its file, and the dtype and shape it has."""
+    """A tensor of the suite.
+
+    Parameters
+    ----------
+    file
+        Relative to the suite, with ``/``.
+    dtype, shape
+        Of the tensor.
+    rows
+        How many of its rows the file holds; the others matter to no case that takes it. None if
+        the file holds all.
+    """
 
     file: str
     dtype: str
     shape: tuple[int, ...]
+    rows: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +66,9 @@ class SuiteCase:
         Whether the call may change its arguments in place.
     reason
         Why it was chosen.
+    is_probe
+        Whether it was not recorded: its inputs were made from those of another case, and its
+        outputs are a float64 evaluation of the unit. It keeps the site of that case.
     """
 
     name: str
@@ -66,6 +81,7 @@ class SuiteCase:
     inputs: tuple[SuiteInput, ...]
     outputs: tuple[SuiteOutput, ...]
     reason: str
+    is_probe: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,6 +111,8 @@ class Manifest:
         Units without a case: name to reason.
     skipped_sites
         Sites of other units that could not be carved although chosen: id to reason.
+    unproven
+        Probes that were left out because the source itself fails them: ``UNIT/CASE`` to reason.
     sha256
         Every other file of the suite: path with ``/``, relative to the suite, to its checksum.
     merged_from
@@ -108,6 +126,7 @@ class Manifest:
     tensors: dict[str, SuiteTensor]
     skipped: dict[str, str]
     skipped_sites: dict[str, str]
+    unproven: dict[str, str]
     sha256: dict[str, str]
     merged_from: dict[str, dict[str, str]] = field(default_factory=dict)
 
@@ -129,11 +148,13 @@ def from_document(document: dict[str, Any]) -> Manifest:
                 file=_text(tensor["file"]),
                 dtype=_text(tensor["dtype"]),
                 shape=tuple(int(extent) for extent in tensor["shape"]),
+                rows=None if tensor["rows"] is None else int(tensor["rows"]),
             )
             for digest, tensor in document["tensors"].items()
         },
         skipped=_texts(document["skipped"]),
         skipped_sites=_texts(document["skipped_sites"]),
+        unproven=_texts(document["unproven"]),
         sha256=_texts(document["sha256"]),
         merged_from={
             name: _texts(units) for name, units in document.get("merged_from", {}).items()
@@ -175,6 +196,7 @@ def _case(case: dict[str, Any]) -> SuiteCase:
             for item in case["outputs"]
         ),
         reason=_text(case["reason"]),
+        is_probe=bool(case["is_probe"]),
     )
 
 

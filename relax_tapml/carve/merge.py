@@ -108,6 +108,7 @@ class _Collected:
     tensors: dict[str, tuple[Suite, SuiteTensor]] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
     skipped_sites: dict[str, str] = field(default_factory=dict)
+    unproven: dict[str, str] = field(default_factory=dict)
     merged_from: dict[str, dict[str, str]] = field(default_factory=dict)
     equal_units: int = 0
     equal_cases: int = 0
@@ -151,6 +152,8 @@ def _collect(labelled: Mapping[str, Suite]) -> _Collected:
             if found.skipped_sites.get(site) != reason:
                 taken = set(found.skipped_sites)
                 found.skipped_sites[site if site not in taken else f"{label}: {site}"] = reason
+        for case, reason in suite.manifest.unproven.items():
+            found.unproven[_free(case, label, set(found.unproven))] = reason
         for digest, tensor in suite.manifest.tensors.items():
             found.equal_tensors += digest in found.tensors
             found.tensors.setdefault(digest, (suite, tensor))
@@ -199,7 +202,7 @@ def _write(folder: Path, labelled: Mapping[str, Suite], collected: _Collected) -
         write(file, (suite.folder / tensor.file).read_bytes())
         tensors[digest] = replace(tensor, file=file)
     write(CONFIG_NAME, CONFIG.encode())
-    skipped = {**collected.skipped, **collected.skipped_sites}
+    skipped = {**collected.skipped, **collected.skipped_sites, **collected.unproven}
     if skipped:
         write(SKIPPED_NAME, render_skipped(skipped).encode())
     first = next(iter(labelled.values())).manifest
@@ -210,6 +213,7 @@ def _write(folder: Path, labelled: Mapping[str, Suite], collected: _Collected) -
         tensors={digest: tensors[digest] for digest in used},
         skipped=collected.skipped,
         skipped_sites=collected.skipped_sites,
+        unproven=collected.unproven,
         sha256=sha256,
         merged_from=collected.merged_from,
     )

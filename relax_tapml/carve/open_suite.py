@@ -82,7 +82,7 @@ class Suite:
         entry = self.manifest.tensors[digest]
         path = self.folder / entry.file
         try:
-            return tensor_file.load(path.read_bytes(), entry.dtype, entry.shape)
+            return tensor_file.load(path.read_bytes(), entry.dtype, entry.shape, rows=entry.rows)
         except (OSError, ValueError) as error:
             raise StoreError(f"{path}: {error}. {CARVE_AGAIN}") from error
 
@@ -114,7 +114,7 @@ def open_suite(folder: Path | str) -> Suite:
         path = folder / tensor.file
         try:
             with path.open("rb") as file:
-                tensor_file.check_header(file, tensor.dtype, tensor.shape)
+                tensor_file.check_header(file, tensor.dtype, tensor.shape, rows=tensor.rows)
         except (OSError, ValueError) as error:
             raise StoreError(f"{path}: {error}. {CARVE_AGAIN}") from error
     return Suite(folder, manifest)

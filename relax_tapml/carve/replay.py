@@ -150,7 +150,10 @@ def _replay_unit(replayer: Replayer, unit: str) -> UnitReplay:
             reason = f"not run: {fault.case.name} ended with {fault.verdict}"
             ended.append(CaseReplay(unit=unit, case=case, verdict=Verdict.SKIPPED, reason=reason))
     gravest = min(ended, key=lambda item: _GRAVEST_FIRST.index(item.verdict))
-    return UnitReplay(unit=unit, verdict=gravest.verdict, reason=gravest.reason, cases=tuple(ended))
+    reason = gravest.reason
+    if gravest.case.is_probe and reason:
+        reason = f"{reason} ({gravest.case.reason})"
+    return UnitReplay(unit=unit, verdict=gravest.verdict, reason=reason, cases=tuple(ended))
 
 
 def _chosen(suite: Suite, units: Sequence[str] | None) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from tvm import s_tir, tirx
 from relax_tapml.carve.interval import Interval, bounds
 from relax_tapml.carve.manifest import SuiteCase, SuiteTensor
 from relax_tapml.carve.tensor_file import numpy_dtype
-from relax_tapml.carve.unit_call import unit_call
+from relax_tapml.carve.unit_call import UnitCall, unit_call
 
 # What an unscheduled kernel on one core takes about a second for.
 _ITERATIONS = 1e9
@@ -55,9 +55,19 @@ def _iterations(module: tvm.IRModule, case: SuiteCase, tensors: Mapping[str, Sui
     call = unit_call(module, case.function)
     if call is None:
         return 0
-    shapes = {number: tensors[case.inputs[i].tensor].shape for number, i in call.inputs.items()}
-    for output, number in zip(case.outputs, call.results, strict=False):
-        shapes[number] = tensors[output.tensor].shape
+    return iterations(
+        call,
+        [tensors[item.tensor].shape for item in case.inputs],
+        [tensors[item.tensor].shape for item in case.outputs],
+    )
+
+
+def iterations(
+    call: UnitCall, inputs: Sequence[tuple[int, ...]], outputs: Sequence[tuple[int, ...]]
+) -> float:
+    """Return how often the innermost loops of a call run, by the shapes of its tensors."""
+    shapes = {number: inputs[index] for number, index in call.inputs.items()}
+    shapes.update(zip(call.results, outputs, strict=False))
     return _inside(call.kernel.body, call.fixed(shapes))
 
 

@@ -1,4 +1,8 @@
-"""One tensor in a safetensors file, bit for bit, whatever its dtype."""
+"""One tensor in a safetensors file, bit for bit, whatever its dtype.
+
+Of a tensor of which only some rows matter, the file may hold these rows and their numbers. The
+other rows are filled when it is read, with the same values in other places.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +20,7 @@ import safetensors.numpy
 
 from relax_tapml.frontend.model import Array
 
-_NAME = "tensor"
+_NAME, _ROWS = "tensor", "rows"
 _DTYPE_NAME = re.compile(r"bool|u?int\d+|b?float\d+(_\w+)?|complex\d+")
 _LENGTH_BYTES = 8
 # A header of one tensor has about a hundred.
@@ -44,8 +48,48 @@ def dump(array: Array) -> bytes:
     return data
 
 
-def load(data: bytes, dtype: str, shape: Sequence[int]) -> Array:
+def can_hold_rows(array: Array) -> bool:
+    """Return whether ``dump_rows`` takes an array."""
+    return array.ndim > 0 and array.dtype.name in _FILE_DTYPES
+
+
+def dump_rows(array: Array, rows: Array) -> bytes:
+    """Return the bytes of a file that holds some rows of ``array``.
+
+    Parameters
+    ----------
+    array
+        Of at least one axis, and of a dtype that safetensors has a name for.
+    rows
+        Numbers of the rows, ascending: int64, at least one.
+    """
+    data: bytes = safetensors.numpy.save({_NAME: array[rows], _ROWS: rows})
+    return data
+
+
+def filled(values: Array, rows: Array, count: int) -> Array:
+    """Return ``count`` rows, of which ``rows`` are ``values``.
+
+    The others hold the same values one place further, again and again, so that they look like
+    the rest and yet differ from it.
+    """
+    shape = (count, *values.shape[1:])
+    array = np.resize(np.roll(values.reshape(-1), 1), shape)
+    array[rows] = values
+    return array
+
+
+def load(data: bytes, dtype: str, shape: Sequence[int], *, rows: int | None = None) -> Array:
     """Return the array of ``dtype`` and ``shape`` that a file of ``dump`` holds.
+
+    Parameters
+    ----------
+    data
+        The file.
+    dtype, shape
+        Of the array.
+    rows
+        How many rows the file holds, if it is one of ``dump_rows``.
 
     Raises
     ------
@@ -53,21 +97,28 @@ def load(data: bytes, dtype: str, shape: Sequence[int]) -> Array:
         The bytes are not such a file, or it holds another dtype or shape.
     """
     try:
-        [(name, entry)] = safetensors.deserialize(data)  # type: ignore[no-untyped-call]
+        entries = dict(safetensors.deserialize(data))  # type: ignore[no-untyped-call]
     except safetensors.SafetensorError as error:
         raise ValueError(f"not a whole safetensors file: {error}") from error
-    wanted = numpy_dtype(dtype)
-    expected: tuple[Any, ...] = (_NAME, _FILE_DTYPES.get(dtype, "U8"))
-    actual: tuple[Any, ...] = (name, entry["dtype"])
-    if dtype in _FILE_DTYPES:
-        expected, actual = (*expected, list(shape)), (*actual, list(entry["shape"]))
+    actual = {name: (entry["dtype"], list(entry["shape"])) for name, entry in entries.items()}
+    expected = _entries(dtype, shape, rows)
     if actual != expected:
         raise ValueError(f"expected {expected}, got {actual}")
-    return np.frombuffer(entry["data"], wanted).reshape(shape)
+    values = np.frombuffer(entries[_NAME]["data"], numpy_dtype(dtype))
+    if rows is None:
+        return values.reshape(shape)
+    numbers = np.frombuffer(entries[_ROWS]["data"], np.int64)
+    if numbers[0] < 0 or numbers[-1] >= shape[0] or bool((np.diff(numbers) <= 0).any()):
+        raise ValueError(f"its rows are not {rows} ascending numbers below {shape[0]}")
+    return filled(values.reshape(rows, *shape[1:]), numbers, shape[0])
 
 
-def check_header(file: BinaryIO, dtype: str, shape: Sequence[int]) -> None:
+def check_header(
+    file: BinaryIO, dtype: str, shape: Sequence[int], *, rows: int | None = None
+) -> None:
     """Check that an open file is one of ``dump``, without reading the tensor itself.
+
+    Parameters are those of ``load``.
 
     Raises
     ------
@@ -83,21 +134,38 @@ def check_header(file: BinaryIO, dtype: str, shape: Sequence[int]) -> None:
         )
     try:
         header = json.loads(file.read(length))
-        [(name, entry)] = header.items()
-        actual = (name, entry["dtype"], entry["shape"], entry["data_offsets"])
+        actual = {name: (entry["dtype"], entry["shape"]) for name, entry in header.items()}
+        ends = sorted(tuple(entry["data_offsets"]) for entry in header.values())
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"not a whole safetensors file: {error}") from error
-    count = math.prod(shape)
-    wanted = numpy_dtype(dtype)
-    nbytes = count * wanted.itemsize
-    if count < 0 or start + nbytes != size:
-        raise ValueError(
-            f"expected {nbytes} bytes of {dtype} {list(shape)}, got {size - start} bytes"
-        )
-    shape = list(shape) if dtype in _FILE_DTYPES else [nbytes]
-    expected = (_NAME, _FILE_DTYPES.get(dtype, "U8"), shape, [0, nbytes])
+    expected = _entries(dtype, shape, rows)
     if actual != expected:
         raise ValueError(f"expected {expected}, got {actual}")
+    held = shape if rows is None else (rows, *shape[1:])
+    nbytes = math.prod(held) * numpy_dtype(dtype).itemsize
+    total = nbytes + _LENGTH_BYTES * (rows or 0)
+    if start + total != size:
+        raise ValueError(
+            f"expected {total} bytes of {dtype} {list(held)}, got {size - start} bytes"
+        )
+    # One after the other, without gaps.
+    if [end for end, _ in ends] + [total] != [0] + [end for _, end in ends]:
+        raise ValueError(f"its tensors lie at {ends}, expected {total} bytes without gaps")
+
+
+def _entries(
+    dtype: str, shape: Sequence[int], rows: int | None
+) -> dict[str, tuple[str, list[int]]]:
+    """Return what a file holds: dtype and shape by name."""
+    if math.prod(shape) < 0:
+        raise ValueError(f"a shape is {list(shape)}")
+    if rows is not None:
+        if dtype not in _FILE_DTYPES or not shape or not 0 < rows <= shape[0]:
+            raise ValueError(f"{rows} rows of {dtype} {list(shape)} cannot be held")
+        return {_NAME: (_FILE_DTYPES[dtype], [rows, *shape[1:]]), _ROWS: ("I64", [rows])}
+    if dtype in _FILE_DTYPES:
+        return {_NAME: (_FILE_DTYPES[dtype], list(shape))}
+    return {_NAME: ("U8", [math.prod(shape) * numpy_dtype(dtype).itemsize])}
 
 
 def numpy_dtype(name: str) -> np.dtype[Any]:

@@ -28,7 +28,9 @@ class Options:
     migrate
         How many units to move in this run: ``all``, ``next`` or a number.
     cases_per_unit
-        At most this many cases are carved for a unit.
+        At most this many recorded cases are carved for a unit.
+    is_probed
+        Whether units also get probes: cases with inputs that were not recorded.
     timeout_s
         How long one call on the device may take.
     """
@@ -41,6 +43,7 @@ class Options:
     strategy: StrategyName = StrategyName.LINEAR
     migrate: str | int = "all"
     cases_per_unit: int = 3
+    is_probed: bool = True
     timeout_s: float = 60.0
 
     def __post_init__(self) -> None:

@@ -151,9 +151,16 @@ def recording(tmp_path_factory):
 
 @pytest.fixture
 def suite(recording, tmp_path):
-    """A suite of every unit, in the folder ``tests`` of an output folder."""
+    """A suite of every unit, without probes, in the folder ``tests`` of an output folder."""
     cases = choose_cases(recording.store, recording.sites)
     folder = tmp_path / "out" / "tests"
     source = tvm.target.Target("llvm")
-    write_suite(folder, cases, lowered=recording.lowered, store=recording.store, source=source)
+    write_suite(
+        folder,
+        cases,
+        lowered=recording.lowered,
+        store=recording.store,
+        source=source,
+        is_probed=False,
+    )
     return folder

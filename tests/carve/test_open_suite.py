@@ -195,11 +195,11 @@ DAMAGE = {
     ),
     "overlapping tensors": (
         lambda s: _header(s, lambda h: h.update(second=copy.deepcopy(h["tensor"]))),
-        "safetensors: not a whole safetensors file",
+        "safetensors: expected .*got .*second",
     ),
     "offsets out of range": (
         lambda s: _header(s, lambda h: h["tensor"].update(data_offsets=[0, 2**40])),
-        "safetensors: expected .*got .*1099511627776",
+        r"safetensors: its tensors lie at \[\(0, 1099511627776\)\], expected",
     ),
     "another dtype than listed": (
         lambda s: _edit(s, lambda d: _first_tensor(d).update(dtype="int32")),
@@ -207,7 +207,7 @@ DAMAGE = {
     ),
     "another shape than listed": (
         lambda s: _edit(s, lambda d: _first_tensor(d).update(shape=[10**9, 10**9])),
-        r"expected \d+ bytes of float32 \[1000000000, 1000000000\], got",
+        r"safetensors: expected .*1000000000, 1000000000.*got",
     ),
     "no dtype": (
         lambda s: _edit(s, lambda d: _first_tensor(d).update(dtype="finfo")),

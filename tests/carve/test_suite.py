@@ -29,7 +29,7 @@ def _write(recording, folder, cases=None, **options):
         lowered=recording.lowered,
         store=recording.store,
         source=tvm.target.Target("llvm"),
-        **options,
+        **{"is_probed": False, **options},
     )
 
 

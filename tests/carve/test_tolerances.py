@@ -157,6 +157,7 @@ def add_tensor(suite, array):
         "file": file,
         "dtype": array.dtype.name,
         "shape": list(array.shape),
+        "rows": None,
     }
     document["sha256"][file] = digest
     path.write_bytes(seal(document))

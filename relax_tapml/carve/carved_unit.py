@@ -1,0 +1,249 @@
+"""A unit with its cases as arrays, before they are written to a suite."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import tvm
+import tvm_ffi
+from tvm import relax
+
+from relax_tapml.capture.store import CaptureStore
+from relax_tapml.capture.values import CallRecord, ParameterValue, TensorValue, Value
+from relax_tapml.carve.choose import Case
+from relax_tapml.carve.derived import UnitTolerances
+from relax_tapml.carve.probes import probes
+from relax_tapml.carve.pytest_file import identifier
+from relax_tapml.carve.read_rows import read_rows
+from relax_tapml.carve.unit_module import NotCarvableError, case_function, unit_module
+from relax_tapml.compare.tolerance import Tolerance
+from relax_tapml.errors import UsageError
+from relax_tapml.frontend.model import Array
+from relax_tapml.passes.operator_call import operator_call
+from relax_tapml.passes.site import Site
+from relax_tapml.targets.tensors import check_dtype
+
+Recorded = TensorValue | ParameterValue
+
+
+@dataclass(frozen=True, kw_only=True)
+class CarvedCase:
+    """One case of a unit.
+
+    Parameters
+    ----------
+    name
+        Unique in its unit.
+    record
+        The call it was recorded at; of a probe, the one its inputs were made from.
+    function
+        The function of the unit's module that does the call.
+    may_write
+        Whether the call may change its arguments in place.
+    inputs, outputs
+        Tensors, in order. A tensor that several cases take is one object.
+    weights
+        For each input the name of the weight it is, or None.
+    fixed
+        Positions of the inputs that the model alone decides.
+    tolerances
+        For each output.
+    reason
+        Why there is this case.
+    is_probe
+        Whether it was not recorded.
+    """
+
+    name: str
+    record: CallRecord
+    function: str
+    may_write: bool
+    inputs: tuple[Array, ...]
+    outputs: tuple[Array, ...]
+    weights: tuple[str | None, ...]
+    fixed: frozenset[int]
+    tolerances: tuple[Tolerance, ...]
+    reason: str
+    is_probe: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class CarvedUnit:
+    """A unit and its cases.
+
+    Parameters
+    ----------
+    module
+        The smallest module that holds the case functions.
+    cases
+        May be empty.
+    rows
+        Of weights of which only some rows matter: name to row numbers.
+    uncarved
+        Sites that could not be carved although chosen: id to reason.
+    """
+
+    module: tvm.IRModule
+    cases: tuple[CarvedCase, ...]
+    rows: Mapping[str, Array]
+    uncarved: Mapping[str, str]
+
+
+def carve_unit(
+    cases: Sequence[Case],
+    *,
+    lowered: tvm.IRModule,
+    calls: Mapping[str, tuple[Site, relax.Call]],
+    store: CaptureStore,
+    is_probed: bool,
+) -> CarvedUnit:
+    """Read the tensors of a unit's cases, derive tolerances, and add probes.
+
+    Parameters
+    ----------
+    cases
+        Of one unit, from ``choose_cases``.
+    lowered
+        The annotated module that the calls were recorded from.
+    calls
+        Its operator calls, by the id of the site.
+    store
+        Where the tensors are.
+    is_probed
+        Whether to add probes.
+    """
+    tensors = _Tensors(store)
+    functions: dict[str, relax.Function] = {}
+    uncarved: dict[str, str] = {}
+    found: list[tuple[Case, relax.Call, str]] = []
+    for case in cases:
+        call = calls[case.record.site][1]
+        try:
+            function = case_function(lowered, call, case.record, tensors.weight_type)
+            tensors.check(case.record)
+        except NotCarvableError as error:
+            uncarved[case.record.site] = str(error)
+            continue
+        found.append((case, call, _named(functions, function)))
+    module = unit_module(lowered, functions)
+    unit = UnitTolerances(module)
+    carved = []
+    for number, (case, call, function) in enumerate(found):
+        site = calls[case.record.site][0]
+        operator = operator_call(call, lowered)
+        recorded = _recorded(case.record.inputs)
+        inputs = tuple(tensors.array(value) for _, value in recorded)
+        outputs = tuple(tensors.array(value) for _, value in _recorded(case.record.outputs or ()))
+        carved.append(
+            CarvedCase(
+                name=f"{identifier(site.function)}-{site.ordinal:03d}-case{number}",
+                record=case.record,
+                function=function,
+                may_write=operator is not None and operator.may_write,
+                inputs=inputs,
+                outputs=outputs,
+                weights=tuple(_weight(value) for _, value in recorded),
+                fixed=frozenset(n for n, (at, _) in enumerate(recorded) if at in case.fixed),
+                tolerances=tuple(unit.of(function, inputs, outputs)),
+                reason=case.reason,
+            )
+        )
+    if is_probed and carved:
+        carved += _probes(unit, min(carved, key=_size))
+    return CarvedUnit(
+        module=module, cases=tuple(carved), rows=_rows(unit, carved), uncarved=uncarved
+    )
+
+
+def _probes(unit: UnitTolerances, base: CarvedCase) -> Iterator[CarvedCase]:
+    for probe in probes(
+        unit, base.function, base.inputs, base.outputs, fixed=base.fixed, base=base.name
+    ):
+        yield replace(
+            base,
+            name=f"{base.name.rpartition('-')[0]}-{probe.name}",
+            inputs=probe.inputs,
+            outputs=probe.outputs,
+            tolerances=probe.tolerances,
+            reason=probe.reason,
+            is_probe=True,
+        )
+
+
+def _rows(unit: UnitTolerances, cases: Sequence[CarvedCase]) -> dict[str, Array]:
+    """Find the weights that every case takes at one place and reads few rows of."""
+    found: dict[str, Array] = {}
+    for place, name in enumerate(cases[0].weights if cases else ()):
+        if name is None or not all(_is_only_place(name, place, case) for case in cases):
+            continue
+        calls = [(case.function, case.inputs, case.outputs) for case in cases]
+        rows = read_rows(unit, calls, place)
+        if rows is not None:
+            found[name] = rows
+    return found
+
+
+def _is_only_place(name: str, place: int, case: CarvedCase) -> bool:
+    return [n for n, weight in enumerate(case.weights) if weight == name] == [place]
+
+
+@dataclass
+class _Tensors:
+    """The tensors of a store; each is read once."""
+
+    store: CaptureStore
+    _arrays: dict[Recorded, Array] = field(default_factory=dict)
+
+    def array(self, value: Recorded) -> Array:
+        if value not in self._arrays:
+            if isinstance(value, ParameterValue):
+                self._arrays[value] = self.store.parameter(value.name)
+            else:
+                self._arrays[value] = self.store.tensor(value.digest)
+        return self._arrays[value]
+
+    def weight_type(self, name: str) -> relax.TensorType:
+        array = self.array(ParameterValue(name=name))
+        return relax.TensorType(array.shape, array.dtype.name)
+
+    def check(self, record: CallRecord) -> None:
+        """Raise ``NotCarvableError`` if no device session could be sent one of the tensors."""
+        for _, value in _recorded((*record.inputs, *(record.outputs or ()))):
+            array = self.array(value)
+            if isinstance(value, TensorValue) and array.dtype.name != value.dtype:
+                raise NotCarvableError(
+                    f"it has a {value.dtype} tensor, which no device session can be sent"
+                )
+            try:
+                check_dtype(array)
+            except UsageError as error:
+                raise NotCarvableError(str(error)) from error
+
+
+def _recorded(values: Iterable[Value]) -> list[tuple[int, Recorded]]:
+    """Return the tensors among some values, with their positions."""
+    return [
+        (place, value)
+        for place, value in enumerate(values)
+        if isinstance(value, TensorValue | ParameterValue)
+    ]
+
+
+def _weight(value: Recorded) -> str | None:
+    return value.name if isinstance(value, ParameterValue) else None
+
+
+def _size(case: CarvedCase) -> int:
+    return sum(math.prod(array.shape) for array in (*case.inputs, *case.outputs))
+
+
+def _named(functions: dict[str, relax.Function], function: relax.Function) -> str:
+    """Return the name of a function among ``functions``, adding it unless its equal is there."""
+    for name, known in functions.items():
+        if tvm_ffi.structural_equal(known, function):
+            return name
+    name = "main" if not functions else f"main_{len(functions)}"
+    functions[name] = function
+    return name

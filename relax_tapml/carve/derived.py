@@ -1,0 +1,109 @@
+"""Tolerances for the cases of one unit, derived from the unit itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import tvm
+from tvm import relax, tirx
+from tvm.ir import GlobalVar
+
+from relax_tapml.carve.slow import iterations
+from relax_tapml.carve.unit_call import UnitCall, unit_call
+from relax_tapml.compare.tolerance import Tolerance, tolerance_for
+from relax_tapml.derive.derivation import Derivation, rule_because
+from relax_tapml.derive.operators import operator_tolerances
+from relax_tapml.frontend.model import Array
+
+MOST_ITERATIONS = 1e10
+"""Of the innermost loops of a kernel that is evaluated in float64, at some nanoseconds each.
+
+Probes, for which it is evaluated several times, are made of kernels with a tenth of them.
+"""
+
+
+class UnitTolerances:
+    """Derives tolerances for the cases of a unit.
+
+    Parameters
+    ----------
+    module
+        Of the unit, as ``unit_module`` makes it.
+    """
+
+    def __init__(self, module: tvm.IRModule) -> None:
+        self._module = module
+        self._derivations: dict[tuple[tirx.PrimFunc, tuple[int, ...]], Derivation] = {}
+
+    def of(
+        self, function: str, inputs: Sequence[Array], oracles: Sequence[Array]
+    ) -> list[Tolerance]:
+        """Return one tolerance for each output of a case.
+
+        Parameters
+        ----------
+        function
+            Of the module: the one that does the call.
+        inputs, oracles
+            The tensors of the case, in order.
+        """
+        call = unit_call(self._module, function)
+        if call is None:
+            found = self._of_operator(function, inputs, oracles)
+            return found or [tolerance_for(oracle) for oracle in oracles]
+        count = _iterations(call, inputs, oracles)
+        if count > MOST_ITERATIONS:
+            told = f"its float64 evaluation would run {count:.1g} loop iterations"
+            return [rule_because(oracle, told) for oracle in oracles]
+        return self._derivation(call).tolerances(_arguments(call, inputs), call.scalars, oracles)
+
+    def evaluated(
+        self, function: str, inputs: Sequence[Array], like: Sequence[Array]
+    ) -> tuple[list[Array], list[Tolerance]] | None:
+        """Evaluate a case function in float64; see ``Derivation.evaluated``.
+
+        Returns
+        -------
+        tuple or None
+            None also where the unit is no PrimFunc, or one that would run for long.
+        """
+        call = unit_call(self._module, function)
+        if call is None or _iterations(call, inputs, like) > MOST_ITERATIONS / 10:
+            return None
+        return self._derivation(call).evaluated(_arguments(call, inputs), call.scalars, like)
+
+    def _derivation(self, call: UnitCall) -> Derivation:
+        key = (call.kernel, tuple(call.results))
+        if key not in self._derivations:
+            self._derivations[key] = Derivation(call.kernel, call.results)
+        return self._derivations[key]
+
+    def _of_operator(
+        self, function: str, inputs: Sequence[Array], oracles: Sequence[Array]
+    ) -> list[Tolerance] | None:
+        """Return tolerances of a unit that each side lowers by itself; None if not known."""
+        caller = self._module[function]
+        call = caller.body.blocks[0].bindings[0].value
+        if not isinstance(call, relax.Call) or not isinstance(call.op, GlobalVar):
+            return None
+        unit = self._module[call.op]
+        if not isinstance(unit, relax.Function):
+            return None
+        calls = [
+            binding.value
+            for block in unit.body.blocks
+            for binding in block.bindings
+            if isinstance(binding.value, relax.Call)
+        ]
+        is_plain = len(calls) == 1 and list(call.args) == list(caller.params)
+        if not is_plain or not calls[0].args[0].same_as(unit.params[0]):
+            return None
+        return operator_tolerances(calls[0], inputs, oracles)
+
+
+def _arguments(call: UnitCall, inputs: Sequence[Array]) -> dict[int, Array]:
+    return {**{number: inputs[index] for number, index in call.inputs.items()}, **call.constants}
+
+
+def _iterations(call: UnitCall, inputs: Sequence[Array], outputs: Sequence[Array]) -> float:
+    return iterations(call, [a.shape for a in inputs], [a.shape for a in outputs])
