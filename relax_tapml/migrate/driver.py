@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from relax_tapml.compare.tolerance import Tolerance
 from relax_tapml.compare.verdict import Verdict
 from relax_tapml.errors import SourceError
 from relax_tapml.frontend.model import Array, Sample
@@ -18,6 +19,7 @@ def migrate(
     device: Device,
     samples: Sequence[Sample],
     oracles: Sequence[Sequence[Array]],
+    tolerances: Sequence[Sequence[Tolerance]],
     *,
     steps: list[Step],
     on_step: Callable[[Step], None],
@@ -29,7 +31,7 @@ def migrate(
 
     Parameters
     ----------
-    sides, device, samples, oracles
+    sides, device, samples, oracles, tolerances
         As for ``try_step``.
     strategy
         Says what to try.
@@ -58,7 +60,7 @@ def migrate(
                 return
             moved += 1
         stage.update(len(steps), total)
-        step = try_step(sides, proposal, device, samples, oracles)
+        step = try_step(sides, proposal, device, samples, oracles, tolerances)
         strategy.settle(is_good=step.verdict is Verdict.PASS)
         if proposal.moved is None and step.verdict is not Verdict.PASS:
             raise SourceError(

@@ -12,10 +12,13 @@ from relax_tapml.capture.index import INDEX_FILE
 from relax_tapml.capture.recorder import Recorder
 from relax_tapml.capture.store import CaptureStore
 from relax_tapml.capture.values import SiteRecord
+from relax_tapml.carve.open_suite import Suite
 from relax_tapml.compare.comparison import Comparison, compare_all, worst
+from relax_tapml.compare.tolerance import Tolerance
 from relax_tapml.errors import LoweringError, SourceError
 from relax_tapml.frontend.model import Array, Model
 from relax_tapml.migrate.reporter import Stage
+from relax_tapml.migrate.sensitivity import RUNS, noise, noise_levels, output_tolerances
 from relax_tapml.partition.bytecode import compile_functions
 from relax_tapml.partition.hybrid import Host, flat_arrays
 from relax_tapml.partition.kernel_library import KernelLibrary, KernelSet
@@ -76,6 +79,34 @@ class Source:
             stage.update(index, len(self._model.samples))
             outputs.append(flat_arrays(function(*self._arguments(sample.arrays))))
         return outputs
+
+    def tolerances(
+        self, suite: Suite, outputs: Sequence[Sequence[Array]], stage: Stage
+    ) -> list[list[Tolerance]]:
+        """Return how far a right target's outputs may be from the source's, sample by sample.
+
+        Parameters
+        ----------
+        suite
+            Carved from this source; it has the tolerances of the units.
+        outputs
+            Of ``run``.
+        stage
+            Is told how far it is.
+        """
+        machine = self._virtual_machine(self.units)
+        levels = noise_levels(suite)
+        found = []
+        for index, sample in enumerate(self._model.samples):
+            stage.update(index, len(self._model.samples))
+            runs = []
+            for seed in range(RUNS):
+                machine.set_instrument(noise(levels, seed))
+                runs.append(
+                    flat_arrays(machine[self._model.entry](*self._arguments(sample.arrays)))
+                )
+            found.append(output_tolerances(outputs[index], runs))
+        return found
 
     def check_import(self, outputs: Sequence[Sequence[Array]]) -> Comparison | None:
         """Compare the source's outputs with the framework's own, where it has any.

@@ -11,6 +11,7 @@ import tvm
 
 from relax_tapml.carve.submodule import submodule
 from relax_tapml.compare.comparison import compare_all, worst
+from relax_tapml.compare.tolerance import Tolerance
 from relax_tapml.compare.verdict import Verdict
 from relax_tapml.errors import DeviceFault, DeviceTimeout
 from relax_tapml.frontend.model import Array, Sample
@@ -155,10 +156,20 @@ def try_step(
     device: Device,
     samples: Sequence[Sample],
     oracles: Sequence[Sequence[Array]],
+    tolerances: Sequence[Sequence[Tolerance]],
 ) -> Step:
     """Run the model with a boundary on every sample and compare with the source's outputs.
 
     The first sample that differs ends the step. After a fault the session is closed.
+
+    Parameters
+    ----------
+    sides, proposal, device
+        What to run where.
+    samples
+        Inputs.
+    oracles, tolerances
+        For each sample, the source's outputs and how far from them a right target may be.
 
     Raises
     ------
@@ -185,9 +196,9 @@ def try_step(
             sides.device_kernels.files(proposal.boundary),
         )
         linked = time.perf_counter()
-        for sample, oracle in zip(samples, oracles, strict=True):
+        for sample, oracle, allowed in zip(samples, oracles, tolerances, strict=True):
             outputs = hybrid[sides.entry](*sample.arrays)
-            comparisons = compare_all(oracle, outputs)
+            comparisons = compare_all(oracle, outputs, allowed)
             found = worst(comparisons)
             error = max(error, found.error)
             if found.verdict is not Verdict.PASS:

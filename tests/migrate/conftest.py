@@ -9,6 +9,7 @@ import pytest
 import tvm
 from tiny_model import model
 
+from relax_tapml.compare.tolerance import Tolerance, tolerance_for
 from relax_tapml.frontend.model import Array, Model
 from relax_tapml.migrate.reporter import SilentStage
 from relax_tapml.migrate.source import Source
@@ -31,6 +32,7 @@ class Tiny:
     source: Source
     sides: Sides
     oracles: list[list[Array]]
+    tolerances: list[list[Tolerance]]
 
 
 @pytest.fixture(scope="session")
@@ -53,13 +55,15 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
         library=library,
         device_kernels=kernels,
     )
+    oracles = source.run(SilentStage())
     return Tiny(
         model=built,
         lowered=lowered,
         library=library,
         source=source,
         sides=sides,
-        oracles=source.run(SilentStage()),
+        oracles=oracles,
+        tolerances=[[tolerance_for(oracle) for oracle in outputs] for outputs in oracles],
     )
 
 

@@ -33,6 +33,7 @@ def run(tiny, device, *, steps=None, limit=None, oracles=None):
         device,
         tiny.model.samples,
         oracles or tiny.oracles,
+        tiny.tolerances,
         steps=steps,
         on_step=saved.append,
         total=len(UNITS) + 1,

@@ -18,6 +18,7 @@ def attempt(tiny, device, *boundary, oracles=None):
         device,
         tiny.model.samples,
         oracles or tiny.oracles,
+        tiny.tolerances,
     )
 
 
@@ -96,7 +97,7 @@ def test_a_kernel_that_is_missing_bothers_only_who_needs_it(tiny, failing_sessio
     )
     proposal = Proposal(boundary=frozenset(paths), moved="matmul")
     device = Device(failing_session)
-    step = try_step(sides, proposal, device, tiny.model.samples, tiny.oracles)
+    step = try_step(sides, proposal, device, tiny.model.samples, tiny.oracles, tiny.tolerances)
     assert (step.verdict, step.reason) == (Verdict.PASS, "")
 
 

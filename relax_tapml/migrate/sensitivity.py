@@ -1,0 +1,158 @@
+"""How far a model's outputs may be from the source's when every kernel is right.
+
+Each operator of a right target differs from the source's within the tolerance of its unit, and what
+follows may amplify that: a deep model, or a sharp softmax, far more than the dtype of the output
+tells. So the source is run again with the result of every operator moved at random, as far as its
+tolerance allows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from relax_tapml.carve.open_suite import Suite
+from relax_tapml.carve.tensor_numbers import MASK
+from relax_tapml.carve.tolerances import read_tolerance
+from relax_tapml.carve.unit_call import unit_call
+from relax_tapml.compare.difference import absolute_difference
+from relax_tapml.compare.dtypes import as_float64, is_float
+from relax_tapml.compare.tolerance import ElementTolerance, Tolerance, tolerance_for
+from relax_tapml.compare.usual_magnitude import usual_magnitude
+from relax_tapml.frontend.model import Array
+
+RUNS = 3
+_FACTOR = 4.0  # So few runs do not show the largest distance.
+_ORIGIN = (
+    f"what the dtype allows, plus {_FACTOR:g} times as far as the source's output moved in {RUNS} "
+    "runs in which each operator's result moved within the tolerance of its unit"
+)
+
+_GAP = 1e3  # Mask values are that far above all others.
+_LEAST = 1e-30  # Less is what may be flushed to zero.
+
+Instrument = Callable[..., None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Noise:
+    """How far the results of a unit may be off.
+
+    Parameters
+    ----------
+    level
+        Relative to ``|y| + usual``, where ``usual`` is the usual magnitude of the result.
+    results
+        Positions of the results among the arguments of its kernel.
+    """
+
+    level: float
+    results: tuple[int, ...]
+
+
+def noise_levels(suite: Suite) -> dict[str, Noise]:
+    """Return the noise of each unit that is one PrimFunc and rounds.
+
+    The level is the median over the values of recorded cases. Units whose results must be equal,
+    or are whole numbers, are left out.
+    """
+    levels: dict[str, Noise] = {}
+    for name, unit in suite.manifest.units.items():
+        call = unit_call(suite.module(name), unit.cases[0].function)
+        if call is None:
+            continue
+        shares = []
+        for case in unit.cases:
+            for output in case.outputs if not case.is_probe else ():
+                oracle = suite.tensor(output.tensor)
+                if is_float(oracle.dtype) and oracle.size:
+                    allowed, scale = (
+                        read_tolerance(suite, case, output).allowed(oracle),
+                        _scale(oracle),
+                    )
+                    shares.append(allowed[scale > 0] / scale[scale > 0])
+        if not shares:
+            continue
+        judged = np.concatenate(shares)
+        judged = judged[np.isfinite(judged)]
+        level = float(np.median(judged)) if judged.size else 0.0
+        if level > _LEAST:
+            levels[name] = Noise(level=level, results=tuple(call.results))
+    return levels
+
+
+def noise(levels: Mapping[str, Noise], seed: int) -> Instrument:
+    """Return an instrument for a Relax VM that moves what the kernels of units store.
+
+    Parameters
+    ----------
+    levels
+        From ``noise_levels``.
+    seed
+        Of the random numbers.
+    """
+    rng = np.random.default_rng(seed)
+
+    def instrument(_func: Any, name: str, before_run: bool, _ret: Any, *args: Any) -> None:
+        found = levels.get(name)
+        if before_run or found is None:
+            return
+        for position in found.results:
+            result = args[position]
+            array = result.numpy()
+            if not is_float(array.dtype):
+                continue
+            random = rng.uniform(-found.level, found.level, array.shape)
+            with np.errstate(over="ignore", invalid="ignore"):
+                result.copyfrom((as_float64(array) + random * _scale(array)).astype(array.dtype))
+
+    return instrument
+
+
+def output_tolerances(
+    outputs: Sequence[Array], disturbed: Sequence[Sequence[Array]]
+) -> list[Tolerance]:
+    """Return how far each output of a sample may be from the source's.
+
+    Parameters
+    ----------
+    outputs
+        Of the source.
+    disturbed
+        Of the same source with noise, run by run.
+    """
+    tolerances: list[Tolerance] = []
+    for number, oracle in enumerate(outputs):
+        rule = tolerance_for(oracle)
+        runs = [run[number] for run in disturbed]
+        if not is_float(oracle.dtype) or any(run.shape != oracle.shape for run in runs):
+            tolerances.append(rule)
+            continue
+        apart = np.array([absolute_difference(oracle, run) for run in runs])
+        # NaN where a run is not finite: such a value may be anything.
+        farthest = apart.max(axis=0, initial=0.0)
+        known = apart[np.isfinite(apart)]
+        usual = float(np.sqrt(np.mean(known**2))) if known.size else 0.0
+        bound = rule.allowed(oracle) + _FACTOR * np.maximum(farthest, usual)
+        # Where the oracle itself is not finite it must be met, unless noise changes that.
+        is_held = ~np.isfinite(as_float64(oracle)) & ~_differ_in_kind(oracle, runs)
+        bound = np.where(is_held, 0.0, bound)
+        tolerances.append(ElementTolerance(bound=bound, origin=_ORIGIN))
+    return tolerances
+
+
+def _differ_in_kind(oracle: Array, runs: Sequence[Array]) -> Array:
+    wide = as_float64(oracle)
+    same = [(as_float64(run) == wide) | (np.isnan(run) & np.isnan(wide)) for run in runs]
+    return np.asarray(~np.all(same, axis=0))
+
+
+def _scale(array: Array) -> Array:
+    """Return what noise is relative to; 0 for infinities and mask values, which do not move."""
+    wide, usual = as_float64(array), usual_magnitude(array)
+    size = np.abs(wide)
+    is_mask = (size >= -MASK) & (size > _GAP * usual)
+    return np.where(np.isfinite(wide) & ~is_mask, size + usual, 0.0)
