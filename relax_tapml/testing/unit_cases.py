@@ -34,6 +34,8 @@ class KernelCase:
         One for each oracle.
     scalars
         The values of its parameters behind the outputs: symbolic dimensions.
+    is_probe
+        Whether it was not recorded.
     """
 
     name: str
@@ -41,6 +43,7 @@ class KernelCase:
     oracles: tuple[Array, ...]
     tolerances: tuple[Tolerance, ...]
     scalars: tuple[int, ...]
+    is_probe: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,6 +91,7 @@ def kernel_cases(suite: Suite, unit: str) -> KernelCases:
                 oracles=tuple(tensor(output.tensor) for output in case.outputs),
                 tolerances=_tolerances(suite, case),
                 scalars=tuple(_scalar(v, unit) for a in call.args[2:] for v in a.values),
+                is_probe=case.is_probe,
             )
         )
     if function is None:

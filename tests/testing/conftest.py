@@ -52,6 +52,7 @@ def written_suite(tmp_path_factory):
             lowered=lowered,
             store=store,
             source=tvm.target.Target("llvm"),
+            is_probed=False,
         )
     return folder / "tests"
 

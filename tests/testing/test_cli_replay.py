@@ -17,7 +17,7 @@ def test_json_has_every_unit_with_error_and_tolerance(suite, capsys):
     [unit] = json.loads(capsys.readouterr().out)["units"]
     assert (unit["name"], unit["verdict"], unit["error"]) == ("softmax", "pass", 0.0)
     assert unit["tolerance"] > 0
-    assert "eps of float32" in unit["origin"]
+    assert "float64 evaluation" in unit["origin"]
     metrics = unit["cases"][0]["outputs"][0]["metrics"]
     assert (metrics["values"], metrics["mismatches"], metrics["rmse"]) == (32, 0, 0.0)
     assert (metrics["cosine"], metrics["snr_db"]) == (1.0, "inf")

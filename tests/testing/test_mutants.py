@@ -176,7 +176,7 @@ def test_a_truncating_cast_never_rounds_away_from_zero(seed):
     built = build_kernels([m.function for m in mutants(function) if m.kind == "truncating cast"])
     found = run(built[0], [x], np.zeros(8, np.float16)).astype(np.float32)
     assert (np.abs(found) <= np.abs(x)).all()
-    assert (np.abs(found - x) <= np.abs(np.spacing(found.astype(np.float16)))).all()
+    assert (np.abs(found - x) <= np.spacing(np.abs(found).astype(np.float16))).all()
 
 
 def test_swapped_operands_are_those_of_operations_with_an_order():

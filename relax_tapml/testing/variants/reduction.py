@@ -27,16 +27,29 @@ def _only_reduction(schedule: Schedule, block: Any) -> Any:
     return running[-1]
 
 
+def _divisible(schedule: Schedule, block: Any, parts: int) -> Any:
+    """Return the reduction loop, if it falls into parts of equal length.
+
+    Otherwise TVM's ``rfactor`` does not initialise the parts that are never reached, and adds
+    whatever is in their memory: such a variant is not correct.
+    """
+    loop = _only_reduction(schedule, block)
+    count = extent(schedule, loop)
+    if not count or count % parts:
+        raise NotApplicableError(f"its extent is not a multiple of {parts}")
+    return loop
+
+
 def _partial(function: tirx.PrimFunc, seed: int) -> Made:
     del seed
     for parts in _PARTS:
 
         def strided(schedule: Schedule, block: Any, parts: int = parts) -> None:
-            _, inner = schedule.split(_only_reduction(schedule, block), [None, parts])
+            _, inner = schedule.split(_divisible(schedule, block, parts), [None, parts])
             schedule.rfactor(inner, 0)
 
         def blocked(schedule: Schedule, block: Any, parts: int = parts) -> None:
-            outer, _ = schedule.split(_only_reduction(schedule, block), [parts, None])
+            outer, _ = schedule.split(_divisible(schedule, block, parts), [parts, None])
             schedule.rfactor(outer, 0)
 
         for name, made in scheduled(function, strided):
