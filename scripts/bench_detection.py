@@ -2,10 +2,10 @@
 
 Three models are captured and carved. Then every unit that is one PrimFunc is broken in many ways,
 and replaced by other correct kernels, and each of these is run on the carved cases; beside the
-suite's own tolerances stand fixed ones, and random inputs. Mutants that the suite does not catch
-are compared with the kernel on many kinds of inputs, and count as missed if they differ there. So
-do those that differ only for inputs unlike the recorded ones, and are listed as such: captures of
-the model may never show them.
+suite's own tolerances stand fixed ones, on recorded cases only, and random inputs. Mutants that the
+suite does not catch are compared with the kernel on many kinds of inputs, and count as missed if
+they differ there. So do those that differ only for inputs unlike the recorded ones, and are listed
+as such: captures of the model may never show them.
 
 Exits with 1 if fewer than 99 % of the wrong mutants are caught, if a correct kernel is accused, or
 if there were fewer than 200 of these.
@@ -35,7 +35,7 @@ LEAST_VARIANTS = 200
 SEED = 0
 
 
-def carve(name: str, folder: Path, cases: int) -> Path:
+def carve(name: str, folder: Path, cases: int, *, is_probed: bool) -> Path:
     """Capture and carve a model; return its suite."""
     bring_up(
         MODELS[name](),
@@ -43,6 +43,7 @@ def carve(name: str, folder: Path, cases: int) -> Path:
         strategy="isolated",
         session="inline",
         cases_per_unit=cases,
+        is_probed=is_probed,
     )
     return folder / name / "tests"
 
@@ -84,6 +85,7 @@ def main() -> int:
     parser.add_argument("--models", nargs="+", choices=list(MODELS), default=list(MODELS))
     parser.add_argument("--limit", type=int, help="only so many units of each model")
     parser.add_argument("--cases", type=int, default=3, help="cases per unit (3)")
+    parser.add_argument("--no-probes", action="store_true", help="recorded cases only")
     parser.add_argument("--mutants", type=int, default=6, help="of each kind and unit (6)")
     parser.add_argument("--variants", type=int, default=2, help="of each kind and unit (2)")
     parser.add_argument("--jobs", type=int, default=2, help="processes (2)")
@@ -97,7 +99,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="tapml-detection-") as scratch:
         for name in args.models:
             if args.suites is None:
-                suite = carve(name, Path(scratch), args.cases)
+                suite = carve(name, Path(scratch), args.cases, is_probed=not args.no_probes)
             else:
                 suite = args.suites / name / "tests"
             attempts += examine_model(name, suite, args, log)
