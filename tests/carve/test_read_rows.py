@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tvm.script import ir as I  # noqa: N812
 from tvm.script import relax as R  # noqa: N812
+from tvm.script import tirx as T  # noqa: N812
 
 from relax_tapml.carve import tensor_file
 from relax_tapml.carve.choose import choose_cases
@@ -81,6 +82,46 @@ def test_a_table_that_is_read_in_full_is_held_in_full(suite):
 def test_the_suite_passes(suite):
     opened, _ = suite
     report = replay(opened.folder, session="inline")
+    assert set(report.units.values()) == {Verdict.PASS}
+
+
+@I.ir_module
+class Twice:
+    @T.prim_func(private=True, s_tir=True)
+    def first_and_last(
+        W: T.Buffer((9000, 32), "float32"),
+        index: T.Buffer((3,), "int64"),
+        V: T.Buffer((9000, 32), "float32"),
+        Y: T.Buffer((3, 32), "float32"),
+    ):
+        for i, j in T.grid(3, 32):
+            with T.sblock("Y"):
+                vi, vj = T.axis.remap("SS", [i, j])
+                Y[vi, vj] = W[index[vi], vj] + V[8999 - vi, vj]
+
+    @R.function
+    def main(i: R.Tensor((3,), "int64"), w: R.Tensor((9000, 32), "float32")):
+        R.func_attr({"num_input": 1})
+        cls = Twice
+        return R.call_tir(cls.first_and_last, (w, i, w), out_ty=R.Tensor((3, 32), "float32"))
+
+
+def test_a_weight_that_a_call_takes_twice_is_held_in_full(record_model, tmp_path):
+    """The rows that matter in one place are not those of the other."""
+    table = np.random.default_rng(0).standard_normal((9000, 32)).astype("float32")
+    recording = record_model(Twice, tmp_path / "captures", [(np.array([5, 1, 0]), table)])
+    manifest = write_suite(
+        tmp_path / "tests",
+        choose_cases(recording.store, recording.sites),
+        lowered=recording.lowered,
+        store=recording.store,
+        source=parse_target("llvm"),
+    )
+    recording.store.close()
+    (case, *_) = manifest.units["first_and_last"].cases
+    assert [item.weight for item in case.inputs] == ["w", None, "w"]
+    assert manifest.tensors[case.inputs[0].tensor].rows is None
+    report = replay(tmp_path / "tests", session="inline")
     assert set(report.units.values()) == {Verdict.PASS}
 
 
