@@ -10,7 +10,7 @@ from tvm.ir import GlobalVar
 
 from relax_tapml.carve.slow import iterations
 from relax_tapml.carve.unit_call import UnitCall, unit_call
-from relax_tapml.compare.tolerance import Tolerance, tolerance_for
+from relax_tapml.compare.tolerance import Tolerance
 from relax_tapml.derive.derivation import Derivation, rule_because
 from relax_tapml.derive.operators import operator_tolerances
 from relax_tapml.frontend.model import Array
@@ -50,7 +50,7 @@ class UnitTolerances:
         call = unit_call(self._module, function)
         if call is None:
             found = self._of_operator(function, inputs, oracles)
-            return found or [tolerance_for(oracle) for oracle in oracles]
+            return found or [rule_because(o, "the unit is no PrimFunc") for o in oracles]
         count = _iterations(call, inputs, oracles)
         if count > MOST_ITERATIONS:
             told = f"its float64 evaluation would run {count:.1g} loop iterations"

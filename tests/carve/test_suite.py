@@ -49,6 +49,16 @@ def test_what_is_written_can_be_read_back(recording, suite):
         assert written.function in functions
 
 
+def test_a_unit_that_is_no_kernel_is_judged_by_its_dtype_and_says_so(suite):
+    units = open_suite(suite).manifest.units
+    for name, reason in (
+        ("test_carve.sine", "because the unit is no PrimFunc"),
+        ("add", "float64"),
+    ):
+        for case in units[name].cases:
+            assert reason in case.outputs[0].tolerance.origin
+
+
 def test_an_output_folder_is_opened_by_its_suite(suite):
     assert open_suite(suite.parent).folder == suite
 

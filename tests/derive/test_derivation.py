@@ -48,13 +48,13 @@ def derived(function, inputs, oracle):
 
 @pytest.mark.parametrize("name", KERNELS)
 def test_the_source_is_inside(name):
-    """What the kernel itself returns is allowed, with room to spare for one that rounds."""
+    """What the kernel itself returns would be legal had another kernel returned it."""
     function = KERNELS[name]
     inputs = inputs_of(function)
     oracle = result_of(function, inputs)
     tolerance = derived(function, inputs, oracle)
-    assert compare(oracle, oracle, tolerance).verdict is Verdict.PASS
     assert np.isfinite(tolerance.allowed(oracle)).all()
+    assert "the source is" not in tolerance.origin
 
 
 @pytest.mark.parametrize("name", ["softmax", "layer_norm", "matmul", "silu", "difference", "gelu"])
@@ -423,7 +423,6 @@ def test_nothing_changes_the_kernel():
         before = tvm.ir.load_json(tvm.ir.save_json(function))
         inputs = inputs_of(function)
         derived(function, inputs, result_of(function, inputs))
-        tvm_ffi.structural_equal(function, before)
         assert tvm_ffi.structural_equal(function, before)
 
 
