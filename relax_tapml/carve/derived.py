@@ -96,7 +96,8 @@ class UnitTolerances:
             if isinstance(binding.value, relax.Call)
         ]
         is_plain = len(calls) == 1 and list(call.args) == list(caller.params)
-        if not is_plain or not calls[0].args[0].same_as(unit.params[0]):
+        # An operator of a constant has no parameters.
+        if not is_plain or not unit.params or not calls[0].args[0].same_as(unit.params[0]):
             return None
         return operator_tolerances(calls[0], inputs, oracles)
 
