@@ -1,0 +1,105 @@
+"""Llamas of random weights, of any dtype and depth: models for benchmarks that nobody downloads.
+
+Each function is a model of the main command, with this folder on ``PYTHONPATH``:
+
+``python -m relax_tapml.build llama_models:float16 --target llvm --out DIR``
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import transformers
+from torch import nn
+from tvm import relax
+
+from relax_tapml.frontend.model import Model
+from relax_tapml.frontend.torch_export import from_torch
+
+TOKENS = 32
+VOCABULARY = 1000
+HIDDEN = 256
+INTERMEDIATE = 688
+HEADS = 8
+KV_HEADS = 4
+SAMPLES = 2
+
+
+def float32() -> Model:
+    """Return four layers in float32."""
+    return llama("llama-float32", layers=4, dtype=torch.float32)
+
+
+def float16() -> Model:
+    """Return the same four layers, in float16."""
+    return llama("llama-float16", layers=4, dtype=torch.float16)
+
+
+def layers8() -> Model:
+    """Return eight layers in float32."""
+    return llama("llama-layers8", layers=8, dtype=torch.float32)
+
+
+def llama(name: str, *, layers: int, dtype: torch.dtype) -> Model:
+    """Return a Llama for texts of 32 tokens, whose output is the logits of all tokens.
+
+    Weights are random, the same every time, and of a size that leaves the activations of every
+    layer around 1, so nothing overflows in float16 and no layer is without effect.
+    """
+    config = transformers.LlamaConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=HIDDEN,
+        intermediate_size=INTERMEDIATE,
+        num_hidden_layers=layers,
+        num_attention_heads=HEADS,
+        num_key_value_heads=KV_HEADS,
+        max_position_embeddings=2 * TOKENS,
+        pad_token_id=0,
+        bos_token_id=1,
+        eos_token_id=2,
+    )
+    config._attn_implementation = "eager"
+    model = transformers.LlamaForCausalLM(config)
+    generator = torch.Generator().manual_seed(0)
+    _fill(model, generator)
+    samples = [
+        [torch.randint(3, VOCABULARY, (1, TOKENS), generator=generator)] for _ in range(SAMPLES)
+    ]
+    return from_torch(
+        _Logits(model.to(dtype)),
+        samples[0],
+        samples=samples,
+        name=name,
+        convert_map={"mm.default": _matmul, "bmm.default": _matmul},
+    )
+
+
+class _Logits(nn.Module):
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, ids: torch.Tensor) -> Any:
+        return self.model(input_ids=ids, use_cache=False).logits
+
+
+def _matmul(node: Any, importer: Any) -> Any:
+    """Sum products in float32 and round once, as PyTorch does; TVM's importer does not round."""
+    a, b = (importer.env[arg] for arg in node.args)
+    emit = importer.block_builder.emit
+    product = emit(relax.op.matmul(a, b, out_dtype="float32"))
+    return product if a.ty.dtype == "float32" else emit(relax.op.astype(product, a.ty.dtype))
+
+
+def _fill(model: nn.Module, generator: torch.Generator) -> None:
+    """Set matrices to noise that keeps the size of what they multiply, and vectors around 1."""
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            noise = torch.randn(parameter.shape, generator=generator)
+            if "embed_tokens" in name:
+                parameter.copy_(noise)
+            elif parameter.dim() == 2:
+                parameter.copy_(noise / parameter.shape[1] ** 0.5)
+            else:
+                parameter.copy_(1 + noise * 0.1)
