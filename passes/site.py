@@ -1,4 +1,4 @@
-"""The name of one operator call, kept in the call's span.
+"""The name of one operator call, or the names of those that run in one device call, in a span.
 
 A span is the one annotation that every kind of call can carry (``call_tir_inplace`` already uses
 its attributes), that survives Relax passes, copying and JSON, and that structural equality and
@@ -8,12 +8,15 @@ hashing ignore, so naming sites changes nothing that is compiled.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from tvm import relax
 from tvm.ir import SourceName, Span
 
 _SCHEME = "tapml:"
+_REGION_SCHEME = "tapml-region:"
+_SEPARATOR = "\n"  # In no name of a function or unit.
 _ID = re.compile(r"(?P<function>[^/]+)/(?P<ordinal>\d+)/(?P<unit>.+)")
 
 
@@ -47,9 +50,27 @@ def site_of(call: relax.Call) -> Site | None:
     return Site.parse(span.source_name.name.removeprefix(_SCHEME))
 
 
+def sites_of(call: relax.Call) -> list[Site]:
+    """Return the sites that run in a device call of ``OutlineRegions``; none for other calls."""
+    span = call.span
+    if not isinstance(span, Span) or not span.source_name.name.startswith(_REGION_SCHEME):
+        return []
+    ids = span.source_name.name.removeprefix(_REGION_SCHEME).split(_SEPARATOR)
+    return [Site.parse(text) for text in ids]
+
+
 def with_site(call: relax.Call, site: Site) -> relax.Call:
     """Return the call, named."""
-    span = Span(SourceName(_SCHEME + site.id), 0, 0, 0, 0)
+    return _with_source(call, _SCHEME + site.id)
+
+
+def with_sites(call: relax.Call, sites: Iterable[Site]) -> relax.Call:
+    """Return a device call with the sites that run in it."""
+    return _with_source(call, _REGION_SCHEME + _SEPARATOR.join(site.id for site in sites))
+
+
+def _with_source(call: relax.Call, name: str) -> relax.Call:
+    span = Span(SourceName(name), 0, 0, 0, 0)
     named = relax.Call(call.op, call.args, attrs=call.attrs, ty_args=call.ty_args, span=span)
     relax.expr._update_type(named, call.ty)
     return named

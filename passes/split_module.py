@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import tvm
 from tvm import relax
 
+from .device_protocol import REGION_ATTR
 from .operator_call import is_unit_function
-from .outline_regions import REGION_ATTR
 
 
 @dataclass(frozen=True, kw_only=True)

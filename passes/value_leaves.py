@@ -98,6 +98,13 @@ def bindings_in(seq: relax.SeqExpr) -> Iterator[relax.Binding]:
             yield binding
 
 
+def pack_leaves(ty: tvm.ir.Type, leaves: Iterator[relax.Expr]) -> relax.Expr:
+    """Put leaves, left to right, into the tuple structure of a type: what ``of`` takes apart."""
+    if isinstance(ty, TupleType):
+        return relax.Tuple([pack_leaves(field, leaves) for field in ty.fields])
+    return next(leaves)
+
+
 def _spread(tree: _Tree, ty: tvm.ir.Type) -> list[Leaf]:
     if isinstance(tree, list):
         return [

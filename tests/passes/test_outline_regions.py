@@ -6,8 +6,10 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 from functools import cache
+from itertools import combinations
 
 import tvm
+import tvm_ffi
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tvm import relax
@@ -17,6 +19,7 @@ from tvm.script import tirx as T
 
 from relax_tapml.passes.annotate_sites import AnnotateSites, annotated_calls
 from relax_tapml.passes.assign_sides import AssignSides
+from relax_tapml.passes.device_calls import device_calls
 from relax_tapml.passes.outline_regions import (
     DOWNLOAD,
     PARAMETER,
@@ -147,6 +150,11 @@ class Graph:
         chosen = [site for site, moved in zip(ids, self.on_device, strict=True) if moved]
         return AssignSides(sites=chosen)(module)
 
+    def device_sites(self, module: tvm.IRModule) -> list[str]:
+        """Ids of the sites on the device."""
+        ids = [site.id for site, _ in annotated_calls(module)]
+        return [site for site, moved in zip(ids, self.on_device, strict=True) if moved]
+
     def fewest_device_calls(self) -> int:
         """Try every order the data flow allows; device operators in a row are one call."""
 
@@ -214,7 +222,30 @@ def test_calls_and_copies_are_as_few_as_can_be(graph: Graph):
     }
     assert handles <= used
     regions = [f for f in after.functions.values() if f.attrs and REGION_ATTR in f.attrs]
-    assert len(regions) == graph.fewest_device_calls()
+    assert len(regions) <= graph.fewest_device_calls()
+    assert not any(tvm_ffi.structural_equal(a.body, b.body) for a, b in combinations(regions, 2))
+    calls = device_calls(after)
+    needed = graph.must_cross()
+    assert len(calls) == needed[RUN]
+    assert sum(call.crossings for call in calls) == needed[UPLOAD] + needed[DOWNLOAD]
+    assert sum(call.crossing_bytes for call in calls) == 16 * (needed[UPLOAD] + needed[DOWNLOAD])
+    assert sum(len(call.parameters) for call in calls) == needed[PARAMETER]
+    assert sorted(site for call in calls for site in call.sites) == graph.device_sites(module)
+
+
+@settings(max_examples=60, deadline=None)
+@given(graph=graphs())
+def test_each_site_may_be_a_region_of_its_own(graph: Graph):
+    """For a fault to name it: as many calls as sites, and not a copy more than in one region."""
+    module = graph.module()
+    after = OutlineRegions(is_merged=False)(module)
+    relax.analysis.well_formed(after)
+    calls = device_calls(after)
+    assert sorted(call.sites[0] for call in calls) == graph.device_sites(module)
+    assert all(len(call.sites) == 1 for call in calls)
+    assert len({call.region for call in calls}) == len(calls)
+    needed = graph.must_cross()
+    assert sum(call.crossings for call in calls) == needed[UPLOAD] + needed[DOWNLOAD]
 
 
 def test_values_between_regions_stay_on_the_device():
@@ -386,7 +417,7 @@ def test_each_branch_has_regions_of_its_own(lowered, apply):
 
 
 def test_every_function_is_outlined(lowered, apply):
-    """Regions carry the name of their function."""
+    """Also those that others call; equal regions are one, named by the first that needed it."""
 
     @I.ir_module
     class Module:
@@ -401,9 +432,62 @@ def test_every_function_is_outlined(lowered, apply):
             return cls.helper(y)
 
     after = apply(OutlineRegions(), AssignSides(units={"tir_exp"})(lowered(Module)))
-    regions = {
-        gvar.name_hint: str(function.attrs[REGION_ATTR])
-        for gvar, function in after.functions.items()
-        if function.attrs and REGION_ATTR in function.attrs
+    calls = [(call.function, call.region) for call in device_calls(after)]
+    assert sorted(calls) == [("helper", "helper_region0"), ("main", "helper_region0")]
+
+
+@I.ir_module
+class Layers:
+    """Three layers with weights of their own, a host operator between them."""
+
+    @R.function
+    def main(
+        x: R.Tensor((4, 4), "float32"),
+        w0: R.Tensor((4, 4), "float32"),
+        w1: R.Tensor((4, 4), "float32"),
+        w2: R.Tensor((4, 2), "float32"),
+    ):
+        R.func_attr({"num_input": 1})
+        a = R.matmul(x, w0)
+        b = R.add(a, a)
+        c = R.exp(b)
+        d = R.matmul(c, w1)
+        e = R.add(d, d)
+        f = R.exp(e)
+        return R.matmul(f, w2)
+
+    @R.function
+    def main_region0(x: R.Tensor((4, 4), "float32"), w: R.Tensor((4, 4), "float32")):
+        R.func_attr({"num_input": 1})
+        a = R.matmul(x, w)
+        return R.add(a, a)
+
+
+def test_equal_regions_are_one_function(lowered, apply):
+    """Of repeated layers and of several functions; another shape is another region."""
+    module = lowered(Layers)
+    units = {"matmul", "matmul1", "add"}
+    after = apply(OutlineRegions(), AssignSides(units=units)(module))
+    called = {
+        name: [c.region for c in device_calls(after) if c.function == name]
+        for name in ("main", "main_region0")
     }
-    assert regions == {"main_region0": "main", "helper_region0": "helper"}
+    assert called == {
+        "main": ["main_region1", "main_region1", "main_region2"],
+        "main_region0": ["main_region1"],
+    }
+    sites = [call.sites for call in device_calls(after) if call.region == "main_region1"]
+    assert sites == [
+        ("main/000/matmul", "main/001/add"),
+        ("main/003/matmul", "main/004/add"),
+        ("main_region0/000/matmul", "main_region0/001/add"),
+    ]
+
+
+def test_a_function_of_the_model_keeps_its_name(lowered, apply):
+    """A region never replaces a function that has the name it would get."""
+    module = lowered(Layers)
+    after = apply(OutlineRegions(), AssignSides(units={"matmul1"})(module))
+    tvm.ir.assert_structural_equal(after["main_region0"].params[0].ty, Layers["main"].params[0].ty)
+    assert REGION_ATTR not in after["main_region0"].attrs
+    assert [call.region for call in device_calls(after)] == ["main_region1"]

@@ -1,0 +1,153 @@
+"""What a partitioned module runs on the device, and what crosses for it."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import tvm
+import tvm_ffi
+from tvm import relax, tirx
+
+from .device_protocol import DOWNLOAD, PARAMETER, REGION_ATTR, RUN, UPLOAD
+from .operator_call import is_unit_function
+from .site import sites_of
+from .value_leaves import bindings_in
+
+_NUMBER = re.compile(r"T\.int64\((\d+)\)")  # As TVM prints a number.
+
+
+@dataclass(frozen=True, kw_only=True)
+class Crossing:
+    """A value that is copied from one side to the other, or a weight that the device keeps.
+
+    Parameters
+    ----------
+    name
+        Of the variable, or of the weight.
+    type
+        ``float32[4, n]``.
+    size_bytes
+        None where the shape is not known before the run.
+    """
+
+    name: str
+    type: str
+    size_bytes: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeviceCall:
+    """One call of a region.
+
+    Parameters
+    ----------
+    function
+        The Relax function it is in.
+    region
+        The device function it calls, which other calls may share.
+    sites
+        Ids of the sites that run in it.
+    uploads
+        What is copied to the device for it; what an earlier call already brought is not.
+    downloads
+        What is copied back of its results.
+    parameters
+        Weights that it is the first to use in its function. They are sent once per session.
+    """
+
+    function: str
+    region: str
+    sites: tuple[str, ...]
+    uploads: tuple[Crossing, ...]
+    downloads: tuple[Crossing, ...]
+    parameters: tuple[Crossing, ...]
+
+    @property
+    def crossings(self) -> int:
+        """How many values are copied."""
+        return len(self.uploads) + len(self.downloads)
+
+    @property
+    def crossing_bytes(self) -> int | None:
+        """Bytes of all of them; None where a shape is not known before the run."""
+        sizes = [crossing.size_bytes for crossing in (*self.uploads, *self.downloads)]
+        known = [size for size in sizes if size is not None]
+        return sum(known) if len(known) == len(sizes) else None
+
+
+def device_calls(mod: tvm.IRModule) -> tuple[DeviceCall, ...]:
+    """Return the device calls of a module after ``OutlineRegions``, in program order.
+
+    Branches come before what follows them, the true one first, each with its own copies.
+    """
+    return tuple(
+        call
+        for gvar, function in mod.functions.items()
+        if _is_host_function(function)
+        for call in _calls_of(gvar.name_hint, function, mod)
+    )
+
+
+def _is_host_function(function: tvm.ir.BaseFunc) -> bool:
+    if not isinstance(function, relax.Function) or is_unit_function(function):
+        return False
+    return not (function.attrs and REGION_ATTR in function.attrs)
+
+
+def _calls_of(name: str, function: relax.Function, mod: tvm.IRModule) -> Iterator[DeviceCall]:
+    sent: dict[relax.Var, relax.Call] = {}
+    runs: dict[relax.Var, relax.Call] = {}
+    made_by: dict[relax.Var, relax.Var] = {}
+    downloads: dict[relax.Var, list[Crossing]] = {}
+    for binding in bindings_in(function.body):
+        var, value = binding.var, binding.value
+        if isinstance(value, relax.TupleGetItem) and value.tuple_value in runs:
+            made_by[var] = value.tuple_value
+        callee = _external(value)
+        if callee in (UPLOAD, PARAMETER):
+            sent[var] = value
+        elif callee == RUN:
+            runs[var] = value
+            downloads[var] = []
+        elif callee == DOWNLOAD:
+            downloads[made_by[value.args[0]]].append(_crossing(var.name, value.ty))
+    for var, run in runs.items():
+        region = str(run.args[0].value)
+        uploads, parameters = [], []
+        for param, arg in zip(mod[region].params, run.args[1:], strict=True):
+            # What an earlier call has brought is there.
+            copy = sent.pop(arg, None) if isinstance(arg, relax.Var) else None
+            if copy is None:
+                continue
+            what = copy.args[0]
+            if _external(copy) == UPLOAD:
+                uploads.append(_crossing(what.name, param.ty))
+            else:
+                parameters.append(_crossing(str(what.value), param.ty))
+        yield DeviceCall(
+            function=name,
+            region=region,
+            sites=tuple(site.id for site in sites_of(run)),
+            uploads=tuple(uploads),
+            downloads=tuple(downloads[var]),
+            parameters=tuple(parameters),
+        )
+
+
+def _external(value: relax.Expr) -> str:
+    if isinstance(value, relax.Call) and isinstance(value.op, relax.ExternFunc):
+        return str(value.op.global_symbol)
+    return ""
+
+
+def _crossing(name: str, ty: relax.TensorType) -> Crossing:
+    extents = None if ty.shape is None else list(ty.shape.values)
+    shape = "?" if extents is None else _NUMBER.sub(r"\1", ", ".join(map(str, extents)))
+    size: int | None = None
+    if extents is not None and all(isinstance(extent, tirx.IntImm) for extent in extents):
+        kind = tvm_ffi.dtype(ty.dtype)
+        size = -(-math.prod(map(int, extents)) * kind.bits * kind.lanes // 8)
+    return Crossing(name=name, type=f"{ty.dtype}[{shape}]", size_bytes=size)

@@ -1,0 +1,117 @@
+# ruff: noqa: N812 - TVMScript
+"""What crosses to the device and back is told call by call, each copy once."""
+
+from __future__ import annotations
+
+from tvm.script import ir as I
+from tvm.script import relax as R
+from tvm.script import tirx as T
+
+from relax_tapml.passes.assign_sides import AssignSides
+from relax_tapml.passes.device_calls import Crossing, DeviceCall, device_calls
+from relax_tapml.passes.outline_regions import OutlineRegions
+
+
+def calls(module, *units):
+    return device_calls(OutlineRegions()(AssignSides(units=units)(module)))
+
+
+def test_without_device_sites_there_is_no_call(lowered):
+    """Nothing crosses."""
+
+    @I.ir_module
+    class Module:
+        @R.function
+        def main(x: R.Tensor((4,), "float32")):
+            return R.exp(x)
+
+    assert calls(lowered(Module)) == ()
+
+
+def test_each_copy_is_told_once_where_it_is_needed(lowered):
+    """A later call has what an earlier one brought; what stays on the device does not cross."""
+
+    @I.ir_module
+    class Module:
+        @R.function
+        def main(x: R.Tensor((2, 4), "float16"), w: R.Tensor((4,), "float16")):
+            R.func_attr({"num_input": 1})
+            a = R.add(x, w)
+            b = R.exp(a)
+            c = R.add(b, w)
+            d = R.multiply(c, a)
+            return (d, x)
+
+    first, second = calls(lowered(Module), "add", "multiply")
+    assert first == DeviceCall(
+        function="main",
+        region="main_region0",
+        sites=("main/000/add",),
+        uploads=(Crossing(name="x", type="float16[2, 4]", size_bytes=16),),
+        downloads=(Crossing(name="a", type="float16[2, 4]", size_bytes=16),),
+        parameters=(Crossing(name="w", type="float16[4]", size_bytes=8),),
+    )
+    assert second == DeviceCall(
+        function="main",
+        region="main_region1",
+        sites=("main/002/add", "main/003/multiply"),
+        uploads=(Crossing(name="b", type="float16[2, 4]", size_bytes=16),),
+        downloads=(Crossing(name="d", type="float16[2, 4]", size_bytes=16),),
+        parameters=(),
+    )
+    assert (first.crossings, first.crossing_bytes) == (2, 32)
+
+
+def test_a_size_that_only_the_run_knows_is_none(lowered):
+    """The dimension is told by name; the shape argument is no copy."""
+
+    @I.ir_module
+    class Module:
+        @R.function
+        def main(x: R.Tensor(("n", 4), "float32")):
+            n = T.int64()
+            a = R.full(R.shape([n + 1]), R.const(1.0, "float32"), dtype="float32")
+            return (a, R.exp(x))
+
+    (call,) = calls(lowered(Module), "full")
+    assert call.uploads == ()
+    assert call.downloads == (Crossing(name="a", type="float32[n + 1]", size_bytes=None),)
+    assert call.crossing_bytes is None
+    (call,) = calls(lowered(Module), "tir_exp")
+    assert call.uploads == (Crossing(name="x", type="float32[n, 4]", size_bytes=None),)
+
+
+def test_branches_come_with_their_own_copies(lowered):
+    """A call in a branch is one, whether or not the branch is taken."""
+
+    @I.ir_module
+    class Module:
+        @R.function
+        def main(cond: R.Tensor((), "bool"), x: R.Tensor((4,), "float32")):
+            if cond:
+                b = R.sin(x)
+                y = R.exp(b)
+            else:
+                y = R.exp(x)
+            return y
+
+    found = calls(lowered(Module), "tir_exp")
+    assert [(call.sites, len(call.uploads), len(call.downloads)) for call in found] == [
+        (("main/001/tir_exp",), 1, 1),
+        (("main/002/tir_exp",), 1, 1),
+    ]
+
+
+def test_items_of_a_tuple_cross_one_by_one(lowered):
+    """Of a tuple only what is read on the other side."""
+
+    @I.ir_module
+    class Module:
+        @R.function
+        def main(x: R.Tensor((4,), "float32")):
+            parts = R.split(x, 2)
+            first = parts[0]
+            return R.exp(first)
+
+    (call,) = calls(lowered(Module), "split")
+    assert [crossing.type for crossing in call.downloads] == ["float32[2]"]
