@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from tvm.ir import GlobalVar
 
 from relax_tapml.errors import LoweringError
 from relax_tapml.passes.operator_call import UNIT_ATTR, is_unit_function
+from relax_tapml.targets.cuda_compiler import cuda_compiler
 from relax_tapml.targets.target import schedule
 
 
@@ -47,8 +49,9 @@ class KernelSet:
 class KernelLibrary:
     """A folder of shared objects, one for each (PrimFunc, target), named by content.
 
-    A kernel's name has the SHA-256 of its IR, the target and TVM's version, so a changed kernel is
-    a new file, an unchanged one is never built again, and several runs may share a folder.
+    A kernel's name has the SHA-256 of its IR, the target, the options that the environment gives
+    its compiler, and TVM's version. So a changed kernel is a new file, an unchanged one is never
+    built again, and several runs may share a folder.
 
     Parameters
     ----------
@@ -58,7 +61,7 @@ class KernelLibrary:
     Attributes
     ----------
     built_count
-        Kernels compiled by this object so far.
+        Kernels compiled by this object so far; functions for symbolic dimensions are not counted.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -77,8 +80,10 @@ class KernelLibrary:
             What to build for.
         """
         kernels = {g: f for g, f in side.functions.items() if isinstance(f, tirx.PrimFunc)}
-        with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-            results = list(pool.map(lambda gvar: self._build(gvar, kernels[gvar], target), kernels))
+        with cuda_compiler(target) as compiler, ThreadPoolExecutor(os.cpu_count()) as pool:
+            results = list(
+                pool.map(lambda gvar: self._build(gvar, kernels[gvar], target, compiler), kernels)
+            )
         by_kernel = dict(zip((g.name_hint for g in kernels), results, strict=True))
         paths: dict[str, tuple[Path, ...]] = {}
         failed: dict[str, str] = {}
@@ -103,18 +108,22 @@ class KernelLibrary:
             One does not build.
         """
         host = target.host or (target if "cpu" in target.keys else tvm.target.Target("llvm"))
-        results = [self._build(gvar, f, host) for gvar, f in module.functions.items()]
+        results = [self._build(gvar, f, host, {}) for gvar, f in module.functions.items()]
         for result in results:
             if result.path is None:
                 raise LoweringError(result.reason)
         return tuple(result.path for result in results if result.path)
 
     def _build(
-        self, gvar: GlobalVar, function: tirx.PrimFunc, target: tvm.target.Target
+        self,
+        gvar: GlobalVar,
+        function: tirx.PrimFunc,
+        target: tvm.target.Target,
+        compiler: Mapping[str, str],
     ) -> _Result:
         name = gvar.name_hint
         module = tvm.IRModule({gvar: function.with_attr("global_symbol", name)})
-        options = json.dumps(json.loads(str(target)), sort_keys=True)
+        options = json.dumps([json.loads(str(target)), compiler], sort_keys=True)
         content = "\n".join((tvm.ir.save_json(module), options, tvm.__version__))
         digest = hashlib.sha256(content.encode()).hexdigest()[:32]
         path = self.folder / f"{name[:80]}-{target.kind.name}-{digest}.so"

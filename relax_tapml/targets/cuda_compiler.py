@@ -1,0 +1,42 @@
+"""Which compiler TVM gives CUDA code to, and with which options.
+
+TVM reads both from the environment. Its default, NVRTC, compiles one kernel at a time however many
+threads ask (a lock inside the library), about a second each; ``nvcc`` is a process for each kernel.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+_MODE = "TVM_CUDA_COMPILE_MODE"
+_PREFIX = "TVM_CUDA_"
+
+
+@contextmanager
+def cuda_compiler(target: Any) -> Iterator[dict[str, str]]:
+    """Let kernels of a CUDA target be compiled in parallel: by ``nvcc``, where there is one.
+
+    A mode that the user has set in ``TVM_CUDA_COMPILE_MODE`` is left alone. The variable is put
+    back afterwards.
+
+    Yields
+    ------
+    dict
+        Everything in the environment that decides what a kernel is compiled to, for its name in a
+        cache; empty for other targets.
+    """
+    if target.kind.name != "cuda":
+        yield {}
+        return
+    is_ours = _MODE not in os.environ and shutil.which("nvcc") is not None
+    if is_ours:
+        os.environ[_MODE] = "nvcc"
+    try:
+        yield {name: value for name, value in os.environ.items() if name.startswith(_PREFIX)}
+    finally:
+        if is_ours:
+            del os.environ[_MODE]
