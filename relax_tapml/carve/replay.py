@@ -8,12 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from relax_tapml.carve.case_replay import CaseReplay
 from relax_tapml.carve.open_suite import Suite, open_suite
-from relax_tapml.carve.replayer import CaseReplay, Replayer
+from relax_tapml.carve.replayer import Replayer
 from relax_tapml.compare.comparison import Comparison, worst
 from relax_tapml.compare.verdict import Verdict
 from relax_tapml.errors import ExitCode, UsageError
 from relax_tapml.partition.pipeline import load_pipeline
+from relax_tapml.targets.device import Device
 from relax_tapml.targets.target import parse_target
 
 _FAULTS = {Verdict.BUILD_ERROR, Verdict.CRASH, Verdict.TIMEOUT}
@@ -23,6 +25,7 @@ _GRAVEST_FIRST = (
     Verdict.CRASH,
     Verdict.TIMEOUT,
     Verdict.MISMATCH,
+    Verdict.FLAKY,
     Verdict.PASS,
     Verdict.SKIPPED,
 )
@@ -42,12 +45,16 @@ class UnitReplay:
         One sentence for people; empty for a pass.
     cases
         Its cases, in order; after a crash or a timeout the remaining ones are ``skipped``.
+    runs, failures
+        How often the decisive case was run, and how often that failed.
     """
 
     unit: str
     verdict: Verdict
     reason: str
     cases: tuple[CaseReplay, ...] = ()
+    runs: int = 1
+    failures: int = 0
 
     @property
     def worst(self) -> Comparison | None:
@@ -89,6 +96,8 @@ def replay(
     kernels: Path | str | None = None,
     timeout_s: float = 60.0,
     units: Sequence[str] | None = None,
+    repeat: int = 1,
+    device: Device | None = None,
 ) -> ReplayReport:
     """Run every unit of a suite alone on a device and compare it with what was recorded.
 
@@ -110,6 +119,11 @@ def replay(
         How long one call on the device may take.
     units
         Only these units; all by default.
+    repeat
+        How often each case is run. One that fails now and then makes its unit ``flaky``.
+    device
+        Shared with others, instead of one of our own for ``session`` and ``timeout_s``; it is left
+        open.
 
     Raises
     ------
@@ -120,6 +134,8 @@ def replay(
     DeviceUnavailable
         No session could be opened.
     """
+    if repeat < 1:
+        raise UsageError(f"repeat {repeat}: expected at least 1")
     opened = open_suite(suite)
     chosen = _chosen(opened, units)
     with Replayer(
@@ -130,8 +146,9 @@ def replay(
         kernels=None if kernels is None else Path(kernels),
         timeout_s=timeout_s,
         units=chosen,
+        device=device,
     ) as replayer:
-        details = {unit: _replay_unit(replayer, unit) for unit in chosen}
+        details = {unit: _replay_unit(replayer, unit, repeat) for unit in chosen}
     if units is None:
         for unit, reason in opened.manifest.skipped.items():
             details[unit] = UnitReplay(unit=unit, verdict=Verdict.SKIPPED, reason=reason)
@@ -140,20 +157,29 @@ def replay(
     )
 
 
-def _replay_unit(replayer: Replayer, unit: str) -> UnitReplay:
+def _replay_unit(replayer: Replayer, unit: str, repeat: int) -> UnitReplay:
     ended: list[CaseReplay] = []
     for case in replayer.suite.manifest.units[unit].cases:
         fault = next((item for item in ended if item.verdict in _FAULTS), None)
         if fault is None:
-            ended.append(replayer.run(unit, case))
+            ended.append(replayer.run(unit, case, repeat=repeat))
         else:
             reason = f"not run: {fault.case.name} ended with {fault.verdict}"
-            ended.append(CaseReplay(unit=unit, case=case, verdict=Verdict.SKIPPED, reason=reason))
-    gravest = min(ended, key=lambda item: _GRAVEST_FIRST.index(item.verdict))
-    reason = gravest.reason
-    if gravest.case.is_probe and reason:
-        reason = f"{reason} ({gravest.case.reason})"
-    return UnitReplay(unit=unit, verdict=gravest.verdict, reason=reason, cases=tuple(ended))
+            ended.append(
+                CaseReplay(unit=unit, case=case, verdict=Verdict.SKIPPED, reason=reason, runs=0)
+            )
+    decisive = min(ended, key=lambda item: (_GRAVEST_FIRST.index(item.verdict), -item.failures))
+    reason = decisive.reason
+    if decisive.case.is_probe and reason:
+        reason = f"{reason} ({decisive.case.reason})"
+    return UnitReplay(
+        unit=unit,
+        verdict=decisive.verdict,
+        reason=reason,
+        cases=tuple(ended),
+        runs=decisive.runs,
+        failures=decisive.failures,
+    )
 
 
 def _chosen(suite: Suite, units: Sequence[str] | None) -> tuple[str, ...]:

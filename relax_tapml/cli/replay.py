@@ -45,6 +45,13 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "--unit", action="append", metavar="NAME", help="only this unit; may be repeated"
     )
+    parser.add_argument(
+        "--repeat",
+        type=int,
+        default=1,
+        metavar="N",
+        help="run each case N times; a unit that fails now and then is flaky (default: 1)",
+    )
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     parser.set_defaults(run=run)
 
@@ -60,6 +67,7 @@ def run(args: argparse.Namespace) -> int:
         device_pipeline=args.device_pipeline,
         timeout_s=args.timeout,
         units=args.unit,
+        repeat=args.repeat,
     )
     if args.json:
         units = [_document(unit) for unit in report.details.values()]
@@ -86,6 +94,8 @@ def _document(unit: UnitReplay) -> dict[str, Any]:
         "name": unit.unit,
         "verdict": unit.verdict,
         "reason": unit.reason,
+        "runs": unit.runs,
+        "failures": unit.failures,
         "error": None if worst is None else json_number(worst.error),
         "tolerance": None if worst is None else allowed_number(worst),
         "origin": None if worst is None else worst.tolerance.origin,

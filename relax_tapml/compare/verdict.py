@@ -10,6 +10,7 @@ class Verdict(StrEnum):
 
     PASS = "pass"
     MISMATCH = "mismatch"
+    FLAKY = "flaky"
     CRASH = "crash"
     TIMEOUT = "timeout"
     BUILD_ERROR = "build_error"

@@ -33,6 +33,8 @@ class InlineSession(VMSession):
         The machine has no such device.
     """
 
+    is_isolated = False
+
     def __init__(self, target: Any) -> None:
         super().__init__(device_of(target))
 

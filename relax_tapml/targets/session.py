@@ -23,6 +23,9 @@ class DeviceSession(Protocol):
     the session is dead and only ``close`` may be called.
     """
 
+    is_isolated: bool
+    """Whether what is done in it ends with it, so that another session starts afresh."""
+
     bytes_moved: int
     """Bytes of tensors sent to and fetched from the device since the session opened."""
 

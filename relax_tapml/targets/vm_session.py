@@ -26,6 +26,8 @@ class VMSession(ABC):
         The ``tvm.runtime.Device`` tensors are copied to and functions run on.
     """
 
+    is_isolated = True
+
     def __init__(self, device: Any) -> None:
         self.bytes_moved = 0
         self._device = device

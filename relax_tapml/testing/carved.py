@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from relax_tapml.carve.case_replay import CaseReplay
 from relax_tapml.carve.open_suite import open_suite
-from relax_tapml.carve.replayer import CaseReplay, Replayer, kernels_beside
+from relax_tapml.carve.replayer import Replayer, kernels_beside
 from relax_tapml.compare.comparison import worst
 from relax_tapml.compare.verdict import Verdict
 from relax_tapml.errors import TapmlError
@@ -32,7 +33,7 @@ class CarvedSuites:
         The files of all selected tests; other units are not built.
     target
         Target string, or None for the one each suite was recorded on.
-    session, device_pipeline, timeout_s
+    session, device_pipeline, timeout_s, repeat
         As for ``relax_tapml.replay``.
     shared
         A folder that other pytest processes of this run use at the same time: kernels are built
@@ -44,6 +45,7 @@ class CarvedSuites:
     session: str
     device_pipeline: str | None
     timeout_s: float
+    repeat: int = 1
     shared: Path | None = None
     _replayers: dict[Path, Replayer | TapmlError] = field(default_factory=dict, init=False)
 
@@ -86,7 +88,8 @@ class CarvedSuites:
         if isinstance(replayer, TapmlError):
             raise replayer
         cases = replayer.suite.manifest.units[unit].cases
-        return replayer.run(unit, next(item for item in cases if item.name == case))
+        chosen = next(item for item in cases if item.name == case)
+        return replayer.run(unit, chosen, repeat=self.repeat)
 
     def _opened(self, folder: Path) -> Replayer | TapmlError:
         """Open a suite; what is wrong with it is told by each of its tests, and found out once."""

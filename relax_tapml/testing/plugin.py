@@ -49,6 +49,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default=60.0,
         help="how long one call on the device may take (default: 60)",
     )
+    group.addoption(
+        "--tapml-repeat",
+        metavar="N",
+        type=int,
+        default=1,
+        help="run each case N times; one that fails now and then is flaky (default: 1)",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -87,6 +94,7 @@ def tapml_suites(request: pytest.FixtureRequest) -> Iterator[CarvedSuites]:
         session=option.tapml_session,
         device_pipeline=option.tapml_device_pipeline,
         timeout_s=option.tapml_timeout,
+        repeat=option.tapml_repeat,
         shared=None if shared is None else Path(shared),
     )
     try:

@@ -164,3 +164,19 @@ def suite(recording, tmp_path):
         is_probed=False,
     )
     return folder
+
+
+@pytest.fixture
+def replaced():
+    """A function from a unit and a PrimFunc to a pipeline that makes it the unit's kernel."""
+
+    def pipeline_of(unit, kernel):
+        @tvm.transform.module_pass(opt_level=0, name="Replace")
+        def replace_kernel(module, _ctx):
+            out = module.clone()
+            out.update_func(module.get_global_var(unit), kernel)
+            return out
+
+        return replace_kernel
+
+    return pipeline_of

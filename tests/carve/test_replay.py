@@ -2,11 +2,9 @@ import pytest
 import tvm
 from tvm.script import tirx as T  # noqa: N812
 
-from relax_tapml.carve import replayer
+from relax_tapml.carve import unit_programs
 from relax_tapml.carve.choose import choose_cases
-from relax_tapml.carve.open_suite import open_suite
 from relax_tapml.carve.replay import replay
-from relax_tapml.carve.replayer import Replayer
 from relax_tapml.carve.suite import write_suite
 from relax_tapml.compare.verdict import Verdict
 from relax_tapml.errors import ExitCode, StoreError, UsageError
@@ -54,18 +52,6 @@ def unbuildable(x: T.handle, y: T.handle):
             Y[0, vi] = X[0, vi]
 
 
-def _with(function, unit="increment"):
-    """Return a pipeline that puts another kernel in the place of a unit's."""
-
-    @tvm.transform.module_pass(opt_level=0, name="Replace")
-    def replace_kernel(module, _ctx):
-        out = module.clone()
-        out.update_func(module.get_global_var(unit), function)
-        return out
-
-    return replace_kernel
-
-
 def _expected(**others):
     units = dict.fromkeys(
         ["increment", "cumsum", "add_and_subtract", "vm.builtin.reshape", SINE, "add"],
@@ -83,8 +69,8 @@ def test_every_unit_passes_on_the_platform_it_was_recorded_on(suite):
         assert detail.worst.max_abs == 0
 
 
-def test_a_wrong_kernel_fails_its_unit_and_no_other(suite):
-    report = replay(suite, session="inline", device_pipeline=_with(off_by_half))
+def test_a_wrong_kernel_fails_its_unit_and_no_other(suite, replaced):
+    report = replay(suite, session="inline", device_pipeline=replaced("increment", off_by_half))
     assert report.units == _expected(increment=Verdict.MISMATCH)
     assert report.exit_code is ExitCode.MISMATCH
     detail = report.details["increment"]
@@ -107,10 +93,12 @@ def test_a_device_process_gives_the_same_results(suite):
     ids=["crash", "timeout"],
 )
 def test_a_fault_is_the_verdict_of_its_unit_and_the_rest_goes_on(
-    suite, kernel, verdict, reason, timeout_s
+    suite, replaced, kernel, verdict, reason, timeout_s
 ):
     units = ["add", "increment", "double_inplace"]
-    report = replay(suite, device_pipeline=_with(kernel), timeout_s=timeout_s, units=units)
+    report = replay(
+        suite, device_pipeline=replaced("increment", kernel), timeout_s=timeout_s, units=units
+    )
     assert report.units == {"add": "pass", "increment": verdict, "double_inplace": "pass"}
     detail = report.details["increment"]
     assert reason in detail.reason
@@ -118,20 +106,8 @@ def test_a_fault_is_the_verdict_of_its_unit_and_the_rest_goes_on(
     assert f"not run: main-000-case0 ended with {verdict}" in detail.cases[1].reason
 
 
-def test_a_fault_that_needs_company_is_not_blamed_on_the_unit(suite):
-    """A unit that faults after others, and not alone, gets the verdict of its run alone."""
-    opened = open_suite(suite)
-    with Replayer(opened, target=tvm.target.Target("llvm"), session="process") as replayer:
-        first, second = (opened.manifest.units[unit].cases[0] for unit in ("add", "increment"))
-        assert replayer.run("add", first).verdict is Verdict.PASS
-        replayer._session._server.close()
-        result = replayer.run("increment", second)
-    assert result.verdict is Verdict.PASS
-    assert result.reason.startswith("it runs alone, but failed after add in the same session: ")
-
-
-def test_a_kernel_that_does_not_build_is_the_verdict_of_its_unit(suite):
-    report = replay(suite, session="inline", device_pipeline=_with(unbuildable))
+def test_a_kernel_that_does_not_build_is_the_verdict_of_its_unit(suite, replaced):
+    report = replay(suite, session="inline", device_pipeline=replaced("increment", unbuildable))
     assert report.units == _expected(increment=Verdict.BUILD_ERROR)
     assert report.details["increment"].reason.startswith("increment does not build for llvm: ")
 
@@ -154,7 +130,7 @@ def test_bytecode_that_does_not_compile_is_the_verdict_of_its_unit(suite, monkey
             raise ValueError("unknown operator")
         return compile_functions(module, target, library)
 
-    monkeypatch.setattr(replayer, "compile_functions", picky)
+    monkeypatch.setattr(unit_programs, "compile_functions", picky)
     report = replay(suite, session="inline")
     assert report.units == _expected(increment=Verdict.BUILD_ERROR)
     reason = "its bytecode does not compile: unknown operator"

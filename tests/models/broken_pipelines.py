@@ -17,6 +17,8 @@ from tvm import tirx
 from tvm.script import tirx as T  # noqa: N812
 
 Kernel = Any
+_calls: list[None] = []
+_MARK = "RELAX_TAPML_TEST_MARK"
 
 
 def __getattr__(name: str) -> tvm.transform.Pass:
@@ -79,6 +81,56 @@ def loop(kernel: Kernel) -> Kernel:
     return kernel.with_body(tirx.Evaluate(tirx.call_extern("int32", "sleep", 3600)))
 
 
+def segfault(kernel: Kernel) -> Kernel:
+    """Store where the process has no memory."""
+    return _also_store(kernel, 1 << 40)
+
+
+def overrun(kernel: Kernel) -> Kernel:
+    """Compute what it should, and store one value more than the output has room for."""
+    return _also_store(kernel, 0)
+
+
+def spin(kernel: Kernel) -> Kernel:
+    """Compute for ever."""
+    one = tirx.const(1, "int32")
+    forever = tirx.While(one == one, tirx.Evaluate(tirx.call_extern("int32", "rand")))
+    return kernel.with_body(forever)
+
+
+def leaves_mark(kernel: Kernel) -> Kernel:
+    """Compute what it should, and leave a mark in its process that ``minds_mark`` minds."""
+    leave = tirx.call_extern(
+        "int32", "setenv", tvm.ir.StringImm(_MARK), tvm.ir.StringImm("1"), tirx.const(1, "int32")
+    )
+    return kernel.with_body(tirx.SeqStmt([tirx.Evaluate(leave), kernel.body]))
+
+
+def minds_mark(kernel: Kernel) -> Kernel:
+    """Be 1 % off where the mark is."""
+    mark = tirx.call_extern("handle", "getenv", tvm.ir.StringImm(_MARK))
+    factor = tirx.Select(
+        tirx.isnullptr(mark), tirx.const(1.0, "float32"), tirx.const(1.01, "float32")
+    )
+    return _map_stores(kernel, lambda s: _store(s, s.value * factor))
+
+
+@tvm.register_global_func("broken_pipelines.count")
+def count() -> int:
+    """Say how often this was called in this process."""
+    _calls.append(None)
+    return len(_calls)
+
+
+def every_third(kernel: Kernel) -> Kernel:
+    """Be 1 % off in every third call; for a device in this process, where the count is."""
+    calls = tirx.Var("calls", "int32")
+    called = tirx.call_packed("broken_pipelines.count")
+    factor = tirx.Select(calls % 3 == 0, tirx.const(1.01, "float32"), tirx.const(1.0, "float32"))
+    changed = _map_stores(kernel, lambda s: _store(s, s.value * factor))
+    return kernel.with_body(tirx.SeqStmt([tirx.Bind(calls, called), changed.body]))
+
+
 def unbuildable(kernel: Kernel) -> Kernel:
     """Use a variable that nothing defines."""
     stray = tirx.Var("stray", "int32")
@@ -102,7 +154,14 @@ def sum_over_input(n: T.Buffer((4, 8), "float32"), total: T.Buffer((4,), "float3
                 n[row, k] = total[row]
 
 
-FAULTS = {f.__name__: f for f in (scale, nan, mirror, abort, loop, unbuildable, scribble)}
+FAULTS = {
+    fault.__name__: fault
+    for fault in (
+        *(scale, nan, mirror, unbuildable),
+        *(abort, loop, segfault, spin),
+        *(overrun, scribble, leaves_mark, minds_mark, every_third),
+    )
+}
 
 
 @tvm.transform.module_pass(opt_level=0, name="Raises")
@@ -130,6 +189,19 @@ def _map_stores(kernel: Kernel, rewrite: Callable[[Any], Any]) -> Kernel:
     return tvm_ffi.structural_map(
         kernel, (tirx.BufferStore, lambda s: rewrite(s) if s.buffer.name in names else s)
     )
+
+
+def _also_store(kernel: Kernel, rows: int) -> Kernel:
+    """Store in the first value that is ``rows`` rows behind the output."""
+    stored: dict[str, Any] = {}
+    tvm_ffi.structural_walk(
+        kernel, (tirx.BufferStore, lambda s: stored.update({s.buffer.name: s.buffer}))
+    )
+    output = stored[kernel.params[-1].name]
+    first, *rest = output.shape
+    indices = [tirx.const(int(first) + rows, "int64"), *(tirx.const(0, "int64") for _ in rest)]
+    store = tirx.BufferStore(output, tirx.const(1, output.dtype), indices)
+    return kernel.with_body(tirx.SeqStmt([kernel.body, store]))
 
 
 def _store(store: Any, value: Any) -> Any:

@@ -1,0 +1,96 @@
+"""How one carved case ended on a device."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from relax_tapml.carve.manifest import SuiteCase
+from relax_tapml.carve.open_suite import Suite
+from relax_tapml.carve.tolerances import read_tolerance
+from relax_tapml.compare.comparison import Comparison, compare_all, worst
+from relax_tapml.compare.repeat import is_failure
+from relax_tapml.compare.verdict import Verdict
+from relax_tapml.errors import DeviceFault, DeviceTimeout
+from relax_tapml.frontend.model import Array
+
+
+@dataclass(frozen=True, kw_only=True)
+class CaseReplay:
+    """How one case ended on the device.
+
+    Parameters
+    ----------
+    unit, case
+        Which one; ``case.site`` is the site it was recorded at.
+    verdict
+        ``skipped`` where there was nothing to compare.
+    reason
+        One sentence for people; empty for a pass, unless it failed in company.
+    comparisons
+        One for each output of the call, in order; empty where it did not run to its end.
+    text
+        What the device said, for a fault.
+    runs, failures
+        How often it was run, and how often that failed.
+    """
+
+    unit: str
+    case: SuiteCase
+    verdict: Verdict
+    reason: str = ""
+    comparisons: tuple[Comparison, ...] = ()
+    text: str = ""
+    runs: int = 1
+    failures: int = 0
+
+
+def voted(rounds: Sequence[CaseReplay]) -> CaseReplay:
+    """Return how a case ended that was run several times: ``flaky`` if only some rounds failed."""
+    failed = [item for item in rounds if is_failure(item.verdict)]
+    told = replace(failed[0] if failed else rounds[0], runs=len(rounds), failures=len(failed))
+    if 0 < len(failed) < len(rounds):
+        reason = f"fails {len(failed)} of {len(rounds)} times: {told.reason}"
+        return replace(told, verdict=Verdict.FLAKY, reason=reason)
+    return told
+
+
+def judged(
+    suite: Suite, unit: str, case: SuiteCase, actuals: Sequence[Array], misdeeds: Sequence[str] = ()
+) -> CaseReplay:
+    """Compare the outputs of a call with their oracles.
+
+    Parameters
+    ----------
+    suite, unit, case
+        What was run.
+    actuals
+        Its outputs.
+    misdeeds
+        What else it did that no kernel may do, a sentence each; any makes it a mismatch.
+    """
+    comparisons = tuple(
+        compare_all(
+            [suite.tensor(output.tensor) for output in case.outputs],
+            actuals,
+            [read_tolerance(suite, case, output) for output in case.outputs],
+        )
+    )
+    wrong = [item for item in comparisons if item.verdict is Verdict.MISMATCH]
+    unjudged = [item for item in comparisons if item.verdict is Verdict.SKIPPED]
+    if wrong or misdeeds:
+        reasons = [worst(wrong).reason] if wrong else []
+        verdict, reason = Verdict.MISMATCH, "; ".join([*reasons, *misdeeds])
+    elif any(item.total for item in comparisons):
+        verdict, reason = Verdict.PASS, ""
+    elif unjudged:
+        verdict, reason = Verdict.SKIPPED, unjudged[0].reason
+    else:
+        verdict, reason = Verdict.SKIPPED, "its outputs have no elements to compare"
+    return CaseReplay(unit=unit, case=case, verdict=verdict, reason=reason, comparisons=comparisons)
+
+
+def faulted(unit: str, case: SuiteCase, fault: DeviceFault) -> CaseReplay:
+    """Return how a case ended whose call failed."""
+    verdict = Verdict.TIMEOUT if isinstance(fault, DeviceTimeout) else Verdict.CRASH
+    return CaseReplay(unit=unit, case=case, verdict=verdict, reason=str(fault), text=fault.text)

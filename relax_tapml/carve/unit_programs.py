@@ -1,0 +1,197 @@
+"""The programs that do a suite's cases on one target."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tvm
+from tvm import relax
+from tvm.ir import GlobalVar
+
+from relax_tapml.carve.guarded_call import guarded_call
+from relax_tapml.carve.open_suite import Suite
+from relax_tapml.carve.submodule import submodule
+from relax_tapml.errors import LoweringError
+from relax_tapml.partition.bytecode import compile_functions
+from relax_tapml.partition.kernel_library import KernelLibrary
+from relax_tapml.partition.prepare_side import prepare_side
+
+Functions = dict[GlobalVar, tvm.ir.BaseFunc]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Program:
+    """Bytecode that calls some units, and the shared objects it needs."""
+
+    bytecode: bytes
+    kernels: tuple[Path, ...]
+
+
+class UnitPrograms:
+    """The units of a suite, built for a target; together where they can be.
+
+    A unit whose kernel does not build does not keep the others from being built.
+
+    Parameters
+    ----------
+    suite
+        From ``open_suite``.
+    target
+        The ``tvm.target.Target`` to build for.
+    pipeline
+        A Relax pass applied to the units before they are scheduled and built, or None.
+    library
+        Where their kernels are kept.
+    units
+        The units that will be run.
+
+    Attributes
+    ----------
+    failed
+        Unit to the reason why it cannot be run.
+    """
+
+    def __init__(
+        self,
+        suite: Suite,
+        *,
+        target: Any,
+        pipeline: Any,
+        library: KernelLibrary,
+        units: Sequence[str],
+    ) -> None:
+        self.failed: dict[str, str] = {}
+        self._suite = suite
+        self._target = target
+        self._pipeline = pipeline
+        self._library = library
+        self._units = tuple(units)
+        self._functions: dict[tuple[str, str], str] = {}
+        self._sides: dict[str, tvm.IRModule] = {}
+        self._programs: dict[str, Program] = {}
+        self._with_guards: set[str] = set()
+        self._is_built = False
+
+    def build(self) -> None:
+        """Prepare all units of the suite for the target, then build those that will be run.
+
+        Nothing is done where that has been done.
+        """
+        if self._is_built:
+            return
+        self._is_built = True
+        together: dict[str, Functions] = {}
+        apart: list[dict[str, Functions]] = []
+        taken: set[str] = set()
+        for unit in self._suite.manifest.units:
+            functions = self._renamed(unit)
+            names = {gvar.name_hint for gvar in functions}
+            if taken.isdisjoint(names):
+                together[unit] = functions
+                taken |= names
+            else:
+                # Another unit has a different function of one of the names.
+                apart.append({unit: functions})
+        for units in (together, *apart):
+            self._prepare(units)
+        for side in dict.fromkeys(self._sides.values()):
+            self._compile([u for u in self._units if self._sides.get(u) is side])
+
+    def program(self, unit: str) -> Program:
+        """Return the program that does the cases of a unit, which has not ``failed``."""
+        return self._programs[unit]
+
+    def function(self, unit: str, name: str) -> str:
+        """Return what a program calls the function ``name`` of a unit's cases."""
+        return self._functions[unit, name]
+
+    def is_guarded(self, unit: str, name: str) -> bool:
+        """Whether that function takes a guard pattern and returns a guard for each output."""
+        return self._functions[unit, name] in self._with_guards
+
+    def split(self, unit: str) -> bool:
+        """Give the units of a shared program one program each; return whether it was shared."""
+        program = self._programs[unit]
+        sharing = [name for name, other in self._programs.items() if other is program]
+        if len(sharing) == 1:
+            return False
+        for name in sharing:
+            self._compile([name])
+        return True
+
+    def _prepare(self, units: Mapping[str, Functions]) -> None:
+        """Apply the pipeline to all units at once, as in a migration; to each if that fails."""
+        try:
+            side = self._side(units.values())
+        except LoweringError as error:
+            together = str(error)
+        else:
+            self._sides.update(dict.fromkeys(units, side))
+            return
+        alone: dict[str, str] = {}
+        for unit, functions in units.items():
+            try:
+                self._sides[unit] = self._side([functions])
+            except LoweringError as error:
+                alone[unit] = str(error)
+        # A pipeline that fails for every unit may only miss the others: the first error counts.
+        self.failed.update(dict.fromkeys(alone, together) if len(alone) == len(units) else alone)
+
+    def _side(self, units: Iterable[Functions]) -> tvm.IRModule:
+        module = tvm.IRModule({gvar: f for functions in units for gvar, f in functions.items()})
+        return prepare_side(module, self._target, self._pipeline)
+
+    def _compile(self, units: Sequence[str]) -> None:
+        """Build units of one side into one program, without those that have no kernel."""
+        if not units:
+            return
+        names = [name for (unit, _), name in self._functions.items() if unit in units]
+        module = self._guarded(submodule(self._sides[units[0]], names), names)
+        built = self._library.build(module, self._target)
+        failed = {unit: built.failed[unit] for unit in units if unit in built.failed}
+        if failed:
+            self.failed.update(failed)
+            self._compile([unit for unit in units if unit not in failed])
+            return
+        try:
+            functions = compile_functions(module, self._target, self._library)
+        except Exception as error:  # Whatever TVM raises about what a pipeline returned.
+            if len(units) == 1:
+                self.failed[units[0]] = f"its bytecode does not compile: {error}"
+                return
+            for unit in units:
+                self._compile([unit])
+            return
+        kernels = (*functions.shape_functions, *built.files())
+        program = Program(bytecode=functions.bytecode, kernels=kernels)
+        self._programs.update(dict.fromkeys(units, program))
+
+    def _guarded(self, module: tvm.IRModule, names: Sequence[str]) -> tvm.IRModule:
+        """Put guards behind the outputs of the functions that can have them."""
+        module = module.clone()
+        for name in names:
+            guarded = guarded_call(module[name])
+            if guarded is not None:
+                gvar = GlobalVar(name)
+                relax.expr._update_type(gvar, guarded.ty)
+                del module[name]
+                module.update_func(gvar, guarded)
+                self._with_guards.add(name)
+        return module
+
+    def _renamed(self, unit: str) -> Functions:
+        """Return a unit's functions, those that do its cases under names no other unit has."""
+        module = self._suite.module(unit)
+        cases = {case.function for case in self._suite.manifest.units[unit].cases}
+        renamed: Functions = {}
+        for gvar, function in module.functions.items():
+            if gvar.name_hint in cases:
+                name = f"replay_{len(self._functions)}"
+                self._functions[unit, gvar.name_hint] = name
+                renamed[GlobalVar(name)] = function.with_attr("global_symbol", name)
+            else:
+                renamed[gvar] = function
+        return renamed

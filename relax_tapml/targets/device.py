@@ -1,0 +1,44 @@
+"""One device for a whole job, whatever happens to its sessions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from relax_tapml.targets.session import DeviceSession
+
+
+class Device:
+    """The one device session of a job, opened when needed and replaced after a fault.
+
+    Parameters
+    ----------
+    open_session
+        Opens a fresh session, or raises ``DeviceUnavailable``.
+    """
+
+    def __init__(self, open_session: Callable[[], DeviceSession]) -> None:
+        self._open = open_session
+        self._session: DeviceSession | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether ``session`` is there already, with whatever ran in it."""
+        return self._session is not None
+
+    @property
+    def session(self) -> DeviceSession:
+        """The open session. Raises ``DeviceUnavailable`` if none can be opened."""
+        if self._session is None:
+            self._session = self._open()
+        return self._session
+
+    @property
+    def bytes_moved(self) -> int:
+        """Bytes the open session has moved; none if there is none."""
+        return 0 if self._session is None else self._session.bytes_moved
+
+    def close(self) -> None:
+        """End the session, if any; the next use opens a fresh one."""
+        if self._session is not None:
+            self._session.close()
+            self._session = None
