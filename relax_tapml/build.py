@@ -44,13 +44,32 @@ def parser() -> argparse.ArgumentParser:
     add("--text", action="append", default=[], help="a sentence for a text model; may be repeated")
     add("--device-pipeline", metavar="MODULE:ATTR", help="Relax pass for the device's module")
     add("--host-pipeline", metavar="MODULE:ATTR", help="Relax pass for the host's module")
-    add("--migrate", default="all", metavar="all|next|N", help="how many units to move now (all)")
-    add("--by", default="unit", choices=["unit"], help="what moves in one step (unit)")
+    add("--migrate", default="all", metavar="all|next|N", help="how many moves to make now (all)")
+    add(
+        "--by",
+        default="unit",
+        choices=["unit", "kind", "layer", "function", "site"],
+        help="what moves in one step (unit)",
+    )
     add(
         "--strategy",
         default="linear",
-        choices=["linear", "isolated"],
-        help="linear: move unit by unit; isolated: only replay each unit alone (linear)",
+        choices=["linear", "bisect", "isolated"],
+        help="linear: move one after another; bisect: move all at once, halve what fails; "
+        "isolated: only replay each unit alone (linear)",
+    )
+    add(
+        "--boundary",
+        type=Path,
+        metavar="FILE",
+        help="boundary.json: only what it names may move; a run writes one for each step",
+    )
+    add(
+        "--repeat",
+        type=int,
+        default=1,
+        metavar="N",
+        help="run each case and each step N times, for a device that does not repeat itself (1)",
     )
     add("--cases-per-unit", type=int, default=3, metavar="N", help="carve at most N cases (3)")
     add("--no-probes", action="store_true", help="carve recorded calls only")
@@ -73,7 +92,6 @@ def _run(args: argparse.Namespace) -> int:
     # Imported here so that --help and usage errors do not wait for TVM.
     from relax_tapml.cli.present import present
     from relax_tapml.cli.progress import Progress
-    from relax_tapml.migrate.strategy import StrategyName
     from relax_tapml.run import bring_up
 
     out = args.out or Path("dist") / _folder_name(args.model)
@@ -90,8 +108,11 @@ def _run(args: argparse.Namespace) -> int:
         session=args.session,
         host_pipeline=args.host_pipeline,
         device_pipeline=args.device_pipeline,
-        strategy=StrategyName(args.strategy),
+        strategy=args.strategy,
+        by=args.by,
+        boundary=args.boundary,
         migrate=args.migrate,
+        repeat=args.repeat,
         cases_per_unit=args.cases_per_unit,
         is_probed=not args.no_probes,
         timeout_s=args.timeout,

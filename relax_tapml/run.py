@@ -6,29 +6,33 @@ import dataclasses
 import importlib.metadata
 import statistics
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 import tvm
 
 from relax_tapml.capture.store import CaptureStore
-from relax_tapml.carve.choose import Case, choose_cases
+from relax_tapml.carve.choose import choose_cases
 from relax_tapml.carve.manifest import Manifest
 from relax_tapml.carve.open_suite import open_suite
-from relax_tapml.carve.replay import replay
-from relax_tapml.carve.suite import write_suite
+from relax_tapml.carve.proven_suite import write_proven_suite
+from relax_tapml.carve.replay import ReplayReport, replay
 from relax_tapml.compare.comparison import Comparison
+from relax_tapml.compare.repeat import ROUNDS
 from relax_tapml.compare.verdict import Verdict
 from relax_tapml.errors import SourceError, UsageError
 from relax_tapml.frontend.inputs import as_samples
 from relax_tapml.frontend.load import load_model
 from relax_tapml.frontend.model import Array, Model
 from relax_tapml.frontend.signature import check_model
-from relax_tapml.migrate.driver import migrate
+from relax_tapml.migrate.company import Company
 from relax_tapml.migrate.identity import source_identity
+from relax_tapml.migrate.migration import Migration
 from relax_tapml.migrate.options import Options
+from relax_tapml.migrate.parts import parts_in_groups
 from relax_tapml.migrate.reporter import Reporter, SilentReporter, Stage
 from relax_tapml.migrate.result import (
     INCONCLUSIVE,
@@ -39,23 +43,25 @@ from relax_tapml.migrate.result import (
     unit_summary,
     write_result,
 )
-from relax_tapml.migrate.run_folder import RunFolder
+from relax_tapml.migrate.run_folder import RunFolder, write_atomically
+from relax_tapml.migrate.sides import Sides, units_of
 from relax_tapml.migrate.source import Source
-from relax_tapml.migrate.step import Device, Sides, Step
-from relax_tapml.migrate.strategy import LinearStrategy, StrategyName
+from relax_tapml.migrate.step import Step, Trial
+from relax_tapml.migrate.strategy import StrategyName
+from relax_tapml.partition.boundary import Boundary, read_boundary
 from relax_tapml.partition.bundle import write_bundle
 from relax_tapml.partition.kernel_library import KernelLibrary, KernelSet
 from relax_tapml.partition.lower import lower, mark_inputs
 from relax_tapml.partition.pipeline import load_pipeline
 from relax_tapml.partition.prepare_side import prepare_side
+from relax_tapml.partition.site_table import site_table
 from relax_tapml.passes.annotate_sites import annotated_calls
 from relax_tapml.passes.assign_sides import host_only_sites
-from relax_tapml.passes.site import Site
 from relax_tapml.report.page import render
+from relax_tapml.report.quantities import count_text
+from relax_tapml.targets.device import Device
 from relax_tapml.targets.open import open_session
 from relax_tapml.targets.target import parse_target
-
-_HARMLESS = (Verdict.PASS, Verdict.SKIPPED)
 
 
 def bring_up(
@@ -67,6 +73,7 @@ def bring_up(
     resume: bool = False,
     force: bool = False,
     reporter: Reporter | None = None,
+    boundary: Boundary | Path | str | None = None,
     **options: Any,
 ) -> Result:
     """Find out which units of a model are wrong on a target, and migrate the others.
@@ -94,8 +101,10 @@ def bring_up(
         Replace an earlier run in ``out``.
     reporter
         Who is told about progress.
+    boundary
+        Only these sites may move, or a ``boundary.json`` that names them; None for all that can.
     options
-        Fields of ``Options``.
+        The other fields of ``Options``.
 
     Returns
     -------
@@ -115,7 +124,9 @@ def bring_up(
     StoreError
         A file of an earlier run is damaged.
     """
-    chosen = Options(**options)
+    if isinstance(boundary, Path | str):
+        boundary = read_boundary(boundary)
+    chosen = Options(boundary=boundary, **options)
     run = _Run(chosen, reporter or SilentReporter())
     return run.execute(model, inputs, texts, Path(out), resume=resume, force=force)
 
@@ -137,6 +148,10 @@ class _Run:
         self._target = parse_target(options.target)
         self._host_pipeline = load_pipeline(options.host_pipeline)
         self._device_pipeline = load_pipeline(options.device_pipeline)
+        self._companies: dict[str, Company] = {}
+        self._device = Device(
+            lambda: open_session(options.session, self._target, timeout_s=options.timeout_s)
+        )
 
     def execute(
         self,
@@ -158,8 +173,9 @@ class _Run:
             store = self._capture(source, outputs)
             self._carve(store)
             kernels, device_units = self._build_device()
-            alone = self._replay()
-            self._migrate(source, outputs, kernels, device_units, alone)
+            with closing(self._device):
+                alone = self._replay()
+                self._migrate(source, outputs, kernels, device_units, alone)
         except SourceError as error:
             self._write_result([], verdict=INCONCLUSIVE, reason=str(error))
             raise
@@ -170,16 +186,19 @@ class _Run:
         signature = check_model(model)
         module = mark_inputs(model.module, model.entry, len(signature.inputs))
         self._lowered = lower(module)
-        sites = [site for site, _ in annotated_calls(self._lowered)]
         # The entry function first, in program order: a topological order of its units.
-        sites.sort(key=lambda site: site.function != model.entry)
-        self._sites: dict[str, int] = {}
-        for site in sites:
-            self._sites[site.unit] = self._sites.get(site.unit, 0) + 1
+        self._table = sorted(
+            site_table(self._lowered), key=lambda entry: entry.site.function != model.entry
+        )
+        self._sites = Counter(entry.site.unit for entry in self._table)
         self._host_only = host_only_sites(self._lowered)
+        if self._options.boundary is not None:
+            # A name the model does not have is told before anything is built.
+            self._options.boundary.among(self._table)
+        write_atomically(self._folder.lowered, tvm.ir.save_json(self._lowered))
         self._params_bytes = sum(array.nbytes for array in model.params.values())
         stage.say(
-            f"{model.name}: {len(self._sites)} units, {len(sites)} sites, "
+            f"{model.name}: {len(self._sites)} units, {len(self._table)} sites, "
             f"{self._params_bytes / 1e6:.0f} MB of parameters"
         )
 
@@ -223,7 +242,7 @@ class _Run:
                 "bytes_seen": stats.seen_bytes,
             }
             stage.say(
-                f"{sum(self._sites.values())} sites x {len(self._model.samples)} inputs: "
+                f"{len(self._table)} sites x {len(self._model.samples)} inputs: "
                 f"{stats.disk_bytes / 1e6:.0f} MB stored, {stats.seen_bytes / 1e6:.0f} MB seen"
             )
         return store
@@ -237,7 +256,19 @@ class _Run:
                 sites = [site for site, _ in annotated_calls(self._lowered)]
                 cases = choose_cases(store, sites, options.cases_per_unit)
                 stage.say(f"writing {len(cases)} cases")
-                self._write_suite(cases, store, stage)
+                write_proven_suite(
+                    self._folder.tests,
+                    cases,
+                    lowered=self._lowered,
+                    store=store,
+                    source=self._source_target,
+                    pipeline=self._host_pipeline,
+                    kernels=self._folder.kernels,
+                    is_probed=options.is_probed,
+                    on_written=lambda manifest: stage.say(
+                        f"replaying {_case_counts(manifest)} on {options.source}"
+                    ),
+                )
                 state["carved"] = asked
                 self._folder.save()
             manifest = open_suite(self._folder.tests).manifest
@@ -247,52 +278,6 @@ class _Run:
                 f"{len(manifest.units)} units, {_case_counts(manifest)}; all pass on "
                 f"{options.source}"
             )
-
-    def _write_suite(self, cases: Sequence[Case], store: CaptureStore, stage: Stage) -> None:
-        """Write the suite and replay it where it was recorded.
-
-        What fails there accuses nobody else. A probe may, since no source has run it before, and
-        is left out with the reason; a recorded case may not.
-        """
-        unproven: dict[str, str] = {}
-        while True:
-            manifest = write_suite(
-                self._folder.tests,
-                cases,
-                lowered=self._lowered,
-                store=store,
-                source=self._source_target,
-                is_probed=self._options.is_probed,
-                unproven=unproven,
-                replace=True,
-            )
-            stage.say(f"replaying {_case_counts(manifest)} on {self._options.source}")
-            report = replay(
-                self._folder.tests,
-                target=self._source_target,
-                session="inline",
-                device_pipeline=self._host_pipeline,
-                kernels=self._folder.kernels,
-            )
-            wrong = [
-                result
-                for detail in report.details.values()
-                for result in detail.cases
-                if result.verdict not in _HARMLESS
-            ]
-            recorded = [result for result in wrong if not result.case.is_probe]
-            if recorded:
-                told = "; ".join(f"{result.unit}: {result.reason}" for result in recorded)
-                raise SourceError(
-                    "the carved suite does not pass on its own source "
-                    f"{self._options.source} ({told}). Nothing is said about the target"
-                )
-            if not wrong:
-                return
-            for result in wrong:
-                unproven[f"{result.unit}/{result.case.name}"] = (
-                    f"the source itself fails this probe: {result.reason}"
-                )
 
     def _build_device(self) -> tuple[KernelSet, tvm.IRModule]:
         options = self._options
@@ -306,12 +291,12 @@ class _Run:
         identity = {
             "target": str(self._target),
             "session": options.session,
-            "strategy": str(options.strategy),
             "tool": importlib.metadata.version("relax-tapml"),
             "kernels": sorted(path.name for path in kernels.files()),
             "failed": kernels.failed,
             "cases_per_unit": options.cases_per_unit,
             "is_probed": options.is_probed,
+            "repeat": options.repeat,
         }
         self._state = self._folder.continue_device(identity)
         return kernels, units
@@ -320,14 +305,7 @@ class _Run:
         """Run each unit alone on the device; return what it showed, unit by unit in order."""
         with self._stage("replay", "replay") as stage:
             if "alone" not in self._state:
-                report = replay(
-                    self._folder.tests,
-                    target=self._target,
-                    session=self._options.session,
-                    device_pipeline=self._device_pipeline,
-                    kernels=self._folder.kernels,
-                    timeout_s=self._options.timeout_s,
-                )
+                report = self._replayed(repeat=self._options.repeat)
                 self._state["alone"] = {
                     unit: unit_summary(detail) for unit, detail in report.details.items()
                 }
@@ -339,6 +317,17 @@ class _Run:
             stage.say(f"{passed} of {len(alone)} units pass alone on {self._options.target}")
         return alone
 
+    def _replayed(self, *, repeat: int, units: Sequence[str] | None = None) -> ReplayReport:
+        return replay(
+            self._folder.tests,
+            target=self._target,
+            device_pipeline=self._device_pipeline,
+            kernels=self._folder.kernels,
+            units=units,
+            repeat=repeat,
+            device=self._device,
+        )
+
     def _migrate(
         self,
         source: Source,
@@ -348,16 +337,13 @@ class _Run:
         alone: dict[str, dict[str, Any]],
     ) -> None:
         options = self._options
-        movable = self._movable(alone)
-        steps = [Step.from_document(step) for step in self._state.setdefault("steps", [])]
-        self._steps = steps
         if options.strategy is StrategyName.ISOLATED:
             return
-
-        def save(step: Step) -> None:
-            self._state["steps"].append(step.document())
-            self._folder.save()
-
+        groups = parts_in_groups(self._table, options.by, self._movable(alone))
+        migration = Migration(options.strategy, groups, self._table, self._folder, self._state)
+        self._steps = migration.steps
+        # What units left behind in their replay must not be taken for the doing of a step.
+        self._device.close()
         with self._stage("migrate", "migrate") as stage:
             sides = Sides(
                 lowered=self._lowered,
@@ -370,54 +356,49 @@ class _Run:
                 library=self._library,
                 device_kernels=kernels,
             )
-            device = Device(
-                lambda: open_session(options.session, self._target, timeout_s=options.timeout_s)
+            trial = Trial(
+                sides=sides,
+                parts=migration.parts,
+                device=self._device,
+                samples=self._model.samples,
+                oracles=outputs,
+                tolerances=source.tolerances(open_suite(self._folder.tests), outputs, stage),
+                repeat=options.repeat,
+                vote=lambda units: self._replayed(repeat=ROUNDS, units=units),
             )
-            strategy = LinearStrategy(movable)
-            try:
-                migrate(
-                    sides,
-                    strategy,
-                    device,
-                    self._model.samples,
-                    outputs,
-                    source.tolerances(open_suite(self._folder.tests), outputs, stage),
-                    steps=steps,
-                    on_step=save,
-                    total=len(movable) + 1,
-                    limit=options.move_limit,
-                    stage=stage,
-                )
-            finally:
-                device.close()
-            boundary = strategy.accepted
+            migration.run(trial, limit=options.move_limit, stage=stage)
+            sites, units = migration.sites, units_of(migration.sites)
             write_bundle(
                 self._folder.bundle,
-                sides.partition(boundary),
+                dataclasses.replace(sides.partition(sites), boundary=migration.boundary),
                 source=self._source_target,
                 target=self._target,
                 host_kernels=source.kernels.files(),
-                device_kernels=kernels.files(boundary),
+                device_kernels=kernels.files(units),
                 params=self._model.params,
             )
-            shift = statistics.median(step.shift_s for step in steps)
+            self._companies = migration.companies()
+            shift = statistics.median(step.shift_s for step in migration.steps)
             stage.say(
-                f"{len(boundary)} of {len(alone)} units on the device after {len(steps)} steps, "
-                f"median shift {shift:.2f} s"
+                f"{len(units)} of {len(alone)} units on the device after "
+                f"{count_text(len(migration.steps), 'step')}, median shift {shift:.2f} s"
             )
 
-    def _movable(self, alone: dict[str, dict[str, Any]]) -> list[str]:
-        """Units that pass alone and may leave the host, in the order to move them in."""
-        bound = {Site.parse(site).unit for site in self._host_only}
-        return [
-            unit
-            for unit, summary in alone.items()
-            if summary["verdict"] == Verdict.PASS and unit not in bound
-        ]
+    def _movable(self, alone: dict[str, dict[str, Any]]) -> set[str]:
+        """Sites whose unit passes alone, and which may and shall leave the host."""
+        asked = self._options.boundary
+        chosen = None if asked is None else asked.among(self._table)
+        return {
+            entry.site.id
+            for entry in self._table
+            if alone[entry.site.unit]["verdict"] == Verdict.PASS
+            and entry.site.id not in self._host_only
+            and (chosen is None or entry.site.id in chosen)
+        }
 
     def _finish(self, alone: dict[str, dict[str, Any]]) -> Result:
         units = [
-            unit_document(name, summary, self._steps, sites=self._sites[name])
+            unit_document(name, summary, self._companies.get(name), sites=self._sites[name])
             for name, summary in alone.items()
         ]
         verdict, _ = overall_verdict(units)
@@ -442,13 +423,15 @@ class _Run:
             "model": {
                 "name": self._model.name,
                 "units": len(self._sites),
-                "sites": sum(self._sites.values()),
+                "sites": len(self._table),
                 "parameters_bytes": self._params_bytes,
                 "samples": len(self._model.samples),
             },
             "source": options.source,
             "target": options.target,
             "session": options.session,
+            "strategy": str(options.strategy),
+            "by": str(options.by),
             "device_pipeline": _told(options.device_pipeline),
             "host_pipeline": _told(options.host_pipeline),
             "captures": self._captures,

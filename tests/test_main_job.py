@@ -121,7 +121,8 @@ def test_a_kernel_that_overwrites_its_input_is_named_for_it(finished):
     ("unit", "fault", "verdict", "reason"),
     [
         ("softmax", "abort", "crash", "died of SIGABRT"),
-        ("cumsum", "loop", "timeout", "did not end in 10 s"),
+        ("layer_norm", "segfault", "crash", "died of SIGSEGV"),
+        ("matmul", "spin", "timeout", "did not end in 10 s"),
     ],
 )
 def test_a_kernel_that_kills_its_process_is_named(unit, fault, verdict, reason, finished):
@@ -143,6 +144,21 @@ def test_a_kernel_that_kills_its_process_is_named(unit, fault, verdict, reason, 
     assert result.document["steps"][-1]["boundary"] == sorted(set(UNITS) - {unit})
     children = psutil.Process().children(recursive=True)
     assert not [child for child in children if "relax_tapml" in " ".join(child.cmdline())]
+    assert_right(finished / "bundle")
+
+
+def test_a_kernel_that_writes_behind_its_output_is_named(finished):
+    """What it returns is right; whose memory it breaks depends on what runs beside it."""
+    pipeline = breaks("fused_gelu", broken_pipelines.overrun)
+    result = bring_up(
+        model(), session="inline", out=finished, resume=True, device_pipeline=pipeline
+    )
+    assert verdicts(result) == only_wrong("fused_gelu", "mismatch")
+    told = next(u for u in result.document["units"] if u["name"] == "fused_gelu")
+    assert told["reason"] == (
+        "it writes behind the end of its output 0: 4 bytes differ there, the last one 4 bytes "
+        "behind it"
+    )
     assert_right(finished / "bundle")
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 from argparse import ArgumentParser
 from collections.abc import Sequence
 
-from relax_tapml.cli import capture, merge, replay, report, reproduce
+from relax_tapml.cli import capture, explain, merge, replay, report, reproduce
 from relax_tapml.cli.exit import guarded
 
 _COMMANDS = {
     "capture": capture,
     "replay": replay,
+    "explain": explain,
     "report": report,
     "reproduce": reproduce,
     "merge": merge,

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from relax_tapml.compare.verdict import Verdict
-from relax_tapml.report.findings import explain, headline, tolerance_text
+from relax_tapml.report.findings import explain, headline, tolerance_text, verdict_text
 from relax_tapml.report.quantities import count_text, number_text
 
 _TEXT_WIDTH = 92
@@ -111,7 +111,7 @@ def _print_blocks(units: Sequence[Mapping[str, Any]], console: Console) -> None:
 
 def _verdict(unit: Mapping[str, Any]) -> Text:
     style = {Verdict.PASS: "green", Verdict.SKIPPED: "yellow"}.get(unit["verdict"], "bold red")
-    return Text(unit["verdict"], style=style)
+    return Text(verdict_text(unit), style=style)
 
 
 def _sentences(result: Mapping[str, Any], out: Path) -> list[str]:
@@ -133,7 +133,11 @@ def _sentences(result: Mapping[str, Any], out: Path) -> list[str]:
             "them; the report gives the reasons."
         )
     if culprits and (out / "bundle").is_dir():
-        what = "this unit" if len(culprits) == 1 else "these units"
+        kept = [unit["name"] for unit in explained if not unit.get("on_device")]
+        if len(kept) == len(culprits):
+            what = "this unit" if len(kept) == 1 else "these units"
+        else:
+            what = ", ".join(kept)
         said.append(f"{out / 'bundle'} keeps {what} on the host.")
     return said
 

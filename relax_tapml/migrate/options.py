@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
+from typing import TypeVar
 
 import tvm
 
 from relax_tapml.errors import UsageError
+from relax_tapml.migrate.parts import By
 from relax_tapml.migrate.strategy import StrategyName
+from relax_tapml.partition.boundary import Boundary
 from relax_tapml.targets.open import check_session
 
 
@@ -24,9 +28,16 @@ class Options:
     host_pipeline, device_pipeline
         A Relax pass for that side's lowered module, or ``MODULE:ATTR``.
     strategy
-        ``linear`` moves unit by unit; ``isolated`` stops after replaying each unit alone.
+        ``linear`` moves one after another; ``bisect`` moves all at once and halves what fails;
+        ``isolated`` stops after replaying each unit alone.
+    by
+        What moves in one step.
+    boundary
+        Only these sites may move; None for all that can.
     migrate
-        How many units to move in this run: ``all``, ``next`` or a number.
+        How many moves to make in this run: ``all``, ``next`` or a number.
+    repeat
+        How often each case and each boundary is run, for devices that do not repeat themselves.
     cases_per_unit
         At most this many recorded cases are carved for a unit.
     is_probed
@@ -41,21 +52,28 @@ class Options:
     host_pipeline: str | tvm.transform.Pass | None = None
     device_pipeline: str | tvm.transform.Pass | None = None
     strategy: StrategyName = StrategyName.LINEAR
+    by: By = By.UNIT
+    boundary: Boundary | None = None
     migrate: str | int = "all"
+    repeat: int = 1
     cases_per_unit: int = 3
     is_probed: bool = True
     timeout_s: float = 60.0
 
     def __post_init__(self) -> None:
-        if self.strategy not in list(StrategyName):
-            raise UsageError(
-                f"--strategy {self.strategy}: expected one of {', '.join(StrategyName)}"
-            )
-        # From Python it may be a plain string.
-        object.__setattr__(self, "strategy", StrategyName(self.strategy))
+        # From Python they may be plain strings.
+        object.__setattr__(self, "strategy", _one_of(StrategyName, "--strategy", self.strategy))
+        object.__setattr__(self, "by", _one_of(By, "--by", self.by))
         check_session(self.session)
         if self.migrate not in ("all", "next") and not str(self.migrate).isdecimal():
             raise UsageError(f"--migrate {self.migrate}: expected all, next or a number")
+        if self.strategy is StrategyName.BISECT and self.migrate != "all":
+            raise UsageError(
+                f"--migrate {self.migrate}: bisect begins with all at once; use --strategy linear, "
+                "or name what may move with --boundary"
+            )
+        if self.repeat < 1:
+            raise UsageError(f"--repeat {self.repeat}: expected at least 1")
         if self.cases_per_unit < 1:
             raise UsageError(f"--cases-per-unit {self.cases_per_unit}: expected at least 1")
         if self.timeout_s <= 0:
@@ -63,6 +81,16 @@ class Options:
 
     @property
     def move_limit(self) -> int | None:
-        """How many units may be moved, None for all."""
+        """How many moves may be made, None for all."""
         named: dict[str | int, int | None] = {"all": None, "next": 1}
         return named[self.migrate] if self.migrate in named else int(self.migrate)
+
+
+_Choice = TypeVar("_Choice", bound=StrEnum)
+
+
+def _one_of(choices: type[_Choice], option: str, given: str) -> _Choice:
+    try:
+        return choices(given)
+    except ValueError:
+        raise UsageError(f"{option} {given}: expected one of {', '.join(choices)}") from None

@@ -34,6 +34,9 @@ class SilentStage:
         """Do nothing."""
 
 
+SILENT: Stage = SilentStage()
+
+
 class SilentReporter:
     """The reporter of library use."""
 

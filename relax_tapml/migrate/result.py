@@ -15,13 +15,16 @@ from relax_tapml.carve.replay import UnitReplay
 from relax_tapml.compare.comparison import Comparison
 from relax_tapml.compare.verdict import Verdict
 from relax_tapml.errors import ExitCode
+from relax_tapml.migrate.company import Company
 from relax_tapml.migrate.json_number import json_number
 from relax_tapml.migrate.run_folder import write_atomically
-from relax_tapml.migrate.step import Step
 
 SCHEMA = 1
 INCONCLUSIVE = "inconclusive"
-_GRAVEST_FIRST = (Verdict.CRASH, Verdict.TIMEOUT, Verdict.MISMATCH, Verdict.BUILD_ERROR)
+_GRAVEST_FIRST = (
+    *(Verdict.CRASH, Verdict.TIMEOUT, Verdict.MISMATCH, Verdict.FLAKY),
+    Verdict.BUILD_ERROR,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +66,8 @@ def unit_summary(detail: UnitReplay) -> dict[str, Any]:
     return {
         "verdict": str(detail.verdict),
         "reason": detail.reason,
+        "runs": detail.runs,
+        "failures": detail.failures,
         "error": None if decisive is None else json_number(decisive.error),
         "tolerance": None if decisive is None else allowed_number(decisive),
         "tolerance_origin": None if decisive is None else decisive.tolerance.origin,
@@ -119,22 +124,21 @@ def _first(decisive: Comparison | None) -> dict[str, Any] | None:
 
 
 def unit_document(
-    name: str, alone: Mapping[str, Any], steps: Sequence[Step], *, sites: int
+    name: str, alone: Mapping[str, Any], company: Company | None, *, sites: int
 ) -> dict[str, Any]:
-    """Join what a unit did alone with what it did in company."""
+    """Join what a unit did alone with what it did in company, if it was to be moved."""
     document = {"name": name, **alone, "sites": sites, "alone": alone["verdict"]}
-    in_company = [s for s in steps if s.unit == name]
-    document["on_device"] = bool(in_company) and in_company[-1].verdict is Verdict.PASS
-    if alone["verdict"] == Verdict.PASS and in_company and not document["on_device"]:
-        step = in_company[-1]
+    document.update(on_device=company is not None and company.on_device, together=[])
+    if company is not None and company.verdict is not None:
         document.update(
-            verdict=str(step.verdict),
-            reason=f"passes alone, but with it on the device the model fails {step.reason}",
-            error=json_number(step.error),
+            verdict=str(company.verdict),
+            reason=company.reason,
+            error=json_number(company.error),
             tolerance=None,
             tolerance_origin=None,
             metrics=None,
             first=None,
+            together=list(company.together),
         )
     return document
 

@@ -10,12 +10,17 @@ from pathlib import Path
 from typing import Any
 
 from relax_tapml.errors import StoreError, UsageError
+from relax_tapml.migrate.step import Step
+from relax_tapml.partition.boundary import Boundary
 
 _STATE = "state.json"
-_SCHEMA = 1
+_SCHEMA = 2
 _KIND = "relax_tapml.run"
 # The state last: until it is deleted the folder can be seen to be ours.
-_OURS = ("result.json", "report.html", "captures", "tests", "kernels", "bundle", _STATE)
+_OURS = (
+    *("result.json", "report.html", "captures", "tests", "kernels", "bundle"),
+    *("boundaries", "lowered.json", _STATE),
+)
 # What a run ends with: an interrupted one must not seem to have ended as an earlier one did.
 _ENDS = ("result.json", "report.html")
 
@@ -101,6 +106,22 @@ class RunFolder:
         """The bundle of the last good step."""
         return self.path / "bundle"
 
+    @property
+    def boundaries(self) -> Path:
+        """The boundary of each step, ``000.json`` and so on."""
+        return self.path / "boundaries"
+
+    @property
+    def lowered(self) -> Path:
+        """The lowered module, without weights."""
+        return self.path / "lowered.json"
+
+    def save_boundary(self, step: int, boundary: Boundary) -> None:
+        """Write the boundary of a step."""
+        self.boundaries.mkdir(exist_ok=True)
+        text = json.dumps(boundary.document(), indent=1) + "\n"
+        write_atomically(self.boundaries / f"{step:03d}.json", text)
+
     def continue_source(self, identity: Mapping[str, str]) -> None:
         """Check that an earlier run captured the same thing, or say what will be captured.
 
@@ -128,9 +149,27 @@ class RunFolder:
         if device.get("identity") != identity:
             device = {"identity": dict(identity)}
             _delete(self.bundle)
+            _delete(self.boundaries)
             self.state["device"] = device
             self.save()
         return device
+
+    def continue_search(self, device: dict[str, Any], search: Mapping[str, Any]) -> list[Step]:
+        """Return the steps an earlier run made in the same search, none if it made another.
+
+        Parameters
+        ----------
+        device
+            Of ``continue_device``; its ``steps`` are where new ones are to be kept.
+        search
+            What decides which steps are made.
+        """
+        if device.get("search") != search:
+            device.update(search=dict(search), steps=[])
+            _delete(self.bundle)
+            _delete(self.boundaries)
+            self.save()
+        return [Step.from_document(step) for step in device["steps"]]
 
     def save(self) -> None:
         """Write the state."""

@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import tvm
-
-from relax_tapml.carve.submodule import submodule
+from relax_tapml.carve.replay import ReplayReport
 from relax_tapml.compare.comparison import compare_all, worst
+from relax_tapml.compare.repeat import repeated
 from relax_tapml.compare.tolerance import Tolerance
 from relax_tapml.compare.verdict import Verdict
 from relax_tapml.errors import DeviceFault, DeviceTimeout
 from relax_tapml.frontend.model import Array, Sample
 from relax_tapml.migrate.json_number import json_number
-from relax_tapml.migrate.strategy import Proposal
-from relax_tapml.partition.boundary import PartitionedProgram, partition
-from relax_tapml.partition.hybrid import Host, HybridModule
-from relax_tapml.partition.kernel_library import KernelLibrary, KernelSet
-from relax_tapml.passes.operator_call import UNIT_ATTR
-from relax_tapml.targets.session import DeviceSession
+from relax_tapml.migrate.parts import Part
+from relax_tapml.migrate.sides import Sides, units_of
+from relax_tapml.migrate.strategy import Outcome, Proposal
+from relax_tapml.partition.hybrid import HybridModule
+from relax_tapml.partition.program import PartitionedProgram
+from relax_tapml.targets.device import Device
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,28 +30,56 @@ class Step:
     Parameters
     ----------
     boundary
-        Units on the device, sorted.
+        The parts on the device, sorted.
+    moved
+        Those of them that the last good step did not have.
     unit
-        The unit that moved, or None.
+        The part that moved, if it is just one.
+    purpose
+        A ``Purpose``.
     verdict, reason, error
         What came of it, why in one sentence, and the largest absolute error of the outputs.
+    runs, failures
+        How often it was run, and how often that failed.
+    flaky
+        Parts that are flaky by themselves, found because this step was: failures and runs.
     shift_s, run_s
         Seconds for partition, bytecode and link; and for the hybrid runs of all samples.
     kernels_built
         Kernels compiled in this step.
+    regions, crossings, crossing_bytes
+        Device calls in the program, values copied from one side to the other between them, and
+        their bytes where shapes are static. Weights, which stay on the device, are not counted.
     bytes_moved
         Tensor bytes that crossed to and from the device.
     """
 
     boundary: list[str]
+    moved: list[str]
     unit: str | None
+    purpose: str
     verdict: Verdict
     reason: str
     error: float | None
+    runs: int
+    failures: int
+    flaky: dict[str, list[int]]
     shift_s: float
     run_s: float
     kernels_built: int
+    regions: int
+    crossings: int
+    crossing_bytes: int
     bytes_moved: int
+
+    @property
+    def outcome(self) -> Outcome:
+        """What the strategy is told."""
+        return Outcome(
+            is_good=self.verdict is Verdict.PASS,
+            is_flaky=self.verdict is Verdict.FLAKY,
+            flaky=frozenset(self.flaky),
+        )
 
     def document(self) -> dict[str, Any]:
         """Return the step as it stands in ``result.json``."""
@@ -71,159 +98,171 @@ class Step:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sides:
-    """Everything a step needs that stays the same from step to step.
+class Trial:
+    """Everything that boundaries are tried with.
 
     Parameters
     ----------
-    lowered
-        The annotated module.
-    entry
-        Name of the function that is run.
-    host_units, device_units
-        The module as prepared for either side.
-    source, target
-        What the sides run on.
-    host
-        Kernels and weights of the source, loaded.
-    library
-        Where kernels are built; a step must not need it.
-    device_kernels
-        Kernels of the target.
-    """
-
-    lowered: tvm.IRModule
-    entry: str
-    host_units: tvm.IRModule
-    device_units: tvm.IRModule
-    source: tvm.target.Target
-    target: tvm.target.Target
-    host: Host
-    library: KernelLibrary
-    device_kernels: KernelSet
-
-    def partition(self, boundary: frozenset[str]) -> PartitionedProgram:
-        """Return the programs of a boundary.
-
-        The device gets the units that are on it and no others: one whose kernel does not build
-        must not keep the rest from being linked.
-        """
-        on_device = [
-            gvar.name_hint
-            for gvar, function in self.device_units.functions.items()
-            if (function.attrs or {}).get(UNIT_ATTR, gvar.name_hint) in boundary
-        ]
-        return partition(
-            self.lowered,
-            boundary,
-            host_units=self.host_units,
-            device_units=submodule(self.device_units, on_device),
-            source=self.source,
-            target=self.target,
-            library=self.library,
-        )
-
-
-class Device:
-    """The one device session of a migration, opened when needed and replaced after a fault."""
-
-    def __init__(self, open_session: Callable[[], DeviceSession]) -> None:
-        self._open = open_session
-        self._session: DeviceSession | None = None
-
-    @property
-    def session(self) -> DeviceSession:
-        """The open session. Raises ``DeviceUnavailable`` if none can be opened."""
-        if self._session is None:
-            self._session = self._open()
-        return self._session
-
-    @property
-    def bytes_moved(self) -> int:
-        """Bytes the open session has moved; none if there is none."""
-        return 0 if self._session is None else self._session.bytes_moved
-
-    def close(self) -> None:
-        """End the session, if any; the next use opens a fresh one."""
-        if self._session is not None:
-            self._session.close()
-            self._session = None
-
-
-def try_step(
-    sides: Sides,
-    proposal: Proposal,
-    device: Device,
-    samples: Sequence[Sample],
-    oracles: Sequence[Sequence[Array]],
-    tolerances: Sequence[Sequence[Tolerance]],
-) -> Step:
-    """Run the model with a boundary on every sample and compare with the source's outputs.
-
-    The first sample that differs ends the step. After a fault the session is closed.
-
-    Parameters
-    ----------
-    sides, proposal, device
-        What to run where.
+    sides
+        The module and its kernels.
+    parts
+        By name.
+    device
+        Where device kernels run.
     samples
         Inputs.
     oracles, tolerances
         For each sample, the source's outputs and how far from them a right target may be.
-
-    Raises
-    ------
-    LoweringError
-        The partition itself failed.
-    DeviceUnavailable
-        No session could be opened.
+    repeat
+        How often each boundary is run.
+    vote
+        Replays some units alone on ``device``, many times, so that a flaky one is named. None if
+        there is no suite to replay.
     """
-    if proposal.boundary:
-        _ = device.session  # Opening it is no part of the step.
-    built_before = sides.library.built_count
-    began = time.perf_counter()
-    program = sides.partition(proposal.boundary)
-    partitioned = time.perf_counter()
-    moved_before = device.bytes_moved
-    verdict, reason, error = Verdict.PASS, "", 0.0
-    linked = partitioned
-    try:
-        needs_device = program.device is not None
-        hybrid = HybridModule(
-            sides.host,
-            program,
-            device.session if needs_device else None,
-            sides.device_kernels.files(proposal.boundary),
+
+    sides: Sides
+    parts: Mapping[str, Part]
+    device: Device
+    samples: Sequence[Sample]
+    oracles: Sequence[Sequence[Array]]
+    tolerances: Sequence[Sequence[Tolerance]]
+    repeat: int = 1
+    vote: Callable[[Sequence[str]], ReplayReport] | None = None
+
+    def step(self, proposal: Proposal) -> Step:
+        """Run the model with a boundary and compare with the source's outputs.
+
+        What fails is run again: a device that answers now like this and now like that is flaky,
+        and says nothing about what moved last.
+
+        Raises
+        ------
+        LoweringError
+            The partition itself failed.
+        DeviceUnavailable
+            No session could be opened.
+        """
+        sites = frozenset[str]().union(*(self.parts[name].sites for name in proposal.boundary))
+        if sites:
+            _ = self.device.session  # Opening it is no part of the step.
+        built_before = self.sides.library.built_count
+        began = time.perf_counter()
+        program = self.sides.partition(sites)
+        partition_s = time.perf_counter() - began
+        attempts = repeated(lambda: self._attempt(program, sites), self.repeat)
+        failed = [item for item in attempts if item.verdict is not Verdict.PASS]
+        told = failed[0] if failed else attempts[0]
+        verdict, reason, flaky = told.verdict, told.reason, {}
+        if 0 < len(failed) < len(attempts):
+            verdict = Verdict.FLAKY
+            reason = f"in {len(failed)} of {len(attempts)} runs {reason}"
+            flaky = self._flaky_parts(proposal.boundary)
+        elif verdict in (Verdict.CRASH, Verdict.TIMEOUT):
+            reason = f"{reason}{self._where(sites, told.sample)}"
+        return Step(
+            boundary=sorted(proposal.boundary),
+            moved=list(proposal.moved),
+            unit=proposal.moved[0] if len(proposal.moved) == 1 else None,
+            purpose=str(proposal.purpose),
+            verdict=verdict,
+            reason=reason,
+            error=told.error,
+            runs=len(attempts),
+            failures=len(failed),
+            flaky=flaky,
+            shift_s=partition_s + attempts[0].link_s,
+            run_s=sum(item.run_s for item in attempts),
+            kernels_built=self.sides.library.built_count - built_before,
+            regions=len(program.calls),
+            crossings=sum(call.crossings for call in program.calls),
+            crossing_bytes=sum(call.crossing_bytes or 0 for call in program.calls),
+            bytes_moved=attempts[0].bytes_moved,
         )
-        linked = time.perf_counter()
-        for sample, oracle, allowed in zip(samples, oracles, tolerances, strict=True):
-            outputs = hybrid[sides.entry](*sample.arrays)
-            comparisons = compare_all(oracle, outputs, allowed)
-            found = worst(comparisons)
-            error = max(error, found.error)
-            if found.verdict is not Verdict.PASS:
-                verdict, error = found.verdict, found.error
-                number = next(i for i, item in enumerate(comparisons) if item is found)
-                output = f", output {number}" if len(comparisons) > 1 else ""
-                reason = f"on {sample.name!r}{output}: {found.reason}"
-                break
-        bytes_moved = device.bytes_moved - moved_before
-    except DeviceFault as fault:
-        bytes_moved = device.bytes_moved - moved_before
-        device.close()
-        verdict, reason = fault_verdict(fault), str(fault)
-    finished = time.perf_counter()
-    return Step(
-        boundary=sorted(proposal.boundary),
-        unit=proposal.moved,
-        verdict=verdict,
-        reason=reason,
-        error=None if verdict in (Verdict.CRASH, Verdict.TIMEOUT) else error,
-        shift_s=linked - began,
-        run_s=finished - linked,
-        kernels_built=sides.library.built_count - built_before,
-        bytes_moved=bytes_moved,
-    )
+
+    def _flaky_parts(self, names: Iterable[str]) -> dict[str, list[int]]:
+        """Return failures and runs of the parts whose units are flaky alone."""
+        if self.vote is None:
+            return {}
+        parts = [self.parts[name] for name in sorted(names)]
+        votes = self.vote(list(dict.fromkeys(part.unit for part in parts))).details
+        # What they have left behind must not be taken for the doing of the next step.
+        self.device.close()
+        return {
+            part.name: [vote.failures, vote.runs]
+            for part in parts
+            if (vote := votes[part.unit]).verdict is Verdict.FLAKY
+        }
+
+    def _attempt(self, program: PartitionedProgram, sites: frozenset[str]) -> _Attempt:
+        """Run every sample; the first that differs ends it, and a failure ends the session.
+
+        So what a wrong kernel has left behind in the device's memory accuses nobody later.
+        """
+        began = time.perf_counter()
+        moved_before = self.device.bytes_moved
+        linked: float | None = None
+        verdict, reason, error, index = Verdict.PASS, "", 0.0, 0
+        try:
+            hybrid = self._linked(program, sites)
+            linked = time.perf_counter()
+            for index, sample in enumerate(self.samples):
+                outputs = hybrid[self.sides.entry](*sample.arrays)
+                comparisons = compare_all(self.oracles[index], outputs, self.tolerances[index])
+                found = worst(comparisons)
+                error = max(error, found.error)
+                if found.verdict is not Verdict.PASS:
+                    number = next(i for i, item in enumerate(comparisons) if item is found)
+                    output = f", output {number}" if len(comparisons) > 1 else ""
+                    reason = f"on {sample.name!r}{output}: {found.reason}"
+                    verdict, error = found.verdict, found.error
+                    break
+        except DeviceFault as fault:
+            verdict, reason = fault_verdict(fault), str(fault)
+        ended = time.perf_counter()
+        attempt = _Attempt(
+            verdict=verdict,
+            reason=reason,
+            error=None if verdict in (Verdict.CRASH, Verdict.TIMEOUT) else error,
+            sample=index,
+            link_s=(linked or ended) - began,
+            run_s=ended - (linked or ended),
+            bytes_moved=self.device.bytes_moved - moved_before,
+        )
+        if verdict is not Verdict.PASS:
+            self.device.close()
+        return attempt
+
+    def _linked(self, program: PartitionedProgram, sites: frozenset[str]) -> HybridModule:
+        needs_device = program.device is not None
+        return HybridModule(
+            self.sides.host,
+            program,
+            self.device.session if needs_device else None,
+            self.sides.device_kernels.files(units_of(sites)),
+        )
+
+    def _where(self, sites: frozenset[str], sample: int) -> str:
+        """Run the sites one by one in a fresh session, and say at which one it ends."""
+        if len(sites) < 2:
+            return ""
+        try:
+            hybrid = self._linked(self.sides.partition(sites, is_merged=False), sites)
+            hybrid[self.sides.entry](*self.samples[sample].arrays)
+        except DeviceFault:
+            self.device.close()
+            return f" (one site after another, it ends in {', '.join(hybrid.last_sites)})"
+        return " (one site after another, all of them return)"
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Attempt:
+    verdict: Verdict
+    reason: str
+    error: float | None
+    sample: int
+    link_s: float
+    run_s: float
+    bytes_moved: int
 
 
 def fault_verdict(fault: DeviceFault) -> Verdict:

@@ -1,79 +1,175 @@
-"""Which units are on the device, and the two programs that makes."""
+"""Which operators are on the device."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TypeAlias
+import difflib
+import json
+import re
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
 
 import tvm
 
-from relax_tapml.errors import LoweringError
-from relax_tapml.partition.bytecode import CompiledFunctions, compile_functions
-from relax_tapml.partition.kernel_library import KernelLibrary
-from relax_tapml.passes.assign_sides import AssignSides
-from relax_tapml.passes.outline_regions import OutlineRegions
-from relax_tapml.passes.split_module import split_module
+from relax_tapml.errors import UsageError
+from relax_tapml.partition.site_table import SiteEntry, site_table
 
-Boundary: TypeAlias = frozenset[str]
-"""Names of the units on the device; all others are on the host."""
+_SCHEMA = 1
+_KIND = "relax_tapml.boundary"
+_RANGE = re.compile(r"(?P<stem>.*[._])(?P<first>\d+)-(?P<last>\d+)")
 
 
 @dataclass(frozen=True, kw_only=True)
-class PartitionedProgram:
-    """Bytecode of both sides; kernels are linked in by whoever runs it.
+class Boundary:
+    """The sites on the device, chosen by any of their names; all others are on the host.
+
+    A site is on the device if any field names it. ``boundary.json`` has the same fields, each a
+    list of strings. ::
+
+        Boundary(units=["softmax"], layers=["encoder_layer_0-3"], sites=["main/004/gelu"])
 
     Parameters
     ----------
-    boundary
-        The units on the device.
-    host
-        The entry functions.
-    device
-        The region functions, None where the device has nothing to do.
+    units
+        Units, with all their sites.
+    kinds
+        Operator kinds: units that differ in their numbers only.
+    layers
+        Layers, or ranges of them with both ends included.
+    functions
+        Relax functions, with all sites in them.
+    sites
+        Single sites, by id.
     """
 
-    boundary: Boundary
-    host: CompiledFunctions
-    device: CompiledFunctions | None
+    units: Collection[str] = field(default_factory=frozenset)
+    kinds: Collection[str] = field(default_factory=frozenset)
+    layers: Collection[str] = field(default_factory=frozenset)
+    functions: Collection[str] = field(default_factory=frozenset)
+    sites: Collection[str] = field(default_factory=frozenset)
+
+    def __post_init__(self) -> None:
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if isinstance(value, str):
+                raise UsageError(f"boundary: {item.name} is the string {value!r}; expected a list")
+            object.__setattr__(self, item.name, frozenset(value))
+
+    def resolve(self, lowered: tvm.IRModule) -> frozenset[str]:
+        """Return the ids of its sites in a lowered module.
+
+        Raises
+        ------
+        UsageError
+            A name is not one of the module's.
+        """
+        return self.among(site_table(lowered))
+
+    def among(self, table: Sequence[SiteEntry]) -> frozenset[str]:
+        """Return the ids of its sites in a table of ``site_table``. Raises as ``resolve`` does."""
+        chosen: set[str] = set()
+        names: dict[str, tuple[Collection[str], Callable[[SiteEntry], str]]] = {
+            "unit": (self.units, lambda entry: entry.site.unit),
+            "kind": (self.kinds, lambda entry: entry.kind),
+            "layer": (_layers(self.layers), lambda entry: entry.layer),
+            "function": (self.functions, lambda entry: entry.site.function),
+            "site": (self.sites, lambda entry: entry.site.id),
+        }
+        for what, (wanted, name_of) in names.items():
+            if not wanted:
+                continue
+            known: dict[str, list[str]] = {}
+            for entry in table:
+                known.setdefault(name_of(entry), []).append(entry.site.id)
+            known.pop("", None)
+            for name in sorted(wanted):
+                if name not in known:
+                    raise UsageError(_unknown(what, name, known))
+                chosen.update(known[name])
+        return frozenset(chosen)
+
+    def document(self) -> dict[str, Any]:
+        """Return the boundary as it stands in ``boundary.json``."""
+        chosen = {item.name: sorted(getattr(self, item.name)) for item in fields(self)}
+        return {"schema": _SCHEMA, "kind": _KIND, **chosen}
+
+    @classmethod
+    def from_document(cls, document: Any, where: str) -> Boundary:
+        """Read back what ``document`` returned, or a person wrote; ``where`` is for messages.
+
+        Raises
+        ------
+        UsageError
+            It is no boundary.
+        """
+        if not isinstance(document, dict) or document.get("kind") != _KIND:
+            raise UsageError(
+                f"{where} is no boundary: expected a JSON object with "
+                f'"kind": "{_KIND}", as a run writes them'
+            )
+        if document.get("schema") != _SCHEMA:
+            raise UsageError(f"{where}: expected schema {_SCHEMA}, got {document.get('schema')!r}")
+        names = [item.name for item in fields(cls)]
+        extra = document.keys() - {*names, "schema", "kind"}
+        if extra:
+            raise UsageError(
+                f"{where}: {', '.join(sorted(extra))} is not known; expected {', '.join(names)}"
+            )
+        given = [name for name in names if name in document]
+        for name in given:
+            value = document[name]
+            if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+                raise UsageError(f"{where}: {name} must be a list of strings, got {value!r}")
+        return cls(**{name: document[name] for name in given})
 
 
-def partition(
-    lowered: tvm.IRModule,
-    boundary: Boundary,
-    *,
-    host_units: tvm.IRModule,
-    device_units: tvm.IRModule,
-    source: tvm.target.Target,
-    target: tvm.target.Target,
-    library: KernelLibrary,
-) -> PartitionedProgram:
-    """Move the boundary: assign sides, outline regions, split, compile bytecode; build no kernel.
-
-    Parameters
-    ----------
-    lowered
-        From ``lower``.
-    boundary
-        Units to put on the device.
-    host_units, device_units
-        From ``prepare_side`` for either side.
-    source, target
-        What the sides run on.
-    library
-        Where functions for symbolic dimensions are built; it is not used for static shapes.
+def read_boundary(path: Path | str) -> Boundary:
+    """Read a ``boundary.json``.
 
     Raises
     ------
-    LoweringError
-        A pass raised: a fault of the partition, not of the model.
+    UsageError
+        There is no such file, or it is no boundary.
     """
     try:
-        outlined = OutlineRegions()(AssignSides(units=boundary)(lowered))
-        sides = split_module(outlined, host_units, device_units)
-        host = compile_functions(sides.host, source, library)
-        device = sides.device and compile_functions(sides.device, target, library)
-    except Exception as error:
-        raise LoweringError(
-            f"partitioning with {len(boundary)} units on the device failed: {error}"
-        ) from error
-    return PartitionedProgram(boundary=boundary, host=host, device=device)
+        document = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UsageError(f"boundary {path} cannot be read: {error}") from error
+    return Boundary.from_document(document, f"boundary {path}")
+
+
+def boundary_of(sites: Collection[str], table: Iterable[SiteEntry]) -> Boundary:
+    """Return the boundary of some sites, by unit where all sites of a unit are among them."""
+    by_unit: dict[str, set[str]] = {}
+    for entry in table:
+        by_unit.setdefault(entry.site.unit, set()).add(entry.site.id)
+    chosen = frozenset(sites)
+    whole = {unit for unit, ids in by_unit.items() if ids <= chosen}
+    rest = chosen.difference(*(by_unit[unit] for unit in whole))
+    return Boundary(units=whole, sites=rest)
+
+
+def _layers(names: Iterable[str]) -> set[str]:
+    layers = set()
+    for name in names:
+        match = _RANGE.fullmatch(name)
+        if match is None:
+            layers.add(name)
+            continue
+        first, last = int(match["first"]), int(match["last"])
+        if last < first:
+            raise UsageError(f"boundary: layers {name!r} end before they begin")
+        layers.update(f"{match['stem']}{number}" for number in range(first, last + 1))
+    return layers
+
+
+def _unknown(what: str, name: str, known: Collection[str]) -> str:
+    if not known:
+        return f"boundary: {what} {name!r}: the model has no {what}s" + (
+            ", since no weight has a number in its name" if what == "layer" else ""
+        )
+    close = difflib.get_close_matches(name, known) or list(known)[:5]
+    return f"boundary: the model has no {what} {name!r}; it has {', '.join(close)}" + (
+        ", ..." if len(known) > len(close) else ""
+    )

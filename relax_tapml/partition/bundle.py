@@ -16,13 +16,14 @@ import tvm
 
 from relax_tapml.errors import StoreError
 from relax_tapml.frontend.model import Array
-from relax_tapml.partition.boundary import PartitionedProgram
+from relax_tapml.partition.boundary import Boundary
 from relax_tapml.partition.bytecode import CompiledFunctions
 from relax_tapml.partition.hybrid import Host, HybridModule
+from relax_tapml.partition.program import PartitionedProgram
 from relax_tapml.targets.open import open_session
 from relax_tapml.tensor_file import dump_tensors, parse_tensors
 
-_SCHEMA = 1
+_SCHEMA = 2
 _KIND = "relax_tapml.bundle"
 _MANIFEST = "manifest.json"
 _PARAMS = "params.safetensors"
@@ -86,7 +87,7 @@ def _fill(
     document = {
         "schema": _SCHEMA,
         "kind": _KIND,
-        "boundary": sorted(program.boundary),
+        "boundary": program.boundary.document(),
         "source": str(source),
         "target": str(target),
         **sides,
@@ -125,9 +126,10 @@ def load(folder: Path | str, *, session: str = "inline", timeout_s: float = 60.0
     device = manifest["device"]
     params = parse_tensors((folder / _PARAMS).read_bytes())
     program = PartitionedProgram(
-        boundary=frozenset(manifest["boundary"]),
+        boundary=Boundary.from_document(manifest["boundary"], str(folder / _MANIFEST)),
         host=_functions(folder, host),
         device=_functions(folder, device) if device["bytecode"] else None,
+        calls=(),
     )
     opened = None
     if program.device is not None:

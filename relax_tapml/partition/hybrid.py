@@ -12,8 +12,8 @@ from tvm import relax
 
 from relax_tapml.errors import DeviceFault
 from relax_tapml.frontend.model import Array
-from relax_tapml.partition.boundary import PartitionedProgram
 from relax_tapml.partition.bytecode import CompiledFunctions, load_bytecode
+from relax_tapml.partition.program import PartitionedProgram
 from relax_tapml.passes import native
 from relax_tapml.passes.outline_regions import DOWNLOAD, PARAMETER, RUN, UPLOAD
 from relax_tapml.targets.session import DeviceModule, DeviceSession
@@ -102,9 +102,19 @@ class HybridModule:
             kernels = (*program.device.shape_functions, *device_kernels)
             module = session.load(program.device.bytecode, kernels)
             self._calls = _DeviceCalls(host, session, module)
+            self._sites = {call.region: call.sites for call in program.calls}
             callbacks = self._calls.callbacks()
         make = tvm.get_global_func("relax_tapml.callback_module")
         self._vm = host.virtual_machine(program.host, make(callbacks))
+
+    @property
+    def last_sites(self) -> tuple[str, ...]:
+        """Ids of the sites in the device call that was made last, none if there was none.
+
+        Of calls that share a region, the last one in the program is told.
+        """
+        region = self._calls.last_region if self._calls is not None else None
+        return self._sites[region] if region is not None else ()
 
     def __getitem__(self, name: str) -> Callable[..., list[Array]]:
         """Return an entry function: it takes input arrays (no weights) and returns a flat list.
@@ -140,6 +150,7 @@ class _DeviceCalls:
         self._session = session
         self._module = module
         self._fault: DeviceFault | None = None
+        self.last_region: str | None = None
 
     def callbacks(self) -> dict[str, Any]:
         """Return the functions by the names that ``OutlineRegions`` calls."""
@@ -173,6 +184,7 @@ class _DeviceCalls:
         return self._session.parameter(name, self._host.params[name])
 
     def _run(self, region: str, *args: Any) -> Any:
+        self.last_region = region
         values = [tuple(a) if isinstance(a, tvm_ffi.Shape) else a for a in args]
         return tvm_ffi.convert(self._session.call(self._module, region, values))
 

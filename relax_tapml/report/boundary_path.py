@@ -27,7 +27,7 @@ class Run:
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One unit of the picture, in the order units first reach the device."""
+    """One unit or site of the picture, in the order they first reach the device."""
 
     unit: str
     y: float
@@ -78,7 +78,8 @@ def lay_out_path(result: Mapping[str, Any]) -> BoundaryPath:
         order.update(dict.fromkeys(name for name in step["boundary"] if name not in order))
         if step.get("unit"):
             order.setdefault(step["unit"])
-    order.update(dict.fromkeys(u["name"] for u in result["units"] if u["name"] not in order))
+    if result.get("by", "unit") in ("unit", "kind"):
+        order.update(dict.fromkeys(u["name"] for u in result["units"] if u["name"] not in order))
 
     row_height, font_size = (15.0, 11.0) if len(order) <= _MANY_ROWS else (11.0, 9.0)
     label_width = max((len(name) for name in order), default=0) * font_size * 0.61 + 12

@@ -17,6 +17,7 @@ _FAULT = {
     Verdict.CRASH: ("crashes", "crash"),
     Verdict.TIMEOUT: ("does not return in time", "do not return in time"),
     Verdict.BUILD_ERROR: ("cannot be built", "cannot be built"),
+    Verdict.FLAKY: ("is flaky", "are flaky"),
 }
 
 
@@ -61,9 +62,18 @@ def explain(unit: Mapping[str, Any]) -> str:
         tolerance = tolerance_text(unit["tolerance"], unit.get("tolerance_origin"))
         said.append(_closed(f"T{tolerance[1:]}"))
     alone = unit.get("alone")
-    if alone == Verdict.PASS and unit["verdict"] != Verdict.PASS:
+    together = unit.get("together") or []
+    if together:
         said.append(
-            "It fails only in company: look at memory planning, state and accumulated error."
+            "With any of them on the host the model is right: look for memory or state that they "
+            "share, and for one that relies on what another should not have done."
+        )
+    elif alone == Verdict.PASS and unit["verdict"] == Verdict.FLAKY:
+        said.append("Its recorded cases alone do not show it: look for a race or stale memory.")
+    elif alone == Verdict.PASS and unit["verdict"] != Verdict.PASS:
+        said.append(
+            "No other unit is needed for that: it meets inputs there that no carved case has, or "
+            "memory that is laid out otherwise. Carve more of them with --cases-per-unit."
         )
     elif alone == unit["verdict"] and alone != Verdict.BUILD_ERROR:
         said.append("It fails alone too, on recorded inputs.")
@@ -74,6 +84,25 @@ def tolerance_text(tolerance: float | str | None, origin: str | None = None) -> 
     """Return a tolerance and where it comes from: ``tolerance 3.1e-06: values must be equal``."""
     text = f"tolerance {number_text(tolerance)}"
     return f"{text}: {origin}" if origin else text
+
+
+def verdict_text(unit: Mapping[str, Any]) -> str:
+    """Return a unit's verdict in a word, ``flaky(3/10)`` with its failures and runs."""
+    if unit["verdict"] == Verdict.FLAKY and unit.get("runs"):
+        return f"{unit['verdict']}({unit['failures']}/{unit['runs']})"
+    return str(unit["verdict"])
+
+
+def moved_text(step: Mapping[str, Any]) -> str:
+    """Return what a step had on the device that the last good one had not, and why."""
+    moved = step.get("moved") or ([step["unit"]] if step.get("unit") else [])
+    if not moved:
+        return "-"
+    text = moved[0] if len(moved) == 1 else f"{moved[0]} to {moved[-1]} ({len(moved)})"
+    if step.get("purpose") == "reduce":
+        kept = len(step["boundary"]) - len(moved)
+        return f"{text} {f'with {kept} others' if kept else 'alone'}"
+    return text
 
 
 def _difference(unit: Mapping[str, Any]) -> str:

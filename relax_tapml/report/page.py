@@ -17,7 +17,7 @@ from relax_tapml.compare.verdict import Verdict
 from relax_tapml.report import quantities
 from relax_tapml.report.boundary_path import lay_out_path
 from relax_tapml.report.document import check_schema
-from relax_tapml.report.findings import explain, headline
+from relax_tapml.report.findings import explain, headline, moved_text, verdict_text
 from relax_tapml.report.log_scale import LogScale
 from relax_tapml.report.step_timings import lay_out_timings
 
@@ -73,6 +73,8 @@ def render(result: Mapping[str, Any], *, out: Path) -> None:
         seconds=quantities.seconds_text,
         size=quantities.size_text,
         value=quantities.value_text,
+        verdict_text=verdict_text,
+        moved_text=moved_text,
     )
     units = result["units"]
     scale = _error_scale(units)

@@ -11,12 +11,16 @@ from tiny_model import model
 
 from relax_tapml.compare.tolerance import Tolerance, tolerance_for
 from relax_tapml.frontend.model import Array, Model
+from relax_tapml.migrate.parts import By, Part, parts_in_groups
 from relax_tapml.migrate.reporter import SilentStage
+from relax_tapml.migrate.sides import Sides
 from relax_tapml.migrate.source import Source
-from relax_tapml.migrate.step import Sides
+from relax_tapml.migrate.step import Trial
 from relax_tapml.partition.kernel_library import KernelLibrary
 from relax_tapml.partition.lower import lower, mark_inputs
 from relax_tapml.partition.prepare_side import prepare_side
+from relax_tapml.partition.site_table import site_table
+from relax_tapml.targets.device import Device
 from relax_tapml.targets.inline import InlineSession
 
 LLVM = tvm.target.Target("llvm")
@@ -33,6 +37,19 @@ class Tiny:
     sides: Sides
     oracles: list[list[Array]]
     tolerances: list[list[Tolerance]]
+    parts: dict[str, Part]
+
+    def trial(self, device: Device, **fields: Any) -> Trial:
+        """Return what boundaries are tried with, ``fields`` instead of the model's own."""
+        own = {
+            "sides": self.sides,
+            "parts": self.parts,
+            "device": device,
+            "samples": self.model.samples,
+            "oracles": self.oracles,
+            "tolerances": self.tolerances,
+        }
+        return Trial(**{**own, **fields})
 
 
 @pytest.fixture(scope="session")
@@ -56,6 +73,8 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
         device_kernels=kernels,
     )
     oracles = source.run(SilentStage())
+    table = site_table(lowered)
+    groups = parts_in_groups(table, By.UNIT, {entry.site.id for entry in table})
     return Tiny(
         model=built,
         lowered=lowered,
@@ -64,6 +83,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
         sides=sides,
         oracles=oracles,
         tolerances=[[tolerance_for(oracle) for oracle in outputs] for outputs in oracles],
+        parts={part.name: part for group in groups for part in group},
     )
 
 

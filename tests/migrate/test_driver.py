@@ -7,8 +7,8 @@ from tiny_model import UNITS
 from relax_tapml.compare.verdict import Verdict
 from relax_tapml.errors import DeviceCrash, SourceError
 from relax_tapml.migrate.driver import migrate
-from relax_tapml.migrate.step import Device
-from relax_tapml.migrate.strategy import LinearStrategy
+from relax_tapml.migrate.strategy import Strategy, StrategyName
+from relax_tapml.targets.device import Device
 
 
 class Watcher:
@@ -25,18 +25,13 @@ class Watcher:
 
 
 def run(tiny, device, *, steps=None, limit=None, oracles=None):
-    strategy = LinearStrategy(UNITS)
+    strategy = Strategy(StrategyName.LINEAR, [(unit,) for unit in UNITS])
     watcher, saved, steps = Watcher(), [], [] if steps is None else steps
     migrate(
-        tiny.sides,
+        tiny.trial(device, oracles=oracles or tiny.oracles),
         strategy,
-        device,
-        tiny.model.samples,
-        oracles or tiny.oracles,
-        tiny.tolerances,
         steps=steps,
         on_step=saved.append,
-        total=len(UNITS) + 1,
         limit=limit,
         stage=watcher,
     )
@@ -69,7 +64,7 @@ def test_a_unit_that_fails_goes_back_to_the_host(tiny, failing_session):
     opened = []
 
     def open_session():
-        opened.append(failing_session(None if opened else DeviceCrash("died")))
+        opened.append(failing_session(DeviceCrash("died") if len(opened) < 2 else None))
         return opened[-1]
 
     strategy, steps, _, _ = run(tiny, Device(open_session), limit=2)

@@ -10,6 +10,7 @@ from relax_tapml.compare.comparison import compare, compare_all, worst
 from relax_tapml.compare.tolerance import RuleTolerance
 from relax_tapml.compare.verdict import Verdict
 from relax_tapml.errors import ExitCode
+from relax_tapml.migrate.company import Company
 from relax_tapml.migrate.json_number import json_number
 from relax_tapml.migrate.result import (
     INCONCLUSIVE,
@@ -21,7 +22,6 @@ from relax_tapml.migrate.result import (
     unit_summary,
     write_result,
 )
-from relax_tapml.migrate.step import Step
 
 ALONE = {
     "verdict": "pass",
@@ -31,20 +31,6 @@ ALONE = {
     "cases": 2,
     "first": None,
 }
-
-
-def step(unit, verdict, reason="", error=0.0):
-    return Step(
-        boundary=[unit],
-        unit=unit,
-        verdict=verdict,
-        reason=reason,
-        error=error,
-        shift_s=0.1,
-        run_s=0.1,
-        kernels_built=0,
-        bytes_moved=8,
-    )
 
 
 def units(*verdicts):
@@ -60,6 +46,8 @@ def units(*verdicts):
         ([], INCONCLUSIVE, [], ExitCode.INCONCLUSIVE),
         (["pass", "mismatch"], "mismatch", ["u1"], ExitCode.MISMATCH),
         (["build_error", "mismatch"], "mismatch", ["u0", "u1"], ExitCode.MISMATCH),
+        (["build_error", "flaky"], "flaky", ["u0", "u1"], ExitCode.MISMATCH),
+        (["mismatch", "flaky"], "mismatch", ["u0", "u1"], ExitCode.MISMATCH),
         (["mismatch", "timeout"], "timeout", ["u0", "u1"], ExitCode.MISMATCH),
         (["timeout", "crash", "skipped"], "crash", ["u0", "u1"], ExitCode.MISMATCH),
         (["build_error", "skipped"], "build_error", ["u0"], ExitCode.MISMATCH),
@@ -72,37 +60,38 @@ def test_the_gravest_unit_decides(tmp_path, verdicts, verdict, culprits, code):
     assert (result.verdict, result.culprits, result.exit_code) == (verdict, culprits, code)
 
 
-def test_a_unit_that_moved_is_on_the_device():
-    """Alone and in company it was right."""
-    document = unit_document("a", ALONE, [step("a", Verdict.PASS)], sites=3)
-    assert document == {**ALONE, "name": "a", "sites": 3, "alone": "pass", "on_device": True}
-
-
-def test_a_unit_that_was_not_tried_is_not_on_the_device():
-    """A pass alone stays a pass."""
-    document = unit_document("a", ALONE, [step("b", Verdict.PASS)], sites=1)
-    assert (document["verdict"], document["on_device"]) == ("pass", False)
+@pytest.mark.parametrize("company", [Company(on_device=True), Company(on_device=False), None])
+def test_a_unit_that_nothing_speaks_against_passes(company):
+    """On the device or not, to be moved or not: what it did alone stands."""
+    assert unit_document("a", ALONE, company, sites=3) == {
+        **ALONE,
+        "name": "a",
+        "sites": 3,
+        "alone": "pass",
+        "on_device": company is not None and company.on_device,
+        "together": [],
+    }
 
 
 def test_a_unit_wrong_in_company_only_is_told_so():
-    """Isolated and compound errors are told apart."""
-    bad = step("a", Verdict.MISMATCH, "on 'x': differs by up to 2", 2.0)
-    document = unit_document("a", ALONE, [bad], sites=1)
+    """Isolated and compound errors are told apart; the numbers are the model's."""
+    company = Company(
+        on_device=False, verdict=Verdict.MISMATCH, reason="fails", error=2.0, together=("b",)
+    )
+    document = unit_document("a", ALONE, company, sites=1)
     assert (document["verdict"], document["alone"], document["on_device"]) == (
         "mismatch",
         "pass",
         False,
     )
-    assert document["reason"] == (
-        "passes alone, but with it on the device the model fails on 'x': differs by up to 2"
-    )
-    assert (document["error"], document["tolerance"]) == (2.0, None)
+    assert (document["reason"], document["error"], document["tolerance"]) == ("fails", 2.0, None)
+    assert document["together"] == ["b"]
 
 
 def test_what_a_unit_did_alone_stands_if_it_was_wrong():
     """It is not moved, so no step speaks of it."""
     alone = {**ALONE, "verdict": "crash", "reason": "died of SIGSEGV", "error": None}
-    document = unit_document("a", alone, [step(None, Verdict.PASS)], sites=1)
+    document = unit_document("a", alone, None, sites=1)
     assert (document["verdict"], document["reason"]) == ("crash", "died of SIGSEGV")
 
 

@@ -33,7 +33,7 @@ def test_an_empty_or_missing_folder_starts_a_run(tmp_path, options):
     (tmp_path / "empty").mkdir()
     for name in ("empty", "deep/missing"):
         folder = RunFolder(tmp_path / name, **options)
-        assert folder.state == {"kind": "relax_tapml.run", "schema": 1}
+        assert folder.state == {"kind": "relax_tapml.run", "schema": 2}
         assert everything(folder.path) == {"state.json"}
 
 
@@ -82,7 +82,7 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path, options):
 @pytest.mark.parametrize("options", [{"resume": True}, {"force": True}])
 def test_a_state_of_something_else_is_left_alone(tmp_path, options):
     """Other tools have a state.json, too."""
-    (tmp_path / "state.json").write_text('{"schema": 1, "resources": []}')
+    (tmp_path / "state.json").write_text('{"schema": 2, "resources": []}')
     (tmp_path / "tests").mkdir()
     with refused(
         StoreError, f"{tmp_path / 'state.json'} is not the state of a run. Name another folder"
@@ -107,14 +107,14 @@ def test_a_damaged_state_is_told(run, options):
 
 def test_a_state_of_another_version_can_only_be_replaced(run):
     """Its results may mean something else."""
-    (run / "state.json").write_text('{"kind": "relax_tapml.run", "schema": 2}')
+    (run / "state.json").write_text('{"kind": "relax_tapml.run", "schema": 3}')
     with refused(
         StoreError,
-        f"{run / 'state.json'}: expected schema 1, got 2. Another version wrote it: start anew "
+        f"{run / 'state.json'}: expected schema 2, got 3. Another version wrote it: start anew "
         "with --force",
     ):
         RunFolder(run, resume=True)
-    assert RunFolder(run, force=True).state["schema"] == 1
+    assert RunFolder(run, force=True).state["schema"] == 2
 
 
 def test_a_file_is_no_folder(tmp_path):

@@ -4,22 +4,17 @@ import math
 import numpy as np
 import pytest
 
+from relax_tapml.carve.replay import ReplayReport, UnitReplay
 from relax_tapml.compare.verdict import Verdict
 from relax_tapml.errors import DeviceCrash, DeviceError, DeviceTimeout
-from relax_tapml.migrate.step import Device, Step, try_step
-from relax_tapml.migrate.strategy import Proposal
+from relax_tapml.migrate.step import Step
+from relax_tapml.migrate.strategy import Outcome, Proposal, Purpose
+from relax_tapml.targets.device import Device
 
 
-def attempt(tiny, device, *boundary, oracles=None):
-    moved = boundary[-1] if boundary else None
-    return try_step(
-        tiny.sides,
-        Proposal(boundary=frozenset(boundary), moved=moved),
-        device,
-        tiny.model.samples,
-        oracles or tiny.oracles,
-        tiny.tolerances,
-    )
+def attempt(tiny, device, *boundary, **trial):
+    proposal = Proposal(boundary=frozenset(boundary), moved=boundary[-1:], purpose=Purpose.MOVE)
+    return tiny.trial(device, **trial).step(proposal)
 
 
 def test_a_good_step_builds_no_kernel_and_counts_bytes(tiny, failing_session):
@@ -45,7 +40,7 @@ def test_with_nothing_on_the_device_none_is_opened(tiny):
 
 
 def test_the_first_sample_that_differs_is_named(tiny, failing_session):
-    """The reason says which, where and by how much; the session is good for more."""
+    """The reason says which, where and by how much."""
     oracles = [list(outputs) for outputs in tiny.oracles]
     oracles[1][1] = oracles[1][1] + np.float32(1)
     device = Device(failing_session)
@@ -54,31 +49,84 @@ def test_the_first_sample_that_differs_is_named(tiny, failing_session):
     assert step.reason.startswith("on 'second', output 1: ")
     assert "differs by up to 1" in step.reason
     assert step.error == pytest.approx(1, abs=1e-5)
-    assert not device.session.is_closed
 
 
 @pytest.mark.parametrize(
-    ("fault", "verdict"),
+    ("fault", "verdict", "sessions"),
     [
-        (DeviceCrash("died of SIGSEGV"), Verdict.CRASH),
-        (DeviceError("raised"), Verdict.CRASH),
-        (DeviceTimeout("did not end"), Verdict.TIMEOUT),
+        (DeviceCrash("died of SIGSEGV"), Verdict.CRASH, 2),
+        (DeviceError("raised"), Verdict.CRASH, 2),
+        (DeviceTimeout("did not end"), Verdict.TIMEOUT, 1),
     ],
 )
-def test_a_fault_is_a_verdict_and_ends_the_session(tiny, failing_session, fault, verdict):
-    """What was on the device is gone, so the next step gets a fresh one."""
+def test_a_fault_is_a_verdict_and_ends_the_session(tiny, failing_session, fault, verdict, sessions):
+    """It is seen twice, but for a timeout, which takes long; the next step gets a fresh session."""
     opened = []
 
     def open_session():
-        opened.append(failing_session(None if opened else fault))
+        opened.append(failing_session(fault if len(opened) < sessions else None))
         return opened[-1]
 
     device = Device(open_session)
     step = attempt(tiny, device, "softmax")
     assert (step.verdict, step.reason, step.error) == (verdict, str(fault), None)
-    assert opened[0].is_closed
+    assert (step.runs, step.failures) == (sessions, sessions)
+    assert all(session.is_closed for session in opened)
     assert attempt(tiny, device, "softmax").verdict is Verdict.PASS
-    assert len(opened) == 2
+    assert len(opened) == sessions + 1
+
+
+@pytest.mark.parametrize(
+    ("repeat", "bad", "runs", "failures"),
+    [
+        (1, {0}, 10, 1),
+        (1, {0, 2, 5}, 10, 3),
+        (4, {1, 3}, 4, 2),
+        (4, {0}, 4, 1),
+    ],
+)
+def test_what_fails_now_and_then_is_flaky(tiny, failing_session, repeat, bad, runs, failures):
+    """Not what moved last is wrong then; who it is is put to the vote."""
+    opened, asked = [], []
+
+    def open_session():
+        number = len(opened)
+        opened.append(failing_session(DeviceCrash("died") if number in bad else None))
+        return opened[-1]
+
+    class Fresh(Device):
+        """A device with a session of its own for each run."""
+
+        @property
+        def session(self):
+            self.close()
+            return super().session
+
+    def vote(units):
+        asked.append(units)
+        details = {
+            "matmul": UnitReplay(
+                unit="matmul", verdict=Verdict.FLAKY, reason="", runs=10, failures=3
+            ),
+            "softmax": UnitReplay(unit="softmax", verdict=Verdict.PASS, reason="", runs=10),
+        }
+        return ReplayReport(units={}, details=details)
+
+    # Opening it before the step is the first one.
+    bad = {number + 1 for number in bad}
+    step = attempt(tiny, Fresh(open_session), "softmax", "matmul", repeat=repeat, vote=vote)
+    assert (step.verdict, step.runs, step.failures) == (Verdict.FLAKY, runs, failures)
+    assert step.reason == f"in {failures} of {runs} runs died"
+    assert asked == [["matmul", "softmax"]]
+    assert step.flaky == {"matmul": [3, 10]}
+    assert step.outcome == Outcome(is_good=False, is_flaky=True, flaky=frozenset({"matmul"}))
+
+
+def test_without_a_failure_a_boundary_is_run_as_often_as_asked(tiny, failing_session):
+    """Once, or as often as a device that does not repeat itself needs."""
+    assert attempt(tiny, Device(failing_session), "sum").runs == 1
+    step = attempt(tiny, Device(failing_session), "sum", repeat=3)
+    assert (step.runs, step.failures, step.verdict) == (3, 0, Verdict.PASS)
 
 
 def test_a_kernel_that_is_missing_bothers_only_who_needs_it(tiny, failing_session):
@@ -95,9 +143,7 @@ def test_a_kernel_that_is_missing_bothers_only_who_needs_it(tiny, failing_sessio
             "device_kernels": type(kernels)(paths=paths, built=(), failed=dict.fromkeys(missing)),
         }
     )
-    proposal = Proposal(boundary=frozenset(paths), moved="matmul")
-    device = Device(failing_session)
-    step = try_step(sides, proposal, device, tiny.model.samples, tiny.oracles, tiny.tolerances)
+    step = attempt(tiny, Device(failing_session), *paths, sides=sides)
     assert (step.verdict, step.reason) == (Verdict.PASS, "")
 
 
@@ -106,13 +152,21 @@ def test_a_step_survives_its_document(error):
     """Whatever the error is, through strict JSON."""
     step = Step(
         boundary=["a", "b"],
+        moved=["b"],
         unit="b",
-        verdict=Verdict.MISMATCH,
+        purpose="move",
+        verdict=Verdict.FLAKY,
         reason="on 'x': NaN",
         error=error,
+        runs=10,
+        failures=3,
+        flaky={"a": [1, 10]},
         shift_s=0.25,
         run_s=0.5,
         kernels_built=0,
+        regions=1,
+        crossings=2,
+        crossing_bytes=64,
         bytes_moved=12,
     )
     document = json.loads(json.dumps(step.document(), allow_nan=False))

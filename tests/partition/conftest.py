@@ -9,12 +9,13 @@ import tvm
 from tiny_model import model
 
 from relax_tapml.frontend.model import Array, Model
-from relax_tapml.partition.boundary import PartitionedProgram, partition
+from relax_tapml.partition.boundary import Boundary
 from relax_tapml.partition.bytecode import compile_functions
 from relax_tapml.partition.hybrid import Host, flat_arrays
 from relax_tapml.partition.kernel_library import KernelLibrary, KernelSet
 from relax_tapml.partition.lower import lower, mark_inputs
 from relax_tapml.partition.prepare_side import prepare_side
+from relax_tapml.partition.program import PartitionedProgram, partition
 from relax_tapml.targets.target import parse_target
 
 LLVM = parse_target("llvm")
@@ -65,7 +66,7 @@ def part(
     def part(*boundary: str, device_units: tvm.IRModule = units) -> PartitionedProgram:
         return partition(
             lowered,
-            frozenset(boundary),
+            Boundary(units=boundary),
             host_units=units,
             device_units=device_units,
             source=LLVM,

@@ -1,112 +1,207 @@
 # ruff: noqa: N812 - TVMScript
-"""Moving the boundary compiles bytecode and nothing else."""
+"""A boundary is chosen by names that the model has, kept as JSON, and refused where it is wrong."""
 
 from __future__ import annotations
 
-import numpy as np
+import json
+import re
+
 import pytest
-import tvm
-from tiny_model import UNITS
+from hypothesis import given
+from hypothesis import strategies as st
 from tvm.script import ir as I
 from tvm.script import relax as R
-from tvm.script import tirx as T
 
-from relax_tapml.errors import LoweringError
-from relax_tapml.partition.boundary import partition
-from relax_tapml.partition.bytecode import load_bytecode
-from relax_tapml.partition.hybrid import Host, HybridModule
-from relax_tapml.partition.kernel_library import KernelLibrary
+from relax_tapml.errors import UsageError
+from relax_tapml.partition.boundary import Boundary, boundary_of, read_boundary
 from relax_tapml.partition.lower import lower
-from relax_tapml.partition.prepare_side import prepare_side
-from relax_tapml.targets.inline import InlineSession
-from relax_tapml.targets.target import parse_target
-
-LLVM = parse_target("llvm")
-
-
-def functions(bytecode: bytes) -> set[str]:
-    """Relax functions in a side's bytecode."""
-    module = load_bytecode(bytecode)
-    text = module["as_text"]()
-    return {line.strip("@:") for line in text.splitlines() if line.startswith("@") and ":" in line}
-
-
-@pytest.mark.parametrize("boundary", [(), ("softmax",), UNITS], ids=len)
-def test_no_kernel_is_built(part, kernels, library, boundary):
-    """For static shapes there is nothing to build at all."""
-    built = library.built_count
-    program = part(*boundary)
-    assert library.built_count == built
-    assert program.boundary == frozenset(boundary)
-    assert program.host.shape_functions == ()
-
-
-def test_each_side_has_its_functions(part):
-    """The entry function on the host, regions on the device."""
-    program = part("softmax")
-    assert "main" in functions(program.host.bytecode)
-    assert functions(program.device.bytecode) >= {"main_region0"}
-    assert "main" not in functions(program.device.bytecode)
-
-
-@pytest.mark.parametrize("boundary", [(), ("no_such_unit",)], ids=["empty", "unknown"])
-def test_nothing_on_the_device(part, boundary):
-    """There is no device program."""
-    assert part(*boundary).device is None
-
-
-def test_the_same_boundary_gives_the_same_bytecode(part):
-    """So a bundle of the same program is the same files."""
-    first, second = part("softmax", "sum"), part("sum", "softmax")
-    assert first.host.bytecode == second.host.bytecode
-    assert first.device.bytecode == second.device.bytecode
-
-
-def test_a_pass_that_raises_is_a_lowering_error(part, monkeypatch):
-    """Not a fault of the device, and not of the model."""
-
-    @tvm.transform.module_pass(opt_level=0, name="Breaks")
-    def breaks(module: tvm.IRModule, _ctx: tvm.transform.PassContext) -> tvm.IRModule:
-        raise ValueError("no phase")
-
-    monkeypatch.setattr("relax_tapml.partition.boundary.OutlineRegions", lambda: breaks)
-    with pytest.raises(
-        LoweringError, match=r"(?s)^partitioning with 2 units on the device failed: .*no phase"
-    ):
-        part("softmax", "sum")
+from relax_tapml.partition.site_table import kind_of, layer_of, site_table
 
 
 @I.ir_module
-class Symbolic:
+class Layered:
+    """An embedding, three layers of two kinds of operators, a head, and a second function."""
+
     @R.function
-    def main(x: R.Tensor(("n", 4), "float32")):
-        n = T.int64()
-        with R.dataflow():
-            y = R.concat((x, x), axis=0)
-            z = R.cumsum(y, axis=0)
-            v = R.reshape(z, R.shape([n * 8]))
-            R.output(v)
-        return v
+    def main(
+        x: R.Tensor((4, 8), "float32"),
+        p_embed: R.Tensor((8,), "float32"),
+        p_layers_0_weight: R.Tensor((8, 8), "float32"),
+        p_layers_1_weight: R.Tensor((8, 8), "float32"),
+        p_layers_2_weight: R.Tensor((8, 4), "float32"),
+        p_head: R.Tensor((4,), "float32"),
+    ):
+        R.func_attr({"num_input": 1})
+        a = R.add(x, p_embed)
+        b = R.nn.softmax(a)
+        c = R.matmul(b, p_layers_0_weight)
+        d = R.nn.softmax(c)
+        e = R.matmul(d, p_layers_1_weight)
+        f = R.nn.softmax(e)
+        g = R.matmul(f, p_layers_2_weight)
+        h = R.nn.softmax(g)
+        return R.add(h, p_head)
+
+    @R.function
+    def other(x: R.Tensor((4, 8), "float32")):
+        y = R.nn.softmax(x)
+        return R.sum(y)
 
 
-def test_symbolic_dimensions_need_a_function_beside_the_vm(tmp_path):
-    """It is cached by content like a kernel, so that the next step builds nothing."""
-    library = KernelLibrary(tmp_path)
-    lowered = lower(Symbolic)
-    units = prepare_side(lowered, LLVM)
-    kernels = library.build(units, LLVM)
-    sides = {"host_units": units, "device_units": units, "source": LLVM, "target": LLVM}
-    program = partition(lowered, frozenset({"cumsum"}), library=library, **sides)
-    files = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
-    beside = {*program.host.shape_functions, *program.device.shape_functions}
-    assert beside
-    assert beside == files.keys() - set(kernels.files())
-    again = partition(lowered, frozenset({"cumsum"}), library=library, **sides)
-    assert {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == files
-    assert again.host.shape_functions == program.host.shape_functions
-    hybrid = HybridModule(
-        Host(LLVM, kernels.files(), {}), program, InlineSession(LLVM), kernels.files()
+@pytest.fixture(scope="module")
+def table():
+    return site_table(lower(Layered))
+
+
+SITES = [
+    "main/000/add",
+    "main/001/softmax",
+    "main/002/matmul",
+    "main/003/softmax",
+    "main/004/matmul",
+    "main/005/softmax",
+    "main/006/matmul1",
+    "main/007/softmax1",
+    "main/008/add1",
+    "other/000/softmax",
+    "other/001/sum",
+]
+
+
+def test_every_site_has_its_place(table):
+    """A site that reads no weight belongs to the layer of the one before it."""
+    assert [entry.site.id for entry in table] == SITES
+    layers = ["", "", *["layers_0"] * 2, *["layers_1"] * 2, *["layers_2"] * 2, "", "", ""]
+    assert [entry.layer for entry in table] == layers
+    assert table[6].kind == table[2].kind == "matmul"
+
+
+@pytest.mark.parametrize(
+    ("chosen", "sites"),
+    [
+        ({}, []),
+        ({"units": ["softmax"]}, [1, 3, 5, 9]),
+        ({"kinds": ["softmax"]}, [1, 3, 5, 7, 9]),
+        ({"layers": ["layers_1"]}, [4, 5]),
+        ({"layers": ["layers_0-1"]}, [2, 3, 4, 5]),
+        ({"functions": ["other"]}, [9, 10]),
+        ({"sites": ["main/003/softmax"]}, [3]),
+        ({"units": ["sum"], "layers": ["layers_2-2"], "sites": ["main/000/add"]}, [0, 6, 7, 10]),
+    ],
+    ids=str,
+)
+def test_sites_are_chosen_by_any_of_their_names(chosen, sites, table):
+    """What several fields choose is taken together."""
+    assert sorted(Boundary(**chosen).among(table)) == [SITES[index] for index in sites]
+
+
+@pytest.mark.parametrize(
+    ("chosen", "message"),
+    [
+        ({"units": ["sofmax"]}, "the model has no unit 'sofmax'; it has softmax, softmax1, ..."),
+        ({"kinds": ["conv"]}, "the model has no kind 'conv'; it has add, softmax, matmul, sum"),
+        (
+            {"layers": ["layers_1-3"]},
+            "the model has no layer 'layers_3'; it has layers_2, layers_1, layers_0",
+        ),
+        ({"layers": ["layers_2-1"]}, "layers 'layers_2-1' end before they begin"),
+        ({"functions": ["mian"]}, "the model has no function 'mian'; it has main, ..."),
+        (
+            {"sites": ["main/009/softmax"]},
+            "the model has no site 'main/009/softmax'; it has ",
+        ),
+    ],
+    ids=str,
+)
+def test_a_name_the_model_does_not_have_is_refused(chosen, message, table):
+    """With the names it has; a silent miss would be a boundary nobody asked for."""
+    with pytest.raises(UsageError, match=f"^{re.escape(f'boundary: {message}')}"):
+        Boundary(**chosen).among(table)
+
+
+def test_a_model_without_layers_says_why(table):
+    """No weight has a number in its name."""
+    bare = [entry for entry in table if not entry.layer]
+    with pytest.raises(UsageError, match=r"the model has no layers, since no weight has a number"):
+        Boundary(layers=["layers_0"]).among(bare)
+
+
+@given(chosen=st.sets(st.sampled_from(SITES)))
+def test_sites_come_back_from_the_file(chosen, table, tmp_path_factory):
+    """What a step writes selects the same sites, by unit where it can."""
+    boundary = boundary_of(chosen, table)
+    path = tmp_path_factory.mktemp("boundary") / "boundary.json"
+    path.write_text(json.dumps(boundary.document()))
+    assert read_boundary(path) == boundary
+    assert boundary.among(table) == chosen
+    whole = {"softmax": [1, 3, 5, 9], "sum": [10]}
+    for unit, indices in whole.items():
+        assert (unit in boundary.units) == chosen.issuperset(SITES[index] for index in indices)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "cannot be read: Expecting property name"),
+        ("[]", 'is no boundary: expected a JSON object with "kind": "relax_tapml.boundary"'),
+        ('{"kind": "relax_tapml.boundary", "schema": 9}', ": expected schema 1, got 9"),
+        (
+            '{"kind": "relax_tapml.boundary", "schema": 1, "unit": ["a"]}',
+            ": unit is not known; expected units, kinds, layers, functions, sites",
+        ),
+        (
+            '{"kind": "relax_tapml.boundary", "schema": 1, "units": "a"}',
+            ": units must be a list of strings, got 'a'",
+        ),
+    ],
+)
+def test_a_file_that_is_no_boundary_is_refused(text, message, tmp_path):
+    """With what is wrong in it."""
+    path = tmp_path / "b.json"
+    path.write_text(text)
+    with pytest.raises(UsageError) as caught:
+        read_boundary(path)
+    assert str(caught.value).startswith(
+        f"boundary {path}{'' if message.startswith(':') else ' '}{message}"
     )
-    x = np.arange(12, dtype="float32").reshape(3, 4)
-    (output,) = hybrid["main"](x)
-    np.testing.assert_array_equal(output, np.cumsum(np.concatenate((x, x)), axis=0).ravel())
+
+
+def test_a_missing_file_is_told(tmp_path):
+    """Not as an empty boundary."""
+    with pytest.raises(UsageError, match=r"b.json cannot be read: \[Errno 2\] No such file"):
+        read_boundary(tmp_path / "b.json")
+
+
+def test_a_string_is_no_list_of_names():
+    """From Python it would be taken letter by letter."""
+    with pytest.raises(UsageError, match=r"^boundary: units is the string 'softmax'"):
+        Boundary(units="softmax")
+
+
+@pytest.mark.parametrize(
+    ("unit", "kind"),
+    [
+        ("matmul", "matmul"),
+        ("fused_matmul4_add2", "fused_matmul_add"),
+        ("conv2d3", "conv2d"),
+        ("take_12", "take_12"),
+    ],
+)
+def test_a_kind_has_no_numbers(unit, kind):
+    """A part that is nothing but a number stays."""
+    assert kind_of(unit) == kind
+
+
+@pytest.mark.parametrize(
+    ("weight", "layer"),
+    [
+        ("p_bert_encoder_layer_0_attention_weight", "bert_encoder_layer_0"),
+        ("model.layers.11.mlp.weight", "model.layers.11"),
+        ("stages_2_layers_1_conv_weight", "stages_2"),
+        ("conv1_weight", ""),
+        ("w", ""),
+    ],
+)
+def test_a_layer_is_the_first_number_in_a_name(weight, layer):
+    """Numbers inside a word are none; of nested layers the outer one counts."""
+    assert layer_of(weight) == layer

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from relax_tapml.errors import StoreError
+from relax_tapml.partition.boundary import Boundary
 from relax_tapml.partition.bundle import load, write_bundle
 from relax_tapml.targets.target import parse_target
 
@@ -52,7 +53,7 @@ def content(folder: Path) -> dict[str, bytes]:
 def test_a_bundle_computes_what_the_model_does(bundle, expected, tiny, session):
     """Bit for bit, wherever its device is."""
     with load(bundle, session=session) as loaded:
-        assert loaded.boundary == {"softmax", "cumsum"}
+        assert loaded.boundary == Boundary(units={"softmax", "cumsum"})
         for sample, wanted in zip(tiny.samples, expected, strict=True):
             outputs = loaded["main"](*sample.arrays)
             assert [a.tobytes() for a in outputs] == [a.tobytes() for a in wanted]
@@ -91,7 +92,7 @@ def test_a_bundle_replaces_an_older_one(write, tmp_path):
     assert not any(name.startswith("device") for name in second)
     assert first.keys() - second.keys()
     assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
-    assert load(folder).boundary == frozenset()
+    assert load(folder).boundary == Boundary()
 
 
 def test_a_bundle_that_cannot_be_written_leaves_the_old_one(bundle, part, tiny, tmp_path):
@@ -141,10 +142,10 @@ def test_every_file_is_checked(bundle):
 
 def test_another_schema_is_refused(bundle):
     """It may mean something else."""
-    edit(bundle, lambda manifest: manifest.update(schema=2))
+    edit(bundle, lambda manifest: manifest.update(schema=1))
     refused(
         bundle,
-        "FOLDER/manifest.json: expected schema 1, got 2. Another version wrote it: run the build "
+        "FOLDER/manifest.json: expected schema 2, got 1. Another version wrote it: run the build "
         "again",
     )
 
@@ -189,7 +190,7 @@ def test_a_file_without_a_checksum_is_refused(bundle):
         ),
         ("[]", "FOLDER/manifest.json does not describe a bundle. Expected DIR/bundle of a build"),
         (
-            '{"kind": "relax_tapml.bundle", "schema": 1}',
+            '{"kind": "relax_tapml.bundle", "schema": 2}',
             "FOLDER/manifest.json is damaged: KeyError('sha256'). Run the build again",
         ),
     ],

@@ -16,9 +16,10 @@ from tvm.script import relax as R
 from tvm.script import tirx as T
 
 from relax_tapml.errors import DeviceCrash, DeviceError, DeviceFault, DeviceTimeout
-from relax_tapml.partition.boundary import PartitionedProgram, partition
+from relax_tapml.partition.boundary import Boundary
 from relax_tapml.partition.hybrid import Host, HybridModule, flat_arrays
 from relax_tapml.partition.prepare_side import prepare_side
+from relax_tapml.partition.program import PartitionedProgram, partition
 from relax_tapml.passes.annotate_sites import AnnotateSites
 from relax_tapml.targets.inline import InlineSession
 from relax_tapml.targets.open import open_session
@@ -115,7 +116,7 @@ def test_kernels_may_work_in_place(library, process, boundary):
     kernels = library.build(units, LLVM).files()
     program = partition(
         lowered,
-        frozenset(boundary),
+        Boundary(units=boundary),
         host_units=units,
         device_units=units,
         source=LLVM,
@@ -211,4 +212,4 @@ def test_the_program_is_a_value(part):
     """Its fields are those of the boundary it was made for."""
     program = part("softmax")
     assert isinstance(program, PartitionedProgram)
-    assert program.boundary == {"softmax"}
+    assert program.boundary == Boundary(units={"softmax"})

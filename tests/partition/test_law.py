@@ -16,12 +16,13 @@ from tvm.script import ir as I
 from tvm.script import relax as R
 from tvm.script import tirx as T
 
-from relax_tapml.partition.boundary import partition
+from relax_tapml.partition.boundary import Boundary
 from relax_tapml.partition.bytecode import compile_functions
 from relax_tapml.partition.hybrid import Host, HybridModule, flat_arrays
 from relax_tapml.partition.kernel_library import KernelLibrary
 from relax_tapml.partition.lower import lower
 from relax_tapml.partition.prepare_side import prepare_side
+from relax_tapml.partition.program import partition
 from relax_tapml.passes.annotate_sites import AnnotateSites, annotated_calls
 from relax_tapml.passes.assign_sides import host_only_sites
 from relax_tapml.passes.outline_dispatched_ops import OutlineDispatchedOps
@@ -119,7 +120,9 @@ def run_whole(
     return [array.tobytes() for array in flat_arrays(result)]
 
 
-def hybrid_of(program: Program, library: KernelLibrary, boundary: frozenset[str]) -> HybridModule:
+def hybrid_of(
+    program: Program, library: KernelLibrary, boundary: Boundary, *, is_merged: bool = True
+) -> HybridModule:
     """The program with ``boundary`` on a device in this process, same kernels on both sides."""
     units = prepare_side(program.module, LLVM)
     kernels = library.build(units, LLVM)
@@ -132,10 +135,11 @@ def hybrid_of(program: Program, library: KernelLibrary, boundary: frozenset[str]
         source=LLVM,
         target=LLVM,
         library=library,
+        is_merged=is_merged,
     )
-    bound = host_only_sites(program.module)
-    free = {site.unit for site, _ in annotated_calls(program.module) if site.id not in bound}
-    assert (parted.device is not None) == bool(boundary & free)
+    moved = boundary.resolve(program.module) - host_only_sites(program.module).keys()
+    assert (parted.device is not None) == bool(moved)
+    assert sorted(site for call in parted.calls for site in call.sites) == sorted(moved)
     host = Host(LLVM, kernels.files(), program.weights)
     return HybridModule(host, parted, InlineSession(LLVM), kernels.files())
 
@@ -151,14 +155,23 @@ def test_hybrid_equals_the_whole_module(program: Program, data: st.DataObject, l
     sites = [site for site, _ in annotated_calls(program.module)]
     if not sites:
         return
-    names = sorted({site.unit for site in sites})
-    boundary = frozenset(data.draw(st.sets(st.sampled_from(names))))
+    units = sorted({site.unit for site in sites})
+    boundary = data.draw(
+        st.builds(
+            Boundary,
+            units=st.sets(st.sampled_from(units)),
+            sites=st.sets(st.sampled_from([site.id for site in sites])),
+        )
+    )
     rng = np.random.default_rng(0)
     inputs = [
         rng.standard_normal((ROWS, COLUMNS)).astype("float32") for _ in range(program.input_count)
     ]
+    if data.draw(st.booleans()):
+        inputs = [inputs[0]] * len(inputs)  # One array for all of them.
     expected = run_whole(program, library, [a.copy() for a in inputs])
-    outputs = hybrid_of(program, library, boundary)["main"](*(a.copy() for a in inputs))
+    hybrid = hybrid_of(program, library, boundary, is_merged=data.draw(st.booleans()))
+    outputs = hybrid["main"](*(a.copy() for a in inputs))
     assert [array.tobytes() for array in outputs] == expected
 
 
@@ -350,5 +363,7 @@ def test_every_boundary_equals_the_whole_module(module, entry, inputs, library) 
     expected = run_whole(program, library, inputs, entry)
     units = sorted({site.unit for site, _ in annotated_calls(lowered)})
     for boundary in chain.from_iterable(combinations(units, k) for k in range(len(units) + 1)):
-        outputs = hybrid_of(program, library, frozenset(boundary))[entry](*inputs)
-        assert [array.tobytes() for array in outputs] == expected, boundary
+        for is_merged in (True, False):
+            hybrid = hybrid_of(program, library, Boundary(units=boundary), is_merged=is_merged)
+            outputs = hybrid[entry](*inputs)
+            assert [array.tobytes() for array in outputs] == expected, (boundary, is_merged)

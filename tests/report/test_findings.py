@@ -96,7 +96,11 @@ def test_a_run_that_stopped_early_claims_no_more_than_it_tried(moved: int, expec
 def test_a_unit_that_fails_only_in_company_is_told_apart() -> None:
     """Isolated and compound errors are different findings."""
     unit = {"name": "a", "verdict": "mismatch", "reason": "1 of 4 values differs"}
-    assert "fails only in company" in explain({**unit, "alone": "pass"})
+    assert "No other unit is needed for that" in explain({**unit, "alone": "pass"})
+    pair = explain({**unit, "alone": "pass", "together": ["b"]})
+    assert "With any of them on the host the model is right" in pair
+    flaky = {**unit, "verdict": "flaky", "alone": "pass"}
+    assert "look for a race" in explain(flaky)
     assert "fails alone too" in explain({**unit, "alone": "mismatch"})
     assert explain(unit) == "a: 1 of 4 values differs."
 

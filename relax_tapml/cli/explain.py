@@ -1,0 +1,146 @@
+"""``relax-tapml explain``: what runs on the device for a boundary, and what crosses for it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+_NAMED_AT_MOST = 4
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add the command to the command line."""
+    parser: argparse.ArgumentParser = subparsers.add_parser(
+        "explain",
+        help="show regions, crossings and bytes of a boundary",
+        description="Show what a boundary makes of a model: regions, which are the device calls, "
+        "and the values that cross from one side to the other for them. Without an option every "
+        "step of a run is a line, and the last good one is shown in full. Nothing is run.",
+    )
+    parser.add_argument("folder", type=Path, metavar="DIR", help="the output folder of a run")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--step", type=int, metavar="N", help="show step N, counted from 0")
+    which.add_argument("--boundary", type=Path, metavar="FILE", help="show this boundary.json")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the command and return its exit code."""
+    from relax_tapml.partition.boundary import read_boundary  # imports TVM
+    from relax_tapml.partition.program import explain
+
+    lowered = _lowered(args.folder)
+    if args.boundary is None and args.step is None:
+        steps = {
+            int(path.stem): explain(lowered, read_boundary(path))
+            for path in sorted((args.folder / "boundaries").glob("*.json"))
+        }
+        bundle = args.folder / "bundle" / "manifest.json"
+        told = _of_bundle(lowered, bundle) if bundle.exists() else None
+    else:
+        path = args.boundary or args.folder / "boundaries" / f"{args.step:03d}.json"
+        steps, told = {}, explain(lowered, read_boundary(path))
+    if args.json:
+        document = {
+            "steps": [{"step": step, **_sums(calls)} for step, calls in steps.items()],
+            "calls": None if told is None else [asdict(call) for call in told],
+        }
+        sys.stdout.write(json.dumps(document) + "\n")
+    else:
+        _print(steps, told)
+    return 0
+
+
+def _of_bundle(lowered: Any, manifest: Path) -> Any:
+    from relax_tapml.partition.boundary import Boundary
+    from relax_tapml.partition.program import explain
+
+    document = json.loads(manifest.read_text(encoding="utf-8"))["boundary"]
+    return explain(lowered, Boundary.from_document(document, str(manifest)))
+
+
+def _lowered(folder: Path) -> Any:
+    import tvm
+
+    from relax_tapml.errors import StoreError, UsageError
+
+    path = folder / "lowered.json"
+    try:
+        return tvm.ir.load_json(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(
+            f"{folder} has no lowered.json: expected the output folder of "
+            "`python -m relax_tapml.build`"
+        ) from error
+    except Exception as error:
+        raise StoreError(f"{path} is damaged: {error}. Run the build again") from error
+
+
+def _sums(calls: Sequence[Any]) -> dict[str, Any]:
+    known = [call.crossing_bytes for call in calls]
+    return {
+        "sites": sum(len(call.sites) for call in calls),
+        "regions": len(calls),
+        "functions": len({call.region for call in calls}),
+        "uploads": sum(len(call.uploads) for call in calls),
+        "downloads": sum(len(call.downloads) for call in calls),
+        "bytes": None if None in known else sum(known),
+    }
+
+
+def _print(steps: dict[int, Any], told: Any) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from relax_tapml.report.quantities import count_text, size_text
+
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=100_000)
+
+    def size(size_bytes: int | None) -> str:
+        return "known at run time" if size_bytes is None else size_text(size_bytes)
+
+    if steps:
+        table = Table("step", box=None)
+        for name in ("sites", "regions", "functions", "uploads", "downloads", "bytes"):
+            table.add_column(name, justify="right")
+        for step, calls in steps.items():
+            *counts, total = _sums(calls).values()
+            table.add_row(str(step), *map(str, counts), size(total))
+        console.print(table)
+    if told is None:
+        return
+    if steps:
+        console.print("\nThe last good one:")
+    table = Table("region", "sites", "to the device", "to the host", "weights", box=None)
+    for call in told:
+        weights = sum(crossing.size_bytes or 0 for crossing in call.parameters)
+        table.add_row(
+            call.region,
+            _named(call.sites),
+            _named([f"{item.name} {item.type}" for item in call.uploads]),
+            _named([f"{item.name} {item.type}" for item in call.downloads]),
+            f"{len(call.parameters)}, {size_text(weights)}" if call.parameters else "-",
+        )
+    console.print(table)
+    sums = _sums(told)
+    console.print(
+        f"{count_text(sums['sites'], 'site')} in {count_text(sums['regions'], 'region')} "
+        f"({count_text(sums['functions'], 'function')}); "
+        f"{count_text(sums['uploads'], 'value')} to the device, "
+        f"{sums['downloads']} back, {size(sums['bytes'])}"
+    )
+
+
+def _named(names: Sequence[str]) -> str:
+    if not names:
+        return "-"
+    more = len(names) - _NAMED_AT_MOST
+    return ", ".join(names[:_NAMED_AT_MOST]) + (f" and {more} more" if more > 0 else "")

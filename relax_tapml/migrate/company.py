@@ -1,0 +1,98 @@
+"""What a migration says about a unit that passes alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from relax_tapml.compare.verdict import Verdict
+from relax_tapml.migrate.parts import Part
+from relax_tapml.migrate.step import Step
+from relax_tapml.migrate.strategy import Finding
+
+
+@dataclass(frozen=True, kw_only=True)
+class Company:
+    """How a unit does on the device together with others.
+
+    Parameters
+    ----------
+    on_device
+        Whether all of it that may move is on the device in the last good step.
+    verdict, reason, error
+        Why it, or a part of it, is not; None and empty where nothing speaks against it.
+    together
+        Units it fails with: any of them less, and the model is right.
+    """
+
+    on_device: bool
+    verdict: Verdict | None = None
+    reason: str = ""
+    error: float | None = None
+    together: tuple[str, ...] = ()
+
+
+def companies(
+    parts: Mapping[str, Part],
+    accepted: frozenset[str],
+    findings: Sequence[Finding],
+    steps: Sequence[Step],
+) -> dict[str, Company]:
+    """Return how each unit does that was to be moved.
+
+    Parameters
+    ----------
+    parts
+        Everything that was to be moved, by name.
+    accepted
+        Those on the device in the last good step.
+    findings
+        Of the strategy.
+    steps
+        The steps it made.
+    """
+    by_unit: dict[str, list[str]] = {}
+    for part in parts.values():
+        by_unit.setdefault(part.unit, []).append(part.name)
+    found = {unit: Company(on_device=accepted.issuperset(names)) for unit, names in by_unit.items()}
+    # The first finding about a unit is the one that is told.
+    for finding in reversed(findings):
+        step = steps[finding.step]
+        others = finding.together if finding.is_complete else ()
+        guilty = (finding.part, *others)
+        units = tuple(dict.fromkeys(parts[name].unit for name in guilty))
+        for unit in units:
+            found[unit] = Company(
+                on_device=found[unit].on_device,
+                verdict=Verdict.FLAKY if finding.is_flaky else step.verdict,
+                reason=_reason(finding, step, parts, unit),
+                error=step.error,
+                together=tuple(other for other in units if other != unit),
+            )
+    return found
+
+
+def _reason(finding: Finding, step: Step, parts: Mapping[str, Part], unit: str) -> str:
+    part = parts[finding.part]
+    what = "it" if part.name == part.unit else f"its site {part.name}"
+    if finding.is_flaky and finding.part in step.flaky:
+        failures, runs = step.flaky[finding.part]
+        return f"fails {failures} of {runs} times alone, and so did the model: {step.reason}"
+    if finding.is_flaky or not finding.together:
+        return f"passes alone, but with {what} on the device the model fails {step.reason}"
+    company = ", ".join(finding.together)
+    if not finding.is_complete:
+        return (
+            f"passes alone, but with {what} and at least {len(finding.together)} others on the "
+            f"device ({company}, ...) the model fails {step.reason}"
+        )
+    if unit != part.unit:
+        others = [name for name in (finding.part, *finding.together) if parts[name].unit != unit]
+        return (
+            f"passes alone, but with it and {', '.join(others)} together on the device the model "
+            f"fails {step.reason}"
+        )
+    return (
+        f"passes alone, but with {what} and {company} together on the device the model fails "
+        f"{step.reason}"
+    )

@@ -1,0 +1,78 @@
+"""The migration of one model: what moves, the steps so far, and what they say of each unit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from relax_tapml.migrate.company import Company, companies
+from relax_tapml.migrate.driver import migrate
+from relax_tapml.migrate.parts import Part
+from relax_tapml.migrate.reporter import Stage
+from relax_tapml.migrate.run_folder import RunFolder
+from relax_tapml.migrate.step import Step, Trial
+from relax_tapml.migrate.strategy import Strategy, StrategyName
+from relax_tapml.partition.boundary import Boundary, boundary_of
+from relax_tapml.partition.site_table import SiteEntry
+
+
+class Migration:
+    """A search over boundaries that is saved after every step, and continues where it stopped.
+
+    Parameters
+    ----------
+    strategy
+        Which search.
+    groups
+        Of ``parts_in_groups``.
+    table
+        Of ``site_table``.
+    folder, state
+        Where steps are kept: the run's folder, and what its ``continue_device`` returned.
+    """
+
+    def __init__(
+        self,
+        strategy: StrategyName,
+        groups: Sequence[Sequence[Part]],
+        table: Sequence[SiteEntry],
+        folder: RunFolder,
+        state: dict[str, Any],
+    ) -> None:
+        names = [[part.name for part in group] for group in groups]
+        self.parts = {part.name: part for group in groups for part in group}
+        self.steps = folder.continue_search(state, {"strategy": str(strategy), "groups": names})
+        self._strategy = Strategy(strategy, names)
+        self._table = table
+        self._folder = folder
+        self._state = state
+
+    @property
+    def sites(self) -> frozenset[str]:
+        """Ids of the sites on the device in the last good step."""
+        return self._sites_of(self._strategy.accepted)
+
+    @property
+    def boundary(self) -> Boundary:
+        """The boundary of the last good step."""
+        return boundary_of(self.sites, self._table)
+
+    def run(self, trial: Trial, *, limit: int | None, stage: Stage) -> None:
+        """Go on until nothing is left to try, or ``limit`` moves are made. See ``migrate``."""
+        migrate(
+            trial, self._strategy, steps=self.steps, on_step=self._save, limit=limit, stage=stage
+        )
+
+    def companies(self) -> dict[str, Company]:
+        """Return what the steps say of each unit that was to be moved."""
+        strategy = self._strategy
+        return companies(self.parts, strategy.accepted, strategy.findings, self.steps)
+
+    def _save(self, step: Step) -> None:
+        boundary = boundary_of(self._sites_of(step.boundary), self._table)
+        self._folder.save_boundary(len(self.steps) - 1, boundary)
+        self._state["steps"].append(step.document())
+        self._folder.save()
+
+    def _sites_of(self, names: Iterable[str]) -> frozenset[str]:
+        return frozenset[str]().union(*(self.parts[name].sites for name in names))

@@ -1,0 +1,77 @@
+"""What stays the same from step to step."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+import tvm
+
+from relax_tapml.carve.submodule import submodule
+from relax_tapml.partition.boundary import Boundary
+from relax_tapml.partition.hybrid import Host
+from relax_tapml.partition.kernel_library import KernelLibrary, KernelSet
+from relax_tapml.partition.program import PartitionedProgram, partition
+from relax_tapml.passes.operator_call import UNIT_ATTR
+from relax_tapml.passes.site import Site
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sides:
+    """Everything a step needs that stays the same from step to step.
+
+    Parameters
+    ----------
+    lowered
+        The annotated module.
+    entry
+        Name of the function that is run.
+    host_units, device_units
+        The module as prepared for either side.
+    source, target
+        What the sides run on.
+    host
+        Kernels and weights of the source, loaded.
+    library
+        Where kernels are built; a step must not need it.
+    device_kernels
+        Kernels of the target.
+    """
+
+    lowered: tvm.IRModule
+    entry: str
+    host_units: tvm.IRModule
+    device_units: tvm.IRModule
+    source: tvm.target.Target
+    target: tvm.target.Target
+    host: Host
+    library: KernelLibrary
+    device_kernels: KernelSet
+
+    def partition(self, sites: Collection[str], *, is_merged: bool = True) -> PartitionedProgram:
+        """Return the programs with some sites on the device, given by id.
+
+        The device gets the units of these sites and no others: one whose kernel does not build
+        must not keep the rest from being linked.
+        """
+        units = units_of(sites)
+        on_device = [
+            gvar.name_hint
+            for gvar, function in self.device_units.functions.items()
+            if (function.attrs or {}).get(UNIT_ATTR, gvar.name_hint) in units
+        ]
+        return partition(
+            self.lowered,
+            Boundary(sites=sites),
+            host_units=self.host_units,
+            device_units=submodule(self.device_units, on_device),
+            source=self.source,
+            target=self.target,
+            library=self.library,
+            is_merged=is_merged,
+        )
+
+
+def units_of(sites: Collection[str]) -> frozenset[str]:
+    """Return the units that some sites, given by id, call."""
+    return frozenset(Site.parse(site).unit for site in sites)

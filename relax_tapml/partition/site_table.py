@@ -1,0 +1,80 @@
+"""The sites of a lowered module, with every name one may choose them by."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import tvm
+from tvm import relax
+
+from relax_tapml.passes.annotate_sites import annotated_calls
+from relax_tapml.passes.operator_call import is_unit_function
+from relax_tapml.passes.site import Site
+
+# The first number in a weight's name: encoder_layer_0_attention_weight, model.layers.11.weight.
+_LAYER = re.compile(r".*?[._]\d+(?=[._]|$)")
+_IMPORTED = re.compile(r"^p_")  # What torch.export writes before the name of a parameter.
+
+
+@dataclass(frozen=True, kw_only=True)
+class SiteEntry:
+    """One site.
+
+    Parameters
+    ----------
+    site
+        Its id, function and unit.
+    kind
+        The operator: the unit's name without the numbers that tell units of one kind apart,
+        ``fused_matmul_add`` for ``fused_matmul4_add2``.
+    layer
+        The repeated part of the model it belongs to, ``encoder_layer_3``; empty outside of all.
+    """
+
+    site: Site
+    kind: str
+    layer: str
+
+
+def site_table(lowered: tvm.IRModule) -> tuple[SiteEntry, ...]:
+    """Return every site of a lowered module, function by function in program order.
+
+    A site belongs to the layer of the weights it reads, and one that reads none to that of the
+    site before it. The layer of a weight is the first number in its name with what is before it.
+    """
+    layers = {
+        gvar.name_hint: _layers(function)
+        for gvar, function in lowered.functions.items()
+        if isinstance(function, relax.Function) and not is_unit_function(function)
+    }
+    return tuple(
+        SiteEntry(site=site, kind=kind_of(site.unit), layer=layers[site.function].get(site.id, ""))
+        for site, _ in annotated_calls(lowered)
+    )
+
+
+def kind_of(unit: str) -> str:
+    """Return a unit's name without the numbers that tell units of one kind apart."""
+    return "_".join(part.rstrip("0123456789") or part for part in unit.split("_"))
+
+
+def layer_of(weight: str) -> str:
+    """Return the layer in a weight's name, empty if it has none."""
+    match = _LAYER.match(_IMPORTED.sub("", weight))
+    return match.group() if match else ""
+
+
+def _layers(function: relax.Function) -> Mapping[str, str]:
+    attrs = function.attrs
+    first = int(attrs["num_input"]) if attrs and "num_input" in attrs else len(function.params)
+    weights = {param: layer_of(param.name) for param in function.params[first:]}
+    found: dict[str, str] = {}
+    layer = ""
+    for site, call in annotated_calls(tvm.IRModule({"function": function})):
+        read = [weights[var] for var in relax.analysis.free_vars(call) if var in weights]
+        if read:
+            layer = read[-1]
+        found[site.id] = layer
+    return found
