@@ -28,7 +28,8 @@ from typing import Any
 
 import numpy as np
 import tvm
-from minilm_build import LLVM, MiniLM, build_minilm
+from built_model import LLVM, BuiltModel
+from minilm_build import build_minilm
 from rich.console import Console
 from rich.table import Table
 from tvm import relax
@@ -59,7 +60,7 @@ class Timings:
     last: StoreStats
 
 
-def captured_function(minilm: MiniLM) -> Any:
+def captured_function(minilm: BuiltModel) -> Any:
     """Return the entry function with every site captured."""
     native.load()
     instrumented = InsertCapture()(minilm.units)

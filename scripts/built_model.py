@@ -1,0 +1,57 @@
+"""A model lowered and built for llvm, as the benchmarks use it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tvm
+
+from relax_tapml.frontend.model import Model
+from relax_tapml.frontend.signature import check_model
+from relax_tapml.partition.hybrid import Host
+from relax_tapml.partition.kernel_library import KernelLibrary, KernelSet
+from relax_tapml.partition.lower import lower, mark_inputs
+from relax_tapml.partition.prepare_side import prepare_side
+
+LLVM = tvm.target.Target("llvm")
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuiltModel:
+    """A model, its lowered module and everything built from it."""
+
+    model: Model
+    lowered: tvm.IRModule
+    units: tvm.IRModule
+    library: KernelLibrary
+    kernels: KernelSet
+    host: Host
+
+    def arguments(self, index: int) -> list[Any]:
+        """Return what the entry function takes for a sample."""
+        arrays = self.model.samples[index].arrays
+        return [*(self.host.upload(array) for array in arrays), *self.host.weights]
+
+
+def lowered(model: Model) -> tvm.IRModule:
+    """Lower a model as the main job does."""
+    count = len(check_model(model).inputs)
+    return lower(mark_inputs(model.module, model.entry, count))
+
+
+def build_model(model: Model, folder: Path) -> BuiltModel:
+    """Lower and build a model, with kernels in ``folder``."""
+    module = lowered(model)
+    units = prepare_side(module, LLVM)
+    library = KernelLibrary(folder)
+    kernels = library.build(units, LLVM)
+    return BuiltModel(
+        model=model,
+        lowered=module,
+        units=units,
+        library=library,
+        kernels=kernels,
+        host=Host(LLVM, kernels.files(), model.params),
+    )
