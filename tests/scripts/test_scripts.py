@@ -44,11 +44,72 @@ def test_bench_capture_reports_every_variant_and_the_store():
 
 
 @needs_minilm
-def test_bench_boundary_reports_every_step():
-    """One row for each step, and the median against a rebuild."""
-    out = run("bench_boundary.py", "--steps", "1", "--rebuilds", "1").stdout
-    assert re.findall(r"│ (\d) ", out) == ["0", "1"]
-    assert re.search(r"median step \d\.\d+ s, full rebuild \d+\.\d+ s", out)
+def test_bench_migration_reports_steps_migration_and_comparisons():
+    """Each number is there as seconds and as full builds, and what is promised has its limit."""
+    options = ("--model", "minilm", "--units", "1", "--rounds", "1", "--builds", "1")
+    out = run("bench_migration.py", *options, "--session", "inline").stdout
+    text = " ".join(out.replace("│", " ").split())
+    number = r"\d[\d.e+-]* \d+\.\d{3}"
+    for row in (
+        rf"full build \(median of 1\) {number}",
+        rf"median of 2 boundaries, 1 times each {number} 0\.05",
+        rf"slowest boundary {number} 0\.05",
+        rf"linear: 2 steps, 1 of 1 units moved, without runs {number} 3",
+        rf"linear: 2 steps, 1 of 1 units moved, with runs {number}",
+        rf"a full build at each of 2 steps {number}",
+        rf"tvm\.compile of both sides at each of 2 steps {number}",
+        rf"LibCompareVMInstrument, 1 sample, [23]\d kernels {number}",
+    ):
+        assert re.search(row, text), (row, out)
+
+
+@needs_minilm
+@pytest.mark.parametrize(
+    ("step_s", "own_s", "on_device", "is_good"),
+    [(0.4, 29.0, 2, True), (0.6, 29.0, 2, False), (0.4, 31.0, 2, False), (0.4, 29.0, 1, False)],
+    ids=["kept", "a slow step", "a slow migration", "a unit that stays"],
+)
+def test_bench_migration_sees_a_broken_promise(monkeypatch, step_s, own_s, on_device, is_good):
+    """A full build takes 10 s here: a step may take 0.5 s, the migration 30 s, and all units move.
+
+    One slow round of three is noise, and so is one slow build.
+    """
+    monkeypatch.syspath_prepend(SCRIPTS)
+    from bench_migration import Measured, Rows
+    from migration_parts import Build, Comparison, Migration
+
+    rows = Rows("inline")
+    rows.add_model(
+        Measured(
+            model="made up",
+            units=2,
+            builds=[Build(wall_s=wall_s, lower_s=1.0) for wall_s in (10.0, 99.0, 10.0)],
+            compiles=[1.0],
+            steps=[[0.1, 9.0, 0.1], [0.1, 0.1, 0.1], [step_s, 0.1, step_s]],
+            plain_s=1.0,
+            migrations={
+                "linear": Migration(steps=(), wall_s=own_s, on_device=on_device),
+            },
+            comparison=Comparison(build_s=1.0, run_s=1.0, units=frozenset()),
+        )
+    )
+    assert rows.is_good is is_good
+
+
+@needs_minilm
+def test_a_llama_keeps_its_size_in_float16(monkeypatch):
+    """Nothing overflows and nothing vanishes; inputs differ, and each call gives the same model."""
+    monkeypatch.syspath_prepend(SCRIPTS)
+    from llama_models import float16
+
+    model, again = float16(), float16()
+    assert {array.dtype.name for array in model.params.values()} == {"float16"}
+    logits = [model.reference(sample)[0] for sample in model.samples]
+    for output, sample in zip(logits, again.samples, strict=True):
+        assert output.dtype.name == "float16"
+        assert 0.5 < output.astype("float32").std() < 2
+        assert output.tobytes() == again.reference(sample)[0].tobytes()
+    assert logits[0].tobytes() != logits[1].tobytes()
 
 
 @needs_minilm

@@ -1,0 +1,245 @@
+"""What a migration is made of, for ``bench_migration.py``: a step, a full build, all steps.
+
+This is the one place of the benchmark that knows how the driver is called.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tvm
+from built_model import LLVM, BuiltModel, lowered
+from tvm import relax
+from tvm.relax.testing.lib_comparator import LibCompareVMInstrument
+
+from relax_tapml.compare.tolerance import tolerance_for
+from relax_tapml.compare.verdict import Verdict
+from relax_tapml.frontend.model import Array, Model
+from relax_tapml.migrate.driver import migrate
+from relax_tapml.migrate.reporter import SilentStage
+from relax_tapml.migrate.step import Device, Sides, Step
+from relax_tapml.migrate.strategy import LinearStrategy
+from relax_tapml.partition.boundary import partition
+from relax_tapml.partition.bytecode import compile_functions
+from relax_tapml.partition.hybrid import Host, HybridModule, flat_arrays
+from relax_tapml.partition.kernel_library import KernelLibrary
+from relax_tapml.partition.prepare_side import prepare_side
+from relax_tapml.passes.annotate_sites import annotated_calls
+from relax_tapml.passes.assign_sides import host_only_sites
+from relax_tapml.passes.site import Site
+from relax_tapml.targets.open import open_session
+from relax_tapml.targets.session import DeviceSession
+
+# Each strategy is measured. A bisecting one is added here, under its name: a class that takes the
+# units in order and has ``propose``, ``settle`` and ``accepted`` as ``LinearStrategy`` does.
+STRATEGIES: dict[str, Callable[[Sequence[str]], LinearStrategy]] = {"linear": LinearStrategy}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Build:
+    """Seconds of building everything for one boundary, and of its first part, lowering."""
+
+    wall_s: float
+    lower_s: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Migration:
+    """A migration of all units of a model.
+
+    Parameters
+    ----------
+    steps
+        Each boundary that was tried.
+    wall_s
+        Seconds from the first to the last, the runs of the model included.
+    on_device
+        Units that ended on the device.
+    """
+
+    steps: tuple[Step, ...]
+    wall_s: float
+    on_device: int
+
+    @property
+    def run_s(self) -> float:
+        """Seconds in which the model ran."""
+        return sum(step.run_s for step in self.steps)
+
+    @property
+    def own_s(self) -> float:
+        """Seconds of everything else."""
+        return self.wall_s - self.run_s
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """What TVM's ``LibCompareVMInstrument`` took for one sample.
+
+    Parameters
+    ----------
+    build_s
+        To compile the model and the kernels to compare with.
+    run_s
+        Of a run with every call compared.
+    units
+        Names that it compared.
+    """
+
+    build_s: float
+    run_s: float
+    units: frozenset[str]
+
+
+def movable_units(built: BuiltModel) -> list[str]:
+    """Return the units that may leave the host, in the order to move them in."""
+    bound = {Site.parse(site).unit for site in host_only_sites(built.lowered)}
+    units = dict.fromkeys(site.unit for site, _ in annotated_calls(built.lowered))
+    return [unit for unit in units if unit not in bound]
+
+
+def sides_of(built: BuiltModel) -> Sides:
+    """Return what a step needs, with the same kernels on both sides."""
+    return Sides(
+        lowered=built.lowered,
+        entry=built.model.entry,
+        host_units=built.units,
+        device_units=built.units,
+        source=LLVM,
+        target=LLVM,
+        host=built.host,
+        library=built.library,
+        device_kernels=built.kernels,
+    )
+
+
+def time_step(sides: Sides, units: Sequence[str], session: DeviceSession) -> float:
+    """Return the seconds of one step with these units on the device, without a run."""
+    boundary = frozenset(units)
+    began = time.perf_counter()
+    program = sides.partition(boundary)
+    HybridModule(sides.host, program, session, sides.device_kernels.files(boundary))
+    return time.perf_counter() - began
+
+
+def time_build(model: Model, units: Sequence[str], session: DeviceSession, folder: Path) -> Build:
+    """Build everything for one boundary, the kernels of both sides included.
+
+    Lowering, kernels in the empty ``folder``, bytecode and link; what ``time_step`` does not do.
+    """
+    began = time.perf_counter()
+    module = lowered(model)
+    lower_s = time.perf_counter() - began
+    prepared = prepare_side(module, LLVM)
+    libraries = [KernelLibrary(folder / side) for side in ("host", "device")]
+    host_kernels, device_kernels = (library.build(prepared, LLVM) for library in libraries)
+    program = partition(
+        module,
+        frozenset(units),
+        host_units=prepared,
+        device_units=prepared,
+        source=LLVM,
+        target=LLVM,
+        library=libraries[0],
+    )
+    host = Host(LLVM, host_kernels.files(), model.params)
+    HybridModule(host, program, session, device_kernels.files())
+    return Build(wall_s=time.perf_counter() - began, lower_s=lower_s)
+
+
+def time_compile(module: tvm.IRModule) -> float:
+    """Return the seconds in which TVM alone compiles a lowered module for one side, in memory.
+
+    All kernels are compiled together, and none of them can be used again.
+    """
+    began = time.perf_counter()
+    relax.VirtualMachine(tvm.compile(module, target=LLVM), tvm.cpu())
+    return time.perf_counter() - began
+
+
+def run_source(built: BuiltModel) -> tuple[list[list[Array]], list[float]]:
+    """Run every sample on the host alone; return outputs and seconds, sample by sample."""
+    functions = compile_functions(built.units, LLVM, built.library)
+    function = built.host.virtual_machine(functions)[built.model.entry]
+    outputs, seconds = [], []
+    for index in range(len(built.model.samples)):
+        arguments = built.arguments(index)
+        began = time.perf_counter()
+        outputs.append(flat_arrays(function(*arguments)))
+        seconds.append(time.perf_counter() - began)
+    return outputs, seconds
+
+
+def migrate_all(
+    built: BuiltModel,
+    units: Sequence[str],
+    outputs: Sequence[Sequence[Array]],
+    session: str,
+    strategy: str,
+) -> Migration:
+    """Move these units to a device in a session of its own, as the main job does.
+
+    Raises
+    ------
+    RuntimeError
+        A step did not pass, although both sides have the same kernels.
+    """
+    sides = sides_of(built)
+    tolerances = [[tolerance_for(output) for output in sample] for sample in outputs]
+    device = Device(lambda: open_session(session, LLVM))
+    _ = device.session  # Opening it is no part of a step.
+    chosen = STRATEGIES[strategy](units)
+    steps: list[Step] = []
+    began = time.perf_counter()
+    try:
+        migrate(
+            sides,
+            chosen,
+            device,
+            built.model.samples,
+            outputs,
+            tolerances,
+            steps=steps,
+            on_step=lambda _: None,
+            total=len(units) + 1,
+            limit=None,
+            stage=SilentStage(),
+        )
+    finally:
+        wall_s = time.perf_counter() - began
+        device.close()
+    if wrong := [step for step in steps if step.verdict is not Verdict.PASS]:
+        raise RuntimeError(
+            f"{wrong[0].unit} fails with the source's own kernels: {wrong[0].reason}"
+        )
+    return Migration(steps=tuple(steps), wall_s=wall_s, on_device=len(chosen.accepted))
+
+
+class _Noting(LibCompareVMInstrument):  # type: ignore[misc]
+    def __init__(self, module: Any) -> None:
+        super().__init__(module, tvm.cpu(), verbose=False)
+        self.names: set[str] = set()
+
+    def compare(self, name: str, *args: Any) -> None:
+        self.names.add(name)
+        super().compare(name, *args)
+
+
+def compare_each_kernel(built: BuiltModel) -> Comparison:
+    """Run one sample under TVM's own instrument, which runs each kernel again and compares."""
+    began = time.perf_counter()
+    executable = tvm.compile(built.lowered, target=LLVM)
+    machine = relax.VirtualMachine(executable, tvm.cpu())
+    instrument = _Noting(tvm.compile(built.lowered, target=LLVM).jit())
+    build_s = time.perf_counter() - began
+    machine.set_instrument(instrument)
+    arguments = built.arguments(0)
+    machine[built.model.entry](*arguments)  # The first run touches its memory.
+    began = time.perf_counter()
+    machine[built.model.entry](*arguments)
+    run_s = time.perf_counter() - began
+    return Comparison(build_s=build_s, run_s=run_s, units=frozenset(instrument.names))
