@@ -6,7 +6,7 @@ This is the one place of the benchmark that knows how the driver is called.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,23 +20,24 @@ from relax_tapml.compare.tolerance import tolerance_for
 from relax_tapml.compare.verdict import Verdict
 from relax_tapml.frontend.model import Array, Model
 from relax_tapml.migrate.driver import migrate
-from relax_tapml.migrate.reporter import SilentStage
-from relax_tapml.migrate.step import Device, Sides, Step
-from relax_tapml.migrate.strategy import LinearStrategy
-from relax_tapml.partition.boundary import partition
+from relax_tapml.migrate.parts import Part
+from relax_tapml.migrate.sides import Sides, units_of
+from relax_tapml.migrate.step import Step, Trial
+from relax_tapml.migrate.strategy import Strategy, StrategyName
+from relax_tapml.partition.boundary import Boundary
 from relax_tapml.partition.bytecode import compile_functions
 from relax_tapml.partition.hybrid import Host, HybridModule, flat_arrays
 from relax_tapml.partition.kernel_library import KernelLibrary
 from relax_tapml.partition.prepare_side import prepare_side
+from relax_tapml.partition.program import partition
 from relax_tapml.passes.annotate_sites import annotated_calls
 from relax_tapml.passes.assign_sides import host_only_sites
 from relax_tapml.passes.site import Site
+from relax_tapml.targets.device import Device
 from relax_tapml.targets.open import open_session
 from relax_tapml.targets.session import DeviceSession
 
-# Each strategy is measured. A bisecting one is added here, under its name: a class that takes the
-# units in order and has ``propose``, ``settle`` and ``accepted`` as ``LinearStrategy`` does.
-STRATEGIES: dict[str, Callable[[Sequence[str]], LinearStrategy]] = {"linear": LinearStrategy}
+STRATEGIES = ("linear", "bisect")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,10 +120,10 @@ def sides_of(built: BuiltModel) -> Sides:
 
 def time_step(sides: Sides, units: Sequence[str], session: DeviceSession) -> float:
     """Return the seconds of one step with these units on the device, without a run."""
-    boundary = frozenset(units)
+    sites = Boundary(units=units).resolve(sides.lowered)
     began = time.perf_counter()
-    program = sides.partition(boundary)
-    HybridModule(sides.host, program, session, sides.device_kernels.files(boundary))
+    program = sides.partition(sites)
+    HybridModule(sides.host, program, session, sides.device_kernels.files(units_of(sites)))
     return time.perf_counter() - began
 
 
@@ -139,7 +140,7 @@ def time_build(model: Model, units: Sequence[str], session: DeviceSession, folde
     host_kernels, device_kernels = (library.build(prepared, LLVM) for library in libraries)
     program = partition(
         module,
-        frozenset(units),
+        Boundary(units=units),
         host_units=prepared,
         device_units=prepared,
         source=LLVM,
@@ -192,23 +193,23 @@ def migrate_all(
     tolerances = [[tolerance_for(output) for output in sample] for sample in outputs]
     device = Device(lambda: open_session(session, LLVM))
     _ = device.session  # Opening it is no part of a step.
-    chosen = STRATEGIES[strategy](units)
+    parts = {
+        unit: Part(name=unit, unit=unit, sites=Boundary(units=[unit]).resolve(built.lowered))
+        for unit in units
+    }
+    chosen = Strategy(StrategyName(strategy), [(unit,) for unit in units])
+    trial = Trial(
+        sides=sides,
+        parts=parts,
+        device=device,
+        samples=built.model.samples,
+        oracles=outputs,
+        tolerances=tolerances,
+    )
     steps: list[Step] = []
     began = time.perf_counter()
     try:
-        migrate(
-            sides,
-            chosen,
-            device,
-            built.model.samples,
-            outputs,
-            tolerances,
-            steps=steps,
-            on_step=lambda _: None,
-            total=len(units) + 1,
-            limit=None,
-            stage=SilentStage(),
-        )
+        migrate(trial, chosen, steps=steps)
     finally:
         wall_s = time.perf_counter() - began
         device.close()

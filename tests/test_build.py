@@ -122,6 +122,8 @@ def test_the_folder_holds_what_is_promised(done):
     assert {path.name for path in done.folder.iterdir()} == {
         "result.json",
         "state.json",
+        "lowered.json",
+        "boundaries",
         "report.html",
         "captures",
         "tests",
@@ -284,7 +286,7 @@ def test_a_wrong_request_is_told_and_decides_the_exit_code(build, arguments, cod
     assert not (ended.folder / "result.json").exists()
 
 
-@pytest.mark.parametrize("option", [["--strategy", "bisect"], ["--by", "layer"], ["--nonsense"]])
+@pytest.mark.parametrize("option", [["--strategy", "random"], ["--by", "day"], ["--nonsense"]])
 def test_an_unknown_option_or_choice_is_wrong_usage(option, capsys, tmp_path):
     """It ends before anything is written."""
     with pytest.raises(SystemExit) as caught:
