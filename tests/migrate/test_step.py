@@ -173,3 +173,35 @@ def test_a_step_survives_its_document(error):
     assert document["seconds"] == {"shift": 0.25, "run": 0.5}
     # As text: NaN is not equal to itself.
     assert repr(Step.from_document(document)) == repr(step)
+
+
+@pytest.mark.parametrize(
+    ("ends_at", "told"),
+    [
+        (1, "died (one site after another, it ends in main/001/softmax)"),
+        (99, "died (one site after another, all of them return)"),
+    ],
+)
+def test_a_fault_of_several_sites_is_looked_for_site_by_site(tiny, failing_session, ends_at, told):
+    """Each is a device call of its own then; the verdict stays that of the whole."""
+    opened = []
+
+    class Dying(failing_session):
+        """The first two sessions fail at once, the third in its second call."""
+
+        left = 0
+
+        def call(self, *args):
+            self.left -= 1
+            if self.left < 0:
+                raise DeviceCrash("died")
+            return super().call(*args)
+
+    def open_session():
+        opened.append(Dying())
+        opened[-1].left = ends_at if len(opened) == 3 else 0
+        return opened[-1]
+
+    step = attempt(tiny, Device(open_session), "matmul", "softmax")
+    assert (step.verdict, step.reason) == (Verdict.CRASH, told)
+    assert len(opened) == 3
