@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import tvm
@@ -73,9 +73,21 @@ class DeviceCall:
     @property
     def crossing_bytes(self) -> int | None:
         """Bytes of all of them; None where a shape is not known before the run."""
-        sizes = [crossing.size_bytes for crossing in (*self.uploads, *self.downloads)]
-        known = [size for size in sizes if size is not None]
-        return sum(known) if len(known) == len(sizes) else None
+        return _sum(crossing.size_bytes for crossing in (*self.uploads, *self.downloads))
+
+
+def bytes_of(calls: Iterable[DeviceCall]) -> int | None:
+    """Return the bytes that cross for some calls; None where only the run knows a shape."""
+    return _sum(call.crossing_bytes for call in calls)
+
+
+def _sum(sizes: Iterable[int | None]) -> int | None:
+    total = 0
+    for size in sizes:
+        if size is None:
+            return None
+        total += size
+    return total
 
 
 def device_calls(mod: tvm.IRModule) -> tuple[DeviceCall, ...]:

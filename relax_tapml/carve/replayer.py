@@ -16,7 +16,7 @@ from relax_tapml.carve.manifest import SuiteCase, SuiteInput
 from relax_tapml.carve.open_suite import Suite
 from relax_tapml.carve.replay_session import ReplaySession
 from relax_tapml.carve.unit_programs import UnitPrograms
-from relax_tapml.compare.repeat import is_failure, repeated
+from relax_tapml.compare.repeat import SETTLED, is_failure, repeated
 from relax_tapml.compare.verdict import Verdict
 from relax_tapml.errors import DeviceError, DeviceFault
 from relax_tapml.partition.kernel_library import KernelLibrary
@@ -24,8 +24,6 @@ from relax_tapml.targets.device import Device
 from relax_tapml.targets.open import open_session
 from relax_tapml.targets.session import DeviceModule, DeviceSession, DeviceTensor
 
-# Verdicts that another run of a unit, alone, would not change or would cost too much.
-_SETTLED = (Verdict.BUILD_ERROR, Verdict.TIMEOUT)
 _GUARD = "relax_tapml.guard"
 
 
@@ -126,7 +124,7 @@ class Replayer:
     def _alone(self, unit: str, case: SuiteCase) -> CaseReplay:
         """Run a case; if it fails after others in the session, again in a fresh one."""
         first, company = self._round(unit, case)
-        if not company or not is_failure(first.verdict) or first.verdict in _SETTLED:
+        if not company or first.verdict in SETTLED:
             return first
         alone, _ = self._round(unit, case)
         if is_failure(alone.verdict):

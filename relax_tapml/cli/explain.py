@@ -33,6 +33,7 @@ def add_parser(subparsers: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run the command and return its exit code."""
     from relax_tapml.partition.boundary import read_boundary  # imports TVM
+    from relax_tapml.partition.bundle import read_bundle_boundary
     from relax_tapml.partition.program import explain
 
     lowered = _lowered(args.folder)
@@ -41,8 +42,8 @@ def run(args: argparse.Namespace) -> int:
             int(path.stem): explain(lowered, read_boundary(path))
             for path in sorted((args.folder / "boundaries").glob("*.json"))
         }
-        bundle = args.folder / "bundle" / "manifest.json"
-        told = _of_bundle(lowered, bundle) if bundle.exists() else None
+        bundle = args.folder / "bundle"
+        told = explain(lowered, read_bundle_boundary(bundle)) if bundle.exists() else None
     else:
         path = args.boundary or args.folder / "boundaries" / f"{args.step:03d}.json"
         steps, told = {}, explain(lowered, read_boundary(path))
@@ -55,14 +56,6 @@ def run(args: argparse.Namespace) -> int:
     else:
         _print(steps, told)
     return 0
-
-
-def _of_bundle(lowered: Any, manifest: Path) -> Any:
-    from relax_tapml.partition.boundary import Boundary
-    from relax_tapml.partition.program import explain
-
-    document = json.loads(manifest.read_text(encoding="utf-8"))["boundary"]
-    return explain(lowered, Boundary.from_document(document, str(manifest)))
 
 
 def _lowered(folder: Path) -> Any:
@@ -83,14 +76,15 @@ def _lowered(folder: Path) -> Any:
 
 
 def _sums(calls: Sequence[Any]) -> dict[str, Any]:
-    known = [call.crossing_bytes for call in calls]
+    from relax_tapml.passes.device_calls import bytes_of
+
     return {
         "sites": sum(len(call.sites) for call in calls),
         "regions": len(calls),
         "functions": len({call.region for call in calls}),
         "uploads": sum(len(call.uploads) for call in calls),
         "downloads": sum(len(call.downloads) for call in calls),
-        "bytes": None if None in known else sum(known),
+        "bytes": bytes_of(calls),
     }
 
 

@@ -10,8 +10,8 @@ from relax_tapml.compare.verdict import Verdict
 ROUNDS = 10
 """How often what has once failed and once passed is run in all."""
 
-# Another run would end the same way, or take too long.
-_SETTLED = (Verdict.PASS, Verdict.SKIPPED, Verdict.BUILD_ERROR, Verdict.TIMEOUT)
+SETTLED = (Verdict.PASS, Verdict.SKIPPED, Verdict.BUILD_ERROR, Verdict.TIMEOUT)
+"""What is not run again to be sure: it would end the same way, or take too long."""
 
 
 class Ended(Protocol):
@@ -47,7 +47,7 @@ def repeated(run: Callable[[], _Ended], times: int) -> list[_Ended]:
     if rounds[0].verdict is Verdict.BUILD_ERROR:
         return rounds
     rounds += [run() for _ in range(times - 1)]
-    if times > 1 or rounds[0].verdict in _SETTLED:
+    if times > 1 or rounds[0].verdict in SETTLED:
         return rounds
     rounds.append(run())
     if not is_failure(rounds[1].verdict):

@@ -21,6 +21,8 @@ class Company:
         Whether all of it that may move is on the device in the last good step.
     verdict, reason, error
         Why it, or a part of it, is not; None and empty where nothing speaks against it.
+    runs, failures
+        How often what it is accused of was tried, and how often that failed.
     together
         Units it fails with: any of them less, and the model is right.
     """
@@ -29,6 +31,8 @@ class Company:
     verdict: Verdict | None = None
     reason: str = ""
     error: float | None = None
+    runs: int = 0
+    failures: int = 0
     together: tuple[str, ...] = ()
 
 
@@ -58,6 +62,7 @@ def companies(
     # The first finding about a unit is the one that is told.
     for finding in reversed(findings):
         step = steps[finding.step]
+        failures, runs = step.flaky.get(finding.part, (step.failures, step.runs))
         others = finding.together if finding.is_complete else ()
         guilty = (finding.part, *others)
         units = tuple(dict.fromkeys(parts[name].unit for name in guilty))
@@ -67,6 +72,8 @@ def companies(
                 verdict=Verdict.FLAKY if finding.is_flaky else step.verdict,
                 reason=_reason(finding, step, parts, unit),
                 error=step.error,
+                runs=runs,
+                failures=failures,
                 together=tuple(other for other in units if other != unit),
             )
     return found

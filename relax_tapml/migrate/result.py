@@ -134,6 +134,8 @@ def unit_document(
             verdict=str(company.verdict),
             reason=company.reason,
             error=json_number(company.error),
+            runs=company.runs,
+            failures=company.failures,
             tolerance=None,
             tolerance_origin=None,
             metrics=None,

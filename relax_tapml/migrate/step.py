@@ -20,6 +20,7 @@ from relax_tapml.migrate.sides import Sides, units_of
 from relax_tapml.migrate.strategy import Outcome, Proposal
 from relax_tapml.partition.hybrid import HybridModule
 from relax_tapml.partition.program import PartitionedProgram
+from relax_tapml.passes.device_calls import bytes_of
 from relax_tapml.targets.device import Device
 
 
@@ -49,7 +50,8 @@ class Step:
         Kernels compiled in this step.
     regions, crossings, crossing_bytes
         Device calls in the program, values copied from one side to the other between them, and
-        their bytes where shapes are static. Weights, which stay on the device, are not counted.
+        their bytes, None where only the run knows a shape. Weights, which stay on the device, are
+        not counted.
     bytes_moved
         Tensor bytes that crossed to and from the device.
     """
@@ -69,7 +71,7 @@ class Step:
     kernels_built: int
     regions: int
     crossings: int
-    crossing_bytes: int
+    crossing_bytes: int | None
     bytes_moved: int
 
     @property
@@ -175,7 +177,7 @@ class Trial:
             kernels_built=self.sides.library.built_count - built_before,
             regions=len(program.calls),
             crossings=sum(call.crossings for call in program.calls),
-            crossing_bytes=sum(call.crossing_bytes or 0 for call in program.calls),
+            crossing_bytes=bytes_of(program.calls),
             bytes_moved=attempts[0].bytes_moved,
         )
 
@@ -245,13 +247,21 @@ class Trial:
         """Run the sites one by one in a fresh session, and say at which one it ends."""
         if len(sites) < 2:
             return ""
+        last: tuple[str, ...] = ()
         try:
             hybrid = self._linked(self.sides.partition(sites, is_merged=False), sites)
-            hybrid[self.sides.entry](*self.samples[sample].arrays)
-        except DeviceFault:
+            try:
+                hybrid[self.sides.entry](*self.samples[sample].arrays)
+            finally:
+                last = hybrid.last_sites
+        except DeviceFault as fault:
+            where = f"it ends in {', '.join(last)}" if last else f"none of them begins: {fault}"
+        else:
+            where = "all of them return"
+        finally:
+            # What they have left behind must not be taken for the doing of the next step.
             self.device.close()
-            return f" (one site after another, it ends in {', '.join(hybrid.last_sites)})"
-        return " (one site after another, all of them return)"
+        return f" (one site after another, {where})"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,7 @@ from typing import Any, Self
 
 import tvm
 
-from relax_tapml.errors import StoreError
+from relax_tapml.errors import StoreError, UsageError
 from relax_tapml.frontend.model import Array
 from relax_tapml.partition.boundary import Boundary
 from relax_tapml.partition.bytecode import CompiledFunctions
@@ -126,7 +126,7 @@ def load(folder: Path | str, *, session: str = "inline", timeout_s: float = 60.0
     device = manifest["device"]
     params = parse_tensors((folder / _PARAMS).read_bytes())
     program = PartitionedProgram(
-        boundary=Boundary.from_document(manifest["boundary"], str(folder / _MANIFEST)),
+        boundary=_boundary(folder, manifest),
         host=_functions(folder, host),
         device=_functions(folder, device) if device["bytecode"] else None,
         calls=(),
@@ -150,6 +150,19 @@ def load(folder: Path | str, *, session: str = "inline", timeout_s: float = 60.0
             opened.close()
         raise
     return Bundle(hybrid, program, opened)
+
+
+def read_bundle_boundary(folder: Path) -> Boundary:
+    """Return the boundary of a bundle. Raises ``StoreError`` as ``load`` does."""
+    return _boundary(folder, _checked_manifest(folder))
+
+
+def _boundary(folder: Path, manifest: Mapping[str, Any]) -> Boundary:
+    path = folder / _MANIFEST
+    try:
+        return Boundary.from_document(manifest.get("boundary"), str(path))
+    except UsageError as error:
+        raise StoreError(f"{path} is damaged: {error}. Run the build again") from error
 
 
 class Bundle:

@@ -114,7 +114,7 @@ class HybridModule:
         Of calls that share a region, the last one in the program is told.
         """
         region = self._calls.last_region if self._calls is not None else None
-        return self._sites[region] if region is not None else ()
+        return self._sites.get(region, ()) if region is not None else ()
 
     def __getitem__(self, name: str) -> Callable[..., list[Array]]:
         """Return an entry function: it takes input arrays (no weights) and returns a flat list.

@@ -29,7 +29,8 @@ class PartitionedProgram:
     device
         The region functions, None where the device has nothing to do.
     calls
-        What the host calls on the device, and what crosses for it.
+        What the host calls on the device, and what crosses for it; not kept in a bundle, where
+        it is empty.
     """
 
     boundary: Boundary

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import tvm
-from tvm.script import tirx as T  # noqa: N812
+from increment_kernels import off_by_half, scribbling
 
 from relax_tapml.carve import replayer
 from relax_tapml.carve.open_suite import open_suite
@@ -147,29 +147,6 @@ def test_a_session_that_cannot_be_renewed_is_not(opened):
         sessions.device.session.is_wrong = True
         assert run(replayer, "increment").verdict is Verdict.MISMATCH
     assert len(sessions.opened) == 1
-
-
-@T.prim_func(private=True, s_tir=True)
-def off_by_half(x: T.handle, y: T.handle):
-    n = T.int64()
-    X = T.match_buffer(x, (n, 4))
-    Y = T.match_buffer(y, (n, 4))
-    for i, j in T.grid(n, 4):
-        with T.sblock("Y"):
-            vi, vj = T.axis.remap("SS", [i, j])
-            Y[vi, vj] = X[vi, vj] + T.float32(1.5)
-
-
-@T.prim_func(private=True, s_tir=True)
-def scribbling(x: T.handle, y: T.handle):
-    n = T.int64()
-    X = T.match_buffer(x, (n, 4))
-    Y = T.match_buffer(y, (n, 4))
-    for i, j in T.grid(n, 4):
-        with T.sblock("Y"):
-            vi, vj = T.axis.remap("SS", [i, j])
-            Y[vi, vj] = X[vi, vj] + T.float32(1)
-            X[vi, vj] = T.float32(0)
 
 
 @pytest.mark.parametrize(

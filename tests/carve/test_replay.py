@@ -1,5 +1,6 @@
 import pytest
 import tvm
+from increment_kernels import off_by_half
 from tvm.script import tirx as T  # noqa: N812
 
 from relax_tapml.carve import unit_programs
@@ -12,17 +13,6 @@ from relax_tapml.partition.bytecode import compile_functions
 
 # Registered in the recording process only: no other device has it.
 SINE = "test_carve.sine"
-
-
-@T.prim_func(private=True, s_tir=True)
-def off_by_half(x: T.handle, y: T.handle):
-    n = T.int64()
-    X = T.match_buffer(x, (n, 4))
-    Y = T.match_buffer(y, (n, 4))
-    for i, j in T.grid(n, 4):
-        with T.sblock("Y"):
-            vi, vj = T.axis.remap("SS", [i, j])
-            Y[vi, vj] = X[vi, vj] + T.float32(1.5)
 
 
 @T.prim_func(private=True, s_tir=True)

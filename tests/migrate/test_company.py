@@ -63,6 +63,8 @@ def test_a_part_that_fails_without_company_is_the_only_one_told():
         verdict=Verdict.MISMATCH,
         reason=f"passes alone, but with it on the device {WHY}",
         error=2.0,
+        runs=2,
+        failures=2,
     )
     assert found["a"].verdict is found["c"].verdict is None
 
@@ -94,15 +96,17 @@ def test_a_flaky_unit_is_told_with_its_votes():
         Verdict.FLAKY,
         "fails 3 of 10 times alone, and so did the model: in 1 of 10 runs died",
     )
+    assert (found["b"].failures, found["b"].runs) == (3, 10)
 
 
 def test_what_is_flaky_in_company_only_says_so():
     """The votes had nothing to say."""
-    steps = [step(Verdict.FLAKY, "in 1 of 10 runs died")]
+    steps = [step(Verdict.FLAKY, "in 1 of 10 runs died", runs=10, failures=1)]
     found = told(Finding(part="b", step=0, is_flaky=True), steps=steps)
     assert found["b"].reason == (
         "passes alone, but with it on the device the model fails in 1 of 10 runs died"
     )
+    assert (found["b"].failures, found["b"].runs) == (1, 10)
 
 
 @pytest.mark.parametrize("accepted", [{"s1", "s2"}, {"s1"}])

@@ -22,6 +22,7 @@ from relax_tapml.migrate.result import (
     unit_summary,
     write_result,
 )
+from relax_tapml.report.findings import verdict_text
 
 ALONE = {
     "verdict": "pass",
@@ -78,6 +79,8 @@ def test_a_unit_wrong_in_company_only_is_told_so():
     company = Company(
         on_device=False, verdict=Verdict.MISMATCH, reason="fails", error=2.0, together=("b",)
     )
+    flaky = Company(on_device=False, verdict=Verdict.FLAKY, runs=10, failures=3)
+    assert verdict_text(unit_document("a", ALONE, flaky, sites=1)) == "flaky(3/10)"
     document = unit_document("a", ALONE, company, sites=1)
     assert (document["verdict"], document["alone"], document["on_device"]) == (
         "mismatch",

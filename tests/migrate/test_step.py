@@ -187,7 +187,7 @@ def test_a_fault_of_several_sites_is_looked_for_site_by_site(tiny, failing_sessi
     opened = []
 
     class Dying(failing_session):
-        """The first two sessions fail at once, the third in its second call."""
+        """The first two sessions fail at once, the third after some calls."""
 
         left = 0
 
@@ -205,3 +205,20 @@ def test_a_fault_of_several_sites_is_looked_for_site_by_site(tiny, failing_sessi
     step = attempt(tiny, Device(open_session), "matmul", "softmax")
     assert (step.verdict, step.reason) == (Verdict.CRASH, told)
     assert len(opened) == 3
+    assert all(session.is_closed for session in opened)
+
+
+def test_a_device_that_cannot_load_is_a_verdict_too(tiny, failing_session):
+    """Then no site begins, whichever comes first."""
+
+    class Unloadable(failing_session):
+        """Dies before any call."""
+
+        def load(self, *_args):
+            raise DeviceCrash("died loading")
+
+    step = attempt(tiny, Device(Unloadable), "matmul", "softmax")
+    assert (step.verdict, step.reason) == (
+        Verdict.CRASH,
+        "died loading (one site after another, none of them begins: died loading)",
+    )

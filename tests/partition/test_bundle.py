@@ -165,6 +165,14 @@ def test_a_file_outside_the_bundle_is_refused(bundle, name, listed):
     refused(bundle, message)
 
 
+@pytest.mark.parametrize("boundary", [None, ["softmax"], {"kind": "relax_tapml.boundary"}])
+def test_a_bundle_without_a_boundary_is_damaged(bundle, boundary):
+    """Not wrong usage: nobody wrote the manifest by hand."""
+    edit(bundle, lambda manifest: manifest.update(boundary=boundary))
+    with pytest.raises(StoreError, match=r"manifest\.json is damaged: .*Run the build again$"):
+        load(bundle)
+
+
 def test_a_file_without_a_checksum_is_refused(bundle):
     """Nothing is loaded that was not checked."""
     shutil.copy(bundle / "host.vm", bundle / "host" / "added.so")

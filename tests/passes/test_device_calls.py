@@ -8,7 +8,7 @@ from tvm.script import relax as R
 from tvm.script import tirx as T
 
 from relax_tapml.passes.assign_sides import AssignSides
-from relax_tapml.passes.device_calls import Crossing, DeviceCall, device_calls
+from relax_tapml.passes.device_calls import Crossing, DeviceCall, bytes_of, device_calls
 from relax_tapml.passes.outline_regions import OutlineRegions
 
 
@@ -60,6 +60,7 @@ def test_each_copy_is_told_once_where_it_is_needed(lowered):
         parameters=(),
     )
     assert (first.crossings, first.crossing_bytes) == (2, 32)
+    assert bytes_of([first, second]) == 64
 
 
 def test_a_size_that_only_the_run_knows_is_none(lowered):
@@ -77,6 +78,7 @@ def test_a_size_that_only_the_run_knows_is_none(lowered):
     assert call.uploads == ()
     assert call.downloads == (Crossing(name="a", type="float32[n + 1]", size_bytes=None),)
     assert call.crossing_bytes is None
+    assert bytes_of([call]) is None
     (call,) = calls(lowered(Module), "tir_exp")
     assert call.uploads == (Crossing(name="x", type="float32[n, 4]", size_bytes=None),)
 

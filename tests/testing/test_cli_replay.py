@@ -24,6 +24,18 @@ def test_json_has_every_unit_with_error_and_tolerance(suite, capsys):
     assert [case["name"] for case in unit["cases"]] == ["main-001-case0", "main-001-case1"]
 
 
+@pytest.mark.parametrize(("times", "code"), [("3", 0), ("0", 2)])
+def test_cases_are_run_as_often_as_asked(suite, capsys, times, code):
+    """At least once."""
+    command = ["replay", str(suite), "--target", "llvm", "--session", "inline", "--json"]
+    assert main([*command, "--repeat", times]) == code
+    said = capsys.readouterr()
+    if code:
+        assert "repeat 0: expected at least 1" in said.err
+    else:
+        assert {unit["runs"] for unit in json.loads(said.out)["units"]} == {3}
+
+
 def test_a_wrong_kernel_ends_with_1(suite, capsys, tmp_path, monkeypatch):
     (tmp_path / "nan_softmax.py").write_text(NAN_SOFTMAX)
     monkeypatch.syspath_prepend(tmp_path)
