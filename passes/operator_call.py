@@ -62,14 +62,15 @@ _PACKED_KINDS = {
     "relax.call_inplace_packed": CallKind.INPLACE_PACKED,
 }
 _WRITING = {CallKind.TIR_INPLACE, CallKind.INPLACE_PACKED, CallKind.PACKED}
+_CLOSURE = "it calls a closure; the operators are those of the function it is made of"
 # Operators whose work is hidden from the module: reported, never silently passed over.
 _OPAQUE = {
     "relax.call_builtin_with_ctx": "its body is in the runtime",
     "relax.call_py_func": "it calls back into Python",
     "relax.call_tir_with_grad": "gradients are not supported; legalise it first",
     "relax.dist.call_tir_local_view": "distributed modules are not supported",
-    "relax.invoke_closure": "it calls a closure; apply relax.transform.LambdaLift first",
-    "relax.invoke_pure_closure": "it calls a closure; apply relax.transform.LambdaLift first",
+    "relax.invoke_closure": _CLOSURE,
+    "relax.invoke_pure_closure": _CLOSURE,
 }
 # Operators that compute no tensor: bookkeeping of the compiler and the VM.
 _BOOKKEEPING = {

@@ -1,11 +1,14 @@
-"""What the tests of the whole job share: the models and pipelines of ``tests/models``."""
+"""What tests share: the models and pipelines of ``tests/models``, and servers to connect to."""
 
 from __future__ import annotations
 
 import shutil
+import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 MODELS = Path(__file__).parent / "models"
@@ -34,3 +37,49 @@ def _finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def finished(_finished: Path, tmp_path: Path) -> Path:
     """A copy of the folder of a finished run of ``tiny_model``, whose target was right."""
     return shutil.copytree(_finished, tmp_path / "tiny")
+
+
+@pytest.fixture(scope="session")
+def rpc_port() -> Iterator[int]:
+    """The port of a stock TVM RPC server."""
+    yield from _serve(
+        "import sys, tvm.rpc; server = tvm.rpc.Server('127.0.0.1', 19100, 19900, silent=True);"
+        "print(server.port, flush=True); sys.stdin.read()"
+    )
+
+
+@pytest.fixture
+def cutting_port(rpc_port: int, tmp_path: Path) -> Iterator[int]:
+    """The port of the same server, which dies in the middle of an answer: see the script."""
+    script = (MODELS / "cutting_proxy.py").read_text()
+    yield from _serve(script, str(rpc_port), str(tmp_path / "cut"))
+
+
+@pytest.fixture(scope="session")
+def rpc_tracker() -> Iterator[int]:
+    """The port of a stock TVM RPC tracker that has one server, of key ``here``."""
+    yield from _serve(
+        "import sys, tvm.rpc; from tvm.rpc.tracker import Tracker;"
+        "tracker = Tracker('127.0.0.1', 19000, 19100, silent=True);"
+        "server = tvm.rpc.Server('127.0.0.1', 19100, 19900, key='here', silent=True,"
+        " tracker_addr=('127.0.0.1', tracker.port));"
+        "print(tracker.port, flush=True); sys.stdin.read()"
+    )
+
+
+def _serve(script: str, *args: str) -> Iterator[int]:
+    """Run a script that prints its port, until the fixture is over."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", script, *args],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        yield int(process.stdout.readline())
+    finally:
+        for child in psutil.Process(process.pid).children(recursive=True):
+            child.kill()
+        process.kill()
+        process.communicate()

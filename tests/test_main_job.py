@@ -147,6 +147,27 @@ def test_a_kernel_that_kills_its_process_is_named(unit, fault, verdict, reason, 
     assert_right(finished / "bundle")
 
 
+def test_a_server_that_dies_in_the_middle_of_an_answer_is_a_crash(finished, tmp_path, cutting_port):
+    """Whenever one unit has run, its answer is cut off: that unit is named, the others move."""
+    pipeline = breaks("softmax", broken_pipelines.makes_folder(str(tmp_path / "cut")))
+    result = bring_up(
+        model(),
+        session=f"rpc:127.0.0.1:{cutting_port}",
+        out=finished,
+        resume=True,
+        device_pipeline=pipeline,
+    )
+    assert verdicts(result) == only_wrong("softmax", "crash")
+    assert (result.culprits, result.verdict) == (["softmax"], "crash")
+    told = next(u for u in result.document["units"] if u["name"] == "softmax")
+    assert "closed the connection" in told["reason"]
+    assert result.document["steps"][-1]["boundary"] == sorted(set(UNITS) - {"softmax"})
+    assert not (tmp_path / "cut").exists()
+    children = psutil.Process().children(recursive=True)
+    assert not [child for child in children if "relax_tapml" in " ".join(child.cmdline())]
+    assert_right(finished / "bundle")
+
+
 def test_a_kernel_that_writes_behind_its_output_is_named(finished):
     """What it returns is right; whose memory it breaks depends on what runs beside it."""
     pipeline = breaks("fused_gelu", broken_pipelines.overrun)

@@ -106,6 +106,12 @@ def leaves_mark(kernel: Kernel) -> Kernel:
     return kernel.with_body(tirx.SeqStmt([tirx.Evaluate(leave), kernel.body]))
 
 
+def makes_folder(path: str) -> Callable[[Kernel], Kernel]:
+    """Compute what it should, and make a folder, which others may see."""
+    make = tirx.call_extern("int32", "mkdir", tvm.ir.StringImm(path), tirx.const(0o700, "int32"))
+    return lambda k: k.with_body(tirx.SeqStmt([tirx.Evaluate(make), k.body]))
+
+
 def minds_mark(kernel: Kernel) -> Kernel:
     """Be 1 % off where the mark is."""
     mark = tirx.call_extern("handle", "getenv", tvm.ir.StringImm(_MARK))

@@ -82,7 +82,10 @@ def test_operators_are_taken_apart(call, kind, unit, args, may_write):
         ),
         (
             op("relax.invoke_closure", X, relax.Tuple([])),
-            *("invoke_closure", "it calls a closure; apply relax.transform.LambdaLift first"),
+            *(
+                "invoke_closure",
+                "it calls a closure; the operators are those of the function it is made of",
+            ),
         ),
         (
             op("relax.ccl.broadcast_from_worker0", X),

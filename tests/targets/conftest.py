@@ -3,12 +3,9 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
 import pytest
 import tvm
 from tvm import relax
@@ -132,42 +129,3 @@ class Units:
 def units(tmp_path_factory) -> Built:
     """The compiled ``Units``."""
     return build(Units, tmp_path_factory.mktemp("units"))
-
-
-@pytest.fixture(scope="session")
-def rpc_port():
-    """The port of a stock TVM RPC server."""
-    yield from _serve(
-        "import sys, tvm.rpc; server = tvm.rpc.Server('127.0.0.1', 19100, 19900, silent=True);"
-        "print(server.port, flush=True); sys.stdin.read()"
-    )
-
-
-@pytest.fixture(scope="session")
-def rpc_tracker():
-    """The port of a stock TVM RPC tracker that has one server, of key ``here``."""
-    yield from _serve(
-        "import sys, tvm.rpc; from tvm.rpc.tracker import Tracker;"
-        "tracker = Tracker('127.0.0.1', 19000, 19100, silent=True);"
-        "server = tvm.rpc.Server('127.0.0.1', 19100, 19900, key='here', silent=True,"
-        " tracker_addr=('127.0.0.1', tracker.port));"
-        "print(tracker.port, flush=True); sys.stdin.read()"
-    )
-
-
-def _serve(script: str):
-    """Run a script that prints its port, until the fixture is over."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", script],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    try:
-        yield int(process.stdout.readline())
-    finally:
-        for child in psutil.Process(process.pid).children(recursive=True):
-            child.kill()
-        process.kill()
-        process.communicate()
