@@ -12,7 +12,6 @@ from typing import Any
 import torch
 import transformers
 from torch import nn
-from tvm import relax
 
 from relax_tapml.frontend.model import Model
 from relax_tapml.frontend.torch_export import from_torch
@@ -66,13 +65,7 @@ def llama(name: str, *, layers: int, dtype: torch.dtype) -> Model:
     samples = [
         [torch.randint(3, VOCABULARY, (1, TOKENS), generator=generator)] for _ in range(SAMPLES)
     ]
-    return from_torch(
-        _Logits(model.to(dtype)),
-        samples[0],
-        samples=samples,
-        name=name,
-        convert_map={"mm.default": _matmul, "bmm.default": _matmul},
-    )
+    return from_torch(_Logits(model.to(dtype)), samples[0], samples=samples, name=name)
 
 
 class _Logits(nn.Module):
@@ -82,14 +75,6 @@ class _Logits(nn.Module):
 
     def forward(self, ids: torch.Tensor) -> Any:
         return self.model(input_ids=ids, use_cache=False).logits
-
-
-def _matmul(node: Any, importer: Any) -> Any:
-    """Sum products in float32 and round once, as PyTorch does; TVM's importer does not round."""
-    a, b = (importer.env[arg] for arg in node.args)
-    emit = importer.block_builder.emit
-    product = emit(relax.op.matmul(a, b, out_dtype="float32"))
-    return product if a.ty.dtype == "float32" else emit(relax.op.astype(product, a.ty.dtype))
 
 
 def _fill(model: nn.Module, generator: torch.Generator) -> None:

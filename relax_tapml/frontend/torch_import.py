@@ -1,25 +1,23 @@
 """Import of an exported PyTorch program that says where the result differs from PyTorch.
 
-TVM 0.27's importer has gaps that raise nothing: a ``cumsum`` of booleans stays boolean, an integer
-times 2.5 stays an integer, a float16 ``matmul`` becomes float32. So every converted node is
-compared with the dtype and shape that PyTorch recorded for it. What this cannot see, wrong values
-of the right type, is for the comparison with ``Model.reference``. Two gaps that most language
-models fall into are closed here, in ``_CheckedImporter``.
+TVM 0.27's importer has gaps that raise nothing: a ``cumprod`` of booleans stays boolean, a product
+of int32 stays in int32. So every converted node is compared with the dtype and shape that PyTorch
+recorded for it. What this cannot see, wrong values of the right type, is for the comparison with
+``Model.reference``. The gaps that models fall into are closed in ``corrected_importer.py``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from types import SimpleNamespace
 from typing import Any
 
 import torch
 import tvm
 from torch.export.graph_signature import InputKind, OutputKind, TensorArgument
 from tvm import relax, tirx
-from tvm.relax.frontend.torch.exported_program_translator import ExportedProgramImporter
 
 from relax_tapml.errors import LoweringError, TapmlError, UsageError
+from relax_tapml.frontend.corrected_importer import CorrectedImporter
 from relax_tapml.frontend.first_line import first_line
 
 
@@ -66,11 +64,8 @@ def import_program(
     return module
 
 
-class _CheckedImporter(ExportedProgramImporter):  # type: ignore[misc]
-    """TVM's importer, which compares each node with PyTorch's record of it.
-
-    Two of its converters are corrected; delete them when TVM's own pass the tests of this file.
-    """
+class _CheckedImporter(CorrectedImporter):
+    """Compares each node with PyTorch's record of it."""
 
     def __init__(self, label: str) -> None:
         super().__init__()
@@ -84,41 +79,6 @@ class _CheckedImporter(ExportedProgramImporter):  # type: ignore[misc]
             if node.op == "call_function":
                 _check_node(node, self.env.get(node), self.label)
         return outputs
-
-    def _cumsum(self, node: torch.fx.Node) -> Any:
-        # TVM keeps the input's dtype; PyTorch counts booleans and small integers in int64.
-        dtype = str(node.meta["val"].dtype).removeprefix("torch.")
-        x = self.env[node.args[0]]
-        if str(x.ty.dtype) != dtype:
-            x = self.block_builder.emit(relax.op.astype(x, dtype))
-        return self.block_builder.emit(relax.op.cumsum(x, node.args[1], dtype))
-
-    def _index_tensor(self, node: torch.fx.Node) -> Any:
-        # TVM reads out of bounds for a negative index; PyTorch counts from the end.
-        data: Any = node.args[0]
-        indices: Any = node.args[1]
-        dims = iter(data.meta["val"].shape)
-        wrapped: list[Any] = []
-        for index in indices:
-            if index is None:
-                next(dims)
-                wrapped.append(None)
-            elif index.meta["val"].dtype is torch.bool:
-                for _ in range(index.meta["val"].ndim):
-                    next(dims)
-                wrapped.append(self.env[index])
-            else:
-                wrapped.append(self._count_from_end(self.env[index], next(dims)))
-        return super()._index_tensor(SimpleNamespace(args=(data, wrapped)))
-
-    def _count_from_end(self, index: Any, size: Any) -> Any:
-        """Return ``index`` with ``size`` added where it is negative."""
-        if not isinstance(size, int):
-            return index  # a symbolic size is no tensor; the comparison with PyTorch remains
-        emit, dtype = self.block_builder.emit, index.ty.dtype
-        is_negative = emit(relax.op.less(index, relax.const(0, dtype)))
-        from_end = emit(relax.op.add(index, relax.const(size, dtype)))
-        return emit(relax.op.where(is_negative, from_end, index))
 
 
 def _check_node(node: torch.fx.Node, value: Any, label: str) -> None:

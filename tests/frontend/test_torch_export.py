@@ -132,30 +132,29 @@ def test_a_file_that_is_no_program_is_refused(tmp_path):
 
 
 def test_a_dtype_the_importer_gets_wrong_is_refused_at_its_node():
-    module = module_of(lambda self, x: (x * 2.5).sum())
+    module = module_of(lambda self, x: x.cumprod(0))
     with refused(
         LoweringError,
-        "TVM imports node 'mul' (mul.Tensor) of Tiny wrongly: expected float32, got int64. "
-        "Give a converter: convert_map={'mul.Tensor': ...}.",
+        "TVM imports node 'cumprod' (cumprod.default) of Tiny wrongly: expected int64, got bool. "
+        "Give a converter: convert_map={'cumprod.default': ...}.",
     ):
-        from_torch(module, (torch.arange(3),))
+        from_torch(module, (torch.tensor([True, False]),))
 
 
 def test_a_converter_closes_the_gap(run_on_llvm):
     from tvm import relax
 
-    def multiply(node, importer):
-        x = importer.block_builder.emit(relax.op.astype(importer.env[node.args[0]], "float32"))
-        return importer.block_builder.emit(
-            relax.op.multiply(x, relax.const(node.args[1], "float32"))
-        )
+    def cumprod(node, importer):
+        emit = importer.block_builder.emit
+        x = emit(relax.op.astype(importer.env[node.args[0]], "int64"))
+        return emit(relax.op.cumprod(x, node.args[1]))
 
     model = from_torch(
-        module_of(lambda self, x: x * 2.5),
-        (torch.arange(3),),
-        convert_map={"mul.Tensor": multiply},
+        module_of(lambda self, x: x.cumprod(0)),
+        (torch.tensor([True, True, False]),),
+        convert_map={"cumprod.default": cumprod},
     )
-    np.testing.assert_array_equal(run_on_llvm(model)[0][0], [0, 2.5, 5])
+    np.testing.assert_array_equal(run_on_llvm(model)[0][0], [1, 1, 0])
 
 
 @pytest.mark.parametrize("dtype", [torch.bool, torch.int32, torch.float32])

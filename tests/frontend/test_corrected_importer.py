@@ -1,0 +1,126 @@
+"""What TVM's importer gets wrong, right: in PyTorch's dtype, and with its values."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from relax_tapml.frontend.torch_export import from_torch
+
+torch = pytest.importorskip("torch", reason="needs the extra 'torch'")
+
+INTEGERS = torch.tensor([[1, 2, 3], [4, 5, 6]])
+HALF = torch.linspace(-3, 3, 6, dtype=torch.float16).reshape(2, 3)
+N, M = torch.export.Dim("n", min=4, max=40), torch.export.Dim("m", min=4, max=40)
+
+
+def module_of(function):
+    """A module whose ``forward`` is the function."""
+    body = {"forward": lambda self, *args: function(*args)}
+    return type("Tiny", (torch.nn.Module,), body)()
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: x * 2.5,
+        lambda x: x + 0.5,
+        lambda x: x - 0.5,
+        lambda x: x**0.5,
+        lambda x: x**2,
+        lambda x: x / 2,
+        lambda x: x / x.float(),
+        lambda x: x // 2,
+        lambda x: -x // 2,
+        lambda x: torch.div(-x, 2, rounding_mode="trunc"),
+        lambda x: torch.div(-x, 2.5, rounding_mode="trunc"),
+        lambda x: torch.div(-x, 2.5, rounding_mode="floor"),
+        torch.exp,
+        torch.log1p,
+        torch.rsqrt,
+        lambda x: (x > 3) * 1.5,
+    ],
+)
+def test_integers_become_what_pytorch_makes_of_them(function, run_on_llvm):
+    """Dtype and values, for numbers and tensors as the other operand."""
+    model = from_torch(module_of(function), (INTEGERS,))
+    (expected,) = model.reference(model.samples[0])
+    (actual,) = run_on_llvm(model)[0]
+    assert actual.dtype == expected.dtype
+    np.testing.assert_allclose(actual, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: x @ x.T,
+        lambda x: torch.bmm(x[None], x.T[None]),
+        lambda x: torch.addmm(x[0, :2], x, x.T, alpha=0.5, beta=2),
+        lambda x: torch.addmm(x[0, :2], x, x.T, beta=0),
+        lambda x: torch.baddbmm(x[None, :, :2], x[None], x.T[None], beta=0.5),
+        lambda x: x / 3,
+        lambda x: torch.nn.functional.linear(x, x, x[0, :2]),
+    ],
+)
+def test_other_floats_keep_their_dtype(function, dtype, run_on_llvm):
+    """Products are summed in float32 and rounded once, as PyTorch's are."""
+    model = from_torch(module_of(function), (HALF.to(dtype),))
+    (expected,) = model.reference(model.samples[0])
+    (actual,) = run_on_llvm(model)[0]
+    assert actual.dtype == expected.dtype
+    rtol = {torch.float16: 2e-3, torch.bfloat16: 2e-2, torch.float64: 1e-12}[dtype]
+    np.testing.assert_allclose(actual.astype(float), expected.astype(float), rtol=rtol, atol=rtol)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("affine", [(), (HALF[0], HALF[1])], ids=["plain", "affine"])
+def test_layer_norm_keeps_its_dtype(affine, dtype, run_on_llvm):
+    """Also in bfloat16, which TVM does not lower by itself."""
+    weights = [weight.to(dtype) for weight in affine]
+    model = from_torch(
+        module_of(lambda x: torch.nn.functional.layer_norm(x, (3,), *weights)), (HALF.to(dtype),)
+    )
+    (expected,) = model.reference(model.samples[0])
+    (actual,) = run_on_llvm(model)[0]
+    assert actual.dtype == expected.dtype
+    np.testing.assert_allclose(actual.astype(float), expected.astype(float), rtol=2e-2, atol=2e-2)
+
+
+def test_topk_in_any_order_is_sorted(run_on_llvm):
+    """PyTorch does not say in which order, so any will do."""
+    model = from_torch(
+        module_of(lambda x: torch.topk(x, 2, dim=1, sorted=False)[0]), (HALF.float(),)
+    )
+    (actual,) = run_on_llvm(model)[0]
+    np.testing.assert_array_equal(actual, np.sort(HALF.float().numpy(), axis=1)[:, :0:-1])
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: x.reshape(x.shape[0], x.shape[1]),
+        lambda x: x.reshape(x.shape[1], x.shape[0]),
+        lambda x: x[:, : x.shape[0] // 2],
+        lambda x: torch.arange(50)[: x.shape[1]] + x,
+        lambda x: torch.arange(50)[1 : x.shape[1] + 1] + x,
+        lambda x: x[..., -1:],
+        lambda x: x[:, 1:],
+        lambda x: x[:, :-1],
+        lambda x: x[0, :1].repeat(x.shape[0], 1),
+        lambda x: x[None].repeat(x.shape[1], 2, 1),
+        lambda x: x[:1].repeat(x.shape[0], x.shape[1]),
+        lambda x: torch.empty(x.shape[0], 2).fill_(3) + x[0, 0],
+        lambda x: torch.zeros(x.shape[1]) + x.sum(),
+        lambda x: torch.cat([x, torch.ones(x.shape[0], 3)], 1).flip(0),
+    ],
+)
+def test_dimensions_may_be_symbolic(function, run_on_llvm):
+    """For other extents than those it was exported with."""
+    samples = [[torch.arange(n * m).reshape(n, m).float()] for n, m in ((4, 6), (5, 9), (12, 7))]
+    model = from_torch(
+        module_of(function), samples[0], samples=samples, dynamic_shapes=(({0: N, 1: M},),)
+    )
+    for sample, outputs in zip(model.samples, run_on_llvm(model), strict=True):
+        (expected,) = model.reference(sample)
+        np.testing.assert_array_equal(outputs[0], expected, strict=True)
