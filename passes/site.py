@@ -1,4 +1,4 @@
-"""The name of one operator call, or the names of those that run in one device call, in a span.
+"""What is known of a call, in its span: its name, where it comes from, what runs in a device call.
 
 A span is the one annotation that every kind of call can carry (``call_tir_inplace`` already uses
 its attributes), that survives Relax passes, copying and JSON, and that structural equality and
@@ -14,9 +14,12 @@ from dataclasses import dataclass
 from tvm import relax
 from tvm.ir import SourceName, Span
 
+from .origin import Origin
+
 _SCHEME = "tapml:"
+_ORIGIN_SCHEME = "tapml-origin:"
 _REGION_SCHEME = "tapml-region:"
-_SEPARATOR = "\n"  # In no name of a function or unit.
+_SEPARATOR = "\n"  # In no name of a function, unit or module.
 _ID = re.compile(r"(?P<function>[^/]+)/(?P<ordinal>\d+)/(?P<unit>.+)")
 
 
@@ -44,33 +47,45 @@ class Site:
 
 def site_of(call: relax.Call) -> Site | None:
     """Return the site that ``AnnotateSites`` gave to a call, or None."""
-    span = call.span
-    if not isinstance(span, Span) or not span.source_name.name.startswith(_SCHEME):
-        return None
-    return Site.parse(span.source_name.name.removeprefix(_SCHEME))
+    lines = _lines(call, _SCHEME)
+    return Site.parse(lines[0]) if lines else None
 
 
 def sites_of(call: relax.Call) -> list[Site]:
     """Return the sites that run in a device call of ``OutlineRegions``; none for other calls."""
-    span = call.span
-    if not isinstance(span, Span) or not span.source_name.name.startswith(_REGION_SCHEME):
-        return []
-    ids = span.source_name.name.removeprefix(_REGION_SCHEME).split(_SEPARATOR)
-    return [Site.parse(text) for text in ids]
+    return [Site.parse(line) for line in _lines(call, _REGION_SCHEME)]
+
+
+def origins_of(call: relax.Call) -> tuple[Origin, ...]:
+    """Return where a call comes from, in the order of the model; empty where nobody said."""
+    lines = _lines(call, _ORIGIN_SCHEME) or _lines(call, _SCHEME)[1:]
+    return tuple(Origin.parse(line) for line in lines)
 
 
 def with_site(call: relax.Call, site: Site) -> relax.Call:
-    """Return the call, named."""
-    return _with_source(call, _SCHEME + site.id)
+    """Return the call, named; it keeps its origins."""
+    return _with_lines(call, _SCHEME, [site.id, *(origin.text for origin in origins_of(call))])
 
 
 def with_sites(call: relax.Call, sites: Iterable[Site]) -> relax.Call:
     """Return a device call with the sites that run in it."""
-    return _with_source(call, _REGION_SCHEME + _SEPARATOR.join(site.id for site in sites))
+    return _with_lines(call, _REGION_SCHEME, [site.id for site in sites])
 
 
-def _with_source(call: relax.Call, name: str) -> relax.Call:
-    span = Span(SourceName(name), 0, 0, 0, 0)
+def with_origins(call: relax.Call, origins: Iterable[Origin]) -> relax.Call:
+    """Return a call that is not named yet, with where it comes from."""
+    return _with_lines(call, _ORIGIN_SCHEME, [origin.text for origin in origins])
+
+
+def _lines(call: relax.Call, scheme: str) -> list[str]:
+    span = call.span
+    if not isinstance(span, Span) or not span.source_name.name.startswith(scheme):
+        return []
+    return str(span.source_name.name).removeprefix(scheme).split(_SEPARATOR)
+
+
+def _with_lines(call: relax.Call, scheme: str, lines: Iterable[str]) -> relax.Call:
+    span = Span(SourceName(scheme + _SEPARATOR.join(lines)), 0, 0, 0, 0)
     named = relax.Call(call.op, call.args, attrs=call.attrs, ty_args=call.ty_args, span=span)
     relax.expr._update_type(named, call.ty)
     return named

@@ -398,7 +398,12 @@ class _Run:
 
     def _finish(self, alone: dict[str, dict[str, Any]]) -> Result:
         units = [
-            unit_document(name, summary, self._companies.get(name), sites=self._sites[name])
+            unit_document(
+                name,
+                summary,
+                self._companies.get(name),
+                sites=[entry for entry in self._table if entry.site.unit == name],
+            )
             for name, summary in alone.items()
         ]
         verdict, _ = overall_verdict(units)

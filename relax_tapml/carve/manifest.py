@@ -66,6 +66,9 @@ class SuiteCase:
         Whether the call may change its arguments in place.
     reason
         Why it was chosen.
+    origins
+        Where in the model the call comes from, ``encoder.layer.3.output.dense:addmm_5``; empty
+        where it is not known.
     is_probe
         Whether it was not recorded: its inputs were made from those of another case, and its
         outputs are a float64 evaluation of the unit. It keeps the site of that case.
@@ -81,6 +84,7 @@ class SuiteCase:
     inputs: tuple[SuiteInput, ...]
     outputs: tuple[SuiteOutput, ...]
     reason: str
+    origins: tuple[str, ...] = ()
     is_probe: bool = False
 
 
@@ -196,6 +200,7 @@ def _case(case: dict[str, Any]) -> SuiteCase:
             for item in case["outputs"]
         ),
         reason=_text(case["reason"]),
+        origins=tuple(_text(origin) for origin in case.get("origins", ())),
         is_probe=bool(case["is_probe"]),
     )
 

@@ -106,8 +106,10 @@ def reproducer(suite: Suite, unit: str, case: SuiteCase) -> Reproducer:
 
 def _about(manifest: Manifest, unit: str, case: SuiteCase) -> list[str]:
     versions = ", ".join(f"{name} {version}" for name, version in manifest.versions.items())
+    origins = [f"It comes from {', '.join(case.origins)}."] if case.origins else []
     return [
         f"{unit}, recorded at {case.site} and carved with {versions}.",
+        *origins,
         f"The oracle comes from {manifest.source}.",
     ]
 

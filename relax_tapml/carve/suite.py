@@ -36,6 +36,7 @@ from relax_tapml.carve.replace_folder import check_replaceable, replacing
 from relax_tapml.carve.slow import slow_cases
 from relax_tapml.carve.tolerances import suite_tolerance
 from relax_tapml.frontend.model import Array
+from relax_tapml.partition.site_table import site_table
 from relax_tapml.passes.annotate_sites import annotated_calls
 from relax_tapml.passes.operator_call import operator_call
 
@@ -114,6 +115,7 @@ class _Writer:
         self._is_probed = is_probed
         self._unproven = unproven
         self._calls = {site.id: (site, call) for site, call in annotated_calls(lowered)}
+        self._origins = {entry.site.id: entry.origins for entry in site_table(lowered)}
         self._stems = FileStems()
         self._tensors: dict[str, SuiteTensor] = {}
         self._skipped: dict[str, str] = {}
@@ -203,6 +205,7 @@ class _Writer:
                 for array, tolerance in zip(case.outputs, case.tolerances, strict=True)
             ),
             reason=case.reason,
+            origins=tuple(origin.text for origin in self._origins[record.site]),
             is_probe=case.is_probe,
         )
 

@@ -19,6 +19,8 @@ from tvm import relax, tirx
 from relax_tapml.errors import LoweringError, TapmlError, UsageError
 from relax_tapml.frontend.corrected_importer import CorrectedImporter
 from relax_tapml.frontend.first_line import first_line
+from relax_tapml.passes.keep_origins import give_origins
+from relax_tapml.passes.origin import Origin
 
 
 def import_program(
@@ -46,13 +48,15 @@ def import_program(
     try:
         program = program.run_decompositions()
         _check_interface(program, label)
-        module = _CheckedImporter(label).from_exported_program(
+        importer = _CheckedImporter(label)
+        module = importer.from_exported_program(
             program,
             keep_params_as_input=True,
             unwrap_unit_return_tuple=False,
             no_bind_return_tuple=False,
             custom_convert_map=convert_map,
         )
+        module = give_origins(module, importer.origins)
     except TapmlError:
         raise
     except Exception as error:
@@ -65,11 +69,12 @@ def import_program(
 
 
 class _CheckedImporter(CorrectedImporter):
-    """Compares each node with PyTorch's record of it."""
+    """Compares each node with PyTorch's record of it, and keeps where in the model it is."""
 
     def __init__(self, label: str) -> None:
         super().__init__()
         self.label = label
+        self.origins: dict[relax.Var, list[Origin]] = {}
 
     def _translate_fx_graph(
         self, graph_module: Any, nodes: Any, inputs_vars: Any, custom_ops: Any = None
@@ -77,8 +82,18 @@ class _CheckedImporter(CorrectedImporter):
         outputs = super()._translate_fx_graph(graph_module, nodes, inputs_vars, custom_ops)
         for node in nodes:
             if node.op == "call_function":
-                _check_node(node, self.env.get(node), self.label)
+                value = self.env.get(node)
+                _check_node(node, value, self.label)
+                if isinstance(value, relax.Var):
+                    # A node that does nothing has the variable of its operand.
+                    self.origins.setdefault(value, [_origin(node)])
         return outputs
+
+
+def _origin(node: torch.fx.Node) -> Origin:
+    # From the model down to the module the node is in: path and class of each.
+    stack = list(node.meta.get("nn_module_stack", {}).values())
+    return Origin(module=stack[-1][0] if stack else "", node=node.name)
 
 
 def _check_node(node: torch.fx.Node, value: Any, label: str) -> None:

@@ -18,6 +18,8 @@ from relax_tapml.errors import ExitCode
 from relax_tapml.migrate.company import Company
 from relax_tapml.migrate.json_number import json_number
 from relax_tapml.migrate.run_folder import write_atomically
+from relax_tapml.partition.site_table import SiteEntry
+from relax_tapml.passes.origin import unit_text
 
 SCHEMA = 1
 INCONCLUSIVE = "inconclusive"
@@ -124,10 +126,17 @@ def _first(decisive: Comparison | None) -> dict[str, Any] | None:
 
 
 def unit_document(
-    name: str, alone: Mapping[str, Any], company: Company | None, *, sites: int
+    name: str, alone: Mapping[str, Any], company: Company | None, *, sites: Sequence[SiteEntry]
 ) -> dict[str, Any]:
     """Join what a unit did alone with what it did in company, if it was to be moved."""
-    document = {"name": name, **alone, "sites": sites, "alone": alone["verdict"]}
+    document = {
+        "name": name,
+        **alone,
+        "sites": len(sites),
+        "origin": unit_text(entry.origins for entry in sites),
+        "origins": {entry.site.id: [o.text for o in entry.origins] for entry in sites},
+        "alone": alone["verdict"],
+    }
     document.update(on_device=company is not None and company.on_device, together=[])
     if company is not None and company.verdict is not None:
         document.update(

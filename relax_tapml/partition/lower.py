@@ -7,6 +7,7 @@ from tvm import relax
 
 from relax_tapml.errors import LoweringError
 from relax_tapml.passes.annotate_sites import AnnotateSites, annotated_calls
+from relax_tapml.passes.keep_origins import FuseOpsKeepingOrigins, KeepOrigins
 from relax_tapml.passes.outline_dispatched_ops import OutlineDispatchedOps
 
 # Operators that LegalizeOps lowers differently for a GPU; each side lowers them itself.
@@ -30,11 +31,11 @@ def lower(module: tvm.IRModule) -> tvm.IRModule:
     transform = relax.transform
     passes = [
         transform.LambdaLift(),
-        transform.LegalizeOps(skip_ops=_TARGET_DEPENDENT),
+        KeepOrigins(transform.LegalizeOps(skip_ops=_TARGET_DEPENDENT)),
         transform.AnnotateTIROpPattern(),
         transform.FoldConstant(),
-        transform.FuseOps(),
-        transform.FuseTIR(),
+        FuseOpsKeepingOrigins(),
+        KeepOrigins(transform.FuseTIR()),
         transform.DeadCodeElimination(),
         OutlineDispatchedOps(),
         AnnotateSites(),

@@ -11,7 +11,8 @@ from tvm import relax
 
 from relax_tapml.passes.annotate_sites import annotated_calls
 from relax_tapml.passes.operator_call import is_unit_function
-from relax_tapml.passes.site import Site
+from relax_tapml.passes.origin import Origin
+from relax_tapml.passes.site import Site, origins_of
 
 # The first number in a weight's name: encoder_layer_0_attention_weight, model.layers.11.weight.
 _LAYER = re.compile(r".*?[._]\d+(?=[._]|$)")
@@ -31,11 +32,15 @@ class SiteEntry:
         ``fused_matmul_add`` for ``fused_matmul4_add2``.
     layer
         The repeated part of the model it belongs to, ``encoder_layer_3``; empty outside of all.
+    origins
+        Where in the model it comes from: what the frontend said of it, or else the modules of the
+        weights it reads; empty where neither is known.
     """
 
     site: Site
     kind: str
     layer: str
+    origins: tuple[Origin, ...]
 
 
 def site_table(lowered: tvm.IRModule) -> tuple[SiteEntry, ...]:
@@ -44,15 +49,23 @@ def site_table(lowered: tvm.IRModule) -> tuple[SiteEntry, ...]:
     A site belongs to the layer of the weights it reads, and one that reads none to that of the
     site before it. The layer of a weight is the first number in its name with what is before it.
     """
-    layers = {
-        gvar.name_hint: _layers(function)
+    weights = {
+        gvar.name_hint: _weights_read(function)
         for gvar, function in lowered.functions.items()
         if isinstance(function, relax.Function) and not is_unit_function(function)
     }
-    return tuple(
-        SiteEntry(site=site, kind=kind_of(site.unit), layer=layers[site.function].get(site.id, ""))
-        for site, _ in annotated_calls(lowered)
-    )
+    entries = []
+    layer = function = ""
+    for site, call in annotated_calls(lowered):
+        layer, function = (layer if site.function == function else ""), site.function
+        read = weights[site.function].get(site.id, [])
+        if read:
+            layer = layer_of(read[-1])
+        origins = origins_of(call) or [Origin(module=_module_of(name)) for name in read]
+        entries.append(
+            SiteEntry(site=site, kind=kind_of(site.unit), layer=layer, origins=tuple(origins))
+        )
+    return tuple(entries)
 
 
 def kind_of(unit: str) -> str:
@@ -66,15 +79,17 @@ def layer_of(weight: str) -> str:
     return match.group() if match else ""
 
 
-def _layers(function: relax.Function) -> Mapping[str, str]:
+def _module_of(weight: str) -> str:
+    """Return the module that has a weight, ``model.layers.0.mlp.gate_up_proj``."""
+    return weight.rpartition(".")[0] or weight
+
+
+def _weights_read(function: relax.Function) -> Mapping[str, list[str]]:
+    """Return the names of the weights that each site reads, by its id."""
     attrs = function.attrs
     first = int(attrs["num_input"]) if attrs and "num_input" in attrs else len(function.params)
-    weights = {param: layer_of(param.name) for param in function.params[first:]}
-    found: dict[str, str] = {}
-    layer = ""
-    for site, call in annotated_calls(tvm.IRModule({"function": function})):
-        read = [weights[var] for var in relax.analysis.free_vars(call) if var in weights]
-        if read:
-            layer = read[-1]
-        found[site.id] = layer
-    return found
+    weights = set(function.params[first:])
+    return {
+        site.id: [var.name for var in relax.analysis.free_vars(call) if var in weights]
+        for site, call in annotated_calls(tvm.IRModule({"function": function}))
+    }

@@ -15,6 +15,7 @@ from relax_tapml.compare.comparison import worst
 from relax_tapml.compare.verdict import Verdict
 from relax_tapml.errors import TapmlError
 from relax_tapml.partition.pipeline import load_pipeline
+from relax_tapml.passes.origin import Origin, site_text
 from relax_tapml.report.findings import tolerance_text
 from relax_tapml.report.quantities import number_text
 from relax_tapml.targets.target import parse_target
@@ -113,7 +114,10 @@ class CarvedSuites:
             return error
 
     def _message(self, result: CaseReplay, test_file: str) -> str:
+        origins = [Origin.parse(text) for text in result.case.origins]
         lines = [f"{result.unit} at {result.case.site}: {result.verdict}"]
+        if origins:
+            lines.append(f"from {site_text(origins)}")
         wrong = {
             index: item
             for index, item in enumerate(result.comparisons)

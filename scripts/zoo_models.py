@@ -1,0 +1,674 @@
+"""Tiny models of random weights, one for each architecture of ``transformers``; nothing is fetched.
+
+Each is as small as its configuration allows, with every part of the architecture: two layers, four
+heads, few of everything else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import transformers
+from torch import nn
+
+VOCABULARY = 256
+HIDDEN = 64
+WIDE = 128
+LAYERS = 2
+HEADS = 4
+BATCH = 2
+TOKENS = 16
+STEPS = 100
+"""Samples of sound for each token."""
+
+Inputs = tuple[torch.Tensor, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Built:
+    """A model and how to feed it.
+
+    Parameters
+    ----------
+    module
+        Takes tensors and returns one.
+    inputs
+        Makes them from a seed, a batch size and a number of tokens.
+    dims
+        For each input, its symbolic dimensions by axis: ``batch``, ``tokens``, ``half`` (tokens of
+        a decoder) or ``sound`` (a multiple of ``STEPS``).
+    """
+
+    module: nn.Module
+    inputs: Callable[[int, int, int], Inputs]
+    dims: Sequence[dict[int, str]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Architecture:
+    """One row of the zoo."""
+
+    name: str
+    family: str
+    build: Callable[[], Built]
+    is_symbolic: bool = True
+    """Whether ``torch.export`` keeps its dimensions symbolic."""
+
+
+class _Wrapped(nn.Module):
+    """Takes positional arguments and returns one output."""
+
+    def __init__(self, model: nn.Module, names: Sequence[str], output: str, **fixed: Any) -> None:
+        super().__init__()
+        self.model = model
+        self.names = names
+        self.output = output
+        self.fixed = fixed
+
+    def forward(self, *args: torch.Tensor) -> Any:
+        given = dict(zip(self.names, args, strict=True))
+        return getattr(self.model(**given, **self.fixed), self.output)
+
+
+def _model(kind: str, config: Any, *, is_eager: bool = True) -> nn.Module:
+    """Return a model of drawn weights, those of norms and biases around what they were."""
+    if is_eager:
+        config._attn_implementation = "eager"
+    torch.manual_seed(0)
+    cls = getattr(transformers, kind)
+    model = cls._from_config(config) if hasattr(cls, "_from_config") else cls(config)
+    for part in model.modules():
+        if hasattr(part, "config"):
+            # The others loop over experts in Python, or call kernels of their own.
+            part.config._experts_implementation = "batched_mm"
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            noise = torch.randn(parameter.shape, generator=generator)
+            if parameter.dim() >= 2:
+                parameter.copy_(noise * 0.08)
+            else:
+                parameter.add_(noise * 0.05)
+    return model.eval()
+
+
+def _tokens(seed: int, batch: int, tokens: int) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(3, VOCABULARY, (batch, tokens), generator=generator)
+
+
+def _noise(seed: int, *shape: int) -> torch.Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def _mask(batch: int, tokens: int) -> torch.Tensor:
+    mask = torch.ones(batch, tokens, dtype=torch.long)
+    mask[0, tokens - 3 :] = 0
+    return mask
+
+
+def _decoder(kind: str, config: str, **options: Any) -> Callable[[], Built]:
+    def build() -> Built:
+        model = _model(kind, getattr(transformers, config)(**options))
+        return Built(
+            module=_Wrapped(model, ["input_ids"], "logits", use_cache=False),
+            inputs=lambda seed, batch, tokens: (_tokens(seed, batch, tokens),),
+            dims=[{0: "batch", 1: "tokens"}],
+        )
+
+    return build
+
+
+def _encoder(kind: str, config: str, **options: Any) -> Callable[[], Built]:
+    def build() -> Built:
+        model = _model(kind, getattr(transformers, config)(**options))
+        return Built(
+            module=_Wrapped(model, ["input_ids", "attention_mask"], "last_hidden_state"),
+            inputs=lambda seed, batch, tokens: (
+                _tokens(seed, batch, tokens),
+                _mask(batch, tokens),
+            ),
+            dims=[{0: "batch", 1: "tokens"}] * 2,
+        )
+
+    return build
+
+
+def _both(kind: str, config: str, **options: Any) -> Callable[[], Built]:
+    def build() -> Built:
+        model = _model(kind, getattr(transformers, config)(**options))
+        names = ["input_ids", "decoder_input_ids"]
+        return Built(
+            module=_Wrapped(model, names, "logits", use_cache=False),
+            inputs=lambda seed, batch, tokens: (
+                _tokens(seed, batch, tokens),
+                _tokens(seed + 100, batch, tokens // 2),
+            ),
+            dims=[{0: "batch", 1: "tokens"}, {0: "batch", 1: "half"}],
+        )
+
+    return build
+
+
+def _vision(
+    kind: str,
+    config: str,
+    *,
+    pixels: int = 32,
+    output: str = "last_hidden_state",
+    is_eager: bool = True,
+    **options: Any,
+) -> Callable[[], Built]:
+    def build() -> Built:
+        made = getattr(transformers, config)(**options)
+        return Built(
+            module=_Wrapped(_model(kind, made, is_eager=is_eager), ["pixel_values"], output),
+            inputs=lambda seed, batch, _: (_noise(seed, batch, 3, pixels, pixels),),
+            dims=[{0: "batch"}],
+        )
+
+    return build
+
+
+def _sound(kind: str, config: str, output: str, **options: Any) -> Callable[[], Built]:
+    def build() -> Built:
+        made = getattr(transformers, config)(**{**_SOUND, **options})
+        return Built(
+            module=_Wrapped(_model(kind, made), ["input_values"], output),
+            inputs=lambda seed, batch, tokens: (_noise(seed, batch, tokens * STEPS),),
+            dims=[{0: "batch", 1: "sound"}],
+        )
+
+    return build
+
+
+_SPECIAL: dict[str, Any] = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
+_TEXT: dict[str, Any] = {
+    "vocab_size": VOCABULARY,
+    "hidden_size": HIDDEN,
+    "intermediate_size": WIDE,
+    "num_hidden_layers": LAYERS,
+    "num_attention_heads": HEADS,
+    "max_position_embeddings": 128,
+    "pad_token_id": 0,
+}
+_LM: dict[str, Any] = {**_TEXT, **_SPECIAL, "num_key_value_heads": 2}
+_LM_ALL_HEADS: dict[str, Any] = {**_TEXT, **_SPECIAL}
+_GPT: dict[str, Any] = {
+    "vocab_size": VOCABULARY,
+    "n_positions": 128,
+    "n_embd": HIDDEN,
+    "n_layer": LAYERS,
+    "n_head": HEADS,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+}
+_BOTH: dict[str, Any] = {
+    "vocab_size": VOCABULARY,
+    "d_model": HIDDEN,
+    "encoder_layers": LAYERS,
+    "decoder_layers": LAYERS,
+    "encoder_attention_heads": HEADS,
+    "decoder_attention_heads": HEADS,
+    "encoder_ffn_dim": WIDE,
+    "decoder_ffn_dim": WIDE,
+    "max_position_embeddings": 128,
+    **_SPECIAL,
+}
+_T5: dict[str, Any] = {
+    "vocab_size": VOCABULARY,
+    "d_model": HIDDEN,
+    "d_kv": 16,
+    "d_ff": WIDE,
+    "num_layers": LAYERS,
+    "num_heads": HEADS,
+    "pad_token_id": 0,
+    "decoder_start_token_id": 0,
+}
+_IMAGE: dict[str, Any] = {
+    "hidden_size": HIDDEN,
+    "intermediate_size": WIDE,
+    "num_hidden_layers": LAYERS,
+    "num_attention_heads": HEADS,
+    "image_size": 32,
+    "patch_size": 8,
+}
+_STAGES: dict[str, Any] = {"depths": [1, 1, 1, 1], "hidden_sizes": [16, 32, 48, 64]}
+_SOUND: dict[str, Any] = {
+    "vocab_size": VOCABULARY,
+    "hidden_size": HIDDEN,
+    "num_hidden_layers": LAYERS,
+    "num_attention_heads": HEADS,
+    "intermediate_size": WIDE,
+    "conv_dim": [16, 16, 16],
+    "conv_kernel": [10, 3, 3],
+    "conv_stride": [5, 2, 2],
+    "num_conv_pos_embeddings": 16,
+    "num_conv_pos_embedding_groups": 4,
+}
+_EXPERTS: dict[str, Any] = {
+    "num_experts": 4,
+    "num_experts_per_tok": 2,
+    "moe_intermediate_size": 32,
+}
+_LOCAL_EXPERTS: dict[str, Any] = {"num_local_experts": 4, "num_experts_per_tok": 2}
+_LATENT: dict[str, Any] = {
+    **_LM,
+    "num_key_value_heads": HEADS,
+    "q_lora_rank": 32,
+    "kv_lora_rank": 32,
+    "qk_nope_head_dim": 16,
+    "qk_rope_head_dim": 8,
+    "v_head_dim": 16,
+}
+_DEEPSEEK: dict[str, Any] = {
+    **_LATENT,
+    "n_routed_experts": 4,
+    "n_shared_experts": 1,
+    "num_experts_per_tok": 2,
+    "moe_intermediate_size": 32,
+    "first_k_dense_replace": 1,
+}
+
+
+def _deepseek_v2() -> Built:
+    """Rotate by real pairs: TVM has no complex numbers (polar, view_as_complex)."""
+    import transformers.models.deepseek_v2.modeling_deepseek_v2 as modeling
+
+    def frequencies(self: Any, _: torch.Tensor, position_ids: torch.Tensor) -> torch.Tensor:
+        angles = position_ids[..., None].float() * self.inv_freq.float()
+        return torch.stack([angles.cos(), angles.sin()], -1) * self.attention_scaling
+
+    def rotate(
+        q: torch.Tensor, k: torch.Tensor, pairs: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        cos, sin = pairs[..., 0].unsqueeze(1), pairs[..., 1].unsqueeze(1)
+
+        def rotated(x: torch.Tensor) -> torch.Tensor:
+            a, b = x.float().reshape(*x.shape[:-1], -1, 2).unbind(-1)
+            turned = torch.stack([a * cos - b * sin, a * sin + b * cos], -1)
+            return turned.flatten(3).type_as(x)
+
+        return rotated(q), rotated(k)
+
+    modeling.DeepseekV2RotaryEmbedding.forward = frequencies
+    modeling.apply_rotary_emb = rotate
+    return _decoder("DeepseekV2ForCausalLM", "DeepseekV2Config", **_DEEPSEEK)()
+
+
+def _whisper() -> Built:
+    config = transformers.WhisperConfig(
+        **{**_BOTH, "decoder_start_token_id": 3},
+        num_mel_bins=16,
+        max_source_positions=32,
+        max_target_positions=64,
+    )
+    model = _model("WhisperForConditionalGeneration", config)
+    names = ["input_features", "decoder_input_ids"]
+    return Built(
+        module=_Wrapped(model, names, "logits", use_cache=False),
+        inputs=lambda seed, batch, tokens: (
+            _noise(seed, batch, 16, 64),
+            _tokens(seed + 100, batch, tokens // 2),
+        ),
+        dims=[{0: "batch"}, {0: "batch", 1: "half"}],
+    )
+
+
+def _detr() -> Built:
+    backbone = transformers.ResNetConfig(
+        embedding_size=16, layer_type="basic", out_features=["stage4"], **_STAGES
+    )
+    config = transformers.DetrConfig(
+        use_timm_backbone=False,
+        use_pretrained_backbone=False,
+        backbone=None,
+        backbone_config=backbone,
+        d_model=HIDDEN,
+        encoder_layers=LAYERS,
+        decoder_layers=LAYERS,
+        encoder_attention_heads=HEADS,
+        decoder_attention_heads=HEADS,
+        encoder_ffn_dim=WIDE,
+        decoder_ffn_dim=WIDE,
+        num_queries=8,
+        num_labels=5,
+    )
+    return Built(
+        module=_Wrapped(_model("DetrForObjectDetection", config), ["pixel_values"], "logits"),
+        inputs=lambda seed, batch, _: (_noise(seed, batch, 3, 64, 64),),
+        dims=[{0: "batch"}],
+    )
+
+
+def _clip() -> Built:
+    config = transformers.CLIPConfig(
+        text_config={**_TEXT, **_SPECIAL}, vision_config=_IMAGE, projection_dim=32
+    )
+    names = ["input_ids", "pixel_values"]
+    return Built(
+        module=_Wrapped(_model("CLIPModel", config), names, "logits_per_image"),
+        inputs=lambda seed, batch, tokens: (
+            _tokens(seed, batch, tokens),
+            _noise(seed, batch, 3, 32, 32),
+        ),
+        dims=[{0: "batch", 1: "tokens"}, {0: "batch"}],
+    )
+
+
+def _without(options: dict[str, Any], *names: str) -> dict[str, Any]:
+    return {key: value for key, value in options.items() if key not in names}
+
+
+def _lm(prefix: str, **options: Any) -> Callable[[], Built]:
+    """A decoder whose configuration has the usual names."""
+    return _decoder(f"{prefix}ForCausalLM", f"{prefix}Config", **{**_LM, **options})
+
+
+def _bert(prefix: str, **options: Any) -> Callable[[], Built]:
+    """An encoder whose configuration has the usual names."""
+    return _encoder(f"{prefix}Model", f"{prefix}Config", **{**_TEXT, **options})
+
+
+def _image(prefix: str, **options: Any) -> Callable[[], Built]:
+    """A vision transformer whose configuration has the usual names."""
+    return _vision(f"{prefix}Model", f"{prefix}Config", **{**_IMAGE, **options})
+
+
+def _stages(prefix: str, **options: Any) -> Callable[[], Built]:
+    """A vision model of four stages."""
+    return _vision(f"{prefix}Model", f"{prefix}Config", **{"pixels": 64, **_STAGES, **options})
+
+
+_DECODERS: dict[str, Callable[[], Built]] = {
+    "llama": _lm("Llama"),
+    "gpt2": _decoder("GPT2LMHeadModel", "GPT2Config", **_GPT),
+    "gpt_neox": _decoder("GPTNeoXForCausalLM", "GPTNeoXConfig", **_LM_ALL_HEADS),
+    "gpt_neo": _decoder(
+        "GPTNeoForCausalLM",
+        "GPTNeoConfig",
+        vocab_size=VOCABULARY,
+        hidden_size=HIDDEN,
+        num_layers=LAYERS,
+        num_heads=HEADS,
+        max_position_embeddings=128,
+        attention_types=[[["global", "local"], 1]],
+        window_size=8,
+        bos_token_id=1,
+        eos_token_id=2,
+    ),
+    "gptj": _decoder("GPTJForCausalLM", "GPTJConfig", **_GPT, rotary_dim=8),
+    "gpt_bigcode": _decoder("GPTBigCodeForCausalLM", "GPTBigCodeConfig", **_GPT),
+    "codegen": _decoder("CodeGenForCausalLM", "CodeGenConfig", **_GPT, n_ctx=128, rotary_dim=8),
+    "mistral": _lm("Mistral", sliding_window=8),
+    "ministral": _lm("Ministral", sliding_window=8, head_dim=16),
+    "phi": _lm("Phi"),
+    "phi3": _lm("Phi3", original_max_position_embeddings=128),
+    "qwen2": _lm("Qwen2"),
+    "qwen3": _lm("Qwen3", head_dim=16),
+    "gemma": _lm("Gemma", head_dim=16),
+    "gemma2": _lm("Gemma2", head_dim=16, sliding_window=8),
+    "gemma3_text": _decoder(
+        "Gemma3ForCausalLM", "Gemma3TextConfig", **_LM, head_dim=16, sliding_window=8
+    ),
+    "stablelm": _lm("StableLm"),
+    "olmo": _lm("Olmo"),
+    "olmo2": _lm("Olmo2"),
+    "olmo3": _lm("Olmo3", sliding_window=8),
+    "starcoder2": _lm("Starcoder2"),
+    "falcon": _decoder(
+        "FalconForCausalLM",
+        "FalconConfig",
+        **_without(_LM_ALL_HEADS, "intermediate_size", "pad_token_id"),
+    ),
+    "bloom": _decoder(
+        "BloomForCausalLM",
+        "BloomConfig",
+        vocab_size=VOCABULARY,
+        hidden_size=HIDDEN,
+        n_layer=LAYERS,
+        n_head=HEADS,
+        **_SPECIAL,
+    ),
+    "mpt": _decoder(
+        "MptForCausalLM",
+        "MptConfig",
+        vocab_size=VOCABULARY,
+        d_model=HIDDEN,
+        n_layers=LAYERS,
+        n_heads=HEADS,
+        max_seq_len=128,
+    ),
+    "opt": _decoder(
+        "OPTForCausalLM",
+        "OPTConfig",
+        **_without(_LM_ALL_HEADS, "intermediate_size"),
+        word_embed_proj_dim=HIDDEN,
+        ffn_dim=WIDE,
+    ),
+    "cohere": _lm("Cohere"),
+    "cohere2": _lm("Cohere2", sliding_window=8),
+    "deepseek_v2": _deepseek_v2,
+    "granite": _lm("Granite"),
+    "glm": _lm("Glm", head_dim=16),
+    "glm4": _lm("Glm4", head_dim=16),
+    "nemotron": _lm("Nemotron", head_dim=16),
+    "smollm3": _lm("SmolLM3"),
+    "helium": _lm("Helium", head_dim=16),
+    "arcee": _lm("Arcee"),
+    "ernie4_5": _lm("Ernie4_5", head_dim=16),
+    "seed_oss": _lm("SeedOss", head_dim=16),
+    "hunyuan": _lm("HunYuanDenseV1", head_dim=16),
+    "exaone4": _lm("Exaone4", sliding_window=8, sliding_window_pattern=2),
+    "persimmon": _decoder("PersimmonForCausalLM", "PersimmonConfig", **_LM_ALL_HEADS),
+    "biogpt": _decoder("BioGptForCausalLM", "BioGptConfig", **_TEXT),
+    "xglm": _decoder(
+        "XGLMForCausalLM",
+        "XGLMConfig",
+        vocab_size=VOCABULARY,
+        d_model=HIDDEN,
+        ffn_dim=WIDE,
+        num_layers=LAYERS,
+        attention_heads=HEADS,
+        max_position_embeddings=128,
+    ),
+}
+_MIXTURES: dict[str, Callable[[], Built]] = {
+    "mixtral": _lm("Mixtral", **_LOCAL_EXPERTS),
+    "qwen2_moe": _lm("Qwen2Moe", shared_expert_intermediate_size=64, **_EXPERTS),
+    "qwen3_moe": _lm("Qwen3Moe", head_dim=16, **_EXPERTS),
+    "olmoe": _lm("Olmoe", num_experts=4, num_experts_per_tok=2),
+    "granitemoe": _lm("GraniteMoe", **_LOCAL_EXPERTS),
+    "gpt_oss": _lm(
+        "GptOss",
+        head_dim=16,
+        sliding_window=8,
+        layer_types=["sliding_attention", "full_attention"],
+        **_LOCAL_EXPERTS,
+    ),
+    "deepseek_v3": _decoder(
+        "DeepseekV3ForCausalLM", "DeepseekV3Config", **_DEEPSEEK, n_group=2, topk_group=1
+    ),
+}
+_STATE_SPACE: dict[str, Callable[[], Built]] = {
+    "rwkv": _decoder(
+        "RwkvForCausalLM",
+        "RwkvConfig",
+        vocab_size=VOCABULARY,
+        context_length=128,
+        hidden_size=HIDDEN,
+        num_hidden_layers=LAYERS,
+        bos_token_id=1,
+        eos_token_id=2,
+    ),
+    "mamba": _decoder(
+        "MambaForCausalLM",
+        "MambaConfig",
+        vocab_size=VOCABULARY,
+        hidden_size=HIDDEN,
+        state_size=8,
+        num_hidden_layers=LAYERS,
+        **_SPECIAL,
+    ),
+    "mamba2": _decoder(
+        "Mamba2ForCausalLM",
+        "Mamba2Config",
+        vocab_size=VOCABULARY,
+        hidden_size=HIDDEN,
+        state_size=16,
+        num_heads=8,
+        head_dim=16,
+        expand=2,
+        n_groups=1,
+        chunk_size=8,
+        num_hidden_layers=LAYERS,
+        **_SPECIAL,
+    ),
+}
+_ENCODERS: dict[str, Callable[[], Built]] = {
+    "bert": _bert("Bert"),
+    "roberta": _bert("Roberta"),
+    "xlm_roberta": _bert("XLMRoberta"),
+    "distilbert": _encoder(
+        "DistilBertModel",
+        "DistilBertConfig",
+        vocab_size=VOCABULARY,
+        dim=HIDDEN,
+        hidden_dim=WIDE,
+        n_layers=LAYERS,
+        n_heads=HEADS,
+        max_position_embeddings=128,
+    ),
+    "electra": _bert("Electra", embedding_size=32),
+    "albert": _bert("Albert", embedding_size=32),
+    "deberta_v2": _bert(
+        "DebertaV2",
+        relative_attention=True,
+        pos_att_type=["p2c", "c2p"],
+        position_buckets=16,
+        max_relative_positions=-1,
+        norm_rel_ebd="layer_norm",
+        share_att_key=True,
+        position_biased_input=False,
+    ),
+    "mpnet": _bert("MPNet"),
+    "modernbert": _bert(
+        "ModernBert",
+        local_attention=8,
+        cls_token_id=1,
+        sep_token_id=2,
+        bos_token_id=1,
+        eos_token_id=2,
+    ),
+    "esm": _bert("Esm", mask_token_id=3),
+    "megatron_bert": _bert("MegatronBert"),
+    "roformer": _bert("RoFormer"),
+    "rembert": _bert("RemBert", input_embedding_size=32, output_embedding_size=32),
+    "layoutlm": _bert("LayoutLM"),
+    "convbert": _bert("ConvBert", embedding_size=HIDDEN, head_ratio=2, conv_kernel_size=5),
+    "squeezebert": _bert("SqueezeBert", embedding_size=HIDDEN),
+    "ernie": _bert("Ernie"),
+    "data2vec_text": _bert("Data2VecText"),
+    "t5_encoder": _encoder("T5EncoderModel", "T5Config", **_T5),
+    "clip_text": _encoder("CLIPTextModel", "CLIPTextConfig", **{**_TEXT, **_SPECIAL}),
+}
+_ENCODER_DECODERS: dict[str, Callable[[], Built]] = {
+    "t5": _both("T5ForConditionalGeneration", "T5Config", **_T5),
+    "mt5": _both("MT5ForConditionalGeneration", "MT5Config", **_T5),
+    "bart": _both("BartForConditionalGeneration", "BartConfig", **_BOTH),
+    "mbart": _both("MBartForConditionalGeneration", "MBartConfig", **_BOTH),
+    "m2m_100": _both("M2M100ForConditionalGeneration", "M2M100Config", **_BOTH),
+    "blenderbot": _both("BlenderbotForConditionalGeneration", "BlenderbotConfig", **_BOTH),
+    "marian": _both("MarianMTModel", "MarianConfig", **_BOTH, decoder_start_token_id=0),
+    "pegasus": _both("PegasusForConditionalGeneration", "PegasusConfig", **_BOTH),
+}
+_VISION: dict[str, Callable[[], Built]] = {
+    "vit": _image("ViT"),
+    "deit": _image("DeiT"),
+    "beit": _image("Beit", use_relative_position_bias=True),
+    "dinov2": _vision(
+        "Dinov2Model", "Dinov2Config", **_without(_IMAGE, "intermediate_size"), mlp_ratio=2
+    ),
+    "clip_vision": _image("CLIPVision"),
+    "siglip_vision": _image("SiglipVision"),
+    "ijepa": _image("IJepa"),
+    "swin": _vision(
+        "SwinModel",
+        "SwinConfig",
+        image_size=32,
+        patch_size=2,
+        embed_dim=16,
+        depths=[2, 2],
+        num_heads=[2, 4],
+        window_size=4,
+    ),
+    "convnext": _stages("ConvNext", image_size=64, is_eager=False),
+    "convnextv2": _stages("ConvNextV2", image_size=64, is_eager=False),
+    "resnet": _stages("ResNet", embedding_size=16, layer_type="bottleneck", is_eager=False),
+    "regnet": _stages("RegNet", embedding_size=16, groups_width=8, is_eager=False),
+    "mobilenet_v2": _vision(
+        "MobileNetV2Model",
+        "MobileNetV2Config",
+        pixels=64,
+        is_eager=False,
+        image_size=64,
+        depth_multiplier=0.35,
+    ),
+    "mobilevit": _vision(
+        "MobileViTModel",
+        "MobileViTConfig",
+        pixels=64,
+        is_eager=False,
+        image_size=64,
+        hidden_sizes=[24, 32, 40],
+        neck_hidden_sizes=[8, 8, 16, 24, 32, 40, 64],
+    ),
+    "segformer": _vision(
+        "SegformerForSemanticSegmentation",
+        "SegformerConfig",
+        pixels=64,
+        output="logits",
+        **_STAGES,
+        num_attention_heads=[1, 2, 4, 4],
+        decoder_hidden_size=32,
+        num_labels=5,
+    ),
+    "pvt_v2": _stages("PvtV2", image_size=64, num_attention_heads=[1, 2, 4, 4]),
+    "poolformer": _stages("PoolFormer", num_encoder_blocks=4, is_eager=False),
+    "detr": _detr,
+    "clip": _clip,
+}
+_AUDIO: dict[str, Callable[[], Built]] = {
+    "whisper": _whisper,
+    "wav2vec2": _sound("Wav2Vec2ForCTC", "Wav2Vec2Config", "logits"),
+    "hubert": _sound("HubertModel", "HubertConfig", "last_hidden_state"),
+    "unispeech": _sound("UniSpeechModel", "UniSpeechConfig", "last_hidden_state"),
+    "wavlm": _sound("WavLMModel", "WavLMConfig", "last_hidden_state", num_buckets=16),
+    "data2vec_audio": _sound(
+        "Data2VecAudioModel",
+        "Data2VecAudioConfig",
+        "last_hidden_state",
+        num_conv_pos_embeddings=2,
+        conv_pos_kernel_size=5,
+    ),
+}
+_FAMILIES = {
+    "decoder": _DECODERS,
+    "mixture": _MIXTURES,
+    "state space": _STATE_SPACE,
+    "encoder": _ENCODERS,
+    "encoder-decoder": _ENCODER_DECODERS,
+    "vision": _VISION,
+    "audio": _AUDIO,
+}
+# torch.export makes their loops and chunks of the extents they are traced with.
+_STATIC = {"mamba", "mamba2", "rwkv"}
+
+ARCHITECTURES: dict[str, Architecture] = {
+    name: Architecture(name=name, family=family, build=build, is_symbolic=name not in _STATIC)
+    for family, rows in _FAMILIES.items()
+    for name, build in rows.items()
+}

@@ -1,0 +1,207 @@
+"""The process of ``zoo.py`` that brings one architecture up."""
+
+from __future__ import annotations
+
+import faulthandler
+import json
+import logging
+import os
+import random
+import shutil
+import time
+import warnings
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+import tvm
+import tvm_ffi
+from tvm import tirx
+from zoo_models import ARCHITECTURES, BATCH, STEPS, TOKENS, Architecture, Built
+
+from relax_tapml import Model, bring_up
+from relax_tapml.errors import TapmlError
+from relax_tapml.frontend.torch_export import from_torch
+
+# Kernels of tiny models need no optimiser, which takes most of the time of building them.
+_LLVM = json.dumps({"kind": "llvm", "opt-level": 1})
+_STATIC_SHAPES = [(BATCH, TOKENS), (BATCH, TOKENS)]
+_SYMBOLIC_SHAPES = [(BATCH, TOKENS), (3, 24), (1, 8)]
+
+
+@dataclass(kw_only=True)
+class Row:
+    """What came of one architecture.
+
+    Parameters
+    ----------
+    name, family, shapes
+        Which; ``shapes`` is static or symbolic.
+    stage
+        How far it came: ``done`` at the end.
+    units, sites, skipped
+        How many there are, and how many sites were not compared.
+    clean
+        Verdict of the run with right kernels.
+    broken, named
+        The unit whose kernel was made wrong, and what the run named.
+    reason
+        Why it is not right; empty if it is.
+    seconds
+        By stage, and in all.
+    """
+
+    name: str
+    family: str
+    shapes: str
+    stage: str = "start"
+    units: int = 0
+    sites: int = 0
+    skipped: int = 0
+    clean: str = ""
+    broken: str = ""
+    named: list[str] = field(default_factory=list)
+    reason: str = ""
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def is_right(self) -> bool:
+        """Whether right kernels passed and exactly the broken one was named."""
+        return self.stage == "done" and not self.reason
+
+    def save(self, path: Path) -> None:
+        """Write it, so that what ends this process does not end what is known."""
+        partial = path.with_suffix(".part")
+        partial.write_text(json.dumps(asdict(self), indent=1))
+        partial.replace(path)
+
+
+def work(name: str, shapes: str, path: Path) -> None:
+    """Bring an architecture up and write its row to ``path``; its output goes beside it."""
+    log = path.with_suffix(".log").open("w")
+    os.dup2(log.fileno(), 1)
+    os.dup2(log.fileno(), 2)
+    faulthandler.enable(log)
+    warnings.filterwarnings("ignore")
+    logging.disable(logging.WARNING)
+    torch.set_num_threads(1)
+    row = Row(name=name, family=ARCHITECTURES[name].family, shapes=shapes)
+    row.save(path)
+    began = time.perf_counter()
+    folder = path.with_suffix(".run")
+    shutil.rmtree(folder, ignore_errors=True)
+    try:
+        _bring_up(ARCHITECTURES[name], row, path, folder)
+    except TapmlError as error:
+        row.reason = f"{type(error).__name__}: {error}"
+    row.seconds["total"] = time.perf_counter() - began
+    row.save(path)
+    if row.is_right:
+        shutil.rmtree(folder)
+
+
+def _bring_up(architecture: Architecture, row: Row, path: Path, folder: Path) -> None:
+    row.stage = "import"
+    row.save(path)
+    began = time.perf_counter()
+    model = _imported(architecture, row.shapes)
+    row.seconds["import"] = time.perf_counter() - began
+    row.stage = "clean"
+    row.save(path)
+    began = time.perf_counter()
+    result = _run(model, folder).document
+    row.seconds |= {"clean": time.perf_counter() - began, **result["seconds"]}
+    row.units, row.sites = result["model"]["units"], result["model"]["sites"]
+    row.skipped = len(result["skipped"])
+    row.clean = result["verdict"]
+    if row.clean != "pass":
+        row.named = result["culprits"]
+        reasons = {unit["name"]: unit["reason"] for unit in result["units"]}
+        row.reason = "; ".join(f"{name}: {reasons[name]}" for name in row.named)
+        return
+    row.stage = "broken"
+    passed = [unit["name"] for unit in result["units"] if unit["verdict"] == "pass"]
+    row.broken = random.Random(f"{row.name} {row.shapes}").choice(passed)
+    row.save(path)
+    began = time.perf_counter()
+    result = _run(model, folder, device_pipeline=_breaks(row.broken), resume=True).document
+    row.seconds["broken"] = time.perf_counter() - began
+    row.named = result["culprits"]
+    if row.named != [row.broken]:
+        row.reason = f"{row.broken} is wrong, named: {', '.join(row.named) or 'nothing'}"
+    row.stage = "done"
+
+
+def _imported(architecture: Architecture, shapes: str) -> Model:
+    built = architecture.build()
+    is_symbolic = shapes == "symbolic"
+    extents = _SYMBOLIC_SHAPES if is_symbolic else _STATIC_SHAPES
+    samples = [built.inputs(seed, *extent) for seed, extent in enumerate(extents)]
+    return from_torch(
+        built.module,
+        samples[0],
+        samples=samples,
+        name=architecture.name,
+        dynamic_shapes=(_dynamic_shapes(built),) if is_symbolic else None,
+    )
+
+
+def _dynamic_shapes(built: Built) -> tuple[dict[int, Any], ...]:
+    tokens = torch.export.Dim("tokens", min=4, max=60)
+    half = torch.export.Dim("half", min=2, max=30)
+    dims = {
+        "batch": torch.export.Dim("batch", min=1, max=16),
+        "tokens": tokens,
+        "half": half,
+        "sound": STEPS * tokens,
+    }
+    return tuple({axis: dims[name] for axis, name in by_axis.items()} for by_axis in built.dims)
+
+
+def _run(model: Model, folder: Path, **options: Any) -> Any:
+    return bring_up(
+        model,
+        source=_LLVM,
+        target=_LLVM,
+        session="inline",
+        strategy="bisect",
+        cases_per_unit=2,
+        is_probed=False,
+        out=folder,
+        **options,
+    )
+
+
+def _breaks(unit: str) -> tvm.transform.Pass:
+    """Return a pass that makes what a unit stores a little wrong, and changes nothing else."""
+
+    @tvm.transform.module_pass(opt_level=0, name="Breaks")
+    def change(module: tvm.IRModule, _ctx: tvm.transform.PassContext) -> tvm.IRModule:
+        out = module.clone()
+        gvar = module.get_global_var(unit)
+        kernel = _wrong(module[gvar])
+        if tvm_ffi.structural_equal(kernel, module[gvar]):
+            raise ValueError(f"{unit} stores nothing that could be made wrong")
+        out.update_func(gvar, kernel)
+        return out
+
+    return change
+
+
+def _wrong(kernel: tirx.PrimFunc) -> tirx.PrimFunc:
+    arguments = {parameter.name for parameter in kernel.params}
+
+    def change(store: Any) -> Any:
+        if store.buffer.name not in arguments:
+            return store
+        value, ty = store.value, store.value.ty
+        if "float" in str(ty):
+            value = value * tirx.const(1.02, ty) + tirx.const(0.02, ty)
+        elif str(ty) == "bool":
+            value = tirx.Not(value)
+        else:
+            value = value + tirx.const(1, ty)
+        return tirx.BufferStore(store.buffer, value, store.indices)
+
+    return tvm_ffi.structural_map(kernel, (tirx.BufferStore, change))
