@@ -16,8 +16,6 @@ from .operator_call import CallKind, has_run_time_shape, leaf_types, operator_ca
 DEVICE_SITES_ATTR = "relax_tapml.device_sites"
 """Function attribute: ids of the sites of this function that run on the device."""
 
-# A number that is passed to the device as an item of a shape.
-_DIMENSION = PrimType("int64")
 _MOVABLE = {CallKind.TIR, CallKind.TIR_INPLACE, CallKind.FUNCTION}
 
 
@@ -95,8 +93,8 @@ def _obstacle(call: relax.Call, mod: tvm.IRModule) -> str | None:
         if isinstance(arg, Constant | StringImm | relax.ShapeExpr | tirx.IntImm | tirx.FloatImm):
             continue
         for ty in leaf_types(arg.ty):
-            if not isinstance(ty, relax.TensorType | relax.ShapeType) and ty != _DIMENSION:
-                return f"it takes a value that is no tensor, shape or dimension ({ty})"
+            if not isinstance(ty, relax.TensorType | relax.ShapeType | PrimType):
+                return f"it takes a value that is no tensor, shape or number ({ty})"
             if has_run_time_shape(ty):
                 return f"it takes a tensor whose shape is a value of the program ({ty})"
     for ty in leaf_types(call.ty):

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 
 import tvm
 from tvm import relax
-from tvm.ir import StringImm, TupleType
+from tvm.ir import PrimType, StringImm, TupleType
 
 from .assign_sides import DEVICE_SITES_ATTR
 from .device_protocol import DOWNLOAD, PARAMETER, RUN, UPLOAD
@@ -211,7 +211,7 @@ class _SequenceWriter:
             copy = self._on_host.get(leaf)
             value, bindings = leaf.access() if copy is None else (copy, [])
             yield from bindings
-            if isinstance(leaf.type, relax.ShapeType):
+            if isinstance(leaf.type, relax.ShapeType | PrimType):
                 self._on_device[leaf] = value
                 return
             call = _packed(UPLOAD, [value], relax.ObjectType())

@@ -102,12 +102,12 @@ class FuseOpsKeepingOrigins:
 
 def _with_own_callees(mod: tvm.IRModule) -> tvm.IRModule:
     out = mod.clone()
+    apart = _Apart(mod)
     for gvar, function in mod.functions.items():
         if isinstance(function, relax.Function):
-            apart = _Apart(mod)
             out.update_func(gvar, apart.visit_expr(function))
-            for own, kernel in apart.kernels.items():
-                out.update_func(own, kernel)
+    for own, kernel in apart.kernels.items():
+        out.update_func(own, kernel)
     return out
 
 
@@ -125,7 +125,7 @@ class _Apart(relax.PyExprMutator):  # type: ignore[misc]
         callee = call.args[0] if call.args else None
         if not isinstance(callee, GlobalVar):
             return call
-        own = GlobalVar(f"{callee.name_hint}_own{id(self):x}_{len(self.kernels)}")
+        own = GlobalVar(f"{callee.name_hint}_apart_{len(self.kernels)}")
         relax.expr._update_type(own, callee.ty)
         self.kernels[own] = self._mod[callee]
         args = [own, *call.args[1:]]

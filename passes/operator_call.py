@@ -12,6 +12,15 @@ from tvm.ir import GlobalVar, Op, TupleType
 UNIT_ATTR = "relax_tapml.unit"
 """Function attribute: the unit name of a private Relax function that stands for one operator."""
 
+WRITES_ATTR = "relax_tapml.writes"
+"""Function attribute: the unit changes its arguments in place, and returns those it changes."""
+
+HAND = "relax_tapml.hand"
+"""Takes the VM and a closure, returns a function that the runtime can call."""
+
+STORE = "relax_tapml.store"
+"""Takes two tensors and makes the first what the second is; nothing where they are the same."""
+
 
 class CallKind(StrEnum):
     """How an operator is called."""
@@ -96,6 +105,8 @@ def operator_call(call: relax.Call, module: tvm.IRModule) -> OperatorCall | None
     if isinstance(op, GlobalVar):
         return _function_call(call, op, module)
     if isinstance(op, relax.ExternFunc):
+        if op.global_symbol == STORE:
+            return None
         return OperatorCall(
             kind=CallKind.PACKED, unit=op.global_symbol, args=tuple(call.args), may_write=True
         )
@@ -121,6 +132,8 @@ def operator_call(call: relax.Call, module: tvm.IRModule) -> OperatorCall | None
         return OperatorCall(
             kind=kind, unit=_name(callee), args=tuple(operands), may_write=kind in _WRITING
         )
+    if name == "relax.call_builtin_with_ctx" and _name(call.args[0]) == HAND:
+        return None
     if name in _BOOKKEEPING or name.startswith(_BOOKKEEPING_PREFIXES):
         return None
     reason = _OPAQUE.get(name)
@@ -163,5 +176,8 @@ def _function_call(call: relax.Call, gvar: GlobalVar, module: tvm.IRModule) -> O
     if function is None or not is_unit_function(function):
         return None
     return OperatorCall(
-        kind=CallKind.FUNCTION, unit=str(function.attrs[UNIT_ATTR]), args=tuple(call.args)
+        kind=CallKind.FUNCTION,
+        unit=str(function.attrs[UNIT_ATTR]),
+        args=tuple(call.args),
+        may_write=WRITES_ATTR in function.attrs,
     )

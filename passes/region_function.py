@@ -13,6 +13,8 @@ from relax_tapml._compat import Constant
 from .phase_schedule import Region
 from .value_leaves import Leaf, ValueLeaves, pack_leaves
 
+_DIMENSION = PrimType("int64")
+
 
 @dataclass(frozen=True, kw_only=True)
 class RegionFunction:
@@ -87,8 +89,8 @@ class _Builder:
             return relax.Tuple([self._argument(item) for item in arg.fields])
         if not isinstance(arg, relax.Var | relax.TupleGetItem):
             return arg
-        if isinstance(arg.ty, PrimType):
-            return arg  # A symbolic dimension, defined by a tensor or by the shape argument.
+        if arg.ty == _DIMENSION:
+            return arg  # Defined by a tensor or by the shape argument.
         leaves = [self._leaf(leaf) for leaf in self._leaves.of(arg)]
         return pack_leaves(arg.ty, iter(leaves))
 

@@ -183,8 +183,8 @@ class _Run:
 
     def _lower(self, stage: Stage) -> None:
         model = self._model
-        signature = check_model(model)
-        module = mark_inputs(model.module, model.entry, len(signature.inputs))
+        check_model(model)
+        module = mark_inputs(model.module, model.params)
         self._lowered = lower(module)
         # The entry function first, in program order: a topological order of its units.
         self._table = sorted(
@@ -347,7 +347,6 @@ class _Run:
         with self._stage("migrate", "migrate") as stage:
             sides = Sides(
                 lowered=self._lowered,
-                entry=self._model.entry,
                 host_units=source.units,
                 device_units=device_units,
                 source=self._source_target,
@@ -360,7 +359,7 @@ class _Run:
                 sides=sides,
                 parts=migration.parts,
                 device=self._device,
-                samples=self._model.samples,
+                model=self._model,
                 oracles=outputs,
                 tolerances=source.tolerances(open_suite(self._folder.tests), outputs, stage),
                 repeat=options.repeat,

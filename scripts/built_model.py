@@ -31,14 +31,14 @@ class BuiltModel:
 
     def arguments(self, index: int) -> list[Any]:
         """Return what the entry function takes for a sample."""
-        arrays = self.model.samples[index].arrays
-        return [*(self.host.upload(array) for array in arrays), *self.host.weights]
+        inputs = map(self.host.upload, self.model.samples[index].arrays)
+        return [*inputs, *map(self.host.weight, self.model.params)]
 
 
 def lowered(model: Model) -> tvm.IRModule:
     """Lower a model as the main job does."""
-    count = len(check_model(model).inputs)
-    return lower(mark_inputs(model.module, model.entry, count))
+    check_model(model)
+    return lower(mark_inputs(model.module, model.params))
 
 
 def build_model(model: Model, folder: Path) -> BuiltModel:

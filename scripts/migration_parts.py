@@ -25,8 +25,9 @@ from relax_tapml.migrate.sides import Sides, units_of
 from relax_tapml.migrate.step import Step, Trial
 from relax_tapml.migrate.strategy import Strategy, StrategyName
 from relax_tapml.partition.boundary import Boundary
+from relax_tapml.partition.built_functions import flat_values
 from relax_tapml.partition.bytecode import compile_functions
-from relax_tapml.partition.hybrid import Host, HybridModule, flat_arrays
+from relax_tapml.partition.hybrid import Host, HybridModule
 from relax_tapml.partition.kernel_library import KernelLibrary
 from relax_tapml.partition.prepare_side import prepare_side
 from relax_tapml.partition.program import partition
@@ -107,7 +108,6 @@ def sides_of(built: BuiltModel) -> Sides:
     """Return what a step needs, with the same kernels on both sides."""
     return Sides(
         lowered=built.lowered,
-        entry=built.model.entry,
         host_units=built.units,
         device_units=built.units,
         source=LLVM,
@@ -170,7 +170,7 @@ def run_source(built: BuiltModel) -> tuple[list[list[Array]], list[float]]:
     for index in range(len(built.model.samples)):
         arguments = built.arguments(index)
         began = time.perf_counter()
-        outputs.append(flat_arrays(function(*arguments)))
+        outputs.append(flat_values(function(*arguments)))
         seconds.append(time.perf_counter() - began)
     return outputs, seconds
 
@@ -202,7 +202,7 @@ def migrate_all(
         sides=sides,
         parts=parts,
         device=device,
-        samples=built.model.samples,
+        model=built.model,
         oracles=outputs,
         tolerances=tolerances,
     )

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import tvm
 from tvm import relax, tirx
-from tvm.ir import GlobalVar
+from tvm.ir import GlobalVar, Op
 
 from relax_tapml.carve.slow import iterations
 from relax_tapml.carve.unit_call import UnitCall, unit_call
@@ -95,7 +95,8 @@ class UnitTolerances:
             for binding in block.bindings
             if isinstance(binding.value, relax.Call)
         ]
-        is_plain = len(calls) == 1 and list(call.args) == list(caller.params)
+        is_operator = len(calls) == 1 and isinstance(calls[0].op, Op)
+        is_plain = is_operator and list(call.args) == list(caller.params)
         # An operator of a constant has no parameters.
         if not is_plain or not unit.params or not calls[0].args[0].same_as(unit.params[0]):
             return None

@@ -82,7 +82,11 @@ def case_function(
         if found.may_write:
             # A result that is an argument, written in place, would not outlive the call on every
             # device; a view of it does.
-            leaves = [builder.emit(_view(leaf), "view") for leaf in leaves]
+            types = leaf_types(returned)
+            leaves = [
+                builder.emit(_view(leaf, ty), "view")
+                for leaf, ty in zip(leaves, types, strict=True)
+            ]
         builder.emit_func_output(relax.Tuple(leaves))
     return builder.get()["main"]
 
@@ -219,9 +223,9 @@ def _leaves(builder: relax.BlockBuilder, value: relax.Expr) -> Iterator[relax.Ex
         yield from _leaves(builder, builder.emit(relax.TupleGetItem(value, index), "out"))
 
 
-def _view(leaf: relax.Expr) -> relax.Call:
+def _view(leaf: relax.Expr, ty: relax.TensorType) -> relax.Call:
     view = relax.ExternFunc("vm.builtin.reshape")
-    return relax.op.call_pure_packed(view, leaf, leaf.ty.shape, ty_args=leaf.ty)
+    return relax.op.call_pure_packed(view, leaf, ty.shape, ty_args=ty)
 
 
 def _function_name(function: GlobalVar | relax.ExternFunc) -> str:

@@ -4,11 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
+from relax_tapml.errors import UsageError
+
 Array = np.ndarray[Any, np.dtype[Any]]
+
+
+class Functions(Protocol):
+    """The functions of a module, built and with their weights, by name."""
+
+    def __getitem__(self, name: str) -> Callable[..., list[Any]]:
+        """Return a function of arrays, shapes (tuples of int) and objects, without its weights.
+
+        It returns its results as a flat list: arrays, and objects such as a cache, which may be
+        given to other functions.
+        """
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,8 +57,16 @@ class Model:
         are those of the Relax parameters.
     samples
         Real inputs, at least one.
+    entry
+        The function that is called with a sample's arrays; with ``drive``, the one whose operators
+        come first in lists.
     reference
         The framework's own outputs for a sample, flattened in order, or None where there is none.
+    drive
+        How a sample is run where it takes more than one call: it gets the functions and the sample,
+        and returns the output arrays. A sample's arrays are then what it makes of them. It must
+        not choose what to do by what it computes (as greedy decoding does), or one rounding sends
+        everything after it another way.
     """
 
     name: str
@@ -54,3 +75,24 @@ class Model:
     samples: tuple[Sample, ...]
     entry: str = "main"
     reference: Callable[[Sample], list[Array]] | None = field(default=None, compare=False)
+    drive: Callable[[Functions, Sample], list[Array]] | None = field(default=None, compare=False)
+
+    def run(self, functions: Functions, sample: Sample) -> list[Array]:
+        """Run a sample and return its outputs.
+
+        Raises
+        ------
+        UsageError
+            One of them is no array.
+        """
+        if self.drive is None:
+            outputs = functions[self.entry](*sample.arrays)
+        else:
+            outputs = list(self.drive(functions, sample))
+        for index, output in enumerate(outputs):
+            if not isinstance(output, np.ndarray):
+                raise UsageError(
+                    f"output {index} of {self.name} is a {type(output).__name__}, expected an "
+                    "array: an object cannot be compared. Return what was computed with it."
+                )
+        return outputs

@@ -24,8 +24,6 @@ class Sides:
     ----------
     lowered
         The annotated module.
-    entry
-        Name of the function that is run.
     host_units, device_units
         The module as prepared for either side.
     source, target
@@ -39,7 +37,6 @@ class Sides:
     """
 
     lowered: tvm.IRModule
-    entry: str
     host_units: tvm.IRModule
     device_units: tvm.IRModule
     source: tvm.target.Target

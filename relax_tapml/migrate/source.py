@@ -19,8 +19,9 @@ from relax_tapml.errors import LoweringError, SourceError
 from relax_tapml.frontend.model import Array, Model
 from relax_tapml.migrate.reporter import Stage
 from relax_tapml.migrate.sensitivity import RUNS, noise, noise_levels, output_tolerances
+from relax_tapml.partition.built_functions import BuiltFunctions, weight_names
 from relax_tapml.partition.bytecode import compile_functions
-from relax_tapml.partition.hybrid import Host, flat_arrays
+from relax_tapml.partition.hybrid import Host
 from relax_tapml.partition.kernel_library import KernelLibrary, KernelSet
 from relax_tapml.passes import native
 from relax_tapml.passes.annotate_sites import annotated_calls
@@ -73,11 +74,11 @@ class Source:
 
     def run(self, stage: Stage) -> list[list[Array]]:
         """Return the outputs of every sample, flattened."""
-        function = self._virtual_machine(self.units)[self._model.entry]
+        functions = self._functions(self._virtual_machine(self.units))
         outputs = []
         for index, sample in enumerate(self._model.samples):
             stage.update(index, len(self._model.samples))
-            outputs.append(flat_arrays(function(*self._arguments(sample.arrays))))
+            outputs.append(self._model.run(functions, sample))
         return outputs
 
     def tolerances(
@@ -95,6 +96,7 @@ class Source:
             Is told how far it is.
         """
         machine = self._virtual_machine(self.units)
+        functions = self._functions(machine)
         levels = noise_levels(suite)
         found = []
         for index, sample in enumerate(self._model.samples):
@@ -102,9 +104,7 @@ class Source:
             runs = []
             for seed in range(RUNS):
                 machine.set_instrument(noise(levels, seed))
-                runs.append(
-                    flat_arrays(machine[self._model.entry](*self._arguments(sample.arrays)))
-                )
+                runs.append(self._model.run(functions, sample))
             found.append(output_tolerances(outputs[index], runs))
         return found
 
@@ -148,18 +148,17 @@ class Source:
         if all(store.is_complete(label) for label in labels):
             return store
         native.load()
-        function = self._virtual_machine(InsertCapture()(self.units))[self._model.entry]
+        functions = self._functions(self._virtual_machine(InsertCapture()(self.units)))
         with Recorder(store, sites=site_records(self.units)) as recorder:
             for index, (label, sample) in enumerate(zip(labels, samples, strict=True)):
                 stage.update(index, len(samples))
                 if store.is_complete(label):
                     continue
-                arguments = self._arguments(sample.arrays)
                 with recorder.sample(label):
-                    result = function(*arguments)
+                    result = self._model.run(functions, sample)
                     recorder.outputs(result)
                     # Raised in here, it leaves the sample incomplete: it is no oracle.
-                    if not _are_identical(outputs[index], flat_arrays(result)):
+                    if not _are_identical(outputs[index], result):
                         raise SourceError(
                             f"sample {sample.name!r}: two runs of the source gave different "
                             "outputs. A source must repeat itself bit for bit to be an oracle; "
@@ -171,8 +170,8 @@ class Source:
         functions = compile_functions(module, self._target, self._library)
         return self.host.virtual_machine(functions)
 
-    def _arguments(self, arrays: Sequence[Array]) -> list[Any]:
-        return [*(self.host.upload(array) for array in arrays), *self.host.weights]
+    def _functions(self, machine: Any) -> BuiltFunctions:
+        return self.host.functions(machine, weight_names(self.units))
 
 
 def sample_label(index: int, name: str) -> str:

@@ -13,7 +13,7 @@ from relax_tapml.compare.repeat import repeated
 from relax_tapml.compare.tolerance import Tolerance
 from relax_tapml.compare.verdict import Verdict
 from relax_tapml.errors import DeviceFault, DeviceTimeout
-from relax_tapml.frontend.model import Array, Sample
+from relax_tapml.frontend.model import Array, Model
 from relax_tapml.migrate.json_number import json_number
 from relax_tapml.migrate.parts import Part
 from relax_tapml.migrate.sides import Sides, units_of
@@ -111,8 +111,8 @@ class Trial:
         By name.
     device
         Where device kernels run.
-    samples
-        Inputs.
+    model
+        Whose samples are run.
     oracles, tolerances
         For each sample, the source's outputs and how far from them a right target may be.
     repeat
@@ -125,7 +125,7 @@ class Trial:
     sides: Sides
     parts: Mapping[str, Part]
     device: Device
-    samples: Sequence[Sample]
+    model: Model
     oracles: Sequence[Sequence[Array]]
     tolerances: Sequence[Sequence[Tolerance]]
     repeat: int = 1
@@ -207,8 +207,8 @@ class Trial:
         try:
             hybrid = self._linked(program, sites)
             linked = time.perf_counter()
-            for index, sample in enumerate(self.samples):
-                outputs = hybrid[self.sides.entry](*sample.arrays)
+            for index, sample in enumerate(self.model.samples):
+                outputs = self.model.run(hybrid, sample)
                 comparisons = compare_all(self.oracles[index], outputs, self.tolerances[index])
                 found = worst(comparisons)
                 error = max(error, found.error)
@@ -251,7 +251,7 @@ class Trial:
         try:
             hybrid = self._linked(self.sides.partition(sites, is_merged=False), sites)
             try:
-                hybrid[self.sides.entry](*self.samples[sample].arrays)
+                self.model.run(hybrid, self.model.samples[sample])
             finally:
                 last = hybrid.last_sites
         except DeviceFault as fault:

@@ -23,7 +23,7 @@ from relax_tapml.partition.program import PartitionedProgram
 from relax_tapml.targets.open import open_session
 from relax_tapml.tensor_file import dump_tensors, parse_tensors
 
-_SCHEMA = 2
+_SCHEMA = 3
 _KIND = "relax_tapml.bundle"
 _MANIFEST = "manifest.json"
 _PARAMS = "params.safetensors"
@@ -92,6 +92,7 @@ def _fill(
         "target": str(target),
         **sides,
         "params": list(params),
+        "weights": {name: list(names) for name, names in program.weights.items()},
         "versions": {
             name: importlib.metadata.version(name)
             for name in ("relax-tapml", "apache-tvm", "apache-tvm-ffi")
@@ -129,6 +130,7 @@ def load(folder: Path | str, *, session: str = "inline", timeout_s: float = 60.0
         boundary=_boundary(folder, manifest),
         host=_functions(folder, host),
         device=_functions(folder, device) if device["bytecode"] else None,
+        weights=manifest["weights"],
         calls=(),
     )
     opened = None
@@ -166,7 +168,7 @@ def _boundary(folder: Path, manifest: Mapping[str, Any]) -> Boundary:
 
 
 class Bundle:
-    """A loaded bundle: ``bundle["main"](*inputs)`` returns the outputs as a flat list of arrays.
+    """A loaded bundle: ``bundle["main"](*inputs)`` returns the outputs as a flat list.
 
     It may be used as a context manager; leaving it ends the device session.
     """
@@ -176,8 +178,11 @@ class Bundle:
         self._session = session
         self.boundary = program.boundary
 
-    def __getitem__(self, name: str) -> Callable[..., list[Array]]:
-        """Return an entry function that takes input arrays, without weights."""
+    def __getitem__(self, name: str) -> Callable[..., list[Any]]:
+        """Return an entry function that takes input arrays, without weights.
+
+        See ``relax_tapml.frontend.model.Functions``.
+        """
         return self._hybrid[name]
 
     def close(self) -> None:

@@ -10,8 +10,9 @@ import tvm
 import tvm_ffi
 from tvm import relax
 
-from relax_tapml.errors import DeviceFault
+from relax_tapml.errors import DeviceFault, UsageError
 from relax_tapml.frontend.model import Array
+from relax_tapml.partition.built_functions import BuiltFunctions, WeightNames
 from relax_tapml.partition.bytecode import CompiledFunctions, load_bytecode
 from relax_tapml.partition.program import PartitionedProgram
 from relax_tapml.passes import native
@@ -40,14 +41,28 @@ class Host:
         self.device = device_of(target)
         self.params = dict(params)
         self._kernels = [tvm.runtime.load_module(str(path)) for path in kernels]
-        self._weights: list[Any] | None = None
+        self._weights: dict[str, Any] = {}
 
-    @property
-    def weights(self) -> list[Any]:
-        """The weights on the host's device."""
-        if self._weights is None:
-            self._weights = [self.upload(array) for array in self.params.values()]
-        return self._weights
+    def weight(self, name: str) -> Any:
+        """Return a weight on the host's device, uploading it on first use.
+
+        Raises
+        ------
+        UsageError
+            There is none of that name.
+        """
+        if name not in self.params:
+            raise UsageError(
+                f"the model has no weight '{name}', which one of its functions takes. Give it with "
+                "the model's params, or set the function's attribute num_input"
+            )
+        if name not in self._weights:
+            self._weights[name] = self.upload(self.params[name])
+        return self._weights[name]
+
+    def functions(self, machine: relax.VirtualMachine, weights: WeightNames) -> BuiltFunctions:
+        """Return the functions of a VM on the host's device."""
+        return BuiltFunctions(machine, self.upload, self.weight, weights)
 
     def upload(self, array: Array) -> Any:
         """Copy an array to the host's device."""
@@ -55,6 +70,7 @@ class Host:
 
     def virtual_machine(self, functions: CompiledFunctions, *modules: Any) -> relax.VirtualMachine:
         """Return a VM for compiled functions, linked with the source's kernels and ``modules``."""
+        native.load()
         executable = load_bytecode(functions.bytecode)
         shapes = [tvm.runtime.load_module(str(path)) for path in functions.shape_functions]
         for module in (*shapes, *self._kernels, *modules):
@@ -105,7 +121,8 @@ class HybridModule:
             self._sites = {call.region: call.sites for call in program.calls}
             callbacks = self._calls.callbacks()
         make = tvm.get_global_func("relax_tapml.callback_module")
-        self._vm = host.virtual_machine(program.host, make(callbacks))
+        machine = host.virtual_machine(program.host, make(callbacks))
+        self._functions = host.functions(machine, program.weights)
 
     @property
     def last_sites(self) -> tuple[str, ...]:
@@ -116,24 +133,23 @@ class HybridModule:
         region = self._calls.last_region if self._calls is not None else None
         return self._sites.get(region, ()) if region is not None else ()
 
-    def __getitem__(self, name: str) -> Callable[..., list[Array]]:
+    def __getitem__(self, name: str) -> Callable[..., list[Any]]:
         """Return an entry function: it takes input arrays (no weights) and returns a flat list.
 
-        Calling it raises ``DeviceFault`` where the device fails.
+        See ``relax_tapml.frontend.model.Functions``. Calling it raises ``DeviceFault`` where the
+        device fails.
         """
-        function = self._vm[name]
+        function = self._functions[name]
 
-        def call(*inputs: Array) -> list[Array]:
-            args = [self._host.upload(array) for array in inputs]
+        def call(*values: Any) -> list[Any]:
             try:
-                result = function(*args, *self._host.weights)
+                return function(*values)
             except Exception:
                 # A Python exception loses its class on the way through the VM.
                 fault = self._calls.take_fault() if self._calls is not None else None
                 if fault is not None:
                     raise fault from None
                 raise
-            return flat_arrays(result)
 
         return call
 
@@ -190,10 +206,3 @@ class _DeviceCalls:
 
     def _download(self, tensor: Any) -> Any:
         return self._host.upload(self._session.download(tensor))
-
-
-def flat_arrays(result: Any) -> list[Array]:
-    """Flatten what a VM function returns to arrays, left to right."""
-    if isinstance(result, tvm.runtime.Tensor):
-        return [to_host(result)]
-    return [array for item in result for array in flat_arrays(item)]

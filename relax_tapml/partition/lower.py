@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import tvm
 from tvm import relax
 
@@ -9,6 +11,7 @@ from relax_tapml.errors import LoweringError
 from relax_tapml.passes.annotate_sites import AnnotateSites, annotated_calls
 from relax_tapml.passes.keep_origins import FuseOpsKeepingOrigins, KeepOrigins
 from relax_tapml.passes.outline_dispatched_ops import OutlineDispatchedOps
+from relax_tapml.passes.outline_handed_kernels import OutlineHandedKernels
 
 # Operators that LegalizeOps lowers differently for a GPU; each side lowers them itself.
 _TARGET_DEPENDENT = ["relax.scatter_elements", "relax.scatter_nd"]
@@ -37,6 +40,7 @@ def lower(module: tvm.IRModule) -> tvm.IRModule:
         FuseOpsKeepingOrigins(),
         KeepOrigins(transform.FuseTIR()),
         transform.DeadCodeElimination(),
+        OutlineHandedKernels(),
         OutlineDispatchedOps(),
         AnnotateSites(),
     ]
@@ -56,17 +60,21 @@ def lower(module: tvm.IRModule) -> tvm.IRModule:
     return module
 
 
-def mark_inputs(module: tvm.IRModule, entry: str, count: int) -> tvm.IRModule:
-    """Say in the module that all but the first ``count`` parameters of ``entry`` are weights.
+def mark_inputs(module: tvm.IRModule, weights: Collection[str]) -> tvm.IRModule:
+    """Say in the module which parameters of its public functions are weights.
 
-    This is the attribute ``num_input``, which passes read; a module that has it is returned as it
-    is.
+    This is the attribute ``num_input``, which passes read. Functions that have it stay as they are;
+    in others the last parameters are weights, those that ``weights`` names.
     """
-    function = module[entry]
-    if function.attrs and "num_input" in function.attrs:
-        return module
     module = module.clone()
-    module.update_func(module.get_global_var(entry), function.with_attr("num_input", count))
+    for gvar, function in module.functions.items():
+        attrs = function.attrs or {}
+        is_entry = isinstance(function, relax.Function) and "global_symbol" in attrs
+        if is_entry and "num_input" not in attrs:
+            names = [var.name for var in function.params]
+            while names and names[-1] in weights:
+                names.pop()
+            module.update_func(gvar, function.with_attr("num_input", len(names)))
     return module
 
 

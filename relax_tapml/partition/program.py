@@ -8,6 +8,7 @@ import tvm
 
 from relax_tapml.errors import LoweringError
 from relax_tapml.partition.boundary import Boundary
+from relax_tapml.partition.built_functions import WeightNames, weight_names
 from relax_tapml.partition.bytecode import CompiledFunctions, compile_functions
 from relax_tapml.partition.kernel_library import KernelLibrary
 from relax_tapml.passes.assign_sides import AssignSides
@@ -28,6 +29,8 @@ class PartitionedProgram:
         The entry functions.
     device
         The region functions, None where the device has nothing to do.
+    weights
+        Names of the weights that each entry function takes.
     calls
         What the host calls on the device, and what crosses for it; not kept in a bundle, where
         it is empty.
@@ -36,6 +39,7 @@ class PartitionedProgram:
     boundary: Boundary
     host: CompiledFunctions
     device: CompiledFunctions | None
+    weights: WeightNames
     calls: tuple[DeviceCall, ...]
 
 
@@ -82,7 +86,11 @@ def partition(
     except Exception as error:
         raise LoweringError(f"compiling the two sides of a boundary failed: {error}") from error
     return PartitionedProgram(
-        boundary=boundary, host=host, device=device, calls=device_calls(outlined)
+        boundary=boundary,
+        host=host,
+        device=device,
+        weights=weight_names(lowered),
+        calls=device_calls(outlined),
     )
 
 

@@ -12,7 +12,8 @@ from tvm import relax
 from relax_tapml.passes.annotate_sites import annotated_calls
 from relax_tapml.passes.operator_call import is_unit_function
 from relax_tapml.passes.origin import Origin
-from relax_tapml.passes.site import Site, origins_of
+from relax_tapml.passes.site import Site, origins_of, site_of
+from relax_tapml.passes.value_leaves import bindings_in
 
 # The first number in a weight's name: encoder_layer_0_attention_weight, model.layers.11.weight.
 _LAYER = re.compile(r".*?[._]\d+(?=[._]|$)")
@@ -40,7 +41,7 @@ class SiteEntry:
     site: Site
     kind: str
     layer: str
-    origins: tuple[Origin, ...]
+    origins: tuple[Origin, ...] = ()
 
 
 def site_table(lowered: tvm.IRModule) -> tuple[SiteEntry, ...]:
@@ -85,11 +86,21 @@ def _module_of(weight: str) -> str:
 
 
 def _weights_read(function: relax.Function) -> Mapping[str, list[str]]:
-    """Return the names of the weights that each site reads, by its id."""
+    """Return the names of the weights that each site reads, by its id.
+
+    A value that is made of weights alone, such as a transposed matrix, stands for them.
+    """
     attrs = function.attrs
     first = int(attrs["num_input"]) if attrs and "num_input" in attrs else len(function.params)
-    weights = set(function.params[first:])
-    return {
-        site.id: [var.name for var in relax.analysis.free_vars(call) if var in weights]
-        for site, call in annotated_calls(tvm.IRModule({"function": function}))
-    }
+    weights = {var: [var.name] for var in function.params[first:]}
+    found = {}
+    for binding in bindings_in(function.body):
+        if isinstance(binding.value, relax.Call):
+            variables = relax.analysis.free_vars(binding.value)
+            read = [name for var in variables for name in weights.get(var, ())]
+            site = site_of(binding.value)
+            if site is not None:
+                found[site.id] = read
+            if variables and all(var in weights for var in variables):
+                weights[binding.var] = read
+    return found

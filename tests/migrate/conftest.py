@@ -45,7 +45,7 @@ class Tiny:
             "sides": self.sides,
             "parts": self.parts,
             "device": device,
-            "samples": self.model.samples,
+            "model": self.model,
             "oracles": self.oracles,
             "tolerances": self.tolerances,
         }
@@ -56,14 +56,13 @@ class Tiny:
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
     """Both sides have the same kernels; the library builds no others."""
     built = model()
-    lowered = lower(mark_inputs(built.module, built.entry, 1))
+    lowered = lower(mark_inputs(built.module, built.params))
     library = KernelLibrary(tmp_path_factory.mktemp("kernels"))
     units = prepare_side(lowered, LLVM)
     kernels = library.build(units, LLVM)
     source = Source(built, units, LLVM, kernels, library)
     sides = Sides(
         lowered=lowered,
-        entry=built.entry,
         host_units=units,
         device_units=units,
         source=LLVM,

@@ -22,6 +22,9 @@ from relax_tapml.migrate.result import (
     unit_summary,
     write_result,
 )
+from relax_tapml.partition.site_table import SiteEntry
+from relax_tapml.passes.origin import Origin
+from relax_tapml.passes.site import Site
 from relax_tapml.report.findings import verdict_text
 
 ALONE = {
@@ -32,6 +35,15 @@ ALONE = {
     "cases": 2,
     "first": None,
 }
+ENTRIES = [
+    SiteEntry(
+        site=Site(function="main", ordinal=n, unit="a"),
+        kind="a",
+        layer="",
+        origins=(Origin(module=f"h.{n}.mlp", node="mm"),),
+    )
+    for n in range(3)
+]
 
 
 def units(*verdicts):
@@ -64,10 +76,12 @@ def test_the_gravest_unit_decides(tmp_path, verdicts, verdict, culprits, code):
 @pytest.mark.parametrize("company", [Company(on_device=True), Company(on_device=False), None])
 def test_a_unit_that_nothing_speaks_against_passes(company):
     """On the device or not, to be moved or not: what it did alone stands."""
-    assert unit_document("a", ALONE, company, sites=3) == {
+    assert unit_document("a", ALONE, company, sites=ENTRIES[:3]) == {
         **ALONE,
         "name": "a",
         "sites": 3,
+        "origin": "h.*.mlp",
+        "origins": {f"main/{n:03d}/a": [f"h.{n}.mlp:mm"] for n in range(3)},
         "alone": "pass",
         "on_device": company is not None and company.on_device,
         "together": [],
@@ -80,8 +94,8 @@ def test_a_unit_wrong_in_company_only_is_told_so():
         on_device=False, verdict=Verdict.MISMATCH, reason="fails", error=2.0, together=("b",)
     )
     flaky = Company(on_device=False, verdict=Verdict.FLAKY, runs=10, failures=3)
-    assert verdict_text(unit_document("a", ALONE, flaky, sites=1)) == "flaky(3/10)"
-    document = unit_document("a", ALONE, company, sites=1)
+    assert verdict_text(unit_document("a", ALONE, flaky, sites=ENTRIES[:1])) == "flaky(3/10)"
+    document = unit_document("a", ALONE, company, sites=ENTRIES[:1])
     assert (document["verdict"], document["alone"], document["on_device"]) == (
         "mismatch",
         "pass",
@@ -94,7 +108,7 @@ def test_a_unit_wrong_in_company_only_is_told_so():
 def test_what_a_unit_did_alone_stands_if_it_was_wrong():
     """It is not moved, so no step speaks of it."""
     alone = {**ALONE, "verdict": "crash", "reason": "died of SIGSEGV", "error": None}
-    document = unit_document("a", alone, None, sites=1)
+    document = unit_document("a", alone, None, sites=ENTRIES[:1])
     assert (document["verdict"], document["reason"]) == ("crash", "died of SIGSEGV")
 
 

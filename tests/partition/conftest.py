@@ -10,8 +10,9 @@ from tiny_model import model
 
 from relax_tapml.frontend.model import Array, Model
 from relax_tapml.partition.boundary import Boundary
+from relax_tapml.partition.built_functions import flat_values
 from relax_tapml.partition.bytecode import compile_functions
-from relax_tapml.partition.hybrid import Host, flat_arrays
+from relax_tapml.partition.hybrid import Host
 from relax_tapml.partition.kernel_library import KernelLibrary, KernelSet
 from relax_tapml.partition.lower import lower, mark_inputs
 from relax_tapml.partition.prepare_side import prepare_side
@@ -36,7 +37,7 @@ def tiny() -> Model:
 @pytest.fixture(scope="session")
 def lowered(tiny: Model) -> tvm.IRModule:
     """Its lowered module."""
-    return lower(mark_inputs(tiny.module, "main", 1))
+    return lower(mark_inputs(tiny.module, tiny.params))
 
 
 @pytest.fixture(scope="session")
@@ -84,6 +85,6 @@ def expected(
     """What the whole module computes for each sample."""
     vm = host.virtual_machine(compile_functions(units, LLVM, library))
     return [
-        flat_arrays(vm["main"](*map(host.upload, sample.arrays), *host.weights))
+        flat_values(vm["main"](*map(host.upload, sample.arrays), *map(host.weight, host.params)))
         for sample in tiny.samples
     ]

@@ -145,7 +145,7 @@ def test_another_schema_is_refused(bundle):
     edit(bundle, lambda manifest: manifest.update(schema=1))
     refused(
         bundle,
-        "FOLDER/manifest.json: expected schema 2, got 1. Another version wrote it: run the build "
+        "FOLDER/manifest.json: expected schema 3, got 1. Another version wrote it: run the build "
         "again",
     )
 
@@ -198,7 +198,7 @@ def test_a_file_without_a_checksum_is_refused(bundle):
         ),
         ("[]", "FOLDER/manifest.json does not describe a bundle. Expected DIR/bundle of a build"),
         (
-            '{"kind": "relax_tapml.bundle", "schema": 2}',
+            '{"kind": "relax_tapml.bundle", "schema": 3}',
             "FOLDER/manifest.json is damaged: KeyError('sha256'). Run the build again",
         ),
     ],

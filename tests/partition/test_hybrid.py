@@ -17,7 +17,8 @@ from tvm.script import tirx as T
 
 from relax_tapml.errors import DeviceCrash, DeviceError, DeviceFault, DeviceTimeout
 from relax_tapml.partition.boundary import Boundary
-from relax_tapml.partition.hybrid import Host, HybridModule, flat_arrays
+from relax_tapml.partition.built_functions import flat_values
+from relax_tapml.partition.hybrid import Host, HybridModule
 from relax_tapml.partition.prepare_side import prepare_side
 from relax_tapml.partition.program import PartitionedProgram, partition
 from relax_tapml.passes.annotate_sites import AnnotateSites
@@ -204,8 +205,8 @@ def test_a_program_is_freed_with_its_module(part, host, kernels, tiny):
 def test_results_are_flattened_in_order():
     """Left to right, through any nesting."""
     a, b, c = (tvm.runtime.tensor(np.full(2, i)) for i in range(3))
-    assert [int(array[0]) for array in flat_arrays((a, ((b,), c)))] == [0, 1, 2]
-    assert len(flat_arrays(a)) == 1
+    assert [int(array[0]) for array in flat_values((a, ((b,), c)))] == [0, 1, 2]
+    assert len(flat_values(a)) == 1
 
 
 def test_the_program_is_a_value(part):

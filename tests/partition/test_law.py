@@ -17,8 +17,9 @@ from tvm.script import relax as R
 from tvm.script import tirx as T
 
 from relax_tapml.partition.boundary import Boundary
+from relax_tapml.partition.built_functions import flat_values
 from relax_tapml.partition.bytecode import compile_functions
-from relax_tapml.partition.hybrid import Host, HybridModule, flat_arrays
+from relax_tapml.partition.hybrid import Host, HybridModule
 from relax_tapml.partition.kernel_library import KernelLibrary
 from relax_tapml.partition.lower import lower
 from relax_tapml.partition.prepare_side import prepare_side
@@ -119,8 +120,8 @@ def run_whole(
     units = prepare_side(program.module, LLVM)
     host = Host(LLVM, library.build(units, LLVM).files(), program.weights)
     vm = host.virtual_machine(compile_functions(units, LLVM, library))
-    result = vm[entry](*(host.upload(a) for a in inputs), *host.weights)
-    return [array.tobytes() for array in flat_arrays(result)]
+    result = vm[entry](*(host.upload(a) for a in inputs), *map(host.weight, host.params))
+    return [array.tobytes() for array in flat_values(result)]
 
 
 def hybrid_of(

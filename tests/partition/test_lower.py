@@ -12,7 +12,7 @@ from tvm.script import ir as I
 from tvm.script import relax as R
 
 from relax_tapml.errors import LoweringError
-from relax_tapml.partition.hybrid import flat_arrays
+from relax_tapml.partition.built_functions import flat_values
 from relax_tapml.partition.lower import lower, mark_inputs
 from relax_tapml.passes.annotate_sites import annotated_calls
 
@@ -33,7 +33,7 @@ def test_the_model_is_not_changed_and_computes_the_same(lowered, tiny):
     assert tvm.ir.save_json(Tiny) == before
     for sample in tiny.samples:
         args = [tvm.runtime.tensor(a) for a in (*sample.arrays, *tiny.params.values())]
-        outputs = flat_arrays(vm["main"](*args))
+        outputs = flat_values(vm["main"](*args))
         for got, wanted in zip(outputs, in_numpy(*sample.arrays, **tiny.params), strict=True):
             np.testing.assert_allclose(got, wanted, rtol=2e-5, atol=2e-5)
 
@@ -106,8 +106,11 @@ def test_a_pass_that_raises_is_named(monkeypatch):
 
 
 def test_inputs_are_marked_once():
-    """A module that says itself how many inputs it has is right."""
-    marked = mark_inputs(Tiny, "main", 1)
-    assert int(marked["main"].attrs["num_input"]) == 1
+    """The last parameters are weights, where names say so and the module does not."""
     assert not (Tiny["main"].attrs and "num_input" in Tiny["main"].attrs)
-    assert mark_inputs(marked, "main", 2).same_as(marked)
+    *_, last = [var.name for var in Tiny["main"].params]
+    marked = mark_inputs(Tiny, {last})
+    count = len(Tiny["main"].params) - 1
+    assert int(marked["main"].attrs["num_input"]) == count
+    assert int(mark_inputs(marked, ())["main"].attrs["num_input"]) == count
+    assert int(mark_inputs(Tiny, ())["main"].attrs["num_input"]) == count + 1

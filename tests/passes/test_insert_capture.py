@@ -16,8 +16,9 @@ from tvm.script import tirx as T
 
 from relax_tapml.capture import CaptureStore, Recorder
 from relax_tapml.capture.values import CallRecord, OpaqueValue, ParameterValue, TensorValue
+from relax_tapml.partition.built_functions import flat_values
 from relax_tapml.partition.bytecode import compile_functions
-from relax_tapml.partition.hybrid import Host, flat_arrays
+from relax_tapml.partition.hybrid import Host
 from relax_tapml.partition.kernel_library import KernelLibrary
 from relax_tapml.partition.prepare_side import prepare_side
 from relax_tapml.passes import native
@@ -36,7 +37,7 @@ def compiled(module: tvm.IRModule) -> relax.VirtualMachine:
 
 def run(vm: relax.VirtualMachine, inputs: list[object]) -> list[bytes]:
     args = [tvm.runtime.tensor(i) if isinstance(i, np.ndarray) else i for i in inputs]
-    return [array.tobytes() for array in flat_arrays(vm["main"](*args))]
+    return [array.tobytes() for array in flat_values(vm["main"](*args))]
 
 
 @dataclass

@@ -1,0 +1,75 @@
+"""How a decoder with a paged KV cache is run: prefill of a prompt, then decode, token by token."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import tvm
+import tvm_ffi
+
+from relax_tapml.frontend.model import Array, Functions, Sample
+
+
+@dataclass(frozen=True, kw_only=True)
+class PagedDrive:
+    """The ``drive`` of a model with the functions that MLC-LLM gives its models.
+
+    A sample is a prompt and the tokens after it, each int32 of shape ``(1, n)``: the prompt is
+    prefilled and every other token decoded, whatever the logits say. So each run computes logits
+    for the same context at every position, and one rounding cannot send it another way. The outputs
+    are the logits of the prefill and those of the decoded tokens, each joined along the tokens.
+
+    Parameters
+    ----------
+    embed, prefill, decode, create
+        Names of functions: token ids to embeddings; embeddings and cache to logits (and cache);
+        sizes to a cache.
+    sequence_length
+        Tokens the cache has room for.
+    page_size
+        Tokens in a page of it.
+    chunk
+        Tokens that are prefilled at once: those of a longer prompt attend to a cache that has some
+        already, by other kernels than the first. None for all.
+    """
+
+    embed: str = "embed"
+    prefill: str = "prefill"
+    decode: str = "decode"
+    create: str = "create_tir_paged_kv_cache"
+    sequence_length: int = 128
+    page_size: int = 16
+    chunk: int | None = None
+
+    def __call__(self, functions: Functions, sample: Sample) -> list[Array]:
+        """Run a sample; see the class."""
+        prompt, following = sample.arrays
+        length = self.sequence_length
+        sizes = ((1,), (length,), (length,), (self.page_size,), (0,))
+        (cache,) = functions[self.create](*sizes)
+        _builtin("kv_state_add_sequence")(cache, 0)
+        prefilled = [
+            self._forward(functions, self.prefill, ids, cache)
+            for ids in _parts(prompt, self.chunk or prompt.shape[1])
+        ]
+        decoded = [
+            self._forward(functions, self.decode, ids, cache) for ids in _parts(following, 1)
+        ]
+        return [np.concatenate(logits, axis=1) for logits in (prefilled, decoded) if logits]
+
+    def _forward(self, functions: Functions, name: str, ids: Array, cache: Any) -> Array:
+        _builtin("kv_state_begin_forward")(cache, tvm_ffi.Shape([0]), tvm_ffi.Shape([ids.shape[1]]))
+        (embeddings,) = functions[self.embed](ids)
+        logits: Array = functions[name](embeddings, cache)[0]
+        _builtin("kv_state_end_forward")(cache)
+        return logits
+
+
+def _parts(ids: Array, size: int) -> list[Array]:
+    return [ids[:, start : start + size] for start in range(0, ids.shape[1], size)]
+
+
+def _builtin(name: str) -> Any:
+    return tvm.get_global_func(f"vm.builtin.{name}")

@@ -1,0 +1,158 @@
+"""A decoder with a paged KV cache, as MLC builds them: prefill of any length, then decode."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import tvm
+from tvm import relax, tirx
+from tvm.relax.frontend import nn
+from tvm.relax.frontend.nn import op
+from tvm.relax.frontend.nn.llm.kv_cache import PagedKVCache, RopeMode, TIRPagedKVCache
+
+from relax_tapml.frontend.model import Model, Sample
+from relax_tapml.frontend.nn_module import from_nn_module
+from relax_tapml.frontend.paged_drive import PagedDrive
+
+VOCABULARY = 96
+HIDDEN = 32
+HEADS = 4
+KV_HEADS = 2
+HEAD_DIM = HIDDEN // HEADS
+LAYERS = 2
+
+
+class Attention(nn.Module):
+    """Grouped-query attention by way of the cache."""
+
+    def __init__(self) -> None:
+        self.qkv_proj = nn.Linear(HIDDEN, (HEADS + 2 * KV_HEADS) * HEAD_DIM, bias=False)
+        self.o_proj = nn.Linear(HEADS * HEAD_DIM, HIDDEN, bias=False)
+
+    def forward(self, x: nn.Tensor, cache: PagedKVCache, layer: int) -> nn.Tensor:
+        batch, tokens, _ = x.shape
+        qkv = op.reshape(self.qkv_proj(x), (batch, tokens, HEADS + 2 * KV_HEADS, HEAD_DIM))
+        out = cache.attention_with_fused_qkv(layer, qkv, HEADS, sm_scale=HEAD_DIM**-0.5)
+        return self.o_proj(op.reshape(out, (batch, tokens, HEADS * HEAD_DIM)))
+
+
+class Layer(nn.Module):
+    """Attention and a feed-forward part."""
+
+    def __init__(self) -> None:
+        self.input_layernorm = nn.RMSNorm(HIDDEN, -1, 1e-5, bias=False)
+        self.self_attn = Attention()
+        self.post_attention_layernorm = nn.RMSNorm(HIDDEN, -1, 1e-5, bias=False)
+        self.up_proj = nn.Linear(HIDDEN, 2 * HIDDEN, bias=False)
+        self.down_proj = nn.Linear(2 * HIDDEN, HIDDEN, bias=False)
+
+    def forward(self, x: nn.Tensor, cache: PagedKVCache, layer: int) -> nn.Tensor:
+        x = x + self.self_attn(self.input_layernorm(x), cache, layer)
+        return x + self.down_proj(op.silu(self.up_proj(self.post_attention_layernorm(x))))
+
+
+class Decoder(nn.Module):
+    """The functions that MLC gives a model."""
+
+    def __init__(self) -> None:
+        self.embed_tokens = nn.Embedding(VOCABULARY, HIDDEN)
+        self.layers = nn.ModuleList([Layer() for _ in range(LAYERS)])
+        self.norm = nn.RMSNorm(HIDDEN, -1, 1e-5, bias=False)
+        self.lm_head = nn.Linear(HIDDEN, VOCABULARY, bias=False)
+
+    def embed(self, ids: nn.Tensor):
+        return self.embed_tokens(ids)
+
+    def _forward(self, x, cache):
+        for index, layer in enumerate(self.layers):
+            x = layer(x, cache, index)
+        return self.lm_head(self.norm(x)), cache
+
+    def prefill(self, embeds: nn.Tensor, paged_kv_cache: PagedKVCache):
+        return self._forward(embeds, paged_kv_cache)
+
+    def decode(self, embeds: nn.Tensor, paged_kv_cache: PagedKVCache):
+        return self._forward(embeds, paged_kv_cache)
+
+    def create_cache(
+        self,
+        max_batch_size: tirx.Var,
+        max_total_seq_len: tirx.Var,
+        prefill_chunk_size: tirx.Var,
+        page_size: tirx.Var,
+        support_sliding_window: tirx.Var,
+    ) -> PagedKVCache:
+        return TIRPagedKVCache(
+            attn_kind="mha",
+            max_batch_size=max_batch_size,
+            max_total_seq_len=max_total_seq_len,
+            prefill_chunk_size=prefill_chunk_size,
+            page_size=page_size,
+            support_sliding_window=support_sliding_window,
+            layer_partition=relax.ShapeExpr([0, LAYERS]),
+            num_hidden_layers=LAYERS,
+            num_attention_heads=HEADS,
+            num_key_value_heads=KV_HEADS,
+            qk_head_dim=HEAD_DIM,
+            v_head_dim=HEAD_DIM,
+            mla_original_qk_head_dim=0,
+            mla_original_v_head_dim=0,
+            rope_mode=RopeMode.NORMAL,
+            rope_scale=1,
+            rope_theta=10000,
+            rope_scaling={},
+            rope_ext_factors=relax.prim_value(0),
+            rotary_dim=HEAD_DIM,
+            enable_disaggregation=False,
+            dtype="float32",
+            target=tvm.target.Target("llvm"),
+        )
+
+
+def spec():
+    """Return what the functions take."""
+    cache = nn.spec.Object(object_type=PagedKVCache)
+    mode = {"param_mode": "plain", "effect_mode": "none"}
+    none = {"param_mode": "none", "effect_mode": "none"}
+    return {
+        "embed": {"ids": nn.spec.Tensor([1, "n"], "int32"), "$": mode},
+        "prefill": {
+            "embeds": nn.spec.Tensor([1, "n", HIDDEN], "float32"),
+            "paged_kv_cache": cache,
+            "$": mode,
+        },
+        "decode": {
+            "embeds": nn.spec.Tensor([1, 1, HIDDEN], "float32"),
+            "paged_kv_cache": cache,
+            "$": mode,
+        },
+        "create_cache": {
+            "max_batch_size": int,
+            "max_total_seq_len": int,
+            "prefill_chunk_size": int,
+            "page_size": int,
+            "support_sliding_window": int,
+            "$": none,
+        },
+    }
+
+
+def model(*, prompts: tuple[int, ...] = (9, 17), steps: int = 5) -> Model:
+    """Return the decoder with drawn weights; each prompt is prefilled in two parts."""
+    module = Decoder()
+    rng = np.random.default_rng(0)
+    params = {}
+    for name, parameter in module.named_parameters():
+        noise = 0.2 * rng.standard_normal(tuple(int(extent) for extent in parameter.shape))
+        params[name] = (noise + 1 if "norm" in name else noise).astype("float32")
+    built = from_nn_module(module, spec(), params=params, name="paged llm", entry="prefill")
+    samples = tuple(
+        Sample(
+            name=f"{count} tokens",
+            arrays=tuple(rng.integers(0, VOCABULARY, (1, n), "int32") for n in (count, steps)),
+        )
+        for count in prompts
+    )
+    drive = PagedDrive(create="create_cache", chunk=min(prompts) - 1)
+    return dataclasses.replace(built, samples=samples, drive=drive)

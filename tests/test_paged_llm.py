@@ -1,0 +1,75 @@
+"""A decoder with a paged KV cache, which stays on the host; all of its kernels can move."""
+
+from __future__ import annotations
+
+import re
+
+import paged_llm
+import pytest
+from broken_pipelines import breaks, scale
+
+import relax_tapml
+from relax_tapml import bring_up
+
+CACHE = {
+    "batch_decode_paged_kv_cpu",
+    "batch_prefill_paged_kv_cpu",
+    "batch_prefill_ragged_kv",
+    "fused_rope",
+    "merge_state_inplace_cpu",
+    "tir_kv_cache_transpose_append",
+}
+
+
+@pytest.fixture(scope="module")
+def model():
+    """Prompts of two lengths, prefilled in two parts, then decoded."""
+    return paged_llm.model()
+
+
+@pytest.fixture(scope="module")
+def clean(model, tmp_path_factory):
+    """A run with right kernels."""
+    out = tmp_path_factory.mktemp("paged") / "run"
+    return bring_up(model, session="inline", strategy="bisect", is_probed=False, out=out)
+
+
+def test_every_kernel_that_ran_moves_also_those_of_the_cache(clean):
+    """What the runtime does itself, and kernels that were never called, are told with reasons."""
+    assert (clean.verdict, clean.culprits) == ("pass", [])
+    moved = {unit["name"] for unit in clean.document["units"] if unit["on_device"]}
+    assert moved >= CACHE
+    assert {unit["name"] for unit in clean.document["units"]} - moved == {
+        re.search(r"[^/]*$", item["site"])[0] for item in clean.document["skipped"]
+    }
+    reasons = {item["reason"] for item in clean.document["skipped"]}
+    assert {reason for reason in reasons if not reason.startswith("vm.builtin.")} == {
+        "no call of it that returned was recorded"
+    }
+
+
+def test_its_bundle_computes_what_the_source_does(clean, model):
+    """With the cache on the host and its kernels on the device."""
+    from relax_tapml.capture.store import CaptureStore
+
+    store = CaptureStore.open(clean.out / "captures")
+    with relax_tapml.load(clean.out / "bundle") as bundle:
+        for label, sample in zip(store.samples(), model.samples, strict=True):
+            recorded = [store.tensor(value.digest) for value in store.sample_outputs(label)]
+            outputs = model.run(bundle, sample)
+            assert [a.tobytes() for a in outputs] == [a.tobytes() for a in recorded]
+
+
+@pytest.mark.parametrize("unit", sorted(CACHE))
+def test_a_wrong_kernel_of_the_cache_is_named_as_itself(unit, clean, model):
+    """And nothing else is."""
+    result = bring_up(
+        model,
+        session="inline",
+        strategy="bisect",
+        is_probed=False,
+        out=clean.out,
+        resume=True,
+        device_pipeline=breaks(unit, scale),
+    )
+    assert (result.verdict, result.culprits) == ("mismatch", [unit])
