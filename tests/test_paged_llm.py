@@ -10,6 +10,8 @@ from broken_pipelines import breaks, scale
 
 import relax_tapml
 from relax_tapml import bring_up
+from relax_tapml.capture.store import CaptureStore
+from relax_tapml.testing.mutants import mutants
 
 CACHE = {
     "batch_decode_paged_kv_cpu",
@@ -50,14 +52,56 @@ def test_every_kernel_that_ran_moves_also_those_of_the_cache(clean):
 
 def test_its_bundle_computes_what_the_source_does(clean, model):
     """With the cache on the host and its kernels on the device."""
-    from relax_tapml.capture.store import CaptureStore
-
     store = CaptureStore.open(clean.out / "captures")
     with relax_tapml.load(clean.out / "bundle") as bundle:
         for label, sample in zip(store.samples(), model.samples, strict=True):
             recorded = [store.tensor(value.digest) for value in store.sample_outputs(label)]
             outputs = model.run(bundle, sample)
             assert [a.tobytes() for a in outputs] == [a.tobytes() for a in recorded]
+
+
+@pytest.fixture(scope="module")
+def quantized():
+    """Matrices of 4 bits; 64 tokens are prefilled and 32 decoded."""
+    return paged_llm.model(prompts=(64,), steps=32, is_quantized=True)
+
+
+@pytest.fixture(scope="module")
+def clean_quantized(quantized, tmp_path_factory):
+    """A run of it with right kernels."""
+    out = tmp_path_factory.mktemp("quantized") / "run"
+    return bring_up(quantized, session="inline", strategy="bisect", is_probed=False, out=out)
+
+
+def nibbles_reversed(kernel):
+    """Take the eight numbers of a word in the wrong order."""
+    return next(m.function for m in mutants(kernel) if m.kind == "nibble order")
+
+
+@pytest.mark.parametrize(
+    ("unit", "fault"),
+    [
+        ("fused_dequantize1_transpose1", nibbles_reversed),
+        ("batch_decode_paged_kv_cpu", scale),
+        ("fused_rope", scale),
+    ],
+)
+def test_a_wrong_kernel_of_a_quantized_decoder_is_named(unit, fault, clean_quantized, quantized):
+    """Unpacking, paged attention or rotation, after 64 tokens of prefill and 32 of decode."""
+    assert (clean_quantized.verdict, clean_quantized.culprits) == ("pass", [])
+    result = bring_up(
+        quantized,
+        session="inline",
+        strategy="bisect",
+        is_probed=False,
+        out=clean_quantized.out,
+        resume=True,
+        device_pipeline=breaks(unit, fault),
+    )
+    assert (result.verdict, result.culprits) == ("mismatch", [unit])
+    (told,) = (u for u in result.document["units"] if u["name"] == unit)
+    if unit.startswith("fused_dequantize"):
+        assert told["origin"] == "layers.*.self_attn.o_proj"
 
 
 @pytest.mark.parametrize("unit", sorted(CACHE))

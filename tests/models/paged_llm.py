@@ -6,7 +6,7 @@ import dataclasses
 
 import numpy as np
 import tvm
-from tvm import relax, tirx
+from tvm import relax, te, tirx
 from tvm.relax.frontend import nn
 from tvm.relax.frontend.nn import op
 from tvm.relax.frontend.nn.llm.kv_cache import PagedKVCache, RopeMode, TIRPagedKVCache
@@ -23,12 +23,38 @@ HEAD_DIM = HIDDEN // HEADS
 LAYERS = 2
 
 
+GROUP = 8  # Values that share a scale; as many as there are in a uint32.
+
+
+class Int4Linear(nn.Module):
+    """A matrix of 4-bit numbers, eight in a uint32, with a scale for each group of them."""
+
+    def __init__(self, inputs: int, outputs: int, bias: bool = False) -> None:
+        self.q_weight = nn.Parameter((outputs, inputs // GROUP), "uint32")
+        self.q_scale = nn.Parameter((outputs, inputs // GROUP), "float32")
+        self.shape = (outputs, inputs)
+
+    def forward(self, x: nn.Tensor) -> nn.Tensor:
+        """Unpack the matrix and multiply."""
+
+        def dequantize(packed: te.Tensor, scale: te.Tensor) -> te.Tensor:
+            def value(row: tirx.Expr, column: tirx.Expr) -> tirx.Expr:
+                shift = tirx.Cast("uint32", column % GROUP * 4)
+                number = (packed[row, column // GROUP] >> shift) & tirx.const(15, "uint32")
+                return (tirx.Cast("float32", number) - 7) * scale[row, column // GROUP]
+
+            return te.compute(self.shape, value, name="dequantize")
+
+        weight = op.tensor_expr_op(dequantize, "dequantize", [self.q_weight, self.q_scale])
+        return op.matmul(x, op.permute_dims(weight))
+
+
 class Attention(nn.Module):
     """Grouped-query attention by way of the cache."""
 
-    def __init__(self) -> None:
-        self.qkv_proj = nn.Linear(HIDDEN, (HEADS + 2 * KV_HEADS) * HEAD_DIM, bias=False)
-        self.o_proj = nn.Linear(HEADS * HEAD_DIM, HIDDEN, bias=False)
+    def __init__(self, linear: type[nn.Module]) -> None:
+        self.qkv_proj = linear(HIDDEN, (HEADS + 2 * KV_HEADS) * HEAD_DIM, bias=False)
+        self.o_proj = linear(HEADS * HEAD_DIM, HIDDEN, bias=False)
 
     def forward(self, x: nn.Tensor, cache: PagedKVCache, layer: int) -> nn.Tensor:
         batch, tokens, _ = x.shape
@@ -40,12 +66,12 @@ class Attention(nn.Module):
 class Layer(nn.Module):
     """Attention and a feed-forward part."""
 
-    def __init__(self) -> None:
+    def __init__(self, linear: type[nn.Module]) -> None:
         self.input_layernorm = nn.RMSNorm(HIDDEN, -1, 1e-5, bias=False)
-        self.self_attn = Attention()
+        self.self_attn = Attention(linear)
         self.post_attention_layernorm = nn.RMSNorm(HIDDEN, -1, 1e-5, bias=False)
-        self.up_proj = nn.Linear(HIDDEN, 2 * HIDDEN, bias=False)
-        self.down_proj = nn.Linear(2 * HIDDEN, HIDDEN, bias=False)
+        self.up_proj = linear(HIDDEN, 2 * HIDDEN, bias=False)
+        self.down_proj = linear(2 * HIDDEN, HIDDEN, bias=False)
 
     def forward(self, x: nn.Tensor, cache: PagedKVCache, layer: int) -> nn.Tensor:
         x = x + self.self_attn(self.input_layernorm(x), cache, layer)
@@ -55,9 +81,9 @@ class Layer(nn.Module):
 class Decoder(nn.Module):
     """The functions that MLC gives a model."""
 
-    def __init__(self) -> None:
+    def __init__(self, linear: type[nn.Module]) -> None:
         self.embed_tokens = nn.Embedding(VOCABULARY, HIDDEN)
-        self.layers = nn.ModuleList([Layer() for _ in range(LAYERS)])
+        self.layers = nn.ModuleList([Layer(linear) for _ in range(LAYERS)])
         self.norm = nn.RMSNorm(HIDDEN, -1, 1e-5, bias=False)
         self.lm_head = nn.Linear(HIDDEN, VOCABULARY, bias=False)
 
@@ -138,14 +164,27 @@ def spec():
     }
 
 
-def model(*, prompts: tuple[int, ...] = (9, 17), steps: int = 5) -> Model:
-    """Return the decoder with drawn weights; each prompt is prefilled in two parts."""
-    module = Decoder()
+def model(
+    *, prompts: tuple[int, ...] = (9, 17), steps: int = 5, is_quantized: bool = False
+) -> Model:
+    """Return the decoder with drawn weights; each prompt is prefilled in parts.
+
+    With ``is_quantized`` all matrices but the embedding and the last are of 4 bits.
+    """
+    module = Decoder(Int4Linear if is_quantized else nn.Linear)
     rng = np.random.default_rng(0)
     params = {}
     for name, parameter in module.named_parameters():
-        noise = 0.2 * rng.standard_normal(tuple(int(extent) for extent in parameter.shape))
-        params[name] = (noise + 1 if "norm" in name else noise).astype("float32")
+        shape = tuple(int(extent) for extent in parameter.shape)
+        if parameter.dtype == "uint32":
+            params[name] = rng.integers(0, 1 << 32, shape, "uint32")
+            continue
+        noise = 0.2 * rng.standard_normal(shape)
+        if "norm" in name:
+            noise += 1
+        elif "q_scale" in name:
+            noise = 0.05 + 0.1 * abs(noise)
+        params[name] = noise.astype("float32")
     built = from_nn_module(module, spec(), params=params, name="paged llm", entry="prefill")
     samples = tuple(
         Sample(
