@@ -13,7 +13,7 @@ import torch
 import transformers
 from torch import nn
 
-from relax_tapml.frontend.model import Model
+from relax_tapml.frontend.model import Meaning, Model
 from relax_tapml.frontend.torch_export import from_torch
 
 TOKENS = 32
@@ -65,7 +65,13 @@ def llama(name: str, *, layers: int, dtype: torch.dtype) -> Model:
     samples = [
         [torch.randint(3, VOCABULARY, (1, TOKENS), generator=generator)] for _ in range(SAMPLES)
     ]
-    return from_torch(_Logits(model.to(dtype)), samples[0], samples=samples, name=name)
+    return from_torch(
+        _Logits(model.to(dtype)),
+        samples[0],
+        samples=samples,
+        name=name,
+        meaning=Meaning.TOKENS,
+    )
 
 
 class _Logits(nn.Module):

@@ -13,7 +13,13 @@ from rich.table import Table
 from rich.text import Text
 
 from relax_tapml.compare.verdict import Verdict
-from relax_tapml.report.findings import explain, headline, tolerance_text, verdict_text
+from relax_tapml.report.findings import (
+    agreement_text,
+    explain,
+    headline,
+    tolerance_text,
+    verdict_text,
+)
 from relax_tapml.report.quantities import count_text, number_text
 
 _TEXT_WIDTH = 92
@@ -120,6 +126,9 @@ def _sentences(result: Mapping[str, Any], out: Path) -> list[str]:
     said = [headline(result), *(explain(unit) for unit in explained[:_EXPLAINED_AT_MOST])]
     if len(explained) > _EXPLAINED_AT_MOST:
         said.append(f"The report explains the other {len(explained) - _EXPLAINED_AT_MOST}.")
+    agreed = agreement_text(result)
+    if agreed:
+        said.append(agreed)
     check = result.get("import_check")
     if check and check["verdict"] != Verdict.PASS:
         said.append(

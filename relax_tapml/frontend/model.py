@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any, Protocol
 
 import numpy as np
@@ -11,6 +12,19 @@ import numpy as np
 from relax_tapml.errors import UsageError
 
 Array = np.ndarray[Any, np.dtype[Any]]
+
+
+class Meaning(StrEnum):
+    """What the last axis of a model's outputs is."""
+
+    TOKENS = "tokens"
+    """Logits of a language model: the largest is the greedy next token."""
+
+    CLASSES = "classes"
+    """Logits of a classifier: the largest is its answer, the five largest its best guesses."""
+
+    EMBEDDING = "embedding"
+    """A vector, of which the direction counts."""
 
 
 class Functions(Protocol):
@@ -62,6 +76,9 @@ class Model:
         come first in lists.
     reference
         The framework's own outputs for a sample, flattened in order, or None where there is none.
+    meaning
+        What the last axis of the outputs is, so that a run can say whether the model still says
+        the same; None where that is nothing of these.
     drive
         How a sample is run where it takes more than one call: it gets the functions and the sample,
         and returns the output arrays. A sample's arrays are then what it makes of them. It must
@@ -75,6 +92,7 @@ class Model:
     samples: tuple[Sample, ...]
     entry: str = "main"
     reference: Callable[[Sample], list[Array]] | None = field(default=None, compare=False)
+    meaning: Meaning | None = None
     drive: Callable[[Functions, Sample], list[Array]] | None = field(default=None, compare=False)
 
     def run(self, functions: Functions, sample: Sample) -> list[Array]:

@@ -14,7 +14,7 @@ from relax_tapml.errors import StoreError, UsageError
 from relax_tapml.frontend.arrays import to_array
 from relax_tapml.frontend.first_line import first_line
 from relax_tapml.frontend.inputs import as_samples
-from relax_tapml.frontend.model import Array, Model, Sample
+from relax_tapml.frontend.model import Array, Meaning, Model, Sample
 from relax_tapml.frontend.params import named_params
 from relax_tapml.frontend.signature import check_model, signature_of
 
@@ -29,6 +29,7 @@ def from_torch(
     name: str | None = None,
     dynamic_shapes: Any = None,
     convert_map: Mapping[str, Callable[..., Any]] | None = None,
+    meaning: Meaning | None = None,
 ) -> Model:
     """Import a torch module, in inference mode, with its parameters and its own outputs.
 
@@ -50,6 +51,8 @@ def from_torch(
     convert_map
         Converters by operator name, ``"cumsum.default"``, in place of those of TVM's importer: the
         ``custom_convert_map`` of ``from_exported_program``.
+    meaning
+        What the last axis of the outputs is.
 
     Returns
     -------
@@ -85,6 +88,7 @@ def from_torch(
         samples=_examples(torch, program) if samples is None else as_samples(samples),
         entry=_ENTRY,
         reference=_reference(torch, program, run),
+        meaning=meaning,
     )
     if model.samples:
         check_model(model)

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from relax_tapml.carve.replay import ReplayReport
+from relax_tapml.compare.agreement import Agreement, agreement, joined
 from relax_tapml.compare.comparison import compare_all, worst
 from relax_tapml.compare.repeat import repeated
 from relax_tapml.compare.tolerance import Tolerance
@@ -54,6 +55,9 @@ class Step:
         not counted.
     bytes_moved
         Tensor bytes that crossed to and from the device.
+    agreement
+        Whether the model says the same, as ``Agreement.document``; None where its outputs have no
+        meaning that is known, or there are none.
     """
 
     boundary: list[str]
@@ -73,6 +77,7 @@ class Step:
     crossings: int
     crossing_bytes: int | None
     bytes_moved: int
+    agreement: dict[str, Any] | None = None
 
     @property
     def outcome(self) -> Outcome:
@@ -179,6 +184,7 @@ class Trial:
             crossings=sum(call.crossings for call in program.calls),
             crossing_bytes=bytes_of(program.calls),
             bytes_moved=attempts[0].bytes_moved,
+            agreement=None if told.agreement is None else told.agreement.document(),
         )
 
     def _flaky_parts(self, names: Iterable[str]) -> dict[str, list[int]]:
@@ -204,12 +210,14 @@ class Trial:
         moved_before = self.device.bytes_moved
         linked: float | None = None
         verdict, reason, error, index = Verdict.PASS, "", 0.0, 0
+        agreements: list[Agreement] = []
         try:
             hybrid = self._linked(program, sites)
             linked = time.perf_counter()
             for index, sample in enumerate(self.model.samples):
                 outputs = self.model.run(hybrid, sample)
                 comparisons = compare_all(self.oracles[index], outputs, self.tolerances[index])
+                agreements += self._agreements(index, outputs)
                 found = worst(comparisons)
                 error = max(error, found.error)
                 if found.verdict is not Verdict.PASS:
@@ -229,10 +237,18 @@ class Trial:
             link_s=(linked or ended) - began,
             run_s=ended - (linked or ended),
             bytes_moved=self.device.bytes_moved - moved_before,
+            agreement=joined(agreements),
         )
         if verdict is not Verdict.PASS:
             self.device.close()
         return attempt
+
+    def _agreements(self, index: int, outputs: Sequence[Array]) -> list[Agreement]:
+        meaning = self.model.meaning
+        if meaning is None:
+            return []
+        parts = zip(self.oracles[index], outputs, self.tolerances[index], strict=False)
+        return [agreement(meaning, oracle, actual, how) for oracle, actual, how in parts]
 
     def _linked(self, program: PartitionedProgram, sites: frozenset[str]) -> HybridModule:
         needs_device = program.device is not None
@@ -273,6 +289,7 @@ class _Attempt:
     link_s: float
     run_s: float
     bytes_moved: int
+    agreement: Agreement | None
 
 
 def fault_verdict(fault: DeviceFault) -> Verdict:

@@ -80,6 +80,30 @@ def explain(unit: Mapping[str, Any]) -> str:
     return " ".join(said)
 
 
+def agreement_text(result: Mapping[str, Any]) -> str:
+    """Return whether the model says the same with what the bundle has on the device, or nothing."""
+    good = [step for step in result["steps"] if step["verdict"] == Verdict.PASS]
+    found = good[-1].get("agreement") if good else None
+    if not found:
+        return ""
+    source, total = result.get("source", "the source"), found["total"]
+    if found["meaning"] == "embedding":
+        cosine = found["cosine"]
+        lowest = "unknown" if cosine is None else f"{min(cosine, 1.0):.9g}"
+        return (
+            f"The bundle's {count_text(total, 'embedding')}: cosine {lowest} or more with {source}."
+        )
+    what = "greedy token" if found["meaning"] == "tokens" else "first choice"
+    said = f"The bundle's {count_text(total, what)}: {found['same']} as on {source}"
+    if found["ties"]:
+        said += f", {found['ties']} another of a tie"
+    if found["diverged"]:
+        said += f", {found['diverged']} diverged"
+    if found["best"] is not None:
+        said += f"; five best guesses the same in {found['best']}"
+    return f"{said}."
+
+
 def tolerance_text(tolerance: float | str | None, origin: str | None = None) -> str:
     """Return a tolerance and where it comes from: ``tolerance 3.1e-06: values must be equal``."""
     text = f"tolerance {number_text(tolerance)}"

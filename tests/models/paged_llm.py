@@ -11,7 +11,7 @@ from tvm.relax.frontend import nn
 from tvm.relax.frontend.nn import op
 from tvm.relax.frontend.nn.llm.kv_cache import PagedKVCache, RopeMode, TIRPagedKVCache
 
-from relax_tapml.frontend.model import Model, Sample
+from relax_tapml.frontend.model import Meaning, Model, Sample
 from relax_tapml.frontend.nn_module import from_nn_module
 from relax_tapml.frontend.paged_drive import PagedDrive
 
@@ -194,4 +194,4 @@ def model(
         for count in prompts
     )
     drive = PagedDrive(create="create_cache", chunk=min(prompts) - 1)
-    return dataclasses.replace(built, samples=samples, drive=drive)
+    return dataclasses.replace(built, samples=samples, drive=drive, meaning=Meaning.TOKENS)
