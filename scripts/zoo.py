@@ -47,8 +47,10 @@ def main() -> int:
     unknown = sorted(set(args.names) - ARCHITECTURES.keys())
     if unknown or bool(args.names) == args.all:
         parser.error(f"name architectures, or --all; there are: {', '.join(ARCHITECTURES)}")
-    # For the processes, which are as many as there are cores.
-    os.environ.update(TVM_NUM_THREADS="1", OMP_NUM_THREADS="1")
+    # For the processes, which are as many as there are cores; the server they are forked from finds
+    # the worker by the environment only.
+    here = str(Path(__file__).parent)
+    os.environ.update(TVM_NUM_THREADS="1", OMP_NUM_THREADS="1", PYTHONPATH=here)
     args.out.mkdir(parents=True, exist_ok=True)
     console = Console(width=None if os.isatty(1) else 160)
     began = time.perf_counter()

@@ -501,6 +501,7 @@ _STATE_SPACE: dict[str, Callable[[], Built]] = {
         context_length=128,
         hidden_size=HIDDEN,
         num_hidden_layers=LAYERS,
+        rescale_every=0,  # It would write to its weights.
         bos_token_id=1,
         eos_token_id=2,
     ),
@@ -568,7 +569,6 @@ _ENCODERS: dict[str, Callable[[], Built]] = {
     "roformer": _bert("RoFormer"),
     "rembert": _bert("RemBert", input_embedding_size=32, output_embedding_size=32),
     "layoutlm": _bert("LayoutLM"),
-    "convbert": _bert("ConvBert", embedding_size=HIDDEN, head_ratio=2, conv_kernel_size=5),
     "squeezebert": _bert("SqueezeBert", embedding_size=HIDDEN),
     "ernie": _bert("Ernie"),
     "data2vec_text": _bert("Data2VecText"),
