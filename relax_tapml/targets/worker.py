@@ -1,17 +1,19 @@
 """The device process, started by ``DeviceProcess``: serves one RPC client and ends with it.
 
 Its argument is the file descriptor of a listening socket, its secret the key a client must present.
+TMPDIR is a folder of its own, which it removes if the client's process is killed.
 """
 
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 import socket
 import struct
 import sys
-import tempfile
 from contextlib import suppress
+from pathlib import Path
 
 from tvm.rpc import base, server
 from tvm.support import utils
@@ -25,8 +27,9 @@ _HANDSHAKE_S = 10.0
 def main() -> None:
     """Serve one client, then return."""
     listener = socket.socket(fileno=int(sys.argv[1]))
-    # The folder for temporary files is this process's own: DeviceProcess sets TMPDIR.
-    key = end_with_parent(lambda: shutil.rmtree(tempfile.gettempdir(), ignore_errors=True))
+    # Not gettempdir, which is a folder that others use where this one cannot be written to.
+    folder = Path(os.environ["TMPDIR"])
+    key = end_with_parent(lambda: shutil.rmtree(folder, ignore_errors=True))
     # Each loaded kernel would be a line of the log that is shown after a crash.
     logging.getLogger("RPCServer").setLevel(logging.WARNING)
     file_exchange.register()

@@ -123,6 +123,32 @@ def test_killed_parent_leaves_no_device_process(tmp_path, units):
             os.kill(int(pid), signal.SIGKILL)
 
 
+def test_device_process_removes_no_other_folder(tmp_path):
+    """Where temporary files have to go elsewhere, that folder stays when the parent is gone."""
+    own, shared = tmp_path / "own", tmp_path / "shared"
+    own.mkdir()
+    shared.mkdir()
+    script = (
+        "import sys, tempfile\n"
+        "tempfile.tempdir = sys.argv.pop()\n"
+        "from relax_tapml.targets import worker\n"
+        "worker.main()\n"
+    )
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        fd = listener.fileno()
+        process = subprocess.Popen(
+            [sys.executable, "-c", script, str(fd), str(shared)],
+            stdin=subprocess.PIPE,
+            pass_fds=[fd],
+            env={**os.environ, "TMPDIR": str(own)},
+            start_new_session=True,
+        )
+        process.communicate(b"key\n", timeout=60)
+    assert process.returncode == -signal.SIGKILL
+    assert not own.exists()
+    assert shared.exists()
+
+
 def _wait_until(condition) -> None:
     end = time.monotonic() + 30
     while not condition():
