@@ -1,12 +1,16 @@
-"""Large tensors between two processes of one machine, through a file.
+"""Tensors between two processes of one machine, through a file that both have mapped.
 
-TVM's RPC writes tensors byte by byte, at 30 to 60 MB/s. A file is many times quicker, which
-matters for parameters whenever a crashed device process is replaced.
+TVM's RPC writes tensors byte by byte, at 30 to 60 MB/s, and takes several messages to create one.
+A file is many times quicker, for what crosses in a hybrid run and for parameters whenever a crashed
+device process is replaced.
 """
 
 from __future__ import annotations
 
 import ctypes
+import math
+import mmap
+import os
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +21,10 @@ from tvm.runtime import _ffi_api
 
 from relax_tapml.frontend.model import Array
 
-_FILL = "relax_tapml.targets.fill_from_file"
-_DUMP = "relax_tapml.targets.dump_to_file"
-_SMALL_BYTES = 1 << 16
+_TAKE = "relax_tapml.targets.tensor_from_file"
+_GIVE = "relax_tapml.targets.tensor_to_file"
+_SMALL_BYTES = 1 << 12
+_FILE_BYTES = 1 << 20
 
 
 class FileExchange:
@@ -28,30 +33,32 @@ class FileExchange:
     Parameters
     ----------
     remote
-        A ``tvm.rpc.RPCSession`` whose server has called ``register``.
+        A ``tvm.rpc.RPCSession`` whose server has called ``register`` with the same folder.
     folder
         A folder both processes can write to.
     """
 
     def __init__(self, remote: Any, folder: Path) -> None:
-        self._fill = remote.get_function(_FILL)
-        self._dump = remote.get_function(_DUMP)
-        self._path = folder / "tensor"
+        self._take = remote.get_function(_TAKE)
+        self._give = remote.get_function(_GIVE)
+        self._file = _MappedFile(folder)
 
     def upload(self, array: Array, device: Any) -> Any:
         """Copy a C-contiguous array to a new tensor on ``device``."""
-        tensor = tvm.runtime.empty(array.shape, array.dtype, device)
-        array.tofile(self._path)
-        self._fill(tensor, str(self._path))
-        self._path.unlink()
-        return tensor
+        content = self._file.at_least(array.nbytes)
+        content[: array.nbytes] = array.reshape(-1).view(np.uint8).data
+        return self._take(device, array.dtype.name, *array.shape)
 
     def download(self, tensor: Any) -> Array:
         """Copy a tensor to a new array."""
-        self._dump(tensor, str(self._path))
-        array = np.fromfile(self._path, np.dtype(str(tensor.dtype))).reshape(tuple(tensor.shape))
-        self._path.unlink()
-        return array
+        shape, dtype = tuple(tensor.shape), np.dtype(str(tensor.dtype))
+        content = self._file.at_least(math.prod(shape) * dtype.itemsize)
+        self._give(tensor)
+        return np.ndarray(shape, dtype, content).copy()
+
+    def close(self) -> None:
+        """Unmap the file. Never raises; may be called twice."""
+        self._file.close()
 
     @staticmethod
     def pays_for(size_bytes: int, dtype: str) -> bool:
@@ -60,18 +67,44 @@ class FileExchange:
         return size_bytes >= _SMALL_BYTES and kind.bits % 8 == 0 and kind.lanes == 1
 
 
-def register() -> None:
+def register(folder: Path) -> None:
     """Register the server's half as global functions."""
-    tvm.register_global_func(_FILL, _fill_from_file, override=True)
-    tvm.register_global_func(_DUMP, _dump_to_file, override=True)
+    file = _MappedFile(folder)
+
+    def take(device: Any, dtype: str, *shape: int) -> Any:
+        tensor = tvm.runtime.empty(shape, dtype, device)
+        _ffi_api.TVMTensorCopyFromBytes(tensor, *bytes_of(tensor))
+        return tensor
+
+    def give(tensor: Any) -> None:
+        _ffi_api.TVMTensorCopyToBytes(tensor, *bytes_of(tensor))
+
+    def bytes_of(tensor: Any) -> tuple[ctypes.c_void_p, int]:
+        size = math.prod(tensor.shape) * tensor.dtype.itemsize
+        data = np.frombuffer(file.at_least(size), np.uint8)
+        return data.ctypes.data_as(ctypes.c_void_p), size
+
+    tvm.register_global_func(_TAKE, take, override=True)
+    tvm.register_global_func(_GIVE, give, override=True)
 
 
-def _fill_from_file(tensor: Any, path: str) -> None:
-    data = np.fromfile(path, np.uint8)
-    _ffi_api.TVMTensorCopyFromBytes(tensor, data.ctypes.data_as(ctypes.c_void_p), data.nbytes)
+class _MappedFile:
+    """A file that either process maps, and enlarges when a tensor needs it."""
 
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / "tensor"
+        self._content: mmap.mmap | None = None
 
-def _dump_to_file(tensor: Any, path: str) -> None:
-    data = np.empty(int(np.prod(tensor.shape)) * np.dtype(str(tensor.dtype)).itemsize, np.uint8)
-    _ffi_api.TVMTensorCopyToBytes(tensor, data.ctypes.data_as(ctypes.c_void_p), data.nbytes)
-    data.tofile(path)
+    def at_least(self, size_bytes: int) -> mmap.mmap:
+        """Return the mapped file, with room for so many bytes."""
+        if self._content is None or len(self._content) < size_bytes:
+            self._path.touch()
+            with self._path.open("r+b") as file:
+                # Not truncate: writing to a hole of a full disk would be a SIGBUS.
+                os.posix_fallocate(file.fileno(), 0, max(size_bytes, _FILE_BYTES))
+                self._content = mmap.mmap(file.fileno(), 0)
+        return self._content
+
+    def close(self) -> None:
+        if self._content is not None:
+            self._content.close()

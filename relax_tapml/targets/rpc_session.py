@@ -211,4 +211,6 @@ class RPCSession(VMSession):
             with suppress(Exception), Deadline(_CLOSE_S, self._server.interrupt):
                 self._remote.get_function("CloseRPCConnection")()
         self._server.close()
+        if self._files:
+            self._files.close()
         super().close()

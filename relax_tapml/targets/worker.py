@@ -32,7 +32,7 @@ def main() -> None:
     key = end_with_parent(lambda: shutil.rmtree(folder, ignore_errors=True))
     # Each loaded kernel would be a line of the log that is shown after a crash.
     logging.getLogger("RPCServer").setLevel(logging.WARNING)
-    file_exchange.register()
+    file_exchange.register(folder)
     connection = _accept(listener, key)
     listener.close()
     server._serve_loop(connection, "", utils.tempdir())
