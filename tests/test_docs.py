@@ -27,6 +27,21 @@ def test_the_example_for_python_does_what_it_says(tmp_path: Path) -> None:
     ]
 
 
+def test_the_example_of_a_model_with_a_cache_does_what_it_says(tmp_path: Path) -> None:
+    """What computes tensors moves, what touches the cache stays."""
+    code, *_ = re.findall(r"```python\n(.*?)```", (DOCS / "models.md").read_text(), flags=re.DOTALL)
+    script = tmp_path / "example.py"
+    script.write_text(code)
+    done = subprocess.run(
+        [sys.executable, script], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [
+        "pass ['matmul', 'softmax', 'tir_exp']",
+        "2 sites of the runtime stay on the host",
+    ]
+
+
 def test_modules_the_table_names_exist() -> None:
     """No documented name is made up."""
     text = (DOCS / "python.md").read_text()
