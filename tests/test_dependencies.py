@@ -19,7 +19,7 @@ LEVELS = [
     {"carve"},
     {"frontend", "report", "migrate"},
     {"run"},
-    {"cli", "testing"},
+    {"cli", "testing", "mlc"},
     {"build", "__init__"},
 ]
 LEVEL_OF = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}

@@ -33,6 +33,8 @@ class PagedDrive:
     chunk
         Tokens that are prefilled at once: those of a longer prompt attend to a cache that has some
         already, by other kernels than the first. None for all.
+    is_flat
+        Whether ``embed`` takes and returns tokens without the axis of the batch, as MLC's does.
     """
 
     embed: str = "embed"
@@ -42,6 +44,7 @@ class PagedDrive:
     sequence_length: int = 128
     page_size: int = 16
     chunk: int | None = None
+    is_flat: bool = False
 
     def __call__(self, functions: Functions, sample: Sample) -> list[Array]:
         """Run a sample; see the class."""
@@ -61,7 +64,10 @@ class PagedDrive:
 
     def _forward(self, functions: Functions, name: str, ids: Array, cache: Any) -> Array:
         _builtin("kv_state_begin_forward")(cache, tvm_ffi.Shape([0]), tvm_ffi.Shape([ids.shape[1]]))
-        (embeddings,) = functions[self.embed](ids)
+        if self.is_flat:
+            embeddings = functions[self.embed](ids[0])[0][None]
+        else:
+            (embeddings,) = functions[self.embed](ids)
         logits: Array = functions[name](embeddings, cache)[0]
         _builtin("kv_state_end_forward")(cache)
         return logits

@@ -95,7 +95,9 @@ def _weights_read(function: relax.Function) -> Mapping[str, list[str]]:
     weights = {var: [var.name] for var in function.params[first:]}
     found = {}
     for binding in bindings_in(function.body):
-        if isinstance(binding.value, relax.Call):
+        if isinstance(binding.value, relax.Var) and binding.value in weights:
+            weights[binding.var] = weights[binding.value]
+        elif isinstance(binding.value, relax.Call):
             variables = relax.analysis.free_vars(binding.value)
             read = [name for var in variables for name in weights.get(var, ())]
             site = site_of(binding.value)

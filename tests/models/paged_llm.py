@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import tvm
@@ -136,10 +137,10 @@ class Decoder(nn.Module):
         )
 
 
-def spec():
-    """Return what the functions take."""
+def spec(params: str = "plain") -> dict[str, Any]:
+    """Return what the functions take; weights as ``params`` says, ``plain`` or ``packed``."""
     cache = nn.spec.Object(object_type=PagedKVCache)
-    mode = {"param_mode": "plain", "effect_mode": "none"}
+    mode = {"param_mode": params, "effect_mode": "none"}
     none = {"param_mode": "none", "effect_mode": "none"}
     return {
         "embed": {"ids": nn.spec.Tensor([1, "n"], "int32"), "$": mode},
