@@ -59,6 +59,11 @@ def load_model(spec: str, *, inputs: Sequence[Path] = (), texts: Sequence[str] =
         )
     else:
         model = _load(spec)
+        if inputs and model.drive is not None:
+            raise UsageError(
+                f"model {spec} runs its samples by itself (Model.drive), so only it can make them. "
+                "Leave out --inputs."
+            )
         if inputs:
             signature = signature_of(model.module, model.entry, len(model.params))
             model = dataclasses.replace(model, samples=load_samples(inputs, signature))

@@ -20,7 +20,7 @@ import tvm
 from relax_tapml.errors import StoreError, UsageError
 from relax_tapml.frontend.callable import from_module
 from relax_tapml.frontend.first_line import first_line
-from relax_tapml.frontend.model import Array, Model, Sample
+from relax_tapml.frontend.model import Array, Meaning, Model, Sample
 from relax_tapml.frontend.signature import check_model
 from relax_tapml.tensor_file import dump_tensors, parse_tensors
 
@@ -42,10 +42,16 @@ def save_model(model: Model, folder: Path | str) -> None:
     Raises
     ------
     UsageError
-        The folder exists and is not empty, or the model does not fit its own entry function, or
+        The model has a ``drive``, which is Python code too, and without which it cannot be run; the
+        folder exists and is not empty, or the model does not fit its own entry function, or
         holds a dtype that safetensors lacks.
     """
     folder = Path(folder)
+    if model.drive is not None:
+        raise UsageError(
+            f"model '{model.name}' has a drive, which is Python code and cannot be saved. Name the "
+            "function that makes the model instead, MODULE:FUNCTION."
+        )
     signature = check_model(model)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UsageError(f"{folder} exists and is not an empty folder. Choose another name.")
@@ -65,6 +71,7 @@ def save_model(model: Model, folder: Path | str) -> None:
         "kind": _KIND,
         "name": model.name,
         "entry": model.entry,
+        "meaning": None if model.meaning is None else str(model.meaning),
         "params": list(model.params),
         "inputs": list(signature.input_names),
         "samples": [
@@ -105,8 +112,9 @@ def load_saved(folder: Path) -> Model:
             params={name: params[name] for name in manifest["params"]},
             samples=tuple(samples),
             entry=manifest["entry"],
+            meaning=Meaning(manifest["meaning"]) if manifest.get("meaning") else None,
         )
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise StoreError(
             f"{folder / _MANIFEST} does not describe the folder ({type(error).__name__}: {error}). "
             "Save the model again."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 import tvm
@@ -18,9 +19,15 @@ def source_identity(model: Model, lowered: tvm.IRModule, kernels: KernelSet) -> 
     inputs = (array for sample in model.samples for array in sample.arrays)
     return {
         "model": _digest((tvm.ir.save_json(lowered), *weights)),
-        "inputs": _digest(inputs),
+        "inputs": _digest((*inputs, _drive_text(model.drive))),
         "source or host pipeline": _digest(sorted(path.name for path in kernels.files())),
     }
+
+
+def _drive_text(drive: Any) -> str:
+    """Say what a drive does as far as one can: its fields, or its code."""
+    code = getattr(drive, "__code__", None)
+    return repr(drive) if code is None else f"{code.co_code.hex()} {code.co_consts} {code.co_names}"
 
 
 def _digest(items: Iterable[str | Array]) -> str:

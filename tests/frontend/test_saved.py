@@ -5,11 +5,13 @@ import re
 import ml_dtypes
 import numpy as np
 import pytest
+import tiny_model
 import tvm
 from tvm import relax
 
 from relax_tapml.errors import StoreError, UsageError
-from relax_tapml.frontend.model import Model, Sample
+from relax_tapml.frontend.load import load_model
+from relax_tapml.frontend.model import Meaning, Model, Sample
 from relax_tapml.frontend.saved import load_ir, load_saved, save_model
 from relax_tapml.tensor_file import dump_tensors
 
@@ -226,3 +228,20 @@ def test_json_of_another_object_is_refused(tmp_path):
     file.write_text(tvm.ir.save_json(relax.Var("x")))
     with refused(StoreError, f"{file} holds a Var, expected an IRModule. Save it again."):
         load_ir(file)
+
+
+def test_a_meaning_is_kept(tmp_path):
+    model = dataclasses.replace(tiny_model.model(), meaning=Meaning.CLASSES)
+    save_model(model, tmp_path / "model")
+    assert load_saved(tmp_path / "model").meaning is Meaning.CLASSES
+
+
+def test_a_model_with_a_drive_cannot_be_saved_or_given_inputs(tmp_path, monkeypatch):
+    """What it does with a sample is Python code."""
+    model = dataclasses.replace(tiny_model.model(), drive=lambda functions, sample: [])
+    with pytest.raises(UsageError, match="has a drive, which is Python code and cannot be saved"):
+        save_model(model, tmp_path / "model")
+    assert not (tmp_path / "model").exists()
+    monkeypatch.setattr(tiny_model, "driven", lambda: model, raising=False)
+    with pytest.raises(UsageError, match=r"runs its samples by itself .* Leave out --inputs"):
+        load_model("tiny_model:driven", inputs=[tmp_path / "x.npz"])

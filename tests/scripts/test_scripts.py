@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import json
+import os
 import re
 import subprocess
 import sys
@@ -168,3 +170,59 @@ def test_sentences_differ_and_are_the_same_every_time(monkeypatch):
     assert found == sentences(60, 11)
     assert len(set(found)) == 60
     assert {len(sentence.split()) for sentence in found} == {9}
+
+
+@needs_minilm
+def test_the_zoo_brings_a_sample_up(tmp_path):
+    """One architecture, for several lengths; its result is kept and not made again."""
+    options = ("falcon", "--shapes", "symbolic", "--out", tmp_path / "zoo")
+    done = run("zoo.py", *map(str, options))
+    assert done.returncode == 0, done.stdout
+    assert re.search(r"falcon +symbolic .* 0 skipped +pass .* named", done.stdout)
+    row = json.loads((tmp_path / "zoo" / "falcon-symbolic.json").read_text())
+    assert row["named"] == [row["broken"]]
+    assert not (tmp_path / "zoo" / "falcon-symbolic.run").exists()
+    assert "1 of 1 architectures are right" in done.stdout
+    again = run("zoo.py", *map(str, options))
+    assert again.stdout.splitlines()[0] == done.stdout.splitlines()[0]
+
+
+@needs_minilm
+def test_a_gap_of_the_importer_is_an_error_and_no_verdict(tmp_path, monkeypatch):
+    """TVM reads falcon's negative index out of bounds and raises nothing: the source is wrong."""
+    monkeypatch.syspath_prepend(SCRIPTS)
+    from tvm.relax.frontend.torch.exported_program_translator import ExportedProgramImporter
+    from zoo_models import ARCHITECTURES
+    from zoo_worker import Row, _bring_up
+
+    from relax_tapml.errors import SourceError
+    from relax_tapml.frontend.corrected_importer import CorrectedImporter
+
+    stock = ExportedProgramImporter._index_tensor
+    monkeypatch.setattr(CorrectedImporter, "_index_tensor", stock)
+    row = Row(name="falcon", family="decoder", shapes="static")
+    with pytest.raises(SourceError, match="does not compute what the framework does"):
+        _bring_up(ARCHITECTURES["falcon"], row, tmp_path / "row.json", tmp_path / "run")
+    assert (row.stage, row.clean, row.named) == ("clean", "", [])
+    document = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert document["verdict"] == "inconclusive"
+
+
+def test_the_zoo_outlives_a_crash(tmp_path, monkeypatch):
+    """What one architecture does to its process is its row, and nobody else's."""
+    pytest.importorskip("transformers", reason="needs the extra 'minilm'")
+    monkeypatch.syspath_prepend(SCRIPTS)
+    import multiprocessing
+
+    import zoo
+
+    monkeypatch.setattr(zoo, "work", _crash)
+    context = multiprocessing.get_context("fork")
+    row = zoo._in_process(context, "bert", "static", tmp_path / "bert-static.json")
+    assert not row.is_right
+    assert row.reason.startswith("exit code 6 in stage start")
+    assert zoo._read(tmp_path / "bert-static.json") == row
+
+
+def _crash(*_):
+    os._exit(6)
