@@ -103,13 +103,18 @@ class _Builder:
 
     def _result(self, leaf: Leaf) -> relax.Expr:
         item = self._item(leaf)
-        if leaf.root not in self._aliases or item.ty.shape is None:
+        if leaf.root not in self._aliases:
             return item
         # A result that is an argument, written in place, would not outlive the call on every
         # device; a view of it does.
         reshape = relax.ExternFunc("vm.builtin.reshape")
         view = relax.Var(leaf.root.name, item.ty)
-        value = relax.op.call_pure_packed(reshape, item, item.ty.shape, ty_args=item.ty)
+        shape = item.ty.shape
+        if shape is None:
+            found = relax.op.shape_of(item)
+            shape = relax.Var("shape", relax.ShapeType(ndim=item.ty.ndim))
+            self._bindings.append(relax.VarBinding(shape, found))
+        value = relax.op.call_pure_packed(reshape, item, shape, ty_args=item.ty)
         self._bindings.append(relax.VarBinding(view, value))
         return view
 

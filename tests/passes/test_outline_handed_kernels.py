@@ -19,7 +19,7 @@ from relax_tapml.passes import native
 from relax_tapml.passes.annotate_sites import AnnotateSites, annotated_calls
 from relax_tapml.passes.assign_sides import host_only_sites
 from relax_tapml.passes.outline_handed_kernels import OutlineHandedKernels, written_params
-from relax_tapml.targets.inline import InlineSession
+from relax_tapml.targets.open import open_session
 
 LLVM = tvm.target.Target("llvm")
 
@@ -89,8 +89,9 @@ def test_each_kernel_is_a_site_of_its_own(lowered):
     assert list(host_only_sites(lowered)) == ["main/000/test_handed.apply"]
 
 
+@pytest.mark.parametrize("spec", ["inline", "process"])
 @pytest.mark.parametrize("units", [(), ("add_scaled",), ("halve",), ("add_scaled", "halve")])
-def test_on_either_side_the_runtime_gets_the_same(lowered, units, tmp_path):
+def test_on_either_side_the_runtime_gets_the_same(lowered, units, spec, tmp_path):
     """What a kernel writes on the device is written to the runtime's own tensors."""
     side = prepare_side(lowered, LLVM)
     library = KernelLibrary(tmp_path)
@@ -107,11 +108,13 @@ def test_on_either_side_the_runtime_gets_the_same(lowered, units, tmp_path):
     )
     assert len(program.calls) == len(units)
     host = Host(LLVM, kernels.files(), {})
-    hybrid = HybridModule(host, program, InlineSession(LLVM), kernels.files())
+    session = open_session(spec, LLVM)
+    hybrid = HybridModule(host, program, session, kernels.files())
     x = np.linspace(-1, 1, 12, dtype="float32").reshape(3, 4)
     (actual,) = hybrid["main"](x)
     np.testing.assert_array_equal(actual, expected(x))
     assert hybrid.last_sites == (("handed_" + units[-1] + "/000/" + units[-1],) if units else ())
+    session.close()
 
 
 def test_without_kernels_in_hand_nothing_changes():
