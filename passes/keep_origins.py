@@ -33,14 +33,17 @@ class KeepOrigins:
         self._step = step
 
     def transform_module(self, mod: tvm.IRModule, _ctx: tvm.transform.PassContext) -> tvm.IRModule:
-        before = {
-            var: origins
-            for function in mod.functions.values()
-            if isinstance(function, relax.Function)
-            for var, call in _bound_calls(function)
-            if (origins := origins_of(call))
-        }
-        return give_origins(self._step(mod), before) if before else self._step(mod)
+        return give_origins(self._step(mod), _origins(mod))
+
+
+def _origins(mod: tvm.IRModule) -> dict[relax.Var, Origins]:
+    return {
+        var: origins
+        for function in mod.functions.values()
+        if isinstance(function, relax.Function)
+        for var, call in _bound_calls(function)
+        if (origins := origins_of(call))
+    }
 
 
 def give_origins(mod: tvm.IRModule, known: Mapping[relax.Var, Origins]) -> tvm.IRModule:
@@ -90,6 +93,8 @@ class FuseOpsKeepingOrigins:
 
     def transform_module(self, mod: tvm.IRModule, _ctx: tvm.transform.PassContext) -> tvm.IRModule:
         fused = relax.transform.FuseOps()(mod)
+        if not _origins(mod):
+            return fused
         apart = relax.transform.FuseOps()(_with_own_callees(mod))
         known: dict[relax.Var, Origins] = {}
         for gvar in mod.functions:

@@ -79,7 +79,7 @@ class _Outliner(relax.PyExprMutator):  # type: ignore[misc]
                 return arg
             return self.builder_.emit(relax.Tuple(fields))
         kernel = self._mod.functions.get(arg) if isinstance(arg, GlobalVar) else None
-        if not isinstance(kernel, tirx.PrimFunc) or not written_params(kernel):
+        if not isinstance(kernel, tirx.PrimFunc):
             return arg
         if arg not in self.handed:
             self.handed[arg] = self._add_functions(arg, kernel)
@@ -127,7 +127,8 @@ class _Outliner(relax.PyExprMutator):  # type: ignore[misc]
 def written_params(kernel: tirx.PrimFunc) -> list[int]:
     """Return the numbers of the parameters that a kernel may write to.
 
-    These are the buffers it stores to, in parts of them too.
+    These are the buffers it stores to, in parts of them too; all of its buffers if it stores to
+    none, since it must pass them on to something that does.
     """
     buffers: set[str] = set()
     tvm_ffi.structural_walk(kernel, (tirx.BufferStore, lambda s: buffers.add(s.buffer.name)))
@@ -142,7 +143,8 @@ def written_params(kernel: tirx.PrimFunc) -> list[int]:
         ),
     )
     buffers |= {outer for inner, outer in sources.items() if inner in buffers}
-    return [number for number, param in enumerate(kernel.params) if param.name in buffers]
+    params = [n for n, param in enumerate(kernel.params) if not isinstance(param.ty, PrimType)]
+    return [n for n in params if kernel.params[n].name in buffers] or params
 
 
 def _parameters(kernel: tirx.PrimFunc) -> list[relax.Var]:
@@ -162,6 +164,4 @@ def _function(
 ) -> relax.Function:
     body = relax.SeqExpr([relax.BindingBlock(bindings)], result)
     relax.expr._update_type(body, result.ty)
-    return relax.Function(
-        params, body, result.ty, is_pure=True, attrs=tvm.ir.make_node("ir.DictAttrs", **attrs)
-    )
+    return relax.Function(params, body, result.ty).with_attrs(attrs)

@@ -9,6 +9,13 @@ from .operator_call import operator_call
 from .value_leaves import Leaf, ValueLeaves, bindings_in
 
 
+def weight_params(function: relax.Function) -> list[relax.Var]:
+    """Return the parameters after the first ``num_input`` ones; none without that attribute."""
+    attrs = function.attrs or {}
+    params = list(function.params)
+    return params[int(attrs["num_input"]) :] if "num_input" in attrs else []
+
+
 class Weights:
     """The leaves of the parameters after the first ``num_input`` ones, by name.
 
@@ -23,9 +30,7 @@ class Weights:
     """
 
     def __init__(self, function: relax.Function, mod: tvm.IRModule) -> None:
-        attrs = function.attrs
-        first = int(attrs["num_input"]) if attrs and "num_input" in attrs else len(function.params)
-        self._names = {param: param.name for param in function.params[first:]}
+        self._names = {param: param.name for param in weight_params(function)}
         self._written: set[Leaf] = set()
         leaves = ValueLeaves()
         for binding in bindings_in(function.body):

@@ -23,9 +23,7 @@ from relax_tapml.frontend.model import Array, Meaning, Model, Sample
 from relax_tapml.frontend.paged_drive import PagedDrive
 from relax_tapml.frontend.unpack_params import UnpackParams
 from relax_tapml.migrate.result import Result
-from relax_tapml.passes.annotate_sites import AnnotateSites
-from relax_tapml.passes.outline_dispatched_ops import OutlineDispatchedOps
-from relax_tapml.passes.outline_handed_kernels import OutlineHandedKernels
+from relax_tapml.partition.lower import NAMING
 from relax_tapml.run import bring_up
 
 PIPELINE = "mlc_llm"
@@ -152,12 +150,10 @@ def mlc_model(
     for gvar, function in module.functions.items():
         if isinstance(function, relax.Function) and "num_input" in (function.attrs or {}):
             module = UnpackParams(gvar.name_hint, names)(module)
-    lowered = tvm.transform.Sequential(
-        [relax.transform.LambdaLift(), OutlineHandedKernels(), OutlineDispatchedOps()]
-    )(module)
+    lowered = tvm.transform.Sequential([relax.transform.LambdaLift(), *NAMING])(module)
     return Model(
         name="MLC model",
-        module=AnnotateSites()(lowered),
+        module=lowered,
         params={name: params[name] for name in names},
         samples=tuple(samples),
         entry=drive.prefill,

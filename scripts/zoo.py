@@ -5,8 +5,8 @@ twice: with right kernels, which must pass, and with the kernel of a unit drawn 
 wrong, which must be named and nothing else. Each runs in a process of its own; results are kept in
 ``--out`` and not made again.
 
-``python scripts/zoo.py llama swin`` or ``python scripts/zoo.py --all``, which takes about half an
-hour on two cores.
+``python scripts/zoo.py llama swin`` or ``python scripts/zoo.py --all``, which takes about
+forty minutes on two cores.
 """
 
 from __future__ import annotations

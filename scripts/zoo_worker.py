@@ -15,9 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import tvm
-import tvm_ffi
-from tvm import tirx
+from kernel_faults import a_little_off, breaks
 from zoo_models import ARCHITECTURES, BATCH, STEPS, TOKENS, Architecture, Built
 
 from relax_tapml import Model, bring_up
@@ -118,14 +116,17 @@ def _bring_up(architecture: Architecture, row: Row, path: Path, folder: Path) ->
     if row.clean != "pass":
         row.named = result["culprits"]
         reasons = {unit["name"]: unit["reason"] for unit in result["units"]}
-        row.reason = "; ".join(f"{name}: {reasons[name]}" for name in row.named)
+        told = "; ".join(f"{name}: {reasons[name]}" for name in row.named)
+        row.reason = told or result["reason"]
         return
     row.stage = "broken"
     passed = [unit["name"] for unit in result["units"] if unit["verdict"] == "pass"]
     row.broken = random.Random(f"{row.name} {row.shapes}").choice(passed)
     row.save(path)
     began = time.perf_counter()
-    result = _run(model, folder, device_pipeline=_breaks(row.broken), resume=True).document
+    result = _run(
+        model, folder, device_pipeline=breaks(row.broken, a_little_off), resume=True
+    ).document
     row.seconds["broken"] = time.perf_counter() - began
     row.named = result["culprits"]
     if row.named != [row.broken]:
@@ -171,37 +172,3 @@ def _run(model: Model, folder: Path, **options: Any) -> Any:
         out=folder,
         **options,
     )
-
-
-def _breaks(unit: str) -> tvm.transform.Pass:
-    """Return a pass that makes what a unit stores a little wrong, and changes nothing else."""
-
-    @tvm.transform.module_pass(opt_level=0, name="Breaks")
-    def change(module: tvm.IRModule, _ctx: tvm.transform.PassContext) -> tvm.IRModule:
-        out = module.clone()
-        gvar = module.get_global_var(unit)
-        kernel = _wrong(module[gvar])
-        if tvm_ffi.structural_equal(kernel, module[gvar]):
-            raise ValueError(f"{unit} stores nothing that could be made wrong")
-        out.update_func(gvar, kernel)
-        return out
-
-    return change
-
-
-def _wrong(kernel: tirx.PrimFunc) -> tirx.PrimFunc:
-    arguments = {parameter.name for parameter in kernel.params}
-
-    def change(store: Any) -> Any:
-        if store.buffer.name not in arguments:
-            return store
-        value, ty = store.value, store.value.ty
-        if "float" in str(ty):
-            value = value * tirx.const(1.02, ty) + tirx.const(0.02, ty)
-        elif str(ty) == "bool":
-            value = tirx.Not(value)
-        else:
-            value = value + tirx.const(1, ty)
-        return tirx.BufferStore(store.buffer, value, store.indices)
-
-    return tvm_ffi.structural_map(kernel, (tirx.BufferStore, change))

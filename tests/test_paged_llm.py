@@ -6,7 +6,7 @@ import re
 
 import paged_llm
 import pytest
-from broken_pipelines import breaks, scale
+from broken_pipelines import abort, breaks, scale
 
 import relax_tapml
 from relax_tapml import bring_up
@@ -23,6 +23,12 @@ CACHE = {
 }
 
 
+def run(model, out, **options):
+    """Bring the model up, by halves and without probes."""
+    given = {"session": "inline", "strategy": "bisect", "is_probed": False, **options}
+    return bring_up(model, out=out, **given)
+
+
 @pytest.fixture(scope="module")
 def model():
     """Prompts of two lengths, prefilled in two parts, then decoded."""
@@ -32,13 +38,15 @@ def model():
 @pytest.fixture(scope="module")
 def clean(model, tmp_path_factory):
     """A run with right kernels."""
-    out = tmp_path_factory.mktemp("paged") / "run"
-    return bring_up(model, session="inline", strategy="bisect", is_probed=False, out=out)
+    return run(model, tmp_path_factory.mktemp("paged") / "run")
 
 
 def test_every_kernel_that_ran_moves_also_those_of_the_cache(clean):
     """What the runtime does itself, and kernels that were never called, are told with reasons."""
     assert (clean.verdict, clean.culprits) == ("pass", [])
+    # 9 and 17 tokens of prompt, 5 that are decoded after each.
+    found = clean.document["steps"][-1]["agreement"]
+    assert (found["meaning"], found["total"], found["same"]) == ("tokens", 36, 36)
     moved = {unit["name"] for unit in clean.document["units"] if unit["on_device"]}
     assert moved >= CACHE
     assert {unit["name"] for unit in clean.document["units"]} - moved == {
@@ -69,8 +77,7 @@ def quantized():
 @pytest.fixture(scope="module")
 def clean_quantized(quantized, tmp_path_factory):
     """A run of it with right kernels."""
-    out = tmp_path_factory.mktemp("quantized") / "run"
-    return bring_up(quantized, session="inline", strategy="bisect", is_probed=False, out=out)
+    return run(quantized, tmp_path_factory.mktemp("quantized") / "run")
 
 
 def nibbles_reversed(kernel):
@@ -89,15 +96,7 @@ def nibbles_reversed(kernel):
 def test_a_wrong_kernel_of_a_quantized_decoder_is_named(unit, fault, clean_quantized, quantized):
     """Unpacking, paged attention or rotation, after 64 tokens of prefill and 32 of decode."""
     assert (clean_quantized.verdict, clean_quantized.culprits) == ("pass", [])
-    result = bring_up(
-        quantized,
-        session="inline",
-        strategy="bisect",
-        is_probed=False,
-        out=clean_quantized.out,
-        resume=True,
-        device_pipeline=breaks(unit, fault),
-    )
+    result = run(quantized, clean_quantized.out, resume=True, device_pipeline=breaks(unit, fault))
     assert (result.verdict, result.culprits) == ("mismatch", [unit])
     (told,) = (u for u in result.document["units"] if u["name"] == unit)
     if unit.startswith("fused_dequantize"):
@@ -107,13 +106,16 @@ def test_a_wrong_kernel_of_a_quantized_decoder_is_named(unit, fault, clean_quant
 @pytest.mark.parametrize("unit", sorted(CACHE))
 def test_a_wrong_kernel_of_the_cache_is_named_as_itself(unit, clean, model):
     """And nothing else is."""
-    result = bring_up(
-        model,
-        session="inline",
-        strategy="bisect",
-        is_probed=False,
-        out=clean.out,
-        resume=True,
-        device_pipeline=breaks(unit, scale),
-    )
+    result = run(model, clean.out, resume=True, device_pipeline=breaks(unit, scale))
     assert (result.verdict, result.culprits) == ("mismatch", [unit])
+
+
+def test_a_kernel_of_the_cache_that_ends_the_device_is_named(clean, model):
+    """In a process of its own: the others move, and what they write comes back to the cache."""
+    unit = "batch_decode_paged_kv_cpu"
+    result = run(
+        model, clean.out, session="process", resume=True, device_pipeline=breaks(unit, abort)
+    )
+    assert (result.verdict, result.culprits) == ("crash", [unit])
+    moved = {u["name"] for u in result.document["units"] if u["on_device"]}
+    assert moved >= CACHE - {unit}

@@ -76,6 +76,8 @@ def agreement(meaning: Meaning, oracle: Array, actual: Array, tolerance: Toleran
     """
     if oracle.shape != actual.shape or oracle.ndim == 0:
         return Agreement(meaning=meaning, total=1, same=0)
+    if oracle.size == 0:
+        return Agreement(meaning=meaning, total=0, same=0)
     size = oracle.shape[-1]
     right = as_float64(oracle).reshape(-1, size)
     mine = as_float64(actual).reshape(-1, size)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
+import inspect
 from collections.abc import Iterable
 from typing import Any
 
@@ -25,9 +27,14 @@ def source_identity(model: Model, lowered: tvm.IRModule, kernels: KernelSet) -> 
 
 
 def _drive_text(drive: Any) -> str:
-    """Say what a drive does as far as one can: its fields, or its code."""
-    code = getattr(drive, "__code__", None)
-    return repr(drive) if code is None else f"{code.co_code.hex()} {code.co_consts} {code.co_names}"
+    """Say what a drive does as far as one can: its fields, or else its source."""
+    if drive is None or dataclasses.is_dataclass(drive):
+        return repr(drive)
+    code = drive if inspect.isroutine(drive) else type(drive)
+    try:
+        return inspect.getsource(code)
+    except (OSError, TypeError):  # Typed in, or written in C.
+        return f"{code.__module__}.{code.__qualname__}"
 
 
 def _digest(items: Iterable[str | Array]) -> str:

@@ -11,6 +11,7 @@ from tvm import relax
 
 from relax_tapml.errors import UsageError
 from relax_tapml.frontend.model import Array
+from relax_tapml.passes.weights import weight_params
 from relax_tapml.targets.tensors import to_host
 
 WeightNames = Mapping[str, Sequence[str]]
@@ -19,13 +20,11 @@ WeightNames = Mapping[str, Sequence[str]]
 
 def weight_names(module: tvm.IRModule) -> WeightNames:
     """Return the names of the parameters after the first ``num_input`` of each public function."""
-    names = {}
-    for gvar, function in module.functions.items():
-        attrs = function.attrs or {}
-        if isinstance(function, relax.Function) and "global_symbol" in attrs:
-            first = int(attrs["num_input"]) if "num_input" in attrs else len(function.params)
-            names[gvar.name_hint] = tuple(var.name for var in list(function.params)[first:])
-    return names
+    return {
+        gvar.name_hint: tuple(var.name for var in weight_params(function))
+        for gvar, function in module.functions.items()
+        if isinstance(function, relax.Function) and "global_symbol" in (function.attrs or {})
+    }
 
 
 class BuiltFunctions:

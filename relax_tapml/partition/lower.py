@@ -16,6 +16,9 @@ from relax_tapml.passes.outline_handed_kernels import OutlineHandedKernels
 # Operators that LegalizeOps lowers differently for a GPU; each side lowers them itself.
 _TARGET_DEPENDENT = ["relax.scatter_elements", "relax.scatter_nd"]
 
+# What makes units and sites of a module whose kernels are fused.
+NAMING = (OutlineHandedKernels(), OutlineDispatchedOps(), AnnotateSites())
+
 
 def lower(module: tvm.IRModule) -> tvm.IRModule:
     """Turn every operator call into a call of a unit, and name the sites.
@@ -40,9 +43,7 @@ def lower(module: tvm.IRModule) -> tvm.IRModule:
         FuseOpsKeepingOrigins(),
         KeepOrigins(transform.FuseTIR()),
         transform.DeadCodeElimination(),
-        OutlineHandedKernels(),
-        OutlineDispatchedOps(),
-        AnnotateSites(),
+        *NAMING,
     ]
     for step in passes:
         try:

@@ -14,6 +14,7 @@ from relax_tapml.passes.operator_call import is_unit_function
 from relax_tapml.passes.origin import Origin
 from relax_tapml.passes.site import Site, origins_of, site_of
 from relax_tapml.passes.value_leaves import bindings_in
+from relax_tapml.passes.weights import weight_params
 
 # The first number in a weight's name: encoder_layer_0_attention_weight, model.layers.11.weight.
 _LAYER = re.compile(r".*?[._]\d+(?=[._]|$)")
@@ -90,9 +91,7 @@ def _weights_read(function: relax.Function) -> Mapping[str, list[str]]:
 
     A value that is made of weights alone, such as a transposed matrix, stands for them.
     """
-    attrs = function.attrs
-    first = int(attrs["num_input"]) if attrs and "num_input" in attrs else len(function.params)
-    weights = {var: [var.name] for var in function.params[first:]}
+    weights = {var: [var.name] for var in weight_params(function)}
     found = {}
     for binding in bindings_in(function.body):
         if isinstance(binding.value, relax.Var) and binding.value in weights:

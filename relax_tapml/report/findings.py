@@ -90,9 +90,8 @@ def agreement_text(result: Mapping[str, Any]) -> str:
     if found["meaning"] == "embedding":
         cosine = found["cosine"]
         lowest = "unknown" if cosine is None else f"{min(cosine, 1.0):.9g}"
-        return (
-            f"The bundle's {count_text(total, 'embedding')}: cosine {lowest} or more with {source}."
-        )
+        counted = count_text(total, "embedding")
+        return f"The bundle's {counted}: lowest cosine with {source} {lowest}."
     what = "greedy token" if found["meaning"] == "tokens" else "first choice"
     said = f"The bundle's {count_text(total, what)}: {found['same']} as on {source}"
     if found["ties"]:

@@ -77,6 +77,12 @@ def test_another_shape_does_not_agree():
     assert (found.total, found.same, found.diverged) == (1, 0, 1)
 
 
+@pytest.mark.parametrize("meaning", list(Meaning))
+def test_no_values_say_nothing(meaning):
+    empty = np.zeros((3, 0))
+    assert agreement(meaning, empty, empty, EXACT).total == 0
+
+
 def test_several_outputs_are_joined():
     """Counts add up; the lowest cosine stays."""
     a = Agreement(meaning=Meaning.CLASSES, total=3, same=2, ties=1, best=3)

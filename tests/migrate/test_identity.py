@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from types import FunctionType
 
 from relax_tapml.frontend.paged_drive import PagedDrive
 from relax_tapml.migrate.identity import source_identity
@@ -15,11 +16,21 @@ def test_another_drive_is_another_source(tiny):
         model = dataclasses.replace(tiny.model, drive=drive)
         return source_identity(model, tiny.lowered, tiny.source.kernels)["inputs"]
 
-    def make(name):
-        return lambda functions, sample: functions[name](*sample.arrays)
-
     assert inputs(PagedDrive(chunk=4)) == inputs(PagedDrive(chunk=4)) != inputs(PagedDrive())
-    assert inputs(make("main")) == inputs(make("main")) != inputs(None)
-    assert inputs(lambda functions, sample: functions["main"](sample)) != inputs(
-        lambda functions, sample: functions["other"](sample)
-    )
+    assert len({inputs(None), inputs(once), inputs(twice), inputs(print), inputs(Caller())}) == 5
+    # What is in a comprehension has an address of its own each time it is compiled.
+    assert inputs(once) == inputs(FunctionType(once.__code__.replace(), globals()))
+    assert inputs(Caller()) == inputs(Caller())
+
+
+def once(functions, sample):
+    return [functions["main"](array) for array in sample.arrays]
+
+
+def twice(functions, sample):
+    return [functions["main"](array) for array in sample.arrays * 2]
+
+
+class Caller:
+    def __call__(self, functions, sample):
+        return functions["main"](*sample.arrays)

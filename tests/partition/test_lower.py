@@ -95,7 +95,7 @@ def test_a_pass_that_raises_is_named(monkeypatch):
     def breaks(module: tvm.IRModule, _ctx: tvm.transform.PassContext) -> tvm.IRModule:
         raise ValueError("first line\nno such thing")
 
-    monkeypatch.setattr("relax_tapml.partition.lower.OutlineDispatchedOps", lambda: breaks)
+    monkeypatch.setattr("relax_tapml.partition.lower.NAMING", (breaks,))
     with pytest.raises(LoweringError) as error:
         lower(Tiny)
     assert str(error.value) == (

@@ -146,3 +146,9 @@ def test_written_parameters_are_those_stored_to():
     assert written_params(part) == [1]
     assert written_params(Handed["add_scaled"]) == [1]
     assert written_params(Handed["halve"]) == [0]
+
+    @T.prim_func(private=True, s_tir=True)
+    def passes_on(a: T.Buffer((8,), "float32"), b: T.Buffer((8,), "float32"), c: T.int32):
+        T.evaluate(T.call_extern("int32", "something", a.data, b.data, c))
+
+    assert written_params(passes_on) == [0, 1]

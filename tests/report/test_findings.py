@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from relax_tapml.report.findings import explain, headline
+from relax_tapml.report.findings import agreement_text, explain, headline
 
 
 def run(verdicts: dict[str, str], culprits: list[str], verdict: str) -> dict[str, Any]:
@@ -126,3 +126,36 @@ def test_a_tolerance_comes_with_its_origin() -> None:
     assert explain({**unit, "tolerance_origin": "measured on 4 inputs"}) == (
         "a: wrong. Tolerance 5.0e-01: measured on 4 inputs."
     )
+
+
+@pytest.mark.parametrize(
+    ("agreement", "expected"),
+    [
+        (None, ""),
+        (
+            {"meaning": "tokens", "total": 40, "same": 38, "ties": 1, "diverged": 1, "best": None},
+            "The bundle's 40 greedy tokens: 38 as on llvm, 1 another of a tie, 1 diverged.",
+        ),
+        (
+            {"meaning": "classes", "total": 8, "same": 8, "ties": 0, "diverged": 0, "best": 7},
+            "The bundle's 8 first choices: 8 as on llvm; five best guesses the same in 7.",
+        ),
+        (
+            {"meaning": "embedding", "total": 1, "cosine": 0.25},
+            "The bundle's 1 embedding: lowest cosine with llvm 0.25.",
+        ),
+        (
+            {"meaning": "embedding", "total": 2, "cosine": None},
+            "The bundle's 2 embeddings: lowest cosine with llvm unknown.",
+        ),
+    ],
+)
+def test_agreement_is_that_of_the_last_good_step(agreement, expected):
+    """A later step that failed is not in the bundle."""
+    steps = [
+        {"verdict": "pass", "agreement": {"meaning": "embedding", "total": 9, "cosine": 0.5}},
+        {"verdict": "pass", "agreement": agreement},
+        {"verdict": "mismatch", "agreement": {"meaning": "embedding", "total": 9, "cosine": 0.1}},
+    ]
+    assert agreement_text({"source": "llvm", "steps": steps}) == expected
+    assert agreement_text({"source": "llvm", "steps": []}) == ""
