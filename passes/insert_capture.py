@@ -12,6 +12,7 @@ from tvm.ir import GlobalVar, StringImm, TupleType
 
 from relax_tapml._compat import Constant
 
+from .cache_call import AFTER, BEFORE, reads_cache
 from .operator_call import OperatorCall, is_unit_function, operator_call
 from .site import Site, site_of
 from .value_leaves import Leaf, ValueLeaves, bindings_in
@@ -49,7 +50,8 @@ class InsertCapture:
     Inputs are captured before the call, so that an in-place operator is recorded right; outputs
     after it. Covered are ``call_tir``, ``call_tir_inplace``, ``call_dps_packed``,
     ``call_pure_packed``, ``call_inplace_packed``, ``call_packed`` and calls of unit functions;
-    their arguments may be tensors, tuples, constants, scalars, shapes and opaque objects. Function
+    their arguments may be tensors, tuples, constants, scalars, shapes and opaque objects. Of a KV
+    cache that a call reads, what is in it is recorded, before the call and after it. Function
     parameters after the first ``num_input`` ones, and constants, are weights: they are recorded
     once, by name. A value that several sites read is captured once per frame and referred to
     afterwards; a call that may write to its arguments ends that, so nothing stale is referred to.
@@ -175,13 +177,25 @@ class _FunctionInstrumenter:
     def _call(self, binding: relax.Binding, call: relax.Call) -> Iterator[relax.Binding]:
         found = operator_call(call, self._mod)
         site = self._selected(call)
-        if site is not None and found is not None:
-            yield from self._capture(_INPUTS, site, found.args)
+        args = () if found is None else found.args
+        has_cache = site is not None and found is not None and reads_cache(found)
+        if has_cache:
+            before = relax.Var("before", TupleType([relax.ObjectType()] * 3))
+            yield relax.VarBinding(before, _packed(BEFORE, [self._frame, *args[:2]], before.ty))
+            args = (before, *args[1:])
+        if site is not None:
+            yield from self._capture(_INPUTS, site, args)
         yield binding
         if _may_write(call, found):
             self._known.clear()
+        results: tuple[relax.Expr, ...] = (binding.var,)
+        if has_cache and found is not None:
+            after = relax.Var("after", relax.ObjectType())
+            call = _packed(AFTER, [self._frame, *found.args[:2]], after.ty)
+            yield relax.VarBinding(after, call)
+            results = (binding.var, after)
         if site is not None:
-            yield from self._capture(_OUTPUTS, site, (binding.var,))
+            yield from self._capture(_OUTPUTS, site, results)
 
     def _capture(
         self, intrinsic: str, site: Site, values: Iterable[relax.Expr]

@@ -10,6 +10,8 @@ from tvm.s_tir import SBlock
 
 from .operator_call import HAND, STORE, UNIT_ATTR, WRITES_ATTR
 
+_MAKE_CLOSURE = Op.get("relax.make_closure")
+_WITH_CONTEXT = Op.get("relax.call_builtin_with_ctx")
 _CALLS = {"relax.call_pure_packed", "relax.call_inplace_packed", "relax.call_dps_packed"}
 
 
@@ -165,3 +167,57 @@ def _function(
     body = relax.SeqExpr([relax.BindingBlock(bindings)], result)
     relax.expr._update_type(body, result.ty)
     return relax.Function(params, body, result.ty).with_attrs(attrs)
+
+
+def hand_kernels_themselves(function: relax.Function, mod: tvm.IRModule) -> relax.Function:
+    """Return a function that hands the runtime the kernels themselves again.
+
+    What runs it needs nothing but TVM.
+
+    Parameters
+    ----------
+    function
+        Of a module that ``OutlineHandedKernels`` has returned; left as it is if it hands nothing.
+    mod
+        That module.
+    """
+    return _Inliner(mod).visit_expr(function)
+
+
+@relax.expr_functor.mutator
+class _Inliner(relax.PyExprMutator):  # type: ignore[misc]
+    def __init__(self, mod: tvm.IRModule) -> None:
+        super().__init__(mod)
+        self._mod = mod
+        self._closures: dict[relax.Var, relax.VarBinding] = {}
+        self._kernels: dict[relax.Var, GlobalVar] = {}
+
+    def visit_var_binding_(self, binding: relax.VarBinding) -> None:
+        value = binding.value
+        if isinstance(value, relax.Call) and value.op == _MAKE_CLOSURE:
+            self._closures[binding.var] = binding
+        elif isinstance(value, relax.Call) and _is_hand(value):
+            closure = self._closures.pop(value.args[1].fields[0]).value
+            handed = self._mod[closure.args[0]]
+            unit = self._mod[handed.body.blocks[0].bindings[0].value.op]
+            self._kernels[binding.var] = self._mod.get_global_var(str(unit.attrs[UNIT_ATTR]))
+        else:
+            super().visit_var_binding_(binding)
+
+    def visit_var_(self, var: relax.Var) -> relax.Expr:
+        self._bind(var)
+        return self._kernels.get(var) or super().visit_var_(var)
+
+    def visit_dataflow_var_(self, var: relax.DataflowVar) -> relax.Expr:
+        self._bind(var)
+        return self._kernels.get(var) or super().visit_dataflow_var_(var)
+
+    def _bind(self, var: relax.Var) -> None:
+        """Emit the closure that a variable is bound to, if it is one of the module's own."""
+        closure = self._closures.pop(var, None)
+        if closure is not None:
+            super().visit_var_binding_(closure)
+
+
+def _is_hand(call: relax.Call) -> bool:
+    return bool(call.op == _WITH_CONTEXT and call.args[0].global_symbol == HAND)

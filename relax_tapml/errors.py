@@ -65,3 +65,7 @@ class DeviceTimeout(DeviceFault):
 
 class DeviceUnavailable(TapmlError):  # noqa: N818
     """No device session could be opened."""
+
+
+class NotCarvableError(TapmlError):
+    """One call cannot be replayed alone; the message is the reason, for a report."""

@@ -17,9 +17,9 @@ from relax_tapml.carve.derived import UnitTolerances
 from relax_tapml.carve.probes import probes
 from relax_tapml.carve.pytest_file import identifier
 from relax_tapml.carve.read_rows import read_rows
-from relax_tapml.carve.unit_module import NotCarvableError, case_function, unit_module
+from relax_tapml.carve.unit_module import case_function, unit_module
 from relax_tapml.compare.tolerance import Tolerance
-from relax_tapml.errors import UsageError
+from relax_tapml.errors import NotCarvableError, UsageError
 from relax_tapml.frontend.model import Array
 from relax_tapml.passes.operator_call import operator_call
 from relax_tapml.passes.site import Site

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,6 +12,7 @@ from tvm import relax
 from tvm.ir import GlobalVar
 
 from relax_tapml.carve.manifest import SuiteCase
+from relax_tapml.carve.submodule import calling
 from relax_tapml.passes.operator_call import UNIT_ATTR
 
 
@@ -77,10 +78,10 @@ class MergedUnit:
             self,
             name=name,
             kernels={
-                renamed[gvar.name_hint]: _marked(_calling(f, renamed), self.name, name)
+                renamed[gvar.name_hint]: _marked(calling(f, renamed), self.name, name)
                 for gvar, f in self.kernels.items()
             },
-            callers={key: _calling(f, renamed) for key, f in self.callers.items()},
+            callers={key: calling(f, renamed) for key, f in self.callers.items()},
         )
 
     def take_cases(self, other: MergedUnit, label: str) -> int:
@@ -99,7 +100,7 @@ class MergedUnit:
         names = {case.name for case in self.cases}
         equal = 0
         for case in other.cases:
-            function = self._caller(_calling(other.callers[case.function], renamed))
+            function = self._caller(calling(other.callers[case.function], renamed))
             taken = replace(case, function=function)
             if _identity(taken) in known:
                 equal += 1
@@ -142,7 +143,7 @@ class MergedUnit:
         }
         return tvm.IRModule(
             {
-                plain[gvar.name_hint]: _anonymous(_marked(_calling(f, plain), self.name, "unit"))
+                plain[gvar.name_hint]: _anonymous(_marked(calling(f, plain), self.name, "unit"))
                 for gvar, f in self.kernels.items()
             }
         )
@@ -161,13 +162,6 @@ def _typed(name: str, like: GlobalVar) -> GlobalVar:
     gvar = GlobalVar(name)
     relax.expr._update_type(gvar, like.ty)
     return gvar
-
-
-def _calling(function: Any, renamed: Mapping[str, GlobalVar]) -> Any:
-    """Return a function whose calls go to other functions, by the name of what they go to now."""
-    return tvm_ffi.structural_map(
-        function, (GlobalVar, lambda gvar: renamed.get(gvar.name_hint, gvar))
-    )
 
 
 def _marked(function: Any, old: str, new: str) -> Any:

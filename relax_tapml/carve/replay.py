@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from relax_tapml.partition.pipeline import load_pipeline
 from relax_tapml.targets.device import Device
 from relax_tapml.targets.target import parse_target
 
+_RIGHT = {Verdict.PASS, Verdict.SKIPPED}
 _FAULTS = {Verdict.BUILD_ERROR, Verdict.CRASH, Verdict.TIMEOUT}
 # The first of these that a case of a unit ended with is the unit's verdict.
 _GRAVEST_FIRST = (
@@ -40,7 +41,8 @@ class UnitReplay:
     unit
         Its name.
     verdict
-        The gravest of its cases; ``skipped`` where nothing was compared.
+        The gravest of its cases; ``skipped`` where nothing was compared, and where it runs the
+        kernel of another unit of the suite that is wrong itself.
     reason
         One sentence for people; empty for a pass.
     cases
@@ -82,7 +84,7 @@ class ReplayReport:
     def exit_code(self) -> ExitCode:
         """1 if a unit is wrong, 3 if no unit was compared at all, otherwise 0."""
         verdicts = set(self.units.values())
-        if verdicts - {Verdict.PASS, Verdict.SKIPPED}:
+        if verdicts - _RIGHT:
             return ExitCode.MISMATCH
         return ExitCode.PASS if Verdict.PASS in verdicts else ExitCode.INCONCLUSIVE
 
@@ -149,6 +151,7 @@ def replay(
         device=device,
     ) as replayer:
         details = {unit: _replay_unit(replayer, unit, repeat) for unit in chosen}
+    details = {unit: _without_parts(opened, detail, details) for unit, detail in details.items()}
     if units is None:
         for unit, reason in opened.manifest.skipped.items():
             details[unit] = UnitReplay(unit=unit, verdict=Verdict.SKIPPED, reason=reason)
@@ -180,6 +183,21 @@ def _replay_unit(replayer: Replayer, unit: str, repeat: int) -> UnitReplay:
         runs=decisive.runs,
         failures=decisive.failures,
     )
+
+
+def _without_parts(
+    suite: Suite, detail: UnitReplay, details: Mapping[str, UnitReplay]
+) -> UnitReplay:
+    """Say nothing of a unit that runs the kernel of another one that is wrong itself."""
+    if detail.verdict in _RIGHT:
+        return detail
+    others = {gvar.name_hint for gvar in suite.module(detail.unit).functions} - {detail.unit}
+    wrong = [name for name in details if name in others and details[name].verdict not in _RIGHT]
+    if not wrong:
+        return detail
+    told = ", ".join(f"{name} ({details[name].verdict})" for name in wrong)
+    reason = f"{detail.verdict}, as it must: it runs {told}"
+    return replace(detail, verdict=Verdict.SKIPPED, reason=reason)
 
 
 def _chosen(suite: Suite, units: Sequence[str] | None) -> tuple[str, ...]:

@@ -1,8 +1,9 @@
-"""Part of a module that stands on its own."""
+"""Parts of a module that stand on their own."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import tvm
 import tvm_ffi
@@ -27,3 +28,10 @@ def submodule(module: tvm.IRModule, names: Iterable[str]) -> tvm.IRModule:
     # In the order of `module`, whatever the order of calls.
     ordered = {gvar: module[gvar] for gvar in module.functions if gvar in functions}
     return tvm.IRModule(ordered, attrs=module.attrs, global_infos=module.global_infos)
+
+
+def calling(function: Any, renamed: Mapping[str, GlobalVar]) -> Any:
+    """Return a function whose calls go to other functions, by the name of what they go to now."""
+    return tvm_ffi.structural_map(
+        function, (GlobalVar, lambda gvar: renamed.get(gvar.name_hint, gvar))
+    )

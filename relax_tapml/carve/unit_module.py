@@ -15,16 +15,14 @@ from relax_tapml.capture.values import (
     TensorValue,
     Value,
 )
+from relax_tapml.carve.cache_case import CacheState, emit_held
 from relax_tapml.carve.submodule import submodule
-from relax_tapml.errors import TapmlError
+from relax_tapml.errors import NotCarvableError
 from relax_tapml.passes.operator_call import CallKind, OperatorCall, leaf_types, operator_call
+from relax_tapml.passes.outline_handed_kernels import hand_kernels_themselves
 
 _DPS_KINDS = {CallKind.TIR, CallKind.TIR_INPLACE, CallKind.DPS_PACKED}
 _PACKED_KINDS = {CallKind.PURE_PACKED, CallKind.INPLACE_PACKED}
-
-
-class NotCarvableError(TapmlError):
-    """One call cannot be replayed alone; the message is the reason, for a report."""
 
 
 def case_function(
@@ -70,14 +68,23 @@ def case_function(
         raise NotCarvableError(found.skip_reason)
     if record.outputs is None:
         raise NotCarvableError("it never returned on the source")
+    state, record = CacheState.split(found, record)
     arguments = _Arguments(record.inputs, weight_type)
-    operands = [arguments.bind(arg) for arg in found.args]
+    if state is None:
+        operands = [arguments.bind(arg) for arg in found.args]
+    else:
+        pages = arguments.tensor("pages", state.pages)
+        operands = [arguments.bind(arg) for arg in found.args[1:]]
     arguments.finish()
-    returned = _returned_type(call.ty, record.outputs)
-    body = _rebuilt(call, found, operands, returned)
+    returned = _returned_type(call.ty, record.outputs or ())
 
     builder = relax.BlockBuilder()
-    with builder.function("main", arguments.params, pure=found.kind is not CallKind.PACKED):
+    is_pure = state is None and found.kind is not CallKind.PACKED
+    with builder.function("main", arguments.params, pure=is_pure):
+        if state is not None:
+            operands = [emit_held(builder, o) if isinstance(o, relax.Var) else o for o in operands]
+            operands.insert(0, state.emit_cache(builder, lowered, pages))
+        body = _rebuilt(call, found, operands, returned)
         leaves = list(_leaves(builder, builder.emit(body, "out")))
         if found.may_write:
             # A result that is an argument, written in place, would not outlive the call on every
@@ -87,6 +94,8 @@ def case_function(
                 builder.emit(_view(leaf, ty), "view")
                 for leaf, ty in zip(leaves, types, strict=True)
             ]
+        if state is not None:
+            leaves.append(state.emit_pages(builder, lowered, *operands[:2]))
         builder.emit_func_output(relax.Tuple(leaves))
     return builder.get()["main"]
 
@@ -101,7 +110,11 @@ def unit_module(lowered: tvm.IRModule, functions: Mapping[str, relax.Function]) 
         gvar = GlobalVar(name)
         relax.expr._update_type(gvar, function.ty)
         whole.update_func(gvar, function.with_attr("global_symbol", name))
-    return submodule(whole, functions)
+    unit = submodule(whole, functions)
+    for gvar, function in unit.functions.items():
+        if isinstance(function, relax.Function):
+            unit.update_func(gvar, hand_kernels_themselves(function, unit))
+    return submodule(unit, functions)
 
 
 class _Arguments:
@@ -134,14 +147,20 @@ class _Arguments:
                 f"its capture holds {self._count} values, fewer than it has arguments"
             ) from None
         if isinstance(value, TensorValue):
-            return self._param(name, ty, relax.TensorType(value.shape, value.dtype))
+            return self.tensor(name, value, ty)
         if isinstance(value, ParameterValue):
             return self._param(name, ty, self._weight_type(value.name))
         if isinstance(arg, Constant) and not isinstance(arg, GenericConst):
             return arg
         return _literal(value, ty)
 
-    def _param(self, name: str, declared: tvm.ir.Type, ty: relax.TensorType) -> relax.Var:
+    def tensor(
+        self, name: str, value: TensorValue, declared: tvm.ir.Type | None = None
+    ) -> relax.Var:
+        """Return a new parameter for a recorded tensor."""
+        return self._param(name, declared, relax.TensorType(value.shape, value.dtype))
+
+    def _param(self, name: str, declared: tvm.ir.Type | None, ty: relax.TensorType) -> relax.Var:
         if isinstance(declared, relax.TensorType) and declared.dtype not in (None, ty.dtype):
             raise NotCarvableError(f"its capture holds {ty} for an argument of {declared}")
         unique, count = name, 0

@@ -8,15 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import tvm
+import tvm_ffi
 from tvm import relax
 from tvm.ir import GlobalVar
 
 from relax_tapml.carve.guarded_call import guarded_call
 from relax_tapml.carve.open_suite import Suite
-from relax_tapml.carve.submodule import submodule
+from relax_tapml.carve.submodule import calling, submodule
 from relax_tapml.errors import LoweringError
 from relax_tapml.partition.bytecode import compile_functions
-from relax_tapml.partition.kernel_library import KernelLibrary
+from relax_tapml.partition.kernel_library import KernelLibrary, KernelSet
 from relax_tapml.partition.prepare_side import prepare_side
 
 Functions = dict[GlobalVar, tvm.ir.BaseFunc]
@@ -85,16 +86,15 @@ class UnitPrograms:
         self._is_built = True
         together: dict[str, Functions] = {}
         apart: list[dict[str, Functions]] = []
-        taken: set[str] = set()
+        taken: dict[str, tuple[GlobalVar, tvm.ir.BaseFunc]] = {}
         for unit in self._suite.manifest.units:
             functions = self._renamed(unit)
-            names = {gvar.name_hint for gvar in functions}
-            if taken.isdisjoint(names):
-                together[unit] = functions
-                taken |= names
-            else:
-                # Another unit has a different function of one of the names.
+            shared = _sharing(functions, taken)
+            if shared is None:
                 apart.append({unit: functions})
+            else:
+                together[unit] = shared
+                taken.update({gvar.name_hint: (gvar, f) for gvar, f in shared.items()})
         for units in (together, *apart):
             self._prepare(units)
         for side in dict.fromkeys(self._sides.values()):
@@ -151,7 +151,7 @@ class UnitPrograms:
         names = [name for (unit, _), name in self._functions.items() if unit in units]
         module = self._guarded(submodule(self._sides[units[0]], names), names)
         built = self._library.build(module, self._target)
-        failed = {unit: built.failed[unit] for unit in units if unit in built.failed}
+        failed = {unit: reason for unit in units if (reason := self._failure(unit, built))}
         if failed:
             self.failed.update(failed)
             self._compile([unit for unit in units if unit not in failed])
@@ -168,6 +168,13 @@ class UnitPrograms:
         kernels = (*functions.shape_functions, *built.files())
         program = Program(bytecode=functions.bytecode, kernels=kernels)
         self._programs.update(dict.fromkeys(units, program))
+
+    def _failure(self, unit: str, built: KernelSet) -> str | None:
+        """Say why a unit has no kernel, or lacks one of those of other units that it runs."""
+        if not built.failed:
+            return None
+        names = [unit, *(gvar.name_hint for gvar in self._suite.module(unit).functions)]
+        return next((built.failed[name] for name in names if name in built.failed), None)
 
     def _guarded(self, module: tvm.IRModule, names: Sequence[str]) -> tvm.IRModule:
         """Put guards behind the outputs of the functions that can have them."""
@@ -195,3 +202,23 @@ class UnitPrograms:
             else:
                 renamed[gvar] = function
         return renamed
+
+
+def _sharing(
+    functions: Functions, taken: Mapping[str, tuple[GlobalVar, tvm.ir.BaseFunc]]
+) -> Functions | None:
+    """Return functions under the GlobalVars that other units have for the same ones.
+
+    None where another unit has a different function of one of the names.
+    """
+    common = {g.name_hint: taken[g.name_hint][0] for g in functions if g.name_hint in taken}
+    if not common:
+        return functions
+    shared = {common.get(g.name_hint, g): calling(f, common) for g, f in functions.items()}
+    pairs = ((f, taken[g.name_hint][1]) for g, f in shared.items() if g.name_hint in taken)
+    return shared if all(_is_same(a, b) for a, b in pairs) else None
+
+
+def _is_same(a: tvm.ir.BaseFunc, b: tvm.ir.BaseFunc) -> bool:
+    # Some kernels, read twice from a file, have buffers that are defined nowhere in them.
+    return bool(tvm_ffi.structural_equal(a, b, map_free_vars=True))
