@@ -29,7 +29,7 @@ from relax_tapml.frontend.load import load_model
 from relax_tapml.frontend.model import Array, Model
 from relax_tapml.frontend.signature import check_model
 from relax_tapml.migrate.company import Company
-from relax_tapml.migrate.identity import source_identity
+from relax_tapml.migrate.identity import side_identity, source_identity
 from relax_tapml.migrate.migration import Migration
 from relax_tapml.migrate.options import Options
 from relax_tapml.migrate.parts import parts_in_groups
@@ -209,7 +209,9 @@ class _Run:
             stage.say(f"building kernels for {options.source}")
             units = prepare_side(self._lowered, self._source_target, self._host_pipeline)
             kernels = self._library.build(units, self._source_target)
-            self._folder.continue_source(source_identity(self._model, self._lowered, kernels))
+            self._folder.continue_source(
+                source_identity(self._model, self._lowered, units, kernels)
+            )
             source = Source(self._model, units, self._source_target, kernels, self._library)
             stage.say("comparing with the framework")
             outputs = source.run(stage)
@@ -292,7 +294,7 @@ class _Run:
             "target": str(self._target),
             "session": options.session,
             "tool": importlib.metadata.version("relax-tapml"),
-            "kernels": sorted(path.name for path in kernels.files()),
+            "device": side_identity(units, kernels),
             "failed": kernels.failed,
             "cases_per_unit": options.cases_per_unit,
             "is_probed": options.is_probed,

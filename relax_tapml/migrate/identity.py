@@ -10,20 +10,38 @@ from typing import Any
 
 import numpy as np
 import tvm
+from tvm import relax
 
 from relax_tapml.frontend.model import Array, Model
 from relax_tapml.partition.kernel_library import KernelSet
 
 
-def source_identity(model: Model, lowered: tvm.IRModule, kernels: KernelSet) -> dict[str, str]:
-    """Return digests of what the captures depend on, each named as a user would name it."""
+def source_identity(
+    model: Model, lowered: tvm.IRModule, side: tvm.IRModule, kernels: KernelSet
+) -> dict[str, str]:
+    """Return digests of what the captures depend on, each named as a user would name it.
+
+    Parameters
+    ----------
+    model, lowered
+        What is run, and what it was lowered to.
+    side, kernels
+        What ``prepare_side`` made of that for the source, and the kernels of it.
+    """
     weights = (item for name, array in model.params.items() for item in (name, array))
     inputs = (array for sample in model.samples for array in sample.arrays)
     return {
         "model": _digest((tvm.ir.save_json(lowered), *weights)),
         "inputs": _digest((*inputs, _drive_text(model.drive))),
-        "source or host pipeline": _digest(sorted(path.name for path in kernels.files())),
+        "source or host pipeline": side_identity(side, kernels),
     }
+
+
+def side_identity(side: tvm.IRModule, kernels: KernelSet) -> str:
+    """Return a digest of what runs on a side: its kernels, and the functions that call them."""
+    callers = {g: f for g, f in side.functions.items() if isinstance(f, relax.Function)}
+    names = sorted(path.name for path in kernels.files())
+    return _digest((tvm.ir.save_json(tvm.IRModule(callers)), *names))
 
 
 def _drive_text(drive: Any) -> str:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import dataclasses
 from types import FunctionType
 
+import tvm
+
 from relax_tapml.frontend.paged_drive import PagedDrive
-from relax_tapml.migrate.identity import source_identity
+from relax_tapml.migrate.identity import side_identity, source_identity
 
 
 def test_another_drive_is_another_source(tiny):
@@ -14,7 +16,9 @@ def test_another_drive_is_another_source(tiny):
 
     def inputs(drive):
         model = dataclasses.replace(tiny.model, drive=drive)
-        return source_identity(model, tiny.lowered, tiny.source.kernels)["inputs"]
+        return source_identity(model, tiny.lowered, tiny.source.units, tiny.source.kernels)[
+            "inputs"
+        ]
 
     assert inputs(PagedDrive(chunk=4)) == inputs(PagedDrive(chunk=4)) != inputs(PagedDrive())
     assert len({inputs(None), inputs(once), inputs(twice), inputs(print), inputs(Caller())}) == 5
@@ -34,3 +38,19 @@ def twice(functions, sample):
 class Caller:
     def __call__(self, functions, sample):
         return functions["main"](*sample.arrays)
+
+
+def test_a_side_is_its_kernels_and_what_calls_them(tiny):
+    """A pipeline may change either."""
+    units, kernels = tiny.source.units, tiny.source.kernels
+
+    def changed(module, _ctx):
+        out = module.clone()
+        gvar = module.get_global_var("main")
+        out.update_func(gvar, module[gvar].with_attr("changed", 1))
+        return out
+
+    other = tvm.transform.module_pass(changed, opt_level=0)(units)
+    same = tvm.ir.load_json(tvm.ir.save_json(units))
+    assert side_identity(units, kernels) == side_identity(same, kernels)
+    assert side_identity(units, kernels) != side_identity(other, kernels)
