@@ -68,7 +68,8 @@ class Expressions:
     places
         For each tensor of the kernel.
     bind
-        Called with an expression that is used more than once; returns a variable for it.
+        Called with an expression that is used more than once; returns one that stands for it,
+        which is what it was called with where that does already.
 
     Attributes
     ----------
@@ -166,13 +167,10 @@ class Expressions:
         return found if is_settled else self._settled(found)
 
     def _bound(self, found: Bounded) -> Bounded:
-        value = found.value
-        if not isinstance(value, tirx.Var | prim.IntImm | prim.FloatImm):
+        value, error = found.value, found.error
+        if not isinstance(value, prim.IntImm | prim.FloatImm):
             value = self.bind(value)
-        error = found.error
-        if error is not None and not isinstance(error, tirx.Var):
-            error = self.bind(error)
-        return Bounded(value=value, error=error)
+        return Bounded(value=value, error=None if error is None else self.bind(error))
 
     def _variable(self, var: Any) -> Bounded:
         known = self.variables.get(var)

@@ -142,6 +142,7 @@ class _Rewriter:
         self._statements: list[Any] = []
         self._places: dict[Any, Place] = {}
         self._bound: dict[Any, Any] = {}
+        self._cells: set[Any] = set()
         self._expressions = Expressions(places=self._places, bind=self._bind)
         self._reread = _loaded(function)
 
@@ -191,9 +192,18 @@ class _Rewriter:
         return Place(values=values, errors=errors)
 
     def _bind(self, value: Any) -> Any:
-        var = tirx.Var(f"t{len(self._statements)}", dtype_of(value))
-        self._statements.append(tirx.Bind(var, value))
-        return var
+        if isinstance(value, tirx.Var) or getattr(value, "source", None) in self._cells:
+            return value
+        name, dtype = f"t{len(self._statements)}", dtype_of(value)
+        if dtype != F64:
+            var = tirx.Var(name, dtype)
+            self._statements.append(tirx.Bind(var, value))
+            return var
+        # TVM's simplifier puts the values of variables into each other, without end; not these.
+        cell = tirx.decl_buffer((1,), dtype, name, scope="local")
+        self._cells.add(cell)
+        self._statements += [tirx.AllocBuffer(cell), tirx.BufferStore(cell, value, [0])]
+        return tirx.BufferLoad(cell, [0])
 
     def _visited(self, statement: Any) -> Any:
         """Rewrite a statement; what its expressions need is bound before it."""
