@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import importlib.metadata
 from collections.abc import Mapping, Sequence
@@ -14,6 +15,7 @@ from relax_tapml.capture.store import CaptureStore
 from relax_tapml.carve import tensor_file
 from relax_tapml.carve.carved_unit import CarvedCase, carve_unit
 from relax_tapml.carve.choose import Case
+from relax_tapml.carve.composites import composite_tolerances
 from relax_tapml.carve.manifest import (
     MANIFEST,
     Manifest,
@@ -24,6 +26,7 @@ from relax_tapml.carve.manifest import (
     SuiteUnit,
 )
 from relax_tapml.carve.manifest_file import dump_manifest
+from relax_tapml.carve.open_suite import open_suite
 from relax_tapml.carve.pytest_file import (
     CONFIG,
     CONFIG_NAME,
@@ -35,7 +38,9 @@ from relax_tapml.carve.pytest_file import (
 from relax_tapml.carve.replace_folder import check_replaceable, replacing
 from relax_tapml.carve.slow import slow_cases
 from relax_tapml.carve.tolerances import suite_tolerance
+from relax_tapml.compare.tolerance import Tolerance
 from relax_tapml.frontend.model import Array
+from relax_tapml.partition.kernel_library import KernelLibrary
 from relax_tapml.partition.site_table import site_table
 from relax_tapml.passes.annotate_sites import annotated_calls
 from relax_tapml.passes.operator_call import operator_call
@@ -53,6 +58,7 @@ def write_suite(
     is_probed: bool = True,
     unproven: Mapping[str, str] | None = None,
     replace: bool = False,
+    kernels: Path | None = None,
 ) -> Manifest:
     """Write cases as a suite, all of it or nothing.
 
@@ -78,6 +84,9 @@ def write_suite(
         Probes to leave out because the source itself fails them: ``UNIT/CASE`` to reason.
     replace
         Whether an existing folder is replaced.
+    kernels
+        Where kernels for the source are kept. With None, units that run the kernels of others get
+        the tolerances of their dtypes, which right kernels may miss together.
 
     Returns
     -------
@@ -93,7 +102,44 @@ def write_suite(
     check_replaceable(folder, replace=replace)
     with replacing(folder) as scratch:
         writer = _Writer(scratch, lowered, store, source, is_probed, dict(unproven or {}))
-        return writer.write(cases)
+        manifest = writer.write(cases)
+        if kernels is None:
+            return manifest
+        library = KernelLibrary(kernels)
+        found = composite_tolerances(open_suite(scratch), source=source, library=library)
+        return _set_tolerances(scratch, found) if found else manifest
+
+
+def _set_tolerances(
+    folder: Path, tolerances: Mapping[tuple[str, str], Sequence[Tolerance]]
+) -> Manifest:
+    """Give cases of a suite other tolerances, by the names of unit and case."""
+    suite = open_suite(folder)
+    manifest = suite.manifest
+    files = _Files(folder, dict(manifest.tensors), dict(manifest.sha256))
+
+    def changed(unit: str, case: SuiteCase) -> SuiteCase:
+        found = tolerances.get((unit, case.name))
+        if found is None:
+            return case
+        inputs = [suite.tensor(item.tensor) for item in case.inputs]
+        outputs = tuple(
+            dataclasses.replace(
+                output, tolerance=suite_tolerance(item, write=files.write_array, inputs=inputs)
+            )
+            for output, item in zip(case.outputs, found, strict=True)
+        )
+        return dataclasses.replace(case, outputs=outputs)
+
+    units = {
+        name: dataclasses.replace(unit, cases=tuple(changed(name, case) for case in unit.cases))
+        for name, unit in manifest.units.items()
+    }
+    manifest = dataclasses.replace(
+        manifest, units=units, tensors=files.tensors, sha256=files.sha256
+    )
+    (folder / MANIFEST).write_bytes(dump_manifest(manifest))
+    return manifest
 
 
 class _Writer:
@@ -108,7 +154,7 @@ class _Writer:
         is_probed: bool,
         unproven: dict[str, str],
     ) -> None:
-        self._folder = folder
+        self._files = _Files(folder, {}, {})
         self._lowered = lowered
         self._store = store
         self._source = str(source)
@@ -117,31 +163,29 @@ class _Writer:
         self._calls = {site.id: (site, call) for site, call in annotated_calls(lowered)}
         self._origins = {entry.site.id: entry.origins for entry in site_table(lowered)}
         self._stems = FileStems()
-        self._tensors: dict[str, SuiteTensor] = {}
         self._skipped: dict[str, str] = {}
         self._skipped_sites: dict[str, str] = {}
-        self._sha256: dict[str, str] = {}
 
     def write(self, cases: Sequence[Case]) -> Manifest:
         by_unit: dict[str, list[Case]] = {site.unit: [] for site, _ in self._calls.values()}
         for case in cases:
             by_unit[case.unit].append(case)
         written = {unit: self._write_unit(unit, chosen) for unit, chosen in by_unit.items()}
-        self._write_file(CONFIG_NAME, CONFIG.encode())
+        self._files.write(CONFIG_NAME, CONFIG.encode())
         skipped = {**self._skipped, **self._skipped_sites, **self._unproven}
         if skipped:
-            self._write_file(SKIPPED_NAME, render_skipped(skipped).encode())
+            self._files.write(SKIPPED_NAME, render_skipped(skipped).encode())
         manifest = Manifest(
             source=self._source,
             versions={name: importlib.metadata.version(name) for name in _DISTRIBUTIONS},
             units={name: unit for name, unit in written.items() if unit is not None},
-            tensors=self._tensors,
+            tensors=self._files.tensors,
             skipped=self._skipped,
             skipped_sites=self._skipped_sites,
             unproven=self._unproven,
-            sha256=self._sha256,
+            sha256=self._files.sha256,
         )
-        (self._folder / MANIFEST).write_bytes(dump_manifest(manifest))
+        (self._files.folder / MANIFEST).write_bytes(dump_manifest(manifest))
         return manifest
 
     def _write_unit(self, unit: str, cases: Sequence[Case]) -> SuiteUnit | None:
@@ -168,10 +212,10 @@ class _Writer:
         entry = SuiteUnit(
             module=f"units/{stem}.json", test=f"test_{stem}.py", cases=tuple(described)
         )
-        self._write_file(entry.module, tvm.ir.save_json(carved.module).encode())
-        slow = slow_cases(carved.module, described, self._tensors)
+        self._files.write(entry.module, tvm.ir.save_json(carved.module).encode())
+        slow = slow_cases(carved.module, described, self._files.tensors)
         test = render_unit(stem, unit, described, script=carved.module.script(), slow=slow)
-        self._write_file(entry.test, test.encode())
+        self._files.write(entry.test, test.encode())
         return entry
 
     def _describe(
@@ -179,7 +223,7 @@ class _Writer:
     ) -> SuiteCase:
         def write(array: Array, weight: str | None = None) -> str:
             if id(array) not in digests:
-                digests[id(array)] = self._write_array(array, rows.get(weight or ""))
+                digests[id(array)] = self._files.write_array(array, rows.get(weight or ""))
             return digests[id(array)]
 
         record = case.record
@@ -199,7 +243,7 @@ class _Writer:
                 SuiteOutput(
                     tensor=write(array),
                     tolerance=suite_tolerance(
-                        tolerance, write=self._write_array, inputs=case.inputs
+                        tolerance, write=self._files.write_array, inputs=case.inputs
                     ),
                 )
                 for array, tolerance in zip(case.outputs, case.tolerances, strict=True)
@@ -209,21 +253,6 @@ class _Writer:
             is_probe=case.is_probe,
         )
 
-    def _write_array(self, array: Array, rows: Array | None = None) -> str:
-        """Write a tensor unless its content is there already; return the digest of its file."""
-        data = tensor_file.dump(array) if rows is None else tensor_file.dump_rows(array, rows)
-        digest = hashlib.sha256(data).hexdigest()
-        if digest not in self._tensors:
-            file = f"data/{digest[:32]}.safetensors"
-            self._write_file(file, data)
-            self._tensors[digest] = SuiteTensor(
-                file=file,
-                dtype=array.dtype.name,
-                shape=array.shape,
-                rows=None if rows is None else len(rows),
-            )
-        return digest
-
     def _why_never(self, unit: str) -> str:
         for site, call in self._calls.values():
             found = operator_call(call, self._lowered)
@@ -231,8 +260,35 @@ class _Writer:
                 return str(found.skip_reason)
         return "no call of it that returned was recorded"
 
-    def _write_file(self, name: str, data: bytes) -> None:
-        path = self._folder / name
+
+class _Files:
+    """The files of a suite, and what its manifest says of them."""
+
+    def __init__(
+        self, folder: Path, tensors: dict[str, SuiteTensor], sha256: dict[str, str]
+    ) -> None:
+        self.folder = folder
+        self.tensors = tensors
+        self.sha256 = sha256
+
+    def write(self, name: str, data: bytes) -> None:
+        """Write a file."""
+        path = self.folder / name
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(data)
-        self._sha256[name] = hashlib.sha256(data).hexdigest()
+        self.sha256[name] = hashlib.sha256(data).hexdigest()
+
+    def write_array(self, array: Array, rows: Array | None = None) -> str:
+        """Write a tensor unless its content is there already; return the digest of its file."""
+        data = tensor_file.dump(array) if rows is None else tensor_file.dump_rows(array, rows)
+        digest = hashlib.sha256(data).hexdigest()
+        if digest not in self.tensors:
+            file = f"data/{digest[:32]}.safetensors"
+            self.write(file, data)
+            self.tensors[digest] = SuiteTensor(
+                file=file,
+                dtype=array.dtype.name,
+                shape=array.shape,
+                rows=None if rows is None else len(rows),
+            )
+        return digest

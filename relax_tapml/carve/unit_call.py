@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import tvm
 from tvm import relax, tirx
@@ -12,6 +12,7 @@ from tvm.ir import GlobalVar, Op
 from relax_tapml._compat import Constant
 from relax_tapml.carve.interval import Interval
 from relax_tapml.frontend.model import Array
+from relax_tapml.passes.operator_call import WRITES_ATTR
 
 _CALL_TIR = Op.get("relax.call_tir")
 _CALL_TIR_INPLACE = Op.get("relax.call_tir_inplace")
@@ -32,17 +33,20 @@ class UnitCall:
     constants
         Tensor that the case function holds.
     scalars
-        Integer that the case function holds.
+        Number that the case function holds.
     results
         Number of the parameter that holds each output of the case.
+    is_handed
+        Whether the runtime calls the kernel, as the cache does its attention.
     """
 
     kernel: tirx.PrimFunc
     inputs: dict[int, int] = field(default_factory=dict)
     names: dict[int, str] = field(default_factory=dict)
     constants: dict[int, Array] = field(default_factory=dict)
-    scalars: dict[int, int] = field(default_factory=dict)
+    scalars: dict[int, float] = field(default_factory=dict)
     results: list[int] = field(default_factory=list)
+    is_handed: bool = False
 
     def fixed(self, shapes: Mapping[int, tuple[int, ...]]) -> dict[tirx.Var, Interval]:
         """Return the values of integer parameters and symbolic dimensions.
@@ -53,7 +57,11 @@ class UnitCall:
             Parameter number to the shape it has in the call.
         """
         params = list(self.kernel.params)
-        known = {params[number]: Interval(value, value) for number, value in self.scalars.items()}
+        known = {
+            params[number]: Interval(value, value)
+            for number, value in self.scalars.items()
+            if isinstance(value, int)
+        }
         for number, shape in shapes.items():
             for extent, actual in zip(params[number].ty.shape, shape, strict=True):
                 if isinstance(extent, tirx.Var):
@@ -73,24 +81,19 @@ def unit_call(module: tvm.IRModule, function: str) -> UnitCall | None:
     """
     caller = module[function]
     call = caller.body.blocks[0].bindings[0].value
-    if not isinstance(call, relax.Call) or call.op not in (_CALL_TIR, _CALL_TIR_INPLACE):
+    if not isinstance(call, relax.Call):
+        return None
+    if isinstance(call.op, GlobalVar):
+        return _written_call(module, call, list(caller.params))
+    if call.op not in (_CALL_TIR, _CALL_TIR_INPLACE):
         return None
     kernel = module[call.args[0]] if isinstance(call.args[0], GlobalVar) else None
     if not isinstance(kernel, tirx.PrimFunc):
         return None
-    found = UnitCall(kernel=kernel)
     operands = list(call.args[1].fields)
-    params = list(caller.params)
-    for number, operand in enumerate(operands):
-        if isinstance(operand, tirx.IntImm):
-            found.scalars[number] = int(operand.value)
-        elif isinstance(operand, relax.Var) and operand in params:
-            found.inputs[number] = params.index(operand)
-            found.names[number] = operand.name
-        elif isinstance(operand, Constant):
-            found.constants[number] = operand.data.numpy()
-        else:
-            return None
+    found = _given(kernel, operands, list(caller.params))
+    if found is None:
+        return None
     returned = call.ty_args[0]
     count = len(returned.fields) if isinstance(returned, tvm.ir.TupleType) else 1
     inplace = list(call.attrs.inplace_indices) if call.op.same_as(_CALL_TIR_INPLACE) else []
@@ -105,4 +108,38 @@ def unit_call(module: tvm.IRModule, function: str) -> UnitCall | None:
     for extent in call.args[2].values if len(call.args) > 2 else ():
         found.scalars[number] = int(extent)
         number += 1
+    return found
+
+
+def _written_call(
+    module: tvm.IRModule, call: relax.Call, params: Sequence[relax.Var]
+) -> UnitCall | None:
+    """Find the call that is in a unit of ``OutlineHandedKernels``; None if it is in none."""
+    unit = module[call.op]
+    if not isinstance(unit, relax.Function) or WRITES_ATTR not in (unit.attrs or {}):
+        return None
+    run, returned = (binding.value for binding in unit.body.blocks[0].bindings)
+    found = _given(module[run.op], list(call.args), params)
+    if found is None:
+        return None
+    results = [list(unit.params).index(result) for result in returned.fields]
+    return replace(found, results=results, is_handed=True)
+
+
+def _given(
+    kernel: tirx.PrimFunc, operands: Sequence[relax.Expr], params: Sequence[relax.Var]
+) -> UnitCall | None:
+    found = UnitCall(kernel=kernel)
+    for number, operand in enumerate(operands):
+        if isinstance(operand, tirx.IntImm):
+            found.scalars[number] = int(operand.value)
+        elif isinstance(operand, tirx.FloatImm):
+            found.scalars[number] = float(operand.value)
+        elif isinstance(operand, relax.Var) and operand in params:
+            found.inputs[number] = params.index(operand)
+            found.names[number] = operand.name
+        elif isinstance(operand, Constant):
+            found.constants[number] = operand.data.numpy()
+        else:
+            return None
     return found

@@ -55,7 +55,7 @@ class Derivation:
     def tolerances(
         self,
         arguments: Mapping[int, Array],
-        scalars: Mapping[int, int],
+        scalars: Mapping[int, float],
         oracles: Sequence[Array],
     ) -> list[Tolerance]:
         """Return how far each result may be from its oracle.
@@ -65,7 +65,7 @@ class Derivation:
         arguments
             Tensor arguments by number of the parameter; of results, only those written in place.
         scalars
-            Integer arguments.
+            Numbers.
         oracles
             What the source returned, in the order of ``results``.
 
@@ -92,7 +92,7 @@ class Derivation:
     def evaluated(
         self,
         arguments: Mapping[int, Array],
-        scalars: Mapping[int, int],
+        scalars: Mapping[int, float],
         like: Sequence[Array],
     ) -> tuple[list[Array], list[Tolerance]] | None:
         """Evaluate the PrimFunc in float64 on arguments that no source ran on.
@@ -190,7 +190,7 @@ class Derivation:
         self,
         twin: Twin,
         arguments: Mapping[int, Array],
-        scalars: Mapping[int, int],
+        scalars: Mapping[int, float],
         oracles: Sequence[Array],
     ) -> tuple[dict[int, Array], dict[int, Array]]:
         """Run the twin; return values and errors of results by number of the parameter."""

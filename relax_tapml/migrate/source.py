@@ -13,12 +13,12 @@ from relax_tapml.capture.recorder import Recorder
 from relax_tapml.capture.store import CaptureStore
 from relax_tapml.capture.values import SiteRecord
 from relax_tapml.carve.open_suite import Suite
+from relax_tapml.carve.sensitivity import RUNS, noise, noise_levels, output_tolerances
 from relax_tapml.compare.comparison import Comparison, compare_all, worst
 from relax_tapml.compare.tolerance import Tolerance
 from relax_tapml.errors import LoweringError, SourceError
 from relax_tapml.frontend.model import Array, Model
 from relax_tapml.migrate.reporter import Stage
-from relax_tapml.migrate.sensitivity import RUNS, noise, noise_levels, output_tolerances
 from relax_tapml.partition.built_functions import BuiltFunctions, weight_names
 from relax_tapml.partition.bytecode import compile_functions
 from relax_tapml.partition.hybrid import Host

@@ -73,6 +73,8 @@ def noise_levels(suite: Suite) -> dict[str, Noise]:
                         read_tolerance(suite, case, output).allowed(oracle),
                         _scale(oracle),
                     )
+                    # What may be flushed to zero is not noise.
+                    allowed = np.where(allowed > _LEAST, allowed, 0.0)
                     shares.append(allowed[scale > 0] / scale[scale > 0])
         if not shares:
             continue

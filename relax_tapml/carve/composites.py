@@ -1,0 +1,69 @@
+"""Tolerances of units that run the kernels of other units."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import tvm
+from tvm import tirx
+
+from relax_tapml.carve.open_suite import Suite
+from relax_tapml.carve.sensitivity import RUNS, noise, noise_levels, output_tolerances
+from relax_tapml.compare.tolerance import Tolerance
+from relax_tapml.frontend.model import Array
+from relax_tapml.partition.built_functions import flat_values
+from relax_tapml.partition.bytecode import compile_functions
+from relax_tapml.partition.hybrid import Host
+from relax_tapml.partition.kernel_library import KernelLibrary
+from relax_tapml.partition.prepare_side import prepare_side
+from relax_tapml.passes.outline_handed_kernels import OutlineHandedKernels
+
+
+def composites(suite: Suite) -> Iterator[str]:
+    """Yield the units that run the kernel of another one, as attention to a KV cache does."""
+    units = suite.manifest.units
+    for unit in units:
+        module = suite.module(unit)
+        kernels = {g.name_hint for g, f in module.functions.items() if isinstance(f, tirx.PrimFunc)}
+        if (kernels & units.keys()) - {unit}:
+            yield unit
+
+
+def composite_tolerances(
+    suite: Suite, *, source: tvm.target.Target, library: KernelLibrary
+) -> Mapping[tuple[str, str], list[Tolerance]]:
+    """Return how far each case of such a unit may be off when every kernel that it runs is right.
+
+    The case is run on the source, with the result of each of these kernels moved within the
+    tolerance of its own unit.
+
+    Parameters
+    ----------
+    suite
+        Has the tolerances of the kernels.
+    source, library
+        What it was recorded on, and where kernels for that are kept.
+
+    Returns
+    -------
+    Mapping
+        From the names of unit and case.
+    """
+    found: dict[tuple[str, str], list[Tolerance]] = {}
+    levels = None
+    for unit in composites(suite):
+        levels = noise_levels(suite) if levels is None else levels
+        side = prepare_side(OutlineHandedKernels()(suite.module(unit)), source)
+        host = Host(source, library.build(side, source).files(), {})
+        machine = host.virtual_machine(compile_functions(side, source, library))
+        for case in suite.manifest.units[unit].cases:
+            inputs = [host.upload(suite.tensor(item.tensor)) for item in case.inputs]
+            function = machine[case.function]
+            outputs: list[Array] = flat_values(function(*inputs))
+            disturbed: list[list[Array]] = []
+            for seed in range(RUNS):
+                machine.set_instrument(noise(levels, seed))
+                disturbed.append(flat_values(function(*inputs)))
+            machine.set_instrument(None)
+            found[unit, case.name] = output_tolerances(outputs, disturbed)
+    return found
