@@ -27,7 +27,8 @@ class PagedDrive:
         Names of functions: token ids to embeddings; embeddings and cache to logits (and cache);
         sizes to a cache.
     sequence_length
-        Tokens the cache has room for.
+        Tokens the cache has room for; None for those of the sample. A recording holds all pages
+        of the cache for each call that writes to it, so room that is not needed is paid for.
     page_size
         Tokens in a page of it.
     chunk
@@ -41,7 +42,7 @@ class PagedDrive:
     prefill: str = "prefill"
     decode: str = "decode"
     create: str = "create_tir_paged_kv_cache"
-    sequence_length: int = 128
+    sequence_length: int | None = None
     page_size: int = 16
     chunk: int | None = None
     is_flat: bool = False
@@ -49,7 +50,7 @@ class PagedDrive:
     def __call__(self, functions: Functions, sample: Sample) -> list[Array]:
         """Run a sample; see the class."""
         prompt, following = sample.arrays
-        length = self.sequence_length
+        length = self.sequence_length or prompt.shape[1] + following.shape[1]
         sizes = ((1,), (length,), (length,), (self.page_size,), (0,))
         (cache,) = functions[self.create](*sizes)
         _builtin("kv_state_add_sequence")(cache, 0)
