@@ -10,6 +10,7 @@ from tvm import relax
 
 from relax_tapml import mlc
 from relax_tapml.errors import LoweringError, UsageError
+from relax_tapml.frontend.mlc_model import drawn
 from relax_tapml.frontend.paged_drive import PagedDrive
 
 STAND_IN = "tests_stand_in_for_mlc"
@@ -138,7 +139,7 @@ def test_weights_must_be_there_or_of_known_shape(exported, tmp_path):
     ):
         compiled(exported)
     with pytest.raises(UsageError, match="weight w: the extent of vocab_size is not known"):
-        mlc.drawn([{"name": "w", "shape": ["vocab_size", 4], "dtype": "float16"}], {})
+        drawn([{"name": "w", "shape": ["vocab_size", 4], "dtype": "float16"}], {})
 
 
 @pytest.mark.parametrize("quantization", ["q0f32", "q4f16_1"])

@@ -1,0 +1,112 @@
+"""A module of MLC-LLM as a model: weights by name, prompts, and its runtime's way to run them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import tvm
+from tvm import relax
+
+from relax_tapml.errors import UsageError
+from relax_tapml.frontend.mlc_pipeline import Metadata
+from relax_tapml.frontend.model import Array, Meaning, Model, Sample
+from relax_tapml.frontend.paged_drive import PagedDrive
+from relax_tapml.frontend.unpack_params import UnpackParams
+from relax_tapml.partition.lower import NAMING
+
+SEED = 0
+"""Of what is drawn."""
+
+
+def mlc_model(
+    module: tvm.IRModule,
+    metadata: Metadata,
+    *,
+    name: str,
+    samples: Sequence[Sample],
+    drive: PagedDrive,
+    params: Mapping[str, Array] | None = None,
+    dims: Mapping[str, int] | None = None,
+) -> Model:
+    """Return a model of a fused module as MLC hands its weights over, as one tuple.
+
+    Its units are the kernels that MLC's passes have fused: they are not fused again.
+
+    Parameters
+    ----------
+    module, metadata
+        What ``each_module`` gives.
+    name
+        For people.
+    samples
+        Of ``prompt_sample``.
+    drive
+        How a sample is run.
+    params
+        Weights by MLC's names; without them they are drawn, see ``drawn``.
+    dims
+        Extents of dimensions that MLC leaves open, such as ``vocab_size``, where weights are drawn.
+
+    Raises
+    ------
+    UsageError
+        A weight is missing, or the extent of a dimension is not known.
+    """
+    told = metadata.get("params", ())
+    given = drawn(told, dims or {}) if params is None else params
+    names = [str(parameter["name"]) for parameter in told]
+    missing = [name for name in names if name not in given]
+    if missing:
+        raise UsageError(
+            f"no value for {len(missing)} of {len(names)} weights: {', '.join(missing[:5])}. Give "
+            "them under MLC's names, converted with the same quantization"
+        )
+    for gvar, function in module.functions.items():
+        if isinstance(function, relax.Function) and "num_input" in (function.attrs or {}):
+            module = UnpackParams(gvar.name_hint, names)(module)
+    lowered = tvm.transform.Sequential([relax.transform.LambdaLift(), *NAMING])(module)
+    return Model(
+        name=name,
+        module=lowered,
+        params={name: given[name] for name in names},
+        samples=tuple(samples),
+        entry=drive.prefill,
+        meaning=Meaning.TOKENS,
+        drive=drive,
+    )
+
+
+def prompt_sample(name: str, prompt: Sequence[int], following: Sequence[int]) -> Sample:
+    """Return a sample of token ids: those that are prefilled, and those decoded one by one."""
+    return Sample(name=name, arrays=(np.array([prompt], "int32"), np.array([following], "int32")))
+
+
+def drawn(parameters: Sequence[Mapping[str, Any]], dims: Mapping[str, int]) -> dict[str, Array]:
+    """Draw weights that leave activations finite: noise, norms around 1, any bits for integers.
+
+    Raises
+    ------
+    UsageError
+        The extent of a dimension is not known.
+    """
+    rng = np.random.default_rng(SEED)
+    arrays: dict[str, Array] = {}
+    for parameter in parameters:
+        name, dtype = str(parameter["name"]), np.dtype(str(parameter["dtype"]))
+        unknown = [d for d in parameter["shape"] if isinstance(d, str) and d not in dims]
+        if unknown:
+            raise UsageError(f"weight {name}: the extent of {', '.join(unknown)} is not known")
+        shape = [dims[d] if isinstance(d, str) else int(d) for d in parameter["shape"]]
+        if dtype.kind in "iu":
+            info = np.iinfo(dtype)
+            arrays[name] = rng.integers(info.min, info.max, shape, dtype, endpoint=True)
+            continue
+        noise = rng.standard_normal(shape) * 0.08
+        if "norm" in name:
+            noise += 1
+        elif "scale" in name:
+            noise = 0.01 + abs(noise) * 0.1
+        arrays[name] = noise.astype(dtype)
+    return arrays
