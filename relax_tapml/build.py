@@ -24,7 +24,9 @@ def parser() -> argparse.ArgumentParser:
     add(
         "model",
         metavar="MODEL",
-        help="minilm, package.module:callable, a folder of save_model, a Relax .json, a torch .pt2",
+        help="minilm, package.module:callable, a folder of save_model, a Relax .json, a torch "
+        ".pt2, or mlc:CONFIG: a config.json or mlc-chat-config.json for MLC-LLM, which must be "
+        "installed, or the folder of one, with its weights if there are any",
     )
     add("--source", default="llvm", metavar="TARGET", help="trusted TVM target (llvm)")
     add("--target", default="llvm", metavar="TARGET", help="TVM target to bring up (llvm)")
@@ -39,9 +41,11 @@ def parser() -> argparse.ArgumentParser:
         default=[],
         type=Path,
         metavar="FILE",
-        help=".npz or .safetensors, one sample per file, or folders of them",
+        help=".npz or .safetensors, one sample per file, or folders of them; for mlc:CONFIG each "
+        "has one array of token ids, without any they are drawn",
     )
     add("--text", action="append", default=[], help="a sentence for a text model; may be repeated")
+    add("--quantization", metavar="NAME", help="of mlc:CONFIG, such as q4f16_1 (what CONFIG says)")
     add("--device-pipeline", metavar="MODULE:ATTR", help="Relax pass for the device's module")
     add("--host-pipeline", metavar="MODULE:ATTR", help="Relax pass for the host's module")
     add("--migrate", default="all", metavar="all|next|N", help="how many moves to make now (all)")
@@ -100,6 +104,7 @@ def _run(args: argparse.Namespace) -> int:
         out=out,
         inputs=args.inputs,
         texts=args.text,
+        quantization=args.quantization,
         resume=args.resume,
         force=args.force,
         reporter=Progress(),
@@ -125,6 +130,10 @@ def _run(args: argparse.Namespace) -> int:
 
 
 def _folder_name(model: str) -> str:
+    if model.startswith("mlc:"):
+        path = Path(model.removeprefix("mlc:")).resolve()
+        # With the prefix, as MLC itself writes a model to dist/NAME.
+        return f"mlc.{path.parent.name if path.suffix == '.json' else path.name}"
     return Path(model.replace(":", ".")).stem if "/" in model else model.replace(":", ".")
 
 

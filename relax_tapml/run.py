@@ -7,8 +7,9 @@ import importlib.metadata
 import statistics
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,7 @@ def bring_up(
     out: Path | str,
     inputs: Sequence[Any] = (),
     texts: Sequence[str] = (),
+    quantization: str | None = None,
     resume: bool = False,
     force: bool = False,
     reporter: Reporter | None = None,
@@ -93,7 +95,9 @@ def bring_up(
     inputs
         Files or folders of samples; or samples themselves, each a sequence of arrays.
     texts
-        Sentences, for built-in text models.
+        Sentences, for text models.
+    quantization
+        Of a model ``mlc:CONFIG``; by default what its config says.
     resume
         Continue an interrupted run in ``out``; also after editing a kernel, when only what
         depends on it is done again.
@@ -128,7 +132,8 @@ def bring_up(
         boundary = read_boundary(boundary)
     chosen = Options(boundary=boundary, **options)
     run = _Run(chosen, reporter or SilentReporter())
-    return run.execute(model, inputs, texts, Path(out), resume=resume, force=force)
+    load = partial(_loaded, model, inputs, texts, quantization, chosen.source)
+    return run.execute(load, Path(out), resume=resume, force=force)
 
 
 class _Run:
@@ -155,16 +160,14 @@ class _Run:
 
     def execute(
         self,
-        model: Model | str,
-        inputs: Sequence[Any],
-        texts: Sequence[str],
+        load: Callable[[], Model],
         out: Path,
         *,
         resume: bool,
         force: bool,
     ) -> Result:
         with self._stage("model", "lower") as stage:
-            self._model = _with_inputs(model, inputs, texts)
+            self._model = load()
             # The folder is touched only once the request is known to make sense.
             self._folder = RunFolder(out, resume=resume, force=force)
             self._lower(stage)
@@ -468,11 +471,22 @@ class _Run:
             self._seconds[key] = self._seconds.get(key, 0.0) + spent
 
 
-def _with_inputs(model: Model | str, inputs: Sequence[Any], texts: Sequence[str]) -> Model:
+def _loaded(
+    model: Model | str,
+    inputs: Sequence[Any],
+    texts: Sequence[str],
+    quantization: str | None,
+    source: str,
+) -> Model:
     if isinstance(model, str):
-        return load_model(model, inputs=[Path(path) for path in inputs], texts=texts)
+        paths = [Path(path) for path in inputs]
+        return load_model(
+            model, inputs=paths, texts=texts, quantization=quantization, source=source
+        )
     if texts:
-        raise UsageError("texts are for built-in text models; give a Model samples instead")
+        raise UsageError("texts are for text models; give a Model samples instead")
+    if quantization is not None:
+        raise UsageError("quantization is for a model mlc:CONFIG; a Model has its own")
     if not inputs:
         return model
     return dataclasses.replace(model, samples=as_samples(inputs))

@@ -227,8 +227,8 @@ def test_the_framework_is_asked_before_the_target(build):
         (
             [MODEL, "--text", "Rain?"],
             2,
-            f"model {MODEL} takes arrays, not texts. Give --inputs; --text is for the built-in "
-            "examples: minilm.",
+            f"model {MODEL} takes arrays, not texts. Give --inputs; --text is for mlc:CONFIG "
+            "and the built-in examples: minilm.",
         ),
         (
             [MODEL, "--migrate", "some"],

@@ -11,6 +11,7 @@ from relax_tapml.errors import UsageError
 from relax_tapml.frontend.callable import load_callable
 from relax_tapml.frontend.inputs import load_samples
 from relax_tapml.frontend.minilm import minilm
+from relax_tapml.frontend.mlc import load_mlc
 from relax_tapml.frontend.model import Model
 from relax_tapml.frontend.saved import load_ir, load_saved
 from relax_tapml.frontend.signature import check_model, signature_of
@@ -18,28 +19,41 @@ from relax_tapml.frontend.torch_export import load_pt2
 
 # Built-in examples; each takes texts.
 EXAMPLES = {"minilm": minilm}
+_MLC = "mlc:"
 
 _ACCEPTED = f"""\
   a built-in example: {", ".join(EXAMPLES)}
   package.module:callable, which returns (IRModule, params) or a Model
   a folder written by relax_tapml.save_model
   a Relax module saved by tvm.ir.save_json: model.json, parameters in model.safetensors
-  a torch.export program: model.pt2"""
+  a torch.export program: model.pt2
+  mlc:CONFIG, a config.json or mlc-chat-config.json for MLC-LLM, or the folder of one"""
 
 
-def load_model(spec: str, *, inputs: Sequence[Path] = (), texts: Sequence[str] = ()) -> Model:
+def load_model(
+    spec: str,
+    *,
+    inputs: Sequence[Path] = (),
+    texts: Sequence[str] = (),
+    quantization: str | None = None,
+    source: str = "llvm",
+) -> Model:
     """Return the model ``spec`` names, with its parameters and samples checked.
 
     Parameters
     ----------
     spec
         A built-in example, ``package.module:callable``, a folder written by ``save_model``, a
-        Relax module ``.json``, or a torch ``.pt2``.
+        Relax module ``.json``, a torch ``.pt2``, or ``mlc:CONFIG``.
     inputs
         ``.npz`` and ``.safetensors`` files, or folders of them, one sample per file. They replace
         the samples that come with the model.
     texts
-        Sentences for a built-in text model, one sample each; they replace its own.
+        Sentences for a text model, one sample each; they replace its own.
+    quantization
+        Of ``mlc:CONFIG`` only; by default what the config says.
+    source
+        The TVM target that MLC-LLM compiles ``mlc:CONFIG`` for.
 
     Raises
     ------
@@ -47,15 +61,30 @@ def load_model(spec: str, *, inputs: Sequence[Path] = (), texts: Sequence[str] =
         Nothing of that name, or inputs that do not fit the entry function.
     StoreError
         A saved model cannot be trusted.
+    LoweringError
+        MLC-LLM fails with this TVM.
     """
-    if spec in EXAMPLES:
+    if quantization is not None and not spec.startswith(_MLC):
+        raise UsageError(
+            f"--quantization {quantization} is for mlc:CONFIG, not for model {spec}. MODEL is one "
+            f"of:\n{_ACCEPTED}"
+        )
+    if spec.startswith(_MLC):
+        model = load_mlc(
+            spec.removeprefix(_MLC),
+            inputs=inputs,
+            texts=texts,
+            quantization=quantization,
+            source=source,
+        )
+    elif spec in EXAMPLES:
         if inputs:
             raise UsageError(f"{spec} makes its inputs from texts. Give --text, not --inputs.")
         model = EXAMPLES[spec](texts)
     elif texts:
         raise UsageError(
-            f"model {spec} takes arrays, not texts. Give --inputs; --text is for the built-in "
-            f"examples: {', '.join(EXAMPLES)}."
+            f"model {spec} takes arrays, not texts. Give --inputs; --text is for mlc:CONFIG and "
+            f"the built-in examples: {', '.join(EXAMPLES)}."
         )
     else:
         model = _load(spec)

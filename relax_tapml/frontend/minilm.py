@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib.util
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import numpy as np
 
 from relax_tapml.errors import UsageError
 from relax_tapml.frontend.model import Meaning, Model, Sample
+from relax_tapml.frontend.silent import silent
 from relax_tapml.frontend.torch_export import from_torch
 
 _INSTALL = "pip install 'relax-tapml[minilm]'"
@@ -43,7 +43,7 @@ def minilm(texts: Sequence[str] = ()) -> Model:
         import transformers
     except ImportError as error:
         raise UsageError(f"the example minilm needs {error.name}: {_INSTALL}") from error
-    with _silent(transformers):
+    with silent(transformers):
         tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
         bert = transformers.AutoModel.from_pretrained(
             folder, attn_implementation="eager", local_files_only=True
@@ -108,18 +108,3 @@ def _sentence_embedder(torch: Any, bert: Any) -> Any:
             return torch.nn.functional.normalize(mean, dim=1)
 
     return SentenceEmbedder()
-
-
-@contextlib.contextmanager
-def _silent(transformers: Any) -> Iterator[None]:
-    """Keep transformers' progress bars and advice off stderr; errors still raise."""
-    logging = transformers.utils.logging
-    verbosity, had_bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if had_bars:
-            logging.enable_progress_bar()

@@ -18,7 +18,8 @@ ACCEPTED = """\
   package.module:callable, which returns (IRModule, params) or a Model
   a folder written by relax_tapml.save_model
   a Relax module saved by tvm.ir.save_json: model.json, parameters in model.safetensors
-  a torch.export program: model.pt2"""
+  a torch.export program: model.pt2
+  mlc:CONFIG, a config.json or mlc-chat-config.json for MLC-LLM, or the folder of one"""
 
 
 def refused(text):
@@ -98,8 +99,8 @@ def test_files_for_a_text_model_are_refused(tmp_path):
 
 def test_texts_for_another_model_are_refused(ir_file):
     with refused(
-        f"model {ir_file} takes arrays, not texts. Give --inputs; --text is for the built-in "
-        "examples: minilm."
+        f"model {ir_file} takes arrays, not texts. Give --inputs; --text is for mlc:CONFIG and "
+        "the built-in examples: minilm."
     ):
         load_model(str(ir_file), texts=["a"])
 

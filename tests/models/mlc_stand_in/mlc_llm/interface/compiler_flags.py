@@ -1,0 +1,6 @@
+class OptimizationFlags:
+    pass
+
+
+class ModelConfigOverride:
+    pass
