@@ -13,6 +13,7 @@ from typing import Any
 import torch
 import tvm
 from torch.fx import Node
+from torch.fx.experimental.symbolic_shapes import statically_known_true
 from tvm import relax, tirx
 from tvm.relax.frontend.torch.exported_program_translator import ExportedProgramImporter
 
@@ -22,6 +23,7 @@ _UNARY = (
     *("tan", "tanh"),
 )
 _BINARY = ["add", "mul", "pow", "sub"]
+_FAR = 1 << 62
 _OVERLOADS = ("default", "Tensor", "Scalar", "Tensor_Scalar", "Tensor_Tensor")
 
 
@@ -165,16 +167,22 @@ class CorrectedImporter(ExportedProgramImporter):  # type: ignore[misc]
 
     def _slice(self, node: Node) -> Any:
         """Count a negative dimension from the end, and believe PyTorch that a slice that ends at
-        a dimension is within the tensor: TVM's would be ``min(end, size)`` long, which nothing
-        after it can be matched with.
+        a dimension, or before the end of one, is within the tensor: TVM's would be
+        ``min(end, size)`` long, which nothing after it can be matched with.
         """
         x, dim, start, end, step = (*self.retrieve_args(node), *(0, None, None, 1))[:5]
         given: Any = node.args
         rank = given[0].meta["val"].ndim
         dim, start, step = dim % rank, start or 0, step or 1
+        size = self.shape_of(x)[dim]
         is_symbolic = tvm.ir.is_prim_expr(end) and not isinstance(end, int)
+        if _is_within(node, dim, start, end):
+            places = (_from_start(place, size) for place in (start, end))
+            ends = [tirx.IntImm("int64", p) if isinstance(p, int) else p for p in places]
+            bounds = ([ends[0]], [ends[1]], [tirx.IntImm("int64", 1)])
+            return self._emit(relax.op.strided_slice(x, [dim], *bounds, assume_inbound=True))
         if is_symbolic and isinstance(start, int) and start >= 0 and step == 1:
-            if start == 0 and _is_same(self.shape_of(x)[dim], end):
+            if start == 0 and _is_same(size, end):
                 return x
             if given[3].meta["val"] >= 0:
                 bounds = ([tirx.IntImm("int64", start)], [end], [tirx.IntImm("int64", 1)])
@@ -214,6 +222,25 @@ def _dtype(node: Node) -> str:
 
 def _is_tensor(node: Node) -> bool:
     return isinstance(node.meta.get("val"), torch.Tensor)
+
+
+def _is_within(node: Node, dim: int, start: Any, end: Any) -> bool:
+    """Whether a slice of step 1, between numbers, of a symbolic size is as long as they say,
+    whatever the size is.
+    """
+    given: Any = node.args[0]
+    size, length = (n.meta["val"].shape[dim] for n in (given, node))
+    is_numbers = isinstance(start, int) and (end is None or isinstance(end, int))
+    if not is_numbers or not isinstance(size, torch.SymInt) or [*node.args[4:], 1][0] != 1:
+        return False
+    return bool(statically_known_true(length == _from_start(end, size) - _from_start(start, size)))
+
+
+def _from_start(place: int | None, size: Any) -> Any:
+    """Count a place in a dimension from its start; None, and what is far behind, is its end."""
+    if place is None or place >= _FAR:
+        return size
+    return place if place >= 0 else size + place
 
 
 def _is_same(a: Any, b: Any) -> bool:

@@ -16,6 +16,7 @@ from relax_tapml.frontend.first_line import first_line
 from relax_tapml.frontend.inputs import as_samples
 from relax_tapml.frontend.model import Array, Meaning, Model, Sample
 from relax_tapml.frontend.params import named_params
+from relax_tapml.frontend.plain_dims import with_plain_dims
 from relax_tapml.frontend.signature import check_model, signature_of
 
 _ENTRY = "main"
@@ -80,6 +81,8 @@ def from_torch(
             program = _export(torch, module, example_inputs, dynamic_shapes, label)
         imported = import_program(program, dict(convert_map or {}), label)
     imported, detached = relax.frontend.detach_params(imported)
+    entry = imported.get_global_var(_ENTRY)
+    imported.update_func(entry, with_plain_dims(imported[entry]))
     signature = signature_of(imported, _ENTRY, 0)
     model = Model(
         name=label,

@@ -124,3 +124,35 @@ def test_dimensions_may_be_symbolic(function, run_on_llvm):
     for sample, outputs in zip(model.samples, run_on_llvm(model), strict=True):
         (expected,) = model.reference(sample)
         np.testing.assert_array_equal(outputs[0], expected, strict=True)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: x[:, :-1] + x[:, 1:],
+        lambda x: x[:, 2:-1] * 2,
+        lambda x: x[:, :-2:2],
+        lambda x: x[:, -3:],
+    ],
+)
+def test_a_slice_of_a_symbolic_size_has_pytorchs_length(function, run_on_llvm):
+    """So it can be added to what is as long."""
+    samples = [(torch.arange(2.0 * n).reshape(2, n),) for n in (9, 6)]
+    dims = (({1: torch.export.Dim("n", min=6, max=40)},),)
+    model = from_torch(module_of(function), samples[0], samples=samples, dynamic_shapes=dims)
+    for sample, outputs in zip(model.samples, run_on_llvm(model), strict=True):
+        np.testing.assert_array_equal(outputs[0], model.reference(sample)[0])
+
+
+def test_a_length_that_is_a_multiple_is_taken(run_on_llvm):
+    """As a sound's is that a model cuts into tokens."""
+    samples = [(torch.arange(5.0 * n),) for n in (4, 7)]
+
+    def function(x):
+        return torch.nn.functional.conv1d(x[None, None], torch.ones(1, 1, 5), stride=5)
+
+    model = from_torch(
+        module_of(function), samples[0], samples=samples, dynamic_shapes=(({0: 5 * N},),)
+    )
+    for sample, outputs in zip(model.samples, run_on_llvm(model), strict=True):
+        np.testing.assert_array_equal(outputs[0], model.reference(sample)[0])

@@ -1,0 +1,70 @@
+"""Parameters whose shapes name a symbol for every symbolic dimension."""
+
+from __future__ import annotations
+
+import tvm
+import tvm_ffi
+from tvm import relax, tirx
+
+
+def with_plain_dims(function: relax.Function) -> relax.Function:
+    """Give a dimension of a parameter that is computed from a symbol a symbol of its own.
+
+    A VM learns what a symbol is from the shapes it is given, and does not solve ``100 * n``, which
+    is what PyTorch exports for a sound whose length is a multiple of 100, for ``n``. ::
+
+        @R.function
+        def main(x: R.Tensor((100 * n,))): ...
+        # after
+        @R.function
+        def main(x: R.Tensor((x_0,))):
+            x: R.Tensor((100 * (x_0 // 100),)) = R.match_cast(x, ...)   # raises for another length
+            ...                                                         # with x_0 // 100 for n
+
+    A function whose shapes name all symbols comes back as it is.
+    """
+    analyzer = tvm.sym.Analyzer()
+    known = {dim for param in function.params for dim in _dims(param) if isinstance(dim, tirx.Var)}
+    solved: dict[tirx.Var, tirx.Expr] = {}
+    plain: dict[relax.Var, dict[int, tirx.Var]] = {}
+    for param in function.params:
+        for axis, dim in enumerate(_dims(param)):
+            unknown = set(tirx.analysis.undefined_vars(dim)) - known
+            if isinstance(dim, tirx.Var | tirx.IntImm) or len(unknown) != 1:
+                continue
+            (symbol,) = unknown
+            offset = analyzer.simplify(_substituted(dim, symbol, 0))
+            step = analyzer.simplify(_substituted(dim, symbol, 1) - offset)
+            if not analyzer.can_prove_equal(dim, step * symbol + offset):
+                continue
+            own = tirx.Var(f"{param.name}_{axis}", "int64")
+            plain.setdefault(param, {})[axis] = own
+            solved.setdefault(symbol, tirx.floordiv(own - offset, step))
+    if not solved:
+        return function
+    bound = tvm_ffi.structural_map(function, (tirx.Var, lambda var: solved.get(var, var)))
+    params, casts = [], []
+    for before, param in zip(function.params, bound.params, strict=True):
+        own = plain.get(before)
+        if own is None:
+            params.append(param)
+            continue
+        shape = [own.get(axis, dim) for axis, dim in enumerate(_dims(param))]
+        given = relax.Var(param.name, relax.TensorType(shape, param.ty.dtype))
+        params.append(given)
+        casts.append(relax.MatchCast(param, given, param.ty))
+    body = relax.SeqExpr([relax.BindingBlock(casts), *bound.body.blocks], bound.body.body)
+    relax.expr._update_type(body, bound.body.ty)
+    return relax.Function(params, body, bound.ret_ty, bound.is_pure, bound.attrs, bound.span)
+
+
+def _substituted(dim: tirx.Expr, symbol: tirx.Var, value: int) -> tirx.Expr:
+    number = tirx.IntImm("int64", value)
+    return tvm_ffi.structural_map(
+        dim, (tirx.Var, lambda var: number if var.same_as(symbol) else var)
+    )
+
+
+def _dims(param: relax.Var) -> list[tirx.Expr]:
+    shape = getattr(param.ty, "shape", None)
+    return list(shape.values) if isinstance(shape, relax.ShapeExpr) else []
