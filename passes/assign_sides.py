@@ -6,9 +6,9 @@ from collections.abc import Collection
 
 import tvm
 from tvm import relax, tirx
-from tvm.ir import PrimType, StringImm
+from tvm.ir import PrimType
 
-from relax_tapml._compat import Constant
+from relax_tapml._compat import Constant, StringImm
 
 from .annotate_sites import annotated_calls
 from .operator_call import CallKind, has_run_time_shape, leaf_types, operator_call

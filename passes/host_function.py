@@ -6,7 +6,9 @@ from collections.abc import Iterable, Iterator
 
 import tvm
 from tvm import relax
-from tvm.ir import PrimType, StringImm, TupleType
+from tvm.ir import PrimType, TupleType
+
+from relax_tapml._compat import StringImm
 
 from .assign_sides import DEVICE_SITES_ATTR
 from .device_protocol import DOWNLOAD, PARAMETER, RUN, UPLOAD

@@ -8,9 +8,9 @@ from fnmatch import fnmatchcase
 
 import tvm
 from tvm import relax
-from tvm.ir import GlobalVar, StringImm, TupleType
+from tvm.ir import GlobalVar, TupleType
 
-from relax_tapml._compat import Constant
+from relax_tapml._compat import Constant, StringImm
 
 from .cache_call import AFTER, BEFORE, reads_cache
 from .operator_call import OperatorCall, is_unit_function, operator_call

@@ -6,7 +6,8 @@ import tvm
 import tvm_ffi
 from tvm import relax, tirx
 from tvm.ir import GlobalVar, Op, PrimType, TupleType
-from tvm.s_tir import SBlock
+
+from relax_tapml._compat import SBlock, buffer_of
 
 from .operator_call import HAND, STORE, UNIT_ATTR, WRITES_ATTR
 
@@ -140,7 +141,7 @@ def written_params(kernel: tirx.PrimFunc) -> list[int]:
         (
             SBlock,
             lambda b: sources.update(
-                {m.buffer.name: m.source.source.name for m in b.match_buffers}
+                {m.buffer.name: buffer_of(m.source).name for m in b.match_buffers}
             ),
         ),
     )

@@ -10,14 +10,14 @@ import tvm_ffi
 from tvm import tirx
 from tvm.ir import Op
 from tvm.ir import expr as ir_expr
-from tvm.ir.prim import expr as prim
 
+from relax_tapml._compat import TensorLoad, buffer_of, prim, prim_op
 from relax_tapml.carve.interval import Environment, Interval, bounds
 from relax_tapml.carve.stores import Store, UntoldError, stores_of
 from relax_tapml.frontend.model import Array
 
 Region = tuple[Interval, ...]
-_IF_THEN_ELSE = Op.get("prim.if_then_else")
+_IF_THEN_ELSE = Op.get(prim_op("if_then_else"))
 # They hand out an address, so what is read cannot be seen.
 _ADDRESSES = {"tirx.address_of", "tirx.tvm_access_ptr"}
 _MAX_REGIONS = 1000
@@ -85,7 +85,7 @@ class ElementFlow:
             if len(done) > _MAX_REGIONS:
                 raise UntoldError("too many intermediate values")
             for load, environment, store in self._loads(*wanted):
-                buffer, region = load.source, self._region(load, environment)
+                buffer, region = buffer_of(load), self._region(load, environment)
                 if buffer in self._numbers:
                     found[Source(param=self._numbers[buffer], region=region)] = None
                 elif buffer.same_as(store.buffer):
@@ -99,7 +99,7 @@ class ElementFlow:
 
     def _loads(
         self, buffer: tirx.Var, region: Region
-    ) -> Iterator[tuple[ir_expr.TensorLoad, Environment, Store]]:
+    ) -> Iterator[tuple[TensorLoad, Environment, Store]]:
         for store in self._stores[buffer]:
             environment = self._matched(store, region)
             if environment is None:
@@ -140,9 +140,9 @@ class ElementFlow:
 
     def _loads_of(
         self, expr: Any, environment: Environment
-    ) -> Iterator[tuple[ir_expr.TensorLoad, Environment]]:
+    ) -> Iterator[tuple[TensorLoad, Environment]]:
         match expr:
-            case ir_expr.TensorLoad():
+            case TensorLoad():
                 yield expr, environment
                 parts = list(expr.indices)
             case prim.Select():
@@ -182,8 +182,8 @@ class ElementFlow:
             return [condition, true_value, false_value]
         return [condition, true_value if truth.low else false_value]
 
-    def _region(self, load: ir_expr.TensorLoad, environment: Environment) -> Region:
-        shape = self._shape(load.source)
+    def _region(self, load: TensorLoad, environment: Environment) -> Region:
+        shape = self._shape(buffer_of(load))
         region = []
         for expr, extent in zip(load.indices, shape, strict=True):
             whole = Interval(0, extent - 1)
@@ -201,9 +201,9 @@ class ElementFlow:
             raise UntoldError(f"the shape of {buffer.name} is not known")
         return tuple(extent.low for extent in extents if extent is not None)
 
-    def _element(self, load: ir_expr.TensorLoad, environment: Environment) -> Interval | None:
+    def _element(self, load: TensorLoad, environment: Environment) -> Interval | None:
         """Return bounds of integers that are loaded, from the arguments or computed from them."""
-        buffer = load.source
+        buffer = buffer_of(load)
         region = self._region(load, environment)
         array = self._arrays.get(buffer)
         if array is not None:

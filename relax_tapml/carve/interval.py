@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from tvm import tirx
 from tvm.ir import Op
 from tvm.ir import expr as ir_expr
-from tvm.ir.prim import expr as prim
+
+from relax_tapml._compat import TensorLoad, bitwise, prim, prim_op
 
 
 @dataclass(frozen=True)
@@ -30,16 +32,9 @@ class Interval:
 
 
 Environment = Mapping[tirx.Var, Interval]
-LoadBounds = Callable[[ir_expr.TensorLoad, Environment], Interval | None]
+LoadBounds = Callable[[TensorLoad, Environment], Interval | None]
 
-_IF_THEN_ELSE = Op.get("prim.if_then_else")
-_EXACT: dict[type, Callable[[int, int], int]] = {
-    prim.BitwiseAnd: lambda a, b: a & b,
-    prim.BitwiseOr: lambda a, b: a | b,
-    prim.BitwiseXor: lambda a, b: a ^ b,
-    prim.LShift: lambda a, b: a << b,
-    prim.RShift: lambda a, b: a >> b,
-}
+_IF_THEN_ELSE = Op.get(prim_op("if_then_else"))
 _LOGICAL = (prim.And, prim.Or)
 _COMPARISONS = (prim.LT, prim.LE, prim.GT, prim.GE, prim.EQ, prim.NE)
 _MAX_SHIFT = 64
@@ -61,6 +56,10 @@ def bounds(expr: ir_expr.Expr | int, environment: Environment, load: LoadBounds)
     def of(part: ir_expr.Expr) -> Interval | None:
         return bounds(part, environment, load)
 
+    bits = bitwise(expr)
+    if bits is not None:
+        operation, *operands = bits
+        return _bitwise(operation, *map(of, operands))
     match expr:
         case int():
             return Interval(expr, expr)
@@ -68,7 +67,7 @@ def bounds(expr: ir_expr.Expr | int, environment: Environment, load: LoadBounds)
             return Interval(int(expr.value), int(expr.value))
         case tirx.Var():
             return environment.get(expr)
-        case ir_expr.TensorLoad():
+        case TensorLoad():
             return load(expr, environment)
         case prim.Cast():
             # A float that becomes an integer is not followed.
@@ -122,13 +121,6 @@ def _half_known(
 def _binary(kind: type, a: Interval, b: Interval) -> Interval | None:
     if kind in _LOGICAL or kind in _COMPARISONS:
         return _truth(kind, a, b)
-    if kind in _EXACT:
-        if not (a.is_point and b.is_point):
-            return None
-        if kind in (prim.LShift, prim.RShift) and not 0 <= b.low < _MAX_SHIFT:
-            return None
-        value = _EXACT[kind](a.low, b.low)
-        return Interval(value, value)
     if kind is prim.Add:
         return Interval(a.low + b.low, a.high + b.high)
     if kind is prim.Sub:
@@ -141,6 +133,17 @@ def _binary(kind: type, a: Interval, b: Interval) -> Interval | None:
     if kind is prim.Max:
         return Interval(max(a.low, b.low), max(a.high, b.high))
     return _divided(kind, a, b)
+
+
+def _bitwise(
+    operation: Callable[[int, int], int], a: Interval | None, b: Interval | None
+) -> Interval | None:
+    if a is None or b is None or not (a.is_point and b.is_point):
+        return None
+    if operation in (operator.lshift, operator.rshift) and not 0 <= b.low < _MAX_SHIFT:
+        return None
+    value = operation(a.low, b.low)
+    return Interval(value, value)
 
 
 def _divided(kind: type, a: Interval, b: Interval) -> Interval | None:

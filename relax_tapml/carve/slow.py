@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import tvm
-from tvm import s_tir, tirx
+from tvm import tirx
 
+from relax_tapml._compat import SBlockRealize
 from relax_tapml.carve.interval import Interval, bounds
 from relax_tapml.carve.manifest import SuiteCase, SuiteTensor
 from relax_tapml.carve.tensor_file import numpy_dtype
@@ -81,7 +82,7 @@ def _inside(statement: Any, sizes: Mapping[tirx.Var, Interval]) -> float:
             return count * max(1.0, _inside(statement.body, sizes))
         case tirx.SeqStmt():
             return math.fsum(_inside(part, sizes) for part in statement.seq)
-        case s_tir.SBlockRealize():
+        case SBlockRealize():
             return _inside(statement.block.body, sizes)
         case tirx.IfThenElse():
             cases = [statement.then_case, statement.else_case]

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from tvm import s_tir, tirx
+from tvm import tirx
 from tvm.ir import expr as ir_expr
-from tvm.ir.prim import expr as prim
+
+from relax_tapml._compat import SBlockRealize, prim
 
 
 class UntoldError(Exception):
@@ -73,7 +74,7 @@ def _visit(statement: Any, scope: _Scope, found: dict[tirx.Var, list[Store]]) ->
         case tirx.For():
             loop = (statement.loop_var, statement.min, statement.extent)
             _visit(statement.body, replace(scope, ranges=(*scope.ranges, loop)), found)
-        case s_tir.SBlockRealize():
+        case SBlockRealize():
             _visit_block(statement, scope, found)
         case tirx.IfThenElse():
             condition = statement.condition

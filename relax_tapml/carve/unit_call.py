@@ -9,7 +9,7 @@ import tvm
 from tvm import relax, tirx
 from tvm.ir import GlobalVar, Op
 
-from relax_tapml._compat import Constant
+from relax_tapml._compat import Constant, constant_tensor
 from relax_tapml.carve.interval import Interval
 from relax_tapml.frontend.model import Array
 from relax_tapml.passes.operator_call import WRITES_ATTR
@@ -139,7 +139,7 @@ def _given(
             found.inputs[number] = params.index(operand)
             found.names[number] = operand.name
         elif isinstance(operand, Constant):
-            found.constants[number] = operand.data.numpy()
+            found.constants[number] = constant_tensor(operand).numpy()
         else:
             return None
     return found

@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import tvm
 from tvm import relax, tirx
-from tvm.ir import Constant, GenericConst, GlobalVar, PrimType, TupleType
+from tvm.ir import GlobalVar, PrimType, TupleType
 
+from relax_tapml._compat import StringImm
 from relax_tapml.capture.values import (
     CallRecord,
     OpaqueValue,
@@ -150,7 +151,7 @@ class _Arguments:
             return self.tensor(name, value, ty)
         if isinstance(value, ParameterValue):
             return self._param(name, ty, self._weight_type(value.name))
-        if isinstance(arg, Constant) and not isinstance(arg, GenericConst):
+        if isinstance(arg, tirx.IntImm | tirx.FloatImm | StringImm):
             return arg
         return _literal(value, ty)
 
@@ -191,7 +192,7 @@ def _literal(value: Value, ty: tvm.ir.Type) -> relax.Expr:
         case float():
             return tirx.FloatImm(dtype or "float64", value)
         case str():
-            return tvm.ir.StringImm(value)
+            return StringImm(value)
         case None:
             return relax.op.null_value()
         case OpaqueValue():

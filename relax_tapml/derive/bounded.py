@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from tvm import tirx
-from tvm.ir.prim import expr as prim
+
+from relax_tapml._compat import prim
 
 F64 = "float64"
 

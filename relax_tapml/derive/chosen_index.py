@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import tvm_ffi
-from tvm import s_tir, tirx
-from tvm.ir import expr as ir_expr
-from tvm.ir.prim import expr as prim
+from tvm import tirx
+
+from relax_tapml._compat import SBlock, TensorLoad, buffer_of, prim
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,10 +50,10 @@ def chosen_indices(function: tirx.PrimFunc, results: Sequence[int]) -> dict[int,
             value = store.value
             while isinstance(value, prim.Cast):
                 value = value.value
-            if isinstance(value, ir_expr.TensorLoad) and value.source in known:
-                known[store.buffer] = known[value.source]
+            if isinstance(value, TensorLoad) and buffer_of(value) in known:
+                known[store.buffer] = known[buffer_of(value)]
 
-    tvm_ffi.structural_walk(function.body, [(s_tir.SBlock, look)])
+    tvm_ffi.structural_walk(function.body, [(SBlock, look)])
     return {number: known[params[number]] for number in results if params[number] in known}
 
 
@@ -63,9 +63,9 @@ def _reduced(block: Any, params: list[Any]) -> dict[Any, ChosenIndex]:
         return {}
     (variable,) = reduced
     sources = {
-        ChosenIndex(values=params.index(load.source), axis=list(load.indices).index(variable))
-        for load in _found(block.body, ir_expr.TensorLoad)
-        if load.source in params and variable in list(load.indices)
+        ChosenIndex(values=params.index(buffer_of(load)), axis=list(load.indices).index(variable))
+        for load in _found(block.body, TensorLoad)
+        if buffer_of(load) in params and variable in list(load.indices)
     }
     if len(sources) != 1:
         return {}
@@ -83,9 +83,7 @@ def _keeps_or_takes(value: Any, buffer: Any, variable: Any) -> bool:
         return False
     arms = [value.true_value, value.false_value]
     takes = [arm for arm in arms if arm.same_as(variable)]
-    keeps = [
-        arm for arm in arms if isinstance(arm, ir_expr.TensorLoad) and arm.source.same_as(buffer)
-    ]
+    keeps = [arm for arm in arms if isinstance(arm, TensorLoad) and buffer_of(arm).same_as(buffer)]
     return len(takes) == 1 and len(keeps) == 1
 
 

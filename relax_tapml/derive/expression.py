@@ -10,8 +10,8 @@ import ml_dtypes
 import numpy as np
 from tvm import tirx
 from tvm.ir import expr as ir_expr
-from tvm.ir.prim import expr as prim
 
+from relax_tapml._compat import TensorLoad, bitwise, buffer_of, prim, prim_op
 from relax_tapml.compare.dtypes import finfo
 from relax_tapml.derive.bounded import (
     F64,
@@ -38,9 +38,9 @@ from relax_tapml.derive.precision import underflow, unit_roundoff
 _WORKING = "float32"
 _COMPARISONS = (prim.LT, prim.LE, prim.GT, prim.GE, prim.EQ, prim.NE)
 _DIVISIONS = (prim.Div, prim.Mod, prim.FloorDiv, prim.FloorMod)
-_CHOICES = {"prim.if_then_else"}
-_TRANSPARENT = {"prim.likely"}
-_WHOLE_CALLS = {"tirx.clz", "tirx.popcount", "tirx.fabs"}
+_CHOICES = {prim_op("if_then_else")}
+_TRANSPARENT = {prim_op("likely")}
+_WHOLE_CALLS = {prim_op("clz"), "tirx.popcount", "tirx.fabs"}
 
 
 @dataclass(kw_only=True)
@@ -103,6 +103,10 @@ class Expressions:
         NotDerivableError
             Its errors cannot be followed.
         """
+        bits = bitwise(expr)
+        if bits is not None:
+            operation, *operands = bits
+            return self._bitwise(operation, *(self._operand(part, guard) for part in operands))
         match expr:
             case prim.FloatImm():
                 return Bounded(value=number(_as_dtype(float(expr.value), dtype_of(expr))))
@@ -110,7 +114,7 @@ class Expressions:
                 return Bounded(value=expr)
             case tirx.Var():
                 return self._variable(expr)
-            case ir_expr.TensorLoad():
+            case TensorLoad():
                 return self._load(expr, guard)
             case prim.Cast():
                 return self._cast(expr, guard, is_last)
@@ -163,7 +167,7 @@ class Expressions:
     def _operand(self, expr: Any, guard: Any) -> Bounded:
         found = self._bound(self.of(expr, guard=guard))
         # What is loaded is settled where it was stored.
-        is_settled = isinstance(expr, ir_expr.TensorLoad) or not is_float(dtype_of(expr))
+        is_settled = isinstance(expr, TensorLoad) or not is_float(dtype_of(expr))
         return found if is_settled else self._settled(found)
 
     def _bound(self, found: Bounded) -> Bounded:
@@ -181,9 +185,9 @@ class Expressions:
         return Bounded(value=var)
 
     def _load(self, load: Any, guard: Any) -> Bounded:
-        place = self.places.get(load.source)
+        place = self.places.get(buffer_of(load))
         if place is None:
-            raise NotDerivableError(f"it reads {load.source.name}, which is not known")
+            raise NotDerivableError(f"it reads {buffer_of(load).name}, which is not known")
         indices = [self._index(index, guard) for index in load.indices]
         value = tirx.BufferLoad(place.values, indices)
         if is_float(dtype_of(value)) and dtype_of(value) != F64:
@@ -332,6 +336,14 @@ class Expressions:
             case prim.Min() | prim.Max():
                 return Bounded(value=value, error=larger(left.error, right.error))
         raise NotDerivableError(f"rounding may change a whole number that {_what(expr)} takes")
+
+    def _bitwise(
+        self, operation: Callable[[Any, Any], Any], left: Bounded, right: Bounded
+    ) -> Bounded:
+        if left.error is not None or right.error is not None:
+            name = operation.__name__.strip("_")
+            raise NotDerivableError(f"rounding may change a whole number that {name} takes")
+        return Bounded(value=operation(left.value, right.value))
 
     def _arithmetic(self, expr: Any, left: Bounded, right: Bounded, is_last: bool) -> Bounded:
         dtype = dtype_of(expr)

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from tvm import tirx
-from tvm.ir.prim import expr as prim
 
+from relax_tapml._compat import prim, prim_op
 from relax_tapml.derive.bounded import magnitude, number
 
 Value = Any
@@ -98,8 +98,7 @@ FUNCTIONS: dict[str, Function] = {
     "tirx.exp2": Function(call=tirx.exp2, ulps=3, ulps_per_argument=2 * _LN2),
     "tirx.exp10": Function(call=_exp10, ulps=3, ulps_per_argument=2 * _LN10),
     "tirx.log": Function(call=tirx.log, ulps=3, absolute=4, low=_TINY),
-    "prim.log2": Function(call=tirx.log2, ulps=3, absolute=4, low=_TINY),
-    "tirx.log2": Function(call=tirx.log2, ulps=3, absolute=4, low=_TINY),
+    prim_op("log2"): Function(call=tirx.log2, ulps=3, absolute=4, low=_TINY),
     "tirx.log10": Function(call=tirx.log10, ulps=3, absolute=4, low=_TINY),
     "tirx.log1p": Function(call=tirx.log1p, ulps=3, absolute=1, low=-1 + 2**-53),
     "tirx.sqrt": Function(call=tirx.sqrt, ulps=3, low=0.0),
@@ -119,8 +118,7 @@ FUNCTIONS: dict[str, Function] = {
 
 STEPS: dict[str, Callable[[Value], Value]] = {
     "tirx.floor": tirx.floor,
-    "prim.ceil": tirx.ceil,
-    "tirx.ceil": tirx.ceil,
+    prim_op("ceil"): tirx.ceil,
     "tirx.round": tirx.round,
     "tirx.trunc": tirx.trunc,
     "tirx.nearbyint": tirx.nearbyint,

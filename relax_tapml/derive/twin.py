@@ -10,8 +10,8 @@ import tvm
 import tvm_ffi
 from tvm import s_tir, tirx
 from tvm.ir import expr as ir_expr
-from tvm.ir.prim import expr as prim
 
+from relax_tapml._compat import TensorLoad, buffer_of, prim, prim_op
 from relax_tapml.derive.bounded import (
     F64,
     Bounded,
@@ -377,7 +377,7 @@ def _terms(store: Any, bound: Mapping[Any, Any]) -> list[tuple[bool, Any]] | Non
 def _choice_of(value: Any) -> tuple[Any, tuple[Any, ...]]:
     if isinstance(value, prim.Select):
         return value.condition, (value.true_value, value.false_value)
-    if isinstance(value, ir_expr.Call) and getattr(value.op, "name", "") == "prim.if_then_else":
+    if isinstance(value, ir_expr.Call) and getattr(value.op, "name", "") == prim_op("if_then_else"):
         return value.args[0], (value.args[1], value.args[2])
     return None, ()
 
@@ -407,8 +407,8 @@ def _summands(value: Any, store: Any) -> list[tuple[bool, Any]] | None:
 
 def _is_itself(expr: Any, store: Any) -> bool:
     return (
-        isinstance(expr, ir_expr.TensorLoad)
-        and expr.source.same_as(store.buffer)
+        isinstance(expr, TensorLoad)
+        and buffer_of(expr).same_as(store.buffer)
         and all(map(tvm_ffi.structural_equal, expr.indices, store.indices))
     )
 
@@ -420,5 +420,5 @@ def _mentions(expr: Any, store: Any) -> bool:
 def _loaded(node: Any) -> set[Any]:
     """Return the tensors that are read anywhere in a statement or expression."""
     found: set[Any] = set()
-    tvm_ffi.structural_walk(node, [(ir_expr.TensorLoad, lambda load: found.add(load.source))])
+    tvm_ffi.structural_walk(node, [(TensorLoad, lambda load: found.add(buffer_of(load)))])
     return found

@@ -1,4 +1,4 @@
-"""TVM 0.27's importer of exported PyTorch programs, without its mistakes.
+"""TVM's importer of exported PyTorch programs, without its mistakes.
 
 Each converter here says what TVM's own does wrong; delete it when that one passes the tests.
 """
@@ -16,6 +16,8 @@ from torch.fx import Node
 from torch.fx.experimental.symbolic_shapes import statically_known_true
 from tvm import relax, tirx
 from tvm.relax.frontend.torch.exported_program_translator import ExportedProgramImporter
+
+from relax_tapml._compat import expr_deep_equal, torch_reshape
 
 _UNARY = (
     *("acos", "acosh", "asin", "asinh", "atan", "atanh", "cos", "cosh", "sin", "sinh"),
@@ -149,7 +151,7 @@ class CorrectedImporter(ExportedProgramImporter):  # type: ignore[misc]
         shape = self.shape_of(x)
         if shape is not None and len(shape) == len(dims) and all(map(_is_same, shape, dims)):
             return x
-        return self._emit_torch_reshape(x, list(dims))
+        return torch_reshape(self, x, list(dims))
 
     def _repeat(self, node: Node) -> Any:
         """Repeat as often as a dimension says; TVM takes only numbers."""
@@ -251,4 +253,4 @@ def _is_same(a: Any, b: Any) -> bool:
             and isinstance(b, int | tirx.IntImm)
             and int(a) == int(b)
         )
-    return bool(tvm.ir.prim.expr_deep_equal(a, b))
+    return bool(expr_deep_equal(a, b))

@@ -14,6 +14,7 @@ from typing import Any
 import tvm
 from tvm import relax, tirx
 
+from relax_tapml._compat import Analyzer
 from relax_tapml.errors import UsageError
 from relax_tapml.frontend.model import Array, Model, Sample
 from relax_tapml.frontend.params import check_names
@@ -207,7 +208,7 @@ def _shape_fits(ty: Any, shape: Sequence[int], dims: Dims) -> bool:
 
 def _evaluate(dim: Any, dims: Dims) -> int | None:
     """Return the value of a dimension's expression, None while a variable in it is not known."""
-    analyzer = tvm.sym.Analyzer()
+    analyzer = Analyzer()
     for var, size in dims.items():
         analyzer.bind(var, tirx.IntImm("int64", size))
     value = analyzer.simplify(dim)

@@ -1,6 +1,6 @@
 """Import of an exported PyTorch program that says where the result differs from PyTorch.
 
-TVM 0.27's importer has gaps that raise nothing: a ``cumprod`` of booleans stays boolean, a product
+TVM's importer has gaps that raise nothing: a ``cumprod`` of booleans stays boolean, a product
 of int32 stays in int32. So every converted node is compared with the dtype and shape that PyTorch
 recorded for it. What this cannot see, wrong values of the right type, is for the comparison with
 ``Model.reference``. The gaps that models fall into are closed in ``corrected_importer.py``.

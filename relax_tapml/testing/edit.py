@@ -9,13 +9,13 @@ from typing import Any
 import tvm
 import tvm_ffi
 from tvm import tirx
-from tvm.s_tir import SBlock, SBlockRealize
 from tvm.s_tir.analysis import get_sblock_access_region
 
+from relax_tapml._compat import SBlock, SBlockRealize, TensorLoad, TensorRegion
 from relax_tapml.testing.expression_text import text_of
 
-_DECLARED = (tvm.ir.TensorRegion, tirx.IterVar, tvm.ir.Type)
-_ACCESSES = (tvm.ir.TensorLoad, tirx.BufferStore)
+_DECLARED = (TensorRegion, tirx.IterVar, tvm.ir.Type)
+_ACCESSES = (TensorLoad, tirx.BufferStore)
 
 
 @dataclass(frozen=True, kw_only=True)

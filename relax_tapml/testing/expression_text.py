@@ -6,7 +6,8 @@ from typing import Any
 
 import tvm
 from tvm import tirx
-from tvm.ir.prim import expr as prim
+
+from relax_tapml._compat import TensorLoad, buffer_of, prim
 
 _SYMBOLS: dict[type, str] = {
     prim.Add: "+",
@@ -53,8 +54,8 @@ def _text(node: Any, depth: int) -> str:
             return str(int(node.value))
         case prim.FloatImm():
             return f"{float(node.value):.6g}"
-        case tvm.ir.TensorLoad():
-            return f"{node.source.name}[{', '.join(map(part, node.indices))}]"
+        case TensorLoad():
+            return f"{buffer_of(node).name}[{', '.join(map(part, node.indices))}]"
         case tvm.ir.Call():
             name = getattr(node.op, "name", str(node.op)).rpartition(".")[2]
             return f"{name}({', '.join(map(part, node.args))})"

@@ -10,8 +10,8 @@ import numpy as np
 import tvm
 import tvm_ffi
 from tvm import tirx
-from tvm.s_tir import SBlock
 
+from relax_tapml._compat import SBlock
 from relax_tapml.frontend.model import Array
 from relax_tapml.testing.guarded import GuardedTensor, untouched
 

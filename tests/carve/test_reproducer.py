@@ -15,12 +15,17 @@ import tvm_ffi
 from tvm import relax
 from tvm.script import tirx as T  # noqa: N812
 
+from relax_tapml._compat import IS_TVM_026
 from relax_tapml.carve.manifest import SuiteTolerance
 from relax_tapml.carve.open_suite import open_suite
 from relax_tapml.carve.reproducer import reproducer, write_reproducer
 from relax_tapml.carve.script_text import script_text
 from relax_tapml.carve.submodule import submodule
 from relax_tapml.errors import UsageError
+
+OPEN_EXTENTS_AS_TEXT = pytest.mark.skipif(
+    IS_TVM_026, reason="TVM 0.26 reads an open extent that it printed, int64, as int32"
+)
 
 # Nothing of the package, and nothing that reads safetensors, may be imported.
 ALONE = """
@@ -62,6 +67,7 @@ def test_it_passes_where_it_was_recorded(suite, tmp_path, unit):
     ]
 
 
+@OPEN_EXTENTS_AS_TEXT
 def test_an_edited_operator_fails_with_the_first_mismatch(suite, tmp_path):
     """What is edited is what runs."""
     script = _written(suite, "increment", tmp_path)
@@ -194,6 +200,7 @@ def test_every_constant_survives_as_text():
     assert "# from" not in printed.text
 
 
+@OPEN_EXTENTS_AS_TEXT
 def test_every_unit_of_the_suite_is_exact_as_text(suite, tmp_path):
     opened = open_suite(suite)
     for unit, entry in opened.manifest.units.items():

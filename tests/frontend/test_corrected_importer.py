@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from relax_tapml._compat import IS_TVM_026
 from relax_tapml.frontend.torch_export import from_torch
 
 torch = pytest.importorskip("torch", reason="needs the extra 'torch'")
@@ -12,6 +13,10 @@ torch = pytest.importorskip("torch", reason="needs the extra 'torch'")
 INTEGERS = torch.tensor([[1, 2, 3], [4, 5, 6]])
 HALF = torch.linspace(-3, 3, 6, dtype=torch.float16).reshape(2, 3)
 N, M = torch.export.Dim("n", min=4, max=40), torch.export.Dim("m", min=4, max=40)
+
+NO_ARITHMETIC = pytest.mark.skipif(
+    IS_TVM_026, reason="the importer of TVM 0.26 has no arithmetic of dimensions"
+)
 
 
 def module_of(function):
@@ -101,10 +106,15 @@ def test_topk_in_any_order_is_sorted(run_on_llvm):
     [
         lambda x: x.reshape(x.shape[0], x.shape[1]),
         lambda x: x.reshape(x.shape[1], x.shape[0]),
-        lambda x: x[:, : x.shape[0] // 2],
+        pytest.param(lambda x: x[:, : x.shape[0] // 2], marks=NO_ARITHMETIC),
         lambda x: torch.arange(50)[: x.shape[1]] + x,
-        lambda x: torch.arange(50)[1 : x.shape[1] + 1] + x,
-        lambda x: x[..., -1:],
+        pytest.param(lambda x: torch.arange(50)[1 : x.shape[1] + 1] + x, marks=NO_ARITHMETIC),
+        pytest.param(
+            lambda x: x[..., -1:],
+            marks=pytest.mark.skipif(
+                IS_TVM_026, reason="strided_slice of TVM 0.26 takes -1 of an open extent for 0"
+            ),
+        ),
         lambda x: x[:, 1:],
         lambda x: x[:, :-1],
         lambda x: x[0, :1].repeat(x.shape[0], 1),

@@ -9,6 +9,7 @@ import tiny_model
 import tvm
 from tvm import relax
 
+from relax_tapml._compat import Constant, constant_tensor
 from relax_tapml.errors import StoreError, UsageError
 from relax_tapml.frontend.load import load_model
 from relax_tapml.frontend.model import Meaning, Model, Sample
@@ -70,12 +71,14 @@ def test_constants_and_low_precision_survive(tmp_path):
     for name, array in model.params.items():
         assert back.params[name].dtype == array.dtype
         assert back.params[name].tobytes() == array.tobytes()
-    constants = []
-    relax.analysis.post_order_visit(
-        back.module["run"],
-        lambda node: constants.append(node) if isinstance(node, tvm.ir.GenericConst) else None,
-    )
-    assert [constant.value.numpy().tobytes() for constant in constants] == [bits.tobytes()]
+    tensors = []
+
+    def collect(node):
+        if isinstance(node, Constant):
+            tensors.append(constant_tensor(node).numpy())
+
+    relax.analysis.post_order_visit(back.module["run"], collect)
+    assert [tensor.tobytes() for tensor in tensors] == [bits.tobytes()]
 
 
 def test_an_empty_folder_is_filled(affine, tmp_path):

@@ -16,6 +16,8 @@ from tiny_model import UNITS
 from tvm import tirx
 from tvm.script import tirx as T  # noqa: N812
 
+from relax_tapml._compat import TensorLoad, TirStringImm, buffer_of
+
 Kernel = Any
 _calls: list[None] = []
 _MARK = "RELAX_TAPML_TEST_MARK"
@@ -63,12 +65,12 @@ def mirror(kernel: Kernel) -> Kernel:
     names = _argument_names(kernel) - stored
 
     def change(load: Any) -> Any:
-        if load.source.name not in names:
+        if buffer_of(load).name not in names:
             return load
         *outer, last = load.indices
-        return tirx.BufferLoad(load.source, [*outer, load.source.shape[-1] - 1 - last])
+        return tirx.BufferLoad(buffer_of(load), [*outer, buffer_of(load).shape[-1] - 1 - last])
 
-    return tvm_ffi.structural_map(kernel, (tvm.ir.TensorLoad, change))
+    return tvm_ffi.structural_map(kernel, (TensorLoad, change))
 
 
 def abort(kernel: Kernel) -> Kernel:
@@ -101,20 +103,20 @@ def spin(kernel: Kernel) -> Kernel:
 def leaves_mark(kernel: Kernel) -> Kernel:
     """Compute what it should, and leave a mark in its process that ``minds_mark`` minds."""
     leave = tirx.call_extern(
-        "int32", "setenv", tvm.ir.StringImm(_MARK), tvm.ir.StringImm("1"), tirx.const(1, "int32")
+        "int32", "setenv", TirStringImm(_MARK), TirStringImm("1"), tirx.const(1, "int32")
     )
     return kernel.with_body(tirx.SeqStmt([tirx.Evaluate(leave), kernel.body]))
 
 
 def makes_folder(path: str) -> Callable[[Kernel], Kernel]:
     """Compute what it should, and make a folder, which others may see."""
-    make = tirx.call_extern("int32", "mkdir", tvm.ir.StringImm(path), tirx.const(0o700, "int32"))
+    make = tirx.call_extern("int32", "mkdir", TirStringImm(path), tirx.const(0o700, "int32"))
     return lambda k: k.with_body(tirx.SeqStmt([tirx.Evaluate(make), k.body]))
 
 
 def minds_mark(kernel: Kernel) -> Kernel:
     """Be 1 % off where the mark is."""
-    mark = tirx.call_extern("handle", "getenv", tvm.ir.StringImm(_MARK))
+    mark = tirx.call_extern("handle", "getenv", TirStringImm(_MARK))
     factor = tirx.Select(
         tirx.isnullptr(mark), tirx.const(1.0, "float32"), tirx.const(1.01, "float32")
     )

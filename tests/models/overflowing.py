@@ -5,7 +5,8 @@ from __future__ import annotations
 import tvm
 import tvm_ffi
 from tvm import tirx
-from tvm.ir.prim import expr as prim
+
+from relax_tapml._compat import prim
 
 
 @tvm.transform.module_pass(opt_level=0, name="Overflowing")

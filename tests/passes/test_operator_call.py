@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 import tvm
 from tvm import relax
-from tvm.ir import GlobalVar, StringImm, TupleType
+from tvm.ir import GlobalVar, TupleType
 
+from relax_tapml._compat import StringImm
 from relax_tapml.passes.operator_call import (
     UNIT_ATTR,
     CallKind,

@@ -17,6 +17,7 @@ from tvm.script import ir as I
 from tvm.script import relax as R
 from tvm.script import tirx as T
 
+from relax_tapml._compat import StringImm
 from relax_tapml.passes.annotate_sites import AnnotateSites, annotated_calls
 from relax_tapml.passes.assign_sides import AssignSides
 from relax_tapml.passes.device_calls import device_calls
@@ -37,7 +38,7 @@ def external_calls(function: relax.Function) -> list[tuple[str, tuple[str, ...]]
         (
             binding.value.op.global_symbol,
             tuple(
-                arg.value if isinstance(arg, tvm.ir.StringImm) else getattr(arg, "name", "")
+                arg.value if isinstance(arg, StringImm) else getattr(arg, "name", "")
                 for arg in binding.value.args
             ),
         )

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from operator_kernels import KERNELS, inputs_of, kernel
 from tvm import relax
-from tvm.s_tir.analysis import verify_well_formed
 
+from relax_tapml._compat import verify_well_formed
 from relax_tapml.testing.guarded import GuardedTensor
 from relax_tapml.testing.kernel import build_kernels, output_tensors
 from relax_tapml.testing.mutants import KINDS, mutants

@@ -7,8 +7,8 @@ import pytest
 import tvm
 import tvm_ffi
 from operator_kernels import KERNELS, inputs_of
-from tvm.s_tir.analysis import verify_well_formed
 
+from relax_tapml._compat import verify_well_formed
 from relax_tapml.testing.guarded import GuardedTensor
 from relax_tapml.testing.kernel import build_kernels, output_tensors
 from relax_tapml.testing.variants import KINDS, loops, variants

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import operator
+from collections.abc import Callable, Iterator
 from typing import Any
 
-from tvm.ir.prim import expr as prim
-
+from relax_tapml._compat import bitwise, prim
 from relax_tapml.testing.edit import Edit, Offer, Place, instead
 
-_OTHER = {
+_OTHER: dict[Any, Callable[[Any, Any], Any]] = {
     prim.Add: prim.Sub,
     prim.Sub: prim.Add,
     prim.Mul: prim.Add,
@@ -18,25 +18,31 @@ _OTHER = {
     prim.FloorMod: prim.FloorDiv,
     prim.Min: prim.Max,
     prim.Max: prim.Min,
-    prim.BitwiseAnd: prim.BitwiseOr,
-    prim.BitwiseOr: prim.BitwiseAnd,
-    prim.LShift: prim.RShift,
-    prim.RShift: prim.LShift,
+    operator.and_: operator.or_,
+    operator.or_: operator.and_,
+    operator.lshift: operator.rshift,
+    operator.rshift: operator.lshift,
 }
 
 
 def wrong_operation(node: Any, place: Place) -> Iterator[Edit]:
     """Add for subtract, maximum for minimum, and for bitwise, shift and multiply likewise."""
-    other = _OTHER.get(type(node))
-    if other is not None and place.is_value:
-        yield instead(place, node, other(node.a, node.b))
+    operation, a, b = _parts(node)
+    if operation in _OTHER and place.is_value:
+        yield instead(place, node, _OTHER[operation](a, b))
 
 
 def missing_term(node: Any, place: Place) -> Iterator[Edit]:
     """Leave one operand out: ``a + b -> a``, ``a + b -> b``."""
-    if type(node) in _OTHER and place.is_value:
-        yield instead(place, node, node.a)
-        yield instead(place, node, node.b)
+    operation, a, b = _parts(node)
+    if operation in _OTHER and place.is_value:
+        yield instead(place, node, a)
+        yield instead(place, node, b)
+
+
+def _parts(node: Any) -> tuple[Any, Any, Any]:
+    """Return the operation and what it is done with."""
+    return bitwise(node) or (type(node), getattr(node, "a", None), getattr(node, "b", None))
 
 
 OFFERS: dict[str, Offer] = {"wrong operation": wrong_operation, "missing term": missing_term}

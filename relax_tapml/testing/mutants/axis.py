@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from itertools import combinations
 from typing import Any
 
-import tvm
 import tvm_ffi
 from tvm import tirx
 
+from relax_tapml._compat import TensorLoad, buffer_of
 from relax_tapml.testing.edit import Edit, Offer, Place, instead
 
 
@@ -18,11 +18,11 @@ def transposed(node: Any, place: Place) -> Iterator[Edit]:
     if not _is_load(node, place):
         return
     for a, b in combinations(range(len(node.indices)), 2):
-        if _extent(node.source.shape[a]) == 1 or not _same(node.source.shape, a, b):
+        if _extent(buffer_of(node).shape[a]) == 1 or not _same(buffer_of(node).shape, a, b):
             continue
         indices = list(node.indices)
         indices[a], indices[b] = indices[b], indices[a]
-        yield instead(place, node, tirx.BufferLoad(node.source, indices))
+        yield instead(place, node, tirx.BufferLoad(buffer_of(node), indices))
 
 
 def wrong_axis(node: Any, place: Place) -> Iterator[Edit]:
@@ -39,19 +39,19 @@ def wrong_axis(node: Any, place: Place) -> Iterator[Edit]:
         for other, extent in extents.items():
             if other.same_as(index) or _extent(extent) == 1:
                 continue
-            if not _fits(extent, node.source.shape[axis]):
+            if not _fits(extent, buffer_of(node).shape[axis]):
                 continue
             indices = list(node.indices)
             indices[axis] = other
-            yield instead(place, node, tirx.BufferLoad(node.source, indices))
+            yield instead(place, node, tirx.BufferLoad(buffer_of(node), indices))
 
 
 def _is_load(node: Any, place: Place) -> bool:
     return (
-        isinstance(node, tvm.ir.TensorLoad)
+        isinstance(node, TensorLoad)
         and place.store is not None
         and place.realize is not None
-        and not node.source.same_as(place.store.buffer)
+        and not buffer_of(node).same_as(place.store.buffer)
     )
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from tvm.ir.prim import expr as prim
-
+from relax_tapml._compat import prim
 from relax_tapml.testing.edit import Edit, Offer, Place, instead
 
 _EDGE = {prim.LT: prim.LE, prim.LE: prim.LT, prim.GT: prim.GE, prim.GE: prim.GT}

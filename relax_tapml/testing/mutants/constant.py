@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from tvm import tirx
-from tvm.ir.prim import expr as prim
 
+from relax_tapml._compat import prim
 from relax_tapml.testing.edit import Edit, Offer, Place, instead
 
 # Constants this small are there to keep a division or a root from zero.

@@ -7,8 +7,8 @@ from typing import Any
 
 import tvm_ffi
 from tvm import tirx
-from tvm.s_tir import SBlockRealize
 
+from relax_tapml._compat import SBlockRealize
 from relax_tapml.testing.edit import Edit, Offer, Place
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-import tvm
 from tvm import tirx
 
+from relax_tapml._compat import TensorLoad, buffer_of
 from relax_tapml.testing.edit import Edit, Offer, Place, instead
 
 
@@ -17,15 +17,15 @@ def lane_swap(node: Any, place: Place) -> Iterator[Edit]:
     What a shuffle of a vector load does that has its lanes wrong; a power of two of lanes always
     has whole pairs, so the last axis must have an even extent.
     """
-    if not isinstance(node, tvm.ir.TensorLoad) or not place.is_value or not node.indices:
+    if not isinstance(node, TensorLoad) or not place.is_value or not node.indices:
         return
-    extent, lane = node.source.shape[-1], node.indices[-1]
+    extent, lane = buffer_of(node).shape[-1], node.indices[-1]
     if not isinstance(extent, tirx.IntImm) or int(extent) % 2:
         return
-    if node.source.same_as(place.store.buffer) or isinstance(lane, tirx.IntImm):
+    if buffer_of(node).same_as(place.store.buffer) or isinstance(lane, tirx.IntImm):
         return
     swapped = lane + 1 - 2 * tirx.floormod(lane, 2)
-    yield instead(place, node, tirx.BufferLoad(node.source, [*node.indices[:-1], swapped]))
+    yield instead(place, node, tirx.BufferLoad(buffer_of(node), [*node.indices[:-1], swapped]))
 
 
 OFFERS: dict[str, Offer] = {"lane swap": lane_swap}

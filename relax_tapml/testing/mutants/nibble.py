@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterator
 from typing import Any
 
-import tvm
 import tvm_ffi
 from tvm import tirx
-from tvm.ir.prim import expr as prim
 
+from relax_tapml._compat import TensorLoad, bitwise, buffer_of, prim
 from relax_tapml.testing.edit import Edit, Offer, Place, instead
 
 # How many values one word holds.
@@ -21,13 +21,14 @@ def nibble_order(node: Any, place: Place) -> Iterator[Edit]:
 
     The shift may be calculated, or be loaded from a small table.
     """
-    if not isinstance(node, prim.RShift) or not place.is_value:
+    operation, word, old = bitwise(node) or (None, None, None)
+    if operation is not operator.rshift or not place.is_value:
         return
     shift = tvm_ffi.structural_mutate(
-        node.b, [(prim.FloorMod, _reversed_position), (tvm.ir.TensorLoad, _reversed_load)]
+        old, [(prim.FloorMod, _reversed_position), (TensorLoad, _reversed_load)]
     )
-    if not tvm_ffi.structural_equal(shift, node.b):
-        yield instead(place, node, prim.RShift(node.a, shift))
+    if not tvm_ffi.structural_equal(shift, old):
+        yield instead(place, node, word >> shift)
 
 
 def _reversed_position(node: Any, _: Any) -> Any:
@@ -36,13 +37,13 @@ def _reversed_position(node: Any, _: Any) -> Any:
 
 
 def _reversed_load(node: Any, _: Any) -> Any:
-    extents = [int(e) if isinstance(e, tirx.IntImm) else 0 for e in node.source.shape]
+    extents = [int(e) if isinstance(e, tirx.IntImm) else 0 for e in buffer_of(node).shape]
     axes = [axis for axis, extent in enumerate(extents) if extent != 1]
     if len(axes) != 1 or extents[axes[0]] not in _PACKED:
         return node
     indices = list(node.indices)
     indices[axes[0]] = extents[axes[0]] - 1 - indices[axes[0]]
-    return tirx.BufferLoad(node.source, indices)
+    return tirx.BufferLoad(buffer_of(node), indices)
 
 
 OFFERS: dict[str, Offer] = {"nibble order": nibble_order}

@@ -8,13 +8,13 @@ from typing import Any
 import tvm
 import tvm_ffi
 from tvm import tirx
-from tvm.ir.prim import expr as prim
 
+from relax_tapml._compat import TensorLoad, buffer_of, prim, prim_op
 from relax_tapml.testing.edit import Edit, Offer, Place, instead
 
 _ORDERED = (prim.Sub, prim.Div, prim.FloorDiv, prim.FloorMod, prim.Mod)
 _ORDERED_CALLS = ("tirx.pow", "tirx.fmod", "tirx.atan2", "tirx.copysign")
-_CHOICE = "prim.if_then_else"
+_CHOICE = prim_op("if_then_else")
 
 
 def swapped_operands(node: Any, place: Place) -> Iterator[Edit]:
@@ -41,13 +41,11 @@ def swapped_operands(node: Any, place: Place) -> Iterator[Edit]:
 
 
 def _swapped_tensors(node: prim.Mul, place: Place) -> Iterator[Edit]:
-    a, b = node.a, node.b
-    if not (isinstance(a, tvm.ir.TensorLoad) and isinstance(b, tvm.ir.TensorLoad)):
+    if not (isinstance(node.a, TensorLoad) and isinstance(node.b, TensorLoad)):
         return
-    if a.source.same_as(b.source):
-        return
-    if tvm_ffi.structural_equal(a.source.shape, b.source.shape):
-        swapped = tirx.BufferLoad(b.source, a.indices) * tirx.BufferLoad(a.source, b.indices)
+    a, b = buffer_of(node.a), buffer_of(node.b)
+    if not a.same_as(b) and tvm_ffi.structural_equal(a.shape, b.shape):
+        swapped = tirx.BufferLoad(b, node.a.indices) * tirx.BufferLoad(a, node.b.indices)
         yield instead(place, node, swapped)
 
 

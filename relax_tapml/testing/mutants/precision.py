@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-import tvm
 from tvm import tirx
-from tvm.ir.prim import expr as prim
 
+from relax_tapml._compat import TensorLoad, prim
 from relax_tapml.testing.edit import Edit, Offer, Place
 
 _NARROW = ("float16", "bfloat16")
@@ -33,7 +32,7 @@ def narrowed_operands(node: Any, place: Place) -> Iterator[Edit]:
     """Round both factors of a float32 product of two loaded values to a 16-bit float first."""
     if not isinstance(node, prim.Mul) or not place.is_value or _dtype(node) != "float32":
         return
-    if not all(isinstance(x, tvm.ir.TensorLoad) for x in (node.a, node.b)):
+    if not all(isinstance(x, TensorLoad) for x in (node.a, node.b)):
         return
     for dtype in _NARROW:
         a, b = (_rounded(x, dtype) for x in (node.a, node.b))

@@ -7,13 +7,13 @@ from typing import Any
 
 import tvm
 from tvm import tirx
-from tvm.ir.prim import expr as prim
 
+from relax_tapml._compat import prim, prim_op
 from relax_tapml.testing.edit import Edit, Offer, Place, instead
 
 _ROUNDINGS = {
     "tirx.floor": (tirx.ceil, tirx.trunc),
-    "tirx.ceil": (tirx.floor, tirx.trunc),
+    prim_op("ceil"): (tirx.floor, tirx.trunc),
     "tirx.trunc": (tirx.floor, tirx.round),
     "tirx.round": (tirx.trunc, tirx.floor),
     "tirx.nearbyint": (tirx.trunc, tirx.floor),

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import tvm
-from tvm.ir.prim import expr as prim
 
+from relax_tapml._compat import prim
 from relax_tapml.testing.edit import Edit, Offer, Place, instead
 
 

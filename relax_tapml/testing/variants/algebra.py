@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 from tvm import tirx
-from tvm.ir.prim import expr as prim
 
+from relax_tapml._compat import prim
 from relax_tapml.testing.edit import Place, edit_all
 from relax_tapml.testing.variants.scheduling import Made, Maker
 

@@ -7,9 +7,9 @@ from typing import Any
 import tvm
 import tvm_ffi
 from tvm import tirx
-from tvm.ir.prim import expr as prim
 from tvm.s_tir import Schedule
 
+from relax_tapml._compat import SBlock, TensorLoad, buffer_of, prim
 from relax_tapml.testing.edit import Place, edit_all, with_declared_regions
 from relax_tapml.testing.variants.scheduling import Made, Maker, NotApplicableError, scheduled
 
@@ -41,7 +41,7 @@ def _accumulator(function: tirx.PrimFunc, seed: int) -> Made:
 
     def change(schedule: Schedule, block: Any) -> None:
         found = schedule.get(block)
-        if found.init is None or str(found.writes[0].source.dtype) != "float32":
+        if found.init is None or str(buffer_of(found.writes[0]).dtype) != "float32":
             raise NotApplicableError("it is no float32 reduction")
         schedule.cache_write(block, 0, "global")
 
@@ -55,9 +55,9 @@ def _with_float64_cache(function: tirx.PrimFunc, block_name: str) -> tirx.PrimFu
 
     def find(block: Any) -> None:
         if block.name_hint == block_name:
-            narrow.append(block.writes[0].source)
+            narrow.append(buffer_of(block.writes[0]))
 
-    tvm_ffi.structural_walk(function, [(tvm.s_tir.SBlock, find)])
+    tvm_ffi.structural_walk(function, [(SBlock, find)])
     (old,) = narrow
     new = tirx.decl_buffer(old.shape, "float64", f"{old.name}_float64")
 
@@ -67,7 +67,7 @@ def _with_float64_cache(function: tirx.PrimFunc, block_name: str) -> tirx.PrimFu
         return mutator.default_mutate(node)
 
     def load(node: Any, mutator: Any) -> Any:
-        if node.source.same_as(old):
+        if buffer_of(node).same_as(old):
             return prim.Cast("float32", tirx.BufferLoad(new, node.indices))
         return mutator.default_mutate(node)
 
@@ -75,7 +75,7 @@ def _with_float64_cache(function: tirx.PrimFunc, block_name: str) -> tirx.PrimFu
         return new if node.same_as(old) else mutator.default_mutate(node)
 
     changed = tvm_ffi.structural_mutate(
-        function, [(tirx.BufferStore, store), (tvm.ir.TensorLoad, load), (tirx.Var, var)]
+        function, [(tirx.BufferStore, store), (TensorLoad, load), (tirx.Var, var)]
     )
     return with_declared_regions(changed)
 
@@ -95,8 +95,8 @@ def in_float64(node: Any, wide: dict[Any, Any] | None = None) -> Any:
         return prim.Cast("float64", node)
     if isinstance(node, tirx.FloatImm):
         return tirx.const(float(node.value), "float64")
-    if isinstance(node, tvm.ir.TensorLoad) and wide and node.source in wide:
-        return tirx.BufferLoad(wide[node.source], node.indices)
+    if isinstance(node, TensorLoad) and wide and buffer_of(node) in wide:
+        return tirx.BufferLoad(wide[buffer_of(node)], node.indices)
     if isinstance(node, _BINARY):
         return type(node)(in_float64(node.a, wide), in_float64(node.b, wide))
     if isinstance(node, prim.Select):

@@ -7,8 +7,8 @@ from typing import Any
 
 import tvm
 from tvm import tirx
-from tvm.ir.prim import expr as prim
 
+from relax_tapml._compat import prim
 from relax_tapml.testing.edit import Place
 from relax_tapml.testing.variants.algebra import rewriting
 from relax_tapml.testing.variants.scheduling import Maker

@@ -7,8 +7,8 @@ from typing import Any
 
 import tvm_ffi
 from tvm import tirx
-from tvm.s_tir import SBlock
 
+from relax_tapml._compat import SBlock
 from relax_tapml.testing.edit import Edit, Place, edits
 from relax_tapml.testing.variants.scheduling import Made, Maker
 
