@@ -28,6 +28,14 @@ def test_ci_runs_the_readme_test_command() -> None:
     assert places == sorted(places)
 
 
+def test_ci_samples_the_oldest_tvm_as_the_readme_installs_it() -> None:
+    """The file that README names for it is there, and is what the sample is installed with."""
+    (option,) = set(re.findall(r"-c requirements/[\w.-]+\.txt", README))
+    assert (ROOT / option.removeprefix("-c ")).exists()
+    run = (ROOT / ".ci" / "run").read_text(encoding="utf-8").splitlines()
+    assert [line for line in run if line.startswith("pip install") and option in line]
+
+
 def test_build_options_in_the_readme_exist() -> None:
     """No documented option is made up."""
     shown = [shlex.split(c) for c in commands() if "relax_tapml.build" in c]
