@@ -192,7 +192,8 @@ class _Rewriter:
         return Place(values=values, errors=errors)
 
     def _bind(self, value: Any) -> Any:
-        if isinstance(value, tirx.Var) or getattr(value, "source", None) in self._cells:
+        is_cell = isinstance(value, TensorLoad) and buffer_of(value) in self._cells
+        if is_cell or isinstance(value, tirx.Var):
             return value
         name, dtype = f"t{len(self._statements)}", dtype_of(value)
         if dtype != F64:

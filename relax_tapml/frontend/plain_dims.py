@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import tvm
 import tvm_ffi
 from tvm import relax, tirx
+
+from relax_tapml._compat import Analyzer
 
 
 def with_plain_dims(function: relax.Function) -> relax.Function:
@@ -23,7 +24,7 @@ def with_plain_dims(function: relax.Function) -> relax.Function:
 
     A function whose shapes name all symbols comes back as it is.
     """
-    analyzer = tvm.sym.Analyzer()
+    analyzer = Analyzer()
     known = {dim for param in function.params for dim in _dims(param) if isinstance(dim, tirx.Var)}
     solved: dict[tirx.Var, tirx.Expr] = {}
     plain: dict[relax.Var, dict[int, tirx.Var]] = {}
