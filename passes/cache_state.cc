@@ -12,7 +12,6 @@
 #include <tvm/ffi/function.h>
 #include <tvm/ffi/reflection/registry.h>
 
-#include <algorithm>
 #include <cstring>
 #include <string>
 #include <utility>
@@ -102,12 +101,12 @@ ffi::Tensor FirstTokens(const Pages& pages, int64_t length) {
                                   pages.tensor.dtype(), DLDevice{kDLCPU, 0});
 }
 
-// TVM's text without the condition that failed.
-std::string Told(const ffi::Error& error) {
+// With TVM's text, without the condition that failed.
+ffi::String Reason(const ffi::Error& error) {
   std::string text = error.message();
   size_t at = text.find(" is false: ");
   if (at != std::string::npos) text = text.substr(at + std::strlen(" is false: "));
-  return text.substr(0, text.find('\n'));
+  return ffi::String("its KV cache cannot be recorded: " + text.substr(0, text.find('\n')));
 }
 
 bool IsRecording(const ffi::AnyView& frame) {
@@ -131,18 +130,18 @@ ffi::Array<ffi::Any> Before(ffi::AnyView frame, ffi::Any cache, int64_t layer) {
     int64_t before = pages.length - added;
     return {before, added, FirstTokens(pages, before)};
   } catch (const ffi::Error& error) {
-    return {ffi::String("its KV cache cannot be recorded: " + Told(error)), nullptr, nullptr};
+    return {Reason(error), nullptr, nullptr};
   }
 }
 
-// The pages after the call; nothing where `Before` had a reason.
+// The pages after the call, or the reason why they are not known. Nothing without a recorder.
 ffi::Any After(ffi::AnyView frame, ffi::Any cache, int64_t layer) {
   if (!IsRecording(frame)) return nullptr;
   try {
     Pages pages = ExportPages(cache, layer);
     return FirstTokens(pages, pages.length);
-  } catch (const ffi::Error&) {
-    return nullptr;
+  } catch (const ffi::Error& error) {
+    return Reason(error);
   }
 }
 

@@ -10,6 +10,7 @@ from tvm.ir import GlobalVar, Op, PrimType, TupleType
 from relax_tapml._compat import SBlock, buffer_of
 
 from .operator_call import HAND, STORE, UNIT_ATTR, WRITES_ATTR
+from .value_leaves import bindings_in
 
 _MAKE_CLOSURE = Op.get("relax.make_closure")
 _WITH_CONTEXT = Op.get("relax.call_builtin_with_ctx")
@@ -182,42 +183,39 @@ def hand_kernels_themselves(function: relax.Function, mod: tvm.IRModule) -> rela
     mod
         That module.
     """
-    return _Inliner(mod).visit_expr(function)
+    handed: dict[relax.Var, relax.Var] = {}
+    made: dict[relax.Var, relax.Expr] = {}
+    for binding in bindings_in(function.body):
+        value = binding.value
+        if isinstance(value, relax.Call) and value.op == _MAKE_CLOSURE:
+            made[binding.var] = value.args[0]
+        elif isinstance(value, relax.Call) and _is_hand(value):
+            handed[binding.var] = value.args[1].fields[0]
+    kernels = {}
+    for var, closure in handed.items():
+        unit = mod[mod[made[closure]].body.blocks[0].bindings[0].value.op]
+        kernels[var] = mod.get_global_var(str(unit.attrs[UNIT_ATTR]))
+    if not kernels:
+        return function
+    return _Inliner(kernels, set(handed.values())).visit_expr(function)
 
 
 @relax.expr_functor.mutator
 class _Inliner(relax.PyExprMutator):  # type: ignore[misc]
-    def __init__(self, mod: tvm.IRModule) -> None:
-        super().__init__(mod)
-        self._mod = mod
-        self._closures: dict[relax.Var, relax.VarBinding] = {}
-        self._kernels: dict[relax.Var, GlobalVar] = {}
+    def __init__(self, kernels: dict[relax.Var, GlobalVar], closures: set[relax.Var]) -> None:
+        super().__init__()
+        self._kernels = kernels
+        self._closures = closures
 
     def visit_var_binding_(self, binding: relax.VarBinding) -> None:
-        value = binding.value
-        if isinstance(value, relax.Call) and value.op == _MAKE_CLOSURE:
-            self._closures[binding.var] = binding
-        elif isinstance(value, relax.Call) and _is_hand(value):
-            closure = self._closures.pop(value.args[1].fields[0]).value
-            handed = self._mod[closure.args[0]]
-            unit = self._mod[handed.body.blocks[0].bindings[0].value.op]
-            self._kernels[binding.var] = self._mod.get_global_var(str(unit.attrs[UNIT_ATTR]))
-        else:
+        if binding.var not in self._kernels and binding.var not in self._closures:
             super().visit_var_binding_(binding)
 
     def visit_var_(self, var: relax.Var) -> relax.Expr:
-        self._bind(var)
         return self._kernels.get(var) or super().visit_var_(var)
 
     def visit_dataflow_var_(self, var: relax.DataflowVar) -> relax.Expr:
-        self._bind(var)
         return self._kernels.get(var) or super().visit_dataflow_var_(var)
-
-    def _bind(self, var: relax.Var) -> None:
-        """Emit the closure that a variable is bound to, if it is one of the module's own."""
-        closure = self._closures.pop(var, None)
-        if closure is not None:
-            super().visit_var_binding_(closure)
 
 
 def _is_hand(call: relax.Call) -> bool:

@@ -56,6 +56,8 @@ class CacheState:
             raise NotCarvableError(before)
         if not (isinstance(before, int) and isinstance(added, int)):
             raise NotCarvableError(f"its capture holds {before!r} and {added!r} for a KV cache")
+        if isinstance(after, str):
+            raise NotCarvableError(after)
         if not (isinstance(pages, TensorValue) and isinstance(after, TensorValue)):
             raise NotCarvableError("its capture holds no pages of its KV cache")
         state = cls(before=before, added=added, pages=pages, after=after)
@@ -167,7 +169,9 @@ def _creations(function: relax.Function) -> Iterator[relax.Call]:
     for binding in bindings_in(function.body):
         call = binding.value
         is_packed = isinstance(call, relax.Call) and call.op == _CALL_PURE_PACKED
-        if is_packed and call.args[0].global_symbol == CREATE:
+        if is_packed and getattr(call.args[0], "global_symbol", None) == CREATE:
+            if not all(isinstance(arg, relax.ShapeExpr) for arg in call.args[1:3]):
+                raise NotCarvableError("its KV cache is made with sizes that are no plain shapes")
             yield call
 
 

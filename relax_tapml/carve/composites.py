@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 import tvm
 from tvm import tirx
 
 from relax_tapml.carve.open_suite import Suite
 from relax_tapml.carve.sensitivity import RUNS, noise, noise_levels, output_tolerances
-from relax_tapml.compare.tolerance import Tolerance
+from relax_tapml.compare.tolerance import ElementTolerance, Tolerance
+from relax_tapml.derive.reach import rounded_up
+from relax_tapml.errors import LoweringError
 from relax_tapml.frontend.model import Array
 from relax_tapml.partition.built_functions import flat_values
 from relax_tapml.partition.bytecode import compile_functions
@@ -30,7 +33,11 @@ def composites(suite: Suite) -> Iterator[str]:
 
 
 def composite_tolerances(
-    suite: Suite, *, source: tvm.target.Target, library: KernelLibrary
+    suite: Suite,
+    *,
+    source: tvm.target.Target,
+    pipeline: tvm.transform.Pass | None,
+    library: KernelLibrary,
 ) -> Mapping[tuple[str, str], list[Tolerance]]:
     """Return how far each case of such a unit may be off when every kernel that it runs is right.
 
@@ -41,8 +48,8 @@ def composite_tolerances(
     ----------
     suite
         Has the tolerances of the kernels.
-    source, library
-        What it was recorded on, and where kernels for that are kept.
+    source, pipeline, library
+        What it was recorded on, the pass of that side, and where kernels for it are kept.
 
     Returns
     -------
@@ -53,8 +60,14 @@ def composite_tolerances(
     levels = None
     for unit in composites(suite):
         levels = noise_levels(suite) if levels is None else levels
-        side = prepare_side(OutlineHandedKernels()(suite.module(unit)), source)
-        host = Host(source, library.build(side, source).files(), {})
+        try:
+            side = prepare_side(OutlineHandedKernels()(suite.module(unit)), source, pipeline)
+        except LoweringError:
+            continue  # The pipeline wants units that are not there: what the dtype allows stays.
+        kernels = library.build(side, source)
+        if kernels.failed:
+            continue  # The replay on the source tells it.
+        host = Host(source, kernels.files(), {})
         machine = host.virtual_machine(compile_functions(side, source, library))
         for case in suite.manifest.units[unit].cases:
             inputs = [host.upload(suite.tensor(item.tensor)) for item in case.inputs]
@@ -65,5 +78,10 @@ def composite_tolerances(
                 machine.set_instrument(noise(levels, seed))
                 disturbed.append(flat_values(function(*inputs)))
             machine.set_instrument(None)
-            found[unit, case.name] = output_tolerances(outputs, disturbed)
+            found[unit, case.name] = [
+                replace(t, bound=rounded_up(t.bound, oracle.dtype))
+                if isinstance(t, ElementTolerance)
+                else t
+                for t, oracle in zip(output_tolerances(outputs, disturbed), outputs, strict=True)
+            ]
     return found

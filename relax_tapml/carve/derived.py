@@ -11,10 +11,11 @@ from tvm.ir import GlobalVar, Op
 
 from relax_tapml.carve.slow import iterations
 from relax_tapml.carve.unit_call import UnitCall, unit_call
-from relax_tapml.compare.dtypes import is_integer
+from relax_tapml.compare.dtypes import as_float64, is_integer
 from relax_tapml.compare.tolerance import ElementTolerance, Tolerance, tolerance_for
 from relax_tapml.derive.derivation import Derivation, rule_because
 from relax_tapml.derive.operators import operator_tolerances
+from relax_tapml.derive.reach import rounded_up
 from relax_tapml.frontend.model import Array
 
 MOST_ITERATIONS = 1e10
@@ -58,7 +59,7 @@ class UnitTolerances:
             told = f"its float64 evaluation would run {count:.1g} loop iterations"
             return [rule_because(oracle, told) for oracle in oracles]
         found = self._derivation(call).tolerances(_arguments(call, inputs), call.scalars, oracles)
-        return list(map(_no_more_than_rule, found, oracles)) if call.is_handed else found
+        return list(map(no_more_than_rule, found, oracles)) if call.is_handed else found
 
     def evaluated(
         self, function: str, inputs: Sequence[Array], like: Sequence[Array]
@@ -114,7 +115,7 @@ def _iterations(call: UnitCall, inputs: Sequence[Array], outputs: Sequence[Array
     return iterations(call, [a.shape for a in inputs], [a.shape for a in outputs])
 
 
-def _no_more_than_rule(derived: Tolerance, oracle: Array) -> Tolerance:
+def no_more_than_rule(derived: Tolerance, oracle: Array) -> Tolerance:
     """Return the smaller of a derived bound and what the dtype allows.
 
     A kernel of a KV cache scales what it has summed up by how the maximum moved, again and again.
@@ -123,5 +124,9 @@ def _no_more_than_rule(derived: Tolerance, oracle: Array) -> Tolerance:
     rule = tolerance_for(oracle)
     if not isinstance(derived, ElementTolerance) or is_integer(oracle.dtype):
         return derived
-    bound = np.minimum(derived.bound, rule.allowed(oracle))
-    return ElementTolerance(bound=bound, origin=f"{derived.origin}; at most {rule.origin}")
+    # NaN where the errors have grown beyond all bounds: there the dtype decides.
+    least = np.fmin(as_float64(derived.bound), rule.allowed(oracle))
+    bound = np.where(np.isfinite(as_float64(oracle)), least, as_float64(derived.bound))
+    return ElementTolerance(
+        bound=rounded_up(bound, oracle.dtype), origin=f"{derived.origin}; at most {rule.origin}"
+    )

@@ -61,6 +61,7 @@ def write_proven_suite(
             is_probed=is_probed,
             unproven=unproven,
             replace=True,
+            pipeline=pipeline,
             kernels=kernels,
         )
         on_written(manifest)

@@ -11,6 +11,7 @@ from typing import Any
 from relax_tapml.carve.case_replay import CaseReplay
 from relax_tapml.carve.open_suite import Suite, open_suite
 from relax_tapml.carve.replayer import Replayer
+from relax_tapml.carve.submodule import is_same
 from relax_tapml.compare.comparison import Comparison, worst
 from relax_tapml.compare.verdict import Verdict
 from relax_tapml.errors import ExitCode, UsageError
@@ -191,13 +192,33 @@ def _without_parts(
     """Say nothing of a unit that runs the kernel of another one that is wrong itself."""
     if detail.verdict in _RIGHT:
         return detail
-    others = {gvar.name_hint for gvar in suite.module(detail.unit).functions} - {detail.unit}
-    wrong = [name for name in details if name in others and details[name].verdict not in _RIGHT]
+    module = suite.module(detail.unit)
+    ours = {gvar.name_hint: function for gvar, function in module.functions.items()}
+    wrong = [
+        name
+        for name, other in details.items()
+        if name != detail.unit
+        and name in ours
+        and _may_be_why(other, detail)
+        # In a merged suite it may be the kernel of another model.
+        and is_same(ours[name], suite.module(name)[name])
+    ]
     if not wrong:
         return detail
     told = ", ".join(f"{name} ({details[name].verdict})" for name in wrong)
-    reason = f"{detail.verdict}, as it must: it runs {told}"
+    reason = f"{detail.verdict}; not judged, since it runs {told}"
     return replace(detail, verdict=Verdict.SKIPPED, reason=reason)
+
+
+def _may_be_why(kernel: UnitReplay, detail: UnitReplay) -> bool:
+    """Whether a kernel fails in a way that explains how a unit that runs it fails.
+
+    It fails on what was recorded, each time; and a fault is explained by a fault only.
+    """
+    failed = any(c.verdict not in _RIGHT and not c.case.is_probe for c in kernel.cases)
+    if not failed or kernel.verdict is Verdict.FLAKY:
+        return False
+    return detail.verdict not in _FAULTS or kernel.verdict in _FAULTS
 
 
 def _chosen(suite: Suite, units: Sequence[str] | None) -> tuple[str, ...]:

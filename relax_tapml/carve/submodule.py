@@ -35,3 +35,9 @@ def calling(function: Any, renamed: Mapping[str, GlobalVar]) -> Any:
     return tvm_ffi.structural_map(
         function, (GlobalVar, lambda gvar: renamed.get(gvar.name_hint, gvar))
     )
+
+
+def is_same(a: tvm.ir.BaseFunc, b: tvm.ir.BaseFunc) -> bool:
+    """Return whether two functions are equal that may have been read from different files."""
+    # Some kernels have buffers that are defined nowhere in them, and are new in each reading.
+    return bool(tvm_ffi.structural_equal(a, b, map_free_vars=True))

@@ -58,6 +58,7 @@ def write_suite(
     is_probed: bool = True,
     unproven: Mapping[str, str] | None = None,
     replace: bool = False,
+    pipeline: tvm.transform.Pass | None = None,
     kernels: Path | None = None,
 ) -> Manifest:
     """Write cases as a suite, all of it or nothing.
@@ -84,9 +85,10 @@ def write_suite(
         Probes to leave out because the source itself fails them: ``UNIT/CASE`` to reason.
     replace
         Whether an existing folder is replaced.
-    kernels
-        Where kernels for the source are kept. With None, units that run the kernels of others get
-        the tolerances of their dtypes, which right kernels may miss together.
+    pipeline, kernels
+        The source's own pass, and where kernels for the source are kept. Without a place for
+        these, units that run the kernels of others get the tolerances of their dtypes, which right
+        kernels may miss together.
 
     Returns
     -------
@@ -106,7 +108,9 @@ def write_suite(
         if kernels is None:
             return manifest
         library = KernelLibrary(kernels)
-        found = composite_tolerances(open_suite(scratch), source=source, library=library)
+        found = composite_tolerances(
+            open_suite(scratch), source=source, pipeline=pipeline, library=library
+        )
         return _set_tolerances(scratch, found) if found else manifest
 
 

@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import tvm
-import tvm_ffi
 from tvm import relax
 from tvm.ir import GlobalVar
 
 from relax_tapml.carve.guarded_call import guarded_call
 from relax_tapml.carve.open_suite import Suite
-from relax_tapml.carve.submodule import calling, submodule
+from relax_tapml.carve.submodule import calling, is_same, submodule
 from relax_tapml.errors import LoweringError
 from relax_tapml.partition.bytecode import compile_functions
 from relax_tapml.partition.kernel_library import KernelLibrary, KernelSet
@@ -216,9 +215,4 @@ def _sharing(
         return functions
     shared = {common.get(g.name_hint, g): calling(f, common) for g, f in functions.items()}
     pairs = ((f, taken[g.name_hint][1]) for g, f in shared.items() if g.name_hint in taken)
-    return shared if all(_is_same(a, b) for a, b in pairs) else None
-
-
-def _is_same(a: tvm.ir.BaseFunc, b: tvm.ir.BaseFunc) -> bool:
-    # Some kernels, read twice from a file, have buffers that are defined nowhere in them.
-    return bool(tvm_ffi.structural_equal(a, b, map_free_vars=True))
+    return shared if all(is_same(a, b) for a, b in pairs) else None

@@ -204,7 +204,7 @@ def _drive(compiled: _Compiled, samples: Sequence[Sample]) -> PagedDrive:
     prompts = [sample.arrays[0].shape[1] for sample in samples]
     half = -(-max(prompts) // 2)
     limit = int(compiled.metadata.get("prefill_chunk_size", half))
-    drive = PagedDrive(is_flat=True, chunk=min(half, limit))
+    drive = PagedDrive(is_flat=True, chunk=min(half, limit) if limit > 0 else half)
     functions = {
         gvar.name_hint
         for gvar, function in compiled.module.functions_items()
@@ -226,6 +226,12 @@ def _samples(
     if inputs and texts:
         raise UsageError("give --inputs or --text, not both")
     vocabulary = compiled.extents.get("vocab_size", 0)
+    if vocabulary < 1:
+        raise UsageError(
+            f"the config of {compiled.metadata['model_type']} has no vocab_size: only decoders can "
+            "be run so. Take others from a build script of MLC with "
+            "relax_tapml.mlc.carving(drive=...)"
+        )
     if inputs:
         signature = Signature(entry="embed", inputs=(relax.Var("tokens"),), params=())
         given = [(s.name, s.arrays[0]) for s in load_samples(inputs, signature)]

@@ -9,6 +9,7 @@ import numpy as np
 import tvm
 import tvm_ffi
 
+from relax_tapml.errors import UsageError
 from relax_tapml.frontend.model import Array, Functions, Sample
 
 
@@ -46,6 +47,10 @@ class PagedDrive:
     page_size: int = 16
     chunk: int | None = None
     is_flat: bool = False
+
+    def __post_init__(self) -> None:
+        if self.chunk is not None and self.chunk < 1:
+            raise UsageError(f"chunk {self.chunk}: expected at least 1 token")
 
     def __call__(self, functions: Functions, sample: Sample) -> list[Array]:
         """Run a sample; see the class."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from tvm.script import ir as I  # noqa: N812
 from tvm.script import relax as R  # noqa: N812
 
-from relax_tapml.carve.derived import UnitTolerances
+from relax_tapml.carve.derived import UnitTolerances, no_more_than_rule
+from relax_tapml.compare.tolerance import ElementTolerance, tolerance_for
 
 
 @I.ir_module
@@ -29,3 +31,18 @@ def test_an_operator_of_a_constant_is_judged_by_its_dtype():
     (tolerance,) = UnitTolerances(OfConstant).of("main", [], [oracle])
     assert "no PrimFunc" in tolerance.origin
     assert (tolerance.allowed(oracle) < 1e-3).all()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_the_dtype_decides_where_a_derived_bound_is_larger_or_lost(dtype):
+    """As those of an online softmax are for a long sequence; what the source lost is not judged."""
+    oracle = np.array([1, 2, 4, np.inf], dtype)
+    derived = ElementTolerance(bound=np.array([1e-9, 1, np.nan, np.nan]), origin="its errors")
+    rule = tolerance_for(oracle).allowed(oracle)
+    found = no_more_than_rule(derived, oracle)
+    bound = found.allowed(oracle)
+    assert 0 < bound[0] < 1e-8
+    np.testing.assert_allclose(bound[1:3], rule[1:3], rtol=0.01)
+    assert (bound[1:3] >= rule[1:3]).all()  # Rounded up.
+    assert np.isnan(found.bound[3].astype("float64"))
+    assert "its errors; at most" in found.origin

@@ -6,6 +6,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import tvm
+from tvm import relax
 from tvm.script import ir as I
 from tvm.script import relax as R
 from tvm.script import tirx as T
@@ -18,7 +19,11 @@ from relax_tapml.partition.program import partition
 from relax_tapml.passes import native
 from relax_tapml.passes.annotate_sites import AnnotateSites, annotated_calls
 from relax_tapml.passes.assign_sides import host_only_sites
-from relax_tapml.passes.outline_handed_kernels import OutlineHandedKernels, written_params
+from relax_tapml.passes.outline_handed_kernels import (
+    OutlineHandedKernels,
+    hand_kernels_themselves,
+    written_params,
+)
 from relax_tapml.targets.open import open_session
 
 LLVM = tvm.target.Target("llvm")
@@ -152,3 +157,16 @@ def test_written_parameters_are_those_stored_to():
         T.evaluate(T.call_extern("int32", "something", a.data, b.data, c))
 
     assert written_params(passes_on) == [0, 1]
+
+
+def test_kernels_are_handed_over_themselves_again(lowered):
+    """The runtime then needs nothing of ours; other functions stay as they are."""
+    again = hand_kernels_themselves(lowered["main"], lowered)
+    called = {gvar.name_hint for gvar in relax.analysis.all_global_vars(again)}
+    assert called == {"add_scaled", "halve"}
+    x = np.arange(12, dtype="float32").reshape(3, 4)
+    kernels = {g: f for g, f in lowered.functions.items() if g.name_hint in called}
+    module = tvm.IRModule({"main": again, **kernels})
+    machine = relax.VirtualMachine(tvm.compile(module, LLVM), tvm.cpu())
+    assert machine["main"](tvm.runtime.tensor(x)).numpy().tobytes() == expected(x).tobytes()
+    assert hand_kernels_themselves(again, lowered).same_as(again)
