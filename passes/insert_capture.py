@@ -177,23 +177,24 @@ class _FunctionInstrumenter:
     def _call(self, binding: relax.Binding, call: relax.Call) -> Iterator[relax.Binding]:
         found = operator_call(call, self._mod)
         site = self._selected(call)
-        args = () if found is None else found.args
-        has_cache = site is not None and found is not None and reads_cache(found)
-        if has_cache:
+        args: list[relax.Expr] = [] if found is None else list(found.args)
+        results: list[relax.Expr] = [binding.var]
+        read = []
+        if site is not None and found is not None and reads_cache(found):
+            # In the place of the cache stands what is in it.
+            cache = [self._frame, *args[:2]]
             before = relax.Var("before", TupleType([relax.ObjectType()] * 3))
-            yield relax.VarBinding(before, _packed(BEFORE, [self._frame, *args[:2]], before.ty))
-            args = (before, *args[1:])
+            yield relax.VarBinding(before, _packed(BEFORE, cache, before.ty))
+            args[0] = before
+            after = relax.Var("after", relax.ObjectType())
+            read.append(relax.VarBinding(after, _packed(AFTER, cache, after.ty)))
+            results.append(after)
         if site is not None:
             yield from self._capture(_INPUTS, site, args)
         yield binding
         if _may_write(call, found):
             self._known.clear()
-        results: tuple[relax.Expr, ...] = (binding.var,)
-        if has_cache and found is not None:
-            after = relax.Var("after", relax.ObjectType())
-            call = _packed(AFTER, [self._frame, *found.args[:2]], after.ty)
-            yield relax.VarBinding(after, call)
-            results = (binding.var, after)
+        yield from read
         if site is not None:
             yield from self._capture(_OUTPUTS, site, results)
 

@@ -290,7 +290,8 @@ class _Run:
             units = prepare_side(self._lowered, self._target, self._device_pipeline)
             kernels = self._library.build(units, self._target)
             stage.say(
-                f"{len(kernels.paths)} of {len(self._sites)} units build for {options.target}, "
+                f"{len(kernels.paths)} of {len(kernels.paths) + len(kernels.failed)} units build "
+                f"for {options.target}, "
                 f"{len(kernels.built)} of their kernels anew"
             )
         identity = {

@@ -6,6 +6,7 @@ import paged_llm
 import pytest
 import tvm
 from broken_pipelines import breaks, scale
+from mlc_configs import LLAMA
 from tvm import relax
 
 from relax_tapml import mlc
@@ -152,19 +153,8 @@ def test_a_tiny_llama_of_mlc_itself(quantization, tmp_path):
     from mlc_llm.model import MODELS
     from mlc_llm.quantization import QUANTIZATION
 
-    config = {
-        "hidden_size": 64,
-        "intermediate_size": 128,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 2,
-        "head_dim": 16,
-        "rms_norm_eps": 1e-5,
-        "vocab_size": 128,
-        "context_window_size": 256,
-        "prefill_chunk_size": 128,
-        "max_batch_size": 1,
-    }
+    sizes = {"context_window_size": 256, "prefill_chunk_size": 128, "max_batch_size": 1}
+    config = {**LLAMA, **sizes}
     flags = "flashinfer=0;cublas_gemm=0;faster_transformer=0;cudagraph=0;cutlass=0"
 
     def build(module, args, pipeline):

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import tvm
 from broken_pipelines import breaks, scale
+from mlc_configs import CONFIGS
 from tvm import relax
 from tvm.contrib import tvmjs
 
@@ -271,21 +272,7 @@ def test_help_says_how(capsys):
 @pytest.mark.parametrize("quantization", ["q0f32", "q4f16_1"])
 @pytest.mark.parametrize("model_type", ["llama", "qwen3"])
 def test_a_config_of_mlc_itself(build, folder, model_type, quantization):
-    config = {
-        "model_type": model_type,
-        "hidden_size": 64,
-        "intermediate_size": 128,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 2,
-        "head_dim": 16,
-        "rms_norm_eps": 1e-5,
-        "vocab_size": 128,
-        "max_position_embeddings": 256,
-        "hidden_act": "silu",
-        "attention_bias": False,
-        "rope_theta": 10000,
-    }
+    config = {"model_type": model_type, **CONFIGS[model_type]}
     (folder / "config.json").write_text(json.dumps(config))
     ended = build(f"mlc:{folder}", "--quantization", quantization, "--json")
     assert ended.code == 0, ended.err

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import tvm
@@ -32,11 +32,15 @@ class Signature:
         The function's name.
     inputs, params
         Its Relax variables, in order.
+    casts
+        What the function casts inputs to first, which says more of their shapes: name of the input
+        to the variable.
     """
 
     entry: str
     inputs: tuple[Any, ...]
     params: tuple[Any, ...]
+    casts: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def input_names(self) -> tuple[str, ...]:
@@ -96,7 +100,14 @@ def signature_of(module: tvm.IRModule, entry: str, param_count: int) -> Signatur
             f"'{entry}' has several parameters called {', '.join(twice)}. Rename them: arrays are "
             "matched by name."
         )
-    return Signature(entry=entry, inputs=variables[:input_count], params=variables[input_count:])
+    inputs = variables[:input_count]
+    casts = {
+        binding.value.name: binding.var
+        for block in function.body.blocks[:1]
+        for binding in block.bindings
+        if isinstance(binding, relax.MatchCast) and binding.value in inputs
+    }
+    return Signature(entry=entry, inputs=inputs, params=variables[input_count:], casts=casts)
 
 
 def check_model(model: Model) -> Signature:
@@ -164,7 +175,8 @@ def check_sample(signature: Signature, sample: Sample, dims: Dims) -> None:
         _check_array(var, array, dims, f"{sample.name}: input '{var.name}'")
     # A dimension such as 2*n may come before the input that fixes n.
     for var, array in zip(signature.inputs, sample.arrays, strict=True):
-        _check_array(var, array, dims, f"{sample.name}: input '{var.name}'")
+        cast = signature.casts.get(var.name, var)
+        _check_array(cast, array, dims, f"{sample.name}: input '{var.name}'")
 
 
 def _check_array(var: Any, array: Array, dims: Dims, where: str) -> None:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
 from relax_tapml._compat import IS_TVM_026
+from relax_tapml.errors import UsageError
+from relax_tapml.frontend.inputs import as_samples
+from relax_tapml.frontend.signature import check_model
 from relax_tapml.frontend.torch_export import from_torch
 
 torch = pytest.importorskip("torch", reason="needs the extra 'torch'")
@@ -166,3 +171,6 @@ def test_a_length_that_is_a_multiple_is_taken(run_on_llvm):
     )
     for sample, outputs in zip(model.samples, run_on_llvm(model), strict=True):
         np.testing.assert_array_equal(outputs[0], model.reference(sample)[0])
+    wrong = dataclasses.replace(model, samples=as_samples([(np.zeros(21, "float32"),)]))
+    with pytest.raises(UsageError, match=r"expected shape \[.*5.*\], got \[21\]"):
+        check_model(wrong)
