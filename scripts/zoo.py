@@ -30,6 +30,8 @@ from zoo_worker import Row, work
 SHAPES = ("static", "symbolic")
 _TIMEOUT_S = 300.0
 _LOG_TAIL = 400
+# What every architecture imports, imported once.
+_PRELOADED = ["zoo_worker", "torch._dynamo", "transformers.models.llama.modeling_llama"]
 
 
 def main() -> int:
@@ -70,7 +72,7 @@ def main() -> int:
 
 def _rows(tasks: list[tuple[str, str]], out: Path, jobs: int, *, is_again: bool) -> Iterator[Row]:
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["zoo_worker"])
+    context.set_forkserver_preload(_PRELOADED)
     with ThreadPoolExecutor(jobs) as pool:
         pending = []
         for name, shapes in tasks:

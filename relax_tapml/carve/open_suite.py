@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 
 import tvm
 
+from relax_tapml._compat import load_json
 from relax_tapml.carve import tensor_file
 from relax_tapml.carve.manifest import MANIFEST, Manifest, SuiteCase, SuiteUnit
 from relax_tapml.carve.manifest_file import CARVE_AGAIN, read_manifest
@@ -25,6 +26,7 @@ class Suite:
     def __init__(self, folder: Path, manifest: Manifest) -> None:
         self.folder = folder
         self.manifest = manifest
+        self._modules: dict[str, tvm.IRModule] = {}
 
     def unit(self, name: str) -> SuiteUnit:
         """Return a unit. Raises ``UsageError`` if the suite has no case of it."""
@@ -48,17 +50,22 @@ class Suite:
         return found
 
     def module(self, unit: str) -> tvm.IRModule:
-        """Read a unit's module.
+        """Return a unit's module, read on first use; it must not be changed.
 
         Raises
         ------
         StoreError
             TVM cannot read it, or it lacks the function of a case.
         """
+        if unit not in self._modules:
+            self._modules[unit] = self._read_module(unit)
+        return self._modules[unit]
+
+    def _read_module(self, unit: str) -> tvm.IRModule:
         entry = self.manifest.units[unit]
         path = self.folder / entry.module
         try:
-            module = tvm.ir.load_json(path.read_text())
+            module = load_json(path.read_text())
         except Exception as error:
             lines = str(error).strip().splitlines() or [type(error).__name__]
             raise StoreError(

@@ -27,6 +27,9 @@ from relax_tapml.derive.twin import ENTRY, Twin, twin_of
 from relax_tapml.frontend.model import Array
 
 _KEPT = 4
+# A twin runs a few times: most of its cost is being compiled, half as long without the optimiser's
+# later passes.
+_TARGET = {"kind": "llvm", "opt-level": 1}
 _MOVES_ONLY = "the kernel moves and chooses values and rounds none, so they must be equal"
 
 
@@ -141,7 +144,7 @@ class Derivation:
         """The twin and its compiled form, or why there is none."""
         try:
             twin = twin_of(self._function, self._results)
-            built = tvm.tirx.build(tvm.IRModule({ENTRY: twin.function}), target="llvm")
+            built = tvm.tirx.build(tvm.IRModule({ENTRY: twin.function}), target=_TARGET)
         except NotDerivableError as error:
             return str(error)
         except Exception as error:  # Whatever TVM raises about a kernel that no one foresaw.
