@@ -18,8 +18,8 @@ from relax_tapml.partition.program import PartitionedProgram
 from relax_tapml.passes import native
 from relax_tapml.passes.outline_regions import DOWNLOAD, PARAMETER, RUN, UPLOAD
 from relax_tapml.targets.session import DeviceModule, DeviceSession
-from relax_tapml.targets.target import device_of
 from relax_tapml.targets.tensors import plain, to_device, to_host
+from relax_tapml.targets.tvm_device import device_of
 
 
 class Host:

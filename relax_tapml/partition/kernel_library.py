@@ -16,8 +16,7 @@ from tvm.ir import GlobalVar
 
 from relax_tapml.errors import LoweringError
 from relax_tapml.passes.operator_call import UNIT_ATTR, is_unit_function
-from relax_tapml.targets.cuda_compiler import cuda_compiler
-from relax_tapml.targets.target import schedule
+from relax_tapml.targets.registry import platform_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +68,7 @@ class KernelLibrary:
         self.built_count = 0
 
     def build(self, side: tvm.IRModule, target: tvm.target.Target) -> KernelSet:
-        """Schedule, compile and link what is missing, in parallel.
+        """Schedule, compile and link what is missing, in parallel, as the target's platform does.
 
         Parameters
         ----------
@@ -78,9 +77,16 @@ class KernelLibrary:
             get their default schedules.
         target
             What to build for.
+
+        Raises
+        ------
+        DeviceUnavailable
+            The platform's compiler is not installed.
         """
         kernels = {g: f for g, f in side.functions.items() if isinstance(f, tirx.PrimFunc)}
-        with cuda_compiler(target) as compiler, ThreadPoolExecutor(os.cpu_count()) as pool:
+        platform = platform_of(target)
+        platform.check()
+        with platform.compiler(target) as compiler, ThreadPoolExecutor(os.cpu_count()) as pool:
             results = list(
                 pool.map(lambda gvar: self._build(gvar, kernels[gvar], target, compiler), kernels)
             )
@@ -100,15 +106,16 @@ class KernelLibrary:
     def build_host_functions(
         self, module: tvm.IRModule, target: tvm.target.Target
     ) -> tuple[Path, ...]:
-        """Build PrimFuncs that run beside the VM, on the CPU, whatever the target.
+        """Build PrimFuncs that run beside the VM, on the device's CPU, whatever the target.
 
         Raises
         ------
         LoweringError
             One does not build.
         """
-        host = target.host or (target if "cpu" in target.keys else tvm.target.Target("llvm"))
-        results = [self._build(gvar, f, host, {}) for gvar, f in module.functions.items()]
+        host = platform_of(target).host(target)
+        with platform_of(host).compiler(host) as compiler:
+            results = [self._build(gvar, f, host, compiler) for gvar, f in module.functions.items()]
         for result in results:
             if result.path is None:
                 raise LoweringError(result.reason)
@@ -126,18 +133,18 @@ class KernelLibrary:
         options = json.dumps([json.loads(str(target)), compiler], sort_keys=True)
         content = "\n".join((tvm.ir.save_json(module), options, tvm.__version__))
         digest = hashlib.sha256(content.encode()).hexdigest()[:32]
-        path = self.folder / f"{name[:80]}-{target.kind.name}-{digest}.so"
+        platform = platform_of(target)
+        path = self.folder / f"{name[:80]}-{platform.name}-{digest}{platform.suffix}"
         if path.exists():
             return _Result(path=path)
         self.folder.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f".{path.stem}-{os.getpid()}.so")
+        partial = path.with_name(f".{path.stem}-{os.getpid()}{path.suffix}")
         try:
-            library = tvm.tirx.build(schedule(module, target), target=target)
-            library.export_library(str(partial))
+            platform.compile(module, target, partial)
             partial.replace(path)
         except Exception as error:
             partial.unlink(missing_ok=True)
-            return _Result(reason=f"{name} does not build for {target.kind.name}: {_brief(error)}")
+            return _Result(reason=f"{name} does not build for {platform.name}: {_brief(error)}")
         return _Result(path=path, is_new=True)
 
 

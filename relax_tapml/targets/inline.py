@@ -13,7 +13,7 @@ import tvm_ffi
 from relax_tapml.errors import DeviceError
 from relax_tapml.targets.fault_text import fault_text
 from relax_tapml.targets.session import DeviceTensor
-from relax_tapml.targets.target import device_of
+from relax_tapml.targets.tvm_device import device_of
 from relax_tapml.targets.vm_session import VMSession
 
 

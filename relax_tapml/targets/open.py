@@ -6,25 +6,21 @@ import re
 from typing import Any
 
 from relax_tapml.errors import UsageError
-from relax_tapml.targets.inline import InlineSession
-from relax_tapml.targets.process import DeviceProcess
+from relax_tapml.targets.registry import PLATFORMS, platform_of
 from relax_tapml.targets.relay import Relay
-from relax_tapml.targets.rpc_session import RPCSession
 from relax_tapml.targets.session import DeviceSession
 from relax_tapml.targets.tracker import request_device
 
-_START_S = 60.0
 _RPC = re.compile(r"rpc:(?P<host>.+):(?P<port>\d+)")
 _TRACKER = re.compile(r"tracker:(?P<host>.+?):(?P<port>\d+):(?P<key>.+)")
+_REMOTE = "rpc:HOST:PORT or tracker:HOST:PORT:KEY"
 
 
 def check_session(spec: str) -> None:
-    """Raise ``UsageError`` unless ``open_session`` understands ``spec``; nothing is opened."""
-    is_known = spec in ("inline", "process") or _RPC.fullmatch(spec) or _TRACKER.fullmatch(spec)
-    if not is_known:
-        raise UsageError(
-            f"session {spec!r}: expected inline, process, rpc:HOST:PORT or tracker:HOST:PORT:KEY"
-        )
+    """Raise ``UsageError`` unless some platform has such a session; nothing is opened."""
+    names = sorted({name for platform in PLATFORMS for name in platform.sessions()})
+    if spec not in names and not _RPC.fullmatch(spec) and not _TRACKER.fullmatch(spec):
+        raise UsageError(f"session {spec!r}: expected {', '.join(names)}, {_REMOTE}")
 
 
 def open_session(spec: str, target: Any, *, timeout_s: float = 60.0) -> DeviceSession:
@@ -33,8 +29,9 @@ def open_session(spec: str, target: Any, *, timeout_s: float = 60.0) -> DeviceSe
     Parameters
     ----------
     spec
-        Where the device runs: ``inline`` (this process), ``process`` (a process of its own here),
-        ``rpc:HOST:PORT`` or ``tracker:HOST:PORT:KEY``.
+        Where the device runs: ``process`` (a process of its own here), another name that the
+        target's platform knows (``inline``: this process), ``rpc:HOST:PORT`` or
+        ``tracker:HOST:PORT:KEY``.
     target
         The ``tvm.target.Target`` to run code of.
     timeout_s
@@ -50,17 +47,21 @@ def open_session(spec: str, target: Any, *, timeout_s: float = 60.0) -> DeviceSe
     if timeout_s <= 0:
         raise UsageError(f"timeout_s: expected more than 0 seconds, got {timeout_s:g}")
     check_session(spec)
-    if spec == "inline":
-        return InlineSession(target)
-    if spec == "process":
-        # A call may have to be quick, but starting Python and TVM takes the time it takes.
-        start_s = max(timeout_s, _START_S)
-        return RPCSession(DeviceProcess(), target, timeout_s=timeout_s, start_s=start_s)
+    platform = platform_of(target)
     if match := _RPC.fullmatch(spec):
         host, port, key = match["host"], int(match["port"]), ""
     elif match := _TRACKER.fullmatch(spec):
         host, port, key = request_device(
             match["host"], int(match["port"]), match["key"], timeout_s=timeout_s
         )
+    else:
+        here = platform.sessions()
+        if spec not in here:
+            raise UsageError(
+                f"session {spec!r}: target {platform.name} has no such session; it has "
+                f"{', '.join(here)}, {_REMOTE}"
+            )
+        platform.check()
+        return here[spec](target, timeout_s)
     relay = Relay(host, port, key, name=spec, timeout_s=timeout_s)
-    return RPCSession(relay, target, timeout_s=timeout_s)
+    return platform.connect(relay, target, timeout_s=timeout_s)

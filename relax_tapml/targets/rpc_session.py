@@ -23,7 +23,7 @@ from relax_tapml.targets.deadline import Deadline
 from relax_tapml.targets.fault_text import fault_text
 from relax_tapml.targets.file_exchange import FileExchange
 from relax_tapml.targets.session import DeviceTensor
-from relax_tapml.targets.target import device_of
+from relax_tapml.targets.tvm_device import device_of
 from relax_tapml.targets.vm_session import VMSession
 
 _CLOSE_S = 5.0

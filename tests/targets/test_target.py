@@ -10,7 +10,9 @@ from tvm.script import relax as R
 from tvm.script import tirx as T
 
 from relax_tapml.errors import DeviceUnavailable, LoweringError, UsageError
-from relax_tapml.targets.target import device_of, parse_target, schedule
+from relax_tapml.targets.schedule import schedule
+from relax_tapml.targets.target import parse_target
+from relax_tapml.targets.tvm_device import device_of
 
 CUDA = parse_target('{"kind": "cuda", "arch": "sm_80", "max_threads_per_block": 1024}')
 

@@ -1,0 +1,100 @@
+"""A kind of device: how its kernels are made, where they run, and what that needs."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any, ClassVar
+
+import tvm
+
+from relax_tapml.errors import DeviceUnavailable
+from relax_tapml.targets.inline import InlineSession
+from relax_tapml.targets.process import DeviceProcess
+from relax_tapml.targets.requirement import Requirement
+from relax_tapml.targets.rpc_session import RPCSession, Server
+from relax_tapml.targets.schedule import schedule
+from relax_tapml.targets.session import DeviceSession
+
+# Opens a session on a device of ``target`` here: (target, seconds that one call may take).
+Opener = Callable[[Any, float], DeviceSession]
+
+_START_S = 60.0
+
+
+class Platform(ABC):
+    """What the rest of the package knows of a platform; a subclass is one of them, in one file.
+
+    The defaults are those of a platform that this machine can compile shared objects for and run
+    in a process. What a device refuses at run time reaches its user as a ``DeviceFault``, whoever
+    opened the session; see ``DeviceSession``.
+    """
+
+    name: ClassVar[str]
+    """As ``--target`` takes it."""
+
+    summary: ClassVar[str]
+    """What it is, in a line."""
+
+    tried_on: ClassVar[str]
+    """The hardware that this package has been run on, for people; it says so if there is none."""
+
+    suffix: ClassVar[str] = ".so"
+    """Of the file that a compiled kernel is."""
+
+    @abstractmethod
+    def owns(self, target: Any) -> bool:
+        """Whether kernels of a ``tvm.target.Target`` are this platform's."""
+
+    def target_json(self, text: str) -> str | None:
+        """Return the JSON of a target that only we know by this name; None if it is not ours."""
+        del text
+        return None
+
+    def complete(self, target: Any) -> Any:
+        """Return a target with what compiling for the platform needs besides."""
+        return target
+
+    def host(self, target: Any) -> Any:
+        """Return the target of functions that run beside the VM, on the device's own CPU."""
+        return target.host or (target if "cpu" in target.keys else tvm.target.Target("llvm"))
+
+    def compiler(self, target: Any) -> AbstractContextManager[Mapping[str, str]]:
+        """Set up the compiler of kernels; what is yielded is part of a kernel's name in a cache."""
+        del target
+        return nullcontext({})
+
+    def compile(self, module: Any, target: Any, path: Path) -> None:
+        """Schedule and compile a module of one PrimFunc, and write it as the device loads it.
+
+        Raises whatever says why it does not build.
+        """
+        tvm.tirx.build(schedule(module, target), target=target).export_library(str(path))
+
+    def sessions(self) -> Mapping[str, Opener]:
+        """Return how to open a device here, by the name of ``--session``; ``process`` is one."""
+        return {"inline": lambda target, _: InlineSession(target), "process": self._process}
+
+    def connect(
+        self, server: Server, target: Any, *, timeout_s: float, start_s: float | None = None
+    ) -> DeviceSession:
+        """Return a session on a server. Raises ``DeviceUnavailable``."""
+        return RPCSession(server, target, timeout_s=timeout_s, start_s=start_s)
+
+    def requirements(self) -> list[Requirement]:
+        """Return what it needs here beside Python packages, found or missing."""
+        return []
+
+    def check(self) -> None:
+        """Raise ``DeviceUnavailable`` if something is missing that nothing works without."""
+        missing = [item for item in self.requirements() if item.is_needed and not item.found]
+        if missing:
+            told = "; ".join(f"{item.name} is missing ({item.install})" for item in missing)
+            raise DeviceUnavailable(f"target {self.name}: {told}. See 'relax-tapml doctor'")
+
+    def _process(self, target: Any, timeout_s: float) -> DeviceSession:
+        # A call may have to be quick, but starting Python and TVM takes the time it takes.
+        start_s = max(timeout_s, _START_S)
+        return self.connect(DeviceProcess(), target, timeout_s=timeout_s, start_s=start_s)

@@ -1,0 +1,18 @@
+"""The platforms there are."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from relax_tapml.targets.platform import Platform
+from relax_tapml.targets.platforms.cuda import Cuda
+from relax_tapml.targets.platforms.local import Local
+from relax_tapml.targets.platforms.untried import Metal, OpenCL, ROCm
+
+# The first that owns a target is its platform; the last one owns every target.
+PLATFORMS: tuple[Platform, ...] = (Cuda(), Metal(), OpenCL(), ROCm(), Local())
+
+
+def platform_of(target: Any) -> Platform:
+    """Return the platform of a ``tvm.target.Target``."""
+    return next(platform for platform in PLATFORMS if platform.owns(target))
