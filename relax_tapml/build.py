@@ -33,7 +33,13 @@ def parser() -> argparse.ArgumentParser:
     add(
         "--session",
         default="process",
-        help="where the device runs: process, inline, rpc:HOST:PORT or tracker:HOST:PORT:KEY",
+        help="where the device runs: process (one here, for webgpu a headless browser), inline, "
+        "browser, node, rpc:HOST:PORT or tracker:HOST:PORT:KEY; 'relax-tapml doctor' lists them",
+    )
+    add(
+        "--show",
+        action="store_true",
+        help="run in your own browser, at a URL that is printed: --session browser",
     )
     add(
         "--inputs",
@@ -110,7 +116,7 @@ def _run(args: argparse.Namespace) -> int:
         reporter=Progress(),
         source=args.source,
         target=args.target,
-        session=args.session,
+        session="browser" if args.show else args.session,
         host_pipeline=args.host_pipeline,
         device_pipeline=args.device_pipeline,
         strategy=args.strategy,

@@ -29,6 +29,8 @@ class DeviceProcess:
         The process cannot be started.
     """
 
+    constructor = ()
+
     def __init__(self) -> None:
         self.host = "127.0.0.1"
         self.key = secrets.token_hex(16)

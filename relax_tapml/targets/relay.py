@@ -35,6 +35,7 @@ class Relay:
         It did not, or there is none.
     """
 
+    constructor = ()
     folder = None
 
     def __init__(self, host: str, port: int, key: str, *, name: str, timeout_s: float) -> None:

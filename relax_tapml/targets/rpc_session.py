@@ -57,6 +57,13 @@ class Server(Protocol):
     """For messages."""
 
     @property
+    def constructor(self) -> tuple[Any, ...]:
+        """Return what the server makes the session with: a function's name and its arguments.
+
+        Empty for the server's own process.
+        """
+
+    @property
     def folder(self) -> Path | None:
         """Return a folder the server exchanges tensors through, or None: by messages only."""
 
@@ -99,7 +106,12 @@ class RPCSession(VMSession):
         self._end: tuple[type[DeviceFault], str, str] | None = None
         try:
             with Deadline(start_s, server.interrupt) as deadline:
-                self._remote = tvm.rpc.connect(server.host, server.port, server.key)
+                self._remote = tvm.rpc.connect(
+                    server.host,
+                    server.port,
+                    server.key,
+                    session_constructor_args=list(server.constructor) or None,
+                )
                 super().__init__(device_of(target, self._remote))
                 self._array_size = self._remote.get_function("ffi.ArraySize")
                 self._array_item = self._remote.get_function("ffi.ArrayGetItem")

@@ -1,0 +1,110 @@
+"""``relax-tapml doctor``: the platforms there are, and what they need on this machine."""
+
+from __future__ import annotations
+
+import json
+import sys
+from argparse import ArgumentParser, Namespace, _SubParsersAction
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from relax_tapml.errors import ExitCode, TapmlError, UsageError
+
+if TYPE_CHECKING:
+    from relax_tapml.targets.platform import Platform
+
+
+def add_parser(subparsers: _SubParsersAction[ArgumentParser]) -> None:
+    """Add the command's arguments."""
+    parser = subparsers.add_parser(
+        "doctor",
+        help="list targets, what each needs and the commands that install what is missing",
+        description="List the platforms that --target takes, what each needs on this machine and "
+        "the command that installs what is missing. Nothing is installed or downloaded. Exit "
+        "codes: 0, or 3 if a target that was named is not ready.",
+    )
+    parser.add_argument("target", nargs="*", metavar="TARGET", help="only these")
+    parser.add_argument(
+        "--try",
+        dest="is_tried",
+        action="store_true",
+        help="open a device of each target here and run a kernel on it",
+    )
+    parser.add_argument("--json", action="store_true", help="print it as JSON")
+
+
+def run(args: Namespace) -> int:
+    """Print the platforms; 0, or 3 if one that was named is not ready."""
+    from relax_tapml.targets.registry import PLATFORMS  # imports TVM
+
+    known = {platform.name: platform for platform in PLATFORMS}
+    unknown = [name for name in args.target if name not in known]
+    if unknown:
+        raise UsageError(f"target {unknown[0]}: expected one of {', '.join(known)}")
+    chosen = [known[name] for name in args.target] or list(known.values())
+    examined = [_examined(platform, is_tried=args.is_tried) for platform in chosen]
+    if args.json:
+        json.dump({"schema": 1, "targets": examined}, sys.stdout, indent=1)
+        sys.stdout.write("\n")
+    else:
+        _print(examined)
+    is_ready = all(item["state"] in ("ready", "works") for item in examined)
+    return ExitCode.PASS if is_ready or not args.target else ExitCode.INCONCLUSIVE
+
+
+def _examined(platform: Platform, *, is_tried: bool) -> dict[str, Any]:
+    needs = platform.requirements()
+    missing = [item.name for item in needs if item.is_needed and not item.found]
+    state, detail = ("missing", ", ".join(missing)) if missing else ("ready", "")
+    if is_tried and not missing:
+        from relax_tapml.cli.trial import run_a_kernel  # imports TVM
+
+        try:
+            state, detail = "works", run_a_kernel(platform)
+        except TapmlError as error:
+            state, detail = "fails", str(error)
+    return {
+        "name": platform.name,
+        "summary": platform.summary,
+        "tried_on": platform.tried_on,
+        "sessions": [*platform.sessions(), "rpc:HOST:PORT", "tracker:HOST:PORT:KEY"],
+        "state": state,
+        "detail": detail,
+        "requirements": [
+            {
+                "name": item.name,
+                "use": item.use,
+                "found": item.found,
+                "install": item.install,
+                "is_needed": item.is_needed,
+            }
+            for item in needs
+        ],
+    }
+
+
+def _print(examined: list[dict[str, Any]]) -> None:
+    console = Console(highlight=False)
+    table = Table(box=None, padding=(0, 2), show_edge=False)
+    for title in ("target", "what it is", "sessions", "tried on", "here"):
+        table.add_column(title, overflow="fold")
+    for item in examined:
+        here = item["state"] + (f": {item['detail']}" if item["detail"] else "")
+        sessions = ", ".join(name for name in item["sessions"] if ":" not in name)
+        table.add_row(item["name"], item["summary"], sessions, item["tried_on"], here)
+    console.print(table)
+    needs = [
+        (item["name"], need)
+        for item in examined
+        for need in item["requirements"]
+        if not need["found"]
+    ]
+    if needs:
+        console.print("\nNot found here:")
+    for target, need in needs:
+        weight = "needed" if need["is_needed"] else "optional"
+        console.print(f"  {target}: {need['name']} ({weight}), {need['use']}", soft_wrap=True)
+        console.print(Text(f"    {need['install']}"), soft_wrap=True)

@@ -1,0 +1,68 @@
+"""Run one kernel on a platform, to see that all of its parts work together."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import tvm
+from tvm import relax
+
+from relax_tapml.errors import DeviceError
+from relax_tapml.partition.bytecode import compile_functions
+from relax_tapml.partition.kernel_library import KernelLibrary
+from relax_tapml.partition.lower import lower, mark_inputs
+from relax_tapml.partition.prepare_side import prepare_side
+from relax_tapml.targets.open import open_session
+from relax_tapml.targets.platform import Platform
+from relax_tapml.targets.target import parse_target
+
+_SIZE = 1000
+_TIMEOUT_S = 60.0
+
+
+def run_a_kernel(platform: Platform) -> str:
+    """Compile an addition, run it in a session of the platform's own and compare the sum.
+
+    Returns
+    -------
+    str
+        What was done, in how many seconds.
+
+    Raises
+    ------
+    TapmlError
+        Whatever does not work.
+    """
+    began = time.perf_counter()
+    target = parse_target(platform.name)
+    side = prepare_side(lower(mark_inputs(_addition(), ())), target)
+    x = np.arange(_SIZE, dtype=np.float32)
+    with tempfile.TemporaryDirectory(prefix="tapml-trial-") as folder:
+        library = KernelLibrary(Path(folder))
+        kernels = library.build(side, target)
+        if kernels.failed:
+            raise DeviceError("; ".join(kernels.failed.values()))
+        functions = compile_functions(side, target, library)
+        session = open_session("process", target, timeout_s=_TIMEOUT_S)
+        try:
+            module = session.load(functions.bytecode, kernels.files())
+            (result,) = session.call(module, "main", [session.upload(x)])
+            values = session.download(result)
+        finally:
+            session.close()
+    if not np.array_equal(values, x + 1):
+        raise DeviceError(f"adding 1 to 0, 1, 2, ... gave {values[:3].tolist()}, ...")
+    return f"ran a kernel, {time.perf_counter() - began:.1f} s with start and build"
+
+
+def _addition() -> tvm.IRModule:
+    builder = relax.BlockBuilder()
+    x = relax.Var("x", relax.TensorType((_SIZE,), "float32"))
+    with builder.function("main", [x]):
+        with builder.dataflow():
+            y = builder.emit_output(relax.op.add(x, relax.const(1, "float32")))
+        builder.emit_func_output(y)
+    return builder.get()

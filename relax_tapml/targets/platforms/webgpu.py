@@ -1,0 +1,73 @@
+"""WebGPU, in a browser or in Node."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import tvm
+
+from relax_tapml.targets.gpu_limits import check_limits
+from relax_tapml.targets.platform import Opener, Platform
+from relax_tapml.targets.requirement import Requirement
+from relax_tapml.targets.rpc_session import Server
+from relax_tapml.targets.schedule import schedule
+from relax_tapml.targets.session import DeviceSession
+from relax_tapml.targets.web.launch import HeadlessBrowser, Launcher, Node, ShownBrowser
+from relax_tapml.targets.web.server import WebServer
+from relax_tapml.targets.web.session import WebSession
+from relax_tapml.targets.web.side_module import PACKER, TRIPLE, prefix_of, with_prefix
+from relax_tapml.targets.web.toolchain import requirements
+
+_START_S = 60.0
+# A person has to open the page.
+_SHOWN_S = 600.0
+
+
+class WebGPU(Platform):
+    """Kernels in WGSL, and WebAssembly that launches them."""
+
+    name = "webgpu"
+    summary = "WebGPU in a browser, or in Node"
+    tried_on = "Chromium and Node (Dawn) with software adapters; no GPU"
+    suffix = ".wasm"
+
+    def owns(self, target: Any) -> bool:
+        """Whether kernels of a ``tvm.target.Target`` are this platform's."""
+        return target.kind.name == "webgpu" or "wasm32" in str(target.attrs.get("mtriple", ""))
+
+    def complete(self, target: Any) -> Any:
+        """Return a target with a host that runs in a browser."""
+        if target.kind.name != "webgpu" or target.host is not None:
+            return target
+        return tvm.target.Target(target, host={"kind": "llvm", "mtriple": TRIPLE})
+
+    def compile(self, module: Any, target: Any, path: Path) -> None:
+        """Schedule and compile a module of one PrimFunc, and write it as the device loads it."""
+        scheduled = schedule(module, target)
+        check_limits(scheduled, target)
+        built = tvm.tirx.build(with_prefix(scheduled, prefix_of(path)), target=target)
+        built.export_library(str(path), fcompile=PACKER)
+
+    def sessions(self) -> Mapping[str, Opener]:
+        """Return how to open a device here, by the name of ``--session``."""
+        return {
+            "process": lambda target, timeout_s: self._open(HeadlessBrowser(), target, timeout_s),
+            "browser": lambda target, timeout_s: self._open(ShownBrowser(), target, timeout_s),
+            "node": lambda target, timeout_s: self._open(Node(), target, timeout_s),
+        }
+
+    def connect(
+        self, server: Server, target: Any, *, timeout_s: float, start_s: float | None = None
+    ) -> DeviceSession:
+        """Return a session on a server. Raises ``DeviceUnavailable``."""
+        return WebSession(server, target, timeout_s=timeout_s, start_s=start_s)
+
+    def requirements(self) -> list[Requirement]:
+        """Return what it needs here beside Python packages, found or missing."""
+        return requirements()
+
+    def _open(self, launcher: Launcher, target: Any, timeout_s: float) -> DeviceSession:
+        start_s = max(timeout_s, _SHOWN_S if isinstance(launcher, ShownBrowser) else _START_S)
+        return self.connect(WebServer(launcher), target, timeout_s=timeout_s, start_s=start_s)

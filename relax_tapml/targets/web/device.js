@@ -1,0 +1,202 @@
+// The device: TVM's JavaScript RPC server, with every error of WebGPU made an error of the call
+// that caused it. Runs in a page and in Node.
+"use strict";
+
+(function (root) {
+  const FILTERS = ["validation", "out-of-memory", "internal"];
+
+  // --- Errors -----------------------------------------------------------------------------------
+
+  // WebGPU reports an invalid command to nobody in particular and leaves zeros behind. Scopes catch
+  // whatever happened since the last check.
+  class ErrorScopes {
+    constructor(device) {
+      this.device = device;
+      this.open();
+    }
+
+    open() {
+      for (const filter of FILTERS) this.device.pushErrorScope(filter);
+    }
+
+    // Throw the errors since the last time, as the browser words them.
+    async check() {
+      const popped = FILTERS.map(() => this.device.popErrorScope());
+      this.open();
+      const errors = (await Promise.all(popped)).filter((error) => error);
+      if (errors.length) throw new Error(errors.map((error) => error.message).join("\n"));
+    }
+  }
+
+  // --- Kernels ----------------------------------------------------------------------------------
+
+  // What a side module needs in front of it, from its section dylink.0.
+  function needs(module) {
+    const section = WebAssembly.Module.customSections(module, "dylink.0")[0];
+    const bytes = new Uint8Array(section);
+    let at = 0;
+    const number = () => {
+      let value = 0;
+      for (let shift = 0; ; shift += 7) {
+        const byte = bytes[at++];
+        value |= (byte & 127) << shift;
+        if (byte < 128) return value;
+      }
+    };
+    while (at < bytes.length) {
+      const kind = bytes[at++];
+      const size = number();
+      if (kind === 1) {
+        const [memory, alignment, table] = [number(), number(), number()];
+        return { memory, alignment: 1 << alignment, table };
+      }
+      at += size;
+    }
+    throw new Error("the kernel has no section dylink.0: it is not a side module");
+  }
+
+  // Load a side module into a running instance, as a dynamic linker does.
+  async function link(inst, bytes) {
+    const main = inst.lib.exports;
+    const table = main.__indirect_function_table;
+    const module = await WebAssembly.compile(bytes);
+    const { memory, alignment, table: entries } = needs(module);
+    const allocated = main.TVMWasmAllocSpace(memory + alignment);
+    const base = Math.ceil(allocated / alignment) * alignment;
+    const linear = inst.lib.memory.memory;
+    new Uint8Array(linear.buffer, base, memory).fill(0);
+    const firstEntry = table.grow(entries);
+
+    let own = {};
+    const missing = [];
+    const env = {
+      memory: linear,
+      __indirect_function_table: table,
+      __stack_pointer: main.__stack_pointer,
+      __memory_base: new WebAssembly.Global({ value: "i32" }, base),
+      __table_base: new WebAssembly.Global({ value: "i32" }, firstEntry),
+    };
+    const addresses = { "GOT.mem": {}, "GOT.func": {} };
+    const exported = new Set(WebAssembly.Module.exports(module).map((item) => item.name));
+    for (const { module: from, name } of WebAssembly.Module.imports(module)) {
+      if (from in addresses) {
+        addresses[from][name] = new WebAssembly.Global({ value: "i32", mutable: true }, 0);
+      } else if (!(name in env)) {
+        if (!(name in main) && !exported.has(name)) missing.push(name);
+        env[name] = name in main ? main[name] : (...args) => own[name](...args);
+      }
+    }
+    if (missing.length) {
+      throw new Error(`the kernel needs ${missing.join(", ")}, which TVM's runtime here lacks`);
+    }
+    const instance = await WebAssembly.instantiate(module, { env, ...addresses });
+    own = instance.exports;
+    for (const [name, slot] of Object.entries(addresses["GOT.mem"])) {
+      slot.value = name in own ? own[name].value + base : main[name].value;
+    }
+    for (const [name, slot] of Object.entries(addresses["GOT.func"])) {
+      slot.value = table.grow(1, name in own ? own[name] : main[name]);
+    }
+    if (own.__wasm_apply_data_relocs) own.__wasm_apply_data_relocs();
+    if (own.__wasm_call_ctors) own.__wasm_call_ctors();
+    return exported;
+  }
+
+  // Load kernels and compile their shaders, so that one which this adapter refuses is refused now.
+  async function loadKernels(inst, scopes, prefix, bytes) {
+    const exported = await link(inst, bytes);
+    if (!exported.has(`${prefix}__tvm_ffi__library_bin`)) return; // no shader in it
+    inst.beginScope();
+    let compiling;
+    try {
+      const library = inst.detachFromCurrentScope(
+        inst.getGlobalFunc("ffi.SystemLib")(prefix)
+      );
+      compiling = inst.asyncLoadWebGPUPipelines(library);
+    } finally {
+      inst.endScope();
+    }
+    let failure = null;
+    await compiling.catch((error) => (failure = error));
+    await scopes.check(); // says what is wrong with the shader, the failure only that it is
+    if (failure) throw failure;
+  }
+
+  // --- The server -------------------------------------------------------------------------------
+
+  // Serve RPC at `url` until the connection closes. `ended` is told why; once.
+  function serve({ tvmjs, url, key, Socket, say, ended }) {
+    let socket = null;
+    let isOver = false;
+
+    function end(reason) {
+      if (isOver) return;
+      isOver = true;
+      if (reason && socket && socket.readyState === 1) {
+        socket.report(reason);
+        socket.close();
+      }
+      ended(reason);
+    }
+
+    // TVM's server waits for the browser to send what it was given, 4 KiB at a time; the browser
+    // queues it just as well.
+    class QuickSocket extends Socket {
+      constructor(...args) {
+        super(...args);
+        socket = this;
+        this.addEventListener("close", () => end(""));
+      }
+      get bufferedAmount() {
+        return 0;
+      }
+      report(text) {
+        super.send(text);
+      }
+    }
+    root.WebSocket = QuickSocket;
+
+    const requestDevice = root.GPUAdapter.prototype.requestDevice;
+    let device = null;
+    let adapter = null;
+    root.GPUAdapter.prototype.requestDevice = async function (descriptor) {
+      adapter = this;
+      device = await requestDevice.call(this, descriptor);
+      device.lost.then((info) => end(`the WebGPU device is lost: ${info.message || info.reason}`));
+      device.addEventListener("uncapturederror", (event) => end(event.error.message));
+      return device;
+    };
+
+    async function loaded(inst) {
+      if (!device) throw new Error("there is no WebGPU adapter here");
+      const scopes = new ErrorScopes(device);
+      const context = inst.lib.webGPUContext;
+      const sync = context.sync.bind(context);
+      context.sync = async () => {
+        await sync();
+        await scopes.check();
+      };
+      inst.registerAsyncServerFunc("relax_tapml.load_kernels", (prefix, bytes) =>
+        loadKernels(inst, scopes, prefix, bytes)
+      );
+      const { vendor, architecture, description } = adapter.info;
+      const features = [...device.features].sort();
+      const limits = {};
+      for (const name in device.limits) limits[name] = device.limits[name];
+      const told = { adapter: description || `${vendor} ${architecture}`, features, limits };
+      inst.registerFunc("relax_tapml.adapter", () => JSON.stringify(told));
+      say(`serving on ${told.adapter}`);
+    }
+
+    const provider = () => tvmjs.createPolyfillWASI();
+    new tvmjs.RPCServer(url, key, provider, () => {}, "", "cpu", undefined, (inst) =>
+      loaded(inst).catch((error) => {
+        end(String(error.message || error));
+        throw error;
+      })
+    );
+    return end;
+  }
+
+  root.relaxTapml = { serve };
+})(globalThis);

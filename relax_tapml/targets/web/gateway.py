@@ -1,0 +1,198 @@
+"""Serves the page that is a device, and forwards one RPC client to it; run by ``WebServer``.
+
+It does what TVM's RPC proxy does, for one session: that one listens on every interface, lets any
+page in, and outlives its parent. Its arguments are the file descriptors of two listening sockets,
+for the page and for the client, its secret the key of both.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import socket
+import struct
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+from tornado.httpserver import HTTPServer
+from tornado.iostream import IOStream, StreamClosedError
+from tornado.web import Application, RequestHandler
+from tornado.websocket import WebSocketClosedError, WebSocketHandler
+
+from relax_tapml.targets.child import end_with_parent
+
+REPORT = "page: "
+"""Before what the page says of its end, in the log."""
+
+# TVM's RPC handshake, as in tvm.rpc.base; importing that would import all of TVM.
+_MAGIC = _SUCCESS = 0xFF271
+_MISMATCH = _MAGIC + 2
+_HERE = Path(__file__).parent
+_CHUNK_BYTES = 1 << 20
+_MESSAGE_BYTES = 1 << 30
+_TYPES = {".html": "text/html", ".js": "text/javascript"}
+
+
+class _File(RequestHandler):
+    """One of the files that the page is made of."""
+
+    def initialize(self, path: Path) -> None:
+        self._path = path
+
+    def get(self) -> None:
+        self.set_header("Content-Type", f"{_TYPES[self._path.suffix]}; charset=utf-8")
+        # Nothing is loaded from elsewhere, and nobody else's page gets in.
+        self.set_header(
+            "Content-Security-Policy",
+            "default-src 'self' 'unsafe-eval' 'unsafe-inline'; connect-src 'self'",
+        )
+        self.set_header("Cache-Control", "no-store")
+        self.finish(self._path.read_bytes())
+
+
+class _Page(WebSocketHandler):
+    """The page's half: binary messages are RPC, a text message is a report."""
+
+    def initialize(self, session: Session) -> None:
+        self._session = session
+        self._header = b""
+
+    def open(self, *_: str) -> None:
+        self.set_nodelay(True)
+
+    def on_message(self, message: str | bytes) -> None:
+        if isinstance(message, str):
+            _log(REPORT + message)
+        elif self._session.page is self:
+            self._session.to_client(message)
+        else:
+            self._header += message
+            self._greet()
+
+    def _greet(self) -> None:
+        """Answer the RPC handshake of the page when it is complete."""
+        if len(self._header) < 8:
+            return
+        _, length = struct.unpack("<ii", self._header[:8])
+        if len(self._header) >= 8 + length:
+            name = b"client:relax_tapml"
+            self.write_message(struct.pack("<ii", _SUCCESS, len(name)) + name, binary=True)
+            self._session.page_is_there(self)
+
+    def on_close(self) -> None:
+        self._session.page_is_gone(self)
+
+
+class Session:
+    """One client and one page, and the bytes between them."""
+
+    def __init__(self, key: str) -> None:
+        self._key = key
+        self._client: IOStream | None = None
+        self._arrival: asyncio.Future[_Page] = asyncio.get_running_loop().create_future()
+        self.page: _Page | None = None
+        self.ended = asyncio.Event()
+
+    def page_is_there(self, page: _Page) -> None:
+        """Take the first page; a second one is sent away."""
+        if self._arrival.done():
+            page.close(reason="another page has this session")
+            return
+        self.page = page
+        self._arrival.set_result(page)
+
+    def page_is_gone(self, page: _Page) -> None:
+        """End the session with its page."""
+        if page is self.page:
+            _log("the page closed its connection")
+            self.ended.set()
+
+    def to_client(self, message: bytes) -> None:
+        """Forward what the page sends."""
+        if self._client is not None:
+            with suppress(StreamClosedError):
+                self._client.write(message)
+
+    async def serve(self, listener: socket.socket) -> None:
+        """Forward for the first client that presents the key, until it leaves."""
+        loop = asyncio.get_running_loop()
+        while True:
+            connection, _ = await loop.sock_accept(listener)
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            stream = IOStream(connection, max_buffer_size=_MESSAGE_BYTES)
+            with suppress(StreamClosedError):
+                if await self._is_client(stream):
+                    await self._forward(stream)
+                    return
+            stream.close()
+
+    async def _is_client(self, stream: IOStream) -> bool:
+        magic, length = struct.unpack("<ii", await stream.read_bytes(8))
+        if magic != _MAGIC or not 0 < length <= 256:
+            return False
+        presented = (await stream.read_bytes(length)).decode(errors="replace")
+        if presented == f"client:{self._key}":
+            return True
+        await stream.write(struct.pack("<i", _MISMATCH))
+        return False
+
+    async def _forward(self, stream: IOStream) -> None:
+        page = await self._arrival
+        name = b"server:relax_tapml"
+        await stream.write(struct.pack("<ii", _SUCCESS, len(name)) + name)
+        self._client = stream
+        with suppress(StreamClosedError, WebSocketClosedError):
+            while True:
+                chunk = await stream.read_bytes(_CHUNK_BYTES, partial=True)
+                await page.write_message(chunk, binary=True)
+
+
+def main() -> None:
+    """Serve one session, then return."""
+    pages, clients = (socket.socket(fileno=int(number)) for number in sys.argv[1:3])
+    folder = Path(os.environ["TMPDIR"])
+    key = end_with_parent(lambda: shutil.rmtree(folder, ignore_errors=True))
+    asyncio.run(_run(pages, clients, key, json.loads(os.environ["RELAX_TAPML_GATEWAY"])))
+
+
+async def _run(
+    pages: socket.socket, clients: socket.socket, key: str, settings: dict[str, object]
+) -> None:
+    session = Session(key)
+    files = {
+        "": _HERE / "page.html",
+        "device.js": _HERE / "device.js",
+        "tvmjs.js": Path(str(settings["runtime"])),
+    }
+    routes = [(f"/{key}/{name}", _File, {"path": path}) for name, path in files.items()]
+    application = Application(
+        [*routes, (f"/{key}/rpc", _Page, {"session": session})],
+        websocket_max_message_size=_MESSAGE_BYTES,
+        log_function=lambda _: None,
+    )
+    for listener in (pages, clients):
+        listener.setblocking(False)
+    server = HTTPServer(application)
+    server.add_socket(pages)
+    program = settings["program"]
+    assert isinstance(program, list)
+    environment = settings["environment"]
+    assert isinstance(environment, dict)
+    if program:
+        # In our process group, so that it ends with us.
+        subprocess.Popen(program, stdin=subprocess.DEVNULL, env={**os.environ, **environment})
+    ends = [asyncio.create_task(session.serve(clients)), asyncio.create_task(session.ended.wait())]
+    await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+
+
+def _log(line: str) -> None:
+    sys.stdout.write(line.replace("\n", " | ") + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,21 @@
+// The device in Node, with Dawn's WebGPU. Its address is in RELAX_TAPML_URL.
+"use strict";
+
+const { create, globals } = require("webgpu");
+Object.assign(globalThis, globals);
+Object.defineProperty(globalThis, "navigator", { value: { gpu: create([]) }, configurable: true });
+const Socket = require("ws");
+const tvmjs = require("@mlc-ai/web-runtime");
+require("./device.js");
+
+const url = new URL(process.env.RELAX_TAPML_URL);
+const end = globalThis.relaxTapml.serve({
+  tvmjs,
+  key: url.pathname.split("/")[1],
+  url: `ws://${url.host}${url.pathname}rpc`,
+  Socket,
+  say: console.log,
+  ended: () => setTimeout(() => process.exit(), 100),
+});
+process.on("uncaughtException", (error) => end(String(error.message || error)));
+process.on("unhandledRejection", (reason) => end(String(reason)));

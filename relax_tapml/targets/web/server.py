@@ -1,0 +1,99 @@
+"""A browser as the server of a session."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import shutil
+import socket
+import tempfile
+from pathlib import Path
+
+from relax_tapml.errors import DeviceUnavailable
+from relax_tapml.targets.child import Child
+from relax_tapml.targets.rpc_session import Obituary
+from relax_tapml.targets.web.gateway import REPORT
+from relax_tapml.targets.web.launch import Launcher
+from relax_tapml.targets.web.toolchain import javascript_runtime
+from relax_tapml.targets.web.wasm_runtime import wasm_runtime
+
+_ENDING_S = 2.0
+_LOG_TAIL_BYTES = 4000
+# The page of a browser that stays open must find the next session at the address it has.
+_shown_key = secrets.token_hex(16)
+
+
+class WebServer:
+    """A gateway and what opens its page; a ``Server``.
+
+    The page is served on this machine's loopback interface only, at a URL with a secret, and takes
+    nothing from elsewhere.
+
+    Parameters
+    ----------
+    launcher
+        Opens the page.
+
+    Raises
+    ------
+    DeviceUnavailable
+        It is not installed, its address is taken, or TVM's runtime does not compile.
+    """
+
+    folder = None
+
+    def __init__(self, launcher: Launcher) -> None:
+        self.host = "127.0.0.1"
+        self.name = launcher.name
+        self.key = _shown_key if launcher.port else secrets.token_hex(16)
+        self.constructor = ("rpc.WasmSession", wasm_runtime().read_bytes())
+        self._folder = Path(tempfile.mkdtemp(prefix="relax_tapml_web_"))
+        self._log = self._folder / "log"
+        try:
+            with (
+                socket.create_server((self.host, launcher.port)) as pages,
+                socket.create_server((self.host, 0)) as clients,
+            ):
+                self.port = clients.getsockname()[1]
+                url = f"http://{self.host}:{pages.getsockname()[1]}/{self.key}/"
+                program = launcher.command(url, self._folder)
+                self._child = Child(
+                    "relax_tapml.targets.web.gateway",
+                    [pages, clients],
+                    secret=self.key,
+                    log=self._log,
+                    environment={
+                        "TMPDIR": str(self._folder),
+                        "RELAX_TAPML_GATEWAY": json.dumps(
+                            {
+                                "program": program,
+                                "environment": launcher.environment(url),
+                                "runtime": str(javascript_runtime()),
+                            }
+                        ),
+                    },
+                )
+        except BaseException as error:
+            shutil.rmtree(self._folder, ignore_errors=True)
+            if isinstance(error, OSError):
+                raise DeviceUnavailable(f"{self.name} cannot be served: {error}") from error
+            raise
+
+    def interrupt(self) -> None:
+        """Kill the gateway and the browser that it started."""
+        self._child.kill()
+
+    def obituary(self) -> Obituary:
+        """Say what the page reported last, waiting a moment for one that is ending."""
+        ended = self._child.exit_code(_ENDING_S) is not None
+        log = self._log.read_bytes()[-_LOG_TAIL_BYTES:] if self._log.exists() else b""
+        text = log.decode(errors="replace").strip()
+        reports = [line.removeprefix(REPORT) for line in text.splitlines() if REPORT in line]
+        if reports:
+            return Obituary(cause=f"reported: {reports[-1]}", log="\n".join(reports))
+        return Obituary(cause="closed the connection" if ended else None, log=text)
+
+    def close(self) -> None:
+        """Kill everything, wait for its end and remove its folder. Never raises."""
+        self._child.close()
+        shutil.rmtree(self._folder, ignore_errors=True)

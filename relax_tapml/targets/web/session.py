@@ -1,0 +1,44 @@
+"""A session in a browser or in Node."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from relax_tapml.targets.rpc_session import RPCSession, Server
+from relax_tapml.targets.web.side_module import prefix_of
+
+
+class WebSession(RPCSession):
+    """Run in a WebAssembly instance whose kernels are side modules.
+
+    Parameters
+    ----------
+    server, target, timeout_s, start_s
+        As for ``RPCSession``.
+
+    Attributes
+    ----------
+    adapter
+        The WebGPU adapter: ``adapter`` (its name), ``features`` and ``limits``.
+
+    Raises
+    ------
+    DeviceUnavailable
+        No page came, or it has no WebGPU adapter.
+    """
+
+    def __init__(
+        self, server: Server, target: Any, *, timeout_s: float, start_s: float | None = None
+    ) -> None:
+        super().__init__(server, target, timeout_s=timeout_s, start_s=start_s)
+        with self._guard("opening"):
+            self.adapter = json.loads(self._remote.get_function("relax_tapml.adapter")())
+
+    def _load_kernels(self, path: Path, name: str) -> Any:
+        del name  # symbols are told apart by the prefix
+        prefix = prefix_of(path)
+        load = self._remote.get_function("relax_tapml.load_kernels")
+        load(prefix, bytearray(path.read_bytes()))
+        return self._remote.get_function("ffi.SystemLib")(prefix)

@@ -1,0 +1,72 @@
+"""Kernels as WebAssembly side modules: position-independent code that a running instance loads."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import tvm
+
+from relax_tapml.targets.web.toolchain import linker
+
+# LLVM makes position-independent code for this triple only.
+TRIPLE = "wasm32-unknown-emscripten"
+
+
+def with_prefix(module: Any, prefix: str) -> Any:
+    """Return a module whose functions have names of their own in TVM's registry of symbols.
+
+    Every side module adds its symbols there; TVM looks for ``prefix + name`` when it is asked for
+    ``name`` of the library ``prefix``.
+    """
+    functions = {
+        prefix + gvar.name_hint: function.with_attr("global_symbol", prefix + gvar.name_hint)
+        for gvar, function in module.functions.items()
+    }
+    return tvm.IRModule(functions, attrs={"system_lib_prefix": prefix})
+
+
+def prefix_of(path: Path) -> str:
+    """Return the prefix for a kernel in a file that is named by its content.
+
+    Raises ``ValueError`` if the name has no digest of 32 hexadecimal digits.
+    """
+    found = re.search("[0-9a-f]{32}", path.name)
+    if found is None:
+        raise ValueError(f"{path}: expected the digest of its content in the name")
+    return f"k{found.group()}_"
+
+
+def link(objects: Sequence[str], path: Path) -> None:
+    """Link object files to a side module. Raises ``RuntimeError`` with what the linker says."""
+    found = linker()
+    assert found is not None  # checked with the platform's requirements
+    done = subprocess.run(
+        [
+            found,
+            *("--shared", "--experimental-pic", "--allow-undefined", "--export-dynamic"),
+            *("--export-if-defined=__wasm_call_ctors", "--strip-debug"),
+            *("--export-if-defined=__wasm_apply_data_relocs",),
+            *objects,
+            *("-o", str(path)),
+        ],
+        capture_output=True,
+        text=True,
+    )
+    if done.returncode:
+        raise RuntimeError(f"wasm-ld failed: {done.stderr.strip()}")
+
+
+def _packer() -> Callable[..., None]:
+    def pack(path: str, objects: Sequence[str], **_: Any) -> None:
+        link(objects, Path(path))
+
+    pack.object_format = "o"  # type: ignore[attr-defined]  # as export_library asks for it
+    return pack
+
+
+PACKER = _packer()
+"""What ``export_library`` gives object files to."""

@@ -1,0 +1,82 @@
+"""Where the programs and packages are that put a model into a browser."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+from relax_tapml.targets.cache import cache_folder
+from relax_tapml.targets.requirement import Requirement, program
+
+# Versions that were tried together; TVM's wire format and its JavaScript half move in step.
+NPM_PACKAGES = ("@mlc-ai/web-runtime@0.27.0-dev0", "webgpu@0.6.2", "ws@8.23.0")
+_BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+_LINKERS = ("wasm-ld", "wasm-ld-19", "wasm-ld-18", "wasm-ld-17", "wasm-ld-16", "wasm-ld-14")
+
+
+def npm_folder() -> Path:
+    """Return the folder that the npm packages are installed in."""
+    return cache_folder() / "npm"
+
+
+def npm_command() -> str:
+    """Return the command that installs them; nothing of theirs is run by it."""
+    return f"npm install --ignore-scripts --prefix {npm_folder()} {' '.join(NPM_PACKAGES)}"
+
+
+def javascript_runtime() -> Path:
+    """Return TVM's JavaScript runtime, which is there if the requirements are met."""
+    return npm_folder() / "node_modules" / "@mlc-ai" / "web-runtime" / "lib" / "index.js"
+
+
+def browser() -> str | None:
+    """Return the program that is the browser: ``RELAX_TAPML_BROWSER``, or the first one found."""
+    return os.environ.get("RELAX_TAPML_BROWSER") or _first(_BROWSERS)
+
+
+def linker() -> str | None:
+    """Return LLVM's linker for WebAssembly, None if there is none."""
+    return _first(_LINKERS)
+
+
+def requirements() -> list[Requirement]:
+    """Return what making kernels for WebGPU and running them here needs, found or missing."""
+    apt = "apt-get install -y --no-install-recommends"
+    runtime = javascript_runtime()
+    return [
+        Requirement(
+            name="wasm-ld",
+            use="links kernels",
+            found=linker(),
+            install=f"{apt} emscripten",
+        ),
+        program(
+            "emcc",
+            use="compiles TVM's runtime to WebAssembly, once",
+            install=f"{apt} emscripten",
+        ),
+        Requirement(
+            name="web-runtime",
+            use="runs it",
+            found=str(runtime) if runtime.exists() else None,
+            install=npm_command(),
+        ),
+        Requirement(
+            name="chromium",
+            use="is the browser of --session process",
+            found=browser(),
+            install=f"{apt} chromium",
+            is_needed=False,
+        ),
+        program(
+            "node",
+            use="runs --session node, WebGPU without a browser",
+            install=f"{apt} nodejs npm",
+            is_needed=False,
+        ),
+    ]
+
+
+def _first(names: tuple[str, ...]) -> str | None:
+    return next((path for name in names if (path := shutil.which(name))), None)
