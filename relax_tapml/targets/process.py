@@ -30,6 +30,7 @@ class DeviceProcess:
     """
 
     constructor = ()
+    hint = "Check that this machine has memory and processes left"
 
     def __init__(self) -> None:
         self.host = "127.0.0.1"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import socket
 
+import tvm
+
 from relax_tapml.errors import DeviceUnavailable
 from relax_tapml.targets.child import Child
 from relax_tapml.targets.relay_worker import FAR_CLOSED
@@ -37,6 +39,10 @@ class Relay:
 
     constructor = ()
     folder = None
+    hint = (
+        f"Check that it is a TVM RPC server of version {tvm.__version__}, that it is free and that "
+        "the key is right"
+    )
 
     def __init__(self, host: str, port: int, key: str, *, name: str, timeout_s: float) -> None:
         self.key = key

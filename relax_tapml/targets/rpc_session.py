@@ -56,6 +56,9 @@ class Server(Protocol):
     name: str
     """For messages."""
 
+    hint: str
+    """What to check where it cannot be reached: a sentence."""
+
     @property
     def constructor(self) -> tuple[Any, ...]:
         """Return what the server makes the session with: a function's name and its arguments.
@@ -127,8 +130,7 @@ class RPCSession(VMSession):
             if deadline.is_expired:
                 reason = f"no answer in {start_s:g} s"
             raise DeviceUnavailable(
-                f"no device session on {server.name}: {reason}. Check that it is a TVM RPC server "
-                f"of version {tvm.__version__}, that it is free and that the key is right"
+                f"no device session on {server.name}: {reason}. {server.hint}"
                 + (f". Its log ends:\n{obituary.log}" if obituary.log else "")
             ) from error
         except BaseException:

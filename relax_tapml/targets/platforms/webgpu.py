@@ -20,6 +20,8 @@ from relax_tapml.targets.web.session import WebSession
 from relax_tapml.targets.web.side_module import PACKER, TRIPLE, prefix_of, with_prefix
 from relax_tapml.targets.web.toolchain import requirements
 
+# Without a width LLVM takes 128 bits, and TVM warns of that for every kernel.
+_HOST = {"kind": "llvm", "mtriple": TRIPLE, "vector-width": 128}
 _START_S = 60.0
 # A person has to open the page.
 _SHOWN_S = 600.0
@@ -41,7 +43,7 @@ class WebGPU(Platform):
         """Return a target with a host that runs in a browser."""
         if target.kind.name != "webgpu" or target.host is not None:
             return target
-        return tvm.target.Target(target, host={"kind": "llvm", "mtriple": TRIPLE})
+        return tvm.target.Target(target, host=_HOST)
 
     def compile(self, module: Any, target: Any, path: Path) -> None:
         """Schedule and compile a module of one PrimFunc, and write it as the device loads it."""

@@ -176,8 +176,12 @@
         await sync();
         await scopes.check();
       };
+      // Returns what is wrong: TVM's runtime cannot pass on that an asynchronous function failed.
       inst.registerAsyncServerFunc("relax_tapml.load_kernels", (prefix, bytes) =>
-        loadKernels(inst, scopes, prefix, bytes)
+        loadKernels(inst, scopes, prefix, bytes).then(
+          () => "",
+          (error) => String(error.message || error)
+        )
       );
       const { vendor, architecture, description } = adapter.info;
       const features = [...device.features].sort();

@@ -41,6 +41,7 @@ class WebServer:
     """
 
     folder = None
+    hint = "'relax-tapml doctor --try webgpu' tries it with one kernel"
 
     def __init__(self, launcher: Launcher) -> None:
         self.host = "127.0.0.1"

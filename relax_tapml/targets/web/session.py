@@ -40,5 +40,7 @@ class WebSession(RPCSession):
         del name  # symbols are told apart by the prefix
         prefix = prefix_of(path)
         load = self._remote.get_function("relax_tapml.load_kernels")
-        load(prefix, bytearray(path.read_bytes()))
+        refused = load(prefix, bytearray(path.read_bytes()))
+        if refused:
+            raise RuntimeError(refused)
         return self._remote.get_function("ffi.SystemLib")(prefix)

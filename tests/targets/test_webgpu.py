@@ -1,0 +1,245 @@
+"""WebGPU, in a browser and in Node: what works, and what each kind of fault becomes."""
+
+from __future__ import annotations
+
+import re
+import socket
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tvm
+from broken_pipelines import _map_stores, _store, breaks, scale
+from tvm import relax, tirx
+from tvm.s_tir import Schedule
+
+from relax_tapml import Model, bring_up, replay
+from relax_tapml.errors import DeviceUnavailable, UsageError
+from relax_tapml.frontend.model import Sample
+from relax_tapml.targets.open import check_session, open_session
+from relax_tapml.targets.registry import platform_of
+from relax_tapml.targets.target import parse_target
+from relax_tapml.targets.web.launch import HeadlessBrowser
+from relax_tapml.targets.web.server import WebServer
+from relax_tapml.targets.web.side_module import prefix_of
+from relax_tapml.targets.web.toolchain import requirements
+
+WEBGPU = parse_target("webgpu")
+UNIT = "fused_gelu"
+# A software adapter without shader-f16, which comes with Chromium, and one with it.
+SWIFTSHADER = Path("/usr/lib/chromium/vk_swiftshader_icd.json")
+LAVAPIPE = Path("/usr/share/vulkan/icd.d/lvp_icd.json")
+
+MISSING = [f"{item.name} ({item.install})" for item in requirements() if not item.found]
+in_browser = pytest.mark.skipif(bool(MISSING), reason=f"needs {'; '.join(MISSING)}")
+
+
+@pytest.fixture
+def node(monkeypatch):
+    """Node with the adapter that everyone who has Chromium has."""
+    if not SWIFTSHADER.exists():
+        pytest.skip(f"needs {SWIFTSHADER}")
+    monkeypatch.setenv("VK_ICD_FILENAMES", str(SWIFTSHADER))
+    return "node"
+
+
+def wide(kernel):
+    """Bind 1024 threads to a block."""
+    schedule = Schedule(tvm.IRModule({"main": kernel.with_attr("global_symbol", "main")}))
+    for block in schedule.get_child_blocks(schedule.get_sblock("root")):
+        loop = schedule.fuse(*schedule.get_loops(block))
+        outer, inner = schedule.split(loop, [None, 1024])
+        schedule.bind(outer, "blockIdx.x")
+        schedule.bind(inner, "threadIdx.x")
+    return schedule.mod["main"].with_attr("tirx.is_scheduled", True)
+
+
+def invalid(kernel):
+    """Call a function that no shader has."""
+    return _map_stores(
+        kernel,
+        lambda s: _store(s, tirx.call_pure_extern("float32", "no_such_function", s.value)),
+    )
+
+
+def endless(kernel):
+    """Store for ever."""
+
+    def repeat(store):
+        stored = store.buffer[tuple(store.indices)]
+        return tirx.SeqStmt([store, tirx.While(stored * 0 == 0, store)])
+
+    return _map_stores(kernel, repeat)
+
+
+def half_precision() -> Model:
+    builder = relax.BlockBuilder()
+    x = relax.Var("x", relax.TensorType((8, 64), "float16"))
+    w = relax.Var("w", relax.TensorType((64, 32), "float16"))
+    with builder.function("main", [x, w]):
+        with builder.dataflow():
+            y = builder.emit_output(relax.op.nn.relu(builder.emit(relax.op.matmul(x, w))))
+        builder.emit_func_output(y)
+    rng = np.random.default_rng(0)
+    return Model(
+        name="half",
+        module=builder.get(),
+        params={"w": rng.standard_normal((64, 32)).astype("float16")},
+        samples=(Sample(name="one", arrays=(rng.standard_normal((8, 64)).astype("float16"),)),),
+    )
+
+
+# --- Without a browser ----------------------------------------------------------------------------
+
+
+def test_a_target_gets_a_host_that_runs_in_a_browser():
+    """Also functions for symbolic dimensions, which run beside the VM, are WebAssembly."""
+    platform = platform_of(WEBGPU)
+    assert "wasm32" in str(WEBGPU.host)
+    assert platform.name == "webgpu"
+    assert platform_of(platform.host(WEBGPU)) is platform
+
+
+def test_there_is_no_inline_session():
+    """Nothing of a browser is in this process."""
+    check_session("inline")
+    with pytest.raises(UsageError, match="webgpu has no such session; it has process, browser"):
+        open_session("inline", WEBGPU)
+
+
+def test_a_missing_tool_is_named_with_the_command_that_installs_it(monkeypatch):
+    """Before anything is built."""
+    monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(DeviceUnavailable, match=r"wasm-ld is missing \(apt-get install .*emscr"):
+        platform_of(WEBGPU).check()
+
+
+def test_kernels_are_told_apart_by_their_content():
+    """Symbols of all kernels share one table, so their prefix must be unique."""
+    digest = "0123456789abcdef" * 2
+    assert prefix_of(Path(f"add-webgpu-{digest}.wasm")) == f"k{digest}_"
+    assert prefix_of(Path(f".add-webgpu-{digest}-77.wasm")) == f"k{digest}_"
+    with pytest.raises(ValueError, match="digest"):
+        prefix_of(Path("add.wasm"))
+
+
+# --- In a browser or in Node ----------------------------------------------------------------------
+
+
+@in_browser
+def test_a_browser_gets_every_unit(finished):
+    """Replay and migration, in the same tab and the same instance of TVM's runtime."""
+    from tiny_model import model
+
+    result = bring_up(model(), target="webgpu", out=finished / "web")
+    assert result.verdict == "pass", result.document["units"]
+    assert {unit["verdict"] for unit in result.document["units"]} == {"pass"}
+
+
+@in_browser
+@pytest.mark.parametrize(
+    ("fault", "verdict", "reason"),
+    [
+        (scale, "mismatch", "differs by up to"),
+        (invalid, "build_error", "unresolved call target 'no_such_function'"),
+        (wide, "build_error", "binds 1024 threads to a block .* webgpu allows 256"),
+        (endless, "timeout", "did not end in 8 s"),
+    ],
+)
+def test_a_faulty_kernel_is_named_and_the_others_run(fault, verdict, reason, finished):
+    """Whatever the browser says of it is the reason."""
+    report = replay(
+        finished,
+        target="webgpu",
+        device_pipeline=breaks(UNIT, fault),
+        units=[UNIT, "softmax", "matmul"],
+        timeout_s=8,
+    )
+    assert report.units == {UNIT: verdict, "softmax": "pass", "matmul": "pass"}
+    assert re.search(reason, report.details[UNIT].reason)
+
+
+@in_browser
+def test_node_does_the_same_without_a_browser(finished, node):
+    """The quick way."""
+    report = replay(finished, target="webgpu", session=node, device_pipeline=breaks(UNIT, scale))
+    assert {unit for unit, verdict in report.units.items() if verdict != "pass"} == {UNIT}
+
+
+@in_browser
+def test_float16_is_refused_where_the_adapter_lacks_it(tmp_path, node):
+    """WebGPU itself would run nothing and leave zeros."""
+    bring_up(half_precision(), session="inline", out=tmp_path / "half")
+    report = replay(tmp_path / "half", target="webgpu", session=node)
+    (detail,) = report.details.values()
+    assert detail.verdict == "build_error"
+    assert "extension 'f16' is not allowed" in detail.reason
+
+
+@in_browser
+@pytest.mark.skipif(not LAVAPIPE.exists(), reason=f"needs {LAVAPIPE}, of Mesa 25")
+def test_float16_runs_where_the_adapter_has_it(tmp_path, monkeypatch):
+    """Through Dawn, on Mesa's software adapter."""
+    monkeypatch.setenv("VK_ICD_FILENAMES", str(LAVAPIPE))
+    bring_up(half_precision(), session="inline", out=tmp_path / "half")
+    report = replay(tmp_path / "half", target="webgpu", session="node")
+    assert set(report.units.values()) == {"pass"}
+
+
+@in_browser
+def test_tensors_come_back_as_they_went(node):
+    """Whatever their size: WebGPU copies whole words only."""
+    session = open_session(node, WEBGPU)
+    try:
+        rng = np.random.default_rng(0)
+        for dtype in ("float32", "float16", "int32", "uint32", "int8", "uint8", "bool"):
+            for shape in ((), (1,), (3,), (5, 7), (1000, 33)):
+                array = rng.integers(0, 2 if dtype == "bool" else 100, shape).astype(dtype)
+                back = session.download(session.upload(array))
+                assert back.dtype == array.dtype
+                assert back.tobytes() == array.tobytes()
+    finally:
+        session.close()
+
+
+@in_browser
+def test_the_page_is_for_this_machine_and_who_knows_the_secret():
+    """It listens on loopback only, and other addresses of it lead nowhere."""
+    server = WebServer(_Nobody())
+    try:
+        with urllib.request.urlopen(_Nobody.url) as page:
+            assert b"relax_tapml device" in page.read()
+        port = int(_Nobody.url.split(":")[2].split("/")[0])
+        with pytest.raises(urllib.error.HTTPError, match="404"):
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/")
+        others = {item[4][0] for item in socket.getaddrinfo(socket.gethostname(), port)}
+        for address in others - {"127.0.0.1", "127.0.1.1", "::1"}:
+            with pytest.raises(OSError):  # noqa: PT011 - refused, or no route
+                socket.create_connection((address, port), timeout=1)
+    finally:
+        server.close()
+
+
+@in_browser
+def test_a_browser_that_does_not_start_is_no_device(monkeypatch):
+    """Not a verdict about any unit."""
+    monkeypatch.setattr(HeadlessBrowser, "command", lambda *_: ["false"])
+    with pytest.raises(DeviceUnavailable, match="no device session on headless browser"):
+        open_session("process", WEBGPU, timeout_s=1)
+
+
+class _Nobody:
+    """A launcher that opens no page, and remembers where it would be."""
+
+    name = "nobody"
+    port = 0
+    url = ""
+
+    def command(self, url, folder):
+        _Nobody.url = url
+        return []
+
+    def environment(self, url):
+        return {}
