@@ -7,10 +7,6 @@ import sys
 from argparse import ArgumentParser, Namespace, _SubParsersAction
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
-
 from relax_tapml.errors import ExitCode, TapmlError, UsageError
 
 if TYPE_CHECKING:
@@ -59,7 +55,9 @@ def _examined(platform: Platform, *, is_tried: bool) -> dict[str, Any]:
     needs = platform.requirements()
     missing = [item.name for item in needs if item.is_needed and not item.found]
     state, detail = ("missing", ", ".join(missing)) if missing else ("ready", "")
-    if is_tried and not missing:
+    if not missing and not platform.has_device_here():
+        state, detail = "kernels only", "there is no such device here; run them over RPC"
+    if is_tried and state == "ready":
         from relax_tapml.cli.trial import run_a_kernel  # imports TVM
 
         try:
@@ -87,24 +85,20 @@ def _examined(platform: Platform, *, is_tried: bool) -> dict[str, Any]:
 
 
 def _print(examined: list[dict[str, Any]]) -> None:
-    console = Console(highlight=False)
-    table = Table(box=None, padding=(0, 2), show_edge=False)
-    for title in ("target", "what it is", "sessions", "tried on", "here"):
-        table.add_column(title, overflow="fold")
+    width = max(len(item["name"]) for item in examined) + 2
     for item in examined:
-        here = item["state"] + (f": {item['detail']}" if item["detail"] else "")
-        sessions = ", ".join(name for name in item["sessions"] if ":" not in name)
-        table.add_row(item["name"], item["summary"], sessions, item["tried_on"], here)
-    console.print(table)
-    needs = [
-        (item["name"], need)
-        for item in examined
-        for need in item["requirements"]
-        if not need["found"]
-    ]
-    if needs:
-        console.print("\nNot found here:")
-    for target, need in needs:
-        weight = "needed" if need["is_needed"] else "optional"
-        console.print(f"  {target}: {need['name']} ({weight}), {need['use']}", soft_wrap=True)
-        console.print(Text(f"    {need['install']}"), soft_wrap=True)
+        told = item["state"] + (f": {item['detail']}" if item["detail"] else "")
+        lines = [
+            item["summary"],
+            f"here      {told}",
+            f"sessions  {', '.join(item['sessions'])}",
+            f"tried on  {item['tried_on']}",
+        ]
+        for need in item["requirements"]:
+            if not need["found"]:
+                weight = "needed" if need["is_needed"] else "optional"
+                lines.append(f"missing   {need['name']} ({weight}): {need['use']}")
+                lines.append(f"          {need['install']}")
+        for number, line in enumerate(lines):
+            sys.stdout.write(f"{'' if number else item['name']:<{width}}{line}\n")
+        sys.stdout.write("\n")

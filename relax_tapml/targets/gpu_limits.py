@@ -12,9 +12,10 @@ from relax_tapml.errors import LoweringError
 
 
 def check_limits(module: Any, target: Any) -> None:
-    """Refuse kernels that bind more threads to a block than the target has.
+    """Refuse kernels that bind no threads, or more to a block than the target has.
 
-    Drivers refuse them only when they are launched, and some run nothing and say nothing.
+    Drivers refuse too many only when they are launched, and some run nothing and say nothing. A
+    kernel without threads is one for a CPU, which would take the GPU's addresses for its own.
 
     Parameters
     ----------
@@ -30,11 +31,17 @@ def check_limits(module: Any, target: Any) -> None:
     """
     limit = target.attrs.get("max_threads_per_block", target.attrs.get("max_num_threads"))
     for name, function in module.functions_items():
-        if not isinstance(function, tirx.PrimFunc) or limit is None:
+        if not isinstance(function, tirx.PrimFunc):
             continue
-        for extents in _launches(function.body):
+        launches = _launches(function.body)
+        if not launches:
+            raise LoweringError(
+                f"kernel {name.name_hint} binds no threads: it is scheduled for a CPU. Give the "
+                f"device pipeline one for {target.kind.name}"
+            )
+        for extents in launches:
             threads = math.prod(extents.values())
-            if threads > int(limit):
+            if limit is not None and threads > int(limit):
                 told = " x ".join(f"{axis} {extent}" for axis, extent in sorted(extents.items()))
                 raise LoweringError(
                     f"kernel {name.name_hint} binds {threads} threads to a block ({told}); "

@@ -87,6 +87,10 @@ class Platform(ABC):
         """Return what it needs here beside Python packages, found or missing."""
         return []
 
+    def has_device_here(self) -> bool:
+        """Whether this machine has a device to run kernels on, or a stand-in for one."""
+        return True
+
     def check(self) -> None:
         """Raise ``DeviceUnavailable`` if something is missing that nothing works without."""
         missing = [item for item in self.requirements() if item.is_needed and not item.found]

@@ -29,7 +29,6 @@ class DeviceProcess:
         The process cannot be started.
     """
 
-    constructor = ()
     hint = "Check that this machine has memory and processes left"
 
     def __init__(self) -> None:

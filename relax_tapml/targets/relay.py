@@ -37,7 +37,6 @@ class Relay:
         It did not, or there is none.
     """
 
-    constructor = ()
     folder = None
     hint = (
         f"Check that it is a TVM RPC server of version {tvm.__version__}, that it is free and that "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,13 +60,6 @@ class Server(Protocol):
     """What to check where it cannot be reached: a sentence."""
 
     @property
-    def constructor(self) -> tuple[Any, ...]:
-        """Return what the server makes the session with: a function's name and its arguments.
-
-        Empty for the server's own process.
-        """
-
-    @property
     def folder(self) -> Path | None:
         """Return a folder the server exchanges tensors through, or None: by messages only."""
 
@@ -93,6 +86,9 @@ class RPCSession(VMSession):
         How long connecting, and then any one call, may take.
     start_s
         How long the server may take to answer at first; ``timeout_s`` by default.
+    constructor
+        What the server makes the session with: a function's name and its arguments. Empty for
+        its own process.
 
     Raises
     ------
@@ -101,7 +97,13 @@ class RPCSession(VMSession):
     """
 
     def __init__(
-        self, server: Server, target: Any, *, timeout_s: float, start_s: float | None = None
+        self,
+        server: Server,
+        target: Any,
+        *,
+        timeout_s: float,
+        start_s: float | None = None,
+        constructor: Sequence[Any] = (),
     ) -> None:
         start_s = start_s or timeout_s
         self._server = server
@@ -113,7 +115,7 @@ class RPCSession(VMSession):
                     server.host,
                     server.port,
                     server.key,
-                    session_constructor_args=list(server.constructor) or None,
+                    session_constructor_args=list(constructor),
                 )
                 super().__init__(device_of(target, self._remote))
                 self._array_size = self._remote.get_function("ffi.ArraySize")

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
+import tvm
+
 from relax_tapml.targets.gpu_limits import check_limits
 from relax_tapml.targets.platform import Platform
+from relax_tapml.targets.requirement import Requirement
 from relax_tapml.targets.schedule import schedule
 
 
@@ -22,6 +26,13 @@ class _UntriedGPU(Platform):
         scheduled = schedule(module, target)
         check_limits(scheduled, target)
         super().compile(scheduled, target, path)
+
+    def has_device_here(self) -> bool:
+        """Whether this machine has a device to run kernels on, or a stand-in for one."""
+        try:
+            return bool(tvm.runtime.device(self.name, 0).exist)
+        except RuntimeError:  # This build of TVM's runtime knows no such devices.
+            return False
 
 
 class Metal(_UntriedGPU):
@@ -43,3 +54,15 @@ class ROCm(_UntriedGPU):
 
     name = "rocm"
     summary = "an AMD GPU, over RPC to a TVM runtime that has ROCm"
+
+    def requirements(self) -> list[Requirement]:
+        """Return what it needs here beside Python packages, found or missing."""
+        folder = os.environ.get("ROCM_PATH", "/opt/rocm")
+        return [
+            Requirement(
+                name="ROCm",
+                use="its device libraries are part of every kernel",
+                found=folder if Path(folder).is_dir() else None,
+                install="install ROCm, and set ROCM_PATH if it is not in /opt/rocm",
+            )
+        ]

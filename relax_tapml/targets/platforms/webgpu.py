@@ -19,6 +19,7 @@ from relax_tapml.targets.web.server import WebServer
 from relax_tapml.targets.web.session import WebSession
 from relax_tapml.targets.web.side_module import PACKER, TRIPLE, prefix_of, with_prefix
 from relax_tapml.targets.web.toolchain import requirements
+from relax_tapml.targets.web.wasm_runtime import wasm_runtime
 
 # Without a width LLVM takes 128 bits, and TVM warns of that for every kernel.
 _HOST = {"kind": "llvm", "mtriple": TRIPLE, "vector-width": 128}
@@ -48,7 +49,8 @@ class WebGPU(Platform):
     def compile(self, module: Any, target: Any, path: Path) -> None:
         """Schedule and compile a module of one PrimFunc, and write it as the device loads it."""
         scheduled = schedule(module, target)
-        check_limits(scheduled, target)
+        if target.kind.name == "webgpu":  # not what runs beside the VM
+            check_limits(scheduled, target)
         built = tvm.tirx.build(with_prefix(scheduled, prefix_of(path)), target=target)
         built.export_library(str(path), fcompile=PACKER)
 
@@ -64,12 +66,14 @@ class WebGPU(Platform):
         self, server: Server, target: Any, *, timeout_s: float, start_s: float | None = None
     ) -> DeviceSession:
         """Return a session on a server. Raises ``DeviceUnavailable``."""
-        return WebSession(server, target, timeout_s=timeout_s, start_s=start_s)
+        runtime = wasm_runtime().read_bytes()
+        return WebSession(server, target, runtime=runtime, timeout_s=timeout_s, start_s=start_s)
 
     def requirements(self) -> list[Requirement]:
         """Return what it needs here beside Python packages, found or missing."""
         return requirements()
 
     def _open(self, launcher: Launcher, target: Any, timeout_s: float) -> DeviceSession:
+        wasm_runtime()  # which may take minutes to compile, while a page would wait
         start_s = max(timeout_s, _SHOWN_S if isinstance(launcher, ShownBrowser) else _START_S)
         return self.connect(WebServer(launcher), target, timeout_s=timeout_s, start_s=start_s)

@@ -15,7 +15,6 @@ from relax_tapml.targets.rpc_session import Obituary
 from relax_tapml.targets.web.gateway import REPORT
 from relax_tapml.targets.web.launch import Launcher
 from relax_tapml.targets.web.toolchain import javascript_runtime
-from relax_tapml.targets.web.wasm_runtime import wasm_runtime
 
 _ENDING_S = 2.0
 _LOG_TAIL_BYTES = 4000
@@ -37,7 +36,7 @@ class WebServer:
     Raises
     ------
     DeviceUnavailable
-        It is not installed, its address is taken, or TVM's runtime does not compile.
+        It is not installed, or its address is taken.
     """
 
     folder = None
@@ -47,7 +46,6 @@ class WebServer:
         self.host = "127.0.0.1"
         self.name = launcher.name
         self.key = _shown_key if launcher.port else secrets.token_hex(16)
-        self.constructor = ("rpc.WasmSession", wasm_runtime().read_bytes())
         self._folder = Path(tempfile.mkdtemp(prefix="relax_tapml_web_"))
         self._log = self._folder / "log"
         try:

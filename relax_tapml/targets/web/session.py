@@ -17,6 +17,8 @@ class WebSession(RPCSession):
     ----------
     server, target, timeout_s, start_s
         As for ``RPCSession``.
+    runtime
+        TVM's runtime, as WebAssembly.
 
     Attributes
     ----------
@@ -30,9 +32,21 @@ class WebSession(RPCSession):
     """
 
     def __init__(
-        self, server: Server, target: Any, *, timeout_s: float, start_s: float | None = None
+        self,
+        server: Server,
+        target: Any,
+        *,
+        runtime: bytes,
+        timeout_s: float,
+        start_s: float | None = None,
     ) -> None:
-        super().__init__(server, target, timeout_s=timeout_s, start_s=start_s)
+        super().__init__(
+            server,
+            target,
+            timeout_s=timeout_s,
+            start_s=start_s,
+            constructor=("rpc.WasmSession", runtime),
+        )
         with self._guard("opening"):
             self.adapter = json.loads(self._remote.get_function("relax_tapml.adapter")())
 

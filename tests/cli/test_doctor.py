@@ -1,0 +1,50 @@
+"""``relax-tapml doctor``: the platforms, what they need, and whether they work."""
+
+from __future__ import annotations
+
+import json
+
+from relax_tapml.cli.main import main
+from relax_tapml.targets.registry import PLATFORMS
+
+
+def doctor(capsys, *args):
+    code = main(["doctor", *args, "--json"])
+    return code, json.loads(capsys.readouterr().out)["targets"]
+
+
+def test_every_platform_is_listed_with_what_it_was_tried_on(capsys):
+    """Also those that nobody has run this package on, which say so."""
+    code, targets = doctor(capsys)
+    assert code == 0
+    assert [item["name"] for item in targets] == [platform.name for platform in PLATFORMS]
+    tried = {item["name"]: item["tried_on"] for item in targets}
+    assert all(tried[name].startswith("no hardware") for name in ("metal", "opencl", "rocm"))
+    assert not tried["cuda"].startswith("no hardware")
+
+
+def test_what_is_missing_comes_with_the_command_that_installs_it(capsys, monkeypatch):
+    """For people, and exit code 3 for scripts that asked for this target."""
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert main(["doctor", "webgpu"]) == 3
+    told = capsys.readouterr().out
+    assert "here      missing: wasm-ld" in told
+    assert "apt-get install -y --no-install-recommends emscripten" in told
+
+
+def test_a_platform_is_tried_with_a_kernel(capsys):
+    """Built, loaded, run and compared."""
+    code, (target,) = doctor(capsys, "llvm", "--try")
+    assert (code, target["state"]) == (0, "works"), target
+
+
+def test_a_platform_without_a_device_here_is_not_ready(capsys):
+    """Its kernels can be made all the same."""
+    code, (target,) = doctor(capsys, "metal", "--try")
+    assert (code, target["state"]) == (3, "kernels only")
+
+
+def test_an_unknown_target_is_wrong_usage(capsys):
+    """With those there are."""
+    assert main(["doctor", "gameboy"]) == 2
+    assert "expected one of webgpu" in capsys.readouterr().err
