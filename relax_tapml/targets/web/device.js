@@ -103,9 +103,13 @@
   }
 
   // Load kernels and compile their shaders, so that one which this adapter refuses is refused now.
+  // Returns their names.
   async function loadKernels(inst, scopes, prefix, bytes) {
     const exported = await link(inst, bytes);
-    if (!exported.has(`${prefix}__tvm_ffi__library_bin`)) return; // no shader in it
+    const start = `__tvm_ffi_${prefix}`;
+    const names = [...exported].filter((name) => name.startsWith(start));
+    const told = names.map((name) => name.slice(start.length));
+    if (!exported.has(`${prefix}__tvm_ffi__library_bin`)) return told; // no shader in it
     inst.beginScope();
     let compiling;
     try {
@@ -120,12 +124,14 @@
     await compiling.catch((error) => (failure = error));
     await scopes.check(); // says what is wrong with the shader, the failure only that it is
     if (failure) throw failure;
+    return told;
   }
 
   // --- The server -------------------------------------------------------------------------------
 
-  // Serve RPC at `url` until the connection closes. `ended` is told why; once.
-  function serve({ tvmjs, url, key, Socket, say, ended }) {
+  // Serve RPC at `url` until the connection closes. `ready` is told the adapter, `say` what
+  // happens, and `ended` why it is over; once.
+  function serve({ tvmjs, url, key, Socket, ready, say, ended }) {
     let socket = null;
     let isOver = false;
 
@@ -179,8 +185,14 @@
       // Returns what is wrong: TVM's runtime cannot pass on that an asynchronous function failed.
       inst.registerAsyncServerFunc("relax_tapml.load_kernels", (prefix, bytes) =>
         loadKernels(inst, scopes, prefix, bytes).then(
-          () => "",
-          (error) => String(error.message || error)
+          (names) => {
+            say(`loaded ${names.join(", ")}`);
+            return "";
+          },
+          (error) => {
+            say(`refused: ${error.message || error}`);
+            return String(error.message || error);
+          }
         )
       );
       const { vendor, architecture, description } = adapter.info;
@@ -189,7 +201,7 @@
       for (const name in device.limits) limits[name] = device.limits[name];
       const told = { adapter: description || `${vendor} ${architecture}`, features, limits };
       inst.registerFunc("relax_tapml.adapter", () => JSON.stringify(told));
-      say(`serving on ${told.adapter}`);
+      ready(told.adapter);
     }
 
     const provider = () => tvmjs.createPolyfillWASI();

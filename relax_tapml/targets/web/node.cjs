@@ -14,6 +14,7 @@ const end = globalThis.relaxTapml.serve({
   key: url.pathname.split("/")[1],
   url: `ws://${url.host}${url.pathname}rpc`,
   Socket,
+  ready: (adapter) => console.log(`running kernels on ${adapter}`),
   say: console.log,
   ended: () => setTimeout(() => process.exit(), 100),
 });

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,6 @@ class WebSession(RPCSession):
         As for ``RPCSession``.
     runtime
         TVM's runtime, as WebAssembly.
-
-    Attributes
-    ----------
-    adapter
-        The WebGPU adapter: ``adapter`` (its name), ``features`` and ``limits``.
 
     Raises
     ------
@@ -47,8 +43,13 @@ class WebSession(RPCSession):
             start_s=start_s,
             constructor=("rpc.WasmSession", runtime),
         )
-        with self._guard("opening"):
-            self.adapter = json.loads(self._remote.get_function("relax_tapml.adapter")())
+
+    @cached_property
+    def adapter(self) -> dict[str, Any]:
+        """The WebGPU adapter: ``adapter`` (its name), ``features`` and ``limits``."""
+        with self._guard("adapter"):
+            told: dict[str, Any] = json.loads(self._remote.get_function("relax_tapml.adapter")())
+        return told
 
     def _load_kernels(self, path: Path, name: str) -> Any:
         del name  # symbols are told apart by the prefix

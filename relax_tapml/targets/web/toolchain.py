@@ -6,6 +6,9 @@ import os
 import shutil
 from pathlib import Path
 
+import tvm
+
+from relax_tapml._compat import IS_TVM_026
 from relax_tapml.targets.cache import cache_folder
 from relax_tapml.targets.requirement import Requirement, program
 
@@ -45,6 +48,12 @@ def requirements() -> list[Requirement]:
     apt = "apt-get install -y --no-install-recommends"
     runtime = javascript_runtime()
     return [
+        Requirement(
+            name="TVM 0.27",
+            use="has the sources that the JavaScript half fits",
+            found=None if IS_TVM_026 else tvm.__version__,
+            install="pip install apache-tvm==0.27.0.post1",
+        ),
         Requirement(
             name="wasm-ld",
             use="links kernels",
