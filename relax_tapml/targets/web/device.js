@@ -7,6 +7,12 @@
 
   // --- Errors -----------------------------------------------------------------------------------
 
+  // An error without the call of WebGPU that it came from and the arrow below the line of source.
+  function sentence(error) {
+    const told = error.message.split("\n\n - While ")[0];
+    return told.replace(/^ *\^+ *$/gm, "").replace(/\s+/g, " ").trim();
+  }
+
   // WebGPU reports an invalid command to nobody in particular and leaves zeros behind. Scopes catch
   // whatever happened since the last check.
   class ErrorScopes {
@@ -24,7 +30,7 @@
       const popped = FILTERS.map(() => this.device.popErrorScope());
       this.open();
       const errors = (await Promise.all(popped)).filter((error) => error);
-      if (errors.length) throw new Error(errors.map((error) => error.message).join("\n"));
+      if (errors.length) throw new Error(errors.map(sentence).join("; "));
     }
   }
 
@@ -179,8 +185,10 @@
       const context = inst.lib.webGPUContext;
       const sync = context.sync.bind(context);
       context.sync = async () => {
-        await sync();
-        await scopes.check();
+        let failure = null;
+        await sync().catch((error) => (failure = error));
+        await scopes.check(); // also if it failed: the next call is not to blame
+        if (failure) throw failure;
       };
       // Returns what is wrong: TVM's runtime cannot pass on that an asynchronous function failed.
       inst.registerAsyncServerFunc("relax_tapml.load_kernels", (prefix, bytes) =>
