@@ -21,7 +21,7 @@ def guard_pattern() -> Array:
     return np.random.default_rng(0).integers(0, 256, GUARD_BYTES, dtype=np.uint8)
 
 
-def guarded_call(function: relax.Function) -> relax.Function | None:
+def guarded_call(function: relax.Function, *, alignment: int = 1) -> relax.Function | None:
     """Return a case function whose outputs have guards behind them; None if it can have none.
 
     The first bytes behind an output belong to something else in a real program: to another tensor
@@ -50,6 +50,9 @@ def guarded_call(function: relax.Function) -> relax.Function | None:
     ----------
     function
         Of a case. It is guarded if it does one ``call_tir`` of a PrimFunc with static shapes.
+    alignment
+        Bytes that a guard's place must be a multiple of; up to so many behind an output are not
+        seen.
     """
     call = _only_call(function)
     if call is None:
@@ -64,7 +67,7 @@ def guarded_call(function: relax.Function) -> relax.Function | None:
     with builder.function("main", [*params, pattern], pure=False):
         outputs, guards = [], []
         for ty in types:
-            size = _size_bytes(ty)
+            size = -(-_size_bytes(ty) // alignment) * alignment
             storage = builder.emit(
                 relax.op.memory.alloc_storage(
                     relax.ShapeExpr([size + GUARD_BYTES]), 0, "global", "uint8"

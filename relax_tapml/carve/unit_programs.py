@@ -18,6 +18,7 @@ from relax_tapml.errors import LoweringError
 from relax_tapml.partition.bytecode import compile_functions
 from relax_tapml.partition.kernel_library import KernelLibrary, KernelSet
 from relax_tapml.partition.prepare_side import prepare_side
+from relax_tapml.targets.registry import platform_of
 
 Functions = dict[GlobalVar, tvm.ir.BaseFunc]
 
@@ -178,8 +179,9 @@ class UnitPrograms:
     def _guarded(self, module: tvm.IRModule, names: Sequence[str]) -> tvm.IRModule:
         """Put guards behind the outputs of the functions that can have them."""
         module = module.clone()
+        alignment = platform_of(self._target).copy_alignment
         for name in names:
-            guarded = guarded_call(module[name])
+            guarded = guarded_call(module[name], alignment=alignment)
             if guarded is not None:
                 gvar = GlobalVar(name)
                 relax.expr._update_type(gvar, guarded.ty)

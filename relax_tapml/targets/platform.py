@@ -44,6 +44,9 @@ class Platform(ABC):
     suffix: ClassVar[str] = ".so"
     """Of the file that a compiled kernel is."""
 
+    copy_alignment: ClassVar[int] = 1
+    """Bytes that the place of a copy within a buffer must be a multiple of."""
+
     @abstractmethod
     def owns(self, target: Any) -> bool:
         """Whether kernels of a ``tvm.target.Target`` are this platform's."""

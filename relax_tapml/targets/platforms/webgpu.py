@@ -35,6 +35,7 @@ class WebGPU(Platform):
     summary = "WebGPU in a browser, or in Node"
     tried_on = "Chromium and Node (Dawn) with software adapters; no GPU"
     suffix = ".wasm"
+    copy_alignment = 4
 
     def owns(self, target: Any) -> bool:
         """Whether kernels of a ``tvm.target.Target`` are this platform's."""

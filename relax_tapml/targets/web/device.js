@@ -190,6 +190,10 @@
         await scopes.check(); // also if it failed: the next call is not to blame
         if (failure) throw failure;
       };
+      // WebGPU copies whole words; buffers are padded to them, which TVM's copy does not count on.
+      const copy = context.deviceCopyWithinGPU.bind(context);
+      context.deviceCopyWithinGPU = (from, fromOffset, to, toOffset, size) =>
+        copy(from, fromOffset, to, toOffset, Math.ceil(size / 4) * 4);
       // Returns what is wrong: TVM's runtime cannot pass on that an asynchronous function failed.
       inst.registerAsyncServerFunc("relax_tapml.load_kernels", (prefix, bytes) =>
         loadKernels(inst, scopes, prefix, bytes).then(
