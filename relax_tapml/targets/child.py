@@ -27,7 +27,9 @@ class Child:
     module
         Full name of a module whose ``main`` is run; it must call ``end_with_parent``.
     sockets
-        Inherited by the process, which gets their file descriptors as its arguments.
+        Inherited by the process, which gets their file descriptors as its first arguments.
+    arguments
+        Its other arguments; any user can read them.
     secret
         The first line of its standard input; unlike an argument no other user can read it.
     log
@@ -45,6 +47,7 @@ class Child:
         self,
         module: str,
         sockets: Sequence[socket.socket],
+        arguments: Sequence[str] = (),
         *,
         secret: str = "",
         log: Path | None = None,
@@ -53,7 +56,7 @@ class Child:
         fds = [end.fileno() for end in sockets]
         with (log or Path(os.devnull)).open("wb") as output:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", module, *map(str, fds)],
+                [sys.executable, "-m", module, *map(str, fds), *arguments],
                 stdin=subprocess.PIPE,
                 stdout=output,
                 stderr=output,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, ClassVar
@@ -96,7 +96,14 @@ class Platform(ABC):
 
     def check(self) -> None:
         """Raise ``DeviceUnavailable`` if something is missing that nothing works without."""
-        missing = [item for item in self.requirements() if item.is_needed and not item.found]
+        self._demand([item for item in self.requirements() if item.is_needed])
+
+    def start(self) -> Server:
+        """Start a server on this machine that ends with us. Raises ``DeviceUnavailable``."""
+        return DeviceProcess()
+
+    def _demand(self, items: Sequence[Requirement]) -> None:
+        missing = [item for item in items if not item.found]
         if missing:
             told = "; ".join(f"{item.name} is missing ({item.install})" for item in missing)
             raise DeviceUnavailable(f"target {self.name}: {told}. See 'relax-tapml doctor'")
@@ -104,4 +111,4 @@ class Platform(ABC):
     def _process(self, target: Any, timeout_s: float) -> DeviceSession:
         # A call may have to be quick, but starting Python and TVM takes the time it takes.
         start_s = max(timeout_s, _START_S)
-        return self.connect(DeviceProcess(), target, timeout_s=timeout_s, start_s=start_s)
+        return self.connect(self.start(), target, timeout_s=timeout_s, start_s=start_s)

@@ -7,6 +7,7 @@ import shutil
 import signal
 import socket
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from relax_tapml.errors import DeviceUnavailable
@@ -18,10 +19,18 @@ _LOG_TAIL_BYTES = 4000
 
 
 class DeviceProcess:
-    """Start ``relax_tapml.targets.worker`` and end it again; a ``Server``.
+    """Start a process that serves one client and end it again; a ``Server``.
 
     What it and the kernels print goes to a log in ``folder``, a temporary folder where the process
     also keeps its files.
+
+    Parameters
+    ----------
+    module
+        What the process runs, as a ``Child``: its arguments are a listening socket and
+        ``arguments``, its secret is the key.
+    arguments
+        Given to it besides.
 
     Raises
     ------
@@ -31,7 +40,9 @@ class DeviceProcess:
 
     hint = "Check that this machine has memory and processes left"
 
-    def __init__(self) -> None:
+    def __init__(
+        self, module: str = "relax_tapml.targets.worker", arguments: Sequence[str] = ()
+    ) -> None:
         self.host = "127.0.0.1"
         self.key = secrets.token_hex(16)
         self.folder = Path(tempfile.mkdtemp(prefix="relax_tapml_device_"))
@@ -42,8 +53,9 @@ class DeviceProcess:
             with socket.create_server((self.host, 0)) as listener:
                 self.port = listener.getsockname()[1]
                 self._child = Child(
-                    "relax_tapml.targets.worker",
+                    module,
                     [listener],
+                    arguments,
                     secret=self.key,
                     log=self._log,
                     environment={"TMPDIR": str(self.folder)},
