@@ -5,13 +5,22 @@ from __future__ import annotations
 from typing import Any
 
 from relax_tapml.targets.platform import Platform
+from relax_tapml.targets.platforms.arm64 import Arm64
 from relax_tapml.targets.platforms.cuda import Cuda
 from relax_tapml.targets.platforms.local import Local
 from relax_tapml.targets.platforms.untried import Metal, OpenCL, ROCm
 from relax_tapml.targets.platforms.webgpu import WebGPU
 
 # The first that owns a target is its platform; the last one owns every target.
-PLATFORMS: tuple[Platform, ...] = (WebGPU(), Cuda(), Metal(), OpenCL(), ROCm(), Local())
+PLATFORMS: tuple[Platform, ...] = (
+    WebGPU(),
+    Cuda(),
+    Metal(),
+    OpenCL(),
+    ROCm(),
+    Arm64(),
+    Local(),
+)
 
 
 def platform_of(target: Any) -> Platform:

@@ -1,0 +1,82 @@
+"""TVM's runtime libraries for 64-bit ARM Linux, taken out of the wheels that TVM publishes.
+
+The runtime itself, its additions (sorting, random numbers) and tvm-ffi are 6 MB of 100 MB. They
+need the C and C++ libraries of the system and nothing else: the compiler with LLVM, CUDA and Python
+stay in the wheels.
+"""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from importlib.metadata import version
+from pathlib import Path
+
+from relax_tapml.errors import DeviceUnavailable
+from relax_tapml.targets.cache import cache_folder
+from relax_tapml.targets.requirement import Requirement
+
+LIBRARIES = ("libtvm_ffi.so", "libtvm_runtime.so", "libtvm_runtime_extra.so")
+_PACKAGES = ("apache-tvm", "apache-tvm-ffi")
+
+
+def runtime() -> Requirement:
+    """Return the requirement of the libraries, or of the wheels to take them out of."""
+    wanted = " ".join(f"{package}=={version(package)}" for package in _PACKAGES)
+    is_there = _is_complete(_folder()) or all(_wheels(package) for package in _PACKAGES)
+    return Requirement(
+        name="TVM's runtime for ARM64",
+        use="what the server runs kernels with, here and on a board",
+        found=str(_folder()) if is_there else None,
+        install="pip download --no-deps --only-binary=:all: --python-version 3.11 "
+        f"--platform manylinux_2_28_aarch64 -d {_wheel_folder()} {wanted}",
+        is_needed=False,
+    )
+
+
+def runtime_folder() -> Path:
+    """Return a folder with ``LIBRARIES``, taken out of the wheels on first use.
+
+    Raises
+    ------
+    DeviceUnavailable
+        The wheels have not been downloaded, or lack a library.
+    """
+    folder = _folder()
+    if _is_complete(folder):
+        return folder
+    needed = runtime()
+    if not needed.found:
+        raise DeviceUnavailable(f"{needed.name} is missing ({needed.install})")
+    folder.mkdir(parents=True, exist_ok=True)
+    for package in _PACKAGES:
+        with zipfile.ZipFile(_wheels(package)[-1]) as wheel:
+            for member in wheel.namelist():
+                if (name := Path(member).name) in LIBRARIES:
+                    partial = folder / f".{name}-{os.getpid()}"
+                    partial.write_bytes(wheel.read(member))
+                    partial.replace(folder / name)
+    if not _is_complete(folder):
+        raise DeviceUnavailable(
+            f"the wheels in {_wheel_folder()} lack one of {', '.join(LIBRARIES)}; remove them and "
+            f"run: {needed.install}"
+        )
+    return folder
+
+
+def _folder() -> Path:
+    """Return where the libraries are: those of the TVM that is installed here."""
+    return cache_folder() / "arm64" / "-".join(version(package) for package in _PACKAGES)
+
+
+def _is_complete(folder: Path) -> bool:
+    return all((folder / name).is_file() for name in LIBRARIES)
+
+
+def _wheel_folder() -> Path:
+    return cache_folder() / "arm64" / "wheels"
+
+
+def _wheels(package: str) -> list[Path]:
+    name = f"{package.replace('-', '_')}-{version(package)}"
+    return sorted(_wheel_folder().glob(f"{name}-*aarch64.whl"))

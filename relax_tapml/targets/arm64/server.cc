@@ -1,0 +1,308 @@
+/*!
+ * \file server.cc
+ * \brief A TVM RPC server for a machine with TVM's runtime libraries and no Python.
+ *
+ * Clients are served one after the other, each in a process of its own: a kernel that crashes
+ * ends that process and not the server, and one that never returns is killed when its client has
+ * gone. TVM is reached through the registry of tvm-ffi alone: its own headers are not needed.
+ */
+#include <arpa/inet.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <tvm/ffi/container/shape.h>
+#include <tvm/ffi/container/tensor.h>
+#include <tvm/ffi/dtype.h>
+#include <tvm/ffi/extra/module.h>
+#include <tvm/ffi/function.h>
+#include <tvm/ffi/string.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <exception>
+#include <filesystem>
+#include <stdexcept>
+#include <string>
+#include <system_error>
+#include <utility>
+#include <vector>
+
+namespace relax_tapml {
+namespace ffi = tvm::ffi;
+
+// TVM's handshake: magic, length and text of a key; the answer is a code, and a key after success.
+constexpr int32_t kMagic = 0xff271;
+constexpr int32_t kMismatch = kMagic + 2;
+constexpr int32_t kMaxKeyBytes = 256;
+constexpr char kName[] = "server:relax_tapml";
+
+constexpr int kHandshakeSeconds = 10;
+constexpr int kKeepAliveSeconds = 30;
+constexpr int kEndingMs = 2000;
+
+constexpr char kUsage[] =
+    "usage: server [--host ADDRESS] [--port PORT] [--fd SOCKET] [--exchange FOLDER] [--once]\n"
+    "Serves TVM RPC clients that present the key in the environment variable RELAX_TAPML_KEY,\n"
+    "by default an empty one. --port 0 takes a free port, --fd a socket that listens already;\n"
+    "--exchange lets clients on this machine pass tensors through a file there; --once ends with\n"
+    "the first client.\n";
+
+struct Options {
+  std::string host = "0.0.0.0";
+  int port = 9090;
+  /*! \brief A socket that already listens, or -1. */
+  int fd = -1;
+  /*! \brief A folder to exchange tensors through, or empty: by messages only. */
+  std::string exchange;
+  bool once = false;
+};
+
+void Check(bool is_right, const char* what) {
+  if (!is_right) throw std::system_error(errno, std::generic_category(), what);
+}
+
+Options Parse(int argc, char** argv) {
+  Options options;
+  for (int i = 1; i < argc; ++i) {
+    std::string name = argv[i];
+    if (name == "--once") {
+      options.once = true;
+      continue;
+    }
+    if (++i == argc) throw std::invalid_argument(kUsage);
+    if (name == "--host") {
+      options.host = argv[i];
+    } else if (name == "--port") {
+      options.port = std::stoi(argv[i]);
+    } else if (name == "--fd") {
+      options.fd = std::stoi(argv[i]);
+    } else if (name == "--exchange") {
+      options.exchange = argv[i];
+    } else {
+      throw std::invalid_argument(kUsage);
+    }
+  }
+  return options;
+}
+
+/*! \brief Return a socket that listens, and say where. */
+int Listen(const Options& options) {
+  if (options.fd >= 0) return options.fd;
+  int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  Check(listener >= 0, "socket");
+  int on = 1;
+  setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_port = htons(static_cast<uint16_t>(options.port));
+  if (inet_pton(AF_INET, options.host.c_str(), &address.sin_addr) != 1) {
+    throw std::invalid_argument("--host: expected an IPv4 address, got " + options.host);
+  }
+  socklen_t size = sizeof(address);
+  Check(bind(listener, reinterpret_cast<sockaddr*>(&address), size) == 0, "bind");
+  Check(listen(listener, SOMAXCONN) == 0, "listen");
+  Check(getsockname(listener, reinterpret_cast<sockaddr*>(&address), &size) == 0, "getsockname");
+  std::printf("serving TVM RPC clients on %s:%d\n", options.host.c_str(), ntohs(address.sin_port));
+  std::fflush(stdout);
+  return listener;
+}
+
+/*! \brief Return the next connection, which notices when its other end has vanished. */
+int Accept(int listener) {
+  int connection;
+  do {
+    connection = accept4(listener, nullptr, nullptr, SOCK_CLOEXEC);
+  } while (connection < 0 && (errno == EINTR || errno == ECONNABORTED));
+  Check(connection >= 0, "accept");
+  int on = 1, seconds = kKeepAliveSeconds;
+  setsockopt(connection, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+  setsockopt(connection, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
+  setsockopt(connection, IPPROTO_TCP, TCP_KEEPIDLE, &seconds, sizeof(seconds));
+  return connection;
+}
+
+bool Receive(int connection, void* data, size_t size) {
+  return recv(connection, data, size, MSG_WAITALL) == static_cast<ssize_t>(size);
+}
+
+bool Send(int connection, const void* data, size_t size) {
+  return send(connection, data, size, MSG_NOSIGNAL) == static_cast<ssize_t>(size);
+}
+
+void SetReceiveTimeout(int connection, int seconds) {
+  timeval limit{seconds, 0};
+  setsockopt(connection, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
+}
+
+/*! \brief Answer a client's handshake; whether it presented the key. */
+bool Greet(int connection, const std::string& key) {
+  SetReceiveTimeout(connection, kHandshakeSeconds);
+  int32_t head[2];
+  if (!Receive(connection, head, sizeof(head))) return false;
+  if (head[0] != kMagic || head[1] <= 0 || head[1] > kMaxKeyBytes) return false;
+  std::string presented(head[1], '\0');
+  if (!Receive(connection, presented.data(), presented.size())) return false;
+  if (presented != "client:" + key) {
+    Send(connection, &kMismatch, sizeof(kMismatch));
+    return false;
+  }
+  SetReceiveTimeout(connection, 0);
+  const int32_t reply[2] = {kMagic, static_cast<int32_t>(std::strlen(kName))};
+  return Send(connection, reply, sizeof(reply)) && Send(connection, kName, std::strlen(kName));
+}
+
+/*! \brief Do what a client asks for until it leaves; its files go to a folder. */
+void Serve(int connection, const std::filesystem::path& folder) {
+  auto path = [folder](const ffi::String& name) {
+    return ffi::String((folder / std::string(name)).string());
+  };
+  auto load = [path](const ffi::String& name) { return ffi::Module::LoadFromFile(path(name)); };
+  ffi::Function::SetGlobal("tvm.rpc.server.workpath", ffi::Function::FromTyped(path), true);
+  ffi::Function::SetGlobal("tvm.rpc.server.load_module", ffi::Function::FromTyped(load), true);
+  ffi::Function::GetGlobalRequired("rpc.ServerLoop")(connection);
+}
+
+/*! \brief Return the memory of a tensor that a file is read into or written from. */
+std::pair<char*, size_t> Bytes(const DLTensor* tensor) {
+  if (tensor->device.device_type != kDLCPU || !ffi::IsContiguous(*tensor)) {
+    throw std::invalid_argument("--exchange: expected a contiguous tensor of the CPU");
+  }
+  return {static_cast<char*>(tensor->data) + tensor->byte_offset, ffi::GetDataSize(*tensor)};
+}
+
+/*! \brief Register the server's half of file_exchange.py: its client maps the same file. */
+void RegisterExchange(const std::string& folder) {
+  int file = open((folder + "/tensor").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+  Check(file >= 0, "--exchange");
+  auto take = [file](ffi::PackedArgs args, ffi::Any* result) {
+    std::vector<int64_t> shape;
+    for (int i = 2; i < args.size(); ++i) shape.push_back(args[i].cast<int64_t>());
+    static ffi::Function make = ffi::Function::GetGlobalRequired("runtime.TVMTensorAllocWithScope");
+    auto tensor = make(ffi::Shape(shape), ffi::StringToDLDataType(args[1].cast<ffi::String>()),
+                       args[0].cast<DLDevice>(), nullptr)
+                      .cast<ffi::Tensor>();
+    auto [data, size] = Bytes(tensor.GetDLTensorPtr());
+    for (size_t done = 0; done < size;) {
+      ssize_t got = pread(file, data + done, size - done, static_cast<off_t>(done));
+      Check(got > 0, "reading a tensor");
+      done += static_cast<size_t>(got);
+    }
+    *result = tensor;
+  };
+  auto give = [file](DLTensor* tensor) {
+    auto [data, size] = Bytes(tensor);
+    for (size_t done = 0; done < size;) {
+      ssize_t put = pwrite(file, data + done, size - done, static_cast<off_t>(done));
+      Check(put > 0, "writing a tensor");
+      done += static_cast<size_t>(put);
+    }
+  };
+  const std::string prefix = "relax_tapml.targets.tensor_";
+  ffi::Function::SetGlobal(prefix + "from_file", ffi::Function::FromPacked(take));
+  ffi::Function::SetGlobal(prefix + "to_file", ffi::Function::FromTyped(give));
+}
+
+/*! \brief A new folder, removed with everything in it by who made it. */
+class TemporaryFolder {
+ public:
+  TemporaryFolder() {
+    path = (std::filesystem::temp_directory_path() / "relax_tapml_XXXXXX").string();
+    Check(mkdtemp(path.data()) != nullptr, "mkdtemp");
+  }
+  TemporaryFolder(const TemporaryFolder&) = delete;
+  TemporaryFolder& operator=(const TemporaryFolder&) = delete;
+  ~TemporaryFolder() {
+    std::error_code ignored;
+    std::filesystem::remove_all(path, ignored);
+  }
+
+  std::string path;
+};
+
+void ServeHere(int connection) {
+  TemporaryFolder folder;
+  Serve(connection, folder.path);
+}
+
+/*! \brief Serve a client in a new process and wait for its end. */
+void ServeApart(int listener, int connection, const std::string& key) {
+  TemporaryFolder folder;
+  int alive[2];  // the process holds one end of this pipe for as long as it lives
+  Check(pipe2(alive, O_CLOEXEC) == 0, "pipe");
+  pid_t process = fork();
+  Check(process >= 0, "fork");
+  if (process == 0) {
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    close(listener);
+    close(alive[0]);
+    int code = 1;
+    try {
+      if (Greet(connection, key)) {
+        Serve(connection, folder.path);
+        code = 0;
+      }
+    } catch (const std::exception& error) {
+      std::fprintf(stderr, "%s\n", error.what());
+    }
+    std::fflush(stdout);
+    _exit(code);  // not a return: the folder is the other process's to remove
+  }
+  close(alive[1]);
+  pollfd ends[2] = {{alive[0], 0, 0}, {connection, POLLRDHUP, 0}};
+  while (poll(ends, 2, -1) < 0 && errno == EINTR) continue;
+  if (ends[0].revents == 0) poll(ends, 1, kEndingMs);  // the client has gone
+  bool is_stuck = ends[0].revents == 0;
+  if (is_stuck) kill(process, SIGKILL);
+  int status = 0;
+  waitpid(process, &status, 0);
+  close(alive[0]);
+  close(connection);
+  if (is_stuck) {
+    std::printf("killed a call that went on after its client had gone\n");
+  } else if (WIFSIGNALED(status)) {
+    std::printf("a client's process died: %s\n", strsignal(WTERMSIG(status)));
+  } else if (WEXITSTATUS(status) != 0) {
+    std::printf("refused a client, or lost it\n");
+  }
+  std::fflush(stdout);
+}
+
+int Main(int argc, char** argv) {
+  Options options = Parse(argc, argv);
+  const char* given = std::getenv("RELAX_TAPML_KEY");
+  const std::string key = given ? given : "";
+  unsetenv("RELAX_TAPML_KEY");
+  signal(SIGPIPE, SIG_IGN);
+  if (!options.exchange.empty()) RegisterExchange(options.exchange);
+  int listener = Listen(options);
+  while (true) {
+    int connection = Accept(listener);
+    if (!options.once) {
+      ServeApart(listener, connection, key);
+    } else if (Greet(connection, key)) {
+      close(listener);
+      ServeHere(connection);
+      return 0;
+    } else {
+      close(connection);
+    }
+  }
+}
+
+}  // namespace relax_tapml
+
+int main(int argc, char** argv) {
+  try {
+    return relax_tapml::Main(argc, argv);
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "%s\n", error.what());
+    return 2;
+  }
+}

@@ -1,0 +1,66 @@
+"""Our RPC server for 64-bit ARM Linux, compiled once for each version of itself and of TVM."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+from tvm_ffi import libinfo
+
+from relax_tapml.errors import DeviceUnavailable
+from relax_tapml.targets.arm64.runtime import LIBRARIES, runtime_folder
+from relax_tapml.targets.arm64.toolchain import COMPILER
+
+_SOURCE = Path(__file__).with_name("server.cc")
+_OPTIONS = ("-std=c++17", "-O2", "-Wall", "-Wextra")
+# The server looks for its libraries beside itself, in the cache and on a board.
+_LIBRARY_PATH = "-Wl,-rpath,$ORIGIN"
+
+
+def build_server() -> Path:
+    """Return the server, beside the libraries it needs.
+
+    Raises
+    ------
+    DeviceUnavailable
+        It does not build, or TVM's runtime is missing.
+    """
+    folder = runtime_folder()
+    content = b"\n".join((_SOURCE.read_bytes(), *(option.encode() for option in _OPTIONS)))
+    server = folder / f"server-{hashlib.sha256(content).hexdigest()[:16]}"
+    if server.exists():
+        return server
+    partial = folder / f".{server.name}-{os.getpid()}"
+    command = [
+        *(COMPILER, *_OPTIONS, "-o", str(partial), str(_SOURCE)),
+        *(argument for path in libinfo.include_paths() for argument in ("-isystem", path)),
+        *("-Wl,--no-as-needed", _LIBRARY_PATH, *(str(folder / name) for name in LIBRARIES)),
+    ]
+    try:
+        subprocess.run(command, check=True, capture_output=True, text=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        said = getattr(error, "stderr", None) or str(error)
+        raise DeviceUnavailable(f"the ARM64 server does not build: {said.strip()}") from error
+    partial.replace(server)
+    return server
+
+
+def copy_server(folder: Path) -> None:
+    """Write the server, its libraries and a script that starts it to a folder, for a board.
+
+    Raises
+    ------
+    DeviceUnavailable
+        As ``build_server``.
+    """
+    server = build_server()
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in LIBRARIES:
+        shutil.copy(server.parent / name, folder / name)
+    shutil.copy(server, folder / "server")
+    script = folder / "run.sh"
+    script.write_text('#!/bin/sh\nexec "$(dirname "$0")/server" "$@"\n')
+    script.chmod(0o755)

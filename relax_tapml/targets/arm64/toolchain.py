@@ -1,0 +1,45 @@
+"""The programs that make and run code for 64-bit ARM Linux on another machine."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+from relax_tapml.targets.requirement import Requirement, program
+
+COMPILER = "aarch64-linux-gnu-g++"
+_EMULATORS = ("qemu-aarch64-static", "qemu-aarch64")
+_INSTALL = "apt-get install -y --no-install-recommends"
+
+
+def cross_compiler() -> Requirement:
+    """Return the requirement of the compiler that links kernels and builds the server."""
+    return program(
+        COMPILER,
+        use="links kernels and builds the server",
+        install=f"{_INSTALL} g++-aarch64-linux-gnu",
+    )
+
+
+def emulator() -> Requirement:
+    """Return the requirement of the emulator, which a board makes needless."""
+    found = next((path for name in _EMULATORS if (path := shutil.which(name))), None)
+    return Requirement(
+        name=_EMULATORS[0],
+        use="runs the server on this machine (--session process)",
+        found=found,
+        install=f"{_INSTALL} qemu-user-static",
+        is_needed=False,
+    )
+
+
+def system_root() -> Path:
+    """Return the folder whose ``lib`` has the C library that the compiler links with."""
+    loader = subprocess.run(
+        [COMPILER, "-print-file-name=ld-linux-aarch64.so.1"],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    return Path(loader.stdout.strip()).resolve().parent.parent
