@@ -1,0 +1,303 @@
+"""ARM64 Linux: what is known without tools, and what an emulated device does."""
+
+from __future__ import annotations
+
+import platform as machine
+import signal
+import struct
+import subprocess
+import sys
+import zipfile
+from contextlib import closing
+from importlib.metadata import version
+
+import broken_pipelines
+import ml_dtypes
+import numpy as np
+import psutil
+import pytest
+import tvm
+from broken_pipelines import breaks
+from tiny_model import UNITS, in_numpy, model
+
+import relax_tapml
+from relax_tapml import bring_up
+from relax_tapml.errors import DeviceUnavailable, UsageError
+from relax_tapml.partition.kernel_library import KernelLibrary
+from relax_tapml.targets.arm64 import server
+from relax_tapml.targets.arm64.runtime import LIBRARIES, runtime_folder
+from relax_tapml.targets.arm64.toolchain import emulator, system_root
+from relax_tapml.targets.cache import cache_folder
+from relax_tapml.targets.open import open_session
+from relax_tapml.targets.platforms.arm64 import Arm64
+from relax_tapml.targets.registry import platform_of
+from relax_tapml.targets.target import parse_target
+
+MISSING = [item.name for item in Arm64().requirements() if not item.found]
+needs_emulator = pytest.mark.skipif(
+    bool(MISSING), reason=f"missing for ARM64: {', '.join(MISSING)}; docs/platforms/arm64.md"
+)
+AARCH64 = 183  # EM_AARCH64 of elf.h
+
+
+@pytest.fixture
+def other_machine(monkeypatch):
+    """A machine of another kind, wherever this runs."""
+    monkeypatch.setattr(machine, "machine", lambda: "x86_64")
+
+
+@pytest.fixture
+def no_tools(tmp_path, monkeypatch):
+    """A machine on which nothing has been installed; its cache."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("RELAX_TAPML_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def target_of(triple: str):
+    return parse_target(f'{{"kind": "llvm", "mtriple": "{triple}"}}')
+
+
+@pytest.mark.parametrize(
+    "triple", ["aarch64-linux-gnu", "aarch64-unknown-linux-gnu", "arm64-linux-gnu"]
+)
+def test_triples_of_arm_linux_are_owned(triple, other_machine):
+    """The name of the platform, or any triple of 64-bit ARM and the usual C library."""
+    assert isinstance(platform_of(parse_target("arm64")), Arm64)
+    assert isinstance(platform_of(target_of(triple)), Arm64)
+
+
+@pytest.mark.parametrize(
+    "triple", ["x86_64-linux-gnu", "aarch64-linux-android", "arm64-apple-macosx", "armv7-linux-gnu"]
+)
+def test_other_triples_are_not_owned(triple, other_machine):
+    """Other processors, and systems with compilers of their own."""
+    assert not isinstance(platform_of(target_of(triple)), Arm64)
+
+
+def test_a_machine_of_the_kind_needs_no_platform(monkeypatch):
+    """There the target is the machine itself, and every session works."""
+    monkeypatch.setattr(machine, "machine", lambda: "aarch64")
+    assert platform_of(parse_target("arm64")).name == "llvm"
+
+
+def test_target_survives_its_own_text(other_machine):
+    """What a manifest writes down is the same target again."""
+    target = parse_target("arm64")
+    again = parse_target(str(target))
+    assert str(again) == str(target)
+    assert isinstance(platform_of(again), Arm64)
+
+
+def test_there_is_no_inline_session(other_machine):
+    """This process cannot run ARM code."""
+    with pytest.raises(UsageError, match="target arm64 has no such session; it has process, rpc:"):
+        open_session("inline", parse_target("arm64"))
+
+
+def test_missing_compiler_is_named_before_anything_is_built(no_tools, tmp_path, other_machine):
+    """With the command that installs it; what only an emulator needs is not asked for."""
+    with pytest.raises(
+        DeviceUnavailable, match=r"apt-get install .* g\+\+-aarch64-linux"
+    ) as caught:
+        KernelLibrary(tmp_path / "kernels").build(tvm.IRModule(), parse_target("arm64"))
+    assert "qemu" not in str(caught.value)
+
+
+def test_missing_emulator_and_runtime_are_named(no_tools, monkeypatch, other_machine):
+    """A session here names all that is missing, each with its command."""
+    with pytest.raises(DeviceUnavailable) as caught:
+        Arm64().start()
+    told = str(caught.value)
+    assert "apt-get install -y --no-install-recommends g++-aarch64-linux-gnu" in told
+    assert "apt-get install -y --no-install-recommends qemu-user-static" in told
+    assert f"--platform manylinux_2_28_aarch64 -d {no_tools}/arm64/wheels apache-tvm==" in told
+
+
+def test_cache_folder_is_the_one_chosen(monkeypatch):
+    """Ours, else the user's, else the default of the user's."""
+    monkeypatch.setenv("RELAX_TAPML_CACHE", "/chosen")
+    monkeypatch.setenv("XDG_CACHE_HOME", "/caches")
+    monkeypatch.setenv("HOME", "/home/someone")
+    assert str(cache_folder()) == "/chosen"
+    monkeypatch.delenv("RELAX_TAPML_CACHE")
+    assert str(cache_folder()) == "/caches/relax_tapml"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    assert str(cache_folder()) == "/home/someone/.cache/relax_tapml"
+
+
+def _write_wheels(cache, *libraries):
+    wheels = cache / "arm64" / "wheels"
+    wheels.mkdir(parents=True)
+    for package, folder in (("apache-tvm", "tvm"), ("apache-tvm-ffi", "tvm_ffi")):
+        name = f"{package.replace('-', '_')}-{version(package)}-py3-none-any_aarch64.whl"
+        with zipfile.ZipFile(wheels / name, "w") as wheel:
+            for library in libraries:
+                if library.startswith("libtvm_ffi") == (folder == "tvm_ffi"):
+                    wheel.writestr(f"{folder}/lib/{library}", library)
+
+
+def test_only_the_runtime_is_taken_out_of_the_wheels(no_tools):
+    """The compiler and CUDA stay; once taken out, the wheels may go."""
+    _write_wheels(no_tools, *LIBRARIES, "libtvm_compiler.so", "libtvm_runtime_cuda.so")
+    folder = runtime_folder()
+    assert sorted(path.name for path in folder.iterdir()) == sorted(LIBRARIES)
+    assert all((folder / name).read_text() == name for name in LIBRARIES)
+    for wheel in (no_tools / "arm64" / "wheels").iterdir():
+        wheel.unlink()
+    assert runtime_folder() == folder
+
+
+def test_wheels_without_a_library_are_refused(no_tools):
+    """The message says what to do about it."""
+    _write_wheels(no_tools, *LIBRARIES[1:])
+    with pytest.raises(DeviceUnavailable, match=r"lack one of .*remove them and run: pip download"):
+        runtime_folder()
+
+
+def test_a_server_that_does_not_build_is_unavailable(no_tools, monkeypatch):
+    """What the compiler said is told."""
+    _write_wheels(no_tools, *LIBRARIES)
+    with pytest.raises(DeviceUnavailable, match="ARM64 server does not build"):
+        server.build_server()
+
+
+@pytest.fixture(scope="module")
+def session():
+    """A session on an emulated device, shared by tests that leave it alive."""
+    with closing(open_session("process", parse_target("arm64"))) as opened:
+        yield opened
+
+
+ARRAYS = {
+    "bool": np.array([True, False, True]),
+    "int8": np.arange(-3, 3, dtype="int8"),
+    "uint64": np.array([0, 2**64 - 1], "uint64"),
+    "float16": np.array([6e-8, 65504, -0.0, np.nan], "float16"),
+    "float32": np.array([[0.0, -0.0], [np.nan, 1e-45], [np.inf, -np.inf]], "float32"),
+    "float64": np.array([5e-324, 1e300]),
+    "bfloat16": np.array([0.5, 1e-40, 3e38]).astype(ml_dtypes.bfloat16),
+    "float8_e4m3fn": np.array([0.5, 448, -2]).astype(ml_dtypes.float8_e4m3fn),
+    "scalar": np.float32(2.5).reshape(()),
+    "empty": np.zeros((0, 3), "float32"),
+    "large": np.random.default_rng(0).standard_normal((300, 400)).astype("float32"),
+    "large bfloat16": np.random.default_rng(0).standard_normal(90000).astype(ml_dtypes.bfloat16),
+    "large float8": np.random.default_rng(0).standard_normal(9000).astype(ml_dtypes.float8_e5m2),
+}
+
+
+@needs_emulator
+@pytest.mark.parametrize("name", ARRAYS)
+def test_round_trip_is_exact(session, name):
+    """Every bit comes back, by messages and through the file that both processes open."""
+    array = ARRAYS[name]
+    back = session.download(session.upload(array))
+    assert (back.shape, back.dtype) == (array.shape, array.dtype)
+    assert back.tobytes() == array.tobytes()
+
+
+@needs_emulator
+def test_a_right_target_gets_every_unit(finished):
+    """All units pass alone and in company, and the bundle computes what the model does."""
+    result = bring_up(model(), target="arm64", out=finished, resume=True)
+    assert (result.verdict, result.culprits) == ("pass", [])
+    assert all(unit["on_device"] for unit in result.document["units"])
+    kernels = sorted((finished / "kernels").glob("*-arm64-*.so"))
+    assert len(kernels) == len(UNITS)
+    assert {struct.unpack_from("<H", kernel.read_bytes(), 18) for kernel in kernels} == {(AARCH64,)}
+    with relax_tapml.load(finished / "bundle", session="process") as hybrid:
+        sample = model().samples[0]
+        expected = in_numpy(*sample.arrays, **model().params)
+        for actual, oracle in zip(hybrid["main"](*sample.arrays), expected, strict=True):
+            np.testing.assert_allclose(actual, oracle, rtol=1e-4, atol=1e-5)
+
+
+FAULTS = {
+    "matmul": ("scale", "mismatch"),
+    "softmax": ("segfault", "crash"),
+    "sum": ("spin", "timeout"),
+}
+
+
+def told_about(faults, out, session):
+    """What a run says of broken kernels, by unit; all others are on the device."""
+    pipelines = [breaks(unit, broken_pipelines.FAULTS[FAULTS[unit][0]]) for unit in faults]
+    result = bring_up(
+        model(),
+        target="arm64",
+        session=session,
+        out=out,
+        resume=True,
+        device_pipeline=tvm.transform.Sequential(pipelines),
+        timeout_s=4,
+    )
+    assert result.culprits == [unit for unit in UNITS if unit in faults]
+    assert result.document["steps"][-1]["boundary"] == sorted(set(UNITS) - set(faults))
+    told = {unit["name"]: unit for unit in result.document["units"]}
+    for name, unit in told.items():
+        assert unit["verdict"] == (FAULTS[name][1] if name in faults else "pass"), name
+    return {unit: told[unit]["reason"] for unit in faults}
+
+
+@needs_emulator
+def test_kernels_wrong_for_arm_alone_are_named(finished):
+    """However they are wrong; the run goes on with a fresh device, and no process is left."""
+    before = set(psutil.Process().children(recursive=True))
+    told = told_about(["matmul", "softmax", "sum"], finished, "process")
+    assert "differs by up to" in told["matmul"]
+    assert "died of SIGSEGV" in told["softmax"]
+    assert "did not end in 4 s" in told["sum"]
+    assert set(psutil.Process().children(recursive=True)) <= before
+
+
+@pytest.fixture(scope="module")
+def board(tmp_path_factory):
+    """The port of the server as a board has it: a folder, started by its script."""
+    folder = tmp_path_factory.mktemp("board")
+    server.copy_server(folder)
+    assert sorted(path.name for path in folder.iterdir()) == sorted(
+        (*LIBRARIES, "run.sh", "server")
+    )
+    address = ["--host", "127.0.0.1", "--port", "0"]
+    process = subprocess.Popen(
+        [emulator().found, "-L", system_root(), folder / "server", *address],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    try:
+        yield int(process.stdout.readline().rpartition(":")[2])
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@needs_emulator
+def test_a_server_on_a_board_outlives_its_clients(finished, board):
+    """A crash ends one client's process, and a call without an end is killed with its client."""
+    told = told_about(["softmax", "sum"], finished, f"rpc:127.0.0.1:{board}")
+    assert "closed the connection" in told["softmax"]
+    assert "did not end in 4 s" in told["sum"]
+
+
+@needs_emulator
+def test_killed_parent_leaves_no_emulator():
+    """The emulator is gone with the process that started it."""
+    script = (
+        "import sys\n"
+        "from relax_tapml.targets.open import open_session\n"
+        "from relax_tapml.targets.target import parse_target\n"
+        "session = open_session('process', parse_target('arm64'))\n"
+        "print(session._server._child.pid, flush=True)\n"
+        "sys.stdin.read()\n"
+    )
+    parent = subprocess.Popen(
+        [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    child = psutil.Process(int(parent.stdout.readline()))
+    processes = [child, *child.children()]
+    assert any("qemu" in process.name() for process in processes)
+    parent.send_signal(signal.SIGKILL)
+    parent.communicate()
+    _, alive = psutil.wait_procs(processes, timeout=10)
+    assert not alive
