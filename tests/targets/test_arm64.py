@@ -26,7 +26,7 @@ from relax_tapml.errors import DeviceUnavailable, UsageError
 from relax_tapml.partition.kernel_library import KernelLibrary
 from relax_tapml.targets.arm64 import server
 from relax_tapml.targets.arm64.runtime import LIBRARIES, runtime_folder
-from relax_tapml.targets.arm64.toolchain import emulator, system_root
+from relax_tapml.targets.arm64.toolchain import COMPILER, emulator, system_root
 from relax_tapml.targets.cache import cache_folder
 from relax_tapml.targets.open import open_session
 from relax_tapml.targets.platforms.arm64 import Arm64
@@ -155,10 +155,15 @@ def test_wheels_without_a_library_are_refused(no_tools):
         runtime_folder()
 
 
-def test_a_server_that_does_not_build_is_unavailable(no_tools, monkeypatch):
-    """What the compiler said is told."""
+def test_a_server_that_does_not_build_is_unavailable(no_tools, tmp_path):
+    """What the compiler said is told; without a compiler, how to get it."""
     _write_wheels(no_tools, *LIBRARIES)
-    with pytest.raises(DeviceUnavailable, match="ARM64 server does not build"):
+    with pytest.raises(DeviceUnavailable, match=r"is missing \(apt-get install .*aarch64"):
+        server.build_server()
+    compiler = tmp_path / COMPILER
+    compiler.write_text("#!/bin/sh\necho planted >&2\nexit 1\n")
+    compiler.chmod(0o755)
+    with pytest.raises(DeviceUnavailable, match="ARM64 server does not build: planted"):
         server.build_server()
 
 

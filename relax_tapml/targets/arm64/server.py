@@ -12,9 +12,11 @@ from tvm_ffi import libinfo
 
 from relax_tapml.errors import DeviceUnavailable
 from relax_tapml.targets.arm64.runtime import LIBRARIES, runtime_folder
-from relax_tapml.targets.arm64.toolchain import COMPILER
+from relax_tapml.targets.arm64.toolchain import COMPILER, cross_compiler
 
-_SOURCE = Path(__file__).with_name("server.cc")
+_FOLDER = Path(__file__).parent
+_SOURCES = tuple(_FOLDER / name for name in ("server.cc", "tensor_exchange.cc"))
+_HEADERS = (_FOLDER / "tensor_exchange.h",)
 _OPTIONS = ("-std=c++17", "-O2", "-Wall", "-Wextra")
 # The server looks for its libraries beside itself, in the cache and on a board.
 _LIBRARY_PATH = "-Wl,-rpath,$ORIGIN"
@@ -26,16 +28,19 @@ def build_server() -> Path:
     Raises
     ------
     DeviceUnavailable
-        It does not build, or TVM's runtime is missing.
+        It does not build, or the compiler or TVM's runtime is missing.
     """
     folder = runtime_folder()
-    content = b"\n".join((_SOURCE.read_bytes(), *(option.encode() for option in _OPTIONS)))
+    content = b"".join(path.read_bytes() for path in (*_SOURCES, *_HEADERS))
     server = folder / f"server-{hashlib.sha256(content).hexdigest()[:16]}"
     if server.exists():
         return server
+    compiler = cross_compiler()
+    if not compiler.found:
+        raise DeviceUnavailable(f"{compiler.name} is missing ({compiler.install})")
     partial = folder / f".{server.name}-{os.getpid()}"
     command = [
-        *(COMPILER, *_OPTIONS, "-o", str(partial), str(_SOURCE)),
+        *(COMPILER, *_OPTIONS, "-o", str(partial), *map(str, _SOURCES)),
         *(argument for path in libinfo.include_paths() for argument in ("-isystem", path)),
         *("-Wl,--no-as-needed", _LIBRARY_PATH, *(str(folder / name) for name in LIBRARIES)),
     ]

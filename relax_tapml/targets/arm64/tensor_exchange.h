@@ -1,0 +1,24 @@
+/*!
+ * \file tensor_exchange.h
+ * \brief The server's half of file_exchange.py: tensors cross through a file that a client maps.
+ */
+#ifndef RELAX_TAPML_TARGETS_ARM64_TENSOR_EXCHANGE_H_
+#define RELAX_TAPML_TARGETS_ARM64_TENSOR_EXCHANGE_H_
+
+#include <cerrno>
+#include <string>
+#include <system_error>
+
+namespace relax_tapml {
+
+/*! \brief Throw what errno says of a system call unless it was right. */
+inline void Check(bool is_right, const char* what) {
+  if (!is_right) throw std::system_error(errno, std::generic_category(), what);
+}
+
+/*! \brief Register global functions that copy tensors from and to a file in a folder. */
+void RegisterExchange(const std::string& folder);
+
+}  // namespace relax_tapml
+
+#endif  // RELAX_TAPML_TARGETS_ARM64_TENSOR_EXCHANGE_H_
