@@ -62,6 +62,7 @@ from relax_tapml.report.page import render
 from relax_tapml.report.quantities import count_text
 from relax_tapml.targets.device import Device
 from relax_tapml.targets.open import open_session
+from relax_tapml.targets.registry import platform_of
 from relax_tapml.targets.target import parse_target
 
 
@@ -151,6 +152,8 @@ class _Run:
         self._unproven: Mapping[str, str] = {}
         self._source_target = parse_target(options.source)
         self._target = parse_target(options.target)
+        # What is not installed is told before minutes are spent.
+        platform_of(self._target).check()
         self._host_pipeline = load_pipeline(options.host_pipeline)
         self._device_pipeline = load_pipeline(options.device_pipeline)
         self._companies: dict[str, Company] = {}

@@ -13,6 +13,7 @@ from relax_tapml.migrate.parts import By
 from relax_tapml.migrate.strategy import StrategyName
 from relax_tapml.partition.boundary import Boundary
 from relax_tapml.targets.open import check_session
+from relax_tapml.targets.target import parse_target
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +65,7 @@ class Options:
         # From Python they may be plain strings.
         object.__setattr__(self, "strategy", _one_of(StrategyName, "--strategy", self.strategy))
         object.__setattr__(self, "by", _one_of(By, "--by", self.by))
-        check_session(self.session)
+        check_session(self.session, parse_target(self.target))
         if self.migrate not in ("all", "next") and not str(self.migrate).isdecimal():
             raise UsageError(f"--migrate {self.migrate}: expected all, next or a number")
         if self.strategy is StrategyName.BISECT and self.migrate != "all":

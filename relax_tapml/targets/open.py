@@ -6,21 +6,24 @@ import re
 from typing import Any
 
 from relax_tapml.errors import UsageError
-from relax_tapml.targets.registry import PLATFORMS, platform_of
+from relax_tapml.targets.registry import platform_of
 from relax_tapml.targets.relay import Relay
 from relax_tapml.targets.session import DeviceSession
 from relax_tapml.targets.tracker import request_device
 
 _RPC = re.compile(r"rpc:(?P<host>.+):(?P<port>\d+)")
 _TRACKER = re.compile(r"tracker:(?P<host>.+?):(?P<port>\d+):(?P<key>.+)")
-_REMOTE = "rpc:HOST:PORT or tracker:HOST:PORT:KEY"
 
 
-def check_session(spec: str) -> None:
-    """Raise ``UsageError`` unless some platform has such a session; nothing is opened."""
-    names = sorted({name for platform in PLATFORMS for name in platform.sessions()})
+def check_session(spec: str, target: Any) -> None:
+    """Raise ``UsageError`` unless ``target`` has such a session; nothing is opened."""
+    platform = platform_of(target)
+    names = platform.sessions()
     if spec not in names and not _RPC.fullmatch(spec) and not _TRACKER.fullmatch(spec):
-        raise UsageError(f"session {spec!r}: expected {', '.join(names)}, {_REMOTE}")
+        raise UsageError(
+            f"session {spec!r} of target {platform.name}: expected {', '.join(names)}, "
+            "rpc:HOST:PORT or tracker:HOST:PORT:KEY"
+        )
 
 
 def open_session(spec: str, target: Any, *, timeout_s: float = 60.0) -> DeviceSession:
@@ -46,7 +49,7 @@ def open_session(spec: str, target: Any, *, timeout_s: float = 60.0) -> DeviceSe
     """
     if timeout_s <= 0:
         raise UsageError(f"timeout_s: expected more than 0 seconds, got {timeout_s:g}")
-    check_session(spec)
+    check_session(spec, target)
     platform = platform_of(target)
     if match := _RPC.fullmatch(spec):
         host, port, key = match["host"], int(match["port"]), ""
@@ -55,13 +58,7 @@ def open_session(spec: str, target: Any, *, timeout_s: float = 60.0) -> DeviceSe
             match["host"], int(match["port"]), match["key"], timeout_s=timeout_s
         )
     else:
-        here = platform.sessions()
-        if spec not in here:
-            raise UsageError(
-                f"session {spec!r}: target {platform.name} has no such session; it has "
-                f"{', '.join(here)}, {_REMOTE}"
-            )
         platform.check()
-        return here[spec](target, timeout_s)
+        return platform.sessions()[spec](target, timeout_s)
     relay = Relay(host, port, key, name=spec, timeout_s=timeout_s)
     return platform.connect(relay, target, timeout_s=timeout_s)

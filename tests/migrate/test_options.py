@@ -29,7 +29,7 @@ def test_how_many_moves_may_be_made(migrate, limit):
         ({"repeat": 0}, "--repeat 0: expected at least 1"),
         ({"cases_per_unit": 0}, "--cases-per-unit 0: expected at least 1"),
         ({"timeout_s": 0}, "--timeout 0: expected more than 0 seconds"),
-        ({"session": "moon"}, "session 'moon': expected inline, process"),
+        ({"session": "moon"}, "session 'moon' of target llvm: expected inline, process"),
     ],
 )
 def test_wrong_usage_names_the_option_and_what_it_takes(fields, message):

@@ -91,7 +91,7 @@ def test_target_survives_its_own_text(other_machine):
 
 def test_there_is_no_inline_session(other_machine):
     """This process cannot run ARM code."""
-    with pytest.raises(UsageError, match="target arm64 has no such session; it has process, rpc:"):
+    with pytest.raises(UsageError, match="of target arm64: expected process, rpc:"):
         open_session("inline", parse_target("arm64"))
 
 

@@ -105,9 +105,8 @@ def test_a_target_gets_a_host_that_runs_in_a_browser():
 
 def test_there_is_no_inline_session():
     """Nothing of a browser is in this process."""
-    check_session("inline")
-    with pytest.raises(UsageError, match="webgpu has no such session; it has process, browser"):
-        open_session("inline", WEBGPU)
+    with pytest.raises(UsageError, match="of target webgpu: expected process, browser, node, rpc"):
+        check_session("inline", WEBGPU)
 
 
 def test_a_missing_tool_is_named_with_the_command_that_installs_it(monkeypatch):
