@@ -30,15 +30,18 @@ def parser() -> argparse.ArgumentParser:
     )
     add("--source", default="llvm", metavar="TARGET", help="trusted TVM target (llvm)")
     add("--target", default="llvm", metavar="TARGET", help="TVM target to bring up (llvm)")
-    add(
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument(
         "--session",
         default="process",
         help="where the device runs: process (one here, for webgpu a headless browser), inline, "
         "browser, node, rpc:HOST:PORT or tracker:HOST:PORT:KEY; 'relax-tapml doctor' lists them",
     )
-    add(
+    where.add_argument(
         "--show",
-        action="store_true",
+        dest="session",
+        action="store_const",
+        const="browser",
         help="run in your own browser, at a URL that is printed: --session browser",
     )
     add(
@@ -116,7 +119,7 @@ def _run(args: argparse.Namespace) -> int:
         reporter=Progress(),
         source=args.source,
         target=args.target,
-        session="browser" if args.show else args.session,
+        session=args.session,
         host_pipeline=args.host_pipeline,
         device_pipeline=args.device_pipeline,
         strategy=args.strategy,

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The browser part from scratch, on Debian or Ubuntu: install what `relax-tapml doctor webgpu` asks for
+# The browser part from scratch, on Debian: install what `relax-tapml doctor webgpu` asks for
 # into the active virtual environment's machine, run its tests, and bring MiniLM up in a browser.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."

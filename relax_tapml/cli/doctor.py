@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from relax_tapml.targets.platform import Platform
 
 
+_REMOTE = ("rpc:HOST:PORT", "tracker:HOST:PORT:KEY")
+
+
 def add_parser(subparsers: _SubParsersAction[ArgumentParser]) -> None:
     """Add the command's arguments."""
     parser = subparsers.add_parser(
@@ -62,13 +65,14 @@ def _examined(platform: Platform, *, is_tried: bool) -> dict[str, Any]:
 
         try:
             state, detail = "works", run_a_kernel(platform)
-        except TapmlError as error:
-            state, detail = "fails", str(error)
+        except Exception as error:  # One that does not work must not hide the others.
+            told = str(error) if isinstance(error, TapmlError) else repr(error)
+            state, detail = "fails", told
     return {
         "name": platform.name,
         "summary": platform.summary,
         "tried_on": platform.tried_on,
-        "sessions": [*platform.sessions(), "rpc:HOST:PORT", "tracker:HOST:PORT:KEY"],
+        "sessions": [*platform.sessions(), *(_REMOTE if platform.is_remote else ())],
         "state": state,
         "detail": detail,
         "requirements": [

@@ -12,10 +12,10 @@ from relax_tapml.errors import LoweringError
 
 
 def check_limits(module: Any, target: Any) -> None:
-    """Refuse kernels that bind no threads, or more to a block than the target has.
+    """Refuse kernels that store outside of threads, or bind more to a block than the target has.
 
-    Drivers refuse too many only when they are launched, and some run nothing and say nothing. A
-    kernel without threads is one for a CPU, which would take the GPU's addresses for its own.
+    Drivers refuse too many only when they are launched, and some run nothing and say nothing. What
+    is outside of threads runs on the CPU, which would take the GPU's addresses for its own.
 
     Parameters
     ----------
@@ -34,12 +34,12 @@ def check_limits(module: Any, target: Any) -> None:
         if not isinstance(function, tirx.PrimFunc):
             continue
         launches = _launches(function.body)
-        if not launches:
+        if _stores(function.body) - {store for launch in launches for store in _stores(launch)}:
             raise LoweringError(
-                f"kernel {name.name_hint} binds no threads: it is scheduled for a CPU. Give the "
-                f"device pipeline one for {target.kind.name}"
+                f"kernel {name.name_hint} stores without binding threads: it is scheduled for a "
+                f"CPU. Give the device pipeline one for {target.kind.name}"
             )
-        for extents in launches:
+        for extents in map(_threads, launches):
             threads = math.prod(extents.values())
             if limit is not None and threads > int(limit):
                 told = " x ".join(f"{axis} {extent}" for axis, extent in sorted(extents.items()))
@@ -49,36 +49,44 @@ def check_limits(module: Any, target: Any) -> None:
                 )
 
 
-def _launches(body: Any) -> list[dict[str, int]]:
-    """Return the extents of ``threadIdx`` axes of each launch: an outermost thread-bound loop."""
-    launches: list[dict[str, int]] = []
-    covered: set[Any] = set()
+def _launches(body: Any) -> list[Any]:
+    """Return the outermost statements that bind a thread axis."""
+    launches: list[Any] = []
+    inner: set[Any] = set()
 
-    def launch(node: Any) -> None:
-        if _axis(node) is None or node in covered:
-            return
-        extents: dict[str, int] = {}
+    def visit(node: Any) -> None:
+        if _axis(node) is not None and node not in inner:
+            launches.append(node)
+            structural_walk(node, (tirx.Stmt, inner.add), order="pre")
 
-        def bind(inner: Any) -> None:
-            axis = _axis(inner)
-            if axis is not None:
-                covered.add(inner)
-                if axis[0].startswith("threadIdx"):
-                    extents[axis[0]] = max(extents.get(axis[0], 1), axis[1])
-
-        structural_walk(node, (tirx.Stmt, bind), order="pre")
-        launches.append(extents)
-
-    structural_walk(body, (tirx.Stmt, launch), order="pre")
+    structural_walk(body, (tirx.Stmt, visit), order="pre")
     return launches
 
 
-def _axis(node: Any) -> tuple[str, int] | None:
-    """Return thread axis and extent that a statement binds; None if none, or not constant."""
+def _threads(launch: Any) -> dict[str, int]:
+    """Return the extents of a launch's ``threadIdx`` axes, those that are constant."""
+    extents: dict[str, int] = {}
+
+    def visit(node: Any) -> None:
+        axis = _axis(node)
+        if axis is not None and axis[0].startswith("threadIdx"):
+            extent = int(axis[1].value) if isinstance(axis[1], tirx.IntImm) else 1
+            extents[axis[0]] = max(extents.get(axis[0], 1), extent)
+
+    structural_walk(launch, (tirx.Stmt, visit), order="pre")
+    return extents
+
+
+def _stores(body: Any) -> set[Any]:
+    stores: set[Any] = set()
+    structural_walk(body, (tirx.BufferStore, stores.add), order="pre")
+    return stores
+
+
+def _axis(node: Any) -> tuple[str, Any] | None:
+    """Return thread axis and extent that a statement binds; None if it binds none."""
     if isinstance(node, tirx.For) and node.kind == tirx.ForKind.THREAD_BINDING:
-        tag, extent = node.thread_binding.thread_tag, node.extent
-    elif isinstance(node, tirx.AttrStmt) and node.attr_key == "thread_extent":
-        tag, extent = node.node.thread_tag, node.value
-    else:
-        return None
-    return (str(tag), int(extent.value)) if isinstance(extent, tirx.IntImm) else None
+        return str(node.thread_binding.thread_tag), node.extent
+    if isinstance(node, tirx.AttrStmt) and node.attr_key == "thread_extent":
+        return str(node.node.thread_tag), node.value
+    return None

@@ -18,12 +18,16 @@ _TRACKER = re.compile(r"tracker:(?P<host>.+?):(?P<port>\d+):(?P<key>.+)")
 def check_session(spec: str, target: Any) -> None:
     """Raise ``UsageError`` unless ``target`` has such a session; nothing is opened."""
     platform = platform_of(target)
-    names = platform.sessions()
-    if spec not in names and not _RPC.fullmatch(spec) and not _TRACKER.fullmatch(spec):
-        raise UsageError(
-            f"session {spec!r} of target {platform.name}: expected {', '.join(names)}, "
-            "rpc:HOST:PORT or tracker:HOST:PORT:KEY"
-        )
+    names = list(platform.sessions())
+    is_remote = _RPC.fullmatch(spec) or _TRACKER.fullmatch(spec)
+    if spec in names or (is_remote and platform.is_remote):
+        return
+    if platform.is_remote:
+        names += ["rpc:HOST:PORT", "tracker:HOST:PORT:KEY"]
+    raise UsageError(
+        f"session {spec!r} of target {platform.name}: expected {', '.join(names[:-1])} or "
+        f"{names[-1]}"
+    )
 
 
 def open_session(spec: str, target: Any, *, timeout_s: float = 60.0) -> DeviceSession:

@@ -44,6 +44,9 @@ class Platform(ABC):
     suffix: ClassVar[str] = ".so"
     """Of the file that a compiled kernel is."""
 
+    is_remote: ClassVar[bool] = True
+    """Whether ``rpc:`` and ``tracker:`` sessions reach such devices."""
+
     copy_alignment: ClassVar[int] = 1
     """Bytes that the place of a copy within a buffer must be a multiple of."""
 

@@ -15,7 +15,7 @@ class Requirement:
     name
         Of a program, a package or a device.
     use
-        What it is for: completes "without it, no ...".
+        What it does here.
     found
         Where it is or which version; None if it is missing.
     install

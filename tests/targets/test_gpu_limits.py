@@ -62,9 +62,29 @@ class OnACPU:
                 y[v_i] = x[v_i] + x[v_i]
 
 
+def test_a_loop_beside_the_threads_is_refused():
+    """It would run on the CPU, before or after the launch."""
+
+    @I.ir_module
+    class Module:
+        @T.prim_func(private=True, s_tir=True)
+        def partly(x: T.Buffer((8,), "float32"), y: T.Buffer((8,), "float32")):
+            for i in T.thread_binding(4, thread="threadIdx.x"):
+                with T.sblock("y"):
+                    v_i = T.axis.spatial(8, i)
+                    y[v_i] = x[v_i] + x[v_i]
+            for i in range(4):
+                with T.sblock("z"):
+                    v_i = T.axis.spatial(8, i + 4)
+                    y[v_i] = x[v_i]
+
+    with pytest.raises(LoweringError, match="partly stores without binding threads"):
+        check_limits(Module, METAL)
+
+
 def test_a_kernel_for_a_cpu_is_refused():
     """It would take the GPU's addresses for its own."""
-    with pytest.raises(LoweringError, match="double binds no threads"):
+    with pytest.raises(LoweringError, match="double stores without binding threads"):
         check_limits(OnACPU, METAL)
 
 

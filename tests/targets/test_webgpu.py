@@ -9,6 +9,7 @@ import urllib.request
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import tvm
 from broken_pipelines import _map_stores, _store, breaks, scale
@@ -16,7 +17,7 @@ from tvm import relax, tirx
 from tvm.s_tir import Schedule
 
 from relax_tapml import Model, bring_up, replay
-from relax_tapml.errors import DeviceUnavailable, UsageError
+from relax_tapml.errors import DeviceCrash, DeviceUnavailable, UsageError
 from relax_tapml.frontend.model import Sample
 from relax_tapml.targets.open import check_session, open_session
 from relax_tapml.targets.registry import platform_of
@@ -103,10 +104,11 @@ def test_a_target_gets_a_host_that_runs_in_a_browser():
     assert platform_of(platform.host(WEBGPU)) is platform
 
 
-def test_there_is_no_inline_session():
-    """Nothing of a browser is in this process."""
-    with pytest.raises(UsageError, match="of target webgpu: expected process, browser, node, rpc"):
-        check_session("inline", WEBGPU)
+def test_a_browser_is_the_only_place():
+    """Nothing of it is in this process, and a page that is not ours cannot load kernels."""
+    for spec in ("inline", "rpc:localhost:9090"):
+        with pytest.raises(UsageError, match="webgpu: expected process, browser or node"):
+            check_session(spec, WEBGPU)
 
 
 def test_a_missing_tool_is_named_with_the_command_that_installs_it(monkeypatch):
@@ -224,10 +226,46 @@ def test_the_page_is_for_this_machine_and_who_knows_the_secret():
 
 @in_browser
 def test_a_browser_that_does_not_start_is_no_device(monkeypatch):
-    """Not a verdict about any unit."""
+    """It is told at once, and is no verdict about any unit."""
     monkeypatch.setattr(HeadlessBrowser, "command", lambda *_: ["false"])
-    with pytest.raises(DeviceUnavailable, match="no device session on headless browser"):
-        open_session("process", WEBGPU, timeout_s=1)
+    with pytest.raises(DeviceUnavailable, match=r"(?s)no device session .* ended with code 1"):
+        open_session("process", WEBGPU)
+
+
+def browsers() -> set[int]:
+    return {
+        process.pid
+        for process in psutil.process_iter(["cmdline", "status"])
+        if process.info["status"] != psutil.STATUS_ZOMBIE
+        and any("relax_tapml_web_" in word for word in process.info["cmdline"] or ())
+    }
+
+
+def download_for_ever(session, tensor):
+    while True:
+        session.download(tensor)
+
+
+@in_browser
+@pytest.mark.parametrize("victim", ["browser", "gpu-process"])
+def test_a_browser_that_dies_is_a_crash_and_leaves_nothing(victim):
+    """As a whole, or the process of it that runs kernels, which loses the device."""
+    before = browsers()
+    session = open_session("process", WEBGPU, timeout_s=30)
+    try:
+        tensor = session.upload(np.zeros(10, np.float32))
+        processes = [psutil.Process(pid) for pid in browsers() - before]
+        kinds = {process: " ".join(process.cmdline()) for process in processes}
+        chosen = [p for p, line in kinds.items() if f"--type={victim}" in line] or [
+            p for p, line in kinds.items() if "--type=" not in line
+        ]
+        for process in chosen:
+            process.kill()
+        with pytest.raises(DeviceCrash):
+            download_for_ever(session, tensor)
+    finally:
+        session.close()
+    assert browsers() <= before
 
 
 class _Nobody:

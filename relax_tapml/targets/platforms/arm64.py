@@ -64,6 +64,10 @@ class Arm64(Platform):
         """Return what it needs here beside Python packages, found or missing."""
         return [cross_compiler(), emulator(), runtime()]
 
+    def has_device_here(self) -> bool:
+        """Whether this machine has a device to run kernels on, or a stand-in for one."""
+        return all(item.found for item in (emulator(), runtime()))
+
     def start(self) -> Server:
         """Start the server under the emulator. Raises ``DeviceUnavailable``."""
         self._demand(self.requirements())

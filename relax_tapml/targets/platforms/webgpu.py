@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,8 @@ from relax_tapml.targets.session import DeviceSession
 from relax_tapml.targets.web.launch import HeadlessBrowser, Launcher, Node, ShownBrowser
 from relax_tapml.targets.web.server import WebServer
 from relax_tapml.targets.web.session import WebSession
-from relax_tapml.targets.web.side_module import PACKER, TRIPLE, prefix_of, with_prefix
-from relax_tapml.targets.web.toolchain import requirements
+from relax_tapml.targets.web.side_module import FLAGS, PACKER, TRIPLE, prefix_of, with_prefix
+from relax_tapml.targets.web.toolchain import browser, linker, node, requirements
 from relax_tapml.targets.web.wasm_runtime import wasm_runtime
 
 # Without a width LLVM takes 128 bits, and TVM warns of that for every kernel.
@@ -36,6 +37,7 @@ class WebGPU(Platform):
     tried_on = "Chromium and Node (Dawn) with software adapters; no GPU"
     suffix = ".wasm"
     copy_alignment = 4
+    is_remote = False  # A page that is not ours cannot load kernels.
 
     def owns(self, target: Any) -> bool:
         """Whether kernels of a ``tvm.target.Target`` are this platform's."""
@@ -73,6 +75,15 @@ class WebGPU(Platform):
     def requirements(self) -> list[Requirement]:
         """Return what it needs here beside Python packages, found or missing."""
         return requirements()
+
+    def compiler(self, target: Any) -> AbstractContextManager[Mapping[str, str]]:
+        """Set up the compiler of kernels; what is yielded is part of a kernel's name in a cache."""
+        del target
+        return nullcontext({"linker": f"{linker()} {' '.join(FLAGS)}"})
+
+    def has_device_here(self) -> bool:
+        """Whether this machine has a device to run kernels on, or a stand-in for one."""
+        return browser() is not None or node() is not None
 
     def _open(self, launcher: Launcher, target: Any, timeout_s: float) -> DeviceSession:
         wasm_runtime()  # which may take minutes to compile, while a page would wait

@@ -61,39 +61,43 @@
     throw new Error("the kernel has no section dylink.0: it is not a side module");
   }
 
-  // Load a side module into a running instance, as a dynamic linker does.
+  // Load a side module into a running instance, as a dynamic linker does. Returns its exports' names.
   async function link(inst, bytes) {
     const main = inst.lib.exports;
-    const table = main.__indirect_function_table;
     const module = await WebAssembly.compile(bytes);
+    const exported = new Set(WebAssembly.Module.exports(module).map((item) => item.name));
+    const imports = WebAssembly.Module.imports(module);
+    const given = ["memory", "__indirect_function_table"].concat(
+      ["__stack_pointer", "__memory_base", "__table_base"]
+    );
+    const missing = imports
+      .map((item) => item.name)
+      .filter((name) => !given.includes(name) && !exported.has(name) && !(name in main));
+    if (missing.length) {
+      throw new Error(`the kernel needs ${missing.join(", ")}, which TVM's runtime here lacks`);
+    }
+
     const { memory, alignment, table: entries } = needs(module);
-    const allocated = main.TVMWasmAllocSpace(memory + alignment);
+    const table = main.__indirect_function_table;
+    const allocated = main.TVMWasmAllocSpace(memory + alignment) >>> 0;
     const base = Math.ceil(allocated / alignment) * alignment;
     const linear = inst.lib.memory.memory;
     new Uint8Array(linear.buffer, base, memory).fill(0);
-    const firstEntry = table.grow(entries);
-
-    let own = {};
-    const missing = [];
     const env = {
       memory: linear,
       __indirect_function_table: table,
       __stack_pointer: main.__stack_pointer,
       __memory_base: new WebAssembly.Global({ value: "i32" }, base),
-      __table_base: new WebAssembly.Global({ value: "i32" }, firstEntry),
+      __table_base: new WebAssembly.Global({ value: "i32" }, table.grow(entries)),
     };
     const addresses = { "GOT.mem": {}, "GOT.func": {} };
-    const exported = new Set(WebAssembly.Module.exports(module).map((item) => item.name));
-    for (const { module: from, name } of WebAssembly.Module.imports(module)) {
+    let own = {};
+    for (const { module: from, name } of imports) {
       if (from in addresses) {
         addresses[from][name] = new WebAssembly.Global({ value: "i32", mutable: true }, 0);
       } else if (!(name in env)) {
-        if (!(name in main) && !exported.has(name)) missing.push(name);
         env[name] = name in main ? main[name] : (...args) => own[name](...args);
       }
-    }
-    if (missing.length) {
-      throw new Error(`the kernel needs ${missing.join(", ")}, which TVM's runtime here lacks`);
     }
     const instance = await WebAssembly.instantiate(module, { env, ...addresses });
     own = instance.exports;
@@ -155,6 +159,8 @@
     // queues it just as well.
     class QuickSocket extends Socket {
       constructor(...args) {
+        // TVM's server connects again when it is closed: that would be somebody else's session.
+        if (socket) throw new Error("a page has one connection");
         super(...args);
         socket = this;
         this.addEventListener("close", () => end(""));
@@ -208,12 +214,7 @@
         )
       );
       const { vendor, architecture, description } = adapter.info;
-      const features = [...device.features].sort();
-      const limits = {};
-      for (const name in device.limits) limits[name] = device.limits[name];
-      const told = { adapter: description || `${vendor} ${architecture}`, features, limits };
-      inst.registerFunc("relax_tapml.adapter", () => JSON.stringify(told));
-      ready(told.adapter);
+      ready(description || `${vendor} ${architecture}`);
     }
 
     const provider = () => tvmjs.createPolyfillWASI();

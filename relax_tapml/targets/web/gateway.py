@@ -11,9 +11,9 @@ import asyncio
 import json
 import os
 import shutil
+import signal
 import socket
 import struct
-import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -32,6 +32,7 @@ REPORT = "page: "
 _MAGIC = _SUCCESS = 0xFF271
 _MISMATCH = _MAGIC + 2
 _HERE = Path(__file__).parent
+_HANDSHAKE_S = 10.0
 _CHUNK_BYTES = 1 << 20
 _MESSAGE_BYTES = 1 << 30
 _TYPES = {".html": "text/html", ".js": "text/javascript"}
@@ -48,8 +49,11 @@ class _File(RequestHandler):
         # Nothing is loaded from elsewhere, and nobody else's page gets in.
         self.set_header(
             "Content-Security-Policy",
-            "default-src 'self' 'unsafe-eval' 'unsafe-inline'; img-src data:",
+            "default-src 'none'; script-src 'self' 'unsafe-inline' 'wasm-unsafe-eval'; "
+            f"style-src 'unsafe-inline'; connect-src 'self' ws://{self.request.host}; "
+            "img-src data:; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
         )
+        self.set_header("Referrer-Policy", "no-referrer")
         self.set_header("Cache-Control", "no-store")
         self.finish(self._path.read_bytes())
 
@@ -67,6 +71,7 @@ class _Page(WebSocketHandler):
     def on_message(self, message: str | bytes) -> None:
         if isinstance(message, str):
             _log(REPORT + message)
+            self._session.page_reported()
         elif self._session.page is self:
             self._session.to_client(message)
         else:
@@ -105,6 +110,11 @@ class Session:
         self.page = page
         self._arrival.set_result(page)
 
+    def page_reported(self) -> None:
+        """End a session whose page says that it cannot be one."""
+        if self.page is None:
+            self.ended.set()
+
     def page_is_gone(self, page: _Page) -> None:
         """End the session with its page."""
         if page is self.page:
@@ -124,8 +134,8 @@ class Session:
             connection, _ = await loop.sock_accept(listener)
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             stream = IOStream(connection, max_buffer_size=_MESSAGE_BYTES)
-            with suppress(StreamClosedError):
-                if await self._is_client(stream):
+            with suppress(StreamClosedError, TimeoutError):
+                if await asyncio.wait_for(self._is_client(stream), _HANDSHAKE_S):
                     await self._forward(stream)
                     return
             stream.close()
@@ -156,7 +166,11 @@ def main() -> None:
     pages, clients = (socket.socket(fileno=int(number)) for number in sys.argv[1:3])
     folder = Path(os.environ["TMPDIR"])
     key = end_with_parent(lambda: shutil.rmtree(folder, ignore_errors=True))
-    asyncio.run(_run(pages, clients, key, json.loads(os.environ["RELAX_TAPML_GATEWAY"])))
+    try:
+        asyncio.run(_run(pages, clients, key, json.loads(os.environ["RELAX_TAPML_GATEWAY"])))
+    finally:
+        # The browser and all of its processes, which nothing else would end.
+        os.killpg(os.getpid(), signal.SIGKILL)
 
 
 async def _run(
@@ -182,11 +196,18 @@ async def _run(
     assert isinstance(program, list)
     environment = settings["environment"]
     assert isinstance(environment, dict)
+    ends = [asyncio.create_task(session.serve(clients)), asyncio.create_task(session.ended.wait())]
     if program:
         # In our process group, so that it ends with us.
-        subprocess.Popen(program, stdin=subprocess.DEVNULL, env={**os.environ, **environment})
-    ends = [asyncio.create_task(session.serve(clients)), asyncio.create_task(session.ended.wait())]
+        process = await asyncio.create_subprocess_exec(
+            *program, stdin=asyncio.subprocess.DEVNULL, env={**os.environ, **environment}
+        )
+        ends.append(asyncio.create_task(_watch(process)))
     await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+
+
+async def _watch(process: asyncio.subprocess.Process) -> None:
+    _log(f"the browser ended with code {await process.wait()}")
 
 
 def _log(line: str) -> None:

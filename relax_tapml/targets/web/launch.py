@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 from relax_tapml.errors import DeviceUnavailable
-from relax_tapml.targets.web.toolchain import browser, npm_folder
+from relax_tapml.targets.web.toolchain import browser, node, npm_command, npm_folder
 
 _HERE = Path(__file__).parent
 _START = "start.html"
@@ -64,7 +64,6 @@ class HeadlessBrowser:
         # The URL's secret is no argument: it stands in a file that only this user can read.
         start = folder / _START
         start.write_text(f'<meta http-equiv="refresh" content="0; url={url}">\n')
-        features = ["Vulkan"]
         flags = [
             *("--headless=new", "--disable-quic", "--no-first-run", "--disable-sync"),
             *("--disable-background-networking", "--disable-component-update"),
@@ -72,7 +71,7 @@ class HeadlessBrowser:
             *("--enable-unsafe-webgpu", "--ignore-gpu-blocklist"),
             # A kernel may run for long; the caller's timeout ends it.
             *("--disable-gpu-watchdog", "--disable-hang-monitor"),
-            f"--enable-features={','.join(features)}",
+            "--enable-features=Vulkan",
             f"--user-data-dir={folder / 'profile'}",
         ]
         if not list(Path("/dev").glob("dri/renderD*")):
@@ -118,9 +117,13 @@ class Node:
     def command(self, url: str, folder: Path) -> list[str]:
         """Return the program to run with its arguments, which others on this machine can read."""
         del url, folder
-        if not (npm_folder() / "node_modules" / "webgpu").is_dir():
-            raise DeviceUnavailable("session node: its npm packages are missing; see doctor")
-        return ["node", str(_HERE / "node.cjs")]
+        found = node()
+        if found is None:
+            raise DeviceUnavailable(
+                "session node of target webgpu: Node or its packages are missing. "
+                f"'apt-get install -y nodejs npm', then '{npm_command()}'"
+            )
+        return [found, str(_HERE / "node.cjs")]
 
     def environment(self, url: str) -> dict[str, str]:
         """Return what to set for it, which only this user can read."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -44,16 +42,10 @@ class WebSession(RPCSession):
             constructor=("rpc.WasmSession", runtime),
         )
 
-    @cached_property
-    def adapter(self) -> dict[str, Any]:
-        """The WebGPU adapter: ``adapter`` (its name), ``features`` and ``limits``."""
-        with self._guard("adapter"):
-            told: dict[str, Any] = json.loads(self._remote.get_function("relax_tapml.adapter")())
-        return told
-
     def _load_kernels(self, path: Path, name: str) -> Any:
         del name  # symbols are told apart by the prefix
         prefix = prefix_of(path)
+        self._device.sync()  # What went wrong before is not this kernel's fault.
         load = self._remote.get_function("relax_tapml.load_kernels")
         refused = load(prefix, bytearray(path.read_bytes()))
         if refused:

@@ -15,6 +15,12 @@ from relax_tapml.targets.web.toolchain import linker
 # LLVM makes position-independent code for this triple only.
 TRIPLE = "wasm32-unknown-emscripten"
 
+FLAGS = (
+    *("--shared", "--experimental-pic", "--allow-undefined", "--export-dynamic", "--strip-debug"),
+    *("--export-if-defined=__wasm_call_ctors", "--export-if-defined=__wasm_apply_data_relocs"),
+)
+"""What the linker is called with."""
+
 
 def with_prefix(module: Any, prefix: str) -> Any:
     """Return a module whose functions have names of their own in TVM's registry of symbols.
@@ -45,16 +51,7 @@ def link(objects: Sequence[str], path: Path) -> None:
     found = linker()
     assert found is not None  # checked with the platform's requirements
     done = subprocess.run(
-        [
-            found,
-            *("--shared", "--experimental-pic", "--allow-undefined", "--export-dynamic"),
-            *("--export-if-defined=__wasm_call_ctors", "--strip-debug"),
-            *("--export-if-defined=__wasm_apply_data_relocs",),
-            *objects,
-            *("-o", str(path)),
-        ],
-        capture_output=True,
-        text=True,
+        [found, *FLAGS, *objects, "-o", str(path)], capture_output=True, text=True
     )
     if done.returncode:
         raise RuntimeError(f"wasm-ld failed: {done.stderr.strip()}")

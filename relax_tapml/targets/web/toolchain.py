@@ -35,7 +35,14 @@ def javascript_runtime() -> Path:
 
 def browser() -> str | None:
     """Return the program that is the browser: ``RELAX_TAPML_BROWSER``, or the first one found."""
-    return os.environ.get("RELAX_TAPML_BROWSER") or _first(_BROWSERS)
+    chosen = os.environ.get("RELAX_TAPML_BROWSER")
+    return _first((chosen,) if chosen else _BROWSERS)
+
+
+def node() -> str | None:
+    """Return Node, None if it or a package for it is missing."""
+    packages = [npm_folder() / "node_modules" / name for name in ("webgpu", "ws")]
+    return shutil.which("node") if all(package.is_dir() for package in packages) else None
 
 
 def linker() -> str | None:
@@ -78,10 +85,11 @@ def requirements() -> list[Requirement]:
             install=f"{apt} chromium",
             is_needed=False,
         ),
-        program(
-            "node",
+        Requirement(
+            name="node",
             use="runs --session node, WebGPU without a browser",
-            install=f"{apt} nodejs npm",
+            found=node(),
+            install=f"{apt} nodejs npm, then {npm_command()}",
             is_needed=False,
         ),
     ]

@@ -96,9 +96,12 @@ def _built(folder: Path) -> Path:
 def _emcc(folder: Path, *arguments: str) -> None:
     # Debian's emscripten looks for its JavaScript packages in the working folder only.
     environment = {"NODE_PATH": "/usr/share/nodejs", **os.environ}
-    done = subprocess.run(
-        ["emcc", *arguments], cwd=folder, env=environment, capture_output=True, text=True
-    )
+    try:
+        done = subprocess.run(
+            ["emcc", *arguments], cwd=folder, env=environment, capture_output=True, text=True
+        )
+    except OSError as error:
+        raise DeviceUnavailable(f"emcc cannot be run: {error}; see 'relax-tapml doctor'") from error
     if done.returncode:
         lines = [line for line in done.stderr.splitlines() if "error" in line]
         told = "\n".join(lines[:5]) or done.stderr[-1000:]
