@@ -5,11 +5,16 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import psutil
 import pytest
+
+from relax_tapml.targets.local_fleet import LocalFleet
+from relax_tapml.targets.tracker import TrackerKey, free_devices
 
 MODELS = Path(__file__).parent / "models"
 # Named on command lines as people name their own: MODULE:ATTR, with MODULE importable.
@@ -65,6 +70,44 @@ def rpc_tracker() -> Iterator[int]:
         " tracker_addr=('127.0.0.1', tracker.port));"
         "print(tracker.port, flush=True); sys.stdin.read()"
     )
+
+
+class Fleet:
+    """A tracker, and servers that are started when a test first asks for their key."""
+
+    def __init__(self, local: LocalFleet) -> None:
+        self.local = local
+        self.addresses: dict[str, list[str]] = {}
+
+    def session(self, key: str) -> str:
+        """Return the ``--session`` of a key of ``moody_kernels.FLEETS``, once all are free."""
+        from moody_kernels import FLEETS
+
+        if key not in self.addresses:
+            self.addresses[key] = [
+                self.local.add_server(key=key, environment=one) for one in FLEETS[key]
+            ]
+            self.wait(key)
+        return f"tracker:127.0.0.1:{self.local.port}:{key}"
+
+    def wait(self, key: str) -> None:
+        """Wait until the servers of a key are free."""
+        tracker = TrackerKey(host="127.0.0.1", port=self.local.port, key=key)
+        end = time.monotonic() + 240
+        while free_devices(tracker, timeout_s=10) < len(self.addresses[key]):
+            assert time.monotonic() < end
+
+
+@pytest.fixture(scope="session")
+def _fleet() -> Iterator[Fleet]:
+    with closing(LocalFleet(0, key="none")) as local:
+        yield Fleet(local)
+
+
+@pytest.fixture
+def fleet(_fleet: Fleet) -> Fleet:
+    """The ``Fleet`` of all tests."""
+    return _fleet
 
 
 def _serve(script: str, *args: str) -> Iterator[int]:

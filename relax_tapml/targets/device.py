@@ -14,9 +14,17 @@ class Device:
     ----------
     open_session
         Opens a fresh session, or raises ``DeviceUnavailable``.
+    name
+        For people and for telling devices apart.
+
+    Attributes
+    ----------
+    name
+        As given; a device that is leased has the address of its last session instead.
     """
 
-    def __init__(self, open_session: Callable[[], DeviceSession]) -> None:
+    def __init__(self, open_session: Callable[[], DeviceSession], name: str = "") -> None:
+        self.name = name
         self._open = open_session
         self._session: DeviceSession | None = None
 
@@ -36,6 +44,10 @@ class Device:
     def bytes_moved(self) -> int:
         """Bytes the open session has moved; none if there is none."""
         return 0 if self._session is None else self._session.bytes_moved
+
+    def is_gone(self) -> bool:
+        """Whether the server of the last session is known to be gone, whatever ran there."""
+        return False
 
     def close(self) -> None:
         """End the session, if any; the next use opens a fresh one."""

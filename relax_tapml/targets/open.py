@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from typing import Any
 
 from relax_tapml.errors import UsageError
+from relax_tapml.targets.device import Device
+from relax_tapml.targets.lease import LeasedDevice, lease
 from relax_tapml.targets.registry import platform_of
 from relax_tapml.targets.relay import Relay
 from relax_tapml.targets.session import DeviceSession
-from relax_tapml.targets.tracker import request_device
+from relax_tapml.targets.tracker import TrackerKey
 
 _RPC = re.compile(r"rpc:(?P<host>.+):(?P<port>\d+)")
-_TRACKER = re.compile(r"tracker:(?P<host>.+?):(?P<port>\d+):(?P<key>.+)")
 
 
 def check_session(spec: str, target: Any) -> None:
     """Raise ``UsageError`` unless ``target`` has such a session; nothing is opened."""
     platform = platform_of(target)
     names = list(platform.sessions())
-    is_remote = _RPC.fullmatch(spec) or _TRACKER.fullmatch(spec)
+    is_remote = _RPC.fullmatch(spec) or TrackerKey.parse(spec)
     if spec in names or (is_remote and platform.is_remote):
         return
     if platform.is_remote:
@@ -56,13 +58,26 @@ def open_session(spec: str, target: Any, *, timeout_s: float = 60.0) -> DeviceSe
     check_session(spec, target)
     platform = platform_of(target)
     if match := _RPC.fullmatch(spec):
-        host, port, key = match["host"], int(match["port"]), ""
-    elif match := _TRACKER.fullmatch(spec):
-        host, port, key = request_device(
-            match["host"], int(match["port"]), match["key"], timeout_s=timeout_s
-        )
-    else:
-        platform.check()
-        return platform.sessions()[spec](target, timeout_s)
-    relay = Relay(host, port, key, name=spec, timeout_s=timeout_s)
-    return platform.connect(relay, target, timeout_s=timeout_s)
+        relay = Relay(match["host"], int(match["port"]), "", name=spec, timeout_s=timeout_s)
+        return platform.connect(relay, target, timeout_s=timeout_s)
+    if tracker := TrackerKey.parse(spec):
+        return lease(tracker, target, timeout_s=timeout_s).session
+    platform.check()
+    return platform.sessions()[spec](target, timeout_s)
+
+
+def open_device(
+    spec: str, target: Any, *, timeout_s: float = 60.0, avoided: Collection[str] = ()
+) -> Device:
+    """Return a device that opens its sessions with ``open_session`` when it is first used.
+
+    Parameters
+    ----------
+    spec, target, timeout_s
+        As for ``open_session``.
+    avoided
+        ``HOST:PORT`` of servers of a tracker that are not to be used.
+    """
+    if tracker := TrackerKey.parse(spec):
+        return LeasedDevice(tracker, target, timeout_s=timeout_s, avoided=avoided)
+    return Device(lambda: open_session(spec, target, timeout_s=timeout_s), name=spec)

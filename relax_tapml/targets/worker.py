@@ -10,18 +10,15 @@ import logging
 import os
 import shutil
 import socket
-import struct
 import sys
-from contextlib import suppress
 from pathlib import Path
 
-from tvm.rpc import base, server
+from tvm.rpc import server
 from tvm.support import utils
 
 from relax_tapml.targets import file_exchange
 from relax_tapml.targets.child import end_with_parent
-
-_HANDSHAKE_S = 10.0
+from relax_tapml.targets.handshake import greet
 
 
 def main() -> None:
@@ -42,18 +39,8 @@ def _accept(listener: socket.socket, key: str) -> socket.socket:
     """Return the first connection that presents the key."""
     while True:
         connection, _ = listener.accept()
-        connection.settimeout(_HANDSHAKE_S)
-        with suppress(OSError):
-            magic, length = struct.unpack("<ii", base.recvall(connection, 8))
-            if magic == base.RPC_MAGIC and 0 < length <= 256:
-                presented = base.recvall(connection, length).decode(errors="replace")
-                if presented == f"client:{key}":
-                    name = b"server:relax_tapml"
-                    connection.sendall(struct.pack("<ii", base.RPC_CODE_SUCCESS, len(name)) + name)
-                    connection.settimeout(None)
-                    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                    return connection
-                connection.sendall(struct.pack("<i", base.RPC_CODE_MISMATCH))
+        if greet(connection, key):
+            return connection
         connection.close()
 
 

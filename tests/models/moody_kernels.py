@@ -1,0 +1,102 @@
+"""Right kernels for three units of the small recorded model, on devices that are not right.
+
+Each adds what the server's environment says in TAPML_TEST_LIE, and sends the signal of
+TAPML_TEST_SIGNAL (0 is none) to the server and to itself.
+"""
+
+from __future__ import annotations
+
+import tvm
+from tvm.script import tirx as T  # noqa: N812
+
+RIGHT = {"TAPML_TEST_LIE": "0", "TAPML_TEST_SIGNAL": "0"}
+# The mark is what ``broken_pipelines.minds_mark`` minds.
+LYING = {**RIGHT, "TAPML_TEST_LIE": "1", "RELAX_TAPML_TEST_MARK": "1"}
+DYING = {**RIGHT, "TAPML_TEST_SIGNAL": "9"}
+# The environments of the servers of a key.
+FLEETS = {
+    "three": [LYING, RIGHT, RIGHT],
+    "two": [LYING, RIGHT],
+    "mortal": [DYING, RIGHT],
+    "fatal": [DYING, DYING],
+}
+
+
+def environment(name):
+    return T.call_extern("int32", "atoi", T.call_extern("handle", "getenv", name))
+
+
+@T.prim_func(private=True, s_tir=True)
+def increment(x: T.handle, y: T.handle):
+    n = T.int64()
+    X = T.match_buffer(x, (n, 4))
+    Y = T.match_buffer(y, (n, 4))
+    T.evaluate(
+        T.call_extern(
+            "int32",
+            "kill",
+            T.call_extern("int32", "getppid"),
+            environment("TAPML_TEST_SIGNAL"),
+        )
+    )
+    T.evaluate(T.call_extern("int32", "raise", environment("TAPML_TEST_SIGNAL")))
+    for i, j in T.grid(n, 4):
+        with T.sblock("Y"):
+            vi, vj = T.axis.remap("SS", [i, j])
+            Y[vi, vj] = X[vi, vj] + T.float32(1) + T.Cast("float32", environment("TAPML_TEST_LIE"))
+
+
+@T.prim_func(private=True, s_tir=True)
+def double_inplace(x: T.handle):
+    n = T.int64()
+    X = T.match_buffer(x, (n, 4))
+    T.evaluate(
+        T.call_extern(
+            "int32",
+            "kill",
+            T.call_extern("int32", "getppid"),
+            environment("TAPML_TEST_SIGNAL"),
+        )
+    )
+    T.evaluate(T.call_extern("int32", "raise", environment("TAPML_TEST_SIGNAL")))
+    for i, j in T.grid(n, 4):
+        with T.sblock("X"):
+            vi, vj = T.axis.remap("SS", [i, j])
+            X[vi, vj] = X[vi, vj] * T.float32(2) + T.Cast("float32", environment("TAPML_TEST_LIE"))
+
+
+@T.prim_func(private=True, s_tir=True)
+def add_and_subtract(
+    X: T.Buffer((2, 4), "float32"),
+    k: T.int64,
+    Y: T.Buffer((2, 4), "float32"),
+    Z: T.Buffer((2, 4), "float32"),
+):
+    T.evaluate(
+        T.call_extern(
+            "int32",
+            "kill",
+            T.call_extern("int32", "getppid"),
+            environment("TAPML_TEST_SIGNAL"),
+        )
+    )
+    T.evaluate(T.call_extern("int32", "raise", environment("TAPML_TEST_SIGNAL")))
+    for i, j in T.grid(2, 4):
+        with T.sblock("Y"):
+            vi, vj = T.axis.remap("SS", [i, j])
+            Y[vi, vj] = (
+                X[vi, vj] + T.Cast("float32", k) + T.Cast("float32", environment("TAPML_TEST_LIE"))
+            )
+            Z[vi, vj] = X[vi, vj] - T.Cast("float32", k)
+
+
+UNITS = ["increment", "add_and_subtract", "double_inplace"]
+
+
+@tvm.transform.module_pass(opt_level=0, name="Moody")
+def pipeline(module, _context):
+    """Give the three units these kernels."""
+    out = module.clone()
+    for name in UNITS:
+        out.update_func(module.get_global_var(name), globals()[name])
+    return out

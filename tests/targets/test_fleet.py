@@ -1,0 +1,119 @@
+"""A tracker and servers of our own, and what a tracker is asked."""
+
+from __future__ import annotations
+
+from contextlib import closing
+
+import numpy as np
+import psutil
+import pytest
+
+from relax_tapml.errors import DeviceCrash, DeviceTimeout, DeviceUnavailable, UsageError
+from relax_tapml.targets.local_fleet import LocalFleet
+from relax_tapml.targets.open import open_device, open_session
+from relax_tapml.targets.target import parse_target
+from relax_tapml.targets.tracker import TrackerKey, tracker_status
+
+LLVM = parse_target("llvm")
+X = np.ones((4, 8), "float32")
+
+
+@pytest.fixture
+def session(fleet):
+    """The session of two servers, both of which are free."""
+    session = fleet.session("two")
+    fleet.wait("two")
+    return session
+
+
+@pytest.mark.parametrize("spec", ["process", "rpc:host:1", "tracker:host:1", "tracker:host:port:k"])
+def test_what_is_no_tracker_is_none(spec):
+    assert TrackerKey.parse(spec) is None
+
+
+def status(session):
+    tracker = TrackerKey.parse(session)
+    return tracker_status(tracker.host, tracker.port, timeout_s=10)[tracker.key]
+
+
+def test_a_tracker_says_what_it_has(fleet, session):
+    """Servers by address, and how many of them are in use."""
+    addresses = tuple(sorted(fleet.addresses["two"]))
+    found = status(session)
+    assert (found.servers, found.free, found.busy) == (addresses, 2, 0)
+    with closing(open_session(session, LLVM)) as opened:
+        np.testing.assert_array_equal(opened.download(opened.upload(X)), X)
+        found = status(session)
+        assert (found.servers, found.free, found.busy) == (addresses, 1, 1)
+    fleet.wait("two")
+
+
+def test_none_free_says_what_there_is(fleet, session):
+    """All in use, another key only, or nothing at all."""
+    with closing(open_session(session, LLVM)), closing(open_session(session, LLVM)):
+        told = "no free device of key 'two' in 0.2 s: 2 of that key are registered, none is free"
+        with pytest.raises(DeviceUnavailable, match=told) as caught:
+            open_session(session, LLVM, timeout_s=0.2)
+    assert all(address in str(caught.value) for address in fleet.addresses["two"])
+    told = r"no server of that key is registered; the keys there are .*'two' \(2\)"
+    with pytest.raises(DeviceUnavailable, match=told):
+        open_session(session.replace("two", "phone"), LLVM, timeout_s=0.2)
+    with (
+        closing(LocalFleet(0, key="board")) as empty,
+        pytest.raises(DeviceUnavailable, match="no server is registered there"),
+    ):
+        open_session(empty.session, LLVM, timeout_s=2)
+
+
+@pytest.mark.parametrize(
+    ("function", "fault", "timeout_s"), [("crashes", DeviceCrash, 60), ("hangs", DeviceTimeout, 2)]
+)
+def test_a_server_outlives_what_runs_on_it(fleet, session, units, function, fault, timeout_s):
+    """After a crash, and after a kernel that never returns, it is free again."""
+    with closing(open_session(session, LLVM)) as opened:
+        module, x = opened.load(units.bytecode, units.kernels), opened.upload(X)
+        opened._timeout_s = timeout_s
+        with pytest.raises(fault, match=f"call of {function}.*two at 127.0.0.1:"):
+            opened.call(module, function, [x])
+    fleet.wait("two")
+
+
+def test_a_device_has_the_address_of_its_session(fleet, session):
+    """One that is to be avoided is kept from being lent again, and given back at the end."""
+    device = open_device(session, LLVM)
+    assert device.name == ""
+    device.session.upload(X)
+    first = device.name
+    assert not device.is_gone()
+    device.close()
+    (other,) = set(fleet.addresses["two"]) - {first}
+    device = open_device(session, LLVM, avoided=[first])
+    for _ in range(2):
+        device.session.upload(X)
+        assert device.name == other
+        device.close()
+    fleet.wait("two")
+    assert open_device("process", LLVM).name == "process"
+
+
+def test_nothing_is_left_of_a_fleet(units):
+    """Servers end although a client is in the middle of something, and so do their folders."""
+    local = LocalFleet(1, key="board")
+    local.wait(240)
+    session = open_session(local.session, LLVM)
+    session.load(units.bytecode, units.kernels)
+    processes = [psutil.Process(child.pid) for child in local._children]
+    processes += [child for p in processes for child in p.children(recursive=True)]
+    assert len(processes) >= 3
+    local.close()
+    assert psutil.wait_procs(processes, timeout=30)[1] == []
+    assert not local._folder.exists()
+    with pytest.raises(DeviceCrash):
+        session.upload(X)
+    session.close()
+
+
+def test_a_port_that_is_taken_is_told(fleet):
+    port = fleet.local.port
+    with pytest.raises(UsageError, match=f"--port {port}: .*; 0 chooses a free one"):
+        LocalFleet(1, key="board", port=port)
