@@ -8,7 +8,7 @@ import statistics
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,7 @@ from relax_tapml.migrate.result import (
     INCONCLUSIVE,
     Result,
     check_document,
+    inconclusive_reason,
     overall_verdict,
     unit_document,
     unit_summary,
@@ -60,10 +61,10 @@ from relax_tapml.passes.annotate_sites import annotated_calls
 from relax_tapml.passes.assign_sides import host_only_sites
 from relax_tapml.report.page import render
 from relax_tapml.report.quantities import count_text
-from relax_tapml.targets.device import Device
-from relax_tapml.targets.open import open_session
+from relax_tapml.targets.open import open_device
 from relax_tapml.targets.registry import platform_of
 from relax_tapml.targets.target import parse_target
+from relax_tapml.targets.tracker import TrackerKey
 
 
 def bring_up(
@@ -157,9 +158,7 @@ class _Run:
         self._host_pipeline = load_pipeline(options.host_pipeline)
         self._device_pipeline = load_pipeline(options.device_pipeline)
         self._companies: dict[str, Company] = {}
-        self._device = Device(
-            lambda: open_session(options.session, self._target, timeout_s=options.timeout_s)
-        )
+        self._device = open_device(options.session, self._target, timeout_s=options.timeout_s)
 
     def execute(
         self,
@@ -179,9 +178,11 @@ class _Run:
             store = self._capture(source, outputs)
             self._carve(store)
             kernels, device_units = self._build_device()
-            with closing(self._device):
+            try:
                 alone = self._replay()
                 self._migrate(source, outputs, kernels, device_units, alone)
+            finally:
+                self._device.close()
         except SourceError as error:
             self._write_result([], verdict=INCONCLUSIVE, reason=str(error))
             raise
@@ -314,27 +315,53 @@ class _Run:
         """Run each unit alone on the device; return what it showed, unit by unit in order."""
         with self._stage("replay", "replay") as stage:
             if "alone" not in self._state:
-                report = self._replayed(repeat=self._options.repeat)
+                report = self._replayed(repeat=self._options.repeat, is_spread=True)
                 self._state["alone"] = {
                     unit: unit_summary(detail) for unit, detail in report.details.items()
                 }
+                self._state["devices"] = {
+                    name: dataclasses.asdict(record) for name, record in report.devices.items()
+                }
                 self._folder.save()
+            self._avoid_suspects()
             alone: dict[str, dict[str, Any]] = {
                 unit: self._state["alone"][unit] for unit in self._sites
             }
             passed = sum(summary["verdict"] == Verdict.PASS for summary in alone.values())
-            stage.say(f"{passed} of {len(alone)} units pass alone on {self._options.target}")
+            count = len(self._state.get("devices", ()))
+            spread = f" ({count} devices)" if count > 1 else ""
+            stage.say(
+                f"{passed} of {len(alone)} units pass alone on {self._options.target}{spread}"
+            )
         return alone
 
-    def _replayed(self, *, repeat: int, units: Sequence[str] | None = None) -> ReplayReport:
+    def _avoid_suspects(self) -> None:
+        """Keep the rest of the run off devices that gave wrong answers."""
+        devices = self._state.get("devices", {})
+        suspects = [name for name, record in devices.items() if record["suspect"]]
+        if suspects:
+            self._device.close()
+            options = self._options
+            self._device = open_device(
+                options.session, self._target, timeout_s=options.timeout_s, avoided=suspects
+            )
+
+    def _replayed(
+        self, *, repeat: int, units: Sequence[str] | None = None, is_spread: bool = False
+    ) -> ReplayReport:
+        """Replay units on the device of the run, or spread over all that its tracker has free."""
+        options = self._options
+        is_fleet = is_spread and TrackerKey.parse(options.session) is not None
         return replay(
             self._folder.tests,
             target=self._target,
+            session=options.session,
+            timeout_s=options.timeout_s,
             device_pipeline=self._device_pipeline,
             kernels=self._folder.kernels,
             units=units,
             repeat=repeat,
-            device=self._device,
+            device=None if is_fleet else self._device,
         )
 
     def _migrate(
@@ -417,7 +444,7 @@ class _Run:
             for name, summary in alone.items()
         ]
         verdict, _ = overall_verdict(units)
-        reason = "" if verdict != INCONCLUSIVE else "no unit was compared on the target"
+        reason = inconclusive_reason(units) if verdict == INCONCLUSIVE else ""
         result = self._write_result(units, verdict=verdict, reason=reason)
         render(result.document, out=self._folder.path)
         return result
@@ -445,6 +472,7 @@ class _Run:
             "source": options.source,
             "target": options.target,
             "session": options.session,
+            "devices": self._state.get("devices", {}) if units else {},
             "strategy": str(options.strategy),
             "by": str(options.by),
             "device_pipeline": _told(options.device_pipeline),

@@ -33,6 +33,10 @@ class CaseReplay:
         What the device said, for a fault.
     runs, failures
         How often it was run, and how often that failed.
+    device
+        The name of the device it ran on; empty where it did not run.
+    company
+        What had run before in the session of a failure that has not been looked at again alone.
     """
 
     unit: str
@@ -43,6 +47,8 @@ class CaseReplay:
     text: str = ""
     runs: int = 1
     failures: int = 0
+    device: str = ""
+    company: tuple[str, ...] = ()
 
 
 def voted(rounds: Sequence[CaseReplay]) -> CaseReplay:

@@ -3,67 +3,32 @@
 from __future__ import annotations
 
 import difflib
+import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from relax_tapml.carve.case_replay import CaseReplay
+from relax_tapml.carve.device_record import DeviceRecord
+from relax_tapml.carve.fleet_replay import FleetReplay
 from relax_tapml.carve.open_suite import Suite, open_suite
+from relax_tapml.carve.opinions import FAULTS
 from relax_tapml.carve.replayer import Replayer
 from relax_tapml.carve.submodule import is_same
-from relax_tapml.compare.comparison import Comparison, worst
+from relax_tapml.carve.unit_replay import UnitReplay, replay_unit
 from relax_tapml.compare.verdict import Verdict
 from relax_tapml.errors import ExitCode, UsageError
 from relax_tapml.partition.pipeline import load_pipeline
 from relax_tapml.targets.device import Device
 from relax_tapml.targets.target import parse_target
+from relax_tapml.targets.tracker import TrackerKey, free_devices
 
 _RIGHT = {Verdict.PASS, Verdict.SKIPPED}
+# TVM's table of RPC sessions, which a process has one of, has 32 places.
+_DEVICES_AT_MOST = 30
+# Enough to tell a wrong device from a wrong unit, however few units there are.
+_DEVICES_TO_AGREE = 3
 _FAULTS = {Verdict.BUILD_ERROR, Verdict.CRASH, Verdict.TIMEOUT}
-# The first of these that a case of a unit ended with is the unit's verdict.
-_GRAVEST_FIRST = (
-    Verdict.BUILD_ERROR,
-    Verdict.CRASH,
-    Verdict.TIMEOUT,
-    Verdict.MISMATCH,
-    Verdict.FLAKY,
-    Verdict.PASS,
-    Verdict.SKIPPED,
-)
-
-
-@dataclass(frozen=True, kw_only=True)
-class UnitReplay:
-    """How one unit ended.
-
-    Parameters
-    ----------
-    unit
-        Its name.
-    verdict
-        The gravest of its cases; ``skipped`` where nothing was compared, and where it runs the
-        kernel of another unit of the suite that is wrong itself.
-    reason
-        One sentence for people; empty for a pass.
-    cases
-        Its cases, in order; after a crash or a timeout the remaining ones are ``skipped``.
-    runs, failures
-        How often the decisive case was run, and how often that failed.
-    """
-
-    unit: str
-    verdict: Verdict
-    reason: str
-    cases: tuple[CaseReplay, ...] = ()
-    runs: int = 1
-    failures: int = 0
-
-    @property
-    def worst(self) -> Comparison | None:
-        """The comparison that decided, with error and tolerance; None if nothing was compared."""
-        comparisons = [item for case in self.cases for item in case.comparisons]
-        return worst(comparisons) if comparisons else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,18 +41,27 @@ class ReplayReport:
         Verdict of every unit, those that could not be carved included.
     details
         The same units, with reasons, cases and comparisons.
+    devices
+        What each device did, by its name.
     """
 
     units: dict[str, Verdict]
     details: dict[str, UnitReplay]
+    devices: dict[str, DeviceRecord] = field(default_factory=dict)
+
+    @property
+    def suspects(self) -> dict[str, str]:
+        """Devices that are not believed, and why not."""
+        return {name: record.suspect for name, record in self.devices.items() if record.suspect}
 
     @property
     def exit_code(self) -> ExitCode:
-        """1 if a unit is wrong, 3 if no unit was compared at all, otherwise 0."""
+        """1 if a unit is wrong; 3 if devices disagree, or no unit was compared; otherwise 0."""
         verdicts = set(self.units.values())
-        if verdicts - _RIGHT:
+        if verdicts - _RIGHT - {Verdict.INCONCLUSIVE}:
             return ExitCode.MISMATCH
-        return ExitCode.PASS if Verdict.PASS in verdicts else ExitCode.INCONCLUSIVE
+        is_clear = Verdict.PASS in verdicts and Verdict.INCONCLUSIVE not in verdicts
+        return ExitCode.PASS if is_clear else ExitCode.INCONCLUSIVE
 
 
 def replay(
@@ -103,6 +77,9 @@ def replay(
     device: Device | None = None,
 ) -> ReplayReport:
     """Run every unit of a suite alone on a device and compare it with what was recorded.
+
+    With a tracker's ``session`` that has more than one free device, units are spread over all of
+    them, and what fails on one is looked at again on another.
 
     Parameters
     ----------
@@ -141,9 +118,10 @@ def replay(
         raise UsageError(f"repeat {repeat}: expected at least 1")
     opened = open_suite(suite)
     chosen = _chosen(opened, units)
+    parsed = parse_target(target) if isinstance(target, str) else target
     with Replayer(
         opened,
-        target=parse_target(target) if isinstance(target, str) else target,
+        target=parsed,
         session=session,
         device_pipeline=load_pipeline(device_pipeline),
         kernels=None if kernels is None else Path(kernels),
@@ -151,39 +129,52 @@ def replay(
         units=chosen,
         device=device,
     ) as replayer:
-        details = {unit: _replay_unit(replayer, unit, repeat) for unit in chosen}
+        tracker = TrackerKey.parse(session) if device is None else None
+        count = 1 if tracker is None else free_devices(tracker, timeout_s=timeout_s)
+        if tracker is None or count < 2:
+            details, devices = _on_one(replayer, chosen, repeat)
+        else:
+            replayer.build()
+            fleet = FleetReplay(
+                tracker,
+                parsed,
+                timeout_s=timeout_s,
+                count=min(count, max(len(chosen), _DEVICES_TO_AGREE), _DEVICES_AT_MOST),
+                open_replayer=replayer.on,
+                units=chosen,
+                repeat=repeat,
+            )
+            details, devices = fleet.run(), fleet.devices
     details = {unit: _without_parts(opened, detail, details) for unit, detail in details.items()}
     if units is None:
         for unit, reason in opened.manifest.skipped.items():
             details[unit] = UnitReplay(unit=unit, verdict=Verdict.SKIPPED, reason=reason)
     return ReplayReport(
-        units={unit: detail.verdict for unit, detail in details.items()}, details=details
+        units={unit: detail.verdict for unit, detail in details.items()},
+        details=details,
+        devices=devices,
     )
 
 
-def _replay_unit(replayer: Replayer, unit: str, repeat: int) -> UnitReplay:
-    ended: list[CaseReplay] = []
-    for case in replayer.suite.manifest.units[unit].cases:
-        fault = next((item for item in ended if item.verdict in _FAULTS), None)
-        if fault is None:
-            ended.append(replayer.run(unit, case, repeat=repeat))
-        else:
-            reason = f"not run: {fault.case.name} ended with {fault.verdict}"
-            ended.append(
-                CaseReplay(unit=unit, case=case, verdict=Verdict.SKIPPED, reason=reason, runs=0)
+def _on_one(
+    replayer: Replayer, units: Sequence[str], repeat: int
+) -> tuple[dict[str, UnitReplay], dict[str, DeviceRecord]]:
+    """Replay units one after another on whatever device their sessions are on."""
+    details: dict[str, UnitReplay] = {}
+    devices: dict[str, DeviceRecord] = {}
+    for unit in units:
+        began = time.perf_counter()
+        detail = replay_unit(replayer, unit, repeat)
+        details[unit] = detail
+        if detail.device:
+            record = devices.get(detail.device, DeviceRecord())
+            devices[detail.device] = replace(
+                record,
+                units=record.units + 1,
+                seconds=record.seconds + time.perf_counter() - began,
+                faults=record.faults + (detail.verdict in FAULTS),
             )
-    decisive = min(ended, key=lambda item: (_GRAVEST_FIRST.index(item.verdict), -item.failures))
-    reason = decisive.reason
-    if decisive.case.is_probe and reason:
-        reason = f"{reason} ({decisive.case.reason})"
-    return UnitReplay(
-        unit=unit,
-        verdict=decisive.verdict,
-        reason=reason,
-        cases=tuple(ended),
-        runs=decisive.runs,
-        failures=decisive.failures,
-    )
+    return details, devices
 
 
 def _without_parts(

@@ -21,10 +21,11 @@ from relax_tapml.compare.verdict import Verdict
 from relax_tapml.errors import DeviceError, DeviceFault
 from relax_tapml.partition.kernel_library import KernelLibrary
 from relax_tapml.targets.device import Device
-from relax_tapml.targets.open import open_session
+from relax_tapml.targets.open import open_device
 from relax_tapml.targets.session import DeviceModule, DeviceSession, DeviceTensor
 
 _GUARD = "relax_tapml.guard"
+_FAULTS = (Verdict.CRASH, Verdict.TIMEOUT)
 
 
 class Replayer:
@@ -54,8 +55,14 @@ class Replayer:
     units
         The units that will be run; all by default.
     device
-        Shared with others, instead of one of our own for ``session``: it is left open at the end,
-        and its sessions say how long a call may take. A session it has already is not fresh.
+        Shared with others, instead of one of our own for ``session``: it is left open at the end
+        (unless it is one of many), and its sessions say how long a call may take. A session it has
+        already is not fresh.
+    programs
+        Shared with others, instead of those that the options above describe.
+    is_one_of_many
+        Whether there may be other devices to look at a failure again. Then a failure after others
+        in the session is told with its ``company``, and a crash or a timeout is not run again.
     """
 
     def __init__(
@@ -69,13 +76,17 @@ class Replayer:
         timeout_s: float = 60.0,
         units: Sequence[str] | None = None,
         device: Device | None = None,
+        programs: UnitPrograms | None = None,
+        is_one_of_many: bool = False,
     ) -> None:
         self.suite = suite
         self._is_ours = device is None
-        self._device = device or Device(lambda: open_session(session, target, timeout_s=timeout_s))
+        self._is_one_of_many = is_one_of_many
+        self._device = device or open_device(session, target, timeout_s=timeout_s)
         self._session = ReplaySession(self._device)
         self._temporary = tempfile.TemporaryDirectory(prefix="tapml-kernels-")
-        self._programs = UnitPrograms(
+        self._unloadable: dict[tuple[str, str], str] = {}
+        self._programs = programs or UnitPrograms(
             suite,
             target=target,
             pipeline=device_pipeline,
@@ -98,9 +109,20 @@ class Replayer:
 
     def close(self) -> None:
         """End the device session, unless it is shared, and remove temporary kernels."""
-        if self._is_ours:
+        if self._is_ours or self._is_one_of_many:
             self._session.renew()
         self._temporary.cleanup()
+
+    def on(self, device: Device) -> Replayer:
+        """Return what replays the same units on one of many devices, in a thread of its own."""
+        return Replayer(
+            self.suite,
+            target=None,
+            session="",
+            device=device,
+            programs=self._programs,
+            is_one_of_many=True,
+        )
 
     def build(self) -> None:
         """Build the units that will be run, unless that is done; ``run`` does it otherwise."""
@@ -119,11 +141,47 @@ class Replayer:
             A file of the suite cannot be read.
         """
         self.build()
-        return voted(repeated(lambda: self._alone(unit, case), repeat))
+        rounds: list[CaseReplay] = []
+
+        def once() -> CaseReplay:
+            rounds.append(self._alone(unit, case))
+            return rounds[-1]
+
+        try:
+            return voted(repeated(once, repeat))
+        except _ForOthers as left:
+            return left.case if left.case.company else voted([*rounds, left.case])
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether nothing has run in the session yet that could be to blame for a failure."""
+        return not self._session.company("")
+
+    def open(self, *, is_fresh: bool = False) -> str:
+        """Open a session unless one is open, and return the name of its device.
+
+        Parameters
+        ----------
+        is_fresh
+            Whether one is needed in which nothing has run.
+
+        Raises
+        ------
+        DeviceUnavailable
+            None could be opened.
+        """
+        if is_fresh and not self.is_fresh:
+            self._session.renew()
+        self._session.open()
+        return self._device.name
 
     def _alone(self, unit: str, case: SuiteCase) -> CaseReplay:
         """Run a case; if it fails after others in the session, again in a fresh one."""
         first, company = self._round(unit, case)
+        if self._is_one_of_many and (
+            first.verdict in _FAULTS or (company and is_failure(first.verdict))
+        ):
+            raise _ForOthers(replace(first, company=company, failures=1))
         if not company or first.verdict in SETTLED:
             return first
         alone, _ = self._round(unit, case)
@@ -140,6 +198,7 @@ class Replayer:
             result, is_damaged = self._attempt(unit, case)
         except DeviceFault as fault:
             result, is_damaged = faulted(unit, case, fault), True
+        result = replace(result, device=self._device.name)
         company = self._session.company(unit)
         is_suspect = is_failure(result.verdict) and result.verdict is not Verdict.BUILD_ERROR
         if is_damaged or (is_suspect and company):
@@ -171,20 +230,28 @@ class Replayer:
         return judged(self.suite, unit, case, outputs, misdeeds), is_damaged
 
     def _unbuilt(self, unit: str, case: SuiteCase) -> CaseReplay:
-        reason = self._programs.failed[unit]
+        reason = self._programs.failed.get(unit) or self._unloadable[unit, self._device.name]
         return CaseReplay(unit=unit, case=case, verdict=Verdict.BUILD_ERROR, reason=reason)
 
     def _load(self, unit: str) -> DeviceModule | None:
         """Return a unit's program on the device; None if it has none that the device can load."""
         while unit not in self._programs.failed:
+            self._session.open()
+            if (unit, self._device.name) in self._unloadable:
+                return None
+            program = self._programs.program(unit)
             try:
-                return self._session.load(self._programs.program(unit))
+                return self._session.load(program)
             except DeviceFault as fault:
-                if self._programs.split(unit):
+                if not isinstance(fault, DeviceError) and self._device.is_gone():
+                    raise
+                if self._programs.split(unit, program):
                     self._session.renew()
                 elif isinstance(fault, DeviceError):
                     # Alive and yet unable to link: it needs what the device's runtime lacks.
-                    self._programs.failed[unit] = f"the device cannot load it: {fault}"
+                    self._unloadable[unit, self._device.name] = (
+                        f"the device cannot load it: {fault}"
+                    )
                 else:
                     raise
         return None
@@ -205,6 +272,14 @@ class Replayer:
             return session.upload(array)
         # By content: the weights of two layers may be the same, and a name alone says too little.
         return session.parameter(item.tensor, array)
+
+
+class _ForOthers(Exception):  # noqa: N818 - it ends the rounds of a case, and is no error
+    """A failure that is to be looked at on another device, or first in a session."""
+
+    def __init__(self, case: CaseReplay) -> None:
+        super().__init__()
+        self.case = case
 
 
 def kernels_beside(suite: Suite) -> Path | None:

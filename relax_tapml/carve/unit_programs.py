@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,7 +35,8 @@ class Program:
 class UnitPrograms:
     """The units of a suite, built for a target; together where they can be.
 
-    A unit whose kernel does not build does not keep the others from being built.
+    A unit whose kernel does not build does not keep the others from being built. Once they are
+    built, threads may share them.
 
     Parameters
     ----------
@@ -75,6 +77,8 @@ class UnitPrograms:
         self._programs: dict[str, Program] = {}
         self._with_guards: set[str] = set()
         self._is_built = False
+        # Held while programs that are in use are replaced.
+        self._splitting = threading.Lock()
 
     def build(self) -> None:
         """Prepare all units of the suite for the target, then build those that will be run.
@@ -112,15 +116,30 @@ class UnitPrograms:
         """Whether that function takes a guard pattern and returns a guard for each output."""
         return self._functions[unit, name] in self._with_guards
 
-    def split(self, unit: str) -> bool:
-        """Give the units of a shared program one program each; return whether it was shared."""
-        program = self._programs[unit]
-        sharing = [name for name, other in self._programs.items() if other is program]
-        if len(sharing) == 1:
-            return False
-        for name in sharing:
-            self._compile([name])
-        return True
+    def split(self, unit: str, program: Program) -> bool:
+        """Give the units of a shared program one program each.
+
+        Parameters
+        ----------
+        unit
+            One of them.
+        program
+            The shared one.
+
+        Returns
+        -------
+        bool
+            Whether the unit has another program now, or none; false where it shared with nobody.
+        """
+        with self._splitting:
+            if self._programs[unit] is not program or unit in self.failed:
+                return True
+            sharing = [name for name, other in self._programs.items() if other is program]
+            if len(sharing) == 1:
+                return False
+            for name in sharing:
+                self._compile([name])
+            return True
 
     def _prepare(self, units: Mapping[str, Functions]) -> None:
         """Apply the pipeline to all units at once, as in a migration; to each if that fails."""

@@ -17,6 +17,7 @@ from relax_tapml.report.findings import (
     agreement_text,
     explain,
     headline,
+    suspicions,
     tolerance_text,
     verdict_text,
 )
@@ -122,10 +123,15 @@ def _verdict(unit: Mapping[str, Any]) -> Text:
 
 def _sentences(result: Mapping[str, Any], out: Path) -> list[str]:
     culprits = set(result["culprits"])
-    explained = [unit for unit in result["units"] if unit["name"] in culprits]
+    explained = [
+        unit
+        for unit in result["units"]
+        if unit["name"] in culprits or unit["verdict"] == Verdict.INCONCLUSIVE
+    ]
     said = [headline(result), *(explain(unit) for unit in explained[:_EXPLAINED_AT_MOST])]
     if len(explained) > _EXPLAINED_AT_MOST:
         said.append(f"The report explains the other {len(explained) - _EXPLAINED_AT_MOST}.")
+    said += suspicions(result.get("devices") or {})
     agreed = agreement_text(result)
     if agreed:
         said.append(agreed)
@@ -142,7 +148,8 @@ def _sentences(result: Mapping[str, Any], out: Path) -> list[str]:
             "them; the report gives the reasons."
         )
     if culprits and (out / "bundle").is_dir():
-        kept = [unit["name"] for unit in explained if not unit.get("on_device")]
+        accused = [unit for unit in explained if unit["name"] in culprits]
+        kept = [unit["name"] for unit in accused if not unit.get("on_device")]
         if len(kept) == len(culprits):
             what = "this unit" if len(kept) == 1 else "these units"
         else:

@@ -11,6 +11,7 @@ class Verdict(StrEnum):
     PASS = "pass"
     MISMATCH = "mismatch"
     FLAKY = "flaky"
+    INCONCLUSIVE = "inconclusive"
     CRASH = "crash"
     TIMEOUT = "timeout"
     BUILD_ERROR = "build_error"

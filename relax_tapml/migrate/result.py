@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from relax_tapml.carve.replay import UnitReplay
+from relax_tapml.carve.unit_replay import UnitReplay
 from relax_tapml.compare.comparison import Comparison
 from relax_tapml.compare.verdict import Verdict
 from relax_tapml.errors import ExitCode
@@ -70,6 +70,7 @@ def unit_summary(detail: UnitReplay) -> dict[str, Any]:
         "reason": detail.reason,
         "runs": detail.runs,
         "failures": detail.failures,
+        "device": detail.device,
         "error": None if decisive is None else json_number(decisive.error),
         "tolerance": None if decisive is None else allowed_number(decisive),
         "tolerance_origin": None if decisive is None else decisive.tolerance.origin,
@@ -155,14 +156,23 @@ def unit_document(
 
 
 def overall_verdict(units: Sequence[Mapping[str, Any]]) -> tuple[str, list[str]]:
-    """Return the verdict of a run and its culprits; nothing compared is no pass."""
+    """Return the verdict of a run and its culprits; nothing compared, or disputed, is no pass."""
     culprits = [u["name"] for u in units if u["verdict"] in _GRAVEST_FIRST]
     if culprits:
         found = {u["verdict"] for u in units}
         return next(str(v) for v in _GRAVEST_FIRST if v in found), culprits
-    if any(u["verdict"] == Verdict.PASS for u in units):
+    verdicts = {u["verdict"] for u in units}
+    if Verdict.PASS in verdicts and Verdict.INCONCLUSIVE not in verdicts:
         return str(Verdict.PASS), []
     return INCONCLUSIVE, []
+
+
+def inconclusive_reason(units: Sequence[Mapping[str, Any]]) -> str:
+    """Say why a run without culprits does not pass."""
+    disputed = [u["name"] for u in units if u["verdict"] == Verdict.INCONCLUSIVE]
+    if disputed:
+        return f"devices disagree about {', '.join(disputed)}"
+    return "no unit was compared on the target"
 
 
 def write_result(folder: Path, document: dict[str, Any]) -> Result:

@@ -75,9 +75,18 @@ def explain(unit: Mapping[str, Any]) -> str:
             "No other unit is needed for that: it meets inputs there that no carved case has, or "
             "memory that is laid out otherwise. Carve more of them with --cases-per-unit."
         )
-    elif alone == unit["verdict"] and alone != Verdict.BUILD_ERROR:
+    elif alone == unit["verdict"] and alone not in (Verdict.BUILD_ERROR, Verdict.INCONCLUSIVE):
         said.append("It fails alone too, on recorded inputs.")
     return " ".join(said)
+
+
+def suspicions(devices: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return a sentence for each device that gave wrong answers."""
+    return [
+        f"Device {name} {record['suspect']}; it got no more work."
+        for name, record in devices.items()
+        if record["suspect"]
+    ]
 
 
 def agreement_text(result: Mapping[str, Any]) -> str:

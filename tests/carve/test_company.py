@@ -83,7 +83,7 @@ def test_a_shared_device_is_used_and_left_open(suite):
 
 def test_a_device_of_our_own_is_closed(suite, monkeypatch):
     sessions = Sessions()
-    monkeypatch.setattr(replayer, "open_session", lambda *_, **__: sessions.open())
+    monkeypatch.setattr(replayer, "open_device", lambda *_, **__: sessions.device)
     replay(suite, units=["add"])
     assert [session.is_closed for session in sessions.opened] == [True]
 

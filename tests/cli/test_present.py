@@ -119,3 +119,25 @@ def test_a_source_that_disagrees_with_the_framework_is_reported(
 ) -> None:
     result["import_check"].update(verdict="mismatch", max_abs=0.5)
     assert "does not agree with the framework: max abs 5.0e-01" in shown(result, tmp_path)
+
+
+def test_devices_that_are_not_believed_and_those_that_disagree_are_named(
+    result: dict[str, Any], tmp_path: Path
+) -> None:
+    """The run accuses nobody, but says who said what."""
+    first, *others = result["units"]
+    for unit in others:
+        unit["verdict"] = "pass"
+    reason = "mismatch on h:1, but it passes on h:2: one of two devices is wrong"
+    first.update(verdict="inconclusive", alone="inconclusive", reason=reason)
+    result.update(
+        verdict="inconclusive",
+        culprits=[],
+        reason=f"devices disagree about {first['name']}",
+        devices={"h:3": {"suspect": "gave wrong answers for a, right on h:1"}},
+    )
+    text = " ".join(shown(result, tmp_path).split())
+    assert f"Inconclusive on cuda: devices disagree about {first['name']}." in text
+    assert f"{first['name']}: {reason}." in text
+    assert "Device h:3 gave wrong answers for a, right on h:1; it got no more work." in text
+    assert "It fails alone too" not in text

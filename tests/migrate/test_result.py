@@ -17,6 +17,7 @@ from relax_tapml.migrate.result import (
     Result,
     allowed_number,
     check_document,
+    inconclusive_reason,
     overall_verdict,
     unit_document,
     unit_summary,
@@ -167,3 +168,12 @@ def test_a_number_json_cannot_hold_is_refused(tmp_path):
     with pytest.raises(ValueError, match="not JSON compliant"):
         write_result(tmp_path, {"seconds": math.nan})
     assert not list(tmp_path.iterdir())
+
+
+def test_devices_that_disagree_are_no_pass_and_accuse_nobody():
+    """The reason names the units; a unit that is wrong for sure comes first."""
+    units = [{"name": "u0", "verdict": "pass"}, {"name": "u1", "verdict": "inconclusive"}]
+    assert overall_verdict(units) == ("inconclusive", [])
+    assert inconclusive_reason(units) == "devices disagree about u1"
+    wrong = {"name": "u2", "verdict": "mismatch"}
+    assert overall_verdict([*units, wrong]) == ("mismatch", ["u2"])
