@@ -5,7 +5,7 @@ from __future__ import annotations
 from argparse import ArgumentParser
 from collections.abc import Sequence
 
-from relax_tapml.cli import capture, doctor, explain, merge, replay, report, reproduce
+from relax_tapml.cli import capture, doctor, explain, fleet, merge, replay, report, reproduce
 from relax_tapml.cli.exit import guarded
 
 _COMMANDS = {
@@ -16,6 +16,7 @@ _COMMANDS = {
     "reproduce": reproduce,
     "merge": merge,
     "doctor": doctor,
+    "fleet": fleet,
 }
 
 

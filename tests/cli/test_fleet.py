@@ -1,0 +1,63 @@
+"""``relax-tapml fleet``, and what it starts."""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+import sys
+
+import psutil
+import pytest
+
+from relax_tapml.cli.main import main
+from relax_tapml.report.quantities import count_text
+
+COMMAND = "import sys; from relax_tapml.cli.main import main; sys.exit(main())"
+
+
+@pytest.mark.parametrize(("number", "count"), [(signal.SIGINT, 2), (signal.SIGTERM, 1)])
+def test_up_runs_until_it_is_told_to_end(number, count, finished, capsys):
+    """It prints what to paste, which works; afterwards nothing of it is left."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", COMMAND, "fleet", "up", str(count), "--key", "k", "--port", "0"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        *servers, session = [process.stdout.readline().strip() for _ in range(count + 1)]
+        port, key = re.fullmatch(r"--session tracker:127\.0\.0\.1:(\d+):(.+)", session).groups()
+        addresses = sorted(line.removeprefix("server ") for line in servers)
+        assert key == "k"
+        assert main(["fleet", "status", f"127.0.0.1:{port}"]) == 0
+        assert capsys.readouterr().out.splitlines() == [
+            f"k: {count_text(count, 'server')}, {count} free, 0 busy",
+            *(f"  {address}" for address in addresses),
+        ]
+        if count > 1:
+            spec = session.removeprefix("--session ")
+            assert main(["replay", str(finished), "--target", "llvm", "--session", spec]) == 0
+            out = capsys.readouterr().out
+            assert out.endswith("8 of 8 units pass alone on llvm\n")
+            assert sum(f"device {address}: " in out for address in addresses) in (0, 2)
+        children = psutil.Process(process.pid).children(recursive=True)
+        assert len(children) >= count + 1
+        process.send_signal(number)
+        assert process.wait(60) == 0
+        assert psutil.wait_procs(children, timeout=30)[1] == []
+        assert "Ctrl-C ends the tracker and its servers" in process.stderr.read()
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_no_tracker_is_told(capsys):
+    assert main(["fleet", "status", "127.0.0.1:1"]) == 3
+    assert "cannot ask the tracker at 127.0.0.1:1" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [["up", "0"], ["status", "nowhere"]])
+def test_wrong_usage_is_told(words, capsys):
+    assert main(["fleet", *words]) == 2
+    assert f"fleet {' '.join(words)}: expected " in capsys.readouterr().err

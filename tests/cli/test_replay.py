@@ -1,0 +1,90 @@
+"""``relax-tapml replay``: one suite on one target, and suites on targets."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+from tiny_model import UNITS
+
+from relax_tapml.cli.main import main
+
+INLINE = "llvm=inline"
+
+
+@pytest.fixture
+def broken_session():
+    """A target that cannot be reached."""
+    return "llvm=tracker:127.0.0.1:1:board"
+
+
+def test_one_suite_says_where_units_ran(finished, capsys):
+    """The JSON of one suite names the device of each unit and each case."""
+    command = ["replay", str(finished), "--target", "llvm", "--session", "inline"]
+    assert main([*command, "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert [unit["name"] for unit in document["units"]] == UNITS
+    assert {unit["device"] for unit in document["units"]} == {"inline"}
+    assert {case["device"] for unit in document["units"] for case in unit["cases"]} == {"inline"}
+    assert list(document["devices"]) == ["inline"]
+    assert document["devices"]["inline"]["units"] == len(UNITS)
+    assert main(command) == 0
+    assert capsys.readouterr().out == f"{len(UNITS)} of {len(UNITS)} units pass alone on llvm\n"
+
+
+def test_a_matrix_has_suites_as_rows_and_targets_as_columns(finished, tmp_path, capsys):
+    other = shutil.copytree(finished, tmp_path / "other")
+    command = ["replay", str(finished), str(other), "--on", INLINE, "--on", 'llvm={"kind":"llvm"}']
+    assert main(command) == 2
+    capsys.readouterr()
+    command = ["replay", str(finished), str(other), "--on", INLINE]
+    assert main(command) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    count = str(len(UNITS))
+    assert lines == [
+        ["suite", "llvm"],
+        [str(finished), count, "of", count],
+        [str(other), count, "of", count],
+        ["total", str(2 * len(UNITS)), "of", str(2 * len(UNITS))],
+    ]
+
+
+def test_a_column_that_cannot_be_reached_leaves_the_others(finished, broken_session, capsys):
+    """It is 3, unless a unit is wrong somewhere, which is 1; the reason is told."""
+    command = ["replay", str(finished), "--on", INLINE, "--on", broken_session]
+    assert main(command) == 3
+    out = capsys.readouterr().out
+    head, row, told = out.splitlines()
+    assert head.split() == ["suite", "llvm", "inline", "llvm", broken_session[5:]]
+    count = str(len(UNITS))
+    assert row.split() == [str(finished), count, "of", count, "unreachable"]
+    assert "unreachable: cannot ask the tracker at 127.0.0.1:1" in told
+    wrong = ["--device-pipeline", "broken_pipelines:fused_gelu_scale"]
+    assert main([*command, *wrong, "--json"]) == 1
+    document = json.loads(capsys.readouterr().out)
+    good, lost = document["cells"]
+    assert (good["exit_code"], good["reason"], good["passed"]) == (1, "", len(UNITS) - 1)
+    assert (lost["exit_code"], lost["units"], lost["passed"]) == (3, [], 0)
+    assert "cannot ask the tracker" in lost["reason"]
+    assert document["exit_code"] == 1
+    assert main([*command, *wrong]) == 1
+    out = capsys.readouterr().out
+    assert "  fused_gelu" in out
+    assert "mismatch: differs by up to " in out
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ([], "give --target, or --on TARGET=SESSION"),
+        (["--on", "llvm"], "--on llvm: expected TARGET=SESSION"),
+        (["--on", "llvm=nowhere"], "session 'nowhere': expected "),
+        (["--on", "lvm=inline"], "target 'lvm' is not known"),
+        (["--on", INLINE, "--on", INLINE], "each --on may be given once"),
+        (["--on", INLINE, "--target", "llvm"], "give --on for each target"),
+    ],
+)
+def test_a_wrong_request_is_told_before_anything_runs(finished, options, message, capsys):
+    assert main(["replay", str(finished), *options]) == 2
+    assert message in capsys.readouterr().err
