@@ -226,3 +226,12 @@ def test_the_zoo_outlives_a_crash(tmp_path, monkeypatch):
 
 def _crash(*_):
     os._exit(6)
+
+
+def test_bench_fleet_reports_servers_and_imitated_boards(finished):
+    """Both tables have a row for each number of servers, with its speed-up; verdicts are equal."""
+    out = run("bench_fleet.py", "--suite", str(finished), "--rounds", "1", "--delay", "0.02").stdout
+    for title in ("share this machine's cores", "imitated boards: each kernel sleeps 0.02 s"):
+        rows = out[out.index(title) :]
+        for count in (1, 2, 3):
+            assert re.search(rf"│ +{count} │ +\d+\.\d\d │ +\d\.\d\d │ +\d+% │", rows), out
