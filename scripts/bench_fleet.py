@@ -101,7 +101,7 @@ def main() -> int:
     parser.add_argument("--suite", type=Path, help="a carved suite (default: MiniLM's)")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument(
-        "--delay", type=float, default=0.1, help="seconds each kernel sleeps; 0: measure as it is"
+        "--delay", type=float, default=0.5, help="seconds each kernel sleeps; 0: measure as it is"
     )
     args = parser.parse_args()
     out, say = Console(width=90), Console(stderr=True)
