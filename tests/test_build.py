@@ -241,7 +241,8 @@ def test_the_framework_is_asked_before_the_target(build):
         (
             [MODEL, "--session", "here"],
             2,
-            "session 'here': expected inline, process, rpc:HOST:PORT or tracker:HOST:PORT:KEY",
+            "session 'here' of target llvm: expected inline, process, rpc:HOST:PORT or "
+            "tracker:HOST:PORT:KEY",
         ),
         (
             [MODEL, "--session", "rpc:127.0.0.1:1"],

@@ -138,8 +138,7 @@ def replay_matrix(
         if len(set(items)) < len(items):
             raise UsageError(f"each {what} may be given once")
     for column in columns:
-        parse_target(column.target)
-        check_session(column.session)
+        check_session(column.session, parse_target(column.target))
     for suite in suites:
         open_suite(suite)
     cells: dict[tuple[Path, Column], Cell] = {}
