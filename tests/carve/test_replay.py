@@ -154,7 +154,7 @@ def test_a_unit_that_could_not_be_carved_is_reported_as_skipped(recording, tmp_p
     [
         ({"units": ["incremnt"]}, "no case of unit 'incremnt'; it has increment"),
         ({"target": "lvm"}, "target 'lvm' is not known to TVM"),
-        ({"session": "nowhere"}, "session 'nowhere': expected inline, process"),
+        ({"session": "nowhere"}, "session 'nowhere' of target llvm: expected inline, process"),
         ({"device_pipeline": "no_such_module:x"}, "'no_such_module:x' cannot be imported"),
     ],
 )

@@ -79,7 +79,7 @@ def test_a_column_that_cannot_be_reached_leaves_the_others(finished, broken_sess
     [
         ([], "give --target, or --on TARGET=SESSION"),
         (["--on", "llvm"], "--on llvm: expected TARGET=SESSION"),
-        (["--on", "llvm=nowhere"], "session 'nowhere': expected "),
+        (["--on", "llvm=nowhere"], "session 'nowhere' of target llvm: expected "),
         (["--on", "lvm=inline"], "target 'lvm' is not known"),
         (["--on", INLINE, "--on", INLINE], "each --on may be given once"),
         (["--on", INLINE, "--target", "llvm"], "give --on for each target"),

@@ -58,11 +58,10 @@ def test_none_free_says_what_there_is(fleet, session):
     told = r"no server of that key is registered; the keys there are .*'two' \(2\)"
     with pytest.raises(DeviceUnavailable, match=told):
         open_session(session.replace("two", "phone"), LLVM, timeout_s=0.2)
-    with (
-        closing(LocalFleet(0, key="board")) as empty,
-        pytest.raises(DeviceUnavailable, match="no server is registered there"),
-    ):
-        open_session(empty.session, LLVM, timeout_s=2)
+    with closing(LocalFleet(0, key="board")) as empty:
+        empty.wait()
+        with pytest.raises(DeviceUnavailable, match="no server is registered there"):
+            open_session(empty.session, LLVM, timeout_s=2)
 
 
 @pytest.mark.parametrize(

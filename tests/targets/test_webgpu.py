@@ -265,6 +265,8 @@ def test_a_browser_that_dies_is_a_crash_and_leaves_nothing(victim):
             download_for_ever(session, tensor)
     finally:
         session.close()
+    # Killed with their group: they need a moment to end.
+    psutil.wait_procs(processes, timeout=10)
     assert browsers() <= before
 
 
