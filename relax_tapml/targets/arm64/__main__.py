@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from relax_tapml.errors import TapmlError
+from relax_tapml.errors import ExitCode, TapmlError
 from relax_tapml.targets.arm64.server import copy_server
 
 
@@ -23,6 +23,9 @@ def main() -> int:
     except TapmlError as error:
         print(error, file=sys.stderr)  # noqa: T201
         return int(error.exit_code)
+    except OSError as error:
+        print(f"{folder} cannot be written: {error}", file=sys.stderr)  # noqa: T201
+        return int(ExitCode.USAGE)
     print(  # noqa: T201
         f"Copy {folder} to the board and start {folder.name}/run.sh --port 9090 there. It lets "
         "everyone who can reach the port run code.\n"

@@ -114,10 +114,12 @@ int Accept(int listener) {
     connection = accept4(listener, nullptr, nullptr, SOCK_CLOEXEC);
   } while (connection < 0 && (errno == EINTR || errno == ECONNABORTED));
   Check(connection >= 0, "accept");
-  int on = 1, seconds = kKeepAliveSeconds;
+  int on = 1, seconds = kKeepAliveSeconds, interval = 10, count = 3;
   setsockopt(connection, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
   setsockopt(connection, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
   setsockopt(connection, IPPROTO_TCP, TCP_KEEPIDLE, &seconds, sizeof(seconds));
+  setsockopt(connection, IPPROTO_TCP, TCP_KEEPINTVL, &interval, sizeof(interval));
+  setsockopt(connection, IPPROTO_TCP, TCP_KEEPCNT, &count, sizeof(count));
   return connection;
 }
 
