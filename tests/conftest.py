@@ -5,15 +5,18 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
 from relax_tapml.targets.local_fleet import LocalFleet
+from relax_tapml.targets.rpc_session import RPCSession
 from relax_tapml.targets.tracker import TrackerKey, free_devices
 
 MODELS = Path(__file__).parent / "models"
@@ -108,6 +111,32 @@ def _fleet() -> Iterator[Fleet]:
 def fleet(_fleet: Fleet) -> Fleet:
     """The ``Fleet`` of all tests."""
     return _fleet
+
+
+@pytest.fixture
+def first_served(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], str]:
+    """A function that returns the first server of a key, which from then on gets work first.
+
+    Calls on the others wait until it has had one.
+    """
+
+    def serve(key: str) -> str:
+        fleet.session(key)
+        first = fleet.addresses[key][0]
+        has_begun = threading.Event()
+        call = RPCSession.call
+
+        def ordered(session: Any, *args: Any) -> Any:
+            if session._server.name.endswith(first):
+                has_begun.set()
+            else:
+                assert has_begun.wait(120)
+            return call(session, *args)
+
+        monkeypatch.setattr(RPCSession, "call", ordered)
+        return first
+
+    return serve
 
 
 def _serve(script: str, *args: str) -> Iterator[int]:

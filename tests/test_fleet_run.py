@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-
 import pytest
 import tvm
 from broken_pipelines import breaks, minds_mark
@@ -11,26 +9,12 @@ from tiny_model import UNITS, model
 
 from relax_tapml import bring_up
 from relax_tapml.errors import ExitCode
-from relax_tapml.targets.rpc_session import RPCSession
 
 
 @pytest.fixture
-def liar(fleet, monkeypatch):
+def liar(first_served):
     """The address of the first server, which is given work before the others begin theirs."""
-    fleet.session("three")
-    first = fleet.addresses["three"][0]
-    has_begun = threading.Event()
-    call = RPCSession.call
-
-    def ordered(session, *args):
-        if session._server.name.endswith(first):
-            has_begun.set()
-        else:
-            assert has_begun.wait(120)
-        return call(session, *args)
-
-    monkeypatch.setattr(RPCSession, "call", ordered)
-    return first
+    return first_served("three")
 
 
 def test_units_are_spread_and_the_migration_avoids_what_lies(fleet, liar, tmp_path):

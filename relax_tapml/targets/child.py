@@ -14,6 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 
 _PARENT_POLL_S = 1.0
+_LOG_TAIL_BYTES = 4000
 
 
 class Child:
@@ -90,6 +91,12 @@ class Child:
         self._process.wait()
         with suppress(OSError):
             self._stdin.close()
+
+
+def log_tail(log: Path) -> str:
+    """Return the end of what a child printed, empty if it printed nothing."""
+    content = log.read_bytes()[-_LOG_TAIL_BYTES:] if log.exists() else b""
+    return content.decode(errors="replace").strip()
 
 
 def end_with_parent(clean_up: Callable[[], None] = lambda: None) -> str:

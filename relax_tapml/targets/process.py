@@ -11,11 +11,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from relax_tapml.errors import DeviceUnavailable
-from relax_tapml.targets.child import Child
+from relax_tapml.targets.child import Child, log_tail
 from relax_tapml.targets.rpc_session import Obituary
 
 _ENDING_S = 2.0
-_LOG_TAIL_BYTES = 4000
 
 
 class DeviceProcess:
@@ -74,8 +73,7 @@ class DeviceProcess:
     def obituary(self) -> Obituary:
         """Say how the process ended and what it printed last."""
         code = self._child.exit_code(_ENDING_S)
-        log = self._log.read_bytes()[-_LOG_TAIL_BYTES:] if self._log.exists() else b""
-        return Obituary(cause=_cause(code), log=log.decode(errors="replace").strip())
+        return Obituary(cause=_cause(code), log=log_tail(self._log))
 
     def close(self) -> None:
         """Kill the process, wait for its end and remove its folder."""

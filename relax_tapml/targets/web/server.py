@@ -10,14 +10,13 @@ import tempfile
 from pathlib import Path
 
 from relax_tapml.errors import DeviceUnavailable
-from relax_tapml.targets.child import Child
+from relax_tapml.targets.child import Child, log_tail
 from relax_tapml.targets.rpc_session import Obituary
 from relax_tapml.targets.web.gateway import REPORT
 from relax_tapml.targets.web.launch import Launcher
 from relax_tapml.targets.web.toolchain import javascript_runtime
 
 _ENDING_S = 2.0
-_LOG_TAIL_BYTES = 4000
 # The page of a browser that stays open must find the next session at the address it has.
 _shown_key = secrets.token_hex(16)
 
@@ -85,8 +84,7 @@ class WebServer:
     def obituary(self) -> Obituary:
         """Say what the page reported last, waiting a moment for one that is ending."""
         ended = self._child.exit_code(_ENDING_S) is not None
-        log = self._log.read_bytes()[-_LOG_TAIL_BYTES:] if self._log.exists() else b""
-        text = log.decode(errors="replace").strip()
+        text = log_tail(self._log)
         reports = [line.removeprefix(REPORT) for line in text.splitlines() if REPORT in line]
         if reports:
             return Obituary(cause=f"reported: {reports[-1]}", log="\n".join(reports))
