@@ -120,7 +120,7 @@ def main() -> int:
                     fleet.add_server(key=f"{count}")
             say.print(f"starting {len(fleet.servers)} servers")
             fleet.wait(300)
-            sessions = {c: f"tracker:127.0.0.1:{fleet.port}:{c}" for c in COUNTS}
+            sessions = {c: f"tracker:127.0.0.1:{fleet.tracker[1]}:{c}" for c in COUNTS}
             as_it_is, is_equal = measure(suite, sessions, None, args.rounds, folder / "kernels")
             out.print(table_of("servers that share this machine's cores", as_it_is))
             is_good = is_equal

@@ -91,11 +91,11 @@ class Fleet:
                 self.local.add_server(key=key, environment=one) for one in FLEETS[key]
             ]
             self.wait(key)
-        return f"tracker:127.0.0.1:{self.local.port}:{key}"
+        return f"tracker:127.0.0.1:{self.local.tracker[1]}:{key}"
 
     def wait(self, key: str) -> None:
         """Wait until the servers of a key are free."""
-        tracker = TrackerKey(host="127.0.0.1", port=self.local.port, key=key)
+        tracker = TrackerKey(host="127.0.0.1", port=self.local.tracker[1], key=key)
         end = time.monotonic() + 240
         while free_devices(tracker, timeout_s=10) < len(self.addresses[key]):
             assert time.monotonic() < end

@@ -7,13 +7,10 @@ import sys
 from argparse import ArgumentParser, Namespace, _SubParsersAction
 from typing import TYPE_CHECKING, Any
 
-from relax_tapml.errors import ExitCode, TapmlError, UsageError
+from relax_tapml.errors import ExitCode, TapmlError
 
 if TYPE_CHECKING:
     from relax_tapml.targets.platform import Platform
-
-
-_REMOTE = ("rpc:HOST:PORT", "tracker:HOST:PORT:KEY")
 
 
 def add_parser(subparsers: _SubParsersAction[ArgumentParser]) -> None:
@@ -37,13 +34,9 @@ def add_parser(subparsers: _SubParsersAction[ArgumentParser]) -> None:
 
 def run(args: Namespace) -> int:
     """Print the platforms; 0, or 3 if one that was named is not ready."""
-    from relax_tapml.targets.registry import PLATFORMS  # imports TVM
+    from relax_tapml.targets.registry import PLATFORMS, platform_named  # imports TVM
 
-    known = {platform.name: platform for platform in PLATFORMS}
-    unknown = [name for name in args.target if name not in known]
-    if unknown:
-        raise UsageError(f"target {unknown[0]}: expected one of {', '.join(known)}")
-    chosen = [known[name] for name in args.target] or list(known.values())
+    chosen = [platform_named(name) for name in args.target] or PLATFORMS
     examined = [_examined(platform, is_tried=args.is_tried) for platform in chosen]
     if args.json:
         json.dump({"schema": 1, "targets": examined}, sys.stdout, indent=1)
@@ -72,7 +65,7 @@ def _examined(platform: Platform, *, is_tried: bool) -> dict[str, Any]:
         "name": platform.name,
         "summary": platform.summary,
         "tried_on": platform.tried_on,
-        "sessions": [*platform.sessions(), *(_REMOTE if platform.is_remote else ())],
+        "sessions": [*platform.sessions(), *platform.remote_sessions],
         "state": state,
         "detail": detail,
         "requirements": [

@@ -9,7 +9,7 @@ from contextlib import closing
 from types import FrameType
 from typing import Any
 
-from relax_tapml.errors import UsageError
+from relax_tapml.errors import DeviceUnavailable, UsageError
 from relax_tapml.report.quantities import count_text
 
 _STATUS_S = 10.0
@@ -25,14 +25,27 @@ def add_parser(subparsers: Any) -> None:
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     up = actions.add_parser(
         "up",
-        help="start a tracker and servers here, until Ctrl-C",
+        help="start servers here and a tracker, until Ctrl-C",
         description="Start a TVM RPC tracker and N servers that only this machine can reach, print "
-        "the session to give to others commands, and run until Ctrl-C or SIGTERM.",
+        "the session to give to other commands, and run until Ctrl-C or SIGTERM.",
     )
     up.add_argument("count", type=int, metavar="N", help="how many servers")
-    up.add_argument("--key", default="local", help="what they register as (default: local)")
+    up.add_argument(
+        "--target", default="llvm", help="what device each has, as 'doctor' lists (default: llvm)"
+    )
+    up.add_argument("--key", help="what they register as (default: the target's name)")
     up.add_argument(
         "--port", type=int, default=9190, help="of the tracker; 0 for any (default: 9190)"
+    )
+    up.add_argument(
+        "--tracker", metavar="HOST:PORT", help="one that runs already, to register with instead"
+    )
+    up.add_argument(
+        "--host",
+        default="127.0.0.1",
+        metavar="ADDRESS",
+        help="what servers listen on: 0.0.0.0 lets other machines run code on this one "
+        "(default: 127.0.0.1)",
     )
     status = actions.add_parser(
         "status",
@@ -50,19 +63,36 @@ def run(args: argparse.Namespace) -> int:
 
 def _up(args: argparse.Namespace) -> int:
     from relax_tapml.targets.local_fleet import LocalFleet  # imports TVM
+    from relax_tapml.targets.registry import platform_named
 
     if args.count < 1:
         raise UsageError(f"fleet up {args.count}: expected at least 1 server")
+    platform = platform_named(args.target)
+    if not platform.has_device_here():
+        raise DeviceUnavailable(
+            f"target {platform.name}: there is no such device here; see 'relax-tapml doctor "
+            f"{platform.name}'"
+        )
+    tracker = _address(args.tracker, "--tracker") if args.tracker else None
     # SIGINT too: a shell starts what it puts in the background with SIGINT ignored.
     previous = {n: signal.signal(n, _interrupt) for n in (signal.SIGINT, signal.SIGTERM)}
     try:
-        with closing(LocalFleet(args.count, key=args.key, port=args.port)) as fleet:
+        fleet = LocalFleet(
+            args.count,
+            key=args.key or platform.name,
+            port=args.port,
+            platform=platform.name,
+            tracker=tracker,
+            host=args.host,
+        )
+        with closing(fleet):
             fleet.wait()
             for address in fleet.servers:
                 sys.stdout.write(f"server {address}\n")
             sys.stdout.write(f"--session {fleet.session}\n")
             sys.stdout.flush()
-            sys.stderr.write("Ctrl-C ends the tracker and its servers.\n")
+            what = "the servers" if tracker else "the tracker and its servers"
+            sys.stderr.write(f"Ctrl-C ends {what}.\n")
             while True:
                 signal.pause()
     except KeyboardInterrupt:
@@ -77,13 +107,17 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
+def _address(text: str, option: str) -> tuple[str, int]:
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdecimal():
+        raise UsageError(f"{option} {text}: expected HOST:PORT")
+    return host, int(port)
+
+
 def _status(args: argparse.Namespace) -> int:
     from relax_tapml.targets.tracker import tracker_status  # imports TVM
 
-    host, _, port = args.tracker.rpartition(":")
-    if not host or not port.isdecimal():
-        raise UsageError(f"fleet status {args.tracker}: expected HOST:PORT")
-    keys = tracker_status(host, int(port), timeout_s=_STATUS_S)
+    keys = tracker_status(*_address(args.tracker, "fleet status"), timeout_s=_STATUS_S)
     if not keys:
         sys.stdout.write(f"no server is registered at {args.tracker}\n")
     for key, status in keys.items():

@@ -93,6 +93,16 @@ class Child:
             self._stdin.close()
 
 
+def ending_text(code: int | None) -> str | None:
+    """Return how a process with an exit code ended, in words; None if it still runs."""
+    if code is None:
+        return None
+    if code >= 0:
+        return f"exited with code {code}"
+    names = {member.value: member.name for member in signal.Signals}
+    return f"died of {names.get(-code, f'signal {-code}')}"
+
+
 def log_tail(log: Path) -> str:
     """Return the end of what a child printed, empty if it printed nothing."""
     content = log.read_bytes()[-_LOG_TAIL_BYTES:] if log.exists() else b""

@@ -2,14 +2,16 @@
 
 ``python -m tvm.exec.rpc_server`` does that too, but the first kernel that crashes ends its
 listening thread, and one that never returns keeps it busy for ever. This one goes on after a crash,
-and a client that hangs up ends what still runs for it.
+and a client that hangs up ends what still runs for it. Whoever had a session may ask how it ended.
 
-Its arguments are the file descriptor of a listening socket, the tracker's address and port, and the
-key to register with. TMPDIR is a folder of its own, which it removes when the parent is gone.
+Its arguments are the file descriptor of a listening socket, the tracker's address and port, the key
+to register with and the name of the platform. TMPDIR is a folder of its own, which it removes when
+the parent is gone.
 """
 
 from __future__ import annotations
 
+import json
 import logging
 import multiprocessing
 import os
@@ -21,66 +23,122 @@ import sys
 import tempfile
 import time
 from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 
-from tvm.rpc import base, server
-from tvm.support import utils
+from tvm.rpc import base
 
-from relax_tapml.targets.child import end_with_parent
+from relax_tapml.targets.child import end_with_parent, ending_text, log_tail
 from relax_tapml.targets.handshake import greet
+from relax_tapml.targets.obituary import ROLE, Obituary
+from relax_tapml.targets.platform import Platform
+from relax_tapml.targets.registry import platform_named
 
 _PING_S = 2.0
 _RETRY_S = 1.0
 _ENDING_S = 2.0
+# In a session's folder: how it ended, if it says so itself, and what it printed.
+_TOLD = "obituary.json"
+_LOG = "log"
 # A key that was lent and not used within so many pings is withdrawn.
 _PATIENCE = 3
 # The client has closed its end, which it does not do in the middle; macOS tells less of that.
 _HUNG_UP = getattr(select, "POLLRDHUP", select.POLLHUP)
 
 
+class _Server:
+    """What is registered as ``key``.
+
+    Attributes
+    ----------
+    past
+        The key of the last session, and how that ended.
+    """
+
+    def __init__(self, listener: socket.socket, key: str, platform: Platform) -> None:
+        self.listener = listener
+        self.key = key
+        self.platform = platform
+        self.past = "", Obituary(cause=None)
+
+    def serve(self, tracker: socket.socket) -> None:
+        """Serve clients of a tracker until it is lost, which raises ``OSError``."""
+        tracker.sendall(struct.pack("<i", base.RPC_TRACKER_MAGIC))
+        base.recvall(tracker, 4)
+        info = {"key": f"server:{self.key}", "addr": [None, self._port]}
+        _ask(tracker, base.TrackerCode.UPDATE_INFO, info)
+        while True:
+            connection, offered = self._accept(tracker)
+            self.past = offered, self._run(connection, (tracker, self.listener))
+
+    @property
+    def _port(self) -> int:
+        port: int = self.listener.getsockname()[1]
+        return port
+
+    def _accept(self, tracker: socket.socket) -> tuple[socket.socket, str]:
+        """Offer the device, and return the connection of the client it was lent to, and its key."""
+        offered = self._offer(tracker)
+        unused = 0
+        while True:
+            if select.select([self.listener], [], [], _PING_S)[0]:
+                connection, _ = self.listener.accept()
+                if self._admits(connection, offered):
+                    return connection, offered
+                connection.close()
+            elif offered in _ask(tracker, base.TrackerCode.GET_PENDING_MATCHKEYS):
+                unused = 0
+            elif (unused := unused + 1) > _PATIENCE:
+                offered, unused = self._offer(tracker), 0
+
+    def _offer(self, tracker: socket.socket) -> str:
+        offered = str(base.random_key(self.key))
+        _ask(tracker, base.TrackerCode.PUT, self.key, (self._port, offered), None)
+        return offered
+
+    def _admits(self, connection: socket.socket, offered: str) -> bool:
+        """Whether it is the client with the key; whoever had the last one is told how it ended."""
+        key, obituary = self.past
+        presented = greet(connection, f"client:{offered}", f"{ROLE}:{key}")
+        if presented == f"{ROLE}:{key}":
+            with suppress(OSError):
+                base.sendjson(connection, asdict(obituary))
+        return presented == f"client:{offered}"
+
+    def _run(self, connection: socket.socket, others: tuple[socket.socket, ...]) -> Obituary:
+        """Run a session in a process of its own, until that ends or the client is gone."""
+        with connection, tempfile.TemporaryDirectory() as folder:
+            session = multiprocessing.get_context("fork").Process(
+                target=_session, args=(self.platform, connection, others, Path(folder))
+            )
+            session.start()
+            poll = select.poll()
+            poll.register(connection, _HUNG_UP)
+            poll.register(session.sentinel, select.POLLIN)
+            poll.poll()
+            session.join(_ENDING_S)
+            is_stuck = session.is_alive()
+            session.kill()
+            session.join()
+            told = Path(folder) / _TOLD
+            if told.exists():
+                return Obituary(**json.loads(told.read_text()))
+            cause = None if is_stuck else ending_text(session.exitcode)
+            return Obituary(cause=cause, log=log_tail(Path(folder) / _LOG))
+
+
 def main() -> None:
     """Serve clients until the parent is gone; a lost tracker is looked for again."""
     listener = socket.socket(fileno=int(sys.argv[1]))
-    host, port, key = sys.argv[2:5]
+    host, port, key, name = sys.argv[2:6]
     folder = Path(os.environ["TMPDIR"])
     end_with_parent(lambda: shutil.rmtree(folder, ignore_errors=True))
     logging.getLogger("RPCServer").setLevel(logging.WARNING)
+    server = _Server(listener, key, platform_named(name))
     while True:
         with suppress(OSError), socket.create_connection((host, int(port))) as tracker:
-            _introduce(tracker, listener, key)
-            while True:
-                _serve(_accept(tracker, listener, key), (tracker, listener))
+            server.serve(tracker)
         time.sleep(_RETRY_S)
-
-
-def _introduce(tracker: socket.socket, listener: socket.socket, key: str) -> None:
-    tracker.sendall(struct.pack("<i", base.RPC_TRACKER_MAGIC))
-    base.recvall(tracker, 4)
-    info = {"key": f"server:{key}", "addr": [None, listener.getsockname()[1]]}
-    _ask(tracker, base.TrackerCode.UPDATE_INFO, info)
-
-
-def _accept(tracker: socket.socket, listener: socket.socket, key: str) -> socket.socket:
-    """Offer the device, and return the connection of the client it was lent to."""
-    offered = _offer(tracker, listener, key)
-    unused = 0
-    while True:
-        if select.select([listener], [], [], _PING_S)[0]:
-            connection, _ = listener.accept()
-            if greet(connection, offered):
-                return connection
-            connection.close()
-        elif offered in _ask(tracker, base.TrackerCode.GET_PENDING_MATCHKEYS):
-            unused = 0
-        elif (unused := unused + 1) > _PATIENCE:
-            offered, unused = _offer(tracker, listener, key), 0
-
-
-def _offer(tracker: socket.socket, listener: socket.socket, key: str) -> str:
-    offered = base.random_key(key)
-    port = listener.getsockname()[1]
-    _ask(tracker, base.TrackerCode.PUT, key, (port, offered), None)
-    return str(offered)
 
 
 def _ask(tracker: socket.socket, *message: object) -> list[str]:
@@ -89,27 +147,21 @@ def _ask(tracker: socket.socket, *message: object) -> list[str]:
     return reply
 
 
-def _serve(connection: socket.socket, others: tuple[socket.socket, ...]) -> None:
-    """Run a client's session in a process of its own, until that ends or the client is gone."""
-    with connection, tempfile.TemporaryDirectory() as folder:
-        session = multiprocessing.get_context("fork").Process(
-            target=_run, args=(connection, others, folder)
-        )
-        session.start()
-        poll = select.poll()
-        poll.register(connection, _HUNG_UP)
-        poll.register(session.sentinel, select.POLLIN)
-        poll.poll()
-        session.join(_ENDING_S)
-        session.kill()
-        session.join()
-
-
-def _run(connection: socket.socket, others: tuple[socket.socket, ...], folder: str) -> None:
+def _session(
+    platform: Platform,
+    connection: socket.socket,
+    others: tuple[socket.socket, ...],
+    folder: Path,
+) -> None:
     for other in others:
         other.close()
     os.chdir(folder)
-    server._serve_loop(connection, "", utils.tempdir(f"{folder}/work"))
+    with (folder / _LOG).open("wb") as log:
+        os.dup2(log.fileno(), 1)
+        os.dup2(log.fileno(), 2)
+    obituary = platform.serve(connection, folder)
+    if obituary.cause:
+        (folder / _TOLD).write_text(json.dumps(asdict(obituary)))
 
 
 if __name__ == "__main__":

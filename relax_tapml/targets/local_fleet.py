@@ -1,4 +1,4 @@
-"""A tracker and servers of our own on this machine, to try a fleet without boards."""
+"""Servers of our own on this machine and a tracker, to lend its devices or to try a fleet."""
 
 from __future__ import annotations
 
@@ -7,18 +7,19 @@ import socket
 import tempfile
 import time
 from collections.abc import Mapping
+from ipaddress import ip_address
 from pathlib import Path
 
 from relax_tapml.errors import DeviceUnavailable, UsageError
 from relax_tapml.targets.child import Child
 from relax_tapml.targets.tracker import tracker_status
 
-_HOST = "127.0.0.1"
+LOOPBACK = "127.0.0.1"
 _POLL_S = 0.1
 
 
 class LocalFleet:
-    """A tracker and servers, each a process that ends with us; only this machine reaches them.
+    """A tracker and servers, each a process that ends with us.
 
     Parameters
     ----------
@@ -28,29 +29,53 @@ class LocalFleet:
         What they register as.
     port
         Of the tracker; 0 for any that is free.
+    platform
+        Whose devices the servers have, by name.
+    tracker
+        Host and port of one that runs already; none is started then.
+    host
+        The address that servers listen on, of this machine.
 
     Attributes
     ----------
     servers
         The process of each server by its address, ``HOST:PORT``.
+    tracker
+        Host and port.
 
     Raises
     ------
     UsageError
-        The port is taken.
+        The port is taken, or the tracker is on another machine, which cannot lend these servers.
     DeviceUnavailable
         A process cannot be started.
     """
 
-    def __init__(self, count: int, *, key: str, port: int = 0) -> None:
+    def __init__(
+        self,
+        count: int,
+        *,
+        key: str,
+        port: int = 0,
+        platform: str = "llvm",
+        tracker: tuple[str, int] | None = None,
+        host: str = LOOPBACK,
+    ) -> None:
         self.key = key
+        self._platform = platform
+        self._host = host
+        self._is_joined = tracker is not None
         self.servers: dict[str, Child] = {}
         self._folder = Path(tempfile.mkdtemp(prefix="relax_tapml_fleet_"))
         self._children: list[Child] = []
         try:
-            with _listener(port) as listener:
-                self.port = listener.getsockname()[1]
-                self._children.append(Child("relax_tapml.targets.fleet_tracker", [listener]))
+            if tracker:
+                _check_reach(*tracker, host)
+                self.tracker = tracker
+            else:
+                with _listener(LOOPBACK, port) as listener:
+                    self.tracker = LOOPBACK, listener.getsockname()[1]
+                    self._children.append(Child("relax_tapml.targets.fleet_tracker", [listener]))
             for _ in range(count):
                 self.add_server()
         except BaseException as error:
@@ -62,7 +87,7 @@ class LocalFleet:
     @property
     def session(self) -> str:
         """What to give to ``--session``."""
-        return f"tracker:{_HOST}:{self.port}:{self.key}"
+        return f"tracker:{self.tracker[0]}:{self.tracker[1]}:{self.key}"
 
     def add_server(
         self, *, key: str | None = None, environment: Mapping[str, str] | None = None
@@ -78,12 +103,12 @@ class LocalFleet:
         """
         folder = self._folder / f"server{len(self.servers)}"
         folder.mkdir()
-        with _listener(0) as listener:
-            address = f"{_HOST}:{listener.getsockname()[1]}"
+        with _listener(self._host, 0) as listener:
+            address = f"{self._host}:{listener.getsockname()[1]}"
             child = Child(
                 "relax_tapml.targets.fleet_server",
                 [listener],
-                arguments=[_HOST, str(self.port), key or self.key],
+                arguments=[*map(str, self.tracker), key or self.key, self._platform],
                 log=folder / "log",
                 environment={"TMPDIR": str(folder), **(environment or {})},
             )
@@ -95,8 +120,13 @@ class LocalFleet:
         """Wait until all servers are free. Raises ``DeviceUnavailable`` if that takes longer."""
         end = time.monotonic() + timeout_s
         while True:
-            keys = tracker_status(_HOST, self.port, timeout_s=timeout_s)
-            if sum(status.free for status in keys.values()) >= len(self.servers):
+            keys = tracker_status(*self.tracker, timeout_s=timeout_s)
+            # The tracker has its own name for this machine.
+            there = {_port(server) for status in keys.values() for server in status.servers}
+            free = sum(status.free for status in keys.values())
+            # Another's tracker may have lent them before we looked.
+            are_free = self._is_joined or free >= len(self.servers)
+            if are_free and there.issuperset(map(_port, self.servers)):
                 return
             ended = [a for a, child in self.servers.items() if child.exit_code(0) is not None]
             if ended or time.monotonic() > end:
@@ -113,9 +143,26 @@ class LocalFleet:
         shutil.rmtree(self._folder, ignore_errors=True)
 
 
-def _listener(port: int) -> socket.socket:
+def _check_reach(tracker: str, port: int, host: str) -> None:
+    """Raise ``UsageError`` for servers on loopback whose tracker is elsewhere."""
     try:
-        return socket.create_server((_HOST, port))
+        is_here = ip_address(socket.gethostbyname(tracker)).is_loopback
+    except OSError as error:
+        raise DeviceUnavailable(f"tracker {tracker}:{port}: {error}") from error
+    if ip_address(host).is_loopback and not is_here:
+        raise UsageError(
+            f"clients of {tracker}:{port} cannot reach servers on {host}; --host 0.0.0.0 lets "
+            "whoever can reach this machine run code on it"
+        )
+
+
+def _port(address: str) -> str:
+    return address.rpartition(":")[2]
+
+
+def _listener(host: str, port: int) -> socket.socket:
+    try:
+        return socket.create_server((host, port))
     except OSError as error:
         if port == 0:
             raise

@@ -9,6 +9,7 @@ from typing import Any
 from relax_tapml.errors import UsageError
 from relax_tapml.targets.device import Device
 from relax_tapml.targets.lease import LeasedDevice, lease
+from relax_tapml.targets.platform import RPC, TRACKER
 from relax_tapml.targets.registry import platform_of
 from relax_tapml.targets.relay import Relay
 from relax_tapml.targets.session import DeviceSession
@@ -21,11 +22,10 @@ def check_session(spec: str, target: Any) -> None:
     """Raise ``UsageError`` unless ``target`` has such a session; nothing is opened."""
     platform = platform_of(target)
     names = list(platform.sessions())
-    is_remote = _RPC.fullmatch(spec) or TrackerKey.parse(spec)
-    if spec in names or (is_remote and platform.is_remote):
+    kind = RPC if _RPC.fullmatch(spec) else TRACKER if TrackerKey.parse(spec) else spec
+    names += platform.remote_sessions
+    if kind in names:
         return
-    if platform.is_remote:
-        names += ["rpc:HOST:PORT", "tracker:HOST:PORT:KEY"]
     raise UsageError(
         f"session {spec!r} of target {platform.name}: expected {', '.join(names[:-1])} or "
         f"{names[-1]}"

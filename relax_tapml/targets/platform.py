@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+import socket
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, closing, nullcontext
 from pathlib import Path
 from typing import Any, ClassVar
 
 import tvm
+from tvm.rpc import server
+from tvm.support import utils
 
 from relax_tapml.errors import DeviceUnavailable
+from relax_tapml.targets.forward import forward
+from relax_tapml.targets.handshake import present
 from relax_tapml.targets.inline import InlineSession
+from relax_tapml.targets.obituary import Obituary
 from relax_tapml.targets.process import DeviceProcess
 from relax_tapml.targets.requirement import Requirement
 from relax_tapml.targets.rpc_session import RPCSession, Server
 from relax_tapml.targets.schedule import schedule
 from relax_tapml.targets.session import DeviceSession
+
+RPC = "rpc:HOST:PORT"
+TRACKER = "tracker:HOST:PORT:KEY"
 
 # Opens a session on a device of ``target`` here: (target, seconds that one call may take).
 Opener = Callable[[Any, float], DeviceSession]
@@ -44,8 +53,8 @@ class Platform(ABC):
     suffix: ClassVar[str] = ".so"
     """Of the file that a compiled kernel is."""
 
-    is_remote: ClassVar[bool] = True
-    """Whether ``rpc:`` and ``tracker:`` sessions reach such devices."""
+    remote_sessions: ClassVar[tuple[str, ...]] = (RPC, TRACKER)
+    """Which of the sessions ``rpc:HOST:PORT`` and ``tracker:HOST:PORT:KEY`` reach such devices."""
 
     copy_alignment: ClassVar[int] = 1
     """Bytes that the place of a copy within a buffer must be a multiple of."""
@@ -104,6 +113,39 @@ class Platform(ABC):
     def start(self) -> Server:
         """Start a server on this machine that ends with us. Raises ``DeviceUnavailable``."""
         return DeviceProcess()
+
+    def serve(self, connection: socket.socket, folder: Path) -> Obituary:
+        """Be the server of a client of a fleet, in this process, until it leaves.
+
+        Parameters
+        ----------
+        connection
+            To the client, which has been greeted.
+        folder
+            For files of the session.
+
+        Returns
+        -------
+        Obituary
+            Why it ended; without a cause if the client left.
+        """
+        server._serve_loop(connection, "", utils.tempdir(str(folder / "work")))
+        return Obituary(cause=None)
+
+    def _pass_on(self, connection: socket.socket) -> Obituary:
+        """Start a server, and forward what the client and it say to each other."""
+        try:
+            started = self.start()
+        except DeviceUnavailable as error:
+            return Obituary(cause=str(error))
+        with closing(started):
+            try:
+                with socket.create_connection((started.host, started.port)) as far:
+                    present(far, "client", started.key)
+                    is_lost = forward(connection, far)
+            except OSError:
+                is_lost = True
+            return started.obituary() if is_lost else Obituary(cause=None)
 
     def _demand(self, items: Sequence[Requirement]) -> None:
         missing = [item for item in items if not item.found]

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import secrets
 import shutil
-import signal
 import socket
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from relax_tapml.errors import DeviceUnavailable
-from relax_tapml.targets.child import Child, log_tail
-from relax_tapml.targets.rpc_session import Obituary
+from relax_tapml.targets.child import Child, ending_text, log_tail
+from relax_tapml.targets.obituary import Obituary
 
 _ENDING_S = 2.0
 
@@ -73,16 +72,9 @@ class DeviceProcess:
     def obituary(self) -> Obituary:
         """Say how the process ended and what it printed last."""
         code = self._child.exit_code(_ENDING_S)
-        return Obituary(cause=_cause(code), log=log_tail(self._log))
+        return Obituary(cause=ending_text(code), log=log_tail(self._log))
 
     def close(self) -> None:
         """Kill the process, wait for its end and remove its folder."""
         self._child.close()
         shutil.rmtree(self.folder, ignore_errors=True)
-
-
-def _cause(code: int | None) -> str | None:
-    if code is None or code >= 0:
-        return None if code is None else f"exited with code {code}"
-    names = {member.value: member.name for member in signal.Signals}
-    return f"died of {names.get(-code, f'signal {-code}')}"

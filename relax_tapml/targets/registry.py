@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from relax_tapml.errors import UsageError
 from relax_tapml.targets.platform import Platform
 from relax_tapml.targets.platforms.arm64 import Arm64
 from relax_tapml.targets.platforms.cuda import Cuda
@@ -21,6 +22,14 @@ PLATFORMS: tuple[Platform, ...] = (
     Arm64(),
     Local(),
 )
+
+
+def platform_named(name: str) -> Platform:
+    """Return a platform by its name. Raises ``UsageError`` if there is none."""
+    found = {platform.name: platform for platform in PLATFORMS}
+    if name not in found:
+        raise UsageError(f"target {name}: expected one of {', '.join(found)}")
+    return found[name]
 
 
 def platform_of(target: Any) -> Platform:

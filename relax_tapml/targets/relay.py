@@ -8,8 +8,8 @@ import tvm
 
 from relax_tapml.errors import DeviceUnavailable
 from relax_tapml.targets.child import Child
+from relax_tapml.targets.obituary import Obituary, ask_obituary
 from relax_tapml.targets.relay_worker import FAR_CLOSED
-from relax_tapml.targets.rpc_session import Obituary
 
 _ENDING_S = 2.0
 
@@ -46,6 +46,7 @@ class Relay:
     def __init__(self, host: str, port: int, key: str, *, name: str, timeout_s: float) -> None:
         self.key = key
         self.name = name
+        self._far = (host, port)
         try:
             far = socket.create_connection((host, port), timeout=timeout_s)
         except OSError as error:
@@ -64,9 +65,11 @@ class Relay:
         self._child.kill()
 
     def obituary(self) -> Obituary:
-        """Say whether the server's side closed the connection; its log is not ours to read."""
-        is_lost = self._child.exit_code(_ENDING_S) == FAR_CLOSED
-        return Obituary(cause="closed the connection" if is_lost else None, log="")
+        """Say whether the server's side closed the connection, and why if it is one of ours."""
+        if self._child.exit_code(_ENDING_S) != FAR_CLOSED:
+            return Obituary(cause=None)
+        told = ask_obituary(*self._far, self.key) if self.key else None
+        return told if told and told.cause else Obituary(cause="closed the connection")
 
     def close(self) -> None:
         """Cut the connection and end the relay."""

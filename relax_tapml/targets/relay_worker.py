@@ -5,16 +5,13 @@ Its arguments are the file descriptors of a listening socket and of the far conn
 
 from __future__ import annotations
 
-import os
 import socket
 import sys
-import threading
-from contextlib import suppress
 
 from relax_tapml.targets.child import end_with_parent
+from relax_tapml.targets.forward import forward
 
 FAR_CLOSED = 3
-_CHUNK_BYTES = 1 << 18
 
 
 def main() -> None:
@@ -23,17 +20,7 @@ def main() -> None:
     end_with_parent()
     near, _ = listener.accept()
     listener.close()
-    threading.Thread(target=_forward, args=(near, far, 0), daemon=True).start()
-    _forward(far, near, FAR_CLOSED)
-
-
-def _forward(source: socket.socket, sink: socket.socket, exit_code: int) -> None:
-    sink.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    buffer = memoryview(bytearray(_CHUNK_BYTES))
-    with suppress(OSError):
-        while size := source.recv_into(buffer):
-            sink.sendall(buffer[:size])
-    os._exit(exit_code)
+    sys.exit(FAR_CLOSED if forward(near, far) else 0)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -22,27 +21,12 @@ from relax_tapml.frontend.model import Array
 from relax_tapml.targets.deadline import Deadline
 from relax_tapml.targets.fault_text import fault_text
 from relax_tapml.targets.file_exchange import FileExchange
+from relax_tapml.targets.obituary import Obituary
 from relax_tapml.targets.session import DeviceTensor
 from relax_tapml.targets.tvm_device import device_of
 from relax_tapml.targets.vm_session import VMSession
 
 _CLOSE_S = 5.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class Obituary:
-    """How a server ended.
-
-    Parameters
-    ----------
-    cause
-        For messages, such as ``died of SIGSEGV``; None where the server has not ended by itself.
-    log
-        The end of its log, empty where there is none.
-    """
-
-    cause: str | None
-    log: str
 
 
 class Server(Protocol):

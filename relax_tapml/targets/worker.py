@@ -39,7 +39,7 @@ def _accept(listener: socket.socket, key: str) -> socket.socket:
     """Return the first connection that presents the key."""
     while True:
         connection, _ = listener.accept()
-        if greet(connection, key):
+        if greet(connection, f"client:{key}"):
             return connection
         connection.close()
 

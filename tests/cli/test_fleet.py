@@ -57,7 +57,20 @@ def test_no_tracker_is_told(capsys):
     assert "cannot ask the tracker at 127.0.0.1:1" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("words", [["up", "0"], ["status", "nowhere"]])
-def test_wrong_usage_is_told(words, capsys):
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["up", "0"], "fleet up 0: expected "),
+        (["status", "nowhere"], "fleet status nowhere: expected "),
+        (["up", "1", "--target", "abacus"], "target abacus: expected one of "),
+        (["up", "1", "--tracker", "nowhere"], "--tracker nowhere: expected "),
+    ],
+)
+def test_wrong_usage_is_told(words, told, capsys):
     assert main(["fleet", *words]) == 2
-    assert f"fleet {' '.join(words)}: expected " in capsys.readouterr().err
+    assert told in capsys.readouterr().err
+
+
+def test_a_device_that_is_not_here_cannot_be_lent(capsys):
+    assert main(["fleet", "up", "1", "--target", "metal"]) == 3
+    assert "metal: there is no such device here" in capsys.readouterr().err

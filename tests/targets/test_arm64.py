@@ -28,6 +28,7 @@ from relax_tapml.targets.arm64 import server
 from relax_tapml.targets.arm64.runtime import LIBRARIES, runtime_folder
 from relax_tapml.targets.arm64.toolchain import COMPILER, emulator, system_root
 from relax_tapml.targets.cache import cache_folder
+from relax_tapml.targets.local_fleet import LocalFleet
 from relax_tapml.targets.open import open_session
 from relax_tapml.targets.platforms.arm64 import Arm64
 from relax_tapml.targets.registry import platform_of
@@ -283,6 +284,14 @@ def test_a_server_on_a_board_outlives_its_clients(finished, board):
     told = told_about(["softmax", "sum"], finished, f"rpc:127.0.0.1:{board}")
     assert "closed the connection" in told["softmax"]
     assert "did not end in 4 s" in told["sum"]
+
+
+@needs_emulator
+def test_a_tracker_lends_emulators(finished):
+    """Each session has one of its own, and how it ended is told."""
+    with closing(LocalFleet(1, key="board", platform="arm64")) as fleet:
+        told = told_about(["softmax"], finished, fleet.session)
+    assert "died of SIGSEGV" in told["softmax"]
 
 
 @needs_emulator

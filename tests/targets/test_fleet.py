@@ -65,14 +65,18 @@ def test_none_free_says_what_there_is(fleet, session):
 
 
 @pytest.mark.parametrize(
-    ("function", "fault", "timeout_s"), [("crashes", DeviceCrash, 60), ("hangs", DeviceTimeout, 2)]
+    ("function", "fault", "timeout_s", "told"),
+    [
+        ("crashes", DeviceCrash, 60, "died of SIGSEGV"),
+        ("hangs", DeviceTimeout, 2, "did not end in 2 s"),
+    ],
 )
-def test_a_server_outlives_what_runs_on_it(fleet, session, units, function, fault, timeout_s):
-    """After a crash, and after a kernel that never returns, it is free again."""
+def test_a_server_outlives_what_runs_on_it(fleet, session, units, function, fault, timeout_s, told):
+    """After a crash, of which it tells, and a kernel that never returns, it is free again."""
     with closing(open_session(session, LLVM)) as opened:
         module, x = opened.load(units.bytecode, units.kernels), opened.upload(X)
         opened._timeout_s = timeout_s
-        with pytest.raises(fault, match=f"call of {function}.*two at 127.0.0.1:"):
+        with pytest.raises(fault, match=f"call of {function}.*two at 127.0.0.1:.* {told}"):
             opened.call(module, function, [x])
     fleet.wait("two")
 
@@ -113,6 +117,21 @@ def test_nothing_is_left_of_a_fleet(units):
 
 
 def test_a_port_that_is_taken_is_told(fleet):
-    port = fleet.local.port
+    _, port = fleet.local.tracker
     with pytest.raises(UsageError, match=f"--port {port}: .*; 0 chooses a free one"):
         LocalFleet(1, key="board", port=port)
+
+
+def test_servers_join_a_tracker_that_runs(fleet):
+    """Devices of another kind, or of another machine."""
+    with closing(LocalFleet(1, key="joined", tracker=fleet.local.tracker)) as joined:
+        joined.wait(240)
+        (address,) = joined.servers
+        assert status(joined.session).servers == (address,)
+        assert joined.session == fleet.session("two").replace("two", "joined")
+
+
+def test_servers_that_a_tracker_cannot_lend_are_refused():
+    """A client of a tracker elsewhere would look for 127.0.0.1 on its own machine."""
+    with pytest.raises(UsageError, match="cannot reach servers on 127.0.0.1; --host 0.0.0.0"):
+        LocalFleet(1, key="board", tracker=("192.0.2.1", 9190))

@@ -6,6 +6,7 @@ import re
 import socket
 import urllib.error
 import urllib.request
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from tvm.s_tir import Schedule
 from relax_tapml import Model, bring_up, replay
 from relax_tapml.errors import DeviceCrash, DeviceUnavailable, UsageError
 from relax_tapml.frontend.model import Sample
+from relax_tapml.targets.local_fleet import LocalFleet
 from relax_tapml.targets.open import check_session, open_session
 from relax_tapml.targets.registry import platform_of
 from relax_tapml.targets.target import parse_target
@@ -107,7 +109,7 @@ def test_a_target_gets_a_host_that_runs_in_a_browser():
 def test_a_browser_is_the_only_place():
     """Nothing of it is in this process, and a page that is not ours cannot load kernels."""
     for spec in ("inline", "rpc:localhost:9090"):
-        with pytest.raises(UsageError, match="webgpu: expected process, browser or node"):
+        with pytest.raises(UsageError, match="webgpu: expected process, browser, node or tracker:"):
             check_session(spec, WEBGPU)
 
 
@@ -161,6 +163,36 @@ def test_a_faulty_kernel_is_named_and_the_others_run(fault, verdict, reason, fin
     )
     assert report.units == {UNIT: verdict, "softmax": "pass", "matmul": "pass"}
     assert re.search(reason, report.details[UNIT].reason)
+
+
+@in_browser
+def test_a_tracker_lends_browsers(finished):
+    """Each session has one of its own, so that a kernel that never ends is no trouble to others."""
+    with closing(LocalFleet(1, key="web", platform="webgpu")) as fleet:
+        report = replay(
+            finished,
+            target="webgpu",
+            session=fleet.session,
+            device_pipeline=breaks(UNIT, endless),
+            units=[UNIT, "softmax"],
+            timeout_s=20,
+        )
+    assert report.units == {UNIT: "timeout", "softmax": "pass"}
+    assert set(report.devices) == set(fleet.servers)
+
+
+@in_browser
+def test_a_browser_that_dies_on_a_tracker_tells_why(tmp_path, monkeypatch):
+    """Although the server has no more of it than the client has."""
+    program = tmp_path / "browser"
+    program.write_text("#!/bin/sh\necho no display; exit 7\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("RELAX_TAPML_BROWSER", str(program))
+    with (
+        closing(LocalFleet(1, key="web", platform="webgpu")) as fleet,
+        pytest.raises(DeviceUnavailable, match=r"(?s)no display.*ended with code 7"),
+    ):
+        open_session(fleet.session, WEBGPU)
 
 
 @in_browser

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -10,7 +11,8 @@ from typing import Any
 import tvm
 
 from relax_tapml.targets.gpu_limits import check_limits
-from relax_tapml.targets.platform import Opener, Platform
+from relax_tapml.targets.obituary import Obituary
+from relax_tapml.targets.platform import TRACKER, Opener, Platform
 from relax_tapml.targets.requirement import Requirement
 from relax_tapml.targets.rpc_session import Server
 from relax_tapml.targets.schedule import schedule
@@ -37,7 +39,7 @@ class WebGPU(Platform):
     tried_on = "Chromium and Node (Dawn) with software adapters; no GPU"
     suffix = ".wasm"
     copy_alignment = 4
-    is_remote = False  # A page that is not ours cannot load kernels.
+    remote_sessions = (TRACKER,)  # The page of TVM's RPC proxy cannot load kernels.
 
     def owns(self, target: Any) -> bool:
         """Whether kernels of a ``tvm.target.Target`` are this platform's."""
@@ -83,7 +85,20 @@ class WebGPU(Platform):
 
     def has_device_here(self) -> bool:
         """Whether this machine has a device to run kernels on, or a stand-in for one."""
-        return browser() is not None or node() is not None
+        return self._launcher() is not None
+
+    def start(self) -> Server:
+        """Start a browser without a window, or else Node. Raises ``DeviceUnavailable``."""
+        self._demand([item for item in self.requirements() if item.name == "web-runtime"])
+        return WebServer(self._launcher() or HeadlessBrowser())
+
+    def serve(self, connection: socket.socket, folder: Path) -> Obituary:
+        """Be the server of a client of a fleet, in a browser, until it leaves."""
+        del folder
+        return self._pass_on(connection)
+
+    def _launcher(self) -> Launcher | None:
+        return HeadlessBrowser() if browser() else Node() if node() else None
 
     def _open(self, launcher: Launcher, target: Any, timeout_s: float) -> DeviceSession:
         wasm_runtime()  # which may take minutes to compile, while a page would wait

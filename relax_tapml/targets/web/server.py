@@ -11,12 +11,14 @@ from pathlib import Path
 
 from relax_tapml.errors import DeviceUnavailable
 from relax_tapml.targets.child import Child, log_tail
-from relax_tapml.targets.rpc_session import Obituary
+from relax_tapml.targets.obituary import Obituary
 from relax_tapml.targets.web.gateway import REPORT
 from relax_tapml.targets.web.launch import Launcher
 from relax_tapml.targets.web.toolchain import javascript_runtime
 
 _ENDING_S = 2.0
+# Chromium binds a socket 70 characters below it, whose name may have 107.
+_LONGEST_FOLDER = 37
 # The page of a browser that stays open must find the next session at the address it has.
 _shown_key = secrets.token_hex(16)
 
@@ -45,7 +47,7 @@ class WebServer:
         self.host = "127.0.0.1"
         self.name = launcher.name
         self.key = _shown_key if launcher.port else secrets.token_hex(16)
-        self._folder = Path(tempfile.mkdtemp(prefix="relax_tapml_web_"))
+        self._folder = _new_folder()
         self._log = self._folder / "log"
         try:
             with (
@@ -94,3 +96,10 @@ class WebServer:
         """Kill everything, wait for its end and remove its folder. Never raises."""
         self._child.close()
         shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def _new_folder() -> Path:
+    parent = tempfile.gettempdir()
+    if len(parent) > _LONGEST_FOLDER:
+        parent = "/tmp"
+    return Path(tempfile.mkdtemp(prefix="relax_tapml_web_", dir=parent))

@@ -1,0 +1,42 @@
+"""How a server ended, and asking the server of a fleet how its last session did."""
+
+from __future__ import annotations
+
+import json
+import socket
+from dataclasses import dataclass
+
+from tvm.rpc import base
+
+from relax_tapml.targets.handshake import present
+
+_ANSWER_S = 2.0
+ROLE = "obituary"
+"""What asks, where a client of RPC is ``client``."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Obituary:
+    """How a server, or its session, ended.
+
+    Parameters
+    ----------
+    cause
+        For messages, such as ``died of SIGSEGV``; None where it has not ended by itself.
+    log
+        The end of its log, empty where there is none.
+    """
+
+    cause: str | None
+    log: str = ""
+
+
+def ask_obituary(host: str, port: int, key: str) -> Obituary | None:
+    """Return how the session with ``key`` ended; None if the server is not one of ours, or busy."""
+    try:
+        with socket.create_connection((host, port), timeout=_ANSWER_S) as connection:
+            if not present(connection, ROLE, key):
+                return None
+            return Obituary(**base.recvjson(connection))
+    except (OSError, TypeError, ValueError, json.JSONDecodeError):
+        return None
