@@ -10,6 +10,7 @@ from typing import Any
 
 from relax_tapml.errors import DeviceUnavailable
 from relax_tapml.targets.device import Device
+from relax_tapml.targets.platform import START_S
 from relax_tapml.targets.registry import platform_of
 from relax_tapml.targets.relay import Relay
 from relax_tapml.targets.session import DeviceSession
@@ -55,7 +56,7 @@ def lease(
     target
         The ``tvm.target.Target`` to run code of.
     timeout_s
-        How long one call may take.
+        How long one call may take; a server has longer to start its device.
     wait_s
         How long to wait for a free server; ``timeout_s`` by default.
     is_wanted
@@ -76,7 +77,9 @@ def lease(
         try:
             # Its server may have died since it registered.
             relay = Relay(host, port, key, name=name, timeout_s=timeout_s)
-            session = platform_of(target).connect(relay, target, timeout_s=timeout_s)
+            session = platform_of(target).connect(
+                relay, target, timeout_s=timeout_s, start_s=max(timeout_s, START_S)
+            )
         except DeviceUnavailable:
             if attempt + 1 == _ATTEMPTS or time.monotonic() > end:
                 raise

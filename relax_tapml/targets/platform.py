@@ -30,7 +30,8 @@ TRACKER = "tracker:HOST:PORT:KEY"
 # Opens a session on a device of ``target`` here: (target, seconds that one call may take).
 Opener = Callable[[Any, float], DeviceSession]
 
-_START_S = 60.0
+START_S = 60.0
+"""How long a device may take to start, although a call may have to be quick."""
 
 
 class Platform(ABC):
@@ -154,6 +155,5 @@ class Platform(ABC):
             raise DeviceUnavailable(f"target {self.name}: {told}. See 'relax-tapml doctor'")
 
     def _process(self, target: Any, timeout_s: float) -> DeviceSession:
-        # A call may have to be quick, but starting Python and TVM takes the time it takes.
-        start_s = max(timeout_s, _START_S)
+        start_s = max(timeout_s, START_S)
         return self.connect(self.start(), target, timeout_s=timeout_s, start_s=start_s)

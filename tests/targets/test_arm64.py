@@ -8,7 +8,7 @@ import struct
 import subprocess
 import sys
 import zipfile
-from contextlib import closing
+from contextlib import closing, contextmanager
 from importlib.metadata import version
 
 import broken_pipelines
@@ -33,6 +33,7 @@ from relax_tapml.targets.open import open_session
 from relax_tapml.targets.platforms.arm64 import Arm64
 from relax_tapml.targets.registry import platform_of
 from relax_tapml.targets.target import parse_target
+from relax_tapml.targets.tracker import request_device, tracker_status
 
 MISSING = [item.name for item in Arm64().requirements() if not item.found]
 needs_emulator = pytest.mark.skipif(
@@ -258,15 +259,21 @@ def test_kernels_wrong_for_arm_alone_are_named(finished):
 
 @pytest.fixture(scope="module")
 def board(tmp_path_factory):
-    """The port of the server as a board has it: a folder, started by its script."""
+    """The server as a board has it: a folder."""
     folder = tmp_path_factory.mktemp("board")
     subprocess.run([sys.executable, "-m", "relax_tapml.targets.arm64", folder], check=True)
     assert sorted(path.name for path in folder.iterdir()) == sorted(
         (*LIBRARIES, "run.sh", "server")
     )
+    return folder
+
+
+@contextmanager
+def running(board, *options):
+    """The server of a board, and the port it has taken."""
     address = ["--host", "127.0.0.1", "--port", "0"]
     process = subprocess.Popen(
-        [emulator().found, "-L", system_root(), folder / "server", *address],
+        [emulator().found, "-L", system_root(), board / "server", *address, *options],
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
@@ -281,9 +288,27 @@ def board(tmp_path_factory):
 @needs_emulator
 def test_a_server_on_a_board_outlives_its_clients(finished, board):
     """A crash ends one client's process, and a call without an end is killed with its client."""
-    told = told_about(["softmax", "sum"], finished, f"rpc:127.0.0.1:{board}")
+    with running(board) as port:
+        told = told_about(["softmax", "sum"], finished, f"rpc:127.0.0.1:{port}")
     assert "closed the connection" in told["softmax"]
     assert "did not end in 4 s" in told["sum"]
+
+
+@needs_emulator
+def test_a_board_registers_with_a_tracker(finished, board):
+    """Without Python; also with one that comes back, and after one that was lent it in vain."""
+    with closing(LocalFleet(0, key="board")) as fleet:
+        host, port = fleet.tracker
+        with running(board, "--tracker", f"{host}:{port}", "--key", "board") as served:
+            told = told_about(["softmax", "sum"], finished, fleet.session)
+            assert "closed the connection" in told["softmax"]
+            assert "did not end in 4 s" in told["sum"]
+            status = tracker_status(host, port, timeout_s=10)["board"]
+            assert status.servers == (f"{host}:{served}",)
+            request_device(host, port, "board", timeout_s=30)
+            fleet.close()
+            with closing(LocalFleet(0, key="board", port=port)):
+                open_session(fleet.session, parse_target("arm64"), timeout_s=30).close()
 
 
 @needs_emulator

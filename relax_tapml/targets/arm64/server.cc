@@ -25,11 +25,14 @@
 #include <cstring>
 #include <exception>
 #include <filesystem>
+#include <optional>
 #include <stdexcept>
 #include <string>
 #include <system_error>
 
+#include "check.h"
 #include "tensor_exchange.h"
+#include "tracker.h"
 
 namespace relax_tapml {
 namespace ffi = tvm::ffi;
@@ -45,9 +48,11 @@ constexpr int kKeepAliveSeconds = 30;
 constexpr int kEndingMs = 2000;
 
 constexpr char kUsage[] =
-    "usage: server [--host ADDRESS] [--port PORT] [--fd SOCKET] [--exchange FOLDER] [--once]\n"
+    "usage: server [--host ADDRESS] [--port PORT] [--tracker HOST:PORT --key KEY]\n"
+    "              [--fd SOCKET] [--exchange FOLDER] [--once]\n"
     "Serves TVM RPC clients that present the key in the environment variable RELAX_TAPML_KEY,\n"
-    "by default an empty one. --port 0 takes a free port, --fd a socket that listens already;\n"
+    "by default an empty one, or with --tracker those that it lends the device to, which is\n"
+    "registered as KEY. --port 0 takes a free port, --fd a socket that listens already;\n"
     "--exchange lets clients on this machine pass tensors through a file there; --once ends with\n"
     "the first client.\n";
 
@@ -59,6 +64,8 @@ struct Options {
   /*! \brief A folder to exchange tensors through, or empty: by messages only. */
   std::string exchange;
   bool once = false;
+  /*! \brief HOST:PORT of a tracker, or empty, and what to register as. */
+  std::string tracker, key;
 };
 
 Options Parse(int argc, char** argv) {
@@ -76,6 +83,10 @@ Options Parse(int argc, char** argv) {
       options.port = std::stoi(argv[i]);
     } else if (name == "--fd") {
       options.fd = std::stoi(argv[i]);
+    } else if (name == "--tracker") {
+      options.tracker = argv[i];
+    } else if (name == "--key") {
+      options.key = argv[i];
     } else if (name == "--exchange") {
       options.exchange = argv[i];
     } else {
@@ -83,6 +94,13 @@ Options Parse(int argc, char** argv) {
     }
   }
   return options;
+}
+
+int Port(int listener) {
+  sockaddr_in address{};
+  socklen_t size = sizeof(address);
+  Check(getsockname(listener, reinterpret_cast<sockaddr*>(&address), &size) == 0, "getsockname");
+  return ntohs(address.sin_port);
 }
 
 /*! \brief Return a socket that listens, and say where. */
@@ -98,11 +116,9 @@ int Listen(const Options& options) {
   if (inet_pton(AF_INET, options.host.c_str(), &address.sin_addr) != 1) {
     throw std::invalid_argument("--host: expected an IPv4 address, got " + options.host);
   }
-  socklen_t size = sizeof(address);
-  Check(bind(listener, reinterpret_cast<sockaddr*>(&address), size) == 0, "bind");
+  Check(bind(listener, reinterpret_cast<sockaddr*>(&address), sizeof(address)) == 0, "bind");
   Check(listen(listener, SOMAXCONN) == 0, "listen");
-  Check(getsockname(listener, reinterpret_cast<sockaddr*>(&address), &size) == 0, "getsockname");
-  std::printf("serving TVM RPC clients on %s:%d\n", options.host.c_str(), ntohs(address.sin_port));
+  std::printf("serving TVM RPC clients on %s:%d\n", options.host.c_str(), Port(listener));
   std::fflush(stdout);
   return listener;
 }
@@ -121,14 +137,6 @@ int Accept(int listener) {
   setsockopt(connection, IPPROTO_TCP, TCP_KEEPINTVL, &interval, sizeof(interval));
   setsockopt(connection, IPPROTO_TCP, TCP_KEEPCNT, &count, sizeof(count));
   return connection;
-}
-
-bool Receive(int connection, void* data, size_t size) {
-  return recv(connection, data, size, MSG_WAITALL) == static_cast<ssize_t>(size);
-}
-
-bool Send(int connection, const void* data, size_t size) {
-  return send(connection, data, size, MSG_NOSIGNAL) == static_cast<ssize_t>(size);
 }
 
 void SetReceiveTimeout(int connection, int seconds) {
@@ -232,12 +240,15 @@ void ServeApart(int listener, int connection, const std::string& key) {
 int Main(int argc, char** argv) {
   Options options = Parse(argc, argv);
   const char* given = std::getenv("RELAX_TAPML_KEY");
-  const std::string key = given ? given : "";
+  std::string key = given ? given : "";
   unsetenv("RELAX_TAPML_KEY");
   signal(SIGPIPE, SIG_IGN);
   if (!options.exchange.empty()) RegisterExchange(options.exchange);
   int listener = Listen(options);
+  std::optional<Tracker> tracker;
+  if (!options.tracker.empty()) tracker.emplace(options.tracker, options.key, Port(listener));
   while (true) {
+    if (tracker) key = tracker->Lend(listener);
     int connection = Accept(listener);
     if (!options.once) {
       ServeApart(listener, connection, key);

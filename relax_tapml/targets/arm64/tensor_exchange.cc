@@ -16,6 +16,8 @@
 #include <utility>
 #include <vector>
 
+#include "check.h"
+
 namespace relax_tapml {
 namespace ffi = tvm::ffi;
 

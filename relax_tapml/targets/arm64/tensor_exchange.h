@@ -5,16 +5,9 @@
 #ifndef RELAX_TAPML_TARGETS_ARM64_TENSOR_EXCHANGE_H_
 #define RELAX_TAPML_TARGETS_ARM64_TENSOR_EXCHANGE_H_
 
-#include <cerrno>
 #include <string>
-#include <system_error>
 
 namespace relax_tapml {
-
-/*! \brief Throw what errno says of a system call unless it was right. */
-inline void Check(bool is_right, const char* what) {
-  if (!is_right) throw std::system_error(errno, std::generic_category(), what);
-}
 
 /*! \brief Register global functions that copy tensors from and to a file in a folder. */
 void RegisterExchange(const std::string& folder);

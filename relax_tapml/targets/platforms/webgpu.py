@@ -12,7 +12,7 @@ import tvm
 
 from relax_tapml.targets.gpu_limits import check_limits
 from relax_tapml.targets.obituary import Obituary
-from relax_tapml.targets.platform import TRACKER, Opener, Platform
+from relax_tapml.targets.platform import START_S, TRACKER, Opener, Platform
 from relax_tapml.targets.requirement import Requirement
 from relax_tapml.targets.rpc_session import Server
 from relax_tapml.targets.schedule import schedule
@@ -26,7 +26,6 @@ from relax_tapml.targets.web.wasm_runtime import wasm_runtime
 
 # Without a width LLVM takes 128 bits, and TVM warns of that for every kernel.
 _HOST = {"kind": "llvm", "mtriple": TRIPLE, "vector-width": 128}
-_START_S = 60.0
 # A person has to open the page.
 _SHOWN_S = 600.0
 
@@ -102,5 +101,5 @@ class WebGPU(Platform):
 
     def _open(self, launcher: Launcher, target: Any, timeout_s: float) -> DeviceSession:
         wasm_runtime()  # which may take minutes to compile, while a page would wait
-        start_s = max(timeout_s, _SHOWN_S if isinstance(launcher, ShownBrowser) else _START_S)
+        start_s = max(timeout_s, _SHOWN_S if isinstance(launcher, ShownBrowser) else START_S)
         return self.connect(WebServer(launcher), target, timeout_s=timeout_s, start_s=start_s)

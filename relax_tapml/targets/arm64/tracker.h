@@ -1,0 +1,47 @@
+/*!
+ * \file tracker.h
+ * \brief Registers this device with a TVM RPC tracker, which lends it to one client at a time.
+ */
+#ifndef RELAX_TAPML_TARGETS_ARM64_TRACKER_H_
+#define RELAX_TAPML_TARGETS_ARM64_TRACKER_H_
+
+#include <string>
+
+namespace relax_tapml {
+
+class Tracker {
+ public:
+  /*!
+   * \param address HOST:PORT of the tracker.
+   * \param key What to register as.
+   * \param port Where clients find us, at the address that the tracker sees.
+   */
+  Tracker(const std::string& address, const std::string& key, int port);
+  Tracker(const Tracker&) = delete;
+  Tracker& operator=(const Tracker&) = delete;
+
+  /*!
+   * \brief Offer the device until somebody connects to a listener; a lost tracker is looked for
+   *  again.
+   * \return The key that a client must present to be the one it was lent to.
+   */
+  std::string Lend(int listener);
+
+ private:
+  void Connect();
+  void Offer();
+  /*! \brief Whether nobody has been lent what was offered last. */
+  bool IsPending();
+  /*! \brief Send a message of JSON and return the reply. */
+  std::string Ask(const std::string& message);
+
+  std::string host_, port_, key_;
+  int served_port_;
+  /*! \brief A connection to the tracker, or -1. */
+  int socket_ = -1;
+  std::string offered_;
+};
+
+}  // namespace relax_tapml
+
+#endif  // RELAX_TAPML_TARGETS_ARM64_TRACKER_H_
