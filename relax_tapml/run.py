@@ -397,7 +397,9 @@ class _Run:
                 device=self._device,
                 model=self._model,
                 oracles=outputs,
-                tolerances=source.tolerances(open_suite(self._folder.tests), outputs, stage),
+                tolerances=source.tolerances(
+                    open_suite(self._folder.tests, self._target), outputs, stage
+                ),
                 repeat=options.repeat,
                 vote=lambda units: self._replayed(repeat=ROUNDS, units=units),
             )

@@ -125,8 +125,21 @@ def no_more_than_rule(derived: Tolerance, oracle: Array) -> Tolerance:
     if not isinstance(derived, ElementTolerance) or is_integer(oracle.dtype):
         return derived
     # NaN where the errors have grown beyond all bounds: there the dtype decides.
-    least = np.fmin(as_float64(derived.bound), rule.allowed(oracle))
-    bound = np.where(np.isfinite(as_float64(oracle)), least, as_float64(derived.bound))
+    own = as_float64(derived.bound)
+    least = np.fmin(own, rule.allowed(oracle))
+    bound = np.where(np.isfinite(as_float64(oracle)), least, own)
+    coarse = None
+    if derived.coarse is not None:
+        coarse = rounded_up(bound + _more(derived.coarse, own), oracle.dtype)
     return ElementTolerance(
-        bound=rounded_up(bound, oracle.dtype), origin=f"{derived.origin}; at most {rule.origin}"
+        bound=rounded_up(bound, oracle.dtype),
+        origin=f"{derived.origin}; at most {rule.origin}",
+        coarse=coarse,
     )
+
+
+def _more(coarse: Array, bound: Array) -> Array:
+    """Return what coarse functions add to a bound; nothing where there is no bound."""
+    with np.errstate(invalid="ignore"):
+        more = np.maximum(as_float64(coarse) - bound, 0.0)
+    return np.where(np.isnan(more), 0.0, more)

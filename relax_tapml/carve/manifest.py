@@ -211,13 +211,12 @@ def _check_tolerances(manifest: Manifest) -> None:
     for unit in manifest.units.values():
         for case in unit.cases:
             for number, output in enumerate(case.outputs):
-                digest = output.tolerance.bound
-                bound = None if digest is None else tensors[digest]
+                bounds = [tensors[digest] for digest in output.tolerance.digests]
                 try:
                     output.tolerance.check(
                         tensors[output.tensor].shape,
                         inputs=[tensors[item.tensor].shape for item in case.inputs],
-                        bound=None if bound is None else (bound.dtype, bound.shape),
+                        bounds=[(bound.dtype, bound.shape) for bound in bounds],
                     )
                 except ValueError as error:
                     raise ValueError(

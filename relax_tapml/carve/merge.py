@@ -240,5 +240,4 @@ def _digests(case: SuiteCase) -> Iterator[str]:
     yield from (item.tensor for item in case.inputs)
     for output in case.outputs:
         yield output.tensor
-        if output.tolerance.bound is not None:
-            yield output.tolerance.bound
+        yield from output.tolerance.digests

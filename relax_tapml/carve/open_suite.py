@@ -9,6 +9,7 @@ import difflib
 import hashlib
 import stat
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import tvm
 
@@ -18,14 +19,22 @@ from relax_tapml.carve.manifest import MANIFEST, Manifest, SuiteCase, SuiteUnit
 from relax_tapml.carve.manifest_file import CARVE_AGAIN, read_manifest
 from relax_tapml.errors import StoreError, UsageError
 from relax_tapml.frontend.model import Array
+from relax_tapml.targets.registry import platform_of
 
 
 class Suite:
-    """A suite whose files are known to be those that were written; see ``open_suite``."""
+    """A suite whose files are known to be those that were written; see ``open_suite``.
 
-    def __init__(self, folder: Path, manifest: Manifest) -> None:
+    Attributes
+    ----------
+    is_coarse
+        Whether its tolerances are those of devices with coarse elementary functions.
+    """
+
+    def __init__(self, folder: Path, manifest: Manifest, *, is_coarse: bool = False) -> None:
         self.folder = folder
         self.manifest = manifest
+        self.is_coarse = is_coarse
         self._modules: dict[str, tvm.IRModule] = {}
 
     def unit(self, name: str) -> SuiteUnit:
@@ -94,13 +103,15 @@ class Suite:
             raise StoreError(f"{path}: {error}. {CARVE_AGAIN}") from error
 
 
-def open_suite(folder: Path | str) -> Suite:
+def open_suite(folder: Path | str, target: Any = None) -> Suite:
     """Open a suite, after checking that every file is there and is the one that was written.
 
     Parameters
     ----------
     folder
         A suite, or an output folder with a suite in ``tests``.
+    target
+        The ``tvm.target.Target`` that its tolerances are for; by default the source's.
 
     Raises
     ------
@@ -124,7 +135,8 @@ def open_suite(folder: Path | str) -> Suite:
                 tensor_file.check_header(file, tensor.dtype, tensor.shape, rows=tensor.rows)
         except (OSError, ValueError) as error:
             raise StoreError(f"{path}: {error}. {CARVE_AGAIN}") from error
-    return Suite(folder, manifest)
+    is_coarse = target is not None and platform_of(target).has_coarse_functions
+    return Suite(folder, manifest, is_coarse=is_coarse)
 
 
 def _check_place(folder: Path, name: str) -> None:

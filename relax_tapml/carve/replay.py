@@ -116,9 +116,9 @@ def replay(
     """
     if repeat < 1:
         raise UsageError(f"repeat {repeat}: expected at least 1")
-    opened = open_suite(suite)
-    chosen = _chosen(opened, units)
     parsed = parse_target(target) if isinstance(target, str) else target
+    opened = open_suite(suite, parsed)
+    chosen = _chosen(opened, units)
     with Replayer(
         opened,
         target=parsed,

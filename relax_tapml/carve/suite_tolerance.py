@@ -31,6 +31,8 @@ class SuiteTolerance:
         Of a rule; None otherwise.
     bound
         Of elements, the digest of a float tensor of the output's shape; None otherwise.
+    coarse
+        Of elements, the same for devices with coarse functions; None if it is ``bound``.
     input, axis
         Of indices, the position among the case's inputs and the axis; None otherwise.
 
@@ -48,6 +50,7 @@ class SuiteTolerance:
     bound: str | None = None
     input: int | None = None
     axis: int | None = None
+    coarse: str | None = None
 
     def __post_init__(self) -> None:
         if self.kind not in _FIELDS:
@@ -64,16 +67,23 @@ class SuiteTolerance:
             raise ValueError(
                 f"a tolerance of kind {self.kind!r} needs {list(needed)}, got {list(given)}"
             )
+        if self.coarse is not None and self.bound is None:
+            raise ValueError(f"a tolerance of kind {self.kind!r} has no coarse bounds")
         for number in (self.atol, self.rtol):
             if number is not None and not (math.isfinite(number) and number >= 0):
                 raise ValueError(f"a tolerance is {number}, expected a finite number of at least 0")
+
+    @property
+    def digests(self) -> tuple[str, ...]:
+        """The tensors with bounds."""
+        return tuple(digest for digest in (self.bound, self.coarse) if digest is not None)
 
     def check(
         self,
         shape: tuple[int, ...],
         *,
         inputs: Sequence[tuple[int, ...]],
-        bound: tuple[str, tuple[int, ...]] | None,
+        bounds: Sequence[tuple[str, tuple[int, ...]]],
     ) -> None:
         """Raise ``ValueError`` unless this fits an output of a case.
 
@@ -83,15 +93,14 @@ class SuiteTolerance:
             Of the output.
         inputs
             The shapes of the case's inputs.
-        bound
-            Dtype and shape of the bounds, None where there are none.
+        bounds
+            Dtype and shape of each of ``digests``.
         """
-        if bound is not None and (
-            bound[1] != shape or not bound[0].startswith(("float", "bfloat"))
-        ):
-            raise ValueError(
-                f"expected a float bound of shape {list(shape)}, got {bound[0]} {list(bound[1])}"
-            )
+        for dtype, extents in bounds:
+            if extents != shape or not dtype.startswith(("float", "bfloat")):
+                raise ValueError(
+                    f"expected a float bound of shape {list(shape)}, got {dtype} {list(extents)}"
+                )
         if self.input is None or self.axis is None:
             return
         if not 0 <= self.input < len(inputs):
@@ -119,6 +128,7 @@ def tolerance_from(tolerance: dict[str, Any]) -> SuiteTolerance:
         bound=optional("bound", _text),
         input=optional("input", int),
         axis=optional("axis", int),
+        coarse=optional("coarse", _text),
     )
 
 

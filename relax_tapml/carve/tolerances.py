@@ -17,6 +17,8 @@ from relax_tapml.compare.tolerance import (
 from relax_tapml.errors import StoreError
 from relax_tapml.frontend.model import Array
 
+_COARSE = "functions as coarse as WGSL and Vulkan allow"
+
 
 def suite_tolerance(
     tolerance: Tolerance, *, write: Callable[[Array], str], inputs: Sequence[Array]
@@ -45,7 +47,12 @@ def suite_tolerance(
     if isinstance(tolerance, EqualTolerance):
         return SuiteTolerance(kind="equal", origin=origin)
     if isinstance(tolerance, ElementTolerance):
-        return SuiteTolerance(kind="elements", origin=origin, bound=write(tolerance.bound))
+        return SuiteTolerance(
+            kind="elements",
+            origin=origin,
+            bound=write(tolerance.bound),
+            coarse=None if tolerance.coarse is None else write(tolerance.coarse),
+        )
     if isinstance(tolerance, IndexTolerance):
         position = _position(tolerance.values, inputs)
         return SuiteTolerance(kind="index", origin=origin, input=position, axis=tolerance.axis)
@@ -53,7 +60,7 @@ def suite_tolerance(
 
 
 def read_tolerance(suite: Suite, case: SuiteCase, output: SuiteOutput) -> Tolerance:
-    """Return the tolerance of an output of a case.
+    """Return the tolerance of an output of a case, for the devices that the suite is opened for.
 
     Raises
     ------
@@ -65,6 +72,9 @@ def read_tolerance(suite: Suite, case: SuiteCase, output: SuiteOutput) -> Tolera
         return RuleTolerance(atol=found.atol, rtol=found.rtol, origin=found.origin)
     if found.bound is not None:
         try:
+            if suite.is_coarse and found.coarse is not None:
+                bound, origin = suite.tensor(found.coarse), f"{found.origin}; {_COARSE}"
+                return ElementTolerance(bound=bound, origin=origin)
             return ElementTolerance(bound=suite.tensor(found.bound), origin=found.origin)
         except ValueError as error:
             raise StoreError(

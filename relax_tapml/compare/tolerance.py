@@ -118,6 +118,9 @@ class ElementTolerance(Tolerance):
         also if one side is NaN or infinite there.
     origin
         One sentence for reports: how the bounds were found.
+    coarse
+        The bounds for devices whose sine, cosine and arcs are as coarse as WGSL and Vulkan allow;
+        None: the same.
 
     Raises
     ------
@@ -127,14 +130,19 @@ class ElementTolerance(Tolerance):
 
     bound: Array
     origin: str
+    coarse: Array | None = None
     is_elementwise: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        if not is_float(self.bound.dtype):
-            raise ValueError(f"bound: expected a float dtype, got {self.bound.dtype}")
-        if self.bound.dtype.name != "float8_e8m0fnu" and bool((as_float64(self.bound) < 0).any()):
-            raise ValueError(f"bound: expected at least 0, got {as_float64(self.bound).min()}")
-        object.__setattr__(self, "bound", np.require(self.bound, requirements="C"))
+        for name in ("bound", "coarse"):
+            bound = getattr(self, name)
+            if bound is None:
+                continue
+            if not is_float(bound.dtype):
+                raise ValueError(f"{name}: expected a float dtype, got {bound.dtype}")
+            if bound.dtype.name != "float8_e8m0fnu" and bool((as_float64(bound) < 0).any()):
+                raise ValueError(f"{name}: expected at least 0, got {as_float64(bound).min()}")
+            object.__setattr__(self, name, np.require(bound, requirements="C"))
 
     def allowed(self, oracle: Array) -> Array:
         """Return the bounds. Raises ``ValueError`` if the oracle has another shape."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -21,6 +22,7 @@ from relax_tapml.compare.tolerance import (
 )
 from relax_tapml.derive.bounded import NotDerivableError
 from relax_tapml.derive.chosen_index import ChosenIndex, chosen_indices
+from relax_tapml.derive.functions import COARSE, FUNCTIONS, Function
 from relax_tapml.derive.precision import SMALLEST_NORMAL, moves, underflow
 from relax_tapml.derive.reach import bounds_of, rounded_up
 from relax_tapml.derive.twin import ENTRY, Twin, twin_of
@@ -30,6 +32,7 @@ _KEPT = 4
 # A twin runs a few times: most of its cost is being compiled, half as long without the optimiser's
 # later passes.
 _TARGET = {"kind": "llvm", "opt-level": 1}
+_COARSER = {name.split(".")[1] for name in COARSE if COARSE[name] is not FUNCTIONS[name]}
 _MOVES_ONLY = "the kernel moves and chooses values and rounds none, so they must be equal"
 
 
@@ -88,9 +91,10 @@ class Derivation:
             return [tolerance for tolerance in found if tolerance is not None]
         try:
             values, errors = self._evaluated(self._twin, arguments, scalars, oracles)
+            derived = self._judged(arguments, values, errors, oracles)
+            return self._with_coarse(derived, arguments, scalars, oracles)
         except Exception as error:  # Whatever TVM and NumPy raise about arguments or memory.
             return [rule_because(oracle, _unevaluated(error)) for oracle in oracles]
-        return self._judged(arguments, values, errors, oracles)
 
     def evaluated(
         self,
@@ -117,14 +121,15 @@ class Derivation:
             return None
         try:
             values, errors = self._evaluated(self._twin, arguments, scalars, like)
+            with np.errstate(over="ignore", invalid="ignore"):
+                oracles = [
+                    values[number].astype(array.dtype)
+                    for number, array in zip(self._results, like, strict=True)
+                ]
+            found = self._judged(arguments, values, errors, oracles)
+            return oracles, self._with_coarse(found, arguments, scalars, oracles)
         except Exception:
             return None
-        with np.errstate(over="ignore", invalid="ignore"):
-            oracles = [
-                values[number].astype(array.dtype)
-                for number, array in zip(self._results, like, strict=True)
-            ]
-        return oracles, self._judged(arguments, values, errors, oracles)
 
     def _judged(
         self,
@@ -139,33 +144,53 @@ class Derivation:
             for number, oracle in zip(self._results, oracles, strict=True)
         ]
 
+    def _with_coarse(
+        self,
+        found: list[Tolerance],
+        arguments: Mapping[int, Array],
+        scalars: Mapping[int, float],
+        oracles: Sequence[Array],
+    ) -> list[Tolerance]:
+        """Add bounds for devices whose elementary functions are coarse, where that matters."""
+        if self._coarse_twin is None:
+            return found
+        values, errors = self._evaluated(self._coarse_twin, arguments, scalars, oracles)
+        coarse = self._judged(arguments, values, errors, oracles)
+        return [
+            replace(tolerance, coarse=wider.bound)
+            if isinstance(tolerance, ElementTolerance) and isinstance(wider, ElementTolerance)
+            else tolerance
+            for tolerance, wider in zip(found, coarse, strict=True)
+        ]
+
     @cached_property
-    def _rewritten(self) -> tuple[Twin, Any] | str:
+    def _rewritten(self) -> _Evaluable | str:
         """The twin and its compiled form, or why there is none."""
         try:
-            twin = twin_of(self._function, self._results)
-            built = tvm.tirx.build(tvm.IRModule({ENTRY: twin.function}), target=_TARGET)
+            return _evaluable(self._function, self._results, FUNCTIONS)
         except NotDerivableError as error:
             return str(error)
         except Exception as error:  # Whatever TVM raises about a kernel that no one foresaw.
             return _unevaluated(error)
-        return twin, built[ENTRY]
 
     @property
-    def _twin(self) -> Twin | None:
-        return None if isinstance(self._rewritten, str) else self._rewritten[0]
+    def _twin(self) -> _Evaluable | None:
+        return None if isinstance(self._rewritten, str) else self._rewritten
 
     @property
     def _reason(self) -> str:
         return self._rewritten if isinstance(self._rewritten, str) else ""
 
     @cached_property
+    def _coarse_twin(self) -> _Evaluable | None:
+        """The same for coarse functions; None where the kernel has none of these."""
+        if self._twin is None or not _COARSER.intersection(self._twin.twin.told):
+            return None
+        return _evaluable(self._function, self._results, COARSE)
+
+    @cached_property
     def _chosen(self) -> dict[int, ChosenIndex]:
         return chosen_indices(self._function, self._results)
-
-    def _kernel(self, *arguments: Any) -> None:
-        assert not isinstance(self._rewritten, str)
-        self._rewritten[1](*arguments)
 
     def _simple(
         self, number: int, arguments: Mapping[int, Array], oracle: Array
@@ -179,7 +204,7 @@ class Derivation:
                 origin="indices may differ where the values they choose are equal",
             )
         assert self._twin is not None
-        if self._twin.rounds:
+        if self._twin.twin.rounds:
             return None
         if is_integer(oracle.dtype):
             return EqualTolerance(origin=f"{oracle.dtype} values must be equal")
@@ -191,12 +216,12 @@ class Derivation:
 
     def _evaluated(
         self,
-        twin: Twin,
+        evaluable: _Evaluable,
         arguments: Mapping[int, Array],
         scalars: Mapping[int, float],
         oracles: Sequence[Array],
     ) -> tuple[dict[int, Array], dict[int, Array]]:
-        """Run the twin; return values and errors of results by number of the parameter."""
+        """Run a twin; return values and errors of results by number of the parameter."""
         outputs = dict(zip(self._results, oracles, strict=True))
         passed: list[Any] = []
         values: dict[int, Any] = {}
@@ -212,11 +237,12 @@ class Derivation:
                 passed.append(values[number])
             else:
                 passed.append(tvm.runtime.tensor(_widened(arguments[number])))
-        passed += [self._moved(arguments[number]) for number in twin.moves]
+        passed += [self._moved(arguments[number]) for number in evaluable.twin.moves]
         errors = {
-            n: tvm.runtime.tensor(self._initial(n, arguments, outputs[n])) for n in twin.errors
+            n: tvm.runtime.tensor(self._initial(n, arguments, outputs[n]))
+            for n in evaluable.twin.errors
         }
-        self._kernel(*passed, *errors.values())
+        evaluable.run(*passed, *errors.values())
         return (
             {number: tensor.numpy() for number, tensor in values.items()},
             {number: tensor.numpy() for number, tensor in errors.items()},
@@ -243,11 +269,27 @@ class Derivation:
 
     def _origin(self, excess: float) -> str:
         assert self._twin is not None
-        told = ", ".join(("rounding of each operation", *self._twin.told))
+        told = ", ".join(("rounding of each operation", *self._twin.twin.told))
         origin = f"float64 evaluation with the errors of: {told}"
         if excess > 1:
             origin += f"; the source is up to {excess:.2g} times as far from it and is allowed"
         return origin
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Evaluable:
+    """A twin, and its compiled form."""
+
+    twin: Twin
+    run: Any
+
+
+def _evaluable(
+    function: tirx.PrimFunc, results: Sequence[int], functions: Mapping[str, Function]
+) -> _Evaluable:
+    twin = twin_of(function, results, functions)
+    built = tvm.tirx.build(tvm.IRModule({ENTRY: twin.function}), target=_TARGET)
+    return _Evaluable(twin=twin, run=built[ENTRY])
 
 
 def _unevaluated(error: Exception) -> str:

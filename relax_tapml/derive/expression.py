@@ -32,6 +32,7 @@ from relax_tapml.derive.functions import (
     POWER_ULPS,
     POWER_ULPS_PER_LOGARITHM,
     STEPS,
+    Function,
 )
 from relax_tapml.derive.precision import underflow, unit_roundoff
 
@@ -67,6 +68,8 @@ class Expressions:
     ----------
     places
         For each tensor of the kernel.
+    functions
+        How accurate the elementary functions are, by name.
     bind
         Called with an expression that is used more than once; returns one that stands for it,
         which is what it was called with where that does already.
@@ -81,6 +84,7 @@ class Expressions:
 
     places: Mapping[Any, Place]
     bind: Callable[[Any], Any]
+    functions: Mapping[str, Function] = field(default_factory=lambda: FUNCTIONS)
     rounds: bool = False
     told: dict[str, None] = field(default_factory=dict)
     variables: dict[Any, Bounded] = field(default_factory=dict)
@@ -423,7 +427,7 @@ class Expressions:
             return self._choice(condition, yes, no, guard, is_last)
         if name in _TRANSPARENT:
             return self.of(call.args[0], guard=guard, is_last=is_last)
-        if name not in {*FUNCTIONS, *STEPS, *_WHOLE_CALLS, "tirx.pow", "tirx.isnan"}:
+        if name not in {*self.functions, *STEPS, *_WHOLE_CALLS, "tirx.pow", "tirx.isnan"}:
             raise NotDerivableError(f"it calls {name or call.op}")
         dtype = dtype_of(call)
         if not is_float(dtype_of(call.args[0])):
@@ -449,14 +453,15 @@ class Expressions:
         return Bounded(value=ir_expr.Call(call.op, [a.value for a in args], ret_ty=dtype_of(call)))
 
     def _function(self, name: str, x: Bounded, dtype: str) -> Bounded:
-        function = FUNCTIONS[name]
+        function = self.functions[name]
         self.rounds = True
         self.told[name.split(".")[1]] = None
         value = self.bind(function.call(x.value))
         # Narrow floats are converted, computed in float32 and rounded; or within 2 ULP directly.
         ulp = 2 * min(unit_roundoff(dtype), unit_roundoff(_WORKING))
-        own = function.own_error(x.value, value, ulp)
-        if unit_roundoff(dtype) > unit_roundoff(_WORKING):
+        is_narrow = unit_roundoff(dtype) > unit_roundoff(_WORKING)
+        own = function.own_error(x.value, value, ulp, is_narrow=is_narrow)
+        if is_narrow:
             own = plus(own, self.rounding(value, dtype) * number(4.0))
         carried = None
         if x.error is not None:

@@ -3,14 +3,15 @@
 The numbers are what a conforming device may do: the largest of the OpenCL C specification (full
 profile, "Relative error as ULPs"), the Vulkan and WGSL specifications ("Accuracy of builtins":
 ``exp`` within ``3 + 2 |x|`` ULP, ``log`` within ``2**-21`` near 1) and the CUDA programming guide
-for the fast intrinsics to which TVM lowers (``__expf``, ``__logf``, ``__sinf``). WGSL alone allows
-``2**-11`` for ``sin`` and ``cos``, which would accept wrong answers; devices are better than that.
+for the fast intrinsics to which TVM lowers (``__expf``, ``__logf``, ``__sinf``). WGSL and Vulkan
+allow much more for trigonometry (``2**-11`` for ``sin`` and ``cos``), which elsewhere would accept
+wrong answers, and which software adapters make use of: ``COARSE`` is for these alone.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tvm import tirx
@@ -35,6 +36,8 @@ class Function:
         More of these for each unit of ``|x|``; of 1 where the function is not monotone.
     absolute
         Absolute error, in units in the last place of 1.
+    fixed, fixed_narrow
+        Absolute error, and that in a dtype narrower than float32.
     low, high
         The domain; None without an end.
     slope
@@ -45,11 +48,13 @@ class Function:
     ulps: float
     ulps_per_argument: float = 0.0
     absolute: float = 0.0
+    fixed: float = 0.0
+    fixed_narrow: float = 0.0
     low: float | None = None
     high: float | None = None
     slope: float | None = None
 
-    def own_error(self, x: Value, y: Value, ulp: float) -> Value:
+    def own_error(self, x: Value, y: Value, ulp: float, *, is_narrow: bool = False) -> Value:
         """Return the error of computing ``y = f(x)`` from the exact ``x``.
 
         Parameters
@@ -58,9 +63,13 @@ class Function:
             Bound to variables.
         ulp
             Of 1, in the precision it is computed in.
+        is_narrow
+            Whether the dtype is narrower than float32.
         """
         relative: Value = number(self.ulps * ulp)
-        absolute: Value = number(self.absolute * ulp)
+        absolute: Value = number(
+            self.absolute * ulp + (self.fixed_narrow if is_narrow else self.fixed)
+        )
         if self.ulps_per_argument:
             size = prim.Min(magnitude(x), number(_LARGEST_ARGUMENT))
             growing = number(self.ulps_per_argument * ulp) * size
@@ -115,6 +124,22 @@ FUNCTIONS: dict[str, Function] = {
     "tirx.sinh": Function(call=tirx.sinh, ulps=4, ulps_per_argument=2, absolute=1),
 }
 """By the name of the TIR operator."""
+
+_ATAN_ULPS = 4096
+
+COARSE: dict[str, Function] = {
+    **FUNCTIONS,
+    **{
+        name: replace(FUNCTIONS[name], fixed=2.0**-11, fixed_narrow=2.0**-7)
+        for name in ("tirx.sin", "tirx.cos")
+    },
+    "tirx.atan": replace(FUNCTIONS["tirx.atan"], ulps=_ATAN_ULPS),
+    **{
+        name: replace(FUNCTIONS[name], ulps=_ATAN_ULPS, fixed=6.81e-5, fixed_narrow=3.91e-3)
+        for name in ("tirx.asin", "tirx.acos")
+    },
+}
+"""The same, as WGSL and Vulkan allow them to be."""
 
 STEPS: dict[str, Callable[[Value], Value]] = {
     "tirx.floor": tirx.floor,

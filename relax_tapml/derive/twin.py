@@ -23,6 +23,7 @@ from relax_tapml.derive.bounded import (
     plus,
 )
 from relax_tapml.derive.expression import Expressions, Place
+from relax_tapml.derive.functions import FUNCTIONS, Function
 from relax_tapml.derive.precision import unit_roundoff
 
 ENTRY = "twin"
@@ -79,7 +80,11 @@ class Twin:
     told: tuple[str, ...]
 
 
-def twin_of(function: tirx.PrimFunc, results: Sequence[int]) -> Twin:
+def twin_of(
+    function: tirx.PrimFunc,
+    results: Sequence[int],
+    functions: Mapping[str, Function] = FUNCTIONS,
+) -> Twin:
     """Rewrite a PrimFunc to float64, with an error bound beside each value.
 
     Every rounding that the kernel does adds to the error of what it rounds, and every operation
@@ -98,6 +103,8 @@ def twin_of(function: tirx.PrimFunc, results: Sequence[int]) -> Twin:
         As Relax lowers operators: loops and blocks, no threads. Not changed.
     results
         Numbers of the parameters that it stores results in.
+    functions
+        How accurate elementary functions are, by the name of the TIR operator.
 
     Raises
     ------
@@ -110,7 +117,7 @@ def twin_of(function: tirx.PrimFunc, results: Sequence[int]) -> Twin:
     uncertain: set[Any] = set()
     while True:
         # A tensor has errors if something stored in it has; that may depend on other tensors.
-        rewriter = _Rewriter(plain, frozenset(results), uncertain)
+        rewriter = _Rewriter(plain, frozenset(results), uncertain, functions)
         twin = rewriter.twin()
         if rewriter.found <= uncertain:
             break
@@ -118,7 +125,7 @@ def twin_of(function: tirx.PrimFunc, results: Sequence[int]) -> Twin:
     if twin.rounds:
         return twin
     # Inputs need not move then: the same bits in give the same bits out.
-    return _Rewriter(plain, frozenset(results), set(), has_moves=False).twin()
+    return _Rewriter(plain, frozenset(results), set(), functions, has_moves=False).twin()
 
 
 class _Rewriter:
@@ -129,6 +136,7 @@ class _Rewriter:
         function: tirx.PrimFunc,
         results: frozenset[int],
         uncertain: set[Any],
+        functions: Mapping[str, Function],
         *,
         has_moves: bool = True,
     ) -> None:
@@ -143,7 +151,7 @@ class _Rewriter:
         self._places: dict[Any, Place] = {}
         self._bound: dict[Any, Any] = {}
         self._cells: set[Any] = set()
-        self._expressions = Expressions(places=self._places, bind=self._bind)
+        self._expressions = Expressions(places=self._places, bind=self._bind, functions=functions)
         self._reread = _loaded(function)
 
     def twin(self) -> Twin:

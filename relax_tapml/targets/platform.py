@@ -54,6 +54,9 @@ class Platform(ABC):
     suffix: ClassVar[str] = ".so"
     """Of the file that a compiled kernel is."""
 
+    has_coarse_functions: ClassVar[bool] = False
+    """Whether sine, cosine and arcs may be as coarse as WGSL and Vulkan allow."""
+
     remote_sessions: ClassVar[tuple[str, ...]] = (RPC, TRACKER)
     """Which of the sessions ``rpc:HOST:PORT`` and ``tracker:HOST:PORT:KEY`` reach such devices."""
 

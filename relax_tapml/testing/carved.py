@@ -95,11 +95,12 @@ class CarvedSuites:
     def _opened(self, folder: Path) -> Replayer | TapmlError:
         """Open a suite; what is wrong with it is told by each of its tests, and found out once."""
         try:
-            suite = open_suite(folder)
+            target = self.target and parse_target(self.target)
+            suite = open_suite(folder, target or None)
             selected = {path.name for path in self.test_files if path.parent == folder}
             replayer = Replayer(
                 suite,
-                target=parse_target(self.target or suite.manifest.source),
+                target=target or parse_target(suite.manifest.source),
                 session=self.session,
                 device_pipeline=load_pipeline(self.device_pipeline),
                 timeout_s=self.timeout_s,

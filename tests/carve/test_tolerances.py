@@ -26,6 +26,9 @@ from relax_tapml.compare.tolerance import (
 )
 from relax_tapml.compare.verdict import Verdict
 from relax_tapml.errors import StoreError
+from relax_tapml.targets.target import parse_target
+
+TARGETS = {"llvm": False, "cuda": False, "arm64": False, "webgpu": True}
 
 
 class Tensors:
@@ -33,7 +36,8 @@ class Tensors:
 
     folder = "suite"
 
-    def __init__(self, *inputs):
+    def __init__(self, *inputs, is_coarse=False):
+        self.is_coarse = is_coarse
         self.written = {f"input {i}": array for i, array in enumerate(inputs)}
         self.inputs = tuple(SuiteInput(tensor=name, weight=None) for name in self.written)
 
@@ -78,6 +82,27 @@ def test_bounds_are_kept_as_a_tensor():
     assert (kept.kind, kept.bound, kept.origin) == ("elements", "bound 0", "measured")
     assert found.bound.dtype == bound.dtype
     np.testing.assert_array_equal(found.allowed(np.zeros(3)), [1.0, 2.0, np.nan])
+
+
+@pytest.mark.parametrize("is_coarse", [False, True])
+def test_bounds_for_coarse_devices_are_kept_beside(is_coarse):
+    """Which of them count depends on what the suite is opened for."""
+    bound, coarse = np.float32([1, 2]), np.float32([10, 20])
+    tensors = Tensors(is_coarse=is_coarse)
+    kept, found = tensors.round_trip(ElementTolerance(bound=bound, coarse=coarse, origin="o"))
+    assert (kept.bound, kept.coarse) == ("bound 0", "bound 1")
+    np.testing.assert_array_equal(found.allowed(np.zeros(2)), coarse if is_coarse else bound)
+    assert ("as coarse as WGSL" in found.origin) == is_coarse
+    kept, found = tensors.round_trip(ElementTolerance(bound=bound, origin="o"))
+    assert kept.coarse is None
+    np.testing.assert_array_equal(found.allowed(np.zeros(2)), bound)
+
+
+def test_a_suite_is_opened_for_a_target(finished):
+    """Browsers may be coarse, processors may not."""
+    coarse = {name: open_suite(finished, parse_target(name)).is_coarse for name in TARGETS}
+    assert coarse == TARGETS
+    assert not open_suite(finished).is_coarse
 
 
 def test_values_of_indices_are_an_input_of_the_case():

@@ -627,3 +627,23 @@ def test_arguments_that_cannot_be_evaluated_end_no_run():
     (tolerance,) = derivation.tolerances({0: wrong}, {}, [oracle])
     assert "because it cannot be evaluated in float64" in tolerance.origin
     assert derivation.evaluated({0: wrong}, {}, [oracle]) is None
+
+
+@pytest.mark.parametrize(("dtype", "allowed"), [("float32", 2.0**-11), ("float16", 2.0**-7)])
+@pytest.mark.parametrize("name", ["sin", "cos"])
+def test_browsers_may_be_coarse(name, dtype, allowed):
+    """By what WGSL says of sine and cosine, also after a sum; elsewhere by much less."""
+    x = np.linspace(-3, 3, 101).astype(dtype)
+    function = kernel(lambda v: relax.op.add(getattr(relax.op, name)(v), v), (x.shape, dtype))
+    tolerance = derived(function, [x], result_of(function, [x]))
+    bound, coarse = (np.asarray(b, "float64") for b in (tolerance.bound, tolerance.coarse))
+    assert (coarse >= allowed).all()
+    assert (coarse <= 1.3 * allowed + bound).all()
+    if dtype == "float32":
+        assert (bound < 0.01 * coarse).all()
+
+
+def test_other_functions_are_the_same_everywhere():
+    function = KERNELS["softmax"]
+    inputs = inputs_of(function)
+    assert derived(function, inputs, result_of(function, inputs)).coarse is None

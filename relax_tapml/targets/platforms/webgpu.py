@@ -38,6 +38,7 @@ class WebGPU(Platform):
     tried_on = "Chromium and Node (Dawn) with software adapters; no GPU"
     suffix = ".wasm"
     copy_alignment = 4
+    has_coarse_functions = True
     remote_sessions = (TRACKER,)  # The page of TVM's RPC proxy cannot load kernels.
 
     def owns(self, target: Any) -> bool:
