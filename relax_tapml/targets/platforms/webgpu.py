@@ -89,7 +89,7 @@ class WebGPU(Platform):
 
     def start(self) -> Server:
         """Start a browser without a window, or else Node. Raises ``DeviceUnavailable``."""
-        self._demand([item for item in self.requirements() if item.name == "web-runtime"])
+        self._demand([item for item in self.requirements() if item.name == "npm packages"])
         return WebServer(self._launcher() or HeadlessBrowser())
 
     def serve(self, connection: socket.socket, folder: Path) -> Obituary:

@@ -41,8 +41,7 @@ def browser() -> str | None:
 
 def node() -> str | None:
     """Return Node, None if it or a package for it is missing."""
-    packages = [npm_folder() / "node_modules" / name for name in ("webgpu", "ws")]
-    return shutil.which("node") if all(package.is_dir() for package in packages) else None
+    return shutil.which("node") if _has_packages() else None
 
 
 def linker() -> str | None:
@@ -53,7 +52,7 @@ def linker() -> str | None:
 def requirements() -> list[Requirement]:
     """Return what making kernels for WebGPU and running them here needs, found or missing."""
     apt = "apt-get install -y --no-install-recommends"
-    runtime = javascript_runtime()
+    packages = npm_folder() / "node_modules"
     return [
         Requirement(
             name="TVM 0.27",
@@ -72,10 +71,16 @@ def requirements() -> list[Requirement]:
             use="compiles TVM's runtime to WebAssembly, once",
             install=f"{apt} emscripten",
         ),
+        program(
+            "node",
+            use="runs --session node, WebGPU without a browser, and comes with npm",
+            install=f"{apt} nodejs npm",
+            is_needed=False,
+        ),
         Requirement(
-            name="web-runtime",
-            use="runs it",
-            found=str(runtime) if runtime.exists() else None,
+            name="npm packages",
+            use="run it: TVM's JavaScript runtime, and for Node WebGPU and WebSockets",
+            found=str(packages) if _has_packages() else None,
             install=npm_command(),
         ),
         Requirement(
@@ -85,14 +90,12 @@ def requirements() -> list[Requirement]:
             install=f"{apt} chromium",
             is_needed=False,
         ),
-        Requirement(
-            name="node",
-            use="runs --session node, WebGPU without a browser",
-            found=node(),
-            install=f"{apt} nodejs npm, then {npm_command()}",
-            is_needed=False,
-        ),
     ]
+
+
+def _has_packages() -> bool:
+    names = (package.rpartition("@")[0] for package in NPM_PACKAGES)
+    return all((npm_folder() / "node_modules" / name).is_dir() for name in names)
 
 
 def _first(names: tuple[str, ...]) -> str | None:
