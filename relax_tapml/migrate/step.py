@@ -23,6 +23,7 @@ from relax_tapml.partition.hybrid import HybridModule
 from relax_tapml.partition.program import PartitionedProgram
 from relax_tapml.passes.device_calls import bytes_of
 from relax_tapml.targets.device import Device
+from relax_tapml.targets.traffic import Traffic
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,8 +54,8 @@ class Step:
         Device calls in the program, values copied from one side to the other between them, and
         their bytes, None where only the run knows a shape. Weights, which stay on the device, are
         not counted.
-    bytes_moved
-        Tensor bytes that crossed to and from the device.
+    bytes_moved, bytes_to_device
+        Tensor bytes that crossed, and those of them that went to the device.
     agreement
         Whether the model says the same, as ``Agreement.document``; None where its outputs have no
         meaning that is known, or there are none.
@@ -77,6 +78,7 @@ class Step:
     crossings: int
     crossing_bytes: int | None
     bytes_moved: int
+    bytes_to_device: int = 0
     agreement: dict[str, Any] | None = None
 
     @property
@@ -183,7 +185,8 @@ class Trial:
             regions=len(program.calls),
             crossings=sum(call.crossings for call in program.calls),
             crossing_bytes=bytes_of(program.calls),
-            bytes_moved=attempts[0].bytes_moved,
+            bytes_moved=attempts[0].traffic.total,
+            bytes_to_device=attempts[0].traffic.to_device,
             agreement=None if told.agreement is None else told.agreement.document(),
         )
 
@@ -207,7 +210,7 @@ class Trial:
         So what a wrong kernel has left behind in the device's memory accuses nobody later.
         """
         began = time.perf_counter()
-        moved_before = self.device.bytes_moved
+        before = self.device.traffic
         linked: float | None = None
         verdict, reason, error, index = Verdict.PASS, "", 0.0, 0
         agreements: list[Agreement] = []
@@ -236,7 +239,7 @@ class Trial:
             sample=index,
             link_s=(linked or ended) - began,
             run_s=ended - (linked or ended),
-            bytes_moved=self.device.bytes_moved - moved_before,
+            traffic=self.device.traffic - before,
             agreement=joined(agreements),
         )
         if verdict is not Verdict.PASS:
@@ -288,7 +291,7 @@ class _Attempt:
     sample: int
     link_s: float
     run_s: float
-    bytes_moved: int
+    traffic: Traffic
     agreement: Agreement | None
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from relax_tapml.targets.session import DeviceSession
+from relax_tapml.targets.traffic import Traffic
 
 
 class Device:
@@ -27,6 +28,7 @@ class Device:
         self.name = name
         self._open = open_session
         self._session: DeviceSession | None = None
+        self._past = Traffic()
 
     @property
     def is_open(self) -> bool:
@@ -41,9 +43,9 @@ class Device:
         return self._session
 
     @property
-    def bytes_moved(self) -> int:
-        """Bytes the open session has moved; none if there is none."""
-        return 0 if self._session is None else self._session.bytes_moved
+    def traffic(self) -> Traffic:
+        """What has crossed, in all sessions so far."""
+        return self._past if self._session is None else self._past + self._session.traffic
 
     def is_gone(self) -> bool:
         """Whether the server of the last session is known to be gone, whatever ran there."""
@@ -52,5 +54,6 @@ class Device:
     def close(self) -> None:
         """End the session, if any; the next use opens a fresh one."""
         if self._session is not None:
+            self._past += self._session.traffic
             self._session.close()
             self._session = None

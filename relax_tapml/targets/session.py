@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from relax_tapml.frontend.model import Array
+from relax_tapml.targets.traffic import Traffic
 
 # A value that lives on the device: a tvm.runtime.Tensor, remote for RPC sessions.
 DeviceTensor = Any
@@ -26,8 +27,8 @@ class DeviceSession(Protocol):
     is_isolated: bool
     """Whether what is done in it ends with it, so that another session starts afresh."""
 
-    bytes_moved: int
-    """Bytes of tensors sent to and fetched from the device since the session opened."""
+    traffic: Traffic
+    """What has crossed since the session opened."""
 
     def upload(self, array: Array) -> DeviceTensor:
         """Copy an array to the device, in its own dtype."""

@@ -15,6 +15,7 @@ from relax_tapml.frontend.model import Array
 from relax_tapml.targets.kernels import LoadedKernels
 from relax_tapml.targets.session import DeviceModule, DeviceTensor, DeviceValue
 from relax_tapml.targets.tensors import check_dtype, plain, to_device, to_host
+from relax_tapml.targets.traffic import Traffic
 
 
 class VMSession(ABC):
@@ -29,7 +30,7 @@ class VMSession(ABC):
     is_isolated = True
 
     def __init__(self, device: Any) -> None:
-        self.bytes_moved = 0
+        self.traffic = Traffic()
         self._device = device
         self._kernels = LoadedKernels(self._load_kernels)
         self._parameters: dict[str, tuple[tuple[Any, ...], DeviceTensor]] = {}
@@ -65,14 +66,14 @@ class VMSession(ABC):
         check_dtype(array)
         with self._guard(f"upload of {array.dtype}{list(array.shape)}"):
             tensor = self._to_device(plain(array))
-        self.bytes_moved += array.nbytes
+        self.traffic += Traffic(to_device=array.nbytes)
         return tensor
 
     def download(self, tensor: DeviceTensor) -> Array:
         """Copy a device tensor back; bfloat16 and float8 come as ``ml_dtypes``."""
         with self._guard("download"):
             array = self._to_host(tensor)
-        self.bytes_moved += array.nbytes
+        self.traffic += Traffic(to_host=array.nbytes)
         return array
 
     def parameter(self, name: str, array: Array) -> DeviceTensor:

@@ -74,9 +74,9 @@ def test_weights_are_sent_once_and_values_only_as_needed(part, host, kernels, ti
     (x,) = tiny.samples[0].arrays
     crossing = 4 * x.nbytes  # Both products: what goes in and what comes out.
     hybrid["main"](x)
-    assert session.bytes_moved == crossing + tiny.params["w"].nbytes
+    assert session.traffic.total == crossing + tiny.params["w"].nbytes
     hybrid["main"](x)
-    assert session.bytes_moved == 2 * crossing + tiny.params["w"].nbytes
+    assert session.traffic.total == 2 * crossing + tiny.params["w"].nbytes
 
 
 @I.ir_module

@@ -12,6 +12,7 @@ from relax_tapml.errors import (
 )
 from relax_tapml.targets.open import open_session
 from relax_tapml.targets.target import parse_target
+from relax_tapml.targets.traffic import Traffic
 
 LLVM = parse_target("llvm")
 X = np.linspace(-3, 3, 32, dtype="float32").reshape(4, 8)
@@ -68,19 +69,19 @@ def test_upload_refuses_what_no_tensor_holds(session, dtype):
         session.upload(np.zeros(2, dtype))
 
 
-def test_bytes_moved_counts_both_ways(session):
+def test_traffic_counts_both_ways(session):
     """Both directions count, in bytes of the array's own dtype."""
-    before = session.bytes_moved
+    before = session.traffic
     session.download(session.upload(np.zeros(10, "float16")))
-    assert session.bytes_moved - before == 40
+    assert session.traffic - before == Traffic(to_device=20, to_host=20)
 
 
 def test_parameter_is_uploaded_once(session):
     """The second use of a name moves nothing; another shape under it is refused."""
     first = session.parameter("encoder.weight", W)
-    before = session.bytes_moved
+    before = session.traffic.total
     assert session.parameter("encoder.weight", W) is first
-    assert session.bytes_moved == before
+    assert session.traffic.total == before
     with pytest.raises(UsageError, match=r"encoder.weight: expected float32\[4, 8\].*float32\[8\]"):
         session.parameter("encoder.weight", W[0, :])
 
