@@ -24,7 +24,7 @@ from relax_tapml.carve.replay import ReplayReport, replay
 from relax_tapml.compare.comparison import Comparison
 from relax_tapml.compare.repeat import ROUNDS
 from relax_tapml.compare.verdict import Verdict
-from relax_tapml.errors import SourceError, UsageError
+from relax_tapml.errors import DeviceUnavailable, SourceError, UsageError
 from relax_tapml.frontend.inputs import as_samples
 from relax_tapml.frontend.load import load_model
 from relax_tapml.frontend.model import Array, Model
@@ -59,12 +59,16 @@ from relax_tapml.partition.prepare_side import prepare_side
 from relax_tapml.partition.site_table import site_table
 from relax_tapml.passes.annotate_sites import annotated_calls
 from relax_tapml.passes.assign_sides import host_only_sites
+from relax_tapml.report.findings import unjudged_text
 from relax_tapml.report.page import render
 from relax_tapml.report.quantities import count_text
 from relax_tapml.targets.open import open_device
 from relax_tapml.targets.registry import platform_of
 from relax_tapml.targets.target import parse_target
 from relax_tapml.targets.tracker import TrackerKey
+
+# What the state has of the replay.
+_SHOWN = ("alone", "devices")
 
 
 def bring_up(
@@ -126,7 +130,8 @@ def bring_up(
     SourceError
         The source differs from the framework or from itself; ``result.json`` says so too.
     DeviceUnavailable
-        No device session can be opened.
+        No device session can be opened. Where that happens after units have been judged, the result
+        is ``inconclusive`` instead, or tells the culprits so far; ``resume`` goes on.
     StoreError
         A file of an earlier run is damaged.
     """
@@ -158,6 +163,9 @@ class _Run:
         self._host_pipeline = load_pipeline(options.host_pipeline)
         self._device_pipeline = load_pipeline(options.device_pipeline)
         self._companies: dict[str, Company] = {}
+        self._devices: dict[str, dict[str, Any]] = {}
+        # Why the run could not go on to its end; empty if it did.
+        self._lost = ""
         self._device = open_device(options.session, self._target, timeout_s=options.timeout_s)
 
     def execute(
@@ -314,21 +322,21 @@ class _Run:
     def _replay(self) -> dict[str, dict[str, Any]]:
         """Run each unit alone on the device; return what it showed, unit by unit in order."""
         with self._stage("replay", "replay") as stage:
-            if "alone" not in self._state:
+            shown = {name: self._state[name] for name in _SHOWN if name in self._state}
+            if not shown:
                 report = self._replayed(repeat=self._options.repeat, is_spread=True)
-                self._state["alone"] = {
-                    unit: unit_summary(detail) for unit, detail in report.details.items()
-                }
-                self._state["devices"] = {
-                    name: dataclasses.asdict(record) for name, record in report.devices.items()
-                }
-                self._folder.save()
+                details, devices = report.details, report.devices
+                shown["alone"] = {unit: unit_summary(detail) for unit, detail in details.items()}
+                shown["devices"] = {name: dataclasses.asdict(one) for name, one in devices.items()}
+                self._lost = unjudged_text(report.unjudged, report.unavailable)
+                if not self._lost:
+                    self._state.update(shown)
+                    self._folder.save()
+            self._devices = shown.get("devices", {})
             self._avoid_suspects()
-            alone: dict[str, dict[str, Any]] = {
-                unit: self._state["alone"][unit] for unit in self._sites
-            }
+            alone: dict[str, dict[str, Any]] = {unit: shown["alone"][unit] for unit in self._sites}
             passed = sum(summary["verdict"] == Verdict.PASS for summary in alone.values())
-            count = len(self._state.get("devices", ()))
+            count = len(self._devices)
             spread = f" ({count} devices)" if count > 1 else ""
             stage.say(
                 f"{passed} of {len(alone)} units pass alone on {self._options.target}{spread}"
@@ -337,8 +345,7 @@ class _Run:
 
     def _avoid_suspects(self) -> None:
         """Keep the rest of the run off devices that gave wrong answers."""
-        devices = self._state.get("devices", {})
-        suspects = [name for name, record in devices.items() if record["suspect"]]
+        suspects = [name for name, record in self._devices.items() if record["suspect"]]
         if suspects:
             self._device.close()
             options = self._options
@@ -373,7 +380,7 @@ class _Run:
         alone: dict[str, dict[str, Any]],
     ) -> None:
         options = self._options
-        if options.strategy is StrategyName.ISOLATED:
+        if options.strategy is StrategyName.ISOLATED or self._lost:
             return
         groups = parts_in_groups(self._table, options.by, self._movable(alone))
         migration = Migration(options.strategy, groups, self._table, self._folder, self._state)
@@ -403,7 +410,11 @@ class _Run:
                 repeat=options.repeat,
                 vote=lambda units: self._replayed(repeat=ROUNDS, units=units),
             )
-            migration.run(trial, limit=options.move_limit, stage=stage)
+            try:
+                migration.run(trial, limit=options.move_limit, stage=stage)
+            except DeviceUnavailable as error:
+                done = count_text(len(migration.steps), "step")
+                self._lost = f"the migration stopped after {done}: {error}"
             sites, units = migration.sites, units_of(migration.sites)
             write_bundle(
                 self._folder.bundle,
@@ -445,8 +456,11 @@ class _Run:
             )
             for name, summary in alone.items()
         ]
-        verdict, _ = overall_verdict(units)
+        verdict, culprits = overall_verdict(units)
         reason = inconclusive_reason(units) if verdict == INCONCLUSIVE else ""
+        if self._lost:
+            verdict = verdict if culprits else INCONCLUSIVE
+            reason = f"{self._lost.rstrip('.')}. Continue with --resume"
         result = self._write_result(units, verdict=verdict, reason=reason)
         render(result.document, out=self._folder.path)
         return result
@@ -474,7 +488,7 @@ class _Run:
             "source": options.source,
             "target": options.target,
             "session": options.session,
-            "devices": self._state.get("devices", {}) if units else {},
+            "devices": self._devices if units else {},
             "strategy": str(options.strategy),
             "by": str(options.by),
             "device_pipeline": _told(options.device_pipeline),

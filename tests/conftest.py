@@ -15,6 +15,8 @@ from typing import Any
 import psutil
 import pytest
 
+from relax_tapml.carve.replayer import Replayer
+from relax_tapml.carve.unit_replay import UnitReplay, replay_unit
 from relax_tapml.targets.local_fleet import LocalFleet
 from relax_tapml.targets.rpc_session import RPCSession
 from relax_tapml.targets.tracker import TrackerKey, free_devices
@@ -97,7 +99,7 @@ class Fleet:
         """Wait until the servers of a key are free."""
         tracker = TrackerKey(host="127.0.0.1", port=self.local.tracker[1], key=key)
         end = time.monotonic() + 240
-        while free_devices(tracker, timeout_s=10) < len(self.addresses[key]):
+        while free_devices(tracker, timeout_s=120) < len(self.addresses[key]):
             assert time.monotonic() < end
 
 
@@ -137,6 +139,30 @@ def first_served(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> Callable[[str
         return first
 
     return serve
+
+
+@pytest.fixture
+def doom(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, set[str]], None]:
+    """A function that has all servers of a key killed once its first units are replayed there."""
+
+    def prepare(key: str, units: set[str]) -> None:
+        fleet.session(key)
+        left = set(units)
+        is_killed = threading.Event()
+
+        def last(replayer: Replayer, unit: str, repeat: int) -> UnitReplay:
+            assert unit in units or is_killed.wait(120)
+            detail = replay_unit(replayer, unit, repeat)
+            left.discard(unit)
+            if not left:
+                for address in fleet.addresses[key]:
+                    fleet.local.servers[address].kill()
+                is_killed.set()
+            return detail
+
+        monkeypatch.setattr("relax_tapml.carve.fleet_replay.replay_unit", last)
+
+    return prepare
 
 
 def _serve(script: str, *args: str) -> Iterator[int]:

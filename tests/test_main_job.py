@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
+import io
 import json
 
 import broken_pipelines
@@ -12,13 +13,16 @@ import psutil
 import pytest
 import tvm
 from broken_pipelines import breaks
+from rich.console import Console
 from tiny_model import UNITS, in_numpy, model
 from tvm import relax
 
 import relax_tapml
 from relax_tapml import Model, Sample, bring_up
 from relax_tapml.capture.store import CaptureStore
+from relax_tapml.cli.present import present
 from relax_tapml.errors import DeviceUnavailable, ExitCode, LoweringError, SourceError
+from relax_tapml.migrate.step import Trial
 
 NO_EXTRA = [
     name
@@ -278,6 +282,51 @@ def test_without_a_device_nothing_is_said_about_it(tmp_path, monkeypatch):
     )
     assert not (tmp_path / "result.json").exists()
     assert bring_up(model(), session="inline", out=tmp_path, resume=True).verdict == "pass"
+
+
+@pytest.fixture
+def lost_after(monkeypatch):
+    """A function that makes the device unavailable once a migration has moved so many units."""
+    call = Trial.step
+
+    def lose(count):
+        def step(trial, proposal):
+            if len(proposal.boundary) > count:
+                raise DeviceUnavailable("the board is gone")
+            return call(trial, proposal)
+
+        monkeypatch.setattr(Trial, "step", step)
+
+    return lose
+
+
+def test_a_migration_that_loses_its_device_keeps_its_steps(tmp_path, lost_after):
+    """The bundle is that of the last good step, the reason is told, and a later run goes on."""
+    lost_after(2)
+    result = bring_up(model(), session="inline", out=tmp_path)
+    assert (result.verdict, result.exit_code) == ("inconclusive", ExitCode.INCONCLUSIVE)
+    told = "the migration stopped after 3 steps: the board is gone. Continue with --resume"
+    assert result.document["reason"] == told
+    assert [unit["verdict"] for unit in result.document["units"]] == ["pass"] * 8
+    assert sum(unit["on_device"] for unit in result.document["units"]) == 2
+    assert_right(tmp_path / "bundle")
+    lost_after(len(UNITS))
+    again = bring_up(model(), session="inline", out=tmp_path, resume=True)
+    assert (again.verdict, len(again.document["steps"])) == ("pass", 9)
+
+
+def test_culprits_are_told_although_the_device_is_lost(tmp_path, lost_after):
+    """What is wrong is wrong; what is missing is told besides."""
+    lost_after(0)
+    pipeline = breaks("fused_gelu", broken_pipelines.scale)
+    result = bring_up(model(), session="inline", out=tmp_path, device_pipeline=pipeline)
+    assert (result.culprits, result.exit_code) == (["fused_gelu"], ExitCode.MISMATCH)
+    told = "the migration stopped after 1 step: the board is gone. Continue with --resume"
+    assert result.document["reason"] == told
+    assert told in (tmp_path / "report.html").read_text()
+    console = Console(file=io.StringIO(), width=200)
+    present(result.document, out=tmp_path, console=console)
+    assert "the board is gone" in console.file.getvalue()
 
 
 def counting_model():

@@ -88,6 +88,8 @@ class FleetReplay:
     ----------
     devices
         What each device did, by its address.
+    unavailable
+        Why no device is left, where some units have not been judged; None otherwise.
     """
 
     def __init__(
@@ -102,6 +104,7 @@ class FleetReplay:
         repeat: int,
     ) -> None:
         self.devices: dict[str, DeviceRecord] = {}
+        self.unavailable: DeviceUnavailable | None = None
         self._tracker = tracker
         self._timeout_s = timeout_s
         self._units = tuple(units)
@@ -130,10 +133,10 @@ class FleetReplay:
     def run(self) -> dict[str, UnitReplay]:
         """Replay all units and return how they ended, in the order they were given.
 
+        Those that no device was left for are missing.
+
         Raises
         ------
-        DeviceUnavailable
-            No device is left, and some units have not been judged.
         StoreError
             A file of the suite cannot be read.
         """
@@ -159,15 +162,13 @@ class FleetReplay:
                 thread.join(_ENDING_S)
         if self._error is not None:
             raise self._error
-        if len(self._details) < len(self._units):
-            lost = [f"{name}: {one.lost}" for name, one in self.devices.items() if one.lost]
-            raise DeviceUnavailable(
-                f"no device of key {self._tracker.key!r} is left: {len(self._details)} of "
-                f"{len(self._units)} units were judged. {'; '.join([*lost, ''])}"
-                f"{self._unavailable}"
-            ) from self._unavailable
+        with self._changed:
+            self._settle()
         self._name_suspects()
-        return {unit: self._details[unit] for unit in self._units}
+        if len(self._details) < len(self._units):
+            self.unavailable = DeviceUnavailable(self._what_was_lost())
+            self.unavailable.__cause__ = self._unavailable
+        return {unit: self._details[unit] for unit in self._units if unit in self._details}
 
     @property
     def _is_over(self) -> bool:
@@ -293,11 +294,21 @@ class FleetReplay:
                 lost=record.lost or lost,
             )
 
+    def _what_was_lost(self) -> str:
+        told = [
+            f"{name}: {one.lost or one.suspect}"
+            for name, one in self.devices.items()
+            if one.lost or one.suspect
+        ]
+        if self._unavailable is not None:
+            told.append(str(self._unavailable))
+        return f"no device of key {self._tracker.key!r} is left: {'; '.join(told)}"
+
     def _name_suspects(self) -> None:
         for address in self._suspects:
             wrong: list[str] = []
             others: list[str] = []
-            for unit in self._units:
+            for unit in self._details:
                 opinions = self._judged[unit].opinions
                 is_wrong = any(o.device == address and o.is_failure for o in opinions)
                 if is_wrong and not is_failure(self._details[unit].verdict):

@@ -17,7 +17,7 @@ from relax_tapml.carve.replayer import Replayer
 from relax_tapml.carve.submodule import is_same
 from relax_tapml.carve.unit_replay import UnitReplay, replay_unit
 from relax_tapml.compare.verdict import Verdict
-from relax_tapml.errors import ExitCode, UsageError
+from relax_tapml.errors import DeviceUnavailable, ExitCode, UsageError
 from relax_tapml.partition.pipeline import load_pipeline
 from relax_tapml.targets.device import Device
 from relax_tapml.targets.target import parse_target
@@ -43,11 +43,14 @@ class ReplayReport:
         The same units, with reasons, cases and comparisons.
     devices
         What each device did, by its name.
+    unavailable
+        Why no device was left for some units, which are ``inconclusive``; empty if all were judged.
     """
 
     units: dict[str, Verdict]
     details: dict[str, UnitReplay]
     devices: dict[str, DeviceRecord] = field(default_factory=dict)
+    unavailable: str = ""
 
     @property
     def suspects(self) -> dict[str, str]:
@@ -55,8 +58,17 @@ class ReplayReport:
         return {name: record.suspect for name, record in self.devices.items() if record.suspect}
 
     @property
+    def unjudged(self) -> list[str]:
+        """Units that no device was left for."""
+        return [
+            unit
+            for unit, detail in self.details.items()
+            if detail.verdict is Verdict.INCONCLUSIVE and not detail.device
+        ]
+
+    @property
     def exit_code(self) -> ExitCode:
-        """1 if a unit is wrong; 3 if devices disagree, or no unit was compared; otherwise 0."""
+        """1 if a unit is wrong; 3 if one is open, or none was compared; otherwise 0."""
         verdicts = set(self.units.values())
         if verdicts - _RIGHT - {Verdict.INCONCLUSIVE}:
             return ExitCode.MISMATCH
@@ -79,7 +91,8 @@ def replay(
     """Run every unit of a suite alone on a device and compare it with what was recorded.
 
     With a tracker's ``session`` that has more than one free device, units are spread over all of
-    them, and what fails on one is looked at again on another.
+    them, and what fails on one is looked at again on another. Units that no device is left for end
+    as ``inconclusive``.
 
     Parameters
     ----------
@@ -112,7 +125,7 @@ def replay(
     UsageError
         The target, session, pipeline or a unit is not known.
     DeviceUnavailable
-        No session could be opened.
+        No session could be opened, and nothing has been judged on a device.
     """
     if repeat < 1:
         raise UsageError(f"repeat {repeat}: expected at least 1")
@@ -132,7 +145,7 @@ def replay(
         tracker = TrackerKey.parse(session) if device is None else None
         count = 1 if tracker is None else free_devices(tracker, timeout_s=timeout_s)
         if tracker is None or count < 2:
-            details, devices = _on_one(replayer, chosen, repeat)
+            details, devices, lost = _on_one(replayer, chosen, repeat)
         else:
             replayer.build()
             fleet = FleetReplay(
@@ -144,8 +157,12 @@ def replay(
                 units=chosen,
                 repeat=repeat,
             )
-            details, devices = fleet.run(), fleet.devices
+            details, devices, lost = fleet.run(), fleet.devices, fleet.unavailable
+    if lost is not None and all(d.verdict is Verdict.BUILD_ERROR for d in details.values()):
+        raise lost
     details = {unit: _without_parts(opened, detail, details) for unit, detail in details.items()}
+    if lost is not None:
+        details = {unit: details.get(unit) or _not_judged(unit, lost) for unit in chosen}
     if units is None:
         for unit, reason in opened.manifest.skipped.items():
             details[unit] = UnitReplay(unit=unit, verdict=Verdict.SKIPPED, reason=reason)
@@ -153,28 +170,44 @@ def replay(
         units={unit: detail.verdict for unit, detail in details.items()},
         details=details,
         devices=devices,
+        unavailable="" if lost is None else str(lost),
     )
 
 
 def _on_one(
     replayer: Replayer, units: Sequence[str], repeat: int
-) -> tuple[dict[str, UnitReplay], dict[str, DeviceRecord]]:
-    """Replay units one after another on whatever device their sessions are on."""
+) -> tuple[dict[str, UnitReplay], dict[str, DeviceRecord], DeviceUnavailable | None]:
+    """Replay units one after another on whatever device their sessions are on.
+
+    Returns how they ended, what each device did, and why none was left for the others.
+    """
     details: dict[str, UnitReplay] = {}
     devices: dict[str, DeviceRecord] = {}
+    name = ""
     for unit in units:
         began = time.perf_counter()
-        detail = replay_unit(replayer, unit, repeat)
+        try:
+            detail = replay_unit(replayer, unit, repeat)
+        except DeviceUnavailable as error:
+            if name:
+                told = f"no session could be opened for {unit}"
+                devices[name] = replace(devices[name], lost=told)
+            return details, devices, error
         details[unit] = detail
         if detail.device:
-            record = devices.get(detail.device, DeviceRecord())
-            devices[detail.device] = replace(
+            name = detail.device
+            record = devices.get(name, DeviceRecord())
+            devices[name] = replace(
                 record,
                 units=record.units + 1,
                 seconds=record.seconds + time.perf_counter() - began,
                 faults=record.faults + (detail.verdict in FAULTS),
             )
-    return details, devices
+    return details, devices, None
+
+
+def _not_judged(unit: str, lost: DeviceUnavailable) -> UnitReplay:
+    return UnitReplay(unit=unit, verdict=Verdict.INCONCLUSIVE, reason=f"not judged: {lost}")
 
 
 def _without_parts(

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from relax_tapml.cli.replay_document import report_document
 from relax_tapml.compare.verdict import Verdict
-from relax_tapml.report.findings import suspicions
+from relax_tapml.report.findings import suspicions, unjudged_text
 from relax_tapml.report.quantities import count_text
 
 if TYPE_CHECKING:
@@ -124,10 +124,14 @@ def _explained(matrix: Matrix) -> list[str]:
         for suite, cell in cells.items():
             if cell.report is None:
                 continue
+            unjudged = cell.report.unjudged
             for unit, detail in cell.report.details.items():
-                if unit in matrix.wrong_units(suite) and detail.reason:
+                if unit in matrix.wrong_units(suite) and detail.reason and unit not in unjudged:
                     told = f"{detail.verdict}: {detail.reason}"
                     lines.append(f"{names[column]}: {suite}: {unit}: {told}")
             records = {name: asdict(record) for name, record in cell.report.devices.items()}
             lines += [f"{names[column]}: {suite}: {said}" for said in suspicions(records)]
+            if unjudged:
+                told = unjudged_text(unjudged, cell.report.unavailable)
+                lines.append(f"{names[column]}: {suite}: {told}")
     return lines

@@ -17,6 +17,7 @@ from relax_tapml.report.findings import (
     agreement_text,
     explain,
     headline,
+    open_end,
     suspicions,
     tolerance_text,
     verdict_text,
@@ -126,11 +127,14 @@ def _sentences(result: Mapping[str, Any], out: Path) -> list[str]:
     explained = [
         unit
         for unit in result["units"]
-        if unit["name"] in culprits or unit["verdict"] == Verdict.INCONCLUSIVE
+        if unit["name"] in culprits
+        # One that was not judged has no device, and the reason of the run to explain it.
+        or (unit["verdict"] == Verdict.INCONCLUSIVE and unit.get("device"))
     ]
     said = [headline(result), *(explain(unit) for unit in explained[:_EXPLAINED_AT_MOST])]
     if len(explained) > _EXPLAINED_AT_MOST:
         said.append(f"The report explains the other {len(explained) - _EXPLAINED_AT_MOST}.")
+    said += open_end(result)
     said += suspicions(result.get("devices") or {})
     agreed = agreement_text(result)
     if agreed:

@@ -14,7 +14,7 @@ from relax_tapml.cli.progress import Progress
 from relax_tapml.cli.replay_document import report_document
 from relax_tapml.compare.verdict import Verdict
 from relax_tapml.errors import UsageError
-from relax_tapml.report.findings import suspicions, tolerance_text
+from relax_tapml.report.findings import suspicions, tolerance_text, unjudged_text
 from relax_tapml.report.quantities import count_text, number_text, seconds_text
 
 if TYPE_CHECKING:
@@ -91,7 +91,8 @@ def run(args: argparse.Namespace) -> int:
         return int(report.exit_code)
     for unit in report.details.values():
         if unit.verdict is not Verdict.PASS:
-            sys.stdout.write(f"{unit.unit}: {unit.verdict}: {unit.reason}\n")
+            reason = "not judged" if unit.unit in report.unjudged else unit.reason
+            sys.stdout.write(f"{unit.unit}: {unit.verdict}: {reason}\n")
             worst = unit.worst
             if worst is not None and worst.total:
                 tolerance = tolerance_text(worst.allowed, worst.tolerance.origin)
@@ -103,6 +104,8 @@ def run(args: argparse.Namespace) -> int:
             sys.stdout.write(f"device {name}: {_work(record)}\n")
     for said in suspicions({name: asdict(record) for name, record in report.devices.items()}):
         sys.stdout.write(f"{said}\n")
+    if report.unjudged:
+        sys.stdout.write(f"{unjudged_text(report.unjudged, report.unavailable)}\n")
     passed = sum(verdict is Verdict.PASS for verdict in report.units.values())
     sys.stdout.write(f"{passed} of {len(report.units)} units pass alone on {args.target}\n")
     return int(report.exit_code)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from relax_tapml.compare.verdict import Verdict
@@ -89,6 +89,20 @@ def suspicions(devices: Mapping[str, Mapping[str, Any]]) -> list[str]:
     ]
 
 
+def open_end(result: Mapping[str, Any]) -> list[str]:
+    """Return a sentence about why a run with culprits did not come to its end, if it did not."""
+    reason = result.get("reason")
+    return [_closed(reason)] if result["culprits"] and reason else []
+
+
+def unjudged_text(units: Sequence[str], why: str) -> str:
+    """Return a sentence about units that no device was left for, empty if there are none."""
+    if not units:
+        return ""
+    were = "was" if len(units) == 1 else "were"
+    return _closed(f"{count_text(len(units), 'unit')} {were} not judged ({_names(units)}): {why}")
+
+
 def agreement_text(result: Mapping[str, Any]) -> str:
     """Return whether the model says the same with what the bundle has on the device, or nothing."""
     good = [step for step in result["steps"] if step["verdict"] == Verdict.PASS]
@@ -163,7 +177,7 @@ def _fault(result: Mapping[str, Any]) -> str:
     return f"{fail} ({', '.join(f'{n} {kind}' for kind, n in kinds.most_common())})"
 
 
-def _names(names: list[str]) -> str:
+def _names(names: Sequence[str]) -> str:
     if len(names) <= _NAMED_AT_MOST:
         return ", ".join(names)
     return f"{', '.join(names[:_NAMED_AT_MOST])} and {len(names) - _NAMED_AT_MOST} more"

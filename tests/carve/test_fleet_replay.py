@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from contextlib import closing
 
 import moody_kernels
@@ -13,6 +14,7 @@ from relax_tapml.carve.replay import replay
 from relax_tapml.compare.verdict import Verdict
 from relax_tapml.errors import DeviceUnavailable, ExitCode
 from relax_tapml.targets.open import open_session
+from relax_tapml.targets.rpc_session import RPCSession
 from relax_tapml.targets.target import parse_target
 
 # Of the recorded model, the units that a process without its sine can run.
@@ -115,13 +117,40 @@ def test_what_a_server_that_dies_had_in_hand_goes_to_another(moody, fleet, suite
         replay(suite, session=fleet.session("mortal"), timeout_s=1)
 
 
-def test_a_kernel_that_ends_every_server_is_named(fleet, on):
-    """Both servers are gone, so nothing is known of the other units."""
+def test_what_was_judged_is_kept_when_all_devices_are_lost(on, doom, fleet, replaced):
+    """What is wrong is wrong, on one device if need be; the rest is open, and says why."""
+    doom("doomed", {"increment", "cumsum"})
+    report = on("doomed", device_pipeline=replaced("increment", off_by_half))
+    assert list(report.units) == UNITS
+    assert report.units["increment"] is Verdict.MISMATCH
+    assert report.units["cumsum"] is Verdict.PASS
+    assert report.exit_code is ExitCode.MISMATCH
+    assert report.unavailable.startswith("no device of key 'doomed' is left: 127.0.0.1:")
+    assert report.unjudged == [u for u, v in report.units.items() if v is Verdict.INCONCLUSIVE]
+    assert "double_inplace" in report.unjudged
+    for unit in report.unjudged:
+        assert report.details[unit].reason == f"not judged: {report.unavailable}"
+    for address in fleet.addresses["doomed"]:
+        assert report.devices[address].lost.startswith("its server ")
+        assert f"{address}: its server " in report.unavailable
+
+
+def test_a_kernel_that_ends_every_server_is_named(fleet, on, monkeypatch):
+    """Both servers are gone, so nothing is known of any unit."""
+    both = threading.Barrier(2)
+    call = RPCSession.call
+
+    def together(session, *args):
+        both.wait(120)
+        return call(session, *args)
+
+    monkeypatch.setattr(RPCSession, "call", together)
     with pytest.raises(DeviceUnavailable) as caught:
         on("fatal", units=moody_kernels.UNITS, device_pipeline="moody_kernels:pipeline")
     message = str(caught.value)
     assert message.startswith("no device of key 'fatal' is left: ")
-    assert "its server is gone, after increment began there; " in message
+    for unit in ("increment", "add_and_subtract"):
+        assert f"its server is gone, after {unit} began there; " in message
 
 
 def test_devices_in_use_are_told_and_left_alone(on, fleet):

@@ -129,7 +129,7 @@ def test_devices_that_are_not_believed_and_those_that_disagree_are_named(
     for unit in others:
         unit["verdict"] = "pass"
     reason = "mismatch on h:1, but it passes on h:2: one of two devices is wrong"
-    first.update(verdict="inconclusive", alone="inconclusive", reason=reason)
+    first.update(verdict="inconclusive", alone="inconclusive", reason=reason, device="h:1")
     result.update(
         verdict="inconclusive",
         culprits=[],
@@ -141,3 +141,22 @@ def test_devices_that_are_not_believed_and_those_that_disagree_are_named(
     assert f"{first['name']}: {reason}." in text
     assert "Device h:3 gave wrong answers for a, right on h:1; it got no more work." in text
     assert "It fails alone too" not in text
+
+
+def test_why_units_were_not_judged_is_told_once(result: dict[str, Any], tmp_path: Path) -> None:
+    """It is the reason of the run, also of one with culprits."""
+    first, second, *others = result["units"]
+    for unit in others:
+        unit["verdict"] = "pass"
+    for unit in (first, second):
+        unit.update(verdict="inconclusive", reason="not judged: no device is left", device="")
+    why = f"2 units were not judged ({first['name']}, {second['name']}): no device is left."
+    result.update(verdict="inconclusive", culprits=[], reason=why)
+    text = " ".join(shown(result, tmp_path).split())
+    assert f"Inconclusive on cuda: {why}" in text
+    assert text.count("no device is left") == 1
+    others[0]["verdict"] = "mismatch"
+    result.update(verdict="mismatch", culprits=[others[0]["name"]])
+    text = " ".join(shown(result, tmp_path).split())
+    assert f" {why}" in text
+    assert text.count("no device is left") == 1

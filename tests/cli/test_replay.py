@@ -8,7 +8,9 @@ import shutil
 import pytest
 from tiny_model import UNITS
 
+from relax_tapml.carve.unit_replay import replay_unit
 from relax_tapml.cli.main import main
+from relax_tapml.errors import DeviceUnavailable
 
 INLINE = "llvm=inline"
 
@@ -72,6 +74,53 @@ def test_a_column_that_cannot_be_reached_leaves_the_others(finished, broken_sess
     out = capsys.readouterr().out
     assert "  fused_gelu" in out
     assert "mismatch: differs by up to " in out
+
+
+@pytest.fixture
+def lost_at(monkeypatch):
+    """A function that makes the device unavailable from a unit on."""
+
+    def lose(first):
+        def judge(replayer, unit, repeat):
+            if UNITS.index(unit) >= UNITS.index(first):
+                raise DeviceUnavailable("the board is gone")
+            return replay_unit(replayer, unit, repeat)
+
+        monkeypatch.setattr("relax_tapml.carve.replay.replay_unit", judge)
+
+    return lose
+
+
+def test_what_was_judged_before_the_device_was_lost_is_told(finished, lost_at, capsys):
+    """Units that were not judged are named and counted, and the reason is given once."""
+    lost_at("concatenate")
+    command = ["replay", str(finished), "--target", "llvm", "--session", "inline"]
+    assert main(command) == 3
+    assert capsys.readouterr().out == (
+        "concatenate: inconclusive: not judged\n"
+        "layer_norm: inconclusive: not judged\n"
+        "sum: inconclusive: not judged\n"
+        "3 units were not judged (concatenate, layer_norm, sum): the board is gone.\n"
+        "5 of 8 units pass alone on llvm\n"
+    )
+    assert main([*command, "--json"]) == 3
+    document = json.loads(capsys.readouterr().out)
+    assert document["units"][-1]["reason"] == "not judged: the board is gone"
+    assert document["devices"]["inline"]["lost"] == "no session could be opened for concatenate"
+    wrong = ["--device-pipeline", "broken_pipelines:fused_gelu_scale"]
+    assert main([*command, *wrong]) == 1
+    assert "3 units were not judged (" in capsys.readouterr().out
+    assert main(["replay", str(finished), "--on", INLINE]) == 3
+    _, row, *units, told = capsys.readouterr().out.splitlines()
+    assert row.split() == [str(finished), "5", "of", "8"]
+    assert [line.split() for line in units] == [[name, "inconclusive"] for name in UNITS[5:]]
+    assert told.endswith(
+        "3 units were not judged (concatenate, layer_norm, sum): the board is gone."
+    )
+    lost_at(UNITS[0])
+    assert main(command) == 3
+    captured = capsys.readouterr()
+    assert (captured.out, captured.err) == ("", "error: the board is gone\n")
 
 
 @pytest.mark.parametrize(

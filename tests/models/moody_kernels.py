@@ -19,6 +19,8 @@ FLEETS = {
     "two": [LYING, RIGHT],
     "mortal": [DYING, RIGHT],
     "fatal": [DYING, DYING],
+    "doomed": [RIGHT, RIGHT],
+    "doomed_too": [RIGHT, RIGHT],
 }
 
 
