@@ -12,18 +12,25 @@ _CHUNK_BYTES = 1 << 18
 
 def forward(near: socket.socket, far: socket.socket) -> bool:
     """Forward both ways until a side closes; return whether it was the far one."""
-    ended: queue.SimpleQueue[bool] = queue.SimpleQueue()
-    for source, sink, is_far in ((near, far, False), (far, near, True)):
-        threading.Thread(target=_copy, args=(source, sink, is_far, ended), daemon=True).start()
-    return ended.get()
+    ended: queue.SimpleQueue[socket.socket] = queue.SimpleQueue()
+    for source, sink in ((near, far), (far, near)):
+        threading.Thread(target=_copy, args=(source, sink, ended), daemon=True).start()
+    return ended.get() is far
 
 
 def _copy(
-    source: socket.socket, sink: socket.socket, is_far: bool, ended: queue.SimpleQueue[bool]
+    source: socket.socket, sink: socket.socket, ended: queue.SimpleQueue[socket.socket]
 ) -> None:
-    sink.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    """Copy until a side closes, and tell which."""
     buffer = memoryview(bytearray(_CHUNK_BYTES))
+    side = sink
     with suppress(OSError):
-        while size := source.recv_into(buffer):
+        sink.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        while True:
+            side = source
+            size = source.recv_into(buffer)
+            if size == 0:
+                break
+            side = sink
             sink.sendall(buffer[:size])
-    ended.put(is_far)
+    ended.put(side)

@@ -10,7 +10,7 @@ from tvm.rpc import base
 
 from relax_tapml.targets.handshake import present
 
-_ANSWER_S = 2.0
+_ANSWER_S = 5.0
 ROLE = "obituary"
 """What asks, where a client of RPC is ``client``."""
 
