@@ -427,11 +427,9 @@ class _Run:
             )
             self._companies = migration.companies()
             shift = statistics.median(step.shift_s for step in migration.steps)
-            moved = sum(step.bytes_moved for step in migration.steps)
             stage.say(
                 f"{len(units)} of {len(alone)} units on the device after "
-                f"{count_text(len(migration.steps), 'step')}, median shift {shift:.2f} s, "
-                f"{moved / 1e6:.0f} MB moved"
+                f"{count_text(len(migration.steps), 'step')}, median shift {shift:.2f} s"
             )
 
     def _movable(self, alone: dict[str, dict[str, Any]]) -> set[str]:

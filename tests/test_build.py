@@ -534,7 +534,7 @@ def without_times(document):
 
     A resumed migration sends the weights to its new session, so the bytes of a step differ, too.
     """
-    varying = {"seconds", "bytes_moved", "captures"}
+    varying = {"seconds", "bytes_moved", "bytes_to_device", "captures"}
     return {
         **{key: value for key, value in document.items() if key not in varying},
         "devices": {name: {**one, "seconds": 0} for name, one in document["devices"].items()},

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from relax_tapml.targets.traffic import Traffic
 
 _SHOWN = 5
 
@@ -20,6 +22,8 @@ class DeviceRecord:
         How long it was at them.
     faults
         How many of them ended with a crash or a timeout there.
+    traffic
+        What crossed for them.
     suspect
         Why its answers are not believed, a sentence for people; empty where they are.
     lost
@@ -29,8 +33,20 @@ class DeviceRecord:
     units: int = 0
     seconds: float = 0.0
     faults: int = 0
+    traffic: Traffic = field(default_factory=Traffic)
     suspect: str = ""
     lost: str = ""
+
+    def __add__(self, other: DeviceRecord) -> DeviceRecord:
+        """Return what was done in both; the first reason of each kind stays."""
+        return DeviceRecord(
+            units=self.units + other.units,
+            seconds=self.seconds + other.seconds,
+            faults=self.faults + other.faults,
+            traffic=self.traffic + other.traffic,
+            suspect=self.suspect or other.suspect,
+            lost=self.lost or other.lost,
+        )
 
 
 def suspicion(units: Iterable[str], others: Iterable[str]) -> str:

@@ -200,7 +200,8 @@ class FleetReplay:
                     self._unavailable = error
                     others = {other.address for other in self._workers}
                     if worker.device.name not in others:
-                        self._note(worker.device.name, lost="its server did not come back")
+                        lost = DeviceRecord(lost="its server did not come back")
+                        self._note(worker.device.name, lost)
         except BaseException as error:
             self._error = error
         finally:
@@ -241,7 +242,7 @@ class FleetReplay:
             return None
 
     def _run(self, worker: _Worker, job: _Job) -> None:
-        began = time.perf_counter()
+        began, before = time.perf_counter(), worker.replayer.traffic
         repeat = max(self._repeat, ROUNDS) if job.is_flaky else self._repeat
         detail = replay_unit(worker.replayer, job.unit, repeat)
         # The session of the last case may be over; what the replay says is where it ran.
@@ -249,12 +250,16 @@ class FleetReplay:
         opinion = Opinion(device=address, detail=detail)
         if opinion.is_fault and worker.device.is_gone():
             opinion = replace(opinion, is_gone=True)
-        spent = time.perf_counter() - began
+        done = DeviceRecord(
+            units=1,
+            seconds=time.perf_counter() - began,
+            faults=int(opinion.is_fault),
+            traffic=worker.replayer.traffic - before,
+            lost=f"its server is gone, after {job.unit} began there" if opinion.is_gone else "",
+        )
         with self._changed:
-            self._note(address, units=1, seconds=spent, faults=int(opinion.is_fault))
+            self._note(address, done)
             job.opinions.append(opinion)
-            if opinion.is_gone:
-                self._note(address, lost=f"its server is gone, after {job.unit} began there")
             self._pending.insert(0, job)
             self._settle()
             self._changed.notify_all()
@@ -275,24 +280,9 @@ class FleetReplay:
         known = job.asked | self._suspects
         return any(worker.is_live and worker.address not in known for worker in self._workers)
 
-    def _note(
-        self,
-        address: str,
-        *,
-        units: int = 0,
-        seconds: float = 0.0,
-        faults: int = 0,
-        lost: str = "",
-    ) -> None:
+    def _note(self, address: str, done: DeviceRecord) -> None:
         if address:
-            record = self.devices.get(address, DeviceRecord())
-            self.devices[address] = replace(
-                record,
-                units=record.units + units,
-                seconds=record.seconds + seconds,
-                faults=record.faults + faults,
-                lost=record.lost or lost,
-            )
+            self.devices[address] = self.devices.get(address, DeviceRecord()) + done
 
     def _what_was_lost(self) -> str:
         told = [
@@ -315,5 +305,5 @@ class FleetReplay:
                     wrong.append(unit)
                     others += [o.device for o in opinions if o.is_pass]
             found = suspicion(wrong, sorted(set(others)))
-            self.devices[address] = replace(self.devices[address], suspect=found)
+            self.devices[address] += DeviceRecord(suspect=found)
         self.devices = dict(sorted(self.devices.items()))

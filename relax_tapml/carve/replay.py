@@ -185,23 +185,21 @@ def _on_one(
     devices: dict[str, DeviceRecord] = {}
     name = ""
     for unit in units:
-        began = time.perf_counter()
+        began, before = time.perf_counter(), replayer.traffic
         try:
             detail = replay_unit(replayer, unit, repeat)
         except DeviceUnavailable as error:
             if name:
-                told = f"no session could be opened for {unit}"
-                devices[name] = replace(devices[name], lost=told)
+                devices[name] += DeviceRecord(lost=f"no session could be opened for {unit}")
             return details, devices, error
         details[unit] = detail
         if detail.device:
             name = detail.device
-            record = devices.get(name, DeviceRecord())
-            devices[name] = replace(
-                record,
-                units=record.units + 1,
-                seconds=record.seconds + time.perf_counter() - began,
-                faults=record.faults + (detail.verdict in FAULTS),
+            devices[name] = devices.get(name, DeviceRecord()) + DeviceRecord(
+                units=1,
+                seconds=time.perf_counter() - began,
+                faults=int(detail.verdict in FAULTS),
+                traffic=replayer.traffic - before,
             )
     return details, devices, None
 

@@ -23,6 +23,7 @@ from relax_tapml.partition.kernel_library import KernelLibrary
 from relax_tapml.targets.device import Device
 from relax_tapml.targets.open import open_device
 from relax_tapml.targets.session import DeviceModule, DeviceSession, DeviceTensor
+from relax_tapml.targets.traffic import Traffic
 
 _GUARD = "relax_tapml.guard"
 _FAULTS = (Verdict.CRASH, Verdict.TIMEOUT)
@@ -174,6 +175,11 @@ class Replayer:
             self._session.renew()
         self._session.open()
         return self._device.name
+
+    @property
+    def traffic(self) -> Traffic:
+        """What has crossed, in all sessions of the device so far."""
+        return self._device.traffic
 
     def _alone(self, unit: str, case: SuiteCase) -> CaseReplay:
         """Run a case; if it fails after others in the session, again in a fresh one."""

@@ -22,7 +22,7 @@ from relax_tapml.report.findings import (
     tolerance_text,
     verdict_text,
 )
-from relax_tapml.report.quantities import count_text, number_text
+from relax_tapml.report.quantities import count_text, number_text, seconds_text, size_text
 
 _TEXT_WIDTH = 92
 _UNWRAPPED = 100_000
@@ -72,6 +72,7 @@ def present(
         _print(console, f"({hidden} more pass; {command} lists them)", indent="  ")
     if listed:
         console.print()
+    _print_transfers(result, console)
     for sentence in _sentences(result, out):
         _print(console, sentence)
     for label, command in _next(result, out):
@@ -115,6 +116,33 @@ def _print_blocks(units: Sequence[Mapping[str, Any]], console: Console) -> None:
         error, tolerance = number_text(unit.get("error")), number_text(unit.get("tolerance"))
         numbers = f"  {count_text(unit['sites'], 'site')}, error {error}, tolerance {tolerance}"
         console.print(Text(numbers), overflow="fold")
+
+
+def _print_transfers(result: Mapping[str, Any], console: Console) -> None:
+    """Print what crossed to and from the device, stage by stage, and how long that took."""
+    devices = (result.get("devices") or {}).values()
+    traffic = [record["traffic"] for record in devices if "traffic" in record]
+    steps = [step for step in result["steps"] if "bytes_to_device" in step]
+    rows = []
+    if traffic:
+        sent, fetched = (sum(item[way] for item in traffic) for way in ("to_device", "to_host"))
+        rows.append(("replay", sent, fetched, result["seconds"]["replay"]))
+    if steps:
+        sent = sum(step["bytes_to_device"] for step in steps)
+        fetched = sum(step["bytes_moved"] for step in steps) - sent
+        told = f"migrate, {count_text(len(steps), 'step')}"
+        rows.append((told, sent, fetched, result["seconds"]["migrate"]))
+    if not rows:
+        return
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    table.add_column("  transfers", no_wrap=True)
+    for name in ("to the device", "to the host", "time"):
+        table.add_column(name, no_wrap=True, justify="right")
+    for name, sent, fetched, seconds in rows:
+        table.add_row(f"  {name}", size_text(sent), size_text(fetched), seconds_text(seconds))
+    table.add_row("  the whole run", "", "", seconds_text(result["seconds"]["total"]))
+    console.print(table)
+    console.print()
 
 
 def _verdict(unit: Mapping[str, Any]) -> Text:

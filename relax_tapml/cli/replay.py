@@ -15,7 +15,7 @@ from relax_tapml.cli.replay_document import report_document
 from relax_tapml.compare.verdict import Verdict
 from relax_tapml.errors import UsageError
 from relax_tapml.report.findings import suspicions, tolerance_text, unjudged_text
-from relax_tapml.report.quantities import count_text, number_text, seconds_text
+from relax_tapml.report.quantities import count_text, number_text, seconds_text, size_text
 
 if TYPE_CHECKING:
     from relax_tapml.carve.device_record import DeviceRecord
@@ -154,7 +154,8 @@ def _print_json(document: dict[str, Any]) -> None:
 
 
 def _work(record: DeviceRecord) -> str:
-    told = [count_text(record.units, "unit"), seconds_text(record.seconds)]
+    moved = f"{size_text(record.traffic.total)} moved"
+    told = [count_text(record.units, "unit"), seconds_text(record.seconds), moved]
     if record.faults:
         told.append(count_text(record.faults, "fault"))
     if record.lost:
