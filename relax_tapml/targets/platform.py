@@ -10,8 +10,6 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import tvm
-from tvm.rpc import server
-from tvm.support import utils
 
 from relax_tapml.errors import DeviceUnavailable
 from relax_tapml.targets.forward import forward
@@ -119,7 +117,9 @@ class Platform(ABC):
         return DeviceProcess()
 
     def serve(self, connection: socket.socket, folder: Path) -> Obituary:
-        """Be the server of a client of a fleet, in this process, until it leaves.
+        """Start a server for a client of a fleet, and forward what they say to each other.
+
+        The caller is a fork, in which drivers of GPUs do not work; the server is not.
 
         Parameters
         ----------
@@ -133,11 +133,7 @@ class Platform(ABC):
         Obituary
             Why it ended; without a cause if the client left.
         """
-        server._serve_loop(connection, "", utils.tempdir(str(folder / "work")))
-        return Obituary(cause=None)
-
-    def _pass_on(self, connection: socket.socket) -> Obituary:
-        """Start a server, and forward what the client and it say to each other."""
+        del folder
         try:
             started = self.start()
         except DeviceUnavailable as error:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import platform as machine
-import socket
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,6 @@ from tvm.support import cc
 from relax_tapml.targets.arm64.runtime import runtime
 from relax_tapml.targets.arm64.server import build_server
 from relax_tapml.targets.arm64.toolchain import COMPILER, cross_compiler, emulator, system_root
-from relax_tapml.targets.obituary import Obituary
 from relax_tapml.targets.platform import Opener, Platform
 from relax_tapml.targets.process import DeviceProcess
 from relax_tapml.targets.requirement import Requirement
@@ -75,8 +73,3 @@ class Arm64(Platform):
         self._demand(self.requirements())
         command = [emulator().found or "", "-L", str(system_root()), str(build_server())]
         return DeviceProcess("relax_tapml.targets.arm64.emulator", command)
-
-    def serve(self, connection: socket.socket, folder: Path) -> Obituary:
-        """Be the server of a client of a fleet, in an emulator, until it leaves."""
-        del folder
-        return self._pass_on(connection)

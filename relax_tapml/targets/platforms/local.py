@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import socket
+from pathlib import Path
 from typing import Any
 
+from tvm.rpc import server
+from tvm.support import utils
+
+from relax_tapml.targets.obituary import Obituary
 from relax_tapml.targets.platform import Platform
 
 
@@ -18,3 +24,8 @@ class Local(Platform):
         """Whether kernels of a ``tvm.target.Target`` are this platform's: yes."""
         del target
         return True
+
+    def serve(self, connection: socket.socket, folder: Path) -> Obituary:
+        """Be the server of a client of a fleet, until it leaves; a fork is a process of its own."""
+        server._serve_loop(connection, "", utils.tempdir(str(folder / "work")))
+        return Obituary(cause=None)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -11,7 +10,6 @@ from typing import Any
 import tvm
 
 from relax_tapml.targets.gpu_limits import check_limits
-from relax_tapml.targets.obituary import Obituary
 from relax_tapml.targets.platform import START_S, TRACKER, Opener, Platform
 from relax_tapml.targets.requirement import Requirement
 from relax_tapml.targets.rpc_session import Server
@@ -91,11 +89,6 @@ class WebGPU(Platform):
         """Start a browser without a window, or else Node. Raises ``DeviceUnavailable``."""
         self._demand([item for item in self.requirements() if item.name == "npm packages"])
         return WebServer(self._launcher() or HeadlessBrowser())
-
-    def serve(self, connection: socket.socket, folder: Path) -> Obituary:
-        """Be the server of a client of a fleet, in a browser, until it leaves."""
-        del folder
-        return self._pass_on(connection)
 
     def _launcher(self) -> Launcher | None:
         return HeadlessBrowser() if browser() else Node() if node() else None
