@@ -21,6 +21,7 @@ from relax_tapml.frontend.model import Array
 from relax_tapml.targets.deadline import Deadline
 from relax_tapml.targets.fault_text import fault_text
 from relax_tapml.targets.file_exchange import FileExchange
+from relax_tapml.targets.interrupt import OnInterrupt
 from relax_tapml.targets.obituary import Obituary
 from relax_tapml.targets.session import DeviceTensor
 from relax_tapml.targets.tvm_device import device_of
@@ -94,7 +95,7 @@ class RPCSession(VMSession):
         self._timeout_s = timeout_s
         self._end: tuple[type[DeviceFault], str, str] | None = None
         try:
-            with Deadline(start_s, server.interrupt) as deadline:
+            with Deadline(start_s, server.interrupt) as deadline, OnInterrupt(server.interrupt):
                 self._remote = tvm.rpc.connect(
                     server.host,
                     server.port,
@@ -110,8 +111,10 @@ class RPCSession(VMSession):
             server.close()
             raise
         except Exception as error:
-            obituary = server.obituary()
-            server.close()
+            try:
+                obituary = server.obituary()
+            finally:
+                server.close()
             reason = obituary.cause or fault_text(error)
             if deadline.is_expired:
                 reason = f"no answer in {start_s:g} s"
@@ -132,7 +135,8 @@ class RPCSession(VMSession):
         is_alive = True
         with Deadline(self._timeout_s, self._server.interrupt) as deadline:
             try:
-                yield
+                with OnInterrupt(self._server.interrupt):
+                    yield
             except Exception as error:
                 cause = error
                 is_alive = self._is_alive()
