@@ -68,6 +68,10 @@ def lease(
         No server was free in time, or none of several could be used.
     """
     end = time.monotonic() + (timeout_s if wait_s is None else wait_s)
+    platform = platform_of(target)
+    command = platform.server_command(
+        f"--tracker {tracker.host}:{tracker.port} --key {tracker.key}"
+    )
     for attempt in range(_ATTEMPTS):
         left_s = max(round(end - time.monotonic(), 1), 0.1)
         host, port, key = request_device(
@@ -76,8 +80,8 @@ def lease(
         name = f"{tracker.key} at {host}:{port}"
         try:
             # Its server may have died since it registered.
-            relay = Relay(host, port, key, name=name, timeout_s=timeout_s)
-            session = platform_of(target).connect(
+            relay = Relay(host, port, key, name=name, command=command, timeout_s=timeout_s)
+            session = platform.connect(
                 relay, target, timeout_s=timeout_s, start_s=max(timeout_s, START_S)
             )
         except DeviceUnavailable:

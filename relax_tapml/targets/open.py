@@ -58,7 +58,9 @@ def open_session(spec: str, target: Any, *, timeout_s: float = 60.0) -> DeviceSe
     check_session(spec, target)
     platform = platform_of(target)
     if match := _RPC.fullmatch(spec):
-        relay = Relay(match["host"], int(match["port"]), "", name=spec, timeout_s=timeout_s)
+        host, port = match["host"], int(match["port"])
+        command = platform.server_command(f"--port {port}")
+        relay = Relay(host, port, "", name=spec, command=command, timeout_s=timeout_s)
         return platform.connect(relay, target, timeout_s=timeout_s)
     if tracker := TrackerKey.parse(spec):
         return lease(tracker, target, timeout_s=timeout_s).session

@@ -100,6 +100,16 @@ class Platform(ABC):
         """Return a session on a server. Raises ``DeviceUnavailable``."""
         return RPCSession(server, target, timeout_s=timeout_s, start_s=start_s)
 
+    def server_command(self, options: str) -> str:
+        """Return what starts a server on the device's own machine, for people.
+
+        Parameters
+        ----------
+        options
+            ``--port PORT``, or ``--tracker HOST:PORT --key KEY``.
+        """
+        return f"'python -m tvm.exec.rpc_server {options}'"
+
     def requirements(self) -> list[Requirement]:
         """Return what it needs here beside Python packages, found or missing."""
         return []

@@ -28,6 +28,8 @@ class Relay:
         The server's address, and the key to present there.
     name
         For messages.
+    command
+        What starts the server, for messages.
     timeout_s
         How long the server may take to accept the connection.
 
@@ -43,7 +45,9 @@ class Relay:
         "the key is right"
     )
 
-    def __init__(self, host: str, port: int, key: str, *, name: str, timeout_s: float) -> None:
+    def __init__(
+        self, host: str, port: int, key: str, *, name: str, command: str, timeout_s: float
+    ) -> None:
         self.key = key
         self.name = name
         self._far = (host, port)
@@ -52,8 +56,7 @@ class Relay:
         except OSError as error:
             raise DeviceUnavailable(
                 f"no device session on {name}: cannot connect to {host}:{port}: {error}. Start "
-                f"'python -m tvm.exec.rpc_server --port {port}' there, or check the address and "
-                "the firewall"
+                f"{command} there, or check the address and the firewall"
             ) from error
         with far, socket.create_server(("127.0.0.1", 0)) as listener:
             far.settimeout(None)

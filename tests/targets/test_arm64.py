@@ -97,6 +97,13 @@ def test_there_is_no_inline_session(other_machine):
         open_session("inline", parse_target("arm64"))
 
 
+def test_the_server_to_start_is_ours(other_machine):
+    """A board has no TVM for Python; a tracker's servers do."""
+    told = r"Start 'run.sh --port 1', from .*relax_tapml.targets.arm64 DIR' writes, there"
+    with pytest.raises(DeviceUnavailable, match=told):
+        open_session("rpc:127.0.0.1:1", parse_target("arm64"))
+
+
 def test_missing_compiler_is_named_before_anything_is_built(no_tools, tmp_path, other_machine):
     """With the command that installs it; what only an emulator needs is not asked for."""
     with pytest.raises(

@@ -36,7 +36,9 @@ def session_of_process(request):
         server = DeviceProcess()
         servers.append(server)
         if request.param == "through a relay":
-            server = Relay(server.host, server.port, server.key, name="far", timeout_s=5)
+            server = Relay(
+                server.host, server.port, server.key, name="far", command="it", timeout_s=5
+            )
         session = RPCSession(server, LLVM, timeout_s=60)
         session._timeout_s = timeout_s  # starting takes longer than the calls of these tests
         servers.append(session)
@@ -195,7 +197,9 @@ def test_wrong_key_is_refused():
     """A client without the key does not get a device process, and does not stop it."""
     server = DeviceProcess()
     with closing(server):
-        stranger = Relay(server.host, server.port, "guess", name="stranger", timeout_s=5)
+        stranger = Relay(
+            server.host, server.port, "guess", name="stranger", command="it", timeout_s=5
+        )
         with pytest.raises(DeviceUnavailable, match=r"no device session on stranger: .*key"):
             RPCSession(stranger, LLVM, timeout_s=60)
         session = RPCSession(server, LLVM, timeout_s=60)

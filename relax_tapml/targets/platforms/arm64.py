@@ -60,6 +60,13 @@ class Arm64(Platform):
         """Return how to open a device here: in an emulator."""
         return {"process": self._process}
 
+    def server_command(self, options: str) -> str:
+        """Return what starts a server on the device's own machine, for people."""
+        return (
+            f"'run.sh {options}', from the folder that 'python -m relax_tapml.targets.arm64 "
+            "DIR' writes,"
+        )
+
     def requirements(self) -> list[Requirement]:
         """Return what it needs here beside Python packages, found or missing."""
         return [cross_compiler(), emulator(), runtime()]

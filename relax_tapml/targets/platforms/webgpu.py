@@ -65,6 +65,10 @@ class WebGPU(Platform):
             "node": lambda target, timeout_s: self._open(Node(), target, timeout_s),
         }
 
+    def server_command(self, options: str) -> str:
+        """Return what starts a server on the device's own machine, for people."""
+        return f"'relax-tapml fleet up 1 --target webgpu {options}'"
+
     def connect(
         self, server: Server, target: Any, *, timeout_s: float, start_s: float | None = None
     ) -> DeviceSession:
