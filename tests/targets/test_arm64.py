@@ -24,6 +24,7 @@ import relax_tapml
 from relax_tapml import bring_up
 from relax_tapml.errors import DeviceUnavailable, UsageError
 from relax_tapml.partition.kernel_library import KernelLibrary
+from relax_tapml.targets.arm64 import __main__ as arm64
 from relax_tapml.targets.arm64 import server
 from relax_tapml.targets.arm64.runtime import LIBRARIES, runtime_folder
 from relax_tapml.targets.arm64.toolchain import COMPILER, emulator, system_root
@@ -174,6 +175,31 @@ def test_a_server_that_does_not_build_is_unavailable(no_tools, tmp_path):
     compiler.chmod(0o755)
     with pytest.raises(DeviceUnavailable, match="ARM64 server does not build: planted"):
         server.build_server()
+
+
+def test_a_folder_for_a_board_that_cannot_be_written_is_told(
+    no_tools, tmp_path, monkeypatch, capsys
+):
+    """Without tools the exit code is 3, with a wrong folder it is 2."""
+    folder = tmp_path / "file"
+    folder.touch()
+    monkeypatch.setattr("sys.argv", ["arm64", str(folder)])
+    assert arm64.main() == 3
+    assert capsys.readouterr().err.startswith("error: TVM's runtime for ARM64 is missing (pip ")
+    _write_wheels(no_tools, *LIBRARIES)
+    assert arm64.main() == 3
+    assert capsys.readouterr().err.startswith(f"error: {COMPILER} is missing (apt-get install ")
+    compiler = tmp_path / COMPILER
+    compiler.write_text('#!/bin/sh\nwhile [ "$1" != -o ]; do shift; done\necho > "$2"\n')
+    compiler.chmod(0o755)
+    assert arm64.main() == 2
+    assert capsys.readouterr().err.startswith(f"error: {folder} cannot be written: ")
+    monkeypatch.setattr("sys.argv", ["arm64", str(tmp_path / "board")])
+    assert arm64.main() == 0
+    assert (tmp_path / "board" / "run.sh").exists()
+    monkeypatch.setenv("RELAX_TAPML_CACHE", str(folder))
+    assert arm64.main() == 3
+    assert capsys.readouterr().err.startswith("error: ")
 
 
 @pytest.fixture(scope="module")

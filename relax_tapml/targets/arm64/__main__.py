@@ -20,12 +20,9 @@ def main() -> int:
     folder: Path = parser.parse_args().folder
     try:
         copy_server(folder)
-    except TapmlError as error:
-        print(error, file=sys.stderr)  # noqa: T201
-        return int(error.exit_code)
-    except OSError as error:
-        print(f"{folder} cannot be written: {error}", file=sys.stderr)  # noqa: T201
-        return int(ExitCode.USAGE)
+    except (TapmlError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)  # noqa: T201
+        return int(getattr(error, "exit_code", ExitCode.INCONCLUSIVE))
     print(  # noqa: T201
         f"Copy {folder} to the board and start {folder.name}/run.sh --port 9090 there. It lets "
         "everyone who can reach the port run code.\n"

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tvm_ffi import libinfo
 
-from relax_tapml.errors import DeviceUnavailable
+from relax_tapml.errors import DeviceUnavailable, UsageError
 from relax_tapml.targets.arm64.runtime import LIBRARIES, runtime_folder
 from relax_tapml.targets.arm64.toolchain import COMPILER, cross_compiler
 
@@ -60,12 +60,17 @@ def copy_server(folder: Path) -> None:
     ------
     DeviceUnavailable
         As ``build_server``.
+    UsageError
+        The folder cannot be written to.
     """
     server = build_server()
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in LIBRARIES:
-        shutil.copy(server.parent / name, folder / name)
-    shutil.copy(server, folder / "server")
-    script = folder / "run.sh"
-    script.write_text('#!/bin/sh\nexec "$(dirname "$0")/server" "$@"\n')
-    script.chmod(0o755)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in LIBRARIES:
+            shutil.copy(server.parent / name, folder / name)
+        shutil.copy(server, folder / "server")
+        script = folder / "run.sh"
+        script.write_text('#!/bin/sh\nexec "$(dirname "$0")/server" "$@"\n')
+        script.chmod(0o755)
+    except OSError as error:
+        raise UsageError(f"{folder} cannot be written: {error}. Name another folder") from error
