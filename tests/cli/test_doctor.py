@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 from relax_tapml.cli.main import main
 from relax_tapml.targets.registry import PLATFORMS
@@ -30,6 +31,17 @@ def test_what_is_missing_comes_with_the_command_that_installs_it(capsys, monkeyp
     told = capsys.readouterr().out
     assert "here      missing: wasm-ld" in told
     assert "apt-get install -y --no-install-recommends emscripten" in told
+
+
+def test_parts_of_rocm_are_packages(capsys, monkeypatch):
+    """The rest of ROCm is not needed to make kernels."""
+    monkeypatch.setenv("ROCM_PATH", "/nowhere")
+    code, (target,) = doctor(capsys, "rocm")
+    assert (code, target["state"]) == (3, "missing")
+    libraries, linker = target["requirements"]
+    assert libraries["found"] is None
+    assert "rocm-device-libs" in libraries["install"]
+    assert re.search(r"lld-\d\d$", linker["install"])
 
 
 def test_a_platform_is_tried_with_a_kernel(capsys):

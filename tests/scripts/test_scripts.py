@@ -6,6 +6,7 @@ import importlib.util
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -235,3 +236,11 @@ def test_bench_fleet_reports_servers_and_imitated_boards(finished):
         rows = out[out.index(title) :]
         for count in (1, 2, 3):
             assert re.search(rf"│ +{count} │ +\d+\.\d\d │ +\d\.\d\d │ +\d+% │", rows), out
+
+
+@needs_minilm
+@pytest.mark.skipif(shutil.which("clang") is None, reason="needs clang")
+def test_an_opencl_front_end_accepts_every_kernel_of_minilm():
+    """As the page of these GPUs says."""
+    done = run("opencl_sources.py")
+    assert re.fullmatch(r"clang accepts (\d+) of \1 kernels as CL1.2\n", done.stdout), done.stdout

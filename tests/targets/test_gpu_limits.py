@@ -10,8 +10,11 @@ from tvm.script import tirx as T
 from relax_tapml.errors import LoweringError
 from relax_tapml.partition.kernel_library import KernelLibrary
 from relax_tapml.targets.gpu_limits import check_limits
+from relax_tapml.targets.rocm_compiler import requirements
 from relax_tapml.targets.target import parse_target
 
+LACKING = [f"{item.name} ({item.install})" for item in requirements() if not item.found]
+with_rocm = pytest.mark.skipif(bool(LACKING), reason=f"needs {'; '.join(LACKING)}")
 METAL = parse_target('{"kind": "metal", "max_threads_per_block": 256}')
 
 
@@ -88,13 +91,21 @@ def test_a_kernel_for_a_cpu_is_refused():
         check_limits(OnACPU, METAL)
 
 
-@pytest.mark.parametrize("target", ["metal", "opencl"])
+@pytest.mark.parametrize(
+    "target",
+    [
+        "metal",
+        "opencl",
+        pytest.param("rocm", marks=with_rocm),
+        pytest.param('{"kind": "rocm", "mcpu": "gfx1100"}', marks=with_rocm),
+    ],
+)
 def test_kernels_for_untried_gpus_are_made_and_checked(target, tmp_path):
     """As far as a machine without the hardware can."""
     parsed = parse_target(target)
     library = KernelLibrary(tmp_path)
     right = library.build(kernels(16, 8), parsed)
     assert list(right.paths) == ["twice"], right.failed
-    assert target in right.paths["twice"][0].name
+    assert parsed.kind.name in right.paths["twice"][0].name
     wrong = library.build(kernels(64, 64), parsed)
     assert "threads to a block" in wrong.failed["twice"]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-import os
+import json
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ import tvm
 from relax_tapml.targets.gpu_limits import check_limits
 from relax_tapml.targets.platform import Platform
 from relax_tapml.targets.requirement import Requirement
+from relax_tapml.targets.rocm_compiler import is_detected, requirements, rocm_compiler
 from relax_tapml.targets.schedule import schedule
 
 
@@ -55,14 +58,20 @@ class ROCm(_UntriedGPU):
     name = "rocm"
     summary = "an AMD GPU, over RPC to a TVM runtime that has ROCm"
 
+    def target_json(self, text: str) -> str | None:
+        """Return the JSON of a target that only we know by this name; None if it is not ours.
+
+        Without ROCm here TVM has nothing to ask for the GPU, and says on stdout what it assumes.
+        """
+        if text != self.name or is_detected():
+            return None
+        return json.dumps({"kind": self.name, "mcpu": "gfx900"})
+
+    def compiler(self, target: Any) -> AbstractContextManager[Mapping[str, str]]:
+        """Set up the compiler of kernels; what is yielded is part of a kernel's name in a cache."""
+        del target
+        return rocm_compiler()
+
     def requirements(self) -> list[Requirement]:
         """Return what it needs here beside Python packages, found or missing."""
-        folder = os.environ.get("ROCM_PATH", "/opt/rocm")
-        return [
-            Requirement(
-                name="ROCm",
-                use="its device libraries are part of every kernel",
-                found=folder if Path(folder).is_dir() else None,
-                install="install ROCm, and set ROCM_PATH if it is not in /opt/rocm",
-            )
-        ]
+        return requirements()
