@@ -16,9 +16,10 @@ import tvm
 from broken_pipelines import _map_stores, _store, breaks, scale
 from tvm import relax, tirx
 from tvm.s_tir import Schedule
+from tvm.script import tirx as T  # noqa: N812
 
 from relax_tapml import Model, bring_up, replay
-from relax_tapml.errors import DeviceCrash, DeviceUnavailable, UsageError
+from relax_tapml.errors import DeviceCrash, DeviceError, DeviceUnavailable, UsageError
 from relax_tapml.frontend.model import Sample
 from relax_tapml.targets.local_fleet import LocalFleet
 from relax_tapml.targets.open import check_session, open_session
@@ -75,6 +76,39 @@ def endless(kernel):
         return tirx.SeqStmt([store, tirx.While(stored * 0 == 0, store)])
 
     return _map_stores(kernel, repeat)
+
+
+def crowded(kernel):
+    """Launch more groups in a dimension than the 65535 of WebGPU."""
+    schedule = Schedule(tvm.IRModule({"main": kernel.with_attr("global_symbol", "main")}))
+    for block in schedule.get_child_blocks(schedule.get_sblock("root")):
+        loop = schedule.fuse(*schedule.get_loops(block))
+        outer, inner = schedule.split(loop, [70000, 1])
+        schedule.bind(outer, "blockIdx.y")
+        schedule.bind(inner, "threadIdx.x")
+    scheduled = schedule.mod["main"].without_attr("global_symbol")
+    return scheduled.with_attr("tirx.is_scheduled", True)
+
+
+def hungry(kernel):
+    """Compute nothing, with a buffer of 1 GiB, which is more than SwiftShader gives."""
+    del kernel
+    return first_of_rows
+
+
+@T.prim_func(private=True, s_tir=True)
+def first_of_rows(n: T.Buffer((4, 8), "float32"), total: T.Buffer((4,), "float32")):
+    """The kernel of ``hungry``, in place of ``sum``."""
+    T.func_attr({"tirx.is_scheduled": True})
+    scratch = T.alloc_buffer((1 << 28,), "float32")
+    for i in T.thread_binding(4, thread="threadIdx.x"):
+        with T.sblock("scratch"):
+            row = T.axis.spatial(4, i)
+            scratch[row * 89478485] = n[row, 0]
+    for i in T.thread_binding(4, thread="threadIdx.x"):
+        with T.sblock("total"):
+            row = T.axis.spatial(4, i)
+            total[row] = scratch[row * 89478485]
 
 
 def half_precision() -> Model:
@@ -149,6 +183,7 @@ def test_a_browser_gets_every_unit(finished):
         (scale, "mismatch", "differs by up to"),
         (invalid, "build_error", "unresolved call target 'no_such_function'"),
         (wide, "build_error", "binds 1024 threads to a block .* webgpu allows 256"),
+        (crowded, "crash", r"workgroup count Y \(70000\) exceeds .* dimension \(65535\)"),
         (endless, "timeout", "did not end in 8 s"),
     ],
 )
@@ -193,6 +228,33 @@ def test_a_browser_that_dies_on_a_tracker_tells_why(tmp_path, monkeypatch):
         pytest.raises(DeviceUnavailable, match=r"(?s)no display.*ended with code 7"),
     ):
         open_session(fleet.session, WEBGPU)
+
+
+@in_browser
+def test_a_kernel_that_needs_more_memory_than_there_is_is_named(finished, node):
+    """The browser says what it lacks, and the session goes on."""
+    report = replay(
+        finished,
+        target="webgpu",
+        session=node,
+        device_pipeline=breaks("sum", hungry),
+        units=["sum", "softmax"],
+    )
+    assert report.units == {"sum": "crash", "softmax": "pass"}
+    assert "out of memory: vkAllocateMemory failed" in report.details["sum"].reason
+
+
+@in_browser
+def test_an_array_larger_than_a_buffer_is_an_error_of_its_upload(node):
+    """With the limit, before anything is sent; what comes next works."""
+    session = open_session(node, WEBGPU)
+    try:
+        with pytest.raises(DeviceError, match=r"upload of int8.* exceeds the max buffer size"):
+            session.upload(np.zeros((1 << 30) + 4, np.int8))
+        array = np.arange(5, dtype=np.float32)
+        assert (session.download(session.upload(array)) == array).all()
+    finally:
+        session.close()
 
 
 @in_browser
@@ -279,8 +341,11 @@ def download_for_ever(session, tensor):
 
 
 @in_browser
-@pytest.mark.parametrize("victim", ["browser", "gpu-process"])
-def test_a_browser_that_dies_is_a_crash_and_leaves_nothing(victim):
+@pytest.mark.parametrize(
+    ("victim", "told"),
+    [("browser", "died of SIGKILL"), ("gpu-process", r"device is lost: .* \(\d+ MB of buffers\)")],
+)
+def test_a_browser_that_dies_is_a_crash_and_leaves_nothing(victim, told):
     """As a whole, or the process of it that runs kernels, which loses the device."""
     before = browsers()
     session = open_session("process", WEBGPU, timeout_s=30)
@@ -293,7 +358,7 @@ def test_a_browser_that_dies_is_a_crash_and_leaves_nothing(victim):
         ]
         for process in chosen:
             process.kill()
-        with pytest.raises(DeviceCrash):
+        with pytest.raises(DeviceCrash, match=told):
             download_for_ever(session, tensor)
     finally:
         session.close()

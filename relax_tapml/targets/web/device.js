@@ -9,8 +9,9 @@
 
   // An error without the call of WebGPU that it came from and the arrow below the line of source.
   function sentence(error) {
-    const told = error.message.split("\n\n - While ")[0];
-    return told.replace(/^ *\^+ *$/gm, "").replace(/\s+/g, " ").trim();
+    const told = error.message.split(/\n+ - While /)[0];
+    const text = told.replace(/^ *\^+ *$/gm, "").replace(/\s+/g, " ").trim();
+    return error instanceof root.GPUOutOfMemoryError ? `out of memory: ${text}` : text;
   }
 
   // WebGPU reports an invalid command to nobody in particular and leaves zeros behind. Scopes catch
@@ -18,16 +19,33 @@
   class ErrorScopes {
     constructor(device) {
       this.device = device;
+      this.popped = [];
       this.open();
+      // TVM's runtime looks for errors of new buffers itself, and destroys the device. It gets none.
+      const create = device.createBuffer.bind(device);
+      device.createBuffer = (descriptor) => {
+        this.open();
+        try {
+          return create(descriptor);
+        } finally {
+          this.close();
+        }
+      };
     }
 
     open() {
       for (const filter of FILTERS) this.device.pushErrorScope(filter);
     }
 
+    close() {
+      for (const _ of FILTERS) this.popped.push(this.device.popErrorScope());
+    }
+
     // Throw the errors since the last time, as the browser words them.
     async check() {
-      const popped = FILTERS.map(() => this.device.popErrorScope());
+      this.close();
+      const popped = this.popped;
+      this.popped = [];
       this.open();
       const errors = (await Promise.all(popped)).filter((error) => error);
       if (errors.length) throw new Error(errors.map(sentence).join("; "));
@@ -145,9 +163,11 @@
     let socket = null;
     let isOver = false;
 
-    function end(reason) {
+    function end(cause) {
       if (isOver) return;
       isOver = true;
+      // How TVM's runtime, which is C++, says that its own memory is full.
+      const reason = cause.includes("bad_alloc") ? `out of memory in WebAssembly: ${cause}` : cause;
       if (reason && socket && socket.readyState === 1) {
         socket.report(reason);
         socket.close();
@@ -177,10 +197,16 @@
     const requestDevice = root.GPUAdapter.prototype.requestDevice;
     let device = null;
     let adapter = null;
+    let context = null;
+    // A browser whose memory is full loses the device without saying so: tell how much it had.
+    function lost(info) {
+      const size = context ? Math.round(context.currAllocatedBytes / 1e6) : 0;
+      end(`the WebGPU device is lost: ${info.message || info.reason} (${size} MB of buffers)`);
+    }
     root.GPUAdapter.prototype.requestDevice = async function (descriptor) {
       adapter = this;
       device = await requestDevice.call(this, descriptor);
-      device.lost.then((info) => end(`the WebGPU device is lost: ${info.message || info.reason}`));
+      device.lost.then(lost);
       device.addEventListener("uncapturederror", (event) => end(event.error.message));
       return device;
     };
@@ -188,7 +214,7 @@
     async function loaded(inst) {
       if (!device) throw new Error("there is no WebGPU adapter here");
       const scopes = new ErrorScopes(device);
-      const context = inst.lib.webGPUContext;
+      context = inst.lib.webGPUContext;
       const sync = context.sync.bind(context);
       context.sync = async () => {
         let failure = null;

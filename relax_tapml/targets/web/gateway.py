@@ -28,11 +28,15 @@ from relax_tapml.targets.child import end_with_parent
 REPORT = "page: "
 """Before what the page says of its end, in the log."""
 
+BROWSER = "the browser "
+"""Before how the browser ended by itself, in the log."""
+
 # TVM's RPC handshake, as in tvm.rpc.base; importing that would import all of TVM.
 _MAGIC = _SUCCESS = 0xFF271
 _MISMATCH = _MAGIC + 2
 _HERE = Path(__file__).parent
 _HANDSHAKE_S = 10.0
+_ENDING_S = 0.5
 _CHUNK_BYTES = 1 << 20
 _MESSAGE_BYTES = 1 << 30
 _TYPES = {".html": "text/html", ".js": "text/javascript"}
@@ -197,17 +201,22 @@ async def _run(
     environment = settings["environment"]
     assert isinstance(environment, dict)
     ends = [asyncio.create_task(session.serve(clients)), asyncio.create_task(session.ended.wait())]
+    browser = []
     if program:
         # In our process group, so that it ends with us.
         process = await asyncio.create_subprocess_exec(
             *program, stdin=asyncio.subprocess.DEVNULL, env={**os.environ, **environment}
         )
-        ends.append(asyncio.create_task(_watch(process)))
-    await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        browser = [asyncio.create_task(_watch(process))]
+    await asyncio.wait([*ends, *browser], return_when=asyncio.FIRST_COMPLETED)
+    if browser:  # The connection of one that died is closed before it has ended.
+        await asyncio.wait(browser, timeout=_ENDING_S)
 
 
 async def _watch(process: asyncio.subprocess.Process) -> None:
-    _log(f"the browser ended with code {await process.wait()}")
+    code = await process.wait()
+    died = code < 0
+    _log(BROWSER + (f"died of {signal.Signals(-code).name}" if died else f"ended with code {code}"))
 
 
 def _log(line: str) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from relax_tapml.errors import DeviceUnavailable
 from relax_tapml.targets.child import Child, log_tail
 from relax_tapml.targets.obituary import Obituary
-from relax_tapml.targets.web.gateway import REPORT
+from relax_tapml.targets.web.gateway import BROWSER, REPORT
 from relax_tapml.targets.web.launch import Launcher
 from relax_tapml.targets.web.toolchain import javascript_runtime
 
@@ -90,6 +90,9 @@ class WebServer:
         reports = [line.removeprefix(REPORT) for line in text.splitlines() if REPORT in line]
         if reports:
             return Obituary(cause=f"reported: {reports[-1]}", log="\n".join(reports))
+        for line in text.splitlines():
+            if line.startswith(BROWSER):
+                return Obituary(cause=line.removeprefix(BROWSER), log=text)
         return Obituary(cause="closed the connection" if ended else None, log=text)
 
     def close(self) -> None:

@@ -5,7 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import tvm
+
+from relax_tapml.frontend.model import Array
 from relax_tapml.targets.rpc_session import RPCSession, Server
+from relax_tapml.targets.session import DeviceTensor
 from relax_tapml.targets.web.side_module import prefix_of
 
 
@@ -41,6 +45,11 @@ class WebSession(RPCSession):
             start_s=start_s,
             constructor=("rpc.WasmSession", runtime),
         )
+
+    def _to_device(self, array: Array) -> DeviceTensor:
+        tensor = tvm.runtime.empty(array.shape, array.dtype, self._device)
+        self._device.sync()  # If there is no room for it, nothing is to be sent.
+        return tensor.copyfrom(array)
 
     def _load_kernels(self, path: Path, name: str) -> Any:
         del name  # symbols are told apart by the prefix
