@@ -129,6 +129,19 @@ def half_precision() -> Model:
     )
 
 
+def trigonometry() -> Model:
+    """Sine and cosine where WGSL says how accurate they are."""
+    builder = relax.BlockBuilder()
+    x = relax.Var("x", relax.TensorType((4096,), "float32"))
+    with builder.function("main", [x]):
+        with builder.dataflow():
+            y = builder.emit_output((relax.op.sin(x), relax.op.cos(x)))
+        builder.emit_func_output(y)
+    angles = np.linspace(-np.pi, np.pi, 4096, dtype="float32")
+    samples = (Sample(name="one", arrays=(angles,)),)
+    return Model(name="trigonometry", module=builder.get(), params={}, samples=samples)
+
+
 # --- Without a browser ----------------------------------------------------------------------------
 
 
@@ -282,6 +295,26 @@ def test_float16_runs_where_the_adapter_has_it(tmp_path, monkeypatch):
     bring_up(half_precision(), session="inline", out=tmp_path / "half")
     report = replay(tmp_path / "half", target="webgpu", session="node")
     assert set(report.units.values()) == {"pass"}
+
+
+@in_browser
+@pytest.mark.parametrize(
+    ("adapter", "low", "high"),
+    [(SWIFTSHADER, 1e-4, 2**-11), (LAVAPIPE, 0, 1e-6)],
+    ids=["swiftshader", "lavapipe"],
+)
+def test_a_sine_as_inaccurate_as_wgsl_allows_is_right(adapter, low, high, tmp_path, monkeypatch):
+    """SwiftShader makes use of it; a kernel that is wrong by more is still seen."""
+    if not adapter.exists():
+        pytest.skip(f"needs {adapter}")
+    monkeypatch.setenv("VK_ICD_FILENAMES", str(adapter))
+    out = tmp_path / "trigonometry"
+    result = bring_up(trigonometry(), target="webgpu", session="node", out=out)
+    for unit in result.document["units"]:
+        assert unit["verdict"] == "pass"
+        assert low <= unit["error"] <= high, unit
+    report = replay(out, target="webgpu", session="node", device_pipeline=breaks("sin", scale))
+    assert report.units == {"sin": "mismatch", "cos": "pass"}
 
 
 @in_browser
