@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import signal
 import sys
 from contextlib import closing
@@ -65,6 +66,8 @@ def _up(args: argparse.Namespace) -> int:
     from relax_tapml.targets.local_fleet import LocalFleet  # imports TVM
     from relax_tapml.targets.registry import platform_named
 
+    if args.key and not re.fullmatch(r"[!-~]+", args.key):
+        raise UsageError(f"--key {args.key!r}: expected a word of ASCII")
     if args.count < 1:
         raise UsageError(f"fleet up {args.count}: expected at least 1 server")
     platform = platform_named(args.target)

@@ -61,6 +61,7 @@ def test_no_tracker_is_told(capsys):
     ("words", "told"),
     [
         (["up", "0"], "fleet up 0: expected "),
+        (["up", "1", "--key", "a b"], "--key 'a b': expected a word"),
         (["status", "nowhere"], "fleet status nowhere: expected "),
         (["up", "1", "--target", "abacus"], "target abacus: expected one of "),
         (["up", "1", "--tracker", "nowhere"], "--tracker nowhere: expected "),
