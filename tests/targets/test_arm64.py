@@ -331,6 +331,7 @@ def test_a_server_on_a_board_outlives_its_clients(finished, board):
 def test_a_board_registers_with_a_tracker(finished, board):
     """Without Python; also with one that comes back, and after one that was lent it in vain."""
     with closing(LocalFleet(0, key="board")) as fleet:
+        fleet.wait(240)
         host, port = fleet.tracker
         with running(board, "--tracker", f"{host}:{port}", "--key", "board") as served:
             told = told_about(["softmax", "sum"], finished, fleet.session)
@@ -340,7 +341,8 @@ def test_a_board_registers_with_a_tracker(finished, board):
             assert status.servers == (f"{host}:{served}",)
             request_device(host, port, "board", timeout_s=30)
             fleet.close()
-            with closing(LocalFleet(0, key="board", port=port)):
+            with closing(LocalFleet(0, key="board", port=port)) as other:
+                other.wait(240)
                 open_session(fleet.session, parse_target("arm64"), timeout_s=30).close()
 
 
@@ -348,6 +350,7 @@ def test_a_board_registers_with_a_tracker(finished, board):
 def test_a_tracker_lends_emulators(finished):
     """Each session has one of its own, and how it ended is told."""
     with closing(LocalFleet(1, key="board", platform="arm64")) as fleet:
+        fleet.wait(240)
         told = told_about(["softmax"], finished, fleet.session)
     assert "died of SIGSEGV" in told["softmax"]
 
