@@ -37,6 +37,11 @@ class Opinion:
         return self.detail.verdict in FAULTS
 
     @property
+    def is_everywhere(self) -> bool:
+        """Whether every device says so: there is no kernel to run."""
+        return self.detail.verdict is Verdict.BUILD_ERROR and not self.detail.device
+
+    @property
     def is_pass(self) -> bool:
         """Whether it accuses nobody."""
         return not is_failure(self.detail.verdict)
@@ -61,8 +66,8 @@ def decide(opinions: Sequence[Opinion], *, has_others: bool) -> UnitReplay | Non
     """Return how a unit ends, or None if one more opinion is needed.
 
     A pass is a comparison with the oracle, so one is enough where nobody says otherwise. A failure
-    needs two devices if there are two. A unit that ended two sessions with a fault, on different
-    devices, is not sent to a third.
+    needs two devices if there are two, unless no kernel was built. A unit that ended two sessions
+    with a fault, on different devices, is not sent to a third.
 
     Parameters
     ----------
@@ -72,6 +77,9 @@ def decide(opinions: Sequence[Opinion], *, has_others: bool) -> UnitReplay | Non
         Whether a device is there that could say something new. Where none is and None is returned,
         the unit is to be run again on one that has, first in its session.
     """
+    unbuilt = [item for item in opinions if item.is_everywhere]
+    if unbuilt:
+        return unbuilt[0].detail
     passing = [item for item in opinions if item.is_pass]
     failing = [item for item in opinions if item.is_failure]
     faults = [item for item in opinions if item.is_fault]

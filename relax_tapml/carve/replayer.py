@@ -204,7 +204,8 @@ class Replayer:
             result, is_damaged = self._attempt(unit, case)
         except DeviceFault as fault:
             result, is_damaged = faulted(unit, case, fault), True
-        result = replace(result, device=self._device.name)
+        if unit not in self._programs.failed:  # which no device has anything to say about
+            result = replace(result, device=self._device.name)
         company = self._session.company(unit)
         is_suspect = is_failure(result.verdict) and result.verdict is not Verdict.BUILD_ERROR
         if is_damaged or (is_suspect and company):

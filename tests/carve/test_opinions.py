@@ -9,13 +9,18 @@ from relax_tapml.carve.unit_replay import UnitReplay
 from relax_tapml.compare.verdict import Verdict
 
 PASS, MISMATCH, CRASH = Verdict.PASS, Verdict.MISMATCH, Verdict.CRASH
+BUILD_ERROR = Verdict.BUILD_ERROR
 TIMEOUT, FLAKY, OPEN = Verdict.TIMEOUT, Verdict.FLAKY, Verdict.INCONCLUSIVE
 
 
-def said(device, verdict, *, company=(), is_gone=False):
+def said(device, verdict, *, company=(), is_gone=False, ran=True):
     reason = "" if verdict is PASS else f"{verdict} there"
     detail = UnitReplay(
-        unit="unit", verdict=verdict, reason=reason, device=device, company=tuple(company)
+        unit="unit",
+        verdict=verdict,
+        reason=reason,
+        device=device if ran else "",
+        company=tuple(company),
     )
     return Opinion(device=device, detail=detail, is_gone=is_gone)
 
@@ -31,6 +36,9 @@ def said(device, verdict, *, company=(), is_gone=False):
         ([said("a", MISMATCH), said("b", PASS)], None, OPEN),
         ([said("a", MISMATCH), said("b", PASS), said("c", PASS)], PASS, PASS),
         ([said("a", MISMATCH), said("b", PASS), said("c", MISMATCH)], MISMATCH, MISMATCH),
+        # What one device cannot load, another may; what was not built is nowhere.
+        ([said("a", BUILD_ERROR)], None, BUILD_ERROR),
+        ([said("a", BUILD_ERROR, ran=False)], BUILD_ERROR, BUILD_ERROR),
         # A fault is asked about twice, on one device if there is no other.
         ([said("a", CRASH)], None, None),
         ([said("a", CRASH), said("a", CRASH)], None, CRASH),
