@@ -14,6 +14,7 @@ from typing import Any
 
 import psutil
 import pytest
+from hypothesis import settings
 
 from relax_tapml.carve.replayer import Replayer
 from relax_tapml.carve.unit_replay import UnitReplay, replay_unit
@@ -24,6 +25,10 @@ from relax_tapml.targets.tracker import TrackerKey, free_devices
 MODELS = Path(__file__).parent / "models"
 # Named on command lines as people name their own: MODULE:ATTR, with MODULE importable.
 sys.path.insert(0, str(MODELS))
+
+# How long an example takes is not what any test is about.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 
 @pytest.fixture(scope="session")
@@ -143,21 +148,32 @@ def first_served(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> Callable[[str
 
 @pytest.fixture
 def doom(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, set[str]], None]:
-    """A function that has all servers of a key killed once its first units are replayed there."""
+    """A function that has all servers of a key killed, once each is used and some units are done.
+
+    Other units are not begun before.
+    """
 
     def prepare(key: str, units: set[str]) -> None:
         fleet.session(key)
         left = set(units)
+        unused = set(fleet.addresses[key])
         is_killed = threading.Event()
 
-        def last(replayer: Replayer, unit: str, repeat: int) -> UnitReplay:
-            assert unit in units or is_killed.wait(120)
-            detail = replay_unit(replayer, unit, repeat)
-            left.discard(unit)
-            if not left:
+        def kill_if_due() -> None:
+            if not left and not unused:
                 for address in fleet.addresses[key]:
                     fleet.local.servers[address].kill()
                 is_killed.set()
+
+        def last(replayer: Replayer, unit: str, repeat: int) -> UnitReplay:
+            if not is_killed.is_set():
+                unused.discard(replayer.open())
+            if unit not in units:
+                kill_if_due()
+                assert is_killed.wait(120)
+            detail = replay_unit(replayer, unit, repeat)
+            left.discard(unit)
+            kill_if_due()
             return detail
 
         monkeypatch.setattr("relax_tapml.carve.fleet_replay.replay_unit", last)

@@ -39,7 +39,8 @@ class LocalFleet:
     Attributes
     ----------
     servers
-        The process of each server by its address, ``HOST:PORT``.
+        The process of each server by its address, ``HOST:PORT``; of two that had the same address,
+        one after the other, the later one.
     tracker
         Host and port.
 
@@ -101,8 +102,7 @@ class LocalFleet:
         environment
             Set for it in addition to ours.
         """
-        folder = self._folder / f"server{len(self.servers)}"
-        folder.mkdir()
+        folder = Path(tempfile.mkdtemp(prefix="server_", dir=self._folder))
         with _listener(self._host, 0) as listener:
             address = f"{self._host}:{listener.getsockname()[1]}"
             child = Child(

@@ -35,7 +35,7 @@ def host_tensors(draw):
     return HostTensor(dtype=dtype, shape=shape, data=np.frombuffer(data, np.uint8))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(tensors=st.lists(host_tensors(), min_size=1, max_size=12))
 def test_store_keeps_every_dtype_bit_for_bit(tensors):
     """NaN payloads, padding bits, empty and scalar shapes: what is read is what was written."""

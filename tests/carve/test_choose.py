@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 import ml_dtypes
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from relax_tapml.capture.host_tensor import HostTensor
@@ -106,7 +106,6 @@ def _fill(calls):
 
 
 @given(CALLS, st.integers(1, 6))
-@settings(deadline=None)
 def test_never_more_than_asked_for_never_the_same_inputs_twice(calls, per_unit):
     """At most N cases of a unit, each with inputs of its own; at least one if it was called."""
     chosen = _records(_fill(calls), [FIRST], per_unit)
@@ -115,14 +114,12 @@ def test_never_more_than_asked_for_never_the_same_inputs_twice(calls, per_unit):
 
 
 @given(CALLS)
-@settings(deadline=None)
 def test_the_same_store_gives_the_same_cases(calls):
     """Choosing depends on nothing but the store."""
     assert choose_cases(_fill(calls), [FIRST]) == choose_cases(_fill(calls), [FIRST])
 
 
 @given(CALLS, st.integers(1, 8))
-@settings(deadline=None)
 def test_every_distinct_signature_is_covered_if_there_is_room(calls, per_unit):
     """Dtypes, shapes and scalars not seen yet come before everything else."""
 

@@ -59,7 +59,7 @@ def _trees():
     return st.recursive(leaf, grown, max_leaves=5)
 
 
-@settings(max_examples=200, deadline=None, derandomize=True)
+@settings(max_examples=200, derandomize=True)
 @given(tree=_trees(), x=RANGES, y=RANGES, outer=st.sampled_from(BINARY), other=_trees())
 def test_bounds_hold_every_value(tree, x, y, outer, other):
     node, compute = outer
@@ -73,7 +73,7 @@ def test_bounds_hold_every_value(tree, x, y, outer, other):
         assert max(values) <= found.high
 
 
-@settings(max_examples=100, deadline=None, derandomize=True)
+@settings(max_examples=100, derandomize=True)
 @given(tree=_trees(), x=st.integers(0, 9), y=st.integers(0, 9))
 def test_points_give_points(tree, x, y):
     """With every variable known, an expression has one value, or none is claimed."""

@@ -19,7 +19,6 @@ from relax_tapml.errors import StoreError, UsageError
 
 FUZZ = settings(
     max_examples=120,
-    deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )

@@ -58,7 +58,7 @@ def test_the_source_is_inside(name):
 
 
 @pytest.mark.parametrize("name", ["softmax", "layer_norm", "matmul", "silu", "difference", "gelu"])
-@settings(max_examples=4, deadline=None)
+@settings(max_examples=4)
 @given(seed=st.integers(0, 2**32 - 1), scale=st.sampled_from([1e-6, 0.3, 30.0]))
 def test_every_variant_is_inside(name, seed, scale):
     """Other schedules, orders and formulas that are right are never accused."""
@@ -161,7 +161,7 @@ def test_a_sum_with_a_mask_may_not_lose_it():
     assert compare(oracle, x, tolerance).mismatches == x.size
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     st.integers(1, 1024),
     st.floats(0.1, 10.0),

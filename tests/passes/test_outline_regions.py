@@ -207,7 +207,7 @@ def graphs(draw: st.DrawFn) -> Graph:
     )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(graph=graphs())
 def test_calls_and_copies_are_as_few_as_can_be(graph: Graph):
     """On any graph: the optimum of all orders, and no copy but those that are needed."""
@@ -234,7 +234,7 @@ def test_calls_and_copies_are_as_few_as_can_be(graph: Graph):
     assert sorted(site for call in calls for site in call.sites) == graph.device_sites(module)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(graph=graphs())
 def test_each_site_may_be_a_region_of_its_own(graph: Graph):
     """For a fault to name it: as many calls as sites, and not a copy more than in one region."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from contextlib import closing
 
 import numpy as np
@@ -135,3 +136,19 @@ def test_servers_that_a_tracker_cannot_lend_are_refused():
     """A client of a tracker elsewhere would look for 127.0.0.1 on its own machine."""
     with pytest.raises(UsageError, match=r"cannot reach servers on 127\.0\.0\.1; --host"):
         LocalFleet(1, key="board", tracker=("192.0.2.1", 9190))
+
+
+def test_a_server_may_have_the_port_of_one_that_is_gone(monkeypatch):
+    """Whichever port is free is taken, and so it comes back."""
+    with closing(LocalFleet(1, key="board")) as local:
+        local.wait(240)
+        (address,) = local.servers
+        local.servers[address].close()
+        port = int(address.rpartition(":")[2])
+        monkeypatch.setattr(
+            "relax_tapml.targets.local_fleet._listener",
+            lambda host, _: socket.create_server((host, port)),
+        )
+        assert local.add_server() == address
+        local.wait(240)
+        open_session(local.session, LLVM).close()

@@ -80,7 +80,7 @@ def test_a_crude_mistake_is_found_by_every_way(way):
     assert way in detector.carved(build_kernels([mutant.function])[0])
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(0, 2**32 - 1), st.integers(-5, 5), st.integers(0, 20))
 def test_random_whole_numbers_stay_in_the_recorded_range(seed, low, width):
     """They may be indices; shapes and dtypes are kept too."""

@@ -74,7 +74,7 @@ def test_every_mutant_says_where_it_is_wrong():
         assert len(mutant.where) < 160
 
 
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=5)
 @given(st.integers(2, 5), st.integers(2, 7))
 def test_off_by_one_reads_the_neighbour(rows, columns):
     """Along each axis and in both directions; around the tensor lies a copy of it."""
@@ -167,7 +167,7 @@ def test_the_edge_of_a_mask_is_included_or_not():
     np.testing.assert_array_equal(found != right, i == j)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(0, 2**32 - 1))
 def test_a_truncating_cast_never_rounds_away_from_zero(seed):
     """And it is off by at most one unit in the last place."""
