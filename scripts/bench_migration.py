@@ -3,8 +3,9 @@
 Two models on llvm: MiniLM, and a Llama of eight layers with random weights. A step is partition,
 bytecode of both sides and link, without running the model; it is taken with every prefix of the
 units on the device. A full build is lowering, the kernels of both sides from an empty folder,
-bytecode and link. A migration moves all units, unit by unit, and runs the model at each step. All
-of it happens in one process, so the ratios can be relied on where the seconds cannot.
+bytecode and link. A fresh session is what a device gets after a crash. A migration moves all units,
+unit by unit, and runs the model at each step. All of it happens in one process, so the ratios can
+be relied on where the seconds cannot.
 
 Exits with 1 if the median or the slowest step costs more than 5 % of a full build, if a migration
 costs more than three full builds besides its runs of the model, or if a unit stays on the host.
@@ -18,10 +19,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 import llama_models
+import numpy as np
 from built_model import LLVM, BuiltModel, build_model
 from migration_parts import (
     STRATEGIES,
@@ -74,6 +77,8 @@ class Measured:
         How many of them were to move.
     builds, compiles
         Full builds, and the seconds in which TVM alone compiles the lowered module for one side.
+    sessions
+        Seconds in which a fresh device session starts and takes its first tensor.
     steps
         For each boundary, its seconds round by round.
     plain_s
@@ -88,6 +93,7 @@ class Measured:
     units: int
     builds: list[Build]
     compiles: list[float]
+    sessions: list[float]
     steps: list[list[float]]
     plain_s: float
     migrations: dict[str, Migration]
@@ -130,6 +136,7 @@ def measure(model: Model, args: argparse.Namespace, folder: Path, say: Console) 
         units=len(order),
         builds=builds,
         compiles=compiles,
+        sessions=[_time_session(args.session) for _ in range(args.rounds)],
         steps=steps,
         plain_s=sum(plain),
         migrations=migrations,
@@ -166,6 +173,13 @@ def _time_steps(
     return [list(seconds) for seconds in zip(*rounds, strict=True)]
 
 
+def _time_session(spec: str) -> float:
+    began = time.perf_counter()
+    with closing(open_session(spec, LLVM)) as session:
+        session.upload(np.zeros(1, "float32"))
+        return time.perf_counter() - began
+
+
 class Rows:
     """The table, and whether every promise is kept."""
 
@@ -194,6 +208,8 @@ class Rows:
             MOST_STEP,
         )
         self._add("step without its run, slowest boundary", max(found.step_s), MOST_STEP)
+        told = f"a fresh device session, median of {len(found.sessions)}"
+        self._add(told, statistics.median(found.sessions))
         for name, migration in found.migrations.items():
             self._add_migration(name, migration, found)
         self._add_others(found)

@@ -37,6 +37,8 @@ class Child:
         Where its output goes; None drops it.
     environment
         Set in addition to ours.
+    has_torch
+        Whether it can import torch, and does so with TVM.
 
     Raises
     ------
@@ -53,11 +55,13 @@ class Child:
         secret: str = "",
         log: Path | None = None,
         environment: dict[str, str] | None = None,
+        has_torch: bool = False,
     ) -> None:
+        runner = [] if has_torch else ["relax_tapml.targets.without_torch"]
         fds = [end.fileno() for end in sockets]
         with (log or Path(os.devnull)).open("wb") as output:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", module, *map(str, fds), *arguments],
+                [sys.executable, "-m", *runner, module, *map(str, fds), *arguments],
                 stdin=subprocess.PIPE,
                 stdout=output,
                 stderr=output,

@@ -124,7 +124,7 @@ class Platform(ABC):
 
     def start(self) -> Server:
         """Start a server on this machine that ends with us. Raises ``DeviceUnavailable``."""
-        return DeviceProcess()
+        return DeviceProcess(has_torch=True)
 
     def serve(self, connection: socket.socket, folder: Path) -> Obituary:
         """Start a server for a client of a fleet, and forward what they say to each other.

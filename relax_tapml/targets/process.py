@@ -29,6 +29,8 @@ class DeviceProcess:
         ``arguments``, its secret is the key.
     arguments
         Given to it besides.
+    has_torch
+        As for a ``Child``.
 
     Raises
     ------
@@ -39,7 +41,11 @@ class DeviceProcess:
     hint = "Check that this machine has memory and processes left"
 
     def __init__(
-        self, module: str = "relax_tapml.targets.worker", arguments: Sequence[str] = ()
+        self,
+        module: str = "relax_tapml.targets.worker",
+        arguments: Sequence[str] = (),
+        *,
+        has_torch: bool = False,
     ) -> None:
         self.host = "127.0.0.1"
         self.key = secrets.token_hex(16)
@@ -57,6 +63,7 @@ class DeviceProcess:
                     secret=self.key,
                     log=self._log,
                     environment={"TMPDIR": str(self.folder)},
+                    has_torch=has_torch,
                 )
         except BaseException as error:
             shutil.rmtree(self.folder, ignore_errors=True)

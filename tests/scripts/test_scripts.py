@@ -57,6 +57,7 @@ def test_bench_migration_reports_steps_migration_and_comparisons():
         rf"full build \(median of 1\) {number}",
         rf"median of 2 boundaries, 1 times each {number} 0\.05",
         rf"slowest boundary {number} 0\.05",
+        rf"a fresh device session, median of 1 {number}",
         rf"linear: 2 steps, 1 of 1 units moved, without runs {number} 3",
         rf"linear: 2 steps, 1 of 1 units moved, with runs {number}",
         rf"a full build at each of 2 steps {number}",
@@ -88,6 +89,7 @@ def test_bench_migration_sees_a_broken_promise(monkeypatch, step_s, own_s, on_de
             units=2,
             builds=[Build(wall_s=wall_s, lower_s=1.0) for wall_s in (10.0, 99.0, 10.0)],
             compiles=[1.0],
+            sessions=[1.0],
             steps=[[0.1, 9.0, 0.1], [0.1, 0.1, 0.1], [step_s, 0.1, step_s]],
             plain_s=1.0,
             migrations={
