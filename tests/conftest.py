@@ -106,6 +106,7 @@ class Fleet:
         end = time.monotonic() + 240
         while free_devices(tracker, timeout_s=120) < len(self.addresses[key]):
             assert time.monotonic() < end
+            time.sleep(0.1)
 
 
 @pytest.fixture(scope="session")
@@ -129,6 +130,7 @@ def first_served(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> Callable[[str
 
     def serve(key: str) -> str:
         fleet.session(key)
+        fleet.wait(key)
         first = fleet.addresses[key][0]
         has_begun = threading.Event()
         call = RPCSession.call

@@ -10,15 +10,14 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 _MODE = "TVM_CUDA_COMPILE_MODE"
 _PREFIX = "TVM_CUDA_"
 
 
 @contextmanager
-def cuda_compiler(target: Any) -> Iterator[dict[str, str]]:
-    """Let kernels of a CUDA target be compiled in parallel: by ``nvcc``, where there is one.
+def cuda_compiler() -> Iterator[dict[str, str]]:
+    """Let CUDA kernels be compiled in parallel: by ``nvcc``, where there is one.
 
     A mode that the user has set in ``TVM_CUDA_COMPILE_MODE`` is left alone. The variable is put
     back afterwards.
@@ -27,11 +26,8 @@ def cuda_compiler(target: Any) -> Iterator[dict[str, str]]:
     ------
     dict
         Everything in the environment that decides what a kernel is compiled to, for its name in a
-        cache; empty for other targets.
+        cache.
     """
-    if target.kind.name != "cuda":
-        yield {}
-        return
     is_ours = _MODE not in os.environ and shutil.which("nvcc") is not None
     if is_ours:
         os.environ[_MODE] = "nvcc"

@@ -67,8 +67,9 @@ def lease(
     DeviceUnavailable
         No server was free in time, or none of several could be used.
     """
-    end = time.monotonic() + (timeout_s if wait_s is None else wait_s)
     platform = platform_of(target)
+    platform.prepare_client()  # while no server is kept waiting
+    end = time.monotonic() + (timeout_s if wait_s is None else wait_s)
     command = platform.server_command(
         f"--tracker {tracker.host}:{tracker.port} --key {tracker.key}"
     )

@@ -57,14 +57,16 @@ def open_session(spec: str, target: Any, *, timeout_s: float = 60.0) -> DeviceSe
         raise UsageError(f"timeout_s: expected more than 0 seconds, got {timeout_s:g}")
     check_session(spec, target)
     platform = platform_of(target)
+    if tracker := TrackerKey.parse(spec):
+        return lease(tracker, target, timeout_s=timeout_s).session
     if match := _RPC.fullmatch(spec):
+        platform.prepare_client()
         host, port = match["host"], int(match["port"])
         command = platform.server_command(f"--port {port}")
         relay = Relay(host, port, "", name=spec, command=command, timeout_s=timeout_s)
         return platform.connect(relay, target, timeout_s=timeout_s)
-    if tracker := TrackerKey.parse(spec):
-        return lease(tracker, target, timeout_s=timeout_s).session
     platform.check()
+    platform.prepare_client()
     return platform.sessions()[spec](target, timeout_s)
 
 

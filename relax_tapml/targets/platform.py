@@ -118,13 +118,20 @@ class Platform(ABC):
         """Whether this machine has a device to run kernels on, or a stand-in for one."""
         return True
 
+    def prepare_client(self) -> None:
+        """Make what this machine needs before a device is waited for; may take minutes, once.
+
+        Raises ``DeviceUnavailable`` if that fails.
+        """
+        return
+
     def check(self) -> None:
         """Raise ``DeviceUnavailable`` if something is missing that nothing works without."""
         self._demand([item for item in self.requirements() if item.is_needed])
 
     def start(self) -> Server:
         """Start a server on this machine that ends with us. Raises ``DeviceUnavailable``."""
-        return DeviceProcess(has_torch=True)
+        return DeviceProcess()
 
     def serve(self, connection: socket.socket, folder: Path) -> Obituary:
         """Start a server for a client of a fleet, and forward what they say to each other.
@@ -151,8 +158,7 @@ class Platform(ABC):
         with closing(started):
             try:
                 with socket.create_connection((started.host, started.port)) as far:
-                    present(far, "client", started.key)
-                    is_lost = forward(connection, far)
+                    is_lost = not present(far, "client", started.key) or forward(connection, far)
             except OSError:
                 is_lost = True
             return started.obituary() if is_lost else Obituary(cause=None)

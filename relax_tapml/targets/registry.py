@@ -9,7 +9,9 @@ from relax_tapml.targets.platform import Platform
 from relax_tapml.targets.platforms.arm64 import Arm64
 from relax_tapml.targets.platforms.cuda import Cuda
 from relax_tapml.targets.platforms.local import Local
-from relax_tapml.targets.platforms.untried import Metal, OpenCL, ROCm
+from relax_tapml.targets.platforms.metal import Metal
+from relax_tapml.targets.platforms.opencl import OpenCL
+from relax_tapml.targets.platforms.rocm import ROCm
 from relax_tapml.targets.platforms.webgpu import WebGPU
 
 # The first that owns a target is its platform; the last one owns every target.

@@ -58,10 +58,16 @@ class Relay:
                 f"no device session on {name}: cannot connect to {host}:{port}: {error}. Start "
                 f"{command} there, or check the address and the firewall"
             ) from error
-        with far, socket.create_server(("127.0.0.1", 0)) as listener:
-            far.settimeout(None)
-            self.host, self.port = listener.getsockname()
-            self._child = Child("relax_tapml.targets.relay_worker", [listener, far])
+        far.settimeout(None)
+        try:
+            with far, socket.create_server(("127.0.0.1", 0)) as listener:
+                self.host, self.port = listener.getsockname()
+                self._child = Child("relax_tapml.targets.relay_worker", [listener, far])
+        except OSError as error:
+            raise DeviceUnavailable(
+                f"no device session on {name}: the process that forwards to it cannot be started: "
+                f"{error}"
+            ) from error
 
     def interrupt(self) -> None:
         """Cut the connection."""

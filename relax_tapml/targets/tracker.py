@@ -133,7 +133,11 @@ def request_device(
         with _connected(host, port, timeout_s) as tracker:
             base.sendjson(tracker, [base.TrackerCode.REQUEST, key, "", 1])
             while not select.select([tracker], [], [], _POLL_S)[0]:
-                if time.monotonic() > end or not is_wanted():
+                if not is_wanted():
+                    raise DeviceUnavailable(
+                        f"a device of key {key!r} of tracker {host}:{port} is not needed any more"
+                    )
+                if time.monotonic() > end:
                     raise TimeoutError
             reply: list[Any] = base.recvjson(tracker)
     except TimeoutError as error:

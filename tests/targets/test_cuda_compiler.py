@@ -8,8 +8,8 @@ import pytest
 import tvm
 
 from relax_tapml.targets.cuda_compiler import cuda_compiler
+from relax_tapml.targets.registry import platform_of
 
-CUDA = tvm.target.Target({"kind": "cuda", "arch": "sm_80"})
 MODE = "TVM_CUDA_COMPILE_MODE"
 
 
@@ -28,7 +28,7 @@ def nvcc(tmp_path, monkeypatch):
 
 def test_nvcc_is_used_where_it_is(nvcc):
     """For as long as kernels are built."""
-    with cuda_compiler(CUDA) as options:
+    with cuda_compiler() as options:
         assert os.environ[MODE] == "nvcc"
         assert options == {MODE: "nvcc"}
     assert MODE not in os.environ
@@ -37,7 +37,7 @@ def test_nvcc_is_used_where_it_is(nvcc):
 def test_without_nvcc_tvm_has_its_way(nvcc):
     """NVRTC, one kernel after another."""
     nvcc.unlink()
-    with cuda_compiler(CUDA) as options:
+    with cuda_compiler() as options:
         assert MODE not in os.environ
         assert options == {}
 
@@ -46,14 +46,14 @@ def test_what_the_user_has_chosen_stays(nvcc, monkeypatch):
     """And whatever decides what a kernel is compiled to is part of its name."""
     monkeypatch.setenv(MODE, "nvrtc")
     monkeypatch.setenv("TVM_CUDA_NVCC_NO_FAST_MATH", "1")
-    with cuda_compiler(CUDA) as options:
+    with cuda_compiler() as options:
         assert options == {MODE: "nvrtc", "TVM_CUDA_NVCC_NO_FAST_MATH": "1"}
     assert os.environ[MODE] == "nvrtc"
 
 
 def test_an_error_leaves_the_environment_as_it_was(nvcc):
     """Also when a build raises."""
-    with pytest.raises(RuntimeError, match="no"), cuda_compiler(CUDA):
+    with pytest.raises(RuntimeError, match="no"), cuda_compiler():
         raise RuntimeError("no")
     assert MODE not in os.environ
 
@@ -61,6 +61,7 @@ def test_an_error_leaves_the_environment_as_it_was(nvcc):
 def test_other_targets_have_no_such_options(nvcc, monkeypatch):
     """Their kernels keep their names whatever is set for CUDA."""
     monkeypatch.setenv("TVM_CUDA_NVCC_NO_FAST_MATH", "1")
-    with cuda_compiler(tvm.target.Target("llvm")) as options:
+    llvm = tvm.target.Target("llvm")
+    with platform_of(llvm).compiler(llvm) as options:
         assert options == {}
         assert MODE not in os.environ

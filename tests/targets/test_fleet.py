@@ -12,6 +12,7 @@ import pytest
 from relax_tapml.errors import DeviceCrash, DeviceTimeout, DeviceUnavailable, UsageError
 from relax_tapml.targets.local_fleet import LocalFleet
 from relax_tapml.targets.open import open_device, open_session
+from relax_tapml.targets.platforms.local import Local
 from relax_tapml.targets.target import parse_target
 from relax_tapml.targets.tracker import TrackerKey, tracker_status
 
@@ -152,3 +153,11 @@ def test_a_server_may_have_the_port_of_one_that_is_gone(monkeypatch):
         assert local.add_server() == address
         local.wait(240)
         open_session(local.session, LLVM).close()
+
+
+def test_no_server_waits_while_a_client_prepares(session, monkeypatch):
+    """What takes minutes here is done before one is asked for."""
+    seen = []
+    monkeypatch.setattr(Local, "prepare_client", lambda _: seen.append(status(session).free))
+    open_session(session, LLVM).close()
+    assert seen == [2]

@@ -11,8 +11,6 @@ from tvm.support import utils
 
 from relax_tapml.targets.obituary import Obituary
 from relax_tapml.targets.platform import Platform
-from relax_tapml.targets.process import DeviceProcess
-from relax_tapml.targets.rpc_session import Server
 
 
 class Local(Platform):
@@ -26,10 +24,6 @@ class Local(Platform):
         """Whether kernels of a ``tvm.target.Target`` are this platform's: yes."""
         del target
         return True
-
-    def start(self) -> Server:
-        """Start a server on this machine that ends with us. Raises ``DeviceUnavailable``."""
-        return DeviceProcess()
 
     def serve(self, connection: socket.socket, folder: Path) -> Obituary:
         """Be the server of a client of a fleet, until it leaves; a fork is a process of its own."""

@@ -19,7 +19,7 @@ from relax_tapml.targets.web.launch import HeadlessBrowser, Launcher, Node, Show
 from relax_tapml.targets.web.server import WebServer
 from relax_tapml.targets.web.session import WebSession
 from relax_tapml.targets.web.side_module import FLAGS, PACKER, TRIPLE, prefix_of, with_prefix
-from relax_tapml.targets.web.toolchain import browser, linker, node, requirements
+from relax_tapml.targets.web.toolchain import browser, linker, node, npm_packages, requirements
 from relax_tapml.targets.web.wasm_runtime import wasm_runtime
 
 # Without a width LLVM takes 128 bits, and TVM warns of that for every kernel.
@@ -69,6 +69,10 @@ class WebGPU(Platform):
         """Return what starts a server on the device's own machine, for people."""
         return f"'relax-tapml fleet up 1 --target webgpu {options}'"
 
+    def prepare_client(self) -> None:
+        """Compile TVM's runtime, if that is not in the cache: a page would not wait for it."""
+        wasm_runtime()
+
     def connect(
         self, server: Server, target: Any, *, timeout_s: float, start_s: float | None = None
     ) -> DeviceSession:
@@ -91,13 +95,12 @@ class WebGPU(Platform):
 
     def start(self) -> Server:
         """Start a browser without a window, or else Node. Raises ``DeviceUnavailable``."""
-        self._demand([item for item in self.requirements() if item.name == "npm packages"])
+        self._demand([npm_packages()])
         return WebServer(self._launcher() or HeadlessBrowser())
 
     def _launcher(self) -> Launcher | None:
         return HeadlessBrowser() if browser() else Node() if node() else None
 
     def _open(self, launcher: Launcher, target: Any, timeout_s: float) -> DeviceSession:
-        wasm_runtime()  # which may take minutes to compile, while a page would wait
         start_s = max(timeout_s, _SHOWN_S if isinstance(launcher, ShownBrowser) else START_S)
         return self.connect(WebServer(launcher), target, timeout_s=timeout_s, start_s=start_s)

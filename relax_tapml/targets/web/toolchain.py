@@ -52,7 +52,6 @@ def linker() -> str | None:
 def requirements() -> list[Requirement]:
     """Return what making kernels for WebGPU and running them here needs, found or missing."""
     apt = "apt-get install -y --no-install-recommends"
-    packages = npm_folder() / "node_modules"
     return [
         Requirement(
             name="TVM 0.27",
@@ -77,12 +76,7 @@ def requirements() -> list[Requirement]:
             install=f"{apt} nodejs npm",
             is_needed=False,
         ),
-        Requirement(
-            name="npm packages",
-            use="run it: TVM's JavaScript runtime, and for Node WebGPU and WebSockets",
-            found=str(packages) if _has_packages() else None,
-            install=npm_command(),
-        ),
+        npm_packages(),
         Requirement(
             name="chromium",
             use="is the browser of --session process",
@@ -91,6 +85,16 @@ def requirements() -> list[Requirement]:
             is_needed=False,
         ),
     ]
+
+
+def npm_packages() -> Requirement:
+    """Return the JavaScript that a page needs, found or missing."""
+    return Requirement(
+        name="npm packages",
+        use="run it: TVM's JavaScript runtime, and for Node WebGPU and WebSockets",
+        found=str(npm_folder() / "node_modules") if _has_packages() else None,
+        install=npm_command(),
+    )
 
 
 def _has_packages() -> bool:

@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -34,6 +35,10 @@ _LINK = (
 )
 
 
+# Threads that need it at the same time have it compiled once.
+_compiling = threading.Lock()
+
+
 def wasm_runtime() -> Path:
     """Return the compiled runtime, compiling it if this version of it is not in the cache.
 
@@ -45,7 +50,9 @@ def wasm_runtime() -> Path:
         It does not compile.
     """
     path = cache_folder() / f"tvm-runtime-{_identity()}.wasm"
-    if not path.exists():
+    with _compiling:
+        if path.exists():
+            return path
         path.parent.mkdir(parents=True, exist_ok=True)
         sys.stderr.write(f"compiling TVM's runtime to {path}, once; takes some minutes\n")
         with tempfile.TemporaryDirectory(prefix="tapml-wasm-") as folder:
