@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
+from typing import Any
 
 import tvm
 from tvm import tirx
 
 from relax_tapml.carve.open_suite import Suite
-from relax_tapml.carve.sensitivity import RUNS, noise, noise_levels, output_tolerances
-from relax_tapml.compare.tolerance import ElementTolerance, Tolerance
+from relax_tapml.carve.sensitivity import RUNS, Noise, noise, noise_levels, output_tolerances
+from relax_tapml.compare.tolerance import ElementTolerance, Tolerance, with_coarse
 from relax_tapml.derive.reach import rounded_up
 from relax_tapml.errors import LoweringError
 from relax_tapml.frontend.model import Array
@@ -42,7 +44,8 @@ def composite_tolerances(
     """Return how far each case of such a unit may be off when every kernel that it runs is right.
 
     The case is run on the source, with the result of each of these kernels moved within the
-    tolerance of its own unit.
+    tolerance of its own unit; and once more for devices whose elementary functions are coarse,
+    where that makes a difference.
 
     Parameters
     ----------
@@ -57,9 +60,10 @@ def composite_tolerances(
         From the names of unit and case.
     """
     found: dict[tuple[str, str], list[Tolerance]] = {}
-    levels = None
-    for unit in composites(suite):
-        levels = noise_levels(suite) if levels is None else levels
+    units = list(composites(suite))
+    levels = noise_levels(suite) if units else {}
+    coarse = noise_levels(suite.coarse()) if units else {}
+    for unit in units:
         try:
             side = prepare_side(OutlineHandedKernels()(suite.module(unit)), source, pipeline)
         except LoweringError:
@@ -71,17 +75,35 @@ def composite_tolerances(
         machine = host.virtual_machine(compile_functions(side, source, library))
         for case in suite.manifest.units[unit].cases:
             inputs = [host.upload(suite.tensor(item.tensor)) for item in case.inputs]
-            function = machine[case.function]
-            outputs: list[Array] = flat_values(function(*inputs))
-            disturbed: list[list[Array]] = []
-            for seed in range(RUNS):
-                machine.set_instrument(noise(levels, seed))
-                disturbed.append(flat_values(function(*inputs)))
-            machine.set_instrument(None)
-            found[unit, case.name] = [
-                replace(t, bound=rounded_up(t.bound, oracle.dtype))
-                if isinstance(t, ElementTolerance)
-                else t
-                for t, oracle in zip(output_tolerances(outputs, disturbed), outputs, strict=True)
-            ]
+            call = partial(_outputs, machine[case.function], inputs)
+            outputs = call()
+            tolerances = _moved(machine, call, outputs, levels)
+            if coarse != levels:
+                wider = _moved(machine, call, outputs, coarse)
+                tolerances = [with_coarse(*both) for both in zip(tolerances, wider, strict=True)]
+            found[unit, case.name] = tolerances
     return found
+
+
+def _outputs(function: Any, inputs: Sequence[Any]) -> list[Array]:
+    return flat_values(function(*inputs))
+
+
+def _moved(
+    machine: Any,
+    call: Callable[[], list[Array]],
+    outputs: Sequence[Array],
+    levels: Mapping[str, Noise],
+) -> list[Tolerance]:
+    """Return the tolerances of outputs whose kernels are off by these levels."""
+    disturbed: list[list[Array]] = []
+    for seed in range(RUNS):
+        machine.set_instrument(noise(levels, seed))
+        disturbed.append(call())
+    machine.set_instrument(None)
+    return [
+        replace(t, bound=rounded_up(t.bound, oracle.dtype))
+        if isinstance(t, ElementTolerance)
+        else t
+        for t, oracle in zip(output_tolerances(outputs, disturbed), outputs, strict=True)
+    ]

@@ -109,7 +109,8 @@ class FleetReplay:
         self._timeout_s = timeout_s
         self._units = tuple(units)
         self._repeat = repeat
-        # Everything below is read and changed with this held.
+        # What is below is changed with this held, but for how the run ends (error, is_stopped,
+        # is_live), which is set once and only read to see whether to go on.
         self._changed = threading.Condition()
         self._pending = [_Job(unit) for unit in units]
         self._judged: dict[str, _Job] = {}

@@ -37,6 +37,10 @@ class Suite:
         self.is_coarse = is_coarse
         self._modules: dict[str, tvm.IRModule] = {}
 
+    def coarse(self) -> Suite:
+        """Return the same suite for devices with coarse elementary functions."""
+        return Suite(self.folder, self.manifest, is_coarse=True)
+
     def unit(self, name: str) -> SuiteUnit:
         """Return a unit. Raises ``UsageError`` if the suite has no case of it."""
         known = self.manifest.units

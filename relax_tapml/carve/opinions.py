@@ -7,9 +7,8 @@ from dataclasses import dataclass, replace
 
 from relax_tapml.carve.unit_replay import GRAVEST_FIRST, UnitReplay
 from relax_tapml.compare.repeat import is_failure
-from relax_tapml.compare.verdict import Verdict
+from relax_tapml.compare.verdict import FAULTS, Verdict
 
-FAULTS = (Verdict.CRASH, Verdict.TIMEOUT)
 _FAULTS_AT_MOST = 3
 
 

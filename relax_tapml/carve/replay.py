@@ -12,11 +12,10 @@ from typing import Any
 from relax_tapml.carve.device_record import DeviceRecord
 from relax_tapml.carve.fleet_replay import FleetReplay
 from relax_tapml.carve.open_suite import Suite, open_suite
-from relax_tapml.carve.opinions import FAULTS
 from relax_tapml.carve.replayer import Replayer
 from relax_tapml.carve.submodule import is_same
 from relax_tapml.carve.unit_replay import UnitReplay, replay_unit
-from relax_tapml.compare.verdict import Verdict
+from relax_tapml.compare.verdict import FAULTS, WITHOUT_RESULT, Verdict
 from relax_tapml.errors import DeviceUnavailable, ExitCode, UsageError
 from relax_tapml.partition.pipeline import load_pipeline
 from relax_tapml.targets.device import Device
@@ -28,7 +27,6 @@ _RIGHT = {Verdict.PASS, Verdict.SKIPPED}
 _DEVICES_AT_MOST = 30
 # Enough to tell a wrong device from a wrong unit, however few units there are.
 _DEVICES_TO_AGREE = 3
-_FAULTS = {Verdict.BUILD_ERROR, Verdict.CRASH, Verdict.TIMEOUT}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,7 +156,7 @@ def replay(
                 repeat=repeat,
             )
             details, devices, lost = fleet.run(), fleet.devices, fleet.unavailable
-    if lost is not None and all(d.verdict is Verdict.BUILD_ERROR for d in details.values()):
+    if lost is not None and not any(detail.device for detail in details.values()):
         raise lost
     details = {unit: _without_parts(opened, detail, details) for unit, detail in details.items()}
     if lost is not None:
@@ -240,7 +238,7 @@ def _may_be_why(kernel: UnitReplay, detail: UnitReplay) -> bool:
     failed = any(c.verdict not in _RIGHT and not c.case.is_probe for c in kernel.cases)
     if not failed or kernel.verdict is Verdict.FLAKY:
         return False
-    return detail.verdict not in _FAULTS or kernel.verdict in _FAULTS
+    return detail.verdict not in WITHOUT_RESULT or kernel.verdict in WITHOUT_RESULT
 
 
 def _chosen(suite: Suite, units: Sequence[str] | None) -> tuple[str, ...]:

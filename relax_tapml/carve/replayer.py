@@ -17,7 +17,7 @@ from relax_tapml.carve.open_suite import Suite
 from relax_tapml.carve.replay_session import ReplaySession
 from relax_tapml.carve.unit_programs import UnitPrograms
 from relax_tapml.compare.repeat import SETTLED, is_failure, repeated
-from relax_tapml.compare.verdict import Verdict
+from relax_tapml.compare.verdict import FAULTS, Verdict
 from relax_tapml.errors import DeviceError, DeviceFault
 from relax_tapml.partition.kernel_library import KernelLibrary
 from relax_tapml.targets.device import Device
@@ -26,7 +26,6 @@ from relax_tapml.targets.session import DeviceModule, DeviceSession, DeviceTenso
 from relax_tapml.targets.traffic import Traffic
 
 _GUARD = "relax_tapml.guard"
-_FAULTS = (Verdict.CRASH, Verdict.TIMEOUT)
 
 
 class Replayer:
@@ -185,7 +184,7 @@ class Replayer:
         """Run a case; if it fails after others in the session, again in a fresh one."""
         first, company = self._round(unit, case)
         if self._is_one_of_many and (
-            first.verdict in _FAULTS or (company and is_failure(first.verdict))
+            first.verdict in FAULTS or (company and is_failure(first.verdict))
         ):
             raise _ForOthers(replace(first, company=company, failures=1))
         if not company or first.verdict in SETTLED:

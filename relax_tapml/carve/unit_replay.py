@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from relax_tapml.carve.case_replay import CaseReplay
 from relax_tapml.carve.replayer import Replayer
 from relax_tapml.compare.comparison import Comparison, worst
-from relax_tapml.compare.verdict import Verdict
+from relax_tapml.compare.verdict import WITHOUT_RESULT, Verdict
 
-_FAULTS = {Verdict.BUILD_ERROR, Verdict.CRASH, Verdict.TIMEOUT}
 # The first of these that a case of a unit ended with is the unit's verdict.
 GRAVEST_FIRST = (
     Verdict.BUILD_ERROR,
@@ -74,7 +73,9 @@ def replay_unit(replayer: Replayer, unit: str, repeat: int) -> UnitReplay:
     """
     ended: list[CaseReplay] = []
     for case in replayer.suite.manifest.units[unit].cases:
-        fault = next((item for item in ended if item.verdict in _FAULTS or item.company), None)
+        fault = next(
+            (item for item in ended if item.verdict in WITHOUT_RESULT or item.company), None
+        )
         if fault is None:
             ended.append(replayer.run(unit, case, repeat=repeat))
         else:

@@ -119,19 +119,24 @@ def _print_blocks(units: Sequence[Mapping[str, Any]], console: Console) -> None:
 
 
 def _print_transfers(result: Mapping[str, Any], console: Console) -> None:
-    """Print what crossed to and from the device, stage by stage, and how long that took."""
-    devices = (result.get("devices") or {}).values()
-    traffic = [record["traffic"] for record in devices if "traffic" in record]
+    """Print what crossed to and from the device, stage by stage, and how long devices were at it.
+
+    Of a run that was resumed, what earlier ones did is counted, except in the last line.
+    """
+    devices = [one for one in (result.get("devices") or {}).values() if "traffic" in one]
     steps = [step for step in result["steps"] if "bytes_to_device" in step]
     rows = []
-    if traffic:
-        sent, fetched = (sum(item[way] for item in traffic) for way in ("to_device", "to_host"))
-        rows.append(("replay", sent, fetched, result["seconds"]["replay"]))
+    if devices:
+        sent, fetched = (
+            sum(one["traffic"][way] for one in devices) for way in ("to_device", "to_host")
+        )
+        rows.append(("replay", sent, fetched, sum(one["seconds"] for one in devices)))
     if steps:
         sent = sum(step["bytes_to_device"] for step in steps)
         fetched = sum(step["bytes_moved"] for step in steps) - sent
         told = f"migrate, {count_text(len(steps), 'step')}"
-        rows.append((told, sent, fetched, result["seconds"]["migrate"]))
+        spent = sum(sum(step["seconds"].values()) for step in steps)
+        rows.append((told, sent, fetched, spent))
     if not rows:
         return
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
@@ -140,7 +145,7 @@ def _print_transfers(result: Mapping[str, Any], console: Console) -> None:
         table.add_column(name, no_wrap=True, justify="right")
     for name, sent, fetched, seconds in rows:
         table.add_row(f"  {name}", size_text(sent), size_text(fetched), seconds_text(seconds))
-    table.add_row("  the whole run", "", "", seconds_text(result["seconds"]["total"]))
+    table.add_row("  this run", "", "", seconds_text(result["seconds"]["total"]))
     console.print(table)
     console.print()
 

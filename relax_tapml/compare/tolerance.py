@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
@@ -199,6 +199,18 @@ class IndexTolerance(Tolerance):
     def allowed(self, oracle: Array) -> Array:
         """Return zeros."""
         return np.zeros(oracle.shape)
+
+
+def with_coarse(fine: Tolerance, coarse: Tolerance) -> Tolerance:
+    """Return a tolerance that is ``coarse`` for devices whose elementary functions are.
+
+    Only bounds value by value are taken from it.
+    """
+    if not isinstance(coarse, ElementTolerance):
+        return fine
+    if isinstance(fine, EqualTolerance):  # whole numbers that only a coarse function may change
+        fine = ElementTolerance(bound=np.zeros_like(coarse.bound), origin=fine.origin)
+    return replace(fine, coarse=coarse.bound) if isinstance(fine, ElementTolerance) else fine
 
 
 def tolerance_for(oracle: Array) -> RuleTolerance:

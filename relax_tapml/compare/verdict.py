@@ -16,3 +16,10 @@ class Verdict(StrEnum):
     TIMEOUT = "timeout"
     BUILD_ERROR = "build_error"
     SKIPPED = "skipped"
+
+
+FAULTS = frozenset({Verdict.CRASH, Verdict.TIMEOUT})
+"""The device did not answer."""
+
+WITHOUT_RESULT = FAULTS | {Verdict.BUILD_ERROR}
+"""There was nothing to compare."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -19,6 +19,7 @@ from relax_tapml.compare.tolerance import (
     RuleTolerance,
     Tolerance,
     tolerance_for,
+    with_coarse,
 )
 from relax_tapml.derive.bounded import NotDerivableError
 from relax_tapml.derive.chosen_index import ChosenIndex, chosen_indices
@@ -151,17 +152,18 @@ class Derivation:
         scalars: Mapping[int, float],
         oracles: Sequence[Array],
     ) -> list[Tolerance]:
-        """Add bounds for devices whose elementary functions are coarse, where that matters."""
-        if self._coarse_twin is None:
+        """Add bounds for devices whose elementary functions are coarse, where that matters.
+
+        Where these cannot be had, other devices are still held to what was found.
+        """
+        try:
+            if self._coarse_twin is None:
+                return found
+            values, errors = self._evaluated(self._coarse_twin, arguments, scalars, oracles)
+            coarse = self._judged(arguments, values, errors, oracles)
+        except Exception:
             return found
-        values, errors = self._evaluated(self._coarse_twin, arguments, scalars, oracles)
-        coarse = self._judged(arguments, values, errors, oracles)
-        return [
-            replace(tolerance, coarse=wider.bound)
-            if isinstance(tolerance, ElementTolerance) and isinstance(wider, ElementTolerance)
-            else tolerance
-            for tolerance, wider in zip(found, coarse, strict=True)
-        ]
+        return [with_coarse(*both) for both in zip(found, coarse, strict=True)]
 
     @cached_property
     def _rewritten(self) -> _Evaluable | str:

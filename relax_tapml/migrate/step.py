@@ -13,7 +13,7 @@ from relax_tapml.compare.comparison import compare_all, worst
 from relax_tapml.compare.repeat import repeated
 from relax_tapml.compare.tolerance import Tolerance
 from relax_tapml.compare.verdict import Verdict
-from relax_tapml.errors import DeviceFault, DeviceTimeout
+from relax_tapml.errors import DeviceFault, DeviceTimeout, DeviceUnavailable
 from relax_tapml.frontend.model import Array, Model
 from relax_tapml.migrate.json_number import json_number
 from relax_tapml.migrate.parts import Part
@@ -195,13 +195,15 @@ class Trial:
         if self.vote is None:
             return {}
         parts = [self.parts[name] for name in sorted(names)]
-        votes = self.vote(list(dict.fromkeys(part.unit for part in parts))).details
+        report = self.vote(list(dict.fromkeys(part.unit for part in parts)))
+        if report.unavailable:  # Nobody knows who is flaky, and it must not be guessed.
+            raise DeviceUnavailable(report.unavailable)
         # What they have left behind must not be taken for the doing of the next step.
         self.device.close()
         return {
             part.name: [vote.failures, vote.runs]
             for part in parts
-            if (vote := votes[part.unit]).verdict is Verdict.FLAKY
+            if (vote := report.details[part.unit]).verdict is Verdict.FLAKY
         }
 
     def _attempt(self, program: PartitionedProgram, sites: frozenset[str]) -> _Attempt:

@@ -7,8 +7,9 @@ from relax_tapml.carve import unit_programs
 from relax_tapml.carve.choose import choose_cases
 from relax_tapml.carve.replay import replay
 from relax_tapml.carve.suite import write_suite
+from relax_tapml.carve.unit_replay import UnitReplay
 from relax_tapml.compare.verdict import Verdict
-from relax_tapml.errors import ExitCode, StoreError, UsageError
+from relax_tapml.errors import DeviceUnavailable, ExitCode, StoreError, UsageError
 from relax_tapml.partition.bytecode import compile_functions
 
 # Registered in the recording process only: no other device has it.
@@ -100,6 +101,22 @@ def test_a_kernel_that_does_not_build_is_the_verdict_of_its_unit(suite, replaced
     report = replay(suite, session="inline", device_pipeline=replaced("increment", unbuildable))
     assert report.units == _expected(increment=Verdict.BUILD_ERROR)
     assert report.details["increment"].reason.startswith("increment does not build for llvm: ")
+
+
+def test_what_a_device_refused_is_told_although_it_was_lost(suite, monkeypatch):
+    """It has been judged there; the rest is open."""
+
+    def refused_then_lost(_replayer, unit, _repeat):
+        if unit == "cumsum":
+            raise DeviceUnavailable("gone")
+        return UnitReplay(
+            unit=unit, verdict=Verdict.BUILD_ERROR, reason="it cannot be loaded", device="inline"
+        )
+
+    monkeypatch.setattr("relax_tapml.carve.replay.replay_unit", refused_then_lost)
+    report = replay(suite, session="inline", units=["increment", "cumsum"])
+    assert report.units == {"increment": Verdict.BUILD_ERROR, "cumsum": Verdict.INCONCLUSIVE}
+    assert (report.exit_code, report.unjudged) == (ExitCode.MISMATCH, ["cumsum"])
 
 
 def test_a_pipeline_that_raises_for_one_unit_fails_that_unit(suite):

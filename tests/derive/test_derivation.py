@@ -647,3 +647,40 @@ def test_other_functions_are_the_same_everywhere():
     function = KERNELS["softmax"]
     inputs = inputs_of(function)
     assert derived(function, inputs, result_of(function, inputs)).coarse is None
+
+
+def test_whole_numbers_that_only_a_coarse_cosine_changes():
+    """Elsewhere they must be equal."""
+    x = np.linspace(0.1, 3.0, 64).astype("float32")
+    function = kernel(
+        lambda v: relax.op.astype(
+            relax.op.multiply(relax.op.cos(v), relax.const(1000, "float32")), "int32"
+        ),
+        (x.shape, "float32"),
+    )
+    oracle = result_of(function, [x])
+    tolerance = derived(function, [x], oracle)
+    assert not tolerance.allowed(oracle).any()
+    assert set(np.asarray(tolerance.coarse, "float64")) == {0.0, 1.0}
+
+
+def test_a_coarse_evaluation_that_fails_leaves_what_was_found(monkeypatch):
+    x = np.linspace(-1, 1, 32).astype("float32")
+    function = kernel(relax.op.sin, (x.shape, "float32"))
+    oracle = result_of(function, [x])
+    bound = derived(function, [x], oracle).bound
+    monkeypatch.setattr("relax_tapml.derive.derivation.COARSE", {})
+    tolerance = derived(function, [x], oracle)
+    assert tolerance.coarse is None
+    np.testing.assert_array_equal(tolerance.bound, bound)
+
+
+def test_a_tangent_is_a_sine_by_a_cosine():
+    """Far from its poles a few units in the last place; coarse in a browser."""
+    x = np.linspace(-1.2, 1.2, 64).astype("float32")
+    function = kernel(relax.op.tan, (x.shape, "float32"))
+    tolerance = derived(function, [x], result_of(function, [x]))
+    bound, coarse = (np.asarray(b, "float64") for b in (tolerance.bound, tolerance.coarse))
+    assert (np.abs(np.tan(x) - np.tan(x.astype("float64"))) <= bound).all()
+    assert bound.max() < 2e-5
+    assert (coarse >= 2.0**-11).all()

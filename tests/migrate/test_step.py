@@ -6,7 +6,7 @@ import pytest
 
 from relax_tapml.carve.replay import ReplayReport, UnitReplay
 from relax_tapml.compare.verdict import Verdict
-from relax_tapml.errors import DeviceCrash, DeviceError, DeviceTimeout
+from relax_tapml.errors import DeviceCrash, DeviceError, DeviceTimeout, DeviceUnavailable
 from relax_tapml.migrate.step import Step
 from relax_tapml.migrate.strategy import Outcome, Proposal, Purpose
 from relax_tapml.targets.device import Device
@@ -120,6 +120,18 @@ def test_what_fails_now_and_then_is_flaky(tiny, failing_session, repeat, bad, ru
     assert asked == [["matmul", "softmax"]]
     assert step.flaky == {"matmul": [3, 10]}
     assert step.outcome == Outcome(is_good=False, is_flaky=True, flaky=frozenset({"matmul"}))
+
+
+def test_a_vote_that_loses_its_device_accuses_nobody(tiny, failing_session):
+    """Nobody knows who is flaky; whoever moved last would be taken for it."""
+    faults = [DeviceCrash("died")]
+
+    def vote(units):
+        return ReplayReport(units={}, details={}, unavailable="no device is left")
+
+    device = Device(lambda: failing_session(faults.pop() if faults else None))
+    with pytest.raises(DeviceUnavailable, match="no device is left"):
+        attempt(tiny, device, "softmax", repeat=2, vote=vote)
 
 
 def test_without_a_failure_a_boundary_is_run_as_often_as_asked(tiny, failing_session):
