@@ -57,7 +57,10 @@ def headline(result: Mapping[str, Any]) -> str:
 
 def explain(unit: Mapping[str, Any]) -> str:
     """Return what is known about one unit that did not pass, as sentences."""
-    said = [f"{unit['name']}: {_closed(unit.get('reason') or _difference(unit))}"]
+    reason = unit.get("reason") or _difference(unit)
+    said = [
+        _closed(reason if reason.startswith(f"{unit['name']} ") else f"{unit['name']}: {reason}")
+    ]
     if as_number(unit.get("tolerance")) is not None:
         tolerance = tolerance_text(unit["tolerance"], unit.get("tolerance_origin"))
         said.append(_closed(f"T{tolerance[1:]}"))
@@ -184,5 +187,5 @@ def _names(names: Sequence[str]) -> str:
 
 
 def _closed(sentence: str) -> str:
-    sentence = sentence.rstrip()
-    return sentence if sentence.endswith((".", "!", "?")) else f"{sentence}."
+    sentence = sentence.rstrip()  # A line of code may be quoted last.
+    return sentence if sentence.endswith((".", "!", "?", ";")) else f"{sentence}."
