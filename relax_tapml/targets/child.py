@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import select
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -32,9 +33,11 @@ class Child:
     arguments
         Its other arguments; any user can read them.
     secret
-        The first line of its standard input; unlike an argument no other user can read it.
-    log
-        Where its output goes; None drops it.
+        A line of its standard input; unlike an argument no other user can read it.
+    folder
+        A folder of its own: its TMPDIR, with its output in ``log``. It is removed in ``close``, if
+        the process cannot be started, and by the process when we are gone. Without one its output
+        is dropped.
     environment
         Set in addition to ours.
     has_torch
@@ -53,27 +56,34 @@ class Child:
         arguments: Sequence[str] = (),
         *,
         secret: str = "",
-        log: Path | None = None,
+        folder: Path | None = None,
         environment: dict[str, str] | None = None,
         has_torch: bool = False,
     ) -> None:
         runner = [] if has_torch else ["relax_tapml.targets.without_torch"]
         fds = [end.fileno() for end in sockets]
-        with (log or Path(os.devnull)).open("wb") as output:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", *runner, module, *map(str, fds), *arguments],
-                stdin=subprocess.PIPE,
-                stdout=output,
-                stderr=output,
-                pass_fds=fds,
-                env={**os.environ, **(environment or {})},
-                start_new_session=True,
-            )
+        self._folder = folder
+        self._log = folder / "log" if folder else Path(os.devnull)
+        temporary = {"TMPDIR": str(folder)} if folder else {}
+        try:
+            with self._log.open("wb") as output:
+                self._process = subprocess.Popen(
+                    [sys.executable, "-m", *runner, module, *map(str, fds), *arguments],
+                    stdin=subprocess.PIPE,
+                    stdout=output,
+                    stderr=output,
+                    pass_fds=fds,
+                    env={**os.environ, **temporary, **(environment or {})},
+                    start_new_session=True,
+                )
+        except BaseException:
+            self._remove_folder()
+            raise
         self.pid = self._process.pid
         assert self._process.stdin is not None
         self._stdin = self._process.stdin
         with suppress(BrokenPipeError):
-            self._stdin.write(f"{secret}\n".encode())
+            self._stdin.write(f"{folder or ''}\n{secret}\n".encode())
             self._stdin.flush()
 
     def kill(self) -> None:
@@ -89,12 +99,21 @@ class Child:
         except subprocess.TimeoutExpired:
             return None
 
+    def log_tail(self) -> str:
+        """Return the end of what the process printed, until ``close`` and if it has a folder."""
+        return log_tail(self._log)
+
     def close(self) -> None:
-        """Kill the process and wait for its end. Never raises; may be called twice."""
+        """Kill the process and remove its folder. Never raises; may be called twice."""
         self.kill()
         self._process.wait()
         with suppress(OSError):
             self._stdin.close()
+        self._remove_folder()
+
+    def _remove_folder(self) -> None:
+        if self._folder:
+            shutil.rmtree(self._folder, ignore_errors=True)
 
 
 def ending_text(code: int | None) -> str | None:
@@ -108,13 +127,15 @@ def ending_text(code: int | None) -> str | None:
 
 
 def log_tail(log: Path) -> str:
-    """Return the end of what a child printed, empty if it printed nothing."""
+    """Return the end of what a process printed, empty if it printed nothing."""
     content = log.read_bytes()[-_LOG_TAIL_BYTES:] if log.exists() else b""
     return content.decode(errors="replace").strip()
 
 
-def end_with_parent(clean_up: Callable[[], None] = lambda: None) -> str:
+def end_with_parent() -> str:
     """Return our parent's ``secret``, and from now on end when it is gone.
+
+    The folder that we were given, if any, is removed then; TMPDIR alone may be everyone's.
 
     Called first thing in a ``Child``. A thread waits for the end of standard input, which works
     while the main thread is in a kernel that never returns, and looks at the parent's process id,
@@ -122,19 +143,25 @@ def end_with_parent(clean_up: Callable[[], None] = lambda: None) -> str:
     used: it fires when the parent's thread ends.
     """
     parent = os.getppid()
-    secret = b""
-    while not secret.endswith(b"\n"):
-        byte = os.read(0, 1)
-        if not byte:
-            sys.exit("the parent was gone before it said what to do")
-        secret += byte
+    folder, secret = _line(), _line()
 
     def watch() -> None:
         while os.getppid() == parent:
             if select.select([0], [], [], _PARENT_POLL_S)[0] and not os.read(0, 1):
                 break
-        clean_up()
+        if folder:
+            shutil.rmtree(folder, ignore_errors=True)
         os.killpg(os.getpid(), signal.SIGKILL)
 
     threading.Thread(target=watch, daemon=True).start()
-    return secret.decode().strip()
+    return secret
+
+
+def _line() -> str:
+    line = b""
+    while not line.endswith(b"\n"):
+        byte = os.read(0, 1)  # no more than the line: what follows is for ``watch``
+        if not byte:
+            sys.exit("the parent was gone before it said what to do")
+        line += byte
+    return line.decode().removesuffix("\n")

@@ -5,8 +5,7 @@ listening thread, and one that never returns keeps it busy for ever. This one go
 and a client that hangs up ends what still runs for it. Whoever had a session may ask how it ended.
 
 Its arguments are the file descriptor of a listening socket, the tracker's address and port, the key
-to register with and the name of the platform. TMPDIR is a folder of its own, which it removes when
-the parent is gone.
+to register with and the name of the platform.
 """
 
 from __future__ import annotations
@@ -16,7 +15,6 @@ import logging
 import multiprocessing
 import os
 import select
-import shutil
 import socket
 import struct
 import sys
@@ -131,8 +129,7 @@ def main() -> None:
     """Serve clients until the parent is gone; a lost tracker is looked for again."""
     listener = socket.socket(fileno=int(sys.argv[1]))
     host, port, key, name = sys.argv[2:6]
-    folder = Path(os.environ["TMPDIR"])
-    end_with_parent(lambda: shutil.rmtree(folder, ignore_errors=True))
+    end_with_parent()
     logging.getLogger("RPCServer").setLevel(logging.WARNING)
     server = _Server(listener, key, platform_named(name))
     while True:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import socket
 import tempfile
 import time
@@ -67,7 +66,6 @@ class LocalFleet:
         self._host = host
         self._is_joined = tracker is not None
         self.servers: dict[str, Child] = {}
-        self._folder = Path(tempfile.mkdtemp(prefix="relax_tapml_fleet_"))
         self._children: list[Child] = []
         try:
             if tracker:
@@ -102,15 +100,14 @@ class LocalFleet:
         environment
             Set for it in addition to ours.
         """
-        folder = Path(tempfile.mkdtemp(prefix="server_", dir=self._folder))
         with _listener(self._host, 0) as listener:
             address = f"{self._host}:{listener.getsockname()[1]}"
             child = Child(
                 "relax_tapml.targets.fleet_server",
                 [listener],
                 arguments=[*map(str, self.tracker), key or self.key, self._platform],
-                log=folder / "log",
-                environment={"TMPDIR": str(folder), **(environment or {})},
+                folder=Path(tempfile.mkdtemp(prefix="relax_tapml_fleet_")),
+                environment=dict(environment or {}),
             )
         self._children.append(child)
         self.servers[address] = child
@@ -131,8 +128,8 @@ class LocalFleet:
             ended = [a for a, child in self.servers.items() if child.exit_code(0) is not None]
             if ended or time.monotonic() > end:
                 raise DeviceUnavailable(
-                    f"the fleet did not come up in {timeout_s:g} s; what its servers say is in "
-                    f"{self._folder}" + (f". Ended: {', '.join(ended)}" if ended else "")
+                    f"the fleet did not come up in {timeout_s:g} s"
+                    + (f"; ended: {', '.join(ended)}" if ended else "")
                 )
             time.sleep(_POLL_S)
 
@@ -140,7 +137,6 @@ class LocalFleet:
         """End all of them and wait for their end. Never raises; may be called twice."""
         for child in self._children:
             child.close()
-        shutil.rmtree(self._folder, ignore_errors=True)
 
 
 def _check_reach(tracker: str, port: int, host: str) -> None:

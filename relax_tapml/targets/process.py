@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import secrets
-import shutil
 import socket
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from relax_tapml.errors import DeviceUnavailable
-from relax_tapml.targets.child import Child, ending_text, log_tail
+from relax_tapml.targets.child import Child, ending_text
 from relax_tapml.targets.obituary import Obituary
 
 _ENDING_S = 2.0
@@ -19,8 +18,7 @@ _ENDING_S = 2.0
 class DeviceProcess:
     """Start a process that serves one client and end it again; a ``Server``.
 
-    What it and the kernels print goes to a log in ``folder``, a temporary folder where the process
-    also keeps its files.
+    What it and the kernels print goes to a log in ``folder``, where it also keeps its files.
 
     Parameters
     ----------
@@ -49,27 +47,22 @@ class DeviceProcess:
     ) -> None:
         self.host = "127.0.0.1"
         self.key = secrets.token_hex(16)
-        self.folder = Path(tempfile.mkdtemp(prefix="relax_tapml_device_"))
-        self._log = self.folder / "log"
         try:
             # The worker inherits the listening socket: its port is known before it is up, and if
             # it dies first, the connection that waits for it is reset.
             with socket.create_server((self.host, 0)) as listener:
                 self.port = listener.getsockname()[1]
+                self.folder = Path(tempfile.mkdtemp(prefix="relax_tapml_device_"))
                 self._child = Child(
                     module,
                     [listener],
                     arguments,
                     secret=self.key,
-                    log=self._log,
-                    environment={"TMPDIR": str(self.folder)},
+                    folder=self.folder,
                     has_torch=has_torch,
                 )
-        except BaseException as error:
-            shutil.rmtree(self.folder, ignore_errors=True)
-            if isinstance(error, OSError):
-                raise DeviceUnavailable(f"the device process cannot be started: {error}") from error
-            raise
+        except OSError as error:
+            raise DeviceUnavailable(f"the device process cannot be started: {error}") from error
         self.name = f"device process {self._child.pid}"
 
     def interrupt(self) -> None:
@@ -79,9 +72,8 @@ class DeviceProcess:
     def obituary(self) -> Obituary:
         """Say how the process ended and what it printed last."""
         code = self._child.exit_code(_ENDING_S)
-        return Obituary(cause=ending_text(code), log=log_tail(self._log))
+        return Obituary(cause=ending_text(code), log=self._child.log_tail())
 
     def close(self) -> None:
         """Kill the process, wait for its end and remove its folder."""
         self._child.close()
-        shutil.rmtree(self.folder, ignore_errors=True)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 import socket
 import sys
 from pathlib import Path
@@ -24,9 +23,9 @@ from relax_tapml.targets.handshake import greet
 def main() -> None:
     """Serve one client, then return."""
     listener = socket.socket(fileno=int(sys.argv[1]))
+    key = end_with_parent()
     # Not gettempdir, which is a folder that others use where this one cannot be written to.
     folder = Path(os.environ["TMPDIR"])
-    key = end_with_parent(lambda: shutil.rmtree(folder, ignore_errors=True))
     # Each loaded kernel would be a line of the log that is shown after a crash.
     logging.getLogger("RPCServer").setLevel(logging.WARNING)
     file_exchange.register(folder)

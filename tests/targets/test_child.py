@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import socket
+import subprocess
+import sys
 from contextlib import closing
 
 import psutil
 import pytest
 
-from relax_tapml.targets.child import Child, log_tail
+from relax_tapml.targets.child import Child
 from relax_tapml.targets.platforms.cuda import Cuda
 from relax_tapml.targets.platforms.local import Local
 
@@ -29,19 +33,21 @@ def test_a_process_has_torch_if_it_needs_it(has_torch, found, tmp_path):
     """Either way the module is the main one, and has its arguments."""
     pytest.importorskip("torch")
     (tmp_path / "says.py").write_text(SAYS)
-    log = tmp_path / "log"
+    folder = tmp_path / "folder"
+    folder.mkdir()
     with socket.create_server(("127.0.0.1", 0)) as listener:
         child = Child(
             "says",
             [listener],
             ["argument"],
-            log=log,
+            folder=folder,
             environment={"PYTHONPATH": str(tmp_path)},
             has_torch=has_torch,
         )
         with closing(child):
             assert child.exit_code(60) == 0
-        assert log_tail(log) == f"{found} ['{listener.fileno()}', 'argument']"
+            assert child.log_tail() == f"{found} ['{listener.fileno()}', 'argument']"
+    assert not folder.exists()
 
 
 @pytest.mark.parametrize(("platform", "is_without"), [(Local(), True), (Cuda(), False)])
@@ -49,3 +55,25 @@ def test_only_devices_of_gpus_start_with_torch(platform, is_without):
     with closing(platform.start()) as server:
         command = psutil.Process(server._child.pid).cmdline()
         assert ("relax_tapml.targets.without_torch" in command) == is_without
+
+
+@pytest.mark.parametrize("is_given", [True, False])
+def test_a_process_removes_only_a_folder_that_it_was_given(is_given, tmp_path):
+    """Without one of its own, TMPDIR is that of everyone."""
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    script = (
+        "import time\n"
+        "from relax_tapml.targets.child import end_with_parent\n"
+        "end_with_parent()\n"
+        "time.sleep(60)\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", script],
+        stdin=subprocess.PIPE,
+        env={**os.environ, "TMPDIR": str(folder)},
+        start_new_session=True,
+    )
+    process.communicate(f"{folder if is_given else ''}\nsecret\n".encode(), timeout=60)
+    assert process.returncode == -signal.SIGKILL
+    assert folder.exists() is not is_given

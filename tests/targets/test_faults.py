@@ -145,7 +145,7 @@ def test_device_process_removes_no_other_folder(tmp_path):
             env={**os.environ, "TMPDIR": str(own)},
             start_new_session=True,
         )
-        process.communicate(b"key\n", timeout=60)
+        process.communicate(f"{own}\nkey\n".encode(), timeout=60)
     assert process.returncode == -signal.SIGKILL
     assert not own.exists()
     assert shared.exists()

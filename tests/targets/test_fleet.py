@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import tempfile
 from contextlib import closing
 
 import numpy as np
@@ -101,10 +102,12 @@ def test_a_device_has_the_address_of_its_session(fleet, session):
     assert open_device("process", LLVM).name == "process"
 
 
-def test_nothing_is_left_of_a_fleet(units):
+def test_nothing_is_left_of_a_fleet(units, tmp_path, monkeypatch):
     """Servers end although a client is in the middle of something, and so do their folders."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     local = LocalFleet(1, key="board")
     local.wait(240)
+    assert len(list(tmp_path.iterdir())) == 1
     session = open_session(local.session, LLVM)
     session.load(units.bytecode, units.kernels)
     processes = [psutil.Process(child.pid) for child in local._children]
@@ -112,7 +115,7 @@ def test_nothing_is_left_of_a_fleet(units):
     assert len(processes) >= 3
     local.close()
     assert psutil.wait_procs(processes, timeout=30)[1] == []
-    assert not local._folder.exists()
+    assert not list(tmp_path.iterdir())
     with pytest.raises(DeviceCrash):
         session.upload(X)
     session.close()

@@ -1,15 +1,13 @@
 """The process of an emulated device: runs the server under an emulator, and ends as that ends.
 
 Its arguments are the file descriptor of a listening socket and the command to start the server
-with; its secret is the key that a client must present. TMPDIR is a folder of its own, which it
-removes if the client's process is killed.
+with; its secret is the key that a client must present. TMPDIR is a folder of its own.
 """
 
 from __future__ import annotations
 
 import os
 import resource
-import shutil
 import signal
 import subprocess
 import sys
@@ -21,8 +19,8 @@ from relax_tapml.targets.child import end_with_parent
 def main() -> None:
     """Serve one client, then end with the exit code or the signal of the emulator."""
     listener, *command = sys.argv[1:]
+    key = end_with_parent()
     folder = Path(os.environ["TMPDIR"])
-    key = end_with_parent(lambda: shutil.rmtree(folder, ignore_errors=True))
     # The emulator would write the memory of a server that crashes to a file.
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     process = subprocess.Popen(

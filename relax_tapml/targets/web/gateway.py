@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import shutil
 import signal
 import socket
 import struct
@@ -168,8 +167,7 @@ class Session:
 def main() -> None:
     """Serve one session, then return."""
     pages, clients = (socket.socket(fileno=int(number)) for number in sys.argv[1:3])
-    folder = Path(os.environ["TMPDIR"])
-    key = end_with_parent(lambda: shutil.rmtree(folder, ignore_errors=True))
+    key = end_with_parent()
     try:
         asyncio.run(_run(pages, clients, key, json.loads(os.environ["RELAX_TAPML_GATEWAY"])))
     finally:

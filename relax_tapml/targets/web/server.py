@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 
 from relax_tapml.errors import DeviceUnavailable
-from relax_tapml.targets.child import Child, log_tail
+from relax_tapml.targets.child import Child
 from relax_tapml.targets.obituary import Obituary
 from relax_tapml.targets.web.gateway import BROWSER, REPORT
 from relax_tapml.targets.web.launch import Launcher
@@ -47,8 +47,7 @@ class WebServer:
         self.host = "127.0.0.1"
         self.name = launcher.name
         self.key = _shown_key if launcher.port else secrets.token_hex(16)
-        self._folder = _new_folder()
-        self._log = self._folder / "log"
+        folder = _new_folder()
         try:
             with (
                 socket.create_server((self.host, launcher.port)) as pages,
@@ -56,14 +55,13 @@ class WebServer:
             ):
                 self.port = clients.getsockname()[1]
                 url = f"http://{self.host}:{pages.getsockname()[1]}/{self.key}/"
-                program = launcher.command(url, self._folder)
+                program = launcher.command(url, folder)
                 self._child = Child(
                     "relax_tapml.targets.web.gateway",
                     [pages, clients],
                     secret=self.key,
-                    log=self._log,
+                    folder=folder,
                     environment={
-                        "TMPDIR": str(self._folder),
                         "RELAX_TAPML_GATEWAY": json.dumps(
                             {
                                 "program": program,
@@ -74,7 +72,7 @@ class WebServer:
                     },
                 )
         except BaseException as error:
-            shutil.rmtree(self._folder, ignore_errors=True)
+            shutil.rmtree(folder, ignore_errors=True)
             if isinstance(error, OSError):
                 raise DeviceUnavailable(f"{self.name} cannot be served: {error}") from error
             raise
@@ -86,7 +84,7 @@ class WebServer:
     def obituary(self) -> Obituary:
         """Say what the page reported last, waiting a moment for one that is ending."""
         ended = self._child.exit_code(_ENDING_S) is not None
-        text = log_tail(self._log)
+        text = self._child.log_tail()
         reports = [line.removeprefix(REPORT) for line in text.splitlines() if REPORT in line]
         if reports:
             return Obituary(cause=f"reported: {reports[-1]}", log="\n".join(reports))
@@ -98,7 +96,6 @@ class WebServer:
     def close(self) -> None:
         """Kill everything, wait for its end and remove its folder. Never raises."""
         self._child.close()
-        shutil.rmtree(self._folder, ignore_errors=True)
 
 
 def _new_folder() -> Path:
