@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform as machine
 import signal
+import socket
 import struct
 import subprocess
 import sys
@@ -29,7 +30,9 @@ from relax_tapml.targets.arm64 import server
 from relax_tapml.targets.arm64.runtime import LIBRARIES, runtime_folder
 from relax_tapml.targets.arm64.toolchain import COMPILER, emulator, system_root
 from relax_tapml.targets.cache import cache_folder
+from relax_tapml.targets.handshake import present
 from relax_tapml.targets.local_fleet import LocalFleet
+from relax_tapml.targets.obituary import ask_obituary
 from relax_tapml.targets.open import open_session
 from relax_tapml.targets.platforms.arm64 import Arm64
 from relax_tapml.targets.registry import platform_of
@@ -344,6 +347,29 @@ def test_a_board_registers_with_a_tracker(finished, board):
             with closing(LocalFleet(0, key="board", port=port)) as other:
                 other.wait(240)
                 open_session(fleet.session, parse_target("arm64"), timeout_s=30).close()
+
+
+@pytest.fixture
+def registered(board):
+    """The tracker that a board is registered with: host, port and key."""
+    with closing(LocalFleet(0, key="board")) as fleet:
+        fleet.wait(240)
+        host, port = fleet.tracker
+        with running(board, "--tracker", f"{host}:{port}", "--key", "board"):
+            yield host, port, "board"
+
+
+@needs_emulator
+def test_others_who_connect_leave_a_board_to_whom_it_was_lent(registered):
+    """It is offered anew after the client with the key, and then at once."""
+    host, port, key = request_device(*registered, timeout_s=30)
+    for _ in range(2):
+        socket.create_connection((host, port)).close()
+        assert ask_obituary(host, port, "board:0") is None
+        with socket.create_connection((host, port), timeout=10) as connection:
+            assert present(connection, "client", key)
+        # Whom it is lent to and does not come has 8 s.
+        host, port, key = request_device(*registered, timeout_s=6)
 
 
 @needs_emulator

@@ -194,11 +194,13 @@ void ServeHere(int connection) {
   Serve(connection, folder.path);
 }
 
-/*! \brief Serve a client in a new process and wait for its end. */
-void ServeApart(int listener, int connection, const std::string& key) {
+/*! \brief Serve a client in a new process and wait for its end; whether it was let in. */
+bool ServeApart(int listener, int connection, const std::string& key) {
   TemporaryFolder folder;
-  int alive[2];  // the process holds one end of this pipe for as long as it lives
-  Check(pipe2(alive, O_CLOEXEC) == 0, "pipe");
+  // The process holds one end of this pipe for as long as it lives, and writes a byte to it when it
+  // lets the client in: however it ends, that is known.
+  int alive[2];
+  Check(pipe2(alive, O_CLOEXEC | O_NONBLOCK) == 0, "pipe");
   pid_t process = fork();
   Check(process >= 0, "fork");
   if (process == 0) {
@@ -208,6 +210,7 @@ void ServeApart(int listener, int connection, const std::string& key) {
     int code = 1;
     try {
       if (Greet(connection, key)) {
+        Check(write(alive[1], "", 1) == 1, "pipe");
         Serve(connection, folder.path);
         code = 0;
       }
@@ -225,6 +228,8 @@ void ServeApart(int listener, int connection, const std::string& key) {
   if (is_stuck) kill(process, SIGKILL);
   int status = 0;
   waitpid(process, &status, 0);
+  char byte;
+  bool is_admitted = read(alive[0], &byte, 1) == 1;
   close(alive[0]);
   close(connection);
   if (is_stuck) {
@@ -232,9 +237,10 @@ void ServeApart(int listener, int connection, const std::string& key) {
   } else if (WIFSIGNALED(status)) {
     std::printf("a client's process died: %s\n", strsignal(WTERMSIG(status)));
   } else if (WEXITSTATUS(status) != 0) {
-    std::printf("refused a client, or lost it\n");
+    std::printf(is_admitted ? "lost a client\n" : "refused a client\n");
   }
   std::fflush(stdout);
+  return is_admitted;
 }
 
 int Main(int argc, char** argv) {
@@ -251,7 +257,7 @@ int Main(int argc, char** argv) {
     if (tracker) key = tracker->Lend(listener);
     int connection = Accept(listener);
     if (!options.once) {
-      ServeApart(listener, connection, key);
+      if (ServeApart(listener, connection, key) && tracker) tracker->TakeBack();
     } else if (Greet(connection, key)) {
       close(listener);
       ServeHere(connection);

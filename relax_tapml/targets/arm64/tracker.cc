@@ -51,15 +51,14 @@ std::string Tracker::Lend(int listener) {
     try {
       if (socket_ < 0) Connect();
       is_told = false;
-      if (offered_.empty() || !IsPending()) Offer();
-      for (int unused = 0;;) {
+      if (offered_.empty()) Offer();
+      while (true) {
         pollfd client{listener, POLLIN, 0};
         if (poll(&client, 1, kPingMs) > 0) return offered_;
         if (IsPending()) {
-          unused = 0;
-        } else if (++unused > kPatience) {
+          unused_ = 0;
+        } else if (++unused_ > kPatience) {
           Offer();
-          unused = 0;
         }
       }
     } catch (const std::runtime_error& error) {
@@ -76,6 +75,8 @@ std::string Tracker::Lend(int listener) {
     }
   }
 }
+
+void Tracker::TakeBack() { offered_.clear(); }
 
 void Tracker::Connect() {
   addrinfo hints{}, *found = nullptr;
@@ -107,6 +108,7 @@ void Tracker::Connect() {
 void Tracker::Offer() {
   unsigned char random[16];
   Check(getrandom(random, sizeof(random), 0) == sizeof(random), "getrandom");
+  unused_ = 0;
   offered_ = key_ + ":";
   for (unsigned char byte : random) {
     char digits[3];

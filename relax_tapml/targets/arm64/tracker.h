@@ -27,6 +27,12 @@ class Tracker {
    */
   std::string Lend(int listener);
 
+  /*!
+   * \brief Offer the device anew: whom it was lent to has had a session. Whoever else connects
+   *  changes nothing, as that client may still be on its way.
+   */
+  void TakeBack();
+
  private:
   void Connect();
   void Offer();
@@ -39,7 +45,10 @@ class Tracker {
   int served_port_;
   /*! \brief A connection to the tracker, or -1. */
   int socket_ = -1;
+  /*! \brief The key that was offered last; empty if the device is to be offered anew. */
   std::string offered_;
+  /*! \brief Pings since that key was lent, without its client. */
+  int unused_ = 0;
 };
 
 }  // namespace relax_tapml
