@@ -373,6 +373,16 @@ def test_others_who_connect_leave_a_board_to_whom_it_was_lent(registered):
 
 
 @needs_emulator
+def test_a_board_serves_clients_of_tvm(registered):
+    """Which tell how long their session may last, behind the key."""
+    host, port, key = registered
+    session = tvm.rpc.connect_tracker(host, port).request(key, session_timeout=60, max_retry=1)
+    array = np.arange(6, dtype="float32")
+    sent = tvm.runtime.tensor(array, session.cpu())
+    np.testing.assert_array_equal(sent.numpy(), array)
+
+
+@needs_emulator
 def test_a_tracker_lends_emulators(finished):
     """Each session has one of its own, and how it ended is told."""
     with closing(LocalFleet(1, key="board", platform="arm64")) as fleet:

@@ -152,7 +152,8 @@ bool Greet(int connection, const std::string& key) {
   if (head[0] != kMagic || head[1] <= 0 || head[1] > kMaxKeyBytes) return false;
   std::string presented(head[1], '\0');
   if (!Receive(connection, presented.data(), presented.size())) return false;
-  if (presented != "client:" + key) {
+  // Options of the client may follow the key.
+  if (presented.substr(0, presented.find(' ')) != "client:" + key) {
     Send(connection, &kMismatch, sizeof(kMismatch));
     return false;
   }
