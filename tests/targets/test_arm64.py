@@ -11,6 +11,7 @@ import sys
 import zipfile
 from contextlib import closing, contextmanager
 from importlib.metadata import version
+from pathlib import Path
 
 import broken_pipelines
 import ml_dtypes
@@ -44,6 +45,7 @@ needs_emulator = pytest.mark.skipif(
     bool(MISSING), reason=f"missing for ARM64: {', '.join(MISSING)}; docs/platforms/arm64.md"
 )
 AARCH64 = 183  # EM_AARCH64 of elf.h
+X = np.arange(6, dtype="float32")
 
 
 @pytest.fixture
@@ -307,15 +309,26 @@ def board(tmp_path_factory):
 @contextmanager
 def running(board, *options):
     """The server of a board, and the port it has taken."""
+    with started(board, *options) as process:
+        yield port_of(process)
+
+
+def port_of(process):
+    return int(process.stdout.readline().rpartition(":")[2])
+
+
+@contextmanager
+def started(board, *options):
+    """The process of a board's server, whose output says where it listens and what happens."""
     address = ["--host", "127.0.0.1", "--port", "0"]
     process = subprocess.Popen(
         [emulator().found, "-L", system_root(), board / "server", *address, *options],
         stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
+        stderr=subprocess.STDOUT,
         text=True,
     )
     try:
-        yield int(process.stdout.readline().rpartition(":")[2])
+        yield process
     finally:
         process.kill()
         process.communicate()
@@ -328,6 +341,29 @@ def test_a_server_on_a_board_outlives_its_clients(finished, board):
         told = told_about(["softmax", "sum"], finished, f"rpc:127.0.0.1:{port}")
     assert "closed the connection" in told["softmax"]
     assert "did not end in 4 s" in told["sum"]
+
+
+@needs_emulator
+@pytest.mark.parametrize(("left", "told"), [(0, "accept"), (1, "pipe")])
+def test_a_board_that_is_short_of_something_serves_later(board, left, told):
+    """Of files here: what it cannot do for a client is told, and it goes on."""
+    with started(board) as process:
+        port = port_of(process)
+        server = psutil.Process(process.pid)
+        taken = {int(path.name) for path in Path(f"/proc/{process.pid}/fd").iterdir()}
+        free = [number for number in range(len(taken) + 2) if number not in taken]
+        limits = server.rlimit(psutil.RLIMIT_NOFILE)
+        server.rlimit(psutil.RLIMIT_NOFILE, (free[left], limits[1]))
+        with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+            # A server that waits for a client has a file for it already.
+            lines = iter(process.stdout.readline, "")
+            expected = f"a client was not served: {told}: Too many open files\n"
+            assert any(line == expected for line in lines)
+            if told == "pipe":
+                assert connection.recv(1) == b""
+            server.rlimit(psutil.RLIMIT_NOFILE, limits)
+        with closing(open_session(f"rpc:127.0.0.1:{port}", parse_target("arm64"))) as session:
+            np.testing.assert_array_equal(session.download(session.upload(X)), X)
 
 
 @needs_emulator
@@ -377,9 +413,8 @@ def test_a_board_serves_clients_of_tvm(registered):
     """Which tell how long their session may last, behind the key."""
     host, port, key = registered
     session = tvm.rpc.connect_tracker(host, port).request(key, session_timeout=60, max_retry=1)
-    array = np.arange(6, dtype="float32")
-    sent = tvm.runtime.tensor(array, session.cpu())
-    np.testing.assert_array_equal(sent.numpy(), array)
+    sent = tvm.runtime.tensor(X, session.cpu())
+    np.testing.assert_array_equal(sent.numpy(), X)
 
 
 @needs_emulator

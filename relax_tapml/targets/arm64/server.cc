@@ -46,6 +46,7 @@ constexpr char kName[] = "server:relax_tapml";
 constexpr int kHandshakeSeconds = 10;
 constexpr int kKeepAliveSeconds = 30;
 constexpr int kEndingMs = 2000;
+constexpr int kRetrySeconds = 1;
 
 constexpr char kUsage[] =
     "usage: server [--host ADDRESS] [--port PORT] [--tracker HOST:PORT --key KEY]\n"
@@ -190,29 +191,50 @@ class TemporaryFolder {
   std::string path;
 };
 
+/*! \brief A file descriptor, closed by who has it. */
+class Descriptor {
+ public:
+  explicit Descriptor(int number) : number(number) {}
+  Descriptor(const Descriptor&) = delete;
+  Descriptor& operator=(const Descriptor&) = delete;
+  ~Descriptor() { Close(); }
+
+  void Close() {
+    if (number >= 0) close(number);
+    number = -1;
+  }
+
+  int number;
+};
+
 void ServeHere(int connection) {
   TemporaryFolder folder;
   Serve(connection, folder.path);
 }
 
-/*! \brief Serve a client in a new process and wait for its end; whether it was let in. */
-bool ServeApart(int listener, int connection, const std::string& key) {
+/*!
+ * \brief Serve a client in a new process and wait for its end; whether it was let in.
+ * \param accepted A connection that is ours to close.
+ */
+bool ServeApart(int listener, int accepted, const std::string& key) {
+  Descriptor connection(accepted);
   TemporaryFolder folder;
   // The process holds one end of this pipe for as long as it lives, and writes a byte to it when it
   // lets the client in: however it ends, that is known.
   int alive[2];
   Check(pipe2(alive, O_CLOEXEC | O_NONBLOCK) == 0, "pipe");
+  Descriptor ours(alive[0]), theirs(alive[1]);
   pid_t process = fork();
   Check(process >= 0, "fork");
   if (process == 0) {
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     close(listener);
-    close(alive[0]);
+    ours.Close();
     int code = 1;
     try {
-      if (Greet(connection, key)) {
-        Check(write(alive[1], "", 1) == 1, "pipe");
-        Serve(connection, folder.path);
+      if (Greet(connection.number, key)) {
+        Check(write(theirs.number, "", 1) == 1, "pipe");
+        Serve(connection.number, folder.path);
         code = 0;
       }
     } catch (const std::exception& error) {
@@ -221,8 +243,8 @@ bool ServeApart(int listener, int connection, const std::string& key) {
     std::fflush(stdout);
     _exit(code);  // not a return: the folder is the other process's to remove
   }
-  close(alive[1]);
-  pollfd ends[2] = {{alive[0], 0, 0}, {connection, POLLRDHUP, 0}};
+  theirs.Close();
+  pollfd ends[2] = {{ours.number, 0, 0}, {connection.number, POLLRDHUP, 0}};
   while (poll(ends, 2, -1) < 0 && errno == EINTR) continue;
   if (ends[0].revents == 0) poll(ends, 1, kEndingMs);  // the client has gone
   bool is_stuck = ends[0].revents == 0;
@@ -230,9 +252,7 @@ bool ServeApart(int listener, int connection, const std::string& key) {
   int status = 0;
   waitpid(process, &status, 0);
   char byte;
-  bool is_admitted = read(alive[0], &byte, 1) == 1;
-  close(alive[0]);
-  close(connection);
+  bool is_admitted = read(ours.number, &byte, 1) == 1;
   if (is_stuck) {
     std::printf("killed a call that went on after its client had gone\n");
   } else if (WIFSIGNALED(status)) {
@@ -256,16 +276,23 @@ int Main(int argc, char** argv) {
   if (!options.tracker.empty()) tracker.emplace(options.tracker, options.key, Port(listener));
   while (true) {
     if (tracker) key = tracker->Lend(listener);
-    int connection = Accept(listener);
     if (!options.once) {
-      if (ServeApart(listener, connection, key) && tracker) tracker->TakeBack();
-    } else if (Greet(connection, key)) {
+      try {
+        if (ServeApart(listener, Accept(listener), key) && tracker) tracker->TakeBack();
+      } catch (const std::system_error& error) {
+        // Such as no memory, processes or files left: the next client may find some.
+        std::fprintf(stderr, "a client was not served: %s\n", error.what());
+        sleep(kRetrySeconds);
+      }
+      continue;
+    }
+    int connection = Accept(listener);
+    if (Greet(connection, key)) {
       close(listener);
       ServeHere(connection);
       return 0;
-    } else {
-      close(connection);
     }
+    close(connection);
   }
 }
 
