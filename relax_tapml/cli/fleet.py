@@ -14,6 +14,7 @@ from relax_tapml.errors import DeviceUnavailable, UsageError
 from relax_tapml.report.quantities import count_text
 
 _STATUS_S = 10.0
+_LAST_PORT = 65535
 
 
 def add_parser(subparsers: Any) -> None:
@@ -70,6 +71,7 @@ def _up(args: argparse.Namespace) -> int:
         raise UsageError(f"--key {args.key!r}: expected a word of ASCII")
     if args.count < 1:
         raise UsageError(f"fleet up {args.count}: expected at least 1 server")
+    _check_port(args.port, f"--port {args.port}")
     platform = platform_named(args.target)
     if not platform.has_device_here():
         raise DeviceUnavailable(
@@ -114,7 +116,13 @@ def _address(text: str, option: str) -> tuple[str, int]:
     host, _, port = text.rpartition(":")
     if not host or not port.isdecimal():
         raise UsageError(f"{option} {text}: expected HOST:PORT")
+    _check_port(int(port), f"{option} {text}")
     return host, int(port)
+
+
+def _check_port(port: int, told: str) -> None:
+    if not 0 <= port <= _LAST_PORT:
+        raise UsageError(f"{told}: expected a port of at most {_LAST_PORT}")
 
 
 def _status(args: argparse.Namespace) -> int:

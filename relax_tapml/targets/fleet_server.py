@@ -22,6 +22,7 @@ import tempfile
 import time
 from contextlib import suppress
 from dataclasses import asdict
+from ipaddress import ip_address
 from pathlib import Path
 
 from tvm.rpc import base
@@ -33,6 +34,7 @@ from relax_tapml.targets.platform import Platform
 from relax_tapml.targets.registry import platform_named
 
 _PING_S = 2.0
+_ANSWER_S = 10.0
 _RETRY_S = 1.0
 _ENDING_S = 2.0
 # In a session's folder: how it ended, if it says so itself, and what it printed.
@@ -61,9 +63,12 @@ class _Server:
 
     def serve(self, tracker: socket.socket) -> None:
         """Serve clients of a tracker until it is lost, which raises ``OSError``."""
-        tracker.sendall(struct.pack("<i", base.RPC_TRACKER_MAGIC))
-        base.recvall(tracker, 4)
-        info = {"key": f"server:{self.key}", "addr": [None, self._port]}
+        tracker.settimeout(_ANSWER_S)
+        magic = struct.pack("<i", base.RPC_TRACKER_MAGIC)
+        tracker.sendall(magic)
+        if base.recvall(tracker, 4) != magic:
+            raise OSError("what answers there is not a TVM RPC tracker")
+        info = {"key": f"server:{self.key}", "addr": [self._host, self._port]}
         _ask(tracker, base.TrackerCode.UPDATE_INFO, info)
         while True:
             connection, offered = self._accept(tracker)
@@ -73,6 +78,12 @@ class _Server:
     def _port(self) -> int:
         port: int = self.listener.getsockname()[1]
         return port
+
+    @property
+    def _host(self) -> str | None:
+        """Where clients find us; None: where the tracker sees us."""
+        host: str = self.listener.getsockname()[0]
+        return None if ip_address(host).is_unspecified else host
 
     def _accept(self, tracker: socket.socket) -> tuple[socket.socket, str]:
         """Offer the device, and return the connection of the client it was lent to, and its key."""
@@ -91,7 +102,7 @@ class _Server:
 
     def _offer(self, tracker: socket.socket) -> str:
         offered = str(base.random_key(self.key))
-        _ask(tracker, base.TrackerCode.PUT, self.key, (self._port, offered), None)
+        _ask(tracker, base.TrackerCode.PUT, self.key, (self._port, offered), self._host)
         return offered
 
     def _admits(self, connection: socket.socket, offered: str) -> bool:
@@ -132,16 +143,26 @@ def main() -> None:
     end_with_parent()
     logging.getLogger("RPCServer").setLevel(logging.WARNING)
     server = _Server(listener, key, platform_named(name))
+    told = ""
     while True:
-        with suppress(OSError), socket.create_connection((host, int(port))) as tracker:
-            server.serve(tracker)
+        try:
+            with socket.create_connection((host, int(port))) as tracker:
+                server.serve(tracker)
+        except OSError as error:
+            if str(error) != told:  # and not every second
+                told = str(error)
+                sys.stderr.write(f"tracker {host}:{port} is lost: {told}\n")
         time.sleep(_RETRY_S)
 
 
 def _ask(tracker: socket.socket, *message: object) -> list[str]:
     base.sendjson(tracker, message)
-    reply: list[str] = base.recvjson(tracker)
-    return reply
+    try:
+        reply = base.recvjson(tracker)
+    except ValueError as error:
+        raise OSError(f"its answer cannot be read: {error}") from error
+    # Of codes nothing is asked.
+    return reply if isinstance(reply, list) else []
 
 
 def _session(

@@ -10,7 +10,7 @@ from ipaddress import ip_address
 from pathlib import Path
 
 from relax_tapml.errors import DeviceUnavailable, UsageError
-from relax_tapml.targets.child import Child
+from relax_tapml.targets.child import Child, ending_text
 from relax_tapml.targets.tracker import tracker_status
 
 LOOPBACK = "127.0.0.1"
@@ -67,9 +67,9 @@ class LocalFleet:
         self._is_joined = tracker is not None
         self.servers: dict[str, Child] = {}
         self._children: list[Child] = []
+        _check_reach(tracker, host)
         try:
             if tracker:
-                _check_reach(*tracker, host)
                 self.tracker = tracker
             else:
                 with _listener(LOOPBACK, port) as listener:
@@ -125,11 +125,16 @@ class LocalFleet:
             are_free = self._is_joined or free >= len(self.servers)
             if are_free and there.issuperset(map(_port, self.servers)):
                 return
-            ended = [a for a, child in self.servers.items() if child.exit_code(0) is not None]
-            if ended or time.monotonic() > end:
+            for address, child in self.servers.items():
+                if (code := child.exit_code(0)) is not None:
+                    raise DeviceUnavailable(
+                        f"server {address} of the fleet {ending_text(code)}: {child.log_tail()}"
+                    )
+            if time.monotonic() > end:
+                missing = [a for a in self.servers if _port(a) not in there]
                 raise DeviceUnavailable(
-                    f"the fleet did not come up in {timeout_s:g} s"
-                    + (f"; ended: {', '.join(ended)}" if ended else "")
+                    f"the fleet did not come up in {timeout_s:g} s: "
+                    + (f"{', '.join(missing)} did not register" if missing else "none is free")
                 )
             time.sleep(_POLL_S)
 
@@ -139,15 +144,27 @@ class LocalFleet:
             child.close()
 
 
-def _check_reach(tracker: str, port: int, host: str) -> None:
-    """Raise ``UsageError`` for servers on loopback whose tracker is elsewhere."""
+def _check_reach(tracker: tuple[str, int] | None, host: str) -> None:
+    """Raise ``UsageError`` for servers that nobody could be lent, because of where they listen."""
     try:
-        is_here = ip_address(socket.gethostbyname(tracker)).is_loopback
+        is_loopback = ip_address(socket.gethostbyname(host)).is_loopback
     except OSError as error:
-        raise DeviceUnavailable(f"tracker {tracker}:{port}: {error}") from error
-    if ip_address(host).is_loopback and not is_here:
+        raise UsageError(f"--host {host}: {error}; give an address of this machine") from error
+    if tracker is None:
+        if not is_loopback:
+            raise UsageError(
+                f"--host {host}: our own tracker can be reached from this machine only. Start one "
+                "with 'python -m tvm.exec.rpc_tracker' and name it with --tracker"
+            )
+        return
+    name, port = tracker
+    try:
+        is_here = ip_address(socket.gethostbyname(name)).is_loopback
+    except OSError as error:
+        raise DeviceUnavailable(f"tracker {name}:{port}: {error}") from error
+    if is_loopback and not is_here:
         raise UsageError(
-            f"clients of {tracker}:{port} cannot reach servers on {host}; --host 0.0.0.0 lets "
+            f"clients of {name}:{port} cannot reach servers on {host}; --host 0.0.0.0 lets "
             "whoever can reach this machine run code on it"
         )
 

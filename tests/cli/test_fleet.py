@@ -65,6 +65,10 @@ def test_no_tracker_is_told(capsys):
         (["status", "nowhere"], "fleet status nowhere: expected "),
         (["up", "1", "--target", "abacus"], "target abacus: expected one of "),
         (["up", "1", "--tracker", "nowhere"], "--tracker nowhere: expected "),
+        (["up", "1", "--port", "99999"], "--port 99999: expected a port of at most 65535"),
+        (["status", "here:99999"], "fleet status here:99999: expected a port of at most "),
+        (["up", "1", "--host", "no.such.invalid"], "give an address of this machine"),
+        (["up", "1", "--host", "0.0.0.0"], "name it with --tracker"),
     ],
 )
 def test_wrong_usage_is_told(words, told, capsys):

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import socket
+import struct
 import tempfile
 from contextlib import closing
 
 import numpy as np
 import psutil
 import pytest
+from tvm.rpc import base
 
 from relax_tapml.errors import DeviceCrash, DeviceTimeout, DeviceUnavailable, UsageError
+from relax_tapml.targets.fleet_server import _Server
 from relax_tapml.targets.local_fleet import LocalFleet
 from relax_tapml.targets.open import open_device, open_session
 from relax_tapml.targets.platforms.local import Local
@@ -164,3 +167,34 @@ def test_no_server_waits_while_a_client_prepares(session, monkeypatch):
     monkeypatch.setattr(Local, "prepare_client", lambda _: seen.append(status(session).free))
     open_session(session, LLVM).close()
     assert seen == [2]
+
+
+def test_clients_are_told_where_a_server_listens():
+    """Which need not be where the tracker sees it."""
+    with closing(LocalFleet(1, key="board", host="127.0.0.2")) as local:
+        local.wait(240)
+        open_session(local.session, LLVM).close()
+
+
+def test_a_server_that_ends_at_once_says_why():
+    with closing(LocalFleet(1, key="board", platform="none")) as local:
+        told = r"(?s)exited with code 1: .*target none"
+        with pytest.raises(DeviceUnavailable, match=told) as caught:
+            local.wait(240)
+        assert "did not come up" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("answers", "told"),
+    [
+        (b"\x00\x00\x00\x00", "not a TVM RPC tracker"),
+        (struct.pack("<ii", base.RPC_TRACKER_MAGIC, 3) + b"???", "its answer cannot be read"),
+    ],
+)
+def test_a_server_survives_what_is_no_tracker(answers, told):
+    """What it raises is what it tries again after."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs, socket.create_server(("127.0.0.1", 0)) as listener:
+        theirs.sendall(answers)
+        with pytest.raises(OSError, match=told):
+            _Server(listener, "board", Local()).serve(ours)
