@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sys
 import traceback
 from argparse import Namespace
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import wraps
 
 from relax_tapml.errors import DeviceFault, ExitCode, TapmlError
@@ -22,13 +24,15 @@ def guarded(command: Command) -> Command:
 
     A ``TapmlError`` ends with its own code, an interrupt with 130, anything else with 70. With
     ``args.json`` the error is an object on stdout too: ``{"error": {...}}``. With
-    ``args.verbose`` the traceback is shown. Both attributes may be absent.
+    ``args.verbose`` the traceback is shown. Both attributes may be absent. What the package logs
+    meanwhile is on stderr.
     """
 
     @wraps(command)
     def run(args: Namespace) -> int:
         try:
-            return command(args)
+            with _shown_log():
+                return command(args)
         except BrokenPipeError:
             # The reader of stdout left (`| head`): its business. Nothing more can be printed.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -45,6 +49,27 @@ def guarded(command: Command) -> Command:
             return _end(args, error, text, ExitCode.INTERNAL)
 
     return run
+
+
+class _Stderr(logging.Handler):
+    """Writes to what stderr is at the moment: below a moving line, one that scrolls."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        sys.stderr.write(f"{self.format(record)}\n")
+        sys.stderr.flush()
+
+
+@contextmanager
+def _shown_log() -> Iterator[None]:
+    log, handler = logging.getLogger("relax_tapml"), _Stderr()
+    level = log.level
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        log.setLevel(level)
 
 
 def _told(error: TapmlError) -> str:

@@ -1,11 +1,15 @@
 from __future__ import annotations
 
 import json
+import logging
+import re
 from argparse import Namespace
 
 import pytest
+from rich.console import Console
 
 from relax_tapml.cli.exit import guarded
+from relax_tapml.cli.progress import Progress
 from relax_tapml.errors import DeviceCrash, StoreError, UsageError
 
 
@@ -68,3 +72,23 @@ def test_json_puts_the_error_on_stdout(capsys: pytest.CaptureFixture[str]) -> No
     assert json.loads(capsys.readouterr().out) == {
         "error": {"kind": "StoreError", "message": "captures/index.db: gone", "exit_code": 3}
     }
+
+
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_what_is_logged_is_on_stderr(is_terminal: bool, capsys: pytest.CaptureFixture[str]) -> None:
+    """A line of its own also where a bar moves; nothing is kept for the next command."""
+
+    def command(_: Namespace) -> int:
+        console = Console(stderr=True, force_terminal=is_terminal, width=80)
+        with Progress(console).stage("replay"):
+            logging.getLogger("relax_tapml.targets.any").info("compiling %s", "it")
+        return 0
+
+    for _ in range(2):
+        assert guarded(command)(Namespace()) == 0
+        out, err = capsys.readouterr()
+        assert out == ""
+        lines = [re.sub(r"\x1b\[[^a-zA-Z]*[a-zA-Z]", "", line) for line in re.split("[\r\n]", err)]
+        assert lines.count("compiling it") == 1
+    logging.getLogger("relax_tapml.targets.any").info("compiling %s", "it")
+    assert capsys.readouterr() == ("", "")

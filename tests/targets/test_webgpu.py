@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 import socket
+import time
 import urllib.error
 import urllib.request
+from argparse import Namespace
 from contextlib import closing
 from pathlib import Path
 
@@ -19,13 +21,14 @@ from tvm.s_tir import Schedule
 from tvm.script import tirx as T  # noqa: N812
 
 from relax_tapml import Model, bring_up, replay
+from relax_tapml.cli.exit import guarded
 from relax_tapml.errors import DeviceCrash, DeviceError, DeviceUnavailable, UsageError
 from relax_tapml.frontend.model import Sample
 from relax_tapml.targets.local_fleet import LocalFleet
 from relax_tapml.targets.open import check_session, open_session
 from relax_tapml.targets.registry import platform_of
 from relax_tapml.targets.target import parse_target
-from relax_tapml.targets.web.launch import HeadlessBrowser
+from relax_tapml.targets.web.launch import HeadlessBrowser, Program, ShownBrowser
 from relax_tapml.targets.web.server import WebServer
 from relax_tapml.targets.web.side_module import prefix_of
 from relax_tapml.targets.web.toolchain import requirements
@@ -176,6 +179,44 @@ def test_kernels_are_told_apart_by_their_content():
         prefix_of(Path("add.wasm"))
 
 
+def test_the_address_of_a_shown_page_is_printed(monkeypatch, capsys):
+    """By every command, however deep in it the page is served."""
+    monkeypatch.setattr(ShownBrowser, "port", 0)
+
+    def command(_):
+        with closing(WebServer(ShownBrowser())) as server:
+            told = rf"open (http://127.0.0.1:\d+/{server.key}/) in a browser .*\n"
+            (url,) = re.fullmatch(told, capsys.readouterr().err).groups()
+            with urllib.request.urlopen(url) as page:
+                assert b"relax_tapml device" in page.read()
+        return 0
+
+    assert guarded(command)(Namespace(verbose=True)) == 0
+
+
+def test_the_settings_of_a_gateway_are_no_business_of_the_browser(tmp_path, monkeypatch):
+    """Its environment has the user's, and what its launcher sets; no secret besides."""
+    script = f"env > {tmp_path / 'env'}; sleep 60"
+    program = Program(command=["sh", "-c", script], environment={"OWN": "1"})
+    monkeypatch.setattr(_Nobody, "launch", lambda *_: program)
+    with closing(WebServer(_Nobody())) as server:
+        end = time.monotonic() + 30
+        while not (tmp_path / "env").exists() or "OWN=1" not in (tmp_path / "env").read_text():
+            assert time.monotonic() < end
+            time.sleep(0.05)
+        assert server.key not in (tmp_path / "env").read_text()
+
+
+def test_a_page_that_another_command_shows_is_told_with_the_fix(monkeypatch):
+    """Its address must be the same each time, so only one can be shown."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        monkeypatch.setattr(ShownBrowser, "port", port)
+        told = f"your browser cannot be served at 127.0.0.1:{port}: .*End the other command"
+        with pytest.raises(DeviceUnavailable, match=told):
+            WebServer(ShownBrowser())
+
+
 # --- In a browser or in Node ----------------------------------------------------------------------
 
 
@@ -239,7 +280,7 @@ def test_a_browser_that_dies_on_a_tracker_tells_why(tmp_path, monkeypatch):
     monkeypatch.setenv("RELAX_TAPML_BROWSER", str(program))
     with (
         closing(LocalFleet(1, key="web", platform="webgpu")) as fleet,
-        pytest.raises(DeviceUnavailable, match=r"(?s)no display.*ended with code 7"),
+        pytest.raises(DeviceUnavailable, match=r"(?s)no display.*exited with code 7"),
     ):
         open_session(fleet.session, WEBGPU)
 
@@ -353,10 +394,17 @@ def test_the_page_is_for_this_machine_and_who_knows_the_secret():
 
 
 @in_browser
-def test_a_browser_that_does_not_start_is_no_device(monkeypatch):
+@pytest.mark.parametrize(
+    ("command", "told"),
+    [
+        (["false"], "exited with code 1"),
+        (["sh", "-c", "kill -40 $$"], "died of signal 40"),  # which has no name
+    ],
+)
+def test_a_browser_that_does_not_start_is_no_device(command, told, monkeypatch):
     """It is told at once, and is no verdict about any unit."""
-    monkeypatch.setattr(HeadlessBrowser, "command", lambda *_: ["false"])
-    with pytest.raises(DeviceUnavailable, match=r"(?s)no device session .* ended with code 1"):
+    monkeypatch.setattr(HeadlessBrowser, "launch", lambda *_: Program(command=command))
+    with pytest.raises(DeviceUnavailable, match=rf"(?s)no device session .* {told}"):
         open_session("process", WEBGPU)
 
 
@@ -408,9 +456,6 @@ class _Nobody:
     port = 0
     url = ""
 
-    def command(self, url, folder):
+    def launch(self, url, folder):
         _Nobody.url = url
-        return []
-
-    def environment(self, url):
-        return {}
+        return Program()

@@ -2,7 +2,7 @@
 
 It does what TVM's RPC proxy does, for one session: that one listens on every interface, lets any
 page in, and outlives its parent. Its arguments are the file descriptors of two listening sockets,
-for the page and for the client, its secret the key of both.
+for the page and for the client, its secret a line of JSON: ``Settings``.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import socket
 import struct
 import sys
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from tornado.httpserver import HTTPServer
@@ -22,7 +23,7 @@ from tornado.iostream import IOStream, StreamClosedError
 from tornado.web import Application, RequestHandler
 from tornado.websocket import WebSocketClosedError, WebSocketHandler
 
-from relax_tapml.targets.child import end_with_parent
+from relax_tapml.targets.child import end_with_parent, ending_text
 
 REPORT = "page: "
 """Before what the page says of its end, in the log."""
@@ -39,6 +40,28 @@ _ENDING_S = 0.5
 _CHUNK_BYTES = 1 << 20
 _MESSAGE_BYTES = 1 << 30
 _TYPES = {".html": "text/html", ".js": "text/javascript"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What to serve, and what to start.
+
+    Parameters
+    ----------
+    key
+        What the client must present; also in the page's address.
+    runtime
+        The file of TVM's JavaScript runtime.
+    command
+        Opens the page; empty where a person does.
+    environment
+        Set for it in addition to ours.
+    """
+
+    key: str
+    runtime: str
+    command: list[str]
+    environment: dict[str, str]
 
 
 class _File(RequestHandler):
@@ -167,26 +190,24 @@ class Session:
 def main() -> None:
     """Serve one session, then return."""
     pages, clients = (socket.socket(fileno=int(number)) for number in sys.argv[1:3])
-    key = end_with_parent()
+    settings = Settings(**json.loads(end_with_parent()))
     try:
-        asyncio.run(_run(pages, clients, key, json.loads(os.environ["RELAX_TAPML_GATEWAY"])))
+        asyncio.run(_run(pages, clients, settings))
     finally:
         # The browser and all of its processes, which nothing else would end.
         os.killpg(os.getpid(), signal.SIGKILL)
 
 
-async def _run(
-    pages: socket.socket, clients: socket.socket, key: str, settings: dict[str, object]
-) -> None:
-    session = Session(key)
+async def _run(pages: socket.socket, clients: socket.socket, settings: Settings) -> None:
+    session = Session(settings.key)
     files = {
         "": _HERE / "page.html",
         "device.js": _HERE / "device.js",
-        "tvmjs.js": Path(str(settings["runtime"])),
+        "tvmjs.js": Path(settings.runtime),
     }
-    routes = [(f"/{key}/{name}", _File, {"path": path}) for name, path in files.items()]
+    routes = [(f"/{settings.key}/{name}", _File, {"path": path}) for name, path in files.items()]
     application = Application(
-        [*routes, (f"/{key}/rpc", _Page, {"session": session})],
+        [*routes, (f"/{settings.key}/rpc", _Page, {"session": session})],
         websocket_max_message_size=_MESSAGE_BYTES,
         log_function=lambda _: None,
     )
@@ -194,16 +215,14 @@ async def _run(
         listener.setblocking(False)
     server = HTTPServer(application)
     server.add_socket(pages)
-    program = settings["program"]
-    assert isinstance(program, list)
-    environment = settings["environment"]
-    assert isinstance(environment, dict)
     ends = [asyncio.create_task(session.serve(clients)), asyncio.create_task(session.ended.wait())]
     browser = []
-    if program:
+    if settings.command:
         # In our process group, so that it ends with us.
         process = await asyncio.create_subprocess_exec(
-            *program, stdin=asyncio.subprocess.DEVNULL, env={**os.environ, **environment}
+            *settings.command,
+            stdin=asyncio.subprocess.DEVNULL,
+            env={**os.environ, **settings.environment},
         )
         browser = [asyncio.create_task(_watch(process))]
     await asyncio.wait([*ends, *browser], return_when=asyncio.FIRST_COMPLETED)
@@ -212,9 +231,7 @@ async def _run(
 
 
 async def _watch(process: asyncio.subprocess.Process) -> None:
-    code = await process.wait()
-    died = code < 0
-    _log(BROWSER + (f"died of {signal.Signals(-code).name}" if died else f"ended with code {code}"))
+    _log(f"{BROWSER}{ending_text(await process.wait())}")
 
 
 def _log(line: str) -> None:

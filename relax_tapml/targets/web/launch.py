@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
-import sys
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -12,6 +13,23 @@ from relax_tapml.targets.web.toolchain import browser, node, npm_command, npm_fo
 
 _HERE = Path(__file__).parent
 _START = "start.html"
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Program:
+    """What to run, if anything.
+
+    Parameters
+    ----------
+    command
+        The program with its arguments, which others on this machine can read; empty for none.
+    environment
+        Set for it in addition to ours; only this user can read it.
+    """
+
+    command: list[str] = field(default_factory=list)
+    environment: dict[str, str] = field(default_factory=dict)
 
 
 class Launcher(Protocol):
@@ -23,8 +41,8 @@ class Launcher(Protocol):
     port: int
     """Where the server has to listen; 0 for any port that is free."""
 
-    def command(self, url: str, folder: Path) -> list[str]:
-        """Return the program to run with its arguments, which others on this machine can read.
+    def launch(self, url: str, folder: Path) -> Program:
+        """Return what to run.
 
         Parameters
         ----------
@@ -39,9 +57,6 @@ class Launcher(Protocol):
             It is not installed.
         """
 
-    def environment(self, url: str) -> dict[str, str]:
-        """Return what to set for it, which only this user can read."""
-
 
 class HeadlessBrowser:
     """Chromium without a window.
@@ -53,8 +68,8 @@ class HeadlessBrowser:
     name = "headless browser"
     port = 0
 
-    def command(self, url: str, folder: Path) -> list[str]:
-        """Return the program to run with its arguments, which others on this machine can read."""
+    def launch(self, url: str, folder: Path) -> Program:
+        """Return Chromium, after writing where it has to go."""
         found = browser()
         if found is None:
             raise DeviceUnavailable(
@@ -78,16 +93,11 @@ class HeadlessBrowser:
             flags.append("--use-webgpu-adapter=swiftshader")
         if os.geteuid() == 0:
             flags.append("--no-sandbox")
-        return [found, *flags, start.as_uri()]
-
-    def environment(self, url: str) -> dict[str, str]:
-        """Return what to set for it, which only this user can read."""
-        del url
-        return {}
+        return Program(command=[found, *flags, start.as_uri()])
 
 
 class ShownBrowser:
-    """The user's own browser, with the user who opens the page that is printed.
+    """The user's own browser, with the user who opens the page whose URL is logged.
 
     The page stays open between sessions: it asks for the next one at the same address.
     """
@@ -95,17 +105,11 @@ class ShownBrowser:
     name = "your browser"
     port = 8787
 
-    def command(self, url: str, folder: Path) -> list[str]:
-        """Return no program: the URL is printed."""
+    def launch(self, url: str, folder: Path) -> Program:
+        """Return no program: the URL is logged, as a warning so that everyone sees it."""
         del folder
-        sys.stderr.write(f"open {url} in a browser with WebGPU, and leave it open\n")
-        sys.stderr.flush()
-        return []
-
-    def environment(self, url: str) -> dict[str, str]:
-        """Return what to set for it, which only this user can read."""
-        del url
-        return {}
+        _LOG.warning("open %s in a browser with WebGPU, and leave it open", url)
+        return Program()
 
 
 class Node:
@@ -114,17 +118,16 @@ class Node:
     name = "Node"
     port = 0
 
-    def command(self, url: str, folder: Path) -> list[str]:
-        """Return the program to run with its arguments, which others on this machine can read."""
-        del url, folder
+    def launch(self, url: str, folder: Path) -> Program:
+        """Return Node with our script, which finds the URL in its environment."""
+        del folder
         found = node()
         if found is None:
             raise DeviceUnavailable(
                 "session node of target webgpu: Node or its packages are missing. "
                 f"'apt-get install -y nodejs npm', then '{npm_command()}'"
             )
-        return [found, str(_HERE / "node.cjs")]
-
-    def environment(self, url: str) -> dict[str, str]:
-        """Return what to set for it, which only this user can read."""
-        return {"RELAX_TAPML_URL": url, "NODE_PATH": str(npm_folder() / "node_modules")}
+        return Program(
+            command=[found, str(_HERE / "node.cjs")],
+            environment={"RELAX_TAPML_URL": url, "NODE_PATH": str(npm_folder() / "node_modules")},
+        )

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import secrets
 import shutil
 import socket
 import tempfile
+from dataclasses import asdict
 from pathlib import Path
 
 from relax_tapml.errors import DeviceUnavailable
 from relax_tapml.targets.child import Child
 from relax_tapml.targets.obituary import Obituary
-from relax_tapml.targets.web.gateway import BROWSER, REPORT
+from relax_tapml.targets.web.gateway import BROWSER, REPORT, Settings
 from relax_tapml.targets.web.launch import Launcher
 from relax_tapml.targets.web.toolchain import javascript_runtime
 
@@ -55,26 +57,27 @@ class WebServer:
             ):
                 self.port = clients.getsockname()[1]
                 url = f"http://{self.host}:{pages.getsockname()[1]}/{self.key}/"
-                program = launcher.command(url, folder)
+                program = launcher.launch(url, folder)
+                settings = Settings(
+                    key=self.key,
+                    runtime=str(javascript_runtime()),
+                    command=program.command,
+                    environment=program.environment,
+                )
                 self._child = Child(
                     "relax_tapml.targets.web.gateway",
                     [pages, clients],
-                    secret=self.key,
+                    secret=json.dumps(asdict(settings)),
                     folder=folder,
-                    environment={
-                        "RELAX_TAPML_GATEWAY": json.dumps(
-                            {
-                                "program": program,
-                                "environment": launcher.environment(url),
-                                "runtime": str(javascript_runtime()),
-                            }
-                        ),
-                    },
                 )
         except BaseException as error:
             shutil.rmtree(folder, ignore_errors=True)
             if isinstance(error, OSError):
-                raise DeviceUnavailable(f"{self.name} cannot be served: {error}") from error
+                is_taken = launcher.port and error.errno == errno.EADDRINUSE
+                fix = ". End the other command that runs with --show" if is_taken else ""
+                raise DeviceUnavailable(
+                    f"{self.name} cannot be served at {self.host}:{launcher.port}: {error}{fix}"
+                ) from error
             raise
 
     def interrupt(self) -> None:

@@ -7,10 +7,10 @@ No kernel is part of it: kernels are side modules that a running instance loads,
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import shutil
 import subprocess
-import sys
 import tempfile
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +22,7 @@ import tvm_ffi
 from relax_tapml.errors import DeviceUnavailable
 from relax_tapml.targets.cache import cache_folder
 
+_LOG = logging.getLogger(__name__)
 _UNITS = ("wasm_runtime", "tvmjs_support", "webgpu_runtime")
 # With exceptions of WebAssembly's own, an error inside is an error to the client; without, it ends
 # the instance and the client waits for ever.
@@ -42,7 +43,7 @@ _compiling = threading.Lock()
 def wasm_runtime() -> Path:
     """Return the compiled runtime, compiling it if this version of it is not in the cache.
 
-    Takes a few minutes the first time, and a line on standard error says so.
+    Takes a few minutes the first time, and says so in the log.
 
     Raises
     ------
@@ -54,7 +55,7 @@ def wasm_runtime() -> Path:
         if path.exists():
             return path
         path.parent.mkdir(parents=True, exist_ok=True)
-        sys.stderr.write(f"compiling TVM's runtime to {path}, once; takes some minutes\n")
+        _LOG.info("compiling TVM's runtime to %s, once; takes some minutes", path)
         with tempfile.TemporaryDirectory(prefix="tapml-wasm-") as folder:
             built = _built(Path(folder))
             partial = path.with_name(f".{path.name}-{os.getpid()}")
