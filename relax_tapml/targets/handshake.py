@@ -9,6 +9,14 @@ from tvm.rpc import base
 
 _HANDSHAKE_S = 10.0
 _MAX_BYTES = 256
+# Seconds and probes until a connection whose other end has vanished is lost, as in arm64/server.cc;
+# not every system has all of them, and macOS has the first under the second name.
+_KEEPALIVE = {
+    "TCP_KEEPIDLE": 30,
+    "TCP_KEEPALIVE": 30,
+    "TCP_KEEPINTVL": 10,
+    "TCP_KEEPCNT": 3,
+}
 
 
 def greet(connection: socket.socket, *keys: str) -> str:
@@ -17,7 +25,8 @@ def greet(connection: socket.socket, *keys: str) -> str:
     Parameters
     ----------
     connection
-        Just accepted. Without a limit of time afterwards.
+        Just accepted. Without a limit of time afterwards, but lost a minute after the client's
+        machine is.
     keys
         What a client must know, each as ``ROLE:KEY``; the role is ``client`` for RPC.
 
@@ -40,6 +49,10 @@ def greet(connection: socket.socket, *keys: str) -> str:
         connection.sendall(struct.pack("<ii", base.RPC_CODE_SUCCESS, len(name)) + name)
         connection.settimeout(None)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for option, value in _KEEPALIVE.items():
+            if hasattr(socket, option):
+                connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
     except OSError:
         return ""
     return presented

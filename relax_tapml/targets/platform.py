@@ -6,6 +6,7 @@ import socket
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -161,7 +162,10 @@ class Platform(ABC):
                     is_lost = not present(far, "client", started.key) or forward(connection, far)
             except OSError:
                 is_lost = True
-            return started.obituary() if is_lost else Obituary(cause=None)
+            if not is_lost:
+                return Obituary(cause=None)
+            obituary = started.obituary()
+            return replace(obituary, cause=obituary.cause or "closed the connection")
 
     def _demand(self, items: Sequence[Requirement]) -> None:
         missing = [item for item in items if not item.found]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import struct
 import tempfile
+import threading
 from contextlib import closing
 
 import numpy as np
@@ -14,8 +15,11 @@ from tvm.rpc import base
 
 from relax_tapml.errors import DeviceCrash, DeviceTimeout, DeviceUnavailable, UsageError
 from relax_tapml.targets.fleet_server import _Server
+from relax_tapml.targets.handshake import greet, present
 from relax_tapml.targets.local_fleet import LocalFleet
+from relax_tapml.targets.obituary import Obituary
 from relax_tapml.targets.open import open_device, open_session
+from relax_tapml.targets.platform import Platform
 from relax_tapml.targets.platforms.local import Local
 from relax_tapml.targets.target import parse_target
 from relax_tapml.targets.tracker import TrackerKey, tracker_status
@@ -198,3 +202,57 @@ def test_a_server_survives_what_is_no_tracker(answers, told):
         theirs.sendall(answers)
         with pytest.raises(OSError, match=told):
             _Server(listener, "board", Local()).serve(ours)
+
+
+def test_a_client_that_vanishes_is_noticed():
+    """Its machine may lose power, which closes no connection: whoever is let in is probed."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        client = socket.create_connection(listener.getsockname())
+        served, _ = listener.accept()
+    with client, served:
+        greeting = threading.Thread(target=greet, args=(served, "client:key"))
+        greeting.start()
+        assert present(client, "client", "key")
+        greeting.join()
+        assert served.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+        for option, value in (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3)):
+            if hasattr(socket, option):
+                assert served.getsockopt(socket.IPPROTO_TCP, getattr(socket, option)) == value
+
+
+class Leaving(Platform):
+    """Its server lets a client in and hangs up, and cannot say why."""
+
+    host = "127.0.0.1"
+    key = "key"
+
+    def owns(self, target):
+        return False
+
+    def start(self):
+        listener = socket.create_server((self.host, 0))
+        self.port = listener.getsockname()[1]
+
+        def serve():
+            connection, _ = listener.accept()
+            greet(connection, f"client:{self.key}")
+            connection.close()
+
+        threading.Thread(target=serve, daemon=True).start()
+        return self
+
+    def obituary(self):
+        return Obituary(cause=None, log="its log")
+
+    def close(self):
+        pass
+
+
+def test_a_server_that_hangs_up_without_a_cause_is_told():
+    """That it did, and not how the process ended that forwards to it."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        client = socket.create_connection(listener.getsockname())
+        served, _ = listener.accept()
+        with client:
+            told = _Server(listener, "key", Leaving())._run(served, ())
+    assert told == Obituary(cause="closed the connection", log="its log")
