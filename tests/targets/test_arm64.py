@@ -367,6 +367,15 @@ def test_a_board_that_is_short_of_something_serves_later(board, left, told):
 
 
 @needs_emulator
+@pytest.mark.parametrize("port", ["abc", "99999", "-1", "1e3", "99999999999"])
+def test_a_port_that_is_none_is_refused(board, port):
+    with started(board, "--port", port) as process:
+        assert process.wait(30) == 2
+        told = f"--port: expected a number from 0 to 65535, got {port}"
+        assert told in process.stdout.read()
+
+
+@needs_emulator
 def test_a_board_registers_with_a_tracker(finished, board):
     """Without Python; also with one that comes back, and after one that was lent it in vain."""
     with closing(LocalFleet(0, key="board")) as fleet:

@@ -47,6 +47,8 @@ constexpr int kHandshakeSeconds = 10;
 constexpr int kKeepAliveSeconds = 30;
 constexpr int kEndingMs = 2000;
 constexpr int kRetrySeconds = 1;
+constexpr int kLastPort = 65535;
+constexpr int kLastDescriptor = 999999;
 
 constexpr char kUsage[] =
     "usage: server [--host ADDRESS] [--port PORT] [--tracker HOST:PORT --key KEY]\n"
@@ -69,6 +71,17 @@ struct Options {
   std::string tracker, key;
 };
 
+/*! \brief A whole number from 0 to `most`; throws std::invalid_argument, which names the option. */
+int ParseNumber(const std::string& option, const std::string& text, int most) {
+  bool is_number = !text.empty() && text.size() < 7 &&
+                   text.find_first_not_of("0123456789") == std::string::npos;
+  if (!is_number || std::stoi(text) > most) {
+    throw std::invalid_argument(option + ": expected a number from 0 to " + std::to_string(most) +
+                                ", got " + text);
+  }
+  return std::stoi(text);
+}
+
 Options Parse(int argc, char** argv) {
   Options options;
   for (int i = 1; i < argc; ++i) {
@@ -81,9 +94,9 @@ Options Parse(int argc, char** argv) {
     if (name == "--host") {
       options.host = argv[i];
     } else if (name == "--port") {
-      options.port = std::stoi(argv[i]);
+      options.port = ParseNumber(name, argv[i], kLastPort);
     } else if (name == "--fd") {
-      options.fd = std::stoi(argv[i]);
+      options.fd = ParseNumber(name, argv[i], kLastDescriptor);
     } else if (name == "--tracker") {
       options.tracker = argv[i];
     } else if (name == "--key") {
