@@ -10,12 +10,14 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
 _PARENT_POLL_S = 1.0
 _LOG_TAIL_BYTES = 4000
+_REMOVAL_S = 2.0
 
 
 class Child:
@@ -80,6 +82,7 @@ class Child:
             self._remove_folder()
             raise
         self.pid = self._process.pid
+        self._is_over = False
         assert self._process.stdin is not None
         self._stdin = self._process.stdin
         with suppress(BrokenPipeError):
@@ -88,16 +91,23 @@ class Child:
 
     def kill(self) -> None:
         """Kill the process and its children. Never raises; callable from any thread."""
-        if self._process.returncode is None:
+        if not self._is_over:
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.pid, signal.SIGKILL)
 
-    def exit_code(self, wait_s: float) -> int | None:
-        """Return the exit code, negative for a signal, or None if it still runs after a wait."""
+    def exit_code(self, wait_s: float | None) -> int | None:
+        """Return the exit code, negative for a signal, or None if it still runs after a wait.
+
+        Children that it has left behind are killed.
+        """
         try:
-            return self._process.wait(wait_s)
+            code = self._process.wait(wait_s)
         except subprocess.TimeoutExpired:
             return None
+        # At once, and never again: later the number may be another's.
+        self.kill()
+        self._is_over = True
+        return code
 
     def log_tail(self) -> str:
         """Return the end of what the process printed, until ``close`` and if it has a folder."""
@@ -106,13 +116,15 @@ class Child:
     def close(self) -> None:
         """Kill the process and remove its folder. Never raises; may be called twice."""
         self.kill()
-        self._process.wait()
+        self.exit_code(None)
         with suppress(OSError):
             self._stdin.close()
         self._remove_folder()
 
     def _remove_folder(self) -> None:
-        if self._folder:
+        # Children that are dying may still write to it.
+        end = time.monotonic() + _REMOVAL_S
+        while self._folder and self._folder.exists() and time.monotonic() < end:
             shutil.rmtree(self._folder, ignore_errors=True)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -77,3 +78,45 @@ def test_a_process_removes_only_a_folder_that_it_was_given(is_given, tmp_path):
     process.communicate(f"{folder if is_given else ''}\nsecret\n".encode(), timeout=60)
     assert process.returncode == -signal.SIGKILL
     assert folder.exists() is not is_given
+
+
+LEAVES = """
+import subprocess, sys
+
+if __name__ == "__main__":
+    print(subprocess.Popen(["sleep", "600"]).pid)
+"""
+
+
+def test_whom_a_process_leaves_behind_ends_when_its_own_end_is_seen(tmp_path):
+    """Although it is nobody's child then, and the process itself can be killed no more."""
+    (tmp_path / "leaves.py").write_text(LEAVES)
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    environment = {"PYTHONPATH": str(tmp_path)}
+    with closing(Child("leaves", [], folder=folder, environment=environment)) as child:
+        while child.exit_code(60) is None:
+            pass
+        left = int(child.log_tail())
+        if psutil.pid_exists(left):
+            _, alive = psutil.wait_procs([psutil.Process(left)], timeout=10)
+            assert [p for p in alive if p.status() != psutil.STATUS_ZOMBIE] == []
+
+
+def test_a_folder_goes_although_something_is_still_written_to_it(tmp_path, monkeypatch):
+    """By children that are dying, when it is removed."""
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    removals = []
+
+    def remove(path, **options):
+        rmtree(path, **options)
+        if not removals:
+            path.mkdir()
+        removals.append(path)
+
+    rmtree = shutil.rmtree
+    monkeypatch.setattr("relax_tapml.targets.child.shutil.rmtree", remove)
+    Child("platform", [], folder=folder).close()
+    assert removals == [folder, folder]
+    assert not folder.exists()

@@ -125,6 +125,16 @@ def test_killed_parent_leaves_no_device_process(tmp_path, units):
             os.kill(int(pid), signal.SIGKILL)
 
 
+def test_a_relay_that_cannot_start_is_no_device(monkeypatch):
+    """Its far side was reached: what failed is here."""
+    monkeypatch.setattr("sys.executable", "/nowhere/python")
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        host, port = listener.getsockname()
+        told = r"no device session on far: the process that forwards .*/nowhere/python"
+        with pytest.raises(DeviceUnavailable, match=told):
+            Relay(host, port, "key", name="far", command="it", timeout_s=5)
+
+
 def test_device_process_removes_no_other_folder(tmp_path):
     """Where temporary files have to go elsewhere, that folder stays when the parent is gone."""
     own, shared = tmp_path / "own", tmp_path / "shared"

@@ -469,6 +469,22 @@ def test_a_browser_that_dies_is_a_crash_and_leaves_nothing(victim, told):
     assert [p for p in alive if p.status() != psutil.STATUS_ZOMBIE] == []
 
 
+@in_browser
+def test_a_gateway_that_dies_takes_its_browser_along():
+    """Whoever kills it, such as Linux for want of memory; how it ended is asked for first."""
+    session = open_session("process", WEBGPU)
+    try:
+        gateway, *browser = family(session)
+        assert len(browser) > 1
+        gateway.kill()
+        with pytest.raises(DeviceCrash, match="closed the connection"):
+            session.upload(np.zeros(1000, np.float32))
+    finally:
+        session.close()
+    _, alive = psutil.wait_procs(browser, timeout=10)
+    assert [p for p in alive if p.status() != psutil.STATUS_ZOMBIE] == []
+
+
 class _Nobody:
     """A launcher that opens no page, and remembers where it would be."""
 

@@ -75,8 +75,9 @@ class WebServer:
             if isinstance(error, OSError):
                 is_taken = launcher.port and error.errno == errno.EADDRINUSE
                 fix = ". End the other command that runs with --show" if is_taken else ""
+                where = f" at {self.host}:{launcher.port}" if launcher.port else ""
                 raise DeviceUnavailable(
-                    f"{self.name} cannot be served at {self.host}:{launcher.port}: {error}{fix}"
+                    f"{self.name} cannot be served{where}: {error}{fix}"
                 ) from error
             raise
 
