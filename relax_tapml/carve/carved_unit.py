@@ -13,6 +13,7 @@ from tvm import relax
 from relax_tapml.capture.store import CaptureStore
 from relax_tapml.capture.values import CallRecord, ParameterValue, TensorValue, Value
 from relax_tapml.carve.choose import Case
+from relax_tapml.carve.constant_inputs import holds_one_value
 from relax_tapml.carve.derived import UnitTolerances
 from relax_tapml.carve.probes import probes
 from relax_tapml.carve.pytest_file import identifier
@@ -151,15 +152,23 @@ def carve_unit(
             )
         )
     if is_probed and carved:
-        carved += _probes(unit, min(carved, key=_size))
+        carved += _probes(unit, min(carved, key=_size), _constant(carved))
     return CarvedUnit(
         module=module, cases=tuple(carved), rows=_rows(unit, carved), uncarved=uncarved
     )
 
 
-def _probes(unit: UnitTolerances, base: CarvedCase) -> Iterator[CarvedCase]:
+def _probes(
+    unit: UnitTolerances, base: CarvedCase, constant: frozenset[int]
+) -> Iterator[CarvedCase]:
     for probe in probes(
-        unit, base.function, base.inputs, base.outputs, fixed=base.fixed, base=base.name
+        unit,
+        base.function,
+        base.inputs,
+        base.outputs,
+        fixed=base.fixed,
+        constant=constant,
+        base=base.name,
     ):
         yield replace(
             base,
@@ -170,6 +179,17 @@ def _probes(unit: UnitTolerances, base: CarvedCase) -> Iterator[CarvedCase]:
             reason=probe.reason,
             is_probe=True,
         )
+
+
+def _constant(cases: Sequence[CarvedCase]) -> frozenset[int]:
+    """Return the places of inputs that hold one value, the same in all cases, and no weight."""
+    count = min(len(case.inputs) for case in cases)
+    return frozenset(
+        place
+        for place in range(count)
+        if not any(place in case.fixed for case in cases)
+        and holds_one_value([case.inputs[place] for case in cases])
+    )
 
 
 def _rows(unit: UnitTolerances, cases: Sequence[CarvedCase]) -> dict[str, Array]:

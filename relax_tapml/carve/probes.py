@@ -8,7 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from relax_tapml.carve.derived import UnitTolerances
-from relax_tapml.carve.tensor_numbers import MASK
+from relax_tapml.carve.probe.constants import constants
+from relax_tapml.carve.probe.floats import scaled, shuffled
+from relax_tapml.carve.probe.recorded import RecordedCall
+from relax_tapml.carve.probe.whole_numbers import whole_numbers
 from relax_tapml.compare.dtypes import as_float64, is_float
 from relax_tapml.compare.tolerance import Tolerance
 from relax_tapml.frontend.model import Array
@@ -16,11 +19,6 @@ from relax_tapml.frontend.model import Array
 LARGE = "large"
 SMALL = "small"
 
-# The first that the unit can be evaluated for. Whole numbers times these have digits to lose.
-_FACTORS = {
-    LARGE: (997.0, 61.7, 7.3, 1.9),
-    SMALL: (-1.03e-12, 1.03e-12, -1.03e-3, 1.03e-3),
-}
 # So many of the outputs must be finite, where the recorded ones are, and have an error; and half of
 # the errors must be small against the largest output.
 _JUDGED = 0.9
@@ -34,7 +32,7 @@ class Probe:
     Parameters
     ----------
     name
-        ``large`` or ``small``.
+        Unique among the probes of a unit.
     inputs
         Tensors, in order; those that the model alone decides are the recorded ones.
     outputs
@@ -59,14 +57,14 @@ def probes(
     outputs: Sequence[Array],
     *,
     fixed: frozenset[int],
+    constant: frozenset[int],
     base: str,
 ) -> Iterator[Probe]:
-    """Yield up to two probes made from one recorded call.
+    """Yield a few probes made from one recorded call.
 
     A kernel can be wrong in ways that the recorded inputs do not show: a softmax that does not
-    subtract the maximum, an epsilon that never counts, a mask whose rows are all alike. So floats
-    are shuffled and made larger, or smaller with the other sign, and bool is shuffled. Whole
-    numbers stay as they are, since they may be indices; and so do NaN, infinities and mask values.
+    subtract the maximum, an epsilon that never counts, a gather that ignores its indices where
+    these happened to be in order, a mask that masked nothing.
 
     Parameters
     ----------
@@ -78,6 +76,8 @@ def probes(
         Tensors of the recorded call, in order.
     fixed
         Positions of the inputs that the model alone decides, which stay as they are.
+    constant
+        Positions of the other inputs that hold one value, the same in all recorded calls.
     base
         Name of the recorded case.
 
@@ -85,49 +85,101 @@ def probes(
     ------
     Probe
         Nothing if nothing would change, if the unit cannot be evaluated in float64, or if its
-        results would be inaccurate for every factor.
+        results would be inaccurate for every candidate.
     """
-    free = [
-        place
-        for place, array in enumerate(inputs)
-        if place not in fixed and array.size and (is_float(array.dtype) or array.dtype.kind == "b")
-    ]
-    if not free:
+    call = unit.evaluable(function, inputs, outputs)
+    if call is None:
         return
-    for number, (name, factors) in enumerate(_FACTORS.items()):
-        shuffled = list(inputs)
-        for place in free:
-            generator = np.random.default_rng([number, place])
-            order = generator.permutation(inputs[place].size)
-            shuffled[place] = inputs[place].reshape(-1)[order].reshape(inputs[place].shape)
-        for factor in factors:
-            changed = [
-                _scaled(array, factor) if place in free else array
-                for place, array in enumerate(shuffled)
-            ]
-            evaluated = unit.evaluated(function, changed, outputs)
-            if evaluated is None:
-                return
-            results, tolerances = evaluated
-            if all(map(_is_accurate, results, tolerances, outputs)):
-                yield Probe(
-                    name=name,
-                    inputs=tuple(changed),
-                    outputs=tuple(results),
-                    tolerances=tuple(tolerances),
-                    reason=f"probe: inputs of {base}, shuffled and times {factor:g}",
-                )
-                break
+    recorded = RecordedCall(
+        call=call,
+        inputs=tuple(inputs),
+        outputs=tuple(outputs),
+        fixed=fixed,
+        constant=constant,
+    )
+    maker = _Maker(unit, function, recorded, base)
+    for number, name in enumerate((LARGE, SMALL)):
+        found = maker.varied(number, name)
+        if found is not None:
+            yield found
 
 
-def _scaled(array: Array, factor: float) -> Array:
-    if not is_float(array.dtype):
-        return array
-    wide = as_float64(array)
-    # Far from the limit of the dtype, so that a product of two does not reach it at once.
-    is_ordinary = np.isfinite(wide) & (wide > MASK) & (wide < -MASK)
-    with np.errstate(invalid="ignore", over="ignore"):
-        return np.where(is_ordinary, wide * factor, wide).astype(array.dtype)
+@dataclass(frozen=True, kw_only=True)
+class _Change:
+    """Other inputs by position, and how they came about."""
+
+    arrays: dict[int, Array]
+    told: tuple[str, ...]
+
+    def then(self, arrays: dict[int, Array], told: str) -> _Change:
+        """Return the same with more inputs changed; text that is empty is left out."""
+        return _Change(
+            arrays={**self.arrays, **arrays}, told=(*self.told, told) if told else self.told
+        )
+
+
+class _Maker:
+    """Makes candidates from one recorded call, and probes of those that can be evaluated."""
+
+    def __init__(
+        self, unit: UnitTolerances, function: str, recorded: RecordedCall, base: str
+    ) -> None:
+        self._unit = unit
+        self._function = function
+        self._recorded = recorded
+        self._base = base
+
+    def varied(self, number: int, name: str) -> Probe | None:
+        """Change floats, whole numbers and constants together: none hides what another shows."""
+        recorded = self._recorded
+        steady = constants(recorded, number)
+        moved = shuffled(recorded, number)
+        change = _Change(arrays=moved, told=("shuffled",) if moved else ())
+        whole = self._whole(change.then(steady, "constants varied" if steady else ""), number)
+        if not whole.arrays:
+            return None
+        ordinary = {n: whole.arrays[n] for n in recorded.floats if n not in steady}
+        for floats, told in scaled(ordinary, number):
+            found = self._probe(name, whole.then(floats, told))
+            if found is not None:
+                return found
+        return None
+
+    def _whole(self, change: _Change, number: int) -> _Change:
+        """Add other whole numbers, those that keep the kernel inside its tensors."""
+        for arrays, told in whole_numbers(self._recorded, number):
+            candidate = change.then(arrays, told)
+            if self._recorded.is_inside(self._inputs(candidate)):
+                return candidate
+        if self._recorded.is_inside(self._inputs(change)):
+            return change
+        # Bool that decides where something is read stays as well.
+        floats = {n: array for n, array in change.arrays.items() if n in self._recorded.floats}
+        return _Change(arrays=floats, told=("shuffled",) if floats else ())
+
+    def _probe(self, name: str, change: _Change) -> Probe | None:
+        inputs = self._inputs(change)
+        evaluated = self._unit.evaluated(self._function, inputs, self._recorded.outputs)
+        if evaluated is None:
+            return None
+        results, tolerances = evaluated
+        if not all(map(_is_accurate, results, tolerances, self._recorded.outputs)):
+            return None
+        return Probe(
+            name=name,
+            inputs=tuple(inputs),
+            outputs=tuple(results),
+            tolerances=tuple(tolerances),
+            reason=f"probe: inputs of {self._base}, {_listed(change.told)}",
+        )
+
+    def _inputs(self, change: _Change) -> list[Array]:
+        return [change.arrays.get(n, array) for n, array in enumerate(self._recorded.inputs)]
+
+
+def _listed(parts: Sequence[str]) -> str:
+    *others, last = parts
+    return f"{', '.join(others)} and {last}" if others else last
 
 
 def _is_accurate(result: Array, tolerance: Tolerance, recorded: Array) -> bool:

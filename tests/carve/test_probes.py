@@ -104,8 +104,8 @@ def test_values_are_shuffled_and_scaled_and_weights_are_not(attention):
         assert not np.array_equal(changed <= -1e9, x <= -1e9)
 
 
-def test_whole_numbers_stay_and_bool_is_shuffled(attention):
-    """Numbers may be indices; rows of a mask that are all alike hide wrong rows."""
+def test_indices_are_drawn_and_bool_is_shuffled(attention):
+    """Indices stay inside their axis; rows of a mask that are all alike hide wrong rows."""
     _, suite, (_, _, mask, i, _) = attention
     unit = next(unit for unit in suite.manifest.units if "where" in unit)
     found = [
@@ -119,8 +119,10 @@ def test_whole_numbers_stay_and_bool_is_shuffled(attention):
         assert array.sum() == mask.sum()
         assert (array != array[0]).any()
     gather = next(unit for unit in suite.manifest.units if "take" in unit)
-    for case in probes_of(suite, gather):
-        assert any(np.array_equal(array, i) for array in inputs_of(suite, case))
+    permuted, drawn = (inputs_of(suite, case)[1] for case in probes_of(suite, gather))
+    np.testing.assert_array_equal(np.sort(permuted), np.sort(i))
+    assert not np.array_equal(permuted, i)
+    assert (drawn.min(), drawn.max()) == (0, 3)
 
 
 def test_probes_pass_on_the_source(attention):
