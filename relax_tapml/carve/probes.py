@@ -11,6 +11,12 @@ from relax_tapml.carve.derived import UnitTolerances
 from relax_tapml.carve.probe.constants import constants
 from relax_tapml.carve.probe.floats import scaled, shuffled
 from relax_tapml.carve.probe.recorded import RecordedCall
+from relax_tapml.carve.probe.rows import (
+    compares_floats,
+    negative_rows,
+    only_moves_and_adds,
+    with_specials,
+)
 from relax_tapml.carve.probe.whole_numbers import whole_numbers
 from relax_tapml.compare.dtypes import as_float64, is_float
 from relax_tapml.compare.tolerance import Tolerance
@@ -18,6 +24,7 @@ from relax_tapml.frontend.model import Array
 
 LARGE = "large"
 SMALL = "small"
+ROWS = "rows"
 
 # So many of the outputs must be finite, where the recorded ones are, and have an error; and half of
 # the errors must be small against the largest output.
@@ -102,6 +109,9 @@ def probes(
         found = maker.varied(number, name)
         if found is not None:
             yield found
+    found = maker.rows()
+    if found is not None:
+        yield found
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,19 +141,38 @@ class _Maker:
 
     def varied(self, number: int, name: str) -> Probe | None:
         """Change floats, whole numbers and constants together: none hides what another shows."""
+        change, ordinary = self._moved(number)
+        if not change.arrays:
+            return None
+        has_specials = number == 1 and bool(ordinary) and only_moves_and_adds(self._recorded)
+        for floats, told in scaled(ordinary, number):
+            made = with_specials(floats) if has_specials else floats
+            found = self._probe(name, change.then(made, told))
+            if found is not None:
+                return found
+        return None
+
+    def rows(self) -> Probe | None:
+        """Make all floats negative, where floats decide something."""
+        if not compares_floats(self._recorded):
+            return None
+        change, ordinary = self._moved(0)
+        if not ordinary:
+            return None
+        for floats, told in negative_rows(ordinary):
+            found = self._probe(ROWS, change.then(floats, told))
+            if found is not None:
+                return found
+        return None
+
+    def _moved(self, number: int) -> tuple[_Change, dict[int, Array]]:
+        """Return a change of everything but the scale of floats, and the floats to be scaled."""
         recorded = self._recorded
         steady = constants(recorded, number)
         moved = shuffled(recorded, number)
         change = _Change(arrays=moved, told=("shuffled",) if moved else ())
-        whole = self._whole(change.then(steady, "constants varied" if steady else ""), number)
-        if not whole.arrays:
-            return None
-        ordinary = {n: whole.arrays[n] for n in recorded.floats if n not in steady}
-        for floats, told in scaled(ordinary, number):
-            found = self._probe(name, whole.then(floats, told))
-            if found is not None:
-                return found
-        return None
+        change = self._whole(change.then(steady, "constants varied" if steady else ""), number)
+        return change, {n: change.arrays[n] for n in recorded.floats if n not in steady}
 
     def _whole(self, change: _Change, number: int) -> _Change:
         """Add other whole numbers, those that keep the kernel inside its tensors."""

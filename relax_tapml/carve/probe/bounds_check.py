@@ -13,7 +13,7 @@ from tvm.ir import Op
 from tvm.ir import expr as ir_expr
 
 from relax_tapml._compat import TensorLoad, buffer_of, prim, prim_op
-from relax_tapml.carve.probe.plain import loaded, nodes
+from relax_tapml.carve.probe.plain import is_float_expr, loaded, nodes
 from relax_tapml.frontend.model import Array
 
 _ENTRY = "check"
@@ -160,7 +160,7 @@ class _Checker:
             return tirx.BufferLoad(buffer_of(found), indices)
 
         def divided(found: Any) -> Any:
-            if not self._is_data(found.b) or _is_float(found):
+            if not self._is_data(found.b) or is_float_expr(found):
                 return found
             one = tirx.const(1, str(found.b.ty.dtype))
             zero = tirx.const(0, str(found.b.ty.dtype))
@@ -236,7 +236,7 @@ class _Checker:
             count = self._count_of(store.buffer)
             one = tirx.BufferLoad(count, indices) + tirx.const(1, "int32")
             yield tirx.BufferStore(count, one, indices)
-        if store.buffer not in self._unknown and not _is_float(store.value):
+        if store.buffer not in self._unknown and not is_float_expr(store.value):
             yield tirx.BufferStore(store.buffer, self._safe(store.value), indices)
 
     def _count_of(self, buffer: Any) -> Any:
@@ -272,7 +272,7 @@ class _Checker:
                     safe = self._known(index, "where it reads")
                     yield self._flag(_outside(safe, extent), guard)
             return
-        if isinstance(expr, _DIVISIONS) and not _is_float(expr) and self._is_data(expr.b):
+        if isinstance(expr, _DIVISIONS) and not is_float_expr(expr) and self._is_data(expr.b):
             divisor = self._known(expr.b, "a divisor")
             zero = tirx.const(0, str(divisor.ty.dtype))
             yield self._flag(prim.EQ(divisor, zero), guard)
@@ -284,7 +284,7 @@ class _Checker:
         return any(
             self._is_data(index) for load in nodes(expr, TensorLoad) for index in load.indices
         ) or any(
-            self._is_data(division.b) and not _is_float(division)
+            self._is_data(division.b) and not is_float_expr(division)
             for kind in _DIVISIONS
             for division in nodes(expr, kind)
         )
@@ -342,10 +342,6 @@ def _unfollowed(expr: Any) -> list[Any]:
         for call in nodes(expr, ir_expr.Call)
         if isinstance(call.op, Op) and call.op.name in ("tirx.call_extern", "tirx.call_packed")
     ]
-
-
-def _is_float(expr: Any) -> bool:
-    return str(expr.ty.dtype).startswith(("float", "bfloat"))
 
 
 def _sequence(statements: Any) -> Any:

@@ -9,7 +9,7 @@ import tvm
 import tvm_ffi
 from tvm import s_tir, tirx
 
-from relax_tapml._compat import TensorLoad, buffer_of
+from relax_tapml._compat import TensorLoad, buffer_of, prim
 
 _ENTRY = "plain"
 _PLAIN = tvm.transform.Sequential(
@@ -57,3 +57,27 @@ def loaded(root: Any, variables: Mapping[Any, set[Any]] | None = None) -> set[An
         for var in nodes(root, tirx.Var):
             found |= variables.get(var, set())
     return found
+
+
+def is_float_expr(expr: Any) -> bool:
+    """Return whether an expression is a float."""
+    return str(expr.ty.dtype).startswith(("float", "bfloat"))
+
+
+def is_sum(store: Any) -> bool:
+    """Return whether a store adds to the float that it stores to, or takes from it."""
+    if not is_float_expr(store.value):
+        return False
+    return any(
+        _is_itself(node.a, store) or _is_itself(node.b, store)
+        for kind in (prim.Add, prim.Sub)
+        for node in nodes(store.value, kind)
+    )
+
+
+def _is_itself(expr: Any, store: Any) -> bool:
+    return (
+        isinstance(expr, TensorLoad)
+        and buffer_of(expr).same_as(store.buffer)
+        and all(map(tvm_ffi.structural_equal, expr.indices, store.indices))
+    )

@@ -12,7 +12,7 @@ from tvm import tirx
 
 from relax_tapml.carve.interval import Interval
 from relax_tapml.carve.probe.bounds_check import BoundsCheck
-from relax_tapml.carve.probe.plain import plain
+from relax_tapml.carve.probe.plain import nodes, plain
 from relax_tapml.carve.probe.roles import Roles, roles_of
 from relax_tapml.carve.probe.whole_range import fits
 from relax_tapml.carve.unit_call import UnitCall
@@ -66,6 +66,11 @@ class RecordedCall:
     def kernel(self) -> tirx.PrimFunc:
         """The PrimFunc, as loops and stores."""
         return plain(self.call.kernel)
+
+    @cached_property
+    def stores(self) -> list[Any]:
+        """Every store of the PrimFunc."""
+        return nodes(self.kernel.body, tirx.BufferStore)
 
     @cached_property
     def dims(self) -> dict[tirx.Var, Interval]:

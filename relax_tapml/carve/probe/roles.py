@@ -16,7 +16,7 @@ from tvm.ir import expr as ir_expr
 
 from relax_tapml._compat import TensorLoad, buffer_of, prim, prim_op
 from relax_tapml.carve.interval import Interval, bounds
-from relax_tapml.carve.probe.plain import loaded, nodes
+from relax_tapml.carve.probe.plain import is_float_expr, loaded, nodes
 
 _IF_THEN_ELSE = Op.get(prim_op("if_then_else"))
 _DIVISIONS = (prim.Div, prim.Mod, prim.FloorDiv, prim.FloorMod)
@@ -99,7 +99,7 @@ def _decisive(function: tirx.PrimFunc) -> Iterator[tuple[str, Any, Any]]:
             yield "guards", choice.condition, None
     for kind in _DIVISIONS:
         for division in nodes(function.body, kind):
-            if not _is_float(division):
+            if not is_float_expr(division):
                 yield "guards", division.b, None
 
 
@@ -150,7 +150,3 @@ class _Flow:
         buffers = loaded(expr, self._variables)
         further = [self._tensors.get(buffer, set()) for buffer in buffers]
         known.setdefault(to, set()).update(buffers.union(*further))
-
-
-def _is_float(expr: Any) -> bool:
-    return str(expr.ty.dtype).startswith(("float", "bfloat"))

@@ -11,7 +11,7 @@ from tvm.ir import expr as ir_expr
 
 from relax_tapml._compat import TensorLoad, bitwise, buffer_of, prim, prim_op
 from relax_tapml.carve.interval import Interval
-from relax_tapml.carve.probe.plain import nodes
+from relax_tapml.carve.probe.plain import is_float_expr, nodes
 
 _IF_THEN_ELSE = Op.get(prim_op("if_then_else"))
 _KNOWN_CALLS = {prim_op("likely"), "tirx.fabs", prim_op("clz"), "tirx.popcount"}
@@ -62,7 +62,7 @@ class _Ranges:
             self._variables[loop.loop_var] = Interval(start.low, start.high + extent.high)
         stores = nodes(function.body, tirx.BufferStore)
         for bind in nodes(function.body, tirx.Bind):
-            if not _is_float(bind.value):
+            if not is_float_expr(bind.value):
                 raise OverflowsError("it binds whole numbers")
         for store in stores:
             self._store(store)
@@ -75,7 +75,7 @@ class _Ranges:
     def _store(self, store: Any) -> None:
         for expr in (*store.indices, store.value):
             found = self._range(expr)
-        if not _is_float(store.value):
+        if not is_float_expr(store.value):
             before = self._tensors.get(store.buffer)
             self._tensors[store.buffer] = found if before is None else _both(before, found)
 
@@ -83,7 +83,7 @@ class _Ranges:
         """Return the range of an expression; of floats anything, once their parts are known."""
         found = self._inner(expr)
         dtype = str(expr.ty.dtype)
-        if _is_float(expr):
+        if is_float_expr(expr):
             return found
         limits = _limits(dtype)
         if found.low >= limits.low and found.high <= limits.high:
@@ -101,14 +101,14 @@ class _Ranges:
             case TensorLoad():
                 for index in expr.indices:
                     self._range(index)
-                if _is_float(expr):
+                if is_float_expr(expr):
                     return Interval(0, 0)
                 return self._known(self._tensors, buffer_of(expr))
             case tirx.Var():
                 return self._known(self._variables, expr)
             case prim.Cast():
                 inner = self._range(expr.value)
-                if _is_float(expr.value) and not _is_float(expr):
+                if is_float_expr(expr.value) and not is_float_expr(expr):
                     raise OverflowsError("it makes whole numbers of floats")
                 return inner
             case prim.Select():
@@ -122,7 +122,7 @@ class _Ranges:
         parts = [self._range(part) for part in call.args]
         if call.op.same_as(_IF_THEN_ELSE):
             return _both(parts[1], parts[2])
-        if _is_float(call):
+        if is_float_expr(call):
             return Interval(0, 0)
         if getattr(call.op, "name", "") not in _KNOWN_CALLS:
             raise OverflowsError("it calls what is not followed")
@@ -139,7 +139,7 @@ class _Ranges:
             width = _limits(str(expr.ty.dtype)).high.bit_length()
             if parts[1].low < 0 or parts[1].high >= width:
                 raise OverflowsError("it shifts by more than there are bits")
-        if _is_float(expr):
+        if is_float_expr(expr):
             return Interval(0, 0)
         if not isinstance(expr, _ARITHMETIC):
             return _limits(str(expr.ty.dtype))
@@ -171,7 +171,3 @@ def _limits(dtype: str) -> Interval:
     if dtype.startswith("u"):
         return Interval(0, 2**bits - 1)
     return Interval(-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
-
-
-def _is_float(expr: Any) -> bool:
-    return str(expr.ty.dtype).startswith(("float", "bfloat"))
