@@ -15,3 +15,24 @@ def holds_one_value(arrays: Sequence[Array]) -> bool:
     return bool(firsts) and all(
         array.dtype == firsts[0].dtype and bool(np.all(array == firsts[0])) for array in arrays
     )
+
+
+def constant_text(arrays: Sequence[Array]) -> str:
+    """Say in what way an input was the same in all cases; empty if it was not.
+
+    Parameters
+    ----------
+    arrays
+        The input of each case, at least one.
+    """
+    if all(array.size == 0 for array in arrays):
+        return ""
+    if holds_one_value(arrays):
+        first = next(array for array in arrays if array.size)
+        return f"all {first.reshape(-1)[0]}"
+    one, *others = arrays
+    is_same = all(
+        other is one or (other.shape == one.shape and other.tobytes() == one.tobytes())
+        for other in others
+    )
+    return "the same values" if is_same else ""

@@ -62,7 +62,12 @@ class UnitTolerances:
         return list(map(no_more_than_rule, found, oracles)) if call.is_handed else found
 
     def evaluated(
-        self, function: str, inputs: Sequence[Array], like: Sequence[Array]
+        self,
+        function: str,
+        inputs: Sequence[Array],
+        like: Sequence[Array],
+        *,
+        is_exact: bool = False,
     ) -> tuple[list[Array], list[Tolerance]] | None:
         """Evaluate a case function in float64; see ``Derivation.evaluated``.
 
@@ -74,7 +79,9 @@ class UnitTolerances:
         call = self.evaluable(function, inputs, like)
         if call is None:
             return None
-        return self._derivation(call).evaluated(_arguments(call, inputs), call.scalars, like)
+        return self._derivation(call).evaluated(
+            _arguments(call, inputs), call.scalars, like, is_exact=is_exact
+        )
 
     def evaluable(
         self, function: str, inputs: Sequence[Array], like: Sequence[Array]

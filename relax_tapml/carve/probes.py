@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from relax_tapml.carve.derived import UnitTolerances
 from relax_tapml.carve.probe.constants import constants
+from relax_tapml.carve.probe.exact import MOST_PROBES, ExactSums, is_exact
 from relax_tapml.carve.probe.floats import scaled, shuffled
 from relax_tapml.carve.probe.recorded import RecordedCall
 from relax_tapml.carve.probe.rows import (
@@ -18,6 +19,8 @@ from relax_tapml.carve.probe.rows import (
     with_specials,
 )
 from relax_tapml.carve.probe.whole_numbers import whole_numbers
+from relax_tapml.carve.recipe import Recipe
+from relax_tapml.carve.slow import iterations
 from relax_tapml.compare.dtypes import as_float64, is_float
 from relax_tapml.compare.tolerance import Tolerance
 from relax_tapml.frontend.model import Array
@@ -25,11 +28,16 @@ from relax_tapml.frontend.model import Array
 LARGE = "large"
 SMALL = "small"
 ROWS = "rows"
+EXACT = "exact"
 
 # So many of the outputs must be finite, where the recorded ones are, and have an error; and half of
 # the errors must be small against the largest output.
 _JUDGED = 0.9
 _ACCURATE = 1e-2
+# A kernel of more iterations is evaluated for one probe with exact sums, or for two candidates.
+_CHEAP = 1e8
+# How many times fewer terms are tried than should be few enough.
+_SPARSER = (1, 4)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +56,8 @@ class Probe:
         One for each output.
     reason
         How the inputs came about, for people.
+    recipes
+        How inputs are made that a suite need not hold, by position.
     """
 
     name: str
@@ -55,6 +65,24 @@ class Probe:
     outputs: tuple[Array, ...]
     tolerances: tuple[Tolerance, ...]
     reason: str
+    recipes: Mapping[int, Recipe] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Probes:
+    """The probes made from one recorded call.
+
+    Parameters
+    ----------
+    found
+        May be empty.
+    inexact
+        What about the sums of the unit no probe with exact sums shows, and why, in words; empty if
+        it has none, or if every term of them is seen.
+    """
+
+    found: tuple[Probe, ...] = ()
+    inexact: str = ""
 
 
 def probes(
@@ -66,8 +94,8 @@ def probes(
     fixed: frozenset[int],
     constant: frozenset[int],
     base: str,
-) -> Iterator[Probe]:
-    """Yield a few probes made from one recorded call.
+) -> Probes:
+    """Make a few probes made from one recorded call.
 
     A kernel can be wrong in ways that the recorded inputs do not show: a softmax that does not
     subtract the maximum, an epsilon that never counts, a gather that ignores its indices where
@@ -88,15 +116,15 @@ def probes(
     base
         Name of the recorded case.
 
-    Yields
-    ------
-    Probe
-        Nothing if nothing would change, if the unit cannot be evaluated in float64, or if its
+    Returns
+    -------
+    Probes
+        None of them if nothing would change, if the unit cannot be evaluated in float64, or if its
         results would be inaccurate for every candidate.
     """
     call = unit.evaluable(function, inputs, outputs)
     if call is None:
-        return
+        return Probes()
     recorded = RecordedCall(
         call=call,
         inputs=tuple(inputs),
@@ -105,13 +133,11 @@ def probes(
         constant=constant,
     )
     maker = _Maker(unit, function, recorded, base)
-    for number, name in enumerate((LARGE, SMALL)):
-        found = maker.varied(number, name)
-        if found is not None:
-            yield found
-    found = maker.rows()
-    if found is not None:
-        yield found
+    made = [maker.varied(number, name) for number, name in enumerate((LARGE, SMALL))]
+    made.append(maker.rows())
+    exact, inexact = maker.exact()
+    found = tuple(probe for probe in (*made, *exact) if probe is not None)
+    return Probes(found=found, inexact=inexact)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,6 +164,11 @@ class _Maker:
         self._function = function
         self._recorded = recorded
         self._base = base
+        self._iterations = iterations(
+            recorded.call,
+            [array.shape for array in recorded.inputs],
+            [array.shape for array in recorded.outputs],
+        )
 
     def varied(self, number: int, name: str) -> Probe | None:
         """Change floats, whole numbers and constants together: none hides what another shows."""
@@ -164,6 +195,46 @@ class _Maker:
             if found is not None:
                 return found
         return None
+
+    def exact(self) -> tuple[list[Probe], str]:
+        """Make the sums of the unit exact, where it has any; say what of them is not seen."""
+        sums = ExactSums(self._recorded)
+        if not sums.has_sums or sums.obstacle:
+            return [], sums.obstacle
+        most = MOST_PROBES if self._iterations <= _CHEAP else 1
+        for more in _SPARSER:
+            parts = sums.parts(more)
+            found: list[Probe] = []
+            for part in range(min(parts, most)):
+                made = self._exact(sums, part, more)
+                if made is None:
+                    break
+                found.append(made)
+            if found:
+                share = len(found) / parts
+                told = "" if share == 1 else f"{share:.0%} of the terms of its sums are seen"
+                return found, told
+        return [], "its sums are rounded also for small whole numbers"
+
+    def _exact(self, sums: ExactSums, part: int, more: int) -> Probe | None:
+        floats = sums.inputs(part, more=more)
+        inputs = [floats.arrays.get(n, array) for n, array in enumerate(self._recorded.inputs)]
+        evaluated = self._unit.evaluated(
+            self._function, inputs, self._recorded.outputs, is_exact=True
+        )
+        if evaluated is None or not all(map(is_exact, *evaluated)):
+            return None
+        results, tolerances = evaluated
+        parts = sums.parts(more)
+        terms = "every term" if parts == 1 else f"one term in {parts}"
+        return Probe(
+            name=EXACT if part == 0 else f"{EXACT}{part + 1}",
+            inputs=tuple(inputs),
+            outputs=tuple(results),
+            tolerances=tuple(tolerances),
+            reason=f"probe: small whole numbers, of which sums are exact in every order, {terms}",
+            recipes=floats.recipes,
+        )
 
     def _moved(self, number: int) -> tuple[_Change, dict[int, Array]]:
         """Return a change of everything but the scale of floats, and the floats to be scaled."""

@@ -102,6 +102,8 @@ class Derivation:
         arguments: Mapping[int, Array],
         scalars: Mapping[int, float],
         like: Sequence[Array],
+        *,
+        is_exact: bool = False,  # noqa: ARG002
     ) -> tuple[list[Array], list[Tolerance]] | None:
         """Evaluate the PrimFunc in float64 on arguments that no source ran on.
 
@@ -111,6 +113,8 @@ class Derivation:
             As for ``tolerances``.
         like
             Arrays of the dtypes and shapes of the results.
+        is_exact
+            Whether the inputs are meant to be summed up without rounding.
 
         Returns
         -------

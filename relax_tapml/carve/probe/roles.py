@@ -62,7 +62,7 @@ def roles_of(function: tirx.PrimFunc, fixed: Mapping[tirx.Var, Interval]) -> Rol
     fixed
         Values of symbolic dimensions.
     """
-    flow = _Flow(function)
+    flow = Flow(function)
     found: dict[str, set[int]] = {name: set() for name in ("loads", "stores", "loops", "guards")}
     extents: dict[int, set[int]] = {}
     for role, expr, extent in _decisive(function):
@@ -112,7 +112,7 @@ def _reads(arms: Any) -> bool:
     return any(nodes(index, TensorLoad) for load in loads for index in load.indices)
 
 
-class _Flow:
+class Flow:
     """Which parameters each tensor and each variable comes from."""
 
     def __init__(self, function: tirx.PrimFunc) -> None:

@@ -35,6 +35,7 @@ class Probed:
     inputs: tuple[np.ndarray, ...]
     output: np.ndarray
     probes: tuple
+    inexact: str
 
     @cached_property
     def function(self):
@@ -145,6 +146,12 @@ def probed():
             constant=frozenset(constant),
             base="recorded",
         )
-        return Probed(source=source, inputs=tuple(inputs), output=recorded, probes=tuple(found))
+        return Probed(
+            source=source,
+            inputs=tuple(inputs),
+            output=recorded,
+            probes=found.found,
+            inexact=found.inexact,
+        )
 
     return make
