@@ -70,7 +70,7 @@ def test_dtypes(dtype):
 )
 def test_recipes_of_strangers_are_checked(fields):
     """The message names the number."""
-    with pytest.raises(ValueError, match="of a generated tensor is .*, expected a whole number"):
+    with pytest.raises(ValueError, match=r"of a generated tensor is .*, expected a whole number"):
         Recipe(**{"seed": 0, **fields})
 
 
@@ -79,5 +79,5 @@ def test_recipes_of_strangers_are_checked(fields):
 )
 def test_a_tensor_must_be_one(dtype, shape):
     """Before memory is taken for it."""
-    with pytest.raises(ValueError, match="cannot be generated|is not a dtype"):
+    with pytest.raises(ValueError, match=r"cannot be generated|is not a dtype"):
         Recipe(seed=0, magnitude=1).array(dtype, shape)

@@ -31,8 +31,8 @@ from relax_tapml.frontend.model import Array
 MOST_PROBES = 4
 """Probes that share the terms of a sum, where one cannot have all."""
 
-# By how much a term may be larger where a weight of packed whole numbers is in it.
-_PACKED = 8
+# How large a packed weight of four bits is on average, without its zero point.
+_PACKED = 4
 # Terms that are drawn are more in one sum than in another.
 _ROOM = 1.25
 _ULPS = 8

@@ -76,10 +76,10 @@ class Probed:
         [kernel] = build_kernels([function])
         return self._carved(kernel, found)
 
-    def accused(self):
-        """Return which right variants of the kernel its probes find wrong, and what they find."""
+    def accused(self, every=3):
+        """Return which of every few right variants its probes find wrong, and what they find."""
         found = {}
-        for variant, kernel in _built(list(variants(self.function))):
+        for variant, kernel in _built(list(variants(self.function))[::every]):
             text = self._carved(kernel, self.probes)
             if text is not None:
                 found[f"{variant.kind}: {variant.where}"] = text
