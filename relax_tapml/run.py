@@ -43,6 +43,7 @@ from relax_tapml.migrate.result import (
     overall_verdict,
     unit_document,
     unit_summary,
+    unseen_document,
     write_result,
 )
 from relax_tapml.migrate.run_folder import RunFolder, write_atomically
@@ -156,6 +157,7 @@ class _Run:
         self._check: Comparison | None = None
         self._uncarved: Mapping[str, str] = {}
         self._unproven: Mapping[str, str] = {}
+        self._unseen: Mapping[str, dict[str, Any]] = {}
         self._source_target = parse_target(options.source)
         self._target = parse_target(options.target)
         # What is not installed is told before minutes are spent.
@@ -291,6 +293,7 @@ class _Run:
             manifest = open_suite(self._folder.tests).manifest
             self._uncarved = manifest.skipped_sites
             self._unproven = manifest.unproven
+            self._unseen = {name: unseen_document(unit) for name, unit in manifest.units.items()}
             stage.say(
                 f"{len(manifest.units)} units, {_case_counts(manifest)}; all pass on "
                 f"{options.source}"
@@ -448,7 +451,7 @@ class _Run:
         units = [
             unit_document(
                 name,
-                summary,
+                {**summary, **self._unseen.get(name, {})},
                 self._companies.get(name),
                 sites=[entry for entry in self._table if entry.site.unit == name],
             )

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from relax_tapml.carve.manifest import SuiteUnit
 from relax_tapml.carve.unit_replay import UnitReplay
 from relax_tapml.compare.comparison import Comparison
 from relax_tapml.compare.verdict import Verdict
@@ -79,6 +80,11 @@ def unit_summary(detail: UnitReplay) -> dict[str, Any]:
         "probes": sum(item.case.is_probe for item in detail.cases),
         "first": _first(decisive),
     }
+
+
+def unseen_document(unit: SuiteUnit) -> dict[str, Any]:
+    """Return what no case of a unit shows: inputs that never varied, and terms of its sums."""
+    return {"constant_inputs": list(unit.constant_inputs), "inexact": unit.inexact}
 
 
 def allowed_number(comparison: Comparison) -> float | int | bool | str | None:
