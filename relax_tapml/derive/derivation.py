@@ -56,20 +56,11 @@ class Derivation:
         As Relax lowers operators.
     results
         Numbers of its parameters that hold results.
-    orders
-        Of ``ORDERS``; fewer for kernels that run long.
     """
 
-    def __init__(
-        self,
-        function: tirx.PrimFunc,
-        results: Sequence[int],
-        *,
-        orders: Sequence[int] = ORDERS,
-    ) -> None:
+    def __init__(self, function: tirx.PrimFunc, results: Sequence[int]) -> None:
         self._function = function
         self._results = list(results)
-        self._orders = tuple(orders)
         self._evaluables: dict[tuple[bool, bool], _Evaluable] = {}
         # With the array, so that its id stays its own.
         self._moves: dict[int, tuple[Array, Any]] = {}
@@ -79,6 +70,8 @@ class Derivation:
         arguments: Mapping[int, Array],
         scalars: Mapping[int, float],
         oracles: Sequence[Array],
+        *,
+        orders: Sequence[int] = ORDERS,
     ) -> list[Tolerance]:
         """Return how far each result may be from its oracle.
 
@@ -90,6 +83,8 @@ class Derivation:
             Numbers.
         oracles
             What the source returned, in the order of ``results``.
+        orders
+            Of ``ORDERS``, at least the first: the kernel is evaluated once for each.
 
         Returns
         -------
@@ -106,9 +101,9 @@ class Derivation:
         if all(tolerance is not None for tolerance in found):
             return [tolerance for tolerance in found if tolerance is not None]
         try:
-            values, errors = self._evaluated(self._twin, arguments, scalars, oracles)
+            values, errors = self._evaluated(self._twin, arguments, scalars, oracles, orders)
             derived = self._judged(arguments, values, errors, oracles)
-            return self._with_coarse(derived, arguments, scalars, oracles, is_exact=False)
+            return self._with_coarse(derived, arguments, scalars, oracles, orders, is_exact=False)
         except Exception as error:  # Whatever TVM and NumPy raise about arguments or memory.
             return [rule_because(oracle, _unevaluated(error)) for oracle in oracles]
 
@@ -118,6 +113,7 @@ class Derivation:
         scalars: Mapping[int, float],
         like: Sequence[Array],
         *,
+        orders: Sequence[int] = ORDERS,
         is_exact: bool = False,
     ) -> tuple[list[Array], list[Tolerance]] | None:
         """Evaluate the PrimFunc in float64 on arguments that no source ran on.
@@ -128,6 +124,8 @@ class Derivation:
             As for ``tolerances``.
         like
             Arrays of the dtypes and shapes of the results.
+        orders
+            As for ``tolerances``; one is enough where ``is_exact``.
         is_exact
             Whether what no order of the operations rounds must be equal; see ``twin_of``.
 
@@ -141,14 +139,16 @@ class Derivation:
             return None
         try:
             twin = self._evaluable(is_coarse=False, is_exact=is_exact)
-            values, errors = self._evaluated(twin, arguments, scalars, like)
+            values, errors = self._evaluated(twin, arguments, scalars, like, orders)
             with np.errstate(over="ignore", invalid="ignore"):
                 oracles = [
                     values[number].astype(array.dtype)
                     for number, array in zip(self._results, like, strict=True)
                 ]
             found = self._judged(arguments, values, errors, oracles)
-            coarse = self._with_coarse(found, arguments, scalars, oracles, is_exact=is_exact)
+            coarse = self._with_coarse(
+                found, arguments, scalars, oracles, orders, is_exact=is_exact
+            )
             return oracles, coarse
         except Exception:
             return None
@@ -172,6 +172,7 @@ class Derivation:
         arguments: Mapping[int, Array],
         scalars: Mapping[int, float],
         oracles: Sequence[Array],
+        orders: Sequence[int],
         *,
         is_exact: bool,
     ) -> list[Tolerance]:
@@ -184,7 +185,7 @@ class Derivation:
             return found
         try:
             twin = self._evaluable(is_coarse=True, is_exact=is_exact)
-            values, errors = self._evaluated(twin, arguments, scalars, oracles)
+            values, errors = self._evaluated(twin, arguments, scalars, oracles, orders)
             coarse = self._judged(arguments, values, errors, oracles)
         except Exception as error:  # Whatever TVM and NumPy raise about arguments or memory.
             return [_without_coarse(*both, error) for both in zip(found, oracles, strict=True)]
@@ -215,7 +216,7 @@ class Derivation:
             functions = COARSE if is_coarse else FUNCTIONS
             twin = twin_of(self._function, self._results, functions, is_exact=is_exact)
             built = tvm.tirx.build(tvm.IRModule({ENTRY: twin.function}), target=_TARGET)
-            self._evaluables[key] = _Evaluable(twin=twin, run=built[ENTRY], is_exact=is_exact)
+            self._evaluables[key] = _Evaluable(twin=twin, run=built[ENTRY])
         return self._evaluables[key]
 
     @cached_property
@@ -250,6 +251,7 @@ class Derivation:
         arguments: Mapping[int, Array],
         scalars: Mapping[int, float],
         oracles: Sequence[Array],
+        orders: Sequence[int],
     ) -> tuple[dict[int, Array], dict[int, Array]]:
         """Run a twin; return values and errors of results by number of the parameter."""
         outputs = dict(zip(self._results, oracles, strict=True))
@@ -280,7 +282,7 @@ class Derivation:
         begun = [tensor.numpy() for tensor in tensors]
         largest: dict[int, Array] = {}
         # The order of the kernel comes last, so that its values are the ones returned.
-        for lanes in reversed(self._orders[: 1 if evaluable.is_exact else None]):
+        for lanes in reversed(orders):
             for tensor, array in zip(tensors, begun, strict=True):
                 tensor.copyfrom(array)
             evaluable.run(*passed, lanes)
@@ -323,7 +325,6 @@ class _Evaluable:
 
     twin: Twin
     run: Any
-    is_exact: bool
 
 
 def _arrays(tensors: Mapping[int, Any]) -> dict[int, Array]:
