@@ -45,7 +45,6 @@ from relax_tapml.migrate.result import (
     Result,
     check_document,
     inconclusive_reason,
-    is_unaccused,
     overall_verdict,
     unit_document,
     unit_summary,
@@ -406,7 +405,10 @@ class _Run:
                 device_kernels=kernels,
             )
             tolerances = source.tolerances(
-                open_suite(self._folder.tests, self._target), outputs, stage
+                open_suite(self._folder.tests, self._target),
+                outputs,
+                stage,
+                moved={part.unit for part in migration.parts.values()},
             )
             names = [sample.name for sample in self._model.samples]
             self._outputs = judged_outputs(names, outputs, tolerances)
@@ -443,16 +445,13 @@ class _Run:
             )
 
     def _movable(self, alone: dict[str, dict[str, Any]]) -> set[str]:
-        """Sites whose unit nothing speaks against alone, and which may and shall leave the host.
-
-        A unit with blunt cases alone is moved too: the model's outputs may show what they do not.
-        """
+        """Sites whose unit passes alone, and which may and shall leave the host."""
         asked = self._options.boundary
         chosen = None if asked is None else asked.among(self._table)
         return {
             entry.site.id
             for entry in self._table
-            if is_unaccused(alone[entry.site.unit])
+            if alone[entry.site.unit]["verdict"] == Verdict.PASS
             and entry.site.id not in self._host_only
             and (chosen is None or entry.site.id in chosen)
         }
@@ -471,7 +470,7 @@ class _Run:
         reason = inconclusive_reason(units) if verdict == INCONCLUSIVE else ""
         blunt = blunt_outputs_text(self._outputs)
         if blunt:
-            verdict = verdict if culprits else INCONCLUSIVE
+            # The units are judged alone all the same: a run of sharp ones passes, with this said.
             reason = "; ".join(filter(None, (reason, blunt)))
         if self._lost:
             verdict = verdict if culprits else INCONCLUSIVE

@@ -60,4 +60,6 @@ def _told(comparisons: list[Comparison]) -> str:
     )
     told = bluntness(least)
     others = len(comparisons) - 1
-    return told if not others else f"{told}, and {others} more cases see no more"
+    if not others:
+        return told
+    return f"{told}; {'another case sees' if others == 1 else f'{others} other cases see'} no more"

@@ -158,7 +158,7 @@ def stands_out(oracle: Array, tolerance: Tolerance) -> bool:
 
 def share_text(share: float) -> str:
     """Write a share of the RMS: ``315 %``, ``0.02 %``."""
-    return f"{100 * share:.3g} %" if share < 1e4 else f"{share:.0e} times"
+    return f"{100 * share:.3g} %"
 
 
 class PowerMeter:

@@ -67,8 +67,9 @@ def blunt_outputs_text(outputs: Sequence[JudgedOutput]) -> str:
         return ""
     best = min(outputs, key=lambda item: float("inf") if item.power is None else item.power.least)
     told = "none of its values is judged" if best.power is None else best.power.told
-    others = f", and of {len(outputs) - 1} more no less" if len(outputs) > 1 else ""
+    others = f"; the other {len(outputs) - 1} see no more" if len(outputs) > 1 else ""
     return (
-        "no output of the model can tell right from wrong, so no step is accepted and nothing "
-        f"stays on the device (of {best.sample!r}, output {best.output}: {told}{others})"
+        f"no output of the model can tell right from wrong (of {best.sample!r}, output "
+        f"{best.output}: {told}{others}), so no step is accepted and nothing stays on the device: "
+        "units are judged alone only"
     )

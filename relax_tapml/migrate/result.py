@@ -101,11 +101,6 @@ def power_documents(detail: UnitReplay) -> list[dict[str, Any]]:
     ]
 
 
-def is_unaccused(summary: Mapping[str, Any]) -> bool:
-    """Whether a unit passes alone, or would if its cases could tell right from wrong."""
-    return summary["verdict"] == Verdict.PASS or bool(summary.get("blunt"))
-
-
 def allowed_number(comparison: Comparison) -> float | int | bool | str | None:
     """Return what the value that ``error`` is about is allowed, None where there is no value."""
     return None if math.isnan(comparison.allowed) else json_number(comparison.allowed)
@@ -167,10 +162,7 @@ def unit_document(
     if company is not None and company.verdict is not None:
         document.update(
             verdict=str(company.verdict),
-            # Its cases would have passed whatever it does.
-            reason=f"its cases are blunt: it {company.reason}"
-            if alone.get("blunt")
-            else company.reason,
+            reason=company.reason,
             error=json_number(company.error),
             runs=company.runs,
             failures=company.failures,

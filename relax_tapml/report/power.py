@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from relax_tapml.compare.verdict import Verdict
 from relax_tapml.report.quantities import as_number, count_text
 
 _NAMED_AT_MOST = 3
@@ -41,35 +43,36 @@ def power_rows(documents: Sequence[Mapping[str, Any]]) -> list[PowerRow]:
 def share_text(share: float | str | None) -> str:
     """Write what share of an output's RMS its tolerance is; a dash where there is none."""
     number = as_number(share)
-    if number is None or number != number:
+    if number is None or math.isnan(number):
         return "-"
-    return f"{100 * number:.3g} %" if number < 1e4 else f"{number:.0e} times"
+    return f"{100 * number:.3g} %"
 
 
 def power_sentences(result: Mapping[str, Any]) -> list[str]:
     """Return what is shown of a run whose tolerances are blunt in places; nothing if none is."""
     said = []
-    documents = [one for unit in result["units"] for one in unit.get("power") or []]
-    blunt = sum(one["blunt"] for one in documents)
-    if blunt:
-        units = [
-            unit["name"]
-            for unit in result["units"]
-            if not unit.get("blunt") and any(one["blunt"] for one in unit.get("power") or [])
-        ]
-        others = f"; {_names(units)} also {_have(units)} sharp ones" if units else ""
+    reason = result.get("reason")
+    if reason and result["verdict"] == Verdict.PASS:
+        said.append(f"{reason[0].upper()}{reason[1:].rstrip('.')}.")
+    passing = [unit for unit in result["units"] if not unit.get("blunt")]
+    documents = [one for unit in passing for one in unit.get("power") or []]
+    units = [
+        unit["name"] for unit in passing if any(one["blunt"] for one in unit.get("power") or [])
+    ]
+    if units:
+        blunt = sum(one["blunt"] for one in documents)
         said.append(
-            f"{blunt} of {count_text(len(documents), 'comparison')} with recorded or probed "
-            f"outputs {'is' if blunt == 1 else 'are'} blunt: zeros, the output negated or scaled "
-            f"by 1.1 would pass, so {'it is' if blunt == 1 else 'they are'} no ground for a "
-            f"pass{others}."
+            f"{blunt} of {count_text(len(documents), 'output')} of cases and probes "
+            f"{'is' if blunt == 1 else 'are'} judged bluntly (zeros, the output negated or scaled "
+            f"by 1.1 would pass): no ground for a pass, but {_names(units)} "
+            f"{'has' if len(units) == 1 else 'have'} sharper ones."
         )
     unseen = _never_sharp(result.get("outputs") or [])
     if unseen:
         listed = ", ".join(map(str, unseen))
         said.append(
-            f"Of the model, output {listed} is judged by blunt tolerances only: what the steps say "
-            "of it is no ground for a pass."
+            f"Only blunt tolerances judge output {listed} of the model: that a step agrees there "
+            "is no ground for a pass."
         )
     return said
 
@@ -84,7 +87,3 @@ def _names(names: Sequence[str]) -> str:
     if len(names) <= _NAMED_AT_MOST:
         return ", ".join(names)
     return f"{', '.join(names[:_NAMED_AT_MOST])} and {len(names) - _NAMED_AT_MOST} more"
-
-
-def _have(names: Sequence[str]) -> str:
-    return "has" if len(names) == 1 else "have"
