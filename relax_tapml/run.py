@@ -31,6 +31,11 @@ from relax_tapml.frontend.model import Array, Model
 from relax_tapml.frontend.signature import check_model
 from relax_tapml.migrate.company import Company
 from relax_tapml.migrate.identity import side_identity, source_identity
+from relax_tapml.migrate.judged_outputs import (
+    JudgedOutput,
+    blunt_outputs_text,
+    judged_outputs,
+)
 from relax_tapml.migrate.migration import Migration
 from relax_tapml.migrate.options import Options
 from relax_tapml.migrate.parts import parts_in_groups
@@ -166,6 +171,7 @@ class _Run:
         self._devices: dict[str, dict[str, Any]] = {}
         # Why the run could not go on to its end; empty if it did.
         self._lost = ""
+        self._outputs: list[JudgedOutput] = []
         self._device = open_device(options.session, self._target, timeout_s=options.timeout_s)
 
     def execute(
@@ -398,15 +404,21 @@ class _Run:
                 library=self._library,
                 device_kernels=kernels,
             )
+            tolerances = source.tolerances(
+                open_suite(self._folder.tests, self._target),
+                outputs,
+                stage,
+                moved={part.unit for part in migration.parts.values()},
+            )
+            names = [sample.name for sample in self._model.samples]
+            self._outputs = judged_outputs(names, outputs, tolerances)
             trial = Trial(
                 sides=sides,
                 parts=migration.parts,
                 device=self._device,
                 model=self._model,
                 oracles=outputs,
-                tolerances=source.tolerances(
-                    open_suite(self._folder.tests, self._target), outputs, stage
-                ),
+                tolerances=tolerances,
                 repeat=options.repeat,
                 vote=lambda units: self._replayed(repeat=ROUNDS, units=units),
             )
@@ -456,6 +468,10 @@ class _Run:
         ]
         verdict, culprits = overall_verdict(units)
         reason = inconclusive_reason(units) if verdict == INCONCLUSIVE else ""
+        blunt = blunt_outputs_text(self._outputs)
+        if blunt:
+            # The units are judged alone all the same: a run of sharp ones passes, with this said.
+            reason = "; ".join(filter(None, (reason, blunt)))
         if self._lost:
             verdict = verdict if culprits else INCONCLUSIVE
             reason = f"{self._lost.rstrip('.')}. Continue with --resume"
@@ -472,6 +488,7 @@ class _Run:
             "reason": reason,
             "culprits": overall_verdict(units)[1],
             "units": units,
+            "outputs": [output.document() for output in self._outputs],
             "steps": [step.document() for step in self._steps],
             "skipped": self._skipped(units),
             "unproven": dict(self._unproven),

@@ -11,6 +11,7 @@ from typing import Any
 
 from relax_tapml.carve.device_record import DeviceRecord
 from relax_tapml.carve.fleet_replay import FleetReplay
+from relax_tapml.carve.grounds import grounded
 from relax_tapml.carve.open_suite import Suite, open_suite
 from relax_tapml.carve.replayer import Replayer
 from relax_tapml.carve.submodule import is_same
@@ -90,7 +91,7 @@ def replay(
 
     With a tracker's ``session`` that has more than one free device, units are spread over all of
     them, and what fails on one is looked at again on another. Units that no device is left for end
-    as ``inconclusive``.
+    as ``inconclusive``, and so do those whose cases pass and could not have failed (``grounded``).
 
     Parameters
     ----------
@@ -159,6 +160,7 @@ def replay(
     if lost is not None and not any(detail.device for detail in details.values()):
         raise lost
     details = {unit: _without_parts(opened, detail, details) for unit, detail in details.items()}
+    details = {unit: grounded(detail) for unit, detail in details.items()}
     if lost is not None:
         details = {unit: details.get(unit) or _not_judged(unit, lost) for unit in chosen}
     if units is None:

@@ -31,7 +31,8 @@ class UnitReplay:
         Its name.
     verdict
         The gravest of its cases; ``skipped`` where nothing was compared, and where it runs the
-        kernel of another unit of the suite that is wrong itself.
+        kernel of another unit of the suite that is wrong itself; ``inconclusive`` where all cases
+        pass and none is ground for that, see ``grounded``.
     reason
         One sentence for people; empty for a pass.
     cases
@@ -43,6 +44,8 @@ class UnitReplay:
     company
         What had run before in the session of the decisive failure, where that has not been looked
         at again alone.
+    blunt
+        The outputs that no case judges sharply, if it is ``inconclusive`` for that.
     """
 
     unit: str
@@ -53,6 +56,7 @@ class UnitReplay:
     failures: int = 0
     device: str = ""
     company: tuple[str, ...] = ()
+    blunt: tuple[int, ...] = ()
 
     @property
     def worst(self) -> Comparison | None:

@@ -22,6 +22,7 @@ from relax_tapml.report.findings import (
     tolerance_text,
     verdict_text,
 )
+from relax_tapml.report.power import power_sentences
 from relax_tapml.report.quantities import count_text, number_text, seconds_text, size_text
 
 _TEXT_WIDTH = 92
@@ -151,7 +152,8 @@ def _print_transfers(result: Mapping[str, Any], console: Console) -> None:
 
 
 def _verdict(unit: Mapping[str, Any]) -> Text:
-    style = {Verdict.PASS: "green", Verdict.SKIPPED: "yellow"}.get(unit["verdict"], "bold red")
+    open_ends = dict.fromkeys((Verdict.SKIPPED, Verdict.INCONCLUSIVE), "yellow")
+    style = {Verdict.PASS: "green", **open_ends}.get(unit["verdict"], "bold red")
     return Text(verdict_text(unit), style=style)
 
 
@@ -168,6 +170,7 @@ def _sentences(result: Mapping[str, Any], out: Path) -> list[str]:
     if len(explained) > _EXPLAINED_AT_MOST:
         said.append(f"The report explains the other {len(explained) - _EXPLAINED_AT_MOST}.")
     said += open_end(result)
+    said += power_sentences(result)
     said += suspicions(result.get("devices") or {})
     agreed = agreement_text(result)
     if agreed:

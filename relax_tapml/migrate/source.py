@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +82,12 @@ class Source:
         return outputs
 
     def tolerances(
-        self, suite: Suite, outputs: Sequence[Sequence[Array]], stage: Stage
+        self,
+        suite: Suite,
+        outputs: Sequence[Sequence[Array]],
+        stage: Stage,
+        *,
+        moved: Collection[str] | None = None,
     ) -> list[list[Tolerance]]:
         """Return how far a right target's outputs may be from the source's, sample by sample.
 
@@ -94,10 +99,12 @@ class Source:
             Of ``run``.
         stage
             Is told how far it is.
+        moved
+            The units that may be on the target; None for all.
         """
         machine = self._virtual_machine(self.units)
         functions = self._functions(machine)
-        levels = noise_levels(suite)
+        levels = noise_levels(suite, moved)
         found = []
         for index, sample in enumerate(self._model.samples):
             stage.update(index, len(self._model.samples))

@@ -25,6 +25,9 @@ from relax_tapml.passes.device_calls import bytes_of
 from relax_tapml.targets.device import Device
 from relax_tapml.targets.traffic import Traffic
 
+_UNACCUSED = (Verdict.PASS, Verdict.INCONCLUSIVE)
+_BLUNT = "its outputs agree, but their tolerances are blunt: a grossly wrong result would pass too"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
@@ -42,6 +45,8 @@ class Step:
         A ``Purpose``.
     verdict, reason, error
         What came of it, why in one sentence, and the largest absolute error of the outputs.
+        ``inconclusive`` where nothing speaks against the boundary, and nothing could: no output of
+        any sample is judged sharply.
     runs, failures
         How often it was run, and how often that failed.
     flaky
@@ -85,7 +90,8 @@ class Step:
     def outcome(self) -> Outcome:
         """What the strategy is told."""
         return Outcome(
-            is_good=self.verdict is Verdict.PASS,
+            # The search goes on where nothing speaks against a boundary: faults are still found.
+            is_good=self.verdict in _UNACCUSED,
             is_flaky=self.verdict is Verdict.FLAKY,
             flaky=frozenset(self.flaky),
         )
@@ -159,7 +165,7 @@ class Trial:
         program = self.sides.partition(sites)
         partition_s = time.perf_counter() - began
         attempts = repeated(lambda: self._attempt(program, sites), self.repeat)
-        failed = [item for item in attempts if item.verdict is not Verdict.PASS]
+        failed = [item for item in attempts if item.verdict not in _UNACCUSED]
         told = failed[0] if failed else attempts[0]
         verdict, reason, flaky = told.verdict, told.reason, {}
         if 0 < len(failed) < len(attempts):
@@ -216,6 +222,7 @@ class Trial:
         linked: float | None = None
         verdict, reason, error, index = Verdict.PASS, "", 0.0, 0
         agreements: list[Agreement] = []
+        is_sharp = False
         try:
             hybrid = self._linked(program, sites)
             linked = time.perf_counter()
@@ -225,12 +232,16 @@ class Trial:
                 agreements += self._agreements(index, outputs)
                 found = worst(comparisons)
                 error = max(error, found.error)
-                if found.verdict is not Verdict.PASS:
+                is_sharp |= any(item.is_sharp for item in comparisons)
+                if found.verdict is Verdict.MISMATCH:
                     number = next(i for i, item in enumerate(comparisons) if item is found)
                     output = f", output {number}" if len(comparisons) > 1 else ""
                     reason = f"on {sample.name!r}{output}: {found.reason}"
                     verdict, error = found.verdict, found.error
                     break
+            else:
+                if not is_sharp:
+                    verdict, reason = Verdict.INCONCLUSIVE, _BLUNT
         except DeviceFault as fault:
             verdict, reason = fault_verdict(fault), str(fault)
         ended = time.perf_counter()
@@ -244,7 +255,7 @@ class Trial:
             traffic=self.device.traffic - before,
             agreement=joined(agreements),
         )
-        if verdict is not Verdict.PASS:
+        if verdict not in _UNACCUSED:
             self.device.close()
         return attempt
 

@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 
 from relax_tapml.carve.case_replay import CaseReplay
+from relax_tapml.carve.grounds import bluntness
 from relax_tapml.carve.open_suite import open_suite
 from relax_tapml.carve.replayer import Replayer, kernels_beside
 from relax_tapml.compare.comparison import worst
+from relax_tapml.compare.power import Power
 from relax_tapml.compare.verdict import Verdict
 from relax_tapml.errors import TapmlError
 from relax_tapml.partition.pipeline import load_pipeline
@@ -55,6 +57,9 @@ class CarvedSuites:
     ) -> None:
         """Run one case; fail the calling test with a short message unless it passes.
 
+        A case that passes and is blunt, so that it could hardly have failed, is skipped with the
+        reason: no test is green that says nothing.
+
         Parameters
         ----------
         test_file
@@ -75,6 +80,10 @@ class CarvedSuites:
             pytest.skip(f"{unit}: {result.reason}")
         if result.verdict is not Verdict.PASS:
             pytest.fail(self._message(result, test_file), pytrace=False)
+        for output, item in enumerate(result.comparisons):
+            if not item.is_empty and not item.is_sharp:
+                where = f"output {output}: " if len(result.comparisons) > 1 else ""
+                pytest.skip(f"{unit}: blunt, no ground for a pass: {where}{bluntness(item)}")
 
     def close(self) -> None:
         """End every device session."""
@@ -180,4 +189,14 @@ def _properties(result: CaseReplay) -> Properties:
             ("allowed", number_text(item.allowed)),
             ("origin", item.tolerance.origin),
         ]
+    found += [
+        (f"power of output {output}", _power_text(item.power))
+        for output, item in enumerate(result.comparisons)
+        if item.power is not None
+    ]
     return found
+
+
+def _power_text(power: Power) -> str:
+    sees = ", ".join(power.sees) or "nothing"
+    return f"{'blunt' if power.is_blunt else 'sharp'}: sees {sees}"

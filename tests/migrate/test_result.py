@@ -137,7 +137,9 @@ def test_a_unit_is_summed_up_by_its_decisive_comparison(actual):
     tolerance = RuleTolerance(atol=0.25, rtol=0.0, origin="test")
     right = compare(np.ones(2), np.ones(2), tolerance)
     wrong = compare(np.ones(2), np.array([1.0, actual]), tolerance)
-    case = SimpleNamespace(comparisons=(right, wrong), case=SimpleNamespace(is_probe=False))
+    case = SimpleNamespace(
+        comparisons=(right, wrong), case=SimpleNamespace(name="c", is_probe=False)
+    )
     detail = UnitReplay(unit="a", verdict=Verdict.MISMATCH, reason="wrong", cases=(case,))
     document = unit_summary(detail)
     assert (document["error"], document["tolerance"]) == (json_number(abs(actual - 1)), 0.25)

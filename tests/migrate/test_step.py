@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from relax_tapml.carve.replay import ReplayReport, UnitReplay
+from relax_tapml.compare.tolerance import RuleTolerance
 from relax_tapml.compare.verdict import Verdict
 from relax_tapml.errors import DeviceCrash, DeviceError, DeviceTimeout, DeviceUnavailable
 from relax_tapml.migrate.step import Step
@@ -49,6 +50,23 @@ def test_the_first_sample_that_differs_is_named(tiny, failing_session):
     assert step.reason.startswith("on 'second', output 1: ")
     assert "differs by up to 1" in step.reason
     assert step.error == pytest.approx(1, abs=1e-5)
+
+
+def test_a_step_that_only_blunt_tolerances_judge_is_no_pass(tiny, failing_session):
+    """The search goes on: what is beyond them, and what crashes, is found all the same."""
+    wide = RuleTolerance(atol=1e3, rtol=0.0, origin="test")
+    blunt = [[wide for _ in outputs] for outputs in tiny.oracles]
+    device = Device(failing_session)
+    step = attempt(tiny, device, "softmax", tolerances=blunt)
+    assert (step.verdict, step.runs, step.failures) == (Verdict.INCONCLUSIVE, 1, 0)
+    assert "their tolerances are blunt" in step.reason
+    assert step.outcome.is_good
+    oracles = [[output + np.float32(2e3) for output in outputs] for outputs in tiny.oracles]
+    step = attempt(tiny, device, "softmax", tolerances=blunt, oracles=oracles)
+    assert step.verdict is Verdict.MISMATCH
+    # One output of one sample that is judged is enough.
+    some = [tiny.tolerances[0], blunt[1]]
+    assert attempt(tiny, device, "softmax", tolerances=some).verdict is Verdict.PASS
 
 
 @pytest.mark.parametrize(
