@@ -68,7 +68,7 @@ class ImportCheck:
         if self.verdict is Verdict.PASS:
             return "agrees with the framework"
         if self.verdict is Verdict.INCONCLUSIVE:
-            return "cannot be told from others by comparing it with the framework"
+            return "cannot be judged by the framework"
         return "DISAGREES with the framework"
 
     @property
