@@ -21,7 +21,6 @@ from relax_tapml.carve.manifest import Manifest
 from relax_tapml.carve.open_suite import open_suite
 from relax_tapml.carve.proven_suite import write_proven_suite
 from relax_tapml.carve.replay import ReplayReport, replay
-from relax_tapml.compare.comparison import Comparison
 from relax_tapml.compare.repeat import ROUNDS
 from relax_tapml.compare.verdict import Verdict
 from relax_tapml.errors import DeviceUnavailable, SourceError, UsageError
@@ -31,6 +30,7 @@ from relax_tapml.frontend.model import Array, Model
 from relax_tapml.frontend.signature import check_model
 from relax_tapml.migrate.company import Company
 from relax_tapml.migrate.identity import side_identity, source_identity
+from relax_tapml.migrate.import_check import ImportCheck, check_document, import_document
 from relax_tapml.migrate.judged_outputs import (
     JudgedOutput,
     blunt_outputs_text,
@@ -43,7 +43,6 @@ from relax_tapml.migrate.reporter import Reporter, SilentReporter, Stage
 from relax_tapml.migrate.result import (
     INCONCLUSIVE,
     Result,
-    check_document,
     inconclusive_reason,
     overall_verdict,
     unit_document,
@@ -158,7 +157,9 @@ class _Run:
         self._seconds: dict[str, float] = {}
         self._steps: list[Step] = []
         self._captures: dict[str, int] = {}
-        self._check: Comparison | None = None
+        self._check: ImportCheck | None = None
+        # Why the import is not known to be right, where the run goes on nevertheless.
+        self._import_warning = ""
         self._uncarved: Mapping[str, str] = {}
         self._unproven: Mapping[str, str] = {}
         self._source_target = parse_target(options.source)
@@ -236,24 +237,43 @@ class _Run:
             source = Source(self._model, units, self._source_target, kernels, self._library)
             stage.say("comparing with the framework")
             outputs = source.run(stage)
-            check = source.check_import(outputs)
-            self._check = check
-            if check is None:
-                stage.say(f"{options.source}; there is no framework output to compare with")
-            else:
-                agrees = check.verdict is Verdict.PASS
-                stage.say(
-                    f"{options.source} {'agrees' if agrees else 'DISAGREES'} with the framework "
-                    f"(max abs {check.max_abs:.2g})"
-                )
-                if not agrees:
-                    raise SourceError(
-                        f"import of {self._model.name}: the source build does not compute what the "
-                        f"framework does: {check.reason}. Nothing is said about "
-                        f"{options.target}; look for an operator the importer or the host "
-                        "pipeline gets wrong"
-                    )
+            self._check_import(source, outputs, stage)
         return source, outputs
+
+    def _check_import(self, source: Source, outputs: list[list[Array]], stage: Stage) -> None:
+        """Compare the source with the framework; raise ``SourceError`` if it disagrees."""
+        options = self._options
+        try:
+            self._check = check = source.check_import(outputs)
+        except SourceError as error:
+            if options.is_import_checked:
+                raise
+            self._import_warning = str(error)
+            stage.say(f"{options.source}; the framework's own run failed")
+            return
+        if check is None:
+            stage.say(f"{options.source}; there is no framework output to compare with")
+            return
+        stage.say(f"{options.source} {check.agreement} (max abs {check.apart:.2g})")
+        if check.verdict is Verdict.PASS:
+            return
+        if check.verdict is Verdict.INCONCLUSIVE:
+            self._import_warning = (
+                f"import of {self._model.name}: comparing with the framework says nothing: "
+                f"{check.reason}"
+            )
+            return
+        told = (
+            f"import of {self._model.name}: the source build does not compute what the framework "
+            f"does: {check.reason}"
+        )
+        if options.is_import_checked:
+            raise SourceError(
+                f"{told}. Nothing is said about {options.target}; look for an operator the "
+                "importer or the host pipeline gets wrong, or go on nevertheless with "
+                "--no-import-check"
+            )
+        self._import_warning = f"{told}. The run went on nevertheless: --no-import-check"
 
     def _capture(self, source: Source, outputs: list[list[Array]]) -> CaptureStore:
         with self._stage("capture", "capture") as stage:
@@ -510,6 +530,7 @@ class _Run:
             "host_pipeline": _told(options.host_pipeline),
             "captures": self._captures,
             "import_check": check_document(self._check),
+            "import": import_document(self._check, self._import_warning),
         }
         return write_result(self._folder.path, document)
 

@@ -176,7 +176,10 @@ def _sentences(result: Mapping[str, Any], out: Path) -> list[str]:
     if agreed:
         said.append(agreed)
     check = result.get("import_check")
-    if check and check["verdict"] != Verdict.PASS:
+    warning = (result.get("import") or {}).get("warning")
+    if warning:
+        said.append(f"Warning: {warning.rstrip('.')}.")
+    elif check and check["verdict"] != Verdict.PASS:
         said.append(
             f"The source does not agree with the framework: max abs "
             f"{number_text(check['max_abs'])}, "

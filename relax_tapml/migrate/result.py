@@ -123,18 +123,6 @@ def metrics_document(comparison: Comparison) -> dict[str, Any]:
     }
 
 
-def check_document(check: Comparison | None) -> dict[str, Any] | None:
-    """Return how the source compares with the framework, None where there is none."""
-    if check is None:
-        return None
-    return {
-        "max_abs": json_number(check.error),
-        "tolerance": allowed_number(check),
-        "tolerance_origin": check.tolerance.origin,
-        "verdict": str(check.verdict),
-    }
-
-
 def _first(decisive: Comparison | None) -> dict[str, Any] | None:
     if decisive is None or decisive.first_index is None:
         return None

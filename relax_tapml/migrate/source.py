@@ -14,10 +14,10 @@ from relax_tapml.capture.store import CaptureStore
 from relax_tapml.capture.values import SiteRecord
 from relax_tapml.carve.open_suite import Suite
 from relax_tapml.carve.sensitivity import RUNS, noise, noise_levels, output_tolerances
-from relax_tapml.compare.comparison import Comparison, compare_all, worst
 from relax_tapml.compare.tolerance import Tolerance
 from relax_tapml.errors import LoweringError, SourceError
 from relax_tapml.frontend.model import Array, Model
+from relax_tapml.migrate.import_check import ImportCheck, check_import
 from relax_tapml.migrate.reporter import Stage
 from relax_tapml.partition.built_functions import BuiltFunctions, weight_names
 from relax_tapml.partition.bytecode import compile_functions
@@ -115,21 +115,15 @@ class Source:
             found.append(output_tolerances(outputs[index], runs))
         return found
 
-    def check_import(self, outputs: Sequence[Sequence[Array]]) -> Comparison | None:
-        """Compare the source's outputs with the framework's own, where it has any.
+    def check_import(self, outputs: Sequence[Sequence[Array]]) -> ImportCheck | None:
+        """Compare the source's outputs with the framework's own; None where it has none.
 
-        Returns
-        -------
-        Comparison or None
-            The one that decides: a mismatch if there is one, then the largest error.
+        Raises
+        ------
+        SourceError
+            The framework's own run raised.
         """
-        reference = self._model.reference
-        if reference is None:
-            return None
-        return worst(
-            worst(compare_all(reference(sample), mine))
-            for sample, mine in zip(self._model.samples, outputs, strict=True)
-        )
+        return check_import(self._model, outputs)
 
     def capture(
         self, folder: Path, outputs: Sequence[Sequence[Array]], stage: Stage
