@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import tvm
@@ -13,10 +13,13 @@ from tvm import relax
 from relax_tapml.capture.store import CaptureStore
 from relax_tapml.capture.values import CallRecord, ParameterValue, TensorValue, Value
 from relax_tapml.carve.choose import Case
+from relax_tapml.carve.constant_inputs import constant_text, holds_one_value
 from relax_tapml.carve.derived import UnitTolerances
-from relax_tapml.carve.probes import probes
+from relax_tapml.carve.probes import Probe, Probes, probes
 from relax_tapml.carve.pytest_file import identifier
 from relax_tapml.carve.read_rows import read_rows
+from relax_tapml.carve.recipe import Recipe
+from relax_tapml.carve.unit_call import unit_call
 from relax_tapml.carve.unit_module import case_function, unit_module
 from relax_tapml.compare.tolerance import Tolerance
 from relax_tapml.errors import NotCarvableError, UsageError
@@ -54,6 +57,8 @@ class CarvedCase:
         Why there is this case.
     is_probe
         Whether it was not recorded.
+    recipes
+        How inputs are made that a suite need not hold, by position.
     """
 
     name: str
@@ -67,6 +72,7 @@ class CarvedCase:
     tolerances: tuple[Tolerance, ...]
     reason: str
     is_probe: bool = False
+    recipes: Mapping[int, Recipe] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,12 +89,18 @@ class CarvedUnit:
         Of weights of which only some rows matter: name to row numbers.
     uncarved
         Sites that could not be carved although chosen: id to reason.
+    constant_inputs
+        Inputs, no weights, that were the same in all cases, in words.
+    inexact
+        What of its sums no case shows, see ``Probes``.
     """
 
     module: tvm.IRModule
     cases: tuple[CarvedCase, ...]
     rows: Mapping[str, Array]
     uncarved: Mapping[str, str]
+    constant_inputs: tuple[str, ...] = ()
+    inexact: str = ""
 
 
 def carve_unit(
@@ -150,35 +162,85 @@ def carve_unit(
                 reason=case.reason,
             )
         )
+    inexact = ""
     if is_probed and carved:
-        carved += _probes(unit, min(carved, key=_size))
+        base = min(carved, key=_size)
+        made = _probes(unit, base, _constant(carved))
+        carved += [_probe_case(base, probe) for probe in made.found]
+        inexact = made.inexact
     return CarvedUnit(
-        module=module, cases=tuple(carved), rows=_rows(unit, carved), uncarved=uncarved
+        module=module,
+        cases=tuple(carved),
+        rows=_rows(unit, carved),
+        uncarved=uncarved,
+        constant_inputs=_constant_inputs(module, carved),
+        inexact=inexact,
     )
 
 
-def _probes(unit: UnitTolerances, base: CarvedCase) -> Iterator[CarvedCase]:
-    for probe in probes(
-        unit, base.function, base.inputs, base.outputs, fixed=base.fixed, base=base.name
-    ):
-        yield replace(
-            base,
-            name=f"{base.name.rpartition('-')[0]}-{probe.name}",
-            inputs=probe.inputs,
-            outputs=probe.outputs,
-            tolerances=probe.tolerances,
-            reason=probe.reason,
-            is_probe=True,
-        )
+def _probes(unit: UnitTolerances, base: CarvedCase, constant: frozenset[int]) -> Probes:
+    return probes(
+        unit,
+        base.function,
+        base.inputs,
+        base.outputs,
+        fixed=base.fixed,
+        constant=constant,
+        base=base.name,
+    )
+
+
+def _probe_case(base: CarvedCase, probe: Probe) -> CarvedCase:
+    return replace(
+        base,
+        name=f"{base.name.rpartition('-')[0]}-{probe.name}",
+        inputs=probe.inputs,
+        outputs=probe.outputs,
+        # What is made by a recipe is no longer the weight.
+        weights=tuple(
+            None if place in probe.recipes else name for place, name in enumerate(base.weights)
+        ),
+        tolerances=probe.tolerances,
+        reason=probe.reason,
+        is_probe=True,
+        recipes=probe.recipes,
+    )
+
+
+def _constant_inputs(module: tvm.IRModule, cases: Sequence[CarvedCase]) -> tuple[str, ...]:
+    """Say which inputs, no weights, were the same in all cases."""
+    if not cases:
+        return ()
+    call = unit_call(module, cases[0].function)
+    names = {} if call is None else {i: call.names[n] for n, i in call.inputs.items()}
+    found = []
+    for place in range(min(len(case.inputs) for case in cases)):
+        if not any(place in case.fixed for case in cases):
+            told = constant_text([case.inputs[place] for case in cases])
+            if told:
+                found.append(f"{names.get(place, f'input {place}')}: {told}")
+    return tuple(found)
+
+
+def _constant(cases: Sequence[CarvedCase]) -> frozenset[int]:
+    """Return the places of inputs that hold one value, the same in all cases, and no weight."""
+    count = min(len(case.inputs) for case in cases)
+    return frozenset(
+        place
+        for place in range(count)
+        if not any(place in case.fixed for case in cases)
+        and holds_one_value([case.inputs[place] for case in cases])
+    )
 
 
 def _rows(unit: UnitTolerances, cases: Sequence[CarvedCase]) -> dict[str, Array]:
     """Find the weights that every case takes at one place and reads few rows of."""
     found: dict[str, Array] = {}
     for place, name in enumerate(cases[0].weights if cases else ()):
-        if name is None or not all(_is_only_place(name, place, case) for case in cases):
+        takers = [case for case in cases if name in case.weights]
+        if name is None or not all(_is_only_place(name, place, case) for case in takers):
             continue
-        calls = [(case.function, case.inputs, case.outputs) for case in cases]
+        calls = [(case.function, case.inputs, case.outputs) for case in takers]
         rows = read_rows(unit, calls, place)
         if rows is not None:
             found[name] = rows

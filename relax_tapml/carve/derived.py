@@ -81,19 +81,28 @@ class UnitTolerances:
         tuple or None
             None also where the unit is no PrimFunc, or one that would run for long.
         """
-        call = unit_call(self._module, function)
+        call = self.evaluable(function, inputs, like)
         if call is None:
-            return None
-        count = _iterations(call, inputs, like)
-        if count > MOST_ITERATIONS / 10:
             return None
         return self._derivation(call).evaluated(
             _arguments(call, inputs),
             call.scalars,
             like,
-            orders=ORDERS[:1] if is_exact else _orders(count),
+            orders=ORDERS[:1] if is_exact else _orders(_iterations(call, inputs, like)),
             is_exact=is_exact,
         )
+
+    def evaluable(
+        self, function: str, inputs: Sequence[Array], like: Sequence[Array]
+    ) -> UnitCall | None:
+        """Return the call of a PrimFunc that ``evaluated`` may take; None where it returns None.
+
+        It may still turn out that the errors of the PrimFunc cannot be followed.
+        """
+        call = unit_call(self._module, function)
+        if call is None or not call.inputs.keys().isdisjoint(call.results):
+            return None
+        return None if _iterations(call, inputs, like) > MOST_ITERATIONS / 10 else call
 
     def _derivation(self, call: UnitCall) -> Derivation:
         key = (call.kernel, tuple(call.results))

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from relax_tapml.carve.recipe import Recipe
 from relax_tapml.carve.suite_tolerance import SuiteTolerance as SuiteTolerance
 from relax_tapml.carve.suite_tolerance import tolerance_from
 
-SCHEMA = 2
+SCHEMA = 3
 KIND = "relax_tapml.suite"
 MANIFEST = "manifest.json"
 
@@ -20,18 +21,30 @@ class SuiteTensor:
     Parameters
     ----------
     file
-        Relative to the suite, with ``/``.
+        Relative to the suite, with ``/``. None if the tensor is made by a recipe.
     dtype, shape
         Of the tensor.
     rows
         How many of its rows the file holds; the others matter to no case that takes it. None if
         the file holds all.
+    recipe
+        How the tensor is made; None if a file holds it.
+
+    Raises
+    ------
+    ValueError
+        There is neither a file nor a recipe, or both.
     """
 
-    file: str
+    file: str | None
     dtype: str
     shape: tuple[int, ...]
     rows: int | None = None
+    recipe: Recipe | None = None
+
+    def __post_init__(self) -> None:
+        if (self.file is None) == (self.recipe is None):
+            raise ValueError("a tensor needs a file or a recipe, and not both")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,11 +103,25 @@ class SuiteCase:
 
 @dataclass(frozen=True, kw_only=True)
 class SuiteUnit:
-    """One unit: the file of its module, its pytest file, and its cases."""
+    """One unit.
+
+    Parameters
+    ----------
+    module, test
+        The file of its module, and its pytest file.
+    cases
+        At least one.
+    constant_inputs
+        Inputs, no weights, that are the same in all cases: ``mask: all 0``.
+    inexact
+        What of its sums no case shows, and why; empty where it has none, or where every term shows.
+    """
 
     module: str
     test: str
     cases: tuple[SuiteCase, ...]
+    constant_inputs: tuple[str, ...] = ()
+    inexact: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,10 +176,11 @@ def from_document(document: dict[str, Any]) -> Manifest:
         units={name: _unit(unit) for name, unit in document["units"].items()},
         tensors={
             digest: SuiteTensor(
-                file=_text(tensor["file"]),
+                file=None if tensor["file"] is None else _text(tensor["file"]),
                 dtype=_text(tensor["dtype"]),
                 shape=tuple(int(extent) for extent in tensor["shape"]),
                 rows=None if tensor["rows"] is None else int(tensor["rows"]),
+                recipe=None if tensor["recipe"] is None else Recipe(**tensor["recipe"]),
             )
             for digest, tensor in document["tensors"].items()
         },
@@ -173,6 +201,8 @@ def _unit(unit: dict[str, Any]) -> SuiteUnit:
         module=_text(unit["module"]),
         test=_text(unit["test"]),
         cases=tuple(_case(case) for case in unit["cases"]),
+        constant_inputs=tuple(_text(told) for told in unit["constant_inputs"]),
+        inexact=_text(unit["inexact"]),
     )
 
 

@@ -35,6 +35,7 @@ from relax_tapml.carve.pytest_file import (
     render_skipped,
     render_unit,
 )
+from relax_tapml.carve.recipe import Recipe
 from relax_tapml.carve.replace_folder import check_replaceable, replacing
 from relax_tapml.carve.slow import slow_cases
 from relax_tapml.carve.tolerances import suite_tolerance
@@ -45,6 +46,8 @@ from relax_tapml.partition.site_table import site_table
 from relax_tapml.passes.annotate_sites import annotated_calls
 from relax_tapml.passes.operator_call import operator_call
 
+# Smaller tensors are files: these can be looked at with any tool.
+_LEAST_MADE = 1 << 14
 _DISTRIBUTIONS = ("relax-tapml", "apache-tvm", "apache-tvm-ffi")
 
 
@@ -214,7 +217,11 @@ class _Writer:
         ]
         stem = self._stems.stem(unit)
         entry = SuiteUnit(
-            module=f"units/{stem}.json", test=f"test_{stem}.py", cases=tuple(described)
+            module=f"units/{stem}.json",
+            test=f"test_{stem}.py",
+            cases=tuple(described),
+            constant_inputs=carved.constant_inputs,
+            inexact=carved.inexact,
         )
         self._files.write(entry.module, tvm.ir.save_json(carved.module).encode())
         slow = slow_cases(carved.module, described, self._files.tensors)
@@ -225,9 +232,10 @@ class _Writer:
     def _describe(
         self, case: CarvedCase, rows: Mapping[str, Array], digests: dict[int, str]
     ) -> SuiteCase:
-        def write(array: Array, weight: str | None = None) -> str:
+        def write(array: Array, weight: str | None = None, recipe: Recipe | None = None) -> str:
             if id(array) not in digests:
-                digests[id(array)] = self._files.write_array(array, rows.get(weight or ""))
+                held = rows.get(weight or "")
+                digests[id(array)] = self._files.write_array(array, held, recipe)
             return digests[id(array)]
 
         record = case.record
@@ -240,8 +248,8 @@ class _Writer:
             function=case.function,
             may_write=case.may_write,
             inputs=tuple(
-                SuiteInput(tensor=write(array, weight), weight=weight)
-                for array, weight in zip(case.inputs, case.weights, strict=True)
+                SuiteInput(tensor=write(array, weight, case.recipes.get(place)), weight=weight)
+                for place, (array, weight) in enumerate(zip(case.inputs, case.weights, strict=True))
             ),
             outputs=tuple(
                 SuiteOutput(
@@ -282,10 +290,20 @@ class _Files:
         path.write_bytes(data)
         self.sha256[name] = hashlib.sha256(data).hexdigest()
 
-    def write_array(self, array: Array, rows: Array | None = None) -> str:
-        """Write a tensor unless its content is there already; return the digest of its file."""
+    def write_array(
+        self, array: Array, rows: Array | None = None, recipe: Recipe | None = None
+    ) -> str:
+        """Write a tensor unless its content is there already; return the digest of its file.
+
+        A large one that a recipe makes has that instead of a file, and the digest of what the file
+        would be.
+        """
         data = tensor_file.dump(array) if rows is None else tensor_file.dump_rows(array, rows)
         digest = hashlib.sha256(data).hexdigest()
+        if digest not in self.tensors and recipe is not None and array.nbytes >= _LEAST_MADE:
+            self.tensors[digest] = SuiteTensor(
+                file=None, dtype=array.dtype.name, shape=array.shape, recipe=recipe
+            )
         if digest not in self.tensors:
             file = f"data/{digest[:32]}.safetensors"
             self.write(file, data)
