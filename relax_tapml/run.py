@@ -16,6 +16,7 @@ from typing import Any
 import tvm
 
 from relax_tapml.capture.store import CaptureStore
+from relax_tapml.carve.call_work import UnitWork
 from relax_tapml.carve.choose import choose_cases
 from relax_tapml.carve.manifest import Manifest
 from relax_tapml.carve.open_suite import open_suite
@@ -270,8 +271,10 @@ class _Run:
             state = self._folder.state
             asked = [options.cases_per_unit, options.is_probed]
             if state.get("carved") != asked or not self._folder.tests.is_dir():
-                sites = [site for site, _ in annotated_calls(self._lowered)]
-                cases = choose_cases(store, sites, options.cases_per_unit)
+                calls = list(annotated_calls(self._lowered))
+                sites = [site for site, _ in calls]
+                work = UnitWork(self._lowered, {site.id: call for site, call in calls})
+                cases = choose_cases(store, sites, options.cases_per_unit, work=work)
                 stage.say(f"writing {len(cases)} cases")
                 write_proven_suite(
                     self._folder.tests,
