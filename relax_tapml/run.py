@@ -157,6 +157,7 @@ class _Run:
         self._check: Comparison | None = None
         self._uncarved: Mapping[str, str] = {}
         self._unproven: Mapping[str, str] = {}
+        self._seen_once: Mapping[str, list[dict[str, Any]]] = {}
         self._source_target = parse_target(options.source)
         self._target = parse_target(options.target)
         # What is not installed is told before minutes are spent.
@@ -294,6 +295,10 @@ class _Run:
             manifest = open_suite(self._folder.tests).manifest
             self._uncarved = manifest.skipped_sites
             self._unproven = manifest.unproven
+            self._seen_once = {
+                name: [dataclasses.asdict(dim) for dim in unit.dims_seen_once]
+                for name, unit in manifest.units.items()
+            }
             stage.say(
                 f"{len(manifest.units)} units, {_case_counts(manifest)}; all pass on "
                 f"{options.source}"
@@ -454,6 +459,7 @@ class _Run:
                 summary,
                 self._companies.get(name),
                 sites=[entry for entry in self._table if entry.site.unit == name],
+                seen_once=self._seen_once.get(name, []),
             )
             for name, summary in alone.items()
         ]

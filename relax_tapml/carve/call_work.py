@@ -112,7 +112,7 @@ class UnitWork:
             return None
         if reads_cache(operator):
             return _of_cache(record)
-        gvar = self._kernel(call, operator)
+        gvar = called_kernel(self._lowered, call, operator)
         if gvar is None:
             return None
         if gvar not in self._loops:
@@ -141,18 +141,21 @@ class UnitWork:
                 _learn(params[number], layouts[value].shape, fixed)
         return loops.counts(arrays, fixed)
 
-    def _kernel(self, call: relax.Call, operator: OperatorCall) -> GlobalVar | None:
-        """Return the PrimFunc that is called with the arguments of the call, in order."""
-        if operator.kind in _TIR_KINDS:
-            callee = call.args[0]
-        elif operator.kind is CallKind.FUNCTION and WRITES_ATTR in self._lowered[call.op].attrs:
-            unit = self._lowered[call.op]
-            run = unit.body.blocks[0].bindings[0].value
-            callee = run.op if list(run.args) == list(unit.params) else None
-        else:
-            return None
-        is_kernel = isinstance(callee, GlobalVar)
-        return callee if is_kernel and isinstance(self._lowered[callee], tirx.PrimFunc) else None
+
+def called_kernel(
+    lowered: tvm.IRModule, call: relax.Call, operator: OperatorCall
+) -> GlobalVar | None:
+    """Return the PrimFunc that is called with the arguments of a call, in order; None if none."""
+    if operator.kind in _TIR_KINDS:
+        callee = call.args[0]
+    elif operator.kind is CallKind.FUNCTION and WRITES_ATTR in lowered[call.op].attrs:
+        unit = lowered[call.op]
+        run = unit.body.blocks[0].bindings[0].value
+        callee = run.op if list(run.args) == list(unit.params) else None
+    else:
+        return None
+    is_kernel = isinstance(callee, GlobalVar)
+    return callee if is_kernel and isinstance(lowered[callee], tirx.PrimFunc) else None
 
 
 def _learn(param: tirx.Var, shape: Sequence[int], fixed: dict[tirx.Var, int]) -> None:

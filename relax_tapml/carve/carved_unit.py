@@ -17,6 +17,7 @@ from relax_tapml.carve.derived import UnitTolerances
 from relax_tapml.carve.probes import probes
 from relax_tapml.carve.pytest_file import identifier
 from relax_tapml.carve.read_rows import read_rows
+from relax_tapml.carve.shape_cases import ShapeCases
 from relax_tapml.carve.unit_module import case_function, unit_module
 from relax_tapml.compare.tolerance import Tolerance
 from relax_tapml.errors import NotCarvableError, UsageError
@@ -26,6 +27,8 @@ from relax_tapml.passes.site import Site
 from relax_tapml.targets.tensors import check_dtype
 
 Recorded = TensorValue | ParameterValue
+
+_RESIZED_VALUES = 1 << 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +57,8 @@ class CarvedCase:
         Why there is this case.
     is_probe
         Whether it was not recorded.
+    sizes
+        Of a probe with other shapes, the symbolic dimensions by name.
     """
 
     name: str
@@ -67,6 +72,7 @@ class CarvedCase:
     tolerances: tuple[Tolerance, ...]
     reason: str
     is_probe: bool = False
+    sizes: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,12 +89,15 @@ class CarvedUnit:
         Of weights of which only some rows matter: name to row numbers.
     uncarved
         Sites that could not be carved although chosen: id to reason.
+    shapes
+        Its symbolic dimensions.
     """
 
     module: tvm.IRModule
     cases: tuple[CarvedCase, ...]
     rows: Mapping[str, Array]
     uncarved: Mapping[str, str]
+    shapes: ShapeCases
 
 
 def carve_unit(
@@ -127,6 +136,14 @@ def carve_unit(
             uncarved[case.record.site] = str(error)
             continue
         found.append((case, call, _named(functions, function)))
+    shapes = ShapeCases.plan(
+        _resizable([case for case, _, _ in found], tensors) if is_probed else None,
+        lowered=lowered,
+        calls=[item for item in calls.values() if cases and item[0].unit == cases[0].unit],
+        store=store,
+        weight_type=tensors.weight_type,
+        add=lambda function: _named(functions, function),
+    )
     module = unit_module(lowered, functions)
     unit = UnitTolerances(module)
     carved = []
@@ -151,9 +168,16 @@ def carve_unit(
             )
         )
     if is_probed and carved:
-        carved += _probes(unit, min(carved, key=_size))
+        carved += [
+            *_probes(unit, min(carved, key=_size)),
+            *_shape_probes(unit, module, shapes, carved),
+        ]
     return CarvedUnit(
-        module=module, cases=tuple(carved), rows=_rows(unit, carved), uncarved=uncarved
+        module=module,
+        cases=tuple(carved),
+        rows=_rows(unit, carved),
+        uncarved=uncarved,
+        shapes=shapes,
     )
 
 
@@ -169,6 +193,49 @@ def _probes(unit: UnitTolerances, base: CarvedCase) -> Iterator[CarvedCase]:
             tolerances=probe.tolerances,
             reason=probe.reason,
             is_probe=True,
+        )
+
+
+def _resizable(cases: Sequence[Case], tensors: _Tensors) -> Case | None:
+    """Return the case to make probes with other shapes from, None where there is none.
+
+    The largest that is not very large has most values to draw from.
+    """
+    sized = [(_elements(case, tensors), case) for case in cases]
+    small = [item for item in sized if item[0] <= _RESIZED_VALUES]
+    if small:
+        return max(small, key=lambda item: item[0])[1]
+    return min(sized, key=lambda item: item[0], default=(0, None))[1]
+
+
+def _elements(case: Case, tensors: _Tensors) -> int:
+    values = _recorded((*case.record.inputs, *(case.record.outputs or ())))
+    return sum(tensors.array(value).size for _, value in values)
+
+
+def _shape_probes(
+    unit: UnitTolerances,
+    module: tvm.IRModule,
+    shapes: ShapeCases,
+    carved: Sequence[CarvedCase],
+) -> Iterator[CarvedCase]:
+    base = next((case for case in carved if case.record == shapes.record), None)
+    if base is None:
+        return
+    for probe, function in shapes.probes(unit, module, base.function, base.inputs, base.outputs):
+        sizes = shapes.named(probe)
+        told = ", ".join(f"{name} = {size}" for name, size in sizes.items())
+        label = "x".join(str(size) for size in sizes.values())
+        yield replace(
+            base,
+            name=f"{base.name.rpartition('-')[0]}-shape{label}",
+            function=function,
+            inputs=probe.inputs,
+            outputs=probe.outputs,
+            tolerances=probe.tolerances,
+            reason=f"probe: values of {base.name} in other shapes, {told}",
+            is_probe=True,
+            sizes=sizes,
         )
 
 

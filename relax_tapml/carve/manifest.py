@@ -89,12 +89,38 @@ class SuiteCase:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SuiteDim:
+    """A symbolic dimension that had one value in all recorded calls of a unit.
+
+    Parameters
+    ----------
+    name
+        For people: the function, the variable, a parameter that has it.
+    value
+        The one it had.
+    probed
+        Those that probes of the unit have.
+    reason
+        Why not more, or no, probes could be made; empty if all that were planned were.
+    """
+
+    name: str
+    value: int
+    probed: tuple[int, ...] = ()
+    reason: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
 class SuiteUnit:
-    """One unit: the file of its module, its pytest file, and its cases."""
+    """One unit: the file of its module, its pytest file, and its cases.
+
+    ``dims_seen_once`` are the symbolic dimensions that had one value only.
+    """
 
     module: str
     test: str
     cases: tuple[SuiteCase, ...]
+    dims_seen_once: tuple[SuiteDim, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,6 +199,15 @@ def _unit(unit: dict[str, Any]) -> SuiteUnit:
         module=_text(unit["module"]),
         test=_text(unit["test"]),
         cases=tuple(_case(case) for case in unit["cases"]),
+        dims_seen_once=tuple(
+            SuiteDim(
+                name=_text(dim["name"]),
+                value=int(dim["value"]),
+                probed=tuple(int(value) for value in dim["probed"]),
+                reason=_text(dim["reason"]),
+            )
+            for dim in unit.get("dims_seen_once", ())
+        ),
     )
 
 
