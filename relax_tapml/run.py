@@ -16,6 +16,7 @@ from typing import Any
 import tvm
 
 from relax_tapml.capture.store import CaptureStore
+from relax_tapml.carve.call_work import UnitWork
 from relax_tapml.carve.choose import choose_cases
 from relax_tapml.carve.manifest import Manifest
 from relax_tapml.carve.open_suite import open_suite
@@ -162,6 +163,7 @@ class _Run:
         self._import_warning = ""
         self._uncarved: Mapping[str, str] = {}
         self._unproven: Mapping[str, str] = {}
+        self._seen_once: Mapping[str, list[dict[str, Any]]] = {}
         self._source_target = parse_target(options.source)
         self._target = parse_target(options.target)
         # What is not installed is told before minutes are spent.
@@ -296,8 +298,10 @@ class _Run:
             state = self._folder.state
             asked = [options.cases_per_unit, options.is_probed]
             if state.get("carved") != asked or not self._folder.tests.is_dir():
-                sites = [site for site, _ in annotated_calls(self._lowered)]
-                cases = choose_cases(store, sites, options.cases_per_unit)
+                calls = list(annotated_calls(self._lowered))
+                sites = [site for site, _ in calls]
+                work = UnitWork(self._lowered, {site.id: call for site, call in calls})
+                cases = choose_cases(store, sites, options.cases_per_unit, work=work)
                 stage.say(f"writing {len(cases)} cases")
                 write_proven_suite(
                     self._folder.tests,
@@ -317,6 +321,10 @@ class _Run:
             manifest = open_suite(self._folder.tests).manifest
             self._uncarved = manifest.skipped_sites
             self._unproven = manifest.unproven
+            self._seen_once = {
+                name: [dataclasses.asdict(dim) for dim in unit.dims_seen_once]
+                for name, unit in manifest.units.items()
+            }
             stage.say(
                 f"{len(manifest.units)} units, {_case_counts(manifest)}; all pass on "
                 f"{options.source}"
@@ -483,6 +491,7 @@ class _Run:
                 summary,
                 self._companies.get(name),
                 sites=[entry for entry in self._table if entry.site.unit == name],
+                seen_once=self._seen_once.get(name, []),
             )
             for name, summary in alone.items()
         ]

@@ -102,6 +102,28 @@ class SuiteCase:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SuiteDim:
+    """A symbolic dimension that had one value in all recorded calls of a unit.
+
+    Parameters
+    ----------
+    name
+        For people: the function, the variable, a parameter that has it.
+    value
+        The one it had.
+    probed
+        Those that probes of the unit have.
+    reason
+        Why not more, or no, probes could be made; empty if all that were planned were.
+    """
+
+    name: str
+    value: int
+    probed: tuple[int, ...] = ()
+    reason: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
 class SuiteUnit:
     """One unit.
 
@@ -115,6 +137,8 @@ class SuiteUnit:
         Inputs, no weights, that are the same in all cases: ``mask: all 0``.
     inexact
         What of its sums no case shows, and why; empty where it has none, or where every term shows.
+    dims_seen_once
+        The symbolic dimensions that had one value only.
     """
 
     module: str
@@ -122,6 +146,7 @@ class SuiteUnit:
     cases: tuple[SuiteCase, ...]
     constant_inputs: tuple[str, ...] = ()
     inexact: str = ""
+    dims_seen_once: tuple[SuiteDim, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -203,6 +228,15 @@ def _unit(unit: dict[str, Any]) -> SuiteUnit:
         cases=tuple(_case(case) for case in unit["cases"]),
         constant_inputs=tuple(_text(told) for told in unit["constant_inputs"]),
         inexact=_text(unit["inexact"]),
+        dims_seen_once=tuple(
+            SuiteDim(
+                name=_text(dim["name"]),
+                value=int(dim["value"]),
+                probed=tuple(int(value) for value in dim["probed"]),
+                reason=_text(dim["reason"]),
+            )
+            for dim in unit.get("dims_seen_once", ())
+        ),
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import importlib.metadata
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from relax_tapml.carve.manifest import (
     MANIFEST,
     Manifest,
     SuiteCase,
+    SuiteDim,
     SuiteInput,
     SuiteOutput,
     SuiteTensor,
@@ -37,7 +38,9 @@ from relax_tapml.carve.pytest_file import (
 )
 from relax_tapml.carve.recipe import Recipe
 from relax_tapml.carve.replace_folder import check_replaceable, replacing
+from relax_tapml.carve.shape_cases import ShapeCases
 from relax_tapml.carve.slow import slow_cases
+from relax_tapml.carve.submodule import submodule
 from relax_tapml.carve.tolerances import suite_tolerance
 from relax_tapml.compare.tolerance import Tolerance
 from relax_tapml.frontend.model import Array
@@ -210,11 +213,8 @@ class _Writer:
         self._skipped_sites.update(carved.uncarved)
         # By object: what several cases take is written once, and most of the time goes here.
         digests: dict[int, str] = {}
-        described = [
-            self._describe(case, carved.rows, digests)
-            for case in carved.cases
-            if f"{unit}/{case.name}" not in self._unproven
-        ]
+        kept = [case for case in carved.cases if f"{unit}/{case.name}" not in self._unproven]
+        described = [self._describe(case, carved.rows, digests) for case in kept]
         stem = self._stems.stem(unit)
         entry = SuiteUnit(
             module=f"units/{stem}.json",
@@ -222,10 +222,13 @@ class _Writer:
             cases=tuple(described),
             constant_inputs=carved.constant_inputs,
             inexact=carved.inexact,
+            dims_seen_once=tuple(_seen_once(carved.shapes, kept)),
         )
-        self._files.write(entry.module, tvm.ir.save_json(carved.module).encode())
-        slow = slow_cases(carved.module, described, self._files.tensors)
-        test = render_unit(stem, unit, described, script=carved.module.script(), slow=slow)
+        # Without the functions of probes that were left out.
+        module = submodule(carved.module, {case.function: None for case in kept})
+        self._files.write(entry.module, tvm.ir.save_json(module).encode())
+        slow = slow_cases(module, described, self._files.tensors)
+        test = render_unit(stem, unit, described, script=module.script(), slow=slow)
         self._files.write(entry.test, test.encode())
         return entry
 
@@ -271,6 +274,19 @@ class _Writer:
             if site.unit == unit and found is not None and found.skip_reason is not None:
                 return str(found.skip_reason)
         return "no call of it that returned was recorded"
+
+
+def _seen_once(shapes: ShapeCases, cases: Sequence[CarvedCase]) -> Iterator[SuiteDim]:
+    for dim in shapes.dims:
+        if len(dim.values) == 1:
+            [value] = dim.values
+            probed = {case.sizes[dim.name] for case in cases if dim.name in case.sizes} - {value}
+            yield SuiteDim(
+                name=dim.name,
+                value=value,
+                probed=tuple(sorted(probed)),
+                reason="; ".join(shapes.reasons),
+            )
 
 
 class _Files:

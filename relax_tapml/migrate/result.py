@@ -135,9 +135,17 @@ def _first(decisive: Comparison | None) -> dict[str, Any] | None:
 
 
 def unit_document(
-    name: str, alone: Mapping[str, Any], company: Company | None, *, sites: Sequence[SiteEntry]
+    name: str,
+    alone: Mapping[str, Any],
+    company: Company | None,
+    *,
+    sites: Sequence[SiteEntry],
+    seen_once: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
-    """Join what a unit did alone with what it did in company, if it was to be moved."""
+    """Join what a unit did alone with what it did in company, if it was to be moved.
+
+    ``seen_once`` are its symbolic dimensions that had one value only, as in the manifest.
+    """
     document = {
         "name": name,
         **alone,
@@ -145,6 +153,7 @@ def unit_document(
         "origin": unit_text(entry.origins for entry in sites),
         "origins": {entry.site.id: [o.text for o in entry.origins] for entry in sites},
         "alone": alone["verdict"],
+        "dims_seen_once": list(seen_once),
     }
     document.update(on_device=company is not None and company.on_device, together=[])
     if company is not None and company.verdict is not None:
