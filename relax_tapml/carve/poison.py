@@ -6,6 +6,7 @@ import math
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 
@@ -16,8 +17,8 @@ GUARD_BYTES = 1 << 14
 """Bytes behind an output that are looked at after the call."""
 
 # Every float of two bytes and more that is made of these 16-bit units is a quiet NaN: float16,
-# bfloat16, float32 and float64 alike. The lowest three bits and the sign are free; all zeros and all
-# ones would be what hardware computes.
+# bfloat16, float32 and float64 alike. The lowest three bits and the sign are free; all zeros and
+# all ones would be what hardware computes.
 _QUIET_NAN = 0x7FF8
 _SIGN = 0x8000
 _PAYLOADS = 0x07
@@ -54,12 +55,20 @@ class Poison:
         return f"relax_tapml.poison.{self.seed}.{self.is_inverted}.{size_bytes}"
 
     def pattern(self, size_bytes: int) -> Array:
-        """Return the pattern: uint8, ``size_bytes`` of them, an even number."""
-        random = np.random.default_rng(self.seed)
-        units = random.integers(1, _PAYLOADS, size_bytes // 2, dtype=np.uint16) | _QUIET_NAN
-        units |= random.integers(0, 2, units.size, dtype=np.uint16) * np.uint16(_SIGN)
-        pattern = units.astype("<u2").view(np.uint8)
-        return ~pattern if self.is_inverted else pattern
+        """Return the pattern: uint8, ``size_bytes`` of them, an even number; not to be changed."""
+        return _pattern(self.seed, self.is_inverted, size_bytes)
+
+
+@lru_cache(maxsize=4)
+def _pattern(seed: int, is_inverted: bool, size_bytes: int) -> Array:
+    random = np.random.default_rng(seed)
+    units = random.integers(1, _PAYLOADS, size_bytes // 2, dtype=np.uint16) | _QUIET_NAN
+    units |= random.integers(0, 2, units.size, dtype=np.uint16) * np.uint16(_SIGN)
+    pattern = units.astype("<u2").view(np.uint8)
+    if is_inverted:
+        pattern = ~pattern
+    pattern.flags.writeable = False
+    return pattern
 
 
 @dataclass(frozen=True, kw_only=True)

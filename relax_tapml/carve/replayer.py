@@ -168,6 +168,58 @@ class Replayer:
         except _ForOthers as left:
             return left.case if left.case.company else voted([*rounds, left.case])
 
+    def call_often(self, unit: str, case: SuiteCase, times: int) -> tuple[int, CaseReplay]:
+        """Call a unit again and again in a session of its own, until it fails.
+
+        Parameters
+        ----------
+        unit, case
+            What to call.
+        times
+            How often at most; at least once.
+
+        Returns
+        -------
+        tuple
+            How many calls were made, and how the last one ended that was compared: results that
+            are the bytes of an earlier one are not.
+
+        Raises
+        ------
+        DeviceUnavailable
+            No session could be opened.
+        """
+        self.build()
+        self._session.renew()
+        try:
+            return self._called_often(unit, case, times)
+        finally:
+            self._session.renew()
+
+    def _called_often(self, unit: str, case: SuiteCase, times: int) -> tuple[int, CaseReplay]:
+        right: list[bytes] = []
+        arguments: list[DeviceTensor] = []
+        result = CaseReplay(unit=unit, case=case, verdict=Verdict.SKIPPED)
+        for number in range(1, times + 1):
+            try:
+                module = self._load(unit)
+                if module is None:
+                    return number, self._unbuilt(unit, case)
+                session = self._session.open()
+                if not arguments or case.may_write:
+                    arguments = [self._argument(session, case, item) for item in case.inputs]
+                called = self._called(session, module, unit, case, arguments, self._poison)
+            except DeviceFault as fault:
+                return number, faulted(unit, case, fault)
+            returned = [output.tobytes() for output in called.outputs]
+            if returned == right and not called.overruns:
+                continue
+            result = judged(self.suite, unit, case, called.outputs, called.overruns)
+            if is_failure(result.verdict):
+                return number, result
+            right = returned
+        return times, result
+
     @property
     def is_fresh(self) -> bool:
         """Whether nothing has run in the session yet that could be to blame for a failure."""
