@@ -177,7 +177,7 @@ def _with_extents(unit: relax.Function, call: relax.Call) -> relax.Function:
     """Return an operator's function for the extents of the tensors that a call gives it."""
     extents: dict[tirx.Var, int] = {}
     for param, arg in zip(unit.params, call.args, strict=True):
-        if isinstance(param.ty, relax.TensorType) and _is_static(arg.ty):
+        if isinstance(param.ty, relax.TensorType) and _has_shape(param.ty) and _is_static(arg.ty):
             for extent, actual in zip(param.ty.shape.values, arg.ty.shape.values, strict=True):
                 if isinstance(extent, tirx.Var):
                     extents[extent] = int(actual)
@@ -246,10 +246,12 @@ def _block(var: relax.Var, output: int | None, alignment: int) -> PoisonedBlock:
     )
 
 
+def _has_shape(ty: relax.TensorType) -> bool:
+    return isinstance(ty.shape, relax.ShapeExpr)
+
+
 def _is_static(ty: relax.TensorType) -> bool:
-    return isinstance(ty.shape, relax.ShapeExpr) and all(
-        isinstance(extent, tirx.IntImm) for extent in ty.shape.values
-    )
+    return _has_shape(ty) and all(isinstance(extent, tirx.IntImm) for extent in ty.shape.values)
 
 
 def _size_bytes(ty: relax.TensorType) -> int:

@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Mapping
 
 from relax_tapml.targets.device import Device
-from relax_tapml.targets.session import DeviceSession
 
 
 class SessionCalls:
@@ -29,15 +28,15 @@ class SessionCalls:
         self.is_renewing = False
         self.failed: Counter[str] = Counter()
         self._device = device
-        self._session: DeviceSession | None = None
+        self._session = 0
         self._calls: Counter[str] = Counter()
 
     def so_far(self) -> Counter[str]:
         """Return the calls of each unit in the open session; none if none is open."""
-        is_same = self._device.is_open and self._device.session is self._session
+        is_same = self._device.is_open and self._device.opened == self._session
         return Counter(self._calls) if is_same else Counter()
 
     def add(self, calls: Mapping[str, int]) -> None:
         """Take in calls that were made in the open session."""
         self._calls = self.so_far() + Counter(calls)
-        self._session = self._device.session
+        self._session = self._device.opened

@@ -261,14 +261,13 @@ class Trial:
         unit, how = found
         return {part.name: how for part in self.parts.values() if part.unit == unit}
 
-    def _worn_out(self, names: Iterable[str], calls: Mapping[str, int]) -> _Attempt | None:
-        """Run a good boundary in one session until its units had ``calls``; return a failure."""
+    def _worn_out(self, names: Iterable[str], calls: Counter[str]) -> _Attempt | None:
+        """Run a good boundary in one session for as many calls; return how it fails, if it does."""
         sites = frozenset[str]().union(*(self.parts[name].sites for name in names))
         program = self.sides.partition(sites)
-        wanted = {unit: count for unit, count in calls.items() if unit in units_of(sites)}
         self.device.close()
         done = Counter[str]()
-        while any(done[unit] < count for unit, count in wanted.items()):
+        while done.total() < calls.total():
             attempt = self._attempt(program, sites)
             if attempt.verdict is not Verdict.PASS:
                 return attempt
@@ -299,7 +298,7 @@ class Trial:
 
         So what a wrong kernel has left behind in the device's memory accuses nobody later.
         """
-        if self._calls.is_renewing:
+        if self._calls.is_renewing and self._calls.so_far():
             self.device.close()
         began = time.perf_counter()
         before = self.device.traffic
