@@ -18,6 +18,7 @@ import tvm
 from relax_tapml.capture.store import CaptureStore
 from relax_tapml.carve.call_work import UnitWork
 from relax_tapml.carve.choose import choose_cases
+from relax_tapml.carve.endurance import find_exhausting_unit
 from relax_tapml.carve.manifest import Manifest
 from relax_tapml.carve.open_suite import open_suite
 from relax_tapml.carve.proven_suite import write_proven_suite
@@ -449,6 +450,14 @@ class _Run:
                 tolerances=tolerances,
                 repeat=options.repeat,
                 vote=lambda units: self._replayed(repeat=ROUNDS, units=units),
+                exhaust=lambda calls: find_exhausting_unit(
+                    self._folder.tests,
+                    calls,
+                    target=self._target,
+                    device=self._device,
+                    device_pipeline=self._device_pipeline,
+                    kernels=self._folder.kernels,
+                ),
             )
             try:
                 migration.run(trial, limit=options.move_limit, stage=stage)
@@ -501,6 +510,9 @@ class _Run:
         if blunt:
             # The units are judged alone all the same: a run of sharp ones passes, with this said.
             reason = "; ".join(filter(None, (reason, blunt)))
+        worn_out = [step.session for step in self._steps if step.session]
+        if worn_out and not culprits:
+            verdict, reason = INCONCLUSIVE, worn_out[0]
         if self._lost:
             verdict = verdict if culprits else INCONCLUSIVE
             reason = f"{self._lost.rstrip('.')}. Continue with --resume"

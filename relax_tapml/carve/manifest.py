@@ -57,10 +57,22 @@ class SuiteInput:
 
 @dataclass(frozen=True, kw_only=True)
 class SuiteOutput:
-    """A recorded output, the oracle, and how far from it a device may be."""
+    """A recorded output, the oracle, and how far from it a device may be.
+
+    Parameters
+    ----------
+    tensor
+        Digest of the oracle.
+    tolerance
+        How far from it a value may be.
+    unwritten
+        Digest of a bool tensor of its shape: the values that the source never writes. No device
+        is judged there. None if it writes all.
+    """
 
     tensor: str
     tolerance: SuiteTolerance
+    unwritten: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -260,6 +272,7 @@ def _case(case: dict[str, Any]) -> SuiteCase:
             SuiteOutput(
                 tensor=_text(item["tensor"]),
                 tolerance=tolerance_from(item["tolerance"]),
+                unwritten=None if item.get("unwritten") is None else _text(item["unwritten"]),
             )
             for item in case["outputs"]
         ),
@@ -276,6 +289,13 @@ def _check_tolerances(manifest: Manifest) -> None:
         for case in unit.cases:
             for number, output in enumerate(case.outputs):
                 bounds = [tensors[digest] for digest in output.tolerance.digests]
+                mask = None if output.unwritten is None else tensors[output.unwritten]
+                expected = ("bool", tensors[output.tensor].shape)
+                if mask is not None and (mask.dtype, mask.shape) != expected:
+                    raise ValueError(
+                        f"case {case.name}, unwritten values of output {number}: expected "
+                        f"{expected[0]}{list(expected[1])}, got {mask.dtype}{list(mask.shape)}"
+                    )
                 try:
                     output.tolerance.check(
                         tensors[output.tensor].shape,

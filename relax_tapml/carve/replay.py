@@ -86,6 +86,7 @@ def replay(
     units: Sequence[str] | None = None,
     repeat: int = 1,
     device: Device | None = None,
+    seed: int | None = None,
 ) -> ReplayReport:
     """Run every unit of a suite alone on a device and compare it with what was recorded.
 
@@ -116,6 +117,8 @@ def replay(
     device
         Shared with others, instead of one of our own for ``session`` and ``timeout_s``; it is left
         open.
+    seed
+        Of the pattern that memory holds before each call; drawn by default.
 
     Raises
     ------
@@ -140,6 +143,7 @@ def replay(
         timeout_s=timeout_s,
         units=chosen,
         device=device,
+        seed=seed,
     ) as replayer:
         tracker = TrackerKey.parse(session) if device is None else None
         count = 1 if tracker is None else free_devices(tracker, timeout_s=timeout_s)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import importlib.metadata
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -125,8 +125,7 @@ def _set_tolerances(
 ) -> Manifest:
     """Give cases of a suite other tolerances, by the names of unit and case."""
     suite = open_suite(folder)
-    manifest = suite.manifest
-    files = _Files(folder, dict(manifest.tensors), dict(manifest.sha256))
+    files = _Files(folder, dict(suite.manifest.tensors), dict(suite.manifest.sha256))
 
     def changed(unit: str, case: SuiteCase) -> SuiteCase:
         found = tolerances.get((unit, case.name))
@@ -141,6 +140,46 @@ def _set_tolerances(
         )
         return dataclasses.replace(case, outputs=outputs)
 
+    return _with_cases(suite.manifest, files, changed)
+
+
+def note_unwritten(
+    folder: Path, unwritten: Mapping[tuple[str, str], Sequence[Array | None]]
+) -> Manifest:
+    """Keep in a suite which values the source never writes, so that no device is judged there.
+
+    Parameters
+    ----------
+    folder
+        The suite.
+    unwritten
+        By the names of unit and case, for each output: bool of its shape, or None. Values that
+        are known already stay so.
+    """
+    suite = open_suite(folder)
+    files = _Files(suite.folder, dict(suite.manifest.tensors), dict(suite.manifest.sha256))
+
+    def marked(output: SuiteOutput, mask: Array | None) -> SuiteOutput:
+        if mask is None:
+            return output
+        if output.unwritten is not None:
+            mask = mask | suite.tensor(output.unwritten)
+        return dataclasses.replace(output, unwritten=files.write_array(mask))
+
+    def changed(unit: str, case: SuiteCase) -> SuiteCase:
+        masks = unwritten.get((unit, case.name))
+        if masks is None:
+            return case
+        outputs = tuple(marked(o, mask) for o, mask in zip(case.outputs, masks, strict=True))
+        return dataclasses.replace(case, outputs=outputs)
+
+    return _with_cases(suite.manifest, files, changed)
+
+
+def _with_cases(
+    manifest: Manifest, files: _Files, changed: Callable[[str, SuiteCase], SuiteCase]
+) -> Manifest:
+    """Write a suite's manifest with its cases changed, given by unit and case."""
     units = {
         name: dataclasses.replace(unit, cases=tuple(changed(name, case) for case in unit.cases))
         for name, unit in manifest.units.items()
@@ -148,7 +187,7 @@ def _set_tolerances(
     manifest = dataclasses.replace(
         manifest, units=units, tensors=files.tensors, sha256=files.sha256
     )
-    (folder / MANIFEST).write_bytes(dump_manifest(manifest))
+    (files.folder / MANIFEST).write_bytes(dump_manifest(manifest))
     return manifest
 
 

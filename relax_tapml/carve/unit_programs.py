@@ -14,6 +14,7 @@ from tvm.ir import GlobalVar
 
 from relax_tapml.carve.guarded_call import guarded_call
 from relax_tapml.carve.open_suite import Suite
+from relax_tapml.carve.poison import PoisonedBlock
 from relax_tapml.carve.submodule import calling, is_same, submodule
 from relax_tapml.errors import LoweringError
 from relax_tapml.partition.bytecode import compile_functions
@@ -75,7 +76,7 @@ class UnitPrograms:
         self._functions: dict[tuple[str, str], str] = {}
         self._sides: dict[str, tvm.IRModule] = {}
         self._programs: dict[str, Program] = {}
-        self._with_guards: set[str] = set()
+        self._blocks: dict[str, tuple[PoisonedBlock, ...]] = {}
         self._is_built = False
         # Held while programs that are in use are replaced.
         self._splitting = threading.Lock()
@@ -112,9 +113,12 @@ class UnitPrograms:
         """Return what a program calls the function ``name`` of a unit's cases."""
         return self._functions[unit, name]
 
-    def is_guarded(self, unit: str, name: str) -> bool:
-        """Whether that function takes a guard pattern and returns a guard for each output."""
-        return self._functions[unit, name] in self._with_guards
+    def blocks(self, unit: str, name: str) -> tuple[PoisonedBlock, ...]:
+        """Return the poisoned memory of that function; none where it has none.
+
+        It takes a pattern more for each size of ``pattern_sizes``, and returns a guard for each.
+        """
+        return self._blocks.get(self._functions[unit, name], ())
 
     def split(self, unit: str, program: Program) -> bool:
         """Give the units of a shared program one program each.
@@ -196,17 +200,17 @@ class UnitPrograms:
         return next((built.failed[name] for name in names if name in built.failed), None)
 
     def _guarded(self, module: tvm.IRModule, names: Sequence[str]) -> tvm.IRModule:
-        """Put guards behind the outputs of the functions that can have them."""
+        """Poison the memory of the results of the functions where that can be done."""
         module = module.clone()
         alignment = platform_of(self._target).copy_alignment
         for name in names:
-            guarded = guarded_call(module[name], alignment=alignment)
+            guarded = guarded_call(module, name, alignment=alignment)
             if guarded is not None:
                 gvar = GlobalVar(name)
-                relax.expr._update_type(gvar, guarded.ty)
+                relax.expr._update_type(gvar, guarded.function.ty)
                 del module[name]
-                module.update_func(gvar, guarded)
-                self._with_guards.add(name)
+                module.update_func(gvar, guarded.function)
+                self._blocks[name] = guarded.blocks
         return module
 
     def _renamed(self, unit: str) -> Functions:

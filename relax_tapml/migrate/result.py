@@ -168,6 +168,7 @@ def unit_document(
             metrics=None,
             first=None,
             together=list(company.together),
+            right_calls=company.right_calls,
         )
     return document
 

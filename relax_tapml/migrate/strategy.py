@@ -54,6 +54,11 @@ class Proposal:
     moved: tuple[str, ...]
     purpose: Purpose
 
+    @property
+    def is_alone(self) -> bool:
+        """Whether it asks if a part that failed with others also fails without them."""
+        return self.purpose is Purpose.REDUCE and self.boundary == frozenset(self.moved)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:

@@ -71,6 +71,8 @@ def explain(unit: Mapping[str, Any]) -> str:
             "With any of them on the host the model is right: look for memory or state that they "
             "share, and for one that relies on what another should not have done."
         )
+    elif unit.get("right_calls"):
+        said.append("Its cases pass where it is called less often.")
     elif alone == Verdict.PASS and unit["verdict"] == Verdict.FLAKY:
         said.append("Its recorded cases alone do not show it: look for a race or stale memory.")
     elif alone == Verdict.PASS and unit["verdict"] != Verdict.PASS:

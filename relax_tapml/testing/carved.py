@@ -36,7 +36,7 @@ class CarvedSuites:
         The files of all selected tests; other units are not built.
     target
         Target string, or None for the one each suite was recorded on.
-    session, device_pipeline, timeout_s, repeat
+    session, device_pipeline, timeout_s, repeat, seed
         As for ``relax_tapml.replay``.
     shared
         A folder that other pytest processes of this run use at the same time: kernels are built
@@ -49,6 +49,7 @@ class CarvedSuites:
     device_pipeline: str | None
     timeout_s: float
     repeat: int = 1
+    seed: int | None = None
     shared: Path | None = None
     _replayers: dict[Path, Replayer | TapmlError] = field(default_factory=dict, init=False)
 
@@ -114,6 +115,7 @@ class CarvedSuites:
                 device_pipeline=load_pipeline(self.device_pipeline),
                 timeout_s=self.timeout_s,
                 kernels=kernels_beside(suite) or self.shared,
+                seed=self.seed,
                 units=[u for u, entry in suite.manifest.units.items() if entry.test in selected],
             )
             if self.shared is not None:
@@ -149,6 +151,8 @@ class CarvedSuites:
             cause = self._cause(result, test_file, index, item.first_index)
             if cause is not None:
                 lines.append(f"caused by: {cause}")
+        if wrong:
+            lines += result.misdeeds
         lines.append(f"rerun: {shlex.join(self._command(result, test_file))}")
         return "\n  ".join(lines)
 
@@ -170,10 +174,16 @@ class CarvedSuites:
             ("--tapml-target", self.target),
             ("--tapml-session", self.session),
             ("--tapml-device-pipeline", self.device_pipeline),
+            ("--tapml-seed", self._seed(test_file)),
         ):
             if value is not None:
                 command += [option, value]
         return command
+
+    def _seed(self, test_file: str) -> str | None:
+        """Return the seed of the replay, by which it can be run again as it was."""
+        replayer = self._replayers[Path(test_file).parent]
+        return None if isinstance(replayer, TapmlError) else str(replayer.seed)
 
 
 def _properties(result: CaseReplay) -> Properties:
