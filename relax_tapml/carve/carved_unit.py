@@ -14,6 +14,7 @@ from relax_tapml.capture.store import CaptureStore
 from relax_tapml.capture.values import CallRecord, ParameterValue, TensorValue, Value
 from relax_tapml.carve.choose import Case
 from relax_tapml.carve.derived import UnitTolerances
+from relax_tapml.carve.evaluations import Evaluations
 from relax_tapml.carve.probes import probes
 from relax_tapml.carve.pytest_file import identifier
 from relax_tapml.carve.read_rows import read_rows
@@ -83,12 +84,15 @@ class CarvedUnit:
         Of weights of which only some rows matter: name to row numbers.
     uncarved
         Sites that could not be carved although chosen: id to reason.
+    unprobed
+        Probes that there are not, by a name for people: why.
     """
 
     module: tvm.IRModule
     cases: tuple[CarvedCase, ...]
     rows: Mapping[str, Array]
     uncarved: Mapping[str, str]
+    unprobed: Mapping[str, str] = field(default_factory=dict)
 
 
 def carve_unit(
@@ -98,6 +102,7 @@ def carve_unit(
     calls: Mapping[str, tuple[Site, relax.Call]],
     store: CaptureStore,
     is_probed: bool,
+    evaluations: Evaluations | None = None,
 ) -> CarvedUnit:
     """Read the tensors of a unit's cases, derive tolerances, and add probes.
 
@@ -113,6 +118,8 @@ def carve_unit(
         Where the tensors are.
     is_probed
         Whether to add probes.
+    evaluations
+        Which evaluations of the unit are left out; by default none.
     """
     tensors = _Tensors(store)
     functions: dict[str, relax.Function] = {}
@@ -128,7 +135,7 @@ def carve_unit(
             continue
         found.append((case, call, _named(functions, function)))
     module = unit_module(lowered, functions)
-    unit = UnitTolerances(module)
+    unit = UnitTolerances(module, evaluations)
     carved = []
     for number, (case, call, function) in enumerate(found):
         site = calls[case.record.site][0]
@@ -152,8 +159,14 @@ def carve_unit(
         )
     if is_probed and carved:
         carved += _probes(unit, min(carved, key=_size))
+    rows = _rows(unit, carved)
+    crashed = {} if evaluations is None else evaluations.refused
     return CarvedUnit(
-        module=module, cases=tuple(carved), rows=_rows(unit, carved), uncarved=uncarved
+        module=module,
+        cases=tuple(carved),
+        rows=rows,
+        uncarved=uncarved,
+        unprobed={f"float64-evaluation-{number}": why for number, why in crashed.items()},
     )
 
 
