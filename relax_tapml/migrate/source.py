@@ -176,12 +176,17 @@ class Source:
         if missing:
             native.load()
             functions = self._functions(self._virtual_machine(InsertCapture()(self.units)))
+            plain = self._functions(self._virtual_machine(self.units))
 
             def work(fork: Here) -> None:
                 with (
                     CaptureStore.open(folder) as store,
                     Recorder(store, sites=site_records(self.units)) as recorder,
                 ):
+                    # Each fork begins with the same memory. A run before these makes it another
+                    # one than the first runs had, and kernels that remember something are seen.
+                    fork.send({"sample": missing[0]})
+                    self._model.run(plain, self._model.samples[missing[0]])
                     for index in missing:
                         fork.send({"sample": index})
                         sample = self._model.samples[index]
