@@ -81,7 +81,7 @@ class Source:
         self._target = target
         self._library = library
         self.kernels = kernels
-        self.host = Host(target, kernels.files(), model.params)
+        self.host = Host(target, kernels.files(), model.params, units)
 
     def run(self, stage: Stage) -> list[list[Array]]:
         """Return the outputs of every sample, flattened.
