@@ -134,7 +134,9 @@ def bring_up(
     LoweringError
         The model or a pipeline cannot be compiled.
     SourceError
-        The source differs from the framework or from itself; ``result.json`` says so too.
+        The source crashes, or differs from the framework or from itself; ``result.json`` says so
+        too, with what units did alone if that is known. Where culprits are known by then, the
+        result tells them instead, with this as its reason.
     DeviceUnavailable
         No device session can be opened. Where that happens after units have been judged, the result
         is ``inconclusive`` instead, or tells the culprits so far; ``resume`` goes on.
@@ -176,6 +178,8 @@ class _Run:
         # Why the run could not go on to its end; empty if it did.
         self._lost = ""
         self._outputs: list[JudgedOutput] = []
+        # Why the source could not go on although units had been judged already; empty if it did.
+        self._source_failure = ""
         self._device = open_device(options.session, self._target, timeout_s=options.timeout_s)
 
     def execute(
@@ -196,15 +200,29 @@ class _Run:
             store = self._capture(source, outputs)
             self._carve(store)
             kernels, device_units = self._build_device()
-            try:
-                alone = self._replay()
-                self._migrate(source, outputs, kernels, device_units, alone)
-            finally:
-                self._device.close()
         except SourceError as error:
             self._write_result([], verdict=INCONCLUSIVE, reason=str(error))
             raise
+        try:
+            alone = self._replay()
+            try:
+                self._migrate(source, outputs, kernels, device_units, alone)
+            except SourceError as error:
+                return self._finish_early(alone, error)
+        finally:
+            self._device.close()
         return self._finish(alone)
+
+    def _finish_early(self, alone: dict[str, dict[str, Any]], error: SourceError) -> Result:
+        """Keep what units did alone, and the steps so far, although the source cannot go on.
+
+        Culprits were found on recorded inputs, against a suite that passes on the source.
+        """
+        self._source_failure = str(error)
+        result = self._finish(alone)
+        if not result.culprits:
+            raise error
+        return result
 
     def _lower(self, stage: Stage) -> None:
         model = self._model
@@ -461,6 +479,9 @@ class _Run:
             )
             try:
                 migration.run(trial, limit=options.move_limit, stage=stage)
+            except SourceError:
+                self._companies = migration.companies()
+                raise
             except DeviceUnavailable as error:
                 done = count_text(len(migration.steps), "step")
                 self._lost = f"the migration stopped after {done}: {error}"
@@ -516,6 +537,9 @@ class _Run:
         if self._lost:
             verdict = verdict if culprits else INCONCLUSIVE
             reason = f"{self._lost.rstrip('.')}. Continue with --resume"
+        if self._source_failure:
+            verdict = verdict if culprits else INCONCLUSIVE
+            reason = f"the migration stopped: {self._source_failure}"
         result = self._write_result(units, verdict=verdict, reason=reason)
         render(result.document, out=self._folder.path)
         return result
@@ -606,7 +630,7 @@ def _case_counts(manifest: Manifest) -> str:
     if probes:
         told.append(f"{probes} probes")
     if manifest.unproven:
-        told.append(f"{len(manifest.unproven)} probes left out that the source itself fails")
+        told.append(f"{len(manifest.unproven)} probes left out, result.json tells why")
     return ", ".join(told)
 
 

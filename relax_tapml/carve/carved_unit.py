@@ -15,6 +15,7 @@ from relax_tapml.capture.values import CallRecord, ParameterValue, TensorValue, 
 from relax_tapml.carve.choose import Case
 from relax_tapml.carve.constant_inputs import constant_text, holds_one_value
 from relax_tapml.carve.derived import UnitTolerances
+from relax_tapml.carve.evaluations import Evaluations
 from relax_tapml.carve.probes import Probe, Probes, probes
 from relax_tapml.carve.pytest_file import identifier
 from relax_tapml.carve.read_rows import read_rows
@@ -101,6 +102,8 @@ class CarvedUnit:
         What of its sums no case shows, see ``Probes``.
     shapes
         Its symbolic dimensions.
+    unprobed
+        Probes that there are not, by a name for people: why.
     """
 
     module: tvm.IRModule
@@ -110,6 +113,7 @@ class CarvedUnit:
     shapes: ShapeCases
     constant_inputs: tuple[str, ...] = ()
     inexact: str = ""
+    unprobed: Mapping[str, str] = field(default_factory=dict)
 
 
 def carve_unit(
@@ -119,6 +123,7 @@ def carve_unit(
     calls: Mapping[str, tuple[Site, relax.Call]],
     store: CaptureStore,
     is_probed: bool,
+    evaluations: Evaluations | None = None,
 ) -> CarvedUnit:
     """Read the tensors of a unit's cases, derive tolerances, and add probes.
 
@@ -134,6 +139,8 @@ def carve_unit(
         Where the tensors are.
     is_probed
         Whether to add probes.
+    evaluations
+        Which evaluations of the unit are left out; by default none.
     """
     tensors = _Tensors(store)
     functions: dict[str, relax.Function] = {}
@@ -157,7 +164,7 @@ def carve_unit(
         add=lambda function: _named(functions, function),
     )
     module = unit_module(lowered, functions)
-    unit = UnitTolerances(module)
+    unit = UnitTolerances(module, evaluations)
     carved = []
     for number, (case, call, function) in enumerate(found):
         site = calls[case.record.site][0]
@@ -186,14 +193,17 @@ def carve_unit(
         carved += [_probe_case(base, probe) for probe in made.found]
         inexact = made.inexact
         carved += _shape_probes(unit, module, shapes, carved)
+    rows = _rows(unit, carved)
+    crashed = {} if evaluations is None else evaluations.refused
     return CarvedUnit(
         module=module,
         cases=tuple(carved),
-        rows=_rows(unit, carved),
+        rows=rows,
         uncarved=uncarved,
         constant_inputs=_constant_inputs(module, carved),
         inexact=inexact,
         shapes=shapes,
+        unprobed={f"float64-evaluation-{number}": why for number, why in crashed.items()},
     )
 
 

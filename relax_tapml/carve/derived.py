@@ -9,6 +9,7 @@ import tvm
 from tvm import relax, tirx
 from tvm.ir import GlobalVar, Op
 
+from relax_tapml.carve.evaluations import Evaluations
 from relax_tapml.carve.slow import iterations
 from relax_tapml.carve.unit_call import UnitCall, unit_call
 from relax_tapml.compare.dtypes import as_float64, is_integer
@@ -35,10 +36,13 @@ class UnitTolerances:
     ----------
     module
         Of the unit, as ``unit_module`` makes it.
+    evaluations
+        Which evaluations are left out; by default none.
     """
 
-    def __init__(self, module: tvm.IRModule) -> None:
+    def __init__(self, module: tvm.IRModule, evaluations: Evaluations | None = None) -> None:
         self._module = module
+        self._evaluations = evaluations or Evaluations()
         self._derivations: dict[tuple[tirx.PrimFunc, tuple[int, ...]], Derivation] = {}
 
     def of(
@@ -61,6 +65,9 @@ class UnitTolerances:
         if count > MOST_ITERATIONS:
             told = f"its float64 evaluation would run {count:.1g} loop iterations"
             return [rule_because(oracle, told) for oracle in oracles]
+        refusal = self._evaluations.begin()
+        if refusal:
+            return [rule_because(oracle, refusal) for oracle in oracles]
         found = self._derivation(call).tolerances(
             _arguments(call, inputs), call.scalars, oracles, orders=_orders(count)
         )
@@ -79,10 +86,11 @@ class UnitTolerances:
         Returns
         -------
         tuple or None
-            None also where the unit is no PrimFunc, or one that would run for long.
+            None also where the unit is no PrimFunc, or one that would run for long, and where
+            this evaluation crashed before.
         """
         call = self.evaluable(function, inputs, like)
-        if call is None:
+        if call is None or self._evaluations.begin():
             return None
         return self._derivation(call).evaluated(
             _arguments(call, inputs),

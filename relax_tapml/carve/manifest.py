@@ -180,7 +180,8 @@ class Manifest:
     skipped_sites
         Sites of other units that could not be carved although chosen: id to reason.
     unproven
-        Probes that were left out because the source itself fails them: ``UNIT/CASE`` to reason.
+        Probes that there are not, because the source itself fails them or because they could not
+        be made: ``UNIT/CASE`` to reason.
     sha256
         Every other file of the suite: path with ``/``, relative to the suite, to its checksum.
     merged_from
@@ -210,17 +211,8 @@ def from_document(document: dict[str, Any]) -> Manifest:
     manifest = Manifest(
         source=_text(document["source"]),
         versions=_texts(document["versions"]),
-        units={name: _unit(unit) for name, unit in document["units"].items()},
-        tensors={
-            digest: SuiteTensor(
-                file=None if tensor["file"] is None else _text(tensor["file"]),
-                dtype=_text(tensor["dtype"]),
-                shape=tuple(int(extent) for extent in tensor["shape"]),
-                rows=None if tensor["rows"] is None else int(tensor["rows"]),
-                recipe=None if tensor["recipe"] is None else Recipe(**tensor["recipe"]),
-            )
-            for digest, tensor in document["tensors"].items()
-        },
+        units={name: unit_from(unit) for name, unit in document["units"].items()},
+        tensors={digest: tensor_from(tensor) for digest, tensor in document["tensors"].items()},
         skipped=_texts(document["skipped"]),
         skipped_sites=_texts(document["skipped_sites"]),
         unproven=_texts(document["unproven"]),
@@ -233,7 +225,19 @@ def from_document(document: dict[str, Any]) -> Manifest:
     return manifest
 
 
-def _unit(unit: dict[str, Any]) -> SuiteUnit:
+def tensor_from(tensor: dict[str, Any]) -> SuiteTensor:
+    """Read the JSON document of a tensor; see ``from_document``."""
+    return SuiteTensor(
+        file=None if tensor["file"] is None else _text(tensor["file"]),
+        dtype=_text(tensor["dtype"]),
+        shape=tuple(int(extent) for extent in tensor["shape"]),
+        rows=None if tensor["rows"] is None else int(tensor["rows"]),
+        recipe=None if tensor["recipe"] is None else Recipe(**tensor["recipe"]),
+    )
+
+
+def unit_from(unit: dict[str, Any]) -> SuiteUnit:
+    """Read the JSON document of a unit; see ``from_document``."""
     return SuiteUnit(
         module=_text(unit["module"]),
         test=_text(unit["test"]),
