@@ -301,6 +301,8 @@ class _Run:
         with self._stage("kernels", "build_kernels") as stage:
             units = prepare_side(self._lowered, self._target, self._device_pipeline)
             kernels = self._library.build(units, self._target)
+            # Where a failing kernel is found afterwards, whatever its pipeline needs to be run.
+            write_atomically(self._folder.device_side, tvm.ir.save_json(units))
             stage.say(
                 f"{len(kernels.paths)} of {len(kernels.paths) + len(kernels.failed)} units build "
                 f"for {options.target}, "

@@ -13,6 +13,7 @@ from tvm import relax
 from tvm.ir import GlobalVar
 
 from relax_tapml.carve.guarded_call import guarded_call
+from relax_tapml.carve.implemented import implemented
 from relax_tapml.carve.open_suite import Suite
 from relax_tapml.carve.submodule import calling, is_same, submodule
 from relax_tapml.errors import LoweringError
@@ -50,11 +51,18 @@ class UnitPrograms:
         Where their kernels are kept.
     units
         The units that will be run.
+    side
+        Where the units come from: the model's whole module as it was prepared for the target, to
+        which ``pipeline`` has been applied. None to apply it to the functions of the suite.
+    unjudged
+        Unit to the reason why nothing can be said about it alone, although it is in ``side``.
 
     Attributes
     ----------
     failed
         Unit to the reason why it cannot be run.
+    unjudged
+        Those of them that are not wrong for it.
     """
 
     def __init__(
@@ -65,11 +73,15 @@ class UnitPrograms:
         pipeline: Any,
         library: KernelLibrary,
         units: Sequence[str],
+        side: tvm.IRModule | None = None,
+        unjudged: Mapping[str, str] | None = None,
     ) -> None:
-        self.failed: dict[str, str] = {}
+        self.unjudged = dict(unjudged or {})
+        self.failed: dict[str, str] = dict(self.unjudged)
         self._suite = suite
         self._target = target
         self._pipeline = pipeline
+        self._whole = side
         self._library = library
         self._units = tuple(units)
         self._functions: dict[tuple[str, str], str] = {}
@@ -77,6 +89,7 @@ class UnitPrograms:
         self._programs: dict[str, Program] = {}
         self._with_guards: set[str] = set()
         self._is_built = False
+        self._is_prepared = False
         # Held while programs that are in use are replaced.
         self._splitting = threading.Lock()
 
@@ -88,10 +101,44 @@ class UnitPrograms:
         if self._is_built:
             return
         self._is_built = True
+        self._prepare_all()
+        for side in dict.fromkeys(self._sides.values()):
+            self._compile([u for u in self._units if self._sides.get(u) is side])
+
+    def implementation(self, unit: str) -> tvm.IRModule:
+        """Return the functions that do a unit's cases, under the names that the suite has for them.
+
+        Kernels are as the pipeline returned them, before they are scheduled.
+
+        Raises
+        ------
+        LoweringError
+            There is none, since the pipeline cannot be applied or nothing can be said about the
+            unit alone.
+        """
+        self._prepare_all()
+        if unit not in self._sides:
+            raise LoweringError(f"unit {unit}: {self.failed[unit]}")
+        names = {new: old for (of, old), new in self._functions.items() if of == unit}
+        module = submodule(self._sides[unit], names)
+        functions: Functions = {}
+        for gvar, function in module.functions.items():
+            name = names.get(gvar.name_hint)
+            if name is not None:
+                function = function.with_attr("global_symbol", name)
+            functions[gvar if name is None else GlobalVar(name)] = function
+        return tvm.IRModule(functions, attrs=module.attrs, global_infos=module.global_infos)
+
+    def _prepare_all(self) -> None:
+        if self._is_prepared:
+            return
+        self._is_prepared = True
         together: dict[str, Functions] = {}
         apart: list[dict[str, Functions]] = []
         taken: dict[str, tuple[GlobalVar, tvm.ir.BaseFunc]] = {}
         for unit in self._suite.manifest.units:
+            if unit in self.unjudged:
+                continue
             functions = self._renamed(unit)
             shared = _sharing(functions, taken)
             if shared is None:
@@ -101,8 +148,6 @@ class UnitPrograms:
                 taken.update({gvar.name_hint: (gvar, f) for gvar, f in shared.items()})
         for units in (together, *apart):
             self._prepare(units)
-        for side in dict.fromkeys(self._sides.values()):
-            self._compile([u for u in self._units if self._sides.get(u) is side])
 
     def program(self, unit: str) -> Program:
         """Return the program that does the cases of a unit, which has not ``failed``."""
@@ -161,7 +206,18 @@ class UnitPrograms:
 
     def _side(self, units: Iterable[Functions]) -> tvm.IRModule:
         module = tvm.IRModule({gvar: f for functions in units for gvar, f in functions.items()})
-        return prepare_side(module, self._target, self._pipeline)
+        if self._whole is None:
+            return prepare_side(module, self._target, self._pipeline)
+        cases = set(self._functions.values())
+        names = {gvar.name_hint for gvar in module.functions}
+        lost = names - cases - {gvar.name_hint for gvar in self._whole.functions}
+        if lost:
+            raise LoweringError(
+                f"the module that was prepared for the target has no {', '.join(sorted(lost))}"
+            )
+        return implemented(
+            prepare_side(module, self._target), names - cases, self._whole, names & cases
+        )
 
     def _compile(self, units: Sequence[str]) -> None:
         """Build units of one side into one program, without those that have no kernel."""
