@@ -43,6 +43,8 @@ class UnitReplay:
     company
         What had run before in the session of the decisive failure, where that has not been looked
         at again alone.
+    decisive_case
+        Name of the case that its verdict is that of; empty where it has no case.
     """
 
     unit: str
@@ -53,6 +55,7 @@ class UnitReplay:
     failures: int = 0
     device: str = ""
     company: tuple[str, ...] = ()
+    decisive_case: str = ""
 
     @property
     def worst(self) -> Comparison | None:
@@ -96,4 +99,5 @@ def replay_unit(replayer: Replayer, unit: str, repeat: int) -> UnitReplay:
         failures=decisive.failures,
         device=decisive.device,
         company=decisive.company,
+        decisive_case=decisive.case.name,
     )

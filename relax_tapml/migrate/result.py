@@ -75,17 +75,11 @@ def unit_summary(detail: UnitReplay) -> dict[str, Any]:
         "tolerance": None if decisive is None else allowed_number(decisive),
         "tolerance_origin": None if decisive is None else decisive.tolerance.origin,
         "metrics": None if decisive is None else metrics_document(decisive),
-        "case": _decisive_case(detail),
+        "case": detail.decisive_case or None,
         "cases": sum(not item.case.is_probe for item in detail.cases),
         "probes": sum(item.case.is_probe for item in detail.cases),
         "first": _first(decisive),
     }
-
-
-def _decisive_case(detail: UnitReplay) -> str | None:
-    """Return the name of the first case that ended as its unit did, None if it has no case."""
-    names = [item.case.name for item in detail.cases if item.verdict is detail.verdict]
-    return names[0] if names else None
 
 
 def allowed_number(comparison: Comparison) -> float | int | bool | str | None:
