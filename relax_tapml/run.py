@@ -31,7 +31,7 @@ from relax_tapml.frontend.load import load_model
 from relax_tapml.frontend.model import Array, Model
 from relax_tapml.frontend.signature import check_model
 from relax_tapml.migrate.company import Company
-from relax_tapml.migrate.identity import side_identity, source_identity
+from relax_tapml.migrate.identity import module_identity, side_identity, source_identity
 from relax_tapml.migrate.import_check import ImportCheck, check_document, import_document
 from relax_tapml.migrate.judged_outputs import (
     JudgedOutput,
@@ -41,6 +41,8 @@ from relax_tapml.migrate.judged_outputs import (
 from relax_tapml.migrate.migration import Migration
 from relax_tapml.migrate.options import Options
 from relax_tapml.migrate.parts import parts_in_groups
+from relax_tapml.migrate.pipeline_finding import PipelineFinding, joined_verdict
+from relax_tapml.migrate.pipeline_step import PipelineTrial, judge_pipeline
 from relax_tapml.migrate.reporter import Reporter, SilentReporter, Stage
 from relax_tapml.migrate.result import (
     INCONCLUSIVE,
@@ -58,6 +60,8 @@ from relax_tapml.migrate.step import Step, Trial
 from relax_tapml.migrate.strategy import StrategyName
 from relax_tapml.partition.boundary import Boundary, read_boundary
 from relax_tapml.partition.bundle import write_bundle
+from relax_tapml.partition.device_side import device_side, unit_roots
+from relax_tapml.partition.graph_passes import GraphPasses
 from relax_tapml.partition.kernel_library import KernelLibrary, KernelSet
 from relax_tapml.partition.lower import lower, mark_inputs
 from relax_tapml.partition.pipeline import load_pipeline
@@ -174,6 +178,9 @@ class _Run:
         self._host_pipeline = load_pipeline(options.host_pipeline)
         self._device_pipeline = load_pipeline(options.device_pipeline)
         self._companies: dict[str, Company] = {}
+        self._passes: GraphPasses | None = None
+        self._pipeline_step: Step | None = None
+        self._finding: PipelineFinding | None = None
         self._devices: dict[str, dict[str, Any]] = {}
         # Why the run could not go on to its end; empty if it did.
         self._lost = ""
@@ -352,8 +359,12 @@ class _Run:
     def _build_device(self) -> tuple[KernelSet, tvm.IRModule]:
         options = self._options
         with self._stage("kernels", "build_kernels") as stage:
-            units = prepare_side(self._lowered, self._target, self._device_pipeline)
+            self._side = device_side(self._lowered, self._target, self._device_pipeline)
+            units = self._side.units
+            self._passes = self._graph_passes()
             kernels = self._library.build(units, self._target)
+            # Where a failing kernel is found afterwards, whatever its pipeline needs to be run.
+            write_atomically(self._folder.device_side, tvm.ir.save_json(units))
             stage.say(
                 f"{len(kernels.paths)} of {len(kernels.paths) + len(kernels.failed)} units build "
                 f"for {options.target}, "
@@ -369,8 +380,25 @@ class _Run:
             "is_probed": options.is_probed,
             "repeat": options.repeat,
         }
+        if self._side.graph is not None:
+            identity["pipeline"] = module_identity(self._side.graph)
         self._state = self._folder.continue_device(identity)
         return kernels, units
+
+    def _graph_passes(self) -> GraphPasses | None:
+        """Return the passes of a pipeline that changes Relax functions, None if it does not."""
+        pipeline, side = self._device_pipeline, self._side
+        if pipeline is None or side.graph is None:
+            return None
+        if self._options.boundary is not None:
+            raise UsageError(
+                f"--boundary: device pipeline {pipeline.info.name!r} changes "
+                f"{', '.join(side.changed)}, so the whole module must be run on the device, which "
+                "a boundary forbids. Run without it, or with a pipeline that changes kernels only"
+            )
+        passes = GraphPasses(self._lowered, self._target, pipeline)
+        passes.check(self._library)
+        return passes
 
     def _replay(self) -> dict[str, dict[str, Any]]:
         """Run each unit alone on the device; return what it showed, unit by unit in order."""
@@ -418,6 +446,7 @@ class _Run:
             session=options.session,
             timeout_s=options.timeout_s,
             device_pipeline=self._device_pipeline,
+            side=None if self._device_pipeline is None else self._side,
             kernels=self._folder.kernels,
             units=units,
             repeat=repeat,
@@ -434,6 +463,7 @@ class _Run:
     ) -> None:
         options = self._options
         if options.strategy is StrategyName.ISOLATED or self._lost:
+            self._finding = self._unjudged_pipeline()
             return
         groups = parts_in_groups(self._table, options.by, self._movable(alone))
         migration = Migration(options.strategy, groups, self._table, self._folder, self._state)
@@ -501,6 +531,49 @@ class _Run:
                 f"{len(units)} of {len(alone)} units on the device after "
                 f"{count_text(len(migration.steps), 'step')}, median shift {shift:.2f} s"
             )
+            if not self._lost:
+                self._judge_pipeline(trial, alone, stage)
+
+    def _judge_pipeline(
+        self, trial: Trial, alone: Mapping[str, Mapping[str, Any]], stage: Stage
+    ) -> None:
+        """Run the module that the device's pipeline returned, if it changed Relax functions."""
+        if self._passes is None:
+            return
+        accused = overall_verdict(self._documents(alone))[1]
+        roots = unit_roots(self._passes.plain)
+        wrong = {unit: roots[unit] for unit in accused if unit in roots}
+        known = self._state.get("pipeline")
+        if known is not None and known["finding"]["restored"] == list(wrong):
+            self._pipeline_step = Step.from_document(known["step"])
+            self._finding = PipelineFinding.from_document(known["finding"])
+            return
+        name = self._passes.pipeline.info.name
+        stage.say(f"running the module that {name!r} returned as a whole")
+        # What a step left behind must not be taken for the doing of the pipeline.
+        self._device.close()
+        try:
+            step, finding = judge_pipeline(
+                PipelineTrial(trial=trial, passes=self._passes, wrong=wrong), self._side.changed
+            )
+        except DeviceUnavailable as error:
+            self._lost = f"the module that {name!r} returned was not judged: {error}"
+            return
+        self._pipeline_step, self._finding = step, finding
+        self._state["pipeline"] = {"step": step.document(), "finding": finding.document()}
+        self._folder.save()
+        stage.say(f"the module that {name!r} returned, run as a whole: {finding.verdict}")
+
+    def _unjudged_pipeline(self) -> PipelineFinding | None:
+        """Say that nothing is known of a pipeline that changed Relax functions."""
+        if self._passes is None:
+            return None
+        changed = ", ".join(self._side.changed)
+        reason = (
+            f"what the device's pipeline changed in {changed} was not judged: the model has not "
+            "been run on the device"
+        )
+        return PipelineFinding(verdict=Verdict.SKIPPED, reason=reason, changed=self._side.changed)
 
     def _movable(self, alone: dict[str, dict[str, Any]]) -> set[str]:
         """Sites whose unit passes alone, and which may and shall leave the host."""
@@ -514,8 +587,8 @@ class _Run:
             and (chosen is None or entry.site.id in chosen)
         }
 
-    def _finish(self, alone: dict[str, dict[str, Any]]) -> Result:
-        units = [
+    def _documents(self, alone: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
+        return [
             unit_document(
                 name,
                 summary,
@@ -525,12 +598,16 @@ class _Run:
             )
             for name, summary in alone.items()
         ]
+
+    def _finish(self, alone: dict[str, dict[str, Any]]) -> Result:
+        units = self._documents(alone)
         verdict, culprits = overall_verdict(units)
         reason = inconclusive_reason(units) if verdict == INCONCLUSIVE else ""
         blunt = blunt_outputs_text(self._outputs)
         if blunt:
             # The units are judged alone all the same: a run of sharp ones passes, with this said.
             reason = "; ".join(filter(None, (reason, blunt)))
+        verdict, culprits, reason = joined_verdict(verdict, culprits, reason, self._finding)
         worn_out = [step.session for step in self._steps if step.session]
         if worn_out and not culprits:
             verdict, reason = INCONCLUSIVE, worn_out[0]
@@ -551,10 +628,13 @@ class _Run:
         document: dict[str, Any] = {
             "verdict": verdict,
             "reason": reason,
-            "culprits": overall_verdict(units)[1],
+            "culprits": [*overall_verdict(units)[1], *self._wrong_passes()],
             "units": units,
             "outputs": [output.document() for output in self._outputs],
-            "steps": [step.document() for step in self._steps],
+            "steps": [
+                step.document() for step in (*self._steps, self._pipeline_step) if step is not None
+            ],
+            "pipeline": None if self._finding is None else self._finding.document(),
             "skipped": self._skipped(units),
             "unproven": dict(self._unproven),
             "seconds": {**seconds, "total": time.perf_counter() - self._began},
@@ -578,6 +658,9 @@ class _Run:
             "import": import_document(self._check, self._import_warning),
         }
         return write_result(self._folder.path, document)
+
+    def _wrong_passes(self) -> list[str]:
+        return [] if self._finding is None else self._finding.culprits
 
     def _skipped(self, units: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
         """Return every site that was not compared, or cannot leave the host, with the reason."""

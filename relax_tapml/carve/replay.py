@@ -18,6 +18,7 @@ from relax_tapml.carve.submodule import is_same
 from relax_tapml.carve.unit_replay import UnitReplay, replay_unit
 from relax_tapml.compare.verdict import FAULTS, WITHOUT_RESULT, Verdict
 from relax_tapml.errors import DeviceUnavailable, ExitCode, UsageError
+from relax_tapml.partition.device_side import DeviceSide
 from relax_tapml.partition.pipeline import load_pipeline
 from relax_tapml.targets.device import Device
 from relax_tapml.targets.target import parse_target
@@ -81,6 +82,7 @@ def replay(
     target: Any = "llvm",
     session: str = "process",
     device_pipeline: Any = None,
+    side: DeviceSide | None = None,
     kernels: Path | str | None = None,
     timeout_s: float = 60.0,
     units: Sequence[str] | None = None,
@@ -103,8 +105,11 @@ def replay(
     session
         Where the device is, as for ``open_session``.
     device_pipeline
-        A Relax pass, or ``MODULE:ATTR`` that names one, applied to the units before they are
-        scheduled and built.
+        A Relax pass, or ``MODULE:ATTR`` that names one, applied before units are scheduled and
+        built: to the whole model if the suite lies in the output folder of a run, or else to the
+        units. A unit of which nothing can be said alone after that is ``skipped``.
+    side
+        What it made of the model, if that is known.
     kernels
         Folder of cached kernels; by default ``kernels`` next to the suite where there is one, or
         else a temporary folder.
@@ -139,6 +144,7 @@ def replay(
         target=parsed,
         session=session,
         device_pipeline=load_pipeline(device_pipeline),
+        side=side,
         kernels=None if kernels is None else Path(kernels),
         timeout_s=timeout_s,
         units=chosen,

@@ -12,6 +12,7 @@ from typing import Any
 
 from relax_tapml.carve.case_replay import CaseReplay, faulted, judged, voted
 from relax_tapml.carve.manifest import SuiteCase, SuiteInput, SuiteOutput
+from relax_tapml.carve.model_beside import model_beside
 from relax_tapml.carve.open_suite import Suite
 from relax_tapml.carve.poison import (
     Poison,
@@ -27,6 +28,7 @@ from relax_tapml.compare.repeat import SETTLED, is_failure, repeated
 from relax_tapml.compare.verdict import FAULTS, Verdict
 from relax_tapml.errors import DeviceError, DeviceFault
 from relax_tapml.frontend.model import Array
+from relax_tapml.partition.device_side import DeviceSide, device_side
 from relax_tapml.partition.kernel_library import KernelLibrary
 from relax_tapml.targets.device import Device
 from relax_tapml.targets.open import open_device
@@ -52,7 +54,10 @@ class Replayer:
     session
         As for ``open_session``.
     device_pipeline
-        A Relax pass applied to the units before they are scheduled and built, or None.
+        A Relax pass applied before units are scheduled and built, or None: to the whole model where
+        its output folder is that of the suite, or else to the units.
+    side
+        What it made of the model, if that is known.
     kernels
         Folder of cached kernels. None for ``kernels`` next to the suite where there is one, or
         else a temporary folder.
@@ -80,6 +85,7 @@ class Replayer:
         target: Any,
         session: str,
         device_pipeline: Any = None,
+        side: DeviceSide | None = None,
         kernels: Path | None = None,
         timeout_s: float = 60.0,
         units: Sequence[str] | None = None,
@@ -96,10 +102,14 @@ class Replayer:
         self._session = ReplaySession(self._device)
         self._temporary = tempfile.TemporaryDirectory(prefix="tapml-kernels-")
         self._unloadable: dict[tuple[str, str], str] = {}
+        if programs is None and side is None and device_pipeline is not None:
+            side = _side_beside(suite, target, device_pipeline)
         self._programs = programs or UnitPrograms(
             suite,
             target=target,
             pipeline=device_pipeline,
+            side=None if side is None else side.units,
+            unjudged=None if side is None else side.unjudged,
             library=KernelLibrary(
                 kernels or kernels_beside(suite) or Path(self._temporary.name),
             ),
@@ -371,7 +381,8 @@ class Replayer:
 
     def _unbuilt(self, unit: str, case: SuiteCase) -> CaseReplay:
         reason = self._programs.failed.get(unit) or self._unloadable[unit, self._device.name]
-        return CaseReplay(unit=unit, case=case, verdict=Verdict.BUILD_ERROR, reason=reason)
+        verdict = Verdict.SKIPPED if unit in self._programs.unjudged else Verdict.BUILD_ERROR
+        return CaseReplay(unit=unit, case=case, verdict=verdict, reason=reason)
 
     def _load(self, unit: str) -> DeviceModule | None:
         """Return a unit's program on the device; None if it has none that the device can load."""
@@ -429,6 +440,12 @@ class _ForOthers(Exception):  # noqa: N818 - it ends the rounds of a case, and i
     def __init__(self, case: CaseReplay) -> None:
         super().__init__()
         self.case = case
+
+
+def _side_beside(suite: Suite, target: Any, pipeline: Any) -> DeviceSide | None:
+    """Apply a pipeline to the model beside a suite; None where there is none."""
+    lowered = model_beside(suite)
+    return None if lowered is None else device_side(lowered, target, pipeline)
 
 
 def kernels_beside(suite: Suite) -> Path | None:

@@ -46,6 +46,8 @@ class UnitReplay:
         at again alone.
     blunt
         The outputs that no case judges sharply, if it is ``inconclusive`` for that.
+    decisive_case
+        Name of the case that its verdict is that of; empty where it has no case.
     """
 
     unit: str
@@ -57,6 +59,7 @@ class UnitReplay:
     device: str = ""
     company: tuple[str, ...] = ()
     blunt: tuple[int, ...] = ()
+    decisive_case: str = ""
 
     @property
     def worst(self) -> Comparison | None:
@@ -100,4 +103,5 @@ def replay_unit(replayer: Replayer, unit: str, repeat: int) -> UnitReplay:
         failures=decisive.failures,
         device=decisive.device,
         company=decisive.company,
+        decisive_case=decisive.case.name,
     )

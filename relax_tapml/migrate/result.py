@@ -77,6 +77,7 @@ def unit_summary(detail: UnitReplay) -> dict[str, Any]:
         "tolerance": None if decisive is None else allowed_number(decisive),
         "tolerance_origin": None if decisive is None else decisive.tolerance.origin,
         "metrics": None if decisive is None else metrics_document(decisive),
+        "case": detail.decisive_case or None,
         "cases": sum(not item.case.is_probe for item in detail.cases),
         "probes": sum(item.case.is_probe for item in detail.cases),
         "first": _first(decisive),

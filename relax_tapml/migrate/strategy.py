@@ -34,6 +34,8 @@ class Purpose(StrEnum):
     """Which of the parts of a failed step is it?"""
     REDUCE = "reduce"
     """Which other parts must be on the device for a part to fail?"""
+    PIPELINE = "pipeline"
+    """No boundary: the module that the device's pipeline returned is run as a whole."""
 
 
 @dataclass(frozen=True, kw_only=True)

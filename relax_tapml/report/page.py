@@ -17,7 +17,14 @@ from relax_tapml.compare.verdict import Verdict
 from relax_tapml.report import quantities
 from relax_tapml.report.boundary_path import lay_out_path
 from relax_tapml.report.document import check_schema
-from relax_tapml.report.findings import explain, headline, moved_text, open_end, verdict_text
+from relax_tapml.report.findings import (
+    explain,
+    headline,
+    moved_text,
+    open_end,
+    pipeline_text,
+    verdict_text,
+)
 from relax_tapml.report.log_scale import LogScale
 from relax_tapml.report.power import power_rows, power_sentences
 from relax_tapml.report.step_timings import lay_out_timings
@@ -87,6 +94,7 @@ def render(result: Mapping[str, Any], *, out: Path) -> None:
         headline=headline(result),
         explained=[
             *(explain(u) for u in units if u["name"] in culprits or u.get("blunt")),
+            *filter(None, [pipeline_text(result)]),
             *open_end(result),
             *power_sentences(result),
         ],
