@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import tvm
@@ -15,10 +15,12 @@ from relax_tapml.capture.values import CallRecord, ParameterValue, TensorValue, 
 from relax_tapml.carve.choose import Case
 from relax_tapml.carve.constant_inputs import constant_text, holds_one_value
 from relax_tapml.carve.derived import UnitTolerances
+from relax_tapml.carve.evaluations import Evaluations
 from relax_tapml.carve.probes import Probe, Probes, probes
 from relax_tapml.carve.pytest_file import identifier
 from relax_tapml.carve.read_rows import read_rows
 from relax_tapml.carve.recipe import Recipe
+from relax_tapml.carve.shape_cases import ShapeCases
 from relax_tapml.carve.unit_module import case_function, unit_module
 from relax_tapml.compare.tolerance import Tolerance
 from relax_tapml.errors import NotCarvableError, UsageError
@@ -28,6 +30,8 @@ from relax_tapml.passes.site import Site
 from relax_tapml.targets.tensors import check_dtype
 
 Recorded = TensorValue | ParameterValue
+
+_RESIZED_VALUES = 1 << 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +62,8 @@ class CarvedCase:
         Whether it was not recorded.
     recipes
         How inputs are made that a suite need not hold, by position.
+    sizes
+        Of a probe with other shapes, the symbolic dimensions by name.
     """
 
     name: str
@@ -72,6 +78,7 @@ class CarvedCase:
     reason: str
     is_probe: bool = False
     recipes: Mapping[int, Recipe] = field(default_factory=dict)
+    sizes: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,14 +99,20 @@ class CarvedUnit:
         Inputs, no weights, that were the same in all cases, in words.
     inexact
         What of its sums no case shows, see ``Probes``.
+    shapes
+        Its symbolic dimensions.
+    unprobed
+        Probes that there are not, by a name for people: why.
     """
 
     module: tvm.IRModule
     cases: tuple[CarvedCase, ...]
     rows: Mapping[str, Array]
     uncarved: Mapping[str, str]
+    shapes: ShapeCases
     constant_inputs: tuple[str, ...] = ()
     inexact: str = ""
+    unprobed: Mapping[str, str] = field(default_factory=dict)
 
 
 def carve_unit(
@@ -109,6 +122,7 @@ def carve_unit(
     calls: Mapping[str, tuple[Site, relax.Call]],
     store: CaptureStore,
     is_probed: bool,
+    evaluations: Evaluations | None = None,
 ) -> CarvedUnit:
     """Read the tensors of a unit's cases, derive tolerances, and add probes.
 
@@ -124,6 +138,8 @@ def carve_unit(
         Where the tensors are.
     is_probed
         Whether to add probes.
+    evaluations
+        Which evaluations of the unit are left out; by default none.
     """
     tensors = _Tensors(store)
     functions: dict[str, relax.Function] = {}
@@ -138,8 +154,16 @@ def carve_unit(
             uncarved[case.record.site] = str(error)
             continue
         found.append((case, call, _named(functions, function)))
+    shapes = ShapeCases.plan(
+        _resizable([case for case, _, _ in found], tensors) if is_probed else None,
+        lowered=lowered,
+        calls=[item for item in calls.values() if cases and item[0].unit == cases[0].unit],
+        store=store,
+        weight_type=tensors.weight_type,
+        add=lambda function: _named(functions, function),
+    )
     module = unit_module(lowered, functions)
-    unit = UnitTolerances(module)
+    unit = UnitTolerances(module, evaluations)
     carved = []
     for number, (case, call, function) in enumerate(found):
         site = calls[case.record.site][0]
@@ -167,13 +191,18 @@ def carve_unit(
         made = _probes(unit, base, _constant(carved))
         carved += [_probe_case(base, probe) for probe in made.found]
         inexact = made.inexact
+        carved += _shape_probes(unit, module, shapes, carved)
+    rows = _rows(unit, carved)
+    crashed = {} if evaluations is None else evaluations.refused
     return CarvedUnit(
         module=module,
         cases=tuple(carved),
-        rows=_rows(unit, carved),
+        rows=rows,
         uncarved=uncarved,
         constant_inputs=_constant_inputs(module, carved),
         inexact=inexact,
+        shapes=shapes,
+        unprobed={f"float64-evaluation-{number}": why for number, why in crashed.items()},
     )
 
 
@@ -229,6 +258,49 @@ def _constant(cases: Sequence[CarvedCase]) -> frozenset[int]:
         if not any(place in case.fixed for case in cases)
         and holds_one_value([case.inputs[place] for case in cases])
     )
+
+
+def _resizable(cases: Sequence[Case], tensors: _Tensors) -> Case | None:
+    """Return the case to make probes with other shapes from, None where there is none.
+
+    The largest that is not very large has most values to draw from.
+    """
+    sized = [(_elements(case, tensors), case) for case in cases]
+    small = [item for item in sized if item[0] <= _RESIZED_VALUES]
+    if small:
+        return max(small, key=lambda item: item[0])[1]
+    return min(sized, key=lambda item: item[0], default=(0, None))[1]
+
+
+def _elements(case: Case, tensors: _Tensors) -> int:
+    values = _recorded((*case.record.inputs, *(case.record.outputs or ())))
+    return sum(tensors.array(value).size for _, value in values)
+
+
+def _shape_probes(
+    unit: UnitTolerances,
+    module: tvm.IRModule,
+    shapes: ShapeCases,
+    carved: Sequence[CarvedCase],
+) -> Iterator[CarvedCase]:
+    base = next((case for case in carved if case.record == shapes.record), None)
+    if base is None:
+        return
+    for probe, function in shapes.probes(unit, module, base.function, base.inputs, base.outputs):
+        sizes = shapes.named(probe)
+        told = ", ".join(f"{name} = {size}" for name, size in sizes.items())
+        label = "x".join(str(size) for size in sizes.values())
+        yield replace(
+            base,
+            name=f"{base.name.rpartition('-')[0]}-shape{label}",
+            function=function,
+            inputs=probe.inputs,
+            outputs=probe.outputs,
+            tolerances=probe.tolerances,
+            reason=f"probe: values of {base.name} in other shapes, {told}",
+            is_probe=True,
+            sizes=sizes,
+        )
 
 
 def _rows(unit: UnitTolerances, cases: Sequence[CarvedCase]) -> dict[str, Array]:

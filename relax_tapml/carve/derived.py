@@ -9,11 +9,12 @@ import tvm
 from tvm import relax, tirx
 from tvm.ir import GlobalVar, Op
 
+from relax_tapml.carve.evaluations import Evaluations
 from relax_tapml.carve.slow import iterations
 from relax_tapml.carve.unit_call import UnitCall, unit_call
 from relax_tapml.compare.dtypes import as_float64, is_integer
 from relax_tapml.compare.tolerance import ElementTolerance, Tolerance, tolerance_for
-from relax_tapml.derive.derivation import Derivation, rule_because
+from relax_tapml.derive.derivation import ORDERS, Derivation, rule_because
 from relax_tapml.derive.operators import operator_tolerances
 from relax_tapml.derive.reach import rounded_up
 from relax_tapml.frontend.model import Array
@@ -24,6 +25,9 @@ MOST_ITERATIONS = 1e10
 Probes, for which it is evaluated several times, are made of kernels with a tenth of them.
 """
 
+_MANY, _VERY_MANY = 1e6, 1e9
+_FEW_ORDERS = (ORDERS[0], ORDERS[2])
+
 
 class UnitTolerances:
     """Derives tolerances for the cases of a unit.
@@ -32,10 +36,13 @@ class UnitTolerances:
     ----------
     module
         Of the unit, as ``unit_module`` makes it.
+    evaluations
+        Which evaluations are left out; by default none.
     """
 
-    def __init__(self, module: tvm.IRModule) -> None:
+    def __init__(self, module: tvm.IRModule, evaluations: Evaluations | None = None) -> None:
         self._module = module
+        self._evaluations = evaluations or Evaluations()
         self._derivations: dict[tuple[tirx.PrimFunc, tuple[int, ...]], Derivation] = {}
 
     def of(
@@ -58,7 +65,12 @@ class UnitTolerances:
         if count > MOST_ITERATIONS:
             told = f"its float64 evaluation would run {count:.1g} loop iterations"
             return [rule_because(oracle, told) for oracle in oracles]
-        found = self._derivation(call).tolerances(_arguments(call, inputs), call.scalars, oracles)
+        refusal = self._evaluations.begin()
+        if refusal:
+            return [rule_because(oracle, refusal) for oracle in oracles]
+        found = self._derivation(call).tolerances(
+            _arguments(call, inputs), call.scalars, oracles, orders=_orders(count)
+        )
         return list(map(no_more_than_rule, found, oracles)) if call.is_handed else found
 
     def evaluated(
@@ -74,13 +86,18 @@ class UnitTolerances:
         Returns
         -------
         tuple or None
-            None also where the unit is no PrimFunc, or one that would run for long.
+            None also where the unit is no PrimFunc, or one that would run for long, and where
+            this evaluation crashed before.
         """
         call = self.evaluable(function, inputs, like)
-        if call is None:
+        if call is None or self._evaluations.begin():
             return None
         return self._derivation(call).evaluated(
-            _arguments(call, inputs), call.scalars, like, is_exact=is_exact
+            _arguments(call, inputs),
+            call.scalars,
+            like,
+            orders=ORDERS[:1] if is_exact else _orders(_iterations(call, inputs, like)),
+            is_exact=is_exact,
         )
 
     def evaluable(
@@ -128,6 +145,13 @@ class UnitTolerances:
 
 def _arguments(call: UnitCall, inputs: Sequence[Array]) -> dict[int, Array]:
     return {**{number: inputs[index] for number, index in call.inputs.items()}, **call.constants}
+
+
+def _orders(iterations: float) -> Sequence[int]:
+    """Return in how many orders the sums of a kernel are evaluated, which each take their time."""
+    if iterations > _VERY_MANY:
+        return ORDERS[:1]
+    return ORDERS if iterations <= _MANY else _FEW_ORDERS
 
 
 def _iterations(call: UnitCall, inputs: Sequence[Array], outputs: Sequence[Array]) -> float:

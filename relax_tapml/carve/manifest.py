@@ -57,10 +57,22 @@ class SuiteInput:
 
 @dataclass(frozen=True, kw_only=True)
 class SuiteOutput:
-    """A recorded output, the oracle, and how far from it a device may be."""
+    """A recorded output, the oracle, and how far from it a device may be.
+
+    Parameters
+    ----------
+    tensor
+        Digest of the oracle.
+    tolerance
+        How far from it a value may be.
+    unwritten
+        Digest of a bool tensor of its shape: the values that the source never writes. No device
+        is judged there. None if it writes all.
+    """
 
     tensor: str
     tolerance: SuiteTolerance
+    unwritten: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,6 +114,28 @@ class SuiteCase:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SuiteDim:
+    """A symbolic dimension that had one value in all recorded calls of a unit.
+
+    Parameters
+    ----------
+    name
+        For people: the function, the variable, a parameter that has it.
+    value
+        The one it had.
+    probed
+        Those that probes of the unit have.
+    reason
+        Why not more, or no, probes could be made; empty if all that were planned were.
+    """
+
+    name: str
+    value: int
+    probed: tuple[int, ...] = ()
+    reason: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
 class SuiteUnit:
     """One unit.
 
@@ -115,6 +149,8 @@ class SuiteUnit:
         Inputs, no weights, that are the same in all cases: ``mask: all 0``.
     inexact
         What of its sums no case shows, and why; empty where it has none, or where every term shows.
+    dims_seen_once
+        The symbolic dimensions that had one value only.
     """
 
     module: str
@@ -122,6 +158,7 @@ class SuiteUnit:
     cases: tuple[SuiteCase, ...]
     constant_inputs: tuple[str, ...] = ()
     inexact: str = ""
+    dims_seen_once: tuple[SuiteDim, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,7 +180,8 @@ class Manifest:
     skipped_sites
         Sites of other units that could not be carved although chosen: id to reason.
     unproven
-        Probes that were left out because the source itself fails them: ``UNIT/CASE`` to reason.
+        Probes that there are not, because the source itself fails them or because they could not
+        be made: ``UNIT/CASE`` to reason.
     sha256
         Every other file of the suite: path with ``/``, relative to the suite, to its checksum.
     merged_from
@@ -173,17 +211,8 @@ def from_document(document: dict[str, Any]) -> Manifest:
     manifest = Manifest(
         source=_text(document["source"]),
         versions=_texts(document["versions"]),
-        units={name: _unit(unit) for name, unit in document["units"].items()},
-        tensors={
-            digest: SuiteTensor(
-                file=None if tensor["file"] is None else _text(tensor["file"]),
-                dtype=_text(tensor["dtype"]),
-                shape=tuple(int(extent) for extent in tensor["shape"]),
-                rows=None if tensor["rows"] is None else int(tensor["rows"]),
-                recipe=None if tensor["recipe"] is None else Recipe(**tensor["recipe"]),
-            )
-            for digest, tensor in document["tensors"].items()
-        },
+        units={name: unit_from(unit) for name, unit in document["units"].items()},
+        tensors={digest: tensor_from(tensor) for digest, tensor in document["tensors"].items()},
         skipped=_texts(document["skipped"]),
         skipped_sites=_texts(document["skipped_sites"]),
         unproven=_texts(document["unproven"]),
@@ -196,13 +225,34 @@ def from_document(document: dict[str, Any]) -> Manifest:
     return manifest
 
 
-def _unit(unit: dict[str, Any]) -> SuiteUnit:
+def tensor_from(tensor: dict[str, Any]) -> SuiteTensor:
+    """Read the JSON document of a tensor; see ``from_document``."""
+    return SuiteTensor(
+        file=None if tensor["file"] is None else _text(tensor["file"]),
+        dtype=_text(tensor["dtype"]),
+        shape=tuple(int(extent) for extent in tensor["shape"]),
+        rows=None if tensor["rows"] is None else int(tensor["rows"]),
+        recipe=None if tensor["recipe"] is None else Recipe(**tensor["recipe"]),
+    )
+
+
+def unit_from(unit: dict[str, Any]) -> SuiteUnit:
+    """Read the JSON document of a unit; see ``from_document``."""
     return SuiteUnit(
         module=_text(unit["module"]),
         test=_text(unit["test"]),
         cases=tuple(_case(case) for case in unit["cases"]),
         constant_inputs=tuple(_text(told) for told in unit["constant_inputs"]),
         inexact=_text(unit["inexact"]),
+        dims_seen_once=tuple(
+            SuiteDim(
+                name=_text(dim["name"]),
+                value=int(dim["value"]),
+                probed=tuple(int(value) for value in dim["probed"]),
+                reason=_text(dim["reason"]),
+            )
+            for dim in unit.get("dims_seen_once", ())
+        ),
     )
 
 
@@ -226,6 +276,7 @@ def _case(case: dict[str, Any]) -> SuiteCase:
             SuiteOutput(
                 tensor=_text(item["tensor"]),
                 tolerance=tolerance_from(item["tolerance"]),
+                unwritten=None if item.get("unwritten") is None else _text(item["unwritten"]),
             )
             for item in case["outputs"]
         ),
@@ -242,6 +293,13 @@ def _check_tolerances(manifest: Manifest) -> None:
         for case in unit.cases:
             for number, output in enumerate(case.outputs):
                 bounds = [tensors[digest] for digest in output.tolerance.digests]
+                mask = None if output.unwritten is None else tensors[output.unwritten]
+                expected = ("bool", tensors[output.tensor].shape)
+                if mask is not None and (mask.dtype, mask.shape) != expected:
+                    raise ValueError(
+                        f"case {case.name}, unwritten values of output {number}: expected "
+                        f"{expected[0]}{list(expected[1])}, got {mask.dtype}{list(mask.shape)}"
+                    )
                 try:
                     output.tolerance.check(
                         tensors[output.tensor].shape,

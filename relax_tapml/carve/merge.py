@@ -247,3 +247,5 @@ def _digests(case: SuiteCase) -> Iterator[str]:
     for output in case.outputs:
         yield output.tensor
         yield from output.tolerance.digests
+        if output.unwritten is not None:
+            yield output.unwritten

@@ -104,8 +104,8 @@ class MergedUnit:
         known = {_identity(case) for case in self.cases}
         names = {case.name for case in self.cases}
         # What was one thing in this suite and another in the other was not the same in all cases.
-        constant = {told for told in other.constant_inputs if ": all " in told}
-        kept = [told for told in self.constant_inputs if told in constant]
+        same = {told for told in other.constant_inputs if ": all " in told}
+        kept = [told for told in self.constant_inputs if told in same]
         self.constant_inputs = tuple(kept)
         self.inexact = self.inexact and other.inexact
         equal = 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import importlib.metadata
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +13,21 @@ import tvm
 
 from relax_tapml.capture.store import CaptureStore
 from relax_tapml.carve import tensor_file
-from relax_tapml.carve.carved_unit import CarvedCase, carve_unit
+from relax_tapml.carve.carved_unit import CarvedCase, CarvedUnit, carve_unit
 from relax_tapml.carve.choose import Case
 from relax_tapml.carve.composites import composite_tolerances
+from relax_tapml.carve.evaluations import Evaluations
 from relax_tapml.carve.manifest import (
     MANIFEST,
     Manifest,
     SuiteCase,
+    SuiteDim,
     SuiteInput,
     SuiteOutput,
     SuiteTensor,
     SuiteUnit,
+    tensor_from,
+    unit_from,
 )
 from relax_tapml.carve.manifest_file import dump_manifest
 from relax_tapml.carve.open_suite import open_suite
@@ -37,14 +41,18 @@ from relax_tapml.carve.pytest_file import (
 )
 from relax_tapml.carve.recipe import Recipe
 from relax_tapml.carve.replace_folder import check_replaceable, replacing
+from relax_tapml.carve.shape_cases import ShapeCases
 from relax_tapml.carve.slow import slow_cases
+from relax_tapml.carve.submodule import submodule
 from relax_tapml.carve.tolerances import suite_tolerance
 from relax_tapml.compare.tolerance import Tolerance
+from relax_tapml.errors import SourceError
 from relax_tapml.frontend.model import Array
 from relax_tapml.partition.kernel_library import KernelLibrary
 from relax_tapml.partition.site_table import site_table
 from relax_tapml.passes.annotate_sites import annotated_calls
 from relax_tapml.passes.operator_call import operator_call
+from relax_tapml.targets.fork import ForkDied, Here, can_fork, forked
 
 # Smaller tensors are files: these can be looked at with any tool.
 _LEAST_MADE = 1 << 14
@@ -59,7 +67,6 @@ def write_suite(
     store: CaptureStore,
     source: Any,
     is_probed: bool = True,
-    unproven: Mapping[str, str] | None = None,
     replace: bool = False,
     pipeline: tvm.transform.Pass | None = None,
     kernels: Path | None = None,
@@ -84,8 +91,6 @@ def write_suite(
         The ``tvm.target.Target`` that the calls were recorded on.
     is_probed
         Whether units also get probes.
-    unproven
-        Probes to leave out because the source itself fails them: ``UNIT/CASE`` to reason.
     replace
         Whether an existing folder is replaced.
     pipeline, kernels
@@ -102,11 +107,13 @@ def write_suite(
     ------
     UsageError
         The folder exists, is not empty, and ``replace`` is false.
+    SourceError
+        A unit cannot be carved without a crash.
     """
     folder = Path(folder)
     check_replaceable(folder, replace=replace)
     with replacing(folder) as scratch:
-        writer = _Writer(scratch, lowered, store, source, is_probed, dict(unproven or {}))
+        writer = _Writer(scratch, lowered, store, source, is_probed)
         manifest = writer.write(cases)
         if kernels is None:
             return manifest
@@ -122,8 +129,7 @@ def _set_tolerances(
 ) -> Manifest:
     """Give cases of a suite other tolerances, by the names of unit and case."""
     suite = open_suite(folder)
-    manifest = suite.manifest
-    files = _Files(folder, dict(manifest.tensors), dict(manifest.sha256))
+    files = _Files(folder, dict(suite.manifest.tensors), dict(suite.manifest.sha256))
 
     def changed(unit: str, case: SuiteCase) -> SuiteCase:
         found = tolerances.get((unit, case.name))
@@ -138,6 +144,46 @@ def _set_tolerances(
         )
         return dataclasses.replace(case, outputs=outputs)
 
+    return _with_cases(suite.manifest, files, changed)
+
+
+def note_unwritten(
+    folder: Path, unwritten: Mapping[tuple[str, str], Sequence[Array | None]]
+) -> Manifest:
+    """Keep in a suite which values the source never writes, so that no device is judged there.
+
+    Parameters
+    ----------
+    folder
+        The suite.
+    unwritten
+        By the names of unit and case, for each output: bool of its shape, or None. Values that
+        are known already stay so.
+    """
+    suite = open_suite(folder)
+    files = _Files(suite.folder, dict(suite.manifest.tensors), dict(suite.manifest.sha256))
+
+    def marked(output: SuiteOutput, mask: Array | None) -> SuiteOutput:
+        if mask is None:
+            return output
+        if output.unwritten is not None:
+            mask = mask | suite.tensor(output.unwritten)
+        return dataclasses.replace(output, unwritten=files.write_array(mask))
+
+    def changed(unit: str, case: SuiteCase) -> SuiteCase:
+        masks = unwritten.get((unit, case.name))
+        if masks is None:
+            return case
+        outputs = tuple(marked(o, mask) for o, mask in zip(case.outputs, masks, strict=True))
+        return dataclasses.replace(case, outputs=outputs)
+
+    return _with_cases(suite.manifest, files, changed)
+
+
+def _with_cases(
+    manifest: Manifest, files: _Files, changed: Callable[[str, SuiteCase], SuiteCase]
+) -> Manifest:
+    """Write a suite's manifest with its cases changed, given by unit and case."""
     units = {
         name: dataclasses.replace(unit, cases=tuple(changed(name, case) for case in unit.cases))
         for name, unit in manifest.units.items()
@@ -145,7 +191,7 @@ def _set_tolerances(
     manifest = dataclasses.replace(
         manifest, units=units, tensors=files.tensors, sha256=files.sha256
     )
-    (folder / MANIFEST).write_bytes(dump_manifest(manifest))
+    (files.folder / MANIFEST).write_bytes(dump_manifest(manifest))
     return manifest
 
 
@@ -159,33 +205,32 @@ class _Writer:
         store: CaptureStore,
         source: Any,
         is_probed: bool,
-        unproven: dict[str, str],
     ) -> None:
         self._files = _Files(folder, {}, {})
         self._lowered = lowered
         self._store = store
-        self._source = str(source)
+        self._source = source
         self._is_probed = is_probed
-        self._unproven = unproven
         self._calls = {site.id: (site, call) for site, call in annotated_calls(lowered)}
         self._origins = {entry.site.id: entry.origins for entry in site_table(lowered)}
-        self._stems = FileStems()
         self._skipped: dict[str, str] = {}
         self._skipped_sites: dict[str, str] = {}
+        self._unproven: dict[str, str] = {}
 
     def write(self, cases: Sequence[Case]) -> Manifest:
         by_unit: dict[str, list[Case]] = {site.unit: [] for site, _ in self._calls.values()}
         for case in cases:
             by_unit[case.unit].append(case)
-        written = {unit: self._write_unit(unit, chosen) for unit, chosen in by_unit.items()}
+        stems = FileStems()
+        units = self._write_units({unit: stems.stem(unit) for unit in by_unit}, by_unit)
         self._files.write(CONFIG_NAME, CONFIG.encode())
         skipped = {**self._skipped, **self._skipped_sites, **self._unproven}
         if skipped:
             self._files.write(SKIPPED_NAME, render_skipped(skipped).encode())
         manifest = Manifest(
-            source=self._source,
+            source=str(self._source),
             versions={name: importlib.metadata.version(name) for name in _DISTRIBUTIONS},
-            units={name: unit for name, unit in written.items() if unit is not None},
+            units=units,
             tensors=self._files.tensors,
             skipped=self._skipped,
             skipped_sites=self._skipped_sites,
@@ -195,37 +240,108 @@ class _Writer:
         (self._files.folder / MANIFEST).write_bytes(dump_manifest(manifest))
         return manifest
 
-    def _write_unit(self, unit: str, cases: Sequence[Case]) -> SuiteUnit | None:
+    def _write_units(
+        self, stems: Mapping[str, str], cases: Mapping[str, Sequence[Case]]
+    ) -> dict[str, SuiteUnit]:
+        """Write unit after unit, in a fork, because their float64 evaluations may crash.
+
+        A unit that crashed is carved again without the evaluation that did it, and then the rest.
+        """
+        written: dict[str, SuiteUnit] = {}
+        waiting = list(stems)
+        refused: dict[int, str] = {}
+
+        def work(fork: Here) -> None:
+            # A connection to SQLite is for one thread of one process.
+            store = CaptureStore.open(self._store.folder)
+            for unit in waiting:
+                is_first = unit == waiting[0]
+                evaluations = Evaluations(note=fork.note, refused=refused if is_first else {})
+                fork.note("")
+                fork.send(self._write_unit(unit, stems[unit], cases[unit], store, evaluations))
+
+        while waiting:
+            try:
+                for message in forked(work, is_safe=can_fork(self._source)):
+                    unit = waiting.pop(0)
+                    refused = {}
+                    entry = self._add(message.document)
+                    if entry is not None:
+                        written[unit] = entry
+            except ForkDied as death:
+                if not death.at or int(death.at) in refused:
+                    raise SourceError(f"carving unit {waiting[0]} {death.text}") from None
+                refused[int(death.at)] = f"its float64 evaluation {death.text}"
+                self._files.remove_unlisted()
+        return written
+
+    def _add(self, document: Mapping[str, Any]) -> SuiteUnit | None:
+        """Take over what a fork has written of a unit."""
+        self._files.sha256.update(document["sha256"])
+        self._files.tensors.update(
+            {digest: tensor_from(tensor) for digest, tensor in document["tensors"].items()}
+        )
+        self._skipped.update(document["skipped"])
+        self._skipped_sites.update(document["skipped_sites"])
+        self._unproven.update(document["unproven"])
+        return None if document["unit"] is None else unit_from(document["unit"])
+
+    def _write_unit(
+        self,
+        unit: str,
+        stem: str,
+        cases: Sequence[Case],
+        store: CaptureStore,
+        evaluations: Evaluations,
+    ) -> dict[str, Any]:
+        """Carve a unit and write its files; return what the manifest is to say of it."""
+        known = set(self._files.sha256)
         carved = carve_unit(
             cases,
             lowered=self._lowered,
             calls=self._calls,
-            store=self._store,
+            store=store,
             is_probed=self._is_probed,
+            evaluations=evaluations,
         )
-        if not carved.cases:
+        entry: SuiteUnit | None = None
+        skipped: dict[str, str] = {}
+        if carved.cases:
+            entry = self._write_cases(unit, stem, carved)
+        else:
             reasons = iter(carved.uncarved.values())
-            self._skipped[unit] = next(reasons, None) or self._why_never(unit)
-            return None
-        self._skipped_sites.update(carved.uncarved)
+            skipped[unit] = next(reasons, None) or self._why_never(unit)
+        files = self._files
+        return {
+            "unit": None if entry is None else dataclasses.asdict(entry),
+            "sha256": {name: sha for name, sha in files.sha256.items() if name not in known},
+            "tensors": {
+                digest: dataclasses.asdict(tensor)
+                for digest, tensor in files.tensors.items()
+                if tensor.file not in known
+            },
+            "skipped": skipped,
+            "skipped_sites": carved.uncarved if entry is not None else {},
+            "unproven": {f"{unit}/{name}": why for name, why in carved.unprobed.items()},
+        }
+
+    def _write_cases(self, unit: str, stem: str, carved: CarvedUnit) -> SuiteUnit:
         # By object: what several cases take is written once, and most of the time goes here.
         digests: dict[int, str] = {}
-        described = [
-            self._describe(case, carved.rows, digests)
-            for case in carved.cases
-            if f"{unit}/{case.name}" not in self._unproven
-        ]
-        stem = self._stems.stem(unit)
+        described = [self._describe(case, carved.rows, digests) for case in carved.cases]
         entry = SuiteUnit(
             module=f"units/{stem}.json",
             test=f"test_{stem}.py",
             cases=tuple(described),
             constant_inputs=carved.constant_inputs,
             inexact=carved.inexact,
+            dims_seen_once=tuple(_seen_once(carved.shapes, carved.cases)),
         )
-        self._files.write(entry.module, tvm.ir.save_json(carved.module).encode())
-        slow = slow_cases(carved.module, described, self._files.tensors)
-        test = render_unit(stem, unit, described, script=carved.module.script(), slow=slow)
+        # Without the functions of probes that could not be made.
+        module = submodule(carved.module, {case.function: None for case in carved.cases})
+        self._files.write(entry.module, tvm.ir.save_json(module).encode())
+        slow = slow_cases(module, described, self._files.tensors)
+        test = render_unit(stem, unit, described, script=module.script(), slow=slow)
         self._files.write(entry.test, test.encode())
         return entry
 
@@ -273,6 +389,19 @@ class _Writer:
         return "no call of it that returned was recorded"
 
 
+def _seen_once(shapes: ShapeCases, cases: Sequence[CarvedCase]) -> Iterator[SuiteDim]:
+    for dim in shapes.dims:
+        if len(dim.values) == 1:
+            [value] = dim.values
+            probed = {case.sizes[dim.name] for case in cases if dim.name in case.sizes} - {value}
+            yield SuiteDim(
+                name=dim.name,
+                value=value,
+                probed=tuple(sorted(probed)),
+                reason="; ".join(shapes.reasons),
+            )
+
+
 class _Files:
     """The files of a suite, and what its manifest says of them."""
 
@@ -289,6 +418,12 @@ class _Files:
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(data)
         self.sha256[name] = hashlib.sha256(data).hexdigest()
+
+    def remove_unlisted(self) -> None:
+        """Remove what was written by somebody who died before saying so."""
+        for path in self.folder.rglob("*"):
+            if path.is_file() and path.relative_to(self.folder).as_posix() not in self.sha256:
+                path.unlink()
 
     def write_array(
         self, array: Array, rows: Array | None = None, recipe: Recipe | None = None

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,13 @@ from relax_tapml.capture.store import CaptureStore
 from relax_tapml.capture.values import SiteRecord
 from relax_tapml.carve.open_suite import Suite
 from relax_tapml.carve.sensitivity import RUNS, noise, noise_levels, output_tolerances
-from relax_tapml.compare.comparison import Comparison, compare_all, worst
 from relax_tapml.compare.tolerance import Tolerance
 from relax_tapml.errors import LoweringError, SourceError
-from relax_tapml.frontend.model import Array, Model
+from relax_tapml.frontend.model import Array, Functions, Model, Sample
+from relax_tapml.migrate.import_check import ImportCheck, check_import
 from relax_tapml.migrate.reporter import Stage
-from relax_tapml.partition.built_functions import BuiltFunctions, weight_names
+from relax_tapml.migrate.watched_calls import CallFailed, WatchedFunctions, both, noting
+from relax_tapml.partition.built_functions import weight_names
 from relax_tapml.partition.bytecode import compile_functions
 from relax_tapml.partition.hybrid import Host
 from relax_tapml.partition.kernel_library import KernelLibrary, KernelSet
@@ -27,10 +29,19 @@ from relax_tapml.passes import native
 from relax_tapml.passes.annotate_sites import annotated_calls
 from relax_tapml.passes.insert_capture import InsertCapture
 from relax_tapml.passes.operator_call import operator_call
+from relax_tapml.targets.fork import ForkDied, Here, can_fork, forked
+
+_DIFFERENT = (
+    "sample {name!r}: two runs of the source gave different outputs. A source must repeat itself "
+    "bit for bit to be an oracle; look for a race or for uninitialised memory in its kernels"
+)
 
 
 class Source:
     """A model built for its source.
+
+    Whatever it runs, runs in a fork (``relax_tapml.targets.fork``), because a kernel of the source
+    may crash as one of the target may. Only a source that cannot be forked runs in this process.
 
     Parameters
     ----------
@@ -70,19 +81,32 @@ class Source:
         self._target = target
         self._library = library
         self.kernels = kernels
-        self.host = Host(target, kernels.files(), model.params)
+        self.host = Host(target, kernels.files(), model.params, units)
 
     def run(self, stage: Stage) -> list[list[Array]]:
-        """Return the outputs of every sample, flattened."""
+        """Return the outputs of every sample, flattened.
+
+        Raises
+        ------
+        SourceError
+            The source crashes, or one of its calls fails; the operator is named.
+        """
         functions = self._functions(self._virtual_machine(self.units))
-        outputs = []
-        for index, sample in enumerate(self._model.samples):
-            stage.update(index, len(self._model.samples))
-            outputs.append(self._model.run(functions, sample))
-        return outputs
+
+        def work(fork: Here) -> None:
+            for index, sample in enumerate(self._model.samples):
+                fork.send({"sample": index})
+                fork.send(None, self._model.run(functions, sample))
+
+        return list(self._watched(work, stage))
 
     def tolerances(
-        self, suite: Suite, outputs: Sequence[Sequence[Array]], stage: Stage
+        self,
+        suite: Suite,
+        outputs: Sequence[Sequence[Array]],
+        stage: Stage,
+        *,
+        moved: Collection[str] | None = None,
     ) -> list[list[Tolerance]]:
         """Return how far a right target's outputs may be from the source's, sample by sample.
 
@@ -94,35 +118,41 @@ class Source:
             Of ``run``.
         stage
             Is told how far it is.
+        moved
+            The units that may be on the target; None for all.
+
+        Raises
+        ------
+        SourceError
+            The source crashes when results of its operators are moved within their tolerances.
         """
         machine = self._virtual_machine(self.units)
         functions = self._functions(machine)
-        levels = noise_levels(suite)
-        found = []
-        for index, sample in enumerate(self._model.samples):
-            stage.update(index, len(self._model.samples))
-            runs = []
-            for seed in range(RUNS):
-                machine.set_instrument(noise(levels, seed))
-                runs.append(self._model.run(functions, sample))
-            found.append(output_tolerances(outputs[index], runs))
-        return found
+        levels = noise_levels(suite, moved)
 
-    def check_import(self, outputs: Sequence[Sequence[Array]]) -> Comparison | None:
-        """Compare the source's outputs with the framework's own, where it has any.
+        def work(fork: Here) -> None:
+            for index, sample in enumerate(self._model.samples):
+                fork.send({"sample": index})
+                for seed in range(RUNS):
+                    disturbed = noise(levels, seed)
+                    machine.set_instrument(both(noting(fork.note), disturbed))
+                    fork.send(None, self._model.run(functions, sample))
 
-        Returns
-        -------
-        Comparison or None
-            The one that decides: a mismatch if there is one, then the largest error.
+        runs = list(self._watched(work, stage, how=" with results moved within their tolerances"))
+        return [
+            output_tolerances(outputs[index], runs[index * RUNS : (index + 1) * RUNS])
+            for index in range(len(self._model.samples))
+        ]
+
+    def check_import(self, outputs: Sequence[Sequence[Array]]) -> ImportCheck | None:
+        """Compare the source's outputs with the framework's own; None where it has none.
+
+        Raises
+        ------
+        SourceError
+            The framework's own run raised.
         """
-        reference = self._model.reference
-        if reference is None:
-            return None
-        return worst(
-            worst(compare_all(reference(sample), mine))
-            for sample, mine in zip(self._model.samples, outputs, strict=True)
-        )
+        return check_import(self._model, outputs)
 
     def capture(
         self, folder: Path, outputs: Sequence[Sequence[Array]], stage: Stage
@@ -138,40 +168,122 @@ class Source:
             The store cannot be written.
         """
         # A run that was killed early may have left the folder without an index.
-        if (folder / INDEX_FILE).exists():
-            store = CaptureStore.open(folder)
-        else:
+        if not (folder / INDEX_FILE).exists():
             manifest = {"model": self._model.name, "source": str(self._target)}
-            store = CaptureStore.create(folder, manifest)
-        samples = self._model.samples
-        labels = [sample_label(i, sample.name) for i, sample in enumerate(samples)]
-        if all(store.is_complete(label) for label in labels):
-            return store
-        native.load()
-        functions = self._functions(self._virtual_machine(InsertCapture()(self.units)))
-        with Recorder(store, sites=site_records(self.units)) as recorder:
-            for index, (label, sample) in enumerate(zip(labels, samples, strict=True)):
-                stage.update(index, len(samples))
-                if store.is_complete(label):
-                    continue
-                with recorder.sample(label):
-                    result = self._model.run(functions, sample)
-                    recorder.outputs(result)
-                    # Raised in here, it leaves the sample incomplete: it is no oracle.
-                    if not _are_identical(outputs[index], result):
-                        raise SourceError(
-                            f"sample {sample.name!r}: two runs of the source gave different "
-                            "outputs. A source must repeat itself bit for bit to be an oracle; "
-                            "look for a race or for uninitialised memory in its kernels"
-                        )
-        return store
+            CaptureStore.create(folder, manifest).close()
+        labels = [sample_label(i, sample.name) for i, sample in enumerate(self._model.samples)]
+        with CaptureStore.open(folder) as store:
+            missing = [i for i, label in enumerate(labels) if not store.is_complete(label)]
+        if missing:
+            native.load()
+            functions = self._functions(self._virtual_machine(InsertCapture()(self.units)))
+            plain = self._functions(self._virtual_machine(self.units))
+
+            def work(fork: Here) -> None:
+                with (
+                    CaptureStore.open(folder) as store,
+                    Recorder(store, sites=site_records(self.units)) as recorder,
+                ):
+                    # Each fork begins with the same memory. A run before these makes it another
+                    # one than the first runs had, and kernels that remember something are seen.
+                    fork.send({"sample": missing[0]})
+                    self._model.run(plain, self._model.samples[missing[0]])
+                    for index in missing:
+                        fork.send({"sample": index})
+                        sample = self._model.samples[index]
+                        with recorder.sample(labels[index]):
+                            result = self._model.run(functions, sample)
+                            recorder.outputs(result)
+                            # Raised in here, it leaves the sample incomplete: it is no oracle.
+                            if not _are_identical(outputs[index], result):
+                                raise SourceError(_DIFFERENT.format(name=sample.name))
+
+            list(self._watched(work, stage, how=" while it is captured"))
+        return CaptureStore.open(folder)
+
+    def _watched(
+        self, work: Callable[[Here], None], stage: Stage, *, how: str = ""
+    ) -> Iterator[list[Array]]:
+        """Do work that runs samples in a fork; yield the arrays that it sends.
+
+        Parameters
+        ----------
+        work
+            Sends ``{"sample": index}`` before a sample, and arrays with the document None.
+        stage
+            Is told how far it is.
+        how
+            What is special about these runs, for people.
+
+        Raises
+        ------
+        SourceError
+            The source crashed, or a call of it failed.
+        """
+        index = 0
+
+        def guarded(fork: Here) -> None:
+            try:
+                work(fork)
+            except CallFailed as failure:
+                fork.send({"failed": str(failure)})
+
+        self._upload_weights()
+        try:
+            for message in forked(guarded, is_safe=can_fork(self._target)):
+                if message.document is None:
+                    yield list(message.arrays)
+                elif "failed" in message.document:
+                    raise self._failed(index, f"fails: {message.document['failed']}", "", how)
+                else:
+                    index = message.document["sample"]
+                    stage.update(index, len(self._model.samples))
+        except ForkDied as death:
+            raise self._failed(index, death.text, death.at, how) from None
+
+    def _failed(self, index: int, cause: str, at: str, how: str) -> SourceError:
+        sample = self._model.samples[index]
+        at = at or self._where(sample)
+        return SourceError(
+            f"the source {self._target.kind.name} {cause} on sample {sample.name!r}{how}, "
+            f"{f'in {at}' if at else 'in no operator when it is run once more'}. A source must run "
+            "the whole model: look for a division by zero, an index outside its tensor, or inputs "
+            "that the model does not allow. Nothing is said about the target"
+        )
+
+    def _where(self, sample: Sample) -> str:
+        """Run a sample again, one call noted after another; return where that ends, if it does."""
+        machine = self._virtual_machine(InsertCapture()(self.units))
+        functions = self._functions(machine)
+
+        def work(fork: Here) -> None:
+            machine.set_instrument(noting(fork.note))
+            try:
+                self._model.run(functions, sample)
+            except CallFailed:
+                os._exit(1)  # It ends here, as a crash would.
+
+        if not can_fork(self._target):
+            return ""
+        try:
+            for _ in forked(work):
+                pass
+        except ForkDied as death:
+            return death.at
+        return ""
+
+    def _upload_weights(self) -> None:
+        """Upload them here, or every fork would do so for itself."""
+        for names in weight_names(self.units).values():
+            for name in self.host.params.keys() & set(names):
+                self.host.weight(name)
 
     def _virtual_machine(self, module: tvm.IRModule) -> Any:
         functions = compile_functions(module, self._target, self._library)
         return self.host.virtual_machine(functions)
 
-    def _functions(self, machine: Any) -> BuiltFunctions:
-        return self.host.functions(machine, weight_names(self.units))
+    def _functions(self, machine: Any) -> Functions:
+        return WatchedFunctions(self.host.functions(machine, weight_names(self.units)))
 
 
 def sample_label(index: int, name: str) -> str:

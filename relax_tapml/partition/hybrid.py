@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,11 @@ from relax_tapml.errors import DeviceFault, UsageError
 from relax_tapml.frontend.model import Array
 from relax_tapml.partition.built_functions import BuiltFunctions, WeightNames
 from relax_tapml.partition.bytecode import CompiledFunctions, load_bytecode
+from relax_tapml.partition.host_guard import HostGuard
 from relax_tapml.partition.program import PartitionedProgram
 from relax_tapml.passes import native
 from relax_tapml.passes.outline_regions import DOWNLOAD, PARAMETER, RUN, UPLOAD
+from relax_tapml.targets.fork import can_fork
 from relax_tapml.targets.session import DeviceModule, DeviceSession
 from relax_tapml.targets.tensors import plain, to_device, to_host
 from relax_tapml.targets.tvm_device import device_of
@@ -33,11 +36,19 @@ class Host:
         Their shared objects.
     params
         Weights by name, in the order of the entry function's parameters.
+    units
+        The module as prepared for the source, where what a device computes is not to crash its
+        kernels in this process (see ``HostGuard``).
     """
 
     def __init__(
-        self, target: tvm.target.Target, kernels: Sequence[Path], params: Mapping[str, Array]
+        self,
+        target: tvm.target.Target,
+        kernels: Sequence[Path],
+        params: Mapping[str, Array],
+        units: tvm.IRModule | None = None,
     ) -> None:
+        self.guard = HostGuard(units) if units is not None and can_fork(target) else None
         self.device = device_of(target)
         self.params = dict(params)
         self._kernels = [tvm.runtime.load_module(str(path)) for path in kernels]
@@ -111,6 +122,7 @@ class HybridModule:
         native.load()
         self._host = host
         self._calls: _DeviceCalls | None = None
+        self._sites: dict[str, tuple[str, ...]] = {}
         callbacks: dict[str, Any] = {}
         if program.device is not None:
             if session is None:
@@ -122,7 +134,19 @@ class HybridModule:
             callbacks = self._calls.callbacks()
         make = tvm.get_global_func("relax_tapml.callback_module")
         machine = host.virtual_machine(program.host, make(callbacks))
+        if host.guard is not None:
+            watch = host.guard.instrument(has_device=program.device is not None)
+            if watch is not None:
+                machine.set_instrument(watch)
         self._functions = host.functions(machine, program.weights)
+
+    @property
+    def calls(self) -> Counter[str]:
+        """How often each site has been called on the device; sites that share a region together."""
+        made = self._calls.made if self._calls is not None else Counter[str]()
+        return Counter(
+            {site: made[region] for region, sites in self._sites.items() for site in sites}
+        )
 
     @property
     def last_sites(self) -> tuple[str, ...]:
@@ -137,7 +161,7 @@ class HybridModule:
         """Return an entry function: it takes input arrays (no weights) and returns a flat list.
 
         See ``relax_tapml.frontend.model.Functions``. Calling it raises ``DeviceFault`` where the
-        device fails.
+        device fails, or crashes the host by what it has computed.
         """
         function = self._functions[name]
 
@@ -146,12 +170,20 @@ class HybridModule:
                 return function(*values)
             except Exception:
                 # A Python exception loses its class on the way through the VM.
-                fault = self._calls.take_fault() if self._calls is not None else None
+                fault = self._take_fault()
                 if fault is not None:
                     raise fault from None
                 raise
 
         return call
+
+    def _take_fault(self) -> DeviceFault | None:
+        """Return the fault that ended the last call, on either side."""
+        guard = self._host.guard
+        crash = guard.take_crash() if guard is not None else None
+        if crash is not None or self._calls is None:
+            return crash
+        return self._calls.take_fault()
 
 
 class _DeviceCalls:
@@ -167,6 +199,7 @@ class _DeviceCalls:
         self._module = module
         self._fault: DeviceFault | None = None
         self.last_region: str | None = None
+        self.made: Counter[str] = Counter()
 
     def callbacks(self) -> dict[str, Any]:
         """Return the functions by the names that ``OutlineRegions`` calls."""
@@ -201,6 +234,7 @@ class _DeviceCalls:
 
     def _run(self, region: str, *args: Any) -> Any:
         self.last_region = region
+        self.made[region] += 1
         values = [tuple(a) if isinstance(a, tvm_ffi.Shape) else a for a in args]
         return tvm_ffi.convert(self._session.call(self._module, region, values))
 

@@ -8,6 +8,7 @@ import tvm
 from tvm import relax
 
 from relax_tapml.errors import LoweringError
+from relax_tapml.partition.fold_constants import FoldConstants
 from relax_tapml.passes.annotate_sites import AnnotateSites, annotated_calls
 from relax_tapml.passes.keep_origins import FuseOpsKeepingOrigins, KeepOrigins
 from relax_tapml.passes.outline_dispatched_ops import OutlineDispatchedOps
@@ -39,7 +40,7 @@ def lower(module: tvm.IRModule) -> tvm.IRModule:
         transform.LambdaLift(),
         KeepOrigins(transform.LegalizeOps(skip_ops=_TARGET_DEPENDENT)),
         transform.AnnotateTIROpPattern(),
-        transform.FoldConstant(),
+        FoldConstants(),
         FuseOpsKeepingOrigins(),
         KeepOrigins(transform.FuseTIR()),
         transform.DeadCodeElimination(),

@@ -1,0 +1,105 @@
+"""Kernels of the host that what a device has computed may crash."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import tvm
+from tvm import tirx
+
+from relax_tapml.errors import DeviceCrash
+from relax_tapml.partition.value_dependence import deciding_params
+from relax_tapml.targets.fork import ForkDied, Here, forked
+
+# A larger tensor is taken for one that is looked things up in, such as packed weights.
+_LARGEST_BYTES = 16 << 20
+
+Instrument = Callable[..., None]
+
+
+class HostGuard:
+    """Lets no value crash a kernel of the host in this process.
+
+    A wrong device may hand the host an index far outside a tensor, or a divisor of zero. So a
+    kernel in which values decide where it reads or by what it divides is first called in a fork,
+    unless it has returned for the same values before. Where a device computes right, whole numbers
+    are those of the source, so next to nothing is called twice.
+
+    Parameters
+    ----------
+    units
+        The module as prepared for the host: its PrimFuncs have the names of kernels.
+    """
+
+    def __init__(self, units: tvm.IRModule) -> None:
+        found = {
+            gvar.name_hint: deciding_params(function)
+            for gvar, function in units.functions.items()
+            if isinstance(function, tirx.PrimFunc)
+        }
+        self._deciding = {name: params for name, params in found.items() if params}
+        self._returned: set[bytes] = set()
+        self._crash: DeviceCrash | None = None
+
+    def instrument(self, *, has_device: bool) -> Instrument | None:
+        """Return an instrument for the VM of a host; None if no kernel of it needs one.
+
+        Parameters
+        ----------
+        has_device
+            Whether anything is on a device. If not, the values are those that the source returned
+            for, and are remembered as such.
+        """
+        if not self._deciding:
+            return None
+
+        def watch(func: Any, name: str, before_run: bool, _ret: Any, *args: Any) -> None:
+            params = self._deciding.get(name)
+            if params is None or not before_run:
+                return
+            key = _digest(name, [args[number] for number in params if number < len(args)])
+            if key in self._returned:
+                return
+            if has_device:
+                self._try(func, name, args)
+            self._returned.add(key)
+
+        return watch
+
+    def take_crash(self) -> DeviceCrash | None:
+        """Return the crash that ended the last call, if one did."""
+        crash, self._crash = self._crash, None
+        return crash
+
+    def _try(self, func: Any, name: str, args: Sequence[Any]) -> None:
+        def work(_fork: Here) -> None:
+            try:
+                func(*args)
+            except Exception:
+                return  # It raises here again.
+
+        try:
+            for _ in forked(work):
+                pass
+        except ForkDied as death:
+            self._crash = DeviceCrash(
+                f"{name}, on the host, {death.text} of what the device had computed: an index is "
+                "outside its tensor, or a divisor is zero",
+                text=death.printed,
+            )
+            raise self._crash from None
+
+
+def _digest(name: str, args: Sequence[Any]) -> bytes:
+    found = hashlib.sha256(name.encode())
+    for arg in args:
+        if isinstance(arg, tvm.runtime.Tensor):
+            array = arg.numpy()
+            found.update(f"{array.dtype}{array.shape}".encode())
+            if array.nbytes <= _LARGEST_BYTES:
+                found.update(array.tobytes())
+        else:
+            found.update(repr(arg).encode())
+    return found.digest()

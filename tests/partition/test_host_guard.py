@@ -1,0 +1,146 @@
+"""What a device computes cannot crash the host in this process."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tvm
+from tvm import relax, tirx
+
+from relax_tapml.errors import DeviceCrash
+from relax_tapml.partition.boundary import Boundary
+from relax_tapml.partition.host_guard import HostGuard
+from relax_tapml.partition.hybrid import Host, HybridModule
+from relax_tapml.partition.kernel_library import KernelLibrary
+from relax_tapml.partition.lower import lower, mark_inputs
+from relax_tapml.partition.prepare_side import prepare_side
+from relax_tapml.partition.program import partition
+from relax_tapml.partition.value_dependence import deciding_params
+from relax_tapml.targets.inline import InlineSession
+
+LLVM = tvm.target.Target("llvm")
+
+
+def lowered(body, *inputs):
+    """Return a lowered module with one function of inputs like these arrays."""
+    variables = [
+        relax.Var(f"x{n}", relax.TensorType(array.shape, array.dtype.name))
+        for n, array in enumerate(inputs)
+    ]
+    bb = relax.BlockBuilder()
+    with bb.function("main", variables):
+        with bb.dataflow():
+            result = bb.emit_output(bb.emit(body(bb, *variables)))
+        bb.emit_func_output(result)
+    return lower(mark_inputs(bb.get(), []))
+
+
+FLOATS, INDICES = np.ones((4, 8), "float32"), np.array([0, 1, 3])
+
+
+@pytest.mark.parametrize(
+    ("body", "inputs", "expected"),
+    [
+        (lambda _bb, x: relax.op.nn.softmax(x), [FLOATS], {"softmax": ()}),
+        (lambda _bb, x, y: relax.op.divide(x, y), [FLOATS, FLOATS], {"divide": ()}),
+        (lambda _bb, x, i: relax.op.take(x, i, 0), [FLOATS, INDICES], {"take": (1,)}),
+        (
+            lambda _bb, i, j: relax.op.floor_divide(i, j),
+            [INDICES, INDICES],
+            {"floor_divide": (0, 1)},
+        ),
+        (lambda _bb, i: relax.op.add(i, i), [INDICES], {"add": ()}),
+        (lambda _bb, x: relax.op.argmax(x, 0), [FLOATS], {"argmax": ()}),
+    ],
+    ids=["softmax", "divide", "take", "floor_divide", "add", "argmax"],
+)
+def test_kernels_that_values_can_crash_are_known(body, inputs, expected):
+    """They read where a whole number says, or divide by one."""
+    module = prepare_side(lowered(body, *inputs), LLVM)
+    found = {
+        gvar.name_hint: deciding_params(function)
+        for gvar, function in module.functions.items()
+        if isinstance(function, tirx.PrimFunc)
+    }
+    assert found == expected
+
+
+class Gather:
+    """``take(table, indices + indices)`` with the sum on a device that may be wrong."""
+
+    def __init__(self, folder, factor):
+        def body(bb, table, indices):
+            # Two readers keep it apart from the gather.
+            doubled = bb.emit(relax.op.cumsum(indices, axis=0, dtype="int64"))
+            return relax.op.take(table, doubled, axis=0, mode="fast")
+
+        self.module = lowered(body, FLOATS, INDICES)
+        self.units = prepare_side(self.module, LLVM)
+        library = KernelLibrary(folder)
+        self.host = Host(LLVM, library.build(self.units, LLVM).files(), {}, self.units)
+        self.session = WrongSession(factor)
+        self.kernels = library.build(self.units, LLVM)
+        self.library = library
+
+    def hybrid(self, *units):
+        program = partition(
+            self.module,
+            Boundary(units=units),
+            host_units=self.units,
+            device_units=self.units,
+            source=LLVM,
+            target=LLVM,
+            library=self.library,
+        )
+        session = self.session if units else None
+        return HybridModule(self.host, program, session, self.kernels.files())
+
+
+class WrongSession(InlineSession):
+    """A device in this process whose results are whole numbers times a factor."""
+
+    def __init__(self, factor):
+        super().__init__(LLVM)
+        self.factor = factor
+
+    def call(self, *args):
+        """Run a function, and change what it returns."""
+        results = super().call(*args)
+        return [self.upload(result.numpy() * self.factor) for result in results]
+
+
+INPUTS = (FLOATS, np.array([0, 1, 1]))
+
+
+def test_a_wrong_index_of_the_device_is_a_crash_and_not_our_end(tmp_path):
+    """It is attributed to what the device computed; the next call may go on."""
+    gather = Gather(tmp_path, factor=2**40)
+    hybrid = gather.hybrid("cumsum")
+    with pytest.raises(DeviceCrash) as caught:
+        hybrid["main"](*INPUTS)
+    assert str(caught.value).startswith("take, on the host, died of SIGSEGV of what the device ")
+    gather.session.factor = 1
+    [result] = hybrid["main"](*INPUTS)
+    assert result.shape == (3, 8)
+
+
+def test_values_that_the_source_had_are_not_tried_again(tmp_path, monkeypatch):
+    """A right device costs no fork."""
+    gather = Gather(tmp_path, factor=1)
+    tried = []
+    monkeypatch.setattr(HostGuard, "_try", lambda _self, _func, name, _args: tried.append(name))
+    gather.hybrid()["main"](*INPUTS)
+    hybrid = gather.hybrid("cumsum")
+    hybrid["main"](*INPUTS)
+    assert tried == []
+    gather.session.factor = 0
+    hybrid["main"](*INPUTS)
+    hybrid["main"](*INPUTS)
+    assert tried == ["take"]
+
+
+def test_a_host_without_such_kernels_is_not_watched():
+    """Most have none."""
+    softmax = lowered(lambda _bb, x: relax.op.nn.softmax(x), FLOATS)
+    guard = HostGuard(prepare_side(softmax, LLVM))
+    assert guard.instrument(has_device=True) is None
