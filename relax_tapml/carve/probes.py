@@ -135,8 +135,8 @@ def probes(
     )
     maker = _Maker(unit, function, recorded, base)
     made = [maker.varied(number, name) for number, name in enumerate((LARGE, SMALL))]
+    exact, inexact = maker.exact([probe for probe in made if probe is not None])
     made.append(maker.rows())
-    exact, inexact = maker.exact()
     found = tuple(probe for probe in (*made, *exact) if probe is not None)
     return Probes(found=found, inexact=inexact)
 
@@ -197,11 +197,24 @@ class _Maker:
                     return found
         return None
 
-    def exact(self) -> tuple[list[Probe], str]:
-        """Make the sums of the unit exact, where it has any; say what of them is not seen."""
+    def exact(self, others: Sequence[Probe]) -> tuple[list[Probe], str]:
+        """Make the sums of the unit exact, where it has any; say what of them is not seen.
+
+        Parameters
+        ----------
+        others
+            Probes with larger and smaller inputs. Where the tolerances of all see one term, exact
+            sums show no more.
+        """
         sums = ExactSums(self._recorded)
-        if not self._is_followed or not sums.has_sums or sums.obstacle:
-            return [], sums.obstacle if self._is_followed else ""
+        if not self._is_followed or not sums.has_sums:
+            return [], ""
+        if others and all(
+            all(map(sums.sees_terms, other.outputs, other.tolerances)) for other in others
+        ):
+            return [], ""
+        if sums.obstacle:
+            return [], sums.obstacle
         most = MOST_PROBES if self._iterations <= _CHEAP else 1
         for more in _SPARSER:
             parts = sums.parts(more)

@@ -26,9 +26,9 @@ from relax_tapml.targets.target import parse_target
 class Product:
     @R.function
     def main(
-        x: R.Tensor((4, 2), "float32"),
+        x: R.Tensor((4, 64), "float16"),
         ids: R.Tensor((3,), "int64"),
-        w: R.Tensor((2, 2048), "float32"),
+        w: R.Tensor((64, 128), "float16"),
     ):
         R.func_attr({"num_input": 2})
         with R.dataflow():
@@ -43,8 +43,10 @@ class Product:
 def made(record_model, tmp_path_factory):
     """The folder of a suite with exact sums of a weight of 16 KiB."""
     rng = np.random.default_rng(0)
-    weight = rng.standard_normal((2, 2048), "float32")
-    samples = [(rng.standard_normal((4, 2), "float32"), np.arange(3), weight) for _ in range(2)]
+    weight = rng.standard_normal((64, 128)).astype("float16")
+    samples = [
+        (rng.standard_normal((4, 64)).astype("float16"), np.arange(3), weight) for _ in range(2)
+    ]
     recording = record_model(Product, tmp_path_factory.mktemp("made") / "captures", samples)
     folder = tmp_path_factory.mktemp("made_suite") / "tests"
     write_suite(
@@ -85,7 +87,7 @@ def test_it_replays_merges_and_reproduces(made, tmp_path):
     assert merged.manifest == suite.manifest
     case = exact_case(suite)
     assert suite.manifest.tensors[case.inputs[1].tensor].file is None
-    assert suite.tensor(case.inputs[1].tensor).shape == (2, 2048)
+    assert suite.tensor(case.inputs[1].tensor).shape == (64, 128)
     assert len(reproducer(suite, "matmul", case).data) > 16384
 
 

@@ -36,6 +36,8 @@ _PACKED = 4
 # Terms that are drawn are more in one sum than in another.
 _ROOM = 1.25
 _ULPS = 8
+_JUDGED = 0.9
+_SMALL_PART = 1e-3
 _CHOICES = {prim_op("if_then_else"), prim_op("likely"), "tirx.fabs"}
 _OF_POSITIVE = {"tirx.sqrt", "tirx.rsqrt", "tirx.log", "tirx.log2", "tirx.pow"}
 _MOST_PARTS = 64
@@ -75,6 +77,21 @@ class ExactSums:
     def has_sums(self) -> bool:
         """Whether there is a sum at all."""
         return bool(self._sums)
+
+    def sees_terms(self, result: Array, tolerance: Tolerance) -> bool:
+        """Return whether bounds are far below what one term of the longest sum may come to.
+
+        Terms of either sign come to the square root of their number; a small part of one is seen.
+        """
+        if not is_float(result.dtype) or result.size == 0:
+            return True
+        wide, allowed = as_float64(result), tolerance.allowed(result)
+        is_judged = np.isfinite(allowed) & np.isfinite(wide)
+        if is_judged.mean() < _JUDGED:
+            return False
+        typical = math.sqrt(float(np.mean(np.square(wide[is_judged]))))
+        term = typical / math.sqrt(max(self._count, 1.0))
+        return bool(np.median(allowed[is_judged]) <= _SMALL_PART * term)
 
     def parts(self, more: int) -> int:
         """Return in how many calls every term of a sum is not zero, together.
@@ -218,7 +235,7 @@ def is_exact(result: Array, tolerance: Tolerance) -> bool:
         return True
     wide, allowed = as_float64(result), tolerance.allowed(result)
     is_judged = np.isfinite(allowed) & np.isfinite(wide)
-    if is_judged.mean() < 0.9:
+    if is_judged.mean() < _JUDGED:
         return False
     typical = math.sqrt(float(np.mean(np.square(wide[is_judged]))))
     unit = float(finfo(result.dtype).eps)

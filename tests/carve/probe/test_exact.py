@@ -5,8 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-RNG = np.random.default_rng(0)
-
 MATMUL = """(X: T.Buffer((2, 1024), "DTYPE"), W: T.Buffer((1024, 4), "DTYPE"),
     Y: T.Buffer((2, 4), "DTYPE")):
     for i, j, k in T.grid(2, 4, 1024):
@@ -31,34 +29,32 @@ PACKED = """(X: T.Buffer((2, 1024), "float16"), W: T.Buffer((128, 4), "uint32"),
                 Y[vi, vj] = T.float16(0)
             Y[vi, vj] = Y[vi, vj] + X[vi, vk] * D[vk, vj]
 """
-NORM = """(X: T.Buffer((2, 512), "float32"), G: T.Buffer((512,), "float32"),
-    Y: T.Buffer((2, 512), "float32")):
-    S = T.sblock_alloc_buffer((2,), "float32")
-    for i, k in T.grid(2, 512):
+NORM = """(X: T.Buffer((2, 64), "float16"), G: T.Buffer((64,), "float16"),
+    Y: T.Buffer((2, 64), "float16")):
+    S = T.sblock_alloc_buffer((2,), "float16")
+    for i, k in T.grid(2, 64):
         with T.sblock("S"):
             vi, vk = T.axis.remap("SR", [i, k])
             with T.init():
-                S[vi] = T.float32(0)
+                S[vi] = T.float16(0)
             S[vi] = S[vi] + X[vi, vk] * X[vi, vk]
-    for i, j in T.grid(2, 512):
+    for i, j in T.grid(2, 64):
         with T.sblock("Y"):
             vi, vj = T.axis.remap("SS", [i, j])
-            Y[vi, vj] = X[vi, vj] * T.rsqrt(S[vi] / T.float32(512) + T.float32(1e-5)) * G[vj]
+            Y[vi, vj] = X[vi, vj] * T.rsqrt(S[vi] / T.float16(64) + T.float16(1e-5)) * G[vj]
 """
-SOFTMAX = """(X: T.Buffer((4, 8), "float32"), Y: T.Buffer((4,), "float32")):
+SOFTMAX = """(X: T.Buffer((4, 8), "float16"), Y: T.Buffer((4,), "float16")):
     for i, k in T.grid(4, 8):
         with T.sblock("S"):
             vi, vk = T.axis.remap("SR", [i, k])
             with T.init():
-                Y[vi] = T.float32(0)
+                Y[vi] = T.float16(0)
             Y[vi] = Y[vi] + T.exp(X[vi, vk])
 """
-ACCUMULATED = MATMUL.replace("DTYPE", "float16")
-WIDE = MATMUL.replace("DTYPE", "float32")
 
 
 def drawn(*shape, dtype="float16"):
-    return RNG.standard_normal(shape).astype(dtype)
+    return np.random.default_rng(shape).standard_normal(shape).astype(dtype)
 
 
 @pytest.fixture(scope="module")
@@ -99,15 +95,16 @@ def test_one_wrong_term_of_a_sum_is_found(products, dtype, edit):
     assert not found.inexact
 
 
-@pytest.mark.parametrize("dtype", ["float16", "float32"])
-def test_every_order_gives_the_same_bits(products, dtype):
+def test_every_order_gives_the_same_bits(products):
     """So nothing is allowed for the order."""
+    dtype = "float16"
     found = products[dtype]
+    assert exact_of(found)
     for probe in exact_of(found):
         x, w = (array.astype("float64") for array in probe.inputs)
         np.testing.assert_array_equal(probe.outputs[0], (x @ w).astype(dtype))
         terms = x[0] * w[:, 1]
-        for order in (terms, terms[::-1], RNG.permutation(terms)):
+        for order in (terms, terms[::-1], np.random.default_rng(0).permutation(terms)):
             total = np.zeros((), dtype)
             for term in order.astype(dtype):
                 total = (total + term).astype(dtype)
@@ -119,7 +116,7 @@ def test_every_order_gives_the_same_bits(products, dtype):
 
 def test_terms_of_packed_weights_are_shared(probed):
     """Few of them fit at once; together the probes say how many they have."""
-    packed = RNG.integers(0, 2**32, (128, 4), dtype=np.uint32)
+    packed = np.random.default_rng(0).integers(0, 2**32, (128, 4), dtype=np.uint32)
     inputs = [drawn(2, 1024), packed, np.abs(drawn(32, 4)) * np.float16(0.1)]
     found = probed(PACKED, inputs, np.zeros((2, 4), "float16"), fixed=[1, 2])
     exact = exact_of(found)
@@ -143,29 +140,34 @@ def test_what_follows_a_sum_may_round(probed):
     """A few units in the last place hide no term."""
     found = probed(
         NORM,
-        [drawn(2, 512, dtype="float32"), drawn(512, dtype="float32")],
-        np.zeros((2, 512), "float32"),
+        [drawn(2, 64, dtype="float16"), drawn(64, dtype="float16")],
+        np.zeros((2, 64), "float16"),
         fixed=[1],
     )
     assert exact_of(found)
     old = "X[vi, vk] * X[vi, vk]"
-    dropped = f"T.Select(vk == 300, T.float32(0), {old})"
+    dropped = f"T.Select(vk == 30, T.float16(0), {old})"
     assert found.finds(old, dropped, exact_of(found)) is not None
-    assert not found.accused(every=4)
+    assert not found.accused(every=4, found=exact_of(found))
 
 
 def test_sums_of_rounded_terms_are_told(probed):
     """No input makes them exact."""
-    found = probed(SOFTMAX, [drawn(4, 8, dtype="float32")], np.zeros(4, "float32"))
+    found = probed(SOFTMAX, [drawn(4, 8, dtype="float16")], np.zeros(4, "float16"))
     assert not exact_of(found)
     assert found.inexact == "a sum has exp in its terms"
 
 
 def test_large_inputs_are_made_by_a_recipe(products):
     """Which says all about them."""
-    for dtype, found in products.items():
-        for probe in exact_of(found):
-            assert set(probe.recipes) == {0, 1}
-            for place, recipe in probe.recipes.items():
-                made = recipe.array(dtype, probe.inputs[place].shape)
-                np.testing.assert_array_equal(made, probe.inputs[place])
+    for probe in exact_of(products["float16"]):
+        assert set(probe.recipes) == {0, 1}
+        for place, recipe in probe.recipes.items():
+            made = recipe.array("float16", probe.inputs[place].shape)
+            np.testing.assert_array_equal(made, probe.inputs[place])
+
+
+def test_what_ordinary_inputs_see_needs_no_exact_sums(products):
+    """In float32 the bound of a thousand terms is far below one of them."""
+    assert not exact_of(products["float32"])
+    assert not products["float32"].inexact
