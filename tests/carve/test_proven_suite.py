@@ -100,6 +100,21 @@ def test_a_failed_probe_derives_nothing_again(tmp_path, monkeypatch):
     assert derived.read_text() == ".."
 
 
+def test_a_probe_that_crashes_the_source_accuses_nobody(tmp_path):
+    """It is left out like one that the source gets wrong."""
+    result = bring_up(
+        two(),
+        out=tmp_path / "out",
+        session="inline",
+        strategy="isolated",
+        host_pipeline="crashing:aborting_when_large",
+    )
+    assert result.verdict == "pass"
+    assert result.document["unproven"]["softmax/main-000-large"] == (
+        "the source itself fails this probe: it died of SIGABRT"
+    )
+
+
 def test_an_evaluation_that_crashes_costs_a_probe_and_not_the_tool(
     recording, tmp_path, monkeypatch
 ):
