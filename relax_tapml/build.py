@@ -86,6 +86,11 @@ def parser() -> argparse.ArgumentParser:
     )
     add("--cases-per-unit", type=int, default=3, metavar="N", help="carve at most N cases (3)")
     add("--no-probes", action="store_true", help="carve recorded calls only")
+    add(
+        "--no-import-check",
+        action="store_true",
+        help="go on where the source disagrees with the framework, with a warning in the result",
+    )
     add("--timeout", type=float, default=60.0, metavar="S", help="seconds for one device call (60)")
     add("--out", type=Path, metavar="DIR", help="output folder (dist/MODEL)")
     add("--resume", action="store_true", help="continue the run in DIR")
@@ -130,6 +135,7 @@ def _run(args: argparse.Namespace) -> int:
         cases_per_unit=args.cases_per_unit,
         is_probed=not args.no_probes,
         timeout_s=args.timeout,
+        is_import_checked=not args.no_import_check,
     )
     if args.json:
         sys.stdout.write(json.dumps(result.document) + "\n")

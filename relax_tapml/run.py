@@ -16,12 +16,13 @@ from typing import Any
 import tvm
 
 from relax_tapml.capture.store import CaptureStore
+from relax_tapml.carve.call_work import UnitWork
 from relax_tapml.carve.choose import choose_cases
+from relax_tapml.carve.endurance import find_exhausting_unit
 from relax_tapml.carve.manifest import Manifest
 from relax_tapml.carve.open_suite import open_suite
 from relax_tapml.carve.proven_suite import write_proven_suite
 from relax_tapml.carve.replay import ReplayReport, replay
-from relax_tapml.compare.comparison import Comparison
 from relax_tapml.compare.repeat import ROUNDS
 from relax_tapml.compare.verdict import Verdict
 from relax_tapml.errors import DeviceUnavailable, SourceError, UsageError
@@ -30,15 +31,22 @@ from relax_tapml.frontend.load import load_model
 from relax_tapml.frontend.model import Array, Model
 from relax_tapml.frontend.signature import check_model
 from relax_tapml.migrate.company import Company
-from relax_tapml.migrate.identity import side_identity, source_identity
+from relax_tapml.migrate.identity import module_identity, side_identity, source_identity
+from relax_tapml.migrate.import_check import ImportCheck, check_document, import_document
+from relax_tapml.migrate.judged_outputs import (
+    JudgedOutput,
+    blunt_outputs_text,
+    judged_outputs,
+)
 from relax_tapml.migrate.migration import Migration
 from relax_tapml.migrate.options import Options
 from relax_tapml.migrate.parts import parts_in_groups
+from relax_tapml.migrate.pipeline_finding import PipelineFinding, joined_verdict
+from relax_tapml.migrate.pipeline_step import PipelineTrial, judge_pipeline
 from relax_tapml.migrate.reporter import Reporter, SilentReporter, Stage
 from relax_tapml.migrate.result import (
     INCONCLUSIVE,
     Result,
-    check_document,
     inconclusive_reason,
     overall_verdict,
     unit_document,
@@ -52,6 +60,8 @@ from relax_tapml.migrate.step import Step, Trial
 from relax_tapml.migrate.strategy import StrategyName
 from relax_tapml.partition.boundary import Boundary, read_boundary
 from relax_tapml.partition.bundle import write_bundle
+from relax_tapml.partition.device_side import device_side, unit_roots
+from relax_tapml.partition.graph_passes import GraphPasses
 from relax_tapml.partition.kernel_library import KernelLibrary, KernelSet
 from relax_tapml.partition.lower import lower, mark_inputs
 from relax_tapml.partition.pipeline import load_pipeline
@@ -155,9 +165,12 @@ class _Run:
         self._seconds: dict[str, float] = {}
         self._steps: list[Step] = []
         self._captures: dict[str, int] = {}
-        self._check: Comparison | None = None
+        self._check: ImportCheck | None = None
+        # Why the import is not known to be right, where the run goes on nevertheless.
+        self._import_warning = ""
         self._uncarved: Mapping[str, str] = {}
         self._unproven: Mapping[str, str] = {}
+        self._seen_once: Mapping[str, list[dict[str, Any]]] = {}
         self._source_target = parse_target(options.source)
         self._target = parse_target(options.target)
         # What is not installed is told before minutes are spent.
@@ -165,9 +178,13 @@ class _Run:
         self._host_pipeline = load_pipeline(options.host_pipeline)
         self._device_pipeline = load_pipeline(options.device_pipeline)
         self._companies: dict[str, Company] = {}
+        self._passes: GraphPasses | None = None
+        self._pipeline_step: Step | None = None
+        self._finding: PipelineFinding | None = None
         self._devices: dict[str, dict[str, Any]] = {}
         # Why the run could not go on to its end; empty if it did.
         self._lost = ""
+        self._outputs: list[JudgedOutput] = []
         # Why the source could not go on although units had been judged already; empty if it did.
         self._source_failure = ""
         self._device = open_device(options.session, self._target, timeout_s=options.timeout_s)
@@ -248,24 +265,43 @@ class _Run:
             source = Source(self._model, units, self._source_target, kernels, self._library)
             stage.say("comparing with the framework")
             outputs = source.run(stage)
-            check = source.check_import(outputs)
-            self._check = check
-            if check is None:
-                stage.say(f"{options.source}; there is no framework output to compare with")
-            else:
-                agrees = check.verdict is Verdict.PASS
-                stage.say(
-                    f"{options.source} {'agrees' if agrees else 'DISAGREES'} with the framework "
-                    f"(max abs {check.max_abs:.2g})"
-                )
-                if not agrees:
-                    raise SourceError(
-                        f"import of {self._model.name}: the source build does not compute what the "
-                        f"framework does: {check.reason}. Nothing is said about "
-                        f"{options.target}; look for an operator the importer or the host "
-                        "pipeline gets wrong"
-                    )
+            self._check_import(source, outputs, stage)
         return source, outputs
+
+    def _check_import(self, source: Source, outputs: list[list[Array]], stage: Stage) -> None:
+        """Compare the source with the framework; raise ``SourceError`` if it disagrees."""
+        options = self._options
+        try:
+            self._check = check = source.check_import(outputs)
+        except SourceError as error:
+            if options.is_import_checked:
+                raise
+            self._import_warning = str(error)
+            stage.say(f"{options.source}; the framework's own run failed")
+            return
+        if check is None:
+            stage.say(f"{options.source}; there is no framework output to compare with")
+            return
+        stage.say(f"{options.source} {check.agreement} (max abs {check.apart:.2g})")
+        if check.verdict is Verdict.PASS:
+            return
+        if check.verdict is Verdict.INCONCLUSIVE:
+            self._import_warning = (
+                f"import of {self._model.name}: comparing with the framework says nothing: "
+                f"{check.reason}"
+            )
+            return
+        told = (
+            f"import of {self._model.name}: the source build does not compute what the framework "
+            f"does: {check.reason}"
+        )
+        if options.is_import_checked:
+            raise SourceError(
+                f"{told}. Nothing is said about {options.target}; look for an operator the "
+                "importer or the host pipeline gets wrong, or go on nevertheless with "
+                "--no-import-check"
+            )
+        self._import_warning = f"{told}. The run went on nevertheless: --no-import-check"
 
     def _capture(self, source: Source, outputs: list[list[Array]]) -> CaptureStore:
         with self._stage("capture", "capture") as stage:
@@ -288,8 +324,10 @@ class _Run:
             state = self._folder.state
             asked = [options.cases_per_unit, options.is_probed]
             if state.get("carved") != asked or not self._folder.tests.is_dir():
-                sites = [site for site, _ in annotated_calls(self._lowered)]
-                cases = choose_cases(store, sites, options.cases_per_unit)
+                calls = list(annotated_calls(self._lowered))
+                sites = [site for site, _ in calls]
+                work = UnitWork(self._lowered, {site.id: call for site, call in calls})
+                cases = choose_cases(store, sites, options.cases_per_unit, work=work)
                 stage.say(f"writing {len(cases)} cases")
                 write_proven_suite(
                     self._folder.tests,
@@ -309,6 +347,10 @@ class _Run:
             manifest = open_suite(self._folder.tests).manifest
             self._uncarved = manifest.skipped_sites
             self._unproven = manifest.unproven
+            self._seen_once = {
+                name: [dataclasses.asdict(dim) for dim in unit.dims_seen_once]
+                for name, unit in manifest.units.items()
+            }
             stage.say(
                 f"{len(manifest.units)} units, {_case_counts(manifest)}; all pass on "
                 f"{options.source}"
@@ -317,8 +359,12 @@ class _Run:
     def _build_device(self) -> tuple[KernelSet, tvm.IRModule]:
         options = self._options
         with self._stage("kernels", "build_kernels") as stage:
-            units = prepare_side(self._lowered, self._target, self._device_pipeline)
+            self._side = device_side(self._lowered, self._target, self._device_pipeline)
+            units = self._side.units
+            self._passes = self._graph_passes()
             kernels = self._library.build(units, self._target)
+            # Where a failing kernel is found afterwards, whatever its pipeline needs to be run.
+            write_atomically(self._folder.device_side, tvm.ir.save_json(units))
             stage.say(
                 f"{len(kernels.paths)} of {len(kernels.paths) + len(kernels.failed)} units build "
                 f"for {options.target}, "
@@ -334,8 +380,25 @@ class _Run:
             "is_probed": options.is_probed,
             "repeat": options.repeat,
         }
+        if self._side.graph is not None:
+            identity["pipeline"] = module_identity(self._side.graph)
         self._state = self._folder.continue_device(identity)
         return kernels, units
+
+    def _graph_passes(self) -> GraphPasses | None:
+        """Return the passes of a pipeline that changes Relax functions, None if it does not."""
+        pipeline, side = self._device_pipeline, self._side
+        if pipeline is None or side.graph is None:
+            return None
+        if self._options.boundary is not None:
+            raise UsageError(
+                f"--boundary: device pipeline {pipeline.info.name!r} changes "
+                f"{', '.join(side.changed)}, so the whole module must be run on the device, which "
+                "a boundary forbids. Run without it, or with a pipeline that changes kernels only"
+            )
+        passes = GraphPasses(self._lowered, self._target, pipeline)
+        passes.check(self._library)
+        return passes
 
     def _replay(self) -> dict[str, dict[str, Any]]:
         """Run each unit alone on the device; return what it showed, unit by unit in order."""
@@ -383,6 +446,7 @@ class _Run:
             session=options.session,
             timeout_s=options.timeout_s,
             device_pipeline=self._device_pipeline,
+            side=None if self._device_pipeline is None else self._side,
             kernels=self._folder.kernels,
             units=units,
             repeat=repeat,
@@ -399,6 +463,7 @@ class _Run:
     ) -> None:
         options = self._options
         if options.strategy is StrategyName.ISOLATED or self._lost:
+            self._finding = self._unjudged_pipeline()
             return
         groups = parts_in_groups(self._table, options.by, self._movable(alone))
         migration = Migration(options.strategy, groups, self._table, self._folder, self._state)
@@ -416,17 +481,31 @@ class _Run:
                 library=self._library,
                 device_kernels=kernels,
             )
+            tolerances = source.tolerances(
+                open_suite(self._folder.tests, self._target),
+                outputs,
+                stage,
+                moved={part.unit for part in migration.parts.values()},
+            )
+            names = [sample.name for sample in self._model.samples]
+            self._outputs = judged_outputs(names, outputs, tolerances)
             trial = Trial(
                 sides=sides,
                 parts=migration.parts,
                 device=self._device,
                 model=self._model,
                 oracles=outputs,
-                tolerances=source.tolerances(
-                    open_suite(self._folder.tests, self._target), outputs, stage
-                ),
+                tolerances=tolerances,
                 repeat=options.repeat,
                 vote=lambda units: self._replayed(repeat=ROUNDS, units=units),
+                exhaust=lambda calls: find_exhausting_unit(
+                    self._folder.tests,
+                    calls,
+                    target=self._target,
+                    device=self._device,
+                    device_pipeline=self._device_pipeline,
+                    kernels=self._folder.kernels,
+                ),
             )
             try:
                 migration.run(trial, limit=options.move_limit, stage=stage)
@@ -452,6 +531,49 @@ class _Run:
                 f"{len(units)} of {len(alone)} units on the device after "
                 f"{count_text(len(migration.steps), 'step')}, median shift {shift:.2f} s"
             )
+            if not self._lost:
+                self._judge_pipeline(trial, alone, stage)
+
+    def _judge_pipeline(
+        self, trial: Trial, alone: Mapping[str, Mapping[str, Any]], stage: Stage
+    ) -> None:
+        """Run the module that the device's pipeline returned, if it changed Relax functions."""
+        if self._passes is None:
+            return
+        accused = overall_verdict(self._documents(alone))[1]
+        roots = unit_roots(self._passes.plain)
+        wrong = {unit: roots[unit] for unit in accused if unit in roots}
+        known = self._state.get("pipeline")
+        if known is not None and known["finding"]["restored"] == list(wrong):
+            self._pipeline_step = Step.from_document(known["step"])
+            self._finding = PipelineFinding.from_document(known["finding"])
+            return
+        name = self._passes.pipeline.info.name
+        stage.say(f"running the module that {name!r} returned as a whole")
+        # What a step left behind must not be taken for the doing of the pipeline.
+        self._device.close()
+        try:
+            step, finding = judge_pipeline(
+                PipelineTrial(trial=trial, passes=self._passes, wrong=wrong), self._side.changed
+            )
+        except DeviceUnavailable as error:
+            self._lost = f"the module that {name!r} returned was not judged: {error}"
+            return
+        self._pipeline_step, self._finding = step, finding
+        self._state["pipeline"] = {"step": step.document(), "finding": finding.document()}
+        self._folder.save()
+        stage.say(f"the module that {name!r} returned, run as a whole: {finding.verdict}")
+
+    def _unjudged_pipeline(self) -> PipelineFinding | None:
+        """Say that nothing is known of a pipeline that changed Relax functions."""
+        if self._passes is None:
+            return None
+        changed = ", ".join(self._side.changed)
+        reason = (
+            f"what the device's pipeline changed in {changed} was not judged: the model has not "
+            "been run on the device"
+        )
+        return PipelineFinding(verdict=Verdict.SKIPPED, reason=reason, changed=self._side.changed)
 
     def _movable(self, alone: dict[str, dict[str, Any]]) -> set[str]:
         """Sites whose unit passes alone, and which may and shall leave the host."""
@@ -465,18 +587,30 @@ class _Run:
             and (chosen is None or entry.site.id in chosen)
         }
 
-    def _finish(self, alone: dict[str, dict[str, Any]]) -> Result:
-        units = [
+    def _documents(self, alone: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
+        return [
             unit_document(
                 name,
                 summary,
                 self._companies.get(name),
                 sites=[entry for entry in self._table if entry.site.unit == name],
+                seen_once=self._seen_once.get(name, []),
             )
             for name, summary in alone.items()
         ]
+
+    def _finish(self, alone: dict[str, dict[str, Any]]) -> Result:
+        units = self._documents(alone)
         verdict, culprits = overall_verdict(units)
         reason = inconclusive_reason(units) if verdict == INCONCLUSIVE else ""
+        blunt = blunt_outputs_text(self._outputs)
+        if blunt:
+            # The units are judged alone all the same: a run of sharp ones passes, with this said.
+            reason = "; ".join(filter(None, (reason, blunt)))
+        verdict, culprits, reason = joined_verdict(verdict, culprits, reason, self._finding)
+        worn_out = [step.session for step in self._steps if step.session]
+        if worn_out and not culprits:
+            verdict, reason = INCONCLUSIVE, worn_out[0]
         if self._lost:
             verdict = verdict if culprits else INCONCLUSIVE
             reason = f"{self._lost.rstrip('.')}. Continue with --resume"
@@ -494,9 +628,13 @@ class _Run:
         document: dict[str, Any] = {
             "verdict": verdict,
             "reason": reason,
-            "culprits": overall_verdict(units)[1],
+            "culprits": [*overall_verdict(units)[1], *self._wrong_passes()],
             "units": units,
-            "steps": [step.document() for step in self._steps],
+            "outputs": [output.document() for output in self._outputs],
+            "steps": [
+                step.document() for step in (*self._steps, self._pipeline_step) if step is not None
+            ],
+            "pipeline": None if self._finding is None else self._finding.document(),
             "skipped": self._skipped(units),
             "unproven": dict(self._unproven),
             "seconds": {**seconds, "total": time.perf_counter() - self._began},
@@ -517,8 +655,12 @@ class _Run:
             "host_pipeline": _told(options.host_pipeline),
             "captures": self._captures,
             "import_check": check_document(self._check),
+            "import": import_document(self._check, self._import_warning),
         }
         return write_result(self._folder.path, document)
+
+    def _wrong_passes(self) -> list[str]:
+        return [] if self._finding is None else self._finding.culprits
 
     def _skipped(self, units: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
         """Return every site that was not compared, or cannot leave the host, with the reason."""

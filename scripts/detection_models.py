@@ -1,4 +1,4 @@
-"""Three small models for ``bench_detection.py``: a text encoder, a decoder and a vision model."""
+"""Models for ``bench_detection.py``: a text encoder, a decoder, a vision model, long reductions."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 import transformers
+from detection_reductions import reductions
 from torch import nn
 from tvm import relax
 
@@ -101,7 +102,12 @@ def vision() -> Model:
     return from_torch(_Scores(resnet), samples[0], samples=samples, name="vision")
 
 
-MODELS: dict[str, Callable[[], Model]] = {"minilm": minilm, "decoder": decoder, "vision": vision}
+MODELS: dict[str, Callable[[], Model]] = {
+    "minilm": minilm,
+    "decoder": decoder,
+    "vision": vision,
+    "reductions": reductions,
+}
 
 
 class PackedLinear(nn.Module):

@@ -190,7 +190,7 @@ def test_the_framework_is_asked_before_the_target(build):
     assert ended.code == 3
     assert re.search(
         r"^error: import of misread: the source build does not compute what the framework does: "
-        r"differs by up to \S+, 32 of 32 values, first at \[0, 0\]: expected \S+, got \S+\. ",
+        r"differs by up to \S+, 31 of 32 values, first at \[0, 0\]: expected \S+, got \S+; tol",
         ended.err,
         re.MULTILINE,
     )
@@ -200,6 +200,31 @@ def test_the_framework_is_asked_before_the_target(build):
     assert document["import_check"]["verdict"] == "mismatch"
     assert f"error: {document['reason']}" in ended.err
     assert not (ended.folder / "captures").exists()
+    assert "tolerance" in document["reason"]
+    assert "root mean square of the framework's output" in document["reason"]
+
+
+def test_the_run_goes_on_in_spite_of_the_framework_if_it_is_asked_to(build):
+    """The target is judged against the source; the result keeps the warning."""
+    ended = build("tiny_model:misread_by_the_importer", "--session", "inline", "--no-import-check")
+    assert ended.code == 0
+    document = strict((ended.folder / "result.json").read_text())
+    assert (document["verdict"], document["import_check"]["verdict"]) == ("pass", "mismatch")
+    assert document["import"]["verdict"] == "mismatch"
+    warning = document["import"]["warning"]
+    assert warning.startswith("import of misread: the source build does not compute what")
+    told = " ".join(ended.out.split())
+    assert f"Warning: {warning}." in told
+    assert "The run went on nevertheless" in (ended.folder / "report.html").read_text()
+
+
+def test_an_output_that_the_framework_cannot_judge_is_told(build):
+    """Scores near 0, which the framework has in steps of 2**-25: nobody is accused."""
+    ended = build("small_scores:model", "--session", "inline")
+    assert ended.code == 0
+    document = strict((ended.folder / "result.json").read_text())
+    assert document["import"]["verdict"] == "inconclusive"
+    assert "comparing with the framework says nothing" in document["import"]["warning"]
 
 
 @pytest.mark.parametrize(

@@ -6,11 +6,14 @@ import re
 
 import paged_llm
 import pytest
+import tvm_ffi
 from broken_pipelines import abort, breaks, scale
+from tvm import tirx
 
 import relax_tapml
 from relax_tapml import bring_up
 from relax_tapml.capture.store import CaptureStore
+from relax_tapml.carve.open_suite import open_suite
 from relax_tapml.testing.mutants import mutants
 
 CACHE = {
@@ -101,6 +104,41 @@ def test_a_wrong_kernel_of_a_quantized_decoder_is_named(unit, fault, clean_quant
     (told,) = (u for u in result.document["units"] if u["name"] == unit)
     if unit.startswith("fused_dequantize"):
         assert told["origin"] == "layers.*.self_attn.o_proj"
+
+
+@pytest.mark.parametrize(
+    "end", [lambda n: tirx.min(n, 95), lambda n: n - tirx.Cast("int32", n < 65)]
+)
+def test_a_decode_kernel_that_is_right_for_most_contexts_is_named(end, clean_quantized, quantized):
+    """Wrong for the longest of 33 contexts only, or for the shortest: by a replay alone."""
+
+    def limited(kernel):
+        def loop(found):
+            if found.loop_var.name != "row_idx":
+                return found
+            return tirx.For(found.loop_var, found.min, end(found.extent), found.kind, found.body)
+
+        return tvm_ffi.structural_map(kernel, (tirx.For, loop))
+
+    unit = "batch_decode_paged_kv_cpu"
+    pipeline = breaks(unit, limited)
+    result = run(
+        quantized, clean_quantized.out, resume=True, strategy="isolated", device_pipeline=pipeline
+    )
+    assert (result.verdict, result.culprits) == ("mismatch", [unit])
+
+
+def test_the_longest_and_the_shortest_sequence_are_cases_of_attention(clean_quantized):
+    """Of its kernels, and of the call that runs them on a cache."""
+    units = open_suite(clean_quantized.out / "tests").manifest.units
+    for unit in (
+        "batch_decode_paged_kv_cpu",
+        "vm.builtin.attention_kv_cache_attention_with_fused_qkv",
+    ):
+        reasons = "; ".join(case.reason for case in units[unit].cases)
+        assert "longest context: 96 (others at most 95)" in reasons
+    reasons = "; ".join(case.reason for case in units["batch_decode_paged_kv_cpu"].cases)
+    assert "shortest context: " in reasons
 
 
 @pytest.mark.parametrize("unit", sorted(CACHE))

@@ -13,11 +13,15 @@ from tvm import relax
 from relax_tapml.capture.store import CaptureStore
 from relax_tapml.capture.values import CallRecord, ParameterValue, TensorValue, Value
 from relax_tapml.carve.choose import Case
+from relax_tapml.carve.constant_inputs import constant_text, holds_one_value
 from relax_tapml.carve.derived import UnitTolerances
 from relax_tapml.carve.evaluations import Evaluations
-from relax_tapml.carve.probes import probes
+from relax_tapml.carve.probes import Probe, Probes, probes
 from relax_tapml.carve.pytest_file import identifier
 from relax_tapml.carve.read_rows import read_rows
+from relax_tapml.carve.recipe import Recipe
+from relax_tapml.carve.shape_cases import ShapeCases
+from relax_tapml.carve.unit_call import unit_call
 from relax_tapml.carve.unit_module import case_function, unit_module
 from relax_tapml.compare.tolerance import Tolerance
 from relax_tapml.errors import NotCarvableError, UsageError
@@ -27,6 +31,8 @@ from relax_tapml.passes.site import Site
 from relax_tapml.targets.tensors import check_dtype
 
 Recorded = TensorValue | ParameterValue
+
+_RESIZED_VALUES = 1 << 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +61,10 @@ class CarvedCase:
         Why there is this case.
     is_probe
         Whether it was not recorded.
+    recipes
+        How inputs are made that a suite need not hold, by position.
+    sizes
+        Of a probe with other shapes, the symbolic dimensions by name.
     """
 
     name: str
@@ -68,6 +78,8 @@ class CarvedCase:
     tolerances: tuple[Tolerance, ...]
     reason: str
     is_probe: bool = False
+    recipes: Mapping[int, Recipe] = field(default_factory=dict)
+    sizes: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,6 +96,12 @@ class CarvedUnit:
         Of weights of which only some rows matter: name to row numbers.
     uncarved
         Sites that could not be carved although chosen: id to reason.
+    constant_inputs
+        Inputs, no weights, that were the same in all cases, in words.
+    inexact
+        What of its sums no case shows, see ``Probes``.
+    shapes
+        Its symbolic dimensions.
     unprobed
         Probes that there are not, by a name for people: why.
     """
@@ -92,6 +110,9 @@ class CarvedUnit:
     cases: tuple[CarvedCase, ...]
     rows: Mapping[str, Array]
     uncarved: Mapping[str, str]
+    shapes: ShapeCases
+    constant_inputs: tuple[str, ...] = ()
+    inexact: str = ""
     unprobed: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -134,6 +155,14 @@ def carve_unit(
             uncarved[case.record.site] = str(error)
             continue
         found.append((case, call, _named(functions, function)))
+    shapes = ShapeCases.plan(
+        _resizable([case for case, _, _ in found], tensors) if is_probed else None,
+        lowered=lowered,
+        calls=[item for item in calls.values() if cases and item[0].unit == cases[0].unit],
+        store=store,
+        weight_type=tensors.weight_type,
+        add=lambda function: _named(functions, function),
+    )
     module = unit_module(lowered, functions)
     unit = UnitTolerances(module, evaluations)
     carved = []
@@ -157,8 +186,13 @@ def carve_unit(
                 reason=case.reason,
             )
         )
+    inexact = ""
     if is_probed and carved:
-        carved += _probes(unit, min(carved, key=_size))
+        base = min(carved, key=_size)
+        made = _probes(unit, base, _constant(carved))
+        carved += [_probe_case(base, probe) for probe in made.found]
+        inexact = made.inexact
+        carved += _shape_probes(unit, module, shapes, carved)
     rows = _rows(unit, carved)
     crashed = {} if evaluations is None else evaluations.refused
     return CarvedUnit(
@@ -166,22 +200,108 @@ def carve_unit(
         cases=tuple(carved),
         rows=rows,
         uncarved=uncarved,
+        constant_inputs=_constant_inputs(module, carved),
+        inexact=inexact,
+        shapes=shapes,
         unprobed={f"float64-evaluation-{number}": why for number, why in crashed.items()},
     )
 
 
-def _probes(unit: UnitTolerances, base: CarvedCase) -> Iterator[CarvedCase]:
-    for probe in probes(
-        unit, base.function, base.inputs, base.outputs, fixed=base.fixed, base=base.name
-    ):
+def _probes(unit: UnitTolerances, base: CarvedCase, constant: frozenset[int]) -> Probes:
+    return probes(
+        unit,
+        base.function,
+        base.inputs,
+        base.outputs,
+        fixed=base.fixed,
+        constant=constant,
+        base=base.name,
+    )
+
+
+def _probe_case(base: CarvedCase, probe: Probe) -> CarvedCase:
+    return replace(
+        base,
+        name=f"{base.name.rpartition('-')[0]}-{probe.name}",
+        inputs=probe.inputs,
+        outputs=probe.outputs,
+        # What is made by a recipe is no longer the weight.
+        weights=tuple(
+            None if place in probe.recipes else name for place, name in enumerate(base.weights)
+        ),
+        tolerances=probe.tolerances,
+        reason=probe.reason,
+        is_probe=True,
+        recipes=probe.recipes,
+    )
+
+
+def _constant_inputs(module: tvm.IRModule, cases: Sequence[CarvedCase]) -> tuple[str, ...]:
+    """Say which inputs, no weights, were the same in all cases."""
+    if not cases:
+        return ()
+    call = unit_call(module, cases[0].function)
+    names = {} if call is None else {i: call.names[n] for n, i in call.inputs.items()}
+    found = []
+    for place in range(min(len(case.inputs) for case in cases)):
+        if not any(place in case.fixed for case in cases):
+            told = constant_text([case.inputs[place] for case in cases])
+            if told:
+                found.append(f"{names.get(place, f'input {place}')}: {told}")
+    return tuple(found)
+
+
+def _constant(cases: Sequence[CarvedCase]) -> frozenset[int]:
+    """Return the places of inputs that hold one value, the same in all cases, and no weight."""
+    count = min(len(case.inputs) for case in cases)
+    return frozenset(
+        place
+        for place in range(count)
+        if not any(place in case.fixed for case in cases)
+        and holds_one_value([case.inputs[place] for case in cases])
+    )
+
+
+def _resizable(cases: Sequence[Case], tensors: _Tensors) -> Case | None:
+    """Return the case to make probes with other shapes from, None where there is none.
+
+    The largest that is not very large has most values to draw from.
+    """
+    sized = [(_elements(case, tensors), case) for case in cases]
+    small = [item for item in sized if item[0] <= _RESIZED_VALUES]
+    if small:
+        return max(small, key=lambda item: item[0])[1]
+    return min(sized, key=lambda item: item[0], default=(0, None))[1]
+
+
+def _elements(case: Case, tensors: _Tensors) -> int:
+    values = _recorded((*case.record.inputs, *(case.record.outputs or ())))
+    return sum(tensors.array(value).size for _, value in values)
+
+
+def _shape_probes(
+    unit: UnitTolerances,
+    module: tvm.IRModule,
+    shapes: ShapeCases,
+    carved: Sequence[CarvedCase],
+) -> Iterator[CarvedCase]:
+    base = next((case for case in carved if case.record == shapes.record), None)
+    if base is None:
+        return
+    for probe, function in shapes.probes(unit, module, base.function, base.inputs, base.outputs):
+        sizes = shapes.named(probe)
+        told = ", ".join(f"{name} = {size}" for name, size in sizes.items())
+        label = "x".join(str(size) for size in sizes.values())
         yield replace(
             base,
-            name=f"{base.name.rpartition('-')[0]}-{probe.name}",
+            name=f"{base.name.rpartition('-')[0]}-shape{label}",
+            function=function,
             inputs=probe.inputs,
             outputs=probe.outputs,
             tolerances=probe.tolerances,
-            reason=probe.reason,
+            reason=f"probe: values of {base.name} in other shapes, {told}",
             is_probe=True,
+            sizes=sizes,
         )
 
 
@@ -189,9 +309,10 @@ def _rows(unit: UnitTolerances, cases: Sequence[CarvedCase]) -> dict[str, Array]
     """Find the weights that every case takes at one place and reads few rows of."""
     found: dict[str, Array] = {}
     for place, name in enumerate(cases[0].weights if cases else ()):
-        if name is None or not all(_is_only_place(name, place, case) for case in cases):
+        takers = [case for case in cases if name in case.weights]
+        if name is None or not all(_is_only_place(name, place, case) for case in takers):
             continue
-        calls = [(case.function, case.inputs, case.outputs) for case in cases]
+        calls = [(case.function, case.inputs, case.outputs) for case in takers]
         rows = read_rows(unit, calls, place)
         if rows is not None:
             found[name] = rows

@@ -37,6 +37,11 @@ class CaseReplay:
         The name of the device it ran on; empty where it did not run.
     company
         What had run before in the session of a failure that has not been looked at again alone.
+    misdeeds
+        What it did that no kernel may do, a sentence each.
+    unwritten
+        For each output, bool of its shape: the values that were never written and should have
+        been; None where all were, and empty where no output was looked at.
     """
 
     unit: str
@@ -49,6 +54,8 @@ class CaseReplay:
     failures: int = 0
     device: str = ""
     company: tuple[str, ...] = ()
+    misdeeds: tuple[str, ...] = ()
+    unwritten: tuple[Array | None, ...] = ()
 
 
 def voted(rounds: Sequence[CaseReplay]) -> CaseReplay:
@@ -93,7 +100,14 @@ def judged(
         verdict, reason = Verdict.SKIPPED, unjudged[0].reason
     else:
         verdict, reason = Verdict.SKIPPED, "its outputs have no elements to compare"
-    return CaseReplay(unit=unit, case=case, verdict=verdict, reason=reason, comparisons=comparisons)
+    return CaseReplay(
+        unit=unit,
+        case=case,
+        verdict=verdict,
+        reason=reason,
+        comparisons=comparisons,
+        misdeeds=tuple(misdeeds),
+    )
 
 
 def faulted(unit: str, case: SuiteCase, fault: DeviceFault) -> CaseReplay:

@@ -6,10 +6,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from relax_tapml.capture.store import CaptureStore
-from relax_tapml.capture.values import CallRecord
+from relax_tapml.capture.values import CallRecord, ParameterValue
 from relax_tapml.carve.call_facts import Recorded, call_facts, tensors
+from relax_tapml.carve.call_work import UnitWork
 from relax_tapml.carve.coverage import Coverage
 from relax_tapml.carve.recorded_tensors import RecordedTensors
+from relax_tapml.frontend.model import Array
 from relax_tapml.passes.site import Site
 
 
@@ -36,31 +38,41 @@ class Case:
     fixed: frozenset[int] = frozenset()
 
 
-def choose_cases(store: CaptureStore, sites: Iterable[Site], per_unit: int = 3) -> list[Case]:
+def choose_cases(
+    store: CaptureStore,
+    sites: Iterable[Site],
+    per_unit: int = 3,
+    *,
+    work: UnitWork | None = None,
+) -> list[Case]:
     """Pick a few calls of each unit that cover what all its calls cover.
 
     A call is described by facts. Call after call is picked that adds most to those picked before,
     by these rules, the first that tells two calls apart:
 
-    1. It has input dtypes, shapes or scalars not seen yet. That its inputs are the largest is one
-       of the branches of rule 2.
-    2. It has most branches not seen yet: NaN, infinities, masks and their edges, rows of zeros,
+    1. It does most or least of all calls: it has the longest context, the most iterations, the
+       shortest context, the fewest iterations; see ``CallWork``. What a kernel does wrong in a
+       loop shows beyond some length only, and the sizes of tensors do not say how much of a KV
+       cache is in use. Where a kernel does not tell, the largest inputs are one of the branches of
+       rule 3.
+    2. It has input dtypes, shapes or scalars not seen yet.
+    3. It has most branches not seen yet: NaN, infinities, masks and their edges, rows of zeros,
        one value throughout, the first or last index of a table, in its inputs and outputs. The
        first case is one of those whose tensors hold differing values, as many of them as can.
-    3. It is worth most for its bytes: an octave by which it exceeds the cases before in a quantity
+    4. It is worth most for its bytes: an octave by which it exceeds the cases before in a quantity
        (largest and smallest magnitude, lowest peak, cancellation, distinct integers), or a minor
        fact (zeros, denormals, values of one sign), pays for ``OCTAVE_BYTES`` of tensors that are
        not in the suite yet; values between two powers of two where there were none pay for a
        quarter of that. Other values of the same kind pay for four octaves in the second case, and
        for one in the third.
-    4. It was recorded first.
+    5. It was recorded first.
 
     A unit gets no further case once nothing is left but calls that cost more than they add. So
     units that only move data, such as the transpose of a weight, get one case for each shape, and
     the cases of a unit that takes a weight share one weight and differ in their activations.
 
     Fixed tensors, which the model alone decides, count by shape only; their values count, by rule
-    3, in units that take no others. See ``TensorFacts`` and ``call_facts`` for all facts.
+    4, in units that take no others. See ``TensorFacts`` and ``call_facts`` for all facts.
 
     Parameters
     ----------
@@ -70,7 +82,10 @@ def choose_cases(store: CaptureStore, sites: Iterable[Site], per_unit: int = 3) 
     sites
         The sites to choose for, in the order in which they run.
     per_unit
-        At most this many cases for a unit, at least one.
+        At most this many cases for a unit, at least one; more where rule 1 asks for more, unless
+        it is 1.
+    work
+        Says how much calls do; without it rule 1 applies to none.
 
     Returns
     -------
@@ -91,8 +106,10 @@ def choose_cases(store: CaptureStore, sites: Iterable[Site], per_unit: int = 3) 
         records = _distinct(store, unit_sites)
         if not records:
             continue
-        coverage = _coverage(records, recorded)
-        for _ in range(per_unit):
+        coverage = _coverage(records, recorded, store, work)
+        count = 0
+        while count < per_unit or (per_unit > 1 and coverage.lacks_extremes):
+            count += 1
             chosen = coverage.next(stored)
             if chosen is None:
                 break
@@ -115,7 +132,12 @@ def _distinct(store: CaptureStore, sites: Sequence[Site]) -> list[CallRecord]:
     return list(records.values())
 
 
-def _coverage(records: Sequence[CallRecord], recorded: RecordedTensors) -> Coverage:
+def _coverage(
+    records: Sequence[CallRecord],
+    recorded: RecordedTensors,
+    store: CaptureStore,
+    work: UnitWork | None,
+) -> Coverage:
     recorded.add(records)
     counted = set(_varying(records, recorded))
     is_fixed = not counted
@@ -128,12 +150,19 @@ def _coverage(records: Sequence[CallRecord], recorded: RecordedTensors) -> Cover
     outputs = [tensors(record.outputs) for record in records]
     recorded.read(value for some in (*values, *outputs) for value in some)
     layouts = recorded.layouts
+
+    def read(value: Recorded) -> Array:
+        if isinstance(value, ParameterValue):
+            return store.parameter(value.name)
+        return store.tensor(value.digest)
+
     return Coverage(
         [call_facts(record, counted, layouts, recorded.facts) for record in records],
         [{v: layouts[v].nbytes for v in _all_tensors(record)} for record in records],
         values,
         is_fixed=is_fixed,
         only_moves=recorded.only_moves(records),
+        work=None if work is None else work.of(records, layouts, read),
     )
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from relax_tapml.carve.call_facts import CallFacts, Quantity
+from relax_tapml.carve.call_work import CallWork
 from relax_tapml.carve.tensor_facts import DIFFERING
 from relax_tapml.frontend.model import Array
 
@@ -39,6 +41,8 @@ class Coverage:
     only_moves
         Whether the unit only moves data; then which values it moves does not matter, as long as
         they differ.
+    work
+        How much each call does; None where all do the same, or where that is not known.
     """
 
     def __init__(
@@ -49,6 +53,7 @@ class Coverage:
         *,
         is_fixed: bool,
         only_moves: bool,
+        work: Sequence[CallWork] | None = None,
     ) -> None:
         self._calls = calls
         self._sizes = sizes
@@ -58,7 +63,9 @@ class Coverage:
         self._seen: set[Any] = set()
         ids: dict[object, int] = {}
         self._signature = np.array([ids.setdefault(c.signature, len(ids)) for c in calls])
-        self._sized = _most_elements(calls)
+        self._extremes = [[] for _ in calls] if work is None else _extremes(work)
+        # Where the work is known, it says better which call is the largest.
+        self._sized = _most_elements(calls) if work is None else [[] for _ in calls]
         branches: list[set[str]] = [set(sized) for sized in self._sized]
         minor = [set(call.minor | call.ranges) for call in calls]
         for mine, call in zip(minor if is_fixed else branches, calls, strict=True):
@@ -72,6 +79,11 @@ class Coverage:
         self._octave_names, self._octaves = _octaves(self._quantities)
         # Before the first choice, a quantity is worth what it has over the middle of all calls.
         self._best = np.median(self._octaves, axis=0)
+
+    @property
+    def lacks_extremes(self) -> bool:
+        """Whether no call chosen so far does most, or least, of all in some respect."""
+        return any(map(self._new_extremes, range(len(self._calls))))
 
     def next(self, stored: Collection[Any]) -> tuple[int, str] | None:
         """Choose the call that adds most, and return its index and the reason for people.
@@ -99,12 +111,14 @@ class Coverage:
         free[self._chosen] = False
         # A call with nothing but zeros takes many branches, and hides most errors.
         differing = self._differing if not self._chosen else np.zeros(len(self._calls))
+        rank = [sum(e.rank for e in self._new_extremes(call)) for call in range(len(free))]
         # The last key decides first; a stable sort leaves equals in the order of recording.
-        order = np.lexsort((-net, -counts, -differing, ~is_new, ~free))
+        order = np.lexsort((-net, -counts, -differing, ~is_new, -np.array(rank), ~free))
         best = int(order[0])
         if not free[best]:
             return None
-        if self._chosen and not is_new[best] and not counts[best] and net[best] <= 0:
+        is_idle = not is_new[best] and not counts[best] and net[best] <= 0
+        if self._chosen and not rank[best] and is_idle:
             return None
         reason = self._reason(best, bool(is_new[best]), branches[best], minor[best], gained[best])
         self._chosen.append(best)
@@ -125,6 +139,11 @@ class Coverage:
             gained,
         )
 
+    def _new_extremes(self, call: int) -> list[_Extreme]:
+        """Return in what respects a call does most, or least, and no chosen call does."""
+        covered = {extreme for chosen in self._chosen for extreme in self._extremes[chosen]}
+        return [extreme for extreme in self._extremes[call] if extreme not in covered]
+
     def _fresh(self) -> Array:
         return np.array([any(v not in self._seen for v in values) for values in self._values])
 
@@ -132,6 +151,9 @@ class Coverage:
         count = len(self._calls)
         if count == 1:
             return "the only call with inputs of its own"
+        extremes = [extreme.text for extreme in self._new_extremes(call)]
+        if extremes:
+            return "; ".join(extremes)
         sized = [fact for fact in self._sized[call] if branches[self._branch_names.index(fact)]]
         others = np.array([name not in sized for name in self._branch_names], bool)
         rare = _rarest(self._branch_names, self._branches, branches & others, count // 2)
@@ -185,6 +207,35 @@ def _by_octaves(quantity: Quantity) -> float:
 
 def _differing(call: CallFacts) -> set[str]:
     return {fact for fact in call.branches if fact.endswith(DIFFERING)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Extreme:
+    """A respect in which some calls do most or least; the higher the rank, the earlier."""
+
+    rank: int
+    text: str
+
+
+def _extremes(work: Sequence[CallWork]) -> list[list[_Extreme]]:
+    """Return for each call in what respects it does most or least, where calls differ."""
+    found: list[list[_Extreme]] = [[] for _ in work]
+    contexts = [call.context for call in work if call.context is not None]
+    iterations = [call.iterations for call in work]
+    asked = [(8, "longest", contexts, max), (2, "shortest", contexts, min)]
+    counted = [(4, "most", iterations, max), (1, "fewest", iterations, min)]
+    for what, respects in (("context", asked), ("iterations", counted)):
+        for rank, name, values, extreme in respects:
+            if len(set(values)) < 2:
+                continue
+            best = extreme(values)
+            next_best = extreme(value for value in values if value != best)
+            bound = "at most" if extreme is max else "at least"
+            text = f"{name} {what}: {best} (others {bound} {next_best})"
+            for call, value in enumerate(values):
+                if value == best:
+                    found[call].append(_Extreme(rank=rank, text=text))
+    return found
 
 
 def _most_elements(calls: Sequence[CallFacts]) -> list[list[str]]:

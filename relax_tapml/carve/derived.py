@@ -14,7 +14,7 @@ from relax_tapml.carve.slow import iterations
 from relax_tapml.carve.unit_call import UnitCall, unit_call
 from relax_tapml.compare.dtypes import as_float64, is_integer
 from relax_tapml.compare.tolerance import ElementTolerance, Tolerance, tolerance_for
-from relax_tapml.derive.derivation import Derivation, rule_because
+from relax_tapml.derive.derivation import ORDERS, Derivation, rule_because
 from relax_tapml.derive.operators import operator_tolerances
 from relax_tapml.derive.reach import rounded_up
 from relax_tapml.frontend.model import Array
@@ -24,6 +24,9 @@ MOST_ITERATIONS = 1e10
 
 Probes, for which it is evaluated several times, are made of kernels with a tenth of them.
 """
+
+_MANY, _VERY_MANY = 1e6, 1e9
+_FEW_ORDERS = (ORDERS[0], ORDERS[2])
 
 
 class UnitTolerances:
@@ -65,11 +68,18 @@ class UnitTolerances:
         refusal = self._evaluations.begin()
         if refusal:
             return [rule_because(oracle, refusal) for oracle in oracles]
-        found = self._derivation(call).tolerances(_arguments(call, inputs), call.scalars, oracles)
+        found = self._derivation(call).tolerances(
+            _arguments(call, inputs), call.scalars, oracles, orders=_orders(count)
+        )
         return list(map(no_more_than_rule, found, oracles)) if call.is_handed else found
 
     def evaluated(
-        self, function: str, inputs: Sequence[Array], like: Sequence[Array]
+        self,
+        function: str,
+        inputs: Sequence[Array],
+        like: Sequence[Array],
+        *,
+        is_exact: bool = False,
     ) -> tuple[list[Array], list[Tolerance]] | None:
         """Evaluate a case function in float64; see ``Derivation.evaluated``.
 
@@ -79,12 +89,28 @@ class UnitTolerances:
             None also where the unit is no PrimFunc, or one that would run for long, and where
             this evaluation crashed before.
         """
+        call = self.evaluable(function, inputs, like)
+        if call is None or self._evaluations.begin():
+            return None
+        return self._derivation(call).evaluated(
+            _arguments(call, inputs),
+            call.scalars,
+            like,
+            orders=ORDERS[:1] if is_exact else _orders(_iterations(call, inputs, like)),
+            is_exact=is_exact,
+        )
+
+    def evaluable(
+        self, function: str, inputs: Sequence[Array], like: Sequence[Array]
+    ) -> UnitCall | None:
+        """Return the call of a PrimFunc that ``evaluated`` may take; None where it returns None.
+
+        It may still turn out that the errors of the PrimFunc cannot be followed.
+        """
         call = unit_call(self._module, function)
-        if call is None or _iterations(call, inputs, like) > MOST_ITERATIONS / 10:
+        if call is None or not call.inputs.keys().isdisjoint(call.results):
             return None
-        if self._evaluations.begin():
-            return None
-        return self._derivation(call).evaluated(_arguments(call, inputs), call.scalars, like)
+        return None if _iterations(call, inputs, like) > MOST_ITERATIONS / 10 else call
 
     def _derivation(self, call: UnitCall) -> Derivation:
         key = (call.kernel, tuple(call.results))
@@ -119,6 +145,13 @@ class UnitTolerances:
 
 def _arguments(call: UnitCall, inputs: Sequence[Array]) -> dict[int, Array]:
     return {**{number: inputs[index] for number, index in call.inputs.items()}, **call.constants}
+
+
+def _orders(iterations: float) -> Sequence[int]:
+    """Return in how many orders the sums of a kernel are evaluated, which each take their time."""
+    if iterations > _VERY_MANY:
+        return ORDERS[:1]
+    return ORDERS if iterations <= _MANY else _FEW_ORDERS
 
 
 def _iterations(call: UnitCall, inputs: Sequence[Array], outputs: Sequence[Array]) -> float:

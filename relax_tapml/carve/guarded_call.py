@@ -1,32 +1,59 @@
-"""See whether a kernel writes to memory behind its outputs."""
+"""See whether a kernel leaves its outputs unwritten, or writes to memory behind them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import dataclass
 
-import numpy as np
+import tvm
 import tvm_ffi
 from tvm import relax, tirx
 from tvm.ir import GlobalVar, Op, TupleType
 
-from relax_tapml.frontend.model import Array
+from relax_tapml.carve.poison import GUARD_BYTES, PoisonedBlock, pattern_sizes
+from relax_tapml.carve.submodule import submodule
+from relax_tapml.passes.operator_call import WRITES_ATTR, is_unit_function
 
-GUARD_BYTES = 1 << 14
-_CALL_TIR = Op.get("relax.call_tir")
+_ALLOC_TENSOR = Op.get("relax.builtin.alloc_tensor")
+_TIR_CALLS = tuple(
+    Op.get(f"relax.{name}") for name in ("call_tir", "call_tir_inplace", "call_dps_packed")
+)
+_PURE_PACKED = Op.get("relax.call_pure_packed")
+_RESHAPE = "vm.builtin.reshape"
 _COPY = relax.ExternFunc("runtime.TVMTensorCopyFromTo")
+# A block is filled by at most so many copies, so that neither the program nor the pattern is long.
+_COPIES = 16
 
 
-def guard_pattern() -> Array:
-    """Return what lies behind an output before the call: bytes that no kernel stores by chance."""
-    return np.random.default_rng(0).integers(0, 256, GUARD_BYTES, dtype=np.uint8)
+@dataclass(frozen=True, kw_only=True)
+class GuardedFunction:
+    """A case function whose results lie in poisoned memory.
+
+    Parameters
+    ----------
+    function
+        It takes one pattern more for each of ``patterns``, uint8, and returns a guard more for
+        each of ``blocks``, uint8 of ``GUARD_BYTES``.
+    blocks
+        The memory it allocates.
+    """
+
+    function: relax.Function
+    blocks: tuple[PoisonedBlock, ...]
+
+    @property
+    def patterns(self) -> tuple[int, ...]:
+        """Sizes of the patterns."""
+        return pattern_sizes(self.blocks)
 
 
-def guarded_call(function: relax.Function, *, alignment: int = 1) -> relax.Function | None:
-    """Return a case function whose outputs have guards behind them; None if it can have none.
+def guarded_call(module: tvm.IRModule, name: str, *, alignment: int = 1) -> GuardedFunction | None:
+    """Return a case function that fills its results with a pattern before it computes them.
 
-    The first bytes behind an output belong to something else in a real program: to another tensor
-    that the memory planner put there, or to the allocator. A kernel that writes there returns the
-    right result and breaks another one. Here it meets a pattern, so that it can be seen. ::
+    What memory held before, zeros or the right answer of an earlier call, hides that a kernel does
+    not write. And the first bytes behind an output belong to something else in a real program: to
+    another tensor that the memory planner put there, or to the allocator. A kernel that writes
+    there returns the right result and breaks another one. Here it meets a pattern, so that both
+    can be seen. ::
 
         @R.function
         def replay(x: R.Tensor((4,), "float32")):
@@ -34,109 +61,210 @@ def guarded_call(function: relax.Function, *, alignment: int = 1) -> relax.Funct
             return (out,)
         # after
         @R.function(pure=False)
-        def replay(x: R.Tensor((4,), "float32"), pattern: R.Tensor((GUARD_BYTES,), "uint8")):
-            storage = R.memory.alloc_storage(R.shape([16 + GUARD_BYTES]), ...)
+        def replay(x: R.Tensor((4,), "float32"), pattern: R.Tensor((N,), "uint8")):
+            storage = R.memory.alloc_storage(R.shape([N]), ...)
+            part = R.memory.alloc_tensor(storage, 0, R.shape([N]), "uint8")
+            R.call_packed("runtime.TVMTensorCopyFromTo", pattern, part)
             out = R.memory.alloc_tensor(storage, 0, R.shape([4]), "float32")
-            guard = R.memory.alloc_tensor(storage, 16, R.shape([GUARD_BYTES]), "uint8")
-            R.call_packed("runtime.TVMTensorCopyFromTo", pattern, guard)
             cls.kernel(x, out)
+            guard = R.memory.alloc_tensor(storage, 16, R.shape([GUARD_BYTES]), "uint8")
             seen = R.builtin.alloc_tensor(R.shape([GUARD_BYTES]), "uint8")
             R.call_packed("runtime.TVMTensorCopyFromTo", guard, seen)
             return (out, seen)
 
-    There is no guard before an output: TVM's kernels refuse tensors with an offset.
+    Intermediate results between the kernels of an operator are poisoned and guarded, too. There is
+    no guard before a result: TVM's kernels refuse tensors with an offset.
 
     Parameters
     ----------
-    function
-        Of a case. It is guarded if it does one ``call_tir`` of a PrimFunc with static shapes.
+    module
+        As prepared for a side; not changed.
+    name
+        Of a case function. It is left as it is if it does anything but call kernels and operators
+        made of kernels: what a KV cache does to its memory is not followed.
     alignment
         Bytes that a guard's place must be a multiple of; up to so many behind an output are not
         seen.
+
+    Returns
+    -------
+    GuardedFunction or None
+        None where nothing is allocated that could be guarded.
     """
-    call = _only_call(function)
-    if call is None:
+    function = _inlined(module, name)
+    if function is None or not all(_is_followed(call) for call in _calls(function)):
         return None
-    returned = call.ty_args[0]
-    types = list(returned.fields) if isinstance(returned, TupleType) else [returned]
-    if not all(_is_static(ty) for ty in types):
+    gvar = module.get_global_var(name)
+    alone = submodule(tvm.IRModule({**module.functions, gvar: function}), [name])
+    lowered = _to_destination_passing(alone)[name]
+    allocations = {
+        binding.var: binding.value
+        for binding in _bindings(lowered)
+        if isinstance(binding.value, relax.Call)
+        and binding.value.op.same_as(_ALLOC_TENSOR)
+        and _is_static(binding.value.ty)
+    }
+    if not allocations:
         return None
-    params = list(function.params)
-    pattern = relax.Var("pattern", relax.TensorType((GUARD_BYTES,), "uint8"))
+    leaves = _returned(lowered)
+    blocks = {
+        var: _block(var, leaves.index(var) if var in leaves else None, alignment)
+        for var in allocations
+    }
+    return GuardedFunction(function=_with_blocks(lowered, blocks), blocks=tuple(blocks.values()))
+
+
+def _with_blocks(
+    function: relax.Function, blocks: dict[relax.Var, PoisonedBlock]
+) -> relax.Function:
+    """Put each allocation into a block that a pattern fills, and return the guards, too."""
+    patterns = {
+        size: relax.Var(f"pattern{size}", relax.TensorType((size,), "uint8"))
+        for size in pattern_sizes(tuple(blocks.values()))
+    }
+    guard_shape = relax.ShapeExpr([GUARD_BYTES])
     builder = relax.BlockBuilder()
-    with builder.function("main", [*params, pattern], pure=False):
-        outputs, guards = [], []
-        for ty in types:
-            size = -(-_size_bytes(ty) // alignment) * alignment
+    new: dict[relax.Var, relax.Expr] = {}
+    with builder.function("main", [*function.params, *patterns.values()], pure=False):
+        guards = []
+        for binding in _bindings(function):
+            block = blocks.get(binding.var)
+            if block is None:
+                new[binding.var] = builder.emit(_replaced(binding.value, new), binding.var.name)
+                continue
+            size = relax.ShapeExpr([block.size_bytes])
             storage = builder.emit(
-                relax.op.memory.alloc_storage(
-                    relax.ShapeExpr([size + GUARD_BYTES]), 0, "global", "uint8"
-                ),
-                "storage",
+                relax.op.memory.alloc_storage(size, 0, "global", "uint8"), "storage"
             )
-            outputs.append(builder.emit(_tensor_in(storage, 0, ty.shape, str(ty.dtype)), "out"))
-            guards.append(builder.emit(_tensor_in(storage, size, pattern.ty.shape, "uint8")))
-            builder.emit(_copy(pattern, guards[-1]))
-        builder.emit(
-            relax.Call(call.args[0], [*call.args[1].fields, *outputs], ty_args=[TupleType([])])
-        )
+            pattern = patterns[block.pattern_bytes]
+            for copy in range(block.copies):
+                place = copy * block.pattern_bytes
+                part = _tensor_in(storage, place, pattern.ty.shape, "uint8")
+                builder.emit(_copy(pattern, builder.emit(part, "part")))
+            ty = binding.var.ty
+            tensor = _tensor_in(storage, 0, ty.shape, str(ty.dtype))
+            new[binding.var] = builder.emit(tensor, binding.var.name)
+            guard = _tensor_in(storage, block.tensor_bytes, guard_shape, "uint8")
+            guards.append(builder.emit(guard, "guard"))
         seen = []
         for guard in guards:
-            fresh = relax.op.builtin.alloc_tensor(pattern.ty.shape, "uint8", 0, "global")
+            fresh = relax.op.builtin.alloc_tensor(guard_shape, "uint8", 0, "global")
             seen.append(builder.emit(fresh, "seen"))
             builder.emit(_copy(guard, seen[-1]))
-        builder.emit_func_output(relax.Tuple([*outputs, *seen]))
+        leaves = [_replaced(leaf, new) for leaf in _returned(function)]
+        builder.emit_func_output(relax.Tuple([*leaves, *seen]))
     guarded = builder.get()["main"]
     return guarded.with_attr("global_symbol", function.attrs["global_symbol"])
 
 
-def overruns(guards: Sequence[Array]) -> list[str]:
-    """Say what was written behind each output, one sentence each.
+def _inlined(module: tvm.IRModule, name: str) -> relax.Function | None:
+    """Return a case function with the operators inlined that a side made of several calls.
 
-    Parameters
-    ----------
-    guards
-        What lies behind each output after the call.
+    None where an operator writes to its arguments, as what a cache calls does.
     """
-    said = []
-    for number, guard in enumerate(guards):
-        changed = np.flatnonzero(guard != guard_pattern())
-        if changed.size:
-            reach = int(changed[-1]) + 1
-            said.append(
-                f"it writes behind the end of its output {number}: {changed.size} bytes differ "
-                f"there, the last one {reach} bytes behind it"
-            )
-    return said
+    function = module[name]
+    units: dict[GlobalVar, relax.Function] = {}
+    for call in _calls(function):
+        if isinstance(call.op, GlobalVar) and is_unit_function(module[call.op]):
+            unit = _with_extents(module[call.op], call)
+            if WRITES_ATTR in unit.attrs or list(relax.analysis.defined_symbolic_vars(unit)):
+                return None
+            units[call.op] = unit
+    return function.inline_functions(units) if units else function
 
 
-def _only_call(function: relax.Function) -> relax.Call | None:
-    bindings = [binding for block in function.body.blocks for binding in block.bindings]
-    calls = [b.value for b in bindings if isinstance(b.value, relax.Call)]
-    if len(calls) != 1 or not calls[0].op.same_as(_CALL_TIR) or len(calls[0].args) > 2:
-        return None
-    call = calls[0]
-    known = set(function.params)
-    is_plain = all(
-        operand in known if isinstance(operand, relax.Var) else True
-        for operand in call.args[1].fields
+def _with_extents(unit: relax.Function, call: relax.Call) -> relax.Function:
+    """Return an operator's function for the extents of the tensors that a call gives it."""
+    extents: dict[tirx.Var, int] = {}
+    for param, arg in zip(unit.params, call.args, strict=True):
+        if isinstance(param.ty, relax.TensorType) and _has_shape(param.ty) and _is_static(arg.ty):
+            for extent, actual in zip(param.ty.shape.values, arg.ty.shape.values, strict=True):
+                if isinstance(extent, tirx.Var):
+                    extents[extent] = int(actual)
+    return unit.bind_symbolic_vars(extents) if extents else unit
+
+
+def _to_destination_passing(module: tvm.IRModule) -> tvm.IRModule:
+    """Allocate the results of kernels by calls of their own, as the build pipeline would."""
+    passes = (
+        relax.transform.ToNonDataflow(),
+        relax.transform.RemovePurityChecking(),
+        relax.transform.CallTIRRewrite(),
     )
-    return call if isinstance(call.args[0], GlobalVar) and is_plain else None
+    return tvm.transform.Sequential(passes)(module)
+
+
+def _is_followed(call: relax.Call) -> bool:
+    if any(call.op.same_as(op) for op in _TIR_CALLS):
+        return True
+    return (
+        isinstance(call.op, Op)
+        and call.op.same_as(_PURE_PACKED)
+        and call.args[0].global_symbol == _RESHAPE
+    )
+
+
+def _calls(function: relax.Function) -> list[relax.Call]:
+    return [b.value for b in _bindings(function) if isinstance(b.value, relax.Call)]
+
+
+def _bindings(function: relax.Function) -> list[relax.VarBinding]:
+    return [binding for block in function.body.blocks for binding in block.bindings]
+
+
+def _returned(function: relax.Function) -> list[relax.Expr]:
+    """Return the leaves of a function's result, as far as they can be followed to a variable."""
+    values = {binding.var: binding.value for binding in _bindings(function)}
+
+    def followed(expr: relax.Expr) -> relax.Expr:
+        if isinstance(expr, relax.Var) and isinstance(
+            values.get(expr), relax.Var | relax.Tuple | relax.TupleGetItem
+        ):
+            return followed(values[expr])
+        if isinstance(expr, relax.TupleGetItem):
+            whole = followed(expr.tuple_value)
+            return followed(whole.fields[expr.index]) if isinstance(whole, relax.Tuple) else expr
+        return expr
+
+    result = followed(function.body.body)
+    fields = result.fields if isinstance(result, relax.Tuple) else [result]
+    return [followed(field) for field in fields]
+
+
+def _replaced(expr: relax.Expr, new: dict[relax.Var, relax.Expr]) -> relax.Expr:
+    return tvm_ffi.structural_map(expr, (relax.Var, lambda var: new.get(var, var)))
+
+
+def _block(var: relax.Var, output: int | None, alignment: int) -> PoisonedBlock:
+    unit = max(alignment, 1)
+    tensor_bytes = -(-_size_bytes(var.ty) // unit) * unit
+    least = -(-(tensor_bytes + GUARD_BYTES) // _COPIES)
+    return PoisonedBlock(
+        output=output,
+        tensor_bytes=tensor_bytes,
+        pattern_bytes=max(2 * GUARD_BYTES, 1 << (least - 1).bit_length()),
+    )
+
+
+def _has_shape(ty: relax.TensorType) -> bool:
+    return isinstance(ty.shape, relax.ShapeExpr)
 
 
 def _is_static(ty: relax.TensorType) -> bool:
-    return ty.shape is not None and all(isinstance(e, tirx.IntImm) for e in ty.shape.values)
+    return _has_shape(ty) and all(isinstance(extent, tirx.IntImm) for extent in ty.shape.values)
 
 
 def _size_bytes(ty: relax.TensorType) -> int:
     dtype = tvm_ffi.dtype(ty.dtype)
-    count = int(np.prod([int(extent) for extent in ty.shape.values], dtype=np.int64))
-    return int(-(-count * dtype.bits * dtype.lanes // 8))
+    bits = int(dtype.bits) * int(dtype.lanes)
+    for extent in ty.shape.values:
+        bits *= int(extent)
+    return -(-bits // 8)
 
 
-def _tensor_in(storage: relax.Var, offset: int, shape: relax.Expr, dtype: str) -> relax.Call:
+def _tensor_in(storage: relax.Expr, offset: int, shape: relax.Expr, dtype: str) -> relax.Call:
     return relax.op.memory.alloc_tensor(storage, offset, shape, dtype)
 
 
-def _copy(source: relax.Var, to: relax.Var) -> relax.Call:
+def _copy(source: relax.Expr, to: relax.Expr) -> relax.Call:
     return relax.Call(_COPY, [source, to], ty_args=[TupleType([])])

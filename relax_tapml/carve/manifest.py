@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from relax_tapml.carve.recipe import Recipe
 from relax_tapml.carve.suite_tolerance import SuiteTolerance as SuiteTolerance
 from relax_tapml.carve.suite_tolerance import tolerance_from
 
-SCHEMA = 2
+SCHEMA = 3
 KIND = "relax_tapml.suite"
 MANIFEST = "manifest.json"
 
@@ -20,18 +21,30 @@ class SuiteTensor:
     Parameters
     ----------
     file
-        Relative to the suite, with ``/``.
+        Relative to the suite, with ``/``. None if the tensor is made by a recipe.
     dtype, shape
         Of the tensor.
     rows
         How many of its rows the file holds; the others matter to no case that takes it. None if
         the file holds all.
+    recipe
+        How the tensor is made; None if a file holds it.
+
+    Raises
+    ------
+    ValueError
+        There is neither a file nor a recipe, or both.
     """
 
-    file: str
+    file: str | None
     dtype: str
     shape: tuple[int, ...]
     rows: int | None = None
+    recipe: Recipe | None = None
+
+    def __post_init__(self) -> None:
+        if (self.file is None) == (self.recipe is None):
+            raise ValueError("a tensor needs a file or a recipe, and not both")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,10 +57,22 @@ class SuiteInput:
 
 @dataclass(frozen=True, kw_only=True)
 class SuiteOutput:
-    """A recorded output, the oracle, and how far from it a device may be."""
+    """A recorded output, the oracle, and how far from it a device may be.
+
+    Parameters
+    ----------
+    tensor
+        Digest of the oracle.
+    tolerance
+        How far from it a value may be.
+    unwritten
+        Digest of a bool tensor of its shape: the values that the source never writes. No device
+        is judged there. None if it writes all.
+    """
 
     tensor: str
     tolerance: SuiteTolerance
+    unwritten: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,12 +114,51 @@ class SuiteCase:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SuiteDim:
+    """A symbolic dimension that had one value in all recorded calls of a unit.
+
+    Parameters
+    ----------
+    name
+        For people: the function, the variable, a parameter that has it.
+    value
+        The one it had.
+    probed
+        Those that probes of the unit have.
+    reason
+        Why not more, or no, probes could be made; empty if all that were planned were.
+    """
+
+    name: str
+    value: int
+    probed: tuple[int, ...] = ()
+    reason: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
 class SuiteUnit:
-    """One unit: the file of its module, its pytest file, and its cases."""
+    """One unit.
+
+    Parameters
+    ----------
+    module, test
+        The file of its module, and its pytest file.
+    cases
+        At least one.
+    constant_inputs
+        Inputs, no weights, that are the same in all cases: ``mask: all 0``.
+    inexact
+        What of its sums no case shows, and why; empty where it has none, or where every term shows.
+    dims_seen_once
+        The symbolic dimensions that had one value only.
+    """
 
     module: str
     test: str
     cases: tuple[SuiteCase, ...]
+    constant_inputs: tuple[str, ...] = ()
+    inexact: str = ""
+    dims_seen_once: tuple[SuiteDim, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,10 +228,11 @@ def from_document(document: dict[str, Any]) -> Manifest:
 def tensor_from(tensor: dict[str, Any]) -> SuiteTensor:
     """Read the JSON document of a tensor; see ``from_document``."""
     return SuiteTensor(
-        file=_text(tensor["file"]),
+        file=None if tensor["file"] is None else _text(tensor["file"]),
         dtype=_text(tensor["dtype"]),
         shape=tuple(int(extent) for extent in tensor["shape"]),
         rows=None if tensor["rows"] is None else int(tensor["rows"]),
+        recipe=None if tensor["recipe"] is None else Recipe(**tensor["recipe"]),
     )
 
 
@@ -177,6 +242,17 @@ def unit_from(unit: dict[str, Any]) -> SuiteUnit:
         module=_text(unit["module"]),
         test=_text(unit["test"]),
         cases=tuple(_case(case) for case in unit["cases"]),
+        constant_inputs=tuple(_text(told) for told in unit["constant_inputs"]),
+        inexact=_text(unit["inexact"]),
+        dims_seen_once=tuple(
+            SuiteDim(
+                name=_text(dim["name"]),
+                value=int(dim["value"]),
+                probed=tuple(int(value) for value in dim["probed"]),
+                reason=_text(dim["reason"]),
+            )
+            for dim in unit.get("dims_seen_once", ())
+        ),
     )
 
 
@@ -200,6 +276,7 @@ def _case(case: dict[str, Any]) -> SuiteCase:
             SuiteOutput(
                 tensor=_text(item["tensor"]),
                 tolerance=tolerance_from(item["tolerance"]),
+                unwritten=None if item.get("unwritten") is None else _text(item["unwritten"]),
             )
             for item in case["outputs"]
         ),
@@ -216,6 +293,13 @@ def _check_tolerances(manifest: Manifest) -> None:
         for case in unit.cases:
             for number, output in enumerate(case.outputs):
                 bounds = [tensors[digest] for digest in output.tolerance.digests]
+                mask = None if output.unwritten is None else tensors[output.unwritten]
+                expected = ("bool", tensors[output.tensor].shape)
+                if mask is not None and (mask.dtype, mask.shape) != expected:
+                    raise ValueError(
+                        f"case {case.name}, unwritten values of output {number}: expected "
+                        f"{expected[0]}{list(expected[1])}, got {mask.dtype}{list(mask.shape)}"
+                    )
                 try:
                     output.tolerance.check(
                         tensors[output.tensor].shape,

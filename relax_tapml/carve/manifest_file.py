@@ -88,8 +88,9 @@ def _check_references(manifest: Manifest) -> None:
     """Raise an error if a unit or case names something that the manifest does not list."""
     listed = manifest.sha256
     for tensor in manifest.tensors.values():
-        _ = listed[tensor.file]
-        _check_suffix(tensor.file, ".safetensors")
+        if tensor.file is not None:
+            _ = listed[tensor.file]
+            _check_suffix(tensor.file, ".safetensors")
     for unit in manifest.units.values():
         _ = listed[unit.module], listed[unit.test]
         _check_suffix(unit.module, ".json")

@@ -134,7 +134,7 @@ def _collect(labelled: Mapping[str, Suite]) -> _Collected:
     for label, suite in labelled.items():
         names = found.merged_from[label] = {}
         for name, entry in suite.manifest.units.items():
-            unit = MergedUnit.read(name, suite.module(name), entry.cases)
+            unit = MergedUnit.read(name, suite.module(name), entry)
             known = next((other for other in found.units if other.has_kernel_of(unit)), None)
             if known is None:
                 known = unit.named(_free(name, label, {other.name for other in found.units}))
@@ -184,7 +184,11 @@ def _write(folder: Path, labelled: Mapping[str, Suite], collected: _Collected) -
     for unit in collected.units:
         stem = stems.stem(unit.name)
         entry = SuiteUnit(
-            module=f"units/{stem}.json", test=f"test_{stem}.py", cases=tuple(unit.cases)
+            module=f"units/{stem}.json",
+            test=f"test_{stem}.py",
+            cases=tuple(unit.cases),
+            constant_inputs=unit.constant_inputs,
+            inexact=unit.inexact,
         )
         module = unit.module()
         write(entry.module, tvm.ir.save_json(module).encode())
@@ -198,6 +202,8 @@ def _write(folder: Path, labelled: Mapping[str, Suite], collected: _Collected) -
     used = _used(units)
     for digest in used:
         suite, tensor = collected.tensors[digest]
+        if tensor.file is None:
+            continue
         file = f"data/{digest[:32]}.safetensors"
         write(file, (suite.folder / tensor.file).read_bytes())
         tensors[digest] = replace(tensor, file=file)
@@ -241,3 +247,5 @@ def _digests(case: SuiteCase) -> Iterator[str]:
     for output in case.outputs:
         yield output.tensor
         yield from output.tolerance.digests
+        if output.unwritten is not None:
+            yield output.unwritten

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,7 +10,7 @@ import tvm_ffi
 from tvm import relax
 from tvm.ir import GlobalVar
 
-from relax_tapml.carve.manifest import SuiteCase
+from relax_tapml.carve.manifest import SuiteCase, SuiteUnit
 from relax_tapml.carve.submodule import calling
 from relax_tapml.passes.operator_call import UNIT_ATTR
 
@@ -32,6 +31,8 @@ class MergedUnit:
         In order.
     like
         The module it was read from, for what is no function in it.
+    constant_inputs, inexact
+        As in ``SuiteUnit``.
     """
 
     name: str
@@ -39,19 +40,23 @@ class MergedUnit:
     callers: dict[str, relax.Function]
     cases: list[SuiteCase]
     like: tvm.IRModule
+    constant_inputs: tuple[str, ...]
+    inexact: str
 
     @classmethod
-    def read(cls, name: str, module: tvm.IRModule, cases: Sequence[SuiteCase]) -> MergedUnit:
+    def read(cls, name: str, module: tvm.IRModule, entry: SuiteUnit) -> MergedUnit:
         """Take the module of a unit apart."""
-        called = {case.function for case in cases}
+        called = {case.function for case in entry.cases}
         kernels = {g: module[g] for g in module.functions if g.name_hint not in called}
         return cls(
             name=name,
             # The unit itself first, then by name, so that equal kernels have equal places.
             kernels=dict(sorted(kernels.items(), key=lambda item: _place(name, *item))),
             callers={g.name_hint: module[g] for g in module.functions if g.name_hint in called},
-            cases=list(cases),
+            cases=list(entry.cases),
             like=module,
+            constant_inputs=entry.constant_inputs,
+            inexact=entry.inexact,
         )
 
     def has_kernel_of(self, other: MergedUnit) -> bool:
@@ -98,6 +103,11 @@ class MergedUnit:
         renamed = dict(zip(theirs, self.kernels, strict=True))
         known = {_identity(case) for case in self.cases}
         names = {case.name for case in self.cases}
+        # What was one thing in this suite and another in the other was not the same in all cases.
+        same = {told for told in other.constant_inputs if ": all " in told}
+        kept = [told for told in self.constant_inputs if told in same]
+        self.constant_inputs = tuple(kept)
+        self.inexact = self.inexact and other.inexact
         equal = 0
         for case in other.cases:
             function = self._caller(calling(other.callers[case.function], renamed))

@@ -15,7 +15,13 @@ import tvm
 
 from relax_tapml._compat import load_json
 from relax_tapml.carve import tensor_file
-from relax_tapml.carve.manifest import MANIFEST, Manifest, SuiteCase, SuiteUnit
+from relax_tapml.carve.manifest import (
+    MANIFEST,
+    Manifest,
+    SuiteCase,
+    SuiteTensor,
+    SuiteUnit,
+)
 from relax_tapml.carve.manifest_file import CARVE_AGAIN, read_manifest
 from relax_tapml.errors import StoreError, UsageError
 from relax_tapml.frontend.model import Array
@@ -97,14 +103,32 @@ class Suite:
         Raises
         ------
         StoreError
-            The file does not hold a tensor of the dtype and shape that the manifest says.
+            The file does not hold a tensor of the dtype and shape that the manifest says, or a
+            recipe makes another tensor than it did.
         """
         entry = self.manifest.tensors[digest]
+        if entry.file is None:
+            return self._made(digest, entry)
         path = self.folder / entry.file
         try:
             return tensor_file.load(path.read_bytes(), entry.dtype, entry.shape, rows=entry.rows)
         except (OSError, ValueError) as error:
             raise StoreError(f"{path}: {error}. {CARVE_AGAIN}") from error
+
+    def _made(self, digest: str, entry: SuiteTensor) -> Array:
+        assert entry.recipe is not None
+        where = self.folder / MANIFEST
+        try:
+            array = entry.recipe.array(entry.dtype, entry.shape)
+        except (ValueError, MemoryError) as error:
+            raise StoreError(f"{where}: tensor {digest}: {error}. {CARVE_AGAIN}") from error
+        made = hashlib.sha256(tensor_file.dump(array)).hexdigest()
+        if made != digest:
+            raise StoreError(
+                f"{where}: tensor {digest} is made by a recipe, which makes {made} here. "
+                f"Use {_versions(self.manifest)}, or carve the suite again."
+            )
+        return array
 
 
 def open_suite(folder: Path | str, target: Any = None) -> Suite:
@@ -133,6 +157,8 @@ def open_suite(folder: Path | str, target: Any = None) -> Suite:
     for name, sha256 in manifest.sha256.items():
         _check_content(folder, name, sha256)
     for tensor in manifest.tensors.values():
+        if tensor.file is None:
+            continue
         path = folder / tensor.file
         try:
             with path.open("rb") as file:

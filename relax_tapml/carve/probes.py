@@ -2,29 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from relax_tapml.carve.derived import UnitTolerances
-from relax_tapml.carve.tensor_numbers import MASK
+from relax_tapml.carve.probe.constants import constants
+from relax_tapml.carve.probe.exact import MOST_PROBES, ExactSums, is_exact
+from relax_tapml.carve.probe.floats import scaled, shuffled
+from relax_tapml.carve.probe.recorded import RecordedCall
+from relax_tapml.carve.probe.rows import (
+    compares_floats,
+    negative_rows,
+    only_moves_and_adds,
+    with_specials,
+)
+from relax_tapml.carve.probe.whole_numbers import whole_numbers
+from relax_tapml.carve.recipe import Recipe
+from relax_tapml.carve.slow import iterations
 from relax_tapml.compare.dtypes import as_float64, is_float
 from relax_tapml.compare.tolerance import Tolerance
 from relax_tapml.frontend.model import Array
 
 LARGE = "large"
 SMALL = "small"
+ROWS = "rows"
+EXACT = "exact"
 
-# The first that the unit can be evaluated for. Whole numbers times these have digits to lose.
-_FACTORS = {
-    LARGE: (997.0, 61.7, 7.3, 1.9),
-    SMALL: (-1.03e-12, 1.03e-12, -1.03e-3, 1.03e-3),
-}
 # So many of the outputs must be finite, where the recorded ones are, and have an error; and half of
 # the errors must be small against the largest output.
 _JUDGED = 0.9
 _ACCURATE = 1e-2
+# A kernel of more iterations is evaluated for one probe with exact sums, or for two candidates.
+_CHEAP = 1e8
+# How many times fewer terms are tried than should be few enough.
+_SPARSER = (1, 4)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +47,7 @@ class Probe:
     Parameters
     ----------
     name
-        ``large`` or ``small``.
+        Unique among the probes of a unit.
     inputs
         Tensors, in order; those that the model alone decides are the recorded ones.
     outputs
@@ -43,6 +56,8 @@ class Probe:
         One for each output.
     reason
         How the inputs came about, for people.
+    recipes
+        How inputs are made that a suite need not hold, by position.
     """
 
     name: str
@@ -50,6 +65,24 @@ class Probe:
     outputs: tuple[Array, ...]
     tolerances: tuple[Tolerance, ...]
     reason: str
+    recipes: Mapping[int, Recipe] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Probes:
+    """The probes made from one recorded call.
+
+    Parameters
+    ----------
+    found
+        May be empty.
+    inexact
+        What about the sums of the unit no probe with exact sums shows, and why, in words; empty if
+        it has none, or if every term of them is seen.
+    """
+
+    found: tuple[Probe, ...] = ()
+    inexact: str = ""
 
 
 def probes(
@@ -59,14 +92,14 @@ def probes(
     outputs: Sequence[Array],
     *,
     fixed: frozenset[int],
+    constant: frozenset[int],
     base: str,
-) -> Iterator[Probe]:
-    """Yield up to two probes made from one recorded call.
+) -> Probes:
+    """Make a few probes made from one recorded call.
 
     A kernel can be wrong in ways that the recorded inputs do not show: a softmax that does not
-    subtract the maximum, an epsilon that never counts, a mask whose rows are all alike. So floats
-    are shuffled and made larger, or smaller with the other sign, and bool is shuffled. Whole
-    numbers stay as they are, since they may be indices; and so do NaN, infinities and mask values.
+    subtract the maximum, an epsilon that never counts, a gather that ignores its indices where
+    these happened to be in order, a mask that masked nothing.
 
     Parameters
     ----------
@@ -78,56 +111,175 @@ def probes(
         Tensors of the recorded call, in order.
     fixed
         Positions of the inputs that the model alone decides, which stay as they are.
+    constant
+        Positions of the other inputs that hold one value, the same in all recorded calls.
     base
         Name of the recorded case.
 
-    Yields
-    ------
-    Probe
-        Nothing if nothing would change, if the unit cannot be evaluated in float64, or if its
-        results would be inaccurate for every factor.
+    Returns
+    -------
+    Probes
+        None of them if nothing would change, if the unit cannot be evaluated in float64, or if its
+        results would be inaccurate for every candidate.
     """
-    free = [
-        place
-        for place, array in enumerate(inputs)
-        if place not in fixed and array.size and (is_float(array.dtype) or array.dtype.kind == "b")
-    ]
-    if not free:
-        return
-    for number, (name, factors) in enumerate(_FACTORS.items()):
-        shuffled = list(inputs)
-        for place in free:
-            generator = np.random.default_rng([number, place])
-            order = generator.permutation(inputs[place].size)
-            shuffled[place] = inputs[place].reshape(-1)[order].reshape(inputs[place].shape)
-        for factor in factors:
-            changed = [
-                _scaled(array, factor) if place in free else array
-                for place, array in enumerate(shuffled)
-            ]
-            evaluated = unit.evaluated(function, changed, outputs)
-            if evaluated is None:
-                return
-            results, tolerances = evaluated
-            if all(map(_is_accurate, results, tolerances, outputs)):
-                yield Probe(
-                    name=name,
-                    inputs=tuple(changed),
-                    outputs=tuple(results),
-                    tolerances=tuple(tolerances),
-                    reason=f"probe: inputs of {base}, shuffled and times {factor:g}",
-                )
-                break
+    call = unit.evaluable(function, inputs, outputs)
+    if call is None:
+        return Probes()
+    recorded = RecordedCall(
+        call=call,
+        inputs=tuple(inputs),
+        outputs=tuple(outputs),
+        fixed=fixed,
+        constant=constant,
+    )
+    maker = _Maker(unit, function, recorded, base)
+    made = [maker.varied(number, name) for number, name in enumerate((LARGE, SMALL))]
+    made.append(maker.rows())
+    exact, inexact = maker.exact()
+    found = tuple(probe for probe in (*made, *exact) if probe is not None)
+    return Probes(found=found, inexact=inexact)
 
 
-def _scaled(array: Array, factor: float) -> Array:
-    if not is_float(array.dtype):
-        return array
-    wide = as_float64(array)
-    # Far from the limit of the dtype, so that a product of two does not reach it at once.
-    is_ordinary = np.isfinite(wide) & (wide > MASK) & (wide < -MASK)
-    with np.errstate(invalid="ignore", over="ignore"):
-        return np.where(is_ordinary, wide * factor, wide).astype(array.dtype)
+@dataclass(frozen=True, kw_only=True)
+class _Change:
+    """Other inputs by position, and how they came about."""
+
+    arrays: dict[int, Array]
+    told: tuple[str, ...]
+
+    def then(self, arrays: dict[int, Array], told: str) -> _Change:
+        """Return the same with more inputs changed; text that is empty is left out."""
+        return _Change(
+            arrays={**self.arrays, **arrays}, told=(*self.told, told) if told else self.told
+        )
+
+
+class _Maker:
+    """Makes candidates from one recorded call, and probes of those that can be evaluated."""
+
+    def __init__(
+        self, unit: UnitTolerances, function: str, recorded: RecordedCall, base: str
+    ) -> None:
+        self._unit = unit
+        self._function = function
+        self._recorded = recorded
+        self._base = base
+        self._iterations = iterations(
+            recorded.call,
+            [array.shape for array in recorded.inputs],
+            [array.shape for array in recorded.outputs],
+        )
+
+    def varied(self, number: int, name: str) -> Probe | None:
+        """Change floats, whole numbers and constants together: none hides what another shows."""
+        change, ordinary = self._moved(number)
+        if not change.arrays:
+            return None
+        has_specials = number == 1 and bool(ordinary) and only_moves_and_adds(self._recorded)
+        for floats, told in scaled(ordinary, number):
+            made = with_specials(floats) if has_specials else floats
+            found = self._probe(name, change.then(made, told))
+            if found is not None:
+                return found
+        return None
+
+    def rows(self) -> Probe | None:
+        """Make all floats negative, where floats decide something."""
+        if not compares_floats(self._recorded):
+            return None
+        change, ordinary = self._moved(0)
+        if not ordinary:
+            return None
+        for floats, told in negative_rows(ordinary):
+            found = self._probe(ROWS, change.then(floats, told))
+            if found is not None:
+                return found
+        return None
+
+    def exact(self) -> tuple[list[Probe], str]:
+        """Make the sums of the unit exact, where it has any; say what of them is not seen."""
+        sums = ExactSums(self._recorded)
+        if not sums.has_sums or sums.obstacle:
+            return [], sums.obstacle
+        most = MOST_PROBES if self._iterations <= _CHEAP else 1
+        for more in _SPARSER:
+            parts = sums.parts(more)
+            found: list[Probe] = []
+            for part in range(min(parts, most)):
+                made = self._exact(sums, part, more)
+                if made is None:
+                    break
+                found.append(made)
+            if found:
+                share = len(found) / parts
+                told = "" if share == 1 else f"{share:.0%} of the terms of its sums are seen"
+                return found, told
+        return [], "its sums are rounded also for small whole numbers"
+
+    def _exact(self, sums: ExactSums, part: int, more: int) -> Probe | None:
+        floats = sums.inputs(part, more=more)
+        inputs = [floats.arrays.get(n, array) for n, array in enumerate(self._recorded.inputs)]
+        evaluated = self._unit.evaluated(
+            self._function, inputs, self._recorded.outputs, is_exact=True
+        )
+        if evaluated is None or not all(map(is_exact, *evaluated)):
+            return None
+        results, tolerances = evaluated
+        parts = sums.parts(more)
+        terms = "every term" if parts == 1 else f"one term in {parts}"
+        return Probe(
+            name=EXACT if part == 0 else f"{EXACT}{part + 1}",
+            inputs=tuple(inputs),
+            outputs=tuple(results),
+            tolerances=tuple(tolerances),
+            reason=f"probe: small whole numbers, of which sums are exact in every order, {terms}",
+            recipes=floats.recipes,
+        )
+
+    def _moved(self, number: int) -> tuple[_Change, dict[int, Array]]:
+        """Return a change of everything but the scale of floats, and the floats to be scaled."""
+        recorded = self._recorded
+        steady = constants(recorded, number)
+        moved = shuffled(recorded, number)
+        change = _Change(arrays=moved, told=("shuffled",) if moved else ())
+        change = self._whole(change.then(steady, "constants varied" if steady else ""), number)
+        return change, {n: change.arrays[n] for n in recorded.floats if n not in steady}
+
+    def _whole(self, change: _Change, number: int) -> _Change:
+        """Add other whole numbers, those that keep the kernel inside its tensors."""
+        for arrays, told in whole_numbers(self._recorded, number):
+            candidate = change.then(arrays, told)
+            if self._recorded.is_inside(self._inputs(candidate)):
+                return candidate
+        if self._recorded.is_inside(self._inputs(change)):
+            return change
+        # Bool that decides where something is read stays as well.
+        floats = {n: array for n, array in change.arrays.items() if n in self._recorded.floats}
+        return _Change(arrays=floats, told=("shuffled",) if floats else ())
+
+    def _probe(self, name: str, change: _Change) -> Probe | None:
+        inputs = self._inputs(change)
+        evaluated = self._unit.evaluated(self._function, inputs, self._recorded.outputs)
+        if evaluated is None:
+            return None
+        results, tolerances = evaluated
+        if not all(map(_is_accurate, results, tolerances, self._recorded.outputs)):
+            return None
+        return Probe(
+            name=name,
+            inputs=tuple(inputs),
+            outputs=tuple(results),
+            tolerances=tuple(tolerances),
+            reason=f"probe: inputs of {self._base}, {_listed(change.told)}",
+        )
+
+    def _inputs(self, change: _Change) -> list[Array]:
+        return [change.arrays.get(n, array) for n, array in enumerate(self._recorded.inputs)]
+
+
+def _listed(parts: Sequence[str]) -> str:
+    *others, last = parts
+    return f"{', '.join(others)} and {last}" if others else last
 
 
 def _is_accurate(result: Array, tolerance: Tolerance, recorded: Array) -> bool:

@@ -15,9 +15,10 @@ from relax_tapml.carve.manifest import Manifest
 from relax_tapml.carve.open_suite import open_suite
 from relax_tapml.carve.prune import leave_out
 from relax_tapml.carve.replayer import Replayer
-from relax_tapml.carve.suite import write_suite
+from relax_tapml.carve.suite import note_unwritten, write_suite
 from relax_tapml.compare.verdict import Verdict
 from relax_tapml.errors import SourceError
+from relax_tapml.frontend.model import Array
 from relax_tapml.targets.fork import ForkDied, Here, can_fork, forked
 from relax_tapml.targets.registry import platform_of
 
@@ -53,7 +54,7 @@ def write_proven_suite(
     Raises
     ------
     SourceError
-        A recorded case does not pass.
+        A recorded case does not pass. What the source never writes is not judged.
     """
     manifest = write_suite(
         folder,
@@ -67,7 +68,11 @@ def write_proven_suite(
         kernels=kernels,
     )
     on_written(manifest)
-    failures = _failures(folder, source, pipeline, kernels)
+    failures, unwritten = _replayed(folder, source, pipeline, kernels)
+    if unwritten:
+        # Nobody is judged by values that even the source does not write.
+        note_unwritten(folder, unwritten)
+        failures, _ = _replayed(folder, source, pipeline, kernels)
     recorded = {name: reason for name, reason in failures.items() if not name.is_probe}
     if recorded:
         told = "; ".join(f"{name.unit}: {reason}" for name, reason in recorded.items())
@@ -94,10 +99,13 @@ class _Name:
     is_probe: bool
 
 
-def _failures(
+def _replayed(
     folder: Path, source: Any, pipeline: tvm.transform.Pass | None, kernels: Path
-) -> dict[_Name, str]:
-    """Replay every case on the source; return those that fail, with the reason.
+) -> tuple[dict[_Name, str], dict[tuple[str, str], Sequence[Array | None]]]:
+    """Replay every case on the source.
+
+    Returns those that fail, with the reason; and by unit and case, for each output, the values that
+    the source never writes, None for none.
 
     A case that crashes ends the fork that it runs in, and what comes after it goes on in another.
     A source that cannot be forked has a session of its own, as a device has.
@@ -106,6 +114,7 @@ def _failures(
     is_forked = can_fork(source)
     is_alone = "process" in platform_of(source).sessions()
     failures: dict[_Name, str] = {}
+    unwritten: dict[tuple[str, str], Sequence[Array | None]] = {}
     with Replayer(
         suite,
         target=source,
@@ -121,7 +130,13 @@ def _failures(
         def work(fork: Here) -> None:
             for unit, case in waiting:
                 result = replayer.run(unit, case)
-                fork.send({"verdict": str(result.verdict), "reason": result.reason})
+                masks = [mask for mask in result.unwritten if mask is not None]
+                document = {
+                    "verdict": str(result.verdict),
+                    "reason": result.reason,
+                    "unwritten": [mask is not None for mask in result.unwritten],
+                }
+                fork.send(document, masks)
 
         while waiting:
             try:
@@ -130,8 +145,12 @@ def _failures(
                     if Verdict(message.document["verdict"]) not in _HARMLESS:
                         name = _Name(unit=unit, case=case.name, is_probe=case.is_probe)
                         failures[name] = message.document["reason"]
+                    masks = iter(message.arrays)
+                    found = [next(masks) if has else None for has in message.document["unwritten"]]
+                    if message.arrays:
+                        unwritten[unit, case.name] = found
             except ForkDied as death:
                 unit, case = waiting.pop(0)
                 name = _Name(unit=unit, case=case.name, is_probe=case.is_probe)
                 failures[name] = f"it {death.text}"
-    return failures
+    return failures, unwritten

@@ -11,12 +11,14 @@ from typing import Any
 
 from relax_tapml.carve.device_record import DeviceRecord
 from relax_tapml.carve.fleet_replay import FleetReplay
+from relax_tapml.carve.grounds import grounded
 from relax_tapml.carve.open_suite import Suite, open_suite
 from relax_tapml.carve.replayer import Replayer
 from relax_tapml.carve.submodule import is_same
 from relax_tapml.carve.unit_replay import UnitReplay, replay_unit
 from relax_tapml.compare.verdict import FAULTS, WITHOUT_RESULT, Verdict
 from relax_tapml.errors import DeviceUnavailable, ExitCode, UsageError
+from relax_tapml.partition.device_side import DeviceSide
 from relax_tapml.partition.pipeline import load_pipeline
 from relax_tapml.targets.device import Device
 from relax_tapml.targets.target import parse_target
@@ -80,17 +82,19 @@ def replay(
     target: Any = "llvm",
     session: str = "process",
     device_pipeline: Any = None,
+    side: DeviceSide | None = None,
     kernels: Path | str | None = None,
     timeout_s: float = 60.0,
     units: Sequence[str] | None = None,
     repeat: int = 1,
     device: Device | None = None,
+    seed: int | None = None,
 ) -> ReplayReport:
     """Run every unit of a suite alone on a device and compare it with what was recorded.
 
     With a tracker's ``session`` that has more than one free device, units are spread over all of
     them, and what fails on one is looked at again on another. Units that no device is left for end
-    as ``inconclusive``.
+    as ``inconclusive``, and so do those whose cases pass and could not have failed (``grounded``).
 
     Parameters
     ----------
@@ -101,8 +105,11 @@ def replay(
     session
         Where the device is, as for ``open_session``.
     device_pipeline
-        A Relax pass, or ``MODULE:ATTR`` that names one, applied to the units before they are
-        scheduled and built.
+        A Relax pass, or ``MODULE:ATTR`` that names one, applied before units are scheduled and
+        built: to the whole model if the suite lies in the output folder of a run, or else to the
+        units. A unit of which nothing can be said alone after that is ``skipped``.
+    side
+        What it made of the model, if that is known.
     kernels
         Folder of cached kernels; by default ``kernels`` next to the suite where there is one, or
         else a temporary folder.
@@ -115,6 +122,8 @@ def replay(
     device
         Shared with others, instead of one of our own for ``session`` and ``timeout_s``; it is left
         open.
+    seed
+        Of the pattern that memory holds before each call; drawn by default.
 
     Raises
     ------
@@ -135,10 +144,12 @@ def replay(
         target=parsed,
         session=session,
         device_pipeline=load_pipeline(device_pipeline),
+        side=side,
         kernels=None if kernels is None else Path(kernels),
         timeout_s=timeout_s,
         units=chosen,
         device=device,
+        seed=seed,
     ) as replayer:
         tracker = TrackerKey.parse(session) if device is None else None
         count = 1 if tracker is None else free_devices(tracker, timeout_s=timeout_s)
@@ -159,6 +170,7 @@ def replay(
     if lost is not None and not any(detail.device for detail in details.values()):
         raise lost
     details = {unit: _without_parts(opened, detail, details) for unit, detail in details.items()}
+    details = {unit: grounded(detail) for unit, detail in details.items()}
     if lost is not None:
         details = {unit: details.get(unit) or _not_judged(unit, lost) for unit in chosen}
     if units is None:

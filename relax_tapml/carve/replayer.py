@@ -5,27 +5,35 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from relax_tapml.carve.case_replay import CaseReplay, faulted, judged, voted
-from relax_tapml.carve.guarded_call import guard_pattern, overruns
-from relax_tapml.carve.manifest import SuiteCase, SuiteInput
+from relax_tapml.carve.manifest import SuiteCase, SuiteInput, SuiteOutput
+from relax_tapml.carve.model_beside import model_beside
 from relax_tapml.carve.open_suite import Suite
+from relax_tapml.carve.poison import (
+    Poison,
+    both,
+    is_certain,
+    pattern_sizes,
+    unwritten_text,
+    without,
+)
 from relax_tapml.carve.replay_session import ReplaySession
 from relax_tapml.carve.unit_programs import UnitPrograms
 from relax_tapml.compare.repeat import SETTLED, is_failure, repeated
 from relax_tapml.compare.verdict import FAULTS, Verdict
 from relax_tapml.errors import DeviceError, DeviceFault
+from relax_tapml.frontend.model import Array
+from relax_tapml.partition.device_side import DeviceSide, device_side
 from relax_tapml.partition.kernel_library import KernelLibrary
 from relax_tapml.targets.device import Device
 from relax_tapml.targets.open import open_device
 from relax_tapml.targets.session import DeviceModule, DeviceSession, DeviceTensor
 from relax_tapml.targets.traffic import Traffic
-
-_GUARD = "relax_tapml.guard"
 
 
 class Replayer:
@@ -46,7 +54,10 @@ class Replayer:
     session
         As for ``open_session``.
     device_pipeline
-        A Relax pass applied to the units before they are scheduled and built, or None.
+        A Relax pass applied before units are scheduled and built, or None: to the whole model where
+        its output folder is that of the suite, or else to the units.
+    side
+        What it made of the model, if that is known.
     kernels
         Folder of cached kernels. None for ``kernels`` next to the suite where there is one, or
         else a temporary folder.
@@ -63,6 +74,8 @@ class Replayer:
     is_one_of_many
         Whether there may be other devices to look at a failure again. Then a failure after others
         in the session is told with its ``company``, and a crash or a timeout is not run again.
+    seed
+        Of the pattern that memory holds before each call; drawn if it is None.
     """
 
     def __init__(
@@ -72,24 +85,31 @@ class Replayer:
         target: Any,
         session: str,
         device_pipeline: Any = None,
+        side: DeviceSide | None = None,
         kernels: Path | None = None,
         timeout_s: float = 60.0,
         units: Sequence[str] | None = None,
         device: Device | None = None,
         programs: UnitPrograms | None = None,
         is_one_of_many: bool = False,
+        seed: int | None = None,
     ) -> None:
         self.suite = suite
+        self._poison = Poison.draw() if seed is None else Poison(seed=seed)
         self._is_ours = device is None
         self._is_one_of_many = is_one_of_many
         self._device = device or open_device(session, target, timeout_s=timeout_s)
         self._session = ReplaySession(self._device)
         self._temporary = tempfile.TemporaryDirectory(prefix="tapml-kernels-")
         self._unloadable: dict[tuple[str, str], str] = {}
+        if programs is None and side is None and device_pipeline is not None:
+            side = _side_beside(suite, target, device_pipeline)
         self._programs = programs or UnitPrograms(
             suite,
             target=target,
             pipeline=device_pipeline,
+            side=None if side is None else side.units,
+            unjudged=None if side is None else side.unjudged,
             library=KernelLibrary(
                 kernels or kernels_beside(suite) or Path(self._temporary.name),
             ),
@@ -122,7 +142,13 @@ class Replayer:
             device=device,
             programs=self._programs,
             is_one_of_many=True,
+            seed=self.seed,
         )
+
+    @property
+    def seed(self) -> int:
+        """Says what memory holds before each call."""
+        return self._poison.seed
 
     def build(self) -> None:
         """Build the units that will be run, unless that is done; ``run`` does it otherwise."""
@@ -151,6 +177,58 @@ class Replayer:
             return voted(repeated(once, repeat))
         except _ForOthers as left:
             return left.case if left.case.company else voted([*rounds, left.case])
+
+    def call_often(self, unit: str, case: SuiteCase, times: int) -> tuple[int, CaseReplay]:
+        """Call a unit again and again in a session of its own, until it fails.
+
+        Parameters
+        ----------
+        unit, case
+            What to call.
+        times
+            How often at most; at least once.
+
+        Returns
+        -------
+        tuple
+            How many calls were made, and how the last one ended that was compared: results that
+            are the bytes of an earlier one are not.
+
+        Raises
+        ------
+        DeviceUnavailable
+            No session could be opened.
+        """
+        self.build()
+        self._session.renew()
+        try:
+            return self._called_often(unit, case, times)
+        finally:
+            self._session.renew()
+
+    def _called_often(self, unit: str, case: SuiteCase, times: int) -> tuple[int, CaseReplay]:
+        right: list[bytes] = []
+        arguments: list[DeviceTensor] = []
+        result = CaseReplay(unit=unit, case=case, verdict=Verdict.SKIPPED)
+        for number in range(1, times + 1):
+            try:
+                module = self._load(unit)
+                if module is None:
+                    return number, self._unbuilt(unit, case)
+                session = self._session.open()
+                if not arguments or case.may_write:
+                    arguments = [self._argument(session, case, item) for item in case.inputs]
+                called = self._called(session, module, unit, case, arguments, self._poison)
+            except DeviceFault as fault:
+                return number, faulted(unit, case, fault)
+            returned = [output.tobytes() for output in called.outputs]
+            if returned == right and not called.overruns:
+                continue
+            result = judged(self.suite, unit, case, called.outputs, called.overruns)
+            if is_failure(result.verdict):
+                return number, result
+            right = returned
+        return times, result
 
     @property
     def is_fresh(self) -> bool:
@@ -219,25 +297,92 @@ class Replayer:
         session = self._session.open()
         self._session.note_run(unit)
         arguments = [self._argument(session, case, item) for item in case.inputs]
-        function = self._programs.function(unit, case.function)
-        is_guarded = self._programs.is_guarded(unit, case.function)
-        guard = [session.parameter(_GUARD, guard_pattern())] if is_guarded else []
-        results = session.call(module, function, [*arguments, *guard])
-        values = [session.download(result) for result in results]
-        outputs, guards = values[: len(case.outputs)], values[len(case.outputs) :]
+        called = self._called(session, module, unit, case, arguments, self._poison)
         changed = [] if case.may_write else self._changed(session, case, arguments)
-        misdeeds = [f"it writes to its input {i}, which it may only read" for i in changed[:1]]
-        overrun = overruns(guards)
-        misdeeds += overrun
+        untouched = self._untouched(session, module, unit, case, called)
+        masks = tuple(
+            without(mask, self._never_written(output))
+            for mask, output in zip(untouched, case.outputs, strict=True)
+        )
+        misdeeds = [
+            *(
+                unwritten_text(number, mask, self._poison)
+                for number, mask in enumerate(masks)
+                if mask is not None
+            ),
+            *(f"it writes to its input {i}, which it may only read" for i in changed[:1]),
+            *called.overruns,
+        ]
         # Others in the session would get the wrong weights, or worse, and the blame.
-        is_damaged = bool(overrun) or any(
+        is_damaged = bool(called.overruns) or any(
             case.inputs[index].weight is not None for index in changed
         )
-        return judged(self.suite, unit, case, outputs, misdeeds), is_damaged
+        result = judged(self.suite, unit, case, called.outputs, misdeeds)
+        return replace(result, unwritten=masks), is_damaged
+
+    def _called(
+        self,
+        session: DeviceSession,
+        module: DeviceModule,
+        unit: str,
+        case: SuiteCase,
+        arguments: Sequence[DeviceTensor],
+        poison: Poison,
+    ) -> _Called:
+        """Do the call of a case in memory that holds ``poison``."""
+        blocks = self._programs.blocks(unit, case.function)
+        patterns = [
+            session.parameter(poison.name(size), poison.pattern(size))
+            for size in pattern_sizes(blocks)
+        ]
+        function = self._programs.function(unit, case.function)
+        results = session.call(module, function, [*arguments, *patterns])
+        values = [session.download(result) for result in results]
+        outputs, guards = values[: len(case.outputs)], values[len(case.outputs) :]
+        found = [block.overrun(g, poison) for block, g in zip(blocks, guards, strict=True)]
+        untouched: list[Array | None] = [None] * len(outputs)
+        for block in blocks:
+            if block.output is not None:
+                untouched[block.output] = block.untouched(outputs[block.output], poison)
+        return _Called(
+            outputs=outputs, overruns=[text for text in found if text], untouched=untouched
+        )
+
+    def _untouched(
+        self,
+        session: DeviceSession,
+        module: DeviceModule,
+        unit: str,
+        case: SuiteCase,
+        called: _Called,
+    ) -> list[Array | None]:
+        """Return which values of each output a call did not write.
+
+        What holds the pattern may have been written by chance where a type has few values: such a
+        call is done once more with another pattern.
+        """
+        is_open = any(
+            mask is not None and not is_certain(output)
+            for mask, output in zip(called.untouched, called.outputs, strict=True)
+        )
+        if not is_open:
+            return called.untouched
+        arguments = [self._argument(session, case, item) for item in case.inputs]
+        poison = self._poison.inverted
+        again = self._called(session, module, unit, case, arguments, poison).untouched
+        return [
+            mask if mask is None or is_certain(output) else both(mask, other)
+            for mask, other, output in zip(called.untouched, again, called.outputs, strict=True)
+        ]
+
+    def _never_written(self, output: SuiteOutput) -> Array | None:
+        """Return which values of an output the source never writes; None if it writes all."""
+        return None if output.unwritten is None else self.suite.tensor(output.unwritten)
 
     def _unbuilt(self, unit: str, case: SuiteCase) -> CaseReplay:
         reason = self._programs.failed.get(unit) or self._unloadable[unit, self._device.name]
-        return CaseReplay(unit=unit, case=case, verdict=Verdict.BUILD_ERROR, reason=reason)
+        verdict = Verdict.SKIPPED if unit in self._programs.unjudged else Verdict.BUILD_ERROR
+        return CaseReplay(unit=unit, case=case, verdict=verdict, reason=reason)
 
     def _load(self, unit: str) -> DeviceModule | None:
         """Return a unit's program on the device; None if it has none that the device can load."""
@@ -280,12 +425,27 @@ class Replayer:
         return session.parameter(item.tensor, array)
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Called:
+    """What a call left behind: its outputs, what it wrote behind them, what it did not write."""
+
+    outputs: list[Array]
+    overruns: list[str]
+    untouched: list[Array | None]
+
+
 class _ForOthers(Exception):  # noqa: N818 - it ends the rounds of a case, and is no error
     """A failure that is to be looked at on another device, or first in a session."""
 
     def __init__(self, case: CaseReplay) -> None:
         super().__init__()
         self.case = case
+
+
+def _side_beside(suite: Suite, target: Any, pipeline: Any) -> DeviceSide | None:
+    """Apply a pipeline to the model beside a suite; None where there is none."""
+    lowered = model_beside(suite)
+    return None if lowered is None else device_side(lowered, target, pipeline)
 
 
 def kernels_beside(suite: Suite) -> Path | None:

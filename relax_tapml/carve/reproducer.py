@@ -7,9 +7,11 @@ import pprint
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import tvm
 
+from relax_tapml.carve.kernel_source import KernelSource, kernel_source, scheduled
 from relax_tapml.carve.manifest import Manifest, SuiteCase, SuiteTolerance
 from relax_tapml.carve.open_suite import Suite
 from relax_tapml.carve.pytest_file import MAX_STEM, identifier
@@ -26,17 +28,35 @@ _SECTION = re.compile(r"^#\{(\w+)\n(.*?)^#\}\n", re.MULTILINE | re.DOTALL)
 
 
 @dataclass(frozen=True, kw_only=True)
+class Recorded:
+    """What a run found about a unit.
+
+    Parameters
+    ----------
+    target
+        The target as it was given, for people.
+    text
+        Verdict, reason, error and tolerance, a line each.
+    """
+
+    target: str
+    text: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Reproducer:
-    """Two files that lie side by side.
+    """Files that lie side by side.
 
     Parameters
     ----------
     stem
-        Name of both, without suffix.
+        Name of all, without suffix.
     script
         Text of the ``.py``.
     data
         Bytes of the ``.safetensors``: inputs, oracles and bounds.
+    source
+        What the target's code generator makes of the kernels; None if it was not asked.
     inexact
         Why the script holds the module as JSON and not as TVMScript; empty if it does not.
     """
@@ -44,15 +64,25 @@ class Reproducer:
     stem: str
     script: str
     data: bytes
+    source: KernelSource | None
     inexact: str
 
 
-def reproducer(suite: Suite, unit: str, case: SuiteCase) -> Reproducer:
+def reproducer(
+    suite: Suite,
+    unit: str,
+    case: SuiteCase,
+    *,
+    implementation: tvm.IRModule | None = None,
+    target: Any = None,
+    recorded: Recorded | None = None,
+) -> Reproducer:
     """Make the reproducer of a case.
 
     Its script builds the unit's module for a target, runs the case, compares every value with the
     oracle by the tolerance of the suite, prints versions and the first mismatch, and exits with 0
-    or 1. The module is TVMScript, to be read and edited; JSON where TVMScript is not exact.
+    or 1; with 2 if nothing could be compared. The module is TVMScript, to be read and edited; JSON
+    where TVMScript is not exact.
 
     Parameters
     ----------
@@ -60,9 +90,18 @@ def reproducer(suite: Suite, unit: str, case: SuiteCase) -> Reproducer:
         From ``open_suite``.
     unit, case
         The case, and the name of its unit.
+    implementation
+        The unit as the target's side has it, with the functions of the suite's cases; its kernels
+        get the schedules that they are built with. None for what the suite holds, the source's.
+    target
+        The ``tvm.target.Target`` that the script builds for by default. None for llvm.
+    recorded
+        What a run found, for the script to print.
 
     Raises
     ------
+    LoweringError
+        A kernel has no schedule for the target.
     StoreError
         A file of the suite cannot be read.
     UsageError
@@ -73,14 +112,26 @@ def reproducer(suite: Suite, unit: str, case: SuiteCase) -> Reproducer:
     outputs = []
     for number, output in enumerate(case.outputs):
         arrays[f"expected{number}"] = output.tensor
-        if output.tolerance.bound is not None:
-            arrays[f"bound{number}"] = output.tolerance.bound
+        bound = output.tolerance.bound
+        if suite.is_coarse and output.tolerance.coarse is not None:
+            bound = output.tolerance.coarse
+        if bound is not None:
+            arrays[f"bound{number}"] = bound
         outputs.append(f"    {_tolerance(number, output.tolerance)},\n")
-    module = submodule(suite.module(unit), [case.function])
+    held = suite.module(unit) if implementation is None else implementation
+    module = submodule(held, [case.function])
+    source = None
+    if implementation is not None and target is not None:
+        module = scheduled(module, target)
+        source = kernel_source(module, target)
     printed = script_text(module)
     stem = identifier(unit)[:MAX_STEM]
     replaced = {
-        "ABOUT": comments(_about(manifest, unit, case)),
+        "ABOUT": comments(_about(manifest, unit, case, recorded)),
+        "DEFAULT_TARGET": quoted("llvm" if target is None else str(target)),
+        # Kernels that a side has made are built as they are.
+        "PIPELINE": quoted("default" if implementation is None else "default_build"),
+        "RECORDED": pprint.pformat(list(recorded.text) if recorded else [], width=99),
         "DATA": quoted(f"{stem}.safetensors"),
         "FUNCTION": quoted(case.function),
         "INPUTS": pprint.pformat([f"input{n}" for n in range(len(case.inputs))], width=99),
@@ -101,16 +152,17 @@ def reproducer(suite: Suite, unit: str, case: SuiteCase) -> Reproducer:
         data = dump_tensors({name: suite.tensor(digest) for name, digest in arrays.items()})
     except ValueError as error:
         raise UsageError(f"unit {unit}, case {case.name}: {error}") from error
-    return Reproducer(stem=stem, script=script, data=data, inexact=printed.inexact)
+    return Reproducer(stem=stem, script=script, data=data, source=source, inexact=printed.inexact)
 
 
-def _about(manifest: Manifest, unit: str, case: SuiteCase) -> list[str]:
+def _about(manifest: Manifest, unit: str, case: SuiteCase, recorded: Recorded | None) -> list[str]:
     versions = ", ".join(f"{name} {version}" for name, version in manifest.versions.items())
     origins = [f"It comes from {', '.join(case.origins)}."] if case.origins else []
     return [
         f"{unit}, recorded at {case.site} and carved with {versions}.",
         *origins,
         f"The oracle comes from {manifest.source}.",
+        *([f"The kernel is the one that was run for {recorded.target}."] if recorded else []),
     ]
 
 
@@ -138,7 +190,7 @@ def _as_json(module: tvm.IRModule, script: str, inexact: str) -> str:
 
 
 def write_reproducer(made: Reproducer, folder: Path, *, replace: bool = False) -> Path:
-    """Write the two files of a reproducer and return the path of the script.
+    """Write the files of a reproducer and return the path of the script.
 
     Parameters
     ----------
@@ -155,14 +207,17 @@ def write_reproducer(made: Reproducer, folder: Path, *, replace: bool = False) -
         One of the files exists and ``replace`` is false, or the folder cannot be written to.
     """
     script = folder / f"{made.stem}.py"
-    data = script.with_suffix(".safetensors")
-    for path in (script, data):
+    files = {script.with_suffix(".safetensors"): made.data}
+    if made.source is not None and made.source.text:
+        files[script.with_suffix(made.source.suffix)] = made.source.text.encode()
+    # The script last: where it is, all it needs is too.
+    files[script] = made.script.encode()
+    for path in files:
         if path.exists() and not replace:
             raise UsageError(f"{path} exists. Choose another folder or pass --force.")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        # The script last: where it is, its data is too.
-        for path, content in ((data, made.data), (script, made.script.encode())):
+        for path, content in files.items():
             partial = path.with_name(f".{path.name}.{os.getpid()}")
             partial.write_bytes(content)
             partial.replace(path)

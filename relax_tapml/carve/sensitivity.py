@@ -8,7 +8,7 @@ tolerance allows.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,14 +53,26 @@ class Noise:
     results: tuple[int, ...]
 
 
-def noise_levels(suite: Suite) -> dict[str, Noise]:
+def noise_levels(suite: Suite, moved: Collection[str] | None = None) -> dict[str, Noise]:
     """Return the noise of each unit that is one PrimFunc and rounds.
 
     The level is the median over the values of recorded cases. Units whose results must be equal,
     or are whole numbers, are left out.
+
+    Parameters
+    ----------
+    suite
+        Whose units.
+    moved
+        The units that may be on a device; None for all. Others run the source's kernels, so theirs
+        and those that only they run make no noise: one with a blunt tolerance would hide what is
+        wrong with all others.
     """
     levels: dict[str, Noise] = {}
+    kernels = set(suite.manifest.units) if moved is None else _kernels_of(suite, moved)
     for name, unit in suite.manifest.units.items():
+        if name not in kernels:
+            continue
         call = unit_call(suite.module(name), unit.cases[0].function)
         if call is None:
             continue
@@ -84,6 +96,16 @@ def noise_levels(suite: Suite) -> dict[str, Noise]:
         if level > _LEAST:
             levels[name] = Noise(level=level, results=tuple(call.results))
     return levels
+
+
+def _kernels_of(suite: Suite, units: Collection[str]) -> set[str]:
+    """Return the units and what they run, as far as the suite has cases of them."""
+    return {
+        gvar.name_hint
+        for unit in suite.manifest.units
+        if unit in units
+        for gvar in suite.module(unit).get_global_vars()
+    }
 
 
 def noise(levels: Mapping[str, Noise], seed: int) -> Instrument:

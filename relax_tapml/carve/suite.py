@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import importlib.metadata
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from relax_tapml.carve.manifest import (
     MANIFEST,
     Manifest,
     SuiteCase,
+    SuiteDim,
     SuiteInput,
     SuiteOutput,
     SuiteTensor,
@@ -38,8 +39,11 @@ from relax_tapml.carve.pytest_file import (
     render_skipped,
     render_unit,
 )
+from relax_tapml.carve.recipe import Recipe
 from relax_tapml.carve.replace_folder import check_replaceable, replacing
+from relax_tapml.carve.shape_cases import ShapeCases
 from relax_tapml.carve.slow import slow_cases
+from relax_tapml.carve.submodule import submodule
 from relax_tapml.carve.tolerances import suite_tolerance
 from relax_tapml.compare.tolerance import Tolerance
 from relax_tapml.errors import SourceError
@@ -50,6 +54,8 @@ from relax_tapml.passes.annotate_sites import annotated_calls
 from relax_tapml.passes.operator_call import operator_call
 from relax_tapml.targets.fork import ForkDied, Here, can_fork, forked
 
+# Smaller tensors are files: these can be looked at with any tool.
+_LEAST_MADE = 1 << 14
 _DISTRIBUTIONS = ("relax-tapml", "apache-tvm", "apache-tvm-ffi")
 
 
@@ -123,8 +129,7 @@ def _set_tolerances(
 ) -> Manifest:
     """Give cases of a suite other tolerances, by the names of unit and case."""
     suite = open_suite(folder)
-    manifest = suite.manifest
-    files = _Files(folder, dict(manifest.tensors), dict(manifest.sha256))
+    files = _Files(folder, dict(suite.manifest.tensors), dict(suite.manifest.sha256))
 
     def changed(unit: str, case: SuiteCase) -> SuiteCase:
         found = tolerances.get((unit, case.name))
@@ -139,6 +144,46 @@ def _set_tolerances(
         )
         return dataclasses.replace(case, outputs=outputs)
 
+    return _with_cases(suite.manifest, files, changed)
+
+
+def note_unwritten(
+    folder: Path, unwritten: Mapping[tuple[str, str], Sequence[Array | None]]
+) -> Manifest:
+    """Keep in a suite which values the source never writes, so that no device is judged there.
+
+    Parameters
+    ----------
+    folder
+        The suite.
+    unwritten
+        By the names of unit and case, for each output: bool of its shape, or None. Values that
+        are known already stay so.
+    """
+    suite = open_suite(folder)
+    files = _Files(suite.folder, dict(suite.manifest.tensors), dict(suite.manifest.sha256))
+
+    def marked(output: SuiteOutput, mask: Array | None) -> SuiteOutput:
+        if mask is None:
+            return output
+        if output.unwritten is not None:
+            mask = mask | suite.tensor(output.unwritten)
+        return dataclasses.replace(output, unwritten=files.write_array(mask))
+
+    def changed(unit: str, case: SuiteCase) -> SuiteCase:
+        masks = unwritten.get((unit, case.name))
+        if masks is None:
+            return case
+        outputs = tuple(marked(o, mask) for o, mask in zip(case.outputs, masks, strict=True))
+        return dataclasses.replace(case, outputs=outputs)
+
+    return _with_cases(suite.manifest, files, changed)
+
+
+def _with_cases(
+    manifest: Manifest, files: _Files, changed: Callable[[str, SuiteCase], SuiteCase]
+) -> Manifest:
+    """Write a suite's manifest with its cases changed, given by unit and case."""
     units = {
         name: dataclasses.replace(unit, cases=tuple(changed(name, case) for case in unit.cases))
         for name, unit in manifest.units.items()
@@ -146,7 +191,7 @@ def _set_tolerances(
     manifest = dataclasses.replace(
         manifest, units=units, tensors=files.tensors, sha256=files.sha256
     )
-    (folder / MANIFEST).write_bytes(dump_manifest(manifest))
+    (files.folder / MANIFEST).write_bytes(dump_manifest(manifest))
     return manifest
 
 
@@ -285,20 +330,28 @@ class _Writer:
         digests: dict[int, str] = {}
         described = [self._describe(case, carved.rows, digests) for case in carved.cases]
         entry = SuiteUnit(
-            module=f"units/{stem}.json", test=f"test_{stem}.py", cases=tuple(described)
+            module=f"units/{stem}.json",
+            test=f"test_{stem}.py",
+            cases=tuple(described),
+            constant_inputs=carved.constant_inputs,
+            inexact=carved.inexact,
+            dims_seen_once=tuple(_seen_once(carved.shapes, carved.cases)),
         )
-        self._files.write(entry.module, tvm.ir.save_json(carved.module).encode())
-        slow = slow_cases(carved.module, described, self._files.tensors)
-        test = render_unit(stem, unit, described, script=carved.module.script(), slow=slow)
+        # Without the functions of probes that could not be made.
+        module = submodule(carved.module, {case.function: None for case in carved.cases})
+        self._files.write(entry.module, tvm.ir.save_json(module).encode())
+        slow = slow_cases(module, described, self._files.tensors)
+        test = render_unit(stem, unit, described, script=module.script(), slow=slow)
         self._files.write(entry.test, test.encode())
         return entry
 
     def _describe(
         self, case: CarvedCase, rows: Mapping[str, Array], digests: dict[int, str]
     ) -> SuiteCase:
-        def write(array: Array, weight: str | None = None) -> str:
+        def write(array: Array, weight: str | None = None, recipe: Recipe | None = None) -> str:
             if id(array) not in digests:
-                digests[id(array)] = self._files.write_array(array, rows.get(weight or ""))
+                held = rows.get(weight or "")
+                digests[id(array)] = self._files.write_array(array, held, recipe)
             return digests[id(array)]
 
         record = case.record
@@ -311,8 +364,8 @@ class _Writer:
             function=case.function,
             may_write=case.may_write,
             inputs=tuple(
-                SuiteInput(tensor=write(array, weight), weight=weight)
-                for array, weight in zip(case.inputs, case.weights, strict=True)
+                SuiteInput(tensor=write(array, weight, case.recipes.get(place)), weight=weight)
+                for place, (array, weight) in enumerate(zip(case.inputs, case.weights, strict=True))
             ),
             outputs=tuple(
                 SuiteOutput(
@@ -334,6 +387,19 @@ class _Writer:
             if site.unit == unit and found is not None and found.skip_reason is not None:
                 return str(found.skip_reason)
         return "no call of it that returned was recorded"
+
+
+def _seen_once(shapes: ShapeCases, cases: Sequence[CarvedCase]) -> Iterator[SuiteDim]:
+    for dim in shapes.dims:
+        if len(dim.values) == 1:
+            [value] = dim.values
+            probed = {case.sizes[dim.name] for case in cases if dim.name in case.sizes} - {value}
+            yield SuiteDim(
+                name=dim.name,
+                value=value,
+                probed=tuple(sorted(probed)),
+                reason="; ".join(shapes.reasons),
+            )
 
 
 class _Files:
@@ -359,10 +425,20 @@ class _Files:
             if path.is_file() and path.relative_to(self.folder).as_posix() not in self.sha256:
                 path.unlink()
 
-    def write_array(self, array: Array, rows: Array | None = None) -> str:
-        """Write a tensor unless its content is there already; return the digest of its file."""
+    def write_array(
+        self, array: Array, rows: Array | None = None, recipe: Recipe | None = None
+    ) -> str:
+        """Write a tensor unless its content is there already; return the digest of its file.
+
+        A large one that a recipe makes has that instead of a file, and the digest of what the file
+        would be.
+        """
         data = tensor_file.dump(array) if rows is None else tensor_file.dump_rows(array, rows)
         digest = hashlib.sha256(data).hexdigest()
+        if digest not in self.tensors and recipe is not None and array.nbytes >= _LEAST_MADE:
+            self.tensors[digest] = SuiteTensor(
+                file=None, dtype=array.dtype.name, shape=array.shape, recipe=recipe
+            )
         if digest not in self.tensors:
             file = f"data/{digest[:32]}.safetensors"
             self.write(file, data)

@@ -14,6 +14,7 @@ from relax_tapml.compare.tolerance import (
     RuleTolerance,
     Tolerance,
 )
+from relax_tapml.compare.written_tolerance import only_written
 from relax_tapml.errors import StoreError
 from relax_tapml.frontend.model import Array
 
@@ -62,11 +63,20 @@ def suite_tolerance(
 def read_tolerance(suite: Suite, case: SuiteCase, output: SuiteOutput) -> Tolerance:
     """Return the tolerance of an output of a case, for the devices that the suite is opened for.
 
+    It says nothing about values that the source never writes.
+
     Raises
     ------
     StoreError
         A tensor that it needs cannot be read, or is no bound.
     """
+    tolerance = _of_written(suite, case, output)
+    if output.unwritten is None:
+        return tolerance
+    return only_written(tolerance, suite.tensor(output.unwritten))
+
+
+def _of_written(suite: Suite, case: SuiteCase, output: SuiteOutput) -> Tolerance:
     found = output.tolerance
     if found.kind == "rule" and found.atol is not None and found.rtol is not None:
         return RuleTolerance(atol=found.atol, rtol=found.rtol, origin=found.origin)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,12 +14,16 @@ from tvm import relax
 from tvm.ir import GlobalVar
 
 from relax_tapml.carve.guarded_call import guarded_call
+from relax_tapml.carve.implemented import implemented
 from relax_tapml.carve.open_suite import Suite
+from relax_tapml.carve.poison import PoisonedBlock
 from relax_tapml.carve.submodule import calling, is_same, submodule
 from relax_tapml.errors import LoweringError
 from relax_tapml.partition.bytecode import compile_functions
+from relax_tapml.partition.device_side import device_side
 from relax_tapml.partition.kernel_library import KernelLibrary, KernelSet
 from relax_tapml.partition.prepare_side import prepare_side
+from relax_tapml.passes.site import Site
 from relax_tapml.targets.registry import platform_of
 
 Functions = dict[GlobalVar, tvm.ir.BaseFunc]
@@ -50,11 +55,18 @@ class UnitPrograms:
         Where their kernels are kept.
     units
         The units that will be run.
+    side
+        Where the units come from: the model's whole module as it was prepared for the target, to
+        which ``pipeline`` has been applied. None to apply it to the functions of the suite.
+    unjudged
+        Unit to the reason why nothing can be said about it alone, although it is in ``side``.
 
     Attributes
     ----------
     failed
         Unit to the reason why it cannot be run.
+    unjudged
+        Those of them that are not wrong for it.
     """
 
     def __init__(
@@ -65,18 +77,23 @@ class UnitPrograms:
         pipeline: Any,
         library: KernelLibrary,
         units: Sequence[str],
+        side: tvm.IRModule | None = None,
+        unjudged: Mapping[str, str] | None = None,
     ) -> None:
+        self.unjudged = dict(unjudged or {})
         self.failed: dict[str, str] = {}
         self._suite = suite
         self._target = target
         self._pipeline = pipeline
+        self._whole = side
         self._library = library
         self._units = tuple(units)
         self._functions: dict[tuple[str, str], str] = {}
         self._sides: dict[str, tvm.IRModule] = {}
         self._programs: dict[str, Program] = {}
-        self._with_guards: set[str] = set()
+        self._blocks: dict[str, tuple[PoisonedBlock, ...]] = {}
         self._is_built = False
+        self._is_prepared = False
         # Held while programs that are in use are replaced.
         self._splitting = threading.Lock()
 
@@ -88,10 +105,42 @@ class UnitPrograms:
         if self._is_built:
             return
         self._is_built = True
+        self._prepare_all()
+        for side in dict.fromkeys(self._sides.values()):
+            self._compile([u for u in self._units if self._sides.get(u) is side])
+
+    def implementation(self, unit: str) -> tvm.IRModule:
+        """Return the functions that do a unit's cases, under the names that the suite has for them.
+
+        Kernels are as the pipeline returned them, before they are scheduled.
+
+        Raises
+        ------
+        LoweringError
+            There is none, since the pipeline cannot be applied or nothing can be said about the
+            unit alone.
+        """
+        self._prepare_all()
+        if unit not in self._sides:
+            raise LoweringError(f"unit {unit}: {self.failed[unit]}")
+        names = {new: old for (of, old), new in self._functions.items() if of == unit}
+        module = submodule(self._sides[unit], names)
+        functions: Functions = {}
+        for gvar, function in module.functions.items():
+            name = names.get(gvar.name_hint)
+            if name is not None:
+                function = function.with_attr("global_symbol", name)
+            functions[gvar if name is None else GlobalVar(name)] = function
+        return tvm.IRModule(functions, attrs=module.attrs, global_infos=module.global_infos)
+
+    def _prepare_all(self) -> None:
+        if self._is_prepared:
+            return
+        self._is_prepared = True
         together: dict[str, Functions] = {}
         apart: list[dict[str, Functions]] = []
         taken: dict[str, tuple[GlobalVar, tvm.ir.BaseFunc]] = {}
-        for unit in self._suite.manifest.units:
+        for unit in self._judged(self._suite.manifest.units):
             functions = self._renamed(unit)
             shared = _sharing(functions, taken)
             if shared is None:
@@ -101,8 +150,6 @@ class UnitPrograms:
                 taken.update({gvar.name_hint: (gvar, f) for gvar, f in shared.items()})
         for units in (together, *apart):
             self._prepare(units)
-        for side in dict.fromkeys(self._sides.values()):
-            self._compile([u for u in self._units if self._sides.get(u) is side])
 
     def program(self, unit: str) -> Program:
         """Return the program that does the cases of a unit, which has not ``failed``."""
@@ -112,9 +159,12 @@ class UnitPrograms:
         """Return what a program calls the function ``name`` of a unit's cases."""
         return self._functions[unit, name]
 
-    def is_guarded(self, unit: str, name: str) -> bool:
-        """Whether that function takes a guard pattern and returns a guard for each output."""
-        return self._functions[unit, name] in self._with_guards
+    def blocks(self, unit: str, name: str) -> tuple[PoisonedBlock, ...]:
+        """Return the poisoned memory of that function; none where it has none.
+
+        It takes a pattern more for each size of ``pattern_sizes``, and returns a guard for each.
+        """
+        return self._blocks.get(self._functions[unit, name], ())
 
     def split(self, unit: str, program: Program) -> bool:
         """Give the units of a shared program one program each.
@@ -148,20 +198,75 @@ class UnitPrograms:
         except LoweringError as error:
             together = str(error)
         else:
-            self._sides.update(dict.fromkeys(units, side))
+            self._sides.update(dict.fromkeys(self._judged(units), side))
             return
         alone: dict[str, str] = {}
         for unit, functions in units.items():
             try:
-                self._sides[unit] = self._side([functions])
+                side = self._side([functions])
             except LoweringError as error:
                 alone[unit] = str(error)
+            else:
+                self._sides.update(dict.fromkeys(self._judged([unit]), side))
+        if len(alone) == len(units):
+            self._check_pipeline(together)
         # A pipeline that fails for every unit may only miss the others: the first error counts.
         self.failed.update(dict.fromkeys(alone, together) if len(alone) == len(units) else alone)
 
+    def _judged(self, units: Iterable[str]) -> list[str]:
+        """Return the units that can be judged alone; the others have failed with the reason."""
+        judged = []
+        for unit in units:
+            why = next((self.unjudged[n] for n in self._parts(unit) if n in self.unjudged), None)
+            if why is None:
+                judged.append(unit)
+            else:
+                self.unjudged[unit] = self.failed[unit] = why
+        return judged
+
+    def _parts(self, unit: str) -> list[str]:
+        """Return a unit and the other units whose kernels it runs."""
+        return [unit, *(gvar.name_hint for gvar in self._suite.module(unit).functions)]
+
+    def _check_pipeline(self, reason: str) -> None:
+        """Refuse a pipeline that wants functions that only the model has.
+
+        Raises
+        ------
+        LoweringError
+            It failed, and what it said names one of them.
+        """
+        manifest = self._suite.manifest
+        sites = (case.site for unit in manifest.units.values() for case in unit.cases)
+        callers = {Site.parse(site).function for site in sites}
+        named = [name for name in sorted(callers) if re.search(rf"\b{re.escape(name)}\b", reason)]
+        if self._pipeline is not None and self._whole is None and named:
+            raise LoweringError(
+                f"{reason}. The pipeline reads {named[0]}, a function of the model, which a suite "
+                "alone does not have: replay the output folder of the run, which keeps the model's "
+                "functions in lowered.json"
+            )
+
     def _side(self, units: Iterable[Functions]) -> tvm.IRModule:
         module = tvm.IRModule({gvar: f for functions in units for gvar, f in functions.items()})
-        return prepare_side(module, self._target, self._pipeline)
+        if self._whole is None:
+            return self._own_side(module)
+        cases = set(self._functions.values())
+        names = {gvar.name_hint for gvar in module.functions}
+        lost = names - cases - {gvar.name_hint for gvar in self._whole.functions}
+        if lost:
+            raise LoweringError(
+                f"the module that was prepared for the target has no {', '.join(sorted(lost))}"
+            )
+        return implemented(
+            prepare_side(module, self._target), names - cases, self._whole, names & cases
+        )
+
+    def _own_side(self, module: tvm.IRModule) -> tvm.IRModule:
+        """Apply the pipeline to functions of the suite, of which those that do cases stay."""
+        side = device_side(module, self._target, self._pipeline)
+        self.unjudged.update(side.unjudged)
+        return side.units
 
     def _compile(self, units: Sequence[str]) -> None:
         """Build units of one side into one program, without those that have no kernel."""
@@ -192,21 +297,21 @@ class UnitPrograms:
         """Say why a unit has no kernel, or lacks one of those of other units that it runs."""
         if not built.failed:
             return None
-        names = [unit, *(gvar.name_hint for gvar in self._suite.module(unit).functions)]
+        names = self._parts(unit)
         return next((built.failed[name] for name in names if name in built.failed), None)
 
     def _guarded(self, module: tvm.IRModule, names: Sequence[str]) -> tvm.IRModule:
-        """Put guards behind the outputs of the functions that can have them."""
+        """Poison the memory of the results of the functions where that can be done."""
         module = module.clone()
         alignment = platform_of(self._target).copy_alignment
         for name in names:
-            guarded = guarded_call(module[name], alignment=alignment)
+            guarded = guarded_call(module, name, alignment=alignment)
             if guarded is not None:
                 gvar = GlobalVar(name)
-                relax.expr._update_type(gvar, guarded.ty)
+                relax.expr._update_type(gvar, guarded.function.ty)
                 del module[name]
-                module.update_func(gvar, guarded)
-                self._with_guards.add(name)
+                module.update_func(gvar, guarded.function)
+                self._blocks[name] = guarded.blocks
         return module
 
     def _renamed(self, unit: str) -> Functions:

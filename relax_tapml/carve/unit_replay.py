@@ -31,7 +31,8 @@ class UnitReplay:
         Its name.
     verdict
         The gravest of its cases; ``skipped`` where nothing was compared, and where it runs the
-        kernel of another unit of the suite that is wrong itself.
+        kernel of another unit of the suite that is wrong itself; ``inconclusive`` where all cases
+        pass and none is ground for that, see ``grounded``.
     reason
         One sentence for people; empty for a pass.
     cases
@@ -43,6 +44,10 @@ class UnitReplay:
     company
         What had run before in the session of the decisive failure, where that has not been looked
         at again alone.
+    blunt
+        The outputs that no case judges sharply, if it is ``inconclusive`` for that.
+    decisive_case
+        Name of the case that its verdict is that of; empty where it has no case.
     """
 
     unit: str
@@ -53,6 +58,8 @@ class UnitReplay:
     failures: int = 0
     device: str = ""
     company: tuple[str, ...] = ()
+    blunt: tuple[int, ...] = ()
+    decisive_case: str = ""
 
     @property
     def worst(self) -> Comparison | None:
@@ -96,4 +103,5 @@ def replay_unit(replayer: Replayer, unit: str, repeat: int) -> UnitReplay:
         failures=decisive.failures,
         device=decisive.device,
         company=decisive.company,
+        decisive_case=decisive.case.name,
     )

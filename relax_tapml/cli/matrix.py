@@ -99,7 +99,8 @@ def _verdict(cell: Cell, unit: str) -> Text:
     verdict = None if cell.report is None else cell.report.units.get(unit)
     if verdict is None:
         return Text("-")
-    style = {Verdict.PASS: "green", Verdict.SKIPPED: "yellow"}.get(verdict, "bold red")
+    open_ends = dict.fromkeys((Verdict.SKIPPED, Verdict.INCONCLUSIVE), "yellow")
+    style = {Verdict.PASS: "green", **open_ends}.get(verdict, "bold red")
     return Text(str(verdict), style=style)
 
 

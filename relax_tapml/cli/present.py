@@ -17,11 +17,14 @@ from relax_tapml.report.findings import (
     agreement_text,
     explain,
     headline,
+    is_pass,
     open_end,
+    pipeline_text,
     suspicions,
     tolerance_text,
     verdict_text,
 )
+from relax_tapml.report.power import power_sentences
 from relax_tapml.report.quantities import count_text, number_text, seconds_text, size_text
 
 _TEXT_WIDTH = 92
@@ -151,7 +154,8 @@ def _print_transfers(result: Mapping[str, Any], console: Console) -> None:
 
 
 def _verdict(unit: Mapping[str, Any]) -> Text:
-    style = {Verdict.PASS: "green", Verdict.SKIPPED: "yellow"}.get(unit["verdict"], "bold red")
+    open_ends = dict.fromkeys((Verdict.SKIPPED, Verdict.INCONCLUSIVE), "yellow")
+    style = {Verdict.PASS: "green", **open_ends}.get(unit["verdict"], "bold red")
     return Text(verdict_text(unit), style=style)
 
 
@@ -167,13 +171,20 @@ def _sentences(result: Mapping[str, Any], out: Path) -> list[str]:
     said = [headline(result), *(explain(unit) for unit in explained[:_EXPLAINED_AT_MOST])]
     if len(explained) > _EXPLAINED_AT_MOST:
         said.append(f"The report explains the other {len(explained) - _EXPLAINED_AT_MOST}.")
+    about_pipeline = pipeline_text(result)
+    if about_pipeline:
+        said.append(about_pipeline)
     said += open_end(result)
+    said += power_sentences(result)
     said += suspicions(result.get("devices") or {})
     agreed = agreement_text(result)
     if agreed:
         said.append(agreed)
     check = result.get("import_check")
-    if check and check["verdict"] != Verdict.PASS:
+    warning = (result.get("import") or {}).get("warning")
+    if warning:
+        said.append(f"Warning: {warning.rstrip('.')}.")
+    elif check and check["verdict"] != Verdict.PASS:
         said.append(
             f"The source does not agree with the framework: max abs "
             f"{number_text(check['max_abs'])}, "
@@ -184,6 +195,7 @@ def _sentences(result: Mapping[str, Any], out: Path) -> list[str]:
             f"{count_text(len(result['skipped']), 'site')} skipped, so nothing is claimed about "
             "them; the report gives the reasons."
         )
+    culprits = {name for name in culprits if not is_pass(name)}
     if culprits and (out / "bundle").is_dir():
         accused = [unit for unit in explained if unit["name"] in culprits]
         kept = [unit["name"] for unit in accused if not unit.get("on_device")]
@@ -205,8 +217,9 @@ def _next(result: Mapping[str, Any], out: Path) -> list[tuple[str, str]]:
         for option in ("target", "session", "device_pipeline"):
             if result.get(option):
                 command += [f"--tapml-{option.replace('_', '-')}", str(result[option])]
-        if 0 < len(result["culprits"]) <= _EXPLAINED_AT_MOST:
-            command += ["-k", " or ".join(result["culprits"])]
+        wrong = [name for name in result["culprits"] if not is_pass(name)]
+        if 0 < len(wrong) <= _EXPLAINED_AT_MOST:
+            command += ["-k", " or ".join(wrong)]
         lines.append(("Next:", shlex.join(command)))
     return lines
 

@@ -106,6 +106,10 @@ def run(args: argparse.Namespace) -> int:
         sys.stdout.write(f"{said}\n")
     if report.unjudged:
         sys.stdout.write(f"{unjudged_text(report.unjudged, report.unavailable)}\n")
+    blunt = [unit.unit for unit in report.details.values() if unit.blunt]
+    if blunt:
+        counted = f"{len(blunt)} of {count_text(len(report.units), 'unit')}"
+        sys.stdout.write(f"{counted} inconclusive, their cases are blunt: {', '.join(blunt)}\n")
     passed = sum(verdict is Verdict.PASS for verdict in report.units.values())
     sys.stdout.write(f"{passed} of {len(report.units)} units pass alone on {args.target}\n")
     return int(report.exit_code)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from relax_tapml.compare.power import power_document
+from relax_tapml.compare.verdict import Verdict
 from relax_tapml.migrate.json_number import json_number
 
 if TYPE_CHECKING:
@@ -32,6 +34,7 @@ def _unit(unit: UnitReplay) -> dict[str, Any]:
         "runs": unit.runs,
         "failures": unit.failures,
         "device": unit.device,
+        "blunt": list(unit.blunt),
         "error": None if worst is None else json_number(worst.error),
         "tolerance": None if worst is None else allowed_number(worst),
         "origin": None if worst is None else worst.tolerance.origin,
@@ -49,6 +52,9 @@ def _unit(unit: UnitReplay) -> dict[str, Any]:
                         "tolerance": allowed_number(item),
                         "origin": item.tolerance.origin,
                         "metrics": metrics_document(item),
+                        "power": None
+                        if item.is_empty or item.verdict == Verdict.MISMATCH
+                        else power_document(item.power),
                     }
                     for item in case.comparisons
                 ],

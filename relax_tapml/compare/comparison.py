@@ -15,6 +15,7 @@ from relax_tapml.compare.max_abs import MaxAbs
 from relax_tapml.compare.max_rel import MaxRel
 from relax_tapml.compare.mismatches import BEYOND, Mismatches, describe
 from relax_tapml.compare.nonfinite import NonFinite, NonFiniteCensus
+from relax_tapml.compare.power import Power, PowerMeter, stands_out
 from relax_tapml.compare.rmse import Rmse
 from relax_tapml.compare.saturation import Saturation, SaturationCensus
 from relax_tapml.compare.snr import Snr
@@ -57,6 +58,8 @@ class Comparison:
         How many values are NaN or infinite, or at the limit of the dtype, judged or not.
     tolerance
         What the values were held to.
+    power
+        Which errors that tolerance sees; None where no value is judged, and of a mismatch.
     """
 
     verdict: Verdict
@@ -79,6 +82,22 @@ class Comparison:
     nonfinite: NonFinite = field(default_factory=NonFinite)
     saturation: Saturation = field(default_factory=Saturation)
     tolerance: Tolerance
+    power: Power | None = None
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there was no value, judged or not."""
+        return self.total == self.unjudged == 0
+
+    @property
+    def is_sharp(self) -> bool:
+        """Whether it passes and would not have if the result had been grossly wrong.
+
+        A result at an obtuse angle to its oracle is no ground for a pass whatever is allowed.
+        """
+        if self.verdict is not Verdict.PASS or self.power is None:
+            return False
+        return not self.power.is_blunt and not (self.cosine is not None and self.cosine < 0.0)
 
     @property
     def ratio(self) -> float:
@@ -137,6 +156,7 @@ def _judge(oracle: Array, actual: Array, tolerance: Tolerance) -> Comparison:
     max_abs, rmse = MaxAbs(), Rmse()
     max_rel, max_ulp, cosine, snr = MaxRel(), MaxUlp(), Cosine(), Snr()
     nonfinite, saturation = NonFiniteCensus(), SaturationCensus()
+    power = PowerMeter(oracle, tolerance)
     has_floats = is_float(oracle.dtype)
     metrics: list[Metric] = [mismatches, worst_value, max_abs, rmse, nonfinite, saturation]
     if has_floats:
@@ -144,6 +164,8 @@ def _judge(oracle: Array, actual: Array, tolerance: Tolerance) -> Comparison:
     for block in blocks(oracle, actual, tolerance):
         for metric in metrics:
             metric.add(block)
+        if not mismatches.count:
+            power.add(block)
     comparison = Comparison(
         verdict=Verdict.PASS,
         reason=f"agrees in {mismatches.total} values, max abs {max_abs.value:.3g}",
@@ -165,7 +187,7 @@ def _judge(oracle: Array, actual: Array, tolerance: Tolerance) -> Comparison:
         reason = f"none of {oracle.size} values can be judged: {tolerance.origin}"
         return replace(comparison, verdict=Verdict.SKIPPED, reason=reason)
     if mismatches.first is None or mismatches.gravest is None:
-        return comparison
+        return _with_power(comparison, power.value, oracle)
     way, finding = mismatches.gravest
     error, allowed = worst_value.distance, worst_value.allowed
     if way != BEYOND:
@@ -184,6 +206,19 @@ def _judge(oracle: Array, actual: Array, tolerance: Tolerance) -> Comparison:
         first_actual=first.actual,
         first_ulp=first.ulp,
     )
+
+
+def _with_power(comparison: Comparison, power: Power | None, oracle: Array) -> Comparison:
+    """Return a comparison that passes, or a mismatch if the result points the other way.
+
+    Where most of the oracle's norm is in values larger than what they may be off, no right result
+    is at an obtuse angle to it. Elsewhere one may be: of ``x - x`` rounding leaves any sign.
+    """
+    cosine = comparison.cosine
+    if cosine is None or cosine >= 0.0 or not stands_out(oracle, comparison.tolerance):
+        return replace(comparison, power=power)
+    reason = f"points away from the oracle (cosine {cosine:.2g}), although each value is within"
+    return replace(comparison, verdict=Verdict.MISMATCH, reason=f"{reason} its tolerance")
 
 
 def compare_all(

@@ -10,7 +10,10 @@ from relax_tapml.compare.verdict import Verdict
 ROUNDS = 10
 """How often what has once failed and once passed is run in all."""
 
-SETTLED = (Verdict.PASS, Verdict.SKIPPED, Verdict.BUILD_ERROR, Verdict.TIMEOUT)
+SETTLED = (
+    *(Verdict.PASS, Verdict.INCONCLUSIVE, Verdict.SKIPPED),
+    *(Verdict.BUILD_ERROR, Verdict.TIMEOUT),
+)
 """What is not run again to be sure: it would end the same way, or take too long."""
 
 

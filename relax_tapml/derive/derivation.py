@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -23,11 +23,16 @@ from relax_tapml.compare.tolerance import (
 )
 from relax_tapml.derive.bounded import NotDerivableError
 from relax_tapml.derive.chosen_index import ChosenIndex, chosen_indices
-from relax_tapml.derive.functions import COARSE, FUNCTIONS, Function
+from relax_tapml.derive.functions import COARSE, FUNCTIONS
 from relax_tapml.derive.precision import SMALLEST_NORMAL, moves, underflow
 from relax_tapml.derive.reach import bounds_of, rounded_up
 from relax_tapml.derive.twin import ENTRY, Twin, twin_of
 from relax_tapml.frontend.model import Array
+
+ORDERS = (1, 2, 32, 256)
+"""In how many lanes the terms of sums are added, one lane after the other: the orders of which the
+largest error counts. The first is the order of the kernel; see ``derive.partial_sums`` for others
+that each of them stands for."""
 
 _KEPT = 4
 # A twin runs a few times: most of its cost is being compiled, half as long without the optimiser's
@@ -56,6 +61,7 @@ class Derivation:
     def __init__(self, function: tirx.PrimFunc, results: Sequence[int]) -> None:
         self._function = function
         self._results = list(results)
+        self._evaluables: dict[tuple[bool, bool], _Evaluable] = {}
         # With the array, so that its id stays its own.
         self._moves: dict[int, tuple[Array, Any]] = {}
 
@@ -64,6 +70,8 @@ class Derivation:
         arguments: Mapping[int, Array],
         scalars: Mapping[int, float],
         oracles: Sequence[Array],
+        *,
+        orders: Sequence[int] = ORDERS,
     ) -> list[Tolerance]:
         """Return how far each result may be from its oracle.
 
@@ -75,6 +83,8 @@ class Derivation:
             Numbers.
         oracles
             What the source returned, in the order of ``results``.
+        orders
+            Of ``ORDERS``, at least the first: the kernel is evaluated once for each.
 
         Returns
         -------
@@ -91,9 +101,9 @@ class Derivation:
         if all(tolerance is not None for tolerance in found):
             return [tolerance for tolerance in found if tolerance is not None]
         try:
-            values, errors = self._evaluated(self._twin, arguments, scalars, oracles)
+            values, errors = self._evaluated(self._twin, arguments, scalars, oracles, orders)
             derived = self._judged(arguments, values, errors, oracles)
-            return self._with_coarse(derived, arguments, scalars, oracles)
+            return self._with_coarse(derived, arguments, scalars, oracles, orders, is_exact=False)
         except Exception as error:  # Whatever TVM and NumPy raise about arguments or memory.
             return [rule_because(oracle, _unevaluated(error)) for oracle in oracles]
 
@@ -102,6 +112,9 @@ class Derivation:
         arguments: Mapping[int, Array],
         scalars: Mapping[int, float],
         like: Sequence[Array],
+        *,
+        orders: Sequence[int] = ORDERS,
+        is_exact: bool = False,
     ) -> tuple[list[Array], list[Tolerance]] | None:
         """Evaluate the PrimFunc in float64 on arguments that no source ran on.
 
@@ -111,6 +124,10 @@ class Derivation:
             As for ``tolerances``.
         like
             Arrays of the dtypes and shapes of the results.
+        orders
+            As for ``tolerances``; one is enough where ``is_exact``.
+        is_exact
+            Whether what no order of the operations rounds must be equal; see ``twin_of``.
 
         Returns
         -------
@@ -121,14 +138,18 @@ class Derivation:
         if self._twin is None or not arguments.keys().isdisjoint(self._results):
             return None
         try:
-            values, errors = self._evaluated(self._twin, arguments, scalars, like)
+            twin = self._evaluable(is_coarse=False, is_exact=is_exact)
+            values, errors = self._evaluated(twin, arguments, scalars, like, orders)
             with np.errstate(over="ignore", invalid="ignore"):
                 oracles = [
                     values[number].astype(array.dtype)
                     for number, array in zip(self._results, like, strict=True)
                 ]
             found = self._judged(arguments, values, errors, oracles)
-            return oracles, self._with_coarse(found, arguments, scalars, oracles)
+            coarse = self._with_coarse(
+                found, arguments, scalars, oracles, orders, is_exact=is_exact
+            )
+            return oracles, coarse
         except Exception:
             return None
 
@@ -151,25 +172,30 @@ class Derivation:
         arguments: Mapping[int, Array],
         scalars: Mapping[int, float],
         oracles: Sequence[Array],
+        orders: Sequence[int],
+        *,
+        is_exact: bool,
     ) -> list[Tolerance]:
         """Add bounds for devices whose elementary functions are coarse, where that matters.
 
-        Where these cannot be had, other devices are still held to what was found.
+        Where these cannot be had, nothing is judged on such devices.
         """
-        try:
-            if self._coarse_twin is None:
-                return found
-            values, errors = self._evaluated(self._coarse_twin, arguments, scalars, oracles)
-            coarse = self._judged(arguments, values, errors, oracles)
-        except Exception:
+        assert self._twin is not None
+        if not _COARSER.intersection(self._twin.twin.told):
             return found
+        try:
+            twin = self._evaluable(is_coarse=True, is_exact=is_exact)
+            values, errors = self._evaluated(twin, arguments, scalars, oracles, orders)
+            coarse = self._judged(arguments, values, errors, oracles)
+        except Exception as error:  # Whatever TVM and NumPy raise about arguments or memory.
+            return [_without_coarse(*both, error) for both in zip(found, oracles, strict=True)]
         return [with_coarse(*both) for both in zip(found, coarse, strict=True)]
 
     @cached_property
     def _rewritten(self) -> _Evaluable | str:
         """The twin and its compiled form, or why there is none."""
         try:
-            return _evaluable(self._function, self._results, FUNCTIONS)
+            return self._evaluable(is_coarse=False, is_exact=False)
         except NotDerivableError as error:
             return str(error)
         except Exception as error:  # Whatever TVM raises about a kernel that no one foresaw.
@@ -183,12 +209,15 @@ class Derivation:
     def _reason(self) -> str:
         return self._rewritten if isinstance(self._rewritten, str) else ""
 
-    @cached_property
-    def _coarse_twin(self) -> _Evaluable | None:
-        """The same for coarse functions; None where the kernel has none of these."""
-        if self._twin is None or not _COARSER.intersection(self._twin.twin.told):
-            return None
-        return _evaluable(self._function, self._results, COARSE)
+    def _evaluable(self, *, is_coarse: bool, is_exact: bool) -> _Evaluable:
+        """Return a twin and its compiled form; it is compiled once."""
+        key = is_coarse, is_exact
+        if key not in self._evaluables:
+            functions = COARSE if is_coarse else FUNCTIONS
+            twin = twin_of(self._function, self._results, functions, is_exact=is_exact)
+            built = tvm.tirx.build(tvm.IRModule({ENTRY: twin.function}), target=_TARGET)
+            self._evaluables[key] = _Evaluable(twin=twin, run=built[ENTRY])
+        return self._evaluables[key]
 
     @cached_property
     def _chosen(self) -> dict[int, ChosenIndex]:
@@ -222,6 +251,7 @@ class Derivation:
         arguments: Mapping[int, Array],
         scalars: Mapping[int, float],
         oracles: Sequence[Array],
+        orders: Sequence[int],
     ) -> tuple[dict[int, Array], dict[int, Array]]:
         """Run a twin; return values and errors of results by number of the parameter."""
         outputs = dict(zip(self._results, oracles, strict=True))
@@ -244,11 +274,22 @@ class Derivation:
             n: tvm.runtime.tensor(self._initial(n, arguments, outputs[n]))
             for n in evaluable.twin.errors
         }
-        evaluable.run(*passed, *errors.values())
-        return (
-            {number: tensor.numpy() for number, tensor in values.items()},
-            {number: tensor.numpy() for number, tensor in errors.items()},
-        )
+        passed += errors.values()
+        if not evaluable.twin.has_lanes:
+            evaluable.run(*passed)
+            return _arrays(values), _arrays(errors)
+        tensors = [*values.values(), *errors.values()]
+        begun = [tensor.numpy() for tensor in tensors]
+        largest: dict[int, Array] = {}
+        # The order of the kernel comes last, so that its values are the ones returned.
+        for lanes in reversed(orders):
+            for tensor, array in zip(tensors, begun, strict=True):
+                tensor.copyfrom(array)
+            evaluable.run(*passed, lanes)
+            for n, found in _arrays(errors).items():
+                # NaN, for an error without a bound, stays.
+                largest[n] = np.maximum(largest[n], found) if n in largest else found
+        return _arrays(values), largest
 
     def _moved(self, array: Array) -> Any:
         """Return how far an input moves; the last few are kept, since cases share weights."""
@@ -286,12 +327,16 @@ class _Evaluable:
     run: Any
 
 
-def _evaluable(
-    function: tirx.PrimFunc, results: Sequence[int], functions: Mapping[str, Function]
-) -> _Evaluable:
-    twin = twin_of(function, results, functions)
-    built = tvm.tirx.build(tvm.IRModule({ENTRY: twin.function}), target=_TARGET)
-    return _Evaluable(twin=twin, run=built[ENTRY])
+def _arrays(tensors: Mapping[int, Any]) -> dict[int, Array]:
+    return {number: tensor.numpy() for number, tensor in tensors.items()}
+
+
+def _without_coarse(found: Tolerance, oracle: Array, error: Exception) -> Tolerance:
+    """Return the same, with nothing judged where functions are coarse, and the reason."""
+    reason = f"for devices with coarse functions not judged: {_unevaluated(error)}"
+    unjudged = ElementTolerance(bound=np.full(oracle.shape, np.nan), origin="")
+    coarse = with_coarse(found, unjudged)
+    return replace(coarse, origin=f"{found.origin}; {reason}")  # type: ignore[type-var]
 
 
 def _unevaluated(error: Exception) -> str:

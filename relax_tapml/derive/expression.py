@@ -34,6 +34,7 @@ from relax_tapml.derive.functions import (
     STEPS,
     Function,
 )
+from relax_tapml.derive.partial_sums import digits, rounded_to
 from relax_tapml.derive.precision import underflow, unit_roundoff
 
 _WORKING = "float32"
@@ -41,6 +42,7 @@ _COMPARISONS = (prim.LT, prim.LE, prim.GT, prim.GE, prim.EQ, prim.NE)
 _DIVISIONS = (prim.Div, prim.Mod, prim.FloorDiv, prim.FloorMod)
 _CHOICES = {prim_op("if_then_else")}
 _TRANSPARENT = {prim_op("likely")}
+_TINY, _LARGEST_LOGARITHM = 1e-300, 600.0
 _WHOLE_CALLS = {prim_op("clz"), "tirx.popcount", "tirx.fabs"}
 
 
@@ -70,6 +72,8 @@ class Expressions:
         For each tensor of the kernel.
     functions
         How accurate the elementary functions are, by name.
+    is_exact
+        Whether a result that its dtype holds exactly shall have no error.
     bind
         Called with an expression that is used more than once; returns one that stands for it,
         which is what it was called with where that does already.
@@ -85,6 +89,7 @@ class Expressions:
     places: Mapping[Any, Place]
     bind: Callable[[Any], Any]
     functions: Mapping[str, Function] = field(default_factory=lambda: FUNCTIONS)
+    is_exact: bool = False
     rounds: bool = False
     told: dict[str, None] = field(default_factory=dict)
     variables: dict[Any, Bounded] = field(default_factory=dict)
@@ -168,6 +173,26 @@ class Expressions:
         limit = float(finfo(np.dtype(getattr(ml_dtypes, dtype, dtype))).max)
         return prim.Select(magnitude(value) > number(limit), number(float("inf")), error)
 
+    def _rounded(self, value: Any, dtype: str, carried: Any) -> Any:
+        """Return the error of rounding what an addition, a product or a cast gives.
+
+        Parameters
+        ----------
+        value
+            A cell.
+        dtype
+            To which.
+        carried
+            How far the value itself may be off.
+        """
+        error = self.rounding(value, dtype)
+        if not self.is_exact:
+            return error
+        is_held = prim.EQ(rounded_to(value, digits(dtype)), value)
+        if carried is not None:
+            is_held = prim.And(is_held, prim.EQ(carried, number(0.0)))
+        return prim.Select(is_held, number(0.0), error)
+
     def _operand(self, expr: Any, guard: Any) -> Bounded:
         found = self._bound(self.of(expr, guard=guard))
         # What is loaded is settled where it was stored.
@@ -220,8 +245,8 @@ class Expressions:
                 return inner
             inner = self._bound(inner)
             self.told[f"rounding to {to}"] = None
-            error = plus(inner.error, self.rounding(inner.value, to), number(underflow(to)))
-            return Bounded(value=inner.value, error=error)
+            own = self._rounded(inner.value, to, inner.error)
+            return Bounded(value=inner.value, error=plus(inner.error, own, self._tiny(to)))
         inner = self._bound(self.of(expr.value, guard=guard))
         if is_float(to):
             if source == "bool" and inner.error is not None:
@@ -233,7 +258,7 @@ class Expressions:
                 return Bounded(value=prim.Cast(F64, prim.Cast(to, inner.value)), error=error)
             value = self.bind(prim.Cast(F64, inner.value))
             if to != F64:
-                error = plus(error, self.rounding(value, to))
+                error = plus(error, self._rounded(value, to, error))
             return Bounded(value=value, error=error)
         if is_float(source):
             if to == "bool":
@@ -360,7 +385,7 @@ class Expressions:
             case prim.Add() | prim.Sub():
                 carried, tiny = plus(left.error, right.error), None
             case prim.Mul():
-                carried, tiny = self._product_error(left, right), number(underflow(dtype))
+                carried, tiny = self._product_error(left, right), self._tiny(dtype)
             case prim.Div():
                 carried, tiny = self._quotient_error(value, left, right), number(underflow(dtype))
             case _:
@@ -371,10 +396,15 @@ class Expressions:
             if isinstance(expr, prim.Div):
                 own = self.rounding(value, _WORKING) * number(2 * DIVISION_ULPS)
             return Bounded(value=value, error=plus(carried, own))
-        own = self.rounding(value, dtype)
         if isinstance(expr, prim.Div):
-            own = own * number(2 * DIVISION_ULPS)
+            own = self.rounding(value, dtype) * number(2 * DIVISION_ULPS)
+        else:
+            own = self._rounded(value, dtype, carried)
         return Bounded(value=value, error=plus(carried, own, tiny))
+
+    def _tiny(self, dtype: str) -> Any:
+        """Return the error of a result below the normal range; exact inputs lead to none."""
+        return None if self.is_exact else number(underflow(dtype))
 
     def _product_error(self, left: Bounded, right: Bounded) -> Any:
         return plus(
@@ -491,7 +521,10 @@ class Expressions:
             below = tirx.pow(prim.Max(size - base.error, number(0.0)), y)
             carried = prim.Max(magnitude(above - here), magnitude(here - below))
         if exponent.error is not None:
-            carried = plus(carried, magnitude(value) * logarithm * exponent.error)
+            # x**(y + e) = x**y exp(e ln x)
+            natural = magnitude(tirx.log(prim.Max(size, number(_TINY))))
+            moved = tirx.exp(prim.Min(natural * exponent.error, number(_LARGEST_LOGARITHM)))
+            carried = plus(carried, magnitude(value) * (moved - number(1.0)))
         return Bounded(value=value, error=plus(own, carried, number(underflow(dtype))))
 
 

@@ -14,9 +14,9 @@ from relax_tapml.compare.tolerance import (
     IndexTolerance,
     Tolerance,
 )
+from relax_tapml.derive.partial_sums import INDEPENDENT, MEASURED
 from relax_tapml.derive.precision import moves, unit_roundoff
 from relax_tapml.derive.reach import bounds_of, rounded_up
-from relax_tapml.derive.twin import ORDER_FACTOR
 from relax_tapml.frontend.model import Array
 
 _TIES = "indices may differ where the values they choose are equal"
@@ -65,14 +65,23 @@ def _running_sum(call: relax.Call, values: Array, oracle: Array) -> list[Toleran
     if call.attrs.axis is None:
         wide, moved = wide.reshape(-1), moved.reshape(-1)
     length = wide.shape[axis]
-    roundings = min(length, ORDER_FACTOR * length**0.5) * unit_roundoff(oracle.dtype.name)
-    error = np.cumsum(moved + roundings * np.abs(wide), axis=axis)
+    unit = unit_roundoff(oracle.dtype.name)
+    shape = [length if n == axis % wide.ndim else 1 for n in range(wide.ndim)]
+    count = np.arange(1, length + 1).reshape(shape)
     with np.errstate(invalid="ignore", over="ignore"):
         total = np.cumsum(wide, axis=axis)
+        most = count * unit * np.cumsum(np.abs(wide), axis=axis)
+        # A scan in blocks also adds up from within: such sums differ by two of the running ones.
+        largest = 2 * np.maximum.accumulate(np.abs(total), axis=axis)
+        walk = unit * np.sqrt(np.cumsum(largest**2, axis=axis))
+        own = as_float64(np.cumsum(values.reshape(wide.shape), axis=axis, dtype=oracle.dtype))
+        measured = np.maximum.accumulate(np.abs(own - total), axis=axis)
+        error = np.fmin(most, INDEPENDENT * walk + MEASURED * measured)
+        error = error + np.cumsum(moved, axis=axis)
     bound, _ = bounds_of(total, error, oracle)
     return [
         ElementTolerance(
             bound=rounded_up(bound, oracle.dtype),
-            origin="float64 evaluation with the errors of: sums in any order",
+            origin="float64 evaluation with the errors of: running sums, by their partial sums",
         )
     ]

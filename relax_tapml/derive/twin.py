@@ -24,17 +24,17 @@ from relax_tapml.derive.bounded import (
 )
 from relax_tapml.derive.expression import Expressions, Place
 from relax_tapml.derive.functions import FUNCTIONS, Function
+from relax_tapml.derive.partial_sums import PartialSum
 from relax_tapml.derive.precision import unit_roundoff
 
 ENTRY = "twin"
+LANES = "lanes"
 ORDER_FACTOR = 8.0
-"""A sum of n terms may differ by ``min(n, 8 sqrt(n))`` roundings of the sum of magnitudes.
-
-In the worst case there are n (Higham, Accuracy and Stability of Numerical Algorithms, 4.2); of
-roundings that are not all alike, more than a few square roots of n are never met (Higham and Mary,
-A new approach to probabilistic rounding error analysis, 2019). Equal terms, whose roundings are all
-alike, stay below n / 4, which this covers up to 1024 terms.
+"""A sum whose partial sums are not followed may differ by ``min(n, 8 sqrt(n))`` roundings of the
+sum of magnitudes: one that is not done in innermost loops, or that something reads on its way.
 """
+
+_SHORT = 8  # Loops with fewer iterations stay in their order.
 
 _PLAIN = tvm.transform.Sequential(
     [
@@ -60,8 +60,9 @@ class Twin:
     Parameters
     ----------
     function
-        Takes the parameters of the kernel, then ``moves``, then ``errors``. Float inputs are
-        float32, or float64 where the kernel takes float64; float results are float64.
+        Takes the parameters of the kernel, then ``moves``, then ``errors``, then ``lanes`` if it
+        has lanes. Float inputs are float32, or float64 where the kernel takes float64; float
+        results are float64.
     moves
         Numbers of the kernel's parameters that are float inputs; how far each of their values may
         move is passed as float32.
@@ -71,6 +72,9 @@ class Twin:
         Whether the kernel rounds anything.
     told
         What the errors come from, in words.
+    has_lanes
+        Whether the order of its sums is an argument: terms 0, lanes, 2 lanes, ... come first, then
+        1, lanes + 1, ...; 1 for the order of the kernel.
     """
 
     function: tirx.PrimFunc
@@ -78,12 +82,15 @@ class Twin:
     errors: tuple[int, ...]
     rounds: bool
     told: tuple[str, ...]
+    has_lanes: bool = False
 
 
 def twin_of(
     function: tirx.PrimFunc,
     results: Sequence[int],
     functions: Mapping[str, Function] = FUNCTIONS,
+    *,
+    is_exact: bool = False,
 ) -> Twin:
     """Rewrite a PrimFunc to float64, with an error bound beside each value.
 
@@ -93,9 +100,11 @@ def twin_of(
     order, and with elementary functions as accurate as ``derive.functions`` says. ::
 
         B[i] = B[i] + A[i, k] * W[k]
-        # becomes, with v the product, e its error and n the number of terms
+        # becomes, with v the product and e its error
         B64[i] = B64[i] + v
-        B_error[i] = B_error[i] + e + min(n, 8 sqrt(n)) * 2**-24 * |v|
+        carried[i] = carried[i] + e
+        # and, when all of them are there
+        B_error[i] = carried[i] + what PartialSum says of the partial sums
 
     Parameters
     ----------
@@ -105,6 +114,9 @@ def twin_of(
         Numbers of the parameters that it stores results in.
     functions
         How accurate elementary functions are, by the name of the TIR operator.
+    is_exact
+        For inputs that are the same bits everywhere, such as small whole numbers: inputs do not
+        move, and what no order of the operations rounds has no error.
 
     Raises
     ------
@@ -117,12 +129,12 @@ def twin_of(
     uncertain: set[Any] = set()
     while True:
         # A tensor has errors if something stored in it has; that may depend on other tensors.
-        rewriter = _Rewriter(plain, frozenset(results), uncertain, functions)
+        rewriter = _Rewriter(plain, frozenset(results), uncertain, functions, is_exact=is_exact)
         twin = rewriter.twin()
         if rewriter.found <= uncertain:
             break
         uncertain |= rewriter.found
-    if twin.rounds:
+    if twin.rounds or is_exact:
         return twin
     # Inputs need not move then: the same bits in give the same bits out.
     return _Rewriter(plain, frozenset(results), set(), functions, has_moves=False).twin()
@@ -139,11 +151,17 @@ class _Rewriter:
         functions: Mapping[str, Function],
         *,
         has_moves: bool = True,
+        is_exact: bool = False,
     ) -> None:
         self.found: set[Any] = set()
         self._function = function
         self._uncertain = uncertain
-        self._has_moves = has_moves
+        self._has_moves = has_moves and not is_exact
+        self._is_exact = is_exact
+        self._lanes = tirx.Var(LANES, "int64")
+        self._has_lanes = False
+        # Of the loops that only add to elements: what stands for the sum in each of these.
+        self._sums: list[_Sum] = []
         self._results = {function.params[number] for number in results}
         self._inputs = set(function.params) - self._results
         self._loops: list[tirx.For] = []
@@ -151,7 +169,9 @@ class _Rewriter:
         self._places: dict[Any, Place] = {}
         self._bound: dict[Any, Any] = {}
         self._cells: set[Any] = set()
-        self._expressions = Expressions(places=self._places, bind=self._bind, functions=functions)
+        self._expressions = Expressions(
+            places=self._places, bind=self._bind, functions=functions, is_exact=is_exact
+        )
         self._reread = _loaded(function)
 
     def twin(self) -> Twin:
@@ -180,14 +200,14 @@ class _Rewriter:
             params.append(place.values)
         body = self._visited(self._function.body)
         attrs = {"global_symbol": ENTRY, "tirx.noalias": True}
+        params += [*moves.values(), *errors.values(), *([self._lanes] if self._has_lanes else [])]
         return Twin(
-            function=tirx.PrimFunc([*params, *moves.values(), *errors.values()], body).with_attrs(
-                attrs
-            ),
+            function=tirx.PrimFunc(params, body).with_attrs(attrs),
             moves=tuple(moves),
             errors=tuple(errors),
             rounds=self._expressions.rounds,
             told=tuple(self._expressions.told),
+            has_lanes=self._has_lanes,
         )
 
     def _place(self, buffer: Any) -> Place:
@@ -209,10 +229,16 @@ class _Rewriter:
             self._statements.append(tirx.Bind(var, value))
             return var
         # TVM's simplifier puts the values of variables into each other, without end; not these.
-        cell = tirx.decl_buffer((1,), dtype, name, scope="local")
+        return self._new_cell(name, value)
+
+    def _new_cell(self, name: str, value: Any) -> Any:
+        cell = tirx.decl_buffer((1,), dtype_of(value), name, scope="local")
         self._cells.add(cell)
         self._statements += [tirx.AllocBuffer(cell), tirx.BufferStore(cell, value, [0])]
         return tirx.BufferLoad(cell, [0])
+
+    def _store_cell(self, cell: Any, value: Any) -> None:
+        self._statements.append(tirx.BufferStore(buffer_of(cell), value, [0]))
 
     def _visited(self, statement: Any) -> Any:
         """Rewrite a statement; what its expressions need is bound before it."""
@@ -264,21 +290,80 @@ class _Rewriter:
     def _visit_loop(self, loop: tirx.For) -> None:
         if loop.kind not in _SERIAL or loop.step is not None:
             raise NotDerivableError("it runs in threads")
+        added = [] if self._sums else _added_to(loop, self._bound)
+        if added:
+            self._visit_sums(loop, added)
+            return
         exact = self._expressions.exact
         start, extent = exact(loop.min, "a loop"), exact(loop.extent, "a loop")
+        is_reordered = bool(self._sums) and not _is_short(extent)
+        variable = loop.loop_var
+        if is_reordered:
+            variable = tirx.Var(variable.name, dtype_of(variable))
+            self._expressions.variables[loop.loop_var] = Bounded(value=variable)
         self._loops.append(loop)
         body = self._visited(loop.body)
         self._loops.pop()
-        serial = tirx.ForKind.SERIAL
-        self._statements.append(tirx.For(loop.loop_var, start, extent, serial, body))
+        if is_reordered:
+            self._statements.append(self._in_lanes(variable, start, extent, body))
+        elif not self._loops and _is_parallel(loop):
+            self._statements.append(tirx.For(variable, start, extent, tirx.ForKind.PARALLEL, body))
+        else:
+            self._statements.append(_serial(variable, start, extent, body))
+
+    def _visit_sums(self, loop: tirx.For, added: Sequence[Any]) -> None:
+        """Rewrite a loop that only adds to elements, which it does not move on from."""
+        exact = self._expressions.exact
+        for store in added:
+            indices = [exact(index, "where it stores") for index in store.indices]
+            place = self._places.get(store.buffer)
+            if place is None or store.buffer in self._inputs:
+                raise NotDerivableError(f"it writes to its input {store.buffer.name}")
+            partial = PartialSum(
+                str(store.buffer.dtype),
+                new_cell=self._new_cell,
+                store_cell=self._store_cell,
+                is_exact=self._is_exact,
+            )
+            error = None if place.errors is None else tirx.BufferLoad(place.errors, indices)
+            partial.start(tirx.BufferLoad(place.values, indices), error)
+            self._sums.append(_Sum(store=store, place=place, indices=indices, partial=partial))
+        self._visit_loop(loop)
+        done, self._sums = self._sums, []
+        for one in done:
+            self.found.add(one.store.buffer)
+            self._statements.append(
+                tirx.BufferStore(one.place.values, one.partial.value, one.indices)
+            )
+            if one.place.errors is not None:
+                error = _unless_infinite(one.partial.value, one.partial.error())
+                self._statements.append(tirx.BufferStore(one.place.errors, error, one.indices))
+
+    def _in_lanes(self, variable: Any, start: Any, extent: Any, body: Any) -> Any:
+        """Return a loop that runs lane after lane; with one lane, as it did."""
+        self._has_lanes = True
+        dtype = dtype_of(variable)
+        lanes = prim.Cast(dtype, self._lanes)
+        lane, turn = (
+            tirx.Var(f"{variable.name}_lane", dtype),
+            tirx.Var(f"{variable.name}_turn", dtype),
+        )
+        zero, one = tirx.const(0, dtype), tirx.const(1, dtype)
+        turns = tirx.floordiv(extent - lane + lanes - one, lanes)
+        here = tirx.SeqStmt([tirx.Bind(variable, start + turn * lanes + lane), body])
+        return _serial(lane, zero, prim.Min(lanes, extent), _serial(turn, zero, turns, here))
 
     def _visit_store(self, store: Any) -> None:
         place = self._places.get(store.buffer)
         if place is None or store.buffer in self._inputs:
             raise NotDerivableError(f"it writes to its input {store.buffer.name}")
         exact = self._expressions.exact
-        indices = [exact(index, "where it stores") for index in store.indices]
         terms = _terms(store, self._bound)
+        for one in self._sums:
+            if _is_same_element(one.store, store):
+                self._add(one.partial, store, terms)
+                return
+        indices = [exact(index, "where it stores") for index in store.indices]
         if terms is not None:
             found = self._summed(store, place, indices, terms)
         else:
@@ -297,10 +382,23 @@ class _Rewriter:
         elif found.error is not None:
             error = found.error
             if is_float(str(store.buffer.dtype)):
-                # An infinity stays one, whatever was added to it.
-                is_infinite = prim.EQ(magnitude(value), number(float("inf")))
-                error = prim.Select(is_infinite, number(0.0), error)
+                error = _unless_infinite(value, error)
         self._statements.append(tirx.BufferStore(place.errors, error, indices))
+
+    def _add(
+        self, partial: PartialSum, store: Any, terms: Sequence[tuple[bool, Any]] | None
+    ) -> None:
+        """Add terms to a sum that is followed, or let it begin anew if there are none."""
+        if terms is None:
+            found = self._expressions.of(store.value)
+            partial.start(found.value, found.error)
+            return
+        self._expressions.told[self._sum_told(store)] = None
+        self._expressions.rounds = True
+        for is_added, term in terms:
+            found = self._expressions.of(term)
+            value = self._bind(found.value)
+            partial.add(value if is_added else -value, found.error)
 
     def _summed(
         self, store: Any, place: Place, indices: list[Any], terms: Sequence[tuple[bool, Any]]
@@ -335,9 +433,9 @@ class _Rewriter:
         count = 1
         for extent in extents:
             if not isinstance(extent, prim.IntImm):
-                return "sums in any order"
+                return "sums, by their partial sums in several orders"
             count *= int(extent)
-        return f"sums of {count} terms in any order"
+        return f"sums of {count} terms, by their partial sums in several orders"
 
     def _roundings(self, store: Any) -> Any:
         count: Any = number(1.0)
@@ -353,6 +451,146 @@ class _Rewriter:
             return number(max(1.0, min(known, ORDER_FACTOR * known**0.5)))
         count = count * number(known)
         return prim.Min(count, number(ORDER_FACTOR) * tirx.sqrt(count))
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Sum:
+    """An element that loops add to, and what stands for it there.
+
+    Parameters
+    ----------
+    store
+        One of the stores that add to it.
+    place, indices
+        Where it is kept.
+    partial
+        Its value and error while it is added to.
+    """
+
+    store: Any
+    place: Place
+    indices: Sequence[Any]
+    partial: PartialSum
+
+
+def _added_to(loop: tirx.For, bound: Mapping[Any, Any]) -> list[Any]:
+    """Return a store to each element that a loop adds to; none if it does anything else.
+
+    The loop, with those inside it, may let such an element begin anew, as the initial value of a
+    reduction does; it stores nowhere else, to no element that depends on its variables, and reads
+    none of them otherwise.
+    """
+    bound = dict(bound)
+    variables: set[Any] = set()
+    stores: list[Any] = []
+
+    def is_simple(statement: Any) -> bool:
+        match statement:
+            case tirx.For():
+                variables.add(statement.loop_var)
+                is_serial = statement.kind in _SERIAL and statement.step is None
+                return is_serial and is_simple(statement.body)
+            case tirx.SeqStmt():
+                return all(map(is_simple, statement.seq))
+            case tirx.IfThenElse():
+                parts = (statement.then_case, statement.else_case)
+                return all(is_simple(part) for part in parts if part is not None)
+            case tirx.Bind():
+                variables.add(statement.var)
+                bound[statement.var] = statement.value
+                return True
+            case tirx.BufferStore():
+                stores.append(statement)
+                return is_float(str(statement.buffer.dtype))
+            case tirx.Evaluate():
+                return isinstance(statement.value, prim.IntImm)
+        return False
+
+    if not is_simple(loop):
+        return []
+    elements: list[Any] = []
+    for store in stores:
+        if any(variables & _variables(index) for index in store.indices):
+            return []
+        is_sum = _terms(store, bound) is not None
+        if is_sum and not any(_is_same_element(store, other) for other in elements):
+            elements.append(store)
+    targets = {store.buffer for store in elements}
+    read = {buffer for store in stores for buffer in _read_besides(store, bound)}
+    is_alone = len(targets) == len(elements) and not (read & targets)
+    is_begun = all(any(_is_same_element(s, e) for e in elements) for s in stores)
+    return elements if is_alone and is_begun else []
+
+
+def _read_besides(store: Any, bound: Mapping[Any, Any]) -> set[Any]:
+    """Return the tensors that a store reads, but for the element of a sum itself."""
+    terms = _terms(store, bound)
+    parts = [store.value] if terms is None else [term for _, term in terms]
+    found: set[Any] = set()
+    seen: set[Any] = set()
+    while parts:
+        part = parts.pop()
+        found |= _loaded(part)
+        for variable in _variables(part) - seen:
+            seen.add(variable)
+            if variable in bound:
+                parts.append(bound[variable])
+    return found
+
+
+def _variables(node: Any) -> set[Any]:
+    found: set[Any] = set()
+    tvm_ffi.structural_walk(node, [(tirx.Var, found.add)])
+    return found
+
+
+def _is_same_element(a: Any, b: Any) -> bool:
+    return a.buffer.same_as(b.buffer) and all(map(tvm_ffi.structural_equal, a.indices, b.indices))
+
+
+def _unless_infinite(value: Any, error: Any) -> Any:
+    """Return an error, or zero for an infinity: it stays one, whatever was added to it."""
+    is_infinite = prim.EQ(magnitude(value), number(float("inf")))
+    return prim.Select(is_infinite, number(0.0), error)
+
+
+def _is_parallel(loop: tirx.For) -> bool:
+    """Return whether turns of a loop touch nothing that another one stores.
+
+    Each tensor that it stores to is accessed at its variable, always in the same dimension.
+    """
+    accesses: dict[Any, list[Sequence[Any]]] = {}
+    stored: set[Any] = set()
+    inside: set[Any] = set()
+
+    def store(access: Any) -> None:
+        stored.add(access.buffer)
+        accesses.setdefault(access.buffer, []).append(access.indices)
+
+    def load(access: Any) -> None:
+        accesses.setdefault(buffer_of(access), []).append(access.indices)
+
+    callbacks = [
+        (tirx.BufferStore, store),
+        (TensorLoad, load),
+        (tirx.AllocBuffer, lambda allocation: inside.add(allocation.buffer)),
+    ]
+    tvm_ffi.structural_walk(loop.body, callbacks)
+
+    def places(indices: Sequence[Any]) -> set[int]:
+        return {n for n, index in enumerate(indices) if loop.loop_var.same_as(index)}
+
+    return bool(stored) and all(
+        set.intersection(*map(places, accesses[buffer])) for buffer in stored - inside
+    )
+
+
+def _is_short(extent: Any) -> bool:
+    return isinstance(extent, prim.IntImm) and int(extent) < _SHORT
+
+
+def _serial(variable: Any, start: Any, extent: Any, body: Any) -> Any:
+    return tirx.For(variable, start, extent, tirx.ForKind.SERIAL, body)
 
 
 def _terms(store: Any, bound: Mapping[Any, Any]) -> list[tuple[bool, Any]] | None:

@@ -76,6 +76,10 @@ class Model:
         come first in lists.
     reference
         The framework's own outputs for a sample, flattened in order, or None where there is none.
+    accurate
+        The framework's outputs once more, computed in a wider dtype: floats are float64 or float32
+        arrays, wider than those of ``reference``. It may raise where that is not possible. It is
+        called only where the source and ``reference`` differ by more than their dtype explains.
     meaning
         What the last axis of the outputs is, so that a run can say whether the model still says
         the same; None where that is nothing of these.
@@ -92,6 +96,7 @@ class Model:
     samples: tuple[Sample, ...]
     entry: str = "main"
     reference: Callable[[Sample], list[Array]] | None = field(default=None, compare=False)
+    accurate: Callable[[Sample], list[Array]] | None = field(default=None, compare=False)
     meaning: Meaning | None = None
     drive: Callable[[Functions, Sample], list[Array]] | None = field(default=None, compare=False)
 

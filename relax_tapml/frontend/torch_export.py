@@ -91,6 +91,7 @@ def from_torch(
         samples=_examples(torch, program) if samples is None else as_samples(samples),
         entry=_ENTRY,
         reference=_reference(torch, program, run),
+        accurate=_accurate(torch, program, run),
         meaning=meaning,
     )
     if model.samples:
@@ -171,6 +172,36 @@ def _reference(
         return [to_array(leaf) for leaf in torch.utils._pytree.tree_leaves(outputs)]
 
     return reference
+
+
+def _accurate(torch: Any, program: Any, run: Callable[..., Any]) -> Callable[[Sample], list[Array]]:
+    """Return what runs the module in float64, and where PyTorch cannot, in float32."""
+    from relax_tapml.frontend.wide_run import run_wide
+
+    in_spec = program.call_spec.in_spec
+
+    def accurate(sample: Sample) -> list[Array]:
+        def outputs(dtype: Any) -> list[Array]:
+            leaves = [_to_torch(torch, array) for array in sample.arrays]
+            # A module may write to its inputs.
+            wide = [leaf.to(dtype) if leaf.is_floating_point() else leaf for leaf in leaves]
+            args, kwargs = torch.utils._pytree.tree_unflatten(wide, in_spec)
+            found = run_wide(lambda: run(*args, **kwargs), dtype)
+            return [to_array(leaf) for leaf in torch.utils._pytree.tree_leaves(found)]
+
+        try:
+            return outputs(torch.float64)
+        except Exception as error:
+            if all(dtype.itemsize > 2 for dtype in _float_dtypes(torch, run)):
+                raise RuntimeError(f"in float64: {first_line(error)}") from error
+            return outputs(torch.float32)
+
+    return accurate
+
+
+def _float_dtypes(torch: Any, run: Any) -> set[Any]:
+    tensors = [*run.parameters(), *run.buffers()] if isinstance(run, torch.nn.Module) else []
+    return {tensor.dtype for tensor in tensors if tensor.is_floating_point()}
 
 
 def _to_torch(torch: Any, array: Array) -> Any:

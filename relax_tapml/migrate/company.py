@@ -25,6 +25,8 @@ class Company:
         How often what it is accused of was tried, and how often that failed.
     together
         Units it fails with: any of them less, and the model is right.
+    right_calls
+        How many calls in one session are right before it fails, alone; None if that is not why.
     """
 
     on_device: bool
@@ -34,6 +36,7 @@ class Company:
     runs: int = 0
     failures: int = 0
     together: tuple[str, ...] = ()
+    right_calls: int | None = None
 
 
 def companies(
@@ -63,6 +66,18 @@ def companies(
     for finding in reversed(findings):
         step = steps[finding.step]
         failures, runs = step.flaky.get(finding.part, (step.failures, step.runs))
+        exhausting = step.exhausting.get(finding.part)
+        if exhausting is not None:
+            unit = parts[finding.part].unit
+            found[unit] = Company(
+                on_device=found[unit].on_device,
+                verdict=exhausting.verdict,
+                reason=exhausting.text,
+                runs=exhausting.calls,
+                failures=1,
+                right_calls=exhausting.calls - 1,
+            )
+            continue
         others = finding.together if finding.is_complete else ()
         guilty = (finding.part, *others)
         units = tuple(dict.fromkeys(parts[name].unit for name in guilty))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from relax_tapml.compare.verdict import Verdict
 from relax_tapml.errors import SourceError
 from relax_tapml.migrate.reporter import SILENT, Stage
 from relax_tapml.migrate.step import Step, Trial
@@ -53,7 +52,7 @@ def migrate(
         stage.update(len(steps), len(steps) + strategy.remaining)
         step = trial.step(proposal)
         strategy.settle(step.outcome)
-        if proposal.purpose is Purpose.BASELINE and step.verdict is not Verdict.PASS:
+        if proposal.purpose is Purpose.BASELINE and not step.outcome.is_good:
             raise SourceError(
                 "with no unit on the device the partitioned model differs from the source: "
                 f"{step.reason}. Nothing can be said about the target"

@@ -44,6 +44,11 @@ def side_identity(side: tvm.IRModule, kernels: KernelSet) -> str:
     return _digest((tvm.ir.save_json(tvm.IRModule(callers)), *names))
 
 
+def module_identity(module: tvm.IRModule) -> str:
+    """Return a digest of a whole module."""
+    return _digest((tvm.ir.save_json(module),))
+
+
 def _drive_text(drive: Any) -> str:
     """Say what a drive does as far as one can: its fields, or else its source."""
     if drive is None or dataclasses.is_dataclass(drive):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from relax_tapml.compare.verdict import Verdict
 from relax_tapml.migrate.company import Company, companies
 from relax_tapml.migrate.driver import migrate
 from relax_tapml.migrate.parts import Part
@@ -50,7 +51,13 @@ class Migration:
     @property
     def sites(self) -> frozenset[str]:
         """Ids of the sites on the device in the last good step."""
-        return self._sites_of(self._strategy.accepted)
+        return self._sites_of(self.accepted)
+
+    @property
+    def accepted(self) -> frozenset[str]:
+        """Parts on the device in the last good step; none if no step could be judged."""
+        is_judged = any(step.verdict is Verdict.PASS for step in self.steps)
+        return self._strategy.accepted if is_judged else frozenset()
 
     @property
     def boundary(self) -> Boundary:
@@ -66,7 +73,7 @@ class Migration:
     def companies(self) -> dict[str, Company]:
         """Return what the steps say of each unit that was to be moved."""
         strategy = self._strategy
-        return companies(self.parts, strategy.accepted, strategy.findings, self.steps)
+        return companies(self.parts, self.accepted, strategy.findings, self.steps)
 
     def _save(self, step: Step) -> None:
         boundary = boundary_of(self._sites_of(step.boundary), self._table)

@@ -45,6 +45,9 @@ class Options:
         Whether units also get probes: cases with inputs that were not recorded.
     timeout_s
         How long one call on the device may take.
+    is_import_checked
+        Whether a source that disagrees with the framework ends the run; otherwise it goes on, and
+        its result has a warning.
     """
 
     source: str = "llvm"
@@ -60,6 +63,7 @@ class Options:
     cases_per_unit: int = 3
     is_probed: bool = True
     timeout_s: float = 60.0
+    is_import_checked: bool = True
 
     def __post_init__(self) -> None:
         # From Python they may be plain strings.

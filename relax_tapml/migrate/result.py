@@ -13,6 +13,7 @@ from typing import Any
 
 from relax_tapml.carve.unit_replay import UnitReplay
 from relax_tapml.compare.comparison import Comparison
+from relax_tapml.compare.power import power_document
 from relax_tapml.compare.verdict import Verdict
 from relax_tapml.errors import ExitCode
 from relax_tapml.migrate.company import Company
@@ -22,6 +23,7 @@ from relax_tapml.partition.site_table import SiteEntry
 from relax_tapml.passes.origin import unit_text
 
 SCHEMA = 1
+_NAMED_AT_MOST = 3
 INCONCLUSIVE = "inconclusive"
 _GRAVEST_FIRST = (
     *(Verdict.CRASH, Verdict.TIMEOUT, Verdict.MISMATCH, Verdict.FLAKY),
@@ -75,10 +77,29 @@ def unit_summary(detail: UnitReplay) -> dict[str, Any]:
         "tolerance": None if decisive is None else allowed_number(decisive),
         "tolerance_origin": None if decisive is None else decisive.tolerance.origin,
         "metrics": None if decisive is None else metrics_document(decisive),
+        "case": detail.decisive_case or None,
         "cases": sum(not item.case.is_probe for item in detail.cases),
         "probes": sum(item.case.is_probe for item in detail.cases),
         "first": _first(decisive),
+        "power": power_documents(detail),
+        "blunt": list(detail.blunt),
     }
+
+
+def power_documents(detail: UnitReplay) -> list[dict[str, Any]]:
+    """Return what the tolerances of a unit's cases see, for each output that passes."""
+    return [
+        {
+            "case": case.case.name,
+            "probe": case.case.is_probe,
+            "output": output,
+            **power_document(item.power),
+            "blunt": not item.is_sharp,
+        }
+        for case in detail.cases
+        for output, item in enumerate(case.comparisons)
+        if not item.is_empty and item.verdict is not Verdict.MISMATCH
+    ]
 
 
 def allowed_number(comparison: Comparison) -> float | int | bool | str | None:
@@ -103,18 +124,6 @@ def metrics_document(comparison: Comparison) -> dict[str, Any]:
     }
 
 
-def check_document(check: Comparison | None) -> dict[str, Any] | None:
-    """Return how the source compares with the framework, None where there is none."""
-    if check is None:
-        return None
-    return {
-        "max_abs": json_number(check.error),
-        "tolerance": allowed_number(check),
-        "tolerance_origin": check.tolerance.origin,
-        "verdict": str(check.verdict),
-    }
-
-
 def _first(decisive: Comparison | None) -> dict[str, Any] | None:
     if decisive is None or decisive.first_index is None:
         return None
@@ -127,9 +136,17 @@ def _first(decisive: Comparison | None) -> dict[str, Any] | None:
 
 
 def unit_document(
-    name: str, alone: Mapping[str, Any], company: Company | None, *, sites: Sequence[SiteEntry]
+    name: str,
+    alone: Mapping[str, Any],
+    company: Company | None,
+    *,
+    sites: Sequence[SiteEntry],
+    seen_once: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
-    """Join what a unit did alone with what it did in company, if it was to be moved."""
+    """Join what a unit did alone with what it did in company, if it was to be moved.
+
+    ``seen_once`` are its symbolic dimensions that had one value only, as in the manifest.
+    """
     document = {
         "name": name,
         **alone,
@@ -137,6 +154,7 @@ def unit_document(
         "origin": unit_text(entry.origins for entry in sites),
         "origins": {entry.site.id: [o.text for o in entry.origins] for entry in sites},
         "alone": alone["verdict"],
+        "dims_seen_once": list(seen_once),
     }
     document.update(on_device=company is not None and company.on_device, together=[])
     if company is not None and company.verdict is not None:
@@ -151,6 +169,7 @@ def unit_document(
             metrics=None,
             first=None,
             together=list(company.together),
+            right_calls=company.right_calls,
         )
     return document
 
@@ -169,9 +188,22 @@ def overall_verdict(units: Sequence[Mapping[str, Any]]) -> tuple[str, list[str]]
 
 def inconclusive_reason(units: Sequence[Mapping[str, Any]]) -> str:
     """Say why a run without culprits does not pass."""
-    disputed = [u["name"] for u in units if u["verdict"] == Verdict.INCONCLUSIVE]
+    open_units = [u for u in units if u["verdict"] == Verdict.INCONCLUSIVE]
+    blunt = [u["name"] for u in open_units if u.get("blunt")]
+    disputed = [u["name"] for u in open_units if not u.get("blunt")]
+    told = []
+    if blunt:
+        named = ", ".join(blunt[:_NAMED_AT_MOST])
+        more = len(blunt) - _NAMED_AT_MOST
+        told.append(
+            f"{len(blunt)} of {len(units)} units {'has' if len(blunt) == 1 else 'have'} an output "
+            "that only blunt tolerances judge, which a grossly wrong result would pass too "
+            f"({named}{f' and {more} more' if more > 0 else ''})"
+        )
     if disputed:
-        return f"devices disagree about {', '.join(disputed)}"
+        told.append(f"devices disagree about {', '.join(disputed)}")
+    if told:
+        return "; ".join(told)
     return "no unit was compared on the target"
 
 

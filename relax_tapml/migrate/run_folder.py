@@ -9,17 +9,21 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import tvm
+
+from relax_tapml._compat import load_json
 from relax_tapml.errors import StoreError, UsageError
 from relax_tapml.migrate.step import Step
 from relax_tapml.partition.boundary import Boundary
 
 _STATE = "state.json"
+_DEVICE = "device.json"
 _SCHEMA = 2
 _KIND = "relax_tapml.run"
 # The state last: until it is deleted the folder can be seen to be ours.
 _OURS = (
     *("result.json", "report.html", "captures", "tests", "kernels", "bundle"),
-    *("boundaries", "lowered.json", _STATE),
+    *("boundaries", "lowered.json", _DEVICE, _STATE),
 )
 # What a run ends with: an interrupted one must not seem to have ended as an earlier one did.
 _ENDS = ("result.json", "report.html")
@@ -116,6 +120,11 @@ class RunFolder:
         """The lowered module, without weights."""
         return self.path / "lowered.json"
 
+    @property
+    def device_side(self) -> Path:
+        """The lowered module as it was prepared for the target, without weights."""
+        return self.path / _DEVICE
+
     def save_boundary(self, step: int, boundary: Boundary) -> None:
         """Write the boundary of a step."""
         self.boundaries.mkdir(exist_ok=True)
@@ -184,6 +193,23 @@ def write_atomically(path: Path, text: str) -> None:
         scratch.replace(path)
     finally:
         scratch.unlink(missing_ok=True)
+
+
+def read_device_side(folder: Path) -> tvm.IRModule | None:
+    """Return what the run in a folder had for its target; None if it kept nothing.
+
+    Raises
+    ------
+    StoreError
+        The file is damaged.
+    """
+    path = folder / _DEVICE
+    try:
+        return load_json(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except Exception as error:  # Whatever TVM raises about it.
+        raise StoreError(f"{path} is damaged: {error}. Run the build again") from error
 
 
 def _read_state(path: Path) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,10 @@ from relax_tapml.capture.store import CaptureStore
 from relax_tapml.capture.values import SiteRecord
 from relax_tapml.carve.open_suite import Suite
 from relax_tapml.carve.sensitivity import RUNS, noise, noise_levels, output_tolerances
-from relax_tapml.compare.comparison import Comparison, compare_all, worst
 from relax_tapml.compare.tolerance import Tolerance
 from relax_tapml.errors import LoweringError, SourceError
 from relax_tapml.frontend.model import Array, Functions, Model, Sample
+from relax_tapml.migrate.import_check import ImportCheck, check_import
 from relax_tapml.migrate.reporter import Stage
 from relax_tapml.migrate.watched_calls import CallFailed, WatchedFunctions, both, noting
 from relax_tapml.partition.built_functions import weight_names
@@ -102,7 +102,12 @@ class Source:
         return list(self._watched(work, stage))
 
     def tolerances(
-        self, suite: Suite, outputs: Sequence[Sequence[Array]], stage: Stage
+        self,
+        suite: Suite,
+        outputs: Sequence[Sequence[Array]],
+        stage: Stage,
+        *,
+        moved: Collection[str] | None = None,
     ) -> list[list[Tolerance]]:
         """Return how far a right target's outputs may be from the source's, sample by sample.
 
@@ -114,6 +119,8 @@ class Source:
             Of ``run``.
         stage
             Is told how far it is.
+        moved
+            The units that may be on the target; None for all.
 
         Raises
         ------
@@ -122,14 +129,14 @@ class Source:
         """
         machine = self._virtual_machine(self.units)
         functions = self._functions(machine)
-        levels = noise_levels(suite)
+        levels = noise_levels(suite, moved)
 
         def work(fork: Here) -> None:
             for index, sample in enumerate(self._model.samples):
                 fork.send({"sample": index})
                 for seed in range(RUNS):
-                    moved = noise(levels, seed)
-                    machine.set_instrument(both(noting(fork.note), moved))
+                    disturbed = noise(levels, seed)
+                    machine.set_instrument(both(noting(fork.note), disturbed))
                     fork.send(None, self._model.run(functions, sample))
 
         runs = list(self._watched(work, stage, how=" with results moved within their tolerances"))
@@ -138,21 +145,15 @@ class Source:
             for index in range(len(self._model.samples))
         ]
 
-    def check_import(self, outputs: Sequence[Sequence[Array]]) -> Comparison | None:
-        """Compare the source's outputs with the framework's own, where it has any.
+    def check_import(self, outputs: Sequence[Sequence[Array]]) -> ImportCheck | None:
+        """Compare the source's outputs with the framework's own; None where it has none.
 
-        Returns
-        -------
-        Comparison or None
-            The one that decides: a mismatch if there is one, then the largest error.
+        Raises
+        ------
+        SourceError
+            The framework's own run raised.
         """
-        reference = self._model.reference
-        if reference is None:
-            return None
-        return worst(
-            worst(compare_all(reference(sample), mine))
-            for sample, mine in zip(self._model.samples, outputs, strict=True)
-        )
+        return check_import(self._model, outputs)
 
     def capture(
         self, folder: Path, outputs: Sequence[Sequence[Array]], stage: Stage

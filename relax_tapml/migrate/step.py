@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from relax_tapml.carve.endurance import Exhaustion
 from relax_tapml.carve.replay import ReplayReport
 from relax_tapml.compare.agreement import Agreement, agreement, joined
 from relax_tapml.compare.comparison import compare_all, worst
@@ -17,13 +19,18 @@ from relax_tapml.errors import DeviceFault, DeviceTimeout, DeviceUnavailable
 from relax_tapml.frontend.model import Array, Model
 from relax_tapml.migrate.json_number import json_number
 from relax_tapml.migrate.parts import Part
+from relax_tapml.migrate.session_calls import SessionCalls
 from relax_tapml.migrate.sides import Sides, units_of
 from relax_tapml.migrate.strategy import Outcome, Proposal
 from relax_tapml.partition.hybrid import HybridModule
 from relax_tapml.partition.program import PartitionedProgram
 from relax_tapml.passes.device_calls import bytes_of
+from relax_tapml.passes.site import Site
 from relax_tapml.targets.device import Device
 from relax_tapml.targets.traffic import Traffic
+
+_UNACCUSED = (Verdict.PASS, Verdict.INCONCLUSIVE)
+_BLUNT = "its outputs agree, but their tolerances are blunt: a grossly wrong result would pass too"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,10 +49,18 @@ class Step:
         A ``Purpose``.
     verdict, reason, error
         What came of it, why in one sentence, and the largest absolute error of the outputs.
+        ``inconclusive`` where nothing speaks against the boundary, and nothing could: no output of
+        any sample is judged sharply.
     runs, failures
         How often it was run, and how often that failed.
     flaky
         Parts that are flaky by themselves, found because this step was: failures and runs.
+    exhausting
+        Parts whose unit is right at first, and wrong after many calls in one session, found
+        because this step failed.
+    session
+        What was found about the session, where it fails whatever moves; empty otherwise. In a
+        fresh session the boundary is right.
     shift_s, run_s
         Seconds for partition, bytecode and link; and for the hybrid runs of all samples.
     kernels_built
@@ -80,19 +95,24 @@ class Step:
     bytes_moved: int
     bytes_to_device: int = 0
     agreement: dict[str, Any] | None = None
+    exhausting: dict[str, Exhaustion] = field(default_factory=dict)
+    session: str = ""
 
     @property
     def outcome(self) -> Outcome:
         """What the strategy is told."""
+        is_good = self.verdict in _UNACCUSED or bool(self.session)
         return Outcome(
-            is_good=self.verdict is Verdict.PASS,
-            is_flaky=self.verdict is Verdict.FLAKY,
-            flaky=frozenset(self.flaky),
+            # The search goes on where nothing speaks against a boundary: faults are still found.
+            is_good=is_good and not self.exhausting,
+            is_flaky=bool(self.exhausting) or (self.verdict is Verdict.FLAKY and not is_good),
+            flaky=frozenset(self.flaky) | frozenset(self.exhausting),
         )
 
     def document(self) -> dict[str, Any]:
         """Return the step as it stands in ``result.json``."""
-        fields = {**asdict(self), "error": json_number(self.error)}
+        exhausting = {name: item.document() for name, item in self.exhausting.items()}
+        fields = {**asdict(self), "error": json_number(self.error), "exhausting": exhausting}
         seconds = {"shift": fields.pop("shift_s"), "run": fields.pop("run_s")}
         return {**fields, "verdict": str(self.verdict), "seconds": seconds}
 
@@ -102,6 +122,8 @@ class Step:
         fields = dict(document)
         seconds = fields.pop("seconds")
         fields["verdict"] = Verdict(fields["verdict"])
+        found = fields.pop("exhausting", {})
+        fields["exhausting"] = {n: Exhaustion.from_document(item) for n, item in found.items()}
         fields["error"] = None if fields["error"] is None else float(fields["error"])
         return cls(shift_s=seconds["shift"], run_s=seconds["run"], **fields)
 
@@ -127,6 +149,9 @@ class Trial:
     vote
         Replays some units alone on ``device``, many times, so that a flaky one is named. None if
         there is no suite to replay.
+    exhaust
+        Calls some units alone, twice as often as given, and returns the first that fails so; None
+        if there is no suite.
     """
 
     sides: Sides
@@ -137,6 +162,11 @@ class Trial:
     tolerances: Sequence[Sequence[Tolerance]]
     repeat: int = 1
     vote: Callable[[Sequence[str]], ReplayReport] | None = None
+    exhaust: Callable[[Mapping[str, int]], tuple[str, Exhaustion] | None] | None = None
+    _calls: SessionCalls = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_calls", SessionCalls(self.device))
 
     def step(self, proposal: Proposal) -> Step:
         """Run the model with a boundary and compare with the source's outputs.
@@ -159,15 +189,24 @@ class Trial:
         program = self.sides.partition(sites)
         partition_s = time.perf_counter() - began
         attempts = repeated(lambda: self._attempt(program, sites), self.repeat)
-        failed = [item for item in attempts if item.verdict is not Verdict.PASS]
+        failed = [item for item in attempts if item.verdict not in _UNACCUSED]
         told = failed[0] if failed else attempts[0]
         verdict, reason, flaky = told.verdict, told.reason, {}
+        exhausting: dict[str, Exhaustion] = {}
+        session = ""
+        if failed:
+            self._calls.failed = failed[-1].calls
         if 0 < len(failed) < len(attempts):
             verdict = Verdict.FLAKY
             reason = f"in {len(failed)} of {len(attempts)} runs {reason}"
             flaky = self._flaky_parts(proposal.boundary)
+            if not flaky:
+                exhausting, session = self._about_session(proposal, failed)
         elif verdict in (Verdict.CRASH, Verdict.TIMEOUT):
             reason = f"{reason}{self._where(sites, told.sample)}"
+        elif proposal.is_alone and verdict is Verdict.PASS:
+            # It is about to be accused in company, which may only be worn out.
+            exhausting = self._exhausting(self._calls.failed)
         return Step(
             boundary=sorted(proposal.boundary),
             moved=list(proposal.moved),
@@ -188,7 +227,61 @@ class Trial:
             bytes_moved=attempts[0].traffic.total,
             bytes_to_device=attempts[0].traffic.to_device,
             agreement=None if told.agreement is None else told.agreement.document(),
+            exhausting=exhausting,
+            session=session,
         )
+
+    def _about_session(
+        self, proposal: Proposal, failed: Sequence[_Attempt]
+    ) -> tuple[dict[str, Exhaustion], str]:
+        """Look for the cause of a failure in what its session had done before.
+
+        Returns the parts that wear it out, and what is said of the session if it fails whatever
+        moves although no part does so alone. Both are empty if the session is not the cause.
+        """
+        used = [item for item in failed if item.is_used]
+        if not used:
+            return {}, ""
+        found = self._exhausting(used[0].calls)
+        kept = proposal.boundary.difference(proposal.moved)
+        if found or not kept:
+            return found, ""
+        again = self._worn_out(kept, used[0].calls)
+        if again is None:
+            return {}, ""
+        self._calls.is_renewing = True
+        return {}, (
+            f"a session fails after {again.calls.total()} calls whatever moved: {again.reason}. No "
+            "unit does so alone; each run now has a session of its own"
+        )
+
+    def _exhausting(self, calls: Mapping[str, int]) -> dict[str, Exhaustion]:
+        """Return the parts whose unit fails alone when it is called as often and more."""
+        if self.exhaust is None or not calls:
+            return {}
+        found = self.exhaust(calls)
+        # What they have left behind must not be taken for the doing of the next step.
+        self.device.close()
+        if found is None:
+            return {}
+        unit, how = found
+        return {part.name: how for part in self.parts.values() if part.unit == unit}
+
+    def _worn_out(self, names: Iterable[str], calls: Counter[str]) -> _Attempt | None:
+        """Run a good boundary in one session for as many calls; return how it fails, if it does."""
+        sites = frozenset[str]().union(*(self.parts[name].sites for name in names))
+        program = self.sides.partition(sites)
+        self.device.close()
+        done = Counter[str]()
+        while done.total() < calls.total():
+            attempt = self._attempt(program, sites)
+            if attempt.verdict is not Verdict.PASS:
+                return attempt
+            if attempt.calls == done:  # Nothing is called, so that no run adds to it.
+                break
+            done = attempt.calls
+        self.device.close()
+        return None
 
     def _flaky_parts(self, names: Iterable[str]) -> dict[str, list[int]]:
         """Return failures and runs of the parts whose units are flaky alone."""
@@ -211,11 +304,16 @@ class Trial:
 
         So what a wrong kernel has left behind in the device's memory accuses nobody later.
         """
+        if self._calls.is_renewing and self._calls.so_far():
+            self.device.close()
         began = time.perf_counter()
         before = self.device.traffic
+        calls_before = self._calls.so_far()
+        hybrid: HybridModule | None = None
         linked: float | None = None
         verdict, reason, error, index = Verdict.PASS, "", 0.0, 0
         agreements: list[Agreement] = []
+        is_sharp = False
         try:
             hybrid = self._linked(program, sites)
             linked = time.perf_counter()
@@ -225,14 +323,20 @@ class Trial:
                 agreements += self._agreements(index, outputs)
                 found = worst(comparisons)
                 error = max(error, found.error)
-                if found.verdict is not Verdict.PASS:
+                is_sharp |= any(item.is_sharp for item in comparisons)
+                if found.verdict is Verdict.MISMATCH:
                     number = next(i for i, item in enumerate(comparisons) if item is found)
                     output = f", output {number}" if len(comparisons) > 1 else ""
                     reason = f"on {sample.name!r}{output}: {found.reason}"
                     verdict, error = found.verdict, found.error
                     break
+            else:
+                if not is_sharp:
+                    verdict, reason = Verdict.INCONCLUSIVE, _BLUNT
         except DeviceFault as fault:
             verdict, reason = fault_verdict(fault), str(fault)
+        if hybrid is not None and self.device.is_open:
+            self._calls.add(_by_unit(hybrid.calls))
         ended = time.perf_counter()
         attempt = _Attempt(
             verdict=verdict,
@@ -243,8 +347,10 @@ class Trial:
             run_s=ended - (linked or ended),
             traffic=self.device.traffic - before,
             agreement=joined(agreements),
+            calls=self._calls.so_far(),
+            is_used=bool(calls_before),
         )
-        if verdict is not Verdict.PASS:
+        if verdict not in _UNACCUSED:
             self.device.close()
         return attempt
 
@@ -295,6 +401,15 @@ class _Attempt:
     run_s: float
     traffic: Traffic
     agreement: Agreement | None
+    calls: Counter[str]
+    is_used: bool
+
+
+def _by_unit(calls: Mapping[str, int]) -> Counter[str]:
+    found = Counter[str]()
+    for site, count in calls.items():
+        found[Site.parse(site).unit] += count
+    return found
 
 
 def fault_verdict(fault: DeviceFault) -> Verdict:

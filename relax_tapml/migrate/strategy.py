@@ -34,6 +34,8 @@ class Purpose(StrEnum):
     """Which of the parts of a failed step is it?"""
     REDUCE = "reduce"
     """Which other parts must be on the device for a part to fail?"""
+    PIPELINE = "pipeline"
+    """No boundary: the module that the device's pipeline returned is run as a whole."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +55,11 @@ class Proposal:
     boundary: frozenset[str]
     moved: tuple[str, ...]
     purpose: Purpose
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether it asks if a part that failed with others also fails without them."""
+        return self.purpose is Purpose.REDUCE and self.boundary == frozenset(self.moved)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -121,6 +122,7 @@ class HybridModule:
         native.load()
         self._host = host
         self._calls: _DeviceCalls | None = None
+        self._sites: dict[str, tuple[str, ...]] = {}
         callbacks: dict[str, Any] = {}
         if program.device is not None:
             if session is None:
@@ -137,6 +139,14 @@ class HybridModule:
             if watch is not None:
                 machine.set_instrument(watch)
         self._functions = host.functions(machine, program.weights)
+
+    @property
+    def calls(self) -> Counter[str]:
+        """How often each site has been called on the device; sites that share a region together."""
+        made = self._calls.made if self._calls is not None else Counter[str]()
+        return Counter(
+            {site: made[region] for region, sites in self._sites.items() for site in sites}
+        )
 
     @property
     def last_sites(self) -> tuple[str, ...]:
@@ -189,6 +199,7 @@ class _DeviceCalls:
         self._module = module
         self._fault: DeviceFault | None = None
         self.last_region: str | None = None
+        self.made: Counter[str] = Counter()
 
     def callbacks(self) -> dict[str, Any]:
         """Return the functions by the names that ``OutlineRegions`` calls."""
@@ -223,6 +234,7 @@ class _DeviceCalls:
 
     def _run(self, region: str, *args: Any) -> Any:
         self.last_region = region
+        self.made[region] += 1
         values = [tuple(a) if isinstance(a, tvm_ffi.Shape) else a for a in args]
         return tvm_ffi.convert(self._session.call(self._module, region, values))
 

@@ -39,6 +39,20 @@ def prepare_side(
     LoweringError
         A pass raised, or the result lost a unit.
     """
+    side = dispatched(lowered, target)
+    if pipeline is not None:
+        side = applied(pipeline, side, target)
+    lost = lost_functions(lowered, side)
+    if lost:
+        raise LoweringError(
+            f"the side's pipeline returned a module without {', '.join(lost)}; it must keep every "
+            "function under its name"
+        )
+    return rebound(side, lowered)
+
+
+def dispatched(lowered: tvm.IRModule, target: tvm.target.Target) -> tvm.IRModule:
+    """Lower what depends on the target; each unit has a PrimFunc then. See ``prepare_side``."""
     dispatch = tvm.transform.Sequential(
         [
             relax.backend.DispatchSampling(),
@@ -48,10 +62,15 @@ def prepare_side(
     )
     with target:
         side = _apply(dispatch, lowered, f"dispatch for {target.kind.name}")
-        side = _name_like_units(side)
-        if pipeline is not None:
-            side = _apply(pipeline, side, f"pipeline {pipeline.info.name!r}")
-    return _rebind(side, lowered)
+        return _name_like_units(side)
+
+
+def applied(
+    pipeline: tvm.transform.Pass, side: tvm.IRModule, target: tvm.target.Target
+) -> tvm.IRModule:
+    """Apply a side's own pass to what ``dispatched`` returned. Raises ``LoweringError``."""
+    with target:
+        return _apply(pipeline, side, f"pipeline {pipeline.info.name!r}")
 
 
 def _apply(step: tvm.transform.Pass, module: tvm.IRModule, what: str) -> tvm.IRModule:
@@ -94,17 +113,21 @@ def _renamed(side: tvm.IRModule, names: dict[GlobalVar, GlobalVar]) -> tvm.IRMod
     return tvm.IRModule(functions, attrs=side.attrs, global_infos=side.global_infos)
 
 
-def _rebind(side: tvm.IRModule, lowered: tvm.IRModule) -> tvm.IRModule:
+def lost_functions(before: tvm.IRModule, after: tvm.IRModule) -> list[str]:
+    """Return the names of functions that a module no longer has, sorted."""
+    kept = {gvar.name_hint for gvar in after.functions}
+    return sorted(g.name_hint for g in before.functions if g.name_hint not in kept)
+
+
+def rebound(side: tvm.IRModule, lowered: tvm.IRModule) -> tvm.IRModule:
     """Put the side's functions under the GlobalVars by which ``lowered`` calls them."""
     theirs = {gvar.name_hint: gvar for gvar in side.functions}
-    lost = [g.name_hint for g in lowered.functions if g.name_hint not in theirs]
-    if lost:
-        raise LoweringError(
-            f"the side's pipeline returned a module without {', '.join(sorted(lost))}; it must "
-            "keep every function under its name"
-        )
     ours = {gvar.name_hint: gvar for gvar in lowered.functions}
-    moved = {theirs[name]: gvar for name, gvar in ours.items() if not theirs[name].same_as(gvar)}
+    moved = {
+        theirs[name]: gvar
+        for name, gvar in ours.items()
+        if name in theirs and not theirs[name].same_as(gvar)
+    }
     return _renamed(side, moved)
 
 

@@ -118,7 +118,7 @@ def lay_out_path(result: Mapping[str, Any]) -> BoundaryPath:
             cell_y=y_of.get(step.get("unit") or ""),
         )
         for number, step in enumerate(steps, 1)
-        if step["verdict"] != Verdict.PASS
+        if step["verdict"] not in (Verdict.PASS, Verdict.INCONCLUSIVE)
     )
     every = next(k for k in (1, 2, 5, 10, 20, 50, 100, 1000) if k * cell_width >= 22)
     ticks = tuple(

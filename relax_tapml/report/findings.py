@@ -25,7 +25,13 @@ def headline(result: Mapping[str, Any]) -> str:
     """Return the verdict of the whole run as one sentence."""
     target = result.get("target", "the target")
     units = result["units"]
-    culprits = result["culprits"]
+    culprits = [name for name in result["culprits"] if not is_pass(name)]
+    passes = [name for name in result["culprits"] if is_pass(name)]
+    if passes and not culprits:
+        return (
+            f"Units are right on {target}, but what the device's pipeline makes of the model is "
+            f"not: {_names(passes)}."
+        )
     if culprits:
         return (
             f"{len(culprits)} of {count_text(len(units), 'unit')} "
@@ -44,6 +50,8 @@ def headline(result: Mapping[str, Any]) -> str:
         if passed == len(units)
         else f"{passed} of {count_text(len(units), 'unit')}"
     )
+    if not passed:
+        return f"The model runs on {target} as a whole and agrees with {source} within tolerance."
     moved = sum(unit.get("on_device", unit["verdict"] == Verdict.PASS) for unit in units)
     if moved < passed:
         company = (
@@ -71,6 +79,8 @@ def explain(unit: Mapping[str, Any]) -> str:
             "With any of them on the host the model is right: look for memory or state that they "
             "share, and for one that relies on what another should not have done."
         )
+    elif unit.get("right_calls"):
+        said.append("Its cases pass where it is called less often.")
     elif alone == Verdict.PASS and unit["verdict"] == Verdict.FLAKY:
         said.append("Its recorded cases alone do not show it: look for a race or stale memory.")
     elif alone == Verdict.PASS and unit["verdict"] != Verdict.PASS:
@@ -81,6 +91,35 @@ def explain(unit: Mapping[str, Any]) -> str:
     elif alone == unit["verdict"] and alone not in (Verdict.BUILD_ERROR, Verdict.INCONCLUSIVE):
         said.append("It fails alone too, on recorded inputs.")
     return " ".join(said)
+
+
+def is_pass(culprit: str) -> bool:
+    """Whether a culprit is a pass of the device's pipeline, and no unit."""
+    return culprit.startswith("pass:")
+
+
+def pipeline_text(result: Mapping[str, Any]) -> str:
+    """Return what is known of a pipeline that changed Relax functions; empty if there is none."""
+    found = result.get("pipeline")
+    if not found:
+        return ""
+    changed = ", ".join(found["changed"])
+    if found["verdict"] == Verdict.PASS:
+        said = (
+            f"The device's pipeline changed {changed}: the module that it returned was run as a "
+            f"whole and agrees with {result.get('source', 'the source')}."
+        )
+    elif found["passes"]:
+        said = f"pass:{', pass:'.join(found['passes'])}: {_closed(found['reason'])}"
+    elif result["verdict"] == Verdict.INCONCLUSIVE and result.get("reason") == found["reason"]:
+        return ""
+    else:
+        said = f"{found['reason'][:1].upper()}{_closed(found['reason'][1:])}"
+    if found["restored"]:
+        said += f" It was run with {_names(found['restored'])} as without the pipeline."
+    if found["kernels"]:
+        said += f" No unit stands for {_names(found['kernels'])}, which that run alone has judged."
+    return said
 
 
 def suspicions(devices: Mapping[str, Mapping[str, Any]]) -> list[str]:
@@ -108,7 +147,11 @@ def unjudged_text(units: Sequence[str], why: str) -> str:
 
 def agreement_text(result: Mapping[str, Any]) -> str:
     """Return whether the model says the same with what the bundle has on the device, or nothing."""
-    good = [step for step in result["steps"] if step["verdict"] == Verdict.PASS]
+    good = [
+        step
+        for step in result["steps"]
+        if step["verdict"] == Verdict.PASS and step.get("purpose") != "pipeline"
+    ]
     found = good[-1].get("agreement") if good else None
     if not found:
         return ""
@@ -144,6 +187,8 @@ def verdict_text(unit: Mapping[str, Any]) -> str:
 
 def moved_text(step: Mapping[str, Any]) -> str:
     """Return what a step had on the device that the last good one had not, and why."""
+    if step.get("purpose") == "pipeline":
+        return "the whole module, as the device's pipeline returned it"
     moved = step.get("moved") or ([step["unit"]] if step.get("unit") else [])
     if not moved:
         return "-"
@@ -169,7 +214,7 @@ def _difference(unit: Mapping[str, Any]) -> str:
 
 
 def _fault(result: Mapping[str, Any]) -> str:
-    culprits = set(result["culprits"])
+    culprits = {name for name in result["culprits"] if not is_pass(name)}
     kinds = Counter(unit["verdict"] for unit in result["units"] if unit["name"] in culprits)
     plural = len(culprits) > 1
     if len(kinds) == 1:

@@ -22,10 +22,13 @@ class Device:
     ----------
     name
         As given; a device that is leased has the address of its last session instead.
+    opened
+        How many sessions have been opened so far.
     """
 
     def __init__(self, open_session: Callable[[], DeviceSession], name: str = "") -> None:
         self.name = name
+        self.opened = 0
         self._open = open_session
         self._session: DeviceSession | None = None
         self._past = Traffic()
@@ -40,6 +43,7 @@ class Device:
         """The open session. Raises ``DeviceUnavailable`` if none can be opened."""
         if self._session is None:
             self._session = self._open()
+            self.opened += 1
         return self._session
 
     @property

@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 
 from relax_tapml.carve.case_replay import CaseReplay
+from relax_tapml.carve.grounds import bluntness
 from relax_tapml.carve.open_suite import open_suite
 from relax_tapml.carve.replayer import Replayer, kernels_beside
 from relax_tapml.compare.comparison import worst
+from relax_tapml.compare.power import Power
 from relax_tapml.compare.verdict import Verdict
 from relax_tapml.errors import TapmlError
 from relax_tapml.partition.pipeline import load_pipeline
@@ -34,7 +36,7 @@ class CarvedSuites:
         The files of all selected tests; other units are not built.
     target
         Target string, or None for the one each suite was recorded on.
-    session, device_pipeline, timeout_s, repeat
+    session, device_pipeline, timeout_s, repeat, seed
         As for ``relax_tapml.replay``.
     shared
         A folder that other pytest processes of this run use at the same time: kernels are built
@@ -47,6 +49,7 @@ class CarvedSuites:
     device_pipeline: str | None
     timeout_s: float
     repeat: int = 1
+    seed: int | None = None
     shared: Path | None = None
     _replayers: dict[Path, Replayer | TapmlError] = field(default_factory=dict, init=False)
 
@@ -54,6 +57,9 @@ class CarvedSuites:
         self, test_file: str, *, unit: str, case: str, properties: Properties | None = None
     ) -> None:
         """Run one case; fail the calling test with a short message unless it passes.
+
+        A case that passes and is blunt, so that it could hardly have failed, is skipped with the
+        reason: no test is green that says nothing.
 
         Parameters
         ----------
@@ -75,6 +81,10 @@ class CarvedSuites:
             pytest.skip(f"{unit}: {result.reason}")
         if result.verdict is not Verdict.PASS:
             pytest.fail(self._message(result, test_file), pytrace=False)
+        for output, item in enumerate(result.comparisons):
+            if not item.is_empty and not item.is_sharp:
+                where = f"output {output}: " if len(result.comparisons) > 1 else ""
+                pytest.skip(f"{unit}: blunt, no ground for a pass: {where}{bluntness(item)}")
 
     def close(self) -> None:
         """End every device session."""
@@ -105,6 +115,7 @@ class CarvedSuites:
                 device_pipeline=load_pipeline(self.device_pipeline),
                 timeout_s=self.timeout_s,
                 kernels=kernels_beside(suite) or self.shared,
+                seed=self.seed,
                 units=[u for u, entry in suite.manifest.units.items() if entry.test in selected],
             )
             if self.shared is not None:
@@ -140,6 +151,8 @@ class CarvedSuites:
             cause = self._cause(result, test_file, index, item.first_index)
             if cause is not None:
                 lines.append(f"caused by: {cause}")
+        if wrong:
+            lines += result.misdeeds
         lines.append(f"rerun: {shlex.join(self._command(result, test_file))}")
         return "\n  ".join(lines)
 
@@ -161,10 +174,16 @@ class CarvedSuites:
             ("--tapml-target", self.target),
             ("--tapml-session", self.session),
             ("--tapml-device-pipeline", self.device_pipeline),
+            ("--tapml-seed", self._seed(test_file)),
         ):
             if value is not None:
                 command += [option, value]
         return command
+
+    def _seed(self, test_file: str) -> str | None:
+        """Return the seed of the replay, by which it can be run again as it was."""
+        replayer = self._replayers[Path(test_file).parent]
+        return None if isinstance(replayer, TapmlError) else str(replayer.seed)
 
 
 def _properties(result: CaseReplay) -> Properties:
@@ -180,4 +199,14 @@ def _properties(result: CaseReplay) -> Properties:
             ("allowed", number_text(item.allowed)),
             ("origin", item.tolerance.origin),
         ]
+    found += [
+        (f"power of output {output}", _power_text(item.power))
+        for output, item in enumerate(result.comparisons)
+        if item.power is not None
+    ]
     return found
+
+
+def _power_text(power: Power) -> str:
+    sees = ", ".join(power.sees) or "nothing"
+    return f"{'blunt' if power.is_blunt else 'sharp'}: sees {sees}"

@@ -56,6 +56,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default=1,
         help="run each case N times; one that fails now and then is flaky (default: 1)",
     )
+    group.addoption(
+        "--tapml-seed",
+        metavar="SEED",
+        type=int,
+        help="of the pattern that memory holds before each call (default: another in each run)",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -95,6 +101,7 @@ def tapml_suites(request: pytest.FixtureRequest) -> Iterator[CarvedSuites]:
         device_pipeline=option.tapml_device_pipeline,
         timeout_s=option.tapml_timeout,
         repeat=option.tapml_repeat,
+        seed=option.tapml_seed,
         shared=None if shared is None else Path(shared),
     )
     try:

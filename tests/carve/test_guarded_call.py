@@ -1,8 +1,9 @@
 # ruff: noqa: N812 - TVMScript
-"""A kernel that writes behind its output is seen, whatever it returns."""
+"""What a kernel leaves unwritten, or writes behind its output, is seen, whatever it returns."""
 
 from __future__ import annotations
 
+import ml_dtypes
 import numpy as np
 import pytest
 import tvm
@@ -10,7 +11,8 @@ from tvm.script import ir as I
 from tvm.script import relax as R
 from tvm.script import tirx as T
 
-from relax_tapml.carve.guarded_call import GUARD_BYTES, guard_pattern, guarded_call, overruns
+from relax_tapml.carve.guarded_call import guarded_call
+from relax_tapml.carve.poison import GUARD_BYTES, Poison, PoisonedBlock
 from relax_tapml.partition.bytecode import compile_functions
 from relax_tapml.partition.kernel_library import KernelLibrary
 from relax_tapml.targets.open import open_session
@@ -43,43 +45,78 @@ class Two:
 
 
 def with_guards(module):
-    guarded = guarded_call(module["replay"])
+    guarded = guarded_call(module, "replay")
     assert guarded is not None
     out = module.clone()
     del out["replay"]
-    out["replay"] = guarded
-    return out
+    out["replay"] = guarded.function
+    return out, guarded
 
 
 @pytest.mark.parametrize("session", ["inline", "process"])
 def test_a_right_kernel_returns_what_it_did_and_the_pattern(session, tmp_path):
     """Behind each output, in this process and over RPC."""
-    module = with_guards(Two)
+    module, guarded = with_guards(Two)
+    assert [block.output for block in guarded.blocks] == [0, 1]
+    (size,) = guarded.patterns
+    poison = Poison(seed=3)
     library = KernelLibrary(tmp_path)
     kernels = library.build(module, LLVM)
     functions = compile_functions(module, LLVM, library)
     device = open_session(session, LLVM)
     try:
         program = device.load(functions.bytecode, kernels.files())
-        arguments = [device.upload(np.float32([1, 2, 3])), device.upload(guard_pattern())]
+        arguments = [device.upload(np.float32([1, 2, 3])), device.upload(poison.pattern(size))]
         results = device.call(program, "replay", arguments)
         y, z, *guards = (device.download(result) for result in results)
     finally:
         device.close()
     assert (y.tolist(), z.tolist()) == ([1, 2, 3], [1.0] * 5)
-    assert [guard.tobytes() for guard in guards] == [guard_pattern().tobytes()] * 2
-    assert overruns(guards) == []
+    seen = list(zip(guarded.blocks, guards, strict=True))
+    assert [block.overrun(guard, poison) for block, guard in seen] == ["", ""]
+    assert [guard.size for guard in guards] == [GUARD_BYTES] * 2
+    first, second = guarded.blocks
+    assert first.untouched(y, poison) is None
+    assert second.untouched(z, poison) is None
 
 
-def test_what_was_written_is_told_by_output():
+def test_what_was_written_behind_is_told_by_output():
     """How much, and how far."""
-    touched = guard_pattern()
+    block = PoisonedBlock(output=1, tensor_bytes=40, pattern_bytes=1 << 15)
+    poison = Poison(seed=0)
+    touched = np.resize(poison.pattern(block.pattern_bytes), block.size_bytes)[40:][:GUARD_BYTES]
+    assert block.overrun(touched, poison) == ""
     touched[[0, 9]] ^= 1
-    assert overruns([guard_pattern(), touched]) == [
+    assert block.overrun(touched, poison) == (
         "it writes behind the end of its output 1: 2 bytes differ there, the last one 10 bytes "
         "behind it"
-    ]
-    assert touched.size == GUARD_BYTES
+    )
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
+def test_poison_is_nan_whatever_the_float(dtype):
+    """So that what is computed from it is seen, too; and never the NaN that hardware computes."""
+    found = Poison(seed=1).pattern(1 << 12).view(ml_dtypes.bfloat16 if "b" in dtype else dtype)
+    assert np.isnan(found.astype("float64")).all()
+    with np.errstate(invalid="ignore"):
+        computed = np.array([np.nan, -np.nan, np.inf - np.inf], found.dtype)
+    bits = f"u{found.dtype.itemsize}"
+    assert not np.isin(found.view(bits), computed.view(bits)).any()
+
+
+def test_untouched_values_hold_the_pattern():
+    """Also in a block of several patterns; an output written to the end has none."""
+    block = PoisonedBlock(output=0, tensor_bytes=120_000, pattern_bytes=1 << 15)
+    poison = Poison(seed=5)
+    memory = np.resize(poison.pattern(block.pattern_bytes), block.size_bytes)
+    held = memory[:120_000].view("float32").copy().reshape(300, 100)
+    held[:200] = 0
+    mask = block.untouched(held, poison)
+    assert mask is not None
+    assert (mask[:200].any(), mask[200:].all()) == (False, True)
+    held[200:] = 1
+    assert block.untouched(held, poison) is None
+    assert block.untouched(np.zeros((0, 3), "float32"), poison) is None
 
 
 @I.ir_module
@@ -105,12 +142,13 @@ class Others:
         return R.call_dps_packed("some.function", (x,), out_ty=R.Tensor((3,), "float32"))
 
     @R.function
-    def several(x: R.Tensor((3,), "float32")):
-        y = R.exp(x)
-        return R.exp(y)
+    def impure(x: R.Tensor((3,), "float32")):
+        y = R.call_dps_packed("some.function", (x,), out_ty=R.Tensor((3,), "float32"))
+        return R.call_pure_packed("another", y, ty_args=R.Tensor((3,), "float32"))
 
 
-@pytest.mark.parametrize("name", ["inplace", "packed", "several"])
-def test_other_calls_have_no_guards(name):
-    """They are replayed as they are."""
-    assert guarded_call(Others[name]) is None
+@pytest.mark.parametrize(("name", "count"), [("inplace", 0), ("packed", 1), ("impure", 0)])
+def test_what_is_not_allocated_for_the_call_has_no_guard(name, count):
+    """Such calls are replayed as they are; a result of any function that fills it has one."""
+    guarded = guarded_call(Others, name)
+    assert len(guarded.blocks if guarded else ()) == count

@@ -73,13 +73,13 @@ def inputs_of(suite, case):
     return [suite.tensor(item.tensor) for item in case.inputs]
 
 
-def test_a_unit_gets_a_large_and_a_small_probe(attention):
+def test_a_unit_gets_a_few_probes(attention):
     """Beside its recorded cases, each with the reason; and none that only reads weights."""
     _, suite, _ = attention
     names = [case.name for case in probes_of(suite, "softmax")]
-    assert names == ["main-001-large", "main-001-small"]
+    assert names == ["main-001-large", "main-001-small", "main-001-rows"]
     for case in probes_of(suite, "softmax"):
-        assert case.reason.startswith("probe: inputs of main-001-case0, shuffled and times ")
+        assert case.reason.startswith("probe: inputs of main-001-case0, shuffled and ")
         assert case.name in (suite.folder / "test_softmax.py").read_text()
     (transposed,) = (unit for unit in suite.manifest.units if "transpose" in unit)
     assert not probes_of(suite, transposed)
@@ -104,8 +104,8 @@ def test_values_are_shuffled_and_scaled_and_weights_are_not(attention):
         assert not np.array_equal(changed <= -1e9, x <= -1e9)
 
 
-def test_whole_numbers_stay_and_bool_is_shuffled(attention):
-    """Numbers may be indices; rows of a mask that are all alike hide wrong rows."""
+def test_indices_are_drawn_and_bool_is_shuffled(attention):
+    """Indices stay inside their axis; rows of a mask that are all alike hide wrong rows."""
     _, suite, (_, _, mask, i, _) = attention
     unit = next(unit for unit in suite.manifest.units if "where" in unit)
     found = [
@@ -119,8 +119,10 @@ def test_whole_numbers_stay_and_bool_is_shuffled(attention):
         assert array.sum() == mask.sum()
         assert (array != array[0]).any()
     gather = next(unit for unit in suite.manifest.units if "take" in unit)
-    for case in probes_of(suite, gather):
-        assert any(np.array_equal(array, i) for array in inputs_of(suite, case))
+    permuted, drawn = (inputs_of(suite, case)[1] for case in probes_of(suite, gather))
+    np.testing.assert_array_equal(np.sort(permuted), np.sort(i))
+    assert not np.array_equal(permuted, i)
+    assert (drawn.min(), drawn.max()) == (0, 3)
 
 
 def test_probes_pass_on_the_source(attention):
@@ -170,9 +172,11 @@ def test_a_probe_that_the_source_fails_accuses_nobody(tmp_path):
         device_pipeline="overflowing:pipeline",
     )
     assert result.verdict == "pass"
-    [(probe, reason)] = result.document["unproven"].items()
-    assert probe == "softmax/main-000-large"
-    assert reason.startswith("the source itself fails this probe: NaN where the oracle is finite")
+    unproven = result.document["unproven"]
+    assert list(unproven) == ["softmax/main-000-large", "softmax/main-000-rows"]
+    for reason in unproven.values():
+        start = "the source itself fails this probe: NaN where the oracle is finite"
+        assert reason.startswith(start)
     right = bring_up(
         model,
         out=tmp_path / "right",

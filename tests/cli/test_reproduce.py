@@ -1,20 +1,151 @@
 """``relax-tapml reproduce``."""
 
-import pytest
+import shutil
+import subprocess
+import sys
 
+import broken_pipelines
+import pytest
+import tiny_model
+import tvm
+
+from relax_tapml import bring_up
+from relax_tapml.carve.script_run import ScriptEnd, run_script
 from relax_tapml.cli.main import main
 
 
-def test_two_files_and_the_command_to_run(finished, tmp_path, capsys):
-    """DIR may be the output folder of a run."""
+def _shown(capsys):
+    return capsys.readouterr().out.splitlines()
+
+
+@pytest.fixture(scope="module")
+def wrong(_finished, tmp_path_factory):
+    """A function that runs the small model with a pipeline of ``broken_pipelines``."""
+    made = {}
+
+    def run(name, session="inline"):
+        if name not in made:
+            made[name] = tmp_path_factory.mktemp("wrong") / "run"
+            shutil.copytree(_finished, made[name])
+            bring_up(
+                tiny_model.model(),
+                session=session,
+                out=made[name],
+                resume=True,
+                device_pipeline=getattr(broken_pipelines, name),
+            )
+        return made[name]
+
+    return run
+
+
+def test_the_kernel_that_failed_is_what_is_written(wrong, tmp_path, capsys):
+    """Not the source's: it fails when it is run, and its generated source lies beside it."""
+    out = wrong("fused_gelu_scale")
+    assert main(["reproduce", str(out), "fused_gelu", "--output", str(tmp_path)]) == 0
+    said = _shown(capsys)
+    script = tmp_path / "fused_gelu.py"
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "fused_gelu.ll",
+        "fused_gelu.py",
+        "fused_gelu.safetensors",
+    ]
+    assert "1.00999" in script.read_text() or "1.01" in script.read_text()
+    assert "define" in (tmp_path / "fused_gelu.ll").read_text()
+    (recorded,) = [line for line in said if line.startswith("recorded: mismatch on llvm: differs")]
+    tried = next(n for n, line in enumerate(said) if "the failure repeats" in line)
+    assert tried < next(n for n, line in enumerate(said) if line.startswith("written: "))
+    assert said[-1] == f"run: python {script}"
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert recorded in done.stdout.splitlines()
+    assert "target {" in done.stdout
+
+
+def test_the_suite_of_a_run_is_as_good_as_its_folder(wrong, tmp_path, capsys):
+    """DIR/tests belongs to the run whose folder it is in."""
+    out = wrong("fused_gelu_scale")
+    assert main(["reproduce", str(out / "tests"), "fused_gelu", "--output", str(tmp_path)]) == 0
+    assert any("the failure repeats" in line for line in _shown(capsys))
+
+
+def test_a_crash_of_the_script_repeats_a_crash(wrong, tmp_path, capsys):
+    """Nothing but the script's process ends, and the tool says how."""
+    out = wrong("softmax_abort", "process")
+    assert main(["reproduce", str(out), "softmax", "--output", str(tmp_path)]) == 0
+    said = _shown(capsys)
+    assert "run once for llvm: it died of SIGABRT: the failure repeats" in said
+
+
+def test_a_kernel_that_does_not_build_is_written(wrong, tmp_path, capsys):
+    """The script raises what the build did; there is no generated source, and why is said."""
+    out = wrong("softmax_unbuildable")
+    assert main(["reproduce", str(out), "softmax", "--output", str(tmp_path)]) == 0
+    said = _shown(capsys)
+    assert any("the failure repeats" in line for line in said)
+    assert any(line.startswith("no generated source: softmax: ") for line in said)
+
+
+def test_a_failure_that_does_not_repeat_is_said(wrong, tmp_path, capsys):
+    """What only the guards of a replay see: the files are written, the exit code is 3."""
+    out = wrong("fused_gelu_overrun")
+    assert main(["reproduce", str(out), "fused_gelu", "--output", str(tmp_path)]) == 3
+    said = _shown(capsys)
+    assert any("the failure does NOT repeat here" in line for line in said)
+    assert any(line.startswith("written: ") for line in said)
+
+
+def test_what_fails_in_company_only_is_said(wrong, tmp_path, capsys):
+    """The script holds the kernel; alone it passes, as in the run."""
+    broken_pipelines.in_company = tvm.transform.Sequential(
+        [
+            broken_pipelines.breaks("softmax", broken_pipelines.leaves_mark),
+            broken_pipelines.breaks("sum", broken_pipelines.minds_mark),
+        ]
+    )
+    out = wrong("in_company", "process")
+    assert main(["reproduce", str(out), "sum", "--output", str(tmp_path)]) == 0
+    assert any("only together with softmax; alone it passes" in line for line in _shown(capsys))
+    assert "getenv" in (tmp_path / "sum.py").read_text()
+
+
+def test_a_unit_that_passed_agrees(wrong, tmp_path, capsys):
+    """And the script says that it passed."""
+    out = wrong("fused_gelu_scale")
+    assert main(["reproduce", str(out), "matmul", "--output", str(tmp_path)]) == 0
+    said = _shown(capsys)
+    assert "recorded: pass on llvm" in said
+    assert "run once for llvm: its outputs agree: as in the run, which it passed" in said
+
+
+def test_a_suite_alone_takes_a_pipeline(finished, tmp_path, capsys):
+    """There is no run that recorded something."""
+    suite = shutil.copytree(finished / "tests", tmp_path / "suite")
+    options = ["--target", "llvm", "--device-pipeline", "broken_pipelines:fused_gelu_scale"]
     folder = tmp_path / "report"
-    unit = _first_unit(finished)
-    assert main(["reproduce", str(finished), unit, "--output", str(folder)]) == 0
-    script, data = sorted(folder.iterdir())
-    assert (script.suffix, data.suffix) == (".py", ".safetensors")
-    out = capsys.readouterr().out.splitlines()
-    assert out[0].startswith(f"{script}: unit {unit}, case main-")
-    assert out[-1] == f"run: python {script}"
+    command = ["reproduce", str(suite), "fused_gelu", "--output", str(folder)]
+    assert main([*command, *options]) == 0
+    said = _shown(capsys)
+    assert "run once for llvm: its outputs differ" in said
+    assert not any(line.startswith("recorded") for line in said)
+
+
+def test_a_target_that_is_not_at_hand_is_not_run(finished, tmp_path, capsys):
+    """The script holds the kernel with the target's schedule, and its source in OpenCL C."""
+    command = ["reproduce", str(finished), "softmax", "--output", str(tmp_path)]
+    assert main([*command, "--target", "opencl"]) == 0
+    said = _shown(capsys)
+    assert any(line.startswith("not run: this machine has no opencl device") for line in said)
+    assert "threadIdx.x" in (tmp_path / "softmax.py").read_text()
+    assert "__kernel void softmax" in (tmp_path / "softmax.cl").read_text()
+
+
+def test_a_script_that_does_not_end_is_ended(tmp_path):
+    """With everything that it has started."""
+    script = tmp_path / "slow.py"
+    script.write_text("import time\nprint('begun', flush=True)\ntime.sleep(600)\n")
+    done = run_script(script, timeout_s=3)
+    assert (done.end, done.last_line) == (ScriptEnd.TIMEOUT, "begun")
 
 
 def _first_unit(finished):

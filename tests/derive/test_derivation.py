@@ -109,7 +109,7 @@ def test_the_origin_says_what_was_counted():
     function = KERNELS["softmax"]
     inputs = inputs_of(function)
     origin = derived(function, inputs, result_of(function, inputs)).origin
-    assert "sums of 8 terms in any order" in origin
+    assert "sums of 8 terms" in origin
     assert "exp" in origin
 
 
@@ -222,7 +222,7 @@ def test_symbolic_shapes_share_one_derivation():
         SUM.tolerance(terms).allowed(SUM.oracle).item() / terms.sum() for terms in (few, many)
     ]
     assert shares[1] > 20 * shares[0]
-    assert "sums in any order" in SUM.tolerance(few).origin
+    assert "sums" in SUM.tolerance(few).origin
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float8_e4m3fn"])
@@ -579,9 +579,10 @@ def test_sums_that_are_bound_to_a_variable_or_under_a_condition_are_sums():
     oracle = np.array([wide.sum(), (wide[x > 0] ** 2).sum()], np.float32)
     (tolerance,) = Derivation(both, [1]).tolerances({0: x}, {}, [oracle])
     allowed = tolerance.allowed(oracle)
-    expected = 8 * 512**0.5 * 2.0**-24 * np.array([np.abs(wide).sum(), (wide[x > 0] ** 2).sum()])
-    np.testing.assert_array_less(expected, allowed)
-    np.testing.assert_array_less(allowed, 1.3 * expected)
+    most = 2.0**-24 * np.array([np.abs(wide).sum(), (wide[x > 0] ** 2).sum()])
+    # What all terms carry, and more for the sum, but less than a rounding for each term.
+    np.testing.assert_array_less(3 * most, allowed)
+    np.testing.assert_array_less(allowed, 120 * most)
 
 
 def test_a_whole_number_becomes_float16_with_its_rounding():
@@ -664,14 +665,16 @@ def test_whole_numbers_that_only_a_coarse_cosine_changes():
     assert set(np.asarray(tolerance.coarse, "float64")) == {0.0, 1.0}
 
 
-def test_a_coarse_evaluation_that_fails_leaves_what_was_found(monkeypatch):
+def test_a_coarse_evaluation_that_fails_leaves_coarse_devices_unjudged(monkeypatch):
+    """They would be held to what only others can do."""
     x = np.linspace(-1, 1, 32).astype("float32")
     function = kernel(relax.op.sin, (x.shape, "float32"))
     oracle = result_of(function, [x])
     bound = derived(function, [x], oracle).bound
     monkeypatch.setattr("relax_tapml.derive.derivation.COARSE", {})
     tolerance = derived(function, [x], oracle)
-    assert tolerance.coarse is None
+    assert np.isnan(tolerance.coarse).all()
+    assert "not judged" in tolerance.origin
     np.testing.assert_array_equal(tolerance.bound, bound)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from relax_tapml.carve.endurance import Exhaustion
 from relax_tapml.compare.verdict import Verdict
 from relax_tapml.migrate.company import Company, companies
 from relax_tapml.migrate.parts import Part
@@ -97,6 +98,19 @@ def test_a_flaky_unit_is_told_with_its_votes():
         "fails 3 of 10 times alone, and so did the model: in 1 of 10 runs died",
     )
     assert (found["b"].failures, found["b"].runs) == (3, 10)
+
+
+def test_a_unit_that_wears_a_session_out_is_told_with_its_calls():
+    """As what it ended with, whoever moved when it was found."""
+    worn = Exhaustion(calls=127, verdict=Verdict.CRASH, reason="died of SIGABRT")
+    steps = [step(Verdict.FLAKY, "in 1 of 10 runs died", exhausting={"b": worn})]
+    found = told(Finding(part="b", step=0, is_flaky=True), steps=steps)
+    assert (found["b"].verdict, found["b"].right_calls) == (Verdict.CRASH, 126)
+    assert found["b"].reason == worn.text
+    assert found["b"].reason.startswith(
+        "right at first, but wrong after 126 calls in one session, alone: died of SIGABRT."
+    )
+    assert [name for name, company in found.items() if company.verdict] == ["b"]
 
 
 def test_what_is_flaky_in_company_only_says_so():

@@ -34,7 +34,7 @@ def test_the_source_is_compared_with_the_framework(tiny):
     misread = other_source(tiny, reference=misread_by_the_importer().reference)
     check = misread.check_import(tiny.oracles)
     assert check.verdict is Verdict.MISMATCH
-    assert check.error == pytest.approx(0.01 * np.abs(tiny.oracles[0][0]).max(), rel=1)
+    assert check.apart == pytest.approx(0.01 * np.abs(tiny.oracles[0][0]).max(), rel=1)
     assert other_source(tiny, reference=None).check_import(tiny.oracles) is None
 
 

@@ -4,7 +4,9 @@ import math
 import numpy as np
 import pytest
 
+from relax_tapml.carve.endurance import Exhaustion
 from relax_tapml.carve.replay import ReplayReport, UnitReplay
+from relax_tapml.compare.tolerance import RuleTolerance
 from relax_tapml.compare.verdict import Verdict
 from relax_tapml.errors import DeviceCrash, DeviceError, DeviceTimeout, DeviceUnavailable
 from relax_tapml.migrate.step import Step
@@ -49,6 +51,23 @@ def test_the_first_sample_that_differs_is_named(tiny, failing_session):
     assert step.reason.startswith("on 'second', output 1: ")
     assert "differs by up to 1" in step.reason
     assert step.error == pytest.approx(1, abs=1e-5)
+
+
+def test_a_step_that_only_blunt_tolerances_judge_is_no_pass(tiny, failing_session):
+    """The search goes on: what is beyond them, and what crashes, is found all the same."""
+    wide = RuleTolerance(atol=1e3, rtol=0.0, origin="test")
+    blunt = [[wide for _ in outputs] for outputs in tiny.oracles]
+    device = Device(failing_session)
+    step = attempt(tiny, device, "softmax", tolerances=blunt)
+    assert (step.verdict, step.runs, step.failures) == (Verdict.INCONCLUSIVE, 1, 0)
+    assert "their tolerances are blunt" in step.reason
+    assert step.outcome.is_good
+    oracles = [[output + np.float32(2e3) for output in outputs] for outputs in tiny.oracles]
+    step = attempt(tiny, device, "softmax", tolerances=blunt, oracles=oracles)
+    assert step.verdict is Verdict.MISMATCH
+    # One output of one sample that is judged is enough.
+    some = [tiny.tolerances[0], blunt[1]]
+    assert attempt(tiny, device, "softmax", tolerances=some).verdict is Verdict.PASS
 
 
 @pytest.mark.parametrize(
@@ -159,6 +178,64 @@ def test_a_kernel_that_is_missing_bothers_only_who_needs_it(tiny, failing_sessio
     assert (step.verdict, step.reason) == (Verdict.PASS, "")
 
 
+class Worn:
+    """Sessions that fail for good once they have made some calls."""
+
+    def __init__(self, kind, limit):
+        self.kind, self.limit, self.opened = kind, limit, 0
+        self.device = Device(self.open)
+
+    def open(self):
+        self.opened += 1
+        session = self.kind()
+        made = []
+        call = session.call
+
+        def counted(*args):
+            made.append(args)
+            if len(made) > self.limit:
+                raise DeviceCrash("died of old age")
+            return call(*args)
+
+        session.call = counted
+        return session
+
+
+def two_steps(tiny, worn, **trial):
+    """Move softmax, two device calls a run, then sum, two more; sessions last for five calls."""
+    tried = tiny.trial(worn.device, **trial)
+    tried.step(Proposal(boundary=frozenset({"softmax"}), moved=("softmax",), purpose=Purpose.MOVE))
+    both = Proposal(boundary=frozenset({"softmax", "sum"}), moved=("sum",), purpose=Purpose.MOVE)
+    return tried, both
+
+
+def test_a_session_that_wears_out_accuses_nobody(tiny, failing_session):
+    """The last good boundary fails as well when it is called as often; what moved is accepted."""
+    asked = []
+    worn = Worn(failing_session, 5)
+    tried, both = two_steps(tiny, worn, exhaust=asked.append)
+    step = tried.step(both)
+    assert asked == [{"softmax": 4, "sum": 2}]
+    assert step.verdict is Verdict.FLAKY
+    assert step.session.startswith("a session fails after")
+    assert step.session.endswith("each run now has a session of its own")
+    assert step.outcome == Outcome(is_good=True)
+    # Every run has a session of its own from now on.
+    before = worn.opened
+    assert [tried.step(both).verdict for _ in range(3)] == [Verdict.PASS] * 3
+    assert worn.opened == before + 3
+
+
+def test_a_unit_that_wears_a_session_out_is_named(tiny, failing_session):
+    """Not what moved last; the step is tried again without it."""
+    found = Exhaustion(calls=6, verdict=Verdict.CRASH, reason="died")
+    worn = Worn(failing_session, 5)
+    tried, both = two_steps(tiny, worn, exhaust=lambda _calls: ("softmax", found))
+    step = tried.step(both)
+    assert step.exhausting == {"softmax": found}
+    assert step.outcome == Outcome(is_good=False, is_flaky=True, flaky=frozenset({"softmax"}))
+
+
 @pytest.mark.parametrize("error", [0.0, 1.5, math.nan, math.inf, None])
 def test_a_step_survives_its_document(error):
     """Whatever the error is, through strict JSON."""
@@ -180,6 +257,8 @@ def test_a_step_survives_its_document(error):
         crossings=2,
         crossing_bytes=64,
         bytes_moved=12,
+        exhausting={"a": Exhaustion(calls=9, verdict=Verdict.CRASH, reason="died")},
+        session="it fails",
     )
     document = json.loads(json.dumps(step.document(), allow_nan=False))
     assert document["seconds"] == {"shift": 0.25, "run": 0.5}

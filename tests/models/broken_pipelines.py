@@ -108,6 +108,24 @@ def leaves_mark(kernel: Kernel) -> Kernel:
     return kernel.with_body(tirx.SeqStmt([tirx.Evaluate(leave), kernel.body]))
 
 
+def leaks(limit: int, *, aborts: bool = False) -> Callable[[Kernel], Kernel]:
+    """Keep a handle of each call; store zeros, or end the process, once there are ``limit``."""
+
+    def change(kernel: Kernel) -> Kernel:
+        handle = tirx.Var("handle", "int32")
+        is_full = tirx.any(handle > limit, handle < 0)
+        if aborts:
+            end = tirx.Evaluate(tirx.call_extern("int32", "abort"))
+            body = tirx.SeqStmt([tirx.IfThenElse(is_full, end, None), kernel.body])
+        else:
+            factor = tirx.Select(is_full, tirx.const(0.0, "float32"), tirx.const(1.0, "float32"))
+            body = _map_stores(kernel, lambda s: _store(s, s.value * factor)).body
+        keep = tirx.Bind(handle, tirx.call_extern("int32", "dup", 0))
+        return kernel.with_body(tirx.SeqStmt([keep, body]))
+
+    return change
+
+
 def makes_folder(path: str) -> Callable[[Kernel], Kernel]:
     """Compute what it should, and make a folder, which others may see."""
     make = tirx.call_extern("int32", "mkdir", TirStringImm(path), tirx.const(0o700, "int32"))

@@ -1,6 +1,7 @@
 import json
 
 import pytest
+from blunt_suite import widen
 
 from relax_tapml.cli.main import main
 
@@ -22,6 +23,31 @@ def test_json_has_every_unit_with_error_and_tolerance(suite, capsys):
     assert (metrics["values"], metrics["mismatches"], metrics["rmse"]) == (32, 0, 0.0)
     assert (metrics["cosine"], metrics["snr_db"]) == (1.0, "inf")
     assert [case["name"] for case in unit["cases"]] == ["main-001-case0", "main-001-case1"]
+
+
+def test_a_unit_with_blunt_cases_alone_ends_with_3(suite, capsys):
+    """It is named with the reason, in words and as JSON; so is the power of what is sharp."""
+    widen(suite, "softmax")
+    command = ["replay", str(suite), "--target", "llvm", "--session", "inline"]
+    assert main(command) == 3
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("softmax: inconclusive: no case can tell right from wrong: zeros")
+    assert lines[-2:] == [
+        "1 of 2 units inconclusive, their cases are blunt: softmax",
+        "1 of 2 units pass alone on llvm",
+    ]
+    assert main([*command, "--json"]) == 3
+    sharp, blunt = json.loads(capsys.readouterr().out)["units"]
+    assert (sharp["blunt"], blunt["blunt"]) == ([], [0])
+    powers = [unit["cases"][0]["outputs"][0]["power"] for unit in (sharp, blunt)]
+    assert [power["blunt"] for power in powers] == [False, True]
+    assert powers[0]["share"] < 1e-3
+    assert powers[1]["sees"] == []
+    assert main([*command[:2], "--on", "llvm=inline"]) == 3
+    table = capsys.readouterr().out
+    assert ["softmax", "inconclusive"] in [line.split() for line in table.splitlines()]
+    assert "llvm: " in table
+    assert "no case can tell right from wrong" in table
 
 
 @pytest.mark.parametrize(("times", "code"), [("3", 0), ("0", 2)])

@@ -8,6 +8,7 @@ import sys
 from xml.etree import ElementTree
 
 import pytest
+from blunt_suite import widen
 
 from relax_tapml.carve.pytest_file import render_skipped
 
@@ -95,6 +96,25 @@ def test_a_wrong_kernel_fails_its_unit_with_a_short_message(suite, run_pytest):
     assert "carved.py" not in done.stdout
 
 
+def test_a_blunt_case_is_not_green(suite, run_pytest):
+    """It is skipped with the reason: of a unit with blunt cases alone no test passes."""
+    widen(suite, "softmax")
+    widen(suite, "matmul", kept=["main-000-case1"])
+    done = run_pytest(suite, "-v", "-rs", "--tapml-session", "inline", "--junitxml", "j.xml")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert _outcomes(done.stdout) == {
+        "test_matmul.py::test_matmul[main-000-case0]": "SKIPPED",
+        "test_matmul.py::test_matmul[main-000-case1]": "PASSED",
+        "test_softmax.py::test_softmax[main-001-case0]": "SKIPPED",
+        "test_softmax.py::test_softmax[main-001-case1]": "SKIPPED",
+    }
+    text = " ".join(done.stdout.split())
+    assert "softmax: blunt, no ground for a pass: zeros would pass, with a tolerance of" in text
+    found = ElementTree.parse(suite.parents[1] / "elsewhere" / "j.xml").iter("property")
+    powers = [one.get("value") for one in found if one.get("name") == "power of output 0"]
+    assert [power.split(":")[0] for power in powers] == ["blunt", "sharp", "blunt", "blunt"]
+
+
 def test_only_what_is_selected_is_built(suite, run_pytest):
     """The kernels go to the folder next to the suite, where there is one."""
     kernels = suite.parent / "kernels"
@@ -170,7 +190,10 @@ def test_a_junit_file_says_what_came_out(suite, run_pytest, tmp_path):
     }
     assert len(found) == 4
     for name, properties in found.items():
-        assert list(properties) == ["unit", "site", "verdict", "error", "allowed", "origin"]
+        # What a tolerance sees is asked where a case passes.
+        power = ["power of output 0"] if properties["verdict"] == "pass" else []
+        numbers = ["error", "allowed", "origin", *power]
+        assert list(properties) == ["unit", "site", "verdict", *numbers]
         unit = properties["unit"]
         assert name.startswith(f"test_{unit}[main-00")
         assert (

@@ -21,6 +21,12 @@ class GPU(Platform):
         """Whether kernels of a ``tvm.target.Target`` are this platform's."""
         return bool(target.kind.name == self.name)
 
+    def compile(self, module: Any, target: Any, path: Path) -> None:
+        """Schedule and compile a module of one PrimFunc, and write it as the device loads it."""
+        scheduled = schedule(module, target)
+        check_limits(scheduled, target)
+        super().compile(scheduled, target, path)
+
     def has_device_here(self) -> bool:
         """Whether this machine has a device to run kernels on, or a stand-in for one."""
         try:
@@ -37,9 +43,3 @@ class UntriedGPU(GPU):
     """One whose kernels are made and checked here, and that no one has run this package on."""
 
     tried_on = "no hardware: kernels are compiled and checked against the target's limits only"
-
-    def compile(self, module: Any, target: Any, path: Path) -> None:
-        """Schedule and compile a module of one PrimFunc, and write it as the device loads it."""
-        scheduled = schedule(module, target)
-        check_limits(scheduled, target)
-        super().compile(scheduled, target, path)

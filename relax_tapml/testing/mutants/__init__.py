@@ -24,6 +24,7 @@ from relax_tapml.testing.mutants import (
     precision,
     rounding,
     softmax,
+    term,
 )
 
 FAMILIES = (
@@ -31,6 +32,7 @@ FAMILIES = (
     axis,
     lanes,
     extent,
+    term,
     init,
     operands,
     constant,

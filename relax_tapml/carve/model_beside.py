@@ -1,0 +1,33 @@
+"""The model that a suite was carved from, where it lies beside the suite."""
+
+from __future__ import annotations
+
+import tvm
+
+from relax_tapml._compat import load_json
+from relax_tapml.carve.open_suite import Suite
+from relax_tapml.carve.submodule import is_same
+
+
+def model_beside(suite: Suite) -> tvm.IRModule | None:
+    """Return ``lowered.json`` of the output folder that a suite lies in.
+
+    Returns
+    -------
+    IRModule or None
+        None where there is no such file, or the suite's units are not those of that model.
+    """
+    try:
+        lowered = load_json((suite.folder.parent / "lowered.json").read_text(encoding="utf-8"))
+    except Exception:  # It is no part of the suite: without it, the suite is one alone.
+        return None
+    if not isinstance(lowered, tvm.IRModule):
+        return None
+    own = {gvar.name_hint: function for gvar, function in lowered.functions.items()}
+    for unit, entry in suite.manifest.units.items():
+        cases = {case.function for case in entry.cases}
+        for gvar, function in suite.module(unit).functions.items():
+            name = gvar.name_hint
+            if name not in cases and not (name in own and is_same(own[name], function)):
+                return None
+    return lowered

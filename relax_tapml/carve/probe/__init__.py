@@ -1,0 +1,1 @@
+"""Inputs that a run did not have, one kind of idea in each module."""

@@ -1,0 +1,324 @@
+"""What a tolerance can tell from a right result, and what would pass as well.
+
+A comparison that passes says as much as its tolerance allows: one as large as the output passes
+zeros too. So errors that kernels really have are injected into the oracle, and it is asked which of
+them the tolerance sees. Where it sees not even the gross ones, the comparison is *blunt*: no ground
+for a ``pass``.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+import numpy as np
+
+from relax_tapml.compare.block import Block, blocks
+from relax_tapml.compare.dtypes import finfo, is_float
+from relax_tapml.compare.norm import dot
+from relax_tapml.compare.row_halves import RowHalves
+from relax_tapml.compare.tolerance import EqualTolerance, IndexTolerance, Tolerance
+from relax_tapml.frontend.model import Array
+
+# What a mask adds, as in `carve.tensor_numbers`; and how far above the other values it is.
+_MASK = -1e4
+_GAP = 1e3
+# Coarser dtypes cannot hold the scaled value: it rounds to the value or to its neighbour.
+_TENTH_EPS, _HUNDREDTH_EPS = 2.0**-5, 2.0**-7
+
+
+class InjectedError(StrEnum):
+    """What a wrong kernel may return instead of the oracle."""
+
+    ZEROS = "zeros"
+    NEGATED = "negated"
+    TENTH = "scaled by 1.1"
+    HUNDREDTH = "scaled by 1.01"
+    HALF_ROW = "half of a row missing"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Power:
+    """Which injected errors a tolerance sees in one output.
+
+    Only judged values count. Mask values (-1e4 and below, 1000 times above the others) do not where
+    there are others: they would show every error of the whole output and hide that the others are
+    not judged.
+
+    Parameters
+    ----------
+    share
+        Root mean square of what is allowed, in units of that of the output: 0 where nothing is,
+        infinite where the output is zero and its tolerance is not, NaN where the output is.
+    least
+        The smallest relative change of all values at once that is seen: 0 if any is, infinite if
+        none is.
+    sees
+        The injected errors that are mismatches. ``HALF_ROW``: zeros in the first or in the second
+        half of any row that has values there; a row is the last axis.
+    is_blunt
+        Whether zeros, the output negated, or the output scaled by 1.1 would pass. Scaling is not
+        asked of dtypes and whole numbers too coarse to hold the result.
+    """
+
+    share: float
+    least: float
+    sees: tuple[InjectedError, ...]
+    is_blunt: bool
+
+    @property
+    def terms(self) -> int | None:
+        """The longest reduction of like terms in which one that is dropped is seen.
+
+        None if it may be of any length. One of n like terms is 1/n of the result.
+        """
+        if self.least == 0.0:
+            return None
+        return max(0, math.ceil(min(1.0 / self.least, 2.0**53)) - 1)
+
+    def sees_one_of(self, terms: int) -> bool:
+        """Whether one dropped term of a reduction of ``terms`` like ones is seen."""
+        return self.terms is None or terms <= self.terms
+
+    @property
+    def told(self) -> str:
+        """Say in a clause what a blunt tolerance passes; empty for a sharp one."""
+        if not self.is_blunt:
+            return ""
+        if InjectedError.ZEROS not in self.sees:
+            passes = "zeros"
+        elif InjectedError.NEGATED not in self.sees:
+            passes = "the output negated"
+        else:
+            passes = "the output scaled by 1.1"
+        if math.isnan(self.share):
+            return "every judged value is NaN"
+        if math.isinf(self.share):
+            return f"{passes} would pass"
+        return f"{passes} would pass, with a tolerance of {share_text(self.share)} of its RMS"
+
+
+EXACT = Power(share=0.0, least=0.0, sees=tuple(InjectedError), is_blunt=False)
+"""Any deviation is seen."""
+
+_NONE = Power(share=math.inf, least=math.inf, sees=(), is_blunt=True)
+_NAN = Power(share=math.nan, least=math.inf, sees=(), is_blunt=True)
+
+
+def power_of(oracle: Array, tolerance: Tolerance) -> Power | None:
+    """Return what a tolerance sees of an output; None where no value is judged.
+
+    Parameters
+    ----------
+    oracle
+        Of any float, integer or bool type.
+    tolerance
+        What results are held to.
+
+    Raises
+    ------
+    ValueError
+        The tolerance is for another shape.
+    """
+    if oracle.size == 0:
+        return None
+    meter = PowerMeter(oracle, tolerance)
+    for block in blocks(oracle, oracle, tolerance):
+        meter.add(block)
+    return meter.value
+
+
+def power_document(power: Power | None) -> dict[str, Any]:
+    """Return it as it stands in ``result.json``; without a judged value nothing is seen."""
+    if power is None:
+        return {"share": None, "terms": 0, "sees": [], "blunt": True}
+    return {
+        "share": power.share if math.isfinite(power.share) else str(power.share),
+        "terms": power.terms,
+        "sees": [str(error) for error in power.sees],
+        "blunt": power.is_blunt,
+    }
+
+
+def stands_out(oracle: Array, tolerance: Tolerance) -> bool:
+    """Whether most of an output's norm is in values larger than what they may be off.
+
+    Of the others not even the sign is known: the rest that rounding leaves of ``x - x``.
+    """
+    total = known = 0.0
+    for block in blocks(oracle, oracle, tolerance):
+        signal = block.signal
+        total += dot(signal, signal)
+        large = signal[np.abs(signal) > block.allowed]
+        known += dot(large, large)
+    return known > total / 2
+
+
+def share_text(share: float) -> str:
+    """Write a share of the RMS: ``315 %``, ``0.02 %``."""
+    return f"{100 * share:.3g} %"
+
+
+class PowerMeter:
+    """Gathers, block after block, what is needed for a ``Power``.
+
+    Parameters
+    ----------
+    oracle, tolerance
+        Of the whole output.
+    """
+
+    def __init__(self, oracle: Array, tolerance: Tolerance) -> None:
+        self._dtype = oracle.dtype
+        self._tiny = _tiny(oracle.dtype)
+        self._is_exact = isinstance(tolerance, EqualTolerance | IndexTolerance)
+        self._is_judged = self._is_number = False
+        self._values, self._masks = _Sums(), _Sums()
+        self._halves = RowHalves(oracle.shape)
+
+    def add(self, block: Block) -> None:
+        """Take a block into account."""
+        if self._is_exact:
+            self._is_judged = self._is_number = True
+            return
+        judged = block.is_judged
+        if judged is not None and not judged.any():
+            self._halves.add(block.start, np.zeros(block.oracle.size, np.uint8))
+            return
+        self._is_judged = True
+        self._is_number |= block.is_finite or _has_number(block)
+        allowed = block.allowed if judged is None else np.where(judged, block.allowed, 0.0)
+        size = np.abs(block.signal)
+        is_seen = size > allowed
+        if is_seen.all():
+            self._halves.add_seen(block.start, size.size)
+        else:
+            is_there = size > self._tiny
+            self._halves.add(
+                block.start, np.maximum(is_there.view(np.uint8), is_seen * np.uint8(2))
+            )
+        if block.signal.min() > _MASK:
+            self._values.add(size, allowed)
+            return
+        is_mask = block.signal <= _MASK
+        self._masks.add(size[is_mask], allowed[is_mask])
+        self._values.add(size[~is_mask], allowed[~is_mask])
+
+    @property
+    def value(self) -> Power | None:
+        """What is seen in all blocks so far; None where no value is judged."""
+        if not self._is_judged:
+            return None
+        if not self._is_number:
+            return _NAN  # Any other NaN passes, of whatever a kernel makes it.
+        if self._is_exact:
+            return EXACT
+        sums = self._sums()
+        if sums.most == 0.0:
+            return EXACT
+        if sums.largest <= self._tiny:
+            # Zeros, which no injected error changes: any other value is seen, or none may be.
+            return EXACT if sums.most <= self._tiny else _NONE
+        return self._power(sums)
+
+    def _power(self, sums: _Sums) -> Power:
+        has_tenth, has_hundredth = _holds(self._dtype, sums.largest)
+        is_seen = {
+            InjectedError.ZEROS: sums.ratio > 1.0,
+            InjectedError.NEGATED: sums.ratio > 0.5,
+            InjectedError.TENTH: has_tenth and sums.ratio > 10.0,
+            InjectedError.HUNDREDTH: has_hundredth and sums.ratio > 100.0,
+            InjectedError.HALF_ROW: sums.ratio > 1.0 and self._halves.are_seen,
+        }
+        with np.errstate(divide="ignore"):
+            least = float(np.divide(1.0, sums.ratio))
+        return Power(
+            share=sums.share,
+            least=least,
+            sees=tuple(error for error, is_one in is_seen.items() if is_one),
+            is_blunt=not (
+                is_seen[InjectedError.ZEROS] and (is_seen[InjectedError.TENTH] or not has_tenth)
+            ),
+        )
+
+    def _sums(self) -> _Sums:
+        values, masks = self._values, self._masks
+        has_others = values.largest > self._tiny
+        if has_others and masks.smallest > _GAP * values.rms:
+            return values
+        return values.joined(masks)
+
+
+@dataclass(kw_only=True)
+class _Sums:
+    """What is known of some values: sizes, what they are allowed, and the largest ratio of both."""
+
+    count: int = 0
+    squares: float = 0.0
+    allowed_squares: float = 0.0
+    largest: float = 0.0
+    smallest: float = math.inf
+    most: float = 0.0
+    ratio: float = 0.0
+
+    def add(self, size: Array, allowed: Array) -> None:
+        if not size.size:
+            return
+        self.count += size.size
+        self.squares += dot(size, size)
+        self.allowed_squares += dot(allowed, allowed)
+        self.largest = max(self.largest, float(size.max()))
+        self.smallest = min(self.smallest, float(size.min()))
+        self.most = max(self.most, float(allowed.max()))
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+            ratio = float(np.fmax.reduce(size / allowed))
+        self.ratio = max(self.ratio, 0.0 if math.isnan(ratio) else ratio)
+
+    def joined(self, other: _Sums) -> _Sums:
+        return _Sums(
+            count=self.count + other.count,
+            squares=self.squares + other.squares,
+            allowed_squares=self.allowed_squares + other.allowed_squares,
+            largest=max(self.largest, other.largest),
+            smallest=min(self.smallest, other.smallest),
+            most=max(self.most, other.most),
+            ratio=max(self.ratio, other.ratio),
+        )
+
+    @property
+    def rms(self) -> float:
+        return math.sqrt(self.squares / self.count) if self.count else 0.0
+
+    @property
+    def share(self) -> float:
+        are_usual = 0.0 < self.squares < math.inf and self.allowed_squares < math.inf
+        if are_usual:
+            return math.sqrt(self.allowed_squares) / math.sqrt(self.squares)
+        # The squares have no float64.
+        return self.most / self.largest if math.isfinite(self.most) else math.inf
+
+
+def _tiny(dtype: np.dtype[Any]) -> float:
+    """Return up to where a value of a dtype is as good as 0, because a device may flush it."""
+    if not is_float(dtype):
+        return 0.0
+    info = finfo(dtype)
+    is_wide = float(info.eps) < 2.0**-6
+    # Bounds are rounded up to 16 bits.
+    return 1.01 * float(info.smallest_normal if is_wide else info.smallest_subnormal)
+
+
+def _holds(dtype: np.dtype[Any], largest: float) -> tuple[bool, bool]:
+    """Whether a dtype can hold the output scaled by 1.1, and by 1.01."""
+    if is_float(dtype):
+        eps = float(finfo(dtype).eps)
+        return eps <= _TENTH_EPS, eps <= _HUNDREDTH_EPS
+    return largest >= 10.0, largest >= 100.0
+
+
+def _has_number(block: Block) -> bool:
+    """Whether a judged value is no NaN."""
+    is_number = ~np.isnan(block.wide_oracle)
+    return bool((is_number if block.is_judged is None else is_number & block.is_judged).any())

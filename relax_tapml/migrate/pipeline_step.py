@@ -1,0 +1,264 @@
+"""The module that a device's pipeline returned, run as a whole: one more step."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import tvm
+from tvm import tirx
+
+from relax_tapml.compare.comparison import compare_all, worst
+from relax_tapml.compare.repeat import repeated
+from relax_tapml.compare.verdict import Verdict
+from relax_tapml.errors import DeviceFault
+from relax_tapml.migrate.pipeline_finding import FAILED, PipelineFinding
+from relax_tapml.migrate.pipeline_search import wrong_functions, wrong_passes
+from relax_tapml.migrate.step import Step, Trial, fault_verdict
+from relax_tapml.migrate.strategy import Purpose
+from relax_tapml.partition.built_functions import weight_names
+from relax_tapml.partition.device_side import is_caller, reached
+from relax_tapml.partition.graph_passes import GraphPasses, restored
+from relax_tapml.partition.prepare_side import dispatched
+from relax_tapml.partition.whole_module import WholeModule, WholeProgram, build_whole
+from relax_tapml.passes.annotate_sites import annotated_calls
+from relax_tapml.passes.operator_call import operator_call
+from relax_tapml.targets.traffic import Traffic
+
+
+@dataclass(frozen=True, kw_only=True)
+class PipelineTrial:
+    """Runs a model with what passes of the device's pipeline made of its module.
+
+    Parameters
+    ----------
+    trial
+        Device, samples, oracles and tolerances.
+    passes
+        Of the pipeline.
+    wrong
+        Units that are wrong themselves: name to the function that it is called by. Their kernels
+        are put back to what they are without the pipeline.
+    """
+
+    trial: Trial
+    passes: GraphPasses
+    wrong: Mapping[str, str]
+
+    def module(self, count: int) -> tvm.IRModule:
+        """Return the module after ``count`` passes, without the kernels that are known as wrong."""
+        module = self.passes.module(count)
+        return restored(module, self.passes.plain, list(self.wrong.values()))[0]
+
+    def incurable(self) -> list[str]:
+        """Return the units that are wrong with the kernel that they have without the pipeline."""
+        plain = self.passes.plain
+        _, alike = restored(
+            self.passes.module(len(self.passes.passes)), plain, list(self.wrong.values())
+        )
+        return [unit for unit, root in self.wrong.items() if root in alike]
+
+    def step(self, module: tvm.IRModule) -> Step:
+        """Run a module as a whole and compare the model's outputs with the source's.
+
+        Raises
+        ------
+        LoweringError
+            It does not compile.
+        DeviceUnavailable
+            No session could be opened.
+        """
+        trial = self.trial
+        sides = trial.sides
+        began = time.perf_counter()
+        built_before = sides.library.built_count
+        program = build_whole(module, sides.target, sides.library)
+        shift_s = time.perf_counter() - began
+        step = Step(
+            boundary=sorted(trial.parts),
+            moved=[],
+            unit=None,
+            purpose=str(Purpose.PIPELINE),
+            verdict=Verdict.BUILD_ERROR,
+            reason=program.failed,
+            error=None,
+            runs=0,
+            failures=0,
+            flaky={},
+            shift_s=shift_s,
+            run_s=0.0,
+            kernels_built=sides.library.built_count - built_before,
+            regions=1,
+            crossings=0,
+            crossing_bytes=None,
+            bytes_moved=0,
+        )
+        return step if program.failed else self._run(step, program)
+
+    def _run(self, step: Step, program: WholeProgram) -> Step:
+        trial = self.trial
+        _ = trial.device.session  # Opening it is no part of the step.
+        attempts = repeated(lambda: self._attempt(program), trial.repeat)
+        failed = [item for item in attempts if item.verdict is not Verdict.PASS]
+        told = failed[0] if failed else attempts[0]
+        verdict, reason = told.verdict, told.reason
+        if 0 < len(failed) < len(attempts):
+            verdict, reason = Verdict.FLAKY, f"in {len(failed)} of {len(attempts)} runs {reason}"
+        moved = attempts[0].traffic
+        return replace(
+            step,
+            verdict=verdict,
+            reason=reason,
+            error=told.error,
+            runs=len(attempts),
+            failures=len(failed),
+            shift_s=step.shift_s + attempts[0].link_s,
+            run_s=sum(item.run_s for item in attempts),
+            bytes_moved=moved.total,
+            bytes_to_device=moved.to_device,
+        )
+
+    def _is_pure(self) -> bool:
+        """Whether nothing in the model itself may write to what it is given."""
+        lowered = self.trial.sides.lowered
+        calls = (operator_call(call, lowered) for _, call in annotated_calls(lowered))
+        return not any(found is not None and found.may_write for found in calls)
+
+    def _attempt(self, program: WholeProgram) -> _Attempt:
+        """Run every sample; the first that differs ends it, and a failure ends the session."""
+        trial = self.trial
+        device = trial.device
+        weights = weight_names(trial.sides.lowered)
+        began = time.perf_counter()
+        before = device.traffic
+        linked: float | None = None
+        verdict, reason, error = Verdict.PASS, "", 0.0
+        try:
+            whole = WholeModule(program, device.session, trial.model.params, weights)
+            linked = time.perf_counter()
+            samples = list(enumerate(trial.model.samples))
+            if trial.model.params:
+                # What has been written over a weight shows in a run after that.
+                samples.append(samples[0])
+            for index, sample in samples:
+                outputs = trial.model.run(whole, sample)
+                comparisons = compare_all(trial.oracles[index], outputs, trial.tolerances[index])
+                found = worst(comparisons)
+                error = max(error, found.error)
+                if found.verdict is not Verdict.PASS:
+                    number = next(i for i, item in enumerate(comparisons) if item is found)
+                    output = f", output {number}" if len(comparisons) > 1 else ""
+                    reason = f"on {sample.name!r}{output}: {found.reason}"
+                    verdict, error = found.verdict, found.error
+                    break
+                changed = whole.overwritten() if self._is_pure() else ""
+                if changed:
+                    verdict = Verdict.MISMATCH
+                    reason = f"on {sample.name!r}: {changed}"
+                    break
+        except DeviceFault as fault:
+            verdict, reason = fault_verdict(fault), str(fault)
+        ended = time.perf_counter()
+        attempt = _Attempt(
+            verdict=verdict,
+            reason=reason,
+            error=None if verdict in (Verdict.CRASH, Verdict.TIMEOUT) else error,
+            link_s=(linked or ended) - began,
+            run_s=ended - (linked or ended),
+            traffic=device.traffic - before,
+        )
+        if verdict is not Verdict.PASS:
+            device.close()
+        return attempt
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Attempt:
+    verdict: Verdict
+    reason: str
+    error: float | None
+    link_s: float
+    run_s: float
+    traffic: Traffic
+
+
+def judge_pipeline(trial: PipelineTrial, changed: tuple[str, ...]) -> tuple[Step, PipelineFinding]:
+    """Run the module that a pipeline returned; where it is wrong, find the pass that made it so.
+
+    Parameters
+    ----------
+    trial
+        What runs.
+    changed
+        The Relax functions that the pipeline changed.
+
+    Returns
+    -------
+    tuple
+        The step, and what it says of the pipeline. A pass is named only if the module is right
+        without it, in the same kind of run.
+
+    Raises
+    ------
+    DeviceUnavailable
+        No session could be opened.
+    """
+    count = len(trial.passes.passes)
+    whole = trial.module(count)
+    step = trial.step(whole)
+    finding = PipelineFinding(
+        verdict=step.verdict,
+        reason=step.reason,
+        changed=changed,
+        kernels=_without_unit(dispatched(whole, trial.passes.target), trial.passes.plain),
+        restored=tuple(trial.wrong),
+    )
+    if step.verdict is Verdict.PASS:
+        return step, finding
+    name = str(trial.passes.pipeline.info.name)
+    incurable = trial.incurable()
+    if incurable:
+        reason = (
+            f"what {name!r} changes was not judged: {', '.join(incurable)} is wrong without it too"
+        )
+        return step, replace(finding, verdict=Verdict.SKIPPED, reason=reason)
+    if step.verdict not in FAILED:
+        reason = f"the module that {name!r} returned fails now and then: {step.reason}"
+        return step, replace(finding, verdict=Verdict.INCONCLUSIVE, reason=reason)
+    control = trial.step(trial.module(0))
+    if control.verdict is not Verdict.PASS:
+        reason = (
+            f"what {name!r} changes cannot be judged: as a whole the module fails on the device "
+            f"also without it, {control.reason}"
+        )
+        return step, replace(finding, verdict=Verdict.INCONCLUSIVE, reason=reason)
+    good, bad = wrong_passes(count, trial.module, trial.step, step)
+    passes = tuple(trial.passes.names[good:bad])
+    functions = wrong_functions(trial.module(good), trial.module(bad), trial.step, step)
+    where = f" in {', '.join(functions)}" if functions else ""
+    reason = f"with what {_named(passes)} changes{where} {_fails(step)}"
+    return step, replace(finding, passes=passes, functions=functions, reason=reason)
+
+
+def _named(passes: Sequence[str]) -> str:
+    if len(passes) == 1:
+        return f"pass {passes[0]!r}"
+    return f"the passes {', '.join(map(repr, passes))}, which cannot be run apart,"
+
+
+def _fails(step: Step) -> str:
+    if step.verdict is Verdict.BUILD_ERROR:
+        return f"the model cannot be built: {step.reason}"
+    return f"the model fails {step.reason}"
+
+
+def _without_unit(whole: tvm.IRModule, plain: tvm.IRModule) -> tuple[str, ...]:
+    """Return the kernels that run in a module and that are no units of the model."""
+    known = {gvar.name_hint for gvar in plain.functions}
+    callers = [g.name_hint for g, function in whole.functions.items() if is_caller(function)]
+    return tuple(
+        gvar.name_hint
+        for gvar, function in reached(whole, callers).items()
+        if isinstance(function, tirx.PrimFunc) and gvar.name_hint not in known
+    )

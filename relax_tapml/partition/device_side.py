@@ -1,0 +1,215 @@
+"""What a side's own pass makes of a module: kernels of units, and the module as a whole."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import tvm
+import tvm_ffi
+from tvm import relax, tirx
+from tvm.ir import GlobalVar
+
+from relax_tapml.errors import LoweringError
+from relax_tapml.partition.kernel_library import unit_kernels
+from relax_tapml.partition.prepare_side import applied, dispatched, rebound
+from relax_tapml.passes.operator_call import UNIT_ATTR, is_unit_function
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeviceSide:
+    """A module as a side's pass returned it, taken apart.
+
+    Parameters
+    ----------
+    units
+        The Relax functions that call units as they were given to the pass, and each unit as the
+        pass returned it. What hybrids and replays are built from.
+    graph
+        The whole module as the pass returned it; None if it changed nothing but units.
+    changed
+        Names of the Relax functions that call units and that the pass changed, or added.
+    unjudged
+        Unit to the reason why nothing can be said about it alone. It is not in ``units``.
+    """
+
+    units: tvm.IRModule
+    graph: tvm.IRModule | None = None
+    changed: tuple[str, ...] = ()
+    unjudged: dict[str, str] = field(default_factory=dict)
+
+
+def device_side(
+    lowered: tvm.IRModule,
+    target: tvm.target.Target,
+    pipeline: tvm.transform.Pass | None = None,
+) -> DeviceSide:
+    """Lower what depends on the target, apply the side's own pass, and take apart what it returns.
+
+    A pass may change the Relax functions that call units: fuse calls, add or rename kernels, call
+    them otherwise. A unit that it has removed, or of which it has changed both the kernel and the
+    calls, computes something that no recorded call of it says anything about; it is judged with
+    the whole module only.
+
+    Parameters
+    ----------
+    lowered
+        From ``lower``, or functions that call its units; not changed.
+    target, pipeline
+        As for ``prepare_side``.
+
+    Raises
+    ------
+    LoweringError
+        The pass raised, or a function that it returned calls one that it did not.
+    """
+    plain = rebound(dispatched(lowered, target), lowered)
+    if pipeline is None:
+        return DeviceSide(units=plain)
+    returned = applied(pipeline, plain, target)
+    _check_callees(returned, pipeline)
+    whole = rebound(returned, plain)
+    changed = changed_callers(plain, whole)
+    if not changed:
+        return DeviceSide(units=whole)
+    unjudged = _unjudged(plain, whole, str(pipeline.info.name))
+    roots = unit_roots(plain)
+    kept = [name for unit, name in roots.items() if unit not in unjudged]
+    functions = {g: f for g, f in plain.functions.items() if is_caller(f)}
+    functions.update(reached(whole, kept))
+    return DeviceSide(
+        units=tvm.IRModule(functions, attrs=plain.attrs, global_infos=whole.global_infos),
+        graph=returned,
+        changed=changed,
+        unjudged=unjudged,
+    )
+
+
+def is_caller(function: tvm.ir.BaseFunc) -> bool:
+    """Whether a function is one that calls units, rather than a unit or a part of one."""
+    return isinstance(function, relax.Function) and not is_unit_function(function)
+
+
+def changed_callers(before: tvm.IRModule, after: tvm.IRModule) -> tuple[str, ...]:
+    """Return the functions that call units and that differ, ``after`` having new ones too.
+
+    Parameters
+    ----------
+    before, after
+        With the same GlobalVars for the same names.
+    """
+    return tuple(
+        name for name in changed_functions(before, after) if _calls_units(before, after, name)
+    )
+
+
+def changed_functions(before: tvm.IRModule, after: tvm.IRModule) -> tuple[str, ...]:
+    """Return the names of all functions that differ, in the order of ``before``, new ones last."""
+    own = {gvar.name_hint: function for gvar, function in after.functions.items()}
+    names = []
+    for gvar, function in before.functions.items():
+        other = own.pop(gvar.name_hint, None)
+        if other is None or not _is_equal(function, other):
+            names.append(gvar.name_hint)
+    return (*names, *own)
+
+
+def reached(module: tvm.IRModule, names: list[str]) -> dict[GlobalVar, tvm.ir.BaseFunc]:
+    """Return functions and everything that they call, in the order of the module."""
+    pending = [module.get_global_var(name) for name in names]
+    found: set[GlobalVar] = set()
+    while pending:
+        gvar = pending.pop()
+        if gvar not in found:
+            found.add(gvar)
+            pending += callees(module[gvar])
+    return {gvar: function for gvar, function in module.functions.items() if gvar in found}
+
+
+def callees(function: tvm.ir.BaseFunc) -> list[GlobalVar]:
+    """Return the functions that one refers to."""
+    found: list[GlobalVar] = []
+    tvm_ffi.structural_walk(function, (GlobalVar, found.append))
+    return found
+
+
+def _calls_units(before: tvm.IRModule, after: tvm.IRModule, name: str) -> bool:
+    sides = (before, after)
+    return any(name in _names(side) and is_caller(side[name]) for side in sides)
+
+
+def _names(module: tvm.IRModule) -> set[str]:
+    return {gvar.name_hint for gvar in module.functions}
+
+
+def _is_equal(a: tvm.ir.BaseFunc, b: tvm.ir.BaseFunc) -> bool:
+    if a.same_as(b):
+        return True
+    if not (isinstance(a, tirx.PrimFunc) and isinstance(b, tirx.PrimFunc)):
+        # Functions that are called are free variables, too: they must be the same ones.
+        return bool(tvm_ffi.structural_equal(a, b, map_free_vars=False))
+    # A pass may attach to a kernel the name that it has anyway.
+    pair = [function.without_attr("global_symbol") for function in (a, b)]
+    return bool(tvm_ffi.structural_equal(*pair, map_free_vars=True))
+
+
+def unit_roots(module: tvm.IRModule) -> dict[str, str]:
+    """Map each unit to the function that it is called by."""
+    roots = {unit: unit for unit in unit_kernels(module)}
+    for gvar, function in module.functions.items():
+        if is_unit_function(function):
+            roots[str(function.attrs[UNIT_ATTR])] = gvar.name_hint
+    return roots
+
+
+def _check_callees(module: tvm.IRModule, pipeline: tvm.transform.Pass) -> None:
+    for gvar, function in module.functions.items():
+        lost = sorted({c.name_hint for c in callees(function)} - _names(module))
+        if lost:
+            raise LoweringError(
+                f"pipeline {pipeline.info.name!r} returned a module without {', '.join(lost)}, "
+                f"which its {gvar.name_hint} calls; it must keep every function that is called"
+            )
+
+
+def _unjudged(plain: tvm.IRModule, whole: tvm.IRModule, pipeline: str) -> dict[str, str]:
+    names = _names(whole)
+    before: Counter[tuple[str, str, str]] | None = None
+    after: Counter[tuple[str, str, str]] | None = None
+    told: dict[str, str] = {}
+    for unit, root in unit_roots(plain).items():
+        if root not in names:
+            told[unit] = (
+                f"the device's pipeline ({pipeline}) replaced it; what replaces it is judged with "
+                "the whole module only"
+            )
+            continue
+        mine, theirs = reached(plain, [root]), reached(whole, [root])
+        if mine.keys() == theirs.keys() and all(_is_equal(mine[g], theirs[g]) for g in mine):
+            continue
+        if before is None or after is None:
+            before, after = Counter(_calls(plain)), Counter(_calls(whole))
+        if {c: n for c, n in before.items() if c[1] == root} != {
+            c: n for c, n in after.items() if c[1] == root
+        }:
+            told[unit] = (
+                f"the device's pipeline ({pipeline}) changed both its kernel and the calls of it; "
+                "it is judged with the whole module only"
+            )
+    return told
+
+
+def _calls(module: tvm.IRModule) -> Iterator[tuple[str, str, str]]:
+    """Yield calling function, callee, and the call as text, of every call of a unit."""
+    for gvar, function in module.functions.items():
+        if not is_caller(function):
+            continue
+        calls: list[relax.Call] = []
+        relax.analysis.post_order_visit(
+            function,
+            lambda node, calls=calls: calls.append(node) if isinstance(node, relax.Call) else None,
+        )
+        for call in calls:
+            for callee in {c.name_hint for c in callees(call) if isinstance(c, GlobalVar)}:
+                yield gvar.name_hint, callee, str(call)
