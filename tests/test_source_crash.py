@@ -62,7 +62,7 @@ def test_a_crash_while_constants_are_folded_is_an_error(tmp_path):
 def late_crash(monkeypatch):
     """The source fails after the units have been replayed."""
 
-    def fail(*_args):
+    def fail(*_args, **_options):
         raise SourceError("the source fell over")
 
     monkeypatch.setattr(Source, "tolerances", fail)
