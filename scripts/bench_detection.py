@@ -7,6 +7,8 @@ suite does not catch are compared with the kernel on many kinds of inputs, and c
 they differ there. So do those that differ only for inputs unlike the recorded ones, and are listed
 as such: captures of the model may never show them.
 
+With ``--target cuda`` correct kernels alone are run, on an NVIDIA GPU; see ``detection_gpu``.
+
 Exits with 1 if fewer than 99 % of the wrong mutants are caught, if a correct kernel is accused, or
 if there were fewer than 200 of these.
 """
@@ -15,11 +17,16 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
+import tvm
+from detection_gpu import Tried, try_suite
 from detection_models import MODELS
 from detection_pool import Attempt, examine_all
 from detection_report import count, document, print_report
@@ -32,6 +39,7 @@ from relax_tapml.testing.detection import SUITE
 
 LEAST_CAUGHT = 0.99
 LEAST_VARIANTS = 200
+LEAST_GPU_VARIANTS = 300
 SEED = 0
 
 
@@ -79,6 +87,31 @@ def examine_model(
     return attempts
 
 
+def try_on_gpu(name: str, suite: Path, per_kind: int, log: Console) -> list[Tried]:
+    """Run correct kernels of a model's units on the GPU."""
+    target = tvm.target.Target.from_device(tvm.cuda(0))
+    found = [replace(t, unit=f"{name}/{t.unit}") for t in try_suite(suite, per_kind, target)]
+    log.print(f"{name}: {sum(not t.unbuilt for t in found)} kernels ran, of {len(found)}")
+    return found
+
+
+def report_gpu(tried: Sequence[Tried], seconds: float, console: Console) -> int:
+    """Print what was accused on the GPU; return 1 if anything was, or too little was tried."""
+    ran = [item for item in tried if not item.unbuilt]
+    for item in ran:
+        if item.reason or item.low_precision:
+            what = "accused" if item.reason else "low precision"
+            console.print(f"{what}: {item.unit}: {item.how} {item.reason}", markup=False)
+    accused = sum(bool(item.reason) for item in ran)
+    console.print(
+        f"{len(ran)} correct kernels on {tvm.cuda(0).device_name}, {len(tried) - len(ran)} do not "
+        f"build; {accused} accused, {sum(item.low_precision for item in ran)} of low precision, "
+        f"fast math {'off' if os.environ.get('TVM_CUDA_NVCC_NO_FAST_MATH') else 'on'}, "
+        f"{seconds:.0f} s"
+    )
+    return int(accused > 0 or len(ran) < LEAST_GPU_VARIANTS)
+
+
 def main() -> int:
     """Run the benchmark and print its tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -90,20 +123,29 @@ def main() -> int:
     parser.add_argument("--variants", type=int, default=2, help="of each kind and unit (2)")
     parser.add_argument("--jobs", type=int, default=2, help="processes (2)")
     parser.add_argument("--timeout", type=float, default=60.0, help="seconds for one call (60)")
+    parser.add_argument(
+        "--target", choices=["llvm", "cuda"], default="llvm", help="cuda: correct kernels on a GPU"
+    )
     parser.add_argument("--suites", type=Path, help="folder of runs that are already carved")
     parser.add_argument("--out", type=Path, help="write everything as JSON")
     args = parser.parse_args()
     console, log = Console(width=120), Console(stderr=True)
     began = time.perf_counter()
     attempts: list[Attempt] = []
+    tried: list[Tried] = []
     with tempfile.TemporaryDirectory(prefix="tapml-detection-") as scratch:
         for name in args.models:
             if args.suites is None:
                 suite = carve(name, Path(scratch), args.cases, is_probed=not args.no_probes)
             else:
                 suite = args.suites / name / "tests"
+            if args.target == "cuda":
+                tried += try_on_gpu(name, suite, args.variants, log)
+                continue
             attempts += examine_model(name, suite, args, log)
     seconds = time.perf_counter() - began
+    if args.target == "cuda":
+        return report_gpu(tried, seconds, console)
     print_report(console, attempts)
     total = count(attempts)
     near = total.caught[SUITE] + total.missed

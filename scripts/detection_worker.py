@@ -124,7 +124,7 @@ def _tried(
     detector: Detector, number: int, attempt: _Attempt, kernel: Kernel | Exception
 ) -> Iterator[tuple[Any, ...]]:
     if isinstance(kernel, Exception):
-        yield "unbuilt", number, _last_line(kernel)
+        yield "unbuilt", number, last_line(kernel)
         return
     carved = detector.carved(kernel)
     yield "carved", number, carved
@@ -151,6 +151,6 @@ def _spread(found: Iterable[Any], most: int) -> Iterator[Any]:
         yield from (items[i * len(items) // count] for i in range(count))
 
 
-def _last_line(error: Exception) -> str:
+def last_line(error: Exception) -> str:
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return lines[-1][:200]

@@ -1,0 +1,160 @@
+"""Correct kernels of a suite's units, scheduled for a CUDA GPU and run there: who is accused?
+
+Each unit's PrimFunc, and variants of it that add in another order or use another formula, are
+scheduled by each of TVM's rules for GPUs that takes them, tensor cores included, built with the
+options that are in force, run on the cases of the suite, and compared as a replay would.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes  # noqa: F401 - makes bfloat16 known to NumPy
+import numpy as np
+import tvm
+import tvm_ffi
+from detection_worker import last_line
+from tvm import tirx
+from tvm.s_tir import dlight
+from tvm.s_tir.dlight.gpu import matmul
+
+from relax_tapml.carve.open_suite import Suite, open_suite
+from relax_tapml.compare.comparison import compare
+from relax_tapml.compare.verdict import Verdict
+from relax_tapml.frontend.model import Array
+from relax_tapml.testing.unit_cases import KernelCase, NotAKernelCallError, kernel_cases
+from relax_tapml.testing.variants import variants
+
+_RULES = {
+    "matmul": dlight.gpu.Matmul,
+    "tensor cores": matmul.MatmulTensorization,
+    "GEMV": dlight.gpu.GEMV,
+    "low batch GEMV": dlight.gpu.LowBatchGEMV,
+    "reduction": dlight.gpu.Reduction,
+    "general reduction": dlight.gpu.GeneralReduction,
+    "transpose": dlight.gpu.Transpose,
+    "RMS norm": dlight.gpu.RMSNorm,
+    "fallback": dlight.gpu.Fallback,
+}
+_BATCH = 16
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tried:
+    """One kernel on the GPU.
+
+    Parameters
+    ----------
+    unit, how
+        Which, and how it was made.
+    reason
+        Why it is accused; empty if it is not.
+    unbuilt
+        Why it did not run; empty if it did.
+    low_precision
+        Whether it is inside of its tolerance only for devices with coarse functions.
+    """
+
+    unit: str
+    how: str
+    reason: str = ""
+    unbuilt: str = ""
+    low_precision: bool = False
+
+
+def try_suite(folder: Path, per_kind: int, target: tvm.target.Target) -> Iterator[Tried]:
+    """Try every unit of a suite."""
+    suite, coarse = open_suite(folder), open_suite(folder).coarse()
+    for unit in suite.manifest.units:
+        try:
+            cases = kernel_cases(suite, unit)
+        except NotAKernelCallError:
+            continue
+        made = list(_scheduled(cases.function, per_kind, target))
+        for first in range(0, len(made), _BATCH):
+            yield from _tried(suite, coarse, unit, made[first : first + _BATCH], target)
+
+
+def _scheduled(
+    function: tirx.PrimFunc, per_kind: int, target: tvm.target.Target
+) -> Iterator[tuple[str, tirx.PrimFunc]]:
+    plain = [("as it is", function)]
+    counts: dict[str, int] = {}
+    for variant in variants(function):
+        counts[variant.kind] = counts.get(variant.kind, 0) + 1
+        if variant.kind != "GPU schedule" and counts[variant.kind] <= per_kind:
+            plain.append((variant.where, variant.function))
+    seen: list[Any] = []
+    for where, kernel in plain:
+        for name, rule in _RULES.items():
+            module = tvm.IRModule({"main": kernel.with_attr("global_symbol", "main")})
+            try:
+                with target:
+                    made = dlight.ApplyDefaultSchedule(rule())(module)["main"]
+            except Exception:  # A rule that does not fit.
+                continue
+            if "tirx.is_scheduled" not in (made.attrs or {}):
+                continue
+            if any(tvm_ffi.structural_equal(made, other) for other in seen):
+                continue
+            seen.append(made)
+            yield f"{where}, {name}", made
+
+
+def _tried(
+    suite: Suite,
+    coarse: Suite,
+    unit: str,
+    made: Sequence[tuple[str, tirx.PrimFunc]],
+    target: tvm.target.Target,
+) -> Iterator[Tried]:
+    names = [f"kernel_{number}" for number in range(len(made))]
+    module = tvm.IRModule(
+        {name: f.with_attr("global_symbol", name) for name, (_, f) in zip(names, made, strict=True)}
+    )
+    try:
+        built = tvm.tirx.build(module, target=target)
+    except Exception as error:  # Whatever TVM and nvcc raise for one of them.
+        if len(made) == 1:
+            yield Tried(unit=unit, how=made[0][0], unbuilt=last_line(error))
+            return
+        for one in made:
+            yield from _tried(suite, coarse, unit, [one], target)
+        return
+    fine_cases, coarse_cases = kernel_cases(suite, unit).cases, kernel_cases(coarse, unit).cases
+    for name, (how, _) in zip(names, made, strict=True):
+        reason, is_low = "", False
+        for fine, wide in zip(fine_cases, coarse_cases, strict=True):
+            outputs = _run(built[name], fine)
+            reason = _reason(fine, outputs)
+            if reason and not _reason(wide, outputs):
+                reason, is_low = "", True
+            if reason:
+                break
+        yield Tried(unit=unit, how=how, reason=reason, low_precision=is_low)
+
+
+def _run(kernel: Any, case: KernelCase) -> list[Array]:
+    device = tvm.cuda(0)
+    inputs = [tvm.runtime.tensor(array, device) for array in case.inputs]
+    outputs = [tvm.runtime.tensor(_poison(array), device) for array in case.oracles]
+    kernel(*inputs, *outputs, *case.scalars)
+    device.sync()
+    return [output.numpy() for output in outputs]
+
+
+def _poison(array: Array) -> Array:
+    poison = np.empty(array.shape, array.dtype)
+    poison.reshape(-1).view(np.uint8)[:] = 0 if array.dtype == bool else 0xA5
+    return poison
+
+
+def _reason(case: KernelCase, outputs: Sequence[Array]) -> str:
+    for oracle, actual, tolerance in zip(case.oracles, outputs, case.tolerances, strict=True):
+        found = compare(oracle, actual, tolerance)
+        if found.verdict is Verdict.MISMATCH:
+            return f"{case.name}: {found.reason}"
+    return ""
