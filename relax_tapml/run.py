@@ -51,6 +51,7 @@ from relax_tapml.migrate.result import (
     overall_verdict,
     unit_document,
     unit_summary,
+    unseen_document,
     write_result,
 )
 from relax_tapml.migrate.run_folder import RunFolder, write_atomically
@@ -170,6 +171,7 @@ class _Run:
         self._import_warning = ""
         self._uncarved: Mapping[str, str] = {}
         self._unproven: Mapping[str, str] = {}
+        self._unseen: Mapping[str, dict[str, Any]] = {}
         self._seen_once: Mapping[str, list[dict[str, Any]]] = {}
         self._source_target = parse_target(options.source)
         self._target = parse_target(options.target)
@@ -347,6 +349,7 @@ class _Run:
             manifest = open_suite(self._folder.tests).manifest
             self._uncarved = manifest.skipped_sites
             self._unproven = manifest.unproven
+            self._unseen = {name: unseen_document(unit) for name, unit in manifest.units.items()}
             self._seen_once = {
                 name: [dataclasses.asdict(dim) for dim in unit.dims_seen_once]
                 for name, unit in manifest.units.items()
@@ -591,7 +594,7 @@ class _Run:
         return [
             unit_document(
                 name,
-                summary,
+                {**summary, **self._unseen.get(name, {})},
                 self._companies.get(name),
                 sites=[entry for entry in self._table if entry.site.unit == name],
                 seen_once=self._seen_once.get(name, []),

@@ -21,7 +21,6 @@ from relax_tapml.carve.pytest_file import identifier
 from relax_tapml.carve.read_rows import read_rows
 from relax_tapml.carve.recipe import Recipe
 from relax_tapml.carve.shape_cases import ShapeCases
-from relax_tapml.carve.unit_call import unit_call
 from relax_tapml.carve.unit_module import case_function, unit_module
 from relax_tapml.compare.tolerance import Tolerance
 from relax_tapml.errors import NotCarvableError, UsageError
@@ -240,14 +239,13 @@ def _constant_inputs(module: tvm.IRModule, cases: Sequence[CarvedCase]) -> tuple
     """Say which inputs, no weights, were the same in all cases."""
     if not cases:
         return ()
-    call = unit_call(module, cases[0].function)
-    names = {} if call is None else {i: call.names[n] for n, i in call.inputs.items()}
     found = []
+    params = module[cases[0].function].params
     for place in range(min(len(case.inputs) for case in cases)):
         if not any(place in case.fixed for case in cases):
             told = constant_text([case.inputs[place] for case in cases])
             if told:
-                found.append(f"{names.get(place, f'input {place}')}: {told}")
+                found.append(f"{params[place].name}: {told}")
     return tuple(found)
 
 

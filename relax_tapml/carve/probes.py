@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -164,6 +164,8 @@ class _Maker:
         self._function = function
         self._recorded = recorded
         self._base = base
+        # Whether the unit can be evaluated at all, as far as is known.
+        self._is_followed = True
         self._iterations = iterations(
             recorded.call,
             [array.shape for array in recorded.inputs],
@@ -172,35 +174,33 @@ class _Maker:
 
     def varied(self, number: int, name: str) -> Probe | None:
         """Change floats, whole numbers and constants together: none hides what another shows."""
-        change, ordinary = self._moved(number)
-        if not change.arrays:
-            return None
-        has_specials = number == 1 and bool(ordinary) and only_moves_and_adds(self._recorded)
-        for floats, told in scaled(ordinary, number):
-            made = with_specials(floats) if has_specials else floats
-            found = self._probe(name, change.then(made, told))
-            if found is not None:
-                return found
+        has_specials = number == 1 and only_moves_and_adds(self._recorded)
+        for change, ordinary in self._moved(number):
+            for floats, told in scaled(ordinary, number):
+                made = with_specials(floats) if has_specials else floats
+                found = self._probe(name, change.then(made, told))
+                if found is not None:
+                    return found
+                if not self._is_followed:
+                    return None
         return None
 
     def rows(self) -> Probe | None:
         """Make all floats negative, where floats decide something."""
         if not compares_floats(self._recorded):
             return None
-        change, ordinary = self._moved(0)
-        if not ordinary:
-            return None
-        for floats, told in negative_rows(ordinary):
-            found = self._probe(ROWS, change.then(floats, told))
-            if found is not None:
-                return found
+        for change, ordinary in self._moved(0):
+            for floats, told in negative_rows(ordinary) if ordinary else ():
+                found = self._probe(ROWS, change.then(floats, told))
+                if found is not None:
+                    return found
         return None
 
     def exact(self) -> tuple[list[Probe], str]:
         """Make the sums of the unit exact, where it has any; say what of them is not seen."""
         sums = ExactSums(self._recorded)
-        if not sums.has_sums or sums.obstacle:
-            return [], sums.obstacle
+        if not self._is_followed or not sums.has_sums or sums.obstacle:
+            return [], sums.obstacle if self._is_followed else ""
         most = MOST_PROBES if self._iterations <= _CHEAP else 1
         for more in _SPARSER:
             parts = sums.parts(more)
@@ -236,14 +236,22 @@ class _Maker:
             recipes=floats.recipes,
         )
 
-    def _moved(self, number: int) -> tuple[_Change, dict[int, Array]]:
-        """Return a change of everything but the scale of floats, and the floats to be scaled."""
+    def _moved(self, number: int) -> Iterator[tuple[_Change, dict[int, Array]]]:
+        """Yield changes of everything but the scale of floats, and the floats to be scaled.
+
+        First one of all inputs; then one in which whole numbers and constants stay, since a unit
+        may mean nothing for others: a row of scores that a mask leaves nothing of.
+        """
         recorded = self._recorded
         steady = constants(recorded, number)
         moved = shuffled(recorded, number)
-        change = _Change(arrays=moved, told=("shuffled",) if moved else ())
-        change = self._whole(change.then(steady, "constants varied" if steady else ""), number)
-        return change, {n: change.arrays[n] for n in recorded.floats if n not in steady}
+        shuffle = _Change(arrays=moved, told=("shuffled",) if moved else ())
+        all_ = self._whole(shuffle.then(steady, "constants varied" if steady else ""), number)
+        if all_.arrays:
+            yield all_, {n: all_.arrays[n] for n in recorded.floats if n not in steady}
+        has_more = bool(steady) or all_.arrays.keys() > moved.keys()
+        if moved and has_more and recorded.is_inside(self._inputs(shuffle)):
+            yield shuffle, {n: moved[n] for n in recorded.floats}
 
     def _whole(self, change: _Change, number: int) -> _Change:
         """Add other whole numbers, those that keep the kernel inside its tensors."""
@@ -261,6 +269,7 @@ class _Maker:
         inputs = self._inputs(change)
         evaluated = self._unit.evaluated(self._function, inputs, self._recorded.outputs)
         if evaluated is None:
+            self._is_followed = False
             return None
         results, tolerances = evaluated
         if not all(map(_is_accurate, results, tolerances, self._recorded.outputs)):

@@ -22,6 +22,7 @@ from relax_tapml.report.findings import (
     pipeline_text,
     suspicions,
     tolerance_text,
+    unseen_text,
     verdict_text,
 )
 from relax_tapml.report.power import power_sentences
@@ -48,7 +49,7 @@ def present(
     out
         The folder it lies in, as the person wrote it; commands to run next name it.
     show_all
-        List the units that pass, too.
+        List the units that pass, too, and what no case of a unit shows.
     console
         Where to print; stdout by default, and where that is no terminal without colours and with
         each row on one line. Where the table does not fit, each unit is a block of lines.
@@ -73,6 +74,9 @@ def present(
     if listed and hidden:
         command = f"relax-tapml report {shlex.quote(str(out))} --all"
         _print(console, f"({hidden} more pass; {command} lists them)", indent="  ")
+    if show_all:
+        for told in filter(None, map(unseen_text, listed)):
+            _print(console, told, indent="  ")
     if listed:
         console.print()
     _print_transfers(result, console)

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from relax_tapml.carve.manifest import SuiteUnit
 from relax_tapml.carve.unit_replay import UnitReplay
 from relax_tapml.compare.comparison import Comparison
 from relax_tapml.compare.power import power_document
@@ -84,6 +85,11 @@ def unit_summary(detail: UnitReplay) -> dict[str, Any]:
         "power": power_documents(detail),
         "blunt": list(detail.blunt),
     }
+
+
+def unseen_document(unit: SuiteUnit) -> dict[str, Any]:
+    """Return what no case of a unit shows: inputs that never varied, and terms of its sums."""
+    return {"constant_inputs": list(unit.constant_inputs), "inexact": unit.inexact}
 
 
 def power_documents(detail: UnitReplay) -> list[dict[str, Any]]:

@@ -93,6 +93,16 @@ def explain(unit: Mapping[str, Any]) -> str:
     return " ".join(said)
 
 
+def unseen_text(unit: Mapping[str, Any]) -> str:
+    """Return what no case of a unit shows, as a sentence; empty if it shows all."""
+    said = []
+    if unit.get("constant_inputs"):
+        said.append(f"the same in all cases: {', '.join(unit['constant_inputs'])}")
+    if unit.get("inexact"):
+        said.append(f"no exact sums: {unit['inexact']}")
+    return _closed(f"{unit['name']}: {'; '.join(said)}") if said else ""
+
+
 def is_pass(culprit: str) -> bool:
     """Whether a culprit is a pass of the device's pipeline, and no unit."""
     return culprit.startswith("pass:")

@@ -176,3 +176,16 @@ def test_what_crossed_is_a_table(result: dict[str, Any]) -> None:
     assert ["replay", "90", "MB", "3.0", "MB", "1.2", "s"] in rows
     assert ["migrate,", "3", "steps", "120", "B", "90", "B", "2", "min", "12", "s"] in rows
     assert ["this", "run", "2", "min", "30", "s"] in rows
+
+
+def test_all_says_what_no_case_shows(
+    result: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Inputs that never varied, and sums whose terms are not all seen."""
+    result["units"][3].update(constant_inputs=["mask: all 0"], inexact="")
+    result["units"][4].update(constant_inputs=[], inexact="a sum has exp in its terms")
+    present(result, out=Path("out"), show_all=True)
+    text = " ".join(capsys.readouterr().out.split())
+    assert f"{result['units'][3]['name']}: the same in all cases: mask: all 0." in text
+    assert f"{result['units'][4]['name']}: no exact sums: a sum has exp in its terms." in text
+    assert text.count("the same in all cases") == text.count("no exact sums") == 1

@@ -23,10 +23,11 @@ _REACHES = ((-1, 2, "on both sides of"), (-1, 1, "below zero and in"), (0, 1, "i
 def whole_numbers(recorded: RecordedCall, number: int) -> Iterator[tuple[Changes, str]]:
     """Yield other whole numbers for a call, the best first.
 
-    Nothing is said about whether the kernel stays inside its tensors with them. Numbers that decide
-    how often a loop runs stay, as do all that a runtime gives to kernels of its own, a KV cache's
-    page tables and lengths: they depend on each other. Where data decide what is written to, the
-    numbers are permuted only, since two writes to one place depend on their order.
+    Nothing is said about whether the kernel stays inside its tensors with them. Where some decide
+    how often a loop runs, all that decide where something is read stay, and so does all that a
+    runtime gives to kernels of its own, a KV cache's page tables and lengths: they depend on each
+    other. Where data decide what is written to, the numbers are permuted only, since two writes to
+    one place depend on their order.
 
     Parameters
     ----------
@@ -46,7 +47,9 @@ def whole_numbers(recorded: RecordedCall, number: int) -> Iterator[tuple[Changes
     roles = recorded.roles
     if recorded.call.is_handed:
         return
-    movable = [n for n in recorded.whole if n not in roles.loops]
+    movable = recorded.whole
+    if not roles.loops.isdisjoint(movable):
+        movable = [n for n in movable if n not in roles.places]
     values = [n for n in movable if n not in roles.places]
     others, told = _values(recorded, values, number)
     for indices, how in _indices(recorded, [n for n in movable if n in roles.places], number):

@@ -39,6 +39,7 @@ TYPES = """(W: T.Buffer((2, 8), "float32"), I: T.Buffer((4,), "int64"),
             vi, vj = T.axis.remap("SS", [i, j])
             Y[vi, vj] = W[I[vi], vj]
 """
+DIVIDED = MASKED.replace("(1, 8)", "(4, 8)").replace("+ M[0, vj]", "/ M[vi, vj]")
 TWICE = ("M[vi, vk]", "M[vi, T.Select(vk == 7, 0, vk)]")
 
 KINDS = {
@@ -105,3 +106,11 @@ def test_what_the_model_decides_stays(probed):
     found = probed(MASKED, [SCORES, np.zeros((1, 8), "float32")], EMPTY, fixed=[1])
     assert found.probes
     assert not np.any(found.values(1))
+
+
+def test_a_unit_that_means_nothing_for_other_constants_keeps_them(probed):
+    """Division by a mask that masks is infinite; floats are still shuffled and scaled."""
+    found = probed(DIVIDED, [SCORES, np.ones((4, 8), "float32")], EMPTY)
+    assert "constants varied" not in found.reasons()["large"]
+    assert (found.values(1)[0] == 1).all()
+    assert (found.values(0)[0] != SCORES).any()
