@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -31,6 +30,8 @@ from relax_tapml.passes.insert_capture import InsertCapture
 from relax_tapml.passes.operator_call import operator_call
 from relax_tapml.targets.fork import ForkDied, Here, can_fork, forked
 
+# What fails now and then, or only after a while, is to be met again.
+_TRIALS = 3
 _DIFFERENT = (
     "sample {name!r}: two runs of the source gave different outputs. A source must repeat itself "
     "bit for bit to be an oracle; look for a race or for uninitialised memory in its kernels"
@@ -246,31 +247,36 @@ class Source:
         at = at or self._where(sample)
         return SourceError(
             f"the source {self._target.kind.name} {cause} on sample {sample.name!r}{how}, "
-            f"{f'in {at}' if at else 'in no operator when it is run once more'}. A source must run "
+            f"{f'in {at}' if at else 'in no operator when it is run again'}. A source must run "
             "the whole model: look for a division by zero, an index outside its tensor, or inputs "
             "that the model does not allow. Nothing is said about the target"
         )
 
     def _where(self, sample: Sample) -> str:
-        """Run a sample again, one call noted after another; return where that ends, if it does."""
+        """Run a sample again, each call noted before it begins; return where that ends."""
         machine = self._virtual_machine(InsertCapture()(self.units))
         functions = self._functions(machine)
 
         def work(fork: Here) -> None:
-            machine.set_instrument(noting(fork.note))
-            try:
-                self._model.run(functions, sample)
-            except CallFailed:
-                os._exit(1)  # It ends here, as a crash would.
+            last = ""
 
-        if not can_fork(self._target):
-            return ""
+            def note(at: str) -> None:
+                nonlocal last
+                last = at
+                fork.note(at)
+
+            machine.set_instrument(noting(note))
+            try:
+                for _ in range(_TRIALS):
+                    self._model.run(functions, sample)
+            except CallFailed:
+                fork.send(last)
+
         try:
-            for _ in forked(work):
-                pass
+            found = [message.document for message in forked(work, is_safe=can_fork(self._target))]
         except ForkDied as death:
             return death.at
-        return ""
+        return found[0] if found else ""
 
     def _upload_weights(self) -> None:
         """Upload them here, or every fork would do so for itself."""
