@@ -29,6 +29,7 @@ from relax_tapml.report.log_scale import LogScale
 from relax_tapml.report.power import power_rows, power_sentences
 from relax_tapml.report.step_timings import lay_out_timings
 
+_EXPLAINED_AT_MOST = 5
 _TEMPLATE = Path(__file__).with_name("report.html.j2")
 
 
@@ -93,7 +94,9 @@ def render(result: Mapping[str, Any], *, out: Path) -> None:
         title=_title(result),
         headline=headline(result),
         explained=[
-            *(explain(u) for u in units if u["name"] in culprits or u.get("blunt")),
+            *(explain(u) for u in units if u["name"] in culprits),
+            # The others have the reason in their row.
+            *[explain(u) for u in units if u.get("blunt")][:_EXPLAINED_AT_MOST],
             *filter(None, [pipeline_text(result)]),
             *open_end(result),
             *power_sentences(result),
