@@ -188,7 +188,8 @@ class _Scope:
             self.assume(condition)
 
     def assume(self, condition: Any) -> None:
-        self._stack.enter_context(self.analyzer.constraint_scope(self.seen(condition)))
+        known = self.analyzer.simplify(self.seen(condition))
+        self._stack.enter_context(self.analyzer.constraint_scope(known))
 
     def seen(self, expr: Any) -> Any:
         """Return an expression of loop variables and of values that tensors may hold."""

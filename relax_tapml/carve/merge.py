@@ -134,7 +134,7 @@ def _collect(labelled: Mapping[str, Suite]) -> _Collected:
     for label, suite in labelled.items():
         names = found.merged_from[label] = {}
         for name, entry in suite.manifest.units.items():
-            unit = MergedUnit.read(name, suite.module(name), entry.cases)
+            unit = MergedUnit.read(name, suite.module(name), entry.cases, entry.dims_seen_once)
             known = next((other for other in found.units if other.has_kernel_of(unit)), None)
             if known is None:
                 known = unit.named(_free(name, label, {other.name for other in found.units}))
@@ -184,7 +184,10 @@ def _write(folder: Path, labelled: Mapping[str, Suite], collected: _Collected) -
     for unit in collected.units:
         stem = stems.stem(unit.name)
         entry = SuiteUnit(
-            module=f"units/{stem}.json", test=f"test_{stem}.py", cases=tuple(unit.cases)
+            module=f"units/{stem}.json",
+            test=f"test_{stem}.py",
+            cases=tuple(unit.cases),
+            dims_seen_once=tuple(unit.dims),
         )
         module = unit.module()
         write(entry.module, tvm.ir.save_json(module).encode())

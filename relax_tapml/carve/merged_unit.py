@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import tvm
@@ -11,7 +11,7 @@ import tvm_ffi
 from tvm import relax
 from tvm.ir import GlobalVar
 
-from relax_tapml.carve.manifest import SuiteCase
+from relax_tapml.carve.manifest import SuiteCase, SuiteDim
 from relax_tapml.carve.submodule import calling
 from relax_tapml.passes.operator_call import UNIT_ATTR
 
@@ -32,6 +32,8 @@ class MergedUnit:
         In order.
     like
         The module it was read from, for what is no function in it.
+    dims
+        Its symbolic dimensions that had one value only, in each suite that it comes from.
     """
 
     name: str
@@ -39,9 +41,16 @@ class MergedUnit:
     callers: dict[str, relax.Function]
     cases: list[SuiteCase]
     like: tvm.IRModule
+    dims: list[SuiteDim] = field(default_factory=list)
 
     @classmethod
-    def read(cls, name: str, module: tvm.IRModule, cases: Sequence[SuiteCase]) -> MergedUnit:
+    def read(
+        cls,
+        name: str,
+        module: tvm.IRModule,
+        cases: Sequence[SuiteCase],
+        dims: Sequence[SuiteDim] = (),
+    ) -> MergedUnit:
         """Take the module of a unit apart."""
         called = {case.function for case in cases}
         kernels = {g: module[g] for g in module.functions if g.name_hint not in called}
@@ -52,6 +61,7 @@ class MergedUnit:
             callers={g.name_hint: module[g] for g in module.functions if g.name_hint in called},
             cases=list(cases),
             like=module,
+            dims=list(dims),
         )
 
     def has_kernel_of(self, other: MergedUnit) -> bool:
@@ -96,6 +106,7 @@ class MergedUnit:
         """
         theirs = (gvar.name_hint for gvar in other.kernels)
         renamed = dict(zip(theirs, self.kernels, strict=True))
+        self.dims += [dim for dim in other.dims if dim not in self.dims]
         known = {_identity(case) for case in self.cases}
         names = {case.name for case in self.cases}
         equal = 0

@@ -12,6 +12,9 @@ from relax_tapml.capture.values import CallRecord
 from relax_tapml.carve.stores import UntoldError
 from relax_tapml.carve.symbolic_call import Sizes, SymbolicCall, SymbolicFunction
 
+MOST_PROBES = 8
+"""Of one unit. They are small, and each finds kernels that the others do not."""
+
 # Those of the usual schedules; a suite is for any target.
 _TILES = (128, 64, 32, 16)
 
@@ -61,33 +64,37 @@ def shape_plans(
         for variable in free
     }
     found: dict[tuple[int, ...], ShapePlan] = {}
-    for number in range(max(map(len, wanted.values()), default=0)):
-        for sizes in _together(call.sizes, wanted, number):
-            key = tuple(sizes.values())
-            if key in found or sizes == call.sizes or not function.allows(sizes, call.sizes):
-                continue
-            try:
-                record = call.resized(sizes)
-            except UntoldError:
-                continue
-            found[key] = ShapePlan(sizes=sizes, record=record)
+    for sizes in _combined(call.sizes, wanted):
+        key = tuple(sizes.values())
+        if key in found or sizes == call.sizes or not function.allows(sizes, call.sizes):
+            continue
+        try:
+            found[key] = ShapePlan(sizes=sizes, record=call.resized(sizes))
+        except UntoldError:
+            continue
     return list(found.values())
 
 
-def _together(
-    recorded: Sizes, wanted: Mapping[tirx.Var, Sequence[int]], number: int
+def _combined(
+    recorded: Sizes, wanted: Mapping[tirx.Var, Sequence[int]]
 ) -> Iterator[dict[tirx.Var, int]]:
-    """Yield sizes for all variables at once, then for each alone."""
-    turned = {
-        variable: values[(number + turn) % len(values)]
-        for turn, (variable, values) in enumerate(wanted.items())
-        if values
-    }
-    yield {**recorded, **turned}
-    if len(turned) > 1:
-        for variable, values in wanted.items():
-            if number < len(values):
-                yield {**recorded, variable: values[number]}
+    """Yield sizes for all variables at once, then for each alone, in case those are too much."""
+    wanted = {variable: values for variable, values in wanted.items() if values}
+    most = max(map(len, wanted.values()), default=0)
+    for start in range(0, most, MOST_PROBES):
+        for number in range(MOST_PROBES):
+            turned = {}
+            for turn, (variable, values) in enumerate(wanted.items()):
+                # So every variable has its most telling values in as many probes as there are.
+                part = values[start : start + MOST_PROBES] or values[:MOST_PROBES]
+                turned[variable] = part[(number + turn) % len(part)]
+            yield {**recorded, **turned}
+    if len(wanted) > 1:
+        yield {**recorded, **{variable: values[0] for variable, values in wanted.items()}}
+        for number in range(most):
+            for variable, values in wanted.items():
+                if number < len(values):
+                    yield {**recorded, variable: values[number]}
 
 
 def _values(

@@ -154,7 +154,8 @@ class SymbolicCall:
         weights: set[tirx.Var] = set()
         fixed = set(fixed)
         for place, (told, value) in enumerate(zip(declared, values, strict=True)):
-            if isinstance(value, ParameterValue) or place in fixed:
+            is_fixed = place in fixed and isinstance(value, TensorValue)
+            if isinstance(value, ParameterValue) or is_fixed:
                 weights.update(_variables(told))
             pairs += _pairs(told, value)
         sizes = _solved(pairs)
