@@ -83,6 +83,8 @@ class ShapeCases:
         site, call = next(item for item in calls if item[0].id == case.record.site)
         operator = operator_call(call, lowered)
         try:
+            if operator is not None and operator.kind is CallKind.FUNCTION and operator.may_write:
+                raise UntoldError("the runtime decides its arguments together")
             if operator is None or operator.kind is not CallKind.TIR:
                 raise UntoldError("the unit is no PrimFunc that only reads its arguments")
             symbolic = SymbolicCall.of(lowered, call, case.record, case.fixed)
