@@ -87,7 +87,7 @@ class ShapeCases:
                 raise UntoldError("the runtime decides its arguments together")
             if operator is None or operator.kind is not CallKind.TIR:
                 raise UntoldError("the unit is no PrimFunc that only reads its arguments")
-            symbolic = SymbolicCall.of(lowered, call, case.record, case.fixed)
+            symbolic = SymbolicCall.of(lowered, call, case.record)
         except UntoldError as error:
             found.reasons[str(error)] = None
             return found

@@ -12,7 +12,7 @@ from relax_tapml.capture.values import CallRecord
 from relax_tapml.carve.stores import UntoldError
 from relax_tapml.carve.symbolic_call import Sizes, SymbolicCall, SymbolicFunction
 
-MOST_PROBES = 8
+MOST_PROBES = 6
 """Of one unit. They are small, and each finds kernels that the others do not."""
 
 # Those of the usual schedules; a suite is for any target.
@@ -58,7 +58,7 @@ def shape_plans(
         The most telling first; more than are wanted, because some will not do. Variables that
         weights decide keep their value.
     """
-    free = [variable for variable in call.sizes if variable not in call.fixed]
+    free = [variable for variable in call.sizes if variable not in function.weights]
     wanted = {
         variable: _values(function, call.sizes, variable, seen.get(variable, frozenset()))
         for variable in free
@@ -106,8 +106,7 @@ def _values(
     below = 1 << (size.bit_length() - 1)
     tile = next((t for t in _TILES if highest is None or t < highest), 2)
     nearest = [below + 1, below - 1, 2 * below - 1, 2 * below + 1, below, 2 * below]
-    asked = [lowest, tile + 1, _prime(size), lowest + 1, tile - 1, tile]
-    asked += [] if highest is None else [highest]
+    asked = [lowest, tile + 1, _prime(size), lowest + 1, tile - 1, highest or tile]
     asked += [*nearest, *(t + d for t in _TILES for d in (1, -1, 0))]
     period = function.period
     found: dict[int, None] = {}

@@ -96,7 +96,7 @@ def test_right_kernels_pass_in_all_shapes(clean):
 def test_lengths_are_those_at_which_kernels_go_wrong(suite):
     """One, two, a prime, around powers of two and tiles; never what the model does not allow."""
     sizes = {_inputs(suite, case)[0].shape[0] for case in _probes(suite, MATMUL)}
-    assert sizes == {1, 2, 7, 9, 63, 64, 65, 70}
+    assert sizes == {1, 2, 7, 63, 65, 70}
     for case in _probes(suite, MATMUL):
         x, w = _inputs(suite, case)
         assert (x.shape[1], w.shape) == (8, (8, 8))
@@ -130,9 +130,7 @@ def test_indices_stay_within_what_they_index(suite):
 def test_a_dimension_with_one_value_is_told(clean, suite):
     """With what probes have instead, unit by unit, in the result and in words."""
     [dim] = suite.manifest.units[MATMUL].dims_seen_once
-    assert dim == SuiteDim(
-        name="main: n (axis 0 of x)", value=8, probed=(1, 2, 7, 9, 63, 64, 65, 70)
-    )
+    assert dim == SuiteDim(name="main: n (axis 0 of x)", value=8, probed=(1, 2, 7, 63, 65, 70))
     told = {unit["name"]: unit["dims_seen_once"] for unit in clean.document["units"]}
     assert [(d["name"], d["value"]) for d in told[TAKE]] == [
         ("main: n (axis 0 of x)", 8),
