@@ -89,7 +89,9 @@ def explain(unit: Mapping[str, Any]) -> str:
             "memory that is laid out otherwise. Carve more of them with --cases-per-unit."
         )
     elif alone == unit["verdict"] and alone not in (Verdict.BUILD_ERROR, Verdict.INCONCLUSIVE):
-        said.append("It fails alone too, on recorded inputs.")
+        is_probe = "(probe: " in reason
+        inputs = "inputs made for a probe" if is_probe else "recorded inputs"
+        said.append(f"It fails alone too, on {inputs}.")
     return " ".join(said)
 
 

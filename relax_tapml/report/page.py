@@ -16,6 +16,7 @@ import jinja2
 from relax_tapml.compare.verdict import Verdict
 from relax_tapml.report import quantities
 from relax_tapml.report.boundary_path import lay_out_path
+from relax_tapml.report.dims import dim_rows
 from relax_tapml.report.document import check_schema
 from relax_tapml.report.findings import (
     explain,
@@ -101,6 +102,7 @@ def render(result: Mapping[str, Any], *, out: Path) -> None:
             *open_end(result),
             *power_sentences(result),
         ],
+        dims=dim_rows(result),
         rows=_unit_rows(units, culprits, scale),
         levels=[(f"1e{round(math.log10(v))}", scale.position(v)) for v in scale.decades(4)],
         verdicts=Counter(u["verdict"] for u in units).most_common(),
