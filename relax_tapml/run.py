@@ -18,7 +18,7 @@ import tvm
 from relax_tapml.capture.store import CaptureStore
 from relax_tapml.carve.choose import choose_cases
 from relax_tapml.carve.endurance import find_exhausting_unit
-from relax_tapml.carve.manifest import Manifest
+from relax_tapml.carve.manifest import Manifest, writing_all
 from relax_tapml.carve.open_suite import open_suite
 from relax_tapml.carve.proven_suite import write_proven_suite
 from relax_tapml.carve.replay import ReplayReport, replay
@@ -388,6 +388,7 @@ class _Run:
         self._steps = migration.steps
         # What units left behind in their replay must not be taken for the doing of a step.
         self._device.close()
+        suite = open_suite(self._folder.tests, self._target)
         with self._stage("migrate", "migrate") as stage:
             sides = Sides(
                 lowered=self._lowered,
@@ -398,6 +399,7 @@ class _Run:
                 host=source.host,
                 library=self._library,
                 device_kernels=kernels,
+                poisoned=writing_all(suite.manifest),
             )
             trial = Trial(
                 sides=sides,
@@ -405,9 +407,7 @@ class _Run:
                 device=self._device,
                 model=self._model,
                 oracles=outputs,
-                tolerances=source.tolerances(
-                    open_suite(self._folder.tests, self._target), outputs, stage
-                ),
+                tolerances=source.tolerances(suite, outputs, stage),
                 repeat=options.repeat,
                 vote=lambda units: self._replayed(repeat=ROUNDS, units=units),
                 exhaust=lambda calls: find_exhausting_unit(

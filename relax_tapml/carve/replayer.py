@@ -14,7 +14,6 @@ from relax_tapml.carve.case_replay import CaseReplay, faulted, judged, voted
 from relax_tapml.carve.manifest import SuiteCase, SuiteInput, SuiteOutput
 from relax_tapml.carve.open_suite import Suite
 from relax_tapml.carve.poison import (
-    Poison,
     both,
     is_certain,
     pattern_sizes,
@@ -30,6 +29,7 @@ from relax_tapml.frontend.model import Array
 from relax_tapml.partition.kernel_library import KernelLibrary
 from relax_tapml.targets.device import Device
 from relax_tapml.targets.open import open_device
+from relax_tapml.targets.poison import Poison
 from relax_tapml.targets.session import DeviceModule, DeviceSession, DeviceTensor
 from relax_tapml.targets.traffic import Traffic
 

@@ -12,10 +12,11 @@ from tvm.script import relax as R
 from tvm.script import tirx as T
 
 from relax_tapml.carve.guarded_call import guarded_call
-from relax_tapml.carve.poison import GUARD_BYTES, Poison, PoisonedBlock
+from relax_tapml.carve.poison import GUARD_BYTES, PoisonedBlock
 from relax_tapml.partition.bytecode import compile_functions
 from relax_tapml.partition.kernel_library import KernelLibrary
 from relax_tapml.targets.open import open_session
+from relax_tapml.targets.poison import Poison
 
 LLVM = tvm.target.Target("llvm")
 
