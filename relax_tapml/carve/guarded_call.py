@@ -31,8 +31,8 @@ class GuardedFunction:
     Parameters
     ----------
     function
-        It takes one pattern more for each of ``patterns``, uint8, and returns a guard more for
-        each of ``blocks``, uint8 of ``GUARD_BYTES``.
+        It takes one pattern more for each of ``patterns``, uint8, and returns what ``guards`` of
+        each of ``blocks`` hold after the call, uint8 of ``GUARD_BYTES`` each.
     blocks
         The memory it allocates.
     """
@@ -73,7 +73,8 @@ def guarded_call(module: tvm.IRModule, name: str, *, alignment: int = 1) -> Guar
             return (out, seen)
 
     Intermediate results between the kernels of an operator are poisoned and guarded, too. There is
-    no guard before a result: TVM's kernels refuse tensors with an offset.
+    a guard before a result only where its kernels take a tensor at any offset (a buffer with an
+    ``elem_offset`` of its own): the others, nearly all, refuse one.
 
     Parameters
     ----------
@@ -108,7 +109,12 @@ def guarded_call(module: tvm.IRModule, name: str, *, alignment: int = 1) -> Guar
         return None
     leaves = _returned(lowered)
     blocks = {
-        var: _block(var, leaves.index(var) if var in leaves else None, alignment)
+        var: _block(
+            var,
+            output=leaves.index(var) if var in leaves else None,
+            alignment=alignment,
+            before_bytes=GUARD_BYTES if _has_free_offset(var, lowered, module) else 0,
+        )
         for var in allocations
     }
     return GuardedFunction(function=_with_blocks(lowered, blocks), blocks=tuple(blocks.values()))
@@ -142,16 +148,29 @@ def _with_blocks(
                 part = _tensor_in(storage, place, pattern.ty.shape, "uint8")
                 builder.emit(_copy(pattern, builder.emit(part, "part")))
             ty = binding.var.ty
-            tensor = _tensor_in(storage, 0, ty.shape, str(ty.dtype))
+            tensor = _tensor_in(storage, block.before_bytes, ty.shape, str(ty.dtype))
             new[binding.var] = builder.emit(tensor, binding.var.name)
-            guard = _tensor_in(storage, block.tensor_bytes, guard_shape, "uint8")
-            guards.append(builder.emit(guard, "guard"))
+            guards += [
+                builder.emit(_tensor_in(storage, place, guard_shape, "uint8"), "guard")
+                for place in block.guards
+            ]
         seen = []
         for guard in guards:
             fresh = relax.op.builtin.alloc_tensor(guard_shape, "uint8", 0, "global")
             seen.append(builder.emit(fresh, "seen"))
             builder.emit(_copy(guard, seen[-1]))
-        leaves = [_replaced(leaf, new) for leaf in _returned(function)]
+        leaves = []
+        for leaf in _returned(function):
+            leaves.append(_replaced(leaf, new))
+            block = blocks.get(leaf)
+            if block is not None and block.before_bytes:
+                # Not every device sends a tensor with an offset.
+                fresh = relax.op.builtin.alloc_tensor(
+                    leaf.ty.shape, str(leaf.ty.dtype), 0, "global"
+                )
+                whole = builder.emit(fresh, "whole")
+                builder.emit(_copy(leaves[-1], whole))
+                leaves[-1] = whole
         builder.emit_func_output(relax.Tuple([*leaves, *seen]))
     guarded = builder.get()["main"]
     return guarded.with_attr("global_symbol", function.attrs["global_symbol"])
@@ -235,14 +254,32 @@ def _replaced(expr: relax.Expr, new: dict[relax.Var, relax.Expr]) -> relax.Expr:
     return tvm_ffi.structural_map(expr, (relax.Var, lambda var: new.get(var, var)))
 
 
-def _block(var: relax.Var, output: int | None, alignment: int) -> PoisonedBlock:
+def _block(
+    var: relax.Var, *, output: int | None, alignment: int, before_bytes: int
+) -> PoisonedBlock:
     unit = max(alignment, 1)
     tensor_bytes = -(-_size_bytes(var.ty) // unit) * unit
-    least = -(-(tensor_bytes + GUARD_BYTES) // _COPIES)
+    least = -(-(before_bytes + tensor_bytes + GUARD_BYTES) // _COPIES)
     return PoisonedBlock(
         output=output,
         tensor_bytes=tensor_bytes,
         pattern_bytes=max(2 * GUARD_BYTES, 1 << (least - 1).bit_length()),
+        before_bytes=before_bytes,
+    )
+
+
+def _has_free_offset(var: relax.Var, function: relax.Function, module: tvm.IRModule) -> bool:
+    """Whether every kernel that gets a tensor takes it at any offset."""
+    users = [call for call in _calls(function) if var in call.args]
+    return bool(users) and all(
+        isinstance(call.op, GlobalVar)
+        and isinstance(module[call.op], tirx.PrimFunc)
+        and all(
+            isinstance(getattr(param.ty, "elem_offset", None), tirx.Var)
+            for param, arg in zip(module[call.op].params, call.args, strict=False)
+            if var.same_as(arg)
+        )
+        for call in users
     )
 
 

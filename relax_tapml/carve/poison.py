@@ -13,59 +13,77 @@ from relax_tapml.frontend.model import Array
 from relax_tapml.targets.poison import Poison
 
 GUARD_BYTES = 1 << 14
-"""Bytes behind an output that are looked at after the call."""
+"""Bytes behind a result, and before it, that are looked at after the call."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PoisonedBlock:
-    """Memory that holds the pattern, again and again, before a call: a tensor, then a guard.
+    """Memory that holds the pattern, again and again, before a call: a tensor between guards.
 
     Parameters
     ----------
     output
-        Which output of the call lies at its beginning; None for an intermediate result.
+        Which output of the call the tensor is; None for an intermediate result.
     tensor_bytes
-        Where the guard begins.
+        From the tensor's begin to the guard behind it.
     pattern_bytes
         How long the pattern is.
+    before_bytes
+        Bytes of the guard before the tensor; 0 where its kernels refuse a tensor with an offset.
     """
 
     output: int | None
     tensor_bytes: int
     pattern_bytes: int
+    before_bytes: int = 0
+
+    @property
+    def behind(self) -> int:
+        """Where the guard behind the tensor begins."""
+        return self.before_bytes + self.tensor_bytes
 
     @property
     def copies(self) -> int:
         """How often the pattern is repeated; then the block ends."""
-        return math.ceil((self.tensor_bytes + GUARD_BYTES) / self.pattern_bytes)
+        return math.ceil((self.behind + GUARD_BYTES) / self.pattern_bytes)
+
+    @property
+    def guards(self) -> tuple[int, ...]:
+        """Where guards of ``GUARD_BYTES`` begin."""
+        return (0, self.behind) if self.before_bytes else (self.behind,)
 
     @property
     def size_bytes(self) -> int:
         """Bytes of the whole block."""
         return self.copies * self.pattern_bytes
 
-    def overrun(self, guard: Array, poison: Poison) -> str:
-        """Say in a sentence what was written behind the tensor, as the guard shows; or nothing."""
-        places = np.arange(self.tensor_bytes, self.tensor_bytes + GUARD_BYTES)
-        expected = poison.pattern(self.pattern_bytes)[places % self.pattern_bytes]
-        changed = np.flatnonzero(guard != expected)
+    def overrun(self, place: int, guard: Array, poison: Poison) -> str:
+        """Say in a sentence what was written in one of ``guards``; or nothing."""
+        changed = np.flatnonzero(guard != self._held(place, GUARD_BYTES, poison))
         if not changed.size:
             return ""
-        reach = int(changed[-1]) + 1
         what = "an intermediate result" if self.output is None else f"its output {self.output}"
-        return (
-            f"it writes behind the end of {what}: {changed.size} bytes differ "
-            f"there, the last one {reach} bytes behind it"
-        )
+        if place < self.before_bytes:
+            reach = self.before_bytes - int(changed[0])
+            where, far = f"before the begin of {what}", f"the first one {reach} bytes before it"
+        else:
+            reach = int(changed[-1]) + 1
+            where, far = f"behind the end of {what}", f"the last one {reach} bytes behind it"
+        return f"it writes {where}: {changed.size} bytes differ there, {far}"
 
     def untouched(self, actual: Array, poison: Poison) -> Array | None:
         """Return which values of an output are still what the memory held; None if none is."""
         if not actual.size:
             return None
         values = np.ascontiguousarray(actual).reshape(-1).view(f"u{actual.dtype.itemsize}")
-        expected = np.resize(poison.pattern(self.pattern_bytes), actual.nbytes)
+        expected = self._held(self.before_bytes, actual.nbytes, poison)
         held = np.asarray(values == expected.view(values.dtype)).reshape(actual.shape)
         return held if held.any() else None
+
+    def _held(self, place: int, size_bytes: int, poison: Poison) -> Array:
+        """Return what lay at a place before the call."""
+        pattern = np.roll(poison.pattern(self.pattern_bytes), -place % self.pattern_bytes)
+        return np.resize(pattern, size_bytes)
 
 
 def is_certain(actual: Array) -> bool:

@@ -329,7 +329,11 @@ class Replayer:
         results = session.call(module, function, [*arguments, *patterns])
         values = [session.download(result) for result in results]
         outputs, guards = values[: len(case.outputs)], values[len(case.outputs) :]
-        found = [block.overrun(g, poison) for block, g in zip(blocks, guards, strict=True)]
+        places = [(block, place) for block in blocks for place in block.guards]
+        found = [
+            block.overrun(place, guard, poison)
+            for (block, place), guard in zip(places, guards, strict=True)
+        ]
         untouched: list[Array | None] = [None] * len(outputs)
         for block in blocks:
             if block.output is not None:
