@@ -77,7 +77,9 @@ def poison_results(mod: tvm.IRModule, units: Collection[str]) -> PoisonedModule:
         @R.function(pure=False)
         def main_region0(x: R.Tensor((2, 4), "float32"), poison: R.Tensor(("p",), "uint8")):
             y = R.builtin.alloc_tensor(R.shape([2, 4]), "float32")
-            view = R.memory.view(poison, R.shape([2, 4]), "float32", 0)
+            pattern = R.builtin.alloc_tensor(R.shape([p]), "uint8")
+            R.call_packed("runtime.TVMTensorCopyFromTo", poison, pattern)
+            view = R.memory.view(pattern, R.shape([2, 4]), "float32", 0)
             R.call_packed("runtime.TVMTensorCopyFromTo", view, y)
             cls.relu(x, y)
             return (y,)
@@ -153,6 +155,10 @@ def _with_fills(function: relax.Function, filled: Collection[relax.Var]) -> rela
     new: dict[relax.Var, relax.Expr] = {}
     (block,) = function.body.blocks
     with builder.function("region", [*function.params, poison], pure=False):
+        # What comes by RPC is borrowed, and a view is only had of what the device owns.
+        size = relax.ShapeExpr([extent])
+        pattern = builder.emit(relax.op.builtin.alloc_tensor(size, "uint8", 0, "global"), "pattern")
+        builder.emit(_copy(poison, pattern))
         for binding in block.bindings:
             value = tvm_ffi.structural_map(
                 binding.value, (relax.Var, lambda var: new.get(var, var))
@@ -160,7 +166,7 @@ def _with_fills(function: relax.Function, filled: Collection[relax.Var]) -> rela
             if binding.var not in filled:
                 new[binding.var] = builder.emit(value, binding.var.name)
                 continue
-            outputs = [_fill(builder, ty, poison) for ty in _tensors(binding.var.ty)]
+            outputs = [_fill(builder, ty, pattern) for ty in _tensors(binding.var.ty)]
             operands = [*value.args[1].fields, *outputs]
             builder.emit(relax.Call(value.args[0], operands, ty_args=[TupleType([])]))
             is_tuple = isinstance(binding.var.ty, TupleType)
@@ -171,12 +177,16 @@ def _with_fills(function: relax.Function, filled: Collection[relax.Var]) -> rela
     return region.with_attr("global_symbol", function.attrs["global_symbol"])
 
 
-def _fill(builder: relax.BlockBuilder, ty: relax.TensorType, poison: relax.Var) -> relax.Var:
+def _fill(builder: relax.BlockBuilder, ty: relax.TensorType, pattern: relax.Var) -> relax.Var:
     dtype = str(ty.dtype)
     tensor = builder.emit(relax.op.builtin.alloc_tensor(ty.shape, dtype, 0, "global"), "result")
-    view = builder.emit(relax.op.memory.view(poison, ty.shape, dtype, 0), "view")
-    builder.emit(relax.Call(_COPY, [view, tensor], ty_args=[TupleType([])]))
+    view = builder.emit(relax.op.memory.view(pattern, ty.shape, dtype, 0), "view")
+    builder.emit(_copy(view, tensor))
     return tensor
+
+
+def _copy(source: relax.Var, to: relax.Var) -> relax.Call:
+    return relax.Call(_COPY, [source, to], ty_args=[TupleType([])])
 
 
 def _tensors(ty: tvm.ir.Type) -> list[relax.TensorType]:

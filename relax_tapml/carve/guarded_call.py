@@ -11,6 +11,7 @@ from tvm.ir import GlobalVar, Op, TupleType
 
 from relax_tapml.carve.poison import GUARD_BYTES, PoisonedBlock, pattern_sizes
 from relax_tapml.carve.submodule import submodule
+from relax_tapml.carve.workspace import PAGE_WORDS
 from relax_tapml.passes.operator_call import WRITES_ATTR, is_unit_function
 
 _ALLOC_TENSOR = Op.get("relax.builtin.alloc_tensor")
@@ -46,7 +47,9 @@ class GuardedFunction:
         return pattern_sizes(self.blocks)
 
 
-def guarded_call(module: tvm.IRModule, name: str, *, alignment: int = 1) -> GuardedFunction | None:
+def guarded_call(
+    module: tvm.IRModule, name: str, *, alignment: int = 1, filler: GlobalVar | None = None
+) -> GuardedFunction | None:
     """Return a case function that fills its results with a pattern before it computes them.
 
     What memory held before, zeros or the right answer of an earlier call, hides that a kernel does
@@ -86,6 +89,8 @@ def guarded_call(module: tvm.IRModule, name: str, *, alignment: int = 1) -> Guar
     alignment
         Bytes that a guard's place must be a multiple of; up to so many behind an output are not
         seen.
+    filler
+        Of ``workspace.filler``, to be called before the kernel.
 
     Returns
     -------
@@ -117,11 +122,12 @@ def guarded_call(module: tvm.IRModule, name: str, *, alignment: int = 1) -> Guar
         )
         for var in allocations
     }
-    return GuardedFunction(function=_with_blocks(lowered, blocks), blocks=tuple(blocks.values()))
+    function = _with_blocks(lowered, blocks, filler)
+    return GuardedFunction(function=function, blocks=tuple(blocks.values()))
 
 
 def _with_blocks(
-    function: relax.Function, blocks: dict[relax.Var, PoisonedBlock]
+    function: relax.Function, blocks: dict[relax.Var, PoisonedBlock], filler: GlobalVar | None
 ) -> relax.Function:
     """Put each allocation into a block that a pattern fills, and return the guards, too."""
     patterns = {
@@ -147,6 +153,11 @@ def _with_blocks(
                 place = copy * block.pattern_bytes
                 part = _tensor_in(storage, place, pattern.ty.shape, "uint8")
                 builder.emit(_copy(pattern, builder.emit(part, "part")))
+            if filler is not None and not guards:
+                words = _tensor_in(storage, 0, relax.ShapeExpr([PAGE_WORDS]), "uint32")
+                unused = relax.op.builtin.alloc_tensor(relax.ShapeExpr([1]), "uint32", 0, "global")
+                operands = [builder.emit(words, "words"), builder.emit(unused, "unused")]
+                builder.emit(relax.Call(filler, operands, ty_args=[TupleType([])]))
             ty = binding.var.ty
             tensor = _tensor_in(storage, block.before_bytes, ty.shape, str(ty.dtype))
             new[binding.var] = builder.emit(tensor, binding.var.name)

@@ -14,7 +14,7 @@ from tvm.script import tirx as T
 from relax_tapml.partition.bytecode import compile_functions
 from relax_tapml.partition.kernel_library import KernelLibrary
 from relax_tapml.passes.poison_results import poison_results
-from relax_tapml.targets.inline import InlineSession
+from relax_tapml.targets.open import open_session
 from relax_tapml.targets.poison import Poison
 
 LLVM = tvm.target.Target("llvm")
@@ -70,7 +70,8 @@ class Regions:
         return outputs
 
 
-def test_what_no_kernel_writes_is_the_pattern(tmp_path):
+@pytest.mark.parametrize("session", ["inline", "process"])
+def test_what_no_kernel_writes_is_the_pattern(session, tmp_path):
     """Of whatever shape; a value that no region returns is left to chance."""
     found = poison_results(Regions, {"half", "both"})
     assert list(found.regions) == ["region"]
@@ -78,7 +79,7 @@ def test_what_no_kernel_writes_is_the_pattern(tmp_path):
     library = KernelLibrary(tmp_path)
     kernels = library.build(found.module, LLVM)
     functions = compile_functions(found.module, LLVM, library)
-    device = InlineSession(LLVM)
+    device = open_session(session, LLVM)
     program = device.load(functions.bytecode, (*functions.shape_functions, *kernels.files()))
     poison = Poison(seed=1)
     for rows in (3, 5):
@@ -90,6 +91,7 @@ def test_what_no_kernel_writes_is_the_pattern(tmp_path):
         assert (z[0] == 7).all()
         held = poison.pattern(256)[: 16 * rows].view("int32").reshape(rows, 4)
         assert np.array_equal(z[1:], held[1:])
+    device.close()
 
 
 @pytest.mark.parametrize("units", [(), ("another",)])
