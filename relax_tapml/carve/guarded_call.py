@@ -138,7 +138,7 @@ def _with_blocks(
     builder = relax.BlockBuilder()
     new: dict[relax.Var, relax.Expr] = {}
     with builder.function("main", [*function.params, *patterns.values()], pure=False):
-        guards = []
+        guards: list[relax.Expr] = []
         for binding in _bindings(function):
             block = blocks.get(binding.var)
             if block is None:
