@@ -19,7 +19,7 @@ from relax_tapml.capture.store import CaptureStore
 from relax_tapml.carve.call_work import UnitWork
 from relax_tapml.carve.choose import choose_cases
 from relax_tapml.carve.endurance import find_exhausting_unit
-from relax_tapml.carve.manifest import Manifest
+from relax_tapml.carve.manifest import Manifest, writing_all
 from relax_tapml.carve.open_suite import open_suite
 from relax_tapml.carve.proven_suite import write_proven_suite
 from relax_tapml.carve.replay import ReplayReport, replay
@@ -473,6 +473,7 @@ class _Run:
         self._steps = migration.steps
         # What units left behind in their replay must not be taken for the doing of a step.
         self._device.close()
+        suite = open_suite(self._folder.tests, self._target)
         with self._stage("migrate", "migrate") as stage:
             sides = Sides(
                 lowered=self._lowered,
@@ -483,9 +484,10 @@ class _Run:
                 host=source.host,
                 library=self._library,
                 device_kernels=kernels,
+                poisoned=writing_all(suite.manifest),
             )
             tolerances = source.tolerances(
-                open_suite(self._folder.tests, self._target),
+                suite,
                 outputs,
                 stage,
                 moved={part.unit for part in migration.parts.values()},
