@@ -235,8 +235,8 @@ def test_after_an_edit_only_what_depends_on_it_is_done_again(finished):
         ("raises", "pipeline 'Raises' raised RuntimeError: no schedule for softmax"),
         (
             "forgets",
-            "the side's pipeline returned a module without softmax; it must keep every function "
-            "under its name",
+            "pipeline 'Forgets' returned a module without softmax, which its main calls; it must "
+            "keep every function that is called",
         ),
         (
             "returns_nothing",
