@@ -247,6 +247,9 @@ class _Run:
         if self._options.boundary is not None:
             # A name the model does not have is told before anything is built.
             self._options.boundary.among(self._table)
+        # What a pipeline asks for in vain is told before minutes are spent, too.
+        self._side = device_side(self._lowered, self._target, self._device_pipeline)
+        self._passes = self._graph_passes()
         write_atomically(self._folder.lowered, tvm.ir.save_json(self._lowered))
         self._params_bytes = sum(array.nbytes for array in model.params.values())
         stage.say(
@@ -362,9 +365,9 @@ class _Run:
     def _build_device(self) -> tuple[KernelSet, tvm.IRModule]:
         options = self._options
         with self._stage("kernels", "build_kernels") as stage:
-            self._side = device_side(self._lowered, self._target, self._device_pipeline)
             units = self._side.units
-            self._passes = self._graph_passes()
+            if self._passes is not None:
+                self._passes.check(self._library)
             kernels = self._library.build(units, self._target)
             # Where a failing kernel is found afterwards, whatever its pipeline needs to be run.
             write_atomically(self._folder.device_side, tvm.ir.save_json(units))
@@ -400,7 +403,7 @@ class _Run:
                 "a boundary forbids. Run without it, or with a pipeline that changes kernels only"
             )
         passes = GraphPasses(self._lowered, self._target, pipeline)
-        passes.check(self._library)
+        passes.check_interfaces()
         return passes
 
     def _replay(self) -> dict[str, dict[str, Any]]:
