@@ -19,8 +19,8 @@ from relax_tapml.partition.host_guard import HostGuard
 from relax_tapml.partition.program import PartitionedProgram
 from relax_tapml.passes import native
 from relax_tapml.passes.outline_regions import DOWNLOAD, PARAMETER, RUN, UPLOAD
-from relax_tapml.targets.fork import can_fork
 from relax_tapml.passes.poison_results import PoisonedRegion
+from relax_tapml.targets.fork import can_fork
 from relax_tapml.targets.poison import Poison
 from relax_tapml.targets.session import DeviceModule, DeviceSession
 from relax_tapml.targets.tensors import plain, to_device, to_host
