@@ -6,6 +6,7 @@ threads ask (a lock inside the library), about a second each; ``nvcc`` is a proc
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 from collections.abc import Iterator
@@ -36,3 +37,15 @@ def cuda_compiler() -> Iterator[dict[str, str]]:
     finally:
         if is_ours:
             del os.environ[_MODE]
+
+
+def found_compiler() -> str | None:
+    """Return where ``nvcc`` or NVRTC's Python package is; None if there is neither."""
+    found = shutil.which("nvcc")
+    if found is not None:
+        return found
+    try:
+        spec = importlib.util.find_spec("cuda.bindings.nvrtc")
+    except ModuleNotFoundError:
+        return None
+    return None if spec is None else str(spec.origin)

@@ -87,4 +87,4 @@ def _bytes(buffer: Any) -> int:
         return 0
     dtype = tvm_ffi.dtype(str(buffer.dtype))
     count = math.prod(int(extent.value) for extent in buffer.shape)
-    return -(-count * dtype.bits * dtype.lanes // 8)
+    return math.ceil(count * int(dtype.bits) * int(dtype.lanes) / 8)

@@ -7,6 +7,7 @@ import os
 import pytest
 import tvm
 
+from relax_tapml.errors import DeviceUnavailable
 from relax_tapml.targets.cuda_compiler import cuda_compiler
 from relax_tapml.targets.registry import platform_of
 
@@ -65,3 +66,13 @@ def test_other_targets_have_no_such_options(nvcc, monkeypatch):
     with platform_of(llvm).compiler(llvm) as options:
         assert options == {}
         assert MODE not in os.environ
+
+
+def test_without_any_compiler_no_kernel_is_accused(nvcc, monkeypatch):
+    """What is missing is told before anything is built."""
+    cuda = platform_of(tvm.target.Target("cuda"))
+    cuda.check()
+    nvcc.unlink()
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    with pytest.raises(DeviceUnavailable, match=r"a CUDA compiler is missing \(install the CUDA"):
+        cuda.check()

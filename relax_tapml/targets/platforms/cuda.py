@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from typing import Any
 
-from relax_tapml.targets.cuda_compiler import cuda_compiler
+from relax_tapml.targets.cuda_compiler import cuda_compiler, found_compiler
 from relax_tapml.targets.platforms.gpu import GPU
 from relax_tapml.targets.requirement import Requirement, program
 
@@ -31,5 +31,12 @@ class Cuda(GPU):
                 use="compiles kernels in parallel; NVRTC does it one by one",
                 install="install the CUDA toolkit",
                 is_needed=False,
-            )
+            ),
+            # Without any, no kernel builds, which is not the fault of the kernels.
+            Requirement(
+                name="a CUDA compiler",
+                use="compiles kernels",
+                found=found_compiler(),
+                install="install the CUDA toolkit, or pip install cuda-bindings",
+            ),
         ]
