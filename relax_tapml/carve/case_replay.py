@@ -37,6 +37,9 @@ class CaseReplay:
         The name of the device it ran on; empty where it did not run.
     company
         What had run before in the session of a failure that has not been looked at again alone.
+    precision
+        Why the device computes functions less accurately than others, where only that lets the
+        case pass; empty otherwise.
     """
 
     unit: str
@@ -49,12 +52,15 @@ class CaseReplay:
     failures: int = 0
     device: str = ""
     company: tuple[str, ...] = ()
+    precision: str = ""
 
 
 def voted(rounds: Sequence[CaseReplay]) -> CaseReplay:
     """Return how a case ended that was run several times: ``flaky`` if only some rounds failed."""
     failed = [item for item in rounds if is_failure(item.verdict)]
     told = replace(failed[0] if failed else rounds[0], runs=len(rounds), failures=len(failed))
+    if not failed:
+        told = replace(told, precision=next((r.precision for r in rounds if r.precision), ""))
     if 0 < len(failed) < len(rounds):
         reason = f"fails {len(failed)} of {len(rounds)} times: {told.reason}"
         return replace(told, verdict=Verdict.FLAKY, reason=reason)
@@ -75,13 +81,15 @@ def judged(
     misdeeds
         What else it did that no kernel may do, a sentence each; any makes it a mismatch.
     """
-    comparisons = tuple(
-        compare_all(
-            [suite.tensor(output.tensor) for output in case.outputs],
-            actuals,
-            [read_tolerance(suite, case, output) for output in case.outputs],
-        )
-    )
+    comparisons = _compared(suite, case, actuals)
+    precision = ""
+    if suite.coarse_functions is not None and any(
+        item.verdict is Verdict.MISMATCH for item in comparisons
+    ):
+        lenient = suite.as_allowed(unit)
+        if lenient is not suite:
+            comparisons = _compared(lenient, case, actuals)
+            precision = suite.coarse_functions.reason
     wrong = [item for item in comparisons if item.verdict is Verdict.MISMATCH]
     unjudged = [item for item in comparisons if item.verdict is Verdict.SKIPPED]
     if wrong or misdeeds:
@@ -93,7 +101,24 @@ def judged(
         verdict, reason = Verdict.SKIPPED, unjudged[0].reason
     else:
         verdict, reason = Verdict.SKIPPED, "its outputs have no elements to compare"
-    return CaseReplay(unit=unit, case=case, verdict=verdict, reason=reason, comparisons=comparisons)
+    return CaseReplay(
+        unit=unit,
+        case=case,
+        verdict=verdict,
+        reason=reason,
+        comparisons=comparisons,
+        precision=precision if verdict is Verdict.PASS else "",
+    )
+
+
+def _compared(suite: Suite, case: SuiteCase, actuals: Sequence[Array]) -> tuple[Comparison, ...]:
+    return tuple(
+        compare_all(
+            [suite.tensor(output.tensor) for output in case.outputs],
+            actuals,
+            [read_tolerance(suite, case, output) for output in case.outputs],
+        )
+    )
 
 
 def faulted(unit: str, case: SuiteCase, fault: DeviceFault) -> CaseReplay:

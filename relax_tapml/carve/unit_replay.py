@@ -43,6 +43,9 @@ class UnitReplay:
     company
         What had run before in the session of the decisive failure, where that has not been looked
         at again alone.
+    precision
+        Why the device computes functions less accurately than others, where only that lets the
+        unit pass; empty otherwise.
     """
 
     unit: str
@@ -53,6 +56,7 @@ class UnitReplay:
     failures: int = 0
     device: str = ""
     company: tuple[str, ...] = ()
+    precision: str = ""
 
     @property
     def worst(self) -> Comparison | None:
@@ -96,4 +100,7 @@ def replay_unit(replayer: Replayer, unit: str, repeat: int) -> UnitReplay:
         failures=decisive.failures,
         device=decisive.device,
         company=decisive.company,
+        precision=""
+        if decisive.verdict is not Verdict.PASS
+        else next((item.precision for item in ended if item.precision), ""),
     )

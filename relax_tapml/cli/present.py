@@ -18,6 +18,7 @@ from relax_tapml.report.findings import (
     explain,
     headline,
     open_end,
+    precision_text,
     suspicions,
     tolerance_text,
     verdict_text,
@@ -168,6 +169,7 @@ def _sentences(result: Mapping[str, Any], out: Path) -> list[str]:
     if len(explained) > _EXPLAINED_AT_MOST:
         said.append(f"The report explains the other {len(explained) - _EXPLAINED_AT_MOST}.")
     said += open_end(result)
+    said += precision_text(result["units"])
     said += suspicions(result.get("devices") or {})
     agreed = agreement_text(result)
     if agreed:

@@ -32,6 +32,8 @@ def _unit(unit: UnitReplay) -> dict[str, Any]:
         "runs": unit.runs,
         "failures": unit.failures,
         "device": unit.device,
+        "precision": "low" if unit.precision else None,
+        "precision_reason": unit.precision,
         "error": None if worst is None else json_number(worst.error),
         "tolerance": None if worst is None else allowed_number(worst),
         "origin": None if worst is None else worst.tolerance.origin,

@@ -23,7 +23,8 @@ from relax_tapml.compare.tolerance import (
 )
 from relax_tapml.derive.bounded import NotDerivableError
 from relax_tapml.derive.chosen_index import ChosenIndex, chosen_indices
-from relax_tapml.derive.functions import COARSE, FUNCTIONS, Function
+from relax_tapml.derive.fast_math import COARSEST as COARSE
+from relax_tapml.derive.functions import FUNCTIONS, Function
 from relax_tapml.derive.precision import SMALLEST_NORMAL, moves, underflow
 from relax_tapml.derive.reach import bounds_of, rounded_up
 from relax_tapml.derive.twin import ENTRY, Twin, twin_of

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 _MODE = "TVM_CUDA_COMPILE_MODE"
+_NO_FAST_MATH = "TVM_CUDA_NVCC_NO_FAST_MATH"
 _PREFIX = "TVM_CUDA_"
 
 
@@ -49,3 +50,14 @@ def found_compiler() -> str | None:
     except ModuleNotFoundError:
         return None
     return None if spec is None else str(spec.origin)
+
+
+def fast_math_option() -> str | None:
+    """Return the option that makes functions fast and less accurate; None if it is not given.
+
+    TVM gives it to ``nvcc`` unless ``TVM_CUDA_NVCC_NO_FAST_MATH`` is set, and always to NVRTC.
+    """
+    compiler = os.environ.get(_MODE) or ("nvcc" if shutil.which("nvcc") else "nvrtc")
+    if compiler == "nvcc" and os.environ.get(_NO_FAST_MATH):
+        return None
+    return f"{compiler} --use_fast_math"

@@ -6,7 +6,12 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from typing import Any
 
-from relax_tapml.targets.cuda_compiler import cuda_compiler, found_compiler
+from relax_tapml.targets.coarse_functions import CoarseFunctions
+from relax_tapml.targets.cuda_compiler import (
+    cuda_compiler,
+    fast_math_option,
+    found_compiler,
+)
 from relax_tapml.targets.platforms.gpu import GPU
 from relax_tapml.targets.requirement import Requirement, program
 
@@ -22,6 +27,18 @@ class Cuda(GPU):
         """Set up the compiler of kernels; what is yielded is part of a kernel's name in a cache."""
         del target
         return cuda_compiler()
+
+    def coarse_functions(self, target: Any) -> CoarseFunctions | None:
+        """Return which functions are computed less accurately under the options in use, and why."""
+        del target
+        option = fast_math_option()
+        if option is None:
+            return None
+        return CoarseFunctions(
+            names=frozenset({"tanh"}),
+            reason=f"{option}, TVM's default, makes tanhf an approximation within 2**-11; "
+            "TVM_CUDA_COMPILE_MODE=nvcc TVM_CUDA_NVCC_NO_FAST_MATH=1 turns it off",
+        )
 
     def requirements(self) -> list[Requirement]:
         """Return what it needs here beside Python packages, found or missing."""
