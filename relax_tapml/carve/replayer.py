@@ -154,6 +154,11 @@ class Replayer:
         """Build the units that will be run, unless that is done; ``run`` does it otherwise."""
         self._programs.build()
 
+    @property
+    def unbuilt(self) -> frozenset[str]:
+        """Units that cannot be run on any device; empty before ``build``."""
+        return frozenset(self._programs.failed)
+
     def run(self, unit: str, case: SuiteCase, *, repeat: int = 1) -> CaseReplay:
         """Run one case ``repeat`` times and compare every output with its oracle.
 

@@ -21,6 +21,7 @@ from relax_tapml.report.findings import (
     is_pass,
     open_end,
     pipeline_text,
+    precision_text,
     suspicions,
     tolerance_text,
     unseen_text,
@@ -183,6 +184,7 @@ def _sentences(result: Mapping[str, Any], out: Path) -> list[str]:
         said.append(about_pipeline)
     said += open_end(result)
     said += power_sentences(result)
+    said += precision_text(result["units"])
     said += suspicions(result.get("devices") or {})
     agreed = agreement_text(result)
     if agreed:

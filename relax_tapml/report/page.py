@@ -24,6 +24,7 @@ from relax_tapml.report.findings import (
     moved_text,
     open_end,
     pipeline_text,
+    precision_text,
     verdict_text,
 )
 from relax_tapml.report.log_scale import LogScale
@@ -100,6 +101,7 @@ def render(result: Mapping[str, Any], *, out: Path) -> None:
             *[explain(u) for u in units if u.get("blunt")][:_EXPLAINED_AT_MOST],
             *filter(None, [pipeline_text(result)]),
             *open_end(result),
+            *precision_text(units),
             *power_sentences(result),
         ],
         dims=dim_rows(result),
