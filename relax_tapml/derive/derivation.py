@@ -23,8 +23,8 @@ from relax_tapml.compare.tolerance import (
 )
 from relax_tapml.derive.bounded import NotDerivableError
 from relax_tapml.derive.chosen_index import ChosenIndex, chosen_indices
-from relax_tapml.derive.fast_math import COARSEST as COARSE
-from relax_tapml.derive.functions import COARSE, FUNCTIONS
+from relax_tapml.derive.fast_math import COARSEST
+from relax_tapml.derive.functions import FUNCTIONS
 from relax_tapml.derive.precision import SMALLEST_NORMAL, moves, underflow
 from relax_tapml.derive.reach import bounds_of, rounded_up
 from relax_tapml.derive.twin import ENTRY, Twin, twin_of
@@ -39,7 +39,7 @@ _KEPT = 4
 # A twin runs a few times: most of its cost is being compiled, half as long without the optimiser's
 # later passes.
 _TARGET = {"kind": "llvm", "opt-level": 1}
-_COARSER = {name.split(".")[1] for name in COARSE if COARSE[name] is not FUNCTIONS[name]}
+_COARSER = {name.split(".")[1] for name in COARSEST if COARSEST[name] is not FUNCTIONS[name]}
 _MOVES_ONLY = "the kernel moves and chooses values and rounds none, so they must be equal"
 
 
@@ -214,7 +214,7 @@ class Derivation:
         """Return a twin and its compiled form; it is compiled once."""
         key = is_coarse, is_exact
         if key not in self._evaluables:
-            functions = COARSE if is_coarse else FUNCTIONS
+            functions = COARSEST if is_coarse else FUNCTIONS
             twin = twin_of(self._function, self._results, functions, is_exact=is_exact)
             built = tvm.tirx.build(tvm.IRModule({ENTRY: twin.function}), target=_TARGET)
             self._evaluables[key] = _Evaluable(twin=twin, run=built[ENTRY])
