@@ -19,7 +19,7 @@ from relax_tapml.capture.store import CaptureStore
 from relax_tapml.carve.call_work import UnitWork
 from relax_tapml.carve.choose import choose_cases
 from relax_tapml.carve.endurance import find_exhausting_unit
-from relax_tapml.carve.manifest import Manifest
+from relax_tapml.carve.manifest import Manifest, writing_all
 from relax_tapml.carve.open_suite import open_suite
 from relax_tapml.carve.proven_suite import write_proven_suite
 from relax_tapml.carve.replay import ReplayReport, replay
@@ -247,6 +247,9 @@ class _Run:
         if self._options.boundary is not None:
             # A name the model does not have is told before anything is built.
             self._options.boundary.among(self._table)
+        # What a pipeline asks for in vain is told before minutes are spent, too.
+        self._side = device_side(self._lowered, self._target, self._device_pipeline)
+        self._passes = self._graph_passes()
         write_atomically(self._folder.lowered, tvm.ir.save_json(self._lowered))
         self._params_bytes = sum(array.nbytes for array in model.params.values())
         stage.say(
@@ -362,9 +365,9 @@ class _Run:
     def _build_device(self) -> tuple[KernelSet, tvm.IRModule]:
         options = self._options
         with self._stage("kernels", "build_kernels") as stage:
-            self._side = device_side(self._lowered, self._target, self._device_pipeline)
             units = self._side.units
-            self._passes = self._graph_passes()
+            if self._passes is not None:
+                self._passes.check(self._library)
             kernels = self._library.build(units, self._target)
             # Where a failing kernel is found afterwards, whatever its pipeline needs to be run.
             write_atomically(self._folder.device_side, tvm.ir.save_json(units))
@@ -400,7 +403,7 @@ class _Run:
                 "a boundary forbids. Run without it, or with a pipeline that changes kernels only"
             )
         passes = GraphPasses(self._lowered, self._target, pipeline)
-        passes.check(self._library)
+        passes.check_interfaces()
         return passes
 
     def _replay(self) -> dict[str, dict[str, Any]]:
@@ -473,6 +476,7 @@ class _Run:
         self._steps = migration.steps
         # What units left behind in their replay must not be taken for the doing of a step.
         self._device.close()
+        suite = open_suite(self._folder.tests, self._target)
         with self._stage("migrate", "migrate") as stage:
             sides = Sides(
                 lowered=self._lowered,
@@ -483,9 +487,10 @@ class _Run:
                 host=source.host,
                 library=self._library,
                 device_kernels=kernels,
+                poisoned=writing_all(suite.manifest),
             )
             tolerances = source.tolerances(
-                open_suite(self._folder.tests, self._target),
+                suite,
                 outputs,
                 stage,
                 moved={part.unit for part in migration.parts.values()},

@@ -132,7 +132,8 @@ def replay(
     UsageError
         The target, session, pipeline or a unit is not known.
     DeviceUnavailable
-        No session could be opened, and nothing has been judged on a device.
+        No session could be opened, and nothing is known of any unit, not even that it does not
+        build.
     """
     if repeat < 1:
         raise UsageError(f"repeat {repeat}: expected at least 1")
@@ -151,24 +152,31 @@ def replay(
         device=device,
         seed=seed,
     ) as replayer:
+        replayer.build()
         tracker = TrackerKey.parse(session) if device is None else None
-        count = 1 if tracker is None else free_devices(tracker, timeout_s=timeout_s)
-        if tracker is None or count < 2:
-            details, devices, lost = _on_one(replayer, chosen, repeat)
-        else:
-            replayer.build()
-            fleet = FleetReplay(
-                tracker,
-                parsed,
-                timeout_s=timeout_s,
-                count=min(count, max(len(chosen), _DEVICES_TO_AGREE), _DEVICES_AT_MOST),
-                open_replayer=replayer.on,
-                units=chosen,
-                repeat=repeat,
-            )
-            details, devices, lost = fleet.run(), fleet.devices, fleet.unavailable
-    if lost is not None and not any(detail.device for detail in details.values()):
-        raise lost
+        try:
+            count = 1 if tracker is None else free_devices(tracker, timeout_s=timeout_s)
+            if tracker is None or count < 2:
+                details, devices, lost = _on_one(replayer, chosen, repeat)
+            else:
+                fleet = FleetReplay(
+                    tracker,
+                    parsed,
+                    timeout_s=timeout_s,
+                    count=min(count, max(len(chosen), _DEVICES_TO_AGREE), _DEVICES_AT_MOST),
+                    open_replayer=replayer.on,
+                    units=chosen,
+                    repeat=repeat,
+                )
+                details, devices, lost = fleet.run(), fleet.devices, fleet.unavailable
+        except DeviceUnavailable as error:
+            details, devices, lost = {}, {}, error
+        if lost is not None:
+            # No device is needed to say of a unit that it does not build.
+            unbuilt = [u for u in chosen if u in replayer.unbuilt and u not in details]
+            details.update((unit, replay_unit(replayer, unit, repeat)) for unit in unbuilt)
+            if not details:
+                raise lost
     details = {unit: _without_parts(opened, detail, details) for unit, detail in details.items()}
     details = {unit: grounded(detail) for unit, detail in details.items()}
     if lost is not None:

@@ -18,7 +18,7 @@ from relax_tapml.compare.written_tolerance import only_written
 from relax_tapml.errors import StoreError
 from relax_tapml.frontend.model import Array
 
-_COARSE = "functions as coarse as WGSL and Vulkan allow"
+_COARSE = "functions as coarse as any device has them"
 
 
 def suite_tolerance(
@@ -61,7 +61,7 @@ def suite_tolerance(
 
 
 def read_tolerance(suite: Suite, case: SuiteCase, output: SuiteOutput) -> Tolerance:
-    """Return the tolerance of an output of a case, for the devices that the suite is opened for.
+    """Return the tolerance of an output of a case, a coarse one if the suite ``is_coarse``.
 
     It says nothing about values that the source never writes.
 
@@ -83,7 +83,9 @@ def _of_written(suite: Suite, case: SuiteCase, output: SuiteOutput) -> Tolerance
     if found.bound is not None:
         try:
             if suite.is_coarse and found.coarse is not None:
-                bound, origin = suite.tensor(found.coarse), f"{found.origin}; {_COARSE}"
+                allowed = suite.coarse_functions
+                told = _COARSE if allowed is None else allowed.reason
+                bound, origin = suite.tensor(found.coarse), f"{found.origin}; {told}"
                 return ElementTolerance(bound=bound, origin=origin)
             return ElementTolerance(bound=suite.tensor(found.bound), origin=found.origin)
         except ValueError as error:

@@ -23,6 +23,7 @@ from relax_tapml.compare.tolerance import (
 )
 from relax_tapml.derive.bounded import NotDerivableError
 from relax_tapml.derive.chosen_index import ChosenIndex, chosen_indices
+from relax_tapml.derive.fast_math import COARSEST as COARSE
 from relax_tapml.derive.functions import COARSE, FUNCTIONS
 from relax_tapml.derive.precision import SMALLEST_NORMAL, moves, underflow
 from relax_tapml.derive.reach import bounds_of, rounded_up

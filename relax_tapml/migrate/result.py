@@ -74,6 +74,8 @@ def unit_summary(detail: UnitReplay) -> dict[str, Any]:
         "runs": detail.runs,
         "failures": detail.failures,
         "device": detail.device,
+        "precision": "low" if detail.precision else None,
+        "precision_reason": detail.precision,
         "error": None if decisive is None else json_number(decisive.error),
         "tolerance": None if decisive is None else allowed_number(decisive),
         "tolerance_origin": None if decisive is None else decisive.tolerance.origin,

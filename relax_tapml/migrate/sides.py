@@ -34,6 +34,9 @@ class Sides:
         Where kernels are built; a step must not need it.
     device_kernels
         Kernels of the target.
+    poisoned
+        Units that are known to write all of their results: what a step returns of them lies in
+        memory that holds a pattern before.
     """
 
     lowered: tvm.IRModule
@@ -44,9 +47,12 @@ class Sides:
     host: Host
     library: KernelLibrary
     device_kernels: KernelSet
+    poisoned: frozenset[str] = frozenset()
 
-    def partition(self, sites: Collection[str], *, is_merged: bool = True) -> PartitionedProgram:
-        """Return the programs with some sites on the device, given by id.
+    def partition(
+        self, sites: Collection[str], *, is_merged: bool = True, is_poisoned: bool = False
+    ) -> PartitionedProgram:
+        """Return the programs with some sites on the device, given by id; to be kept, or to test.
 
         The device gets the units of these sites and no others: one whose kernel does not build
         must not keep the rest from being linked.
@@ -66,6 +72,7 @@ class Sides:
             target=self.target,
             library=self.library,
             is_merged=is_merged,
+            poisoned=self.poisoned if is_poisoned else (),
         )
 
 

@@ -186,7 +186,7 @@ class Trial:
             _ = self.device.session  # Opening it is no part of the step.
         built_before = self.sides.library.built_count
         began = time.perf_counter()
-        program = self.sides.partition(sites)
+        program = self.sides.partition(sites, is_poisoned=True)
         partition_s = time.perf_counter() - began
         attempts = repeated(lambda: self._attempt(program, sites), self.repeat)
         failed = [item for item in attempts if item.verdict not in _UNACCUSED]
@@ -270,7 +270,7 @@ class Trial:
     def _worn_out(self, names: Iterable[str], calls: Counter[str]) -> _Attempt | None:
         """Run a good boundary in one session for as many calls; return how it fails, if it does."""
         sites = frozenset[str]().union(*(self.parts[name].sites for name in names))
-        program = self.sides.partition(sites)
+        program = self.sides.partition(sites, is_poisoned=True)
         self.device.close()
         done = Counter[str]()
         while done.total() < calls.total():

@@ -61,7 +61,7 @@ class GraphPasses:
         return self._modules[count]
 
     def check(self, library: KernelLibrary) -> None:
-        """Refuse what cannot be run as a whole on a device and compared with the source.
+        """Refuse a module that does not compile.
 
         Parameters
         ----------
@@ -71,11 +71,8 @@ class GraphPasses:
         Raises
         ------
         LoweringError
-            A public function is lost, or takes other parameters than the model gives it, or an
-            object that a device cannot hand back; or the module does not compile. The message
-            names the pass.
+            It does not compile. The message names the pass after which it does not.
         """
-        self._check_interfaces()
         try:
             build_whole(self.module(len(self.passes)), self.target, library)
         except LoweringError as error:
@@ -93,7 +90,15 @@ class GraphPasses:
             return False
         return True
 
-    def _check_interfaces(self) -> None:
+    def check_interfaces(self) -> None:
+        """Refuse what cannot be called on a device as the model calls it.
+
+        Raises
+        ------
+        LoweringError
+            A public function is lost, or takes other parameters than the model gives it, or an
+            object that a device cannot hand back. The message names function and pass.
+        """
         for gvar, function in self.plain.functions.items():
             if not _is_public(function):
                 continue

@@ -19,10 +19,16 @@ from relax_tapml.partition.host_guard import HostGuard
 from relax_tapml.partition.program import PartitionedProgram
 from relax_tapml.passes import native
 from relax_tapml.passes.outline_regions import DOWNLOAD, PARAMETER, RUN, UPLOAD
+from relax_tapml.passes.poison_results import PoisonedRegion
 from relax_tapml.targets.fork import can_fork
+from relax_tapml.targets.poison import Poison
 from relax_tapml.targets.session import DeviceModule, DeviceSession
 from relax_tapml.targets.tensors import plain, to_device, to_host
 from relax_tapml.targets.tvm_device import device_of
+
+_LEAST_PATTERN = 1 << 16
+# Drawn once for each run of the tool.
+_POISON = Poison.draw()
 
 
 class Host:
@@ -129,7 +135,7 @@ class HybridModule:
                 raise ValueError("a program with units on the device needs a session")
             kernels = (*program.device.shape_functions, *device_kernels)
             module = session.load(program.device.bytecode, kernels)
-            self._calls = _DeviceCalls(host, session, module)
+            self._calls = _DeviceCalls(host, session, module, program.poisoned)
             self._sites = {call.region: call.sites for call in program.calls}
             callbacks = self._calls.callbacks()
         make = tvm.get_global_func("relax_tapml.callback_module")
@@ -193,8 +199,15 @@ class _DeviceCalls:
     ever free it, or its program on the device.
     """
 
-    def __init__(self, host: Host, session: DeviceSession, module: DeviceModule) -> None:
+    def __init__(
+        self,
+        host: Host,
+        session: DeviceSession,
+        module: DeviceModule,
+        poisoned: Mapping[str, PoisonedRegion],
+    ) -> None:
         self._host = host
+        self._poisoned = poisoned
         self._session = session
         self._module = module
         self._fault: DeviceFault | None = None
@@ -236,7 +249,16 @@ class _DeviceCalls:
         self.last_region = region
         self.made[region] += 1
         values = [tuple(a) if isinstance(a, tvm_ffi.Shape) else a for a in args]
+        if region in self._poisoned:
+            values.append(self._pattern(self._poisoned[region], values))
         return tvm_ffi.convert(self._session.call(self._module, region, values))
+
+    def _pattern(self, region: PoisonedRegion, values: Sequence[Any]) -> Any:
+        """Return a pattern on the device that is long enough for what a region returns."""
+        shapes = [value if isinstance(value, tuple) else tuple(value.shape) for value in values]
+        # Of few different lengths, since each is sent once.
+        size = max(_LEAST_PATTERN, 1 << (region.size_bytes(shapes) - 1).bit_length())
+        return self._session.parameter(_POISON.name(size), _POISON.pattern(size))
 
     def _download(self, tensor: Any) -> Any:
         return self._host.upload(self._session.download(tensor))

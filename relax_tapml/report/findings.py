@@ -89,7 +89,9 @@ def explain(unit: Mapping[str, Any]) -> str:
             "memory that is laid out otherwise. Carve more of them with --cases-per-unit."
         )
     elif alone == unit["verdict"] and alone not in (Verdict.BUILD_ERROR, Verdict.INCONCLUSIVE):
-        said.append("It fails alone too, on recorded inputs.")
+        is_probe = "(probe: " in reason
+        inputs = "inputs made for a probe" if is_probe else "recorded inputs"
+        said.append(f"It fails alone too, on {inputs}.")
     return " ".join(said)
 
 
@@ -192,7 +194,21 @@ def verdict_text(unit: Mapping[str, Any]) -> str:
     """Return a unit's verdict in a word, ``flaky(3/10)`` with its failures and runs."""
     if unit["verdict"] == Verdict.FLAKY and unit.get("runs"):
         return f"{unit['verdict']}({unit['failures']}/{unit['runs']})"
+    if unit["verdict"] == Verdict.PASS and unit.get("precision") == "low":
+        return f"{unit['verdict']}, low precision"
     return str(unit["verdict"])
+
+
+def precision_text(units: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return a sentence for each reason why units pass with low precision."""
+    reasons: dict[str, list[str]] = {}
+    for unit in units:
+        if unit["verdict"] == Verdict.PASS and unit.get("precision") == "low":
+            reasons.setdefault(unit["precision_reason"], []).append(unit["name"])
+    return [
+        f"{count_text(len(names), 'unit')} of low precision ({_names(names)}): {_closed(reason)}"
+        for reason, names in reasons.items()
+    ]
 
 
 def moved_text(step: Mapping[str, Any]) -> str:

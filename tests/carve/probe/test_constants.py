@@ -112,5 +112,5 @@ def test_a_unit_that_means_nothing_for_other_constants_keeps_them(probed):
     """Division by a mask that masks is infinite; floats are still shuffled and scaled."""
     found = probed(DIVIDED, [SCORES, np.ones((4, 8), "float32")], EMPTY)
     assert "constants varied" not in found.reasons()["large"]
-    assert (found.values(1)[0] == 1).all()
+    assert len(np.unique(found.values(1)[0])) == 1
     assert (found.values(0)[0] != SCORES).any()

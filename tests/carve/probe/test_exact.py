@@ -2,15 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
-
 import numpy as np
 import pytest
-
-pytestmark = pytest.mark.skipif(
-    importlib.util.find_spec("relax_tapml.derive.partial_sums") is None,
-    reason="the evaluation does not follow exact sums yet",
-)
 
 RNG = np.random.default_rng(0)
 
