@@ -185,15 +185,16 @@ def carve_unit(
                 reason=case.reason,
             )
         )
-    inexact = ""
+    inexact, missing = "", {}
     if is_probed and carved:
         base = min(carved, key=_size)
         made = _probes(unit, base, _constant(carved))
         carved += [_probe_case(base, probe) for probe in made.found]
-        inexact = made.inexact
+        inexact, missing = made.inexact, dict(made.missing)
         carved += _shape_probes(unit, module, shapes, carved)
     rows = _rows(unit, carved)
     crashed = {} if evaluations is None else evaluations.refused
+    missing.update({f"float64-evaluation-{number}": why for number, why in crashed.items()})
     return CarvedUnit(
         module=module,
         cases=tuple(carved),
@@ -202,7 +203,7 @@ def carve_unit(
         constant_inputs=_constant_inputs(module, carved),
         inexact=inexact,
         shapes=shapes,
-        unprobed={f"float64-evaluation-{number}": why for number, why in crashed.items()},
+        unprobed=missing,
     )
 
 
