@@ -83,6 +83,7 @@ def test_a_unit_that_nothing_speaks_against_passes(company):
         "origin": "h.*.mlp",
         "origins": {f"main/{n:03d}/a": [f"h.{n}.mlp:mm"] for n in range(3)},
         "alone": "pass",
+        "dims_seen_once": [],
         "on_device": company is not None and company.on_device,
         "together": [],
     }
