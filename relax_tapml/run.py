@@ -53,7 +53,7 @@ from relax_tapml.migrate.strategy import StrategyName
 from relax_tapml.partition.boundary import Boundary, read_boundary
 from relax_tapml.partition.bundle import write_bundle
 from relax_tapml.partition.kernel_library import KernelLibrary, KernelSet
-from relax_tapml.partition.lower import lower, mark_inputs
+from relax_tapml.partition.lower import lower, lowering_notes, mark_inputs
 from relax_tapml.partition.pipeline import load_pipeline
 from relax_tapml.partition.prepare_side import prepare_side
 from relax_tapml.partition.site_table import site_table
@@ -212,6 +212,8 @@ class _Run:
             self._options.boundary.among(self._table)
         write_atomically(self._folder.lowered, tvm.ir.save_json(self._lowered))
         self._params_bytes = sum(array.nbytes for array in model.params.values())
+        for note in lowering_notes(self._lowered):
+            stage.say(note)
         stage.say(
             f"{model.name}: {len(self._sites)} units, {len(self._table)} sites, "
             f"{self._params_bytes / 1e6:.0f} MB of parameters"
@@ -493,6 +495,7 @@ class _Run:
             "host_pipeline": _told(options.host_pipeline),
             "captures": self._captures,
             "import_check": check_document(self._check),
+            "lowering_notes": lowering_notes(self._lowered),
         }
         return write_result(self._folder.path, document)
 
