@@ -17,6 +17,7 @@ import tvm
 
 from relax_tapml.capture.store import CaptureStore
 from relax_tapml.carve.choose import choose_cases
+from relax_tapml.carve.explained import units_run
 from relax_tapml.carve.manifest import Manifest
 from relax_tapml.carve.open_suite import open_suite
 from relax_tapml.carve.proven_suite import write_proven_suite
@@ -43,6 +44,7 @@ from relax_tapml.migrate.result import (
     overall_verdict,
     unit_document,
     unit_summary,
+    without_explained,
     write_result,
 )
 from relax_tapml.migrate.run_folder import RunFolder, write_atomically
@@ -456,6 +458,9 @@ class _Run:
             )
             for name, summary in alone.items()
         ]
+        _, accused = overall_verdict(units)
+        if accused:
+            units = without_explained(units, units_run(open_suite(self._folder.tests), accused))
         verdict, culprits = overall_verdict(units)
         reason = inconclusive_reason(units) if verdict == INCONCLUSIVE else ""
         if self._lost:
