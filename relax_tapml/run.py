@@ -30,6 +30,7 @@ from relax_tapml.frontend.inputs import as_samples
 from relax_tapml.frontend.load import load_model
 from relax_tapml.frontend.model import Array, Model
 from relax_tapml.frontend.signature import check_model
+from relax_tapml.migrate.choices import Choices
 from relax_tapml.migrate.company import Company
 from relax_tapml.migrate.identity import side_identity, source_identity
 from relax_tapml.migrate.migration import Migration
@@ -234,12 +235,12 @@ class _Run:
             source = Source(self._model, units, self._source_target, kernels, self._library)
             stage.say("comparing with the framework")
             outputs = source.run(stage)
-            check = source.check_import(outputs)
+            check = source.check_import(outputs, Choices(self._lowered))
             self._check = check
             if check is None:
                 stage.say(f"{options.source}; there is no framework output to compare with")
             else:
-                agrees = check.verdict is Verdict.PASS
+                agrees = check.verdict is not Verdict.MISMATCH
                 stage.say(
                     f"{options.source} {'agrees' if agrees else 'DISAGREES'} with the framework "
                     f"(max abs {check.max_abs:.2g})"
@@ -402,6 +403,7 @@ class _Run:
                 library=self._library,
                 device_kernels=kernels,
             )
+            choices = Choices(self._lowered)
             trial = Trial(
                 sides=sides,
                 parts=migration.parts,
@@ -409,10 +411,11 @@ class _Run:
                 model=self._model,
                 oracles=outputs,
                 tolerances=source.tolerances(
-                    open_suite(self._folder.tests, self._target), outputs, stage
+                    open_suite(self._folder.tests, self._target), outputs, stage, choices
                 ),
                 repeat=options.repeat,
                 vote=lambda units: self._replayed(repeat=ROUNDS, units=units),
+                choices=choices,
             )
             try:
                 migration.run(trial, limit=options.move_limit, stage=stage)

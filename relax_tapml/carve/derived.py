@@ -13,6 +13,7 @@ from relax_tapml.carve.slow import iterations
 from relax_tapml.carve.unit_call import UnitCall, unit_call
 from relax_tapml.compare.dtypes import as_float64, is_integer
 from relax_tapml.compare.tolerance import ElementTolerance, Tolerance, tolerance_for
+from relax_tapml.derive.choice_derivation import ChoiceDerivation, derivation_of
 from relax_tapml.derive.derivation import Derivation, rule_because
 from relax_tapml.derive.operators import operator_tolerances
 from relax_tapml.derive.reach import rounded_up
@@ -36,7 +37,9 @@ class UnitTolerances:
 
     def __init__(self, module: tvm.IRModule) -> None:
         self._module = module
-        self._derivations: dict[tuple[tirx.PrimFunc, tuple[int, ...]], Derivation] = {}
+        self._derivations: dict[
+            tuple[tirx.PrimFunc, tuple[int, ...]], Derivation | ChoiceDerivation
+        ] = {}
 
     def of(
         self, function: str, inputs: Sequence[Array], oracles: Sequence[Array]
@@ -76,10 +79,10 @@ class UnitTolerances:
             return None
         return self._derivation(call).evaluated(_arguments(call, inputs), call.scalars, like)
 
-    def _derivation(self, call: UnitCall) -> Derivation:
+    def _derivation(self, call: UnitCall) -> Derivation | ChoiceDerivation:
         key = (call.kernel, tuple(call.results))
         if key not in self._derivations:
-            self._derivations[key] = Derivation(call.kernel, call.results)
+            self._derivations[key] = derivation_of(call.kernel, call.results)
         return self._derivations[key]
 
     def _of_operator(

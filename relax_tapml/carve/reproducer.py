@@ -75,6 +75,8 @@ def reproducer(suite: Suite, unit: str, case: SuiteCase) -> Reproducer:
         arrays[f"expected{number}"] = output.tensor
         if output.tolerance.bound is not None:
             arrays[f"bound{number}"] = output.tolerance.bound
+        if output.tolerance.alternatives is not None:
+            arrays[f"others{number}"] = output.tolerance.alternatives
         outputs.append(f"    {_tolerance(number, output.tolerance)},\n")
     module = submodule(suite.module(unit), [case.function])
     printed = script_text(module)
@@ -119,6 +121,8 @@ def _tolerance(number: int, tolerance: SuiteTolerance) -> str:
     match tolerance.kind:
         case "elements":
             call = f"elements({quoted(f'bound{number}')})"
+        case "choices":
+            call = f"choices({quoted(f'bound{number}')}, {quoted(f'others{number}')})"
         case "index":
             call = f"same_choice({quoted(f'input{tolerance.input}')}, axis={tolerance.axis})"
         case "rule":

@@ -8,12 +8,14 @@ from relax_tapml.carve.manifest import SuiteCase, SuiteOutput
 from relax_tapml.carve.open_suite import Suite
 from relax_tapml.carve.suite_tolerance import SuiteTolerance
 from relax_tapml.compare.tolerance import (
+    ChoiceTolerance,
     ElementTolerance,
     EqualTolerance,
     IndexTolerance,
     RuleTolerance,
     Tolerance,
 )
+from relax_tapml.derive.reach import rounded_up
 from relax_tapml.errors import StoreError
 from relax_tapml.frontend.model import Array
 
@@ -28,7 +30,7 @@ def suite_tolerance(
     Parameters
     ----------
     tolerance
-        Of one of the four kinds of ``compare.tolerance``.
+        Of one of the kinds of ``compare.tolerance``.
     write
         Writes a tensor of the suite and returns its digest; called for the bounds.
     inputs
@@ -53,6 +55,14 @@ def suite_tolerance(
             bound=write(tolerance.bound),
             coarse=None if tolerance.coarse is None else write(tolerance.coarse),
         )
+    if isinstance(tolerance, ChoiceTolerance):
+        bound = tolerance.base.allowed(tolerance.alternatives[0])
+        return SuiteTolerance(
+            kind="choices",
+            origin=origin,
+            bound=write(rounded_up(bound, tolerance.alternatives.dtype)),
+            alternatives=write(tolerance.alternatives),
+        )
     if isinstance(tolerance, IndexTolerance):
         position = _position(tolerance.values, inputs)
         return SuiteTolerance(kind="index", origin=origin, input=position, axis=tolerance.axis)
@@ -75,7 +85,11 @@ def read_tolerance(suite: Suite, case: SuiteCase, output: SuiteOutput) -> Tolera
             if suite.is_coarse and found.coarse is not None:
                 bound, origin = suite.tensor(found.coarse), f"{found.origin}; {_COARSE}"
                 return ElementTolerance(bound=bound, origin=origin)
-            return ElementTolerance(bound=suite.tensor(found.bound), origin=found.origin)
+            base = ElementTolerance(bound=suite.tensor(found.bound), origin=found.origin)
+            if found.alternatives is None:
+                return base
+            others = suite.tensor(found.alternatives)
+            return ChoiceTolerance(base=base, alternatives=others, origin=found.origin)
         except ValueError as error:
             raise StoreError(
                 f"{suite.folder}: case {case.name}: {error}. Carve the suite again."

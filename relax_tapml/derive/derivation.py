@@ -51,11 +51,16 @@ class Derivation:
         As Relax lowers operators.
     results
         Numbers of its parameters that hold results.
+    is_moved
+        Whether inputs move also where nothing rounds; see ``twin_of``.
     """
 
-    def __init__(self, function: tirx.PrimFunc, results: Sequence[int]) -> None:
+    def __init__(
+        self, function: tirx.PrimFunc, results: Sequence[int], *, is_moved: bool = False
+    ) -> None:
         self._function = function
         self._results = list(results)
+        self._is_moved = is_moved
         # With the array, so that its id stays its own.
         self._moves: dict[int, tuple[Array, Any]] = {}
 
@@ -132,6 +137,36 @@ class Derivation:
         except Exception:
             return None
 
+    def values_and_errors(
+        self,
+        arguments: Mapping[int, Array],
+        scalars: Mapping[int, float],
+        like: Sequence[Array],
+        slack: Mapping[int, Array],
+    ) -> tuple[dict[int, Array], dict[int, Array]]:
+        """Evaluate the PrimFunc in float64.
+
+        Parameters
+        ----------
+        arguments, scalars, like
+            As for ``evaluated``.
+        slack
+            How far float arguments may be off, where that is more than their last place.
+
+        Returns
+        -------
+        tuple
+            Values of the results, and the errors of those that have some, by number.
+
+        Raises
+        ------
+        NotDerivableError
+            The errors of the PrimFunc cannot be followed.
+        """
+        if self._twin is None:
+            raise NotDerivableError(self._reason)
+        return self._evaluated(self._twin, arguments, scalars, like, slack)
+
     def _judged(
         self,
         arguments: Mapping[int, Array],
@@ -169,7 +204,7 @@ class Derivation:
     def _rewritten(self) -> _Evaluable | str:
         """The twin and its compiled form, or why there is none."""
         try:
-            return _evaluable(self._function, self._results, FUNCTIONS)
+            return _evaluable(self._function, self._results, FUNCTIONS, is_moved=self._is_moved)
         except NotDerivableError as error:
             return str(error)
         except Exception as error:  # Whatever TVM raises about a kernel that no one foresaw.
@@ -222,8 +257,10 @@ class Derivation:
         arguments: Mapping[int, Array],
         scalars: Mapping[int, float],
         oracles: Sequence[Array],
+        slack: Mapping[int, Array] | None = None,
     ) -> tuple[dict[int, Array], dict[int, Array]]:
         """Run a twin; return values and errors of results by number of the parameter."""
+        slack = slack or {}
         outputs = dict(zip(self._results, oracles, strict=True))
         passed: list[Any] = []
         values: dict[int, Any] = {}
@@ -239,7 +276,12 @@ class Derivation:
                 passed.append(values[number])
             else:
                 passed.append(tvm.runtime.tensor(_widened(arguments[number])))
-        passed += [self._moved(arguments[number]) for number in evaluable.twin.moves]
+        for number in evaluable.twin.moves:
+            moved = self._moved(arguments[number])
+            if number in slack:
+                far = np.fmax(moved.numpy(), slack[number].astype(np.float32))
+                moved = tvm.runtime.tensor(np.require(far, np.float32, "C"))
+            passed.append(moved)
         errors = {
             n: tvm.runtime.tensor(self._initial(n, arguments, outputs[n]))
             for n in evaluable.twin.errors
@@ -287,9 +329,13 @@ class _Evaluable:
 
 
 def _evaluable(
-    function: tirx.PrimFunc, results: Sequence[int], functions: Mapping[str, Function]
+    function: tirx.PrimFunc,
+    results: Sequence[int],
+    functions: Mapping[str, Function],
+    *,
+    is_moved: bool = False,
 ) -> _Evaluable:
-    twin = twin_of(function, results, functions)
+    twin = twin_of(function, results, functions, is_moved=is_moved)
     built = tvm.tirx.build(tvm.IRModule({ENTRY: twin.function}), target=_TARGET)
     return _Evaluable(twin=twin, run=built[ENTRY])
 

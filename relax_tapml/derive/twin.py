@@ -84,6 +84,8 @@ def twin_of(
     function: tirx.PrimFunc,
     results: Sequence[int],
     functions: Mapping[str, Function] = FUNCTIONS,
+    *,
+    is_moved: bool = False,
 ) -> Twin:
     """Rewrite a PrimFunc to float64, with an error bound beside each value.
 
@@ -105,6 +107,8 @@ def twin_of(
         Numbers of the parameters that it stores results in.
     functions
         How accurate elementary functions are, by the name of the TIR operator.
+    is_moved
+        Whether inputs move also where nothing rounds: they are themselves results with errors.
 
     Raises
     ------
@@ -122,7 +126,7 @@ def twin_of(
         if rewriter.found <= uncertain:
             break
         uncertain |= rewriter.found
-    if twin.rounds:
+    if twin.rounds or is_moved:
         return twin
     # Inputs need not move then: the same bits in give the same bits out.
     return _Rewriter(plain, frozenset(results), set(), functions, has_moves=False).twin()

@@ -93,6 +93,7 @@ def metrics_document(comparison: Comparison) -> dict[str, Any]:
         "values": comparison.total,
         "unjudged": comparison.unjudged,
         "mismatches": comparison.mismatches,
+        "ties": comparison.ties,
         "max_abs": json_number(comparison.max_abs),
         "max_rel": json_number(comparison.max_rel),
         "max_ulp": comparison.max_ulp,

@@ -12,6 +12,7 @@ from relax_tapml.partition.boundary import Boundary
 from relax_tapml.partition.hybrid import Host
 from relax_tapml.partition.kernel_library import KernelLibrary, KernelSet
 from relax_tapml.partition.program import PartitionedProgram, partition
+from relax_tapml.passes.impose_choices import ImposeChoices
 from relax_tapml.passes.operator_call import UNIT_ATTR
 from relax_tapml.passes.site import Site
 
@@ -45,11 +46,18 @@ class Sides:
     library: KernelLibrary
     device_kernels: KernelSet
 
-    def partition(self, sites: Collection[str], *, is_merged: bool = True) -> PartitionedProgram:
+    def partition(
+        self,
+        sites: Collection[str],
+        *,
+        is_merged: bool = True,
+        imposed: Collection[str] = (),
+    ) -> PartitionedProgram:
         """Return the programs with some sites on the device, given by id.
 
         The device gets the units of these sites and no others: one whose kernel does not build
-        must not keep the rest from being linked.
+        must not keep the rest from being linked. What the ``imposed`` units return passes through
+        the host; see ``ImposeChoices``.
         """
         units = units_of(sites)
         on_device = [
@@ -58,7 +66,7 @@ class Sides:
             if (function.attrs or {}).get(UNIT_ATTR, gvar.name_hint) in units
         ]
         return partition(
-            self.lowered,
+            ImposeChoices(imposed)(self.lowered) if imposed else self.lowered,
             Boundary(sites=sites),
             host_units=self.host_units,
             device_units=submodule(self.device_units, on_device),

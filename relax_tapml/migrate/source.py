@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +17,23 @@ from relax_tapml.carve.open_suite import Suite
 from relax_tapml.carve.sensitivity import RUNS, noise, noise_levels, output_tolerances
 from relax_tapml.compare.comparison import Comparison, compare_all, worst
 from relax_tapml.compare.tolerance import Tolerance
+from relax_tapml.compare.turned import compare_turned
+from relax_tapml.compare.verdict import Verdict
 from relax_tapml.errors import LoweringError, SourceError
 from relax_tapml.frontend.model import Array, Model
+from relax_tapml.migrate.choices import Choices
 from relax_tapml.migrate.reporter import Stage
 from relax_tapml.partition.built_functions import BuiltFunctions, weight_names
 from relax_tapml.partition.bytecode import compile_functions
-from relax_tapml.partition.hybrid import Host
+from relax_tapml.partition.hybrid import Host, callback_module
 from relax_tapml.partition.kernel_library import KernelLibrary, KernelSet
 from relax_tapml.passes import native
 from relax_tapml.passes.annotate_sites import annotated_calls
+from relax_tapml.passes.impose_choices import ImposeChoices
 from relax_tapml.passes.insert_capture import InsertCapture
 from relax_tapml.passes.operator_call import operator_call
+
+_TURNS = 8  # Other choices that the framework's outputs are compared with.
 
 
 class Source:
@@ -82,9 +89,16 @@ class Source:
         return outputs
 
     def tolerances(
-        self, suite: Suite, outputs: Sequence[Sequence[Array]], stage: Stage
+        self,
+        suite: Suite,
+        outputs: Sequence[Sequence[Array]],
+        stage: Stage,
+        choices: Choices | None = None,
     ) -> list[list[Tolerance]]:
         """Return how far a right target's outputs may be from the source's, sample by sample.
+
+        Noise must not change what the source chooses: a target whose choices differ is judged with
+        the source's.
 
         Parameters
         ----------
@@ -94,22 +108,46 @@ class Source:
             Of ``run``.
         stage
             Is told how far it is.
+        choices
+            Record what the source chooses.
         """
-        machine = self._virtual_machine(self.units)
+        units, callbacks = self.units, {}
+        if choices is not None and choices.units:
+            units = ImposeChoices(choices.units, is_observed=True)(self.units)
+            callbacks = dict(choices.callbacks(self.host.device))
+        machine = self._virtual_machine(units, callbacks)
         functions = self._functions(machine)
         levels = noise_levels(suite)
         found = []
         for index, sample in enumerate(self._model.samples):
             stage.update(index, len(self._model.samples))
             runs = []
+            if choices is not None and callbacks:
+                with choices.recording(index):
+                    self._model.run(functions, sample)
             for seed in range(RUNS):
                 machine.set_instrument(noise(levels, seed))
-                runs.append(self._model.run(functions, sample))
+                with choices.disturbed(index) if choices and callbacks else nullcontext():
+                    runs.append(self._model.run(functions, sample))
+            machine.set_instrument(None)
             found.append(output_tolerances(outputs[index], runs))
         return found
 
-    def check_import(self, outputs: Sequence[Sequence[Array]]) -> Comparison | None:
+    def check_import(
+        self, outputs: Sequence[Sequence[Array]], choices: Choices | None = None
+    ) -> Comparison | None:
         """Compare the source's outputs with the framework's own, where it has any.
+
+        The framework may choose otherwise among equal scores. If outputs differ, the source is run
+        with other choices that are as good: what the framework returns may be any of what comes of
+        these. Values that depend on a choice, and are none of these, are not judged.
+
+        Parameters
+        ----------
+        outputs
+            Of ``run``.
+        choices
+            Of the model; None to compare as it is.
 
         Returns
         -------
@@ -119,10 +157,26 @@ class Source:
         reference = self._model.reference
         if reference is None:
             return None
-        return worst(
-            worst(compare_all(reference(sample), mine))
-            for sample, mine in zip(self._model.samples, outputs, strict=True)
+        wanted = [reference(sample) for sample in self._model.samples]
+        found = worst(
+            worst(compare_all(theirs, mine)) for theirs, mine in zip(wanted, outputs, strict=True)
         )
+        if found.verdict is not Verdict.MISMATCH or choices is None or not choices.units:
+            return found
+        turned = list(zip(*self._turned(choices), strict=True))
+        return worst(
+            worst(compare_turned(theirs, mine, others))
+            for theirs, mine, others in zip(wanted, outputs, turned, strict=True)
+        )
+
+    def _turned(self, choices: Choices) -> Iterator[list[list[Array]]]:
+        """Yield the outputs of all samples with other choices, turn by turn."""
+        units = ImposeChoices(choices.units, is_observed=True)(self.units)
+        machine = self._virtual_machine(units, choices.callbacks(self.host.device))
+        functions = self._functions(machine)
+        for turn in range(_TURNS):
+            with choices.turned(turn):
+                yield [self._model.run(functions, sample) for sample in self._model.samples]
 
     def capture(
         self, folder: Path, outputs: Sequence[Sequence[Array]], stage: Stage
@@ -166,9 +220,11 @@ class Source:
                         )
         return store
 
-    def _virtual_machine(self, module: tvm.IRModule) -> Any:
+    def _virtual_machine(
+        self, module: tvm.IRModule, callbacks: Mapping[str, Callable[..., Any]] | None = None
+    ) -> Any:
         functions = compile_functions(module, self._target, self._library)
-        return self.host.virtual_machine(functions)
+        return self.host.virtual_machine(functions, callback_module(callbacks or {}))
 
     def _functions(self, machine: Any) -> BuiltFunctions:
         return self.host.functions(machine, weight_names(self.units))

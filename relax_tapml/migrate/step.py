@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from relax_tapml.carve.replay import ReplayReport
@@ -15,6 +15,7 @@ from relax_tapml.compare.tolerance import Tolerance
 from relax_tapml.compare.verdict import Verdict
 from relax_tapml.errors import DeviceFault, DeviceTimeout, DeviceUnavailable
 from relax_tapml.frontend.model import Array, Model
+from relax_tapml.migrate.choices import Choices
 from relax_tapml.migrate.json_number import json_number
 from relax_tapml.migrate.parts import Part
 from relax_tapml.migrate.sides import Sides, units_of
@@ -59,6 +60,9 @@ class Step:
     agreement
         Whether the model says the same, as ``Agreement.document``; None where its outputs have no
         meaning that is known, or there are none.
+    ties
+        Where units chose otherwise than the source among equal scores, a sentence each. Its outputs
+        were then compared with the source's choices imposed.
     """
 
     boundary: list[str]
@@ -80,6 +84,7 @@ class Step:
     bytes_moved: int
     bytes_to_device: int = 0
     agreement: dict[str, Any] | None = None
+    ties: list[str] = field(default_factory=list)
 
     @property
     def outcome(self) -> Outcome:
@@ -127,6 +132,8 @@ class Trial:
     vote
         Replays some units alone on ``device``, many times, so that a flaky one is named. None if
         there is no suite to replay.
+    choices
+        What the source chooses; None if nobody recorded it.
     """
 
     sides: Sides
@@ -137,6 +144,7 @@ class Trial:
     tolerances: Sequence[Sequence[Tolerance]]
     repeat: int = 1
     vote: Callable[[Sequence[str]], ReplayReport] | None = None
+    choices: Choices | None = None
 
     def step(self, proposal: Proposal) -> Step:
         """Run the model with a boundary and compare with the source's outputs.
@@ -158,7 +166,9 @@ class Trial:
         began = time.perf_counter()
         program = self.sides.partition(sites)
         partition_s = time.perf_counter() - began
-        attempts = repeated(lambda: self._attempt(program, sites), self.repeat)
+        attempts = repeated(
+            lambda: self._settled(self._attempt(program, sites), sites), self.repeat
+        )
         failed = [item for item in attempts if item.verdict is not Verdict.PASS]
         told = failed[0] if failed else attempts[0]
         verdict, reason, flaky = told.verdict, told.reason, {}
@@ -188,6 +198,7 @@ class Trial:
             bytes_moved=attempts[0].traffic.total,
             bytes_to_device=attempts[0].traffic.to_device,
             agreement=None if told.agreement is None else told.agreement.document(),
+            ties=list(dict.fromkeys(tie for item in attempts for tie in item.ties)),
         )
 
     def _flaky_parts(self, names: Iterable[str]) -> dict[str, list[int]]:
@@ -206,7 +217,32 @@ class Trial:
             if (vote := report.details[part.unit]).verdict is Verdict.FLAKY
         }
 
-    def _attempt(self, program: PartitionedProgram, sites: frozenset[str]) -> _Attempt:
+    def _settled(self, attempt: _Attempt, sites: frozenset[str]) -> _Attempt:
+        """Run what differs once more, with the source's choices where others are as good.
+
+        If nothing was chosen otherwise, or the outputs differ all the same, the first run stands.
+        """
+        if attempt.verdict is not Verdict.MISMATCH or not self.choices or not self.choices.units:
+            return attempt
+        program = self.sides.partition(sites, imposed=self.choices.units)
+        again = self._attempt(program, sites, self.choices)
+        if again.verdict is not Verdict.PASS or not again.ties:
+            return attempt
+        return replace(
+            attempt,
+            verdict=Verdict.PASS,
+            reason="",
+            error=again.error,
+            agreement=again.agreement,
+            ties=again.ties,
+        )
+
+    def _attempt(
+        self,
+        program: PartitionedProgram,
+        sites: frozenset[str],
+        choices: Choices | None = None,
+    ) -> _Attempt:
         """Run every sample; the first that differs ends it, and a failure ends the session.
 
         So what a wrong kernel has left behind in the device's memory accuses nobody later.
@@ -216,11 +252,17 @@ class Trial:
         linked: float | None = None
         verdict, reason, error, index = Verdict.PASS, "", 0.0, 0
         agreements: list[Agreement] = []
+        ties: list[str] = []
         try:
-            hybrid = self._linked(program, sites)
+            hybrid = self._linked(program, sites, choices)
             linked = time.perf_counter()
             for index, sample in enumerate(self.model.samples):
-                outputs = self.model.run(hybrid, sample)
+                if choices is None:
+                    outputs = self.model.run(hybrid, sample)
+                else:
+                    with choices.imposed(index) as found_ties:
+                        outputs = self.model.run(hybrid, sample)
+                    ties += found_ties.told(sample.name)
                 comparisons = compare_all(self.oracles[index], outputs, self.tolerances[index])
                 agreements += self._agreements(index, outputs)
                 found = worst(comparisons)
@@ -243,6 +285,7 @@ class Trial:
             run_s=ended - (linked or ended),
             traffic=self.device.traffic - before,
             agreement=joined(agreements),
+            ties=tuple(ties),
         )
         if verdict is not Verdict.PASS:
             self.device.close()
@@ -255,13 +298,19 @@ class Trial:
         parts = zip(self.oracles[index], outputs, self.tolerances[index], strict=False)
         return [agreement(meaning, oracle, actual, how) for oracle, actual, how in parts]
 
-    def _linked(self, program: PartitionedProgram, sites: frozenset[str]) -> HybridModule:
+    def _linked(
+        self,
+        program: PartitionedProgram,
+        sites: frozenset[str],
+        choices: Choices | None = None,
+    ) -> HybridModule:
         needs_device = program.device is not None
         return HybridModule(
             self.sides.host,
             program,
             self.device.session if needs_device else None,
             self.sides.device_kernels.files(units_of(sites)),
+            callbacks=None if choices is None else choices.callbacks(self.sides.host.device),
         )
 
     def _where(self, sites: frozenset[str], sample: int) -> str:
@@ -295,6 +344,7 @@ class _Attempt:
     run_s: float
     traffic: Traffic
     agreement: Agreement | None
+    ties: tuple[str, ...] = ()
 
 
 def fault_verdict(fault: DeviceFault) -> Verdict:
