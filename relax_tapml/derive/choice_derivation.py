@@ -24,7 +24,7 @@ from relax_tapml.compare.tolerance import (
     Tolerance,
 )
 from relax_tapml.derive.bounded import NotDerivableError
-from relax_tapml.derive.chooser import Chooser, choosers, with_choices, with_results
+from relax_tapml.derive.chooser import Chooser, choosers, shown, with_choices, with_scores
 from relax_tapml.derive.chosen_index import chosen_indices
 from relax_tapml.derive.derivation import Derivation
 from relax_tapml.derive.reach import bounds_of, rounded_up
@@ -76,15 +76,10 @@ class ChoiceDerivation:
         self._found = list(found)
         self._indices = chosen_indices(function, results)
         params = list(function.params)
-        shown: list[Any] = []
-        for chooser in found:
-            for buffer in (chooser.index, chooser.scores):
-                if buffer not in params and buffer not in shown:
-                    shown.append(buffer)
-        self._params = [*params, *shown]
-        # What is read of the scores, and what else the kernel makes of its arguments.
-        self._read = [*results, *range(len(params), len(self._params))]
-        self._open = Derivation(with_results(function, shown), self._read, is_moved=is_moved)
+        self._params = [*params, *shown(function, found)]
+        self._shown = range(len(params), len(self._params))
+        scores = with_scores(function, found)
+        self._open = Derivation(scores, [*results, *self._shown], is_moved=is_moved)
         forced, choices = with_choices(function, found)
         self._forced = Derivation(forced, results, is_moved=is_moved)
         self._choices = [len(params) + number for number in range(len(choices))]
@@ -183,21 +178,14 @@ class ChoiceDerivation:
     ) -> tuple[list[dict[int, Array]], bool]:
         """Return the choices to evaluate, and whether there are more than those."""
         extents = _extents(self._params, arguments)
-        shown = [
-            np.zeros(_shape(b, extents), str(b.dtype)) for b in self._params[-self._shown_count :]
-        ]
-        values, errors = self._open.values_and_errors(
-            arguments, scalars, [*like, *shown[: self._shown_count]], slack
-        )
+        shown = [self._params[number] for number in self._shown]
+        empty = [np.zeros(_shape(buffer, extents), str(buffer.dtype)) for buffer in shown]
+        values, errors = self._open.values_and_errors(arguments, scalars, [*like, *empty], slack)
         candidates = []
         for chooser in self._found:
             base = values[self._params.index(chooser.index)]
             number = self._params.index(chooser.scores)
-            if number in values:
-                scores, apart = values[number], errors.get(number)
-            else:
-                scores, apart = arguments[number], slack.get(number)
-            candidates.append(_candidates(base, scores, apart, chooser.axes))
+            candidates.append(_candidates(base, values[number], errors.get(number)))
         count = max(rows.shape[1] for rows, _ in candidates)
         picked = []
         for turn in range(count):
@@ -210,10 +198,6 @@ class ChoiceDerivation:
                 choice[number] = column.reshape(shape).astype(str(chooser.index.dtype))
             picked.append(choice)
         return picked, any(is_cut for _, is_cut in candidates)
-
-    @property
-    def _shown_count(self) -> int:
-        return len(self._read) - len(self._results)
 
 
 def _tolerance(
@@ -254,19 +238,22 @@ def _tolerance(
     )
 
 
-def _candidates(
-    base: Array, scores: Array, apart: Array | None, axes: tuple[int, ...]
-) -> tuple[Array, bool]:
+def _candidates(base: Array, scores: Array, apart: Array | None) -> tuple[Array, bool]:
     """Return what may be chosen in each row, the base first, and whether there is more.
 
     Rows with fewer choices repeat the base. A row with a NaN, or without a choice, has only that.
+
+    Parameters
+    ----------
+    base
+        What is chosen in exact arithmetic, one for each row.
+    scores, apart
+        For each row what it chooses from, and how far that may be off; None for nothing.
     """
-    others = [axis for axis in range(scores.ndim) if axis not in axes]
-    order = (*others, *axes)
-    length = int(np.prod([scores.shape[axis] for axis in axes], dtype=np.int64))
-    wide = as_float64(scores).transpose(order).reshape(-1, length)
-    reach = 0.0 if apart is None else as_float64(apart).transpose(order).reshape(-1, length)
     chosen = np.asarray(base, np.int64).reshape(-1)
+    wide = as_float64(scores).reshape(chosen.size, -1)
+    reach = 0.0 if apart is None else as_float64(apart).reshape(wide.shape)
+    length = wide.shape[1]
     is_known = (chosen >= 0) & (chosen < length) & ~np.isnan(wide).any(axis=1)
     rows = np.flatnonzero(is_known)
     if not rows.size:

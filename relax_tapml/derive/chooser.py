@@ -23,22 +23,19 @@ class Chooser:
     index
         The buffer with the index, one for each row of scores.
     scores
-        The buffer with the scores.
-    axes
-        The axes of ``scores`` that it looks along.
+        A new buffer for the scores: for each row, along the last axes, those it chooses from.
     """
 
     block: str
     index: Any
     scores: Any
-    axes: tuple[int, ...]
 
 
 def choosers(function: tirx.PrimFunc) -> list[Chooser]:
     """Find the blocks of a PrimFunc that choose an index by a score.
 
     Such a block reduces; it stores the variables that it reduces over, or an index made of them,
-    or what was stored before; and it reads one score that it reduces over. ::
+    or what was stored before; and with it the score, or it reads just one. ::
 
         index[i] = select(best[i] > x[i, k] or ..., index[i], k)
         best[i] = select(best[i] > x[i, k], best[i], x[i, k])
@@ -54,18 +51,37 @@ def choosers(function: tirx.PrimFunc) -> list[Chooser]:
     return found
 
 
-def with_results(function: tirx.PrimFunc, buffers: Sequence[Any]) -> tirx.PrimFunc:
-    """Return the PrimFunc with some buffers of its own as parameters, after all others."""
-    hidden = {buffer.name for buffer in buffers}
+def with_scores(function: tirx.PrimFunc, found: Sequence[Chooser]) -> tirx.PrimFunc:
+    """Return the PrimFunc with indices and scores as results, after all other parameters.
+
+    These are ``shown`` of the PrimFunc; each block stores its scores as well. ::
+
+        scores[i, k] = x[i, k]
+    """
+    extra = shown(function, found)
+    hidden = {buffer.name for buffer in extra}
+    scores = {chooser.block: chooser.scores for chooser in found}
 
     def change(block: Any) -> Any:
         kept = [b for b in block.alloc_buffers if b.name not in hidden]
-        if len(kept) == len(block.alloc_buffers):
+        parts = _parts(block) if str(block.name_hint) in scores else None
+        body = block.body
+        if parts is not None:
+            buffer = scores[str(block.name_hint)]
+            place = [*parts.index.indices, *(v.var for v in parts.reduced)]
+            body = tirx.SeqStmt([tirx.BufferStore(buffer, parts.score, place), body])
+        elif len(kept) == len(block.alloc_buffers):
             return block
-        return _rebuilt(block, body=block.body, alloc_buffers=kept)
+        return _rebuilt(block, body=body, alloc_buffers=kept)
 
     body = tvm_ffi.structural_map(function.body, (SBlock, change))
-    return _with_body(function, [*function.params, *buffers], body)
+    return _with_body(function, [*function.params, *extra], body)
+
+
+def shown(function: tirx.PrimFunc, found: Sequence[Chooser]) -> list[Any]:
+    """Return the buffers that ``with_scores`` adds to the parameters, in order."""
+    own = [chooser.index for chooser in found if chooser.index not in list(function.params)]
+    return [*own, *(chooser.scores for chooser in found)]
 
 
 def with_choices(
@@ -97,65 +113,87 @@ def with_choices(
     return _with_body(function, [*function.params, *params], body), params
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Parts:
+    """The store of the index, the index and the score it may take, the other stores with theirs."""
+
+    index: Any
+    taken: Any
+    score: Any
+    others: list[tuple[Any, Any]]
+    reduced: list[Any]
+
+
 def _chooser(block: Any) -> Chooser | None:
     parts = _parts(block)
     if parts is None:
         return None
-    index, _, load, axes = parts
-    return Chooser(
-        block=str(block.name_hint),
-        index=index.buffer,
-        scores=buffer_of(load),
-        axes=axes,
-    )
+    index = parts.index.buffer
+    extents = [variable.dom.extent for variable in parts.reduced]
+    name = f"{index.name}_scores"
+    dtype = str(parts.score.ty.dtype)
+    scores = tirx.decl_buffer([*index.shape, *extents], dtype, name)
+    return Chooser(block=str(block.name_hint), index=index, scores=scores)
 
 
-def _parts(block: Any) -> tuple[Any, Any, Any, tuple[int, ...]] | None:
-    """Return the store of the index, the index it may take, the score, and its axes."""
-    reduced = [v.var for v in block.iter_vars if v.iter_type == tirx.IterVar.CommReduce]
+def _parts(block: Any) -> _Parts | None:
+    reduced = [v for v in block.iter_vars if v.iter_type == tirx.IterVar.CommReduce]
+    variables = [v.var for v in reduced]
     if not reduced:
         return None
     stores = found_in(block.body, tirx.BufferStore)
-    stored = [store.buffer for store in stores]
     bound = {bind.var: bind.value for bind in found_in(block.body, tirx.Bind)}
-    taken = [(store, _taken(store, bound, reduced)) for store in stores]
-    indices = [(store, arm) for store, arm in taken if arm is not None]
-    loads: dict[tuple[Any, tuple[int, ...]], Any] = {}
-    for load in found_in(block.body, TensorLoad):
-        axes = tuple(
-            axis
-            for axis, index in enumerate(load.indices)
-            if any(index.same_as(variable) for variable in reduced)
-        )
-        if axes and not any(buffer_of(load).same_as(buffer) for buffer in stored):
-            loads[buffer_of(load), axes] = load
-    if len(indices) != 1 or len(loads) != 1:
+    indices: list[tuple[Any, Any]] = []
+    others: list[tuple[Any, Any]] = []
+    for store in stores:
+        taken = _taken(store, bound)
+        if taken is None:
+            return None
+        is_index = str(store.buffer.dtype).startswith(("int", "uint"))
+        is_made_of_them = is_index and _is_index(taken, variables)
+        (indices if is_made_of_them else others).append((store, taken))
+    if len(indices) != 1:
         return None
-    ((store, arm),) = indices
-    (((_, axes), load),) = loads.items()
-    rows = [index for axis, index in enumerate(load.indices) if axis not in axes]
-    mine, theirs = _plain(rows), _plain(store.indices)
-    is_same_row = len(mine) == len(theirs) and all(
-        a.same_as(b) for a, b in zip(mine, theirs, strict=True)
-    )
-    return (store, arm, load, axes) if is_same_row and len(axes) == len(reduced) else None
+    ((index, taken),) = indices
+    scores = [arm for _, arm in others] or _read(block, variables, index.buffer)
+    is_one = scores and all(tvm_ffi.structural_equal(scores[0], s) for s in scores)
+    if not is_one or not found_in(scores[0], TensorLoad):
+        return None
+    return _Parts(index=index, taken=taken, score=scores[0], others=others, reduced=reduced)
 
 
-def _taken(store: Any, bound: dict[Any, Any], reduced: list[Any]) -> Any | None:
-    """Return the index that a store may take; None if it stores no index."""
-    if not str(store.buffer.dtype).startswith(("int", "uint")):
-        return None
+def _read(block: Any, variables: list[Any], index: Any) -> list[Any]:
+    """Return the tensor elements that a block reads at the place it looks at."""
+    return [
+        load
+        for load in found_in(block.body, TensorLoad)
+        if not buffer_of(load).same_as(index)
+        and any(i.same_as(variable) for i in load.indices for variable in variables)
+    ]
+
+
+def _taken(store: Any, bound: dict[Any, Any]) -> Any | None:
+    """Return what a store may take instead of what is there; None if it does anything else."""
     value = (
         bound.get(store.value, store.value) if isinstance(store.value, tirx.Var) else store.value
     )
     arms = [value]
     if isinstance(value, prim.Select):
         arms = [value.true_value, value.false_value]
+    elif isinstance(value, prim.Max | prim.Min):
+        arms = [value.a, value.b]
     elif getattr(getattr(value, "op", None), "name", "").endswith("if_then_else"):
         arms = list(value.args[1:])
-    taken = [arm for arm in arms if _is_index(arm, reduced)]
-    kept = [a for a in arms if isinstance(a, TensorLoad) and buffer_of(a).same_as(store.buffer)]
-    return taken[0] if len(taken) == 1 and len(taken) + len(kept) == len(arms) else None
+    others = [a for a in arms if not _is_of(a, store.buffer)]
+    return others[0] if len(others) == 1 and not _reads(others[0], store.buffer) else None
+
+
+def _is_of(expr: Any, buffer: Any) -> bool:
+    return isinstance(expr, TensorLoad) and bool(buffer_of(expr).same_as(buffer))
+
+
+def _reads(expr: Any, buffer: Any) -> bool:
+    return any(buffer_of(load).same_as(buffer) for load in found_in(expr, TensorLoad))
 
 
 def _is_index(expr: Any, reduced: list[Any]) -> bool:
@@ -165,22 +203,16 @@ def _is_index(expr: Any, reduced: list[Any]) -> bool:
     return bool(variables) and is_of_them and not found_in(expr, TensorLoad)
 
 
-def _plain(indices: Sequence[Any]) -> list[Any]:
-    return [index for index in indices if not isinstance(index, prim.IntImm)]
-
-
 def _forced(block: Any, choice: Any) -> Any:
     parts = _parts(block)
     assert parts is not None
-    index, arm, load, _ = parts
-    chosen = tirx.BufferLoad(choice, index.indices)
-    is_chosen = prim.EQ(_like(arm, choice), chosen)
-    forced: dict[Any, Any] = {}
-    for store in found_in(block.body, tirx.BufferStore):
-        is_index = store.buffer.same_as(index.buffer)
-        new = tirx.BufferStore(store.buffer, chosen if is_index else load, store.indices)
-        forced[store.buffer] = new if is_index else tirx.IfThenElse(is_chosen, new, None)
-    statements = list(forced.values())
+    chosen = tirx.BufferLoad(choice, parts.index.indices)
+    is_chosen = prim.EQ(_like(parts.taken, choice), chosen)
+    statements = [tirx.BufferStore(parts.index.buffer, chosen, parts.index.indices)]
+    statements += [
+        tirx.IfThenElse(is_chosen, tirx.BufferStore(store.buffer, taken, store.indices), None)
+        for store, taken in parts.others
+    ]
     return statements[0] if len(statements) == 1 else tirx.SeqStmt(statements)
 
 

@@ -261,7 +261,8 @@ def other_choice(oracle: Array, tolerance: Tolerance, turn: int) -> Array:
     oracle, tolerance
         A result, and what it may be as well.
     turn
-        Which one: 0 prefers the last of equal scores, others take them in some random order.
+        Which one: 0 prefers the last of equal scores; others take them in some random order, and
+        those that may be off are moved as far at random.
     """
     if isinstance(tolerance, ChoiceTolerance):
         others = tolerance.alternatives
@@ -273,7 +274,11 @@ def other_choice(oracle: Array, tolerance: Tolerance, turn: int) -> Array:
     mine = oracle if has_axis else np.expand_dims(oracle, axis)
     order = np.arange(values.shape[axis])[::-1]
     if turn:
-        order = np.random.default_rng(turn).permutation(order)
+        rng = np.random.default_rng(turn)
+        order = rng.permutation(order)
+        if tolerance.slack is not None:
+            slack = np.where(np.isfinite(tolerance.slack), tolerance.slack, 0.0)
+            values = values + rng.uniform(-slack, slack)
     shuffled = np.take(values, order, axis)
     for sign in (-1.0, 1.0):
         places = np.argsort(sign * shuffled, axis=axis, kind="stable")
