@@ -78,8 +78,10 @@ class ChoiceDerivation:
         params = list(function.params)
         self._params = [*params, *shown(function, found)]
         self._shown = range(len(params), len(self._params))
-        scores = with_scores(function, found)
-        self._open = Derivation(scores, [*results, *self._shown], is_moved=is_moved)
+        read = [*results, *self._shown]
+        self._open = Derivation(with_scores(function, found), read, is_moved=is_moved)
+        scores = with_scores(function, found, is_chosen=False)
+        self._scores = Derivation(scores, read, is_moved=is_moved)
         forced, choices = with_choices(function, found)
         self._forced = Derivation(forced, results, is_moved=is_moved)
         self._choices = [len(params) + number for number in range(len(choices))]
@@ -180,11 +182,19 @@ class ChoiceDerivation:
         extents = _extents(self._params, arguments)
         shown = [self._params[number] for number in self._shown]
         empty = [np.zeros(_shape(buffer, extents), str(buffer.dtype)) for buffer in shown]
-        values, errors = self._open.values_and_errors(arguments, scalars, [*like, *empty], slack)
+        is_chosen = True
+        try:
+            evaluated = self._open.values_and_errors(arguments, scalars, [*like, *empty], slack)
+        except NotDerivableError:  # Rounding may change the choice, and something follows from it.
+            is_chosen = False
+            evaluated = self._scores.values_and_errors(arguments, scalars, [*like, *empty], slack)
+        values, errors = evaluated
         candidates = []
         for chooser in self._found:
-            base = values[self._params.index(chooser.index)]
             number = self._params.index(chooser.scores)
+            base = values[self._params.index(chooser.index)]
+            if not is_chosen:
+                base = _best(values[number].reshape(base.size, -1), chooser.is_largest)
             candidates.append(_candidates(base, values[number], errors.get(number)))
         count = max(rows.shape[1] for rows, _ in candidates)
         picked = []
@@ -236,6 +246,12 @@ def _tolerance(
     return ChoiceTolerance(
         base=base, alternatives=np.array(distinct), origin=f"{_EQUAL}; {base.origin}"
     )
+
+
+def _best(scores: Array, is_largest: bool | None) -> Array:
+    if is_largest is None:
+        raise NotDerivableError("it is not known whether it chooses the largest score")
+    return np.asarray(scores.argmax(axis=1) if is_largest else scores.argmin(axis=1))
 
 
 def _candidates(base: Array, scores: Array, apart: Array | None) -> tuple[Array, bool]:

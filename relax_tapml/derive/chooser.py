@@ -24,11 +24,15 @@ class Chooser:
         The buffer with the index, one for each row of scores.
     scores
         A new buffer for the scores: for each row, along the last axes, those it chooses from.
+    is_largest
+        Whether it looks for the largest score, as the value says that it begins with; None where
+        that says nothing.
     """
 
     block: str
     index: Any
     scores: Any
+    is_largest: bool | None
 
 
 def choosers(function: tirx.PrimFunc) -> list[Chooser]:
@@ -51,12 +55,21 @@ def choosers(function: tirx.PrimFunc) -> list[Chooser]:
     return found
 
 
-def with_scores(function: tirx.PrimFunc, found: Sequence[Chooser]) -> tirx.PrimFunc:
+def with_scores(
+    function: tirx.PrimFunc, found: Sequence[Chooser], *, is_chosen: bool = True
+) -> tirx.PrimFunc:
     """Return the PrimFunc with indices and scores as results, after all other parameters.
 
     These are ``shown`` of the PrimFunc; each block stores its scores as well. ::
 
         scores[i, k] = x[i, k]
+
+    Parameters
+    ----------
+    function, found
+        The PrimFunc and its ``choosers``.
+    is_chosen
+        Whether the blocks choose; otherwise they store their scores only, and the index is 0.
     """
     extra = shown(function, found)
     hidden = {buffer.name for buffer in extra}
@@ -69,7 +82,10 @@ def with_scores(function: tirx.PrimFunc, found: Sequence[Chooser]) -> tirx.PrimF
         if parts is not None:
             buffer = scores[str(block.name_hint)]
             place = [*parts.index.indices, *(v.var for v in parts.reduced)]
-            body = tirx.SeqStmt([tirx.BufferStore(buffer, parts.score, place), body])
+            index = parts.index
+            zero = tirx.const(0, str(index.buffer.dtype))
+            rest = body if is_chosen else tirx.BufferStore(index.buffer, zero, index.indices)
+            body = tirx.SeqStmt([tirx.BufferStore(buffer, parts.score, place), rest])
         elif len(kept) == len(block.alloc_buffers):
             return block
         return _rebuilt(block, body=body, alloc_buffers=kept)
@@ -133,7 +149,23 @@ def _chooser(block: Any) -> Chooser | None:
     name = f"{index.name}_scores"
     dtype = str(parts.score.ty.dtype)
     scores = tirx.decl_buffer([*index.shape, *extents], dtype, name)
-    return Chooser(block=str(block.name_hint), index=index, scores=scores)
+    return Chooser(
+        block=str(block.name_hint),
+        index=index,
+        scores=scores,
+        is_largest=_is_largest(block, [store.buffer for store, _ in parts.others]),
+    )
+
+
+def _is_largest(block: Any, bests: Sequence[Any]) -> bool | None:
+    stores = [] if block.init is None else found_in(block.init, tirx.BufferStore)
+    begins = [
+        float(store.value.value)
+        for store in stores
+        if any(store.buffer.same_as(best) for best in bests)
+        and isinstance(store.value, prim.FloatImm | prim.IntImm)
+    ]
+    return begins[0] < 0 if len(begins) == 1 and begins[0] != 0 else None
 
 
 def _parts(block: Any) -> _Parts | None:
