@@ -56,7 +56,7 @@ class ImposeChoices:
         for gvar, function in flat.functions.items():
             if isinstance(function, relax.Function) and not is_unit_function(function):
                 body = self._sequence(function.body, flat)
-                if body is not function.body:
+                if not body.same_as(function.body):
                     updated[gvar] = relax.Function(
                         function.params,
                         body,
@@ -75,7 +75,7 @@ class ImposeChoices:
     def _sequence(self, seq: relax.SeqExpr, mod: tvm.IRModule) -> relax.SeqExpr:
         before = [binding for block in seq.blocks for binding in block.bindings]
         after = [new for binding in before for new in self._binding(binding, mod)]
-        if len(after) == len(before) and all(a is b for a, b in zip(after, before, strict=True)):
+        if len(after) == len(before) and all(map(_is_same, after, before)):
             return seq
         body = relax.SeqExpr([relax.BindingBlock(after)], seq.body)
         relax.expr._update_type(body, seq.ty)
@@ -86,7 +86,9 @@ class ImposeChoices:
         if isinstance(value, relax.If):
             true_branch = self._sequence(value.true_branch, mod)
             false_branch = self._sequence(value.false_branch, mod)
-            if true_branch is value.true_branch and false_branch is value.false_branch:
+            if _is_same(true_branch, value.true_branch) and _is_same(
+                false_branch, value.false_branch
+            ):
                 yield binding
                 return
             rewritten = relax.If(value.cond, true_branch, false_branch)
@@ -105,6 +107,10 @@ class ImposeChoices:
         own = relax.Var(f"{binding.var.name}_own", binding.var.ty)
         yield relax.VarBinding(own, value)
         yield from _imposed(binding.var, own, site)
+
+
+def _is_same(a: tvm.Object, b: tvm.Object) -> bool:
+    return bool(a.same_as(b))
 
 
 def _imposed(var: relax.Var, own: relax.Var, site: Site) -> Iterator[relax.Binding]:
