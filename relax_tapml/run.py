@@ -241,9 +241,13 @@ class _Run:
                 stage.say(f"{options.source}; there is no framework output to compare with")
             else:
                 agrees = check.verdict is not Verdict.MISMATCH
+                word = "agrees" if agrees else "DISAGREES"
+                if not check.total:
+                    word = "cannot be compared"
+                ties = f"; {check.ties} values are another choice of a tie" if check.ties else ""
                 stage.say(
-                    f"{options.source} {'agrees' if agrees else 'DISAGREES'} with the framework "
-                    f"(max abs {check.max_abs:.2g})"
+                    f"{options.source} {word} with the framework "
+                    f"(max abs {check.max_abs:.2g}{ties})"
                 )
                 if not agrees:
                     raise SourceError(

@@ -17,6 +17,7 @@ from relax_tapml.report.findings import (
     agreement_text,
     explain,
     headline,
+    notes,
     open_end,
     suspicions,
     tolerance_text,
@@ -172,8 +173,9 @@ def _sentences(result: Mapping[str, Any], out: Path) -> list[str]:
     agreed = agreement_text(result)
     if agreed:
         said.append(agreed)
+    said += notes(result)
     check = result.get("import_check")
-    if check and check["verdict"] != Verdict.PASS:
+    if check and check["verdict"] == Verdict.MISMATCH:
         said.append(
             f"The source does not agree with the framework: max abs "
             f"{number_text(check['max_abs'])}, "

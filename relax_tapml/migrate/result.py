@@ -114,6 +114,8 @@ def check_document(check: Comparison | None) -> dict[str, Any] | None:
         "tolerance": allowed_number(check),
         "tolerance_origin": check.tolerance.origin,
         "verdict": str(check.verdict),
+        "ties": check.ties,
+        "unjudged": check.unjudged,
     }
 
 

@@ -17,7 +17,7 @@ from relax_tapml.compare.verdict import Verdict
 from relax_tapml.report import quantities
 from relax_tapml.report.boundary_path import lay_out_path
 from relax_tapml.report.document import check_schema
-from relax_tapml.report.findings import explain, headline, moved_text, open_end, verdict_text
+from relax_tapml.report.findings import explain, headline, moved_text, notes, open_end, verdict_text
 from relax_tapml.report.log_scale import LogScale
 from relax_tapml.report.step_timings import lay_out_timings
 
@@ -83,7 +83,11 @@ def render(result: Mapping[str, Any], *, out: Path) -> None:
         result=result,
         title=_title(result),
         headline=headline(result),
-        explained=[*(explain(u) for u in units if u["name"] in culprits), *open_end(result)],
+        explained=[
+            *(explain(u) for u in units if u["name"] in culprits),
+            *open_end(result),
+            *notes(result),
+        ],
         rows=_unit_rows(units, culprits, scale),
         levels=[(f"1e{round(math.log10(v))}", scale.position(v)) for v in scale.decades(4)],
         verdicts=Counter(u["verdict"] for u in units).most_common(),
