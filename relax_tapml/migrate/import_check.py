@@ -281,6 +281,8 @@ def check_document(check: ImportCheck | None) -> dict[str, Any] | None:
         "tolerance": _allowed(check),
         "tolerance_origin": check.decisive.tolerance.origin,
         "verdict": str(check.verdict),
+        "ties": check.decisive.ties,
+        "unjudged": check.decisive.unjudged,
     }
 
 
