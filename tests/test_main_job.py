@@ -284,6 +284,26 @@ def test_without_a_device_nothing_is_said_about_it(tmp_path, monkeypatch):
     assert bring_up(model(), session="inline", out=tmp_path, resume=True).verdict == "pass"
 
 
+def test_units_that_do_not_build_are_named_without_a_device(tmp_path, monkeypatch):
+    """That needs none; the others are open, and a later run goes on with them."""
+    pipeline = breaks("split", broken_pipelines.unbuildable)
+    with monkeypatch.context() as patch:
+        patch.setattr("sys.executable", "/no/such/python")
+        result = bring_up(model(), session="process", out=tmp_path, device_pipeline=pipeline)
+    assert (result.verdict, result.culprits) == ("build_error", ["split"])
+    assert result.exit_code == ExitCode.MISMATCH
+    verdicts = {unit["name"]: unit["verdict"] for unit in result.document["units"]}
+    assert verdicts == {**dict.fromkeys(UNITS, "inconclusive"), "split": "build_error"}
+    told = result.document["reason"]
+    assert told.startswith("7 units were not judged (")
+    assert told.endswith("'/no/such/python'. Continue with --resume")
+    again = bring_up(
+        model(), session="inline", out=tmp_path, resume=True, device_pipeline=pipeline, force=False
+    )
+    assert again.culprits == ["split"]
+    assert sum(unit["verdict"] == "pass" for unit in again.document["units"]) == 7
+
+
 @pytest.fixture
 def lost_after(monkeypatch):
     """A function that makes the device unavailable once a migration has moved so many units."""

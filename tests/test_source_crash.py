@@ -8,12 +8,16 @@ import subprocess
 import sys
 
 import crashing
+import numpy as np
 import pytest
+import tvm
 from broken_pipelines import breaks, scale
 from tiny_model import model
+from tvm import relax
 
 from relax_tapml import bring_up
 from relax_tapml.errors import LoweringError, SourceError
+from relax_tapml.frontend.model import Model, Sample
 from relax_tapml.migrate.source import Source
 
 
@@ -58,7 +62,7 @@ def test_a_crash_while_constants_are_folded_is_an_error(tmp_path):
 def late_crash(monkeypatch):
     """The source fails after the units have been replayed."""
 
-    def fail(*_args):
+    def fail(*_args, **_options):
         raise SourceError("the source fell over")
 
     monkeypatch.setattr(Source, "tolerances", fail)
@@ -83,3 +87,63 @@ def test_without_culprits_a_late_error_is_raised_and_units_are_kept(tmp_path):
     document = json.loads((tmp_path / "out" / "result.json").read_text())
     assert (document["verdict"], document["culprits"]) == ("inconclusive", [])
     assert {unit["verdict"] for unit in document["units"]} == {"pass"}
+
+
+def calling(packed: str) -> Model:
+    """A model that calls a packed function between two kernels."""
+    ty = relax.TensorType((4,), "float32")
+    x = relax.Var("x", ty)
+    bb = relax.BlockBuilder()
+    with bb.function("main", [x]):
+        doubled = bb.emit(relax.op.add(x, x))
+        called = bb.emit(relax.op.call_dps_packed(packed, (doubled,), ty))
+        bb.emit_func_output(bb.emit(relax.op.nn.relu(called)))
+    sample = Sample(name="ones", arrays=(np.ones(4, "float32"),))
+    return Model(name="calling", module=bb.get(), params={}, samples=(sample,))
+
+
+def test_a_call_that_raises_is_an_error_of_the_source(tmp_path):
+    """No bug of ours: the operator and what it said are named."""
+
+    @tvm.register_global_func("test_source_crash.raise", override=True)
+    def fail(_source, _result):
+        raise ValueError("expected a multiple of 8")
+
+    with pytest.raises(SourceError) as caught:
+        bring_up(calling("test_source_crash.raise"), session="inline", out=tmp_path / "out")
+    assert str(caught.value).startswith("the source llvm fails: ")
+    assert "expected a multiple of 8 on sample 'ones', in main/001/" in str(caught.value)
+
+
+def test_a_source_that_crashes_only_later_is_told_when(tmp_path):
+    """The second run in a process is the captured one."""
+    calls = []
+
+    @tvm.register_global_func("test_source_crash.second", override=True)
+    def second(source, result):
+        calls.append(None)
+        if len(calls) > 1:
+            os.abort()
+        result.copyfrom(source.numpy())
+
+    with pytest.raises(SourceError) as caught:
+        bring_up(calling("test_source_crash.second"), session="inline", out=tmp_path / "out")
+    assert str(caught.value).startswith(
+        "the source llvm died of SIGABRT on sample 'ones' while it is captured, in main/001/"
+    )
+    assert calls == []
+
+
+def test_a_crash_under_noise_names_the_operator(monkeypatch, tmp_path):
+    """A source may stand no change of its values; that is found after the replay."""
+
+    def deadly(_levels, _seed):
+        return lambda _func, name, *_args: os.abort() if name == "softmax" else None
+
+    monkeypatch.setattr("relax_tapml.migrate.source.noise", deadly)
+    with pytest.raises(SourceError) as caught:
+        bring_up(model(), session="inline", out=tmp_path / "out")
+    assert str(caught.value).startswith(
+        "the source llvm died of SIGABRT on sample 'first' with results moved within their "
+        "tolerances, in softmax. "
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -30,7 +31,6 @@ class _Access:
     ``conditions`` hold where it happens, in addition to those of the store it belongs to.
     """
 
-    buffer: tirx.Var
     index: Any
     extent: Any
     store: Store
@@ -132,9 +132,8 @@ class _Proof:
             for condition in access.conditions:
                 scope.assume(condition)
             index, extent = scope.seen(access.index), scope.seen(access.extent)
-            return bool(
-                scope.analyzer.can_prove(index >= 0) and scope.analyzer.can_prove(index < extent)
-            )
+            can_prove = scope.analyzer.can_prove
+            return scope.is_dead or bool(can_prove(index >= 0) and can_prove(index < extent))
 
     def sized(self, expr: Any) -> Any:
         return _substituted(expr, self._sizes)
@@ -165,8 +164,25 @@ class _Proof:
             return None
         with ExitStack() as stack:
             scope = _Scope(self, store, stack)
-            found = scope.analyzer.const_int_bound(scope.seen(store.value))
-            low, high = int(found.min_value), int(found.max_value)
+            return self._bounds(scope, store.value)
+
+    def _bounds(self, scope: _Scope, value: Any) -> tuple[int, int] | None:
+        parts = _branches(value)
+        if parts is not None:
+            condition, *chosen = parts
+            found = []
+            for is_taken, part in zip((condition, prim.Not(condition)), chosen, strict=True):
+                with ExitStack() as stack:
+                    inner = scope.inside(stack)
+                    inner.assume(is_taken)
+                    if not inner.is_dead:
+                        found.append(self._bounds(inner, part))
+            known = [limits for limits in found if limits is not None]
+            if len(known) < len(found) or not known:
+                return None
+            return min(low for low, _ in known), max(high for _, high in known)
+        limits = scope.analyzer.const_int_bound(scope.seen(value))
+        low, high = int(limits.min_value), int(limits.max_value)
         return None if abs(low) >= 1 << 62 or abs(high) >= 1 << 62 else (low, high)
 
 
@@ -179,6 +195,8 @@ class _Scope:
         self._stack = stack
         self._bound: dict[tirx.Var, Any] = {}
         self._loaded: dict[str, tirx.Var] = {}
+        # Whether the conditions cannot all hold, so that nothing runs here.
+        self.is_dead = False
         for variable, first, extent in store.ranges:
             known = tvm.ir.Range.from_min_extent(self.seen(first), self.seen(extent))
             self.analyzer.bind(variable, known)
@@ -187,8 +205,17 @@ class _Scope:
         for condition in store.conditions:
             self.assume(condition)
 
+    def inside(self, stack: ExitStack) -> _Scope:
+        """Return this scope with another stack, for conditions that hold for a shorter time."""
+        inner = copy.copy(self)
+        inner._stack = stack
+        return inner
+
     def assume(self, condition: Any) -> None:
-        self._stack.enter_context(self.analyzer.constraint_scope(self.seen(condition)))
+        """Take a condition to hold for as long as the stack is open."""
+        known = self.analyzer.simplify(self.seen(condition))
+        self.is_dead = self.is_dead or _constant(known) == 0
+        self._stack.enter_context(self.analyzer.constraint_scope(known))
 
     def seen(self, expr: Any) -> Any:
         """Return an expression of loop variables and of values that tensors may hold."""
@@ -232,16 +259,17 @@ def _accesses(store: Store) -> Iterator[_Access]:
 
 
 def _loaded(expr: Any, store: Store, conditions: tuple[Any, ...]) -> Iterator[_Access]:
+    parts = _branches(expr)
     match expr:
         case TensorLoad():
             for index in expr.indices:
                 yield from _loaded(index, store, conditions)
             yield from _indexed(buffer_of(expr), expr.indices, store, conditions)
-        case prim.Select():
-            yield from _chosen(expr.condition, expr.true_value, expr.false_value, store, conditions)
-        case ir_expr.Call() if expr.op.same_as(_IF_THEN_ELSE):
-            condition, true_value, false_value = expr.args
-            yield from _chosen(condition, true_value, false_value, store, conditions)
+        case _ if parts is not None:
+            condition, true_value, false_value = parts
+            yield from _loaded(condition, store, conditions)
+            yield from _loaded(true_value, store, (*conditions, condition))
+            yield from _loaded(false_value, store, (*conditions, prim.Not(condition)))
         case ir_expr.Call():
             name = expr.op.name if isinstance(expr.op, Op) else ""
             if not name.startswith(_PURE) or name in _ADDRESSES:
@@ -257,16 +285,13 @@ def _loaded(expr: Any, store: Store, conditions: tuple[Any, ...]) -> Iterator[_A
                     yield from _loaded(inner, store, conditions)
 
 
-def _chosen(
-    condition: Any,
-    true_value: Any,
-    false_value: Any,
-    store: Store,
-    conditions: tuple[Any, ...],
-) -> Iterator[_Access]:
-    yield from _loaded(condition, store, conditions)
-    yield from _loaded(true_value, store, (*conditions, condition))
-    yield from _loaded(false_value, store, (*conditions, prim.Not(condition)))
+def _branches(expr: Any) -> tuple[Any, Any, Any] | None:
+    """Return the condition and both values of a choice; None for other expressions."""
+    if isinstance(expr, prim.Select):
+        return expr.condition, expr.true_value, expr.false_value
+    if isinstance(expr, ir_expr.Call) and expr.op.same_as(_IF_THEN_ELSE):
+        return expr.args[0], expr.args[1], expr.args[2]
+    return None
 
 
 def _indexed(
@@ -281,7 +306,20 @@ def _indexed(
         if _constant(index) == 0:
             # No dimension of a call is less than 1.
             continue
-        yield _Access(buffer=buffer, index=index, extent=extent, store=store, conditions=conditions)
+        yield from _chosen(index, extent, store, conditions)
+
+
+def _chosen(
+    index: Any, extent: Any, store: Store, conditions: tuple[Any, ...]
+) -> Iterator[_Access]:
+    """Yield the accesses that an index stands for, one for each value it chooses between."""
+    parts = _branches(index)
+    if parts is None:
+        yield _Access(index=index, extent=extent, store=store, conditions=conditions)
+        return
+    condition, true_value, false_value = parts
+    yield from _chosen(true_value, extent, store, (*conditions, condition))
+    yield from _chosen(false_value, extent, store, (*conditions, prim.Not(condition)))
 
 
 def _loads(expr: Any) -> list[Any]:

@@ -42,6 +42,9 @@ class CaseReplay:
     unwritten
         For each output, bool of its shape: the values that were never written and should have
         been; None where all were, and empty where no output was looked at.
+    precision
+        Why the device computes functions less accurately than others, where only that lets the
+        case pass; empty otherwise.
     """
 
     unit: str
@@ -56,12 +59,15 @@ class CaseReplay:
     company: tuple[str, ...] = ()
     misdeeds: tuple[str, ...] = ()
     unwritten: tuple[Array | None, ...] = ()
+    precision: str = ""
 
 
 def voted(rounds: Sequence[CaseReplay]) -> CaseReplay:
     """Return how a case ended that was run several times: ``flaky`` if only some rounds failed."""
     failed = [item for item in rounds if is_failure(item.verdict)]
     told = replace(failed[0] if failed else rounds[0], runs=len(rounds), failures=len(failed))
+    if not failed:
+        told = replace(told, precision=next((r.precision for r in rounds if r.precision), ""))
     if 0 < len(failed) < len(rounds):
         reason = f"fails {len(failed)} of {len(rounds)} times: {told.reason}"
         return replace(told, verdict=Verdict.FLAKY, reason=reason)
@@ -82,13 +88,15 @@ def judged(
     misdeeds
         What else it did that no kernel may do, a sentence each; any makes it a mismatch.
     """
-    comparisons = tuple(
-        compare_all(
-            [suite.tensor(output.tensor) for output in case.outputs],
-            actuals,
-            [read_tolerance(suite, case, output) for output in case.outputs],
-        )
-    )
+    comparisons = _compared(suite, case, actuals)
+    precision = ""
+    if suite.coarse_functions is not None and any(
+        item.verdict is Verdict.MISMATCH for item in comparisons
+    ):
+        lenient = suite.as_allowed(unit)
+        if lenient is not suite:
+            comparisons = _compared(lenient, case, actuals)
+            precision = suite.coarse_functions.reason
     wrong = [item for item in comparisons if item.verdict is Verdict.MISMATCH]
     unjudged = [item for item in comparisons if item.verdict is Verdict.SKIPPED]
     if wrong or misdeeds:
@@ -107,6 +115,17 @@ def judged(
         reason=reason,
         comparisons=comparisons,
         misdeeds=tuple(misdeeds),
+        precision=precision if verdict is Verdict.PASS else "",
+    )
+
+
+def _compared(suite: Suite, case: SuiteCase, actuals: Sequence[Array]) -> tuple[Comparison, ...]:
+    return tuple(
+        compare_all(
+            [suite.tensor(output.tensor) for output in case.outputs],
+            actuals,
+            [read_tolerance(suite, case, output) for output in case.outputs],
+        )
     )
 
 

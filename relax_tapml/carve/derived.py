@@ -14,6 +14,7 @@ from relax_tapml.carve.slow import iterations
 from relax_tapml.carve.unit_call import UnitCall, unit_call
 from relax_tapml.compare.dtypes import as_float64, is_integer
 from relax_tapml.compare.tolerance import ElementTolerance, Tolerance, tolerance_for
+from relax_tapml.derive.choice_derivation import ChoiceDerivation, derivation_of
 from relax_tapml.derive.derivation import ORDERS, Derivation, rule_because
 from relax_tapml.derive.operators import operator_tolerances
 from relax_tapml.derive.reach import rounded_up
@@ -43,7 +44,11 @@ class UnitTolerances:
     def __init__(self, module: tvm.IRModule, evaluations: Evaluations | None = None) -> None:
         self._module = module
         self._evaluations = evaluations or Evaluations()
-        self._derivations: dict[tuple[tirx.PrimFunc, tuple[int, ...]], Derivation] = {}
+        # Why the last call of ``evaluated`` or ``evaluable`` returned None.
+        self.unevaluated = ""
+        self._derivations: dict[
+            tuple[tirx.PrimFunc, tuple[int, ...]], Derivation | ChoiceDerivation
+        ] = {}
 
     def of(
         self, function: str, inputs: Sequence[Array], oracles: Sequence[Array]
@@ -90,15 +95,23 @@ class UnitTolerances:
             this evaluation crashed before.
         """
         call = self.evaluable(function, inputs, like)
-        if call is None or self._evaluations.begin():
+        if call is None:
             return None
-        return self._derivation(call).evaluated(
+        self.unevaluated = self._evaluations.begin()
+        if self.unevaluated:
+            return None
+        found = self._derivation(call).evaluated(
             _arguments(call, inputs),
             call.scalars,
             like,
             orders=ORDERS[:1] if is_exact else _orders(_iterations(call, inputs, like)),
             is_exact=is_exact,
         )
+        if found is None:
+            self.unevaluated = (
+                "it cannot be evaluated in float64; the origin of its tolerances may say why"
+            )
+        return found
 
     def evaluable(
         self, function: str, inputs: Sequence[Array], like: Sequence[Array]
@@ -108,14 +121,21 @@ class UnitTolerances:
         It may still turn out that the errors of the PrimFunc cannot be followed.
         """
         call = unit_call(self._module, function)
-        if call is None or not call.inputs.keys().isdisjoint(call.results):
-            return None
-        return None if _iterations(call, inputs, like) > MOST_ITERATIONS / 10 else call
+        count = 0.0 if call is None else _iterations(call, inputs, like)
+        if call is None:
+            self.unevaluated = "the unit is no PrimFunc"
+        elif not call.inputs.keys().isdisjoint(call.results):
+            self.unevaluated = "it writes to its arguments"
+        elif count > MOST_ITERATIONS / 10:
+            self.unevaluated = f"its float64 evaluation would run {count:.1g} loop iterations"
+        else:
+            return call
+        return None
 
-    def _derivation(self, call: UnitCall) -> Derivation:
+    def _derivation(self, call: UnitCall) -> Derivation | ChoiceDerivation:
         key = (call.kernel, tuple(call.results))
         if key not in self._derivations:
-            self._derivations[key] = Derivation(call.kernel, call.results)
+            self._derivations[key] = derivation_of(call.kernel, call.results)
         return self._derivations[key]
 
     def _of_operator(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 from relax_tapml.carve.unit_replay import UnitReplay
 from relax_tapml.compare.comparison import Comparison
+from relax_tapml.compare.power import share_text
 from relax_tapml.compare.verdict import Verdict
 
 _NAMED_AT_MOST = 3
@@ -45,12 +47,16 @@ def grounded(unit: UnitReplay) -> UnitReplay:
 
 
 def bluntness(comparison: Comparison) -> str:
-    """Say why a comparison that judged no more than this is no ground for a pass."""
-    if comparison.power is None:
+    """Say why a comparison is no ground for a pass, and how far off the result was all the same."""
+    cosine, power = comparison.cosine, comparison.power
+    if power is None:
         return comparison.reason
-    if comparison.power.is_blunt:
-        return comparison.power.told
-    return f"the result points away from the oracle (cosine {comparison.cosine:.2g})"
+    told = [power.told] if power.is_blunt else []
+    if math.isfinite(power.share) and comparison.snr_db is not None:
+        told.append(f"the result is off by {share_text(10.0 ** (-comparison.snr_db / 20.0))}")
+    if cosine is not None and cosine < 0.0:
+        told.append(f"it points away from the oracle (cosine {cosine:.2g})")
+    return ", ".join(told)
 
 
 def _told(comparisons: list[Comparison]) -> str:

@@ -11,6 +11,7 @@ from tvm.ir import GlobalVar, Op, TupleType
 
 from relax_tapml.carve.poison import GUARD_BYTES, PoisonedBlock, pattern_sizes
 from relax_tapml.carve.submodule import submodule
+from relax_tapml.carve.workspace import PAGE_WORDS
 from relax_tapml.passes.operator_call import WRITES_ATTR, is_unit_function
 
 _ALLOC_TENSOR = Op.get("relax.builtin.alloc_tensor")
@@ -31,8 +32,8 @@ class GuardedFunction:
     Parameters
     ----------
     function
-        It takes one pattern more for each of ``patterns``, uint8, and returns a guard more for
-        each of ``blocks``, uint8 of ``GUARD_BYTES``.
+        It takes one pattern more for each of ``patterns``, uint8, and returns what ``guards`` of
+        each of ``blocks`` hold after the call, uint8 of ``GUARD_BYTES`` each.
     blocks
         The memory it allocates.
     """
@@ -46,7 +47,9 @@ class GuardedFunction:
         return pattern_sizes(self.blocks)
 
 
-def guarded_call(module: tvm.IRModule, name: str, *, alignment: int = 1) -> GuardedFunction | None:
+def guarded_call(
+    module: tvm.IRModule, name: str, *, alignment: int = 1, filler: GlobalVar | None = None
+) -> GuardedFunction | None:
     """Return a case function that fills its results with a pattern before it computes them.
 
     What memory held before, zeros or the right answer of an earlier call, hides that a kernel does
@@ -73,7 +76,8 @@ def guarded_call(module: tvm.IRModule, name: str, *, alignment: int = 1) -> Guar
             return (out, seen)
 
     Intermediate results between the kernels of an operator are poisoned and guarded, too. There is
-    no guard before a result: TVM's kernels refuse tensors with an offset.
+    a guard before a result only where its kernels take a tensor at any offset (a buffer with an
+    ``elem_offset`` of its own): the others, nearly all, refuse one.
 
     Parameters
     ----------
@@ -85,6 +89,8 @@ def guarded_call(module: tvm.IRModule, name: str, *, alignment: int = 1) -> Guar
     alignment
         Bytes that a guard's place must be a multiple of; up to so many behind an output are not
         seen.
+    filler
+        Of ``workspace.filler``, to be called before the kernel.
 
     Returns
     -------
@@ -108,14 +114,20 @@ def guarded_call(module: tvm.IRModule, name: str, *, alignment: int = 1) -> Guar
         return None
     leaves = _returned(lowered)
     blocks = {
-        var: _block(var, leaves.index(var) if var in leaves else None, alignment)
+        var: _block(
+            var,
+            output=leaves.index(var) if var in leaves else None,
+            alignment=alignment,
+            before_bytes=GUARD_BYTES if _has_free_offset(var, lowered, module) else 0,
+        )
         for var in allocations
     }
-    return GuardedFunction(function=_with_blocks(lowered, blocks), blocks=tuple(blocks.values()))
+    function = _with_blocks(lowered, blocks, filler)
+    return GuardedFunction(function=function, blocks=tuple(blocks.values()))
 
 
 def _with_blocks(
-    function: relax.Function, blocks: dict[relax.Var, PoisonedBlock]
+    function: relax.Function, blocks: dict[relax.Var, PoisonedBlock], filler: GlobalVar | None
 ) -> relax.Function:
     """Put each allocation into a block that a pattern fills, and return the guards, too."""
     patterns = {
@@ -126,7 +138,7 @@ def _with_blocks(
     builder = relax.BlockBuilder()
     new: dict[relax.Var, relax.Expr] = {}
     with builder.function("main", [*function.params, *patterns.values()], pure=False):
-        guards = []
+        guards: list[relax.Expr] = []
         for binding in _bindings(function):
             block = blocks.get(binding.var)
             if block is None:
@@ -141,17 +153,35 @@ def _with_blocks(
                 place = copy * block.pattern_bytes
                 part = _tensor_in(storage, place, pattern.ty.shape, "uint8")
                 builder.emit(_copy(pattern, builder.emit(part, "part")))
+            if filler is not None and not guards:
+                words = _tensor_in(storage, 0, relax.ShapeExpr([PAGE_WORDS]), "uint32")
+                unused = relax.op.builtin.alloc_tensor(relax.ShapeExpr([1]), "uint32", 0, "global")
+                operands = [builder.emit(words, "words"), builder.emit(unused, "unused")]
+                builder.emit(relax.Call(filler, operands, ty_args=[TupleType([])]))
             ty = binding.var.ty
-            tensor = _tensor_in(storage, 0, ty.shape, str(ty.dtype))
+            tensor = _tensor_in(storage, block.before_bytes, ty.shape, str(ty.dtype))
             new[binding.var] = builder.emit(tensor, binding.var.name)
-            guard = _tensor_in(storage, block.tensor_bytes, guard_shape, "uint8")
-            guards.append(builder.emit(guard, "guard"))
+            guards += [
+                builder.emit(_tensor_in(storage, place, guard_shape, "uint8"), "guard")
+                for place in block.guards
+            ]
         seen = []
         for guard in guards:
             fresh = relax.op.builtin.alloc_tensor(guard_shape, "uint8", 0, "global")
             seen.append(builder.emit(fresh, "seen"))
             builder.emit(_copy(guard, seen[-1]))
-        leaves = [_replaced(leaf, new) for leaf in _returned(function)]
+        leaves = []
+        for leaf in _returned(function):
+            leaves.append(_replaced(leaf, new))
+            block = blocks.get(leaf)
+            if block is not None and block.before_bytes:
+                # Not every device sends a tensor with an offset.
+                fresh = relax.op.builtin.alloc_tensor(
+                    leaf.ty.shape, str(leaf.ty.dtype), 0, "global"
+                )
+                whole = builder.emit(fresh, "whole")
+                builder.emit(_copy(leaves[-1], whole))
+                leaves[-1] = whole
         builder.emit_func_output(relax.Tuple([*leaves, *seen]))
     guarded = builder.get()["main"]
     return guarded.with_attr("global_symbol", function.attrs["global_symbol"])
@@ -235,14 +265,32 @@ def _replaced(expr: relax.Expr, new: dict[relax.Var, relax.Expr]) -> relax.Expr:
     return tvm_ffi.structural_map(expr, (relax.Var, lambda var: new.get(var, var)))
 
 
-def _block(var: relax.Var, output: int | None, alignment: int) -> PoisonedBlock:
+def _block(
+    var: relax.Var, *, output: int | None, alignment: int, before_bytes: int
+) -> PoisonedBlock:
     unit = max(alignment, 1)
     tensor_bytes = -(-_size_bytes(var.ty) // unit) * unit
-    least = -(-(tensor_bytes + GUARD_BYTES) // _COPIES)
+    least = -(-(before_bytes + tensor_bytes + GUARD_BYTES) // _COPIES)
     return PoisonedBlock(
         output=output,
         tensor_bytes=tensor_bytes,
         pattern_bytes=max(2 * GUARD_BYTES, 1 << (least - 1).bit_length()),
+        before_bytes=before_bytes,
+    )
+
+
+def _has_free_offset(var: relax.Var, function: relax.Function, module: tvm.IRModule) -> bool:
+    """Whether every kernel that gets a tensor takes it at any offset."""
+    users = [call for call in _calls(function) if var in call.args]
+    return bool(users) and all(
+        isinstance(call.op, GlobalVar)
+        and isinstance(module[call.op], tirx.PrimFunc)
+        and all(
+            isinstance(getattr(param.ty, "elem_offset", None), tirx.Var)
+            for param, arg in zip(module[call.op].params, call.args, strict=False)
+            if var.same_as(arg)
+        )
+        for call in users
     )
 
 

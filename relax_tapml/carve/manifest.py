@@ -200,6 +200,15 @@ class Manifest:
     merged_from: dict[str, dict[str, str]] = field(default_factory=dict)
 
 
+def writing_all(manifest: Manifest) -> frozenset[str]:
+    """Return the units that the source was seen to write all of their outputs with."""
+    return frozenset(
+        name
+        for name, unit in manifest.units.items()
+        if all(output.unwritten is None for case in unit.cases for output in case.outputs)
+    )
+
+
 def from_document(document: dict[str, Any]) -> Manifest:
     """Read the JSON document of a manifest.
 

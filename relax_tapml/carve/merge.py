@@ -189,6 +189,7 @@ def _write(folder: Path, labelled: Mapping[str, Suite], collected: _Collected) -
             cases=tuple(unit.cases),
             constant_inputs=unit.constant_inputs,
             inexact=unit.inexact,
+            dims_seen_once=tuple(unit.dims),
         )
         module = unit.module()
         write(entry.module, tvm.ir.save_json(module).encode())

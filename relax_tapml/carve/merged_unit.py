@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import tvm
@@ -10,7 +10,7 @@ import tvm_ffi
 from tvm import relax
 from tvm.ir import GlobalVar
 
-from relax_tapml.carve.manifest import SuiteCase, SuiteUnit
+from relax_tapml.carve.manifest import SuiteCase, SuiteDim, SuiteUnit
 from relax_tapml.carve.submodule import calling
 from relax_tapml.passes.operator_call import UNIT_ATTR
 
@@ -33,6 +33,8 @@ class MergedUnit:
         The module it was read from, for what is no function in it.
     constant_inputs, inexact
         As in ``SuiteUnit``.
+    dims
+        Its symbolic dimensions that had one value only, in each suite that it comes from.
     """
 
     name: str
@@ -42,6 +44,7 @@ class MergedUnit:
     like: tvm.IRModule
     constant_inputs: tuple[str, ...]
     inexact: str
+    dims: list[SuiteDim] = field(default_factory=list)
 
     @classmethod
     def read(cls, name: str, module: tvm.IRModule, entry: SuiteUnit) -> MergedUnit:
@@ -57,6 +60,7 @@ class MergedUnit:
             like=module,
             constant_inputs=entry.constant_inputs,
             inexact=entry.inexact,
+            dims=list(entry.dims_seen_once),
         )
 
     def has_kernel_of(self, other: MergedUnit) -> bool:
@@ -101,6 +105,7 @@ class MergedUnit:
         """
         theirs = (gvar.name_hint for gvar in other.kernels)
         renamed = dict(zip(theirs, self.kernels, strict=True))
+        self.dims += [dim for dim in other.dims if dim not in self.dims]
         known = {_identity(case) for case in self.cases}
         names = {case.name for case in self.cases}
         # What was one thing in this suite and another in the other was not the same in all cases.

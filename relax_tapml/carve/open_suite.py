@@ -12,6 +12,9 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import tvm
+from tvm import tirx
+from tvm.ir import Call, Op
+from tvm_ffi import structural_walk
 
 from relax_tapml._compat import load_json
 from relax_tapml.carve import tensor_file
@@ -25,6 +28,7 @@ from relax_tapml.carve.manifest import (
 from relax_tapml.carve.manifest_file import CARVE_AGAIN, read_manifest
 from relax_tapml.errors import StoreError, UsageError
 from relax_tapml.frontend.model import Array
+from relax_tapml.targets.coarse_functions import CoarseFunctions
 from relax_tapml.targets.registry import platform_of
 
 
@@ -35,17 +39,39 @@ class Suite:
     ----------
     is_coarse
         Whether its tolerances are those of devices with coarse elementary functions.
+    coarse_functions
+        Of the device that it is opened for; None if it has none, or is not known.
     """
 
-    def __init__(self, folder: Path, manifest: Manifest, *, is_coarse: bool = False) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        manifest: Manifest,
+        *,
+        is_coarse: bool = False,
+        coarse_functions: CoarseFunctions | None = None,
+    ) -> None:
         self.folder = folder
         self.manifest = manifest
         self.is_coarse = is_coarse
+        self.coarse_functions = coarse_functions
         self._modules: dict[str, tvm.IRModule] = {}
 
     def coarse(self) -> Suite:
         """Return the same suite for devices with coarse elementary functions."""
-        return Suite(self.folder, self.manifest, is_coarse=True)
+        return Suite(
+            self.folder, self.manifest, is_coarse=True, coarse_functions=self.coarse_functions
+        )
+
+    def as_allowed(self, unit: str) -> Suite:
+        """Return the suite with the widest tolerances that the device may use in a unit.
+
+        That is ``coarse()`` where the unit calls one of the device's coarse functions.
+        """
+        allowed = self.coarse_functions
+        if self.is_coarse or allowed is None or not allowed.names & called(self.module(unit)):
+            return self
+        return self.coarse()
 
     def unit(self, name: str) -> SuiteUnit:
         """Return a unit. Raises ``UsageError`` if the suite has no case of it."""
@@ -165,8 +191,22 @@ def open_suite(folder: Path | str, target: Any = None) -> Suite:
                 tensor_file.check_header(file, tensor.dtype, tensor.shape, rows=tensor.rows)
         except (OSError, ValueError) as error:
             raise StoreError(f"{path}: {error}. {CARVE_AGAIN}") from error
-    is_coarse = target is not None and platform_of(target).has_coarse_functions
-    return Suite(folder, manifest, is_coarse=is_coarse)
+    allowed = None if target is None else platform_of(target).coarse_functions(target)
+    return Suite(folder, manifest, coarse_functions=allowed)
+
+
+def called(module: tvm.IRModule) -> frozenset[str]:
+    """Return the functions that the kernels of a module call, as ``CoarseFunctions`` names them."""
+    names: set[str] = set()
+
+    def visit(call: Any) -> None:
+        if isinstance(call.op, Op):
+            names.add(call.op.name.rpartition(".")[2])
+
+    for function in module.functions.values():
+        if isinstance(function, tirx.PrimFunc):
+            structural_walk(function.body, (Call, visit))
+    return frozenset(names)
 
 
 def _check_place(folder: Path, name: str) -> None:

@@ -29,6 +29,7 @@ LARGE = "large"
 SMALL = "small"
 ROWS = "rows"
 EXACT = "exact"
+ANY = "probes"
 
 # So many of the outputs must be finite, where the recorded ones are, and have an error; and half of
 # the errors must be small against the largest output: of this part, or so many eps of the dtype.
@@ -80,10 +81,13 @@ class Probes:
     inexact
         What about the sums of the unit no probe with exact sums shows, and why, in words; empty if
         it has none, or if every term of them is seen.
+    missing
+        Probes that could not be made, by name: why.
     """
 
     found: tuple[Probe, ...] = ()
     inexact: str = ""
+    missing: Mapping[str, str] = field(default_factory=dict)
 
 
 def probes(
@@ -125,7 +129,7 @@ def probes(
     """
     call = unit.evaluable(function, inputs, outputs)
     if call is None:
-        return Probes()
+        return Probes(missing={ANY: unit.unevaluated})
     recorded = RecordedCall(
         call=call,
         inputs=tuple(inputs),
@@ -138,7 +142,10 @@ def probes(
     exact, inexact = maker.exact([probe for probe in made if probe is not None])
     made.append(maker.rows())
     found = tuple(probe for probe in (*made, *exact) if probe is not None)
-    return Probes(found=found, inexact=inexact)
+    missing = {name: why for name, why in maker.missing.items() if why}
+    if not found and not missing:
+        missing[ANY] = "none of its inputs may change"
+    return Probes(found=found, inexact=inexact, missing=missing)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,6 +172,8 @@ class _Maker:
         self._function = function
         self._recorded = recorded
         self._base = base
+        # Why there is no probe of a name, empty if there is one.
+        self.missing: dict[str, str] = {}
         # Whether the unit can be evaluated at all, as far as is known.
         self._is_followed = True
         self._iterations = iterations(
@@ -284,10 +293,13 @@ class _Maker:
         evaluated = self._unit.evaluated(self._function, inputs, self._recorded.outputs)
         if evaluated is None:
             self._is_followed = False
+            self.missing[name] = self._unit.unevaluated
             return None
         results, tolerances = evaluated
         if not all(map(_is_accurate, results, tolerances, self._recorded.outputs)):
+            self.missing[name] = "its results would be inaccurate for all inputs that were tried"
             return None
+        self.missing[name] = ""
         return Probe(
             name=name,
             inputs=tuple(inputs),

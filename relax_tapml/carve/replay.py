@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import difflib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from relax_tapml.carve.device_record import DeviceRecord
+from relax_tapml.carve.explained import explained, failed, units_run
 from relax_tapml.carve.fleet_replay import FleetReplay
 from relax_tapml.carve.grounds import grounded
 from relax_tapml.carve.open_suite import Suite, open_suite
 from relax_tapml.carve.replayer import Replayer
-from relax_tapml.carve.submodule import is_same
 from relax_tapml.carve.unit_replay import UnitReplay, replay_unit
-from relax_tapml.compare.verdict import FAULTS, WITHOUT_RESULT, Verdict
+from relax_tapml.compare.verdict import FAULTS, Verdict
 from relax_tapml.errors import DeviceUnavailable, ExitCode, UsageError
 from relax_tapml.partition.device_side import DeviceSide
 from relax_tapml.partition.pipeline import load_pipeline
@@ -132,7 +132,8 @@ def replay(
     UsageError
         The target, session, pipeline or a unit is not known.
     DeviceUnavailable
-        No session could be opened, and nothing has been judged on a device.
+        No session could be opened, and nothing is known of any unit, not even that it does not
+        build.
     """
     if repeat < 1:
         raise UsageError(f"repeat {repeat}: expected at least 1")
@@ -151,25 +152,34 @@ def replay(
         device=device,
         seed=seed,
     ) as replayer:
+        replayer.build()
         tracker = TrackerKey.parse(session) if device is None else None
-        count = 1 if tracker is None else free_devices(tracker, timeout_s=timeout_s)
-        if tracker is None or count < 2:
-            details, devices, lost = _on_one(replayer, chosen, repeat)
-        else:
-            replayer.build()
-            fleet = FleetReplay(
-                tracker,
-                parsed,
-                timeout_s=timeout_s,
-                count=min(count, max(len(chosen), _DEVICES_TO_AGREE), _DEVICES_AT_MOST),
-                open_replayer=replayer.on,
-                units=chosen,
-                repeat=repeat,
-            )
-            details, devices, lost = fleet.run(), fleet.devices, fleet.unavailable
-    if lost is not None and not any(detail.device for detail in details.values()):
-        raise lost
-    details = {unit: _without_parts(opened, detail, details) for unit, detail in details.items()}
+        try:
+            count = 1 if tracker is None else free_devices(tracker, timeout_s=timeout_s)
+            if tracker is None or count < 2:
+                details, devices, lost = _on_one(replayer, chosen, repeat)
+            else:
+                fleet = FleetReplay(
+                    tracker,
+                    parsed,
+                    timeout_s=timeout_s,
+                    count=min(count, max(len(chosen), _DEVICES_TO_AGREE), _DEVICES_AT_MOST),
+                    open_replayer=replayer.on,
+                    units=chosen,
+                    repeat=repeat,
+                )
+                details, devices, lost = fleet.run(), fleet.devices, fleet.unavailable
+        except DeviceUnavailable as error:
+            details, devices, lost = {}, {}, error
+        if lost is not None:
+            # No device is needed to say of a unit that it does not build.
+            unbuilt = [u for u in chosen if u in replayer.unbuilt and u not in details]
+            details.update((unit, replay_unit(replayer, unit, repeat)) for unit in unbuilt)
+            if not details:
+                raise lost
+    verdicts = {unit: detail.verdict for unit, detail in details.items()}
+    for unit, reason in explained(verdicts, units_run(opened, failed(verdicts))).items():
+        details[unit] = replace(details[unit], verdict=Verdict.SKIPPED, reason=reason)
     details = {unit: grounded(detail) for unit, detail in details.items()}
     if lost is not None:
         details = {unit: details.get(unit) or _not_judged(unit, lost) for unit in chosen}
@@ -216,41 +226,6 @@ def _on_one(
 
 def _not_judged(unit: str, lost: DeviceUnavailable) -> UnitReplay:
     return UnitReplay(unit=unit, verdict=Verdict.INCONCLUSIVE, reason=f"not judged: {lost}")
-
-
-def _without_parts(
-    suite: Suite, detail: UnitReplay, details: Mapping[str, UnitReplay]
-) -> UnitReplay:
-    """Say nothing of a unit that runs the kernel of another one that is wrong itself."""
-    if detail.verdict in _RIGHT:
-        return detail
-    module = suite.module(detail.unit)
-    ours = {gvar.name_hint: function for gvar, function in module.functions.items()}
-    wrong = [
-        name
-        for name, other in details.items()
-        if name != detail.unit
-        and name in ours
-        and _may_be_why(other, detail)
-        # In a merged suite it may be the kernel of another model.
-        and is_same(ours[name], suite.module(name)[name])
-    ]
-    if not wrong:
-        return detail
-    told = ", ".join(f"{name} ({details[name].verdict})" for name in wrong)
-    reason = f"{detail.verdict}; not judged, since it runs {told}"
-    return replace(detail, verdict=Verdict.SKIPPED, reason=reason)
-
-
-def _may_be_why(kernel: UnitReplay, detail: UnitReplay) -> bool:
-    """Whether a kernel fails in a way that explains how a unit that runs it fails.
-
-    It fails on what was recorded, each time; and a fault is explained by a fault only.
-    """
-    failed = any(c.verdict not in _RIGHT and not c.case.is_probe for c in kernel.cases)
-    if not failed or kernel.verdict is Verdict.FLAKY:
-        return False
-    return detail.verdict not in WITHOUT_RESULT or kernel.verdict in WITHOUT_RESULT
 
 
 def _chosen(suite: Suite, units: Sequence[str] | None) -> tuple[str, ...]:

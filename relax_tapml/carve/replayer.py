@@ -15,7 +15,6 @@ from relax_tapml.carve.manifest import SuiteCase, SuiteInput, SuiteOutput
 from relax_tapml.carve.model_beside import model_beside
 from relax_tapml.carve.open_suite import Suite
 from relax_tapml.carve.poison import (
-    Poison,
     both,
     is_certain,
     pattern_sizes,
@@ -32,6 +31,7 @@ from relax_tapml.partition.device_side import DeviceSide, device_side
 from relax_tapml.partition.kernel_library import KernelLibrary
 from relax_tapml.targets.device import Device
 from relax_tapml.targets.open import open_device
+from relax_tapml.targets.poison import Poison
 from relax_tapml.targets.session import DeviceModule, DeviceSession, DeviceTensor
 from relax_tapml.targets.traffic import Traffic
 
@@ -153,6 +153,11 @@ class Replayer:
     def build(self) -> None:
         """Build the units that will be run, unless that is done; ``run`` does it otherwise."""
         self._programs.build()
+
+    @property
+    def unbuilt(self) -> frozenset[str]:
+        """Units that cannot be run on any device; empty before ``build``."""
+        return frozenset(self._programs.failed)
 
     def run(self, unit: str, case: SuiteCase, *, repeat: int = 1) -> CaseReplay:
         """Run one case ``repeat`` times and compare every output with its oracle.
@@ -339,7 +344,11 @@ class Replayer:
         results = session.call(module, function, [*arguments, *patterns])
         values = [session.download(result) for result in results]
         outputs, guards = values[: len(case.outputs)], values[len(case.outputs) :]
-        found = [block.overrun(g, poison) for block, g in zip(blocks, guards, strict=True)]
+        places = [(block, place) for block in blocks for place in block.guards]
+        found = [
+            block.overrun(place, guard, poison)
+            for (block, place), guard in zip(places, guards, strict=True)
+        ]
         untouched: list[Array | None] = [None] * len(outputs)
         for block in blocks:
             if block.output is not None:

@@ -82,7 +82,7 @@ def noise_levels(suite: Suite, moved: Collection[str] | None = None) -> dict[str
                 oracle = suite.tensor(output.tensor)
                 if is_float(oracle.dtype) and oracle.size:
                     allowed, scale = (
-                        read_tolerance(suite, case, output).allowed(oracle),
+                        read_tolerance(suite.as_allowed(name), case, output).allowed(oracle),
                         _scale(oracle),
                     )
                     # What may be flushed to zero is not noise.

@@ -13,7 +13,7 @@ from relax_tapml.capture.values import CallRecord
 from relax_tapml.carve.choose import Case
 from relax_tapml.carve.derived import UnitTolerances
 from relax_tapml.carve.seen_dims import SeenDim, seen_dims
-from relax_tapml.carve.shape_plans import ShapePlan, shape_plans
+from relax_tapml.carve.shape_plans import MOST_PROBES, ShapePlan, shape_plans
 from relax_tapml.carve.shape_probes import ShapeProbe, ShapeProber
 from relax_tapml.carve.stores import UntoldError
 from relax_tapml.carve.symbolic_call import SymbolicCall, SymbolicFunction
@@ -23,10 +23,7 @@ from relax_tapml.frontend.model import Array
 from relax_tapml.passes.operator_call import CallKind, operator_call
 from relax_tapml.passes.site import Site
 
-_MOST_PROBES = 8
-"""Of one unit. They are small, and each finds kernels that the others do not."""
-
-_MOST_PLANS = 16
+_MOST_PLANS = 32
 
 
 @dataclass(kw_only=True)
@@ -86,9 +83,11 @@ class ShapeCases:
         site, call = next(item for item in calls if item[0].id == case.record.site)
         operator = operator_call(call, lowered)
         try:
+            if operator is not None and operator.kind is CallKind.FUNCTION and operator.may_write:
+                raise UntoldError("the runtime decides its arguments together")
             if operator is None or operator.kind is not CallKind.TIR:
                 raise UntoldError("the unit is no PrimFunc that only reads its arguments")
-            symbolic = SymbolicCall.of(lowered, call, case.record, case.fixed)
+            symbolic = SymbolicCall.of(lowered, call, case.record)
         except UntoldError as error:
             found.reasons[str(error)] = None
             return found
@@ -133,12 +132,20 @@ class ShapeCases:
             except UntoldError as error:
                 self.reasons[str(error)] = None
                 continue
+            except Exception as error:  # Whatever TVM raises about a kernel that no one foresaw.
+                self.reasons[f"it was not judged: {_first_line(error)}"] = None
+                continue
             yield probe, name
             count += 1
-            if count == _MOST_PROBES:
+            if count == MOST_PROBES:
                 return
 
     def named(self, probe: ShapeProbe) -> dict[str, int]:
         """Return the sizes of a probe by the names of the dimensions."""
         names = {dim.variable: dim.name for dim in self.dims}
         return {names[variable]: size for variable, size in probe.sizes.items()}
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0]

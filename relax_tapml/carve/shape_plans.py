@@ -12,6 +12,9 @@ from relax_tapml.capture.values import CallRecord
 from relax_tapml.carve.stores import UntoldError
 from relax_tapml.carve.symbolic_call import Sizes, SymbolicCall, SymbolicFunction
 
+MOST_PROBES = 6
+"""Of one unit. They are small, and each finds kernels that the others do not."""
+
 # Those of the usual schedules; a suite is for any target.
 _TILES = (128, 64, 32, 16)
 
@@ -55,39 +58,43 @@ def shape_plans(
         The most telling first; more than are wanted, because some will not do. Variables that
         weights decide keep their value.
     """
-    free = [variable for variable in call.sizes if variable not in call.fixed]
+    free = [variable for variable in call.sizes if variable not in function.weights]
     wanted = {
         variable: _values(function, call.sizes, variable, seen.get(variable, frozenset()))
         for variable in free
     }
     found: dict[tuple[int, ...], ShapePlan] = {}
-    for number in range(max(map(len, wanted.values()), default=0)):
-        for sizes in _together(call.sizes, wanted, number):
-            key = tuple(sizes.values())
-            if key in found or sizes == call.sizes or not function.allows(sizes, call.sizes):
-                continue
-            try:
-                record = call.resized(sizes)
-            except UntoldError:
-                continue
-            found[key] = ShapePlan(sizes=sizes, record=record)
+    for sizes in _combined(call.sizes, wanted):
+        key = tuple(sizes.values())
+        if key in found or sizes == call.sizes or not function.allows(sizes, call.sizes):
+            continue
+        try:
+            found[key] = ShapePlan(sizes=sizes, record=call.resized(sizes))
+        except UntoldError:
+            continue
     return list(found.values())
 
 
-def _together(
-    recorded: Sizes, wanted: Mapping[tirx.Var, Sequence[int]], number: int
+def _combined(
+    recorded: Sizes, wanted: Mapping[tirx.Var, Sequence[int]]
 ) -> Iterator[dict[tirx.Var, int]]:
-    """Yield sizes for all variables at once, then for each alone."""
-    turned = {
-        variable: values[(number + turn) % len(values)]
-        for turn, (variable, values) in enumerate(wanted.items())
-        if values
-    }
-    yield {**recorded, **turned}
-    if len(turned) > 1:
-        for variable, values in wanted.items():
-            if number < len(values):
-                yield {**recorded, variable: values[number]}
+    """Yield sizes for all variables at once, then for each alone, in case those are too much."""
+    wanted = {variable: values for variable, values in wanted.items() if values}
+    most = max(map(len, wanted.values()), default=0)
+    for start in range(0, most, MOST_PROBES):
+        for number in range(MOST_PROBES):
+            turned = {}
+            for turn, (variable, values) in enumerate(wanted.items()):
+                # So every variable has its most telling values in as many probes as there are.
+                part = values[start : start + MOST_PROBES] or values[:MOST_PROBES]
+                turned[variable] = part[(number + turn) % len(part)]
+            yield {**recorded, **turned}
+    if len(wanted) > 1:
+        yield {**recorded, **{variable: values[0] for variable, values in wanted.items()}}
+        for number in range(most):
+            for variable, values in wanted.items():
+                if number < len(values):
+                    yield {**recorded, variable: values[number]}
 
 
 def _values(
@@ -99,8 +106,7 @@ def _values(
     below = 1 << (size.bit_length() - 1)
     tile = next((t for t in _TILES if highest is None or t < highest), 2)
     nearest = [below + 1, below - 1, 2 * below - 1, 2 * below + 1, below, 2 * below]
-    asked = [lowest, tile + 1, _prime(size), lowest + 1, tile - 1, tile]
-    asked += [] if highest is None else [highest]
+    asked = [lowest, tile + 1, _prime(size), lowest + 1, tile - 1, highest or tile]
     asked += [*nearest, *(t + d for t in _TILES for d in (1, -1, 0))]
     period = function.period
     found: dict[int, None] = {}

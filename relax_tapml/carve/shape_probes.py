@@ -28,7 +28,7 @@ MOST_PROBES = 8
 # A probe may do twice what the recorded call did, or so much as takes some milliseconds.
 _MOST_ITERATIONS = 2e6
 _MOST_VALUES = 1 << 18
-# So many of the outputs must be finite and have an error; half of the errors must be small.
+# So many of the outputs must be infinite or have an error; half of the errors must be small.
 _JUDGED = 0.9
 _ACCURATE = 1e-2
 
@@ -204,12 +204,16 @@ def _values_of(shapes: Iterable[tuple[int, ...]]) -> int:
 
 
 def _says_something(result: Array, tolerance: Tolerance) -> bool:
-    """Return whether most values are held to something that means something."""
+    """Return whether most values are held to something that means something.
+
+    Infinities are compared by where they are.
+    """
     if not is_float(result.dtype):
         return True
     wide, allowed = as_float64(result), tolerance.allowed(result)
-    is_judged = np.isfinite(wide) & np.isfinite(allowed)
-    if is_judged.mean() < _JUDGED:
+    is_finite = np.isfinite(wide)
+    is_judged = np.isinf(wide) | (is_finite & np.isfinite(allowed))
+    if is_judged.mean() < _JUDGED or not is_finite.any():
         return False
-    largest = np.abs(wide[is_judged]).max()
-    return bool(largest > 0 and np.median(allowed[is_judged]) <= _ACCURATE * largest)
+    bounds = allowed[is_judged & is_finite]
+    return bool(np.median(bounds) <= _ACCURATE * np.abs(wide[is_finite]).max())

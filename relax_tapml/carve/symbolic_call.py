@@ -41,6 +41,8 @@ class SymbolicFunction:
         recorded call, the model may rely on that.
     equal
         Pairs of dimensions that ``match_cast`` says are equal.
+    weights
+        Variables that are dimensions of weights, which decide what they are.
     """
 
     names: Mapping[tirx.Var, str]
@@ -48,6 +50,7 @@ class SymbolicFunction:
     highest: Mapping[str, int]
     divisions: tuple[tuple[Any, int], ...]
     equal: tuple[tuple[Any, Any], ...]
+    weights: frozenset[tirx.Var] = frozenset()
 
     @classmethod
     def of(cls, function: relax.Function) -> SymbolicFunction:
@@ -63,8 +66,7 @@ class SymbolicFunction:
         for binding in bindings_in(function.body):
             types.append(binding.var.ty)
             if isinstance(binding, relax.MatchCast):
-                types.append(binding.ty)
-                given, wanted = _dims(binding.value.ty), _dims(binding.ty)
+                given, wanted = _dims(binding.value.ty), _dims(binding.var.ty)
                 if given is not None and wanted is not None:
                     equal += zip(given, wanted, strict=False)
         return cls(
@@ -73,6 +75,11 @@ class SymbolicFunction:
             highest={str(name): int(value) for name, value in attrs.get(HIGHEST, {}).items()},
             divisions=tuple(_divisions(types)),
             equal=tuple(equal),
+            weights=frozenset(
+                variable
+                for param in function.params[int(attrs.get("num_input", len(function.params))) :]
+                for variable in _variables(_dims(param.ty))
+            ),
         )
 
     def name(self, variable: tirx.Var) -> str:
@@ -111,30 +118,23 @@ class SymbolicCall:
         The call.
     sizes
         Value of each symbolic variable in it.
-    fixed
-        Variables that are dimensions of weights.
     inputs, outputs
         For each value what its type says: dimensions of a tensor, a shape, or a number.
     """
 
     record: CallRecord
     sizes: Sizes
-    fixed: frozenset[tirx.Var]
     inputs: tuple[Any, ...]
     outputs: tuple[Any, ...]
 
     @classmethod
-    def of(
-        cls, lowered: tvm.IRModule, call: relax.Call, record: CallRecord, fixed: Iterable[int] = ()
-    ) -> SymbolicCall:
+    def of(cls, lowered: tvm.IRModule, call: relax.Call, record: CallRecord) -> SymbolicCall:
         """Match the types of a call's arguments with what was recorded.
 
         Parameters
         ----------
         lowered, call, record
             As for ``case_function``.
-        fixed
-            Positions of the inputs that the model alone decides.
 
         Raises
         ------
@@ -151,17 +151,12 @@ class SymbolicCall:
         if len(declared) != len(values):
             raise UntoldError("its types do not fit what was recorded")
         pairs: list[tuple[Any, int]] = []
-        weights: set[tirx.Var] = set()
-        fixed = set(fixed)
-        for place, (told, value) in enumerate(zip(declared, values, strict=True)):
-            if isinstance(value, ParameterValue) or place in fixed:
-                weights.update(_variables(told))
+        for told, value in zip(declared, values, strict=True):
             pairs += _pairs(told, value)
         sizes = _solved(pairs)
         return cls(
             record=record,
             sizes=sizes,
-            fixed=frozenset(weights),
             inputs=tuple(inputs),
             outputs=tuple(outputs),
         )

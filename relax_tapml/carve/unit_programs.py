@@ -18,9 +18,10 @@ from relax_tapml.carve.implemented import implemented
 from relax_tapml.carve.open_suite import Suite
 from relax_tapml.carve.poison import PoisonedBlock
 from relax_tapml.carve.submodule import calling, is_same, submodule
+from relax_tapml.carve.workspace import filler, with_all, workspace_pages
 from relax_tapml.errors import LoweringError
 from relax_tapml.partition.bytecode import compile_functions
-from relax_tapml.partition.device_side import device_side
+from relax_tapml.partition.device_side import device_side, is_caller
 from relax_tapml.partition.kernel_library import KernelLibrary, KernelSet
 from relax_tapml.partition.prepare_side import prepare_side
 from relax_tapml.passes.site import Site
@@ -251,16 +252,15 @@ class UnitPrograms:
         module = tvm.IRModule({gvar: f for functions in units for gvar, f in functions.items()})
         if self._whole is None:
             return self._own_side(module)
-        cases = set(self._functions.values())
-        names = {gvar.name_hint for gvar in module.functions}
-        lost = names - cases - {gvar.name_hint for gvar in self._whole.functions}
+        # What makes an object for a case, such as a cache, is the suite's own.
+        units = {g.name_hint for g, function in module.functions.items() if not is_caller(function)}
+        lost = units - {gvar.name_hint for gvar in self._whole.functions}
         if lost:
             raise LoweringError(
                 f"the module that was prepared for the target has no {', '.join(sorted(lost))}"
             )
-        return implemented(
-            prepare_side(module, self._target), names - cases, self._whole, names & cases
-        )
+        cases = {gvar.name_hint for gvar in module.functions} & set(self._functions.values())
+        return implemented(prepare_side(module, self._target), units, self._whole, cases)
 
     def _own_side(self, module: tvm.IRModule) -> tvm.IRModule:
         """Apply the pipeline to functions of the suite, of which those that do cases stay."""
@@ -304,8 +304,9 @@ class UnitPrograms:
         """Poison the memory of the results of the functions where that can be done."""
         module = module.clone()
         alignment = platform_of(self._target).copy_alignment
+        fillers = self._fillers(module, names)
         for name in names:
-            guarded = guarded_call(module, name, alignment=alignment)
+            guarded = guarded_call(module, name, alignment=alignment, filler=fillers.get(name))
             if guarded is not None:
                 gvar = GlobalVar(name)
                 relax.expr._update_type(gvar, guarded.function.ty)
@@ -313,6 +314,25 @@ class UnitPrograms:
                 module.update_func(gvar, guarded.function)
                 self._blocks[name] = guarded.blocks
         return module
+
+    def _fillers(self, module: tvm.IRModule, names: Sequence[str]) -> dict[str, GlobalVar]:
+        """Add to a module what fills the workspace of the kernels of some functions on a CPU."""
+        if self._target.get_target_device_type() != tvm.cpu().dlpack_device_type():
+            return {}
+        pages = {name: workspace_pages(module, name) for name in names}
+        added: dict[tuple[int, ...], GlobalVar] = {}
+        fillers: dict[str, GlobalVar] = {}
+        for name in names:
+            if not pages[name]:
+                continue
+            sizes = tuple(with_all(pages[name], list(pages.values())))
+            if sizes not in added:
+                function = filler(sizes)
+                added[sizes] = GlobalVar(f"relax_tapml_filler_{len(added)}")
+                relax.expr._update_type(added[sizes], function.ty)
+                module.update_func(added[sizes], function)
+            fillers[name] = added[sizes]
+        return fillers
 
     def _renamed(self, unit: str) -> Functions:
         """Return a unit's functions, those that do its cases under names no other unit has."""

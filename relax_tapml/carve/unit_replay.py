@@ -48,6 +48,9 @@ class UnitReplay:
         The outputs that no case judges sharply, if it is ``inconclusive`` for that.
     decisive_case
         Name of the case that its verdict is that of; empty where it has no case.
+    precision
+        Why the device computes functions less accurately than others, where only that lets the
+        unit pass; empty otherwise.
     """
 
     unit: str
@@ -60,6 +63,7 @@ class UnitReplay:
     company: tuple[str, ...] = ()
     blunt: tuple[int, ...] = ()
     decisive_case: str = ""
+    precision: str = ""
 
     @property
     def worst(self) -> Comparison | None:
@@ -104,4 +108,7 @@ def replay_unit(replayer: Replayer, unit: str, repeat: int) -> UnitReplay:
         device=decisive.device,
         company=decisive.company,
         decisive_case=decisive.case.name,
+        precision=""
+        if decisive.verdict is not Verdict.PASS
+        else next((item.precision for item in ended if item.precision), ""),
     )

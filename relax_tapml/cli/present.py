@@ -13,13 +13,16 @@ from rich.table import Table
 from rich.text import Text
 
 from relax_tapml.compare.verdict import Verdict
+from relax_tapml.report.dims import dim_rows, dims_text
 from relax_tapml.report.findings import (
     agreement_text,
     explain,
     headline,
     is_pass,
+    notes,
     open_end,
     pipeline_text,
+    precision_text,
     suspicions,
     tolerance_text,
     unseen_text,
@@ -82,6 +85,8 @@ def present(
     _print_transfers(result, console)
     for sentence in _sentences(result, out):
         _print(console, sentence)
+    for row in dim_rows(result) if show_all else ():
+        _print(console, f"{row.name} = {row.value}: {row.text}.", indent="  ")
     for label, command in _next(result, out):
         # Never wrapped: a command is copied as a whole.
         console.print(Text(f"{label:<8}{command}"), soft_wrap=True)
@@ -180,10 +185,12 @@ def _sentences(result: Mapping[str, Any], out: Path) -> list[str]:
         said.append(about_pipeline)
     said += open_end(result)
     said += power_sentences(result)
+    said += precision_text(result["units"])
     said += suspicions(result.get("devices") or {})
     agreed = agreement_text(result)
     if agreed:
         said.append(agreed)
+    said += notes(result)
     check = result.get("import_check")
     warning = (result.get("import") or {}).get("warning")
     if warning:
@@ -194,6 +201,9 @@ def _sentences(result: Mapping[str, Any], out: Path) -> list[str]:
             f"{number_text(check['max_abs'])}, "
             f"{tolerance_text(check['tolerance'], check.get('tolerance_origin'))}."
         )
+    dims = dims_text(result)
+    if dims:
+        said.append(dims)
     if result["skipped"]:
         said.append(
             f"{count_text(len(result['skipped']), 'site')} skipped, so nothing is claimed about "

@@ -99,6 +99,8 @@ def run(args: argparse.Namespace) -> int:
                 sys.stdout.write(f"  error {number_text(worst.error)}, {tolerance}\n")
             if unit.device and len(report.devices) > 1:
                 sys.stdout.write(f"  on {unit.device}\n")
+        elif unit.precision:
+            sys.stdout.write(f"{unit.unit}: {unit.verdict}, low precision: {unit.precision}\n")
     if len(report.devices) > 1:
         for name, record in report.devices.items():
             sys.stdout.write(f"device {name}: {_work(record)}\n")

@@ -35,6 +35,8 @@ def _unit(unit: UnitReplay) -> dict[str, Any]:
         "failures": unit.failures,
         "device": unit.device,
         "blunt": list(unit.blunt),
+        "precision": "low" if unit.precision else None,
+        "precision_reason": unit.precision,
         "error": None if worst is None else json_number(worst.error),
         "tolerance": None if worst is None else allowed_number(worst),
         "origin": None if worst is None else worst.tolerance.origin,

@@ -72,6 +72,11 @@ def run(args: argparse.Namespace) -> int:
     from relax_tapml.targets.target import parse_target
 
     record = find_record(args.folder)
+    if args.unit.startswith("pass:"):
+        raise UsageError(
+            f"{args.unit} is a pass of the device's pipeline, and no unit: the whole module is "
+            "wrong after it. A script can hold a unit only"
+        )
     is_asked = record is None or not _is_of_run(args, record)
     suite = open_suite(args.folder)
     told = args.target or (record.target if record else suite.manifest.source)
@@ -135,12 +140,15 @@ def _implementation(
 ) -> tvm.IRModule:
     """Return the unit as the target's side has it."""
     from relax_tapml.carve.unit_programs import UnitPrograms
+    from relax_tapml.compare.verdict import Verdict
     from relax_tapml.migrate.run_folder import read_device_side
     from relax_tapml.partition.kernel_library import KernelLibrary
     from relax_tapml.partition.pipeline import load_pipeline
 
     side = None
     if found is not None and record is not None:
+        if found["verdict"] == Verdict.SKIPPED:
+            raise UsageError(f"unit {args.unit} was skipped in the run: {found['reason']}")
         side = read_device_side(record.folder)
     pipeline = args.device_pipeline
     if side is None and pipeline is None and record is not None and args.target is None:

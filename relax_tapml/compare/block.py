@@ -11,6 +11,7 @@ from typing import Protocol
 import numpy as np
 
 from relax_tapml.compare.dtypes import as_float64, is_float
+from relax_tapml.compare.norm import dot
 from relax_tapml.compare.tolerance import Tolerance
 from relax_tapml.frontend.model import Array
 
@@ -103,6 +104,11 @@ class Block:
     def signal(self) -> Array:
         """The oracle as float64, flat, 0 where it does not count."""
         return self._counting(self.wide_oracle)
+
+    @cached_property
+    def squares(self) -> float:
+        """The squared norm of ``signal``."""
+        return dot(self.signal, self.signal)
 
     @cached_property
     def response(self) -> Array:

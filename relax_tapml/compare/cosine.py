@@ -19,7 +19,7 @@ class Cosine:
     def add(self, block: Block) -> None:
         """Take a block into account."""
         signal, response = block.signal, block.response
-        squares = dot(signal, signal)
+        squares = block.squares
         self._oracle_squares += squares
         self._actual_squares += squares if block.is_identical else dot(response, response)
         self._products += squares if block.is_identical else dot(signal, response)

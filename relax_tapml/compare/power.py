@@ -191,20 +191,20 @@ class PowerMeter:
         self._is_number |= block.is_finite or _has_number(block)
         allowed = block.allowed if judged is None else np.where(judged, block.allowed, 0.0)
         size = np.abs(block.signal)
-        is_seen = size > allowed
-        if is_seen.all():
-            self._halves.add_seen(block.start, size.size)
-        else:
-            is_there = size > self._tiny
-            self._halves.add(
-                block.start, np.maximum(is_there.view(np.uint8), is_seen * np.uint8(2))
-            )
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+            ratio = size / allowed
+            if ratio.min() > 1.0:  # and none is NaN
+                self._halves.add_seen(block.start, size.size)
+            else:
+                is_there, is_seen = size > self._tiny, size > allowed
+                scores = np.maximum(is_there.view(np.uint8), is_seen * np.uint8(2))
+                self._halves.add(block.start, scores)
         if block.signal.min() > _MASK:
-            self._values.add(size, allowed)
+            self._values.add(size, allowed, ratio, self._tiny, squares=block.squares)
             return
         is_mask = block.signal <= _MASK
-        self._masks.add(size[is_mask], allowed[is_mask])
-        self._values.add(size[~is_mask], allowed[~is_mask])
+        for sums, where in ((self._masks, is_mask), (self._values, ~is_mask)):
+            sums.add(size[where], allowed[where], ratio[where], self._tiny)
 
     @property
     def value(self) -> Power | None:
@@ -216,7 +216,7 @@ class PowerMeter:
         if self._is_exact:
             return EXACT
         sums = self._sums()
-        if sums.most == 0.0:
+        if sums.allowed_squares == 0.0:
             return EXACT
         if sums.largest <= self._tiny:
             # Zeros, which no injected error changes: any other value is seen, or none may be.
@@ -246,35 +246,40 @@ class PowerMeter:
     def _sums(self) -> _Sums:
         values, masks = self._values, self._masks
         has_others = values.largest > self._tiny
-        if has_others and masks.smallest > _GAP * values.rms:
+        if has_others and masks.rms > _GAP * values.rms:
             return values
         return values.joined(masks)
 
 
 @dataclass(kw_only=True)
 class _Sums:
-    """What is known of some values: sizes, what they are allowed, and the largest ratio of both."""
+    """What is known of some values: sizes, what they are allowed, and the largest ratio of both.
+
+    ``most`` is the most that is allowed where all values of a block are as good as 0.
+    """
 
     count: int = 0
     squares: float = 0.0
     allowed_squares: float = 0.0
     largest: float = 0.0
-    smallest: float = math.inf
     most: float = 0.0
     ratio: float = 0.0
 
-    def add(self, size: Array, allowed: Array) -> None:
+    def add(
+        self, size: Array, allowed: Array, ratio: Array, tiny: float, squares: float | None = None
+    ) -> None:
         if not size.size:
             return
         self.count += size.size
-        self.squares += dot(size, size)
+        self.squares += dot(size, size) if squares is None else squares
         self.allowed_squares += dot(allowed, allowed)
-        self.largest = max(self.largest, float(size.max()))
-        self.smallest = min(self.smallest, float(size.min()))
-        self.most = max(self.most, float(allowed.max()))
-        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-            ratio = float(np.fmax.reduce(size / allowed))
-        self.ratio = max(self.ratio, 0.0 if math.isnan(ratio) else ratio)
+        largest, highest = float(size.max()), float(ratio.max())
+        if largest <= tiny:
+            self.most = max(self.most, float(allowed.max()))
+        if math.isnan(highest):  # 0 of 0
+            highest = float(np.fmax.reduce(ratio))
+        self.largest = max(self.largest, largest)
+        self.ratio = max(self.ratio, 0.0 if math.isnan(highest) else highest)
 
     def joined(self, other: _Sums) -> _Sums:
         return _Sums(
@@ -282,7 +287,6 @@ class _Sums:
             squares=self.squares + other.squares,
             allowed_squares=self.allowed_squares + other.allowed_squares,
             largest=max(self.largest, other.largest),
-            smallest=min(self.smallest, other.smallest),
             most=max(self.most, other.most),
             ratio=max(self.ratio, other.ratio),
         )
@@ -293,11 +297,10 @@ class _Sums:
 
     @property
     def share(self) -> float:
-        are_usual = 0.0 < self.squares < math.inf and self.allowed_squares < math.inf
-        if are_usual:
+        if 0.0 < self.squares < math.inf and self.allowed_squares < math.inf:
             return math.sqrt(self.allowed_squares) / math.sqrt(self.squares)
-        # The squares have no float64.
-        return self.most / self.largest if math.isfinite(self.most) else math.inf
+        # A square has no float64: of the value that sees most instead.
+        return 1.0 / self.ratio if self.ratio > 0.0 else math.inf
 
 
 def _tiny(dtype: np.dtype[Any]) -> float:

@@ -7,6 +7,8 @@ from tvm import relax, tirx
 
 from relax_tapml._compat import Analyzer
 
+_LIMITS = ("tir_var_lower_bound", "tir_var_upper_bound")
+
 
 def with_plain_dims(function: relax.Function) -> relax.Function:
     """Give a dimension of a parameter that is computed from a symbol a symbol of its own.
@@ -22,12 +24,15 @@ def with_plain_dims(function: relax.Function) -> relax.Function:
             x: R.Tensor((100 * (x_0 // 100),)) = R.match_cast(x, ...)   # raises for another length
             ...                                                         # with x_0 // 100 for n
 
-    A function whose shapes name all symbols comes back as it is.
+    What attributes say of the least and the greatest value of the symbol is said of its own, too. A
+    function whose shapes name all symbols comes back as it is.
     """
     analyzer = Analyzer()
     known = {dim for param in function.params for dim in _dims(param) if isinstance(dim, tirx.Var)}
     solved: dict[tirx.Var, tirx.Expr] = {}
     plain: dict[relax.Var, dict[int, tirx.Var]] = {}
+    attrs = function.attrs or {}
+    limits = {name: dict(attrs[name]) for name in _LIMITS if name in attrs}
     for param in function.params:
         for axis, dim in enumerate(_dims(param)):
             unknown = set(tirx.analysis.undefined_vars(dim)) - known
@@ -41,6 +46,9 @@ def with_plain_dims(function: relax.Function) -> relax.Function:
             own = tirx.Var(f"{param.name}_{axis}", "int64")
             plain.setdefault(param, {})[axis] = own
             solved.setdefault(symbol, tirx.floordiv(own - offset, step))
+            for limit in limits.values():
+                if symbol.name in limit and int(step) > 0:
+                    limit[own.name] = int(step) * int(limit[symbol.name]) + int(offset)
     if not solved:
         return function
     bound = tvm_ffi.structural_map(function, (tirx.Var, lambda var: solved.get(var, var)))
@@ -56,7 +64,8 @@ def with_plain_dims(function: relax.Function) -> relax.Function:
         casts.append(relax.MatchCast(param, given, param.ty))
     body = relax.SeqExpr([relax.BindingBlock(casts), *bound.body.blocks], bound.body.body)
     relax.expr._update_type(body, bound.body.ty)
-    return relax.Function(params, body, bound.ret_ty, bound.is_pure, bound.attrs, bound.span)
+    result = relax.Function(params, body, bound.ret_ty, bound.is_pure, bound.attrs, bound.span)
+    return result.with_attrs(limits)
 
 
 def _substituted(dim: tirx.Expr, symbol: tirx.Var, value: int) -> tirx.Expr:

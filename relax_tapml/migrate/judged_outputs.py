@@ -67,7 +67,9 @@ def blunt_outputs_text(outputs: Sequence[JudgedOutput]) -> str:
         return ""
     best = min(outputs, key=lambda item: float("inf") if item.power is None else item.power.least)
     told = "none of its values is judged" if best.power is None else best.power.told
-    others = f"; the other {len(outputs) - 1} see no more" if len(outputs) > 1 else ""
+    others = {1: "", 2: "; the other sees no more"}.get(
+        len(outputs), f"; the other {len(outputs) - 1} see no more"
+    )
     return (
         f"no output of the model can tell right from wrong (of {best.sample!r}, output "
         f"{best.output}: {told}{others}), so no step is accepted and nothing stays on the device: "

@@ -12,6 +12,7 @@ from relax_tapml.partition.boundary import Boundary
 from relax_tapml.partition.hybrid import Host
 from relax_tapml.partition.kernel_library import KernelLibrary, KernelSet
 from relax_tapml.partition.program import PartitionedProgram, partition
+from relax_tapml.passes.impose_choices import ImposeChoices
 from relax_tapml.passes.operator_call import UNIT_ATTR
 from relax_tapml.passes.site import Site
 
@@ -34,6 +35,9 @@ class Sides:
         Where kernels are built; a step must not need it.
     device_kernels
         Kernels of the target.
+    poisoned
+        Units that are known to write all of their results: what a step returns of them lies in
+        memory that holds a pattern before.
     """
 
     lowered: tvm.IRModule
@@ -44,12 +48,21 @@ class Sides:
     host: Host
     library: KernelLibrary
     device_kernels: KernelSet
+    poisoned: frozenset[str] = frozenset()
 
-    def partition(self, sites: Collection[str], *, is_merged: bool = True) -> PartitionedProgram:
-        """Return the programs with some sites on the device, given by id.
+    def partition(
+        self,
+        sites: Collection[str],
+        *,
+        is_merged: bool = True,
+        is_poisoned: bool = False,
+        imposed: Collection[str] = (),
+    ) -> PartitionedProgram:
+        """Return the programs with some sites on the device, given by id; to be kept, or to test.
 
         The device gets the units of these sites and no others: one whose kernel does not build
-        must not keep the rest from being linked.
+        must not keep the rest from being linked. What the ``imposed`` units return passes through
+        the host; see ``ImposeChoices``.
         """
         units = units_of(sites)
         on_device = [
@@ -58,7 +71,7 @@ class Sides:
             if (function.attrs or {}).get(UNIT_ATTR, gvar.name_hint) in units
         ]
         return partition(
-            self.lowered,
+            ImposeChoices(imposed)(self.lowered) if imposed else self.lowered,
             Boundary(sites=sites),
             host_units=self.host_units,
             device_units=submodule(self.device_units, on_device),
@@ -66,6 +79,7 @@ class Sides:
             target=self.target,
             library=self.library,
             is_merged=is_merged,
+            poisoned=self.poisoned if is_poisoned else (),
         )
 
 

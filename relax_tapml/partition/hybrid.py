@@ -19,10 +19,16 @@ from relax_tapml.partition.host_guard import HostGuard
 from relax_tapml.partition.program import PartitionedProgram
 from relax_tapml.passes import native
 from relax_tapml.passes.outline_regions import DOWNLOAD, PARAMETER, RUN, UPLOAD
+from relax_tapml.passes.poison_results import PoisonedRegion
 from relax_tapml.targets.fork import can_fork
+from relax_tapml.targets.poison import Poison
 from relax_tapml.targets.session import DeviceModule, DeviceSession
 from relax_tapml.targets.tensors import plain, to_device, to_host
 from relax_tapml.targets.tvm_device import device_of
+
+_LEAST_PATTERN = 1 << 16
+# Drawn once for each run of the tool.
+_POISON = Poison.draw()
 
 
 class Host:
@@ -89,6 +95,13 @@ class Host:
         return relax.VirtualMachine(executable, self.device)
 
 
+def callback_module(functions: Mapping[str, Callable[..., Any]]) -> Any:
+    """Return a module of functions that a program calls by name."""
+    native.load()
+    make = tvm.get_global_func("relax_tapml.callback_module")
+    return make({name: tvm_ffi.convert(function) for name, function in functions.items()})
+
+
 class HybridModule:
     """A partitioned program, ready to run: ``hybrid["main"](*inputs)``.
 
@@ -105,6 +118,8 @@ class HybridModule:
         The device; it must outlive this object. None where nothing is on the device.
     device_kernels
         Shared objects of the device's kernels.
+    callbacks
+        More functions that the host's program calls by name.
 
     Raises
     ------
@@ -118,22 +133,22 @@ class HybridModule:
         program: PartitionedProgram,
         session: DeviceSession | None = None,
         device_kernels: Sequence[Path] = (),
+        callbacks: Mapping[str, Callable[..., Any]] | None = None,
     ) -> None:
         native.load()
         self._host = host
         self._calls: _DeviceCalls | None = None
         self._sites: dict[str, tuple[str, ...]] = {}
-        callbacks: dict[str, Any] = {}
+        given = callbacks or {}
         if program.device is not None:
             if session is None:
                 raise ValueError("a program with units on the device needs a session")
             kernels = (*program.device.shape_functions, *device_kernels)
             module = session.load(program.device.bytecode, kernels)
-            self._calls = _DeviceCalls(host, session, module)
+            self._calls = _DeviceCalls(host, session, module, program.poisoned)
             self._sites = {call.region: call.sites for call in program.calls}
-            callbacks = self._calls.callbacks()
-        make = tvm.get_global_func("relax_tapml.callback_module")
-        machine = host.virtual_machine(program.host, make(callbacks))
+            given = {**given, **self._calls.callbacks()}
+        machine = host.virtual_machine(program.host, callback_module(given))
         if host.guard is not None:
             watch = host.guard.instrument(has_device=program.device is not None)
             if watch is not None:
@@ -193,8 +208,15 @@ class _DeviceCalls:
     ever free it, or its program on the device.
     """
 
-    def __init__(self, host: Host, session: DeviceSession, module: DeviceModule) -> None:
+    def __init__(
+        self,
+        host: Host,
+        session: DeviceSession,
+        module: DeviceModule,
+        poisoned: Mapping[str, PoisonedRegion],
+    ) -> None:
         self._host = host
+        self._poisoned = poisoned
         self._session = session
         self._module = module
         self._fault: DeviceFault | None = None
@@ -209,7 +231,7 @@ class _DeviceCalls:
             RUN: self._run,
             DOWNLOAD: self._download,
         }
-        return {name: tvm_ffi.convert(self._guarded(f)) for name, f in functions.items()}
+        return {name: self._guarded(function) for name, function in functions.items()}
 
     def take_fault(self) -> DeviceFault | None:
         """Return the fault that ended the last call, if one did."""
@@ -236,7 +258,16 @@ class _DeviceCalls:
         self.last_region = region
         self.made[region] += 1
         values = [tuple(a) if isinstance(a, tvm_ffi.Shape) else a for a in args]
+        if region in self._poisoned:
+            values.append(self._pattern(self._poisoned[region], values))
         return tvm_ffi.convert(self._session.call(self._module, region, values))
+
+    def _pattern(self, region: PoisonedRegion, values: Sequence[Any]) -> Any:
+        """Return a pattern on the device that is long enough for what a region returns."""
+        shapes = [value if isinstance(value, tuple) else tuple(value.shape) for value in values]
+        # Of few different lengths, since each is sent once.
+        size = max(_LEAST_PATTERN, 1 << (region.size_bytes(shapes) - 1).bit_length())
+        return self._session.parameter(_POISON.name(size), _POISON.pattern(size))
 
     def _download(self, tensor: Any) -> Any:
         return self._host.upload(self._session.download(tensor))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 
 import tvm
 
@@ -14,6 +15,7 @@ from relax_tapml.partition.kernel_library import KernelLibrary
 from relax_tapml.passes.assign_sides import AssignSides
 from relax_tapml.passes.device_calls import DeviceCall, device_calls
 from relax_tapml.passes.outline_regions import OutlineRegions
+from relax_tapml.passes.poison_results import PoisonedRegion, poison_results
 from relax_tapml.passes.split_module import split_module
 
 
@@ -34,6 +36,8 @@ class PartitionedProgram:
     calls
         What the host calls on the device, and what crosses for it; not kept in a bundle, where
         it is empty.
+    poisoned
+        By name, the regions that take a pattern as last argument, which they fill results with.
     """
 
     boundary: Boundary
@@ -41,6 +45,7 @@ class PartitionedProgram:
     device: CompiledFunctions | None
     weights: WeightNames
     calls: tuple[DeviceCall, ...]
+    poisoned: Mapping[str, PoisonedRegion] = field(default_factory=dict)
 
 
 def partition(
@@ -53,6 +58,7 @@ def partition(
     target: tvm.target.Target,
     library: KernelLibrary,
     is_merged: bool = True,
+    poisoned: Collection[str] = (),
 ) -> PartitionedProgram:
     """Move the boundary: assign sides, outline regions, split, compile bytecode; build no kernel.
 
@@ -70,6 +76,9 @@ def partition(
         Where functions for symbolic dimensions are built; it is not used for static shapes.
     is_merged
         Whether sites that can run in one device call do; otherwise each is a call of its own.
+    poisoned
+        Units whose results are filled with a pattern before they are computed, where a region
+        returns them. They must be known to write all of their results.
 
     Raises
     ------
@@ -82,7 +91,8 @@ def partition(
     try:
         sides = split_module(outlined, host_units, device_units)
         host = compile_functions(sides.host, source, library)
-        device = sides.device and compile_functions(sides.device, target, library)
+        found = sides.device and poison_results(sides.device, poisoned)
+        device = found and compile_functions(found.module, target, library)
     except Exception as error:
         raise LoweringError(f"compiling the two sides of a boundary failed: {error}") from error
     return PartitionedProgram(
@@ -91,6 +101,7 @@ def partition(
         device=device,
         weights=weight_names(lowered),
         calls=device_calls(outlined),
+        poisoned=found.regions if found else {},
     )
 
 

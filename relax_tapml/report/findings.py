@@ -89,7 +89,9 @@ def explain(unit: Mapping[str, Any]) -> str:
             "memory that is laid out otherwise. Carve more of them with --cases-per-unit."
         )
     elif alone == unit["verdict"] and alone not in (Verdict.BUILD_ERROR, Verdict.INCONCLUSIVE):
-        said.append("It fails alone too, on recorded inputs.")
+        is_probe = "(probe: " in reason
+        inputs = "inputs made for a probe" if is_probe else "recorded inputs"
+        said.append(f"It fails alone too, on {inputs}.")
     return " ".join(said)
 
 
@@ -182,6 +184,21 @@ def agreement_text(result: Mapping[str, Any]) -> str:
     return f"{said}."
 
 
+def notes(result: Mapping[str, Any]) -> list[str]:
+    """Return what a reader of a good result should know: ties, and passes that did not work.
+
+    The ties are those of the last good step, which the bundle holds.
+    """
+    good = [step for step in result.get("steps", ()) if step["verdict"] == Verdict.PASS]
+    source = result.get("source", "the source")
+    ties = [
+        f"A tie {tie}. With the choices of {source} imposed there the outputs agree."
+        for tie in (good[-1].get("ties", ()) if good else ())
+    ]
+    failed = [note[:1].upper() + note[1:] for note in result.get("lowering_notes") or ()]
+    return [*ties, *map(_closed, failed)]
+
+
 def tolerance_text(tolerance: float | str | None, origin: str | None = None) -> str:
     """Return a tolerance and where it comes from: ``tolerance 3.1e-06: values must be equal``."""
     text = f"tolerance {number_text(tolerance)}"
@@ -192,7 +209,21 @@ def verdict_text(unit: Mapping[str, Any]) -> str:
     """Return a unit's verdict in a word, ``flaky(3/10)`` with its failures and runs."""
     if unit["verdict"] == Verdict.FLAKY and unit.get("runs"):
         return f"{unit['verdict']}({unit['failures']}/{unit['runs']})"
+    if unit["verdict"] == Verdict.PASS and unit.get("precision") == "low":
+        return f"{unit['verdict']}, low precision"
     return str(unit["verdict"])
+
+
+def precision_text(units: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return a sentence for each reason why units pass with low precision."""
+    reasons: dict[str, list[str]] = {}
+    for unit in units:
+        if unit["verdict"] == Verdict.PASS and unit.get("precision") == "low":
+            reasons.setdefault(unit["precision_reason"], []).append(unit["name"])
+    return [
+        f"{count_text(len(names), 'unit')} of low precision ({_names(names)}): {_closed(reason)}"
+        for reason, names in reasons.items()
+    ]
 
 
 def moved_text(step: Mapping[str, Any]) -> str:

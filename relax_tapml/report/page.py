@@ -16,19 +16,23 @@ import jinja2
 from relax_tapml.compare.verdict import Verdict
 from relax_tapml.report import quantities
 from relax_tapml.report.boundary_path import lay_out_path
+from relax_tapml.report.dims import dim_rows
 from relax_tapml.report.document import check_schema
 from relax_tapml.report.findings import (
     explain,
     headline,
     moved_text,
+    notes,
     open_end,
     pipeline_text,
+    precision_text,
     verdict_text,
 )
 from relax_tapml.report.log_scale import LogScale
 from relax_tapml.report.power import power_rows, power_sentences
 from relax_tapml.report.step_timings import lay_out_timings
 
+_EXPLAINED_AT_MOST = 5
 _TEMPLATE = Path(__file__).with_name("report.html.j2")
 
 
@@ -93,11 +97,16 @@ def render(result: Mapping[str, Any], *, out: Path) -> None:
         title=_title(result),
         headline=headline(result),
         explained=[
-            *(explain(u) for u in units if u["name"] in culprits or u.get("blunt")),
+            *(explain(u) for u in units if u["name"] in culprits),
+            # The others have the reason in their row.
+            *[explain(u) for u in units if u.get("blunt")][:_EXPLAINED_AT_MOST],
             *filter(None, [pipeline_text(result)]),
             *open_end(result),
+            *precision_text(units),
+            *notes(result),
             *power_sentences(result),
         ],
+        dims=dim_rows(result),
         rows=_unit_rows(units, culprits, scale),
         levels=[(f"1e{round(math.log10(v))}", scale.position(v)) for v in scale.decades(4)],
         verdicts=Counter(u["verdict"] for u in units).most_common(),

@@ -6,12 +6,14 @@ threads ask (a lock inside the library), about a second each; ``nvcc`` is a proc
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 _MODE = "TVM_CUDA_COMPILE_MODE"
+_NO_FAST_MATH = "TVM_CUDA_NVCC_NO_FAST_MATH"
 _PREFIX = "TVM_CUDA_"
 
 
@@ -36,3 +38,26 @@ def cuda_compiler() -> Iterator[dict[str, str]]:
     finally:
         if is_ours:
             del os.environ[_MODE]
+
+
+def found_compiler() -> str | None:
+    """Return where ``nvcc`` or NVRTC's Python package is; None if there is neither."""
+    found = shutil.which("nvcc")
+    if found is not None:
+        return found
+    try:
+        spec = importlib.util.find_spec("cuda.bindings.nvrtc")
+    except ModuleNotFoundError:
+        return None
+    return None if spec is None else str(spec.origin)
+
+
+def fast_math_option() -> str | None:
+    """Return the option that makes functions fast and less accurate; None if it is not given.
+
+    TVM gives it to ``nvcc`` unless ``TVM_CUDA_NVCC_NO_FAST_MATH`` is set, and always to NVRTC.
+    """
+    compiler = os.environ.get(_MODE) or ("nvcc" if shutil.which("nvcc") else "nvrtc")
+    if compiler == "nvcc" and os.environ.get(_NO_FAST_MATH):
+        return None
+    return f"{compiler} --use_fast_math"

@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 import tvm
 
 from relax_tapml.errors import DeviceUnavailable
+from relax_tapml.targets.coarse_functions import CoarseFunctions
 from relax_tapml.targets.forward import forward
 from relax_tapml.targets.handshake import present
 from relax_tapml.targets.inline import InlineSession
@@ -53,9 +54,6 @@ class Platform(ABC):
     suffix: ClassVar[str] = ".so"
     """Of the file that a compiled kernel is."""
 
-    has_coarse_functions: ClassVar[bool] = False
-    """Whether sine, cosine and arcs may be as coarse as WGSL and Vulkan allow."""
-
     remote_sessions: ClassVar[tuple[str, ...]] = (RPC, TRACKER)
     """Which of the sessions ``rpc:HOST:PORT`` and ``tracker:HOST:PORT:KEY`` reach such devices."""
 
@@ -83,6 +81,15 @@ class Platform(ABC):
         """Set up the compiler of kernels; what is yielded is part of a kernel's name in a cache."""
         del target
         return nullcontext({})
+
+    def coarse_functions(self, target: Any) -> CoarseFunctions | None:
+        """Return which functions are computed less accurately under the options in use, and why.
+
+        A unit that only coarse bounds let pass is reported as one of low precision. None if there
+        is no such function.
+        """
+        del target
+        return None
 
     def compile(self, module: Any, target: Any, path: Path) -> None:
         """Schedule and compile a module of one PrimFunc, and write it as the device loads it.

@@ -12,10 +12,11 @@ from tvm.script import relax as R
 from tvm.script import tirx as T
 
 from relax_tapml.carve.guarded_call import guarded_call
-from relax_tapml.carve.poison import GUARD_BYTES, Poison, PoisonedBlock
+from relax_tapml.carve.poison import GUARD_BYTES, PoisonedBlock
 from relax_tapml.partition.bytecode import compile_functions
 from relax_tapml.partition.kernel_library import KernelLibrary
 from relax_tapml.targets.open import open_session
+from relax_tapml.targets.poison import Poison
 
 LLVM = tvm.target.Target("llvm")
 
@@ -73,7 +74,7 @@ def test_a_right_kernel_returns_what_it_did_and_the_pattern(session, tmp_path):
         device.close()
     assert (y.tolist(), z.tolist()) == ([1, 2, 3], [1.0] * 5)
     seen = list(zip(guarded.blocks, guards, strict=True))
-    assert [block.overrun(guard, poison) for block, guard in seen] == ["", ""]
+    assert [block.overrun(block.behind, guard, poison) for block, guard in seen] == ["", ""]
     assert [guard.size for guard in guards] == [GUARD_BYTES] * 2
     first, second = guarded.blocks
     assert first.untouched(y, poison) is None
@@ -85,9 +86,10 @@ def test_what_was_written_behind_is_told_by_output():
     block = PoisonedBlock(output=1, tensor_bytes=40, pattern_bytes=1 << 15)
     poison = Poison(seed=0)
     touched = np.resize(poison.pattern(block.pattern_bytes), block.size_bytes)[40:][:GUARD_BYTES]
-    assert block.overrun(touched, poison) == ""
+    assert block.guards == (40,)
+    assert block.overrun(40, touched, poison) == ""
     touched[[0, 9]] ^= 1
-    assert block.overrun(touched, poison) == (
+    assert block.overrun(40, touched, poison) == (
         "it writes behind the end of its output 1: 2 bytes differ there, the last one 10 bytes "
         "behind it"
     )
@@ -152,3 +154,81 @@ def test_what_is_not_allocated_for_the_call_has_no_guard(name, count):
     """Such calls are replayed as they are; a result of any function that fills it has one."""
     guarded = guarded_call(Others, name)
     assert len(guarded.blocks if guarded else ()) == count
+
+
+@I.ir_module
+class Anywhere:
+    """Kernels that take their output at any offset; one writes a value before it and one behind."""
+
+    @T.prim_func(private=True, s_tir=True)
+    def inside(x: T.handle, y: T.handle):
+        place = T.int64()
+        X = T.match_buffer(x, (8,), "float32")
+        Y = T.match_buffer(y, (8,), "float32", elem_offset=place, offset_factor=1)
+        for i in range(8):
+            with T.sblock("y"):
+                v = T.axis.spatial(8, i)
+                Y[v] = X[v]
+
+    @T.prim_func(private=True, s_tir=True)
+    def around(x: T.handle, y: T.handle):
+        place = T.int64()
+        X = T.match_buffer(x, (8,), "float32")
+        Y = T.match_buffer(y, (8,), "float32", elem_offset=place, offset_factor=1)
+        for i in range(10):
+            with T.sblock("y"):
+                v = T.axis.spatial(10, i)
+                Y[v - 1] = X[T.max(T.min(v - 1, 7), 0)]
+
+    @R.function
+    def right(x: R.Tensor((8,), "float32")):
+        cls = Anywhere
+        out = R.call_tir(cls.inside, (x,), out_ty=R.Tensor((8,), "float32"))
+        return (out,)
+
+    @R.function
+    def wrong(x: R.Tensor((8,), "float32")):
+        cls = Anywhere
+        out = R.call_tir(cls.around, (x,), out_ty=R.Tensor((8,), "float32"))
+        return (out,)
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("right", ["", ""]),
+        (
+            "wrong",
+            [
+                "it writes before the begin of its output 0: 4 bytes differ there, the first one 4 "
+                "bytes before it",
+                "it writes behind the end of its output 0: 4 bytes differ there, the last one 4 "
+                "bytes behind it",
+            ],
+        ),
+    ],
+)
+@pytest.mark.parametrize("session", ["inline", "process"])
+def test_where_an_offset_is_taken_there_is_a_guard_before(name, told, session, tmp_path):
+    """Its result is the same, and both sides of it are seen."""
+    guarded = guarded_call(Anywhere, name)
+    module = Anywhere.clone()
+    for function in ("right", "wrong"):
+        del module[function]
+    module["replay"] = guarded.function.with_attr("global_symbol", "replay")
+    library = KernelLibrary(tmp_path)
+    kernels = library.build(module, LLVM)
+    functions = compile_functions(module, LLVM, library)
+    (block,), poison = guarded.blocks, Poison(seed=9)
+    x = np.arange(8, dtype="float32")
+    device = open_session(session, LLVM)
+    try:
+        program = device.load(functions.bytecode, kernels.files())
+        pattern = device.upload(poison.pattern(block.pattern_bytes))
+        results = device.call(program, "replay", [device.upload(x), pattern])
+        y, *guards = (device.download(result) for result in results)
+    finally:
+        device.close()
+    assert y.tolist() == x.tolist()
+    found = [block.overrun(p, g, poison) for p, g in zip(block.guards, guards, strict=True)]
+    assert found == told

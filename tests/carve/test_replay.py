@@ -119,6 +119,28 @@ def test_what_a_device_refused_is_told_although_it_was_lost(suite, monkeypatch):
     assert (report.exit_code, report.unjudged) == (ExitCode.MISMATCH, ["cumsum"])
 
 
+def test_what_does_not_build_is_told_although_there_is_no_device(suite, replaced, monkeypatch):
+    """Whichever unit comes first; without such a unit nothing is known, which is an error."""
+    monkeypatch.setattr("sys.executable", "/no/such/python")
+    for units in (["add", "increment"], ["increment", "add"]):
+        report = replay(suite, device_pipeline=replaced("increment", unbuildable), units=units)
+        assert report.units == {"add": "inconclusive", "increment": "build_error"}
+        assert (report.exit_code, report.unjudged) == (ExitCode.MISMATCH, ["add"])
+        assert "the device process cannot be started" in report.unavailable
+    with pytest.raises(DeviceUnavailable):
+        replay(suite, device_pipeline=replaced("increment", unbuildable), units=["add"])
+
+
+def test_what_does_not_build_is_told_although_no_tracker_answers(suite, replaced):
+    """A fleet is asked for before its devices."""
+    session = "tracker:127.0.0.1:9:none"
+    pipeline = replaced("increment", unbuildable)
+    report = replay(suite, session=session, device_pipeline=pipeline, timeout_s=1)
+    assert report.units["increment"] == "build_error"
+    assert set(report.units.values()) == {"build_error", "inconclusive"}
+    assert report.exit_code == ExitCode.MISMATCH
+
+
 def test_a_pipeline_that_raises_for_one_unit_fails_that_unit(suite):
     @tvm.transform.module_pass(opt_level=0, name="Picky")
     def picky(module, _ctx):

@@ -26,9 +26,11 @@ from relax_tapml.compare.tolerance import (
 )
 from relax_tapml.compare.verdict import Verdict
 from relax_tapml.errors import StoreError
+from relax_tapml.targets.coarse_functions import CoarseFunctions
 from relax_tapml.targets.target import parse_target
 
-TARGETS = {"llvm": False, "cuda": False, "arm64": False, "webgpu": True}
+COARSE = CoarseFunctions(names=frozenset({"sin"}), reason="the shader language allows it")
+TARGETS = {"llvm": (), "cuda": ("tanh",), "arm64": (), "webgpu": ("acos", "asin", "atan", "cos")}
 
 
 class Tensors:
@@ -38,6 +40,7 @@ class Tensors:
 
     def __init__(self, *inputs, is_coarse=False):
         self.is_coarse = is_coarse
+        self.coarse_functions = COARSE
         self.written = {f"input {i}": array for i, array in enumerate(inputs)}
         self.inputs = tuple(SuiteInput(tensor=name, weight=None) for name in self.written)
 
@@ -92,17 +95,23 @@ def test_bounds_for_coarse_devices_are_kept_beside(is_coarse):
     kept, found = tensors.round_trip(ElementTolerance(bound=bound, coarse=coarse, origin="o"))
     assert (kept.bound, kept.coarse) == ("bound 0", "bound 1")
     np.testing.assert_array_equal(found.allowed(np.zeros(2)), coarse if is_coarse else bound)
-    assert ("as coarse as WGSL" in found.origin) == is_coarse
+    assert ("the shader language allows it" in found.origin) == is_coarse
     kept, found = tensors.round_trip(ElementTolerance(bound=bound, origin="o"))
     assert kept.coarse is None
     np.testing.assert_array_equal(found.allowed(np.zeros(2)), bound)
 
 
-def test_a_suite_is_opened_for_a_target(finished):
-    """Browsers may be coarse, processors may not."""
-    coarse = {name: open_suite(finished, parse_target(name)).is_coarse for name in TARGETS}
-    assert coarse == TARGETS
-    assert not open_suite(finished).is_coarse
+def test_a_suite_is_opened_for_a_target(finished, monkeypatch):
+    """Browsers may be coarse, fast math may, processors may not; each in functions of its own."""
+    monkeypatch.delenv("TVM_CUDA_NVCC_NO_FAST_MATH", raising=False)
+    for name, functions in TARGETS.items():
+        suite = open_suite(finished, parse_target(name))
+        found = suite.coarse_functions
+        assert (set() if found is None else found.names) >= set(functions)
+        assert (found is None) == (not functions)
+        # No function of the model is one of them.
+        assert suite.as_allowed("softmax") is suite
+    assert open_suite(finished).coarse_functions is None
 
 
 def test_values_of_indices_are_an_input_of_the_case():
@@ -230,14 +239,14 @@ def keep_one_case(suite, unit):
 def test_replay_holds_each_value_to_its_own_bound(suite):
     """Bounds are read from the suite, and a value without one is not judged."""
     oracle = keep_one_case(suite, "cumsum")
-    bound = np.ones(oracle.shape)
+    bound = np.full(oracle.shape, 2.0**-6)
     bound[0, 0] = np.nan
     digest = add_tensor(suite, bound.astype(ml_dtypes.float8_e8m0fnu))
     give(suite, "cumsum", kind="elements", bound=digest)
     detail = replay(suite, session="inline", units=["cumsum"]).details["cumsum"]
     assert detail.verdict is Verdict.PASS
     assert (detail.worst.total, detail.worst.unjudged) == (oracle.size - 1, 1)
-    assert (detail.worst.allowed, detail.worst.tolerance.origin) == (1.0, "edited")
+    assert (detail.worst.allowed, detail.worst.tolerance.origin) == (2.0**-6, "edited")
 
 
 def test_a_case_of_which_nothing_is_judged_is_skipped(suite):

@@ -34,6 +34,18 @@ class Zeros:
                 vi, vj = T.axis.remap("SS", [i, j])
                 Y[vi, vj] = X[vi, vj] * T.float32(2)
 
+    @T.prim_func(private=True, s_tir=True)
+    def staged(X: T.Buffer((8, 16), "float32"), Y: T.Buffer((8, 16), "float32")):
+        W = T.alloc_buffer((8, 1040), "float32")
+        for i, j in T.grid(8, 1040):
+            with T.sblock("W"):
+                vi, vj = T.axis.remap("SS", [i, j])
+                W[vi, vj] = T.max(X[vi, vj % 16], T.float32(0))
+        for i, j in T.grid(8, 16):
+            with T.sblock("Y"):
+                vi, vj = T.axis.remap("SS", [i, j])
+                Y[vi, vj] = W[vi, vj] + W[vi, vj + 1024]
+
     @R.function
     def main(x: R.Tensor((8, 16), "float32"), at: R.Tensor((6,), "int64")):
         cls = Zeros
@@ -46,7 +58,8 @@ class Zeros:
         g = R.broadcast_to(R.sum(x, axis=1, keepdims=True), (8, 16))
         h = R.cumsum(a, axis=0)
         i = R.call_tir(cls.partial, (x,), out_ty=R.Tensor((8, 16), "float32"))
-        return a, b, c, d, e, f, g, h, i
+        j = R.call_tir(cls.staged, (x,), out_ty=R.Tensor((8, 16), "float32"))
+        return a, b, c, d, e, f, g, h, i, j
 
 
 @pytest.fixture(scope="module")
@@ -122,6 +135,37 @@ def test_what_the_source_never_writes_accuses_nobody(suite):
     assert (detail.verdict, comparison.total, comparison.unjudged) == (Verdict.PASS, 64, 64)
     assert "64 values are not judged, since the source never writes them" in (
         comparison.tolerance.origin
+    )
+
+
+@tvm.transform.module_pass(opt_level=0, name="HalfStage")
+def half_a_stage(module, _ctx):
+    """Leave the last rows of what a kernel keeps for itself; zero is right in all of them."""
+    out = module.clone()
+    kernel = module["staged"]
+
+    def store(statement):
+        if statement.buffer.name != "W":
+            return statement
+        return tirx.IfThenElse(statement.indices[0] < 4, statement, None)
+
+    changed = tvm_ffi.structural_map(kernel, (tirx.BufferStore, store))
+    out.update_func(module.get_global_var("staged"), changed)
+    return out
+
+
+@pytest.mark.parametrize("session", ["inline", "process"])
+def test_a_stage_that_is_left_unwritten_is_missed(suite, session):
+    """Between the stages of a kernel memory is fresh, hence zero, or has what an earlier call left.
+
+    After right calls in the same process it has the right answer.
+    """
+    if session == "inline":
+        assert replay(suite, session=session, units=["staged"]).units == {"staged": Verdict.PASS}
+    report = replay(suite, session=session, units=["staged"], device_pipeline=half_a_stage)
+    assert report.units == {"staged": Verdict.MISMATCH}, report.details["staged"].reason
+    assert "NaN where the oracle is finite, 64 of 128 values, first at [4, 0]" in (
+        report.details["staged"].reason
     )
 
 

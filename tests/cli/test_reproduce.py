@@ -160,6 +160,7 @@ def _first_unit(finished):
         (["no_such_unit"], "has no case of unit 'no_such_unit', which is not there; it has"),
         (["UNIT", "--case", "x"], "has no case 'x'; it has main-"),
         (["UNIT"], "exists. Choose another folder or pass --force."),
+        (["pass:Swap"], "pass:Swap is a pass of the device's pipeline, and no unit"),
     ],
 )
 def test_wrong_usage_is_told(finished, tmp_path, capsys, options, message):

@@ -1,8 +1,12 @@
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
+import tvm
+from broken_pipelines import breaks
+from tvm import tirx
 
 from relax_tapml.carve.endurance import Exhaustion
 from relax_tapml.carve.replay import ReplayReport, UnitReplay
@@ -11,7 +15,11 @@ from relax_tapml.compare.verdict import Verdict
 from relax_tapml.errors import DeviceCrash, DeviceError, DeviceTimeout, DeviceUnavailable
 from relax_tapml.migrate.step import Step
 from relax_tapml.migrate.strategy import Outcome, Proposal, Purpose
+from relax_tapml.partition.kernel_library import KernelLibrary
+from relax_tapml.partition.prepare_side import prepare_side
 from relax_tapml.targets.device import Device
+
+LLVM = tvm.target.Target("llvm")
 
 
 def attempt(tiny, device, *boundary, **trial):
@@ -313,3 +321,19 @@ def test_a_device_that_cannot_load_is_a_verdict_too(tiny, failing_session):
         Verdict.CRASH,
         "died loading (one site after another, none of them begins: died loading)",
     )
+
+
+def test_a_kernel_that_writes_nothing_does_not_live_on_old_answers(tiny, failing_session, tmp_path):
+    """The memory of the same step, run before in the same session, held the right ones."""
+    library = KernelLibrary(tmp_path)
+    idle = breaks("sum", lambda kernel: kernel.with_body(tirx.Evaluate(0)))
+    units = prepare_side(tiny.lowered, LLVM, idle)
+    broken = library.build(units, LLVM)
+    device = Device(failing_session)
+    right = replace(tiny.sides, poisoned=frozenset({"sum"}))
+    for _ in range(3):
+        assert attempt(tiny, device, "sum", sides=right).verdict is Verdict.PASS
+    wrong = replace(right, device_units=units, device_kernels=broken)
+    step = attempt(tiny, device, "sum", sides=wrong)
+    assert (step.verdict, step.runs, step.failures) == (Verdict.MISMATCH, 2, 2)
+    assert "NaN where the oracle is finite, 4 of 4 values" in step.reason

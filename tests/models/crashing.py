@@ -5,11 +5,13 @@ from __future__ import annotations
 
 import numpy as np
 import tvm
-from tvm import relax
+import tvm_ffi
+from tvm import relax, tirx
 from tvm.script import ir as I
 from tvm.script import relax as R
 from tvm.script import tirx as T
 
+from relax_tapml._compat import TensorLoad
 from relax_tapml.frontend.model import Model, Sample
 
 _FAR = 2**40
@@ -101,3 +103,19 @@ def _model(name, body, samples) -> Model:
         bb.emit_func_output(result)
     named = tuple(Sample(name=f"s{n}", arrays=arrays) for n, arrays in enumerate(samples))
     return Model(name=name, module=bb.get(), params={}, samples=named)
+
+
+@tvm.transform.module_pass(opt_level=0, name="AbortingWhenLarge")
+def aborting_when_large(module, _context):
+    """Let each kernel call ``abort`` where it reads a float beyond 100."""
+
+    def guarded(load):
+        far = load > tirx.const(100, "float32")
+        return tirx.if_then_else(far, tirx.call_extern("float32", "abort"), load)
+
+    out = module.clone()
+    for gvar, function in module.functions_items():
+        if isinstance(function, tirx.PrimFunc):
+            changed = tvm_ffi.structural_map(function.body, (TensorLoad, guarded))
+            out.update_func(gvar, function.with_body(changed))
+    return out

@@ -125,7 +125,12 @@ def run_whole(
 
 
 def hybrid_of(
-    program: Program, library: KernelLibrary, boundary: Boundary, *, is_merged: bool = True
+    program: Program,
+    library: KernelLibrary,
+    boundary: Boundary,
+    *,
+    is_merged: bool = True,
+    is_poisoned: bool = False,
 ) -> HybridModule:
     """The program with ``boundary`` on a device in this process, same kernels on both sides."""
     units = prepare_side(program.module, LLVM)
@@ -140,6 +145,7 @@ def hybrid_of(
         target=LLVM,
         library=library,
         is_merged=is_merged,
+        poisoned=kernels.paths if is_poisoned else (),
     )
     moved = boundary.resolve(program.module) - host_only_sites(program.module).keys()
     assert (parted.device is not None) == bool(moved)
@@ -173,7 +179,8 @@ def test_hybrid_equals_the_whole_module(program: Program, data: st.DataObject, l
     if data.draw(st.booleans()):
         inputs = [inputs[0]] * len(inputs)  # One array for all of them.
     expected = run_whole(program, library, [a.copy() for a in inputs])
-    hybrid = hybrid_of(program, library, boundary, is_merged=data.draw(st.booleans()))
+    flags = {name: data.draw(st.booleans()) for name in ("is_merged", "is_poisoned")}
+    hybrid = hybrid_of(program, library, boundary, **flags)
     outputs = hybrid["main"](*(a.copy() for a in inputs))
     assert [array.tobytes() for array in outputs] == expected
 
@@ -467,7 +474,13 @@ def test_every_boundary_equals_the_whole_module(module, entry, inputs, library) 
     units = sorted({site.unit for site, _ in annotated_calls(lowered)})
     for boundary in chain.from_iterable(combinations(units, k) for k in range(len(units) + 1)):
         for is_merged in (True, False):
-            hybrid = hybrid_of(program, library, Boundary(units=boundary), is_merged=is_merged)
+            hybrid = hybrid_of(
+                program,
+                library,
+                Boundary(units=boundary),
+                is_merged=is_merged,
+                is_poisoned=is_merged,
+            )
             outputs = hybrid[entry](*inputs)
             assert [array.tobytes() for array in outputs] == expected, (boundary, is_merged)
 

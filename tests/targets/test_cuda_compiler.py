@@ -7,7 +7,8 @@ import os
 import pytest
 import tvm
 
-from relax_tapml.targets.cuda_compiler import cuda_compiler
+from relax_tapml.errors import DeviceUnavailable
+from relax_tapml.targets.cuda_compiler import cuda_compiler, fast_math_option
 from relax_tapml.targets.registry import platform_of
 
 MODE = "TVM_CUDA_COMPILE_MODE"
@@ -65,3 +66,27 @@ def test_other_targets_have_no_such_options(nvcc, monkeypatch):
     with platform_of(llvm).compiler(llvm) as options:
         assert options == {}
         assert MODE not in os.environ
+
+
+def test_without_any_compiler_no_kernel_is_accused(nvcc, monkeypatch):
+    """What is missing is told before anything is built."""
+    cuda = platform_of(tvm.target.Target("cuda"))
+    cuda.check()
+    nvcc.unlink()
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    with pytest.raises(DeviceUnavailable, match=r"a CUDA compiler is missing \(install the CUDA"):
+        cuda.check()
+
+
+def test_fast_math_is_told_as_the_compiler_gets_it(nvcc, monkeypatch):
+    """nvcc can do without; NVRTC cannot, whatever is said to nvcc."""
+    cuda, target = platform_of(tvm.target.Target("cuda")), tvm.target.Target("cuda")
+    assert fast_math_option() == "nvcc --use_fast_math"
+    told = cuda.coarse_functions(target)
+    assert told.names == {"tanh"}
+    assert told.reason.startswith("nvcc --use_fast_math, TVM's default, makes tanhf")
+    monkeypatch.setenv("TVM_CUDA_NVCC_NO_FAST_MATH", "1")
+    assert fast_math_option() is None
+    assert cuda.coarse_functions(target) is None
+    monkeypatch.setenv(MODE, "nvrtc")
+    assert fast_math_option() == "nvrtc --use_fast_math"

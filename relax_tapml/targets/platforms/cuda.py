@@ -6,7 +6,12 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from typing import Any
 
-from relax_tapml.targets.cuda_compiler import cuda_compiler
+from relax_tapml.targets.coarse_functions import CoarseFunctions
+from relax_tapml.targets.cuda_compiler import (
+    cuda_compiler,
+    fast_math_option,
+    found_compiler,
+)
 from relax_tapml.targets.platforms.gpu import GPU
 from relax_tapml.targets.requirement import Requirement, program
 
@@ -23,6 +28,18 @@ class Cuda(GPU):
         del target
         return cuda_compiler()
 
+    def coarse_functions(self, target: Any) -> CoarseFunctions | None:
+        """Return which functions are computed less accurately under the options in use, and why."""
+        del target
+        option = fast_math_option()
+        if option is None:
+            return None
+        return CoarseFunctions(
+            names=frozenset({"tanh"}),
+            reason=f"{option}, TVM's default, makes tanhf an approximation within 2**-11; "
+            "TVM_CUDA_COMPILE_MODE=nvcc TVM_CUDA_NVCC_NO_FAST_MATH=1 turns it off",
+        )
+
     def requirements(self) -> list[Requirement]:
         """Return what it needs here beside Python packages, found or missing."""
         return [
@@ -31,5 +48,12 @@ class Cuda(GPU):
                 use="compiles kernels in parallel; NVRTC does it one by one",
                 install="install the CUDA toolkit",
                 is_needed=False,
-            )
+            ),
+            # Without any, no kernel builds, which is not the fault of the kernels.
+            Requirement(
+                name="a CUDA compiler",
+                use="compiles kernels",
+                found=found_compiler(),
+                install="install the CUDA toolkit, or pip install cuda-bindings",
+            ),
         ]

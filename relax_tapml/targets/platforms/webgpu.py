@@ -9,6 +9,7 @@ from typing import Any
 
 import tvm
 
+from relax_tapml.targets.coarse_functions import CoarseFunctions
 from relax_tapml.targets.gpu_limits import check_limits
 from relax_tapml.targets.platform import START_S, TRACKER, Opener, Platform
 from relax_tapml.targets.requirement import Requirement
@@ -24,6 +25,10 @@ from relax_tapml.targets.web.wasm_runtime import wasm_runtime
 
 # Without a width LLVM takes 128 bits, and TVM warns of that for every kernel.
 _HOST = {"kind": "llvm", "mtriple": TRIPLE, "vector-width": 128}
+_COARSE = CoarseFunctions(
+    names=frozenset({"sin", "cos", "tan", "asin", "acos", "atan"}),
+    reason="WGSL allows sine and cosine to be off by 2**-11, and arcs by 4096 ULP",
+)
 # A person has to open the page.
 _SHOWN_S = 600.0
 
@@ -36,7 +41,6 @@ class WebGPU(Platform):
     tried_on = "Chromium and Node (Dawn) with software adapters; no GPU"
     suffix = ".wasm"
     copy_alignment = 4
-    has_coarse_functions = True
     remote_sessions = (TRACKER,)  # The page of TVM's RPC proxy cannot load kernels.
 
     def owns(self, target: Any) -> bool:
@@ -48,6 +52,10 @@ class WebGPU(Platform):
         if target.kind.name != "webgpu" or target.host is not None:
             return target
         return tvm.target.Target(target, host=_HOST)
+
+    def coarse_functions(self, target: Any) -> CoarseFunctions | None:
+        """Return which functions are computed less accurately under the options in use, and why."""
+        return _COARSE if target.kind.name == "webgpu" else None
 
     def compile(self, module: Any, target: Any, path: Path) -> None:
         """Schedule and compile a module of one PrimFunc, and write it as the device loads it."""

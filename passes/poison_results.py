@@ -1,0 +1,225 @@
+"""Fill what a region returns with a pattern before its kernels compute it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+import tvm
+import tvm_ffi
+from tvm import relax, tirx
+from tvm.ir import GlobalVar, Op, TupleType
+
+from .device_protocol import REGION_ATTR
+
+_CALL_TIR = Op.get("relax.call_tir")
+_COPY = relax.ExternFunc("runtime.TVMTensorCopyFromTo")
+
+Shape = Sequence[int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PoisonedRegion:
+    """How long a pattern a region needs.
+
+    Parameters
+    ----------
+    params
+        The types of its parameters, without the pattern.
+    results
+        Extents and bytes of a value of each result that is filled: numbers, or variables that the
+        shapes of the parameters define.
+    """
+
+    params: tuple[tvm.ir.Type, ...]
+    results: tuple[tuple[tuple[int | tirx.Var, ...], int], ...]
+
+    def size_bytes(self, shapes: Sequence[Shape]) -> int:
+        """Return the bytes of the largest result.
+
+        Parameters
+        ----------
+        shapes
+            For each parameter the shape of its tensor, or the shape that it is.
+        """
+        known: dict[tirx.Var, int] = {}
+        for ty, shape in zip(self.params, shapes, strict=True):
+            for extent, actual in zip(_extents(ty), shape, strict=False):
+                if isinstance(extent, tirx.Var):
+                    known[extent] = int(actual)
+        return max(
+            math.prod(e if isinstance(e, int) else known[e] for e in extents) * width
+            for extents, width in self.results
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class PoisonedModule:
+    """A device module whose regions fill results, and what they need for it, by their names."""
+
+    module: tvm.IRModule
+    regions: Mapping[str, PoisonedRegion]
+
+
+def poison_results(mod: tvm.IRModule, units: Collection[str]) -> PoisonedModule:
+    """Let regions fill the memory of results with a pattern, which they take as last argument.
+
+    What a region returns lies in memory that held what it returned in the run before, often the
+    right answer: a kernel that writes nothing, or not all, would pass. Values between the kernels
+    of a region are left as they are, since they cross no border. ::
+
+        @R.function
+        def main_region0(x: R.Tensor((2, 4), "float32")):
+            y = R.call_tir(cls.relu, (x,), out_ty=R.Tensor((2, 4), "float32"))
+            return (y,)
+        # after
+        @R.function(pure=False)
+        def main_region0(x: R.Tensor((2, 4), "float32"), poison: R.Tensor(("p",), "uint8")):
+            y = R.builtin.alloc_tensor(R.shape([2, 4]), "float32")
+            pattern = R.builtin.alloc_tensor(R.shape([p]), "uint8")
+            R.call_packed("runtime.TVMTensorCopyFromTo", poison, pattern)
+            view = R.memory.view(pattern, R.shape([2, 4]), "float32", 0)
+            R.call_packed("runtime.TVMTensorCopyFromTo", view, y)
+            cls.relu(x, y)
+            return (y,)
+
+    Parameters
+    ----------
+    mod
+        The device's side of ``split_module``; not changed.
+    units
+        PrimFuncs, by name, that are known to write all of what they return. Results of others are
+        left as they are, and so are those whose extents are no numbers or variables that a
+        parameter defines.
+
+    Returns
+    -------
+    PoisonedModule
+        With the module itself, and no regions, if there is nothing to fill.
+    """
+    functions = dict(mod.functions.items())
+    regions: dict[str, PoisonedRegion] = {}
+    for gvar, function in mod.functions.items():
+        if not (function.attrs and REGION_ATTR in function.attrs):
+            continue
+        filled = _filled(function, units)
+        if not filled:
+            continue
+        poisoned = GlobalVar(gvar.name_hint)
+        functions[poisoned] = _with_fills(function, filled)
+        relax.expr._update_type(poisoned, functions[poisoned].ty)
+        del functions[gvar]
+        types = [ty for var in filled for ty in _tensors(var.ty)]
+        regions[gvar.name_hint] = PoisonedRegion(
+            params=tuple(param.ty for param in function.params),
+            results=tuple((tuple(_extents(ty)), _width(ty)) for ty in types),
+        )
+    module = tvm.IRModule(functions, attrs=mod.attrs) if regions else mod
+    return PoisonedModule(module=module, regions=regions)
+
+
+def _filled(function: relax.Function, units: Collection[str]) -> list[relax.Var]:
+    """Return the variables that hold returned results of kernels, as far as these are filled."""
+    defined = {
+        extent
+        for param in function.params
+        for extent in _extents(param.ty)
+        if isinstance(extent, tirx.Var)
+    }
+    (block,) = function.body.blocks
+    sources = {
+        binding.var: binding.value.tuple_value
+        for binding in block.bindings
+        if isinstance(binding.value, relax.TupleGetItem)
+    }
+    result = block.bindings[-1].value
+    leaves = [leaf for leaf in result.fields if isinstance(leaf, relax.Var)]
+    returned = {*leaves, *(sources[leaf] for leaf in leaves if leaf in sources)}
+    return [
+        binding.var
+        for binding in block.bindings
+        if binding.var in returned
+        and isinstance(binding.value, relax.Call)
+        and binding.value.op.same_as(_CALL_TIR)
+        and len(binding.value.args) == 2
+        and binding.value.args[0].name_hint in units
+        and all(_is_known(ty, defined) for ty in _tensors(binding.var.ty))
+    ]
+
+
+def _with_fills(function: relax.Function, filled: Collection[relax.Var]) -> relax.Function:
+    extent = tirx.Var("poison_bytes", "int64")
+    poison = relax.Var("poison", relax.TensorType((extent,), "uint8"))
+    builder = relax.BlockBuilder()
+    new: dict[relax.Var, relax.Expr] = {}
+    (block,) = function.body.blocks
+    with builder.function("region", [*function.params, poison], pure=False):
+        # What comes by RPC is borrowed, and a view is only had of what the device owns.
+        size = relax.ShapeExpr([extent])
+        pattern = builder.emit(relax.op.builtin.alloc_tensor(size, "uint8", 0, "global"), "pattern")
+        builder.emit(_copy(poison, pattern))
+        for binding in block.bindings:
+            value = tvm_ffi.structural_map(
+                binding.value, (relax.Var, lambda var: new.get(var, var))
+            )
+            if binding.var not in filled:
+                new[binding.var] = builder.emit(value, binding.var.name)
+                continue
+            outputs = [_fill(builder, ty, pattern) for ty in _tensors(binding.var.ty)]
+            operands = [*value.args[1].fields, *outputs]
+            builder.emit(relax.Call(value.args[0], operands, ty_args=[TupleType([])]))
+            is_tuple = isinstance(binding.var.ty, TupleType)
+            whole = relax.Tuple(outputs) if is_tuple else outputs[0]
+            new[binding.var] = builder.emit(whole, binding.var.name)
+        builder.emit_func_output(new[block.bindings[-1].var])
+    region = builder.get()["region"].with_attrs(function.attrs)
+    return region.with_attr("global_symbol", function.attrs["global_symbol"])
+
+
+def _fill(builder: relax.BlockBuilder, ty: relax.TensorType, pattern: relax.Var) -> relax.Var:
+    dtype = str(ty.dtype)
+    tensor = builder.emit(relax.op.builtin.alloc_tensor(ty.shape, dtype, 0, "global"), "result")
+    view = builder.emit(relax.op.memory.view(pattern, ty.shape, dtype, 0), "view")
+    builder.emit(_copy(view, tensor))
+    return tensor
+
+
+def _copy(source: relax.Var, to: relax.Var) -> relax.Call:
+    return relax.Call(_COPY, [source, to], ty_args=[TupleType([])])
+
+
+def _tensors(ty: tvm.ir.Type) -> list[relax.TensorType]:
+    return list(ty.fields) if isinstance(ty, TupleType) else [ty]
+
+
+def _extents(ty: tvm.ir.Type) -> list[int | tirx.Var | None]:
+    """Return what a tensor's or shape's extents are: numbers, variables, or else None."""
+    shape = ty.shape if isinstance(ty, relax.TensorType) else ty
+    values = getattr(shape, "values", None) or ()
+    return [
+        int(extent)
+        if isinstance(extent, tirx.IntImm)
+        else extent
+        if isinstance(extent, tirx.Var)
+        else None
+        for extent in values
+    ]
+
+
+def _is_known(ty: tvm.ir.Type, defined: Collection[tirx.Var]) -> bool:
+    return (
+        isinstance(ty, relax.TensorType)
+        and isinstance(ty.shape, relax.ShapeExpr)
+        and all(isinstance(e, int) or e in defined for e in _extents(ty))
+        and _bits(ty) % 8 == 0
+    )
+
+
+def _bits(ty: relax.TensorType) -> int:
+    dtype = tvm_ffi.dtype(ty.dtype)
+    return int(dtype.bits) * int(dtype.lanes)
+
+
+def _width(ty: relax.TensorType) -> int:
+    return _bits(ty) // 8
