@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import shutil
 from pathlib import Path
 
@@ -54,6 +55,7 @@ def test_a_wrong_change_of_main_is_named_by_its_pass(finished, monkeypatch):
     text = shown(result)
     assert "what the device's pipeline makes of the model is not: pass:SkipSoftmax." in text
     assert "with what pass 'SkipSoftmax' changes in main the model fails on 'first'" in text
+    assert re.search(r"\(error \S+, tolerance \S+\)", text)
     assert "-k" not in text
     assert "pass:SkipSoftmax" in (finished / "report.html").read_text()
 

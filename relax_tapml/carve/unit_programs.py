@@ -253,14 +253,14 @@ class UnitPrograms:
         if self._whole is None:
             return self._own_side(module)
         # What makes an object for a case, such as a cache, is the suite's own.
-        units = {g.name_hint for g, function in module.functions.items() if not is_caller(function)}
-        lost = units - {gvar.name_hint for gvar in self._whole.functions}
+        names = {g.name_hint for g, one in module.functions.items() if not is_caller(one)}
+        lost = names.difference(gvar.name_hint for gvar in self._whole.functions)
         if lost:
             raise LoweringError(
                 f"the module that was prepared for the target has no {', '.join(sorted(lost))}"
             )
         cases = {gvar.name_hint for gvar in module.functions} & set(self._functions.values())
-        return implemented(prepare_side(module, self._target), units, self._whole, cases)
+        return implemented(prepare_side(module, self._target), names, self._whole, cases)
 
     def _own_side(self, module: tvm.IRModule) -> tvm.IRModule:
         """Apply the pipeline to functions of the suite, of which those that do cases stay."""

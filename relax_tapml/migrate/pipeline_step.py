@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -150,6 +151,8 @@ class PipelineTrial:
                     number = next(i for i, item in enumerate(comparisons) if item is found)
                     output = f", output {number}" if len(comparisons) > 1 else ""
                     reason = f"on {sample.name!r}{output}: {found.reason}"
+                    if not math.isnan(found.allowed):
+                        reason += f" (error {found.error:.2g}, tolerance {found.allowed:.2g})"
                     verdict, error = found.verdict, found.error
                     break
                 changed = whole.overwritten() if self._is_pure() else ""
