@@ -19,6 +19,7 @@ from relax_tapml.capture.store import CaptureStore
 from relax_tapml.carve.call_work import UnitWork
 from relax_tapml.carve.choose import choose_cases
 from relax_tapml.carve.endurance import find_exhausting_unit
+from relax_tapml.carve.explained import units_run
 from relax_tapml.carve.manifest import Manifest, writing_all
 from relax_tapml.carve.open_suite import open_suite
 from relax_tapml.carve.proven_suite import write_proven_suite
@@ -30,6 +31,7 @@ from relax_tapml.frontend.inputs import as_samples
 from relax_tapml.frontend.load import load_model
 from relax_tapml.frontend.model import Array, Model
 from relax_tapml.frontend.signature import check_model
+from relax_tapml.migrate.choices import Choices
 from relax_tapml.migrate.company import Company
 from relax_tapml.migrate.identity import module_identity, side_identity, source_identity
 from relax_tapml.migrate.import_check import ImportCheck, check_document, import_document
@@ -52,6 +54,7 @@ from relax_tapml.migrate.result import (
     unit_document,
     unit_summary,
     unseen_document,
+    without_explained,
     write_result,
 )
 from relax_tapml.migrate.run_folder import RunFolder, write_atomically
@@ -64,7 +67,7 @@ from relax_tapml.partition.bundle import write_bundle
 from relax_tapml.partition.device_side import device_side, unit_roots
 from relax_tapml.partition.graph_passes import GraphPasses
 from relax_tapml.partition.kernel_library import KernelLibrary, KernelSet
-from relax_tapml.partition.lower import lower, mark_inputs
+from relax_tapml.partition.lower import lower, lowering_notes, mark_inputs
 from relax_tapml.partition.pipeline import load_pipeline
 from relax_tapml.partition.prepare_side import prepare_side
 from relax_tapml.partition.site_table import site_table
@@ -252,6 +255,8 @@ class _Run:
         self._passes = self._graph_passes()
         write_atomically(self._folder.lowered, tvm.ir.save_json(self._lowered))
         self._params_bytes = sum(array.nbytes for array in model.params.values())
+        for note in lowering_notes(self._lowered):
+            stage.say(note)
         stage.say(
             f"{model.name}: {len(self._sites)} units, {len(self._table)} sites, "
             f"{self._params_bytes / 1e6:.0f} MB of parameters"
@@ -277,7 +282,7 @@ class _Run:
         """Compare the source with the framework; raise ``SourceError`` if it disagrees."""
         options = self._options
         try:
-            self._check = check = source.check_import(outputs)
+            self._check = check = source.check_import(outputs, Choices(self._lowered))
         except SourceError as error:
             if options.is_import_checked:
                 raise
@@ -489,11 +494,13 @@ class _Run:
                 device_kernels=kernels,
                 poisoned=writing_all(suite.manifest),
             )
+            choices = Choices(self._lowered)
             tolerances = source.tolerances(
                 suite,
                 outputs,
                 stage,
                 moved={part.unit for part in migration.parts.values()},
+                choices=choices,
             )
             names = [sample.name for sample in self._model.samples]
             self._outputs = judged_outputs(names, outputs, tolerances)
@@ -514,6 +521,7 @@ class _Run:
                     device_pipeline=self._device_pipeline,
                     kernels=self._folder.kernels,
                 ),
+                choices=choices,
             )
             try:
                 migration.run(trial, limit=options.move_limit, stage=stage)
@@ -609,6 +617,9 @@ class _Run:
 
     def _finish(self, alone: dict[str, dict[str, Any]]) -> Result:
         units = self._documents(alone)
+        _, accused = overall_verdict(units)
+        if accused:
+            units = without_explained(units, units_run(open_suite(self._folder.tests), accused))
         verdict, culprits = overall_verdict(units)
         reason = inconclusive_reason(units) if verdict == INCONCLUSIVE else ""
         blunt = blunt_outputs_text(self._outputs)
@@ -664,6 +675,7 @@ class _Run:
             "captures": self._captures,
             "import_check": check_document(self._check),
             "import": import_document(self._check, self._import_warning),
+            "lowering_notes": lowering_notes(self._lowered),
         }
         return write_result(self._folder.path, document)
 

@@ -133,6 +133,13 @@ def test_a_wrong_pass_among_others_is_found(finished):
     assert "with what pass 'SkipSoftmax' changes in main" in text
 
 
+def test_passes_that_cannot_be_run_apart_are_named_together(finished):
+    """Between them the module is unfinished, so nobody knows which of them is wrong."""
+    result = run(finished, graph_passes.wrong_in_two_halves)
+    assert result.culprits == ["pass:Begins", "pass:Finishes"]
+    assert "the passes 'Begins', 'Finishes', which cannot be run apart," in shown(result)
+
+
 def test_a_wrong_kernel_beside_a_right_change_of_main_is_the_only_culprit(finished):
     result = run(finished, graph_passes.kernel_and_graph)
     assert result.culprits == ["layer_norm"]
@@ -178,9 +185,10 @@ def test_the_functions_that_are_wrong_are_named(tmp_path, pipeline, functions):
             r"pass 'TakesHalf' .* changed parameter x of main from .*float32",
         ),
         (graph_passes.drops_main, r"pass 'DropsMain' .* removed the public function main"),
+        (graph_passes.raises_within, r"^pass 'Raises' of pipeline 'sequential' raised Runtime"),
         (broken_pipelines.forgets, r"'Forgets' returned a module without softmax, which its main"),
     ],
-    ids=["takes_half", "drops_main", "forgets"],
+    ids=["takes_half", "drops_main", "raises_within", "forgets"],
 )
 def test_what_cannot_be_honoured_is_refused(finished, pipeline, message):
     """With the pass and the function."""

@@ -82,7 +82,7 @@ def test_a_run_tells_the_units_of_low_precision(fast, tmp_path):
     assert (units[SIN]["precision"], units[SIN]["precision_reason"]) == (None, "")
     console = Console(file=io.StringIO(), width=200)
     present(result.document, out=tmp_path, show_all=True, console=console)
-    said = console.file.getvalue()
+    said = " ".join(console.file.getvalue().split())
     assert f"1 unit of low precision ({CAP}): {REASON}." in said
     assert "pass, low precision" in said
     assert REASON in (tmp_path / "report.html").read_text()

@@ -22,7 +22,7 @@ from relax_tapml.carve.read_rows import read_rows
 from relax_tapml.carve.recipe import Recipe
 from relax_tapml.carve.shape_cases import ShapeCases
 from relax_tapml.carve.unit_module import case_function, unit_module
-from relax_tapml.compare.tolerance import Tolerance
+from relax_tapml.compare.tolerance import ChoiceTolerance, Tolerance
 from relax_tapml.errors import NotCarvableError, UsageError
 from relax_tapml.frontend.model import Array
 from relax_tapml.passes.operator_call import operator_call
@@ -307,6 +307,8 @@ def _shape_probes(
 def _rows(unit: UnitTolerances, cases: Sequence[CarvedCase]) -> dict[str, Array]:
     """Find the weights that every case takes at one place and reads few rows of."""
     found: dict[str, Array] = {}
+    if any(isinstance(item, ChoiceTolerance) for case in cases for item in case.tolerances):
+        return found  # Another choice may read other rows.
     for place, name in enumerate(cases[0].weights if cases else ()):
         takers = [case for case in cases if name in case.weights]
         if name is None or not all(_is_only_place(name, place, case) for case in takers):

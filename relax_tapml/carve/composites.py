@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import tvm
-from tvm import tirx
 
+from relax_tapml.carve.explained import units_run
 from relax_tapml.carve.open_suite import Suite
 from relax_tapml.carve.sensitivity import RUNS, Noise, noise, noise_levels, output_tolerances
 from relax_tapml.compare.tolerance import ElementTolerance, Tolerance, with_coarse
@@ -23,16 +23,6 @@ from relax_tapml.partition.kernel_library import KernelLibrary
 from relax_tapml.partition.prepare_side import prepare_side
 from relax_tapml.passes.outline_handed_kernels import OutlineHandedKernels
 from relax_tapml.targets.fork import ForkDied, Here, can_fork, forked
-
-
-def composites(suite: Suite) -> Iterator[str]:
-    """Yield the units that run the kernel of another one, as attention to a KV cache does."""
-    units = suite.manifest.units
-    for unit in units:
-        module = suite.module(unit)
-        kernels = {g.name_hint for g, f in module.functions.items() if isinstance(f, tirx.PrimFunc)}
-        if (kernels & units.keys()) - {unit}:
-            yield unit
 
 
 def composite_tolerances(
@@ -61,7 +51,7 @@ def composite_tolerances(
         From the names of unit and case.
     """
     found: dict[tuple[str, str], list[Tolerance]] = {}
-    units = list(composites(suite))
+    units = list(units_run(suite))
     levels = noise_levels(suite) if units else {}
     coarse = noise_levels(suite.coarse()) if units else {}
     for unit in units:

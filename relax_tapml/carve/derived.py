@@ -14,6 +14,7 @@ from relax_tapml.carve.slow import iterations
 from relax_tapml.carve.unit_call import UnitCall, unit_call
 from relax_tapml.compare.dtypes import as_float64, is_integer
 from relax_tapml.compare.tolerance import ElementTolerance, Tolerance, tolerance_for
+from relax_tapml.derive.choice_derivation import ChoiceDerivation, derivation_of
 from relax_tapml.derive.derivation import ORDERS, Derivation, rule_because
 from relax_tapml.derive.operators import operator_tolerances
 from relax_tapml.derive.reach import rounded_up
@@ -45,7 +46,9 @@ class UnitTolerances:
         self._evaluations = evaluations or Evaluations()
         # Why the last call of ``evaluated`` or ``evaluable`` returned None.
         self.unevaluated = ""
-        self._derivations: dict[tuple[tirx.PrimFunc, tuple[int, ...]], Derivation] = {}
+        self._derivations: dict[
+            tuple[tirx.PrimFunc, tuple[int, ...]], Derivation | ChoiceDerivation
+        ] = {}
 
     def of(
         self, function: str, inputs: Sequence[Array], oracles: Sequence[Array]
@@ -129,10 +132,10 @@ class UnitTolerances:
             return call
         return None
 
-    def _derivation(self, call: UnitCall) -> Derivation:
+    def _derivation(self, call: UnitCall) -> Derivation | ChoiceDerivation:
         key = (call.kernel, tuple(call.results))
         if key not in self._derivations:
-            self._derivations[key] = Derivation(call.kernel, call.results)
+            self._derivations[key] = derivation_of(call.kernel, call.results)
         return self._derivations[key]
 
     def _of_operator(

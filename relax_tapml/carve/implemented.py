@@ -21,7 +21,7 @@ def implemented(
     module
         Units of a suite, after ``dispatched``: what the suite holds, and what dispatch added.
     units
-        Names of what the suite holds of the model, all of which ``side`` has.
+        Names of the units in it, and of what these call; all of which ``side`` has.
     side
         The model's module as it was prepared for the target, under the model's names.
     cases

@@ -7,6 +7,7 @@ import tvm
 from relax_tapml._compat import load_json
 from relax_tapml.carve.open_suite import Suite
 from relax_tapml.carve.submodule import is_same
+from relax_tapml.partition.device_side import is_caller
 
 
 def model_beside(suite: Suite) -> tvm.IRModule | None:
@@ -24,10 +25,9 @@ def model_beside(suite: Suite) -> tvm.IRModule | None:
     if not isinstance(lowered, tvm.IRModule):
         return None
     own = {gvar.name_hint: function for gvar, function in lowered.functions.items()}
-    for unit, entry in suite.manifest.units.items():
-        cases = {case.function for case in entry.cases}
+    for unit in suite.manifest.units:
         for gvar, function in suite.module(unit).functions.items():
             name = gvar.name_hint
-            if name not in cases and not (name in own and is_same(own[name], function)):
+            if not is_caller(function) and not (name in own and is_same(own[name], function)):
                 return None
     return lowered

@@ -21,7 +21,7 @@ from relax_tapml.carve.probe.rows import (
 from relax_tapml.carve.probe.whole_numbers import whole_numbers
 from relax_tapml.carve.recipe import Recipe
 from relax_tapml.carve.slow import iterations
-from relax_tapml.compare.dtypes import as_float64, is_float
+from relax_tapml.compare.dtypes import as_float64, finfo, is_float
 from relax_tapml.compare.tolerance import Tolerance
 from relax_tapml.frontend.model import Array
 
@@ -32,9 +32,10 @@ EXACT = "exact"
 ANY = "probes"
 
 # So many of the outputs must be finite, where the recorded ones are, and have an error; and half of
-# the errors must be small against the largest output.
+# the errors must be small against the largest output: of this part, or so many eps of the dtype.
 _JUDGED = 0.9
 _ACCURATE = 1e-2
+_ACCURATE_EPS, _LEAST_ACCURATE = 32, 5e-2
 # A kernel of more iterations is evaluated for one probe with exact sums, or for two candidates.
 _CHEAP = 1e8
 # How many times fewer terms are tried than should be few enough.
@@ -315,4 +316,5 @@ def _is_accurate(result: Array, tolerance: Tolerance, recorded: Array) -> bool:
     if is_judged.mean() < _JUDGED:
         return False
     largest = np.abs(wide[is_finite]).max()
-    return bool(largest > 0 and np.median(allowed[is_judged & is_finite]) <= _ACCURATE * largest)
+    part = max(_ACCURATE, min(_ACCURATE_EPS * float(finfo(result.dtype).eps), _LEAST_ACCURATE))
+    return bool(largest > 0 and np.median(allowed[is_judged & is_finite]) <= part * largest)

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import difflib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from relax_tapml.carve.device_record import DeviceRecord
+from relax_tapml.carve.explained import explained, failed, units_run
 from relax_tapml.carve.fleet_replay import FleetReplay
 from relax_tapml.carve.grounds import grounded
 from relax_tapml.carve.open_suite import Suite, open_suite
 from relax_tapml.carve.replayer import Replayer
-from relax_tapml.carve.submodule import is_same
 from relax_tapml.carve.unit_replay import UnitReplay, replay_unit
-from relax_tapml.compare.verdict import FAULTS, WITHOUT_RESULT, Verdict
+from relax_tapml.compare.verdict import FAULTS, Verdict
 from relax_tapml.errors import DeviceUnavailable, ExitCode, UsageError
 from relax_tapml.partition.device_side import DeviceSide
 from relax_tapml.partition.pipeline import load_pipeline
@@ -177,7 +177,9 @@ def replay(
             details.update((unit, replay_unit(replayer, unit, repeat)) for unit in unbuilt)
             if not details:
                 raise lost
-    details = {unit: _without_parts(opened, detail, details) for unit, detail in details.items()}
+    verdicts = {unit: detail.verdict for unit, detail in details.items()}
+    for unit, reason in explained(verdicts, units_run(opened, failed(verdicts))).items():
+        details[unit] = replace(details[unit], verdict=Verdict.SKIPPED, reason=reason)
     details = {unit: grounded(detail) for unit, detail in details.items()}
     if lost is not None:
         details = {unit: details.get(unit) or _not_judged(unit, lost) for unit in chosen}
@@ -224,41 +226,6 @@ def _on_one(
 
 def _not_judged(unit: str, lost: DeviceUnavailable) -> UnitReplay:
     return UnitReplay(unit=unit, verdict=Verdict.INCONCLUSIVE, reason=f"not judged: {lost}")
-
-
-def _without_parts(
-    suite: Suite, detail: UnitReplay, details: Mapping[str, UnitReplay]
-) -> UnitReplay:
-    """Say nothing of a unit that runs the kernel of another one that is wrong itself."""
-    if detail.verdict in _RIGHT:
-        return detail
-    module = suite.module(detail.unit)
-    ours = {gvar.name_hint: function for gvar, function in module.functions.items()}
-    wrong = [
-        name
-        for name, other in details.items()
-        if name != detail.unit
-        and name in ours
-        and _may_be_why(other, detail)
-        # In a merged suite it may be the kernel of another model.
-        and is_same(ours[name], suite.module(name)[name])
-    ]
-    if not wrong:
-        return detail
-    told = ", ".join(f"{name} ({details[name].verdict})" for name in wrong)
-    reason = f"{detail.verdict}; not judged, since it runs {told}"
-    return replace(detail, verdict=Verdict.SKIPPED, reason=reason)
-
-
-def _may_be_why(kernel: UnitReplay, detail: UnitReplay) -> bool:
-    """Whether a kernel fails in a way that explains how a unit that runs it fails.
-
-    It fails on what was recorded, each time; and a fault is explained by a fault only.
-    """
-    failed = any(c.verdict not in _RIGHT and not c.case.is_probe for c in kernel.cases)
-    if not failed or kernel.verdict is Verdict.FLAKY:
-        return False
-    return detail.verdict not in WITHOUT_RESULT or kernel.verdict in WITHOUT_RESULT
 
 
 def _chosen(suite: Suite, units: Sequence[str] | None) -> tuple[str, ...]:

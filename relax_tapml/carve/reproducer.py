@@ -117,6 +117,8 @@ def reproducer(
             bound = output.tolerance.coarse
         if bound is not None:
             arrays[f"bound{number}"] = bound
+        if output.tolerance.alternatives is not None:
+            arrays[f"others{number}"] = output.tolerance.alternatives
         outputs.append(f"    {_tolerance(number, output.tolerance)},\n")
     held = suite.module(unit) if implementation is None else implementation
     module = submodule(held, [case.function])
@@ -171,6 +173,8 @@ def _tolerance(number: int, tolerance: SuiteTolerance) -> str:
     match tolerance.kind:
         case "elements":
             call = f"elements({quoted(f'bound{number}')})"
+        case "choices":
+            call = f"choices({quoted(f'bound{number}')}, {quoted(f'others{number}')})"
         case "index":
             call = f"same_choice({quoted(f'input{tolerance.input}')}, axis={tolerance.axis})"
         case "rule":

@@ -47,7 +47,9 @@ def script_text(module: tvm.IRModule) -> ScriptText:
     try:
         again = tvm.script.from_source(text)
     except Exception as error:  # Whatever the parser raises about what the printer wrote.
-        lines = str(error).strip().splitlines() or [type(error).__name__]
+        # The parser underlines what it could not read.
+        lines = [line for line in str(error).splitlines() if line.strip(" |^")]
+        lines = lines or [type(error).__name__]
         return ScriptText(text=source, inexact=f"TVM cannot read it: {lines[-1].strip()}")
     difference = tvm_ffi.get_first_structural_mismatch(_plain(module), _plain(again))
     if difference is not None:

@@ -9,7 +9,7 @@ import tvm
 from tvm import relax, tirx
 
 from relax_tapml.capture.store import CaptureStore
-from relax_tapml.capture.values import CallRecord, ParameterValue, TensorValue
+from relax_tapml.capture.values import CallRecord, TensorValue
 from relax_tapml.carve.call_work import called_kernel
 from relax_tapml.carve.stores import UntoldError
 from relax_tapml.carve.symbolic_call import SymbolicCall, SymbolicFunction
@@ -97,7 +97,7 @@ def _kernel_dims(
     if gvar is None:
         return
     for param, value in zip(lowered[gvar].params, record.inputs, strict=False):
-        if isinstance(value, TensorValue) and not isinstance(value, ParameterValue):
+        if isinstance(value, TensorValue):
             extents = zip(getattr(param.ty, "shape", ()), value.shape, strict=False)
             for axis, (extent, size) in enumerate(extents):
                 if isinstance(extent, tirx.Var):

@@ -132,6 +132,9 @@ class ShapeCases:
             except UntoldError as error:
                 self.reasons[str(error)] = None
                 continue
+            except Exception as error:  # Whatever TVM raises about a kernel that no one foresaw.
+                self.reasons[f"it was not judged: {_first_line(error)}"] = None
+                continue
             yield probe, name
             count += 1
             if count == MOST_PROBES:
@@ -141,3 +144,8 @@ class ShapeCases:
         """Return the sizes of a probe by the names of the dimensions."""
         names = {dim.variable: dim.name for dim in self.dims}
         return {names[variable]: size for variable, size in probe.sizes.items()}
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0]

@@ -13,6 +13,7 @@ _FIELDS: dict[str, tuple[str, ...]] = {
     "equal": (),
     "elements": ("bound",),
     "index": ("input", "axis"),
+    "choices": ("bound", "alternatives"),
 }
 
 
@@ -24,13 +25,16 @@ class SuiteTolerance:
     ----------
     kind
         ``rule``: ``atol + rtol * |expected|``; ``equal``: not at all; ``elements``: a bound for
-        each value; ``index``: indices whose values, chosen along an axis of an input, are equal.
+        each value; ``index``: indices whose values, chosen along an axis of an input, are equal;
+        ``choices``: a bound for each value, from the nearest of several oracles.
     origin
         One sentence for people: where the numbers come from.
     atol, rtol
         Of a rule; None otherwise.
     bound
-        Of elements, the digest of a float tensor of the output's shape; None otherwise.
+        Of elements and choices, the digest of a float tensor of the output's shape; None otherwise.
+    alternatives
+        Of choices, the digest of the other oracles, along the first axis; None otherwise.
     coarse
         Of elements, the same for devices with coarse functions; None if it is ``bound``.
     input, axis
@@ -48,6 +52,7 @@ class SuiteTolerance:
     atol: float | None = None
     rtol: float | None = None
     bound: str | None = None
+    alternatives: str | None = None
     input: int | None = None
     axis: int | None = None
     coarse: str | None = None
@@ -60,7 +65,7 @@ class SuiteTolerance:
         needed = _FIELDS[self.kind]
         given = tuple(
             name
-            for name in ("atol", "rtol", "bound", "input", "axis")
+            for name in ("atol", "rtol", "bound", "alternatives", "input", "axis")
             if getattr(self, name) is not None
         )
         if given != needed:
@@ -75,8 +80,9 @@ class SuiteTolerance:
 
     @property
     def digests(self) -> tuple[str, ...]:
-        """The tensors with bounds."""
-        return tuple(digest for digest in (self.bound, self.coarse) if digest is not None)
+        """The tensors with bounds, then that with other oracles."""
+        digests = (self.bound, self.coarse, self.alternatives)
+        return tuple(digest for digest in digests if digest is not None)
 
     def check(
         self,
@@ -96,6 +102,12 @@ class SuiteTolerance:
         bounds
             Dtype and shape of each of ``digests``.
         """
+        if self.alternatives is not None:
+            *bounds, (_, extents) = bounds
+            if extents[1:] != shape:
+                raise ValueError(
+                    f"expected other oracles of shape {list(shape)} each, got {list(extents)}"
+                )
         for dtype, extents in bounds:
             if extents != shape or not dtype.startswith(("float", "bfloat")):
                 raise ValueError(
@@ -126,6 +138,7 @@ def tolerance_from(tolerance: dict[str, Any]) -> SuiteTolerance:
         atol=optional("atol", float),
         rtol=optional("rtol", float),
         bound=optional("bound", _text),
+        alternatives=optional("alternatives", _text),
         input=optional("input", int),
         axis=optional("axis", int),
         coarse=optional("coarse", _text),

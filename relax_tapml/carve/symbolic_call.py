@@ -66,8 +66,7 @@ class SymbolicFunction:
         for binding in bindings_in(function.body):
             types.append(binding.var.ty)
             if isinstance(binding, relax.MatchCast):
-                types.append(binding.ty)
-                given, wanted = _dims(binding.value.ty), _dims(binding.ty)
+                given, wanted = _dims(binding.value.ty), _dims(binding.var.ty)
                 if given is not None and wanted is not None:
                     equal += zip(given, wanted, strict=False)
         return cls(

@@ -8,6 +8,7 @@ from relax_tapml.carve.manifest import SuiteCase, SuiteOutput
 from relax_tapml.carve.open_suite import Suite
 from relax_tapml.carve.suite_tolerance import SuiteTolerance
 from relax_tapml.compare.tolerance import (
+    ChoiceTolerance,
     ElementTolerance,
     EqualTolerance,
     IndexTolerance,
@@ -15,6 +16,7 @@ from relax_tapml.compare.tolerance import (
     Tolerance,
 )
 from relax_tapml.compare.written_tolerance import only_written
+from relax_tapml.derive.reach import rounded_up
 from relax_tapml.errors import StoreError
 from relax_tapml.frontend.model import Array
 
@@ -29,7 +31,7 @@ def suite_tolerance(
     Parameters
     ----------
     tolerance
-        Of one of the four kinds of ``compare.tolerance``.
+        Of one of the kinds of ``compare.tolerance``.
     write
         Writes a tensor of the suite and returns its digest; called for the bounds.
     inputs
@@ -53,6 +55,14 @@ def suite_tolerance(
             origin=origin,
             bound=write(tolerance.bound),
             coarse=None if tolerance.coarse is None else write(tolerance.coarse),
+        )
+    if isinstance(tolerance, ChoiceTolerance):
+        bound = tolerance.base.allowed(tolerance.alternatives[0])
+        return SuiteTolerance(
+            kind="choices",
+            origin=origin,
+            bound=write(rounded_up(bound, tolerance.alternatives.dtype)),
+            alternatives=write(tolerance.alternatives),
         )
     if isinstance(tolerance, IndexTolerance):
         position = _position(tolerance.values, inputs)
@@ -87,7 +97,11 @@ def _of_written(suite: Suite, case: SuiteCase, output: SuiteOutput) -> Tolerance
                 told = _COARSE if allowed is None else allowed.reason
                 bound, origin = suite.tensor(found.coarse), f"{found.origin}; {told}"
                 return ElementTolerance(bound=bound, origin=origin)
-            return ElementTolerance(bound=suite.tensor(found.bound), origin=found.origin)
+            base = ElementTolerance(bound=suite.tensor(found.bound), origin=found.origin)
+            if found.alternatives is None:
+                return base
+            others = suite.tensor(found.alternatives)
+            return ChoiceTolerance(base=base, alternatives=others, origin=found.origin)
         except ValueError as error:
             raise StoreError(
                 f"{suite.folder}: case {case.name}: {error}. Carve the suite again."

@@ -21,7 +21,7 @@ from relax_tapml.carve.submodule import calling, is_same, submodule
 from relax_tapml.carve.workspace import filler, with_all, workspace_pages
 from relax_tapml.errors import LoweringError
 from relax_tapml.partition.bytecode import compile_functions
-from relax_tapml.partition.device_side import device_side
+from relax_tapml.partition.device_side import device_side, is_caller
 from relax_tapml.partition.kernel_library import KernelLibrary, KernelSet
 from relax_tapml.partition.prepare_side import prepare_side
 from relax_tapml.passes.site import Site
@@ -252,16 +252,15 @@ class UnitPrograms:
         module = tvm.IRModule({gvar: f for functions in units for gvar, f in functions.items()})
         if self._whole is None:
             return self._own_side(module)
-        cases = set(self._functions.values())
-        names = {gvar.name_hint for gvar in module.functions}
-        lost = names - cases - {gvar.name_hint for gvar in self._whole.functions}
+        # What makes an object for a case, such as a cache, is the suite's own.
+        units = {g.name_hint for g, function in module.functions.items() if not is_caller(function)}
+        lost = units - {gvar.name_hint for gvar in self._whole.functions}
         if lost:
             raise LoweringError(
                 f"the module that was prepared for the target has no {', '.join(sorted(lost))}"
             )
-        return implemented(
-            prepare_side(module, self._target), names - cases, self._whole, names & cases
-        )
+        cases = {gvar.name_hint for gvar in module.functions} & set(self._functions.values())
+        return implemented(prepare_side(module, self._target), units, self._whole, cases)
 
     def _own_side(self, module: tvm.IRModule) -> tvm.IRModule:
         """Apply the pipeline to functions of the suite, of which those that do cases stay."""

@@ -22,7 +22,7 @@ _PAGE_BYTES = 4 * PAGE_WORDS
 # What is smaller lies on the stack.
 _LEAST_BYTES = 1024
 # Buffers of a size that other programs of this process may have left.
-_SPARE = 32
+_SPARE = 8
 _SPARE_PAGES = 256
 
 

@@ -19,6 +19,7 @@ from relax_tapml.report.findings import (
     explain,
     headline,
     is_pass,
+    notes,
     open_end,
     pipeline_text,
     precision_text,
@@ -189,6 +190,7 @@ def _sentences(result: Mapping[str, Any], out: Path) -> list[str]:
     agreed = agreement_text(result)
     if agreed:
         said.append(agreed)
+    said += notes(result)
     check = result.get("import_check")
     warning = (result.get("import") or {}).get("warning")
     if warning:

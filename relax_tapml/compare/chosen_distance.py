@@ -57,6 +57,20 @@ def chosen_distance(values: Array, axis: int, oracle: Array, actual: Array) -> A
     return distance.reshape(shape)
 
 
+def chosen(values: Array, axis: int, indices: Array) -> Array:
+    """Return the values that indices choose along an axis: float64, of the indices' shape.
+
+    Indices are brought into range. The arguments are as for ``chosen_distance``.
+    """
+    axis = axis % max(values.ndim, 1)
+    wide = as_float64(values)
+    if values.shape[axis] == 0:
+        return np.zeros(indices.shape)
+    kept = np.expand_dims(indices, axis) if indices.ndim == values.ndim - 1 else indices
+    found = np.take_along_axis(wide, _within(kept, values.shape[axis]), axis)
+    return np.asarray(found.reshape(indices.shape))
+
+
 def _within(indices: Array, length: int) -> Array:
     return np.asarray(np.clip(indices, 0, length - 1), np.int64)
 

@@ -7,9 +7,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 
+import numpy as np
+
 from relax_tapml.compare.block import Metric, blocks
 from relax_tapml.compare.cosine import Cosine
-from relax_tapml.compare.dtypes import is_float, is_integer
+from relax_tapml.compare.dtypes import is_float, is_integer, is_same_value
 from relax_tapml.compare.first_mismatch import mismatch_at
 from relax_tapml.compare.max_abs import MaxAbs
 from relax_tapml.compare.max_rel import MaxRel
@@ -19,7 +21,7 @@ from relax_tapml.compare.power import Power, PowerMeter, stands_out
 from relax_tapml.compare.rmse import Rmse
 from relax_tapml.compare.saturation import Saturation, SaturationCensus
 from relax_tapml.compare.snr import Snr
-from relax_tapml.compare.tolerance import Tolerance, tolerance_for
+from relax_tapml.compare.tolerance import ChoiceTolerance, IndexTolerance, Tolerance, tolerance_for
 from relax_tapml.compare.ulp import MaxUlp
 from relax_tapml.compare.verdict import Verdict
 from relax_tapml.compare.worst_value import WorstValue
@@ -56,6 +58,8 @@ class Comparison:
         How far that value is in units in the last place; None where it has no such distance.
     nonfinite, saturation
         How many values are NaN or infinite, or at the limit of the dtype, judged or not.
+    ties
+        How many values are another choice than the oracle's, and as good.
     tolerance
         What the values were held to.
     power
@@ -81,6 +85,7 @@ class Comparison:
     first_ulp: int | None = None
     nonfinite: NonFinite = field(default_factory=NonFinite)
     saturation: Saturation = field(default_factory=Saturation)
+    ties: int = 0
     tolerance: Tolerance
     power: Power | None = None
 
@@ -148,7 +153,18 @@ def compare(oracle: Array, actual: Array, tolerance: Tolerance | None = None) ->
             total=0,
             tolerance=tolerance,
         )
-    return _judge(oracle, actual, tolerance)
+    return _judge_choices(oracle, actual, tolerance)
+
+
+def _judge_choices(oracle: Array, actual: Array, tolerance: Tolerance) -> Comparison:
+    if isinstance(tolerance, ChoiceTolerance):
+        nearest = tolerance.nearest(oracle, actual)
+        ties = int(np.count_nonzero(~(is_same_value(nearest, oracle))))
+        return replace(_judge(nearest, actual, tolerance.base), ties=ties, tolerance=tolerance)
+    found = _judge(oracle, actual, tolerance)
+    if isinstance(tolerance, IndexTolerance):
+        found = replace(found, ties=int(np.count_nonzero(oracle != actual)) - found.mismatches)
+    return found
 
 
 def _judge(oracle: Array, actual: Array, tolerance: Tolerance) -> Comparison:

@@ -29,3 +29,12 @@ def as_float64(array: Array) -> Array:
     """Return the same values as float64; exact but for integers above 2**53."""
     with np.errstate(invalid="ignore"):  # ml_dtypes warns of every NaN
         return array.astype(np.float64, copy=False)
+
+
+def is_same_value(a: Array, b: Array) -> Array:
+    """Return where two arrays of one dtype have the same value; a NaN is the same as a NaN."""
+    is_same = a == b
+    if is_float(a.dtype):
+        wide, other = as_float64(a), as_float64(b)
+        is_same = (wide == other) | (np.isnan(wide) & np.isnan(other))
+    return np.asarray(is_same)

@@ -9,9 +9,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from relax_tapml.compare.chosen_distance import chosen_distance
+from relax_tapml.compare.chosen_distance import chosen, chosen_distance
 from relax_tapml.compare.difference import absolute_difference
-from relax_tapml.compare.dtypes import as_float64, finfo, is_float, is_integer
+from relax_tapml.compare.dtypes import as_float64, finfo, is_float, is_integer, is_same_value
 from relax_tapml.compare.usual_magnitude import usual_magnitude
 from relax_tapml.frontend.model import Array
 
@@ -175,11 +175,14 @@ class IndexTolerance(Tolerance):
         Along which axis of ``values`` the indices count; negative from the end.
     origin
         One sentence for reports: why several answers are right.
+    slack
+        How far each of ``values`` may be off, of their shape; None: they are exact.
     """
 
     values: Array
     axis: int
     origin: str
+    slack: Array | None = None
     differs: ClassVar[str] = "chooses values that differ"
 
     def distance(self, oracle: Array, actual: Array) -> Array:
@@ -194,11 +197,79 @@ class IndexTolerance(Tolerance):
         ValueError
             The oracle's shape does not fit that of ``values``.
         """
-        return chosen_distance(self.values, self.axis, oracle, actual)
+        distance = chosen_distance(self.values, self.axis, oracle, actual)
+        if self.slack is None:
+            return distance
+        # An index that is wrong whatever it chooses is infinitely far.
+        slack = sum(chosen(self.slack, self.axis, indices) for indices in (oracle, actual))
+        return np.maximum(distance - slack, 0.0)
 
     def allowed(self, oracle: Array) -> Array:
         """Return zeros."""
         return np.zeros(oracle.shape)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ChoiceTolerance(Tolerance):
+    """Each value may be near any of several oracles, as where equal scores choose different rows.
+
+    Parameters
+    ----------
+    base
+        How far from the nearest of them.
+    alternatives
+        The other oracles: of the oracle's dtype, with one axis more, the first.
+    origin
+        One sentence for reports: why several answers are right.
+    """
+
+    base: Tolerance
+    alternatives: Array
+    origin: str
+
+    def nearest(self, oracle: Array, actual: Array) -> Array:
+        """Return the oracle, where it is not right with the alternative nearest to a result.
+
+        Where none is right, the oracle stays.
+        """
+        self.check(oracle)
+        if oracle.shape != actual.shape or oracle.dtype != actual.dtype:
+            return oracle
+        found = oracle.copy()
+        allowed = np.asarray(self.base.allowed(oracle))
+        best = _apart(oracle, actual)
+        best[best <= allowed] = 0.0
+        for other in self.alternatives:
+            apart = _apart(other, actual)
+            is_better = (apart <= allowed) & (apart < best)
+            found[is_better], best[is_better] = other[is_better], apart[is_better]
+        return found
+
+    def distance(self, oracle: Array, actual: Array) -> Array:
+        """Return the distance from the nearest oracle."""
+        return self.base.distance(self.nearest(oracle, actual), actual)
+
+    def allowed(self, oracle: Array) -> Array:
+        """Return what the base allows."""
+        return self.base.allowed(oracle)
+
+    def check(self, oracle: Array) -> None:
+        """Raise ``ValueError`` if the oracle has another shape."""
+        self.base.check(oracle)
+        if self.alternatives.shape[1:] != oracle.shape:
+            raise ValueError(
+                f"expected alternatives for each value of {list(oracle.shape)}, "
+                f"got {list(self.alternatives.shape[1:])}"
+            )
+
+
+def _apart(oracle: Array, actual: Array) -> Array:
+    """Return the distance, 0 where both are the same, infinite where only one is finite."""
+    apart = np.atleast_1d(absolute_difference(oracle, actual)).reshape(oracle.shape)
+    if is_float(oracle.dtype):
+        is_same = is_same_value(oracle, actual)
+        apart = np.where(is_same, 0.0, np.where(np.isnan(apart), np.inf, apart))
+    return np.array(apart, np.float64)
 
 
 def with_coarse(fine: Tolerance, coarse: Tolerance) -> Tolerance:

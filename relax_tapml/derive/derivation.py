@@ -23,8 +23,8 @@ from relax_tapml.compare.tolerance import (
 )
 from relax_tapml.derive.bounded import NotDerivableError
 from relax_tapml.derive.chosen_index import ChosenIndex, chosen_indices
-from relax_tapml.derive.fast_math import COARSEST as COARSE
-from relax_tapml.derive.functions import COARSE, FUNCTIONS
+from relax_tapml.derive.fast_math import COARSEST
+from relax_tapml.derive.functions import FUNCTIONS
 from relax_tapml.derive.precision import SMALLEST_NORMAL, moves, underflow
 from relax_tapml.derive.reach import bounds_of, rounded_up
 from relax_tapml.derive.twin import ENTRY, Twin, twin_of
@@ -39,7 +39,7 @@ _KEPT = 4
 # A twin runs a few times: most of its cost is being compiled, half as long without the optimiser's
 # later passes.
 _TARGET = {"kind": "llvm", "opt-level": 1}
-_COARSER = {name.split(".")[1] for name in COARSE if COARSE[name] is not FUNCTIONS[name]}
+_COARSER = {name.split(".")[1] for name in COARSEST if COARSEST[name] is not FUNCTIONS[name]}
 _MOVES_ONLY = "the kernel moves and chooses values and rounds none, so they must be equal"
 
 
@@ -57,12 +57,17 @@ class Derivation:
         As Relax lowers operators.
     results
         Numbers of its parameters that hold results.
+    is_moved
+        Whether inputs move also where nothing rounds; see ``twin_of``.
     """
 
-    def __init__(self, function: tirx.PrimFunc, results: Sequence[int]) -> None:
+    def __init__(
+        self, function: tirx.PrimFunc, results: Sequence[int], *, is_moved: bool = False
+    ) -> None:
         self._function = function
         self._results = list(results)
         self._evaluables: dict[tuple[bool, bool], _Evaluable] = {}
+        self._is_moved = is_moved
         # With the array, so that its id stays its own.
         self._moves: dict[int, tuple[Array, Any]] = {}
 
@@ -154,6 +159,40 @@ class Derivation:
         except Exception:
             return None
 
+    def values_and_errors(
+        self,
+        arguments: Mapping[int, Array],
+        scalars: Mapping[int, float],
+        like: Sequence[Array],
+        slack: Mapping[int, Array],
+        *,
+        orders: Sequence[int] = ORDERS,
+    ) -> tuple[dict[int, Array], dict[int, Array]]:
+        """Evaluate the PrimFunc in float64.
+
+        Parameters
+        ----------
+        arguments, scalars, like
+            As for ``evaluated``.
+        slack
+            How far float arguments may be off, where that is more than their last place.
+        orders
+            As for ``tolerances``.
+
+        Returns
+        -------
+        tuple
+            Values of the results, and the errors of those that have some, by number.
+
+        Raises
+        ------
+        NotDerivableError
+            The errors of the PrimFunc cannot be followed.
+        """
+        if self._twin is None:
+            raise NotDerivableError(self._reason)
+        return self._evaluated(self._twin, arguments, scalars, like, orders, slack)
+
     def _judged(
         self,
         arguments: Mapping[int, Array],
@@ -214,8 +253,14 @@ class Derivation:
         """Return a twin and its compiled form; it is compiled once."""
         key = is_coarse, is_exact
         if key not in self._evaluables:
-            functions = COARSE if is_coarse else FUNCTIONS
-            twin = twin_of(self._function, self._results, functions, is_exact=is_exact)
+            functions = COARSEST if is_coarse else FUNCTIONS
+            twin = twin_of(
+                self._function,
+                self._results,
+                functions,
+                is_exact=is_exact,
+                is_moved=self._is_moved,
+            )
             built = tvm.tirx.build(tvm.IRModule({ENTRY: twin.function}), target=_TARGET)
             self._evaluables[key] = _Evaluable(twin=twin, run=built[ENTRY])
         return self._evaluables[key]
@@ -252,9 +297,11 @@ class Derivation:
         arguments: Mapping[int, Array],
         scalars: Mapping[int, float],
         oracles: Sequence[Array],
-        orders: Sequence[int],
+        orders: Sequence[int] = ORDERS,
+        slack: Mapping[int, Array] | None = None,
     ) -> tuple[dict[int, Array], dict[int, Array]]:
         """Run a twin; return values and errors of results by number of the parameter."""
+        slack = slack or {}
         outputs = dict(zip(self._results, oracles, strict=True))
         passed: list[Any] = []
         values: dict[int, Any] = {}
@@ -270,7 +317,12 @@ class Derivation:
                 passed.append(values[number])
             else:
                 passed.append(tvm.runtime.tensor(_widened(arguments[number])))
-        passed += [self._moved(arguments[number]) for number in evaluable.twin.moves]
+        for number in evaluable.twin.moves:
+            moved = self._moved(arguments[number])
+            if number in slack:
+                far = np.fmax(moved.numpy(), slack[number].astype(np.float32))
+                moved = tvm.runtime.tensor(np.require(far, np.float32, "C"))
+            passed.append(moved)
         errors = {
             n: tvm.runtime.tensor(self._initial(n, arguments, outputs[n]))
             for n in evaluable.twin.errors

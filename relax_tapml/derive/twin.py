@@ -91,6 +91,7 @@ def twin_of(
     functions: Mapping[str, Function] = FUNCTIONS,
     *,
     is_exact: bool = False,
+    is_moved: bool = False,
 ) -> Twin:
     """Rewrite a PrimFunc to float64, with an error bound beside each value.
 
@@ -117,6 +118,8 @@ def twin_of(
     is_exact
         For inputs that are the same bits everywhere, such as small whole numbers: inputs do not
         move, and what no order of the operations rounds has no error.
+    is_moved
+        Whether inputs move also where nothing rounds: they are themselves results with errors.
 
     Raises
     ------
@@ -134,7 +137,7 @@ def twin_of(
         if rewriter.found <= uncertain:
             break
         uncertain |= rewriter.found
-    if twin.rounds or is_exact:
+    if twin.rounds or is_exact or is_moved:
         return twin
     # Inputs need not move then: the same bits in give the same bits out.
     return _Rewriter(plain, frozenset(results), set(), functions, has_moves=False).twin()

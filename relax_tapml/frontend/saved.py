@@ -37,7 +37,7 @@ def save_model(model: Model, folder: Path | str) -> None:
 
     The folder holds ``module.json``, ``params.safetensors``, ``inputs/000.safetensors`` and so on,
     one for each sample, and ``manifest.json`` with names, versions and SHA-256 checksums.
-    ``reference`` is Python code and is not saved: a loaded model has none.
+    ``reference`` and ``accurate`` are Python code and not saved: a loaded model has none.
 
     Raises
     ------

@@ -21,6 +21,7 @@ from relax_tapml.compare.framework_tolerance import (
     share_of,
 )
 from relax_tapml.compare.tolerance import Tolerance
+from relax_tapml.compare.turned import compare_turned
 from relax_tapml.compare.verdict import Verdict
 from relax_tapml.errors import SourceError
 from relax_tapml.frontend.model import Array, Model, Sample
@@ -102,7 +103,11 @@ class _Output:
     is_blunt: bool
 
 
-def check_import(model: Model, outputs: Sequence[Sequence[Array]]) -> ImportCheck | None:
+def check_import(
+    model: Model,
+    outputs: Sequence[Sequence[Array]],
+    turned: Sequence[Sequence[Sequence[Array]]] = (),
+) -> ImportCheck | None:
     """Compare the source's outputs with the framework's.
 
     Parameters
@@ -111,6 +116,8 @@ def check_import(model: Model, outputs: Sequence[Sequence[Array]]) -> ImportChec
         With its ``reference``, and ``accurate`` if it has one.
     outputs
         Of the source, sample by sample, flattened.
+    turned
+        The same with other choices among equal scores, for each sample run by run.
 
     Returns
     -------
@@ -129,7 +136,7 @@ def check_import(model: Model, outputs: Sequence[Sequence[Array]]) -> ImportChec
     judged = [
         output
         for number, mine in enumerate(outputs)
-        for output in _judged(model, number, mine, bounded, wide)
+        for output in _judged(model, number, mine, bounded, wide, turned[number] if turned else ())
     ]
     if not judged:
         raise SourceError(f"import of {model.name}: the model has no output to compare")
@@ -159,6 +166,7 @@ def _judged(
     mine: Sequence[Array],
     bounded: Sequence[bool],
     wide: _WideRuns,
+    turned: Sequence[Sequence[Array]],
 ) -> Iterator[_Output]:
     sample = model.samples[number]
     theirs = _framework_run(model, sample)
@@ -190,6 +198,8 @@ def _judged(
                 excess = tolerance.overall_excess(oracle, actual)
                 if excess:
                     decisive = replace(decisive, verdict=Verdict.MISMATCH, reason=excess)
+        if decisive.verdict is Verdict.MISMATCH and turned:
+            decisive = compare_turned(theirs, mine, turned)[position]
         yield _Output(
             place=_place(sample, position),
             plain=plain,
@@ -271,6 +281,8 @@ def check_document(check: ImportCheck | None) -> dict[str, Any] | None:
         "tolerance": _allowed(check),
         "tolerance_origin": check.decisive.tolerance.origin,
         "verdict": str(check.verdict),
+        "ties": check.decisive.ties,
+        "unjudged": check.decisive.unjudged,
     }
 
 

@@ -21,7 +21,7 @@ Try = Callable[[tvm.IRModule], Step]
 def wrong_passes(
     count: int, module: Callable[[int], tvm.IRModule], run: Try, failed: Step
 ) -> tuple[int, int]:
-    """Bisect the passes of a pipeline, without those that leave a module that cannot be run.
+    """Bisect the passes of a pipeline, without those after which the module is unfinished.
 
     Parameters
     ----------
@@ -96,11 +96,14 @@ def wrong_functions(
 
 
 def _is_right(module: Callable[[], tvm.IRModule], run: Try, failed: Step) -> bool | None:
-    """Whether a module is right; None if it cannot be run."""
+    """Whether a module is right; None if it cannot be run, or fails in another way.
+
+    Between two passes a module may be unfinished, which is no fault.
+    """
     try:
         verdict = run(module()).verdict
     except LoweringError:
         return None
-    if verdict is Verdict.BUILD_ERROR:
-        return False if failed.verdict is Verdict.BUILD_ERROR else None
-    return verdict is Verdict.PASS
+    if verdict is Verdict.PASS:
+        return True
+    return False if verdict is failed.verdict else None

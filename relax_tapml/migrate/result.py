@@ -6,11 +6,12 @@ import importlib.metadata
 import json
 import math
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from relax_tapml.carve.explained import explained
 from relax_tapml.carve.manifest import SuiteUnit
 from relax_tapml.carve.unit_replay import UnitReplay
 from relax_tapml.compare.comparison import Comparison
@@ -121,6 +122,7 @@ def metrics_document(comparison: Comparison) -> dict[str, Any]:
         "values": comparison.total,
         "unjudged": comparison.unjudged,
         "mismatches": comparison.mismatches,
+        "ties": comparison.ties,
         "max_abs": json_number(comparison.max_abs),
         "max_rel": json_number(comparison.max_rel),
         "max_ulp": comparison.max_ulp,
@@ -180,6 +182,28 @@ def unit_document(
             right_calls=company.right_calls,
         )
     return document
+
+
+def without_explained(
+    units: Sequence[dict[str, Any]], runs: Mapping[str, Collection[str]]
+) -> list[dict[str, Any]]:
+    """Return the units, those skipped that run the kernel of another one that is wrong itself.
+
+    Parameters
+    ----------
+    units
+        Of ``unit_document``: the last word on each, so that what the migration alone has found
+        counts as well.
+    runs
+        Of ``units_run``.
+    """
+    reasons = explained({u["name"]: Verdict(u["verdict"]) for u in units}, runs)
+    return [
+        {**u, "verdict": str(Verdict.SKIPPED), "reason": reasons[u["name"]], "together": []}
+        if u["name"] in reasons
+        else u
+        for u in units
+    ]
 
 
 def overall_verdict(units: Sequence[Mapping[str, Any]]) -> tuple[str, list[str]]:

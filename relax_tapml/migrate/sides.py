@@ -12,6 +12,7 @@ from relax_tapml.partition.boundary import Boundary
 from relax_tapml.partition.hybrid import Host
 from relax_tapml.partition.kernel_library import KernelLibrary, KernelSet
 from relax_tapml.partition.program import PartitionedProgram, partition
+from relax_tapml.passes.impose_choices import ImposeChoices
 from relax_tapml.passes.operator_call import UNIT_ATTR
 from relax_tapml.passes.site import Site
 
@@ -50,12 +51,18 @@ class Sides:
     poisoned: frozenset[str] = frozenset()
 
     def partition(
-        self, sites: Collection[str], *, is_merged: bool = True, is_poisoned: bool = False
+        self,
+        sites: Collection[str],
+        *,
+        is_merged: bool = True,
+        is_poisoned: bool = False,
+        imposed: Collection[str] = (),
     ) -> PartitionedProgram:
         """Return the programs with some sites on the device, given by id; to be kept, or to test.
 
         The device gets the units of these sites and no others: one whose kernel does not build
-        must not keep the rest from being linked.
+        must not keep the rest from being linked. What the ``imposed`` units return passes through
+        the host; see ``ImposeChoices``.
         """
         units = units_of(sites)
         on_device = [
@@ -64,7 +71,7 @@ class Sides:
             if (function.attrs or {}).get(UNIT_ATTR, gvar.name_hint) in units
         ]
         return partition(
-            self.lowered,
+            ImposeChoices(imposed)(self.lowered) if imposed else self.lowered,
             Boundary(sites=sites),
             host_units=self.host_units,
             device_units=submodule(self.device_units, on_device),

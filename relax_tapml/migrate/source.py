@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -15,20 +16,23 @@ from relax_tapml.capture.values import SiteRecord
 from relax_tapml.carve.open_suite import Suite
 from relax_tapml.carve.sensitivity import RUNS, noise, noise_levels, output_tolerances
 from relax_tapml.compare.tolerance import Tolerance
+from relax_tapml.compare.verdict import Verdict
 from relax_tapml.errors import LoweringError, SourceError
 from relax_tapml.frontend.model import Array, Functions, Model, Sample
+from relax_tapml.migrate.choices import Choices
 from relax_tapml.migrate.import_check import ImportCheck, check_import
-from relax_tapml.migrate.reporter import Stage
+from relax_tapml.migrate.reporter import SILENT, Stage
 from relax_tapml.migrate.watched_calls import CallFailed, WatchedFunctions, both, noting
 from relax_tapml.partition.built_functions import weight_names
 from relax_tapml.partition.bytecode import compile_functions
-from relax_tapml.partition.hybrid import Host
+from relax_tapml.partition.hybrid import Host, callback_module
 from relax_tapml.partition.kernel_library import KernelLibrary, KernelSet
 from relax_tapml.passes import native
 from relax_tapml.passes.annotate_sites import annotated_calls
+from relax_tapml.passes.impose_choices import ImposeChoices
 from relax_tapml.passes.insert_capture import InsertCapture
 from relax_tapml.passes.operator_call import operator_call
-from relax_tapml.targets.fork import ForkDied, Here, can_fork, forked
+from relax_tapml.targets.fork import ForkDied, Here, Message, can_fork, forked
 
 # What fails now and then, or only after a while, is to be met again.
 _TRIALS = 3
@@ -36,6 +40,8 @@ _DIFFERENT = (
     "sample {name!r}: two runs of the source gave different outputs. A source must repeat itself "
     "bit for bit to be an oracle; look for a race or for uninitialised memory in its kernels"
 )
+
+_TURNS = 8  # Other choices that the framework's outputs are compared with.
 
 
 class Source:
@@ -108,8 +114,12 @@ class Source:
         stage: Stage,
         *,
         moved: Collection[str] | None = None,
+        choices: Choices | None = None,
     ) -> list[list[Tolerance]]:
         """Return how far a right target's outputs may be from the source's, sample by sample.
+
+        Noise must not change what the source chooses: a target whose choices differ is judged with
+        the source's.
 
         Parameters
         ----------
@@ -121,39 +131,94 @@ class Source:
             Is told how far it is.
         moved
             The units that may be on the target; None for all.
+        choices
+            Record what the source chooses.
 
         Raises
         ------
         SourceError
             The source crashes when results of its operators are moved within their tolerances.
         """
-        machine = self._virtual_machine(self.units)
+        units, callbacks = self.units, {}
+        if choices is not None and choices.units:
+            units = ImposeChoices(choices.units, is_observed=True)(self.units)
+            callbacks = dict(choices.callbacks(self.host.device))
+        machine = self._virtual_machine(units, callbacks)
         functions = self._functions(machine)
         levels = noise_levels(suite, moved)
 
         def work(fork: Here) -> None:
             for index, sample in enumerate(self._model.samples):
                 fork.send({"sample": index})
+                if choices is not None and callbacks:
+                    machine.set_instrument(noting(fork.note))
+                    with choices.recording(index):
+                        self._model.run(functions, sample)
                 for seed in range(RUNS):
                     disturbed = noise(levels, seed)
                     machine.set_instrument(both(noting(fork.note), disturbed))
-                    fork.send(None, self._model.run(functions, sample))
+                    with choices.disturbed(index) if choices and callbacks else nullcontext():
+                        fork.send(None, self._model.run(functions, sample))
+                if choices is not None and callbacks:
+                    counts, arrays = choices.recorded(index)
+                    fork.send({"sample": index, "choices": counts}, arrays)
 
-        runs = list(self._watched(work, stage, how=" with results moved within their tolerances"))
+        def keep(message: Message) -> None:
+            if choices is not None and "choices" in message.document:
+                document = message.document
+                choices.take_over(document["sample"], document["choices"], message.arrays)
+
+        how = " with results moved within their tolerances"
+        runs = list(self._watched(work, stage, how=how, on_told=keep))
         return [
             output_tolerances(outputs[index], runs[index * RUNS : (index + 1) * RUNS])
             for index in range(len(self._model.samples))
         ]
 
-    def check_import(self, outputs: Sequence[Sequence[Array]]) -> ImportCheck | None:
+    def check_import(
+        self, outputs: Sequence[Sequence[Array]], choices: Choices | None = None
+    ) -> ImportCheck | None:
         """Compare the source's outputs with the framework's own; None where it has none.
+
+        The framework may choose otherwise among equal scores. If outputs differ, the source is run
+        with other choices that are as good: what the framework returns may be any of what comes of
+        these. Values that depend on a choice, and are none of these, are not judged.
+
+        Parameters
+        ----------
+        outputs
+            Of ``run``.
+        choices
+            Of the model; None to compare as it is.
 
         Raises
         ------
         SourceError
             The framework's own run raised.
         """
-        return check_import(self._model, outputs)
+        check = check_import(self._model, outputs)
+        is_wrong = check is not None and check.verdict is Verdict.MISMATCH
+        if not is_wrong or choices is None or not choices.units:
+            return check
+        return check_import(self._model, outputs, self._turned(choices))
+
+    def _turned(self, choices: Choices) -> list[list[list[Array]]]:
+        """Return the outputs with other choices, sample by sample and turn by turn."""
+        units = ImposeChoices(choices.units, is_observed=True)(self.units)
+        machine = self._virtual_machine(units, choices.callbacks(self.host.device))
+        functions = self._functions(machine)
+
+        def work(fork: Here) -> None:
+            machine.set_instrument(noting(fork.note))
+            for index, sample in enumerate(self._model.samples):
+                fork.send({"sample": index})
+                for turn in range(_TURNS):
+                    with choices.turned(turn):
+                        fork.send(None, self._model.run(functions, sample))
+
+        runs = list(self._watched(work, SILENT, how=" with other choices among equal scores"))
+        count = len(self._model.samples)
+        return [runs[index * _TURNS : (index + 1) * _TURNS] for index in range(count)]
 
     def capture(
         self, folder: Path, outputs: Sequence[Sequence[Array]], stage: Stage
@@ -203,7 +268,12 @@ class Source:
         return CaptureStore.open(folder)
 
     def _watched(
-        self, work: Callable[[Here], None], stage: Stage, *, how: str = ""
+        self,
+        work: Callable[[Here], None],
+        stage: Stage,
+        *,
+        how: str = "",
+        on_told: Callable[[Message], None] = lambda _message: None,
     ) -> Iterator[list[Array]]:
         """Do work that runs samples in a fork; yield the arrays that it sends.
 
@@ -215,6 +285,8 @@ class Source:
             Is told how far it is.
         how
             What is special about these runs, for people.
+        on_told
+            Called with each message that tells the sample; it may hold more.
 
         Raises
         ------
@@ -237,6 +309,7 @@ class Source:
                 elif "failed" in message.document:
                     raise self._failed(index, f"fails: {message.document['failed']}", "", how)
                 else:
+                    on_told(message)
                     index = message.document["sample"]
                     stage.update(index, len(self._model.samples))
         except ForkDied as death:
@@ -284,9 +357,11 @@ class Source:
             for name in self.host.params.keys() & set(names):
                 self.host.weight(name)
 
-    def _virtual_machine(self, module: tvm.IRModule) -> Any:
+    def _virtual_machine(
+        self, module: tvm.IRModule, callbacks: Mapping[str, Callable[..., Any]] | None = None
+    ) -> Any:
         functions = compile_functions(module, self._target, self._library)
-        return self.host.virtual_machine(functions)
+        return self.host.virtual_machine(functions, callback_module(callbacks or {}))
 
     def _functions(self, machine: Any) -> Functions:
         return WatchedFunctions(self.host.functions(machine, weight_names(self.units)))

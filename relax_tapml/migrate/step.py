@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from relax_tapml.carve.endurance import Exhaustion
@@ -17,6 +17,7 @@ from relax_tapml.compare.tolerance import Tolerance
 from relax_tapml.compare.verdict import Verdict
 from relax_tapml.errors import DeviceFault, DeviceTimeout, DeviceUnavailable
 from relax_tapml.frontend.model import Array, Model
+from relax_tapml.migrate.choices import Choices
 from relax_tapml.migrate.json_number import json_number
 from relax_tapml.migrate.parts import Part
 from relax_tapml.migrate.session_calls import SessionCalls
@@ -74,6 +75,9 @@ class Step:
     agreement
         Whether the model says the same, as ``Agreement.document``; None where its outputs have no
         meaning that is known, or there are none.
+    ties
+        Where units chose otherwise than the source among equal scores, a sentence each. Its outputs
+        were then compared with the source's choices imposed.
     """
 
     boundary: list[str]
@@ -97,6 +101,7 @@ class Step:
     agreement: dict[str, Any] | None = None
     exhausting: dict[str, Exhaustion] = field(default_factory=dict)
     session: str = ""
+    ties: list[str] = field(default_factory=list)
 
     @property
     def outcome(self) -> Outcome:
@@ -152,6 +157,8 @@ class Trial:
     exhaust
         Calls some units alone, twice as often as given, and returns the first that fails so; None
         if there is no suite.
+    choices
+        What the source chooses; None if nobody recorded it.
     """
 
     sides: Sides
@@ -163,6 +170,7 @@ class Trial:
     repeat: int = 1
     vote: Callable[[Sequence[str]], ReplayReport] | None = None
     exhaust: Callable[[Mapping[str, int]], tuple[str, Exhaustion] | None] | None = None
+    choices: Choices | None = None
     _calls: SessionCalls = field(init=False)
 
     def __post_init__(self) -> None:
@@ -188,7 +196,9 @@ class Trial:
         began = time.perf_counter()
         program = self.sides.partition(sites, is_poisoned=True)
         partition_s = time.perf_counter() - began
-        attempts = repeated(lambda: self._attempt(program, sites), self.repeat)
+        attempts = repeated(
+            lambda: self._settled(self._attempt(program, sites), sites), self.repeat
+        )
         failed = [item for item in attempts if item.verdict not in _UNACCUSED]
         told = failed[0] if failed else attempts[0]
         verdict, reason, flaky = told.verdict, told.reason, {}
@@ -229,6 +239,7 @@ class Trial:
             agreement=None if told.agreement is None else told.agreement.document(),
             exhausting=exhausting,
             session=session,
+            ties=list(dict.fromkeys(tie for item in attempts for tie in item.ties)),
         )
 
     def _about_session(
@@ -299,7 +310,32 @@ class Trial:
             if (vote := report.details[part.unit]).verdict is Verdict.FLAKY
         }
 
-    def _attempt(self, program: PartitionedProgram, sites: frozenset[str]) -> _Attempt:
+    def _settled(self, attempt: _Attempt, sites: frozenset[str]) -> _Attempt:
+        """Run what differs once more, with the source's choices where others are as good.
+
+        If nothing was chosen otherwise, or the outputs differ all the same, the first run stands.
+        """
+        if attempt.verdict is not Verdict.MISMATCH or not self.choices or not self.choices.units:
+            return attempt
+        program = self.sides.partition(sites, is_poisoned=True, imposed=self.choices.units)
+        again = self._attempt(program, sites, self.choices)
+        if again.verdict not in _UNACCUSED or not again.ties:
+            return attempt
+        return replace(
+            attempt,
+            verdict=again.verdict,
+            reason=again.reason,
+            error=again.error,
+            agreement=again.agreement,
+            ties=again.ties,
+        )
+
+    def _attempt(
+        self,
+        program: PartitionedProgram,
+        sites: frozenset[str],
+        choices: Choices | None = None,
+    ) -> _Attempt:
         """Run every sample; the first that differs ends it, and a failure ends the session.
 
         So what a wrong kernel has left behind in the device's memory accuses nobody later.
@@ -314,11 +350,17 @@ class Trial:
         verdict, reason, error, index = Verdict.PASS, "", 0.0, 0
         agreements: list[Agreement] = []
         is_sharp = False
+        ties: list[str] = []
         try:
-            hybrid = self._linked(program, sites)
+            hybrid = self._linked(program, sites, choices)
             linked = time.perf_counter()
             for index, sample in enumerate(self.model.samples):
-                outputs = self.model.run(hybrid, sample)
+                if choices is None:
+                    outputs = self.model.run(hybrid, sample)
+                else:
+                    with choices.imposed(index) as found_ties:
+                        outputs = self.model.run(hybrid, sample)
+                    ties += found_ties.told(sample.name)
                 comparisons = compare_all(self.oracles[index], outputs, self.tolerances[index])
                 agreements += self._agreements(index, outputs)
                 found = worst(comparisons)
@@ -349,6 +391,7 @@ class Trial:
             agreement=joined(agreements),
             calls=self._calls.so_far(),
             is_used=bool(calls_before),
+            ties=tuple(ties),
         )
         if verdict not in _UNACCUSED:
             self.device.close()
@@ -361,13 +404,19 @@ class Trial:
         parts = zip(self.oracles[index], outputs, self.tolerances[index], strict=False)
         return [agreement(meaning, oracle, actual, how) for oracle, actual, how in parts]
 
-    def _linked(self, program: PartitionedProgram, sites: frozenset[str]) -> HybridModule:
+    def _linked(
+        self,
+        program: PartitionedProgram,
+        sites: frozenset[str],
+        choices: Choices | None = None,
+    ) -> HybridModule:
         needs_device = program.device is not None
         return HybridModule(
             self.sides.host,
             program,
             self.device.session if needs_device else None,
             self.sides.device_kernels.files(units_of(sites)),
+            callbacks=None if choices is None else choices.callbacks(self.sides.host.device),
         )
 
     def _where(self, sites: frozenset[str], sample: int) -> str:
@@ -403,6 +452,7 @@ class _Attempt:
     agreement: Agreement | None
     calls: Counter[str]
     is_used: bool
+    ties: tuple[str, ...] = ()
 
 
 def _by_unit(calls: Mapping[str, int]) -> Counter[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 
 import tvm
 import tvm_ffi
@@ -12,7 +12,7 @@ from tvm.ir import GlobalVar, PrimType
 from relax_tapml.errors import LoweringError
 from relax_tapml.partition.device_side import changed_functions, is_caller, reached
 from relax_tapml.partition.kernel_library import KernelLibrary
-from relax_tapml.partition.prepare_side import applied, dispatched, rebound
+from relax_tapml.partition.prepare_side import applied, dispatched, flattened, rebound
 from relax_tapml.partition.whole_module import build_whole
 from relax_tapml.passes.operator_call import leaf_types
 
@@ -35,7 +35,7 @@ class GraphPasses:
     def __init__(
         self, lowered: tvm.IRModule, target: tvm.target.Target, pipeline: tvm.transform.Pass
     ) -> None:
-        self.passes = tuple(_flattened(pipeline))
+        self.passes = tuple(flattened(pipeline))
         self.pipeline = pipeline
         self.target = target
         self.plain = rebound(dispatched(lowered, target), lowered)
@@ -228,14 +228,6 @@ def _same_part(
 ) -> tvm.IRModule:
     names = {gvar.name_hint for gvar in functions}
     return tvm.IRModule({g: f for g, f in module.functions.items() if g.name_hint in names})
-
-
-def _flattened(pipeline: tvm.transform.Pass) -> Iterator[tvm.transform.Pass]:
-    if isinstance(pipeline, tvm.transform.Sequential):
-        for one in pipeline.passes:
-            yield from _flattened(one)
-    else:
-        yield pipeline
 
 
 def _is_public(function: tvm.ir.BaseFunc) -> bool:

@@ -95,6 +95,13 @@ class Host:
         return relax.VirtualMachine(executable, self.device)
 
 
+def callback_module(functions: Mapping[str, Callable[..., Any]]) -> Any:
+    """Return a module of functions that a program calls by name."""
+    native.load()
+    make = tvm.get_global_func("relax_tapml.callback_module")
+    return make({name: tvm_ffi.convert(function) for name, function in functions.items()})
+
+
 class HybridModule:
     """A partitioned program, ready to run: ``hybrid["main"](*inputs)``.
 
@@ -111,6 +118,8 @@ class HybridModule:
         The device; it must outlive this object. None where nothing is on the device.
     device_kernels
         Shared objects of the device's kernels.
+    callbacks
+        More functions that the host's program calls by name.
 
     Raises
     ------
@@ -124,12 +133,13 @@ class HybridModule:
         program: PartitionedProgram,
         session: DeviceSession | None = None,
         device_kernels: Sequence[Path] = (),
+        callbacks: Mapping[str, Callable[..., Any]] | None = None,
     ) -> None:
         native.load()
         self._host = host
         self._calls: _DeviceCalls | None = None
         self._sites: dict[str, tuple[str, ...]] = {}
-        callbacks: dict[str, Any] = {}
+        given = callbacks or {}
         if program.device is not None:
             if session is None:
                 raise ValueError("a program with units on the device needs a session")
@@ -137,9 +147,8 @@ class HybridModule:
             module = session.load(program.device.bytecode, kernels)
             self._calls = _DeviceCalls(host, session, module, program.poisoned)
             self._sites = {call.region: call.sites for call in program.calls}
-            callbacks = self._calls.callbacks()
-        make = tvm.get_global_func("relax_tapml.callback_module")
-        machine = host.virtual_machine(program.host, make(callbacks))
+            given = {**given, **self._calls.callbacks()}
+        machine = host.virtual_machine(program.host, callback_module(given))
         if host.guard is not None:
             watch = host.guard.instrument(has_device=program.device is not None)
             if watch is not None:
@@ -222,7 +231,7 @@ class _DeviceCalls:
             RUN: self._run,
             DOWNLOAD: self._download,
         }
-        return {name: tvm_ffi.convert(self._guarded(f)) for name, f in functions.items()}
+        return {name: self._guarded(function) for name, function in functions.items()}
 
     def take_fault(self) -> DeviceFault | None:
         """Return the fault that ended the last call, if one did."""

@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import logging
+from collections.abc import Collection, Iterator
 
 import tvm
-from tvm import relax
+from tvm import relax, tirx
+from tvm.ir import GlobalVar
 
 from relax_tapml.errors import LoweringError
 from relax_tapml.partition.fold_constants import FoldConstants
 from relax_tapml.passes.annotate_sites import AnnotateSites, annotated_calls
+from relax_tapml.passes.keep_inplace_apart import KeepInplaceApart
 from relax_tapml.passes.keep_origins import FuseOpsKeepingOrigins, KeepOrigins
 from relax_tapml.passes.outline_dispatched_ops import OutlineDispatchedOps
 from relax_tapml.passes.outline_handed_kernels import OutlineHandedKernels
 
 # Operators that LegalizeOps lowers differently for a GPU; each side lowers them itself.
 _TARGET_DEPENDENT = ["relax.scatter_elements", "relax.scatter_nd"]
+_NOTES = "relax_tapml.lowering_notes"
+_log = logging.getLogger(__name__)
 
 # What makes units and sites of a module whose kernels are fused.
 NAMING = (OutlineHandedKernels(), OutlineDispatchedOps(), AnnotateSites())
+
+Passes = tuple[tvm.transform.Pass, ...]
 
 
 def lower(module: tvm.IRModule) -> tvm.IRModule:
@@ -28,38 +35,94 @@ def lower(module: tvm.IRModule) -> tvm.IRModule:
     migration agree on what the units are. A module whose sites are already named is returned as
     it is: a pipeline of your own may lower and annotate first.
 
+    A pass that only makes the module faster may fail: the module stays as it was before, and
+    ``lowering_notes`` says so.
+
     Raises
     ------
     LoweringError
-        A pass raised, or the module has no operator call at all.
+        A pass raised without which there are no units, or the module has no operator call at all.
     """
     if any(annotated_calls(module)):
         return module
     transform = relax.transform
-    passes = [
-        transform.LambdaLift(),
-        KeepOrigins(transform.LegalizeOps(skip_ops=_TARGET_DEPENDENT)),
-        transform.AnnotateTIROpPattern(),
-        FoldConstants(),
-        FuseOpsKeepingOrigins(),
-        KeepOrigins(transform.FuseTIR()),
-        transform.DeadCodeElimination(),
-        *NAMING,
-    ]
-    for step in passes:
-        try:
-            module = step(module)
-        except Exception as error:
-            raise LoweringError(
-                f"lowering the model: pass {step.info.name} failed: {_last_line(error)}. The "
-                "module must be well-formed Relax that tvm.compile accepts"
-            ) from error
+    notes: list[str] = []
+    module = _needed(module, transform.LambdaLift())
+    module = _needed(module, KeepOrigins(transform.LegalizeOps(skip_ops=_TARGET_DEPENDENT)))
+    module = _optional(module, (transform.AnnotateTIROpPattern(),), notes)
+    module = _needed(module, KeepInplaceApart())
+    module = _folded(module, notes)
+    # FuseOps leaves functions that are no units; without FuseTIR nothing is fused.
+    fuse = (FuseOpsKeepingOrigins(), KeepOrigins(transform.FuseTIR()))
+    for steps in (fuse, (transform.DeadCodeElimination(),)):
+        module = _optional(module, steps, notes)
+    for step in NAMING:
+        module = _needed(module, step)
     if not any(annotated_calls(module)):
         raise LoweringError(
             "lowering the model: no operator call is left in any Relax function; there is nothing "
             "to carve or migrate"
         )
-    return module
+    return module.with_attr(_NOTES, notes) if notes else module
+
+
+def lowering_notes(lowered: tvm.IRModule) -> list[str]:
+    """Return which passes failed that a lowered module can do without, and why, a sentence each."""
+    attrs = lowered.attrs or {}
+    return [str(note) for note in attrs[_NOTES]] if _NOTES in attrs else []
+
+
+def _needed(module: tvm.IRModule, step: tvm.transform.Pass) -> tvm.IRModule:
+    try:
+        return step(module)
+    except Exception as error:
+        raise LoweringError(
+            f"lowering the model: pass {step.info.name} failed: {_last_line(error)}. The "
+            "module must be well-formed Relax that tvm.compile accepts"
+        ) from error
+
+
+def _optional(module: tvm.IRModule, steps: Passes, notes: list[str]) -> tvm.IRModule:
+    """Apply passes that only make the module faster: all of them, or none if one fails."""
+    changed = module
+    for step in steps:
+        try:
+            changed = step(changed)
+        except Exception as error:
+            _note(notes, step, "the model", error)
+            return module
+    return changed
+
+
+def _folded(module: tvm.IRModule, notes: list[str]) -> tvm.IRModule:
+    """Fold constants; where that fails, function by function, so that the others are folded."""
+    step: tvm.transform.Pass = FoldConstants()
+    try:
+        return step(module)
+    except Exception:  # The functions say which of them it is.
+        out = module.clone()
+    for gvar, alone in _each_function(module):
+        try:
+            changed = step(alone)
+        except Exception as error:
+            _note(notes, step, f"function {gvar.name_hint}", error)
+        else:
+            out.update_func(gvar, changed[gvar.name_hint])
+    return out
+
+
+def _each_function(module: tvm.IRModule) -> Iterator[tuple[GlobalVar, tvm.IRModule]]:
+    """Yield each Relax function in a module with the kernels and no other Relax function."""
+    kernels = {g: f for g, f in module.functions.items() if isinstance(f, tirx.PrimFunc)}
+    for gvar, function in module.functions.items():
+        if isinstance(function, relax.Function):
+            yield gvar, tvm.IRModule({**kernels, gvar: function}, attrs=module.attrs)
+
+
+def _note(notes: list[str], step: tvm.transform.Pass, where: str, error: Exception) -> None:
+    note = f"pass {step.info.name} failed on {where}, which goes on without it: {_last_line(error)}"
+    _log.warning("lowering the model: %s", note)
+    notes.append(note)
 
 
 def mark_inputs(module: tvm.IRModule, weights: Collection[str]) -> tvm.IRModule:

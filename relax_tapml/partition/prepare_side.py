@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import tvm
 from tvm import relax, tirx
 from tvm.ir import GlobalVar
@@ -68,9 +70,34 @@ def dispatched(lowered: tvm.IRModule, target: tvm.target.Target) -> tvm.IRModule
 def applied(
     pipeline: tvm.transform.Pass, side: tvm.IRModule, target: tvm.target.Target
 ) -> tvm.IRModule:
-    """Apply a side's own pass to what ``dispatched`` returned. Raises ``LoweringError``."""
+    """Apply a side's own pass to what ``dispatched`` returned.
+
+    Raises
+    ------
+    LoweringError
+        It raised. Of a ``Sequential`` the message names the pass that did.
+    """
+    what = f"pipeline {pipeline.info.name!r}"
     with target:
-        return _apply(pipeline, side, f"pipeline {pipeline.info.name!r}")
+        try:
+            return _apply(pipeline, side, what)
+        except LoweringError:
+            if not isinstance(pipeline, tvm.transform.Sequential):
+                raise
+            module = side
+            for one in flattened(pipeline):
+                alone = tvm.transform.Sequential([one])
+                module = _apply(alone, module, f"pass {one.info.name!r} of {what}")
+            raise
+
+
+def flattened(pipeline: tvm.transform.Pass) -> Iterator[tvm.transform.Pass]:
+    """Yield the passes that a pipeline is made of; one that is no ``Sequential`` is one pass."""
+    if isinstance(pipeline, tvm.transform.Sequential):
+        for one in pipeline.passes:
+            yield from flattened(one)
+    else:
+        yield pipeline
 
 
 def _apply(step: tvm.transform.Pass, module: tvm.IRModule, what: str) -> tvm.IRModule:

@@ -184,6 +184,21 @@ def agreement_text(result: Mapping[str, Any]) -> str:
     return f"{said}."
 
 
+def notes(result: Mapping[str, Any]) -> list[str]:
+    """Return what a reader of a good result should know: ties, and passes that did not work.
+
+    The ties are those of the last good step, which the bundle holds.
+    """
+    good = [step for step in result.get("steps", ()) if step["verdict"] == Verdict.PASS]
+    source = result.get("source", "the source")
+    ties = [
+        f"A tie {tie}. With the choices of {source} imposed there the outputs agree."
+        for tie in (good[-1].get("ties", ()) if good else ())
+    ]
+    failed = [note[:1].upper() + note[1:] for note in result.get("lowering_notes") or ()]
+    return [*ties, *map(_closed, failed)]
+
+
 def tolerance_text(tolerance: float | str | None, origin: str | None = None) -> str:
     """Return a tolerance and where it comes from: ``tolerance 3.1e-06: values must be equal``."""
     text = f"tolerance {number_text(tolerance)}"

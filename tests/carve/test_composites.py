@@ -11,7 +11,7 @@ from tvm import tirx
 
 from relax_tapml import bring_up
 from relax_tapml._compat import IS_TVM_026
-from relax_tapml.carve.composites import composites
+from relax_tapml.carve.explained import units_run
 from relax_tapml.carve.open_suite import open_suite
 from relax_tapml.carve.sensitivity import noise_levels
 from relax_tapml.carve.unit_call import unit_call
@@ -36,7 +36,7 @@ def clean(model, tmp_path_factory):
 
 def test_attention_is_the_only_one(clean):
     """Other units run kernels of their own."""
-    assert list(composites(open_suite(clean.out))) == [ATTENTION]
+    assert list(units_run(open_suite(clean.out))) == [ATTENTION]
 
 
 def test_kernels_handed_to_the_cache_have_derived_tolerances(clean):

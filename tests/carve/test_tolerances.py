@@ -239,14 +239,14 @@ def keep_one_case(suite, unit):
 def test_replay_holds_each_value_to_its_own_bound(suite):
     """Bounds are read from the suite, and a value without one is not judged."""
     oracle = keep_one_case(suite, "cumsum")
-    bound = np.ones(oracle.shape)
+    bound = np.full(oracle.shape, 2.0**-6)
     bound[0, 0] = np.nan
     digest = add_tensor(suite, bound.astype(ml_dtypes.float8_e8m0fnu))
     give(suite, "cumsum", kind="elements", bound=digest)
     detail = replay(suite, session="inline", units=["cumsum"]).details["cumsum"]
     assert detail.verdict is Verdict.PASS
     assert (detail.worst.total, detail.worst.unjudged) == (oracle.size - 1, 1)
-    assert (detail.worst.allowed, detail.worst.tolerance.origin) == (1.0, "edited")
+    assert (detail.worst.allowed, detail.worst.tolerance.origin) == (2.0**-6, "edited")
 
 
 def test_a_case_of_which_nothing_is_judged_is_skipped(suite):

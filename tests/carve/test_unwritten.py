@@ -36,15 +36,15 @@ class Zeros:
 
     @T.prim_func(private=True, s_tir=True)
     def staged(X: T.Buffer((8, 16), "float32"), Y: T.Buffer((8, 16), "float32")):
-        W = T.alloc_buffer((8, 64), "float32")
-        for i, j in T.grid(8, 64):
+        W = T.alloc_buffer((8, 1040), "float32")
+        for i, j in T.grid(8, 1040):
             with T.sblock("W"):
                 vi, vj = T.axis.remap("SS", [i, j])
                 W[vi, vj] = T.max(X[vi, vj % 16], T.float32(0))
         for i, j in T.grid(8, 16):
             with T.sblock("Y"):
                 vi, vj = T.axis.remap("SS", [i, j])
-                Y[vi, vj] = W[vi, vj] + W[vi, vj + 48]
+                Y[vi, vj] = W[vi, vj] + W[vi, vj + 1024]
 
     @R.function
     def main(x: R.Tensor((8, 16), "float32"), at: R.Tensor((6,), "int64")):

@@ -671,7 +671,7 @@ def test_a_coarse_evaluation_that_fails_leaves_coarse_devices_unjudged(monkeypat
     function = kernel(relax.op.sin, (x.shape, "float32"))
     oracle = result_of(function, [x])
     bound = derived(function, [x], oracle).bound
-    monkeypatch.setattr("relax_tapml.derive.derivation.COARSE", {})
+    monkeypatch.setattr("relax_tapml.derive.derivation.COARSEST", {})
     tolerance = derived(function, [x], oracle)
     assert np.isnan(tolerance.coarse).all()
     assert "not judged" in tolerance.origin

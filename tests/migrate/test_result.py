@@ -20,6 +20,7 @@ from relax_tapml.migrate.result import (
     overall_verdict,
     unit_document,
     unit_summary,
+    without_explained,
     write_result,
 )
 from relax_tapml.partition.site_table import SiteEntry
@@ -83,6 +84,7 @@ def test_a_unit_that_nothing_speaks_against_passes(company):
         "origin": "h.*.mlp",
         "origins": {f"main/{n:03d}/a": [f"h.{n}.mlp:mm"] for n in range(3)},
         "alone": "pass",
+        "dims_seen_once": [],
         "on_device": company is not None and company.on_device,
         "together": [],
     }
@@ -169,3 +171,19 @@ def test_devices_that_disagree_are_no_pass_and_accuse_nobody():
     assert inconclusive_reason(units) == "devices disagree about u1"
     wrong = {"name": "u2", "verdict": "mismatch"}
     assert overall_verdict([*units, wrong]) == ("mismatch", ["u2"])
+
+
+def test_a_unit_is_reconsidered_when_the_migration_convicts_what_it_runs():
+    """Accused alone, its kernel in company only: the kernel is the one culprit."""
+    alone = {**ALONE, "verdict": "mismatch", "reason": "differs"}
+    company = Company(on_device=False, verdict=Verdict.MISMATCH, reason="passes alone, but")
+    found = [
+        unit_document("attention", alone, None, sites=[]),
+        unit_document("decode", ALONE, company, sites=[]),
+    ]
+    judged = without_explained(found, {"attention": {"decode"}})
+    assert overall_verdict(judged) == ("mismatch", ["decode"])
+    assert (judged[0]["verdict"], judged[0]["alone"]) == ("skipped", "mismatch")
+    assert judged[0]["reason"] == "mismatch; not judged, since it runs decode (mismatch)"
+    assert judged[1] == found[1]
+    assert without_explained(found, {}) == found

@@ -64,6 +64,35 @@ in_place = tvm.transform.Sequential([high_level, transform.DataflowUseInplaceCal
 lowers = tvm.transform.Sequential(
     [transform.ToNonDataflow(), transform.RemovePurityChecking(), transform.CallTIRRewrite()]
 )
+
+
+def _unfinished(call: relax.Call) -> relax.Call:
+    return relax.op.call_dps_packed("no.such.function", call.args[1], call.ty)
+
+
+@tvm.transform.module_pass(opt_level=0, name="Finishes")
+def _finishes(module: tvm.IRModule, _ctx: tvm.transform.PassContext) -> tvm.IRModule:
+    @relax.expr_functor.mutator
+    class Changer(relax.PyExprMutator):
+        def visit_call_(self, call: relax.Call) -> relax.Expr:
+            call = super().visit_call_(call)
+            is_packed = call.op == tvm.ir.Op.get("relax.call_dps_packed")
+            return relax.op.nn.softmax(call.args[1][0], axis=0) if is_packed else call
+
+    out = module.clone()
+    caller = module.get_global_var("main")
+    out.update_func(caller, Changer(module).visit_expr(module[caller]))
+    return out
+
+
+wrong_in_two_halves = tvm.transform.Sequential(
+    [
+        transform.ToNonDataflow(),
+        changes_calls("Begins", "softmax", _unfinished, ("main",)),
+        _finishes,
+    ]
+)
+raises_within = tvm.transform.Sequential([transform.ToNonDataflow(), broken_pipelines.raises])
 wrong_in_the_middle = tvm.transform.Sequential(
     [
         transform.ToNonDataflow(),

@@ -13,7 +13,7 @@ from tvm.script import relax as R
 
 from relax_tapml.errors import LoweringError
 from relax_tapml.partition.built_functions import flat_values
-from relax_tapml.partition.lower import lower, mark_inputs
+from relax_tapml.partition.lower import lower, lowering_notes, mark_inputs
 from relax_tapml.passes.annotate_sites import annotated_calls
 
 
@@ -114,3 +114,56 @@ def test_inputs_are_marked_once():
     assert int(marked["main"].attrs["num_input"]) == count
     assert int(mark_inputs(marked, ())["main"].attrs["num_input"]) == count
     assert int(mark_inputs(Tiny, ())["main"].attrs["num_input"]) == count + 1
+
+
+@I.ir_module(check_well_formed=False)  # its shape is a value
+class ShapeArithmetic:
+    """As importers of ONNX write a reshape; ``FoldConstant`` asserts on it in ``main``."""
+
+    @R.function
+    def main(x: R.Tensor(("n", 4), "float32")):
+        with R.dataflow():
+            shape = R.shape_of(x)
+            extents = R.shape_to_tensor(shape)
+            again = R.tensor_to_shape(extents)
+            y = R.reshape(R.exp(x), again)
+            R.output(y)
+        return y
+
+    @R.function
+    def other(x: R.Tensor((2,), "float32")):
+        with R.dataflow():
+            y = R.add(x, R.add(R.const([1.0, 2.0], "float32"), R.const([1.0, 1.0], "float32")))
+            R.output(y)
+        return y
+
+
+def test_a_pass_that_only_makes_it_faster_may_fail(caplog):
+    """The function that it fails on goes on without it, the other one is folded; it is said."""
+    lowered = lower(ShapeArithmetic)
+    (note,) = lowering_notes(lowered)
+    assert note.startswith(
+        "pass FoldConstant failed on function main, which goes on without it: AssertionError"
+    )
+    assert [record.getMessage() for record in caplog.records] == [f"lowering the model: {note}"]
+    sites = [site.id for site, _ in annotated_calls(lowered)]
+    assert [s for s in sites if s.startswith("other")] == ["other/000/add"]
+    vm = relax.VirtualMachine(tvm.compile(lowered, "llvm"), tvm.cpu())
+    x = np.arange(12, dtype="float32").reshape(3, 4) / 8
+    np.testing.assert_allclose(vm["main"](tvm.runtime.tensor(x)).numpy(), np.exp(x), rtol=1e-5)
+    assert lowering_notes(lower(Tiny)) == []
+
+
+def test_without_fusion_every_operator_is_a_unit(monkeypatch):
+    """Neither pass of the two counts where one fails."""
+
+    @tvm.transform.module_pass(opt_level=0, name="FuseTIR")
+    def breaks(module: tvm.IRModule, _ctx: tvm.transform.PassContext) -> tvm.IRModule:
+        raise ValueError("no")
+
+    monkeypatch.setattr(relax.transform, "FuseTIR", lambda: breaks)
+    lowered = lower(Tiny)
+    assert lowering_notes(lowered) == [
+        "pass KeepOrigins failed on the model, which goes on without it: no"
+    ]
+    assert not any("fused" in site.unit for site, _ in annotated_calls(lowered))

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from relax_tapml.report.findings import agreement_text, explain, headline
+from relax_tapml.report.findings import agreement_text, explain, headline, notes
 
 
 def run(verdicts: dict[str, str], culprits: list[str], verdict: str) -> dict[str, Any]:
@@ -159,3 +159,19 @@ def test_agreement_is_that_of_the_last_good_step(agreement, expected):
     ]
     assert agreement_text({"source": "llvm", "steps": steps}) == expected
     assert agreement_text({"source": "llvm", "steps": []}) == ""
+
+
+def test_ties_of_the_last_good_step_and_failed_passes_are_told():
+    """A run without them says nothing."""
+    result = run({"a": "pass"}, [], "pass")
+    assert notes(result) == []
+    result["steps"] = [
+        {"verdict": "pass", "ties": ["on 'x', main/000/argmax: 1 of 3 values are another choice"]},
+        {"verdict": "mismatch", "ties": []},
+    ]
+    result["lowering_notes"] = ["pass FoldConstant failed on function main"]
+    assert notes(result) == [
+        "A tie on 'x', main/000/argmax: 1 of 3 values are another choice. With the choices of llvm "
+        "imposed there the outputs agree.",
+        "Pass FoldConstant failed on function main.",
+    ]

@@ -1,0 +1,87 @@
+"""Keep kernels that write to their arguments, and what must run before them, out of fusion."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import tvm
+from tvm import relax, tirx
+from tvm.ir import GlobalVar, Op
+
+from .value_leaves import Leaf, ValueLeaves, bindings_in
+
+_TIR = Op.get("relax.call_tir")
+_TIR_INPLACE = Op.get("relax.call_tir_inplace")
+_PACKED_INPLACE = Op.get("relax.call_inplace_packed")
+_PATTERN = "op_pattern"
+_OPAQUE = 8
+
+
+@tvm.transform.module_pass(opt_level=0, name="KeepInplaceApart")
+class KeepInplaceApart:
+    """Mark kernels as opaque that ``FuseOps`` must leave alone, because something is overwritten.
+
+    ``FuseTIR`` makes a plain ``call_tir`` of a fused ``call_tir_inplace``: a kernel that writes to
+    what it may only read. And ``FuseOps`` moves an operator to where it is fused, which may be
+    behind a call that overwrites what it reads. So the kernels of ``call_tir_inplace`` are not
+    fused, and neither are those that read a value before it is overwritten.
+
+    Run after ``AnnotateTIROpPattern``, before ``FuseOps``. ::
+
+        k = R.call_tir(cls.exp, (h,), ...)                                # op_pattern 0
+        q = R.call_tir_inplace(cls.square, (h,), inplace_indices=[0])     # op_pattern 0
+        y = R.call_tir(cls.add, (q, k), ...)                              # op_pattern 0
+        # after: op_pattern 8 for exp and square, 0 for add
+
+    A module in which nothing is overwritten is returned as it is; applied twice the pass changes
+    nothing more.
+    """
+
+    def transform_module(self, mod: tvm.IRModule, _ctx: tvm.transform.PassContext) -> tvm.IRModule:
+        kernels = dict.fromkeys(
+            gvar
+            for function in mod.functions.values()
+            if isinstance(function, relax.Function)
+            for gvar in _kept(function)
+            if isinstance(mod[gvar], tirx.PrimFunc)
+        )
+        found = [gvar for gvar in kernels if _pattern(mod[gvar]) != _OPAQUE]
+        if not found:
+            return mod
+        out = mod.clone()
+        for gvar in found:
+            out.update_func(gvar, mod[gvar].with_attr(_PATTERN, _OPAQUE))
+        return out
+
+
+def _kept(function: relax.Function) -> Iterator[GlobalVar]:
+    """Yield the kernels of a function that write in place, or must run before one that does."""
+    leaves = ValueLeaves()
+    # What a result is stored in, where that is another value's memory.
+    memory: dict[Leaf, Leaf] = {}
+    readers: list[tuple[GlobalVar, set[Leaf]]] = []
+    for binding in bindings_in(function.body):
+        call = binding.value
+        if leaves.bind(binding) or not isinstance(call, relax.Call):
+            continue
+        if call.op == _TIR:
+            operands = leaves.of(call.args[1])
+            readers.append((call.args[0], {memory.get(leaf, leaf) for leaf in operands}))
+        elif call.op in (_TIR_INPLACE, _PACKED_INPLACE):
+            is_tir = call.op == _TIR_INPLACE
+            operands = list(call.args[1].fields) if is_tir else list(call.args[1:])
+            results = leaves.of(binding.var)
+            overwritten = set()
+            for result, index in zip(results, call.attrs.inplace_indices, strict=False):
+                if index >= 0:
+                    for leaf in leaves.of(operands[int(index)])[:1]:
+                        memory[result] = memory.get(leaf, leaf)
+                        overwritten.add(memory[result])
+            if is_tir:
+                yield call.args[0]
+            yield from (gvar for gvar, read in readers if read & overwritten)
+
+
+def _pattern(function: tvm.ir.BaseFunc) -> int | None:
+    attrs = function.attrs or {}
+    return int(attrs[_PATTERN]) if _PATTERN in attrs else None

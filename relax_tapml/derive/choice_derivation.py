@@ -1,0 +1,334 @@
+"""Tolerances for the results of a PrimFunc that chooses by a score, whatever becomes of the choice.
+
+A right kernel may take any of several equal scores, and of scores that rounding may change the
+order of. What follows in the kernel depends on it: a wrapped index, a row of a table. So the
+PrimFunc is evaluated with each of these choices, and a result may be any of what comes of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import tvm_ffi
+from tvm import tirx
+
+from relax_tapml._compat import Analyzer
+from relax_tapml.compare.dtypes import as_float64, is_integer
+from relax_tapml.compare.tolerance import (
+    ChoiceTolerance,
+    ElementTolerance,
+    EqualTolerance,
+    IndexTolerance,
+    Tolerance,
+)
+from relax_tapml.derive.bounded import NotDerivableError
+from relax_tapml.derive.chooser import Chooser, choosers, shown, with_choices, with_scores
+from relax_tapml.derive.chosen_index import chosen_indices
+from relax_tapml.derive.derivation import ORDERS, Derivation
+from relax_tapml.derive.reach import bounds_of, rounded_up
+from relax_tapml.frontend.model import Array
+
+MOST_CHOICES = 16
+"""Of equal scores in one row; of more, the first and the last are tried."""
+
+_TIES = "indices may differ where the values they choose are equal"
+_EQUAL = "any of the results of equal scores"
+_EXACT = "the kernel chooses by scores, and is evaluated in float64 with every choice it may make"
+
+
+def derivation_of(
+    function: tirx.PrimFunc, results: Sequence[int], *, is_moved: bool = False
+) -> Derivation | ChoiceDerivation:
+    """Return what derives the tolerances of a PrimFunc; the arguments are those of either."""
+    plain = Derivation(function, results)
+    found = choosers(function)
+    return ChoiceDerivation(plain, function, results, found, is_moved=is_moved) if found else plain
+
+
+class ChoiceDerivation:
+    """Derives tolerances for calls of a PrimFunc that chooses.
+
+    Parameters
+    ----------
+    plain
+        Derives those of everything that this one cannot follow.
+    function, results
+        As for ``Derivation``.
+    found
+        Where it chooses.
+    is_moved
+        Whether arguments may be off by more than their last place.
+    """
+
+    def __init__(
+        self,
+        plain: Derivation,
+        function: tirx.PrimFunc,
+        results: Sequence[int],
+        found: Sequence[Chooser],
+        *,
+        is_moved: bool,
+    ) -> None:
+        self._plain = plain
+        self._results = list(results)
+        self._found = list(found)
+        self._indices = chosen_indices(function, results)
+        params = list(function.params)
+        self._params = [*params, *shown(function, found)]
+        self._shown = range(len(params), len(self._params))
+        read = [*results, *self._shown]
+        self._open = Derivation(with_scores(function, found), read, is_moved=is_moved)
+        scores = with_scores(function, found, is_chosen=False)
+        self._scores = Derivation(scores, read, is_moved=is_moved)
+        forced, choices = with_choices(function, found)
+        self._forced = Derivation(forced, results, is_moved=is_moved)
+        self._choices = [len(params) + number for number in range(len(choices))]
+
+    def tolerances(
+        self,
+        arguments: Mapping[int, Array],
+        scalars: Mapping[int, float],
+        oracles: Sequence[Array],
+        slack: Mapping[int, Array] | None = None,
+        *,
+        orders: Sequence[int] = ORDERS,
+    ) -> list[Tolerance]:
+        """Return how far each result may be from its oracle; see ``Derivation.tolerances``.
+
+        Parameters
+        ----------
+        arguments, scalars, oracles, orders
+            As there.
+        slack
+            How far float arguments may be off, where that is more than their last place.
+        """
+        slack = slack or {}
+        direct = [self._index(number, arguments, slack) for number in self._results]
+        if all(direct):
+            return [tolerance for tolerance in direct if tolerance is not None]
+        try:
+            found = self._judged(arguments, scalars, oracles, slack, orders)[1]
+        except Exception:  # Whatever TVM and NumPy raise about a kernel that no one foresaw.
+            return self._plain.tolerances(arguments, scalars, oracles, orders=orders)
+        return [mine or other for mine, other in zip(direct, found, strict=True)]
+
+    def evaluated(
+        self,
+        arguments: Mapping[int, Array],
+        scalars: Mapping[int, float],
+        like: Sequence[Array],
+        *,
+        orders: Sequence[int] = ORDERS,
+        is_exact: bool = False,
+    ) -> tuple[list[Array], list[Tolerance]] | None:
+        """Evaluate the PrimFunc without a source; see ``Derivation.evaluated``.
+
+        Not on exact inputs: among small whole numbers nearly every choice is a tie.
+        """
+        if is_exact:
+            return None
+        try:
+            oracles, found = self._judged(arguments, scalars, None, {}, orders, like)
+        except Exception:
+            return self._plain.evaluated(arguments, scalars, like, orders=orders)
+        direct = [self._index(number, arguments, {}) for number in self._results]
+        return oracles, [mine or other for mine, other in zip(direct, found, strict=True)]
+
+    def _index(
+        self, number: int, arguments: Mapping[int, Array], slack: Mapping[int, Array]
+    ) -> Tolerance | None:
+        chosen = self._indices.get(number)
+        if chosen is None or chosen.values not in arguments:
+            return None
+        return IndexTolerance(
+            values=arguments[chosen.values],
+            axis=chosen.axis,
+            origin=_TIES,
+            slack=slack.get(chosen.values),
+        )
+
+    def _judged(
+        self,
+        arguments: Mapping[int, Array],
+        scalars: Mapping[int, float],
+        oracles: Sequence[Array] | None,
+        slack: Mapping[int, Array],
+        orders: Sequence[int],
+        like: Sequence[Array] = (),
+    ) -> tuple[list[Array], list[Tolerance]]:
+        """Evaluate with every choice; return oracles, of float64 by default, and tolerances."""
+        if not arguments.keys().isdisjoint(self._results):
+            raise NotDerivableError("it writes to its arguments")
+        like = oracles or like
+        picked, is_cut = self._picked(arguments, scalars, like, slack, orders)
+        runs = [
+            self._forced.values_and_errors(
+                {**arguments, **choice}, scalars, like, slack, orders=orders
+            )
+            for choice in picked
+        ]
+        rounded = [
+            [values[n].astype(a.dtype) for n, a in zip(self._results, like, strict=True)]
+            for values, _ in runs
+        ]
+        oracles = oracles or rounded[0]
+        found: list[Tolerance] = []
+        for position, (number, oracle) in enumerate(zip(self._results, oracles, strict=True)):
+            results = [
+                (values[number], errors.get(number, np.zeros(oracle.shape)))
+                for values, errors in runs
+            ]
+            others = [result[position] for result in rounded]
+            found.append(_tolerance(oracle, results, others, is_cut=is_cut))
+        return list(oracles), found
+
+    def _picked(
+        self,
+        arguments: Mapping[int, Array],
+        scalars: Mapping[int, float],
+        like: Sequence[Array],
+        slack: Mapping[int, Array],
+        orders: Sequence[int],
+    ) -> tuple[list[dict[int, Array]], bool]:
+        """Return the choices to evaluate, and whether there are more than those."""
+        extents = _extents(self._params, arguments)
+        shown = [self._params[number] for number in self._shown]
+        empty = [np.zeros(_shape(buffer, extents), str(buffer.dtype)) for buffer in shown]
+        is_chosen = True
+        try:
+            evaluated = self._open.values_and_errors(
+                arguments, scalars, [*like, *empty], slack, orders=orders
+            )
+        except NotDerivableError:  # Rounding may change the choice, and something follows from it.
+            is_chosen = False
+            evaluated = self._scores.values_and_errors(
+                arguments, scalars, [*like, *empty], slack, orders=orders
+            )
+        values, errors = evaluated
+        candidates = []
+        for chooser in self._found:
+            number = self._params.index(chooser.scores)
+            base = values[self._params.index(chooser.index)]
+            if not is_chosen:
+                base = _best(values[number].reshape(base.size, -1), chooser.is_largest)
+            candidates.append(_candidates(base, values[number], errors.get(number)))
+        count = max(rows.shape[1] for rows, _ in candidates)
+        picked = []
+        for turn in range(count):
+            choice = {}
+            for number, chooser, (rows, _) in zip(
+                self._choices, self._found, candidates, strict=True
+            ):
+                column = rows[:, min(turn, rows.shape[1] - 1)]
+                shape = _shape(chooser.index, extents)
+                choice[number] = column.reshape(shape).astype(str(chooser.index.dtype))
+            picked.append(choice)
+        return picked, any(is_cut for _, is_cut in candidates)
+
+
+def _tolerance(
+    oracle: Array,
+    results: Sequence[tuple[Array, Array]],
+    others: Sequence[Array],
+    *,
+    is_cut: bool,
+) -> Tolerance:
+    """Return the tolerance of a result, from values and errors with each choice."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        apart = np.array([np.abs(as_float64(value) - as_float64(oracle)) for value, _ in results])
+    apart = np.where(np.isnan(apart), np.inf, apart)
+    nearest = apart.argmin(axis=0)[None]
+    value, error = (
+        np.take_along_axis(np.array(part), nearest, axis=0)[0]
+        for part in zip(*results, strict=True)
+    )
+    bound, excess = bounds_of(value, error, oracle)
+    for (other, reach), rounded in zip(results, others, strict=True):
+        bound = np.maximum(bound, bounds_of(other, reach, rounded)[0])
+    with np.errstate(invalid="ignore", over="ignore"):
+        far = [np.abs(as_float64(o) - as_float64(oracle)) > bound for o in others]
+    distinct = [other for other, is_far in zip(others, far, strict=True) if is_far.any()]
+    if is_cut:  # Not all choices were tried: where they matter, nothing is judged.
+        bound = np.where(np.any(far, axis=0), np.nan, bound)
+    if is_integer(oracle.dtype) and not bound.any():
+        base: Tolerance = EqualTolerance(origin=f"{oracle.dtype} values must be equal")
+    else:
+        origin = _EXACT
+        if excess > 1:
+            origin += f"; the source is up to {excess:.2g} times as far from it and is allowed"
+        base = ElementTolerance(bound=rounded_up(bound, oracle.dtype), origin=origin)
+    if not distinct or is_cut:
+        return base
+    return ChoiceTolerance(
+        base=base, alternatives=np.array(distinct), origin=f"{_EQUAL}; {base.origin}"
+    )
+
+
+def _best(scores: Array, is_largest: bool | None) -> Array:
+    if is_largest is None:
+        raise NotDerivableError("it is not known whether it chooses the largest score")
+    return np.asarray(scores.argmax(axis=1) if is_largest else scores.argmin(axis=1))
+
+
+def _candidates(base: Array, scores: Array, apart: Array | None) -> tuple[Array, bool]:
+    """Return what may be chosen in each row, the base first, and whether there is more.
+
+    Rows with fewer choices repeat the base. A row with a NaN, or without a choice, has only that.
+
+    Parameters
+    ----------
+    base
+        What is chosen in exact arithmetic, one for each row.
+    scores, apart
+        For each row what it chooses from, and how far that may be off; None for nothing.
+    """
+    chosen = np.asarray(base, np.int64).reshape(-1)
+    wide = as_float64(scores).reshape(chosen.size, -1)
+    reach = 0.0 if apart is None else as_float64(apart).reshape(wide.shape)
+    length = wide.shape[1]
+    is_known = (chosen >= 0) & (chosen < length) & ~np.isnan(wide).any(axis=1)
+    rows = np.flatnonzero(is_known)
+    if not rows.size:
+        return chosen[:, None], False
+    with np.errstate(invalid="ignore"):
+        low, high = (wide - reach)[rows], (wide + reach)[rows]
+    mine = chosen[rows][:, None]
+    tops, bottoms = low.max(axis=1, keepdims=True), high.min(axis=1, keepdims=True)
+    if (np.take_along_axis(high, mine, 1) >= tops).all():
+        near = high >= tops
+    elif (np.take_along_axis(low, mine, 1) <= bottoms).all():
+        near = low <= bottoms
+    else:
+        raise NotDerivableError("it chooses neither the largest score nor the smallest")
+    counts = near.sum(axis=1)
+    width = int(min(counts.max(), MOST_CHOICES))
+    found = np.repeat(chosen[:, None], width, axis=1)
+    for row, allowed in zip(rows[counts > 1], near[counts > 1], strict=True):
+        places = np.flatnonzero(allowed)
+        places = places[places != chosen[row]]
+        if len(places) > width - 1:
+            half = (width - 1) // 2
+            places = np.concatenate([places[: width - 1 - half], places[len(places) - half :]])
+        found[row, 1 : 1 + len(places)] = places
+    return found, bool(counts.max() > MOST_CHOICES)
+
+
+def _extents(params: Sequence[Any], arguments: Mapping[int, Array]) -> dict[Any, int]:
+    return {
+        extent: actual
+        for number, array in arguments.items()
+        for extent, actual in zip(params[number].ty.shape, array.shape, strict=True)
+        if isinstance(extent, tirx.Var)
+    }
+
+
+def _shape(buffer: Any, extents: Mapping[Any, int]) -> tuple[int, ...]:
+    shape = []
+    for extent in buffer.shape:
+        known = tvm_ffi.structural_map(
+            extent, (tirx.Var, lambda var: tirx.const(extents[var], str(var.ty.dtype)))
+        )
+        shape.append(int(Analyzer().simplify(known)))
+    return tuple(shape)
