@@ -29,6 +29,9 @@ from relax_tapml.targets.registry import platform_of
 
 Functions = dict[GlobalVar, tvm.ir.BaseFunc]
 
+# What fills workspaces is named so; no unit is.
+_FILLER = "relax_tapml_filler_"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Program:
@@ -93,6 +96,7 @@ class UnitPrograms:
         self._sides: dict[str, tvm.IRModule] = {}
         self._programs: dict[str, Program] = {}
         self._blocks: dict[str, tuple[PoisonedBlock, ...]] = {}
+        self._has_fillers = True
         self._is_built = False
         self._is_prepared = False
         # Held while programs that are in use are replaced.
@@ -275,6 +279,11 @@ class UnitPrograms:
         names = [name for (unit, _), name in self._functions.items() if unit in units]
         module = self._guarded(submodule(self._sides[units[0]], names), names)
         built = self._library.build(module, self._target)
+        if any(name.startswith(_FILLER) for name in built.failed):
+            # No unit is to suffer from what it does not need.
+            self._has_fillers = False
+            self._compile(units)
+            return
         failed = {unit: reason for unit in units if (reason := self._failure(unit, built))}
         if failed:
             self.failed.update(failed)
@@ -317,7 +326,8 @@ class UnitPrograms:
 
     def _fillers(self, module: tvm.IRModule, names: Sequence[str]) -> dict[str, GlobalVar]:
         """Add to a module what fills the workspace of the kernels of some functions on a CPU."""
-        if self._target.get_target_device_type() != tvm.cpu().dlpack_device_type():
+        is_cpu = self._target.get_target_device_type() == tvm.cpu().dlpack_device_type()
+        if not is_cpu or not self._has_fillers:
             return {}
         pages = {name: workspace_pages(module, name) for name in names}
         added: dict[tuple[int, ...], GlobalVar] = {}
@@ -328,7 +338,7 @@ class UnitPrograms:
             sizes = tuple(with_all(pages[name], list(pages.values())))
             if sizes not in added:
                 function = filler(sizes)
-                added[sizes] = GlobalVar(f"relax_tapml_filler_{len(added)}")
+                added[sizes] = GlobalVar(f"{_FILLER}{len(added)}")
                 relax.expr._update_type(added[sizes], function.ty)
                 module.update_func(added[sizes], function)
             fillers[name] = added[sizes]
