@@ -241,7 +241,7 @@ def tensor_from(tensor: dict[str, Any]) -> SuiteTensor:
         dtype=_text(tensor["dtype"]),
         shape=tuple(int(extent) for extent in tensor["shape"]),
         rows=None if tensor["rows"] is None else int(tensor["rows"]),
-        recipe=None if tensor["recipe"] is None else Recipe(**tensor["recipe"]),
+        recipe=None if tensor.get("recipe") is None else Recipe(**tensor["recipe"]),
     )
 
 
