@@ -124,6 +124,7 @@ def test_the_folder_holds_what_is_promised(done):
         "state.json",
         "lowered.json",
         "boundaries",
+        "device.json",
         "report.html",
         "captures",
         "tests",
@@ -394,7 +395,7 @@ def test_a_bug_of_ours_ends_with_70(build, monkeypatch):
     def bug(**_):
         raise KeyError("unit")
 
-    monkeypatch.setattr("relax_tapml.run.choose_cases", lambda *_: bug())
+    monkeypatch.setattr("relax_tapml.run.choose_cases", lambda *_, **__: bug())
     ended = build(MODEL, "--session", "inline")
     assert ended.code == 70
     assert ended.err.splitlines()[-2:] == [

@@ -54,9 +54,7 @@ def leave_out(folder: Path, probes: Mapping[str, str]) -> Manifest:
     tensors = {digest: entry for digest, entry in manifest.tensors.items() if digest in needed}
     unproven = {**manifest.unproven, **probes}
     written = {unit.test: _test(suite, name, unit) for name, unit in changed.items()}
-    written[SKIPPED_NAME] = render_skipped(
-        {**manifest.skipped, **manifest.skipped_sites, **unproven}
-    )
+    written[SKIPPED_NAME] = render_skipped({**manifest.skipped, **manifest.skipped_sites, **probes})
     gone = {e.file for e in manifest.tensors.values()} - {e.file for e in tensors.values()}
     kept = {name: sha for name, sha in manifest.sha256.items() if name not in gone | written.keys()}
     new = {name: hashlib.sha256(text.encode()).hexdigest() for name, text in written.items()}

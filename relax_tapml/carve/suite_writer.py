@@ -94,7 +94,7 @@ class SuiteWriter:
         stems = FileStems()
         units = self._write_units({unit: stems.stem(unit) for unit in by_unit}, by_unit)
         self._files.write(CONFIG_NAME, CONFIG.encode())
-        skipped = {**self._skipped, **self._skipped_sites, **self._unproven}
+        skipped = {**self._skipped, **self._skipped_sites}
         if skipped:
             self._files.write(SKIPPED_NAME, render_skipped(skipped).encode())
         manifest = Manifest(

@@ -90,7 +90,8 @@ def _inputs(suite, case):
 
 def test_right_kernels_pass_in_all_shapes(clean):
     """No probe accuses a kernel that is right, and the source passes all."""
-    assert (clean.verdict, clean.culprits, clean.document["unproven"]) == ("pass", [], {})
+    assert (clean.verdict, clean.culprits) == ("pass", [])
+    assert "the source" not in "".join(clean.document["unproven"].values())
 
 
 def test_lengths_are_those_at_which_kernels_go_wrong(suite):

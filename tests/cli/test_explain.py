@@ -37,11 +37,12 @@ def test_every_step_of_a_run_is_explained(out, capsys):
 
 
 def test_bytes_that_crossed_are_those_that_were_told(out):
-    """For each of two samples, and weights once for all steps."""
+    """For each of two samples, and weights and the pattern of poison once for all steps."""
     steps = json.loads((out / "result.json").read_text())["steps"]
     weights = 4 * (64 + 8)
     crossed = sum(2 * step["crossing_bytes"] for step in steps)
-    assert sum(step["bytes_moved"] for step in steps) == crossed + weights
+    pattern = 1 << 16
+    assert sum(step["bytes_moved"] for step in steps) == crossed + weights + pattern
 
 
 def test_a_boundary_of_ones_own_is_explained(out, capsys, tmp_path):

@@ -33,8 +33,9 @@ def mispaired_term(node: Any, place: Place) -> Iterator[Edit]:
         if not isinstance(term, prim.Mul):
             continue
         before = prim.Select(at, variable + tirx.const(1, str(variable.ty.dtype)), variable)
-        moved = tvm_ffi.structural_mutate(
-            term.a, [(tirx.Var, lambda var, _, v=variable, b=before: b if var.same_as(v) else var)]
+        next_one = {variable: before}
+        moved = tvm_ffi.structural_map(
+            term.a, [(tirx.Var, lambda var, n=next_one: n.get(var, var))]
         )
         yield _with_term(node, place, moved * term.b, at)
 
