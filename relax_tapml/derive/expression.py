@@ -6,13 +6,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import ml_dtypes
 import numpy as np
 from tvm import tirx
 from tvm.ir import expr as ir_expr
 
 from relax_tapml._compat import TensorLoad, bitwise, buffer_of, prim, prim_op
-from relax_tapml.compare.dtypes import finfo
 from relax_tapml.derive.bounded import (
     F64,
     Bounded,
@@ -35,7 +33,7 @@ from relax_tapml.derive.functions import (
     Function,
 )
 from relax_tapml.derive.partial_sums import digits, rounded_to
-from relax_tapml.derive.precision import underflow, unit_roundoff
+from relax_tapml.derive.precision import overflow, underflow, unit_roundoff
 
 _WORKING = "float32"
 _COMPARISONS = (prim.LT, prim.LE, prim.GT, prim.GE, prim.EQ, prim.NE)
@@ -167,10 +165,9 @@ class Expressions:
         """Return the error of rounding a result to a dtype; infinite where a float16 overflows."""
         self.rounds = True
         error = magnitude(value) * number(unit_roundoff(dtype))
-        if dtype not in ("float16", "float8_e4m3fn", "float8_e5m2"):
-            # In a wider dtype only what is infinite anyway, or means infinity, comes as far.
+        limit = overflow(dtype)
+        if limit is None:
             return error
-        limit = float(finfo(np.dtype(getattr(ml_dtypes, dtype, dtype))).max)
         return prim.Select(magnitude(value) > number(limit), number(float("inf")), error)
 
     def _rounded(self, value: Any, dtype: str, carried: Any) -> Any:

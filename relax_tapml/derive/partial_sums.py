@@ -30,7 +30,7 @@ from tvm import tirx
 from relax_tapml._compat import prim
 from relax_tapml.compare.dtypes import finfo
 from relax_tapml.derive.bounded import F64, magnitude, number, plus
-from relax_tapml.derive.precision import unit_roundoff
+from relax_tapml.derive.precision import overflow, unit_roundoff
 
 INDEPENDENT = 6.0
 """So many times ``u sqrt(sum s_k**2)``."""
@@ -70,11 +70,14 @@ class PartialSum:
         self._is_exact = is_exact
         # In float64 the first bound is small enough, and the evaluation itself is no better.
         self._is_measured = not is_exact and dtype != F64
+        self._limit = overflow(dtype)
         zero = number(0.0)
         self.value = new_cell("total", zero)
         self._carried = new_cell("carried", zero)
         self._count = new_cell("count", zero)
         self._size = new_cell("size", zero)
+        if self._limit is not None:
+            self._highest = new_cell("highest", zero)
         if is_exact:
             self._grain = new_cell("grain", zero)
         if self._is_measured:
@@ -94,6 +97,8 @@ class PartialSum:
         store(self._carried, number(0.0) if error is None else error)
         store(self._count, _is_term(value))
         store(self._size, size)
+        if self._limit is not None:
+            store(self._highest, size)
         if self._is_exact:
             store(self._grain, lowest_bit(value))
         if self._is_measured:
@@ -113,6 +118,8 @@ class PartialSum:
             store(self._carried, self._carried + error)
         store(self._count, self._count + _is_term(term))
         store(self._size, self._size + magnitude(term))
+        if self._limit is not None:
+            store(self._highest, prim.Max(self._highest, magnitude(total)))
         if self._is_exact:
             store(self._grain, prim.Min(self._grain, lowest_bit(term)))
         if self._is_measured:
@@ -129,7 +136,17 @@ class PartialSum:
         return rounded_to(value, self._digits)
 
     def error(self) -> Any:
-        """Return how far the sum may be off: what its terms carry, and its own roundings."""
+        """Return how far the sum may be off: what its terms carry, and its own roundings.
+
+        Infinite where a partial sum is beyond what the dtype holds.
+        """
+        found = self._finite_error()
+        if self._limit is None:
+            return found
+        is_beyond = self._highest > number(self._limit)
+        return prim.Select(is_beyond, number(float("inf")), found)
+
+    def _finite_error(self) -> Any:
         most = self._count * number(self._unit) * self._size
         if self._is_exact:
             is_exact = self._size <= number(2.0**self._digits) * self._grain

@@ -38,6 +38,16 @@ def underflow(dtype: str) -> float:
     return SMALLEST_NORMAL
 
 
+def overflow(dtype: str) -> float | None:
+    """Return the largest number of a dtype that ordinary values exceed; None for wider ones.
+
+    In a wider dtype only what is infinite anyway, or means infinity, comes as far.
+    """
+    if dtype not in ("float16", "float8_e4m3fn", "float8_e5m2"):
+        return None
+    return float(finfo(np.dtype(dtype)).max)
+
+
 def moves(array: Array) -> Array:
     """Return how far each value of an input may move: float32, same shape.
 

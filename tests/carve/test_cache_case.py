@@ -123,7 +123,9 @@ def rotates_nothing():
 
 def test_a_pipeline_that_makes_another_cache_is_refused(clean):
     """No device can be handed the object that its function returns."""
-    with pytest.raises(LoweringError, match="RotatesNothing.*create_cache takes or returns an obj"):
+    with pytest.raises(
+        LoweringError, match=r"RotatesNothing.*create_cache takes or returns an obj"
+    ):
         run(paged_llm.model(), clean.out, resume=True, device_pipeline=rotates_nothing())
 
 
