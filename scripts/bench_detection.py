@@ -87,10 +87,10 @@ def examine_model(
     return attempts
 
 
-def try_on_gpu(name: str, suite: Path, per_kind: int, log: Console) -> list[Tried]:
+def try_on_gpu(name: str, suite: Path, args: argparse.Namespace, log: Console) -> list[Tried]:
     """Run correct kernels of a model's units on the GPU."""
-    target = tvm.target.Target.from_device(tvm.cuda(0))
-    found = [replace(t, unit=f"{name}/{t.unit}") for t in try_suite(suite, per_kind, target)]
+    tried = try_suite(suite, args.variants, args.jobs)
+    found = [replace(one, unit=f"{name}/{one.unit}") for one in tried]
     log.print(f"{name}: {sum(not t.unbuilt for t in found)} kernels ran, of {len(found)}")
     return found
 
@@ -140,7 +140,7 @@ def main() -> int:
             else:
                 suite = args.suites / name / "tests"
             if args.target == "cuda":
-                tried += try_on_gpu(name, suite, args.variants, log)
+                tried += try_on_gpu(name, suite, args, log)
                 continue
             attempts += examine_model(name, suite, args, log)
     seconds = time.perf_counter() - began

@@ -7,8 +7,11 @@ options that are in force, run on the cases of the suite, and compared as a repl
 
 from __future__ import annotations
 
+import multiprocessing
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +42,7 @@ _RULES = {
     "RMS norm": dlight.gpu.RMSNorm,
     "fallback": dlight.gpu.Fallback,
 }
-_BATCH = 16
+_BATCH = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,17 +68,25 @@ class Tried:
     low_precision: bool = False
 
 
-def try_suite(folder: Path, per_kind: int, target: tvm.target.Target) -> Iterator[Tried]:
-    """Try every unit of a suite."""
-    suite, coarse = open_suite(folder), open_suite(folder).coarse()
-    for unit in suite.manifest.units:
-        try:
-            cases = kernel_cases(suite, unit)
-        except NotAKernelCallError:
-            continue
-        made = list(_scheduled(cases.function, per_kind, target))
-        for first in range(0, len(made), _BATCH):
-            yield from _tried(suite, coarse, unit, made[first : first + _BATCH], target)
+def try_suite(folder: Path, per_kind: int, jobs: int) -> Iterator[Tried]:
+    """Try every unit of a suite, ``jobs`` at a time: most of the time is nvcc's."""
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(jobs, mp_context=context) as pool:
+        units = open_suite(folder).manifest.units
+        for found in pool.map(partial(_try_unit, folder, per_kind), units):
+            yield from found
+
+
+def _try_unit(folder: Path, per_kind: int, unit: str) -> list[Tried]:
+    suite, target = open_suite(folder), tvm.target.Target.from_device(tvm.cuda(0))
+    try:
+        cases = kernel_cases(suite, unit)
+    except NotAKernelCallError:
+        return []
+    made = list(_scheduled(cases.function, per_kind, target))
+    parts = [made[first : first + _BATCH] for first in range(0, len(made), _BATCH)]
+    coarse = suite.coarse()
+    return [one for part in parts for one in _tried(suite, coarse, unit, part, target)]
 
 
 def _scheduled(

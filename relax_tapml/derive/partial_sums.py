@@ -41,6 +41,9 @@ MEASURED = 4.0
 _ALIKE = 4.0  # Terms are alike if they spread less than so many roundings of a partial sum.
 _ALIKE_SHARE, _ALIKE_MEASURED = 0.5, 8.0
 
+# Partial sums in a random order stray from a straight line by half the root of the sum of squares.
+_OTHERS = 3.0
+
 NewCell = Callable[[str, Any], Any]
 StoreCell = Callable[[Any, Any], None]
 
@@ -138,13 +141,16 @@ class PartialSum:
     def error(self) -> Any:
         """Return how far the sum may be off: what its terms carry, and its own roundings.
 
-        Infinite where a partial sum is beyond what the dtype holds.
+        Infinite where a partial sum may be beyond what the dtype holds.
         """
         found = self._finite_error()
         if self._limit is None:
             return found
-        is_beyond = self._highest > number(self._limit)
-        return prim.Select(is_beyond, number(float("inf")), found)
+        # In another order a partial sum may be larger, but not by much unless terms are sorted.
+        most = self._size
+        if self._is_measured:
+            most = prim.Min(most, self._highest + number(_OTHERS) * tirx.sqrt(self._squares))
+        return prim.Select(most > number(self._limit), number(float("inf")), found)
 
     def _finite_error(self) -> Any:
         most = self._count * number(self._unit) * self._size

@@ -41,6 +41,7 @@ _SMALL_PART = 1e-3
 _CHOICES = {prim_op("if_then_else"), prim_op("likely"), "tirx.fabs"}
 _OF_POSITIVE = {"tirx.sqrt", "tirx.rsqrt", "tirx.log", "tirx.log2", "tirx.pow"}
 _MOST_PARTS = 64
+_SEEDS = 1 << 16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,7 +122,8 @@ class ExactSums:
             if is_float(array.dtype) and array.size:
                 is_shared = place == self._shared
                 recipes[place] = Recipe(
-                    seed=place,
+                    # The parts of the one that is shared are of one seed; others differ.
+                    seed=place if is_shared else place + _SEEDS * part,
                     is_signed=place not in self._positive,
                     magnitude=magnitude,
                     parts=parts if is_shared else 1,
@@ -165,7 +167,8 @@ class ExactSums:
         floats = [n for n in self._in_sums if is_float(inputs[n].dtype)]
         if not floats:
             return -1
-        return max(floats, key=lambda n: (n not in self._recorded.fixed, inputs[n].size, -n))
+        # The largest: then a sum has others than its neighbour has, and few calls show all terms.
+        return max(floats, key=lambda n: (inputs[n].size, n not in self._recorded.fixed, -n))
 
     @cached_property
     def _count(self) -> float:
@@ -189,7 +192,8 @@ class ExactSums:
         room = 2.0**digits
         if count * 4 <= room:
             return 2, 1
-        return 1, min(_MOST_PARTS, 2 ** max(0, math.ceil(math.log2(count / room))))
+        # Two at least: with values of one size only, half of all pairs are equal.
+        return 1, min(_MOST_PARTS, max(2, math.ceil(count / room)))
 
     def _exponent(self, parts: int) -> int:
         """Keep sums near one where a function follows, which would map large ones to a limit."""

@@ -120,12 +120,12 @@ def test_terms_of_packed_weights_are_shared(probed):
     inputs = [drawn(2, 1024), packed, np.abs(drawn(32, 4)) * np.float16(0.1)]
     found = probed(PACKED, inputs, np.zeros((2, 4), "float16"), fixed=[1, 2])
     exact = exact_of(found)
-    assert len(exact) == 4
+    assert 2 <= len(exact) <= 4
     seen = np.stack([probe.inputs[0] != 0 for probe in exact])
     assert (seen.sum(0) <= 1).all()
     share = seen.any(0).mean()
     if found.inexact:
-        assert f"{round(share * 4) / 4:.0%}" in found.inexact
+        assert f"{round(share * len(exact)) / len(exact):.0%}" in found.inexact
     else:
         assert share == 1
     for probe in exact:
