@@ -192,6 +192,18 @@ class CorrectedImporter(ExportedProgramImporter):  # type: ignore[misc]
         arguments = (given[0], dim, *given[2:])
         return super()._slice(SimpleNamespace(args=arguments))
 
+    def _select(self, node: Node) -> Any:
+        """Count a negative index from the end; TVM reads out of bounds."""
+        x, dim, index = self.retrieve_args(node)
+        if not isinstance(index, int) or index >= 0:
+            return super()._select(node)
+        place = _from_start(index, self.shape_of(x)[dim])
+        first, after, step = (
+            tirx.IntImm("int64", p) if isinstance(p, int) else p for p in (place, place + 1, 1)
+        )
+        row = relax.op.strided_slice(x, [dim], [first], [after], [step], assume_inbound=True)
+        return self._emit(relax.op.squeeze(self._emit(row), dim))
+
     def _operand(self, value: Any, dtype: str) -> Any:
         """Return a node's value or a number as a tensor of ``dtype``."""
         if isinstance(value, Node) and _is_tensor(value):
