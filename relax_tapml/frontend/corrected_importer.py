@@ -96,6 +96,37 @@ class CorrectedImporter(ExportedProgramImporter):  # type: ignore[misc]
         wide = "float32" if dtype in ("float16", "bfloat16") else dtype
         return self._cast(self._emit(relax.op.matmul(a, b, out_dtype=wide)), dtype)
 
+    def _conv1d_impl(self, x: Any, weight: Any, bias: Any, *rest: Any, **named: Any) -> Any:
+        return self._rounded(super()._conv1d_impl(x, weight, None, *rest, **named), x, bias)
+
+    def _conv2d_impl(self, x: Any, weight: Any, bias: Any, *rest: Any, **named: Any) -> Any:
+        return self._rounded(super()._conv2d_impl(x, weight, None, *rest, **named), x, bias)
+
+    def _conv3d_impl(self, x: Any, weight: Any, bias: Any, *rest: Any, **named: Any) -> Any:
+        return self._rounded(super()._conv3d_impl(x, weight, None, *rest, **named), x, bias)
+
+    def _conv_transpose1d_impl(
+        self, x: Any, weight: Any, bias: Any, *rest: Any, **named: Any
+    ) -> Any:
+        return self._rounded(
+            super()._conv_transpose1d_impl(x, weight, None, *rest, **named), x, bias
+        )
+
+    def _conv_transpose2d_impl(
+        self, x: Any, weight: Any, bias: Any, *rest: Any, **named: Any
+    ) -> Any:
+        return self._rounded(
+            super()._conv_transpose2d_impl(x, weight, None, *rest, **named), x, bias
+        )
+
+    def _rounded(self, convolved: Any, x: Any, bias: Any) -> Any:
+        """As ``_addmm``: TVM adds a float16 bias to a float32 sum, or leaves it in float32."""
+        result = self._cast(convolved, x.ty.dtype)
+        if self._is_no_bias(bias):
+            return result
+        spatial = (1,) * (len(self.shape_of(x)) - 2)
+        return self._emit(relax.op.add(result, relax.op.reshape(bias, (1, -1, *spatial))))
+
     def _native_layer_norm(self, node: Node) -> Any:
         """Compute bfloat16 in float32, as PyTorch does; TVM does not lower it."""
         if self.env[node.args[0]].ty.dtype != "bfloat16":
