@@ -96,6 +96,37 @@ class CorrectedImporter(ExportedProgramImporter):  # type: ignore[misc]
         wide = "float32" if dtype in ("float16", "bfloat16") else dtype
         return self._cast(self._emit(relax.op.matmul(a, b, out_dtype=wide)), dtype)
 
+    def _conv1d_impl(self, x: Any, weight: Any, bias: Any, *rest: Any, **named: Any) -> Any:
+        return self._rounded(super()._conv1d_impl(x, weight, None, *rest, **named), x, bias)
+
+    def _conv2d_impl(self, x: Any, weight: Any, bias: Any, *rest: Any, **named: Any) -> Any:
+        return self._rounded(super()._conv2d_impl(x, weight, None, *rest, **named), x, bias)
+
+    def _conv3d_impl(self, x: Any, weight: Any, bias: Any, *rest: Any, **named: Any) -> Any:
+        return self._rounded(super()._conv3d_impl(x, weight, None, *rest, **named), x, bias)
+
+    def _conv_transpose1d_impl(
+        self, x: Any, weight: Any, bias: Any, *rest: Any, **named: Any
+    ) -> Any:
+        return self._rounded(
+            super()._conv_transpose1d_impl(x, weight, None, *rest, **named), x, bias
+        )
+
+    def _conv_transpose2d_impl(
+        self, x: Any, weight: Any, bias: Any, *rest: Any, **named: Any
+    ) -> Any:
+        return self._rounded(
+            super()._conv_transpose2d_impl(x, weight, None, *rest, **named), x, bias
+        )
+
+    def _rounded(self, convolved: Any, x: Any, bias: Any) -> Any:
+        """As ``_addmm``: TVM adds a float16 bias to a float32 sum, or leaves it in float32."""
+        result = self._cast(convolved, x.ty.dtype)
+        if self._is_no_bias(bias):
+            return result
+        spatial = (1,) * (len(self.shape_of(x)) - 2)
+        return self._emit(relax.op.add(result, relax.op.reshape(bias, (1, -1, *spatial))))
+
     def _native_layer_norm(self, node: Node) -> Any:
         """Compute bfloat16 in float32, as PyTorch does; TVM does not lower it."""
         if self.env[node.args[0]].ty.dtype != "bfloat16":
@@ -191,6 +222,18 @@ class CorrectedImporter(ExportedProgramImporter):  # type: ignore[misc]
                 return self._emit(relax.op.strided_slice(x, [dim], *bounds, assume_inbound=True))
         arguments = (given[0], dim, *given[2:])
         return super()._slice(SimpleNamespace(args=arguments))
+
+    def _select(self, node: Node) -> Any:
+        """Count a negative index from the end; TVM reads out of bounds."""
+        x, dim, index = self.retrieve_args(node)
+        if not isinstance(index, int) or index >= 0:
+            return super()._select(node)
+        place = _from_start(index, self.shape_of(x)[dim])
+        first, after, step = (
+            tirx.IntImm("int64", p) if isinstance(p, int) else p for p in (place, place + 1, 1)
+        )
+        row = relax.op.strided_slice(x, [dim], [first], [after], [step], assume_inbound=True)
+        return self._emit(relax.op.squeeze(self._emit(row), dim))
 
     def _operand(self, value: Any, dtype: str) -> Any:
         """Return a node's value or a number as a tensor of ``dtype``."""

@@ -97,6 +97,33 @@ def test_layer_norm_keeps_its_dtype(affine, dtype, run_on_llvm):
     np.testing.assert_allclose(actual.astype(float), expected.astype(float), rtol=2e-2, atol=2e-2)
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32])
+@pytest.mark.parametrize("bias", [False, True], ids=["plain", "bias"])
+@pytest.mark.parametrize("name", ["Conv1d", "Conv2d", "ConvTranspose1d", "ConvTranspose2d"])
+def test_convolutions_keep_their_dtype(name, bias, dtype, run_on_llvm):
+    """Summed in float32 and rounded once, before the bias is added."""
+    kind, rank = getattr(torch.nn, name), int(name[-2])
+    torch.manual_seed(0)
+    model = from_torch(
+        kind(4, 2, 3, bias=bias).to(dtype), (torch.randn(1, 4, *[5] * rank).to(dtype),)
+    )
+    (expected,) = model.reference(model.samples[0])
+    (actual,) = run_on_llvm(model)[0]
+    assert actual.dtype == expected.dtype
+    np.testing.assert_allclose(actual.astype(float), expected.astype(float), rtol=4e-3, atol=4e-3)
+
+
+@pytest.mark.parametrize("shapes", [None, (({0: N},),)], ids=["fixed", "symbolic"])
+@pytest.mark.parametrize("index", [lambda x: x[-1], lambda x: x[:, -2], lambda x: x[..., 0, -3]])
+def test_a_negative_index_counts_from_the_end(index, shapes, run_on_llvm):
+    """Of a dimension that is a number, and of one that is symbolic."""
+    example = torch.arange(15, dtype=torch.float32).reshape(5, 3) + 1
+    model = from_torch(module_of(lambda x: index(x * 2)), (example,), dynamic_shapes=shapes)
+    (expected,) = model.reference(model.samples[0])
+    (actual,) = run_on_llvm(model)[0]
+    np.testing.assert_array_equal(actual, expected)
+
+
 def test_topk_in_any_order_is_sorted(run_on_llvm):
     """PyTorch does not say in which order, so any will do."""
     model = from_torch(
