@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import signal
 import subprocess
 import sys
@@ -19,6 +20,8 @@ from relax_tapml.targets.registry import platform_of
 
 _TAIL_BYTES = 20_000
 _LINES = 8
+# What a reproducer prints before it runs the unit.
+_HEAD = re.compile(r"\ATVM .*\ntarget .*\noracle from .*(\n|\Z)")
 
 
 class ScriptEnd(StrEnum):
@@ -43,9 +46,10 @@ class ScriptRun:
     @property
     def last_line(self) -> str:
         """The last line that it printed of what happened, empty if there is none."""
+        happened = _HEAD.sub("", self.text)
         lines = [
             line
-            for line in self.text.splitlines()
+            for line in happened.splitlines()
             if line.strip() and not line.startswith("recorded: ")
         ]
         return lines[-1].strip() if lines else ""

@@ -19,6 +19,7 @@ GRAVEST_FIRST = (
     Verdict.PASS,
     Verdict.SKIPPED,
 )
+FAILED = GRAVEST_FIRST[: GRAVEST_FIRST.index(Verdict.PASS)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,8 +68,17 @@ class UnitReplay:
 
     @property
     def worst(self) -> Comparison | None:
-        """The comparison that decided, with error and tolerance; None if nothing was compared."""
-        comparisons = [item for case in self.cases for item in case.comparisons]
+        """The comparison that decided, with error and tolerance; None if nothing was compared.
+
+        Of a unit that fails it is one of the case that decided, so that the numbers are about the
+        values that the reason names.
+        """
+        comparisons = [
+            item
+            for case in self.cases
+            if self.verdict not in FAILED or case.case.name == self.decisive_case
+            for item in case.comparisons
+        ]
         return worst(comparisons) if comparisons else None
 
 

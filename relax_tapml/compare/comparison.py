@@ -210,10 +210,15 @@ def _judge(oracle: Array, actual: Array, tolerance: Tolerance) -> Comparison:
         error = math.inf if way.startswith("infinite") else math.nan
         allowed = finding.allowed
     first = mismatch_at(mismatches.first, oracle, actual)
+    differs = (
+        tolerance.differs_infinitely
+        if math.isinf(max_abs.value)
+        else f"{tolerance.differs} by up to {max_abs.value:.3g}"
+    )
     return replace(
         comparison,
         verdict=Verdict.MISMATCH,
-        reason=describe(mismatches, oracle, actual, max_abs.value, tolerance.differs),
+        reason=describe(mismatches, oracle, actual, differs),
         mismatches=mismatches.count,
         error=error,
         allowed=allowed,

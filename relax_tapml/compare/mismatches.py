@@ -84,9 +84,7 @@ class Mismatches:
             )
 
 
-def describe(
-    mismatches: Mismatches, oracle: Array, actual: Array, largest: float, differs: str
-) -> str:
+def describe(mismatches: Mismatches, oracle: Array, actual: Array, differs: str) -> str:
     """Return the gravest way values differ as a sentence; empty if none does.
 
     Parameters
@@ -95,10 +93,8 @@ def describe(
         Of these two arrays.
     oracle, actual
         What was compared.
-    largest
-        The largest distance, for values beyond the tolerance.
     differs
-        The words for that: ``differs``.
+        The words for values beyond the tolerance: ``differs by up to 2``.
     """
     if mismatches.gravest is None:
         return ""
@@ -108,10 +104,7 @@ def describe(
     count = f"{finding.count} of {mismatches.total} {values}, first at {list(first.index)}"
     if way != BEYOND:
         return f"{way}, {count}"
-    return (
-        f"{differs} by up to {largest:.3g}, {count}: "
-        f"expected {first.expected:.6g}, got {first.actual:.6g}"
-    )
+    return f"{differs}, {count}: expected {first.expected:.6g}, got {first.actual:.6g}"
 
 
 def _masks(block: Block) -> Iterator[tuple[str, Array]]:

@@ -35,6 +35,7 @@ class Tolerance(ABC):
     origin: str
     is_elementwise: ClassVar[bool] = False
     differs: ClassVar[str] = "differs"
+    differs_infinitely: ClassVar[str] = "differs without bound"
 
     def distance(self, oracle: Array, actual: Array) -> Array:
         """Return how far each value is from the oracle's: float64, same shape.
@@ -184,6 +185,10 @@ class IndexTolerance(Tolerance):
     origin: str
     slack: Array | None = None
     differs: ClassVar[str] = "chooses values that differ"
+    differs_infinitely: ClassVar[str] = (
+        "chooses an index that is out of range or chosen twice, or a NaN or infinity in place of "
+        "another value"
+    )
 
     def distance(self, oracle: Array, actual: Array) -> Array:
         """Return ``|values[actual] - values[oracle]|`` along the axis, 0 where indices are equal.

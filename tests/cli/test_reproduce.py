@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 
 import broken_pipelines
 import pytest
@@ -10,7 +11,7 @@ import tiny_model
 import tvm
 
 from relax_tapml import bring_up
-from relax_tapml.carve.script_run import ScriptEnd, run_script
+from relax_tapml.carve.script_run import ScriptEnd, ScriptRun, run_script
 from relax_tapml.cli.main import main
 
 
@@ -138,6 +139,14 @@ def test_a_target_that_is_not_at_hand_is_not_run(finished, tmp_path, capsys):
     assert any(line.startswith("not run: this machine has no opencl device") for line in said)
     assert "threadIdx.x" in (tmp_path / "softmax.py").read_text()
     assert "__kernel void softmax" in (tmp_path / "softmax.cl").read_text()
+
+
+def test_what_a_script_prints_before_it_runs_the_unit_is_not_what_happened():
+    """A crash has no last words."""
+    text = "TVM 0.27, NumPy 2\ntarget llvm\noracle from llvm\nrecorded: crash on llvm"
+    done = ScriptRun(end=ScriptEnd.CRASHED, told="it died of SIGABRT", text=text)
+    assert done.last_line == ""
+    assert replace(done, text=f"{text}\nfree(): invalid pointer").last_line.startswith("free()")
 
 
 def test_a_script_that_does_not_end_is_ended(tmp_path):

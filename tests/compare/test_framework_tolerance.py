@@ -37,7 +37,7 @@ def judge(oracle, accurate, actual):
 def test_a_source_may_be_as_far_off_as_the_framework_is(dtype):
     """In a model that amplifies rounding, both are; what is wrong is still seen."""
     dtype = np.dtype(dtype)
-    exact = RNG.standard_normal((64, 500))
+    exact = np.random.default_rng(0).standard_normal((64, 500))
     amplified = {"float16": 4.0, "bfloat16": 3.0, "float32": 500.0}[dtype.name]
     framework = rounded(exact, dtype, 1, amplified)
     right = rounded(exact, dtype, 2, amplified)

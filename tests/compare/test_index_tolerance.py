@@ -49,6 +49,7 @@ def test_an_index_may_not_occur_twice():
     tolerance = ties([7.0, 7.0, 7.0])
     comparison = compare(np.array([0, 1]), np.array([2, 2]), tolerance)
     assert (comparison.mismatches, comparison.error) == (2, math.inf)
+    assert comparison.reason.startswith("chooses an index that is out of range or chosen twice")
     half = compare(np.array([0, 1]), np.array([0, 0]), tolerance)
     assert (half.mismatches, half.first_index) == (1, (1,))
 

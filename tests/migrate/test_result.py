@@ -132,7 +132,9 @@ def test_a_unit_is_summed_up_by_its_decisive_comparison(actual):
     case = SimpleNamespace(
         comparisons=(right, wrong), case=SimpleNamespace(name="c", is_probe=False)
     )
-    detail = UnitReplay(unit="a", verdict=Verdict.MISMATCH, reason="wrong", cases=(case,))
+    detail = UnitReplay(
+        unit="a", verdict=Verdict.MISMATCH, reason="wrong", cases=(case,), decisive_case="c"
+    )
     document = unit_summary(detail)
     assert (document["error"], document["tolerance"]) == (json_number(abs(actual - 1)), 0.25)
     assert document["tolerance_origin"] == "test"
@@ -141,6 +143,34 @@ def test_a_unit_is_summed_up_by_its_decisive_comparison(actual):
     assert document["metrics"]["values"] == 2
     assert document["metrics"]["mismatches"] == 1
     json.dumps(document, allow_nan=False)
+
+
+def test_the_numbers_of_a_unit_are_of_the_case_that_its_reason_is_about():
+    """Another case may be off by more, where more is allowed."""
+    cases = [
+        SimpleNamespace(
+            comparisons=(compare(np.ones(1), np.full(1, 1 + off), tolerance),),
+            case=SimpleNamespace(name=name, is_probe=name == "large"),
+        )
+        for name, off, tolerance in (
+            ("small", 0.5, RuleTolerance(atol=0.25, rtol=0.0, origin="fine")),
+            ("large", 1e6, RuleTolerance(atol=2.0, rtol=0.0, origin="coarse")),
+        )
+    ]
+    detail = UnitReplay(
+        unit="a",
+        verdict=Verdict.MISMATCH,
+        reason="differs by up to 0.5",
+        cases=tuple(cases),
+        decisive_case="small",
+    )
+    document = unit_summary(detail)
+    assert [document[key] for key in ("case", "error", "tolerance", "tolerance_origin")] == [
+        "small",
+        0.5,
+        0.25,
+        "fine",
+    ]
 
 
 def test_what_judged_no_value_has_no_tolerance():
