@@ -153,6 +153,7 @@ def _with_fills(function: relax.Function, filled: Collection[relax.Var]) -> rela
     poison = relax.Var("poison", relax.TensorType((extent,), "uint8"))
     builder = relax.BlockBuilder()
     new: dict[relax.Var, relax.Expr] = {}
+    renewed = _Renewed(new)
     (block,) = function.body.blocks
     with builder.function("region", [*function.params, poison], pure=False):
         # What comes by RPC is borrowed, and a view is only had of what the device owns.
@@ -160,9 +161,7 @@ def _with_fills(function: relax.Function, filled: Collection[relax.Var]) -> rela
         pattern = builder.emit(relax.op.builtin.alloc_tensor(size, "uint8", 0, "global"), "pattern")
         builder.emit(_copy(poison, pattern))
         for binding in block.bindings:
-            value = tvm_ffi.structural_map(
-                binding.value, (relax.Var, lambda var: new.get(var, var))
-            )
+            value = renewed.visit_expr(binding.value)
             if binding.var not in filled:
                 new[binding.var] = builder.emit(value, binding.var.name)
                 continue
@@ -175,6 +174,23 @@ def _with_fills(function: relax.Function, filled: Collection[relax.Var]) -> rela
         builder.emit_func_output(new[block.bindings[-1].var])
     region = builder.get()["region"].with_attrs(function.attrs)
     return region.with_attr("global_symbol", function.attrs["global_symbol"])
+
+
+@relax.expr_functor.mutator
+class _Renewed(relax.PyExprMutator):  # type: ignore[misc]
+    """Puts expressions in place of variables."""
+
+    def __init__(self, new: Mapping[relax.Var, relax.Expr]) -> None:
+        super().__init__()
+        self._new = new
+
+    def visit_var_(self, var: relax.Var) -> relax.Expr:
+        """Return what takes the place of a variable."""
+        return self._new.get(var, var)
+
+    def visit_dataflow_var_(self, var: relax.DataflowVar) -> relax.Expr:
+        """Return what takes the place of a variable."""
+        return self._new.get(var, var)
 
 
 def _fill(builder: relax.BlockBuilder, ty: relax.TensorType, pattern: relax.Var) -> relax.Var:

@@ -205,7 +205,8 @@ def rounded_to(value: Any, count: int) -> Any:
 def lowest_bit(value: Any) -> Any:
     """Return the largest power of two that divides a float64 cell; infinite for zero."""
     bits = tirx.reinterpret("int64", value)
-    mantissa = bits & _whole((1 << 52) - 1)
+    # Without sign and exponent. TVM 0.26 takes no mask of more than 32 bits.
+    mantissa = bits << _whole(12)
     cleared = tirx.reinterpret(F64, bits & (bits - _whole(1)))
     size = magnitude(value)
     lowest = prim.Select(prim.EQ(mantissa, _whole(0)), size, size - magnitude(cleared))
