@@ -34,6 +34,8 @@ from detection_worker import Task
 from rich.console import Console
 
 from relax_tapml.carve.open_suite import open_suite
+from relax_tapml.carve.tolerances import read_tolerance
+from relax_tapml.compare.power import power_of
 from relax_tapml.run import bring_up
 from relax_tapml.testing.detection import SUITE
 
@@ -87,6 +89,23 @@ def examine_model(
     return attempts
 
 
+def blunt_cases(suite: Path) -> tuple[int, int, int]:
+    """Return how many outputs of cases are judged bluntly, how many there are, and blunt units."""
+    opened = open_suite(suite)
+    blunt, total, units = 0, 0, 0
+    for unit in opened.manifest.units.values():
+        is_sharp = False
+        for case in unit.cases:
+            for output in case.outputs:
+                oracle = opened.tensor(output.tensor)
+                power = power_of(oracle, read_tolerance(opened, case, output))
+                if power is not None:
+                    blunt, total = blunt + power.is_blunt, total + 1
+                    is_sharp |= not power.is_blunt
+        units += not is_sharp
+    return blunt, total, units
+
+
 def try_on_gpu(name: str, suite: Path, args: argparse.Namespace, log: Console) -> list[Tried]:
     """Run correct kernels of a model's units on the GPU."""
     tried = try_suite(suite, args.variants, args.jobs)
@@ -133,17 +152,25 @@ def main() -> int:
     began = time.perf_counter()
     attempts: list[Attempt] = []
     tried: list[Tried] = []
+    bluntness: list[str] = []
     with tempfile.TemporaryDirectory(prefix="tapml-detection-") as scratch:
         for name in args.models:
             if args.suites is None:
                 suite = carve(name, Path(scratch), args.cases, is_probed=not args.no_probes)
             else:
                 suite = args.suites / name / "tests"
+            blunt, total, units = blunt_cases(suite)
+            bluntness.append(
+                f"{name}: {blunt} of {total} outputs of cases are judged bluntly, "
+                f"{units} units by such cases alone"
+            )
             if args.target == "cuda":
                 tried += try_on_gpu(name, suite, args, log)
                 continue
             attempts += examine_model(name, suite, args, log)
     seconds = time.perf_counter() - began
+    for line in bluntness:
+        console.print(line)
     if args.target == "cuda":
         return report_gpu(tried, seconds, console)
     print_report(console, attempts)
