@@ -225,9 +225,10 @@ def _probe_case(base: CarvedCase, probe: Probe) -> CarvedCase:
         name=f"{base.name.rpartition('-')[0]}-{probe.name}",
         inputs=probe.inputs,
         outputs=probe.outputs,
-        # What is made by a recipe is no longer the weight.
+        # What a probe has made is no longer the weight.
         weights=tuple(
-            None if place in probe.recipes else name for place, name in enumerate(base.weights)
+            name if made is recorded else None
+            for name, made, recorded in zip(base.weights, probe.inputs, base.inputs, strict=True)
         ),
         tolerances=probe.tolerances,
         reason=probe.reason,
@@ -251,13 +252,19 @@ def _constant_inputs(module: tvm.IRModule, cases: Sequence[CarvedCase]) -> tuple
 
 
 def _constant(cases: Sequence[CarvedCase]) -> frozenset[int]:
-    """Return the places of inputs that hold one value, the same in all cases, and no weight."""
+    """Return the places of inputs that hold one value, the same in all cases, and no weight.
+
+    A bool that the model decides is a mask, and no number that the unit may rely on.
+    """
     count = min(len(case.inputs) for case in cases)
     return frozenset(
         place
         for place in range(count)
-        if not any(place in case.fixed for case in cases)
-        and holds_one_value([case.inputs[place] for case in cases])
+        if holds_one_value([case.inputs[place] for case in cases])
+        and (
+            cases[0].inputs[place].dtype.kind == "b"
+            or not any(place in case.fixed for case in cases)
+        )
     )
 
 
