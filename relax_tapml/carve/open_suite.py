@@ -16,7 +16,6 @@ from tvm import tirx
 from tvm.ir import Call, Op
 from tvm_ffi import structural_walk
 
-from relax_tapml._compat import load_json
 from relax_tapml.carve import tensor_file
 from relax_tapml.carve.manifest import (
     MANIFEST,
@@ -27,6 +26,8 @@ from relax_tapml.carve.manifest import (
 )
 from relax_tapml.carve.manifest_file import CARVE_AGAIN, read_manifest
 from relax_tapml.errors import StoreError, UsageError
+from relax_tapml.files.read import MAX_JSON_BYTES, read_bytes
+from relax_tapml.foreign.module import read_module
 from relax_tapml.frontend.model import Array
 from relax_tapml.targets.coarse_functions import CoarseFunctions
 from relax_tapml.targets.registry import platform_of
@@ -109,14 +110,9 @@ class Suite:
     def _read_module(self, unit: str) -> tvm.IRModule:
         entry = self.manifest.units[unit]
         path = self.folder / entry.module
-        try:
-            module = load_json(path.read_text())
-        except Exception as error:
-            lines = str(error).strip().splitlines() or [type(error).__name__]
-            raise StoreError(
-                f"{path}: TVM {tvm.__version__} cannot read the module of unit {unit}: "
-                f"{lines[-1]}. Use {_versions(self.manifest)}, or carve the suite again."
-            ) from error
+        fix = f"Use {_versions(self.manifest)}, or carve the suite again"
+        data = read_bytes(path, fix=fix, max_bytes=MAX_JSON_BYTES)
+        module = read_module(data, str(path), fix=fix)
         names = {gvar.name_hint for gvar in module.functions}
         missing = {case.function for case in entry.cases} - names
         if missing:

@@ -59,20 +59,18 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _lowered(folder: Path) -> Any:
-    import tvm
-
-    from relax_tapml.errors import StoreError, UsageError
+    from relax_tapml.errors import UsageError
+    from relax_tapml.files.read import MAX_JSON_BYTES, read_bytes
+    from relax_tapml.foreign.module import read_module
 
     path = folder / "lowered.json"
-    try:
-        return tvm.ir.load_json(path.read_text(encoding="utf-8"))
-    except OSError as error:
+    if not path.exists():
         raise UsageError(
             f"{folder} has no lowered.json: expected the output folder of "
             "`python -m relax_tapml.build`"
-        ) from error
-    except Exception as error:
-        raise StoreError(f"{path} is damaged: {error}. Run the build again") from error
+        )
+    fix = "Run the build again"
+    return read_module(read_bytes(path, fix=fix, max_bytes=MAX_JSON_BYTES), str(path), fix=fix)
 
 
 def _sums(calls: Sequence[Any]) -> dict[str, Any]:

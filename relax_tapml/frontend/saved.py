@@ -18,8 +18,8 @@ from typing import Any
 import tvm
 
 from relax_tapml.errors import StoreError, UsageError
+from relax_tapml.foreign.module import read_module
 from relax_tapml.frontend.callable import from_module
-from relax_tapml.frontend.first_line import first_line
 from relax_tapml.frontend.model import Array, Meaning, Model, Sample
 from relax_tapml.frontend.signature import check_model
 from relax_tapml.tensor_file import dump_tensors, parse_tensors
@@ -186,19 +186,8 @@ def _tensors(file: Path, data: bytes) -> dict[str, Array]:
 
 
 def _module(file: Path, data: bytes) -> tvm.IRModule:
-    try:
-        json.loads(data)
-        module = tvm.ir.load_json(data.decode())
-    except Exception as error:
-        raise StoreError(
-            f"{file} is not a module this TVM can read: {first_line(error)}. Save it again with "
-            f"tvm.ir.save_json of TVM {tvm.__version__}."
-        ) from error
-    if not isinstance(module, tvm.IRModule):
-        raise StoreError(
-            f"{file} holds a {type(module).__name__}, expected an IRModule. Save it again."
-        )
-    return module
+    fix = f"Save it again with tvm.ir.save_json of TVM {tvm.__version__}."
+    return read_module(data, str(file), fix=fix)
 
 
 @contextlib.contextmanager

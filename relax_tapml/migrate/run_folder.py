@@ -11,8 +11,9 @@ from typing import Any
 
 import tvm
 
-from relax_tapml._compat import load_json
 from relax_tapml.errors import StoreError, UsageError
+from relax_tapml.files.read import MAX_JSON_BYTES, read_bytes
+from relax_tapml.foreign.module import read_module
 from relax_tapml.migrate.step import Step
 from relax_tapml.partition.boundary import Boundary
 
@@ -204,12 +205,10 @@ def read_device_side(folder: Path) -> tvm.IRModule | None:
         The file is damaged.
     """
     path = folder / _DEVICE
-    try:
-        return load_json(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    if not path.exists():
         return None
-    except Exception as error:  # Whatever TVM raises about it.
-        raise StoreError(f"{path} is damaged: {error}. Run the build again") from error
+    fix = "Run the build again"
+    return read_module(read_bytes(path, fix=fix, max_bytes=MAX_JSON_BYTES), str(path), fix=fix)
 
 
 def _read_state(path: Path) -> dict[str, Any]:

@@ -220,8 +220,8 @@ def test_json_that_is_no_module_is_refused(tmp_path, content, reason):
     file.write_text(content)
     with pytest.raises(
         StoreError,
-        match=rf"^{re.escape(str(file))} is not a module this TVM can read: {reason}\. Save it "
-        rf"again with tvm\.ir\.save_json of TVM {re.escape(tvm.__version__)}\.$",
+        match=rf"^{re.escape(str(file))} is damaged: it is not a module this TVM can read: "
+        rf"{reason}\. Save it again with tvm\.ir\.save_json of TVM {re.escape(tvm.__version__)}\.$",
     ):
         load_ir(file)
 
@@ -229,7 +229,7 @@ def test_json_that_is_no_module_is_refused(tmp_path, content, reason):
 def test_json_of_another_object_is_refused(tmp_path):
     file = tmp_path / "m.json"
     file.write_text(tvm.ir.save_json(relax.Var("x")))
-    with refused(StoreError, f"{file} holds a Var, expected an IRModule. Save it again."):
+    with pytest.raises(StoreError, match=r"m\.json holds a Var, expected an IRModule\. Save it"):
         load_ir(file)
 
 
