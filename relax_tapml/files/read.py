@@ -7,11 +7,17 @@ import math
 import os
 import stat
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
+
+import msgspec
 
 from relax_tapml.errors import StoreError
 
 MAX_JSON_BYTES = 256 * 1024 * 1024
+_MAX_DEPTH = 100
+_INTEGERS = range(-(2**63), 2**64)
+
+Kind = TypeVar("Kind")
 
 
 def read_bytes(path: Path, *, fix: str, max_bytes: int) -> bytes:
@@ -55,13 +61,21 @@ def parse_json(data: bytes, path: Path, *, fix: str) -> Any:
     Raises
     ------
     StoreError
-        It is no JSON, not UTF-8, nested too deeply, or holds a number that is not finite.
+        It is no JSON, not UTF-8 or text that UTF-8 cannot hold, nested too deeply, or holds a
+        number that is not finite or an integer of more than 64 bits.
     """
     try:
-        return json.loads(data.decode(), parse_constant=_refused, parse_float=_finite)
+        value = json.loads(
+            data.decode(), parse_constant=_refused, parse_float=_finite, parse_int=_integer
+        )
+        _check_depth(value)
+        if b"\\u" in data:
+            # Half of a surrogate pair can be written as an escape, and then be printed nowhere.
+            json.dumps(value, ensure_ascii=False).encode()
     except (ValueError, RecursionError, MemoryError) as error:
         told = "it is nested too deeply" if isinstance(error, RecursionError) else error
-        raise StoreError(f"{path} is damaged: {told}. {fix}") from error
+        raise StoreError(f"{path} is damaged: {told or 'out of memory'}. {fix}") from error
+    return value
 
 
 def read_json(path: Path, *, fix: str, max_bytes: int = MAX_JSON_BYTES) -> Any:
@@ -69,10 +83,56 @@ def read_json(path: Path, *, fix: str, max_bytes: int = MAX_JSON_BYTES) -> Any:
     return parse_json(read_bytes(path, fix=fix, max_bytes=max_bytes), path, fix=fix)
 
 
+def typed(value: Any, kind: type[Kind], path: Path | str, *, fix: str) -> Kind:
+    """Return a JSON value as a dataclass, or whatever type it is to be.
+
+    Every field that has no default must be there, and of the type that is written at it: nothing is
+    converted but lists to tuples, and integers to floats. Fields that are not known are left out.
+
+    Parameters
+    ----------
+    value
+        Of ``parse_json``.
+    kind
+        A dataclass, a ``TypedDict``, ``dict[str, int]`` and so on. A ``ValueError`` or
+        ``TypeError`` of a dataclass's ``__post_init__`` says that its fields do not fit.
+    path, fix
+        For messages.
+
+    Raises
+    ------
+    StoreError
+        It is none; the message says where in the value.
+    """
+    try:
+        return msgspec.convert(value, kind)
+    except (msgspec.ValidationError, RecursionError, OverflowError, MemoryError) as error:
+        raise StoreError(f"{path} is damaged: {error}. {fix}") from error
+
+
+def _check_depth(value: Any) -> None:
+    level = [value] if isinstance(value, dict | list) else []
+    for _ in range(_MAX_DEPTH):
+        if not level:
+            return
+        level = [
+            child
+            for item in level
+            for child in (item.values() if isinstance(item, dict) else item)
+            if isinstance(child, dict | list)
+        ]
+    raise RecursionError
+
+
 def _finite(text: str) -> float:
     value = float(text)
     return value if math.isfinite(value) else _refused(text)
 
 
+def _integer(text: str) -> int:
+    value = int(text)
+    return value if value in _INTEGERS else _refused(f"an integer of {len(text)} digits")
+
+
 def _refused(text: str) -> NoReturn:
-    raise ValueError(f"{text} is no number in JSON")
+    raise ValueError(f"{text} is no number that JSON can hold here")

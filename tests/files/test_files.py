@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -13,11 +14,27 @@ from hypothesis import strategies as st
 from relax_tapml.errors import StoreError, UsageError
 from relax_tapml.files.lock import FolderLock
 from relax_tapml.files.names import file_stem
-from relax_tapml.files.read import parse_json, read_bytes, read_json
+from relax_tapml.files.read import parse_json, read_bytes, read_json, typed
 from relax_tapml.files.replace import new_file, new_folder, write_file
 from relax_tapml.files.scratch import scratch_folder, sweep
 
 FIX = "Make it again"
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Inner:
+    name: str
+    counts: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        if self.name == "forbidden":
+            raise ValueError("a name is forbidden")
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Outer(_Inner):
+    share: float
+    inner: _Inner
 
 
 @given(st.text(), st.text())
@@ -35,11 +52,28 @@ def test_a_stem_is_the_name_where_that_can_be_a_file() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["[" * 100_000, "NaN", "[1e999]", "{", '"\ud800', "9" * 10_000, "\0"]
+    "text",
+    [
+        *("[" * 100_000, "[" * 500 + "]" * 500, "{", "\0"),
+        *("NaN", "[1e999]", "9" * 10_000, str(10**30), str(-(2**64))),
+        *('"\ud800', '["\\ud800"]', '{"\\udc00": 1}'),
+    ],
 )
 def test_what_is_no_sound_json_is_refused(text: str) -> None:
     with pytest.raises(StoreError, match=FIX):
         parse_json(text.encode(errors="surrogatepass"), Path("x.json"), fix=FIX)
+
+
+def test_a_value_has_the_types_of_its_dataclass_or_is_refused() -> None:
+    good = {"name": "x", "counts": [1, 2], "share": 1, "inner": {"name": "y", "counts": []}}
+    found = typed(good, _Outer, "x.json", fix=FIX)
+    assert found == _Outer(name="x", counts=(1, 2), share=1.0, inner=_Inner(name="y", counts=()))
+    for place, value in (("name", 1), ("counts", [1.5]), ("counts", [True]), ("share", "1")):
+        with pytest.raises(StoreError, match=rf"\$\.{place}.*{FIX}"):
+            typed({**good, place: value}, _Outer, "x.json", fix=FIX)
+    for value in (None, [], {"name": "forbidden", "counts": []}, {"name": "y"}):
+        with pytest.raises(StoreError, match=r"\$\.inner"):
+            typed({**good, "inner": value}, _Outer, "x.json", fix=FIX)
 
 
 def test_a_pipe_a_folder_and_a_link_to_nothing_are_refused_at_once(tmp_path: Path) -> None:
@@ -116,6 +150,10 @@ def test_what_a_killed_process_left_is_swept_and_what_is_in_use_is_not(tmp_path:
             os._exit(0 if mine.exists() else 4)
 
         assert _in_fork(look) == 0
+    assert list(tmp_path.iterdir()) == []
+    # Killed between making the folder and its lock.
+    (tmp_path / f"{left.name}x").mkdir()
+    sweep(tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
