@@ -16,7 +16,7 @@ LEVELS = [
     {"files"},
     {"passes"},
     {"capture", "compare", "targets"},
-    {"foreign"},
+    {"foreign", "documents"},
     {"derive"},
     {"partition"},
     {"carve"},

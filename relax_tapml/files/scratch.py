@@ -84,6 +84,11 @@ def _locked(parent: Path) -> tuple[Path, IO[bytes]]:
             raise
 
 
+def is_scratch(path: Path) -> bool:
+    """Whether a path has the name of a scratch folder."""
+    return path.name.startswith(_PREFIX)
+
+
 def sweep(parent: Path) -> None:
     """Remove the scratch folders in a folder that no process uses any more.
 

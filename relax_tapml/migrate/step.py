@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -124,8 +125,9 @@ class Step:
     @classmethod
     def from_document(cls, document: Mapping[str, Any]) -> Step:
         """Read back what ``document`` returned."""
-        fields = dict(document)
-        seconds = fields.pop("seconds")
+        names = {item.name for item in dataclasses.fields(cls)}
+        fields = {name: value for name, value in document.items() if name in names}
+        seconds = document["seconds"]
         fields["verdict"] = Verdict(fields["verdict"])
         found = fields.pop("exhausting", {})
         fields["exhausting"] = {n: Exhaustion.from_document(item) for n, item in found.items()}
