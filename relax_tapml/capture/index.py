@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from relax_tapml.errors import StoreError
+from relax_tapml.files.replace import new_file
 
 INDEX_FILE = "index.sqlite"
 SEGMENTS_FOLDER = "segments"
@@ -58,20 +59,18 @@ def create_index(folder: Path, manifest: Mapping[str, Any]) -> None:
         for name in ("relax-tapml", "apache-tvm", "apache-tvm-ffi")
     }
     rows = {**manifest, "schema": SCHEMA, "versions": versions}
-    temporary = folder / (INDEX_FILE + ".tmp")
-    for suffix in ("", "-wal", "-shm"):
-        Path(f"{temporary}{suffix}").unlink(missing_ok=True)
-    connection = sqlite3.connect(temporary, isolation_level=None)
-    try:
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.executescript(_TABLES)
-        connection.executemany(
-            "INSERT INTO manifest VALUES (?, ?)",
-            [(key, json.dumps(value)) for key, value in rows.items()],
-        )
-    finally:
-        connection.close()
-    temporary.rename(folder / INDEX_FILE)
+    with new_file(folder / INDEX_FILE) as partial:
+        connection = sqlite3.connect(partial, isolation_level=None)
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.executescript(_TABLES)
+            connection.executemany(
+                "INSERT INTO manifest VALUES (?, ?)",
+                [(key, json.dumps(value)) for key, value in rows.items()],
+            )
+        finally:
+            # The last connection moves what is in the log into the index.
+            connection.close()
 
 
 def open_index(folder: Path) -> sqlite3.Connection:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import mmap
-import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from safetensors import TensorSpec, serialize_file
 
 from relax_tapml.capture.host_tensor import HostTensor
 from relax_tapml.errors import StoreError
+from relax_tapml.files.replace import new_file
 from relax_tapml.frontend.model import Array
 
 # dtypes with one name in TVM and safetensors; all others are stored as bytes, U8.
@@ -30,12 +30,10 @@ _SHARED_DTYPES = frozenset(
     )
     for name in names
 )
-TEMPORARY_SUFFIX = ".tmp"
 
 
 def write_segment(path: Path, tensors: Iterable[HostTensor]) -> None:
-    """Write a file that either is whole and on disk, or has only a temporary name."""
-    temporary = path.with_name(path.name + TEMPORARY_SUFFIX)
+    """Write a file that is whole and on the disk before it has its name."""
     specs = {}
     for tensor in tensors:
         is_shared = tensor.dtype in _SHARED_DTYPES
@@ -45,15 +43,9 @@ def write_segment(path: Path, tensors: Iterable[HostTensor]) -> None:
             data_ptr=tensor.data.ctypes.data,
             data_len=tensor.nbytes,
         )
-    try:
-        serialize_file(specs, temporary)
-        temporary.chmod(path.parent.stat().st_mode & 0o666)  # The library makes it private.
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.rename(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    with new_file(path) as partial:
+        serialize_file(specs, partial)
+        partial.chmod(path.parent.stat().st_mode & 0o666)  # The library makes it private.
 
 
 class Segment:

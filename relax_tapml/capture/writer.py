@@ -14,9 +14,10 @@ from typing import Any, Self
 
 from relax_tapml.capture.host_tensor import HostTensor
 from relax_tapml.capture.index import SEGMENTS_FOLDER, open_index, segment_file
-from relax_tapml.capture.segment import TEMPORARY_SUFFIX, Segment, write_segment
+from relax_tapml.capture.segment import Segment, write_segment
 from relax_tapml.capture.values import SiteRecord
 from relax_tapml.errors import StoreError
+from relax_tapml.files.scratch import sweep
 
 _LOCK_FILE = "writer.lock"
 
@@ -234,8 +235,9 @@ class StoreWriter:
         rows = self._index.execute("SELECT DISTINCT segment FROM tensors ORDER BY segment")
         numbers = [number for (number,) in rows]
         indexed = {segment_file(number) for number in numbers}
+        sweep(self._segments)
         for file in self._segments.glob("*.safetensors*"):
-            if file.name.endswith(TEMPORARY_SUFFIX) or file.name not in indexed:
+            if file.name not in indexed:
                 file.unlink()
         for name in indexed:
             Segment(self._segments / name)

@@ -29,9 +29,9 @@ from relax_tapml.carve.pytest_file import (
     render_skipped,
     render_unit,
 )
-from relax_tapml.carve.replace_folder import check_replaceable, replacing
 from relax_tapml.carve.slow import slow_cases
 from relax_tapml.errors import UsageError
+from relax_tapml.files.replace import check_replaceable, new_folder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +96,7 @@ def merge_suites(
             )
     labelled = dict(zip(_labels(opened), opened, strict=True))
     collected = _collect(labelled)
-    with replacing(folder) as scratch:
+    with new_folder(folder, check=open_suite) as scratch:
         return _write(scratch, labelled, collected)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,6 +25,7 @@ from relax_tapml.carve.unit_programs import UnitPrograms
 from relax_tapml.compare.repeat import SETTLED, is_failure, repeated
 from relax_tapml.compare.verdict import FAULTS, Verdict
 from relax_tapml.errors import DeviceError, DeviceFault
+from relax_tapml.files.scratch import ScratchFolder
 from relax_tapml.frontend.model import Array
 from relax_tapml.partition.device_side import DeviceSide, device_side
 from relax_tapml.partition.kernel_library import KernelLibrary
@@ -100,7 +100,7 @@ class Replayer:
         self._is_one_of_many = is_one_of_many
         self._device = device or open_device(session, target, timeout_s=timeout_s)
         self._session = ReplaySession(self._device)
-        self._temporary = tempfile.TemporaryDirectory(prefix="tapml-kernels-")
+        self._temporary = ScratchFolder()
         self._unloadable: dict[tuple[str, str], str] = {}
         if programs is None and side is None and device_pipeline is not None:
             side = _side_beside(suite, target, device_pipeline)
@@ -111,7 +111,7 @@ class Replayer:
             side=None if side is None else side.units,
             unjudged=None if side is None else side.unjudged,
             library=KernelLibrary(
-                kernels or kernels_beside(suite) or Path(self._temporary.name),
+                kernels or kernels_beside(suite) or self._temporary.path,
             ),
             units=tuple(suite.manifest.units) if units is None else units,
         )
@@ -131,7 +131,7 @@ class Replayer:
         """End the device session, unless it is shared, and remove temporary kernels."""
         if self._is_ours or self._is_one_of_many:
             self._session.renew()
-        self._temporary.cleanup()
+        self._temporary.close()
 
     def on(self, device: Device) -> Replayer:
         """Return what replays the same units on one of many devices, in a thread of its own."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -141,6 +140,7 @@ def _implementation(
     """Return the unit as the target's side has it."""
     from relax_tapml.carve.unit_programs import UnitPrograms
     from relax_tapml.compare.verdict import Verdict
+    from relax_tapml.files.scratch import scratch_folder
     from relax_tapml.migrate.run_folder import read_device_side
     from relax_tapml.partition.kernel_library import KernelLibrary
     from relax_tapml.partition.pipeline import load_pipeline
@@ -158,12 +158,12 @@ def _implementation(
                 f"{record.folder} does not hold the kernels of its run, whose device pipeline was "
                 f"{pipeline!r}: give that as --device-pipeline MODULE:ATTR"
             )
-    with tempfile.TemporaryDirectory(prefix="tapml-kernels-") as folder:
+    with scratch_folder() as folder:
         programs = UnitPrograms(
             suite,
             target=target,
             pipeline=None if side is not None else load_pipeline(pipeline),
-            library=KernelLibrary(Path(folder)),
+            library=KernelLibrary(folder),
             units=[args.unit],
             side=side,
         )

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from relax_tapml.errors import UsageError
 from relax_tapml.files.scratch import scratch_folder
+
+# Of Linux's renameat2.
+_AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 
 
 def write_file(path: Path, content: str | bytes) -> None:
@@ -37,7 +42,7 @@ def new_file(path: Path) -> Iterator[Path]:
         yield partial
         _synchronise(partial)
         partial.replace(path)
-    _synchronise(path.parent)
+        _synchronise(path.parent)
 
 
 @contextmanager
@@ -63,17 +68,45 @@ def new_folder(path: Path, *, check: Callable[[Path], object] = lambda _: None) 
             for file in files:
                 _synchronise(Path(folder) / file)
             _synchronise(Path(folder))
-        if path.is_symlink() or path.is_file():
-            path.unlink()
-        elif path.exists():
-            path.rename(old)
-        try:
-            new.rename(path)
-        except BaseException:
-            if old.exists():
-                old.rename(path)
-            raise
-    _synchronise(path.parent)
+        _move(new, path, old)
+        _synchronise(path.parent)
+
+
+def _move(new: Path, path: Path, old: Path) -> None:
+    """Put ``new`` in the place of ``path``; what is there goes to ``old``, or to ``new``."""
+    if path.is_symlink() or path.is_file():
+        path.unlink()
+    elif path.exists():
+        if _exchange(new, path):
+            return
+        path.rename(old)
+    try:
+        new.rename(path)
+    except BaseException:
+        if old.exists():
+            old.rename(path)
+        raise
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Exchange two folders in one move; return False where the system cannot.
+
+    Between two moves we might be killed, and neither would be in its place.
+    """
+    try:
+        rename = ctypes.CDLL(None).renameat2
+    except (OSError, AttributeError):
+        return False
+    names = os.fsencode(one), os.fsencode(other)
+    return bool(rename(_AT_FDCWD, names[0], _AT_FDCWD, names[1], _RENAME_EXCHANGE) == 0)
+
+
+def check_replaceable(folder: Path, *, replace: bool) -> None:
+    """Raise ``UsageError`` if a folder has something in it and may not be replaced."""
+    if not replace and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UsageError(
+            f"{folder} exists and is not an empty folder. Choose another name or pass --force."
+        )
 
 
 def delete(path: Path) -> None:

@@ -5,19 +5,16 @@ Everything is JSON and safetensors; nothing in a file is ever executed.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import importlib.metadata
 import json
-import shutil
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import tvm
 
 from relax_tapml.errors import StoreError, UsageError
+from relax_tapml.files.replace import new_folder
 from relax_tapml.foreign.module import read_module
 from relax_tapml.frontend.callable import from_module
 from relax_tapml.frontend.model import Array, Meaning, Model, Sample
@@ -82,7 +79,7 @@ def save_model(model: Model, folder: Path | str) -> None:
         "sha256": {name: hashlib.sha256(data).hexdigest() for name, data in files.items()},
     }
     files[_MANIFEST] = json.dumps(manifest, indent=1).encode()
-    with _replacing(folder) as scratch:
+    with new_folder(folder, check=load_saved) as scratch:
         for name, data in files.items():
             file_path = scratch / name
             file_path.parent.mkdir(exist_ok=True)
@@ -188,17 +185,3 @@ def _tensors(file: Path, data: bytes) -> dict[str, Array]:
 def _module(file: Path, data: bytes) -> tvm.IRModule:
     fix = f"Save it again with tvm.ir.save_json of TVM {tvm.__version__}."
     return read_module(data, str(file), fix=fix)
-
-
-@contextlib.contextmanager
-def _replacing(folder: Path) -> Iterator[Path]:
-    """Yield a scratch folder that takes the place of ``folder`` when the block ends well."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    try:
-        yield scratch
-        scratch.chmod(0o755)
-        scratch.replace(folder)
-    except BaseException:
-        shutil.rmtree(scratch, ignore_errors=True)
-        raise

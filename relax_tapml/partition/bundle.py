@@ -6,7 +6,6 @@ import hashlib
 import importlib.metadata
 import json
 import shutil
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -15,6 +14,7 @@ from typing import Any, Self
 import tvm
 
 from relax_tapml.errors import StoreError, UsageError
+from relax_tapml.files.replace import new_folder
 from relax_tapml.frontend.model import Array
 from relax_tapml.partition.boundary import Boundary
 from relax_tapml.partition.bytecode import CompiledFunctions
@@ -44,15 +44,8 @@ def write_bundle(
     The folder has the bytecode of both sides, their kernels, the weights and ``manifest.json`` with
     the boundary, the targets, versions and the SHA-256 of every file.
     """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    try:
-        _fill(scratch / "new", program, host_kernels, device_kernels, params, source, target)
-        if folder.exists():
-            folder.rename(scratch / "old")
-        (scratch / "new").rename(folder)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+    with new_folder(folder, check=_checked_manifest) as new:
+        _fill(new, program, host_kernels, device_kernels, params, source, target)
 
 
 def _fill(
@@ -64,7 +57,6 @@ def _fill(
     source: tvm.target.Target,
     target: tvm.target.Target,
 ) -> None:
-    folder.mkdir()
     sides: dict[str, dict[str, Any]] = {}
     for side, functions, kernels in (
         ("host", program.host, host_kernels),

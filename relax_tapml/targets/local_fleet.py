@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import socket
-import tempfile
 import time
 from collections.abc import Mapping
 from ipaddress import ip_address
-from pathlib import Path
 
 from relax_tapml.errors import DeviceUnavailable, UsageError
+from relax_tapml.files.scratch import ScratchFolder
 from relax_tapml.targets.child import Child, ending_text
 from relax_tapml.targets.tracker import tracker_status
 
@@ -106,7 +105,7 @@ class LocalFleet:
                 "relax_tapml.targets.fleet_server",
                 [listener],
                 arguments=[*map(str, self.tracker), key or self.key, self._platform],
-                folder=Path(tempfile.mkdtemp(prefix="relax_tapml_fleet_")),
+                folder=ScratchFolder(),
                 environment=dict(environment or {}),
             )
         self._children.append(child)

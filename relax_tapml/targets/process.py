@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import secrets
 import socket
-import tempfile
 from collections.abc import Sequence
-from pathlib import Path
 
 from relax_tapml.errors import DeviceUnavailable
+from relax_tapml.files.scratch import ScratchFolder
 from relax_tapml.targets.child import Child, ending_text
 from relax_tapml.targets.obituary import Obituary
 
@@ -52,13 +51,14 @@ class DeviceProcess:
             # it dies first, the connection that waits for it is reset.
             with socket.create_server((self.host, 0)) as listener:
                 self.port = listener.getsockname()[1]
-                self.folder = Path(tempfile.mkdtemp(prefix="relax_tapml_device_"))
+                folder = ScratchFolder()
+                self.folder = folder.path
                 self._child = Child(
                     module,
                     [listener],
                     arguments,
                     secret=self.key,
-                    folder=self.folder,
+                    folder=folder,
                     has_torch=has_torch,
                 )
         except OSError as error:

@@ -13,6 +13,7 @@ from contextlib import closing
 import psutil
 import pytest
 
+from relax_tapml.files.scratch import ScratchFolder
 from relax_tapml.targets.child import Child
 from relax_tapml.targets.platforms.cuda import Cuda
 from relax_tapml.targets.platforms.local import Local
@@ -34,14 +35,14 @@ def test_a_process_has_torch_if_it_needs_it(has_torch, found, tmp_path):
     """Either way the module is the main one, and has its arguments."""
     pytest.importorskip("torch")
     (tmp_path / "says.py").write_text(SAYS)
-    folder = tmp_path / "folder"
-    folder.mkdir()
+    scratch = ScratchFolder(tmp_path)
+    folder = scratch.path
     with socket.create_server(("127.0.0.1", 0)) as listener:
         child = Child(
             "says",
             [listener],
             ["argument"],
-            folder=folder,
+            folder=scratch,
             environment={"PYTHONPATH": str(tmp_path)},
             has_torch=has_torch,
         )
@@ -91,10 +92,9 @@ if __name__ == "__main__":
 def test_whom_a_process_leaves_behind_ends_when_its_own_end_is_seen(tmp_path):
     """Although it is nobody's child then, and the process itself can be killed no more."""
     (tmp_path / "leaves.py").write_text(LEAVES)
-    folder = tmp_path / "folder"
-    folder.mkdir()
+    scratch = ScratchFolder(tmp_path)
     environment = {"PYTHONPATH": str(tmp_path)}
-    with closing(Child("leaves", [], folder=folder, environment=environment)) as child:
+    with closing(Child("leaves", [], folder=scratch, environment=environment)) as child:
         while child.exit_code(60) is None:
             pass
         left = int(child.log_tail())
@@ -105,8 +105,8 @@ def test_whom_a_process_leaves_behind_ends_when_its_own_end_is_seen(tmp_path):
 
 def test_a_folder_goes_although_something_is_still_written_to_it(tmp_path, monkeypatch):
     """By children that are dying, when it is removed."""
-    folder = tmp_path / "folder"
-    folder.mkdir()
+    scratch = ScratchFolder(tmp_path)
+    folder = scratch.path
     removals = []
 
     def remove(path, **options):
@@ -116,7 +116,7 @@ def test_a_folder_goes_although_something_is_still_written_to_it(tmp_path, monke
         removals.append(path)
 
     rmtree = shutil.rmtree
-    monkeypatch.setattr("relax_tapml.targets.child.shutil.rmtree", remove)
-    Child("platform", [], folder=folder).close()
+    monkeypatch.setattr("relax_tapml.files.scratch.shutil.rmtree", remove)
+    Child("platform", [], folder=scratch).close()
     assert removals == [folder, folder]
     assert not folder.exists()

@@ -5,13 +5,13 @@ from __future__ import annotations
 import errno
 import json
 import secrets
-import shutil
 import socket
 import tempfile
 from dataclasses import asdict
 from pathlib import Path
 
 from relax_tapml.errors import DeviceUnavailable
+from relax_tapml.files.scratch import ScratchFolder
 from relax_tapml.targets.child import Child
 from relax_tapml.targets.obituary import Obituary
 from relax_tapml.targets.web.gateway import BROWSER, REPORT, Settings
@@ -49,7 +49,7 @@ class WebServer:
         self.host = "127.0.0.1"
         self.name = launcher.name
         self.key = _shown_key if launcher.port else secrets.token_hex(16)
-        folder = _new_folder()
+        folder = ScratchFolder(_parent())
         try:
             with (
                 socket.create_server((self.host, launcher.port)) as pages,
@@ -57,7 +57,7 @@ class WebServer:
             ):
                 self.port = clients.getsockname()[1]
                 url = f"http://{self.host}:{pages.getsockname()[1]}/{self.key}/"
-                program = launcher.launch(url, folder)
+                program = launcher.launch(url, folder.path)
                 settings = Settings(
                     key=self.key,
                     runtime=str(javascript_runtime()),
@@ -71,7 +71,7 @@ class WebServer:
                     folder=folder,
                 )
         except BaseException as error:
-            shutil.rmtree(folder, ignore_errors=True)
+            folder.close()
             if isinstance(error, OSError):
                 is_taken = launcher.port and error.errno == errno.EADDRINUSE
                 fix = ". End the other command that runs with --show" if is_taken else ""
@@ -102,8 +102,6 @@ class WebServer:
         self._child.close()
 
 
-def _new_folder() -> Path:
+def _parent() -> Path:
     parent = tempfile.gettempdir()
-    if len(parent) > _LONGEST_FOLDER:
-        parent = "/tmp"
-    return Path(tempfile.mkdtemp(prefix="relax_tapml_web_", dir=parent))
+    return Path(parent if len(parent) <= _LONGEST_FOLDER else "/tmp")
