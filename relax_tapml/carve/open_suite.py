@@ -26,7 +26,13 @@ from relax_tapml.carve.manifest import (
 )
 from relax_tapml.carve.manifest_file import CARVE_AGAIN, read_manifest
 from relax_tapml.errors import StoreError, UsageError
-from relax_tapml.files.read import MAX_JSON_BYTES, read_bytes
+from relax_tapml.files.read import (
+    MAX_JSON_BYTES,
+    MAX_TENSOR_BYTES,
+    open_file,
+    read_bytes,
+    sha256_of,
+)
 from relax_tapml.foreign.module import read_module
 from relax_tapml.frontend.model import Array
 from relax_tapml.targets.coarse_functions import CoarseFunctions
@@ -133,9 +139,11 @@ class Suite:
             return self._made(digest, entry)
         path = self.folder / entry.file
         try:
-            return tensor_file.load(path.read_bytes(), entry.dtype, entry.shape, rows=entry.rows)
-        except (OSError, ValueError) as error:
-            raise StoreError(f"{path}: {error}. {CARVE_AGAIN}") from error
+            data = read_bytes(path, fix=CARVE_AGAIN, max_bytes=MAX_TENSOR_BYTES)
+            return tensor_file.load(data, entry.dtype, entry.shape, rows=entry.rows)
+        except (ValueError, MemoryError) as error:
+            told = error if isinstance(error, ValueError) else "out of memory"
+            raise StoreError(f"{path}: {told}. {CARVE_AGAIN}") from error
 
     def _made(self, digest: str, entry: SuiteTensor) -> Array:
         assert entry.recipe is not None
@@ -148,7 +156,7 @@ class Suite:
         if made != digest:
             raise StoreError(
                 f"{where}: tensor {digest} is made by a recipe, which makes {made} here. "
-                f"Use {_versions(self.manifest)}, or carve the suite again."
+                f"Use {_versions(self.manifest)}, or carve the suite again"
             )
         return array
 
@@ -176,17 +184,13 @@ def open_suite(folder: Path | str, target: Any = None) -> Suite:
     manifest = read_manifest(folder / MANIFEST)
     for name in manifest.sha256:
         _check_place(folder, name)
+    held = {tensor.file for tensor in manifest.tensors.values()}
     for name, sha256 in manifest.sha256.items():
-        _check_content(folder, name, sha256)
+        max_bytes = MAX_TENSOR_BYTES if name in held else MAX_JSON_BYTES
+        _check_content(folder, name, sha256, max_bytes)
     for tensor in manifest.tensors.values():
-        if tensor.file is None:
-            continue
-        path = folder / tensor.file
-        try:
-            with path.open("rb") as file:
-                tensor_file.check_header(file, tensor.dtype, tensor.shape, rows=tensor.rows)
-        except (OSError, ValueError) as error:
-            raise StoreError(f"{path}: {error}. {CARVE_AGAIN}") from error
+        if tensor.file is not None:
+            _check_tensor(folder / tensor.file, tensor)
     allowed = None if target is None else platform_of(target).coarse_functions(target)
     return Suite(folder, manifest, coarse_functions=allowed)
 
@@ -226,20 +230,22 @@ def _check_place(folder: Path, name: str) -> None:
         raise StoreError(f"{path} is listed in {MANIFEST} but is no file. {CARVE_AGAIN}")
 
 
-def _check_content(folder: Path, name: str, sha256: str) -> None:
+def _check_content(folder: Path, name: str, sha256: str, max_bytes: int) -> None:
     path = folder / name
-    try:
-        with path.open("rb") as file:
-            actual = hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise StoreError(
-            f"{path} is listed in {MANIFEST} but cannot be read: {error.strerror}. {CARVE_AGAIN}"
-        ) from error
+    actual = sha256_of(path, fix=CARVE_AGAIN, max_bytes=max_bytes)
     if actual != sha256 and path.suffix != ".py":
         raise StoreError(
             f"{path} was changed or cut short: expected SHA-256 {sha256}, got {actual}. "
             f"{CARVE_AGAIN}"
         )
+
+
+def _check_tensor(path: Path, tensor: SuiteTensor) -> None:
+    try:
+        with open_file(path, fix=CARVE_AGAIN, max_bytes=MAX_TENSOR_BYTES) as file:
+            tensor_file.check_header(file, tensor.dtype, tensor.shape, rows=tensor.rows)
+    except (OSError, ValueError) as error:
+        raise StoreError(f"{path}: {error}. {CARVE_AGAIN}") from error
 
 
 def _versions(manifest: Manifest) -> str:

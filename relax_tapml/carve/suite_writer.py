@@ -21,9 +21,8 @@ from relax_tapml.carve.manifest import (
     SuiteDim,
     SuiteInput,
     SuiteOutput,
+    SuiteTensor,
     SuiteUnit,
-    tensor_from,
-    unit_from,
 )
 from relax_tapml.carve.manifest_file import dump_manifest
 from relax_tapml.carve.pytest_file import (
@@ -41,6 +40,7 @@ from relax_tapml.carve.submodule import submodule
 from relax_tapml.carve.suite_files import SuiteFiles
 from relax_tapml.carve.tolerances import suite_tolerance
 from relax_tapml.errors import SourceError
+from relax_tapml.files.read import typed
 from relax_tapml.frontend.model import Array
 from relax_tapml.partition.site_table import site_table
 from relax_tapml.passes.annotate_sites import annotated_calls
@@ -149,12 +149,13 @@ class SuiteWriter:
         """Take over what a fork has written of a unit."""
         self._files.sha256.update(document["sha256"])
         self._files.tensors.update(
-            {digest: tensor_from(tensor) for digest, tensor in document["tensors"].items()}
+            typed(document["tensors"], dict[str, SuiteTensor], "what a fork wrote", fix="")
         )
         self._skipped.update(document["skipped"])
         self._skipped_sites.update(document["skipped_sites"])
         self._unproven.update(document["unproven"])
-        return None if document["unit"] is None else unit_from(document["unit"])
+        unit = document["unit"]
+        return None if unit is None else typed(unit, SuiteUnit, "what a fork wrote", fix="")
 
     def _write_unit(
         self,

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
 import stat
+from io import BufferedReader
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
@@ -14,14 +16,16 @@ import msgspec
 from relax_tapml.errors import StoreError
 
 MAX_JSON_BYTES = 256 * 1024 * 1024
+MAX_TENSOR_BYTES = 1 << 34
+"""Of one tensor, or a file of several: what is larger is no tensor of a model that runs here."""
 _MAX_DEPTH = 100
 _INTEGERS = range(-(2**63), 2**64)
 
 Kind = TypeVar("Kind")
 
 
-def read_bytes(path: Path, *, fix: str, max_bytes: int) -> bytes:
-    """Return the content of a regular file.
+def open_file(path: Path, *, fix: str, max_bytes: int) -> BufferedReader:
+    """Open a regular file to read it.
 
     Parameters
     ----------
@@ -30,7 +34,7 @@ def read_bytes(path: Path, *, fix: str, max_bytes: int) -> bytes:
     fix
         What to do where the file cannot be used, a sentence: ``Carve the suite again``.
     max_bytes
-        What is larger is not read.
+        What is larger is refused.
 
     Raises
     ------
@@ -40,19 +44,40 @@ def read_bytes(path: Path, *, fix: str, max_bytes: int) -> bytes:
     try:
         # A pipe without a writer would block.
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        with open(descriptor, "rb") as file:  # noqa: PTH123 - of a descriptor
-            status = os.fstat(descriptor)
-            if not stat.S_ISREG(status.st_mode):
-                raise StoreError(f"{path} is no file. {fix}")
-            if status.st_size > max_bytes:
-                raise StoreError(
-                    f"{path} has {status.st_size} bytes, expected at most {max_bytes}. {fix}"
-                )
-            return file.read(max_bytes + 1)
     except OSError as error:
         raise StoreError(f"{path} cannot be read: {error.strerror}. {fix}") from error
-    except (ValueError, MemoryError) as error:
-        raise StoreError(f"{path} cannot be read: {error or 'out of memory'}. {fix}") from error
+    except ValueError as error:  # No file has such a name.
+        raise StoreError(f"{path!r} cannot be read: {error}. {fix}") from error
+    status = os.fstat(descriptor)
+    told = ""
+    if not stat.S_ISREG(status.st_mode):
+        told = "is no file"
+    elif status.st_size > max_bytes:
+        told = f"has {status.st_size} bytes, expected at most {max_bytes}"
+    if told:
+        os.close(descriptor)
+        raise StoreError(f"{path} {told}. {fix}")
+    return open(descriptor, "rb")  # noqa: PTH123 - of a descriptor; the caller closes it
+
+
+def read_bytes(path: Path, *, fix: str, max_bytes: int) -> bytes:
+    """Return the content of a regular file; see ``open_file``."""
+    with open_file(path, fix=fix, max_bytes=max_bytes) as file:
+        try:
+            return file.read(max_bytes)
+        except OSError as error:
+            raise StoreError(f"{path} cannot be read: {error.strerror}. {fix}") from error
+        except MemoryError as error:
+            raise StoreError(f"{path} cannot be read: out of memory. {fix}") from error
+
+
+def sha256_of(path: Path, *, fix: str, max_bytes: int) -> str:
+    """Return the SHA-256 of a regular file, in hexadecimal; see ``open_file``."""
+    with open_file(path, fix=fix, max_bytes=max_bytes) as file:
+        try:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            raise StoreError(f"{path} cannot be read: {error.strerror}. {fix}") from error
 
 
 def parse_json(data: bytes, path: Path, *, fix: str) -> Any:

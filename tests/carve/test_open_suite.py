@@ -100,7 +100,7 @@ DAMAGE = {
     ),
     "manifest cut short": (
         lambda s: (s / "manifest.json").write_bytes((s / "manifest.json").read_bytes()[:-9]),
-        "manifest.json cannot be read: .*Carve the suite again",
+        "manifest.json is damaged: .*Carve the suite again",
     ),
     "manifest of something else": (
         lambda s: (s / "manifest.json").write_text("[]"),
@@ -112,7 +112,7 @@ DAMAGE = {
     ),
     "a deep manifest": (
         lambda s: (s / "manifest.json").write_text("[" * 500_000),
-        "manifest.json cannot be read: maximum recursion depth",
+        "manifest.json is damaged: it is nested too deeply",
     ),
     "a huge manifest": (
         lambda s: os.truncate(s / "manifest.json", 2**40),
@@ -138,23 +138,23 @@ DAMAGE = {
     ),
     "missing field": (
         lambda s: _edit(s, lambda d: d["units"]["add"]["cases"][0].pop("outputs")),
-        "manifest.json is damaged .*outputs.*Carve the suite again",
+        "manifest.json is damaged: .*outputs.*Carve the suite again",
     ),
     "a case without outputs": (
         lambda s: _edit(s, lambda d: d["units"]["add"]["cases"][0].update(outputs=[])),
-        "manifest.json is damaged .*has no outputs to compare",
+        "manifest.json is damaged: .*has no outputs to compare",
     ),
     "a tensor that is not listed": (
         lambda s: _edit(s, lambda d: d["tensors"].pop(next(iter(d["tensors"])))),
-        "manifest.json is damaged .*KeyError",
+        "manifest.json is damaged: it does not list",
     ),
     "a file without a checksum": (
         lambda s: _edit(s, lambda d: d["sha256"].pop("units/add.json")),
-        "manifest.json is damaged .*units/add.json",
+        "manifest.json is damaged: .*units/add.json",
     ),
     "a module that could be edited": (
         lambda s: _edit(s, lambda d: d["units"]["add"].update(module="test_add.py")),
-        "manifest.json is damaged .*'test_add.py' should end with .json",
+        "manifest.json is damaged: .*'test_add.py' should end with .json",
     ),
     "a path outside": (_outside, "names '../secret.json', which is outside the suite"),
     "a link outside": (_linked_folder, "names 'link/x', which is outside the suite"),
@@ -206,7 +206,23 @@ DAMAGE = {
     ),
     "another shape than listed": (
         lambda s: _edit(s, lambda d: _first_tensor(d).update(shape=[10**9, 10**9])),
-        r"safetensors: expected .*1000000000, 1000000000.*got",
+        r"safetensors: a tensor of .*1000000000, 1000000000.*cannot be held",
+    ),
+    "more rows than a file can stand for": (
+        lambda s: _edit(s, lambda d: _first_tensor(d).update(shape=[2**40, 4], rows=1)),
+        "cannot be held",
+    ),
+    "a manifest that is a pipe": (
+        lambda s: ((s / "manifest.json").unlink(), os.mkfifo(s / "manifest.json")),
+        "manifest.json is no file",
+    ),
+    "an integer as a string": (
+        lambda s: _edit(s, lambda d: d["units"]["add"]["cases"][0].update(frame="0")),
+        r"Expected `int`, got `str`.*cases\[0\]\.frame",
+    ),
+    "half of a surrogate pair": (
+        lambda s: _edit(s, lambda d: d.update(source="\ud800")),
+        "manifest.json is damaged: .*surrogates",
     ),
     "no dtype": (
         lambda s: _edit(s, lambda d: _first_tensor(d).update(dtype="finfo")),
