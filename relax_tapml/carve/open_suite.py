@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-import stat
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import tvm
@@ -29,6 +28,7 @@ from relax_tapml.errors import StoreError, UsageError
 from relax_tapml.files.read import (
     MAX_JSON_BYTES,
     MAX_TENSOR_BYTES,
+    listed_file,
     open_file,
     read_bytes,
     sha256_of,
@@ -183,7 +183,7 @@ def open_suite(folder: Path | str, target: Any = None) -> Suite:
         folder = folder / "tests"
     manifest = read_manifest(folder / MANIFEST)
     for name in manifest.sha256:
-        _check_place(folder, name)
+        listed_file(folder, name, by=folder / MANIFEST, fix=CARVE_AGAIN)
     held = {tensor.file for tensor in manifest.tensors.values()}
     for name, sha256 in manifest.sha256.items():
         max_bytes = MAX_TENSOR_BYTES if name in held else MAX_JSON_BYTES
@@ -207,27 +207,6 @@ def called(module: tvm.IRModule) -> frozenset[str]:
         if isinstance(function, tirx.PrimFunc):
             structural_walk(function.body, (Call, visit))
     return frozenset(names)
-
-
-def _check_place(folder: Path, name: str) -> None:
-    """Refuse what is no ordinary file inside the suite, before any file is read."""
-    path = folder / name
-    parts = PurePosixPath(name)
-    is_inside = not parts.is_absolute() and ".." not in parts.parts and "\\" not in name
-    try:
-        # A link may lead out, a pipe would block whoever opens it.
-        if not is_inside or not path.resolve().is_relative_to(folder):
-            raise StoreError(
-                f"{folder / MANIFEST} names {name!r}, which is outside the suite. {CARVE_AGAIN}"
-            )
-        mode = path.stat().st_mode
-    except (OSError, ValueError, RuntimeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise StoreError(
-            f"{path} is listed in {MANIFEST} but cannot be read: {reason}. {CARVE_AGAIN}"
-        ) from error
-    if not stat.S_ISREG(mode):
-        raise StoreError(f"{path} is listed in {MANIFEST} but is no file. {CARVE_AGAIN}")
 
 
 def _check_content(folder: Path, name: str, sha256: str, max_bytes: int) -> None:

@@ -8,7 +8,7 @@ import math
 import os
 import stat
 from io import BufferedReader
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, NoReturn, TypeVar
 
 import msgspec
@@ -17,7 +17,9 @@ from relax_tapml.errors import StoreError
 
 MAX_JSON_BYTES = 256 * 1024 * 1024
 MAX_TENSOR_BYTES = 1 << 34
-"""Of one tensor, or a file of several: what is larger is no tensor of a model that runs here."""
+"""Of one tensor: what is larger is no tensor of a model that runs here."""
+MAX_WEIGHTS_BYTES = 1 << 37
+"""Of the file of all weights of a model."""
 _MAX_DEPTH = 100
 _INTEGERS = range(-(2**63), 2**64)
 
@@ -64,7 +66,7 @@ def read_bytes(path: Path, *, fix: str, max_bytes: int) -> bytes:
     """Return the content of a regular file; see ``open_file``."""
     with open_file(path, fix=fix, max_bytes=max_bytes) as file:
         try:
-            return file.read(max_bytes)
+            return file.read()
         except OSError as error:
             raise StoreError(f"{path} cannot be read: {error.strerror}. {fix}") from error
         except MemoryError as error:
@@ -78,6 +80,41 @@ def sha256_of(path: Path, *, fix: str, max_bytes: int) -> str:
             return hashlib.file_digest(file, "sha256").hexdigest()
         except OSError as error:
             raise StoreError(f"{path} cannot be read: {error.strerror}. {fix}") from error
+
+
+def listed_file(folder: Path, name: str, *, by: Path, fix: str) -> Path:
+    """Return the path of a regular file in a folder, which a manifest of somebody's names.
+
+    Parameters
+    ----------
+    folder
+        Where it must be, whatever links there are.
+    name
+        Relative, with ``/``.
+    by, fix
+        The manifest, and what to do where the file cannot be used.
+
+    Raises
+    ------
+    StoreError
+        It is not in the folder, not there, or no regular file.
+    """
+    parts = PurePosixPath(name)
+    is_inside = not parts.is_absolute() and ".." not in parts.parts and "\\" not in name
+    path = folder / name
+    try:
+        # A link may lead out, a pipe would block whoever opens it.
+        if not is_inside or not path.resolve().is_relative_to(folder.resolve()):
+            raise StoreError(f"{by} names {name!r}, which is outside {folder}. {fix}")
+        mode = path.stat().st_mode
+    except (OSError, ValueError, RuntimeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise StoreError(
+            f"{folder}/{name} is listed in {by.name} but cannot be read: {reason}. {fix}"
+        ) from error
+    if not stat.S_ISREG(mode):
+        raise StoreError(f"{path} is listed in {by.name} but is no file. {fix}")
+    return path
 
 
 def parse_json(data: bytes, path: Path, *, fix: str) -> Any:
