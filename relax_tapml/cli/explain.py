@@ -40,7 +40,8 @@ def run(args: argparse.Namespace) -> int:
     if args.boundary is None and args.step is None:
         steps = {
             int(path.stem): explain(lowered, read_boundary(path))
-            for path in sorted((args.folder / "boundaries").glob("*.json"))
+            for path in sorted((args.folder / "boundaries").glob("[0-9][0-9][0-9]*.json"))
+            if path.stem.isdecimal()
         }
         bundle = args.folder / "bundle"
         told = explain(lowered, read_bundle_boundary(bundle)) if bundle.exists() else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import zipfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -9,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from relax_tapml.errors import UsageError
+from relax_tapml.errors import StoreError, UsageError
+from relax_tapml.files.read import MAX_TENSOR_BYTES, read_bytes
 from relax_tapml.frontend.arrays import to_array
 from relax_tapml.frontend.model import Array, Sample
 from relax_tapml.frontend.signature import Signature
@@ -67,14 +69,16 @@ def _files(path: Path) -> list[Path]:
 
 def _read(file: Path) -> dict[str, Array]:
     try:
+        data = read_bytes(file, fix="Write it again", max_bytes=MAX_TENSOR_BYTES)
+    except StoreError as error:
+        raise UsageError(f"inputs {error}") from error
+    try:
         if file.suffix == ".safetensors":
-            return parse_tensors(file.read_bytes())
-        if not zipfile.is_zipfile(file):
-            raise ValueError("it is no .npz archive")
-        with np.load(file, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-        raise UsageError(f"inputs {file}: cannot be read: {error}. Write it again.") from error
+            return parse_tensors(data)
+        arrays = _unpacked(data)
+    except Exception as error:  # Whatever zlib, zipfile and NumPy raise about it.
+        told = str(error) or type(error).__name__
+        raise UsageError(f"inputs {file}: cannot be read: {told}. Write it again.") from error
     for name, array in arrays.items():
         if array.dtype.kind == "V":
             raise UsageError(
@@ -82,6 +86,18 @@ def _read(file: Path) -> dict[str, Array]:
                 " Write a .safetensors file instead."
             )
     return arrays
+
+
+def _unpacked(data: bytes) -> dict[str, Array]:
+    """Return the arrays in the bytes of an ``.npz`` file."""
+    if not zipfile.is_zipfile(io.BytesIO(data)):
+        raise ValueError("it is no .npz archive")
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        size = sum(member.file_size for member in archive.infolist())
+    if size > MAX_TENSOR_BYTES:
+        raise ValueError(f"it unpacks to {size} bytes, expected at most {MAX_TENSOR_BYTES}")
+    with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
+        return {name: arrays[name] for name in arrays.files}
 
 
 def _in_order(arrays: dict[str, Array], signature: Signature, file: Path) -> tuple[Array, ...]:
