@@ -11,7 +11,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-from relax_tapml.errors import StoreError
+from relax_tapml.errors import MachineError, StoreError
 from relax_tapml.files.read import Kind, parse_json, typed
 from relax_tapml.files.replace import new_file
 
@@ -21,6 +21,10 @@ SCHEMA = 1
 _FIX = "Delete the store and capture again"
 # Of a text: a call lists its tensors in one.
 _MAX_VALUE_BYTES = 64 << 20
+_OF_THE_MACHINE = (
+    *("SQLITE_CANTOPEN", "SQLITE_FULL", "SQLITE_IOERR", "SQLITE_NOMEM", "SQLITE_READONLY"),
+    *("SQLITE_BUSY", "SQLITE_PERM"),
+)
 
 _TABLES = """
 CREATE TABLE manifest (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -128,10 +132,18 @@ def open_index(folder: Path, *, is_written: bool = False) -> sqlite3.Connection:
 
 @contextmanager
 def damage_told(folder: Path) -> Iterator[None]:
-    """Raise ``StoreError`` where SQLite says in the block that the index of a store is damaged."""
+    """Raise ``StoreError`` where SQLite says in the block that the index of a store is damaged.
+
+    ``MachineError`` where it says that the disk is full, a file cannot be opened, and so on.
+    """
     try:
         yield
     except sqlite3.Error as error:
+        if getattr(error, "sqlite_errorname", "").startswith(_OF_THE_MACHINE):
+            raise MachineError(
+                f"The index of capture store {folder} cannot be used: {error}. Look for a full "
+                "disk, missing rights or too many open files; the store itself may be sound"
+            ) from error
         raise StoreError(
             f"The index of capture store {folder} is damaged ({error}). "
             "Delete the store and capture again."

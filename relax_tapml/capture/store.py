@@ -295,7 +295,7 @@ class CaptureStore:
             parameter_bytes=parameter_bytes,
             activation_bytes=all_bytes - parameter_bytes,
             seen_bytes=seen_bytes,
-            disk_bytes=sum(file.stat().st_size for file in files),
+            disk_bytes=sum(file.lstat().st_size for file in files),
         )
 
     def discard_sample(self, sample: str) -> None:

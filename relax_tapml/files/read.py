@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import math
@@ -13,7 +14,7 @@ from typing import Any, NoReturn, TypeVar
 
 import msgspec
 
-from relax_tapml.errors import StoreError
+from relax_tapml.errors import MachineError, StoreError, TapmlError
 
 MAX_JSON_BYTES = 256 * 1024 * 1024
 MAX_TENSOR_BYTES = 1 << 34
@@ -21,6 +22,7 @@ MAX_TENSOR_BYTES = 1 << 34
 MAX_WEIGHTS_BYTES = 1 << 37
 """Of the file of all weights of a model."""
 _MAX_DEPTH = 100
+_OF_THE_MACHINE = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO}
 _INTEGERS = range(-(2**63), 2**64)
 
 Kind = TypeVar("Kind")
@@ -42,12 +44,14 @@ def open_file(path: Path, *, fix: str, max_bytes: int) -> BufferedReader:
     ------
     StoreError
         It is not there, is no regular file, is too large or cannot be read.
+    MachineError
+        This process has too many open files or too little memory, or the disk fails.
     """
     try:
         # A pipe without a writer would block.
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
-        raise StoreError(f"{path} cannot be read: {error.strerror}. {fix}") from error
+        raise _unreadable(path, error, fix) from error
     except ValueError as error:  # No file has such a name.
         raise StoreError(f"{path!r} cannot be read: {error}. {fix}") from error
     status = os.fstat(descriptor)
@@ -68,7 +72,7 @@ def read_bytes(path: Path, *, fix: str, max_bytes: int) -> bytes:
         try:
             return file.read()
         except OSError as error:
-            raise StoreError(f"{path} cannot be read: {error.strerror}. {fix}") from error
+            raise _unreadable(path, error, fix) from error
         except MemoryError as error:
             raise StoreError(f"{path} cannot be read: out of memory. {fix}") from error
 
@@ -79,7 +83,7 @@ def sha256_of(path: Path, *, fix: str, max_bytes: int) -> str:
         try:
             return hashlib.file_digest(file, "sha256").hexdigest()
         except OSError as error:
-            raise StoreError(f"{path} cannot be read: {error.strerror}. {fix}") from error
+            raise _unreadable(path, error, fix) from error
 
 
 def listed_file(folder: Path, name: str, *, by: Path, fix: str) -> Path:
@@ -170,6 +174,12 @@ def typed(value: Any, kind: type[Kind], path: Path | str, *, fix: str) -> Kind:
         return msgspec.convert(value, kind)
     except (msgspec.ValidationError, RecursionError, OverflowError, MemoryError) as error:
         raise StoreError(f"{path} is damaged: {error}. {fix}") from error
+
+
+def _unreadable(path: Path, error: OSError, fix: str) -> TapmlError:
+    if error.errno in _OF_THE_MACHINE:
+        return MachineError(f"{path} cannot be read: {error.strerror}. The file may be sound")
+    return StoreError(f"{path} cannot be read: {error.strerror}. {fix}")
 
 
 def _check_depth(value: Any) -> None:

@@ -97,7 +97,11 @@ def _unpacked(data: bytes) -> dict[str, Array]:
     if size > MAX_TENSOR_BYTES:
         raise ValueError(f"it unpacks to {size} bytes, expected at most {MAX_TENSOR_BYTES}")
     with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
-        return {name: arrays[name] for name in arrays.files}
+        found = {name: arrays[name] for name in arrays.files}
+    others = [name for name, value in found.items() if not isinstance(value, np.ndarray)]
+    if others:
+        raise ValueError(f"{others[0]!r} in it is no array")
+    return found
 
 
 def _in_order(arrays: dict[str, Array], signature: Signature, file: Path) -> tuple[Array, ...]:
