@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
@@ -97,6 +98,15 @@ class Platform(ABC):
         Raises whatever says why it does not build.
         """
         tvm.tirx.build(schedule(module, target), target=target).export_library(str(path))
+
+    def compiles_in_fork(self, target: Any) -> bool:
+        """Whether ``compile`` may be called in a fork of this process.
+
+        It may where only code is generated and programs are started. On macOS system libraries may
+        not be used in a fork, and a compiler that asks a GPU's driver needs a process of its own.
+        """
+        del target
+        return sys.platform == "linux"
 
     def sessions(self) -> Mapping[str, Opener]:
         """Return how to open a device here, by the name of ``--session``; ``process`` is one."""
