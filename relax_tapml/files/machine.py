@@ -23,12 +23,14 @@ _FILES = "Close other programs, or raise the limit (ulimit -n)"
 _MEMORY = "Close other programs, or use a machine with more memory"
 _PROCESSES = "Close other programs, or raise the limit (ulimit -u)"
 _SIZE = "Raise the limit on the size of files (ulimit -f)"
-_RIGHTS = "Make it writable, or name another folder"
+_RIGHTS = "Give this user the rights to it, or name another"
 _COMPILER = "Install a C++ compiler ('apt-get install -y g++'), and have it in PATH"
 _DISK = "Check the disk"
 
 # Programs that kernels are built with.
 _PROGRAM = r"([\w.]+-)*(g\+\+|gcc|cc|c\+\+|clang(\+\+)?|ld|as|nvcc|emcc|wasm-ld|hipcc|lld)(-\d+)?"
+
+_AGAIN = "then run it again; a build goes on with --resume"
 
 _FIXES = {
     errno.ENOSPC: _SPACE,
@@ -99,9 +101,19 @@ class Lack:
     place: Path | None = None
 
     @property
+    def is_memory(self) -> bool:
+        """Whether it is memory, which whatever has met it may itself have used up."""
+        return self.fix == _MEMORY
+
+    @property
     def text(self) -> str:
         """The cause, with the place and how much room there is."""
-        return f"{self.cause}{_room(self.place)}"
+        return f"{self.cause}{self.where}"
+
+    @property
+    def where(self) -> str:
+        """The place in brackets, after a space; empty where it is not known."""
+        return _room(self.place)
 
     def error(self, doing: str) -> MachineError:
         """Return what is raised.
@@ -111,7 +123,7 @@ class Lack:
         doing
             What could not be done: ``building kernels for llvm``.
         """
-        return MachineError(f"{doing}: {self.text}. {self.fix}, then continue with --resume")
+        return MachineError(f"{doing}: {self.text}. {self.fix}, {_AGAIN}")
 
 
 def lack_of(error: BaseException) -> Lack | None:

@@ -39,7 +39,7 @@ class KernelSet:
     paths: dict[str, tuple[Path, ...]]
     built: tuple[str, ...]
     failed: dict[str, str]
-    names: tuple[str, ...]
+    names: tuple[str, ...] = ()
 
     def files(self, units: frozenset[str] | None = None) -> tuple[Path, ...]:
         """Return the shared objects of some units, of all by default, each once."""

@@ -94,10 +94,13 @@ class Endings:
     ----------
     doing
         What the forks do, for a message: ``replaying the suite on llvm``.
+    most_kills
+        How often others may end one.
     """
 
-    def __init__(self, doing: str) -> None:
+    def __init__(self, doing: str, *, most_kills: int = MOST_KILLS) -> None:
         self._doing = doing
+        self._most_kills = most_kills
         self._kills = 0
 
     def excuses(self, death: ForkDied) -> bool:
@@ -106,16 +109,17 @@ class Endings:
         Raises
         ------
         MachineError
-            That has happened ``MOST_KILLS`` times, or the machine lacked something.
+            That has happened too often, or the machine lacked something.
         """
         if lack := lack_in(death.printed):
             raise lack.error(self._doing) from death
         self._kills += death.is_killed
-        if self._kills == MOST_KILLS:
+        if self._kills == self._most_kills:
+            often = f", {self._kills} times" if self._kills > 1 else ""
             raise MachineError(
-                f"{self._doing}: the process that did it {death.cause}, {MOST_KILLS} times. The "
+                f"{self._doing}: the process that did it {death.cause}{often}. The "
                 "system does that where memory is short: close other programs, or use a machine "
-                "with more memory, then continue with --resume"
+                "with more memory, then run it again; a build goes on with --resume"
             ) from death
         return death.is_killed
 
@@ -248,6 +252,21 @@ def forked(work: Callable[[Here], None], *, is_safe: bool = True) -> Iterator[Me
             at = notes[:].split(b"\0")[0].decode(errors="replace")
             cause = ending_text(code) or "ended"
             raise ForkDied(cause, at, text[-_PRINTED_BYTES:], is_killed=is_kill(code))
+
+
+def collected(
+    work: Callable[[Here], None], endings: Endings, *, is_safe: bool = True
+) -> list[Message]:
+    """Return all that ``forked`` yields, doing the work again where ``endings`` excuse its end.
+
+    Raises what ``forked`` and ``Endings.excuses`` raise.
+    """
+    while True:
+        try:
+            return list(forked(work, is_safe=is_safe))
+        except ForkDied as death:
+            if not endings.excuses(death):
+                raise
 
 
 def _received(pipe: IO[bytes]) -> Message | None:

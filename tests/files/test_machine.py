@@ -46,7 +46,9 @@ def test_what_a_machine_lacks_is_told(error, told):
     found = lack_of(error)
     assert found is not None
     assert told in found.text
-    with pytest.raises(MachineError, match=r"^building: .*\. .*, then continue with --resume$"):
+    with pytest.raises(
+        MachineError, match=r"^building: .*\. .*, then run it again; a build goes on with --resume$"
+    ):
         passed_on(error, "building")
 
 

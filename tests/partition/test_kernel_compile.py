@@ -86,7 +86,7 @@ def test_llvm_that_cannot_write_is_the_machine(tmp_path, units, at_softmax):
         os._exit(1)
 
     at_softmax(die)
-    with pytest.raises(MachineError, match=r"No space left on device.*continue with --resume"):
+    with pytest.raises(MachineError, match=r"No space left on device.*goes on with --resume"):
         KernelLibrary(tmp_path).build(units, LLVM)
 
 
