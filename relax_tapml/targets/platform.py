@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 import tvm
 
 from relax_tapml.errors import DeviceUnavailable
+from relax_tapml.targets.attempts import started
 from relax_tapml.targets.coarse_functions import CoarseFunctions
 from relax_tapml.targets.forward import forward
 from relax_tapml.targets.handshake import present
@@ -32,7 +33,10 @@ TRACKER = "tracker:HOST:PORT:KEY"
 Opener = Callable[[Any, float], DeviceSession]
 
 START_S = 60.0
-"""How long a device may take to start, although a call may have to be quick."""
+"""How long a device may take to start, although a call may have to be quick.
+
+Of a process here what counts is the time that it has had of the machine; see ``Deadline``.
+"""
 
 
 class Platform(ABC):
@@ -192,4 +196,6 @@ class Platform(ABC):
 
     def _process(self, target: Any, timeout_s: float) -> DeviceSession:
         start_s = max(timeout_s, START_S)
-        return self.connect(self.start(), target, timeout_s=timeout_s, start_s=start_s)
+        return started(
+            lambda: self.connect(self.start(), target, timeout_s=timeout_s, start_s=start_s)
+        )
