@@ -161,7 +161,7 @@ def bring_up(
     chosen = Options(boundary=boundary, **options)
     run = _Run(chosen, reporter or SilentReporter())
     load = partial(_loaded, model, inputs, texts, quantization, chosen.source)
-    with machine_told(f"running in {out}"):
+    with machine_told(f"running in {out}", Path(out)):
         return run.execute(load, Path(out), resume=resume, force=force)
 
 

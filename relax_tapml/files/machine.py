@@ -115,15 +115,20 @@ class Lack:
         """The place in brackets, after a space; empty where it is not known."""
         return _room(self.place)
 
-    def error(self, doing: str) -> MachineError:
+    def error(self, doing: str, *folders: Path) -> MachineError:
         """Return what is raised.
 
         Parameters
         ----------
         doing
             What could not be done: ``building kernels for llvm``.
+        folders
+            Where room may be missing, beside the folder of temporary files; they are looked at
+            where no place is known.
         """
-        return MachineError(f"{doing}: {self.text}. {self.fix}, {_AGAIN}")
+        look = lack_now(*folders) if self.place is None and self.fix == _SPACE else None
+        where = self.where if look is None else look.where
+        return MachineError(f"{doing}: {self.cause}{where}. {self.fix}, {_AGAIN}")
 
 
 def lack_of(error: BaseException) -> Lack | None:
@@ -184,10 +189,11 @@ def lack_now(*folders: Path, compiler: bool = False) -> Lack | None:
     return None
 
 
-def passed_on(error: BaseException, doing: str) -> None:
+def passed_on(error: BaseException, doing: str, *folders: Path) -> None:
     """Raise what an exception says of the machine; return if it says nothing.
 
     Called first by whatever turns an exception into something that is said of a model or a unit.
+    The parameters are those of ``Lack.error``.
 
     Raises
     ------
@@ -198,19 +204,19 @@ def passed_on(error: BaseException, doing: str) -> None:
         if isinstance(one, MachineError):
             raise one
     if found := lack_of(error):
-        raise found.error(doing) from error
+        raise found.error(doing, *folders) from error
 
 
 @contextmanager
-def machine_told(doing: str) -> Iterator[None]:
+def machine_told(doing: str, *folders: Path) -> Iterator[None]:
     """Raise ``MachineError`` in place of the operating system's, SQLite's and Python's own errors.
 
-    Others pass as they are.
+    Others pass as they are. The parameters are those of ``Lack.error``.
     """
     try:
         yield
     except (OSError, sqlite3.Error, MemoryError) as error:
-        passed_on(error, doing)
+        passed_on(error, doing, *folders)
         raise
 
 

@@ -143,9 +143,6 @@ def _round(
             except BaseException:
                 is_over.set()
                 raise
-    except OSError as error:  # No fork could be started.
-        passed_on(error, _doing(platform))
-        raise
     finally:
         os.close(numbers)
         files.sweep()
@@ -156,7 +153,7 @@ def _compiled(job: KernelJob, platform: Platform, files: KernelFiles) -> Compile
     try:
         path = files.make(job.name, lambda built: platform.compile(job.module, job.target, built))
     except Exception as error:  # Whatever a pass, a code generator or a compiler raises.
-        passed_on(error, f"{_doing(platform)}, {job.name.kernel}")
+        passed_on(error, f"{_doing(platform)}, {job.name.kernel}", files.folder)
         return Compiled(reason=_unbuilt(job, platform, _brief(error)))
     return Compiled(path=path)
 

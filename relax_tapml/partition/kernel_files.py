@@ -11,7 +11,7 @@ from pathlib import Path
 from relax_tapml.errors import StoreError
 from relax_tapml.files.names import file_stem
 from relax_tapml.files.read import read_bytes
-from relax_tapml.files.replace import new_file
+from relax_tapml.files.replace import delete, new_file
 from relax_tapml.files.scratch import scratch_folder, sweep
 from relax_tapml.targets.own_files import Seals
 
@@ -110,6 +110,8 @@ class KernelFiles:
             compiled(built)
             told = self._seals.seal(str(name), built.read_bytes())
             path = self.folder / f"{name.stem}-{told}{name.suffix}"
+            if path.is_dir():  # which a file does not replace
+                delete(path)
             with new_file(path) as partial:
                 built.rename(partial)
         return path

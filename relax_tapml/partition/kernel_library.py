@@ -131,10 +131,12 @@ class KernelLibrary:
     ) -> tuple[list[KernelJob], dict[str, _Kernel]]:
         """Return what kernels are made of, and the kernels by name, built if need be."""
         platform = platform_of(target)
-        with platform.compiler(target) as compiler:
+        with (
+            machine_told(f"building kernels for {platform.name}", self.folder),
+            platform.compiler(target) as compiler,
+        ):
             jobs = [_job(gvar, function, target, compiler) for gvar, function in functions.items()]
-            with machine_told(f"looking for kernels in {self.folder}"):
-                there = self._files.find(job.name for job in jobs)
+            there = self._files.find(job.name for job in jobs)
             # Kernels of different names may be the same for the disk, so each file is made once.
             missing = {job.name: job for job in jobs if job.name not in there}
             compiled = compile_kernels(list(missing.values()), platform, self._files)

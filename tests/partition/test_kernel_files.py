@@ -49,6 +49,12 @@ def pipe(path, other) -> None:
     os.mkfifo(path)
 
 
+def folder(path, other) -> None:
+    path.unlink()
+    path.mkdir()
+    (path / "file").touch()
+
+
 def plant(path, other) -> None:
     code = "#include <stdlib.h>\n__attribute__((constructor)) void f(void) { abort(); }\n"
     (path.parent / "planted.c").write_text(code)
@@ -56,7 +62,7 @@ def plant(path, other) -> None:
     subprocess.run(command, check=True)
 
 
-@pytest.mark.parametrize("damage", [truncate, empty, flip, swap, pipe, plant])
+@pytest.mark.parametrize("damage", [truncate, empty, flip, swap, pipe, folder, plant])
 def test_a_damaged_kernel_is_built_again(softmax, units, damage, caplog):
     """It alone, with a note; what is returned can be loaded."""
     path, other = softmax
