@@ -26,7 +26,8 @@ from relax_tapml.carve.proven_suite import write_proven_suite
 from relax_tapml.carve.replay import ReplayReport, replay
 from relax_tapml.compare.repeat import ROUNDS
 from relax_tapml.compare.verdict import Verdict
-from relax_tapml.errors import DeviceUnavailable, SourceError, UsageError
+from relax_tapml.errors import DeviceUnavailable, MachineError, SourceError, UsageError
+from relax_tapml.files.machine import machine_told
 from relax_tapml.files.replace import write_file
 from relax_tapml.frontend.inputs import as_samples
 from relax_tapml.frontend.load import load_model
@@ -151,13 +152,18 @@ def bring_up(
         is ``inconclusive`` instead, or tells the culprits so far; ``resume`` goes on.
     StoreError
         A file of an earlier run is damaged.
+    MachineError
+        The machine lacks room, memory, descriptors, rights or a compiler, which says nothing about
+        the model; ``resume`` goes on. Where that happens after units have been judged, the result
+        may be ``inconclusive`` instead, as above.
     """
     if isinstance(boundary, Path | str):
         boundary = read_boundary(boundary)
     chosen = Options(boundary=boundary, **options)
     run = _Run(chosen, reporter or SilentReporter())
     load = partial(_loaded, model, inputs, texts, quantization, chosen.source)
-    return run.execute(load, Path(out), resume=resume, force=force)
+    with machine_told(f"running in {out}", Path(out)):
+        return run.execute(load, Path(out), resume=resume, force=force)
 
 
 class _Run:
@@ -533,7 +539,7 @@ class _Run:
             except SourceError:
                 self._companies = migration.companies()
                 raise
-            except DeviceUnavailable as error:
+            except (DeviceUnavailable, MachineError) as error:
                 done = count_text(len(migration.steps), "step")
                 self._lost = f"the migration stopped after {done}: {error}"
             sites, units = migration.sites, units_of(migration.sites)
@@ -577,7 +583,7 @@ class _Run:
             step, finding = judge_pipeline(
                 PipelineTrial(trial=trial, passes=self._passes, wrong=wrong), self._side.changed
             )
-        except DeviceUnavailable as error:
+        except (DeviceUnavailable, MachineError) as error:
             self._lost = f"the module that {name!r} returned was not judged: {error}"
             return
         self._pipeline_step, self._finding = step, finding

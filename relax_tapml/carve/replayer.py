@@ -29,6 +29,7 @@ from relax_tapml.files.scratch import ScratchFolder
 from relax_tapml.frontend.model import Array
 from relax_tapml.partition.device_side import DeviceSide, device_side
 from relax_tapml.partition.kernel_library import KernelLibrary
+from relax_tapml.targets.attempts import unless_killed, was_killed
 from relax_tapml.targets.device import Device
 from relax_tapml.targets.open import open_device
 from relax_tapml.targets.poison import Poison
@@ -205,13 +206,19 @@ class Replayer:
             No session could be opened.
         """
         self.build()
-        self._session.renew()
-        try:
-            return self._called_often(unit, case, times)
-        finally:
-            self._session.renew()
 
-    def _called_often(self, unit: str, case: SuiteCase, times: int) -> tuple[int, CaseReplay]:
+        def once() -> tuple[int, CaseReplay, bool]:
+            self._session.renew()
+            try:
+                return self._called_often(unit, case, times)
+            finally:
+                self._session.renew()
+
+        made, ended, _ = unless_killed(once, lambda found: found[2])
+        return made, ended
+
+    def _called_often(self, unit: str, case: SuiteCase, times: int) -> tuple[int, CaseReplay, bool]:
+        """Do what ``call_often`` does in one session; say also whether that was killed."""
         right: list[bytes] = []
         arguments: list[DeviceTensor] = []
         result = CaseReplay(unit=unit, case=case, verdict=Verdict.SKIPPED)
@@ -219,21 +226,21 @@ class Replayer:
             try:
                 module = self._load(unit)
                 if module is None:
-                    return number, self._unbuilt(unit, case)
+                    return number, self._unbuilt(unit, case), False
                 session = self._session.open()
                 if not arguments or case.may_write:
                     arguments = [self._argument(session, case, item) for item in case.inputs]
                 called = self._called(session, module, unit, case, arguments, self._poison)
             except DeviceFault as fault:
-                return number, faulted(unit, case, fault)
+                return number, faulted(unit, case, fault), was_killed(fault)
             returned = [output.tobytes() for output in called.outputs]
             if returned == right and not called.overruns:
                 continue
             result = judged(self.suite, unit, case, called.outputs, called.overruns)
             if is_failure(result.verdict):
-                return number, result
+                return number, result, False
             right = returned
-        return times, result
+        return times, result, False
 
     @property
     def is_fresh(self) -> bool:
@@ -282,10 +289,17 @@ class Replayer:
 
     def _round(self, unit: str, case: SuiteCase) -> tuple[CaseReplay, tuple[str, ...]]:
         """Run a case once; return how it ended, and what had run in the session before."""
-        try:
-            result, is_damaged = self._attempt(unit, case)
-        except DeviceFault as fault:
-            result, is_damaged = faulted(unit, case, fault), True
+
+        def once() -> tuple[CaseReplay, bool, bool]:
+            try:
+                return (*self._attempt(unit, case), False)
+            except DeviceFault as fault:
+                is_killed = was_killed(fault)
+                if is_killed:
+                    self._session.renew()
+                return faulted(unit, case, fault), True, is_killed
+
+        result, is_damaged, _ = unless_killed(once, lambda ended: ended[2])
         if unit not in self._programs.failed:  # which no device has anything to say about
             result = replace(result, device=self._device.name)
         company = self._session.company(unit)

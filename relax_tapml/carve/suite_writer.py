@@ -45,7 +45,7 @@ from relax_tapml.frontend.model import Array
 from relax_tapml.partition.site_table import site_table
 from relax_tapml.passes.annotate_sites import annotated_calls
 from relax_tapml.passes.operator_call import operator_call
-from relax_tapml.targets.fork import ForkDied, Here, can_fork, forked
+from relax_tapml.targets.fork import Endings, ForkDied, Here, can_fork, forked
 
 _DISTRIBUTIONS = ("relax-tapml", "apache-tvm", "apache-tvm-ffi")
 
@@ -130,6 +130,7 @@ class SuiteWriter:
                 fork.note("")
                 fork.send(self._write_unit(unit, stems[unit], cases[unit], store, evaluations))
 
+        endings = Endings("carving the suite")
         while waiting:
             try:
                 for message in forked(work, is_safe=can_fork(self._source)):
@@ -139,6 +140,9 @@ class SuiteWriter:
                     if entry is not None:
                         written[unit] = entry
             except ForkDied as death:
+                if endings.excuses(death):
+                    self._files.remove_unlisted()
+                    continue
                 if not death.at or int(death.at) in refused:
                     raise SourceError(f"carving unit {waiting[0]} {death.text}") from None
                 refused[int(death.at)] = f"its float64 evaluation {death.text}"

@@ -11,6 +11,7 @@ from typing import Any
 from tvm import relax
 
 from relax_tapml.errors import StoreError, UsageError
+from relax_tapml.files.machine import passed_on
 from relax_tapml.frontend.arrays import to_array
 from relax_tapml.frontend.first_line import first_line
 from relax_tapml.frontend.inputs import as_samples
@@ -116,6 +117,7 @@ def load_pt2(file: Path) -> Model:
         with _quiet():
             program = torch.export.load(file)
     except Exception as error:
+        passed_on(error, f"loading {file}")
         raise StoreError(
             f"{file} is not a program this PyTorch can load: {first_line(error)}. Save it again "
             f"with torch.export.save of PyTorch {torch.__version__}."
@@ -146,6 +148,7 @@ def _export(torch: Any, module: Any, inputs: Any, dynamic_shapes: Any, label: st
         with torch.no_grad():
             return torch.export.export(module, args, kwargs, dynamic_shapes=dynamic_shapes)
     except Exception as error:
+        passed_on(error, f"exporting {label}")
         raise UsageError(
             f"torch.export of {label} failed: {first_line(error)}. Export it yourself and give the "
             "exported program."

@@ -28,6 +28,7 @@ from relax_tapml.partition.hybrid import HybridModule
 from relax_tapml.partition.program import PartitionedProgram
 from relax_tapml.passes.device_calls import bytes_of
 from relax_tapml.passes.site import Site
+from relax_tapml.targets.attempts import unless_killed, was_killed
 from relax_tapml.targets.device import Device
 from relax_tapml.targets.traffic import Traffic
 
@@ -338,6 +339,17 @@ class Trial:
         sites: frozenset[str],
         choices: Choices | None = None,
     ) -> _Attempt:
+        """Run every sample; again where the process of the device was killed meanwhile."""
+        return unless_killed(
+            lambda: self._attempted(program, sites, choices), lambda item: item.is_killed
+        )
+
+    def _attempted(
+        self,
+        program: PartitionedProgram,
+        sites: frozenset[str],
+        choices: Choices | None,
+    ) -> _Attempt:
         """Run every sample; the first that differs ends it, and a failure ends the session.
 
         So what a wrong kernel has left behind in the device's memory accuses nobody later.
@@ -351,7 +363,7 @@ class Trial:
         linked: float | None = None
         verdict, reason, error, index = Verdict.PASS, "", 0.0, 0
         agreements: list[Agreement] = []
-        is_sharp = False
+        is_sharp = is_killed = False
         ties: list[str] = []
         try:
             hybrid = self._linked(program, sites, choices)
@@ -379,6 +391,7 @@ class Trial:
                     verdict, reason = Verdict.INCONCLUSIVE, _BLUNT
         except DeviceFault as fault:
             verdict, reason = fault_verdict(fault), str(fault)
+            is_killed = was_killed(fault)
         if hybrid is not None and self.device.is_open:
             self._calls.add(_by_unit(hybrid.calls))
         ended = time.perf_counter()
@@ -393,6 +406,7 @@ class Trial:
             agreement=joined(agreements),
             calls=self._calls.so_far(),
             is_used=bool(calls_before),
+            is_killed=is_killed,
             ties=tuple(ties),
         )
         if verdict not in _UNACCUSED:
@@ -454,6 +468,7 @@ class _Attempt:
     agreement: Agreement | None
     calls: Counter[str]
     is_used: bool
+    is_killed: bool
     ties: tuple[str, ...] = ()
 
 

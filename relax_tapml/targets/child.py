@@ -20,6 +20,8 @@ from relax_tapml.files.scratch import ScratchFolder
 _PARENT_POLL_S = 1.0
 _LOG_TAIL_BYTES = 4000
 _REMOVAL_S = 2.0
+EXITED = "exited with code"
+KILLS = (signal.SIGKILL, signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT)
 
 
 class Child:
@@ -135,9 +137,17 @@ def ending_text(code: int | None) -> str | None:
     if code is None:
         return None
     if code >= 0:
-        return f"exited with code {code}"
+        return f"{EXITED} {code}"
     names = {member.value: member.name for member in signal.Signals}
     return f"died of {names.get(-code, f'signal {-code}')}"
+
+
+def is_kill(code: int | None) -> bool:
+    """Whether a process with an exit code was ended by another one, or by the system.
+
+    No kernel ends its process so. The system does where memory is short.
+    """
+    return code is not None and -code in KILLS
 
 
 def log_tail(log: Path) -> str:

@@ -27,7 +27,7 @@ from pathlib import Path
 from tvm.rpc import base
 
 from relax_tapml.files.scratch import scratch_folder
-from relax_tapml.targets.child import end_with_parent, ending_text, log_tail
+from relax_tapml.targets.child import end_with_parent, ending_text, is_kill, log_tail
 from relax_tapml.targets.handshake import greet
 from relax_tapml.targets.obituary import ROLE, Obituary
 from relax_tapml.targets.platform import Platform
@@ -133,7 +133,11 @@ class _Server:
             if told.exists():
                 return Obituary(**json.loads(told.read_text()))
             cause = None if is_stuck else ending_text(session.exitcode)
-            return Obituary(cause=cause, log=log_tail(folder / _LOG))
+            return Obituary(
+                cause=cause,
+                log=log_tail(folder / _LOG),
+                is_killed=not is_stuck and is_kill(session.exitcode),
+            )
 
 
 def main() -> None:

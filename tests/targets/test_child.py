@@ -68,7 +68,7 @@ def test_a_process_removes_only_a_folder_that_it_was_given(is_given, tmp_path):
         "import time\n"
         "from relax_tapml.targets.child import end_with_parent\n"
         "end_with_parent()\n"
-        "time.sleep(60)\n"
+        "time.sleep(600)\n"
     )
     process = subprocess.Popen(
         [sys.executable, "-c", script],
@@ -76,7 +76,7 @@ def test_a_process_removes_only_a_folder_that_it_was_given(is_given, tmp_path):
         env={**os.environ, "TMPDIR": str(folder)},
         start_new_session=True,
     )
-    process.communicate(f"{folder if is_given else ''}\nsecret\n".encode(), timeout=60)
+    process.communicate(f"{folder if is_given else ''}\nsecret\n".encode(), timeout=600)
     assert process.returncode == -signal.SIGKILL
     assert folder.exists() is not is_given
 
@@ -99,7 +99,7 @@ def test_whom_a_process_leaves_behind_ends_when_its_own_end_is_seen(tmp_path):
             pass
         left = int(child.log_tail())
         if psutil.pid_exists(left):
-            _, alive = psutil.wait_procs([psutil.Process(left)], timeout=10)
+            _, alive = psutil.wait_procs([psutil.Process(left)], timeout=120)
             assert [p for p in alive if p.status() != psutil.STATUS_ZOMBIE] == []
 
 
