@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import zipfile
+import zlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from relax_tapml.errors import UsageError
+from relax_tapml.frontend.archive import check_sizes
 from relax_tapml.frontend.arrays import to_array
 from relax_tapml.frontend.model import Array, Sample
 from relax_tapml.frontend.signature import Signature
@@ -71,10 +74,16 @@ def _read(file: Path) -> dict[str, Array]:
             return parse_tensors(file.read_bytes())
         if not zipfile.is_zipfile(file):
             raise ValueError("it is no .npz archive")
+        check_sizes(file)
+        _check_headers(file)
         with np.load(file, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-        raise UsageError(f"inputs {file}: cannot be read: {error}. Write it again.") from error
+    except (
+        *(ValueError, OSError, EOFError, NotImplementedError, MemoryError),
+        *(zipfile.BadZipFile, zlib.error),
+    ) as error:
+        told = "out of memory" if isinstance(error, MemoryError) else error
+        raise UsageError(f"inputs {file}: cannot be read: {told}. Write it again.") from error
     for name, array in arrays.items():
         if array.dtype.kind == "V":
             raise UsageError(
@@ -82,6 +91,24 @@ def _read(file: Path) -> dict[str, Array]:
                 " Write a .safetensors file instead."
             )
     return arrays
+
+
+def _check_headers(file: Path) -> None:
+    """Refuse arrays that are not as large as they say, before memory is asked for."""
+    with zipfile.ZipFile(file) as archive:
+        for entry in archive.infolist():
+            with archive.open(entry) as array:
+                version = np.lib.format.read_magic(array)
+                read = {
+                    (1, 0): np.lib.format.read_array_header_1_0,
+                    (2, 0): np.lib.format.read_array_header_2_0,
+                }.get(version)
+                if read is None:
+                    raise ValueError(f"'{entry.filename}' has format {version}")
+                shape, _, dtype = read(array)
+                expected = math.prod(shape) * dtype.itemsize
+                if not dtype.hasobject and expected != entry.file_size - array.tell():
+                    raise ValueError(f"'{entry.filename}' is no array of {dtype} {list(shape)}")
 
 
 def _in_order(arrays: dict[str, Array], signature: Signature, file: Path) -> tuple[Array, ...]:

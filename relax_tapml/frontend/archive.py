@@ -1,0 +1,31 @@
+"""Zip archives from anybody, looked at before anything of them is unpacked."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+_RATIO = 100
+# A small file of zeros, as a mask may be, shrinks by a factor of a thousand.
+_ALWAYS_BYTES = 256 * 1024 * 1024
+
+
+def check_sizes(file: Path) -> None:
+    """Refuse an archive that unpacks to far more than it is, or says two things of one name.
+
+    Raises
+    ------
+    ValueError
+        It does.
+    OSError, zipfile.BadZipFile
+        It cannot be read.
+    """
+    size = file.stat().st_size
+    with zipfile.ZipFile(file) as archive:
+        entries = archive.infolist()
+    unpacked = sum(entry.file_size for entry in entries)
+    if unpacked > max(_ALWAYS_BYTES, _RATIO * size):
+        raise ValueError(f"it has {size} bytes and unpacks to {unpacked}")
+    # Some readers do not tell upper from lower case, and take the other of the two.
+    if len({entry.filename.lower() for entry in entries}) < len(entries):
+        raise ValueError("two of its entries have one name")
