@@ -29,6 +29,7 @@ from relax_tapml.compare.verdict import Verdict
 from relax_tapml.errors import DeviceUnavailable, MachineError, SourceError, UsageError
 from relax_tapml.files.machine import machine_told
 from relax_tapml.files.replace import write_file
+from relax_tapml.foreign.module import vouch_for_calls
 from relax_tapml.frontend.inputs import as_samples
 from relax_tapml.frontend.load import load_model
 from relax_tapml.frontend.model import Array, Model
@@ -161,7 +162,7 @@ def bring_up(
         boundary = read_boundary(boundary)
     chosen = Options(boundary=boundary, **options)
     run = _Run(chosen, reporter or SilentReporter())
-    load = partial(_loaded, model, inputs, texts, quantization, chosen.source)
+    load = partial(_loaded, model, inputs, texts, quantization, chosen)
     with machine_told(f"running in {out}", Path(out)):
         return run.execute(load, Path(out), resume=resume, force=force)
 
@@ -264,6 +265,8 @@ class _Run:
         # What a pipeline asks for in vain is told before minutes are spent, too.
         self._side = device_side(self._lowered, self._target, self._device_pipeline)
         self._passes = self._graph_passes()
+        # What the model calls its suite may call.
+        vouch_for_calls(self._lowered)
         self._params_bytes = sum(array.nbytes for array in model.params.values())
         for note in lowering_notes(self._lowered):
             stage.say(note)
@@ -721,12 +724,17 @@ def _loaded(
     inputs: Sequence[Any],
     texts: Sequence[str],
     quantization: str | None,
-    source: str,
+    options: Options,
 ) -> Model:
     if isinstance(model, str):
         paths = [Path(path) for path in inputs]
         return load_model(
-            model, inputs=paths, texts=texts, quantization=quantization, source=source
+            model,
+            inputs=paths,
+            texts=texts,
+            quantization=quantization,
+            source=options.source,
+            trust=options.trust,
         )
     if texts:
         raise UsageError("texts are for text models; give a Model samples instead")

@@ -56,7 +56,11 @@ class MergedSuites:
 
 
 def merge_suites(
-    folder: Path | str, suites: Sequence[Path | str], *, replace: bool = False
+    folder: Path | str,
+    suites: Sequence[Path | str],
+    *,
+    replace: bool = False,
+    trust: bool = False,
 ) -> MergedSuites:
     """Write one suite that holds the cases of several, all of it or nothing.
 
@@ -74,6 +78,8 @@ def merge_suites(
         folder, or of the output folder.
     replace
         Whether an existing folder is replaced. It may be one of ``suites``.
+    trust
+        As for ``replay``.
 
     Raises
     ------
@@ -85,7 +91,7 @@ def merge_suites(
     """
     folder = Path(folder)
     check_replaceable(folder, replace=replace)
-    opened = [open_suite(suite) for suite in suites]
+    opened = [open_suite(suite, trust=trust) for suite in suites]
     source = opened[0].manifest.source
     for suite in opened:
         if suite.manifest.source != source:

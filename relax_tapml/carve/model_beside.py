@@ -23,7 +23,7 @@ def model_beside(suite: Suite) -> tvm.IRModule | None:
     path = suite.folder.parent / "lowered.json"
     try:
         data = read_bytes(path, fix="", max_bytes=MAX_JSON_BYTES)
-        lowered = read_module(data, str(path), fix="")
+        lowered = read_module(data, str(path), fix="", trust=suite.trust)
     except StoreError:  # It is no part of the suite: without it, the suite is one alone.
         return None
     own = {gvar.name_hint: function for gvar, function in lowered.functions.items()}

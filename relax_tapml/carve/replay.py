@@ -92,6 +92,7 @@ def replay(
     repeat: int = 1,
     device: Device | None = None,
     seed: int | None = None,
+    trust: bool = False,
 ) -> ReplayReport:
     """Run every unit of a suite alone on a device and compare it with what was recorded.
 
@@ -127,11 +128,15 @@ def replay(
         open.
     seed
         Of the pattern that memory holds before each call; drawn by default.
+    trust
+        Whether the suite comes from somebody who may run any code here: its units may then call
+        functions that are not known to be harmless.
 
     Raises
     ------
     StoreError
-        The suite is damaged; nothing has run.
+        The suite is damaged, or its units call what is not known to be harmless and ``trust`` is
+        false; nothing has run.
     UsageError
         The target, session, pipeline or a unit is not known.
     DeviceUnavailable
@@ -144,7 +149,7 @@ def replay(
     if repeat < 1:
         raise UsageError(f"repeat {repeat}: expected at least 1")
     parsed = parse_target(target) if isinstance(target, str) else target
-    opened = open_suite(suite, parsed)
+    opened = open_suite(suite, parsed, trust=trust)
     chosen = _chosen(opened, units)
     with Replayer(
         opened,

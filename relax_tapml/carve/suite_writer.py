@@ -41,6 +41,7 @@ from relax_tapml.carve.suite_files import SuiteFiles
 from relax_tapml.carve.tolerances import suite_tolerance
 from relax_tapml.errors import SourceError
 from relax_tapml.files.read import typed
+from relax_tapml.foreign.module import vouch
 from relax_tapml.frontend.model import Array
 from relax_tapml.partition.site_table import site_table
 from relax_tapml.passes.annotate_sites import annotated_calls
@@ -152,6 +153,7 @@ class SuiteWriter:
     def _add(self, document: Mapping[str, Any]) -> SuiteUnit | None:
         """Take over what a fork has written of a unit."""
         self._files.sha256.update(document["sha256"])
+        vouch(document["sha256"].values())
         self._files.tensors.update(
             typed(document["tensors"], dict[str, SuiteTensor], "what a fork wrote", fix="")
         )

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from relax_tapml.cli.trust import TRUST_HELP
 from relax_tapml.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ def add_parser(subparsers: Any) -> None:
     )
     parser.add_argument("--no-run", action="store_true", help="do not run the script")
     parser.add_argument("--force", action="store_true", help="replace files that are there")
+    parser.add_argument("--trust", action="store_true", help=TRUST_HELP)
     parser.set_defaults(run=run)
 
 
@@ -77,10 +79,10 @@ def run(args: argparse.Namespace) -> int:
             "wrong after it. A script can hold a unit only"
         )
     is_asked = record is None or not _is_of_run(args, record)
-    suite = open_suite(args.folder)
+    suite = open_suite(args.folder, trust=args.trust)
     told = args.target or (record.target if record else suite.manifest.source)
     target = parse_target(told)
-    suite = open_suite(args.folder, target)
+    suite = open_suite(args.folder, target, trust=args.trust)
     unit = suite.unit(args.unit)
     found = None if record is None or is_asked else record.units.get(args.unit)
     case = _case(args, suite, found)
@@ -149,7 +151,7 @@ def _implementation(
     if found is not None and record is not None:
         if found["verdict"] == Verdict.SKIPPED:
             raise UsageError(f"unit {args.unit} was skipped in the run: {found['reason']}")
-        side = read_device_side(record.folder)
+        side = read_device_side(record.folder, trust=args.trust)
     pipeline = args.device_pipeline
     if side is None and pipeline is None and record is not None and args.target is None:
         pipeline = record.device_pipeline

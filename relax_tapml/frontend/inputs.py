@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import io
+import math
 import zipfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
 from relax_tapml.errors import StoreError, UsageError
 from relax_tapml.files.read import MAX_TENSOR_BYTES, read_bytes
+from relax_tapml.frontend.archive import check_sizes
 from relax_tapml.frontend.arrays import to_array
 from relax_tapml.frontend.model import Array, Sample
 from relax_tapml.frontend.signature import Signature
@@ -92,16 +94,28 @@ def _unpacked(data: bytes) -> dict[str, Array]:
     """Return the arrays in the bytes of an ``.npz`` file."""
     if not zipfile.is_zipfile(io.BytesIO(data)):
         raise ValueError("it is no .npz archive")
-    with zipfile.ZipFile(io.BytesIO(data)) as archive:
-        size = sum(member.file_size for member in archive.infolist())
-    if size > MAX_TENSOR_BYTES:
-        raise ValueError(f"it unpacks to {size} bytes, expected at most {MAX_TENSOR_BYTES}")
+    check_sizes(io.BytesIO(data))
+    _check_headers(io.BytesIO(data))
     with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
-        found = {name: arrays[name] for name in arrays.files}
-    others = [name for name, value in found.items() if not isinstance(value, np.ndarray)]
-    if others:
-        raise ValueError(f"{others[0]!r} in it is no array")
-    return found
+        return {name: arrays[name] for name in arrays.files}
+
+
+def _check_headers(file: IO[bytes]) -> None:
+    """Refuse arrays that are not as large as they say, before memory is asked for."""
+    with zipfile.ZipFile(file) as archive:
+        for entry in archive.infolist():
+            with archive.open(entry) as array:
+                version = np.lib.format.read_magic(array)
+                read = {
+                    (1, 0): np.lib.format.read_array_header_1_0,
+                    (2, 0): np.lib.format.read_array_header_2_0,
+                }.get(version)
+                if read is None:
+                    raise ValueError(f"'{entry.filename}' has format {version}")
+                shape, _, dtype = read(array)
+                expected = math.prod(shape) * dtype.itemsize
+                if not dtype.hasobject and expected != entry.file_size - array.tell():
+                    raise ValueError(f"'{entry.filename}' is no array of {dtype} {list(shape)}")
 
 
 def _in_order(arrays: dict[str, Array], signature: Signature, file: Path) -> tuple[Array, ...]:

@@ -23,6 +23,7 @@ from relax_tapml.files.read import (
 )
 from relax_tapml.files.replace import new_folder
 from relax_tapml.foreign.module import read_module
+from relax_tapml.foreign.names import first_fault
 from relax_tapml.frontend.callable import from_module
 from relax_tapml.frontend.model import Array, Meaning, Model, Sample
 from relax_tapml.frontend.signature import check_model
@@ -115,13 +116,14 @@ def save_model(model: Model, folder: Path | str) -> None:
             file_path.write_bytes(data)
 
 
-def load_saved(folder: Path) -> Model:
+def load_saved(folder: Path, *, trust: bool = False) -> Model:
     """Read a folder written by ``save_model``.
 
     Raises
     ------
     StoreError
-        A file is missing, was changed or cut short, or another version wrote the folder.
+        A file is missing, was changed or cut short, another version wrote the folder, or the module
+        calls what is not known to be harmless and ``trust`` is false.
     """
     path = folder / _MANIFEST
     manifest = _read_manifest(path)
@@ -130,6 +132,10 @@ def load_saved(folder: Path) -> Model:
         return _checked(listed_file(folder, name, by=path, fix=_FIX), manifest.sha256[name])
 
     try:
+        fault = first_fault([manifest.name, manifest.entry, *manifest.params])
+        fault = fault or first_fault([*manifest.inputs, *manifest.sha256])
+        if fault:
+            raise ValueError(fault)
         params = _tensors(folder / _PARAMS, content(_PARAMS))
         samples = []
         for item in manifest.samples:
@@ -138,7 +144,7 @@ def load_saved(folder: Path) -> Model:
             samples.append(Sample(name=item.name, arrays=ordered))
         return Model(
             name=manifest.name,
-            module=_module(folder / _MODULE, content(_MODULE)),
+            module=_module(folder / _MODULE, content(_MODULE), trust),
             params={name: params[name] for name in manifest.params},
             samples=tuple(samples),
             entry=manifest.entry,
@@ -149,7 +155,7 @@ def load_saved(folder: Path) -> Model:
         raise StoreError(f"{path} does not describe the folder: {told}. {_FIX}") from error
 
 
-def load_ir(file: Path) -> Model:
+def load_ir(file: Path, *, trust: bool = False) -> Model:
     """Read a Relax module written by ``tvm.ir.save_json``, without samples.
 
     Parameters come from a ``.safetensors`` file of the same name next to it, named as the
@@ -158,11 +164,12 @@ def load_ir(file: Path) -> Model:
     Raises
     ------
     StoreError
-        A file cannot be read.
+        A file cannot be read, or the module calls what is not known to be harmless and ``trust`` is
+        false.
     UsageError
         The parameters do not match those of ``main``.
     """
-    module = _module(file, _bytes(file))
+    module = _module(file, _bytes(file), trust)
     weights = file.with_suffix(".safetensors")
     params = _tensors(weights, _bytes(weights)) if weights.exists() else {}
     return from_module(module, params, name=file.stem)
@@ -206,6 +213,6 @@ def _tensors(file: Path, data: bytes) -> dict[str, Array]:
         raise StoreError(f"{file} cannot be read: {error}. Save it again.") from error
 
 
-def _module(file: Path, data: bytes) -> tvm.IRModule:
+def _module(file: Path, data: bytes, trust: bool) -> tvm.IRModule:
     fix = f"Save it again with tvm.ir.save_json of TVM {tvm.__version__}."
-    return read_module(data, str(file), fix=fix)
+    return read_module(data, str(file), fix=fix, trust=trust)

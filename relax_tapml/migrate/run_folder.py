@@ -278,19 +278,20 @@ class RunFolder:
         write_file(self.path / _STATE, json.dumps(self.state, indent=1) + "\n")
 
 
-def read_device_side(folder: Path) -> tvm.IRModule | None:
+def read_device_side(folder: Path, *, trust: bool = False) -> tvm.IRModule | None:
     """Return what the run in a folder had for its target; None if it kept nothing.
 
     Raises
     ------
     StoreError
-        The file is damaged.
+        The file is damaged, or calls what is not known to be harmless and ``trust`` is false.
     """
     path = folder / _DEVICE
     if not path.exists():
         return None
     fix = "Run the build again"
-    return read_module(read_bytes(path, fix=fix, max_bytes=MAX_JSON_BYTES), str(path), fix=fix)
+    data = read_bytes(path, fix=fix, max_bytes=MAX_JSON_BYTES)
+    return read_module(data, str(path), fix=fix, trust=trust)
 
 
 def _read_state(path: Path) -> dict[str, Any]:

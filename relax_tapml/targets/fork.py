@@ -318,7 +318,7 @@ def _in_fork(
         faulthandler.disable()
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # our parent ends us
-        for number in _FATAL:
+        for number in (*_FATAL, signal.SIGALRM):
             signal.signal(number, signal.SIG_DFL)
         for descriptor in (1, 2):
             os.dup2(printed.fileno(), descriptor)

@@ -62,6 +62,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         type=int,
         help="of the pattern that memory holds before each call (default: another in each run)",
     )
+    group.addoption(
+        "--tapml-trust",
+        action="store_true",
+        help="the suites come from somebody who may run any code here: let them call functions "
+        "that are not known to be harmless",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -102,6 +108,7 @@ def tapml_suites(request: pytest.FixtureRequest) -> Iterator[CarvedSuites]:
         timeout_s=option.tapml_timeout,
         repeat=option.tapml_repeat,
         seed=option.tapml_seed,
+        trust=option.tapml_trust,
         shared=None if shared is None else Path(shared),
     )
     try:

@@ -141,7 +141,7 @@ def test_an_archive_that_unpacks_to_more_than_memory_is_refused(tmp_path, signat
     with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
         archive.writestr("x.npy", b"")
         archive.infolist()[0].file_size = 2**40
-    with pytest.raises(UsageError, match="unpacks to 1099511627776 bytes, expected at most"):
+    with pytest.raises(UsageError, match="unpacks to 1099511627776"):
         load_samples([tmp_path / "a.npz"], signature)
 
 
