@@ -49,14 +49,17 @@ def _secret(folder: Path) -> bytes:
     """Return the user's secret; one for this process alone where none can be kept."""
     path = folder / _FILE
     with suppress(OSError):
-        folder.mkdir(parents=True, exist_ok=True)
-        with suppress(FileExistsError):
-            _write(path)
-        if (found := _read(path)) is not None:
+        if not path.exists():
+            folder.mkdir(parents=True, exist_ok=True)
+            with suppress(FileExistsError):
+                _write(path)
+        found = _read(path)
+        if found is not None:
             return found
         path.unlink()
         _write(path)
-        if (found := _read(path)) is not None:
+        found = _read(path)
+        if found is not None:
             return found
     return secrets.token_bytes(_BYTES)
 
