@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterable, Sequence
@@ -79,8 +80,8 @@ def _read(file: Path) -> dict[str, Array]:
         with np.load(file, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
     except (
-        *(ValueError, OSError, EOFError, NotImplementedError, MemoryError),
-        *(zipfile.BadZipFile, zlib.error),
+        *(ValueError, OSError, EOFError, NotImplementedError, MemoryError, SyntaxError),
+        *(OverflowError, RecursionError, zipfile.BadZipFile, zlib.error, tokenize.TokenError),
     ) as error:
         told = "out of memory" if isinstance(error, MemoryError) else error
         raise UsageError(f"inputs {file}: cannot be read: {told}. Write it again.") from error

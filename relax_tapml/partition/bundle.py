@@ -17,6 +17,7 @@ import tvm
 from relax_tapml.errors import StoreError, UsageError
 from relax_tapml.frontend.model import Array
 from relax_tapml.partition.boundary import Boundary
+from relax_tapml.partition.bundle_code import check_code
 from relax_tapml.partition.bytecode import CompiledFunctions
 from relax_tapml.partition.hybrid import Host, HybridModule
 from relax_tapml.partition.program import PartitionedProgram
@@ -102,8 +103,13 @@ def _fill(
     (folder / _MANIFEST).write_text(json.dumps(document, indent=1) + "\n")
 
 
-def load(folder: Path | str, *, session: str = "inline", timeout_s: float = 60.0) -> Bundle:
-    """Load a bundle.
+def load(
+    folder: Path | str, *, session: str = "inline", timeout_s: float = 60.0, trust: bool = False
+) -> Bundle:
+    """Load a bundle, which is native code: it must come from somebody who may run any code here.
+
+    Its bytecode is checked, and a child process loads its code first, so that a damaged bundle is
+    an error and no crash. That does not make a bundle harmless.
 
     Parameters
     ----------
@@ -113,11 +119,15 @@ def load(folder: Path | str, *, session: str = "inline", timeout_s: float = 60.0
         Where the device part runs: in this process, or as ``open_session`` takes it.
     timeout_s
         How long one device call may take.
+    trust
+        Whether its bytecode may call any function that TVM has registered, and not only those that
+        are known to be harmless.
 
     Raises
     ------
     StoreError
-        The folder is no bundle, damaged, or of another schema.
+        The folder is no bundle, damaged, or of another schema; or it calls what is not known to be
+        harmless and ``trust`` is false.
     DeviceUnavailable
         No session could be opened.
     """
@@ -133,6 +143,11 @@ def load(folder: Path | str, *, session: str = "inline", timeout_s: float = 60.0
         weights=manifest["weights"],
         calls=(),
     )
+    bytecode = {folder / host["bytecode"]: program.host.bytecode}
+    if program.device is not None:
+        bytecode[folder / device["bytecode"]] = program.device.bytecode
+    loaded_here = [*program.host.shape_functions, *(folder / name for name in host["kernels"])]
+    check_code(bytecode, loaded_here, trust=trust)
     opened = None
     if program.device is not None:
         opened = open_session(session, tvm.target.Target(manifest["target"]), timeout_s=timeout_s)
