@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import math
 import os
@@ -11,10 +10,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from relax_tapml.errors import StoreError
-from relax_tapml.files.machine import passed_on
 
-# What says nothing about the file.
-_LACKS = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 MAX_JSON_BYTES = 256 * 1024 * 1024
 
 
@@ -34,8 +30,6 @@ def read_bytes(path: Path, *, fix: str, max_bytes: int) -> bytes:
     ------
     StoreError
         It is not there, is no regular file, is too large or cannot be read.
-    MachineError
-        There is no memory for it, or there are no descriptors.
     """
     try:
         # A pipe without a writer would block.
@@ -50,14 +44,9 @@ def read_bytes(path: Path, *, fix: str, max_bytes: int) -> bytes:
                 )
             return file.read(max_bytes + 1)
     except OSError as error:
-        if error.errno in _LACKS:
-            passed_on(error, f"reading {path}")
         raise StoreError(f"{path} cannot be read: {error.strerror}. {fix}") from error
-    except MemoryError as error:
-        passed_on(error, f"reading {path}")
-        raise
-    except ValueError as error:
-        raise StoreError(f"{path} cannot be read: {error}. {fix}") from error
+    except (ValueError, MemoryError) as error:
+        raise StoreError(f"{path} cannot be read: {error or 'out of memory'}. {fix}") from error
 
 
 def parse_json(data: bytes, path: Path, *, fix: str) -> Any:
@@ -70,10 +59,7 @@ def parse_json(data: bytes, path: Path, *, fix: str) -> Any:
     """
     try:
         return json.loads(data.decode(), parse_constant=_refused, parse_float=_finite)
-    except MemoryError as error:
-        passed_on(error, f"reading {path}")
-        raise
-    except (ValueError, RecursionError) as error:
+    except (ValueError, RecursionError, MemoryError) as error:
         told = "it is nested too deeply" if isinstance(error, RecursionError) else error
         raise StoreError(f"{path} is damaged: {told}. {fix}") from error
 
