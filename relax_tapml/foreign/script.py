@@ -27,6 +27,8 @@ _FORMS = (
 _IMPORTS: dict[tuple[str | None, str], Any] = {
     ("typing", "TypeVar"): typing.TypeVar,
     **{(_HOME, name): getattr(tvm.script, name) for name in ("ir", "relax", "tirx")},
+    # Not every release has layouts.
+    ("tvm.tirx.layout", "Axis"): getattr(getattr(tvm.tirx, "layout", None), "Axis", None),
 }
 # Modules that are attributes of those, and what a print takes from.
 _OPERATORS = (

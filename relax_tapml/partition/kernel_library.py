@@ -15,6 +15,7 @@ from tvm import relax, tirx
 from tvm.ir import GlobalVar
 
 from relax_tapml.errors import LoweringError
+from relax_tapml.files.names import file_stem
 from relax_tapml.passes.operator_call import UNIT_ATTR, is_unit_function
 from relax_tapml.targets.registry import platform_of
 
@@ -134,7 +135,7 @@ class KernelLibrary:
         content = "\n".join((tvm.ir.save_json(module), options, tvm.__version__))
         digest = hashlib.sha256(content.encode()).hexdigest()[:32]
         platform = platform_of(target)
-        path = self.folder / f"{name[:80]}-{platform.name}-{digest}{platform.suffix}"
+        path = self.folder / f"{file_stem(name)}-{platform.name}-{digest}{platform.suffix}"
         if path.exists():
             return _Result(path=path)
         self.folder.mkdir(parents=True, exist_ok=True)
