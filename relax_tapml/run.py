@@ -28,6 +28,7 @@ from relax_tapml.compare.repeat import ROUNDS
 from relax_tapml.compare.verdict import Verdict
 from relax_tapml.errors import DeviceUnavailable, SourceError, UsageError
 from relax_tapml.foreign.module import vouch_for_calls
+from relax_tapml.foreign.own import remember
 from relax_tapml.frontend.inputs import as_samples
 from relax_tapml.frontend.load import load_model
 from relax_tapml.frontend.model import Array, Model
@@ -256,7 +257,7 @@ class _Run:
         self._passes = self._graph_passes()
         # What the model calls its suite may call.
         vouch_for_calls(self._lowered)
-        write_atomically(self._folder.lowered, tvm.ir.save_json(self._lowered))
+        self._write_own(self._folder.lowered, self._lowered)
         self._params_bytes = sum(array.nbytes for array in model.params.values())
         for note in lowering_notes(self._lowered):
             stage.say(note)
@@ -378,7 +379,7 @@ class _Run:
                 self._passes.check(self._library)
             kernels = self._library.build(units, self._target)
             # Where a failing kernel is found afterwards, whatever its pipeline needs to be run.
-            write_atomically(self._folder.device_side, tvm.ir.save_json(units))
+            self._write_own(self._folder.device_side, units)
             stage.say(
                 f"{len(kernels.paths)} of {len(kernels.paths) + len(kernels.failed)} units build "
                 f"for {options.target}, "
@@ -398,6 +399,12 @@ class _Run:
             identity["pipeline"] = module_identity(self._side.graph)
         self._state = self._folder.continue_device(identity)
         return kernels, units
+
+    def _write_own(self, path: Path, module: tvm.IRModule) -> None:
+        """Write a module, and note that it is ours: a pipeline's kernels may call anything."""
+        text = tvm.ir.save_json(module)
+        remember(text.encode())
+        write_atomically(path, text)
 
     def _graph_passes(self) -> GraphPasses | None:
         """Return the passes of a pipeline that changes Relax functions, None if it does not."""
