@@ -43,6 +43,14 @@ class LoweringError(TapmlError):
     """A Relax pass or pipeline raised, or returned a module that lost a unit."""
 
 
+class MachineError(TapmlError):
+    """The machine that we run on lacks something: disk, memory, descriptors, rights, a compiler.
+
+    It says nothing about the model or a unit. The message names the cause, where it was met, and
+    what to do; a run can be continued once the cause is gone.
+    """
+
+
 class DeviceFault(TapmlError):  # noqa: N818 - the field's word
     """The device process failed during a call; ``text`` is what it said, if anything."""
 
@@ -69,3 +77,10 @@ class DeviceUnavailable(TapmlError):  # noqa: N818
 
 class NotCarvableError(TapmlError):
     """One call cannot be replayed alone; the message is the reason, for a report."""
+
+
+class InstallationError(MachineError, ImportError):
+    """The native library of the package, or the passes beside it, are not where Python looks.
+
+    An ``ImportError`` too: it is raised where something of the package is imported.
+    """
