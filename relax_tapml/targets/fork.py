@@ -27,6 +27,7 @@ from relax_tapml import errors
 from relax_tapml.errors import TapmlError
 from relax_tapml.frontend.model import Array
 from relax_tapml.targets.child import ending_text
+from relax_tapml.targets.interrupt import ENDING
 
 _NOTE_BYTES = 4096
 _PRINTED_BYTES = 2000
@@ -236,7 +237,8 @@ def _in_fork(
         gc.freeze()
         faulthandler.disable()
         signal.set_wakeup_fd(-1)
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # our parent ends us
+        for number in ENDING:
+            signal.signal(number, signal.SIG_IGN)  # our parent ends us
         for number in _FATAL:
             signal.signal(number, signal.SIG_DFL)
         for descriptor in (1, 2):
