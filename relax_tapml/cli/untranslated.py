@@ -47,6 +47,7 @@ _NO_MEMORY = re.compile(r"\bbad_alloc\b")
 # How pathlib says it.
 _LOOP = re.compile(r"Symlink loop from '(.+)'")
 _HARDLY_BYTES = 1 << 20
+_SHOWN = 200
 _NO_THREAD = "can't start new thread"
 _NUL = "embedded null"
 
@@ -86,9 +87,11 @@ def environment_error(error: Exception, args: Namespace) -> TapmlError | None:
         number = errno.ENOSPC if is_full else None
         return MachineError(_sentences(f"cannot use a database: {error}", number))
     if isinstance(error, UnicodeEncodeError):
-        return MachineError(
-            f"cannot write {error.object!r} in {error.encoding}, the encoding of this locale. "
-            "Choose a locale with UTF-8, such as LC_ALL=C.UTF-8"
+        lacking = error.object[error.start : error.end]
+        kind = UsageError if any(lacking in given for given in _given(args)) else MachineError
+        return kind(
+            f"cannot write {error.object[:_SHOWN]!r} in {error.encoding}. Choose a name of plain "
+            "letters, or a locale with UTF-8, such as LC_ALL=C.UTF-8"
         )
     if isinstance(error, ValueError) and str(error).startswith(_NUL):
         for given in _given(args):

@@ -144,6 +144,12 @@ def test_what_really_happens_is_recognised(tmp_path, told):
     assert told(lambda: Path("a\0b").read_bytes(), out="a\0b")[0] == 2
 
 
+def test_a_name_that_an_encoding_lacks_is_named(told):
+    code, message = told(lambda: "run/\udcff/a.so".encode(), out=Path("run/\udcff"))
+    assert code == 2
+    assert "run/\\udcff/a.so" in message
+
+
 def test_a_thread_gets_the_same_treatment(told):
     """Where no signal can be handled."""
     codes = []
