@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import sys
+from collections.abc import Iterable
 from contextlib import suppress
 from types import TracebackType
 from typing import Any, TextIO, cast
@@ -65,6 +66,9 @@ class Sink:
             raise OSError(errno.EBADF, os.strerror(errno.EBADF))
         return self._stream.fileno()
 
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
     def _fail(self, error: OSError) -> None:
         self.failure = error
         # The interpreter writes what is kept back once more when it ends, and would complain.
@@ -96,6 +100,11 @@ class Printed:
         """Write a text."""
         self._stream.write(printable(text))
         return len(text)
+
+    def writelines(self, lines: Iterable[str]) -> None:
+        """Write texts one after the other."""
+        for line in lines:
+            self.write(line)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
@@ -160,4 +169,4 @@ def _keep_descriptors() -> None:
         try:
             os.fstat(number)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
