@@ -160,37 +160,25 @@ class Place:
 
     def run(self, work: Callable[[], int], limits: Limits) -> Ended:
         """Do work in a fork; see ``Ended``."""
+        return self.start(work, limits).wait()
+
+    def start(self, work: Callable[[], int], limits: Limits, name: str = "") -> Running:
+        """Begin work in a fork. One that begins beside it has a name, and is waited for first."""
         _adopt_orphans()
-        known = set(_children())
-        streams = [self.root / ".out", self.root / ".err", self.root / ".audit"]
+        known = frozenset(_children())
+        streams = [self.root / f".{name}{stream}" for stream in ("out", "err", "audit")]
         descriptors = [os.open(p, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600) for p in streams]
         for stream in (sys.stdout, sys.stderr):
             stream.flush()
-        began = time.monotonic()
         pid = os.fork()
         if pid == 0:
             _in_fork(work, self, limits, descriptors)
-        code, is_hung, grown = _waited(pid, limits.seconds)
-        seconds = time.monotonic() - began
-        left = _ended_orphans(known)
-        out, err, audit = (_text(descriptor) for descriptor in descriptors)
-        for descriptor in descriptors:
-            os.close(descriptor)
-        seen = self._seen()
-        changed = {name for name in seen.keys() | self._traps if seen.get(name) != self._traps.get(name)}
-        return Ended(
-            exit_code=code if code >= 0 else None,
-            killed_by=-code if code < 0 else None,
-            is_hung=is_hung,
-            seconds=seconds,
-            grown=grown,
-            out=out,
-            err=err,
-            outside=tuple(dict.fromkeys((*sorted(changed), *audit.splitlines()))),
-            planted=tuple(sorted(path.name for path in self.marks.iterdir())),
-            processes=left,
-            files=tuple(sorted(path.name for path in self.temporary.iterdir())),
-        )
+        return Running(self, pid, limits, descriptors, known)
+
+    def changed(self) -> list[str]:
+        """Return what was changed since ``clean`` although nobody may."""
+        seen, traps = self._seen(), self._traps
+        return sorted(name for name in seen.keys() | traps if seen.get(name) != traps.get(name))
 
     def _seen(self) -> dict[str, tuple[int, int, int]]:
         """Return everything that may not change: kind, size and time of change by name."""
@@ -203,6 +191,68 @@ class Place:
                 size = 0 if stat.S_ISDIR(status.st_mode) else status.st_size
                 found[str(path.relative_to(self.root))] = (status.st_mode, size, status.st_mtime_ns)
         return found
+
+
+class Running:
+    """Work under way in a fork; ``wait`` must be called."""
+
+    def __init__(
+        self,
+        place: Place,
+        pid: int,
+        limits: Limits,
+        descriptors: Sequence[int],
+        known: frozenset[int],
+    ) -> None:
+        self.pid = pid
+        self._place = place
+        self._limits = limits
+        self._descriptors = descriptors
+        self._known = known
+        self._began = time.monotonic()
+        self._handle = os.pidfd_open(pid)
+
+    def err(self) -> str:
+        """Return what it has printed on standard error so far."""
+        return _text(self._descriptors[1])
+
+    def is_over(self, seconds: float = 0.0) -> bool:
+        """Whether it has ended, or does so in that time."""
+        return bool(select.select([self._handle], [], [], seconds)[0])
+
+    def send(self, number: int, *, to_group: bool = False) -> None:
+        """Send a signal to it, or to all processes that a terminal would send it to."""
+        with suppress(ProcessLookupError):
+            (os.killpg if to_group else os.kill)(self.pid, number)
+
+    def wait(self) -> Ended:
+        """Wait until it has ended, or kill it when its time is over."""
+        left = self._limits.seconds - (time.monotonic() - self._began)
+        is_hung = not self.is_over(max(0.0, left))
+        os.close(self._handle)
+        if is_hung:
+            _kill_group(self.pid)
+        _, status, usage = os.wait4(self.pid, 0)
+        seconds = time.monotonic() - self._began
+        code = os.waitstatus_to_exitcode(status)
+        processes = _ended_orphans(set(self._known))
+        out, err, audit = map(_text, self._descriptors)
+        for descriptor in self._descriptors:
+            os.close(descriptor)
+        place = self._place
+        return Ended(
+            exit_code=code if code >= 0 else None,
+            killed_by=-code if code < 0 else None,
+            is_hung=is_hung,
+            seconds=seconds,
+            grown=max(0, usage.ru_maxrss * 1024 - _resident()),
+            out=out,
+            err=err,
+            outside=tuple(dict.fromkeys((*place.changed(), *audit.splitlines()))),
+            planted=tuple(sorted(path.name for path in place.marks.iterdir())),
+            processes=processes,
+            files=tuple(sorted(path.name for path in place.temporary.iterdir())),
+        )
 
 
 @contextmanager
@@ -256,7 +306,7 @@ def _in_fork(
         except BaseException:
             traceback.print_exc()
         # As an interpreter ends: threads first, then what is registered.
-        threading._shutdown()  # type: ignore[attr-defined]
+        threading._shutdown()
         atexit._run_exitfuncs()
         for stream in (sys.stdout, sys.stderr):
             stream.flush()
@@ -299,20 +349,6 @@ def _watch(allowed: Sequence[Path], report: int) -> None:
                 tell(event, args[position], args[at] if at is not None and at < len(args) else -1)
 
     sys.addaudithook(hook)
-
-
-def _waited(pid: int, seconds: float) -> tuple[int, bool, int]:
-    """Return exit code, whether it hung, and by how much memory it grew."""
-    descriptor = os.pidfd_open(pid)
-    try:
-        is_hung = not select.select([descriptor], [], [], seconds)[0]
-    finally:
-        os.close(descriptor)
-    if is_hung:
-        _kill_group(pid)
-    _, status, usage = os.wait4(pid, 0)
-    _kill_group(pid)
-    return os.waitstatus_to_exitcode(status), is_hung, max(0, usage.ru_maxrss * 1024 - _resident())
 
 
 def _kill_group(pid: int) -> None:
