@@ -13,8 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import tvm
-from tvm.script import ir as I
-from tvm.script import relax as R
+from tvm import relax
 
 from relax_tapml.frontend.model import Model, Sample
 from relax_tapml.frontend.saved import save_model
@@ -24,16 +23,17 @@ UNITS = ("matmul", "softmax", "cumsum")
 _ROWS, _COLUMNS = 4, 8
 
 
-@I.ir_module
-class Tiny:  # noqa: D101 - TVMScript
-    @R.function
-    def main(x: R.Tensor((4, 8), "float32"), w: R.Tensor((8, 8), "float32")):  # noqa: D102
-        with R.dataflow():
-            product = R.matmul(x, w)
-            probabilities = R.nn.softmax(product, axis=-1)
-            sums = R.cumsum(probabilities, axis=1)
-            R.output(sums)
-        return sums
+def _module() -> tvm.IRModule:
+    x = relax.Var("x", relax.TensorType((_ROWS, _COLUMNS), "float32"))
+    w = relax.Var("w", relax.TensorType((_COLUMNS, _COLUMNS), "float32"))
+    builder = relax.BlockBuilder()
+    with builder.function("main", [x, w]):
+        with builder.dataflow():
+            product = builder.emit(relax.op.matmul(x, w))
+            probabilities = builder.emit(relax.op.nn.softmax(product, axis=-1))
+            sums = builder.emit_output(relax.op.cumsum(probabilities, axis=1))
+        builder.emit_func_output(sums)
+    return builder.get()
 
 
 def tiny_model() -> Model:
@@ -43,7 +43,7 @@ def tiny_model() -> Model:
     samples = [draw.standard_normal((_ROWS, _COLUMNS)).astype("float32") for _ in range(2)]
     return Model(
         name="tiny",
-        module=Tiny,
+        module=_module(),
         params={"w": weight},
         samples=tuple(Sample(name=f"s{i}", arrays=(one,)) for i, one in enumerate(samples)),
     )

@@ -72,6 +72,7 @@ class Tried:
     told: str
     problems: tuple[str, ...]
     events: int
+    is_skipped: bool
     seconds: float
 
 
@@ -112,6 +113,7 @@ def trial_of(name: str, bench: Bench, place: Place) -> Tried:
         told=", ".join(trial.told),
         problems=tuple(trial.problems),
         events=trial.events,
+        is_skipped=trial.is_skipped,
         seconds=time.monotonic() - began,
     )
 
@@ -136,6 +138,7 @@ def make_bench(folder: Path) -> Bench:
 
 def import_all() -> None:
     """Import what a run imports, so that no fork has to."""
+    import relax_tapml.build
     import relax_tapml.carve.merge
     import relax_tapml.carve.replay
     import relax_tapml.carve.reproducer
@@ -173,13 +176,15 @@ def report(all_tried: list[Tried], console: Console, seconds: float) -> int:
     by_scenario: dict[str, list[Tried]] = defaultdict(list)
     for one in all_tried:
         by_scenario[one.scenario].append(one)
-    table = Table("scenario", "trials", "kills or faults", "right", "wrong", "s each")
+    table = Table("scenario", "trials", "kills or faults", "skipped", "right", "wrong", "s each")
     for scenario in [*(name for name in SCENARIOS if name in by_scenario), "all"]:
         made = by_scenario.get(scenario, all_tried)
         wrong = sum(bool(one.problems) for one in made)
         events = sum(one.events for one in made)
         mean = sum(one.seconds for one in made) / max(1, len(made))
-        cells = (len(made), events, len(made) - wrong, wrong, f"{mean:.1f}")
+        skipped = sum(one.is_skipped for one in made)
+        right = len(made) - wrong - skipped
+        cells = (len(made), events, skipped, right, wrong, f"{mean:.1f}")
         table.add_row(scenario, *map(str, cells))
     console.print(table)
     for scenario, made in by_scenario.items():

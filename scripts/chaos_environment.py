@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import resource
 import shutil
@@ -14,6 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from campaign_child import RAISED, Ended
+from campaign_rights import be_another_user, obey_permissions
 from chaos_trial import INLINE, PROCESS, Trial, ending, tail, told_in
 from fuzz_kinds import command
 
@@ -24,7 +26,6 @@ PROCESSES = ("Resource temporarily unavailable", "process", "thread")
 COMPILER = ("g++", "clang++", "compiler", "linker")
 # Another CPU than this one's default: nothing that is kept can be used again.
 _OTHER_TARGET = '{"kind":"llvm","mcpu":"x86-64"}'
-_NOBODY = 65534
 
 
 def can_mount() -> bool:
@@ -102,7 +103,8 @@ def disk_of_temporary(trial: Trial) -> None:
     disk = trial.place.case / "disk"
     with small_disk(disk, kilobytes):
         if trial.index % 2:
-            _faulty(trial, lambda: _temporary(disk), DISK, session=trial.draw.choice((INLINE, PROCESS)))
+            session = trial.draw.choice((INLINE, PROCESS))
+            _faulty(trial, lambda: _temporary(disk), DISK, session=session)
         else:
             tests = trial.place.case / "tests"
             shutil.copytree(trial.bench.references[INLINE] / "tests", tests)
@@ -158,19 +160,25 @@ def no_compiler(trial: Trial) -> None:
 
 
 def descriptors(trial: Trial) -> None:
-    """Few files may be open at once."""
-    most = trial.draw.randrange(6, 64)
-    trial.told.append(f"{most} descriptors")
-    _faulty(
-        trial,
-        lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (most, most)),
-        FILES,
-        session=trial.draw.choice((INLINE, PROCESS)),
-    )
+    """Few more files may be open at once than are open already."""
+    more = trial.draw.randrange(16)
+    trial.told.append(f"{more} more descriptors")
+
+    def before() -> None:
+        opened = set(map(int, os.listdir("/proc/self/fd")))  # noqa: PTH208
+        free = (number for number in itertools.count() if number not in opened)
+        most = next(itertools.islice(free, more, None))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+    _faulty(trial, before, FILES, session=trial.draw.choice((INLINE, PROCESS)))
 
 
 def memory(trial: Trial) -> None:
-    """There is little memory left."""
+    """There is little memory left.
+
+    Where it is so short that the C library ends the process by itself, saying so, no more is asked
+    than that nothing is broken.
+    """
     most = trial.draw.randrange(1, 64) << trial.draw.randrange(20, 25)
     trial.told.append(f"{most >> 20} MB of memory")
 
@@ -179,21 +187,28 @@ def memory(trial: Trial) -> None:
         limit = pages * resource.getpagesize() + most
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 
-    _faulty(trial, before, MEMORY, session=trial.draw.choice((INLINE, PROCESS)))
+    session = trial.draw.choice((INLINE, PROCESS))
+    trial.events += 1
+    ended = trial.run(trial.build(session), before)
+    trial.told.append(ending(ended))
+    if ended.exit_code in (0, 1, 2, 3, RAISED) or not told_in(MEMORY, ended.err):
+        trial.expect(ended, (0, 3), MEMORY)
+    trial.expect_nobody_accused()
+    trial.expect_whole()
+    trial.expect_end(session)
 
 
 def processes(trial: Trial) -> None:
-    """Another user may have few processes; skipped for those who are not root."""
+    """Another user may have few processes and threads; only root can be one."""
     if os.geteuid() != 0:
-        trial.told.append("skipped: only root can be another user")
+        trial.is_skipped = True
         return
-    most = trial.draw.randrange(1, 8)
+    most = trial.draw.randrange(1, 12)
+    user = trial.draw.randrange(5000)
     trial.told.append(f"{most} processes")
-    trial.place.case.chmod(0o777)
-    trial.place.temporary.chmod(0o777)
 
     def before() -> None:
-        _be_nobody()
+        be_another_user(user)
         resource.setrlimit(resource.RLIMIT_NPROC, (most, most))
 
     session = trial.draw.choice((INLINE, PROCESS))
@@ -211,6 +226,7 @@ def temporary_folder(trial: Trial) -> None:
         folder.mkdir(mode=0o500)
 
     def before() -> None:
+        obey_permissions()
         _temporary(folder)
         # Python looks elsewhere where it can; what it is told is what counts.
         tempfile.tempdir = str(folder)
@@ -220,15 +236,17 @@ def temporary_folder(trial: Trial) -> None:
 
 def permissions(trial: Trial) -> None:
     """Files and folders that may not be read or written, for every command that does."""
-    if os.geteuid() != 0:
-        trial.told.append("skipped: only root can be another user")
-        return
     trial.events += 1
     run = trial.place.case / "run"
     shutil.copytree(trial.bench.references[INLINE], run)
     hidden = trial.draw.choice(
-        ("", "tests/manifest.json", "captures/index.sqlite", "result.json", "lowered.json", "state.json")
+        (
+            *("", "tests/manifest.json", "captures/index.sqlite", "result.json"),
+            *("lowered.json", "device.json", "state.json", "kernels"),
+        )
     )
+    for path in (run, *run.rglob("*")):
+        path.chmod(0o500 if path.is_dir() else 0o400)
     if hidden:
         (run / hidden).chmod(0)
     options = ("--target", "llvm", "--session", "inline")
@@ -245,21 +263,29 @@ def permissions(trial: Trial) -> None:
         )
     )
     trial.told.append(f"{name}, read-only{f', {hidden} unreadable' if hidden else ''}")
-    ended = trial.run(work, _be_nobody)
-    trial.expect(ended, (0, 2, 3), ("Permission denied", "read-only"))
+    ended = trial.run(work, obey_permissions)
+    for path in (run, *run.rglob("*")):
+        path.chmod(0o700)
+    trial.expect(ended, (0, 2, 3), ("Permission denied", "read-only", "may not"))
     if hidden and hidden == reads and ended.exit_code == 0:
         trial.blame(f"{name} passes although {hidden} cannot be read")
 
 
+_STRANGE = (
+    *("sp ace", "ünï 漢字", "new\nline", "qu'o\"te;$(x)", "-dash", "%s{0}", "[b]x[/b]"),
+    "a" * 200,
+)
+
+
 def names(trial: Trial) -> None:
     """Names of output folders: strange ones work, impossible ones are refused."""
-    way = trial.draw.choice(("strange", "strange", "long", "longer", "dangling", "link", "file", "loop"))
+    ways = ("strange", "strange", "long", "longer", "dangling", "link", "file", "loop")
+    way = trial.draw.choice(ways)
     case = trial.place.case
     trial.events += 1
     folder = case / "o"
     if way == "strange":
-        strange = ("sp ace", "ünï 漢字", "new\nline", "qu'o\"te;$(x)", "-dash", "%s{0}", "[b]x[/b]", "a" * 200)
-        folder = case / trial.draw.choice(strange)
+        folder = case / trial.draw.choice(_STRANGE)
     elif way == "long":
         folder = case / ("x" * 300)
     elif way == "longer":
@@ -287,9 +313,8 @@ def output(trial: Trial) -> None:
     """Standard output is full, closed, narrow, or its reader leaves."""
     folder = trial.place.case / "run"
     shutil.copytree(trial.bench.references[INLINE], folder)
-    tool = f"{sys.executable} -m relax_tapml.cli.main"
-    program = f'{sys.executable} -c "import sys; from relax_tapml.cli.main import main; sys.exit(main())"'
-    del tool
+    start = "import sys; from relax_tapml.cli.main import main; sys.exit(main())"
+    program = f"{sys.executable} -c '{start}'"
     read = trial.draw.choice((f"report {folder}", f"report {folder} --json", f"explain {folder}"))
     way = trial.draw.choice(("full", "closed", "reader leaves", "ascii", "ascii", "stderr full"))
     trial.told.append(f"{read.split()[0]}, stdout {way}")
@@ -303,7 +328,8 @@ def output(trial: Trial) -> None:
         "stderr full": "2> /dev/full",
     }[way]
     if way == "ascii":
-        environment.update(LC_ALL="C", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0", PYTHONIOENCODING="ascii")
+        environment.update(LC_ALL="C", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0")
+        environment.update(PYTHONIOENCODING="ascii")
     done = subprocess.run(
         ["bash", "-c", f"{program} {read} {suffix}"],
         env=environment,
@@ -348,13 +374,6 @@ def _expect_no_build_error(trial: Trial, ended: Ended) -> None:
 def _temporary(folder: Path) -> None:
     os.environ["TMPDIR"] = str(folder)
     tempfile.tempdir = None
-
-
-def _be_nobody() -> None:
-    os.setgroups([])
-    os.setgid(_NOBODY)
-    os.setuid(_NOBODY)
-    os.environ["HOME"] = "/nonexistent"
 
 
 def _own(folder: Path) -> None:

@@ -48,6 +48,8 @@ class Trial:
         What is wrong; empty if nothing is.
     events
         How many kills or faults it had.
+    is_skipped
+        Whether this machine or user cannot make it.
     """
 
     bench: Bench
@@ -57,6 +59,7 @@ class Trial:
     told: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     events: int = 0
+    is_skipped: bool = False
 
     @property
     def out(self) -> Path:
@@ -218,7 +221,8 @@ def _differences(expected: Any, actual: Any, where: str = "") -> list[str]:
     if isinstance(expected, dict) and isinstance(actual, dict):
         keys = [k for k in expected if k in actual]
         other = [f"{where}.{k} is in one only" for k in expected.keys() ^ actual.keys()]
-        return other + [d for k in keys for d in _differences(expected[k], actual[k], f"{where}.{k}")]
+        inner = (_differences(expected[k], actual[k], f"{where}.{k}") for k in keys)
+        return other + [difference for found in inner for difference in found]
     if isinstance(expected, list) and isinstance(actual, list) and len(expected) == len(actual):
         pairs = enumerate(zip(expected, actual, strict=True))
         return [d for i, (e, a) in pairs for d in _differences(e, a, f"{where}[{i}]")]

@@ -2,7 +2,7 @@
 
     python scripts/fuzz_artefacts.py [--mutations 3000] [--seed 1] [--jobs 2] [--budget 1200]
     python scripts/fuzz_artefacts.py --artefact suite --artefact bundle
-    python scripts/fuzz_artefacts.py --only 1:suite:17 --keep DIR      one of them again, with output
+    python scripts/fuzz_artefacts.py --only 1:suite:17 --keep DIR      one again, with its output
 
 Suites, capture stores, bundles, models, IR, states, results, boundaries, inputs and kernels of a
 tiny model are damaged in ways that know their structure: values of JSON, nodes of IR, tables,
@@ -97,10 +97,9 @@ def tried(name: str) -> Tried | None:
     outcome = judged(mutation, ended, _setup.limits)
     if before is not None:
         if outcome.is_wrong:
-            (before / "told.txt").write_text(
-                f"{name}\n{mutation.told}\n{outcome.kind}: {outcome.detail}\n\n{ended.out}\n{ended.err}",
-                errors="backslashreplace",
-            )
+            lines = (name, mutation.told, f"{outcome.kind}: {outcome.detail}", ended.out, ended.err)
+            text = "\n".join(lines)
+            (before / "told.txt").write_text(text, errors="backslashreplace")
         else:
             shutil.rmtree(before)
     return Tried(
@@ -261,7 +260,8 @@ def main() -> int:
         )
         if args.only:
             return _again(args.only, setup, console)
-        names = [f"{args.seed}:{chosen[i % len(chosen)]}:{i // len(chosen)}" for i in range(args.mutations)]
+        turns = (divmod(number, len(chosen)) for number in range(args.mutations))
+        names = [f"{args.seed}:{chosen[kind]}:{index}" for index, kind in turns]
         all_tried = []
         for one in run_all(names, setup, args.jobs):
             all_tried.append(one)

@@ -313,7 +313,7 @@ def suite(case: Case) -> Mutation:
     )  # fmt: skip
     must_refuse = False
     if way == "bytes":
-        path = case.draw.choice([p for p in _files(folder) if p.suffix == ".safetensors"] or [manifest])
+        path = case.draw.choice([p for p in _files(folder) if p.suffix == ".safetensors"])
         before = path.read_bytes()
         told = _damage_bytes(case, path)
         must_refuse = path.read_bytes() != before
@@ -354,9 +354,7 @@ def suite(case: Case) -> Mutation:
         (4, ("open_suite", called(lambda: read_suite(folder)), False)),
         (2, ("relax_tapml.replay", called(lambda: _replay(folder)), False)),
     )
-    return Mutation(
-        told=f"{reads}: {told}", work=work, is_json=is_json, must_refuse=must_refuse
-    )
+    return Mutation(told=f"{reads}: {told}", work=work, is_json=is_json, must_refuse=must_refuse)
 
 
 def _reproduce(case: Case, folder: Path, unit: str, *options: str) -> Work:
@@ -455,15 +453,17 @@ def _damage_tables(case: Case, index: Path) -> str:
     """Change a column, or make a table something else: nothing, a view, an endless view."""
     draw = case.draw
     with closing(sqlite3.connect(index)) as database:
-        tables = [row[0] for row in database.execute("SELECT name FROM sqlite_master WHERE type='table'")]
+        named = database.execute("SELECT name FROM sqlite_master WHERE type='table'")
+        tables = [row[0] for row in named]
         table = draw.choice(sorted(tables))
         columns = [row[1] for row in database.execute(f"PRAGMA table_info({table})")]
         column = draw.choice(columns)
-        way = case.choose((8, "value"), (1, "drop"), (1, "view"), (2, "endless view"), (1, "trigger"))
-        endless = "WITH RECURSIVE q(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM q)"
-        value = draw.choice(
-            [*_REFERENCES, None, -1, 2**62, 1.5, b"\xff\xfe", *code(case.place), *paths(case.place), *terminal()]
+        way = case.choose(
+            (8, "value"), (1, "drop"), (1, "view"), (2, "endless view"), (1, "trigger")
         )
+        endless = "WITH RECURSIVE q(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM q)"
+        strings = [*code(case.place), *paths(case.place), *terminal()]
+        value = draw.choice([*_REFERENCES, None, -1, 2**62, 1.5, b"\xff\xfe", *strings])
         try:
             if way == "value":
                 database.execute(f"UPDATE OR IGNORE {table} SET {column} = ?", (value,))
@@ -706,7 +706,8 @@ def boundary(case: Case) -> Mutation:
     document = json.loads(file.read_text())
     way = case.choose((5, "values"), (2, "layers"), (1, "file"))
     if way == "layers":
-        document["layers"] = [case.draw.choice([v for v in nasty(case.place) if isinstance(v, str)])]
+        texts = [value for value in nasty(case.place) if isinstance(value, str)]
+        document["layers"] = [case.draw.choice(texts)]
         file.write_text(dumped(document))
         told = f"layers {document['layers'][0]!r:.40}"
     elif way == "values":

@@ -103,61 +103,70 @@ def plants() -> dict[str, Plant]:
     Each returns None where the module has nothing to plant it in.
     """
     return {
-        "extern system": lambda m, p: _in_kernel(m, _extern(p, tirx.call_extern)),
-        "pure extern system": lambda m, p: _in_kernel(m, _extern(p, tirx.call_pure_extern)),
-        "packed load": lambda m, p: _in_kernel(m, _packed(p, tirx.call_packed)),
-        "cpacked load": lambda m, p: _in_kernel(m, _packed(p, tirx.call_cpacked)),
+        "extern system": lambda m, p: _in_kernel(m, _first(_extern("system", p))),
+        "extern unknown": lambda m, p: _in_kernel(m, _first(_extern("nobody_has_this", p))),
+        "packed load": lambda m, p: _in_kernel(m, _first(_packed(p, tirx.call_packed))),
+        "cpacked load": lambda m, p: _in_kernel(m, _first(_packed(p, tirx.call_cpacked))),
         "import llvm": lambda m, p: _in_kernel(m, _llvm(p)),
         "import c": lambda m, p: _in_kernel(m, _c(p)),
         "relax extern": _relax_extern,
+        "relax pure packed": _relax_packed,
         "attribute of a call": _attribute,
         "path as name": _path,
     }
 
 
-def _extern(place: Place, call: Callable[..., Any]) -> Any:
-    return tirx.Evaluate(call("int32", "system", f"touch {place.marks / 'extern'}"))
+Change = Callable[[Any], Any]
+
+
+def _first(statement: Any) -> Change:
+    """Do a statement before a body."""
+    return lambda body: tirx.SeqStmt([statement, body])
+
+
+def _extern(name: str, place: Place) -> Any:
+    return tirx.Evaluate(tirx.call_extern("int32", name, f"touch {place.marks / 'extern'}"))
 
 
 def _packed(place: Place, call: Callable[..., Any]) -> Any:
     return tirx.Evaluate(call("ffi.ModuleLoadFromFile", str(place.root / "library.so")))
 
 
-def _llvm(place: Place) -> Any:
+def _llvm(place: Place) -> Change:
+    """Call a function that any kernel may call, with a definition of our own."""
     command = f"touch {place.marks / 'llvm'}"
-    entry = "{ i32, ptr, ptr }"
     text = f"""
 @text = private constant [{len(command) + 1} x i8] c"{command}\\00"
-@llvm.global_ctors = appending global [1 x {entry}] [{entry} {{ i32 65535, ptr @first, ptr null }}]
 declare i32 @system(ptr)
-define internal void @first() {{
+define float @tanhf(float %x) {{
   %1 = call i32 @system(ptr @text)
-  ret void
+  ret float %x
 }}
 """
-    return _pragma("pragma_import_llvm", text)
+    use = _first(tirx.Evaluate(tirx.call_extern("float32", "tanhf", tirx.const(0.5, "float32"))))
+    return lambda body: _pragma("pragma_import_llvm", text)(use(body))
 
 
-def _c(place: Place) -> Any:
+def _c(place: Place) -> Change:
     command = f"touch {place.marks / 'c'}"
-    return _pragma("pragma_import_c", f'__attribute__((constructor)) void f() {{system("{command}");}}')
+    text = f'__attribute__((constructor)) void f() {{system("{command}");}}'
+    return _pragma("pragma_import_c", text)
 
 
-def _pragma(key: str, text: str) -> Any:
-    nothing = tirx.Evaluate(tirx.const(0, "int32"))
-    return tirx.AttrStmt(tirx.const(0, "int32"), key, TirStringImm(text), nothing)
+def _pragma(key: str, text: str) -> Change:
+    zero = tirx.const(0, "int32")
+    return lambda body: tirx.AttrStmt(zero, key, TirStringImm(text), body)
 
 
-def _in_kernel(module: IRModule, statement: Any) -> IRModule | None:
-    """Return the module with a statement at the beginning of its first kernel."""
+def _in_kernel(module: IRModule, change: Change) -> IRModule | None:
+    """Return the module with another body of its first kernel."""
     changed = module.clone()
     for gvar, function in module.functions.items():
         if not isinstance(function, tirx.PrimFunc):
             continue
         root = function.body
         block = root.block
-        body = tirx.SeqStmt([statement, block.body])
-        kind = type(block)
+        body, kind = change(block.body), type(block)
         inside = kind(
             *(block.iter_vars, block.reads, block.writes, block.name_hint, body, block.init),
             *(block.alloc_buffers, block.match_buffers, block.annotations),
@@ -172,6 +181,14 @@ def _relax_extern(module: IRModule, place: Place) -> IRModule | None:
     library = StringImm(str(place.root / "library.so"))
     extern = relax.ExternFunc("ffi.ModuleLoadFromFile")
     return _in_main(module, lambda _: relax.Call(extern, [library], None, [relax.ObjectType()]))
+
+
+def _relax_packed(module: IRModule, place: Place) -> IRModule | None:
+    library = StringImm(str(place.root / "library.so"))
+    called = "ffi.ModuleLoadFromFile"
+    return _in_main(
+        module, lambda _: relax.call_pure_packed(called, library, ty_args=[relax.ObjectType()])
+    )
 
 
 def _attribute(module: IRModule, place: Place) -> IRModule | None:
@@ -191,16 +208,13 @@ def _in_main(module: IRModule, call: Callable[[Any], Any]) -> IRModule | None:
     gvar = module.get_global_var("main")
     main = module[gvar]
     sequence = main.body
-    extra = relax.BindingBlock([relax.VarBinding(_variable(made := call(main.params[0])), made)])
+    made = relax.BlockBuilder(module).normalize(call(main.params[0]))
+    extra = relax.BindingBlock([relax.VarBinding(relax.Var("planted", made.ty), made)])
     body = relax.SeqExpr([extra, *sequence.blocks], sequence.body)
     changed = module.clone()
     impure = relax.Function(main.params, body, main.ret_ty, False, main.attrs)
     changed.update_func(gvar, impure)
     return changed
-
-
-def _variable(call: Any) -> Any:
-    return relax.Var("planted", call.ty_args[0])
 
 
 def _path(module: IRModule, place: Place) -> IRModule | None:
