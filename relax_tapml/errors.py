@@ -43,6 +43,14 @@ class LoweringError(TapmlError):
     """A Relax pass or pipeline raised, or returned a module that lost a unit."""
 
 
+class MachineError(TapmlError):
+    """The machine that we run on lacks something: disk, memory, descriptors, rights, a compiler.
+
+    It says nothing about the model or a unit. The message names the cause, where it was met, and
+    what to do; a run can be continued once the cause is gone.
+    """
+
+
 class DeviceFault(TapmlError):  # noqa: N818 - the field's word
     """The device process failed during a call; ``text`` is what it said, if anything."""
 
@@ -56,7 +64,14 @@ class DeviceError(DeviceFault):
 
 
 class DeviceCrash(DeviceFault):
-    """The device process died."""
+    """The device process died.
+
+    ``is_killed`` says that another process, or the system, ended it: no kernel does that.
+    """
+
+    def __init__(self, message: str, *, text: str = "", is_killed: bool = False) -> None:
+        super().__init__(message, text=text)
+        self.is_killed = is_killed
 
 
 class DeviceTimeout(DeviceFault):
@@ -64,7 +79,15 @@ class DeviceTimeout(DeviceFault):
 
 
 class DeviceUnavailable(TapmlError):  # noqa: N818
-    """No device session could be opened."""
+    """No device session could be opened, or its machine lacks something.
+
+    ``is_passing`` says that the process of the device was ended while it started: another one may
+    do better.
+    """
+
+    def __init__(self, message: str, *, is_passing: bool = False) -> None:
+        super().__init__(message)
+        self.is_passing = is_passing
 
 
 class NotCarvableError(TapmlError):

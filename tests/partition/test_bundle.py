@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import shutil
@@ -11,8 +12,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from damaged_json import damaged
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-from relax_tapml.errors import StoreError
+from relax_tapml.errors import StoreError, TapmlError
 from relax_tapml.partition.boundary import Boundary
 from relax_tapml.partition.bundle import load, write_bundle
 from relax_tapml.targets.target import parse_target
@@ -135,9 +139,31 @@ def test_every_file_is_checked(bundle):
         file.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
         refused(bundle, f"FOLDER/{name} is damaged: its SHA-256 differs. Run the build again")
         file.unlink()
-        refused(bundle, f"FOLDER/{name} is missing. Run the build again")
+        refused(
+            bundle,
+            f"FOLDER/{name} is listed in manifest.json but cannot be read: No such file or "
+            "directory. Run the build again",
+        )
         file.write_bytes(data)
     load(bundle)
+
+
+@settings(
+    max_examples=60,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(data=st.data())
+def test_any_other_value_in_the_manifest_is_refused_or_harmless(bundle, data):
+    """It never ends in an error that does not say which file is damaged."""
+    path = bundle / "manifest.json"
+    original = path.read_bytes()
+    path.write_text(json.dumps(data.draw(damaged(json.loads(original)))))
+    try:
+        with contextlib.suppress(TapmlError):
+            load(bundle)
+    finally:
+        path.write_bytes(original)
 
 
 def test_another_schema_is_refused(bundle):
@@ -161,7 +187,7 @@ def test_a_file_outside_the_bundle_is_refused(bundle, name, listed):
             manifest["sha256"][name] = "0" * 64
 
     edit(bundle, change)
-    message = f"FOLDER/manifest.json: '{name}' is outside the bundle. Run the build again"
+    message = f"FOLDER/manifest.json names '{name}', which is outside FOLDER. Run the build again"
     refused(bundle, message)
 
 
@@ -199,7 +225,8 @@ def test_a_file_without_a_checksum_is_refused(bundle):
         ("[]", "FOLDER/manifest.json does not describe a bundle. Expected DIR/bundle of a build"),
         (
             '{"kind": "relax_tapml.bundle", "schema": 3}',
-            "FOLDER/manifest.json is damaged: KeyError('sha256'). Run the build again",
+            "FOLDER/manifest.json is damaged: Object missing required field `boundary`. Run the "
+            "build again",
         ),
     ],
     ids=["none", "no json", "other kind", "no object", "incomplete"],
