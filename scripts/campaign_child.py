@@ -29,6 +29,7 @@ from typing import Any, NoReturn
 # What a fork ends with where the work raised something, which no command ends with.
 RAISED = 99
 _PR_SET_CHILD_SUBREAPER = 36
+_CACHE = "XDG_CACHE_HOME"
 _SHOWN_BYTES = 256 << 20
 # Processes that the work leaves behind may take this long to see that it has ended.
 _LEAVE_S = 5.0
@@ -164,7 +165,7 @@ class Place:
 
     def start(self, work: Callable[[], int], limits: Limits, name: str = "") -> Running:
         """Begin work in a fork. One that begins beside it has a name, and is waited for first."""
-        _adopt_orphans()
+        adopt_orphans(is_on=True)
         known = frozenset(_children())
         streams = [self.root / f".{name}{stream}" for stream in ("out", "err", "audit")]
         descriptors = [os.open(p, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600) for p in streams]
@@ -257,11 +258,20 @@ class Running:
 
 @contextmanager
 def scratch_folder(prefix: str) -> Iterator[Path]:
-    """Make a folder and delete it at the end; unlike ``tempfile``'s, forks never delete it."""
+    """Make a folder and delete it at the end; unlike ``tempfile``'s, forks never delete it.
+
+    What the tool keeps for a user is kept in it meanwhile: there is a secret among it, which tells
+    kernels that it built itself.
+    """
     folder = Path(tempfile.mkdtemp(prefix=prefix)).resolve()
+    before = os.environ.get(_CACHE)
+    os.environ[_CACHE] = str(folder / "cache")
     try:
         yield folder
     finally:
+        os.environ.pop(_CACHE)
+        if before is not None:
+            os.environ[_CACHE] = before
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -286,8 +296,9 @@ def _in_fork(
             os.dup2(nothing.fileno(), 0)
         os.dup2(descriptors[0], 1)
         os.dup2(descriptors[1], 2)
-        for stream in (sys.stdout, sys.stderr):
-            stream.reconfigure(errors="backslashreplace")
+        # As an interpreter opens them; ours may have been replaced, or have been closed.
+        sys.stdout = open(1, "w", errors="surrogateescape", closefd=False)  # noqa: SIM115
+        sys.stderr = open(2, "w", errors="backslashreplace", buffering=1, closefd=False)  # noqa: SIM115
         os.environ["TMPDIR"] = str(place.temporary)
         # PyTorch makes a folder of that name whenever it is imported, and keeps it.
         os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(place.case / ".torchinductor")
@@ -297,7 +308,9 @@ def _in_fork(
         most = _address_space() + limits.memory
         resource.setrlimit(resource.RLIMIT_AS, (most, most))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        _watch((place.case, place.temporary, Path("/dev"), Path("/proc/self")), descriptors[2])
+        allowed = [place.case, place.temporary, Path("/dev"), Path("/proc/self")]
+        allowed += [Path(os.environ[_CACHE])] if _CACHE in os.environ else []
+        _watch(allowed, descriptors[2])
         code = RAISED
         try:
             code = int(work() or 0)
@@ -358,9 +371,9 @@ def _kill_group(pid: int) -> None:
         os.kill(pid, signal.SIGKILL)
 
 
-def _adopt_orphans() -> None:
-    """Become the parent of every process below whose own parent ends."""
-    ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+def adopt_orphans(*, is_on: bool) -> None:
+    """Become the parent of every process below whose own parent ends, or cease to."""
+    ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, int(is_on), 0, 0, 0)
 
 
 def _children() -> list[int]:
@@ -405,7 +418,9 @@ def _address_space() -> int:
 
 
 def _resident() -> int:
-    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+    """Return the memory that a fork of this process begins with: what it shares with no file."""
+    _, resident, shared, *_ = map(int, Path("/proc/self/statm").read_text().split())
+    return (resident - shared) * resource.getpagesize()
 
 
 def _make_empty(folder: Path) -> None:

@@ -6,7 +6,9 @@ each target lowers by itself.
 
 from __future__ import annotations
 
+import importlib
 import os
+import pkgutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +17,7 @@ import numpy as np
 import tvm
 from tvm import relax
 
+import relax_tapml
 from relax_tapml.frontend.model import Model, Sample
 from relax_tapml.frontend.saved import save_model
 from relax_tapml.tensor_file import dump_tensors
@@ -100,6 +103,15 @@ def make_originals(folder: Path, *, has_torch: bool = False) -> Originals:
     if made.pt2 is not None:
         in_fork(lambda: _export(made.pt2))
     return made
+
+
+def import_everything(*, has_torch: bool = False) -> None:
+    """Import all of the package, so that no fork has to."""
+    for module in pkgutil.walk_packages(relax_tapml.__path__, "relax_tapml."):
+        if not module.name.startswith(("relax_tapml.testing", "relax_tapml.passes")):
+            importlib.import_module(module.name)
+    if has_torch:
+        import torch.export  # noqa: F401
 
 
 def in_fork(work: Callable[[], None]) -> None:

@@ -35,7 +35,7 @@ from pathlib import Path
 import chaos_environment as environment
 import chaos_kills as kills
 from campaign_child import Place, scratch_folder
-from campaign_model import in_fork, tiny_model
+from campaign_model import import_everything, in_fork, tiny_model
 from chaos_trial import INLINE, PROCESS, Bench, Trial
 from rich.console import Console
 from rich.table import Table
@@ -136,17 +136,6 @@ def make_bench(folder: Path) -> Bench:
     return Bench(saved=saved, references=references, can_mount=environment.can_mount())
 
 
-def import_all() -> None:
-    """Import what a run imports, so that no fork has to."""
-    import relax_tapml.build
-    import relax_tapml.carve.merge
-    import relax_tapml.carve.replay
-    import relax_tapml.carve.reproducer
-    import relax_tapml.cli.main
-    import relax_tapml.cli.present
-    import relax_tapml.run  # noqa: F401
-
-
 def names_of(seed: int, chosen: list[str], kill_count: int) -> list[str]:
     """Return the names of all trials, scenarios mixed, so that a budget cuts all alike."""
     counts = {scenario: count for scenario, (_, count) in SCENARIOS.items() if scenario in chosen}
@@ -220,7 +209,7 @@ def main() -> int:
         parser.error(f"no such scenario: {', '.join(unknown)}")
     names = [name for name in asked if ":" in name]
     names += names_of(args.seed, [name for name in asked if ":" not in name], args.kills)
-    import_all()
+    import_everything()
     with scratch_folder("tapml-chaos-") as scratch:
         # Another user must get to what lies below.
         scratch.chmod(0o755)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +21,8 @@ _INTERNAL = 70
 # What differs between two runs that did the same.
 _VARYING = ("seconds", "devices", "bytes_stored")
 _WRONG_VERDICTS = ("mismatch", "crash", "timeout", "build_error", "flaky")
+# In the names of kernels: of what they are made of, and of what the linker made of it this time.
+_HASHES = re.compile(r"(-[0-9a-f]{32})+\.")
 _NO_ERROR = ("This is a bug", "Traceback (most recent call last)", "Exception ignored")
 
 
@@ -232,7 +235,7 @@ def _differences(expected: Any, actual: Any, where: str = "") -> list[str]:
 def _tree(folder: Path) -> set[str]:
     """Return the names of all files of a run that have the same name in every run."""
     return {
-        name
+        _HASHES.sub(".", name)
         for path in folder.rglob("*")
         if not path.is_dir()
         and not (name := os.fspath(path.relative_to(folder))).startswith("captures/")

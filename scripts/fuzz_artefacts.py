@@ -23,8 +23,8 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import importlib
 import importlib.util
+import itertools
 import json
 import multiprocessing
 import os
@@ -34,19 +34,35 @@ import statistics
 import sys
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 from campaign_child import Limits, Place, library_that_marks, scratch_folder
-from campaign_model import Originals, in_fork, make_originals
+from campaign_model import Originals, import_everything, make_originals
 from fuzz_kinds import Case, Mutation, artefacts
 from fuzz_outcome import ACCEPTED, REFUSED, WRONG, Outcome, judged
 from rich.console import Console
 from rich.table import Table
 
 NEEDS_TORCH = "model.pt2"
+# How many of 40 mutations are of an artefact: more where more is read, fewer where reading is slow.
+SHARES = {
+    "suite": 7,
+    "store": 5,
+    "bundle": 4,
+    "model": 4,
+    "model.json": 3,
+    "model.pt2": 1,
+    "lowered.json": 3,
+    "device.json": 2,
+    "state.json": 2,
+    "result.json": 4,
+    "boundary.json": 2,
+    "inputs": 2,
+    "kernels": 1,
+}
 # Shown of each sort of what is wrong.
 _EXAMPLES = 3
 
@@ -83,6 +99,22 @@ def mutation_of(name: str, originals: Originals, place: Place) -> Mutation:
     place.clean()
     case = Case(originals=originals, place=place, draw=random.Random(name))
     return artefacts()[artefact](case)
+
+
+def names_of(seed: int, chosen: Sequence[str], count: int) -> list[str]:
+    """Return the names of mutations of some artefacts, each with its share, well mixed."""
+    round_of = [
+        kind
+        for _, kind in sorted(
+            ((turn + 0.5) / SHARES[kind], kind) for kind in chosen for turn in range(SHARES[kind])
+        )
+    ]
+    made: Counter[str] = Counter()
+    names = []
+    for kind in itertools.islice(itertools.cycle(round_of), count):
+        names.append(f"{seed}:{kind}:{made[kind]}")
+        made[kind] += 1
+    return names
 
 
 def tried(name: str) -> Tried | None:
@@ -150,32 +182,6 @@ def _copied(place: Place, keep: Path | None, name: str) -> Path | None:
         else:
             os.mkfifo(to)
     return folder
-
-
-def warm_up(originals: Originals, kinds: Iterable[str], scratch: Path) -> None:
-    """Import what reading the artefacts imports, so that no fork has to."""
-    listed = scratch / "modules"
-
-    def read_all() -> None:
-        place = Place(scratch / "warm-up")
-        for kind in kinds:
-            for index in range(30 if kind != NEEDS_TORCH else 2):
-                draw = random.Random(f"warm-up:{kind}:{index}")
-                place.clean()
-                if index == 0 and kind == NEEDS_TORCH:
-                    from fuzz_kinds import read_model
-
-                    read_model(originals.pt2)
-                elif kind != NEEDS_TORCH:
-                    artefacts()[kind](Case(originals=originals, place=place, draw=draw))
-        listed.write_text("\n".join(sys.modules))
-
-    with contextlib.suppress(RuntimeError):
-        in_fork(read_all)
-    for name in listed.read_text().splitlines() if listed.exists() else ():
-        if name not in sys.modules and name != "__mp_main__":
-            with contextlib.suppress(Exception):
-                importlib.import_module(name)
 
 
 def run_all(names: list[str], setup: Setup, jobs: int) -> Iterator[Tried]:
@@ -249,7 +255,7 @@ def main() -> int:
         chosen = [kind for kind in chosen if kind != NEEDS_TORCH]
     with scratch_folder("tapml-fuzz-") as scratch:
         originals = make_originals(scratch / "originals", has_torch=NEEDS_TORCH in chosen)
-        warm_up(originals, chosen, scratch)
+        import_everything(has_torch=NEEDS_TORCH in chosen)
         began = time.monotonic()
         setup = Setup(
             originals=originals,
@@ -260,8 +266,7 @@ def main() -> int:
         )
         if args.only:
             return _again(args.only, setup, console)
-        turns = (divmod(number, len(chosen)) for number in range(args.mutations))
-        names = [f"{args.seed}:{chosen[kind]}:{index}" for index, kind in turns]
+        names = names_of(args.seed, chosen, args.mutations)
         all_tried = []
         for one in run_all(names, setup, args.jobs):
             all_tried.append(one)
