@@ -15,7 +15,9 @@ from relax_tapml.foreign.script import script_fault
 from relax_tapml.targets.fork import ForkDied, Here, forked
 
 _COMMENTED_IMPORT = re.compile(
-    r"^# (?=from (tvm\.script import \w+ as \w+|typing import TypeVar)$)", re.MULTILINE
+    r"^# (?=from (tvm\.script import \w+ as \w+|tvm\.tirx\.layout import Axis|"
+    r"typing import TypeVar)$)",
+    re.MULTILINE,
 )
 
 

@@ -26,6 +26,7 @@ _SIZE = "Raise the limit on the size of files (ulimit -f)"
 _RIGHTS = "Give this user the rights to it, or name another"
 _COMPILER = "Install a C++ compiler ('apt-get install -y g++'), and have it in PATH"
 _DISK = "Check the disk"
+_TMPDIR = "Make it, or name another one"
 
 # Programs that kernels are built with.
 _PROGRAM = r"([\w.]+-)*(g\+\+|gcc|cc|c\+\+|clang(\+\+)?|ld|as|nvcc|emcc|wasm-ld|hipcc|lld)(-\d+)?"
@@ -66,7 +67,13 @@ _TEXTS = (
         ),
         _MEMORY,
     ),
-    (re.compile(r"resource temporarily unavailable|cannot fork\b|fork failed", re.I), _PROCESSES),
+    (
+        re.compile(
+            r"resource temporarily unavailable|cannot fork\b|fork failed|can't start new thread",
+            re.I,
+        ),
+        _PROCESSES,
+    ),
     (re.compile(r"read-only file system|\[errno 13\] permission denied", re.I), _RIGHTS),
     (re.compile(r"input/output error", re.I), _DISK),
     (
@@ -209,13 +216,13 @@ def passed_on(error: BaseException, doing: str, *folders: Path) -> None:
 
 @contextmanager
 def machine_told(doing: str, *folders: Path) -> Iterator[None]:
-    """Raise ``MachineError`` in place of the operating system's, SQLite's and Python's own errors.
+    """Raise ``MachineError`` in place of what the system, SQLite and Python raise for a lack.
 
     Others pass as they are. The parameters are those of ``Lack.error``.
     """
     try:
         yield
-    except (OSError, sqlite3.Error, MemoryError) as error:
+    except (OSError, sqlite3.Error, MemoryError, RuntimeError) as error:
         passed_on(error, doing, *folders)
         raise
 
@@ -237,10 +244,12 @@ def _of_os_error(error: OSError, *, place: Path | None = None) -> Lack | None:
     cause = error.strerror or str(error)
     if isinstance(named, str | bytes | os.PathLike):
         name = os.fsdecode(named)
-        if error.errno == errno.ENOENT:
-            is_program = re.fullmatch(_PROGRAM, name)
-            return Lack(cause=f"there is no {name} in PATH", fix=_COMPILER) if is_program else None
+        if error.errno == errno.ENOENT and re.fullmatch(_PROGRAM, name):
+            return Lack(cause=f"there is no {name} in PATH", fix=_COMPILER)
         place = Path(name)
+        temporary = Path(tempfile.gettempdir())
+        if not temporary.is_dir() and place.is_relative_to(temporary):
+            return Lack(cause=f"TMPDIR is {temporary}, which is no folder", fix=_TMPDIR)
     if error.errno in _FIXES:
         return Lack(cause=cause, fix=_FIXES[error.errno], place=place)
     return None

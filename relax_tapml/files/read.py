@@ -22,6 +22,7 @@ MAX_TENSOR_BYTES = 1 << 34
 MAX_WEIGHTS_BYTES = 1 << 37
 """Of the file of all weights of a model."""
 _MAX_DEPTH = 100
+# What says nothing about the file.
 _OF_THE_MACHINE = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO}
 _INTEGERS = range(-(2**63), 2**64)
 
@@ -74,7 +75,9 @@ def read_bytes(path: Path, *, fix: str, max_bytes: int) -> bytes:
         except OSError as error:
             raise _unreadable(path, error, fix) from error
         except MemoryError as error:
-            raise StoreError(f"{path} cannot be read: out of memory. {fix}") from error
+            raise MachineError(
+                f"{path} cannot be read: out of memory. Free memory and try again"
+            ) from error
 
 
 def sha256_of(path: Path, *, fix: str, max_bytes: int) -> str:

@@ -107,8 +107,13 @@ def _remove_if_left(folder: Path) -> None:
     try:
         lock = (folder / _LOCK).open("rb")
     except FileNotFoundError:
-        # Its maker was killed before it had made the lock, or is about to; then it makes another.
-        folder.rmdir()
+        content = [path.name for path in folder.iterdir()]
+        if not content:
+            # Its maker was killed before it had made the lock, or is about to, and finds it gone.
+            folder.rmdir()
+        elif _LOCK not in content:
+            # The lock is the first file that is made. Its maker was killed while it removed it.
+            shutil.rmtree(folder, ignore_errors=True)
         return
     with lock:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

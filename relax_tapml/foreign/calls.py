@@ -36,6 +36,15 @@ _INLINE_ROOMS = ("tirx.ptx", "tirx.cuda", "tirx.metal", "tirx.webgpu", "tirx.mma
 _INLINE_TEXT = re.compile(r"[0-9A-Za-z_.:,+\-= ]*")
 # Attributes whose value is source, or names a file of it.
 _SOURCE_KEY = re.compile(r"(^|[._])(import_c|import_llvm|external_mods|extern_func)$")
+_PRAGMA = "pragma_"
+_PRAGMAS = frozenset(
+    {
+        *("pragma_auto_unroll_max_step", "pragma_unroll_explicit", "pragma_loop_partition_hint"),
+        *("pragma_vectorize", "pragma_unroll", "pragma_parallel_launch_point"),
+        *("pragma_parallel_stride_pattern", "pragma_parallel_barrier_when_finish"),
+        *("pragma_debug_skip_region", "pragma_tensor_core", "pragma_layout"),
+    }
+)
 # Options of LLVM itself, which can write files.
 _COMPILER_OPTIONS = frozenset({"cl-opt", "cl_opt"})
 
@@ -140,11 +149,11 @@ def _of_node(graph: Graph, node: Node) -> Iterator[Outside]:
         yield Outside(name_text, "a function of TVM's registry", name_text.startswith("tvm.relax."))
     elif node.type == "tirx.AttrStmt":
         key = graph.field(node, "attr_key")
-        if key is not None and _SOURCE_KEY.search(str(key.data)):
+        if key is not None and _gives_code(str(key.data)):
             yield Outside(str(key.data), "an attribute that gives code to the compiler", False)
     elif node.type in MAPS:
         for name_of, _ in graph.items(node):
-            if name_of is not None and _SOURCE_KEY.search(name_of):
+            if name_of is not None and _gives_code(name_of):
                 yield Outside(name_of, "an attribute that gives code to the compiler", False)
             elif name_of in _COMPILER_OPTIONS:
                 yield Outside(name_of, "options of the compiler", False)
@@ -168,6 +177,10 @@ def _of_call(graph: Graph, operator: str, arguments: list[Node]) -> Iterator[Out
         for text in texts:
             if not _INLINE_TEXT.fullmatch(text):
                 yield Outside(text, f"a part of the code that {operator} makes", False)
+
+
+def _gives_code(key: str) -> bool:
+    return bool(_SOURCE_KEY.search(key)) or (key.startswith(_PRAGMA) and key not in _PRAGMAS)
 
 
 def _called(name: str, how: str) -> Outside:

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 MAX_NAME = 1024
 MAX_TEXT = 4 * 1024 * 1024
 _SYMBOL = re.compile(r"[A-Za-z_][0-9A-Za-z_.]*")
-_SHOWN = 60
+_SHOWN = 100
 
 
 def name_fault(name: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import pickle
 import warnings
 import zipfile
@@ -26,6 +27,7 @@ from relax_tapml.frontend.program_file import check_program_file, weights_only
 from relax_tapml.frontend.signature import check_model, signature_of
 
 _ENTRY = "main"
+_LOUD = ("torch.export", "torch._export")
 
 
 def from_torch(
@@ -257,7 +259,16 @@ def _to_torch(torch: Any, array: Array) -> Any:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Silence PyTorch's deprecation notice about its own code."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
-        yield
+    """Silence what PyTorch says of its own code, and of files that it cannot load."""
+    known = list(logging.root.manager.loggerDict)
+    loggers = [logging.getLogger(name) for name in {*_LOUD, *known} if name.startswith(_LOUD)]
+    before = [logger.disabled for logger in loggers]
+    for logger in loggers:
+        logger.disabled = True
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
+            yield
+    finally:
+        for logger, was_disabled in zip(loggers, before, strict=True):
+            logger.disabled = was_disabled

@@ -26,6 +26,7 @@ from relax_tapml.files.read import (
 from relax_tapml.files.replace import new_folder
 from relax_tapml.frontend.model import Array
 from relax_tapml.partition.boundary import Boundary
+from relax_tapml.partition.bundle_code import check_code
 from relax_tapml.partition.bytecode import CompiledFunctions
 from relax_tapml.partition.hybrid import Host, HybridModule
 from relax_tapml.partition.program import PartitionedProgram
@@ -141,8 +142,13 @@ def _fill(
     (folder / _MANIFEST).write_text(json.dumps(document, indent=1) + "\n")
 
 
-def load(folder: Path | str, *, session: str = "inline", timeout_s: float = 60.0) -> Bundle:
-    """Load a bundle.
+def load(
+    folder: Path | str, *, session: str = "inline", timeout_s: float = 60.0, trust: bool = False
+) -> Bundle:
+    """Load a bundle, which is native code: it must come from somebody who may run any code here.
+
+    Its bytecode is checked, and a child process loads its code first, so that a damaged bundle is
+    an error and no crash. That does not make a bundle harmless.
 
     Parameters
     ----------
@@ -152,11 +158,15 @@ def load(folder: Path | str, *, session: str = "inline", timeout_s: float = 60.0
         Where the device part runs: in this process, or as ``open_session`` takes it.
     timeout_s
         How long one device call may take.
+    trust
+        Whether its bytecode may call any function that TVM has registered, and not only those that
+        are known to be harmless.
 
     Raises
     ------
     StoreError
-        The folder is no bundle, damaged, or of another schema.
+        The folder is no bundle, damaged, or of another schema; or it calls what is not known to be
+        harmless and ``trust`` is false.
     DeviceUnavailable
         No session could be opened.
     DeviceFault
@@ -179,16 +189,17 @@ def load(folder: Path | str, *, session: str = "inline", timeout_s: float = 60.0
         weights=manifest.weights,
         calls=(),
     )
+    host_kernels = [folder / name for name in manifest.host.kernels]
+    bytecode = {folder / str(manifest.host.bytecode): program.host.bytecode}
+    if program.device is not None:
+        bytecode[folder / str(manifest.device.bytecode)] = program.device.bytecode
+    check_code(bytecode, [*program.host.shape_functions, *host_kernels], trust=trust)
     opened = None
     if program.device is not None:
         opened = open_session(session, target, timeout_s=timeout_s)
     try:
         hybrid = HybridModule(
-            Host(
-                source,
-                [folder / name for name in manifest.host.kernels],
-                weights,
-            ),
+            Host(source, host_kernels, weights),
             program,
             opened,
             [folder / name for name in manifest.device.kernels],

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ from relax_tapml.files.names import file_stem
 from relax_tapml.files.read import read_bytes
 from relax_tapml.files.replace import delete, new_file
 from relax_tapml.files.scratch import scratch_folder, sweep
-from relax_tapml.targets.own_files import Seals
+from relax_tapml.targets.own_files import SEAL_DIGITS, Seals
 
 _MAX_BYTES = 1 << 28
 _SHOWN = 3
@@ -39,21 +38,16 @@ class KernelName:
     digest: str
     suffix: str
 
-    @property
-    def stem(self) -> str:
-        """What the file's name begins with."""
-        return f"{file_stem(self.kernel)}-{self.platform}-{self.digest}"
-
     def __str__(self) -> str:
-        return f"{self.stem}{self.suffix}"
+        return f"{file_stem(self.kernel)}-{self.platform}-{self.digest}{self.suffix}"
 
 
 class KernelFiles:
     """The shared objects in a folder.
 
-    A file's name ends with a seal of its content, ``STEM-SEAL.so``, which only this user can make.
-    One that is truncated, changed, renamed or somebody else's is not there for us, so that no code
-    is loaded that came with a folder.
+    Each ends with a seal of its content and name, which only this user can make. One that is
+    truncated, changed, renamed or somebody else's is not there for us, so that no code is loaded
+    that came with a folder.
 
     Parameters
     ----------
@@ -67,19 +61,14 @@ class KernelFiles:
 
     def find(self, names: Iterable[KernelName]) -> dict[KernelName, Path]:
         """Return the files of some kernels; those that are not there, or not ours, are missing."""
-        listed: dict[str, list[str]] = {}
-        if self.folder.is_dir():
-            for path in self.folder.iterdir():
-                listed.setdefault(_stem(path.name), []).append(path.name)
         found: dict[KernelName, Path] = {}
         refused: list[str] = []
         for name in names:
-            there = sorted(listed.get(name.stem, ()))
-            ours = [entry for entry in there if self._is_ours(name, entry)]
-            if ours:
-                found[name] = self.folder / ours[0]
-            elif there:
-                refused.append(there[0])
+            path = self.folder / str(name)
+            if self._is_ours(name, path):
+                found[name] = path
+            elif path.exists():
+                refused.append(path.name)
         if refused:
             more = ", ..." if len(refused) > _SHOWN else ""
             _log.warning(
@@ -108,8 +97,9 @@ class KernelFiles:
         with scratch_folder(self.folder) as scratch:
             built = scratch / str(name)
             compiled(built)
-            told = self._seals.seal(str(name), built.read_bytes())
-            path = self.folder / f"{name.stem}-{told}{name.suffix}"
+            path = self.folder / str(name)
+            with built.open("ab") as file:
+                file.write(_section(self._seals.seal(str(name), built.read_bytes())))
             if path.is_dir():  # which a file does not replace
                 delete(path)
             with new_file(path) as partial:
@@ -120,17 +110,22 @@ class KernelFiles:
         """Remove what compilers that died have left."""
         sweep(self.folder)
 
-    def _is_ours(self, name: KernelName, entry: str) -> bool:
-        if not entry.endswith(name.suffix):
-            return False
-        told = entry[len(name.stem) + 1 : len(entry) - len(name.suffix)]
+    def _is_ours(self, name: KernelName, path: Path) -> bool:
         try:
-            content = read_bytes(self.folder / entry, fix="", max_bytes=_MAX_BYTES)
+            content = read_bytes(path, fix="", max_bytes=_MAX_BYTES)
         except StoreError:
             return False
-        return self._seals.is_sealed(str(name), content, told)
+        at = max(len(content) - len(_section("")) - SEAL_DIGITS, 0)
+        told = content[-SEAL_DIGITS:].decode(errors="replace")
+        return content[at:] == _section(told) and self._seals.is_sealed(
+            str(name), content[:at], told
+        )
 
 
-def _stem(entry: str) -> str:
-    """Return what a file's name begins with; the name itself if it is none of ours."""
-    return re.sub(r"-[^-.]*\.\w+$", "", entry)
+def _section(seal: str) -> bytes:
+    """Return a seal as the end of a file: a section of WebAssembly that means nothing to others.
+
+    Whoever loads ELF does not read what comes after the last thing that its headers name.
+    """
+    name, content = b"relax_tapml.seal", seal.encode()
+    return bytes([0, 1 + len(name) + SEAL_DIGITS, len(name)]) + name + content

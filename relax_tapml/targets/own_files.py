@@ -15,7 +15,7 @@ from relax_tapml.targets.cache import cache_folder
 
 _FILE = "secret"
 _BYTES = 32
-_DIGITS = 32
+SEAL_DIGITS = 32
 
 
 class Seals:
@@ -31,12 +31,12 @@ class Seals:
     def seal(self, name: str, content: bytes) -> str:
         """Return what nobody else can compute of a file's content, and of what it is called by.
 
-        Hexadecimal digits, for its file name.
+        ``SEAL_DIGITS`` hexadecimal digits.
         """
         code = hmac.new(self._secret, digestmod=hashlib.sha256)
         code.update(f"{len(name)}:{name}".encode(errors="surrogatepass"))
         code.update(content)
-        return code.hexdigest()[:_DIGITS]
+        return code.hexdigest()[:SEAL_DIGITS]
 
     def is_sealed(self, name: str, content: bytes, told: str) -> bool:
         """Whether ``seal`` of this user returned ``told``."""
@@ -49,14 +49,17 @@ def _secret(folder: Path) -> bytes:
     """Return the user's secret; one for this process alone where none can be kept."""
     path = folder / _FILE
     with suppress(OSError):
-        folder.mkdir(parents=True, exist_ok=True)
-        with suppress(FileExistsError):
-            _write(path)
-        if (found := _read(path)) is not None:
+        if not path.exists():
+            folder.mkdir(parents=True, exist_ok=True)
+            with suppress(FileExistsError):
+                _write(path)
+        found = _read(path)
+        if found is not None:
             return found
         path.unlink()
         _write(path)
-        if (found := _read(path)) is not None:
+        found = _read(path)
+        if found is not None:
             return found
     return secrets.token_bytes(_BYTES)
 

@@ -151,8 +151,10 @@ def test_what_a_killed_process_left_is_swept_and_what_is_in_use_is_not(tmp_path:
 
         assert _in_fork(look) == 0
     assert list(tmp_path.iterdir()) == []
-    # Killed between making the folder and its lock.
-    (tmp_path / f"{left.name}x").mkdir()
+    # Killed between making the folder and its lock, and while removing it.
+    for name in ("x", "y"):
+        (tmp_path / f"{left.name}{name}").mkdir()
+    (tmp_path / f"{left.name}y" / "rest").write_text("")
     sweep(tmp_path)
     assert list(tmp_path.iterdir()) == []
 

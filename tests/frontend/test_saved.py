@@ -239,7 +239,7 @@ def test_parameters_next_to_a_relax_module_must_match(affine, tmp_path):
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        ('{"nodes": [', r"JSONDecodeError: Expecting value: line 1 column 12 \(char 11\)"),
+        ('{"nodes": [', r"JSONDecodeError: '?Expecting value: line 1 column 12 \(char 11\)'?"),
         ("{}", r".+"),
         ('{"root_index": 9, "nodes": [], "metadata": {}}', r".+"),
     ],
@@ -258,7 +258,9 @@ def test_json_that_is_no_module_is_refused(tmp_path, content, reason):
 def test_json_of_another_object_is_refused(tmp_path):
     file = tmp_path / "m.json"
     file.write_text(tvm.ir.save_json(relax.Var("x")))
-    with pytest.raises(StoreError, match=r"m\.json holds a Var, expected an IRModule\. Save it"):
+    with pytest.raises(
+        StoreError, match=r"m\.json .*holds a '.*Var', expected an IRModule\. Save it"
+    ):
         load_ir(file)
 
 

@@ -1,8 +1,13 @@
+import contextlib
+import json
 import multiprocessing
 import os
 import re
 
 import pytest
+from damaged_json import damaged
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from relax_tapml.errors import StoreError, UsageError
 from relax_tapml.migrate.run_folder import RunFolder
@@ -186,6 +191,33 @@ def test_a_state_with_other_types_is_refused(run):
             RunFolder(run, resume=True)
         with RunFolder(run, force=True) as folder:
             assert folder.state == {}
+
+
+@settings(
+    max_examples=200,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(data=st.data())
+def test_any_other_value_in_a_state_is_refused_or_harmless(data, finished):
+    """It never ends in an error that does not say which folder is damaged."""
+    path = finished / "state.json"
+    original = path.read_text()
+    state = json.loads(original)
+    path.write_text(json.dumps(data.draw(damaged(state))))
+    try:
+        with (
+            contextlib.suppress(StoreError, UsageError),
+            RunFolder(finished, resume=True) as folder,
+        ):
+            folder.begin()
+            folder.continue_source(state["source"])
+            device = folder.continue_device(state["device"]["identity"])
+            for step in folder.continue_search(device, state["device"]["search"]):
+                assert step.outcome
+                assert step.document()
+    finally:
+        path.write_text(original)
 
 
 @pytest.mark.parametrize("options", [{}, {"resume": True}, {"force": True}])

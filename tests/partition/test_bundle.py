@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import re
 import shutil
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tvm
 from damaged_json import damaged
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -236,3 +238,45 @@ def test_something_else_is_no_bundle(tmp_path, text, message):
     if text is not None:
         (tmp_path / "manifest.json").write_text(text)
     refused(tmp_path, message)
+
+
+def sealed(folder: Path, name: str, data: bytes) -> None:
+    """Replace a file of a bundle, with its hash."""
+    (folder / name).write_bytes(data)
+    path = folder / "manifest.json"
+    manifest = json.loads(path.read_text())
+    manifest["sha256"][name] = hashlib.sha256(data).hexdigest()
+    path.write_text(json.dumps(manifest))
+
+
+def test_bytecode_that_leads_out_of_its_tables_is_refused(bundle):
+    """With a right hash, which anybody can write: it used to end the process."""
+    data = (bundle / "host.vm").read_bytes()
+    # The last instruction returns a register.
+    sealed(bundle, "host.vm", data[:-8] + (1 << 40).to_bytes(8, "little"))
+    with pytest.raises(StoreError, match=r"host\.vm is damaged.*register"):
+        load(bundle)
+
+
+def test_a_library_that_ends_its_process_is_refused(bundle, tmp_path):
+    """Loading it runs code of it: a child does that first."""
+    source = tmp_path / "evil.c"
+    source.write_text("#include <stdlib.h>\n__attribute__((constructor)) void f(void) {abort();}\n")
+    name = next(path for path in (bundle / "host").iterdir()).relative_to(bundle).as_posix()
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", bundle / name, source], check=True)
+    sealed(bundle, name, (bundle / name).read_bytes())
+    with pytest.raises(StoreError, match=f"{re.escape(name)}.*SIGABRT"):
+        load(bundle)
+
+
+def test_bytecode_that_calls_what_may_do_harm_needs_trust(bundle):
+    """The name of a kernel may be that of any function of TVM."""
+    data = (bundle / "host.vm").read_bytes()
+    # Of the same length, so that nothing else changes.
+    assert b"relax_tapml.device.upload" in data
+    name = b"test_bundle.anything_else"
+    tvm.register_global_func(name.decode(), lambda *_: None, override=True)
+    sealed(bundle, "host.vm", data.replace(b"relax_tapml.device.upload", name))
+    with pytest.raises(StoreError, match=r"host\.vm calls.*--trust"):
+        load(bundle)
+    load(bundle, trust=True).close()
