@@ -1,0 +1,153 @@
+"""A model so small that a whole run of it takes a second, and everything that a run of it leaves.
+
+Its units are of three kinds: a matrix product with a weight, a softmax, and a cumulative sum, which
+each target lowers by itself.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import pkgutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import tvm
+from tvm import relax
+
+import relax_tapml
+from relax_tapml.frontend.model import Model, Sample
+from relax_tapml.frontend.saved import save_model
+from relax_tapml.tensor_file import dump_tensors
+
+UNITS = ("matmul", "softmax", "cumsum")
+_ROWS, _COLUMNS = 4, 8
+
+
+def _module() -> tvm.IRModule:
+    x = relax.Var("x", relax.TensorType((_ROWS, _COLUMNS), "float32"))
+    w = relax.Var("w", relax.TensorType((_COLUMNS, _COLUMNS), "float32"))
+    builder = relax.BlockBuilder()
+    with builder.function("main", [x, w]):
+        with builder.dataflow():
+            product = builder.emit(relax.op.matmul(x, w))
+            probabilities = builder.emit(relax.op.nn.softmax(product, axis=-1))
+            sums = builder.emit_output(relax.op.cumsum(probabilities, axis=1))
+        builder.emit_func_output(sums)
+    return builder.get()
+
+
+def tiny_model() -> Model:
+    """Return the model, with two samples that are the same every time."""
+    draw = np.random.default_rng(0)
+    weight = draw.standard_normal((_COLUMNS, _COLUMNS)).astype("float32")
+    samples = [draw.standard_normal((_ROWS, _COLUMNS)).astype("float32") for _ in range(2)]
+    return Model(
+        name="tiny",
+        module=_module(),
+        params={"w": weight},
+        samples=tuple(Sample(name=f"s{i}", arrays=(one,)) for i, one in enumerate(samples)),
+    )
+
+
+def an_input() -> np.ndarray:
+    """Return what the model takes."""
+    return np.ones((_ROWS, _COLUMNS), "float32")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Originals:
+    """Artefacts of every kind, all of them right.
+
+    Parameters
+    ----------
+    saved
+        A folder of ``save_model``.
+    ir
+        A folder with the same as ``model.json`` and ``model.safetensors``.
+    inputs
+        A folder with ``one.npz`` and ``one.safetensors``.
+    run
+        The output folder of a whole run of ``saved``, with an inline session.
+    pt2
+        A program of ``torch.export.save``; None where torch is not installed.
+    """
+
+    saved: Path
+    ir: Path
+    inputs: Path
+    run: Path
+    pt2: Path | None
+
+
+def make_originals(folder: Path, *, has_torch: bool = False) -> Originals:
+    """Make the artefacts. What runs kernels does so in a fork: this process is to be forked."""
+    model = tiny_model()
+    made = Originals(
+        saved=folder / "saved",
+        ir=folder / "ir",
+        inputs=folder / "inputs",
+        run=folder / "run",
+        pt2=folder / "model.pt2" if has_torch else None,
+    )
+    save_model(model, made.saved)
+    made.ir.mkdir()
+    (made.ir / "model.json").write_text(tvm.ir.save_json(model.module))
+    (made.ir / "model.safetensors").write_bytes(dump_tensors(model.params))
+    made.inputs.mkdir()
+    (made.inputs / "one.safetensors").write_bytes(dump_tensors({"x": an_input()}))
+    np.savez(made.inputs / "one.npz", x=an_input())
+    in_fork(lambda: _build(made))
+    if made.pt2 is not None:
+        in_fork(lambda: _export(made.pt2))
+    return made
+
+
+def import_everything(*, has_torch: bool = False) -> None:
+    """Import all of the package, so that no fork has to."""
+    for module in pkgutil.walk_packages(relax_tapml.__path__, "relax_tapml."):
+        if not module.name.startswith(("relax_tapml.testing", "relax_tapml.passes")):
+            importlib.import_module(module.name)
+    if has_torch:
+        import torch.export  # noqa: F401
+
+
+def in_fork(work: Callable[[], None]) -> None:
+    """Do work in a fork. Raises ``RuntimeError`` if it does not end well."""
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            work()
+            code = 0
+        finally:
+            os._exit(code)
+    _, status = os.waitpid(pid, 0)
+    if status != 0:
+        raise RuntimeError(f"making the artefacts failed: status {status}")
+
+
+def _build(made: Originals) -> None:
+    from relax_tapml.carve.replay import replay
+    from relax_tapml.run import bring_up
+
+    result = bring_up(str(made.saved), session="inline", out=made.run)
+    assert result.exit_code == 0, result.document
+    # Replaying alone builds kernels of its own, which are kept too.
+    assert replay(made.run, target="llvm", session="inline").exit_code == 0
+
+
+def _export(file: Path) -> None:
+    import torch
+
+    class Linear(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = torch.nn.Linear(8, 8)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.relu(self.inner(x))
+
+    torch.export.save(torch.export.export(Linear().eval(), (torch.ones(4, 8),)), file)
