@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from relax_tapml.cli.exit import guarded, parsed
+from relax_tapml.cli.trust import TRUST_HELP
 
 
 def parser() -> argparse.ArgumentParser:
@@ -91,6 +92,7 @@ def parser() -> argparse.ArgumentParser:
         action="store_true",
         help="go on where the source disagrees with the framework, with a warning in the result",
     )
+    add("--trust", action="store_true", help=TRUST_HELP)
     add("--timeout", type=float, default=60.0, metavar="S", help="seconds for one device call (60)")
     add("--out", type=Path, metavar="DIR", help="output folder (dist/MODEL)")
     add("--resume", action="store_true", help="continue the run in DIR")
@@ -136,6 +138,7 @@ def _run(args: argparse.Namespace) -> int:
         is_probed=not args.no_probes,
         timeout_s=args.timeout,
         is_import_checked=not args.no_import_check,
+        trust=args.trust,
     )
     if args.json:
         sys.stdout.write(json.dumps(result.document) + "\n")

@@ -64,7 +64,14 @@ class DeviceError(DeviceFault):
 
 
 class DeviceCrash(DeviceFault):
-    """The device process died."""
+    """The device process died.
+
+    ``is_killed`` says that another process, or the system, ended it: no kernel does that.
+    """
+
+    def __init__(self, message: str, *, text: str = "", is_killed: bool = False) -> None:
+        super().__init__(message, text=text)
+        self.is_killed = is_killed
 
 
 class DeviceTimeout(DeviceFault):
@@ -72,7 +79,15 @@ class DeviceTimeout(DeviceFault):
 
 
 class DeviceUnavailable(TapmlError):  # noqa: N818
-    """No device session could be opened."""
+    """No device session could be opened, or its machine lacks something.
+
+    ``is_passing`` says that the process of the device was ended while it started: another one may
+    do better.
+    """
+
+    def __init__(self, message: str, *, is_passing: bool = False) -> None:
+        super().__init__(message)
+        self.is_passing = is_passing
 
 
 class NotCarvableError(TapmlError):

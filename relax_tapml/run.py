@@ -26,7 +26,10 @@ from relax_tapml.carve.proven_suite import write_proven_suite
 from relax_tapml.carve.replay import ReplayReport, replay
 from relax_tapml.compare.repeat import ROUNDS
 from relax_tapml.compare.verdict import Verdict
-from relax_tapml.errors import DeviceUnavailable, SourceError, UsageError
+from relax_tapml.errors import DeviceUnavailable, MachineError, SourceError, UsageError
+from relax_tapml.files.machine import machine_told
+from relax_tapml.files.replace import write_file
+from relax_tapml.foreign.module import vouch_for_calls
 from relax_tapml.frontend.inputs import as_samples
 from relax_tapml.frontend.load import load_model
 from relax_tapml.frontend.model import Array, Model
@@ -57,7 +60,7 @@ from relax_tapml.migrate.result import (
     without_explained,
     write_result,
 )
-from relax_tapml.migrate.run_folder import RunFolder, write_atomically
+from relax_tapml.migrate.run_folder import RunFolder
 from relax_tapml.migrate.sides import Sides, units_of
 from relax_tapml.migrate.source import Source
 from relax_tapml.migrate.step import Step, Trial
@@ -150,13 +153,18 @@ def bring_up(
         is ``inconclusive`` instead, or tells the culprits so far; ``resume`` goes on.
     StoreError
         A file of an earlier run is damaged.
+    MachineError
+        The machine lacks room, memory, descriptors, rights or a compiler, which says nothing about
+        the model; ``resume`` goes on. Where that happens after units have been judged, the result
+        may be ``inconclusive`` instead, as above.
     """
     if isinstance(boundary, Path | str):
         boundary = read_boundary(boundary)
     chosen = Options(boundary=boundary, **options)
     run = _Run(chosen, reporter or SilentReporter())
-    load = partial(_loaded, model, inputs, texts, quantization, chosen.source)
-    return run.execute(load, Path(out), resume=resume, force=force)
+    load = partial(_loaded, model, inputs, texts, quantization, chosen)
+    with machine_told(f"running in {out}", Path(out)):
+        return run.execute(load, Path(out), resume=resume, force=force)
 
 
 class _Run:
@@ -202,11 +210,15 @@ class _Run:
         resume: bool,
         force: bool,
     ) -> Result:
+        # Told before minutes are spent; touched only once the request is known to make sense.
+        with RunFolder(out, resume=resume, force=force) as self._folder:
+            return self._executed(load)
+
+    def _executed(self, load: Callable[[], Model]) -> Result:
         with self._stage("model", "lower") as stage:
             self._model = load()
-            # The folder is touched only once the request is known to make sense.
-            self._folder = RunFolder(out, resume=resume, force=force)
             self._lower(stage)
+        self._folder.begin()
         try:
             source, outputs = self._build_source()
             store = self._capture(source, outputs)
@@ -253,7 +265,8 @@ class _Run:
         # What a pipeline asks for in vain is told before minutes are spent, too.
         self._side = device_side(self._lowered, self._target, self._device_pipeline)
         self._passes = self._graph_passes()
-        write_atomically(self._folder.lowered, tvm.ir.save_json(self._lowered))
+        # What the model calls its suite may call.
+        vouch_for_calls(self._lowered)
         self._params_bytes = sum(array.nbytes for array in model.params.values())
         for note in lowering_notes(self._lowered):
             stage.say(note)
@@ -272,6 +285,7 @@ class _Run:
             self._folder.continue_source(
                 source_identity(self._model, self._lowered, units, kernels)
             )
+            write_file(self._folder.lowered, tvm.ir.save_json(self._lowered))
             source = Source(self._model, units, self._source_target, kernels, self._library)
             stage.say("comparing with the framework")
             outputs = source.run(stage)
@@ -375,7 +389,7 @@ class _Run:
                 self._passes.check(self._library)
             kernels = self._library.build(units, self._target)
             # Where a failing kernel is found afterwards, whatever its pipeline needs to be run.
-            write_atomically(self._folder.device_side, tvm.ir.save_json(units))
+            write_file(self._folder.device_side, tvm.ir.save_json(units))
             stage.say(
                 f"{len(kernels.paths)} of {len(kernels.paths) + len(kernels.failed)} units build "
                 f"for {options.target}, "
@@ -415,7 +429,7 @@ class _Run:
         """Run each unit alone on the device; return what it showed, unit by unit in order."""
         with self._stage("replay", "replay") as stage:
             shown = {name: self._state[name] for name in _SHOWN if name in self._state}
-            if not shown:
+            if shown.get("alone", {}).keys() != self._sites.keys():
                 report = self._replayed(repeat=self._options.repeat, is_spread=True)
                 details, devices = report.details, report.devices
                 shown["alone"] = {unit: unit_summary(detail) for unit, detail in details.items()}
@@ -528,7 +542,7 @@ class _Run:
             except SourceError:
                 self._companies = migration.companies()
                 raise
-            except DeviceUnavailable as error:
+            except (DeviceUnavailable, MachineError) as error:
                 done = count_text(len(migration.steps), "step")
                 self._lost = f"the migration stopped after {done}: {error}"
             sites, units = migration.sites, units_of(migration.sites)
@@ -572,7 +586,7 @@ class _Run:
             step, finding = judge_pipeline(
                 PipelineTrial(trial=trial, passes=self._passes, wrong=wrong), self._side.changed
             )
-        except DeviceUnavailable as error:
+        except (DeviceUnavailable, MachineError) as error:
             self._lost = f"the module that {name!r} returned was not judged: {error}"
             return
         self._pipeline_step, self._finding = step, finding
@@ -710,12 +724,17 @@ def _loaded(
     inputs: Sequence[Any],
     texts: Sequence[str],
     quantization: str | None,
-    source: str,
+    options: Options,
 ) -> Model:
     if isinstance(model, str):
         paths = [Path(path) for path in inputs]
         return load_model(
-            model, inputs=paths, texts=texts, quantization=quantization, source=source
+            model,
+            inputs=paths,
+            texts=texts,
+            quantization=quantization,
+            source=options.source,
+            trust=options.trust,
         )
     if texts:
         raise UsageError("texts are for text models; give a Model samples instead")

@@ -64,7 +64,7 @@ def parse_tensors(data: bytes) -> dict[str, Array]:
     """
     try:
         entries = safetensors.deserialize(data)  # type: ignore[no-untyped-call]
-    except safetensors.SafetensorError as error:
+    except (safetensors.SafetensorError, MemoryError) as error:
         raise ValueError(f"not a whole safetensors file: {error}") from error
     arrays: dict[str, Array] = {}
     for name, entry in entries:

@@ -103,8 +103,8 @@ class Fleet:
     def wait(self, key: str) -> None:
         """Wait until the servers of a key are free."""
         tracker = TrackerKey(host="127.0.0.1", port=self.local.tracker[1], key=key)
-        end = time.monotonic() + 240
-        while free_devices(tracker, timeout_s=120) < len(self.addresses[key]):
+        end = time.monotonic() + 1800
+        while free_devices(tracker, timeout_s=600) < len(self.addresses[key]):
             assert time.monotonic() < end
             time.sleep(0.1)
 
@@ -139,7 +139,7 @@ def first_served(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> Callable[[str
             if session._server.name.endswith(first):
                 has_begun.set()
             else:
-                assert has_begun.wait(120)
+                assert has_begun.wait(1800)
             return call(session, *args)
 
         monkeypatch.setattr(RPCSession, "call", ordered)
@@ -172,7 +172,7 @@ def doom(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, set[st
                 unused.discard(replayer.open())
             if unit not in units:
                 kill_if_due()
-                assert is_killed.wait(120)
+                assert is_killed.wait(1800)
             detail = replay_unit(replayer, unit, repeat)
             left.discard(unit)
             kill_if_due()

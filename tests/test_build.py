@@ -56,7 +56,7 @@ def done(tmp_path_factory, environment):
     folder = tmp_path_factory.mktemp("elsewhere")
     command = [sys.executable, "-m", "relax_tapml.build", MODEL, "--json"]
     run = subprocess.run(
-        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=120
+        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=1800
     )
     return SimpleNamespace(run=run, folder=folder / "dist" / "tiny_model.model")
 
@@ -142,7 +142,7 @@ def run_suite(done, environment, tmp_path, *options):
     command += ["-v", str(done.folder / "tests"), "--tapml-target", "llvm"]
     command += ["--tapml-session", "inline", *options]
     run = subprocess.run(
-        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=1800
     )
     outcomes = re.findall(r"test_(\w+)\.py::\S+ (PASSED|FAILED|SKIPPED|ERROR)", run.stdout)
     return run, {

@@ -6,15 +6,25 @@ import importlib.metadata
 import json
 import os
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-from relax_tapml.errors import StoreError
+from relax_tapml.errors import MachineError, StoreError
+from relax_tapml.files.read import Kind, parse_json, typed
+from relax_tapml.files.replace import new_file
 
 INDEX_FILE = "index.sqlite"
 SEGMENTS_FOLDER = "segments"
 SCHEMA = 1
+_FIX = "Delete the store and capture again"
+# Of a text: a call lists its tensors in one.
+_MAX_VALUE_BYTES = 64 << 20
+_OF_THE_MACHINE = (
+    *("SQLITE_CANTOPEN", "SQLITE_FULL", "SQLITE_IOERR", "SQLITE_NOMEM", "SQLITE_READONLY"),
+    *("SQLITE_BUSY", "SQLITE_PERM"),
+)
 
 _TABLES = """
 CREATE TABLE manifest (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -58,24 +68,29 @@ def create_index(folder: Path, manifest: Mapping[str, Any]) -> None:
         for name in ("relax-tapml", "apache-tvm", "apache-tvm-ffi")
     }
     rows = {**manifest, "schema": SCHEMA, "versions": versions}
-    temporary = folder / (INDEX_FILE + ".tmp")
-    for suffix in ("", "-wal", "-shm"):
-        Path(f"{temporary}{suffix}").unlink(missing_ok=True)
-    connection = sqlite3.connect(temporary, isolation_level=None)
-    try:
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.executescript(_TABLES)
-        connection.executemany(
-            "INSERT INTO manifest VALUES (?, ?)",
-            [(key, json.dumps(value)) for key, value in rows.items()],
-        )
-    finally:
-        connection.close()
-    temporary.rename(folder / INDEX_FILE)
+    with new_file(folder / INDEX_FILE) as partial:
+        connection = sqlite3.connect(partial, isolation_level=None)
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.executescript(_TABLES)
+            connection.executemany(
+                "INSERT INTO manifest VALUES (?, ?)",
+                [(key, json.dumps(value)) for key, value in rows.items()],
+            )
+        finally:
+            # The last connection moves what is in the log into the index.
+            connection.close()
 
 
-def open_index(folder: Path) -> sqlite3.Connection:
+def open_index(folder: Path, *, is_written: bool = False) -> sqlite3.Connection:
     """Open the index of a store, in autocommit mode.
+
+    Parameters
+    ----------
+    folder
+        The store.
+    is_written
+        Whether the connection may change it.
 
     Raises
     ------
@@ -95,7 +110,7 @@ def open_index(folder: Path) -> sqlite3.Connection:
         )
     # A WAL index needs a writable folder; in a read-only one nobody can be writing.
     mode = "mode=rw" if os.access(folder, os.W_OK) else "immutable=1"
-    try:
+    with damage_told(folder):
         connection = sqlite3.connect(
             f"{path.resolve().as_uri()}?{mode}",
             uri=True,
@@ -104,23 +119,68 @@ def open_index(folder: Path) -> sqlite3.Connection:
             timeout=30,
         )
         try:
+            connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _MAX_VALUE_BYTES)
+            # Views, triggers and indices of somebody else's could run for ever.
+            connection.execute("PRAGMA trusted_schema = OFF")
+            connection.execute(f"PRAGMA query_only = {'OFF' if is_written else 'ON'}")
             _check_schema(connection, folder)
         except BaseException:
             connection.close()
             raise
-    except sqlite3.DatabaseError as error:
+    return connection
+
+
+@contextmanager
+def damage_told(folder: Path) -> Iterator[None]:
+    """Raise ``StoreError`` where SQLite says in the block that the index of a store is damaged.
+
+    ``MachineError`` where it says that the disk is full, a file cannot be opened, and so on.
+    """
+    try:
+        yield
+    except sqlite3.Error as error:
+        if getattr(error, "sqlite_errorname", "").startswith(_OF_THE_MACHINE):
+            raise MachineError(
+                f"The index of capture store {folder} cannot be used: {error}. Look for a full "
+                "disk, missing rights or too many open files; the store itself may be sound"
+            ) from error
         raise StoreError(
             f"The index of capture store {folder} is damaged ({error}). "
             "Delete the store and capture again."
         ) from error
-    return connection
+
+
+def index_value(text: str, kind: type[Kind], folder: Path) -> Kind:
+    """Return what a text of the index is in JSON. Raises ``StoreError`` if it is no such thing."""
+    path = folder / INDEX_FILE
+    return typed(parse_json(text.encode(), path, fix=_FIX), kind, path, fix=_FIX)
+
+
+def index_row(row: Any, kind: type[Kind], folder: Path) -> Kind:
+    """Return a row of the index as a tuple of types. Raises ``StoreError`` if it is another."""
+    return typed(row, kind, folder / INDEX_FILE, fix=_FIX)
 
 
 def _check_schema(connection: sqlite3.Connection, folder: Path) -> None:
     row = connection.execute("SELECT value FROM manifest WHERE key = 'schema'").fetchone()
-    schema = json.loads(row[0]) if row else None
-    if schema != SCHEMA:
+    schema: object = None
+    if row is not None:
+        schema = index_value(index_row(row, tuple[str], folder)[0], object, folder)
+    if schema != SCHEMA or isinstance(schema, bool):
         raise StoreError(
             f"Capture store {folder} has schema {schema}, expected {SCHEMA}. "
             "Read it with the relax_tapml that wrote it, or capture again."
         )
+    with closing(sqlite3.connect(":memory:")) as ours:
+        ours.executescript(_TABLES)
+        if _tables(connection) != _tables(ours):
+            raise StoreError(
+                f"{folder / INDEX_FILE} is damaged: it has other tables than a capture store. "
+                f"{_FIX}"
+            )
+
+
+def _tables(connection: sqlite3.Connection) -> list[tuple[Any, ...]]:
+    """Return everything that a database is made of, apart from its rows."""
+    rows = connection.execute("SELECT type, name, tbl_name, sql FROM sqlite_master")
+    return sorted((*row[:3], " ".join(str(row[3]).split())) for row in rows)

@@ -6,18 +6,20 @@ float8: the format is an eight-byte length, a JSON header and the data.
 
 from __future__ import annotations
 
-import json
 import mmap
-import os
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
 import numpy as np
+from msgspec import Meta
 from safetensors import TensorSpec, serialize_file
 
 from relax_tapml.capture.host_tensor import HostTensor
 from relax_tapml.errors import StoreError
+from relax_tapml.files.read import open_file, parse_json, typed
+from relax_tapml.files.replace import new_file
 from relax_tapml.frontend.model import Array
 
 # dtypes with one name in TVM and safetensors; all others are stored as bytes, U8.
@@ -30,12 +32,13 @@ _SHARED_DTYPES = frozenset(
     )
     for name in names
 )
-TEMPORARY_SUFFIX = ".tmp"
+_FIX = "Restore the file, or delete the store and capture again"
+# It is mapped, not read; a tensor may be larger than what else is written with it.
+_MAX_BYTES = 1 << 42
 
 
 def write_segment(path: Path, tensors: Iterable[HostTensor]) -> None:
-    """Write a file that either is whole and on disk, or has only a temporary name."""
-    temporary = path.with_name(path.name + TEMPORARY_SUFFIX)
+    """Write a file that is whole and on the disk before it has its name."""
     specs = {}
     for tensor in tensors:
         is_shared = tensor.dtype in _SHARED_DTYPES
@@ -45,15 +48,9 @@ def write_segment(path: Path, tensors: Iterable[HostTensor]) -> None:
             data_ptr=tensor.data.ctypes.data,
             data_len=tensor.nbytes,
         )
-    try:
-        serialize_file(specs, temporary)
-        temporary.chmod(path.parent.stat().st_mode & 0o666)  # The library makes it private.
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.rename(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    with new_file(path) as partial:
+        serialize_file(specs, partial)
+        partial.chmod(path.parent.stat().st_mode & 0o666)  # The library makes it private.
 
 
 class Segment:
@@ -80,39 +77,41 @@ class Segment:
         entry = self._header.get(digest)
         if entry is None:
             raise _damaged(self._path, f"expected tensor {digest} in it, found none")
-        begin, end = entry["data_offsets"]
+        begin, end = entry.data_offsets
         return self._data[begin:end]
 
 
-def _map(path: Path) -> tuple[dict[str, Any], Array]:
-    try:
-        with path.open("rb") as file:
-            content = np.frombuffer(
-                mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), dtype=np.uint8
-            )
-    except FileNotFoundError as error:
-        raise _damaged(path, "the file is missing") from error
-    except ValueError as error:
-        raise _damaged(path, "the file is empty") from error
+@dataclass(frozen=True, kw_only=True)
+class _Entry:
+    """Where a tensor lies in the data of a file."""
+
+    data_offsets: tuple[Annotated[int, Meta(ge=0)], Annotated[int, Meta(ge=0)]]
+
+
+def _map(path: Path) -> tuple[dict[str, _Entry], Array]:
+    with open_file(path, fix=_FIX, max_bytes=_MAX_BYTES) as file:
+        try:
+            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        except ValueError as error:
+            raise _damaged(path, "the file is empty") from error
+        except OSError as error:
+            raise _damaged(path, f"it cannot be read: {error.strerror}") from error
+    content = np.frombuffer(mapped, dtype=np.uint8)
     header_bytes = int.from_bytes(content[:8].tobytes(), "little")
     if content.nbytes < 8 + header_bytes:
         raise _damaged(
             path, f"expected a header of {header_bytes} bytes, got {content.nbytes} bytes in all"
         )
-    try:
-        header = json.loads(content[8 : 8 + header_bytes].tobytes())
+    header = parse_json(content[8 : 8 + header_bytes].tobytes(), path, fix=_FIX)
+    if isinstance(header, dict):
         header.pop("__metadata__", None)
-        data_bytes = max((entry["data_offsets"][1] for entry in header.values()), default=0)
-    except (ValueError, AttributeError, KeyError, TypeError) as error:
-        raise _damaged(path, "its header is not that of a safetensors file") from error
+    entries = typed(header, dict[str, _Entry], path, fix=_FIX)
+    data_bytes = max((entry.data_offsets[1] for entry in entries.values()), default=0)
     data = content[8 + header_bytes :]
     if data.nbytes != data_bytes:
         raise _damaged(path, f"expected {data_bytes} bytes of tensors, got {data.nbytes}")
-    return header, data
+    return entries, data
 
 
 def _damaged(path: Path, what: str) -> StoreError:
-    return StoreError(
-        f"Capture segment {path} is damaged: {what}. "
-        "Restore the file, or delete the store and capture again."
-    )
+    return StoreError(f"Capture segment {path} is damaged: {what}. {_FIX}.")

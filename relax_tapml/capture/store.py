@@ -7,19 +7,23 @@ whenever its writer is killed, and lacks at most what was not flushed.
 
 from __future__ import annotations
 
-import json
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Annotated, Any, Self
+
+from msgspec import Meta
 
 from relax_tapml.capture.host_tensor import HostTensor
 from relax_tapml.capture.index import (
     INDEX_FILE,
     SEGMENTS_FOLDER,
     create_index,
+    damage_told,
+    index_row,
+    index_value,
     open_index,
     segment_file,
 )
@@ -27,6 +31,7 @@ from relax_tapml.capture.segment import Segment
 from relax_tapml.capture.values import CallRecord, SiteRecord, TensorValue, Value, parse_ref
 from relax_tapml.capture.writer import StoreWriter
 from relax_tapml.errors import StoreError
+from relax_tapml.files.read import Kind
 from relax_tapml.frontend.model import Array
 
 
@@ -111,13 +116,14 @@ class CaptureStore:
     @property
     def manifest(self) -> dict[str, Any]:
         """What the store was created with, its schema, and the versions of its writer."""
-        rows = self._index.execute("SELECT key, value FROM manifest")
-        return {key: json.loads(value) for key, value in rows}
+        rows = self._rows("SELECT key, value FROM manifest", kind=tuple[str, str])
+        return {key: index_value(value, Any, self.folder) for key, value in rows}
 
     def sites(self) -> list[SiteRecord]:
         """Return the sites that the recorder's caller described, by name."""
-        rows = self._index.execute(
-            "SELECT site, function, unit, kind, description FROM sites ORDER BY site"
+        rows = self._rows(
+            "SELECT site, function, unit, kind, description FROM sites ORDER BY site",
+            kind=tuple[str, str, str, str, str],
         )
         return [
             SiteRecord(
@@ -125,25 +131,23 @@ class CaptureStore:
                 function=function,
                 unit=unit,
                 kind=kind,
-                description=json.loads(description),
+                description=index_value(description, dict[str, Any], self.folder),
             )
             for site, function, unit, kind, description in rows
         ]
 
     def samples(self) -> list[str]:
         """Return the names of all samples, in the order they were recorded."""
-        return [name for (name,) in self._index.execute("SELECT name FROM samples ORDER BY sample")]
+        return self._names("SELECT name FROM samples ORDER BY sample")
 
     def incomplete_samples(self) -> list[str]:
         """Return the samples whose capture was interrupted or raised."""
-        rows = self._index.execute("SELECT name FROM samples WHERE complete = 0 ORDER BY sample")
-        return [name for (name,) in rows]
+        return self._names("SELECT name FROM samples WHERE complete = 0 ORDER BY sample")
 
     def is_complete(self, sample: str) -> bool:
         """Return whether a sample was recorded to its end."""
-        row = self._index.execute(
-            "SELECT complete FROM samples WHERE name = ?", [sample]
-        ).fetchone()
+        query = "SELECT complete FROM samples WHERE name = ?"
+        row = self._row(query, [sample], kind=tuple[int])
         return row is not None and bool(row[0])
 
     def calls(self, site: str | None = None, sample: str | None = None) -> Iterator[CallRecord]:
@@ -154,12 +158,13 @@ class CaptureStore:
         site, sample
             Only calls of this site, in this sample.
         """
-        rows = self._index.execute(
+        rows = self._rows(
             "SELECT name, frame, function, call, site, inputs, outputs "
             "FROM calls JOIN samples USING (sample) "
             "WHERE (?1 IS NULL OR site = ?1) AND (?2 IS NULL OR name = ?2) "
             "ORDER BY sample, frame, call",
             [site, sample],
+            kind=tuple[str, int, str, int, str, str, str | None],
         )
         for name, frame, function, call, called, inputs, outputs in rows:
             yield CallRecord(
@@ -168,8 +173,8 @@ class CaptureStore:
                 function=function,
                 call=call,
                 site=called,
-                inputs=self._values(json.loads(inputs)),
-                outputs=None if outputs is None else self._values(json.loads(outputs)),
+                inputs=self._listed(inputs),
+                outputs=None if outputs is None else self._listed(outputs),
             )
 
     def sample_outputs(self, sample: str) -> tuple[Value, ...]:
@@ -186,12 +191,13 @@ class CaptureStore:
                 f"complete are {sorted(set(self.samples()) - set(self.incomplete_samples()))}. "
                 "Capture it again."
             )
-        rows = self._index.execute(
-            "SELECT value FROM outputs JOIN samples USING (sample) WHERE name = ? "
-            "ORDER BY position",
-            [sample],
+        return self._values(
+            self._names(
+                "SELECT value FROM outputs JOIN samples USING (sample) WHERE name = ? "
+                "ORDER BY position",
+                [sample],
+            )
         )
-        return self._values(value for (value,) in rows)
 
     def tensor(self, digest: str, *, verify: bool = False) -> Array:
         """Return a tensor's elements: a read-only view of the file.
@@ -211,9 +217,8 @@ class CaptureStore:
         StoreError
             The store has no such tensor, or its segment is missing, cut short or changed.
         """
-        row = self._index.execute(
-            "SELECT dtype, shape, segment FROM tensors WHERE digest = ?", [digest]
-        ).fetchone()
+        query = "SELECT dtype, shape, segment FROM tensors WHERE digest = ?"
+        row = self._row(query, [digest], kind=tuple[str, str, int])
         if row is None:
             raise StoreError(
                 f"Capture store {self.folder} has no tensor {digest}. "
@@ -225,8 +230,11 @@ class CaptureStore:
             self._segments[number] = Segment(path)
         data = self._segments[number].read(digest)
         try:
-            tensor = HostTensor(dtype=dtype, shape=tuple(json.loads(shape)), data=data)
-        except ValueError as error:
+            tensor = HostTensor(dtype=dtype, shape=self._shape(shape), data=data)
+            array = tensor.array()
+        except StoreError:
+            raise
+        except Exception as error:  # Whatever TVM and NumPy raise about dtypes and shapes.
             raise StoreError(
                 f"Capture segment {path} disagrees with the index about tensor {digest}: {error}. "
                 "Restore the file, or delete the store and capture again."
@@ -236,7 +244,7 @@ class CaptureStore:
                 f"Capture segment {path} is damaged: expected tensor {digest}, its bytes are those "
                 f"of {tensor.digest}. Restore the file, or delete the store and capture again."
             )
-        return tensor.array()
+        return array
 
     def parameter(self, name: str, *, verify: bool = False) -> Array:
         """Return a parameter's or constant's elements, as ``tensor`` does.
@@ -246,7 +254,7 @@ class CaptureStore:
         StoreError
             No parameter of that name was captured, or as ``tensor``.
         """
-        row = self._index.execute("SELECT digest FROM params WHERE name = ?", [name]).fetchone()
+        row = self._row("SELECT digest FROM params WHERE name = ?", [name], kind=tuple[str])
         if row is None:
             raise StoreError(
                 f"Capture store {self.folder} has no parameter {name!r}, "
@@ -256,21 +264,23 @@ class CaptureStore:
 
     def parameters(self) -> list[str]:
         """Return the names of the captured parameters and constants."""
-        return [name for (name,) in self._index.execute("SELECT name FROM params ORDER BY name")]
+        return self._names("SELECT name FROM params ORDER BY name")
 
     def stats(self) -> StoreStats:
         """Count what the store holds."""
-        samples, complete, seen_bytes = self._index.execute(
-            "SELECT count(*), coalesce(sum(complete), 0), coalesce(sum(seen_bytes), 0) FROM samples"
-        ).fetchone()
-        tensors, all_bytes = self._index.execute(
-            "SELECT count(*), coalesce(sum(nbytes), 0) FROM tensors"
-        ).fetchone()
-        (parameter_bytes,) = self._index.execute(
-            "SELECT coalesce(sum(nbytes), 0) FROM tensors "
-            "WHERE digest IN (SELECT digest FROM params)"
-        ).fetchone()
-        (calls,) = self._index.execute("SELECT count(*) FROM calls").fetchone()
+        (counts,) = self._rows(
+            "SELECT count(*), coalesce(sum(complete), 0), coalesce(sum(seen_bytes), 0) "
+            "FROM samples",
+            kind=tuple[int, int, int],
+        )
+        samples, complete, seen_bytes = counts
+        (counted,) = self._rows(
+            "SELECT (SELECT count(*) FROM calls), count(*), coalesce(sum(nbytes), 0), "
+            "coalesce(sum(nbytes) FILTER (WHERE digest IN (SELECT digest FROM params)), 0) "
+            "FROM tensors",
+            kind=tuple[int, int, int, int],
+        )
+        calls, tensors, all_bytes, parameter_bytes = counted
         files = [
             self.folder / INDEX_FILE,
             *self.folder.glob(INDEX_FILE + "-wal"),
@@ -285,7 +295,7 @@ class CaptureStore:
             parameter_bytes=parameter_bytes,
             activation_bytes=all_bytes - parameter_bytes,
             seen_bytes=seen_bytes,
-            disk_bytes=sum(file.stat().st_size for file in files),
+            disk_bytes=sum(file.lstat().st_size for file in files),
         )
 
     def discard_sample(self, sample: str) -> None:
@@ -298,7 +308,7 @@ class CaptureStore:
         StoreError
             There is no such sample, or a recorder has the store.
         """
-        with StoreWriter(self.folder) as writer:
+        with damage_told(self.folder), StoreWriter(self.folder) as writer:
             writer.discard_sample(sample)
 
     def close(self) -> None:
@@ -317,19 +327,43 @@ class CaptureStore:
     ) -> None:
         self.close()
 
+    def _rows(self, query: str, values: Sequence[Any] = (), *, kind: type[Kind]) -> list[Kind]:
+        """Return the rows of a query, each a tuple of the given types."""
+        with damage_told(self.folder):
+            rows = self._index.execute(query, values).fetchall()
+        return [index_row(row, kind, self.folder) for row in rows]
+
+    def _row(self, query: str, values: Sequence[Any], *, kind: type[Kind]) -> Kind | None:
+        rows = self._rows(query, values, kind=kind)
+        return rows[0] if rows else None
+
+    def _names(self, query: str, values: Sequence[Any] = ()) -> list[str]:
+        return [name for (name,) in self._rows(query, values, kind=tuple[str])]
+
+    def _shape(self, text: str) -> tuple[int, ...]:
+        return index_value(text, tuple[Annotated[int, Meta(ge=0)], ...], self.folder)
+
+    def _listed(self, text: str) -> tuple[Value, ...]:
+        return self._values(index_value(text, list[str], self.folder))
+
     def _values(self, refs: Iterable[str]) -> tuple[Value, ...]:
         return tuple(map(self._value, refs))
 
     def _value(self, ref: str) -> Value:
-        value = parse_ref(ref)
+        try:
+            value = parse_ref(ref)
+        except (ValueError, OverflowError) as error:
+            raise StoreError(
+                f"The index of capture store {self.folder} is damaged: a record says {error}. "
+                "Delete the store and capture again."
+            ) from error
         if not isinstance(value, TensorValue):
             return value
-        row = self._index.execute(
-            "SELECT dtype, shape FROM tensors WHERE digest = ?", [value.digest]
-        ).fetchone()
+        query = "SELECT dtype, shape FROM tensors WHERE digest = ?"
+        row = self._row(query, [value.digest], kind=tuple[str, str])
         if row is None:
             raise StoreError(
                 f"The index of capture store {self.folder} is damaged: a record names tensor "
                 f"{value.digest}, which it does not have. Delete the store and capture again."
             )
-        return replace(value, dtype=row[0], shape=tuple(json.loads(row[1])))
+        return replace(value, dtype=row[0], shape=self._shape(row[1]))

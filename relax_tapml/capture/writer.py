@@ -13,10 +13,17 @@ from types import TracebackType
 from typing import Any, Self
 
 from relax_tapml.capture.host_tensor import HostTensor
-from relax_tapml.capture.index import SEGMENTS_FOLDER, open_index, segment_file
-from relax_tapml.capture.segment import TEMPORARY_SUFFIX, Segment, write_segment
+from relax_tapml.capture.index import (
+    SEGMENTS_FOLDER,
+    damage_told,
+    index_row,
+    open_index,
+    segment_file,
+)
+from relax_tapml.capture.segment import Segment, write_segment
 from relax_tapml.capture.values import SiteRecord
 from relax_tapml.errors import StoreError
+from relax_tapml.files.scratch import sweep
 
 _LOCK_FILE = "writer.lock"
 
@@ -42,13 +49,14 @@ class StoreWriter:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._segments = folder / SEGMENTS_FOLDER
-        self._index = open_index(folder)
+        self._index = open_index(folder, is_written=True)
         try:
             self._lock = (folder / _LOCK_FILE).open("w")
             try:
                 self._take_lock()
-                self._index.execute("PRAGMA synchronous = NORMAL")
-                self._next_segment = self._clean_segments()
+                with damage_told(folder):
+                    self._index.execute("PRAGMA synchronous = NORMAL")
+                    self._next_segment = self._clean_segments()
             except BaseException:
                 self._lock.close()
                 raise
@@ -232,10 +240,11 @@ class StoreWriter:
     def _clean_segments(self) -> int:
         """Remove unindexed files, check the indexed ones, and return the next number."""
         rows = self._index.execute("SELECT DISTINCT segment FROM tensors ORDER BY segment")
-        numbers = [number for (number,) in rows]
+        numbers = [number for row in rows for number in index_row(row, tuple[int], self._folder)]
         indexed = {segment_file(number) for number in numbers}
+        sweep(self._segments)
         for file in self._segments.glob("*.safetensors*"):
-            if file.name.endswith(TEMPORARY_SUFFIX) or file.name not in indexed:
+            if file.name not in indexed:
                 file.unlink()
         for name in indexed:
             Segment(self._segments / name)

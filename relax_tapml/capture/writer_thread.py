@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -22,7 +23,10 @@ _FLUSH_S = 1.0
 class WriterThread(threading.Thread):
     """Drain the native queue, and run the recorder's actions in their place among the events.
 
-    After a failure it goes on draining, so that no run waits for ever, and fails every action.
+    After a failure it goes on draining, so that no run waits for ever, and fails every action. The
+    functions of the queue are global, so a model's own code can call them: a mark that is not ours,
+    or one of ours that never comes, is a failure too. If the thread itself ends, so does the
+    recording.
 
     Parameters
     ----------
@@ -38,6 +42,11 @@ class WriterThread(threading.Thread):
         self._events = events
         self._segment_bytes = segment_bytes
         self._actions: dict[str, tuple[Callable[[], None], Future[None]]] = {}
+        # Actions whose marks are in the queue.
+        self._marked: set[str] = set()
+        # Of the two above, and of whether the thread still looks at them.
+        self._lock = threading.Lock()
+        self._is_over = False
         self._is_stopping = False
         self._failure: StoreError | None = None
         self._is_failure_reported = False
@@ -51,9 +60,19 @@ class WriterThread(threading.Thread):
             The action raised it, or writing has failed before.
         """
         future: Future[None] = Future()
-        token = str(id(future))
-        self._actions[token] = action, future
-        tvm_ffi.get_global_func("relax_tapml.capture.mark")(token)
+        token = secrets.token_hex(8)
+        with self._lock:
+            if self._is_over:
+                self._is_failure_reported = True
+                raise self._failure or StoreError("Recording has ended.")
+            self._actions[token] = action, future
+        try:
+            tvm_ffi.get_global_func("relax_tapml.capture.mark")(token)
+        except RuntimeError as error:
+            with self._lock:
+                self._actions.pop(token, None)
+            raise self._failure or _stopped(error) from error
+        self._marked.add(token)
         future.result()
 
     def finish(self) -> StoreError | None:
@@ -70,22 +89,43 @@ class WriterThread(threading.Thread):
             is_last = False
             while not is_last:
                 is_stopping = self._is_stopping
+                marked = set(self._marked)
                 is_idle = self._handle(drain(_DRAIN_EVENTS, _DRAIN_MS)) == 0
+                for token in marked & self._actions.keys() if is_idle else ():
+                    self._guard(partial(_refuse, "somebody else took a mark of the recorder"))
+                    self._take(token)
                 is_last = is_stopping and is_idle
                 if self._is_flush_due(is_idle=is_idle) or is_last:
                     self._guard(self._writer.flush)
+        except BaseException as error:
+            self._failure = self._failure or _stopped(error)
         finally:
+            # Whatever runs still waits for the budget goes on.
+            tvm_ffi.get_global_func("relax_tapml.capture.stop")()
+            with self._lock:
+                self._is_over = True
+            for token in list(self._actions):
+                self._take(token)
             self._writer.close()
 
     def _handle(self, events: Any) -> int:
         for event in events:
             if event[0] == "mark":
-                self._act(*self._actions.pop(event[1]))
+                self._take(event[1])
             else:
                 self._guard(partial(self._events.apply, event))
             if self._is_flush_due(is_idle=False):
                 self._guard(self._writer.flush)
         return len(events)
+
+    def _take(self, token: str) -> None:
+        """Run the action of a mark, or fail it if writing has failed."""
+        self._marked.discard(token)
+        found = self._actions.pop(token, None)
+        if found is None:
+            self._guard(partial(_refuse, f"a mark {token!r} that is not the recorder's"))
+        else:
+            self._act(*found)
 
     def _is_flush_due(self, *, is_idle: bool) -> bool:
         if self._writer.held_bytes >= self._segment_bytes or self._writer.held_s >= _FLUSH_S:
@@ -119,16 +159,26 @@ class WriterThread(threading.Thread):
         try:
             action()
         except Exception as error:
-            failure = StoreError(
-                f"Recording stopped: {error}. The sample is incomplete; "
-                "remove the cause and record it again with a new recorder."
-            )
-            failure.__cause__ = _without_frames(error)
-            self._failure = failure
+            self._failure = _stopped(error)
             self._writer.abandon()
 
     def _stats(self) -> Any:
         return tvm_ffi.get_global_func("relax_tapml.capture.stats")()
+
+
+def _refuse(what: str) -> None:
+    raise ValueError(
+        f"{what}: code of the model calls relax_tapml.capture.mark or drain, which are ours"
+    )
+
+
+def _stopped(error: BaseException) -> StoreError:
+    failure = StoreError(
+        f"Recording stopped: {error}. The sample is incomplete; "
+        "remove the cause and record it again with a new recorder."
+    )
+    failure.__cause__ = _without_frames(error)
+    return failure
 
 
 def _without_frames(error: BaseException) -> BaseException:

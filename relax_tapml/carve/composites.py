@@ -22,7 +22,7 @@ from relax_tapml.partition.hybrid import Host
 from relax_tapml.partition.kernel_library import KernelLibrary
 from relax_tapml.partition.prepare_side import prepare_side
 from relax_tapml.passes.outline_handed_kernels import OutlineHandedKernels
-from relax_tapml.targets.fork import ForkDied, Here, can_fork, forked
+from relax_tapml.targets.fork import Endings, ForkDied, Here, can_fork, collected
 
 
 def composite_tolerances(
@@ -54,6 +54,7 @@ def composite_tolerances(
     units = list(units_run(suite))
     levels = noise_levels(suite) if units else {}
     coarse = noise_levels(suite.coarse()) if units else {}
+    endings = Endings("moving the results of kernels")
     for unit in units:
         try:
             side = prepare_side(OutlineHandedKernels()(suite.module(unit)), source, pipeline)
@@ -82,9 +83,10 @@ def composite_tolerances(
                         fork.send(None, call())
 
             try:
-                outputs, *runs = [m.arrays for m in forked(work, is_safe=can_fork(source))]
+                messages = collected(work, endings, is_safe=can_fork(source))
             except ForkDied:
                 continue  # The replay on the source tells it, or only what was moved may crash.
+            outputs, *runs = [message.arrays for message in messages]
             tolerances = _moved(outputs, runs[:RUNS])
             if len(runs) > RUNS:
                 wider = _moved(outputs, runs[RUNS:])

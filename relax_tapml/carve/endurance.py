@@ -55,7 +55,11 @@ class Exhaustion:
     @classmethod
     def from_document(cls, document: Mapping[str, Any]) -> Exhaustion:
         """Read back what ``document`` returned."""
-        return cls(**{**document, "verdict": Verdict(document["verdict"])})
+        return cls(
+            calls=document["calls"],
+            verdict=Verdict(document["verdict"]),
+            reason=document["reason"],
+        )
 
 
 def find_exhausting_unit(

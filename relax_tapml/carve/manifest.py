@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
 from relax_tapml.carve.recipe import Recipe
 from relax_tapml.carve.suite_tolerance import SuiteTolerance as SuiteTolerance
-from relax_tapml.carve.suite_tolerance import tolerance_from
+from relax_tapml.documents import Count
 
 SCHEMA = 3
 KIND = "relax_tapml.suite"
@@ -38,8 +37,8 @@ class SuiteTensor:
 
     file: str | None
     dtype: str
-    shape: tuple[int, ...]
-    rows: int | None = None
+    shape: tuple[Count, ...]
+    rows: Count | None = None
     recipe: Recipe | None = None
 
     def __post_init__(self) -> None:
@@ -209,93 +208,7 @@ def writing_all(manifest: Manifest) -> frozenset[str]:
     )
 
 
-def from_document(document: dict[str, Any]) -> Manifest:
-    """Read the JSON document of a manifest.
-
-    Raises
-    ------
-    KeyError, TypeError, ValueError, AttributeError
-        It does not have the shape of one.
-    """
-    manifest = Manifest(
-        source=_text(document["source"]),
-        versions=_texts(document["versions"]),
-        units={name: unit_from(unit) for name, unit in document["units"].items()},
-        tensors={digest: tensor_from(tensor) for digest, tensor in document["tensors"].items()},
-        skipped=_texts(document["skipped"]),
-        skipped_sites=_texts(document["skipped_sites"]),
-        unproven=_texts(document["unproven"]),
-        sha256=_texts(document["sha256"]),
-        merged_from={
-            name: _texts(units) for name, units in document.get("merged_from", {}).items()
-        },
-    )
-    _check_tolerances(manifest)
-    return manifest
-
-
-def tensor_from(tensor: dict[str, Any]) -> SuiteTensor:
-    """Read the JSON document of a tensor; see ``from_document``."""
-    return SuiteTensor(
-        file=None if tensor["file"] is None else _text(tensor["file"]),
-        dtype=_text(tensor["dtype"]),
-        shape=tuple(int(extent) for extent in tensor["shape"]),
-        rows=None if tensor["rows"] is None else int(tensor["rows"]),
-        recipe=None if tensor.get("recipe") is None else Recipe(**tensor["recipe"]),
-    )
-
-
-def unit_from(unit: dict[str, Any]) -> SuiteUnit:
-    """Read the JSON document of a unit; see ``from_document``."""
-    return SuiteUnit(
-        module=_text(unit["module"]),
-        test=_text(unit["test"]),
-        cases=tuple(_case(case) for case in unit["cases"]),
-        constant_inputs=tuple(_text(told) for told in unit["constant_inputs"]),
-        inexact=_text(unit["inexact"]),
-        dims_seen_once=tuple(
-            SuiteDim(
-                name=_text(dim["name"]),
-                value=int(dim["value"]),
-                probed=tuple(int(value) for value in dim["probed"]),
-                reason=_text(dim["reason"]),
-            )
-            for dim in unit.get("dims_seen_once", ())
-        ),
-    )
-
-
-def _case(case: dict[str, Any]) -> SuiteCase:
-    return SuiteCase(
-        name=_text(case["name"]),
-        site=_text(case["site"]),
-        sample=_text(case["sample"]),
-        frame=int(case["frame"]),
-        call=int(case["call"]),
-        function=_text(case["function"]),
-        may_write=bool(case["may_write"]),
-        inputs=tuple(
-            SuiteInput(
-                tensor=_text(item["tensor"]),
-                weight=None if item["weight"] is None else _text(item["weight"]),
-            )
-            for item in case["inputs"]
-        ),
-        outputs=tuple(
-            SuiteOutput(
-                tensor=_text(item["tensor"]),
-                tolerance=tolerance_from(item["tolerance"]),
-                unwritten=None if item.get("unwritten") is None else _text(item["unwritten"]),
-            )
-            for item in case["outputs"]
-        ),
-        reason=_text(case["reason"]),
-        origins=tuple(_text(origin) for origin in case.get("origins", ())),
-        is_probe=bool(case["is_probe"]),
-    )
-
-
-def _check_tolerances(manifest: Manifest) -> None:
+def check_tolerances(manifest: Manifest) -> None:
     """Raise ``KeyError`` or ``ValueError`` if a tolerance does not fit the output it is for."""
     tensors = manifest.tensors
     for unit in manifest.units.values():
@@ -319,13 +232,3 @@ def _check_tolerances(manifest: Manifest) -> None:
                     raise ValueError(
                         f"case {case.name}, tolerance of output {number}: {error}"
                     ) from error
-
-
-def _text(value: object) -> str:
-    if not isinstance(value, str):
-        raise TypeError(f"expected text, got {value!r}")
-    return value
-
-
-def _texts(values: dict[str, Any]) -> dict[str, str]:
-    return {name: _text(value) for name, value in values.items()}

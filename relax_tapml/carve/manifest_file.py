@@ -8,10 +8,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from relax_tapml.carve.manifest import KIND, SCHEMA, Manifest, from_document
+from relax_tapml.carve.manifest import KIND, SCHEMA, Manifest, check_tolerances
 from relax_tapml.errors import StoreError
+from relax_tapml.files.read import read_json, typed
 
-CARVE_AGAIN = "Carve the suite again."
+CARVE_AGAIN = "Carve the suite again"
 # A manifest has about a kilobyte for each case.
 _MAX_BYTES = 64 * 1024 * 1024
 _CHECKSUM = "checksum"
@@ -36,14 +37,19 @@ def read_manifest(path: Path) -> Manifest:
     StoreError
         It is not there, is too large to be one, is of another kind or schema, or was changed.
     """
-    document = _document(path)
+    if not path.exists() and not path.is_symlink():
+        raise StoreError(
+            f"{path} does not exist, so {path.parent} is not a suite. Name an output folder or "
+            "its folder tests."
+        )
+    document = read_json(path, fix=CARVE_AGAIN, max_bytes=_MAX_BYTES)
     if not isinstance(document, dict) or document.get("kind") != KIND:
         raise StoreError(f"{path} is not the manifest of a suite. {CARVE_AGAIN}")
     schema = document.get("schema")
     if schema != SCHEMA or isinstance(schema, bool):
         wrote = f"relax_tapml that wrote it: {document.get('versions')}"
         is_newer = isinstance(schema, int) and schema > SCHEMA
-        fix = f"Use the version of {wrote}." if is_newer else f"{CARVE_AGAIN} Or use the {wrote}."
+        fix = f"Use the version of {wrote}." if is_newer else f"{CARVE_AGAIN}, or use the {wrote}."
         raise StoreError(f"{path} has schema {schema!r}, this version reads {SCHEMA}. {fix}")
     checksum = document.pop(_CHECKSUM, None)
     actual = _checksum(document)
@@ -51,35 +57,17 @@ def read_manifest(path: Path) -> Manifest:
         raise StoreError(
             f"{path} was changed: expected checksum {checksum}, got {actual}. {CARVE_AGAIN}"
         )
+    manifest = typed(document, Manifest, path, fix=CARVE_AGAIN)
     try:
-        manifest = from_document(document)
+        check_tolerances(manifest)
         _check_references(manifest)
-    except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
-        raise StoreError(
-            f"{path} is damaged ({type(error).__name__}: {error}). {CARVE_AGAIN}"
-        ) from error
+    except (KeyError, ValueError) as error:
+        told = f"it does not list {error}" if isinstance(error, KeyError) else error
+        raise StoreError(f"{path} is damaged: {told}. {CARVE_AGAIN}") from error
     return manifest
 
 
-def _document(path: Path) -> Any:
-    try:
-        if not path.is_file():
-            raise StoreError(
-                f"{path} does not exist, so {path.parent} is not a suite. Name an output folder or "
-                "its folder tests."
-            )
-        size = path.stat().st_size
-        if size > _MAX_BYTES:
-            raise StoreError(
-                f"{path} has {size} bytes, expected at most {_MAX_BYTES}. {CARVE_AGAIN}"
-            )
-        return json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError) as error:
-        raise StoreError(f"{path} cannot be read: {error}. {CARVE_AGAIN}") from error
-
-
 def _checksum(document: dict[str, Any]) -> str:
-    # Surrogates, which UTF-8 cannot hold, stay escaped.
     text = json.dumps(document, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
 

@@ -140,7 +140,7 @@ def replay_matrix(
     for column in columns:
         check_session(column.session, parse_target(column.target))
     for suite in suites:
-        open_suite(suite)
+        open_suite(suite, trust=options.get("trust", False))
     cells: dict[tuple[Path, Column], Cell] = {}
     for column in columns:
         unreachable = ""

@@ -29,9 +29,9 @@ from relax_tapml.carve.pytest_file import (
     render_skipped,
     render_unit,
 )
-from relax_tapml.carve.replace_folder import check_replaceable, replacing
 from relax_tapml.carve.slow import slow_cases
 from relax_tapml.errors import UsageError
+from relax_tapml.files.replace import check_replaceable, new_folder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +56,11 @@ class MergedSuites:
 
 
 def merge_suites(
-    folder: Path | str, suites: Sequence[Path | str], *, replace: bool = False
+    folder: Path | str,
+    suites: Sequence[Path | str],
+    *,
+    replace: bool = False,
+    trust: bool = False,
 ) -> MergedSuites:
     """Write one suite that holds the cases of several, all of it or nothing.
 
@@ -74,6 +78,8 @@ def merge_suites(
         folder, or of the output folder.
     replace
         Whether an existing folder is replaced. It may be one of ``suites``.
+    trust
+        As for ``replay``.
 
     Raises
     ------
@@ -85,7 +91,7 @@ def merge_suites(
     """
     folder = Path(folder)
     check_replaceable(folder, replace=replace)
-    opened = [open_suite(suite) for suite in suites]
+    opened = [open_suite(suite, trust=trust) for suite in suites]
     source = opened[0].manifest.source
     for suite in opened:
         if suite.manifest.source != source:
@@ -96,7 +102,7 @@ def merge_suites(
             )
     labelled = dict(zip(_labels(opened), opened, strict=True))
     collected = _collect(labelled)
-    with replacing(folder) as scratch:
+    with new_folder(folder, check=open_suite) as scratch:
         return _write(scratch, labelled, collected)
 
 

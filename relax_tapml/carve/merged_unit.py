@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -101,7 +102,8 @@ class MergedUnit:
         other
             A unit for which ``has_kernel_of`` is true.
         label
-            Put before the name of a case if that name is taken.
+            Put before the name of a case if that name is taken; with a number if a suite of this
+            label was merged before.
         """
         theirs = (gvar.name_hint for gvar in other.kernels)
         renamed = dict(zip(theirs, self.kernels, strict=True))
@@ -120,8 +122,7 @@ class MergedUnit:
             if _identity(taken) in known:
                 equal += 1
                 continue
-            if taken.name in names:
-                taken = replace(taken, name=f"{label}-{case.name}")
+            taken = replace(taken, name=_free(case.name, label, names))
             known.add(_identity(taken))
             names.add(taken.name)
             self.cases.append(taken)
@@ -162,6 +163,14 @@ class MergedUnit:
                 for gvar, f in self.kernels.items()
             }
         )
+
+
+def _free(name: str, label: str, taken: Collection[str]) -> str:
+    free, count = name, 0
+    while free in taken:
+        count += 1
+        free = f"{label}-{name}" if count == 1 else f"{label}_{count}-{name}"
+    return free
 
 
 def _place(unit: str, gvar: GlobalVar, function: tvm.ir.BaseFunc) -> tuple[bool, str]:

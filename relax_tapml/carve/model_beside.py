@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import tvm
 
-from relax_tapml._compat import load_json
 from relax_tapml.carve.open_suite import Suite
 from relax_tapml.carve.submodule import is_same
+from relax_tapml.errors import StoreError
+from relax_tapml.files.read import MAX_JSON_BYTES, read_bytes
+from relax_tapml.foreign.module import read_module
 from relax_tapml.partition.device_side import is_caller
 
 
@@ -18,11 +20,11 @@ def model_beside(suite: Suite) -> tvm.IRModule | None:
     IRModule or None
         None where there is no such file, or the suite's units are not those of that model.
     """
+    path = suite.folder.parent / "lowered.json"
     try:
-        lowered = load_json((suite.folder.parent / "lowered.json").read_text(encoding="utf-8"))
-    except Exception:  # It is no part of the suite: without it, the suite is one alone.
-        return None
-    if not isinstance(lowered, tvm.IRModule):
+        data = read_bytes(path, fix="", max_bytes=MAX_JSON_BYTES)
+        lowered = read_module(data, str(path), fix="", trust=suite.trust)
+    except StoreError:  # It is no part of the suite: without it, the suite is one alone.
         return None
     own = {gvar.name_hint: function for gvar, function in lowered.functions.items()}
     for unit in suite.manifest.units:

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-import stat
-from pathlib import Path, PurePosixPath
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import tvm
@@ -16,7 +17,6 @@ from tvm import tirx
 from tvm.ir import Call, Op
 from tvm_ffi import structural_walk
 
-from relax_tapml._compat import load_json
 from relax_tapml.carve import tensor_file
 from relax_tapml.carve.manifest import (
     MANIFEST,
@@ -27,6 +27,16 @@ from relax_tapml.carve.manifest import (
 )
 from relax_tapml.carve.manifest_file import CARVE_AGAIN, read_manifest
 from relax_tapml.errors import StoreError, UsageError
+from relax_tapml.files.read import (
+    MAX_JSON_BYTES,
+    MAX_TENSOR_BYTES,
+    listed_file,
+    open_file,
+    read_bytes,
+    sha256_of,
+)
+from relax_tapml.foreign.module import check_modules, read_module
+from relax_tapml.foreign.names import first_fault, symbol_fault, text_fault
 from relax_tapml.frontend.model import Array
 from relax_tapml.targets.coarse_functions import CoarseFunctions
 from relax_tapml.targets.registry import platform_of
@@ -41,6 +51,8 @@ class Suite:
         Whether its tolerances are those of devices with coarse elementary functions.
     coarse_functions
         Of the device that it is opened for; None if it has none, or is not known.
+    trust
+        Whether its units may call anything outside themselves.
     """
 
     def __init__(
@@ -50,17 +62,23 @@ class Suite:
         *,
         is_coarse: bool = False,
         coarse_functions: CoarseFunctions | None = None,
+        trust: bool = False,
     ) -> None:
         self.folder = folder
         self.manifest = manifest
         self.is_coarse = is_coarse
         self.coarse_functions = coarse_functions
+        self.trust = trust
         self._modules: dict[str, tvm.IRModule] = {}
 
     def coarse(self) -> Suite:
         """Return the same suite for devices with coarse elementary functions."""
         return Suite(
-            self.folder, self.manifest, is_coarse=True, coarse_functions=self.coarse_functions
+            self.folder,
+            self.manifest,
+            is_coarse=True,
+            coarse_functions=self.coarse_functions,
+            trust=self.trust,
         )
 
     def as_allowed(self, unit: str) -> Suite:
@@ -109,14 +127,9 @@ class Suite:
     def _read_module(self, unit: str) -> tvm.IRModule:
         entry = self.manifest.units[unit]
         path = self.folder / entry.module
-        try:
-            module = load_json(path.read_text())
-        except Exception as error:
-            lines = str(error).strip().splitlines() or [type(error).__name__]
-            raise StoreError(
-                f"{path}: TVM {tvm.__version__} cannot read the module of unit {unit}: "
-                f"{lines[-1]}. Use {_versions(self.manifest)}, or carve the suite again."
-            ) from error
+        fix = _fix(self.manifest)
+        data = read_bytes(path, fix=fix, max_bytes=MAX_JSON_BYTES)
+        module = read_module(data, str(path), fix=fix, trust=self.trust)
         names = {gvar.name_hint for gvar in module.functions}
         missing = {case.function for case in entry.cases} - names
         if missing:
@@ -137,9 +150,11 @@ class Suite:
             return self._made(digest, entry)
         path = self.folder / entry.file
         try:
-            return tensor_file.load(path.read_bytes(), entry.dtype, entry.shape, rows=entry.rows)
-        except (OSError, ValueError) as error:
-            raise StoreError(f"{path}: {error}. {CARVE_AGAIN}") from error
+            data = read_bytes(path, fix=CARVE_AGAIN, max_bytes=MAX_TENSOR_BYTES)
+            return tensor_file.load(data, entry.dtype, entry.shape, rows=entry.rows)
+        except (ValueError, MemoryError) as error:
+            told = error if isinstance(error, ValueError) else "out of memory"
+            raise StoreError(f"{path}: {told}. {CARVE_AGAIN}") from error
 
     def _made(self, digest: str, entry: SuiteTensor) -> Array:
         assert entry.recipe is not None
@@ -152,13 +167,16 @@ class Suite:
         if made != digest:
             raise StoreError(
                 f"{where}: tensor {digest} is made by a recipe, which makes {made} here. "
-                f"Use {_versions(self.manifest)}, or carve the suite again."
+                f"Use {_versions(self.manifest)}, or carve the suite again"
             )
         return array
 
 
-def open_suite(folder: Path | str, target: Any = None) -> Suite:
+def open_suite(folder: Path | str, target: Any = None, *, trust: bool = False) -> Suite:
     """Open a suite, after checking that every file is there and is the one that was written.
+
+    The modules of its units are checked too, in a child process (``foreign.module``), and what they
+    call outside themselves is looked at.
 
     Parameters
     ----------
@@ -166,33 +184,37 @@ def open_suite(folder: Path | str, target: Any = None) -> Suite:
         A suite, or an output folder with a suite in ``tests``.
     target
         The ``tvm.target.Target`` that its tolerances are for; by default the source's.
+    trust
+        Whether its units may call anything outside themselves.
 
     Raises
     ------
     StoreError
         There is no suite; its schema is older or newer; its manifest was changed or names a path
         outside the folder; a file is missing, was changed, or is a tensor of another dtype or
-        shape. Pytest files must be there, and may have been edited.
+        shape. Pytest files must be there, and may have been edited. A name in it is none, a unit
+        cannot be read, or calls something that is not known to be harmless.
     """
     folder = Path(folder).resolve()
     if not (folder / MANIFEST).exists() and (folder / "tests" / MANIFEST).exists():
         folder = folder / "tests"
     manifest = read_manifest(folder / MANIFEST)
     for name in manifest.sha256:
-        _check_place(folder, name)
+        listed_file(folder, name, by=folder / MANIFEST, fix=CARVE_AGAIN)
+    _check_names(folder / MANIFEST, manifest)
+    held = {tensor.file for tensor in manifest.tensors.values()}
     for name, sha256 in manifest.sha256.items():
-        _check_content(folder, name, sha256)
+        max_bytes = MAX_TENSOR_BYTES if name in held else MAX_JSON_BYTES
+        _check_content(folder, name, sha256, max_bytes)
     for tensor in manifest.tensors.values():
-        if tensor.file is None:
-            continue
-        path = folder / tensor.file
-        try:
-            with path.open("rb") as file:
-                tensor_file.check_header(file, tensor.dtype, tensor.shape, rows=tensor.rows)
-        except (OSError, ValueError) as error:
-            raise StoreError(f"{path}: {error}. {CARVE_AGAIN}") from error
+        if tensor.file is not None:
+            _check_tensor(folder / tensor.file, tensor)
+    fix = _fix(manifest)
+    paths = [folder / unit.module for unit in manifest.units.values()]
+    contents = {str(path): read_bytes(path, fix=fix, max_bytes=MAX_JSON_BYTES) for path in paths}
+    check_modules(contents, fix=fix, trust=trust)
     allowed = None if target is None else platform_of(target).coarse_functions(target)
-    return Suite(folder, manifest, coarse_functions=allowed)
+    return Suite(folder, manifest, coarse_functions=allowed, trust=trust)
 
 
 def called(module: tvm.IRModule) -> frozenset[str]:
@@ -209,41 +231,55 @@ def called(module: tvm.IRModule) -> frozenset[str]:
     return frozenset(names)
 
 
-def _check_place(folder: Path, name: str) -> None:
-    """Refuse what is no ordinary file inside the suite, before any file is read."""
-    path = folder / name
-    parts = PurePosixPath(name)
-    is_inside = not parts.is_absolute() and ".." not in parts.parts and "\\" not in name
-    try:
-        # A link may lead out, a pipe would block whoever opens it.
-        if not is_inside or not path.resolve().is_relative_to(folder):
-            raise StoreError(
-                f"{folder / MANIFEST} names {name!r}, which is outside the suite. {CARVE_AGAIN}"
-            )
-        mode = path.stat().st_mode
-    except (OSError, ValueError, RuntimeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise StoreError(
-            f"{path} is listed in {MANIFEST} but cannot be read: {reason}. {CARVE_AGAIN}"
-        ) from error
-    if not stat.S_ISREG(mode):
-        raise StoreError(f"{path} is listed in {MANIFEST} but is no file. {CARVE_AGAIN}")
+def _check_names(path: Path, manifest: Manifest) -> None:
+    """Refuse names that are none, and texts that a terminal would take for commands."""
+    cases = [case for unit in manifest.units.values() for case in unit.cases]
+    fault = first_fault(
+        [
+            *manifest.units,
+            *(name for case in cases for name in (case.name, case.site, case.sample)),
+            *(item.weight for case in cases for item in case.inputs if item.weight is not None),
+        ]
+    )
+    fault = fault or next(filter(None, (symbol_fault(case.function) for case in cases)), "")
+    fault = fault or next(filter(None, map(text_fault, _texts(asdict(manifest)))), "")
+    if fault:
+        raise StoreError(f"{path} is damaged: {fault}. {CARVE_AGAIN}")
 
 
-def _check_content(folder: Path, name: str, sha256: str) -> None:
+def _texts(value: Any) -> Iterator[str]:
+    """Yield every text of a document, keys included."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from _texts(key)
+            yield from _texts(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _texts(item)
+
+
+def _check_content(folder: Path, name: str, sha256: str, max_bytes: int) -> None:
     path = folder / name
-    try:
-        with path.open("rb") as file:
-            actual = hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise StoreError(
-            f"{path} is listed in {MANIFEST} but cannot be read: {error.strerror}. {CARVE_AGAIN}"
-        ) from error
+    actual = sha256_of(path, fix=CARVE_AGAIN, max_bytes=max_bytes)
     if actual != sha256 and path.suffix != ".py":
         raise StoreError(
             f"{path} was changed or cut short: expected SHA-256 {sha256}, got {actual}. "
             f"{CARVE_AGAIN}"
         )
+
+
+def _check_tensor(path: Path, tensor: SuiteTensor) -> None:
+    try:
+        with open_file(path, fix=CARVE_AGAIN, max_bytes=MAX_TENSOR_BYTES) as file:
+            tensor_file.check_header(file, tensor.dtype, tensor.shape, rows=tensor.rows)
+    except (OSError, ValueError) as error:
+        raise StoreError(f"{path}: {error}. {CARVE_AGAIN}") from error
+
+
+def _fix(manifest: Manifest) -> str:
+    return f"Use {_versions(manifest)}, or carve the suite again"
 
 
 def _versions(manifest: Manifest) -> str:

@@ -14,8 +14,8 @@ from relax_tapml.carve.manifest import MANIFEST, Manifest, SuiteUnit
 from relax_tapml.carve.manifest_file import dump_manifest
 from relax_tapml.carve.open_suite import Suite, open_suite
 from relax_tapml.carve.pytest_file import SKIPPED_NAME, render_skipped, render_unit
-from relax_tapml.carve.replace_folder import replacing
 from relax_tapml.carve.slow import slow_cases
+from relax_tapml.files.replace import new_folder
 
 
 def leave_out(folder: Path, probes: Mapping[str, str]) -> Manifest:
@@ -61,7 +61,7 @@ def leave_out(folder: Path, probes: Mapping[str, str]) -> Manifest:
     manifest = dataclasses.replace(
         manifest, units=units, tensors=tensors, unproven=unproven, sha256={**kept, **new}
     )
-    with replacing(folder) as scratch:
+    with new_folder(folder, check=open_suite) as scratch:
         for name in kept:
             _link(folder / name, scratch / name)
         for name, text in written.items():

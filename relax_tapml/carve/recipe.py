@@ -17,9 +17,9 @@ from relax_tapml.compare.dtypes import is_float
 from relax_tapml.frontend.model import Array
 
 _MOST_MAGNITUDE, _MOST_PARTS, _MOST_EXPONENT = 1 << 20, 1 << 16, 1000
-# Elements; a manifest comes from anywhere, and a shape of it must not fill the memory.
-_MOST_ELEMENTS = 1 << 33
 _PART = 1 << 20
+MOST_ELEMENTS = 1 << 30
+"""Of a made tensor. A manifest comes from anywhere, and a shape in it must not fill the memory."""
 # Of splitmix64 (Steele, Lea and Flood, Fast splittable pseudorandom number generators, 2014).
 _STEP = np.uint64(0x9E3779B97F4A7C15)
 _MIX = ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB))
@@ -90,7 +90,7 @@ class Recipe:
         """
         made_of = numpy_dtype(dtype)
         size = math.prod(shape)
-        if not is_float(made_of) or not 0 <= size <= _MOST_ELEMENTS or min(shape, default=0) < 0:
+        if not is_float(made_of) or not 0 <= size <= MOST_ELEMENTS or min(shape, default=0) < 0:
             raise ValueError(f"a tensor of {dtype} {list(shape)} cannot be generated")
         array = np.empty(size, made_of)
         # In parts: the hashes are several times as large as the tensor.

@@ -17,13 +17,15 @@ from relax_tapml.carve.open_suite import Suite, open_suite
 from relax_tapml.carve.replayer import Replayer
 from relax_tapml.carve.unit_replay import UnitReplay, replay_unit
 from relax_tapml.compare.verdict import FAULTS, Verdict
-from relax_tapml.errors import DeviceUnavailable, ExitCode, UsageError
+from relax_tapml.errors import DeviceUnavailable, ExitCode, MachineError, UsageError
+from relax_tapml.files.machine import machine_told
 from relax_tapml.partition.device_side import DeviceSide
 from relax_tapml.partition.pipeline import load_pipeline
 from relax_tapml.targets.device import Device
 from relax_tapml.targets.target import parse_target
 from relax_tapml.targets.tracker import TrackerKey, free_devices
 
+_Lost = DeviceUnavailable | MachineError
 _RIGHT = {Verdict.PASS, Verdict.SKIPPED}
 # TVM's table of RPC sessions, which a process has one of, has 32 places.
 _DEVICES_AT_MOST = 30
@@ -76,6 +78,7 @@ class ReplayReport:
         return ExitCode.PASS if is_clear else ExitCode.INCONCLUSIVE
 
 
+@machine_told("replaying a suite")
 def replay(
     suite: Path | str,
     *,
@@ -89,6 +92,7 @@ def replay(
     repeat: int = 1,
     device: Device | None = None,
     seed: int | None = None,
+    trust: bool = False,
 ) -> ReplayReport:
     """Run every unit of a suite alone on a device and compare it with what was recorded.
 
@@ -124,21 +128,28 @@ def replay(
         open.
     seed
         Of the pattern that memory holds before each call; drawn by default.
+    trust
+        Whether the suite comes from somebody who may run any code here: its units may then call
+        functions that are not known to be harmless.
 
     Raises
     ------
     StoreError
-        The suite is damaged; nothing has run.
+        The suite is damaged, or its units call what is not known to be harmless and ``trust`` is
+        false; nothing has run.
     UsageError
         The target, session, pipeline or a unit is not known.
     DeviceUnavailable
         No session could be opened, and nothing is known of any unit, not even that it does not
         build.
+    MachineError
+        The machine lacks room, memory, descriptors, rights or a compiler, and nothing is known of
+        any unit.
     """
     if repeat < 1:
         raise UsageError(f"repeat {repeat}: expected at least 1")
     parsed = parse_target(target) if isinstance(target, str) else target
-    opened = open_suite(suite, parsed)
+    opened = open_suite(suite, parsed, trust=trust)
     chosen = _chosen(opened, units)
     with Replayer(
         opened,
@@ -169,7 +180,7 @@ def replay(
                     repeat=repeat,
                 )
                 details, devices, lost = fleet.run(), fleet.devices, fleet.unavailable
-        except DeviceUnavailable as error:
+        except (DeviceUnavailable, MachineError) as error:
             details, devices, lost = {}, {}, error
         if lost is not None:
             # No device is needed to say of a unit that it does not build.
@@ -196,7 +207,7 @@ def replay(
 
 def _on_one(
     replayer: Replayer, units: Sequence[str], repeat: int
-) -> tuple[dict[str, UnitReplay], dict[str, DeviceRecord], DeviceUnavailable | None]:
+) -> tuple[dict[str, UnitReplay], dict[str, DeviceRecord], _Lost | None]:
     """Replay units one after another on whatever device their sessions are on.
 
     Returns how they ended, what each device did, and why none was left for the others.
@@ -208,7 +219,7 @@ def _on_one(
         began, before = time.perf_counter(), replayer.traffic
         try:
             detail = replay_unit(replayer, unit, repeat)
-        except DeviceUnavailable as error:
+        except (DeviceUnavailable, MachineError) as error:
             if name:
                 devices[name] += DeviceRecord(lost=f"no session could be opened for {unit}")
             return details, devices, error
@@ -224,7 +235,7 @@ def _on_one(
     return details, devices, None
 
 
-def _not_judged(unit: str, lost: DeviceUnavailable) -> UnitReplay:
+def _not_judged(unit: str, lost: _Lost) -> UnitReplay:
     return UnitReplay(unit=unit, verdict=Verdict.INCONCLUSIVE, reason=f"not judged: {lost}")
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,9 +25,11 @@ from relax_tapml.carve.unit_programs import UnitPrograms
 from relax_tapml.compare.repeat import SETTLED, is_failure, repeated
 from relax_tapml.compare.verdict import FAULTS, Verdict
 from relax_tapml.errors import DeviceError, DeviceFault
+from relax_tapml.files.scratch import ScratchFolder
 from relax_tapml.frontend.model import Array
 from relax_tapml.partition.device_side import DeviceSide, device_side
 from relax_tapml.partition.kernel_library import KernelLibrary
+from relax_tapml.targets.attempts import unless_killed, was_killed
 from relax_tapml.targets.device import Device
 from relax_tapml.targets.open import open_device
 from relax_tapml.targets.poison import Poison
@@ -100,7 +101,7 @@ class Replayer:
         self._is_one_of_many = is_one_of_many
         self._device = device or open_device(session, target, timeout_s=timeout_s)
         self._session = ReplaySession(self._device)
-        self._temporary = tempfile.TemporaryDirectory(prefix="tapml-kernels-")
+        self._temporary = ScratchFolder()
         self._unloadable: dict[tuple[str, str], str] = {}
         if programs is None and side is None and device_pipeline is not None:
             side = _side_beside(suite, target, device_pipeline)
@@ -111,7 +112,7 @@ class Replayer:
             side=None if side is None else side.units,
             unjudged=None if side is None else side.unjudged,
             library=KernelLibrary(
-                kernels or kernels_beside(suite) or Path(self._temporary.name),
+                kernels or kernels_beside(suite) or self._temporary.path,
             ),
             units=tuple(suite.manifest.units) if units is None else units,
         )
@@ -131,7 +132,7 @@ class Replayer:
         """End the device session, unless it is shared, and remove temporary kernels."""
         if self._is_ours or self._is_one_of_many:
             self._session.renew()
-        self._temporary.cleanup()
+        self._temporary.close()
 
     def on(self, device: Device) -> Replayer:
         """Return what replays the same units on one of many devices, in a thread of its own."""
@@ -205,13 +206,19 @@ class Replayer:
             No session could be opened.
         """
         self.build()
-        self._session.renew()
-        try:
-            return self._called_often(unit, case, times)
-        finally:
-            self._session.renew()
 
-    def _called_often(self, unit: str, case: SuiteCase, times: int) -> tuple[int, CaseReplay]:
+        def once() -> tuple[int, CaseReplay, bool]:
+            self._session.renew()
+            try:
+                return self._called_often(unit, case, times)
+            finally:
+                self._session.renew()
+
+        made, ended, _ = unless_killed(once, lambda found: found[2])
+        return made, ended
+
+    def _called_often(self, unit: str, case: SuiteCase, times: int) -> tuple[int, CaseReplay, bool]:
+        """Do what ``call_often`` does in one session; say also whether that was killed."""
         right: list[bytes] = []
         arguments: list[DeviceTensor] = []
         result = CaseReplay(unit=unit, case=case, verdict=Verdict.SKIPPED)
@@ -219,21 +226,21 @@ class Replayer:
             try:
                 module = self._load(unit)
                 if module is None:
-                    return number, self._unbuilt(unit, case)
+                    return number, self._unbuilt(unit, case), False
                 session = self._session.open()
                 if not arguments or case.may_write:
                     arguments = [self._argument(session, case, item) for item in case.inputs]
                 called = self._called(session, module, unit, case, arguments, self._poison)
             except DeviceFault as fault:
-                return number, faulted(unit, case, fault)
+                return number, faulted(unit, case, fault), was_killed(fault)
             returned = [output.tobytes() for output in called.outputs]
             if returned == right and not called.overruns:
                 continue
             result = judged(self.suite, unit, case, called.outputs, called.overruns)
             if is_failure(result.verdict):
-                return number, result
+                return number, result, False
             right = returned
-        return times, result
+        return times, result, False
 
     @property
     def is_fresh(self) -> bool:
@@ -282,10 +289,17 @@ class Replayer:
 
     def _round(self, unit: str, case: SuiteCase) -> tuple[CaseReplay, tuple[str, ...]]:
         """Run a case once; return how it ended, and what had run in the session before."""
-        try:
-            result, is_damaged = self._attempt(unit, case)
-        except DeviceFault as fault:
-            result, is_damaged = faulted(unit, case, fault), True
+
+        def once() -> tuple[CaseReplay, bool, bool]:
+            try:
+                return (*self._attempt(unit, case), False)
+            except DeviceFault as fault:
+                is_killed = was_killed(fault)
+                if is_killed:
+                    self._session.renew()
+                return faulted(unit, case, fault), True, is_killed
+
+        result, is_damaged, _ = unless_killed(once, lambda ended: ended[2])
         if unit not in self._programs.failed:  # which no device has anything to say about
             result = replace(result, device=self._device.name)
         company = self._session.company(unit)

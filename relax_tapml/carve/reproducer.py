@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import pprint
 import re
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from relax_tapml.carve.script_text import script_text
 from relax_tapml.carve.source_text import comments, one_line, quoted
 from relax_tapml.carve.submodule import submodule
 from relax_tapml.errors import UsageError
+from relax_tapml.files.replace import write_file
 from relax_tapml.tensor_file import dump_tensors
 
 _TEMPLATE = Path(__file__).with_name("reproducer_template.txt")
@@ -222,9 +222,7 @@ def write_reproducer(made: Reproducer, folder: Path, *, replace: bool = False) -
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for path, content in files.items():
-            partial = path.with_name(f".{path.name}.{os.getpid()}")
-            partial.write_bytes(content)
-            partial.replace(path)
+            write_file(path, content)
     except OSError as error:
         raise UsageError(f"{folder} cannot be written to: {error.strerror}") from error
     return script

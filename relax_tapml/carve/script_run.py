@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Any
 
 import tvm
 
+from relax_tapml.targets.deadline import Deadline
 from relax_tapml.targets.registry import platform_of
 
 _TAIL_BYTES = 20_000
@@ -56,7 +58,10 @@ class ScriptRun:
 
 
 def run_script(script: Path, *, timeout_s: float) -> ScriptRun:
-    """Run a reproducer for its own target; one that takes longer is ended with its children."""
+    """Run a reproducer for its own target; one that takes longer is ended with its children.
+
+    What counts is the time that it has of the machine; see ``Deadline``.
+    """
     with tempfile.TemporaryFile() as output:
         process = subprocess.Popen(
             [sys.executable, str(script.resolve())],
@@ -67,21 +72,21 @@ def run_script(script: Path, *, timeout_s: float) -> ScriptRun:
             start_new_session=True,
         )
         try:
-            code: int | None = process.wait(timeout_s)
-        except subprocess.TimeoutExpired:
-            code = None
+            with Deadline(timeout_s, lambda: _end(process), pid=process.pid) as deadline:
+                code = process.wait()
         finally:
             _end(process)
         size = output.seek(0, os.SEEK_END)
         output.seek(max(0, size - _TAIL_BYTES))
         text = output.read().decode("utf-8", "replace")
-    end, told = _how(code, timeout_s)
+    end, told = _how(None if deadline.is_expired else code, timeout_s)
     return ScriptRun(end=end, told=told, text="\n".join(text.splitlines()[-_LINES:]))
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
     if process.poll() is None:
-        os.killpg(process.pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 
 

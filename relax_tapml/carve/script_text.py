@@ -1,8 +1,9 @@
-"""A module as TVMScript that a Python file can hold, where that is exact."""
+"""A module as TVMScript that a Python file can hold, where that is exact and nothing but that."""
 
 from __future__ import annotations
 
 import re
+import sys
 from dataclasses import dataclass
 
 import tvm
@@ -10,7 +11,14 @@ import tvm_ffi
 from tvm import tirx
 from tvm.ir import Range
 
-_COMMENTED_IMPORT = re.compile(r"^# (?=from [\w.]+ import )", re.MULTILINE)
+from relax_tapml.foreign.script import script_fault
+from relax_tapml.targets.fork import ForkDied, Here, forked
+
+_COMMENTED_IMPORT = re.compile(
+    r"^# (?=from (tvm\.script import \w+ as \w+|tvm\.tirx\.layout import Axis|"
+    r"typing import TypeVar)$)",
+    re.MULTILINE,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +30,8 @@ class ScriptText:
     text
         Python source that defines ``Module``, its imports included.
     inexact
-        Why reading it does not give the same module; empty if it does.
+        Why it is not to be used: reading it does not give the same module, or it is more than
+        TVMScript; empty if it is all right.
     """
 
     text: str
@@ -32,8 +41,9 @@ class ScriptText:
 def script_text(module: tvm.IRModule) -> ScriptText:
     """Print a module and check that reading the print gives it back.
 
-    The comparison leaves out the dtype of the extents in ``T.reads`` and ``T.writes``, which
-    TVMScript does not hold and no kernel depends on.
+    A print is read as Python is, so it must be nothing but TVMScript, and a child reads it. The
+    comparison leaves out the dtype of the extents in ``T.reads`` and ``T.writes``, which TVMScript
+    does not hold and no kernel depends on.
     """
     text = module.script()
     source = _COMMENTED_IMPORT.sub("", text)
@@ -44,17 +54,31 @@ def script_text(module: tvm.IRModule) -> ScriptText:
         return ScriptText(text=source, inexact=f"{strange[0]!r} is no name in Python")
     if "metadata[" in text:
         return ScriptText(text=source, inexact="it holds a tensor constant")
+    fault = script_fault(source)
+    if fault:
+        return ScriptText(text=source, inexact=f"its print is not only TVMScript: {fault}")
+
+    def work(fork: Here) -> None:
+        fork.send(_difference(module, text))
+
+    try:
+        [message] = forked(work, is_safe=sys.platform == "linux")
+    except ForkDied as death:
+        return ScriptText(text=source, inexact=f"TVM {death.cause} while reading it")
+    return ScriptText(text=source, inexact=message.document)
+
+
+def _difference(module: tvm.IRModule, text: str) -> str:
+    """Say how reading a print gives another module, empty if it gives the same."""
     try:
         again = tvm.script.from_source(text)
     except Exception as error:  # Whatever the parser raises about what the printer wrote.
         # The parser underlines what it could not read.
         lines = [line for line in str(error).splitlines() if line.strip(" |^")]
         lines = lines or [type(error).__name__]
-        return ScriptText(text=source, inexact=f"TVM cannot read it: {lines[-1].strip()}")
+        return f"TVM cannot read it: {lines[-1].strip()}"
     difference = tvm_ffi.get_first_structural_mismatch(_plain(module), _plain(again))
-    if difference is not None:
-        return ScriptText(text=source, inexact=f"TVM reads it as another module: {difference[0]}")
-    return ScriptText(text=source, inexact="")
+    return "" if difference is None else f"TVM reads it as another module: {difference[0]}"
 
 
 def _plain(module: tvm.IRModule) -> tvm.IRModule:

@@ -19,6 +19,7 @@ from relax_tapml.carve.stores import UntoldError
 from relax_tapml.carve.symbolic_call import SymbolicCall, SymbolicFunction
 from relax_tapml.carve.unit_module import case_function
 from relax_tapml.errors import NotCarvableError
+from relax_tapml.files.machine import passed_on
 from relax_tapml.frontend.model import Array
 from relax_tapml.passes.operator_call import CallKind, operator_call
 from relax_tapml.passes.site import Site
@@ -133,6 +134,7 @@ class ShapeCases:
                 self.reasons[str(error)] = None
                 continue
             except Exception as error:  # Whatever TVM raises about a kernel that no one foresaw.
+                passed_on(error, "making probes of other shapes")
                 self.reasons[f"it was not judged: {_first_line(error)}"] = None
                 continue
             yield probe, name

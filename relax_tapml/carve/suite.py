@@ -20,11 +20,11 @@ from relax_tapml.carve.manifest import (
 )
 from relax_tapml.carve.manifest_file import dump_manifest
 from relax_tapml.carve.open_suite import open_suite
-from relax_tapml.carve.replace_folder import check_replaceable, replacing
 from relax_tapml.carve.suite_files import SuiteFiles
 from relax_tapml.carve.suite_writer import SuiteWriter
 from relax_tapml.carve.tolerances import suite_tolerance
 from relax_tapml.compare.tolerance import Tolerance
+from relax_tapml.files.replace import check_replaceable, new_folder, write_file
 from relax_tapml.frontend.model import Array
 from relax_tapml.partition.kernel_library import KernelLibrary
 
@@ -82,7 +82,7 @@ def write_suite(
     """
     folder = Path(folder)
     check_replaceable(folder, replace=replace)
-    with replacing(folder) as scratch:
+    with new_folder(folder, check=open_suite) as scratch:
         writer = SuiteWriter(scratch, lowered, store, source, is_probed)
         manifest = writer.write(cases)
         if kernels is None:
@@ -161,5 +161,5 @@ def _with_cases(
     manifest = dataclasses.replace(
         manifest, units=units, tensors=files.tensors, sha256=files.sha256
     )
-    (files.folder / MANIFEST).write_bytes(dump_manifest(manifest))
+    write_file(files.folder / MANIFEST, dump_manifest(manifest))
     return manifest

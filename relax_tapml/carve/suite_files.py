@@ -7,7 +7,7 @@ from pathlib import Path
 
 from relax_tapml.carve import tensor_file
 from relax_tapml.carve.manifest import SuiteTensor
-from relax_tapml.carve.recipe import Recipe
+from relax_tapml.carve.recipe import MOST_ELEMENTS, Recipe
 from relax_tapml.frontend.model import Array
 
 # Smaller tensors are files: these can be looked at with any tool.
@@ -55,7 +55,8 @@ class SuiteFiles:
         """
         data = tensor_file.dump(array) if rows is None else tensor_file.dump_rows(array, rows)
         digest = hashlib.sha256(data).hexdigest()
-        if digest not in self.tensors and recipe is not None and array.nbytes >= _LEAST_MADE:
+        is_made = array.nbytes >= _LEAST_MADE and array.size <= MOST_ELEMENTS
+        if digest not in self.tensors and recipe is not None and is_made:
             self.tensors[digest] = SuiteTensor(
                 file=None, dtype=array.dtype.name, shape=array.shape, recipe=recipe
             )

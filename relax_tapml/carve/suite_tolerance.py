@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 # Which numbers each kind has, in the order of the fields of SuiteTolerance.
 _FIELDS: dict[str, tuple[str, ...]] = {
@@ -125,26 +124,6 @@ class SuiteTolerance:
             )
 
 
-def tolerance_from(tolerance: dict[str, Any]) -> SuiteTolerance:
-    """Read a tolerance of a manifest. Raises ``KeyError``, ``TypeError`` or ``ValueError``."""
-
-    def optional(name: str, read: Callable[[Any], Any]) -> Any:
-        value = tolerance.get(name)
-        return None if value is None else read(value)
-
-    return SuiteTolerance(
-        kind=_text(tolerance["kind"]),
-        origin=_text(tolerance["origin"]),
-        atol=optional("atol", float),
-        rtol=optional("rtol", float),
-        bound=optional("bound", _text),
-        alternatives=optional("alternatives", _text),
-        input=optional("input", int),
-        axis=optional("axis", int),
-        coarse=optional("coarse", _text),
-    )
-
-
 def _fits(values: tuple[int, ...], axis: int, indices: tuple[int, ...]) -> bool:
     if not -len(values) <= axis < len(values):
         return False
@@ -152,9 +131,3 @@ def _fits(values: tuple[int, ...], axis: int, indices: tuple[int, ...]) -> bool:
     others = values[:axis] + values[axis + 1 :]
     kept = indices[:axis] + indices[axis + 1 :] if len(indices) == len(values) else indices
     return others == kept
-
-
-def _text(value: object) -> str:
-    if not isinstance(value, str):
-        raise TypeError(f"expected text, got {value!r}")
-    return value

@@ -21,9 +21,8 @@ from relax_tapml.carve.manifest import (
     SuiteDim,
     SuiteInput,
     SuiteOutput,
+    SuiteTensor,
     SuiteUnit,
-    tensor_from,
-    unit_from,
 )
 from relax_tapml.carve.manifest_file import dump_manifest
 from relax_tapml.carve.pytest_file import (
@@ -41,11 +40,13 @@ from relax_tapml.carve.submodule import submodule
 from relax_tapml.carve.suite_files import SuiteFiles
 from relax_tapml.carve.tolerances import suite_tolerance
 from relax_tapml.errors import SourceError
+from relax_tapml.files.read import typed
+from relax_tapml.foreign.module import vouch
 from relax_tapml.frontend.model import Array
 from relax_tapml.partition.site_table import site_table
 from relax_tapml.passes.annotate_sites import annotated_calls
 from relax_tapml.passes.operator_call import operator_call
-from relax_tapml.targets.fork import ForkDied, Here, can_fork, forked
+from relax_tapml.targets.fork import Endings, ForkDied, Here, can_fork, forked
 
 _DISTRIBUTIONS = ("relax-tapml", "apache-tvm", "apache-tvm-ffi")
 
@@ -130,6 +131,7 @@ class SuiteWriter:
                 fork.note("")
                 fork.send(self._write_unit(unit, stems[unit], cases[unit], store, evaluations))
 
+        endings = Endings("carving the suite")
         while waiting:
             try:
                 for message in forked(work, is_safe=can_fork(self._source)):
@@ -139,6 +141,9 @@ class SuiteWriter:
                     if entry is not None:
                         written[unit] = entry
             except ForkDied as death:
+                if endings.excuses(death):
+                    self._files.remove_unlisted()
+                    continue
                 if not death.at or int(death.at) in refused:
                     raise SourceError(f"carving unit {waiting[0]} {death.text}") from None
                 refused[int(death.at)] = f"its float64 evaluation {death.text}"
@@ -148,13 +153,15 @@ class SuiteWriter:
     def _add(self, document: Mapping[str, Any]) -> SuiteUnit | None:
         """Take over what a fork has written of a unit."""
         self._files.sha256.update(document["sha256"])
+        vouch(document["sha256"].values())
         self._files.tensors.update(
-            {digest: tensor_from(tensor) for digest, tensor in document["tensors"].items()}
+            typed(document["tensors"], dict[str, SuiteTensor], "what a fork wrote", fix="")
         )
         self._skipped.update(document["skipped"])
         self._skipped_sites.update(document["skipped_sites"])
         self._unproven.update(document["unproven"])
-        return None if document["unit"] is None else unit_from(document["unit"])
+        unit = document["unit"]
+        return None if unit is None else typed(unit, SuiteUnit, "what a fork wrote", fix="")
 
     def _write_unit(
         self,

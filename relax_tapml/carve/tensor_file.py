@@ -18,6 +18,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
+from relax_tapml.files.read import MAX_TENSOR_BYTES
 from relax_tapml.frontend.model import Array
 
 _NAME, _ROWS = "tensor", "rows"
@@ -98,7 +99,7 @@ def load(data: bytes, dtype: str, shape: Sequence[int], *, rows: int | None = No
     """
     try:
         entries = dict(safetensors.deserialize(data))  # type: ignore[no-untyped-call]
-    except safetensors.SafetensorError as error:
+    except (safetensors.SafetensorError, MemoryError) as error:
         raise ValueError(f"not a whole safetensors file: {error}") from error
     actual = {name: (entry["dtype"], list(entry["shape"])) for name, entry in entries.items()}
     expected = _entries(dtype, shape, rows)
@@ -157,8 +158,9 @@ def _entries(
     dtype: str, shape: Sequence[int], rows: int | None
 ) -> dict[str, tuple[str, list[int]]]:
     """Return what a file holds: dtype and shape by name."""
-    if math.prod(shape) < 0:
-        raise ValueError(f"a shape is {list(shape)}")
+    size = math.prod(shape)
+    if min(shape, default=0) < 0 or size * numpy_dtype(dtype).itemsize > MAX_TENSOR_BYTES:
+        raise ValueError(f"a tensor of {dtype} {list(shape)} cannot be held")
     if rows is not None:
         if dtype not in _FILE_DTYPES or not shape or not 0 < rows <= shape[0]:
             raise ValueError(f"{rows} rows of {dtype} {list(shape)} cannot be held")

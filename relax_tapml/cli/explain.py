@@ -10,6 +10,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from relax_tapml.cli.trust import TRUST_HELP
+
 _NAMED_AT_MOST = 4
 
 
@@ -26,6 +28,7 @@ def add_parser(subparsers: Any) -> None:
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--step", type=int, metavar="N", help="show step N, counted from 0")
     which.add_argument("--boundary", type=Path, metavar="FILE", help="show this boundary.json")
+    parser.add_argument("--trust", action="store_true", help=TRUST_HELP)
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(run=run)
 
@@ -36,11 +39,12 @@ def run(args: argparse.Namespace) -> int:
     from relax_tapml.partition.bundle import read_bundle_boundary
     from relax_tapml.partition.program import explain
 
-    lowered = _lowered(args.folder)
+    lowered = _lowered(args.folder, trust=args.trust)
     if args.boundary is None and args.step is None:
         steps = {
             int(path.stem): explain(lowered, read_boundary(path))
-            for path in sorted((args.folder / "boundaries").glob("*.json"))
+            for path in sorted((args.folder / "boundaries").glob("[0-9][0-9][0-9]*.json"))
+            if path.stem.isdecimal()
         }
         bundle = args.folder / "bundle"
         told = explain(lowered, read_bundle_boundary(bundle)) if bundle.exists() else None
@@ -58,21 +62,20 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _lowered(folder: Path) -> Any:
-    import tvm
-
-    from relax_tapml.errors import StoreError, UsageError
+def _lowered(folder: Path, *, trust: bool) -> Any:
+    from relax_tapml.errors import UsageError
+    from relax_tapml.files.read import MAX_JSON_BYTES, read_bytes
+    from relax_tapml.foreign.module import read_module
 
     path = folder / "lowered.json"
-    try:
-        return tvm.ir.load_json(path.read_text(encoding="utf-8"))
-    except OSError as error:
+    if not path.exists():
         raise UsageError(
             f"{folder} has no lowered.json: expected the output folder of "
             "`python -m relax_tapml.build`"
-        ) from error
-    except Exception as error:
-        raise StoreError(f"{path} is damaged: {error}. Run the build again") from error
+        )
+    fix = "Run the build again"
+    data = read_bytes(path, fix=fix, max_bytes=MAX_JSON_BYTES)
+    return read_module(data, str(path), fix=fix, trust=trust)
 
 
 def _sums(calls: Sequence[Any]) -> dict[str, Any]:

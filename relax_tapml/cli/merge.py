@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from relax_tapml.cli.trust import TRUST_HELP
+
 _SHOWN = 5
 
 
@@ -24,6 +26,7 @@ def add_parser(subparsers: Any) -> None:
         "suites", type=Path, nargs="+", metavar="SUITE", help="an output folder, or its tests"
     )
     parser.add_argument("--force", action="store_true", help="replace OUT if it exists")
+    parser.add_argument("--trust", action="store_true", help=TRUST_HELP)
     parser.set_defaults(run=run)
 
 
@@ -31,7 +34,7 @@ def run(args: argparse.Namespace) -> int:
     """Run the command and return its exit code."""
     from relax_tapml.carve.merge import merge_suites  # imports TVM
 
-    merged = merge_suites(args.out, args.suites, replace=args.force)
+    merged = merge_suites(args.out, args.suites, replace=args.force, trust=args.trust)
     for name, units in merged.manifest.merged_from.items():
         renamed = [f"{old} -> {new}" for new, old in units.items() if new != old]
         more = f" and {len(renamed) - _SHOWN} more" if len(renamed) > _SHOWN else ""

@@ -143,12 +143,12 @@ def _print_transfers(result: Mapping[str, Any], console: Console) -> None:
         sent, fetched = (
             sum(one["traffic"][way] for one in devices) for way in ("to_device", "to_host")
         )
-        rows.append(("replay", sent, fetched, sum(one["seconds"] for one in devices)))
+        rows.append(("replay", sent, fetched, sum(one.get("seconds", 0.0) for one in devices)))
     if steps:
         sent = sum(step["bytes_to_device"] for step in steps)
         fetched = sum(step["bytes_moved"] for step in steps) - sent
         told = f"migrate, {count_text(len(steps), 'step')}"
-        spent = sum(sum(step["seconds"].values()) for step in steps)
+        spent = sum(step["seconds"].get(part) or 0.0 for step in steps for part in ("shift", "run"))
         rows.append((told, sent, fetched, spent))
     if not rows:
         return
@@ -158,7 +158,7 @@ def _print_transfers(result: Mapping[str, Any], console: Console) -> None:
         table.add_column(name, no_wrap=True, justify="right")
     for name, sent, fetched, seconds in rows:
         table.add_row(f"  {name}", size_text(sent), size_text(fetched), seconds_text(seconds))
-    table.add_row("  this run", "", "", seconds_text(result["seconds"]["total"]))
+    table.add_row("  this run", "", "", seconds_text(result["seconds"].get("total")))
     console.print(table)
     console.print()
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from relax_tapml.cli.matrix import matrix_document, print_matrix
 from relax_tapml.cli.progress import Progress
 from relax_tapml.cli.replay_document import report_document
+from relax_tapml.cli.trust import TRUST_HELP
 from relax_tapml.compare.verdict import Verdict
 from relax_tapml.errors import UsageError
 from relax_tapml.report.findings import suspicions, tolerance_text, unjudged_text
@@ -68,6 +69,7 @@ def add_parser(subparsers: Any) -> None:
         metavar="N",
         help="run each case N times; a unit that fails now and then is flaky (default: 1)",
     )
+    parser.add_argument("--trust", action="store_true", help=TRUST_HELP)
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     parser.set_defaults(run=run)
 
@@ -81,6 +83,7 @@ def run(args: argparse.Namespace) -> int:
         "timeout_s": args.timeout,
         "units": args.unit,
         "repeat": args.repeat,
+        "trust": args.trust,
     }
     if args.on or len(args.folders) > 1:
         return _run_matrix(args, options)

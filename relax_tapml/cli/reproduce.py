@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from relax_tapml.cli.trust import TRUST_HELP
 from relax_tapml.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
@@ -61,6 +61,7 @@ def add_parser(subparsers: Any) -> None:
     )
     parser.add_argument("--no-run", action="store_true", help="do not run the script")
     parser.add_argument("--force", action="store_true", help="replace files that are there")
+    parser.add_argument("--trust", action="store_true", help=TRUST_HELP)
     parser.set_defaults(run=run)
 
 
@@ -78,10 +79,10 @@ def run(args: argparse.Namespace) -> int:
             "wrong after it. A script can hold a unit only"
         )
     is_asked = record is None or not _is_of_run(args, record)
-    suite = open_suite(args.folder)
+    suite = open_suite(args.folder, trust=args.trust)
     told = args.target or (record.target if record else suite.manifest.source)
     target = parse_target(told)
-    suite = open_suite(args.folder, target)
+    suite = open_suite(args.folder, target, trust=args.trust)
     unit = suite.unit(args.unit)
     found = None if record is None or is_asked else record.units.get(args.unit)
     case = _case(args, suite, found)
@@ -141,6 +142,7 @@ def _implementation(
     """Return the unit as the target's side has it."""
     from relax_tapml.carve.unit_programs import UnitPrograms
     from relax_tapml.compare.verdict import Verdict
+    from relax_tapml.files.scratch import scratch_folder
     from relax_tapml.migrate.run_folder import read_device_side
     from relax_tapml.partition.kernel_library import KernelLibrary
     from relax_tapml.partition.pipeline import load_pipeline
@@ -149,7 +151,7 @@ def _implementation(
     if found is not None and record is not None:
         if found["verdict"] == Verdict.SKIPPED:
             raise UsageError(f"unit {args.unit} was skipped in the run: {found['reason']}")
-        side = read_device_side(record.folder)
+        side = read_device_side(record.folder, trust=args.trust)
     pipeline = args.device_pipeline
     if side is None and pipeline is None and record is not None and args.target is None:
         pipeline = record.device_pipeline
@@ -158,12 +160,12 @@ def _implementation(
                 f"{record.folder} does not hold the kernels of its run, whose device pipeline was "
                 f"{pipeline!r}: give that as --device-pipeline MODULE:ATTR"
             )
-    with tempfile.TemporaryDirectory(prefix="tapml-kernels-") as folder:
+    with scratch_folder() as folder:
         programs = UnitPrograms(
             suite,
             target=target,
             pipeline=None if side is not None else load_pipeline(pipeline),
-            library=KernelLibrary(Path(folder)),
+            library=KernelLibrary(folder),
             units=[args.unit],
             side=side,
         )

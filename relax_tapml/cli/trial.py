@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
-from pathlib import Path
 
 import numpy as np
 import tvm
 from tvm import relax
 
 from relax_tapml.errors import DeviceError
+from relax_tapml.files.scratch import scratch_folder
 from relax_tapml.partition.bytecode import compile_functions
 from relax_tapml.partition.kernel_library import KernelLibrary
 from relax_tapml.partition.lower import lower, mark_inputs
@@ -40,8 +39,8 @@ def run_a_kernel(platform: Platform) -> str:
     target = parse_target(platform.name)
     side = prepare_side(lower(mark_inputs(_addition(), ())), target)
     x = np.arange(_SIZE, dtype=np.float32)
-    with tempfile.TemporaryDirectory(prefix="tapml-trial-") as folder:
-        library = KernelLibrary(Path(folder))
+    with scratch_folder() as folder:
+        library = KernelLibrary(folder)
         kernels = library.build(side, target)
         if kernels.failed:
             raise DeviceError("; ".join(kernels.failed.values()))

@@ -28,6 +28,7 @@ from relax_tapml.derive.chooser import Chooser, choosers, shown, with_choices, w
 from relax_tapml.derive.chosen_index import chosen_indices
 from relax_tapml.derive.derivation import ORDERS, Derivation
 from relax_tapml.derive.reach import bounds_of, rounded_up
+from relax_tapml.files.machine import passed_on
 from relax_tapml.frontend.model import Array
 
 MOST_CHOICES = 16
@@ -110,7 +111,8 @@ class ChoiceDerivation:
             return [tolerance for tolerance in direct if tolerance is not None]
         try:
             found = self._judged(arguments, scalars, oracles, slack, orders)[1]
-        except Exception:  # Whatever TVM and NumPy raise about a kernel that no one foresaw.
+        except Exception as error:  # Whatever TVM and NumPy raise about an unforeseen kernel.
+            passed_on(error, "deriving tolerances")
             return self._plain.tolerances(arguments, scalars, oracles, orders=orders)
         return [mine or other for mine, other in zip(direct, found, strict=True)]
 
@@ -131,7 +133,8 @@ class ChoiceDerivation:
             return None
         try:
             oracles, found = self._judged(arguments, scalars, None, {}, orders, like)
-        except Exception:
+        except Exception as error:
+            passed_on(error, "deriving tolerances")
             return self._plain.evaluated(arguments, scalars, like, orders=orders)
         direct = [self._index(number, arguments, {}) for number in self._results]
         return oracles, [mine or other for mine, other in zip(direct, found, strict=True)]

@@ -28,6 +28,7 @@ from relax_tapml.derive.functions import FUNCTIONS
 from relax_tapml.derive.precision import SMALLEST_NORMAL, moves, underflow
 from relax_tapml.derive.reach import bounds_of, rounded_up
 from relax_tapml.derive.twin import ENTRY, Twin, twin_of
+from relax_tapml.files.machine import passed_on
 from relax_tapml.frontend.model import Array
 
 ORDERS = (1, 2, 32, 256)
@@ -111,6 +112,7 @@ class Derivation:
             derived = self._judged(arguments, values, errors, oracles)
             return self._with_coarse(derived, arguments, scalars, oracles, orders, is_exact=False)
         except Exception as error:  # Whatever TVM and NumPy raise about arguments or memory.
+            passed_on(error, "deriving tolerances")
             return [rule_because(oracle, _unevaluated(error)) for oracle in oracles]
 
     def evaluated(
@@ -156,7 +158,8 @@ class Derivation:
                 found, arguments, scalars, oracles, orders, is_exact=is_exact
             )
             return oracles, coarse
-        except Exception:
+        except Exception as error:
+            passed_on(error, "deriving tolerances")
             return None
 
     def values_and_errors(
@@ -228,6 +231,7 @@ class Derivation:
             values, errors = self._evaluated(twin, arguments, scalars, oracles, orders)
             coarse = self._judged(arguments, values, errors, oracles)
         except Exception as error:  # Whatever TVM and NumPy raise about arguments or memory.
+            passed_on(error, "deriving tolerances")
             return [_without_coarse(*both, error) for both in zip(found, oracles, strict=True)]
         return [with_coarse(*both) for both in zip(found, coarse, strict=True)]
 
@@ -239,6 +243,7 @@ class Derivation:
         except NotDerivableError as error:
             return str(error)
         except Exception as error:  # Whatever TVM raises about a kernel that no one foresaw.
+            passed_on(error, "deriving tolerances")
             return _unevaluated(error)
 
     @property

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import io
+import math
 import zipfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
-from relax_tapml.errors import UsageError
+from relax_tapml.errors import StoreError, UsageError
+from relax_tapml.files.read import MAX_TENSOR_BYTES, read_bytes
+from relax_tapml.frontend.archive import check_sizes
 from relax_tapml.frontend.arrays import to_array
 from relax_tapml.frontend.model import Array, Sample
 from relax_tapml.frontend.signature import Signature
@@ -67,14 +71,16 @@ def _files(path: Path) -> list[Path]:
 
 def _read(file: Path) -> dict[str, Array]:
     try:
+        data = read_bytes(file, fix="Write it again", max_bytes=MAX_TENSOR_BYTES)
+    except StoreError as error:
+        raise UsageError(f"inputs {error}") from error
+    try:
         if file.suffix == ".safetensors":
-            return parse_tensors(file.read_bytes())
-        if not zipfile.is_zipfile(file):
-            raise ValueError("it is no .npz archive")
-        with np.load(file, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-        raise UsageError(f"inputs {file}: cannot be read: {error}. Write it again.") from error
+            return parse_tensors(data)
+        arrays = _unpacked(data)
+    except Exception as error:  # Whatever zlib, zipfile and NumPy raise about it.
+        told = str(error) or type(error).__name__
+        raise UsageError(f"inputs {file}: cannot be read: {told}. Write it again.") from error
     for name, array in arrays.items():
         if array.dtype.kind == "V":
             raise UsageError(
@@ -82,6 +88,34 @@ def _read(file: Path) -> dict[str, Array]:
                 " Write a .safetensors file instead."
             )
     return arrays
+
+
+def _unpacked(data: bytes) -> dict[str, Array]:
+    """Return the arrays in the bytes of an ``.npz`` file."""
+    if not zipfile.is_zipfile(io.BytesIO(data)):
+        raise ValueError("it is no .npz archive")
+    check_sizes(io.BytesIO(data))
+    _check_headers(io.BytesIO(data))
+    with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
+        return {name: arrays[name] for name in arrays.files}
+
+
+def _check_headers(file: IO[bytes]) -> None:
+    """Refuse arrays that are not as large as they say, before memory is asked for."""
+    with zipfile.ZipFile(file) as archive:
+        for entry in archive.infolist():
+            with archive.open(entry) as array:
+                version = np.lib.format.read_magic(array)
+                read = {
+                    (1, 0): np.lib.format.read_array_header_1_0,
+                    (2, 0): np.lib.format.read_array_header_2_0,
+                }.get(version)
+                if read is None:
+                    raise ValueError(f"'{entry.filename}' has format {version}")
+                shape, _, dtype = read(array)
+                expected = math.prod(shape) * dtype.itemsize
+                if not dtype.hasobject and expected != entry.file_size - array.tell():
+                    raise ValueError(f"'{entry.filename}' is no array of {dtype} {list(shape)}")
 
 
 def _in_order(arrays: dict[str, Array], signature: Signature, file: Path) -> tuple[Array, ...]:

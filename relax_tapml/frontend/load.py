@@ -37,6 +37,7 @@ def load_model(
     texts: Sequence[str] = (),
     quantization: str | None = None,
     source: str = "llvm",
+    trust: bool = False,
 ) -> Model:
     """Return the model ``spec`` names, with its parameters and samples checked.
 
@@ -54,6 +55,10 @@ def load_model(
         Of ``mlc:CONFIG`` only; by default what the config says.
     source
         The TVM target that MLC-LLM compiles ``mlc:CONFIG`` for.
+    trust
+        Whether a file comes from somebody who may run any code here: a ``.pt2`` may then hold
+        pickled Python objects, and a module may call functions that are not known to be harmless.
+        A name that is Python, ``package.module:callable``, is the user's own code anyway.
 
     Raises
     ------
@@ -87,7 +92,7 @@ def load_model(
             f"the built-in examples: {', '.join(EXAMPLES)}."
         )
     else:
-        model = _load(spec)
+        model = _load(spec, trust=trust)
         if inputs and model.drive is not None:
             raise UsageError(
                 f"model {spec} runs its samples by itself (Model.drive), so only it can make them. "
@@ -100,14 +105,15 @@ def load_model(
     return model
 
 
-def _load(spec: str) -> Model:
+def _load(spec: str, *, trust: bool) -> Model:
     path = Path(spec)
     if spec and path.is_dir():
-        return load_saved(path)
+        return load_saved(path, trust=trust)
     if path.suffix in (".json", ".pt2"):
         if not path.is_file():
             raise UsageError(f"model {spec}: no such file.{_close_files(path)}")
-        return load_ir(path) if path.suffix == ".json" else load_pt2(path)
+        load = load_ir if path.suffix == ".json" else load_pt2
+        return load(path, trust=trust)
     if ":" in spec:
         return load_callable(spec)
     close = difflib.get_close_matches(spec.lower(), EXAMPLES, n=3)

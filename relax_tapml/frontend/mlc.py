@@ -18,6 +18,7 @@ from tvm import relax
 from tvm.contrib import tvmjs
 
 from relax_tapml.errors import LoweringError, StoreError, TapmlError, UsageError
+from relax_tapml.files.machine import passed_on
 from relax_tapml.frontend.first_line import first_line
 from relax_tapml.frontend.inputs import load_samples
 from relax_tapml.frontend.mlc_model import SEED, mlc_model, prompt_sample
@@ -156,6 +157,7 @@ def _compile(file: Path, quantization: str | None, target: Any) -> _Compiled:
     except TapmlError:
         raise
     except Exception as error:
+        passed_on(error, f"compiling {file} with mlc_llm")
         raise LoweringError(
             f"mlc_llm fails on {file} with TVM {tvm.__version__}: {first_line(error)}. Either the "
             "config lacks something, or this mlc_llm is for another TVM"
@@ -275,6 +277,7 @@ def _tokenized(folder: Path, texts: Sequence[str]) -> list[tuple[str, Array]]:
             tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
             ids = [np.array(tokenizer(text)["input_ids"], "int64") for text in texts]
     except Exception as error:
+        passed_on(error, f"reading the tokenizer of {folder}")
         raise UsageError(
             f"--text needs a tokenizer that transformers can read in {folder}: "
             f"{first_line(error)}. Give token ids with --inputs instead."
@@ -287,6 +290,7 @@ def _read_weights(file: Path) -> dict[str, Array]:
     try:
         tensors, _ = tvmjs.load_tensor_cache(str(file), tvm.cpu())
     except Exception as error:
+        passed_on(error, f"reading the weights {file}")
         raise StoreError(
             f"weights {file} cannot be read: {first_line(error)}. Convert them again with mlc_llm "
             "convert_weight"

@@ -5,21 +5,26 @@ Everything is JSON and safetensors; nothing in a file is ever executed.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import importlib.metadata
 import json
-import shutil
-import tempfile
-from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import tvm
 
 from relax_tapml.errors import StoreError, UsageError
+from relax_tapml.files.read import (
+    MAX_WEIGHTS_BYTES,
+    listed_file,
+    read_bytes,
+    read_json,
+    typed,
+)
+from relax_tapml.files.replace import new_folder
+from relax_tapml.foreign.module import read_module
+from relax_tapml.foreign.names import first_fault
 from relax_tapml.frontend.callable import from_module
-from relax_tapml.frontend.first_line import first_line
 from relax_tapml.frontend.model import Array, Meaning, Model, Sample
 from relax_tapml.frontend.signature import check_model
 from relax_tapml.tensor_file import dump_tensors, parse_tensors
@@ -27,9 +32,32 @@ from relax_tapml.tensor_file import dump_tensors, parse_tensors
 SCHEMA = 1
 _KIND = "relax_tapml.model"
 _MANIFEST = "manifest.json"
+_FIX = "Save the model again"
 _MODULE = "module.json"
 _PARAMS = "params.safetensors"
 _VERSIONED = ("relax-tapml", "apache-tvm", "apache-tvm-ffi")
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Sample:
+    """A sample, and the file of its arrays."""
+
+    name: str
+    file: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Manifest:
+    """What ``manifest.json`` says, besides schema and kind."""
+
+    name: str
+    entry: str
+    meaning: Meaning | None
+    params: tuple[str, ...]
+    inputs: tuple[str, ...]
+    samples: tuple[_Sample, ...]
+    versions: dict[str, str]
+    sha256: dict[str, str]
 
 
 def save_model(model: Model, folder: Path | str) -> None:
@@ -66,62 +94,68 @@ def save_model(model: Model, folder: Path | str) -> None:
             files[file] = dump_tensors(arrays)
     except ValueError as error:
         raise UsageError(f"model '{model.name}' cannot be saved: {error}.") from error
-    manifest = {
-        "schema": SCHEMA,
-        "kind": _KIND,
-        "name": model.name,
-        "entry": model.entry,
-        "meaning": None if model.meaning is None else str(model.meaning),
-        "params": list(model.params),
-        "inputs": list(signature.input_names),
-        "samples": [
-            {"name": sample.name, "file": file}
+    manifest = _Manifest(
+        name=model.name,
+        entry=model.entry,
+        meaning=model.meaning,
+        params=tuple(model.params),
+        inputs=tuple(signature.input_names),
+        samples=tuple(
+            _Sample(name=sample.name, file=file)
             for sample, file in zip(model.samples, inputs, strict=True)
-        ],
-        "versions": {name: importlib.metadata.version(name) for name in _VERSIONED},
-        "sha256": {name: hashlib.sha256(data).hexdigest() for name, data in files.items()},
-    }
-    files[_MANIFEST] = json.dumps(manifest, indent=1).encode()
-    with _replacing(folder) as scratch:
+        ),
+        versions={name: importlib.metadata.version(name) for name in _VERSIONED},
+        sha256={name: hashlib.sha256(data).hexdigest() for name, data in files.items()},
+    )
+    document = {"schema": SCHEMA, "kind": _KIND, **asdict(manifest)}
+    files[_MANIFEST] = json.dumps(document, indent=1).encode()
+    with new_folder(folder, check=load_saved) as scratch:
         for name, data in files.items():
             file_path = scratch / name
             file_path.parent.mkdir(exist_ok=True)
             file_path.write_bytes(data)
 
 
-def load_saved(folder: Path) -> Model:
+def load_saved(folder: Path, *, trust: bool = False) -> Model:
     """Read a folder written by ``save_model``.
 
     Raises
     ------
     StoreError
-        A file is missing, was changed or cut short, or another version wrote the folder.
+        A file is missing, was changed or cut short, another version wrote the folder, or the module
+        calls what is not known to be harmless and ``trust`` is false.
     """
-    manifest = _read_manifest(folder)
+    path = folder / _MANIFEST
+    manifest = _read_manifest(path)
+
+    def content(name: str) -> bytes:
+        return _checked(listed_file(folder, name, by=path, fix=_FIX), manifest.sha256[name])
+
     try:
-        files = {name: _checked(folder / name, sha) for name, sha in manifest["sha256"].items()}
-        params = _tensors(folder / _PARAMS, files[_PARAMS])
+        fault = first_fault([manifest.name, manifest.entry, *manifest.params])
+        fault = fault or first_fault([*manifest.inputs, *manifest.sha256])
+        if fault:
+            raise ValueError(fault)
+        params = _tensors(folder / _PARAMS, content(_PARAMS))
         samples = []
-        for item in manifest["samples"]:
-            arrays = _tensors(folder / item["file"], files[item["file"]])
-            ordered = tuple(arrays[name] for name in manifest["inputs"])
-            samples.append(Sample(name=item["name"], arrays=ordered))
+        for item in manifest.samples:
+            arrays = _tensors(folder / item.file, content(item.file))
+            ordered = tuple(arrays[name] for name in manifest.inputs)
+            samples.append(Sample(name=item.name, arrays=ordered))
         return Model(
-            name=manifest["name"],
-            module=_module(folder / _MODULE, files[_MODULE]),
-            params={name: params[name] for name in manifest["params"]},
+            name=manifest.name,
+            module=_module(folder / _MODULE, content(_MODULE), trust),
+            params={name: params[name] for name in manifest.params},
             samples=tuple(samples),
-            entry=manifest["entry"],
-            meaning=Meaning(manifest["meaning"]) if manifest.get("meaning") else None,
+            entry=manifest.entry,
+            meaning=manifest.meaning,
         )
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise StoreError(
-            f"{folder / _MANIFEST} does not describe the folder ({type(error).__name__}: {error}). "
-            "Save the model again."
-        ) from error
+    except (KeyError, ValueError) as error:
+        told = f"there is no {error}" if isinstance(error, KeyError) else error
+        raise StoreError(f"{path} does not describe the folder: {told}. {_FIX}") from error
 
 
-def load_ir(file: Path) -> Model:
+def load_ir(file: Path, *, trust: bool = False) -> Model:
     """Read a Relax module written by ``tvm.ir.save_json``, without samples.
 
     Parameters come from a ``.safetensors`` file of the same name next to it, named as the
@@ -130,34 +164,32 @@ def load_ir(file: Path) -> Model:
     Raises
     ------
     StoreError
-        A file cannot be read.
+        A file cannot be read, or the module calls what is not known to be harmless and ``trust`` is
+        false.
     UsageError
         The parameters do not match those of ``main``.
     """
-    module = _module(file, _bytes(file))
+    module = _module(file, _bytes(file), trust)
     weights = file.with_suffix(".safetensors")
     params = _tensors(weights, _bytes(weights)) if weights.exists() else {}
     return from_module(module, params, name=file.stem)
 
 
-def _read_manifest(folder: Path) -> dict[str, Any]:
-    file = folder / _MANIFEST
-    if not file.exists():
+def _read_manifest(path: Path) -> _Manifest:
+    if not path.exists() and not path.is_symlink():
         raise StoreError(
-            f"{folder} has no {_MANIFEST}, so it is not a folder written by save_model."
+            f"{path.parent} has no {path.name}, so it is not a folder written by save_model."
         )
-    try:
-        manifest = json.loads(_bytes(file))
-    except ValueError as error:
-        raise StoreError(f"{file} is not JSON: {error}. Save the model again.") from error
-    if not isinstance(manifest, dict) or manifest.get("kind") != _KIND:
-        raise StoreError(f"{file} is not the manifest of a saved model. Save the model again.")
-    if manifest.get("schema") != SCHEMA:
+    document = read_json(path, fix=_FIX)
+    if not isinstance(document, dict) or document.get("kind") != _KIND:
+        raise StoreError(f"{path} is not the manifest of a saved model. {_FIX}")
+    schema = document.get("schema")
+    if schema != SCHEMA or isinstance(schema, bool):
         raise StoreError(
-            f"{file} has schema {manifest.get('schema')}, this version reads {SCHEMA}. Load it "
-            f"with the version that wrote it: {manifest.get('versions')}."
+            f"{path} has schema {schema}, this version reads {SCHEMA}. Load it with the version "
+            f"that wrote it: {document.get('versions')}."
         )
-    return manifest
+    return typed(document, _Manifest, path, fix=_FIX)
 
 
 def _checked(file: Path, sha256: str) -> bytes:
@@ -165,17 +197,13 @@ def _checked(file: Path, sha256: str) -> bytes:
     actual = hashlib.sha256(data).hexdigest()
     if actual != sha256:
         raise StoreError(
-            f"{file} was changed or cut short: expected SHA-256 {sha256}, got {actual}. "
-            "Save the model again."
+            f"{file} was changed or cut short: expected SHA-256 {sha256}, got {actual}. {_FIX}"
         )
     return data
 
 
 def _bytes(file: Path) -> bytes:
-    try:
-        return file.read_bytes()
-    except OSError as error:
-        raise StoreError(f"{file} cannot be read: {error.strerror}. Save it again.") from error
+    return read_bytes(file, fix="Save it again", max_bytes=MAX_WEIGHTS_BYTES)
 
 
 def _tensors(file: Path, data: bytes) -> dict[str, Array]:
@@ -185,31 +213,6 @@ def _tensors(file: Path, data: bytes) -> dict[str, Array]:
         raise StoreError(f"{file} cannot be read: {error}. Save it again.") from error
 
 
-def _module(file: Path, data: bytes) -> tvm.IRModule:
-    try:
-        json.loads(data)
-        module = tvm.ir.load_json(data.decode())
-    except Exception as error:
-        raise StoreError(
-            f"{file} is not a module this TVM can read: {first_line(error)}. Save it again with "
-            f"tvm.ir.save_json of TVM {tvm.__version__}."
-        ) from error
-    if not isinstance(module, tvm.IRModule):
-        raise StoreError(
-            f"{file} holds a {type(module).__name__}, expected an IRModule. Save it again."
-        )
-    return module
-
-
-@contextlib.contextmanager
-def _replacing(folder: Path) -> Iterator[Path]:
-    """Yield a scratch folder that takes the place of ``folder`` when the block ends well."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    try:
-        yield scratch
-        scratch.chmod(0o755)
-        scratch.replace(folder)
-    except BaseException:
-        shutil.rmtree(scratch, ignore_errors=True)
-        raise
+def _module(file: Path, data: bytes, trust: bool) -> tvm.IRModule:
+    fix = f"Save it again with tvm.ir.save_json of TVM {tvm.__version__}."
+    return read_module(data, str(file), fix=fix, trust=trust)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import logging
+import pickle
 import warnings
+import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,15 +14,20 @@ from typing import Any
 from tvm import relax
 
 from relax_tapml.errors import StoreError, UsageError
+from relax_tapml.files.machine import passed_on
+from relax_tapml.foreign.module import TRUST
+from relax_tapml.frontend.archive import check_sizes
 from relax_tapml.frontend.arrays import to_array
 from relax_tapml.frontend.first_line import first_line
 from relax_tapml.frontend.inputs import as_samples
 from relax_tapml.frontend.model import Array, Meaning, Model, Sample
 from relax_tapml.frontend.params import named_params
 from relax_tapml.frontend.plain_dims import with_plain_dims
+from relax_tapml.frontend.program_file import check_program_file, weights_only
 from relax_tapml.frontend.signature import check_model, signature_of
 
 _ENTRY = "main"
+_LOUD = ("torch.export", "torch._export")
 
 
 def from_torch(
@@ -99,28 +107,64 @@ def from_torch(
     return model
 
 
-def load_pt2(file: Path) -> Model:
+def load_pt2(file: Path, *, trust: bool = False) -> Model:
     """Import a program written by ``torch.export.save``.
 
     The inputs it was exported with, where it holds them, are its one sample.
 
+    Parameters
+    ----------
+    file
+        Written by ``torch.export.save``.
+    trust
+        Whether it comes from somebody who may run any code here: it may then hold pickled Python
+        objects and libraries, which PyTorch runs when it loads them.
+
     Raises
     ------
     StoreError
-        The file is not a whole exported program.
+        The file is not a whole exported program, or holds more than tensors and operators and
+        ``trust`` is false.
     UsageError, LoweringError
         As for ``from_torch``.
     """
     torch = import_torch()
+    _check_file(file, trust=trust)
     try:
-        with _quiet():
+        with _quiet(), contextlib.nullcontext() if trust else weights_only():
             program = torch.export.load(file)
+    except pickle.UnpicklingError as error:
+        raise StoreError(_refusal(file, "pickled objects that are no tensors")) from error
     except Exception as error:
+        passed_on(error, f"loading {file}")
         raise StoreError(
             f"{file} is not a program this PyTorch can load: {first_line(error)}. Save it again "
             f"with torch.export.save of PyTorch {torch.__version__}."
         ) from error
     return from_torch(program, name=file.stem)
+
+
+def _check_file(file: Path, *, trust: bool) -> None:
+    try:
+        check_sizes(file)
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        raise StoreError(
+            f"{file} is not a program that can be loaded: {error}. Save it again with "
+            "torch.export.save."
+        ) from error
+    if trust:
+        return
+    try:
+        check_program_file(file)
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        raise StoreError(_refusal(file, str(error))) from error
+
+
+def _refusal(file: Path, what: str) -> str:
+    return (
+        f"{file} holds more than tensors and operators: {what}. Loading it could run any code with "
+        f"your rights. If it comes from somebody you trust, pass {TRUST}"
+    )
 
 
 def import_torch() -> Any:
@@ -146,6 +190,7 @@ def _export(torch: Any, module: Any, inputs: Any, dynamic_shapes: Any, label: st
         with torch.no_grad():
             return torch.export.export(module, args, kwargs, dynamic_shapes=dynamic_shapes)
     except Exception as error:
+        passed_on(error, f"exporting {label}")
         raise UsageError(
             f"torch.export of {label} failed: {first_line(error)}. Export it yourself and give the "
             "exported program."
@@ -214,7 +259,16 @@ def _to_torch(torch: Any, array: Array) -> Any:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Silence PyTorch's deprecation notice about its own code."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
-        yield
+    """Silence what PyTorch says of its own code, and of files that it cannot load."""
+    known = list(logging.root.manager.loggerDict)
+    loggers = [logging.getLogger(name) for name in {*_LOUD, *known} if name.startswith(_LOUD)]
+    before = [logger.disabled for logger in loggers]
+    for logger in loggers:
+        logger.disabled = True
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
+            yield
+    finally:
+        for logger, was_disabled in zip(loggers, before, strict=True):
+            logger.disabled = was_disabled

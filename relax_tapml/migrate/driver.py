@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from relax_tapml.errors import SourceError
+from relax_tapml.errors import SourceError, StoreError
 from relax_tapml.migrate.reporter import SILENT, Stage
 from relax_tapml.migrate.step import Step, Trial
 from relax_tapml.migrate.strategy import Purpose, Strategy
@@ -40,8 +40,17 @@ def migrate(
     ------
     SourceError
         With nothing on the device the partitioned source differs from the source.
+    StoreError
+        The earlier run made other steps than this search would have made.
     """
-    for step in steps:
+    for number, step in enumerate(steps):
+        known = strategy.propose()
+        is_ours = known is not None and step.boundary == sorted(known.boundary)
+        if not is_ours or not step.outcome.flaky.issubset(step.boundary):
+            raise StoreError(
+                f"step {number} of the earlier run is not one that this search makes: its state is "
+                "damaged. Start anew with --force"
+            )
         strategy.settle(step.outcome)
     moves = 0
     while (proposal := strategy.propose()) is not None:

@@ -38,10 +38,13 @@ def source_identity(
 
 
 def side_identity(side: tvm.IRModule, kernels: KernelSet) -> str:
-    """Return a digest of what runs on a side: its kernels, and the functions that call them."""
+    """Return a digest of what runs on a side: its kernels, and the functions that call them.
+
+    Kernels count by what they are made of. Whether they have been built, and to which bytes, says
+    something of the machine.
+    """
     callers = {g: f for g, f in side.functions.items() if isinstance(f, relax.Function)}
-    names = sorted(path.name for path in kernels.files())
-    return _digest((tvm.ir.save_json(tvm.IRModule(callers)), *names))
+    return _digest((tvm.ir.save_json(tvm.IRModule(callers)), *sorted(set(kernels.names))))
 
 
 def module_identity(module: tvm.IRModule) -> str:

@@ -24,6 +24,7 @@ from relax_tapml.compare.tolerance import Tolerance
 from relax_tapml.compare.turned import compare_turned
 from relax_tapml.compare.verdict import Verdict
 from relax_tapml.errors import SourceError
+from relax_tapml.files.machine import passed_on
 from relax_tapml.frontend.model import Array, Model, Sample
 from relax_tapml.migrate.json_number import json_number
 from relax_tapml.passes.bounded_outputs import bounded_outputs
@@ -257,6 +258,7 @@ def _framework_run(model: Model, sample: Sample) -> list[Array]:
     try:
         return model.reference(sample)
     except Exception as error:
+        passed_on(error, f"running {model.name} in its framework")
         lines = str(error).strip().splitlines() or [type(error).__name__]
         raise SourceError(
             f"import of {model.name}: the framework's own run of sample {sample.name!r} failed: "

@@ -48,6 +48,8 @@ class Options:
     is_import_checked
         Whether a source that disagrees with the framework ends the run; otherwise it goes on, and
         its result has a warning.
+    trust
+        Whether a model that is a file comes from somebody who may run any code here.
     """
 
     source: str = "llvm"
@@ -64,6 +66,7 @@ class Options:
     is_probed: bool = True
     timeout_s: float = 60.0
     is_import_checked: bool = True
+    trust: bool = False
 
     def __post_init__(self) -> None:
         # From Python they may be plain strings.

@@ -58,7 +58,8 @@ class PipelineFinding:
     @classmethod
     def from_document(cls, document: Mapping[str, Any]) -> PipelineFinding:
         """Read back what ``document`` returned."""
-        lists = {name: tuple(v) for name, v in document.items() if isinstance(v, list)}
+        names = ("passes", "functions", "changed", "kernels", "restored")
+        lists = {name: tuple(document[name]) for name in names if name in document}
         return cls(verdict=Verdict(document["verdict"]), reason=document["reason"], **lists)
 
 

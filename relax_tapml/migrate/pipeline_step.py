@@ -25,6 +25,7 @@ from relax_tapml.partition.prepare_side import dispatched
 from relax_tapml.partition.whole_module import WholeModule, WholeProgram, build_whole
 from relax_tapml.passes.annotate_sites import annotated_calls
 from relax_tapml.passes.operator_call import operator_call
+from relax_tapml.targets.attempts import unless_killed, was_killed
 from relax_tapml.targets.traffic import Traffic
 
 
@@ -127,6 +128,10 @@ class PipelineTrial:
         return not any(found is not None and found.may_write for found in calls)
 
     def _attempt(self, program: WholeProgram) -> _Attempt:
+        """Run every sample; again where the process of the device was killed meanwhile."""
+        return unless_killed(lambda: self._attempted(program), lambda item: item.is_killed)
+
+    def _attempted(self, program: WholeProgram) -> _Attempt:
         """Run every sample; the first that differs ends it, and a failure ends the session."""
         trial = self.trial
         device = trial.device
@@ -135,6 +140,7 @@ class PipelineTrial:
         before = device.traffic
         linked: float | None = None
         verdict, reason, error = Verdict.PASS, "", 0.0
+        is_killed = False
         try:
             whole = WholeModule(program, device.session, trial.model.params, weights)
             linked = time.perf_counter()
@@ -162,6 +168,7 @@ class PipelineTrial:
                     break
         except DeviceFault as fault:
             verdict, reason = fault_verdict(fault), str(fault)
+            is_killed = was_killed(fault)
         ended = time.perf_counter()
         attempt = _Attempt(
             verdict=verdict,
@@ -170,6 +177,7 @@ class PipelineTrial:
             link_s=(linked or ended) - began,
             run_s=ended - (linked or ended),
             traffic=device.traffic - before,
+            is_killed=is_killed,
         )
         if verdict is not Verdict.PASS:
             device.close()
@@ -184,6 +192,7 @@ class _Attempt:
     link_s: float
     run_s: float
     traffic: Traffic
+    is_killed: bool
 
 
 def judge_pipeline(trial: PipelineTrial, changed: tuple[str, ...]) -> tuple[Step, PipelineFinding]:

@@ -18,9 +18,9 @@ from relax_tapml.compare.comparison import Comparison
 from relax_tapml.compare.power import power_document
 from relax_tapml.compare.verdict import Verdict
 from relax_tapml.errors import ExitCode
+from relax_tapml.files.replace import write_file
 from relax_tapml.migrate.company import Company
 from relax_tapml.migrate.json_number import json_number
-from relax_tapml.migrate.run_folder import write_atomically
 from relax_tapml.partition.site_table import SiteEntry
 from relax_tapml.passes.origin import unit_text
 
@@ -243,7 +243,7 @@ def write_result(folder: Path, document: dict[str, Any]) -> Result:
     """Write ``result.json``, strict JSON, with schema and versions added."""
     document = {"schema": SCHEMA, **document, "versions": _versions()}
     text = json.dumps(document, indent=1, allow_nan=False) + "\n"
-    write_atomically(folder / "result.json", text)
+    write_file(folder / "result.json", text)
     return Result(out=folder, document=document)
 
 

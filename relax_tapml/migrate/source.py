@@ -32,7 +32,7 @@ from relax_tapml.passes.annotate_sites import annotated_calls
 from relax_tapml.passes.impose_choices import ImposeChoices
 from relax_tapml.passes.insert_capture import InsertCapture
 from relax_tapml.passes.operator_call import operator_call
-from relax_tapml.targets.fork import ForkDied, Here, Message, can_fork, forked
+from relax_tapml.targets.fork import Endings, ForkDied, Here, Message, can_fork, forked
 
 # What fails now and then, or only after a while, is to be met again.
 _TRIALS = 3
@@ -313,6 +313,7 @@ class Source:
                     index = message.document["sample"]
                     stage.update(index, len(self._model.samples))
         except ForkDied as death:
+            Endings(f"running the source{how}", most_kills=1).excuses(death)
             raise self._failed(index, death.text, death.at, how) from None
 
     def _failed(self, index: int, cause: str, at: str, how: str) -> SourceError:

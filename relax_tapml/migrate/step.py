@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -27,6 +28,7 @@ from relax_tapml.partition.hybrid import HybridModule
 from relax_tapml.partition.program import PartitionedProgram
 from relax_tapml.passes.device_calls import bytes_of
 from relax_tapml.passes.site import Site
+from relax_tapml.targets.attempts import unless_killed, was_killed
 from relax_tapml.targets.device import Device
 from relax_tapml.targets.traffic import Traffic
 
@@ -124,8 +126,9 @@ class Step:
     @classmethod
     def from_document(cls, document: Mapping[str, Any]) -> Step:
         """Read back what ``document`` returned."""
-        fields = dict(document)
-        seconds = fields.pop("seconds")
+        names = {item.name for item in dataclasses.fields(cls)}
+        fields = {name: value for name, value in document.items() if name in names}
+        seconds = document["seconds"]
         fields["verdict"] = Verdict(fields["verdict"])
         found = fields.pop("exhausting", {})
         fields["exhausting"] = {n: Exhaustion.from_document(item) for n, item in found.items()}
@@ -336,6 +339,17 @@ class Trial:
         sites: frozenset[str],
         choices: Choices | None = None,
     ) -> _Attempt:
+        """Run every sample; again where the process of the device was killed meanwhile."""
+        return unless_killed(
+            lambda: self._attempted(program, sites, choices), lambda item: item.is_killed
+        )
+
+    def _attempted(
+        self,
+        program: PartitionedProgram,
+        sites: frozenset[str],
+        choices: Choices | None,
+    ) -> _Attempt:
         """Run every sample; the first that differs ends it, and a failure ends the session.
 
         So what a wrong kernel has left behind in the device's memory accuses nobody later.
@@ -349,7 +363,7 @@ class Trial:
         linked: float | None = None
         verdict, reason, error, index = Verdict.PASS, "", 0.0, 0
         agreements: list[Agreement] = []
-        is_sharp = False
+        is_sharp = is_killed = False
         ties: list[str] = []
         try:
             hybrid = self._linked(program, sites, choices)
@@ -377,6 +391,7 @@ class Trial:
                     verdict, reason = Verdict.INCONCLUSIVE, _BLUNT
         except DeviceFault as fault:
             verdict, reason = fault_verdict(fault), str(fault)
+            is_killed = was_killed(fault)
         if hybrid is not None and self.device.is_open:
             self._calls.add(_by_unit(hybrid.calls))
         ended = time.perf_counter()
@@ -391,6 +406,7 @@ class Trial:
             agreement=joined(agreements),
             calls=self._calls.so_far(),
             is_used=bool(calls_before),
+            is_killed=is_killed,
             ties=tuple(ties),
         )
         if verdict not in _UNACCUSED:
@@ -452,6 +468,7 @@ class _Attempt:
     agreement: Agreement | None
     calls: Counter[str]
     is_used: bool
+    is_killed: bool
     ties: tuple[str, ...] = ()
 
 

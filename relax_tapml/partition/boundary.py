@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import json
 import re
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field, fields
@@ -12,12 +11,14 @@ from typing import Any
 
 import tvm
 
-from relax_tapml.errors import UsageError
+from relax_tapml.errors import StoreError, UsageError
+from relax_tapml.files.read import read_json
 from relax_tapml.partition.site_table import SiteEntry, site_table
 
 _SCHEMA = 1
 _KIND = "relax_tapml.boundary"
-_RANGE = re.compile(r"(?P<stem>.*[._])(?P<first>\d+)-(?P<last>\d+)")
+_RANGE = re.compile(r"(?P<stem>.*[._])(?P<first>\d{1,9})-(?P<last>\d{1,9})", re.ASCII)
+_MAX_BYTES = 64 << 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +73,10 @@ class Boundary:
         names: dict[str, tuple[Collection[str], Callable[[SiteEntry], str]]] = {
             "unit": (self.units, lambda entry: entry.site.unit),
             "kind": (self.kinds, lambda entry: entry.kind),
-            "layer": (_layers(self.layers), lambda entry: entry.layer),
+            "layer": (
+                _layers(self.layers, len({entry.layer for entry in table})),
+                lambda entry: entry.layer,
+            ),
             "function": (self.functions, lambda entry: entry.site.function),
             "site": (self.sites, lambda entry: entry.site.id),
         }
@@ -108,7 +112,7 @@ class Boundary:
                 f"{where} is no boundary: expected a JSON object with "
                 f'"kind": "{_KIND}", as a run writes them'
             )
-        if document.get("schema") != _SCHEMA:
+        if document.get("schema") != _SCHEMA or isinstance(document["schema"], bool):
             raise UsageError(f"{where}: expected schema {_SCHEMA}, got {document.get('schema')!r}")
         names = [item.name for item in fields(cls)]
         extra = document.keys() - {*names, "schema", "kind"}
@@ -133,9 +137,9 @@ def read_boundary(path: Path | str) -> Boundary:
         There is no such file, or it is no boundary.
     """
     try:
-        document = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UsageError(f"boundary {path} cannot be read: {error}") from error
+        document = read_json(Path(path), fix="Name another file", max_bytes=_MAX_BYTES)
+    except StoreError as error:
+        raise UsageError(f"boundary {error}") from error
     return Boundary.from_document(document, f"boundary {path}")
 
 
@@ -150,7 +154,8 @@ def boundary_of(sites: Collection[str], table: Iterable[SiteEntry]) -> Boundary:
     return Boundary(units=whole, sites=rest)
 
 
-def _layers(names: Iterable[str]) -> set[str]:
+def _layers(names: Iterable[str], most: int) -> set[str]:
+    """Write out ranges of layers, each of at most ``most``."""
     layers = set()
     for name in names:
         match = _RANGE.fullmatch(name)
@@ -160,6 +165,10 @@ def _layers(names: Iterable[str]) -> set[str]:
         first, last = int(match["first"]), int(match["last"])
         if last < first:
             raise UsageError(f"boundary: layers {name!r} end before they begin")
+        if last - first >= most:
+            raise UsageError(
+                f"boundary: layers {name!r} are {last - first + 1}, more than the model has"
+            )
         layers.update(f"{match['stem']}{number}" for number in range(first, last + 1))
     return layers
 

@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
 import json
 import shutil
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import tvm
 
-from relax_tapml.errors import StoreError, UsageError
+from relax_tapml.errors import StoreError, TapmlError, UsageError
+from relax_tapml.files.read import (
+    MAX_JSON_BYTES,
+    MAX_WEIGHTS_BYTES,
+    listed_file,
+    read_bytes,
+    read_json,
+    sha256_of,
+    typed,
+)
+from relax_tapml.files.replace import new_folder
 from relax_tapml.frontend.model import Array
 from relax_tapml.partition.boundary import Boundary
+from relax_tapml.partition.bundle_code import check_code
 from relax_tapml.partition.bytecode import CompiledFunctions
 from relax_tapml.partition.hybrid import Host, HybridModule
 from relax_tapml.partition.program import PartitionedProgram
@@ -27,6 +37,44 @@ _SCHEMA = 3
 _KIND = "relax_tapml.bundle"
 _MANIFEST = "manifest.json"
 _PARAMS = "params.safetensors"
+_FIX = "Run the build again"
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Side:
+    """Files of one side, relative to the bundle."""
+
+    bytecode: str | None
+    shape_functions: tuple[str, ...]
+    kernels: tuple[str, ...]
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """All of them."""
+        first = () if self.bytecode is None else (self.bytecode,)
+        return (*first, *self.shape_functions, *self.kernels)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Manifest:
+    """What ``manifest.json`` says, besides schema and kind."""
+
+    boundary: dict[str, Any]
+    source: str
+    target: str
+    host: _Side
+    device: _Side
+    params: tuple[str, ...]
+    weights: dict[str, tuple[str, ...]]
+    versions: dict[str, str]
+    sha256: dict[str, str]
+
+    def __post_init__(self) -> None:
+        if self.host.bytecode is None:
+            raise ValueError("the host has no bytecode")
+        unknown = {name for names in self.weights.values() for name in names} - {*self.params}
+        if unknown:
+            raise ValueError(f"{sorted(unknown)[0]!r} is no weight of the bundle")
 
 
 def write_bundle(
@@ -44,15 +92,8 @@ def write_bundle(
     The folder has the bytecode of both sides, their kernels, the weights and ``manifest.json`` with
     the boundary, the targets, versions and the SHA-256 of every file.
     """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    try:
-        _fill(scratch / "new", program, host_kernels, device_kernels, params, source, target)
-        if folder.exists():
-            folder.rename(scratch / "old")
-        (scratch / "new").rename(folder)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+    with new_folder(folder, check=_checked_manifest) as new:
+        _fill(new, program, host_kernels, device_kernels, params, source, target)
 
 
 def _fill(
@@ -64,46 +105,50 @@ def _fill(
     source: tvm.target.Target,
     target: tvm.target.Target,
 ) -> None:
-    folder.mkdir()
-    sides: dict[str, dict[str, Any]] = {}
+    sides: dict[str, _Side] = {}
     for side, functions, kernels in (
         ("host", program.host, host_kernels),
         ("device", program.device, device_kernels),
     ):
         if functions is None:
-            sides[side] = {"bytecode": None, "shape_functions": [], "kernels": []}
+            sides[side] = _Side(bytecode=None, shape_functions=(), kernels=())
             continue
         (folder / f"{side}.vm").write_bytes(functions.bytecode)
         (folder / side).mkdir()
         for path in (*functions.shape_functions, *kernels):
             shutil.copyfile(path, folder / side / path.name)
-        sides[side] = {
-            "bytecode": f"{side}.vm",
-            "shape_functions": [f"{side}/{path.name}" for path in functions.shape_functions],
-            "kernels": [f"{side}/{path.name}" for path in kernels],
-        }
+        sides[side] = _Side(
+            bytecode=f"{side}.vm",
+            shape_functions=tuple(f"{side}/{path.name}" for path in functions.shape_functions),
+            kernels=tuple(f"{side}/{path.name}" for path in kernels),
+        )
     (folder / _PARAMS).write_bytes(dump_tensors(params))
     files = sorted(path for path in folder.rglob("*") if path.is_file())
-    document = {
-        "schema": _SCHEMA,
-        "kind": _KIND,
-        "boundary": program.boundary.document(),
-        "source": str(source),
-        "target": str(target),
-        **sides,
-        "params": list(params),
-        "weights": {name: list(names) for name, names in program.weights.items()},
-        "versions": {
+    manifest = _Manifest(
+        boundary=program.boundary.document(),
+        source=str(source),
+        target=str(target),
+        host=sides["host"],
+        device=sides["device"],
+        params=tuple(params),
+        weights={name: tuple(names) for name, names in program.weights.items()},
+        versions={
             name: importlib.metadata.version(name)
             for name in ("relax-tapml", "apache-tvm", "apache-tvm-ffi")
         },
-        "sha256": {str(path.relative_to(folder)): _sha256(path) for path in files},
-    }
+        sha256={path.relative_to(folder).as_posix(): _sha256(path) for path in files},
+    )
+    document = {"schema": _SCHEMA, "kind": _KIND, **asdict(manifest)}
     (folder / _MANIFEST).write_text(json.dumps(document, indent=1) + "\n")
 
 
-def load(folder: Path | str, *, session: str = "inline", timeout_s: float = 60.0) -> Bundle:
-    """Load a bundle.
+def load(
+    folder: Path | str, *, session: str = "inline", timeout_s: float = 60.0, trust: bool = False
+) -> Bundle:
+    """Load a bundle, which is native code: it must come from somebody who may run any code here.
+
+    Its bytecode is checked, and a child process loads its code first, so that a damaged bundle is
+    an error and no crash. That does not make a bundle harmless.
 
     Parameters
     ----------
@@ -113,44 +158,59 @@ def load(folder: Path | str, *, session: str = "inline", timeout_s: float = 60.0
         Where the device part runs: in this process, or as ``open_session`` takes it.
     timeout_s
         How long one device call may take.
+    trust
+        Whether its bytecode may call any function that TVM has registered, and not only those that
+        are known to be harmless.
 
     Raises
     ------
     StoreError
-        The folder is no bundle, damaged, or of another schema.
+        The folder is no bundle, damaged, or of another schema; or it calls what is not known to be
+        harmless and ``trust`` is false.
     DeviceUnavailable
         No session could be opened.
+    DeviceFault
+        The device cannot load its part.
     """
     folder = Path(folder)
     manifest = _checked_manifest(folder)
-    host = manifest["host"]
-    device = manifest["device"]
-    params = parse_tensors((folder / _PARAMS).read_bytes())
+    path = folder / _MANIFEST
+    source, target = (_target(text, path) for text in (manifest.source, manifest.target))
+    try:
+        params = parse_tensors(read_bytes(folder / _PARAMS, fix=_FIX, max_bytes=MAX_WEIGHTS_BYTES))
+        weights = {name: params[name] for name in manifest.params}
+    except (KeyError, ValueError) as error:
+        told = f"there is no weight {error}" if isinstance(error, KeyError) else error
+        raise StoreError(f"{path} does not describe the bundle: {told}. {_FIX}") from error
     program = PartitionedProgram(
         boundary=_boundary(folder, manifest),
-        host=_functions(folder, host),
-        device=_functions(folder, device) if device["bytecode"] else None,
-        weights=manifest["weights"],
+        host=_functions(folder, manifest.host),
+        device=_functions(folder, manifest.device) if manifest.device.bytecode else None,
+        weights=manifest.weights,
         calls=(),
     )
+    host_kernels = [folder / name for name in manifest.host.kernels]
+    bytecode = {folder / str(manifest.host.bytecode): program.host.bytecode}
+    if program.device is not None:
+        bytecode[folder / str(manifest.device.bytecode)] = program.device.bytecode
+    check_code(bytecode, [*program.host.shape_functions, *host_kernels], trust=trust)
     opened = None
     if program.device is not None:
-        opened = open_session(session, tvm.target.Target(manifest["target"]), timeout_s=timeout_s)
+        opened = open_session(session, target, timeout_s=timeout_s)
     try:
         hybrid = HybridModule(
-            Host(
-                tvm.target.Target(manifest["source"]),
-                [folder / name for name in host["kernels"]],
-                {name: params[name] for name in manifest["params"]},
-            ),
+            Host(source, host_kernels, weights),
             program,
             opened,
-            [folder / name for name in device["kernels"]],
+            [folder / name for name in manifest.device.kernels],
         )
-    except BaseException:
+    except BaseException as error:
         if opened is not None:
             opened.close()
-        raise
+        if isinstance(error, TapmlError) or not isinstance(error, Exception):
+            raise
+        # Whatever TVM raises about files that do not belong together.
+        raise StoreError(f"{folder} cannot be loaded: {error}. {_FIX}") from error
     return Bundle(hybrid, program, opened)
 
 
@@ -159,12 +219,12 @@ def read_bundle_boundary(folder: Path) -> Boundary:
     return _boundary(folder, _checked_manifest(folder))
 
 
-def _boundary(folder: Path, manifest: Mapping[str, Any]) -> Boundary:
+def _boundary(folder: Path, manifest: _Manifest) -> Boundary:
     path = folder / _MANIFEST
     try:
-        return Boundary.from_document(manifest.get("boundary"), str(path))
+        return Boundary.from_document(manifest.boundary, str(path))
     except UsageError as error:
-        raise StoreError(f"{path} is damaged: {error}. Run the build again") from error
+        raise StoreError(f"{path} is damaged: {error}. {_FIX}") from error
 
 
 class Bundle:
@@ -202,58 +262,44 @@ class Bundle:
         self.close()
 
 
-def _functions(folder: Path, side: Mapping[str, Any]) -> CompiledFunctions:
+def _functions(folder: Path, side: _Side) -> CompiledFunctions:
+    assert side.bytecode is not None
+    path = folder / side.bytecode
     return CompiledFunctions(
-        bytecode=(folder / side["bytecode"]).read_bytes(),
-        shape_functions=tuple(folder / name for name in side["shape_functions"]),
+        bytecode=read_bytes(path, fix=_FIX, max_bytes=MAX_JSON_BYTES),
+        shape_functions=tuple(folder / name for name in side.shape_functions),
     )
 
 
-def _checked_manifest(folder: Path) -> dict[str, Any]:
+def _checked_manifest(folder: Path) -> _Manifest:
     path = folder / _MANIFEST
-    try:
-        manifest = json.loads(path.read_text())
-    except FileNotFoundError as error:
+    if not path.exists() and not path.is_symlink():
         raise StoreError(
             f"{folder} is no bundle: it has no {_MANIFEST}. Expected DIR/bundle of a build"
-        ) from error
-    except ValueError as error:
-        raise StoreError(f"{path} is damaged: {error}. Run the build again") from error
-    if not isinstance(manifest, dict) or manifest.get("kind") != _KIND:
-        raise StoreError(f"{path} does not describe a bundle. Expected DIR/bundle of a build")
-    if manifest.get("schema") != _SCHEMA:
-        raise StoreError(
-            f"{path}: expected schema {_SCHEMA}, got {manifest.get('schema')!r}. Another version "
-            "wrote it: run the build again"
         )
-    try:
-        _check_files(path, manifest["sha256"], _file_names(manifest))
-    except (KeyError, TypeError, AttributeError) as error:
-        raise StoreError(f"{path} is damaged: {error!r}. Run the build again") from error
+    document = read_json(path, fix=_FIX)
+    if not isinstance(document, dict) or document.get("kind") != _KIND:
+        raise StoreError(f"{path} does not describe a bundle. Expected DIR/bundle of a build")
+    schema = document.get("schema")
+    if schema != _SCHEMA or isinstance(schema, bool):
+        raise StoreError(
+            f"{path}: expected schema {_SCHEMA}, got {schema!r}. Another version wrote it: run "
+            "the build again"
+        )
+    manifest = typed(document, _Manifest, path, fix=_FIX)
+    for name in sorted({_PARAMS, *manifest.host.files, *manifest.device.files, *manifest.sha256}):
+        file = listed_file(folder, name, by=path, fix=_FIX)
+        if _sha256(file) != manifest.sha256.get(name):
+            raise StoreError(f"{file} is damaged: its SHA-256 differs. {_FIX}")
     return manifest
 
 
-def _file_names(manifest: Mapping[str, Any]) -> set[str]:
-    names = {_PARAMS}
-    for side in (manifest["host"], manifest["device"]):
-        names.update(side["shape_functions"], side["kernels"])
-        if side["bytecode"] is not None:
-            names.add(side["bytecode"])
-    return names
-
-
-def _check_files(path: Path, digests: Mapping[str, str], names: set[str]) -> None:
-    folder = path.parent
-    for name in sorted(names | digests.keys()):
-        file = folder / name
-        if not file.resolve().is_relative_to(folder.resolve()):
-            raise StoreError(f"{path}: {name!r} is outside the bundle. Run the build again")
-        if not file.is_file():
-            raise StoreError(f"{file} is missing. Run the build again")
-        if _sha256(file) != digests.get(name):
-            raise StoreError(f"{file} is damaged: its SHA-256 differs. Run the build again")
+def _target(text: str, path: Path) -> tvm.target.Target:
+    try:
+        return tvm.target.Target(text)
+    except Exception as error:  # Whatever TVM raises about it.
+        raise StoreError(f"{path} is damaged: target {text!r}: {error}. {_FIX}") from error
 
 
 def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return sha256_of(path, fix=_FIX, max_bytes=MAX_WEIGHTS_BYTES)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import tvm
 from tvm import relax, tirx
 from tvm.relax import vm_build
 
+from relax_tapml.files.scratch import scratch_folder
 from relax_tapml.partition.kernel_library import KernelLibrary
 
 
@@ -54,8 +54,8 @@ def compile_functions(
         for gvar, function in rest.functions.items()
         if isinstance(function, tirx.PrimFunc) and gvar.name_hint not in before
     }
-    with tempfile.TemporaryDirectory(prefix="tapml-") as folder:
-        path = Path(folder) / "bytecode"
+    with scratch_folder() as folder:
+        path = folder / "bytecode"
         executable.mod.write_to_file(str(path), "bin")
         bytecode = path.read_bytes()
     return CompiledFunctions(

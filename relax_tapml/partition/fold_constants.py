@@ -12,7 +12,7 @@ from tvm.ir import GlobalVar, Op
 
 from relax_tapml.errors import LoweringError
 from relax_tapml.partition.value_dependence import deciding_params
-from relax_tapml.targets.fork import ForkDied, Here, can_fork, forked
+from relax_tapml.targets.fork import Endings, ForkDied, Here, can_fork, collected
 
 _CALL_TIR = Op.get("relax.call_tir")
 _HOST = tvm.target.Target("llvm")
@@ -45,8 +45,11 @@ class FoldConstants:
         ]
         if risks:
             try:
-                for _ in forked(lambda fork: _fold_all(fold, risks, fork), is_safe=can_fork(_HOST)):
-                    pass
+                collected(
+                    lambda fork: _fold_all(fold, risks, fork),
+                    Endings("folding constants"),
+                    is_safe=can_fork(_HOST),
+                )
             except ForkDied as death:
                 raise LoweringError(
                     f"{death.at}, run on constants of the model, {death.text}: an index is outside "

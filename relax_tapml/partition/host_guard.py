@@ -9,9 +9,9 @@ from typing import Any
 import tvm
 from tvm import tirx
 
-from relax_tapml.errors import DeviceCrash
+from relax_tapml.errors import DeviceCrash, MachineError, TapmlError
 from relax_tapml.partition.value_dependence import deciding_params
-from relax_tapml.targets.fork import ForkDied, Here, forked
+from relax_tapml.targets.fork import Endings, ForkDied, Here, collected
 
 # A larger tensor is taken for one that is looked things up in, such as packed weights.
 _LARGEST_BYTES = 16 << 20
@@ -41,7 +41,7 @@ class HostGuard:
         }
         self._deciding = {name: params for name, params in found.items() if params}
         self._returned: set[bytes] = set()
-        self._crash: DeviceCrash | None = None
+        self._end: TapmlError | None = None
 
     def instrument(self, *, has_device: bool) -> Instrument | None:
         """Return an instrument for the VM of a host; None if no kernel of it needs one.
@@ -68,10 +68,10 @@ class HostGuard:
 
         return watch
 
-    def take_crash(self) -> DeviceCrash | None:
-        """Return the crash that ended the last call, if one did."""
-        crash, self._crash = self._crash, None
-        return crash
+    def take_end(self) -> TapmlError | None:
+        """Return what ended the last call, if something did: a crash, or a lack of the machine."""
+        end, self._end = self._end, None
+        return end
 
     def _try(self, func: Any, name: str, args: Sequence[Any]) -> None:
         def work(_fork: Here) -> None:
@@ -81,15 +81,17 @@ class HostGuard:
                 return  # It raises here again.
 
         try:
-            for _ in forked(work):
-                pass
+            collected(work, Endings(f"running {name} on the host"))
+        except MachineError as error:
+            self._end = error
+            raise
         except ForkDied as death:
-            self._crash = DeviceCrash(
+            self._end = DeviceCrash(
                 f"{name}, on the host, {death.text} of what the device had computed: an index is "
                 "outside its tensor, or a divisor is zero",
                 text=death.printed,
             )
-            raise self._crash from None
+            raise self._end from None
 
 
 def _digest(name: str, args: Sequence[Any]) -> bytes:

@@ -11,7 +11,8 @@ import tvm
 import tvm_ffi
 from tvm import relax
 
-from relax_tapml.errors import DeviceFault, UsageError
+from relax_tapml.errors import TapmlError, UsageError
+from relax_tapml.files.machine import passed_on
 from relax_tapml.frontend.model import Array
 from relax_tapml.partition.built_functions import BuiltFunctions, WeightNames
 from relax_tapml.partition.bytecode import CompiledFunctions, load_bytecode
@@ -183,22 +184,23 @@ class HybridModule:
         def call(*values: Any) -> list[Any]:
             try:
                 return function(*values)
-            except Exception:
+            except Exception as error:
                 # A Python exception loses its class on the way through the VM.
-                fault = self._take_fault()
-                if fault is not None:
-                    raise fault from None
+                end = self._take_end()
+                if end is not None:
+                    raise end from None
+                passed_on(error, f"running {name}")
                 raise
 
         return call
 
-    def _take_fault(self) -> DeviceFault | None:
-        """Return the fault that ended the last call, on either side."""
+    def _take_end(self) -> TapmlError | None:
+        """Return what ended the last call, on either side."""
         guard = self._host.guard
-        crash = guard.take_crash() if guard is not None else None
-        if crash is not None or self._calls is None:
-            return crash
-        return self._calls.take_fault()
+        end = guard.take_end() if guard is not None else None
+        if end is not None or self._calls is None:
+            return end
+        return self._calls.take_end()
 
 
 class _DeviceCalls:
@@ -219,7 +221,7 @@ class _DeviceCalls:
         self._poisoned = poisoned
         self._session = session
         self._module = module
-        self._fault: DeviceFault | None = None
+        self._end: TapmlError | None = None
         self.last_region: str | None = None
         self.made: Counter[str] = Counter()
 
@@ -233,17 +235,17 @@ class _DeviceCalls:
         }
         return {name: self._guarded(function) for name, function in functions.items()}
 
-    def take_fault(self) -> DeviceFault | None:
-        """Return the fault that ended the last call, if one did."""
-        fault, self._fault = self._fault, None
-        return fault
+    def take_end(self) -> TapmlError | None:
+        """Return how the device ended the last call, if it did."""
+        end, self._end = self._end, None
+        return end
 
     def _guarded(self, function: Callable[..., Any]) -> Callable[..., Any]:
         def guarded(*args: Any) -> Any:
             try:
                 return function(*args)
-            except DeviceFault as fault:
-                self._fault = fault
+            except TapmlError as end:
+                self._end = end
                 raise
 
         return guarded

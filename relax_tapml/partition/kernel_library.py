@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +13,9 @@ from tvm import relax, tirx
 from tvm.ir import GlobalVar
 
 from relax_tapml.errors import LoweringError
+from relax_tapml.files.machine import machine_told
+from relax_tapml.partition.kernel_compile import KernelJob, compile_kernels
+from relax_tapml.partition.kernel_files import KernelFiles, KernelName
 from relax_tapml.passes.operator_call import UNIT_ATTR, is_unit_function
 from relax_tapml.targets.registry import platform_of
 
@@ -31,11 +32,14 @@ class KernelSet:
         PrimFuncs that had to be compiled; the others were there already.
     failed
         Unit to the reason why it has no kernel. Such a unit is not in ``paths``.
+    names
+        What identifies the content of each kernel, whether it builds or not.
     """
 
     paths: dict[str, tuple[Path, ...]]
     built: tuple[str, ...]
     failed: dict[str, str]
+    names: tuple[str, ...] = ()
 
     def files(self, units: frozenset[str] | None = None) -> tuple[Path, ...]:
         """Return the shared objects of some units, of all by default, each once."""
@@ -50,7 +54,8 @@ class KernelLibrary:
 
     A kernel's name has the SHA-256 of its IR, the target, the options that the environment gives
     its compiler, and TVM's version. So a changed kernel is a new file, an unchanged one is never
-    built again, and several runs may share a folder.
+    built again, and several runs may share a folder. A file that is damaged, or that another user
+    has built, is not believed; see ``KernelFiles``.
 
     Parameters
     ----------
@@ -65,6 +70,7 @@ class KernelLibrary:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._files = KernelFiles(folder)
         self.built_count = 0
 
     def build(self, side: tvm.IRModule, target: tvm.target.Target) -> KernelSet:
@@ -82,26 +88,24 @@ class KernelLibrary:
         ------
         DeviceUnavailable
             The platform's compiler is not installed.
+        MachineError
+            The machine lacked something else: room, memory, descriptors, rights.
         """
-        kernels = {g: f for g, f in side.functions.items() if isinstance(f, tirx.PrimFunc)}
-        platform = platform_of(target)
-        platform.check()
-        with platform.compiler(target) as compiler, ThreadPoolExecutor(os.cpu_count()) as pool:
-            results = list(
-                pool.map(lambda gvar: self._build(gvar, kernels[gvar], target, compiler), kernels)
-            )
-        by_kernel = dict(zip((g.name_hint for g in kernels), results, strict=True))
+        functions = {g: f for g, f in side.functions.items() if isinstance(f, tirx.PrimFunc)}
+        platform_of(target).check()
+        jobs, kernels = self._kernels(functions, target)
         paths: dict[str, tuple[Path, ...]] = {}
         failed: dict[str, str] = {}
         for unit, names in unit_kernels(side).items():
-            reasons = [r.reason for name in names if (r := by_kernel[name]).reason]
+            reasons = [reason for name in names if (reason := kernels[name].reason)]
             if reasons:
                 failed[unit] = "; ".join(reasons)
             else:
-                paths[unit] = tuple(p for name in names if (p := by_kernel[name].path))
-        built = tuple(name for name, result in by_kernel.items() if result.is_new)
+                paths[unit] = tuple(path for name in names if (path := kernels[name].path))
+        built = tuple(name for name, kernel in kernels.items() if kernel.is_new)
         self.built_count += len(built)
-        return KernelSet(paths=paths, built=built, failed=failed)
+        made_of = tuple(str(job.name) for job in jobs)
+        return KernelSet(paths=paths, built=built, failed=failed, names=made_of)
 
     def build_host_functions(
         self, module: tvm.IRModule, target: tvm.target.Target
@@ -112,47 +116,67 @@ class KernelLibrary:
         ------
         LoweringError
             One does not build.
+        MachineError
+            As for ``build``.
         """
         host = platform_of(target).host(target)
-        with platform_of(host).compiler(host) as compiler:
-            results = [self._build(gvar, f, host, compiler) for gvar, f in module.functions.items()]
-        for result in results:
-            if result.path is None:
-                raise LoweringError(result.reason)
-        return tuple(result.path for result in results if result.path)
+        kernels = self._kernels(module.functions, host)[1].values()
+        for kernel in kernels:
+            if kernel.path is None:
+                raise LoweringError(kernel.reason)
+        return tuple(kernel.path for kernel in kernels if kernel.path)
 
-    def _build(
-        self,
-        gvar: GlobalVar,
-        function: tirx.PrimFunc,
-        target: tvm.target.Target,
-        compiler: Mapping[str, str],
-    ) -> _Result:
-        name = gvar.name_hint
-        module = tvm.IRModule({gvar: function.with_attr("global_symbol", name)})
-        options = json.dumps([json.loads(str(target)), compiler], sort_keys=True)
-        content = "\n".join((tvm.ir.save_json(module), options, tvm.__version__))
-        digest = hashlib.sha256(content.encode()).hexdigest()[:32]
+    def _kernels(
+        self, functions: Mapping[GlobalVar, tirx.PrimFunc], target: tvm.target.Target
+    ) -> tuple[list[KernelJob], dict[str, _Kernel]]:
+        """Return what kernels are made of, and the kernels by name, built if need be."""
         platform = platform_of(target)
-        path = self.folder / f"{name[:80]}-{platform.name}-{digest}{platform.suffix}"
-        if path.exists():
-            return _Result(path=path)
-        self.folder.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f".{path.stem}-{os.getpid()}{path.suffix}")
-        try:
-            platform.compile(module, target, partial)
-            partial.replace(path)
-        except Exception as error:
-            partial.unlink(missing_ok=True)
-            return _Result(reason=f"{name} does not build for {platform.name}: {_brief(error)}")
-        return _Result(path=path, is_new=True)
+        with (
+            machine_told(f"building kernels for {platform.name}", self.folder),
+            platform.compiler(target) as compiler,
+        ):
+            jobs = [_job(gvar, function, target, compiler) for gvar, function in functions.items()]
+            there = self._files.find(job.name for job in jobs)
+            # Kernels of different names may be the same for the disk, so each file is made once.
+            missing = {job.name: job for job in jobs if job.name not in there}
+            compiled = compile_kernels(list(missing.values()), platform, self._files)
+        return jobs, {
+            job.name.kernel: _Kernel(path=there[job.name])
+            if job.name in there
+            else _Kernel(
+                path=compiled[job.name].path,
+                reason=compiled[job.name].reason,
+                is_new=compiled[job.name].path is not None,
+            )
+            for job in jobs
+        }
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Result:
+class _Kernel:
     path: Path | None = None
     is_new: bool = False
     reason: str = ""
+
+
+def _job(
+    gvar: GlobalVar, function: tirx.PrimFunc, target: tvm.target.Target, compiler: Mapping[str, str]
+) -> KernelJob:
+    name = gvar.name_hint
+    module = tvm.IRModule({gvar: function.with_attr("global_symbol", name)})
+    options = json.dumps([json.loads(str(target)), compiler], sort_keys=True)
+    content = "\n".join((tvm.ir.save_json(module), options, tvm.__version__))
+    platform = platform_of(target)
+    return KernelJob(
+        name=KernelName(
+            kernel=name,
+            platform=platform.name,
+            digest=hashlib.sha256(content.encode()).hexdigest()[:32],
+            suffix=platform.suffix,
+        ),
+        module=module,
+        target=target,
+    )
 
 
 def unit_kernels(side: tvm.IRModule) -> dict[str, list[str]]:
@@ -181,11 +205,3 @@ def _reached(function: relax.Function, side: tvm.IRModule) -> set[str]:
             else:
                 pending.append(callee)
     return names
-
-
-def _brief(error: Exception) -> str:
-    """The part of a compiler error that says what is wrong, without its C++ backtrace."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    told = [line for line in lines if not line.startswith(("File ", "at ", "[bt]"))]
-    text = " ".join(told[-3:]) if told else type(error).__name__
-    return text if len(text) <= 400 else text[:397] + "..."

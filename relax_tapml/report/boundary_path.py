@@ -120,7 +120,7 @@ def lay_out_path(result: Mapping[str, Any]) -> BoundaryPath:
         for number, step in enumerate(steps, 1)
         if step["verdict"] not in (Verdict.PASS, Verdict.INCONCLUSIVE)
     )
-    every = next(k for k in (1, 2, 5, 10, 20, 50, 100, 1000) if k * cell_width >= 22)
+    every = next((k for k in (1, 2, 5, 10, 20, 50, 100, 1000) if k * cell_width >= 22), 10_000)
     ticks = tuple(
         (number, x_of(number) + cell_width / 2)
         for number in range(1, len(steps) + 1)

@@ -208,7 +208,7 @@ def tolerance_text(tolerance: float | str | None, origin: str | None = None) -> 
 def verdict_text(unit: Mapping[str, Any]) -> str:
     """Return a unit's verdict in a word, ``flaky(3/10)`` with its failures and runs."""
     if unit["verdict"] == Verdict.FLAKY and unit.get("runs"):
-        return f"{unit['verdict']}({unit['failures']}/{unit['runs']})"
+        return f"{unit['verdict']}({unit.get('failures', 0)}/{unit['runs']})"
     if unit["verdict"] == Verdict.PASS and unit.get("precision") == "low":
         return f"{unit['verdict']}, low precision"
     return str(unit["verdict"])
@@ -219,7 +219,8 @@ def precision_text(units: Sequence[Mapping[str, Any]]) -> list[str]:
     reasons: dict[str, list[str]] = {}
     for unit in units:
         if unit["verdict"] == Verdict.PASS and unit.get("precision") == "low":
-            reasons.setdefault(unit["precision_reason"], []).append(unit["name"])
+            reason = unit.get("precision_reason") or "no reason is known"
+            reasons.setdefault(reason, []).append(unit["name"])
     return [
         f"{count_text(len(names), 'unit')} of low precision ({_names(names)}): {_closed(reason)}"
         for reason, names in reasons.items()

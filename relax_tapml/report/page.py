@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
-import tempfile
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,6 +12,7 @@ from typing import Any
 import jinja2
 
 from relax_tapml.compare.verdict import Verdict
+from relax_tapml.files.replace import write_file
 from relax_tapml.report import quantities
 from relax_tapml.report.boundary_path import lay_out_path
 from relax_tapml.report.dims import dim_rows
@@ -114,7 +113,7 @@ def render(result: Mapping[str, Any], *, out: Path) -> None:
         timings=lay_out_timings(result),
         slowest_stage=max(result["seconds"].values(), default=0) or 1,
     )
-    _replace(out / "report.html", page)
+    write_file(out / "report.html", page)
 
 
 def _title(result: Mapping[str, Any]) -> str:
@@ -151,15 +150,3 @@ def _unit_rows(
         )
     # What needs attention first; otherwise in the order of the model.
     return sorted(rows, key=lambda row: (not row.is_culprit, row.is_within))
-
-
-def _replace(path: Path, text: str) -> None:
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise

@@ -64,7 +64,7 @@ def lay_out_timings(result: Mapping[str, Any]) -> StepTimings:
         )
         for number, part in enumerate(seconds, 1)
     )
-    every = next(k for k in (1, 2, 5, 10, 20, 50, 100, 1000) if k * pitch >= 22)
+    every = next((k for k in (1, 2, 5, 10, 20, 50, 100, 1000) if k * pitch >= 22), 10_000)
     return StepTimings(
         points=points,
         levels=tuple((seconds_text(v), y_of(v) or 0.0) for v in scale.decades(6)),

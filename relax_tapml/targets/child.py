@@ -15,9 +15,13 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from relax_tapml.files.scratch import ScratchFolder
+
 _PARENT_POLL_S = 1.0
 _LOG_TAIL_BYTES = 4000
 _REMOVAL_S = 2.0
+EXITED = "exited with code"
+KILLS = (signal.SIGKILL, signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT)
 
 
 class Child:
@@ -59,15 +63,15 @@ class Child:
         arguments: Sequence[str] = (),
         *,
         secret: str = "",
-        folder: Path | None = None,
+        folder: ScratchFolder | None = None,
         environment: dict[str, str] | None = None,
         has_torch: bool = False,
     ) -> None:
         runner = [] if has_torch else ["relax_tapml.targets.without_torch"]
         fds = [end.fileno() for end in sockets]
         self._folder = folder
-        self._log = folder / "log" if folder else Path(os.devnull)
-        temporary = {"TMPDIR": str(folder)} if folder else {}
+        self._log = folder.path / "log" if folder else Path(os.devnull)
+        temporary = {"TMPDIR": str(folder.path)} if folder else {}
         try:
             with self._log.open("wb") as output:
                 self._process = subprocess.Popen(
@@ -87,7 +91,7 @@ class Child:
         assert self._process.stdin is not None
         self._stdin = self._process.stdin
         with suppress(BrokenPipeError):
-            self._stdin.write(f"{folder or ''}\n{secret}\n".encode())
+            self._stdin.write(f"{folder.path if folder else ''}\n{secret}\n".encode())
             self._stdin.flush()
 
     def kill(self) -> None:
@@ -125,8 +129,8 @@ class Child:
     def _remove_folder(self) -> None:
         # Children that are dying may still write to it.
         end = time.monotonic() + _REMOVAL_S
-        while self._folder and self._folder.exists() and time.monotonic() < end:
-            shutil.rmtree(self._folder, ignore_errors=True)
+        while self._folder and self._folder.path.exists() and time.monotonic() < end:
+            self._folder.close()
 
 
 def _imports() -> dict[str, str]:
@@ -139,9 +143,17 @@ def ending_text(code: int | None) -> str | None:
     if code is None:
         return None
     if code >= 0:
-        return f"exited with code {code}"
+        return f"{EXITED} {code}"
     names = {member.value: member.name for member in signal.Signals}
     return f"died of {names.get(-code, f'signal {-code}')}"
+
+
+def is_kill(code: int | None) -> bool:
+    """Whether a process with an exit code was ended by another one, or by the system.
+
+    No kernel ends its process so. The system does where memory is short.
+    """
+    return code is not None and -code in KILLS
 
 
 def log_tail(log: Path) -> str:

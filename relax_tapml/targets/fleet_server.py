@@ -18,7 +18,6 @@ import select
 import socket
 import struct
 import sys
-import tempfile
 import time
 from dataclasses import asdict
 from ipaddress import ip_address
@@ -26,7 +25,8 @@ from pathlib import Path
 
 from tvm.rpc import base
 
-from relax_tapml.targets.child import end_with_parent, ending_text, log_tail
+from relax_tapml.files.scratch import scratch_folder
+from relax_tapml.targets.child import end_with_parent, ending_text, is_kill, log_tail
 from relax_tapml.targets.handshake import Client, Entrance, welcome
 from relax_tapml.targets.obituary import ROLE, Obituary
 from relax_tapml.targets.own_user import listener_for
@@ -113,9 +113,9 @@ class _Server:
 
     def _run(self, connection: socket.socket, others: tuple[socket.socket, ...]) -> Obituary:
         """Run a session in a process of its own, until that ends or the client is gone."""
-        with connection, tempfile.TemporaryDirectory() as folder:
+        with connection, scratch_folder() as folder:
             session = multiprocessing.get_context("fork").Process(
-                target=_session, args=(self.platform, connection, others, Path(folder))
+                target=_session, args=(self.platform, connection, others, folder)
             )
             session.start()
             poll = select.poll()
@@ -126,11 +126,15 @@ class _Server:
             is_stuck = session.is_alive()
             session.kill()
             session.join()
-            told = Path(folder) / _TOLD
+            told = folder / _TOLD
             if told.exists():
                 return Obituary(**json.loads(told.read_text()))
             cause = None if is_stuck else ending_text(session.exitcode)
-            return Obituary(cause=cause, log=log_tail(Path(folder) / _LOG))
+            return Obituary(
+                cause=cause,
+                log=log_tail(folder / _LOG),
+                is_killed=not is_stuck and is_kill(session.exitcode),
+            )
 
 
 def main() -> None:

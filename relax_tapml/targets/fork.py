@@ -24,14 +24,30 @@ import numpy as np
 import tvm
 
 from relax_tapml import errors
-from relax_tapml.errors import TapmlError
+from relax_tapml.errors import MachineError, TapmlError
+from relax_tapml.files.machine import lack_in
 from relax_tapml.frontend.model import Array
-from relax_tapml.targets.child import ending_text
+from relax_tapml.targets.child import ending_text, is_kill
 from relax_tapml.targets.interrupt import ENDING
+
+MOST_KILLS = 3
+"""How often work is begun whose processes others end."""
 
 _NOTE_BYTES = 4096
 _PRINTED_BYTES = 2000
 _FATAL = (signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGABRT)
+
+
+_forking = threading.Lock()
+
+
+def _renew_lock() -> None:
+    """Let a fork have forks of its own, although it began while the lock was held."""
+    global _forking
+    _forking = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_renew_lock)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,11 +69,15 @@ class ForkDied(Exception):  # noqa: N818 - the field's word
         What it noted last.
     printed
         The end of what it printed.
+    is_killed
+        Whether somebody ended it, which no work does to itself: another process, or the system for
+        want of memory.
     """
 
-    def __init__(self, cause: str, at: str, printed: str) -> None:
+    def __init__(self, cause: str, at: str, printed: str, *, is_killed: bool = False) -> None:
         super().__init__(f"{cause} at {at or 'its beginning'}")
         self.cause = cause
+        self.is_killed = is_killed
         self.at = at
         self.printed = printed
 
@@ -66,6 +86,43 @@ class ForkDied(Exception):  # noqa: N818 - the field's word
         """The cause, with the last line of what was printed."""
         lines = self.printed.strip().splitlines()
         return f"{self.cause} ({lines[-1].strip()})" if lines else self.cause
+
+
+class Endings:
+    """Tells deaths of forks that say nothing about their work, which is then done again.
+
+    Parameters
+    ----------
+    doing
+        What the forks do, for a message: ``replaying the suite on llvm``.
+    most_kills
+        How often others may end one.
+    """
+
+    def __init__(self, doing: str, *, most_kills: int = MOST_KILLS) -> None:
+        self._doing = doing
+        self._most_kills = most_kills
+        self._kills = 0
+
+    def excuses(self, death: ForkDied) -> bool:
+        """Whether somebody else has ended a fork, so that its work is to be done again.
+
+        Raises
+        ------
+        MachineError
+            That has happened too often, or the machine lacked something.
+        """
+        if lack := lack_in(death.printed):
+            raise lack.error(self._doing) from death
+        self._kills += death.is_killed
+        if self._kills == self._most_kills:
+            often = f", {self._kills} times" if self._kills > 1 else ""
+            raise MachineError(
+                f"{self._doing}: the process that did it {death.cause}{often}. The "
+                "system does that where memory is short: close other programs, or use a machine "
+                "with more memory, then run it again; a build goes on with --resume"
+            ) from death
+        return death.is_killed
 
 
 @dataclass(kw_only=True)
@@ -144,6 +201,8 @@ def forked(work: Callable[[Here], None], *, is_safe: bool = True) -> Iterator[Me
     ------
     ForkDied
         It was killed by a signal, or ended itself.
+    OSError
+        No process could be started.
     TapmlError
         It raised one. Other exceptions come as the built-in class of that name, or else as
         ``RuntimeError``, with the fork's traceback as a note.
@@ -154,19 +213,25 @@ def forked(work: Callable[[Here], None], *, is_safe: bool = True) -> Iterator[Me
         yield from here.messages
         return
     notes = mmap.mmap(-1, _NOTE_BYTES)
-    results, results_end = os.pipe()
-    life, life_end = os.pipe()  # it is over with us: the other end is ours alone
     with tempfile.TemporaryFile() as printed:
         for stream in (sys.stdout, sys.stderr):
             stream.flush()
-        with warnings.catch_warnings():
+        # One at a time: another fork must not keep the far ends of these pipes open.
+        with _forking, warnings.catch_warnings():
+            results, results_end = os.pipe()
+            life, life_end = os.pipe()  # it is over with us: the other end is ours alone
             # That threads are lost is what the work's own thread is for.
             warnings.simplefilter("ignore", DeprecationWarning)
-            pid = os.fork()
-        if pid == 0:
-            _in_fork(work, notes, results_end, life, printed, (results, life_end))
-        os.close(results_end)
-        os.close(life)
+            try:
+                pid = os.fork()
+            except OSError:
+                for end in (results, results_end, life, life_end):
+                    os.close(end)
+                raise
+            if pid == 0:
+                _in_fork(work, notes, results_end, life, printed, (results, life_end))
+            os.close(results_end)
+            os.close(life)
         is_over, code = False, 0
         try:
             with os.fdopen(results, "rb") as pipe:
@@ -186,7 +251,23 @@ def forked(work: Callable[[Here], None], *, is_safe: bool = True) -> Iterator[Me
                 sys.stderr.write(text)
         if code != 0:
             at = notes[:].split(b"\0")[0].decode(errors="replace")
-            raise ForkDied(ending_text(code) or "ended", at, text[-_PRINTED_BYTES:])
+            cause = ending_text(code) or "ended"
+            raise ForkDied(cause, at, text[-_PRINTED_BYTES:], is_killed=is_kill(code))
+
+
+def collected(
+    work: Callable[[Here], None], endings: Endings, *, is_safe: bool = True
+) -> list[Message]:
+    """Return all that ``forked`` yields, doing the work again where ``endings`` excuse its end.
+
+    Raises what ``forked`` and ``Endings.excuses`` raise.
+    """
+    while True:
+        try:
+            return list(forked(work, is_safe=is_safe))
+        except ForkDied as death:
+            if not endings.excuses(death):
+                raise
 
 
 def _received(pipe: IO[bytes]) -> Message | None:
@@ -211,7 +292,7 @@ def _error(kind: str, text: str, trace: str) -> BaseException:
     found = getattr(errors, kind, None) or getattr(builtins, kind, None)
     if isinstance(found, type) and issubclass(found, TapmlError):
         return found(text)
-    if isinstance(found, type) and issubclass(found, Exception):
+    if isinstance(found, type) and issubclass(found, Exception | KeyboardInterrupt):
         with suppress(TypeError):  # a class that wants other arguments
             error = found(text)
             error.add_note(trace)
@@ -239,7 +320,7 @@ def _in_fork(
         signal.set_wakeup_fd(-1)
         for number in ENDING:
             signal.signal(number, signal.SIG_IGN)  # our parent ends us
-        for number in _FATAL:
+        for number in (*_FATAL, signal.SIGALRM):
             signal.signal(number, signal.SIG_DFL)
         for descriptor in (1, 2):
             os.dup2(printed.fileno(), descriptor)

@@ -11,10 +11,11 @@ import tvm
 import tvm_ffi
 
 from relax_tapml.errors import DeviceError
+from relax_tapml.files.machine import lack_of
 from relax_tapml.targets.fault_text import fault_text
 from relax_tapml.targets.session import DeviceTensor
 from relax_tapml.targets.tvm_device import device_of
-from relax_tapml.targets.vm_session import VMSession
+from relax_tapml.targets.vm_session import VMSession, check_device
 
 
 class InlineSession(VMSession):
@@ -44,7 +45,9 @@ class InlineSession(VMSession):
             yield
         except Exception as error:
             text = fault_text(error)
-            raise DeviceError(f"{action} failed in this process: {text}", text=text) from error
+            told = f"{action} failed in this process: {text}"
+            check_device(told, lack_of(error))
+            raise DeviceError(told, text=text) from error
 
     def _load_kernels(self, path: Path, name: str) -> Any:  # noqa: ARG002 - named for servers
         return tvm.runtime.load_module(str(path))

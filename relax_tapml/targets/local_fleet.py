@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import socket
-import tempfile
 import time
 from collections.abc import Mapping
 from ipaddress import ip_address
-from pathlib import Path
 
 from relax_tapml.errors import DeviceUnavailable, UsageError
+from relax_tapml.files.scratch import ScratchFolder
 from relax_tapml.targets.child import Child, ending_text
+from relax_tapml.targets.deadline import Deadline
 from relax_tapml.targets.own_user import ANY_USER, OWN_USER, check_users_are_known
 from relax_tapml.targets.tracker import tracker_status
 
@@ -134,7 +135,7 @@ class LocalFleet:
                     self._platform,
                     self._servers_serve,
                 ],
-                folder=Path(tempfile.mkdtemp(prefix="relax_tapml_fleet_")),
+                folder=ScratchFolder(),
                 environment=dict(environment or {}),
             )
         self._children.append(child)
@@ -142,8 +143,14 @@ class LocalFleet:
         return address
 
     def wait(self, timeout_s: float = 60.0) -> None:
-        """Wait until all servers are free. Raises ``DeviceUnavailable`` if that takes longer."""
-        end = time.monotonic() + timeout_s
+        """Wait until all servers are free. Raises ``DeviceUnavailable`` if that takes longer.
+
+        What counts is the time that they have of the machine; see ``Deadline``.
+        """
+        with Deadline(timeout_s, lambda: None, pid=os.getpid()) as deadline:
+            self._wait(deadline, timeout_s)
+
+    def _wait(self, deadline: Deadline, timeout_s: float) -> None:
         while True:
             keys = tracker_status(*self.tracker, timeout_s=timeout_s)
             # The tracker has its own name for this machine.
@@ -158,10 +165,10 @@ class LocalFleet:
                     raise DeviceUnavailable(
                         f"server {address} of the fleet {ending_text(code)}: {child.log_tail()}"
                     )
-            if time.monotonic() > end:
+            if deadline.is_expired:
                 missing = [a for a in self.servers if _port(a) not in there]
                 raise DeviceUnavailable(
-                    f"the fleet did not come up in {timeout_s:g} s: "
+                    f"the fleet did not come up in {deadline.text}: "
                     + (f"{', '.join(missing)} did not register" if missing else "none is free")
                 )
             time.sleep(_POLL_S)

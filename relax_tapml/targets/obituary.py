@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from tvm.rpc import base
 
+from relax_tapml.targets.child import EXITED
 from relax_tapml.targets.handshake import present
 
 _ANSWER_S = 5.0
@@ -25,10 +26,18 @@ class Obituary:
         For messages, such as ``died of SIGSEGV``; None where it has not ended by itself.
     log
         The end of its log, empty where there is none.
+    is_killed
+        Whether another process, or the system, ended it.
     """
 
     cause: str | None
     log: str = ""
+    is_killed: bool = False
+
+    @property
+    def has_exited(self) -> bool:
+        """Whether it ended itself, which it would do again."""
+        return (self.cause or "").startswith(EXITED)
 
 
 def ask_obituary(host: str, port: int, key: str) -> Obituary | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
@@ -13,6 +14,7 @@ from typing import Any, ClassVar
 import tvm
 
 from relax_tapml.errors import DeviceUnavailable
+from relax_tapml.targets.attempts import started
 from relax_tapml.targets.coarse_functions import CoarseFunctions
 from relax_tapml.targets.forward import forward
 from relax_tapml.targets.handshake import present
@@ -31,7 +33,10 @@ TRACKER = "tracker:HOST:PORT:KEY"
 Opener = Callable[[Any, float], DeviceSession]
 
 START_S = 60.0
-"""How long a device may take to start, although a call may have to be quick."""
+"""How long a device may take to start, although a call may have to be quick.
+
+Of a process here what counts is the time that it has had of the machine; see ``Deadline``.
+"""
 
 
 class Platform(ABC):
@@ -97,6 +102,15 @@ class Platform(ABC):
         Raises whatever says why it does not build.
         """
         tvm.tirx.build(schedule(module, target), target=target).export_library(str(path))
+
+    def compiles_in_fork(self, target: Any) -> bool:
+        """Whether ``compile`` may be called in a fork of this process.
+
+        It may where only code is generated and programs are started. On macOS system libraries may
+        not be used in a fork, and a compiler that asks a GPU's driver needs a process of its own.
+        """
+        del target
+        return sys.platform == "linux"
 
     def sessions(self) -> Mapping[str, Opener]:
         """Return how to open a device here, by the name of ``--session``; ``process`` is one."""
@@ -182,4 +196,6 @@ class Platform(ABC):
 
     def _process(self, target: Any, timeout_s: float) -> DeviceSession:
         start_s = max(timeout_s, START_S)
-        return self.connect(self.start(), target, timeout_s=timeout_s, start_s=start_s)
+        return started(
+            lambda: self.connect(self.start(), target, timeout_s=timeout_s, start_s=start_s)
+        )

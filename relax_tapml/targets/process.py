@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import secrets
 import socket
-import tempfile
 from collections.abc import Sequence
-from pathlib import Path
 
 from relax_tapml.errors import DeviceUnavailable
-from relax_tapml.targets.child import Child, ending_text
+from relax_tapml.files.scratch import ScratchFolder
+from relax_tapml.targets.child import Child, ending_text, is_kill
 from relax_tapml.targets.obituary import Obituary
 
-_ENDING_S = 2.0
+_ENDING_S = 5.0
 
 
 class DeviceProcess:
@@ -52,18 +51,20 @@ class DeviceProcess:
             # it dies first, the connection that waits for it is reset.
             with socket.create_server((self.host, 0)) as listener:
                 self.port = listener.getsockname()[1]
-                self.folder = Path(tempfile.mkdtemp(prefix="relax_tapml_device_"))
+                folder = ScratchFolder()
+                self.folder = folder.path
                 self._child = Child(
                     module,
                     [listener],
                     arguments,
                     secret=self.key,
-                    folder=self.folder,
+                    folder=folder,
                     has_torch=has_torch,
                 )
         except OSError as error:
             raise DeviceUnavailable(f"the device process cannot be started: {error}") from error
-        self.name = f"device process {self._child.pid}"
+        self.pid = self._child.pid
+        self.name = f"device process {self.pid}"
 
     def interrupt(self) -> None:
         """Kill the process and its children."""
@@ -72,7 +73,9 @@ class DeviceProcess:
     def obituary(self) -> Obituary:
         """Say how the process ended and what it printed last."""
         code = self._child.exit_code(_ENDING_S)
-        return Obituary(cause=ending_text(code), log=self._child.log_tail())
+        return Obituary(
+            cause=ending_text(code), log=self._child.log_tail(), is_killed=is_kill(code)
+        )
 
     def close(self) -> None:
         """Kill the process, wait for its end and remove its folder."""

@@ -41,6 +41,7 @@ class Relay:
     """
 
     folder = None
+    pid = None
     hint = (
         f"Check that it is a TVM RPC server of version {tvm.__version__}, that it is free and that "
         "the key is right"

@@ -17,6 +17,7 @@ from relax_tapml.errors import (
     DeviceTimeout,
     DeviceUnavailable,
 )
+from relax_tapml.files.machine import lack_in, lack_now, lack_of
 from relax_tapml.frontend.model import Array
 from relax_tapml.targets.deadline import Deadline
 from relax_tapml.targets.fault_text import fault_text
@@ -25,7 +26,7 @@ from relax_tapml.targets.interrupt import OnInterrupt
 from relax_tapml.targets.obituary import Obituary
 from relax_tapml.targets.session import DeviceTensor
 from relax_tapml.targets.tvm_device import device_of
-from relax_tapml.targets.vm_session import VMSession
+from relax_tapml.targets.vm_session import VMSession, check_device
 
 _CLOSE_S = 5.0
 
@@ -43,6 +44,10 @@ class Server(Protocol):
 
     hint: str
     """What to check where it cannot be reached: a sentence."""
+
+    @property
+    def pid(self) -> int | None:
+        """Return the process that it is, with its children; None where that is elsewhere."""
 
     @property
     def folder(self) -> Path | None:
@@ -93,9 +98,12 @@ class RPCSession(VMSession):
         start_s = start_s or timeout_s
         self._server = server
         self._timeout_s = timeout_s
-        self._end: tuple[type[DeviceFault], str, str] | None = None
+        self._end: DeviceFault | None = None
         try:
-            with Deadline(start_s, server.interrupt) as deadline, OnInterrupt(server.interrupt):
+            with (
+                Deadline(start_s, server.interrupt, pid=server.pid) as deadline,
+                OnInterrupt(server.interrupt),
+            ):
                 self._remote = tvm.rpc.connect(
                     server.host,
                     server.port,
@@ -117,10 +125,11 @@ class RPCSession(VMSession):
                 server.close()
             reason = obituary.cause or fault_text(error)
             if deadline.is_expired:
-                reason = f"no answer in {start_s:g} s"
+                reason = f"no answer in {deadline.text}"
             raise DeviceUnavailable(
                 f"no device session on {server.name}: {reason}. {server.hint}"
-                + (f". Its log ends:\n{obituary.log}" if obituary.log else "")
+                + (f". Its log ends:\n{obituary.log}" if obituary.log else ""),
+                is_passing=not deadline.is_expired and not obituary.has_exited,
             ) from error
         except BaseException:
             server.close()
@@ -129,41 +138,47 @@ class RPCSession(VMSession):
     @contextmanager
     def _guard(self, action: str) -> Iterator[None]:
         if self._end is not None:
-            kind, message, text = self._end
-            raise kind(f"the session is over: {message}", text=text)
+            raise type(self._end)(f"the session is over: {self._end}", text=self._end.text)
         cause: Exception | None = None
         is_alive = True
-        with Deadline(self._timeout_s, self._server.interrupt) as deadline:
+        server = self._server
+        with Deadline(self._timeout_s, server.interrupt, pid=server.pid) as deadline:
             try:
-                with OnInterrupt(self._server.interrupt):
+                with OnInterrupt(server.interrupt):
                     yield
             except Exception as error:
                 cause = error
                 is_alive = self._is_alive()
             except BaseException:
                 # Ctrl-C in the middle of a message: the connection cannot be used again.
-                self._finish(DeviceCrash, f"{action} was interrupted", "")
+                self._finish(DeviceCrash(f"{action} was interrupted"))
                 raise
         if is_alive and not deadline.is_expired:
             if cause is None:
                 return
             text = fault_text(cause)
-            raise DeviceError(
-                f"{action} failed on {self._server.name}: {text}", text=text
-            ) from cause
-        obituary = self._server.obituary()
+            told = f"{action} failed on {server.name}: {text}"
+            check_device(told, lack_of(cause))
+            raise DeviceError(told, text=text) from cause
+        obituary = server.obituary()
         if deadline.is_expired:
             raise self._finish(
-                DeviceTimeout,
-                f"{action} on {self._server.name} did not end in {self._timeout_s:g} s",
-                obituary.log,
+                DeviceTimeout(
+                    f"{action} on {server.name} did not end in {deadline.text}", text=obituary.log
+                )
             ) from cause
         said = fault_text(cause) if cause else ""
-        raise self._finish(
-            DeviceCrash,
-            f"{action}: {self._server.name} {obituary.cause or f'is of no use any more: {said}'}",
-            obituary.log or said,
-        ) from cause
+        end = self._finish(
+            DeviceCrash(
+                f"{action}: {server.name} {obituary.cause or f'is of no use any more: {said}'}",
+                text=obituary.log or said,
+                is_killed=obituary.is_killed,
+            )
+        )
+        # A full disk ends a process by a signal, where it writes to memory that is a file.
+        now = lack_now(server.folder) if server.folder else None
+        check_device(str(end), lack_in(end.text) or now)
+        raise end from cause
 
     def _is_alive(self) -> bool:
         # A GPU that a kernel has faulted on raises here although the server still answers.
@@ -173,10 +188,10 @@ class RPCSession(VMSession):
             return False
         return True
 
-    def _finish(self, kind: type[DeviceFault], message: str, text: str) -> DeviceFault:
-        self._end = (kind, message, text)
+    def _finish(self, end: DeviceFault) -> DeviceFault:
+        self._end = end
         self._server.interrupt()
-        return kind(message, text=text)
+        return end
 
     def _to_device(self, array: Array) -> DeviceTensor:
         if self._files and self._files.pays_for(array.nbytes, array.dtype.name):
@@ -211,7 +226,7 @@ class RPCSession(VMSession):
     def close(self) -> None:
         """End the session and everything it started."""
         if self._end is None:
-            self._end = (DeviceCrash, "it was closed", "")
+            self._end = DeviceCrash("it was closed")
             with suppress(Exception), Deadline(_CLOSE_S, self._server.interrupt):
                 self._remote.get_function("CloseRPCConnection")()
         self._server.close()

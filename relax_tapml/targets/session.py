@@ -21,7 +21,8 @@ class DeviceSession(Protocol):
     """A device that runs Relax bytecode with prebuilt kernels; for one thread at a time.
 
     Every method raises ``DeviceError``, ``DeviceCrash`` or ``DeviceTimeout``; after the last two
-    the session is dead and only ``close`` may be called.
+    the session is dead and only ``close`` may be called. ``DeviceUnavailable`` says that the
+    machine of the device lacks room or descriptors.
     """
 
     is_isolated: bool

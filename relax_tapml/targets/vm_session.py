@@ -10,12 +10,35 @@ from typing import Any
 
 from tvm import relax
 
-from relax_tapml.errors import UsageError
+from relax_tapml.errors import DeviceUnavailable, UsageError
+from relax_tapml.files.machine import Lack
 from relax_tapml.frontend.model import Array
 from relax_tapml.targets.kernels import LoadedKernels
 from relax_tapml.targets.session import DeviceModule, DeviceTensor, DeviceValue
 from relax_tapml.targets.tensors import check_dtype, plain, to_device, to_host
 from relax_tapml.targets.traffic import Traffic
+
+
+def check_device(told: str, lack: Lack | None) -> None:
+    """Say that a device's machine lacks something, where it does.
+
+    Parameters
+    ----------
+    told
+        What failed.
+    lack
+        What is known of it. A lack of memory is not the machine's: a kernel may have asked for it.
+
+    Raises
+    ------
+    DeviceUnavailable
+        It lacks room, descriptors or rights, which says nothing of what runs there.
+    """
+    if lack is not None and not lack.is_memory:
+        raise DeviceUnavailable(
+            f"{told.rstrip('.')}. That is the machine of the device{lack.where}, and says nothing "
+            f"about what runs there. {lack.fix}"
+        )
 
 
 class VMSession(ABC):

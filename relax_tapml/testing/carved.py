@@ -37,7 +37,7 @@ class CarvedSuites:
         The files of all selected tests; other units are not built.
     target
         Target string, or None for the one each suite was recorded on.
-    session, device_pipeline, timeout_s, repeat, seed
+    session, device_pipeline, timeout_s, repeat, seed, trust
         As for ``relax_tapml.replay``.
     shared
         A folder that other pytest processes of this run use at the same time: kernels are built
@@ -51,6 +51,7 @@ class CarvedSuites:
     timeout_s: float
     repeat: int = 1
     seed: int | None = None
+    trust: bool = False
     shared: Path | None = None
     _replayers: dict[Path, Replayer | TapmlError] = field(default_factory=dict, init=False)
 
@@ -110,7 +111,7 @@ class CarvedSuites:
         """Open a suite; what is wrong with it is told by each of its tests, and found out once."""
         try:
             target = self.target and parse_target(self.target)
-            suite = open_suite(folder, target or None)
+            suite = open_suite(folder, target or None, trust=self.trust)
             selected = {path.name for path in self.test_files if path.parent == folder}
             replayer = Replayer(
                 suite,
@@ -182,7 +183,7 @@ class CarvedSuites:
         ):
             if value is not None:
                 command += [option, value]
-        return command
+        return [*command, "--tapml-trust"] if self.trust else command
 
     def _seed(self, test_file: str) -> str | None:
         """Return the seed of the replay, by which it can be run again as it was."""

@@ -1,24 +1,24 @@
 """The pytest plugin that carved suites run with.
 
-It is loaded by every pytest run of its environment, so it imports nothing but pytest until a
+It is loaded by every pytest run of its environment, so it imports next to nothing until a
 carved test runs, prints nothing, and adds only the options, the mark and the fixtures below.
 """
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from relax_tapml.files.scratch import ScratchFolder
+
 if TYPE_CHECKING:
     from relax_tapml.testing.carved import CarvedSuites
     from relax_tapml.testing.carved_test import CarvedTest
 
-_SHARED = pytest.StashKey[str]()
+_SHARED = pytest.StashKey[ScratchFolder]()
 _WORKER_INPUT = "tapml_kernels"
 
 
@@ -62,6 +62,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         type=int,
         help="of the pattern that memory holds before each call (default: another in each run)",
     )
+    group.addoption(
+        "--tapml-trust",
+        action="store_true",
+        help="the suites come from somebody who may run any code here: let them call functions "
+        "that are not known to be harmless",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -76,15 +82,15 @@ def pytest_configure_node(node: Any) -> None:
     """Give every worker of pytest-xdist the same folder for its kernels."""
     config: pytest.Config = node.config
     if _SHARED not in config.stash:
-        config.stash[_SHARED] = tempfile.mkdtemp(prefix="tapml-kernels-")
-    node.workerinput[_WORKER_INPUT] = config.stash[_SHARED]
+        config.stash[_SHARED] = ScratchFolder()
+    node.workerinput[_WORKER_INPUT] = str(config.stash[_SHARED].path)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
     """Remove that folder, when all workers have ended."""
     shared = config.stash.get(_SHARED, None)
     if shared is not None:
-        shutil.rmtree(shared, ignore_errors=True)
+        shared.close()
 
 
 @pytest.fixture(scope="session")
@@ -102,6 +108,7 @@ def tapml_suites(request: pytest.FixtureRequest) -> Iterator[CarvedSuites]:
         timeout_s=option.tapml_timeout,
         repeat=option.tapml_repeat,
         seed=option.tapml_seed,
+        trust=option.tapml_trust,
         shared=None if shared is None else Path(shared),
     )
     try:

@@ -186,6 +186,39 @@ def test_call_outside_of_a_sample_is_an_error(store, call_site):
         call_site("main/000/f", [1], [2])
 
 
+@pytest.mark.parametrize(("name", "arguments"), [("mark", ["unknown"]), ("stop", [])])
+def test_foreign_calls_of_the_queue_are_an_error_at_once(store, call_site, name, arguments):
+    """Code of a model can reach the functions; the recorder neither waits nor dies for it."""
+
+    def run():
+        call_site("main/000/f", [1], [2])
+        tvm_ffi.get_global_func(f"relax_tapml.capture.{name}")(*arguments)
+
+    with (
+        pytest.raises(StoreError, match="Recording stopped"),
+        Recorder(store) as recorder,
+        recorder.sample("s"),
+    ):
+        run()
+    assert store.incomplete_samples() == ["s"]
+    with Recorder(store) as recorder, recorder.sample("s"):
+        call_site("main/000/f", [1], [2])
+    assert store.incomplete_samples() == []
+
+
+def test_a_thread_that_ends_fails_whoever_waits(store, call_site, monkeypatch):
+    """Whatever ends it: samples raise, and runs that wait for the budget go on."""
+
+    def end(*_arguments):
+        raise SystemExit("gone")
+
+    monkeypatch.setattr("relax_tapml.capture.events.EventWriter.apply", end)
+    with Recorder(store, budget_bytes=100_000) as recorder:
+        for name in ("s", "t"):
+            with pytest.raises(StoreError, match="stopped: gone"), recorder.sample(name):
+                call_many(call_site, 50, 5000)
+
+
 def test_misuse_is_refused(store):
     """Samples do not nest; outputs belong to a sample, once, and are values."""
     with pytest.raises(UsageError, match="positive budget_bytes, got 0"):

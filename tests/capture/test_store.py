@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import shutil
 import sqlite3
+from contextlib import closing
 
 import numpy as np
 import pytest
+from damaged_json import damaged
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from safetensors import safe_open
 
 from relax_tapml.capture import CaptureStore, SiteRecord, TensorValue
@@ -179,7 +185,7 @@ def test_missing_segment(store):
     (digest,) = write(store, np.arange(100.0))
     (segment,) = segments(store)
     segment.unlink()
-    with pytest.raises(StoreError, match=rf"{segment} is damaged: the file is missing"):
+    with pytest.raises(StoreError, match=rf"{segment} cannot be read: No such file"):
         store.tensor(digest)
 
 
@@ -195,6 +201,109 @@ def test_segment_of_other_content(store):
         connection.execute("UPDATE tensors SET shape = '[7]' WHERE digest = ?", [second])
     with pytest.raises(StoreError, match=r"disagrees with the index .* takes 56 bytes, got 400"):
         store.tensor(second)
+
+
+def read_all(folder):
+    """Read everything that a store has, in every way."""
+    with CaptureStore.open(folder) as store:
+        assert store.manifest
+        store.sites(), store.stats()
+        for name in store.samples():
+            if store.is_complete(name):
+                store.sample_outputs(name)
+        for call in store.calls():
+            for value in (*call.inputs, *(call.outputs or ())):
+                if isinstance(value, TensorValue):
+                    store.tensor(value.digest, verify=True)
+        for name in store.parameters():
+            store.parameter(name, verify=True)
+
+
+COLUMNS = {
+    "manifest": ["key", "value"],
+    "sites": ["site", "function", "unit", "kind", "description"],
+    "samples": ["name", "complete", "seen_bytes"],
+    "calls": ["sample", "frame", "call", "function", "site", "inputs", "outputs"],
+    "outputs": ["position", "value"],
+    "tensors": ["digest", "dtype", "shape", "nbytes", "segment"],
+    "params": ["name", "digest"],
+}
+VALUES = (
+    *(None, "x", -1, 2**63 - 1, 0.5, b"\xff\xfe", "[" * 5000, "[1]", "{}", "null", "NaN"),
+    *('["t:zz"]', '["i:9999999999999999999999"]', '["f:zz"]', '["f:0x1p99999"]', '["s:-1,x"]'),
+    *('["b:7"]', '["object"]', "[[[]]]", "[1.5]", "[-2,-50]", "../../x", "int4", "float32x0"),
+)
+
+
+@pytest.mark.parametrize("table", COLUMNS)
+def test_any_other_value_in_the_index_is_refused_or_harmless(store, table):
+    """It never ends in an error that does not say which store is damaged."""
+    digests = write(store, np.arange(100.0), np.arange(3))
+    with StoreWriter(store.folder) as writer:
+        writer.add_sites([SiteRecord(site="main/000/f", function="main", unit="f", kind="tir")])
+        writer.add_parameter("w", digests[0])
+        writer.flush()
+    index = store.folder / "index.sqlite"
+    good = index.read_bytes()
+    for column in COLUMNS[table]:
+        for value in VALUES:
+            with closing(sqlite3.connect(index)) as connection, contextlib.suppress(sqlite3.Error):
+                connection.execute(f"UPDATE {table} SET {column} = ?", [value])
+                connection.commit()
+            for read in (read_all, lambda folder: StoreWriter(folder).close()):
+                with contextlib.suppress(StoreError):
+                    read(store.folder)
+            index.write_bytes(good)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "DROP TABLE params",
+        "CREATE TRIGGER t AFTER DELETE ON params BEGIN SELECT 1; END",
+        "CREATE INDEX i ON params (digest)",
+        "ALTER TABLE params RENAME TO p; CREATE VIEW params AS SELECT p.* FROM p, (WITH RECURSIVE "
+        "q(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM q) SELECT n FROM q)",
+    ],
+)
+def test_an_index_with_other_tables_is_refused_before_it_is_read(store, statement):
+    """A view may be computed for ever."""
+    with closing(sqlite3.connect(store.folder / "index.sqlite")) as connection:
+        connection.executescript(statement)
+    with pytest.raises(StoreError, match=r"index\.sqlite is damaged: it has other tables"):
+        CaptureStore.open(store.folder)
+
+
+@given(data=st.data())
+@settings(
+    max_examples=100,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+def test_any_other_value_in_a_segment_header_is_refused_or_harmless(store, data):
+    """Whatever offsets it claims."""
+    if not segments(store):
+        write(store, np.arange(100.0), np.arange(3))
+    (segment,) = segments(store)
+    good = segment.read_bytes()
+    end = 8 + int.from_bytes(good[:8], "little")
+    header = json.dumps(data.draw(damaged(json.loads(good[8:end])))).encode()
+    segment.write_bytes(len(header).to_bytes(8, "little") + header + good[end:])
+    try:
+        with contextlib.suppress(StoreError):
+            read_all(store.folder)
+    finally:
+        segment.write_bytes(good)
+
+
+def test_a_segment_that_is_a_pipe_is_refused(store):
+    """Nobody would write to it."""
+    (digest,) = write(store, np.arange(3))
+    (segment,) = segments(store)
+    segment.unlink()
+    os.mkfifo(segment)
+    with pytest.raises(StoreError, match="is no file"):
+        store.tensor(digest)
 
 
 def test_record_of_a_missing_tensor(store):

@@ -55,8 +55,11 @@ class Other:
 
 @pytest.fixture(scope="module")
 def other_suite(record_model, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("other")
-    rng = np.random.default_rng(5)
+    return _carved(record_model, tmp_path_factory.mktemp("other"), 5)
+
+
+def _carved(record_model, folder, seed):
+    rng = np.random.default_rng(seed)
     samples = [(rng.standard_normal((3, 4), "float32"),) for _ in range(2)]
     recording = record_model(Other, folder / "captures", samples)
     with recording.store as store:
@@ -149,6 +152,17 @@ def test_a_merged_suite_may_replace_one_it_is_made_of(suite, other_suite, tmp_pa
         merge_suites(suite, [suite, other_suite])
     merged = merge_suites(suite, [suite, other_suite], replace=True)
     assert open_suite(suite).manifest == merged.manifest
+
+
+def test_a_folder_that_was_carved_again_may_be_merged_again(record_model, tmp_path):
+    """Its cases have the names of those that were merged before, and are others."""
+    whole = 0
+    for seed in range(3):
+        again = _carved(record_model, tmp_path / str(seed), seed)
+        suites = [again] if seed == 0 else [tmp_path / "merged", again]
+        merge_suites(tmp_path / "merged", suites, replace=True)
+        whole += len(_cases(again))
+        assert len(_cases(tmp_path / "merged")) == whole
 
 
 def _with(suite, folder, **changes):

@@ -43,7 +43,7 @@ def _run(script, *options):
         cwd="/",
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=1800,
         check=False,
     )
 

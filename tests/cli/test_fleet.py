@@ -50,7 +50,7 @@ def test_up_runs_until_it_is_told_to_end(number, count, finished, capsys):
         assert len(children) >= count + 1
         process.send_signal(number)
         assert process.wait(60) == 0
-        assert psutil.wait_procs(children, timeout=30)[1] == []
+        assert psutil.wait_procs(children, timeout=300)[1] == []
         said = process.stderr.read()
         assert "Ctrl-C ends the tracker and its servers" in said
         assert "Only this user" in said

@@ -1,8 +1,12 @@
+import contextlib
 import re
+import zipfile
 
 import ml_dtypes
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from relax_tapml.errors import UsageError
 from relax_tapml.frontend.inputs import load_samples
@@ -110,6 +114,34 @@ def test_a_pickle_is_never_loaded(tmp_path, signature):
         f"inputs {tmp_path}/a.npz: cannot be read: Object arrays cannot be loaded when "
         "allow_pickle=False. Write it again."
     ):
+        load_samples([tmp_path / "a.npz"], signature)
+
+
+@settings(
+    max_examples=200,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(data=st.data(), suffix=st.sampled_from([".npz", ".safetensors"]))
+def test_any_changed_bytes_are_refused_or_harmless(tmp_path, signature, data, suffix):
+    file = tmp_path / f"changed{suffix}"
+    if suffix == ".npz":
+        np.savez_compressed(file, x=X, y=Y)
+    else:
+        save_safetensors(file, x=X, y=Y)
+    content = bytearray(file.read_bytes())
+    where = data.draw(st.integers(0, len(content) - 1))
+    content[where : where + data.draw(st.integers(1, 8))] = data.draw(st.binary(max_size=8))
+    file.write_bytes(content)
+    with contextlib.suppress(UsageError):
+        load_samples([file], signature)
+
+
+def test_an_archive_that_unpacks_to_more_than_memory_is_refused(tmp_path, signature):
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+        archive.writestr("x.npy", b"")
+        archive.infolist()[0].file_size = 2**40
+    with pytest.raises(UsageError, match="unpacks to 1099511627776"):
         load_samples([tmp_path / "a.npz"], signature)
 
 

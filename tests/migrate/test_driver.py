@@ -5,8 +5,9 @@ import pytest
 from tiny_model import UNITS
 
 from relax_tapml.compare.verdict import Verdict
-from relax_tapml.errors import DeviceCrash, SourceError
+from relax_tapml.errors import DeviceCrash, SourceError, StoreError
 from relax_tapml.migrate.driver import migrate
+from relax_tapml.migrate.step import Step
 from relax_tapml.migrate.strategy import Strategy, StrategyName
 from relax_tapml.targets.device import Device
 
@@ -45,6 +46,19 @@ def test_units_move_one_by_one_and_each_step_is_saved(tiny, failing_session):
     assert [step.unit for step in steps] == [None, *UNITS]
     assert saved == steps
     assert watcher.updates == [(done, len(UNITS) + 1) for done in range(len(UNITS) + 1)]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"boundary": ["nobody"]}, {"boundary": []}, {"flaky": {"nobody": [1, 2]}, "verdict": "flaky"}],
+    ids=str,
+)
+def test_steps_that_the_search_does_not_make_are_refused(change, tiny, failing_session):
+    """They are read from a file, which may be damaged."""
+    _, steps, _, _ = run(tiny, Device(failing_session), limit=2)
+    wrong = Step.from_document({**steps[1].document(), **change})
+    with pytest.raises(StoreError, match=r"step 1 of the earlier run .*--force"):
+        run(tiny, Device(failing_session), steps=[steps[0], wrong, steps[2]])
 
 
 @pytest.mark.parametrize("limit", [0, 1, 3, 100])

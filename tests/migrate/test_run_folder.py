@@ -1,10 +1,16 @@
+import contextlib
 import json
+import multiprocessing
+import os
 import re
 
 import pytest
+from damaged_json import damaged
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from relax_tapml.errors import StoreError, UsageError
-from relax_tapml.migrate.run_folder import RunFolder, write_atomically
+from relax_tapml.migrate.run_folder import RunFolder
 
 
 def refused(kind, text):
@@ -14,7 +20,8 @@ def refused(kind, text):
 @pytest.fixture
 def run(tmp_path):
     """A folder with a run, and a file of the user's beside it."""
-    folder = RunFolder(tmp_path / "run")
+    with begun(tmp_path / "run") as folder:
+        pass
     for path in (folder.captures, folder.tests, folder.kernels, folder.bundle):
         path.mkdir()
         (path / "file").write_text("ours")
@@ -23,8 +30,14 @@ def run(tmp_path):
     return folder.path
 
 
+def begun(path, **options):
+    folder = RunFolder(path, **options)
+    folder.begin()
+    return folder
+
+
 def everything(folder):
-    return {str(path.relative_to(folder)) for path in folder.rglob("*")}
+    return {str(path.relative_to(folder)) for path in folder.rglob("*")} - {".lock"}
 
 
 @pytest.mark.parametrize("options", [{}, {"resume": True}, {"force": True}])
@@ -32,7 +45,7 @@ def test_an_empty_or_missing_folder_starts_a_run(tmp_path, options):
     """Whatever is asked, there is nothing to continue or to replace."""
     (tmp_path / "empty").mkdir()
     for name in ("empty", "deep/missing"):
-        folder = RunFolder(tmp_path / name, **options)
+        folder = begun(tmp_path / name, **options)
         assert folder.state == {"kind": "relax_tapml.run", "schema": 2}
         assert everything(folder.path) == {"state.json"}
 
@@ -50,8 +63,11 @@ def test_a_run_is_neither_continued_nor_replaced_unasked(run):
 
 
 def test_force_deletes_the_run_and_nothing_else(run):
-    """A file no run has written stays."""
-    RunFolder(run, force=True)
+    """A file no run has written stays; nothing goes before the run begins."""
+    before = everything(run)
+    with RunFolder(run, force=True) as folder:
+        assert everything(run) == before
+        folder.begin()
     assert everything(run) == {"notes.txt", "state.json"}
     assert (run / "notes.txt").read_text() == "mine"
 
@@ -61,7 +77,7 @@ def test_force_does_not_follow_links(run, tmp_path):
     elsewhere = tmp_path / "kernels"
     (run / "kernels").rename(elsewhere)
     (run / "kernels").symlink_to(elsewhere)
-    RunFolder(run, force=True)
+    begun(run, force=True)
     assert not (run / "kernels").is_symlink()
     assert (elsewhere / "file").read_text() == "ours"
 
@@ -114,7 +130,7 @@ def test_a_state_of_another_version_can_only_be_replaced(run):
         "with --force",
     ):
         RunFolder(run, resume=True)
-    assert RunFolder(run, force=True).state["schema"] == 2
+    assert begun(run, force=True).state["schema"] == 2
 
 
 def test_a_file_is_no_folder(tmp_path):
@@ -126,42 +142,110 @@ def test_a_file_is_no_folder(tmp_path):
 
 
 def test_another_source_is_not_mixed_in(run):
-    """What differs is named; the captures are of the first."""
-    RunFolder(run, resume=True).continue_source({"model": "1", "inputs": "2", "source": "3"})
-    RunFolder(run, resume=True).continue_source({"model": "1", "inputs": "2", "source": "3"})
-    with refused(
-        UsageError,
-        f"--resume {run}: the run in this folder had another model and source. Give the same "
-        "arguments as then, or start anew with --force",
+    """What differs is named; the captures are of the first, and so is its result."""
+    for _ in range(2):
+        with begun(run, resume=True) as folder:
+            folder.continue_source({"model": "1", "inputs": "2", "source": "3"})
+    (run / "result.json").write_text("{}")
+    with (
+        begun(run, resume=True) as folder,
+        refused(
+            UsageError,
+            f"--resume {run}: the run in this folder had another model and source. Give the same "
+            "arguments as then, or start anew with --force",
+        ),
     ):
-        RunFolder(run, resume=True).continue_source({"model": "x", "inputs": "2", "source": "y"})
+        folder.continue_source({"model": "x", "inputs": "2", "source": "y"})
+    assert (run / "result.json").exists()
+
+
+def test_results_of_an_earlier_run_go_once_the_new_one_is_known_to_be_the_same(run):
+    """An interrupted run does not seem to have ended as an earlier one did."""
+    with begun(run, resume=True) as folder:
+        assert (run / "result.json").exists()
+        folder.continue_source({"model": "1"})
+        assert not (run / "result.json").exists()
 
 
 def test_results_are_kept_for_the_same_device_only(run):
     """Another kernel, target or session starts them anew; what was captured stays."""
-    folder = RunFolder(run, resume=True)
-    folder.continue_source({"model": "1"})
-    folder.continue_device({"target": "llvm"})["alone"] = {"matmul": "pass"}
-    folder.save()
-    again = RunFolder(run, resume=True)
-    assert again.continue_device({"target": "llvm"})["alone"] == {"matmul": "pass"}
-    assert again.continue_device({"target": "cuda"}) == {"identity": {"target": "cuda"}}
-    last = RunFolder(run, resume=True).state
-    assert last["source"] == {"model": "1"}
-    assert "alone" not in last["device"]
+    alone = {"matmul": {"verdict": "pass", "cases": 1}}
+    with begun(run, resume=True) as folder:
+        folder.continue_source({"model": "1"})
+        folder.continue_device({"target": "llvm"})["alone"] = alone
+        folder.save()
+    with begun(run, resume=True) as again:
+        assert again.continue_device({"target": "llvm"})["alone"] == alone
+        assert again.continue_device({"target": "cuda"}) == {"identity": {"target": "cuda"}}
+    with RunFolder(run, resume=True) as last:
+        assert last.state["source"] == {"model": "1"}
+        assert "alone" not in last.state["device"]
 
 
-def test_a_write_that_fails_leaves_the_old_text(tmp_path, monkeypatch):
-    """Readers see the old or the new text, and no scratch file is left."""
-    path = tmp_path / "state.json"
-    write_atomically(path, json.dumps({"old": 1}))
+def test_a_state_with_other_types_is_refused(run):
+    """It says where, and what helps."""
+    for text in ('{"source": 1}', '{"device": {}}', '{"device": {"identity": {}, "steps": [1]}}'):
+        state = f'{{"kind": "relax_tapml.run", "schema": 2, {text[1:]}'
+        (run / "state.json").write_text(state)
+        with pytest.raises(StoreError, match=r"state\.json is damaged: .*\$.*--force"):
+            RunFolder(run, resume=True)
+        with RunFolder(run, force=True) as folder:
+            assert folder.state == {}
 
-    def fail(*_):
-        raise OSError("disk full")
 
-    with monkeypatch.context() as patch:
-        patch.setattr("pathlib.Path.replace", fail)
-        with pytest.raises(OSError, match=r"^disk full$"):
-            write_atomically(path, "new")
-    assert json.loads(path.read_text()) == {"old": 1}
-    assert everything(tmp_path) == {"state.json"}
+@settings(
+    max_examples=200,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(data=st.data())
+def test_any_other_value_in_a_state_is_refused_or_harmless(data, finished):
+    """It never ends in an error that does not say which folder is damaged."""
+    path = finished / "state.json"
+    original = path.read_text()
+    state = json.loads(original)
+    path.write_text(json.dumps(data.draw(damaged(state))))
+    try:
+        with (
+            contextlib.suppress(StoreError, UsageError),
+            RunFolder(finished, resume=True) as folder,
+        ):
+            folder.begin()
+            folder.continue_source(state["source"])
+            device = folder.continue_device(state["device"]["identity"])
+            for step in folder.continue_search(device, state["device"]["search"]):
+                assert step.outcome
+                assert step.document()
+    finally:
+        path.write_text(original)
+
+
+@pytest.mark.parametrize("options", [{}, {"resume": True}, {"force": True}])
+def test_a_folder_that_another_process_writes_to_is_left_alone(tmp_path, options):
+    """Whether it was there before or was made meanwhile; the process is named."""
+
+    def second(name):
+        folder = tmp_path / name
+        late = RunFolder(folder, **options) if name == "late" else None
+        ready.set()
+        go.wait()
+        try:
+            late.begin() if late else RunFolder(folder, **options)
+        except UsageError as error:
+            is_told = f"process {os.getppid()} " in str(error)
+            told = is_told or (not options and "has an earlier run" in str(error))
+            os._exit(0 if told else 4)
+        os._exit(5)
+
+    context = multiprocessing.get_context("fork")
+    for name in ("late", "early"):
+        ready, go = context.Event(), context.Event()
+        process = context.Process(target=second, args=(name,))
+        process.start()
+        ready.wait()
+        with begun(tmp_path / name):
+            before = everything(tmp_path / name)
+            go.set()
+            process.join()
+            assert process.exitcode == 0
+            assert everything(tmp_path / name) == before

@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 
 import pytest
-from hypothesis import given
+from damaged_json import damaged
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tvm.script import ir as I
 from tvm.script import relax as R
@@ -105,6 +107,11 @@ def test_sites_are_chosen_by_any_of_their_names(chosen, sites, table):
             "the model has no layer 'layers_3'; it has layers_2, layers_1, layers_0",
         ),
         ({"layers": ["layers_2-1"]}, "layers 'layers_2-1' end before they begin"),
+        (
+            {"layers": ["layers_0-999999999"]},
+            "layers 'layers_0-999999999' are 1000000000, more than the model has",
+        ),
+        ({"layers": [f"layers_0-{'9' * 5000}"]}, "the model has no layer 'layers_0-999"),
         ({"functions": ["mian"]}, "the model has no function 'mian'; it has main, ..."),
         (
             {"sites": ["main/009/softmax"]},
@@ -142,7 +149,7 @@ def test_sites_come_back_from_the_file(chosen, table, tmp_path_factory):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("{", "cannot be read: Expecting property name"),
+        ("{", "is damaged: Expecting property name"),
         ("[]", 'is no boundary: expected a JSON object with "kind": "relax_tapml.boundary"'),
         ('{"kind": "relax_tapml.boundary", "schema": 9}', ": expected schema 1, got 9"),
         (
@@ -166,9 +173,24 @@ def test_a_file_that_is_no_boundary_is_refused(text, message, tmp_path):
     )
 
 
+@settings(
+    max_examples=100,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(data=st.data())
+def test_any_other_value_in_a_boundary_is_refused_or_harmless(data, table, tmp_path):
+    """It never ends in an error that does not say that the boundary is wrong."""
+    good = Boundary(units=["softmax"], layers=["layers_0-1"], kinds=["sum"]).document()
+    path = tmp_path / "b.json"
+    path.write_text(json.dumps(data.draw(damaged(good))))
+    with contextlib.suppress(UsageError):
+        read_boundary(path).among(table)
+
+
 def test_a_missing_file_is_told(tmp_path):
     """Not as an empty boundary."""
-    with pytest.raises(UsageError, match=r"b.json cannot be read: \[Errno 2\] No such file"):
+    with pytest.raises(UsageError, match=r"b\.json cannot be read: No such file"):
         read_boundary(tmp_path / "b.json")
 
 

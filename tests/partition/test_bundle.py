@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import json
 import re
 import shutil
@@ -11,8 +13,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tvm
+from damaged_json import damaged
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-from relax_tapml.errors import StoreError
+from relax_tapml.errors import StoreError, TapmlError
 from relax_tapml.partition.boundary import Boundary
 from relax_tapml.partition.bundle import load, write_bundle
 from relax_tapml.targets.target import parse_target
@@ -135,9 +141,31 @@ def test_every_file_is_checked(bundle):
         file.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
         refused(bundle, f"FOLDER/{name} is damaged: its SHA-256 differs. Run the build again")
         file.unlink()
-        refused(bundle, f"FOLDER/{name} is missing. Run the build again")
+        refused(
+            bundle,
+            f"FOLDER/{name} is listed in manifest.json but cannot be read: No such file or "
+            "directory. Run the build again",
+        )
         file.write_bytes(data)
     load(bundle)
+
+
+@settings(
+    max_examples=60,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(data=st.data())
+def test_any_other_value_in_the_manifest_is_refused_or_harmless(bundle, data):
+    """It never ends in an error that does not say which file is damaged."""
+    path = bundle / "manifest.json"
+    original = path.read_bytes()
+    path.write_text(json.dumps(data.draw(damaged(json.loads(original)))))
+    try:
+        with contextlib.suppress(TapmlError):
+            load(bundle)
+    finally:
+        path.write_bytes(original)
 
 
 def test_another_schema_is_refused(bundle):
@@ -161,7 +189,7 @@ def test_a_file_outside_the_bundle_is_refused(bundle, name, listed):
             manifest["sha256"][name] = "0" * 64
 
     edit(bundle, change)
-    message = f"FOLDER/manifest.json: '{name}' is outside the bundle. Run the build again"
+    message = f"FOLDER/manifest.json names '{name}', which is outside FOLDER. Run the build again"
     refused(bundle, message)
 
 
@@ -199,7 +227,8 @@ def test_a_file_without_a_checksum_is_refused(bundle):
         ("[]", "FOLDER/manifest.json does not describe a bundle. Expected DIR/bundle of a build"),
         (
             '{"kind": "relax_tapml.bundle", "schema": 3}',
-            "FOLDER/manifest.json is damaged: KeyError('sha256'). Run the build again",
+            "FOLDER/manifest.json is damaged: Object missing required field `boundary`. Run the "
+            "build again",
         ),
     ],
     ids=["none", "no json", "other kind", "no object", "incomplete"],
@@ -209,3 +238,45 @@ def test_something_else_is_no_bundle(tmp_path, text, message):
     if text is not None:
         (tmp_path / "manifest.json").write_text(text)
     refused(tmp_path, message)
+
+
+def sealed(folder: Path, name: str, data: bytes) -> None:
+    """Replace a file of a bundle, with its hash."""
+    (folder / name).write_bytes(data)
+    path = folder / "manifest.json"
+    manifest = json.loads(path.read_text())
+    manifest["sha256"][name] = hashlib.sha256(data).hexdigest()
+    path.write_text(json.dumps(manifest))
+
+
+def test_bytecode_that_leads_out_of_its_tables_is_refused(bundle):
+    """With a right hash, which anybody can write: it used to end the process."""
+    data = (bundle / "host.vm").read_bytes()
+    # The last instruction returns a register.
+    sealed(bundle, "host.vm", data[:-8] + (1 << 40).to_bytes(8, "little"))
+    with pytest.raises(StoreError, match=r"host\.vm is damaged.*register"):
+        load(bundle)
+
+
+def test_a_library_that_ends_its_process_is_refused(bundle, tmp_path):
+    """Loading it runs code of it: a child does that first."""
+    source = tmp_path / "evil.c"
+    source.write_text("#include <stdlib.h>\n__attribute__((constructor)) void f(void) {abort();}\n")
+    name = next(path for path in (bundle / "host").iterdir()).relative_to(bundle).as_posix()
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", bundle / name, source], check=True)
+    sealed(bundle, name, (bundle / name).read_bytes())
+    with pytest.raises(StoreError, match=f"{re.escape(name)}.*SIGABRT"):
+        load(bundle)
+
+
+def test_bytecode_that_calls_what_may_do_harm_needs_trust(bundle):
+    """The name of a kernel may be that of any function of TVM."""
+    data = (bundle / "host.vm").read_bytes()
+    # Of the same length, so that nothing else changes.
+    assert b"relax_tapml.device.upload" in data
+    name = b"test_bundle.anything_else"
+    tvm.register_global_func(name.decode(), lambda *_: None, override=True)
+    sealed(bundle, "host.vm", data.replace(b"relax_tapml.device.upload", name))
+    with pytest.raises(StoreError, match=r"host\.vm calls.*--trust"):
+        load(bundle)
+    load(bundle, trust=True).close()

@@ -13,6 +13,7 @@ from contextlib import closing
 import psutil
 import pytest
 
+from relax_tapml.files.scratch import ScratchFolder
 from relax_tapml.targets.child import Child
 from relax_tapml.targets.platforms.cuda import Cuda
 from relax_tapml.targets.platforms.local import Local
@@ -34,14 +35,14 @@ def test_a_process_has_torch_if_it_needs_it(has_torch, found, tmp_path):
     """Either way the module is the main one, and has its arguments."""
     pytest.importorskip("torch")
     (tmp_path / "says.py").write_text(SAYS)
-    folder = tmp_path / "folder"
-    folder.mkdir()
+    scratch = ScratchFolder(tmp_path)
+    folder = scratch.path
     with socket.create_server(("127.0.0.1", 0)) as listener:
         child = Child(
             "says",
             [listener],
             ["argument"],
-            folder=folder,
+            folder=scratch,
             environment={"PYTHONPATH": str(tmp_path)},
             has_torch=has_torch,
         )
@@ -59,10 +60,8 @@ def test_a_process_does_not_import_from_the_current_folder(tmp_path, monkeypatch
     (tmp_path / "ours" / "says.py").write_text("import json\nprint(json.dumps('ours'))\n")
     monkeypatch.chdir(tmp_path / "here")
     monkeypatch.syspath_prepend(tmp_path / "ours")
-    folder = tmp_path / "folder"
-    folder.mkdir()
-    with closing(Child("says", [], folder=folder)) as child:
-        assert child.exit_code(60) == 0
+    with closing(Child("says", [], folder=ScratchFolder(tmp_path))) as child:
+        assert child.exit_code(600) == 0
         assert child.log_tail() == '"ours"'
 
 
@@ -84,7 +83,7 @@ def test_a_process_removes_only_a_folder_that_it_was_given(is_given, tmp_path):
         "import time\n"
         "from relax_tapml.targets.child import end_with_parent\n"
         "end_with_parent()\n"
-        "time.sleep(60)\n"
+        "time.sleep(600)\n"
     )
     process = subprocess.Popen(
         [sys.executable, "-c", script],
@@ -92,7 +91,7 @@ def test_a_process_removes_only_a_folder_that_it_was_given(is_given, tmp_path):
         env={**os.environ, "TMPDIR": str(folder)},
         start_new_session=True,
     )
-    process.communicate(f"{folder if is_given else ''}\nsecret\n".encode(), timeout=60)
+    process.communicate(f"{folder if is_given else ''}\nsecret\n".encode(), timeout=600)
     assert process.returncode == -signal.SIGKILL
     assert folder.exists() is not is_given
 
@@ -108,22 +107,21 @@ if __name__ == "__main__":
 def test_whom_a_process_leaves_behind_ends_when_its_own_end_is_seen(tmp_path):
     """Although it is nobody's child then, and the process itself can be killed no more."""
     (tmp_path / "leaves.py").write_text(LEAVES)
-    folder = tmp_path / "folder"
-    folder.mkdir()
+    scratch = ScratchFolder(tmp_path)
     environment = {"PYTHONPATH": str(tmp_path)}
-    with closing(Child("leaves", [], folder=folder, environment=environment)) as child:
+    with closing(Child("leaves", [], folder=scratch, environment=environment)) as child:
         while child.exit_code(60) is None:
             pass
         left = int(child.log_tail())
         if psutil.pid_exists(left):
-            _, alive = psutil.wait_procs([psutil.Process(left)], timeout=10)
+            _, alive = psutil.wait_procs([psutil.Process(left)], timeout=120)
             assert [p for p in alive if p.status() != psutil.STATUS_ZOMBIE] == []
 
 
 def test_a_folder_goes_although_something_is_still_written_to_it(tmp_path, monkeypatch):
     """By children that are dying, when it is removed."""
-    folder = tmp_path / "folder"
-    folder.mkdir()
+    scratch = ScratchFolder(tmp_path)
+    folder = scratch.path
     removals = []
 
     def remove(path, **options):
@@ -133,7 +131,7 @@ def test_a_folder_goes_although_something_is_still_written_to_it(tmp_path, monke
         removals.append(path)
 
     rmtree = shutil.rmtree
-    monkeypatch.setattr("relax_tapml.targets.child.shutil.rmtree", remove)
-    Child("platform", [], folder=folder).close()
+    monkeypatch.setattr("relax_tapml.files.scratch.shutil.rmtree", remove)
+    Child("platform", [], folder=scratch).close()
     assert removals == [folder, folder]
     assert not folder.exists()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -185,3 +186,42 @@ def _exit_code(pid: int) -> int:
     os.kill(pid, signal.SIGKILL)
     os.waitpid(pid, 0)
     return sys.maxsize
+
+
+@pytest.fixture
+def process():
+    """A function that runs a line of Python in a process, and returns its number."""
+    running = []
+
+    def run(code: str) -> int:
+        command = [sys.executable, "-c", f"print(flush=True); import time\n{code}"]
+        running.append(subprocess.Popen(command, stdout=subprocess.PIPE))
+        running[-1].stdout.readline()
+        return running[-1].pid
+
+    yield run
+    for one in running:
+        one.kill()
+        one.communicate()
+
+
+@pytest.mark.parametrize("code", ["time.sleep(1000)", "while True: pass", "raise SystemExit"])
+def test_a_process_that_sleeps_or_computes_or_is_gone_expires(process, code):
+    """None of them is waited for without an end."""
+    ended = threading.Event()
+    with Deadline(0.5, ended.set, pid=process(code)) as deadline:
+        assert ended.wait(LONG_S * 10)
+    assert deadline.is_expired
+
+
+def test_a_process_gets_the_time_that_a_busy_machine_keeps_from_it(process):
+    """One that has a fifth of a core gets more than twice the time; never without an end."""
+    fifth = (
+        "while True:\n end = time.process_time() + 0.02\n"
+        " while time.process_time() < end: pass\n time.sleep(0.08)"
+    )
+    ended, start = threading.Event(), time.monotonic()
+    with Deadline(1, ended.set, pid=process(fifth)) as deadline:
+        assert ended.wait(LONG_S * 10)
+    assert time.monotonic() - start > 2
+    assert "on a busy machine" in deadline.text

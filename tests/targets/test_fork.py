@@ -116,7 +116,7 @@ def test_a_fork_ends_with_its_parent(tmp_path):
         "from relax_tapml.targets.fork import forked\n"
         "def work(fork):\n"
         "    fork.send(os.getpid())\n"
-        "    time.sleep(60)\n"
+        "    time.sleep(600)\n"
         "for message in forked(work):\n"
         "    print(message.document, flush=True)\n"
     )
@@ -126,7 +126,7 @@ def test_a_fork_ends_with_its_parent(tmp_path):
     parent.kill()
     parent.communicate()
     # Nobody waits for an orphan here, so it may stay as a zombie.
-    psutil.wait_procs([child], timeout=10)
+    psutil.wait_procs([child], timeout=120)
     assert not child.is_running() or child.status() == psutil.STATUS_ZOMBIE
 
 

@@ -465,7 +465,7 @@ def test_a_browser_that_dies_is_a_crash_and_leaves_nothing(victim, told):
         session.close()
     # Killed with their group: they need a moment to end.
     left = {gateway, *browser, *led_by(gateway)}
-    _, alive = psutil.wait_procs(left, timeout=10)
+    _, alive = psutil.wait_procs(left, timeout=120)
     assert [p for p in alive if p.status() != psutil.STATUS_ZOMBIE] == []
 
 
@@ -481,7 +481,7 @@ def test_a_gateway_that_dies_takes_its_browser_along():
             session.upload(np.zeros(1000, np.float32))
     finally:
         session.close()
-    _, alive = psutil.wait_procs(browser, timeout=10)
+    _, alive = psutil.wait_procs(browser, timeout=120)
     assert [p for p in alive if p.status() != psutil.STATUS_ZOMBIE] == []
 
 

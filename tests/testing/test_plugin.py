@@ -53,7 +53,7 @@ def run_pytest(tmp_path):
             env=environment | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", **variables},
             capture_output=True,
             text=True,
-            timeout=240,
+            timeout=1800,
             check=False,
         )
 

@@ -17,6 +17,7 @@ from relax_tapml.carve.probe.roles import Roles, roles_of
 from relax_tapml.carve.probe.whole_range import fits
 from relax_tapml.carve.unit_call import UnitCall
 from relax_tapml.compare.dtypes import is_float
+from relax_tapml.files.machine import passed_on
 from relax_tapml.frontend.model import Array
 
 
@@ -116,7 +117,8 @@ class RecordedCall:
     def _check(self) -> Any:
         try:
             return BoundsCheck(self.kernel, self.call.results)
-        except Exception:  # Whatever cannot be followed or built is not known to stay inside.
+        except Exception as error:  # What cannot be built is not known to stay inside.
+            passed_on(error, "following the indices of a kernel")
             return None
 
     def holds(self, ranges: dict[int, Interval]) -> bool:

@@ -7,12 +7,12 @@ stay in the wheels.
 
 from __future__ import annotations
 
-import os
 import zipfile
 from importlib.metadata import version
 from pathlib import Path
 
 from relax_tapml.errors import DeviceUnavailable
+from relax_tapml.files.replace import write_file
 from relax_tapml.targets.cache import cache_folder
 from relax_tapml.targets.requirement import Requirement
 
@@ -53,9 +53,7 @@ def runtime_folder() -> Path:
         with zipfile.ZipFile(_wheels(package)[-1]) as wheel:
             for member in wheel.namelist():
                 if (name := Path(member).name) in LIBRARIES:
-                    partial = folder / f".{name}-{os.getpid()}"
-                    partial.write_bytes(wheel.read(member))
-                    partial.replace(folder / name)
+                    write_file(folder / name, wheel.read(member))
     if not _is_complete(folder):
         raise DeviceUnavailable(
             f"the wheels in {_wheel_folder()} lack one of {', '.join(LIBRARIES)}; remove them and "

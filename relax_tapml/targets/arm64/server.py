@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 from tvm_ffi import libinfo
 
 from relax_tapml.errors import DeviceUnavailable, UsageError
+from relax_tapml.files.replace import new_file
 from relax_tapml.targets.arm64.runtime import LIBRARIES, runtime_folder
 from relax_tapml.targets.arm64.toolchain import COMPILER, cross_compiler
 
@@ -42,18 +42,17 @@ def build_server() -> Path:
     compiler = cross_compiler()
     if not compiler.found:
         raise DeviceUnavailable(f"{compiler.name} is missing ({compiler.install})")
-    partial = folder / f".{server.name}-{os.getpid()}"
-    command = [
-        *(COMPILER, *_OPTIONS, "-o", str(partial), *map(str, _SOURCES)),
+    options = [
         *(argument for path in libinfo.include_paths() for argument in ("-isystem", path)),
         *("-Wl,--no-as-needed", _LIBRARY_PATH, *(str(folder / name) for name in LIBRARIES)),
     ]
     try:
-        subprocess.run(command, check=True, capture_output=True, text=True)
+        with new_file(server) as partial:
+            command = [COMPILER, *_OPTIONS, "-o", str(partial), *map(str, _SOURCES), *options]
+            subprocess.run(command, check=True, capture_output=True, text=True)
     except (OSError, subprocess.CalledProcessError) as error:
         said = getattr(error, "stderr", None) or str(error)
         raise DeviceUnavailable(f"the ARM64 server does not build: {said.strip()}") from error
-    partial.replace(server)
     return server
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import tvm
 
+from relax_tapml.targets.attempts import started
 from relax_tapml.targets.coarse_functions import CoarseFunctions
 from relax_tapml.targets.gpu_limits import check_limits
 from relax_tapml.targets.platform import START_S, TRACKER, Opener, Platform
@@ -111,4 +112,6 @@ class WebGPU(Platform):
 
     def _open(self, launcher: Launcher, target: Any, timeout_s: float) -> DeviceSession:
         start_s = max(timeout_s, _SHOWN_S if isinstance(launcher, ShownBrowser) else START_S)
-        return self.connect(WebServer(launcher), target, timeout_s=timeout_s, start_s=start_s)
+        return started(
+            lambda: self.connect(WebServer(launcher), target, timeout_s=timeout_s, start_s=start_s)
+        )

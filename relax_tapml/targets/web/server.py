@@ -5,20 +5,21 @@ from __future__ import annotations
 import errno
 import json
 import secrets
-import shutil
 import socket
 import tempfile
 from dataclasses import asdict
 from pathlib import Path
 
 from relax_tapml.errors import DeviceUnavailable
-from relax_tapml.targets.child import Child
+from relax_tapml.files.scratch import ScratchFolder
+from relax_tapml.targets.child import KILLS, Child, ending_text, is_kill
 from relax_tapml.targets.obituary import Obituary
 from relax_tapml.targets.web.gateway import BROWSER, REPORT, Settings
 from relax_tapml.targets.web.launch import Launcher
 from relax_tapml.targets.web.toolchain import javascript_runtime
 
 _ENDING_S = 2.0
+_KILLED = frozenset(ending_text(-number) for number in KILLS)
 # Chromium binds a socket 70 characters below it, whose name may have 107.
 _LONGEST_FOLDER = 37
 # The page of a browser that stays open must find the next session at the address it has.
@@ -49,7 +50,7 @@ class WebServer:
         self.host = "127.0.0.1"
         self.name = launcher.name
         self.key = _shown_key if launcher.port else secrets.token_hex(16)
-        folder = _new_folder()
+        folder = ScratchFolder(_parent())
         try:
             with (
                 socket.create_server((self.host, launcher.port)) as pages,
@@ -57,7 +58,7 @@ class WebServer:
             ):
                 self.port = clients.getsockname()[1]
                 url = f"http://{self.host}:{pages.getsockname()[1]}/{self.key}/"
-                program = launcher.launch(url, folder)
+                program = launcher.launch(url, folder.path)
                 settings = Settings(
                     key=self.key,
                     runtime=str(javascript_runtime()),
@@ -71,7 +72,7 @@ class WebServer:
                     folder=folder,
                 )
         except BaseException as error:
-            shutil.rmtree(folder, ignore_errors=True)
+            folder.close()
             if isinstance(error, OSError):
                 is_taken = launcher.port and error.errno == errno.EADDRINUSE
                 fix = ". End the other command that runs with --show" if is_taken else ""
@@ -81,29 +82,35 @@ class WebServer:
                 ) from error
             raise
 
+    @property
+    def pid(self) -> int:
+        """The gateway, which has the browser as its child."""
+        return self._child.pid
+
     def interrupt(self) -> None:
         """Kill the gateway and the browser that it started."""
         self._child.kill()
 
     def obituary(self) -> Obituary:
         """Say what the page reported last, waiting a moment for one that is ending."""
-        ended = self._child.exit_code(_ENDING_S) is not None
+        code = self._child.exit_code(_ENDING_S)
         text = self._child.log_tail()
         reports = [line.removeprefix(REPORT) for line in text.splitlines() if REPORT in line]
         if reports:
             return Obituary(cause=f"reported: {reports[-1]}", log="\n".join(reports))
         for line in text.splitlines():
             if line.startswith(BROWSER):
-                return Obituary(cause=line.removeprefix(BROWSER), log=text)
-        return Obituary(cause="closed the connection" if ended else None, log=text)
+                cause = line.removeprefix(BROWSER)
+                return Obituary(cause=cause, log=text, is_killed=cause in _KILLED)
+        if is_kill(code):
+            return Obituary(cause=ending_text(code), log=text, is_killed=True)
+        return Obituary(cause="closed the connection" if code is not None else None, log=text)
 
     def close(self) -> None:
         """Kill everything, wait for its end and remove its folder. Never raises."""
         self._child.close()
 
 
-def _new_folder() -> Path:
+def _parent() -> Path:
     parent = tempfile.gettempdir()
-    if len(parent) > _LONGEST_FOLDER:
-        parent = "/tmp"
-    return Path(tempfile.mkdtemp(prefix="relax_tapml_web_", dir=parent))
+    return Path(parent if len(parent) <= _LONGEST_FOLDER else "/tmp")

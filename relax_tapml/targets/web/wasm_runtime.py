@@ -11,7 +11,6 @@ import logging
 import os
 import shutil
 import subprocess
-import tempfile
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -20,6 +19,8 @@ import tvm
 import tvm_ffi
 
 from relax_tapml.errors import DeviceUnavailable
+from relax_tapml.files.replace import new_file
+from relax_tapml.files.scratch import scratch_folder
 from relax_tapml.targets.cache import cache_folder
 
 _LOG = logging.getLogger(__name__)
@@ -56,11 +57,10 @@ def wasm_runtime() -> Path:
             return path
         path.parent.mkdir(parents=True, exist_ok=True)
         _LOG.info("compiling TVM's runtime to %s, once; takes some minutes", path)
-        with tempfile.TemporaryDirectory(prefix="tapml-wasm-") as folder:
-            built = _built(Path(folder))
-            partial = path.with_name(f".{path.name}-{os.getpid()}")
-            shutil.copyfile(built, partial)
-            partial.replace(path)
+        with scratch_folder() as folder:
+            built = _built(folder)
+            with new_file(path) as partial:
+                shutil.copyfile(built, partial)
     return path
 
 

@@ -1,0 +1,1 @@
+"""Files of ours on disk: read with suspicion, written as a whole or not at all."""

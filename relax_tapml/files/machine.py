@@ -1,0 +1,288 @@
+"""Whether a failure is the machine's: no room, no memory, no descriptors, no rights, no compiler.
+
+Whatever turns exceptions into a verdict about a unit asks here first.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import shutil
+import sqlite3
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from relax_tapml.errors import MachineError
+
+_SPACE = "Free space there"
+_FILES = "Close other programs, or raise the limit (ulimit -n)"
+_MEMORY = "Close other programs, or use a machine with more memory"
+_PROCESSES = "Close other programs, or raise the limit (ulimit -u)"
+_SIZE = "Raise the limit on the size of files (ulimit -f)"
+_RIGHTS = "Give this user the rights to it, or name another"
+_COMPILER = "Install a C++ compiler ('apt-get install -y g++'), and have it in PATH"
+_DISK = "Check the disk"
+_TMPDIR = "Make it, or name another one"
+
+# Programs that kernels are built with.
+_PROGRAM = r"([\w.]+-)*(g\+\+|gcc|cc|c\+\+|clang(\+\+)?|ld|as|nvcc|emcc|wasm-ld|hipcc|lld)(-\d+)?"
+
+_AGAIN = "then run it again; a build goes on with --resume"
+
+_FIXES = {
+    errno.ENOSPC: _SPACE,
+    errno.EDQUOT: _SPACE,
+    errno.EMFILE: _FILES,
+    errno.ENFILE: _FILES,
+    errno.ENOMEM: _MEMORY,
+    errno.EAGAIN: _PROCESSES,
+    errno.EFBIG: _SIZE,
+    errno.EROFS: _RIGHTS,
+    errno.EACCES: _RIGHTS,
+    errno.EPERM: _RIGHTS,
+    errno.EIO: _DISK,
+}
+_SQLITE_FIXES = {
+    sqlite3.SQLITE_FULL: _SPACE,
+    sqlite3.SQLITE_IOERR: _SPACE,
+    sqlite3.SQLITE_NOMEM: _MEMORY,
+    sqlite3.SQLITE_CANTOPEN: _RIGHTS,
+    sqlite3.SQLITE_READONLY: _RIGHTS,
+}
+# What TVM, LLVM, g++, ld, nvcc and wasm-ld print, where no exception with a number reaches us.
+_TEXTS = (
+    (re.compile(r"file too large|file size limit exceeded|SIGXFSZ", re.I), _SIZE),
+    (re.compile(r"no space left on device|disk quota exceeded|io failure on output", re.I), _SPACE),
+    (re.compile(r"too many open files", re.I), _FILES),
+    (
+        re.compile(
+            r"cannot allocate memory|virtual memory exhausted|out of memory allocating"
+            r"|memory exhausted|std::bad_alloc|LLVM ERROR: out of memory"
+            r"|killed signal terminated program|terminated with signal 9\b",
+            re.I,
+        ),
+        _MEMORY,
+    ),
+    (
+        re.compile(
+            r"resource temporarily unavailable|cannot fork\b|fork failed|can't start new thread",
+            re.I,
+        ),
+        _PROCESSES,
+    ),
+    (re.compile(r"read-only file system|\[errno 13\] permission denied", re.I), _RIGHTS),
+    (re.compile(r"input/output error", re.I), _DISK),
+    (
+        re.compile(
+            rf"no such file or directory: '({_PROGRAM})'|cannot (find|execute) .{{0,40}}(compiler"
+            r"|cc1plus|'as'|'ld'|collect2)|nvcc: (command )?not found",
+            re.I,
+        ),
+        _COMPILER,
+    ),
+)
+_PROBE_BYTES = 1 << 20
+_PROBE_FILES = 16
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lack:
+    """What a machine lacks.
+
+    Parameters
+    ----------
+    cause
+        In the words of the system or the program that met it.
+    fix
+        What to do, a sentence without its full stop.
+    place
+        The file or folder, where one is known.
+    """
+
+    cause: str
+    fix: str
+    place: Path | None = None
+
+    @property
+    def is_memory(self) -> bool:
+        """Whether it is memory, which whatever has met it may itself have used up."""
+        return self.fix == _MEMORY
+
+    @property
+    def text(self) -> str:
+        """The cause, with the place and how much room there is."""
+        return f"{self.cause}{self.where}"
+
+    @property
+    def where(self) -> str:
+        """The place in brackets, after a space; empty where it is not known."""
+        return _room(self.place)
+
+    def error(self, doing: str, *folders: Path) -> MachineError:
+        """Return what is raised.
+
+        Parameters
+        ----------
+        doing
+            What could not be done: ``building kernels for llvm``.
+        folders
+            Where room may be missing, beside the folder of temporary files; they are looked at
+            where no place is known.
+        """
+        look = lack_now(*folders) if self.place is None and self.fix == _SPACE else None
+        where = self.where if look is None else look.where
+        return MachineError(f"{doing}: {self.cause}{where}. {self.fix}, {_AGAIN}")
+
+
+def lack_of(error: BaseException) -> Lack | None:
+    """Return what a machine lacked where an exception, or one behind it, says so; None otherwise.
+
+    Errors of files that are not there are the machine's only where the file is a program: other
+    ones are missing because somebody did not write them.
+    """
+    for one in _chain(error):
+        if isinstance(one, MachineError):
+            return Lack(cause=str(one), fix="")
+        if isinstance(one, OSError) and (found := _of_os_error(one)):
+            return found
+        if isinstance(one, sqlite3.Error) and (found := _of_sqlite(one)):
+            return found
+        if isinstance(one, MemoryError):
+            return Lack(cause=str(one) or "out of memory", fix=_MEMORY)
+    for one in _chain(error):
+        if found := lack_in(str(one)):
+            return found
+    return None
+
+
+def lack_in(text: str) -> Lack | None:
+    """Return what a machine lacked where what a program printed says so; None otherwise."""
+    for pattern, fix in _TEXTS:
+        if met := pattern.search(text):
+            line = next(line for line in text.splitlines() if met.group().split("\n")[0] in line)
+            return Lack(cause=line.strip()[-200:], fix=fix)
+    return None
+
+
+def lack_now(*folders: Path, compiler: bool = False) -> Lack | None:
+    """Look whether the machine lacks something now; None if it does not.
+
+    For failures that do not say themselves what they are. A megabyte is written to each folder and
+    to the one of temporary files, some descriptors are opened.
+
+    Parameters
+    ----------
+    folders
+        Those that do not exist are left out.
+    compiler
+        Whether a C++ compiler is needed.
+    """
+    if compiler and not any(map(shutil.which, _compilers())):
+        return Lack(cause=f"there is no {_compilers()[0]} in PATH", fix=_COMPILER)
+    try:
+        for folder in filter(Path.is_dir, (*folders, Path(tempfile.gettempdir()))):
+            with tempfile.TemporaryFile(dir=folder) as file:
+                file.write(b"\0" * _PROBE_BYTES)
+                file.flush()
+        with ExitStack() as files:
+            for _ in range(_PROBE_FILES):
+                files.callback(os.close, os.dup(0) if _is_open(0) else os.open("/", os.O_RDONLY))
+    except OSError as error:
+        return _of_os_error(error, place=folder)
+    return None
+
+
+def passed_on(error: BaseException, doing: str, *folders: Path) -> None:
+    """Raise what an exception says of the machine; return if it says nothing.
+
+    Called first by whatever turns an exception into something that is said of a model or a unit.
+    The parameters are those of ``Lack.error``.
+
+    Raises
+    ------
+    MachineError
+        The machine lacked something.
+    """
+    for one in _chain(error):
+        if isinstance(one, MachineError):
+            raise one
+    if found := lack_of(error):
+        raise found.error(doing, *folders) from error
+
+
+@contextmanager
+def machine_told(doing: str, *folders: Path) -> Iterator[None]:
+    """Raise ``MachineError`` in place of what the system, SQLite and Python raise for a lack.
+
+    Others pass as they are. The parameters are those of ``Lack.error``.
+    """
+    try:
+        yield
+    except (OSError, sqlite3.Error, MemoryError, RuntimeError) as error:
+        passed_on(error, doing, *folders)
+        raise
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    seen: set[int] = set()
+    pending: list[BaseException | None] = [error]
+    while pending:
+        one = pending.pop()
+        if one is None or id(one) in seen:
+            continue
+        seen.add(id(one))
+        yield one
+        pending += [one.__context__, one.__cause__]
+
+
+def _of_os_error(error: OSError, *, place: Path | None = None) -> Lack | None:
+    named = error.filename2 or error.filename
+    cause = error.strerror or str(error)
+    if isinstance(named, str | bytes | os.PathLike):
+        name = os.fsdecode(named)
+        if error.errno == errno.ENOENT and re.fullmatch(_PROGRAM, name):
+            return Lack(cause=f"there is no {name} in PATH", fix=_COMPILER)
+        place = Path(name)
+        temporary = Path(tempfile.gettempdir())
+        if not temporary.is_dir() and place.is_relative_to(temporary):
+            return Lack(cause=f"TMPDIR is {temporary}, which is no folder", fix=_TMPDIR)
+    if error.errno in _FIXES:
+        return Lack(cause=cause, fix=_FIXES[error.errno], place=place)
+    return None
+
+
+def _of_sqlite(error: sqlite3.Error) -> Lack | None:
+    # The low byte is the kind, the rest says more of it.
+    code = getattr(error, "sqlite_errorcode", None)
+    if code is None or code & 0xFF not in _SQLITE_FIXES:
+        return None
+    return Lack(cause=str(error), fix=_SQLITE_FIXES[code & 0xFF])
+
+
+def _room(place: Path | None) -> str:
+    if place is None:
+        return ""
+    at = place
+    while not at.exists() and at != at.parent:
+        at = at.parent
+    try:
+        return f" ({place}: {shutil.disk_usage(at).free / 1e6:.1f} MB free)"
+    except OSError:
+        return f" ({place})"
+
+
+def _compilers() -> tuple[str, ...]:
+    chosen = os.environ.get("CXX") or os.environ.get("CC")
+    return (chosen,) if chosen else ("g++", "gcc", "clang++", "clang", "c++", "cc")
+
+
+def _is_open(descriptor: int) -> bool:
+    try:
+        os.fstat(descriptor)
+    except OSError:
+        return False
+    return True

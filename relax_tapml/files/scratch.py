@@ -1,0 +1,120 @@
+"""Scratch folders, which the next run removes where one was killed."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Self
+
+_PREFIX = ".relax_tapml-"
+_LOCK = ".in_use"
+# Where this process has swept: nobody else is killed so often that it would be worth it again.
+_swept: set[Path] = set()
+
+
+class ScratchFolder:
+    """A new folder, which is removed with all that is in it by ``close``.
+
+    Until then its file ``.in_use`` is locked, by this process and its forks. The lock goes with
+    the process, so ``sweep`` can tell a folder that is in use from one that was left.
+
+    Parameters
+    ----------
+    parent
+        Where it is made; the system's folder for temporary files by default. What is left there
+        by others is removed first, once in each process.
+
+    Raises
+    ------
+    OSError
+        It cannot be made.
+    """
+
+    def __init__(self, parent: Path | None = None) -> None:
+        where = Path(tempfile.gettempdir()) if parent is None else parent
+        if where not in _swept:
+            sweep(where)
+        self.path, self._lock = _locked(where)
+
+    def close(self) -> None:
+        """Remove the folder. Never raises ``OSError``; may be called twice."""
+        shutil.rmtree(self.path, ignore_errors=True)
+        self._lock.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+@contextmanager
+def scratch_folder(parent: Path | None = None) -> Iterator[Path]:
+    """Yield the path of a ``ScratchFolder`` that lasts as long as the block."""
+    with ScratchFolder(parent) as folder:
+        yield folder.path
+
+
+def _locked(parent: Path) -> tuple[Path, IO[bytes]]:
+    """Make a folder; return it with the file that is locked for as long as it is open."""
+    while True:
+        folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
+        try:
+            lock = (folder / _LOCK).open("wb")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            # Another process may have swept it before it was locked.
+            if (folder / _LOCK).exists():
+                return folder, lock
+            lock.close()
+        except FileNotFoundError:
+            continue
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+
+
+def is_scratch(path: Path) -> bool:
+    """Whether a path has the name of a scratch folder."""
+    return path.name.startswith(_PREFIX)
+
+
+def sweep(parent: Path) -> None:
+    """Remove the scratch folders in a folder that no process uses any more.
+
+    Only folders of this user are touched. Never raises ``OSError``.
+    """
+    _swept.add(parent)
+    with suppress(OSError):
+        for folder in parent.glob(f"{_PREFIX}*"):
+            with suppress(OSError):
+                if folder.is_symlink() or folder.stat().st_uid != os.getuid():
+                    continue
+                _remove_if_left(folder)
+
+
+def _remove_if_left(folder: Path) -> None:
+    try:
+        lock = (folder / _LOCK).open("rb")
+    except FileNotFoundError:
+        content = [path.name for path in folder.iterdir()]
+        if not content:
+            # Its maker was killed before it had made the lock, or is about to, and finds it gone.
+            folder.rmdir()
+        elif _LOCK not in content:
+            # The lock is the first file that is made. Its maker was killed while it removed it.
+            shutil.rmtree(folder, ignore_errors=True)
+        return
+    with lock:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,1 @@
+"""What comes from others: intermediate representations that are checked before they are used."""

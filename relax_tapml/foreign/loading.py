@@ -1,0 +1,127 @@
+"""Reading modules in a child, so that what ends TVM does not end the tool."""
+
+from __future__ import annotations
+
+import resource
+import signal
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import tvm
+import tvm_ffi
+
+from relax_tapml._compat import load_json, verify_well_formed
+from relax_tapml.errors import MachineError, StoreError
+from relax_tapml.foreign.names import shown
+from relax_tapml.targets.fork import ForkDied, Here, forked
+
+_CPU_SECONDS = 20
+_CPU_SECONDS_PER_MB = 20
+# Only for one that waits for something that never comes: it uses no processor meanwhile.
+_WALL_TO_CPU = 30
+_MEMORY_BYTES = 4 << 30
+
+
+def loads(texts: Mapping[str, str], *, fix: str) -> None:
+    """Read, walk, print and hash modules in a fork of this process.
+
+    On Linux only: elsewhere a fork may not use what TVM needs, and they are read unprotected.
+
+    Parameters
+    ----------
+    texts
+        By path, for messages: their JSON.
+    fix
+        What to do where one cannot be used, a sentence.
+
+    Raises
+    ------
+    StoreError
+        One cannot be read, ends the process, or takes too long or too much memory.
+    """
+    if not texts:
+        return
+
+    def work(fork: Here) -> None:
+        for where, text in texts.items():
+            fork.note(where)
+            _use(text, where, fix)
+
+    guarded(work, size=sum(map(len, texts.values())), what="reading", fix=fix)
+
+
+def guarded(work: Callable[[Here], None], *, size: int, what: str, fix: str) -> None:
+    """Do work that may end its process in a fork, with limits that follow the size of its input.
+
+    Its time is counted by the processor, since a busy machine must not refuse anything.
+
+    Parameters
+    ----------
+    work
+        Notes which file it is about.
+    size
+        Bytes of all files.
+    what
+        For messages: what is done with a file.
+    fix
+        What to do where it cannot be used, a sentence.
+
+    Raises
+    ------
+    StoreError
+        It died, or raised one.
+    MachineError
+        There is not enough memory to fork.
+    """
+    is_linux = sys.platform == "linux"
+    seconds = _CPU_SECONDS + _CPU_SECONDS_PER_MB * (size >> 20)
+
+    def limited(fork: Here) -> None:
+        if is_linux:
+            _limit(seconds)
+        work(fork)
+
+    try:
+        for _ in forked(limited, is_safe=is_linux):
+            pass
+    except ForkDied as death:
+        cause = death.cause
+        if "SIGXCPU" in cause or "SIGALRM" in cause:
+            cause = f"needed more than {seconds} s"
+        raise StoreError(f"{death.at}: TVM {cause} while {what} it. {fix}") from None
+    except OSError as error:
+        raise MachineError(
+            f"no child process can be started: {error.strerror}. Foreign files are read in one: "
+            "free memory, or raise the limit of processes"
+        ) from error
+
+
+def _limit(seconds: int) -> None:
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))
+    signal.setitimer(signal.ITIMER_REAL, seconds * _WALL_TO_CPU)
+    held = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
+    limit = held * resource.getpagesize() + _MEMORY_BYTES
+    _, hard = resource.getrlimit(resource.RLIMIT_AS)
+    if hard == resource.RLIM_INFINITY or limit < hard:
+        resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
+
+
+def _use(text: str, where: str, fix: str) -> None:
+    """Do with a module what the tool does first with any."""
+    try:
+        module = load_json(text)
+        if not isinstance(module, tvm.IRModule):
+            raise TypeError(f"it is a {type(module).__name__}")
+        tvm_ffi.structural_walk(module, (tvm.ir.BaseFunc, lambda _: None))
+        verify_well_formed(module, False)
+        module.script()
+        tvm_ffi.structural_hash(module)
+        tvm.ir.save_json(module)
+    except Exception as error:  # Whatever TVM raises about it.
+        lines = str(error).strip().splitlines()
+        told = f"{type(error).__name__}: {shown(lines[0]) if lines else 'no message'}"
+        raise StoreError(
+            f"{where} is damaged: it is not a module this TVM can read: {told}. {fix}"
+        ) from None

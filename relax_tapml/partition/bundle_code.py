@@ -1,0 +1,82 @@
+"""The code of a bundle, looked at before it is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import tvm
+
+from relax_tapml.errors import StoreError
+from relax_tapml.foreign.bytecode import BytecodeFault, check_bytecode
+from relax_tapml.foreign.calls import is_harmless
+from relax_tapml.foreign.loading import guarded
+from relax_tapml.foreign.module import TRUST
+from relax_tapml.foreign.names import shown
+from relax_tapml.partition.bytecode import load_bytecode
+from relax_tapml.targets.fork import Here
+
+_FIX = "Run the build again"
+
+
+def check_code(
+    bytecode: Mapping[Path, bytes], libraries: Sequence[Path], *, trust: bool = False
+) -> None:
+    """Refuse bytecode that is not sound, and what ends the process that loads it.
+
+    Libraries are native code: what they do, when they are loaded or called, is not known.
+
+    Parameters
+    ----------
+    bytecode
+        Serialised bytecode by its file.
+    libraries
+        Shared objects that this process will load.
+    trust
+        Whether the bytecode may call any function that TVM has registered.
+
+    Raises
+    ------
+    StoreError
+        Something is not sound, ends a child that loads it, or calls what is not known to be
+        harmless and ``trust`` is false.
+    """
+    for path, data in bytecode.items():
+        try:
+            names = check_bytecode(data)
+        except BytecodeFault as fault:
+            raise StoreError(f"{path} is damaged: {fault}. {_FIX}") from None
+        strange = [name for name in names if not is_harmless(name) and _is_registered(name)]
+        if strange and not trust:
+            told = ", ".join(shown(name) for name in strange[:3])
+            raise StoreError(
+                f"{path} calls {told}, which is not known to be harmless: running it may do "
+                f"anything that you may. If it comes from somebody you trust, pass {TRUST}"
+            )
+
+    def work(fork: Here) -> None:
+        for path, data in bytecode.items():
+            fork.note(str(path))
+            try:
+                executable = load_bytecode(data)
+                executable["as_text"]()
+                executable["stats"]()
+            except Exception as error:  # Whatever TVM raises about it.
+                raise StoreError(f"{path} is damaged: {_line(error)}. {_FIX}") from None
+        for path in libraries:
+            fork.note(str(path))
+            try:
+                tvm.runtime.load_module(str(path))
+            except Exception as error:
+                raise StoreError(f"{path} cannot be loaded: {_line(error)}. {_FIX}") from None
+
+    guarded(work, size=sum(map(len, bytecode.values())), what="loading", fix=_FIX)
+
+
+def _is_registered(name: str) -> bool:
+    return tvm.get_global_func(name, allow_missing=True) is not None
+
+
+def _line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

@@ -1,0 +1,105 @@
+"""What is the machine's fault is told from what is somebody else's."""
+
+from __future__ import annotations
+
+import errno
+import resource
+import sqlite3
+import tempfile
+
+import pytest
+
+from relax_tapml.errors import MachineError
+from relax_tapml.files.machine import lack_in, lack_now, lack_of, machine_told, passed_on
+from relax_tapml.targets.fork import forked
+
+FULL = OSError(errno.ENOSPC, "No space left on device", "/tmp/kernel.o")
+
+
+def behind(error: BaseException) -> Exception:
+    """Return another error that was raised because of one, and one that hides it."""
+    try:
+        try:
+            raise error
+        except BaseException:
+            raise RuntimeError("compilation failed") from None
+    except RuntimeError as found:
+        return found
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (FULL, "No space left on device (/tmp/kernel.o: "),
+        (behind(FULL), "No space left on device"),
+        (OSError(errno.EMFILE, "Too many open files"), "Too many open files"),
+        (OSError(errno.ENOENT, "No such file or directory", "g++"), "no g++ in PATH"),
+        (PermissionError(errno.EACCES, "Permission denied", "/a/kernels"), "(/a/kernels"),
+        (MemoryError(), "out of memory"),
+        (RuntimeError("ld: final link failed: No space left on device"), "final link failed"),
+        (RuntimeError("g++: fatal error: Killed signal terminated program cc1plus"), "cc1plus"),
+        (RuntimeError("OSError: [Errno 24] Too many open files: '/tmp/x'"), "Too many open files"),
+    ],
+)
+def test_what_a_machine_lacks_is_told(error, told):
+    """By its number or its text, however deep it is."""
+    found = lack_of(error)
+    assert found is not None
+    assert told in found.text
+    with pytest.raises(
+        MachineError, match=r"^building: .*\. .*, then run it again; a build goes on with --resume$"
+    ):
+        passed_on(error, "building")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOENT, "No such file or directory", "suite.json"),
+        ValueError("memory planning failed: shapes differ"),
+        RuntimeError("LLVM ERROR: Cannot select: t7"),
+        RuntimeError("kernel softmax needs 70000 bytes of shared memory"),
+        sqlite3.OperationalError("no such table: samples"),
+    ],
+)
+def test_what_is_not_the_machines_is_not_said_to_be(error):
+    assert lack_of(error) is None
+    passed_on(error, "building")
+
+
+def test_a_full_database_is_the_machine(tmp_path):
+    """SQLite tells so by a number."""
+    connection = sqlite3.connect(tmp_path / "index.sqlite")
+    connection.execute("pragma max_page_count = 2")
+    connection.execute("create table samples (name)")
+    with pytest.raises(MachineError, match="full"), machine_told("recording"):
+        connection.execute("insert into samples values (zeroblob(100000))")
+    connection.close()
+
+
+def test_a_machine_error_passes_as_it_is():
+    error = MachineError("no room")
+    with pytest.raises(MachineError) as caught:
+        passed_on(behind(error), "building")
+    assert caught.value is error
+
+
+def test_nothing_is_lacking_where_all_is_well(tmp_path):
+    assert lack_now(tmp_path) is None
+    assert lack_now(tmp_path / "nowhere") is None
+    assert lack_in("") is None
+
+
+@pytest.mark.parametrize(
+    ("limit", "told"),
+    [(resource.RLIMIT_FSIZE, "File too large"), (resource.RLIMIT_NOFILE, "Too many open files")],
+)
+def test_a_look_finds_what_no_text_says(tmp_path, limit, told):
+    def work(fork) -> None:
+        resource.setrlimit(limit, (10, 10))
+        found = lack_now(tmp_path)
+        fork.send(None if found is None else found.text)
+
+    tempfile.gettempdir()  # Found once, before there is a limit.
+    (message,) = forked(work)
+    assert told in message.document

@@ -1,0 +1,229 @@
+"""Modules of strangers: what is refused before TVM sees it, and what ends a child instead."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import tvm
+from tvm import relax, tirx
+from tvm.script import ir as I  # noqa: N812
+from tvm.script import relax as R  # noqa: N812
+from tvm.script import tirx as T  # noqa: N812
+
+from relax_tapml._compat import TirStringImm
+from relax_tapml.errors import StoreError
+from relax_tapml.foreign import loading
+from relax_tapml.foreign.calls import is_harmless
+from relax_tapml.foreign.module import read_module, vouch_for_calls
+
+FIX = "Write it again."
+Document = dict[str, Any]
+
+
+@I.ir_module
+class Add:
+    @T.prim_func(private=True, s_tir=True)
+    def add(x: T.Buffer((4, 8), "float32"), y: T.Buffer((4, 8), "float32")):
+        for i, j in T.grid(4, 8):
+            with T.sblock("add"):
+                vi, vj = T.axis.remap("SS", [i, j])
+                y[vi, vj] = x[vi, vj] + T.float32("-inf")
+
+    @R.function
+    def main(x: R.Tensor((4, 8), "float32")):
+        cls = Add
+        with R.dataflow():
+            y = R.call_tir(cls.add, (x,), out_ty=R.Tensor((4, 8), "float32"))
+            z = R.call_dps_packed("vm.builtin.reshape", (y,), out_ty=R.Tensor((8, 4), "float32"))
+            R.output(z)
+        return z
+
+
+def read(document: Document | tvm.IRModule, *, trust: bool = False) -> tvm.IRModule:
+    text = json.dumps(document) if isinstance(document, dict) else tvm.ir.save_json(document)
+    return read_module(text.encode(), "unit.json", fix=FIX, trust=trust)
+
+
+def document_of(module: tvm.IRModule = Add) -> Document:
+    found: Document = json.loads(tvm.ir.save_json(module))
+    return found
+
+
+def calling(call: Any) -> tvm.IRModule:
+    """A module of one kernel that does a call."""
+    return tvm.IRModule({"kernel": tirx.PrimFunc([], tirx.Evaluate(call))})
+
+
+def first(document: Document, kind: str) -> dict[str, Any]:
+    return next(node for node in document["nodes"] if node["type"] == kind)
+
+
+def test_a_module_is_read_as_it_was_written() -> None:
+    tvm.ir.assert_structural_equal(read(Add), Add)
+
+
+def cycle(document: Document) -> None:
+    number = next(n for n, node in enumerate(document["nodes"]) if node["type"] == "ffi.Array")
+    document["nodes"][number]["data"] = [number]
+
+
+def no_value(document: Document) -> None:
+    empty = next(n for n, node in enumerate(document["nodes"]) if node["type"] == "None")
+    first(document, "tirx.BufferStore")["data"]["value"] = empty
+
+
+def no_such_node(document: Document) -> None:
+    first(document, "tirx.For")["data"]["body"] = 10**6
+
+
+def deep(document: Document) -> None:
+    nodes = document["nodes"]
+    for _ in range(100_000):
+        nodes.append({"type": "ffi.Array", "data": [len(nodes) - 1]})
+    first(document, "ir.IRModule")["data"]["global_infos"] = len(nodes) - 1
+
+
+def other_type(document: Document) -> None:
+    first(document, "tirx.For")["type"] = "no.such.type"
+
+
+def native_code(document: Document) -> None:
+    first(document, "ffi.String")["type"] = "ffi.Module"
+
+
+def many_bits(document: Document) -> None:
+    first(document, "int")["data"] = 2**70
+
+
+def control_characters(document: Document) -> None:
+    first(document, "ffi.String")["data"] = "soft\x1b[31mmax"
+
+
+def absolute_name(document: Document) -> None:
+    name = first(document, "ir.GlobalVar")["data"]["name_hint"]
+    document["nodes"][name]["data"] = "/some/where/evil"
+
+
+def code_as_key(document: Document) -> None:
+    key = first(document, "ir.DictAttrs")["data"]["__dict__"]
+    document["nodes"][document["nodes"][key]["data"][0]]["data"] = "a=__import__('os').abort(), b"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        *(cycle, no_value, no_such_node, deep, other_type, native_code, many_bits),
+        *(control_characters, absolute_name, code_as_key),
+    ],
+)
+def test_an_unsound_module_is_refused_with_its_file(change: Callable[[Document], None]) -> None:
+    """A cycle and a field without a value ended the process; a key could be any Python."""
+    document = document_of()
+    change(document)
+    with pytest.raises(StoreError, match=r"unit\.json.*Write it again") as caught:
+        read(document, trust=True)
+    assert str(caught.value).isprintable()
+
+
+def test_what_kills_tvm_kills_a_child(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a crash of TVM does; the tool goes on and says which file it was."""
+    monkeypatch.setattr(loading, "load_json", lambda _: os.abort())
+    with pytest.raises(StoreError, match=r"unit\.json.*SIGABRT.*Write it again"):
+        read(Add.with_attr("seen", "never before"))
+
+
+def test_what_never_ends_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    def forever(_: str) -> None:
+        while True:
+            pass
+
+    monkeypatch.setattr(loading, "load_json", forever)
+    monkeypatch.setattr(loading, "_CPU_SECONDS", 1)
+    with pytest.raises(StoreError, match=r"unit\.json.*more than 1 s"):
+        read(Add.with_attr("seen", "never before, too"))
+
+
+def extern(name: str, *args: Any) -> tvm.IRModule:
+    return calling(tirx.call_extern("int32", name, *args))
+
+
+def packed(name: str) -> tvm.IRModule:
+    builder = relax.BlockBuilder()
+    ty = relax.TensorType((4,), "float32")
+    x = relax.Var("x", ty)
+    with builder.function("main", [x]):
+        builder.emit_func_output(
+            builder.emit(relax.Call(relax.ExternFunc(name), [x], ty_args=[ty]))
+        )
+    return builder.get()
+
+
+OUTSIDE = {
+    "a C function": (extern("system", TirStringImm("true")), "system"),
+    "a pure C function": (calling(tirx.call_pure_extern("int32", "getpid")), "getpid"),
+    "a packed function": (calling(tirx.call_packed("runtime.ModuleLoadFromFile")), "ModuleLoad"),
+    "a C packed function": (calling(tirx.call_cpacked("evil")), "evil"),
+    "a packed function of Relax": (packed("runtime.SaveParamsToFile"), "SaveParamsToFile"),
+    "Python through the runtime": (packed("vm.builtin.call_py_func"), "call_py_func"),
+    "source": (Add.with_attr("pragma_import_c", "int x;"), "pragma_import_c"),
+}
+
+
+@pytest.mark.parametrize(("module", "name"), OUTSIDE.values(), ids=OUTSIDE.keys())
+def test_what_reaches_outside_is_asked_about(module: tvm.IRModule, name: str) -> None:
+    with pytest.raises(StoreError, match=f"{name}.*trust") as caught:
+        read(module)
+    assert "unit.json" in str(caught.value)
+    assert isinstance(read(module, trust=True), tvm.IRModule)
+    # That somebody was trusted once is no word on the next reader.
+    with pytest.raises(StoreError, match="trust"):
+        read(module)
+
+
+def test_a_function_of_the_module_excuses_no_call_of_its_name() -> None:
+    """Kernels are compiled one by one: the call would find the C library's."""
+    kernel = extern("system", TirStringImm("true"))["kernel"]
+    with pytest.raises(StoreError, match="system"):
+        read(tvm.IRModule({"kernel": kernel, "system": kernel}))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("expf", "erf", "fmaxf", "hexp", "__float2half_rn", "__nv_tanhf", "vm.builtin.make_shape"),
+        *("vm.builtin.paged_attention_kv_cache_create", "tvm.contrib.sort.argsort"),
+        *(
+            "tvm.contrib.thrust.sort",
+            "tvm.contrib.cublas.matmul",
+            "flashinfer.merge_state_in_place",
+        ),
+        *("runtime.TVMTensorCopyFromTo", "relax_tapml.hand", "runtime.disco.allreduce"),
+    ],
+)
+def test_what_models_call_is_let_through(name: str) -> None:
+    assert is_harmless(name)
+    read(packed(name) if "." in name else extern(name))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("system", "execve", "fopen", "dlopen", "abort", "mmap", "socket", "printf"),
+        *("vm.builtin.tensor_cache.load", "vm.builtin.invoke_debug_func", "tvm.contrib.nvcc"),
+        *("runtime.ModuleLoadStaticLibrary", "runtime.disco.SocketSession", "rpc.Connect", ""),
+    ],
+)
+def test_what_touches_files_processes_or_the_network_is_not(name: str) -> None:
+    assert not is_harmless(name)
+
+
+def test_what_the_users_own_model_calls_its_suite_may_call() -> None:
+    module = packed("my.own.function")
+    with pytest.raises(StoreError, match=r"my\.own\.function"):
+        read(module)
+    vouch_for_calls(module)
+    read(module)

@@ -1,0 +1,114 @@
+"""A kernel on disk is believed only as it was written, and by whom."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+import subprocess
+
+import pytest
+import tvm
+from tiny_model import UNITS
+from tvm.ir import GlobalVar
+
+from relax_tapml.partition.kernel_library import KernelLibrary
+from relax_tapml.targets.target import parse_target
+
+LLVM = parse_target("llvm")
+
+
+@pytest.fixture
+def softmax(tmp_path, units):
+    """The kernel of softmax in a folder of all kernels, and the path of another one."""
+    built = KernelLibrary(tmp_path / "kernels").build(units, LLVM)
+    (path,), (other,) = built.paths["softmax"], built.paths["matmul"]
+    return path, other
+
+
+def truncate(path, other) -> None:
+    path.write_bytes(path.read_bytes()[:1000])
+
+
+def empty(path, other) -> None:
+    path.write_bytes(b"")
+
+
+def flip(path, other) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def swap(path, other) -> None:
+    shutil.copyfile(other, path)
+
+
+def pipe(path, other) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+def folder(path, other) -> None:
+    path.unlink()
+    path.mkdir()
+    (path / "file").touch()
+
+
+def plant(path, other) -> None:
+    code = "#include <stdlib.h>\n__attribute__((constructor)) void f(void) { abort(); }\n"
+    (path.parent / "planted.c").write_text(code)
+    command = ["cc", "-shared", "-fPIC", "-o", str(path), str(path.parent / "planted.c")]
+    subprocess.run(command, check=True)
+
+
+@pytest.mark.parametrize("damage", [truncate, empty, flip, swap, pipe, folder, plant])
+def test_a_damaged_kernel_is_built_again(softmax, units, damage, caplog):
+    """It alone, with a note; what is returned can be loaded."""
+    path, other = softmax
+    damage(path, other)
+    again = KernelLibrary(path.parent).build(units, LLVM)
+    assert again.built == ("softmax",)
+    for file in again.files():
+        tvm.runtime.load_module(str(file))
+    assert "built anew" in caplog.text
+    assert path.name in caplog.text
+    assert KernelLibrary(path.parent).build(units, LLVM).built == ()
+
+
+def test_kernels_of_another_user_are_built_again(tmp_path, softmax, units, monkeypatch):
+    """Whoever has another secret cannot have us load a thing."""
+    monkeypatch.setenv("RELAX_TAPML_CACHE", str(tmp_path / "theirs"))
+    again = KernelLibrary(softmax[0].parent).build(units, LLVM)
+    assert len(again.built) == len(UNITS)
+    secret = tmp_path / "theirs" / "secret"
+    assert stat.S_IMODE(secret.stat().st_mode) == 0o600
+
+
+def test_a_secret_that_others_may_know_is_replaced(tmp_path, units, monkeypatch):
+    monkeypatch.setenv("RELAX_TAPML_CACHE", str(tmp_path / "cache"))
+    secret = tmp_path / "cache" / "secret"
+    secret.parent.mkdir()
+    secret.write_bytes(b"\0" * 32)
+    secret.chmod(0o644)
+    KernelLibrary(tmp_path / "kernels").build(units, LLVM)
+    assert secret.read_bytes() != b"\0" * 32
+    assert stat.S_IMODE(secret.stat().st_mode) == 0o600
+
+
+def test_without_a_place_for_a_secret_kernels_are_for_one_process(tmp_path, units, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("RELAX_TAPML_CACHE", str(tmp_path / "file" / "cache"))
+    KernelLibrary(tmp_path / "kernels").build(units, LLVM)
+    assert KernelLibrary(tmp_path / "kernels").build(units, LLVM).built == ()
+
+
+@pytest.mark.parametrize("name", ["../evil", "/tmp/evil", "a\nb", "n" * 300, "ünï"])
+def test_a_kernel_has_a_file_whatever_its_name(tmp_path, units, name):
+    """In its folder."""
+    module = tvm.IRModule({GlobalVar(name): units["softmax"]})
+    built = KernelLibrary(tmp_path / "kernels").build(module, LLVM)
+    ((path,),) = built.paths.values()
+    assert path.parent == tmp_path / "kernels"
+    assert [child.name for child in tmp_path.iterdir()] == ["kernels"]
+    assert path.is_file()

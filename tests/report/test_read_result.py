@@ -1,0 +1,53 @@
+"""A result document is refused when it is read, or everything that reads it can."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+from damaged_json import damaged
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from rich.console import Console
+
+from relax_tapml.cli.present import present
+from relax_tapml.cli.reproduced import find_record, is_in_company_only, recorded_lines
+from relax_tapml.errors import StoreError
+from relax_tapml.report.document import read_result
+from relax_tapml.report.page import render
+
+
+@settings(
+    max_examples=250,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(data=st.data())
+def test_any_other_value_is_refused_when_it_is_read_or_can_be_shown(
+    data: st.DataObject, result: dict[str, Any], finished: Path
+) -> None:
+    """The page, the terminal and a reproducer then meet no other error."""
+    whole = json.loads((_copy_of_result(finished)).read_text(encoding="utf-8"))
+    document = data.draw(st.sampled_from([result, whole]).flatmap(damaged))
+    (finished / "result.json").write_text(json.dumps(document), encoding="utf-8")
+    with contextlib.suppress(StoreError):
+        read = read_result(finished)
+        render(read, out=finished)
+        for show_all in (False, True):
+            present(read, out=finished, show_all=show_all, console=Console(file=io.StringIO()))
+        record = find_record(finished)
+        assert record is not None
+        for unit in record.units.values():
+            recorded_lines(unit, record.target)
+            is_in_company_only(unit)
+
+
+def _copy_of_result(folder: Path) -> Path:
+    """Return a file with the result as the run wrote it."""
+    copy = folder / "result.json.orig"
+    if not copy.exists():
+        copy.write_bytes((folder / "result.json").read_bytes())
+    return copy
