@@ -39,6 +39,7 @@ _MAY_BE_EMPTY = frozenset({"span", "attrs"})
 _INT64 = 1 << 63
 # Static types of fields that hold their value: int, bool, float, dtype.
 _HOLDS_VALUE = frozenset({1, 2, 3, 5})
+_NO_TYPE = "ir.Type"
 _SITE_SOURCE = "tapml:"
 
 
@@ -160,6 +161,10 @@ class Graph:
                 _refuse(fault)
 
     def _names_fault(self, node: Node) -> str:
+        type_of = self.field(node, "ty") if node.type == "ir.Call" else None
+        if type_of is not None and type_of.type == _NO_TYPE:
+            # Passes end with an internal error where they meet one.
+            return "a call has no type"
         for name in ("name", "name_hint", "thread_tag", "storage_scope", "attr_key"):
             named = self.field(node, name)
             if named is not None and named.type == "ffi.String":
