@@ -18,6 +18,7 @@ import tvm
 from tvm.ir import json_compact
 from tvm_ffi import core
 
+from relax_tapml._compat import IS_TVM_026
 from relax_tapml.foreign.names import name_fault, shown, symbol_fault, text_fault
 
 MAX_DEPTH = 1000
@@ -201,7 +202,11 @@ def _fields_of(kind: str) -> dict[str, _Field]:
             schema = str(field.ty)
             found[field.name] = _Field(
                 is_node=field.field_static_type_index not in _HOLDS_VALUE,
-                may_be_empty="None" in schema or schema == "Any" or field.name in _MAY_BE_EMPTY,
+                # What 0.26 leaves empty is left to the child that reads the module.
+                may_be_empty=IS_TVM_026
+                or "None" in schema
+                or schema == "Any"
+                or field.name in _MAY_BE_EMPTY,
             )
         info = info.parent_type_info
     return found
