@@ -6,6 +6,8 @@ from functools import cache
 
 from tvm_ffi.libinfo import load_lib_module
 
+from relax_tapml.errors import InstallationError
+
 
 @cache
 def load() -> None:
@@ -15,13 +17,14 @@ def load() -> None:
 
     Raises
     ------
-    ImportError
-        The installation has no native library, or one that this tvm-ffi cannot load.
+    InstallationError
+        An ``ImportError``: the installation has no native library, or one that this tvm-ffi cannot
+        load.
     """
     try:
         load_lib_module("relax-tapml", "relax_tapml")
     except (RuntimeError, OSError) as error:
-        raise ImportError(
+        raise InstallationError(
             "relax_tapml's native library cannot be loaded; expected relax_tapml/passes/"
             f"librelax_tapml.so in this installation. Build it with: pip install -e . ({error})"
         ) from error

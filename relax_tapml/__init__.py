@@ -5,7 +5,9 @@ Importing the package is cheap: TVM is loaded with the first name that needs it.
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -47,3 +49,24 @@ def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'relax_tapml' has no attribute {name!r}")
     return getattr(import_module(_HOMES[name]), name)
+
+
+class _LastFinder:
+    """Is asked for a module when nobody has found it, and says why the passes are missing."""
+
+    @staticmethod
+    def find_spec(name: str, path: object = None, target: object = None) -> None:
+        del path, target
+        if name == f"{__name__}.passes":
+            from relax_tapml.errors import InstallationError
+
+            folder = Path(__file__).parent
+            raise InstallationError(
+                f"{name}, which has relax_tapml's native library, is not in {folder}. If that is "
+                "the source tree, it hides an installed relax_tapml: run this in another folder, "
+                f"or build the library for it with: pip install -e {folder.parent}",
+                name=name,
+            )
+
+
+sys.meta_path.append(_LastFinder)

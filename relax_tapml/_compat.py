@@ -1,4 +1,7 @@
-"""Names that differ between TVM 0.26 and 0.27; nothing else in the package spells them."""
+"""Names that differ between TVM 0.26 and 0.27; nothing else in the package spells them.
+
+What is wrong in both and can be set right once is set right here, too.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from typing import Any
 
 import tvm
 from tvm import ir, relax, s_tir, tirx
+from tvm_ffi import register_error
 from tvm_ffi.serialization import from_json_graph_str
 
 __all__ = [
@@ -30,6 +34,10 @@ __all__ = [
     "torch_reshape",
     "verify_well_formed",
 ]
+
+# An interrupt in a function that TVM calls, as in a pass, comes out of TVM as one. Otherwise it is
+# a RuntimeError, which whoever runs the pass takes for a fault of the pass, and goes on.
+register_error("KeyboardInterrupt", KeyboardInterrupt)
 
 IS_TVM_026 = not hasattr(ir, "prim")
 

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from relax_tapml.cli.exit import guarded
+from relax_tapml.cli.exit import guarded, parsed
 from relax_tapml.cli.trust import TRUST_HELP
 
 
@@ -19,7 +19,7 @@ def parser() -> argparse.ArgumentParser:
         description="Carve operator tests from a trusted run of a model, replay them on a target, "
         "and migrate the model to it unit by unit.",
         epilog="exit codes: 0 all pass, 1 units are wrong (the culprits are the answer), 2 usage, "
-        "3 inconclusive, 70 internal error",
+        "3 inconclusive, 70 internal error, 130, 143 and 129 ended by Ctrl-C, SIGTERM and SIGHUP",
     )
     add = parser.add_argument
     add(
@@ -105,7 +105,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
-    return guarded(_run)(parser().parse_args(argv))
+    return guarded(_run)(parsed(parser(), argv))
 
 
 def _run(args: argparse.Namespace) -> int:

@@ -92,3 +92,10 @@ class DeviceUnavailable(TapmlError):  # noqa: N818
 
 class NotCarvableError(TapmlError):
     """One call cannot be replayed alone; the message is the reason, for a report."""
+
+
+class InstallationError(MachineError, ImportError):
+    """The native library of the package, or the passes beside it, are not where Python looks.
+
+    An ``ImportError`` too: it is raised where something of the package is imported.
+    """

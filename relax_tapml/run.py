@@ -30,6 +30,7 @@ from relax_tapml.errors import DeviceUnavailable, MachineError, SourceError, Usa
 from relax_tapml.files.machine import machine_told
 from relax_tapml.files.replace import write_file
 from relax_tapml.foreign.module import vouch_for_calls
+from relax_tapml.foreign.own import remember
 from relax_tapml.frontend.inputs import as_samples
 from relax_tapml.frontend.load import load_model
 from relax_tapml.frontend.model import Array, Model
@@ -285,7 +286,7 @@ class _Run:
             self._folder.continue_source(
                 source_identity(self._model, self._lowered, units, kernels)
             )
-            write_file(self._folder.lowered, tvm.ir.save_json(self._lowered))
+            self._write_own(self._folder.lowered, self._lowered)
             source = Source(self._model, units, self._source_target, kernels, self._library)
             stage.say("comparing with the framework")
             outputs = source.run(stage)
@@ -389,7 +390,7 @@ class _Run:
                 self._passes.check(self._library)
             kernels = self._library.build(units, self._target)
             # Where a failing kernel is found afterwards, whatever its pipeline needs to be run.
-            write_file(self._folder.device_side, tvm.ir.save_json(units))
+            self._write_own(self._folder.device_side, units)
             stage.say(
                 f"{len(kernels.paths)} of {len(kernels.paths) + len(kernels.failed)} units build "
                 f"for {options.target}, "
@@ -409,6 +410,12 @@ class _Run:
             identity["pipeline"] = module_identity(self._side.graph)
         self._state = self._folder.continue_device(identity)
         return kernels, units
+
+    def _write_own(self, path: Path, module: tvm.IRModule) -> None:
+        """Write a module, and note that it is ours: a pipeline's kernels may call anything."""
+        text = tvm.ir.save_json(module)
+        remember(text.encode())
+        write_file(path, text)
 
     def _graph_passes(self) -> GraphPasses | None:
         """Return the passes of a pipeline that changes Relax functions, None if it does not."""

@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 # A room imports itself and rooms of lower levels, never another of its own level.
 LEVELS = [
-    {"errors", "_compat", "tensor_file"},
+    {"errors", "_compat", "tensor_file", "printable"},
     {"files"},
     {"passes"},
     {"capture", "compare", "targets"},

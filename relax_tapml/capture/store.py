@@ -16,7 +16,7 @@ from typing import Annotated, Any, Self
 
 from msgspec import Meta
 
-from relax_tapml.capture.host_tensor import HostTensor
+from relax_tapml.capture.host_tensor import HostTensor, packed_bytes
 from relax_tapml.capture.index import (
     INDEX_FILE,
     SEGMENTS_FOLDER,
@@ -366,4 +366,12 @@ class CaptureStore:
                 f"The index of capture store {self.folder} is damaged: a record names tensor "
                 f"{value.digest}, which it does not have. Delete the store and capture again."
             )
-        return replace(value, dtype=row[0], shape=self._shape(row[1]))
+        dtype, shape = row[0], self._shape(row[1])
+        try:
+            packed_bytes(dtype, shape)
+        except Exception as error:  # Whatever TVM raises about a dtype.
+            raise StoreError(
+                f"The index of capture store {self.folder} is damaged: tensor {value.digest} has "
+                f"dtype {dtype!r}. Delete the store and capture again."
+            ) from error
+        return replace(value, dtype=dtype, shape=shape)

@@ -13,11 +13,12 @@ import tvm
 from relax_tapml.carve.kernel_source import KernelSource, kernel_source, scheduled
 from relax_tapml.carve.manifest import Manifest, SuiteCase, SuiteTolerance
 from relax_tapml.carve.open_suite import Suite
-from relax_tapml.carve.pytest_file import MAX_STEM, identifier
+from relax_tapml.carve.pytest_file import MAX_STEM
 from relax_tapml.carve.script_text import script_text
 from relax_tapml.carve.source_text import comments, one_line, quoted
 from relax_tapml.carve.submodule import submodule
 from relax_tapml.errors import UsageError
+from relax_tapml.files.names import file_stem
 from relax_tapml.files.replace import write_file
 from relax_tapml.tensor_file import dump_tensors
 
@@ -127,7 +128,7 @@ def reproducer(
         module = scheduled(module, target)
         source = kernel_source(module, target)
     printed = script_text(module)
-    stem = identifier(unit)[:MAX_STEM]
+    stem = file_stem(unit, max_length=MAX_STEM)
     replaced = {
         "ABOUT": comments(_about(manifest, unit, case, recorded)),
         "DEFAULT_TARGET": quoted("llvm" if target is None else str(target)),

@@ -14,11 +14,7 @@ from tvm.ir import Range
 from relax_tapml.foreign.script import script_fault
 from relax_tapml.targets.fork import ForkDied, Here, forked
 
-_COMMENTED_IMPORT = re.compile(
-    r"^# (?=from (tvm\.script import \w+ as \w+|tvm\.tirx\.layout import Axis|"
-    r"typing import TypeVar)$)",
-    re.MULTILINE,
-)
+_COMMENTED_IMPORT = re.compile(r"^# (?=from [\w.]+ import )", re.MULTILINE)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,15 +8,15 @@ import sys
 from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
-from relax_tapml.capture import CaptureStore
-from relax_tapml.capture.index import INDEX_FILE
+from relax_tapml.cli.console import console_of
 from relax_tapml.errors import ExitCode
+
+if TYPE_CHECKING:
+    from relax_tapml.capture import CaptureStore
 
 _OUTPUT_SUBFOLDER = "captures"
 
@@ -39,6 +39,9 @@ def run(args: argparse.Namespace) -> int:
     StoreError
         There is no store, or it cannot be read.
     """
+    from relax_tapml.capture import CaptureStore  # imports TVM
+    from relax_tapml.capture.index import INDEX_FILE
+
     folder: Path = args.folder
     if not (folder / INDEX_FILE).exists() and (folder / _OUTPUT_SUBFOLDER).is_dir():
         folder = folder / _OUTPUT_SUBFOLDER
@@ -69,11 +72,10 @@ def _summary(store: CaptureStore) -> dict[str, Any]:
 
 def _show(summary: dict[str, Any]) -> None:
     stats = summary["stats"]
-    console = Console(highlight=False, soft_wrap=True)
+    console = console_of(soft_wrap=True)
     console.print(
         f"{summary['folder']}: {stats['calls']} calls of {len(summary['sites'])} sites, "
-        f"{stats['tensors']} distinct tensors, {stats['parameters']} parameters",
-        markup=False,
+        f"{stats['tensors']} distinct tensors, {stats['parameters']} parameters"
     )
     console.print(
         f"{_size(stats['activation_bytes'])} of activations stored, "
@@ -82,10 +84,10 @@ def _show(summary: dict[str, Any]) -> None:
     )
     for sample in summary["samples"]:
         state = "complete" if sample["complete"] else "incomplete: capture it again"
-        console.print(f"sample {sample['name']}: {state}", markup=False)
+        console.print(f"sample {sample['name']}: {state}")
     table = Table("site", "unit", "calls", box=None)
     for site in summary["sites"]:
-        table.add_row(escape(site["site"]), escape(site["unit"] or ""), str(site["calls"]))
+        table.add_row(site["site"], site["unit"] or "", str(site["calls"]))
     console.print(table)
 
 

@@ -4,51 +4,84 @@ from __future__ import annotations
 
 import json
 import logging
-import os
+import signal
 import sys
 import traceback
-from argparse import Namespace
-from collections.abc import Callable, Iterator
+from argparse import ArgumentParser, Namespace
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import wraps
 
+from relax_tapml.cli.streams import StandardStreams
+from relax_tapml.cli.untranslated import environment_error
 from relax_tapml.errors import DeviceFault, ExitCode, TapmlError
+from relax_tapml.targets.interrupt import Ending, ended_by_signals
 
-INTERRUPTED = 130  # the shell's code for an interrupt
+_SHELL = 128  # what a shell adds to the number of a signal
+_ENDINGS: dict[int, str] = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
+_HUNG_UP = "hung up: the terminal was closed"
 
 Command = Callable[[Namespace], int]
+
+
+def parsed(parser: ArgumentParser, argv: Sequence[str] | None) -> Namespace:
+    """Return the arguments of a command; what the parser prints is printed as by ``guarded``."""
+    with StandardStreams() as streams:
+        try:
+            return parser.parse_args(argv)
+        except SystemExit as end:
+            raise SystemExit(streams.settled(_code(end))) from None
 
 
 def guarded(command: Command) -> Command:
     """Return ``command`` with every exception turned into an exit code and a message.
 
-    A ``TapmlError`` ends with its own code, an interrupt with 130, anything else with 70. With
-    ``args.json`` the error is an object on stdout too: ``{"error": {...}}``. With
-    ``args.verbose`` the traceback is shown. Both attributes may be absent. What the package logs
-    meanwhile is on stderr.
+    A ``TapmlError`` ends with its own code, what the system refuses with 3 (2 for a path of the
+    command line), SIGINT, SIGTERM and SIGHUP with 130, 143 and 129, and anything else, which is a
+    bug, with 70. With ``args.json`` the error is an object on stdout too: ``{"error": {...}}``.
+    With ``args.verbose`` the traceback is shown. Both attributes may be absent. What the package
+    logs meanwhile is on stderr.
+
+    A reader of stdout that leaves (``| head``) changes nothing: the command goes on and ends with
+    the code it would have had, since its verdict is what a script asks for. Where stdout cannot be
+    written to for another reason, such as a full disk, a verdict of 0 or 1 becomes 3: what was to
+    be read is not there.
     """
 
     @wraps(command)
     def run(args: Namespace) -> int:
-        try:
-            with _shown_log():
-                return command(args)
-        except BrokenPipeError:
-            # The reader of stdout left (`| head`): its business. Nothing more can be printed.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return ExitCode.PASS
-        except KeyboardInterrupt as error:
-            return _end(args, error, "interrupted", INTERRUPTED)
-        except TapmlError as error:
-            return _end(args, error, _told(error), error.exit_code)
-        except Exception as error:
-            text = (
-                f"internal error: {type(error).__name__}: {error}\n"
-                "This is a bug of relax_tapml. Run again with --verbose for the traceback."
-            )
-            return _end(args, error, text, ExitCode.INTERNAL)
+        with StandardStreams() as streams:
+            return streams.settled(_outcome(command, args))
 
     return run
+
+
+def _outcome(command: Command, args: Namespace) -> int:
+    ending = Ending()
+    try:
+        with _shown_log(), ended_by_signals(ending):
+            return command(args)
+    except SystemExit as error:
+        text = f"code of a model or of a pipeline ended the command: sys.exit({error.code!r})"
+        return _end(args, error, SystemExit.__name__, text, ExitCode.INCONCLUSIVE)
+    except (Exception, KeyboardInterrupt) as error:
+        if ending.number is not None or isinstance(error, KeyboardInterrupt):
+            number = ending.number or signal.SIGINT
+            text = _ENDINGS.get(number, _HUNG_UP)
+            return _end(args, error, KeyboardInterrupt.__name__, text, _SHELL + number)
+        told = error if isinstance(error, TapmlError) else environment_error(error, args)
+        kind = type(told or error).__name__
+        if told is not None:
+            return _end(args, error, kind, _told(told), told.exit_code)
+        text = (
+            f"internal error: {kind}: {error}\n"
+            "This is a bug of relax_tapml. Run again with --verbose for the traceback."
+        )
+        return _end(args, error, kind, text, ExitCode.INTERNAL)
+
+
+def _code(end: SystemExit) -> int:
+    return end.code if isinstance(end.code, int) else int(end.code is not None)
 
 
 class _Stderr(logging.Handler):
@@ -78,13 +111,13 @@ def _told(error: TapmlError) -> str:
     return "\n".join([str(error), *(["The device said:", text] if text else [])])
 
 
-def _end(args: Namespace, error: BaseException, text: str, exit_code: int) -> int:
+def _end(args: Namespace, cause: BaseException, kind: str, text: str, exit_code: int) -> int:
     if getattr(args, "verbose", False):
-        traceback.print_exception(error)
-    first, *rest = text.splitlines() or [type(error).__name__]
-    lines = [f"error: {first}", *(f"       {line}" for line in rest)]
+        traceback.print_exception(cause)
+    first, *rest = text.rstrip("\n").split("\n")
+    lines = [f"error: {first or kind}", *(f"       {line}" for line in rest)]
     sys.stderr.write("\n".join(lines) + "\n")
     if getattr(args, "json", False):
-        document = {"kind": type(error).__name__, "message": text, "exit_code": int(exit_code)}
+        document = {"kind": kind, "message": text, "exit_code": int(exit_code)}
         sys.stdout.write(json.dumps({"error": document}) + "\n")
     return int(exit_code)

@@ -92,14 +92,14 @@ def _sums(calls: Sequence[Any]) -> dict[str, Any]:
 
 
 def _print(steps: dict[int, Any], told: Any) -> None:
-    from rich.console import Console
     from rich.table import Table
 
+    from relax_tapml.cli.console import console_of
     from relax_tapml.report.quantities import count_text, size_text
 
-    console = Console(highlight=False)
+    console = console_of()
     if not console.is_terminal:
-        console = Console(highlight=False, width=100_000)
+        console = console_of(width=100_000)
 
     def size(size_bytes: int | None) -> str:
         return "known at run time" if size_bytes is None else size_text(size_bytes)

@@ -6,8 +6,7 @@ import argparse
 import re
 import signal
 import sys
-from contextlib import closing
-from types import FrameType
+from contextlib import closing, suppress
 from typing import Any
 
 from relax_tapml.errors import DeviceUnavailable, UsageError
@@ -29,7 +28,9 @@ def add_parser(subparsers: Any) -> None:
         "up",
         help="start servers here and a tracker, until Ctrl-C",
         description="Start a TVM RPC tracker and N servers that only this machine can reach, print "
-        "the session to give to other commands, and run until Ctrl-C or SIGTERM.",
+        "the session to give to other commands, and run until Ctrl-C, SIGTERM or SIGHUP. Whoever "
+        "is lent a server can run code as you, so only your own user is served, unless --any-user "
+        "or --host says otherwise.",
     )
     up.add_argument("count", type=int, metavar="N", help="how many servers")
     up.add_argument(
@@ -48,6 +49,11 @@ def add_parser(subparsers: Any) -> None:
         metavar="ADDRESS",
         help="what servers listen on: 0.0.0.0 lets other machines run code on this one "
         "(default: 127.0.0.1)",
+    )
+    up.add_argument(
+        "--any-user",
+        action="store_true",
+        help="serve all users of this machine, who can then run code as you",
     )
     status = actions.add_parser(
         "status",
@@ -79,8 +85,8 @@ def _up(args: argparse.Namespace) -> int:
             f"{platform.name}'"
         )
     tracker = _address(args.tracker, "--tracker") if args.tracker else None
-    # SIGINT too: a shell starts what it puts in the background with SIGINT ignored.
-    previous = {n: signal.signal(n, _interrupt) for n in (signal.SIGINT, signal.SIGTERM)}
+    # A shell starts what it puts in the background with SIGINT ignored.
+    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         fleet = LocalFleet(
             args.count,
@@ -89,6 +95,7 @@ def _up(args: argparse.Namespace) -> int:
             platform=platform.name,
             tracker=tracker,
             host=args.host,
+            is_shared=args.any_user,
         )
         with closing(fleet):
             fleet.wait()
@@ -97,19 +104,13 @@ def _up(args: argparse.Namespace) -> int:
             sys.stdout.write(f"--session {fleet.session}\n")
             sys.stdout.flush()
             what = "the servers" if tracker else "the tracker and its servers"
-            sys.stderr.write(f"Ctrl-C ends {what}.\n")
-            while True:
-                signal.pause()
-    except KeyboardInterrupt:
-        return 0
+            sys.stderr.write(f"{fleet.reach}. Ctrl-C ends {what}.\n")
+            with suppress(KeyboardInterrupt):  # of SIGTERM and SIGHUP, too
+                while True:
+                    signal.pause()
+            return 0
     finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    del number, frame
-    raise KeyboardInterrupt
+        signal.signal(signal.SIGINT, previous)
 
 
 def _address(text: str, option: str) -> tuple[str, int]:

@@ -6,7 +6,7 @@ from argparse import ArgumentParser
 from collections.abc import Sequence
 
 from relax_tapml.cli import capture, doctor, explain, fleet, merge, replay, report, reproduce
-from relax_tapml.cli.exit import guarded
+from relax_tapml.cli.exit import guarded, parsed
 
 _COMMANDS = {
     "capture": capture,
@@ -26,12 +26,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         prog="relax-tapml",
         description="Parts of `python -m relax_tapml.build`, one at a time.",
         epilog="Exit codes: 0 pass, 1 mismatch or crash found, 2 usage, 3 inconclusive, "
-        "70 internal, 130 interrupted.",
+        "70 internal, 130, 143 and 129 ended by Ctrl-C, SIGTERM and SIGHUP.",
     )
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for command in _COMMANDS.values():
         command.add_parser(subparsers)
     for subparser in subparsers.choices.values():
         subparser.add_argument("--verbose", action="store_true", help="show tracebacks")
-    args = parser.parse_args(argv)
+    args = parsed(parser, argv)
     return guarded(_COMMANDS[args.command].run)(args)

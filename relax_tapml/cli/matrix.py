@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from relax_tapml.cli.console import console_of, plain
 from relax_tapml.cli.replay_document import report_document
 from relax_tapml.compare.verdict import Verdict
 from relax_tapml.report.findings import suspicions, unjudged_text
@@ -58,23 +59,23 @@ def print_matrix(matrix: Matrix, console: Console | None = None) -> None:
 
     A row for each suite, and one for each of its units that does not pass everywhere.
     """
-    console = console or Console(highlight=False)
+    console = console or console_of()
     if not console.is_terminal:
         console.width = _UNWRAPPED
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     table.add_column("suite", no_wrap=True)
     for name in _headings(matrix).values():
-        table.add_column(Text(name), no_wrap=True)
+        table.add_column(plain(name), no_wrap=True)
     for suite in matrix.suites:
         cells = [matrix.cells[suite, column] for column in matrix.columns]
-        table.add_row(Text(str(suite)), *map(_summary, cells))
+        table.add_row(plain(str(suite)), *map(_summary, cells))
         for unit in matrix.wrong_units(suite):
-            table.add_row(Text(f"  {unit}"), *(_verdict(cell, unit) for cell in cells))
+            table.add_row(plain(f"  {unit}"), *(_verdict(cell, unit) for cell in cells))
     if len(matrix.suites) > 1:
-        table.add_row(Text("total"), *(_total(matrix, column) for column in matrix.columns))
+        table.add_row(plain("total"), *(_total(matrix, column) for column in matrix.columns))
     console.print(table)
     for line in _explained(matrix):
-        console.print(Text(line), soft_wrap=True)
+        console.print(plain(line), soft_wrap=True)
 
 
 def _headings(matrix: Matrix) -> dict[Column, str]:
@@ -90,27 +91,27 @@ def _headings(matrix: Matrix) -> dict[Column, str]:
 
 def _summary(cell: Cell) -> Text:
     if cell.report is None:
-        return Text("unreachable", style="yellow")
+        return plain("unreachable", style="yellow")
     is_good = cell.exit_code == 0
-    return Text(f"{cell.passed} of {len(cell.report.units)}", style="green" if is_good else "red")
+    return plain(f"{cell.passed} of {len(cell.report.units)}", style="green" if is_good else "red")
 
 
 def _verdict(cell: Cell, unit: str) -> Text:
     verdict = None if cell.report is None else cell.report.units.get(unit)
     if verdict is None:
-        return Text("-")
+        return plain("-")
     open_ends = dict.fromkeys((Verdict.SKIPPED, Verdict.INCONCLUSIVE), "yellow")
     style = {Verdict.PASS: "green", **open_ends}.get(verdict, "bold red")
-    return Text(str(verdict), style=style)
+    return plain(str(verdict), style=style)
 
 
 def _total(matrix: Matrix, column: Column) -> Text:
     cells = [matrix.cells[suite, column] for suite in matrix.suites]
     reports = [cell.report for cell in cells if cell.report is not None]
     if not reports:
-        return Text("-")
+        return plain("-")
     units = sum(len(report.units) for report in reports)
-    return Text(f"{sum(cell.passed for cell in cells)} of {units}")
+    return plain(f"{sum(cell.passed for cell in cells)} of {units}")
 
 
 def _explained(matrix: Matrix) -> list[str]:

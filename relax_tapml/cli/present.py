@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from relax_tapml.cli.console import console_of, plain
 from relax_tapml.compare.verdict import Verdict
 from relax_tapml.report.dims import dim_rows, dims_text
 from relax_tapml.report.findings import (
@@ -89,12 +90,12 @@ def present(
         _print(console, f"{row.name} = {row.value}: {row.text}.", indent="  ")
     for label, command in _next(result, out):
         # Never wrapped: a command is copied as a whole.
-        console.print(Text(f"{label:<8}{command}"), soft_wrap=True)
+        console.print(plain(f"{label:<8}{command}"), soft_wrap=True)
 
 
 def _stdout() -> Console:
-    console = Console(highlight=False)
-    return console if console.is_terminal else Console(highlight=False, width=_UNWRAPPED)
+    console = console_of()
+    return console if console.is_terminal else console_of(width=_UNWRAPPED)
 
 
 def _table(units: Sequence[Mapping[str, Any]]) -> Table:
@@ -107,13 +108,13 @@ def _table(units: Sequence[Mapping[str, Any]]) -> Table:
         table.add_column(name, no_wrap=True, justify="right")
     table.add_column("verdict", no_wrap=True)
     for unit in units:
-        cells = [Text(f"  {unit['name']}")]
+        cells = [plain(f"  {unit['name']}")]
         if has_origins:
-            cells.append(Text(unit.get("origin") or "-"))
+            cells.append(plain(unit.get("origin") or "-"))
         cells += [
-            Text(str(unit["sites"])),
-            Text(number_text(unit.get("error"))),
-            Text(number_text(unit.get("tolerance"))),
+            plain(str(unit["sites"])),
+            plain(number_text(unit.get("error"))),
+            plain(number_text(unit.get("tolerance"))),
             _verdict(unit),
         ]
         table.add_row(*cells)
@@ -122,12 +123,12 @@ def _table(units: Sequence[Mapping[str, Any]]) -> Table:
 
 def _print_blocks(units: Sequence[Mapping[str, Any]], console: Console) -> None:
     for unit in units:
-        console.print(Text.assemble(f"{unit['name']}  ", _verdict(unit)), overflow="fold")
+        console.print(Text.assemble(plain(f"{unit['name']}  "), _verdict(unit)), overflow="fold")
         if unit.get("origin"):
-            console.print(Text(f"  origin {unit['origin']}"), overflow="fold")
+            console.print(plain(f"  origin {unit['origin']}"), overflow="fold")
         error, tolerance = number_text(unit.get("error")), number_text(unit.get("tolerance"))
         numbers = f"  {count_text(unit['sites'], 'site')}, error {error}, tolerance {tolerance}"
-        console.print(Text(numbers), overflow="fold")
+        console.print(plain(numbers), overflow="fold")
 
 
 def _print_transfers(result: Mapping[str, Any], console: Console) -> None:
@@ -165,7 +166,7 @@ def _print_transfers(result: Mapping[str, Any], console: Console) -> None:
 def _verdict(unit: Mapping[str, Any]) -> Text:
     open_ends = dict.fromkeys((Verdict.SKIPPED, Verdict.INCONCLUSIVE), "yellow")
     style = {Verdict.PASS: "green", **open_ends}.get(unit["verdict"], "bold red")
-    return Text(verdict_text(unit), style=style)
+    return plain(verdict_text(unit), style=style)
 
 
 def _sentences(result: Mapping[str, Any], out: Path) -> list[str]:
@@ -247,4 +248,4 @@ def _print(console: Console, text: str, *, indent: str = "") -> None:
         break_long_words=False,
         break_on_hyphens=False,
     )
-    console.print(Text(wrapped), soft_wrap=True)
+    console.print(plain(wrapped), soft_wrap=True)

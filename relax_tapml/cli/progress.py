@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
+from rich.file_proxy import FileProxy
 from rich.progress import BarColumn, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bars
-from rich.text import Text
 
+from relax_tapml.cli.console import console_of, plain
+from relax_tapml.cli.streams import printed_over, sink_of
 from relax_tapml.migrate.reporter import Stage
 from relax_tapml.report.quantities import seconds_text
 
@@ -49,7 +52,7 @@ class Progress:
     """
 
     def __init__(self, console: Console | None = None) -> None:
-        self._console = console or Console(stderr=True, highlight=False)
+        self._console = console or console_of(stderr=True)
 
     @contextmanager
     def stage(self, name: str) -> Iterator[Stage]:
@@ -64,18 +67,31 @@ class Progress:
             console=self._console,
             transient=True,
             disable=not self._console.is_terminal,
+            redirect_stdout=False,
+            redirect_stderr=False,
         )
         stage = _LiveStage(bars, bars.add_task(name, total=None, text=""))
         ending = "failed"
         try:
-            with bars:
+            with self._scrolling(), bars:
                 yield stage
             ending = ""
         finally:
             text = ", ".join(part for part in (stage.text, ending) if part)
             self._leave_line(name, text, time.perf_counter() - started)
 
+    @contextmanager
+    def _scrolling(self) -> Iterator[None]:
+        """Show what is written to stderr meanwhile above the moving line, if there is one."""
+        stderr = sys.stderr
+        if self._console.is_terminal:
+            sys.stderr = printed_over(FileProxy(self._console, sink_of(stderr)))
+        try:
+            yield
+        finally:
+            sys.stderr = stderr
+
     def _leave_line(self, name: str, text: str, seconds: float) -> None:
         line = f"{name:<{_NAME_WIDTH}}{text:<{_TEXT_WIDTH}}  {seconds_text(seconds):>8}"
         # Text, not a string: what a stage says is not markup. No wrapping by us, no cropping.
-        self._console.print(Text(line), soft_wrap=True)
+        self._console.print(plain(line), soft_wrap=True)

@@ -150,7 +150,7 @@ def _implementation(
     side = None
     if found is not None and record is not None:
         if found["verdict"] == Verdict.SKIPPED:
-            raise UsageError(f"unit {args.unit} was skipped in the run: {found['reason']}")
+            raise UsageError(f"unit {args.unit} was skipped in the run: {found.get('reason')}")
         side = read_device_side(record.folder, trust=args.trust)
     pipeline = args.device_pipeline
     if side is None and pipeline is None and record is not None and args.target is None:

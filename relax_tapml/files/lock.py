@@ -10,7 +10,7 @@ import socket
 import sys
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Self, TextIO
 
 from relax_tapml.errors import UsageError
 
@@ -21,7 +21,8 @@ class FolderLock:
     """Keep other processes from writing to a folder until ``close``, or until we end.
 
     The lock is the kernel's, on ``.lock`` in the folder: it ends with the process however that
-    ends, and is shared by its forks. The file stays; it says who had the lock last.
+    ends, and is shared by its forks. The file says who has the lock, and goes with it; that of a
+    process that was killed is used again.
 
     Parameters
     ----------
@@ -37,20 +38,13 @@ class FolderLock:
     """
 
     def __init__(self, folder: Path, option: str) -> None:
-        self._file = (folder / LOCK_FILE).open("a+", encoding="utf-8")
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self._file.seek(0)
-            holder = _holder(self._file.read())
+        self._path = folder / LOCK_FILE
+        while True:
+            self._file = _locked(self._path, option)
+            # Whoever had it may have removed the file that we have the lock of now.
+            if _is_at(self._file, self._path):
+                break
             self._file.close()
-            raise UsageError(
-                f"{option}: {holder} is writing to this folder. Wait for its end, end it, or name "
-                "another folder"
-            ) from None
-        except BaseException:
-            self._file.close()
-            raise
         self._file.truncate(0)
         about = {"pid": os.getpid(), "host": socket.gethostname(), "command": sys.argv[:3]}
         json.dump(about, self._file)
@@ -58,6 +52,9 @@ class FolderLock:
 
     def close(self) -> None:
         """Let others write. May be called twice."""
+        if not self._file.closed:
+            with contextlib.suppress(OSError):
+                self._path.unlink()
         self._file.close()
 
     def __enter__(self) -> Self:
@@ -70,6 +67,32 @@ class FolderLock:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def _locked(path: Path, option: str) -> TextIO:
+    """Open a file and lock it. Raises ``UsageError`` if somebody else has the lock."""
+    file = path.open("a+", encoding="utf-8")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.seek(0)
+        holder = _holder(file.read())
+        file.close()
+        raise UsageError(
+            f"{option}: {holder} is writing to this folder. Wait for its end, end it, or name "
+            "another folder"
+        ) from None
+    except BaseException:
+        file.close()
+        raise
+    return file
+
+
+def _is_at(file: TextIO, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def _holder(text: str) -> str:

@@ -47,8 +47,11 @@ _HEAP_USERS = {
 _SIZED = frozenset({"vm.builtin.match_shape", "vm.builtin.make_shape"})
 # They take the machine itself first, and follow it wherever it points.
 _TAKES_MACHINE = frozenset({"vm.builtin.alloc_storage", _ALLOCATE, "vm.builtin.invoke_closure"})
-# They look into a value without asking whether it is one, and return nothing.
-_LOOKS = ("vm.builtin.match_", "vm.builtin.check_")
+# They return nothing.
+_CHECKS = "vm.builtin.check_"
+# Functions of the machine look into their first argument without asking whether it is one.
+_BUILTIN = "vm.builtin."
+_TAKES_NOTHING = frozenset({"vm.builtin.make_tuple", "vm.builtin.copy"})
 _NOTHING = "vm.builtin.null_value"
 
 
@@ -177,12 +180,17 @@ class _Check:
             self._refuse(f"calls {shown(name)} with nothing as an argument")
         if call.target < self._function.arguments and name != _NOTHING:
             self._refuse(f"overwrites its argument {call.target}")
-        if name.startswith(_LOOKS):
-            if name.startswith(_LOOKS[1]) and call.target != _VOID:
-                self._refuse(f"keeps the result of {shown(name)}, which has none")
-            if not has_branches and any(
-                is_empty.get(register, True) for register in registers[:1] if register >= 0
-            ):
+        if name.startswith(_CHECKS) and call.target != _VOID:
+            self._refuse(f"keeps the result of {shown(name)}, which has none")
+        if has_branches:  # Then what a register holds depends on the way taken.
+            return
+        for place, register in enumerate(registers):
+            looks = place == 0 and name.startswith(_BUILTIN) and name not in _TAKES_NOTHING
+            if not 0 <= register < _VOID:
+                continue
+            # None: it was never written. True: it was, with nothing.
+            state = is_empty.get(register)
+            if state is None or (state and looks):
                 self._refuse(f"calls {shown(name)} with a register that holds nothing")
 
     def _instruction(self, number: int) -> _Call | None:

@@ -26,9 +26,9 @@ _FORMS = (
 # What a print imports, by the module and the name in it.
 _IMPORTS: dict[tuple[str | None, str], Any] = {
     ("typing", "TypeVar"): typing.TypeVar,
-    # Of TVM 0.27; nothing that is printed calls it.
-    ("tvm.tirx.layout", "Axis"): None,
     **{(_HOME, name): getattr(tvm.script, name) for name in ("ir", "relax", "tirx")},
+    # Not every release has layouts.
+    ("tvm.tirx.layout", "Axis"): getattr(getattr(tvm.tirx, "layout", None), "Axis", None),
 }
 # Modules that are attributes of those, and what a print takes from.
 _OPERATORS = (

@@ -19,6 +19,7 @@ from tvm.contrib import tvmjs
 
 from relax_tapml.errors import LoweringError, StoreError, TapmlError, UsageError
 from relax_tapml.files.machine import passed_on
+from relax_tapml.files.read import read_bytes
 from relax_tapml.frontend.first_line import first_line
 from relax_tapml.frontend.inputs import load_samples
 from relax_tapml.frontend.mlc_model import SEED, mlc_model, prompt_sample
@@ -108,6 +109,9 @@ class _Compiled:
     extents: Mapping[str, int]
 
 
+_MAX_BYTES = 64 << 20
+
+
 class _Enough(Exception):  # noqa: N818 - it is no error
     """Ends a compilation once its module is taken."""
 
@@ -125,8 +129,9 @@ def _config_file(path: Path) -> Path:
 
 def _compile(file: Path, quantization: str | None, target: Any) -> _Compiled:
     try:
-        config = dict(json.loads(file.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError) as error:
+        # Other programs write it: some have NaN and Infinity in it.
+        config = dict(json.loads(read_bytes(file, fix="Name another", max_bytes=_MAX_BYTES)))
+    except (StoreError, ValueError, TypeError, RecursionError) as error:
         raise UsageError(f"{file} is no config: {error}") from error
     found: list[_Compiled] = []
     extents: dict[str, int] = {}

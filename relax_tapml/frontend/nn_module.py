@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from relax_tapml.errors import UsageError
+from relax_tapml.errors import StoreError, UsageError
+from relax_tapml.files.read import MAX_WEIGHTS_BYTES, read_bytes
 from relax_tapml.frontend.callable import from_module
 from relax_tapml.frontend.inputs import as_samples
 from relax_tapml.frontend.model import Model, Sample
@@ -70,6 +71,7 @@ def from_nn_module(
 
 def _read(file: Path) -> dict[str, Any]:
     try:
-        return dict(parse_tensors(file.read_bytes()))
-    except (ValueError, OSError) as error:
+        data = read_bytes(file, fix="Name another file", max_bytes=MAX_WEIGHTS_BYTES)
+        return dict(parse_tensors(data))
+    except (ValueError, StoreError) as error:
         raise UsageError(f"parameters {file}: cannot be read: {error}.") from error

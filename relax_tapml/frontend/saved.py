@@ -1,6 +1,7 @@
 """Models on disk: the folder ``save_model`` writes, and a Relax module saved as JSON.
 
-Everything is JSON and safetensors; nothing in a file is ever executed.
+Everything is JSON and safetensors, and ``foreign.module`` checks the module before it is used; but
+its kernels are programs, which the source runs in this process.
 """
 
 from __future__ import annotations

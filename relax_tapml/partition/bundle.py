@@ -24,6 +24,7 @@ from relax_tapml.files.read import (
     typed,
 )
 from relax_tapml.files.replace import new_folder
+from relax_tapml.foreign.names import shown
 from relax_tapml.frontend.model import Array
 from relax_tapml.partition.boundary import Boundary
 from relax_tapml.partition.bundle_code import check_code
@@ -210,7 +211,7 @@ def load(
         if isinstance(error, TapmlError) or not isinstance(error, Exception):
             raise
         # Whatever TVM raises about files that do not belong together.
-        raise StoreError(f"{folder} cannot be loaded: {error}. {_FIX}") from error
+        raise StoreError(f"{folder} cannot be loaded: {_line(error)}. {_FIX}") from error
     return Bundle(hybrid, program, opened)
 
 
@@ -241,9 +242,23 @@ class Bundle:
     def __getitem__(self, name: str) -> Callable[..., list[Any]]:
         """Return an entry function that takes input arrays, without weights.
 
-        See ``relax_tapml.frontend.model.Functions``.
+        See ``relax_tapml.frontend.model.Functions``. It raises ``StoreError`` where TVM raises
+        anything: the inputs do not fit, or the bundle is damaged in a way that only shows now.
         """
-        return self._hybrid[name]
+        function = self._hybrid[name]
+
+        def call(*inputs: Any) -> list[Any]:
+            try:
+                return function(*inputs)
+            except TapmlError:
+                raise
+            except Exception as error:
+                raise StoreError(
+                    f"{name} of the bundle raised {type(error).__name__}: {_line(error)}. Check "
+                    "the inputs; if they are right, the bundle is damaged: run the build again"
+                ) from error
+
+        return call
 
     def close(self) -> None:
         """End the device session. May be called twice."""
@@ -260,6 +275,11 @@ class Bundle:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def _line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return shown(lines[0]) if lines else type(error).__name__
 
 
 def _functions(folder: Path, side: _Side) -> CompiledFunctions:

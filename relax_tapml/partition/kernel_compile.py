@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import struct
+import tempfile
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +14,7 @@ from pathlib import Path
 import tvm
 
 from relax_tapml.files.machine import lack_now, passed_on
+from relax_tapml.files.scratch import scratch_folder
 from relax_tapml.partition.kernel_files import KernelFiles, KernelName
 from relax_tapml.targets.fork import Endings, ForkDied, Here, forked
 from relax_tapml.targets.platform import Platform
@@ -120,6 +122,8 @@ def _round(
     os.close(end)
 
     def work(fork: Here) -> None:
+        if is_forked:  # Nobody else of this process looks for it.
+            tempfile.tempdir = os.environ["TMPDIR"] = str(scratch)
         while packed := os.read(numbers, _NUMBER.size):
             (number,) = _NUMBER.unpack(packed)
             fork.note(str(number))
@@ -137,7 +141,8 @@ def _round(
             deaths.append(death)
 
     try:
-        with ThreadPoolExecutor(count) as pool:
+        # What a compiler leaves behind that dies is removed with it.
+        with scratch_folder() as scratch, ThreadPoolExecutor(count) as pool:
             try:
                 list(pool.map(watch, range(count)))
             except BaseException:

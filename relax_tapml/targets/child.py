@@ -28,7 +28,8 @@ class Child:
     """Run a module of this package in a new process.
 
     The process leads a session of its own: Ctrl-C at the terminal does not reach it, and it is
-    killed together with its children. Its standard input stays open for as long as we live.
+    killed together with its children. Its standard input stays open for as long as we live. It
+    imports from where we do; the current folder, which may be a stranger's, is not looked at first.
 
     Parameters
     ----------
@@ -74,12 +75,12 @@ class Child:
         try:
             with self._log.open("wb") as output:
                 self._process = subprocess.Popen(
-                    [sys.executable, "-m", *runner, module, *map(str, fds), *arguments],
+                    [sys.executable, "-P", "-m", *runner, module, *map(str, fds), *arguments],
                     stdin=subprocess.PIPE,
                     stdout=output,
                     stderr=output,
                     pass_fds=fds,
-                    env={**os.environ, **temporary, **(environment or {})},
+                    env={**os.environ, **_imports(), **temporary, **(environment or {})},
                     start_new_session=True,
                 )
         except BaseException:
@@ -130,6 +131,11 @@ class Child:
         end = time.monotonic() + _REMOVAL_S
         while self._folder and self._folder.path.exists() and time.monotonic() < end:
             self._folder.close()
+
+
+def _imports() -> dict[str, str]:
+    """Return the environment in which a new interpreter looks for modules where we do."""
+    return {"PYTHONPATH": os.pathsep.join(folder or str(Path.cwd()) for folder in sys.path)}
 
 
 def ending_text(code: int | None) -> str | None:

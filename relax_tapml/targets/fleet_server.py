@@ -5,7 +5,7 @@ listening thread, and one that never returns keeps it busy for ever. This one go
 and a client that hangs up ends what still runs for it. Whoever had a session may ask how it ended.
 
 Its arguments are the file descriptor of a listening socket, the tracker's address and port, the key
-to register with and the name of the platform.
+to register with, the name of the platform, and whom it serves: ``own-user`` or ``any-user``.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ import socket
 import struct
 import sys
 import time
-from contextlib import suppress
 from dataclasses import asdict
 from ipaddress import ip_address
 from pathlib import Path
@@ -28,8 +27,9 @@ from tvm.rpc import base
 
 from relax_tapml.files.scratch import scratch_folder
 from relax_tapml.targets.child import end_with_parent, ending_text, is_kill, log_tail
-from relax_tapml.targets.handshake import greet
+from relax_tapml.targets.handshake import Client, Entrance, welcome
 from relax_tapml.targets.obituary import ROLE, Obituary
+from relax_tapml.targets.own_user import listener_for
 from relax_tapml.targets.platform import Platform
 from relax_tapml.targets.registry import platform_named
 
@@ -86,33 +86,30 @@ class _Server:
         return None if ip_address(host).is_unspecified else host
 
     def _accept(self, tracker: socket.socket) -> tuple[socket.socket, str]:
-        """Offer the device, and return the connection of the client it was lent to, and its key."""
+        """Offer the device, and return the connection of the client it was lent to, and its key.
+
+        Whoever had the last key is told how its session ended.
+        """
         offered = self._offer(tracker)
+        last, obituary = self.past
         unused = 0
-        while True:
-            if select.select([self.listener], [], [], _PING_S)[0]:
-                connection, _ = self.listener.accept()
-                if self._admits(connection, offered):
-                    return connection, offered
-                connection.close()
-            elif offered in _ask(tracker, base.TrackerCode.GET_PENDING_MATCHKEYS):
-                unused = 0
-            elif (unused := unused + 1) > _PATIENCE:
-                offered, unused = self._offer(tracker), 0
+        with Entrance(self.listener) as entrance:
+            while True:
+                keys = f"client:{offered}", f"{ROLE}:{last}"
+                client = entrance.meet(*keys, wait_s=_PING_S)
+                if client is not None and _is_served(client, keys[1], obituary):
+                    return client.connection, offered
+                if client is not None:
+                    continue
+                if offered in _ask(tracker, base.TrackerCode.GET_PENDING_MATCHKEYS):
+                    unused = 0
+                elif (unused := unused + 1) > _PATIENCE:
+                    offered, unused = self._offer(tracker), 0
 
     def _offer(self, tracker: socket.socket) -> str:
         offered = str(base.random_key(self.key))
         _ask(tracker, base.TrackerCode.PUT, self.key, (self._port, offered), self._host)
         return offered
-
-    def _admits(self, connection: socket.socket, offered: str) -> bool:
-        """Whether it is the client with the key; whoever had the last one is told how it ended."""
-        key, obituary = self.past
-        presented = greet(connection, f"client:{offered}", f"{ROLE}:{key}")
-        if presented == f"{ROLE}:{key}":
-            with suppress(OSError):
-                base.sendjson(connection, asdict(obituary))
-        return presented == f"client:{offered}"
 
     def _run(self, connection: socket.socket, others: tuple[socket.socket, ...]) -> Obituary:
         """Run a session in a process of its own, until that ends or the client is gone."""
@@ -142,8 +139,8 @@ class _Server:
 
 def main() -> None:
     """Serve clients until the parent is gone; a lost tracker is looked for again."""
-    listener = socket.socket(fileno=int(sys.argv[1]))
-    host, port, key, name = sys.argv[2:6]
+    host, port, key, name, served = sys.argv[2:7]
+    listener = listener_for(served, int(sys.argv[1]))
     end_with_parent()
     logging.getLogger("RPCServer").setLevel(logging.WARNING)
     server = _Server(listener, key, platform_named(name))
@@ -157,6 +154,20 @@ def main() -> None:
                 told = str(error)
                 sys.stderr.write(f"tracker {host}:{port} is lost: {told}\n")
         time.sleep(_RETRY_S)
+
+
+def _is_served(client: Client, asks: str, obituary: Obituary) -> bool:
+    """Welcome a client; whether it wants to be served, and has not only asked for an obituary."""
+    try:
+        welcome(client.connection)
+        if client.key != asks:
+            return True
+        client.connection.settimeout(_ANSWER_S)
+        base.sendjson(client.connection, asdict(obituary))
+    except OSError:
+        pass  # it has left
+    client.connection.close()
+    return False
 
 
 def _ask(tracker: socket.socket, *message: object) -> list[str]:

@@ -28,6 +28,7 @@ from relax_tapml.errors import MachineError, TapmlError
 from relax_tapml.files.machine import lack_in
 from relax_tapml.frontend.model import Array
 from relax_tapml.targets.child import ending_text, is_kill
+from relax_tapml.targets.interrupt import ENDING
 
 MOST_KILLS = 3
 """How often work is begun whose processes others end."""
@@ -317,7 +318,8 @@ def _in_fork(
         gc.freeze()
         faulthandler.disable()
         signal.set_wakeup_fd(-1)
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # our parent ends us
+        for number in ENDING:
+            signal.signal(number, signal.SIG_IGN)  # our parent ends us
         for number in (*_FATAL, signal.SIGALRM):
             signal.signal(number, signal.SIG_DFL)
         for descriptor in (1, 2):

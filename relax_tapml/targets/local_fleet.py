@@ -12,6 +12,7 @@ from relax_tapml.errors import DeviceUnavailable, UsageError
 from relax_tapml.files.scratch import ScratchFolder
 from relax_tapml.targets.child import Child, ending_text
 from relax_tapml.targets.deadline import Deadline
+from relax_tapml.targets.own_user import ANY_USER, OWN_USER, check_users_are_known
 from relax_tapml.targets.tracker import tracker_status
 
 LOOPBACK = "127.0.0.1"
@@ -35,6 +36,9 @@ class LocalFleet:
         Host and port of one that runs already; none is started then.
     host
         The address that servers listen on, of this machine.
+    is_shared
+        Serve other users of this machine, too. Otherwise the tracker and servers on a loopback
+        address serve our own user only; servers on other addresses serve everyone.
 
     Attributes
     ----------
@@ -49,7 +53,7 @@ class LocalFleet:
     UsageError
         The port is taken, or the tracker is on another machine, which cannot lend these servers.
     DeviceUnavailable
-        A process cannot be started.
+        A process cannot be started, or the system does not tell users apart.
     """
 
     def __init__(
@@ -61,6 +65,7 @@ class LocalFleet:
         platform: str = "llvm",
         tracker: tuple[str, int] | None = None,
         host: str = LOOPBACK,
+        is_shared: bool = False,
     ) -> None:
         self.key = key
         self._platform = platform
@@ -68,14 +73,24 @@ class LocalFleet:
         self._is_joined = tracker is not None
         self.servers: dict[str, Child] = {}
         self._children: list[Child] = []
-        _check_reach(tracker, host)
+        self._tracker_serves = ANY_USER if is_shared else OWN_USER
+        self._is_local = _check_reach(tracker, host)
+        self._servers_serve = self._tracker_serves if self._is_local else ANY_USER
+        if OWN_USER in (self._servers_serve, self._tracker_serves):
+            check_users_are_known()
         try:
             if tracker:
                 self.tracker = tracker
             else:
                 with _listener(LOOPBACK, port) as listener:
                     self.tracker = LOOPBACK, listener.getsockname()[1]
-                    self._children.append(Child("relax_tapml.targets.fleet_tracker", [listener]))
+                    self._children.append(
+                        Child(
+                            "relax_tapml.targets.fleet_tracker",
+                            [listener],
+                            [self._tracker_serves],
+                        )
+                    )
             for _ in range(count):
                 self.add_server()
         except BaseException as error:
@@ -88,6 +103,14 @@ class LocalFleet:
     def session(self) -> str:
         """What to give to ``--session``."""
         return f"tracker:{self.tracker[0]}:{self.tracker[1]}:{self.key}"
+
+    @property
+    def reach(self) -> str:
+        """Who can run code on the servers, and so do whatever our user can; a sentence's start."""
+        if self._servers_serve == OWN_USER:
+            return "Only this user's processes on this machine are served"
+        who = "Every user of" if self._is_local else "Everyone who reaches"
+        return f"{who} this machine can run code on it as this user"
 
     def add_server(
         self, *, key: str | None = None, environment: Mapping[str, str] | None = None
@@ -106,7 +129,12 @@ class LocalFleet:
             child = Child(
                 "relax_tapml.targets.fleet_server",
                 [listener],
-                arguments=[*map(str, self.tracker), key or self.key, self._platform],
+                arguments=[
+                    *map(str, self.tracker),
+                    key or self.key,
+                    self._platform,
+                    self._servers_serve,
+                ],
                 folder=ScratchFolder(),
                 environment=dict(environment or {}),
             )
@@ -151,8 +179,11 @@ class LocalFleet:
             child.close()
 
 
-def _check_reach(tracker: tuple[str, int] | None, host: str) -> None:
-    """Raise ``UsageError`` for servers that nobody could be lent, because of where they listen."""
+def _check_reach(tracker: tuple[str, int] | None, host: str) -> bool:
+    """Return whether servers that listen on an address can be reached from this machine only.
+
+    Raises ``UsageError`` for servers that nobody could be lent, because of where they listen.
+    """
     try:
         is_loopback = ip_address(socket.gethostbyname(host)).is_loopback
     except OSError as error:
@@ -163,7 +194,7 @@ def _check_reach(tracker: tuple[str, int] | None, host: str) -> None:
                 f"--host {host}: our own tracker can be reached from this machine only. Start one "
                 "with 'python -m tvm.exec.rpc_tracker' and name it with --tracker"
             )
-        return
+        return True
     name, port = tracker
     try:
         is_here = ip_address(socket.gethostbyname(name)).is_loopback
@@ -174,6 +205,7 @@ def _check_reach(tracker: tuple[str, int] | None, host: str) -> None:
             f"clients of {name}:{port} cannot reach servers on {host}; --host 0.0.0.0 lets "
             "whoever can reach this machine run code on it"
         )
+    return is_loopback
 
 
 def _port(address: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import psutil
 
 # Of the time that passes: with less, a process is idle, and waits for something else than a core.
-_IDLE = 0.01
+_IDLE = 0.03
 _LEAST = 0.1
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import socket
 
 import tvm
@@ -49,9 +50,11 @@ class Relay:
     def __init__(
         self, host: str, port: int, key: str, *, name: str, command: str, timeout_s: float
     ) -> None:
-        self.key = key
+        # Any program on this machine may connect to the relay; only our client knows this key.
+        self.key = secrets.token_hex(16)
         self.name = name
         self._far = (host, port)
+        self._far_key = key
         try:
             far = socket.create_connection((host, port), timeout=timeout_s)
         except OSError as error:
@@ -63,7 +66,11 @@ class Relay:
         try:
             with far, socket.create_server(("127.0.0.1", 0)) as listener:
                 self.host, self.port = listener.getsockname()
-                self._child = Child("relax_tapml.targets.relay_worker", [listener, far])
+                self._child = Child(
+                    "relax_tapml.targets.relay_worker",
+                    [listener, far],
+                    secret=f"{self.key} {key}",
+                )
         except OSError as error:
             raise DeviceUnavailable(
                 f"no device session on {name}: the process that forwards to it cannot be started: "
@@ -78,7 +85,7 @@ class Relay:
         """Say whether the server's side closed the connection, and why if it is one of ours."""
         if self._child.exit_code(_ENDING_S) != FAR_CLOSED:
             return Obituary(cause=None)
-        told = ask_obituary(*self._far, self.key) if self.key else None
+        told = ask_obituary(*self._far, self._far_key) if self._far_key else None
         return told if told and told.cause else Obituary(cause="closed the connection")
 
     def close(self) -> None:

@@ -171,7 +171,8 @@ def _connected(host: str, port: int, timeout_s: float) -> socket.socket:
 def _unreachable(host: str, port: int, error: Exception) -> DeviceUnavailable:
     return DeviceUnavailable(
         f"cannot ask the tracker at {host}:{port} for a device: {error}. Start "
-        f"'python -m tvm.exec.rpc_tracker --port {port}' there, or check the address"
+        f"'python -m tvm.exec.rpc_tracker --port {port}' there, or check the address; a tracker of "
+        "'relax-tapml fleet up' serves the user who started it only, unless --any-user"
     )
 
 

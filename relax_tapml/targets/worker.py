@@ -17,7 +17,9 @@ from tvm.support import utils
 
 from relax_tapml.targets import file_exchange
 from relax_tapml.targets.child import end_with_parent
-from relax_tapml.targets.handshake import greet
+from relax_tapml.targets.handshake import Entrance, welcome
+
+_WAIT_S = 3600.0
 
 
 def main() -> None:
@@ -36,11 +38,12 @@ def main() -> None:
 
 def _accept(listener: socket.socket, key: str) -> socket.socket:
     """Return the first connection that presents the key."""
-    while True:
-        connection, _ = listener.accept()
-        if greet(connection, f"client:{key}"):
-            return connection
-        connection.close()
+    with Entrance(listener) as entrance:
+        while True:
+            client = entrance.meet(f"client:{key}", wait_s=_WAIT_S)
+            if client is not None:
+                welcome(client.connection)
+                return client.connection
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from relax_tapml.compare.verdict import Verdict
 from relax_tapml.errors import TapmlError
 from relax_tapml.partition.pipeline import load_pipeline
 from relax_tapml.passes.origin import Origin, site_text
+from relax_tapml.printable import printable
 from relax_tapml.report.findings import tolerance_text
 from relax_tapml.report.quantities import number_text
 from relax_tapml.targets.target import parse_target
@@ -75,17 +76,20 @@ class CarvedSuites:
         try:
             result = self._run(Path(test_file).parent, unit, case)
         except TapmlError as error:
-            pytest.fail(f"{unit}: {error}", pytrace=False)
+            told = printable(f"{unit}: {error}")
+            # From None: pytest would print the error, too, as it is.
+            raise pytest.fail.Exception(told, pytrace=False) from None
         if properties is not None:
             properties.extend(_properties(result))
         if result.verdict is Verdict.SKIPPED:
-            pytest.skip(f"{unit}: {result.reason}")
+            pytest.skip(printable(f"{unit}: {result.reason}"))
         if result.verdict is not Verdict.PASS:
-            pytest.fail(self._message(result, test_file), pytrace=False)
+            pytest.fail(printable(self._message(result, test_file)), pytrace=False)
         for output, item in enumerate(result.comparisons):
             if not item.is_empty and not item.is_sharp:
                 where = f"output {output}: " if len(result.comparisons) > 1 else ""
-                pytest.skip(f"{unit}: blunt, no ground for a pass: {where}{bluntness(item)}")
+                why = f"{unit}: blunt, no ground for a pass: {where}{bluntness(item)}"
+                pytest.skip(printable(why))
 
     def close(self) -> None:
         """End every device session."""

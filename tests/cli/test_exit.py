@@ -26,6 +26,7 @@ def failing(error: BaseException, **options: bool) -> int:
         (UsageError("x"), 2),
         (StoreError("x"), 3),
         (KeyboardInterrupt(), 130),
+        (SystemExit(0), 3),
         (RuntimeError("x"), 70),
     ],
 )

@@ -51,7 +51,9 @@ def test_up_runs_until_it_is_told_to_end(number, count, finished, capsys):
         process.send_signal(number)
         assert process.wait(60) == 0
         assert psutil.wait_procs(children, timeout=300)[1] == []
-        assert "Ctrl-C ends the tracker and its servers" in process.stderr.read()
+        said = process.stderr.read()
+        assert "Ctrl-C ends the tracker and its servers" in said
+        assert "Only this user" in said
     finally:
         process.kill()
         process.communicate()

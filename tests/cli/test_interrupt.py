@@ -1,4 +1,4 @@
-"""Ctrl-C while kernels run that never return."""
+"""Ctrl-C, SIGTERM and SIGHUP while kernels run that never return."""
 
 from __future__ import annotations
 
@@ -23,15 +23,18 @@ ENDED_S = 300
 
 @pytest.fixture
 def interrupted(models, tmp_path):
-    """A function that sends SIGINT to a command once it has begun; returns its stderr."""
+    """A function that sends a signal to a command once it has begun; returns its stderr."""
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
 
-    def run(command, has_begun):
+    def run(command, has_begun, number=signal.SIGINT):
         process = subprocess.Popen(
             [sys.executable, *command, *SLOW],
             env={
                 **os.environ,
                 "PYTHONPATH": str(models),
                 "RELAX_TAPML_TEST_BEGUN": str(tmp_path / "begun"),
+                "TMPDIR": str(scratch),
             },
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
@@ -46,9 +49,10 @@ def interrupted(models, tmp_path):
             time.sleep(1)
             children = psutil.Process(process.pid).children(recursive=True)
             assert children
-            process.send_signal(signal.SIGINT)
-            assert process.wait(ENDED_S) == 130
+            process.send_signal(number)
+            assert process.wait(ENDED_S) == 128 + number
             assert psutil.wait_procs(children, timeout=ENDED_S)[1] == []
+            assert not list(scratch.iterdir())
             return process.stderr.read()
         finally:
             process.kill()
@@ -81,10 +85,19 @@ def test_a_fleet_is_free_again(others, interrupted, two, finished, fleet):
     fleet.wait("two")
 
 
-@pytest.mark.parametrize("command", [REPLAY, BUILD], ids=["replay", "build"])
-def test_the_device_process_ends(command, interrupted, finished, tmp_path):
+@pytest.mark.parametrize(
+    ("command", "number", "told"),
+    [
+        (REPLAY, signal.SIGINT, "interrupted"),
+        (BUILD, signal.SIGINT, "interrupted"),
+        (REPLAY, signal.SIGHUP, "hung up: the terminal was closed"),
+        (BUILD, signal.SIGTERM, "terminated"),
+    ],
+    ids=["replay-INT", "build-INT", "replay-HUP", "build-TERM"],
+)
+def test_the_device_process_ends(command, number, told, interrupted, finished, tmp_path):
     """Although the main thread itself waits for the kernel."""
     rest = [str(finished), "--target", "llvm"] if command is REPLAY else [str(tmp_path / "new")]
-    said = interrupted([*command, *rest], (tmp_path / "begun").is_dir)
-    assert said.endswith("error: interrupted\n")
+    said = interrupted([*command, *rest], (tmp_path / "begun").is_dir, number)
+    assert said.endswith(f"error: {told}\n")
     assert "Traceback" not in said

@@ -171,4 +171,7 @@ def test_a_folder_has_one_writer_and_the_second_is_told_who(tmp_path: Path) -> N
             os._exit(6)
 
         assert _in_fork(second) == 0
+        assert _names(tmp_path) == [".lock"]
+    assert _names(tmp_path) == []
     FolderLock(tmp_path, "--out here").close()
+    assert _names(tmp_path) == []

@@ -6,6 +6,7 @@ import os
 import resource
 import signal
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -78,16 +79,19 @@ def test_a_compiler_that_is_killed_is_no_fault_of_the_kernel(tmp_path, units, at
         KernelLibrary(tmp_path).build(units, LLVM)
 
 
-def test_llvm_that_cannot_write_is_the_machine(tmp_path, units, at_softmax):
-    """It ends its process, with words that no exception has."""
+def test_llvm_that_cannot_write_is_the_machine(tmp_path, units, at_softmax, monkeypatch):
+    """It ends its process, with words that no exception has; nothing is left behind."""
 
     def die() -> None:
+        tempfile.mkdtemp()
         os.write(2, b"LLVM ERROR: IO failure on output stream: No space left on device\n")
         os._exit(1)
 
     at_softmax(die)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     with pytest.raises(MachineError, match=r"No space left on device.*goes on with --resume"):
-        KernelLibrary(tmp_path).build(units, LLVM)
+        KernelLibrary(tmp_path / "kernels").build(units, LLVM)
+    assert [path.name for path in tmp_path.iterdir()] == ["kernels"]
 
 
 def test_no_room_for_files_is_the_machine(tmp_path, units):

@@ -52,10 +52,27 @@ def test_a_process_has_torch_if_it_needs_it(has_torch, found, tmp_path):
     assert not folder.exists()
 
 
+def test_a_process_does_not_import_from_the_current_folder(tmp_path, monkeypatch):
+    """Which may be a stranger's suite; it imports from where we do."""
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here" / "json.py").write_text("print('planted', flush=True)\n")
+    (tmp_path / "ours").mkdir()
+    (tmp_path / "ours" / "says.py").write_text("import json\nprint(json.dumps('ours'))\n")
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.syspath_prepend(tmp_path / "ours")
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    with closing(Child("says", [], folder=folder)) as child:
+        assert child.exit_code(60) == 0
+        assert child.log_tail() == '"ours"'
+
+
 @pytest.mark.parametrize(("platform", "is_without"), [(Local(), True), (Cuda(), False)])
 def test_only_devices_of_gpus_start_with_torch(platform, is_without):
     with closing(platform.start()) as server:
-        command = psutil.Process(server._child.pid).cmdline()
+        process = psutil.Process(server._child.pid)
+        while not (command := process.cmdline()):  # it is just being started
+            pass
         assert ("relax_tapml.targets.without_torch" in command) == is_without
 
 

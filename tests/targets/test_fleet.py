@@ -15,7 +15,7 @@ from tvm.rpc import base
 
 from relax_tapml.errors import DeviceCrash, DeviceTimeout, DeviceUnavailable, UsageError
 from relax_tapml.targets.fleet_server import _Server
-from relax_tapml.targets.handshake import greet, present
+from relax_tapml.targets.handshake import Entrance, introduce, welcome
 from relax_tapml.targets.local_fleet import LocalFleet
 from relax_tapml.targets.obituary import Obituary
 from relax_tapml.targets.open import open_device, open_session
@@ -206,18 +206,18 @@ def test_a_server_survives_what_is_no_tracker(answers, told):
 
 def test_a_client_that_vanishes_is_noticed():
     """Its machine may lose power, which closes no connection: whoever is let in is probed."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        client = socket.create_connection(listener.getsockname())
-        served, _ = listener.accept()
-    with client, served:
-        greeting = threading.Thread(target=greet, args=(served, "client:key"))
-        greeting.start()
-        assert present(client, "client", "key")
-        greeting.join()
-        assert served.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
-        for option, value in (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3)):
-            if hasattr(socket, option):
-                assert served.getsockopt(socket.IPPROTO_TCP, getattr(socket, option)) == value
+    options = ("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3)
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listener,
+        socket.create_connection(listener.getsockname()) as client,
+        Entrance(listener) as entrance,
+    ):
+        introduce(client, "client", "key")
+        with entrance.meet("client:key", wait_s=60).connection as served:
+            assert served.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+            for option, value in options:
+                if hasattr(socket, option):
+                    assert served.getsockopt(socket.IPPROTO_TCP, getattr(socket, option)) == value
 
 
 class Leaving(Platform):
@@ -234,9 +234,10 @@ class Leaving(Platform):
         self.port = listener.getsockname()[1]
 
         def serve():
-            connection, _ = listener.accept()
-            greet(connection, f"client:{self.key}")
-            connection.close()
+            with Entrance(listener) as entrance:
+                client = entrance.meet(f"client:{self.key}", wait_s=60)
+            welcome(client.connection)
+            client.connection.close()
 
         threading.Thread(target=serve, daemon=True).start()
         return self

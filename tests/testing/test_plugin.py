@@ -75,6 +75,21 @@ def test_a_moved_suite_passes_where_it_was_recorded(suite, run_pytest):
     }
 
 
+def test_text_of_others_is_escaped(suite, run_pytest, tmp_path):
+    """In the messages of failures and in the reasons of skips."""
+    (tmp_path / "conftest.py").write_text(
+        "from relax_tapml.testing.carved import CarvedSuites\n"
+        "from relax_tapml.errors import StoreError\n"
+        "def run(self, folder, unit, case):\n"
+        "    raise StoreError('evil \\x1b[2J\\r\\u202e')\n"
+        "CarvedSuites._run = run\n"
+    )
+    done = run_pytest(suite, f"--confcutdir={tmp_path}", "-p", "conftest", PYTHONPATH=str(tmp_path))
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "evil \\x1b[2J\\r\\u202e" in done.stdout
+    assert not set(done.stdout) & set("\x1b\r\u202e")
+
+
 def test_a_wrong_kernel_fails_its_unit_with_a_short_message(suite, run_pytest):
     options = ["--tapml-session", "inline", "--tapml-device-pipeline", "my_kernels:wrong_softmax"]
     done = run_pytest(suite, "-v", *options)

@@ -9,7 +9,6 @@
 #include <arpa/inet.h>
 #include <fcntl.h>
 #include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <poll.h>
 #include <signal.h>
 #include <sys/prctl.h>
@@ -20,6 +19,7 @@
 #include <tvm/ffi/string.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -31,20 +31,13 @@
 #include <system_error>
 
 #include "check.h"
+#include "entrance.h"
 #include "tensor_exchange.h"
 #include "tracker.h"
 
 namespace relax_tapml {
 namespace ffi = tvm::ffi;
 
-// TVM's handshake: magic, length and text of a key; the answer is a code, and a key after success.
-constexpr int32_t kMagic = 0xff271;
-constexpr int32_t kMismatch = kMagic + 2;
-constexpr int32_t kMaxKeyBytes = 256;
-constexpr char kName[] = "server:relax_tapml";
-
-constexpr int kHandshakeSeconds = 10;
-constexpr int kKeepAliveSeconds = 30;
 constexpr int kEndingMs = 2000;
 constexpr int kRetrySeconds = 1;
 constexpr int kLastPort = 65535;
@@ -137,45 +130,6 @@ int Listen(const Options& options) {
   return listener;
 }
 
-/*! \brief Return the next connection, which notices when its other end has vanished. */
-int Accept(int listener) {
-  int connection;
-  do {
-    connection = accept4(listener, nullptr, nullptr, SOCK_CLOEXEC);
-  } while (connection < 0 && (errno == EINTR || errno == ECONNABORTED));
-  Check(connection >= 0, "accept");
-  int on = 1, seconds = kKeepAliveSeconds, interval = 10, count = 3;
-  setsockopt(connection, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
-  setsockopt(connection, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
-  setsockopt(connection, IPPROTO_TCP, TCP_KEEPIDLE, &seconds, sizeof(seconds));
-  setsockopt(connection, IPPROTO_TCP, TCP_KEEPINTVL, &interval, sizeof(interval));
-  setsockopt(connection, IPPROTO_TCP, TCP_KEEPCNT, &count, sizeof(count));
-  return connection;
-}
-
-void SetReceiveTimeout(int connection, int seconds) {
-  timeval limit{seconds, 0};
-  setsockopt(connection, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
-}
-
-/*! \brief Answer a client's handshake; whether it presented the key. */
-bool Greet(int connection, const std::string& key) {
-  SetReceiveTimeout(connection, kHandshakeSeconds);
-  int32_t head[2];
-  if (!Receive(connection, head, sizeof(head))) return false;
-  if (head[0] != kMagic || head[1] <= 0 || head[1] > kMaxKeyBytes) return false;
-  std::string presented(head[1], '\0');
-  if (!Receive(connection, presented.data(), presented.size())) return false;
-  // Options of the client may follow the key.
-  if (presented.substr(0, presented.find(' ')) != "client:" + key) {
-    Send(connection, &kMismatch, sizeof(kMismatch));
-    return false;
-  }
-  SetReceiveTimeout(connection, 0);
-  const int32_t reply[2] = {kMagic, static_cast<int32_t>(std::strlen(kName))};
-  return Send(connection, reply, sizeof(reply)) && Send(connection, kName, std::strlen(kName));
-}
-
 /*! \brief Do what a client asks for until it leaves; its files go to a folder. */
 void Serve(int connection, const std::filesystem::path& folder) {
   auto path = [folder](const ffi::String& name) {
@@ -226,14 +180,13 @@ void ServeHere(int connection) {
 }
 
 /*!
- * \brief Serve a client in a new process and wait for its end; whether it was let in.
+ * \brief Serve a client in a new process and wait for its end.
  * \param accepted A connection that is ours to close.
  */
-bool ServeApart(int listener, int accepted, const std::string& key) {
+void ServeApart(int listener, int accepted) {
   Descriptor connection(accepted);
   TemporaryFolder folder;
-  // The process holds one end of this pipe for as long as it lives, and writes a byte to it when it
-  // lets the client in: however it ends, that is known.
+  // The process holds one end of this pipe for as long as it lives: however it ends, that is known.
   int alive[2];
   Check(pipe2(alive, O_CLOEXEC | O_NONBLOCK) == 0, "pipe");
   Descriptor ours(alive[0]), theirs(alive[1]);
@@ -245,11 +198,8 @@ bool ServeApart(int listener, int accepted, const std::string& key) {
     ours.Close();
     int code = 1;
     try {
-      if (Greet(connection.number, key)) {
-        Check(write(theirs.number, "", 1) == 1, "pipe");
-        Serve(connection.number, folder.path);
-        code = 0;
-      }
+      Serve(connection.number, folder.path);
+      code = 0;
     } catch (const std::exception& error) {
       std::fprintf(stderr, "%s\n", error.what());
     }
@@ -264,17 +214,14 @@ bool ServeApart(int listener, int accepted, const std::string& key) {
   if (is_stuck) kill(process, SIGKILL);
   int status = 0;
   waitpid(process, &status, 0);
-  char byte;
-  bool is_admitted = read(ours.number, &byte, 1) == 1;
   if (is_stuck) {
     std::printf("killed a call that went on after its client had gone\n");
   } else if (WIFSIGNALED(status)) {
     std::printf("a client's process died: %s\n", strsignal(WTERMSIG(status)));
   } else if (WEXITSTATUS(status) != 0) {
-    std::printf(is_admitted ? "lost a client\n" : "refused a client\n");
+    std::printf("lost a client\n");
   }
   std::fflush(stdout);
-  return is_admitted;
 }
 
 int Main(int argc, char** argv) {
@@ -287,25 +234,22 @@ int Main(int argc, char** argv) {
   int listener = Listen(options);
   std::optional<Tracker> tracker;
   if (!options.tracker.empty()) tracker.emplace(options.tracker, options.key, Port(listener));
+  Entrance entrance(listener);
   while (true) {
-    if (tracker) key = tracker->Lend(listener);
-    if (!options.once) {
-      try {
-        if (ServeApart(listener, Accept(listener), key) && tracker) tracker->TakeBack();
-      } catch (const std::system_error& error) {
-        // Such as no memory, processes or files left: the next client may find some.
-        std::fprintf(stderr, "a client was not served: %s\n", error.what());
-        sleep(kRetrySeconds);
+    try {
+      int connection = tracker ? tracker->Lend(&entrance) : entrance.Meet(key, -1);
+      if (options.once) {
+        entrance.Close();
+        ServeHere(connection);
+        return 0;
       }
-      continue;
+      ServeApart(listener, connection);
+    } catch (const std::system_error& error) {
+      if (options.once) throw;
+      // Such as no memory, processes or files left: the next client may find some.
+      std::fprintf(stderr, "a client was not served: %s\n", error.what());
+      sleep(kRetrySeconds);
     }
-    int connection = Accept(listener);
-    if (Greet(connection, key)) {
-      close(listener);
-      ServeHere(connection);
-      return 0;
-    }
-    close(connection);
   }
 }
 

@@ -15,8 +15,12 @@ from relax_tapml.targets.arm64.runtime import LIBRARIES, runtime_folder
 from relax_tapml.targets.arm64.toolchain import COMPILER, cross_compiler
 
 _FOLDER = Path(__file__).parent
-_SOURCES = tuple(_FOLDER / name for name in ("server.cc", "tensor_exchange.cc", "tracker.cc"))
-_HEADERS = tuple(_FOLDER / name for name in ("check.h", "tensor_exchange.h", "tracker.h"))
+_SOURCES = tuple(
+    _FOLDER / name for name in ("entrance.cc", "server.cc", "tensor_exchange.cc", "tracker.cc")
+)
+_HEADERS = tuple(
+    _FOLDER / name for name in ("check.h", "entrance.h", "tensor_exchange.h", "tracker.h")
+)
 _OPTIONS = ("-std=c++17", "-O2", "-Wall", "-Wextra")
 # The server looks for its libraries beside itself, in the cache and on a board.
 _LIBRARY_PATH = "-Wl,-rpath,$ORIGIN"

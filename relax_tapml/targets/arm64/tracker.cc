@@ -5,7 +5,6 @@
 #include "tracker.h"
 
 #include <netdb.h>
-#include <poll.h>
 #include <sys/random.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -45,7 +44,7 @@ Tracker::Tracker(const std::string& address, const std::string& key, int port)
   port_ = address.substr(colon + 1);
 }
 
-std::string Tracker::Lend(int listener) {
+int Tracker::Lend(Entrance* entrance) {
   bool is_told = false;
   while (true) {
     try {
@@ -53,8 +52,11 @@ std::string Tracker::Lend(int listener) {
       is_told = false;
       if (offered_.empty()) Offer();
       while (true) {
-        pollfd client{listener, POLLIN, 0};
-        if (poll(&client, 1, kPingMs) > 0) return offered_;
+        int client = entrance->Meet(offered_, kPingMs);
+        if (client >= 0) {
+          offered_.clear();  // the device is to be offered anew
+          return client;
+        }
         if (IsPending()) {
           unused_ = 0;
         } else if (++unused_ > kPatience) {
@@ -75,8 +77,6 @@ std::string Tracker::Lend(int listener) {
     }
   }
 }
-
-void Tracker::TakeBack() { offered_.clear(); }
 
 void Tracker::Connect() {
   addrinfo hints{}, *found = nullptr;

@@ -7,6 +7,8 @@
 
 #include <string>
 
+#include "entrance.h"
+
 namespace relax_tapml {
 
 class Tracker {
@@ -21,17 +23,12 @@ class Tracker {
   Tracker& operator=(const Tracker&) = delete;
 
   /*!
-   * \brief Offer the device until somebody connects to a listener; a lost tracker is looked for
-   *  again.
-   * \return The key that a client must present to be the one it was lent to.
+   * \brief Offer the device until the client that it was lent to comes; a lost tracker is looked
+   *  for again.
+   * \param entrance Where that client comes in. Whoever else connects changes nothing.
+   * \return The connection of the client, which is the caller's to close.
    */
-  std::string Lend(int listener);
-
-  /*!
-   * \brief Offer the device anew: whom it was lent to has had a session. Whoever else connects
-   *  changes nothing, as that client may still be on its way.
-   */
-  void TakeBack();
+  int Lend(Entrance* entrance);
 
  private:
   void Connect();

@@ -16,6 +16,7 @@ import struct
 import sys
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from tornado.httpserver import HTTPServer
@@ -24,6 +25,7 @@ from tornado.web import Application, RequestHandler
 from tornado.websocket import WebSocketClosedError, WebSocketHandler
 
 from relax_tapml.targets.child import end_with_parent, ending_text
+from relax_tapml.targets.handshake import SUCCESS, Entrance, welcome_message
 
 REPORT = "page: "
 """Before what the page says of its end, in the log."""
@@ -31,11 +33,8 @@ REPORT = "page: "
 BROWSER = "the browser "
 """Before how the browser ended by itself, in the log."""
 
-# TVM's RPC handshake, as in tvm.rpc.base; importing that would import all of TVM.
-_MAGIC = _SUCCESS = 0xFF271
-_MISMATCH = _MAGIC + 2
 _HERE = Path(__file__).parent
-_HANDSHAKE_S = 10.0
+_LOOK_S = 0.2
 _ENDING_S = 0.5
 _CHUNK_BYTES = 1 << 20
 _MESSAGE_BYTES = 1 << 30
@@ -111,7 +110,7 @@ class _Page(WebSocketHandler):
         _, length = struct.unpack("<ii", self._header[:8])
         if len(self._header) >= 8 + length:
             name = b"client:relax_tapml"
-            self.write_message(struct.pack("<ii", _SUCCESS, len(name)) + name, binary=True)
+            self.write_message(struct.pack("<ii", SUCCESS, len(name)) + name, binary=True)
             self._session.page_is_there(self)
 
     def on_close(self) -> None:
@@ -155,31 +154,18 @@ class Session:
 
     async def serve(self, listener: socket.socket) -> None:
         """Forward for the first client that presents the key, until it leaves."""
-        loop = asyncio.get_running_loop()
-        while True:
-            connection, _ = await loop.sock_accept(listener)
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            stream = IOStream(connection, max_buffer_size=_MESSAGE_BYTES)
-            with suppress(StreamClosedError, TimeoutError):
-                if await asyncio.wait_for(self._is_client(stream), _HANDSHAKE_S):
-                    await self._forward(stream)
-                    return
-            stream.close()
-
-    async def _is_client(self, stream: IOStream) -> bool:
-        magic, length = struct.unpack("<ii", await stream.read_bytes(8))
-        if magic != _MAGIC or not 0 < length <= 256:
-            return False
-        presented = (await stream.read_bytes(length)).decode(errors="replace")
-        if presented == f"client:{self._key}":
-            return True
-        await stream.write(struct.pack("<i", _MISMATCH))
-        return False
+        with Entrance(listener) as entrance:
+            while True:
+                meet = partial(entrance.meet, f"client:{self._key}", wait_s=_LOOK_S)
+                client = await asyncio.to_thread(meet)
+                if client is not None:
+                    break
+        with suppress(StreamClosedError):
+            await self._forward(IOStream(client.connection, max_buffer_size=_MESSAGE_BYTES))
 
     async def _forward(self, stream: IOStream) -> None:
         page = await self._arrival
-        name = b"server:relax_tapml"
-        await stream.write(struct.pack("<ii", _SUCCESS, len(name)) + name)
+        await stream.write(welcome_message())
         self._client = stream
         with suppress(StreamClosedError, WebSocketClosedError):
             while True:

@@ -1,0 +1,172 @@
+"""Standard output and standard error of a command."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from collections.abc import Iterable
+from contextlib import suppress
+from types import TracebackType
+from typing import Any, TextIO, cast
+
+from relax_tapml.errors import ExitCode
+from relax_tapml.printable import printable
+
+
+class Sink:
+    """A stream to write to whatever becomes of it: never raises, and keeps the first failure.
+
+    What the stream's encoding lacks is written as escapes. After a failure nothing is written any
+    more, so that a reader gets the beginning of the text and not a text with holes.
+
+    Parameters
+    ----------
+    stream
+        None for one that was closed before the process began.
+
+    Attributes
+    ----------
+    failure
+        Why something was not written; None if all was.
+    """
+
+    def __init__(self, stream: TextIO | None) -> None:
+        self._stream = stream
+        self.encoding = getattr(stream, "encoding", None) or "utf-8"
+        self.failure: OSError | None = None
+
+    def write(self, text: str) -> int:
+        """Write a text."""
+        if self.failure is None:
+            try:
+                if self._stream is None:
+                    raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+                known = text.encode(self.encoding, "backslashreplace").decode(self.encoding)
+                self._stream.write(known)
+            except OSError as error:
+                self._fail(error)
+        return len(text)
+
+    def flush(self) -> None:
+        """Write what is kept back."""
+        if self.failure is None and self._stream is not None:
+            try:
+                self._stream.flush()
+            except OSError as error:
+                self._fail(error)
+
+    def isatty(self) -> bool:
+        """Whether it is a terminal."""
+        return self._stream is not None and self._stream.isatty()
+
+    def fileno(self) -> int:
+        """Return its file descriptor. Raises ``OSError`` if it has none."""
+        if self._stream is None:
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+        return self._stream.fileno()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def _fail(self, error: OSError) -> None:
+        self.failure = error
+        # The interpreter writes what is kept back once more when it ends, and would complain.
+        with suppress(OSError):
+            descriptor = self.fileno()
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, descriptor)
+            os.close(nowhere)
+
+
+class Printed:
+    """A stream on which text of others is shown and not obeyed, by ``printable``.
+
+    Parameters
+    ----------
+    stream
+        Where to write to: a ``Sink``, or what rich puts before one while a line moves.
+    """
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    @property
+    def rich_proxied_file(self) -> Any:
+        """The sink: rich, whose own control sequences are meant, looks for it by this name."""
+        return sink_of(self._stream)
+
+    def write(self, text: str) -> int:
+        """Write a text."""
+        self._stream.write(printable(text))
+        return len(text)
+
+    def writelines(self, lines: Iterable[str]) -> None:
+        """Write texts one after the other."""
+        for line in lines:
+            self.write(line)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+class StandardStreams:
+    """Make ``sys.stdout`` and ``sys.stderr`` printed sinks in the block.
+
+    A command need not think of what it writes to. Nobody reads to the end (``| head``): the command
+    goes on, and ends as it would have. All else that goes wrong on standard output, as on a full
+    disk, is told at the end, by ``settled``. What cannot be written to standard error is lost.
+    """
+
+    def __enter__(self) -> StandardStreams:
+        _keep_descriptors()
+        self._were = sys.stdout, sys.stderr
+        self._out, self._err = Sink(sys.stdout), Sink(sys.stderr)
+        sys.stdout, sys.stderr = printed_over(self._out), printed_over(self._err)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        sys.stdout, sys.stderr = self._were
+
+    def settled(self, code: int) -> int:
+        """Write what is kept back, and return what a command that ends with ``code`` ends with.
+
+        That is 3 where its output was lost, unless it failed anyway.
+        """
+        self._out.flush()
+        failure = self._out.failure
+        if failure is not None and not isinstance(failure, ConnectionError):
+            self._err.write(
+                f"error: cannot write to standard output: {failure.strerror or failure}\n"
+            )
+            if code in (ExitCode.PASS, ExitCode.MISMATCH):
+                code = int(ExitCode.INCONCLUSIVE)
+        self._err.flush()
+        return code
+
+
+def sink_of(stream: Any) -> Any:
+    """Return what a printed stream writes to, the stream itself where it is none."""
+    return getattr(stream, "rich_proxied_file", stream)
+
+
+def printed_over(stream: Any) -> TextIO:
+    """Return a stream that writes to another one, ``Printed``."""
+    return cast(TextIO, Printed(stream))
+
+
+def _keep_descriptors() -> None:
+    """Open the standard descriptors that are closed, on nothing.
+
+    The next file to be opened would have their number, and what C++ prints would go into it.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)

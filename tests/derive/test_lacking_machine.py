@@ -1,0 +1,32 @@
+"""What a machine lacks decides no tolerance."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+import numpy as np
+import pytest
+from operator_kernels import KERNELS, inputs_of
+
+from relax_tapml.derive.derivation import Derivation
+from relax_tapml.errors import MachineError
+
+
+@pytest.mark.parametrize(
+    "lack", [MemoryError("Unable to allocate"), OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))]
+)
+def test_a_lack_is_not_taken_for_a_kernel_that_nothing_is_known_of(lack, monkeypatch):
+    """Which would be judged by the rule for its dtype."""
+    function = KERNELS["softmax"]
+    (x,) = inputs_of(function)
+    oracle = np.zeros_like(x)
+
+    def fail(*args, **kwargs):
+        raise lack
+
+    monkeypatch.setattr(Derivation, "_evaluable", fail)
+    with pytest.raises(MachineError):
+        Derivation(function, [1]).tolerances({0: x}, {}, [oracle])
+    with pytest.raises(MachineError):
+        Derivation(function, [1]).evaluated({0: x}, {}, [oracle])
