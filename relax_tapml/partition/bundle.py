@@ -15,7 +15,7 @@ from typing import Any, Self
 import tvm
 
 from relax_tapml.errors import StoreError, TapmlError, UsageError
-from relax_tapml.foreign.names import shown
+from relax_tapml.foreign.names import told
 from relax_tapml.frontend.model import Array
 from relax_tapml.partition.boundary import Boundary
 from relax_tapml.partition.bundle_code import check_code
@@ -169,7 +169,7 @@ def load(
         if isinstance(error, TapmlError) or not isinstance(error, Exception):
             raise
         raise StoreError(
-            f"{folder} cannot be linked: {_line(error)}. Run the build again"
+            f"{folder} cannot be linked: {told(str(error))}. Run the build again"
         ) from error
     return Bundle(hybrid, program, opened)
 
@@ -212,8 +212,9 @@ class Bundle:
             except TapmlError:
                 raise
             except Exception as error:
+                reason = f"{type(error).__name__}: {told(str(error))}"
                 raise StoreError(
-                    f"{name} of the bundle raised {type(error).__name__}: {_line(error)}. Check "
+                    f"{name} of the bundle raised {reason}. Check "
                     "the inputs; if they are right, the bundle is damaged: run the build again"
                 ) from error
 
@@ -234,11 +235,6 @@ class Bundle:
         trace: TracebackType | None,
     ) -> None:
         self.close()
-
-
-def _line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return shown(lines[0]) if lines else type(error).__name__
 
 
 def _functions(folder: Path, side: Mapping[str, Any]) -> CompiledFunctions:
