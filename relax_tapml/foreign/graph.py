@@ -19,7 +19,7 @@ from tvm.ir import json_compact
 from tvm_ffi import core
 
 from relax_tapml._compat import IS_TVM_026
-from relax_tapml.foreign.names import name_fault, shown, symbol_fault, text_fault
+from relax_tapml.foreign.names import name_fault, shown, symbol_fault, text_fault, told
 
 MAX_DEPTH = 1000
 """Steps from the root to a node. MiniLM has 27, a loop nest adds three for each loop."""
@@ -79,9 +79,12 @@ class Graph:
         self._document = document
         children = [list(self._children(number)) for number in range(len(nodes))]
         _check_depth(children)
-        if self.nodes[self._root].type != "ir.IRModule":
-            _refuse(f"it holds a {shown(self.nodes[self._root].type)}, expected an IRModule")
         self._check_names()
+
+    @property
+    def kind(self) -> str:
+        """Type of the root, without its room: ``IRModule`` for a module."""
+        return str(self.nodes[self._root].type.rpartition(".")[2])
 
     @property
     def json(self) -> str:
@@ -242,7 +245,7 @@ def _document(text: str) -> dict[str, Any]:
     except GraphFault:
         raise
     except Exception as error:  # The upgrade raises whatever its assumptions give.
-        _refuse(f"{type(error).__name__}: {shown(str(error))}")
+        _refuse(f"{type(error).__name__}: {told(str(error))}")
     if not _is_graph(document):
         _refuse("it is not what tvm.ir.save_json writes")
     found: dict[str, Any] = document

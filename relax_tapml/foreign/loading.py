@@ -13,7 +13,7 @@ import tvm_ffi
 
 from relax_tapml._compat import load_json, verify_well_formed
 from relax_tapml.errors import MachineError, StoreError
-from relax_tapml.foreign.names import shown
+from relax_tapml.foreign.names import told
 from relax_tapml.targets.fork import ForkDied, Here, forked
 
 _CPU_SECONDS = 20
@@ -120,8 +120,7 @@ def _use(text: str, where: str, fix: str) -> None:
         tvm_ffi.structural_hash(module)
         tvm.ir.save_json(module)
     except Exception as error:  # Whatever TVM raises about it.
-        lines = str(error).strip().splitlines()
-        told = f"{type(error).__name__}: {shown(lines[0]) if lines else 'no message'}"
+        reason = f"{type(error).__name__}: {told(str(error))}"
         raise StoreError(
-            f"{where} is damaged: it is not a module this TVM can read: {told}. {fix}"
+            f"{where} is damaged: it is not a module this TVM can read: {reason}. {fix}"
         ) from None

@@ -121,6 +121,8 @@ def _checked(data: bytes, where: str, fix: str, trust: bool) -> Graph:
         raise StoreError(
             f"{where} is damaged: it is not a module this TVM can read: {fault}. {fix}"
         ) from None
+    if graph.kind != "IRModule":
+        raise StoreError(f"{where} holds a {graph.kind}, expected an IRModule. {fix}")
     if not trust and not is_own(data):
         strange = [
             item for item in outside(graph) if not item.is_known and item.name not in _KNOWN.calls

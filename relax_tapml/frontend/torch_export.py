@@ -149,8 +149,8 @@ def _check_file(file: Path, *, trust: bool) -> None:
         check_sizes(file)
     except (OSError, ValueError, zipfile.BadZipFile) as error:
         raise StoreError(
-            f"{file} is not a program that can be loaded: {error}. Save it again with "
-            "torch.export.save."
+            f"{file} is not a program this PyTorch can load: {type(error).__name__}: {error}. Save "
+            f"it again with torch.export.save of PyTorch {import_torch().__version__}."
         ) from error
     if trust:
         return

@@ -24,7 +24,7 @@ from relax_tapml.files.read import (
     typed,
 )
 from relax_tapml.files.replace import new_folder
-from relax_tapml.foreign.names import shown
+from relax_tapml.foreign.names import told
 from relax_tapml.frontend.model import Array
 from relax_tapml.partition.boundary import Boundary
 from relax_tapml.partition.bundle_code import check_code
@@ -213,7 +213,7 @@ def load(
         if isinstance(error, TapmlError) or not isinstance(error, Exception):
             raise
         # Whatever TVM raises about files that do not belong together.
-        raise StoreError(f"{folder} cannot be loaded: {_line(error)}. {_FIX}") from error
+        raise StoreError(f"{folder} cannot be linked: {told(str(error))}. {_FIX}") from error
     return Bundle(hybrid, program, opened)
 
 
@@ -255,8 +255,9 @@ class Bundle:
             except TapmlError:
                 raise
             except Exception as error:
+                reason = f"{type(error).__name__}: {told(str(error))}"
                 raise StoreError(
-                    f"{name} of the bundle raised {type(error).__name__}: {_line(error)}. Check "
+                    f"{name} of the bundle raised {reason}. Check "
                     "the inputs; if they are right, the bundle is damaged: run the build again"
                 ) from error
 
@@ -277,11 +278,6 @@ class Bundle:
         trace: TracebackType | None,
     ) -> None:
         self.close()
-
-
-def _line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return shown(lines[0]) if lines else type(error).__name__
 
 
 def _functions(folder: Path, side: _Side) -> CompiledFunctions:

@@ -12,7 +12,7 @@ from relax_tapml.foreign.bytecode import BytecodeFault, check_bytecode
 from relax_tapml.foreign.calls import is_harmless
 from relax_tapml.foreign.loading import guarded
 from relax_tapml.foreign.module import TRUST
-from relax_tapml.foreign.names import shown
+from relax_tapml.foreign.names import shown, told
 from relax_tapml.partition.bytecode import load_bytecode
 from relax_tapml.targets.fork import Here
 
@@ -48,9 +48,9 @@ def check_code(
             raise StoreError(f"{path} is damaged: {fault}. {_FIX}") from None
         strange = [name for name in names if not is_harmless(name) and _is_registered(name)]
         if strange and not trust:
-            told = ", ".join(shown(name) for name in strange[:3])
+            names_told = ", ".join(shown(name) for name in strange[:3])
             raise StoreError(
-                f"{path} calls {told}, which is not known to be harmless: running it may do "
+                f"{path} calls {names_told}, which is not known to be harmless: running it may do "
                 f"anything that you may. If it comes from somebody you trust, pass {TRUST}"
             )
 
@@ -62,21 +62,16 @@ def check_code(
                 executable["as_text"]()
                 executable["stats"]()
             except Exception as error:  # Whatever TVM raises about it.
-                raise StoreError(f"{path} is damaged: {_line(error)}. {_FIX}") from None
+                raise StoreError(f"{path} is damaged: {told(str(error))}. {_FIX}") from None
         for path in libraries:
             fork.note(str(path))
             try:
                 tvm.runtime.load_module(str(path))
             except Exception as error:
-                raise StoreError(f"{path} cannot be loaded: {_line(error)}. {_FIX}") from None
+                raise StoreError(f"{path} cannot be loaded: {told(str(error))}. {_FIX}") from None
 
     guarded(work, size=sum(map(len, bytecode.values())), what="loading", fix=_FIX)
 
 
 def _is_registered(name: str) -> bool:
     return tvm.get_global_func(name, allow_missing=True) is not None
-
-
-def _line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
