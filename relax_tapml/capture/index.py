@@ -162,6 +162,11 @@ def index_row(row: Any, kind: type[Kind], folder: Path) -> Kind:
 
 
 def _check_schema(connection: sqlite3.Connection, folder: Path) -> None:
+    told = f"{folder / INDEX_FILE} is damaged: it has other tables than a capture store. {_FIX}"
+    tables = _tables(connection)
+    # Before the first row is read: a view may be computed for ever.
+    if not {kind for kind, *_ in tables} <= {"table", "index"}:
+        raise StoreError(told)
     row = connection.execute("SELECT value FROM manifest WHERE key = 'schema'").fetchone()
     schema: object = None
     if row is not None:
@@ -173,11 +178,8 @@ def _check_schema(connection: sqlite3.Connection, folder: Path) -> None:
         )
     with closing(sqlite3.connect(":memory:")) as ours:
         ours.executescript(_TABLES)
-        if _tables(connection) != _tables(ours):
-            raise StoreError(
-                f"{folder / INDEX_FILE} is damaged: it has other tables than a capture store. "
-                f"{_FIX}"
-            )
+        if tables != _tables(ours):
+            raise StoreError(told)
 
 
 def _tables(connection: sqlite3.Connection) -> list[tuple[Any, ...]]:
