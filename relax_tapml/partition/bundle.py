@@ -183,8 +183,8 @@ def load(
         params = parse_tensors(read_bytes(folder / _PARAMS, fix=_FIX, max_bytes=MAX_WEIGHTS_BYTES))
         weights = {name: params[name] for name in manifest.params}
     except (KeyError, ValueError) as error:
-        told = f"there is no weight {error}" if isinstance(error, KeyError) else error
-        raise StoreError(f"{path} does not describe the bundle: {told}. {_FIX}") from error
+        why = f"there is no weight {error}" if isinstance(error, KeyError) else error
+        raise StoreError(f"{path} does not describe the bundle: {why}. {_FIX}") from error
     program = PartitionedProgram(
         boundary=_boundary(folder, manifest),
         host=_functions(folder, manifest.host),
