@@ -5,31 +5,19 @@ from __future__ import annotations
 import errno
 import os
 import re
-import shutil
 import sqlite3
-import tempfile
 from argparse import Namespace
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from relax_tapml.errors import MachineError, TapmlError, UsageError
+from relax_tapml.files.machine import lack_of
 
-_RUN_AGAIN = "and run again; a build goes on with --resume"
 _FIXES = {
-    errno.ENOSPC: f"Free some space there {_RUN_AGAIN}",
-    errno.EDQUOT: f"Free some of your quota {_RUN_AGAIN}",
-    errno.ENOMEM: f"Free some memory {_RUN_AGAIN}",
-    errno.EAGAIN: f"End other processes, or raise 'ulimit -u', {_RUN_AGAIN}",
-    errno.EMFILE: f"Raise 'ulimit -n', the number of open files, {_RUN_AGAIN}",
-    errno.ENFILE: f"Close files of other programs {_RUN_AGAIN}",
-    errno.EACCES: "Check the rights of this user there",
-    errno.EPERM: "Check the rights of this user there",
-    errno.EROFS: "Name a place that can be written to",
-    errno.ENAMETOOLONG: "Choose a shorter name",
-    errno.ELOOP: "Mend the symbolic links",
+    errno.ENAMETOOLONG: ". Choose a shorter name",
+    errno.ELOOP: ". Mend the symbolic links",
 }
 # Where one of these is met at a path of the command line, another path would do.
 _WRONG_PATHS = {
@@ -41,14 +29,10 @@ _WRONG_PATHS = {
     errno.ELOOP,
     errno.EINVAL,
 }
-# How libraries in Rust and C++, and errors that were wrapped, say what the system told them.
-_OS_ERROR = re.compile(r"\(os error (\d+)\)|\[Errno (\d+)\]")
-_NO_MEMORY = re.compile(r"\bbad_alloc\b")
 # How pathlib says it.
 _LOOP = re.compile(r"Symlink loop from '(.+)'")
-_HARDLY_BYTES = 1 << 20
 _SHOWN = 200
-_NO_THREAD = "can't start new thread"
+_REFUSED = "the system refused an operation"
 _NUL = "embedded null"
 
 
@@ -70,22 +54,21 @@ def environment_error(error: Exception, args: Namespace) -> TapmlError | None:
     """
     if isinstance(error, RuntimeError) and (loop := _LOOP.fullmatch(str(error))):
         error = OSError(errno.ELOOP, os.strerror(errno.ELOOP), loop[1])
-    number = _number(error)
+    files = []
     if isinstance(error, OSError):
         files = [os.fsdecode(f) for f in (error.filename, error.filename2) if _is_path(f)]
-        words = error.strerror or str(error) or type(error).__name__
-        if not files:
-            return _refused(words, number, args)
-        kind = UsageError if number in _WRONG_PATHS and _is_given(files[0], args) else MachineError
-        message = f"cannot use {' and '.join(files)}: {words}"
-        for file in files:
-            if (missing := _missing_end(file)) is not None:
-                message += f". It is a symbolic link to {missing}, which is not there"
-        return kind(_sentences(message, number))
+        if files and error.errno in _WRONG_PATHS and _is_given(files[0], args):
+            return UsageError(_path_text(error, files))
+    if (lack := lack_of(error)) is not None:
+        out = getattr(args, "out", None)
+        return lack.error(_REFUSED, *([out] if isinstance(out, Path) else []))
+    if files:
+        assert isinstance(error, OSError)
+        return MachineError(_path_text(error, files))
+    if isinstance(error, OSError):
+        return MachineError(f"{_REFUSED}: {error.strerror or error or type(error).__name__}")
     if isinstance(error, sqlite3.Error):
-        is_full = getattr(error, "sqlite_errorname", "") == "SQLITE_FULL"
-        number = errno.ENOSPC if is_full else None
-        return MachineError(_sentences(f"cannot use a database: {error}", number))
+        return MachineError(f"cannot use a database: {error}")
     if isinstance(error, UnicodeEncodeError):
         lacking = error.object[error.start : error.end]
         kind = UsageError if any(lacking in given for given in _given(args)) else MachineError
@@ -98,57 +81,15 @@ def environment_error(error: Exception, args: Namespace) -> TapmlError | None:
             if "\0" in given:
                 return UsageError(f"{given!r}: no name of a file has a NUL character")
         return MachineError("a name of a file that was read has a NUL character")
-    if number is None:
-        return None
-    return _refused(str(error) or os.strerror(number), number, args)
+    return None
 
 
-def _refused(words: str, number: int | None, args: Namespace) -> MachineError:
-    """Return what to tell where the system has not said which file it was about."""
-    message = f"the system refused an operation: {words}"
-    if number in (errno.ENOSPC, errno.EDQUOT) and (places := _full_places(args)):
-        message += f". There is hardly any space left in {' and '.join(places)}"
-    return MachineError(_sentences(message, number))
-
-
-def _number(error: Exception) -> int | None:
-    """Return the number that the system gave an error, or would have given it."""
-    text = str(error)
-    if isinstance(error, OSError) and error.errno is not None:
-        return error.errno
-    if isinstance(error, MemoryError) or _NO_MEMORY.search(text):
-        return errno.ENOMEM
-    if isinstance(error, RuntimeError) and text == _NO_THREAD:
-        return errno.EAGAIN
-    told = _OS_ERROR.search(text)
-    return int(told[1] or told[2]) if told else None
-
-
-def _sentences(message: str, number: int | None) -> str:
-    fix = _FIXES.get(number) if number is not None else None
-    return f"{message}. {fix}" if fix else message
-
-
-def _full_places(args: Namespace) -> list[str]:
-    """Return the folders of the command line, and the one for temporary files, that are full."""
-    full: set[str] = set()
-    places: list[Callable[[], str]] = [tempfile.gettempdir]
-    places += [partial(_existing, given) for given in _given(args)]
-    for place in places:
-        with suppress(OSError, ValueError):
-            folder = place()
-            if shutil.disk_usage(folder).free < _HARDLY_BYTES:
-                full.add(folder)
-    return sorted(full)
-
-
-def _existing(given: str) -> str:
-    """Return the part of a path that exists; raise ``ValueError`` for what is only a word."""
-    path = Path(given)
-    existing = next(place for place in (path, *path.parents) if place.exists())
-    if existing == Path():
-        raise ValueError(given)
-    return str(existing)
+def _path_text(error: OSError, files: list[str]) -> str:
+    message = f"cannot use {' and '.join(files)}: {error.strerror}"
+    for file in files:
+        if (missing := _missing_end(file)) is not None:
+            message += f". It is a symbolic link to {missing}, which is not there"
+    return message + _FIXES.get(error.errno or 0, "")
 
 
 def _is_path(name: Any) -> bool:

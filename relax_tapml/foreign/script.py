@@ -52,12 +52,12 @@ def script_fault(source: str) -> str:
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         return f"it is no Python: {type(error).__name__}"
     homes: dict[str, Any] = {}
-    for node in tree.body:
-        if isinstance(node, ast.ImportFrom):
-            for name in node.names:
-                if (node.module, name.name) not in _IMPORTS or node.level:
-                    return f"it imports {name.name} from {node.module}"
-                homes[name.asname or name.name] = _IMPORTS[node.module, name.name]
+    for statement in tree.body:
+        if isinstance(statement, ast.ImportFrom):
+            for name in statement.names:
+                if (statement.module, name.name) not in _IMPORTS or statement.level:
+                    return f"it imports {name.name} from {statement.module}"
+                homes[name.asname or name.name] = _IMPORTS[statement.module, name.name]
     bound = _bound(tree)
     if bound & (homes.keys() | _CALLED):
         return "it gives another meaning to a name of TVMScript"

@@ -76,6 +76,8 @@ class _Manifest:
         unknown = {name for names in self.weights.values() for name in names} - {*self.params}
         if unknown:
             raise ValueError(f"{sorted(unknown)[0]!r} is no weight of the bundle")
+        if any(len({*names}) < len(names) for names in self.weights.values()):
+            raise ValueError("a function has a weight twice")
 
 
 def write_bundle(

@@ -13,6 +13,8 @@ from relax_tapml.targets.process_time import ProcessTime
 
 # How often a running process is looked at before its time is over.
 _LOOKS = 8
+# In less time a process that is not idle may get nothing of a busy machine.
+_LEAST_LOOK_S = 0.5
 
 
 class Deadline:
@@ -72,7 +74,9 @@ class Deadline:
 
     def _next_look(self) -> float:
         left_s = self._seconds - self._spent_s
-        return self._seen + (left_s if self._pid is None else min(left_s, self._seconds / _LOOKS))
+        if self._pid is not None:
+            left_s = max(min(left_s, self._seconds / _LOOKS), _LEAST_LOOK_S)
+        return self._seen + left_s
 
     def __exit__(
         self,

@@ -13,12 +13,16 @@ import pytest
 import tvm
 from tvm import relax, tirx
 
+from relax_tapml.carve.choose import choose_cases
 from relax_tapml.carve.manifest import MANIFEST
 from relax_tapml.carve.manifest_file import seal
 from relax_tapml.carve.open_suite import open_suite
 from relax_tapml.carve.replay import replay
+from relax_tapml.carve.suite import write_suite
 from relax_tapml.cli.main import main
 from relax_tapml.errors import StoreError
+from relax_tapml.foreign.module import _Known
+from relax_tapml.testing.carved import CarvedSuites
 
 UNIT = "increment"
 
@@ -133,3 +137,36 @@ def test_what_is_opened_twice_is_checked_once(suite, monkeypatch):
     monkeypatch.setattr("relax_tapml.foreign.loading.forked", never)
     open_suite(suite)
     assert dataclasses.is_dataclass(open_suite(suite).manifest)
+
+
+def test_carved_tests_ask_too(suite):
+    replace_module(suite, with_call(tirx.call_extern("int32", "getppid")))
+    unit = manifest_of(suite)["units"][UNIT]
+    test, case = str(suite / unit["test"]), unit["cases"][0]["name"]
+    about = {"test_files": frozenset({Path(test)}), "target": None, "session": "inline"}
+    asks = CarvedSuites(**about, device_pipeline=None, timeout_s=60.0)
+    with pytest.raises(pytest.fail.Exception, match=r"getppid.*--tapml-trust"):
+        asks.replay(test, unit=UNIT, case=case)
+    trusts = CarvedSuites(**about, device_pipeline=None, timeout_s=60.0, trust=True)
+    trusts.replay(test, unit=UNIT, case=case)
+    trusts.close()
+
+
+def test_what_a_run_carves_from_its_own_model_is_not_asked_about(recording, tmp_path, monkeypatch):
+    """It has just written it; another process asks."""
+    strange = with_call(tirx.call_extern("int32", "getpgrp"))
+    lowered = strange(recording.lowered)
+    cases = [case for case in choose_cases(recording.store, recording.sites) if case.unit == UNIT]
+    folder = tmp_path / "tests"
+    write_suite(
+        folder,
+        cases,
+        lowered=lowered,
+        store=recording.store,
+        source=tvm.target.Target("llvm"),
+        is_probed=False,
+    )
+    assert open_suite(folder).module(UNIT)
+    monkeypatch.setattr("relax_tapml.foreign.module._KNOWN", _Known(sound=set(), calls=set()))
+    with pytest.raises(StoreError, match="getpgrp"):
+        open_suite(folder)

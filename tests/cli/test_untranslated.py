@@ -5,13 +5,11 @@ from __future__ import annotations
 import errno
 import os
 import resource
-import shutil
 import sqlite3
 import threading
 from argparse import Namespace
 from contextlib import ExitStack
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -89,17 +87,17 @@ def os_error(number, *files):
 @pytest.mark.parametrize(
     ("error", "words"),
     [
-        (os_error(errno.ENOSPC, "/x/y"), "cannot use /x/y: No space left on device. Free"),
-        (os_error(errno.EACCES, "/x/y"), "cannot use /x/y: Permission denied"),
-        (os_error(errno.EMFILE), "Too many open files. Raise 'ulimit -n'"),
+        (os_error(errno.ENOSPC, "/x/y"), "No space left on device (/x/y: "),
+        (os_error(errno.EACCES, "/x/y"), "Permission denied (/x/y: "),
+        (os_error(errno.EMFILE), "Too many open files. "),
         (os_error(errno.EXDEV, "/a", None, "/b"), "cannot use /a and /b: Invalid cross-device"),
         (BrokenPipeError(errno.EPIPE, "Broken pipe"), "Broken pipe"),
         (TimeoutError("timed out"), "timed out"),
-        (MemoryError(), "Cannot allocate memory"),
+        (MemoryError(), "out of memory"),
         (RuntimeError("can't start new thread"), "can't start new thread"),
-        (RuntimeError("std::bad_alloc"), "std::bad_alloc. Free some memory"),
-        (RuntimeError("I/O error: full (os error 28)"), "Free some space"),
-        (OSError("[Errno 24] Too many open files"), "Raise 'ulimit -n'"),
+        (RuntimeError("std::bad_alloc"), "std::bad_alloc. "),
+        (RuntimeError("No space left on device (os error 28)"), "Free space"),
+        (OSError("[Errno 24] Too many open files"), "(ulimit -n)"),
         (ValueError("embedded null byte"), "NUL character"),
         (UnicodeEncodeError("latin-1", "漢", 0, 1, "no"), "latin-1"),
         (sqlite3.OperationalError("disk I/O error"), "disk I/O error"),
@@ -110,14 +108,6 @@ def test_the_system_refuses_in_many_ways(error, words, told):
     code, message = told(lambda: raises(error))
     assert code == 3
     assert words in message
-
-
-def test_a_full_disk_is_named(tmp_path, told, monkeypatch):
-    """Where the system does not say which file it was about, as when one is written."""
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=0))
-    code, message = told(lambda: raises(os_error(errno.ENOSPC)), out=tmp_path / "new" / "run")
-    assert code == 3
-    assert f"hardly any space left in {tmp_path}" in message or f" and {tmp_path}" in message
 
 
 def test_what_really_happens_is_recognised(tmp_path, told):

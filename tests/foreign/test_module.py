@@ -76,6 +76,11 @@ def no_value(document: Document) -> None:
     first(document, "tirx.BufferStore")["data"]["value"] = empty
 
 
+def no_type(document: Document) -> None:
+    document["nodes"].append({"type": "ir.Type", "data": {"span": 0}})
+    first(document, "ir.Call")["data"]["ty"] = len(document["nodes"]) - 1
+
+
 def no_such_node(document: Document) -> None:
     first(document, "tirx.For")["data"]["body"] = 10**6
 
@@ -116,7 +121,7 @@ def code_as_key(document: Document) -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        *(cycle, no_value, no_such_node, deep, other_type, native_code, many_bits),
+        *(cycle, no_value, no_type, no_such_node, deep, other_type, native_code, many_bits),
         *(control_characters, absolute_name, code_as_key),
     ],
 )

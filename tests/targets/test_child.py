@@ -60,10 +60,8 @@ def test_a_process_does_not_import_from_the_current_folder(tmp_path, monkeypatch
     (tmp_path / "ours" / "says.py").write_text("import json\nprint(json.dumps('ours'))\n")
     monkeypatch.chdir(tmp_path / "here")
     monkeypatch.syspath_prepend(tmp_path / "ours")
-    folder = tmp_path / "folder"
-    folder.mkdir()
-    with closing(Child("says", [], folder=folder)) as child:
-        assert child.exit_code(60) == 0
+    with closing(Child("says", [], folder=ScratchFolder(tmp_path))) as child:
+        assert child.exit_code(600) == 0
         assert child.log_tail() == '"ours"'
 
 
