@@ -19,7 +19,7 @@ from campaign_rights import be_another_user, obey_permissions
 from chaos_trial import INLINE, PROCESS, Trial, ending, tail, told_in
 from fuzz_kinds import command
 
-DISK = ("No space left", "disk", "File too large", "quota")
+DISK = ("No space left", "disk", "File too large", "File size limit", "quota")
 FILES = ("Too many open files", "descriptor")
 MEMORY = ("memory", "Cannot allocate", "bad_alloc")
 PROCESSES = ("Resource temporarily unavailable", "process", "thread")
