@@ -20,6 +20,7 @@ import tempfile
 import threading
 import time
 import traceback
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -292,6 +293,7 @@ def _in_fork(
 ) -> NoReturn:
     try:
         os.setsid()
+        _forget_exits()
         with open(os.devnull, "rb") as nothing:  # noqa: PTH123
             os.dup2(nothing.fileno(), 0)
         os.dup2(descriptors[0], 1)
@@ -329,6 +331,14 @@ def _in_fork(
             traceback.print_exc()
             sys.stderr.flush()
         os._exit(RAISED)
+
+
+def _forget_exits() -> None:
+    """What our parent does when it exits is not done when its fork does."""
+    atexit._clear()
+    for left in tuple(weakref.finalize._registry):
+        left.atexit = False
+    weakref.finalize._registered_with_atexit = False  # the next one registers it again
 
 
 def _watch(allowed: Sequence[Path], report: int) -> None:

@@ -19,7 +19,7 @@ from campaign_rights import be_another_user, obey_permissions
 from chaos_trial import INLINE, PROCESS, Trial, ending, tail, told_in
 from fuzz_kinds import command
 
-DISK = ("No space left", "disk", "File too large", "quota")
+DISK = ("No space left", "disk", "File too large", "File size limit", "quota")
 FILES = ("Too many open files", "descriptor")
 MEMORY = ("memory", "Cannot allocate", "bad_alloc")
 PROCESSES = ("Resource temporarily unavailable", "process", "thread")
@@ -266,7 +266,7 @@ def permissions(trial: Trial) -> None:
     ended = trial.run(work, obey_permissions)
     for path in (run, *run.rglob("*")):
         path.chmod(0o700)
-    trial.expect(ended, (0, 2, 3), ("Permission denied", "read-only", "may not"))
+    trial.expect(ended, (0, 2, 3), ("Permission denied", "read-only", "rights"))
     if hidden and hidden == reads and ended.exit_code == 0:
         trial.blame(f"{name} passes although {hidden} cannot be read")
 

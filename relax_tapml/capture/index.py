@@ -71,14 +71,14 @@ def create_index(folder: Path, manifest: Mapping[str, Any]) -> None:
     with new_file(folder / INDEX_FILE) as partial:
         connection = sqlite3.connect(partial, isolation_level=None)
         try:
-            connection.execute("PRAGMA journal_mode = WAL")
             connection.executescript(_TABLES)
             connection.executemany(
                 "INSERT INTO manifest VALUES (?, ?)",
                 [(key, json.dumps(value)) for key, value in rows.items()],
             )
+            # Last: on a full disk, closing would leave what is in the log there, and say nothing.
+            connection.execute("PRAGMA journal_mode = WAL")
         finally:
-            # The last connection moves what is in the log into the index.
             connection.close()
 
 
