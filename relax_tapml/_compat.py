@@ -29,6 +29,7 @@ __all__ = [
     "constant_tensor",
     "expr_deep_equal",
     "load_json",
+    "portable_script",
     "prim",
     "prim_op",
     "torch_reshape",
@@ -112,6 +113,16 @@ def torch_reshape(importer: Any, x: Any, dims: Any) -> Any:
     if IS_TVM_026:
         return importer.block_builder.emit(relax.op.reshape(x, dims))
     return importer._emit_torch_reshape(x, dims)
+
+
+def portable_script(module: Any) -> str:
+    """Return a module's TVMScript as every release of Python that TVM runs on can read it.
+
+    From Python 3.12 on, TVM 0.27 declares type variables in a way that older ones cannot parse.
+    """
+    if IS_TVM_026:
+        return str(module.script())
+    return str(module.script(extra_config={"script.use_pep695": False}))
 
 
 def bitwise(expr: Any) -> tuple[Callable[[Any, Any], Any], Any, Any] | None:

@@ -11,6 +11,7 @@ import tvm_ffi
 from tvm import tirx
 from tvm.ir import Range
 
+from relax_tapml._compat import portable_script
 from relax_tapml.foreign.script import script_fault
 from relax_tapml.targets.fork import ForkDied, Here, forked
 
@@ -41,7 +42,7 @@ def script_text(module: tvm.IRModule) -> ScriptText:
     comparison leaves out the dtype of the extents in ``T.reads`` and ``T.writes``, which TVMScript
     does not hold and no kernel depends on.
     """
-    text = module.script()
+    text = portable_script(module)
     source = _COMMENTED_IMPORT.sub("", text)
     # Nothing but identifiers is printed as it is; a name that is none could be any code.
     names = [gvar.name_hint for gvar in module.functions]

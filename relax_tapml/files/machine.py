@@ -79,7 +79,7 @@ _TEXTS = (
     (
         re.compile(
             rf"no such file or directory: '({_PROGRAM})'|cannot (find|execute) .{{0,40}}(compiler"
-            r"|cc1plus|'as'|'ld'|collect2)|nvcc: (command )?not found",
+            r"|cc1plus|['\u2018](as|ld)['\u2019]|collect2)|nvcc: (command )?not found",
             re.I,
         ),
         _COMPILER,

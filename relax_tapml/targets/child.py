@@ -20,6 +20,8 @@ from relax_tapml.files.scratch import ScratchFolder
 _PARENT_POLL_S = 1.0
 _LOG_TAIL_BYTES = 4000
 _REMOVAL_S = 2.0
+# What our parent has told us, if we are a ``Child``.
+_secret: str | None = None
 EXITED = "exited with code"
 KILLS = (signal.SIGKILL, signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT)
 
@@ -167,13 +169,16 @@ def end_with_parent() -> str:
 
     The folder that we were given, if any, is removed then; TMPDIR alone may be everyone's.
 
-    Called first thing in a ``Child``. A thread waits for the end of standard input, which works
-    while the main thread is in a kernel that never returns, and looks at the parent's process id,
-    because a process forked from the parent keeps our standard input open. PR_SET_PDEATHSIG is not
-    used: it fires when the parent's thread ends.
+    Called first thing in a ``Child``, and again by whoever needs the secret. A thread waits for the
+    end of standard input, which works while the main thread is in a kernel that never returns, and
+    looks at the parent's process id, because a process forked from the parent keeps our standard
+    input open. PR_SET_PDEATHSIG is not used: it fires when the parent's thread ends.
     """
+    global _secret
+    if _secret is not None:
+        return _secret
     parent = os.getppid()
-    folder, secret = _line(), _line()
+    folder, _secret = _line(), _line()
 
     def watch() -> None:
         while os.getppid() == parent:
@@ -184,7 +189,7 @@ def end_with_parent() -> str:
         os.killpg(os.getpid(), signal.SIGKILL)
 
     threading.Thread(target=watch, daemon=True).start()
-    return secret
+    return _secret
 
 
 def _line() -> str:

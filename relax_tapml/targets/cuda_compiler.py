@@ -52,11 +52,6 @@ def found_compiler() -> str | None:
     return None if spec is None else str(spec.origin)
 
 
-def is_program() -> bool:
-    """Whether the compiler is a program, while ``cuda_compiler`` is in use, and no library."""
-    return os.environ.get(_MODE) == "nvcc"
-
-
 def fast_math_option() -> str | None:
     """Return the option that makes functions fast and less accurate; None if it is not given.
 

@@ -11,7 +11,11 @@ from __future__ import annotations
 import runpy
 import sys
 
+from relax_tapml.targets.child import end_with_parent
+
 if __name__ == "__main__":
     sys.modules["torch"] = None  # type: ignore[assignment]
     del sys.argv[0]
+    # Before the module imports TVM, which takes seconds: a parent may be killed meanwhile.
+    end_with_parent()
     runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)

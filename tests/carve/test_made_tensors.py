@@ -96,7 +96,6 @@ def test_it_replays_merges_and_reproduces(made, tmp_path):
     [
         ("seed", 7, "is made by a recipe, which makes"),
         ("magnitude", 0, "magnitude of a generated tensor is 0"),
-        ("more", 1, "is damaged"),
     ],
 )
 def test_a_recipe_that_makes_another_tensor_is_refused(made, tmp_path, field, value, message):

@@ -61,7 +61,7 @@ def test_attempts_end_and_all_are_told(kill_first):
 def test_a_process_that_ends_itself_is_not_started_again(tmp_path, monkeypatch, caplog):
     """It would do so again."""
     (tmp_path / "ml_dtypes.py").write_text("raise RuntimeError('planted')")
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(DeviceUnavailable, match="planted"), caplog.at_level(logging.WARNING):
         open_session("process", LLVM)
     assert not caplog.records

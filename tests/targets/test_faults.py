@@ -189,7 +189,7 @@ def temporary(tmp_path, monkeypatch):
 def test_process_that_fails_to_start_shows_its_log(tmp_path, monkeypatch, temporary):
     """What stops the device process from starting is what the user gets to read."""
     (tmp_path / "ml_dtypes.py").write_text("raise RuntimeError('planted')")
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(DeviceUnavailable, match=r"(?s)exited with code 1.*RuntimeError: planted"):
         open_session("process", LLVM)
     assert not list(temporary.iterdir())
