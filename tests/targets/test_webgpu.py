@@ -201,7 +201,7 @@ def test_the_settings_of_a_gateway_are_no_business_of_the_browser(tmp_path, monk
     program = Program(command=["sh", "-c", script], environment={"OWN": "1"})
     monkeypatch.setattr(_Nobody, "launch", lambda *_: program)
     with closing(WebServer(_Nobody())) as server:
-        end = time.monotonic() + 30
+        end = time.monotonic() + 600
         while not (tmp_path / "env").exists() or "OWN=1" not in (tmp_path / "env").read_text():
             assert time.monotonic() < end
             time.sleep(0.05)
