@@ -11,6 +11,7 @@ from typing import Any
 from relax_tapml.carve.manifest import KIND, SCHEMA, Manifest, check_tolerances
 from relax_tapml.errors import StoreError
 from relax_tapml.files.read import read_json, typed
+from relax_tapml.printable import printable
 
 CARVE_AGAIN = "Carve the suite again"
 # A manifest has about a kilobyte for each case.
@@ -19,8 +20,20 @@ _CHECKSUM = "checksum"
 
 
 def dump_manifest(manifest: Manifest) -> bytes:
-    """Return the bytes of ``manifest.json``."""
-    return seal({"schema": SCHEMA, "kind": KIND, **asdict(manifest)})
+    """Return the bytes of ``manifest.json``.
+
+    Names of samples and what programs said are kept as they may be printed: a suite with anything
+    else in it is refused when it is opened.
+    """
+    return seal({"schema": SCHEMA, "kind": KIND, **_printable(asdict(manifest))})
+
+
+def _printable(value: Any) -> Any:
+    if isinstance(value, str):
+        return printable(value)
+    if isinstance(value, dict):
+        return {printable(name): _printable(item) for name, item in value.items()}
+    return [_printable(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def seal(document: dict[str, Any]) -> bytes:

@@ -117,6 +117,17 @@ def test_a_site_that_cannot_be_carved_is_listed_although_its_unit_has_cases(reco
     assert len(manifest.units["increment"].cases) == 2
 
 
+def test_names_and_reasons_that_cannot_be_printed_are_kept_escaped(recording, tmp_path):
+    cases = [
+        replace(case, reason="said \x1b[2J", record=replace(case.record, sample="a\u200db\r"))
+        for case in choose_cases(recording.store, recording.sites)
+    ]
+    _write(recording, tmp_path / "suite", cases)
+    units = open_suite(tmp_path / "suite").manifest.units.values()
+    written = {(case.sample, case.reason) for unit in units for case in unit.cases}
+    assert written == {("a\\u200db\\r", "said \\x1b[2J")}
+
+
 def test_an_existing_folder_is_kept_unless_replacing_is_asked_for(recording, suite):
     (suite / "mine.txt").write_text("kept")
     with pytest.raises(UsageError, match=r"exists and is not an empty folder.*--force"):
