@@ -28,7 +28,7 @@ from relax_tapml.errors import MachineError, TapmlError
 from relax_tapml.files.machine import lack_in
 from relax_tapml.frontend.model import Array
 from relax_tapml.targets.child import ending_text, is_kill
-from relax_tapml.targets.interrupt import ENDING
+from relax_tapml.targets.interrupt import ENDING, OnInterrupt
 
 MOST_KILLS = 3
 """How often work is begun whose processes others end."""
@@ -222,14 +222,20 @@ def forked(work: Callable[[Here], None], *, is_safe: bool = True) -> Iterator[Me
             life, life_end = os.pipe()  # it is over with us: the other end is ours alone
             # That threads are lost is what the work's own thread is for.
             warnings.simplefilter("ignore", DeprecationWarning)
+            pid = 0
             try:
-                pid = os.fork()
-            except OSError:
+                # What Python does around a fork drops an exception: a signal to end comes after it.
+                with OnInterrupt(_nothing):
+                    pid = os.fork()
+                    if pid == 0:
+                        _in_fork(work, notes, results_end, life, printed, (results, life_end))
+            except (OSError, KeyboardInterrupt):
+                if pid:
+                    os.kill(pid, signal.SIGKILL)
+                    os.waitpid(pid, 0)
                 for end in (results, results_end, life, life_end):
                     os.close(end)
                 raise
-            if pid == 0:
-                _in_fork(work, notes, results_end, life, printed, (results, life_end))
             os.close(results_end)
             os.close(life)
         is_over, code = False, 0
@@ -268,6 +274,10 @@ def collected(
         except ForkDied as death:
             if not endings.excuses(death):
                 raise
+
+
+def _nothing() -> None:
+    """Do nothing more for a signal than to remember it."""
 
 
 def _received(pipe: IO[bytes]) -> Message | None:
