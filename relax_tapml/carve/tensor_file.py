@@ -26,6 +26,9 @@ _DTYPE_NAME = re.compile(r"bool|u?int\d+|b?float\d+(_\w+)?|complex\d+")
 _LENGTH_BYTES = 8
 # A header of one tensor has about a hundred.
 _MAX_HEADER = 100_000
+# Of a tensor of which a file holds some: no table of words or tokens has more, but any number is
+# written easily, and all of them are filled.
+_MAX_ROWS = 1 << 24
 # What the file says the bytes are, by NumPy's name; a dtype that is not here is kept as bytes.
 _FILE_DTYPES = {
     "bool": "BOOL",
@@ -162,7 +165,7 @@ def _entries(
     if min(shape, default=0) < 0 or size * numpy_dtype(dtype).itemsize > MAX_TENSOR_BYTES:
         raise ValueError(f"a tensor of {dtype} {list(shape)} cannot be held")
     if rows is not None:
-        if dtype not in _FILE_DTYPES or not shape or not 0 < rows <= shape[0]:
+        if dtype not in _FILE_DTYPES or not shape or not 0 < rows <= shape[0] <= _MAX_ROWS:
             raise ValueError(f"{rows} rows of {dtype} {list(shape)} cannot be held")
         return {_NAME: (_FILE_DTYPES[dtype], [rows, *shape[1:]]), _ROWS: ("I64", [rows])}
     if dtype in _FILE_DTYPES:

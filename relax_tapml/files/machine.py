@@ -56,7 +56,12 @@ _SQLITE_FIXES = {
 # What TVM, LLVM, g++, ld, nvcc and wasm-ld print, where no exception with a number reaches us.
 _TEXTS = (
     (re.compile(r"file too large|file size limit exceeded|SIGXFSZ", re.I), _SIZE),
-    (re.compile(r"no space left on device|disk quota exceeded|io failure on output", re.I), _SPACE),
+    (
+        re.compile(
+            r"no space left on device|disk quota exceeded|io failure on output|disk is full", re.I
+        ),
+        _SPACE,
+    ),
     (re.compile(r"too many open files", re.I), _FILES),
     (
         re.compile(

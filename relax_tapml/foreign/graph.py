@@ -31,6 +31,8 @@ _VALUES: dict[str, type | tuple[type, ...]] = {
     "bool": bool,
     "int": int,
     "float": (int, float),
+    "DataType": str,
+    "Device": list,
 }
 # What a module is made of. Left out: modules and functions, which are code; passes.
 _ROOMS = frozenset({"ffi", "ir", "prim", "tirx", "s_tir", "relax", "te", "sym", "arith", "target"})
@@ -153,7 +155,9 @@ class Graph:
                 fault = text_fault(node.data)
             elif node.type in ("ir.GlobalVar", "relax.expr.ExternFunc"):
                 named = self.field(node, "name_hint") or self.field(node, "global_symbol")
-                fault = symbol_fault(named.data) if named is not None else ""
+                if named is not None:
+                    is_text = named.type == "ffi.String"
+                    fault = symbol_fault(named.data) if is_text else f"a name is a {named.type}"
             elif isinstance(node.data, str):
                 is_site = node.type == "ir.SourceName" and node.data.startswith(_SITE_SOURCE)
                 fault = text_fault(node.data) if is_site else name_fault(node.data[: 1 << 16])

@@ -23,6 +23,8 @@ from relax_tapml.partition.boundary import Boundary
 _STATE = "state.json"
 _DEVICE = "device.json"
 _SCHEMA = 2
+# A unit and a step have a few kilobytes each.
+_MAX_BYTES = 32 * 1024 * 1024
 _KIND = "relax_tapml.run"
 # The state last: until it is deleted the folder can be seen to be ours.
 _OURS = (
@@ -295,7 +297,7 @@ def read_device_side(folder: Path, *, trust: bool = False) -> tvm.IRModule | Non
 
 
 def _read_state(path: Path) -> dict[str, Any]:
-    state = read_json(path, fix="Delete the folder, or name another one")
+    state = read_json(path, fix="Delete the folder, or name another one", max_bytes=_MAX_BYTES)
     if not isinstance(state, dict) or state.get("kind") != _KIND:
         raise StoreError(f"{path} is not the state of a run. Name another folder")
     return state

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import tvm
+import tvm_ffi
 from tvm import relax, tirx
 from tvm.script import ir as I  # noqa: N812
 from tvm.script import relax as R  # noqa: N812
@@ -64,6 +65,23 @@ def first(document: Document, kind: str) -> dict[str, Any]:
 
 def test_a_module_is_read_as_it_was_written() -> None:
     tvm.ir.assert_structural_equal(read(Add), Add)
+
+
+def test_types_of_plain_values_are_part_of_a_module() -> None:
+    """An operator's attribute may be a dtype."""
+
+    @I.ir_module
+    class Cast:
+        @R.function
+        def main(x: R.Tensor((4,), "float32")):  # type: ignore[no-untyped-def]
+            return R.astype(x, "float16")
+
+    assert tvm_ffi.structural_equal(read(Cast), Cast)
+
+
+def name_of_another_type(document: Document) -> None:
+    array = document["nodes"].index(first(document, "ffi.Array"))
+    first(document, "ir.GlobalVar")["data"]["name_hint"] = array
 
 
 def cycle(document: Document) -> None:
@@ -122,7 +140,7 @@ def code_as_key(document: Document) -> None:
     "change",
     [
         *(cycle, no_value, no_type, no_such_node, deep, other_type, native_code, many_bits),
-        *(control_characters, absolute_name, code_as_key),
+        *(control_characters, absolute_name, code_as_key, name_of_another_type),
     ],
 )
 def test_an_unsound_module_is_refused_with_its_file(change: Callable[[Document], None]) -> None:

@@ -259,7 +259,7 @@ def test_json_of_another_object_is_refused(tmp_path):
     file = tmp_path / "m.json"
     file.write_text(tvm.ir.save_json(relax.Var("x")))
     with pytest.raises(
-        StoreError, match=r"m\.json .*holds a '.*Var', expected an IRModule\. Save it"
+        StoreError, match=r"m\.json .*holds a .*Var'?, expected an IRModule\. Save it"
     ):
         load_ir(file)
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tvm
 
-from relax_tapml.errors import DeviceError
+from relax_tapml.errors import DeviceUnavailable
 from relax_tapml.targets.file_exchange import FileExchange
 from relax_tapml.targets.open import open_session
 from relax_tapml.targets.target import parse_target
@@ -105,7 +105,9 @@ def test_file_that_cannot_grow_is_an_error(session, monkeypatch):
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (32 << 20, limits[1]))
     try:
-        with pytest.raises(DeviceError, match=r"upload of uint8.* failed on .*File too large"):
+        with pytest.raises(
+            DeviceUnavailable, match=r"upload of uint8.* failed on .*File too large"
+        ):
             session.upload(np.zeros(48 << 20, "uint8"))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
