@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import tvm
-from tvm import tirx
+from tvm import relax, tirx
 from tvm.ir import Call, Op
 from tvm_ffi import structural_walk
 
@@ -38,6 +38,7 @@ from relax_tapml.files.read import (
 from relax_tapml.foreign.module import check_modules, read_module
 from relax_tapml.foreign.names import first_fault, symbol_fault, text_fault
 from relax_tapml.frontend.model import Array
+from relax_tapml.passes.operator_call import leaf_types
 from relax_tapml.targets.coarse_functions import CoarseFunctions
 from relax_tapml.targets.registry import platform_of
 
@@ -134,6 +135,12 @@ class Suite:
         missing = {case.function for case in entry.cases} - names
         if missing:
             raise StoreError(f"{path} has no function {', '.join(sorted(missing))}. {CARVE_AGAIN}")
+        for case in entry.cases:
+            fault = _call_fault(case, module[case.function])
+            if fault:
+                raise StoreError(
+                    f"{path}: case {case.name} of unit {unit} has {fault}. {CARVE_AGAIN}"
+                )
         return module
 
     def tensor(self, digest: str) -> Array:
@@ -276,6 +283,18 @@ def _check_tensor(path: Path, tensor: SuiteTensor) -> None:
             tensor_file.check_header(file, tensor.dtype, tensor.shape, rows=tensor.rows)
     except (OSError, ValueError) as error:
         raise StoreError(f"{path}: {error}. {CARVE_AGAIN}") from error
+
+
+def _call_fault(case: SuiteCase, function: tvm.ir.BaseFunc) -> str:
+    """Say how a case does not fit the function that does it, empty if it does."""
+    if not isinstance(function, relax.Function):
+        return f"a {type(function).__name__} for its function"
+    if len(case.inputs) != len(function.params):
+        return f"{len(case.inputs)} inputs, its function takes {len(function.params)}"
+    returned = len(leaf_types(function.ret_ty))
+    if len(case.outputs) != returned:
+        return f"{len(case.outputs)} outputs, its function returns {returned}"
+    return ""
 
 
 def _fix(manifest: Manifest) -> str:

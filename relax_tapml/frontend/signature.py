@@ -205,6 +205,9 @@ def _shape_fits(ty: Any, shape: Sequence[int], dims: Dims) -> bool:
         return False
     if not isinstance(ty.shape, relax.ShapeExpr):
         return True
+    # Nothing keeps a module that was written by hand from two ranks.
+    if len(ty.shape.values) != len(shape):
+        return False
     for dim, size in zip(ty.shape.values, shape, strict=True):
         if isinstance(dim, tirx.Var):
             expected = dims.setdefault(dim, size)

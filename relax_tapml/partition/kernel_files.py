@@ -72,9 +72,8 @@ class KernelFiles:
         if refused:
             more = ", ..." if len(refused) > _SHOWN else ""
             _log.warning(
-                "%s: %d kernels are damaged, or were built by somebody else, and are built anew: "
-                "%s%s",
-                *(self.folder, len(refused), ", ".join(refused[:_SHOWN]), more),
+                "%s: built anew, since damaged or built by somebody else: %s%s",
+                *(self.folder, ", ".join(refused[:_SHOWN]), more),
             )
         return found
 

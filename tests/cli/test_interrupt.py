@@ -39,6 +39,8 @@ def interrupted(models, tmp_path):
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,
+            # A shell that runs the tests in the background has them ignore SIGINT.
+            preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),
         )
         try:
             end = time.monotonic() + BEGUN_S

@@ -119,7 +119,7 @@ def native_code(document: Document) -> None:
 
 
 def many_bits(document: Document) -> None:
-    first(document, "int")["data"] = 2**70
+    first(document, "ir.IntImm")["data"]["value"] = 2**70
 
 
 def control_characters(document: Document) -> None:
