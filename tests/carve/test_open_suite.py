@@ -308,3 +308,17 @@ def test_a_hostile_manifest_never_ends_in_another_error(suite, data):
             _outcome(suite)
     finally:
         (suite / "manifest.json").write_bytes(original)
+
+
+@pytest.mark.parametrize(
+    ("part", "change", "told"),
+    [
+        ("outputs", lambda items: items.append(items[0]), "outputs, its function returns"),
+        ("inputs", lambda items: items.append(items[0]), "inputs, its function takes"),
+        ("inputs", lambda items: items.clear(), "0 inputs, its function takes"),
+    ],
+)
+def test_a_case_that_does_not_fit_its_function_is_refused(suite, part, change, told):
+    _edit(suite, lambda d: change(d["units"]["add"]["cases"][0][part]))
+    with pytest.raises(StoreError, match=rf"add\.json: case .* has .*{told}"):
+        open_suite(suite).module("add")
