@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from relax_tapml.carve.replay import replay
+    from relax_tapml.bringup.bring_up import bring_up
     from relax_tapml.frontend.load import load_model
     from relax_tapml.frontend.model import Model, Sample
     from relax_tapml.frontend.nn_module import from_nn_module
     from relax_tapml.frontend.saved import save_model
     from relax_tapml.frontend.torch_export import from_torch
     from relax_tapml.partition.bundle import load
-    from relax_tapml.run import bring_up
+    from relax_tapml.replay.replay import replay
 
 __all__ = [
     "Model",
@@ -35,12 +35,12 @@ __all__ = [
 _HOMES = {
     "Model": "relax_tapml.frontend.model",
     "Sample": "relax_tapml.frontend.model",
-    "bring_up": "relax_tapml.run",
+    "bring_up": "relax_tapml.bringup.bring_up",
     "from_nn_module": "relax_tapml.frontend.nn_module",
     "from_torch": "relax_tapml.frontend.torch_export",
     "load": "relax_tapml.partition.bundle",
     "load_model": "relax_tapml.frontend.load",
-    "replay": "relax_tapml.carve.replay",
+    "replay": "relax_tapml.replay.replay",
     "save_model": "relax_tapml.frontend.saved",
 }
 

@@ -110,9 +110,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(args: argparse.Namespace) -> int:
     # Imported here so that --help and usage errors do not wait for TVM.
+    from relax_tapml.bringup.bring_up import bring_up
     from relax_tapml.cli.present import present
     from relax_tapml.cli.progress import Progress
-    from relax_tapml.run import bring_up
 
     out = args.out or Path("dist") / _folder_name(args.model)
     result = bring_up(

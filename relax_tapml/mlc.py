@@ -16,6 +16,8 @@ from typing import Any
 
 import tvm
 
+from relax_tapml.arrays import Array
+from relax_tapml.bringup.bring_up import bring_up
 from relax_tapml.frontend.mlc_model import mlc_model, prompt_sample
 from relax_tapml.frontend.mlc_pipeline import (
     LAST_BEFORE_SCHEDULES,
@@ -23,10 +25,9 @@ from relax_tapml.frontend.mlc_pipeline import (
     Metadata,
     each_module,
 )
-from relax_tapml.frontend.model import Array, Model
+from relax_tapml.frontend.model import Model
 from relax_tapml.frontend.paged_drive import PagedDrive
-from relax_tapml.migrate.result import Result
-from relax_tapml.run import bring_up
+from relax_tapml.results.run_result import Result
 
 
 @dataclass

@@ -9,7 +9,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from relax_tapml.frontend.model import Array
+from relax_tapml.arrays import Array
 
 # What `safetensors.numpy.load` cannot read.
 _ML_DTYPES = {

@@ -33,10 +33,10 @@ from detection_report import count, document, print_report
 from detection_worker import Task
 from rich.console import Console
 
-from relax_tapml.carve.open_suite import open_suite
-from relax_tapml.carve.tolerances import read_tolerance
+from relax_tapml.bringup.bring_up import bring_up
 from relax_tapml.compare.power import power_of
-from relax_tapml.run import bring_up
+from relax_tapml.suite.open_suite import open_suite
+from relax_tapml.suite.tolerances import read_tolerance
 from relax_tapml.testing.detection import SUITE
 
 LEAST_CAUGHT = 0.99

@@ -33,7 +33,7 @@ from tvm import tirx
 
 import relax_tapml
 from relax_tapml.errors import TapmlError
-from relax_tapml.targets.local_fleet import LocalFleet
+from relax_tapml.targets.fleet.local_fleet import LocalFleet
 
 COUNTS = (1, 2, 3)
 LEAST = 0.75

@@ -47,7 +47,7 @@ from rich.table import Table
 from relax_tapml.frontend.load import load_model
 from relax_tapml.frontend.model import Model
 from relax_tapml.passes.annotate_sites import annotated_calls
-from relax_tapml.targets.open import open_session
+from relax_tapml.targets.open_session import open_session
 
 MOST_STEP = 0.05
 MOST_BUILDS = 3.0

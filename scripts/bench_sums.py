@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.table import Table
 from tvm import relax
 
-from relax_tapml.compare.dtypes import as_float64
+from relax_tapml.arrays import as_float64
 from relax_tapml.derive.derivation import Derivation
 from relax_tapml.testing.sum_orders import sums, terms_of_kinds
 

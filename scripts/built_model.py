@@ -13,7 +13,7 @@ from relax_tapml.frontend.signature import check_model
 from relax_tapml.partition.hybrid import Host
 from relax_tapml.partition.kernel_library import KernelLibrary, KernelSet
 from relax_tapml.partition.lower import lower, mark_inputs
-from relax_tapml.partition.prepare_side import prepare_side
+from relax_tapml.partition.lower_for_target import lower_for_target
 
 LLVM = tvm.target.Target("llvm")
 
@@ -44,7 +44,7 @@ def lowered(model: Model) -> tvm.IRModule:
 def build_model(model: Model, folder: Path) -> BuiltModel:
     """Lower and build a model, with kernels in ``folder``."""
     module = lowered(model)
-    units = prepare_side(module, LLVM)
+    units = lower_for_target(module, LLVM)
     library = KernelLibrary(folder)
     kernels = library.build(units, LLVM)
     return BuiltModel(

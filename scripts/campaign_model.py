@@ -130,8 +130,8 @@ def in_fork(work: Callable[[], None]) -> None:
 
 
 def _build(made: Originals) -> None:
-    from relax_tapml.carve.replay import replay
-    from relax_tapml.run import bring_up
+    from relax_tapml.bringup.bring_up import bring_up
+    from relax_tapml.replay.replay import replay
 
     result = bring_up(str(made.saved), session="inline", out=made.run)
     assert result.exit_code == 0, result.document

@@ -13,8 +13,9 @@ from detection_reductions import reductions
 from torch import nn
 from tvm import relax
 
+from relax_tapml.arrays import Array
 from relax_tapml.frontend.load import load_model
-from relax_tapml.frontend.model import Array, Model
+from relax_tapml.frontend.model import Model
 from relax_tapml.frontend.torch_export import from_torch
 
 TOKENS = 24

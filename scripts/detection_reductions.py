@@ -8,7 +8,8 @@ import ml_dtypes  # noqa: F401 - makes bfloat16 known to NumPy
 import numpy as np
 from tvm import relax, te, tirx
 
-from relax_tapml.frontend.model import Array, Model, Sample
+from relax_tapml.arrays import Array
+from relax_tapml.frontend.model import Model, Sample
 
 SAMPLES = 2
 COLUMNS = 16

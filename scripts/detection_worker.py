@@ -18,7 +18,7 @@ from typing import Any
 
 from tvm import tirx
 
-from relax_tapml.carve.open_suite import open_suite
+from relax_tapml.suite.open_suite import open_suite
 from relax_tapml.testing.detection import SUITE, Detector
 from relax_tapml.testing.kernel import Kernel, build_kernels
 from relax_tapml.testing.mutants import mutants

@@ -157,7 +157,7 @@ def _escaped(text: str) -> str:
 
 def read_suite(folder: Path) -> None:
     """Open a suite and read everything in it."""
-    from relax_tapml.carve.open_suite import open_suite
+    from relax_tapml.suite.open_suite import open_suite
 
     opened = open_suite(folder)
     for unit in opened.manifest.units:
@@ -219,7 +219,7 @@ def _rehash(folder: Path, document: Any) -> Any:
 
 def _seal(folder: Path, document: Any = None) -> None:
     """Write the manifest of a folder so that every checksum is right."""
-    from relax_tapml.carve.manifest_file import seal
+    from relax_tapml.suite.manifest_file import seal
 
     path = folder / "manifest.json"
     document = _rehash(folder, json.loads(path.read_text()) if document is None else document)

@@ -80,7 +80,7 @@ def _raised(_: Mutation, ended: Ended, __: Limits) -> str | None:
     return None
 
 
-def _believed(mutation: Mutation, ended: Ended, _: Limits) -> str | None:
+def _trusted(mutation: Mutation, ended: Ended, _: Limits) -> str | None:
     if mutation.must_refuse and ended.exit_code in _VERDICTS:
         return f"exit code {ended.exit_code} although a checksum is wrong"
     return None
@@ -140,7 +140,7 @@ _CHECKS = {
     "memory": _memory,
     "internal error": _internal,
     "raised": _raised,
-    "believed": _believed,
+    "believed": _trusted,
     "accused": _accused,
     "control characters": _control,
     "malformed": _malformed,

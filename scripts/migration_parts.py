@@ -16,12 +16,13 @@ from built_model import LLVM, BuiltModel, lowered
 from tvm import relax
 from tvm.relax.testing.lib_comparator import LibCompareVMInstrument
 
+from relax_tapml.arrays import Array
 from relax_tapml.compare.tolerance import tolerance_for
 from relax_tapml.compare.verdict import Verdict
-from relax_tapml.frontend.model import Array, Model
+from relax_tapml.frontend.model import Model
+from relax_tapml.migrate.built_sides import BuiltSides, units_of
 from relax_tapml.migrate.driver import migrate
-from relax_tapml.migrate.parts import Part
-from relax_tapml.migrate.sides import Sides, units_of
+from relax_tapml.migrate.move_groups import MoveGroup
 from relax_tapml.migrate.step import Step, Trial
 from relax_tapml.migrate.strategy import Strategy, StrategyName
 from relax_tapml.partition.boundary import Boundary
@@ -29,14 +30,14 @@ from relax_tapml.partition.built_functions import flat_values
 from relax_tapml.partition.bytecode import compile_functions
 from relax_tapml.partition.hybrid import Host, HybridModule
 from relax_tapml.partition.kernel_library import KernelLibrary
-from relax_tapml.partition.prepare_side import prepare_side
+from relax_tapml.partition.lower_for_target import lower_for_target
 from relax_tapml.partition.program import partition
 from relax_tapml.passes.annotate_sites import annotated_calls
 from relax_tapml.passes.assign_sides import host_only_sites
 from relax_tapml.passes.site import Site
-from relax_tapml.targets.device import Device
-from relax_tapml.targets.open import open_session
-from relax_tapml.targets.session import DeviceSession
+from relax_tapml.targets.open_session import open_session
+from relax_tapml.targets.session.device import Device
+from relax_tapml.targets.session.session import DeviceSession
 
 STRATEGIES = ("linear", "bisect")
 
@@ -104,9 +105,9 @@ def movable_units(built: BuiltModel) -> list[str]:
     return [unit for unit in units if unit not in bound]
 
 
-def sides_of(built: BuiltModel) -> Sides:
+def sides_of(built: BuiltModel) -> BuiltSides:
     """Return what a step needs, with the same kernels on both sides."""
-    return Sides(
+    return BuiltSides(
         lowered=built.lowered,
         host_units=built.units,
         device_units=built.units,
@@ -118,7 +119,7 @@ def sides_of(built: BuiltModel) -> Sides:
     )
 
 
-def time_step(sides: Sides, units: Sequence[str], session: DeviceSession) -> float:
+def time_step(sides: BuiltSides, units: Sequence[str], session: DeviceSession) -> float:
     """Return the seconds of one step with these units on the device, without a run."""
     sites = Boundary(units=units).resolve(sides.lowered)
     began = time.perf_counter()
@@ -135,7 +136,7 @@ def time_build(model: Model, units: Sequence[str], session: DeviceSession, folde
     began = time.perf_counter()
     module = lowered(model)
     lower_s = time.perf_counter() - began
-    prepared = prepare_side(module, LLVM)
+    prepared = lower_for_target(module, LLVM)
     libraries = [KernelLibrary(folder / side) for side in ("host", "device")]
     host_kernels, device_kernels = (library.build(prepared, LLVM) for library in libraries)
     program = partition(
@@ -194,7 +195,7 @@ def migrate_all(
     device = Device(lambda: open_session(session, LLVM))
     _ = device.session  # Opening it is no part of a step.
     parts = {
-        unit: Part(name=unit, unit=unit, sites=Boundary(units=[unit]).resolve(built.lowered))
+        unit: MoveGroup(name=unit, unit=unit, sites=Boundary(units=[unit]).resolve(built.lowered))
         for unit in units
     }
     chosen = Strategy(StrategyName(strategy), [(unit,) for unit in units])

@@ -11,9 +11,9 @@ from built_model import lowered
 from minilm_build import sentences
 
 from relax_tapml.frontend.load import load_model
-from relax_tapml.partition.prepare_side import prepare_side
-from relax_tapml.targets.schedule import schedule
-from relax_tapml.targets.target import parse_target
+from relax_tapml.partition.lower_for_target import lower_for_target
+from relax_tapml.targets.platforms.parse_target import parse_target
+from relax_tapml.targets.toolchain.default_schedule import schedule
 
 _FLAGS = ("-x", "cl", "-fsyntax-only", "-Xclang", "-finclude-default-header", "-Werror")
 
@@ -25,7 +25,7 @@ def main() -> int:
     parser.add_argument("--std", default="CL1.2", help="the version of OpenCL C")
     args = parser.parse_args()
     target = parse_target("opencl")
-    module = prepare_side(lowered(load_model("minilm", texts=sentences(1, 11))), target)
+    module = lower_for_target(lowered(load_model("minilm", texts=sentences(1, 11))), target)
     kernels = [g for g, f in module.functions.items() if isinstance(f, tvm.tirx.PrimFunc)]
     refused = 0
     for gvar in kernels:

@@ -16,15 +16,16 @@ import psutil
 import pytest
 from hypothesis import settings
 
-from relax_tapml.carve.replayer import Replayer
-from relax_tapml.carve.unit_replay import UnitReplay, replay_unit
-from relax_tapml.targets.local_fleet import LocalFleet
-from relax_tapml.targets.rpc_session import RPCSession
-from relax_tapml.targets.tracker import TrackerKey, free_devices
+from relax_tapml.replay.unit.replayer import Replayer
+from relax_tapml.replay.unit.unit_replay import UnitReplay, replay_unit
+from relax_tapml.targets.fleet.local_fleet import LocalFleet
+from relax_tapml.targets.fleet.tracker import TrackerKey, free_devices
+from relax_tapml.targets.session.rpc_session import RPCSession
 
 MODELS = Path(__file__).parent / "models"
 # Named on command lines as people name their own: MODULE:ATTR, with MODULE importable.
 sys.path.insert(0, str(MODELS))
+pytest_plugins = ["recorded_suite", "target_units", "tiny_trial"]
 
 # How long an example takes is not what any test is about.
 settings.register_profile("untimed", deadline=None)
@@ -178,7 +179,7 @@ def doom(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, set[st
             kill_if_due()
             return detail
 
-        monkeypatch.setattr("relax_tapml.carve.fleet_replay.replay_unit", last)
+        monkeypatch.setattr("relax_tapml.replay.fleet.fleet_replay.replay_unit", last)
 
     return prepare
 

@@ -13,7 +13,8 @@ from broken_pipelines import breaks
 from rich.console import Console
 from tiny_model import UNITS, model
 
-from relax_tapml import bring_up, run
+from relax_tapml import bring_up
+from relax_tapml.bringup import bring_up as main_job
 from relax_tapml.cli.present import present
 from relax_tapml.compare.tolerance import RuleTolerance
 from relax_tapml.errors import ExitCode
@@ -73,7 +74,7 @@ def test_a_unit_with_blunt_cases_alone_stays_on_the_host(finished, monkeypatch):
     assert "<b>blunt</b>" in page
     assert "softmax: no case can tell right from wrong" in page
 
-    monkeypatch.setattr(run, "replay", None)
+    monkeypatch.setattr(main_job, "replay", None)
     resumed = again(finished)
     assert resumed.verdict == "inconclusive"
     assert resumed.document["reason"] == result.document["reason"]
@@ -85,7 +86,7 @@ def blind(monkeypatch):
     """Make every tolerance of a model's outputs too large to see anything."""
     wide = RuleTolerance(atol=1e4, rtol=0.0, origin="test")
     monkeypatch.setattr(
-        "relax_tapml.migrate.source.output_tolerances",
+        "relax_tapml.bringup.trusted_source.output_tolerances",
         lambda outputs, _runs: [wide for _ in outputs],
     )
 
@@ -130,7 +131,7 @@ def test_a_culprit_is_named_although_no_output_judges_the_others(finished):
 
 def test_an_output_that_is_never_judged_sharply_is_named(finished, monkeypatch):
     """Others are, so the run passes, with that reservation."""
-    from relax_tapml.migrate import source
+    from relax_tapml.bringup import trusted_source as source
 
     def widened(outputs, runs):
         found = source_tolerances(outputs, runs)

@@ -16,7 +16,7 @@ from tiny_model import UNITS
 
 from relax_tapml import bring_up
 from relax_tapml.build import main
-from relax_tapml.migrate.reporter import SilentStage
+from relax_tapml.progress import SilentStage
 
 MODEL = "tiny_model:model"
 STAGES = ["model", "source", "capture", "carve", "kernels", "replay", "migrate"]
@@ -395,7 +395,7 @@ def test_a_bug_of_ours_ends_with_70(build, monkeypatch):
     def bug(**_):
         raise KeyError("unit")
 
-    monkeypatch.setattr("relax_tapml.run.choose_cases", lambda *_, **__: bug())
+    monkeypatch.setattr("relax_tapml.bringup.bring_up.choose_cases", lambda *_, **__: bug())
     ended = build(MODEL, "--session", "inline")
     assert ended.code == 70
     assert ended.err.splitlines()[-2:] == [

@@ -62,7 +62,7 @@ def test_a_wrong_change_of_main_is_named_by_its_pass(finished, monkeypatch):
     def refuse(*_args, **_options):
         raise AssertionError("judged again")
 
-    monkeypatch.setattr("relax_tapml.run.judge_pipeline", refuse)
+    monkeypatch.setattr("relax_tapml.bringup.bring_up.judge_pipeline", refuse)
     again = run(finished, graph_passes.skip_softmax)
     assert again.culprits == ["pass:SkipSoftmax"]
     assert again.document["pipeline"] == found

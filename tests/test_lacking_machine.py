@@ -12,8 +12,8 @@ from tiny_model import model
 
 from relax_tapml import bring_up
 from relax_tapml.errors import MachineError
-from relax_tapml.targets.platform import Platform
-from relax_tapml.targets.target import parse_target
+from relax_tapml.targets.platforms.parse_target import parse_target
+from relax_tapml.targets.platforms.platform import Platform
 
 OTHER = '{"kind": "llvm", "mcpu": "core2"}'
 OPTIONS: dict[str, Any] = {"target": OTHER, "session": "inline", "strategy": "bisect"}

@@ -13,7 +13,7 @@ from tvm import tirx
 import relax_tapml
 from relax_tapml import bring_up
 from relax_tapml.capture.store import CaptureStore
-from relax_tapml.carve.open_suite import open_suite
+from relax_tapml.suite.open_suite import open_suite
 from relax_tapml.testing.mutants import mutants
 
 CACHE = {

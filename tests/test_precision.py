@@ -14,11 +14,11 @@ from relax_tapml.cli.main import main
 from relax_tapml.cli.present import present
 from relax_tapml.errors import ExitCode
 from relax_tapml.partition.lower import lower
-from relax_tapml.targets.coarse_functions import CoarseFunctions
 from relax_tapml.targets.platforms.local import Local
+from relax_tapml.targets.toolchain.low_precision_math import LowPrecisionMath
 
 REASON = "nvcc --use_fast_math makes tanhf coarse"
-FAST = CoarseFunctions(names=frozenset({"tanh"}), reason=REASON)
+FAST = LowPrecisionMath(names=frozenset({"tanh"}), reason=REASON)
 NAMES = [gvar.name_hint for gvar in lower(soft_cap.model().module).functions]
 CAP, SIN = (next(n for n in NAMES if function in n) for function in ("tanh", "sin"))
 
@@ -35,7 +35,7 @@ def suite(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def fast(monkeypatch):
     """This machine's CPU, with a tanh as CUDA's fast math has it."""
-    monkeypatch.setattr(Local, "coarse_functions", lambda _self, _target: FAST)
+    monkeypatch.setattr(Local, "low_precision_math", lambda _self, _target: FAST)
 
 
 def test_a_tanh_of_fast_math_passes_with_low_precision(suite, fast):

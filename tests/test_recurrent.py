@@ -8,7 +8,7 @@ import recurrent
 from broken_pipelines import breaks, mirror, scale
 
 from relax_tapml import bring_up, load
-from relax_tapml.carve.open_suite import open_suite
+from relax_tapml.suite.open_suite import open_suite
 
 
 def run(out, **options):

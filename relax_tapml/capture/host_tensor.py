@@ -14,7 +14,7 @@ import numpy as np
 import tvm
 import tvm_ffi
 
-from relax_tapml.frontend.model import Array
+from relax_tapml.arrays import Array
 
 _DIGEST_CHARS = 32  # 128 bits of SHA-256: names stay short, and content does not collide.
 

@@ -16,11 +16,11 @@ import numpy as np
 from msgspec import Meta
 from safetensors import TensorSpec, serialize_file
 
+from relax_tapml.arrays import Array
 from relax_tapml.capture.host_tensor import HostTensor
 from relax_tapml.errors import StoreError
 from relax_tapml.files.read import open_file, parse_json, typed
 from relax_tapml.files.replace import new_file
-from relax_tapml.frontend.model import Array
 
 # dtypes with one name in TVM and safetensors; all others are stored as bytes, U8.
 _SHARED_DTYPES = frozenset(

@@ -16,6 +16,7 @@ from typing import Annotated, Any, Self
 
 from msgspec import Meta
 
+from relax_tapml.arrays import Array
 from relax_tapml.capture.host_tensor import HostTensor, packed_bytes
 from relax_tapml.capture.index import (
     INDEX_FILE,
@@ -32,7 +33,6 @@ from relax_tapml.capture.values import CallRecord, SiteRecord, TensorValue, Valu
 from relax_tapml.capture.writer import StoreWriter
 from relax_tapml.errors import StoreError
 from relax_tapml.files.read import Kind
-from relax_tapml.frontend.model import Array
 
 
 @dataclass(frozen=True, kw_only=True)

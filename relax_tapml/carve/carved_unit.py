@@ -10,24 +10,24 @@ import tvm
 import tvm_ffi
 from tvm import relax
 
+from relax_tapml.arrays import Array
 from relax_tapml.capture.store import CaptureStore
 from relax_tapml.capture.values import CallRecord, ParameterValue, TensorValue, Value
-from relax_tapml.carve.choose import Case
-from relax_tapml.carve.constant_inputs import constant_text, holds_one_value
-from relax_tapml.carve.derived import UnitTolerances
-from relax_tapml.carve.evaluations import Evaluations
-from relax_tapml.carve.probes import Probe, Probes, probes
-from relax_tapml.carve.pytest_file import identifier
-from relax_tapml.carve.read_rows import read_rows
-from relax_tapml.carve.recipe import Recipe
-from relax_tapml.carve.shape_cases import ShapeCases
-from relax_tapml.carve.unit_module import case_function, unit_module
+from relax_tapml.carve.probe.unit_probes import Probe, Probes, probes
+from relax_tapml.carve.select.choose_cases import Case
+from relax_tapml.carve.shape.shape_cases import ShapeCases
+from relax_tapml.carve.unit.constant_inputs import constant_text, holds_one_value
+from relax_tapml.carve.unit.evaluations import Evaluations
+from relax_tapml.carve.unit.read_rows import read_rows
+from relax_tapml.carve.unit.unit_module import case_function, unit_module
+from relax_tapml.carve.unit.unit_tolerances import UnitTolerances
 from relax_tapml.compare.tolerance import ChoiceTolerance, Tolerance
 from relax_tapml.errors import NotCarvableError, UsageError
-from relax_tapml.frontend.model import Array
 from relax_tapml.passes.operator_call import operator_call
 from relax_tapml.passes.site import Site
-from relax_tapml.targets.tensors import check_dtype
+from relax_tapml.suite.pytest_file import identifier
+from relax_tapml.suite.recipe import Recipe
+from relax_tapml.targets.session.tensors import check_dtype
 
 Recorded = TensorValue | ParameterValue
 

@@ -14,15 +14,14 @@ from typing import Any
 
 import numpy as np
 
-from relax_tapml.carve.open_suite import Suite
-from relax_tapml.carve.tensor_numbers import MASK
-from relax_tapml.carve.tolerances import read_tolerance
-from relax_tapml.carve.unit_call import unit_call
+from relax_tapml.arrays import Array, as_float64, is_float
+from relax_tapml.carve.select.tensor_statistics import MASK
 from relax_tapml.compare.difference import absolute_difference
-from relax_tapml.compare.dtypes import as_float64, is_float
 from relax_tapml.compare.tolerance import ElementTolerance, Tolerance, tolerance_for
 from relax_tapml.compare.usual_magnitude import usual_magnitude
-from relax_tapml.frontend.model import Array
+from relax_tapml.kernel_flow.kernel_call import unit_call
+from relax_tapml.suite.open_suite import Suite
+from relax_tapml.suite.tolerances import read_tolerance
 
 RUNS = 3
 _FACTOR = 4.0  # So few runs do not show the largest distance.

@@ -10,11 +10,21 @@ from typing import Any
 
 import tvm
 
+from relax_tapml.arrays import Array
 from relax_tapml.capture.store import CaptureStore
 from relax_tapml.carve.carved_unit import CarvedCase, CarvedUnit, carve_unit
-from relax_tapml.carve.choose import Case
-from relax_tapml.carve.evaluations import Evaluations
-from relax_tapml.carve.manifest import (
+from relax_tapml.carve.select.choose_cases import Case
+from relax_tapml.carve.shape.shape_cases import ShapeCases
+from relax_tapml.carve.unit.evaluations import Evaluations
+from relax_tapml.errors import SourceError
+from relax_tapml.files.read import typed
+from relax_tapml.foreign.module import vouch
+from relax_tapml.partition.site_table import site_table
+from relax_tapml.passes.annotate_sites import annotated_calls
+from relax_tapml.passes.operator_call import operator_call
+from relax_tapml.passes.submodule import submodule
+from relax_tapml.processes.fork import Endings, ForkDied, Here, can_fork, forked
+from relax_tapml.suite.manifest import (
     MANIFEST,
     Manifest,
     SuiteCase,
@@ -24,8 +34,8 @@ from relax_tapml.carve.manifest import (
     SuiteTensor,
     SuiteUnit,
 )
-from relax_tapml.carve.manifest_file import dump_manifest
-from relax_tapml.carve.pytest_file import (
+from relax_tapml.suite.manifest_file import dump_manifest
+from relax_tapml.suite.pytest_file import (
     CONFIG,
     CONFIG_NAME,
     SKIPPED_NAME,
@@ -33,20 +43,10 @@ from relax_tapml.carve.pytest_file import (
     render_skipped,
     render_unit,
 )
-from relax_tapml.carve.recipe import Recipe
-from relax_tapml.carve.shape_cases import ShapeCases
-from relax_tapml.carve.slow import slow_cases
-from relax_tapml.carve.submodule import submodule
-from relax_tapml.carve.suite_files import SuiteFiles
-from relax_tapml.carve.tolerances import suite_tolerance
-from relax_tapml.errors import SourceError
-from relax_tapml.files.read import typed
-from relax_tapml.foreign.module import vouch
-from relax_tapml.frontend.model import Array
-from relax_tapml.partition.site_table import site_table
-from relax_tapml.passes.annotate_sites import annotated_calls
-from relax_tapml.passes.operator_call import operator_call
-from relax_tapml.targets.fork import Endings, ForkDied, Here, can_fork, forked
+from relax_tapml.suite.recipe import Recipe
+from relax_tapml.suite.slow_cases import slow_cases
+from relax_tapml.suite.suite_files import SuiteFiles
+from relax_tapml.suite.tolerances import store_tolerance
 
 _DISTRIBUTIONS = ("relax-tapml", "apache-tvm", "apache-tvm-ffi")
 
@@ -247,7 +247,7 @@ class SuiteWriter:
             outputs=tuple(
                 SuiteOutput(
                     tensor=write(array),
-                    tolerance=suite_tolerance(
+                    tolerance=store_tolerance(
                         tolerance, write=self._files.write_array, inputs=case.inputs
                     ),
                 )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from relax_tapml.errors import ExitCode, TapmlError
 
 if TYPE_CHECKING:
-    from relax_tapml.targets.platform import Platform
+    from relax_tapml.targets.platforms.platform import Platform
 
 
 def add_parser(subparsers: _SubParsersAction[ArgumentParser]) -> None:
@@ -34,7 +34,7 @@ def add_parser(subparsers: _SubParsersAction[ArgumentParser]) -> None:
 
 def run(args: Namespace) -> int:
     """Print the platforms; 0, or 3 if one that was named is not ready."""
-    from relax_tapml.targets.registry import PLATFORMS, platform_named  # imports TVM
+    from relax_tapml.targets.platforms.registry import PLATFORMS, platform_named  # imports TVM
 
     chosen = [platform_named(name) for name in args.target] or PLATFORMS
     examined = [_examined(platform, is_tried=args.is_tried) for platform in chosen]

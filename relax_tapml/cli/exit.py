@@ -15,7 +15,7 @@ from functools import wraps
 from relax_tapml.cli.streams import StandardStreams
 from relax_tapml.cli.untranslated import environment_error
 from relax_tapml.errors import DeviceFault, ExitCode, TapmlError
-from relax_tapml.targets.interrupt import Ending, ended_by_signals
+from relax_tapml.processes.interrupt import Ending, ended_by_signals
 
 _SHELL = 128  # what a shell adds to the number of a signal
 _ENDINGS: dict[int, str] = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}

@@ -70,8 +70,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _up(args: argparse.Namespace) -> int:
-    from relax_tapml.targets.local_fleet import LocalFleet  # imports TVM
-    from relax_tapml.targets.registry import platform_named
+    from relax_tapml.targets.fleet.local_fleet import LocalFleet  # imports TVM
+    from relax_tapml.targets.platforms.registry import platform_named
 
     if args.key and not re.fullmatch(r"[!-~]+", args.key):
         raise UsageError(f"--key {args.key!r}: expected a word of ASCII")
@@ -127,7 +127,7 @@ def _check_port(port: int, told: str) -> None:
 
 
 def _status(args: argparse.Namespace) -> int:
-    from relax_tapml.targets.tracker import tracker_status  # imports TVM
+    from relax_tapml.targets.fleet.tracker import tracker_status  # imports TVM
 
     keys = tracker_status(*_address(args.tracker, "fleet status"), timeout_s=_STATUS_S)
     if not keys:

@@ -11,13 +11,13 @@ from rich.table import Table
 from rich.text import Text
 
 from relax_tapml.cli.console import console_of, plain
-from relax_tapml.cli.replay_document import report_document
 from relax_tapml.compare.verdict import Verdict
 from relax_tapml.report.findings import suspicions, unjudged_text
 from relax_tapml.report.quantities import count_text
+from relax_tapml.results.replay_document import report_document
 
 if TYPE_CHECKING:
-    from relax_tapml.carve.matrix import Cell, Column, Matrix
+    from relax_tapml.replay.matrix import Cell, Column, Matrix
 
 _UNWRAPPED = 100_000
 

@@ -32,7 +32,7 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the command and return its exit code."""
-    from relax_tapml.carve.merge import merge_suites  # imports TVM
+    from relax_tapml.suite.merge import merge_suites  # imports TVM
 
     merged = merge_suites(args.out, args.suites, replace=args.force, trust=args.trust)
     for name, units in merged.manifest.merged_from.items():

@@ -14,7 +14,7 @@ from rich.progress import Progress as Bars
 
 from relax_tapml.cli.console import console_of, plain
 from relax_tapml.cli.streams import printed_over, sink_of
-from relax_tapml.migrate.reporter import Stage
+from relax_tapml.progress import Stage
 from relax_tapml.report.quantities import seconds_text
 
 _NAME_WIDTH = 9

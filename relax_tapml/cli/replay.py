@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 from relax_tapml.cli.matrix import matrix_document, print_matrix
 from relax_tapml.cli.progress import Progress
-from relax_tapml.cli.replay_document import report_document
 from relax_tapml.cli.trust import TRUST_HELP
 from relax_tapml.compare.verdict import Verdict
 from relax_tapml.errors import UsageError
 from relax_tapml.report.findings import suspicions, tolerance_text, unjudged_text
 from relax_tapml.report.quantities import count_text, number_text, seconds_text, size_text
+from relax_tapml.results.replay_document import report_document
 
 if TYPE_CHECKING:
-    from relax_tapml.carve.device_record import DeviceRecord
-    from relax_tapml.carve.matrix import Cell, Column
+    from relax_tapml.replay.fleet.device_record import DeviceRecord
+    from relax_tapml.replay.matrix import Cell, Column
 
 
 def add_parser(subparsers: Any) -> None:
@@ -76,7 +76,7 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the command and return its exit code."""
-    from relax_tapml.carve.replay import replay  # imports TVM
+    from relax_tapml.replay.replay import replay  # imports TVM
 
     options = {
         "device_pipeline": args.device_pipeline,
@@ -121,7 +121,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _run_matrix(args: argparse.Namespace, options: dict[str, Any]) -> int:
-    from relax_tapml.carve.matrix import Column, replay_matrix  # imports TVM
+    from relax_tapml.replay.matrix import Column, replay_matrix  # imports TVM
 
     columns = [Column.parse(text) for text in args.on]
     if not columns:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from relax_tapml.cli.present import present
 from relax_tapml.errors import ExitCode
-from relax_tapml.report.document import read_result
 from relax_tapml.report.page import render
+from relax_tapml.results.read_result import read_result
 
 
 def add_parser(subparsers: _SubParsersAction[ArgumentParser]) -> None:

@@ -15,9 +15,9 @@ from relax_tapml.errors import ExitCode, UsageError
 if TYPE_CHECKING:
     import tvm
 
-    from relax_tapml.carve.manifest import SuiteCase
-    from relax_tapml.carve.open_suite import Suite
     from relax_tapml.cli.reproduced import RunRecord
+    from relax_tapml.suite.manifest import SuiteCase
+    from relax_tapml.suite.open_suite import Suite
 
 
 def add_parser(subparsers: Any) -> None:
@@ -67,10 +67,10 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the command and return its exit code."""
-    from relax_tapml.carve.open_suite import open_suite  # imports TVM
-    from relax_tapml.carve.reproducer import Recorded, reproducer, write_reproducer
     from relax_tapml.cli.reproduced import find_record, recorded_lines
-    from relax_tapml.targets.target import parse_target
+    from relax_tapml.suite.open_suite import open_suite  # imports TVM
+    from relax_tapml.suite.reproducer import Recorded, reproducer, write_reproducer
+    from relax_tapml.targets.platforms.parse_target import parse_target
 
     record = find_record(args.folder)
     if args.unit.startswith("pass:"):
@@ -140,12 +140,12 @@ def _implementation(
     found: Mapping[str, Any] | None,
 ) -> tvm.IRModule:
     """Return the unit as the target's side has it."""
-    from relax_tapml.carve.unit_programs import UnitPrograms
+    from relax_tapml.bringup.run_folder import read_device_side
     from relax_tapml.compare.verdict import Verdict
     from relax_tapml.files.scratch import scratch_folder
-    from relax_tapml.migrate.run_folder import read_device_side
     from relax_tapml.partition.kernel_library import KernelLibrary
     from relax_tapml.partition.pipeline import load_pipeline
+    from relax_tapml.replay.unit.unit_programs import UnitPrograms
 
     side = None
     if found is not None and record is not None:
@@ -180,15 +180,15 @@ def _tried(
     found: Mapping[str, Any] | None,
 ) -> ExitCode:
     """Run the script once, where that can be done here, and say what that showed."""
-    from relax_tapml.carve.script_run import ScriptEnd, not_at_hand, run_script
-    from relax_tapml.cli.reproduced import is_in_company_only, shown
+    from relax_tapml.cli.reproduced import is_in_context_only, shown
     from relax_tapml.compare.repeat import ROUNDS
     from relax_tapml.compare.verdict import Verdict
+    from relax_tapml.suite.script_run import ScriptEnd, not_at_hand, run_script
 
     why = "--no-run was given" if args.no_run else not_at_hand(target)
     if why:
         sys.stdout.write(f"not run: {why}; so it is not known whether the script shows it\n")
-        if found is not None and is_in_company_only(found):
+        if found is not None and is_in_context_only(found):
             sys.stdout.write("alone the unit passed in the run, and a script runs it alone\n")
         return ExitCode.PASS
     is_flaky = found is not None and found["verdict"] == Verdict.FLAKY

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from relax_tapml.carve.script_run import ScriptEnd, ScriptRun
 from relax_tapml.compare.verdict import Verdict
 from relax_tapml.errors import ExitCode
-from relax_tapml.report.document import read_result
 from relax_tapml.report.findings import tolerance_text
 from relax_tapml.report.quantities import number_text
+from relax_tapml.results.read_result import read_result
+from relax_tapml.suite.script_run import ScriptEnd, ScriptRun
 
 _SHOWS = {
     Verdict.PASS: {ScriptEnd.AGREES},
@@ -72,7 +72,7 @@ def recorded_lines(unit: Mapping[str, Any], target: str) -> list[str]:
     return lines
 
 
-def is_in_company_only(unit: Mapping[str, Any]) -> bool:
+def is_in_context_only(unit: Mapping[str, Any]) -> bool:
     """Whether a unit fails in the model although it passes alone."""
     return unit["verdict"] != Verdict.PASS and unit.get("alone") == Verdict.PASS
 
@@ -86,7 +86,7 @@ def shown(unit: Mapping[str, Any], run: ScriptRun) -> tuple[str, ExitCode]:
         A sentence for people, and the exit code: inconclusive where it does not.
     """
     verdict = Verdict(unit["verdict"])
-    if is_in_company_only(unit):
+    if is_in_context_only(unit):
         others = ", ".join(unit.get("together") or []) or "the rest of the model"
         about = (
             f"the run found it wrong only together with {others}; alone it passes, and this script "

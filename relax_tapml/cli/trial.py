@@ -13,10 +13,10 @@ from relax_tapml.files.scratch import scratch_folder
 from relax_tapml.partition.bytecode import compile_functions
 from relax_tapml.partition.kernel_library import KernelLibrary
 from relax_tapml.partition.lower import lower, mark_inputs
-from relax_tapml.partition.prepare_side import prepare_side
-from relax_tapml.targets.open import open_session
-from relax_tapml.targets.platform import Platform
-from relax_tapml.targets.target import parse_target
+from relax_tapml.partition.lower_for_target import lower_for_target
+from relax_tapml.targets.open_session import open_session
+from relax_tapml.targets.platforms.parse_target import parse_target
+from relax_tapml.targets.platforms.platform import Platform
 
 _SIZE = 1000
 _TIMEOUT_S = 60.0
@@ -37,7 +37,7 @@ def run_a_kernel(platform: Platform) -> str:
     """
     began = time.perf_counter()
     target = parse_target(platform.name)
-    side = prepare_side(lower(mark_inputs(_addition(), ())), target)
+    side = lower_for_target(lower(mark_inputs(_addition(), ())), target)
     x = np.arange(_SIZE, dtype=np.float32)
     with scratch_folder() as folder:
         library = KernelLibrary(folder)

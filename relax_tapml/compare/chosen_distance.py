@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from relax_tapml.arrays import Array, as_float64, is_float
 from relax_tapml.compare.difference import absolute_difference
-from relax_tapml.compare.dtypes import as_float64, is_float
-from relax_tapml.frontend.model import Array
 
 
 def chosen_distance(values: Array, axis: int, oracle: Array, actual: Array) -> Array:

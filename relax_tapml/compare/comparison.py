@@ -9,9 +9,9 @@ from itertools import zip_longest
 
 import numpy as np
 
+from relax_tapml.arrays import Array, is_float, is_integer, is_same_value
 from relax_tapml.compare.block import Metric, blocks
 from relax_tapml.compare.cosine import Cosine
-from relax_tapml.compare.dtypes import is_float, is_integer, is_same_value
 from relax_tapml.compare.first_mismatch import mismatch_at
 from relax_tapml.compare.max_abs import MaxAbs
 from relax_tapml.compare.max_rel import MaxRel
@@ -25,7 +25,6 @@ from relax_tapml.compare.tolerance import ChoiceTolerance, IndexTolerance, Toler
 from relax_tapml.compare.ulp import MaxUlp
 from relax_tapml.compare.verdict import Verdict
 from relax_tapml.compare.worst_value import WorstValue
-from relax_tapml.frontend.model import Array
 
 
 @dataclass(frozen=True, kw_only=True)

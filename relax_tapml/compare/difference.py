@@ -6,8 +6,7 @@ import math
 
 import numpy as np
 
-from relax_tapml.compare.dtypes import as_float64, is_float
-from relax_tapml.frontend.model import Array
+from relax_tapml.arrays import Array, as_float64, is_float
 
 
 def absolute_difference(expected: Array, actual: Array) -> Array:

@@ -7,9 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from relax_tapml.compare.dtypes import is_float
+from relax_tapml.arrays import Array, is_float
 from relax_tapml.compare.ulp import max_ulp
-from relax_tapml.frontend.model import Array
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from relax_tapml.arrays import Array
 from relax_tapml.compare.block import Block
-from relax_tapml.frontend.model import Array
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from relax_tapml.frontend.model import Array
+from relax_tapml.arrays import Array
 
 # OpenBLAS shares longer ones among threads, which on a busy machine wait for each other: the same
 # comparison then takes ten times as long.

@@ -15,14 +15,13 @@ from typing import Any
 
 import numpy as np
 
+from relax_tapml.arrays import Array, finfo, is_float
 from relax_tapml.compare.block import Block, blocks
-from relax_tapml.compare.dtypes import finfo, is_float
 from relax_tapml.compare.norm import dot
 from relax_tapml.compare.row_halves import RowHalves
 from relax_tapml.compare.tolerance import EqualTolerance, IndexTolerance, Tolerance
-from relax_tapml.frontend.model import Array
 
-# What a mask adds, as in `carve.tensor_numbers`; and how far above the other values it is.
+# What a mask adds, as in `carve.select.tensor_statistics`; and how far above other values it is.
 _MASK = -1e4
 _GAP = 1e3
 # Coarser dtypes cannot hold the scaled value: it rounds to the value or to its neighbour.

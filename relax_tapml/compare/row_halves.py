@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from relax_tapml.frontend.model import Array
+from relax_tapml.arrays import Array
 
 _ABSENT, _UNSEEN, _SEEN = 0, 1, 2
 

@@ -8,9 +8,8 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
+from relax_tapml.arrays import Array, finfo, is_float
 from relax_tapml.compare.block import Block
-from relax_tapml.compare.dtypes import finfo, is_float
-from relax_tapml.frontend.model import Array
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,11 +9,10 @@ from typing import ClassVar
 
 import numpy as np
 
+from relax_tapml.arrays import Array, as_float64, finfo, is_float, is_integer, is_same_value
 from relax_tapml.compare.chosen_distance import chosen, chosen_distance
 from relax_tapml.compare.difference import absolute_difference
-from relax_tapml.compare.dtypes import as_float64, finfo, is_float, is_integer, is_same_value
 from relax_tapml.compare.usual_magnitude import usual_magnitude
-from relax_tapml.frontend.model import Array
 
 _FLUSHED = 2.0**-126
 

@@ -8,11 +8,10 @@ from itertools import zip_longest
 
 import numpy as np
 
+from relax_tapml.arrays import Array, is_same_value
 from relax_tapml.compare.comparison import Comparison, compare, compare_all
 from relax_tapml.compare.difference import absolute_difference
-from relax_tapml.compare.dtypes import is_same_value
 from relax_tapml.compare.tolerance import ChoiceTolerance, ElementTolerance, tolerance_for
-from relax_tapml.frontend.model import Array
 
 
 def compare_turned(

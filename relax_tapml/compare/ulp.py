@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from relax_tapml.arrays import Array, as_float64, finfo
 from relax_tapml.compare.block import Block
-from relax_tapml.compare.dtypes import as_float64, finfo
-from relax_tapml.frontend.model import Array
 
 
 class MaxUlp:

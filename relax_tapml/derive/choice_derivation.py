@@ -15,7 +15,7 @@ import tvm_ffi
 from tvm import tirx
 
 from relax_tapml._compat import Analyzer
-from relax_tapml.compare.dtypes import as_float64, is_integer
+from relax_tapml.arrays import Array, as_float64, is_integer
 from relax_tapml.compare.tolerance import (
     ChoiceTolerance,
     ElementTolerance,
@@ -27,9 +27,8 @@ from relax_tapml.derive.bounded import NotDerivableError
 from relax_tapml.derive.chooser import Chooser, choosers, shown, with_choices, with_scores
 from relax_tapml.derive.chosen_index import chosen_indices
 from relax_tapml.derive.derivation import ORDERS, Derivation
-from relax_tapml.derive.reach import bounds_of, rounded_up
+from relax_tapml.derive.error_bounds import output_error_bounds, rounded_up
 from relax_tapml.files.machine import passed_on
-from relax_tapml.frontend.model import Array
 
 MOST_CHOICES = 16
 """Of equal scores in one row; of more, the first and the last are tried."""
@@ -247,9 +246,9 @@ def _tolerance(
         np.take_along_axis(np.array(part), nearest, axis=0)[0]
         for part in zip(*results, strict=True)
     )
-    bound, excess = bounds_of(value, error, oracle)
+    bound, excess = output_error_bounds(value, error, oracle)
     for (other, reach), rounded in zip(results, others, strict=True):
-        bound = np.maximum(bound, bounds_of(other, reach, rounded)[0])
+        bound = np.maximum(bound, output_error_bounds(other, reach, rounded)[0])
     with np.errstate(invalid="ignore", over="ignore"):
         far = [np.abs(as_float64(o) - as_float64(oracle)) > bound for o in others]
     distinct = [other for other, is_far in zip(others, far, strict=True) if is_far.any()]

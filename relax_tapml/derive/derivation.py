@@ -11,7 +11,7 @@ import numpy as np
 import tvm
 from tvm import tirx
 
-from relax_tapml.compare.dtypes import as_float64, is_float, is_integer
+from relax_tapml.arrays import Array, as_float64, is_float, is_integer
 from relax_tapml.compare.tolerance import (
     ElementTolerance,
     EqualTolerance,
@@ -23,13 +23,12 @@ from relax_tapml.compare.tolerance import (
 )
 from relax_tapml.derive.bounded import NotDerivableError
 from relax_tapml.derive.chosen_index import ChosenIndex, chosen_indices
+from relax_tapml.derive.error_bounds import output_error_bounds, rounded_up
 from relax_tapml.derive.fast_math import COARSEST
 from relax_tapml.derive.functions import FUNCTIONS
 from relax_tapml.derive.precision import SMALLEST_NORMAL, moves, underflow
-from relax_tapml.derive.reach import bounds_of, rounded_up
-from relax_tapml.derive.twin import ENTRY, Twin, twin_of
+from relax_tapml.derive.shadow_kernel import ENTRY, ShadowKernel, shadow_kernel_of
 from relax_tapml.files.machine import passed_on
-from relax_tapml.frontend.model import Array
 
 ORDERS = (1, 2, 32, 256)
 """In how many lanes the terms of sums are added, one lane after the other: the orders of which the
@@ -48,9 +47,9 @@ class Derivation:
     """Derives tolerances for calls of one PrimFunc.
 
     The PrimFunc is evaluated in float64 on the arguments of the call, with the error of every
-    rounding carried along; see ``twin_of``. The result may be anything that rounds to within that
-    error. The source may be farther off, because an approximation that it uses is less accurate;
-    what it returned is always allowed.
+    rounding carried along; see ``shadow_kernel_of``. The result may be anything that rounds to
+    within that error. The source may be farther off, because an approximation that it uses is less
+    accurate; what it returned is always allowed.
 
     Parameters
     ----------
@@ -59,7 +58,7 @@ class Derivation:
     results
         Numbers of its parameters that hold results.
     is_moved
-        Whether inputs move also where nothing rounds; see ``twin_of``.
+        Whether inputs move also where nothing rounds; see ``shadow_kernel_of``.
     """
 
     def __init__(
@@ -135,7 +134,7 @@ class Derivation:
         orders
             As for ``tolerances``; one is enough where ``is_exact``.
         is_exact
-            Whether what no order of the operations rounds must be equal; see ``twin_of``.
+            Whether what no order of the operations rounds must be equal; see ``shadow_kernel_of``.
 
         Returns
         -------
@@ -146,8 +145,8 @@ class Derivation:
         if self._twin is None or not arguments.keys().isdisjoint(self._results):
             return None
         try:
-            twin = self._evaluable(is_coarse=False, is_exact=is_exact)
-            values, errors = self._evaluated(twin, arguments, scalars, like, orders)
+            shadow = self._evaluable(is_coarse=False, is_exact=is_exact)
+            values, errors = self._evaluated(shadow, arguments, scalars, like, orders)
             with np.errstate(over="ignore", invalid="ignore"):
                 oracles = [
                     values[number].astype(array.dtype)
@@ -224,11 +223,11 @@ class Derivation:
         Where these cannot be had, nothing is judged on such devices.
         """
         assert self._twin is not None
-        if not _COARSER.intersection(self._twin.twin.told):
+        if not _COARSER.intersection(self._twin.shadow.told):
             return found
         try:
-            twin = self._evaluable(is_coarse=True, is_exact=is_exact)
-            values, errors = self._evaluated(twin, arguments, scalars, oracles, orders)
+            shadow = self._evaluable(is_coarse=True, is_exact=is_exact)
+            values, errors = self._evaluated(shadow, arguments, scalars, oracles, orders)
             coarse = self._judged(arguments, values, errors, oracles)
         except Exception as error:  # Whatever TVM and NumPy raise about arguments or memory.
             passed_on(error, "deriving tolerances")
@@ -259,15 +258,15 @@ class Derivation:
         key = is_coarse, is_exact
         if key not in self._evaluables:
             functions = COARSEST if is_coarse else FUNCTIONS
-            twin = twin_of(
+            shadow = shadow_kernel_of(
                 self._function,
                 self._results,
                 functions,
                 is_exact=is_exact,
                 is_moved=self._is_moved,
             )
-            built = tvm.tirx.build(tvm.IRModule({ENTRY: twin.function}), target=_TARGET)
-            self._evaluables[key] = _Evaluable(twin=twin, run=built[ENTRY])
+            built = tvm.tirx.build(tvm.IRModule({ENTRY: shadow.function}), target=_TARGET)
+            self._evaluables[key] = _Evaluable(shadow=shadow, run=built[ENTRY])
         return self._evaluables[key]
 
     @cached_property
@@ -286,7 +285,7 @@ class Derivation:
                 origin="indices may differ where the values they choose are equal",
             )
         assert self._twin is not None
-        if self._twin.twin.rounds:
+        if self._twin.shadow.rounds:
             return None
         if is_integer(oracle.dtype):
             return EqualTolerance(origin=f"{oracle.dtype} values must be equal")
@@ -322,7 +321,7 @@ class Derivation:
                 passed.append(values[number])
             else:
                 passed.append(tvm.runtime.tensor(_widened(arguments[number])))
-        for number in evaluable.twin.moves:
+        for number in evaluable.shadow.moves:
             moved = self._moved(arguments[number])
             if number in slack:
                 far = np.fmax(moved.numpy(), slack[number].astype(np.float32))
@@ -330,10 +329,10 @@ class Derivation:
             passed.append(moved)
         errors = {
             n: tvm.runtime.tensor(self._initial(n, arguments, outputs[n]))
-            for n in evaluable.twin.errors
+            for n in evaluable.shadow.errors
         }
         passed += errors.values()
-        if not evaluable.twin.has_lanes:
+        if not evaluable.shadow.has_lanes:
             evaluable.run(*passed)
             return _arrays(values), _arrays(errors)
         tensors = [*values.values(), *errors.values()]
@@ -363,14 +362,14 @@ class Derivation:
         return np.zeros(oracle.shape)
 
     def _elements(self, value: Array, error: Array | None, oracle: Array) -> Tolerance:
-        bound, excess = bounds_of(value, error, oracle)
+        bound, excess = output_error_bounds(value, error, oracle)
         if is_integer(oracle.dtype) and not bound.any():
             return EqualTolerance(origin=f"{oracle.dtype} values must be equal")
         return ElementTolerance(bound=rounded_up(bound, oracle.dtype), origin=self._origin(excess))
 
     def _origin(self, excess: float) -> str:
         assert self._twin is not None
-        told = ", ".join(("rounding of each operation", *self._twin.twin.told))
+        told = ", ".join(("rounding of each operation", *self._twin.shadow.told))
         origin = f"float64 evaluation with the errors of: {told}"
         if excess > 1:
             origin += f"; the source is up to {excess:.2g} times as far from it and is allowed"
@@ -381,7 +380,7 @@ class Derivation:
 class _Evaluable:
     """A twin, and its compiled form."""
 
-    twin: Twin
+    shadow: ShadowKernel
     run: Any
 
 

@@ -41,6 +41,6 @@ FAST_MATH: dict[str, Function] = {
 COARSEST: dict[str, Function] = {**COARSE, **FAST_MATH}
 """The errors of coarse bounds, whoever allows them: WGSL and Vulkan, or CUDA's fast math.
 
-A platform says which functions it is lenient about (``Platform.coarse_functions``); no function is
-in both lists, and a kernel that has functions of both is rare.
+A platform says which functions it is lenient about (``Platform.low_precision_math``); no function
+is in both lists, and a kernel that has functions of both is rare.
 """

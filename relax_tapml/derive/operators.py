@@ -7,17 +7,16 @@ from collections.abc import Sequence
 import numpy as np
 from tvm import relax
 
-from relax_tapml.compare.dtypes import as_float64, is_float, is_integer
+from relax_tapml.arrays import Array, as_float64, is_float, is_integer
 from relax_tapml.compare.tolerance import (
     ElementTolerance,
     EqualTolerance,
     IndexTolerance,
     Tolerance,
 )
+from relax_tapml.derive.error_bounds import output_error_bounds, rounded_up
 from relax_tapml.derive.partial_sums import INDEPENDENT, MEASURED
 from relax_tapml.derive.precision import moves, unit_roundoff
-from relax_tapml.derive.reach import bounds_of, rounded_up
-from relax_tapml.frontend.model import Array
 
 _TIES = "indices may differ where the values they choose are equal"
 _CHOOSES = "the operator chooses values and changes none, so they must be equal"
@@ -78,7 +77,7 @@ def _running_sum(call: relax.Call, values: Array, oracle: Array) -> list[Toleran
         measured = np.maximum.accumulate(np.abs(own - total), axis=axis)
         error = np.fmin(most, INDEPENDENT * walk + MEASURED * measured)
         error = error + np.cumsum(moved, axis=axis)
-    bound, _ = bounds_of(total, error, oracle)
+    bound, _ = output_error_bounds(total, error, oracle)
     return [
         ElementTolerance(
             bound=rounded_up(bound, oracle.dtype),

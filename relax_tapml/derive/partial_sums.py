@@ -28,7 +28,7 @@ import numpy as np
 from tvm import tirx
 
 from relax_tapml._compat import prim
-from relax_tapml.compare.dtypes import finfo
+from relax_tapml.arrays import finfo
 from relax_tapml.derive.bounded import F64, magnitude, number, plus
 from relax_tapml.derive.precision import overflow, unit_roundoff
 

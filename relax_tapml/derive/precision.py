@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from relax_tapml.compare.dtypes import as_float64, finfo
-from relax_tapml.frontend.model import Array
+from relax_tapml.arrays import Array, as_float64, finfo
 
 SMALLEST_NORMAL = 2.0**-126
 """Of float32. A device may flush anything smaller to zero."""

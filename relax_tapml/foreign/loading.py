@@ -14,7 +14,7 @@ import tvm_ffi
 from relax_tapml._compat import load_json, verify_well_formed
 from relax_tapml.errors import MachineError, StoreError
 from relax_tapml.foreign.names import told
-from relax_tapml.targets.fork import ForkDied, Here, forked
+from relax_tapml.processes.fork import ForkDied, Here, forked
 
 _CPU_SECONDS = 20
 _CPU_SECONDS_PER_MB = 20

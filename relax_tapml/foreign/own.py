@@ -10,7 +10,7 @@ import hashlib
 import os
 from contextlib import suppress
 
-from relax_tapml.targets.cache import cache_folder
+from relax_tapml.files.cache_folder import cache_folder
 
 _FOLDER = "own"
 

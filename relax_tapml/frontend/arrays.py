@@ -7,7 +7,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from relax_tapml.frontend.model import Array
+from relax_tapml.arrays import Array
 
 
 def to_array(value: Any) -> Array:

@@ -17,6 +17,7 @@ import tvm
 from tvm import relax
 from tvm.contrib import tvmjs
 
+from relax_tapml.arrays import Array
 from relax_tapml.errors import LoweringError, StoreError, TapmlError, UsageError
 from relax_tapml.files.machine import passed_on
 from relax_tapml.files.read import read_bytes
@@ -24,11 +25,11 @@ from relax_tapml.frontend.first_line import first_line
 from relax_tapml.frontend.inputs import load_samples
 from relax_tapml.frontend.mlc_model import SEED, mlc_model, prompt_sample
 from relax_tapml.frontend.mlc_pipeline import INSTALL, Metadata, each_module
-from relax_tapml.frontend.model import Array, Model, Sample
+from relax_tapml.frontend.model import Model, Sample
 from relax_tapml.frontend.paged_drive import PagedDrive
 from relax_tapml.frontend.signature import Signature, check_model
 from relax_tapml.frontend.silent import silent
-from relax_tapml.targets.target import parse_target
+from relax_tapml.targets.platforms.parse_target import parse_target
 
 _CONFIGS = ("mlc-chat-config.json", "config.json")
 _WEIGHTS = ("tensor-cache.json", "ndarray-cache.json")

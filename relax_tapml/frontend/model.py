@@ -9,9 +9,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from relax_tapml.arrays import Array
 from relax_tapml.errors import UsageError
-
-Array = np.ndarray[Any, np.dtype[Any]]
 
 
 class Meaning(StrEnum):

@@ -9,8 +9,9 @@ import numpy as np
 import tvm
 import tvm_ffi
 
+from relax_tapml.arrays import Array
 from relax_tapml.errors import UsageError
-from relax_tapml.frontend.model import Array, Functions, Sample
+from relax_tapml.frontend.model import Functions, Sample
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from relax_tapml.arrays import Array
 from relax_tapml.errors import UsageError
 from relax_tapml.frontend.arrays import to_array
-from relax_tapml.frontend.model import Array
 
 
 def named_params(given: Any, names: Sequence[str], entry: str) -> dict[str, Array]:

@@ -13,6 +13,7 @@ from typing import Any
 
 from tvm import relax
 
+from relax_tapml.arrays import Array
 from relax_tapml.errors import StoreError, UsageError
 from relax_tapml.files.machine import passed_on
 from relax_tapml.foreign.module import TRUST
@@ -20,7 +21,7 @@ from relax_tapml.frontend.archive import check_sizes
 from relax_tapml.frontend.arrays import to_array
 from relax_tapml.frontend.first_line import first_line
 from relax_tapml.frontend.inputs import as_samples
-from relax_tapml.frontend.model import Array, Meaning, Model, Sample
+from relax_tapml.frontend.model import Meaning, Model, Sample
 from relax_tapml.frontend.params import named_params
 from relax_tapml.frontend.plain_dims import with_plain_dims
 from relax_tapml.frontend.program_file import check_program_file, weights_only

@@ -19,19 +19,18 @@ import numpy as np
 import tvm
 import tvm_ffi
 
+from relax_tapml.arrays import Array, as_float64, is_float, is_same_value
 from relax_tapml.carve.sensitivity import output_tolerances
-from relax_tapml.compare.dtypes import as_float64, is_float, is_same_value
 from relax_tapml.compare.tolerance import (
     ChoiceTolerance,
     IndexTolerance,
     Tolerance,
     tolerance_for,
 )
-from relax_tapml.frontend.model import Array
 from relax_tapml.migrate.choosing_units import Judge, choosing_units
 from relax_tapml.passes.impose_choices import IMPOSE, OBSERVE
 from relax_tapml.passes.site import Site
-from relax_tapml.targets.tensors import plain, to_device, to_host
+from relax_tapml.targets.session.tensors import plain, to_device, to_host
 
 
 @dataclass(kw_only=True)

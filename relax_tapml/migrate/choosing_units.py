@@ -9,10 +9,10 @@ import tvm
 from tvm import relax, tirx
 from tvm.ir import Op
 
+from relax_tapml.arrays import Array
 from relax_tapml.compare.tolerance import IndexTolerance, Tolerance
 from relax_tapml.derive.choice_derivation import ChoiceDerivation, derivation_of
 from relax_tapml.derive.operators import operator_tolerances
-from relax_tapml.frontend.model import Array
 from relax_tapml.passes.annotate_sites import annotated_calls
 from relax_tapml.passes.operator_call import CallKind, leaf_types, operator_call
 

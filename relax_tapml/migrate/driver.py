@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from relax_tapml.errors import SourceError, StoreError
-from relax_tapml.migrate.reporter import SILENT, Stage
 from relax_tapml.migrate.step import Step, Trial
 from relax_tapml.migrate.strategy import Purpose, Strategy
+from relax_tapml.progress import SILENT, Stage
 
 
 def migrate(

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from relax_tapml.bringup.run_folder import RunFolder
 from relax_tapml.compare.verdict import Verdict
-from relax_tapml.migrate.company import Company, companies
 from relax_tapml.migrate.driver import migrate
-from relax_tapml.migrate.parts import Part
-from relax_tapml.migrate.reporter import Stage
-from relax_tapml.migrate.run_folder import RunFolder
+from relax_tapml.migrate.in_context import InContext, contexts
+from relax_tapml.migrate.move_groups import MoveGroup
 from relax_tapml.migrate.step import Step, Trial
 from relax_tapml.migrate.strategy import Strategy, StrategyName
 from relax_tapml.partition.boundary import Boundary, boundary_of
 from relax_tapml.partition.site_table import SiteEntry
+from relax_tapml.progress import Stage
 
 
 class Migration:
@@ -35,7 +35,7 @@ class Migration:
     def __init__(
         self,
         strategy: StrategyName,
-        groups: Sequence[Sequence[Part]],
+        groups: Sequence[Sequence[MoveGroup]],
         table: Sequence[SiteEntry],
         folder: RunFolder,
         state: dict[str, Any],
@@ -70,10 +70,10 @@ class Migration:
             trial, self._strategy, steps=self.steps, on_step=self._save, limit=limit, stage=stage
         )
 
-    def companies(self) -> dict[str, Company]:
+    def contexts(self) -> dict[str, InContext]:
         """Return what the steps say of each unit that was to be moved."""
         strategy = self._strategy
-        return companies(self.parts, self.accepted, strategy.findings, self.steps)
+        return contexts(self.parts, self.accepted, strategy.findings, self.steps)
 
     def _save(self, step: Step) -> None:
         boundary = boundary_of(self._sites_of(step.boundary), self._table)

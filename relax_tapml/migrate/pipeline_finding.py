@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from relax_tapml.compare.verdict import Verdict
-from relax_tapml.migrate.result import INCONCLUSIVE
+from relax_tapml.results.run_result import INCONCLUSIVE
 
 FAILED = (Verdict.CRASH, Verdict.TIMEOUT, Verdict.MISMATCH, Verdict.BUILD_ERROR)
 """Verdicts of the changed module that name a pass, the gravest first."""

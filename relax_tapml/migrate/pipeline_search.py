@@ -11,7 +11,7 @@ from relax_tapml.compare.verdict import Verdict
 from relax_tapml.errors import LoweringError
 from relax_tapml.migrate.step import Step
 from relax_tapml.partition.graph_passes import mixed, suspects
-from relax_tapml.partition.prepare_side import rebound
+from relax_tapml.partition.lower_for_target import rebound
 
 _MOST_FUNCTIONS = 8
 

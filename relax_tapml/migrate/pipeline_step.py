@@ -21,12 +21,12 @@ from relax_tapml.migrate.strategy import Purpose
 from relax_tapml.partition.built_functions import weight_names
 from relax_tapml.partition.device_side import is_caller, reached
 from relax_tapml.partition.graph_passes import GraphPasses, restored
-from relax_tapml.partition.prepare_side import dispatched
+from relax_tapml.partition.lower_for_target import dispatched
 from relax_tapml.partition.whole_module import WholeModule, WholeProgram, build_whole
 from relax_tapml.passes.annotate_sites import annotated_calls
 from relax_tapml.passes.operator_call import operator_call
-from relax_tapml.targets.attempts import unless_killed, was_killed
-from relax_tapml.targets.traffic import Traffic
+from relax_tapml.targets.session.attempts import unless_killed, was_killed
+from relax_tapml.targets.session.traffic import Traffic
 
 
 @dataclass(frozen=True, kw_only=True)

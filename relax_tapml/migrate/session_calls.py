@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 
-from relax_tapml.targets.device import Device
+from relax_tapml.targets.session.device import Device
 
 
 class SessionCalls:

@@ -9,28 +9,29 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from relax_tapml.carve.endurance import Exhaustion
-from relax_tapml.carve.replay import ReplayReport
+from relax_tapml.arrays import Array
 from relax_tapml.compare.agreement import Agreement, agreement, joined
 from relax_tapml.compare.comparison import compare_all, worst
 from relax_tapml.compare.repeat import repeated
 from relax_tapml.compare.tolerance import Tolerance
 from relax_tapml.compare.verdict import Verdict
 from relax_tapml.errors import DeviceFault, DeviceTimeout, DeviceUnavailable
-from relax_tapml.frontend.model import Array, Model
+from relax_tapml.frontend.model import Model
+from relax_tapml.migrate.built_sides import BuiltSides, units_of
 from relax_tapml.migrate.choices import Choices
-from relax_tapml.migrate.json_number import json_number
-from relax_tapml.migrate.parts import Part
+from relax_tapml.migrate.move_groups import MoveGroup
 from relax_tapml.migrate.session_calls import SessionCalls
-from relax_tapml.migrate.sides import Sides, units_of
 from relax_tapml.migrate.strategy import Outcome, Proposal
 from relax_tapml.partition.hybrid import HybridModule
 from relax_tapml.partition.program import PartitionedProgram
 from relax_tapml.passes.device_calls import bytes_of
 from relax_tapml.passes.site import Site
-from relax_tapml.targets.attempts import unless_killed, was_killed
-from relax_tapml.targets.device import Device
-from relax_tapml.targets.traffic import Traffic
+from relax_tapml.replay.endurance import Exhaustion
+from relax_tapml.replay.replay import ReplayReport
+from relax_tapml.results.json_number import json_number
+from relax_tapml.targets.session.attempts import unless_killed, was_killed
+from relax_tapml.targets.session.device import Device
+from relax_tapml.targets.session.traffic import Traffic
 
 _UNACCUSED = (Verdict.PASS, Verdict.INCONCLUSIVE)
 _BLUNT = "its outputs agree, but their tolerances are blunt: a grossly wrong result would pass too"
@@ -164,14 +165,14 @@ class Trial:
         What the source chooses; None if nobody recorded it.
     """
 
-    sides: Sides
-    parts: Mapping[str, Part]
+    sides: BuiltSides
+    parts: Mapping[str, MoveGroup]
     device: Device
     model: Model
     oracles: Sequence[Sequence[Array]]
     tolerances: Sequence[Sequence[Tolerance]]
     repeat: int = 1
-    vote: Callable[[Sequence[str]], ReplayReport] | None = None
+    rerun_units: Callable[[Sequence[str]], ReplayReport] | None = None
     exhaust: Callable[[Mapping[str, int]], tuple[str, Exhaustion] | None] | None = None
     choices: Choices | None = None
     _calls: SessionCalls = field(init=False)
@@ -299,18 +300,18 @@ class Trial:
 
     def _flaky_parts(self, names: Iterable[str]) -> dict[str, list[int]]:
         """Return failures and runs of the parts whose units are flaky alone."""
-        if self.vote is None:
+        if self.rerun_units is None:
             return {}
         parts = [self.parts[name] for name in sorted(names)]
-        report = self.vote(list(dict.fromkeys(part.unit for part in parts)))
+        report = self.rerun_units(list(dict.fromkeys(part.unit for part in parts)))
         if report.unavailable:  # Nobody knows who is flaky, and it must not be guessed.
             raise DeviceUnavailable(report.unavailable)
         # What they have left behind must not be taken for the doing of the next step.
         self.device.close()
         return {
-            part.name: [vote.failures, vote.runs]
+            part.name: [rerun_units.failures, rerun_units.runs]
             for part in parts
-            if (vote := report.details[part.unit]).verdict is Verdict.FLAKY
+            if (rerun_units := report.details[part.unit]).verdict is Verdict.FLAKY
         }
 
     def _settled(self, attempt: _Attempt, sites: frozenset[str]) -> _Attempt:

@@ -280,26 +280,26 @@ def _reduce(
         deserves another try.
     """
     step = progress.step if step is None else step
-    others, company = list(progress.accepted), [part]
+    others, context = list(progress.accepted), [part]
     is_complete = True
     while others:
-        outcome = yield progress.proposal(company, Purpose.REDUCE)
+        outcome = yield progress.proposal(context, Purpose.REDUCE)
         good, bad = 0, len(others)
         is_found = not outcome.is_good
         while not (is_found or outcome.is_flaky) and bad - good > 1:
             middle = (good + bad) // 2
-            outcome = yield progress.proposal((*others[:middle], *company), Purpose.REDUCE)
+            outcome = yield progress.proposal((*others[:middle], *context), Purpose.REDUCE)
             good, bad = (middle, bad) if outcome.is_good else (good, middle)
         if outcome.is_flaky:
             progress.withdraw(outcome.flaky or frozenset({part}))
             return not outcome.flaky or part in outcome.flaky
-        is_complete = len(company) <= MOST_TOGETHER
+        is_complete = len(context) <= MOST_TOGETHER
         if is_found or not is_complete:
             break
-        company.insert(0, others[bad - 1])
+        context.insert(0, others[bad - 1])
         others = others[: bad - 1]
     progress.findings.append(
-        Finding(part=part, step=step, together=tuple(company[:-1]), is_complete=is_complete)
+        Finding(part=part, step=step, together=tuple(context[:-1]), is_complete=is_complete)
     )
     return True
 

@@ -9,10 +9,10 @@ import tvm
 import tvm_ffi
 from tvm import relax
 
+from relax_tapml.arrays import Array
 from relax_tapml.errors import UsageError
-from relax_tapml.frontend.model import Array
 from relax_tapml.passes.weights import weight_params
-from relax_tapml.targets.tensors import to_host
+from relax_tapml.targets.session.tensors import to_host
 
 WeightNames = Mapping[str, Sequence[str]]
 """Names of the weights that each function takes after its inputs, in order."""

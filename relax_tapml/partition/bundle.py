@@ -13,6 +13,7 @@ from typing import Any, Self
 
 import tvm
 
+from relax_tapml.arrays import Array
 from relax_tapml.errors import StoreError, TapmlError, UsageError
 from relax_tapml.files.read import (
     MAX_JSON_BYTES,
@@ -25,13 +26,12 @@ from relax_tapml.files.read import (
 )
 from relax_tapml.files.replace import new_folder
 from relax_tapml.foreign.names import told
-from relax_tapml.frontend.model import Array
 from relax_tapml.partition.boundary import Boundary
 from relax_tapml.partition.bundle_code import check_code
 from relax_tapml.partition.bytecode import CompiledFunctions
 from relax_tapml.partition.hybrid import Host, HybridModule
 from relax_tapml.partition.program import PartitionedProgram
-from relax_tapml.targets.open import open_session
+from relax_tapml.targets.open_session import open_session
 from relax_tapml.tensor_file import dump_tensors, parse_tensors
 
 _SCHEMA = 3

@@ -14,7 +14,7 @@ from relax_tapml.foreign.loading import guarded
 from relax_tapml.foreign.module import TRUST
 from relax_tapml.foreign.names import shown, told
 from relax_tapml.partition.bytecode import load_bytecode
-from relax_tapml.targets.fork import Here
+from relax_tapml.processes.fork import Here
 
 _FIX = "Run the build again"
 

@@ -13,7 +13,7 @@ from tvm.ir import GlobalVar
 
 from relax_tapml.errors import LoweringError
 from relax_tapml.partition.kernel_library import unit_kernels
-from relax_tapml.partition.prepare_side import applied, dispatched, rebound
+from relax_tapml.partition.lower_for_target import applied, dispatched, rebound
 from relax_tapml.passes.operator_call import UNIT_ATTR, is_unit_function
 
 
@@ -57,7 +57,7 @@ def device_side(
     lowered
         From ``lower``, or functions that call its units; not changed.
     target, pipeline
-        As for ``prepare_side``.
+        As for ``lower_for_target``.
 
     Raises
     ------

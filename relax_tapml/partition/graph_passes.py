@@ -12,7 +12,7 @@ from tvm.ir import GlobalVar, PrimType
 from relax_tapml.errors import LoweringError
 from relax_tapml.partition.device_side import changed_functions, is_caller, reached
 from relax_tapml.partition.kernel_library import KernelLibrary
-from relax_tapml.partition.prepare_side import applied, dispatched, flattened, rebound
+from relax_tapml.partition.lower_for_target import applied, dispatched, flattened, rebound
 from relax_tapml.partition.whole_module import build_whole
 from relax_tapml.passes.operator_call import leaf_types
 

@@ -11,7 +11,7 @@ from tvm import tirx
 
 from relax_tapml.errors import DeviceCrash, MachineError, TapmlError
 from relax_tapml.partition.value_dependence import deciding_params
-from relax_tapml.targets.fork import Endings, ForkDied, Here, collected
+from relax_tapml.processes.fork import Endings, ForkDied, Here, collected
 
 # A larger tensor is taken for one that is looked things up in, such as packed weights.
 _LARGEST_BYTES = 16 << 20

@@ -11,9 +11,9 @@ import tvm
 import tvm_ffi
 from tvm import relax
 
+from relax_tapml.arrays import Array
 from relax_tapml.errors import TapmlError, UsageError
 from relax_tapml.files.machine import passed_on
-from relax_tapml.frontend.model import Array
 from relax_tapml.partition.built_functions import BuiltFunctions, WeightNames
 from relax_tapml.partition.bytecode import CompiledFunctions, load_bytecode
 from relax_tapml.partition.host_guard import HostGuard
@@ -21,11 +21,11 @@ from relax_tapml.partition.program import PartitionedProgram
 from relax_tapml.passes import native
 from relax_tapml.passes.outline_regions import DOWNLOAD, PARAMETER, RUN, UPLOAD
 from relax_tapml.passes.poison_results import PoisonedRegion
-from relax_tapml.targets.fork import can_fork
-from relax_tapml.targets.poison import Poison
-from relax_tapml.targets.session import DeviceModule, DeviceSession
-from relax_tapml.targets.tensors import plain, to_device, to_host
-from relax_tapml.targets.tvm_device import device_of
+from relax_tapml.processes.fork import can_fork
+from relax_tapml.targets.session.poison import Poison
+from relax_tapml.targets.session.session import DeviceModule, DeviceSession
+from relax_tapml.targets.session.tensors import plain, to_device, to_host
+from relax_tapml.targets.session.tvm_device import device_of
 
 _LEAST_PATTERN = 1 << 16
 # Drawn once for each run of the tool.

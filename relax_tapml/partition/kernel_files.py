@@ -12,7 +12,7 @@ from relax_tapml.files.names import file_stem
 from relax_tapml.files.read import read_bytes
 from relax_tapml.files.replace import delete, new_file
 from relax_tapml.files.scratch import scratch_folder, sweep
-from relax_tapml.targets.own_files import SEAL_DIGITS, Seals
+from relax_tapml.files.seals import SEAL_DIGITS, Seals
 
 _MAX_BYTES = 1 << 28
 _SHOWN = 3

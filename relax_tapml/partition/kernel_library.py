@@ -17,7 +17,7 @@ from relax_tapml.files.machine import machine_told
 from relax_tapml.partition.kernel_compile import KernelJob, compile_kernels
 from relax_tapml.partition.kernel_files import KernelFiles, KernelName
 from relax_tapml.passes.operator_call import UNIT_ATTR, is_unit_function
-from relax_tapml.targets.registry import platform_of
+from relax_tapml.targets.platforms.registry import platform_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,8 +79,8 @@ class KernelLibrary:
         Parameters
         ----------
         side
-            From ``prepare_side``. PrimFuncs that the target needs scheduled and that are not yet
-            get their default schedules.
+            From ``lower_for_target``. PrimFuncs that the target needs scheduled and that are not
+            yet get their default schedules.
         target
             What to build for.
 

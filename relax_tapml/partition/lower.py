@@ -16,7 +16,7 @@ from relax_tapml.passes.annotate_sites import AnnotateSites, annotated_calls
 from relax_tapml.passes.keep_inplace_apart import KeepInplaceApart
 from relax_tapml.passes.keep_origins import FuseOpsKeepingOrigins, KeepOrigins
 from relax_tapml.passes.outline_dispatched_ops import OutlineDispatchedOps
-from relax_tapml.passes.outline_handed_kernels import OutlineHandedKernels
+from relax_tapml.passes.outline_runtime_callbacks import OutlineRuntimeCallbacks
 
 # Operators that LegalizeOps lowers differently for a GPU; each side lowers them itself.
 _TARGET_DEPENDENT = ["relax.scatter_elements", "relax.scatter_nd"]
@@ -24,7 +24,7 @@ _NOTES = "relax_tapml.lowering_notes"
 _log = logging.getLogger(__name__)
 
 # What makes units and sites of a module whose kernels are fused.
-NAMING = (OutlineHandedKernels(), OutlineDispatchedOps(), AnnotateSites())
+NAMING = (OutlineRuntimeCallbacks(), OutlineDispatchedOps(), AnnotateSites())
 
 Passes = tuple[tvm.transform.Pass, ...]
 

@@ -70,7 +70,7 @@ def partition(
     boundary
         What to put on the device. A site that cannot leave the host stays there whatever it says.
     host_units, device_units
-        From ``prepare_side`` for either side.
+        From ``lower_for_target`` for either side.
     source, target
         What the sides run on.
     library

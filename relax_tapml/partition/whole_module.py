@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 import tvm
 
+from relax_tapml.arrays import Array
 from relax_tapml.errors import LoweringError, UsageError
 from relax_tapml.files.machine import passed_on
-from relax_tapml.frontend.model import Array
 from relax_tapml.partition.built_functions import WeightNames
 from relax_tapml.partition.bytecode import CompiledFunctions, compile_functions
 from relax_tapml.partition.kernel_library import KernelLibrary
-from relax_tapml.partition.prepare_side import dispatched
-from relax_tapml.targets.session import DeviceSession
+from relax_tapml.partition.lower_for_target import dispatched
+from relax_tapml.targets.session.session import DeviceSession
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -54,12 +54,12 @@ def headline(result: Mapping[str, Any]) -> str:
         return f"The model runs on {target} as a whole and agrees with {source} within tolerance."
     moved = sum(unit.get("on_device", unit["verdict"] == Verdict.PASS) for unit in units)
     if moved < passed:
-        company = (
+        context = (
             f"with {moved} of them on the device the model agrees with {source}"
             if moved
             else "none has been moved"
         )
-        return f"{subject} pass alone on {target}; {company}."
+        return f"{subject} pass alone on {target}; {context}."
     return f"{subject} run on {target} and agree with {source} within tolerance."
 
 

@@ -16,7 +16,6 @@ from relax_tapml.files.replace import write_file
 from relax_tapml.report import quantities
 from relax_tapml.report.boundary_path import lay_out_path
 from relax_tapml.report.dims import dim_rows
-from relax_tapml.report.document import check_schema
 from relax_tapml.report.findings import (
     explain,
     headline,
@@ -30,6 +29,7 @@ from relax_tapml.report.findings import (
 from relax_tapml.report.log_scale import LogScale
 from relax_tapml.report.power import power_rows, power_sentences
 from relax_tapml.report.step_timings import lay_out_timings
+from relax_tapml.results.read_result import check_schema
 
 _EXPLAINED_AT_MOST = 5
 _TEMPLATE = Path(__file__).with_name("report.html.j2")

@@ -8,10 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from relax_tapml.carve.case_replay import CaseReplay
-from relax_tapml.carve.grounds import bluntness
-from relax_tapml.carve.open_suite import open_suite
-from relax_tapml.carve.replayer import Replayer, kernels_beside
 from relax_tapml.compare.comparison import worst
 from relax_tapml.compare.power import Power
 from relax_tapml.compare.verdict import Verdict
@@ -19,9 +15,13 @@ from relax_tapml.errors import TapmlError
 from relax_tapml.partition.pipeline import load_pipeline
 from relax_tapml.passes.origin import Origin, site_text
 from relax_tapml.printable import printable
+from relax_tapml.replay.unit.blunt_grounds import bluntness
+from relax_tapml.replay.unit.case_replay import CaseReplay
+from relax_tapml.replay.unit.replayer import Replayer, kernels_beside
 from relax_tapml.report.findings import tolerance_text
 from relax_tapml.report.quantities import number_text
-from relax_tapml.targets.target import parse_target
+from relax_tapml.suite.open_suite import open_suite
+from relax_tapml.targets.platforms.parse_target import parse_target
 from relax_tapml.testing.exclusive import exclusive
 
 Properties = list[tuple[str, object]]
@@ -166,7 +166,7 @@ class CarvedSuites:
     ) -> str | None:
         """Say which inputs a wrong value comes from, None where that is not known."""
         # Only a failing test pays for the analysis.
-        from relax_tapml.carve.input_at import input_at
+        from relax_tapml.suite.trace_inputs import input_at
 
         replayer = self._replayers[Path(test_file).parent]
         if isinstance(replayer, TapmlError):

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+from relax_tapml.arrays import Array
 from relax_tapml.compare.comparison import compare
 from relax_tapml.compare.tolerance import RuleTolerance, Tolerance, tolerance_for
 from relax_tapml.compare.verdict import Verdict
-from relax_tapml.frontend.model import Array
 from relax_tapml.testing.guarded import GuardedTensor
 from relax_tapml.testing.kernel import Kernel, build_kernels, output_tensors
 from relax_tapml.testing.random_inputs import normal_inputs, wide_inputs

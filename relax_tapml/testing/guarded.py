@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import tvm
 
-from relax_tapml.frontend.model import Array
+from relax_tapml.arrays import Array
 
 _ALIGNMENT = 256
 _LARGEST_GUARD = 8 << 20

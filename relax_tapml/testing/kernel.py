@@ -12,7 +12,7 @@ import tvm_ffi
 from tvm import tirx
 
 from relax_tapml._compat import SBlock
-from relax_tapml.frontend.model import Array
+from relax_tapml.arrays import Array
 from relax_tapml.testing.guarded import GuardedTensor, untouched
 
 

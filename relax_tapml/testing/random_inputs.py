@@ -7,8 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from relax_tapml.compare.dtypes import finfo, is_float
-from relax_tapml.frontend.model import Array
+from relax_tapml.arrays import Array, finfo, is_float
 
 _EXTREMES = (0.0, -0.0, 1.0, -1.0, 1e-30, 1e4, -1e4, 88.0, -104.0)
 # Above this a value masks something.

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from relax_tapml.frontend.model import Array
+from relax_tapml.arrays import Array
 
 _WIDTHS = (2, 4, 8, 16, 32, 64, 128, 256)
 _PERIODS = (2, 4, 8, 16, 32, 64, 128, 256)

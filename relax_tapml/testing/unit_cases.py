@@ -8,12 +8,12 @@ from typing import Any
 import tvm
 from tvm import relax, tirx
 
-from relax_tapml.carve.manifest import SuiteCase
-from relax_tapml.carve.open_suite import Suite
-from relax_tapml.carve.tolerances import read_tolerance
+from relax_tapml.arrays import Array
 from relax_tapml.compare.tolerance import Tolerance
 from relax_tapml.errors import TapmlError
-from relax_tapml.frontend.model import Array
+from relax_tapml.suite.manifest import SuiteCase
+from relax_tapml.suite.open_suite import Suite
+from relax_tapml.suite.tolerances import read_tolerance
 
 
 class NotAKernelCallError(TapmlError):

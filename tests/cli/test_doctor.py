@@ -6,7 +6,7 @@ import json
 import re
 
 from relax_tapml.cli.main import main
-from relax_tapml.targets.registry import PLATFORMS
+from relax_tapml.targets.platforms.registry import PLATFORMS
 
 
 def doctor(capsys, *args):

@@ -5,8 +5,8 @@ import json
 import pytest
 from tiny_model import UNITS, model
 
+from relax_tapml.bringup.bring_up import bring_up
 from relax_tapml.cli.main import main
-from relax_tapml.run import bring_up
 
 
 @pytest.fixture(scope="module")

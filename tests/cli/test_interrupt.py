@@ -11,7 +11,7 @@ import time
 import psutil
 import pytest
 
-from relax_tapml.targets.tracker import TrackerKey, tracker_status
+from relax_tapml.targets.fleet.tracker import TrackerKey, tracker_status
 
 REPLAY = ["-c", "import sys; from relax_tapml.cli.main import main; sys.exit(main())", "replay"]
 BUILD = ["-m", "relax_tapml.build", "tiny_model:model", "--out"]

@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 
 from relax_tapml.cli.progress import Progress
-from relax_tapml.migrate.reporter import Reporter
+from relax_tapml.progress import Reporter
 
 
 def reporter_to(stream: io.StringIO, *, is_terminal: bool = False) -> Reporter:

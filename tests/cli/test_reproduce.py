@@ -11,8 +11,8 @@ import tiny_model
 import tvm
 
 from relax_tapml import bring_up
-from relax_tapml.carve.script_run import ScriptEnd, ScriptRun, run_script
 from relax_tapml.cli.main import main
+from relax_tapml.suite.script_run import ScriptEnd, ScriptRun, run_script
 
 
 def _shown(capsys):
@@ -98,13 +98,13 @@ def test_a_failure_that_does_not_repeat_is_said(wrong, tmp_path, capsys):
 
 def test_what_fails_in_company_only_is_said(wrong, tmp_path, capsys):
     """The script holds the kernel; alone it passes, as in the run."""
-    broken_pipelines.in_company = tvm.transform.Sequential(
+    broken_pipelines.in_context = tvm.transform.Sequential(
         [
             broken_pipelines.breaks("softmax", broken_pipelines.leaves_mark),
             broken_pipelines.breaks("sum", broken_pipelines.minds_mark),
         ]
     )
-    out = wrong("in_company", "process")
+    out = wrong("in_context", "process")
     assert main(["reproduce", str(out), "sum", "--output", str(tmp_path)]) == 0
     assert any("only together with softmax; alone it passes" in line for line in _shown(capsys))
     assert "getenv" in (tmp_path / "sum.py").read_text()
@@ -158,7 +158,7 @@ def test_a_script_that_does_not_end_is_ended(tmp_path):
 
 
 def _first_unit(finished):
-    from relax_tapml.carve.open_suite import open_suite
+    from relax_tapml.suite.open_suite import open_suite
 
     return next(iter(open_suite(finished).manifest.units))
 

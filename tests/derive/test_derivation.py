@@ -13,8 +13,8 @@ from operator_kernels import KERNELS, MATRIX, ROW, inputs_of, kernel
 from tvm import relax
 from tvm.script import tirx as T  # noqa: N812
 
+from relax_tapml.arrays import is_float
 from relax_tapml.compare.comparison import compare
-from relax_tapml.compare.dtypes import is_float
 from relax_tapml.compare.tolerance import (
     ElementTolerance,
     EqualTolerance,

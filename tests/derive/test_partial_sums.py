@@ -8,7 +8,7 @@ import pytest
 from operator_kernels import kernel
 from tvm import relax
 
-from relax_tapml.compare.dtypes import as_float64
+from relax_tapml.arrays import as_float64
 from relax_tapml.derive.derivation import Derivation
 from relax_tapml.testing.sum_orders import sums, terms_of_kinds
 

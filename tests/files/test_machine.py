@@ -11,7 +11,7 @@ import pytest
 
 from relax_tapml.errors import MachineError
 from relax_tapml.files.machine import lack_in, lack_now, lack_of, machine_told, passed_on
-from relax_tapml.targets.fork import forked
+from relax_tapml.processes.fork import forked
 
 FULL = OSError(errno.ENOSPC, "No space left on device", "/tmp/kernel.o")
 

@@ -9,8 +9,8 @@ from tvm.script import ir as I  # noqa: N812
 from tvm.script import relax as R  # noqa: N812
 from tvm.script import tirx as T  # noqa: N812
 
-from relax_tapml.carve.script_text import script_text
 from relax_tapml.foreign.script import script_fault
+from relax_tapml.suite.script_text import script_text
 
 HEAD = """
 from typing import TypeVar

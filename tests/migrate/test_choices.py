@@ -12,7 +12,7 @@ from relax_tapml.migrate.choices import Choices, other_choice
 from relax_tapml.migrate.choosing_units import choosing_units
 from relax_tapml.partition.lower import lower
 from relax_tapml.passes.impose_choices import IMPOSE, OBSERVE
-from relax_tapml.targets.tvm_device import device_of
+from relax_tapml.targets.session.tvm_device import device_of
 
 SITE = "main/000/topk"
 VALUES, PLACES = np.array([[2, 2], [3, 1], [4, 3]], "float32"), np.array([[1, 2], [0, 1], [0, 1]])

@@ -9,7 +9,7 @@ from relax_tapml.errors import DeviceCrash, SourceError, StoreError
 from relax_tapml.migrate.driver import migrate
 from relax_tapml.migrate.step import Step
 from relax_tapml.migrate.strategy import Strategy, StrategyName
-from relax_tapml.targets.device import Device
+from relax_tapml.targets.session.device import Device
 
 
 class Watcher:

@@ -8,16 +8,16 @@ import tvm
 from broken_pipelines import breaks
 from tvm import tirx
 
-from relax_tapml.carve.endurance import Exhaustion
-from relax_tapml.carve.replay import ReplayReport, UnitReplay
 from relax_tapml.compare.tolerance import RuleTolerance
 from relax_tapml.compare.verdict import Verdict
 from relax_tapml.errors import DeviceCrash, DeviceError, DeviceTimeout, DeviceUnavailable
 from relax_tapml.migrate.step import Step
 from relax_tapml.migrate.strategy import Outcome, Proposal, Purpose
 from relax_tapml.partition.kernel_library import KernelLibrary
-from relax_tapml.partition.prepare_side import prepare_side
-from relax_tapml.targets.device import Device
+from relax_tapml.partition.lower_for_target import lower_for_target
+from relax_tapml.replay.endurance import Exhaustion
+from relax_tapml.replay.replay import ReplayReport, UnitReplay
+from relax_tapml.targets.session.device import Device
 
 LLVM = tvm.target.Target("llvm")
 
@@ -129,7 +129,7 @@ def test_what_fails_now_and_then_is_flaky(tiny, failing_session, repeat, bad, ru
             self.close()
             return super().session
 
-    def vote(units):
+    def rerun_units(units):
         asked.append(units)
         details = {
             "matmul": UnitReplay(
@@ -141,7 +141,9 @@ def test_what_fails_now_and_then_is_flaky(tiny, failing_session, repeat, bad, ru
 
     # Opening it before the step is the first one.
     bad = {number + 1 for number in bad}
-    step = attempt(tiny, Fresh(open_session), "softmax", "matmul", repeat=repeat, vote=vote)
+    step = attempt(
+        tiny, Fresh(open_session), "softmax", "matmul", repeat=repeat, rerun_units=rerun_units
+    )
     assert (step.verdict, step.runs, step.failures) == (Verdict.FLAKY, runs, failures)
     assert step.reason == f"in {failures} of {runs} runs died"
     assert asked == [["matmul", "softmax"]]
@@ -153,12 +155,12 @@ def test_a_vote_that_loses_its_device_accuses_nobody(tiny, failing_session):
     """Nobody knows who is flaky; whoever moved last would be taken for it."""
     faults = [DeviceCrash("died")]
 
-    def vote(units):
+    def rerun_units(units):
         return ReplayReport(units={}, details={}, unavailable="no device is left")
 
     device = Device(lambda: failing_session(faults.pop() if faults else None))
     with pytest.raises(DeviceUnavailable, match="no device is left"):
-        attempt(tiny, device, "softmax", repeat=2, vote=vote)
+        attempt(tiny, device, "softmax", repeat=2, rerun_units=rerun_units)
 
 
 def test_without_a_failure_a_boundary_is_run_as_often_as_asked(tiny, failing_session):
@@ -327,7 +329,7 @@ def test_a_kernel_that_writes_nothing_does_not_live_on_old_answers(tiny, failing
     """The memory of the same step, run before in the same session, held the right ones."""
     library = KernelLibrary(tmp_path)
     idle = breaks("sum", lambda kernel: kernel.with_body(tirx.Evaluate(0)))
-    units = prepare_side(tiny.lowered, LLVM, idle)
+    units = lower_for_target(tiny.lowered, LLVM, idle)
     broken = library.build(units, LLVM)
     device = Device(failing_session)
     right = replace(tiny.sides, poisoned=frozenset({"sum"}))

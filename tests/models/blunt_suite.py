@@ -6,7 +6,7 @@ import json
 from collections.abc import Collection
 from pathlib import Path
 
-from relax_tapml.carve.manifest_file import seal
+from relax_tapml.suite.manifest_file import seal
 
 ORIGIN = "widened by hand"
 

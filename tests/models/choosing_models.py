@@ -14,8 +14,9 @@ from tvm.script import ir as I
 from tvm.script import relax as R
 from tvm.script import tirx as T
 
+from relax_tapml.arrays import Array
 from relax_tapml.derive.chooser import choosers
-from relax_tapml.frontend.model import Array, Model, Sample
+from relax_tapml.frontend.model import Model, Sample
 
 SCORES = np.array([[0.5, 2, 2, 1], [3, 1, 0, -1], [1, 1, 1, 1]], "float32")
 TABLE = np.random.default_rng(0).uniform(-1, 1, (4, 6)).astype("float32")

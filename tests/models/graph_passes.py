@@ -19,7 +19,8 @@ from tvm.script import ir as I  # noqa: N812
 from tvm.script import relax as R  # noqa: N812
 from tvm.script import tirx as T  # noqa: N812
 
-from relax_tapml.frontend.model import Array, Functions, Model, Sample
+from relax_tapml.arrays import Array
+from relax_tapml.frontend.model import Functions, Model, Sample
 
 transform = relax.transform
 

@@ -7,7 +7,8 @@ import numpy as np
 from tvm.script import ir as I
 from tvm.script import relax as R
 
-from relax_tapml.frontend.model import Array, Model, Sample
+from relax_tapml.arrays import Array
+from relax_tapml.frontend.model import Model, Sample
 
 
 @I.ir_module

@@ -10,7 +10,8 @@ import numpy as np
 from tvm.script import ir as I
 from tvm.script import relax as R
 
-from relax_tapml.frontend.model import Array, Model, Sample
+from relax_tapml.arrays import Array
+from relax_tapml.frontend.model import Model, Sample
 
 UNITS = ["matmul", "softmax", "split", "fused_gelu", "cumsum", "concatenate", "layer_norm", "sum"]
 

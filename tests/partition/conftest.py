@@ -8,16 +8,17 @@ import pytest
 import tvm
 from tiny_model import model
 
-from relax_tapml.frontend.model import Array, Model
+from relax_tapml.arrays import Array
+from relax_tapml.frontend.model import Model
 from relax_tapml.partition.boundary import Boundary
 from relax_tapml.partition.built_functions import flat_values
 from relax_tapml.partition.bytecode import compile_functions
 from relax_tapml.partition.hybrid import Host
 from relax_tapml.partition.kernel_library import KernelLibrary, KernelSet
 from relax_tapml.partition.lower import lower, mark_inputs
-from relax_tapml.partition.prepare_side import prepare_side
+from relax_tapml.partition.lower_for_target import lower_for_target
 from relax_tapml.partition.program import PartitionedProgram, partition
-from relax_tapml.targets.target import parse_target
+from relax_tapml.targets.platforms.parse_target import parse_target
 
 LLVM = parse_target("llvm")
 
@@ -43,7 +44,7 @@ def lowered(tiny: Model) -> tvm.IRModule:
 @pytest.fixture(scope="session")
 def units(lowered: tvm.IRModule) -> tvm.IRModule:
     """The module as llvm implements it."""
-    return prepare_side(lowered, LLVM)
+    return lower_for_target(lowered, LLVM)
 
 
 @pytest.fixture(scope="session")

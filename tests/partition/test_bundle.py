@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from relax_tapml.errors import StoreError, TapmlError
 from relax_tapml.partition.boundary import Boundary
 from relax_tapml.partition.bundle import load, write_bundle
-from relax_tapml.targets.target import parse_target
+from relax_tapml.targets.platforms.parse_target import parse_target
 
 LLVM = parse_target("llvm")
 

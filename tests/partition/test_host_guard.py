@@ -13,10 +13,10 @@ from relax_tapml.partition.host_guard import HostGuard
 from relax_tapml.partition.hybrid import Host, HybridModule
 from relax_tapml.partition.kernel_library import KernelLibrary
 from relax_tapml.partition.lower import lower, mark_inputs
-from relax_tapml.partition.prepare_side import prepare_side
+from relax_tapml.partition.lower_for_target import lower_for_target
 from relax_tapml.partition.program import partition
 from relax_tapml.partition.value_dependence import deciding_params
-from relax_tapml.targets.inline import InlineSession
+from relax_tapml.targets.session.inline import InlineSession
 
 LLVM = tvm.target.Target("llvm")
 
@@ -56,7 +56,7 @@ FLOATS, INDICES = np.ones((4, 8), "float32"), np.array([0, 1, 3])
 )
 def test_kernels_that_values_can_crash_are_known(body, inputs, expected):
     """They read where a whole number says, or divide by one."""
-    module = prepare_side(lowered(body, *inputs), LLVM)
+    module = lower_for_target(lowered(body, *inputs), LLVM)
     found = {
         gvar.name_hint: deciding_params(function)
         for gvar, function in module.functions.items()
@@ -75,7 +75,7 @@ class Gather:
             return relax.op.take(table, doubled, axis=0, mode="fast")
 
         self.module = lowered(body, FLOATS, INDICES)
-        self.units = prepare_side(self.module, LLVM)
+        self.units = lower_for_target(self.module, LLVM)
         library = KernelLibrary(folder)
         self.host = Host(LLVM, library.build(self.units, LLVM).files(), {}, self.units)
         self.session = WrongSession(factor)
@@ -142,5 +142,5 @@ def test_values_that_the_source_had_are_not_tried_again(tmp_path, monkeypatch):
 def test_a_host_without_such_kernels_is_not_watched():
     """Most have none."""
     softmax = lowered(lambda _bb, x: relax.op.nn.softmax(x), FLOATS)
-    guard = HostGuard(prepare_side(softmax, LLVM))
+    guard = HostGuard(lower_for_target(softmax, LLVM))
     assert guard.instrument(has_device=True) is None

@@ -19,12 +19,12 @@ from relax_tapml.errors import DeviceCrash, DeviceError, DeviceFault, DeviceTime
 from relax_tapml.partition.boundary import Boundary
 from relax_tapml.partition.built_functions import flat_values
 from relax_tapml.partition.hybrid import Host, HybridModule
-from relax_tapml.partition.prepare_side import prepare_side
+from relax_tapml.partition.lower_for_target import lower_for_target
 from relax_tapml.partition.program import PartitionedProgram, partition
 from relax_tapml.passes.annotate_sites import AnnotateSites
-from relax_tapml.targets.inline import InlineSession
-from relax_tapml.targets.open import open_session
-from relax_tapml.targets.target import parse_target
+from relax_tapml.targets.open_session import open_session
+from relax_tapml.targets.platforms.parse_target import parse_target
+from relax_tapml.targets.session.inline import InlineSession
 
 LLVM = parse_target("llvm")
 
@@ -113,7 +113,7 @@ class InPlace:
 def test_kernels_may_work_in_place(library, process, boundary):
     """A result that is the argument itself comes back whole from another process."""
     lowered = AnnotateSites()(InPlace)
-    units = prepare_side(lowered, LLVM)
+    units = lower_for_target(lowered, LLVM)
     kernels = library.build(units, LLVM).files()
     program = partition(
         lowered,
@@ -155,7 +155,7 @@ def test_a_fault_of_the_device_keeps_its_class(part, host, kernels, expected, ti
 def test_a_kernel_that_ends_its_process_is_a_crash(lowered, library, part, host, tiny):
     """The host lives on and says what happened to whom."""
     pipeline = broken_pipelines.breaks("softmax", broken_pipelines.abort)
-    device_units = prepare_side(lowered, LLVM, pipeline)
+    device_units = lower_for_target(lowered, LLVM, pipeline)
     program = part("softmax", device_units=device_units)
     session = open_session("process", LLVM)
     try:

@@ -14,9 +14,9 @@ from tiny_model import UNITS
 
 from relax_tapml.errors import MachineError
 from relax_tapml.partition.kernel_library import KernelLibrary
-from relax_tapml.targets.fork import forked
-from relax_tapml.targets.platform import Platform
-from relax_tapml.targets.target import parse_target
+from relax_tapml.processes.fork import forked
+from relax_tapml.targets.platforms.parse_target import parse_target
+from relax_tapml.targets.platforms.platform import Platform
 
 LLVM = parse_target("llvm")
 

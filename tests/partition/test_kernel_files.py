@@ -13,7 +13,7 @@ from tiny_model import UNITS
 from tvm.ir import GlobalVar
 
 from relax_tapml.partition.kernel_library import KernelLibrary
-from relax_tapml.targets.target import parse_target
+from relax_tapml.targets.platforms.parse_target import parse_target
 
 LLVM = parse_target("llvm")
 

@@ -11,8 +11,8 @@ from tiny_model import UNITS
 
 from relax_tapml.errors import LoweringError
 from relax_tapml.partition.kernel_library import KernelLibrary, unit_kernels
-from relax_tapml.partition.prepare_side import prepare_side
-from relax_tapml.targets.target import parse_target
+from relax_tapml.partition.lower_for_target import lower_for_target
+from relax_tapml.targets.platforms.parse_target import parse_target
 
 LLVM = parse_target("llvm")
 
@@ -25,7 +25,9 @@ def files(folder: Path) -> set[str]:
 @pytest.fixture
 def edited(lowered) -> tvm.IRModule:
     """The model with one kernel changed."""
-    return prepare_side(lowered, LLVM, broken_pipelines.breaks("softmax", broken_pipelines.scale))
+    return lower_for_target(
+        lowered, LLVM, broken_pipelines.breaks("softmax", broken_pipelines.scale)
+    )
 
 
 def test_a_second_build_builds_nothing(tmp_path, units):
@@ -76,13 +78,13 @@ def test_kernels_of_a_dispatched_operator_belong_to_its_unit(units):
     names = unit_kernels(units)
     assert names.keys() == set(UNITS)
     assert names["cumsum"] == ["cumsum"]
-    on_gpu = unit_kernels(prepare_side(units, tvm.target.Target("cuda")))
+    on_gpu = unit_kernels(lower_for_target(units, tvm.target.Target("cuda")))
     assert on_gpu.keys() == set(UNITS)
 
 
 def test_a_kernel_that_does_not_build_is_a_reason(tmp_path, lowered):
     """All others are built, and nothing is left of it."""
-    side = prepare_side(
+    side = lower_for_target(
         lowered, LLVM, broken_pipelines.breaks("softmax", broken_pipelines.unbuildable)
     )
     library = KernelLibrary(tmp_path)
@@ -117,7 +119,7 @@ def test_an_interrupted_build_leaves_no_kernel(tmp_path, units, monkeypatch):
 
 def test_a_function_beside_the_vm_must_build(tmp_path, lowered):
     """Without it no program runs, so it is an error and not a reason."""
-    side = prepare_side(
+    side = lower_for_target(
         lowered, LLVM, broken_pipelines.breaks("softmax", broken_pipelines.unbuildable)
     )
     library = KernelLibrary(tmp_path)

@@ -22,7 +22,7 @@ from relax_tapml.partition.bytecode import compile_functions
 from relax_tapml.partition.hybrid import Host, HybridModule
 from relax_tapml.partition.kernel_library import KernelLibrary
 from relax_tapml.partition.lower import lower
-from relax_tapml.partition.prepare_side import prepare_side
+from relax_tapml.partition.lower_for_target import lower_for_target
 from relax_tapml.partition.program import partition
 from relax_tapml.passes.annotate_sites import AnnotateSites, annotated_calls
 from relax_tapml.passes.assign_sides import AssignSides, host_only_sites
@@ -30,7 +30,7 @@ from relax_tapml.passes.operator_call import leaf_types
 from relax_tapml.passes.outline_dispatched_ops import OutlineDispatchedOps
 from relax_tapml.passes.outline_regions import OutlineRegions
 from relax_tapml.passes.split_module import split_module
-from relax_tapml.targets.inline import InlineSession
+from relax_tapml.targets.session.inline import InlineSession
 
 LLVM = tvm.target.Target("llvm")
 ROWS, COLUMNS = 3, 4
@@ -117,7 +117,7 @@ def _has_operator(module: tvm.IRModule) -> bool:
 def run_whole(
     program: Program, library: KernelLibrary, inputs: list[np.ndarray], entry: str = "main"
 ) -> list[bytes]:
-    units = prepare_side(program.module, LLVM)
+    units = lower_for_target(program.module, LLVM)
     host = Host(LLVM, library.build(units, LLVM).files(), program.weights)
     vm = host.virtual_machine(compile_functions(units, LLVM, library))
     result = vm[entry](*(host.upload(a) for a in inputs), *map(host.weight, host.params))
@@ -133,7 +133,7 @@ def hybrid_of(
     is_poisoned: bool = False,
 ) -> HybridModule:
     """The program with ``boundary`` on a device in this process, same kernels on both sides."""
-    units = prepare_side(program.module, LLVM)
+    units = lower_for_target(program.module, LLVM)
     kernels = library.build(units, LLVM)
     assert not kernels.failed
     parted = partition(
@@ -490,7 +490,7 @@ def test_objects_stay_on_the_host(module) -> None:
     """With every operator on the device that can be, no cache and no closure is there."""
     lifted = relax.transform.LambdaLift()(relax.transform.LegalizeOps()(module))
     lowered = AnnotateSites()(lifted)
-    units = prepare_side(lowered, LLVM)
+    units = lower_for_target(lowered, LLVM)
     chosen = AssignSides(units={site.unit for site, _ in annotated_calls(lowered)})(lowered)
     sides = split_module(OutlineRegions()(chosen), units, units)
     assert _objects(sides.host)

@@ -17,10 +17,10 @@ from relax_tapml.partition.bytecode import load_bytecode
 from relax_tapml.partition.hybrid import Host, HybridModule
 from relax_tapml.partition.kernel_library import KernelLibrary
 from relax_tapml.partition.lower import lower
-from relax_tapml.partition.prepare_side import prepare_side
+from relax_tapml.partition.lower_for_target import lower_for_target
 from relax_tapml.partition.program import partition
-from relax_tapml.targets.inline import InlineSession
-from relax_tapml.targets.target import parse_target
+from relax_tapml.targets.platforms.parse_target import parse_target
+from relax_tapml.targets.session.inline import InlineSession
 
 LLVM = parse_target("llvm")
 
@@ -99,7 +99,7 @@ def test_symbolic_dimensions_need_a_function_beside_the_vm(tmp_path):
     """It is cached by content like a kernel, so that the next step builds nothing."""
     library = KernelLibrary(tmp_path)
     lowered = lower(Symbolic)
-    units = prepare_side(lowered, LLVM)
+    units = lower_for_target(lowered, LLVM)
     kernels = library.build(units, LLVM)
     sides = {"host_units": units, "device_units": units, "source": LLVM, "target": LLVM}
     program = partition(lowered, Boundary(units={"cumsum"}), library=library, **sides)

@@ -20,7 +20,7 @@ from relax_tapml.partition.built_functions import flat_values
 from relax_tapml.partition.bytecode import compile_functions
 from relax_tapml.partition.hybrid import Host
 from relax_tapml.partition.kernel_library import KernelLibrary
-from relax_tapml.partition.prepare_side import prepare_side
+from relax_tapml.partition.lower_for_target import lower_for_target
 from relax_tapml.passes import native
 from relax_tapml.passes.annotate_sites import AnnotateSites, annotated_calls
 from relax_tapml.passes.insert_capture import InsertCapture, SiteFilter
@@ -334,10 +334,10 @@ def prebuilt(module: tvm.IRModule, tmp_path, plain: tvm.IRModule) -> relax.Virtu
     """Bytecode of ``module`` with the kernels of the plain module, built apart."""
     native.load()
     library = KernelLibrary(tmp_path / "kernels")
-    kernels = library.build(prepare_side(plain, LLVM), LLVM)
+    kernels = library.build(lower_for_target(plain, LLVM), LLVM)
     assert not kernels.failed
     host = Host(LLVM, kernels.files(), {})
-    return host.virtual_machine(compile_functions(prepare_side(module, LLVM), LLVM, library))
+    return host.virtual_machine(compile_functions(lower_for_target(module, LLVM), LLVM, library))
 
 
 @pytest.mark.parametrize("build", ["compile", "prebuilt"])

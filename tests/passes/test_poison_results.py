@@ -14,8 +14,8 @@ from tvm.script import tirx as T
 from relax_tapml.partition.bytecode import compile_functions
 from relax_tapml.partition.kernel_library import KernelLibrary
 from relax_tapml.passes.poison_results import poison_results
-from relax_tapml.targets.open import open_session
-from relax_tapml.targets.poison import Poison
+from relax_tapml.targets.open_session import open_session
+from relax_tapml.targets.session.poison import Poison
 
 LLVM = tvm.target.Target("llvm")
 

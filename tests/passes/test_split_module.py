@@ -9,7 +9,7 @@ from tvm import relax
 from tvm.script import ir as I
 from tvm.script import relax as R
 
-from relax_tapml.partition.prepare_side import prepare_side
+from relax_tapml.partition.lower_for_target import lower_for_target
 from relax_tapml.passes.annotate_sites import annotated_calls
 from relax_tapml.passes.assign_sides import AssignSides
 from relax_tapml.passes.outline_regions import OutlineRegions
@@ -43,7 +43,7 @@ def names(module: tvm.IRModule) -> set[str]:
 
 def test_functions_go_to_their_side(module):
     """Regions to the device, all others to the host; both have all units."""
-    units = prepare_side(module, LLVM)
+    units = lower_for_target(module, LLVM)
     outlined = OutlineRegions()(AssignSides(units={"tir_exp"})(module))
     sides = split_module(outlined, units, units)
     shared = {"tir_exp", "cumsum", "unit_cumsum"}
@@ -55,7 +55,7 @@ def test_functions_go_to_their_side(module):
 
 def test_nothing_on_the_device(module):
     """There is no device module then."""
-    units = prepare_side(module, LLVM)
+    units = lower_for_target(module, LLVM)
     sides = split_module(OutlineRegions()(AssignSides()(module)), units, units)
     assert sides.device is None
     assert names(sides.host) == names(units)
@@ -77,8 +77,8 @@ def test_each_side_has_its_own_units(module):
             builder.update_func(side.get_global_var(name), side[name].with_attr("mine", 1))
         return builder.get()
 
-    host_units = prepare_side(module, LLVM)
-    device_units = prepare_side(module, LLVM, own)
+    host_units = lower_for_target(module, LLVM)
+    device_units = lower_for_target(module, LLVM, own)
     outlined = OutlineRegions()(AssignSides(units={"tir_exp", "cumsum"})(module))
     sides = split_module(outlined, host_units, device_units)
     assert "inner" in names(sides.device)
@@ -93,7 +93,7 @@ def test_each_side_has_its_own_units(module):
 
 def test_calls_are_of_the_units_that_are_there(module):
     """By GlobalVar, not by name alone."""
-    units = prepare_side(module, LLVM)
+    units = lower_for_target(module, LLVM)
     outlined = OutlineRegions()(AssignSides(units={"tir_exp"})(module))
     sides = split_module(outlined, units, units)
     for side in (sides.host, sides.device):

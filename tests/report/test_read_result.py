@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from relax_tapml.cli.present import present
-from relax_tapml.cli.reproduced import find_record, is_in_company_only, recorded_lines
+from relax_tapml.cli.reproduced import find_record, is_in_context_only, recorded_lines
 from relax_tapml.errors import StoreError
-from relax_tapml.report.document import read_result
 from relax_tapml.report.page import render
+from relax_tapml.results.read_result import read_result
 
 
 @settings(
@@ -42,7 +42,7 @@ def test_any_other_value_is_refused_when_it_is_read_or_can_be_shown(
         assert record is not None
         for unit in record.units.values():
             recorded_lines(unit, record.target)
-            is_in_company_only(unit)
+            is_in_context_only(unit)
 
 
 def _copy_of_result(folder: Path) -> Path:

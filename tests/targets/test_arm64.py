@@ -26,22 +26,22 @@ from tiny_model import UNITS, in_numpy, model
 import relax_tapml
 from relax_tapml import bring_up
 from relax_tapml.errors import DeviceUnavailable, UsageError
+from relax_tapml.files.cache_folder import cache_folder
 from relax_tapml.partition.kernel_library import KernelLibrary
-from relax_tapml.targets import process as device_process
+from relax_tapml.processes.child import Child
+from relax_tapml.targets.server import device_process
 from relax_tapml.targets.arm64 import __main__ as arm64
 from relax_tapml.targets.arm64 import server
 from relax_tapml.targets.arm64.runtime import LIBRARIES, runtime_folder
 from relax_tapml.targets.arm64.toolchain import COMPILER, emulator, system_root
-from relax_tapml.targets.cache import cache_folder
-from relax_tapml.targets.child import Child
-from relax_tapml.targets.handshake import introduce, present
-from relax_tapml.targets.local_fleet import LocalFleet
-from relax_tapml.targets.obituary import ask_obituary
-from relax_tapml.targets.open import open_session
+from relax_tapml.targets.fleet.local_fleet import LocalFleet
+from relax_tapml.targets.fleet.tracker import request_device, tracker_status
+from relax_tapml.targets.open_session import open_session
 from relax_tapml.targets.platforms.arm64 import Arm64
-from relax_tapml.targets.registry import platform_of
-from relax_tapml.targets.target import parse_target
-from relax_tapml.targets.tracker import request_device, tracker_status
+from relax_tapml.targets.platforms.parse_target import parse_target
+from relax_tapml.targets.platforms.registry import platform_of
+from relax_tapml.targets.server.exit_report import ask_exit_report
+from relax_tapml.targets.server.handshake import introduce, present
 
 MISSING = [item.name for item in Arm64().requirements() if not item.found]
 needs_emulator = pytest.mark.skipif(
@@ -446,7 +446,7 @@ def test_others_who_connect_leave_a_board_to_whom_it_was_lent(registered):
     host, port, key = request_device(*registered, timeout_s=30)
     for _ in range(2):
         socket.create_connection((host, port)).close()
-        assert ask_obituary(host, port, "board:0") is None
+        assert ask_exit_report(host, port, "board:0") is None
         with socket.create_connection((host, port), timeout=120) as connection:
             assert present(connection, "client", key)
         # Whom it is lent to and does not come has 8 s.
@@ -476,8 +476,8 @@ def test_killed_parent_leaves_no_emulator():
     """The emulator is gone with the process that started it."""
     script = (
         "import sys\n"
-        "from relax_tapml.targets.open import open_session\n"
-        "from relax_tapml.targets.target import parse_target\n"
+        "from relax_tapml.targets.open_session import open_session\n"
+        "from relax_tapml.targets.platforms.parse_target import parse_target\n"
         "session = open_session('process', parse_target('arm64'))\n"
         "print(session._server._child.pid, flush=True)\n"
         "sys.stdin.read()\n"

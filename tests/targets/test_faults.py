@@ -17,11 +17,11 @@ import psutil
 import pytest
 
 from relax_tapml.errors import DeviceCrash, DeviceTimeout, DeviceUnavailable, UsageError
-from relax_tapml.targets.open import open_session
-from relax_tapml.targets.process import DeviceProcess
-from relax_tapml.targets.relay import Relay
-from relax_tapml.targets.rpc_session import RPCSession
-from relax_tapml.targets.target import parse_target
+from relax_tapml.targets.open_session import open_session
+from relax_tapml.targets.platforms.parse_target import parse_target
+from relax_tapml.targets.server.device_process import DeviceProcess
+from relax_tapml.targets.server.relay import Relay
+from relax_tapml.targets.session.rpc_session import RPCSession
 
 LLVM = parse_target("llvm")
 X = np.ones((4, 8), "float32")
@@ -96,8 +96,8 @@ def test_killed_parent_leaves_no_device_process(tmp_path, units):
     script = (
         "import sys, numpy\n"
         "from pathlib import Path\n"
-        "from relax_tapml.targets.open import open_session\n"
-        "from relax_tapml.targets.target import parse_target\n"
+        "from relax_tapml.targets.open_session import open_session\n"
+        "from relax_tapml.targets.platforms.parse_target import parse_target\n"
         "session = open_session('process', parse_target('llvm'))\n"
         "kernels = [Path(kernel) for kernel in sys.argv[1:]]\n"
         "module = session.load(Path('bytecode').read_bytes(), kernels)\n"
@@ -143,8 +143,8 @@ def test_device_process_removes_no_other_folder(tmp_path):
     script = (
         "import sys, tempfile\n"
         "tempfile.tempdir = sys.argv.pop()\n"
-        "from relax_tapml.targets import worker\n"
-        "worker.main()\n"
+        "from relax_tapml.targets.server import device_process_main\n"
+        "device_process_main.main()\n"
     )
     with socket.create_server(("127.0.0.1", 0)) as listener:
         fd = listener.fileno()

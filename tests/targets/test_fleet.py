@@ -14,15 +14,15 @@ import pytest
 from tvm.rpc import base
 
 from relax_tapml.errors import DeviceCrash, DeviceTimeout, DeviceUnavailable, UsageError
-from relax_tapml.targets.fleet_server import _Server
-from relax_tapml.targets.handshake import Entrance, introduce, welcome
-from relax_tapml.targets.local_fleet import LocalFleet
-from relax_tapml.targets.obituary import Obituary
-from relax_tapml.targets.open import open_device, open_session
-from relax_tapml.targets.platform import Platform
+from relax_tapml.targets.fleet.fleet_server import _Server
+from relax_tapml.targets.fleet.local_fleet import LocalFleet
+from relax_tapml.targets.fleet.tracker import TrackerKey, tracker_status
+from relax_tapml.targets.open_session import open_device, open_session
 from relax_tapml.targets.platforms.local import Local
-from relax_tapml.targets.target import parse_target
-from relax_tapml.targets.tracker import TrackerKey, tracker_status
+from relax_tapml.targets.platforms.parse_target import parse_target
+from relax_tapml.targets.platforms.platform import Platform
+from relax_tapml.targets.server.exit_report import ExitReport
+from relax_tapml.targets.server.handshake import Entrance, introduce, welcome
 
 LLVM = parse_target("llvm")
 X = np.ones((4, 8), "float32")
@@ -157,7 +157,7 @@ def test_a_server_may_have_the_port_of_one_that_is_gone(monkeypatch):
         local.servers[address].close()
         port = int(address.rpartition(":")[2])
         monkeypatch.setattr(
-            "relax_tapml.targets.local_fleet._listener",
+            "relax_tapml.targets.fleet.local_fleet._listener",
             lambda host, _: socket.create_server((host, port)),
         )
         assert local.add_server() == address
@@ -242,8 +242,8 @@ class Leaving(Platform):
         threading.Thread(target=serve, daemon=True).start()
         return self
 
-    def obituary(self):
-        return Obituary(cause=None, log="its log")
+    def exit_report(self):
+        return ExitReport(cause=None, log="its log")
 
     def close(self):
         pass
@@ -256,4 +256,4 @@ def test_a_server_that_hangs_up_without_a_cause_is_told():
         served, _ = listener.accept()
         with client:
             told = _Server(listener, "key", Leaving())._run(served, ())
-    assert told == Obituary(cause="closed the connection", log="its log")
+    assert told == ExitReport(cause="closed the connection", log="its log")

@@ -10,9 +10,9 @@ from relax_tapml.errors import (
     DeviceError,
     UsageError,
 )
-from relax_tapml.targets.open import open_session
-from relax_tapml.targets.target import parse_target
-from relax_tapml.targets.traffic import Traffic
+from relax_tapml.targets.open_session import open_session
+from relax_tapml.targets.platforms.parse_target import parse_target
+from relax_tapml.targets.session.traffic import Traffic
 
 LLVM = parse_target("llvm")
 X = np.linspace(-3, 3, 32, dtype="float32").reshape(4, 8)

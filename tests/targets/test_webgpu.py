@@ -25,10 +25,10 @@ from relax_tapml import Model, bring_up, replay
 from relax_tapml.cli.exit import guarded
 from relax_tapml.errors import DeviceCrash, DeviceError, DeviceUnavailable, UsageError
 from relax_tapml.frontend.model import Sample
-from relax_tapml.targets.local_fleet import LocalFleet
-from relax_tapml.targets.open import check_session, open_session
-from relax_tapml.targets.registry import platform_of
-from relax_tapml.targets.target import parse_target
+from relax_tapml.targets.fleet.local_fleet import LocalFleet
+from relax_tapml.targets.open_session import check_session, open_session
+from relax_tapml.targets.platforms.parse_target import parse_target
+from relax_tapml.targets.platforms.registry import platform_of
 from relax_tapml.targets.web.launch import HeadlessBrowser, Program, ShownBrowser
 from relax_tapml.targets.web.server import WebServer
 from relax_tapml.targets.web.side_module import prefix_of

@@ -13,8 +13,8 @@ from tvm.script import relax as R  # noqa: N812
 
 from relax_tapml.capture.recorder import Recorder
 from relax_tapml.capture.store import CaptureStore
-from relax_tapml.carve.choose import choose_cases
-from relax_tapml.carve.suite import write_suite
+from relax_tapml.carve.select.choose_cases import choose_cases
+from relax_tapml.carve.write_suite import write_suite
 from relax_tapml.partition.lower import lower
 from relax_tapml.passes import native
 from relax_tapml.passes.annotate_sites import annotated_calls

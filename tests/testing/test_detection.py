@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from operator_kernels import KERNELS, inputs_of, kernel
 from tvm import relax
 
-from relax_tapml.carve.open_suite import open_suite
 from relax_tapml.compare.tolerance import tolerance_for
+from relax_tapml.suite.open_suite import open_suite
 from relax_tapml.testing.detection import FIXED, SUITE, Detector
 from relax_tapml.testing.guarded import GuardedTensor
 from relax_tapml.testing.kernel import build_kernels, output_tensors

@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 import pytest
 from blunt_suite import widen
 
-from relax_tapml.carve.pytest_file import render_skipped
+from relax_tapml.suite.pytest_file import render_skipped
 
 # A Relax pass that a person with one wrong kernel would pass on the command line.
 WRONG_SOFTMAX = """

@@ -13,8 +13,8 @@ from tvm.ir import Op
 from tvm.ir import expr as ir_expr
 
 from relax_tapml._compat import TensorLoad, buffer_of, prim, prim_op
+from relax_tapml.arrays import Array
 from relax_tapml.carve.probe.plain import is_float_expr, loaded, nodes
-from relax_tapml.frontend.model import Array
 
 _ENTRY = "check"
 _TARGET = {"kind": "llvm", "opt-level": 1}

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from relax_tapml.arrays import Array, as_float64, finfo, is_float
 from relax_tapml.carve.probe.recorded import RecordedCall, draws
-from relax_tapml.carve.tensor_numbers import MASK
-from relax_tapml.compare.dtypes import as_float64, finfo, is_float
-from relax_tapml.frontend.model import Array
+from relax_tapml.carve.select.tensor_statistics import MASK
 
 _MASKED = 0.125
 """The share of an additive mask of zeros that masks something in a probe."""

@@ -17,16 +17,15 @@ from tvm.ir import Op
 from tvm.ir import expr as ir_expr
 
 from relax_tapml._compat import TensorLoad, bitwise, buffer_of, prim, prim_op
-from relax_tapml.carve.interval import bounds
+from relax_tapml.arrays import Array, as_float64, finfo, is_float
 from relax_tapml.carve.probe.plain import is_float_expr, is_sum, nodes
 from relax_tapml.carve.probe.recorded import RecordedCall
 from relax_tapml.carve.probe.roles import Flow
-from relax_tapml.carve.recipe import Recipe
-from relax_tapml.carve.stores import Store, UntoldError, stores_of
-from relax_tapml.carve.tensor_file import numpy_dtype
-from relax_tapml.compare.dtypes import as_float64, finfo, is_float
 from relax_tapml.compare.tolerance import Tolerance
-from relax_tapml.frontend.model import Array
+from relax_tapml.kernel_flow.interval import bounds
+from relax_tapml.kernel_flow.stores import NotAnalyzableError, Store, stores_of
+from relax_tapml.suite.recipe import Recipe
+from relax_tapml.suite.rows_file import numpy_dtype
 
 MOST_PROBES = 4
 """Probes that share the terms of a sum, where one cannot have all."""
@@ -179,7 +178,7 @@ class ExactSums:
     def _found(self) -> list[Store]:
         try:
             every = stores_of(self._recorded.kernel)
-        except UntoldError:
+        except NotAnalyzableError:
             return []
         return [store for stores in every.values() for store in stores if is_sum(store)]
 

@@ -6,10 +6,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from relax_tapml.arrays import Array, as_float64
 from relax_tapml.carve.probe.recorded import RecordedCall
-from relax_tapml.carve.tensor_numbers import MASK
-from relax_tapml.compare.dtypes import as_float64
-from relax_tapml.frontend.model import Array
+from relax_tapml.carve.select.tensor_statistics import MASK
 
 # The first that the unit can be evaluated for. Whole numbers times these have digits to lose.
 _FACTORS = ((997.0, 61.7, 7.3, 1.9), (-1.03e-12, 1.03e-12, -1.03e-3, 1.03e-3))

@@ -10,15 +10,14 @@ from typing import Any
 import numpy as np
 from tvm import tirx
 
-from relax_tapml.carve.interval import Interval
+from relax_tapml.arrays import Array, is_float
 from relax_tapml.carve.probe.bounds_check import BoundsCheck
 from relax_tapml.carve.probe.plain import nodes, plain
 from relax_tapml.carve.probe.roles import Roles, roles_of
 from relax_tapml.carve.probe.whole_range import fits
-from relax_tapml.carve.unit_call import UnitCall
-from relax_tapml.compare.dtypes import is_float
 from relax_tapml.files.machine import passed_on
-from relax_tapml.frontend.model import Array
+from relax_tapml.kernel_flow.interval import Interval
+from relax_tapml.kernel_flow.kernel_call import UnitCall
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,8 +15,8 @@ from tvm.ir import Op
 from tvm.ir import expr as ir_expr
 
 from relax_tapml._compat import TensorLoad, buffer_of, prim, prim_op
-from relax_tapml.carve.interval import Interval, bounds
 from relax_tapml.carve.probe.plain import is_float_expr, loaded, nodes
+from relax_tapml.kernel_flow.interval import Interval, bounds
 
 _IF_THEN_ELSE = Op.get(prim_op("if_then_else"))
 _DIVISIONS = (prim.Div, prim.Mod, prim.FloorDiv, prim.FloorMod)

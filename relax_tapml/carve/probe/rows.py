@@ -10,11 +10,10 @@ from tvm.ir import Op
 from tvm.ir import expr as ir_expr
 
 from relax_tapml._compat import bitwise, prim, prim_op
+from relax_tapml.arrays import Array, as_float64, finfo
 from relax_tapml.carve.probe.plain import is_float_expr, is_sum, nodes
 from relax_tapml.carve.probe.recorded import RecordedCall, draws
-from relax_tapml.carve.tensor_numbers import MASK
-from relax_tapml.compare.dtypes import as_float64, finfo
-from relax_tapml.frontend.model import Array
+from relax_tapml.carve.select.tensor_statistics import MASK
 
 _COMPARISONS = (prim.LT, prim.LE, prim.GT, prim.GE, prim.EQ, prim.NE)
 # At least so far below zero, and by up to how much more. Of the first exp is zero, also of a part.

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from relax_tapml.carve.interval import Interval
+from relax_tapml.arrays import Array
 from relax_tapml.carve.probe.recorded import RecordedCall, draws
-from relax_tapml.frontend.model import Array
+from relax_tapml.kernel_flow.interval import Interval
 
 Changes = dict[int, Array]
 

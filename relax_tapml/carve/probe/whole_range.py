@@ -10,8 +10,8 @@ from tvm.ir import Op
 from tvm.ir import expr as ir_expr
 
 from relax_tapml._compat import TensorLoad, bitwise, buffer_of, prim, prim_op
-from relax_tapml.carve.interval import Interval
 from relax_tapml.carve.probe.plain import is_float_expr, nodes
+from relax_tapml.kernel_flow.interval import Interval
 
 _IF_THEN_ELSE = Op.get(prim_op("if_then_else"))
 _KNOWN_CALLS = {prim_op("likely"), "tirx.fabs", prim_op("clz"), "tirx.popcount"}

@@ -13,7 +13,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from relax_tapml.targets.child import end_with_parent
+from relax_tapml.processes.child import end_with_parent
 
 
 def main() -> None:

@@ -12,9 +12,9 @@ from importlib.metadata import version
 from pathlib import Path
 
 from relax_tapml.errors import DeviceUnavailable
+from relax_tapml.files.cache_folder import cache_folder
 from relax_tapml.files.replace import write_file
-from relax_tapml.targets.cache import cache_folder
-from relax_tapml.targets.requirement import Requirement
+from relax_tapml.targets.toolchain.requirement import Requirement
 
 LIBRARIES = ("libtvm_ffi.so", "libtvm_runtime.so", "libtvm_runtime_extra.so")
 _PACKAGES = ("apache-tvm", "apache-tvm-ffi")

@@ -6,7 +6,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from relax_tapml.targets.requirement import Requirement, program
+from relax_tapml.targets.toolchain.requirement import Requirement, program
 
 COMPILER = "aarch64-linux-gnu-g++"
 _EMULATORS = ("qemu-aarch64-static", "qemu-aarch64")

@@ -14,11 +14,11 @@ from tvm.support import cc
 from relax_tapml.targets.arm64.runtime import runtime
 from relax_tapml.targets.arm64.server import build_server
 from relax_tapml.targets.arm64.toolchain import COMPILER, cross_compiler, emulator, system_root
-from relax_tapml.targets.platform import Opener, Platform
-from relax_tapml.targets.process import DeviceProcess
-from relax_tapml.targets.requirement import Requirement
-from relax_tapml.targets.rpc_session import Server
-from relax_tapml.targets.schedule import schedule
+from relax_tapml.targets.platforms.platform import Opener, Platform
+from relax_tapml.targets.server.device_process import DeviceProcess
+from relax_tapml.targets.session.rpc_session import Server
+from relax_tapml.targets.toolchain.default_schedule import schedule
+from relax_tapml.targets.toolchain.requirement import Requirement
 
 _ARCHITECTURES = ("aarch64", "arm64")
 # Systems that have other C libraries, and compilers of their own.

@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from typing import Any
 
-from relax_tapml.targets.coarse_functions import CoarseFunctions
-from relax_tapml.targets.cuda_compiler import (
+from relax_tapml.targets.platforms.gpu import GPU
+from relax_tapml.targets.toolchain.cuda_compiler import (
     cuda_compiler,
     fast_math_option,
     found_compiler,
 )
-from relax_tapml.targets.platforms.gpu import GPU
-from relax_tapml.targets.requirement import Requirement, program
+from relax_tapml.targets.toolchain.low_precision_math import LowPrecisionMath
+from relax_tapml.targets.toolchain.requirement import Requirement, program
 
 
 class Cuda(GPU):
@@ -33,13 +33,13 @@ class Cuda(GPU):
         del target
         return False
 
-    def coarse_functions(self, target: Any) -> CoarseFunctions | None:
+    def low_precision_math(self, target: Any) -> LowPrecisionMath | None:
         """Return which functions are computed less accurately under the options in use, and why."""
         del target
         option = fast_math_option()
         if option is None:
             return None
-        return CoarseFunctions(
+        return LowPrecisionMath(
             names=frozenset({"tanh"}),
             reason=f"{option}, TVM's default, makes tanhf an approximation within 2**-11; "
             "TVM_CUDA_COMPILE_MODE=nvcc TVM_CUDA_NVCC_NO_FAST_MATH=1 turns it off",

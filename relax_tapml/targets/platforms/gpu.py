@@ -7,11 +7,11 @@ from typing import Any
 
 import tvm
 
-from relax_tapml.targets.gpu_limits import check_limits
-from relax_tapml.targets.platform import Platform
-from relax_tapml.targets.process import DeviceProcess
-from relax_tapml.targets.rpc_session import Server
-from relax_tapml.targets.schedule import schedule
+from relax_tapml.targets.platforms.platform import Platform
+from relax_tapml.targets.server.device_process import DeviceProcess
+from relax_tapml.targets.session.rpc_session import Server
+from relax_tapml.targets.toolchain.default_schedule import schedule
+from relax_tapml.targets.toolchain.gpu_limits import check_limits
 
 
 class GPU(Platform):

@@ -9,8 +9,8 @@ from typing import Any
 from tvm.rpc import server
 from tvm.support import utils
 
-from relax_tapml.targets.obituary import Obituary
-from relax_tapml.targets.platform import Platform
+from relax_tapml.targets.platforms.platform import Platform
+from relax_tapml.targets.server.exit_report import ExitReport
 
 
 class Local(Platform):
@@ -25,7 +25,7 @@ class Local(Platform):
         del target
         return True
 
-    def serve(self, connection: socket.socket, folder: Path) -> Obituary:
+    def serve(self, connection: socket.socket, folder: Path) -> ExitReport:
         """Be the server of a client of a fleet, until it leaves; a fork is a process of its own."""
         server._serve_loop(connection, "", utils.tempdir(str(folder / "work")))
-        return Obituary(cause=None)
+        return ExitReport(cause=None)

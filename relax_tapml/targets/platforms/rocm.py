@@ -8,8 +8,8 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 from relax_tapml.targets.platforms.gpu import UntriedGPU
-from relax_tapml.targets.requirement import Requirement
-from relax_tapml.targets.rocm_compiler import is_detected, requirements, rocm_compiler
+from relax_tapml.targets.toolchain.requirement import Requirement
+from relax_tapml.targets.toolchain.rocm_compiler import is_detected, requirements, rocm_compiler
 
 
 class ROCm(UntriedGPU):

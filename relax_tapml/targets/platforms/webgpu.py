@@ -9,14 +9,14 @@ from typing import Any
 
 import tvm
 
-from relax_tapml.targets.attempts import started
-from relax_tapml.targets.coarse_functions import CoarseFunctions
-from relax_tapml.targets.gpu_limits import check_limits
-from relax_tapml.targets.platform import START_S, TRACKER, Opener, Platform
-from relax_tapml.targets.requirement import Requirement
-from relax_tapml.targets.rpc_session import Server
-from relax_tapml.targets.schedule import schedule
-from relax_tapml.targets.session import DeviceSession
+from relax_tapml.targets.platforms.platform import START_S, TRACKER, Opener, Platform
+from relax_tapml.targets.session.attempts import started
+from relax_tapml.targets.session.rpc_session import Server
+from relax_tapml.targets.session.session import DeviceSession
+from relax_tapml.targets.toolchain.default_schedule import schedule
+from relax_tapml.targets.toolchain.gpu_limits import check_limits
+from relax_tapml.targets.toolchain.low_precision_math import LowPrecisionMath
+from relax_tapml.targets.toolchain.requirement import Requirement
 from relax_tapml.targets.web.launch import HeadlessBrowser, Launcher, Node, ShownBrowser
 from relax_tapml.targets.web.server import WebServer
 from relax_tapml.targets.web.session import WebSession
@@ -26,7 +26,7 @@ from relax_tapml.targets.web.wasm_runtime import wasm_runtime
 
 # Without a width LLVM takes 128 bits, and TVM warns of that for every kernel.
 _HOST = {"kind": "llvm", "mtriple": TRIPLE, "vector-width": 128}
-_COARSE = CoarseFunctions(
+_COARSE = LowPrecisionMath(
     names=frozenset({"sin", "cos", "tan", "asin", "acos", "atan"}),
     reason="WGSL allows sine and cosine to be off by 2**-11, and arcs by 4096 ULP",
 )
@@ -54,7 +54,7 @@ class WebGPU(Platform):
             return target
         return tvm.target.Target(target, host=_HOST)
 
-    def coarse_functions(self, target: Any) -> CoarseFunctions | None:
+    def low_precision_math(self, target: Any) -> LowPrecisionMath | None:
         """Return which functions are computed less accurately under the options in use, and why."""
         return _COARSE if target.kind.name == "webgpu" else None
 

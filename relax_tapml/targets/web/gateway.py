@@ -24,8 +24,8 @@ from tornado.iostream import IOStream, StreamClosedError
 from tornado.web import Application, RequestHandler
 from tornado.websocket import WebSocketClosedError, WebSocketHandler
 
-from relax_tapml.targets.child import end_with_parent, ending_text
-from relax_tapml.targets.handshake import SUCCESS, Entrance, welcome_message
+from relax_tapml.processes.child import end_with_parent, ending_text
+from relax_tapml.targets.server.handshake import SUCCESS, Entrance, welcome_message
 
 REPORT = "page: "
 """Before what the page says of its end, in the log."""

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from relax_tapml.errors import DeviceUnavailable
 from relax_tapml.files.scratch import ScratchFolder
-from relax_tapml.targets.child import KILLS, Child, ending_text, is_kill
-from relax_tapml.targets.obituary import Obituary
+from relax_tapml.processes.child import KILLS, Child, ending_text, is_kill
+from relax_tapml.targets.server.exit_report import ExitReport
 from relax_tapml.targets.web.gateway import BROWSER, REPORT, Settings
 from relax_tapml.targets.web.launch import Launcher
 from relax_tapml.targets.web.toolchain import javascript_runtime
@@ -91,20 +91,20 @@ class WebServer:
         """Kill the gateway and the browser that it started."""
         self._child.kill()
 
-    def obituary(self) -> Obituary:
+    def exit_report(self) -> ExitReport:
         """Say what the page reported last, waiting a moment for one that is ending."""
         code = self._child.exit_code(_ENDING_S)
         text = self._child.log_tail()
         reports = [line.removeprefix(REPORT) for line in text.splitlines() if REPORT in line]
         if reports:
-            return Obituary(cause=f"reported: {reports[-1]}", log="\n".join(reports))
+            return ExitReport(cause=f"reported: {reports[-1]}", log="\n".join(reports))
         for line in text.splitlines():
             if line.startswith(BROWSER):
                 cause = line.removeprefix(BROWSER)
-                return Obituary(cause=cause, log=text, is_killed=cause in _KILLED)
+                return ExitReport(cause=cause, log=text, is_killed=cause in _KILLED)
         if is_kill(code):
-            return Obituary(cause=ending_text(code), log=text, is_killed=True)
-        return Obituary(cause="closed the connection" if code is not None else None, log=text)
+            return ExitReport(cause=ending_text(code), log=text, is_killed=True)
+        return ExitReport(cause="closed the connection" if code is not None else None, log=text)
 
     def close(self) -> None:
         """Kill everything, wait for its end and remove its folder. Never raises."""

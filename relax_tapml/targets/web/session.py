@@ -7,9 +7,9 @@ from typing import Any
 
 import tvm
 
-from relax_tapml.frontend.model import Array
-from relax_tapml.targets.rpc_session import RPCSession, Server
-from relax_tapml.targets.session import DeviceTensor
+from relax_tapml.arrays import Array
+from relax_tapml.targets.session.rpc_session import RPCSession, Server
+from relax_tapml.targets.session.session import DeviceTensor
 from relax_tapml.targets.web.side_module import prefix_of
 
 

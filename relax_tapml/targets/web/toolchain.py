@@ -9,8 +9,8 @@ from pathlib import Path
 import tvm
 
 from relax_tapml._compat import IS_TVM_026
-from relax_tapml.targets.cache import cache_folder
-from relax_tapml.targets.requirement import Requirement, program
+from relax_tapml.files.cache_folder import cache_folder
+from relax_tapml.targets.toolchain.requirement import Requirement, program
 
 # Versions that were tried together; TVM's wire format and its JavaScript half move in step.
 NPM_PACKAGES = ("@mlc-ai/web-runtime@0.27.0-dev0", "webgpu@0.6.2", "ws@8.23.0")

@@ -19,9 +19,9 @@ import tvm
 import tvm_ffi
 
 from relax_tapml.errors import DeviceUnavailable
+from relax_tapml.files.cache_folder import cache_folder
 from relax_tapml.files.replace import new_file
 from relax_tapml.files.scratch import scratch_folder
-from relax_tapml.targets.cache import cache_folder
 
 _LOG = logging.getLogger(__name__)
 _UNITS = ("wasm_runtime", "tvmjs_support", "webgpu_runtime")

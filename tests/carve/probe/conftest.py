@@ -10,9 +10,9 @@ import pytest
 import tvm
 from tvm import relax
 
-from relax_tapml.carve.constant_inputs import holds_one_value
-from relax_tapml.carve.derived import UnitTolerances
-from relax_tapml.carve.probes import probes
+from relax_tapml.carve.probe.unit_probes import probes
+from relax_tapml.carve.unit.constant_inputs import holds_one_value
+from relax_tapml.carve.unit.unit_tolerances import UnitTolerances
 from relax_tapml.testing.detection import SUITE, Detector
 from relax_tapml.testing.guarded import GuardedTensor
 from relax_tapml.testing.kernel import build_kernels, output_tensors

@@ -1,0 +1,43 @@
+"""Parts of a module that stand on their own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import tvm
+import tvm_ffi
+from tvm.ir import GlobalVar
+
+
+def submodule(module: tvm.IRModule, names: Iterable[str]) -> tvm.IRModule:
+    """Return the named functions and everything they call, directly or not.
+
+    Raises
+    ------
+    ValueError
+        The module has no function of one of the names.
+    """
+    pending = [module.get_global_var(name) for name in names]
+    functions: dict[GlobalVar, tvm.ir.BaseFunc] = {}
+    while pending:
+        gvar = pending.pop()
+        if gvar not in functions:
+            functions[gvar] = module[gvar]
+            tvm_ffi.structural_walk(module[gvar], (GlobalVar, pending.append))
+    # In the order of `module`, whatever the order of calls.
+    ordered = {gvar: module[gvar] for gvar in module.functions if gvar in functions}
+    return tvm.IRModule(ordered, attrs=module.attrs, global_infos=module.global_infos)
+
+
+def retarget_calls(function: Any, renamed: Mapping[str, GlobalVar]) -> Any:
+    """Return a function whose calls go to other functions, by the name of what they go to now."""
+    return tvm_ffi.structural_map(
+        function, (GlobalVar, lambda gvar: renamed.get(gvar.name_hint, gvar))
+    )
+
+
+def is_same(a: tvm.ir.BaseFunc, b: tvm.ir.BaseFunc) -> bool:
+    """Return whether two functions are equal that may have been read from different files."""
+    # Some kernels have buffers that are defined nowhere in them, and are new in each reading.
+    return bool(tvm_ffi.structural_equal(a, b, map_free_vars=True))

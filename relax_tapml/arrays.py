@@ -1,0 +1,40 @@
+"""Arrays, and what comparing needs to know about a dtype, NumPy's or ``ml_dtypes``'s."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+def is_float(dtype: np.dtype[Any]) -> bool:
+    """Say whether values are floating point, bfloat16 and float8 included."""
+    return dtype.kind == "f" or (dtype.kind == "V" and dtype.name.startswith(("bfloat", "float")))
+
+
+def is_integer(dtype: np.dtype[Any]) -> bool:
+    """Say whether values are integers or bool, int4 included."""
+    return dtype.kind in "biu" or (dtype.kind == "V" and dtype.name.startswith(("int", "uint")))
+
+
+def finfo(dtype: np.dtype[Any]) -> Any:
+    """Return ``ml_dtypes.finfo``, which knows NumPy's types too."""
+    return ml_dtypes.finfo(dtype)
+
+
+def as_float64(array: Array) -> Array:
+    """Return the same values as float64; exact but for integers above 2**53."""
+    with np.errstate(invalid="ignore"):  # ml_dtypes warns of every NaN
+        return array.astype(np.float64, copy=False)
+
+
+def is_same_value(a: Array, b: Array) -> Array:
+    """Return where two arrays of one dtype have the same value; a NaN is the same as a NaN."""
+    is_same = a == b
+    if is_float(a.dtype):
+        wide, other = as_float64(a), as_float64(b)
+        is_same = (wide == other) | (np.isnan(wide) & np.isnan(other))
+    return np.asarray(is_same)

@@ -1,0 +1,104 @@
+"""What a run is asked to do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TypeVar
+
+import tvm
+
+from relax_tapml.errors import UsageError
+from relax_tapml.migrate.move_groups import By
+from relax_tapml.migrate.strategy import StrategyName
+from relax_tapml.partition.boundary import Boundary
+from relax_tapml.targets.open_session import check_session
+from relax_tapml.targets.platforms.parse_target import parse_target
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What a run is asked to do.
+
+    Parameters
+    ----------
+    source, target
+        TVM targets: a kind, a tag or JSON.
+    session
+        Where the device runs, as for ``open_session``.
+    host_pipeline, device_pipeline
+        A Relax pass for that side's lowered module, or ``MODULE:ATTR``.
+    strategy
+        ``linear`` moves one after another; ``bisect`` moves all at once and halves what fails;
+        ``isolated`` stops after replaying each unit alone.
+    by
+        What moves in one step.
+    boundary
+        Only these sites may move; None for all that can.
+    migrate
+        How many moves to make in this run: ``all``, ``next`` or a number.
+    repeat
+        How often each case and each boundary is run, for devices that do not repeat themselves.
+    cases_per_unit
+        At most this many recorded cases are carved for a unit.
+    is_probed
+        Whether units also get probes: cases with inputs that were not recorded.
+    timeout_s
+        How long one call on the device may take.
+    is_import_checked
+        Whether a source that disagrees with the framework ends the run; otherwise it goes on, and
+        its result has a warning.
+    trust
+        Whether a model that is a file comes from somebody who may run any code here.
+    """
+
+    source: str = "llvm"
+    target: str = "llvm"
+    session: str = "process"
+    host_pipeline: str | tvm.transform.Pass | None = None
+    device_pipeline: str | tvm.transform.Pass | None = None
+    strategy: StrategyName = StrategyName.LINEAR
+    by: By = By.UNIT
+    boundary: Boundary | None = None
+    migrate: str | int = "all"
+    repeat: int = 1
+    cases_per_unit: int = 3
+    is_probed: bool = True
+    timeout_s: float = 60.0
+    is_import_checked: bool = True
+    trust: bool = False
+
+    def __post_init__(self) -> None:
+        # From Python they may be plain strings.
+        object.__setattr__(self, "strategy", _one_of(StrategyName, "--strategy", self.strategy))
+        object.__setattr__(self, "by", _one_of(By, "--by", self.by))
+        check_session(self.session, parse_target(self.target))
+        if self.migrate not in ("all", "next") and not str(self.migrate).isdecimal():
+            raise UsageError(f"--migrate {self.migrate}: expected all, next or a number")
+        if self.strategy is StrategyName.BISECT and self.migrate != "all":
+            raise UsageError(
+                f"--migrate {self.migrate}: bisect begins with all at once; use --strategy linear, "
+                "or name what may move with --boundary"
+            )
+        if self.repeat < 1:
+            raise UsageError(f"--repeat {self.repeat}: expected at least 1")
+        if self.cases_per_unit < 1:
+            raise UsageError(f"--cases-per-unit {self.cases_per_unit}: expected at least 1")
+        if self.timeout_s <= 0:
+            raise UsageError(f"--timeout {self.timeout_s:g}: expected more than 0 seconds")
+
+    @property
+    def move_limit(self) -> int | None:
+        """How many moves may be made, None for all."""
+        named: dict[str | int, int | None] = {"all": None, "next": 1}
+        return named[self.migrate] if self.migrate in named else int(self.migrate)
+
+
+_Choice = TypeVar("_Choice", bound=StrEnum)
+
+
+def _one_of(choices: type[_Choice], option: str, given: str) -> _Choice:
+    try:
+        return choices(given)
+    except ValueError:
+        raise UsageError(f"{option} {given}: expected one of {', '.join(choices)}") from None

@@ -1,0 +1,159 @@
+"""A suite that is known to pass where it was recorded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tvm
+
+from relax_tapml.arrays import Array
+from relax_tapml.capture.store import CaptureStore
+from relax_tapml.carve.select.choose_cases import Case
+from relax_tapml.carve.write_suite import note_unwritten, write_suite
+from relax_tapml.compare.verdict import Verdict
+from relax_tapml.errors import SourceError
+from relax_tapml.processes.fork import Endings, ForkDied, Here, can_fork, forked
+from relax_tapml.replay.unit.replayer import Replayer
+from relax_tapml.suite.drop_probes import leave_out
+from relax_tapml.suite.manifest import Manifest
+from relax_tapml.suite.open_suite import open_suite
+from relax_tapml.targets.platforms.registry import platform_of
+
+_HARMLESS = (Verdict.PASS, Verdict.SKIPPED)
+
+
+def write_verified_suite(
+    folder: Path,
+    cases: Sequence[Case],
+    *,
+    lowered: tvm.IRModule,
+    store: CaptureStore,
+    source: Any,
+    pipeline: tvm.transform.Pass | None,
+    kernels: Path,
+    is_probed: bool,
+    on_written: Callable[[Manifest], None],
+) -> None:
+    """Write a suite and replay it where it was recorded, replacing an older one.
+
+    What fails there accuses nobody else. A probe may, since no source has run it before, and is
+    left out with the reason; a recorded case may not.
+
+    Parameters
+    ----------
+    folder, cases, lowered, store, source, is_probed
+        As for ``write_suite``.
+    pipeline, kernels
+        The source's own pass, and the folder its kernels are in.
+    on_written
+        Called before the replay.
+
+    Raises
+    ------
+    SourceError
+        A recorded case does not pass. What the source never writes is not judged.
+    """
+    manifest = write_suite(
+        folder,
+        cases,
+        lowered=lowered,
+        store=store,
+        source=source,
+        is_probed=is_probed,
+        replace=True,
+        pipeline=pipeline,
+        kernels=kernels,
+    )
+    on_written(manifest)
+    failures, unwritten = _replayed(folder, source, pipeline, kernels)
+    if unwritten:
+        # Nobody is judged by values that even the source does not write.
+        note_unwritten(folder, unwritten)
+        failures, _ = _replayed(folder, source, pipeline, kernels)
+    recorded = {name: reason for name, reason in failures.items() if not name.is_probe}
+    if recorded:
+        told = "; ".join(f"{name.unit}: {reason}" for name, reason in recorded.items())
+        raise SourceError(
+            f"the carved suite does not pass on its own source {source.kind.name} ({told}). "
+            "Nothing is said about the target"
+        )
+    if failures:
+        leave_out(
+            folder,
+            {
+                f"{name.unit}/{name.case}": f"the source itself fails this probe: {reason}"
+                for name, reason in failures.items()
+            },
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Name:
+    """A case of a suite."""
+
+    unit: str
+    case: str
+    is_probe: bool
+
+
+def _replayed(
+    folder: Path, source: Any, pipeline: tvm.transform.Pass | None, kernels: Path
+) -> tuple[dict[_Name, str], dict[tuple[str, str], Sequence[Array | None]]]:
+    """Replay every case on the source.
+
+    Returns those that fail, with the reason; and by unit and case, for each output, the values that
+    the source never writes, None for none.
+
+    A case that crashes ends the fork that it runs in, and what comes after it goes on in another.
+    A source that cannot be forked has a session of its own, as a device has.
+    """
+    suite = open_suite(folder)
+    is_forked = can_fork(source)
+    is_alone = "process" in platform_of(source).sessions()
+    failures: dict[_Name, str] = {}
+    unwritten: dict[tuple[str, str], Sequence[Array | None]] = {}
+    with Replayer(
+        suite,
+        target=source,
+        session="process" if is_alone and not is_forked else "inline",
+        device_pipeline=pipeline,
+        kernels=kernels,
+    ) as replayer:
+        replayer.build()
+        waiting = [
+            (unit, case) for unit, entry in suite.manifest.units.items() for case in entry.cases
+        ]
+
+        def work(fork: Here) -> None:
+            for unit, case in waiting:
+                result = replayer.run(unit, case)
+                masks = [mask for mask in result.unwritten if mask is not None]
+                document = {
+                    "verdict": str(result.verdict),
+                    "reason": result.reason,
+                    "unwritten": [mask is not None for mask in result.unwritten],
+                }
+                fork.send(document, masks)
+
+        endings = Endings(f"replaying the suite on {source.kind.name}")
+        while waiting:
+            try:
+                for message in forked(work, is_safe=is_forked):
+                    unit, case = waiting.pop(0)
+                    if Verdict(message.document["verdict"]) not in _HARMLESS:
+                        name = _Name(unit=unit, case=case.name, is_probe=case.is_probe)
+                        failures[name] = message.document["reason"]
+                    masks = iter(message.arrays)
+                    found = [next(masks) if has else None for has in message.document["unwritten"]]
+                    if message.arrays:
+                        unwritten[unit, case.name] = found
+            except ForkDied as death:
+                if endings.excuses(death):
+                    continue
+                unit, case = waiting.pop(0)
+                name = _Name(unit=unit, case=case.name, is_probe=case.is_probe)
+                failures[name] = f"it {death.text}"
+    return failures, unwritten

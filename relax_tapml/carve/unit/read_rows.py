@@ -1,0 +1,69 @@
+"""Which rows of a large table the calls of a unit read, so that a suite need not hold the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from relax_tapml.arrays import Array
+from relax_tapml.carve.unit.unit_tolerances import UnitTolerances
+from relax_tapml.suite import rows_file as tensor_file
+
+LEAST_BYTES = 1 << 20
+_LARGEST_SHARE = 0.25
+
+Call = tuple[str, Sequence[Array], Sequence[Array]]
+
+
+def read_rows(unit: UnitTolerances, calls: Sequence[Call], place: int) -> Array | None:
+    """Return the rows of one input that matter to all calls, where they are few.
+
+    Rows are guessed: they are the whole numbers among the other inputs, as for an embedding. Then
+    the unit is evaluated with all other rows replaced, and must return the same bits.
+
+    Parameters
+    ----------
+    unit
+        Evaluates the unit.
+    calls
+        Name of the case function, inputs and outputs of each call. The input in question is the
+        same in all.
+    place
+        Its position among the inputs.
+
+    Returns
+    -------
+    Array or None
+        Ascending row numbers, int64. None if the input is small, if most rows are read, or if
+        other rows matter.
+    """
+    table = calls[0][1][place]
+    if table.nbytes < LEAST_BYTES or table.ndim < 2 or not tensor_file.can_hold_rows(table):
+        return None
+    count = table.shape[0]
+    numbers = [
+        array.reshape(-1).astype(np.int64)
+        for _, inputs, _ in calls
+        for array in inputs
+        if array.dtype.kind in "iu" and array.size <= count
+    ]
+    if not numbers:
+        return None
+    rows = np.unique(np.concatenate(numbers))
+    rows = np.unique(np.where(rows < 0, rows + count, rows))
+    rows = np.asarray(rows[(rows >= 0) & (rows < count)])
+    if not 0 < rows.size <= _LARGEST_SHARE * count:
+        return None
+    filled = tensor_file.filled(table[rows], rows, count)
+    for function, inputs, outputs in calls:
+        whole = unit.evaluated(function, inputs, outputs)
+        partial = unit.evaluated(
+            function, [filled if n == place else array for n, array in enumerate(inputs)], outputs
+        )
+        if whole is None or partial is None:
+            return None
+        pairs = zip(whole[0], partial[0], strict=True)
+        if any(one.tobytes() != other.tobytes() for one, other in pairs):
+            return None
+    return rows

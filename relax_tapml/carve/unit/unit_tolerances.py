@@ -1,0 +1,207 @@
+"""Tolerances for the cases of one unit, derived from the unit itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import tvm
+from tvm import relax, tirx
+from tvm.ir import GlobalVar, Op
+
+from relax_tapml.arrays import Array, as_float64, is_integer
+from relax_tapml.carve.unit.evaluations import Evaluations
+from relax_tapml.compare.tolerance import ElementTolerance, Tolerance, tolerance_for
+from relax_tapml.derive.choice_derivation import ChoiceDerivation, derivation_of
+from relax_tapml.derive.derivation import ORDERS, Derivation, rule_because
+from relax_tapml.derive.error_bounds import rounded_up
+from relax_tapml.derive.operators import operator_tolerances
+from relax_tapml.kernel_flow.kernel_call import UnitCall, unit_call
+from relax_tapml.suite.slow_cases import iterations
+
+MOST_ITERATIONS = 1e10
+"""Of the innermost loops of a kernel that is evaluated in float64, at some nanoseconds each.
+
+Probes, for which it is evaluated several times, are made of kernels with a tenth of them.
+"""
+
+_MANY, _VERY_MANY = 1e6, 1e9
+_FEW_ORDERS = (ORDERS[0], ORDERS[2])
+
+
+class UnitTolerances:
+    """Derives tolerances for the cases of a unit.
+
+    Parameters
+    ----------
+    module
+        Of the unit, as ``unit_module`` makes it.
+    evaluations
+        Which evaluations are left out; by default none.
+    """
+
+    def __init__(self, module: tvm.IRModule, evaluations: Evaluations | None = None) -> None:
+        self._module = module
+        self._evaluations = evaluations or Evaluations()
+        # Why the last call of ``evaluated`` or ``evaluable`` returned None.
+        self.unevaluated = ""
+        self._derivations: dict[
+            tuple[tirx.PrimFunc, tuple[int, ...]], Derivation | ChoiceDerivation
+        ] = {}
+
+    def of(
+        self, function: str, inputs: Sequence[Array], oracles: Sequence[Array]
+    ) -> list[Tolerance]:
+        """Return one tolerance for each output of a case.
+
+        Parameters
+        ----------
+        function
+            Of the module: the one that does the call.
+        inputs, oracles
+            The tensors of the case, in order.
+        """
+        call = unit_call(self._module, function)
+        if call is None:
+            found = self._of_operator(function, inputs, oracles)
+            return found or [rule_because(o, "the unit is no PrimFunc") for o in oracles]
+        count = _iterations(call, inputs, oracles)
+        if count > MOST_ITERATIONS:
+            told = f"its float64 evaluation would run {count:.1g} loop iterations"
+            return [rule_because(oracle, told) for oracle in oracles]
+        refusal = self._evaluations.begin()
+        if refusal:
+            return [rule_because(oracle, refusal) for oracle in oracles]
+        found = self._derivation(call).tolerances(
+            _arguments(call, inputs), call.scalars, oracles, orders=_orders(count)
+        )
+        return list(map(no_more_than_rule, found, oracles)) if call.is_handed else found
+
+    def evaluated(
+        self,
+        function: str,
+        inputs: Sequence[Array],
+        like: Sequence[Array],
+        *,
+        is_exact: bool = False,
+    ) -> tuple[list[Array], list[Tolerance]] | None:
+        """Evaluate a case function in float64; see ``Derivation.evaluated``.
+
+        Returns
+        -------
+        tuple or None
+            None also where the unit is no PrimFunc, or one that would run for long, and where
+            this evaluation crashed before.
+        """
+        call = self.evaluable(function, inputs, like)
+        if call is None:
+            return None
+        self.unevaluated = self._evaluations.begin()
+        if self.unevaluated:
+            return None
+        found = self._derivation(call).evaluated(
+            _arguments(call, inputs),
+            call.scalars,
+            like,
+            orders=ORDERS[:1] if is_exact else _orders(_iterations(call, inputs, like)),
+            is_exact=is_exact,
+        )
+        if found is None:
+            self.unevaluated = (
+                "it cannot be evaluated in float64; the origin of its tolerances may say why"
+            )
+        return found
+
+    def evaluable(
+        self, function: str, inputs: Sequence[Array], like: Sequence[Array]
+    ) -> UnitCall | None:
+        """Return the call of a PrimFunc that ``evaluated`` may take; None where it returns None.
+
+        It may still turn out that the errors of the PrimFunc cannot be followed.
+        """
+        call = unit_call(self._module, function)
+        count = 0.0 if call is None else _iterations(call, inputs, like)
+        if call is None:
+            self.unevaluated = "the unit is no PrimFunc"
+        elif not call.inputs.keys().isdisjoint(call.results):
+            self.unevaluated = "it writes to its arguments"
+        elif count > MOST_ITERATIONS / 10:
+            self.unevaluated = f"its float64 evaluation would run {count:.1g} loop iterations"
+        else:
+            return call
+        return None
+
+    def _derivation(self, call: UnitCall) -> Derivation | ChoiceDerivation:
+        key = (call.kernel, tuple(call.results))
+        if key not in self._derivations:
+            self._derivations[key] = derivation_of(call.kernel, call.results)
+        return self._derivations[key]
+
+    def _of_operator(
+        self, function: str, inputs: Sequence[Array], oracles: Sequence[Array]
+    ) -> list[Tolerance] | None:
+        """Return tolerances of a unit that each side lowers by itself; None if not known."""
+        caller = self._module[function]
+        call = caller.body.blocks[0].bindings[0].value
+        if not isinstance(call, relax.Call) or not isinstance(call.op, GlobalVar):
+            return None
+        unit = self._module[call.op]
+        if not isinstance(unit, relax.Function):
+            return None
+        calls = [
+            binding.value
+            for block in unit.body.blocks
+            for binding in block.bindings
+            if isinstance(binding.value, relax.Call)
+        ]
+        is_operator = len(calls) == 1 and isinstance(calls[0].op, Op)
+        is_plain = is_operator and list(call.args) == list(caller.params)
+        # An operator of a constant has no parameters.
+        if not is_plain or not unit.params or not calls[0].args[0].same_as(unit.params[0]):
+            return None
+        return operator_tolerances(calls[0], inputs, oracles)
+
+
+def _arguments(call: UnitCall, inputs: Sequence[Array]) -> dict[int, Array]:
+    return {**{number: inputs[index] for number, index in call.inputs.items()}, **call.constants}
+
+
+def _orders(iterations: float) -> Sequence[int]:
+    """Return in how many orders the sums of a kernel are evaluated, which each take their time."""
+    if iterations > _VERY_MANY:
+        return ORDERS[:1]
+    return ORDERS if iterations <= _MANY else _FEW_ORDERS
+
+
+def _iterations(call: UnitCall, inputs: Sequence[Array], outputs: Sequence[Array]) -> float:
+    return iterations(call, [a.shape for a in inputs], [a.shape for a in outputs])
+
+
+def no_more_than_rule(derived: Tolerance, oracle: Array) -> Tolerance:
+    """Return the smaller of a derived bound and what the dtype allows.
+
+    A kernel of a KV cache scales what it has summed up by how the maximum moved, again and again.
+    All of that cancels out in the end; the bounds of it do not, and grow with the sequence.
+    """
+    rule = tolerance_for(oracle)
+    if not isinstance(derived, ElementTolerance) or is_integer(oracle.dtype):
+        return derived
+    # NaN where the errors have grown beyond all bounds: there the dtype decides.
+    own = as_float64(derived.bound)
+    least = np.fmin(own, rule.allowed(oracle))
+    bound = np.where(np.isfinite(as_float64(oracle)), least, own)
+    coarse = None
+    if derived.coarse is not None:
+        coarse = rounded_up(bound + _more(derived.coarse, own), oracle.dtype)
+    return ElementTolerance(
+        bound=rounded_up(bound, oracle.dtype),
+        origin=f"{derived.origin}; at most {rule.origin}",
+        coarse=coarse,
+    )
+
+
+def _more(coarse: Array, bound: Array) -> Array:
+    """Return what coarse functions add to a bound; nothing where there is no bound."""
+    with np.errstate(invalid="ignore"):
+        more = np.maximum(as_float64(coarse) - bound, 0.0)
+    return np.where(np.isnan(more), 0.0, more)

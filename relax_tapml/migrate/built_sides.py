@@ -1,0 +1,88 @@
+"""What stays the same from step to step."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+import tvm
+
+from relax_tapml.partition.boundary import Boundary
+from relax_tapml.partition.hybrid import Host
+from relax_tapml.partition.kernel_library import KernelLibrary, KernelSet
+from relax_tapml.partition.program import PartitionedProgram, partition
+from relax_tapml.passes.impose_choices import ImposeChoices
+from relax_tapml.passes.operator_call import UNIT_ATTR
+from relax_tapml.passes.site import Site
+from relax_tapml.passes.submodule import submodule
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuiltSides:
+    """Everything a step needs that stays the same from step to step.
+
+    Parameters
+    ----------
+    lowered
+        The annotated module.
+    host_units, device_units
+        The module as prepared for either side.
+    source, target
+        What the sides run on.
+    host
+        Kernels and weights of the source, loaded.
+    library
+        Where kernels are built; a step must not need it.
+    device_kernels
+        Kernels of the target.
+    poisoned
+        Units that are known to write all of their results: what a step returns of them lies in
+        memory that holds a pattern before.
+    """
+
+    lowered: tvm.IRModule
+    host_units: tvm.IRModule
+    device_units: tvm.IRModule
+    source: tvm.target.Target
+    target: tvm.target.Target
+    host: Host
+    library: KernelLibrary
+    device_kernels: KernelSet
+    poisoned: frozenset[str] = frozenset()
+
+    def partition(
+        self,
+        sites: Collection[str],
+        *,
+        is_merged: bool = True,
+        is_poisoned: bool = False,
+        imposed: Collection[str] = (),
+    ) -> PartitionedProgram:
+        """Return the programs with some sites on the device, given by id; to be kept, or to test.
+
+        The device gets the units of these sites and no others: one whose kernel does not build
+        must not keep the rest from being linked. What the ``imposed`` units return passes through
+        the host; see ``ImposeChoices``.
+        """
+        units = units_of(sites)
+        on_device = [
+            gvar.name_hint
+            for gvar, function in self.device_units.functions.items()
+            if (function.attrs or {}).get(UNIT_ATTR, gvar.name_hint) in units
+        ]
+        return partition(
+            ImposeChoices(imposed)(self.lowered) if imposed else self.lowered,
+            Boundary(sites=sites),
+            host_units=self.host_units,
+            device_units=submodule(self.device_units, on_device),
+            source=self.source,
+            target=self.target,
+            library=self.library,
+            is_merged=is_merged,
+            poisoned=self.poisoned if is_poisoned else (),
+        )
+
+
+def units_of(sites: Collection[str]) -> frozenset[str]:
+    """Return the units that some sites, given by id, call."""
+    return frozenset(Site.parse(site).unit for site in sites)

@@ -1,0 +1,122 @@
+"""What a migration says about a unit that passes alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from relax_tapml.compare.verdict import Verdict
+from relax_tapml.migrate.move_groups import MoveGroup
+from relax_tapml.migrate.step import Step
+from relax_tapml.migrate.strategy import Finding
+
+
+@dataclass(frozen=True, kw_only=True)
+class InContext:
+    """How a unit does on the device together with others.
+
+    Parameters
+    ----------
+    on_device
+        Whether all of it that may move is on the device in the last good step.
+    verdict, reason, error
+        Why it, or a part of it, is not; None and empty where nothing speaks against it.
+    runs, failures
+        How often what it is accused of was tried, and how often that failed.
+    together
+        Units it fails with: any of them less, and the model is right.
+    right_calls
+        How many calls in one session are right before it fails, alone; None if that is not why.
+    """
+
+    on_device: bool
+    verdict: Verdict | None = None
+    reason: str = ""
+    error: float | None = None
+    runs: int = 0
+    failures: int = 0
+    together: tuple[str, ...] = ()
+    right_calls: int | None = None
+
+
+def contexts(
+    parts: Mapping[str, MoveGroup],
+    accepted: frozenset[str],
+    findings: Sequence[Finding],
+    steps: Sequence[Step],
+) -> dict[str, InContext]:
+    """Return how each unit does that was to be moved.
+
+    Parameters
+    ----------
+    parts
+        Everything that was to be moved, by name.
+    accepted
+        Those on the device in the last good step.
+    findings
+        Of the strategy.
+    steps
+        The steps it made.
+    """
+    by_unit: dict[str, list[str]] = {}
+    for part in parts.values():
+        by_unit.setdefault(part.unit, []).append(part.name)
+    found = {
+        unit: InContext(on_device=accepted.issuperset(names)) for unit, names in by_unit.items()
+    }
+    # The first finding about a unit is the one that is told.
+    for finding in reversed(findings):
+        step = steps[finding.step]
+        failures, runs = step.flaky.get(finding.part, (step.failures, step.runs))
+        exhausting = step.exhausting.get(finding.part)
+        if exhausting is not None:
+            unit = parts[finding.part].unit
+            found[unit] = InContext(
+                on_device=found[unit].on_device,
+                verdict=exhausting.verdict,
+                reason=exhausting.text,
+                runs=exhausting.calls,
+                failures=1,
+                right_calls=exhausting.calls - 1,
+            )
+            continue
+        others = finding.together if finding.is_complete else ()
+        guilty = (finding.part, *others)
+        units = tuple(dict.fromkeys(parts[name].unit for name in guilty))
+        for unit in units:
+            found[unit] = InContext(
+                on_device=found[unit].on_device,
+                verdict=Verdict.FLAKY if finding.is_flaky else step.verdict,
+                reason=_reason(finding, step, parts, unit),
+                error=step.error,
+                runs=runs,
+                failures=failures,
+                together=tuple(other for other in units if other != unit),
+            )
+    return found
+
+
+def _reason(finding: Finding, step: Step, parts: Mapping[str, MoveGroup], unit: str) -> str:
+    part = parts[finding.part]
+    what = "it" if part.name == part.unit else f"its site {part.name}"
+    if finding.is_flaky and finding.part in step.flaky:
+        failures, runs = step.flaky[finding.part]
+        return f"fails {failures} of {runs} times alone, and so did the model: {step.reason}"
+    if finding.is_flaky or not finding.together:
+        return f"passes alone, but with {what} on the device the model fails {step.reason}"
+    context = ", ".join(finding.together)
+    if not finding.is_complete:
+        return (
+            f"passes alone, but with {what} and at least {len(finding.together)} others on the "
+            f"device ({context}, ...) the model fails {step.reason}"
+        )
+    if unit != part.unit:
+        others = [name for name in (finding.part, *finding.together) if parts[name].unit != unit]
+        return (
+            f"passes alone, but with it and {', '.join(others)} together on the device the model "
+            f"fails {step.reason}"
+        )
+    return (
+        f"passes alone, but with {what} and {context} together on the device the model fails "
+        f"{step.reason}"
+    )

@@ -1,0 +1,202 @@
+"""A helper process of ours, and how it notices that we are gone; both halves."""
+
+from __future__ import annotations
+
+import os
+import select
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from relax_tapml.files.scratch import ScratchFolder
+
+_PARENT_POLL_S = 1.0
+_LOG_TAIL_BYTES = 4000
+_REMOVAL_S = 2.0
+# What our parent has told us, if we are a ``Child``.
+_secret: str | None = None
+EXITED = "exited with code"
+KILLS = (signal.SIGKILL, signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT)
+
+
+class Child:
+    """Run a module of this package in a new process.
+
+    The process leads a session of its own: Ctrl-C at the terminal does not reach it, and it is
+    killed together with its children. Its standard input stays open for as long as we live. It
+    imports from where we do; the current folder, which may be a stranger's, is not looked at first.
+
+    Parameters
+    ----------
+    module
+        Full name of a module whose ``main`` is run; it must call ``end_with_parent``.
+    sockets
+        Inherited by the process, which gets their file descriptors as its first arguments.
+    arguments
+        Its other arguments; any user can read them.
+    secret
+        A line of its standard input; unlike an argument no other user can read it.
+    folder
+        A folder of its own: its TMPDIR, with its output in ``log``. It is removed in ``close``, if
+        the process cannot be started, and by the process when we are gone. Without one its output
+        is dropped.
+    environment
+        Set in addition to ours.
+    has_torch
+        Whether it can import torch, and does so with TVM.
+
+    Raises
+    ------
+    OSError
+        The process cannot be started.
+    """
+
+    def __init__(
+        self,
+        module: str,
+        sockets: Sequence[socket.socket],
+        arguments: Sequence[str] = (),
+        *,
+        secret: str = "",
+        folder: ScratchFolder | None = None,
+        environment: dict[str, str] | None = None,
+        has_torch: bool = False,
+    ) -> None:
+        runner = [] if has_torch else ["relax_tapml.processes.without_torch"]
+        fds = [end.fileno() for end in sockets]
+        self._folder = folder
+        self._log = folder.path / "log" if folder else Path(os.devnull)
+        temporary = {"TMPDIR": str(folder.path)} if folder else {}
+        try:
+            with self._log.open("wb") as output:
+                self._process = subprocess.Popen(
+                    [sys.executable, "-P", "-m", *runner, module, *map(str, fds), *arguments],
+                    stdin=subprocess.PIPE,
+                    stdout=output,
+                    stderr=output,
+                    pass_fds=fds,
+                    env={**os.environ, **_imports(), **temporary, **(environment or {})},
+                    start_new_session=True,
+                )
+        except BaseException:
+            self._remove_folder()
+            raise
+        self.pid = self._process.pid
+        self._is_over = False
+        assert self._process.stdin is not None
+        self._stdin = self._process.stdin
+        with suppress(BrokenPipeError):
+            self._stdin.write(f"{folder.path if folder else ''}\n{secret}\n".encode())
+            self._stdin.flush()
+
+    def kill(self) -> None:
+        """Kill the process and its children. Never raises; callable from any thread."""
+        if not self._is_over:
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.pid, signal.SIGKILL)
+
+    def exit_code(self, wait_s: float | None) -> int | None:
+        """Return the exit code, negative for a signal, or None if it still runs after a wait.
+
+        Children that it has left behind are killed.
+        """
+        try:
+            code = self._process.wait(wait_s)
+        except subprocess.TimeoutExpired:
+            return None
+        # At once, and never again: later the number may be another's.
+        self.kill()
+        self._is_over = True
+        return code
+
+    def log_tail(self) -> str:
+        """Return the end of what the process printed, until ``close`` and if it has a folder."""
+        return log_tail(self._log)
+
+    def close(self) -> None:
+        """Kill the process and remove its folder. Never raises; may be called twice."""
+        self.kill()
+        self.exit_code(None)
+        with suppress(OSError):
+            self._stdin.close()
+        self._remove_folder()
+
+    def _remove_folder(self) -> None:
+        # Children that are dying may still write to it.
+        end = time.monotonic() + _REMOVAL_S
+        while self._folder and self._folder.path.exists() and time.monotonic() < end:
+            self._folder.close()
+
+
+def _imports() -> dict[str, str]:
+    """Return the environment in which a new interpreter looks for modules where we do."""
+    return {"PYTHONPATH": os.pathsep.join(folder or str(Path.cwd()) for folder in sys.path)}
+
+
+def ending_text(code: int | None) -> str | None:
+    """Return how a process with an exit code ended, in words; None if it still runs."""
+    if code is None:
+        return None
+    if code >= 0:
+        return f"{EXITED} {code}"
+    names = {member.value: member.name for member in signal.Signals}
+    return f"died of {names.get(-code, f'signal {-code}')}"
+
+
+def is_kill(code: int | None) -> bool:
+    """Whether a process with an exit code was ended by another one, or by the system.
+
+    No kernel ends its process so. The system does where memory is short.
+    """
+    return code is not None and -code in KILLS
+
+
+def log_tail(log: Path) -> str:
+    """Return the end of what a process printed, empty if it printed nothing."""
+    content = log.read_bytes()[-_LOG_TAIL_BYTES:] if log.exists() else b""
+    return content.decode(errors="replace").strip()
+
+
+def end_with_parent() -> str:
+    """Return our parent's ``secret``, and from now on end when it is gone.
+
+    The folder that we were given, if any, is removed then; TMPDIR alone may be everyone's.
+
+    Called first thing in a ``Child``, and again by whoever needs the secret. A thread waits for the
+    end of standard input, which works while the main thread is in a kernel that never returns, and
+    looks at the parent's process id, because a process forked from the parent keeps our standard
+    input open. PR_SET_PDEATHSIG is not used: it fires when the parent's thread ends.
+    """
+    global _secret
+    if _secret is not None:
+        return _secret
+    parent = os.getppid()
+    folder, _secret = _line(), _line()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            if select.select([0], [], [], _PARENT_POLL_S)[0] and not os.read(0, 1):
+                break
+        if folder:
+            shutil.rmtree(folder, ignore_errors=True)
+        os.killpg(os.getpid(), signal.SIGKILL)
+
+    threading.Thread(target=watch, daemon=True).start()
+    return _secret
+
+
+def _line() -> str:
+    line = b""
+    while not line.endswith(b"\n"):
+        byte = os.read(0, 1)  # no more than the line: what follows is for ``watch``
+        if not byte:
+            sys.exit("the parent was gone before it said what to do")
+        line += byte
+    return line.decode().removesuffix("\n")

@@ -1,0 +1,121 @@
+"""What memory holds before a kernel runs, so that what it never wrote can be seen."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from relax_tapml.arrays import Array, is_float
+from relax_tapml.targets.session.poison import Poison
+
+GUARD_BYTES = 1 << 14
+"""Bytes behind a result, and before it, that are looked at after the call."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PoisonedBlock:
+    """Memory that holds the pattern, again and again, before a call: a tensor between guards.
+
+    Parameters
+    ----------
+    output
+        Which output of the call the tensor is; None for an intermediate result.
+    tensor_bytes
+        From the tensor's begin to the guard behind it.
+    pattern_bytes
+        How long the pattern is.
+    before_bytes
+        Bytes of the guard before the tensor; 0 where its kernels refuse a tensor with an offset.
+    """
+
+    output: int | None
+    tensor_bytes: int
+    pattern_bytes: int
+    before_bytes: int = 0
+
+    @property
+    def behind(self) -> int:
+        """Where the guard behind the tensor begins."""
+        return self.before_bytes + self.tensor_bytes
+
+    @property
+    def copies(self) -> int:
+        """How often the pattern is repeated; then the block ends."""
+        return math.ceil((self.behind + GUARD_BYTES) / self.pattern_bytes)
+
+    @property
+    def guards(self) -> tuple[int, ...]:
+        """Where guards of ``GUARD_BYTES`` begin."""
+        return (0, self.behind) if self.before_bytes else (self.behind,)
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of the whole block."""
+        return self.copies * self.pattern_bytes
+
+    def overrun(self, place: int, guard: Array, poison: Poison) -> str:
+        """Say in a sentence what was written in one of ``guards``; or nothing."""
+        changed = np.flatnonzero(guard != self._held(place, GUARD_BYTES, poison))
+        if not changed.size:
+            return ""
+        what = "an intermediate result" if self.output is None else f"its output {self.output}"
+        if place < self.before_bytes:
+            reach = self.before_bytes - int(changed[0])
+            where, far = f"before the begin of {what}", f"the first one {reach} bytes before it"
+        else:
+            reach = int(changed[-1]) + 1
+            where, far = f"behind the end of {what}", f"the last one {reach} bytes behind it"
+        return f"it writes {where}: {changed.size} bytes differ there, {far}"
+
+    def untouched(self, actual: Array, poison: Poison) -> Array | None:
+        """Return which values of an output are still what the memory held; None if none is."""
+        if not actual.size:
+            return None
+        values = np.ascontiguousarray(actual).reshape(-1).view(f"u{actual.dtype.itemsize}")
+        expected = self._held(self.before_bytes, actual.nbytes, poison)
+        held = np.asarray(values == expected.view(values.dtype)).reshape(actual.shape)
+        return held if held.any() else None
+
+    def _held(self, place: int, size_bytes: int, poison: Poison) -> Array:
+        """Return what lay at a place before the call."""
+        pattern = np.roll(poison.pattern(self.pattern_bytes), -place % self.pattern_bytes)
+        return np.resize(pattern, size_bytes)
+
+
+def is_certain(actual: Array) -> bool:
+    """Whether no kernel writes the pattern by chance to an array of this dtype."""
+    return is_float(actual.dtype) and actual.dtype.itemsize > 1
+
+
+def unwritten_text(output: int, mask: Array, poison: Poison) -> str:
+    """Say in a sentence which values of an output were never written."""
+    first = [int(place) for place in np.unravel_index(int(mask.argmax()), mask.shape)]
+    count = int(np.count_nonzero(mask))
+    return (
+        f"{count} of {mask.size} values of its output {output} were never written, first at "
+        f"{first}: they are what its memory held before the call (seed {poison.seed})"
+    )
+
+
+def both(mask: Array | None, other: Array | None) -> Array | None:
+    """Return what two masks have in common; None if that is nothing."""
+    if mask is None or other is None:
+        return None
+    common = mask & other
+    return common if common.any() else None
+
+
+def without(mask: Array | None, known: Array | None) -> Array | None:
+    """Return a mask without the values of another; None if nothing is left."""
+    if mask is None or known is None:
+        return mask
+    left = mask & ~known
+    return left if left.any() else None
+
+
+def pattern_sizes(blocks: Sequence[PoisonedBlock]) -> tuple[int, ...]:
+    """Return the sizes of the patterns that fill some blocks, each once."""
+    return tuple(sorted({block.pattern_bytes for block in blocks}))

@@ -1,0 +1,234 @@
+"""What a suite says about itself in ``manifest.json``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from relax_tapml.results.documents import Count
+from relax_tapml.suite.recipe import Recipe
+from relax_tapml.suite.stored_tolerance import SuiteTolerance as SuiteTolerance
+
+SCHEMA = 3
+KIND = "relax_tapml.suite"
+MANIFEST = "manifest.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SuiteTensor:
+    """A tensor of the suite.
+
+    Parameters
+    ----------
+    file
+        Relative to the suite, with ``/``. None if the tensor is made by a recipe.
+    dtype, shape
+        Of the tensor.
+    rows
+        How many of its rows the file holds; the others matter to no case that takes it. None if
+        the file holds all.
+    recipe
+        How the tensor is made; None if a file holds it.
+
+    Raises
+    ------
+    ValueError
+        There is neither a file nor a recipe, or both.
+    """
+
+    file: str | None
+    dtype: str
+    shape: tuple[Count, ...]
+    rows: Count | None = None
+    recipe: Recipe | None = None
+
+    def __post_init__(self) -> None:
+        if (self.file is None) == (self.recipe is None):
+            raise ValueError("a tensor needs a file or a recipe, and not both")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SuiteInput:
+    """A tensor argument: which tensor, and the name of the weight it is, or None."""
+
+    tensor: str
+    weight: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SuiteOutput:
+    """A recorded output, the oracle, and how far from it a device may be.
+
+    Parameters
+    ----------
+    tensor
+        Digest of the oracle.
+    tolerance
+        How far from it a value may be.
+    unwritten
+        Digest of a bool tensor of its shape: the values that the source never writes. No device
+        is judged there. None if it writes all.
+    """
+
+    tensor: str
+    tolerance: SuiteTolerance
+    unwritten: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SuiteCase:
+    """One recorded call.
+
+    Parameters
+    ----------
+    name
+        Unique in its unit: ``main-012-case0``.
+    site, sample, frame, call
+        Which call it was.
+    function
+        The function of the unit's module that does the call.
+    may_write
+        Whether the call may change its arguments in place.
+    reason
+        Why it was chosen.
+    origins
+        Where in the model the call comes from, ``encoder.layer.3.output.dense:addmm_5``; empty
+        where it is not known.
+    is_probe
+        Whether it was not recorded: its inputs were made from those of another case, and its
+        outputs are a float64 evaluation of the unit. It keeps the site of that case.
+    """
+
+    name: str
+    site: str
+    sample: str
+    frame: int
+    call: int
+    function: str
+    may_write: bool
+    inputs: tuple[SuiteInput, ...]
+    outputs: tuple[SuiteOutput, ...]
+    reason: str
+    origins: tuple[str, ...] = ()
+    is_probe: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class SuiteDim:
+    """A symbolic dimension that had one value in all recorded calls of a unit.
+
+    Parameters
+    ----------
+    name
+        For people: the function, the variable, a parameter that has it.
+    value
+        The one it had.
+    probed
+        Those that probes of the unit have.
+    reason
+        Why not more, or no, probes could be made; empty if all that were planned were.
+    """
+
+    name: str
+    value: int
+    probed: tuple[int, ...] = ()
+    reason: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SuiteUnit:
+    """One unit.
+
+    Parameters
+    ----------
+    module, test
+        The file of its module, and its pytest file.
+    cases
+        At least one.
+    constant_inputs
+        Inputs, no weights, that are the same in all cases: ``mask: all 0``.
+    inexact
+        What of its sums no case shows, and why; empty where it has none, or where every term shows.
+    dims_seen_once
+        The symbolic dimensions that had one value only.
+    """
+
+    module: str
+    test: str
+    cases: tuple[SuiteCase, ...]
+    constant_inputs: tuple[str, ...] = ()
+    inexact: str = ""
+    dims_seen_once: tuple[SuiteDim, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """The whole document.
+
+    Parameters
+    ----------
+    source
+        The source target, as JSON.
+    versions
+        Distribution name to version, of what wrote the suite.
+    units
+        By name, in the order in which the units first ran.
+    tensors
+        By digest.
+    skipped
+        Units without a case: name to reason.
+    skipped_sites
+        Sites of other units that could not be carved although chosen: id to reason.
+    unproven
+        Probes that there are not, because the source itself fails them or because they could not
+        be made: ``UNIT/CASE`` to reason.
+    sha256
+        Every other file of the suite: path with ``/``, relative to the suite, to its checksum.
+    merged_from
+        Of a merged suite: name of each suite it was made from, to its units, as name here to name
+        there. Empty otherwise.
+    """
+
+    source: str
+    versions: dict[str, str]
+    units: dict[str, SuiteUnit]
+    tensors: dict[str, SuiteTensor]
+    skipped: dict[str, str]
+    skipped_sites: dict[str, str]
+    unproven: dict[str, str]
+    sha256: dict[str, str]
+    merged_from: dict[str, dict[str, str]] = field(default_factory=dict)
+
+
+def writing_all(manifest: Manifest) -> frozenset[str]:
+    """Return the units that the source was seen to write all of their outputs with."""
+    return frozenset(
+        name
+        for name, unit in manifest.units.items()
+        if all(output.unwritten is None for case in unit.cases for output in case.outputs)
+    )
+
+
+def check_tolerances(manifest: Manifest) -> None:
+    """Raise ``KeyError`` or ``ValueError`` if a tolerance does not fit the output it is for."""
+    tensors = manifest.tensors
+    for unit in manifest.units.values():
+        for case in unit.cases:
+            for number, output in enumerate(case.outputs):
+                bounds = [tensors[digest] for digest in output.tolerance.digests]
+                mask = None if output.unwritten is None else tensors[output.unwritten]
+                expected = ("bool", tensors[output.tensor].shape)
+                if mask is not None and (mask.dtype, mask.shape) != expected:
+                    raise ValueError(
+                        f"case {case.name}, unwritten values of output {number}: expected "
+                        f"{expected[0]}{list(expected[1])}, got {mask.dtype}{list(mask.shape)}"
+                    )
+                try:
+                    output.tolerance.check(
+                        tensors[output.tensor].shape,
+                        inputs=[tensors[item.tensor].shape for item in case.inputs],
+                        bounds=[(bound.dtype, bound.shape) for bound in bounds],
+                    )
+                except ValueError as error:
+                    raise ValueError(
+                        f"case {case.name}, tolerance of output {number}: {error}"
+                    ) from error

@@ -1,0 +1,305 @@
+"""A suite on disk, checked before anything of it is used.
+
+Everything is JSON and safetensors, apart from the pytest files, which this module never runs.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import tvm
+from tvm import relax, tirx
+from tvm.ir import Call, Op
+from tvm_ffi import structural_walk
+
+from relax_tapml.arrays import Array
+from relax_tapml.errors import StoreError, UsageError
+from relax_tapml.files.read import (
+    MAX_JSON_BYTES,
+    MAX_TENSOR_BYTES,
+    listed_file,
+    open_file,
+    read_bytes,
+    sha256_of,
+)
+from relax_tapml.foreign.module import check_modules, read_module
+from relax_tapml.foreign.names import first_fault, symbol_fault, text_fault
+from relax_tapml.passes.operator_call import leaf_types
+from relax_tapml.suite import rows_file as tensor_file
+from relax_tapml.suite.manifest import (
+    MANIFEST,
+    Manifest,
+    SuiteCase,
+    SuiteTensor,
+    SuiteUnit,
+)
+from relax_tapml.suite.manifest_file import CARVE_AGAIN, read_manifest
+from relax_tapml.targets.platforms.registry import platform_of
+from relax_tapml.targets.toolchain.low_precision_math import LowPrecisionMath
+
+
+class Suite:
+    """A suite whose files are known to be those that were written; see ``open_suite``.
+
+    Attributes
+    ----------
+    is_coarse
+        Whether its tolerances are those of devices with coarse elementary functions.
+    low_precision_math
+        Of the device that it is opened for; None if it has none, or is not known.
+    trust
+        Whether its units may call anything outside themselves.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        manifest: Manifest,
+        *,
+        is_coarse: bool = False,
+        low_precision_math: LowPrecisionMath | None = None,
+        trust: bool = False,
+    ) -> None:
+        self.folder = folder
+        self.manifest = manifest
+        self.is_coarse = is_coarse
+        self.low_precision_math = low_precision_math
+        self.trust = trust
+        self._modules: dict[str, tvm.IRModule] = {}
+
+    def coarse(self) -> Suite:
+        """Return the same suite for devices with coarse elementary functions."""
+        return Suite(
+            self.folder,
+            self.manifest,
+            is_coarse=True,
+            low_precision_math=self.low_precision_math,
+            trust=self.trust,
+        )
+
+    def as_allowed(self, unit: str) -> Suite:
+        """Return the suite with the widest tolerances that the device may use in a unit.
+
+        That is ``coarse()`` where the unit calls one of the device's coarse functions.
+        """
+        allowed = self.low_precision_math
+        if self.is_coarse or allowed is None or not allowed.names & called(self.module(unit)):
+            return self
+        return self.coarse()
+
+    def unit(self, name: str) -> SuiteUnit:
+        """Return a unit. Raises ``UsageError`` if the suite has no case of it."""
+        known = self.manifest.units
+        if name not in known:
+            why = self.manifest.skipped.get(name)
+            close = difflib.get_close_matches(name, known) or list(known)[:5]
+            told = f"was not carved: {why}" if why else f"is not there; it has {', '.join(close)}"
+            raise UsageError(f"suite {self.folder} has no case of unit {name!r}, which {told}")
+        return known[name]
+
+    def case(self, unit: str, name: str) -> SuiteCase:
+        """Return a case of a unit. Raises ``UsageError`` if there is none of that name."""
+        cases = self.unit(unit).cases
+        found = next((case for case in cases if case.name == name), None)
+        if found is None:
+            raise UsageError(
+                f"unit {unit} of suite {self.folder} has no case {name!r}; it has "
+                f"{', '.join(case.name for case in cases)}"
+            )
+        return found
+
+    def module(self, unit: str) -> tvm.IRModule:
+        """Return a unit's module, read on first use; it must not be changed.
+
+        Raises
+        ------
+        StoreError
+            TVM cannot read it, or it lacks the function of a case.
+        """
+        if unit not in self._modules:
+            self._modules[unit] = self._read_module(unit)
+        return self._modules[unit]
+
+    def _read_module(self, unit: str) -> tvm.IRModule:
+        entry = self.manifest.units[unit]
+        path = self.folder / entry.module
+        fix = _fix(self.manifest)
+        data = read_bytes(path, fix=fix, max_bytes=MAX_JSON_BYTES)
+        module = read_module(data, str(path), fix=fix, trust=self.trust)
+        names = {gvar.name_hint for gvar in module.functions}
+        missing = {case.function for case in entry.cases} - names
+        if missing:
+            raise StoreError(f"{path} has no function {', '.join(sorted(missing))}. {CARVE_AGAIN}")
+        for case in entry.cases:
+            fault = _call_fault(case, module[case.function])
+            if fault:
+                raise StoreError(
+                    f"{path}: case {case.name} of unit {unit} has {fault}. {CARVE_AGAIN}"
+                )
+        return module
+
+    def tensor(self, digest: str) -> Array:
+        """Read a tensor, in its own dtype.
+
+        Raises
+        ------
+        StoreError
+            The file does not hold a tensor of the dtype and shape that the manifest says, or a
+            recipe makes another tensor than it did.
+        """
+        entry = self.manifest.tensors[digest]
+        if entry.file is None:
+            return self._made(digest, entry)
+        path = self.folder / entry.file
+        try:
+            data = read_bytes(path, fix=CARVE_AGAIN, max_bytes=MAX_TENSOR_BYTES)
+            return tensor_file.load(data, entry.dtype, entry.shape, rows=entry.rows)
+        except (ValueError, MemoryError) as error:
+            told = error if isinstance(error, ValueError) else "out of memory"
+            raise StoreError(f"{path}: {told}. {CARVE_AGAIN}") from error
+
+    def _made(self, digest: str, entry: SuiteTensor) -> Array:
+        assert entry.recipe is not None
+        where = self.folder / MANIFEST
+        try:
+            array = entry.recipe.array(entry.dtype, entry.shape)
+        except (ValueError, MemoryError) as error:
+            raise StoreError(f"{where}: tensor {digest}: {error}. {CARVE_AGAIN}") from error
+        made = hashlib.sha256(tensor_file.dump(array)).hexdigest()
+        if made != digest:
+            raise StoreError(
+                f"{where}: tensor {digest} is made by a recipe, which makes {made} here. "
+                f"Use {_versions(self.manifest)}, or carve the suite again"
+            )
+        return array
+
+
+def open_suite(folder: Path | str, target: Any = None, *, trust: bool = False) -> Suite:
+    """Open a suite, after checking that every file is there and is the one that was written.
+
+    The modules of its units are checked too, in a child process (``foreign.module``), and what they
+    call outside themselves is looked at.
+
+    Parameters
+    ----------
+    folder
+        A suite, or an output folder with a suite in ``tests``.
+    target
+        The ``tvm.target.Target`` that its tolerances are for; by default the source's.
+    trust
+        Whether its units may call anything outside themselves.
+
+    Raises
+    ------
+    StoreError
+        There is no suite; its schema is older or newer; its manifest was changed or names a path
+        outside the folder; a file is missing, was changed, or is a tensor of another dtype or
+        shape. Pytest files must be there, and may have been edited. A name in it is none, a unit
+        cannot be read, or calls something that is not known to be harmless.
+    """
+    folder = Path(folder).resolve()
+    if not (folder / MANIFEST).exists() and (folder / "tests" / MANIFEST).exists():
+        folder = folder / "tests"
+    manifest = read_manifest(folder / MANIFEST)
+    for name in manifest.sha256:
+        listed_file(folder, name, by=folder / MANIFEST, fix=CARVE_AGAIN)
+    _check_names(folder / MANIFEST, manifest)
+    held = {tensor.file for tensor in manifest.tensors.values()}
+    for name, sha256 in manifest.sha256.items():
+        max_bytes = MAX_TENSOR_BYTES if name in held else MAX_JSON_BYTES
+        _check_content(folder, name, sha256, max_bytes)
+    for tensor in manifest.tensors.values():
+        if tensor.file is not None:
+            _check_tensor(folder / tensor.file, tensor)
+    fix = _fix(manifest)
+    paths = [folder / unit.module for unit in manifest.units.values()]
+    contents = {str(path): read_bytes(path, fix=fix, max_bytes=MAX_JSON_BYTES) for path in paths}
+    check_modules(contents, fix=fix, trust=trust)
+    allowed = None if target is None else platform_of(target).low_precision_math(target)
+    return Suite(folder, manifest, low_precision_math=allowed, trust=trust)
+
+
+def called(module: tvm.IRModule) -> frozenset[str]:
+    """Return the functions that a module's kernels call, as ``LowPrecisionMath`` names them."""
+    names: set[str] = set()
+
+    def visit(call: Any) -> None:
+        if isinstance(call.op, Op):
+            names.add(call.op.name.rpartition(".")[2])
+
+    for function in module.functions.values():
+        if isinstance(function, tirx.PrimFunc):
+            structural_walk(function.body, (Call, visit))
+    return frozenset(names)
+
+
+def _check_names(path: Path, manifest: Manifest) -> None:
+    """Refuse names that are none, and texts that a terminal would take for commands."""
+    cases = [case for unit in manifest.units.values() for case in unit.cases]
+    fault = first_fault(
+        [
+            *manifest.units,
+            *(name for case in cases for name in (case.name, case.site, case.sample)),
+            *(item.weight for case in cases for item in case.inputs if item.weight is not None),
+        ]
+    )
+    fault = fault or next(filter(None, (symbol_fault(case.function) for case in cases)), "")
+    fault = fault or next(filter(None, map(text_fault, _texts(asdict(manifest)))), "")
+    if fault:
+        raise StoreError(f"{path} is damaged: {fault}. {CARVE_AGAIN}")
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Yield every text of a document, keys included."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from _texts(key)
+            yield from _texts(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _texts(item)
+
+
+def _check_content(folder: Path, name: str, sha256: str, max_bytes: int) -> None:
+    path = folder / name
+    actual = sha256_of(path, fix=CARVE_AGAIN, max_bytes=max_bytes)
+    if actual != sha256 and path.suffix != ".py":
+        raise StoreError(
+            f"{path} was changed or cut short: expected SHA-256 {sha256}, got {actual}. "
+            f"{CARVE_AGAIN}"
+        )
+
+
+def _check_tensor(path: Path, tensor: SuiteTensor) -> None:
+    try:
+        with open_file(path, fix=CARVE_AGAIN, max_bytes=MAX_TENSOR_BYTES) as file:
+            tensor_file.check_header(file, tensor.dtype, tensor.shape, rows=tensor.rows)
+    except (OSError, ValueError) as error:
+        raise StoreError(f"{path}: {error}. {CARVE_AGAIN}") from error
+
+
+def _call_fault(case: SuiteCase, function: tvm.ir.BaseFunc) -> str:
+    """Say how a case does not fit the function that does it, empty if it does."""
+    if not isinstance(function, relax.Function):
+        return f"a {type(function).__name__} for its function"
+    if len(case.inputs) != len(function.params):
+        return f"{len(case.inputs)} inputs, its function takes {len(function.params)}"
+    returned = len(leaf_types(function.ret_ty))
+    if len(case.outputs) != returned:
+        return f"{len(case.outputs)} outputs, its function returns {returned}"
+    return ""
+
+
+def _fix(manifest: Manifest) -> str:
+    return f"Use {_versions(manifest)}, or carve the suite again"
+
+
+def _versions(manifest: Manifest) -> str:
+    return ", ".join(f"{name} {version}" for name, version in manifest.versions.items())

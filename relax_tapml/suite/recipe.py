@@ -1,0 +1,116 @@
+"""Tensors that a suite describes instead of holding: a few numbers make them, everywhere alike.
+
+They are whole numbers times a power of two, made of a hash of their places; see
+``carve.probe.exact`` for what they are good for.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from relax_tapml.arrays import Array, is_float
+from relax_tapml.suite.rows_file import numpy_dtype
+
+_MOST_MAGNITUDE, _MOST_PARTS, _MOST_EXPONENT = 1 << 20, 1 << 16, 1000
+_PART = 1 << 20
+MOST_ELEMENTS = 1 << 30
+"""Of a made tensor. A manifest comes from anywhere, and a shape in it must not fill the memory."""
+# Of splitmix64 (Steele, Lea and Flood, Fast splittable pseudorandom number generators, 2014).
+_STEP = np.uint64(0x9E3779B97F4A7C15)
+_MIX = ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """How a float tensor is made.
+
+    The value at each place is a whole number, not zero, times ``2**exponent``. Of several parts of
+    one seed each place is zero in all but one.
+
+    Parameters
+    ----------
+    seed
+        Tells tensors of one shape apart.
+    magnitude
+        Whole numbers are from 1 to this.
+    parts, part
+        Which places are not zero: about one in ``parts``.
+    exponent
+        Of the power of two.
+    is_signed
+        Whether values are of either sign, or all positive.
+
+    Raises
+    ------
+    ValueError
+        A number is out of its range.
+    """
+
+    seed: int
+    magnitude: int
+    parts: int = 1
+    part: int = 0
+    exponent: int = 0
+    is_signed: bool = True
+
+    def __post_init__(self) -> None:
+        for name, low, high in (
+            ("seed", 0, 2**63),
+            ("magnitude", 1, _MOST_MAGNITUDE),
+            ("parts", 1, _MOST_PARTS),
+            ("part", 0, self.parts - 1),
+            ("exponent", -_MOST_EXPONENT, _MOST_EXPONENT),
+        ):
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
+                raise ValueError(
+                    f"{name} of a generated tensor is {value!r}, expected a whole number from "
+                    f"{low} to {high}"
+                )
+
+    def array(self, dtype: str, shape: Sequence[int]) -> Array:
+        """Return the tensor.
+
+        Parameters
+        ----------
+        dtype
+            A float dtype by name. It holds the values exactly, or they are rounded to it.
+        shape
+            Of the tensor.
+
+        Raises
+        ------
+        ValueError
+            The dtype is no float, or the shape is none or too large.
+        """
+        made_of = numpy_dtype(dtype)
+        size = math.prod(shape)
+        if not is_float(made_of) or not 0 <= size <= MOST_ELEMENTS or min(shape, default=0) < 0:
+            raise ValueError(f"a tensor of {dtype} {list(shape)} cannot be generated")
+        array = np.empty(size, made_of)
+        # In parts: the hashes are several times as large as the tensor.
+        for start in range(0, size, _PART):
+            places = np.arange(start, min(start + _PART, size), dtype=np.uint64)
+            array[start : start + _PART] = self._values(places).astype(made_of)
+        return np.asarray(array.reshape(tuple(shape)))
+
+    def _values(self, places: Array) -> Array:
+        hashes = _hashed(places + _hashed(np.asarray([self.seed], np.uint64)))
+        whole = 1.0 + (hashes >> np.uint64(40)) % np.uint64(self.magnitude)
+        signed = np.where(hashes & np.uint64(1), whole, -whole) if self.is_signed else whole
+        if self.parts > 1:
+            own = (hashes >> np.uint64(8)) % np.uint64(self.parts) == np.uint64(self.part)
+            signed = np.where(own, signed, 0.0)
+        return np.ldexp(signed, self.exponent)
+
+
+def _hashed(numbers: Array) -> Array:
+    with np.errstate(over="ignore"):
+        mixed = (numbers + np.uint64(1)) * _STEP
+        for shift, factor in _MIX:
+            mixed = (mixed ^ (mixed >> np.uint64(shift))) * np.uint64(factor)
+    return np.asarray(mixed ^ (mixed >> np.uint64(31)))

@@ -1,0 +1,48 @@
+"""Target strings."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import tvm
+import tvm_ffi
+
+from relax_tapml.errors import UsageError
+from relax_tapml.targets.platforms.registry import PLATFORMS, platform_of
+
+
+def parse_target(text: str) -> Any:
+    """Return the ``tvm.target.Target`` of a kind (``cuda``), a tag, a JSON object or a platform.
+
+    Raises
+    ------
+    UsageError
+        TVM does not know the target, or this build of TVM has no code generator for its kind.
+    """
+    ours = (json for platform in PLATFORMS if (json := platform.target_json(text)))
+    try:
+        target = tvm.target.Target(next(ours, text))
+    except (ValueError, RuntimeError) as error:
+        raise UsageError(
+            f"target {text!r} is not known to TVM: {error}. Expected one of "
+            f"{', '.join(_names())}, a tag such as nvidia/nvidia-a100, or JSON such as "
+            '\'{"kind": "llvm", "mcpu": "native"}\''
+        ) from error
+    kind = target.kind.name
+    if tvm.get_global_func(f"target.build.{kind}", allow_missing=True) is None:
+        raise UsageError(
+            f"target {text!r}: this build of TVM cannot generate code for {kind}; it can for "
+            f"{', '.join(_built_kinds())}"
+        )
+    return platform_of(target).complete(target)
+
+
+def _names() -> list[str]:
+    return sorted({*_built_kinds(), *(platform.name for platform in PLATFORMS)})
+
+
+def _built_kinds() -> list[str]:
+    names = tvm_ffi.registry.list_global_func_names()
+    known = set(tvm.target.Target.list_kinds())
+    built = (name.removeprefix("target.build.") for name in names if "target.build." in name)
+    return sorted(kind for kind in built if kind in known)

@@ -1,0 +1,64 @@
+"""The device in this very process: quickest, open to a debugger, without protection."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import tvm
+import tvm_ffi
+
+from relax_tapml.errors import DeviceError
+from relax_tapml.files.machine import lack_of
+from relax_tapml.targets.session.fault_text import fault_text
+from relax_tapml.targets.session.session import DeviceTensor
+from relax_tapml.targets.session.tvm_device import device_of
+from relax_tapml.targets.session.vm_session import VMSession, check_device
+
+
+class InlineSession(VMSession):
+    """Run on a device of this process.
+
+    A kernel that crashes ends this process and one that hangs is waited for: there is no timeout.
+
+    Parameters
+    ----------
+    target
+        The ``tvm.target.Target`` whose device to use.
+
+    Raises
+    ------
+    DeviceUnavailable
+        The machine has no such device.
+    """
+
+    is_isolated = False
+
+    def __init__(self, target: Any) -> None:
+        super().__init__(device_of(target))
+
+    @contextmanager
+    def _guard(self, action: str) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            text = fault_text(error)
+            told = f"{action} failed in this process: {text}"
+            check_device(told, lack_of(error))
+            raise DeviceError(told, text=text) from error
+
+    def _load_kernels(self, path: Path, name: str) -> Any:  # noqa: ARG002 - named for servers
+        return tvm.runtime.load_module(str(path))
+
+    def _load_bytecode(self, bytecode: bytes) -> Any:
+        return tvm.get_global_func("ffi.Module.load_from_bytes.relax.VMExecutable")(bytecode)
+
+    def _shape(self, extents: tuple[int, ...]) -> Any:
+        return tvm_ffi.Shape(extents)
+
+    def _flatten(self, result: Any) -> list[DeviceTensor]:
+        if isinstance(result, tvm.runtime.Tensor):
+            return [result]
+        return [leaf for item in result for leaf in self._flatten(item)]

@@ -1,0 +1,236 @@
+"""The device at the other end of a TVM RPC connection."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, Protocol
+
+import tvm
+
+from relax_tapml.arrays import Array
+from relax_tapml.errors import (
+    DeviceCrash,
+    DeviceError,
+    DeviceFault,
+    DeviceTimeout,
+    DeviceUnavailable,
+)
+from relax_tapml.files.machine import lack_in, lack_now, lack_of
+from relax_tapml.processes.deadline import Deadline
+from relax_tapml.processes.interrupt import OnInterrupt
+from relax_tapml.targets.server.exit_report import ExitReport
+from relax_tapml.targets.server.file_exchange import FileExchange
+from relax_tapml.targets.session.fault_text import fault_text
+from relax_tapml.targets.session.session import DeviceTensor
+from relax_tapml.targets.session.tvm_device import device_of
+from relax_tapml.targets.session.vm_session import VMSession, check_device
+
+_CLOSE_S = 5.0
+
+
+class Server(Protocol):
+    """The server of a session, as its client sees it."""
+
+    host: str
+    port: int
+    key: str
+    """Where to connect, and the key to present."""
+
+    name: str
+    """For messages."""
+
+    hint: str
+    """What to check where it cannot be reached: a sentence."""
+
+    @property
+    def pid(self) -> int | None:
+        """Return the process that it is, with its children; None where that is elsewhere."""
+
+    @property
+    def folder(self) -> Path | None:
+        """Return a folder the server exchanges tensors through, or None: by messages only."""
+
+    def interrupt(self) -> None:
+        """Make a call that waits for the server fail. Never raises; called from any thread."""
+
+    def exit_report(self) -> ExitReport:
+        """Say how the server ended, waiting a moment for the end of one that is ending."""
+
+    def close(self) -> None:
+        """End everything that belongs to the server. Never raises; may be called twice."""
+
+
+class RPCSession(VMSession):
+    """Run on a device behind a TVM RPC server, which need not have Python.
+
+    Parameters
+    ----------
+    server
+        Owned by the session, which closes it.
+    target
+        The ``tvm.target.Target`` whose device to use there.
+    timeout_s
+        How long connecting, and then any one call, may take.
+    start_s
+        How long the server may take to answer at first; ``timeout_s`` by default.
+    constructor
+        What the server makes the session with: a function's name and its arguments. Empty for
+        its own process.
+
+    Raises
+    ------
+    DeviceUnavailable
+        The server did not answer in time, refused the key, or has no such device.
+    """
+
+    def __init__(
+        self,
+        server: Server,
+        target: Any,
+        *,
+        timeout_s: float,
+        start_s: float | None = None,
+        constructor: Sequence[Any] = (),
+    ) -> None:
+        start_s = start_s or timeout_s
+        self._server = server
+        self._timeout_s = timeout_s
+        self._end: DeviceFault | None = None
+        try:
+            with (
+                Deadline(start_s, server.interrupt, pid=server.pid) as deadline,
+                OnInterrupt(server.interrupt),
+            ):
+                self._remote = tvm.rpc.connect(
+                    server.host,
+                    server.port,
+                    server.key,
+                    session_constructor_args=list(constructor),
+                )
+                super().__init__(device_of(target, self._remote))
+                self._array_size = self._remote.get_function("ffi.ArraySize")
+                self._array_item = self._remote.get_function("ffi.ArrayGetItem")
+                self._make_shape = self._remote.get_function("ffi.Shape")
+                self._files = FileExchange(self._remote, server.folder) if server.folder else None
+        except DeviceUnavailable:
+            server.close()
+            raise
+        except Exception as error:
+            try:
+                exit_report = server.exit_report()
+            finally:
+                server.close()
+            reason = exit_report.cause or fault_text(error)
+            if deadline.is_expired:
+                reason = f"no answer in {deadline.text}"
+            raise DeviceUnavailable(
+                f"no device session on {server.name}: {reason}. {server.hint}"
+                + (f". Its log ends:\n{exit_report.log}" if exit_report.log else ""),
+                is_passing=not deadline.is_expired and not exit_report.has_exited,
+            ) from error
+        except BaseException:
+            server.close()
+            raise
+
+    @contextmanager
+    def _guard(self, action: str) -> Iterator[None]:
+        if self._end is not None:
+            raise type(self._end)(f"the session is over: {self._end}", text=self._end.text)
+        cause: Exception | None = None
+        is_alive = True
+        server = self._server
+        with Deadline(self._timeout_s, server.interrupt, pid=server.pid) as deadline:
+            try:
+                with OnInterrupt(server.interrupt):
+                    yield
+            except Exception as error:
+                cause = error
+                is_alive = self._is_alive()
+            except BaseException:
+                # Ctrl-C in the middle of a message: the connection cannot be used again.
+                self._finish(DeviceCrash(f"{action} was interrupted"))
+                raise
+        if is_alive and not deadline.is_expired:
+            if cause is None:
+                return
+            text = fault_text(cause)
+            told = f"{action} failed on {server.name}: {text}"
+            check_device(told, lack_of(cause))
+            raise DeviceError(told, text=text) from cause
+        exit_report = server.exit_report()
+        if deadline.is_expired:
+            raise self._finish(
+                DeviceTimeout(
+                    f"{action} on {server.name} did not end in {deadline.text}",
+                    text=exit_report.log,
+                )
+            ) from cause
+        said = fault_text(cause) if cause else ""
+        end = self._finish(
+            DeviceCrash(
+                f"{action}: {server.name} {exit_report.cause or f'is of no use any more: {said}'}",
+                text=exit_report.log or said,
+                is_killed=exit_report.is_killed,
+            )
+        )
+        # A full disk ends a process by a signal, where it writes to memory that is a file.
+        now = lack_now(server.folder) if server.folder else None
+        check_device(str(end), lack_in(end.text) or now)
+        raise end from cause
+
+    def _is_alive(self) -> bool:
+        # A GPU that a kernel has faulted on raises here although the server still answers.
+        try:
+            self._device.sync()
+        except Exception:
+            return False
+        return True
+
+    def _finish(self, end: DeviceFault) -> DeviceFault:
+        self._end = end
+        self._server.interrupt()
+        return end
+
+    def _to_device(self, array: Array) -> DeviceTensor:
+        if self._files and self._files.pays_for(array.nbytes, array.dtype.name):
+            return self._files.upload(array, self._device)
+        return super()._to_device(array)
+
+    def _to_host(self, tensor: DeviceTensor) -> Array:
+        size_bytes = math.prod(tensor.shape) * tensor.dtype.itemsize
+        if self._files and self._files.pays_for(size_bytes, str(tensor.dtype)):
+            return self._files.download(tensor)
+        return super()._to_host(tensor)
+
+    def _load_kernels(self, path: Path, name: str) -> Any:
+        self._remote.upload(str(path), name)
+        return self._remote.load_module(name)
+
+    def _load_bytecode(self, bytecode: bytes) -> Any:
+        name = "ffi.Module.load_from_bytes.relax.VMExecutable"
+        return self._remote.get_function(name)(bytecode)
+
+    def _shape(self, extents: tuple[int, ...]) -> Any:
+        return self._make_shape(*extents)
+
+    def _flatten(self, result: Any) -> list[DeviceTensor]:
+        if isinstance(result, tvm.runtime.Tensor):
+            # A view of an argument (a reshape) does not keep the argument's memory over RPC.
+            own = tvm.runtime.empty(result.shape, result.dtype, self._device)
+            return [result.copyto(own)]
+        items = (self._array_item(result, i) for i in range(self._array_size(result)))
+        return [leaf for item in items for leaf in self._flatten(item)]
+
+    def close(self) -> None:
+        """End the session and everything it started."""
+        if self._end is None:
+            self._end = DeviceCrash("it was closed")
+            with suppress(Exception), Deadline(_CLOSE_S, self._server.interrupt):
+                self._remote.get_function("CloseRPCConnection")()
+        self._server.close()
+        if self._files:
+            self._files.close()
+        super().close()

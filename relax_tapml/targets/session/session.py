@@ -1,0 +1,62 @@
+"""What a device must be able to do for a hybrid run or a replay."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from relax_tapml.arrays import Array
+from relax_tapml.targets.session.traffic import Traffic
+
+# A value that lives on the device: a tvm.runtime.Tensor, remote for RPC sessions.
+DeviceTensor = Any
+# Bytecode linked with its kernels on the device; opaque to callers.
+DeviceModule = Any
+# An argument of a call: a tensor of the same session, a tuple of ints for a shape, or a scalar.
+DeviceValue = Any
+
+
+class DeviceSession(Protocol):
+    """A device that runs Relax bytecode with prebuilt kernels; for one thread at a time.
+
+    Every method raises ``DeviceError``, ``DeviceCrash`` or ``DeviceTimeout``; after the last two
+    the session is dead and only ``close`` may be called. ``DeviceUnavailable`` says that the
+    machine of the device lacks room or descriptors.
+    """
+
+    is_isolated: bool
+    """Whether what is done in it ends with it, so that another session starts afresh."""
+
+    traffic: Traffic
+    """What has crossed since the session opened."""
+
+    def upload(self, array: Array) -> DeviceTensor:
+        """Copy an array to the device, in its own dtype."""
+
+    def download(self, tensor: DeviceTensor) -> Array:
+        """Copy a device tensor back; bfloat16 and float8 come as ``ml_dtypes``."""
+
+    def parameter(self, name: str, array: Array) -> DeviceTensor:
+        """Return the device copy of a parameter, uploading it on first use in this session.
+
+        A name stands for one array: ``UsageError`` if it comes back with another shape or dtype.
+        """
+
+    def load(self, bytecode: bytes, kernels: Sequence[Path]) -> DeviceModule:
+        """Link serialised ``relax.VMExecutable`` bytecode with kernel libraries.
+
+        ``kernels`` are shared objects; each content is sent and loaded once per session.
+        """
+
+    def call(
+        self, module: DeviceModule, function: str, args: Sequence[DeviceValue]
+    ) -> list[DeviceTensor]:
+        """Run a Relax function to its end; results stay on the device.
+
+        The function returns a tensor or a tuple, which may be nested and is flattened. Over RPC a
+        result may be a view of an argument (a reshape), but not the argument itself.
+        """
+
+    def close(self) -> None:
+        """End the session and everything it started. Never raises; may be called twice."""

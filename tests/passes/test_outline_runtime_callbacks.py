@@ -1,0 +1,172 @@
+# ruff: noqa: N812 - TVMScript
+"""Kernels that the runtime is handed become operators, and compute what they did."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tvm
+from tvm import relax
+from tvm.script import ir as I
+from tvm.script import relax as R
+from tvm.script import tirx as T
+
+from relax_tapml.partition.boundary import Boundary
+from relax_tapml.partition.hybrid import Host, HybridModule
+from relax_tapml.partition.kernel_library import KernelLibrary
+from relax_tapml.partition.lower_for_target import lower_for_target
+from relax_tapml.partition.program import partition
+from relax_tapml.passes import native
+from relax_tapml.passes.annotate_sites import AnnotateSites, annotated_calls
+from relax_tapml.passes.assign_sides import host_only_sites
+from relax_tapml.passes.outline_runtime_callbacks import (
+    OutlineRuntimeCallbacks,
+    hand_kernels_themselves,
+    written_params,
+)
+from relax_tapml.targets.open_session import open_session
+
+LLVM = tvm.target.Target("llvm")
+
+
+@tvm.register_global_func("test_handed.apply")
+def apply(kernel, x, times, named):
+    """Call a kernel that was handed over, and one in a tuple, as a runtime does."""
+    out = tvm.runtime.tensor(np.zeros(x.shape, "float32"))
+    for _ in range(times):
+        kernel(x, out, 2.5, 3)
+        named[1](out)
+    return out
+
+
+@I.ir_module
+class Handed:
+    @T.prim_func(private=True, s_tir=True)
+    def add_scaled(x: T.handle, out: T.handle, factor: T.float32, offset: T.int32):
+        n = T.int32()
+        a = T.match_buffer(x, (n, 4), "float32")
+        b = T.match_buffer(out, (n, 4), "float32")
+        for i, j in T.grid(n, 4):
+            with T.sblock("b"):
+                v_i, v_j = T.axis.remap("SS", [i, j])
+                b[v_i, v_j] = b[v_i, v_j] + a[v_i, v_j] * factor + T.Cast("float32", offset)
+
+    @T.prim_func(private=True, s_tir=True)
+    def halve(x: T.Buffer((3, 4), "float32")):
+        for i, j in T.grid(3, 4):
+            with T.sblock("x"):
+                v_i, v_j = T.axis.remap("SS", [i, j])
+                x[v_i, v_j] = x[v_i, v_j] * T.float32(0.5)
+
+    @R.function(pure=False)
+    def main(x: R.Tensor((3, 4), "float32")):
+        cls = Handed
+        return R.call_packed(
+            "test_handed.apply",
+            cls.add_scaled,
+            x,
+            R.prim_value(2),
+            (R.str("tirx"), cls.halve),
+            ty_args=R.Tensor((3, 4), "float32"),
+        )
+
+
+@pytest.fixture(scope="module")
+def lowered() -> tvm.IRModule:
+    native.load()
+    return AnnotateSites()(OutlineRuntimeCallbacks()(Handed))
+
+
+def expected(x):
+    out = np.zeros_like(x)
+    for _ in range(2):
+        out = (out + x * np.float32(2.5) + np.float32(3)) * np.float32(0.5)
+    return out
+
+
+def test_each_kernel_is_a_site_of_its_own(lowered):
+    """In a function of its own; only what the runtime does stays with the runtime."""
+    assert [site.id for site, _ in annotated_calls(lowered)] == [
+        "handed_add_scaled/000/add_scaled",
+        "handed_halve/000/halve",
+        "main/000/test_handed.apply",
+    ]
+    assert list(host_only_sites(lowered)) == ["main/000/test_handed.apply"]
+
+
+@pytest.mark.parametrize("spec", ["inline", "process"])
+@pytest.mark.parametrize("units", [(), ("add_scaled",), ("halve",), ("add_scaled", "halve")])
+def test_on_either_side_the_runtime_gets_the_same(lowered, units, spec, tmp_path):
+    """What a kernel writes on the device is written to the runtime's own tensors."""
+    side = lower_for_target(lowered, LLVM)
+    library = KernelLibrary(tmp_path)
+    kernels = library.build(side, LLVM)
+    assert not kernels.failed
+    program = partition(
+        lowered,
+        Boundary(units=units),
+        host_units=side,
+        device_units=side,
+        source=LLVM,
+        target=LLVM,
+        library=library,
+    )
+    assert len(program.calls) == len(units)
+    host = Host(LLVM, kernels.files(), {})
+    session = open_session(spec, LLVM)
+    hybrid = HybridModule(host, program, session, kernels.files())
+    x = np.linspace(-1, 1, 12, dtype="float32").reshape(3, 4)
+    (actual,) = hybrid["main"](x)
+    np.testing.assert_array_equal(actual, expected(x))
+    assert hybrid.last_sites == (("handed_" + units[-1] + "/000/" + units[-1],) if units else ())
+    session.close()
+
+
+def test_without_kernels_in_hand_nothing_changes():
+    """The same module."""
+
+    @I.ir_module
+    class Plain:
+        @R.function
+        def main(x: R.Tensor((3, 4), "float32")):
+            return R.call_pure_packed("f", x, ty_args=R.Tensor((3, 4), "float32"))
+
+    assert OutlineRuntimeCallbacks()(Plain).same_as(Plain)
+
+
+def test_written_parameters_are_those_stored_to():
+    """In place or not, also through a part of the buffer."""
+
+    @T.prim_func(private=True, s_tir=True)
+    def part(a: T.Buffer((8,), "float32"), b: T.Buffer((8,), "float32"), c: T.int32):
+        for i in range(2):
+            with T.sblock("outer"):
+                v_i = T.axis.spatial(2, i)
+                row = T.match_buffer(b[v_i * 4 : v_i * 4 + 4], (4,), offset_factor=1)
+                for j in range(4):
+                    with T.sblock("inner"):
+                        v_j = T.axis.spatial(4, j)
+                        row[v_j] = a[v_i * 4 + v_j] + T.Cast("float32", c)
+
+    assert written_params(part) == [1]
+    assert written_params(Handed["add_scaled"]) == [1]
+    assert written_params(Handed["halve"]) == [0]
+
+    @T.prim_func(private=True, s_tir=True)
+    def passes_on(a: T.Buffer((8,), "float32"), b: T.Buffer((8,), "float32"), c: T.int32):
+        T.evaluate(T.call_extern("int32", "something", a.data, b.data, c))
+
+    assert written_params(passes_on) == [0, 1]
+
+
+def test_kernels_are_handed_over_themselves_again(lowered):
+    """The runtime then needs nothing of ours; other functions stay as they are."""
+    again = hand_kernels_themselves(lowered["main"], lowered)
+    called = {gvar.name_hint for gvar in relax.analysis.all_global_vars(again)}
+    assert called == {"add_scaled", "halve"}
+    x = np.arange(12, dtype="float32").reshape(3, 4)
+    kernels = {g: f for g, f in lowered.functions.items() if g.name_hint in called}
+    module = tvm.IRModule({"main": again, **kernels})
+    machine = relax.VirtualMachine(tvm.compile(module, LLVM), tvm.cpu())
+    assert machine["main"](tvm.runtime.tensor(x)).numpy().tobytes() == expected(x).tobytes()
+    assert hand_kernels_themselves(again, lowered).same_as(again)

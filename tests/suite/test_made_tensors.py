@@ -1,0 +1,138 @@
+"""Suites that describe tensors instead of holding them, and what a suite says it does not show."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from tvm.script import ir as I  # noqa: N812
+from tvm.script import relax as R  # noqa: N812
+
+from relax_tapml.carve.select.choose_cases import choose_cases
+from relax_tapml.carve.write_suite import write_suite
+from relax_tapml.compare.verdict import Verdict
+from relax_tapml.errors import StoreError
+from relax_tapml.replay.replay import replay
+from relax_tapml.results.run_result import unseen_document
+from relax_tapml.suite.manifest_file import seal
+from relax_tapml.suite.merge import merge_suites
+from relax_tapml.suite.open_suite import open_suite
+from relax_tapml.suite.reproducer import reproducer
+from relax_tapml.targets.platforms.parse_target import parse_target
+
+
+@I.ir_module
+class Product:
+    @R.function
+    def main(
+        x: R.Tensor((4, 64), "float16"),
+        ids: R.Tensor((3,), "int64"),
+        w: R.Tensor((64, 128), "float16"),
+    ):
+        R.func_attr({"num_input": 2})
+        with R.dataflow():
+            a = R.matmul(x, w)
+            b = R.cumsum(ids, axis=0)
+            c = R.nn.softmax(a)
+            R.output(b, c)
+        return b, c
+
+
+@pytest.fixture(scope="module")
+def made(record_model, tmp_path_factory):
+    """The folder of a suite with exact sums of a weight of 16 KiB."""
+    rng = np.random.default_rng(0)
+    weight = rng.standard_normal((64, 128)).astype("float16")
+    samples = [
+        (rng.standard_normal((4, 64)).astype("float16"), np.arange(3), weight) for _ in range(2)
+    ]
+    recording = record_model(Product, tmp_path_factory.mktemp("made") / "captures", samples)
+    folder = tmp_path_factory.mktemp("made_suite") / "tests"
+    write_suite(
+        folder,
+        choose_cases(recording.store, recording.sites),
+        lowered=recording.lowered,
+        store=recording.store,
+        source=parse_target("llvm"),
+    )
+    recording.store.close()
+    return folder
+
+
+def exact_case(suite):
+    [case] = [c for c in suite.manifest.units["matmul"].cases if c.name.endswith("-exact")]
+    return case
+
+
+def test_a_large_tensor_of_a_recipe_is_no_file(made):
+    """It is no weight any longer, and what it is made of is in the manifest."""
+    suite = open_suite(made)
+    x, w = exact_case(suite).inputs
+    entry = suite.manifest.tensors[w.tensor]
+    assert entry.file is None
+    assert w.weight is None
+    np.testing.assert_array_equal(
+        suite.tensor(w.tensor), entry.recipe.array(entry.dtype, entry.shape)
+    )
+    assert suite.manifest.tensors[x.tensor].file is not None
+    assert suite.manifest.units["matmul"].cases[0].inputs[1].weight == "w"
+
+
+def test_it_replays_merges_and_reproduces(made, tmp_path):
+    """Like any other tensor."""
+    assert set(replay(made, session="inline").units.values()) == {Verdict.PASS}
+    merged = merge_suites(tmp_path / "merged", [made, made])
+    suite = open_suite(tmp_path / "merged")
+    assert merged.manifest == suite.manifest
+    case = exact_case(suite)
+    assert suite.manifest.tensors[case.inputs[1].tensor].file is None
+    assert suite.tensor(case.inputs[1].tensor).shape == (64, 128)
+    assert len(reproducer(suite, "matmul", case).data) > 16384
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("seed", 7, "is made by a recipe, which makes"),
+        ("magnitude", 0, "magnitude of a generated tensor is 0"),
+    ],
+)
+def test_a_recipe_that_makes_another_tensor_is_refused(made, tmp_path, field, value, message):
+    """With a right checksum of the manifest, as a hostile person would."""
+    merge_suites(tmp_path / "copy", [made])
+    path = tmp_path / "copy" / "manifest.json"
+    document = json.loads(path.read_text())
+    digest = exact_case(open_suite(tmp_path / "copy")).inputs[1].tensor
+    document["tensors"][digest]["recipe"][field] = value
+    path.write_bytes(seal(document))
+    with pytest.raises(StoreError, match=message):
+        open_suite(tmp_path / "copy").tensor(digest)
+
+
+def test_a_tensor_without_file_and_recipe_is_refused(made, tmp_path):
+    """And one with both."""
+    merge_suites(tmp_path / "copy", [made])
+    path = tmp_path / "copy" / "manifest.json"
+    document = json.loads(path.read_text())
+    digest = exact_case(open_suite(tmp_path / "copy")).inputs[1].tensor
+    document["tensors"][digest]["recipe"] = None
+    path.write_bytes(seal(document))
+    with pytest.raises(StoreError, match="a file or a recipe"):
+        open_suite(tmp_path / "copy")
+
+
+def test_a_unit_says_what_no_case_of_it_shows(made, tmp_path):
+    """Inputs that never varied, and sums that cannot be exact; also where suites are merged."""
+    units = open_suite(made).manifest.units
+    assert units["cumsum"].constant_inputs == ("ids: the same values",)
+    assert units["matmul"].constant_inputs == ()
+    assert units["softmax"].inexact == "a sum has exp in its terms"
+    assert unseen_document(units["softmax"]) == {
+        "constant_inputs": [],
+        "inexact": "a sum has exp in its terms",
+    }
+    merged = merge_suites(tmp_path / "merged", [made, made]).manifest.units
+    # Whether these are the same in both is not known.
+    assert merged["cumsum"].constant_inputs == ()
+    assert merged["softmax"].inexact == "a sum has exp in its terms"

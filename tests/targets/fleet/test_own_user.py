@@ -1,0 +1,96 @@
+"""Whose processes a fleet of ours serves."""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from relax_tapml.errors import DeviceUnavailable
+from relax_tapml.targets.fleet import own_user
+from relax_tapml.targets.fleet.local_fleet import LocalFleet
+
+ASKS = """
+import encodings.idna, os, socket, sys  # what a connection imports, while we may read it
+os.setuid(int(sys.argv[1]))
+with socket.create_connection(("127.0.0.1", int(sys.argv[2])), timeout=100) as client:
+    try:
+        client.sendall(bytes.fromhex(sys.argv[3]))
+        print(client.recv(100).hex())
+    except ConnectionError:
+        print()
+"""
+NOBODY = 65534
+TRACKER_MAGIC = struct.pack("<i", 0x2F271).hex()
+WRONG_KEY = (struct.pack("<ii", 0xFF271, 8) + b"client:x").hex()
+REFUSED = struct.pack("<i", 0xFF271 + 2).hex()
+
+pytestmark = pytest.mark.skipif(
+    not own_user._TABLES[0].exists(), reason="Linux alone tells whose a connection is"
+)
+as_root = pytest.mark.skipif(
+    not hasattr(os, "geteuid") or os.geteuid() != 0, reason="root alone may be another user"
+)
+
+
+def answered(user, port, said):
+    """What a process of a user gets for what it says; nothing if it is hung up on."""
+    command = [sys.executable, "-c", ASKS, str(user), str(port), said]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def port_of(address):
+    return int(address.rpartition(":")[2])
+
+
+@as_root
+def test_a_fleet_serves_its_own_user(fleet):
+    """The tracker and the servers, and whoever asks knows the protocol."""
+    fleet.session("two")
+    for user, tracker, server in ((0, TRACKER_MAGIC, REFUSED), (NOBODY, "", "")):
+        assert answered(user, fleet.local.tracker[1], TRACKER_MAGIC) == tracker
+        assert answered(user, port_of(fleet.addresses["two"][0]), WRONG_KEY) == server
+
+
+@as_root
+def test_a_fleet_may_be_shared():
+    with closing(LocalFleet(1, key="k", is_shared=True)) as shared:
+        shared.wait(240)
+        assert answered(NOBODY, shared.tracker[1], TRACKER_MAGIC) == TRACKER_MAGIC
+        assert answered(NOBODY, port_of(*shared.servers), WRONG_KEY) == REFUSED
+        assert shared.reach.startswith("Every user of this machine can run code")
+
+
+def test_a_connection_that_is_closed_is_nobodys():
+    """Whoever had it: the system does not say any more."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        client = socket.create_connection(listener.getsockname())
+        with listener.accept()[0] as served:
+            assert own_user.is_own(served)
+            client.close()
+            assert not own_user.is_own(served)
+
+
+@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="no IPv6")
+@pytest.mark.parametrize(("here", "there"), [("::1", "::1"), ("::", "127.0.0.1")])
+def test_addresses_of_ipv6_are_known(here, there):
+    is_wide = here == "::"
+    with (
+        socket.create_server((here, 0), family=socket.AF_INET6, dualstack_ipv6=is_wide) as listener,
+        socket.create_connection((there, listener.getsockname()[1])),
+        listener.accept()[0] as served,
+    ):
+        assert own_user.is_own(served)
+
+
+def test_a_system_that_does_not_tell_users_apart_is_refused(monkeypatch):
+    monkeypatch.setattr(own_user, "_TABLES", (Path("/nowhere"), Path("/nowhere")))
+    with pytest.raises(DeviceUnavailable, match="--any-user"):
+        LocalFleet(0, key="k")
+    LocalFleet(0, key="k", is_shared=True).close()

@@ -1,0 +1,80 @@
+"""A device that others kill accuses nobody, and is started again."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+from contextlib import closing
+
+import numpy as np
+import psutil
+import pytest
+
+from relax_tapml.errors import DeviceCrash, DeviceUnavailable
+from relax_tapml.targets.open_session import open_session
+from relax_tapml.targets.platforms.parse_target import parse_target
+from relax_tapml.targets.platforms.platform import Platform
+from relax_tapml.targets.session.attempts import ATTEMPTS
+
+LLVM = parse_target("llvm")
+X = np.ones((4, 8), "float32")
+
+
+@pytest.fixture
+def kill_first(monkeypatch):
+    """A function that has the first device processes killed before they are up."""
+
+    def prepare(count: int) -> list[int]:
+        killed: list[int] = []
+        start = Platform.start
+
+        def starting(self):
+            server = start(self)
+            if len(killed) < count:
+                killed.append(server.pid)
+                os.kill(server.pid, signal.SIGKILL)
+            return server
+
+        monkeypatch.setattr(Platform, "start", starting)
+        return killed
+
+    return prepare
+
+
+def test_a_process_that_is_killed_at_its_start_is_started_again(kill_first, caplog):
+    killed = kill_first(1)
+    with closing(open_session("process", LLVM)) as session:
+        np.testing.assert_array_equal(session.download(session.upload(X)), X)
+    assert len(killed) == 1
+    assert "SIGKILL" in caplog.text
+
+
+def test_attempts_end_and_all_are_told(kill_first):
+    killed = kill_first(100)
+    with pytest.raises(DeviceUnavailable, match=rf"after {ATTEMPTS} attempts") as caught:
+        open_session("process", LLVM)
+    assert len(killed) == ATTEMPTS
+    assert str(caught.value).count("died of SIGKILL") == ATTEMPTS
+
+
+def test_a_process_that_ends_itself_is_not_started_again(tmp_path, monkeypatch, caplog):
+    """It would do so again."""
+    (tmp_path / "ml_dtypes.py").write_text("raise RuntimeError('planted')")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(DeviceUnavailable, match="planted"), caplog.at_level(logging.WARNING):
+        open_session("process", LLVM)
+    assert not caplog.records
+
+
+def test_a_kill_is_told_from_a_crash(units):
+    with closing(open_session("process", LLVM)) as session:
+        module, x = session.load(units.bytecode, units.kernels), session.upload(X)
+        with pytest.raises(DeviceCrash) as caught:
+            session.call(module, "crashes", [x])
+        assert not caught.value.is_killed
+    with closing(open_session("process", LLVM)) as session:
+        psutil.Process(session._server.pid).kill()
+        with pytest.raises(DeviceCrash, match="SIGKILL") as caught:
+            session.upload(X)
+        assert caught.value.is_killed
