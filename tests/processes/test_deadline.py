@@ -13,8 +13,8 @@ from contextlib import contextmanager
 
 import pytest
 
-from relax_tapml.processes.deadline import Deadline
 from relax_tapml.processes import deadline as deadline_module
+from relax_tapml.processes.deadline import Deadline
 
 LONG_S = 20
 

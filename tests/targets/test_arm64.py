@@ -29,7 +29,6 @@ from relax_tapml.errors import DeviceUnavailable, UsageError
 from relax_tapml.files.cache_folder import cache_folder
 from relax_tapml.partition.kernel_library import KernelLibrary
 from relax_tapml.processes.child import Child
-from relax_tapml.targets.server import device_process
 from relax_tapml.targets.arm64 import __main__ as arm64
 from relax_tapml.targets.arm64 import server
 from relax_tapml.targets.arm64.runtime import LIBRARIES, runtime_folder
@@ -40,6 +39,7 @@ from relax_tapml.targets.open_session import open_session
 from relax_tapml.targets.platforms.arm64 import Arm64
 from relax_tapml.targets.platforms.parse_target import parse_target
 from relax_tapml.targets.platforms.registry import platform_of
+from relax_tapml.targets.server import device_process
 from relax_tapml.targets.server.exit_report import ask_exit_report
 from relax_tapml.targets.server.handshake import introduce, present
 
