@@ -10,12 +10,12 @@ from typing import Any, Self
 import numpy as np
 import tvm_ffi
 
-from relax_tapml.capture.events import EventWriter
+from relax_tapml.capture._events import EventWriter
+from relax_tapml.capture._writer import StoreWriter
+from relax_tapml.capture._writer_thread import WriterThread
 from relax_tapml.capture.host_tensor import HostTensor
 from relax_tapml.capture.store import CaptureStore
 from relax_tapml.capture.values import SiteRecord, scalar_ref
-from relax_tapml.capture.writer import StoreWriter
-from relax_tapml.capture.writer_thread import WriterThread
 from relax_tapml.errors import StoreError, UsageError
 from relax_tapml.passes import native
 

@@ -17,6 +17,8 @@ from typing import Annotated, Any, Self
 from msgspec import Meta
 
 from relax_tapml.arrays import Array
+from relax_tapml.capture._segment import Segment
+from relax_tapml.capture._writer import StoreWriter
 from relax_tapml.capture.host_tensor import HostTensor, packed_bytes
 from relax_tapml.capture.index import (
     INDEX_FILE,
@@ -28,9 +30,7 @@ from relax_tapml.capture.index import (
     open_index,
     segment_file,
 )
-from relax_tapml.capture.segment import Segment
 from relax_tapml.capture.values import CallRecord, SiteRecord, TensorValue, Value, parse_ref
-from relax_tapml.capture.writer import StoreWriter
 from relax_tapml.errors import StoreError
 from relax_tapml.files.read import Kind
 

@@ -16,7 +16,7 @@ from relax_tapml.cli.console import console_of
 from relax_tapml.errors import ExitCode
 
 if TYPE_CHECKING:
-    from relax_tapml.capture import CaptureStore
+    from relax_tapml.capture.store import CaptureStore
 
 _OUTPUT_SUBFOLDER = "captures"
 
@@ -39,8 +39,8 @@ def run(args: argparse.Namespace) -> int:
     StoreError
         There is no store, or it cannot be read.
     """
-    from relax_tapml.capture import CaptureStore  # imports TVM
     from relax_tapml.capture.index import INDEX_FILE
+    from relax_tapml.capture.store import CaptureStore  # imports TVM
 
     folder: Path = args.folder
     if not (folder / INDEX_FILE).exists() and (folder / _OUTPUT_SUBFOLDER).is_dir():

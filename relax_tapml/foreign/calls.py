@@ -14,7 +14,7 @@ from functools import cache
 
 import tvm
 
-from relax_tapml.foreign.graph import MAPS, SEQUENCES, Graph, Node
+from relax_tapml.foreign._graph import MAPS, SEQUENCES, Graph, Node
 
 # The last part of the operator's name: 0.26 and 0.27 differ in what is before it. The text among
 # its first arguments is the name of what it calls.

@@ -11,8 +11,8 @@ import tvm
 
 from relax_tapml._compat import load_json
 from relax_tapml.errors import StoreError
+from relax_tapml.foreign._graph import Graph, GraphFault, plain_json
 from relax_tapml.foreign.calls import outside
-from relax_tapml.foreign.graph import Graph, GraphFault, plain_json
 from relax_tapml.foreign.loading import loads
 from relax_tapml.foreign.names import shown
 from relax_tapml.foreign.own import is_own

@@ -69,7 +69,7 @@ class Child:
         environment: dict[str, str] | None = None,
         has_torch: bool = False,
     ) -> None:
-        runner = [] if has_torch else ["relax_tapml.processes.without_torch"]
+        runner = [] if has_torch else ["relax_tapml.processes._without_torch"]
         fds = [end.fileno() for end in sockets]
         self._folder = folder
         self._log = folder.path / "log" if folder else Path(os.devnull)

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from types import TracebackType
 
-from relax_tapml.processes.process_time import ProcessTime
+from relax_tapml.processes._process_time import ProcessTime
 
 # How often a running process is looked at before its time is over.
 _LOOKS = 8

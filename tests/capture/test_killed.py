@@ -10,8 +10,8 @@ import time
 
 import pytest
 
-from relax_tapml.capture import CaptureStore
 from relax_tapml.capture.index import INDEX_FILE
+from relax_tapml.capture.store import CaptureStore
 
 # Records what is not complete yet; says when it begins, and which samples it has finished.
 CHILD = """
@@ -20,7 +20,8 @@ import numpy as np
 import tvm
 import tvm_ffi
 from pathlib import Path
-from relax_tapml.capture import CaptureStore, Recorder
+from relax_tapml.capture.recorder import Recorder
+from relax_tapml.capture.store import CaptureStore
 from relax_tapml.passes import native
 
 native.load()

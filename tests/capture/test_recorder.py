@@ -9,14 +9,9 @@ import pytest
 import tvm
 import tvm_ffi
 
-from relax_tapml.capture import (
-    CaptureStore,
-    OpaqueValue,
-    ParameterValue,
-    Recorder,
-    SiteRecord,
-    TensorValue,
-)
+from relax_tapml.capture.recorder import Recorder
+from relax_tapml.capture.store import CaptureStore
+from relax_tapml.capture.values import OpaqueValue, ParameterValue, SiteRecord, TensorValue
 from relax_tapml.errors import StoreError, UsageError
 
 
@@ -150,7 +145,7 @@ def test_writing_failure_is_raised_at_the_end_of_the_sample(store, call_site, mo
         with recorder.sample("before"):
             call_site("main/000/f", [1], [2])
         with monkeypatch.context() as patch:
-            patch.setattr("relax_tapml.capture.segment.serialize_file", full)
+            patch.setattr("relax_tapml.capture._segment.serialize_file", full)
             with (
                 pytest.raises(StoreError, match=r"Recording stopped: .*No space left"),
                 recorder.sample("during"),
@@ -170,7 +165,7 @@ def test_failure_during_a_raising_run_is_noted(store, call_site, monkeypatch):
     def full(specs, path):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("relax_tapml.capture.segment.serialize_file", full)
+    monkeypatch.setattr("relax_tapml.capture._segment.serialize_file", full)
     with (
         Recorder(store) as recorder,
         pytest.raises(ZeroDivisionError) as raised,
@@ -212,7 +207,7 @@ def test_a_thread_that_ends_fails_whoever_waits(store, call_site, monkeypatch):
     def end(*_arguments):
         raise SystemExit("gone")
 
-    monkeypatch.setattr("relax_tapml.capture.events.EventWriter.apply", end)
+    monkeypatch.setattr("relax_tapml.capture._events.EventWriter.apply", end)
     with Recorder(store, budget_bytes=100_000) as recorder:
         for name in ("s", "t"):
             with pytest.raises(StoreError, match="stopped: gone"), recorder.sample(name):

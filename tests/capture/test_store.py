@@ -16,10 +16,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors import safe_open
 
-from relax_tapml.capture import CaptureStore, SiteRecord, TensorValue
+from relax_tapml.capture._writer import StoreWriter
 from relax_tapml.capture.host_tensor import HostTensor
-from relax_tapml.capture.values import parse_ref, scalar_ref
-from relax_tapml.capture.writer import StoreWriter
+from relax_tapml.capture.store import CaptureStore
+from relax_tapml.capture.values import SiteRecord, TensorValue, parse_ref, scalar_ref
 from relax_tapml.errors import StoreError
 
 
@@ -364,7 +364,7 @@ def test_failed_flush_leaves_nothing_behind(store, monkeypatch):
         writer.begin_sample("s")
         writer.add_tensor(HostTensor.of_array(np.arange(3)))
         with monkeypatch.context() as patch:
-            patch.setattr("relax_tapml.capture.segment.serialize_file", full)
+            patch.setattr("relax_tapml.capture._segment.serialize_file", full)
             with pytest.raises(OSError, match="No space left"):
                 writer.flush()
         assert segments(store) == []

@@ -15,8 +15,8 @@ import pytest
 
 from relax_tapml.files.scratch import ScratchFolder
 from relax_tapml.processes.child import Child
-from relax_tapml.targets.platforms.cuda import Cuda
-from relax_tapml.targets.platforms.local import Local
+from relax_tapml.targets.platforms._cuda import Cuda
+from relax_tapml.targets.platforms._local import Local
 
 SAYS = """
 import sys
@@ -71,7 +71,7 @@ def test_only_devices_of_gpus_start_with_torch(platform, is_without):
         process = psutil.Process(server._child.pid)
         while not (command := process.cmdline()):  # it is just being started
             pass
-        assert ("relax_tapml.processes.without_torch" in command) == is_without
+        assert ("relax_tapml.processes._without_torch" in command) == is_without
 
 
 @pytest.mark.parametrize("is_given", [True, False])

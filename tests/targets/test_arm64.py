@@ -36,7 +36,7 @@ from relax_tapml.targets.arm64.toolchain import COMPILER, emulator, system_root
 from relax_tapml.targets.fleet.local_fleet import LocalFleet
 from relax_tapml.targets.fleet.tracker import request_device, tracker_status
 from relax_tapml.targets.open_session import open_session
-from relax_tapml.targets.platforms.arm64 import Arm64
+from relax_tapml.targets.platforms._arm64 import Arm64
 from relax_tapml.targets.platforms.parse_target import parse_target
 from relax_tapml.targets.platforms.registry import platform_of
 from relax_tapml.targets.server import device_process

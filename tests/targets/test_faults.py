@@ -143,8 +143,8 @@ def test_device_process_removes_no_other_folder(tmp_path):
     script = (
         "import sys, tempfile\n"
         "tempfile.tempdir = sys.argv.pop()\n"
-        "from relax_tapml.targets.server import device_process_main\n"
-        "device_process_main.main()\n"
+        "from relax_tapml.targets.server import _device_process_main\n"
+        "_device_process_main.main()\n"
     )
     with socket.create_server(("127.0.0.1", 0)) as listener:
         fd = listener.fileno()

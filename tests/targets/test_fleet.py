@@ -14,11 +14,11 @@ import pytest
 from tvm.rpc import base
 
 from relax_tapml.errors import DeviceCrash, DeviceTimeout, DeviceUnavailable, UsageError
-from relax_tapml.targets.fleet.fleet_server import _Server
+from relax_tapml.targets.fleet._fleet_server import _Server
 from relax_tapml.targets.fleet.local_fleet import LocalFleet
 from relax_tapml.targets.fleet.tracker import TrackerKey, tracker_status
 from relax_tapml.targets.open_session import open_device, open_session
-from relax_tapml.targets.platforms.local import Local
+from relax_tapml.targets.platforms._local import Local
 from relax_tapml.targets.platforms.parse_target import parse_target
 from relax_tapml.targets.platforms.platform import Platform
 from relax_tapml.targets.server.exit_report import ExitReport

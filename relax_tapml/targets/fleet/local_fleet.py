@@ -12,7 +12,7 @@ from relax_tapml.errors import DeviceUnavailable, UsageError
 from relax_tapml.files.scratch import ScratchFolder
 from relax_tapml.processes.child import Child, ending_text
 from relax_tapml.processes.deadline import Deadline
-from relax_tapml.targets.fleet.own_user import ANY_USER, OWN_USER, check_users_are_known
+from relax_tapml.targets.fleet._own_user import ANY_USER, OWN_USER, check_users_are_known
 from relax_tapml.targets.fleet.tracker import tracker_status
 
 LOOPBACK = "127.0.0.1"
@@ -86,7 +86,7 @@ class LocalFleet:
                     self.tracker = LOOPBACK, listener.getsockname()[1]
                     self._children.append(
                         Child(
-                            "relax_tapml.targets.fleet.fleet_tracker",
+                            "relax_tapml.targets.fleet._fleet_tracker",
                             [listener],
                             [self._tracker_serves],
                         )
@@ -127,7 +127,7 @@ class LocalFleet:
         with _listener(self._host, 0) as listener:
             address = f"{self._host}:{listener.getsockname()[1]}"
             child = Child(
-                "relax_tapml.targets.fleet.fleet_server",
+                "relax_tapml.targets.fleet._fleet_server",
                 [listener],
                 arguments=[
                     *map(str, self.tracker),

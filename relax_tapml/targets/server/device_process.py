@@ -39,7 +39,7 @@ class DeviceProcess:
 
     def __init__(
         self,
-        module: str = "relax_tapml.targets.server.device_process_main",
+        module: str = "relax_tapml.targets.server._device_process_main",
         arguments: Sequence[str] = (),
         *,
         has_torch: bool = False,

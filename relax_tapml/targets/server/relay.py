@@ -9,8 +9,8 @@ import tvm
 
 from relax_tapml.errors import DeviceUnavailable
 from relax_tapml.processes.child import Child
+from relax_tapml.targets.server._relay_main import FAR_CLOSED
 from relax_tapml.targets.server.exit_report import ExitReport, ask_exit_report
-from relax_tapml.targets.server.relay_main import FAR_CLOSED
 
 _ENDING_S = 2.0
 
@@ -67,7 +67,7 @@ class Relay:
             with far, socket.create_server(("127.0.0.1", 0)) as listener:
                 self.host, self.port = listener.getsockname()
                 self._child = Child(
-                    "relax_tapml.targets.server.relay_main",
+                    "relax_tapml.targets.server._relay_main",
                     [listener, far],
                     secret=f"{self.key} {key}",
                 )

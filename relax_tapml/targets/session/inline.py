@@ -12,10 +12,10 @@ import tvm_ffi
 
 from relax_tapml.errors import DeviceError
 from relax_tapml.files.machine import lack_of
-from relax_tapml.targets.session.fault_text import fault_text
+from relax_tapml.targets.session._fault_text import fault_text
+from relax_tapml.targets.session._vm_session import VMSession, check_device
 from relax_tapml.targets.session.session import DeviceTensor
 from relax_tapml.targets.session.tvm_device import device_of
-from relax_tapml.targets.session.vm_session import VMSession, check_device
 
 
 class InlineSession(VMSession):

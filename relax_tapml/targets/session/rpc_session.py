@@ -23,10 +23,10 @@ from relax_tapml.processes.deadline import Deadline
 from relax_tapml.processes.interrupt import OnInterrupt
 from relax_tapml.targets.server.exit_report import ExitReport
 from relax_tapml.targets.server.file_exchange import FileExchange
-from relax_tapml.targets.session.fault_text import fault_text
+from relax_tapml.targets.session._fault_text import fault_text
+from relax_tapml.targets.session._vm_session import VMSession, check_device
 from relax_tapml.targets.session.session import DeviceTensor
 from relax_tapml.targets.session.tvm_device import device_of
-from relax_tapml.targets.session.vm_session import VMSession, check_device
 
 _CLOSE_S = 5.0
 

@@ -9,7 +9,7 @@ from tvm import tirx
 from tvm_ffi import structural_walk
 
 from relax_tapml.errors import LoweringError
-from relax_tapml.processes.shared_memory import has_shared_memory, shared_memory
+from relax_tapml.targets.toolchain._shared_memory import has_shared_memory, shared_memory
 
 # What a launch of any NVIDIA GPU allows, for which targets have no attributes (CUDA Programming
 # Guide, "Technical Specifications per Compute Capability").

@@ -14,7 +14,7 @@ from relax_tapml.errors import DeviceUnavailable
 from relax_tapml.files.scratch import ScratchFolder
 from relax_tapml.processes.child import KILLS, Child, ending_text, is_kill
 from relax_tapml.targets.server.exit_report import ExitReport
-from relax_tapml.targets.web.gateway import BROWSER, REPORT, Settings
+from relax_tapml.targets.web._gateway import BROWSER, REPORT, Settings
 from relax_tapml.targets.web.launch import Launcher
 from relax_tapml.targets.web.toolchain import javascript_runtime
 
@@ -66,7 +66,7 @@ class WebServer:
                     environment=program.environment,
                 )
                 self._child = Child(
-                    "relax_tapml.targets.web.gateway",
+                    "relax_tapml.targets.web._gateway",
                     [pages, clients],
                     secret=json.dumps(asdict(settings)),
                     folder=folder,

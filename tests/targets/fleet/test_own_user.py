@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from relax_tapml.errors import DeviceUnavailable
-from relax_tapml.targets.fleet import own_user
+from relax_tapml.targets.fleet import _own_user
 from relax_tapml.targets.fleet.local_fleet import LocalFleet
 
 ASKS = """
@@ -32,7 +32,7 @@ WRONG_KEY = (struct.pack("<ii", 0xFF271, 8) + b"client:x").hex()
 REFUSED = struct.pack("<i", 0xFF271 + 2).hex()
 
 pytestmark = pytest.mark.skipif(
-    not own_user._TABLES[0].exists(), reason="Linux alone tells whose a connection is"
+    not _own_user._TABLES[0].exists(), reason="Linux alone tells whose a connection is"
 )
 as_root = pytest.mark.skipif(
     not hasattr(os, "geteuid") or os.geteuid() != 0, reason="root alone may be another user"
@@ -72,9 +72,9 @@ def test_a_connection_that_is_closed_is_nobodys():
     with socket.create_server(("127.0.0.1", 0)) as listener:
         client = socket.create_connection(listener.getsockname())
         with listener.accept()[0] as served:
-            assert own_user.is_own(served)
+            assert _own_user.is_own(served)
             client.close()
-            assert not own_user.is_own(served)
+            assert not _own_user.is_own(served)
 
 
 @pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="no IPv6")
@@ -86,11 +86,11 @@ def test_addresses_of_ipv6_are_known(here, there):
         socket.create_connection((there, listener.getsockname()[1])),
         listener.accept()[0] as served,
     ):
-        assert own_user.is_own(served)
+        assert _own_user.is_own(served)
 
 
 def test_a_system_that_does_not_tell_users_apart_is_refused(monkeypatch):
-    monkeypatch.setattr(own_user, "_TABLES", (Path("/nowhere"), Path("/nowhere")))
+    monkeypatch.setattr(_own_user, "_TABLES", (Path("/nowhere"), Path("/nowhere")))
     with pytest.raises(DeviceUnavailable, match="--any-user"):
         LocalFleet(0, key="k")
     LocalFleet(0, key="k", is_shared=True).close()

@@ -13,7 +13,7 @@ from tvm import relax
 from relax_tapml.arrays import Array
 from relax_tapml.errors import DeviceUnavailable, UsageError
 from relax_tapml.files.machine import Lack
-from relax_tapml.targets.session.loaded_kernels import LoadedKernels
+from relax_tapml.targets.session._loaded_kernels import LoadedKernels
 from relax_tapml.targets.session.session import DeviceModule, DeviceTensor, DeviceValue
 from relax_tapml.targets.session.tensors import check_dtype, plain, to_device, to_host
 from relax_tapml.targets.session.traffic import Traffic

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from relax_tapml.capture._segment import Segment, write_segment
 from relax_tapml.capture.host_tensor import HostTensor
 from relax_tapml.capture.index import (
     SEGMENTS_FOLDER,
@@ -20,7 +21,6 @@ from relax_tapml.capture.index import (
     open_index,
     segment_file,
 )
-from relax_tapml.capture.segment import Segment, write_segment
 from relax_tapml.capture.values import SiteRecord
 from relax_tapml.errors import StoreError
 from relax_tapml.files.scratch import sweep

@@ -27,7 +27,7 @@ from tvm.rpc import base
 
 from relax_tapml.files.scratch import scratch_folder
 from relax_tapml.processes.child import end_with_parent, ending_text, is_kill, log_tail
-from relax_tapml.targets.fleet.own_user import listener_for
+from relax_tapml.targets.fleet._own_user import listener_for
 from relax_tapml.targets.platforms.platform import Platform
 from relax_tapml.targets.platforms.registry import platform_named
 from relax_tapml.targets.server.exit_report import ROLE, ExitReport

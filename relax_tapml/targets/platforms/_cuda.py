@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from typing import Any
 
-from relax_tapml.targets.platforms.gpu import GPU
+from relax_tapml.targets.platforms._gpu import GPU
 from relax_tapml.targets.toolchain.cuda_compiler import (
     cuda_compiler,
     fast_math_option,

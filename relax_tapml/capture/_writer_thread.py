@@ -11,8 +11,8 @@ from typing import Any
 
 import tvm_ffi
 
-from relax_tapml.capture.events import EventWriter
-from relax_tapml.capture.writer import StoreWriter
+from relax_tapml.capture._events import EventWriter
+from relax_tapml.capture._writer import StoreWriter
 from relax_tapml.errors import StoreError
 
 _DRAIN_EVENTS = 32  # Drained tensors count against the budget until the batch is done.

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from typing import Any
 
-from relax_tapml.targets.platforms.gpu import UntriedGPU
+from relax_tapml.targets.platforms._gpu import UntriedGPU
 from relax_tapml.targets.toolchain.requirement import Requirement
 from relax_tapml.targets.toolchain.rocm_compiler import is_detected, requirements, rocm_compiler
 

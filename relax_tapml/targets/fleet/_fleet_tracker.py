@@ -12,7 +12,7 @@ import sys
 from tvm.rpc import base, tracker
 
 from relax_tapml.processes.child import end_with_parent
-from relax_tapml.targets.fleet.own_user import listener_for
+from relax_tapml.targets.fleet._own_user import listener_for
 
 
 def main() -> None:
