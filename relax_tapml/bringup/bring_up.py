@@ -33,9 +33,9 @@ from relax_tapml.carve.select.choose_cases import choose_cases
 from relax_tapml.compare.repeat import ROUNDS
 from relax_tapml.compare.verdict import Verdict
 from relax_tapml.errors import DeviceUnavailable, MachineError, SourceError, UsageError
-from relax_tapml.files.machine import machine_told
+from relax_tapml.files.machine import machine_errors
 from relax_tapml.files.replace import write_file
-from relax_tapml.foreign.module import vouch_for_calls
+from relax_tapml.foreign.module import allow_calls_of
 from relax_tapml.foreign.own import remember
 from relax_tapml.frontend.inputs import as_samples
 from relax_tapml.frontend.load import load_model
@@ -165,7 +165,7 @@ def bring_up(
     chosen = Options(boundary=boundary, **options)
     run = _Run(chosen, reporter or SilentReporter())
     load = partial(_loaded, model, inputs, texts, quantization, chosen)
-    with machine_told(f"running in {out}", Path(out)):
+    with machine_errors(f"running in {out}", Path(out)):
         return run.execute(load, Path(out), resume=resume, force=force)
 
 
@@ -268,7 +268,7 @@ class _Run:
         self._side = device_side(self._lowered, self._target, self._device_pipeline)
         self._passes = self._graph_passes()
         # What the model calls its suite may call.
-        vouch_for_calls(self._lowered)
+        allow_calls_of(self._lowered)
         self._params_bytes = sum(array.nbytes for array in model.params.values())
         for note in lowering_notes(self._lowered):
             stage.say(note)

@@ -16,7 +16,7 @@ from relax_tapml.capture._segment import Segment, write_segment
 from relax_tapml.capture.host_tensor import HostTensor
 from relax_tapml.capture.index import (
     SEGMENTS_FOLDER,
-    damage_told,
+    index_errors,
     index_row,
     open_index,
     segment_file,
@@ -54,7 +54,7 @@ class StoreWriter:
             self._lock = (folder / _LOCK_FILE).open("w")
             try:
                 self._take_lock()
-                with damage_told(folder):
+                with index_errors(folder):
                     self._index.execute("PRAGMA synchronous = NORMAL")
                     self._next_segment = self._clean_segments()
             except BaseException:

@@ -110,7 +110,7 @@ def open_index(folder: Path, *, is_written: bool = False) -> sqlite3.Connection:
         )
     # A WAL index needs a writable folder; in a read-only one nobody can be writing.
     mode = "mode=rw" if os.access(folder, os.W_OK) else "immutable=1"
-    with damage_told(folder):
+    with index_errors(folder):
         connection = sqlite3.connect(
             f"{path.resolve().as_uri()}?{mode}",
             uri=True,
@@ -131,7 +131,7 @@ def open_index(folder: Path, *, is_written: bool = False) -> sqlite3.Connection:
 
 
 @contextmanager
-def damage_told(folder: Path) -> Iterator[None]:
+def index_errors(folder: Path) -> Iterator[None]:
     """Raise ``StoreError`` where SQLite says in the block that the index of a store is damaged.
 
     ``MachineError`` where it says that the disk is full, a file cannot be opened, and so on.

@@ -24,7 +24,7 @@ from relax_tapml.capture.index import (
     INDEX_FILE,
     SEGMENTS_FOLDER,
     create_index,
-    damage_told,
+    index_errors,
     index_row,
     index_value,
     open_index,
@@ -308,7 +308,7 @@ class CaptureStore:
         StoreError
             There is no such sample, or a recorder has the store.
         """
-        with damage_told(self.folder), StoreWriter(self.folder) as writer:
+        with index_errors(self.folder), StoreWriter(self.folder) as writer:
             writer.discard_sample(sample)
 
     def close(self) -> None:
@@ -329,7 +329,7 @@ class CaptureStore:
 
     def _rows(self, query: str, values: Sequence[Any] = (), *, kind: type[Kind]) -> list[Kind]:
         """Return the rows of a query, each a tuple of the given types."""
-        with damage_told(self.folder):
+        with index_errors(self.folder):
             rows = self._index.execute(query, values).fetchall()
         return [index_row(row, kind, self.folder) for row in rows]
 

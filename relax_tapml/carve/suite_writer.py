@@ -18,12 +18,12 @@ from relax_tapml.carve.shape.shape_cases import ShapeCases
 from relax_tapml.carve.unit.evaluations import Evaluations
 from relax_tapml.errors import SourceError
 from relax_tapml.files.read import typed
-from relax_tapml.foreign.module import vouch
+from relax_tapml.foreign.module import mark_checked
 from relax_tapml.partition.site_table import site_table
 from relax_tapml.passes.annotate_sites import annotated_calls
 from relax_tapml.passes.operator_call import operator_call
 from relax_tapml.passes.submodule import submodule
-from relax_tapml.processes.fork import Endings, ForkDied, Here, can_fork, forked
+from relax_tapml.processes.fork import ForkChannel, ForkFailed, ForkRetries, can_fork, forked
 from relax_tapml.suite.manifest import (
     MANIFEST,
     Manifest,
@@ -122,7 +122,7 @@ class SuiteWriter:
         waiting = list(stems)
         refused: dict[int, str] = {}
 
-        def work(fork: Here) -> None:
+        def work(fork: ForkChannel) -> None:
             # A connection to SQLite is for one thread of one process.
             store = CaptureStore.open(self._store.folder)
             for unit in waiting:
@@ -131,7 +131,7 @@ class SuiteWriter:
                 fork.note("")
                 fork.send(self._write_unit(unit, stems[unit], cases[unit], store, evaluations))
 
-        endings = Endings("carving the suite")
+        retries = ForkRetries("carving the suite")
         while waiting:
             try:
                 for message in forked(work, is_safe=can_fork(self._source)):
@@ -140,8 +140,8 @@ class SuiteWriter:
                     entry = self._add(message.document)
                     if entry is not None:
                         written[unit] = entry
-            except ForkDied as death:
-                if endings.excuses(death):
+            except ForkFailed as death:
+                if retries.allows(death):
                     self._files.remove_unlisted()
                     continue
                 if not death.at or int(death.at) in refused:
@@ -153,7 +153,7 @@ class SuiteWriter:
     def _add(self, document: Mapping[str, Any]) -> SuiteUnit | None:
         """Take over what a fork has written of a unit."""
         self._files.sha256.update(document["sha256"])
-        vouch(document["sha256"].values())
+        mark_checked(document["sha256"].values())
         self._files.tensors.update(
             typed(document["tensors"], dict[str, SuiteTensor], "what a fork wrote", fix="")
         )

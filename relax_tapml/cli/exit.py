@@ -30,7 +30,7 @@ def parsed(parser: ArgumentParser, argv: Sequence[str] | None) -> Namespace:
         try:
             return parser.parse_args(argv)
         except SystemExit as end:
-            raise SystemExit(streams.settled(_code(end))) from None
+            raise SystemExit(streams.finish(_code(end))) from None
 
 
 def guarded(command: Command) -> Command:
@@ -51,7 +51,7 @@ def guarded(command: Command) -> Command:
     @wraps(command)
     def run(args: Namespace) -> int:
         with StandardStreams() as streams:
-            return streams.settled(_outcome(command, args))
+            return streams.finish(_outcome(command, args))
 
     return run
 

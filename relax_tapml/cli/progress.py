@@ -13,7 +13,7 @@ from rich.progress import BarColumn, SpinnerColumn, TaskID, TextColumn, TimeElap
 from rich.progress import Progress as Bars
 
 from relax_tapml.cli.console import console_of, plain
-from relax_tapml.cli.streams import printed_over, sink_of
+from relax_tapml.cli.streams import printable_stream, sink_of
 from relax_tapml.progress import Stage
 from relax_tapml.report.quantities import seconds_text
 
@@ -85,7 +85,7 @@ class Progress:
         """Show what is written to stderr meanwhile above the moving line, if there is one."""
         stderr = sys.stderr
         if self._console.is_terminal:
-            sys.stderr = printed_over(FileProxy(self._console, sink_of(stderr)))
+            sys.stderr = printable_stream(FileProxy(self._console, sink_of(stderr)))
         try:
             yield
         finally:

@@ -79,7 +79,7 @@ class Sink:
             os.close(nowhere)
 
 
-class Printed:
+class PrintableStream:
     """A stream on which text of others is shown and not obeyed, by ``printable``.
 
     Parameters
@@ -115,14 +115,14 @@ class StandardStreams:
 
     A command need not think of what it writes to. Nobody reads to the end (``| head``): the command
     goes on, and ends as it would have. All else that goes wrong on standard output, as on a full
-    disk, is told at the end, by ``settled``. What cannot be written to standard error is lost.
+    disk, is told at the end, by ``finish``. What cannot be written to standard error is lost.
     """
 
     def __enter__(self) -> StandardStreams:
         _keep_descriptors()
         self._were = sys.stdout, sys.stderr
         self._out, self._err = Sink(sys.stdout), Sink(sys.stderr)
-        sys.stdout, sys.stderr = printed_over(self._out), printed_over(self._err)
+        sys.stdout, sys.stderr = printable_stream(self._out), printable_stream(self._err)
         return self
 
     def __exit__(
@@ -133,7 +133,7 @@ class StandardStreams:
     ) -> None:
         sys.stdout, sys.stderr = self._were
 
-    def settled(self, code: int) -> int:
+    def finish(self, code: int) -> int:
         """Write what is kept back, and return what a command that ends with ``code`` ends with.
 
         That is 3 where its output was lost, unless it failed anyway.
@@ -155,9 +155,9 @@ def sink_of(stream: Any) -> Any:
     return getattr(stream, "rich_proxied_file", stream)
 
 
-def printed_over(stream: Any) -> TextIO:
-    """Return a stream that writes to another one, ``Printed``."""
-    return cast(TextIO, Printed(stream))
+def printable_stream(stream: Any) -> TextIO:
+    """Return a stream that writes to another one, ``PrintableStream``."""
+    return cast(TextIO, PrintableStream(stream))
 
 
 def _keep_descriptors() -> None:

@@ -28,7 +28,7 @@ from relax_tapml.derive.chooser import Chooser, choosers, shown, with_choices, w
 from relax_tapml.derive.chosen_index import chosen_indices
 from relax_tapml.derive.derivation import ORDERS, Derivation
 from relax_tapml.derive.error_bounds import output_error_bounds, rounded_up
-from relax_tapml.files.machine import passed_on
+from relax_tapml.files.machine import raise_machine_error
 
 MOST_CHOICES = 16
 """Of equal scores in one row; of more, the first and the last are tried."""
@@ -111,7 +111,7 @@ class ChoiceDerivation:
         try:
             found = self._judged(arguments, scalars, oracles, slack, orders)[1]
         except Exception as error:  # Whatever TVM and NumPy raise about an unforeseen kernel.
-            passed_on(error, "deriving tolerances")
+            raise_machine_error(error, "deriving tolerances")
             return self._plain.tolerances(arguments, scalars, oracles, orders=orders)
         return [mine or other for mine, other in zip(direct, found, strict=True)]
 
@@ -133,7 +133,7 @@ class ChoiceDerivation:
         try:
             oracles, found = self._judged(arguments, scalars, None, {}, orders, like)
         except Exception as error:
-            passed_on(error, "deriving tolerances")
+            raise_machine_error(error, "deriving tolerances")
             return self._plain.evaluated(arguments, scalars, like, orders=orders)
         direct = [self._index(number, arguments, {}) for number in self._results]
         return oracles, [mine or other for mine, other in zip(direct, found, strict=True)]

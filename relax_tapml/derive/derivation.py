@@ -28,7 +28,7 @@ from relax_tapml.derive.fast_math import COARSEST
 from relax_tapml.derive.functions import FUNCTIONS
 from relax_tapml.derive.precision import SMALLEST_NORMAL, moves, underflow
 from relax_tapml.derive.shadow_kernel import ENTRY, ShadowKernel, shadow_kernel_of
-from relax_tapml.files.machine import passed_on
+from relax_tapml.files.machine import raise_machine_error
 
 ORDERS = (1, 2, 32, 256)
 """In how many lanes the terms of sums are added, one lane after the other: the orders of which the
@@ -111,7 +111,7 @@ class Derivation:
             derived = self._judged(arguments, values, errors, oracles)
             return self._with_coarse(derived, arguments, scalars, oracles, orders, is_exact=False)
         except Exception as error:  # Whatever TVM and NumPy raise about arguments or memory.
-            passed_on(error, "deriving tolerances")
+            raise_machine_error(error, "deriving tolerances")
             return [rule_because(oracle, _unevaluated(error)) for oracle in oracles]
 
     def evaluated(
@@ -158,7 +158,7 @@ class Derivation:
             )
             return oracles, coarse
         except Exception as error:
-            passed_on(error, "deriving tolerances")
+            raise_machine_error(error, "deriving tolerances")
             return None
 
     def values_and_errors(
@@ -230,7 +230,7 @@ class Derivation:
             values, errors = self._evaluated(shadow, arguments, scalars, oracles, orders)
             coarse = self._judged(arguments, values, errors, oracles)
         except Exception as error:  # Whatever TVM and NumPy raise about arguments or memory.
-            passed_on(error, "deriving tolerances")
+            raise_machine_error(error, "deriving tolerances")
             return [_without_coarse(*both, error) for both in zip(found, oracles, strict=True)]
         return [with_coarse(*both) for both in zip(found, coarse, strict=True)]
 
@@ -242,7 +242,7 @@ class Derivation:
         except NotDerivableError as error:
             return str(error)
         except Exception as error:  # Whatever TVM raises about a kernel that no one foresaw.
-            passed_on(error, "deriving tolerances")
+            raise_machine_error(error, "deriving tolerances")
             return _unevaluated(error)
 
     @property

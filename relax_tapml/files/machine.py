@@ -201,7 +201,7 @@ def lack_now(*folders: Path, compiler: bool = False) -> Lack | None:
     return None
 
 
-def passed_on(error: BaseException, doing: str, *folders: Path) -> None:
+def raise_machine_error(error: BaseException, doing: str, *folders: Path) -> None:
     """Raise what an exception says of the machine; return if it says nothing.
 
     Called first by whatever turns an exception into something that is said of a model or a unit.
@@ -220,7 +220,7 @@ def passed_on(error: BaseException, doing: str, *folders: Path) -> None:
 
 
 @contextmanager
-def machine_told(doing: str, *folders: Path) -> Iterator[None]:
+def machine_errors(doing: str, *folders: Path) -> Iterator[None]:
     """Raise ``MachineError`` in place of what the system, SQLite and Python raise for a lack.
 
     Others pass as they are. The parameters are those of ``Lack.error``.
@@ -228,7 +228,7 @@ def machine_told(doing: str, *folders: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, sqlite3.Error, MemoryError, RuntimeError) as error:
-        passed_on(error, doing, *folders)
+        raise_machine_error(error, doing, *folders)
         raise
 
 

@@ -19,7 +19,7 @@ from tvm.ir import json_compact
 from tvm_ffi import core
 
 from relax_tapml._compat import IS_TVM_026
-from relax_tapml.foreign.names import name_fault, shown, symbol_fault, text_fault, told
+from relax_tapml.foreign.names import name_fault, quoted, symbol_fault, text_fault, told
 
 MAX_DEPTH = 1000
 """Steps from the root to a node. MiniLM has 27, a loop nest adds three for each loop."""
@@ -132,7 +132,7 @@ class Graph:
         known = _fields_of(node.type)
         for name, value in node.data.items():
             if name not in known:
-                _refuse(f"node {number}, a {node.type}, has a field {shown(name)}")
+                _refuse(f"node {number}, a {node.type}, has a field {quoted(name)}")
             if not known[name].is_node:
                 _check_value(number, value)
                 continue
@@ -143,7 +143,7 @@ class Graph:
 
     def _index(self, number: int, child: Any) -> int:
         if not _is_index(child, len(self.nodes)):
-            _refuse(f"node {number} names the node {shown(str(child))}, which does not exist")
+            _refuse(f"node {number} names the node {quoted(str(child))}, which does not exist")
         found: int = child
         return found
 
@@ -270,7 +270,7 @@ def _node(item: Any) -> Node:
         _refuse("a node has other entries than type and data")
     kind = item.get("type")
     if not isinstance(kind, str) or not _is_known(kind):
-        _refuse(f"a node has the type {shown(str(kind))}, which is not part of a module")
+        _refuse(f"a node has the type {quoted(str(kind))}, which is not part of a module")
     return Node(kind, item.get("data"))
 
 

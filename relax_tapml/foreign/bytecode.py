@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import NoReturn
 
-from relax_tapml.foreign.names import name_fault, shown, text_fault
+from relax_tapml.foreign.names import name_fault, quoted, text_fault
 
 _MAGIC = frozenset({0xD225DE2F4214151D, 0xD225DE2F4214151E})
 _WITH_SCOPES = 0xD225DE2F4214151E
@@ -177,11 +177,11 @@ class _Check:
         if name in _TAKES_MACHINE and registers[:1] != [_MACHINE]:
             self._refuse(f"calls {name} without the machine")
         if any(register == _VOID and place != heap for place, register in enumerate(registers)):
-            self._refuse(f"calls {shown(name)} with nothing as an argument")
+            self._refuse(f"calls {quoted(name)} with nothing as an argument")
         if call.target < self._function.arguments and name != _NOTHING:
             self._refuse(f"overwrites its argument {call.target}")
         if name.startswith(_CHECKS) and call.target != _VOID:
-            self._refuse(f"keeps the result of {shown(name)}, which has none")
+            self._refuse(f"keeps the result of {quoted(name)}, which has none")
         if has_branches:  # Then what a register holds depends on the way taken.
             return
         for place, register in enumerate(registers):
@@ -191,7 +191,7 @@ class _Check:
             # None: it was never written. True: it was, with nothing.
             state = is_empty.get(register)
             if state is None or (state and looks):
-                self._refuse(f"calls {shown(name)} with a register that holds nothing")
+                self._refuse(f"calls {quoted(name)} with a register that holds nothing")
 
     def _instruction(self, number: int) -> _Call | None:
         offset = self._offsets[number]
@@ -280,7 +280,7 @@ class _Check:
         return self._code[offset]
 
     def _refuse(self, reason: str) -> NoReturn:
-        _refuse(f"function {shown(self._function.name)} {reason}")
+        _refuse(f"function {quoted(self._function.name)} {reason}")
 
 
 def _function(reader: _Reader) -> _Function:
@@ -288,7 +288,7 @@ def _function(reader: _Reader) -> _Function:
     name = reader.text()
     fault = name_fault(name)
     if kind not in (_PACKED, _RELAX, _KERNEL) or fault:
-        _refuse(fault or f"function {shown(name)} is of kind {kind}")
+        _refuse(fault or f"function {quoted(name)} is of kind {kind}")
     start, end, arguments, registers = (reader.signed() for _ in range(4))
     for _ in range(reader.count(8)):
         reader.text()

@@ -14,7 +14,7 @@ import tvm_ffi
 from relax_tapml._compat import load_json, verify_well_formed
 from relax_tapml.errors import MachineError, StoreError
 from relax_tapml.foreign.names import told
-from relax_tapml.processes.fork import ForkDied, Here, forked
+from relax_tapml.processes.fork import ForkChannel, ForkFailed, forked
 
 _CPU_SECONDS = 20
 _CPU_SECONDS_PER_MB = 20
@@ -23,7 +23,7 @@ _WALL_TO_CPU = 30
 _MEMORY_BYTES = 4 << 30
 
 
-def loads(texts: Mapping[str, str], *, fix: str) -> None:
+def try_load(texts: Mapping[str, str], *, fix: str) -> None:
     """Read, walk, print and hash modules in a fork of this process.
 
     On Linux only: elsewhere a fork may not use what TVM needs, and they are read unprotected.
@@ -43,15 +43,15 @@ def loads(texts: Mapping[str, str], *, fix: str) -> None:
     if not texts:
         return
 
-    def work(fork: Here) -> None:
+    def work(fork: ForkChannel) -> None:
         for where, text in texts.items():
             fork.note(where)
             _use(text, where, fix)
 
-    guarded(work, size=sum(map(len, texts.values())), what="reading", fix=fix)
+    run_limited(work, size=sum(map(len, texts.values())), what="reading", fix=fix)
 
 
-def guarded(work: Callable[[Here], None], *, size: int, what: str, fix: str) -> None:
+def run_limited(work: Callable[[ForkChannel], None], *, size: int, what: str, fix: str) -> None:
     """Do work that may end its process in a fork, with limits that follow the size of its input.
 
     Its time is counted by the processor, since a busy machine must not refuse anything.
@@ -77,7 +77,7 @@ def guarded(work: Callable[[Here], None], *, size: int, what: str, fix: str) -> 
     is_linux = sys.platform == "linux"
     seconds = _CPU_SECONDS + _CPU_SECONDS_PER_MB * (size >> 20)
 
-    def limited(fork: Here) -> None:
+    def limited(fork: ForkChannel) -> None:
         if is_linux:
             _limit(seconds)
         work(fork)
@@ -85,7 +85,7 @@ def guarded(work: Callable[[Here], None], *, size: int, what: str, fix: str) -> 
     try:
         for _ in forked(limited, is_safe=is_linux):
             pass
-    except ForkDied as death:
+    except ForkFailed as death:
         cause = death.cause
         if "SIGXCPU" in cause or "SIGALRM" in cause:
             cause = f"needed more than {seconds} s"

@@ -13,8 +13,8 @@ from relax_tapml._compat import load_json
 from relax_tapml.errors import StoreError
 from relax_tapml.foreign._graph import Graph, GraphFault, plain_json
 from relax_tapml.foreign.calls import outside
-from relax_tapml.foreign.loading import loads
-from relax_tapml.foreign.names import shown
+from relax_tapml.foreign.loading import try_load
+from relax_tapml.foreign.names import quoted
 from relax_tapml.foreign.own import is_own
 
 TRUST = "trust=True, or --trust on the command line, --tapml-trust with pytest"
@@ -22,7 +22,7 @@ TRUST = "trust=True, or --trust on the command line, --tapml-trust with pytest"
 
 
 @dataclass(kw_only=True)
-class _Known:
+class _Checked:
     """What this process knows already: it opens a suite several times in a run.
 
     Parameters
@@ -37,18 +37,18 @@ class _Known:
     calls: set[str]
 
 
-_KNOWN = _Known(sound=set(), calls=set())
+_CHECKED = _Checked(sound=set(), calls=set())
 
 
-def vouch(digests: Iterable[str]) -> None:
+def mark_checked(digests: Iterable[str]) -> None:
     """Take over that contents are sound because this process wrote them: SHA-256, in hex."""
-    _KNOWN.sound.update(digests)
+    _CHECKED.sound.update(digests)
 
 
-def vouch_for_calls(module: tvm.IRModule) -> None:
+def allow_calls_of(module: tvm.IRModule) -> None:
     """Let modules call whatever a module calls that the user runs here anyway."""
     with suppress(GraphFault):  # Then nothing is known of it.
-        _KNOWN.calls.update(item.name for item in outside(Graph(tvm.ir.save_json(module))))
+        _CHECKED.calls.update(item.name for item in outside(Graph(tvm.ir.save_json(module))))
 
 
 def check_modules(contents: Mapping[str, bytes], *, fix: str, trust: bool = False) -> None:
@@ -75,11 +75,11 @@ def check_modules(contents: Mapping[str, bytes], *, fix: str, trust: bool = Fals
     waiting: dict[str, tuple[str, bytes]] = {}
     for where, data in contents.items():
         digest = _digest(data, trust=trust)
-        if digest not in _KNOWN.sound and hashlib.sha256(data).hexdigest() not in _KNOWN.sound:
+        if digest not in _CHECKED.sound and hashlib.sha256(data).hexdigest() not in _CHECKED.sound:
             waiting[digest] = where, data
     graphs = {where: _checked(data, where, fix, trust) for where, data in waiting.values()}
-    loads({where: graph.json for where, graph in graphs.items()}, fix=fix)
-    _KNOWN.sound.update(waiting)
+    try_load({where: graph.json for where, graph in graphs.items()}, fix=fix)
+    _CHECKED.sound.update(waiting)
 
 
 def read_module(data: bytes, where: str, *, fix: str, trust: bool = False) -> tvm.IRModule:
@@ -125,10 +125,10 @@ def _checked(data: bytes, where: str, fix: str, trust: bool) -> Graph:
         raise StoreError(f"{where} holds a {graph.kind}, expected an IRModule. {fix}")
     if not trust and not is_own(data):
         strange = [
-            item for item in outside(graph) if not item.is_known and item.name not in _KNOWN.calls
+            item for item in outside(graph) if not item.is_known and item.name not in _CHECKED.calls
         ]
         if strange:
-            told = ", ".join(f"{shown(item.name)} ({item.how})" for item in strange[:3])
+            told = ", ".join(f"{quoted(item.name)} ({item.how})" for item in strange[:3])
             more = f" and {len(strange) - 3} more" if len(strange) > 3 else ""
             raise StoreError(
                 f"{where} reaches outside of itself for {told}{more}, which is not known to be "

@@ -19,9 +19,9 @@ def name_fault(name: str) -> str:
     part of a path or of code as it is.
     """
     if len(name) > MAX_NAME:
-        return f"the name {shown(name)} has {len(name)} characters, expected at most {MAX_NAME}"
+        return f"the name {quoted(name)} has {len(name)} characters, expected at most {MAX_NAME}"
     if not name.isprintable():
-        return f"the name {shown(name)} has characters that cannot be printed"
+        return f"the name {quoted(name)} has characters that cannot be printed"
     return ""
 
 
@@ -32,7 +32,7 @@ def symbol_fault(name: str) -> str:
     ``_``, with dots between them.
     """
     if _SYMBOL.fullmatch(name) is None:
-        return f"{shown(name)} is no name: expected letters, digits, _ and dots"
+        return f"{quoted(name)} is no name: expected letters, digits, _ and dots"
     return name_fault(name)
 
 
@@ -41,7 +41,7 @@ def text_fault(text: str) -> str:
     if len(text) > MAX_TEXT:
         return f"a text has {len(text)} characters, expected at most {MAX_TEXT}"
     if not text.isprintable() and not text.translate(_BREAKS).isprintable():
-        return f"the text {shown(text)} has characters that cannot be printed"
+        return f"the text {quoted(text)} has characters that cannot be printed"
     return ""
 
 
@@ -57,10 +57,10 @@ def told(text: str) -> str:
     """Return the first line of what a library says of a foreign file, safe to print."""
     lines = text.strip().splitlines()
     line = lines[0] if lines else "no message"
-    return line if line.isprintable() and len(line) <= _TOLD else shown(line)
+    return line if line.isprintable() and len(line) <= _TOLD else quoted(line)
 
 
-def shown(text: str) -> str:
+def quoted(text: str) -> str:
     """Return a foreign text as a message quotes it: escaped, and not longer than a line."""
     quoted = ascii(text)
     return quoted if len(quoted) <= _SHOWN else f"{quoted[:_SHOWN]}...{quoted[0]}"

@@ -29,7 +29,7 @@ from relax_tapml.passes.site import Site
 from relax_tapml.replay.endurance import Exhaustion
 from relax_tapml.replay.replay import ReplayReport
 from relax_tapml.results.json_number import json_number
-from relax_tapml.targets.session.attempts import unless_killed, was_killed
+from relax_tapml.targets.session.attempts import retry_if_killed, was_killed
 from relax_tapml.targets.session.device import Device
 from relax_tapml.targets.session.traffic import Traffic
 
@@ -341,7 +341,7 @@ class Trial:
         choices: Choices | None = None,
     ) -> _Attempt:
         """Run every sample; again where the process of the device was killed meanwhile."""
-        return unless_killed(
+        return retry_if_killed(
             lambda: self._attempted(program, sites, choices), lambda item: item.is_killed
         )
 

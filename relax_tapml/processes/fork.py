@@ -58,7 +58,7 @@ class Message:
     arrays: tuple[Array, ...] = ()
 
 
-class ForkDied(Exception):  # noqa: N818 - the field's word
+class ForkFailed(Exception):  # noqa: N818 - the field's word
     """A fork ended before its work was done.
 
     Parameters
@@ -88,7 +88,7 @@ class ForkDied(Exception):  # noqa: N818 - the field's word
         return f"{self.cause} ({lines[-1].strip()})" if lines else self.cause
 
 
-class Endings:
+class ForkRetries:
     """Tells deaths of forks that say nothing about their work, which is then done again.
 
     Parameters
@@ -104,7 +104,7 @@ class Endings:
         self._most_kills = most_kills
         self._kills = 0
 
-    def excuses(self, death: ForkDied) -> bool:
+    def allows(self, death: ForkFailed) -> bool:
         """Whether somebody else has ended a fork, so that its work is to be done again.
 
         Raises
@@ -126,7 +126,7 @@ class Endings:
 
 
 @dataclass(kw_only=True)
-class Here:
+class ForkChannel:
     """What work calls to be heard of; this one belongs to work that is done in our own process."""
 
     messages: list[Message] = field(default_factory=list)
@@ -139,7 +139,7 @@ class Here:
         self.messages.append(Message(document=document, arrays=tuple(arrays)))
 
 
-class _There(Here):
+class _PipeChannel(ForkChannel):
     """The same in a fork."""
 
     def __init__(self, notes: mmap.mmap, pipe: IO[bytes]) -> None:
@@ -179,7 +179,7 @@ def can_fork(target: tvm.target.Target) -> bool:
     return bool(sys.platform == "linux" and device.__device_type_name__() == "cpu")
 
 
-def forked(work: Callable[[Here], None], *, is_safe: bool = True) -> Iterator[Message]:
+def forked(work: Callable[[ForkChannel], None], *, is_safe: bool = True) -> Iterator[Message]:
     """Do work in a fork of this process, and yield what it sends, as it comes.
 
     A fork has everything that this process has, closures and loaded kernels included, at the price
@@ -208,7 +208,7 @@ def forked(work: Callable[[Here], None], *, is_safe: bool = True) -> Iterator[Me
         ``RuntimeError``, with the fork's traceback as a note.
     """
     if not is_safe:
-        here = Here()
+        here = ForkChannel()
         work(here)
         yield from here.messages
         return
@@ -258,21 +258,21 @@ def forked(work: Callable[[Here], None], *, is_safe: bool = True) -> Iterator[Me
         if code != 0:
             at = notes[:].split(b"\0")[0].decode(errors="replace")
             cause = ending_text(code) or "ended"
-            raise ForkDied(cause, at, text[-_PRINTED_BYTES:], is_killed=is_kill(code))
+            raise ForkFailed(cause, at, text[-_PRINTED_BYTES:], is_killed=is_kill(code))
 
 
 def collected(
-    work: Callable[[Here], None], endings: Endings, *, is_safe: bool = True
+    work: Callable[[ForkChannel], None], retries: ForkRetries, *, is_safe: bool = True
 ) -> list[Message]:
-    """Return all that ``forked`` yields, doing the work again where ``endings`` excuse its end.
+    """Return all that ``forked`` yields, doing the work again where ``retries`` excuse its end.
 
-    Raises what ``forked`` and ``Endings.excuses`` raise.
+    Raises what ``forked`` and ``ForkRetries.allows`` raise.
     """
     while True:
         try:
             return list(forked(work, is_safe=is_safe))
-        except ForkDied as death:
-            if not endings.excuses(death):
+        except ForkFailed as death:
+            if not retries.allows(death):
                 raise
 
 
@@ -313,7 +313,7 @@ def _error(kind: str, text: str, trace: str) -> BaseException:
 
 
 def _in_fork(
-    work: Callable[[Here], None],
+    work: Callable[[ForkChannel], None],
     notes: mmap.mmap,
     results: int,
     life: int,
@@ -336,7 +336,7 @@ def _in_fork(
             os.dup2(printed.fileno(), descriptor)
 
         def body() -> None:
-            there = _There(notes, os.fdopen(results, "wb"))
+            there = _PipeChannel(notes, os.fdopen(results, "wb"))
             try:
                 work(there)
             except BaseException as error:

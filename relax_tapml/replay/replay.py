@@ -11,7 +11,7 @@ from typing import Any
 
 from relax_tapml.compare.verdict import FAULTS, Verdict
 from relax_tapml.errors import DeviceUnavailable, ExitCode, MachineError, UsageError
-from relax_tapml.files.machine import machine_told
+from relax_tapml.files.machine import machine_errors
 from relax_tapml.partition.device_side import DeviceSide
 from relax_tapml.partition.pipeline import load_pipeline
 from relax_tapml.replay.fleet.device_record import DeviceRecord
@@ -78,7 +78,7 @@ class ReplayReport:
         return ExitCode.PASS if is_clear else ExitCode.INCONCLUSIVE
 
 
-@machine_told("replaying a suite")
+@machine_errors("replaying a suite")
 def replay(
     suite: Path | str,
     *,

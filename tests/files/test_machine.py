@@ -10,7 +10,13 @@ import tempfile
 import pytest
 
 from relax_tapml.errors import MachineError
-from relax_tapml.files.machine import lack_in, lack_now, lack_of, machine_told, passed_on
+from relax_tapml.files.machine import (
+    lack_in,
+    lack_now,
+    lack_of,
+    machine_errors,
+    raise_machine_error,
+)
 from relax_tapml.processes.fork import forked
 
 FULL = OSError(errno.ENOSPC, "No space left on device", "/tmp/kernel.o")
@@ -51,7 +57,7 @@ def test_what_a_machine_lacks_is_told(error, told):
     with pytest.raises(
         MachineError, match=r"^building: .*\. .*, then run it again; a build goes on with --resume$"
     ):
-        passed_on(error, "building")
+        raise_machine_error(error, "building")
 
 
 @pytest.mark.parametrize(
@@ -66,7 +72,7 @@ def test_what_a_machine_lacks_is_told(error, told):
 )
 def test_what_is_not_the_machines_is_not_said_to_be(error):
     assert lack_of(error) is None
-    passed_on(error, "building")
+    raise_machine_error(error, "building")
 
 
 def test_a_full_database_is_the_machine(tmp_path):
@@ -74,7 +80,7 @@ def test_a_full_database_is_the_machine(tmp_path):
     connection = sqlite3.connect(tmp_path / "index.sqlite")
     connection.execute("pragma max_page_count = 2")
     connection.execute("create table samples (name)")
-    with pytest.raises(MachineError, match="full"), machine_told("recording"):
+    with pytest.raises(MachineError, match="full"), machine_errors("recording"):
         connection.execute("insert into samples values (zeroblob(100000))")
     connection.close()
 
@@ -82,7 +88,7 @@ def test_a_full_database_is_the_machine(tmp_path):
 def test_a_machine_error_passes_as_it_is():
     error = MachineError("no room")
     with pytest.raises(MachineError) as caught:
-        passed_on(behind(error), "building")
+        raise_machine_error(behind(error), "building")
     assert caught.value is error
 
 

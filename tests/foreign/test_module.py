@@ -19,7 +19,7 @@ from relax_tapml._compat import TirStringImm
 from relax_tapml.errors import StoreError
 from relax_tapml.foreign import loading
 from relax_tapml.foreign.calls import is_harmless
-from relax_tapml.foreign.module import read_module, vouch_for_calls
+from relax_tapml.foreign.module import allow_calls_of, read_module
 
 FIX = "Write it again."
 Document = dict[str, Any]
@@ -248,5 +248,5 @@ def test_what_the_users_own_model_calls_its_suite_may_call() -> None:
     module = packed("my.own.function")
     with pytest.raises(StoreError, match=r"my\.own\.function"):
         read(module)
-    vouch_for_calls(module)
+    allow_calls_of(module)
     read(module)

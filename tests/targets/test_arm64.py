@@ -40,7 +40,7 @@ from relax_tapml.targets.platforms._arm64 import Arm64
 from relax_tapml.targets.platforms.parse_target import parse_target
 from relax_tapml.targets.platforms.registry import platform_of
 from relax_tapml.targets.server import device_process
-from relax_tapml.targets.server.exit_report import ask_exit_report
+from relax_tapml.targets.server.exit_report import request_exit_report
 from relax_tapml.targets.server.handshake import introduce, present
 
 MISSING = [item.name for item in Arm64().requirements() if not item.found]
@@ -446,7 +446,7 @@ def test_others_who_connect_leave_a_board_to_whom_it_was_lent(registered):
     host, port, key = request_device(*registered, timeout_s=30)
     for _ in range(2):
         socket.create_connection((host, port)).close()
-        assert ask_exit_report(host, port, "board:0") is None
+        assert request_exit_report(host, port, "board:0") is None
         with socket.create_connection((host, port), timeout=120) as connection:
             assert present(connection, "client", key)
         # Whom it is lent to and does not come has 8 s.

@@ -29,7 +29,7 @@ from relax_tapml.targets.fleet.local_fleet import LocalFleet
 from relax_tapml.targets.open_session import check_session, open_session
 from relax_tapml.targets.platforms.parse_target import parse_target
 from relax_tapml.targets.platforms.registry import platform_of
-from relax_tapml.targets.web.launch import HeadlessBrowser, Program, ShownBrowser
+from relax_tapml.targets.web.launch import HeadlessBrowser, Program, UserBrowser
 from relax_tapml.targets.web.server import WebServer
 from relax_tapml.targets.web.side_module import prefix_of
 from relax_tapml.targets.web.toolchain import requirements
@@ -182,10 +182,10 @@ def test_kernels_are_told_apart_by_their_content():
 
 def test_the_address_of_a_shown_page_is_printed(monkeypatch, capsys):
     """By every command, however deep in it the page is served."""
-    monkeypatch.setattr(ShownBrowser, "port", 0)
+    monkeypatch.setattr(UserBrowser, "port", 0)
 
     def command(_):
-        with closing(WebServer(ShownBrowser())) as server:
+        with closing(WebServer(UserBrowser())) as server:
             told = rf"open (http://127.0.0.1:\d+/{server.key}/) in a browser .*\n"
             (url,) = re.fullmatch(told, capsys.readouterr().err).groups()
             with urllib.request.urlopen(url) as page:
@@ -212,10 +212,10 @@ def test_a_page_that_another_command_shows_is_told_with_the_fix(monkeypatch):
     """Its address must be the same each time, so only one can be shown."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        monkeypatch.setattr(ShownBrowser, "port", port)
+        monkeypatch.setattr(UserBrowser, "port", port)
         told = f"your browser cannot be served at 127.0.0.1:{port}: .*End the other command"
         with pytest.raises(DeviceUnavailable, match=told):
-            WebServer(ShownBrowser())
+            WebServer(UserBrowser())
 
 
 # --- In a browser or in Node ----------------------------------------------------------------------

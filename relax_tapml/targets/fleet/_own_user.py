@@ -60,7 +60,7 @@ def is_own(connection: socket.socket) -> bool:
     return _owner(there, here) == os.geteuid()
 
 
-def check_users_are_known() -> None:
+def check_users_are_visible() -> None:
     """Raise ``DeviceUnavailable`` where the system does not say whose a connection is."""
     with (
         socket.create_server(("127.0.0.1", 0)) as listener,

@@ -12,7 +12,7 @@ from relax_tapml.errors import DeviceUnavailable, UsageError
 from relax_tapml.files.scratch import ScratchFolder
 from relax_tapml.processes.child import Child, ending_text
 from relax_tapml.processes.deadline import Deadline
-from relax_tapml.targets.fleet._own_user import ANY_USER, OWN_USER, check_users_are_known
+from relax_tapml.targets.fleet._own_user import ANY_USER, OWN_USER, check_users_are_visible
 from relax_tapml.targets.fleet.tracker import tracker_status
 
 LOOPBACK = "127.0.0.1"
@@ -77,7 +77,7 @@ class LocalFleet:
         self._is_local = _check_reach(tracker, host)
         self._servers_serve = self._tracker_serves if self._is_local else ANY_USER
         if OWN_USER in (self._servers_serve, self._tracker_serves):
-            check_users_are_known()
+            check_users_are_visible()
         try:
             if tracker:
                 self.tracker = tracker

@@ -10,14 +10,14 @@ from typing import Any
 import tvm
 
 from relax_tapml.targets.platforms.platform import START_S, TRACKER, Opener, Platform
-from relax_tapml.targets.session.attempts import started
+from relax_tapml.targets.session.attempts import open_with_retries
 from relax_tapml.targets.session.rpc_session import Server
 from relax_tapml.targets.session.session import DeviceSession
 from relax_tapml.targets.toolchain.default_schedule import schedule
 from relax_tapml.targets.toolchain.gpu_limits import check_limits
 from relax_tapml.targets.toolchain.low_precision_math import LowPrecisionMath
 from relax_tapml.targets.toolchain.requirement import Requirement
-from relax_tapml.targets.web.launch import HeadlessBrowser, Launcher, Node, ShownBrowser
+from relax_tapml.targets.web.launch import HeadlessBrowser, Launcher, Node, UserBrowser
 from relax_tapml.targets.web.server import WebServer
 from relax_tapml.targets.web.session import WebSession
 from relax_tapml.targets.web.side_module import FLAGS, PACKER, TRIPLE, prefix_of, with_prefix
@@ -70,7 +70,7 @@ class WebGPU(Platform):
         """Return how to open a device here, by the name of ``--session``."""
         return {
             "process": lambda target, timeout_s: self._open(HeadlessBrowser(), target, timeout_s),
-            "browser": lambda target, timeout_s: self._open(ShownBrowser(), target, timeout_s),
+            "browser": lambda target, timeout_s: self._open(UserBrowser(), target, timeout_s),
             "node": lambda target, timeout_s: self._open(Node(), target, timeout_s),
         }
 
@@ -111,7 +111,7 @@ class WebGPU(Platform):
         return HeadlessBrowser() if browser() else Node() if node() else None
 
     def _open(self, launcher: Launcher, target: Any, timeout_s: float) -> DeviceSession:
-        start_s = max(timeout_s, _SHOWN_S if isinstance(launcher, ShownBrowser) else START_S)
-        return started(
+        start_s = max(timeout_s, _SHOWN_S if isinstance(launcher, UserBrowser) else START_S)
+        return open_with_retries(
             lambda: self.connect(WebServer(launcher), target, timeout_s=timeout_s, start_s=start_s)
         )

@@ -18,7 +18,7 @@ from relax_tapml.targets.server.device_process import DeviceProcess
 from relax_tapml.targets.server.exit_report import ExitReport
 from relax_tapml.targets.server.forward import forward
 from relax_tapml.targets.server.handshake import present
-from relax_tapml.targets.session.attempts import started
+from relax_tapml.targets.session.attempts import open_with_retries
 from relax_tapml.targets.session.inline import InlineSession
 from relax_tapml.targets.session.rpc_session import RPCSession, Server
 from relax_tapml.targets.session.session import DeviceSession
@@ -106,7 +106,7 @@ class Platform(ABC):
     def compiles_in_fork(self, target: Any) -> bool:
         """Whether ``compile`` may be called in a fork of this process.
 
-        It may where only code is generated and programs are started. On macOS system libraries may
+        It may where only code is generated and programs are server. On macOS system libraries may
         not be used in a fork, and a compiler that asks a GPU's driver needs a process of its own.
         """
         del target
@@ -174,18 +174,18 @@ class Platform(ABC):
         """
         del folder
         try:
-            started = self.start()
+            server = self.start()
         except DeviceUnavailable as error:
             return ExitReport(cause=str(error))
-        with closing(started):
+        with closing(server):
             try:
-                with socket.create_connection((started.host, started.port)) as far:
-                    is_lost = not present(far, "client", started.key) or forward(connection, far)
+                with socket.create_connection((server.host, server.port)) as far:
+                    is_lost = not present(far, "client", server.key) or forward(connection, far)
             except OSError:
                 is_lost = True
             if not is_lost:
                 return ExitReport(cause=None)
-            exit_report = started.exit_report()
+            exit_report = server.exit_report()
             return replace(exit_report, cause=exit_report.cause or "closed the connection")
 
     def _demand(self, items: Sequence[Requirement]) -> None:
@@ -196,6 +196,6 @@ class Platform(ABC):
 
     def _process(self, target: Any, timeout_s: float) -> DeviceSession:
         start_s = max(timeout_s, START_S)
-        return started(
+        return open_with_retries(
             lambda: self.connect(self.start(), target, timeout_s=timeout_s, start_s=start_s)
         )

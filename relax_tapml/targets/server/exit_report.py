@@ -40,7 +40,7 @@ class ExitReport:
         return (self.cause or "").startswith(EXITED)
 
 
-def ask_exit_report(host: str, port: int, key: str) -> ExitReport | None:
+def request_exit_report(host: str, port: int, key: str) -> ExitReport | None:
     """Return how the session with ``key`` ended; None if the server is not one of ours, or busy."""
     try:
         with socket.create_connection((host, port), timeout=_ANSWER_S) as connection:

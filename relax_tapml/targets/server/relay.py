@@ -10,7 +10,7 @@ import tvm
 from relax_tapml.errors import DeviceUnavailable
 from relax_tapml.processes.child import Child
 from relax_tapml.targets.server._relay_main import FAR_CLOSED
-from relax_tapml.targets.server.exit_report import ExitReport, ask_exit_report
+from relax_tapml.targets.server.exit_report import ExitReport, request_exit_report
 
 _ENDING_S = 2.0
 
@@ -85,7 +85,7 @@ class Relay:
         """Say whether the server's side closed the connection, and why if it is one of ours."""
         if self._child.exit_code(_ENDING_S) != FAR_CLOSED:
             return ExitReport(cause=None)
-        told = ask_exit_report(*self._far, self._far_key) if self._far_key else None
+        told = request_exit_report(*self._far, self._far_key) if self._far_key else None
         return told if told and told.cause else ExitReport(cause="closed the connection")
 
     def close(self) -> None:

@@ -16,7 +16,7 @@ _Result = TypeVar("_Result")
 _log = logging.getLogger(__name__)
 
 
-def started(start: Callable[[], DeviceSession]) -> DeviceSession:
+def open_with_retries(start: Callable[[], DeviceSession]) -> DeviceSession:
     """Open a session whose process is ours; again where the process was ended while it started.
 
     Raises
@@ -40,7 +40,9 @@ def started(start: Callable[[], DeviceSession]) -> DeviceSession:
             _log.warning("%s. It is tried again", told[-1].partition("\n")[0].rstrip("."))
 
 
-def unless_killed(attempt: Callable[[], _Result], is_killed: Callable[[_Result], bool]) -> _Result:
+def retry_if_killed(
+    attempt: Callable[[], _Result], is_killed: Callable[[_Result], bool]
+) -> _Result:
     """Do something on a device; again, on a fresh one, where the process was killed meanwhile.
 
     Killing is what others do, the system included where memory is short. Where it happens in every

@@ -11,7 +11,7 @@ from tvm_ffi import structural_walk
 from tvm_ffi.structural import VisitInterrupt
 
 from relax_tapml.errors import LoweringError
-from relax_tapml.files.machine import passed_on
+from relax_tapml.files.machine import raise_machine_error
 
 
 def schedule(module: Any, target: Any) -> Any:
@@ -48,7 +48,7 @@ def schedule(module: Any, target: Any) -> Any:
             with target:
                 scheduled[name] = rules(tvm.IRModule({name: function}))[name]
         except Exception as error:
-            passed_on(error, f"scheduling {name.name_hint}")
+            raise_machine_error(error, f"scheduling {name.name_hint}")
             raise LoweringError(
                 f"schedule: dlight has no {target.kind.name} schedule for PrimFunc "
                 f"{name.name_hint}: {error}. Schedule it in the device pipeline and mark it "

@@ -96,7 +96,7 @@ class HeadlessBrowser:
         return Program(command=[found, *flags, start.as_uri()])
 
 
-class ShownBrowser:
+class UserBrowser:
     """The user's own browser, with the user who opens the page whose URL is logged.
 
     The page stays open between sessions: it asks for the next one at the same address.
