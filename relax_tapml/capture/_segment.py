@@ -1,6 +1,6 @@
 """One safetensors file of the store, its tensors named by digest.
 
-Files are written with the safetensors library and read here, because its NumPy reader knows no
+Files are written with the safetensors library and read here, because its NumPy reader lacks
 float8: the format is an eight-byte length, a JSON header and the data.
 """
 
@@ -33,12 +33,12 @@ _SHARED_DTYPES = frozenset(
     for name in names
 )
 _FIX = "Restore the file, or delete the store and capture again"
-# It is mapped, not read; a tensor may be larger than what else is written with it.
+# It is mapped, not read; a single tensor may be larger than a usual segment.
 _MAX_BYTES = 1 << 42
 
 
 def write_segment(path: Path, tensors: Iterable[HostTensor]) -> None:
-    """Write a file that is whole and on the disk before it has its name."""
+    """Write a segment atomically."""
     specs = {}
     for tensor in tensors:
         is_shared = tensor.dtype in _SHARED_DTYPES
@@ -83,7 +83,7 @@ class Segment:
 
 @dataclass(frozen=True, kw_only=True)
 class _Entry:
-    """Where a tensor lies in the data of a file."""
+    """The place of a tensor in the data of a file."""
 
     data_offsets: tuple[Annotated[int, Meta(ge=0)], Annotated[int, Meta(ge=0)]]
 

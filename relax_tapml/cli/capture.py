@@ -1,4 +1,4 @@
-"""``relax-tapml capture ls DIR``: what a capture store holds."""
+"""``relax-tapml capture ls DIR``: list the content of a capture store."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         sys.stdout.write(json.dumps(summary) + "\n")
     else:
-        _show(summary)
+        _print(summary)
     return ExitCode.PASS
 
 
@@ -70,7 +70,7 @@ def _summary(store: CaptureStore) -> dict[str, Any]:
     }
 
 
-def _show(summary: dict[str, Any]) -> None:
+def _print(summary: dict[str, Any]) -> None:
     stats = summary["stats"]
     console = console_of(soft_wrap=True)
     console.print(

@@ -1,4 +1,4 @@
-"""Which names, keys and texts may come from others."""
+"""Check names, keys and texts that come from files, and quote them in messages."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from collections.abc import Iterable
 MAX_NAME = 1024
 MAX_TEXT = 4 * 1024 * 1024
 _SYMBOL = re.compile(r"[A-Za-z_][0-9A-Za-z_.]*")
-_SHOWN = 100
+_QUOTED = 100
 _TOLD = 400
 
 
 def name_fault(name: str) -> str:
-    """Say why a text cannot be a name, empty if it can.
+    """Return why a text cannot be a name, empty if it can.
 
-    A name is printed to terminals and pages, written into comments and compared, but it is never
-    part of a path or of code as it is.
+    A name is printed to terminals and pages, written into comments and compared, but never used in
+    a path or in code without being converted.
     """
     if len(name) > MAX_NAME:
         return f"the name {quoted(name)} has {len(name)} characters, expected at most {MAX_NAME}"
@@ -26,7 +26,7 @@ def name_fault(name: str) -> str:
 
 
 def symbol_fault(name: str) -> str:
-    """Say why a text cannot be the name of a function or an attribute, empty if it can.
+    """Return why a text cannot be the name of a function or an attribute, empty if it can.
 
     These become symbols of libraries and, in TVMScript, Python: words of ASCII letters, digits and
     ``_``, with dots between them.
@@ -37,7 +37,7 @@ def symbol_fault(name: str) -> str:
 
 
 def text_fault(text: str) -> str:
-    """Say why a text is not to be kept, empty if it is; line breaks and tabs are let through."""
+    """Return why a text is refused, empty if it is not; line breaks and tabs are allowed."""
     if len(text) > MAX_TEXT:
         return f"a text has {len(text)} characters, expected at most {MAX_TEXT}"
     if not text.isprintable() and not text.translate(_BREAKS).isprintable():
@@ -49,7 +49,7 @@ _BREAKS = str.maketrans("\n\t", "  ")
 
 
 def first_fault(names: Iterable[str]) -> str:
-    """Return the first ``name_fault`` of several names, empty if they are all right."""
+    """Return the first ``name_fault`` of several names, empty if there is none."""
     return next(filter(None, map(name_fault, names)), "")
 
 
@@ -61,6 +61,6 @@ def told(text: str) -> str:
 
 
 def quoted(text: str) -> str:
-    """Return a foreign text as a message quotes it: escaped, and not longer than a line."""
-    quoted = ascii(text)
-    return quoted if len(quoted) <= _SHOWN else f"{quoted[:_SHOWN]}...{quoted[0]}"
+    """Return a text as a message quotes it: escaped, and not longer than a line."""
+    escaped = ascii(text)
+    return escaped if len(escaped) <= _QUOTED else f"{escaped[:_QUOTED]}...{escaped[0]}"

@@ -95,7 +95,7 @@ def test_outputs_are_copied_at_once(store):
 
 
 def test_changed_parameter_is_recorded_by_content(store, intrinsics):
-    """The name keeps its first content; calls that got another one say which."""
+    """The name keeps its first content; calls that got another one refer to that."""
     with Recorder(store) as recorder, recorder.sample("s"):
         for value in (0, 0, 1, 0):
             frame = intrinsics.begin_frame("main")
@@ -183,7 +183,7 @@ def test_call_outside_of_a_sample_is_an_error(store, call_site):
 
 @pytest.mark.parametrize(("name", "arguments"), [("mark", ["unknown"]), ("stop", [])])
 def test_foreign_calls_of_the_queue_are_an_error_at_once(store, call_site, name, arguments):
-    """Code of a model can reach the functions; the recorder neither waits nor dies for it."""
+    """Code of a model can call the functions; the recorder does not block or end then."""
 
     def run():
         call_site("main/000/f", [1], [2])
@@ -202,7 +202,7 @@ def test_foreign_calls_of_the_queue_are_an_error_at_once(store, call_site, name,
 
 
 def test_a_thread_that_ends_fails_whoever_waits(store, call_site, monkeypatch):
-    """Whatever ends it: samples raise, and runs that wait for the budget go on."""
+    """For any cause: samples raise, and runs that wait for the budget continue."""
 
     def end(*_arguments):
         raise SystemExit("gone")

@@ -84,7 +84,7 @@ def test_an_unknown_exception_is_named():
 
 
 def test_what_is_left_early_is_killed():
-    """Whoever does not want the rest does not wait for it."""
+    """A caller that stops reading does not wait for the rest."""
 
     def work(fork):
         fork.send(os.getpid())
@@ -125,7 +125,7 @@ def test_a_fork_ends_with_its_parent(tmp_path):
     child = psutil.Process(pid)
     parent.kill()
     parent.communicate()
-    # Nobody waits for an orphan here, so it may stay as a zombie.
+    # An orphan may stay as a zombie here.
     psutil.wait_procs([child], timeout=120)
     assert not child.is_running() or child.status() == psutil.STATUS_ZOMBIE
 

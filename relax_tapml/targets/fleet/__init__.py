@@ -2,8 +2,8 @@
 
 In comes a tracker's address and key, out goes a session on whichever server is free. ``tracker``
 lists and requests devices, ``lease`` opens sessions on them and replaces lost ones,
-``local_fleet`` starts a tracker and servers on this machine, which serve this user only unless
-asked otherwise.
+``local_fleet`` starts a tracker and servers on this machine, which serve this user only by
+default.
 """
 
 __all__ = [

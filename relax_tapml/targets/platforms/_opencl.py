@@ -1,4 +1,4 @@
-"""Whatever has an OpenCL driver."""
+"""Devices with an OpenCL driver."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The platforms there are."""
+"""All platforms."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The schedules that the kernels of a target cannot do without."""
+"""Schedules for kernels that their target cannot run without one."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from relax_tapml.files.machine import raise_machine_error
 
 
 def schedule(module: Any, target: Any) -> Any:
-    """Give the PrimFuncs of a module the schedules a target cannot do without.
+    """Schedule the PrimFuncs of a module where the target requires it.
 
     A GPU kernel must bind its loops to threads, so those that do not get dlight's default GPU
     schedules, the ones of ``relax.get_default_pipeline``. PrimFuncs marked ``tirx.is_scheduled``
-    or already bound to threads are left alone, and so is everything on a CPU.
+    or already bound to threads are not changed; on a CPU nothing is.
 
     Returns
     -------
