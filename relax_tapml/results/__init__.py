@@ -11,6 +11,7 @@ __all__ = [
     "device_result",
     "import_result",
     "json_codec",
+    "matrix_result",
     "pipeline_result",
     "replay_result",
     "result_file",
