@@ -13,7 +13,7 @@ from tvm.script import tirx as T  # noqa: N812
 from relax_tapml.carve.select.choose_cases import choose_cases
 from relax_tapml.carve.write_suite import write_suite
 from relax_tapml.compare.verdict import Verdict
-from relax_tapml.replay.replay import replay
+from relax_tapml.replays.replay import replay
 from relax_tapml.suite import rows_file as tensor_file
 from relax_tapml.suite.open_suite import open_suite
 from relax_tapml.targets.platforms.parse_target import parse_target
@@ -117,7 +117,7 @@ def test_a_weight_that_a_call_takes_twice_is_held_in_full(record_model, tmp_path
         lowered=recording.lowered,
         store=recording.store,
         source=parse_target("llvm"),
-    )
+    ).manifest
     recording.store.close()
     (case, *_) = manifest.units["first_and_last"].cases
     assert [item.weight for item in case.inputs] == ["w", None, "w"]
