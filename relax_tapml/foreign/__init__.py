@@ -12,6 +12,5 @@ __all__ = [
     "loading",
     "module",
     "names",
-    "own",
     "script",
 ]

@@ -45,6 +45,9 @@ _HOLDS_VALUE = frozenset({1, 2, 3, 5})
 _NO_TYPE = "ir.Type"
 _SITE_SOURCE = "tapml:"
 
+SEAL_KEY = "relax_tapml_seal"
+"""The entry of the metadata with a seal, which is no part of the graph."""
+
 
 class GraphFault(Exception):  # noqa: N818 - the reader of the file raises a TapmlError
     """What is wrong with a graph, for a message."""
@@ -252,6 +255,7 @@ def _document(text: str) -> dict[str, Any]:
         _refuse(f"{type(error).__name__}: {told(str(error))}")
     if not _is_graph(document):
         _refuse("it is not what tvm.ir.save_json writes")
+    document["metadata"].pop(SEAL_KEY, None)
     found: dict[str, Any] = document
     return found
 

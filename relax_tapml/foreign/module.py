@@ -1,8 +1,9 @@
-"""Read IRModules from JSON, checked; the only place that does."""
+"""Read IRModules from JSON, checked, and write those that this user may read unchecked."""
 
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -11,14 +12,20 @@ import tvm
 
 from relax_tapml._compat import load_json
 from relax_tapml.errors import StoreError
-from relax_tapml.foreign._graph import Graph, GraphFault, plain_json
+from relax_tapml.files.seals import SEAL_DIGITS, Seals
+from relax_tapml.foreign._graph import SEAL_KEY, Graph, GraphFault, plain_json
 from relax_tapml.foreign.calls import external_calls
 from relax_tapml.foreign.loading import try_load
 from relax_tapml.foreign.names import quoted
-from relax_tapml.foreign.own import is_own
 
 TRUST = "trust=True, or --trust on the command line, --tapml-trust with pytest"
 """How the user states that a file comes from a source that may run code here."""
+
+
+# Of a seal: a module's content counts, whatever its file is called.
+_NAME = "module"
+_METADATA = '"metadata":{'
+_SEAL = re.compile(rf'(?<="metadata":{{)"{SEAL_KEY}":"([0-9a-f]{{{SEAL_DIGITS}}})",'.encode())
 
 
 @dataclass(kw_only=True)
@@ -51,6 +58,18 @@ def allow_calls_of(module: tvm.IRModule) -> None:
         _CHECKED.calls.update(item.name for item in external_calls(Graph(tvm.ir.save_json(module))))
 
 
+def sealed_json(module: tvm.IRModule) -> str:
+    """Return what ``tvm.ir.save_json`` writes, with a seal of this user in its metadata.
+
+    Later commands of the user let such a module call anything: it came from the user's own model
+    and pipelines, which may do so too. For TVM the seal is an unknown entry of the metadata.
+    """
+    text = tvm.ir.save_json(module)
+    nodes, _, metadata = text.rpartition(_METADATA)
+    seal = Seals().seal(_NAME, text.encode())
+    return f'{nodes}{_METADATA}"{SEAL_KEY}":"{seal}",{metadata}'
+
+
 def check_modules(contents: Mapping[str, bytes], *, fix: str, trust: bool = False) -> None:
     """Refuse malformed or unsafe modules; all modules of an artefact at once, in one child.
 
@@ -64,7 +83,7 @@ def check_modules(contents: Mapping[str, bytes], *, fix: str, trust: bool = Fals
     fix
         What to do if one cannot be used, a sentence.
     trust
-        Whether they may call anything.
+        Whether they may call anything; modules with a seal of this user may.
 
     Raises
     ------
@@ -114,6 +133,15 @@ def _digest(data: bytes, *, trust: bool) -> str:
     return f"{hashlib.sha256(data).hexdigest()}{' trusted' if trust else ''}"
 
 
+def _is_sealed(data: bytes) -> bool:
+    found = list(_SEAL.finditer(data))
+    if not found:
+        return False
+    start, end = found[-1].span()
+    seal = found[-1][1].decode()
+    return Seals().is_sealed(_NAME, data[:start] + data[end:], seal)
+
+
 def _checked(data: bytes, where: str, fix: str, trust: bool) -> Graph:
     try:
         graph = Graph(data.decode())
@@ -123,7 +151,7 @@ def _checked(data: bytes, where: str, fix: str, trust: bool) -> Graph:
         ) from None
     if graph.kind != "IRModule":
         raise StoreError(f"{where} holds a {graph.kind}, expected an IRModule. {fix}")
-    if not trust and not is_own(data):
+    if not trust and not _is_sealed(data):
         unsafe = [
             item
             for item in external_calls(graph)
