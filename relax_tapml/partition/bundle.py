@@ -8,13 +8,13 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import tvm
 
 from relax_tapml.arrays import Array
 from relax_tapml.errors import StoreError, TapmlError, UsageError
+from relax_tapml.files.closing import Closing
 from relax_tapml.files.read import (
     MAX_JSON_BYTES,
     MAX_WEIGHTS_BYTES,
@@ -230,7 +230,7 @@ def _boundary(folder: Path, manifest: _Manifest) -> Boundary:
         raise StoreError(f"{path} is damaged: {error}. {_FIX}") from error
 
 
-class Bundle:
+class Bundle(Closing):
     """A loaded bundle: ``bundle["main"](*inputs)`` returns the outputs as a flat list.
 
     It may be used as a context manager; leaving it ends the device session.
@@ -267,17 +267,6 @@ class Bundle:
         """End the device session. May be called twice."""
         if self._session is not None:
             self._session.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def _functions(folder: Path, side: _Side) -> CompiledFunctions:
