@@ -29,6 +29,7 @@ from relax_tapml.derive.functions import FUNCTIONS
 from relax_tapml.derive.precision import SMALLEST_NORMAL, moves, underflow
 from relax_tapml.derive.shadow_kernel import ENTRY, ShadowKernel, shadow_kernel_of
 from relax_tapml.files.machine import raise_machine_error
+from relax_tapml.printable import message_line
 
 ORDERS = (1, 2, 32, 256)
 """In how many lanes the terms of sums are added, one lane after the other: the orders of which the
@@ -397,8 +398,7 @@ def _without_coarse(found: Tolerance, oracle: Array, error: Exception) -> Tolera
 
 
 def _unevaluated(error: Exception) -> str:
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return f"it cannot be evaluated in float64: {lines[-1]}"
+    return f"it cannot be evaluated in float64: {message_line(error, -1)}"
 
 
 def _widened(array: Array) -> Array:

@@ -21,7 +21,6 @@ from relax_tapml.arrays import Array
 from relax_tapml.errors import LoweringError, StoreError, TapmlError, UsageError
 from relax_tapml.files.machine import raise_machine_error
 from relax_tapml.files.read import read_bytes
-from relax_tapml.frontend.first_line import first_line
 from relax_tapml.frontend.inputs import load_samples
 from relax_tapml.frontend.mlc_model import SEED, mlc_model, prompt_sample
 from relax_tapml.frontend.mlc_pipeline import INSTALL, Metadata, each_module
@@ -29,6 +28,7 @@ from relax_tapml.frontend.model import Model, Sample
 from relax_tapml.frontend.paged_drive import PagedDrive
 from relax_tapml.frontend.signature import Signature, check_model
 from relax_tapml.frontend.silent import silent
+from relax_tapml.printable import error_line
 from relax_tapml.targets.platforms.parse_target import parse_target
 
 _CONFIGS = ("mlc-chat-config.json", "config.json")
@@ -165,7 +165,7 @@ def _compile(file: Path, quantization: str | None, target: Any) -> _Compiled:
     except Exception as error:
         raise_machine_error(error, f"compiling {file} with mlc_llm")
         raise LoweringError(
-            f"mlc_llm fails on {file} with TVM {tvm.__version__}: {first_line(error)}. Either the "
+            f"mlc_llm fails on {file} with TVM {tvm.__version__}: {error_line(error)}. Either the "
             "config lacks something, or this mlc_llm is for another TVM"
         ) from error
     raise LoweringError(f"mlc_llm compiled {file} without its pipeline; is it of another version?")
@@ -185,7 +185,7 @@ def _mlc(file: Path, quantization: str | None) -> tuple[Callable[..., None], dic
             ) from error
         raise UsageError(
             f"mlc_llm is here, but cannot be imported with TVM {tvm.__version__}: "
-            f"{first_line(error)}. Either it lacks something, or it is for another TVM. {INSTALL}."
+            f"{error_line(error)}. Either it lacks something, or it is for another TVM. {INSTALL}."
         ) from error
     if quantization not in QUANTIZATION:
         raise UsageError(
@@ -286,7 +286,7 @@ def _tokenized(folder: Path, texts: Sequence[str]) -> list[tuple[str, Array]]:
         raise_machine_error(error, f"reading the tokenizer of {folder}")
         raise UsageError(
             f"--text needs a tokenizer that transformers can read in {folder}: "
-            f"{first_line(error)}. Give token ids with --inputs instead."
+            f"{error_line(error)}. Give token ids with --inputs instead."
         ) from error
     names = [textwrap.shorten(text, 40, placeholder="...") or "(empty)" for text in texts]
     return list(zip(names, ids, strict=True))
@@ -298,7 +298,7 @@ def _read_weights(file: Path) -> dict[str, Array]:
     except Exception as error:
         raise_machine_error(error, f"reading the weights {file}")
         raise StoreError(
-            f"weights {file} cannot be read: {first_line(error)}. Convert them again with mlc_llm "
+            f"weights {file} cannot be read: {error_line(error)}. Convert them again with mlc_llm "
             "convert_weight"
         ) from error
     return {name: tensor.numpy() for name, tensor in tensors.items()}

@@ -19,13 +19,13 @@ from relax_tapml.files.machine import raise_machine_error
 from relax_tapml.foreign.module import TRUST
 from relax_tapml.frontend.archive import check_sizes
 from relax_tapml.frontend.arrays import to_array
-from relax_tapml.frontend.first_line import first_line
 from relax_tapml.frontend.inputs import as_samples
 from relax_tapml.frontend.model import Meaning, Model, Sample
 from relax_tapml.frontend.params import named_params
 from relax_tapml.frontend.plain_dims import with_plain_dims
 from relax_tapml.frontend.program_file import check_program_file, weights_only
 from relax_tapml.frontend.signature import check_model, signature_of
+from relax_tapml.printable import error_line
 
 _ENTRY = "main"
 _LOUD = ("torch.export", "torch._export")
@@ -139,7 +139,7 @@ def load_pt2(file: Path, *, trust: bool = False) -> Model:
     except Exception as error:
         raise_machine_error(error, f"loading {file}")
         raise StoreError(
-            f"{file} is not a program this PyTorch can load: {first_line(error)}. Save it again "
+            f"{file} is not a program this PyTorch can load: {error_line(error)}. Save it again "
             f"with torch.export.save of PyTorch {torch.__version__}."
         ) from error
     return from_torch(program, name=file.stem)
@@ -193,7 +193,7 @@ def _export(torch: Any, module: Any, inputs: Any, dynamic_shapes: Any, label: st
     except Exception as error:
         raise_machine_error(error, f"exporting {label}")
         raise UsageError(
-            f"torch.export of {label} failed: {first_line(error)}. Export it yourself and give the "
+            f"torch.export of {label} failed: {error_line(error)}. Export it yourself and give the "
             "exported program."
         ) from error
 
@@ -239,7 +239,7 @@ def _accurate(torch: Any, program: Any, run: Callable[..., Any]) -> Callable[[Sa
             return outputs(torch.float64)
         except Exception as error:
             if all(dtype.itemsize > 2 for dtype in _float_dtypes(torch, run)):
-                raise RuntimeError(f"in float64: {first_line(error)}") from error
+                raise RuntimeError(f"in float64: {error_line(error)}") from error
             return outputs(torch.float32)
 
     return accurate

@@ -25,12 +25,12 @@ from relax_tapml.files.read import (
     typed,
 )
 from relax_tapml.files.replace import new_folder
-from relax_tapml.foreign.names import told
 from relax_tapml.partition.boundary import Boundary
 from relax_tapml.partition.bundle_code import check_code
 from relax_tapml.partition.bytecode import CompiledFunctions
 from relax_tapml.partition.hybrid import Host, HybridModule
 from relax_tapml.partition.program import PartitionedProgram
+from relax_tapml.printable import error_line, message_line
 from relax_tapml.targets.open_session import open_session
 from relax_tapml.tensor_file import dump_tensors, parse_tensors
 
@@ -213,7 +213,7 @@ def load(
         if isinstance(error, TapmlError) or not isinstance(error, Exception):
             raise
         # Whatever TVM raises about files that do not belong together.
-        raise StoreError(f"{folder} cannot be linked: {told(str(error))}. {_FIX}") from error
+        raise StoreError(f"{folder} cannot be linked: {message_line(error)}. {_FIX}") from error
     return Bundle(hybrid, program, opened)
 
 
@@ -255,7 +255,7 @@ class Bundle(Closing):
             except TapmlError:
                 raise
             except Exception as error:
-                reason = f"{type(error).__name__}: {told(str(error))}"
+                reason = error_line(error)
                 raise StoreError(
                     f"{name} of the bundle raised {reason}. Check "
                     "the inputs; if they are right, the bundle is damaged: run the build again"
