@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 # A room is a folder. It imports itself and rooms of lower levels, never another of its own level.
 LEVELS = [
-    {"errors", "_compat", "printable", "arrays", "progress"},
+    {"errors", "_compat", "printable", "arrays", "progress", "versions"},
     {"tensor_file"},
     {"files", "passes"},
     {"processes", "compare", "capture", "kernel_flow"},

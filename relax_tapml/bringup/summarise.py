@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.metadata
 import platform
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -33,6 +32,7 @@ from relax_tapml.results.run_result import (
 from relax_tapml.results.unit_result import DimResult, UnitResult, culprits
 from relax_tapml.suite.composite_units import explained, units_run
 from relax_tapml.suite.open_suite import Suite
+from relax_tapml.versions import versions
 
 _NAMED_AT_MOST = 3
 _NOTHING_COMPARED = "no unit was compared on the target"
@@ -295,6 +295,5 @@ def _name_of(pipeline: Any) -> str | None:
 
 
 def _versions() -> dict[str, str]:
-    names = ("relax-tapml", "apache-tvm", "apache-tvm-ffi", "numpy", "safetensors")
-    found = {name: importlib.metadata.version(name) for name in names}
+    found = versions("numpy", "safetensors")
     return {**found, "python": platform.python_version(), "machine": platform.machine()}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.metadata
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -48,8 +47,7 @@ from relax_tapml.suite.recipe import Recipe
 from relax_tapml.suite.slow_cases import slow_cases
 from relax_tapml.suite.suite_files import SuiteFiles
 from relax_tapml.suite.tolerances import store_tolerance
-
-_DISTRIBUTIONS = ("relax-tapml", "apache-tvm", "apache-tvm-ffi")
+from relax_tapml.versions import versions
 
 
 class SuiteWriter:
@@ -101,7 +99,7 @@ class SuiteWriter:
             self._files.write(SKIPPED_NAME, render_skipped(skipped).encode())
         manifest = Manifest(
             source=str(self._source),
-            versions={name: importlib.metadata.version(name) for name in _DISTRIBUTIONS},
+            versions=versions(),
             units=units,
             tensors=self._files.tensors,
             skipped=self._skipped,

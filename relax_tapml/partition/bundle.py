@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -33,6 +32,7 @@ from relax_tapml.partition.program import PartitionedProgram
 from relax_tapml.printable import error_line, message_line
 from relax_tapml.targets.open_session import open_session
 from relax_tapml.tensor_file import dump_tensors, parse_tensors
+from relax_tapml.versions import versions
 
 _SCHEMA = 3
 _KIND = "relax_tapml.bundle"
@@ -135,10 +135,7 @@ def _fill(
         device=sides["device"],
         params=tuple(params),
         weights={name: tuple(names) for name, names in program.weights.items()},
-        versions={
-            name: importlib.metadata.version(name)
-            for name in ("relax-tapml", "apache-tvm", "apache-tvm-ffi")
-        },
+        versions=versions(),
         sha256={path.relative_to(folder).as_posix(): _sha256(path) for path in files},
     )
     document = {"schema": _SCHEMA, "kind": _KIND, **asdict(manifest)}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -32,6 +31,7 @@ from relax_tapml.suite.pytest_file import (
     render_unit,
 )
 from relax_tapml.suite.slow_cases import slow_cases
+from relax_tapml.versions import versions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -221,7 +221,7 @@ def _write(folder: Path, labelled: Mapping[str, Suite], collected: _Collected) -
     first = next(iter(labelled.values())).manifest
     manifest = Manifest(
         source=first.source,
-        versions={name: importlib.metadata.version(name) for name in first.versions},
+        versions=versions(),
         units=units,
         tensors={digest: tensors[digest] for digest in used},
         skipped=collected.skipped,
