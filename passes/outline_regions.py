@@ -8,13 +8,14 @@ from tvm import relax
 from .assign_sides import DEVICE_SITES_ATTR
 from .device_protocol import DOWNLOAD, PARAMETER, REGION_ATTR, RUN, UPLOAD
 from .host_function import HostFunction
+from .module_pass import ModulePass
 from .region_table import RegionTable
 
 __all__ = ["DOWNLOAD", "PARAMETER", "REGION_ATTR", "RUN", "UPLOAD", "OutlineRegions"]
 
 
 @tvm.transform.module_pass(opt_level=0, name="OutlineRegions")
-class OutlineRegions:
+class OutlineRegions(ModulePass):
     """Move the device sites of every function into region functions, called over explicit copies.
 
     A region is a maximal convex group of device sites: whatever can run without a host operator in
