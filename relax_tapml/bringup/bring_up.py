@@ -49,7 +49,7 @@ from relax_tapml.migrate.move_groups import parts_in_groups
 from relax_tapml.migrate.pipeline_finding import PipelineFinding, joined_verdict
 from relax_tapml.migrate.pipeline_step import PipelineTrial, judge_pipeline
 from relax_tapml.migrate.step import Step, Trial
-from relax_tapml.migrate.strategy import StrategyName
+from relax_tapml.migrate.strategies.registry import strategy_named
 from relax_tapml.partition.boundary import Boundary, read_boundary
 from relax_tapml.partition.bundle import write_bundle
 from relax_tapml.partition.device_side import device_side, unit_roots
@@ -495,11 +495,12 @@ class _Run:
         alone: dict[str, dict[str, Any]],
     ) -> None:
         options = self._options
-        if options.strategy is StrategyName.ISOLATED or self._lost:
+        strategy = strategy_named(options.strategy)
+        if strategy is None or self._lost:
             self._finding = self._unjudged_pipeline()
             return
         groups = parts_in_groups(self._table, options.by, self._movable(alone))
-        migration = Migration(options.strategy, groups, self._table, self._folder, self._state)
+        migration = Migration(strategy, groups, self._table, self._folder, self._state)
         self._steps = migration.steps
         # What units left behind in their replay must not be taken for the doing of a step.
         self._device.close()
@@ -690,7 +691,7 @@ class _Run:
             "target": options.target,
             "session": options.session,
             "devices": self._devices if units else {},
-            "strategy": str(options.strategy),
+            "strategy": options.strategy,
             "by": str(options.by),
             "device_pipeline": _told(options.device_pipeline),
             "host_pipeline": _told(options.host_pipeline),

@@ -1,4 +1,4 @@
-"""Move the boundary until the strategy is done."""
+"""Move the boundary until the search is done."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ from collections.abc import Callable
 
 from relax_tapml.errors import SourceError, StoreError
 from relax_tapml.migrate.step import Step, Trial
-from relax_tapml.migrate.strategy import Purpose, Strategy
+from relax_tapml.migrate.strategies.search import Search
+from relax_tapml.migrate.strategies.strategy import Purpose
 from relax_tapml.progress import SILENT, Stage
 
 
 def migrate(
     trial: Trial,
-    strategy: Strategy,
+    search: Search,
     *,
     steps: list[Step],
     on_step: Callable[[Step], None] = lambda _step: None,
@@ -25,8 +26,8 @@ def migrate(
     ----------
     trial
         What boundaries are tried with.
-    strategy
-        Says what to try.
+    search
+        Which boundaries to try.
     steps
         Steps of an earlier run, which are taken over; new ones are added.
     on_step
@@ -44,23 +45,23 @@ def migrate(
         The earlier run made other steps than this search would have made.
     """
     for number, step in enumerate(steps):
-        known = strategy.propose()
+        known = search.propose()
         is_ours = known is not None and step.boundary == sorted(known.boundary)
         if not is_ours or not step.outcome.flaky.issubset(step.boundary):
             raise StoreError(
                 f"step {number} of the earlier run is not one that this search makes: its state is "
                 "damaged. Start anew with --force"
             )
-        strategy.settle(step.outcome)
+        search.settle(step.outcome)
     moves = 0
-    while (proposal := strategy.propose()) is not None:
+    while (proposal := search.propose()) is not None:
         if proposal.purpose is Purpose.MOVE:
             if limit is not None and moves >= limit:
                 return
             moves += 1
-        stage.update(len(steps), len(steps) + strategy.remaining)
+        stage.update(len(steps), len(steps) + search.remaining)
         step = trial.step(proposal)
-        strategy.settle(step.outcome)
+        search.settle(step.outcome)
         if proposal.purpose is Purpose.BASELINE and not step.outcome.is_good:
             raise SourceError(
                 "with no unit on the device the partitioned model differs from the source: "

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from relax_tapml.compare.verdict import Verdict
 from relax_tapml.migrate.move_groups import MoveGroup
 from relax_tapml.migrate.step import Step
-from relax_tapml.migrate.strategy import Finding
+from relax_tapml.migrate.strategies.strategy import Finding
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,8 @@ from relax_tapml.migrate.driver import migrate
 from relax_tapml.migrate.in_context import InContext, contexts
 from relax_tapml.migrate.move_groups import MoveGroup
 from relax_tapml.migrate.step import Step, Trial
-from relax_tapml.migrate.strategy import Strategy, StrategyName
+from relax_tapml.migrate.strategies.search import Search
+from relax_tapml.migrate.strategies.strategy import Strategy
 from relax_tapml.partition.boundary import Boundary, boundary_of
 from relax_tapml.partition.site_table import SiteEntry
 from relax_tapml.progress import Stage
@@ -23,7 +24,7 @@ class Migration:
     Parameters
     ----------
     strategy
-        Which search.
+        Which boundaries are tried.
     groups
         Of ``parts_in_groups``.
     table
@@ -34,7 +35,7 @@ class Migration:
 
     def __init__(
         self,
-        strategy: StrategyName,
+        strategy: Strategy,
         groups: Sequence[Sequence[MoveGroup]],
         table: Sequence[SiteEntry],
         folder: RunFolder,
@@ -42,8 +43,8 @@ class Migration:
     ) -> None:
         names = [[part.name for part in group] for group in groups]
         self.parts = {part.name: part for group in groups for part in group}
-        self.steps = folder.continue_search(state, {"strategy": str(strategy), "groups": names})
-        self._strategy = Strategy(strategy, names)
+        self.steps = folder.continue_search(state, {"strategy": strategy.name, "groups": names})
+        self._search = Search(strategy, names)
         self._table = table
         self._folder = folder
         self._state = state
@@ -57,7 +58,7 @@ class Migration:
     def accepted(self) -> frozenset[str]:
         """Parts on the device in the last good step; none if no step could be judged."""
         is_judged = any(step.verdict is Verdict.PASS for step in self.steps)
-        return self._strategy.accepted if is_judged else frozenset()
+        return self._search.accepted if is_judged else frozenset()
 
     @property
     def boundary(self) -> Boundary:
@@ -66,14 +67,11 @@ class Migration:
 
     def run(self, trial: Trial, *, limit: int | None, stage: Stage) -> None:
         """Go on until nothing is left to try, or ``limit`` moves are made. See ``migrate``."""
-        migrate(
-            trial, self._strategy, steps=self.steps, on_step=self._save, limit=limit, stage=stage
-        )
+        migrate(trial, self._search, steps=self.steps, on_step=self._save, limit=limit, stage=stage)
 
     def contexts(self) -> dict[str, InContext]:
         """Return what the steps say of each unit that was to be moved."""
-        strategy = self._strategy
-        return contexts(self.parts, self.accepted, strategy.findings, self.steps)
+        return contexts(self.parts, self.accepted, self._search.findings, self.steps)
 
     def _save(self, step: Step) -> None:
         boundary = boundary_of(self._sites_of(step.boundary), self._table)

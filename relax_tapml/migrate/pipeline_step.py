@@ -17,7 +17,7 @@ from relax_tapml.errors import DeviceFault
 from relax_tapml.migrate.pipeline_finding import FAILED, PipelineFinding
 from relax_tapml.migrate.pipeline_search import wrong_functions, wrong_passes
 from relax_tapml.migrate.step import Step, Trial, fault_verdict
-from relax_tapml.migrate.strategy import Purpose
+from relax_tapml.migrate.strategies.strategy import Purpose
 from relax_tapml.partition.built_functions import weight_names
 from relax_tapml.partition.device_side import is_caller, reached
 from relax_tapml.partition.graph_passes import GraphPasses, restored

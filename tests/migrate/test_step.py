@@ -12,7 +12,7 @@ from relax_tapml.compare.tolerance import RuleTolerance
 from relax_tapml.compare.verdict import Verdict
 from relax_tapml.errors import DeviceCrash, DeviceError, DeviceTimeout, DeviceUnavailable
 from relax_tapml.migrate.step import Step
-from relax_tapml.migrate.strategy import Outcome, Proposal, Purpose
+from relax_tapml.migrate.strategies.strategy import Outcome, Proposal, Purpose
 from relax_tapml.partition.kernel_library import KernelLibrary
 from relax_tapml.partition.lower_for_target import lower_for_target
 from relax_tapml.replay.endurance import Exhaustion
