@@ -2,36 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import ml_dtypes
 import numpy as np
 
 from relax_tapml.arrays import Array, finfo, is_float
-from relax_tapml.compare.block import Block
+from relax_tapml.compare.metrics.block import Block
+from relax_tapml.compare.metrics.metric import Metric
 
 
-@dataclass(frozen=True, kw_only=True)
-class Saturation:
-    """How many values are finite and at the dtype's limit, highest or lowest.
+class Saturation(Metric):
+    """How many values are finite and at the dtype's limit, judged or not, in oracle and result.
 
     The lowest value of an unsigned type, 0, is no limit, and bool has none.
-
-    Parameters
-    ----------
-    expected
-        In the oracle.
-    actual
-        In the result.
     """
 
-    expected: int = 0
-    actual: int = 0
-
-
-class SaturationCensus:
-    """Counts the values at the dtype's limit, whether they are judged or not."""
+    name = "saturation"
 
     def __init__(self) -> None:
         self._expected = 0
@@ -44,9 +31,9 @@ class SaturationCensus:
         self._actual += expected if block.is_identical else _count(block.actual, block.wide_actual)
 
     @property
-    def value(self) -> Saturation:
+    def value(self) -> dict[str, int]:
         """The counts of all blocks so far."""
-        return Saturation(expected=self._expected, actual=self._actual)
+        return {"expected": self._expected, "actual": self._actual}
 
 
 def _count(values: Array, wide: Array) -> int:

@@ -11,7 +11,7 @@ from typing import Protocol
 import numpy as np
 
 from relax_tapml.arrays import Array, as_float64, is_float
-from relax_tapml.compare.norm import dot
+from relax_tapml.compare.metrics.norm import dot
 from relax_tapml.compare.tolerance import Tolerance
 
 # So few that the float64 temporaries of a block stay in a core's cache, and so many that NumPy's
@@ -123,7 +123,7 @@ class Block:
         return values if self.counted is None else np.where(self.counted, values, 0.0)
 
 
-class Metric(Protocol):
+class Collector(Protocol):
     """Gathers what it needs of block after block."""
 
     def add(self, block: Block) -> None:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import math
 
-from relax_tapml.compare.block import Block
-from relax_tapml.compare.norm import norm
+from relax_tapml.compare.metrics.block import Block
+from relax_tapml.compare.metrics.metric import Metric
+from relax_tapml.compare.metrics.norm import norm
 
 
-class Snr:
+class SnrDb(Metric):
     """``20 log10(|oracle| / |actual - oracle|)`` of the values that count, in decibels."""
+
+    name = "snr_db"
+    is_for_integers = False
 
     def __init__(self) -> None:
         self._signal = 0.0

@@ -5,23 +5,6 @@ from __future__ import annotations
 import numpy as np
 
 from relax_tapml.arrays import Array, as_float64, finfo
-from relax_tapml.compare.block import Block
-
-
-class MaxUlp:
-    """The largest ``max_ulp`` of values that count."""
-
-    def __init__(self) -> None:
-        self.value = 0
-
-    def add(self, block: Block) -> None:
-        """Take a block into account."""
-        if block.is_identical:
-            return
-        oracle, actual = block.oracle.reshape(-1), block.actual.reshape(-1)
-        if block.counted is not None:
-            oracle, actual = oracle[block.counted], actual[block.counted]
-        self.value = max(self.value, int(ulp_distance(oracle, actual).max(initial=0)))
 
 
 def max_ulp(expected: Array, actual: Array) -> int:

@@ -6,12 +6,15 @@ import math
 
 import numpy as np
 
-from relax_tapml.compare.block import Block
-from relax_tapml.compare.norm import norm
+from relax_tapml.compare.metrics.block import Block
+from relax_tapml.compare.metrics.metric import Metric
+from relax_tapml.compare.metrics.norm import norm
 
 
-class Rmse:
+class Rmse(Metric):
     """``sqrt(mean(distance**2))`` of the values that count; 0 where none does."""
+
+    name = "rmse"
 
     def __init__(self) -> None:
         self._norm = 0.0

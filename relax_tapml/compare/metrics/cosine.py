@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import math
 
-from relax_tapml.compare.block import Block
-from relax_tapml.compare.norm import dot
+from relax_tapml.compare.metrics.block import Block
+from relax_tapml.compare.metrics.metric import Metric
+from relax_tapml.compare.metrics.norm import dot
 
 
-class Cosine:
+class Cosine(Metric):
     """``dot(oracle, actual) / (|oracle| |actual|)`` of the values that count."""
+
+    name = "cosine"
+    is_for_integers = False
 
     def __init__(self) -> None:
         self._products = 0.0
