@@ -11,7 +11,7 @@ import tvm
 import tvm_ffi
 from tvm import relax, tirx
 
-from .device_protocol import DOWNLOAD, PARAMETER, REGION_ATTR, RUN, UPLOAD
+from ._device_protocol import DOWNLOAD, PARAMETER, REGION_ATTR, RUN, UPLOAD
 from .operator_call import is_unit_function
 from .site import sites_of
 from .value_leaves import bindings_in

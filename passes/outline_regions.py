@@ -5,10 +5,10 @@ from __future__ import annotations
 import tvm
 from tvm import relax
 
+from ._device_protocol import DOWNLOAD, PARAMETER, REGION_ATTR, RUN, UPLOAD
+from ._host_function import HostFunction
+from ._region_table import RegionTable
 from .assign_sides import DEVICE_SITES_ATTR
-from .device_protocol import DOWNLOAD, PARAMETER, REGION_ATTR, RUN, UPLOAD
-from .host_function import HostFunction
-from .region_table import RegionTable
 
 __all__ = ["DOWNLOAD", "PARAMETER", "REGION_ATTR", "RUN", "UPLOAD", "OutlineRegions"]
 

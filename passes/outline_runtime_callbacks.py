@@ -171,7 +171,7 @@ def _function(
     return relax.Function(params, body, result.ty).with_attrs(attrs)
 
 
-def hand_kernels_themselves(function: relax.Function, mod: tvm.IRModule) -> relax.Function:
+def inline_runtime_callbacks(function: relax.Function, mod: tvm.IRModule) -> relax.Function:
     """Return a function that hands the runtime the kernels themselves again.
 
     What runs it needs nothing but TVM.

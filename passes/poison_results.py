@@ -11,7 +11,7 @@ import tvm_ffi
 from tvm import relax, tirx
 from tvm.ir import GlobalVar, Op, TupleType
 
-from .device_protocol import REGION_ATTR
+from ._device_protocol import REGION_ATTR
 
 _CALL_TIR = Op.get("relax.call_tir")
 _COPY = relax.ExternFunc("runtime.TVMTensorCopyFromTo")

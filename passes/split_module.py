@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import tvm
 from tvm import relax
 
-from .device_protocol import REGION_ATTR
+from ._device_protocol import REGION_ATTR
 from .operator_call import is_unit_function
 
 

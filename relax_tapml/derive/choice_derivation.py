@@ -23,9 +23,9 @@ from relax_tapml.compare.tolerance import (
     IndexTolerance,
     Tolerance,
 )
+from relax_tapml.derive._chooser import Chooser, choosers, shown, with_choices, with_scores
+from relax_tapml.derive._chosen_index import chosen_indices
 from relax_tapml.derive.bounded import NotDerivableError
-from relax_tapml.derive.chooser import Chooser, choosers, shown, with_choices, with_scores
-from relax_tapml.derive.chosen_index import chosen_indices
 from relax_tapml.derive.derivation import ORDERS, Derivation
 from relax_tapml.derive.error_bounds import output_error_bounds, rounded_up
 from relax_tapml.files.machine import passed_on

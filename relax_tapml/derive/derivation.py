@@ -21,18 +21,18 @@ from relax_tapml.compare.tolerance import (
     tolerance_for,
     with_coarse,
 )
+from relax_tapml.derive._chosen_index import ChosenIndex, chosen_indices
+from relax_tapml.derive._functions import FUNCTIONS
+from relax_tapml.derive._low_precision import COARSEST
+from relax_tapml.derive._precision import SMALLEST_NORMAL, moves, underflow
+from relax_tapml.derive._shadow_kernel import ENTRY, ShadowKernel, shadow_kernel_of
 from relax_tapml.derive.bounded import NotDerivableError
-from relax_tapml.derive.chosen_index import ChosenIndex, chosen_indices
 from relax_tapml.derive.error_bounds import output_error_bounds, rounded_up
-from relax_tapml.derive.fast_math import COARSEST
-from relax_tapml.derive.functions import FUNCTIONS
-from relax_tapml.derive.precision import SMALLEST_NORMAL, moves, underflow
-from relax_tapml.derive.shadow_kernel import ENTRY, ShadowKernel, shadow_kernel_of
 from relax_tapml.files.machine import passed_on
 
 ORDERS = (1, 2, 32, 256)
 """In how many lanes the terms of sums are added, one lane after the other: the orders of which the
-largest error counts. The first is the order of the kernel; see ``derive.partial_sums`` for others
+largest error counts. The first is the order of the kernel; see ``derive._partial_sums`` for others
 that each of them stands for."""
 
 _KEPT = 4

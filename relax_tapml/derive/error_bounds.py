@@ -7,7 +7,7 @@ import numpy as np
 
 from relax_tapml.arrays import Array, as_float64, finfo, is_float
 from relax_tapml.compare.difference import absolute_difference
-from relax_tapml.derive.precision import underflow
+from relax_tapml.derive._precision import underflow
 
 
 def output_error_bounds(value: Array, error: Array | None, oracle: Array) -> tuple[Array, float]:

@@ -14,9 +14,9 @@ from relax_tapml.compare.tolerance import (
     IndexTolerance,
     Tolerance,
 )
+from relax_tapml.derive._partial_sums import INDEPENDENT, MEASURED
+from relax_tapml.derive._precision import moves, unit_roundoff
 from relax_tapml.derive.error_bounds import output_error_bounds, rounded_up
-from relax_tapml.derive.partial_sums import INDEPENDENT, MEASURED
-from relax_tapml.derive.precision import moves, unit_roundoff
 
 _TIES = "indices may differ where the values they choose are equal"
 _CHOOSES = "the operator chooses values and changes none, so they must be equal"

@@ -26,8 +26,8 @@ from relax_tapml.files.read import (
 )
 from relax_tapml.files.replace import new_folder
 from relax_tapml.foreign.names import told
+from relax_tapml.partition._bundle_code import check_code
 from relax_tapml.partition.boundary import Boundary
-from relax_tapml.partition.bundle_code import check_code
 from relax_tapml.partition.bytecode import CompiledFunctions
 from relax_tapml.partition.hybrid import Host, HybridModule
 from relax_tapml.partition.program import PartitionedProgram

@@ -14,9 +14,9 @@ from tvm import relax
 from relax_tapml.arrays import Array
 from relax_tapml.errors import TapmlError, UsageError
 from relax_tapml.files.machine import passed_on
+from relax_tapml.partition._host_guard import HostGuard
 from relax_tapml.partition.built_functions import BuiltFunctions, WeightNames
 from relax_tapml.partition.bytecode import CompiledFunctions, load_bytecode
-from relax_tapml.partition.host_guard import HostGuard
 from relax_tapml.partition.program import PartitionedProgram
 from relax_tapml.passes import native
 from relax_tapml.passes.outline_regions import DOWNLOAD, PARAMETER, RUN, UPLOAD

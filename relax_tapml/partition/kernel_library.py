@@ -14,8 +14,8 @@ from tvm.ir import GlobalVar
 
 from relax_tapml.errors import LoweringError
 from relax_tapml.files.machine import machine_told
-from relax_tapml.partition.kernel_compile import KernelJob, compile_kernels
-from relax_tapml.partition.kernel_files import KernelFiles, KernelName
+from relax_tapml.partition._kernel_compile import KernelJob, compile_kernels
+from relax_tapml.partition._kernel_files import KernelFiles, KernelName
 from relax_tapml.passes.operator_call import UNIT_ATTR, is_unit_function
 from relax_tapml.targets.platforms.registry import platform_of
 

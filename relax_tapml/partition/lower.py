@@ -11,7 +11,7 @@ from tvm.ir import GlobalVar
 
 from relax_tapml.errors import LoweringError
 from relax_tapml.files.machine import passed_on
-from relax_tapml.partition.fold_constants import FoldConstants
+from relax_tapml.partition._fold_constants import FoldConstants
 from relax_tapml.passes.annotate_sites import AnnotateSites, annotated_calls
 from relax_tapml.passes.keep_inplace_apart import KeepInplaceApart
 from relax_tapml.passes.keep_origins import FuseOpsKeepingOrigins, KeepOrigins

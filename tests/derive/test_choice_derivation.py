@@ -10,8 +10,8 @@ from tvm import relax, tirx
 from relax_tapml.compare.comparison import compare
 from relax_tapml.compare.tolerance import ChoiceTolerance, EqualTolerance
 from relax_tapml.compare.verdict import Verdict
+from relax_tapml.derive._chooser import choosers
 from relax_tapml.derive.choice_derivation import MOST_CHOICES, ChoiceDerivation, derivation_of
-from relax_tapml.derive.chooser import choosers
 from relax_tapml.derive.derivation import Derivation
 from relax_tapml.partition.lower import lower
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from relax_tapml.derive.fast_math import COARSEST, FAST_MATH
-from relax_tapml.derive.functions import (
+from relax_tapml.derive._functions import (
     COARSE,
     FUNCTIONS,
     POWER_ULPS,
     POWER_ULPS_PER_LOGARITHM,
 )
+from relax_tapml.derive._low_precision import COARSEST, FAST_MATH
 
 ULP = 2.0**-23
 X = np.concatenate([-np.logspace(-6, 1.9, 400), np.logspace(-6, 1.9, 400)])

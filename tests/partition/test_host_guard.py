@@ -8,14 +8,14 @@ import tvm
 from tvm import relax, tirx
 
 from relax_tapml.errors import DeviceCrash
+from relax_tapml.partition._host_guard import HostGuard
+from relax_tapml.partition._value_dependence import deciding_params
 from relax_tapml.partition.boundary import Boundary
-from relax_tapml.partition.host_guard import HostGuard
 from relax_tapml.partition.hybrid import Host, HybridModule
 from relax_tapml.partition.kernel_library import KernelLibrary
 from relax_tapml.partition.lower import lower, mark_inputs
 from relax_tapml.partition.lower_for_target import lower_for_target
 from relax_tapml.partition.program import partition
-from relax_tapml.partition.value_dependence import deciding_params
 from relax_tapml.targets.session.inline import InlineSession
 
 LLVM = tvm.target.Target("llvm")

@@ -21,7 +21,7 @@ from relax_tapml.passes.annotate_sites import AnnotateSites, annotated_calls
 from relax_tapml.passes.assign_sides import host_only_sites
 from relax_tapml.passes.outline_runtime_callbacks import (
     OutlineRuntimeCallbacks,
-    hand_kernels_themselves,
+    inline_runtime_callbacks,
     written_params,
 )
 from relax_tapml.targets.open_session import open_session
@@ -161,7 +161,7 @@ def test_written_parameters_are_those_stored_to():
 
 def test_kernels_are_handed_over_themselves_again(lowered):
     """The runtime then needs nothing of ours; other functions stay as they are."""
-    again = hand_kernels_themselves(lowered["main"], lowered)
+    again = inline_runtime_callbacks(lowered["main"], lowered)
     called = {gvar.name_hint for gvar in relax.analysis.all_global_vars(again)}
     assert called == {"add_scaled", "halve"}
     x = np.arange(12, dtype="float32").reshape(3, 4)
@@ -169,4 +169,4 @@ def test_kernels_are_handed_over_themselves_again(lowered):
     module = tvm.IRModule({"main": again, **kernels})
     machine = relax.VirtualMachine(tvm.compile(module, LLVM), tvm.cpu())
     assert machine["main"](tvm.runtime.tensor(x)).numpy().tobytes() == expected(x).tobytes()
-    assert hand_kernels_themselves(again, lowered).same_as(again)
+    assert inline_runtime_callbacks(again, lowered).same_as(again)

@@ -16,12 +16,12 @@ from .site import Site, site_of
 OBSERVE = "relax_tapml.choice.observe"
 """Called with a site and the tensors that it takes."""
 
-IMPOSE = "relax_tapml.choice.impose"
+REPLACE = "relax_tapml.choice.replace"
 """Called with a site and what it returns, tuples flattened; returns what goes on instead."""
 
 
-@tvm.transform.module_pass(opt_level=0, name="ImposeChoices")
-class ImposeChoices:
+@tvm.transform.module_pass(opt_level=0, name="ReplaceChoices")
+class ReplaceChoices:
     """Pass what some units return through a function, which may replace it.
 
     Where two scores are equal, or nearly so, a unit may choose either, and everything after it is
@@ -35,7 +35,7 @@ class ImposeChoices:
         # after
         R.call_packed("relax_tapml.choice.observe", "main/000/argmax", x, ty_args=(R.Tuple,))
         i_own = R.call_tir(cls.argmax, (x,), out_ty=R.Tensor((4,), "int64"))
-        i = R.call_packed("relax_tapml.choice.impose", "main/000/argmax", i_own,
+        i = R.call_packed("relax_tapml.choice.replace", "main/000/argmax", i_own,
                           ty_args=(R.Tensor((4,), "int64"),))
 
     Parameters
@@ -119,7 +119,7 @@ def _imposed(var: relax.Var, own: relax.Var, site: Site) -> Iterator[relax.Bindi
         items = [relax.Var("item", ty) for ty in own.ty.fields]
         for number, item in enumerate(items):
             yield relax.VarBinding(item, relax.TupleGetItem(own, number))
-    yield relax.VarBinding(var, _packed(IMPOSE, site, items, own.ty))
+    yield relax.VarBinding(var, _packed(REPLACE, site, items, own.ty))
 
 
 def _packed(name: str, site: Site, args: list[relax.Expr], ty: tvm.ir.Type) -> relax.Call:

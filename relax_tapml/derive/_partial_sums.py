@@ -29,8 +29,8 @@ from tvm import tirx
 
 from relax_tapml._compat import prim
 from relax_tapml.arrays import finfo
+from relax_tapml.derive._precision import overflow, unit_roundoff
 from relax_tapml.derive.bounded import F64, magnitude, number, plus
-from relax_tapml.derive.precision import overflow, unit_roundoff
 
 INDEPENDENT = 6.0
 """So many times ``u sqrt(sum s_k**2)``."""

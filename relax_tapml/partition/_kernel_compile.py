@@ -15,7 +15,7 @@ import tvm
 
 from relax_tapml.files.machine import lack_now, passed_on
 from relax_tapml.files.scratch import scratch_folder
-from relax_tapml.partition.kernel_files import KernelFiles, KernelName
+from relax_tapml.partition._kernel_files import KernelFiles, KernelName
 from relax_tapml.processes.fork import Endings, ForkDied, Here, forked
 from relax_tapml.targets.platforms.platform import Platform
 

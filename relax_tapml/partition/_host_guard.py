@@ -10,7 +10,7 @@ import tvm
 from tvm import tirx
 
 from relax_tapml.errors import DeviceCrash, MachineError, TapmlError
-from relax_tapml.partition.value_dependence import deciding_params
+from relax_tapml.partition._value_dependence import deciding_params
 from relax_tapml.processes.fork import Endings, ForkDied, Here, collected
 
 # A larger tensor is taken for one that is looked things up in, such as packed weights.

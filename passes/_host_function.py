@@ -10,11 +10,11 @@ from tvm.ir import PrimType, TupleType
 
 from relax_tapml._compat import StringImm
 
+from ._device_protocol import DOWNLOAD, PARAMETER, RUN, UPLOAD
+from ._phase_schedule import PhaseSchedule, Region, schedule_phases
+from ._region_function import build_region
+from ._region_table import RegionTable
 from .assign_sides import DEVICE_SITES_ATTR
-from .device_protocol import DOWNLOAD, PARAMETER, RUN, UPLOAD
-from .phase_schedule import PhaseSchedule, Region, schedule_phases
-from .region_function import build_region
-from .region_table import RegionTable
 from .site import with_sites
 from .value_leaves import Leaf, ValueLeaves, pack_leaves
 from .weights import Weights

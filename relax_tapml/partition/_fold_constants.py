@@ -11,7 +11,7 @@ from tvm import relax, tirx
 from tvm.ir import GlobalVar, Op
 
 from relax_tapml.errors import LoweringError
-from relax_tapml.partition.value_dependence import deciding_params
+from relax_tapml.partition._value_dependence import deciding_params
 from relax_tapml.processes.fork import Endings, ForkDied, Here, can_fork, collected
 
 _CALL_TIR = Op.get("relax.call_tir")

@@ -29,7 +29,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from relax_tapml.derive.functions import COARSE, FUNCTIONS, Function
+from relax_tapml.derive._functions import COARSE, FUNCTIONS, Function
 
 _TANH_ULPS = 2.0**12  # 2**-11 of the result, in units of 2**-23.
 

@@ -7,7 +7,7 @@ from collections.abc import Collection
 import tvm_ffi
 from tvm import relax
 
-from .device_protocol import REGION_ATTR
+from ._device_protocol import REGION_ATTR
 
 
 class RegionTable:

@@ -11,6 +11,16 @@ from tvm import tirx
 from tvm.ir import expr as ir_expr
 
 from relax_tapml._compat import TensorLoad, bitwise, buffer_of, prim, prim_op
+from relax_tapml.derive._functions import (
+    DIVISION_ULPS,
+    FUNCTIONS,
+    POWER_ULPS,
+    POWER_ULPS_PER_LOGARITHM,
+    STEPS,
+    Function,
+)
+from relax_tapml.derive._partial_sums import digits, rounded_to
+from relax_tapml.derive._precision import overflow, underflow, unit_roundoff
 from relax_tapml.derive.bounded import (
     F64,
     Bounded,
@@ -24,16 +34,6 @@ from relax_tapml.derive.bounded import (
     plus,
     times,
 )
-from relax_tapml.derive.functions import (
-    DIVISION_ULPS,
-    FUNCTIONS,
-    POWER_ULPS,
-    POWER_ULPS_PER_LOGARITHM,
-    STEPS,
-    Function,
-)
-from relax_tapml.derive.partial_sums import digits, rounded_to
-from relax_tapml.derive.precision import overflow, underflow, unit_roundoff
 
 _WORKING = "float32"
 _COMPARISONS = (prim.LT, prim.LE, prim.GT, prim.GE, prim.EQ, prim.NE)

@@ -10,7 +10,7 @@ from tvm.ir import PrimType
 
 from relax_tapml._compat import Constant
 
-from .phase_schedule import Region
+from ._phase_schedule import Region
 from .value_leaves import Leaf, ValueLeaves, pack_leaves
 
 _DIMENSION = PrimType("int64")

@@ -11,6 +11,17 @@ import tvm_ffi
 from tvm import s_tir, tirx
 
 from relax_tapml._compat import TensorLoad, buffer_of, prim
+from relax_tapml.derive._expression import Expressions, Place
+from relax_tapml.derive._functions import FUNCTIONS, Function
+from relax_tapml.derive._partial_sums import PartialSum
+from relax_tapml.derive._precision import unit_roundoff
+from relax_tapml.derive._sum_loops import (
+    SERIAL,
+    added_to,
+    is_same_element,
+    loaded_tensors,
+    terms_of,
+)
 from relax_tapml.derive.bounded import (
     F64,
     Bounded,
@@ -20,17 +31,6 @@ from relax_tapml.derive.bounded import (
     magnitude,
     number,
     plus,
-)
-from relax_tapml.derive.expression import Expressions, Place
-from relax_tapml.derive.functions import FUNCTIONS, Function
-from relax_tapml.derive.partial_sums import PartialSum
-from relax_tapml.derive.precision import unit_roundoff
-from relax_tapml.derive.sum_loops import (
-    SERIAL,
-    added_to,
-    is_same_element,
-    loaded_tensors,
-    terms_of,
 )
 
 ENTRY = "twin"
@@ -98,7 +98,7 @@ def shadow_kernel_of(
     Every rounding that the kernel does adds to the error of what it rounds, and every operation
     carries the errors of its operands. So the bound holds for whatever kernel does the same
     operations, with intermediate results in the same precision or a wider one, with sums in any
-    order, and with elementary functions as accurate as ``derive.functions`` says. ::
+    order, and with elementary functions as accurate as ``derive._functions`` says. ::
 
         B[i] = B[i] + A[i, k] * W[k]
         # becomes, with v the product and e its error
