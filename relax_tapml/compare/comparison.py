@@ -17,7 +17,7 @@ from relax_tapml.compare.max_abs import MaxAbs
 from relax_tapml.compare.max_rel import MaxRel
 from relax_tapml.compare.mismatches import BEYOND, Mismatches, describe
 from relax_tapml.compare.nonfinite import NonFinite, NonFiniteCensus
-from relax_tapml.compare.power import Power, PowerMeter, stands_out
+from relax_tapml.compare.power import Power, PowerMeter, is_above_tolerance
 from relax_tapml.compare.rmse import Rmse
 from relax_tapml.compare.saturation import Saturation, SaturationCensus
 from relax_tapml.compare.snr import Snr
@@ -235,7 +235,7 @@ def _with_power(comparison: Comparison, power: Power | None, oracle: Array) -> C
     is at an obtuse angle to it. Elsewhere one may be: of ``x - x`` rounding leaves any sign.
     """
     cosine = comparison.cosine
-    if cosine is None or cosine >= 0.0 or not stands_out(oracle, comparison.tolerance):
+    if cosine is None or cosine >= 0.0 or not is_above_tolerance(oracle, comparison.tolerance):
         return replace(comparison, power=power)
     reason = f"points away from the oracle (cosine {cosine:.2g}), although each value is within"
     return replace(comparison, verdict=Verdict.MISMATCH, reason=f"{reason} its tolerance")

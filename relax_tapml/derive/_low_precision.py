@@ -1,7 +1,16 @@
-r"""How accurate the functions are that ``nvcc --use_fast_math`` puts in place of CUDA's own.
+r"""How accurate elementary functions are on devices that are allowed less than ``FUNCTIONS``.
 
-TVM gives the option by default. From the CUDA C++ Programming Guide, "Intrinsic Functions", and the
-PTX ISA, which says what they are compiled to, for float32 (others are not changed):
+Two platforms allow less, and each says for which functions (``Platform.low_precision_math``). No
+function is in both tables, and a kernel that calls functions of both is rare, so one table of all
+of them serves every platform.
+
+**WGSL and Vulkan** ("Accuracy of builtins") allow much more for trigonometry: ``2**-11`` for
+``sin`` and ``cos``, and 4096 ULP for the arcs. Software adapters make use of it. Elsewhere these
+bounds would accept wrong answers.
+
+**CUDA's fast math**: TVM passes ``--use_fast_math`` to nvcc by default, which then replaces CUDA's
+functions. From the CUDA C++ Programming Guide, "Intrinsic Functions", and the PTX ISA, which
+describes the instructions, for float32 (other dtypes are not changed):
 
 =============================  ============================================  ====================
 function                       largest error                                 within ``FUNCTIONS``
@@ -21,26 +30,36 @@ function                       largest error                                 wit
 ``tanh.approx``                2**-11 relative                               **no**
 =============================  ============================================  ====================
 
-So ``tanh`` alone needs a bound of its own. That a power of a negative number is NaN is no matter of
-accuracy: nothing allows it. Denormals are flushed, which all bounds allow.
+So ``tanh`` alone needs a bound of its own. A NaN for a power of a negative number is not a question
+of accuracy, and no bound allows it. Denormals are flushed, which all bounds allow.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
 
-from relax_tapml.derive._functions import COARSE, FUNCTIONS, Function
+from relax_tapml.derive._functions import FUNCTIONS, Function
 
+_ARC_ULPS = 4096
 _TANH_ULPS = 2.0**12  # 2**-11 of the result, in units of 2**-23.
 
-FAST_MATH: dict[str, Function] = {
+WGSL_FUNCTIONS: dict[str, Function] = {
+    **{
+        name: replace(FUNCTIONS[name], fixed=2.0**-11, fixed_narrow=2.0**-7)
+        for name in ("tirx.sin", "tirx.cos")
+    },
+    "tirx.atan": replace(FUNCTIONS["tirx.atan"], ulps=_ARC_ULPS),
+    **{
+        name: replace(FUNCTIONS[name], ulps=_ARC_ULPS, fixed=6.81e-5, fixed_narrow=3.91e-3)
+        for name in ("tirx.asin", "tirx.acos")
+    },
+}
+"""What WGSL and Vulkan allow to be less accurate than ``FUNCTIONS``."""
+
+CUDA_FAST_MATH: dict[str, Function] = {
     "tirx.tanh": replace(FUNCTIONS["tirx.tanh"], ulps=FUNCTIONS["tirx.tanh"].ulps + _TANH_ULPS)
 }
-"""What CUDA's fast math computes less accurately than ``FUNCTIONS`` says."""
+"""What CUDA's fast math computes less accurately than ``FUNCTIONS``."""
 
-COARSEST: dict[str, Function] = {**COARSE, **FAST_MATH}
-"""The errors of coarse bounds, whoever allows them: WGSL and Vulkan, or CUDA's fast math.
-
-A platform says which functions it is lenient about (``Platform.low_precision_math``); no function
-is in both lists, and a kernel that has functions of both is rare.
-"""
+LOW_PRECISION_FUNCTIONS: dict[str, Function] = {**FUNCTIONS, **WGSL_FUNCTIONS, **CUDA_FAST_MATH}
+"""All functions, each as inaccurate as any platform allows."""
