@@ -15,6 +15,7 @@ __all__ = [
     "insert_capture",
     "keep_inplace_apart",
     "keep_origins",
+    "module_pass",
     "native",
     "operator_call",
     "origin",

@@ -7,12 +7,13 @@ from collections.abc import Iterator
 import tvm
 from tvm import relax
 
+from .module_pass import ModulePass
 from .operator_call import is_unit_function, operator_call
 from .site import Site, site_of, with_site
 
 
 @tvm.transform.module_pass(opt_level=0, name="AnnotateSites")
-class AnnotateSites:
+class AnnotateSites(ModulePass):
     """Give every operator call a stable, readable site id and the name of its unit.
 
     Both sides of a migration, the captures, the suite and the report speak of an operator by this

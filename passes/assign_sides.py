@@ -11,6 +11,7 @@ from tvm.ir import PrimType
 from relax_tapml._compat import Constant, StringImm
 
 from .annotate_sites import annotated_calls
+from .module_pass import ModulePass
 from .operator_call import CallKind, has_run_time_shape, leaf_types, operator_call
 
 DEVICE_SITES_ATTR = "relax_tapml.device_sites"
@@ -20,7 +21,7 @@ _MOVABLE = {CallKind.TIR, CallKind.TIR_INPLACE, CallKind.FUNCTION}
 
 
 @tvm.transform.module_pass(opt_level=0, name="AssignSides")
-class AssignSides:
+class AssignSides(ModulePass):
     """Put the sites of a boundary on the device and all others on the host.
 
     Every function gets the list of its device sites as an attribute, which ``OutlineRegions``

@@ -13,6 +13,7 @@ from tvm.ir import GlobalVar, TupleType
 from relax_tapml._compat import Constant, StringImm
 
 from .cache_call import AFTER, BEFORE, reads_cache
+from .module_pass import ModulePass
 from .operator_call import OperatorCall, is_unit_function, operator_call
 from .site import Site, site_of
 from .value_leaves import Leaf, ValueLeaves, bindings_in
@@ -44,7 +45,7 @@ class SiteFilter:
 
 
 @tvm.transform.module_pass(opt_level=0, name="InsertCapture")
-class InsertCapture:
+class InsertCapture(ModulePass):
     """Insert calls that capture the inputs and outputs of the selected sites.
 
     Inputs are captured before the call, so that an in-place operator is recorded right; outputs

@@ -8,6 +8,7 @@ import tvm
 from tvm import relax, tirx
 from tvm.ir import GlobalVar, Op
 
+from .module_pass import ModulePass
 from .value_leaves import Leaf, ValueLeaves, bindings_in
 
 _TIR = Op.get("relax.call_tir")
@@ -18,7 +19,7 @@ _OPAQUE = 8
 
 
 @tvm.transform.module_pass(opt_level=0, name="KeepInplaceApart")
-class KeepInplaceApart:
+class KeepInplaceApart(ModulePass):
     """Mark kernels as opaque that ``FuseOps`` must leave alone, because something is overwritten.
 
     ``FuseTIR`` makes a plain ``call_tir`` of a fused ``call_tir_inplace``: a kernel that writes to

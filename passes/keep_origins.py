@@ -8,6 +8,7 @@ import tvm
 from tvm import relax
 from tvm.ir import GlobalVar
 
+from .module_pass import ModulePass
 from .origin import Origin
 from .site import origins_of, with_origins
 
@@ -15,7 +16,7 @@ Origins = Sequence[Origin]
 
 
 @tvm.transform.module_pass(opt_level=0, name="KeepOrigins")
-class KeepOrigins:
+class KeepOrigins(ModulePass):
     """Run a pass and give the calls it makes the origins of those they replace.
 
     ``LegalizeOps`` and ``FuseTIR`` make a new call for an old one, bound to the same variable. So a
@@ -83,7 +84,7 @@ def _missing(
 
 
 @tvm.transform.module_pass(opt_level=0, name="FuseOpsKeepingOrigins")
-class FuseOpsKeepingOrigins:
+class FuseOpsKeepingOrigins(ModulePass):
     """Run ``FuseOps`` and give each call of a fused function the origins of all that is in it.
 
     Equal functions become one, with the origins of the first. So the module is fused twice, once

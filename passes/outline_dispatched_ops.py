@@ -10,6 +10,7 @@ import tvm_ffi
 from tvm import relax
 from tvm.ir import PrimType
 
+from .module_pass import ModulePass
 from .operator_call import (
     UNIT_ATTR,
     CallKind,
@@ -21,7 +22,7 @@ from .operator_call import (
 
 
 @tvm.transform.module_pass(opt_level=0, name="OutlineDispatchedOps")
-class OutlineDispatchedOps:
+class OutlineDispatchedOps(ModulePass):
     """Move each remaining high-level operator call into a private Relax function of its own.
 
     After ``LegalizeOps`` the operators that are left (scan, sort, sampling) get their kernels from

@@ -9,12 +9,13 @@ from ._device_protocol import DOWNLOAD, PARAMETER, REGION_ATTR, RUN, UPLOAD
 from ._host_function import HostFunction
 from ._region_table import RegionTable
 from .assign_sides import DEVICE_SITES_ATTR
+from .module_pass import ModulePass
 
 __all__ = ["DOWNLOAD", "PARAMETER", "REGION_ATTR", "RUN", "UPLOAD", "OutlineRegions"]
 
 
 @tvm.transform.module_pass(opt_level=0, name="OutlineRegions")
-class OutlineRegions:
+class OutlineRegions(ModulePass):
     """Move the device sites of every function into region functions, called over explicit copies.
 
     A region is a maximal convex group of device sites: whatever can run without a host operator in

@@ -9,6 +9,7 @@ from tvm.ir import GlobalVar, Op, PrimType, TupleType
 
 from relax_tapml._compat import SBlock, buffer_of
 
+from .module_pass import ModulePass
 from .operator_call import MAKE_CALLBACK, STORE_RESULT, UNIT_ATTR, WRITES_ATTR
 from .value_leaves import bindings_in
 
@@ -18,7 +19,7 @@ _CALLS = {"relax.call_pure_packed", "relax.call_inplace_packed", "relax.call_dps
 
 
 @tvm.transform.module_pass(opt_level=0, name="OutlineRuntimeCallbacks")
-class OutlineRuntimeCallbacks:
+class OutlineRuntimeCallbacks(ModulePass):
     """Put a Relax function between the runtime and each kernel that it calls back.
 
     A paged KV cache gets its attention kernels when it is created and calls them by itself, where

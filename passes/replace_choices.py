@@ -10,6 +10,7 @@ from tvm.ir import TupleType
 
 from relax_tapml._compat import StringImm
 
+from .module_pass import ModulePass
 from .operator_call import is_unit_function, operator_call
 from .site import Site, site_of
 
@@ -21,7 +22,7 @@ REPLACE = "relax_tapml.choice.replace"
 
 
 @tvm.transform.module_pass(opt_level=0, name="ReplaceChoices")
-class ReplaceChoices:
+class ReplaceChoices(ModulePass):
     """Pass what some units return through a function, which may replace it.
 
     Where two scores are equal, or nearly so, a unit may choose either, and everything after it is

@@ -12,6 +12,7 @@ from tvm.ir import GlobalVar, Op
 
 from relax_tapml.errors import LoweringError
 from relax_tapml.partition._value_dependence import deciding_params
+from relax_tapml.passes.module_pass import ModulePass
 from relax_tapml.processes.fork import Endings, ForkDied, Here, can_fork, collected
 
 _CALL_TIR = Op.get("relax.call_tir")
@@ -19,7 +20,7 @@ _HOST = tvm.target.Target("llvm")
 
 
 @tvm.transform.module_pass(opt_level=0, name="FoldConstant")
-class FoldConstants:
+class FoldConstants(ModulePass):
     """Fold constants as ``relax.transform.FoldConstant`` does.
 
     That pass runs kernels on constants in this process, so an index outside its tensor among the

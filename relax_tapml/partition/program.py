@@ -92,8 +92,8 @@ def partition(
     try:
         sides = split_module(outlined, host_units, device_units)
         host = compile_functions(sides.host, source, library)
-        found = sides.device and poison_results(sides.device, poisoned)
-        device = found and compile_functions(found.module, target, library)
+        found = poison_results(sides.device, poisoned) if sides.device else None
+        device = compile_functions(found.module, target, library) if found else None
     except Exception as error:
         passed_on(error, "compiling the two sides of a boundary")
         raise LoweringError(f"compiling the two sides of a boundary failed: {error}") from error
@@ -112,8 +112,7 @@ def explain(lowered: tvm.IRModule, boundary: Boundary) -> tuple[DeviceCall, ...]
 
     Nothing is compiled. Raises as ``partition`` does.
     """
-    calls: tuple[DeviceCall, ...] = device_calls(_outlined(lowered, boundary))
-    return calls
+    return device_calls(_outlined(lowered, boundary))
 
 
 def _outlined(lowered: tvm.IRModule, boundary: Boundary, *, is_merged: bool = True) -> tvm.IRModule:

@@ -13,6 +13,9 @@ from operator_kernels import KERNELS, MATRIX, ROW, inputs_of, kernel
 from tvm import relax
 from tvm.script import tirx as T  # noqa: N812
 
+from mutation.guarded import GuardedTensor
+from mutation.kernel import build_kernels, output_tensors
+from mutation.variants import variants
 from relax_tapml.arrays import is_float
 from relax_tapml.compare.comparison import compare
 from relax_tapml.compare.tolerance import (
@@ -23,9 +26,6 @@ from relax_tapml.compare.tolerance import (
 )
 from relax_tapml.compare.verdict import Verdict
 from relax_tapml.derive.derivation import Derivation
-from relax_tapml.testing.guarded import GuardedTensor
-from relax_tapml.testing.kernel import build_kernels, output_tensors
-from relax_tapml.testing.variants import variants
 
 ROUNDING = ("softmax", "layer_norm", "matmul", "sum", "gelu", "gelu_tanh", "silu", "exp", "power")
 EXACT = ("transpose", "mask", "condition", "to_half", "to_int", "take")
