@@ -109,7 +109,7 @@ class ChoiceDerivation:
         if all(direct):
             return [tolerance for tolerance in direct if tolerance is not None]
         try:
-            found = self._with_choices(arguments, scalars, oracles, slack, orders)[1]
+            found = self._evaluate_choices(arguments, scalars, oracles, slack, orders)[1]
         except Exception as error:  # Whatever TVM and NumPy raise about an unforeseen kernel.
             passed_on(error, "deriving tolerances")
             return self._plain.tolerances(arguments, scalars, oracles, orders=orders)
@@ -131,7 +131,7 @@ class ChoiceDerivation:
         if is_exact:
             return None
         try:
-            oracles, found = self._with_choices(arguments, scalars, None, {}, orders, like)
+            oracles, found = self._evaluate_choices(arguments, scalars, None, {}, orders, like)
         except Exception as error:
             passed_on(error, "deriving tolerances")
             return self._plain.evaluated(arguments, scalars, like, orders=orders)
@@ -146,7 +146,7 @@ class ChoiceDerivation:
             return None
         return chosen.tolerance(arguments, slack)
 
-    def _with_choices(
+    def _evaluate_choices(
         self,
         arguments: Mapping[int, Array],
         scalars: Mapping[int, float],
