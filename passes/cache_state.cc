@@ -79,7 +79,7 @@ struct HostAllocator {
   void FreeData(DLTensor*) {}
 };
 
-// Returns the first `length` tokens of some pages, in as many pages as they need, padded with zeros.
+// Returns the first `length` tokens of some pages, in as few pages as possible, padded with zeros.
 ffi::Tensor FirstTokens(const Pages& pages, int64_t length) {
   std::vector<char> all(ffi::GetDataSize(*pages.tensor.GetDLTensorPtr()));
   CopyToHost(pages.tensor, all.data(), "a KV cache");
