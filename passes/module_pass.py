@@ -1,4 +1,4 @@
-"""What a class gains that ``tvm.transform.module_pass`` makes a pass of."""
+"""The type of a class that ``tvm.transform.module_pass`` decorates."""
 
 from __future__ import annotations
 

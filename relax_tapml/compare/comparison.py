@@ -15,7 +15,7 @@ from relax_tapml.compare.metrics.block import Collector, blocks
 from relax_tapml.compare.metrics.metric import Measure
 from relax_tapml.compare.metrics.registry import measures, metrics_for
 from relax_tapml.compare.mismatches import BEYOND, Mismatches, describe
-from relax_tapml.compare.power import Power, PowerMeter, stands_out
+from relax_tapml.compare.power import Power, PowerMeter, is_above_tolerance
 from relax_tapml.compare.tolerance import ChoiceTolerance, IndexTolerance, Tolerance, tolerance_for
 from relax_tapml.compare.verdict import Verdict
 from relax_tapml.compare.worst_value import WorstValue
@@ -232,7 +232,7 @@ def _with_power(comparison: Comparison, power: Power | None, oracle: Array) -> C
     is at an obtuse angle to it. Elsewhere one may be: of ``x - x`` rounding leaves any sign.
     """
     cosine = comparison.cosine
-    if cosine is None or cosine >= 0.0 or not stands_out(oracle, comparison.tolerance):
+    if cosine is None or cosine >= 0.0 or not is_above_tolerance(oracle, comparison.tolerance):
         return replace(comparison, power=power)
     reason = f"points away from the oracle (cosine {cosine:.2g}), although each value is within"
     return replace(comparison, verdict=Verdict.MISMATCH, reason=f"{reason} its tolerance")

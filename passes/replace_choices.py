@@ -1,4 +1,4 @@
-"""Let somebody see what chosen units take, and say what they return, while the module runs."""
+"""Let a function observe the inputs of some units and replace their results at run time."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from .site import Site, site_of
 OBSERVE = "relax_tapml.choice.observe"
 """Called with a site and the tensors that it takes."""
 
-IMPOSE = "relax_tapml.choice.impose"
-"""Called with a site and what it returns, tuples flattened; returns what goes on instead."""
+REPLACE = "relax_tapml.choice.replace"
+"""Called with a site and its results, tuples flattened; returns the results to use instead."""
 
 
-@tvm.transform.module_pass(opt_level=0, name="ImposeChoices")
-class ImposeChoices(ModulePass):
-    """Pass what some units return through a function, which may replace it.
+@tvm.transform.module_pass(opt_level=0, name="ReplaceChoices")
+class ReplaceChoices(ModulePass):
+    """Pass the results of some units through a function, which may replace them.
 
-    Where two scores are equal, or nearly so, a unit may choose either, and everything after it is
-    another computation. To compare that all the same, the source's choices are imposed.
+    Where two scores are equal, or nearly so, a unit may choose either, and all later values depend
+    on the choice. Replacing a device's choices by the source's makes the later values comparable.
 
     Precondition: ``AnnotateSites`` has run. ``ToNonDataflow`` and ``RemovePurityChecking`` are
     applied where something is inserted. A module with no site of these units is returned as it is.
@@ -36,7 +36,7 @@ class ImposeChoices(ModulePass):
         # after
         R.call_packed("relax_tapml.choice.observe", "main/000/argmax", x, ty_args=(R.Tuple,))
         i_own = R.call_tir(cls.argmax, (x,), out_ty=R.Tensor((4,), "int64"))
-        i = R.call_packed("relax_tapml.choice.impose", "main/000/argmax", i_own,
+        i = R.call_packed("relax_tapml.choice.replace", "main/000/argmax", i_own,
                           ty_args=(R.Tensor((4,), "int64"),))
 
     Parameters
@@ -44,7 +44,7 @@ class ImposeChoices(ModulePass):
     units
         Names of the units, which take and return tensors only.
     is_observed
-        Whether what they take is passed on, too.
+        Whether their inputs are passed to a function, too.
     """
 
     def __init__(self, units: Collection[str], *, is_observed: bool = False) -> None:
@@ -107,20 +107,20 @@ class ImposeChoices(ModulePass):
             yield relax.VarBinding(nothing, _packed(OBSERVE, site, args, nothing.ty))
         own = relax.Var(f"{binding.var.name}_own", binding.var.ty)
         yield relax.VarBinding(own, value)
-        yield from _imposed(binding.var, own, site)
+        yield from _replaced(binding.var, own, site)
 
 
 def _is_same(a: tvm.Object, b: tvm.Object) -> bool:
     return bool(a.same_as(b))
 
 
-def _imposed(var: relax.Var, own: relax.Var, site: Site) -> Iterator[relax.Binding]:
+def _replaced(var: relax.Var, own: relax.Var, site: Site) -> Iterator[relax.Binding]:
     items: list[relax.Expr] = [own]
     if isinstance(own.ty, TupleType):
         items = [relax.Var("item", ty) for ty in own.ty.fields]
         for number, item in enumerate(items):
             yield relax.VarBinding(item, relax.TupleGetItem(own, number))
-    yield relax.VarBinding(var, _packed(IMPOSE, site, items, own.ty))
+    yield relax.VarBinding(var, _packed(REPLACE, site, items, own.ty))
 
 
 def _packed(name: str, site: Site, args: list[relax.Expr], ty: tvm.ir.Type) -> relax.Call:

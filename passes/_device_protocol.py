@@ -1,4 +1,4 @@
-"""What the host's program calls to use the device."""
+"""The functions that the host's program calls to use the device."""
 
 from __future__ import annotations
 

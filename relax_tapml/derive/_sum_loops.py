@@ -24,9 +24,9 @@ SERIAL = (
 def added_to(loop: tirx.For, bound: Mapping[Any, Any]) -> list[Any]:
     """Return a store to each element that a loop adds to; none if it does anything else.
 
-    The loop, with those inside it, may let such an element begin anew, as the initial value of a
-    reduction does; it stores nowhere else, to no element that depends on its variables, and reads
-    none of them otherwise.
+    The loop, with those inside it, may also start such an element again, as the initial value of a
+    reduction does. It stores nowhere else, the elements do not depend on its variables, and it does
+    not read them otherwise.
     """
     bound = dict(bound)
     variables: set[Any] = set()
@@ -65,13 +65,13 @@ def added_to(loop: tirx.For, bound: Mapping[Any, Any]) -> list[Any]:
             elements.append(store)
     targets = {store.buffer for store in elements}
     read = {buffer for store in stores for buffer in _read_besides(store, bound)}
-    is_alone = len(targets) == len(elements) and not (read & targets)
-    is_begun = all(any(is_same_element(s, e) for e in elements) for s in stores)
-    return elements if is_alone and is_begun else []
+    is_separate = len(targets) == len(elements) and not (read & targets)
+    are_all_sums = all(any(is_same_element(s, e) for e in elements) for s in stores)
+    return elements if is_separate and are_all_sums else []
 
 
 def _read_besides(store: Any, bound: Mapping[Any, Any]) -> set[Any]:
-    """Return the tensors that a store reads, but for the element of a sum itself."""
+    """Return the tensors that a store reads, without the element of a sum itself."""
     terms = terms_of(store, bound)
     parts = [store.value] if terms is None else [term for _, term in terms]
     found: set[Any] = set()
@@ -104,7 +104,7 @@ def terms_of(store: Any, bound: Mapping[Any, Any]) -> list[tuple[bool, Any]] | N
     store
         Of a sum, ``B[i] = B[i] + x``, or of one under a condition, ``select(p, B[i] + x, B[i])``.
     bound
-        What variables stand for.
+        The values of variables.
 
     Returns
     -------

@@ -10,11 +10,11 @@ from tvm.ir import PrimType, TupleType
 
 from relax_tapml._compat import StringImm
 
+from ._device_protocol import DOWNLOAD, PARAMETER, RUN, UPLOAD
+from ._phase_schedule import PhaseSchedule, Region, schedule_phases
+from ._region_function import build_region
+from ._region_table import RegionTable
 from .assign_sides import DEVICE_SITES_ATTR
-from .device_protocol import DOWNLOAD, PARAMETER, RUN, UPLOAD
-from .phase_schedule import PhaseSchedule, Region, schedule_phases
-from .region_function import build_region
-from .region_table import RegionTable
 from .site import with_sites
 from .value_leaves import Leaf, ValueLeaves, pack_leaves
 from .weights import Weights
@@ -60,7 +60,7 @@ class HostFunction:
         ).without_attr(DEVICE_SITES_ATTR)
 
     def branch(self, seq: relax.SeqExpr) -> relax.SeqExpr:
-        """Rewrite a branch, to which values from outside are roots: the host has bound them."""
+        """Rewrite a branch. Values from outside are roots in it, since the host has bound them."""
         outside = self._leaves
         self._leaves = outside.of_parameters(self._function.params)
         rewritten = self._sequence(seq)
@@ -125,7 +125,7 @@ class _SequenceWriter:
                     yield from self._rename(binding)
 
     def _forget_copies(self, binding: relax.Binding) -> None:
-        """Let the device get anew what the host may have written to."""
+        """Forget the device's copies of values that the host may have written to."""
         for leaf in self._schedule.reads[binding.var]:
             self._on_device.pop(leaf, None)
 
@@ -151,7 +151,7 @@ class _SequenceWriter:
     def _rename(self, binding: relax.Binding) -> Iterator[relax.Binding]:
         leaves = self._leaves.of(binding.var)
         roots = {leaf.root for leaf in leaves}
-        # What it renames may have been bound in a later phase, or not at all.
+        # The renamed value may have been bound in a later phase, or not at all.
         if roots.isdisjoint(self._device_vars) and roots.issuperset(
             relax.analysis.free_vars(binding.value)
         ):
@@ -221,7 +221,7 @@ class _SequenceWriter:
         self._on_device[leaf] = handle
 
     def _outputs(self, phase: int, region: Region) -> list[Leaf]:
-        """Leaves of a region that anything outside it reads."""
+        """Return the leaves of a region that something outside it reads."""
         return [
             leaf
             for binding in region.bindings

@@ -14,7 +14,7 @@ from relax_tapml.compare.difference import absolute_difference
 from relax_tapml.compare.tolerance import ChoiceTolerance, ElementTolerance, tolerance_for
 
 
-def compare_turned(
+def compare_with_choices(
     oracles: Sequence[Array], actuals: Sequence[Array], turned: Sequence[Sequence[Array]]
 ) -> list[Comparison]:
     """Compare outputs, each value with the nearest of what comes of several choices.

@@ -1,4 +1,4 @@
-"""Kernels of the host that what a device has computed may crash."""
+"""Protection of the host's kernels against wrong values from the device."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ import tvm
 from tvm import tirx
 
 from relax_tapml.errors import DeviceCrash, MachineError, TapmlError
-from relax_tapml.partition.value_dependence import deciding_params
+from relax_tapml.partition._value_dependence import deciding_params
 from relax_tapml.processes.fork import Endings, ForkDied, Here, collected
 
-# A larger tensor is taken for one that is looked things up in, such as packed weights.
+# Larger tensors are assumed to be tables, such as packed weights, and not to hold indices.
 _LARGEST_BYTES = 16 << 20
 
 Instrument = Callable[..., None]
 
 
 class HostGuard:
-    """Lets no value crash a kernel of the host in this process.
+    """Keeps wrong values from crashing a kernel of the host in this process.
 
-    A wrong device may hand the host an index far outside a tensor, or a divisor of zero. So a
-    kernel in which values decide where it reads or by what it divides is first called in a fork,
-    unless it has returned for the same values before. Where a device computes right, whole numbers
-    are those of the source, so next to nothing is called twice.
+    A wrong device may return an index far outside a tensor, or a divisor of zero. So a kernel whose
+    indices or divisors depend on its inputs is first called in a fork, unless it has returned for
+    the same values before. A right device returns the same whole numbers as the source, so almost
+    no kernel is called twice.
 
     Parameters
     ----------
@@ -49,8 +49,8 @@ class HostGuard:
         Parameters
         ----------
         has_device
-            Whether anything is on a device. If not, the values are those that the source returned
-            for, and are remembered as such.
+            Whether anything is on a device. If not, the values come from the source and are safe,
+            and they are stored as such.
         """
         if not self._deciding:
             return None
@@ -69,7 +69,7 @@ class HostGuard:
         return watch
 
     def take_end(self) -> TapmlError | None:
-        """Return what ended the last call, if something did: a crash, or a lack of the machine."""
+        """Return the error that ended the last call, a crash or a lack of the machine, if any."""
         end, self._end = self._end, None
         return end
 
@@ -78,7 +78,7 @@ class HostGuard:
             try:
                 func(*args)
             except Exception:
-                return  # It raises here again.
+                return  # It raises again in this process.
 
         try:
             collected(work, Endings(f"running {name} on the host"))
@@ -87,8 +87,8 @@ class HostGuard:
             raise
         except ForkDied as death:
             self._end = DeviceCrash(
-                f"{name}, on the host, {death.text} of what the device had computed: an index is "
-                "outside its tensor, or a divisor is zero",
+                f"kernel {name} on the host {death.text}, run on values that the device had "
+                "computed: an index is outside its tensor, or a divisor is zero",
                 text=death.printed,
             )
             raise self._end from None

@@ -1,4 +1,4 @@
-"""The code of a bundle, looked at before it is loaded."""
+"""Checks of a bundle's code before it is loaded."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ _FIX = "Run the build again"
 def check_code(
     bytecode: Mapping[Path, bytes], libraries: Sequence[Path], *, trust: bool = False
 ) -> None:
-    """Refuse bytecode that is not sound, and what ends the process that loads it.
+    """Refuse bytecode that is not sound, and files that end the process that loads them.
 
-    Libraries are native code: what they do, when they are loaded or called, is not known.
+    Libraries are native code and cannot be checked further: they may do anything.
 
     Parameters
     ----------
@@ -38,8 +38,8 @@ def check_code(
     Raises
     ------
     StoreError
-        Something is not sound, ends a child that loads it, or calls what is not known to be
-        harmless and ``trust`` is false.
+        Bytecode is not sound; or a file ends a child process that loads it; or bytecode calls a
+        function that is not on the list of harmless ones and ``trust`` is false.
     """
     for path, data in bytecode.items():
         try:
@@ -48,10 +48,10 @@ def check_code(
             raise StoreError(f"{path} is damaged: {fault}. {_FIX}") from None
         strange = [name for name in names if not is_harmless(name) and _is_registered(name)]
         if strange and not trust:
-            names_told = ", ".join(shown(name) for name in strange[:3])
+            callees = ", ".join(shown(name) for name in strange[:3])
             raise StoreError(
-                f"{path} calls {names_told}, which is not known to be harmless: running it may do "
-                f"anything that you may. If it comes from somebody you trust, pass {TRUST}"
+                f"{path} calls {callees}, which is not on the list of harmless functions: it may "
+                f"do anything with your rights. If you trust the author of the file, pass {TRUST}"
             )
 
     def work(fork: Here) -> None:

@@ -10,13 +10,13 @@ from tvm import relax
 
 from relax_tapml.partition.hybrid import callback_module
 from relax_tapml.partition.lower import lower
-from relax_tapml.passes.impose_choices import IMPOSE, OBSERVE, ImposeChoices
+from relax_tapml.passes.replace_choices import OBSERVE, REPLACE, ReplaceChoices
 
 
 @pytest.mark.parametrize("is_observed", [False, True])
 def test_a_tuple_is_passed_on_and_may_be_replaced(apply, is_observed):
     """Flattened; its inputs are observed if asked for."""
-    module = apply(ImposeChoices({"topk"}, is_observed=is_observed), lower(Route))
+    module = apply(ReplaceChoices({"topk"}, is_observed=is_observed), lower(Route))
     seen = []
 
     def impose(site, values, places):
@@ -24,7 +24,7 @@ def test_a_tuple_is_passed_on_and_may_be_replaced(apply, is_observed):
         return tvm.runtime.convert([values, tvm.runtime.tensor(np.array([[2, 1]] * 3, "int64"))])
 
     executable = tvm.compile(module, "llvm").mod
-    callbacks = {IMPOSE: impose, OBSERVE: lambda *args: seen.append(args)}
+    callbacks = {REPLACE: impose, OBSERVE: lambda *args: seen.append(args)}
     executable.import_module(callback_module(callbacks))
     machine = relax.VirtualMachine(executable, tvm.cpu())
     output = machine["main"](tvm.runtime.tensor(ROUTES), tvm.runtime.tensor(TABLE)).numpy()
@@ -39,4 +39,4 @@ def test_a_tuple_is_passed_on_and_may_be_replaced(apply, is_observed):
 def test_without_such_a_unit_nothing_changes(apply):
     """The same module comes back."""
     module = lower(Pick)
-    assert apply(ImposeChoices({"topk"}), module).same_as(module)
+    assert apply(ReplaceChoices({"topk"}), module).same_as(module)

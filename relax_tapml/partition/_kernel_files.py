@@ -1,4 +1,4 @@
-"""Compiled kernels on disk, believed only where this user built them."""
+"""Compiled kernels on disk, used only if this user built them."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from relax_tapml.files.scratch import scratch_folder, sweep
 from relax_tapml.files.seals import SEAL_DIGITS, Seals
 
 _MAX_BYTES = 1 << 28
-_SHOWN = 3
+_LISTED = 3
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
 class KernelName:
-    """What a kernel's file is called by: all of it is known before it is built.
+    """The name of a kernel's file, which is known before the kernel is built.
 
     Parameters
     ----------
@@ -30,7 +30,7 @@ class KernelName:
     platform, suffix
         Of its target's platform.
     digest
-        Of everything that decides what it is compiled to.
+        Of all inputs of its compilation.
     """
 
     kernel: str
@@ -45,14 +45,14 @@ class KernelName:
 class KernelFiles:
     """The shared objects in a folder.
 
-    Each ends with a seal of its content and name, which only this user can make. One that is
-    truncated, changed, renamed or somebody else's is not there for us, so that no code is loaded
-    that came with a folder.
+    Each ends with a seal of its content and name, which only this user can make. A file that is
+    truncated, changed, renamed or built by another user is ignored, so that no code is loaded that
+    came with a folder from somewhere else.
 
     Parameters
     ----------
     folder
-        Made when the first kernel is written.
+        Created when the first kernel is written.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -60,7 +60,7 @@ class KernelFiles:
         self._seals = Seals()
 
     def find(self, names: Iterable[KernelName]) -> dict[KernelName, Path]:
-        """Return the files of some kernels; those that are not there, or not ours, are missing."""
+        """Return the files of some kernels, without those that are missing or not sealed by us."""
         found: dict[KernelName, Path] = {}
         refused: list[str] = []
         for name in names:
@@ -70,27 +70,27 @@ class KernelFiles:
             elif path.exists():
                 refused.append(path.name)
         if refused:
-            more = ", ..." if len(refused) > _SHOWN else ""
+            more = ", ..." if len(refused) > _LISTED else ""
             _log.warning(
-                "%s: built anew, since damaged or built by somebody else: %s%s",
-                *(self.folder, ", ".join(refused[:_SHOWN]), more),
+                "%s: rebuilding kernels that are damaged or built by another user: %s%s",
+                *(self.folder, ", ".join(refused[:_LISTED]), more),
             )
         return found
 
     def make(self, name: KernelName, compiled: Callable[[Path], None]) -> Path:
-        """Make a kernel's file, and return where it is; it is whole whenever it is there.
+        """Write a kernel's file atomically and return its path.
 
         Parameters
         ----------
         name
             Of the kernel.
         compiled
-            Writes to the path that it is given, whose name is ``name``.
+            Writes to the path that it gets, whose name is ``name``.
 
         Raises
         ------
         OSError
-            It cannot be written. What ``compiled`` raises passes, too.
+            The file cannot be written. Exceptions of ``compiled`` are not caught.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         with scratch_folder(self.folder) as scratch:
@@ -106,7 +106,7 @@ class KernelFiles:
         return path
 
     def sweep(self) -> None:
-        """Remove what compilers that died have left."""
+        """Remove the files of compilers that died."""
         sweep(self.folder)
 
     def _is_ours(self, name: KernelName, path: Path) -> bool:
@@ -115,16 +115,16 @@ class KernelFiles:
         except StoreError:
             return False
         at = max(len(content) - len(_section("")) - SEAL_DIGITS, 0)
-        told = content[-SEAL_DIGITS:].decode(errors="replace")
-        return content[at:] == _section(told) and self._seals.is_sealed(
-            str(name), content[:at], told
+        seal = content[-SEAL_DIGITS:].decode(errors="replace")
+        return content[at:] == _section(seal) and self._seals.is_sealed(
+            str(name), content[:at], seal
         )
 
 
 def _section(seal: str) -> bytes:
-    """Return a seal as the end of a file: a section of WebAssembly that means nothing to others.
+    """Return a seal as the end of a file: a custom section of WebAssembly, which loaders ignore.
 
-    Whoever loads ELF does not read what comes after the last thing that its headers name.
+    A loader of ELF does not read beyond the parts that the headers name.
     """
     name, content = b"relax_tapml.seal", seal.encode()
     return bytes([0, 1 + len(name) + SEAL_DIGITS, len(name)]) + name + content

@@ -11,7 +11,7 @@ from tvm import relax, tirx
 from tvm.ir import GlobalVar, Op
 
 from relax_tapml.errors import LoweringError
-from relax_tapml.partition.value_dependence import deciding_params
+from relax_tapml.partition._value_dependence import deciding_params
 from relax_tapml.passes.module_pass import ModulePass
 from relax_tapml.processes.fork import Endings, ForkDied, Here, can_fork, collected
 
@@ -23,8 +23,8 @@ _HOST = tvm.target.Target("llvm")
 class FoldConstants(ModulePass):
     """Fold constants as ``relax.transform.FoldConstant`` does.
 
-    That pass runs kernels on constants in this process, so an index outside its tensor among the
-    constants of a model would end it. Where such a kernel may crash, it is tried in a fork first.
+    That pass runs kernels on constants in this process, which crashes if a constant of the model is
+    an index outside of its tensor. A kernel that may crash in this way is tried in a fork first.
 
     Raises
     ------
@@ -53,8 +53,9 @@ class FoldConstants(ModulePass):
                 )
             except ForkDied as death:
                 raise LoweringError(
-                    f"{death.at}, run on constants of the model, {death.text}: an index is outside "
-                    "its tensor, or a divisor is zero"
+                    f"folding constants: kernel {death.at}, run on constants of the model, "
+                    f"{death.text}: an index is outside its tensor, or a divisor is zero. Correct "
+                    "the constant in the model"
                 ) from None
         return fold(module)
 
@@ -69,11 +70,11 @@ def _fold_all(
 
 
 def _risks(module: tvm.IRModule, function: relax.Function) -> Iterator[tuple[str, tvm.IRModule]]:
-    """Yield each kernel that its values may crash and that is called with constants alone.
+    """Yield each kernel that may crash for some values and that is called with constants only.
 
-    The module beside its name makes that call, and what it needs.
+    The module beside its name makes that call, with everything that the call needs.
     """
-    known: dict[Any, relax.VarBinding] = {}
+    constant: dict[Any, relax.VarBinding] = {}
     for block in getattr(function.body, "blocks", ()):
         for binding in block.bindings:
             if not isinstance(binding, relax.VarBinding):
@@ -82,23 +83,23 @@ def _risks(module: tvm.IRModule, function: relax.Function) -> Iterator[tuple[str
             is_call = isinstance(value, relax.Call) and value.op == _CALL_TIR
             if not is_call and not isinstance(value, relax.Tuple | relax.TupleGetItem):
                 continue
-            if any(var not in known for var in relax.analysis.free_vars(value)):
+            if any(var not in constant for var in relax.analysis.free_vars(value)):
                 continue
-            known[binding.var] = binding
+            constant[binding.var] = binding
             kernel = module[value.args[0]] if is_call else None
             if isinstance(kernel, tirx.PrimFunc) and deciding_params(kernel):
-                yield value.args[0].name_hint, _alone(module, binding, known)
+                yield value.args[0].name_hint, _alone(module, binding, constant)
 
 
 def _alone(
-    module: tvm.IRModule, last: relax.VarBinding, known: Mapping[Any, relax.VarBinding]
+    module: tvm.IRModule, last: relax.VarBinding, constant: Mapping[Any, relax.VarBinding]
 ) -> tvm.IRModule:
-    """Return a module that computes one value, and what it is computed from."""
+    """Return a module that computes one value, and everything that it is computed from."""
     wanted = {last.var}
-    for var, binding in reversed(list(known.items())):
+    for var, binding in reversed(list(constant.items())):
         if var in wanted:
             wanted.update(relax.analysis.free_vars(binding.value))
-    block = relax.BindingBlock([binding for var, binding in known.items() if var in wanted])
+    block = relax.BindingBlock([binding for var, binding in constant.items() if var in wanted])
     kernels = {g: f for g, f in module.functions.items() if isinstance(f, tirx.PrimFunc)}
     main = relax.Function([], relax.SeqExpr([block], last.var), last.var.ty)
     return tvm.IRModule({**kernels, GlobalVar("main"): main.with_attr("global_symbol", "main")})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,14 +10,40 @@ import tvm_ffi
 from tvm import tirx
 
 from relax_tapml._compat import SBlock, TensorLoad, buffer_of, prim
+from relax_tapml.arrays import Array
+from relax_tapml.compare.tolerance import IndexTolerance
+from relax_tapml.derive._chooser import found_in
+
+TIES = "indices may differ where the values they choose are equal"
 
 
 @dataclass(frozen=True, kw_only=True)
 class ChosenIndex:
-    """What an index points into: a parameter, by number, and the axis along which it counts."""
+    """The parameter, by number, that an index points into, and the axis along which it counts."""
 
     values: int
     axis: int
+
+    def tolerance(
+        self, arguments: Mapping[int, Array], slack: Mapping[int, Array] | None = None
+    ) -> IndexTolerance | None:
+        """Return the tolerance of the indices; None if the values are not among the arguments.
+
+        Parameters
+        ----------
+        arguments
+            Tensor arguments by number of the parameter.
+        slack
+            How far they may be off.
+        """
+        if self.values not in arguments:
+            return None
+        return IndexTolerance(
+            values=arguments[self.values],
+            axis=self.axis,
+            origin=TIES,
+            slack=(slack or {}).get(self.values),
+        )
 
 
 def chosen_indices(function: tirx.PrimFunc, results: Sequence[int]) -> dict[int, ChosenIndex]:
@@ -41,20 +67,20 @@ def chosen_indices(function: tirx.PrimFunc, results: Sequence[int]) -> dict[int,
         By number of the result.
     """
     params = list(function.params)
-    known: dict[Any, ChosenIndex] = {}
+    indices: dict[Any, ChosenIndex] = {}
 
-    def look(block: Any) -> None:
+    def visit(block: Any) -> None:
         if block.init is not None:
-            known.update(_reduced(block, params))
-        for store in _stores(block.body):
+            indices.update(_reduced(block, params))
+        for store in found_in(block.body, tirx.BufferStore):
             value = store.value
             while isinstance(value, prim.Cast):
                 value = value.value
-            if isinstance(value, TensorLoad) and buffer_of(value) in known:
-                known[store.buffer] = known[buffer_of(value)]
+            if isinstance(value, TensorLoad) and buffer_of(value) in indices:
+                indices[store.buffer] = indices[buffer_of(value)]
 
-    tvm_ffi.structural_walk(function.body, [(SBlock, look)])
-    return {number: known[params[number]] for number in results if params[number] in known}
+    tvm_ffi.structural_walk(function.body, [(SBlock, visit)])
+    return {number: indices[params[number]] for number in results if params[number] in indices}
 
 
 def _reduced(block: Any, params: list[Any]) -> dict[Any, ChosenIndex]:
@@ -64,16 +90,16 @@ def _reduced(block: Any, params: list[Any]) -> dict[Any, ChosenIndex]:
     (variable,) = reduced
     sources = {
         ChosenIndex(values=params.index(buffer_of(load)), axis=list(load.indices).index(variable))
-        for load in _found(block.body, TensorLoad)
+        for load in found_in(block.body, TensorLoad)
         if buffer_of(load) in params and variable in list(load.indices)
     }
     if len(sources) != 1:
         return {}
-    bound = {bind.var: bind.value for bind in _found(block.body, tirx.Bind)}
+    bound = {bind.var: bind.value for bind in found_in(block.body, tirx.Bind)}
     (source,) = sources
     return {
         store.buffer: source
-        for store in _stores(block.body)
+        for store in found_in(block.body, tirx.BufferStore)
         if _keeps_or_takes(bound.get(store.value, store.value), store.buffer, variable)
     }
 
@@ -85,13 +111,3 @@ def _keeps_or_takes(value: Any, buffer: Any, variable: Any) -> bool:
     takes = [arm for arm in arms if arm.same_as(variable)]
     keeps = [arm for arm in arms if isinstance(arm, TensorLoad) and buffer_of(arm).same_as(buffer)]
     return len(takes) == 1 and len(keeps) == 1
-
-
-def _stores(statement: Any) -> list[Any]:
-    return _found(statement, tirx.BufferStore)
-
-
-def _found(statement: Any, kind: Any) -> list[Any]:
-    found: list[Any] = []
-    tvm_ffi.structural_walk(statement, [(kind, found.append)])
-    return found

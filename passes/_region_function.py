@@ -10,7 +10,7 @@ from tvm.ir import PrimType
 
 from relax_tapml._compat import Constant
 
-from .phase_schedule import Region
+from ._phase_schedule import Region
 from .value_leaves import Leaf, ValueLeaves, pack_leaves
 
 _DIMENSION = PrimType("int64")
@@ -18,7 +18,7 @@ _DIMENSION = PrimType("int64")
 
 @dataclass(frozen=True, kw_only=True)
 class RegionFunction:
-    """The device function of a region, and what to call it with.
+    """The device function of a region, and its arguments.
 
     Parameters
     ----------
@@ -105,8 +105,8 @@ class _Builder:
         item = self._item(leaf)
         if leaf.root not in self._aliases:
             return item
-        # A result that is an argument, written in place, would not outlive the call on every
-        # device; a view of it does.
+        # A result that is an argument, written in place, is not valid after the call on every
+        # device; a view of it is.
         reshape = relax.ExternFunc("vm.builtin.reshape")
         view = relax.Var(leaf.root.name, item.ty)
         shape = item.ty.shape
@@ -125,5 +125,5 @@ class _Builder:
 
 
 def _is_new(value: relax.Call) -> bool:
-    """Whether a device site's results are never one of its arguments."""
+    """Return whether the results of a device site are never one of its arguments."""
     return isinstance(value.op, tvm.ir.Op) and bool(value.op.name == "relax.call_tir")

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from relax_tapml.errors import UsageError
+from relax_tapml.frontend._silent import silent
 from relax_tapml.frontend.model import Meaning, Model, Sample
-from relax_tapml.frontend.silent import silent
 from relax_tapml.frontend.torch_export import from_torch
 
 _INSTALL = "pip install 'relax-tapml[minilm]'"

@@ -1,17 +1,17 @@
 """How accurate a device's elementary functions are, and how they carry the error of an argument.
 
-The numbers are what a conforming device may do: the largest of the OpenCL C specification (full
-profile, "Relative error as ULPs"), the Vulkan and WGSL specifications ("Accuracy of builtins":
-``exp`` within ``3 + 2 |x|`` ULP, ``log`` within ``2**-21`` near 1) and the CUDA programming guide
-for the fast intrinsics to which TVM lowers (``__expf``, ``__logf``, ``__sinf``). WGSL and Vulkan
-allow much more for trigonometry (``2**-11`` for ``sin`` and ``cos``), which elsewhere would accept
-wrong answers, and which software adapters make use of: ``COARSE`` is for these alone.
+Each number is the largest error that any of these specifications allows: OpenCL C (full profile,
+"Relative error as ULPs"), Vulkan and WGSL ("Accuracy of builtins": ``exp`` within ``3 + 2 |x|``
+ULP, ``log`` within ``2**-21`` near 1), and the CUDA programming guide for the fast intrinsics to
+which TVM lowers (``__expf``, ``__logf``, ``__sinf``). Where one platform alone allows much more, as
+WGSL does for trigonometry, its numbers are in ``derive._low_precision``: on other platforms they
+would accept wrong answers.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from tvm import tirx
@@ -80,7 +80,7 @@ class Function:
         return relative * magnitude(y) + absolute
 
     def carried_error(self, x: Value, y: Value, error: Value) -> Value:
-        """Return how far the result moves if the argument moves by ``error``."""
+        """Return how much the result changes if the argument changes by ``error``."""
         if self.slope is not None:
             return prim.Min(number(self.slope) * error, number(2.0))
         above, below = self.call(self.inside(x + error)), self.call(self.inside(x - error))
@@ -94,7 +94,7 @@ class Function:
 
 
 def _exp10(x: Value) -> Value:
-    # More accurate in float64 than the function of that name.
+    # In float64 this is more accurate than ``tirx.exp10``.
     return tirx.pow(number(10.0), x)
 
 
@@ -125,21 +125,6 @@ FUNCTIONS: dict[str, Function] = {
 }
 """By the name of the TIR operator."""
 
-_ATAN_ULPS = 4096
-
-COARSE: dict[str, Function] = {
-    **FUNCTIONS,
-    **{
-        name: replace(FUNCTIONS[name], fixed=2.0**-11, fixed_narrow=2.0**-7)
-        for name in ("tirx.sin", "tirx.cos")
-    },
-    "tirx.atan": replace(FUNCTIONS["tirx.atan"], ulps=_ATAN_ULPS),
-    **{
-        name: replace(FUNCTIONS[name], ulps=_ATAN_ULPS, fixed=6.81e-5, fixed_narrow=3.91e-3)
-        for name in ("tirx.asin", "tirx.acos")
-    },
-}
-"""The same, as WGSL and Vulkan allow them to be."""
 
 STEPS: dict[str, Callable[[Value], Value]] = {
     "tirx.floor": tirx.floor,
@@ -148,7 +133,7 @@ STEPS: dict[str, Callable[[Value], Value]] = {
     "tirx.trunc": tirx.trunc,
     "tirx.nearbyint": tirx.nearbyint,
 }
-"""Functions that are exact and monotone, but jump."""
+"""Functions that are exact and monotone, but not continuous."""
 
 DIVISION_ULPS = 2.5
 POWER_ULPS, POWER_ULPS_PER_LOGARITHM = 16.0, 4.0

@@ -7,7 +7,7 @@ from typing import Any
 
 from relax_tapml.arrays import Array
 from relax_tapml.errors import UsageError
-from relax_tapml.frontend.arrays import to_array
+from relax_tapml.frontend._arrays import to_array
 
 
 def named_params(given: Any, names: Sequence[str], entry: str) -> dict[str, Array]:

@@ -1,4 +1,4 @@
-"""Which arguments of a kernel decide where it reads, or by what it divides."""
+"""Which arguments of a kernel determine its indices and divisors."""
 
 from __future__ import annotations
 
@@ -16,11 +16,12 @@ _EXTERNAL = ("call_extern", "call_packed", "call_cpacked")
 
 
 def deciding_params(function: tirx.PrimFunc) -> tuple[int, ...]:
-    """Return which parameters may make a kernel crash that returns for other values of them.
+    """Return the parameters that may crash a kernel for some of their values.
 
-    A kernel whose indices, extents and divisors do not depend on what it reads does the same for
-    all values. Of others it is every whole number that they read, which errs on the safe side;
-    where they call external code or turn floats into whole numbers, every parameter that they read.
+    A kernel whose indices, extents and divisors do not depend on the values that it reads has none.
+    For other kernels these are all parameters of whole numbers that the kernel reads, which may be
+    more than necessary; if it calls external code or converts floats to whole numbers, all
+    parameters that it reads.
 
     Parameters
     ----------
@@ -30,12 +31,12 @@ def deciding_params(function: tirx.PrimFunc) -> tuple[int, ...]:
     Returns
     -------
     tuple of int
-        Numbers of parameters, empty for most kernels. Those that the kernel writes to are left out.
+        Numbers of parameters, without those that the kernel writes to. Empty for most kernels.
     """
     body = function.body
     loaded: set[Any] = set()
     stored: set[Any] = set()
-    # Variables that stand for something that was read.
+    # Variables whose values depend on loaded values.
     bound: set[Any] = set()
     deciding: list[Any] = []
     opaque: list[Any] = []
@@ -88,7 +89,7 @@ def deciding_params(function: tirx.PrimFunc) -> tuple[int, ...]:
 
 
 def _reads(expr: Any, bound: set[Any]) -> bool:
-    """Return whether an expression reads from memory, or has a variable that does."""
+    """Return whether an expression depends on a loaded value, directly or by a variable."""
     found: list[Any] = []
     tvm_ffi.structural_walk(
         expr,

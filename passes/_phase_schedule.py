@@ -1,4 +1,4 @@
-"""Say when each binding runs, so that the program changes sides as rarely as can be."""
+"""Schedule bindings so that the program changes sides as rarely as possible."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ class Region:
 class PhaseSchedule:
     """The bindings of one sequence, each with the phase it runs in.
 
-    Even phases run on the host, odd ones on the device; a value of one side is ready for the other
-    in the next phase.
+    Even phases run on the host, odd ones on the device. A value of one side is available to the
+    other side in the next phase.
 
     Parameters
     ----------
@@ -50,7 +50,7 @@ class PhaseSchedule:
     has_order
         Whether any binding must keep its place among the others.
     wanted
-        Variables that the host reads; what they rename or pack is not wanted for that.
+        Variables that the host reads, without the variables that these rename or pack.
     """
 
     order: list[relax.Binding]
@@ -81,15 +81,15 @@ def schedule_phases(
     Placing each binding as early as its operands allow makes the number of phases, and so of
     regions, as small as the longest alternation of sides in the data flow. Host bindings are then
     moved as late as their readers allow, so that no value is kept for longer than in the original
-    program (transposed weights, above all). Calls that may write, effects, and what defines
-    symbolic dimensions keep their place.
+    program (mainly transposed weights). Calls that may write, calls with other effects, and
+    bindings that define symbolic dimensions keep their place.
 
     Parameters
     ----------
     seq
         A sequence without dataflow blocks.
     leaves
-        Sees through to the sequence's outer values; what the sequence renames is added to it.
+        Resolves the outer values of the sequence; renamings in the sequence are added to it.
     mod
         The module it is in.
     device_sites
@@ -217,7 +217,7 @@ def _may_write(binding: relax.Binding, mod: tvm.IRModule) -> bool:
 
 
 def _has_place(binding: relax.Binding) -> bool:
-    """Whether a binding that writes to no value must keep its place all the same."""
+    """Return whether a binding that writes to no value must keep its place nevertheless."""
     value = binding.value
     return isinstance(binding, relax.MatchCast) or isinstance(value, relax.If) or _is_effect(value)
 

@@ -21,14 +21,14 @@ from relax_tapml.arrays import Array
 from relax_tapml.errors import LoweringError, StoreError, TapmlError, UsageError
 from relax_tapml.files.machine import passed_on
 from relax_tapml.files.read import read_bytes
-from relax_tapml.frontend.first_line import first_line
+from relax_tapml.frontend._first_line import first_line
+from relax_tapml.frontend._silent import silent
 from relax_tapml.frontend.inputs import load_samples
 from relax_tapml.frontend.mlc_model import SEED, mlc_model, prompt_sample
 from relax_tapml.frontend.mlc_pipeline import INSTALL, Metadata, each_module
 from relax_tapml.frontend.model import Model, Sample
 from relax_tapml.frontend.paged_drive import PagedDrive
 from relax_tapml.frontend.signature import Signature, check_model
-from relax_tapml.frontend.silent import silent
 from relax_tapml.targets.platforms.parse_target import parse_target
 
 _CONFIGS = ("mlc-chat-config.json", "config.json")

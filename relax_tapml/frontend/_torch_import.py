@@ -3,7 +3,7 @@
 TVM's importer has gaps that raise nothing: a ``cumprod`` of booleans stays boolean, a product
 of int32 stays in int32. So every converted node is compared with the dtype and shape that PyTorch
 recorded for it. What this cannot see, wrong values of the right type, is for the comparison with
-``Model.reference``. The gaps that models fall into are closed in ``corrected_importer.py``.
+``Model.reference``. The gaps that models fall into are closed in ``_corrected_importer.py``.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from tvm import relax, tirx
 
 from relax_tapml.errors import LoweringError, TapmlError, UsageError
 from relax_tapml.files.machine import passed_on
-from relax_tapml.frontend.corrected_importer import CorrectedImporter
-from relax_tapml.frontend.first_line import first_line
+from relax_tapml.frontend._corrected_importer import CorrectedImporter
+from relax_tapml.frontend._first_line import first_line
 from relax_tapml.passes.keep_origins import give_origins
 from relax_tapml.passes.origin import Origin
 

@@ -1,4 +1,4 @@
-"""Where a PrimFunc chooses an index by a score, and the same with the choice as an argument."""
+"""Blocks of a PrimFunc that choose an index by a score, and ways to control their choice."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ class Chooser:
     block
         Its name.
     index
-        The buffer with the index, one for each row of scores.
+        The buffer of the index, one for each row of scores.
     scores
-        A new buffer for the scores: for each row, along the last axes, those it chooses from.
+        A new buffer for the scores: a row for each index, along the last axes.
     is_largest
-        Whether it looks for the largest score, as the value says that it begins with; None where
-        that says nothing.
+        Whether it looks for the largest score: its initial value is then negative. None where the
+        initial value does not decide this.
     """
 
     block: str
@@ -38,20 +38,21 @@ class Chooser:
 def choosers(function: tirx.PrimFunc) -> list[Chooser]:
     """Find the blocks of a PrimFunc that choose an index by a score.
 
-    Such a block reduces; it stores the variables that it reduces over, or an index made of them,
-    or what was stored before; and with it the score, or it reads just one. ::
+    Such a block is a reduction that stores either the value stored before, or an index made of the
+    variables that it reduces over. With the index it stores the score, or it reads just one
+    score. ::
 
         index[i] = select(best[i] > x[i, k] or ..., index[i], k)
         best[i] = select(best[i] > x[i, k], best[i], x[i, k])
     """
     found: list[Chooser] = []
 
-    def look(block: Any) -> None:
+    def visit(block: Any) -> None:
         chooser = _chooser(block)
         if chooser is not None:
             found.append(chooser)
 
-    tvm_ffi.structural_walk(function.body, [(SBlock, look)])
+    tvm_ffi.structural_walk(function.body, [(SBlock, visit)])
     return found
 
 
@@ -60,7 +61,7 @@ def with_scores(
 ) -> tirx.PrimFunc:
     """Return the PrimFunc with indices and scores as results, after all other parameters.
 
-    These are ``shown`` of the PrimFunc; each block stores its scores as well. ::
+    These parameters are the ``extra_results`` of the PrimFunc. Each block also stores its scores::
 
         scores[i, k] = x[i, k]
 
@@ -69,9 +70,9 @@ def with_scores(
     function, found
         The PrimFunc and its ``choosers``.
     is_chosen
-        Whether the blocks choose; otherwise they store their scores only, and the index is 0.
+        Whether the blocks choose. Otherwise they only store their scores, and the index is 0.
     """
-    extra = shown(function, found)
+    extra = extra_results(function, found)
     hidden = {buffer.name for buffer in extra}
     scores = {chooser.block: chooser.scores for chooser in found}
 
@@ -94,7 +95,7 @@ def with_scores(
     return _with_body(function, [*function.params, *extra], body)
 
 
-def shown(function: tirx.PrimFunc, found: Sequence[Chooser]) -> list[Any]:
+def extra_results(function: tirx.PrimFunc, found: Sequence[Chooser]) -> list[Any]:
     """Return the buffers that ``with_scores`` adds to the parameters, in order."""
     own = [chooser.index for chooser in found if chooser.index not in list(function.params)]
     return [*own, *(chooser.scores for chooser in found)]
@@ -103,9 +104,9 @@ def shown(function: tirx.PrimFunc, found: Sequence[Chooser]) -> list[Any]:
 def with_choices(
     function: tirx.PrimFunc, found: Sequence[Chooser]
 ) -> tuple[tirx.PrimFunc, list[Any]]:
-    """Return the PrimFunc with choices as arguments, and these parameters, after all others.
+    """Return the PrimFunc with choices as its last parameters, and these parameters.
 
-    Each has the shape and dtype of the index of its block. ::
+    Each has the shape and dtype of the index of its block::
 
         index[i] = choice[i]
         if k == choice[i]:
@@ -131,7 +132,21 @@ def with_choices(
 
 @dataclass(frozen=True, kw_only=True)
 class _Parts:
-    """The store of the index, the index and the score it may take, the other stores with theirs."""
+    """The parts of a chooser.
+
+    Parameters
+    ----------
+    index
+        The store of the index.
+    taken
+        The index that it stores where a score is better.
+    score
+        That score.
+    others
+        The other stores, each with the value that it stores where the score is better.
+    reduced
+        The variables that the block reduces over.
+    """
 
     index: Any
     taken: Any
@@ -159,13 +174,13 @@ def _chooser(block: Any) -> Chooser | None:
 
 def _is_largest(block: Any, bests: Sequence[Any]) -> bool | None:
     stores = [] if block.init is None else found_in(block.init, tirx.BufferStore)
-    begins = [
+    initial = [
         float(store.value.value)
         for store in stores
         if any(store.buffer.same_as(best) for best in bests)
         and isinstance(store.value, prim.FloatImm | prim.IntImm)
     ]
-    return begins[0] < 0 if len(begins) == 1 and begins[0] != 0 else None
+    return initial[0] < 0 if len(initial) == 1 and initial[0] != 0 else None
 
 
 def _parts(block: Any) -> _Parts | None:
@@ -182,8 +197,7 @@ def _parts(block: Any) -> _Parts | None:
         if taken is None:
             return None
         is_index = str(store.buffer.dtype).startswith(("int", "uint"))
-        is_made_of_them = is_index and _is_index(taken, variables)
-        (indices if is_made_of_them else others).append((store, taken))
+        (indices if is_index and _is_index(taken, variables) else others).append((store, taken))
     if len(indices) != 1:
         return None
     ((index, taken),) = indices
@@ -195,7 +209,7 @@ def _parts(block: Any) -> _Parts | None:
 
 
 def _read(block: Any, variables: list[Any], index: Any) -> list[Any]:
-    """Return the tensor elements that a block reads at the place it looks at."""
+    """Return the loads of a block whose indices have a variable of the reduction."""
     return [
         load
         for load in found_in(block.body, TensorLoad)
@@ -205,7 +219,10 @@ def _read(block: Any, variables: list[Any], index: Any) -> list[Any]:
 
 
 def _taken(store: Any, bound: dict[Any, Any]) -> Any | None:
-    """Return what a store may take instead of what is there; None if it does anything else."""
+    """Return the value that a store may put in place of the stored one.
+
+    None if the store does anything but choose between the two.
+    """
     value = (
         bound.get(store.value, store.value) if isinstance(store.value, tirx.Var) else store.value
     )
@@ -229,7 +246,7 @@ def _reads(expr: Any, buffer: Any) -> bool:
 
 
 def _is_index(expr: Any, reduced: list[Any]) -> bool:
-    """Whether an expression is made of the variables of the reduction and constants only."""
+    """Return whether an expression has only variables of the reduction and constants."""
     variables = found_in(expr, tirx.Var)
     is_of_them = all(any(v.same_as(r) for r in reduced) for v in variables)
     return bool(variables) and is_of_them and not found_in(expr, TensorLoad)

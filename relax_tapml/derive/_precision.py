@@ -1,4 +1,4 @@
-"""What one rounding may cost, by dtype."""
+"""How large the error of one rounding may be, by dtype."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from relax_tapml.arrays import Array, as_float64, finfo
 SMALLEST_NORMAL = 2.0**-126
 """Of float32. A device may flush anything smaller to zero."""
 
-MOVE = 2.0**-23
-"""How far an input moves, of its magnitude: one unit in the last place of a float32.
+INPUT_PERTURBATION = 2.0**-23
+"""The relative perturbation of an input: one unit in the last place of a float32.
 
-Narrower inputs move as little: kernels convert them to float32, and both sides get the same bits.
+Inputs of narrower dtypes are perturbed by no more than that. Kernels convert them to float32, and
+both sides get the same bits.
 """
-
 
 _PART = 1 << 18
 
@@ -22,7 +22,7 @@ _PART = 1 << 18
 def unit_roundoff(dtype: str) -> float:
     """Return the largest relative error of rounding to nearest: 2**-24 for float32.
 
-    Of float64 twice that, since the evaluation that it is compared with rounds as often.
+    For float64 it is twice that, because the float64 evaluation to compare with rounds as often.
     """
     eps = float(finfo(np.dtype(dtype)).eps)
     return eps if dtype == "float64" else eps / 2
@@ -40,18 +40,18 @@ def underflow(dtype: str) -> float:
 def overflow(dtype: str) -> float | None:
     """Return the largest number of a dtype that ordinary values exceed; None for wider ones.
 
-    In a wider dtype only what is infinite anyway, or means infinity, comes as far.
+    In a wider dtype, only values that are infinite anyway or stand for infinity are as large.
     """
     if dtype not in ("float16", "float8_e4m3fn", "float8_e5m2"):
         return None
     return float(finfo(np.dtype(dtype)).max)
 
 
-def moves(array: Array) -> Array:
-    """Return how far each value of an input may move: float32, same shape.
+def input_perturbation(array: Array) -> Array:
+    """Return by how much each value of an input may be perturbed: float32, same shape.
 
-    Whole numbers stay where they are: masks, counts and what is at the limit of a dtype. Denormals
-    that a device may flush move to zero.
+    Whole numbers are not perturbed: they are masks, counts, or at the limit of a dtype. Denormals
+    that a device may flush are perturbed by their own magnitude, which makes them zero.
     """
     found = np.empty(array.size, np.float32)
     flat, flushed, step = array.reshape(-1), _flushed(array), _step(array)
@@ -59,17 +59,17 @@ def moves(array: Array) -> Array:
     for start in range(0, array.size, _PART):
         wide = as_float64(flat[start : start + _PART])
         with np.errstate(invalid="ignore", over="ignore"):
-            is_still = ~np.isfinite(wide) | (wide == np.trunc(wide))
+            is_fixed = ~np.isfinite(wide) | (wide == np.trunc(wide))
             steps = np.abs(wide) * np.where(np.abs(wide) < flushed, 1.0, step)
-            found[start : start + _PART] = np.where(is_still, 0.0, steps)
+            found[start : start + _PART] = np.where(is_fixed, 0.0, steps)
     return found.reshape(array.shape)
 
 
 def _flushed(array: Array) -> float:
-    """Return below which magnitude a device may take a value of the array for zero."""
+    """Return the magnitude below which a device may flush a value of the array to zero."""
     is_flushed = underflow(array.dtype.name) == SMALLEST_NORMAL
     return SMALLEST_NORMAL if is_flushed else 0.0
 
 
 def _step(array: Array) -> float:
-    return min(MOVE, float(finfo(array.dtype).eps))
+    return min(INPUT_PERTURBATION, float(finfo(array.dtype).eps))

@@ -1,4 +1,4 @@
-"""Rewrites expressions of TIR to float64, and says how far rounding may take them."""
+"""Rewrites expressions of TIR to float64, with a bound on the error of rounding."""
 
 from __future__ import annotations
 
@@ -11,6 +11,16 @@ from tvm import tirx
 from tvm.ir import expr as ir_expr
 
 from relax_tapml._compat import TensorLoad, bitwise, buffer_of, prim, prim_op
+from relax_tapml.derive._functions import (
+    DIVISION_ULPS,
+    FUNCTIONS,
+    POWER_ULPS,
+    POWER_ULPS_PER_LOGARITHM,
+    STEPS,
+    Function,
+)
+from relax_tapml.derive._partial_sums import digits, rounded_to
+from relax_tapml.derive._precision import overflow, underflow, unit_roundoff
 from relax_tapml.derive.bounded import (
     F64,
     Bounded,
@@ -24,16 +34,6 @@ from relax_tapml.derive.bounded import (
     plus,
     times,
 )
-from relax_tapml.derive.functions import (
-    DIVISION_ULPS,
-    FUNCTIONS,
-    POWER_ULPS,
-    POWER_ULPS_PER_LOGARITHM,
-    STEPS,
-    Function,
-)
-from relax_tapml.derive.partial_sums import digits, rounded_to
-from relax_tapml.derive.precision import overflow, underflow, unit_roundoff
 
 _WORKING = "float32"
 _COMPARISONS = (prim.LT, prim.LE, prim.GT, prim.GE, prim.EQ, prim.NE)
@@ -46,7 +46,7 @@ _WHOLE_CALLS = {prim_op("clz"), "tirx.popcount", "tirx.fabs"}
 
 @dataclass(kw_only=True)
 class Place:
-    """Where float64 values and their errors are kept instead of a tensor of the kernel.
+    """The float64 values, and their errors, that replace a tensor of the kernel.
 
     Parameters
     ----------
@@ -73,15 +73,15 @@ class Expressions:
     is_exact
         Whether a result that its dtype holds exactly shall have no error.
     bind
-        Called with an expression that is used more than once; returns one that stands for it,
-        which is what it was called with where that does already.
+        Called with an expression that is used more than once; returns a variable or cell that
+        holds its value. A variable or cell is returned as it is.
 
     Attributes
     ----------
     rounds
         Whether anything rounds. A kernel that only moves and chooses values does not.
-    told
-        What the error comes from, in words, in the order of discovery.
+    error_sources
+        Descriptions of what the error comes from, in the order of discovery.
     """
 
     places: Mapping[Any, Place]
@@ -89,7 +89,7 @@ class Expressions:
     functions: Mapping[str, Function] = field(default_factory=lambda: FUNCTIONS)
     is_exact: bool = False
     rounds: bool = False
-    told: dict[str, None] = field(default_factory=dict)
+    error_sources: dict[str, None] = field(default_factory=dict)
     variables: dict[Any, Bounded] = field(default_factory=dict)
 
     def of(self, expr: Any, *, guard: Any = None, is_last: bool = False) -> Bounded:
@@ -102,7 +102,7 @@ class Expressions:
         guard
             A condition without which its loads may be out of bounds.
         is_last
-            Whether the result is rounded to its dtype and then leaves the kernel; that rounding is
+            Whether the result is rounded to its dtype and then leaves the kernel. That rounding is
             not counted here.
 
         Raises
@@ -146,10 +146,10 @@ class Expressions:
                 return self._arithmetic(expr, left, right, is_last)
             case ir_expr.Call():
                 return self._call(expr, guard, is_last)
-        raise NotDerivableError(f"it has a {type(expr).__name__}")
+        raise NotDerivableError(f"the kernel has a {type(expr).__name__}")
 
     def exact(self, expr: Any, what: str) -> Any:
-        """Rewrite an expression that every legal kernel computes alike.
+        """Rewrite an expression that has the same value in every legal kernel.
 
         Raises
         ------
@@ -171,16 +171,16 @@ class Expressions:
         return prim.Select(magnitude(value) > number(limit), number(float("inf")), error)
 
     def _rounded(self, value: Any, dtype: str, carried: Any) -> Any:
-        """Return the error of rounding what an addition, a product or a cast gives.
+        """Return the error of rounding the result of an addition, a product or a cast.
 
         Parameters
         ----------
         value
             A cell.
         dtype
-            To which.
+            The dtype that it is rounded to.
         carried
-            How far the value itself may be off.
+            The error of the value itself.
         """
         error = self.rounding(value, dtype)
         if not self.is_exact:
@@ -192,7 +192,7 @@ class Expressions:
 
     def _operand(self, expr: Any, guard: Any) -> Bounded:
         found = self._bound(self.of(expr, guard=guard))
-        # What is loaded is settled where it was stored.
+        # The error of a loaded value was settled when it was stored.
         is_settled = isinstance(expr, TensorLoad) or not is_float(dtype_of(expr))
         return found if is_settled else self._settled(found)
 
@@ -203,9 +203,9 @@ class Expressions:
         return Bounded(value=value, error=None if error is None else self.bind(error))
 
     def _variable(self, var: Any) -> Bounded:
-        known = self.variables.get(var)
-        if known is not None:
-            return known
+        bound = self.variables.get(var)
+        if bound is not None:
+            return bound
         if is_float(dtype_of(var)):
             return Bounded(value=prim.Cast(F64, var))
         return Bounded(value=var)
@@ -213,7 +213,10 @@ class Expressions:
     def _load(self, load: Any, guard: Any) -> Bounded:
         place = self.places.get(buffer_of(load))
         if place is None:
-            raise NotDerivableError(f"it reads {buffer_of(load).name}, which is not known")
+            raise NotDerivableError(
+                f"the kernel reads {buffer_of(load).name}, which is neither allocated in it nor a "
+                "parameter"
+            )
         indices = [self._index(index, guard) for index in load.indices]
         value = tirx.BufferLoad(place.values, indices)
         if is_float(dtype_of(value)) and dtype_of(value) != F64:
@@ -229,7 +232,7 @@ class Expressions:
     def _index(self, index: Any, guard: Any) -> Any:
         found = self.of(index, guard=guard)
         if found.error is not None:
-            raise NotDerivableError("rounding may change where it loads from")
+            raise NotDerivableError("rounding may change which element the kernel loads")
         if guard is None or isinstance(index, prim.IntImm):
             return found.value
         return prim.Select(guard, found.value, tirx.const(0, dtype_of(index)))
@@ -241,7 +244,7 @@ class Expressions:
             if is_last or unit_roundoff(to) <= unit_roundoff(source):
                 return inner
             inner = self._bound(inner)
-            self.told[f"rounding to {to}"] = None
+            self.error_sources[f"rounding to {to}"] = None
             own = self._rounded(inner.value, to, inner.error)
             return Bounded(value=inner.value, error=plus(inner.error, own, self._tiny(to)))
         inner = self._bound(self.of(expr.value, guard=guard))
@@ -251,7 +254,7 @@ class Expressions:
             else:
                 error = inner.error
             if to in ("float16", "float32"):
-                # Every platform rounds a whole number that is too long in the same way.
+                # All platforms round a whole number with too many digits in the same way.
                 return Bounded(value=prim.Cast(F64, prim.Cast(to, inner.value)), error=error)
             value = self.bind(prim.Cast(F64, inner.value))
             if to != F64:
@@ -271,14 +274,14 @@ class Expressions:
         return Bounded(value=prim.Cast(to, inner.value), error=inner.error)
 
     def _stepped(self, step: Callable[[Any], Any], x: Bounded, to: str) -> Bounded:
-        """Apply a function that is exact and monotone, but jumps."""
+        """Apply a function that is exact and monotone, but not continuous."""
         value = step(x.value)
         if x.error is None:
             return Bounded(value=value)
         value = self.bind(value)
         ends = [step(x.value + x.error), step(x.value - x.error)]
         if not is_float(to):
-            self.told["ties of rounding to whole numbers"] = None
+            self.error_sources["ties of rounding to whole numbers"] = None
             ends, wide = [prim.Cast(F64, end) for end in ends], prim.Cast(F64, value)
         else:
             wide = value
@@ -311,7 +314,7 @@ class Expressions:
             )
         if chosen.error is None:
             return Bounded(value=value, error=error)
-        self.told["choices that rounding may change"] = None
+        self.error_sources["choices that rounding may change"] = None
         a, b = (x if is_float(dtype_of(x)) else prim.Cast(F64, x) for x in (yes.value, no.value))
         apart = plus(magnitude(a - b), larger(yes.error, no.error))
         same = error if error is not None else number(0.0)
@@ -336,18 +339,19 @@ class Expressions:
 
     def _comparison(self, kind: type, left: Bounded, right: Bounded) -> Bounded:
         value = kind(left.value, right.value)
-        reach = plus(left.error, right.error)
-        if reach is None:
+        error = plus(left.error, right.error)
+        if error is None:
             return Bounded(value=value)
         if dtype_of(left.value) == "bool":
             return Bounded(value=value, error=either(left.error, right.error))
         apart = magnitude(_wide(left.value) - _wide(right.value))
-        return Bounded(value=value, error=apart < reach)
+        return Bounded(value=value, error=apart < error)
 
     def _integer(self, expr: Any, left: Bounded, right: Bounded, guard: Any) -> Bounded:
         divisor = right.value
         if isinstance(expr, _DIVISIONS) and guard is not None:
-            # Here both arms of a choice are evaluated, and a division by zero ends the process.
+            # The shadow kernel evaluates both arms of a choice, and a division of whole numbers by
+            # zero ends the process.
             divisor = prim.Select(guard, divisor, tirx.const(1, dtype_of(divisor)))
         value = type(expr)(left.value, divisor)
         if left.error is None and right.error is None:
@@ -386,7 +390,7 @@ class Expressions:
             case prim.Div():
                 carried, tiny = self._quotient_error(value, left, right), number(underflow(dtype))
             case _:
-                raise NotDerivableError(f"it computes {_what(expr)} of floats")
+                raise NotDerivableError(f"the kernel computes {_what(expr)} of floats")
         self.rounds = True
         if is_narrow_last:
             own = None
@@ -422,8 +426,8 @@ class Expressions:
         least = self.bind(magnitude(right.value) - right.error)
         numerator = plus(left.error, times(magnitude(value), right.error))
         carried = prim.Select(least > number(0.0), numerator / least, number(float("inf")))
-        moved = right.error if left.error is None else right.error + left.error
-        return prim.Select(prim.EQ(moved, number(0.0)), number(0.0), carried)
+        total = right.error if left.error is None else right.error + left.error
+        return prim.Select(prim.EQ(total, number(0.0)), number(0.0), carried)
 
     def _extreme_error(self, expr: Any, left: Bounded, right: Bounded) -> Any:
         if left.error is None and right.error is None:
@@ -435,11 +439,11 @@ class Expressions:
         a, b = left.value, right.value
         if isinstance(expr, prim.Min):
             a, b = -a, -b
-        # The one that may win decides; both if either may.
+        # The error is that of the operand that is chosen; the larger one if either may be.
         return prim.Select(a - ea > b + eb, ea, prim.Select(b - eb > a + ea, eb, prim.Max(ea, eb)))
 
     def _settled(self, x: Bounded) -> Bounded:
-        """Return the same with an infinity exact: what is added to it does not change it."""
+        """Return the same value, without an error where it is infinite: additions keep infinity."""
         if x.error is None:
             return x
         is_infinite = prim.EQ(magnitude(x.value), number(float("inf")))
@@ -454,11 +458,11 @@ class Expressions:
             return self._choice(condition, yes, no, guard, is_last)
         if name in _TRANSPARENT:
             return self.of(call.args[0], guard=guard, is_last=is_last)
-        if name == "tirx.tan":  # Devices compute it so, and are allowed what comes of it.
+        if name == "tirx.tan":  # Devices compute it as a quotient, and are allowed its error.
             x = call.args[0]
             return self.of(tirx.div(tirx.sin(x), tirx.cos(x)), guard=guard, is_last=is_last)
         if name not in {*self.functions, *STEPS, *_WHOLE_CALLS, "tirx.pow", "tirx.isnan"}:
-            raise NotDerivableError(f"it calls {name or call.op}")
+            raise NotDerivableError(f"the kernel calls {name or call.op}")
         dtype = dtype_of(call)
         if not is_float(dtype_of(call.args[0])):
             return self._whole_call(call, name, guard)
@@ -476,7 +480,7 @@ class Expressions:
     def _whole_call(self, call: Any, name: str, guard: Any) -> Bounded:
         """Rewrite a call that takes and returns whole numbers."""
         if name not in _WHOLE_CALLS:
-            raise NotDerivableError(f"it calls {name or call.op}")
+            raise NotDerivableError(f"the kernel calls {name or call.op}")
         args = [self.of(arg, guard=guard) for arg in call.args]
         if any(arg.error is not None for arg in args):
             raise NotDerivableError(f"rounding may change a whole number that {name} takes")
@@ -485,9 +489,9 @@ class Expressions:
     def _function(self, name: str, x: Bounded, dtype: str) -> Bounded:
         function = self.functions[name]
         self.rounds = True
-        self.told[name.split(".")[1]] = None
+        self.error_sources[name.split(".")[1]] = None
         value = self.bind(function.call(x.value))
-        # Narrow floats are converted, computed in float32 and rounded; or within 2 ULP directly.
+        # Narrow floats are computed in float32 and rounded, or directly to within 2 ULP.
         ulp = 2 * min(unit_roundoff(dtype), unit_roundoff(_WORKING))
         is_narrow = unit_roundoff(dtype) > unit_roundoff(_WORKING)
         own = function.own_error(x.value, value, ulp, is_narrow=is_narrow)
@@ -500,7 +504,7 @@ class Expressions:
 
     def _power(self, base: Bounded, exponent: Bounded, dtype: str) -> Bounded:
         self.rounds = True
-        self.told["pow"] = None
+        self.error_sources["pow"] = None
         value = self.bind(tirx.pow(base.value, exponent.value))
         size, y = self.bind(magnitude(base.value)), exponent.value
         ulp = 2 * min(unit_roundoff(dtype), unit_roundoff(_WORKING))
@@ -520,8 +524,8 @@ class Expressions:
         if exponent.error is not None:
             # x**(y + e) = x**y exp(e ln x)
             natural = magnitude(tirx.log(prim.Max(size, number(_TINY))))
-            moved = tirx.exp(prim.Min(natural * exponent.error, number(_LARGEST_LOGARITHM)))
-            carried = plus(carried, magnitude(value) * (moved - number(1.0)))
+            factor = tirx.exp(prim.Min(natural * exponent.error, number(_LARGEST_LOGARITHM)))
+            carried = plus(carried, magnitude(value) * (factor - number(1.0)))
         return Bounded(value=value, error=plus(own, carried, number(underflow(dtype))))
 
 

@@ -5,13 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from relax_tapml.derive.fast_math import COARSEST, FAST_MATH
-from relax_tapml.derive.functions import (
-    COARSE,
-    FUNCTIONS,
-    POWER_ULPS,
-    POWER_ULPS_PER_LOGARITHM,
-)
+from relax_tapml.derive._functions import FUNCTIONS, POWER_ULPS, POWER_ULPS_PER_LOGARITHM
+from relax_tapml.derive._low_precision import CUDA_FAST_MATH, WGSL_FUNCTIONS
 
 ULP = 2.0**-23
 X = np.concatenate([-np.logspace(-6, 1.9, 400), np.logspace(-6, 1.9, 400)])
@@ -64,5 +59,6 @@ def test_a_fast_tanh_is_not():
     """2**-11: it has a bound of its own, and nothing else is changed by it."""
     y = np.tanh(X)
     assert (2.0**-11 * np.abs(y) > allowed("tanh", y, X))[np.abs(X) > 0.01].all()
-    assert FAST_MATH["tirx.tanh"].ulps * ULP >= 2.0**-11
-    assert {name for name in COARSEST if COARSEST[name] is not COARSE[name]} == {"tirx.tanh"}
+    assert CUDA_FAST_MATH["tirx.tanh"].ulps * ULP >= 2.0**-11
+    assert set(CUDA_FAST_MATH) == {"tirx.tanh"}
+    assert CUDA_FAST_MATH.keys().isdisjoint(WGSL_FUNCTIONS)

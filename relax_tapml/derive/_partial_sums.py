@@ -1,20 +1,20 @@
-"""How far the result of a sum may be from exact, from how its partial sums go.
+"""The error of a sum, estimated from its partial sums.
 
 Every addition rounds its partial sum ``s_k`` by at most ``u |s_k|``, with ``u`` the unit roundoff
-of the sum's dtype. Three things are known of the total:
+of the sum's dtype. Three bounds of the total error are used:
 
-- It is at most ``n u sum|p|`` for terms ``p`` in whatever order (Higham, *Accuracy and Stability of
+- It is at most ``n u sum|p|`` for terms ``p`` in any order (Higham, *Accuracy and Stability of
   Numerical Algorithms*, 4.2).
-- Roundings that are not alike add up as independent ones do, to a small multiple of
-  ``u sqrt(sum s_k**2)`` (Higham and Mary, *A new approach to probabilistic rounding error
-  analysis*, 2019, and *Sharper probabilistic backward error analysis*, 2020). Another order has
-  other partial sums, so the largest of several orders counts: the one at hand, the same reversed,
-  and a random one, whose squares are on average ``mean**2 n (n+1) (2n+1) / 6 + variance n (n+1) /
-  6``. Others, such as lane after lane, the caller evaluates one by one.
-- Roundings that are alike, as of equal terms, or of terms that are small against the partial sum,
-  are measured: the sum is also evaluated in its own dtype. Where all terms are equal to within a
-  rounding, how alike they are changes with the order, and half of each rounding counts; in dtypes
-  narrower than float32, where that is much, no more than eight times what was measured.
+- Independent roundings add up to a small multiple of ``u sqrt(sum s_k**2)`` (Higham and Mary, *A
+  new approach to probabilistic rounding error analysis*, 2019, and *Sharper probabilistic backward
+  error analysis*, 2020). Another order has other partial sums, so the largest of several orders
+  counts: the given one, the same reversed, and a random one, whose squares are on average
+  ``mean**2 n (n+1) (2n+1) / 6 + variance n (n+1) / 6``. The caller evaluates further orders, such
+  as lane after lane, one by one.
+- Correlated roundings, as of equal terms, or of terms that are small against the partial sum, are
+  measured: the sum is also evaluated in its own dtype. Where all terms are equal to within a
+  rounding, the correlation changes with the order, and half of each rounding counts; in dtypes
+  narrower than float32, where that would be large, at most eight times the measured error.
 
 ``scripts/bench_sums.py`` compares this with sums in many orders, of many kinds of terms.
 """
@@ -29,19 +29,19 @@ from tvm import tirx
 
 from relax_tapml._compat import prim
 from relax_tapml.arrays import finfo
+from relax_tapml.derive._precision import overflow, unit_roundoff
 from relax_tapml.derive.bounded import F64, magnitude, number, plus
-from relax_tapml.derive.precision import overflow, unit_roundoff
 
 INDEPENDENT = 6.0
-"""So many times ``u sqrt(sum s_k**2)``."""
+"""The error of independent roundings, in units of ``u sqrt(sum s_k**2)``."""
 
 MEASURED = 4.0
-"""So many times the error of the sum in its own dtype."""
+"""The error of correlated roundings, in units of the error of the sum in its own dtype."""
 
-_ALIKE = 4.0  # Terms are alike if they spread less than so many roundings of a partial sum.
+_ALIKE = 4.0  # Terms are equal if they spread less than this many roundings of a partial sum.
 _ALIKE_SHARE, _ALIKE_MEASURED = 0.5, 8.0
 
-# Partial sums in a random order stray from a straight line by half the root of the sum of squares.
+# Partial sums in a random order differ from a straight line by half the root of the sum of squares.
 _OTHERS = 3.0
 
 NewCell = Callable[[str, Any], Any]
@@ -49,7 +49,7 @@ StoreCell = Callable[[Any, Any], None]
 
 
 class PartialSum:
-    """The sum in one element of a tensor, in float64, and what is known of its error.
+    """The sum in one element of a tensor, in float64, and the data to estimate its error.
 
     Parameters
     ----------
@@ -60,8 +60,8 @@ class PartialSum:
     store_cell
         Emits a store to it.
     is_exact
-        Whether a sum that every order computes without a rounding shall have no error. That takes
-        the place of the rest: what rounds has the first bound.
+        Whether a sum that every order computes without a rounding shall have no error. A sum that
+        rounds then has the first bound, and the two others are not computed.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class PartialSum:
         self._digits = digits(dtype)
         self._new, self._store = new_cell, store_cell
         self._is_exact = is_exact
-        # In float64 the first bound is small enough, and the evaluation itself is no better.
+        # In float64 the first bound is small enough, and the evaluation itself is not more exact.
         self._is_measured = not is_exact and dtype != F64
         self._limit = overflow(dtype)
         zero = number(0.0)
@@ -87,12 +87,12 @@ class PartialSum:
             self._squares = new_cell("squares", zero)
             self._partial = new_cell("partial", zero)
             self._partial_squares = new_cell("partial_squares", zero)
-            # The processor's own float32 is much faster than rounding float64 to as many digits.
+            # float32 instructions are much faster than rounding float64 to as many digits.
             self._has_float32 = dtype == "float32"
             self._own = new_cell("own", prim.Cast("float32", zero) if self._has_float32 else zero)
 
     def start(self, value: Any, error: Any) -> None:
-        """Emit that the sum begins with a value that has an error, None for none."""
+        """Emit the start of the sum: a value and its error, None for no error."""
         value = self._new("first", value)
         size = self._new("first_size", magnitude(value))
         store = self._store
@@ -112,7 +112,7 @@ class PartialSum:
             store(self._own, prim.Cast("float32", value) if is_wide else self._rounded(value))
 
     def add(self, term: Any, error: Any) -> None:
-        """Emit that a term is added that has an error, None for none."""
+        """Emit the addition of a term with its error, None for no error."""
         term = self._new("term", term)
         total = self._new("next", self.value + term)
         store = self._store
@@ -139,9 +139,9 @@ class PartialSum:
         return rounded_to(value, self._digits)
 
     def error(self) -> Any:
-        """Return how far the sum may be off: what its terms carry, and its own roundings.
+        """Return the error of the sum: the errors of its terms, and its own roundings.
 
-        Infinite where a partial sum may be beyond what the dtype holds.
+        Infinite where a partial sum may exceed the largest number of the dtype.
         """
         found = self._finite_error()
         if self._limit is None:
@@ -183,15 +183,15 @@ class PartialSum:
 
 
 def digits(dtype: str) -> int:
-    """Return how many binary digits a dtype holds, the implicit one included: 24 for float32."""
+    """Return how many binary digits a dtype has, the implicit one included: 24 for float32."""
     return int(finfo(np.dtype(dtype)).nmant) + 1
 
 
 def rounded_to(value: Any, count: int) -> Any:
-    """Return a float64 cell rounded to so many binary digits, ties to even.
+    """Return a float64 cell rounded to ``count`` binary digits, ties to even.
 
-    Exponents have no limits. It is done with whole numbers, which no compiler contracts to fused
-    operations. ``value`` is used twice.
+    The exponent is not limited. The operations are those of whole numbers, which no compiler
+    contracts to fused operations. ``value`` is used twice.
     """
     cut = 53 - count
     if cut <= 0:
@@ -218,5 +218,5 @@ def _whole(value: int) -> Any:
 
 
 def _is_term(value: Any) -> Any:
-    """Return 1 for a term that rounds, 0 for a zero, which may be added any number of times."""
+    """Return 1 for a term whose addition rounds, 0 for a zero, whose addition does not."""
     return prim.Select(prim.EQ(value, number(0.0)), number(0.0), number(1.0))

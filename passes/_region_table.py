@@ -1,4 +1,4 @@
-"""Keep the region functions of a module, equal ones once."""
+"""The region functions of a module, with one function for all equal ones."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from collections.abc import Collection
 import tvm_ffi
 from tvm import relax
 
-from .device_protocol import REGION_ATTR
+from ._device_protocol import REGION_ATTR
 
 
 class RegionTable:
     """Names region functions: ``main_region0`` is the first one that ``main`` needed.
 
-    Weights are arguments, so the layers of a model that repeat come out structurally equal, and
-    are one function of the device's program.
+    Weights are arguments, so the repeated layers of a model give structurally equal regions, which
+    become one function of the device's program.
 
     Parameters
     ----------
@@ -35,12 +35,12 @@ class RegionTable:
         """Return the name by which to call a region of the function ``owner``."""
         if not self._is_shared:
             return self._keep(region, owner)
-        # Constants are compared, but need not be hashed: few regions differ in nothing else.
+        # Constants are compared but not hashed, since few regions differ in their constants alone.
         alike = self._alike.setdefault(
             tvm_ffi.structural_hash(region, skip_tensor_content=True), []
         )
-        for name, known in alike:
-            if tvm_ffi.structural_equal(region, known):
+        for name, other in alike:
+            if tvm_ffi.structural_equal(region, other):
                 return name
         name = self._keep(region, owner)
         alike.append((name, region))

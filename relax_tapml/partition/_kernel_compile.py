@@ -1,4 +1,4 @@
-"""Kernels compiled in forks of this process, where the death of a compiler ends nothing else."""
+"""Compiles kernels in forks of this process, so that a compiler crash ends only a fork."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ import tvm
 
 from relax_tapml.files.machine import lack_now, passed_on
 from relax_tapml.files.scratch import scratch_folder
-from relax_tapml.partition.kernel_files import KernelFiles, KernelName
+from relax_tapml.partition._kernel_files import KernelFiles, KernelName
 from relax_tapml.processes.fork import Endings, ForkDied, Here, forked
 from relax_tapml.targets.platforms.platform import Platform
 
-# Their numbers fit into a pipe.
+# The most kernels of one round: their numbers fit into the buffer of a pipe.
 _MOST = 1 << 13
 _NUMBER = struct.Struct("<i")
 
@@ -31,9 +31,9 @@ class KernelJob:
     Parameters
     ----------
     name
-        Of its file.
+        The name of its file.
     module
-        Its PrimFunc, alone.
+        A module with its PrimFunc only.
     target
         The ``tvm.target.Target`` to compile it for.
     """
@@ -45,7 +45,7 @@ class KernelJob:
 
 @dataclass(frozen=True, kw_only=True)
 class Compiled:
-    """What came of it: a file, or the reason why there is none."""
+    """The result of a job: a file, or the reason why there is none."""
 
     path: Path | None = None
     reason: str = ""
@@ -56,24 +56,23 @@ def compile_kernels(
 ) -> dict[KernelName, Compiled]:
     """Compile kernels on all cores.
 
-    A compiler may end its process: LLVM does where it cannot write, and where it meets code that
-    it cannot select instructions for. So kernels are compiled in forks, one for each core, where
-    the platform's compiler works in one. The kernel that a fork died of is compiled once more,
-    alone.
+    A compiler may end its process: LLVM does if it cannot write a file, or cannot select
+    instructions. So kernels are compiled in forks, one for each core, if the platform's compiler
+    works in a fork. A kernel during which a fork died is compiled once more, alone.
 
     Parameters
     ----------
     jobs
         What to compile.
     platform
-        Of all of them; its ``compiler`` has been set up.
+        The platform of all of them; its ``compiler`` has been set up.
     files
-        Where to put it.
+        The folder of the results.
 
     Raises
     ------
     MachineError
-        The machine lacked something, which says nothing about a kernel.
+        The machine lacked something, so no kernel is to blame.
     """
     done: dict[KernelName, Compiled] = {}
     suspects: dict[KernelName, KernelJob] = {}
@@ -96,7 +95,7 @@ def compile_kernels(
         if alone is not None and alone.name in done:
             del suspects[alone.name]
     has_failed = any(result.reason for result in done.values())
-    # It may be that nothing can be built at present, in words that nobody has met before.
+    # The machine may lack something that the compiler reports in an unknown message.
     if has_failed and (lack := lack_now(files.folder, compiler=platform.suffix == ".so")):
         raise lack.error(_doing(platform))
     return done
@@ -108,21 +107,21 @@ def _round(
     files: KernelFiles,
     done: dict[KernelName, Compiled],
 ) -> list[ForkDied]:
-    """Compile kernels in a fork for each core, and return how some of these died, if any did.
+    """Compile kernels in a fork for each core, and return the deaths of forks.
 
-    What one noted last is the number of its kernel.
+    ``ForkDied.at`` is the number of the kernel that the fork was compiling.
     """
     count = min(os.cpu_count() or 1, len(jobs))
     is_forked = platform.compiles_in_fork(jobs[0].target)
     deaths: list[ForkDied] = []
     is_over = threading.Event()
-    # Every fork takes the next number, so none is idle while another has work.
+    # Every fork takes the next number from a pipe, so that no core is idle while work is left.
     numbers, end = os.pipe()
     os.write(end, b"".join(map(_NUMBER.pack, range(len(jobs)))))
     os.close(end)
 
     def work(fork: Here) -> None:
-        if is_forked:  # Nobody else of this process looks for it.
+        if is_forked:  # No other thread of a fork reads these settings.
             tempfile.tempdir = os.environ["TMPDIR"] = str(scratch)
         while packed := os.read(numbers, _NUMBER.size):
             (number,) = _NUMBER.unpack(packed)
@@ -141,7 +140,7 @@ def _round(
             deaths.append(death)
 
     try:
-        # What a compiler leaves behind that dies is removed with it.
+        # The folder is removed together with the files of a compiler that died.
         with scratch_folder() as scratch, ThreadPoolExecutor(count) as pool:
             try:
                 list(pool.map(watch, range(count)))
@@ -172,8 +171,8 @@ def _unbuilt(job: KernelJob, platform: Platform, why: str) -> str:
 
 
 def _brief(error: Exception) -> str:
-    """The part of a compiler error that says what is wrong, without its C++ backtrace."""
+    """Return the last lines of a compiler error, without its C++ backtrace."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    told = [line for line in lines if not line.startswith(("File ", "at ", "[bt]"))]
-    text = " ".join(told[-3:]) if told else type(error).__name__
+    lines = [line for line in lines if not line.startswith(("File ", "at ", "[bt]"))]
+    text = " ".join(lines[-3:]) if lines else type(error).__name__
     return text if len(text) <= 400 else text[:397] + "..."

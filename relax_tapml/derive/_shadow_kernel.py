@@ -1,4 +1,4 @@
-"""The twin of a PrimFunc: it computes in float64, and beside each value an error bound."""
+"""The shadow kernel of a PrimFunc: it computes in float64, with an error bound for each value."""
 
 from __future__ import annotations
 
@@ -11,6 +11,17 @@ import tvm_ffi
 from tvm import s_tir, tirx
 
 from relax_tapml._compat import TensorLoad, buffer_of, prim
+from relax_tapml.derive._expression import Expressions, Place
+from relax_tapml.derive._functions import FUNCTIONS, Function
+from relax_tapml.derive._partial_sums import PartialSum
+from relax_tapml.derive._precision import unit_roundoff
+from relax_tapml.derive._sum_loops import (
+    SERIAL,
+    added_to,
+    is_same_element,
+    loaded_tensors,
+    terms_of,
+)
 from relax_tapml.derive.bounded import (
     F64,
     Bounded,
@@ -21,23 +32,13 @@ from relax_tapml.derive.bounded import (
     number,
     plus,
 )
-from relax_tapml.derive.expression import Expressions, Place
-from relax_tapml.derive.functions import FUNCTIONS, Function
-from relax_tapml.derive.partial_sums import PartialSum
-from relax_tapml.derive.precision import unit_roundoff
-from relax_tapml.derive.sum_loops import (
-    SERIAL,
-    added_to,
-    is_same_element,
-    loaded_tensors,
-    terms_of,
-)
 
-ENTRY = "twin"
+ENTRY = "shadow_kernel"
 LANES = "lanes"
 ORDER_FACTOR = 8.0
-"""A sum whose partial sums are not followed may differ by ``min(n, 8 sqrt(n))`` roundings of the
-sum of magnitudes: one that is not done in innermost loops, or that something reads on its way.
+"""Where partial sums are not followed, a sum of n terms may differ by ``min(n, 8 sqrt(n))``
+roundings of the sum of magnitudes: where it is not done in innermost loops, or where something
+reads it before it is complete.
 """
 
 _SHORT = 8  # Loops with fewer iterations stay in their order.
@@ -55,33 +56,33 @@ _PLAIN = tvm.transform.Sequential(
 
 @dataclass(frozen=True, kw_only=True)
 class ShadowKernel:
-    """A PrimFunc, rewritten.
+    """A PrimFunc that computes in float64, with an error bound for each value.
 
     Parameters
     ----------
     function
-        Takes the parameters of the kernel, then ``moves``, then ``errors``, then ``lanes`` if it
-        has lanes. Float inputs are float32, or float64 where the kernel takes float64; float
+        Takes the parameters of the kernel, then the perturbations, then the errors, then ``lanes``
+        if it has lanes. Float inputs are float32, or float64 where the kernel takes float64; float
         results are float64.
-    moves
-        Numbers of the kernel's parameters that are float inputs; how far each of their values may
-        move is passed as float32.
+    perturbed
+        Numbers of the kernel's parameters that are float inputs. The perturbation of each of their
+        values is passed as float32.
     errors
         Numbers of the kernel's parameters that are results with errors, which are float64.
     rounds
         Whether the kernel rounds anything.
-    told
-        What the errors come from, in words.
+    error_sources
+        Descriptions of what the errors come from.
     has_lanes
         Whether the order of its sums is an argument: terms 0, lanes, 2 lanes, ... come first, then
-        1, lanes + 1, ...; 1 for the order of the kernel.
+        1, lanes + 1, and so on. One lane is the order of the kernel.
     """
 
     function: tirx.PrimFunc
-    moves: tuple[int, ...]
+    perturbed: tuple[int, ...]
     errors: tuple[int, ...]
     rounds: bool
-    told: tuple[str, ...]
+    error_sources: tuple[str, ...]
     has_lanes: bool = False
 
 
@@ -91,21 +92,21 @@ def shadow_kernel_of(
     functions: Mapping[str, Function] = FUNCTIONS,
     *,
     is_exact: bool = False,
-    is_moved: bool = False,
+    is_perturbed: bool = False,
 ) -> ShadowKernel:
     """Rewrite a PrimFunc to float64, with an error bound beside each value.
 
     Every rounding that the kernel does adds to the error of what it rounds, and every operation
     carries the errors of its operands. So the bound holds for whatever kernel does the same
     operations, with intermediate results in the same precision or a wider one, with sums in any
-    order, and with elementary functions as accurate as ``derive.functions`` says. ::
+    order, and with elementary functions as accurate as ``derive._functions`` says. ::
 
         B[i] = B[i] + A[i, k] * W[k]
         # becomes, with v the product and e its error
         B64[i] = B64[i] + v
         carried[i] = carried[i] + e
         # and, when all of them are there
-        B_error[i] = carried[i] + what PartialSum says of the partial sums
+        B_error[i] = carried[i] + the error that PartialSum estimates from the partial sums
 
     Parameters
     ----------
@@ -116,31 +117,32 @@ def shadow_kernel_of(
     functions
         How accurate elementary functions are, by the name of the TIR operator.
     is_exact
-        For inputs that are the same bits everywhere, such as small whole numbers: inputs do not
-        move, and what no order of the operations rounds has no error.
-    is_moved
-        Whether inputs move also where nothing rounds: they are themselves results with errors.
+        For inputs that are the same bits everywhere, such as small whole numbers: inputs are not
+        perturbed, and a value that no order of the operations rounds has no error.
+    is_perturbed
+        Whether inputs are perturbed also where nothing rounds, because they are themselves results
+        with errors.
 
     Raises
     ------
     NotDerivableError
-        It does something that is not followed: it calls external code, runs in threads, or rounding
-        may change which element it stores.
+        The kernel calls external code, runs in threads, or does something else whose errors cannot
+        be followed; or rounding may change which element it stores.
     """
     named = function.with_attr("global_symbol", ENTRY)
     plain = _PLAIN(tvm.IRModule({ENTRY: named}))[ENTRY]
     uncertain: set[Any] = set()
     while True:
-        # A tensor has errors if something stored in it has; that may depend on other tensors.
+        # A tensor has errors if a value stored in it has one, which may depend on other tensors.
         rewriter = _Rewriter(plain, frozenset(results), uncertain, functions, is_exact=is_exact)
         shadow = rewriter.shadow()
         if rewriter.found <= uncertain:
             break
         uncertain |= rewriter.found
-    if shadow.rounds or is_exact or is_moved:
+    if shadow.rounds or is_exact or is_perturbed:
         return shadow
-    # Inputs need not move then: the same bits in give the same bits out.
-    return _Rewriter(plain, frozenset(results), set(), functions, has_moves=False).shadow()
+    # Without a rounding, the same input bits give the same output bits: no perturbation is needed.
+    return _Rewriter(plain, frozenset(results), set(), functions, has_perturbations=False).shadow()
 
 
 class _Rewriter:
@@ -153,17 +155,17 @@ class _Rewriter:
         uncertain: set[Any],
         functions: Mapping[str, Function],
         *,
-        has_moves: bool = True,
+        has_perturbations: bool = True,
         is_exact: bool = False,
     ) -> None:
         self.found: set[Any] = set()
         self._function = function
         self._uncertain = uncertain
-        self._has_moves = has_moves and not is_exact
+        self._has_perturbations = has_perturbations and not is_exact
         self._is_exact = is_exact
         self._lanes = tirx.Var(LANES, "int64")
         self._has_lanes = False
-        # Of the loops that only add to elements: what stands for the sum in each of these.
+        # For the loops that only add to elements: the sum that is followed for each element.
         self._sums: list[_Sum] = []
         self._results = {function.params[number] for number in results}
         self._inputs = set(function.params) - self._results
@@ -178,14 +180,14 @@ class _Rewriter:
         self._reread = loaded_tensors(function)
 
     def shadow(self) -> ShadowKernel:
-        params, moves, errors = [], {}, {}
+        params, perturbations, errors = [], {}, {}
         for number_, param in enumerate(self._function.params):
             if not tirx.is_buffer_var(param):
                 params.append(param)
                 continue
             dtype = str(param.dtype)
             if dtype.endswith(("int4", "int2", "int1")) or dtype.startswith("float4"):
-                raise NotDerivableError(f"it has a {dtype} tensor")
+                raise NotDerivableError(f"the kernel has a {dtype} tensor")
             if param in self._results:
                 place = self._place(param)
                 if place.errors is not None:
@@ -194,22 +196,24 @@ class _Rewriter:
                 wide = F64 if dtype == F64 else "float32"
                 values = tirx.decl_buffer(param.shape, wide, param.name)
                 place = Place(values=values)
-                if self._has_moves:
-                    name = f"{param.name}_moves"
-                    place.errors = moves[number_] = tirx.decl_buffer(param.shape, "float32", name)
+                if self._has_perturbations:
+                    place.errors = perturbations[number_] = tirx.decl_buffer(
+                        param.shape, "float32", f"{param.name}_perturbation"
+                    )
             else:
                 place = Place(values=param)
             self._places[param] = place
             params.append(place.values)
         body = self._visited(self._function.body)
         attrs = {"global_symbol": ENTRY, "tirx.noalias": True}
-        params += [*moves.values(), *errors.values(), *([self._lanes] if self._has_lanes else [])]
+        params += [*perturbations.values(), *errors.values()]
+        params += [self._lanes] if self._has_lanes else []
         return ShadowKernel(
             function=tirx.PrimFunc(params, body).with_attrs(attrs),
-            moves=tuple(moves),
+            perturbed=tuple(perturbations),
             errors=tuple(errors),
             rounds=self._expressions.rounds,
-            told=tuple(self._expressions.told),
+            error_sources=tuple(self._expressions.error_sources),
             has_lanes=self._has_lanes,
         )
 
@@ -231,7 +235,7 @@ class _Rewriter:
             var = tirx.Var(name, dtype)
             self._statements.append(tirx.Bind(var, value))
             return var
-        # TVM's simplifier puts the values of variables into each other, without end; not these.
+        # TVM's simplifier substitutes variables into each other without limit, but not cells.
         return self._new_cell(name, value)
 
     def _new_cell(self, name: str, value: Any) -> Any:
@@ -288,11 +292,11 @@ class _Rewriter:
             case tirx.Evaluate() if isinstance(statement.value, prim.IntImm):
                 pass
             case _:
-                raise NotDerivableError(f"it has a {type(statement).__name__}")
+                raise NotDerivableError(f"the kernel has a {type(statement).__name__}")
 
     def _visit_loop(self, loop: tirx.For) -> None:
         if loop.kind not in SERIAL or loop.step is not None:
-            raise NotDerivableError("it runs in threads")
+            raise NotDerivableError("the kernel runs in threads")
         added = [] if self._sums else added_to(loop, self._bound)
         if added:
             self._visit_sums(loop, added)
@@ -315,13 +319,13 @@ class _Rewriter:
             self._statements.append(_serial(variable, start, extent, body))
 
     def _visit_sums(self, loop: tirx.For, added: Sequence[Any]) -> None:
-        """Rewrite a loop that only adds to elements, which it does not move on from."""
+        """Rewrite a loop that only adds to elements, the same ones in every turn."""
         exact = self._expressions.exact
         for store in added:
             indices = [exact(index, "where it stores") for index in store.indices]
             place = self._places.get(store.buffer)
             if place is None or store.buffer in self._inputs:
-                raise NotDerivableError(f"it writes to its input {store.buffer.name}")
+                raise NotDerivableError(f"the kernel writes to its input {store.buffer.name}")
             partial = PartialSum(
                 str(store.buffer.dtype),
                 new_cell=self._new_cell,
@@ -343,7 +347,7 @@ class _Rewriter:
                 self._statements.append(tirx.BufferStore(one.place.errors, error, one.indices))
 
     def _in_lanes(self, variable: Any, start: Any, extent: Any, body: Any) -> Any:
-        """Return a loop that runs lane after lane; with one lane, as it did."""
+        """Return a loop that runs lane after lane; with one lane, in the original order."""
         self._has_lanes = True
         dtype = dtype_of(variable)
         lanes = prim.Cast(dtype, self._lanes)
@@ -359,7 +363,7 @@ class _Rewriter:
     def _visit_store(self, store: Any) -> None:
         place = self._places.get(store.buffer)
         if place is None or store.buffer in self._inputs:
-            raise NotDerivableError(f"it writes to its input {store.buffer.name}")
+            raise NotDerivableError(f"the kernel writes to its input {store.buffer.name}")
         exact = self._expressions.exact
         terms = terms_of(store, self._bound)
         for one in self._sums:
@@ -370,7 +374,7 @@ class _Rewriter:
         if terms is not None:
             found = self._summed(store, place, indices, terms)
         else:
-            # The last rounding of a result that is not read again is done when it is compared.
+            # A result that is not read again gets its last rounding when it is compared.
             is_last = store.buffer in self._results and store.buffer not in self._reread
             found = self._expressions.of(store.value, is_last=is_last)
         value = self._bind(found.value)
@@ -391,12 +395,12 @@ class _Rewriter:
     def _add(
         self, partial: PartialSum, store: Any, terms: Sequence[tuple[bool, Any]] | None
     ) -> None:
-        """Add terms to a sum that is followed, or let it begin anew if there are none."""
+        """Add terms to a sum that is followed; without terms, start the sum again."""
         if terms is None:
             found = self._expressions.of(store.value)
             partial.start(found.value, found.error)
             return
-        self._expressions.told[self._sum_told(store)] = None
+        self._expressions.error_sources[self._sum_source(store)] = None
         self._expressions.rounds = True
         for is_added, term in terms:
             found = self._expressions.of(term)
@@ -406,8 +410,8 @@ class _Rewriter:
     def _summed(
         self, store: Any, place: Place, indices: list[Any], terms: Sequence[tuple[bool, Any]]
     ) -> Bounded:
-        """Add terms to what is stored, in whatever order the loops run."""
-        self._expressions.told[self._sum_told(store)] = None
+        """Add terms to the stored value, for any order in which the loops run."""
+        self._expressions.error_sources[self._sum_source(store)] = None
         total: Any = tirx.BufferLoad(place.values, indices)
         error: Any = None if place.errors is None else tirx.BufferLoad(place.errors, indices)
         roundings = self._roundings(store)
@@ -421,9 +425,9 @@ class _Rewriter:
         return Bounded(value=total, error=error)
 
     def _reduced_extents(self, store: Any) -> list[Any]:
-        """Return the extents of the loops that may come back to the element they store to.
+        """Return the extents of the loops that may store to one element more than once.
 
-        Those do not whose variable is an index by itself, or with a constant.
+        A loop does not if its variable is an index by itself, or an index with a constant added.
         """
         kept: set[Any] = set()
         for index in store.indices:
@@ -431,7 +435,7 @@ class _Rewriter:
             kept.add(index.a if is_shifted else index)
         return [loop.extent for loop in self._loops if loop.loop_var not in kept]
 
-    def _sum_told(self, store: Any) -> str:
+    def _sum_source(self, store: Any) -> str:
         extents = self._reduced_extents(store)
         count = 1
         for extent in extents:
@@ -442,23 +446,23 @@ class _Rewriter:
 
     def _roundings(self, store: Any) -> Any:
         count: Any = number(1.0)
-        known = 1.0
-        is_known = True
+        constant = 1.0
+        is_constant = True
         for extent in self._reduced_extents(store):
             if isinstance(extent, prim.IntImm):
-                known *= int(extent)
+                constant *= int(extent)
             else:
-                is_known = False
+                is_constant = False
                 count = count * prim.Cast(F64, self._expressions.exact(extent, "a loop"))
-        if is_known:
-            return number(max(1.0, min(known, ORDER_FACTOR * known**0.5)))
-        count = count * number(known)
+        if is_constant:
+            return number(max(1.0, min(constant, ORDER_FACTOR * constant**0.5)))
+        count = count * number(constant)
         return prim.Min(count, number(ORDER_FACTOR) * tirx.sqrt(count))
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Sum:
-    """An element that loops add to, and what stands for it there.
+    """An element that loops add to, and the sum that is followed for it.
 
     Parameters
     ----------
@@ -477,13 +481,13 @@ class _Sum:
 
 
 def _unless_infinite(value: Any, error: Any) -> Any:
-    """Return an error, or zero for an infinity: it stays one, whatever was added to it."""
+    """Return an error, or zero for an infinite value: additions do not change an infinity."""
     is_infinite = prim.EQ(magnitude(value), number(float("inf")))
     return prim.Select(is_infinite, number(0.0), error)
 
 
 def _is_parallel(loop: tirx.For) -> bool:
-    """Return whether turns of a loop touch nothing that another one stores.
+    """Return whether no turn of a loop accesses what another turn stores.
 
     Each tensor that it stores to is accessed at its variable, always in the same dimension.
     """

@@ -15,11 +15,11 @@ import tvm
 
 from relax_tapml.errors import TapmlError, UsageError
 from relax_tapml.files.machine import passed_on
-from relax_tapml.frontend.first_line import first_line
+from relax_tapml.frontend._first_line import first_line
+from relax_tapml.frontend._params import named_params, param_count
+from relax_tapml.frontend._unpack_params import UnpackParams
 from relax_tapml.frontend.model import Model
-from relax_tapml.frontend.params import named_params, param_count
 from relax_tapml.frontend.signature import signature_of
-from relax_tapml.frontend.unpack_params import UnpackParams
 
 
 def load_callable(spec: str) -> Model:
