@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 import importlib.metadata
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import tvm
 
 from relax_tapml.arrays import Array
@@ -17,7 +18,6 @@ from relax_tapml.carve.select.choose_cases import Case
 from relax_tapml.carve.shape.shape_cases import ShapeCases
 from relax_tapml.carve.unit.evaluations import Evaluations
 from relax_tapml.errors import SourceError
-from relax_tapml.files.read import typed
 from relax_tapml.foreign.module import vouch
 from relax_tapml.partition.site_table import site_table
 from relax_tapml.passes.annotate_sites import annotated_calls
@@ -50,6 +50,21 @@ from relax_tapml.suite.suite_files import SuiteFiles
 from relax_tapml.suite.tolerances import store_tolerance
 
 _DISTRIBUTIONS = ("relax-tapml", "apache-tvm", "apache-tvm-ffi")
+
+
+@dataclass(frozen=True, kw_only=True)
+class _WrittenUnit:
+    """What one fork has written: the entries of a unit in the manifest.
+
+    ``unit`` is None where the unit has no case; the other fields add to those of ``Manifest``.
+    """
+
+    unit: SuiteUnit | None
+    sha256: dict[str, str]
+    tensors: dict[str, SuiteTensor]
+    skipped: dict[str, str]
+    skipped_sites: Mapping[str, str]
+    unproven: dict[str, str]
 
 
 class SuiteWriter:
@@ -130,7 +145,8 @@ class SuiteWriter:
                 is_first = unit == waiting[0]
                 evaluations = Evaluations(note=fork.note, refused=refused if is_first else {})
                 fork.note("")
-                fork.send(self._write_unit(unit, stems[unit], cases[unit], store, evaluations))
+                made = self._write_unit(unit, stems[unit], cases[unit], store, evaluations)
+                fork.send(msgspec.to_builtins(made))
 
         endings = Endings("carving the suite")
         while waiting:
@@ -138,9 +154,10 @@ class SuiteWriter:
                 for message in forked(work, is_safe=can_fork(self._source)):
                     unit = waiting.pop(0)
                     refused = {}
-                    entry = self._add(message.document)
-                    if entry is not None:
-                        written[unit] = entry
+                    made = msgspec.convert(message.document, _WrittenUnit)
+                    self._add(made)
+                    if made.unit is not None:
+                        written[unit] = made.unit
             except ForkDied as death:
                 if endings.excuses(death):
                     self._files.remove_unlisted()
@@ -151,18 +168,14 @@ class SuiteWriter:
                 self._files.remove_unlisted()
         return written
 
-    def _add(self, document: Mapping[str, Any]) -> SuiteUnit | None:
-        """Take over what a fork has written of a unit."""
-        self._files.sha256.update(document["sha256"])
-        vouch(document["sha256"].values())
-        self._files.tensors.update(
-            typed(document["tensors"], dict[str, SuiteTensor], "what a fork wrote", fix="")
-        )
-        self._skipped.update(document["skipped"])
-        self._skipped_sites.update(document["skipped_sites"])
-        self._unproven.update(document["unproven"])
-        unit = document["unit"]
-        return None if unit is None else typed(unit, SuiteUnit, "what a fork wrote", fix="")
+    def _add(self, made: _WrittenUnit) -> None:
+        """Take over what a fork has written."""
+        self._files.sha256.update(made.sha256)
+        vouch(made.sha256.values())
+        self._files.tensors.update(made.tensors)
+        self._skipped.update(made.skipped)
+        self._skipped_sites.update(made.skipped_sites)
+        self._unproven.update(made.unproven)
 
     def _write_unit(
         self,
@@ -171,8 +184,8 @@ class SuiteWriter:
         cases: Sequence[Case],
         store: CaptureStore,
         evaluations: Evaluations,
-    ) -> dict[str, Any]:
-        """Carve a unit and write its files; return what the manifest is to say of it."""
+    ) -> _WrittenUnit:
+        """Carve a unit and write its files."""
         known = set(self._files.sha256)
         carved = carve_unit(
             cases,
@@ -190,18 +203,14 @@ class SuiteWriter:
             reasons = iter(carved.uncarved.values())
             skipped[unit] = next(reasons, None) or self._why_never(unit)
         files = self._files
-        return {
-            "unit": None if entry is None else dataclasses.asdict(entry),
-            "sha256": {name: sha for name, sha in files.sha256.items() if name not in known},
-            "tensors": {
-                digest: dataclasses.asdict(tensor)
-                for digest, tensor in files.tensors.items()
-                if tensor.file not in known
-            },
-            "skipped": skipped,
-            "skipped_sites": carved.uncarved if entry is not None else {},
-            "unproven": {f"{unit}/{name}": why for name, why in carved.unprobed.items()},
-        }
+        return _WrittenUnit(
+            unit=entry,
+            sha256={name: sha for name, sha in files.sha256.items() if name not in known},
+            tensors={d: tensor for d, tensor in files.tensors.items() if tensor.file not in known},
+            skipped=skipped,
+            skipped_sites=carved.uncarved if entry is not None else {},
+            unproven={f"{unit}/{name}": why for name, why in carved.unprobed.items()},
+        )
 
     def _write_cases(self, unit: str, stem: str, carved: CarvedUnit) -> SuiteUnit:
         # By object: what several cases take is written once, and most of the time goes here.
