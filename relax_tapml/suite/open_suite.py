@@ -17,11 +17,11 @@ from tvm import relax, tirx
 from tvm.ir import Call, Op
 from tvm_ffi import structural_walk
 
+from relax_tapml import tensor_file
 from relax_tapml.arrays import Array
 from relax_tapml.errors import StoreError, UsageError
 from relax_tapml.files.read import (
     MAX_JSON_BYTES,
-    MAX_TENSOR_BYTES,
     listed_file,
     open_file,
     read_bytes,
@@ -30,7 +30,6 @@ from relax_tapml.files.read import (
 from relax_tapml.foreign.module import check_modules, read_module
 from relax_tapml.foreign.names import first_fault, symbol_fault, text_fault
 from relax_tapml.passes.operator_call import leaf_types
-from relax_tapml.suite import rows_file as tensor_file
 from relax_tapml.suite.manifest import (
     MANIFEST,
     Manifest,
@@ -151,8 +150,8 @@ class Suite:
             return self._made(digest, entry)
         path = self.folder / entry.file
         try:
-            data = read_bytes(path, fix=CARVE_AGAIN, max_bytes=MAX_TENSOR_BYTES)
-            return tensor_file.load(data, entry.dtype, entry.shape, rows=entry.rows)
+            data = read_bytes(path, fix=CARVE_AGAIN, max_bytes=tensor_file.MAX_TENSOR_BYTES)
+            return tensor_file.parse_tensor(data, entry.dtype, entry.shape, rows=entry.rows)
         except (ValueError, MemoryError) as error:
             told = error if isinstance(error, ValueError) else "out of memory"
             raise StoreError(f"{path}: {told}. {CARVE_AGAIN}") from error
@@ -164,7 +163,7 @@ class Suite:
             array = entry.recipe.array(entry.dtype, entry.shape)
         except (ValueError, MemoryError) as error:
             raise StoreError(f"{where}: tensor {digest}: {error}. {CARVE_AGAIN}") from error
-        made = hashlib.sha256(tensor_file.dump(array)).hexdigest()
+        made = hashlib.sha256(tensor_file.dump_tensor(array)).hexdigest()
         if made != digest:
             raise StoreError(
                 f"{where}: tensor {digest} is made by a recipe, which makes {made} here. "
@@ -205,7 +204,7 @@ def open_suite(folder: Path | str, target: Any = None, *, trust: bool = False) -
     _check_names(folder / MANIFEST, manifest)
     held = {tensor.file for tensor in manifest.tensors.values()}
     for name, sha256 in manifest.sha256.items():
-        max_bytes = MAX_TENSOR_BYTES if name in held else MAX_JSON_BYTES
+        max_bytes = tensor_file.MAX_TENSOR_BYTES if name in held else MAX_JSON_BYTES
         _check_content(folder, name, sha256, max_bytes)
     for tensor in manifest.tensors.values():
         if tensor.file is not None:
@@ -273,7 +272,7 @@ def _check_content(folder: Path, name: str, sha256: str, max_bytes: int) -> None
 
 def _check_tensor(path: Path, tensor: SuiteTensor) -> None:
     try:
-        with open_file(path, fix=CARVE_AGAIN, max_bytes=MAX_TENSOR_BYTES) as file:
+        with open_file(path, fix=CARVE_AGAIN, max_bytes=tensor_file.MAX_TENSOR_BYTES) as file:
             tensor_file.check_header(file, tensor.dtype, tensor.shape, rows=tensor.rows)
     except (OSError, ValueError) as error:
         raise StoreError(f"{path}: {error}. {CARVE_AGAIN}") from error

@@ -12,8 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from relax_tapml.arrays import Array, is_float
-from relax_tapml.suite.rows_file import numpy_dtype
+from relax_tapml.arrays import Array, dtype_named, is_float
 
 _MOST_MAGNITUDE, _MOST_PARTS, _MOST_EXPONENT = 1 << 20, 1 << 16, 1000
 _PART = 1 << 20
@@ -87,7 +86,7 @@ class Recipe:
         ValueError
             The dtype is no float, or the shape is none or too large.
         """
-        made_of = numpy_dtype(dtype)
+        made_of = dtype_named(dtype)
         size = math.prod(shape)
         if not is_float(made_of) or not 0 <= size <= MOST_ELEMENTS or min(shape, default=0) < 0:
             raise ValueError(f"a tensor of {dtype} {list(shape)} cannot be generated")

@@ -20,7 +20,7 @@ from relax_tapml.suite.open_suite import Suite
 from relax_tapml.suite.pytest_file import MAX_STEM
 from relax_tapml.suite.script_text import script_text
 from relax_tapml.suite.source_text import comments, one_line, quoted
-from relax_tapml.tensor_file import dump_tensors
+from relax_tapml.tensor_file import FILE_DTYPES, dump_tensors
 
 _TEMPLATE = Path(__file__).with_name("reproducer_template.txt")
 _BLANK = re.compile(r"<<([A-Z_]+)>>")
@@ -140,6 +140,7 @@ def reproducer(
         "INPUTS": pprint.pformat([f"input{n}" for n in range(len(case.inputs))], width=99),
         "MAY_WRITE": repr(case.may_write),
         "OUTPUTS": "".join(outputs),
+        "DTYPES": pprint.pformat({code: name for name, code in FILE_DTYPES.items()}, width=99),
         "TARGET": quoted(manifest.source),
         "MODULE": _as_json(module, printed.text, printed.inexact)
         if printed.inexact

@@ -10,10 +10,10 @@ import tvm
 from tvm import tirx
 
 from relax_tapml._compat import SBlockRealize
+from relax_tapml.arrays import dtype_named
 from relax_tapml.kernel_flow.interval import Interval, bounds
 from relax_tapml.kernel_flow.kernel_call import UnitCall, unit_call
 from relax_tapml.suite.manifest import SuiteCase, SuiteTensor
-from relax_tapml.suite.rows_file import numpy_dtype
 
 # What an unscheduled kernel on one core takes about a second for.
 _ITERATIONS = 1e9
@@ -49,7 +49,7 @@ def slow_cases(
 def _bytes(case: SuiteCase, tensors: Mapping[str, SuiteTensor]) -> int:
     digests = [item.tensor for item in case.inputs] + [item.tensor for item in case.outputs]
     used = [tensors[digest] for digest in digests]
-    return sum(math.prod(tensor.shape) * numpy_dtype(tensor.dtype).itemsize for tensor in used)
+    return sum(math.prod(tensor.shape) * dtype_named(tensor.dtype).itemsize for tensor in used)
 
 
 def _iterations(module: tvm.IRModule, case: SuiteCase, tensors: Mapping[str, SuiteTensor]) -> float:

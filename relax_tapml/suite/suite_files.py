@@ -6,10 +6,10 @@ import hashlib
 from pathlib import Path
 
 from relax_tapml.arrays import Array
-from relax_tapml.suite import rows_file as tensor_file
 from relax_tapml.suite.manifest import SuiteTensor
 from relax_tapml.suite.open_suite import Suite
 from relax_tapml.suite.recipe import MOST_ELEMENTS, Recipe
+from relax_tapml.tensor_file import dump_rows, dump_tensor
 
 # Smaller tensors are files: these can be looked at with any tool.
 _LEAST_MADE = 1 << 14
@@ -60,7 +60,7 @@ class SuiteFiles:
         A large one that a recipe makes has that instead of a file, and the digest of what the file
         would be.
         """
-        data = tensor_file.dump(array) if rows is None else tensor_file.dump_rows(array, rows)
+        data = dump_tensor(array) if rows is None else dump_rows(array, rows)
         digest = hashlib.sha256(data).hexdigest()
         is_made = array.nbytes >= _LEAST_MADE and array.size <= MOST_ELEMENTS
         if digest not in self.tensors and recipe is not None and is_made:

@@ -17,7 +17,7 @@ from tvm.ir import Op
 from tvm.ir import expr as ir_expr
 
 from relax_tapml._compat import TensorLoad, bitwise, buffer_of, prim, prim_op
-from relax_tapml.arrays import Array, as_float64, finfo, is_float
+from relax_tapml.arrays import Array, as_float64, dtype_named, finfo, is_float
 from relax_tapml.carve.probe.plain import is_float_expr, is_sum, nodes
 from relax_tapml.carve.probe.recorded import RecordedCall
 from relax_tapml.carve.probe.roles import Flow
@@ -25,7 +25,6 @@ from relax_tapml.compare.tolerance import Tolerance
 from relax_tapml.kernel_flow.interval import bounds
 from relax_tapml.kernel_flow.stores import NotAnalyzableError, Store, stores_of
 from relax_tapml.suite.recipe import Recipe
-from relax_tapml.suite.rows_file import numpy_dtype
 
 MOST_PROBES = 4
 """Probes that share the terms of a sum, where one cannot have all."""
@@ -258,7 +257,7 @@ def _terms(store: Store, recorded: RecordedCall) -> float:
 
 
 def _digits(store: Any) -> int:
-    return int(finfo(numpy_dtype(str(store.value.ty.dtype))).nmant) + 1
+    return int(finfo(dtype_named(str(store.value.ty.dtype))).nmant) + 1
 
 
 def _has_digits(constant: Any) -> bool:
