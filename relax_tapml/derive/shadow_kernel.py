@@ -6,9 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import tvm
 import tvm_ffi
-from tvm import s_tir, tirx
+from tvm import tirx
 
 from relax_tapml._compat import TensorLoad, buffer_of, prim
 from relax_tapml.derive.bounded import (
@@ -32,6 +31,7 @@ from relax_tapml.derive.sum_loops import (
     loaded_tensors,
     terms_of,
 )
+from relax_tapml.kernel_flow.plain_kernel import plain_kernel
 
 ENTRY = "twin"
 LANES = "lanes"
@@ -41,16 +41,6 @@ sum of magnitudes: one that is not done in innermost loops, or that something re
 """
 
 _SHORT = 8  # Loops with fewer iterations stay in their order.
-
-_PLAIN = tvm.transform.Sequential(
-    [
-        s_tir.transform.LowerInitBlock(),
-        s_tir.transform.PlanAndUpdateBufferAllocationLocation(),
-        s_tir.transform.ConvertBlocksToOpaque(),
-        s_tir.transform.LowerMatchBuffer(),
-        s_tir.transform.LowerOpaqueBlock(),
-    ]
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,8 +117,7 @@ def shadow_kernel_of(
         It does something that is not followed: it calls external code, runs in threads, or rounding
         may change which element it stores.
     """
-    named = function.with_attr("global_symbol", ENTRY)
-    plain = _PLAIN(tvm.IRModule({ENTRY: named}))[ENTRY]
+    plain = plain_kernel(function)
     uncertain: set[Any] = set()
     while True:
         # A tensor has errors if something stored in it has; that may depend on other tensors.

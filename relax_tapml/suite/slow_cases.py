@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import tvm
-from tvm import tirx
 
-from relax_tapml._compat import SBlockRealize
 from relax_tapml.arrays import dtype_named
-from relax_tapml.kernel_flow.interval import Interval, bounds
-from relax_tapml.kernel_flow.kernel_call import UnitCall, unit_call
+from relax_tapml.kernel_flow.iterations import iterations
+from relax_tapml.kernel_flow.kernel_call import kernel_call_of
 from relax_tapml.suite.manifest import SuiteCase, SuiteTensor
 
 # What an unscheduled kernel on one core takes about a second for.
@@ -53,7 +50,7 @@ def _bytes(case: SuiteCase, tensors: Mapping[str, SuiteTensor]) -> int:
 
 
 def _iterations(module: tvm.IRModule, case: SuiteCase, tensors: Mapping[str, SuiteTensor]) -> float:
-    call = unit_call(module, case.function)
+    call = kernel_call_of(module, case.function)
     if call is None:
         return 0
     return iterations(
@@ -61,32 +58,3 @@ def _iterations(module: tvm.IRModule, case: SuiteCase, tensors: Mapping[str, Sui
         [tensors[item.tensor].shape for item in case.inputs],
         [tensors[item.tensor].shape for item in case.outputs],
     )
-
-
-def iterations(
-    call: UnitCall, inputs: Sequence[tuple[int, ...]], outputs: Sequence[tuple[int, ...]]
-) -> float:
-    """Return how often the innermost loops of a call run, by the shapes of its tensors."""
-    shapes = {number: inputs[index] for number, index in call.inputs.items()}
-    shapes.update(zip(call.results, outputs, strict=False))
-    return _inside(call.kernel.body, call.fixed(shapes))
-
-
-def _inside(statement: Any, sizes: Mapping[tirx.Var, Interval]) -> float:
-    """Return how many times the statements inside a statement run."""
-    match statement:
-        case tirx.For():
-            extent = bounds(statement.extent, sizes, lambda _load, _environment: None)
-            # An extent that depends on an outer loop is at least one.
-            count = 1 if extent is None else max(extent.high, 0)
-            return count * max(1.0, _inside(statement.body, sizes))
-        case tirx.SeqStmt():
-            return math.fsum(_inside(part, sizes) for part in statement.seq)
-        case SBlockRealize():
-            return _inside(statement.block.body, sizes)
-        case tirx.IfThenElse():
-            cases = [statement.then_case, statement.else_case]
-            return math.fsum(_inside(part, sizes) for part in cases if part is not None)
-        case tirx.AttrStmt() | tirx.While():
-            return _inside(statement.body, sizes)
-    return 1.0

@@ -10,7 +10,7 @@ import numpy as np
 
 from relax_tapml.arrays import Array
 from relax_tapml.kernel_flow.element_flow import ElementFlow, Region
-from relax_tapml.kernel_flow.kernel_call import unit_call
+from relax_tapml.kernel_flow.kernel_call import kernel_call_of
 from relax_tapml.kernel_flow.stores import NotAnalyzableError
 from relax_tapml.suite.manifest import SuiteCase
 from relax_tapml.suite.open_suite import Suite
@@ -50,7 +50,7 @@ def input_at(
     StoreError
         A file of the suite cannot be read.
     """
-    call = unit_call(suite.module(unit), case.function)
+    call = kernel_call_of(suite.module(unit), case.function)
     if call is None:
         return None
     arguments = {

@@ -21,8 +21,8 @@ from relax_tapml.carve.probe.rows import (
 from relax_tapml.carve.probe.whole_numbers import whole_numbers
 from relax_tapml.carve.unit.unit_tolerances import UnitTolerances
 from relax_tapml.compare.tolerance import Tolerance
+from relax_tapml.kernel_flow.iterations import iterations
 from relax_tapml.suite.recipe import Recipe
-from relax_tapml.suite.slow_cases import iterations
 
 LARGE = "large"
 SMALL = "small"

@@ -17,9 +17,9 @@ from relax_tapml.carve.shape.symbolic_call import Sizes
 from relax_tapml.carve.unit.unit_tolerances import UnitTolerances
 from relax_tapml.compare.tolerance import Tolerance
 from relax_tapml.kernel_flow.accesses import Accesses
-from relax_tapml.kernel_flow.kernel_call import UnitCall, unit_call
+from relax_tapml.kernel_flow.iterations import iterations
+from relax_tapml.kernel_flow.kernel_call import KernelCall, kernel_call_of
 from relax_tapml.kernel_flow.stores import NotAnalyzableError
-from relax_tapml.suite.slow_cases import iterations
 
 MOST_PROBES = 8
 """Of one unit. They are small, and each finds kernels that the others do not."""
@@ -76,10 +76,10 @@ class ShapeProber:
         inputs: Sequence[Array],
         outputs: Sequence[Array],
     ) -> None:
-        call = unit_call(module, function)
+        call = kernel_call_of(module, function)
         if call is None:
             raise NotAnalyzableError("the unit is no PrimFunc")
-        if call.is_handed:
+        if call.is_runtime_callback:
             raise NotAnalyzableError("the runtime decides its arguments together")
         if set(call.results) & set(call.inputs):
             raise NotAnalyzableError("it writes to its arguments")
@@ -111,7 +111,7 @@ class ShapeProber:
         NotAnalyzableError
             It would take long, an index might be outside, or the result would say little.
         """
-        call = unit_call(self._module, function)
+        call = kernel_call_of(self._module, function)
         if call is None:
             raise NotAnalyzableError("the unit is no PrimFunc")
         given = tensors(plan.record.inputs)
@@ -187,14 +187,14 @@ def _shapes_of(values: Sequence[Recorded], arrays: Sequence[Array]) -> list[tupl
 
 
 def _by_number(
-    call: UnitCall, shapes: Sequence[tuple[int, ...]], returned: Sequence[tuple[int, ...]]
+    call: KernelCall, shapes: Sequence[tuple[int, ...]], returned: Sequence[tuple[int, ...]]
 ) -> dict[int, tuple[int, ...]]:
     found = {number: shapes[place] for number, place in call.inputs.items()}
     found.update(zip(call.results, returned, strict=True))
     return found
 
 
-def _iterations(call: UnitCall, inputs: Sequence[Array], outputs: Sequence[Array]) -> float:
+def _iterations(call: KernelCall, inputs: Sequence[Array], outputs: Sequence[Array]) -> float:
     return iterations(call, [a.shape for a in inputs], [a.shape for a in outputs])
 
 

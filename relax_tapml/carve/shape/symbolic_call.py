@@ -12,8 +12,8 @@ import tvm
 import tvm_ffi
 from tvm import relax, tirx
 
-from relax_tapml._compat import prim
 from relax_tapml.capture.values import CallRecord, ParameterValue, TensorValue, Value
+from relax_tapml.kernel_flow.expressions import DIVISIONS
 from relax_tapml.kernel_flow.integer_values import integer_values
 from relax_tapml.kernel_flow.stores import NotAnalyzableError
 from relax_tapml.passes.operator_call import leaf_types, operator_call
@@ -23,7 +23,6 @@ LOWEST, HIGHEST = "tir_var_lower_bound", "tir_var_upper_bound"
 """Attributes of a Relax function: name of a symbolic variable to its least, greatest value."""
 
 Sizes = Mapping[tirx.Var, int]
-_DIVISIONS = (prim.FloorDiv, prim.FloorMod, prim.Div, prim.Mod)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -293,6 +292,6 @@ def _divisions(types: Iterable[tvm.ir.Type]) -> Iterator[tuple[Any, int]]:
     for ty in types:
         for leaf in leaf_types(ty):
             for dim in _dims(leaf) or ():
-                for kind in _DIVISIONS if _variables(dim) and not isinstance(dim, tirx.Var) else ():
+                for kind in DIVISIONS if _variables(dim) and not isinstance(dim, tirx.Var) else ():
                     tvm_ffi.structural_walk(dim, (kind, note))
     yield from seen.values()
