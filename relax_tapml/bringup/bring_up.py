@@ -372,7 +372,7 @@ class _Run:
                 self._folder.save()
             manifest = open_suite(self._folder.tests).manifest
             self._uncarved = manifest.skipped_sites
-            self._unproven = manifest.unproven
+            self._unproven = manifest.dropped_probes
             self._unseen = {name: unseen_document(unit) for name, unit in manifest.units.items()}
             self._seen_once = {
                 name: [dataclasses.asdict(dim) for dim in unit.dims_seen_once]
@@ -759,8 +759,8 @@ def _case_counts(manifest: Manifest) -> str:
     told = [f"{len(cases) - probes} cases"]
     if probes:
         told.append(f"{probes} probes")
-    if manifest.unproven:
-        told.append(f"{len(manifest.unproven)} probes left out, result.json tells why")
+    if manifest.dropped_probes:
+        told.append(f"{len(manifest.dropped_probes)} probes left out, result.json tells why")
     return ", ".join(told)
 
 

@@ -12,15 +12,15 @@ import tvm
 from relax_tapml.arrays import Array
 from relax_tapml.capture.store import CaptureStore
 from relax_tapml.carve.select.choose_cases import Case
-from relax_tapml.carve.write_suite import note_unwritten, write_suite
+from relax_tapml.carve.write_suite import write_suite
 from relax_tapml.compare.verdict import Verdict
 from relax_tapml.errors import SourceError
 from relax_tapml.processes.fork import Endings, ForkDied, Here, can_fork, forked
 from relax_tapml.replay.unit.replayer import Replayer
 from relax_tapml.results.json_codec import decode, encode
-from relax_tapml.suite.drop_probes import drop_probes
 from relax_tapml.suite.manifest import Manifest
 from relax_tapml.suite.open_suite import Suite
+from relax_tapml.suite.revise_suite import drop_probes, note_unwritten
 from relax_tapml.targets.platforms.registry import platform_of
 
 _HARMLESS = (Verdict.PASS, Verdict.SKIPPED)

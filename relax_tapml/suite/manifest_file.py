@@ -17,6 +17,8 @@ CARVE_AGAIN = "Carve the suite again"
 # A manifest has about a kilobyte for each case.
 _MAX_BYTES = 64 * 1024 * 1024
 _CHECKSUM = "checksum"
+# The field ``dropped_probes`` of ``Manifest`` as files call it.
+_DROPPED_IN_FILE = "unproven"
 
 
 def dump_manifest(manifest: Manifest) -> bytes:
@@ -25,7 +27,11 @@ def dump_manifest(manifest: Manifest) -> bytes:
     Names of samples and what programs said are kept as they may be printed: a suite with anything
     else in it is refused when it is opened.
     """
-    return seal({"schema": SCHEMA, "kind": KIND, **_printable(asdict(manifest))})
+    fields = {
+        _DROPPED_IN_FILE if name == "dropped_probes" else name: value
+        for name, value in asdict(manifest).items()
+    }
+    return seal({"schema": SCHEMA, "kind": KIND, **_printable(fields)})
 
 
 def _printable(value: Any) -> Any:
@@ -70,6 +76,8 @@ def read_manifest(path: Path) -> Manifest:
         raise StoreError(
             f"{path} was changed: expected checksum {checksum}, got {actual}. {CARVE_AGAIN}"
         )
+    if _DROPPED_IN_FILE in document:
+        document["dropped_probes"] = document.pop(_DROPPED_IN_FILE)
     manifest = typed(document, Manifest, path, fix=CARVE_AGAIN)
     try:
         check_tolerances(manifest)
