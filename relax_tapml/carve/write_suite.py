@@ -14,8 +14,8 @@ import tvm
 
 from relax_tapml.arrays import Array
 from relax_tapml.capture.store import CaptureStore
-from relax_tapml.carve.carve_unit import carve_unit
-from relax_tapml.carve.composite_tolerances import composite_tolerances
+from relax_tapml.carve._carve_unit import carve_unit
+from relax_tapml.carve._composite_tolerances import composite_tolerances
 from relax_tapml.carve.select.choose_cases import Case
 from relax_tapml.carve.unit.carved_unit import CarvedCase, CarvedUnit
 from relax_tapml.carve.unit.evaluations import Evaluations

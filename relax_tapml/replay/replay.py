@@ -15,7 +15,7 @@ from relax_tapml.files.machine import machine_told
 from relax_tapml.partition.device_side import DeviceSide
 from relax_tapml.partition.pipeline import load_pipeline
 from relax_tapml.replay.fleet.fleet_replay import FleetReplay
-from relax_tapml.replay.unit.blunt_grounds import grounded
+from relax_tapml.replay.unit.power_check import grounded
 from relax_tapml.replay.unit.replayer import Replayer
 from relax_tapml.replay.unit.unit_replay import UnitReplay, replay_unit
 from relax_tapml.results.device_result import DeviceResult

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from relax_tapml.results.json_codec import Count
+from relax_tapml.suite._stored_tolerance import SuiteTolerance
 from relax_tapml.suite.recipe import Recipe
-from relax_tapml.suite.stored_tolerance import SuiteTolerance
 
 SCHEMA = 3
 KIND = "relax_tapml.suite"

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from relax_tapml.errors import UsageError
 from relax_tapml.files.replace import check_replaceable, new_folder
+from relax_tapml.suite._merged_unit import MergedUnit
 from relax_tapml.suite.manifest import (
     MANIFEST,
     Manifest,
@@ -16,7 +17,6 @@ from relax_tapml.suite.manifest import (
     SuiteUnit,
 )
 from relax_tapml.suite.manifest_file import dump_manifest
-from relax_tapml.suite.merged_unit import MergedUnit
 from relax_tapml.suite.open_suite import Suite, open_suite
 from relax_tapml.suite.pytest_file import FileStems, identifier
 from relax_tapml.suite.suite_files import SuiteFiles

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping, Sequence
 
+from relax_tapml.suite._source_text import comments, one_line, quoted
 from relax_tapml.suite.manifest import SuiteCase
-from relax_tapml.suite.source_text import comments, one_line, quoted
 
 CONFIG_NAME = "pytest.ini"
 CONFIG = "[pytest]\naddopts = --import-mode=importlib\n"

@@ -1,7 +1,7 @@
 """Tensors that a suite describes instead of holding: a few numbers make them, everywhere alike.
 
 They are whole numbers times a power of two, made of a hash of their places; see
-``carve.probe.exact`` for what they are good for.
+``carve.probe._exact`` for what they are good for.
 """
 
 from __future__ import annotations

@@ -14,13 +14,13 @@ from relax_tapml.errors import UsageError
 from relax_tapml.files.names import file_stem
 from relax_tapml.files.replace import write_file
 from relax_tapml.passes.submodule import submodule
-from relax_tapml.suite.kernel_source import KernelSource, kernel_source, scheduled
+from relax_tapml.suite._kernel_source import KernelSource, kernel_source, scheduled
+from relax_tapml.suite._script_text import script_text
+from relax_tapml.suite._source_text import comments, one_line, quoted
+from relax_tapml.suite._stored_tolerance import SuiteTolerance
 from relax_tapml.suite.manifest import Manifest, SuiteCase
 from relax_tapml.suite.open_suite import Suite
 from relax_tapml.suite.pytest_file import MAX_STEM
-from relax_tapml.suite.script_text import script_text
-from relax_tapml.suite.source_text import comments, one_line, quoted
-from relax_tapml.suite.stored_tolerance import SuiteTolerance
 from relax_tapml.tensor_file import FILE_DTYPES, dump_tensors
 
 _TEMPLATE = Path(__file__).with_name("reproducer_template.txt")

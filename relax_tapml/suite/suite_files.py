@@ -9,6 +9,7 @@ from pathlib import Path
 import tvm
 
 from relax_tapml.arrays import Array
+from relax_tapml.suite._slow_cases import slow_cases
 from relax_tapml.suite.manifest import SuiteTensor, SuiteUnit
 from relax_tapml.suite.open_suite import Suite
 from relax_tapml.suite.pytest_file import (
@@ -19,7 +20,6 @@ from relax_tapml.suite.pytest_file import (
     render_unit,
 )
 from relax_tapml.suite.recipe import MOST_ELEMENTS, Recipe
-from relax_tapml.suite.slow_cases import slow_cases
 from relax_tapml.tensor_file import dump_rows, dump_tensor
 
 # Smaller tensors are files: these can be looked at with any tool.

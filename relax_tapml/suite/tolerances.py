@@ -16,9 +16,9 @@ from relax_tapml.compare.tolerance import (
 from relax_tapml.compare.written_tolerance import only_written
 from relax_tapml.derive.error_bounds import rounded_up
 from relax_tapml.errors import StoreError
+from relax_tapml.suite._stored_tolerance import SuiteTolerance
 from relax_tapml.suite.manifest import SuiteCase, SuiteOutput
 from relax_tapml.suite.open_suite import Suite
-from relax_tapml.suite.stored_tolerance import SuiteTolerance
 
 _COARSE = "functions as coarse as any device has them"
 

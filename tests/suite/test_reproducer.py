@@ -18,10 +18,10 @@ from tvm.script import tirx as T  # noqa: N812
 from relax_tapml._compat import IS_TVM_026
 from relax_tapml.errors import UsageError
 from relax_tapml.passes.submodule import submodule
+from relax_tapml.suite._script_text import script_text
+from relax_tapml.suite._stored_tolerance import SuiteTolerance
 from relax_tapml.suite.open_suite import Suite, open_suite
 from relax_tapml.suite.reproducer import reproducer, write_reproducer
-from relax_tapml.suite.script_text import script_text
-from relax_tapml.suite.stored_tolerance import SuiteTolerance
 
 OPEN_EXTENTS_AS_TEXT = pytest.mark.skipif(
     IS_TVM_026, reason="TVM 0.26 reads an open extent that it printed, int64, as int32"

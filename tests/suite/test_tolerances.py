@@ -21,10 +21,10 @@ from relax_tapml.compare.tolerance import (
 from relax_tapml.compare.verdict import Verdict
 from relax_tapml.errors import StoreError
 from relax_tapml.replay.replay import replay
+from relax_tapml.suite._stored_tolerance import SuiteTolerance
 from relax_tapml.suite.manifest import SuiteCase, SuiteInput, SuiteOutput
 from relax_tapml.suite.manifest_file import seal
 from relax_tapml.suite.open_suite import open_suite
-from relax_tapml.suite.stored_tolerance import SuiteTolerance
 from relax_tapml.suite.tolerances import read_tolerance, store_tolerance
 from relax_tapml.targets.platforms.parse_target import parse_target
 from relax_tapml.targets.toolchain.low_precision_math import LowPrecisionMath

@@ -8,17 +8,17 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from relax_tapml.arrays import Array, as_float64, finfo, is_float
-from relax_tapml.carve.probe.constants import constants
-from relax_tapml.carve.probe.exact import MOST_PROBES, ExactSums, is_exact
-from relax_tapml.carve.probe.floats import scaled, shuffled
-from relax_tapml.carve.probe.recorded import RecordedCall
-from relax_tapml.carve.probe.rows import (
+from relax_tapml.carve.probe._constants import constants
+from relax_tapml.carve.probe._exact import MOST_PROBES, ExactSums, is_exact
+from relax_tapml.carve.probe._floats import scaled, shuffled
+from relax_tapml.carve.probe._recorded_call import RecordedCall
+from relax_tapml.carve.probe._rows import (
     compares_floats,
     negative_rows,
     only_moves_and_adds,
     with_specials,
 )
-from relax_tapml.carve.probe.whole_numbers import whole_numbers
+from relax_tapml.carve.probe._whole_numbers import whole_numbers
 from relax_tapml.carve.unit.unit_tolerances import UnitTolerances
 from relax_tapml.compare.tolerance import Tolerance
 from relax_tapml.kernel_flow.iterations import iterations

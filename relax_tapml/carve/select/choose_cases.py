@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from relax_tapml.arrays import Array
 from relax_tapml.capture.store import CaptureStore
 from relax_tapml.capture.values import CallRecord, ParameterValue
+from relax_tapml.carve.select._coverage import Coverage
+from relax_tapml.carve.select._recorded_tensors import RecordedTensors
 from relax_tapml.carve.select.call_facts import Recorded, call_facts, tensors
 from relax_tapml.carve.select.call_work import UnitWork
-from relax_tapml.carve.select.coverage import Coverage
-from relax_tapml.carve.select.recorded_tensors import RecordedTensors
 from relax_tapml.passes.site import Site
 
 

@@ -12,8 +12,8 @@ from tvm.script import relax as R  # noqa: N812
 from tvm.script import tirx as T  # noqa: N812
 
 from relax_tapml.capture.values import CallRecord, ParameterValue, TensorValue
-from relax_tapml.carve.shape.shape_plans import shape_plans
-from relax_tapml.carve.shape.symbolic_call import SymbolicCall, SymbolicFunction
+from relax_tapml.carve.shape._shape_plans import shape_plans
+from relax_tapml.carve.shape._symbolic_call import SymbolicCall, SymbolicFunction
 from relax_tapml.kernel_flow.accesses import Accesses
 from relax_tapml.kernel_flow.stores import NotAnalyzableError
 from relax_tapml.passes.value_leaves import bindings_in

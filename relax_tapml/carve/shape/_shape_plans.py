@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from tvm import tirx
 
 from relax_tapml.capture.values import CallRecord
-from relax_tapml.carve.shape.symbolic_call import Sizes, SymbolicCall, SymbolicFunction
+from relax_tapml.carve.shape._symbolic_call import Sizes, SymbolicCall, SymbolicFunction
 from relax_tapml.kernel_flow.stores import NotAnalyzableError
 
 MOST_PROBES = 6

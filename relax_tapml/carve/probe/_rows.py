@@ -11,7 +11,7 @@ from tvm.ir import expr as ir_expr
 
 from relax_tapml._compat import bitwise, prim, prim_op
 from relax_tapml.arrays import Array, as_float64, finfo
-from relax_tapml.carve.probe.recorded import RecordedCall, draws
+from relax_tapml.carve.probe._recorded_call import RecordedCall, draws
 from relax_tapml.carve.select.tensor_statistics import MASK
 from relax_tapml.kernel_flow.expressions import is_float_expr, is_sum, nodes
 

@@ -11,9 +11,9 @@ import numpy as np
 from tvm import tirx
 
 from relax_tapml.arrays import Array, is_float
-from relax_tapml.carve.probe.bounds_check import BoundsCheck
-from relax_tapml.carve.probe.roles import Roles, roles_of
-from relax_tapml.carve.probe.whole_range import fits
+from relax_tapml.carve.probe._bounds_check import BoundsCheck
+from relax_tapml.carve.probe._roles import Roles, roles_of
+from relax_tapml.carve.probe._whole_range import fits
 from relax_tapml.files.machine import passed_on
 from relax_tapml.kernel_flow.expressions import nodes
 from relax_tapml.kernel_flow.interval import Interval

@@ -12,8 +12,8 @@ import tvm
 from relax_tapml.arrays import Array, as_float64, is_float
 from relax_tapml.capture.values import ParameterValue, TensorValue
 from relax_tapml.carve.select.call_facts import Recorded, tensors
-from relax_tapml.carve.shape.shape_plans import ShapePlan
-from relax_tapml.carve.shape.symbolic_call import Sizes
+from relax_tapml.carve.shape._shape_plans import ShapePlan
+from relax_tapml.carve.shape._symbolic_call import Sizes
 from relax_tapml.carve.unit.unit_tolerances import UnitTolerances
 from relax_tapml.compare.tolerance import Tolerance
 from relax_tapml.kernel_flow.accesses import Accesses

@@ -18,8 +18,8 @@ from tvm.ir import expr as ir_expr
 
 from relax_tapml._compat import bitwise, buffer_of, prim, prim_op
 from relax_tapml.arrays import Array, as_float64, dtype_named, finfo, is_float
-from relax_tapml.carve.probe.recorded import RecordedCall
-from relax_tapml.carve.probe.roles import Flow
+from relax_tapml.carve.probe._recorded_call import RecordedCall
+from relax_tapml.carve.probe._roles import Flow
 from relax_tapml.compare.tolerance import Tolerance
 from relax_tapml.kernel_flow.expressions import is_float_expr, is_sum, loads, nodes
 from relax_tapml.kernel_flow.interval import bounds

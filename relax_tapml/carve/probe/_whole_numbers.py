@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from relax_tapml.arrays import Array
-from relax_tapml.carve.probe.recorded import RecordedCall, draws
+from relax_tapml.carve.probe._recorded_call import RecordedCall, draws
 from relax_tapml.kernel_flow.interval import Interval
 
 Changes = dict[int, Array]

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from relax_tapml.arrays import Array
+from relax_tapml.carve.select._tensor_facts import DIFFERING
 from relax_tapml.carve.select.call_facts import CallFacts, Quantity
 from relax_tapml.carve.select.call_work import CallWork
-from relax_tapml.carve.select.tensor_facts import DIFFERING
 
 OCTAVE_BYTES = 64 << 10
 """New bytes that are well spent on one octave more of a quantity, or on one minor fact.

@@ -12,8 +12,8 @@ from relax_tapml.arrays import Array
 from relax_tapml.capture.host_tensor import numpy_dtype, packed_bytes
 from relax_tapml.capture.store import CaptureStore
 from relax_tapml.capture.values import CallRecord, ParameterValue, TensorValue
+from relax_tapml.carve.select._tensor_facts import DIFFERING, TensorFacts, tensor_facts
 from relax_tapml.carve.select.call_facts import Layout, Recorded, tensors
-from relax_tapml.carve.select.tensor_facts import DIFFERING, TensorFacts, tensor_facts
 from relax_tapml.carve.select.tensor_statistics import CHUNK
 
 _COMPARED_BYTES = 64 << 20
