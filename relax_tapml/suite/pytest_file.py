@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from pathlib import Path
 
 from relax_tapml.suite._source_text import comments, one_line, quoted
-from relax_tapml.suite.manifest import SuiteCase
+from relax_tapml.suite.manifest import MANIFEST, SuiteCase
+from relax_tapml.suite.manifest_file import read_manifest
 
 CONFIG_NAME = "pytest.ini"
 CONFIG = "[pytest]\naddopts = --import-mode=importlib\n"
@@ -32,6 +34,27 @@ class FileStems:
             stem = f"{base}_{count}"
         self._taken.add(stem.lower())
         return stem
+
+
+def pytest_paths(suite: Path, units: Iterable[str]) -> list[Path]:
+    """Return the pytest files of some units of a suite, in order: what to pass to ``pytest``.
+
+    A test is not called as its unit is: ``vm.builtin.reshape`` has ``test_vm_builtin_reshape``.
+
+    Parameters
+    ----------
+    suite
+        Folder of the suite.
+    units
+        Their names. Units that the suite has no case of are left out.
+
+    Raises
+    ------
+    StoreError
+        There is no suite, or its manifest is damaged.
+    """
+    known = read_manifest(suite / MANIFEST).units
+    return [suite / known[unit].test for unit in units if unit in known]
 
 
 def identifier(text: str) -> str:
