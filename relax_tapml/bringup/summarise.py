@@ -30,7 +30,7 @@ from relax_tapml.results.run_result import (
     StageSeconds,
 )
 from relax_tapml.results.unit_result import DimResult, UnitResult, culprits
-from relax_tapml.suite.composite_units import explained, units_run
+from relax_tapml.suite.composite_units import caused_by_kernels, units_run
 from relax_tapml.suite.open_suite import Suite
 
 _NAMED_AT_MOST = 3
@@ -149,7 +149,7 @@ def without_explained(
     runs
         Of ``units_run``.
     """
-    reasons = explained({unit.name: unit.verdict for unit in units}, runs)
+    reasons = caused_by_kernels({unit.name: unit.verdict for unit in units}, runs)
     return [
         dataclasses.replace(unit, verdict=Verdict.SKIPPED, reason=reasons[unit.name], together=())
         if unit.name in reasons

@@ -171,16 +171,16 @@ def _probe_case(base: CarvedCase, probe: Probe) -> CarvedCase:
 
 
 def _constant_inputs(module: tvm.IRModule, cases: Sequence[CarvedCase]) -> tuple[str, ...]:
-    """Say which inputs, no weights, were the same in all cases."""
+    """Return which inputs, weights apart, were the same in all cases."""
     if not cases:
         return ()
     found = []
     params = module[cases[0].function].params
     for place in range(min(len(case.inputs) for case in cases)):
         if not any(place in case.fixed for case in cases):
-            told = constant_text([case.inputs[place] for case in cases])
-            if told:
-                found.append(f"{params[place].name}: {told}")
+            text = constant_text([case.inputs[place] for case in cases])
+            if text:
+                found.append(f"{params[place].name}: {text}")
     return tuple(found)
 
 
@@ -229,7 +229,7 @@ def _shape_probes(
         return
     for probe, function in shapes.probes(unit, module, base.function, base.inputs, base.outputs):
         sizes = shapes.named(probe)
-        told = ", ".join(f"{name} = {size}" for name, size in sizes.items())
+        listed = ", ".join(f"{name} = {size}" for name, size in sizes.items())
         label = "x".join(str(size) for size in sizes.values())
         yield replace(
             base,
@@ -238,7 +238,7 @@ def _shape_probes(
             inputs=probe.inputs,
             outputs=probe.outputs,
             tolerances=probe.tolerances,
-            reason=f"probe: values of {base.name} in other shapes, {told}",
+            reason=f"probe: values of {base.name} in other shapes, {listed}",
             is_probe=True,
             sizes=sizes,
         )

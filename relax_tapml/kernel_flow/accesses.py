@@ -24,7 +24,7 @@ _PURE = ("prim.", "tirx.")
 
 @dataclass(frozen=True, kw_only=True)
 class _Access:
-    """One index of a load or store that is not plainly within its dimension.
+    """One index of a load or store that may lie outside its dimension.
 
     ``conditions`` hold where it happens, in addition to those of the store it belongs to.
     """
@@ -47,19 +47,19 @@ class Accesses:
     ------
     NotAnalyzableError
         It does something that is not followed: it calls for an effect, loops until a condition
-        holds, or as often as a tensor says, or asserts.
+        holds, or as often as a value in a tensor, or asserts.
     """
 
     def __init__(self, function: tirx.PrimFunc) -> None:
         self._params = {param: number for number, param in enumerate(function.params)}
         self._stores = stores_of(function)
-        self._unproven: list[_Access] = []
+        self._unchecked: list[_Access] = []
         for stores in self._stores.values():
             for store in stores:
                 for _, first, extent in store.ranges:
                     if loads(first) or loads(extent):
-                        raise NotAnalyzableError("a tensor says how often its loops run")
-                self._unproven += _accesses(store)
+                        raise NotAnalyzableError("a tensor decides how often its loops run")
+                self._unchecked += _accesses(store)
 
     def index_limits(self, sizes: Mapping[tirx.Var, int]) -> dict[int, int]:
         """Return the number that values of an integer parameter must stay below to be indices.
@@ -70,7 +70,7 @@ class Accesses:
             Of the symbolic dimensions.
         """
         limits: dict[int, int] = {}
-        for access in self._unproven:
+        for access in self._unchecked:
             for number in self._roots(access.index):
                 extent = constant(_substituted(access.extent, sizes))
                 if extent is not None:
@@ -88,7 +88,7 @@ class Accesses:
             Integer tensors by number of the parameter.
         """
         proof = _Proof(sizes, arrays, self._params, self._stores)
-        return all(map(proof.holds, self._unproven))
+        return all(map(proof.holds, self._unchecked))
 
     def _roots(self, expr: Any) -> set[int]:
         """Return the numbers of the parameters that an expression is computed from."""
@@ -244,7 +244,7 @@ class _Scope:
 
 
 def _accesses(store: Store) -> Iterator[_Access]:
-    """Yield the accesses of a store that are not plainly within their tensors."""
+    """Yield the accesses of a store that may lie outside their tensors."""
     for condition in store.conditions:
         # Those before it may guard it.
         yield from _loaded(condition, store, ())

@@ -69,7 +69,7 @@ class ElementFlow:
         Raises
         ------
         NotAnalyzableError
-            It cannot be told.
+            The function does something that is not followed.
         """
         self._stores = stores_of(self._function)
         found: dict[Source, None] = {}
@@ -183,7 +183,7 @@ class ElementFlow:
         for expr, extent in zip(load.indices, shape, strict=True):
             whole = Interval(0, extent - 1)
             index = bounds(expr, environment, self._element)
-            # What is outside is read under a condition that could not be told.
+            # An index outside is read only where a condition of unknown value does not hold.
             region.append(whole if index is None else index.clipped(whole) or whole)
         return tuple(region)
 

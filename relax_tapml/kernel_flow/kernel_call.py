@@ -104,7 +104,7 @@ def kernel_call_of(module: tvm.IRModule, function: str) -> KernelCall | None:
         else:
             found.results.append(number)
             number += 1
-    # Symbolic variables that no shape tells are passed after the outputs.
+    # Symbolic variables that are in no shape are passed after the outputs.
     for extent in call.args[2].values if len(call.args) > 2 else ():
         found.scalars[number] = int(extent)
         number += 1

@@ -44,7 +44,7 @@ class Loops:
     Parameters
     ----------
     function
-        As Relax lowers operators, or a kernel written by hand.
+        As Relax lowers operators, or a hand-written kernel.
     """
 
     def __init__(self, function: tirx.PrimFunc) -> None:
@@ -77,7 +77,7 @@ class Loops:
     def counts(
         self, arrays: Mapping[int, Array], fixed: Mapping[tirx.Var, int]
     ) -> LoopCounts | None:
-        """Return what a call does; None where that cannot be told.
+        """Return what a call does; None where it is not followed.
 
         Parameters
         ----------

@@ -24,14 +24,14 @@ from relax_tapml.suite.suite_files import SuiteFiles
 
 @dataclass(frozen=True, kw_only=True)
 class MergedSuites:
-    """What merging did.
+    """What merging kept and left out.
 
     Parameters
     ----------
     manifest
-        Of the merged suite; ``merged_from`` says which unit came from where.
+        Of the merged suite; ``merged_from`` lists which unit came from where.
     equal_units, equal_cases, equal_tensors
-        How many were left out because their equal was there.
+        How many were left out because an equal one is there.
     size_bytes
         Of all files.
     """
@@ -62,7 +62,7 @@ def merge_suites(
     folder
         Created, with its parents.
     suites
-        Suites, or output folders with one in ``tests``. A suite is called by the name of its
+        Suites, or output folders with one in ``tests``. A suite has the name of its
         folder, or of the output folder.
     replace
         Whether an existing folder is replaced. It may be one of ``suites``.

@@ -91,8 +91,8 @@ class Suite:
         if name not in known:
             why = self.manifest.skipped.get(name)
             close = difflib.get_close_matches(name, known) or list(known)[:5]
-            told = f"was not carved: {why}" if why else f"is not there; it has {', '.join(close)}"
-            raise UsageError(f"suite {self.folder} has no case of unit {name!r}, which {told}")
+            text = f"it was not carved: {why}" if why else f"it has {', '.join(close)}"
+            raise UsageError(f"suite {self.folder} has no case of unit {name!r}; {text}")
         return known[name]
 
     def case(self, unit: str, name: str) -> SuiteCase:
@@ -142,8 +142,8 @@ class Suite:
         Raises
         ------
         StoreError
-            The file does not hold a tensor of the dtype and shape that the manifest says, or a
-            recipe makes another tensor than it did.
+            The file does not hold a tensor of the dtype and shape in the manifest, or a recipe
+            makes another tensor than it did.
         """
         entry = self.manifest.tensors[digest]
         if entry.file is None:
@@ -153,8 +153,8 @@ class Suite:
             data = read_bytes(path, fix=CARVE_AGAIN, max_bytes=tensor_file.MAX_TENSOR_BYTES)
             return tensor_file.parse_tensor(data, entry.dtype, entry.shape, rows=entry.rows)
         except (ValueError, MemoryError) as error:
-            told = error if isinstance(error, ValueError) else "out of memory"
-            raise StoreError(f"{path}: {told}. {CARVE_AGAIN}") from error
+            fault = error if isinstance(error, ValueError) else "out of memory"
+            raise StoreError(f"{path}: {fault}. {CARVE_AGAIN}") from error
 
     def _made(self, digest: str, entry: SuiteTensor) -> Array:
         assert entry.recipe is not None
@@ -176,7 +176,7 @@ def open_suite(folder: Path | str, target: Any = None, *, trust: bool = False) -
     """Open a suite, after checking that every file is there and is the one that was written.
 
     The modules of its units are checked too, in a child process (``foreign.module``), and what they
-    call outside themselves is looked at.
+    call outside themselves.
 
     Parameters
     ----------
@@ -192,8 +192,8 @@ def open_suite(folder: Path | str, target: Any = None, *, trust: bool = False) -
     StoreError
         There is no suite; its schema is older or newer; its manifest was changed or names a path
         outside the folder; a file is missing, was changed, or is a tensor of another dtype or
-        shape. Pytest files must be there, and may have been edited. A name in it is none, a unit
-        cannot be read, or calls something that is not known to be harmless.
+        shape. Pytest files must be there, and may have been edited. A name in it is invalid, a
+        unit cannot be read, or calls something that is not known to be harmless.
     """
     folder = Path(folder).resolve()
     if not (folder / MANIFEST).exists() and (folder / "tests" / MANIFEST).exists():
@@ -232,7 +232,7 @@ def called(module: tvm.IRModule) -> frozenset[str]:
 
 
 def _check_names(path: Path, manifest: Manifest) -> None:
-    """Refuse names that are none, and texts that a terminal would take for commands."""
+    """Refuse invalid names, and texts that a terminal would take for commands."""
     cases = [case for unit in manifest.units.values() for case in unit.cases]
     fault = first_fault(
         [
@@ -279,7 +279,7 @@ def _check_tensor(path: Path, tensor: SuiteTensor) -> None:
 
 
 def _call_fault(case: SuiteCase, function: tvm.ir.BaseFunc) -> str:
-    """Say how a case does not fit the function that does it, empty if it does."""
+    """Return how a case does not fit the function that does its call, empty if it fits."""
     if not isinstance(function, relax.Function):
         return f"a {type(function).__name__} for its function"
     if len(case.inputs) != len(function.params):

@@ -1,4 +1,4 @@
-"""The readable half of a suite: pytest files that show a unit and replay its cases."""
+"""The readable half of a suite: pytest files that print a unit and replay its cases."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from relax_tapml.suite.manifest_file import read_manifest
 CONFIG_NAME = "pytest.ini"
 CONFIG = "[pytest]\naddopts = --import-mode=importlib\n"
 SKIPPED_NAME = "test_not_carved.py"
-"""Lists the units without a case, so that they show up as skipped."""
+"""Lists the units without a case, so that pytest reports them as skipped."""
 
 MAX_STEM = 120
 
 
 class FileStems:
-    """Gives each unit a name that is an identifier and a file name, no two alike."""
+    """Gives each unit a name of its own that is an identifier and a file name."""
 
     def __init__(self) -> None:
         self._taken = {"not_carved"}
@@ -28,7 +28,7 @@ class FileStems:
         """Return the next unit's name."""
         base = identifier(unit)[:MAX_STEM]
         stem, count = base, 1
-        # Some file systems do not tell upper from lower case.
+        # Some file systems take upper and lower case for the same.
         while stem.lower() in self._taken:
             count += 1
             stem = f"{base}_{count}"
@@ -81,7 +81,7 @@ def render_unit(
     cases
         At least one.
     script
-        The unit's module as TVMScript, shown in comments and never run.
+        The unit's module as TVMScript, written as comments and never run.
     slow
         Names of the cases that get the mark ``tapml_slow``.
     """

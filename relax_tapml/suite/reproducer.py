@@ -36,7 +36,7 @@ class Recorded:
     Parameters
     ----------
     target
-        The target as it was given, for people.
+        The target as it was given.
     text
         Verdict, reason, error and tolerance, a line each.
     """
@@ -58,9 +58,9 @@ class Reproducer:
     data
         Bytes of the ``.safetensors``: inputs, oracles and bounds.
     source
-        What the target's code generator makes of the kernels; None if it was not asked.
+        What the target's code generator makes of the kernels; None without a target.
     inexact
-        Why the script holds the module as JSON and not as TVMScript; empty if it does not.
+        Why the script holds the module as JSON and not as TVMScript; empty for TVMScript.
     """
 
     stem: str

@@ -27,7 +27,7 @@ _LEAST_MADE = 1 << 14
 
 
 class SuiteFiles:
-    """The files of a suite, and what its manifest says of them.
+    """Writes the files of a suite and lists them for its manifest.
 
     Parameters
     ----------

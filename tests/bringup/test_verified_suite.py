@@ -152,8 +152,8 @@ def test_probes_that_cannot_be_made_say_why(record_model, tmp_path, monkeypatch)
     monkeypatch.setattr(Derivation, "evaluated", lambda *_args, **_options: None)
     manifest = write(recording, tmp_path / "tests").manifest
     recording.store.close()
-    told = "it cannot be evaluated in float64; the origin of its tolerances may say why"
-    assert set(manifest.dropped_probes.values()) == {told}
+    (reason,) = set(manifest.dropped_probes.values())
+    assert "cannot be evaluated in float64" in reason
     assert all(name.startswith("add/") for name in manifest.dropped_probes)
 
 

@@ -1,4 +1,4 @@
-"""Whether a call stays inside its tensors, found by running its whole numbers alone."""
+"""Whether a call stays inside its tensors, found by running its integers alone."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _TARGET = {"kind": "llvm", "opt-level": 1}
 
 
 class UncheckedError(Exception):
-    """Where a PrimFunc reads and writes cannot be followed; the message says why."""
+    """Where a PrimFunc reads and writes cannot be followed, for the reason in the message."""
 
 
 class BoundsCheck:
@@ -105,7 +105,7 @@ class _Checker:
     def __init__(self, function: tirx.PrimFunc) -> None:
         self._function = function
         self._found = tirx.decl_buffer((1,), "int32", "found")
-        # How often each element was written to, of tensors that are written to where data say.
+        # How often each element was written to, of tensors whose written places data decide.
         self.counts: dict[Any, Any] = {}
         # Tensors whose values the check does not have: floats, and what is computed from them.
         self._unknown: set[Any] = set()
@@ -283,7 +283,7 @@ class _Checker:
             yield from self._noted(part, guard)
 
     def _has_data_inside(self, expr: Any) -> bool:
-        """Return whether an expression reads where data say, or divides by what they say."""
+        """Return whether an expression reads at places, or divides by values, that data decide."""
         return any(self._is_data(index) for load in loads(expr) for index in load.indices) or any(
             self._is_data(division.b) and not is_float_expr(division)
             for kind in DIVISIONS

@@ -1,7 +1,7 @@
 """What a PrimFunc does with the values of its inputs: whether they decide where it reads or writes.
 
-What is said here is about data flow alone and errs on one side: an input that never reaches an
-index has no such role, one that has the role may be harmless.
+Roles follow from data flow alone and err on one side: an input that never reaches an index has no
+such role, one that has the role may be harmless.
 """
 
 from __future__ import annotations

@@ -24,8 +24,8 @@ class SeenDim:
     Parameters
     ----------
     name
-        For people: ``main: n (axis 0 of x)``. Where the model does not say the dimensions, as of
-        the kernels of a KV cache, that of the kernel: ``B (axis 0 of Q)``.
+        For reports: ``main: n (axis 0 of x)``. Where the model does not state the dimensions, as
+        of the kernels of a KV cache, that of the kernel: ``B (axis 0 of Q)``.
     variable
         The variable.
     values

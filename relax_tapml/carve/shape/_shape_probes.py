@@ -65,7 +65,7 @@ class ShapeProber:
     Raises
     ------
     NotAnalyzableError
-        The unit cannot be evaluated for other shapes; the message says why.
+        The unit cannot be evaluated for other shapes, for the reason in the message.
     """
 
     def __init__(
@@ -109,7 +109,7 @@ class ShapeProber:
         Raises
         ------
         NotAnalyzableError
-            It would take long, an index might be outside, or the result would say little.
+            It would take long, an index might be outside, or the result would be inaccurate.
         """
         call = kernel_call_of(self._module, function)
         if call is None:
@@ -144,7 +144,7 @@ class ShapeProber:
             if evaluated is None:
                 raise NotAnalyzableError("it cannot be evaluated in float64")
             results, tolerances = evaluated
-            if all(map(_says_something, results, tolerances)):
+            if all(map(_is_judged_well, results, tolerances)):
                 return ShapeProbe(
                     sizes=plan.sizes,
                     inputs=tuple(inputs),
@@ -202,8 +202,8 @@ def _values_of(shapes: Iterable[tuple[int, ...]]) -> int:
     return sum(map(math.prod, shapes))
 
 
-def _says_something(result: Array, tolerance: Tolerance) -> bool:
-    """Return whether most values are held to something that means something.
+def _is_judged_well(result: Array, tolerance: Tolerance) -> bool:
+    """Return whether most values have a bound that is small against the results.
 
     Infinities are compared by where they are.
     """

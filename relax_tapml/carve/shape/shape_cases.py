@@ -40,7 +40,7 @@ class ShapeCases:
     plans
         Calls with other sizes, each with the name of the function that does it.
     reasons
-        Why there are no probes, or not more of them: for people, each once.
+        Why there are no probes, or not more of them, each once.
     """
 
     dims: list[SeenDim]
@@ -59,7 +59,7 @@ class ShapeCases:
         weight_type: Callable[[str], relax.TensorType],
         add: Callable[[relax.Function], str],
     ) -> ShapeCases:
-        """Say which sizes the dimensions of a unit had, and choose others for one of its calls.
+        """List the sizes that the dimensions of a unit had, and choose others for one of its calls.
 
         Parameters
         ----------

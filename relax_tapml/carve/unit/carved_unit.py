@@ -82,7 +82,7 @@ class CarvedUnit:
     dims_seen_once
         Its symbolic dimensions that had one value in all recorded calls.
     missing_probes
-        Probes that could not be made, by a name for people, each with the reason.
+        Probes that could not be made, by a readable name, each with the reason.
     """
 
     module: tvm.IRModule

@@ -67,8 +67,8 @@ class UnitTolerances:
             return found or [rule_because(o, "the unit is no PrimFunc") for o in oracles]
         count = _iterations(call, inputs, oracles)
         if count > MOST_ITERATIONS:
-            told = f"its float64 evaluation would run {count:.1g} loop iterations"
-            return [rule_because(oracle, told) for oracle in oracles]
+            reason = f"its float64 evaluation would run {count:.1g} loop iterations"
+            return [rule_because(oracle, reason) for oracle in oracles]
         refusal = self._evaluations.begin()
         if refusal:
             return [rule_because(oracle, refusal) for oracle in oracles]
@@ -107,9 +107,7 @@ class UnitTolerances:
             is_exact=is_exact,
         )
         if found is None:
-            self.unevaluated = (
-                "it cannot be evaluated in float64; the origin of its tolerances may say why"
-            )
+            self.unevaluated = "it cannot be evaluated in float64; see the origin of its tolerances"
         return found
 
     def evaluable(
