@@ -9,7 +9,7 @@ from relax_tapml.migrate.in_context import InContext, contexts
 from relax_tapml.migrate.move_groups import MoveGroup
 from relax_tapml.migrate.step import Step
 from relax_tapml.migrate.strategy import Finding
-from relax_tapml.replay.endurance import Exhaustion
+from relax_tapml.replays.endurance import Exhaustion
 
 PARTS = {name: MoveGroup(name=name, unit=name, sites=frozenset()) for name in "abc"}
 

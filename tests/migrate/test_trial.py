@@ -15,8 +15,8 @@ from relax_tapml.migrate.step import Step
 from relax_tapml.migrate.strategy import Outcome, Proposal, Purpose
 from relax_tapml.partition.kernel_library import KernelLibrary
 from relax_tapml.partition.lower_for_target import lower_for_target
-from relax_tapml.replay.endurance import Exhaustion
-from relax_tapml.replay.replay import ReplayReport, UnitReplay
+from relax_tapml.replays.endurance import Exhaustion
+from relax_tapml.replays.replay import ReplayReport, UnitReplay
 from relax_tapml.targets.session.device import Device
 
 LLVM = tvm.target.Target("llvm")

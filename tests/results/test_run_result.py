@@ -13,7 +13,7 @@ from relax_tapml.migrate.in_context import InContext
 from relax_tapml.partition.site_table import SiteEntry
 from relax_tapml.passes.origin import Origin
 from relax_tapml.passes.site import Site
-from relax_tapml.replay.replay import UnitReplay
+from relax_tapml.replays.replay import UnitReplay
 from relax_tapml.report.findings import verdict_text
 from relax_tapml.results.json_number import json_number
 from relax_tapml.results.run_result import (
