@@ -11,7 +11,7 @@ from tvm import relax, tirx
 from relax_tapml.capture.store import CaptureStore
 from relax_tapml.capture.values import CallRecord, TensorValue
 from relax_tapml.carve.select.call_work import called_kernel
-from relax_tapml.carve.shape.symbolic_call import SymbolicCall, SymbolicFunction
+from relax_tapml.carve.shape._symbolic_call import SymbolicCall, SymbolicFunction
 from relax_tapml.kernel_flow.stores import NotAnalyzableError
 from relax_tapml.passes.operator_call import operator_call
 from relax_tapml.passes.site import Site
@@ -24,8 +24,8 @@ class SeenDim:
     Parameters
     ----------
     name
-        For people: ``main: n (axis 0 of x)``. Where the model does not say the dimensions, as of
-        the kernels of a KV cache, that of the kernel: ``B (axis 0 of Q)``.
+        For reports: ``main: n (axis 0 of x)``. Where the model does not state the dimensions, as
+        of the kernels of a KV cache, that of the kernel: ``B (axis 0 of Q)``.
     variable
         The variable.
     values

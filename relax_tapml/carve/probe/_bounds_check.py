@@ -1,4 +1,4 @@
-"""Whether a call stays inside its tensors, found by running its whole numbers alone."""
+"""Whether a call stays inside its tensors, found by running its integers alone."""
 
 from __future__ import annotations
 
@@ -12,18 +12,23 @@ from tvm import tirx
 from tvm.ir import Op
 from tvm.ir import expr as ir_expr
 
-from relax_tapml._compat import TensorLoad, buffer_of, prim, prim_op
+from relax_tapml._compat import TensorLoad, buffer_of, prim
 from relax_tapml.arrays import Array
-from relax_tapml.carve.probe.plain import is_float_expr, loaded, nodes
+from relax_tapml.kernel_flow.expressions import (
+    DIVISIONS,
+    choice_of,
+    is_float_expr,
+    loaded_buffers,
+    loads,
+    nodes,
+)
 
 _ENTRY = "check"
 _TARGET = {"kind": "llvm", "opt-level": 1}
-_IF_THEN_ELSE = Op.get(prim_op("if_then_else"))
-_DIVISIONS = (prim.Div, prim.Mod, prim.FloorDiv, prim.FloorMod)
 
 
 class UncheckedError(Exception):
-    """Where a PrimFunc reads and writes cannot be followed; the message says why."""
+    """Where a PrimFunc reads and writes cannot be followed, for the reason in the message."""
 
 
 class BoundsCheck:
@@ -37,7 +42,7 @@ class BoundsCheck:
     Parameters
     ----------
     function
-        Of loops and stores, see ``plain``.
+        Of loops and stores, see ``plain_kernel``.
     results
         Numbers of its parameters that hold results.
 
@@ -100,7 +105,7 @@ class _Checker:
     def __init__(self, function: tirx.PrimFunc) -> None:
         self._function = function
         self._found = tirx.decl_buffer((1,), "int32", "found")
-        # How often each element was written to, of tensors that are written to where data say.
+        # How often each element was written to, of tensors whose written places data decide.
         self.counts: dict[Any, Any] = {}
         # Tensors whose values the check does not have: floats, and what is computed from them.
         self._unknown: set[Any] = set()
@@ -131,12 +136,10 @@ class _Checker:
         return len(self._unknown) + len(self._data) > before
 
     def _is_data(self, expr: Any) -> bool:
-        return bool(nodes(expr, TensorLoad)) or any(
-            var in self._data for var in nodes(expr, tirx.Var)
-        )
+        return bool(loads(expr)) or any(var in self._data for var in nodes(expr, tirx.Var))
 
     def _is_unknown(self, expr: Any) -> bool:
-        buffers = loaded(expr)
+        buffers = loaded_buffers(expr)
         return (
             any(str(buffer.dtype).startswith(("float", "bfloat")) for buffer in buffers)
             or not buffers.isdisjoint(self._unknown)
@@ -166,7 +169,7 @@ class _Checker:
             zero = tirx.const(0, str(found.b.ty.dtype))
             return type(found)(found.a, prim.Select(prim.EQ(found.b, zero), one, found.b))
 
-        rules = [(TensorLoad, load), *((kind, divided) for kind in _DIVISIONS)]
+        rules = [(TensorLoad, load), *((kind, divided) for kind in DIVISIONS)]
         for rule in rules:
             expr = tvm_ffi.structural_map(expr, rule)
         return expr
@@ -230,7 +233,7 @@ class _Checker:
                 yield self._flag(_outside(safe, extent), None)
                 index = self._clamped(safe, extent)
                 # A sum may come back to where it was.
-                is_counted = store.buffer not in loaded(store.value)
+                is_counted = store.buffer not in loaded_buffers(store.value)
             indices.append(index)
         if is_counted:
             count = self._count_of(store.buffer)
@@ -256,7 +259,7 @@ class _Checker:
             raise UncheckedError("it has a Let")
         if not self._has_data_inside(expr):
             return
-        choice = _choice_of(expr)
+        choice = choice_of(expr)
         if choice is not None:
             condition, yes, no = choice
             yield from self._noted(condition, guard)
@@ -272,7 +275,7 @@ class _Checker:
                     safe = self._known(index, "where it reads")
                     yield self._flag(_outside(safe, extent), guard)
             return
-        if isinstance(expr, _DIVISIONS) and not is_float_expr(expr) and self._is_data(expr.b):
+        if isinstance(expr, DIVISIONS) and not is_float_expr(expr) and self._is_data(expr.b):
             divisor = self._known(expr.b, "a divisor")
             zero = tirx.const(0, str(divisor.ty.dtype))
             yield self._flag(prim.EQ(divisor, zero), guard)
@@ -280,12 +283,10 @@ class _Checker:
             yield from self._noted(part, guard)
 
     def _has_data_inside(self, expr: Any) -> bool:
-        """Return whether an expression reads where data say, or divides by what they say."""
-        return any(
-            self._is_data(index) for load in nodes(expr, TensorLoad) for index in load.indices
-        ) or any(
+        """Return whether an expression reads at places, or divides by values, that data decide."""
+        return any(self._is_data(index) for load in loads(expr) for index in load.indices) or any(
             self._is_data(division.b) and not is_float_expr(division)
-            for kind in _DIVISIONS
+            for kind in DIVISIONS
             for division in nodes(expr, kind)
         )
 
@@ -312,14 +313,6 @@ def _as(expr: Any, dtype: str) -> Any:
         if isinstance(expr, prim.IntImm)
         else prim.Cast(dtype, expr)
     )
-
-
-def _choice_of(expr: Any) -> tuple[Any, Any, Any] | None:
-    if isinstance(expr, prim.Select):
-        return expr.condition, expr.true_value, expr.false_value
-    if isinstance(expr, ir_expr.Call) and expr.op.same_as(_IF_THEN_ELSE):
-        return tuple(expr.args)
-    return None
 
 
 def _parts(expr: Any) -> list[Any]:

@@ -20,15 +20,15 @@ _COMMENTED_IMPORT = re.compile(r"^# (?=from [\w.]+ import )", re.MULTILINE)
 
 @dataclass(frozen=True, kw_only=True)
 class ScriptText:
-    """What TVMScript says of a module.
+    """A module printed as TVMScript.
 
     Parameters
     ----------
     text
         Python source that defines ``Module``, its imports included.
     inexact
-        Why it is not to be used: reading it does not give the same module, or it is more than
-        TVMScript; empty if it is all right.
+        Why it must not be used: reading it gives another module, or it is more than TVMScript;
+        empty if it may be.
     """
 
     text: str
@@ -46,9 +46,9 @@ def script_text(module: tvm.IRModule) -> ScriptText:
     source = _COMMENTED_IMPORT.sub("", text)
     # Nothing but identifiers is printed as it is; a name that is none could be any code.
     names = [gvar.name_hint for gvar in module.functions]
-    strange = [name for name in names if not name.isidentifier()]
-    if strange:
-        return ScriptText(text=source, inexact=f"{strange[0]!r} is no name in Python")
+    invalid = [name for name in names if not name.isidentifier()]
+    if invalid:
+        return ScriptText(text=source, inexact=f"{invalid[0]!r} is no name in Python")
     if "metadata[" in text:
         return ScriptText(text=source, inexact="it holds a tensor constant")
     fault = script_fault(source)
@@ -66,7 +66,7 @@ def script_text(module: tvm.IRModule) -> ScriptText:
 
 
 def _difference(module: tvm.IRModule, text: str) -> str:
-    """Say how reading a print gives another module, empty if it gives the same."""
+    """Return how reading a print gives another module, empty if it gives the same."""
     try:
         again = tvm.script.from_source(text)
     except Exception as error:  # Whatever the parser raises about what the printer wrote.

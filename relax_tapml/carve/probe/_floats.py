@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from relax_tapml.arrays import Array, as_float64
-from relax_tapml.carve.probe.recorded import RecordedCall
+from relax_tapml.carve.probe._recorded_call import RecordedCall
 from relax_tapml.carve.select.tensor_statistics import MASK
 
 # The first that the unit can be evaluated for. Whole numbers times these have digits to lose.

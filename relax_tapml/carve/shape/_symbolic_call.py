@@ -12,8 +12,8 @@ import tvm
 import tvm_ffi
 from tvm import relax, tirx
 
-from relax_tapml._compat import prim
 from relax_tapml.capture.values import CallRecord, ParameterValue, TensorValue, Value
+from relax_tapml.kernel_flow.expressions import DIVISIONS
 from relax_tapml.kernel_flow.integer_values import integer_values
 from relax_tapml.kernel_flow.stores import NotAnalyzableError
 from relax_tapml.passes.operator_call import leaf_types, operator_call
@@ -23,24 +23,23 @@ LOWEST, HIGHEST = "tir_var_lower_bound", "tir_var_upper_bound"
 """Attributes of a Relax function: name of a symbolic variable to its least, greatest value."""
 
 Sizes = Mapping[tirx.Var, int]
-_DIVISIONS = (prim.FloorDiv, prim.FloorMod, prim.Div, prim.Mod)
 
 
 @dataclass(frozen=True, kw_only=True)
 class SymbolicFunction:
-    """What a Relax function says about its symbolic dimensions.
+    """What a Relax function declares about its symbolic dimensions.
 
     Parameters
     ----------
     names
-        Variable to its name for people, with a parameter that has it: ``n (axis 0 of x)``.
+        Variable to its name in reports, with a parameter that has it: ``n (axis 0 of x)``.
     lowest, highest
         Name of a variable to its least and greatest value.
     divisions
         Numerators and divisors of the divisions in shapes. Where one left no remainder in a
         recorded call, the model may rely on that.
     equal
-        Pairs of dimensions that ``match_cast`` says are equal.
+        Pairs of dimensions that ``match_cast`` requires to be equal.
     weights
         Variables that are dimensions of weights, which decide what they are.
     """
@@ -83,11 +82,11 @@ class SymbolicFunction:
         )
 
     def name(self, variable: tirx.Var) -> str:
-        """Return the name of a variable for people."""
+        """Return the name of a variable in reports."""
         return self.names.get(variable, variable.name)
 
     def allows(self, sizes: Sizes, recorded: Sizes) -> bool:
-        """Whether the function may be called so, by what it says and what it seems to rely on."""
+        """Whether the function may be called so: what it declares and seems to rely on holds."""
         for variable, size in sizes.items():
             lowest = max(1, self.lowest.get(variable.name, 1))
             if not lowest <= size <= self.highest.get(variable.name, size):
@@ -119,7 +118,7 @@ class SymbolicCall:
     sizes
         Value of each symbolic variable in it.
     inputs, outputs
-        For each value what its type says: dimensions of a tensor, a shape, or a number.
+        For each value what its type declares: dimensions of a tensor, a shape, or a number.
     """
 
     record: CallRecord
@@ -139,7 +138,7 @@ class SymbolicCall:
         Raises
         ------
         NotAnalyzableError
-            A type does not say the dimensions of a tensor, or says others than were recorded.
+            A type does not state the dimensions of a tensor, or others than were recorded.
         """
         found = operator_call(call, lowered)
         if found is None:
@@ -151,8 +150,8 @@ class SymbolicCall:
         if len(declared) != len(values):
             raise NotAnalyzableError("its types do not fit what was recorded")
         pairs: list[tuple[Any, int]] = []
-        for told, value in zip(declared, values, strict=True):
-            pairs += _pairs(told, value)
+        for dims, value in zip(declared, values, strict=True):
+            pairs += _pairs(dims, value)
         sizes = _solved(pairs)
         return cls(
             record=record,
@@ -180,7 +179,7 @@ class SymbolicCall:
 
 
 def _parts(arg: relax.Expr) -> Iterator[Any]:
-    """Yield what the type of an argument says of each of its leaves."""
+    """Yield what the type of an argument declares of each of its leaves."""
     if isinstance(arg, relax.Tuple):
         for field in arg.fields:
             yield from _parts(field)
@@ -197,25 +196,25 @@ def _parts(arg: relax.Expr) -> Iterator[Any]:
 
 
 def _dims(ty: tvm.ir.Type) -> list[Any] | None:
-    """Return the dimensions that a type says; None where it does not."""
+    """Return the dimensions that a type states; None where it states none."""
     shape = getattr(ty, "shape", None)
     return list(shape.values) if isinstance(shape, relax.ShapeExpr) else None
 
 
-def _pairs(told: Any, value: Value) -> Iterator[tuple[Any, int]]:
+def _pairs(declared: Any, value: Value) -> Iterator[tuple[Any, int]]:
     """Yield dimensions and numbers of one value with what they were."""
     match value:
         case TensorValue() | tuple():
             shape = value if isinstance(value, tuple) else value.shape
-            if not isinstance(told, list) or len(told) != len(shape):
-                raise NotAnalyzableError("the model does not say the dimensions of a tensor")
-            yield from zip(told, shape, strict=True)
+            if not isinstance(declared, list) or len(declared) != len(shape):
+                raise NotAnalyzableError("the model does not state the dimensions of a tensor")
+            yield from zip(declared, shape, strict=True)
         case bool() | float() | str() | None:
             return
         case int():
-            yield told, value
-        case ParameterValue() if told is not None:
-            # Its own shape is not at hand; another argument has to say the variable.
+            yield declared, value
+        case ParameterValue() if declared is not None:
+            # Its own shape is not known here; another argument must contain the variable.
             return
         case _:
             raise NotAnalyzableError("it takes something other than tensors and numbers")
@@ -234,26 +233,26 @@ def _solved(pairs: Sequence[tuple[Any, int]]) -> dict[tirx.Var, int]:
             sizes[variable] = (value - offset) // (at_one - offset)
     for expr, value in pairs:
         if _known(expr, sizes) != value:
-            raise NotAnalyzableError(f"the model says {expr} where {value} was recorded")
+            raise NotAnalyzableError(f"the model declares {expr} where {value} was recorded")
     return sizes
 
 
-def _resized(told: Any, value: Value, sizes: Sizes) -> Value:
+def _resized(declared: Any, value: Value, sizes: Sizes) -> Value:
     match value:
         case TensorValue():
-            return replace(value, digest="", shape=_sized(told, sizes))
+            return replace(value, digest="", shape=_sized(declared, sizes))
         case tuple():
-            return _sized(told, sizes)
+            return _sized(declared, sizes)
         case bool():
             return value
         case int():
-            (number,) = _sized([told], sizes, lowest=-math.inf)
+            (number,) = _sized([declared], sizes, lowest=-math.inf)
             return number
     return value
 
 
-def _sized(told: Any, sizes: Sizes, lowest: float = 1) -> tuple[int, ...]:
-    found = [_known(expr, sizes) for expr in told]
+def _sized(declared: Any, sizes: Sizes, lowest: float = 1) -> tuple[int, ...]:
+    found = [_known(expr, sizes) for expr in declared]
     if any(size is None or size < lowest for size in found):
         raise NotAnalyzableError("a dimension would be less than 1")
     return tuple(size for size in found if size is not None)
@@ -273,9 +272,9 @@ def _no_load(_load: Any, _indices: Any) -> Any:
     raise NotAnalyzableError("it reads a tensor")
 
 
-def _variables(told: Any) -> set[tirx.Var]:
+def _variables(declared: Any) -> set[tirx.Var]:
     found: set[tirx.Var] = set()
-    for expr in told if isinstance(told, list) else [told]:
+    for expr in declared if isinstance(declared, list) else [declared]:
         if isinstance(expr, tirx.Var):
             found.add(expr)
         elif expr is not None and not isinstance(expr, int | tirx.IntImm | tirx.FloatImm):
@@ -293,6 +292,6 @@ def _divisions(types: Iterable[tvm.ir.Type]) -> Iterator[tuple[Any, int]]:
     for ty in types:
         for leaf in leaf_types(ty):
             for dim in _dims(leaf) or ():
-                for kind in _DIVISIONS if _variables(dim) and not isinstance(dim, tirx.Var) else ():
+                for kind in DIVISIONS if _variables(dim) and not isinstance(dim, tirx.Var) else ():
                     tvm_ffi.structural_walk(dim, (kind, note))
     yield from seen.values()

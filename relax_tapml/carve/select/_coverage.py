@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from relax_tapml.arrays import Array
+from relax_tapml.carve.select._tensor_facts import DIFFERING
 from relax_tapml.carve.select.call_facts import CallFacts, Quantity
 from relax_tapml.carve.select.call_work import CallWork
-from relax_tapml.carve.select.tensor_facts import DIFFERING
 
 OCTAVE_BYTES = 64 << 10
 """New bytes that are well spent on one octave more of a quantity, or on one minor fact.
@@ -64,7 +64,7 @@ class Coverage:
         ids: dict[object, int] = {}
         self._signature = np.array([ids.setdefault(c.signature, len(ids)) for c in calls])
         self._extremes = [[] for _ in calls] if work is None else _extremes(work)
-        # Where the work is known, it says better which call is the largest.
+        # Where the work is known, it decides which call is the largest.
         self._sized = _most_elements(calls) if work is None else [[] for _ in calls]
         branches: list[set[str]] = [set(sized) for sized in self._sized]
         minor = [set(call.minor | call.ranges) for call in calls]
@@ -86,7 +86,7 @@ class Coverage:
         return any(map(self._new_extremes, range(len(self._calls))))
 
     def next(self, stored: Collection[Any]) -> tuple[int, str] | None:
-        """Choose the call that adds most, and return its index and the reason for people.
+        """Choose the call that adds most, and return its index and the reason.
 
         Parameters
         ----------
@@ -166,7 +166,7 @@ class Coverage:
             shape = sized[0] if sized else f"new inputs {shapes} ({same} of {count} calls)"
             return "; ".join(filter(None, (shape, rare)))
         if self._only_moves:
-            return rare or f"moves data only: one of {count} calls tells as much as all"
+            return rare or f"moves data only: one of {count} calls is as good as all"
         if small and (not extreme or gained.max() < 1):
             extreme = small
         if not self._chosen:
@@ -222,9 +222,9 @@ def _extremes(work: Sequence[CallWork]) -> list[list[_Extreme]]:
     found: list[list[_Extreme]] = [[] for _ in work]
     contexts = [call.context for call in work if call.context is not None]
     iterations = [call.iterations for call in work]
-    asked = [(8, "longest", contexts, max), (2, "shortest", contexts, min)]
-    counted = [(4, "most", iterations, max), (1, "fewest", iterations, min)]
-    for what, respects in (("context", asked), ("iterations", counted)):
+    of_context = [(8, "longest", contexts, max), (2, "shortest", contexts, min)]
+    of_iterations = [(4, "most", iterations, max), (1, "fewest", iterations, min)]
+    for what, respects in (("context", of_context), ("iterations", of_iterations)):
         for rank, name, values, extreme in respects:
             if len(set(values)) < 2:
                 continue

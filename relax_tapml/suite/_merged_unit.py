@@ -111,8 +111,8 @@ class MergedUnit:
         known = {_identity(case) for case in self.cases}
         names = {case.name for case in self.cases}
         # What was one thing in this suite and another in the other was not the same in all cases.
-        same = {told for told in other.constant_inputs if ": all " in told}
-        kept = [told for told in self.constant_inputs if told in same]
+        same = {text for text in other.constant_inputs if ": all " in text}
+        kept = [text for text in self.constant_inputs if text in same]
         self.constant_inputs = tuple(kept)
         self.inexact = self.inexact and other.inexact
         equal = 0
@@ -191,7 +191,7 @@ def _typed(name: str, like: GlobalVar) -> GlobalVar:
 
 
 def _marked(function: Any, old: str, new: str) -> Any:
-    """Return a function that belongs to unit ``new`` if it says that it belongs to ``old``."""
+    """Return a function that belongs to unit ``new`` if its attribute names unit ``old``."""
     return function.with_attr(UNIT_ATTR, new) if _unit_of(function) == old else function
 
 

@@ -62,7 +62,7 @@ def composite_tolerances(
             continue  # The pipeline wants units that are not there: what the dtype allows stays.
         kernels = library.build(side, source)
         if kernels.failed:
-            continue  # The replay on the source tells it.
+            continue  # The replay on the source reports it.
         host = Host(source, kernels.files(), {})
         machine = host.virtual_machine(compile_functions(side, source, library))
         for case in suite.manifest.units[unit].cases:
@@ -85,7 +85,7 @@ def composite_tolerances(
             try:
                 messages = collected(work, endings, is_safe=can_fork(source))
             except ForkDied:
-                continue  # The replay on the source tells it, or only what was moved may crash.
+                continue  # The replay on the source reports it, or only what was moved may crash.
             outputs, *runs = [message.arrays for message in messages]
             tolerances = _moved(outputs, runs[:RUNS])
             if len(runs) > RUNS:

@@ -1,4 +1,4 @@
-"""Units of a suite as a prepared module implements them."""
+"""The functions that do cases, with the units as a prepared module implements them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tvm.ir import GlobalVar
 from relax_tapml.passes.submodule import retarget_calls, submodule
 
 
-def implemented(
+def case_module(
     module: tvm.IRModule, units: Collection[str], side: tvm.IRModule, cases: Collection[str]
 ) -> tvm.IRModule:
     """Return the functions that do cases, with the operators that they call taken from a side.

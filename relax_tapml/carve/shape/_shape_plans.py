@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from tvm import tirx
 
 from relax_tapml.capture.values import CallRecord
-from relax_tapml.carve.shape.symbolic_call import Sizes, SymbolicCall, SymbolicFunction
+from relax_tapml.carve.shape._symbolic_call import Sizes, SymbolicCall, SymbolicFunction
 from relax_tapml.kernel_flow.stores import NotAnalyzableError
 
 MOST_PROBES = 6
@@ -48,14 +48,14 @@ def shape_plans(
     Parameters
     ----------
     function, call
-        What the model says of the variables, and the call.
+        What the model declares about the variables, and the call.
     seen
         Values that recorded calls had already.
 
     Returns
     -------
     list of ShapePlan
-        The most telling first; more than are wanted, because some will not do. Variables that
+        The most useful first; more than are needed, because some cannot be made. Variables that
         weights decide keep their value.
     """
     free = [variable for variable in call.sizes if variable not in function.weights]
@@ -85,7 +85,7 @@ def _combined(
         for number in range(MOST_PROBES):
             turned = {}
             for turn, (variable, values) in enumerate(wanted.items()):
-                # So every variable has its most telling values in as many probes as there are.
+                # So every variable has its most useful values in as many probes as there are.
                 part = values[start : start + MOST_PROBES] or values[:MOST_PROBES]
                 turned[variable] = part[(number + turn) % len(part)]
             yield {**recorded, **turned}
@@ -106,11 +106,11 @@ def _values(
     below = 1 << (size.bit_length() - 1)
     tile = next((t for t in _TILES if highest is None or t < highest), 2)
     nearest = [below + 1, below - 1, 2 * below - 1, 2 * below + 1, below, 2 * below]
-    asked = [lowest, tile + 1, _prime(size), lowest + 1, tile - 1, highest or tile]
-    asked += [*nearest, *(t + d for t in _TILES for d in (1, -1, 0))]
+    candidates = [lowest, tile + 1, _prime(size), lowest + 1, tile - 1, highest or tile]
+    candidates += [*nearest, *(t + d for t in _TILES for d in (1, -1, 0))]
     period = function.period
     found: dict[int, None] = {}
-    for value in asked:
+    for value in candidates:
         # Where the model divides the dimension, keep what is left over.
         fitting = value if period == 1 else value + (size - value) % period
         for candidate in (value, fitting):

@@ -11,13 +11,14 @@ import numpy as np
 from tvm import tirx
 
 from relax_tapml.arrays import Array, is_float
-from relax_tapml.carve.probe.bounds_check import BoundsCheck
-from relax_tapml.carve.probe.plain import nodes, plain
-from relax_tapml.carve.probe.roles import Roles, roles_of
-from relax_tapml.carve.probe.whole_range import fits
+from relax_tapml.carve.probe._bounds_check import BoundsCheck
+from relax_tapml.carve.probe._roles import Roles, roles_of
+from relax_tapml.carve.probe._whole_range import fits
 from relax_tapml.files.machine import passed_on
+from relax_tapml.kernel_flow.expressions import nodes
 from relax_tapml.kernel_flow.interval import Interval
-from relax_tapml.kernel_flow.kernel_call import UnitCall
+from relax_tapml.kernel_flow.kernel_call import KernelCall
+from relax_tapml.kernel_flow.plain_kernel import plain_kernel
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +37,7 @@ class RecordedCall:
         Positions of the other inputs that hold one value, the same in all recorded calls.
     """
 
-    call: UnitCall
+    call: KernelCall
     inputs: tuple[Array, ...]
     outputs: tuple[Array, ...]
     fixed: frozenset[int]
@@ -65,7 +66,7 @@ class RecordedCall:
     @cached_property
     def kernel(self) -> tirx.PrimFunc:
         """The PrimFunc, as loops and stores."""
-        return plain(self.call.kernel)
+        return plain_kernel(self.call.kernel)
 
     @cached_property
     def stores(self) -> list[Any]:

@@ -6,14 +6,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from tvm import tirx
-from tvm.ir import Op
 from tvm.ir import expr as ir_expr
 
 from relax_tapml._compat import TensorLoad, bitwise, buffer_of, prim, prim_op
-from relax_tapml.carve.probe.plain import is_float_expr, nodes
+from relax_tapml.kernel_flow.expressions import choice_of, is_float_expr, nodes
 from relax_tapml.kernel_flow.interval import Interval
 
-_IF_THEN_ELSE = Op.get(prim_op("if_then_else"))
 _KNOWN_CALLS = {prim_op("likely"), "tirx.fabs", prim_op("clz"), "tirx.popcount"}
 _ARITHMETIC = (prim.Add, prim.Sub, prim.Mul)
 
@@ -35,7 +33,7 @@ def fits(
     Parameters
     ----------
     function
-        Of loops and stores, see ``plain``.
+        Of loops and stores, see ``plain_kernel``.
     ranges
         Of the values of its inputs of whole numbers.
     fixed
@@ -93,6 +91,10 @@ class _Ranges:
         raise OverflowsError(f"{dtype} does not hold {found}")
 
     def _inner(self, expr: Any) -> Interval:
+        choice = choice_of(expr)
+        if choice is not None:
+            _, one, other = map(self._range, choice)
+            return _both(one, other)
         match expr:
             case prim.IntImm():
                 return Interval(int(expr.value), int(expr.value))
@@ -111,17 +113,13 @@ class _Ranges:
                 if is_float_expr(expr.value) and not is_float_expr(expr):
                     raise OverflowsError("it makes whole numbers of floats")
                 return inner
-            case prim.Select():
-                self._range(expr.condition)
-                return _both(self._range(expr.true_value), self._range(expr.false_value))
         if isinstance(expr, ir_expr.Call) and bitwise(expr) is None:
             return self._call(expr)
         return self._operation(expr)
 
     def _call(self, call: Any) -> Interval:
-        parts = [self._range(part) for part in call.args]
-        if call.op.same_as(_IF_THEN_ELSE):
-            return _both(parts[1], parts[2])
+        for part in call.args:
+            self._range(part)
         if is_float_expr(call):
             return Interval(0, 0)
         if getattr(call.op, "name", "") not in _KNOWN_CALLS:

@@ -12,8 +12,8 @@ from relax_tapml.arrays import Array
 from relax_tapml.capture.host_tensor import numpy_dtype, packed_bytes
 from relax_tapml.capture.store import CaptureStore
 from relax_tapml.capture.values import CallRecord, ParameterValue, TensorValue
+from relax_tapml.carve.select._tensor_facts import DIFFERING, TensorFacts, tensor_facts
 from relax_tapml.carve.select.call_facts import Layout, Recorded, tensors
-from relax_tapml.carve.select.tensor_facts import DIFFERING, TensorFacts, tensor_facts
 from relax_tapml.carve.select.tensor_statistics import CHUNK
 
 _COMPARED_BYTES = 64 << 20
@@ -24,8 +24,8 @@ class RecordedTensors:
     """What is known about the tensors of a store, each of them read once.
 
     A tensor is *fixed* if the model alone decides it: it is a parameter, or was computed from
-    fixed tensors only, such as the transpose of a weight. The values of fixed tensors tell the
-    calls of a unit apart by layer, not by what happened in a run.
+    fixed tensors only, such as the transpose of a weight. The values of fixed tensors differ
+    between the layers that call a unit, not between runs.
     """
 
     def __init__(self, store: CaptureStore) -> None:
@@ -54,7 +54,7 @@ class RecordedTensors:
                 self._fixed.update(tensors(record.outputs))
 
     def is_fixed(self, value: Recorded) -> bool:
-        """Say whether the model alone decides a tensor."""
+        """Return whether the model alone decides a tensor."""
         return isinstance(value, ParameterValue) or value in self._fixed
 
     def read(self, values: Iterable[Recorded]) -> None:
@@ -72,11 +72,11 @@ class RecordedTensors:
                 self._facts.update(zip(batch, found, strict=True))
 
     def only_moves(self, records: Sequence[CallRecord]) -> bool:
-        """Say whether a unit, by its calls, puts the values of one input into another order.
+        """Return whether a unit, by its calls, puts the values of one input into another order.
 
         True if each call's output has the range and the number of zeros of its input, and two
         calls of the same shape put their values into the same order; so a sort does not count.
-        The facts must have been read. False for a single call, which shows too little, and for
+        The facts must have been read. False for a single call, which proves too little, and for
         tensors of more than 64 MB.
         """
         pairs = []

@@ -12,14 +12,14 @@ import tvm
 from relax_tapml.arrays import Array, as_float64, is_float
 from relax_tapml.capture.values import ParameterValue, TensorValue
 from relax_tapml.carve.select.call_facts import Recorded, tensors
-from relax_tapml.carve.shape.shape_plans import ShapePlan
-from relax_tapml.carve.shape.symbolic_call import Sizes
+from relax_tapml.carve.shape._shape_plans import ShapePlan
+from relax_tapml.carve.shape._symbolic_call import Sizes
 from relax_tapml.carve.unit.unit_tolerances import UnitTolerances
 from relax_tapml.compare.tolerance import Tolerance
 from relax_tapml.kernel_flow.accesses import Accesses
-from relax_tapml.kernel_flow.kernel_call import UnitCall, unit_call
+from relax_tapml.kernel_flow.iterations import iterations
+from relax_tapml.kernel_flow.kernel_call import KernelCall, kernel_call_of
 from relax_tapml.kernel_flow.stores import NotAnalyzableError
-from relax_tapml.suite.slow_cases import iterations
 
 MOST_PROBES = 8
 """Of one unit. They are small, and each finds kernels that the others do not."""
@@ -65,7 +65,7 @@ class ShapeProber:
     Raises
     ------
     NotAnalyzableError
-        The unit cannot be evaluated for other shapes; the message says why.
+        The unit cannot be evaluated for other shapes, for the reason in the message.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class ShapeProber:
         inputs: Sequence[Array],
         outputs: Sequence[Array],
     ) -> None:
-        call = unit_call(module, function)
+        call = kernel_call_of(module, function)
         if call is None:
             raise NotAnalyzableError("the unit is no PrimFunc")
         if call.is_runtime_callback:
@@ -109,9 +109,9 @@ class ShapeProber:
         Raises
         ------
         NotAnalyzableError
-            It would take long, an index might be outside, or the result would say little.
+            It would take long, an index might be outside, or the result would be inaccurate.
         """
-        call = unit_call(self._module, function)
+        call = kernel_call_of(self._module, function)
         if call is None:
             raise NotAnalyzableError("the unit is no PrimFunc")
         given = tensors(plan.record.inputs)
@@ -144,7 +144,7 @@ class ShapeProber:
             if evaluated is None:
                 raise NotAnalyzableError("it cannot be evaluated in float64")
             results, tolerances = evaluated
-            if all(map(_says_something, results, tolerances)):
+            if all(map(_is_judged_well, results, tolerances)):
                 return ShapeProbe(
                     sizes=plan.sizes,
                     inputs=tuple(inputs),
@@ -187,14 +187,14 @@ def _shapes_of(values: Sequence[Recorded], arrays: Sequence[Array]) -> list[tupl
 
 
 def _by_number(
-    call: UnitCall, shapes: Sequence[tuple[int, ...]], returned: Sequence[tuple[int, ...]]
+    call: KernelCall, shapes: Sequence[tuple[int, ...]], returned: Sequence[tuple[int, ...]]
 ) -> dict[int, tuple[int, ...]]:
     found = {number: shapes[place] for number, place in call.inputs.items()}
     found.update(zip(call.results, returned, strict=True))
     return found
 
 
-def _iterations(call: UnitCall, inputs: Sequence[Array], outputs: Sequence[Array]) -> float:
+def _iterations(call: KernelCall, inputs: Sequence[Array], outputs: Sequence[Array]) -> float:
     return iterations(call, [a.shape for a in inputs], [a.shape for a in outputs])
 
 
@@ -202,8 +202,8 @@ def _values_of(shapes: Iterable[tuple[int, ...]]) -> int:
     return sum(map(math.prod, shapes))
 
 
-def _says_something(result: Array, tolerance: Tolerance) -> bool:
-    """Return whether most values are held to something that means something.
+def _is_judged_well(result: Array, tolerance: Tolerance) -> bool:
+    """Return whether most values have a bound that is small against the results.
 
     Infinities are compared by where they are.
     """

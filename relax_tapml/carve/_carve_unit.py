@@ -1,4 +1,4 @@
-"""A unit with its cases as arrays, before they are written to a suite."""
+"""Carve a unit: read the tensors of its cases, derive tolerances, add probes."""
 
 from __future__ import annotations
 
@@ -16,103 +16,23 @@ from relax_tapml.capture.values import CallRecord, ParameterValue, TensorValue, 
 from relax_tapml.carve.probe.unit_probes import Probe, Probes, probes
 from relax_tapml.carve.select.choose_cases import Case
 from relax_tapml.carve.shape.shape_cases import ShapeCases
+from relax_tapml.carve.unit.carved_unit import CarvedCase, CarvedUnit
 from relax_tapml.carve.unit.constant_inputs import constant_text, holds_one_value
 from relax_tapml.carve.unit.evaluations import Evaluations
 from relax_tapml.carve.unit.read_rows import read_rows
 from relax_tapml.carve.unit.unit_module import case_function, unit_module
 from relax_tapml.carve.unit.unit_tolerances import UnitTolerances
-from relax_tapml.compare.tolerance import ChoiceTolerance, Tolerance
+from relax_tapml.compare.tolerance import ChoiceTolerance
 from relax_tapml.errors import NotCarvableError, UsageError
 from relax_tapml.passes.operator_call import operator_call
 from relax_tapml.passes.site import Site
+from relax_tapml.suite.manifest import SuiteDim
 from relax_tapml.suite.pytest_file import identifier
-from relax_tapml.suite.recipe import Recipe
 from relax_tapml.targets.session.tensors import check_dtype
 
 Recorded = TensorValue | ParameterValue
 
 _RESIZED_VALUES = 1 << 20
-
-
-@dataclass(frozen=True, kw_only=True)
-class CarvedCase:
-    """One case of a unit.
-
-    Parameters
-    ----------
-    name
-        Unique in its unit.
-    record
-        The call it was recorded at; of a probe, the one its inputs were made from.
-    function
-        The function of the unit's module that does the call.
-    may_write
-        Whether the call may change its arguments in place.
-    inputs, outputs
-        Tensors, in order. A tensor that several cases take is one object.
-    weights
-        For each input the name of the weight it is, or None.
-    fixed
-        Positions of the inputs that the model alone decides.
-    tolerances
-        For each output.
-    reason
-        Why there is this case.
-    is_probe
-        Whether it was not recorded.
-    recipes
-        How inputs are made that a suite need not hold, by position.
-    sizes
-        Of a probe with other shapes, the symbolic dimensions by name.
-    """
-
-    name: str
-    record: CallRecord
-    function: str
-    may_write: bool
-    inputs: tuple[Array, ...]
-    outputs: tuple[Array, ...]
-    weights: tuple[str | None, ...]
-    fixed: frozenset[int]
-    tolerances: tuple[Tolerance, ...]
-    reason: str
-    is_probe: bool = False
-    recipes: Mapping[int, Recipe] = field(default_factory=dict)
-    sizes: Mapping[str, int] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, kw_only=True)
-class CarvedUnit:
-    """A unit and its cases.
-
-    Parameters
-    ----------
-    module
-        The smallest module that holds the case functions.
-    cases
-        May be empty.
-    rows
-        Of weights of which only some rows matter: name to row numbers.
-    uncarved
-        Sites that could not be carved although chosen: id to reason.
-    constant_inputs
-        Inputs, no weights, that were the same in all cases, in words.
-    inexact
-        What of its sums no case shows, see ``Probes``.
-    shapes
-        Its symbolic dimensions.
-    unprobed
-        Probes that there are not, by a name for people: why.
-    """
-
-    module: tvm.IRModule
-    cases: tuple[CarvedCase, ...]
-    rows: Mapping[str, Array]
-    uncarved: Mapping[str, str]
-    shapes: ShapeCases
-    constant_inputs: tuple[str, ...] = ()
-    inexact: str = ""
-    unprobed: Mapping[str, str] = field(default_factory=dict)
 
 
 def carve_unit(
@@ -202,9 +122,22 @@ def carve_unit(
         uncarved=uncarved,
         constant_inputs=_constant_inputs(module, carved),
         inexact=inexact,
-        shapes=shapes,
-        unprobed=missing,
+        dims_seen_once=tuple(_seen_once(shapes, carved)),
+        missing_probes=missing,
     )
+
+
+def _seen_once(shapes: ShapeCases, cases: Sequence[CarvedCase]) -> Iterator[SuiteDim]:
+    for dim in shapes.dims:
+        if len(dim.values) == 1:
+            [value] = dim.values
+            probed = {case.sizes[dim.name] for case in cases if dim.name in case.sizes} - {value}
+            yield SuiteDim(
+                name=dim.name,
+                value=value,
+                probed=tuple(sorted(probed)),
+                reason="; ".join(shapes.reasons),
+            )
 
 
 def _probes(unit: UnitTolerances, base: CarvedCase, constant: frozenset[int]) -> Probes:
@@ -238,16 +171,16 @@ def _probe_case(base: CarvedCase, probe: Probe) -> CarvedCase:
 
 
 def _constant_inputs(module: tvm.IRModule, cases: Sequence[CarvedCase]) -> tuple[str, ...]:
-    """Say which inputs, no weights, were the same in all cases."""
+    """Return which inputs, weights apart, were the same in all cases."""
     if not cases:
         return ()
     found = []
     params = module[cases[0].function].params
     for place in range(min(len(case.inputs) for case in cases)):
         if not any(place in case.fixed for case in cases):
-            told = constant_text([case.inputs[place] for case in cases])
-            if told:
-                found.append(f"{params[place].name}: {told}")
+            text = constant_text([case.inputs[place] for case in cases])
+            if text:
+                found.append(f"{params[place].name}: {text}")
     return tuple(found)
 
 
@@ -296,7 +229,7 @@ def _shape_probes(
         return
     for probe, function in shapes.probes(unit, module, base.function, base.inputs, base.outputs):
         sizes = shapes.named(probe)
-        told = ", ".join(f"{name} = {size}" for name, size in sizes.items())
+        listed = ", ".join(f"{name} = {size}" for name, size in sizes.items())
         label = "x".join(str(size) for size in sizes.values())
         yield replace(
             base,
@@ -305,7 +238,7 @@ def _shape_probes(
             inputs=probe.inputs,
             outputs=probe.outputs,
             tolerances=probe.tolerances,
-            reason=f"probe: values of {base.name} in other shapes, {told}",
+            reason=f"probe: values of {base.name} in other shapes, {listed}",
             is_probe=True,
             sizes=sizes,
         )

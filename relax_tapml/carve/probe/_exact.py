@@ -16,16 +16,15 @@ import numpy as np
 from tvm.ir import Op
 from tvm.ir import expr as ir_expr
 
-from relax_tapml._compat import TensorLoad, bitwise, buffer_of, prim, prim_op
-from relax_tapml.arrays import Array, as_float64, finfo, is_float
-from relax_tapml.carve.probe.plain import is_float_expr, is_sum, nodes
-from relax_tapml.carve.probe.recorded import RecordedCall
-from relax_tapml.carve.probe.roles import Flow
+from relax_tapml._compat import bitwise, buffer_of, prim, prim_op
+from relax_tapml.arrays import Array, as_float64, dtype_named, finfo, is_float
+from relax_tapml.carve.probe._recorded_call import RecordedCall
+from relax_tapml.carve.probe._roles import Flow
 from relax_tapml.compare.tolerance import Tolerance
+from relax_tapml.kernel_flow.expressions import is_float_expr, is_sum, loads, nodes
 from relax_tapml.kernel_flow.interval import bounds
 from relax_tapml.kernel_flow.stores import NotAnalyzableError, Store, stores_of
 from relax_tapml.suite.recipe import Recipe
-from relax_tapml.suite.rows_file import numpy_dtype
 
 MOST_PROBES = 4
 """Probes that share the terms of a sum, where one cannot have all."""
@@ -226,7 +225,7 @@ class ExactSums:
             return "a division"
         if any(_has_digits(node) for node in nodes(store.value, prim.FloatImm)):
             return "a factor of many digits"
-        for load in nodes(store.value, TensorLoad):
+        for load in loads(store.value):
             if buffer_of(load) in impure:
                 return impure[buffer_of(load)]
         return ""
@@ -252,13 +251,13 @@ def _terms(store: Store, recorded: RecordedCall) -> float:
     count = 1.0
     for var, _, extent in store.ranges:
         if var not in own:
-            found = bounds(extent, recorded.dims, lambda _load, _environment: None)
+            found = bounds(extent, recorded.dims)
             count *= 1 if found is None else max(found.high, 1)
     return count
 
 
 def _digits(store: Any) -> int:
-    return int(finfo(numpy_dtype(str(store.value.ty.dtype))).nmant) + 1
+    return int(finfo(dtype_named(str(store.value.ty.dtype))).nmant) + 1
 
 
 def _has_digits(constant: Any) -> bool:

@@ -71,7 +71,7 @@ class CacheState:
         Raises
         ------
         NotCarvableError
-            The module does not say how to make a cache.
+            The module has no function that makes a cache.
         """
         maker = _maker(lowered)
         # Sequences, tokens, tokens at once, tokens in a page: no more than the call needs.
@@ -85,7 +85,7 @@ class CacheState:
         if self.before:
             _begin(builder, cache, self.before)
             _emit(builder, "kv_state_end_forward", cache)
-            # What the cache says of itself now is what it must be told to take these pages.
+            # To import the pages, the cache needs the metadata that it returns now.
             about = _emit(
                 builder, f"{_CHECKPOINT}_get_checkpoint_metadata", cache, sequence, name="about"
             )

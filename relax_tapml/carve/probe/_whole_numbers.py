@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from relax_tapml.arrays import Array
-from relax_tapml.carve.probe.recorded import RecordedCall, draws
+from relax_tapml.carve.probe._recorded_call import RecordedCall, draws
 from relax_tapml.kernel_flow.interval import Interval
 
 Changes = dict[int, Array]
@@ -23,7 +23,7 @@ _REACHES = ((-1, 2, "on both sides of"), (-1, 1, "below zero and in"), (0, 1, "i
 def whole_numbers(recorded: RecordedCall, number: int) -> Iterator[tuple[Changes, str]]:
     """Yield other whole numbers for a call, the best first.
 
-    Nothing is said about whether the kernel stays inside its tensors with them. Where some decide
+    The kernel need not stay inside its tensors with them. Where some decide
     how often a loop runs, all that decide where something is read stay, and so does all that a
     runtime gives to kernels of its own, a KV cache's page tables and lengths: they depend on each
     other. Where data decide what is written to, the numbers are permuted only, since two writes to
@@ -51,11 +51,11 @@ def whole_numbers(recorded: RecordedCall, number: int) -> Iterator[tuple[Changes
     if not roles.loops.isdisjoint(movable):
         movable = [n for n in movable if n not in roles.places]
     values = [n for n in movable if n not in roles.places]
-    others, told = _values(recorded, values, number)
+    others, text = _values(recorded, values, number)
     for indices, how in _indices(recorded, [n for n in movable if n in roles.places], number):
-        yield {**others, **indices}, ", ".join(part for part in (how, told) if part)
+        yield {**others, **indices}, ", ".join(part for part in (how, text) if part)
     if others:
-        yield others, told
+        yield others, text
 
 
 def _indices(
@@ -64,7 +64,7 @@ def _indices(
     if not places:
         return
     stored = [n for n in places if n in recorded.roles.stores]
-    # The same order for all: together they say where to write.
+    # The same order for all: together they decide where to write.
     permuted = {n: _permuted(recorded.inputs[n], number) for n in places}
     moved = {n: permuted[n] for n in stored}
     if len(stored) < len(places) and number == 1:

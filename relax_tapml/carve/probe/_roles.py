@@ -1,7 +1,7 @@
 """What a PrimFunc does with the values of its inputs: whether they decide where it reads or writes.
 
-What is said here is about data flow alone and errs on one side: an input that never reaches an
-index has no such role, one that has the role may be harmless.
+Roles follow from data flow alone and err on one side: an input that never reaches an index has no
+such role, one that has the role may be harmless.
 """
 
 from __future__ import annotations
@@ -11,15 +11,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from tvm import tirx
-from tvm.ir import Op
 from tvm.ir import expr as ir_expr
 
-from relax_tapml._compat import TensorLoad, buffer_of, prim, prim_op
-from relax_tapml.carve.probe.plain import is_float_expr, loaded, nodes
+from relax_tapml._compat import buffer_of, prim
+from relax_tapml.kernel_flow.expressions import (
+    DIVISIONS,
+    choice_of,
+    is_float_expr,
+    loaded_buffers,
+    loads,
+    nodes,
+)
 from relax_tapml.kernel_flow.interval import Interval, bounds
-
-_IF_THEN_ELSE = Op.get(prim_op("if_then_else"))
-_DIVISIONS = (prim.Div, prim.Mod, prim.FloorDiv, prim.FloorMod)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +61,7 @@ def roles_of(function: tirx.PrimFunc, fixed: Mapping[tirx.Var, Interval]) -> Rol
     Parameters
     ----------
     function
-        Of loops and stores, see ``plain``.
+        Of loops and stores, see ``plain_kernel``.
     fixed
         Values of symbolic dimensions.
     """
@@ -68,7 +71,7 @@ def roles_of(function: tirx.PrimFunc, fixed: Mapping[tirx.Var, Interval]) -> Rol
     for role, expr, extent in _decisive(function):
         numbers = flow.sources(expr)
         found[role] |= numbers
-        size = None if extent is None else bounds(extent, fixed, lambda _load, _environment: None)
+        size = None if extent is None else bounds(extent, fixed)
         if size is not None and size.is_point:
             for number in numbers:
                 extents.setdefault(number, set()).add(size.low)
@@ -80,7 +83,7 @@ def roles_of(function: tirx.PrimFunc, fixed: Mapping[tirx.Var, Interval]) -> Rol
 
 def _decisive(function: tirx.PrimFunc) -> Iterator[tuple[str, Any, Any]]:
     """Yield the expressions that decide more than values: the role, and the extent of an index."""
-    for load in nodes(function.body, TensorLoad):
+    for load in loads(function.body):
         for index, extent in zip(load.indices, buffer_of(load).ty.shape, strict=True):
             yield "loads", index, extent
     for store in nodes(function.body, tirx.BufferStore):
@@ -91,13 +94,11 @@ def _decisive(function: tirx.PrimFunc) -> Iterator[tuple[str, Any, Any]]:
         yield "loops", loop.extent, None
     for branch in nodes(function.body, tirx.IfThenElse):
         yield "guards", branch.condition, None
-    for call in nodes(function.body, ir_expr.Call):
-        if call.op.same_as(_IF_THEN_ELSE) and _reads(call.args[1:]):
-            yield "guards", call.args[0], None
-    for choice in nodes(function.body, prim.Select):
-        if _reads([choice.true_value, choice.false_value]):
-            yield "guards", choice.condition, None
-    for kind in _DIVISIONS:
+    for expr in (*nodes(function.body, ir_expr.Call), *nodes(function.body, prim.Select)):
+        choice = choice_of(expr)
+        if choice is not None and _reads(choice[1:]):
+            yield "guards", choice[0], None
+    for kind in DIVISIONS:
         for division in nodes(function.body, kind):
             if not is_float_expr(division):
                 yield "guards", division.b, None
@@ -108,8 +109,7 @@ def _reads(arms: Any) -> bool:
 
     What is read at an index of loop variables alone is read inside its tensor whatever the data.
     """
-    loads = [load for arm in arms for load in nodes(arm, TensorLoad)]
-    return any(nodes(index, TensorLoad) for load in loads for index in load.indices)
+    return any(loads(index) for arm in arms for load in loads(arm) for index in load.indices)
 
 
 class Flow:
@@ -124,7 +124,7 @@ class Flow:
 
     def sources(self, expr: Any) -> set[int]:
         """Return the parameters that an expression depends on."""
-        buffers = loaded(expr, self._variables)
+        buffers = loaded_buffers(expr, self._variables)
         reached = buffers.union(*(self._tensors.get(buffer, set()) for buffer in buffers))
         return {self._numbers[buffer] for buffer in reached if buffer in self._numbers}
 
@@ -147,6 +147,6 @@ class Flow:
         return sum(map(len, self._tensors.values())) + sum(map(len, self._variables.values()))
 
     def _add(self, known: dict[Any, set[Any]], to: Any, expr: Any) -> None:
-        buffers = loaded(expr, self._variables)
+        buffers = loaded_buffers(expr, self._variables)
         further = [self._tensors.get(buffer, set()) for buffer in buffers]
         known.setdefault(to, set()).update(buffers.union(*further))

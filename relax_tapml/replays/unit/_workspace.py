@@ -13,7 +13,7 @@ from tvm import relax, te, tirx
 
 from relax_tapml._compat import SBlock
 from relax_tapml.kernel_flow.interval import bounds
-from relax_tapml.kernel_flow.kernel_call import unit_call
+from relax_tapml.kernel_flow.kernel_call import kernel_call_of
 
 PAGE_WORDS = 1024
 """32-bit words of the pattern that memory is filled with; TVM allocates whole pages of them."""
@@ -39,14 +39,14 @@ def workspace_pages(module: tvm.IRModule, name: str) -> list[int]:
     name
         Of a case function.
     """
-    call = unit_call(module, name)
+    call = kernel_call_of(module, name)
     if call is None or call.is_runtime_callback:
         return []
     shapes = _shapes(module[name], call.inputs, call.results)
     known = call.fixed(shapes)
     pages = []
     for buffer in _buffers(call.kernel):
-        extents = [bounds(extent, known, lambda _load, _known: None) for extent in buffer.shape]
+        extents = [bounds(extent, known) for extent in buffer.shape]
         if any(extent is None or not extent.is_point for extent in extents):
             continue
         dtype = tvm_ffi.dtype(buffer.dtype)

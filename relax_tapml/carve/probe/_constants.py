@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from relax_tapml.arrays import Array, as_float64, finfo, is_float
-from relax_tapml.carve.probe.recorded import RecordedCall, draws
+from relax_tapml.carve.probe._recorded_call import RecordedCall, draws
 from relax_tapml.carve.select.tensor_statistics import MASK
 
 _MASKED = 0.125

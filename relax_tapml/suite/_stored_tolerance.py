@@ -1,4 +1,4 @@
-"""What ``manifest.json`` says of a tolerance."""
+"""A tolerance as ``manifest.json`` holds it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class SuiteTolerance:
         each value; ``index``: indices whose values, chosen along an axis of an input, are equal;
         ``choices``: a bound for each value, from the nearest of several oracles.
     origin
-        One sentence for people: where the numbers come from.
+        One sentence: where the numbers come from.
     atol, rtol
         Of a rule; None otherwise.
     bound

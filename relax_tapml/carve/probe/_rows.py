@@ -11,9 +11,9 @@ from tvm.ir import expr as ir_expr
 
 from relax_tapml._compat import bitwise, prim, prim_op
 from relax_tapml.arrays import Array, as_float64, finfo
-from relax_tapml.carve.probe.plain import is_float_expr, is_sum, nodes
-from relax_tapml.carve.probe.recorded import RecordedCall, draws
+from relax_tapml.carve.probe._recorded_call import RecordedCall, draws
 from relax_tapml.carve.select.tensor_statistics import MASK
+from relax_tapml.kernel_flow.expressions import is_float_expr, is_sum, nodes
 
 _COMPARISONS = (prim.LT, prim.LE, prim.GT, prim.GE, prim.EQ, prim.NE)
 # At least so far below zero, and by up to how much more. Of the first exp is zero, also of a part.
@@ -35,7 +35,7 @@ def compares_floats(recorded: RecordedCall) -> bool:
 def negative_rows(arrays: dict[int, Array]) -> Iterator[tuple[dict[int, Array], str]]:
     """Yield floats that are all far below zero, and alike in half of the rows.
 
-    A maximum that starts at zero shows in rows that are all negative, whatever the axis.
+    A maximum that wrongly starts at zero is found in rows that are all negative, along any axis.
 
     Parameters
     ----------
@@ -64,7 +64,7 @@ def _negative(array: Array, depth: float, more: float) -> Array:
 
 
 def only_moves_and_adds(recorded: RecordedCall) -> bool:
-    """Return whether IEEE arithmetic alone says what a kernel makes of NaN and infinities.
+    """Return whether IEEE arithmetic alone defines what a kernel makes of NaN and infinities.
 
     It moves, adds, subtracts and multiplies floats. Reductions do not count: a right kernel may pad
     them. Neither do maxima and comparisons, which platforms do not define alike for NaN.
