@@ -1,7 +1,7 @@
 """The device process, started by ``DeviceProcess``: serves one RPC client and ends with it.
 
 Its argument is the file descriptor of a listening socket, its secret the key a client must present.
-TMPDIR is a folder of its own, which it removes if the client's process is killed.
+TMPDIR is its own folder, which it removes if the client's process is killed.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from tvm.support import utils
 
 from relax_tapml.processes.child import end_with_parent
 from relax_tapml.targets.server import file_exchange
-from relax_tapml.targets.server.handshake import Entrance, welcome
+from relax_tapml.targets.server.handshake import KeyedListener, send_success
 
 _WAIT_S = 3600.0
 
@@ -26,9 +26,9 @@ def main() -> None:
     """Serve one client, then return."""
     listener = socket.socket(fileno=int(sys.argv[1]))
     key = end_with_parent()
-    # Not gettempdir, which is a folder that others use where this one cannot be written to.
+    # Not gettempdir: that chooses a shared folder if this one cannot be written to.
     folder = Path(os.environ["TMPDIR"])
-    # Each loaded kernel would be a line of the log that is shown after a crash.
+    # Each loaded kernel would be a line of the log that is printed after a crash.
     logging.getLogger("RPCServer").setLevel(logging.WARNING)
     file_exchange.register(folder)
     connection = _accept(listener, key)
@@ -38,11 +38,11 @@ def main() -> None:
 
 def _accept(listener: socket.socket, key: str) -> socket.socket:
     """Return the first connection that presents the key."""
-    with Entrance(listener) as entrance:
+    with KeyedListener(listener) as keyed:
         while True:
-            client = entrance.meet(f"client:{key}", wait_s=_WAIT_S)
+            client = keyed.accept(f"client:{key}", wait_s=_WAIT_S)
             if client is not None:
-                welcome(client.connection)
+                send_success(client.connection)
                 return client.connection
 
 

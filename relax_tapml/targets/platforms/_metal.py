@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from relax_tapml.targets.platforms.gpu import UntriedGPU
+from relax_tapml.targets.platforms._gpu import UntriedGPU
 
 
 class Metal(UntriedGPU):

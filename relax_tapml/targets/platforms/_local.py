@@ -14,7 +14,7 @@ from relax_tapml.targets.server.exit_report import ExitReport
 
 
 class Local(Platform):
-    """Kernels that are shared objects of this machine's kind."""
+    """Kernels that are shared objects for this kind of machine."""
 
     name = "llvm"
     summary = "this machine's CPU, or one like it over RPC"
@@ -26,6 +26,6 @@ class Local(Platform):
         return True
 
     def serve(self, connection: socket.socket, folder: Path) -> ExitReport:
-        """Be the server of a client of a fleet, until it leaves; a fork is a process of its own."""
+        """Serve a client of a fleet in this process, a fork, until it leaves."""
         server._serve_loop(connection, "", utils.tempdir(str(folder / "work")))
         return ExitReport(cause=None)

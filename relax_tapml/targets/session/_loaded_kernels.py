@@ -1,4 +1,4 @@
-"""Kernel libraries by content, as both kinds of session load them."""
+"""The kernel libraries that a session has loaded, by content."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 
 class LoadedKernels:
-    """Remember which kernel libraries a session has loaded, by content.
+    """Load each kernel library once in a session, by content.
 
     Sending a file under a name that the server has already loaded overwrites the mapped library
     and kills the server, so the name given to ``load`` is derived from the content.
@@ -32,5 +32,5 @@ class LoadedKernels:
         return self._modules[name]
 
     def clear(self) -> None:
-        """Forget every module, which unloads them."""
+        """Drop every module, which unloads them."""
         self._modules.clear()

@@ -1,8 +1,8 @@
-"""Whatever has an OpenCL driver."""
+"""Devices with an OpenCL driver."""
 
 from __future__ import annotations
 
-from relax_tapml.targets.platforms.gpu import UntriedGPU
+from relax_tapml.targets.platforms._gpu import UntriedGPU
 
 
 class OpenCL(UntriedGPU):

@@ -1,7 +1,7 @@
-"""The tracker of a ``LocalFleet``, started by it: TVM's own, on a socket that is there already.
+"""The tracker of a ``LocalFleet``, which starts it: TVM's tracker on a socket that it inherits.
 
-Its arguments are the file descriptor of a listening socket, and whom it serves: ``own-user`` or
-``any-user``.
+Its arguments are the file descriptor of a listening socket, and which users it serves:
+``own-user`` or ``any-user``.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ import sys
 from tvm.rpc import base, tracker
 
 from relax_tapml.processes.child import end_with_parent
-from relax_tapml.targets.fleet.own_user import listener_for
+from relax_tapml.targets.fleet._own_user import listener_for
 
 
 def main() -> None:
-    """Serve until the parent is gone."""
+    """Serve until the parent ends."""
     listener = listener_for(sys.argv[2], int(sys.argv[1]))
     end_with_parent()
     logging.getLogger("RPCTracker").setLevel(logging.WARNING)

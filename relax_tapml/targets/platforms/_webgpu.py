@@ -10,14 +10,14 @@ from typing import Any
 import tvm
 
 from relax_tapml.targets.platforms.platform import START_S, TRACKER, Opener, Platform
-from relax_tapml.targets.session.attempts import started
+from relax_tapml.targets.session.attempts import open_with_retries
 from relax_tapml.targets.session.rpc_session import Server
 from relax_tapml.targets.session.session import DeviceSession
 from relax_tapml.targets.toolchain.default_schedule import schedule
 from relax_tapml.targets.toolchain.gpu_limits import check_limits
 from relax_tapml.targets.toolchain.low_precision_math import LowPrecisionMath
 from relax_tapml.targets.toolchain.requirement import Requirement
-from relax_tapml.targets.web.launch import HeadlessBrowser, Launcher, Node, ShownBrowser
+from relax_tapml.targets.web.launch import HeadlessBrowser, Launcher, Node, UserBrowser
 from relax_tapml.targets.web.server import WebServer
 from relax_tapml.targets.web.session import WebSession
 from relax_tapml.targets.web.side_module import FLAGS, PACKER, TRIPLE, prefix_of, with_prefix
@@ -30,8 +30,8 @@ _COARSE = LowPrecisionMath(
     names=frozenset({"sin", "cos", "tan", "asin", "acos", "atan"}),
     reason="WGSL allows sine and cosine to be off by 2**-11, and arcs by 4096 ULP",
 )
-# A person has to open the page.
-_SHOWN_S = 600.0
+# The user has to open the page.
+_PAGE_S = 600.0
 
 
 class WebGPU(Platform):
@@ -59,27 +59,27 @@ class WebGPU(Platform):
         return _COARSE if target.kind.name == "webgpu" else None
 
     def compile(self, module: Any, target: Any, path: Path) -> None:
-        """Schedule and compile a module of one PrimFunc, and write it as the device loads it."""
+        """Schedule and compile a module of one PrimFunc to a file that the device loads."""
         scheduled = schedule(module, target)
-        if target.kind.name == "webgpu":  # not what runs beside the VM
+        if target.kind.name == "webgpu":  # not for functions that run beside the VM
             check_limits(scheduled, target)
         built = tvm.tirx.build(with_prefix(scheduled, prefix_of(path)), target=target)
         built.export_library(str(path), fcompile=PACKER)
 
     def sessions(self) -> Mapping[str, Opener]:
-        """Return how to open a device here, by the name of ``--session``."""
+        """Return how to open a device on this machine, by the name of ``--session``."""
         return {
             "process": lambda target, timeout_s: self._open(HeadlessBrowser(), target, timeout_s),
-            "browser": lambda target, timeout_s: self._open(ShownBrowser(), target, timeout_s),
+            "browser": lambda target, timeout_s: self._open(UserBrowser(), target, timeout_s),
             "node": lambda target, timeout_s: self._open(Node(), target, timeout_s),
         }
 
     def server_command(self, options: str) -> str:
-        """Return what starts a server on the device's own machine, for people."""
+        """Return the command that starts a server on the device's machine, for messages."""
         return f"'relax-tapml fleet up 1 --target webgpu {options}'"
 
     def prepare_client(self) -> None:
-        """Compile TVM's runtime, if that is not in the cache: a page would not wait for it."""
+        """Compile TVM's runtime, unless it is in the cache: a page would not wait for it."""
         wasm_runtime()
 
     def connect(
@@ -90,11 +90,11 @@ class WebGPU(Platform):
         return WebSession(server, target, runtime=runtime, timeout_s=timeout_s, start_s=start_s)
 
     def requirements(self) -> list[Requirement]:
-        """Return what it needs here beside Python packages, found or missing."""
+        """Return what it needs on this machine beside Python packages, found or missing."""
         return requirements()
 
     def compiler(self, target: Any) -> AbstractContextManager[Mapping[str, str]]:
-        """Set up the compiler of kernels; what is yielded is part of a kernel's name in a cache."""
+        """Set up the compiler of kernels; yields facts that become part of a kernel's cache key."""
         del target
         return nullcontext({"linker": f"{linker()} {' '.join(FLAGS)}"})
 
@@ -111,7 +111,7 @@ class WebGPU(Platform):
         return HeadlessBrowser() if browser() else Node() if node() else None
 
     def _open(self, launcher: Launcher, target: Any, timeout_s: float) -> DeviceSession:
-        start_s = max(timeout_s, _SHOWN_S if isinstance(launcher, ShownBrowser) else START_S)
-        return started(
+        start_s = max(timeout_s, _PAGE_S if isinstance(launcher, UserBrowser) else START_S)
+        return open_with_retries(
             lambda: self.connect(WebServer(launcher), target, timeout_s=timeout_s, start_s=start_s)
         )

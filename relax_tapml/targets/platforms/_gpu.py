@@ -22,7 +22,7 @@ class GPU(Platform):
         return bool(target.kind.name == self.name)
 
     def compile(self, module: Any, target: Any, path: Path) -> None:
-        """Schedule and compile a module of one PrimFunc, and write it as the device loads it."""
+        """Schedule and compile a module of one PrimFunc to a file that the device loads."""
         scheduled = schedule(module, target)
         check_limits(scheduled, target)
         super().compile(scheduled, target, path)
@@ -31,15 +31,15 @@ class GPU(Platform):
         """Whether this machine has a device to run kernels on, or a stand-in for one."""
         try:
             return bool(tvm.runtime.device(self.name, 0).exist)
-        except RuntimeError:  # This build of TVM's runtime knows no such devices.
+        except RuntimeError:  # This build of TVM's runtime does not support such devices.
             return False
 
     def start(self) -> Server:
-        """Start a server on this machine that ends with us. Raises ``DeviceUnavailable``."""
+        """Start a server on this machine. Raises ``DeviceUnavailable``."""
         return DeviceProcess(has_torch=True)
 
 
 class UntriedGPU(GPU):
-    """One whose kernels are made and checked here, and that no one has run this package on."""
+    """A GPU whose kernels are compiled and checked in tests, but were never run on hardware."""
 
     tried_on = "no hardware: kernels are compiled and checked against the target's limits only"

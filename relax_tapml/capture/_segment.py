@@ -24,12 +24,12 @@ from relax_tapml.files.replace import new_file
 from relax_tapml.tensor_file import FILE_DTYPES
 
 _FIX = "Restore the file, or delete the store and capture again"
-# It is mapped, not read; a tensor may be larger than what else is written with it.
+# It is mapped, not read; a single tensor may be larger than a usual segment.
 _MAX_BYTES = 1 << 42
 
 
 def write_segment(path: Path, tensors: Iterable[HostTensor]) -> None:
-    """Write a file that is whole and on the disk before it has its name."""
+    """Write a segment atomically."""
     specs = {}
     for tensor in tensors:
         is_shared = tensor.dtype in FILE_DTYPES  # else stored as bytes
@@ -74,7 +74,7 @@ class Segment:
 
 @dataclass(frozen=True, kw_only=True)
 class _Entry:
-    """Where a tensor lies in the data of a file."""
+    """The place of a tensor in the data of a file."""
 
     data_offsets: tuple[Annotated[int, Meta(ge=0)], Annotated[int, Meta(ge=0)]]
 

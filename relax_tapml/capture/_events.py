@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from relax_tapml.capture._writer import StoreWriter
 from relax_tapml.capture.host_tensor import HostTensor
-from relax_tapml.capture.writer import StoreWriter
 
 
 class EventWriter:
@@ -19,10 +19,10 @@ class EventWriter:
     def __init__(self, writer: StoreWriter) -> None:
         self._writer = writer
         # Number of a tensor to its digest and size, of a frame to its ordinal in the sample.
-        # Neither outlives its sample, so a sample reads the same whatever was recorded before.
+        # Neither outlives its sample, so the records of a sample do not depend on earlier ones.
         self._tensors: dict[int, tuple[str, int]] = {}
         self._frames: dict[int, int] = {}
-        # Name of a parameter to the ref of its present content.
+        # Name of a parameter to the ref of its current content.
         self._parameters: dict[str, str] = {}
 
     def apply(self, event: Sequence[Any]) -> None:

@@ -1,10 +1,10 @@
-"""How much of the machine a process has had."""
+"""How much processor time a process has used."""
 
 from __future__ import annotations
 
 import psutil
 
-# Of the time that passes: with less, a process is idle, and waits for something else than a core.
+# Of the elapsed time: with less, a process is idle, and waits for something else than a core.
 _IDLE = 0.03
 _LEAST = 0.1
 
@@ -22,13 +22,12 @@ class ProcessTime:
         self._pid = pid
         self._used = self._threads()
 
-    def had(self, passed_s: float) -> float:
-        """Return the seconds that count of those that have passed since the last call.
+    def counted_s(self, passed_s: float) -> float:
+        """Return how many of the seconds elapsed since the last call count.
 
-        The processor time of the thread that has had most, at least a tenth of what has passed.
-        All of it where no thread had any: the process sleeps, or waits for a device, and whether
-        the machine is busy makes no difference to that. Threads are not added up, so that it does
-        not matter how many there are.
+        The processor time of the thread that used most, at least a tenth of the elapsed time. All
+        of it where no thread used any: the process sleeps, or waits for a device, which a busy
+        machine does not delay. Threads are not added up, so their number makes no difference.
         """
         before, self._used = self._used, self._threads()
         grown = max((now - before.get(key, 0.0) for key, now in self._used.items()), default=0.0)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from typing import Any
 
-from relax_tapml.targets.platforms.gpu import GPU
+from relax_tapml.targets.platforms._gpu import GPU
 from relax_tapml.targets.toolchain.cuda_compiler import (
     cuda_compiler,
     fast_math_option,
@@ -24,12 +24,12 @@ class Cuda(GPU):
     tried_on = "H100, H200"
 
     def compiler(self, target: Any) -> AbstractContextManager[Mapping[str, str]]:
-        """Set up the compiler of kernels; what is yielded is part of a kernel's name in a cache."""
+        """Set up the compiler of kernels; yields facts that become part of a kernel's cache key."""
         del target
         return cuda_compiler()
 
     def compiles_in_fork(self, target: Any) -> bool:
-        """Whether ``compile`` may be called in a fork: TVM asks the driver for the architecture."""
+        """Whether ``compile`` may be called in a fork: no, TVM queries the driver meanwhile."""
         del target
         return False
 
@@ -46,7 +46,7 @@ class Cuda(GPU):
         )
 
     def requirements(self) -> list[Requirement]:
-        """Return what it needs here beside Python packages, found or missing."""
+        """Return what it needs on this machine beside Python packages, found or missing."""
         return [
             program(
                 "nvcc",
@@ -54,7 +54,7 @@ class Cuda(GPU):
                 install="install the CUDA toolkit",
                 is_needed=False,
             ),
-            # Without any, no kernel builds, which is not the fault of the kernels.
+            # Without any no kernel builds, and no kernel is to blame.
             Requirement(
                 name="a CUDA compiler",
                 use="compiles kernels",

@@ -1,4 +1,4 @@
-"""The thread that hashes and writes what a recorder's runs have queued."""
+"""The thread that hashes and writes the events that a recorder's runs queue."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import Any
 
 import tvm_ffi
 
-from relax_tapml.capture.events import EventWriter
-from relax_tapml.capture.writer import StoreWriter
+from relax_tapml.capture._events import EventWriter
+from relax_tapml.capture._writer import StoreWriter
 from relax_tapml.errors import StoreError
 
 _DRAIN_EVENTS = 32  # Drained tensors count against the budget until the batch is done.
@@ -23,9 +23,9 @@ _FLUSH_S = 1.0
 class WriterThread(threading.Thread):
     """Drain the native queue, and run the recorder's actions in their place among the events.
 
-    After a failure it goes on draining, so that no run waits for ever, and fails every action. The
-    functions of the queue are global, so a model's own code can call them: a mark that is not ours,
-    or one of ours that never comes, is a failure too. If the thread itself ends, so does the
+    After a failure it continues to drain, so that no run waits for ever, and fails every action.
+    The functions of the queue are global, so a model's own code can call them: an unknown mark, or
+    one of the recorder that does not arrive, is a failure too. If the thread ends, so does the
     recording.
 
     Parameters
@@ -33,7 +33,7 @@ class WriterThread(threading.Thread):
     writer, events
         Used by this thread alone from ``start`` to ``finish``, which closes the writer.
     segment_bytes
-        Flush when this much is held. Runs wait while the budget is spent, so it must be less.
+        Flush when this much is held. Runs wait while the budget is used up, so it must be less.
     """
 
     def __init__(self, writer: StoreWriter, events: EventWriter, *, segment_bytes: int) -> None:
@@ -44,7 +44,7 @@ class WriterThread(threading.Thread):
         self._actions: dict[str, tuple[Callable[[], None], Future[None]]] = {}
         # Actions whose marks are in the queue.
         self._marked: set[str] = set()
-        # Of the two above, and of whether the thread still looks at them.
+        # Protects the two above, and whether the thread still processes them.
         self._lock = threading.Lock()
         self._is_over = False
         self._is_stopping = False
@@ -57,7 +57,7 @@ class WriterThread(threading.Thread):
         Raises
         ------
         StoreError
-            The action raised it, or writing has failed before.
+            The action raised it, or writing failed before.
         """
         future: Future[None] = Future()
         token = secrets.token_hex(8)
@@ -92,7 +92,7 @@ class WriterThread(threading.Thread):
                 marked = set(self._marked)
                 is_idle = self._handle(drain(_DRAIN_EVENTS, _DRAIN_MS)) == 0
                 for token in marked & self._actions.keys() if is_idle else ():
-                    self._guard(partial(_refuse, "somebody else took a mark of the recorder"))
+                    self._guard(partial(_refuse, "a mark of the recorder was drained elsewhere"))
                     self._take(token)
                 is_last = is_stopping and is_idle
                 if self._is_flush_due(is_idle=is_idle) or is_last:
@@ -100,7 +100,7 @@ class WriterThread(threading.Thread):
         except BaseException as error:
             self._failure = self._failure or _stopped(error)
         finally:
-            # Whatever runs still waits for the budget goes on.
+            # Runs that wait for the budget continue.
             tvm_ffi.get_global_func("relax_tapml.capture.stop")()
             with self._lock:
                 self._is_over = True
@@ -130,7 +130,7 @@ class WriterThread(threading.Thread):
     def _is_flush_due(self, *, is_idle: bool) -> bool:
         if self._writer.held_bytes >= self._segment_bytes or self._writer.held_s >= _FLUSH_S:
             return True
-        # What is held may be what a run waits for.
+        # A run may wait for the held tensors.
         return is_idle and self._writer.held_bytes > 0 and self._stats()["waiting"] > 0
 
     def _act(self, action: Callable[[], None], future: Future[None]) -> None:
@@ -140,7 +140,7 @@ class WriterThread(threading.Thread):
             nonlocal error
             try:
                 action()
-            except StoreError as refusal:  # The request was wrong, the writer is not.
+            except StoreError as refusal:  # The request was wrong; the writer still works.
                 error = refusal
 
         self._guard(act)
@@ -153,7 +153,7 @@ class WriterThread(threading.Thread):
             future.set_exception(error)
 
     def _guard(self, action: Callable[[], None]) -> None:
-        """Run an action unless writing has failed; remember its failure."""
+        """Run an action unless writing has failed; record its failure."""
         if self._failure is not None:
             return
         try:
@@ -168,7 +168,7 @@ class WriterThread(threading.Thread):
 
 def _refuse(what: str) -> None:
     raise ValueError(
-        f"{what}: code of the model calls relax_tapml.capture.mark or drain, which are ours"
+        f"{what}: code of the model calls relax_tapml.capture.mark or drain, which it must not"
     )
 
 
@@ -182,7 +182,7 @@ def _stopped(error: BaseException) -> StoreError:
 
 
 def _without_frames(error: BaseException) -> BaseException:
-    """Let go of the frames of an error, which keep drained tensors and so the budget's bytes."""
+    """Drop the frames of an error, which keep drained tensors and so the budget's bytes."""
     link: BaseException | None = error
     while link is not None:
         link.__traceback__ = None

@@ -1,4 +1,4 @@
-"""What every session does alike: tensors, parameters, and Relax VMs on one device."""
+"""What all sessions share: tensors, parameters, and Relax VMs on one device."""
 
 from __future__ import annotations
 
@@ -13,36 +13,36 @@ from tvm import relax
 from relax_tapml.arrays import Array
 from relax_tapml.errors import DeviceUnavailable, UsageError
 from relax_tapml.files.machine import Lack
-from relax_tapml.targets.session.loaded_kernels import LoadedKernels
+from relax_tapml.targets.session._loaded_kernels import LoadedKernels
 from relax_tapml.targets.session.session import DeviceModule, DeviceTensor, DeviceValue
 from relax_tapml.targets.session.tensors import check_dtype, plain, to_device, to_host
 from relax_tapml.targets.session.traffic import Traffic
 
 
-def check_device(told: str, lack: Lack | None) -> None:
-    """Say that a device's machine lacks something, where it does.
+def check_machine(message: str, lack: Lack | None) -> None:
+    """Raise an error if the machine of a device, and no kernel, caused a failure.
 
     Parameters
     ----------
-    told
+    message
         What failed.
     lack
-        What is known of it. A lack of memory is not the machine's: a kernel may have asked for it.
+        What the machine lacked. Memory does not count: a kernel may have used it up.
 
     Raises
     ------
     DeviceUnavailable
-        It lacks room, descriptors or rights, which says nothing of what runs there.
+        The machine lacks disk space, descriptors or rights.
     """
     if lack is not None and not lack.is_memory:
         raise DeviceUnavailable(
-            f"{told.rstrip('.')}. That is the machine of the device{lack.where}, and says nothing "
-            f"about what runs there. {lack.fix}"
+            f"{message.rstrip('.')}. The machine of the device caused this{lack.where}, not the "
+            f"code that runs there. {lack.fix}"
         )
 
 
 class VMSession(ABC):
-    """A ``DeviceSession`` over a TVM device; a subclass says where the device is.
+    """A ``DeviceSession`` over a TVM device; a subclass defines where the device is.
 
     Parameters
     ----------
@@ -60,7 +60,7 @@ class VMSession(ABC):
 
     @abstractmethod
     def _guard(self, action: str) -> AbstractContextManager[None]:
-        """Turn whatever fails inside into a ``DeviceFault`` about ``action``."""
+        """Turn every failure inside into a ``DeviceFault`` about ``action``."""
 
     @abstractmethod
     def _load_kernels(self, path: Path, name: str) -> Any:
@@ -72,7 +72,7 @@ class VMSession(ABC):
 
     @abstractmethod
     def _shape(self, extents: tuple[int, ...]) -> Any:
-        """Return a shape a function on the device can take."""
+        """Return a shape as an argument of a function on the device."""
 
     @abstractmethod
     def _flatten(self, result: Any) -> list[DeviceTensor]:
@@ -127,7 +127,7 @@ class VMSession(ABC):
         with self._guard(f"call of {function}"):
             values = [self._shape(arg) if isinstance(arg, tuple) else arg for arg in args]
             results = self._flatten(module[function](*values))
-            # A GPU reports a kernel's failure when it gets there, which may be after the call.
+            # A GPU reports a kernel's failure when it runs it, which may be after the call.
             self._device.sync()
             return results
 

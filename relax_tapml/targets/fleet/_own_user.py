@@ -1,4 +1,4 @@
-"""Connections from this machine of which we know whose they are."""
+"""Restrict a server to connections of the user that runs it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from relax_tapml.errors import DeviceUnavailable
 
 OWN_USER = "own-user"
 ANY_USER = "any-user"
-"""Whom a server serves, as its process is told."""
+"""Which users a server serves, as an argument of its process."""
 
 _TABLES = (Path("/proc/self/net/tcp"), Path("/proc/self/net/tcp6"))
 _ESTABLISHED = "01"
@@ -21,10 +21,10 @@ _IS_IN_IPV6 = b"\0" * 10 + b"\xff" * 2
 
 
 class OwnUserListener(socket.socket):
-    """A listening socket that hangs up on everyone but processes of this process's user.
+    """A listening socket that closes connections of users other than the one of this process.
 
-    Whose a connection is says the system's table of connections, nothing that the client says.
-    Connections must come from this machine.
+    The owner of a connection is read from the system's table of connections; nothing that a client
+    sends counts. Connections must come from this machine.
 
     Parameters
     ----------
@@ -36,7 +36,7 @@ class OwnUserListener(socket.socket):
         super().__init__(fileno=descriptor)
 
     def accept(self) -> tuple[socket.socket, Any]:
-        """Return the next connection of our own user, and its address, as any socket does."""
+        """Return the next connection of this user, and its address."""
         while True:
             connection, address = super().accept()
             if is_own(connection):
@@ -45,23 +45,23 @@ class OwnUserListener(socket.socket):
 
 
 def listener_for(served: str, descriptor: int) -> socket.socket:
-    """Return a socket that listens, to accept connections of ``OWN_USER`` or ``ANY_USER``."""
+    """Return a listening socket that accepts connections of ``OWN_USER`` or ``ANY_USER``."""
     if served == ANY_USER:
         return socket.socket(fileno=descriptor)
     return OwnUserListener(descriptor)
 
 
 def is_own(connection: socket.socket) -> bool:
-    """Whether a process of our user, on this machine, is at the other end of a connection."""
+    """Whether a process of this user, on this machine, has the other end of a connection."""
     try:
         here, there = connection.getsockname()[:2], connection.getpeername()[:2]
-    except OSError:  # it has left
+    except OSError:  # it was closed
         return False
     return _owner(there, here) == os.geteuid()
 
 
-def check_users_are_known() -> None:
-    """Raise ``DeviceUnavailable`` where the system does not say whose a connection is."""
+def check_users_are_visible() -> None:
+    """Raise ``DeviceUnavailable`` where the system does not list the owners of connections."""
     with (
         socket.create_server(("127.0.0.1", 0)) as listener,
         socket.create_connection(listener.getsockname()),
@@ -71,15 +71,15 @@ def check_users_are_known() -> None:
             if is_own(connection):
                 return
     raise DeviceUnavailable(
-        "this system does not tell which user a connection belongs to, so every user of this "
-        "machine could run code as you. Give --any-user if they may"
+        "this system does not list the owners of connections, so every user of this machine could "
+        "run code as you. Pass --any-user to allow that"
     )
 
 
 def _owner(local: tuple[str, int], remote: tuple[str, int]) -> int | None:
-    """Return the user whose socket has two addresses; None if no open socket on this machine has.
+    """Return the user of the socket with two addresses; None if no open socket here has them.
 
-    One that is closed has no owner any more, and the table says 0 for it.
+    A closed socket has no owner any more; its entry in the table has user 0.
     """
     ends = [(_address(*local, is_wide), _address(*remote, is_wide)) for is_wide in (False, True)]
     for table, (here, there) in zip(_TABLES, ends, strict=True):
@@ -95,7 +95,7 @@ def _owner(local: tuple[str, int], remote: tuple[str, int]) -> int | None:
 
 
 def _address(host: str, port: int, is_wide: bool) -> str:
-    """Return an address as the table of IPv4, or the wider one of IPv6, has it."""
+    """Return an address as in the table of IPv4, or in the wider one of IPv6."""
     address = ip_address(host.partition("%")[0])
     data = (getattr(address, "ipv4_mapped", None) or address).packed
     if is_wide and len(data) == 4:

@@ -1,4 +1,4 @@
-"""How much memory the threads of a block share, as a GPU kernel is compiled."""
+"""How much shared memory a compiled GPU kernel needs."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ _AT_LAUNCH = "shared.dyn"
 
 @dataclass(frozen=True, kw_only=True)
 class SharedMemory:
-    """What one launch needs, in bytes of a block.
+    """Shared memory of one launch, in bytes for each block.
 
     Parameters
     ----------
     declared
         In the kernel itself.
     at_launch
-        Asked for when it is launched.
+        Requested at the launch.
     """
 
     declared: int = 0
@@ -41,13 +41,13 @@ def has_shared_memory(function: Any) -> bool:
 def shared_memory(name: str, function: Any, target: Any) -> dict[str, SharedMemory]:
     """Return what each launch of a scheduled PrimFunc needs, by the name of the launched kernel.
 
-    The PrimFunc is lowered as for compiling it: only then are buffers as small as their use, and
-    those that are not alive at the same time in one place.
+    The PrimFunc is lowered as for compiling it, which shrinks buffers to their use and lets buffers
+    share memory that are not alive at the same time.
 
     Raises
     ------
     LoweringError
-        It allocates such memory where no thread is.
+        It allocates such memory outside of its threads.
     """
     host = target.host or tvm.target.Target("llvm")
     bind = tirx.transform.BindTarget(target.with_host(host))
@@ -82,7 +82,7 @@ def _allocated(body: Any) -> list[Any]:
 
 
 def _bytes(buffer: Any) -> int:
-    """Return the size of a buffer; 0 if that is not known before it is launched."""
+    """Return the size of a buffer; 0 if the extents are not constant."""
     if not all(isinstance(extent, tirx.IntImm) for extent in buffer.shape):
         return 0
     dtype = tvm_ffi.dtype(str(buffer.dtype))

@@ -1,8 +1,8 @@
 """Serves the page that is a device, and forwards one RPC client to it; run by ``WebServer``.
 
-It does what TVM's RPC proxy does, for one session: that one listens on every interface, lets any
-page in, and outlives its parent. Its arguments are the file descriptors of two listening sockets,
-for the page and for the client, its secret a line of JSON: ``Settings``.
+It replaces TVM's RPC proxy, which listens on every interface, accepts any page, and does not end
+with its parent. It serves one session. Its arguments are the file descriptors of two listening
+sockets, for the page and for the client; its secret is a line of JSON, ``Settings``.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from tornado.web import Application, RequestHandler
 from tornado.websocket import WebSocketClosedError, WebSocketHandler
 
 from relax_tapml.processes.child import end_with_parent, ending_text
-from relax_tapml.targets.server.handshake import SUCCESS, Entrance, welcome_message
+from relax_tapml.targets.server.handshake import SUCCESS, KeyedListener, success_message
 
 REPORT = "page: "
-"""Before what the page says of its end, in the log."""
+"""In the log, before the page's report of its end."""
 
 BROWSER = "the browser "
-"""Before how the browser ended by itself, in the log."""
+"""In the log, before how the browser ended by itself."""
 
 _HERE = Path(__file__).parent
 _LOOK_S = 0.2
@@ -48,13 +48,13 @@ class Settings:
     Parameters
     ----------
     key
-        What the client must present; also in the page's address.
+        The client's key; also part of the page's address.
     runtime
         The file of TVM's JavaScript runtime.
     command
-        Opens the page; empty where a person does.
+        Opens the page; empty where the user does.
     environment
-        Set for it in addition to ours.
+        Added to the environment of this process.
     """
 
     key: str
@@ -64,14 +64,14 @@ class Settings:
 
 
 class _File(RequestHandler):
-    """One of the files that the page is made of."""
+    """Serves one of the page's files."""
 
     def initialize(self, path: Path) -> None:
         self._path = path
 
     def get(self) -> None:
         self.set_header("Content-Type", f"{_TYPES[self._path.suffix]}; charset=utf-8")
-        # Nothing is loaded from elsewhere, and nobody else's page gets in.
+        # The page loads nothing from elsewhere, and no other page may embed it.
         self.set_header(
             "Content-Security-Policy",
             "default-src 'none'; script-src 'self' 'unsafe-inline' 'wasm-unsafe-eval'; "
@@ -84,7 +84,7 @@ class _File(RequestHandler):
 
 
 class _Page(WebSocketHandler):
-    """The page's half: binary messages are RPC, a text message is a report."""
+    """The connection to the page: binary messages are RPC, a text message is a report."""
 
     def initialize(self, session: Session) -> None:
         self._session = session
@@ -96,14 +96,14 @@ class _Page(WebSocketHandler):
     def on_message(self, message: str | bytes) -> None:
         if isinstance(message, str):
             _log(REPORT + message)
-            self._session.page_reported()
+            self._session.on_report()
         elif self._session.page is self:
             self._session.to_client(message)
         else:
             self._header += message
-            self._greet()
+            self._answer_handshake()
 
-    def _greet(self) -> None:
+    def _answer_handshake(self) -> None:
         """Answer the RPC handshake of the page when it is complete."""
         if len(self._header) < 8:
             return
@@ -111,10 +111,10 @@ class _Page(WebSocketHandler):
         if len(self._header) >= 8 + length:
             name = b"client:relax_tapml"
             self.write_message(struct.pack("<ii", SUCCESS, len(name)) + name, binary=True)
-            self._session.page_is_there(self)
+            self._session.on_page(self)
 
     def on_close(self) -> None:
-        self._session.page_is_gone(self)
+        self._session.on_page_closed(self)
 
 
 class Session:
@@ -127,37 +127,37 @@ class Session:
         self.page: _Page | None = None
         self.ended = asyncio.Event()
 
-    def page_is_there(self, page: _Page) -> None:
-        """Take the first page; a second one is sent away."""
+    def on_page(self, page: _Page) -> None:
+        """Accept the first page; close the connection of a second one."""
         if self._arrival.done():
             page.close(reason="another page has this session")
             return
         self.page = page
         self._arrival.set_result(page)
 
-    def page_reported(self) -> None:
-        """End a session whose page says that it cannot be one."""
+    def on_report(self) -> None:
+        """End the session if its page reports an error before the handshake."""
         if self.page is None:
             self.ended.set()
 
-    def page_is_gone(self, page: _Page) -> None:
+    def on_page_closed(self, page: _Page) -> None:
         """End the session with its page."""
         if page is self.page:
             _log("the page closed its connection")
             self.ended.set()
 
     def to_client(self, message: bytes) -> None:
-        """Forward what the page sends."""
+        """Forward a message of the page."""
         if self._client is not None:
             with suppress(StreamClosedError):
                 self._client.write(message)
 
     async def serve(self, listener: socket.socket) -> None:
         """Forward for the first client that presents the key, until it leaves."""
-        with Entrance(listener) as entrance:
+        with KeyedListener(listener) as keyed:
             while True:
-                meet = partial(entrance.meet, f"client:{self._key}", wait_s=_LOOK_S)
-                client = await asyncio.to_thread(meet)
+                accept = partial(keyed.accept, f"client:{self._key}", wait_s=_LOOK_S)
+                client = await asyncio.to_thread(accept)
                 if client is not None:
                     break
         with suppress(StreamClosedError):
@@ -165,7 +165,7 @@ class Session:
 
     async def _forward(self, stream: IOStream) -> None:
         page = await self._arrival
-        await stream.write(welcome_message())
+        await stream.write(success_message())
         self._client = stream
         with suppress(StreamClosedError, WebSocketClosedError):
             while True:
@@ -212,7 +212,7 @@ async def _run(pages: socket.socket, clients: socket.socket, settings: Settings)
         )
         browser = [asyncio.create_task(_watch(process))]
     await asyncio.wait([*ends, *browser], return_when=asyncio.FIRST_COMPLETED)
-    if browser:  # The connection of one that died is closed before it has ended.
+    if browser:  # The connection of a browser that crashed is closed before its process has ended.
         await asyncio.wait(browser, timeout=_ENDING_S)
 
 

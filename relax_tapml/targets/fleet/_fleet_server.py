@@ -1,11 +1,12 @@
 """A server of a ``LocalFleet``: registers with a tracker and serves one client after another.
 
 ``python -m tvm.exec.rpc_server`` does that too, but the first kernel that crashes ends its
-listening thread, and one that never returns keeps it busy for ever. This one goes on after a crash,
-and a client that hangs up ends what still runs for it. Whoever had a session may ask how it ended.
+listening thread, and one that never returns blocks it for ever. This one continues after a crash,
+and ends a session whose client has closed its connection. A client may request how its session
+ended.
 
 Its arguments are the file descriptor of a listening socket, the tracker's address and port, the key
-to register with, the name of the platform, and whom it serves: ``own-user`` or ``any-user``.
+to register with, the name of the platform, and which users it serves: ``own-user`` or ``any-user``.
 """
 
 from __future__ import annotations
@@ -27,32 +28,32 @@ from tvm.rpc import base
 
 from relax_tapml.files.scratch import scratch_folder
 from relax_tapml.processes.child import end_with_parent, ending_text, is_kill, log_tail
-from relax_tapml.targets.fleet.own_user import listener_for
+from relax_tapml.targets.fleet._own_user import listener_for
 from relax_tapml.targets.platforms.platform import Platform
 from relax_tapml.targets.platforms.registry import platform_named
 from relax_tapml.targets.server.exit_report import ROLE, ExitReport
-from relax_tapml.targets.server.handshake import Client, Entrance, welcome
+from relax_tapml.targets.server.handshake import Client, KeyedListener, send_success
 
 _PING_S = 2.0
 _ANSWER_S = 10.0
 _RETRY_S = 1.0
 _ENDING_S = 2.0
-# In a session's folder: how it ended, if it says so itself, and what it printed.
-_TOLD = "exit_report.json"
+# In a session's folder: its own report of its end, if any, and what it printed.
+_REPORT = "exit_report.json"
 _LOG = "log"
-# A key that was lent and not used within so many pings is withdrawn.
+# A key that was lent and is not used within so many pings is withdrawn.
 _PATIENCE = 3
-# The client has closed its end, which it does not do in the middle; macOS tells less of that.
+# The client has closed its end, which it does only to leave; macOS reports only POLLHUP.
 _HUNG_UP = getattr(select, "POLLRDHUP", select.POLLHUP)
 
 
 class _Server:
-    """What is registered as ``key``.
+    """Serves the clients of a tracker, registered there as ``key``.
 
     Attributes
     ----------
     past
-        The key of the last session, and how that ended.
+        The key of the last session, and its exit report.
     """
 
     def __init__(self, listener: socket.socket, key: str, platform: Platform) -> None:
@@ -69,7 +70,7 @@ class _Server:
         if base.recvall(tracker, 4) != magic:
             raise OSError("what answers there is not a TVM RPC tracker")
         info = {"key": f"server:{self.key}", "addr": [self._host, self._port]}
-        _ask(tracker, base.TrackerCode.UPDATE_INFO, info)
+        _request(tracker, base.TrackerCode.UPDATE_INFO, info)
         while True:
             connection, offered = self._accept(tracker)
             self.past = offered, self._run(connection, (tracker, self.listener))
@@ -81,34 +82,34 @@ class _Server:
 
     @property
     def _host(self) -> str | None:
-        """Where clients find us; None: where the tracker sees us."""
+        """The address for clients; None for the one that the tracker sees."""
         host: str = self.listener.getsockname()[0]
         return None if ip_address(host).is_unspecified else host
 
     def _accept(self, tracker: socket.socket) -> tuple[socket.socket, str]:
-        """Offer the device, and return the connection of the client it was lent to, and its key.
+        """Offer the device; return the connection of the client it was lent to, and its key.
 
-        Whoever had the last key is told how its session ended.
+        A client with the last key gets the exit report of its session.
         """
         offered = self._offer(tracker)
         last, exit_report = self.past
         unused = 0
-        with Entrance(self.listener) as entrance:
+        with KeyedListener(self.listener) as keyed:
             while True:
                 keys = f"client:{offered}", f"{ROLE}:{last}"
-                client = entrance.meet(*keys, wait_s=_PING_S)
+                client = keyed.accept(*keys, wait_s=_PING_S)
                 if client is not None and _is_served(client, keys[1], exit_report):
                     return client.connection, offered
                 if client is not None:
                     continue
-                if offered in _ask(tracker, base.TrackerCode.GET_PENDING_MATCHKEYS):
+                if offered in _request(tracker, base.TrackerCode.GET_PENDING_MATCHKEYS):
                     unused = 0
                 elif (unused := unused + 1) > _PATIENCE:
                     offered, unused = self._offer(tracker), 0
 
     def _offer(self, tracker: socket.socket) -> str:
         offered = str(base.random_key(self.key))
-        _ask(tracker, base.TrackerCode.PUT, self.key, (self._port, offered), self._host)
+        _request(tracker, base.TrackerCode.PUT, self.key, (self._port, offered), self._host)
         return offered
 
     def _run(self, connection: socket.socket, others: tuple[socket.socket, ...]) -> ExitReport:
@@ -126,9 +127,9 @@ class _Server:
             is_stuck = session.is_alive()
             session.kill()
             session.join()
-            told = folder / _TOLD
-            if told.exists():
-                return ExitReport(**json.loads(told.read_text()))
+            report = folder / _REPORT
+            if report.exists():
+                return ExitReport(**json.loads(report.read_text()))
             cause = None if is_stuck else ending_text(session.exitcode)
             return ExitReport(
                 cause=cause,
@@ -138,45 +139,45 @@ class _Server:
 
 
 def main() -> None:
-    """Serve clients until the parent is gone; a lost tracker is looked for again."""
+    """Serve clients until the parent ends; reconnect to a lost tracker."""
     host, port, key, name, served = sys.argv[2:7]
     listener = listener_for(served, int(sys.argv[1]))
     end_with_parent()
     logging.getLogger("RPCServer").setLevel(logging.WARNING)
     server = _Server(listener, key, platform_named(name))
-    told = ""
+    printed = ""
     while True:
         try:
             with socket.create_connection((host, int(port))) as tracker:
                 server.serve(tracker)
         except OSError as error:
-            if str(error) != told:  # and not every second
-                told = str(error)
-                sys.stderr.write(f"tracker {host}:{port} is lost: {told}\n")
+            if str(error) != printed:  # and not every second
+                printed = str(error)
+                sys.stderr.write(f"tracker {host}:{port} is lost: {printed}\n")
         time.sleep(_RETRY_S)
 
 
-def _is_served(client: Client, asks: str, exit_report: ExitReport) -> bool:
-    """Welcome a client; whether it wants to be served, not only an exit report."""
+def _is_served(client: Client, report_key: str, exit_report: ExitReport) -> bool:
+    """Accept a client; return whether it is to be served. If not, it got an exit report."""
     try:
-        welcome(client.connection)
-        if client.key != asks:
+        send_success(client.connection)
+        if client.key != report_key:
             return True
         client.connection.settimeout(_ANSWER_S)
         base.sendjson(client.connection, asdict(exit_report))
     except OSError:
-        pass  # it has left
+        pass  # it has closed the connection
     client.connection.close()
     return False
 
 
-def _ask(tracker: socket.socket, *message: object) -> list[str]:
+def _request(tracker: socket.socket, *message: object) -> list[str]:
     base.sendjson(tracker, message)
     try:
         reply = base.recvjson(tracker)
     except ValueError as error:
         raise OSError(f"its answer cannot be read: {error}") from error
-    # Of codes nothing is asked.
+    # Other replies are codes.
     return reply if isinstance(reply, list) else []
 
 
@@ -194,7 +195,7 @@ def _session(
         os.dup2(log.fileno(), 2)
     exit_report = platform.serve(connection, folder)
     if exit_report.cause:
-        (folder / _TOLD).write_text(json.dumps(asdict(exit_report)))
+        (folder / _REPORT).write_text(json.dumps(asdict(exit_report)))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""64-bit ARM CPUs with Linux, for which kernels are compiled on another machine."""
+"""64-bit ARM CPUs with Linux; kernels are cross-compiled on another machine."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from relax_tapml.targets.toolchain.default_schedule import schedule
 from relax_tapml.targets.toolchain.requirement import Requirement
 
 _ARCHITECTURES = ("aarch64", "arm64")
-# Systems that have other C libraries, and compilers of their own.
+# Systems with other C libraries and compilers.
 _OTHERS = ("android", "apple", "darwin", "musl", "windows")
 
 
@@ -46,13 +46,13 @@ class Arm64(Platform):
         )
 
     def target_json(self, text: str) -> str | None:
-        """Return the JSON of a target that only we know by this name; None if it is not ours."""
+        """Return the JSON of a target by this platform's name; None for other names."""
         if text != self.name:
             return None
         return json.dumps({"kind": "llvm", "mtriple": "aarch64-linux-gnu", "mattr": ["+neon"]})
 
     def compile(self, module: Any, target: Any, path: Path) -> None:
-        """Schedule and compile a module of one PrimFunc, and write it as the device loads it."""
+        """Schedule and compile a module of one PrimFunc to a file that the device loads."""
         library = tvm.tirx.build(schedule(module, target), target=target)
         library.export_library(str(path), fcompile=cc.cross_compiler(COMPILER))
 
@@ -61,14 +61,14 @@ class Arm64(Platform):
         return {"process": self._process}
 
     def server_command(self, options: str) -> str:
-        """Return what starts a server on the device's own machine, for people."""
+        """Return the command that starts a server on the device's machine, for messages."""
         return (
             f"'run.sh {options}', from the folder that 'python -m relax_tapml.targets.arm64 "
             "DIR' writes,"
         )
 
     def requirements(self) -> list[Requirement]:
-        """Return what it needs here beside Python packages, found or missing."""
+        """Return what it needs on this machine beside Python packages, found or missing."""
         return [cross_compiler(), emulator(), runtime()]
 
     def has_device_here(self) -> bool:

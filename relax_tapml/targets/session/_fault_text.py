@@ -1,4 +1,4 @@
-"""What a TVM error says, without where in TVM and in the client it passed through."""
+"""The message of a TVM error, without the stack traces of TVM and of the client."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The one writer of a store."""
+"""The writer of a store; there is one at a time."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from relax_tapml.capture._segment import Segment, write_segment
 from relax_tapml.capture.host_tensor import HostTensor
 from relax_tapml.capture.index import (
     SEGMENTS_FOLDER,
-    damage_told,
+    index_errors,
     index_row,
     open_index,
     segment_file,
 )
-from relax_tapml.capture.segment import Segment, write_segment
 from relax_tapml.capture.values import SiteRecord
 from relax_tapml.errors import StoreError
 from relax_tapml.files.scratch import sweep
@@ -31,8 +31,8 @@ _LOCK_FILE = "writer.lock"
 class StoreWriter:
     """Append records to a store; they are on disk after ``flush``.
 
-    Opening it takes the store's lock, which dies with the process, and removes the files that an
-    earlier writer was killed before it could index. For one thread at a time.
+    Opening it takes the store's lock, which ends with the process, and removes files that a killed
+    writer did not add to the index. For one thread at a time.
 
     Parameters
     ----------
@@ -42,7 +42,7 @@ class StoreWriter:
     Raises
     ------
     StoreError
-        Another writer has the store, a segment is missing or cut short, or the store cannot be
+        Another writer has the lock, a segment is missing or cut short, or the store cannot be
         opened.
     """
 
@@ -54,7 +54,7 @@ class StoreWriter:
             self._lock = (folder / _LOCK_FILE).open("w")
             try:
                 self._take_lock()
-                with damage_told(folder):
+                with index_errors(folder):
                     self._index.execute("PRAGMA synchronous = NORMAL")
                     self._next_segment = self._clean_segments()
             except BaseException:
@@ -68,7 +68,7 @@ class StoreWriter:
         self.abandon()
 
     def abandon(self) -> None:
-        """Forget everything that is not flushed."""
+        """Drop everything that is not flushed."""
         self._tensors: dict[str, HostTensor] = {}
         self._rows: list[tuple[str, Sequence[Any]]] = []
         self._seen_bytes = 0
@@ -95,7 +95,7 @@ class StoreWriter:
             )
 
     def begin_sample(self, name: str) -> None:
-        """Begin a sample, forgetting an earlier attempt that did not end.
+        """Begin a sample, dropping an earlier attempt that did not end.
 
         Raises
         ------
@@ -116,7 +116,7 @@ class StoreWriter:
         self._sample = cursor.lastrowid
 
     def discard_sample(self, name: str) -> None:
-        """Forget the records of a sample.
+        """Delete the records of a sample.
 
         Raises
         ------
@@ -180,7 +180,7 @@ class StoreWriter:
         self._sample = None
 
     def flush(self) -> None:
-        """Write what is held: the tensors to a segment, then all records in one transaction."""
+        """Write what is not flushed: tensors to a segment, then all records in one transaction."""
         if self._tensors:
             write_segment(self._segments / segment_file(self._next_segment), self._tensors.values())
         with _Transaction(self):
@@ -207,10 +207,10 @@ class StoreWriter:
         self.abandon()
 
     def close(self) -> None:
-        """Close the index and give up the lock, without flushing."""
+        """Close the index and release the lock, without flushing."""
         self.abandon()
-        # Move what is in the log into the index, so that a read-only copy has it; a reader that
-        # is at work, or a full disk, prevents that, and the log stays.
+        # Move the content of the log into the index, so that a read-only copy has it. An active
+        # reader or a full disk prevents that, and the log stays.
         with suppress(sqlite3.OperationalError):
             self._index.execute("PRAGMA busy_timeout = 0")
             self._index.execute("PRAGMA wal_checkpoint(TRUNCATE)")

@@ -1,8 +1,8 @@
 """The JSON graph of an IR module, checked in plain Python before TVM sees it.
 
 ``tvm.ir.save_json`` writes a list of nodes; a field of a node holds a value or the number of
-another node. TVM follows the numbers by recursion and believes them, so a cycle or a chain of a
-million nodes ends the process, and so does the first pass that meets a field without a value.
+another node. TVM follows the numbers by recursion without checks, so a cycle or a chain of a
+million nodes ends the process, and so does a field without a value in the first pass that reads it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from tvm.ir import json_compact
 from tvm_ffi import core
 
 from relax_tapml._compat import IS_TVM_026
-from relax_tapml.foreign.names import name_fault, shown, symbol_fault, text_fault, told
+from relax_tapml.foreign.names import name_fault, quoted, symbol_fault, text_fault, told
 
 MAX_DEPTH = 1000
 """Steps from the root to a node. MiniLM has 27, a loop nest adds three for each loop."""
@@ -34,10 +34,10 @@ _VALUES: dict[str, type | tuple[type, ...]] = {
     "DataType": str,
     "Device": list,
 }
-# What a module is made of. Left out: modules and functions, which are code; passes.
+# Prefixes of the types that a module may contain. Not: libraries, functions, passes.
 _ROOMS = frozenset({"ffi", "ir", "prim", "tirx", "s_tir", "relax", "te", "sym", "arith", "target"})
 _NOT_DATA = frozenset({"ffi.Module", "ffi.Function", "ffi.Error", "ffi.OpaquePyObject"})
-# These fields are empty in what TVM itself makes, whatever their types say.
+# TVM itself leaves these fields empty, although their types do not allow it.
 _MAY_BE_EMPTY = frozenset({"span", "attrs"})
 _INT64 = 1 << 63
 # Static types of fields that hold their value: int, bool, float, dtype.
@@ -45,8 +45,11 @@ _HOLDS_VALUE = frozenset({1, 2, 3, 5})
 _NO_TYPE = "ir.Type"
 _SITE_SOURCE = "tapml:"
 
+SEAL_KEY = "relax_tapml_seal"
+"""The entry of the metadata with a seal, which is no part of the graph."""
 
-class GraphFault(Exception):  # noqa: N818 - it is told in the words of whoever reads the file
+
+class GraphFault(Exception):  # noqa: N818 - the reader of the file raises a TapmlError
     """What is wrong with a graph, for a message."""
 
 
@@ -69,7 +72,7 @@ class Graph:
     Raises
     ------
     GraphFault
-        The graph is not sound, or a name in it is none.
+        The graph or a name in it is malformed.
     """
 
     def __init__(self, text: str) -> None:
@@ -85,16 +88,16 @@ class Graph:
 
     @property
     def kind(self) -> str:
-        """Type of the root, without its room: ``IRModule`` for a module."""
+        """Type of the root, without its prefix: ``IRModule`` for a module."""
         return str(self.nodes[self._root].type.rpartition(".")[2])
 
     @property
     def json(self) -> str:
-        """The graph as JSON: what was checked, however the file spelled it."""
+        """The checked graph as JSON, written anew."""
         return _dumped(self._document)
 
     def text(self, number: int) -> str | None:
-        """Return the string that a node is, None if it is none."""
+        """Return the value of a string node, None for other nodes."""
         node = self.nodes[number]
         return node.data if node.type == "ffi.String" else None
 
@@ -104,7 +107,7 @@ class Graph:
         return self.nodes[number] if isinstance(number, int) else None
 
     def items(self, node: Node) -> list[tuple[str | None, Node]]:
-        """Return the entries of a map; keys that are no strings are None."""
+        """Return the entries of a map; keys of other types than string are None."""
         pairs = zip(node.data[::2], node.data[1::2], strict=True)
         return [(self.text(key), self.nodes[value]) for key, value in pairs]
 
@@ -132,7 +135,7 @@ class Graph:
         known = _fields_of(node.type)
         for name, value in node.data.items():
             if name not in known:
-                _refuse(f"node {number}, a {node.type}, has a field {shown(name)}")
+                _refuse(f"node {number}, a {node.type}, has a field {quoted(name)}")
             if not known[name].is_node:
                 _check_value(number, value)
                 continue
@@ -143,12 +146,12 @@ class Graph:
 
     def _index(self, number: int, child: Any) -> int:
         if not _is_index(child, len(self.nodes)):
-            _refuse(f"node {number} names the node {shown(str(child))}, which does not exist")
+            _refuse(f"node {number} names the node {quoted(str(child))}, which does not exist")
         found: int = child
         return found
 
     def _check_names(self) -> None:
-        """Refuse names, keys and texts that could be anything but that."""
+        """Refuse malformed names, keys and texts."""
         for node in self.nodes:
             fault = ""
             if node.type == "ffi.String":
@@ -171,7 +174,7 @@ class Graph:
     def _names_fault(self, node: Node) -> str:
         type_of = self.field(node, "ty") if node.type == "ir.Call" else None
         if type_of is not None and type_of.type == _NO_TYPE:
-            # Passes end with an internal error where they meet one.
+            # Passes fail with an internal error on such a call.
             return "a call has no type"
         for name in ("name", "name_hint", "thread_tag", "storage_scope", "attr_key"):
             named = self.field(node, name)
@@ -209,7 +212,7 @@ def _fields_of(kind: str) -> dict[str, _Field]:
             schema = str(field.ty)
             found[field.name] = _Field(
                 is_node=field.field_static_type_index not in _HOLDS_VALUE,
-                # What 0.26 leaves empty is left to the child that reads the module.
+                # The child that reads the module checks what 0.26 leaves empty.
                 may_be_empty=IS_TVM_026
                 or "None" in schema
                 or schema == "Any"
@@ -248,10 +251,11 @@ def _document(text: str) -> dict[str, Any]:
             document = json.loads(json_compact.upgrade_json(text))
     except GraphFault:
         raise
-    except Exception as error:  # The upgrade raises whatever its assumptions give.
+    except Exception as error:  # The upgrade may raise anything.
         _refuse(f"{type(error).__name__}: {told(str(error))}")
     if not _is_graph(document):
         _refuse("it is not what tvm.ir.save_json writes")
+    document["metadata"].pop(SEAL_KEY, None)
     found: dict[str, Any] = document
     return found
 
@@ -270,7 +274,7 @@ def _node(item: Any) -> Node:
         _refuse("a node has other entries than type and data")
     kind = item.get("type")
     if not isinstance(kind, str) or not _is_known(kind):
-        _refuse(f"a node has the type {shown(str(kind))}, which is not part of a module")
+        _refuse(f"a node has the type {quoted(str(kind))}, which is not part of a module")
     return Node(kind, item.get("data"))
 
 
@@ -295,7 +299,7 @@ def _check_depth(children: list[list[int]]) -> None:
 
 
 def _children_first(children: list[list[int]]) -> Iterator[int]:
-    # TVM writes them so; an upgrade appends nodes.
+    # TVM writes them in this order; an upgrade appends nodes.
     if all(child < number for number, below in enumerate(children) for child in below):
         return iter(range(len(children)))
     return iter(graphlib.TopologicalSorter(dict(enumerate(children))).static_order())

@@ -1,8 +1,8 @@
 /*!
- * \file entrance.cc
- * \brief See entrance.h; the handshake is that of tvm/rpc/base.py.
+ * \file keyed_listener.cc
+ * \brief See keyed_listener.h; the handshake is that of tvm/rpc/base.py.
  */
-#include "entrance.h"
+#include "keyed_listener.h"
 
 #include <fcntl.h>
 #include <netinet/in.h>
@@ -29,22 +29,22 @@ constexpr size_t kHeadBytes = 2 * sizeof(int32_t);
 constexpr char kName[] = "server:relax_tapml";
 
 constexpr auto kHandshake = std::chrono::seconds(10);
-constexpr size_t kMaxVisitors = 32;
+constexpr size_t kMaxPending = 32;
 constexpr int kKeepAliveSeconds = 30;
 
 namespace {
 
 /*! \brief How many bytes are to come, as far as that is known; -1 for what is no client. */
-int Missing(const std::string& said) {
-  if (said.size() < kHeadBytes) return static_cast<int>(kHeadBytes - said.size());
+int Missing(const std::string& data) {
+  if (data.size() < kHeadBytes) return static_cast<int>(kHeadBytes - data.size());
   int32_t head[2];
-  std::memcpy(head, said.data(), sizeof(head));
+  std::memcpy(head, data.data(), sizeof(head));
   if (head[0] != kMagic || head[1] <= 0 || head[1] > kMaxKeyBytes) return -1;
-  return static_cast<int>(kHeadBytes + head[1] - said.size());
+  return static_cast<int>(kHeadBytes + head[1] - data.size());
 }
 
-/*! \brief Let a client in, with a connection that notices when its other end has vanished. */
-bool Welcome(int connection) {
+/*! \brief Send the answer, on a connection that notices when its other end has vanished. */
+bool SendSuccess(int connection) {
   fcntl(connection, F_SETFL, fcntl(connection, F_GETFL) & ~O_NONBLOCK);
   int on = 1, seconds = kKeepAliveSeconds, interval = 10, count = 3;
   setsockopt(connection, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
@@ -58,18 +58,18 @@ bool Welcome(int connection) {
 
 }  // namespace
 
-Entrance::Entrance(int listener) : listener_(listener) {
-  // Who has connected may have left before it is accepted.
+KeyedListener::KeyedListener(int listener) : listener_(listener) {
+  // A connection may be closed before it is accepted.
   fcntl(listener, F_SETFL, fcntl(listener, F_GETFL) | O_NONBLOCK);
 }
 
-int Entrance::Meet(const std::string& key, int milliseconds) {
+int KeyedListener::Accept(const std::string& key, int milliseconds) {
   auto end = Clock::now() + std::chrono::milliseconds(milliseconds);
   while (true) {
     auto now = Clock::now();
-    while (!visitors_.empty() && visitors_.front().until <= now) {
-      close(visitors_.front().connection);
-      visitors_.pop_front();
+    while (!pending_.empty() && pending_.front().expires_at <= now) {
+      close(pending_.front().connection);
+      pending_.pop_front();
     }
     int left = -1;
     if (milliseconds >= 0) {
@@ -78,78 +78,78 @@ int Entrance::Meet(const std::string& key, int milliseconds) {
           std::chrono::duration_cast<std::chrono::milliseconds>(end - now).count() + 1);
     }
     std::vector<pollfd> watched{{listener_, POLLIN, 0}};
-    for (const Visitor& visitor : visitors_) watched.push_back({visitor.connection, POLLIN, 0});
-    if (poll(watched.data(), watched.size(), Patience(left)) < 0) {
+    for (const Pending& pending : pending_) watched.push_back({pending.connection, POLLIN, 0});
+    if (poll(watched.data(), watched.size(), NextExpiry(left)) < 0) {
       Check(errno == EINTR, "poll");
       continue;
     }
     size_t place = 1;
-    for (auto visitor = visitors_.begin(); visitor != visitors_.end(); ++place) {
-      bool let_in = false;
-      if (watched[place].revents == 0 || Hear(&*visitor, key, &let_in)) {
-        ++visitor;
+    for (auto pending = pending_.begin(); pending != pending_.end(); ++place) {
+      bool has_key = false;
+      if (watched[place].revents == 0 || Read(&*pending, key, &has_key)) {
+        ++pending;
         continue;
       }
-      int connection = visitor->connection;
-      visitor = visitors_.erase(visitor);
-      if (let_in && Welcome(connection)) {
-        DismissAll();
+      int connection = pending->connection;
+      pending = pending_.erase(pending);
+      if (has_key && SendSuccess(connection)) {
+        CloseAll();
         return connection;
       }
       close(connection);
     }
-    if (watched[0].revents != 0) Accept();
+    if (watched[0].revents != 0) AcceptConnection();
   }
 }
 
-void Entrance::Close() {
-  DismissAll();
+void KeyedListener::Close() {
+  CloseAll();
   close(listener_);
 }
 
-void Entrance::Accept() {
+void KeyedListener::AcceptConnection() {
   int connection = accept4(listener_, nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK);
   if (connection < 0) {
     Check(errno == EINTR || errno == ECONNABORTED || errno == EAGAIN, "accept");
     return;
   }
-  visitors_.push_back({connection, Clock::now() + kHandshake, ""});
-  if (visitors_.size() <= kMaxVisitors) return;
-  close(visitors_.front().connection);
-  visitors_.pop_front();
+  pending_.push_back({connection, Clock::now() + kHandshake, ""});
+  if (pending_.size() <= kMaxPending) return;
+  close(pending_.front().connection);
+  pending_.pop_front();
 }
 
-bool Entrance::Hear(Visitor* visitor, const std::string& key, bool* let_in) {
+bool KeyedListener::Read(Pending* pending, const std::string& key, bool* has_key) {
   char part[kMaxKeyBytes];
-  // No more than the handshake: what follows is for whoever serves the client.
-  ssize_t size = recv(visitor->connection, part, Missing(visitor->said), 0);
+  // No more than the handshake: what follows is for the server of the client.
+  ssize_t size = recv(pending->connection, part, Missing(pending->data), 0);
   if (size < 0 && (errno == EAGAIN || errno == EINTR)) return true;
   if (size <= 0) return false;
-  visitor->said.append(part, size);
-  int missing = Missing(visitor->said);
+  pending->data.append(part, size);
+  int missing = Missing(pending->data);
   if (missing != 0) return missing > 0;
-  std::string presented = visitor->said.substr(kHeadBytes);
+  std::string presented = pending->data.substr(kHeadBytes);
   // Options of the client may follow the key.
-  *let_in = presented.substr(0, presented.find(' ')) == "client:" + key;
-  if (!*let_in) {
-    Send(visitor->connection, &kMismatch, sizeof(kMismatch));
+  *has_key = presented.substr(0, presented.find(' ')) == "client:" + key;
+  if (!*has_key) {
+    Send(pending->connection, &kMismatch, sizeof(kMismatch));
     std::printf("refused a client\n");
     std::fflush(stdout);
   }
   return false;
 }
 
-int Entrance::Patience(int most) const {
-  if (visitors_.empty()) return most;
-  auto left = visitors_.front().until - Clock::now();
+int KeyedListener::NextExpiry(int most) const {
+  if (pending_.empty()) return most;
+  auto left = pending_.front().expires_at - Clock::now();
   auto ms = std::chrono::duration_cast<std::chrono::milliseconds>(left).count() + 1;
-  int patience = static_cast<int>(std::max<decltype(ms)>(ms, 0));
-  return most < 0 ? patience : std::min(most, patience);
+  int expiry = static_cast<int>(std::max<decltype(ms)>(ms, 0));
+  return most < 0 ? expiry : std::min(most, expiry);
 }
 
-void Entrance::DismissAll() {
-  for (const Visitor& visitor : visitors_) close(visitor.connection);
-  visitors_.clear();
+void KeyedListener::CloseAll() {
+  for (const Pending& pending : pending_) close(pending.connection);
+  pending_.clear();
 }
 
 }  // namespace relax_tapml
