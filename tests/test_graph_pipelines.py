@@ -30,7 +30,7 @@ def run(out, pipeline, **options):
 
 def shown(result):
     text = io.StringIO()
-    present(result.document, out=Path("DIR"), console=Console(file=text, width=100_000))
+    present(result, out=Path("DIR"), console=Console(file=text, width=100_000))
     return " ".join(text.getvalue().split())
 
 
