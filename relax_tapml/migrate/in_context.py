@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from relax_tapml.compare.verdict import Verdict
 from relax_tapml.migrate.move_groups import MoveGroup
 from relax_tapml.migrate.strategy import Finding
 from relax_tapml.results.step_result import StepResult
+from relax_tapml.results.unit_result import UnitResult
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,4 +122,35 @@ def _reason(
     return (
         f"passes alone, but with {what} and {together} together on the device the model fails "
         f"{step.reason}"
+    )
+
+
+def in_context(unit: UnitResult, context: InContext | None) -> UnitResult:
+    """Return the last word on a unit: what the migration found, or else what it did alone.
+
+    Parameters
+    ----------
+    unit
+        How it did alone.
+    context
+        None if it was not to be moved.
+    """
+    unit = replace(
+        unit, alone=unit.verdict, on_device=context is not None and context.on_device
+    )
+    if context is None or context.verdict is None:
+        return unit
+    return replace(
+        unit,
+        verdict=context.verdict,
+        reason=context.reason,
+        error=context.error,
+        runs=context.runs,
+        failures=context.failures,
+        tolerance=None,
+        tolerance_origin=None,
+        metrics=None,
+        first=None,
+        together=context.together,
+        right_calls=context.right_calls,
     )

@@ -20,7 +20,7 @@ from relax_tapml.results.step_result import StepResult
 class StepLog(Protocol):
     """Where the steps of a search are kept, so that an interrupted one can go on."""
 
-    def begin(self, strategy: str, batches: Sequence[Sequence[str]]) -> list[StepResult]:
+    def earlier_steps(self, strategy: str, batches: Sequence[Sequence[str]]) -> list[StepResult]:
         """Return the steps an earlier run made in the same search; none if it made another.
 
         Parameters
@@ -30,19 +30,19 @@ class StepLog(Protocol):
             groups in the order in which they move.
         """
 
-    def add(self, step: StepResult, boundary: Boundary) -> None:
+    def add_step(self, step: StepResult, boundary: Boundary) -> None:
         """Keep one more step, and the boundary that it tried."""
 
 
 class NoLog:
     """The log of a search that begins anew and is not to be continued."""
 
-    def begin(self, strategy: str, batches: Sequence[Sequence[str]]) -> list[StepResult]:
+    def earlier_steps(self, strategy: str, batches: Sequence[Sequence[str]]) -> list[StepResult]:
         """Return no steps."""
         del strategy, batches
         return []
 
-    def add(self, step: StepResult, boundary: Boundary) -> None:
+    def add_step(self, step: StepResult, boundary: Boundary) -> None:
         """Keep nothing."""
 
 
@@ -70,7 +70,7 @@ class Migration:
     ) -> None:
         names = [[group.name for group in batch] for batch in batches]
         self.groups = {group.name: group for batch in batches for group in batch}
-        self.steps = log.begin(str(strategy), names)
+        self.steps = log.earlier_steps(str(strategy), names)
         self._strategy = Strategy(strategy, names)
         self._table = table
         self._log = log
@@ -103,7 +103,7 @@ class Migration:
         return contexts(self.groups, self.accepted, strategy.findings, self.steps)
 
     def _keep(self, step: StepResult) -> None:
-        self._log.add(step, boundary_of(self._sites_of(step.boundary), self._table))
+        self._log.add_step(step, boundary_of(self._sites_of(step.boundary), self._table))
 
     def _sites_of(self, names: Iterable[str]) -> frozenset[str]:
         return frozenset[str]().union(*(self.groups[name].sites for name in names))

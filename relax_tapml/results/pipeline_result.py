@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from relax_tapml.compare.verdict import Verdict
+from relax_tapml.results.step_result import StepResult
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,3 +44,11 @@ class PipelineResult:
     def culprits(self) -> list[str]:
         """Its entries of ``culprits``: ``pass:NAME``."""
         return [f"pass:{name}" for name in dict.fromkeys(self.passes)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PipelineRun:
+    """The module that a device's pipeline returned, run as a whole: the step, and what follows."""
+
+    step: StepResult
+    result: PipelineResult
