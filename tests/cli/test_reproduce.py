@@ -79,7 +79,7 @@ def test_a_crash_of_the_script_repeats_a_crash(wrong, tmp_path, capsys):
 
 
 def test_a_kernel_that_does_not_build_is_written(wrong, tmp_path, capsys):
-    """The script raises what the build did; there is no generated source, for a reason that is printed."""
+    """The script raises what the build did; why there is no generated source is printed."""
     out = wrong("softmax_unbuildable")
     assert main(["reproduce", str(out), "softmax", "--output", str(tmp_path)]) == 0
     lines = _lines(capsys)
