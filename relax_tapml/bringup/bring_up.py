@@ -99,14 +99,15 @@ def bring_up(
         the model; ``resume`` goes on. Where that happens after units have been judged, the result
         may be ``inconclusive`` instead, as above.
     """
-    given: dict[str, Any] = dict(fields)
-    options = dataclasses.replace(options or Options(), **given)
+    options = (options or Options()).changed(fields)
     load = partial(_loaded, model, inputs, texts, quantization, options)
     clock = StageClock(reporter or SilentReporter())
-    with machine_told(f"running in {out}", Path(out)):
+    with (
+        machine_told(f"running in {out}", Path(out)),
         # Locked at once, changed only when the request is known to make sense.
-        with RunFolder(Path(out), resume=resume, force=force) as folder:
-            return run_stages(load, options, folder, clock)
+        RunFolder(Path(out), resume=resume, force=force) as folder,
+    ):
+        return run_stages(load, options, folder, clock)
 
 
 def run_stages(

@@ -122,9 +122,7 @@ def carve(
         pipeline=side.pipeline,
         kernels=kernels,
         is_probed=plan.is_probed,
-        on_written=lambda manifest: stage.say(
-            f"replaying {case_counts(manifest)} on {side.name}"
-        ),
+        on_written=lambda manifest: stage.say(f"replaying {case_counts(manifest)} on {side.name}"),
     )
 
 

@@ -35,9 +35,9 @@ class IrDump:
     def __init__(self, folder: Path | None = None) -> None:
         self._folder = folder
         self._count = 0
-        if folder is not None and (not folder.is_dir() or any(folder.iterdir())):
-            if folder.exists():
-                raise UsageError(f"--dump-ir {folder}: expected a new or empty folder")
+        is_new = folder is None or not folder.exists()
+        if folder is not None and not is_new and (folder.is_file() or any(folder.iterdir())):
+            raise UsageError(f"--dump-ir {folder}: expected a new or empty folder")
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:

@@ -51,7 +51,7 @@ class Lowered:
     @cached_property
     def host_only(self) -> Mapping[str, str]:
         """The sites that cannot leave the host: id to reason."""
-        return host_only_sites(self.module)
+        return dict(host_only_sites(self.module))
 
     @property
     def notes(self) -> tuple[str, ...]:

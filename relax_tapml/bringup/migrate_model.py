@@ -108,6 +108,7 @@ class NoMigrationLog(NoLog):
     def earlier_pipeline(self, restored: Collection[str]) -> PipelineRun | None:
         """Return no run."""
         del restored
+        return None
 
     def add_pipeline(self, run: PipelineRun) -> None:
         """Keep nothing."""

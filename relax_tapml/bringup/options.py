@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
-from typing import TypedDict, TypeVar
+from typing import Any, TypedDict, TypeVar
 
 import tvm
 
@@ -81,8 +81,6 @@ class Options:
         # From Python they may be plain strings.
         object.__setattr__(self, "strategy", _one_of(StrategyName, "--strategy", self.strategy))
         object.__setattr__(self, "by", _one_of(By, "--by", self.by))
-        if isinstance(self.boundary, Path | str):
-            object.__setattr__(self, "boundary", read_boundary(self.boundary))
         check_session(self.session, parse_target(self.target))
         if self.migrate not in ("all", "next") and not str(self.migrate).isdecimal():
             raise UsageError(f"--migrate {self.migrate}: expected all, next or a number")
@@ -97,6 +95,13 @@ class Options:
             raise UsageError(f"--cases-per-unit {self.cases_per_unit}: expected at least 1")
         if self.timeout_s <= 0:
             raise UsageError(f"--timeout {self.timeout_s:g}: expected more than 0 seconds")
+
+    def changed(self, fields: OptionFields) -> Options:
+        """Return these options with other values of some fields; a boundary may be a file."""
+        values: dict[str, Any] = dict(fields)
+        if isinstance(values.get("boundary"), Path | str):
+            values["boundary"] = read_boundary(values["boundary"])
+        return replace(self, **values)
 
     def sides(self) -> tuple[SideSpec, SideSpec]:
         """Return source and target; the target's platform has what it needs on this machine."""

@@ -151,9 +151,7 @@ def without_explained(
     """
     reasons = explained({unit.name: unit.verdict for unit in units}, runs)
     return [
-        dataclasses.replace(
-            unit, verdict=Verdict.SKIPPED, reason=reasons[unit.name], together=()
-        )
+        dataclasses.replace(unit, verdict=Verdict.SKIPPED, reason=reasons[unit.name], together=())
         if unit.name in reasons
         else unit
         for unit in units

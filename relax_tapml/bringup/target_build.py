@@ -123,9 +123,7 @@ def prepare_target(
     return PreparedTarget(spec=spec, side=side, passes=passes)
 
 
-def build_target(
-    prepared: PreparedTarget, kernels: Path, stage: Stage = SILENT
-) -> TargetBuild:
+def build_target(prepared: PreparedTarget, kernels: Path, stage: Stage = SILENT) -> TargetBuild:
     """Build every unit for the target; one that does not build is named, and no error.
 
     Parameters

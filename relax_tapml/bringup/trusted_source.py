@@ -127,9 +127,7 @@ def build_source(
     )
 
 
-def trust_source(
-    built: BuiltSource, is_checked: bool = True, stage: Stage = SILENT
-) -> Trusted:
+def trust_source(built: BuiltSource, is_checked: bool = True, stage: Stage = SILENT) -> Trusted:
     """Run a source on all samples, and compare it with the framework that the model comes from.
 
     Parameters

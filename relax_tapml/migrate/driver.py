@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from relax_tapml.errors import SourceError, StoreError
 from relax_tapml.compare.verdict import Verdict
+from relax_tapml.errors import SourceError, StoreError
 from relax_tapml.migrate.strategy import Outcome, Strategy
 from relax_tapml.migrate.trial import Trial
 from relax_tapml.progress import SILENT, Stage

@@ -97,9 +97,7 @@ def contexts(
     return found
 
 
-def _reason(
-    finding: Finding, step: StepResult, groups: Mapping[str, MoveGroup], unit: str
-) -> str:
+def _reason(finding: Finding, step: StepResult, groups: Mapping[str, MoveGroup], unit: str) -> str:
     group = groups[finding.part]
     what = "it" if group.name == group.unit else f"its site {group.name}"
     if finding.is_flaky and finding.part in step.flaky:
@@ -135,9 +133,7 @@ def in_context(unit: UnitResult, context: InContext | None) -> UnitResult:
     context
         None if it was not to be moved.
     """
-    unit = replace(
-        unit, alone=unit.verdict, on_device=context is not None and context.on_device
-    )
+    unit = replace(unit, alone=unit.verdict, on_device=context is not None and context.on_device)
     if context is None or context.verdict is None:
         return unit
     return replace(

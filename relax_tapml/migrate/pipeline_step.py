@@ -188,7 +188,9 @@ class _Attempt:
     is_killed: bool
 
 
-def judge_pipeline(trial: PipelineTrial, changed: tuple[str, ...]) -> tuple[StepResult, PipelineResult]:
+def judge_pipeline(
+    trial: PipelineTrial, changed: tuple[str, ...]
+) -> tuple[StepResult, PipelineResult]:
     """Run the module that a pipeline returned; where it is wrong, find the pass that made it so.
 
     Parameters

@@ -9,6 +9,7 @@ from relax_tapml.compare.verdict import WITHOUT_RESULT, Verdict
 from relax_tapml.replay.unit.case_replay import CaseReplay
 from relax_tapml.replay.unit.replayer import Replayer
 
+
 @dataclass(frozen=True, kw_only=True)
 class UnitReplay:
     """How one unit ended.
