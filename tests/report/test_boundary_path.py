@@ -30,7 +30,7 @@ def test_rows_follow_the_order_of_arrival() -> None:
 
 
 def test_a_moved_unit_outside_the_boundary_has_its_failing_cell() -> None:
-    """A unit whose kernel cannot be built never was on the device; its step still shows."""
+    """A unit whose kernel cannot be built never was on the device, but its step is marked."""
     result = run([["a"]], ["a", "b"])
     failed = step(["a"], "build_error", unit="b", reason="no kernel")
     path = lay_out_path(replace(result, steps=(*result.steps, failed)))

@@ -172,7 +172,7 @@ def test_what_did_not_happen_may_be_none(result: RunResult, tmp_path: Path) -> N
 
 
 def test_empty_run_is_not_a_pass(result: RunResult, tmp_path: Path) -> None:
-    """With nothing compared the page says so."""
+    """With nothing compared the page states that."""
     text = page_of(run_of(verdict=Verdict.INCONCLUSIVE), tmp_path).text
     assert "Inconclusive on cuda: inconclusive, 0 of 0 units pass" in text
     assert "no unit was compared" in text

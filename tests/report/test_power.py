@@ -77,7 +77,7 @@ def test_blunt_cases_of_units_that_pass_are_reported(result: RunResult, tmp_path
 
 
 def test_an_output_of_the_model_that_is_never_judged_sharply_is_named(result: RunResult) -> None:
-    """If all are, the reason of the run says so."""
+    """If all are, that is the reason of the run."""
     outputs = (output(0, **SHARP), output(1, **BLUNT), output(1, **BLUNT))
     (sentence,) = power_sentences(replace(result, outputs=outputs))
     assert sentence.startswith("Only blunt tolerances judge output 1 of the model")
