@@ -18,8 +18,8 @@ def parser() -> argparse.ArgumentParser:
         prog="python -m relax_tapml.build",
         description="Carve operator tests from a trusted run of a model, replay them on a target, "
         "and migrate the model to it unit by unit.",
-        epilog="Defaults are in parentheses. Exit codes: 0 all pass, 1 something is wrong "
-        "(the culprits in the result), 2 usage, 3 inconclusive, 70 internal error, 130, 143 and 129 "
+        epilog="Defaults are in parentheses. Exit codes: 0 all pass, 1 something is wrong (the "
+        "culprits in the result), 2 usage, 3 inconclusive, 70 internal error, 130, 143 and 129 "
         "ended by Ctrl-C, SIGTERM and SIGHUP.",
     )
     add = parser.add_argument
