@@ -103,7 +103,7 @@ def test_the_next_command_selects_the_tests_of_any_unit(tmp_path: Path) -> None:
     (tmp_path / "tests").mkdir()
     names = ("vm.builtin.reshape", "x" * 200)
     units = [unit(name, "mismatch") for name in names]
-    text = printed(run_of(units, culprits=names, verdict=Verdict.MISMATCH), tmp_path)
+    text = printed(run_of(units, culprits=list(names), verdict=Verdict.MISMATCH), tmp_path)
     assert text.rstrip().endswith(f"-k 'vm_builtin_reshape or {'x' * 120}'")
 
 
@@ -119,7 +119,7 @@ def test_a_pass_is_stated_and_skipped_sites_are_counted(result: RunResult, tmp_p
         result,
         {23: {"verdict": Verdict.PASS}},
         verdict=Verdict.PASS,
-        culprits=(),
+        culprits=[],
         skipped=(SkippedSite(site="main/1/x", reason="opaque"),),
     )
     text = printed(result, tmp_path)
@@ -168,7 +168,7 @@ def test_why_units_were_not_judged_is_stated_once(tmp_path: Path) -> None:
     assert f"Inconclusive on cuda: {why}" in text
     assert text.count("no device is left") == 1
     units[2] = unit("c", "mismatch")
-    result = run_of(units, verdict=Verdict.MISMATCH, culprits=("c",), reason=why)
+    result = run_of(units, verdict=Verdict.MISMATCH, culprits=["c"], reason=why)
     text = " ".join(printed(result, tmp_path).split())
     assert f" {why}" in text
     assert text.count("no device is left") == 1

@@ -13,7 +13,7 @@ from relax_tapml.migrate.driver import outcome_of
 from relax_tapml.migrate.strategy import Outcome, Proposal
 from relax_tapml.partition.kernel_library import KernelLibrary
 from relax_tapml.partition.lower_for_target import lower_for_target
-from relax_tapml.replay.replay import ReplayReport, UnitReplay
+from relax_tapml.replays.replay import ReplayReport, UnitReplay
 from relax_tapml.results.step_result import Exhaustion, Purpose
 from relax_tapml.targets.session.device import Device
 

@@ -36,7 +36,7 @@ def run_of(units: Sequence[UnitResult] = (), **fields: Any) -> RunResult:
     return RunResult(
         **{
             "verdict": Verdict.PASS,
-            "culprits": (),
+            "culprits": [],
             "units": tuple(units),
             "steps": (),
             "skipped": (),

@@ -26,7 +26,7 @@ from relax_tapml.results.unit_result import FirstMismatch
 def run(verdicts: str, verdict: str = "pass", **fields: object) -> RunResult:
     """Return a run of units a, b, ... with these verdicts; what is wrong is a culprit."""
     units = [unit(name, found) for name, found in zip("abcd", verdicts.split(), strict=False)]
-    culprits = tuple(one.name for one in units if one.verdict.is_wrong)
+    culprits = [one.name for one in units if one.verdict.is_wrong]
     return run_of(units, **{"verdict": Verdict(verdict), "culprits": culprits, **fields})
 
 
@@ -82,11 +82,11 @@ def test_a_wrong_pass_is_named() -> None:
     pipeline = PipelineResult(
         verdict=Verdict.MISMATCH, reason="main differs", passes=("Swap",), restored=("b",)
     )
-    result = run("pass pass", "mismatch", culprits=("pass:Swap",), pipeline=pipeline)
+    result = run("pass pass", "mismatch", culprits=["pass:Swap"], pipeline=pipeline)
     assert re.fullmatch(r"No unit is wrong on cuda, .*: pass:Swap\.", headline(result))
     assert pipeline_text(result).startswith("pass:Swap: main differs. ")
     assert " b " in pipeline_text(result)
-    both = run("mismatch pass", "mismatch", culprits=("a", "pass:Swap"))
+    both = run("mismatch pass", "mismatch", culprits=["a", "pass:Swap"])
     assert headline(both) == "1 of 2 units is wrong on cuda: a."
     assert pipeline_text(both) == ""
 

@@ -114,7 +114,7 @@ def test_bars_show_error_against_tolerance(result: RunResult, tmp_path: Path) ->
     good = replace(result.units[0], name="good", error=1e-8, tolerance=tolerance)
     bad = replace(good, name="bad", error=error, verdict=Verdict.MISMATCH)
     zero = replace(good, name="zero", error=0.0)
-    page = page_of(replace(result, units=(good, bad, zero), culprits=("bad",)), tmp_path)
+    page = page_of(replace(result, units=(good, bad, zero), culprits=["bad"]), tmp_path)
     (over,) = page.with_class("over")
     assert float(over["width"] or 0) == pytest.approx(192)
     marks = {round(float(line["x1"] or 0) - 4, 1) for line in page.with_class("limit")}

@@ -83,5 +83,5 @@ def test_an_output_of_the_model_that_is_never_judged_sharply_is_named(result: Ru
     assert sentence.startswith("Only blunt tolerances judge output 1 of the model")
     result = replace(result, outputs=outputs[1:])
     assert power_sentences(result) == []
-    result = replace(result, verdict=Verdict.PASS, culprits=(), reason="no output is sharp")
+    result = replace(result, verdict=Verdict.PASS, culprits=[], reason="no output is sharp")
     assert power_sentences(result) == ["No output is sharp."]

@@ -23,7 +23,15 @@ from relax_tapml import results
 from relax_tapml.compare.verdict import Verdict
 from relax_tapml.errors import StoreError
 from relax_tapml.results.import_result import ImportResult
-from relax_tapml.results.json_codec import MetricValue, Number, Value, decode, encode, read_as
+from relax_tapml.results.json_codec import (
+    NOT_IN_JSON,
+    MetricValue,
+    Number,
+    Value,
+    decode,
+    encode,
+    read_as,
+)
 from relax_tapml.results.run_result import RunResult
 from relax_tapml.results.unit_result import FirstMismatch, UnitOutcome, UnitResult
 
@@ -67,6 +75,8 @@ def strategy_of(hint: Any) -> st.SearchStrategy[Any]:
         return st.one_of(*map(strategy_of, args))
     if origin is dict:
         return st.dictionaries(*map(strategy_of, args), max_size=2)
+    if origin is list:
+        return st.lists(strategy_of(args[0]), max_size=2)
     if origin is tuple and args[1:] == (Ellipsis,):
         return st.lists(strategy_of(args[0]), max_size=2).map(tuple)
     if origin is tuple:
@@ -74,7 +84,8 @@ def strategy_of(hint: Any) -> st.SearchStrategy[Any]:
     if issubclass(hint, Enum):
         return st.sampled_from(hint)
     hints = get_type_hints(hint, include_extras=True)
-    return st.builds(hint, **{item.name: strategy_of(hints[item.name]) for item in fields(hint)})
+    stored = [item.name for item in fields(hint) if item.metadata != NOT_IN_JSON]
+    return st.builds(hint, **{name: strategy_of(hints[name]) for name in stored})
 
 
 @pytest.mark.parametrize("kind", result_types(), ids=lambda kind: kind.__name__)
