@@ -10,6 +10,7 @@ from pathlib import Path
 
 from relax_tapml.cli.exit import guarded, parsed
 from relax_tapml.cli.trust import TRUST_HELP
+from relax_tapml.migrate.strategies.registry import CHOICES
 
 
 def parser() -> argparse.ArgumentParser:
@@ -80,9 +81,8 @@ def parser() -> argparse.ArgumentParser:
     add(
         "--strategy",
         default="linear",
-        choices=["linear", "bisect", "isolated"],
-        help="linear: move one group after another; bisect: all at once, then halves of what "
-        "fails; isolated: move none, only replay each unit alone (linear)",
+        choices=list(CHOICES),
+        help="; ".join(f"{name}: {summary}" for name, summary in CHOICES.items()) + " (linear)",
     )
     add(
         "--boundary",

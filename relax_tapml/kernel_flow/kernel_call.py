@@ -36,7 +36,7 @@ class UnitCall:
         Number that the case function holds.
     results
         Number of the parameter that holds each output of the case.
-    is_handed
+    is_runtime_callback
         Whether the runtime calls the kernel, as the cache does its attention.
     """
 
@@ -46,7 +46,7 @@ class UnitCall:
     constants: dict[int, Array] = field(default_factory=dict)
     scalars: dict[int, float] = field(default_factory=dict)
     results: list[int] = field(default_factory=list)
-    is_handed: bool = False
+    is_runtime_callback: bool = False
 
     def fixed(self, shapes: Mapping[int, tuple[int, ...]]) -> dict[tirx.Var, Interval]:
         """Return the values of integer parameters and symbolic dimensions.
@@ -123,7 +123,7 @@ def _written_call(
     if found is None:
         return None
     results = [list(unit.params).index(result) for result in returned.fields]
-    return replace(found, results=results, is_handed=True)
+    return replace(found, results=results, is_runtime_callback=True)
 
 
 def _given(

@@ -46,7 +46,7 @@ def test_kernels_handed_to_the_cache_have_derived_tolerances(clean):
     for name in KERNELS:
         case = suite.manifest.units[name].cases[0]
         call = unit_call(suite.module(name), case.function)
-        assert call.is_handed
+        assert call.is_runtime_callback
         assert levels[name].results == tuple(call.results)
         for output in case.outputs:
             assert output.tolerance.kind == "elements"

@@ -45,7 +45,7 @@ def whole_numbers(recorded: RecordedCall, number: int) -> Iterator[tuple[Changes
         What was done, in words.
     """
     roles = recorded.roles
-    if recorded.call.is_handed:
+    if recorded.call.is_runtime_callback:
         return
     movable = recorded.whole
     if not roles.loops.isdisjoint(movable):

@@ -79,7 +79,7 @@ class ShapeProber:
         call = unit_call(module, function)
         if call is None:
             raise NotAnalyzableError("the unit is no PrimFunc")
-        if call.is_handed:
+        if call.is_runtime_callback:
             raise NotAnalyzableError("the runtime decides its arguments together")
         if set(call.results) & set(call.inputs):
             raise NotAnalyzableError("it writes to its arguments")

@@ -75,7 +75,7 @@ class UnitTolerances:
         found = self._derivation(call).tolerances(
             _arguments(call, inputs), call.scalars, oracles, orders=_orders(count)
         )
-        return list(map(no_more_than_rule, found, oracles)) if call.is_handed else found
+        return list(map(no_more_than_rule, found, oracles)) if call.is_runtime_callback else found
 
     def evaluated(
         self,

@@ -51,7 +51,7 @@ def bluntness(comparison: Comparison) -> str:
     cosine, power = comparison.cosine, comparison.power
     if power is None:
         return comparison.reason
-    told = [power.told] if power.is_blunt else []
+    told = [power.description] if power.is_blunt else []
     if math.isfinite(power.share) and comparison.snr_db is not None:
         told.append(f"the result is off by {share_text(10.0 ** (-comparison.snr_db / 20.0))}")
     if cosine is not None and cosine < 0.0:

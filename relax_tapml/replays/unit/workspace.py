@@ -40,7 +40,7 @@ def workspace_pages(module: tvm.IRModule, name: str) -> list[int]:
         Of a case function.
     """
     call = unit_call(module, name)
-    if call is None or call.is_handed:
+    if call is None or call.is_runtime_callback:
         return []
     shapes = _shapes(module[name], call.inputs, call.results)
     known = call.fixed(shapes)
