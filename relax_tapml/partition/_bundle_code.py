@@ -12,7 +12,7 @@ from relax_tapml.foreign.bytecode import BytecodeFault, check_bytecode
 from relax_tapml.foreign.calls import is_harmless
 from relax_tapml.foreign.loading import run_limited
 from relax_tapml.foreign.module import TRUST
-from relax_tapml.foreign.names import quoted
+from relax_tapml.foreign.names import quoted, told
 from relax_tapml.partition.bytecode import load_bytecode
 from relax_tapml.processes.fork import ForkChannel
 

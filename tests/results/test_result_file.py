@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from relax_tapml.errors import StoreError, UsageError
-from relax_tapml.results.read_result import read_result
+from relax_tapml.results.result_file import read_result
 
 
 def test_a_folder_that_is_no_output_is_a_usage_error(tmp_path: Path) -> None:

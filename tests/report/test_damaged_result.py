@@ -1,4 +1,4 @@
-"""A result document is refused when it is read, or everything that reads it can."""
+"""A result document is refused when it is read, or can be reported."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from relax_tapml.cli.present import present
-from relax_tapml.cli.reproduced import find_record, is_in_context_only, recorded_lines
+from relax_tapml.cli.reproduced import find_record, recorded_lines
 from relax_tapml.errors import StoreError
 from relax_tapml.report.page import render
-from relax_tapml.results.read_result import read_result
+from relax_tapml.results.result_file import read_result
 
 
 @settings(
@@ -26,13 +26,13 @@ from relax_tapml.results.read_result import read_result
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(data=st.data())
-def test_any_other_value_is_refused_when_it_is_read_or_can_be_shown(
-    data: st.DataObject, result: dict[str, Any], finished: Path
+def test_any_other_value_is_refused_when_it_is_read_or_can_be_reported(
+    data: st.DataObject, document: dict[str, Any], finished: Path
 ) -> None:
     """The page, the terminal and a reproducer then meet no other error."""
     whole = json.loads((_copy_of_result(finished)).read_text(encoding="utf-8"))
-    document = data.draw(st.sampled_from([result, whole]).flatmap(damaged))
-    (finished / "result.json").write_text(json.dumps(document), encoding="utf-8")
+    changed = data.draw(st.sampled_from([document, whole]).flatmap(damaged))
+    (finished / "result.json").write_text(json.dumps(changed), encoding="utf-8")
     with contextlib.suppress(StoreError):
         read = read_result(finished)
         render(read, out=finished)
@@ -40,9 +40,8 @@ def test_any_other_value_is_refused_when_it_is_read_or_can_be_shown(
             present(read, out=finished, show_all=show_all, console=Console(file=io.StringIO()))
         record = find_record(finished)
         assert record is not None
-        for unit in record.units.values():
-            recorded_lines(unit, record.target)
-            is_in_context_only(unit)
+        for unit in record.result.units:
+            recorded_lines(unit, record.result.target)
 
 
 def _copy_of_result(folder: Path) -> Path:
