@@ -57,7 +57,7 @@ def documents() -> list[type]:
 
 
 def _document_pages() -> dict[str, dict[str, Any]]:
-    from relax_tapml.results.replay_document import ReplayDocument
+    from relax_tapml.results.replay_result import ReplayResult
     from relax_tapml.results.run_result import RunResult
     from relax_tapml.suite.manifest import Manifest
 
@@ -72,7 +72,7 @@ def _document_pages() -> dict[str, dict[str, Any]]:
             "title": "replay --json",
             "text": "What `relax-tapml replay DIR --json` prints for one suite on one target. "
             + _READING,
-            "root": ReplayDocument,
+            "root": ReplayResult,
         },
         "suite_manifest.md": {
             "title": "The suite's manifest",
@@ -139,15 +139,25 @@ def _option(action: argparse.Action) -> str:
 def _documents(*, title: str, text: str, root: type) -> str:
     parts = [f"# {title}", _NOTE, text]
     for kind in _reached(root):
-        parts += [f"## {kind.__name__}", _text(_summary(kind))]
-        hints = typing.get_type_hints(kind)
-        explained = _parameters(kind)
-        rows = [
-            (f"`{field.name.removesuffix('_')}`", _type(hints[field.name]), explained[field.name])
-            for field in dataclasses.fields(kind)
-        ]
-        parts.append(_table(("field", "type", "meaning"), rows))
+        parts += [f"## {kind.__name__}", _json_words(_text(_summary(kind)))]
+        parts.append(_table(("field", "type", "meaning"), list(_rows(kind))))
     return _joined(parts)
+
+
+def _rows(kind: type) -> Iterator[tuple[str, str, str]]:
+    """Yield a row for each field; fields that one entry of the docstring explains share one."""
+    hints = typing.get_type_hints(kind)
+    names = [field.name for field in dataclasses.fields(kind)]
+    explained = _parameters(kind)
+    for (_, text), group in itertools.groupby(names, lambda name: explained.get(name, (name, ""))):
+        members = list(group)
+        types_ = dict.fromkeys(_type(hints[name]) for name in members)
+        fields = ", ".join(f"`{name.removesuffix('_')}`" for name in members)
+        yield fields, ", ".join(types_), _json_words(text)
+
+
+def _json_words(text: str) -> str:
+    return re.sub(r"\bNone\b", "null", text)
 
 
 def _reached(root: type) -> list[type]:
@@ -180,23 +190,25 @@ def _type(hint: Any) -> str:
     if isinstance(hint, type) and issubclass(hint, StrEnum):
         return " or ".join(f"`{value}`" for value in hint)
     if origin in (typing.Union, types.UnionType):
-        return " or ".join("null" if arg is type(None) else _type(arg) for arg in args)
+        parts = ["null" if arg is type(None) else _type(arg) for arg in args]
+        return " or ".join(dict.fromkeys(" or ".join(parts).split(" or ")))
     if origin in (tuple, list):
         inner = [arg for arg in args if arg is not Ellipsis]
         if origin is list or Ellipsis in args:
             return f"list of {_type(inner[0])}"
         return f"[{', '.join(map(_type, inner))}]"
     if origin is not None and issubclass(origin, Mapping):
-        return f"object: name to {_type(args[1])}"
+        return f"object of {_type(args[1])}"
     return _JSON_TYPES[hint]
 
 
-def _parameters(kind: type) -> dict[str, str]:
-    """Return what the docstrings of a dataclass and its bases say about each field."""
-    explained = dict.fromkeys((field.name for field in dataclasses.fields(kind)), "")
+def _parameters(kind: type) -> dict[str, tuple[str, str]]:
+    """Return the docstring entry of each field, of the dataclass or a base: names and text."""
+    explained = {}
     for base in reversed(kind.__mro__):
         for names, text in _entries(_sections(base).get("Parameters", "")):
-            explained.update(dict.fromkeys(names.replace("`", "").split(", "), _text(text)))
+            entry = (names.replace("`", ""), _text(text))
+            explained.update(dict.fromkeys(entry[0].split(", "), entry))
     return explained
 
 
