@@ -3,7 +3,7 @@
  * \brief What a recorder remembers, and the frames of the functions it sees running.
  *
  * The intrinsics that InsertCapture emits and the functions that drain their events are global
- * functions `relax_tapml.capture.*`, registered in capture.cc; docs/architecture.md has the
+ * functions `relax_tapml.capture.*`, registered in capture.cc; docs/internals.md has the
  * protocol. Nothing here needs Python.
  */
 #ifndef RELAX_TAPML_PASSES_CAPTURE_H_

@@ -27,6 +27,12 @@ PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
 _WRITTEN_BY_HAND = [
     page for page in PAGES if "make_reference.py. Do not edit" not in page.read_text()
 ]
+_PATH = r"`((?:relax_tapml|passes|scripts|tests|requirements)/[\w./-]+)"
+
+
+@pytest.fixture(autouse=True)
+def _importable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(ROOT / "scripts")
 
 
 def blocks(page: Path, language: str) -> list[str]:
@@ -108,9 +114,7 @@ def test_modules_and_files_that_the_docs_name_exist() -> None:
         text = page.read_text()
         names = set(re.findall(r"\brelax_tapml(?:\.\w+)+", text))
         missing += [f"{page.name}: {name}" for name in names if not _exists(name)]
-        paths = set(
-            re.findall(r"`((?:relax_tapml|passes|scripts|tests|requirements)/[\w./-]+)", text)
-        )
+        paths = set(re.findall(_PATH, text))
         missing += [f"{page.name}: {path}" for path in paths if not (ROOT / path).exists()]
     assert sorted(missing) == []
 
