@@ -94,6 +94,12 @@ def parser() -> argparse.ArgumentParser:
     )
     add("--trust", action="store_true", help=TRUST_HELP)
     add("--timeout", type=float, default=60.0, metavar="S", help="seconds for one device call (60)")
+    add(
+        "--dump-ir",
+        type=Path,
+        metavar="DIR",
+        help="write the module after each pass of each phase there; DIR must be new or empty",
+    )
     add("--out", type=Path, metavar="DIR", help="output folder (dist/MODEL)")
     add("--resume", action="store_true", help="continue the run in DIR")
     add("--force", action="store_true", help="replace the run in DIR")
@@ -139,11 +145,12 @@ def _run(args: argparse.Namespace) -> int:
         timeout_s=args.timeout,
         is_import_checked=not args.no_import_check,
         trust=args.trust,
+        dump_ir=args.dump_ir,
     )
     if args.json:
         sys.stdout.write(json.dumps(result.document) + "\n")
     else:
-        present(result.document, out=out, show_all=args.all)
+        present(result, out=out, show_all=args.all)
     return int(result.exit_code)
 
 

@@ -12,12 +12,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Unpack
 
 import tvm
 
 from relax_tapml.arrays import Array
 from relax_tapml.bringup.bring_up import bring_up
+from relax_tapml.bringup.options import OptionFields
 from relax_tapml.frontend.mlc_model import mlc_model, prompt_sample
 from relax_tapml.frontend.mlc_pipeline import (
     LAST_BEFORE_SCHEDULES,
@@ -27,7 +28,7 @@ from relax_tapml.frontend.mlc_pipeline import (
 )
 from relax_tapml.frontend.model import Model
 from relax_tapml.frontend.paged_drive import PagedDrive
-from relax_tapml.results.run_result import Result
+from relax_tapml.results.run_result import RunResult
 
 
 @dataclass
@@ -43,7 +44,7 @@ class Carved:
     """
 
     model: Model | None = None
-    result: Result | None = None
+    result: RunResult | None = None
 
 
 @contextmanager
@@ -57,7 +58,9 @@ def carving(
     drive: PagedDrive | None = None,
     pipeline: str = PIPELINE,
     after: str = LAST_BEFORE_SCHEDULES,
-    **options: Any,
+    resume: bool = False,
+    force: bool = False,
+    **options: Unpack[OptionFields],
 ) -> Iterator[Carved]:
     """Bring up every model that is compiled within the block, then let its compilation go on.
 
@@ -77,7 +80,7 @@ def carving(
         How a sample is run; by default as MLC's runtime does.
     pipeline, after
         Name of the registered pipeline, and of the pass in it after which the module is taken.
-    options
+    resume, force, options
         Of ``relax_tapml.bring_up``: ``target``, ``session``, ``strategy``, ``device_pipeline``, ...
 
     Raises
@@ -102,7 +105,7 @@ def carving(
             params=params,
             dims=dims,
         )
-        carved.result = bring_up(carved.model, out=Path(out), **options)
+        carved.result = bring_up(carved.model, out=Path(out), resume=resume, force=force, **options)
 
     with each_module(bring, pipeline=pipeline, after=after):
         yield carved

@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from relax_tapml.arrays import Array
 from relax_tapml.compare.comparison import Comparison, compare, compare_all, worst
@@ -28,7 +27,7 @@ from relax_tapml.errors import SourceError
 from relax_tapml.files.machine import passed_on
 from relax_tapml.frontend.model import Model, Sample
 from relax_tapml.passes.bounded_outputs import bounded_outputs
-from relax_tapml.results.json_number import json_number
+from relax_tapml.results.import_result import ImportDistance, ImportPower, ImportResult
 
 _SHOWN_AT_MOST = 5
 
@@ -272,25 +271,22 @@ def _place(sample: Sample, position: int) -> str:
     return f"sample {sample.name!r}, output {position}"
 
 
-def check_document(check: ImportCheck | None) -> dict[str, Any] | None:
-    """Return ``import_check`` of ``result.json``: how far the source is from the framework.
-
-    None where there is no framework's output.
-    """
+def import_distance(check: ImportCheck | None) -> ImportDistance | None:
+    """Return ``import_check`` of ``result.json``; None where there is no framework's output."""
     if check is None:
         return None
-    return {
-        "max_abs": json_number(check.apart),
-        "tolerance": _allowed(check),
-        "tolerance_origin": check.decisive.tolerance.origin,
-        "verdict": str(check.verdict),
-        "ties": check.decisive.ties,
-        "unjudged": check.decisive.unjudged,
-    }
+    return ImportDistance(
+        max_abs=check.apart,
+        tolerance=_allowed(check),
+        tolerance_origin=check.decisive.tolerance.origin,
+        verdict=check.verdict,
+        ties=check.decisive.ties,
+        unjudged=check.decisive.unjudged,
+    )
 
 
-def import_document(check: ImportCheck | None, warning: str) -> dict[str, Any] | None:
-    """Return ``import`` of ``result.json``: how the import was judged, and what to keep in mind.
+def import_result(check: ImportCheck | None, warning: str) -> ImportResult | None:
+    """Return ``import`` of ``result.json``.
 
     Parameters
     ----------
@@ -301,23 +297,23 @@ def import_document(check: ImportCheck | None, warning: str) -> dict[str, Any] |
 
     Returns
     -------
-    dict or None
-        None where nothing was compared and nothing is to be said.
+    ImportResult or None
+        None where nothing was compared and there is no warning.
     """
     if check is None:
-        return {"verdict": str(Verdict.SKIPPED), "warning": warning} if warning else None
-    return {
-        "verdict": str(check.verdict),
-        "warning": warning,
-        "judged_by": f"{check.precision} run" if check.precision else "the framework's output",
-        "error": json_number(check.decisive.error),
-        "tolerance": _allowed(check),
-        "tolerance_origin": check.decisive.tolerance.origin,
-        "power": {"tolerance_of_rms": json_number(check.share), "blunt": list(check.blunt)},
-        "note": check.note,
-    }
+        return ImportResult(warning=warning) if warning else None
+    return ImportResult(
+        verdict=check.verdict,
+        warning=warning,
+        judged_by=f"{check.precision} run" if check.precision else "the framework's output",
+        error=check.decisive.error,
+        tolerance=_allowed(check),
+        tolerance_origin=check.decisive.tolerance.origin,
+        power=ImportPower(tolerance_of_rms=check.share, blunt=check.blunt),
+        note=check.note,
+    )
 
 
-def _allowed(check: ImportCheck) -> Any:
+def _allowed(check: ImportCheck) -> float | None:
     allowed = check.decisive.allowed
-    return None if math.isnan(allowed) else json_number(allowed)
+    return None if math.isnan(allowed) else allowed

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from relax_tapml.arrays import Array
-from relax_tapml.compare.power import Power, power_document, power_of
+from relax_tapml.compare.power import Power, power_of
 from relax_tapml.compare.tolerance import Tolerance
+from relax_tapml.results.run_result import OutputPower
+from relax_tapml.results.unit_result import PowerResult
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,9 +35,18 @@ class JudgedOutput:
         """Whether a step that is grossly wrong there is seen."""
         return self.power is not None and not self.power.is_blunt
 
-    def document(self) -> dict[str, Any]:
-        """Return it as it stands in ``result.json``."""
-        return {"sample": self.sample, "output": self.output, **power_document(self.power)}
+    @property
+    def result(self) -> OutputPower:
+        """It as it stands in ``result.json``."""
+        power = PowerResult.of(self.power)
+        return OutputPower(
+            sample=self.sample,
+            output=self.output,
+            share=power.share,
+            terms=power.terms,
+            sees=power.sees,
+            blunt=power.blunt,
+        )
 
 
 def judged_outputs(
@@ -62,16 +72,16 @@ def judged_outputs(
 
 
 def blunt_outputs_text(outputs: Sequence[JudgedOutput]) -> str:
-    """Say why no step can be accepted, if no output of any sample is judged sharply."""
+    """Return why no step can be accepted, if no output of any sample is judged sharply."""
     if not outputs or any(output.is_sharp for output in outputs):
         return ""
     best = min(outputs, key=lambda item: float("inf") if item.power is None else item.power.least)
-    told = "none of its values is judged" if best.power is None else best.power.told
+    seen = "none of its values is judged" if best.power is None else best.power.told
     others = {1: "", 2: "; the other sees no more"}.get(
         len(outputs), f"; the other {len(outputs) - 1} see no more"
     )
     return (
         f"no output of the model can tell right from wrong (of {best.sample!r}, output "
-        f"{best.output}: {told}{others}), so no step is accepted and nothing stays on the device: "
+        f"{best.output}: {seen}{others}), so no step is accepted and nothing stays on the device: "
         "units are judged alone only"
     )

@@ -1,24 +1,30 @@
-"""What a run is asked to do."""
+"""What a run is to do."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import TypeVar
+from pathlib import Path
+from typing import Any, TypedDict, TypeVar
 
 import tvm
 
+from relax_tapml.bringup.carved_suite import CarvePlan
+from relax_tapml.bringup.migrate_model import MigrationPlan
+from relax_tapml.bringup.replay_alone import DeviceSpec
+from relax_tapml.bringup.side_spec import SideSpec
 from relax_tapml.errors import UsageError
 from relax_tapml.migrate.move_groups import By
 from relax_tapml.migrate.strategy import StrategyName
-from relax_tapml.partition.boundary import Boundary
+from relax_tapml.partition.boundary import Boundary, read_boundary
 from relax_tapml.targets.open_session import check_session
 from relax_tapml.targets.platforms.parse_target import parse_target
+from relax_tapml.targets.platforms.registry import platform_of
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """What a run is asked to do.
+    """What a run is to do.
 
     Parameters
     ----------
@@ -50,6 +56,8 @@ class Options:
         its result has a warning.
     trust
         Whether a model that is a file comes from somebody who may run any code here.
+    dump_ir
+        Folder for the module after each pass of each phase; None for none. It must be empty or new.
     """
 
     source: str = "llvm"
@@ -67,6 +75,7 @@ class Options:
     timeout_s: float = 60.0
     is_import_checked: bool = True
     trust: bool = False
+    dump_ir: Path | None = None
 
     def __post_init__(self) -> None:
         # From Python they may be plain strings.
@@ -87,11 +96,72 @@ class Options:
         if self.timeout_s <= 0:
             raise UsageError(f"--timeout {self.timeout_s:g}: expected more than 0 seconds")
 
+    def changed(self, fields: OptionFields) -> Options:
+        """Return these options with other values of some fields; a boundary may be a file."""
+        values: dict[str, Any] = dict(fields)
+        if isinstance(values.get("boundary"), Path | str):
+            values["boundary"] = read_boundary(values["boundary"])
+        return replace(self, **values)
+
+    def sides(self) -> tuple[SideSpec, SideSpec]:
+        """Return source and target; the target's platform has what it needs on this machine."""
+        source = SideSpec.of(self.source, self.host_pipeline)
+        target = SideSpec.of(self.target, self.device_pipeline)
+        # What is not installed is reported before minutes are spent.
+        platform_of(target.target).check()
+        return source, target
+
     @property
-    def move_limit(self) -> int | None:
-        """How many moves may be made, None for all."""
+    def carving(self) -> CarvePlan:
+        """What is carved."""
+        return CarvePlan(cases_per_unit=self.cases_per_unit, is_probed=self.is_probed)
+
+    @property
+    def judging(self) -> dict[str, str]:
+        """What verdicts depend on, beside the kernels."""
+        return {
+            "session": self.session,
+            "repeat": str(self.repeat),
+            "cases_per_unit": str(self.cases_per_unit),
+            "is_probed": str(self.is_probed),
+        }
+
+    @property
+    def plan(self) -> MigrationPlan:
+        """How the boundary moves."""
         named: dict[str | int, int | None] = {"all": None, "next": 1}
-        return named[self.migrate] if self.migrate in named else int(self.migrate)
+        return MigrationPlan(
+            strategy=self.strategy,
+            by=self.by,
+            boundary=self.boundary,
+            limit=named[self.migrate] if self.migrate in named else int(self.migrate),
+        )
+
+    @property
+    def device(self) -> DeviceSpec:
+        """Where the device is."""
+        return DeviceSpec(session=self.session, timeout_s=self.timeout_s, repeat=self.repeat)
+
+
+class OptionFields(TypedDict, total=False):
+    """The fields of ``Options``, for functions that take them one by one."""
+
+    source: str
+    target: str
+    session: str
+    host_pipeline: str | tvm.transform.Pass | None
+    device_pipeline: str | tvm.transform.Pass | None
+    strategy: StrategyName | str
+    by: By | str
+    boundary: Boundary | Path | str | None
+    migrate: str | int
+    repeat: int
+    cases_per_unit: int
+    is_probed: bool
+    timeout_s: float
+    is_import_checked: bool
+    trust: bool
+    dump_ir: Path | None
 
 
 _Choice = TypeVar("_Choice", bound=StrEnum)

@@ -3,26 +3,33 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NotRequired, Self, TypedDict
+from typing import Any, Self
 
 import tvm
 
+from relax_tapml.bringup.carved_suite import CarvePlan
+from relax_tapml.bringup.replay_alone import Alone
+from relax_tapml.bringup.run_state import DeviceState, RunState, SearchState
 from relax_tapml.errors import StoreError, UsageError
 from relax_tapml.files.lock import LOCK_FILE, FolderLock
-from relax_tapml.files.read import MAX_JSON_BYTES, read_bytes, read_json, typed
+from relax_tapml.files.read import MAX_JSON_BYTES, read_bytes, read_json
 from relax_tapml.files.replace import delete, write_file
 from relax_tapml.files.scratch import is_scratch, sweep
 from relax_tapml.foreign.module import read_module
-from relax_tapml.migrate.step import Step
+from relax_tapml.foreign.own import remember
 from relax_tapml.partition.boundary import Boundary
-from relax_tapml.results.documents import Alone, Device, Finding, WholeStep
+from relax_tapml.results.json_codec import encode, read_as
+from relax_tapml.results.pipeline_result import PipelineRun
+from relax_tapml.results.step_result import StepResult
+from relax_tapml.suite.open_suite import Suite, open_suite
 
 _STATE = "state.json"
 _DEVICE = "device.json"
-_SCHEMA = 2
+_SCHEMA = 3
 # A unit and a step have a few kilobytes each.
 _MAX_BYTES = 32 * 1024 * 1024
 _KIND = "relax_tapml.run"
@@ -35,38 +42,12 @@ _OURS = (
 _ENDS = ("result.json", "report.html")
 
 
-class _Pipeline(TypedDict):
-    """How the module did that the device's pipeline returned."""
-
-    step: WholeStep
-    finding: Finding
-
-
-class _Device(TypedDict):
-    """What is known of the device's kernels."""
-
-    identity: dict[str, Any]
-    alone: NotRequired[dict[str, Alone]]
-    devices: NotRequired[dict[str, Device]]
-    search: NotRequired[dict[str, Any]]
-    steps: NotRequired[list[WholeStep]]
-    pipeline: NotRequired[_Pipeline]
-
-
-class _State(TypedDict):
-    """What a run goes on from."""
-
-    source: NotRequired[dict[str, str]]
-    carved: NotRequired[list[Any]]
-    device: NotRequired[_Device]
-
-
 class RunFolder:
     """An output folder, with the state a later run continues from.
 
-    The state is one JSON object, replaced atomically: ``source`` identifies what was captured and
-    ``device`` what was replayed and migrated; results under ``device`` are dropped when a kernel,
-    the target or the session changes, captures are kept.
+    The state is a ``RunState``, replaced on disk in one move: ``source`` identifies what was
+    captured and ``device`` what was replayed and migrated; what is known of a device is dropped
+    when a kernel, the target or the session changes, captures are kept.
 
     Making one changes nothing in the folder. ``begin`` does, and ``continue_source`` after it: by
     then the request must be known to make sense. From the first of them that finds the folder
@@ -97,7 +78,7 @@ class RunFolder:
         self._is_resumed = resume
         self._is_forced = force
         self._lock: FolderLock | None = None
-        self.state: dict[str, Any] = {}
+        self.state: RunState | None = None
         if path.exists() or path.is_symlink():
             self._take()
 
@@ -109,16 +90,15 @@ class RunFolder:
         try:
             # Another run may have begun and ended in between.
             known = _read_state(self.path / _STATE) if self._check() else {}
-            is_known = known.get("schema") == _SCHEMA and not isinstance(known["schema"], bool)
             if known and not self._is_forced:
-                if not is_known:
+                schema = known.get("schema")
+                if schema != _SCHEMA or isinstance(schema, bool):
                     raise StoreError(
-                        f"{self.path / _STATE}: expected schema {_SCHEMA}, got "
-                        f"{known.get('schema')!r}. Another version wrote it: start anew with "
-                        "--force"
+                        f"{self.path / _STATE}: expected schema {_SCHEMA}, got {schema!r}. Another "
+                        "version wrote it: start anew with --force"
                     )
-                typed(known, _State, self.path / _STATE, fix="Start anew with --force")
-                self.state = known
+                fix = "Start anew with --force"
+                self.state = read_as(known, RunState, self.path / _STATE, fix=fix)
         except BaseException:
             self.close()
             raise
@@ -161,9 +141,8 @@ class RunFolder:
         if self._is_forced:
             for name in _OURS:
                 delete(self.path / name)
-        if not self.state:
-            self.state = {"kind": _KIND, "schema": _SCHEMA}
-            self.save()
+        if self.state is None:
+            self._keep(RunState(kind=_KIND, schema=_SCHEMA))
 
     def close(self) -> None:
         """Let other processes write to the folder. May be called twice."""
@@ -216,14 +195,20 @@ class RunFolder:
         """The lowered module as it was prepared for the target, without weights."""
         return self.path / _DEVICE
 
-    def save_boundary(self, step: int, boundary: Boundary) -> None:
-        """Write the boundary of a step."""
-        self.boundaries.mkdir(exist_ok=True)
-        text = json.dumps(boundary.document(), indent=1) + "\n"
-        write_file(self.boundaries / f"{step:03d}.json", text)
+    @property
+    def kept(self) -> RunState:
+        """The state of a run that has begun."""
+        assert self.state is not None
+        return self.state
 
-    def continue_source(self, identity: Mapping[str, str]) -> None:
-        """Check that an earlier run captured the same thing, or say what will be captured.
+    @property
+    def kept_device(self) -> DeviceState:
+        """What is known of the device, once ``continue_device`` was called."""
+        assert self.kept.device is not None
+        return self.kept.device
+
+    def continue_source(self, identity: Mapping[str, str], lowered: tvm.IRModule) -> None:
+        """Check that an earlier run captured the same thing, or keep what will be captured.
 
         Only then its results are deleted: an interrupted run must not seem to have ended as an
         earlier one did.
@@ -233,7 +218,7 @@ class RunFolder:
         UsageError
             The earlier run had another model, inputs or source.
         """
-        known = self.state.get("source", identity)
+        known = self.kept.source or identity
         differing = [key for key, value in identity.items() if known.get(key) != value]
         if differing:
             raise UsageError(
@@ -243,41 +228,89 @@ class RunFolder:
             )
         for name in _ENDS:
             delete(self.path / name)
-        if "source" not in self.state:
-            self.state["source"] = dict(identity)
-            self.save()
+        if self.kept.source is None:
+            self._keep(replace(self.kept, source=dict(identity)))
+        self._write_module(self.lowered, lowered)
 
-    def continue_device(self, identity: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the results an earlier run has for the same device kernels, empty if none."""
-        device: dict[str, Any] = self.state.get("device", {})
-        if device.get("identity") != identity:
-            device = {"identity": dict(identity)}
-            delete(self.bundle)
-            delete(self.boundaries)
-            self.state["device"] = device
-            self.save()
-        return device
+    def suite(self, plan: CarvePlan) -> Suite | None:
+        """Return the suite of an earlier run, if it was carved so."""
+        is_same = self.kept.carved == plan and self.tests.is_dir()
+        return open_suite(self.tests) if is_same else None
 
-    def continue_search(self, device: dict[str, Any], search: Mapping[str, Any]) -> list[Step]:
-        """Return the steps an earlier run made in the same search, none if it made another.
+    def keep_carved(self, plan: CarvePlan) -> None:
+        """Keep how the suite was carved."""
+        if self.kept.carved != plan:
+            self._keep(replace(self.kept, carved=plan))
 
-        Parameters
-        ----------
-        device
-            Of ``continue_device``; its ``steps`` are where new ones are to be kept.
-        search
-            What decides which steps are made.
+    def continue_device(self, identity: Mapping[str, str], units: tvm.IRModule) -> None:
+        """Drop what an earlier run found with other device kernels, and keep the target's units.
+
+        A failing kernel is found there afterwards, whatever its pipeline needs to be run.
         """
-        if device.get("search") != search:
-            device.update(search=dict(search), steps=[])
-            delete(self.bundle)
-            delete(self.boundaries)
-            self.save()
-        return [Step.from_document(step) for step in device.setdefault("steps", [])]
+        self._write_module(self.device_side, units)
+        device = self.kept.device
+        if device is None or device.identity != identity:
+            device = DeviceState(identity=dict(identity))
+            self._drop_search()
+            self._keep(replace(self.kept, device=device))
 
-    def save(self) -> None:
-        """Write the state."""
-        write_file(self.path / _STATE, json.dumps(self.state, indent=1) + "\n")
+    def alone(self, units: Collection[str]) -> Alone | None:
+        """Return how these units did alone in an earlier run; None if it did not judge them all."""
+        known = self.kept_device
+        if known.alone is None or known.alone.keys() != set(units):
+            return None
+        return Alone(units=known.alone, devices=known.devices or {})
+
+    def keep_alone(self, alone: Alone) -> None:
+        """Keep how the units did alone, if all were judged."""
+        if not alone.lost and self.kept_device.alone != alone.units:
+            self._keep_device(alone=dict(alone.units), devices=dict(alone.devices))
+
+    def earlier_steps(self, strategy: str, batches: Sequence[Sequence[str]]) -> list[StepResult]:
+        """Return the steps of an earlier run of the same search; see ``StepLog``."""
+        names = tuple(tuple(batch) for batch in batches)
+        search = self.kept_device.search
+        if search is None or (search.strategy, search.batches) != (strategy, names):
+            search = SearchState(strategy=strategy, batches=names)
+            self._drop_search()
+            self._keep_device(search=search)
+        return list(search.steps)
+
+    def add_step(self, step: StepResult, boundary: Boundary) -> None:
+        """Keep one more step, and its boundary as a file; see ``StepLog``."""
+        search = self.kept_device.search
+        assert search is not None
+        self.boundaries.mkdir(exist_ok=True)
+        text = json.dumps(boundary.document(), indent=1) + "\n"
+        write_file(self.boundaries / f"{len(search.steps):03d}.json", text)
+        self._keep_device(search=replace(search, steps=(*search.steps, step)))
+
+    def earlier_pipeline(self, restored: Collection[str]) -> PipelineRun | None:
+        """Return an earlier run of the pipeline's module; see ``MigrationLog``."""
+        known = self.kept_device.pipeline
+        is_same = known is not None and known.result.restored == tuple(restored)
+        return known if is_same else None
+
+    def add_pipeline(self, run: PipelineRun) -> None:
+        """Keep the run of the pipeline's module."""
+        self._keep_device(pipeline=run)
+
+    def _write_module(self, path: Path, module: tvm.IRModule) -> None:
+        """Write a module, and note that it is ours: a pipeline's kernels may call anything."""
+        text = tvm.ir.save_json(module)
+        remember(text.encode())
+        write_file(path, text)
+
+    def _drop_search(self) -> None:
+        delete(self.bundle)
+        delete(self.boundaries)
+
+    def _keep_device(self, **changes: Any) -> None:
+        self._keep(replace(self.kept, device=replace(self.kept_device, **changes)))
+
+    def _keep(self, state: RunState) -> None:
+        self.state = state
+        write_file(self.path / _STATE, json.dumps(encode(state), indent=1) + "\n")
 
 
 def read_device_side(folder: Path, *, trust: bool = False) -> tvm.IRModule | None:

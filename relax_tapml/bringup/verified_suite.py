@@ -17,9 +17,9 @@ from relax_tapml.compare.verdict import Verdict
 from relax_tapml.errors import SourceError
 from relax_tapml.processes.fork import Endings, ForkDied, Here, can_fork, forked
 from relax_tapml.replay.unit.replayer import Replayer
-from relax_tapml.suite.drop_probes import leave_out
+from relax_tapml.suite.drop_probes import drop_probes
 from relax_tapml.suite.manifest import Manifest
-from relax_tapml.suite.open_suite import open_suite
+from relax_tapml.suite.open_suite import Suite
 from relax_tapml.targets.platforms.registry import platform_of
 
 _HARMLESS = (Verdict.PASS, Verdict.SKIPPED)
@@ -36,7 +36,7 @@ def write_verified_suite(
     kernels: Path,
     is_probed: bool,
     on_written: Callable[[Manifest], None],
-) -> None:
+) -> Suite:
     """Write a suite and replay it where it was recorded, replacing an older one.
 
     What fails there accuses nobody else. A probe may, since no source has run it before, and is
@@ -51,12 +51,17 @@ def write_verified_suite(
     on_written
         Called before the replay.
 
+    Returns
+    -------
+    Suite
+        What was written, without the probes that fail.
+
     Raises
     ------
     SourceError
         A recorded case does not pass. What the source never writes is not judged.
     """
-    manifest = write_suite(
+    suite = write_suite(
         folder,
         cases,
         lowered=lowered,
@@ -67,12 +72,12 @@ def write_verified_suite(
         pipeline=pipeline,
         kernels=kernels,
     )
-    on_written(manifest)
-    failures, unwritten = _replayed(folder, source, pipeline, kernels)
+    on_written(suite.manifest)
+    failures, unwritten = _replayed(suite, source, pipeline, kernels)
     if unwritten:
-        # Nobody is judged by values that even the source does not write.
-        note_unwritten(folder, unwritten)
-        failures, _ = _replayed(folder, source, pipeline, kernels)
+        # No device is judged by values that even the source does not write.
+        suite = note_unwritten(suite, unwritten)
+        failures, _ = _replayed(suite, source, pipeline, kernels)
     recorded = {name: reason for name, reason in failures.items() if not name.is_probe}
     if recorded:
         told = "; ".join(f"{name.unit}: {reason}" for name, reason in recorded.items())
@@ -80,14 +85,15 @@ def write_verified_suite(
             f"the carved suite does not pass on its own source {source.kind.name} ({told}). "
             "Nothing is said about the target"
         )
-    if failures:
-        leave_out(
-            folder,
-            {
-                f"{name.unit}/{name.case}": f"the source itself fails this probe: {reason}"
-                for name, reason in failures.items()
-            },
-        )
+    if not failures:
+        return suite
+    return drop_probes(
+        suite,
+        {
+            f"{name.unit}/{name.case}": f"the source itself fails this probe: {reason}"
+            for name, reason in failures.items()
+        },
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,7 +106,7 @@ class _Name:
 
 
 def _replayed(
-    folder: Path, source: Any, pipeline: tvm.transform.Pass | None, kernels: Path
+    suite: Suite, source: Any, pipeline: tvm.transform.Pass | None, kernels: Path
 ) -> tuple[dict[_Name, str], dict[tuple[str, str], Sequence[Array | None]]]:
     """Replay every case on the source.
 
@@ -110,7 +116,6 @@ def _replayed(
     A case that crashes ends the fork that it runs in, and what comes after it goes on in another.
     A source that cannot be forked has a session of its own, as a device has.
     """
-    suite = open_suite(folder)
     is_forked = can_fork(source)
     is_alone = "process" in platform_of(source).sessions()
     failures: dict[_Name, str] = {}

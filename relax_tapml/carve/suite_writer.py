@@ -35,6 +35,7 @@ from relax_tapml.suite.manifest import (
     SuiteUnit,
 )
 from relax_tapml.suite.manifest_file import dump_manifest
+from relax_tapml.suite.open_suite import Suite
 from relax_tapml.suite.pytest_file import (
     CONFIG,
     CONFIG_NAME,
@@ -81,7 +82,7 @@ class SuiteWriter:
         self._skipped_sites: dict[str, str] = {}
         self._unproven: dict[str, str] = {}
 
-    def write(self, cases: Sequence[Case]) -> Manifest:
+    def write(self, cases: Sequence[Case]) -> Suite:
         """Write all files and the manifest.
 
         Raises
@@ -109,7 +110,7 @@ class SuiteWriter:
             sha256=self._files.sha256,
         )
         (self._files.folder / MANIFEST).write_bytes(dump_manifest(manifest))
-        return manifest
+        return Suite(folder=self._files.folder, manifest=manifest)
 
     def _write_units(
         self, stems: Mapping[str, str], cases: Mapping[str, Sequence[Case]]

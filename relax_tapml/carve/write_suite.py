@@ -17,14 +17,9 @@ from relax_tapml.carve.suite_writer import SuiteWriter
 from relax_tapml.compare.tolerance import Tolerance
 from relax_tapml.files.replace import check_replaceable, new_folder, write_file
 from relax_tapml.partition.kernel_library import KernelLibrary
-from relax_tapml.suite.manifest import (
-    MANIFEST,
-    Manifest,
-    SuiteCase,
-    SuiteOutput,
-)
+from relax_tapml.suite.manifest import MANIFEST, SuiteCase, SuiteOutput
 from relax_tapml.suite.manifest_file import dump_manifest
-from relax_tapml.suite.open_suite import open_suite
+from relax_tapml.suite.open_suite import Suite, open_suite
 from relax_tapml.suite.suite_files import SuiteFiles
 from relax_tapml.suite.tolerances import store_tolerance
 
@@ -40,7 +35,7 @@ def write_suite(
     replace: bool = False,
     pipeline: tvm.transform.Pass | None = None,
     kernels: Path | None = None,
-) -> Manifest:
+) -> Suite:
     """Write cases as a suite, all of it or nothing.
 
     The folder holds ``manifest.json``; ``units/UNIT.json``, the smallest module of each unit;
@@ -70,8 +65,9 @@ def write_suite(
 
     Returns
     -------
-    Manifest
-        What was written. ``skipped`` names every unit of ``lowered`` without a case.
+    Suite
+        What was written, opened. ``skipped`` in its manifest names every unit of ``lowered``
+        without a case.
 
     Raises
     ------
@@ -82,24 +78,23 @@ def write_suite(
     """
     folder = Path(folder)
     check_replaceable(folder, replace=replace)
-    with new_folder(folder, check=open_suite) as scratch:
-        writer = SuiteWriter(scratch, lowered, store, source, is_probed)
-        manifest = writer.write(cases)
-        if kernels is None:
-            return manifest
-        library = KernelLibrary(kernels)
-        found = composite_tolerances(
-            open_suite(scratch), source=source, pipeline=pipeline, library=library
-        )
-        return _set_tolerances(scratch, found) if found else manifest
+    with new_folder(folder) as scratch:
+        suite = SuiteWriter(scratch, lowered, store, source, is_probed).write(cases)
+        if kernels is not None:
+            library = KernelLibrary(kernels)
+            found = composite_tolerances(suite, source=source, pipeline=pipeline, library=library)
+            _set_tolerances(suite, found)
+        suite = open_suite(scratch)
+    return dataclasses.replace(suite, folder=folder.resolve())
 
 
 def _set_tolerances(
-    folder: Path, tolerances: Mapping[tuple[str, str], Sequence[Tolerance]]
-) -> Manifest:
+    suite: Suite, tolerances: Mapping[tuple[str, str], Sequence[Tolerance]]
+) -> None:
     """Give cases of a suite other tolerances, by the names of unit and case."""
-    suite = open_suite(folder)
-    files = SuiteFiles(folder, dict(suite.manifest.tensors), dict(suite.manifest.sha256))
+    if not tolerances:
+        return
+    files = SuiteFiles.of(suite)
 
     def changed(unit: str, case: SuiteCase) -> SuiteCase:
         found = tolerances.get((unit, case.name))
@@ -114,24 +109,28 @@ def _set_tolerances(
         )
         return dataclasses.replace(case, outputs=outputs)
 
-    return _with_cases(suite.manifest, files, changed)
+    _with_cases(suite, files, changed)
 
 
 def note_unwritten(
-    folder: Path, unwritten: Mapping[tuple[str, str], Sequence[Array | None]]
-) -> Manifest:
+    suite: Suite, unwritten: Mapping[tuple[str, str], Sequence[Array | None]]
+) -> Suite:
     """Keep in a suite which values the source never writes, so that no device is judged there.
 
     Parameters
     ----------
-    folder
-        The suite.
+    suite
+        Its manifest is replaced on disk.
     unwritten
         By the names of unit and case, for each output: bool of its shape, or None. Values that
-        are known already stay so.
+        are recorded as unwritten already stay so.
+
+    Returns
+    -------
+    Suite
+        As it is now.
     """
-    suite = open_suite(folder)
-    files = SuiteFiles(suite.folder, dict(suite.manifest.tensors), dict(suite.manifest.sha256))
+    files = SuiteFiles.of(suite)
 
     def marked(output: SuiteOutput, mask: Array | None) -> SuiteOutput:
         if mask is None:
@@ -147,19 +146,19 @@ def note_unwritten(
         outputs = tuple(marked(o, mask) for o, mask in zip(case.outputs, masks, strict=True))
         return dataclasses.replace(case, outputs=outputs)
 
-    return _with_cases(suite.manifest, files, changed)
+    return _with_cases(suite, files, changed)
 
 
 def _with_cases(
-    manifest: Manifest, files: SuiteFiles, changed: Callable[[str, SuiteCase], SuiteCase]
-) -> Manifest:
+    suite: Suite, files: SuiteFiles, changed: Callable[[str, SuiteCase], SuiteCase]
+) -> Suite:
     """Write a suite's manifest with its cases changed, given by unit and case."""
     units = {
         name: dataclasses.replace(unit, cases=tuple(changed(name, case) for case in unit.cases))
-        for name, unit in manifest.units.items()
+        for name, unit in suite.manifest.units.items()
     }
     manifest = dataclasses.replace(
-        manifest, units=units, tensors=files.tensors, sha256=files.sha256
+        suite.manifest, units=units, tensors=files.tensors, sha256=files.sha256
     )
-    write_file(files.folder / MANIFEST, dump_manifest(manifest))
-    return manifest
+    write_file(suite.folder / MANIFEST, dump_manifest(manifest))
+    return dataclasses.replace(suite, manifest=manifest)

@@ -1,60 +1,22 @@
-"""Several suites on several targets, as a table for people and as JSON."""
+"""Several suites on several targets, as a table for people."""
 
 from __future__ import annotations
-
-from collections.abc import Mapping
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from relax_tapml.cli.console import console_of, plain
-from relax_tapml.compare.verdict import Verdict
-from relax_tapml.report.findings import suspicions, unjudged_text
+from relax_tapml.cli.present import verdict_cell
+from relax_tapml.errors import ExitCode
+from relax_tapml.report.findings import reasons, suspicions
 from relax_tapml.report.quantities import count_text
-from relax_tapml.results.replay_document import report_document
-
-if TYPE_CHECKING:
-    from relax_tapml.replay.matrix import Cell, Column, Matrix
+from relax_tapml.results.matrix_result import CellResult, Column, MatrixResult
 
 _UNWRAPPED = 100_000
 
 
-def matrix_document(matrix: Matrix) -> dict[str, Any]:
-    """Return a matrix as JSON: a cell for each suite and target, suite by suite."""
-    cells = []
-    for suite in matrix.suites:
-        for column in matrix.columns:
-            cell = matrix.cells[suite, column]
-            report: Mapping[str, Any] = (
-                {"units": [], "devices": {}}
-                if cell.report is None
-                else report_document(cell.report)
-            )
-            cells.append(
-                {
-                    "suite": str(suite),
-                    "target": column.target,
-                    "session": column.session,
-                    "exit_code": int(cell.exit_code),
-                    "reason": cell.reason,
-                    "passed": cell.passed,
-                    "units": report.get("units", []),
-                    "devices": report.get("devices", {}),
-                }
-            )
-    return {
-        "schema": 1,
-        "suites": [str(suite) for suite in matrix.suites],
-        "targets": [{"target": c.target, "session": c.session} for c in matrix.columns],
-        "cells": cells,
-        "exit_code": int(matrix.exit_code),
-    }
-
-
-def print_matrix(matrix: Matrix, console: Console | None = None) -> None:
+def print_matrix(matrix: MatrixResult, console: Console | None = None) -> None:
     """Print a matrix for people, then why a target could not be reached or a unit is wrong.
 
     A row for each suite, and one for each of its units that does not pass everywhere.
@@ -62,78 +24,65 @@ def print_matrix(matrix: Matrix, console: Console | None = None) -> None:
     console = console or console_of()
     if not console.is_terminal:
         console.width = _UNWRAPPED
+    headings = _headings(matrix)
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     table.add_column("suite", no_wrap=True)
-    for name in _headings(matrix).values():
-        table.add_column(plain(name), no_wrap=True)
+    for heading in headings.values():
+        table.add_column(plain(heading), no_wrap=True)
     for suite in matrix.suites:
-        cells = [matrix.cells[suite, column] for column in matrix.columns]
-        table.add_row(plain(str(suite)), *map(_summary, cells))
+        cells = matrix.row(suite)
+        table.add_row(plain(suite), *map(_summary, cells))
         for unit in matrix.wrong_units(suite):
             table.add_row(plain(f"  {unit}"), *(_verdict(cell, unit) for cell in cells))
     if len(matrix.suites) > 1:
-        table.add_row(plain("total"), *(_total(matrix, column) for column in matrix.columns))
+        totals = (_total(matrix.column(column)) for column in matrix.targets)
+        table.add_row(plain("total"), *totals)
     console.print(table)
-    for line in _explained(matrix):
-        console.print(plain(line), soft_wrap=True)
+    for column, heading in headings.items():
+        for line in _explained(matrix, column):
+            console.print(plain(f"{heading}: {line}"), soft_wrap=True)
 
 
-def _headings(matrix: Matrix) -> dict[Column, str]:
+def _headings(matrix: MatrixResult) -> dict[Column, str]:
     """Return a name for each column: its target, with the session where that is needed."""
-    targets = [column.target for column in matrix.columns]
+    targets = [column.target for column in matrix.targets]
     return {
         column: column.target
         if targets.count(column.target) == 1
         else f"{column.target} {column.session}"
-        for column in matrix.columns
+        for column in matrix.targets
     }
 
 
-def _summary(cell: Cell) -> Text:
-    if cell.report is None:
+def _summary(cell: CellResult) -> Text:
+    if cell.reason:
         return plain("unreachable", style="yellow")
-    is_good = cell.exit_code == 0
-    return plain(f"{cell.passed} of {len(cell.report.units)}", style="green" if is_good else "red")
+    is_good = cell.exit_code is ExitCode.PASS
+    return plain(f"{cell.passed} of {len(cell.units)}", style="green" if is_good else "red")
 
 
-def _verdict(cell: Cell, unit: str) -> Text:
-    verdict = None if cell.report is None else cell.report.units.get(unit)
-    if verdict is None:
+def _verdict(cell: CellResult, name: str) -> Text:
+    unit = next((unit for unit in cell.units if unit.name == name), None)
+    return plain("-") if unit is None else verdict_cell(unit.verdict, str(unit.verdict))
+
+
+def _total(cells: list[CellResult]) -> Text:
+    replayed = [cell for cell in cells if not cell.reason]
+    if not replayed:
         return plain("-")
-    open_ends = dict.fromkeys((Verdict.SKIPPED, Verdict.INCONCLUSIVE), "yellow")
-    style = {Verdict.PASS: "green", **open_ends}.get(verdict, "bold red")
-    return plain(str(verdict), style=style)
+    units = sum(len(cell.units) for cell in replayed)
+    return plain(f"{sum(cell.passed for cell in replayed)} of {units}")
 
 
-def _total(matrix: Matrix, column: Column) -> Text:
-    cells = [matrix.cells[suite, column] for suite in matrix.suites]
-    reports = [cell.report for cell in cells if cell.report is not None]
-    if not reports:
-        return plain("-")
-    units = sum(len(report.units) for report in reports)
-    return plain(f"{sum(cell.passed for cell in cells)} of {units}")
-
-
-def _explained(matrix: Matrix) -> list[str]:
+def _explained(matrix: MatrixResult, column: Column) -> list[str]:
     lines = []
-    names = _headings(matrix)
-    for column in matrix.columns:
-        cells = {suite: matrix.cells[suite, column] for suite in matrix.suites}
-        lost = [cell.reason for cell in cells.values() if cell.reason]
-        if lost:
-            suites = "" if len(lost) == len(cells) else f" ({count_text(len(lost), 'suite')})"
-            lines.append(f"{names[column]}: unreachable{suites}: {lost[0]}")
-        for suite, cell in cells.items():
-            if cell.report is None:
-                continue
-            unjudged = cell.report.unjudged
-            for unit, detail in cell.report.details.items():
-                if unit in matrix.wrong_units(suite) and detail.reason and unit not in unjudged:
-                    told = f"{detail.verdict}: {detail.reason}"
-                    lines.append(f"{names[column]}: {suite}: {unit}: {told}")
-            records = {name: asdict(record) for name, record in cell.report.devices.items()}
-            lines += [f"{names[column]}: {suite}: {said}" for said in suspicions(records)]
-            if unjudged:
-                told = unjudged_text(unjudged, cell.report.unavailable)
-                lines.append(f"{names[column]}: {suite}: {told}")
+    cells = matrix.column(column)
+    lost = [cell.reason for cell in cells if cell.reason]
+    if lost:
+        suites = "" if len(lost) == len(cells) else f" ({count_text(len(lost), 'suite')})"
+        lines.append(f"unreachable{suites}: {lost[0]}")
+    for cell in cells:
+        wrong = matrix.wrong_units(cell.suite)
+        named = [unit for unit in cell.units if unit.name in wrong and unit.reason]
+        lines += [f"{cell.suite}: {line}" for line in (*reasons(named), *suspicions(cell.devices))]
     return lines

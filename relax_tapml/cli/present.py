@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import shlex
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -17,6 +16,7 @@ from relax_tapml.compare.verdict import Verdict
 from relax_tapml.report.dims import dim_rows, dims_text
 from relax_tapml.report.findings import (
     agreement_text,
+    closed,
     explain,
     headline,
     is_pass,
@@ -26,11 +26,20 @@ from relax_tapml.report.findings import (
     precision_text,
     suspicions,
     tolerance_text,
-    unseen_text,
+    untested_text,
     verdict_text,
 )
 from relax_tapml.report.power import power_sentences
-from relax_tapml.report.quantities import count_text, number_text, seconds_text, size_text
+from relax_tapml.report.quantities import (
+    count_text,
+    metrics_text,
+    number_text,
+    seconds_text,
+    size_text,
+)
+from relax_tapml.results.run_result import RunResult
+from relax_tapml.results.unit_result import UnitResult
+from relax_tapml.suite.pytest_file import MAX_STEM, identifier
 
 _TEXT_WIDTH = 92
 _UNWRAPPED = 100_000
@@ -38,33 +47,31 @@ _EXPLAINED_AT_MOST = 5
 
 
 def present(
-    result: Mapping[str, Any],
+    result: RunResult,
     *,
     out: Path,
     show_all: bool = False,
     console: Console | None = None,
 ) -> None:
-    """Print a result document for people.
+    """Print what a run found for people.
 
     Parameters
     ----------
     result
-        The document of ``result.json``.
+        What it found.
     out
-        The folder it lies in, as the person wrote it; commands to run next name it.
+        Its folder, as the person wrote it; commands to run next name it.
     show_all
-        List the units that pass, too, and what no case of a unit shows.
+        List the units that pass, too, all metrics, and what the cases of a unit do not test.
     console
         Where to print; stdout by default, and where that is no terminal without colours and with
         each row on one line. Where the table does not fit, each unit is a block of lines.
     """
     console = console or _stdout()
-    units = result["units"]
-    culprits = set(result["culprits"])
     listed = [
         unit
-        for unit in units
-        if show_all or unit["verdict"] != Verdict.PASS or unit["name"] in culprits
+        for unit in result.units
+        if show_all or unit.verdict is not Verdict.PASS or unit.name in result.culprits
     ]
     console.print()
     if listed:
@@ -74,13 +81,17 @@ def present(
             console.print(table)
         else:
             _print_blocks(listed, console)
-    hidden = len(units) - len(listed)
+    hidden = len(result.units) - len(listed)
     if listed and hidden:
         command = f"relax-tapml report {shlex.quote(str(out))} --all"
-        _print(console, f"({hidden} more pass; {command} lists them)", indent="  ")
-    if show_all:
-        for told in filter(None, map(unseen_text, listed)):
-            _print(console, told, indent="  ")
+        passes = "passes" if hidden == 1 else "pass"
+        _print(console, f"({hidden} more {passes}; {command} lists all)", indent="  ")
+    for unit in listed if show_all else ():
+        if unit.metrics:
+            _print(console, f"{unit.name}: {metrics_text(unit.metrics)}", indent="  ")
+        untested = untested_text(unit)
+        if untested:
+            _print(console, untested, indent="  ")
     if listed:
         console.print()
     _print_transfers(result, console)
@@ -98,8 +109,8 @@ def _stdout() -> Console:
     return console if console.is_terminal else console_of(width=_UNWRAPPED)
 
 
-def _table(units: Sequence[Mapping[str, Any]]) -> Table:
-    has_origins = any(unit.get("origin") for unit in units)
+def _table(units: Sequence[UnitResult]) -> Table:
+    has_origins = any(unit.origin for unit in units)
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     table.add_column("  unit", no_wrap=True)
     if has_origins:
@@ -108,48 +119,47 @@ def _table(units: Sequence[Mapping[str, Any]]) -> Table:
         table.add_column(name, no_wrap=True, justify="right")
     table.add_column("verdict", no_wrap=True)
     for unit in units:
-        cells = [plain(f"  {unit['name']}")]
+        cells = [plain(f"  {unit.name}")]
         if has_origins:
-            cells.append(plain(unit.get("origin") or "-"))
+            cells.append(plain(unit.origin or "-"))
         cells += [
-            plain(str(unit["sites"])),
-            plain(number_text(unit.get("error"))),
-            plain(number_text(unit.get("tolerance"))),
+            plain(str(unit.sites)),
+            plain(number_text(unit.error)),
+            plain(number_text(unit.tolerance)),
             _verdict(unit),
         ]
         table.add_row(*cells)
     return table
 
 
-def _print_blocks(units: Sequence[Mapping[str, Any]], console: Console) -> None:
+def _print_blocks(units: Sequence[UnitResult], console: Console) -> None:
     for unit in units:
-        console.print(Text.assemble(plain(f"{unit['name']}  "), _verdict(unit)), overflow="fold")
-        if unit.get("origin"):
-            console.print(plain(f"  origin {unit['origin']}"), overflow="fold")
-        error, tolerance = number_text(unit.get("error")), number_text(unit.get("tolerance"))
-        numbers = f"  {count_text(unit['sites'], 'site')}, error {error}, tolerance {tolerance}"
+        console.print(Text.assemble(plain(f"{unit.name}  "), _verdict(unit)), overflow="fold")
+        if unit.origin:
+            console.print(plain(f"  origin {unit.origin}"), overflow="fold")
+        error, tolerance = number_text(unit.error), number_text(unit.tolerance)
+        numbers = f"  {count_text(unit.sites, 'site')}, error {error}, tolerance {tolerance}"
         console.print(plain(numbers), overflow="fold")
 
 
-def _print_transfers(result: Mapping[str, Any], console: Console) -> None:
-    """Print what crossed to and from the device, stage by stage, and how long devices were at it.
+def _print_transfers(result: RunResult, console: Console) -> None:
+    """Print what crossed to and from the device, stage by stage, and how long devices took.
 
     Of a run that was resumed, what earlier ones did is counted, except in the last line.
     """
-    devices = [one for one in (result.get("devices") or {}).values() if "traffic" in one]
-    steps = [step for step in result["steps"] if "bytes_to_device" in step]
     rows = []
+    devices = result.devices.values()
     if devices:
-        sent, fetched = (
-            sum(one["traffic"][way] for one in devices) for way in ("to_device", "to_host")
-        )
-        rows.append(("replay", sent, fetched, sum(one.get("seconds", 0.0) for one in devices)))
-    if steps:
-        sent = sum(step["bytes_to_device"] for step in steps)
-        fetched = sum(step["bytes_moved"] for step in steps) - sent
-        told = f"migrate, {count_text(len(steps), 'step')}"
-        spent = sum(step["seconds"].get(part) or 0.0 for step in steps for part in ("shift", "run"))
-        rows.append((told, sent, fetched, spent))
+        sent = sum(device.traffic.to_device for device in devices)
+        fetched = sum(device.traffic.to_host for device in devices)
+        rows.append(("replay", sent, fetched, sum(device.seconds for device in devices)))
+    steps = [(step, step.bytes_to_device) for step in result.steps]
+    moved = [(step, sent) for step, sent in steps if sent is not None]
+    if moved:
+        sent = sum(sent for _, sent in moved)
+        fetched = sum(step.bytes_moved for step, _ in moved) - sent
+        spent = sum(step.seconds.total for step, _ in moved)
+        rows.append((f"migrate, {count_text(len(moved), 'step')}", sent, fetched, spent))
     if not rows:
         return
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
@@ -158,83 +168,81 @@ def _print_transfers(result: Mapping[str, Any], console: Console) -> None:
         table.add_column(name, no_wrap=True, justify="right")
     for name, sent, fetched, seconds in rows:
         table.add_row(f"  {name}", size_text(sent), size_text(fetched), seconds_text(seconds))
-    table.add_row("  this run", "", "", seconds_text(result["seconds"].get("total")))
+    table.add_row("  this run", "", "", seconds_text(result.seconds.total))
     console.print(table)
     console.print()
 
 
-def _verdict(unit: Mapping[str, Any]) -> Text:
-    open_ends = dict.fromkeys((Verdict.SKIPPED, Verdict.INCONCLUSIVE), "yellow")
-    style = {Verdict.PASS: "green", **open_ends}.get(unit["verdict"], "bold red")
-    return plain(verdict_text(unit), style=style)
+def verdict_cell(verdict: Verdict, text: str) -> Text:
+    """Return the text of a verdict in its colour: wrong red, open yellow, pass green."""
+    if verdict.is_wrong:
+        return plain(text, style="bold red")
+    return plain(text, style="green" if verdict is Verdict.PASS else "yellow")
 
 
-def _sentences(result: Mapping[str, Any], out: Path) -> list[str]:
-    culprits = set(result["culprits"])
+def _verdict(unit: UnitResult) -> Text:
+    return verdict_cell(unit.verdict, verdict_text(unit))
+
+
+def _sentences(result: RunResult, out: Path) -> list[str]:
+    culprits = {name for name in result.culprits if not is_pass(name)}
     explained = [
         unit
-        for unit in result["units"]
-        if unit["name"] in culprits
+        for unit in result.units
+        if unit.name in culprits
         # One that was not judged has no device, and the reason of the run to explain it.
-        or (unit["verdict"] == Verdict.INCONCLUSIVE and unit.get("device"))
+        or (unit.verdict is Verdict.INCONCLUSIVE and unit.device)
     ]
-    said = [headline(result), *(explain(unit) for unit in explained[:_EXPLAINED_AT_MOST])]
+    sentences = [headline(result), *(explain(unit) for unit in explained[:_EXPLAINED_AT_MOST])]
     if len(explained) > _EXPLAINED_AT_MOST:
-        said.append(f"The report explains the other {len(explained) - _EXPLAINED_AT_MOST}.")
-    about_pipeline = pipeline_text(result)
-    if about_pipeline:
-        said.append(about_pipeline)
-    said += open_end(result)
-    said += power_sentences(result)
-    said += precision_text(result["units"])
-    said += suspicions(result.get("devices") or {})
-    agreed = agreement_text(result)
-    if agreed:
-        said.append(agreed)
-    said += notes(result)
-    check = result.get("import_check")
-    warning = (result.get("import") or {}).get("warning")
-    if warning:
-        said.append(f"Warning: {warning.rstrip('.')}.")
-    elif check and check["verdict"] != Verdict.PASS:
-        said.append(
-            f"The source does not agree with the framework: max abs "
-            f"{number_text(check['max_abs'])}, "
-            f"{tolerance_text(check['tolerance'], check.get('tolerance_origin'))}."
+        sentences.append(f"The report explains the other {len(explained) - _EXPLAINED_AT_MOST}.")
+    sentences += filter(None, [pipeline_text(result)])
+    sentences += open_end(result)
+    sentences += power_sentences(result)
+    sentences += precision_text(result.units)
+    sentences += suspicions(result.devices)
+    sentences += filter(None, [agreement_text(result)])
+    sentences += notes(result)
+    check = result.import_check
+    if result.import_ and result.import_.warning:
+        sentences.append(f"Warning: {closed(result.import_.warning)}")
+    elif check and check.verdict is not Verdict.PASS:
+        tolerance = tolerance_text(check.tolerance, check.tolerance_origin)
+        sentences.append(
+            "The source does not agree with the framework: max abs "
+            f"{closed(f'{number_text(check.max_abs)}, {tolerance}')}"
         )
-    dims = dims_text(result)
-    if dims:
-        said.append(dims)
-    if result["skipped"]:
-        said.append(
-            f"{count_text(len(result['skipped']), 'site')} skipped, so nothing is claimed about "
-            "them; the report gives the reasons."
+    sentences += filter(None, [dims_text(result)])
+    if result.skipped:
+        sentences.append(
+            f"{count_text(len(result.skipped), 'site')} skipped, which means not tested on the "
+            "target; the report gives the reasons."
         )
-    culprits = {name for name in culprits if not is_pass(name)}
     if culprits and (out / "bundle").is_dir():
-        accused = [unit for unit in explained if unit["name"] in culprits]
-        kept = [unit["name"] for unit in accused if not unit.get("on_device")]
-        if len(kept) == len(culprits):
-            what = "this unit" if len(kept) == 1 else "these units"
+        blamed = [unit for unit in result.units if unit.name in culprits]
+        on_host = [unit.name for unit in blamed if not unit.on_device]
+        if len(on_host) == len(culprits):
+            what = "this unit" if len(on_host) == 1 else "these units"
         else:
-            what = ", ".join(kept)
-        said.append(f"{out / 'bundle'} keeps {what} on the host.")
-    return said
+            what = ", ".join(on_host)
+        sentences.append(f"{out / 'bundle'} keeps {what} on the host.")
+    return sentences
 
 
-def _next(result: Mapping[str, Any], out: Path) -> list[tuple[str, str]]:
+def _next(result: RunResult, out: Path) -> list[tuple[str, str]]:
     lines = [("Report:", str(out / "report.html"))]
-    pipeline = result.get("device_pipeline")
+    pipeline = result.device_pipeline
     # A pass object given from Python has no name a command could use.
     is_repeatable = not pipeline or ":" in pipeline
     if (out / "tests").is_dir() and is_repeatable:
         command = ["pytest", str(out / "tests")]
-        for option in ("target", "session", "device_pipeline"):
-            if result.get(option):
-                command += [f"--tapml-{option.replace('_', '-')}", str(result[option])]
-        wrong = [name for name in result["culprits"] if not is_pass(name)]
+        command += ["--tapml-target", result.target, "--tapml-session", result.session]
+        if pipeline:
+            command += ["--tapml-device-pipeline", pipeline]
+        wrong = [name for name in result.culprits if not is_pass(name)]
         if 0 < len(wrong) <= _EXPLAINED_AT_MOST:
-            command += ["-k", " or ".join(wrong)]
+            # The tests of a suite have the names of its files, which are identifiers.
+            command += ["-k", " or ".join(identifier(name)[:MAX_STEM] for name in wrong)]
         lines.append(("Next:", shlex.join(command)))
     return lines
 

@@ -5,22 +5,21 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from relax_tapml.cli.matrix import matrix_document, print_matrix
+from relax_tapml.cli.matrix import print_matrix
 from relax_tapml.cli.progress import Progress
 from relax_tapml.cli.trust import TRUST_HELP
 from relax_tapml.compare.verdict import Verdict
 from relax_tapml.errors import UsageError
-from relax_tapml.report.findings import suspicions, tolerance_text, unjudged_text
+from relax_tapml.report.findings import suspicions, tolerance_text
 from relax_tapml.report.quantities import count_text, number_text, seconds_text, size_text
-from relax_tapml.results.replay_document import report_document
-
-if TYPE_CHECKING:
-    from relax_tapml.replay.fleet.device_record import DeviceRecord
-    from relax_tapml.replay.matrix import Cell, Column
+from relax_tapml.results.device_result import DeviceResult
+from relax_tapml.results.json_codec import encode
+from relax_tapml.results.matrix_result import CellResult, Column, MatrixResult
+from relax_tapml.results.replay_result import ReplayResult
+from relax_tapml.results.unit_result import ReplayedUnit
 
 
 def add_parser(subparsers: Any) -> None:
@@ -28,9 +27,9 @@ def add_parser(subparsers: Any) -> None:
     parser: argparse.ArgumentParser = subparsers.add_parser(
         "replay",
         help="run a carved suite on a device",
-        description="Run each unit of a carved suite alone on a device and compare it with what "
-        "was recorded: on one target, or suites of several models on several targets, as one "
-        "matrix. Exit codes: 0 all pass, 1 a unit is wrong, 2 usage, 3 inconclusive.",
+        description="Run each unit of a carved suite alone on a device and compare its outputs "
+        "with the recorded ones: one suite on one target, or several suites on several targets, "
+        "as a matrix. Exit codes: 0 all pass, 1 a unit is wrong, 2 usage, 3 inconclusive.",
     )
     parser.add_argument(
         "folders", type=Path, nargs="+", metavar="DIR", help="an output folder, or its tests"
@@ -77,6 +76,7 @@ def add_parser(subparsers: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run the command and return its exit code."""
     from relax_tapml.replay.replay import replay  # imports TVM
+    from relax_tapml.replay.results import replay_result
 
     options = {
         "device_pipeline": args.device_pipeline,
@@ -89,64 +89,70 @@ def run(args: argparse.Namespace) -> int:
         return _run_matrix(args, options)
     _check_target(args)
     report = replay(args.folders[0], target=args.target, session=args.session, **options)
+    result = replay_result(report)
     if args.json:
-        _print_json(report_document(report))
-        return int(report.exit_code)
-    for unit in report.details.values():
-        if unit.verdict is not Verdict.PASS:
-            reason = "not judged" if unit.unit in report.unjudged else unit.reason
-            sys.stdout.write(f"{unit.unit}: {unit.verdict}: {reason}\n")
-            worst = unit.worst
-            if worst is not None and worst.total:
-                tolerance = tolerance_text(worst.allowed, worst.tolerance.origin)
-                sys.stdout.write(f"  error {number_text(worst.error)}, {tolerance}\n")
-            if unit.device and len(report.devices) > 1:
-                sys.stdout.write(f"  on {unit.device}\n")
-        elif unit.precision:
-            sys.stdout.write(f"{unit.unit}: {unit.verdict}, low precision: {unit.precision}\n")
-    if len(report.devices) > 1:
-        for name, record in report.devices.items():
-            sys.stdout.write(f"device {name}: {_work(record)}\n")
-    for said in suspicions({name: asdict(record) for name, record in report.devices.items()}):
-        sys.stdout.write(f"{said}\n")
-    if report.unjudged:
-        sys.stdout.write(f"{unjudged_text(report.unjudged, report.unavailable)}\n")
-    blunt = [unit.unit for unit in report.details.values() if unit.blunt]
-    if blunt:
-        counted = f"{len(blunt)} of {count_text(len(report.units), 'unit')}"
-        sys.stdout.write(f"{counted} inconclusive, their cases are blunt: {', '.join(blunt)}\n")
-    passed = sum(verdict is Verdict.PASS for verdict in report.units.values())
-    sys.stdout.write(f"{passed} of {len(report.units)} units pass alone on {args.target}\n")
+        _print_json(result)
+    else:
+        _print(result, args.target)
     return int(report.exit_code)
 
 
-def _run_matrix(args: argparse.Namespace, options: dict[str, Any]) -> int:
-    from relax_tapml.replay.matrix import Column, replay_matrix  # imports TVM
+def _print(result: ReplayResult, target: str) -> None:
+    has_devices = len(result.devices) > 1
+    explained: dict[str, list[str]] = {}
+    for unit in result.units:
+        text = _explained(unit, has_devices=has_devices)
+        if text:
+            explained.setdefault(text, []).append(unit.name)
+    for text, names in explained.items():
+        sys.stdout.write(f"{', '.join(names)}: {text}\n")
+    for name, device in result.devices.items() if has_devices else ():
+        sys.stdout.write(f"device {name}: {_work(device)}\n")
+    for sentence in suspicions(result.devices):
+        sys.stdout.write(f"{sentence}\n")
+    passed = sum(unit.verdict is Verdict.PASS for unit in result.units)
+    passes = "passes" if passed == 1 else "pass"
+    total = count_text(len(result.units), "unit")
+    sys.stdout.write(f"{passed} of {total} {passes} alone on {target}\n")
 
-    columns = [Column.parse(text) for text in args.on]
+
+def _explained(unit: ReplayedUnit, *, has_devices: bool) -> str:
+    """Return why a unit does not pass, or passes with low precision; empty otherwise."""
+    if unit.verdict is Verdict.PASS:
+        return f"pass, low precision: {unit.precision_reason}" if unit.precision else ""
+    text = f"{unit.verdict}: {unit.reason}"
+    if unit.tolerance is not None:
+        tolerance = tolerance_text(unit.tolerance, unit.tolerance_origin)
+        text += f"\n  error {number_text(unit.error)}, {tolerance}"
+    return f"{text}\n  on {unit.device}" if unit.device and has_devices else text
+
+
+def _run_matrix(args: argparse.Namespace, options: dict[str, Any]) -> int:
+    from relax_tapml.replay.matrix import replay_matrix  # imports TVM
+
+    columns = [_column(text) for text in args.on]
     if not columns:
         _check_target(args)
         columns = [Column(target=args.target, session=args.session)]
     elif args.target:
         raise UsageError("--target and --on: give --on for each target")
     if args.unit and len(args.folders) > 1:
-        raise UsageError("--unit is for one suite")
+        raise UsageError("--unit: expected one suite, got several")
     with Progress().stage("replay") as stage:
-        total = len(args.folders) * len(columns)
-        done = 0
+        done: list[CellResult] = []
 
-        def on_cell(suite: Path, column: Column, cell: Cell) -> None:
-            nonlocal done
-            done += 1
-            stage.update(done, total)
-            stage.say(f"{suite} on {column.target}: {cell.passed} units pass")
+        def on_cell(cell: CellResult) -> None:
+            done.append(cell)
+            stage.update(len(done), len(args.folders) * len(columns))
+            passed = f"{cell.passed} of {count_text(len(cell.units), 'unit')}"
+            stage.say(f"{cell.suite} on {cell.target}: passed {passed}")
 
         matrix = replay_matrix(args.folders, columns, on_cell=on_cell, **options)
         stage.say(
             f"{count_text(len(args.folders), 'suite')} on {count_text(len(columns), 'target')}"
         )
     if args.json:
-        _print_json(matrix_document(matrix))
+        _print_json(matrix)
     else:
         print_matrix(matrix)
     return int(matrix.exit_code)
@@ -157,16 +163,26 @@ def _check_target(args: argparse.Namespace) -> None:
         raise UsageError("replay: give --target, or --on TARGET=SESSION once or more")
 
 
-def _print_json(document: dict[str, Any]) -> None:
-    json.dump(document, sys.stdout, indent=1, allow_nan=False)
+def _column(text: str) -> Column:
+    target, equals, session = text.rpartition("=")
+    if not equals or not target:
+        raise UsageError(f"--on {text}: expected TARGET=SESSION, such as llvm=process")
+    return Column(target=target, session=session)
+
+
+def _print_json(result: ReplayResult | MatrixResult) -> None:
+    json.dump(encode(result), sys.stdout, indent=1, allow_nan=False)
     sys.stdout.write("\n")
 
 
-def _work(record: DeviceRecord) -> str:
-    moved = f"{size_text(record.traffic.total)} moved"
-    told = [count_text(record.units, "unit"), seconds_text(record.seconds), moved]
-    if record.faults:
-        told.append(count_text(record.faults, "fault"))
-    if record.lost:
-        told.append(f"lost: {record.lost}")
-    return ", ".join(told)
+def _work(device: DeviceResult) -> str:
+    parts = [
+        count_text(device.units, "unit"),
+        seconds_text(device.seconds),
+        f"{size_text(device.traffic.total)} moved",
+    ]
+    if device.faults:
+        parts.append(count_text(device.faults, "fault"))
+    if device.lost:
+        parts.append(f"lost: {device.lost}")
+    return ", ".join(parts)

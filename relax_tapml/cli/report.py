@@ -10,7 +10,8 @@ from pathlib import Path
 from relax_tapml.cli.present import present
 from relax_tapml.errors import ExitCode
 from relax_tapml.report.page import render
-from relax_tapml.results.read_result import read_result
+from relax_tapml.results.json_codec import encode
+from relax_tapml.results.result_file import read_result
 
 
 def add_parser(subparsers: _SubParsersAction[ArgumentParser]) -> None:
@@ -28,7 +29,7 @@ def run(args: Namespace) -> int:
     result = read_result(args.folder)
     render(result, out=args.folder)
     if args.json:
-        sys.stdout.write(json.dumps(result) + "\n")
+        sys.stdout.write(json.dumps(encode(result)) + "\n")
     else:
         present(result, out=args.folder, show_all=args.all)
     return ExitCode.PASS

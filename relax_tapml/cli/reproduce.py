@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +15,7 @@ if TYPE_CHECKING:
     import tvm
 
     from relax_tapml.cli.reproduced import RunRecord
+    from relax_tapml.results.unit_result import UnitResult
     from relax_tapml.suite.manifest import SuiteCase
     from relax_tapml.suite.open_suite import Suite
 
@@ -26,11 +26,11 @@ def add_parser(subparsers: Any) -> None:
         "reproduce",
         help="write one unit as a script that needs only TVM and NumPy",
         description="Write a case of a unit as one Python file and one safetensors file, for a "
-        "bug report: the kernel that the run found wrong, as the device's pipeline made it, to be "
-        "read and edited, which the script builds, runs and compares with the oracle. It needs "
-        "nothing but TVM and NumPy, and is run once, to see that it shows the failure. The "
-        "generated source of the kernel lies beside it. Exit codes: 0 written, 3 written, but it "
-        "does not show here what the run found.",
+        "bug report. The script contains the kernel as the device's pipeline returned it, to be "
+        "read and edited; it builds the kernel, runs it and compares the outputs with the oracle. "
+        "It needs nothing but TVM and NumPy, and is run once, to check that it shows the failure. "
+        "The generated source of the kernel is written beside it. Exit codes: 0 written, 3 "
+        "written, but it does not show here what the run found.",
     )
     parser.add_argument("folder", type=Path, metavar="DIR", help="an output folder, or its tests")
     parser.add_argument("unit", metavar="UNIT", help="name of the unit")
@@ -75,16 +75,16 @@ def run(args: argparse.Namespace) -> int:
     record = find_record(args.folder)
     if args.unit.startswith("pass:"):
         raise UsageError(
-            f"{args.unit} is a pass of the device's pipeline, and no unit: the whole module is "
-            "wrong after it. A script can hold a unit only"
+            f"{args.unit} is a pass of the device's pipeline, not a unit: the whole module is "
+            "wrong after it. A script can only contain a unit"
         )
-    is_asked = record is None or not _is_of_run(args, record)
     suite = open_suite(args.folder, trust=args.trust)
-    told = args.target or (record.target if record else suite.manifest.source)
-    target = parse_target(told)
+    target_text = args.target or (record.result.target if record else suite.manifest.source)
+    target = parse_target(target_text)
     suite = open_suite(args.folder, target, trust=args.trust)
     unit = suite.unit(args.unit)
-    found = None if record is None or is_asked else record.units.get(args.unit)
+    found = record.unit(args.unit) if record and _is_of_run(args, record) else None
+    recorded = () if found is None else tuple(recorded_lines(found, target_text))
     case = _case(args, suite, found)
     made = reproducer(
         suite,
@@ -92,43 +92,40 @@ def run(args: argparse.Namespace) -> int:
         case,
         implementation=_implementation(args, suite, target, record, found),
         target=target,
-        recorded=None
-        if found is None
-        else Recorded(target=told, text=tuple(recorded_lines(found, told))),
+        recorded=Recorded(target=target_text, text=recorded) if recorded else None,
     )
     script = write_reproducer(made, args.output, replace=args.force)
-    say = sys.stdout.write
+    write = sys.stdout.write
     others = len(unit.cases) - 1
     note = f" ({others} more: choose with --case)" if others and args.case is None else ""
-    say(f"unit {args.unit}, case {case.name}{note}\n")
+    write(f"unit {args.unit}, case {case.name}{note}\n")
     if made.inexact:
-        say(f"the module is JSON, not TVMScript: {made.inexact}\n")
-    if found is not None:
-        for line in recorded_lines(found, told):
-            say(f"recorded: {line}\n")
+        write(f"the module is JSON, not TVMScript: {made.inexact}\n")
+    for line in recorded:
+        write(f"recorded: {line}\n")
     exit_code = _tried(args, script, target, record, found)
     data = script.with_suffix(".safetensors")
-    say(f"written: {script}\n")
-    say(f"written: {data}, {data.stat().st_size} bytes\n")
+    write(f"written: {script}\n")
+    write(f"written: {data}, {data.stat().st_size} bytes\n")
     if made.source is not None and made.source.text:
-        say(f"written: {script.with_suffix(made.source.suffix)}, the generated source\n")
+        write(f"written: {script.with_suffix(made.source.suffix)}, the generated source\n")
     if made.source is not None and made.source.missing:
-        say(f"no generated source: {made.source.missing}\n")
-    say(f"run: {shlex.join(['python', str(script)])}\n")
+        write(f"no generated source: {made.source.missing}\n")
+    write(f"run: {shlex.join(['python', str(script)])}\n")
     return int(exit_code)
 
 
 def _is_of_run(args: argparse.Namespace, record: RunRecord) -> bool:
     """Whether the kernel that the run had is what is asked for."""
-    is_target = args.target in (None, record.target)
-    return is_target and args.device_pipeline in (None, record.device_pipeline)
+    is_target = args.target in (None, record.result.target)
+    return is_target and args.device_pipeline in (None, record.result.device_pipeline)
 
 
-def _case(args: argparse.Namespace, suite: Suite, found: Mapping[str, Any] | None) -> SuiteCase:
+def _case(args: argparse.Namespace, suite: Suite, found: UnitResult | None) -> SuiteCase:
     if args.case is not None:
         return suite.case(args.unit, args.case)
     cases = suite.unit(args.unit).cases
-    failed = None if found is None else found.get("case")
+    failed = None if found is None else found.case
     return next((case for case in cases if case.name == failed), cases[0])
 
 
@@ -137,7 +134,7 @@ def _implementation(
     suite: Suite,
     target: Any,
     record: RunRecord | None,
-    found: Mapping[str, Any] | None,
+    found: UnitResult | None,
 ) -> tvm.IRModule:
     """Return the unit as the target's side has it."""
     from relax_tapml.bringup.run_folder import read_device_side
@@ -149,16 +146,16 @@ def _implementation(
 
     side = None
     if found is not None and record is not None:
-        if found["verdict"] == Verdict.SKIPPED:
-            raise UsageError(f"unit {args.unit} was skipped in the run: {found.get('reason')}")
+        if found.verdict is Verdict.SKIPPED:
+            raise UsageError(f"unit {args.unit} was skipped in the run: {found.reason}")
         side = read_device_side(record.folder, trust=args.trust)
     pipeline = args.device_pipeline
     if side is None and pipeline is None and record is not None and args.target is None:
-        pipeline = record.device_pipeline
+        pipeline = record.result.device_pipeline
         if pipeline is not None and ":" not in pipeline:
             raise UsageError(
-                f"{record.folder} does not hold the kernels of its run, whose device pipeline was "
-                f"{pipeline!r}: give that as --device-pipeline MODULE:ATTR"
+                f"{record.folder} does not contain the kernels of its run, whose device pipeline "
+                f"was {pipeline!r}: give that as --device-pipeline MODULE:ATTR"
             )
     with scratch_folder() as folder:
         programs = UnitPrograms(
@@ -177,33 +174,33 @@ def _tried(
     script: Path,
     target: Any,
     record: RunRecord | None,
-    found: Mapping[str, Any] | None,
+    found: UnitResult | None,
 ) -> ExitCode:
-    """Run the script once, where that can be done here, and say what that showed."""
-    from relax_tapml.cli.reproduced import is_in_context_only, shown
+    """Run the script once, where that can be done here, and print what it shows."""
+    from relax_tapml.cli.reproduced import compared_with_run
     from relax_tapml.compare.repeat import ROUNDS
     from relax_tapml.compare.verdict import Verdict
     from relax_tapml.suite.script_run import ScriptEnd, not_at_hand, run_script
 
     why = "--no-run was given" if args.no_run else not_at_hand(target)
     if why:
-        sys.stdout.write(f"not run: {why}; so it is not known whether the script shows it\n")
-        if found is not None and is_in_context_only(found):
-            sys.stdout.write("alone the unit passed in the run, and a script runs it alone\n")
+        sys.stdout.write(f"not run: {why}, so whether the script shows the failure is unknown\n")
+        if found is not None and found.is_in_context_only:
+            sys.stdout.write("in the run the unit passed alone, and a script runs it alone\n")
         return ExitCode.PASS
-    is_flaky = found is not None and found["verdict"] == Verdict.FLAKY
+    is_flaky = found is not None and found.verdict is Verdict.FLAKY
     done = run_script(script, timeout_s=args.timeout)
     for _ in range(ROUNDS - 1 if is_flaky else 0):
         if done.end is not ScriptEnd.AGREES:
             break
         done = run_script(script, timeout_s=args.timeout)
     if done.end is not ScriptEnd.AGREES and done.last_line:
-        sys.stdout.write(f"the script says: {done.last_line}\n")
+        sys.stdout.write(f"output of the script: {done.last_line}\n")
     if found is None:
         sys.stdout.write(f"run once for {target.kind.name}: {done.told}\n")
         return ExitCode.PASS
-    sentence, exit_code = shown(found, done)
+    sentence, exit_code = compared_with_run(found, done)
     sys.stdout.write(f"run once for {target.kind.name}: {sentence}\n")
-    if exit_code is not ExitCode.PASS and record is not None and record.session != "process":
-        sys.stdout.write(f"the run's device was --session {record.session}\n")
+    if exit_code is not ExitCode.PASS and record is not None and record.result.session != "process":
+        sys.stdout.write(f"the run used --session {record.result.session}\n")
     return exit_code

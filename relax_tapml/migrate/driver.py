@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from relax_tapml.compare.verdict import Verdict
 from relax_tapml.errors import SourceError, StoreError
-from relax_tapml.migrate.step import Step, Trial
-from relax_tapml.migrate.strategy import Purpose, Strategy
+from relax_tapml.migrate.strategy import Outcome, Strategy
+from relax_tapml.migrate.trial import Trial
 from relax_tapml.progress import SILENT, Stage
+from relax_tapml.results.step_result import Purpose, StepResult
 
 
 def migrate(
     trial: Trial,
     strategy: Strategy,
     *,
-    steps: list[Step],
-    on_step: Callable[[Step], None] = lambda _step: None,
+    steps: list[StepResult],
+    on_step: Callable[[StepResult], None] = lambda _step: None,
     limit: int | None = None,
     stage: Stage = SILENT,
 ) -> None:
@@ -26,7 +28,7 @@ def migrate(
     trial
         What boundaries are tried with.
     strategy
-        Says what to try.
+        Decides what to try next.
     steps
         Steps of an earlier run, which are taken over; new ones are added.
     on_step
@@ -34,7 +36,7 @@ def migrate(
     limit
         At most this many moves are made now; None for all.
     stage
-        Is told how far the migration is.
+        Shows the progress.
 
     Raises
     ------
@@ -45,13 +47,14 @@ def migrate(
     """
     for number, step in enumerate(steps):
         known = strategy.propose()
-        is_ours = known is not None and step.boundary == sorted(known.boundary)
-        if not is_ours or not step.outcome.flaky.issubset(step.boundary):
+        outcome = outcome_of(step)
+        is_same = known is not None and step.boundary == tuple(sorted(known.boundary))
+        if not is_same or not outcome.flaky.issubset(step.boundary):
             raise StoreError(
                 f"step {number} of the earlier run is not one that this search makes: its state is "
                 "damaged. Start anew with --force"
             )
-        strategy.settle(step.outcome)
+        strategy.settle(outcome)
     moves = 0
     while (proposal := strategy.propose()) is not None:
         if proposal.purpose is Purpose.MOVE:
@@ -60,11 +63,22 @@ def migrate(
             moves += 1
         stage.update(len(steps), len(steps) + strategy.remaining)
         step = trial.step(proposal)
-        strategy.settle(step.outcome)
-        if proposal.purpose is Purpose.BASELINE and not step.outcome.is_good:
+        outcome = outcome_of(step)
+        strategy.settle(outcome)
+        if proposal.purpose is Purpose.BASELINE and not outcome.is_good:
             raise SourceError(
                 "with no unit on the device the partitioned model differs from the source: "
                 f"{step.reason}. Nothing can be said about the target"
             )
         steps.append(step)
         on_step(step)
+
+
+def outcome_of(step: StepResult) -> Outcome:
+    """Return what a step means for the search, which goes on where nothing is known to be wrong."""
+    is_right = step.verdict in (Verdict.PASS, Verdict.INCONCLUSIVE) or bool(step.session)
+    return Outcome(
+        is_good=is_right and not step.exhausting,
+        is_flaky=bool(step.exhausting) or (step.verdict is Verdict.FLAKY and not is_right),
+        flaky=frozenset(step.flaky) | frozenset(step.exhausting),
+    )

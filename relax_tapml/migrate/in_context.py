@@ -1,14 +1,15 @@
-"""What a migration says about a unit that passes alone."""
+"""What a migration finds out about a unit that passes alone."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from relax_tapml.compare.verdict import Verdict
 from relax_tapml.migrate.move_groups import MoveGroup
-from relax_tapml.migrate.step import Step
 from relax_tapml.migrate.strategy import Finding
+from relax_tapml.results.step_result import StepResult
+from relax_tapml.results.unit_result import UnitResult
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,9 +21,9 @@ class InContext:
     on_device
         Whether all of it that may move is on the device in the last good step.
     verdict, reason, error
-        Why it, or a part of it, is not; None and empty where nothing speaks against it.
+        Why it, or a site of it, is not; None and empty where nothing is known against it.
     runs, failures
-        How often what it is accused of was tried, and how often that failed.
+        How often the failure was looked for, and how often it was met.
     together
         Units it fails with: any of them less, and the model is right.
     right_calls
@@ -40,16 +41,16 @@ class InContext:
 
 
 def contexts(
-    parts: Mapping[str, MoveGroup],
+    groups: Mapping[str, MoveGroup],
     accepted: frozenset[str],
     findings: Sequence[Finding],
-    steps: Sequence[Step],
+    steps: Sequence[StepResult],
 ) -> dict[str, InContext]:
     """Return how each unit does that was to be moved.
 
     Parameters
     ----------
-    parts
+    groups
         Everything that was to be moved, by name.
     accepted
         Those on the device in the last good step.
@@ -59,18 +60,18 @@ def contexts(
         The steps it made.
     """
     by_unit: dict[str, list[str]] = {}
-    for part in parts.values():
-        by_unit.setdefault(part.unit, []).append(part.name)
+    for group in groups.values():
+        by_unit.setdefault(group.unit, []).append(group.name)
     found = {
         unit: InContext(on_device=accepted.issuperset(names)) for unit, names in by_unit.items()
     }
-    # The first finding about a unit is the one that is told.
+    # The first finding about a unit is the one that is reported.
     for finding in reversed(findings):
         step = steps[finding.step]
         failures, runs = step.flaky.get(finding.part, (step.failures, step.runs))
         exhausting = step.exhausting.get(finding.part)
         if exhausting is not None:
-            unit = parts[finding.part].unit
+            unit = groups[finding.part].unit
             found[unit] = InContext(
                 on_device=found[unit].on_device,
                 verdict=exhausting.verdict,
@@ -81,13 +82,13 @@ def contexts(
             )
             continue
         others = finding.together if finding.is_complete else ()
-        guilty = (finding.part, *others)
-        units = tuple(dict.fromkeys(parts[name].unit for name in guilty))
+        failing = (finding.part, *others)
+        units = tuple(dict.fromkeys(groups[name].unit for name in failing))
         for unit in units:
             found[unit] = InContext(
                 on_device=found[unit].on_device,
                 verdict=Verdict.FLAKY if finding.is_flaky else step.verdict,
-                reason=_reason(finding, step, parts, unit),
+                reason=_reason(finding, step, groups, unit),
                 error=step.error,
                 runs=runs,
                 failures=failures,
@@ -96,27 +97,56 @@ def contexts(
     return found
 
 
-def _reason(finding: Finding, step: Step, parts: Mapping[str, MoveGroup], unit: str) -> str:
-    part = parts[finding.part]
-    what = "it" if part.name == part.unit else f"its site {part.name}"
+def _reason(finding: Finding, step: StepResult, groups: Mapping[str, MoveGroup], unit: str) -> str:
+    group = groups[finding.part]
+    what = "it" if group.name == group.unit else f"its site {group.name}"
     if finding.is_flaky and finding.part in step.flaky:
         failures, runs = step.flaky[finding.part]
         return f"fails {failures} of {runs} times alone, and so did the model: {step.reason}"
     if finding.is_flaky or not finding.together:
         return f"passes alone, but with {what} on the device the model fails {step.reason}"
-    context = ", ".join(finding.together)
+    together = ", ".join(finding.together)
     if not finding.is_complete:
         return (
             f"passes alone, but with {what} and at least {len(finding.together)} others on the "
-            f"device ({context}, ...) the model fails {step.reason}"
+            f"device ({together}, ...) the model fails {step.reason}"
         )
-    if unit != part.unit:
-        others = [name for name in (finding.part, *finding.together) if parts[name].unit != unit]
+    if unit != group.unit:
+        others = [name for name in (finding.part, *finding.together) if groups[name].unit != unit]
         return (
             f"passes alone, but with it and {', '.join(others)} together on the device the model "
             f"fails {step.reason}"
         )
     return (
-        f"passes alone, but with {what} and {context} together on the device the model fails "
+        f"passes alone, but with {what} and {together} together on the device the model fails "
         f"{step.reason}"
+    )
+
+
+def in_context(unit: UnitResult, context: InContext | None) -> UnitResult:
+    """Return the last word on a unit: what the migration found, or else what it did alone.
+
+    Parameters
+    ----------
+    unit
+        How it did alone.
+    context
+        None if it was not to be moved.
+    """
+    unit = replace(unit, alone=unit.verdict, on_device=context is not None and context.on_device)
+    if context is None or context.verdict is None:
+        return unit
+    return replace(
+        unit,
+        verdict=context.verdict,
+        reason=context.reason,
+        error=context.error,
+        runs=context.runs,
+        failures=context.failures,
+        tolerance=None,
+        tolerance_origin=None,
+        metrics=None,
+        first=None,
+        together=context.together,
+        right_calls=context.right_calls,
     )

@@ -1,52 +1,79 @@
-"""The migration of one model: what moves, the steps so far, and what they say of each unit."""
+"""The migration of one model: what moves, the steps so far, and what follows for each unit."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Protocol
 
-from relax_tapml.bringup.run_folder import RunFolder
 from relax_tapml.compare.verdict import Verdict
 from relax_tapml.migrate.driver import migrate
 from relax_tapml.migrate.in_context import InContext, contexts
 from relax_tapml.migrate.move_groups import MoveGroup
-from relax_tapml.migrate.step import Step, Trial
 from relax_tapml.migrate.strategy import Strategy, StrategyName
+from relax_tapml.migrate.trial import Trial
 from relax_tapml.partition.boundary import Boundary, boundary_of
 from relax_tapml.partition.site_table import SiteEntry
 from relax_tapml.progress import Stage
+from relax_tapml.results.step_result import StepResult
+
+
+class StepLog(Protocol):
+    """Where the steps of a search are kept, so that an interrupted one can go on."""
+
+    def earlier_steps(self, strategy: str, batches: Sequence[Sequence[str]]) -> list[StepResult]:
+        """Return the steps an earlier run made in the same search; none if it made another.
+
+        Parameters
+        ----------
+        strategy, batches
+            What decides which steps are made: the name of the strategy, and the names of the move
+            groups in the order in which they move.
+        """
+
+    def add_step(self, step: StepResult, boundary: Boundary) -> None:
+        """Keep one more step, and the boundary that it tried."""
+
+
+class NoLog:
+    """The log of a search that begins anew and is not to be continued."""
+
+    def earlier_steps(self, strategy: str, batches: Sequence[Sequence[str]]) -> list[StepResult]:
+        """Return no steps."""
+        del strategy, batches
+        return []
+
+    def add_step(self, step: StepResult, boundary: Boundary) -> None:
+        """Keep nothing."""
 
 
 class Migration:
-    """A search over boundaries that is saved after every step, and continues where it stopped.
+    """A search over boundaries that is kept after every step, and continues where it stopped.
 
     Parameters
     ----------
     strategy
         Which search.
-    groups
-        Of ``parts_in_groups``.
+    batches
+        Of ``move_batches``.
     table
         Of ``site_table``.
-    folder, state
-        Where steps are kept: the run's folder, and what its ``continue_device`` returned.
+    log
+        Where steps are kept.
     """
 
     def __init__(
         self,
         strategy: StrategyName,
-        groups: Sequence[Sequence[MoveGroup]],
+        batches: Sequence[Sequence[MoveGroup]],
         table: Sequence[SiteEntry],
-        folder: RunFolder,
-        state: dict[str, Any],
+        log: StepLog,
     ) -> None:
-        names = [[part.name for part in group] for group in groups]
-        self.parts = {part.name: part for group in groups for part in group}
-        self.steps = folder.continue_search(state, {"strategy": str(strategy), "groups": names})
+        names = [[group.name for group in batch] for batch in batches]
+        self.groups = {group.name: group for batch in batches for group in batch}
+        self.steps = log.earlier_steps(str(strategy), names)
         self._strategy = Strategy(strategy, names)
         self._table = table
-        self._folder = folder
-        self._state = state
+        self._log = log
 
     @property
     def sites(self) -> frozenset[str]:
@@ -55,7 +82,7 @@ class Migration:
 
     @property
     def accepted(self) -> frozenset[str]:
-        """Parts on the device in the last good step; none if no step could be judged."""
+        """Groups on the device in the last good step; none if no step could be judged."""
         is_judged = any(step.verdict is Verdict.PASS for step in self.steps)
         return self._strategy.accepted if is_judged else frozenset()
 
@@ -67,19 +94,16 @@ class Migration:
     def run(self, trial: Trial, *, limit: int | None, stage: Stage) -> None:
         """Go on until nothing is left to try, or ``limit`` moves are made. See ``migrate``."""
         migrate(
-            trial, self._strategy, steps=self.steps, on_step=self._save, limit=limit, stage=stage
+            trial, self._strategy, steps=self.steps, on_step=self._keep, limit=limit, stage=stage
         )
 
     def contexts(self) -> dict[str, InContext]:
-        """Return what the steps say of each unit that was to be moved."""
+        """Return what the steps mean for each unit that was to be moved."""
         strategy = self._strategy
-        return contexts(self.parts, self.accepted, strategy.findings, self.steps)
+        return contexts(self.groups, self.accepted, strategy.findings, self.steps)
 
-    def _save(self, step: Step) -> None:
-        boundary = boundary_of(self._sites_of(step.boundary), self._table)
-        self._folder.save_boundary(len(self.steps) - 1, boundary)
-        self._state["steps"].append(step.document())
-        self._folder.save()
+    def _keep(self, step: StepResult) -> None:
+        self._log.add_step(step, boundary_of(self._sites_of(step.boundary), self._table))
 
     def _sites_of(self, names: Iterable[str]) -> frozenset[str]:
-        return frozenset[str]().union(*(self.parts[name].sites for name in names))
+        return frozenset[str]().union(*(self.groups[name].sites for name in names))

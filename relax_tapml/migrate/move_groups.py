@@ -44,7 +44,7 @@ class MoveGroup:
     sites: frozenset[str]
 
 
-_GROUP_OF: dict[By, Callable[[SiteEntry], str]] = {
+_BATCH_OF: dict[By, Callable[[SiteEntry], str]] = {
     By.UNIT: lambda entry: entry.site.unit,
     By.KIND: lambda entry: entry.kind,
     By.LAYER: lambda entry: f"{entry.site.function} {entry.layer}",
@@ -53,10 +53,10 @@ _GROUP_OF: dict[By, Callable[[SiteEntry], str]] = {
 }
 
 
-def parts_in_groups(
+def move_batches(
     table: Sequence[SiteEntry], by: By, movable: Collection[str]
 ) -> list[list[MoveGroup]]:
-    """Return what to move, in the order of the program.
+    """Return what to move, in the order of the program: batches of groups, a batch in one step.
 
     Parameters
     ----------
@@ -78,11 +78,11 @@ def parts_in_groups(
             "layer it belongs to. Use --by unit, kind, function or site"
         )
     is_whole = by in (By.UNIT, By.KIND)
-    groups: dict[str, dict[str, list[SiteEntry]]] = {}
+    batches: dict[str, dict[str, list[SiteEntry]]] = {}
     for entry in table:
         if entry.site.id in movable:
-            group = groups.setdefault(_GROUP_OF[by](entry), {})
-            group.setdefault(entry.site.unit if is_whole else entry.site.id, []).append(entry)
+            batch = batches.setdefault(_BATCH_OF[by](entry), {})
+            batch.setdefault(entry.site.unit if is_whole else entry.site.id, []).append(entry)
     return [
         [
             MoveGroup(
@@ -90,7 +90,7 @@ def parts_in_groups(
                 unit=entries[0].site.unit,
                 sites=frozenset(entry.site.id for entry in entries),
             )
-            for name, entries in group.items()
+            for name, entries in batch.items()
         ]
-        for group in groups.values()
+        for batch in batches.values()
     ]

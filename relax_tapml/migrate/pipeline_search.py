@@ -9,17 +9,17 @@ import tvm
 
 from relax_tapml.compare.verdict import Verdict
 from relax_tapml.errors import LoweringError
-from relax_tapml.migrate.step import Step
 from relax_tapml.partition.graph_passes import mixed, suspects
 from relax_tapml.partition.lower_for_target import rebound
+from relax_tapml.results.step_result import StepResult
 
 _MOST_FUNCTIONS = 8
 
-Try = Callable[[tvm.IRModule], Step]
+Try = Callable[[tvm.IRModule], StepResult]
 
 
 def wrong_passes(
-    count: int, module: Callable[[int], tvm.IRModule], run: Try, failed: Step
+    count: int, module: Callable[[int], tvm.IRModule], run: Try, failed: StepResult
 ) -> tuple[int, int]:
     """Bisect the passes of a pipeline, without those after which the module is unfinished.
 
@@ -55,7 +55,7 @@ def wrong_passes(
 
 
 def wrong_functions(
-    before: tvm.IRModule, after: tvm.IRModule, run: Try, failed: Step
+    before: tvm.IRModule, after: tvm.IRModule, run: Try, failed: StepResult
 ) -> tuple[str, ...]:
     """Find the functions whose change makes a module wrong.
 
@@ -81,7 +81,7 @@ def wrong_functions(
     found: list[str] = []
 
     def is_right(kept: list[str]) -> bool:
-        # What cannot be run accuses nobody.
+        # What cannot be run is no evidence.
         return _is_right(lambda: mixed(before, after, kept), run, failed) is not False
 
     if len(rest) == 1:
@@ -95,7 +95,7 @@ def wrong_functions(
     return tuple(found)
 
 
-def _is_right(module: Callable[[], tvm.IRModule], run: Try, failed: Step) -> bool | None:
+def _is_right(module: Callable[[], tvm.IRModule], run: Try, failed: StepResult) -> bool | None:
     """Whether a module is right; None if it cannot be run, or fails in another way.
 
     Between two passes a module may be unfinished, which is no fault.

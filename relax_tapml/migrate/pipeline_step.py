@@ -12,12 +12,10 @@ from tvm import tirx
 
 from relax_tapml.compare.comparison import compare_all, worst
 from relax_tapml.compare.repeat import repeated
-from relax_tapml.compare.verdict import Verdict
+from relax_tapml.compare.verdict import FAULTS, Verdict, verdict_of
 from relax_tapml.errors import DeviceFault
-from relax_tapml.migrate.pipeline_finding import FAILED, PipelineFinding
 from relax_tapml.migrate.pipeline_search import wrong_functions, wrong_passes
-from relax_tapml.migrate.step import Step, Trial, fault_verdict
-from relax_tapml.migrate.strategy import Purpose
+from relax_tapml.migrate.trial import Trial
 from relax_tapml.partition.built_functions import weight_names
 from relax_tapml.partition.device_side import is_caller, reached
 from relax_tapml.partition.graph_passes import GraphPasses, restored
@@ -25,6 +23,8 @@ from relax_tapml.partition.lower_for_target import dispatched
 from relax_tapml.partition.whole_module import WholeModule, WholeProgram, build_whole
 from relax_tapml.passes.annotate_sites import annotated_calls
 from relax_tapml.passes.operator_call import operator_call
+from relax_tapml.results.pipeline_result import PipelineResult
+from relax_tapml.results.step_result import Purpose, StepResult, StepSeconds
 from relax_tapml.targets.session.attempts import unless_killed, was_killed
 from relax_tapml.targets.session.traffic import Traffic
 
@@ -61,7 +61,7 @@ class PipelineTrial:
         )
         return [unit for unit, root in self.wrong.items() if root in alike]
 
-    def step(self, module: tvm.IRModule) -> Step:
+    def step(self, module: tvm.IRModule) -> StepResult:
         """Run a module as a whole and compare the model's outputs with the source's.
 
         Raises
@@ -77,34 +77,25 @@ class PipelineTrial:
         built_before = sides.library.built_count
         program = build_whole(module, sides.target, sides.library)
         shift_s = time.perf_counter() - began
-        step = Step(
-            boundary=sorted(trial.parts),
-            moved=[],
-            unit=None,
-            purpose=str(Purpose.PIPELINE),
+        step = StepResult(
+            boundary=tuple(sorted(trial.groups)),
+            purpose=Purpose.PIPELINE,
             verdict=Verdict.BUILD_ERROR,
             reason=program.failed,
-            error=None,
             runs=0,
-            failures=0,
-            flaky={},
-            shift_s=shift_s,
-            run_s=0.0,
+            seconds=StepSeconds(shift=shift_s, run=0.0),
             kernels_built=sides.library.built_count - built_before,
             regions=1,
-            crossings=0,
-            crossing_bytes=None,
-            bytes_moved=0,
         )
         return step if program.failed else self._run(step, program)
 
-    def _run(self, step: Step, program: WholeProgram) -> Step:
+    def _run(self, step: StepResult, program: WholeProgram) -> StepResult:
         trial = self.trial
         _ = trial.device.session  # Opening it is no part of the step.
         attempts = repeated(lambda: self._attempt(program), trial.repeat)
         failed = [item for item in attempts if item.verdict is not Verdict.PASS]
-        told = failed[0] if failed else attempts[0]
-        verdict, reason = told.verdict, told.reason
+        first = failed[0] if failed else attempts[0]
+        verdict, reason = first.verdict, first.reason
         if 0 < len(failed) < len(attempts):
             verdict, reason = Verdict.FLAKY, f"in {len(failed)} of {len(attempts)} runs {reason}"
         moved = attempts[0].traffic
@@ -112,11 +103,13 @@ class PipelineTrial:
             step,
             verdict=verdict,
             reason=reason,
-            error=told.error,
+            error=first.error,
             runs=len(attempts),
             failures=len(failed),
-            shift_s=step.shift_s + attempts[0].link_s,
-            run_s=sum(item.run_s for item in attempts),
+            seconds=StepSeconds(
+                shift=(step.seconds.shift or 0.0) + attempts[0].link_s,
+                run=sum(item.run_s for item in attempts),
+            ),
             bytes_moved=moved.total,
             bytes_to_device=moved.to_device,
         )
@@ -167,13 +160,13 @@ class PipelineTrial:
                     reason = f"on {sample.name!r}: {changed}"
                     break
         except DeviceFault as fault:
-            verdict, reason = fault_verdict(fault), str(fault)
+            verdict, reason = verdict_of(fault), str(fault)
             is_killed = was_killed(fault)
         ended = time.perf_counter()
         attempt = _Attempt(
             verdict=verdict,
             reason=reason,
-            error=None if verdict in (Verdict.CRASH, Verdict.TIMEOUT) else error,
+            error=None if verdict in FAULTS else error,
             link_s=(linked or ended) - began,
             run_s=ended - (linked or ended),
             traffic=device.traffic - before,
@@ -195,7 +188,9 @@ class _Attempt:
     is_killed: bool
 
 
-def judge_pipeline(trial: PipelineTrial, changed: tuple[str, ...]) -> tuple[Step, PipelineFinding]:
+def judge_pipeline(
+    trial: PipelineTrial, changed: tuple[str, ...]
+) -> tuple[StepResult, PipelineResult]:
     """Run the module that a pipeline returned; where it is wrong, find the pass that made it so.
 
     Parameters
@@ -208,7 +203,7 @@ def judge_pipeline(trial: PipelineTrial, changed: tuple[str, ...]) -> tuple[Step
     Returns
     -------
     tuple
-        The step, and what it says of the pipeline. A pass is named only if the module is right
+        The step, and the result for the pipeline. A pass is named only if the module is right
         without it, in the same kind of run.
 
     Raises
@@ -219,7 +214,7 @@ def judge_pipeline(trial: PipelineTrial, changed: tuple[str, ...]) -> tuple[Step
     count = len(trial.passes.passes)
     whole = trial.module(count)
     step = trial.step(whole)
-    finding = PipelineFinding(
+    finding = PipelineResult(
         verdict=step.verdict,
         reason=step.reason,
         changed=changed,
@@ -235,7 +230,7 @@ def judge_pipeline(trial: PipelineTrial, changed: tuple[str, ...]) -> tuple[Step
             f"what {name!r} changes was not judged: {', '.join(incurable)} is wrong without it too"
         )
         return step, replace(finding, verdict=Verdict.SKIPPED, reason=reason)
-    if step.verdict not in FAILED:
+    if step.verdict is Verdict.FLAKY or not step.verdict.is_wrong:
         reason = f"the module that {name!r} returned fails now and then: {step.reason}"
         return step, replace(finding, verdict=Verdict.INCONCLUSIVE, reason=reason)
     control = trial.step(trial.module(0))
@@ -259,7 +254,7 @@ def _named(passes: Sequence[str]) -> str:
     return f"the passes {', '.join(map(repr, passes))}, which cannot be run apart,"
 
 
-def _fails(step: Step) -> str:
+def _fails(step: StepResult) -> str:
     if step.verdict is Verdict.BUILD_ERROR:
         return f"the model cannot be built: {step.reason}"
     return f"the model fails {step.reason}"

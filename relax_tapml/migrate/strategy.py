@@ -11,6 +11,8 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from relax_tapml.results.step_result import Purpose
+
 MOST_TOGETHER = 8
 """A failing set of more parts than this is reported as found so far."""
 
@@ -21,21 +23,6 @@ class StrategyName(StrEnum):
     LINEAR = "linear"
     BISECT = "bisect"
     ISOLATED = "isolated"
-
-
-class Purpose(StrEnum):
-    """Why a boundary is tried."""
-
-    BASELINE = "baseline"
-    """Nothing is on the device: the partitioned source must give the source's outputs."""
-    MOVE = "move"
-    """More parts are on the device than in the last good step."""
-    SEARCH = "search"
-    """Which of the parts of a failed step is it?"""
-    REDUCE = "reduce"
-    """Which other parts must be on the device for a part to fail?"""
-    PIPELINE = "pipeline"
-    """No boundary: the module that the device's pipeline returned is run as a whole."""
 
 
 @dataclass(frozen=True, kw_only=True)

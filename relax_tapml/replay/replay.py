@@ -9,16 +9,16 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from relax_tapml.compare.verdict import FAULTS, Verdict
+from relax_tapml.compare.verdict import FAULTS, Verdict, exit_code_of
 from relax_tapml.errors import DeviceUnavailable, ExitCode, MachineError, UsageError
 from relax_tapml.files.machine import machine_told
 from relax_tapml.partition.device_side import DeviceSide
 from relax_tapml.partition.pipeline import load_pipeline
-from relax_tapml.replay.fleet.device_record import DeviceRecord
 from relax_tapml.replay.fleet.fleet_replay import FleetReplay
 from relax_tapml.replay.unit.blunt_grounds import grounded
 from relax_tapml.replay.unit.replayer import Replayer
 from relax_tapml.replay.unit.unit_replay import UnitReplay, replay_unit
+from relax_tapml.results.device_result import DeviceResult
 from relax_tapml.suite.composite_units import explained, failed, units_run
 from relax_tapml.suite.open_suite import Suite, open_suite
 from relax_tapml.targets.fleet.tracker import TrackerKey, free_devices
@@ -26,7 +26,6 @@ from relax_tapml.targets.platforms.parse_target import parse_target
 from relax_tapml.targets.session.device import Device
 
 _Lost = DeviceUnavailable | MachineError
-_RIGHT = {Verdict.PASS, Verdict.SKIPPED}
 # TVM's table of RPC sessions, which a process has one of, has 32 places.
 _DEVICES_AT_MOST = 30
 # Enough to tell a wrong device from a wrong unit, however few units there are.
@@ -51,12 +50,12 @@ class ReplayReport:
 
     units: dict[str, Verdict]
     details: dict[str, UnitReplay]
-    devices: dict[str, DeviceRecord] = field(default_factory=dict)
+    devices: dict[str, DeviceResult] = field(default_factory=dict)
     unavailable: str = ""
 
     @property
     def suspects(self) -> dict[str, str]:
-        """Devices that are not believed, and why not."""
+        """Devices that are not trusted, and why not."""
         return {name: record.suspect for name, record in self.devices.items() if record.suspect}
 
     @property
@@ -71,16 +70,12 @@ class ReplayReport:
     @property
     def exit_code(self) -> ExitCode:
         """1 if a unit is wrong; 3 if one is open, or none was compared; otherwise 0."""
-        verdicts = set(self.units.values())
-        if verdicts - _RIGHT - {Verdict.INCONCLUSIVE}:
-            return ExitCode.MISMATCH
-        is_clear = Verdict.PASS in verdicts and Verdict.INCONCLUSIVE not in verdicts
-        return ExitCode.PASS if is_clear else ExitCode.INCONCLUSIVE
+        return exit_code_of(self.units.values())
 
 
 @machine_told("replaying a suite")
 def replay(
-    suite: Path | str,
+    suite: Suite | Path | str,
     *,
     target: Any = "llvm",
     session: str = "process",
@@ -97,13 +92,14 @@ def replay(
     """Run every unit of a suite alone on a device and compare it with what was recorded.
 
     With a tracker's ``session`` that has more than one free device, units are spread over all of
-    them, and what fails on one is looked at again on another. Units that no device is left for end
+    them, and what fails on one is run again on another. Units that no device is left for end
     as ``inconclusive``, and so do those whose cases pass and could not have failed (``grounded``).
 
     Parameters
     ----------
     suite
-        A folder of ``write_suite``, or an output folder with one in ``tests``.
+        A folder of ``write_suite``, or an output folder with one in ``tests``; or such a suite,
+        opened for the target.
     target
         A target string, JSON, or ``tvm.target.Target`` to build the units for.
     session
@@ -149,7 +145,7 @@ def replay(
     if repeat < 1:
         raise UsageError(f"repeat {repeat}: expected at least 1")
     parsed = parse_target(target) if isinstance(target, str) else target
-    opened = open_suite(suite, parsed, trust=trust)
+    opened = suite if isinstance(suite, Suite) else open_suite(suite, parsed, trust=trust)
     chosen = _chosen(opened, units)
     with Replayer(
         opened,
@@ -183,7 +179,7 @@ def replay(
         except (DeviceUnavailable, MachineError) as error:
             details, devices, lost = {}, {}, error
         if lost is not None:
-            # No device is needed to say of a unit that it does not build.
+            # No device is needed to find that a unit does not build.
             unbuilt = [u for u in chosen if u in replayer.unbuilt and u not in details]
             details.update((unit, replay_unit(replayer, unit, repeat)) for unit in unbuilt)
             if not details:
@@ -207,13 +203,13 @@ def replay(
 
 def _on_one(
     replayer: Replayer, units: Sequence[str], repeat: int
-) -> tuple[dict[str, UnitReplay], dict[str, DeviceRecord], _Lost | None]:
+) -> tuple[dict[str, UnitReplay], dict[str, DeviceResult], _Lost | None]:
     """Replay units one after another on whatever device their sessions are on.
 
     Returns how they ended, what each device did, and why none was left for the others.
     """
     details: dict[str, UnitReplay] = {}
-    devices: dict[str, DeviceRecord] = {}
+    devices: dict[str, DeviceResult] = {}
     name = ""
     for unit in units:
         began, before = time.perf_counter(), replayer.traffic
@@ -221,12 +217,12 @@ def _on_one(
             detail = replay_unit(replayer, unit, repeat)
         except (DeviceUnavailable, MachineError) as error:
             if name:
-                devices[name] += DeviceRecord(lost=f"no session could be opened for {unit}")
+                devices[name] += DeviceResult(lost=f"no session could be opened for {unit}")
             return details, devices, error
         details[unit] = detail
         if detail.device:
             name = detail.device
-            devices[name] = devices.get(name, DeviceRecord()) + DeviceRecord(
+            devices[name] = devices.get(name, DeviceResult()) + DeviceResult(
                 units=1,
                 seconds=time.perf_counter() - began,
                 faults=int(detail.verdict in FAULTS),

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Any
 
 from relax_tapml.compare.verdict import Verdict
+from relax_tapml.results.run_result import RunResult
 
 _WIDTH = 1176  # of the picture, labels included, where steps allow it
 _CELL_WIDTHS = (5, 28)
@@ -41,7 +41,7 @@ class Failure:
 
     step: int
     x: float
-    verdict: str
+    verdict: Verdict
     unit: str | None
     reason: str
     cell_y: float | None
@@ -63,23 +63,17 @@ class BoundaryPath:
     height: float
 
 
-def lay_out_path(result: Mapping[str, Any]) -> BoundaryPath:
-    """Place every unit and step of a run.
-
-    Parameters
-    ----------
-    result
-        The result document. ``units`` and ``steps`` may be empty.
-    """
-    steps: Sequence[Mapping[str, Any]] = result["steps"]
-    boundaries = [frozenset(step["boundary"]) for step in steps]
+def lay_out_path(result: RunResult) -> BoundaryPath:
+    """Place every unit and step of a run, which may have none."""
+    steps = result.steps
+    boundaries = [frozenset(step.boundary) for step in steps]
     order: dict[str, None] = {}
     for step in steps:
-        order.update(dict.fromkeys(name for name in step["boundary"] if name not in order))
-        if step.get("unit"):
-            order.setdefault(step["unit"])
-    if result.get("by", "unit") in ("unit", "kind"):
-        order.update(dict.fromkeys(u["name"] for u in result["units"] if u["name"] not in order))
+        order.update(dict.fromkeys(step.boundary))
+        if step.unit:
+            order.setdefault(step.unit)
+    if result.by in ("unit", "kind"):
+        order.update(dict.fromkeys(unit.name for unit in result.units))
 
     row_height, font_size = (15.0, 11.0) if len(order) <= _MANY_ROWS else (11.0, 9.0)
     label_width = max((len(name) for name in order), default=0) * font_size * 0.61 + 12
@@ -90,7 +84,7 @@ def lay_out_path(result: Mapping[str, Any]) -> BoundaryPath:
         return label_width + (step - 1) * cell_width
 
     y_of = {name: _AXIS_HEIGHT + i * row_height for i, name in enumerate(order)}
-    culprits = set(result["culprits"])
+    culprits = set(result.culprits)
     rows = tuple(
         Row(
             unit=name,
@@ -112,13 +106,13 @@ def lay_out_path(result: Mapping[str, Any]) -> BoundaryPath:
         Failure(
             step=number,
             x=x_of(number),
-            verdict=step["verdict"],
-            unit=step.get("unit"),
-            reason=step.get("reason") or "",
-            cell_y=y_of.get(step.get("unit") or ""),
+            verdict=step.verdict,
+            unit=step.unit,
+            reason=step.reason,
+            cell_y=y_of.get(step.unit or ""),
         )
         for number, step in enumerate(steps, 1)
-        if step["verdict"] not in (Verdict.PASS, Verdict.INCONCLUSIVE)
+        if step.verdict not in (Verdict.PASS, Verdict.INCONCLUSIVE)
     )
     every = next((k for k in (1, 2, 5, 10, 20, 50, 100, 1000) if k * cell_width >= 22), 10_000)
     ticks = tuple(

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
-from relax_tapml.report.quantities import count_text
-
-_NAMED_AT_MOST = 3
+from relax_tapml.report.quantities import count_text, names_text
+from relax_tapml.results.run_result import RunResult
 
 
 @dataclass(kw_only=True)
@@ -27,7 +24,7 @@ class DimRow:
 
     name: str
     value: int
-    probed: dict[str, list[int]] = field(default_factory=dict)
+    probed: dict[str, tuple[int, ...]] = field(default_factory=dict)
     unprobed: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -37,38 +34,36 @@ class DimRow:
         if self.probed:
             tried = sorted(set().union(*self.probed.values()))
             values = ", ".join(map(str, tried))
-            parts.append(f"probes of {count_text(len(self.probed), 'unit')} have {values}")
+            parts.append(f"probes of {count_text(len(self.probed), 'unit')} use {values}")
         reasons: dict[str, list[str]] = {}
         for unit, reason in self.unprobed.items():
             reasons.setdefault(reason, []).append(unit)
         for reason, units in reasons.items():
             why = f", because {reason}" if reason else ""
-            parts.append(f"no probe of {', '.join(units)} has another{why}")
+            parts.append(f"no probe of {', '.join(units)} uses another value{why}")
         return "; ".join(parts)
 
 
-def dim_rows(result: Mapping[str, Any]) -> list[DimRow]:
+def dim_rows(result: RunResult) -> list[DimRow]:
     """Return the dimensions of a run that had one value only, in the order of the units."""
     rows: dict[tuple[str, int], DimRow] = {}
-    for unit in result["units"]:
-        for dim in unit.get("dims_seen_once") or ():
-            key = (dim["name"], dim["value"])
-            row = rows.setdefault(key, DimRow(name=dim["name"], value=dim["value"]))
-            if dim["probed"]:
-                row.probed[unit["name"]] = list(dim["probed"])
+    for unit in result.units:
+        for dim in unit.dims_seen_once:
+            row = rows.setdefault((dim.name, dim.value), DimRow(name=dim.name, value=dim.value))
+            if dim.probed:
+                row.probed[unit.name] = dim.probed
             else:
-                row.unprobed[unit["name"]] = dim["reason"]
+                row.unprobed[unit.name] = dim.reason
     return list(rows.values())
 
 
-def dims_text(result: Mapping[str, Any]) -> str:
+def dims_text(result: RunResult) -> str:
     """Return a sentence about these dimensions, empty if there are none."""
     rows = dim_rows(result)
     if not rows:
         return ""
-    named = ", ".join(f"{row.name} = {row.value}" for row in rows[:_NAMED_AT_MOST])
-    more = f" and {len(rows) - _NAMED_AT_MOST} more" if len(rows) > _NAMED_AT_MOST else ""
+    named = names_text([f"{row.name} = {row.value}" for row in rows])
     return (
         f"{count_text(len(rows), 'symbolic dimension')} had one value only in the recorded calls: "
-        f"{named}{more}. The report lists the other values that probes have."
+        f"{named}. The report lists the other values that probes use."
     )

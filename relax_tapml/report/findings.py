@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
 
 from relax_tapml.compare.verdict import Verdict
-from relax_tapml.report.quantities import as_number, count_text, number_text, value_text
-
-_NAMED_AT_MOST = 3
+from relax_tapml.frontend.model import Meaning
+from relax_tapml.report.quantities import count_text, names_text, number_text, value_text
+from relax_tapml.results.device_result import DeviceResult
+from relax_tapml.results.run_result import RunResult
+from relax_tapml.results.step_result import Purpose, StepResult
+from relax_tapml.results.unit_result import UnitOutcome, UnitResult
 
 # Singular, plural: follows "1 of 26 units" or "3 of 26 units".
 _FAULT = {
@@ -21,88 +23,78 @@ _FAULT = {
 }
 
 
-def headline(result: Mapping[str, Any]) -> str:
+def headline(result: RunResult) -> str:
     """Return the verdict of the whole run as one sentence."""
-    target = result.get("target", "the target")
-    units = result["units"]
-    culprits = [name for name in result["culprits"] if not is_pass(name)]
-    passes = [name for name in result["culprits"] if is_pass(name)]
-    if passes and not culprits:
-        return (
-            f"Units are right on {target}, but what the device's pipeline makes of the model is "
-            f"not: {_names(passes)}."
-        )
+    target, source = result.target, result.source
+    total = count_text(len(result.units), "unit")
+    culprits = [name for name in result.culprits if not is_pass(name)]
     if culprits:
+        return f"{len(culprits)} of {total} {_fault(result)} on {target}: {names_text(culprits)}."
+    if result.culprits:
         return (
-            f"{len(culprits)} of {count_text(len(units), 'unit')} "
-            f"{_fault(result)} on {target}: {_names(culprits)}."
+            f"No unit is wrong on {target}, but the device's pipeline is: "
+            f"{names_text(result.culprits)}."
         )
-    passed = sum(unit["verdict"] == Verdict.PASS for unit in units)
-    if result["verdict"] != Verdict.PASS:
-        reason = result.get("reason") or (
-            f"{result['verdict']}, {passed} of {count_text(len(units), 'unit')} pass and no unit "
-            "is named as the culprit"
+    passed = sum(unit.verdict is Verdict.PASS for unit in result.units)
+    is_one = passed == 1
+    if result.verdict is not Verdict.PASS:
+        reason = result.reason or (
+            f"{result.verdict}, {passed} of {total} {'passes' if is_one else 'pass'} and no unit "
+            "is named as culprit"
         )
-        return f"Inconclusive on {target}: {_closed(reason)}"
-    source = result.get("source", "the source")
-    subject = (
-        f"All {count_text(len(units), 'unit')}"
-        if passed == len(units)
-        else f"{passed} of {count_text(len(units), 'unit')}"
-    )
+        return f"Inconclusive on {target}: {closed(reason)}"
     if not passed:
         return f"The model runs on {target} as a whole and agrees with {source} within tolerance."
-    moved = sum(unit.get("on_device", unit["verdict"] == Verdict.PASS) for unit in units)
+    subject = f"{passed} of {total}"
+    if passed == len(result.units):
+        subject = "The only unit" if is_one else f"All {total}"
+    moved = sum(_is_on_device(unit) for unit in result.units)
     if moved < passed:
         context = (
             f"with {moved} of them on the device the model agrees with {source}"
             if moved
-            else "none has been moved"
+            else f"{'it has not' if is_one else 'none has'} been moved"
         )
-        return f"{subject} pass alone on {target}; {context}."
-    return f"{subject} run on {target} and agree with {source} within tolerance."
+        return f"{subject} {'passes' if is_one else 'pass'} alone on {target}; {context}."
+    runs, agrees = ("runs", "agrees") if is_one else ("run", "agree")
+    return f"{subject} {runs} on {target} and {agrees} with {source} within tolerance."
 
 
-def explain(unit: Mapping[str, Any]) -> str:
+def explain(unit: UnitResult) -> str:
     """Return what is known about one unit that did not pass, as sentences."""
-    reason = unit.get("reason") or _difference(unit)
-    said = [
-        _closed(reason if reason.startswith(f"{unit['name']} ") else f"{unit['name']}: {reason}")
-    ]
-    if as_number(unit.get("tolerance")) is not None:
-        tolerance = tolerance_text(unit["tolerance"], unit.get("tolerance_origin"))
-        said.append(_closed(f"T{tolerance[1:]}"))
-    alone = unit.get("alone")
-    together = unit.get("together") or []
-    if together:
-        said.append(
+    reason = unit.reason or _difference(unit)
+    sentences = [closed(reason if reason.startswith(f"{unit.name} ") else f"{unit.name}: {reason}")]
+    if unit.tolerance is not None:
+        tolerance = tolerance_text(unit.tolerance, unit.tolerance_origin)
+        sentences.append(closed(f"T{tolerance[1:]}"))
+    if unit.together:
+        sentences.append(
             "With any of them on the host the model is right: look for memory or state that they "
-            "share, and for one that relies on what another should not have done."
+            "share, and for one that depends on what another must not change."
         )
-    elif unit.get("right_calls"):
-        said.append("Its cases pass where it is called less often.")
-    elif alone == Verdict.PASS and unit["verdict"] == Verdict.FLAKY:
-        said.append("Its recorded cases alone do not show it: look for a race or stale memory.")
-    elif alone == Verdict.PASS and unit["verdict"] != Verdict.PASS:
-        said.append(
-            "No other unit is needed for that: it meets inputs there that no carved case has, or "
-            "memory that is laid out otherwise. Carve more of them with --cases-per-unit."
+    elif unit.right_calls:
+        sentences.append("Its cases pass alone because they call it less often.")
+    elif unit.is_in_context_only and unit.verdict is Verdict.FLAKY:
+        sentences.append("Its recorded cases pass alone: look for a race or stale memory.")
+    elif unit.is_in_context_only:
+        sentences.append(
+            "No other unit is needed for that: in the model it gets inputs that no carved case "
+            "has, or memory with another layout. Carve more cases with --cases-per-unit."
         )
-    elif alone == unit["verdict"] and alone not in (Verdict.BUILD_ERROR, Verdict.INCONCLUSIVE):
-        is_probe = "(probe: " in reason
-        inputs = "inputs made for a probe" if is_probe else "recorded inputs"
-        said.append(f"It fails alone too, on {inputs}.")
-    return " ".join(said)
+    elif unit.alone == unit.verdict != Verdict.BUILD_ERROR and unit.verdict.is_wrong:
+        inputs = "inputs made for a probe" if "(probe: " in reason else "recorded inputs"
+        sentences.append(f"It fails alone too, on {inputs}.")
+    return " ".join(sentences)
 
 
-def unseen_text(unit: Mapping[str, Any]) -> str:
-    """Return what no case of a unit shows, as a sentence; empty if it shows all."""
-    said = []
-    if unit.get("constant_inputs"):
-        said.append(f"the same in all cases: {', '.join(unit['constant_inputs'])}")
-    if unit.get("inexact"):
-        said.append(f"no exact sums: {unit['inexact']}")
-    return _closed(f"{unit['name']}: {'; '.join(said)}") if said else ""
+def untested_text(unit: UnitResult) -> str:
+    """Return what the cases of a unit do not test, as a sentence; empty if they test all."""
+    parts = []
+    if unit.constant_inputs:
+        parts.append(f"the same in all cases: {', '.join(unit.constant_inputs)}")
+    if unit.inexact:
+        parts.append(f"sums not tested term by term: {unit.inexact}")
+    return closed(f"{unit.name}: {'; '.join(parts)}") if parts else ""
 
 
 def is_pass(culprit: str) -> bool:
@@ -110,43 +102,49 @@ def is_pass(culprit: str) -> bool:
     return culprit.startswith("pass:")
 
 
-def pipeline_text(result: Mapping[str, Any]) -> str:
+def pipeline_text(result: RunResult) -> str:
     """Return what is known of a pipeline that changed Relax functions; empty if there is none."""
-    found = result.get("pipeline")
-    if not found:
+    found = result.pipeline
+    if found is None:
         return ""
-    changed = ", ".join(found["changed"])
-    if found["verdict"] == Verdict.PASS:
-        said = (
-            f"The device's pipeline changed {changed}: the module that it returned was run as a "
-            f"whole and agrees with {result.get('source', 'the source')}."
+    if found.verdict is Verdict.PASS:
+        text = (
+            f"The device's pipeline changed {', '.join(found.changed)}: the module that it "
+            f"returned was run as a whole and agrees with {result.source}."
         )
-    elif found["passes"]:
-        said = f"pass:{', pass:'.join(found['passes'])}: {_closed(found['reason'])}"
-    elif result["verdict"] == Verdict.INCONCLUSIVE and result.get("reason") == found["reason"]:
+    elif found.passes:
+        text = f"{', '.join(found.culprits)}: {closed(found.reason)}"
+    elif result.verdict is Verdict.INCONCLUSIVE and result.reason == found.reason:
         return ""
     else:
-        said = f"{found['reason'][:1].upper()}{_closed(found['reason'][1:])}"
-    if found["restored"]:
-        said += f" It was run with {_names(found['restored'])} as without the pipeline."
-    if found["kernels"]:
-        said += f" No unit stands for {_names(found['kernels'])}, which that run alone has judged."
-    return said
+        text = capitalized(closed(found.reason))
+    if found.restored:
+        text += f" In that run {names_text(found.restored)} had the kernels of without it."
+    if found.kernels:
+        text += f" {names_text(found.kernels)}: tested by that run only, since no unit has them."
+    return text
 
 
-def suspicions(devices: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Return a sentence for each device that gave wrong answers."""
+def suspicions(devices: Mapping[str, DeviceResult]) -> list[str]:
+    """Return a sentence for each device whose results are not trusted."""
     return [
-        f"Device {name} {record['suspect']}; it got no more work."
-        for name, record in devices.items()
-        if record["suspect"]
+        f"Device {name} {device.suspect}; it got no more work."
+        for name, device in devices.items()
+        if device.suspect
     ]
 
 
-def open_end(result: Mapping[str, Any]) -> list[str]:
+def reasons(units: Iterable[UnitOutcome]) -> list[str]:
+    """Return verdict and reason of each unit, those that are the same on one line."""
+    names: dict[str, list[str]] = {}
+    for unit in units:
+        names.setdefault(f"{unit.verdict}: {unit.reason}", []).append(unit.name)
+    return [f"{', '.join(units)}: {text}" for text, units in names.items()]
+
+
+def open_end(result: RunResult) -> list[str]:
     """Return a sentence about why a run with culprits did not come to its end, if it did not."""
-    reason = result.get("reason")
-    return [_closed(reason)] if result["culprits"] and reason else []
+    return [closed(result.reason)] if result.culprits and result.reason else []
 
 
 def unjudged_text(units: Sequence[str], why: str) -> str:
@@ -154,110 +152,121 @@ def unjudged_text(units: Sequence[str], why: str) -> str:
     if not units:
         return ""
     were = "was" if len(units) == 1 else "were"
-    return _closed(f"{count_text(len(units), 'unit')} {were} not judged ({_names(units)}): {why}")
+    counted = count_text(len(units), "unit")
+    return closed(f"{counted} {were} not judged ({names_text(units)}): {why}")
 
 
-def agreement_text(result: Mapping[str, Any]) -> str:
-    """Return whether the model says the same with what the bundle has on the device, or nothing."""
+def agreement_text(result: RunResult) -> str:
+    """Return how the answers of the model compare with what the bundle has on the device."""
     good = [
         step
-        for step in result["steps"]
-        if step["verdict"] == Verdict.PASS and step.get("purpose") != "pipeline"
+        for step in result.steps
+        if step.verdict is Verdict.PASS and step.purpose is not Purpose.PIPELINE
     ]
-    found = good[-1].get("agreement") if good else None
-    if not found:
+    found = good[-1].agreement if good else None
+    if found is None:
         return ""
-    source, total = result.get("source", "the source"), found["total"]
-    if found["meaning"] == "embedding":
-        cosine = found["cosine"]
-        lowest = "unknown" if cosine is None else f"{min(cosine, 1.0):.9g}"
-        counted = count_text(total, "embedding")
-        return f"The bundle's {counted}: lowest cosine with {source} {lowest}."
-    what = "greedy token" if found["meaning"] == "tokens" else "first choice"
-    said = f"The bundle's {count_text(total, what)}: {found['same']} as on {source}"
-    if found["ties"]:
-        said += f", {found['ties']} another of a tie"
-    if found["diverged"]:
-        said += f", {found['diverged']} diverged"
-    if found["best"] is not None:
-        said += f"; five best guesses the same in {found['best']}"
-    return f"{said}."
+    if found.meaning is Meaning.EMBEDDING:
+        lowest = "unknown" if found.cosine is None else f"{min(found.cosine, 1.0):.9g}"
+        counted = count_text(found.total, "embedding")
+        return f"The bundle's {counted}: lowest cosine with {result.source} {lowest}."
+    what = "greedy token" if found.meaning is Meaning.TOKENS else "first choice"
+    text = f"The bundle's {count_text(found.total, what)}: {found.same} as on {result.source}"
+    if found.ties:
+        text += f", {found.ties} another of a tie"
+    if found.diverged:
+        text += f", {found.diverged} diverged"
+    if found.best is not None:
+        text += f"; five best guesses the same in {found.best}"
+    return f"{text}."
 
 
-def notes(result: Mapping[str, Any]) -> list[str]:
+def notes(result: RunResult) -> list[str]:
     """Return what a reader of a good result should know: ties, and passes that did not work.
 
     The ties are those of the last good step, which the bundle holds.
     """
-    good = [step for step in result.get("steps", ()) if step["verdict"] == Verdict.PASS]
-    source = result.get("source", "the source")
+    good = [step for step in result.steps if step.verdict is Verdict.PASS]
     ties = [
-        f"A tie {tie}. With the choices of {source} imposed there the outputs agree."
-        for tie in (good[-1].get("ties", ()) if good else ())
+        f"A tie {tie}. With the choices of {result.source} imposed there the outputs agree."
+        for tie in (good[-1].ties if good else ())
     ]
-    failed = [note[:1].upper() + note[1:] for note in result.get("lowering_notes") or ()]
-    return [*ties, *map(_closed, failed)]
+    return [*ties, *(capitalized(closed(note)) for note in result.lowering_notes)]
 
 
-def tolerance_text(tolerance: float | str | None, origin: str | None = None) -> str:
+def tolerance_text(tolerance: float | None, origin: str | None = None) -> str:
     """Return a tolerance and where it comes from: ``tolerance 3.1e-06: values must be equal``."""
     text = f"tolerance {number_text(tolerance)}"
     return f"{text}: {origin}" if origin else text
 
 
-def verdict_text(unit: Mapping[str, Any]) -> str:
+def verdict_text(unit: UnitResult) -> str:
     """Return a unit's verdict in a word, ``flaky(3/10)`` with its failures and runs."""
-    if unit["verdict"] == Verdict.FLAKY and unit.get("runs"):
-        return f"{unit['verdict']}({unit.get('failures', 0)}/{unit['runs']})"
-    if unit["verdict"] == Verdict.PASS and unit.get("precision") == "low":
-        return f"{unit['verdict']}, low precision"
-    return str(unit["verdict"])
+    if unit.verdict is Verdict.FLAKY and unit.runs:
+        return f"{unit.verdict}({unit.failures}/{unit.runs})"
+    if unit.is_low_precision:
+        return f"{unit.verdict}, low precision"
+    return str(unit.verdict)
 
 
-def precision_text(units: Sequence[Mapping[str, Any]]) -> list[str]:
+def precision_text(units: Iterable[UnitResult]) -> list[str]:
     """Return a sentence for each reason why units pass with low precision."""
     reasons: dict[str, list[str]] = {}
     for unit in units:
-        if unit["verdict"] == Verdict.PASS and unit.get("precision") == "low":
-            reason = unit.get("precision_reason") or "no reason is known"
-            reasons.setdefault(reason, []).append(unit["name"])
+        if unit.is_low_precision:
+            reason = unit.precision_reason or "no reason is recorded"
+            reasons.setdefault(reason, []).append(unit.name)
     return [
-        f"{count_text(len(names), 'unit')} of low precision ({_names(names)}): {_closed(reason)}"
+        f"{count_text(len(names), 'unit')} of low precision ({names_text(names)}): {closed(reason)}"
         for reason, names in reasons.items()
     ]
 
 
-def moved_text(step: Mapping[str, Any]) -> str:
+def moved_text(step: StepResult) -> str:
     """Return what a step had on the device that the last good one had not, and why."""
-    if step.get("purpose") == "pipeline":
+    if step.purpose is Purpose.PIPELINE:
         return "the whole module, as the device's pipeline returned it"
-    moved = step.get("moved") or ([step["unit"]] if step.get("unit") else [])
+    moved = step.moved or ((step.unit,) if step.unit else ())
     if not moved:
         return "-"
     text = moved[0] if len(moved) == 1 else f"{moved[0]} to {moved[-1]} ({len(moved)})"
-    if step.get("purpose") == "reduce":
-        kept = len(step["boundary"]) - len(moved)
-        return f"{text} {f'with {kept} others' if kept else 'alone'}"
+    if step.purpose is Purpose.REDUCE:
+        others = len(step.boundary) - len(moved)
+        return f"{text} with {count_text(others, 'other')}" if others else f"{text} alone"
     return text
 
 
-def _difference(unit: Mapping[str, Any]) -> str:
-    """Return what the numbers say of a unit that comes without a reason."""
-    said = str(unit["verdict"])
-    if as_number(unit.get("error")) is not None:
-        said += f", error {number_text(unit['error'])}"
-    first = unit.get("first")
-    if first:
-        said += (
-            f", first at {first['index']}: expected {value_text(first['expected'])}, "
-            f"got {value_text(first['actual'])}"
+def closed(sentence: str) -> str:
+    """Return a sentence with a full stop at its end."""
+    sentence = sentence.rstrip()  # A line of code may be quoted last.
+    return sentence if sentence.endswith((".", "!", "?", ";")) else f"{sentence}."
+
+
+def capitalized(sentence: str) -> str:
+    """Return a sentence with a capital letter at its start."""
+    return sentence[:1].upper() + sentence[1:]
+
+
+def _is_on_device(unit: UnitResult) -> bool:
+    return unit.verdict is Verdict.PASS if unit.on_device is None else unit.on_device
+
+
+def _difference(unit: UnitResult) -> str:
+    """Return the numbers of a unit that comes without a reason."""
+    text = str(unit.verdict)
+    if unit.error is not None:
+        text += f", error {number_text(unit.error)}"
+    if unit.first is not None:
+        text += (
+            f", first at {list(unit.first.index)}: expected {value_text(unit.first.expected)}, "
+            f"got {value_text(unit.first.actual)}"
         )
-    return said
+    return text
 
 
-def _fault(result: Mapping[str, Any]) -> str:
-    culprits = {name for name in result["culprits"] if not is_pass(name)}
-    kinds = Counter(unit["verdict"] for unit in result["units"] if unit["name"] in culprits)
+def _fault(result: RunResult) -> str:
+    culprits = {name for name in result.culprits if not is_pass(name)}
+    kinds = Counter(unit.verdict for unit in result.units if unit.name in culprits)
     plural = len(culprits) > 1
     if len(kinds) == 1:
         (kind,) = kinds
@@ -265,14 +274,3 @@ def _fault(result: Mapping[str, Any]) -> str:
             return _FAULT[kind][plural]
     fail = "fail" if plural else "fails"
     return f"{fail} ({', '.join(f'{n} {kind}' for kind, n in kinds.most_common())})"
-
-
-def _names(names: Sequence[str]) -> str:
-    if len(names) <= _NAMED_AT_MOST:
-        return ", ".join(names)
-    return f"{', '.join(names[:_NAMED_AT_MOST])} and {len(names) - _NAMED_AT_MOST} more"
-
-
-def _closed(sentence: str) -> str:
-    sentence = sentence.rstrip()  # A line of code may be quoted last.
-    return sentence if sentence.endswith((".", "!", "?", ";")) else f"{sentence}."

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import jinja2
 
@@ -29,7 +28,8 @@ from relax_tapml.report.findings import (
 from relax_tapml.report.log_scale import LogScale
 from relax_tapml.report.power import power_rows, power_sentences
 from relax_tapml.report.step_timings import lay_out_timings
-from relax_tapml.results.read_result import check_schema
+from relax_tapml.results.run_result import RunResult
+from relax_tapml.results.unit_result import UnitResult
 
 _EXPLAINED_AT_MOST = 5
 _TEMPLATE = Path(__file__).with_name("report.html.j2")
@@ -39,39 +39,30 @@ _TEMPLATE = Path(__file__).with_name("report.html.j2")
 class UnitRow:
     """One row of the table of units; bars are fractions of the common log scale.
 
-    ``error_bar`` is None where there is no error or it has no place on a scale (NaN, infinite),
-    which ``is_off_scale`` then says.
+    ``error_bar`` is None where there is no error or it has no place on a scale: NaN and infinity,
+    where ``is_off_scale`` is true.
     """
 
-    unit: Mapping[str, Any]
+    unit: UnitResult
     is_culprit: bool
-    error: float | None
-    tolerance: float | None
     error_bar: float | None
     tolerance_mark: float | None
     is_off_scale: bool
-    is_within: bool
 
 
-def render(result: Mapping[str, Any], *, out: Path) -> None:
-    """Write ``out/report.html`` from a result document, replacing an earlier page in one move.
+def render(result: RunResult, *, out: Path) -> None:
+    """Write ``out/report.html``, replacing an earlier page in one move.
 
-    The page needs no network and no other file. Every text of the document is escaped.
+    The page needs no network and no other file. Every text of the result is escaped.
 
     Parameters
     ----------
     result
-        The document of ``result.json``. Non-finite numbers may be floats or strings.
+        What the run found.
     out
         The output folder of the run; it must exist.
-
-    Raises
-    ------
-    StoreError
-        The document has another schema.
     """
-    check_schema(result, where="report")
-    # Everything is escaped: the document holds names and messages from models and devices.
+    # Everything is escaped: the result holds names and messages from models and devices.
     environment = jinja2.Environment(
         autoescape=True,
         undefined=jinja2.StrictUndefined,
@@ -80,25 +71,27 @@ def render(result: Mapping[str, Any], *, out: Path) -> None:
         keep_trailing_newline=True,
     )
     environment.filters.update(
+        count=quantities.count_text,
+        metrics=quantities.metrics_text,
         number=quantities.number_text,
         seconds=quantities.seconds_text,
         size=quantities.size_text,
-        value=quantities.value_text,
         verdict_text=verdict_text,
         moved_text=moved_text,
         power_rows=power_rows,
     )
-    units = result["units"]
-    scale = _error_scale(units)
-    culprits = set(result["culprits"])
+    units = result.units
+    scale = LogScale.spanning(value for unit in units for value in (unit.error, unit.tolerance))
+    culprits = set(result.culprits)
+    stages = {name: seconds for name, seconds in asdict(result.seconds).items() if seconds}
     page = environment.from_string(_TEMPLATE.read_text(encoding="utf-8")).render(
         result=result,
-        title=_title(result),
+        title=f"{result.model.name if result.model else 'model'} on {result.target}",
         headline=headline(result),
         explained=[
-            *(explain(u) for u in units if u["name"] in culprits),
+            *(explain(unit) for unit in units if unit.name in culprits),
             # The others have the reason in their row.
-            *[explain(u) for u in units if u.get("blunt")][:_EXPLAINED_AT_MOST],
+            *[explain(unit) for unit in units if unit.blunt][:_EXPLAINED_AT_MOST],
             *filter(None, [pipeline_text(result)]),
             *open_end(result),
             *precision_text(units),
@@ -108,45 +101,28 @@ def render(result: Mapping[str, Any], *, out: Path) -> None:
         dims=dim_rows(result),
         rows=_unit_rows(units, culprits, scale),
         levels=[(f"1e{round(math.log10(v))}", scale.position(v)) for v in scale.decades(4)],
-        verdicts=Counter(u["verdict"] for u in units).most_common(),
+        verdicts=Counter(unit.verdict for unit in units).most_common(),
         path=lay_out_path(result),
         timings=lay_out_timings(result),
-        slowest_stage=max(result["seconds"].values(), default=0) or 1,
+        stages=stages,
+        slowest_stage=max(stages.values(), default=1),
     )
     write_file(out / "report.html", page)
 
 
-def _title(result: Mapping[str, Any]) -> str:
-    model = result.get("model", {}).get("name", "model")
-    target = result.get("target")
-    return f"{model} on {target}" if target else str(model)
-
-
-def _error_scale(units: list[Mapping[str, Any]]) -> LogScale:
-    return LogScale.spanning(
-        quantities.as_number(unit.get(key)) for unit in units for key in ("error", "tolerance")
-    )
-
-
-def _unit_rows(
-    units: list[Mapping[str, Any]], culprits: set[str], scale: LogScale
-) -> list[UnitRow]:
+def _unit_rows(units: Sequence[UnitResult], culprits: set[str], scale: LogScale) -> list[UnitRow]:
     rows = []
     for unit in units:
-        error = quantities.as_number(unit.get("error"))
-        tolerance = quantities.as_number(unit.get("tolerance"))
+        error, tolerance = unit.error, unit.tolerance
         is_finite = error is not None and math.isfinite(error)
         rows.append(
             UnitRow(
                 unit=unit,
-                is_culprit=unit["name"] in culprits,
-                error=error,
-                tolerance=tolerance,
+                is_culprit=unit.name in culprits,
                 error_bar=scale.position(error) if error is not None and is_finite else None,
                 tolerance_mark=None if tolerance is None else scale.position(tolerance),
                 is_off_scale=error is not None and not is_finite,
-                is_within=unit["verdict"] == Verdict.PASS,
             )
         )
     # What needs attention first; otherwise in the order of the model.
-    return sorted(rows, key=lambda row: (not row.is_culprit, row.is_within))
+    return sorted(rows, key=lambda row: (not row.is_culprit, row.unit.verdict is Verdict.PASS))

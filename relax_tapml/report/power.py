@@ -1,16 +1,17 @@
-"""What the tolerances of a run could not see, in sentences."""
+"""Which errors the tolerances of a run cannot detect, in sentences."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
+from relax_tapml.compare import power
 from relax_tapml.compare.verdict import Verdict
-from relax_tapml.report.quantities import as_number, count_text
-
-_NAMED_AT_MOST = 3
+from relax_tapml.report.findings import capitalized, closed
+from relax_tapml.report.quantities import count_text, names_text
+from relax_tapml.results.run_result import OutputPower, RunResult
+from relax_tapml.results.unit_result import CasePower
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,65 +26,57 @@ class PowerRow:
     is_blunt: bool
 
 
-def power_rows(documents: Sequence[Mapping[str, Any]]) -> list[PowerRow]:
+def power_rows(outputs: Sequence[CasePower | OutputPower]) -> list[PowerRow]:
     """Return a row for each entry of a unit's ``power``, or of the run's ``outputs``."""
     return [
         PowerRow(
-            case=str(one.get("case", one.get("sample", ""))),
-            output=one["output"],
-            share=share_text(one["share"]),
-            terms="any number" if one["terms"] is None else str(one["terms"]),
-            sees=", ".join(one["sees"]) or "nothing",
-            is_blunt=one["blunt"],
+            case=one.case if isinstance(one, CasePower) else one.sample,
+            output=one.output,
+            share=share_text(one.share),
+            terms="any number" if one.terms is None else str(one.terms),
+            sees=", ".join(one.sees) or "nothing",
+            is_blunt=one.blunt,
         )
-        for one in documents
+        for one in outputs
     ]
 
 
-def share_text(share: float | str | None) -> str:
+def share_text(share: float | None) -> str:
     """Write what share of an output's RMS its tolerance is; a dash where there is none."""
-    number = as_number(share)
-    if number is None or math.isnan(number):
-        return "-"
-    return f"{100 * number:.3g} %"
+    return "-" if share is None or math.isnan(share) else power.share_text(share)
 
 
-def power_sentences(result: Mapping[str, Any]) -> list[str]:
-    """Return what is shown of a run whose tolerances are blunt in places; nothing if none is."""
-    said = []
-    reason = result.get("reason")
-    if reason and result["verdict"] == Verdict.PASS:
-        said.append(f"{reason[0].upper()}{reason[1:].rstrip('.')}.")
-    passing = [unit for unit in result["units"] if not unit.get("blunt")]
-    documents = [one for unit in passing for one in unit.get("power") or []]
-    units = [
-        unit["name"] for unit in passing if any(one["blunt"] for one in unit.get("power") or [])
-    ]
+def power_sentences(result: RunResult) -> list[str]:
+    """Return a sentence for each kind of output that has blunt tolerances; nothing without any."""
+    sentences = []
+    if result.reason and result.verdict is Verdict.PASS:
+        sentences.append(capitalized(closed(result.reason)))
+    passing = [unit for unit in result.units if not unit.blunt]
+    outputs = [one for unit in passing for one in unit.power]
+    units = [unit.name for unit in passing if any(one.blunt for one in unit.power)]
     if units:
-        blunt = sum(one["blunt"] for one in documents)
-        said.append(
-            f"{blunt} of {count_text(len(documents), 'output')} of cases and probes "
-            f"{'is' if blunt == 1 else 'are'} judged bluntly (zeros, the output negated or scaled "
-            f"by 1.1 would pass): no ground for a pass, but {_names(units)} "
-            f"{'has' if len(units) == 1 else 'have'} sharper ones."
+        blunt = sum(one.blunt for one in outputs)
+        sentences.append(
+            f"{blunt} of {count_text(len(outputs), 'output')} of cases and probes "
+            f"{'has a blunt tolerance' if blunt == 1 else 'have blunt tolerances'} (zeros, or the "
+            "output negated or scaled by 1.1, would pass) and cannot justify a pass alone; "
+            f"{names_text(units)} also {'has' if len(units) == 1 else 'have'} outputs with sharp "
+            "ones."
         )
-    unseen = _never_sharp(result.get("outputs") or [])
-    if unseen:
-        listed = ", ".join(map(str, unseen))
-        said.append(
-            f"Only blunt tolerances judge output {listed} of the model: that a step agrees there "
-            "is no ground for a pass."
+    blunt_only = _never_sharp(result.outputs)
+    if blunt_only:
+        listed = ", ".join(map(str, blunt_only))
+        sentences.append(
+            f"Only blunt tolerances judge output {listed} of the model: agreement there does not "
+            "make a step pass."
         )
-    return said
+    return sentences
 
 
-def _never_sharp(outputs: Sequence[Mapping[str, Any]]) -> list[int]:
-    """Return the outputs that no sample judges sharply, if others are; all are told elsewhere."""
-    sharp = {one["output"] for one in outputs if not one["blunt"]}
-    return sorted({one["output"] for one in outputs} - sharp) if sharp else []
+def _never_sharp(outputs: Sequence[OutputPower]) -> list[int]:
+    """Return the outputs that no sample judges sharply, if others are.
 
-
-def _names(names: Sequence[str]) -> str:
-    if len(names) <= _NAMED_AT_MOST:
-        return ", ".join(names)
-    return f"{', '.join(names[:_NAMED_AT_MOST])} and {len(names) - _NAMED_AT_MOST} more"
+    Where none is, the reason of the run states it.
+    """
+    sharp = {one.output for one in outputs if not one.blunt}
+    return sorted({one.output for one in outputs} - sharp) if sharp else []

@@ -3,29 +3,39 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
+
+_NAMED_AT_MOST = 3
 
 
-def as_number(value: float | str | None) -> float | None:
-    """Return a number of the result document as a float, None where there is none.
-
-    The document may hold non-finite numbers as the strings ``"nan"``, ``"inf"`` and ``"-inf"``.
-    """
-    return None if value is None else float(value)
-
-
-def number_text(value: float | str | None) -> str:
+def number_text(value: float | None) -> str:
     """Write an error or tolerance: ``0``, ``nan``, ``3.1e-06``; a dash where there is none."""
-    number = as_number(value)
-    if number is None:
+    if value is None:
         return "-"
-    if not math.isfinite(number):
-        return str(number)
-    return "0" if number == 0 else f"{number:.1e}"
+    if not math.isfinite(value):
+        return str(float(value))
+    return "0" if value == 0 else f"{value:.1e}"
 
 
 def value_text(value: object) -> str:
     """Write one element of a tensor: six digits of a float, anything else as it is."""
     return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def metrics_text(metrics: Mapping[str, object]) -> str:
+    """Write all metrics of a comparison on one line; a dash for one that has no value.
+
+    Of counts by name, such as ``nonfinite``, those that are not 0.
+    """
+    parts = []
+    for name, value in metrics.items():
+        if isinstance(value, Mapping):
+            counts = ", ".join(f"{key} {count}" for key, count in value.items() if count)
+            text = f"({counts})" if counts else "0"
+        else:
+            text = "-" if value is None else value_text(value)
+        parts.append(f"{name} {text}")
+    return ", ".join(parts)
 
 
 def seconds_text(seconds: float | None) -> str:
@@ -57,3 +67,10 @@ def size_text(size_bytes: int) -> str:
 def count_text(count: int, noun: str) -> str:
     """Write a count with its noun: ``1 unit``, ``26 units``."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def names_text(names: Sequence[str]) -> str:
+    """Write the first names of a list: ``a, b, c and 4 more``."""
+    if len(names) <= _NAMED_AT_MOST:
+        return ", ".join(names)
+    return f"{', '.join(names[:_NAMED_AT_MOST])} and {len(names) - _NAMED_AT_MOST} more"

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from relax_tapml.report.log_scale import LogScale
 from relax_tapml.report.quantities import seconds_text
+from relax_tapml.results.run_result import RunResult
 
 _HEIGHT = 150
 _LEFT = 80
@@ -39,10 +38,10 @@ class StepTimings:
     height: int
 
 
-def lay_out_timings(result: Mapping[str, Any]) -> StepTimings:
-    """Place the shift and run seconds of every step of a result document."""
-    seconds = [step["seconds"] for step in result["steps"]]
-    scale = LogScale.spanning(part.get(key) for part in seconds for key in ("shift", "run"))
+def lay_out_timings(result: RunResult) -> StepTimings:
+    """Place the shift and run seconds of every step of a run."""
+    seconds = [step.seconds for step in result.steps]
+    scale = LogScale.spanning(value for one in seconds for value in (one.shift, one.run))
     pitch = (_WIDTH - _LEFT - 12) / max(len(seconds), 1)
 
     def y_of(value: float | None) -> float | None:
@@ -54,15 +53,15 @@ def lay_out_timings(result: Mapping[str, Any]) -> StepTimings:
         Point(
             step=number,
             x=_LEFT + (number - 0.5) * pitch,
-            shift_y=y_of(part.get("shift")),
-            run_y=y_of(part.get("run")),
+            shift_y=y_of(one.shift),
+            run_y=y_of(one.run),
             text=", ".join(
-                f"{key} {seconds_text(part[key])}"
-                for key in ("shift", "run")
-                if part.get(key) is not None
+                f"{name} {seconds_text(value)}"
+                for name, value in (("shift", one.shift), ("run", one.run))
+                if value is not None
             ),
         )
-        for number, part in enumerate(seconds, 1)
+        for number, one in enumerate(seconds, 1)
     )
     every = next((k for k in (1, 2, 5, 10, 20, 50, 100, 1000) if k * pitch >= 22), 10_000)
     return StepTimings(

@@ -9,9 +9,15 @@ from __future__ import annotations
 
 import keyword
 import math
+from dataclasses import fields, is_dataclass
+from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import msgspec
+import numpy as np
+
+from relax_tapml.errors import StoreError
 
 Result = TypeVar("Result")
 
@@ -23,13 +29,14 @@ Seconds = Annotated[float, msgspec.Meta(ge=0, le=1e12)]
 if TYPE_CHECKING:
     Number = float
     Value = float | int | bool
+    MetricValue = float | int | dict[str, int]
 else:
 
     class _Kind(type):
         """Of types that mark a field for ``_number``; what that returns is an instance of them."""
 
         def __instancecheck__(cls, value: object) -> bool:
-            return isinstance(value, int | float)
+            return isinstance(value, int | float | dict)
 
     class Number(metaclass=_Kind):
         """A float that may be NaN or infinite."""
@@ -37,13 +44,32 @@ else:
     class Value(metaclass=_Kind):
         """One element of a tensor."""
 
+    class MetricValue(metaclass=_Kind):
+        """The value of a metric: a number, or counts by name."""
+
 
 _NOT_FINITE = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 
 
 def encode(result: Any) -> Any:
     """Return a result as JSON values: objects, lists, strings, finite numbers, bool and None."""
-    return _strict(msgspec.to_builtins(result))
+    if is_dataclass(result):
+        # Fields that a document left out are attributes of the class, so not `vars`.
+        return {
+            item.name.removesuffix("_"): encode(getattr(result, item.name))
+            for item in fields(result)
+        }
+    if isinstance(result, dict):
+        return {str(key): encode(item) for key, item in result.items()}
+    if isinstance(result, list | tuple):
+        return [encode(item) for item in result]
+    if isinstance(result, StrEnum):
+        return str(result)
+    if isinstance(result, np.generic):
+        result = result.item()
+    if isinstance(result, float) and not math.isfinite(result):
+        return str(result)
+    return result
 
 
 def decode(document: Any, kind: type[Result]) -> Result:
@@ -54,33 +80,33 @@ def decode(document: Any, kind: type[Result]) -> Result:
     msgspec.ValidationError
         A field without a default is missing, or a value is of another type. The message says where.
     """
-    return msgspec.convert(_python_names(document), kind, dec_hook=_number)
+    if isinstance(document, dict) and is_dataclass(kind):
+        reserved = {item.name for item in fields(kind) if keyword.iskeyword(item.name[:-1])}
+        document = {f"{k}_" if f"{k}_" in reserved else k: item for k, item in document.items()}
+    return msgspec.convert(document, kind, dec_hook=_number)
 
 
-def _strict(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key.removesuffix("_"): _strict(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_strict(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    return value
+def read_as(document: Any, kind: type[Result], path: Path, *, fix: str) -> Result:
+    """Return the JSON values of a file as a result.
+
+    Raises
+    ------
+    StoreError
+        It is none; the message says where in the file.
+    """
+    try:
+        return decode(document, kind)
+    except (msgspec.ValidationError, RecursionError, OverflowError, MemoryError) as error:
+        raise StoreError(f"{path} is damaged: {error}. {fix}") from error
 
 
-def _python_names(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {
-            f"{key}_" if keyword.iskeyword(key) else key: _python_names(item)
-            for key, item in value.items()
-        }
-    return [_python_names(item) for item in value] if isinstance(value, list) else value
-
-
-def _number(kind: type, value: Any) -> float | int | bool:
+def _number(kind: Any, value: Any) -> MetricValue:
     if isinstance(value, str) and value in _NOT_FINITE:
         return _NOT_FINITE[value]
-    if kind is Value and isinstance(value, bool | int):
+    if kind is not Number and isinstance(value, int):
         return value
+    if kind is MetricValue and isinstance(value, dict):
+        return msgspec.convert(value, dict[str, Count])
     if isinstance(value, bool) or not isinstance(value, float | int):
         raise ValueError(f"expected a number, nan, inf or -inf, got {type(value).__name__}")
     return float(value)

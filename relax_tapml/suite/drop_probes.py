@@ -11,32 +11,31 @@ from pathlib import Path
 from typing import Any
 
 from relax_tapml.files.replace import new_folder
-from relax_tapml.suite.manifest import MANIFEST, Manifest, SuiteUnit
+from relax_tapml.suite.manifest import MANIFEST, SuiteUnit
 from relax_tapml.suite.manifest_file import dump_manifest
 from relax_tapml.suite.open_suite import Suite, open_suite
 from relax_tapml.suite.pytest_file import SKIPPED_NAME, render_skipped, render_unit
 from relax_tapml.suite.slow_cases import slow_cases
 
 
-def leave_out(folder: Path, probes: Mapping[str, str]) -> Manifest:
-    """Take probes out of a suite and list them as unproven; all of it or nothing.
+def drop_probes(suite: Suite, probes: Mapping[str, str]) -> Suite:
+    """Take probes out of a suite and list them with the reason; all of it or nothing.
 
     Nothing is derived again: what stays is linked, pytest files and the manifest are written anew,
     and tensors that no case needs any more are gone.
 
     Parameters
     ----------
-    folder
-        Of ``write_suite``.
+    suite
+        Its folder is replaced.
     probes
         ``UNIT/CASE`` to reason. A unit must keep a case.
 
     Returns
     -------
-    Manifest
-        Of the suite as it is now.
+    Suite
+        As it is now.
     """
-    suite = open_suite(folder)
     manifest = suite.manifest
     units = {
         name: dataclasses.replace(
@@ -61,13 +60,14 @@ def leave_out(folder: Path, probes: Mapping[str, str]) -> Manifest:
     manifest = dataclasses.replace(
         manifest, units=units, tensors=tensors, unproven=unproven, sha256={**kept, **new}
     )
-    with new_folder(folder, check=open_suite) as scratch:
+    with new_folder(suite.folder) as scratch:
         for name in kept:
-            _link(folder / name, scratch / name)
+            _link(suite.folder / name, scratch / name)
         for name, text in written.items():
             (scratch / name).write_text(text, encoding="utf-8")
         (scratch / MANIFEST).write_bytes(dump_manifest(manifest))
-    return manifest
+        changed_suite = open_suite(scratch, trust=suite.trust)
+    return dataclasses.replace(changed_suite, folder=suite.folder)
 
 
 def _test(suite: Suite, name: str, unit: SuiteUnit) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from relax_tapml.results.documents import Count
+from relax_tapml.results.json_codec import Count
 from relax_tapml.suite.recipe import Recipe
 from relax_tapml.suite.stored_tolerance import SuiteTolerance as SuiteTolerance
 

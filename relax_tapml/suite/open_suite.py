@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -43,11 +43,16 @@ from relax_tapml.targets.platforms.registry import platform_of
 from relax_tapml.targets.toolchain.low_precision_math import LowPrecisionMath
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Suite:
-    """A suite whose files are known to be those that were written; see ``open_suite``.
+    """A suite on disk whose files were checked when it was opened; see ``open_suite``.
 
-    Attributes
+    Parameters
     ----------
+    folder
+        Where it is.
+    manifest
+        Its cases, tensors and files.
     is_coarse
         Whether its tolerances are those of devices with coarse elementary functions.
     low_precision_math
@@ -56,31 +61,20 @@ class Suite:
         Whether its units may call anything outside themselves.
     """
 
-    def __init__(
-        self,
-        folder: Path,
-        manifest: Manifest,
-        *,
-        is_coarse: bool = False,
-        low_precision_math: LowPrecisionMath | None = None,
-        trust: bool = False,
-    ) -> None:
-        self.folder = folder
-        self.manifest = manifest
-        self.is_coarse = is_coarse
-        self.low_precision_math = low_precision_math
-        self.trust = trust
-        self._modules: dict[str, tvm.IRModule] = {}
+    folder: Path
+    manifest: Manifest
+    is_coarse: bool = False
+    low_precision_math: LowPrecisionMath | None = None
+    trust: bool = False
+    _modules: dict[str, tvm.IRModule] = field(default_factory=dict, repr=False)
+
+    def for_target(self, target: Any) -> Suite:
+        """Return the same suite, opened for a ``tvm.target.Target``; no file is read again."""
+        return replace(self, low_precision_math=platform_of(target).low_precision_math(target))
 
     def coarse(self) -> Suite:
         """Return the same suite for devices with coarse elementary functions."""
-        return Suite(
-            self.folder,
-            self.manifest,
-            is_coarse=True,
-            low_precision_math=self.low_precision_math,
-            trust=self.trust,
-        )
+        return replace(self, is_coarse=True)
 
     def as_allowed(self, unit: str) -> Suite:
         """Return the suite with the widest tolerances that the device may use in a unit.
@@ -220,8 +214,8 @@ def open_suite(folder: Path | str, target: Any = None, *, trust: bool = False) -
     paths = [folder / unit.module for unit in manifest.units.values()]
     contents = {str(path): read_bytes(path, fix=fix, max_bytes=MAX_JSON_BYTES) for path in paths}
     check_modules(contents, fix=fix, trust=trust)
-    allowed = None if target is None else platform_of(target).low_precision_math(target)
-    return Suite(folder, manifest, low_precision_math=allowed, trust=trust)
+    suite = Suite(folder=folder, manifest=manifest, trust=trust)
+    return suite if target is None else suite.for_target(target)
 
 
 def called(module: tvm.IRModule) -> frozenset[str]:

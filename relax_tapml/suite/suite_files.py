@@ -8,6 +8,7 @@ from pathlib import Path
 from relax_tapml.arrays import Array
 from relax_tapml.suite import rows_file as tensor_file
 from relax_tapml.suite.manifest import SuiteTensor
+from relax_tapml.suite.open_suite import Suite
 from relax_tapml.suite.recipe import MOST_ELEMENTS, Recipe
 
 # Smaller tensors are files: these can be looked at with any tool.
@@ -31,6 +32,12 @@ class SuiteFiles:
         self.folder = folder
         self.tensors = tensors
         self.sha256 = sha256
+
+    @classmethod
+    def of(cls, suite: Suite) -> SuiteFiles:
+        """Return the files of a suite that is changed where it is."""
+        manifest = suite.manifest
+        return cls(suite.folder, dict(manifest.tensors), dict(manifest.sha256))
 
     def write(self, name: str, data: bytes) -> None:
         """Write a file."""

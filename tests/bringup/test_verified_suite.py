@@ -17,7 +17,7 @@ from relax_tapml.compare.verdict import Verdict
 from relax_tapml.derive.derivation import Derivation
 from relax_tapml.frontend.model import Model, Sample
 from relax_tapml.replay.replay import replay
-from relax_tapml.suite.drop_probes import leave_out
+from relax_tapml.suite.drop_probes import drop_probes
 from relax_tapml.suite.open_suite import open_suite
 from relax_tapml.targets.platforms.parse_target import parse_target
 
@@ -60,12 +60,13 @@ def write(recording, folder):
 
 def test_a_probe_is_left_out_with_everything_that_only_it_needed(recording, tmp_path):
     """The suite is whole: it opens, passes, and has no file that nobody lists."""
-    before = write(recording, tmp_path / "tests")
+    written = write(recording, tmp_path / "tests")
+    before = written.manifest
     gone = next(case for case in before.units["softmax"].cases if case.name.endswith("large"))
     told = {f"softmax/{gone.name}": "the source itself fails this probe: NaN"}
-    manifest = leave_out(tmp_path / "tests", told)
-    suite = open_suite(tmp_path / "tests")
-    assert suite.manifest == manifest
+    suite = drop_probes(written, told)
+    manifest = suite.manifest
+    assert open_suite(tmp_path / "tests").manifest == manifest
     assert manifest.unproven == told
     assert gone not in manifest.units["softmax"].cases
     assert manifest.units["sum"] == before.units["sum"]
@@ -133,7 +134,7 @@ def test_an_evaluation_that_crashes_costs_a_probe_and_not_the_tool(
 
     monkeypatch.setattr(Derivation, "evaluated", crashing)
     monkeypatch.setattr(UnitTolerances, "of", counted)
-    manifest = write(recording, tmp_path / "tests")
+    manifest = write(recording, tmp_path / "tests").manifest
     assert manifest.units.keys() == {"softmax", "sum"}
     assert set(manifest.unproven.values()) == {"its float64 evaluation died of SIGABRT"}
     assert "softmax/large" in manifest.unproven
@@ -149,7 +150,7 @@ def test_probes_that_cannot_be_made_say_why(record_model, tmp_path, monkeypatch)
     x = np.array([[3, 1], [2, 7]], "int64")
     recording = record_model(Doubled, tmp_path / "captures", [(x,)])
     monkeypatch.setattr(Derivation, "evaluated", lambda *_args, **_options: None)
-    manifest = write(recording, tmp_path / "tests")
+    manifest = write(recording, tmp_path / "tests").manifest
     recording.store.close()
     told = "it cannot be evaluated in float64; the origin of its tolerances may say why"
     assert set(manifest.unproven.values()) == {told}
@@ -169,7 +170,7 @@ class Doubled:
 def test_tolerances_that_cannot_be_derived_without_a_crash_say_so(recording, tmp_path, monkeypatch):
     """What the dtype allows is used, and the origin has the reason."""
     monkeypatch.setattr(Derivation, "tolerances", lambda *_args, **_options: os.abort())
-    manifest = write(recording, tmp_path / "tests")
+    manifest = write(recording, tmp_path / "tests").manifest
     for unit in manifest.units.values():
         origin = unit.cases[0].outputs[0].tolerance.origin
         assert origin.endswith("because its float64 evaluation died of SIGABRT")

@@ -98,7 +98,7 @@ def test_a_unit_that_cannot_be_carved_is_listed_with_its_reason(recording, tmp_p
         for case in choose_cases(recording.store, recording.sites)
         if case.unit != "add"
     ]
-    manifest = _write(recording, tmp_path / "tests", cases)
+    manifest = _write(recording, tmp_path / "tests", cases).manifest
     assert manifest.skipped == {
         "cumsum": "it takes an opaque Cache, which only its run has",
         "add": "no call of it that returned was recorded",
@@ -112,7 +112,7 @@ def test_a_site_that_cannot_be_carved_is_listed_although_its_unit_has_cases(reco
     cases = choose_cases(recording.store, recording.sites)
     broken = next(case for case in cases if case.unit == "increment")
     cases[cases.index(broken)] = replace(broken, record=replace(broken.record, outputs=None))
-    manifest = _write(recording, tmp_path / "tests", cases)
+    manifest = _write(recording, tmp_path / "tests", cases).manifest
     assert manifest.skipped_sites == {broken.record.site: "it never returned on the source"}
     assert len(manifest.units["increment"].cases) == 2
 

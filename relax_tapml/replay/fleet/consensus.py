@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from relax_tapml.compare.repeat import is_failure
 from relax_tapml.compare.verdict import FAULTS, Verdict
-from relax_tapml.replay.unit.unit_replay import GRAVEST_FIRST, UnitReplay
+from relax_tapml.replay.unit.unit_replay import UnitReplay
 
 _FAULTS_AT_MOST = 3
 
@@ -136,7 +136,7 @@ def _failed(outcomes: Sequence[DeviceOutcome], alone: Sequence[DeviceOutcome]) -
 
 
 def _gravest(outcomes: Sequence[DeviceOutcome]) -> UnitReplay:
-    found = min(outcomes, key=lambda item: GRAVEST_FIRST.index(item.detail.verdict))
+    found = min(outcomes, key=lambda item: item.detail.verdict.gravity)
     return found.detail
 
 

@@ -12,9 +12,10 @@ from relax_tapml.compare.repeat import ROUNDS, is_failure
 from relax_tapml.compare.verdict import Verdict
 from relax_tapml.errors import DeviceUnavailable
 from relax_tapml.replay.fleet.consensus import DeviceOutcome, decide, outvoted_devices, trusted
-from relax_tapml.replay.fleet.device_record import DeviceRecord, suspicion
+from relax_tapml.replay.fleet.suspicion import suspicion
 from relax_tapml.replay.unit.replayer import Replayer
 from relax_tapml.replay.unit.unit_replay import UnitReplay, replay_unit
+from relax_tapml.results.device_result import DeviceResult
 from relax_tapml.targets.fleet.lease import LeasedDevice
 from relax_tapml.targets.fleet.tracker import TrackerKey
 from relax_tapml.targets.session.device import Device
@@ -103,7 +104,7 @@ class FleetReplay:
         units: Sequence[str],
         repeat: int,
     ) -> None:
-        self.devices: dict[str, DeviceRecord] = {}
+        self.devices: dict[str, DeviceResult] = {}
         self.unavailable: DeviceUnavailable | None = None
         self._tracker = tracker
         self._timeout_s = timeout_s
@@ -201,7 +202,7 @@ class FleetReplay:
                     self._unavailable = error
                     others = {other.address for other in self._workers}
                     if worker.device.name not in others:
-                        lost = DeviceRecord(lost="its server did not come back")
+                        lost = DeviceResult(lost="its server did not come back")
                         self._note(worker.device.name, lost)
         except BaseException as error:
             self._error = error
@@ -251,7 +252,7 @@ class FleetReplay:
         outcome = DeviceOutcome(device=address, detail=detail)
         if outcome.is_fault and worker.device.is_gone():
             outcome = replace(outcome, is_gone=True)
-        done = DeviceRecord(
+        done = DeviceResult(
             units=1,
             seconds=time.perf_counter() - began,
             faults=int(outcome.is_fault),
@@ -281,9 +282,9 @@ class FleetReplay:
         known = job.asked | self._suspects
         return any(worker.is_live and worker.address not in known for worker in self._workers)
 
-    def _note(self, address: str, done: DeviceRecord) -> None:
+    def _note(self, address: str, done: DeviceResult) -> None:
         if address:
-            self.devices[address] = self.devices.get(address, DeviceRecord()) + done
+            self.devices[address] = self.devices.get(address, DeviceResult()) + done
 
     def _what_was_lost(self) -> str:
         told = [
@@ -306,5 +307,5 @@ class FleetReplay:
                     wrong.append(unit)
                     others += [o.device for o in outcomes if o.is_pass]
             found = suspicion(wrong, sorted(set(others)))
-            self.devices[address] += DeviceRecord(suspect=found)
+            self.devices[address] += DeviceResult(suspect=found)
         self.devices = dict(sorted(self.devices.items()))

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from relax_tapml.arrays import Array
 from relax_tapml.compare.comparison import Comparison, compare_all, worst
 from relax_tapml.compare.repeat import is_failure
-from relax_tapml.compare.verdict import Verdict
-from relax_tapml.errors import DeviceFault, DeviceTimeout
+from relax_tapml.compare.verdict import Verdict, verdict_of
+from relax_tapml.errors import DeviceFault
 from relax_tapml.suite.manifest import SuiteCase
 from relax_tapml.suite.open_suite import Suite
 from relax_tapml.suite.tolerances import read_tolerance
@@ -131,5 +131,6 @@ def _compared(suite: Suite, case: SuiteCase, actuals: Sequence[Array]) -> tuple[
 
 def faulted(unit: str, case: SuiteCase, fault: DeviceFault) -> CaseReplay:
     """Return how a case ended whose call failed."""
-    verdict = Verdict.TIMEOUT if isinstance(fault, DeviceTimeout) else Verdict.CRASH
-    return CaseReplay(unit=unit, case=case, verdict=verdict, reason=str(fault), text=fault.text)
+    return CaseReplay(
+        unit=unit, case=case, verdict=verdict_of(fault), reason=str(fault), text=fault.text
+    )

@@ -9,18 +9,6 @@ from relax_tapml.compare.verdict import WITHOUT_RESULT, Verdict
 from relax_tapml.replay.unit.case_replay import CaseReplay
 from relax_tapml.replay.unit.replayer import Replayer
 
-# The first of these that a case of a unit ended with is the unit's verdict.
-GRAVEST_FIRST = (
-    Verdict.BUILD_ERROR,
-    Verdict.CRASH,
-    Verdict.TIMEOUT,
-    Verdict.MISMATCH,
-    Verdict.FLAKY,
-    Verdict.PASS,
-    Verdict.SKIPPED,
-)
-FAILED = GRAVEST_FIRST[: GRAVEST_FIRST.index(Verdict.PASS)]
-
 
 @dataclass(frozen=True, kw_only=True)
 class UnitReplay:
@@ -42,9 +30,9 @@ class UnitReplay:
         How often the decisive case was run, and how often that failed.
     device
         The name of the device that decided; empty where nothing was to be run.
-    company
-        What had run before in the session of the decisive failure, where that has not been looked
-        at again alone.
+    context
+        What had run before in the session of the decisive failure, where that has not been run
+        again alone.
     blunt
         The outputs that no case judges sharply, if it is ``inconclusive`` for that.
     decisive_case
@@ -76,7 +64,7 @@ class UnitReplay:
         comparisons = [
             item
             for case in self.cases
-            if self.verdict not in FAILED or case.case.name == self.decisive_case
+            if not self.verdict.is_wrong or case.case.name == self.decisive_case
             for item in case.comparisons
         ]
         return worst(comparisons) if comparisons else None
@@ -104,7 +92,7 @@ def replay_unit(replayer: Replayer, unit: str, repeat: int) -> UnitReplay:
             ended.append(
                 CaseReplay(unit=unit, case=case, verdict=Verdict.SKIPPED, reason=reason, runs=0)
             )
-    decisive = min(ended, key=lambda item: (GRAVEST_FIRST.index(item.verdict), -item.failures))
+    decisive = min(ended, key=lambda item: (item.verdict.gravity, -item.failures))
     reason = decisive.reason
     if decisive.case.is_probe and reason:
         reason = f"{reason} ({decisive.case.reason})"

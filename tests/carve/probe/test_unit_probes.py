@@ -13,7 +13,6 @@ from relax_tapml.carve.write_suite import write_suite
 from relax_tapml.compare.verdict import Verdict
 from relax_tapml.frontend.model import Model, Sample
 from relax_tapml.replay.replay import replay
-from relax_tapml.suite.open_suite import open_suite
 from relax_tapml.targets.platforms.parse_target import parse_target
 
 
@@ -49,8 +48,7 @@ def attention(record_model, tmp_path_factory):
     sample = (x, y, mask, np.array([3, 0, 1]), rng.standard_normal((8, 8), "float32"))
     recording = record_model(Attention, tmp_path_factory.mktemp("probes") / "captures", [sample])
     folder = tmp_path_factory.mktemp("probed") / "tests"
-    write(recording, folder)
-    yield recording, open_suite(folder), sample
+    yield recording, write(recording, folder), sample
     recording.store.close()
 
 
@@ -136,14 +134,14 @@ def test_probes_pass_on_the_source(attention):
 def test_the_same_recording_gives_the_same_probes(attention, tmp_path):
     """They are not random."""
     recording, suite, _ = attention
-    again = write(recording, tmp_path / "tests")
+    again = write(recording, tmp_path / "tests").manifest
     assert again.units == suite.manifest.units
 
 
 def test_probes_can_be_left_out(attention, tmp_path):
     """All of them."""
     recording, _, _ = attention
-    manifest = write(recording, tmp_path / "none", is_probed=False)
+    manifest = write(recording, tmp_path / "none", is_probed=False).manifest
     assert not any(case.is_probe for unit in manifest.units.values() for case in unit.cases)
 
 

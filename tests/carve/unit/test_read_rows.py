@@ -117,7 +117,7 @@ def test_a_weight_that_a_call_takes_twice_is_held_in_full(record_model, tmp_path
         lowered=recording.lowered,
         store=recording.store,
         source=parse_target("llvm"),
-    )
+    ).manifest
     recording.store.close()
     (case, *_) = manifest.units["first_and_last"].cases
     assert [item.weight for item in case.inputs] == ["w", None, "w"]

@@ -1,140 +1,42 @@
-"""One boundary, tried."""
+"""One boundary, tried: run the model with it, and compare with the source's outputs."""
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, field, replace
 
 from relax_tapml.arrays import Array
 from relax_tapml.compare.agreement import Agreement, agreement, joined
 from relax_tapml.compare.comparison import compare_all, worst
 from relax_tapml.compare.repeat import repeated
 from relax_tapml.compare.tolerance import Tolerance
-from relax_tapml.compare.verdict import Verdict
-from relax_tapml.errors import DeviceFault, DeviceTimeout, DeviceUnavailable
+from relax_tapml.compare.verdict import FAULTS, Verdict, verdict_of
+from relax_tapml.errors import DeviceFault, DeviceUnavailable
 from relax_tapml.frontend.model import Model
 from relax_tapml.migrate.built_sides import BuiltSides, units_of
 from relax_tapml.migrate.choices import Choices
 from relax_tapml.migrate.move_groups import MoveGroup
 from relax_tapml.migrate.session_calls import SessionCalls
-from relax_tapml.migrate.strategy import Outcome, Proposal
+from relax_tapml.migrate.strategy import Proposal
 from relax_tapml.partition.hybrid import HybridModule
 from relax_tapml.partition.program import PartitionedProgram
 from relax_tapml.passes.device_calls import bytes_of
 from relax_tapml.passes.site import Site
-from relax_tapml.replay.endurance import Exhaustion
 from relax_tapml.replay.replay import ReplayReport
-from relax_tapml.results.json_number import json_number
+from relax_tapml.results.step_result import (
+    AgreementResult,
+    Exhaustion,
+    StepResult,
+    StepSeconds,
+)
 from relax_tapml.targets.session.attempts import unless_killed, was_killed
 from relax_tapml.targets.session.device import Device
 from relax_tapml.targets.session.traffic import Traffic
 
-_UNACCUSED = (Verdict.PASS, Verdict.INCONCLUSIVE)
+_RIGHT = (Verdict.PASS, Verdict.INCONCLUSIVE)
 _BLUNT = "its outputs agree, but their tolerances are blunt: a grossly wrong result would pass too"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Step:
-    """How one boundary did, as in ``result.json``.
-
-    Parameters
-    ----------
-    boundary
-        The parts on the device, sorted.
-    moved
-        Those of them that the last good step did not have.
-    unit
-        The part that moved, if it is just one.
-    purpose
-        A ``Purpose``.
-    verdict, reason, error
-        What came of it, why in one sentence, and the largest absolute error of the outputs.
-        ``inconclusive`` where nothing speaks against the boundary, and nothing could: no output of
-        any sample is judged sharply.
-    runs, failures
-        How often it was run, and how often that failed.
-    flaky
-        Parts that are flaky by themselves, found because this step was: failures and runs.
-    exhausting
-        Parts whose unit is right at first, and wrong after many calls in one session, found
-        because this step failed.
-    session
-        What was found about the session, where it fails whatever moves; empty otherwise. In a
-        fresh session the boundary is right.
-    shift_s, run_s
-        Seconds for partition, bytecode and link; and for the hybrid runs of all samples.
-    kernels_built
-        Kernels compiled in this step.
-    regions, crossings, crossing_bytes
-        Device calls in the program, values copied from one side to the other between them, and
-        their bytes, None where only the run knows a shape. Weights, which stay on the device, are
-        not counted.
-    bytes_moved, bytes_to_device
-        Tensor bytes that crossed, and those of them that went to the device.
-    agreement
-        Whether the model says the same, as ``Agreement.document``; None where its outputs have no
-        meaning that is known, or there are none.
-    ties
-        Where units chose otherwise than the source among equal scores, a sentence each. Its outputs
-        were then compared with the source's choices imposed.
-    """
-
-    boundary: list[str]
-    moved: list[str]
-    unit: str | None
-    purpose: str
-    verdict: Verdict
-    reason: str
-    error: float | None
-    runs: int
-    failures: int
-    flaky: dict[str, list[int]]
-    shift_s: float
-    run_s: float
-    kernels_built: int
-    regions: int
-    crossings: int
-    crossing_bytes: int | None
-    bytes_moved: int
-    bytes_to_device: int = 0
-    agreement: dict[str, Any] | None = None
-    exhausting: dict[str, Exhaustion] = field(default_factory=dict)
-    session: str = ""
-    ties: list[str] = field(default_factory=list)
-
-    @property
-    def outcome(self) -> Outcome:
-        """What the strategy is told."""
-        is_good = self.verdict in _UNACCUSED or bool(self.session)
-        return Outcome(
-            # The search goes on where nothing speaks against a boundary: faults are still found.
-            is_good=is_good and not self.exhausting,
-            is_flaky=bool(self.exhausting) or (self.verdict is Verdict.FLAKY and not is_good),
-            flaky=frozenset(self.flaky) | frozenset(self.exhausting),
-        )
-
-    def document(self) -> dict[str, Any]:
-        """Return the step as it stands in ``result.json``."""
-        exhausting = {name: item.document() for name, item in self.exhausting.items()}
-        fields = {**asdict(self), "error": json_number(self.error), "exhausting": exhausting}
-        seconds = {"shift": fields.pop("shift_s"), "run": fields.pop("run_s")}
-        return {**fields, "verdict": str(self.verdict), "seconds": seconds}
-
-    @classmethod
-    def from_document(cls, document: Mapping[str, Any]) -> Step:
-        """Read back what ``document`` returned."""
-        names = {item.name for item in dataclasses.fields(cls)}
-        fields = {name: value for name, value in document.items() if name in names}
-        seconds = document["seconds"]
-        fields["verdict"] = Verdict(fields["verdict"])
-        found = fields.pop("exhausting", {})
-        fields["exhausting"] = {n: Exhaustion.from_document(item) for n, item in found.items()}
-        fields["error"] = None if fields["error"] is None else float(fields["error"])
-        return cls(shift_s=seconds["shift"], run_s=seconds["run"], **fields)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,8 +47,8 @@ class Trial:
     ----------
     sides
         The module and its kernels.
-    parts
-        By name.
+    groups
+        What may move, by name.
     device
         Where device kernels run.
     model
@@ -155,18 +57,18 @@ class Trial:
         For each sample, the source's outputs and how far from them a right target may be.
     repeat
         How often each boundary is run.
-    vote
+    rerun_units
         Replays some units alone on ``device``, many times, so that a flaky one is named. None if
         there is no suite to replay.
     exhaust
         Calls some units alone, twice as often as given, and returns the first that fails so; None
         if there is no suite.
     choices
-        What the source chooses; None if nobody recorded it.
+        What the source chooses; None if it was not recorded.
     """
 
     sides: BuiltSides
-    parts: Mapping[str, MoveGroup]
+    groups: Mapping[str, MoveGroup]
     device: Device
     model: Model
     oracles: Sequence[Sequence[Array]]
@@ -180,7 +82,7 @@ class Trial:
     def __post_init__(self) -> None:
         object.__setattr__(self, "_calls", SessionCalls(self.device))
 
-    def step(self, proposal: Proposal) -> Step:
+    def step(self, proposal: Proposal) -> StepResult:
         """Run the model with a boundary and compare with the source's outputs.
 
         What fails is run again: a device that answers now like this and now like that is flaky,
@@ -193,7 +95,7 @@ class Trial:
         DeviceUnavailable
             No session could be opened.
         """
-        sites = frozenset[str]().union(*(self.parts[name].sites for name in proposal.boundary))
+        sites = frozenset[str]().union(*(self.groups[name].sites for name in proposal.boundary))
         if sites:
             _ = self.device.session  # Opening it is no part of the step.
         built_before = self.sides.library.built_count
@@ -203,9 +105,9 @@ class Trial:
         attempts = repeated(
             lambda: self._settled(self._attempt(program, sites), sites), self.repeat
         )
-        failed = [item for item in attempts if item.verdict not in _UNACCUSED]
-        told = failed[0] if failed else attempts[0]
-        verdict, reason, flaky = told.verdict, told.reason, {}
+        failed = [item for item in attempts if item.verdict not in _RIGHT]
+        first = failed[0] if failed else attempts[0]
+        verdict, reason, flaky = first.verdict, first.reason, {}
         exhausting: dict[str, Exhaustion] = {}
         session = ""
         if failed:
@@ -213,37 +115,39 @@ class Trial:
         if 0 < len(failed) < len(attempts):
             verdict = Verdict.FLAKY
             reason = f"in {len(failed)} of {len(attempts)} runs {reason}"
-            flaky = self._flaky_parts(proposal.boundary)
+            flaky = self._flaky_groups(proposal.boundary)
             if not flaky:
                 exhausting, session = self._about_session(proposal, failed)
-        elif verdict in (Verdict.CRASH, Verdict.TIMEOUT):
-            reason = f"{reason}{self._where(sites, told.sample)}"
+        elif verdict in FAULTS:
+            reason = f"{reason}{self._where(sites, first.sample)}"
         elif proposal.is_alone and verdict is Verdict.PASS:
-            # It is about to be accused in company, which may only be worn out.
+            # It is about to be blamed in context, where only the session may be worn out.
             exhausting = self._exhausting(self._calls.failed)
-        return Step(
-            boundary=sorted(proposal.boundary),
-            moved=list(proposal.moved),
+        return StepResult(
+            boundary=tuple(sorted(proposal.boundary)),
+            moved=proposal.moved,
             unit=proposal.moved[0] if len(proposal.moved) == 1 else None,
-            purpose=str(proposal.purpose),
+            purpose=proposal.purpose,
             verdict=verdict,
             reason=reason,
-            error=told.error,
+            error=first.error,
             runs=len(attempts),
             failures=len(failed),
             flaky=flaky,
-            shift_s=partition_s + attempts[0].link_s,
-            run_s=sum(item.run_s for item in attempts),
+            seconds=StepSeconds(
+                shift=partition_s + attempts[0].link_s,
+                run=sum(item.run_s for item in attempts),
+            ),
             kernels_built=self.sides.library.built_count - built_before,
             regions=len(program.calls),
             crossings=sum(call.crossings for call in program.calls),
             crossing_bytes=bytes_of(program.calls),
             bytes_moved=attempts[0].traffic.total,
             bytes_to_device=attempts[0].traffic.to_device,
-            agreement=None if told.agreement is None else told.agreement.document(),
+            agreement=None if first.agreement is None else AgreementResult.of(first.agreement),
             exhausting=exhausting,
             session=session,
-            ties=list(dict.fromkeys(tie for item in attempts for tie in item.ties)),
+            ties=tuple(dict.fromkeys(tie for item in attempts for tie in item.ties)),
         )
 
     def _about_session(
@@ -251,8 +155,8 @@ class Trial:
     ) -> tuple[dict[str, Exhaustion], str]:
         """Look for the cause of a failure in what its session had done before.
 
-        Returns the parts that wear it out, and what is said of the session if it fails whatever
-        moves although no part does so alone. Both are empty if the session is not the cause.
+        Returns the groups that wear it out, and a description of the session if it fails whatever
+        moves although no group does so alone. Both are empty if the session is not the cause.
         """
         used = [item for item in failed if item.is_used]
         if not used:
@@ -271,20 +175,20 @@ class Trial:
         )
 
     def _exhausting(self, calls: Mapping[str, int]) -> dict[str, Exhaustion]:
-        """Return the parts whose unit fails alone when it is called as often and more."""
+        """Return the groups whose unit fails alone when it is called as often and more."""
         if self.exhaust is None or not calls:
             return {}
         found = self.exhaust(calls)
-        # What they have left behind must not be taken for the doing of the next step.
+        # Use a fresh session: earlier calls may have corrupted device memory.
         self.device.close()
         if found is None:
             return {}
         unit, how = found
-        return {part.name: how for part in self.parts.values() if part.unit == unit}
+        return {group.name: how for group in self.groups.values() if group.unit == unit}
 
     def _worn_out(self, names: Iterable[str], calls: Counter[str]) -> _Attempt | None:
         """Run a good boundary in one session for as many calls; return how it fails, if it does."""
-        sites = frozenset[str]().union(*(self.parts[name].sites for name in names))
+        sites = frozenset[str]().union(*(self.groups[name].sites for name in names))
         program = self.sides.partition(sites, is_poisoned=True)
         self.device.close()
         done = Counter[str]()
@@ -298,20 +202,20 @@ class Trial:
         self.device.close()
         return None
 
-    def _flaky_parts(self, names: Iterable[str]) -> dict[str, list[int]]:
-        """Return failures and runs of the parts whose units are flaky alone."""
+    def _flaky_groups(self, names: Iterable[str]) -> dict[str, tuple[int, int]]:
+        """Return failures and runs of the groups whose units are flaky alone."""
         if self.rerun_units is None:
             return {}
-        parts = [self.parts[name] for name in sorted(names)]
-        report = self.rerun_units(list(dict.fromkeys(part.unit for part in parts)))
-        if report.unavailable:  # Nobody knows who is flaky, and it must not be guessed.
+        groups = [self.groups[name] for name in sorted(names)]
+        report = self.rerun_units(list(dict.fromkeys(group.unit for group in groups)))
+        if report.unavailable:  # Which unit is flaky is not known, and must not be guessed.
             raise DeviceUnavailable(report.unavailable)
-        # What they have left behind must not be taken for the doing of the next step.
+        # Use a fresh session: earlier calls may have corrupted device memory.
         self.device.close()
         return {
-            part.name: [rerun_units.failures, rerun_units.runs]
-            for part in parts
-            if (rerun_units := report.details[part.unit]).verdict is Verdict.FLAKY
+            group.name: (detail.failures, detail.runs)
+            for group in groups
+            if (detail := report.details[group.unit]).verdict is Verdict.FLAKY
         }
 
     def _settled(self, attempt: _Attempt, sites: frozenset[str]) -> _Attempt:
@@ -323,7 +227,7 @@ class Trial:
             return attempt
         program = self.sides.partition(sites, is_poisoned=True, imposed=self.choices.units)
         again = self._attempt(program, sites, self.choices)
-        if again.verdict not in _UNACCUSED or not again.ties:
+        if again.verdict not in _RIGHT or not again.ties:
             return attempt
         return replace(
             attempt,
@@ -391,7 +295,7 @@ class Trial:
                 if not is_sharp:
                     verdict, reason = Verdict.INCONCLUSIVE, _BLUNT
         except DeviceFault as fault:
-            verdict, reason = fault_verdict(fault), str(fault)
+            verdict, reason = verdict_of(fault), str(fault)
             is_killed = was_killed(fault)
         if hybrid is not None and self.device.is_open:
             self._calls.add(_by_unit(hybrid.calls))
@@ -399,7 +303,7 @@ class Trial:
         attempt = _Attempt(
             verdict=verdict,
             reason=reason,
-            error=None if verdict in (Verdict.CRASH, Verdict.TIMEOUT) else error,
+            error=None if verdict in FAULTS else error,
             sample=index,
             link_s=(linked or ended) - began,
             run_s=ended - (linked or ended),
@@ -410,7 +314,7 @@ class Trial:
             is_killed=is_killed,
             ties=tuple(ties),
         )
-        if verdict not in _UNACCUSED:
+        if verdict not in _RIGHT:
             self.device.close()
         return attempt
 
@@ -437,7 +341,7 @@ class Trial:
         )
 
     def _where(self, sites: frozenset[str], sample: int) -> str:
-        """Run the sites one by one in a fresh session, and say at which one it ends."""
+        """Run the sites one by one in a fresh session; return a clause about where it ends."""
         if len(sites) < 2:
             return ""
         last: tuple[str, ...] = ()
@@ -452,7 +356,7 @@ class Trial:
         else:
             where = "all of them return"
         finally:
-            # What they have left behind must not be taken for the doing of the next step.
+            # Use a fresh session: earlier calls may have corrupted device memory.
             self.device.close()
         return f" (one site after another, {where})"
 
@@ -478,8 +382,3 @@ def _by_unit(calls: Mapping[str, int]) -> Counter[str]:
     for site, count in calls.items():
         found[Site.parse(site).unit] += count
     return found
-
-
-def fault_verdict(fault: DeviceFault) -> Verdict:
-    """Return the verdict a device fault stands for."""
-    return Verdict.TIMEOUT if isinstance(fault, DeviceTimeout) else Verdict.CRASH

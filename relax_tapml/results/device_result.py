@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from relax_tapml.results.json_codec import Count, Seconds
 from relax_tapml.targets.session.traffic import Traffic
-
-_SHOWN = 5
 
 
 @dataclass(frozen=True, kw_only=True)
-class DeviceRecord:
+class DeviceResult:
     """What one device did in a replay.
 
     Parameters
@@ -19,27 +17,27 @@ class DeviceRecord:
     units
         How many units it was given; one that was looked at again counts each time.
     seconds
-        How long it was at them.
+        How long it worked on them.
     faults
         How many of them ended with a crash or a timeout there.
     traffic
-        What crossed for them.
+        Bytes of tensors that crossed for them.
     suspect
-        Why its answers are not believed, a sentence for people; empty where they are.
+        Why its results are not trusted, a sentence for people; empty where they are.
     lost
         Why it did no more work before the end; empty where it did.
     """
 
-    units: int = 0
-    seconds: float = 0.0
-    faults: int = 0
+    units: Count = 0
+    seconds: Seconds = 0.0
+    faults: Count = 0
     traffic: Traffic = field(default_factory=Traffic)
     suspect: str = ""
     lost: str = ""
 
-    def __add__(self, other: DeviceRecord) -> DeviceRecord:
+    def __add__(self, other: DeviceResult) -> DeviceResult:
         """Return what was done in both; the first reason of each kind stays."""
-        return DeviceRecord(
+        return DeviceResult(
             units=self.units + other.units,
             seconds=self.seconds + other.seconds,
             faults=self.faults + other.faults,
@@ -47,11 +45,3 @@ class DeviceRecord:
             suspect=self.suspect or other.suspect,
             lost=self.lost or other.lost,
         )
-
-
-def suspicion(units: Iterable[str], others: Iterable[str]) -> str:
-    """Say that a device is wrong about some units, of which other devices say that they pass."""
-    names = list(units)
-    more = "" if len(names) <= _SHOWN else f" and {len(names) - _SHOWN} more"
-    told = ", ".join(names[:_SHOWN]) + more
-    return f"gave wrong answers for {told}, right on {', '.join(others)}"

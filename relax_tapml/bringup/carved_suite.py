@@ -1,0 +1,145 @@
+"""Capture a source's runs, and carve a suite from the captures that passes on the source."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from relax_tapml.bringup.ir_dump import NO_DUMP, IrDump
+from relax_tapml.bringup.lowered_model import Lowered
+from relax_tapml.bringup.side_spec import SideSpec
+from relax_tapml.bringup.trusted_source import Trusted
+from relax_tapml.bringup.verified_suite import write_verified_suite
+from relax_tapml.capture.store import CaptureStore
+from relax_tapml.carve.select.call_work import UnitWork
+from relax_tapml.carve.select.choose_cases import choose_cases
+from relax_tapml.passes.annotate_sites import annotated_calls
+from relax_tapml.progress import SILENT, Stage
+from relax_tapml.report.quantities import count_text
+from relax_tapml.suite.manifest import Manifest
+from relax_tapml.suite.open_suite import Suite
+
+
+@dataclass(frozen=True, kw_only=True)
+class CarvePlan:
+    """What is carved of each unit.
+
+    Parameters
+    ----------
+    cases_per_unit
+        At most this many recorded cases.
+    is_probed
+        Whether there are also probes: cases with inputs that were not recorded.
+    """
+
+    cases_per_unit: int = 3
+    is_probed: bool = True
+
+
+def capture(
+    trusted: Trusted, folder: Path, dump: IrDump = NO_DUMP, stage: Stage = SILENT
+) -> CaptureStore:
+    """Run the source with capture calls, and record every operator call of every sample.
+
+    Parameters
+    ----------
+    trusted
+        The source; its outputs must repeat bit for bit.
+    folder
+        Of the store. Samples that it has already are not run again.
+    dump
+        Gets the module with capture calls.
+    stage
+        Shows the progress.
+
+    Raises
+    ------
+    SourceError
+        A captured run gave other outputs than the plain one.
+    StoreError
+        The store cannot be read or written.
+    """
+    built = trusted.built
+    store = built.source.capture(folder, trusted.outputs, dump, stage)
+    stats = store.stats()
+    stage.say(
+        f"{len(built.lowered.table)} sites x {len(built.model.samples)} inputs: "
+        f"{stats.disk_bytes / 1e6:.0f} MB stored, {stats.seen_bytes / 1e6:.0f} MB seen"
+    )
+    return store
+
+
+def carve(
+    store: CaptureStore,
+    lowered: Lowered,
+    side: SideSpec,
+    folder: Path,
+    kernels: Path,
+    plan: CarvePlan | None = None,
+    stage: Stage = SILENT,
+) -> Suite:
+    """Carve a few cases of each unit into a suite, and replay it on the source.
+
+    Parameters
+    ----------
+    store
+        Of ``capture``, or opened from an output folder.
+    lowered
+        The module that was captured; ``read_lowered`` reads that of an output folder.
+    side
+        The source.
+    folder
+        Where the suite goes; an older one is replaced.
+    kernels
+        Folder of cached kernels.
+    plan
+        What is carved.
+    stage
+        Shows the progress.
+
+    Returns
+    -------
+    Suite
+        What was written, opened.
+
+    Raises
+    ------
+    SourceError
+        A recorded case does not pass on the source, or a unit cannot be carved without a crash.
+    """
+    plan = plan or CarvePlan()
+    calls = list(annotated_calls(lowered.module))
+    sites = [site for site, _ in calls]
+    work = UnitWork(lowered.module, {site.id: call for site, call in calls})
+    cases = choose_cases(store, sites, plan.cases_per_unit, work=work)
+    stage.say(f"writing {len(cases)} cases")
+    return write_verified_suite(
+        folder,
+        cases,
+        lowered=lowered.module,
+        store=store,
+        source=side.target,
+        pipeline=side.pipeline,
+        kernels=kernels,
+        is_probed=plan.is_probed,
+        on_written=lambda manifest: stage.say(f"replaying {case_counts(manifest)} on {side.name}"),
+    )
+
+
+def suite_text(suite: Suite, side: SideSpec) -> str:
+    """Return what a suite has that passes on its source, for people."""
+    units = count_text(len(suite.manifest.units), "unit")
+    return f"{units}, {case_counts(suite.manifest)}; all pass on {side.name}"
+
+
+def case_counts(manifest: Manifest) -> str:
+    """Return how many cases and probes a suite has, and how many probes were dropped."""
+    cases = [case for unit in manifest.units.values() for case in unit.cases]
+    probes = sum(case.is_probe for case in cases)
+    counts = [count_text(len(cases) - probes, "case")]
+    if probes:
+        counts.append(count_text(probes, "probe"))
+    if manifest.unproven:
+        dropped = count_text(len(manifest.unproven), "probe")
+        counts.append(f"{dropped} dropped, result.json has the reasons")
+    return ", ".join(counts)

@@ -1,0 +1,343 @@
+"""Move the units to the device step by step, then run what the target's pipeline returned."""
+
+from __future__ import annotations
+
+import dataclasses
+import statistics
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from relax_tapml.bringup.ir_dump import NO_DUMP, IrDump
+from relax_tapml.bringup.judged_outputs import JudgedOutput, judged_outputs
+from relax_tapml.bringup.replay_alone import Alone, DeviceSpec, replayed
+from relax_tapml.bringup.target_build import TargetBuild
+from relax_tapml.bringup.trusted_source import Trusted
+from relax_tapml.compare.repeat import ROUNDS
+from relax_tapml.compare.tolerance import Tolerance
+from relax_tapml.compare.verdict import Verdict
+from relax_tapml.errors import DeviceUnavailable, MachineError, SourceError
+from relax_tapml.migrate.built_sides import BuiltSides, units_of
+from relax_tapml.migrate.choices import Choices
+from relax_tapml.migrate.in_context import InContext, in_context
+from relax_tapml.migrate.migration import Migration, NoLog, StepLog
+from relax_tapml.migrate.move_groups import By, move_batches
+from relax_tapml.migrate.pipeline_step import PipelineTrial, judge_pipeline
+from relax_tapml.migrate.strategy import StrategyName
+from relax_tapml.migrate.trial import Trial
+from relax_tapml.partition.boundary import Boundary
+from relax_tapml.partition.bundle import write_bundle
+from relax_tapml.partition.device_side import unit_roots
+from relax_tapml.progress import SILENT, Stage
+from relax_tapml.replay.endurance import find_exhausting_unit
+from relax_tapml.report.quantities import count_text
+from relax_tapml.results.pipeline_result import PipelineResult, PipelineRun
+from relax_tapml.results.step_result import StepResult
+from relax_tapml.results.unit_result import culprits
+from relax_tapml.suite.manifest import writing_all
+from relax_tapml.suite.open_suite import Suite
+
+
+@dataclass(frozen=True, kw_only=True)
+class MigrationPlan:
+    """How the boundary moves.
+
+    Parameters
+    ----------
+    strategy
+        Which search.
+    by
+        What moves in one step.
+    boundary
+        Only these sites may move; None for all that can.
+    limit
+        How many moves are made now; None for all.
+    """
+
+    strategy: StrategyName = StrategyName.LINEAR
+    by: By = By.UNIT
+    boundary: Boundary | None = None
+    limit: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Migrated:
+    """What the migration found.
+
+    Parameters
+    ----------
+    steps
+        The boundaries that were tried, in order.
+    contexts
+        How each unit does that was to be moved.
+    outputs
+        What the tolerances of the model's outputs see.
+    pipeline
+        About a pipeline that changes Relax functions; None without one.
+    pipeline_step
+        Its run; None if it was not run.
+    lost
+        Why the migration did not come to its end; empty if it did.
+    source_error
+        Why the source could not go on; None if it did.
+    """
+
+    steps: tuple[StepResult, ...] = ()
+    contexts: Mapping[str, InContext] = field(default_factory=dict)
+    outputs: tuple[JudgedOutput, ...] = ()
+    pipeline: PipelineResult | None = None
+    pipeline_step: StepResult | None = None
+    lost: str = ""
+    source_error: SourceError | None = None
+
+
+class MigrationLog(StepLog, Protocol):
+    """Where a migration is kept, so that an interrupted one can go on."""
+
+    def earlier_pipeline(self, restored: Collection[str]) -> PipelineRun | None:
+        """Return an earlier run of the pipeline's module with the same kernels restored."""
+
+    def add_pipeline(self, run: PipelineRun) -> None:
+        """Keep the run of the pipeline's module."""
+
+
+class NoMigrationLog(NoLog):
+    """The log of a migration that begins anew and is not to be continued."""
+
+    def earlier_pipeline(self, restored: Collection[str]) -> PipelineRun | None:
+        """Return no run."""
+        del restored
+        return None
+
+    def add_pipeline(self, run: PipelineRun) -> None:
+        """Keep nothing."""
+
+
+def migrate(
+    trusted: Trusted,
+    suite: Suite,
+    build: TargetBuild,
+    alone: Alone,
+    device: DeviceSpec,
+    plan: MigrationPlan,
+    bundle: Path | None = None,
+    log: MigrationLog | None = None,
+    dump: IrDump = NO_DUMP,
+    stage: Stage = SILENT,
+) -> Migrated:
+    """Move units that pass alone to the device, and run the whole model after each move.
+
+    Parameters
+    ----------
+    trusted
+        The source and its outputs.
+    suite
+        Carved from it.
+    build
+        The units, built for the target.
+    alone
+        How they did; only those that pass are moved.
+    device
+        Where they run.
+    plan
+        How the boundary moves.
+    bundle
+        Where the last good step is written as a bundle; None for nowhere.
+    log
+        Where the steps are kept; None to begin anew.
+    dump
+        Gets the module after each pass that partitions the last good step.
+    stage
+        Shows the progress.
+
+    Returns
+    -------
+    Migrated
+        With ``lost`` where the device or the machine did not let it come to its end, and with
+        ``source_error`` where the source did not: what was found so far is kept.
+    """
+    if plan.strategy is StrategyName.ISOLATED or alone.lost:
+        return Migrated(pipeline=_not_run(build))
+    job = _Job(trusted, suite.for_target(build.spec.target), build, alone, device, plan, log, dump)
+    return job.run(bundle, stage)
+
+
+class _Job:
+    """One migration: what its steps share."""
+
+    def __init__(
+        self,
+        trusted: Trusted,
+        suite: Suite,
+        build: TargetBuild,
+        alone: Alone,
+        device: DeviceSpec,
+        plan: MigrationPlan,
+        log: MigrationLog | None,
+        dump: IrDump,
+    ) -> None:
+        self._trusted = trusted
+        self._suite = suite
+        self._build = build
+        self._alone = alone
+        self._spec = dataclasses.replace(device, avoided=(*device.avoided, *alone.suspects))
+        self._plan = plan
+        self._dump = dump
+        self._log: MigrationLog = log or NoMigrationLog()
+        self._device = self._spec.open(build)
+        self._choices = Choices(trusted.built.lowered.module)
+        lowered = trusted.built.lowered
+        chosen = None if plan.boundary is None else plan.boundary.among(lowered.table)
+        movable = alone.movable(lowered.table, lowered.host_only, chosen)
+        batches = move_batches(lowered.table, plan.by, movable)
+        self._migration = Migration(plan.strategy, batches, lowered.table, self._log)
+
+    def run(self, bundle: Path | None, stage: Stage) -> Migrated:
+        """Make the steps, write the bundle, and run the pipeline's module."""
+        pipeline = _not_run(self._build)
+        try:
+            tolerances = self._tolerances(stage)
+        except SourceError as error:
+            return self._found((), pipeline=pipeline, source_error=error)
+        names = [sample.name for sample in self._trusted.built.model.samples]
+        outputs = tuple(judged_outputs(names, self._trusted.outputs, tolerances))
+        trial = self._trial(tolerances)
+        lost = ""
+        try:
+            self._migration.run(trial, limit=self._plan.limit, stage=stage)
+            self._write(bundle, trial, stage)
+            if pipeline is not None:
+                lost = f"the module that {self._build.spec.pipeline_name!r} returned was not judged"
+                ran = self._pipeline_run(trial, stage)
+                return self._found(outputs, pipeline=ran.result, pipeline_step=ran.step)
+        except SourceError as error:
+            return self._found(outputs, pipeline=pipeline, source_error=error)
+        except (DeviceUnavailable, MachineError) as error:
+            if not lost:
+                done = count_text(len(self._migration.steps), "step")
+                lost = f"the migration stopped after {done}"
+                self._write(bundle, trial, stage)
+            return self._found(outputs, pipeline=pipeline, lost=f"{lost}: {error}")
+        finally:
+            self._device.close()
+        return self._found(outputs)
+
+    def _tolerances(self, stage: Stage) -> list[list[Tolerance]]:
+        moved = {group.unit for group in self._migration.groups.values()}
+        return self._trusted.built.source.tolerances(
+            self._suite, self._trusted.outputs, stage, moved=moved, choices=self._choices
+        )
+
+    def _trial(self, tolerances: list[list[Tolerance]]) -> Trial:
+        built, build = self._trusted.built, self._build
+        sides = BuiltSides(
+            lowered=built.lowered.module,
+            host_units=built.source.units,
+            device_units=build.prepared.units,
+            source=built.side.target,
+            target=build.spec.target,
+            host=built.source.host,
+            library=build.library,
+            device_kernels=build.kernels,
+            poisoned=writing_all(self._suite.manifest),
+        )
+        return Trial(
+            sides=sides,
+            groups=self._migration.groups,
+            device=self._device,
+            model=built.model,
+            oracles=self._trusted.outputs,
+            tolerances=tolerances,
+            repeat=self._spec.repeat,
+            rerun_units=lambda units: replayed(
+                self._suite, build, self._spec, repeat=ROUNDS, units=units, device=self._device
+            ),
+            exhaust=lambda calls: find_exhausting_unit(
+                self._suite,
+                calls,
+                target=build.spec.target,
+                device=self._device,
+                device_pipeline=build.spec.pipeline,
+                kernels=build.library.folder,
+            ),
+            choices=self._choices,
+        )
+
+    def _write(self, bundle: Path | None, trial: Trial, stage: Stage) -> None:
+        """Write the last good step as a bundle."""
+        migration, built = self._migration, self._trusted.built
+        units = units_of(migration.sites)
+        if bundle is not None:
+            with self._dump.phase("partition"):
+                program = trial.sides.partition(migration.sites)
+            write_bundle(
+                bundle,
+                dataclasses.replace(program, boundary=migration.boundary),
+                source=built.side.target,
+                target=self._build.spec.target,
+                host_kernels=built.source.kernels.files(),
+                device_kernels=self._build.kernels.files(units),
+                params=built.model.params,
+            )
+        shifts = [step.seconds.shift or 0.0 for step in migration.steps]
+        median = f", median shift {statistics.median(shifts):.2f} s" if shifts else ""
+        stage.say(
+            f"{len(units)} of {len(self._alone.units)} units on the device after "
+            f"{count_text(len(shifts), 'step')}{median}"
+        )
+
+    def _pipeline_run(self, trial: Trial, stage: Stage) -> PipelineRun:
+        """Run the module that the target's pipeline returned, unless an earlier run has done so."""
+        passes = self._build.prepared.passes
+        assert passes is not None
+        contexts = self._migration.contexts()
+        units = [in_context(u, contexts.get(name)) for name, u in self._alone.units.items()]
+        roots = unit_roots(passes.plain)
+        wrong = {name: roots[name] for name in culprits(units) if name in roots}
+        known = self._log.earlier_pipeline(wrong)
+        if known is not None:
+            return known
+        name = self._build.spec.pipeline_name
+        stage.say(f"running the module that {name!r} returned as a whole")
+        # Use a fresh session: earlier steps may have corrupted device memory.
+        self._device.close()
+        step, result = judge_pipeline(
+            PipelineTrial(trial=trial, passes=passes, wrong=wrong),
+            self._build.prepared.side.changed,
+        )
+        ran = PipelineRun(step=step, result=result)
+        self._log.add_pipeline(ran)
+        stage.say(f"the module that {name!r} returned, run as a whole: {result.verdict}")
+        return ran
+
+    def _found(
+        self,
+        outputs: tuple[JudgedOutput, ...],
+        *,
+        pipeline: PipelineResult | None = None,
+        pipeline_step: StepResult | None = None,
+        lost: str = "",
+        source_error: SourceError | None = None,
+    ) -> Migrated:
+        return Migrated(
+            steps=tuple(self._migration.steps),
+            contexts=self._migration.contexts(),
+            outputs=outputs,
+            pipeline=pipeline,
+            pipeline_step=pipeline_step,
+            lost=lost,
+            source_error=source_error,
+        )
+
+
+def _not_run(build: TargetBuild) -> PipelineResult | None:
+    """Return that a pipeline that changes Relax functions was not judged; None without one."""
+    if build.prepared.passes is None:
+        return None
+    changed = build.prepared.side.changed
+    reason = (
+        f"what the device's pipeline changed in {', '.join(changed)} was not judged: the module "
+        "that it returned has not been run on the device"
+    )
+    return PipelineResult(verdict=Verdict.SKIPPED, reason=reason, changed=changed)

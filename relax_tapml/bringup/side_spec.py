@@ -1,0 +1,56 @@
+"""What a side runs on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import tvm
+
+from relax_tapml.partition.pipeline import load_pipeline
+from relax_tapml.targets.platforms.parse_target import parse_target
+
+
+@dataclass(frozen=True, kw_only=True)
+class SideSpec:
+    """A target, and the pass that is applied to the module before it is built for that target.
+
+    Parameters
+    ----------
+    target
+        The ``tvm.target.Target``.
+    pipeline
+        A Relax pass, or None.
+    """
+
+    target: tvm.target.Target
+    pipeline: tvm.transform.Pass | None = None
+
+    @classmethod
+    def of(cls, target: Any, pipeline: Any = None) -> SideSpec:
+        """Return a side from what people write.
+
+        Parameters
+        ----------
+        target
+            A target's kind, tag or JSON; or a ``tvm.target.Target``.
+        pipeline
+            ``MODULE:ATTR`` or a pass; None for none.
+
+        Raises
+        ------
+        UsageError
+            The target is not known, or the pipeline cannot be imported or is no pass.
+        """
+        parsed = parse_target(target) if isinstance(target, str) else target
+        return cls(target=parsed, pipeline=load_pipeline(pipeline))
+
+    @property
+    def name(self) -> str:
+        """The kind of its target."""
+        return str(self.target.kind.name)
+
+    @property
+    def pipeline_name(self) -> str:
+        """The name of its pipeline; empty without one."""
+        return "" if self.pipeline is None else str(self.pipeline.info.name)
