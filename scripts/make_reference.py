@@ -33,6 +33,24 @@ from relax_tapml.results import json_codec
 FOLDER = Path(__file__).resolve().parent.parent / "docs" / "reference"
 _BETWEEN = "\n\n"
 _NOTE = "<!-- Written by scripts/make_reference.py. Do not edit. -->"
+_STAGES = {
+    "Options": "relax_tapml.bringup.options",
+    "SideSpec": "relax_tapml.bringup.side_spec",
+    "lower_model": "relax_tapml.bringup.lowered_model",
+    "build_source": "relax_tapml.bringup.trusted_source",
+    "trust_source": "relax_tapml.bringup.trusted_source",
+    "capture": "relax_tapml.bringup.carved_suite",
+    "CarvePlan": "relax_tapml.bringup.carved_suite",
+    "carve": "relax_tapml.bringup.carved_suite",
+    "prepare_target": "relax_tapml.bringup.target_build",
+    "build_target": "relax_tapml.bringup.target_build",
+    "DeviceSpec": "relax_tapml.bringup.replay_alone",
+    "replay_alone": "relax_tapml.bringup.replay_alone",
+    "MigrationPlan": "relax_tapml.bringup.migrate_model",
+    "migrate": "relax_tapml.bringup.migrate_model",
+    "Findings": "relax_tapml.bringup.summarise",
+    "summarise": "relax_tapml.bringup.summarise",
+}
 _PASSES = {
     "AnnotateSites": "relax_tapml.passes.annotate_sites",
     "InsertCapture": "relax_tapml.passes.insert_capture",
@@ -219,22 +237,25 @@ def _python_api() -> str:
     parts = [
         "# The Python API",
         _NOTE,
-        "The names of `relax_tapml`. Everything else is internal and may change with any version; "
-        "the passes at the end are for pipelines of your own. How they fit together: "
-        "[From Python](../python.md).",
+        "The names of `relax_tapml`, the stages that `bring_up` consists of, and Relax passes for "
+        "pipelines of your own. Everything else is internal and may change with any version. How "
+        "the stages fit together: [From Python](../python.md).",
     ]
     for name in relax_tapml.__all__:
-        value = getattr(importlib.import_module(relax_tapml._HOMES[name]), name)
-        parts += _name(name, value, "relax_tapml")
+        parts += _name(name, relax_tapml._HOMES[name], "relax_tapml")
+    parts.append("# Stages")
+    for name, module in _STAGES.items():
+        parts += _name(name, module)
     parts.append("# Passes")
     for name, module in _PASSES.items():
-        parts += _name(name, getattr(importlib.import_module(module), name), module)
+        parts += _name(name, module)
     return _joined(parts)
 
 
-def _name(name: str, value: Any, module: str) -> Iterator[str]:
+def _name(name: str, module: str, public: str = "") -> Iterator[str]:
+    value = getattr(importlib.import_module(module), name)
     yield f"## {name}"
-    yield f"```python\nfrom {module} import {name}\n\n{_signature(name, value)}\n```"
+    yield f"```python\nfrom {public or module} import {name}\n\n{_signature(name, value)}\n```"
     yield from _docstring(value)
     if not isinstance(value, type):
         return
@@ -264,12 +285,16 @@ def _signature(name: str, value: Any) -> str:
         has_type = one.annotation is not one.empty
         text = f"{stars}{one.name}" + (f": {_annotation(one.annotation)}" if has_type else "")
         if one.default is not one.empty:
-            default = str(one.default) if isinstance(one.default, StrEnum) else one.default
-            shown = "..." if default is dataclasses._HAS_DEFAULT_FACTORY else repr(default)
+            shown = _default(one.default)
             text += f" = {shown}" if has_type else f"={shown}"
         lines.append(text)
         last = one.kind
     return f"{name}({', '.join(lines)})" if len(lines) < 3 else _broken(name, lines)
+
+
+def _default(value: Any) -> str:
+    text = repr(str(value) if isinstance(value, StrEnum) else value)
+    return "..." if text.startswith("<") else text
 
 
 def _broken(name: str, lines: Sequence[str]) -> str:
