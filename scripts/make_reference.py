@@ -69,9 +69,11 @@ def pages() -> dict[str, str]:
     }
 
 
-def documents() -> list[type]:
-    """Return the dataclasses of the documents that have a page."""
-    return [page["root"] for page in _document_pages().values()]
+def json_fields() -> set[str]:
+    """Return the names of all fields of all documents that have a page."""
+    roots = [page["root"] for page in _document_pages().values()]
+    kinds = [kind for root in roots for kind in _reached(root)]
+    return {name.removesuffix("_") for kind in kinds for name in _fields(kind)}
 
 
 def _document_pages() -> dict[str, dict[str, Any]]:
@@ -164,14 +166,20 @@ def _documents(*, title: str, text: str, root: type) -> str:
 
 def _rows(kind: type) -> Iterator[tuple[str, str, str]]:
     """Yield a row for each field; fields that one entry of the docstring explains share one."""
-    hints = typing.get_type_hints(kind)
-    names = [field.name for field in dataclasses.fields(kind)]
+    hints = _fields(kind)
     explained = _parameters(kind)
-    for (_, text), group in itertools.groupby(names, lambda name: explained.get(name, (name, ""))):
+    for (_, text), group in itertools.groupby(hints, lambda name: explained.get(name, (name, ""))):
         members = list(group)
         types_ = dict.fromkeys(_type(hints[name]) for name in members)
         fields = ", ".join(f"`{name.removesuffix('_')}`" for name in members)
         yield fields, ", ".join(types_), _json_words(text)
+
+
+def _fields(kind: type) -> dict[str, Any]:
+    """Return the type of each field that a document has."""
+    hints = typing.get_type_hints(kind)
+    fields = [f for f in dataclasses.fields(kind) if f.metadata != json_codec.NOT_IN_JSON]
+    return {field.name: hints[field.name] for field in fields}
 
 
 def _json_words(text: str) -> str:
@@ -182,7 +190,7 @@ def _reached(root: type) -> list[type]:
     """Return a dataclass and those its fields are made of, in the order in which they appear."""
     found = [root]
     for kind in found:
-        for hint in typing.get_type_hints(kind).values():
+        for hint in _fields(kind).values():
             found += [part for part in _dataclasses(hint) if part not in found]
     return found
 
