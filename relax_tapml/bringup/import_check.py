@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from relax_tapml.arrays import Array
+from relax_tapml.compare.choice_comparison import compare_with_choices
 from relax_tapml.compare.comparison import Comparison, compare, compare_all, worst
 from relax_tapml.compare.framework_tolerance import (
     FrameworkTolerance,
@@ -21,7 +22,6 @@ from relax_tapml.compare.framework_tolerance import (
     share_of,
 )
 from relax_tapml.compare.tolerance import Tolerance
-from relax_tapml.compare.turned import compare_turned
 from relax_tapml.compare.verdict import Verdict
 from relax_tapml.errors import SourceError
 from relax_tapml.files.machine import raise_machine_error
@@ -201,7 +201,7 @@ def _judged(
                 if excess:
                     decisive = replace(decisive, verdict=Verdict.MISMATCH, reason=excess)
         if decisive.verdict is Verdict.MISMATCH and turned:
-            decisive = compare_turned(theirs, mine, turned)[position]
+            decisive = compare_with_choices(theirs, mine, turned)[position]
         yield _Output(
             place=_place(sample, position),
             plain=plain,

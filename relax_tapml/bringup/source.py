@@ -29,9 +29,9 @@ from relax_tapml.partition.hybrid import Host, callback_module
 from relax_tapml.partition.kernel_library import KernelLibrary, KernelSet
 from relax_tapml.passes import native
 from relax_tapml.passes.annotate_sites import annotated_calls
-from relax_tapml.passes.impose_choices import ImposeChoices
 from relax_tapml.passes.insert_capture import InsertCapture
 from relax_tapml.passes.operator_call import operator_call
+from relax_tapml.passes.replace_choices import ReplaceChoices
 from relax_tapml.processes.fork import (
     ForkChannel,
     ForkFailed,
@@ -151,7 +151,7 @@ class Source:
         """
         units, callbacks = self.units, {}
         if choices is not None and choices.units:
-            units = ImposeChoices(choices.units, is_observed=True)(self.units)
+            units = ReplaceChoices(choices.units, is_observed=True)(self.units)
             callbacks = dict(choices.callbacks(self.host.device))
         machine = self._virtual_machine(units, callbacks)
         functions = self._functions(machine)
@@ -214,7 +214,7 @@ class Source:
 
     def _turned(self, choices: Choices) -> list[list[list[Array]]]:
         """Return the outputs with other choices, sample by sample and turn by turn."""
-        units = ImposeChoices(choices.units, is_observed=True)(self.units)
+        units = ReplaceChoices(choices.units, is_observed=True)(self.units)
         machine = self._virtual_machine(units, choices.callbacks(self.host.device))
         functions = self._functions(machine)
 

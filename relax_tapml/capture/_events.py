@@ -1,6 +1,6 @@
 """Write the native queue's events to a store.
 
-``docs/architecture.md`` lists the events. Only the names of tensors change on the way: the queue
+``docs/internals.md`` lists the events. Only the names of tensors change on the way: the queue
 numbers them, the store names them by content.
 """
 

@@ -1,6 +1,6 @@
 """One safetensors file of the store, its tensors named by digest.
 
-Files are written with the safetensors library and read here, because its NumPy reader lacks
+Files are written with the safetensors library and read here, because its NumPy reader has no
 float8: the format is an eight-byte length, a JSON header and the data.
 """
 
@@ -21,17 +21,8 @@ from relax_tapml.capture.host_tensor import HostTensor
 from relax_tapml.errors import StoreError
 from relax_tapml.files.read import open_file, parse_json, typed
 from relax_tapml.files.replace import new_file
+from relax_tapml.tensor_file import FILE_DTYPES
 
-# dtypes with one name in TVM and safetensors; all others are stored as bytes, U8.
-_SHARED_DTYPES = frozenset(
-    name
-    for names in (
-        ("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"),
-        ("float16", "bfloat16", "float32", "float64"),
-        ("float8_e4m3fn", "float8_e4m3fnuz", "float8_e5m2", "float8_e5m2fnuz", "float8_e8m0fnu"),
-    )
-    for name in names
-)
 _FIX = "Restore the file, or delete the store and capture again"
 # It is mapped, not read; a single tensor may be larger than a usual segment.
 _MAX_BYTES = 1 << 42
@@ -41,7 +32,7 @@ def write_segment(path: Path, tensors: Iterable[HostTensor]) -> None:
     """Write a segment atomically."""
     specs = {}
     for tensor in tensors:
-        is_shared = tensor.dtype in _SHARED_DTYPES
+        is_shared = tensor.dtype in FILE_DTYPES  # else stored as bytes
         specs[tensor.digest] = TensorSpec(
             dtype=tensor.dtype if is_shared else "uint8",
             shape=tensor.shape if is_shared else (tensor.nbytes,),

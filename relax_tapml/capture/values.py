@@ -1,7 +1,7 @@
 """The records of a store: sites, calls, and the values of arguments and results.
 
 A value is written as a short string, a ref: the refs of the native queue (see
-``docs/architecture.md``), except that a tensor is named by its digest, ``t:DIGEST``.
+``docs/internals.md``), except that a tensor is named by its digest, ``t:DIGEST``.
 """
 
 from __future__ import annotations

@@ -17,8 +17,6 @@ import msgspec
 from relax_tapml.errors import MachineError, StoreError, TapmlError
 
 MAX_JSON_BYTES = 256 * 1024 * 1024
-MAX_TENSOR_BYTES = 1 << 34
-"""Of one tensor; no model that runs here has a larger one."""
 MAX_WEIGHTS_BYTES = 1 << 37
 """Of the file of all weights of a model."""
 _MAX_DEPTH = 100

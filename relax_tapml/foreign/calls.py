@@ -93,6 +93,7 @@ _KNOWN = frozenset(
             "runtime.TVMTensorCreateView",
         ),
         *("runtime.TVMTensorAllocWithScope", "relax_tapml.hand", "relax_tapml.store"),
+        *("relax_tapml.runtime_callback.make", "relax_tapml.runtime_callback.store"),
         *("TVMBackendAllocWorkspace", "TVMBackendFreeWorkspace", "relax.run.shape_to_tensor"),
     }
 )

@@ -19,7 +19,7 @@ from relax_tapml.migrate.built_sides import BuiltSides, units_of
 from relax_tapml.migrate.choices import Choices
 from relax_tapml.migrate.move_groups import MoveGroup
 from relax_tapml.migrate.session_calls import SessionCalls
-from relax_tapml.migrate.strategy import Proposal
+from relax_tapml.migrate.strategies.strategy import Proposal
 from relax_tapml.partition.hybrid import HybridModule
 from relax_tapml.partition.program import PartitionedProgram
 from relax_tapml.passes.device_calls import bytes_of

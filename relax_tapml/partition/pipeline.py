@@ -22,7 +22,7 @@ def load_pipeline(spec: str | tvm.transform.Pass | None) -> tvm.transform.Pass |
     Raises
     ------
     UsageError
-        It cannot be imported, or is no pass.
+        It cannot be imported, or is not a pass.
     """
     if spec is None or isinstance(spec, tvm.transform.Pass):
         return spec

@@ -32,7 +32,7 @@ class WholeProgram:
     kernels
         Shared objects of its kernels.
     failed
-        Why a kernel does not build, so that the program cannot run; empty if all do.
+        Why a kernel does not build, so that the program cannot run; empty if all build.
     """
 
     functions: CompiledFunctions
@@ -67,7 +67,7 @@ class WholeModule:
     Parameters
     ----------
     program
-        What runs.
+        The program to run.
     session
         The device; it must outlive this object.
     params
@@ -98,7 +98,8 @@ class WholeModule:
     def __getitem__(self, name: str) -> Callable[..., list[Any]]:
         """Return a function of arrays, shapes and numbers; see ``frontend.model.Functions``."""
         if name not in self._weights:
-            raise UsageError(f"no function '{name}'")
+            names = ", ".join(sorted(self._weights)) or "none"
+            raise UsageError(f"no function '{name}'; the module has: {names}")
 
         def call(*values: Any) -> list[Any]:
             weights = [self._session.parameter(w, self._params[w]) for w in self._weights[name]]
@@ -114,7 +115,10 @@ class WholeModule:
         return call
 
     def overwritten(self) -> str:
-        """Say which input is no longer what it was, and forget the inputs so far; empty if none."""
+        """Return a sentence about an input that the module has changed, else an empty string.
+
+        The inputs of all calls so far are compared once and then forgotten.
+        """
         inputs, self._inputs = self._inputs, []
         for name, value, tensor in inputs:
             if self._session.download(tensor).tobytes() != value.tobytes():

@@ -200,7 +200,7 @@ def forked(work: Callable[[ForkChannel], None], *, is_safe: bool = True) -> Iter
 
     Raises
     ------
-    ForkDied
+    ForkFailed
         A signal ended it, or it exited by itself.
     OSError
         No process could be started.

@@ -225,6 +225,7 @@ def test_a_function_of_the_module_excuses_no_call_of_its_name() -> None:
             "flashinfer.merge_state_in_place",
         ),
         *("runtime.TVMTensorCopyFromTo", "relax_tapml.hand", "runtime.disco.allreduce"),
+        *("relax_tapml.runtime_callback.make", "relax_tapml.runtime_callback.store"),
     ],
 )
 def test_what_models_call_is_let_through(name: str) -> None:

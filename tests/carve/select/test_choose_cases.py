@@ -1,4 +1,5 @@
 import dataclasses
+import re
 from dataclasses import dataclass, field
 
 import ml_dtypes
@@ -248,7 +249,7 @@ def test_cases_share_the_weight_that_is_in_the_suite():
             store.add(product, given, weights[layer].T.copy(), returns=(result,))
     cases = choose_cases(store, [*transposes, product])
     [moved] = [case for case in cases if case.unit == "transpose"]
-    assert moved.reason == "moves data only: one of 4 calls tells as much as all"
+    assert re.match("moves data only.* 4 calls", moved.reason)
     used = [case.record.inputs[1] for case in cases if case.unit == "product"]
     assert len(used) == 3
     assert set(used) == set(moved.record.outputs)
