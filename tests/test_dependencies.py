@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # A room is a folder; one that has no level here is a part of the folder that it lies in. A room
 # imports itself and rooms of lower levels, never another of its own level.
 LEVELS = [
-    {"errors", "_compat", "printable", "arrays", "progress", "versions"},
+    {"errors", "_compat", "printable", "arrays", "progress", "versions", "cores"},
     {"tensor_file"},
     {"files", "passes"},
     {"processes", "compare", "capture", "kernel_flow"},
@@ -47,10 +47,12 @@ UNDONE = {
     "relax_tapml.carve.unit",
     "relax_tapml.cli",
     "relax_tapml.compare",
+    "relax_tapml.compare.metrics",
     "relax_tapml.derive",
     "relax_tapml.frontend",
     "relax_tapml.kernel_flow",
     "relax_tapml.migrate",
+    "relax_tapml.migrate.strategies",
     "relax_tapml.partition",
     "relax_tapml.passes",
     "relax_tapml.replays",
