@@ -65,7 +65,7 @@ class ForkFailed(Exception):  # noqa: N818 - the field's word
     Parameters
     ----------
     cause
-        How it ended, for a message: ``died of SIGSEGV``.
+        How it ended, for a message: ``was terminated by SIGSEGV``.
     at
         The text of its last ``note``.
     printed

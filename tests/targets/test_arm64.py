@@ -306,7 +306,7 @@ def test_kernels_wrong_for_arm_alone_are_named(finished, device_processes):
     """However they are wrong; the run goes on with a fresh device, and no emulator is left."""
     message = reasons_of(["matmul", "softmax", "sum"], finished, "process")
     assert "differs by up to" in message["matmul"]
-    assert "died of SIGSEGV" in message["softmax"]
+    assert "was terminated by SIGSEGV" in message["softmax"]
     assert "did not end in 4 s" in message["sum"]
     assert len(device_processes) >= 3
     # An emulator that outlived its parent has no parent, but is still in the session.
@@ -468,7 +468,7 @@ def test_a_tracker_lends_emulators(finished):
     with closing(LocalFleet(1, key="board", platform="arm64")) as fleet:
         fleet.wait(1800)
         message = reasons_of(["softmax"], finished, fleet.session)
-    assert "died of SIGSEGV" in message["softmax"]
+    assert "was terminated by SIGSEGV" in message["softmax"]
 
 
 @needs_emulator

@@ -77,7 +77,7 @@ def test_none_free_lists_what_is_registered(fleet, session):
 @pytest.mark.parametrize(
     ("function", "fault", "timeout_s", "message"),
     [
-        ("crashes", DeviceCrash, 60, "died of SIGSEGV"),
+        ("crashes", DeviceCrash, 60, "was terminated by SIGSEGV"),
         ("hangs", DeviceTimeout, 2, "did not end in 2 s"),
     ],
 )

@@ -75,7 +75,7 @@ def test_a_kernel_that_crashes_everywhere_is_a_crash_of_its_unit(on, fleet, repl
     report = on("three", device_pipeline=replaced("increment", aborting))
     assert report.units == dict.fromkeys(UNITS, Verdict.PASS) | {"increment": Verdict.CRASH}
     assert sum(record.faults for record in report.devices.values()) == 2
-    assert "died of SIGABRT; so on " in report.details["increment"].reason
+    assert "was terminated by SIGABRT; so on " in report.details["increment"].reason
     assert report.suspects == {}
     fleet.wait("three")
 
