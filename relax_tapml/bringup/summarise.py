@@ -110,7 +110,7 @@ def summarise(
         host_pipeline=_name_of(options.host_pipeline),
         captures=_capture_result(found.store),
         import_check=import_distance(check),
-        import_=import_result(check, "" if trusted is None or failure else trusted.warning),
+        import_=import_result(check, "" if trusted is None or failure else trusted.doubt),
         lowering_notes=found.lowered.notes,
         out=out,
     )
