@@ -33,7 +33,7 @@ def power_rows(outputs: Sequence[CasePower | OutputPower]) -> list[PowerRow]:
             case=one.case if isinstance(one, CasePower) else one.sample,
             output=one.output,
             share=share_text(one.share),
-            terms="any number" if one.terms is None else str(one.terms),
+            terms="any number of" if one.terms is None else f"at most {one.terms}",
             sees=", ".join(one.sees) or "nothing",
             is_blunt=one.blunt,
         )
@@ -59,9 +59,8 @@ def power_sentences(result: RunResult) -> list[str]:
         sentences.append(
             f"{blunt} of {count_text(len(outputs), 'output')} of cases and probes "
             f"{'has a blunt tolerance' if blunt == 1 else 'have blunt tolerances'} (zeros, or the "
-            "output negated or scaled by 1.1, would pass) and cannot justify a pass alone; "
-            f"{names_text(units)} also {'has' if len(units) == 1 else 'have'} outputs with sharp "
-            "ones."
+            f"output negated or scaled by 1.1, would pass); {names_text(units)} "
+            f"{'passes' if len(units) == 1 else 'pass'} because of other cases, which are sharp."
         )
     blunt_only = _never_sharp(result.outputs)
     if blunt_only:
