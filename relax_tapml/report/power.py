@@ -16,7 +16,11 @@ from relax_tapml.results.unit_result import CasePower
 
 @dataclass(frozen=True, kw_only=True)
 class PowerRow:
-    """One output of one case, or of one sample, as a row of a table."""
+    """One output of one case, or of one sample, as a row of a table.
+
+    ``terms`` is how many equal terms a sum may have for one that is missing to be detected; empty
+    where it is never.
+    """
 
     case: str
     output: int
@@ -33,7 +37,7 @@ def power_rows(outputs: Sequence[CasePower | OutputPower]) -> list[PowerRow]:
             case=one.case if isinstance(one, CasePower) else one.sample,
             output=one.output,
             share=share_text(one.share),
-            terms="any number of" if one.terms is None else f"at most {one.terms}",
+            terms=_terms_text(one.terms),
             sees=", ".join(one.sees) or "nothing",
             is_blunt=one.blunt,
         )
@@ -44,6 +48,12 @@ def power_rows(outputs: Sequence[CasePower | OutputPower]) -> list[PowerRow]:
 def share_text(share: float | None) -> str:
     """Write what share of an output's RMS its tolerance is; a dash where there is none."""
     return "-" if share is None or math.isnan(share) else power.share_text(share)
+
+
+def _terms_text(terms: int | None) -> str:
+    if terms is None:
+        return "any number of"
+    return f"at most {terms}" if terms else ""
 
 
 def power_sentences(result: RunResult) -> list[str]:

@@ -50,7 +50,7 @@ def test_a_row_says_what_is_seen() -> None:
     assert (sharp.case, sharp.share, sharp.terms) == ("main-000-case0", "1 %", "at most 99")
     assert (sharp.sees, sharp.is_blunt) == ("zeros, negated", False)
     assert exact.terms == "any number of"
-    assert (blunt.case, blunt.sees, blunt.is_blunt) == ("first", "nothing", True)
+    assert (blunt.case, blunt.sees, blunt.terms, blunt.is_blunt) == ("first", "nothing", "", True)
 
 
 def test_blunt_cases_of_units_that_pass_are_reported(result: RunResult, tmp_path: Path) -> None:
