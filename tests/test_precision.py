@@ -14,7 +14,7 @@ from relax_tapml.cli.main import main
 from relax_tapml.cli.present import present
 from relax_tapml.errors import ExitCode
 from relax_tapml.partition.lower import lower
-from relax_tapml.targets.platforms.local import Local
+from relax_tapml.targets.platforms._local import Local
 from relax_tapml.targets.toolchain.low_precision_math import LowPrecisionMath
 
 REASON = "nvcc --use_fast_math makes tanhf coarse"

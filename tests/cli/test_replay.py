@@ -62,14 +62,14 @@ def test_a_column_that_cannot_be_reached_leaves_the_others(finished, broken_sess
     assert head.split() == ["suite", "llvm", "inline", "llvm", broken_session[5:]]
     count = str(len(UNITS))
     assert row.split() == [str(finished), count, "of", count, "unreachable"]
-    assert "unreachable: cannot ask the tracker at 127.0.0.1:1" in line
+    assert "unreachable: cannot use the tracker at 127.0.0.1:1" in line
     wrong = ["--device-pipeline", "broken_pipelines:fused_gelu_scale"]
     assert main([*command, *wrong, "--json"]) == 1
     document = json.loads(capsys.readouterr().out)
     good, lost = document["cells"]
     assert (good["exit_code"], good["reason"], good["passed"]) == (1, "", len(UNITS) - 1)
     assert (lost["exit_code"], lost["units"], lost["passed"]) == (3, [], 0)
-    assert "cannot ask the tracker" in lost["reason"]
+    assert "tracker at 127.0.0.1:1" in lost["reason"]
     assert (document["schema"], document["exit_code"]) == (2, 1)
     assert document["suites"] == [str(finished)]
     assert [target["target"] for target in document["targets"]] == ["llvm", "llvm"]
