@@ -41,10 +41,10 @@ class Replayer:
     """One device and the kernels of a suite's units, built and loaded together when first used.
 
     A unit whose kernel does not build, or cannot be loaded, does not keep the others from running.
-    After a crash or a timeout the rest goes on in a fresh session, and so it does after an error,
-    because a failed kernel may leave a device unusable. A failure is blamed on a unit only if it
-    also happens when no other unit has run in its session; what a unit does in company is for a
-    migration to find. A device in this process has no fresh sessions, so there it is blamed.
+    After a crash, a timeout or an error the rest goes on in a fresh session, because a failed
+    kernel may leave a device unusable. A failure counts against a unit only if it also happens when
+    no other unit has run in its session: a migration finds what fails in the context of others. A
+    device in this process has no fresh sessions, so there every failure counts.
 
     Parameters
     ----------
@@ -67,14 +67,14 @@ class Replayer:
     units
         The units that will be run; all by default.
     device
-        Shared with others, instead of one of our own for ``session``: it is left open at the end
-        (unless it is one of many), and its sessions say how long a call may take. A session it has
+        Shared with others, instead of a new one for ``session``: it is left open at the end (unless
+        it is one of many), and its sessions limit how long a call may take. A session that it has
         already is not fresh.
     programs
-        Shared with others, instead of those that the options above describe.
+        Shared with other replayers, instead of those that the options above describe.
     is_one_of_many
-        Whether there may be other devices to look at a failure again. Then a failure after others
-        in the session is told with its ``context``, and a crash or a timeout is not run again.
+        Whether other devices may repeat what fails. Then a failure after other units in the session
+        is returned with its ``context``, and a crash or a timeout is not run again.
     seed
         Of the pattern that memory holds before each call; drawn if it is None.
     """
@@ -148,7 +148,7 @@ class Replayer:
 
     @property
     def seed(self) -> int:
-        """Says what memory holds before each call."""
+        """Of the pattern that memory holds before each call."""
         return self._poison.seed
 
     def build(self) -> None:
@@ -163,7 +163,7 @@ class Replayer:
     def run(self, unit: str, case: SuiteCase, *, repeat: int = 1) -> CaseReplay:
         """Run one case ``repeat`` times and compare every output with its oracle.
 
-        A case that fails is run again, as ``repeated`` says.
+        A case that fails is run again, see ``compare.repeat.repeated``.
 
         Raises
         ------
@@ -181,8 +181,9 @@ class Replayer:
 
         try:
             return aggregate_rounds(repeated(once, repeat))
-        except _ForOthers as left:
-            return left.case if left.case.context else aggregate_rounds([*rounds, left.case])
+        except _RepeatElsewhere as failure:
+            last = failure.case
+            return last if last.context else aggregate_rounds([*rounds, last])
 
     def call_often(self, unit: str, case: SuiteCase, times: int) -> tuple[int, CaseReplay]:
         """Call a unit again and again in a session of its own, until it fails.
@@ -218,7 +219,7 @@ class Replayer:
         return made, ended
 
     def _called_often(self, unit: str, case: SuiteCase, times: int) -> tuple[int, CaseReplay, bool]:
-        """Do what ``call_often`` does in one session; say also whether that was killed."""
+        """Do what ``call_often`` does, in one session; return also whether that was killed."""
         right: list[bytes] = []
         arguments: list[DeviceTensor] = []
         result = CaseReplay(unit=unit, case=case, verdict=Verdict.SKIPPED)
@@ -244,7 +245,7 @@ class Replayer:
 
     @property
     def is_fresh(self) -> bool:
-        """Whether nothing has run in the session yet that could be to blame for a failure."""
+        """Whether nothing has run in the session yet that could cause a failure."""
         return not self._session.context("")
 
     def open(self, *, is_fresh: bool = False) -> str:
@@ -271,12 +272,12 @@ class Replayer:
         return self._device.traffic
 
     def _alone(self, unit: str, case: SuiteCase) -> CaseReplay:
-        """Run a case; if it fails after others in the session, again in a fresh one."""
+        """Run a case; if it fails after other units in the session, run it again in a fresh one."""
         first, context = self._round(unit, case)
         if self._is_one_of_many and (
             first.verdict in FAULTS or (context and is_failure(first.verdict))
         ):
-            raise _ForOthers(replace(first, context=context, failures=1))
+            raise _RepeatElsewhere(replace(first, context=context, failures=1))
         if not context or first.verdict in SETTLED:
             return first
         alone, _ = self._round(unit, case)
@@ -300,7 +301,7 @@ class Replayer:
                 return faulted(unit, case, fault), True, is_killed
 
         result, is_damaged, _ = unless_killed(once, lambda ended: ended[2])
-        if unit not in self._programs.failed:  # which no device has anything to say about
+        if unit not in self._programs.failed:  # Those fail on no device in particular.
             result = replace(result, device=self._device.name)
         context = self._session.context(unit)
         is_suspect = is_failure(result.verdict) and result.verdict is not Verdict.BUILD_ERROR
@@ -309,7 +310,7 @@ class Replayer:
         return result, context
 
     def _attempt(self, unit: str, case: SuiteCase) -> tuple[CaseReplay, bool]:
-        """Run a case; return how it ended, and whether it leaves a session no one should use."""
+        """Run a case; return how it ended, and whether the session must not be used again."""
         module = self._load(unit)
         if module is None:
             return self._unbuilt(unit, case), False
@@ -323,7 +324,7 @@ class Replayer:
             without(mask, self._never_written(output))
             for mask, output in zip(untouched, case.outputs, strict=True)
         )
-        misdeeds = [
+        violations = [
             *(
                 unwritten_text(number, mask, self._poison)
                 for number, mask in enumerate(masks)
@@ -332,11 +333,11 @@ class Replayer:
             *(f"it writes to its input {i}, which it may only read" for i in changed[:1]),
             *called.overruns,
         ]
-        # Others in the session would get the wrong weights, or worse, and the blame.
+        # Other units in the session would get wrong weights, and their failures would count.
         is_damaged = bool(called.overruns) or any(
             case.inputs[index].weight is not None for index in changed
         )
-        result = judged(self.suite, unit, case, called.outputs, misdeeds)
+        result = judged(self.suite, unit, case, called.outputs, violations)
         return replace(result, unwritten=masks), is_damaged
 
     def _called(
@@ -422,7 +423,7 @@ class Replayer:
                 if self._programs.split(unit, program):
                     self._session.renew()
                 elif isinstance(fault, DeviceError):
-                    # Alive and yet unable to link: it needs what the device's runtime lacks.
+                    # The device runs but cannot link it: it needs what the device's runtime lacks.
                     self._unloadable[unit, self._device.name] = (
                         f"the device cannot load it: {fault}"
                     )
@@ -444,21 +445,21 @@ class Replayer:
         array = self.suite.tensor(item.tensor)
         if item.weight is None or case.may_write:
             return session.upload(array)
-        # By content: the weights of two layers may be the same, and a name alone says too little.
+        # By content: two layers may share a weight, and one name may stand for several.
         return session.parameter(item.tensor, array)
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Called:
-    """What a call left behind: its outputs, what it wrote behind them, what it did not write."""
+    """The outputs of a call, what it wrote behind them, and what it did not write."""
 
     outputs: list[Array]
     overruns: list[str]
     untouched: list[Array | None]
 
 
-class _ForOthers(Exception):  # noqa: N818 - it ends the rounds of a case, and is no error
-    """A failure that is to be looked at on another device, or first in a session."""
+class _RepeatElsewhere(Exception):  # noqa: N818 - it ends the rounds of a case, and is no error
+    """A failure to be repeated on another device, or as the first in a session."""
 
     def __init__(self, case: CaseReplay) -> None:
         super().__init__()

@@ -13,7 +13,7 @@ BUILD_ERROR = Verdict.BUILD_ERROR
 TIMEOUT, FLAKY, OPEN = Verdict.TIMEOUT, Verdict.FLAKY, Verdict.INCONCLUSIVE
 
 
-def said(device, verdict, *, context=(), is_gone=False, ran=True):
+def said(device, verdict, *, context=(), is_lost=False, ran=True):
     reason = "" if verdict is PASS else f"{verdict} there"
     detail = UnitReplay(
         unit="unit",
@@ -22,7 +22,7 @@ def said(device, verdict, *, context=(), is_gone=False, ran=True):
         device=device if ran else "",
         context=tuple(context),
     )
-    return DeviceOutcome(device=device, detail=detail, is_gone=is_gone)
+    return DeviceOutcome(device=device, detail=detail, is_lost=is_lost)
 
 
 @pytest.mark.parametrize(
@@ -39,7 +39,7 @@ def said(device, verdict, *, context=(), is_gone=False, ran=True):
         # What one device cannot load, another may; what was not built is nowhere.
         ([said("a", BUILD_ERROR)], None, BUILD_ERROR),
         ([said("a", BUILD_ERROR, ran=False)], BUILD_ERROR, BUILD_ERROR),
-        # A fault is asked about twice, on one device if there is no other.
+        # A fault is finished_devices about twice, on one device if there is no other.
         ([said("a", CRASH)], None, None),
         ([said("a", CRASH), said("a", CRASH)], None, CRASH),
         ([said("a", CRASH), said("b", TIMEOUT)], CRASH, CRASH),
@@ -49,9 +49,9 @@ def said(device, verdict, *, context=(), is_gone=False, ran=True):
         ([said("a", MISMATCH, context=["x"]), said("a", PASS)], PASS, PASS),
         ([said("a", CRASH, context=["x"]), said("b", CRASH)], CRASH, CRASH),
         # A server that is gone is no judge of a kernel, but two in a row are enough.
-        ([said("a", CRASH, is_gone=True)], None, None),
-        ([said("a", CRASH, is_gone=True), said("b", PASS)], PASS, PASS),
-        ([said("a", CRASH, is_gone=True), said("b", CRASH, is_gone=True)], CRASH, CRASH),
+        ([said("a", CRASH, is_lost=True)], None, None),
+        ([said("a", CRASH, is_lost=True), said("b", PASS)], PASS, PASS),
+        ([said("a", CRASH, is_lost=True), said("b", CRASH, is_lost=True)], CRASH, CRASH),
     ],
 )
 def test_the_verdict_follows_from_what_devices_say(outcomes, with_others, at_last):
@@ -65,7 +65,7 @@ def test_a_device_that_most_others_contradict_lies():
     assert outvoted_devices([said("a", MISMATCH), said("b", PASS), said("c", PASS)]) == ["a"]
     assert outvoted_devices([said("a", MISMATCH), said("b", PASS)]) == []
     assert outvoted_devices([said("a", MISMATCH), said("b", PASS), said("c", MISMATCH)]) == []
-    lost = [said("a", CRASH, is_gone=True), said("b", PASS), said("c", PASS)]
+    lost = [said("a", CRASH, is_lost=True), said("b", PASS), said("c", PASS)]
     assert outvoted_devices(lost) == []
 
 
