@@ -27,7 +27,7 @@ _COPIES = 16
 
 @dataclass(frozen=True, kw_only=True)
 class GuardedFunction:
-    """A case function whose results lie in poisoned memory.
+    """A case function whose results are in poisoned memory.
 
     Parameters
     ----------

@@ -19,7 +19,7 @@ PAGE_WORDS = 1024
 """32-bit words of the pattern that memory is filled with; TVM allocates whole pages of them."""
 
 _PAGE_BYTES = 4 * PAGE_WORDS
-# What is smaller lies on the stack.
+# What is smaller is on the stack.
 _LEAST_BYTES = 1024
 # Buffers of a size that other programs of this process may have left.
 _SPARE = 8

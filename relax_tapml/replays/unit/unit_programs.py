@@ -235,7 +235,7 @@ class UnitPrograms:
         return [unit, *(gvar.name_hint for gvar in self._suite.module(unit).functions)]
 
     def _check_pipeline(self, reason: str) -> None:
-        """Refuse a pipeline that wants functions that only the model has.
+        """Refuse a pipeline that needs functions that only the model has.
 
         Raises
         ------
