@@ -35,8 +35,8 @@ def composite_tolerances(
     """Return how far each case of such a unit may be off when every kernel that it runs is right.
 
     The case is run on the source, with the result of each of these kernels perturbed within the
-    tolerance of its own unit; and once more for devices whose elementary functions are coarse,
-    where that makes a difference.
+    tolerance of its own unit; and once more for devices whose elementary functions have low
+    precision, where that makes a difference.
 
     Parameters
     ----------
@@ -53,7 +53,7 @@ def composite_tolerances(
     found: dict[tuple[str, str], list[Tolerance]] = {}
     units = list(units_run(suite))
     levels = noise_levels(suite) if units else {}
-    coarse = noise_levels(suite.coarse()) if units else {}
+    wider = noise_levels(suite.low_precision()) if units else {}
     endings = Endings("moving the results of kernels")
     for unit in units:
         try:
@@ -68,7 +68,7 @@ def composite_tolerances(
         for case in suite.manifest.units[unit].cases:
             inputs = [host.upload(suite.tensor(item.tensor)) for item in case.inputs]
             call = partial(_outputs, machine[case.function], inputs)
-            rounds = [levels] if coarse == levels else [levels, coarse]
+            rounds = [levels] if wider == levels else [levels, wider]
 
             def work(
                 fork: Here,
@@ -89,8 +89,8 @@ def composite_tolerances(
             outputs, *runs = [message.arrays for message in messages]
             tolerances = _moved(outputs, runs[:RUNS])
             if len(runs) > RUNS:
-                wider = _moved(outputs, runs[RUNS:])
-                tolerances = [with_coarse(*both) for both in zip(tolerances, wider, strict=True)]
+                others = _moved(outputs, runs[RUNS:])
+                tolerances = [with_coarse(*both) for both in zip(tolerances, others, strict=True)]
             found[unit, case.name] = tolerances
     return found
 

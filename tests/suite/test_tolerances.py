@@ -38,8 +38,8 @@ class Tensors:
 
     folder = "suite"
 
-    def __init__(self, *inputs, is_coarse=False):
-        self.is_coarse = is_coarse
+    def __init__(self, *inputs, is_low_precision=False):
+        self.is_low_precision = is_low_precision
         self.low_precision_math = COARSE
         self.written = {f"input {i}": array for i, array in enumerate(inputs)}
         self.inputs = tuple(SuiteInput(tensor=name, weight=None) for name in self.written)
@@ -87,15 +87,15 @@ def test_bounds_are_kept_as_a_tensor():
     np.testing.assert_array_equal(found.allowed(np.zeros(3)), [1.0, 2.0, np.nan])
 
 
-@pytest.mark.parametrize("is_coarse", [False, True])
-def test_bounds_for_coarse_devices_are_kept_beside(is_coarse):
+@pytest.mark.parametrize("is_low_precision", [False, True])
+def test_bounds_for_coarse_devices_are_kept_beside(is_low_precision):
     """Which of them count depends on what the suite is opened for."""
     bound, coarse = np.float32([1, 2]), np.float32([10, 20])
-    tensors = Tensors(is_coarse=is_coarse)
+    tensors = Tensors(is_low_precision=is_low_precision)
     kept, found = tensors.round_trip(ElementTolerance(bound=bound, coarse=coarse, origin="o"))
     assert (kept.bound, kept.coarse) == ("bound 0", "bound 1")
-    np.testing.assert_array_equal(found.allowed(np.zeros(2)), coarse if is_coarse else bound)
-    assert ("the shader language allows it" in found.origin) == is_coarse
+    np.testing.assert_array_equal(found.allowed(np.zeros(2)), coarse if is_low_precision else bound)
+    assert ("the shader language allows it" in found.origin) == is_low_precision
     kept, found = tensors.round_trip(ElementTolerance(bound=bound, origin="o"))
     assert kept.coarse is None
     np.testing.assert_array_equal(found.allowed(np.zeros(2)), bound)
