@@ -81,13 +81,9 @@ class Suite:
         That is ``low_precision()`` where the unit calls such a function of the device.
         """
         allowed = self.low_precision_math
-        if (
-            self.is_low_precision
-            or allowed is None
-            or not allowed.names & called(self.module(unit))
-        ):
+        if self.is_low_precision or allowed is None:
             return self
-        return self.low_precision()
+        return self.low_precision() if allowed.names & called(self.module(unit)) else self
 
     def unit(self, name: str) -> SuiteUnit:
         """Return a unit. Raises ``UsageError`` if the suite has no case of it."""

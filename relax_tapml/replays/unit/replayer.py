@@ -4,36 +4,29 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from relax_tapml.arrays import Array
 from relax_tapml.compare.repeat import SETTLED, is_failure, repeated
 from relax_tapml.compare.verdict import FAULTS, Verdict
 from relax_tapml.errors import DeviceError, DeviceFault
 from relax_tapml.files.scratch import ScratchFolder
 from relax_tapml.partition.device_side import DeviceSide, device_side
 from relax_tapml.partition.kernel_library import KernelLibrary
-from relax_tapml.replays.unit._poison import (
-    both,
-    is_certain,
-    pattern_sizes,
-    unwritten_text,
-    without,
-)
+from relax_tapml.replays.unit._case_call import CaseCaller
 from relax_tapml.replays.unit._replay_session import ReplaySession
 from relax_tapml.replays.unit.case_replay import CaseReplay, aggregate_rounds, faulted, judged
 from relax_tapml.replays.unit.unit_programs import UnitPrograms
-from relax_tapml.suite.manifest import SuiteCase, SuiteInput, SuiteOutput
+from relax_tapml.suite.manifest import SuiteCase
 from relax_tapml.suite.model_beside import model_beside
 from relax_tapml.suite.open_suite import Suite
 from relax_tapml.targets.open_session import open_device
 from relax_tapml.targets.session.attempts import unless_killed, was_killed
 from relax_tapml.targets.session.device import Device
 from relax_tapml.targets.session.poison import Poison
-from relax_tapml.targets.session.session import DeviceModule, DeviceSession, DeviceTensor
+from relax_tapml.targets.session.session import DeviceModule, DeviceTensor
 from relax_tapml.targets.session.traffic import Traffic
 
 
@@ -116,6 +109,7 @@ class Replayer:
             ),
             units=tuple(suite.manifest.units) if units is None else units,
         )
+        self._caller = CaseCaller(suite, self._programs, self._poison)
 
     def __enter__(self) -> Replayer:
         return self
@@ -230,8 +224,8 @@ class Replayer:
                     return number, self._unbuilt(unit, case), False
                 session = self._session.open()
                 if not arguments or case.may_write:
-                    arguments = [self._argument(session, case, item) for item in case.inputs]
-                called = self._called(session, module, unit, case, arguments, self._poison)
+                    arguments = self._caller.arguments(session, case)
+                called = self._caller.call(session, module, unit, case, arguments)
             except DeviceFault as fault:
                 return number, faulted(unit, case, fault), was_killed(fault)
             returned = [output.tobytes() for output in called.outputs]
@@ -316,92 +310,9 @@ class Replayer:
             return self._unbuilt(unit, case), False
         session = self._session.open()
         self._session.note_run(unit)
-        arguments = [self._argument(session, case, item) for item in case.inputs]
-        called = self._called(session, module, unit, case, arguments, self._poison)
-        changed = [] if case.may_write else self._changed(session, case, arguments)
-        untouched = self._untouched(session, module, unit, case, called)
-        masks = tuple(
-            without(mask, self._never_written(output))
-            for mask, output in zip(untouched, case.outputs, strict=True)
-        )
-        violations = [
-            *(
-                unwritten_text(number, mask, self._poison)
-                for number, mask in enumerate(masks)
-                if mask is not None
-            ),
-            *(f"it writes to its input {i}, which it may only read" for i in changed[:1]),
-            *called.overruns,
-        ]
-        # Other units in the session would get wrong weights, and their failures would count.
-        is_damaged = bool(called.overruns) or any(
-            case.inputs[index].weight is not None for index in changed
-        )
-        result = judged(self.suite, unit, case, called.outputs, violations)
-        return replace(result, unwritten=masks), is_damaged
-
-    def _called(
-        self,
-        session: DeviceSession,
-        module: DeviceModule,
-        unit: str,
-        case: SuiteCase,
-        arguments: Sequence[DeviceTensor],
-        poison: Poison,
-    ) -> _Called:
-        """Do the call of a case in memory that holds ``poison``."""
-        blocks = self._programs.blocks(unit, case.function)
-        patterns = [
-            session.parameter(poison.name(size), poison.pattern(size))
-            for size in pattern_sizes(blocks)
-        ]
-        function = self._programs.function(unit, case.function)
-        results = session.call(module, function, [*arguments, *patterns])
-        values = [session.download(result) for result in results]
-        outputs, guards = values[: len(case.outputs)], values[len(case.outputs) :]
-        places = [(block, place) for block in blocks for place in block.guards]
-        found = [
-            block.overrun(place, guard, poison)
-            for (block, place), guard in zip(places, guards, strict=True)
-        ]
-        untouched: list[Array | None] = [None] * len(outputs)
-        for block in blocks:
-            if block.output is not None:
-                untouched[block.output] = block.untouched(outputs[block.output], poison)
-        return _Called(
-            outputs=outputs, overruns=[text for text in found if text], untouched=untouched
-        )
-
-    def _untouched(
-        self,
-        session: DeviceSession,
-        module: DeviceModule,
-        unit: str,
-        case: SuiteCase,
-        called: _Called,
-    ) -> list[Array | None]:
-        """Return which values of each output a call did not write.
-
-        What holds the pattern may have been written by chance where a type has few values: such a
-        call is done once more with another pattern.
-        """
-        is_open = any(
-            mask is not None and not is_certain(output)
-            for mask, output in zip(called.untouched, called.outputs, strict=True)
-        )
-        if not is_open:
-            return called.untouched
-        arguments = [self._argument(session, case, item) for item in case.inputs]
-        poison = self._poison.inverted
-        again = self._called(session, module, unit, case, arguments, poison).untouched
-        return [
-            mask if mask is None or is_certain(output) else both(mask, other)
-            for mask, other, output in zip(called.untouched, again, called.outputs, strict=True)
-        ]
-
-    def _never_written(self, output: SuiteOutput) -> Array | None:
-        """Return which values of an output the source never writes; None if it writes all."""
-        return None if output.unwritten is None else self.suite.tensor(output.unwritten)
+        done = self._caller.checked_call(session, module, unit, case)
+        result = judged(self.suite, unit, case, done.outputs, done.violations)
+        return replace(result, unwritten=done.unwritten), done.is_damaging
 
     def _unbuilt(self, unit: str, case: SuiteCase) -> CaseReplay:
         reason = self._programs.failed.get(unit) or self._unloadable[unit, self._device.name]
@@ -430,32 +341,6 @@ class Replayer:
                 else:
                     raise
         return None
-
-    def _changed(
-        self, session: DeviceSession, case: SuiteCase, arguments: Sequence[DeviceTensor]
-    ) -> list[int]:
-        """Return which inputs are not what they were."""
-        return [
-            index
-            for index, (item, argument) in enumerate(zip(case.inputs, arguments, strict=True))
-            if session.download(argument).tobytes() != self.suite.tensor(item.tensor).tobytes()
-        ]
-
-    def _argument(self, session: DeviceSession, case: SuiteCase, item: SuiteInput) -> DeviceTensor:
-        array = self.suite.tensor(item.tensor)
-        if item.weight is None or case.may_write:
-            return session.upload(array)
-        # By content: two layers may share a weight, and one name may stand for several.
-        return session.parameter(item.tensor, array)
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Called:
-    """The outputs of a call, what it wrote behind them, and what it did not write."""
-
-    outputs: list[Array]
-    overruns: list[str]
-    untouched: list[Array | None]
 
 
 class _RepeatElsewhere(Exception):  # noqa: N818 - it ends the rounds of a case, and is no error
