@@ -90,7 +90,7 @@ def summarise(
     return RunResult(
         verdict=verdict,
         reason=reason,
-        culprits=tuple(names),
+        culprits=names,
         units=tuple(units),
         outputs=tuple(output.result for output in migrated.outputs),
         steps=tuple(step for step in steps if step is not None),

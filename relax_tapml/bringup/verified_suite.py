@@ -15,7 +15,7 @@ from relax_tapml.carve.select.choose_cases import Case
 from relax_tapml.carve.write_suite import write_suite
 from relax_tapml.compare.verdict import Verdict
 from relax_tapml.errors import SourceError
-from relax_tapml.processes.fork import Endings, ForkDied, Here, can_fork, forked
+from relax_tapml.processes.fork import ForkChannel, ForkFailed, ForkRetries, can_fork, forked
 from relax_tapml.replays.unit.replayer import Replayer
 from relax_tapml.results.json_codec import decode, encode
 from relax_tapml.suite.manifest import Manifest
@@ -142,7 +142,7 @@ def _replayed(
             (unit, case) for unit, entry in suite.manifest.units.items() for case in entry.cases
         ]
 
-        def work(fork: Here) -> None:
+        def work(fork: ForkChannel) -> None:
             for unit, case in waiting:
                 result = replayer.run(unit, case)
                 masks = [mask for mask in result.unwritten if mask is not None]
@@ -153,7 +153,7 @@ def _replayed(
                 )
                 fork.send(encode(outcome), masks)
 
-        endings = Endings(f"replaying the suite on {source.kind.name}")
+        retries = ForkRetries(f"replaying the suite on {source.kind.name}")
         while waiting:
             try:
                 for message in forked(work, is_safe=is_forked):
@@ -166,8 +166,8 @@ def _replayed(
                     found = [next(masks) if has else None for has in outcome.has_unwritten]
                     if message.arrays:
                         unwritten[unit, case.name] = found
-            except ForkDied as death:
-                if endings.excuses(death):
+            except ForkFailed as death:
+                if retries.allows(death):
                     continue
                 unit, case = waiting.pop(0)
                 name = _Name(unit=unit, case=case.name, is_probe=case.is_probe)

@@ -20,7 +20,7 @@ from relax_tapml.partition.hybrid import Host
 from relax_tapml.partition.kernel_library import KernelLibrary
 from relax_tapml.partition.lower_for_target import lower_for_target
 from relax_tapml.passes.outline_runtime_callbacks import OutlineRuntimeCallbacks
-from relax_tapml.processes.fork import Endings, ForkDied, Here, can_fork, collected
+from relax_tapml.processes.fork import ForkChannel, ForkFailed, ForkRetries, can_fork, collected
 from relax_tapml.suite.composite_units import units_run
 from relax_tapml.suite.open_suite import Suite
 
@@ -54,7 +54,7 @@ def composite_tolerances(
     units = list(units_run(suite))
     levels = noise_levels(suite) if units else {}
     wider = noise_levels(suite.low_precision()) if units else {}
-    endings = Endings("moving the results of kernels")
+    retries = ForkRetries("moving the results of kernels")
     for unit in units:
         try:
             side = lower_for_target(OutlineRuntimeCallbacks()(suite.module(unit)), source, pipeline)
@@ -71,7 +71,7 @@ def composite_tolerances(
             rounds = [levels] if wider == levels else [levels, wider]
 
             def work(
-                fork: Here,
+                fork: ForkChannel,
                 machine: Any = machine,
                 call: Callable[[], list[Array]] = call,
                 rounds: Sequence[Mapping[str, Noise]] = rounds,
@@ -83,8 +83,8 @@ def composite_tolerances(
                         fork.send(None, call())
 
             try:
-                messages = collected(work, endings, is_safe=can_fork(source))
-            except ForkDied:
+                messages = collected(work, retries, is_safe=can_fork(source))
+            except ForkFailed:
                 continue  # The replay on the source reports it, or only what was moved may crash.
             outputs, *runs = [message.arrays for message in messages]
             tolerances = _moved(outputs, runs[:RUNS])

@@ -21,13 +21,13 @@ from relax_tapml.carve.unit.carved_unit import CarvedCase, CarvedUnit
 from relax_tapml.carve.unit.evaluations import Evaluations
 from relax_tapml.errors import SourceError
 from relax_tapml.files.replace import check_replaceable, new_folder
-from relax_tapml.foreign.module import vouch
+from relax_tapml.foreign.module import mark_checked
 from relax_tapml.partition.kernel_library import KernelLibrary
 from relax_tapml.partition.site_table import site_table
 from relax_tapml.passes.annotate_sites import annotated_calls
 from relax_tapml.passes.operator_call import operator_call
 from relax_tapml.passes.submodule import submodule
-from relax_tapml.processes.fork import Endings, ForkDied, Here, can_fork, forked
+from relax_tapml.processes.fork import ForkChannel, ForkFailed, ForkRetries, can_fork, forked
 from relax_tapml.suite.manifest import (
     MANIFEST,
     Manifest,
@@ -188,7 +188,7 @@ class _Writer:
         waiting = list(stems)
         refused: dict[int, str] = {}
 
-        def work(fork: Here) -> None:
+        def work(fork: ForkChannel) -> None:
             # A connection to SQLite is for one thread of one process.
             store = CaptureStore.open(self._store.folder)
             for unit in waiting:
@@ -198,7 +198,7 @@ class _Writer:
                 made = self._write_unit(unit, stems[unit], cases[unit], store, evaluations)
                 fork.send(msgspec.to_builtins(made))
 
-        endings = Endings("carving the suite")
+        retries = ForkRetries("carving the suite")
         while waiting:
             try:
                 for message in forked(work, is_safe=can_fork(self._source)):
@@ -208,8 +208,8 @@ class _Writer:
                     self._add(made)
                     if made.unit is not None:
                         written[unit] = made.unit
-            except ForkDied as death:
-                if endings.excuses(death):
+            except ForkFailed as death:
+                if retries.allows(death):
                     self._files.remove_unlisted()
                     continue
                 if not death.at or int(death.at) in refused:
@@ -221,7 +221,7 @@ class _Writer:
     def _add(self, made: _WrittenUnit) -> None:
         """Take over what a fork has written."""
         self._files.sha256.update(made.sha256)
-        vouch(made.sha256.values())
+        mark_checked(made.sha256.values())
         self._files.tensors.update(made.tensors)
         self._skipped.update(made.skipped)
         self._skipped_sites.update(made.skipped_sites)

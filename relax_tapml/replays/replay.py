@@ -11,7 +11,7 @@ from typing import Any
 
 from relax_tapml.compare.verdict import FAULTS, Verdict, exit_code_of
 from relax_tapml.errors import DeviceUnavailable, ExitCode, MachineError, UsageError
-from relax_tapml.files.machine import machine_told
+from relax_tapml.files.machine import machine_errors
 from relax_tapml.partition.device_side import DeviceSide
 from relax_tapml.partition.pipeline import load_pipeline
 from relax_tapml.replays.fleet.fleet_replay import FleetReplay
@@ -73,7 +73,7 @@ class ReplayReport:
         return exit_code_of(self.units.values())
 
 
-@machine_told("replaying a suite")
+@machine_errors("replaying a suite")
 def replay(
     suite: Suite | Path | str,
     *,

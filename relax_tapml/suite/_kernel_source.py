@@ -8,7 +8,7 @@ from typing import Any
 import tvm
 from tvm import tirx
 
-from relax_tapml.files.machine import passed_on
+from relax_tapml.files.machine import raise_machine_error
 from relax_tapml.targets.platforms.registry import platform_of
 from relax_tapml.targets.toolchain.default_schedule import schedule
 
@@ -78,7 +78,7 @@ def kernel_source(module: tvm.IRModule, target: Any) -> KernelSource:
             parts = [m.inspect_source() for m in built.imports if m.kind == kind]
             texts += parts or [built.inspect_source("ll" if kind == "llvm" else "")]
         except Exception as error:  # Whatever a code generator or a compiler raises.
-            passed_on(error, f"generating the code of {name}")
+            raise_machine_error(error, f"generating the code of {name}")
             lines = str(error).strip().splitlines() or [type(error).__name__]
             missing.append(f"{name}: {lines[-1].strip()}")
     return KernelSource(

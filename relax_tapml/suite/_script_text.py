@@ -13,7 +13,7 @@ from tvm.ir import Range
 
 from relax_tapml._compat import portable_script
 from relax_tapml.foreign.script import script_fault
-from relax_tapml.processes.fork import ForkDied, Here, forked
+from relax_tapml.processes.fork import ForkChannel, ForkFailed, forked
 
 _COMMENTED_IMPORT = re.compile(r"^# (?=from [\w.]+ import )", re.MULTILINE)
 
@@ -55,12 +55,12 @@ def script_text(module: tvm.IRModule) -> ScriptText:
     if fault:
         return ScriptText(text=source, inexact=f"its print is not only TVMScript: {fault}")
 
-    def work(fork: Here) -> None:
+    def work(fork: ForkChannel) -> None:
         fork.send(_difference(module, text))
 
     try:
         [message] = forked(work, is_safe=sys.platform == "linux")
-    except ForkDied as death:
+    except ForkFailed as death:
         return ScriptText(text=source, inexact=f"TVM {death.cause} while reading it")
     return ScriptText(text=source, inexact=message.document)
 

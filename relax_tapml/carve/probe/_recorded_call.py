@@ -14,7 +14,7 @@ from relax_tapml.arrays import Array, is_float
 from relax_tapml.carve.probe._bounds_check import BoundsCheck
 from relax_tapml.carve.probe._roles import Roles, roles_of
 from relax_tapml.carve.probe._whole_range import fits
-from relax_tapml.files.machine import passed_on
+from relax_tapml.files.machine import raise_machine_error
 from relax_tapml.kernel_flow.expressions import nodes
 from relax_tapml.kernel_flow.interval import Interval
 from relax_tapml.kernel_flow.kernel_call import KernelCall
@@ -118,7 +118,7 @@ class RecordedCall:
         try:
             return BoundsCheck(self.kernel, self.call.results)
         except Exception as error:  # What cannot be built is not known to stay inside.
-            passed_on(error, "following the indices of a kernel")
+            raise_machine_error(error, "following the indices of a kernel")
             return None
 
     def holds(self, ranges: dict[int, Interval]) -> bool:

@@ -19,7 +19,7 @@ from relax_tapml.carve.shape._symbolic_call import SymbolicCall, SymbolicFunctio
 from relax_tapml.carve.unit.unit_module import case_function
 from relax_tapml.carve.unit.unit_tolerances import UnitTolerances
 from relax_tapml.errors import NotCarvableError
-from relax_tapml.files.machine import passed_on
+from relax_tapml.files.machine import raise_machine_error
 from relax_tapml.kernel_flow.stores import NotAnalyzableError
 from relax_tapml.passes.operator_call import CallKind, operator_call
 from relax_tapml.passes.site import Site
@@ -134,7 +134,7 @@ class ShapeCases:
                 self.reasons[str(error)] = None
                 continue
             except Exception as error:  # Whatever TVM raises about a kernel that no one foresaw.
-                passed_on(error, "making probes of other shapes")
+                raise_machine_error(error, "making probes of other shapes")
                 self.reasons[f"it was not judged: {_first_line(error)}"] = None
                 continue
             yield probe, name

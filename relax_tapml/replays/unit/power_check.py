@@ -51,7 +51,7 @@ def blunt_reason(comparison: Comparison) -> str:
     cosine, power = comparison.cosine, comparison.power
     if power is None:
         return comparison.reason
-    parts = [power.told] if power.is_blunt else []
+    parts = [power.description] if power.is_blunt else []
     if math.isfinite(power.share) and comparison.snr_db is not None:
         parts.append(f"the result is off by {share_text(10.0 ** (-comparison.snr_db / 20.0))}")
     if cosine is not None and cosine < 0.0:

@@ -23,7 +23,7 @@ from relax_tapml.suite.manifest import SuiteCase
 from relax_tapml.suite.model_beside import model_beside
 from relax_tapml.suite.open_suite import Suite
 from relax_tapml.targets.open_session import open_device
-from relax_tapml.targets.session.attempts import unless_killed, was_killed
+from relax_tapml.targets.session.attempts import retry_if_killed, was_killed
 from relax_tapml.targets.session.device import Device
 from relax_tapml.targets.session.poison import Poison
 from relax_tapml.targets.session.session import DeviceModule, DeviceTensor
@@ -209,7 +209,7 @@ class Replayer:
             finally:
                 self._session.renew()
 
-        made, ended, _ = unless_killed(once, lambda found: found[2])
+        made, ended, _ = retry_if_killed(once, lambda found: found[2])
         return made, ended
 
     def _called_often(self, unit: str, case: SuiteCase, times: int) -> tuple[int, CaseReplay, bool]:
@@ -294,7 +294,7 @@ class Replayer:
                     self._session.renew()
                 return faulted(unit, case, fault), True, is_killed
 
-        result, is_damaged, _ = unless_killed(once, lambda ended: ended[2])
+        result, is_damaged, _ = retry_if_killed(once, lambda ended: ended[2])
         if unit not in self._programs.failed:  # Those fail on no device in particular.
             result = replace(result, device=self._device.name)
         context = self._session.context(unit)

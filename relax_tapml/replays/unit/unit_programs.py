@@ -14,7 +14,7 @@ from tvm import relax
 from tvm.ir import GlobalVar
 
 from relax_tapml.errors import LoweringError
-from relax_tapml.files.machine import passed_on
+from relax_tapml.files.machine import raise_machine_error
 from relax_tapml.partition.bytecode import compile_functions
 from relax_tapml.partition.device_side import device_side, is_caller
 from relax_tapml.partition.kernel_library import KernelLibrary, KernelSet
@@ -293,7 +293,7 @@ class UnitPrograms:
         try:
             functions = compile_functions(module, self._target, self._library)
         except Exception as error:  # Whatever TVM raises about what a pipeline returned.
-            passed_on(error, "compiling the bytecode of a suite")
+            raise_machine_error(error, "compiling the bytecode of a suite")
             if len(units) == 1:
                 self.failed[units[0]] = f"its bytecode does not compile: {error}"
                 return

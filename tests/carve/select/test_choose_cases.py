@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from relax_tapml.capture._writer import StoreWriter
 from relax_tapml.capture.host_tensor import HostTensor
 from relax_tapml.capture.store import CaptureStore
 from relax_tapml.capture.values import CallRecord, OpaqueValue, ParameterValue, TensorValue
-from relax_tapml.capture.writer import StoreWriter
 from relax_tapml.carve.select.choose_cases import choose_cases
 from relax_tapml.passes.site import Site
 
