@@ -78,7 +78,7 @@ def moved(share):
     return change
 
 
-def test_kernels_that_are_off_by_what_they_may_accuse_nobody(clean, model):
+def test_kernels_within_their_tolerances_make_no_unit_fail(clean, model):
     """Alone, together in the cache, or in the outputs of the model."""
     levels = noise_levels(open_suite(clean.out))
     share = {name: levels[name].level / 8 for name in KERNELS}
