@@ -15,6 +15,8 @@ LEVELS = [
     {"errors", "_compat", "printable", "arrays", "progress"},
     {"tensor_file", "migrate.strategies"},
     {"files", "passes"},
+    {"compare.tolerances"},
+    {"compare.metrics"},
     {"processes", "compare", "capture", "kernel_flow"},
     {"foreign", "derive", "targets.server", "targets.toolchain"},
     {"targets.session", "targets.arm64"},

@@ -14,7 +14,7 @@ from relax_tapml.capture.store import CaptureStore
 from relax_tapml.carve.composite_tolerances import composite_tolerances
 from relax_tapml.carve.select.choose_cases import Case
 from relax_tapml.carve.suite_writer import SuiteWriter
-from relax_tapml.compare.tolerance import Tolerance
+from relax_tapml.compare.tolerances.tolerance import Tolerance
 from relax_tapml.files.replace import check_replaceable, new_folder, write_file
 from relax_tapml.partition.kernel_library import KernelLibrary
 from relax_tapml.suite.manifest import MANIFEST, SuiteCase, SuiteOutput

@@ -10,12 +10,13 @@ from typing import Any
 
 import tvm
 
+from relax_tapml.compare.tolerances.stored import StoredTolerance
 from relax_tapml.errors import UsageError
 from relax_tapml.files.names import file_stem
 from relax_tapml.files.replace import write_file
 from relax_tapml.passes.submodule import submodule
 from relax_tapml.suite.kernel_source import KernelSource, kernel_source, scheduled
-from relax_tapml.suite.manifest import Manifest, SuiteCase, SuiteTolerance
+from relax_tapml.suite.manifest import Manifest, SuiteCase
 from relax_tapml.suite.open_suite import Suite
 from relax_tapml.suite.pytest_file import MAX_STEM
 from relax_tapml.suite.script_text import script_text
@@ -169,7 +170,7 @@ def _about(manifest: Manifest, unit: str, case: SuiteCase, recorded: Recorded | 
     ]
 
 
-def _tolerance(number: int, tolerance: SuiteTolerance) -> str:
+def _tolerance(number: int, tolerance: StoredTolerance) -> str:
     expected = quoted(f"expected{number}")
     match tolerance.kind:
         case "elements":

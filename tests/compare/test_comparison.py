@@ -13,12 +13,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from relax_tapml.compare.comparison import compare, compare_all, worst
-from relax_tapml.compare.tolerance import (
-    ElementTolerance,
-    EqualTolerance,
-    RuleTolerance,
-    tolerance_for,
-)
+from relax_tapml.compare.tolerances.elements import ElementTolerance
+from relax_tapml.compare.tolerances.equal import EqualTolerance
+from relax_tapml.compare.tolerances.rule import RuleTolerance, tolerance_for
 from relax_tapml.compare.verdict import Verdict
 
 FLOATS = ["float64", "float32", "float16", "bfloat16", "float8_e4m3fn", "float8_e5m2"]

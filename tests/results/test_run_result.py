@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from relax_tapml.compare.comparison import compare
-from relax_tapml.compare.tolerance import RuleTolerance
+from relax_tapml.compare.tolerances.rule import RuleTolerance
 from relax_tapml.compare.verdict import Verdict
 from relax_tapml.errors import ExitCode
 from relax_tapml.migrate.in_context import InContext

@@ -21,7 +21,7 @@ from relax_tapml.arrays import Array, as_float64, finfo, is_float
 from relax_tapml.carve.probe.plain import is_float_expr, is_sum, nodes
 from relax_tapml.carve.probe.recorded import RecordedCall
 from relax_tapml.carve.probe.roles import Flow
-from relax_tapml.compare.tolerance import Tolerance
+from relax_tapml.compare.tolerances.tolerance import Tolerance
 from relax_tapml.kernel_flow.interval import bounds
 from relax_tapml.kernel_flow.stores import NotAnalyzableError, Store, stores_of
 from relax_tapml.suite.recipe import Recipe
