@@ -23,9 +23,9 @@ from relax_tapml.frontend.model import Model
 from relax_tapml.migrate.built_sides import BuiltSides, units_of
 from relax_tapml.migrate.driver import migrate
 from relax_tapml.migrate.move_groups import MoveGroup
-from relax_tapml.migrate.step import Step, Trial
 from relax_tapml.migrate.strategies.search import Search
 from relax_tapml.migrate.strategies.strategy import Strategy
+from relax_tapml.migrate.trial import Trial
 from relax_tapml.partition.boundary import Boundary
 from relax_tapml.partition.built_functions import flat_values
 from relax_tapml.partition.bytecode import compile_functions
@@ -36,6 +36,7 @@ from relax_tapml.partition.program import partition
 from relax_tapml.passes.annotate_sites import annotated_calls
 from relax_tapml.passes.assign_sides import host_only_sites
 from relax_tapml.passes.site import Site
+from relax_tapml.results.step_result import StepResult
 from relax_tapml.targets.open_session import open_session
 from relax_tapml.targets.session.device import Device
 from relax_tapml.targets.session.session import DeviceSession
@@ -63,14 +64,14 @@ class Migration:
         Units that ended on the device.
     """
 
-    steps: tuple[Step, ...]
+    steps: tuple[StepResult, ...]
     wall_s: float
     on_device: int
 
     @property
     def run_s(self) -> float:
         """Seconds in which the model ran."""
-        return sum(step.run_s for step in self.steps)
+        return sum(step.seconds.run or 0.0 for step in self.steps)
 
     @property
     def own_s(self) -> float:
@@ -193,20 +194,20 @@ def migrate_all(
     tolerances = [[tolerance_for(output) for output in sample] for sample in outputs]
     device = Device(lambda: open_session(session, LLVM))
     _ = device.session  # Opening it is no part of a step.
-    parts = {
+    groups = {
         unit: MoveGroup(name=unit, unit=unit, sites=Boundary(units=[unit]).resolve(built.lowered))
         for unit in units
     }
     search = Search(strategy, [(unit,) for unit in units])
     trial = Trial(
         sides=sides,
-        parts=parts,
+        groups=groups,
         device=device,
         model=built.model,
         oracles=outputs,
         tolerances=tolerances,
     )
-    steps: list[Step] = []
+    steps: list[StepResult] = []
     began = time.perf_counter()
     try:
         migrate(trial, search, steps=steps)

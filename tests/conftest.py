@@ -16,8 +16,8 @@ import psutil
 import pytest
 from hypothesis import settings
 
-from relax_tapml.replay.unit.replayer import Replayer
-from relax_tapml.replay.unit.unit_replay import UnitReplay, replay_unit
+from relax_tapml.replays.unit.replayer import Replayer
+from relax_tapml.replays.unit.unit_replay import UnitReplay, replay_unit
 from relax_tapml.targets.fleet.local_fleet import LocalFleet
 from relax_tapml.targets.fleet.tracker import TrackerKey, free_devices
 from relax_tapml.targets.session.rpc_session import RPCSession
@@ -181,7 +181,7 @@ def doom(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, set[st
             kill_if_due()
             return detail
 
-        monkeypatch.setattr("relax_tapml.replay.fleet.fleet_replay.replay_unit", last)
+        monkeypatch.setattr("relax_tapml.replays.fleet.fleet_replay.replay_unit", last)
 
     return prepare
 

@@ -139,7 +139,7 @@ def run_stages(
             build = build_target(prepared, folder.kernels, stage)
             folder.continue_device({**build.identity, **options.judging}, prepared.units)
     except SourceError as error:
-        write_result(folder.path, summarise(found, options, clock.seconds, str(error)))
+        write_result(folder.path, summarise(found, options, clock.seconds, folder.path, str(error)))
         raise
     with clock.stage("replay") as stage:
         alone = found.alone = folder.alone(lowered.units) or replay_alone(
@@ -152,7 +152,7 @@ def run_stages(
             trusted, suite, build, alone, options.device, options.plan,
             folder.bundle, folder, dump, stage,
         )  # fmt: skip
-    result = summarise(found, options, clock.seconds)
+    result = summarise(found, options, clock.seconds, folder.path)
     write_result(folder.path, result)
     render(result, out=folder.path)
     if migrated.source_error is not None and not result.culprits:

@@ -31,7 +31,7 @@ from relax_tapml.partition.boundary import Boundary
 from relax_tapml.partition.bundle import write_bundle
 from relax_tapml.partition.device_side import unit_roots
 from relax_tapml.progress import SILENT, Stage
-from relax_tapml.replay.endurance import find_exhausting_unit
+from relax_tapml.replays.endurance import find_exhausting_unit
 from relax_tapml.report.quantities import count_text
 from relax_tapml.results.pipeline_result import PipelineResult, PipelineRun
 from relax_tapml.results.step_result import StepResult

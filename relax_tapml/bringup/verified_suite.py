@@ -16,7 +16,7 @@ from relax_tapml.carve.write_suite import note_unwritten, write_suite
 from relax_tapml.compare.verdict import Verdict
 from relax_tapml.errors import SourceError
 from relax_tapml.processes.fork import Endings, ForkDied, Here, can_fork, forked
-from relax_tapml.replay.unit.replayer import Replayer
+from relax_tapml.replays.unit.replayer import Replayer
 from relax_tapml.suite.drop_probes import drop_probes
 from relax_tapml.suite.manifest import Manifest
 from relax_tapml.suite.open_suite import Suite

@@ -142,7 +142,7 @@ def _implementation(
     from relax_tapml.files.scratch import scratch_folder
     from relax_tapml.partition.kernel_library import KernelLibrary
     from relax_tapml.partition.pipeline import load_pipeline
-    from relax_tapml.replay.unit.unit_programs import UnitPrograms
+    from relax_tapml.replays.unit.unit_programs import UnitPrograms
 
     side = None
     if found is not None and record is not None:

@@ -24,7 +24,7 @@ from relax_tapml.partition.hybrid import HybridModule
 from relax_tapml.partition.program import PartitionedProgram
 from relax_tapml.passes.device_calls import bytes_of
 from relax_tapml.passes.site import Site
-from relax_tapml.replay.replay import ReplayReport
+from relax_tapml.replays.replay import ReplayReport
 from relax_tapml.results.step_result import (
     AgreementResult,
     Exhaustion,

@@ -15,7 +15,7 @@ def test_choices_may_be_plain_strings():
 
 @pytest.mark.parametrize(("migrate", "limit"), [("all", None), ("next", 1), ("3", 3), (0, 0)])
 def test_how_many_moves_may_be_made(migrate, limit):
-    assert Options(migrate=migrate).move_limit == limit
+    assert Options(migrate=migrate).plan.limit == limit
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from relax_tapml.carve.write_suite import write_suite
 from relax_tapml.compare.verdict import Verdict
 from relax_tapml.derive.derivation import Derivation
 from relax_tapml.frontend.model import Model, Sample
-from relax_tapml.replay.replay import replay
+from relax_tapml.replays.replay import replay
 from relax_tapml.suite.drop_probes import drop_probes
 from relax_tapml.suite.open_suite import open_suite
 from relax_tapml.targets.platforms.parse_target import parse_target

@@ -10,7 +10,7 @@ from tiny_model import UNITS
 
 from relax_tapml.cli.main import main
 from relax_tapml.errors import DeviceUnavailable
-from relax_tapml.replay.unit.unit_replay import replay_unit
+from relax_tapml.replays.unit.unit_replay import replay_unit
 
 INLINE = "llvm=inline"
 
@@ -86,7 +86,7 @@ def lost_at(monkeypatch):
                 raise DeviceUnavailable("the board is gone")
             return replay_unit(replayer, unit, repeat)
 
-        monkeypatch.setattr("relax_tapml.replay.replay.replay_unit", judge)
+        monkeypatch.setattr("relax_tapml.replays.replay.replay_unit", judge)
 
     return lose
 

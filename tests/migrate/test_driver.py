@@ -1,3 +1,4 @@
+import dataclasses
 import re
 
 import numpy as np
@@ -7,7 +8,6 @@ from tiny_model import UNITS
 from relax_tapml.compare.verdict import Verdict
 from relax_tapml.errors import DeviceCrash, SourceError, StoreError
 from relax_tapml.migrate.driver import migrate
-from relax_tapml.migrate.step import Step
 from relax_tapml.migrate.strategies.linear import Linear
 from relax_tapml.migrate.strategies.search import Search
 from relax_tapml.targets.session.device import Device
@@ -51,13 +51,17 @@ def test_units_move_one_by_one_and_each_step_is_saved(tiny, failing_session):
 
 @pytest.mark.parametrize(
     "change",
-    [{"boundary": ["nobody"]}, {"boundary": []}, {"flaky": {"nobody": [1, 2]}, "verdict": "flaky"}],
+    [
+        {"boundary": ("nobody",)},
+        {"boundary": ()},
+        {"flaky": {"nobody": (1, 2)}, "verdict": Verdict.FLAKY},
+    ],
     ids=str,
 )
 def test_steps_that_the_search_does_not_make_are_refused(change, tiny, failing_session):
     """They are read from a file, which may be damaged."""
     _, steps, _, _ = run(tiny, Device(failing_session), limit=2)
-    wrong = Step.from_document({**steps[1].document(), **change})
+    wrong = dataclasses.replace(steps[1], **change)
     with pytest.raises(StoreError, match=r"step 1 of the earlier run .*--force"):
         run(tiny, Device(failing_session), steps=[steps[0], wrong, steps[2]])
 
@@ -84,9 +88,9 @@ def test_a_unit_that_fails_goes_back_to_the_host(tiny, failing_session):
 
     search, steps, _, _ = run(tiny, Device(open_session), limit=2)
     assert [(step.boundary, step.verdict) for step in steps] == [
-        ([], Verdict.PASS),
-        ([UNITS[0]], Verdict.CRASH),
-        ([UNITS[1]], Verdict.PASS),
+        ((), Verdict.PASS),
+        ((UNITS[0],), Verdict.CRASH),
+        ((UNITS[1],), Verdict.PASS),
     ]
     assert search.accepted == {UNITS[1]}
 

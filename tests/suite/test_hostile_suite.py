@@ -18,7 +18,7 @@ from relax_tapml.carve.write_suite import write_suite
 from relax_tapml.cli.main import main
 from relax_tapml.errors import StoreError
 from relax_tapml.foreign.module import _Known
-from relax_tapml.replay.replay import replay
+from relax_tapml.replays.replay import replay
 from relax_tapml.suite.manifest import MANIFEST
 from relax_tapml.suite.manifest_file import seal
 from relax_tapml.suite.open_suite import open_suite

@@ -19,7 +19,7 @@ from relax_tapml.compare.tolerances.stored import StoredTolerance
 from relax_tapml.compare.tolerances.tolerance import Tolerance
 from relax_tapml.compare.verdict import Verdict
 from relax_tapml.errors import StoreError
-from relax_tapml.replay.replay import replay
+from relax_tapml.replays.replay import replay
 from relax_tapml.suite import rows_file as tensor_file
 from relax_tapml.suite.manifest import SuiteCase, SuiteInput, SuiteOutput
 from relax_tapml.suite.manifest_file import seal

@@ -13,7 +13,7 @@ from tvm.script import tirx as T  # noqa: N812
 from relax_tapml.carve.select.choose_cases import choose_cases
 from relax_tapml.carve.write_suite import write_suite
 from relax_tapml.compare.verdict import Verdict
-from relax_tapml.replay.replay import replay
+from relax_tapml.replays.replay import replay
 from relax_tapml.suite import rows_file as tensor_file
 from relax_tapml.suite.open_suite import open_suite
 from relax_tapml.targets.platforms.parse_target import parse_target

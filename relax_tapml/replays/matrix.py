@@ -9,8 +9,8 @@ from typing import Any
 
 from relax_tapml.compare.verdict import Verdict, exit_code_of
 from relax_tapml.errors import DeviceUnavailable, ExitCode, UsageError
-from relax_tapml.replay.replay import replay
-from relax_tapml.replay.results import replay_result
+from relax_tapml.replays.replay import replay
+from relax_tapml.replays.results import replay_result
 from relax_tapml.results.matrix_result import CellResult, Column, MatrixResult
 from relax_tapml.suite.open_suite import open_suite
 from relax_tapml.targets.open_session import check_session

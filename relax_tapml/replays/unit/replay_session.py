@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from relax_tapml.replay.unit.unit_programs import Program
+from relax_tapml.replays.unit.unit_programs import Program
 from relax_tapml.targets.session.device import Device
 from relax_tapml.targets.session.session import DeviceModule, DeviceSession
 

@@ -8,9 +8,9 @@ from relax_tapml.carve.write_suite import write_suite
 from relax_tapml.compare.verdict import Verdict
 from relax_tapml.errors import DeviceUnavailable, ExitCode, StoreError, UsageError
 from relax_tapml.partition.bytecode import compile_functions
-from relax_tapml.replay.replay import replay
-from relax_tapml.replay.unit import unit_programs
-from relax_tapml.replay.unit.unit_replay import UnitReplay
+from relax_tapml.replays.replay import replay
+from relax_tapml.replays.unit import unit_programs
+from relax_tapml.replays.unit.unit_replay import UnitReplay
 
 # Registered in the recording process only: no other device has it.
 SINE = "test_carve.sine"
@@ -113,7 +113,7 @@ def test_what_a_device_refused_is_told_although_it_was_lost(suite, monkeypatch):
             unit=unit, verdict=Verdict.BUILD_ERROR, reason="it cannot be loaded", device="inline"
         )
 
-    monkeypatch.setattr("relax_tapml.replay.replay.replay_unit", refused_then_lost)
+    monkeypatch.setattr("relax_tapml.replays.replay.replay_unit", refused_then_lost)
     report = replay(suite, session="inline", units=["increment", "cumsum"])
     assert report.units == {"increment": Verdict.BUILD_ERROR, "cumsum": Verdict.INCONCLUSIVE}
     assert (report.exit_code, report.unjudged) == (ExitCode.MISMATCH, ["cumsum"])

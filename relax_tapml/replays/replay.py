@@ -14,10 +14,10 @@ from relax_tapml.errors import DeviceUnavailable, ExitCode, MachineError, UsageE
 from relax_tapml.files.machine import machine_told
 from relax_tapml.partition.device_side import DeviceSide
 from relax_tapml.partition.pipeline import load_pipeline
-from relax_tapml.replay.fleet.fleet_replay import FleetReplay
-from relax_tapml.replay.unit.blunt_grounds import grounded
-from relax_tapml.replay.unit.replayer import Replayer
-from relax_tapml.replay.unit.unit_replay import UnitReplay, replay_unit
+from relax_tapml.replays.fleet.fleet_replay import FleetReplay
+from relax_tapml.replays.unit.blunt_grounds import grounded
+from relax_tapml.replays.unit.replayer import Replayer
+from relax_tapml.replays.unit.unit_replay import UnitReplay, replay_unit
 from relax_tapml.results.device_result import DeviceResult
 from relax_tapml.suite.composite_units import explained, failed, units_run
 from relax_tapml.suite.open_suite import Suite, open_suite

@@ -8,7 +8,7 @@ from dataclasses import replace
 from relax_tapml.compare.comparison import Comparison
 from relax_tapml.compare.power import share_text
 from relax_tapml.compare.verdict import Verdict
-from relax_tapml.replay.unit.unit_replay import UnitReplay
+from relax_tapml.replays.unit.unit_replay import UnitReplay
 
 _NAMED_AT_MOST = 3
 

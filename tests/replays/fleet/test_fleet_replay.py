@@ -12,7 +12,7 @@ from tvm.script import tirx as T  # noqa: N812
 
 from relax_tapml.compare.verdict import Verdict
 from relax_tapml.errors import DeviceUnavailable, ExitCode
-from relax_tapml.replay.replay import replay
+from relax_tapml.replays.replay import replay
 from relax_tapml.targets.open_session import open_session
 from relax_tapml.targets.platforms.parse_target import parse_target
 from relax_tapml.targets.session.rpc_session import RPCSession

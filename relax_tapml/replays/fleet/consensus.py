@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from relax_tapml.compare.repeat import is_failure
 from relax_tapml.compare.verdict import FAULTS, Verdict
-from relax_tapml.replay.unit.unit_replay import UnitReplay
+from relax_tapml.replays.unit.unit_replay import UnitReplay
 
 _FAULTS_AT_MOST = 3
 

@@ -17,7 +17,7 @@ from tvm.script import tirx as T
 from relax_tapml.bringup.verified_suite import write_verified_suite
 from relax_tapml.carve.select.choose_cases import choose_cases
 from relax_tapml.compare.verdict import Verdict
-from relax_tapml.replay.replay import replay
+from relax_tapml.replays.replay import replay
 from relax_tapml.suite.open_suite import open_suite
 
 LLVM = tvm.target.Target("llvm")

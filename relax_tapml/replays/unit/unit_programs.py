@@ -21,10 +21,10 @@ from relax_tapml.partition.kernel_library import KernelLibrary, KernelSet
 from relax_tapml.partition.lower_for_target import lower_for_target
 from relax_tapml.passes.site import Site
 from relax_tapml.passes.submodule import is_same, retarget_calls, submodule
-from relax_tapml.replay.unit.implemented import implemented
-from relax_tapml.replay.unit.output_guard import guarded_call
-from relax_tapml.replay.unit.poison import PoisonedBlock
-from relax_tapml.replay.unit.workspace import filler, with_all, workspace_pages
+from relax_tapml.replays.unit.implemented import implemented
+from relax_tapml.replays.unit.output_guard import guarded_call
+from relax_tapml.replays.unit.poison import PoisonedBlock
+from relax_tapml.replays.unit.workspace import filler, with_all, workspace_pages
 from relax_tapml.suite.open_suite import Suite
 from relax_tapml.targets.platforms.registry import platform_of
 

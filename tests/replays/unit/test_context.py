@@ -8,9 +8,9 @@ from increment_kernels import off_by_half, scribbling
 
 from relax_tapml.compare.verdict import Verdict
 from relax_tapml.errors import DeviceCrash
-from relax_tapml.replay.replay import replay
-from relax_tapml.replay.unit import replayer
-from relax_tapml.replay.unit.replayer import Replayer
+from relax_tapml.replays.replay import replay
+from relax_tapml.replays.unit import replayer
+from relax_tapml.replays.unit.replayer import Replayer
 from relax_tapml.suite.open_suite import open_suite
 from relax_tapml.targets.session.device import Device
 from relax_tapml.targets.session.inline import InlineSession

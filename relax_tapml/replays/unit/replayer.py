@@ -16,16 +16,16 @@ from relax_tapml.errors import DeviceError, DeviceFault
 from relax_tapml.files.scratch import ScratchFolder
 from relax_tapml.partition.device_side import DeviceSide, device_side
 from relax_tapml.partition.kernel_library import KernelLibrary
-from relax_tapml.replay.unit.case_replay import CaseReplay, aggregate_rounds, faulted, judged
-from relax_tapml.replay.unit.poison import (
+from relax_tapml.replays.unit.case_replay import CaseReplay, aggregate_rounds, faulted, judged
+from relax_tapml.replays.unit.poison import (
     both,
     is_certain,
     pattern_sizes,
     unwritten_text,
     without,
 )
-from relax_tapml.replay.unit.replay_session import ReplaySession
-from relax_tapml.replay.unit.unit_programs import UnitPrograms
+from relax_tapml.replays.unit.replay_session import ReplaySession
+from relax_tapml.replays.unit.unit_programs import UnitPrograms
 from relax_tapml.suite.manifest import SuiteCase, SuiteInput, SuiteOutput
 from relax_tapml.suite.model_beside import model_beside
 from relax_tapml.suite.open_suite import Suite

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from relax_tapml.compare.comparison import Comparison, worst
 from relax_tapml.compare.verdict import WITHOUT_RESULT, Verdict
-from relax_tapml.replay.unit.case_replay import CaseReplay
-from relax_tapml.replay.unit.replayer import Replayer
+from relax_tapml.replays.unit.case_replay import CaseReplay
+from relax_tapml.replays.unit.replayer import Replayer
 
 
 @dataclass(frozen=True, kw_only=True)

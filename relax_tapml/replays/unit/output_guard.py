@@ -11,8 +11,8 @@ from tvm.ir import GlobalVar, Op, TupleType
 
 from relax_tapml.passes.operator_call import WRITES_ATTR, is_unit_function
 from relax_tapml.passes.submodule import submodule
-from relax_tapml.replay.unit.poison import GUARD_BYTES, PoisonedBlock, pattern_sizes
-from relax_tapml.replay.unit.workspace import PAGE_WORDS
+from relax_tapml.replays.unit.poison import GUARD_BYTES, PoisonedBlock, pattern_sizes
+from relax_tapml.replays.unit.workspace import PAGE_WORDS
 
 _ALLOC_TENSOR = Op.get("relax.builtin.alloc_tensor")
 _TIR_CALLS = tuple(

@@ -8,9 +8,9 @@ from typing import Any
 
 from relax_tapml.compare.comparison import Comparison
 from relax_tapml.compare.verdict import Verdict
-from relax_tapml.replay.replay import ReplayReport
-from relax_tapml.replay.unit.case_replay import CaseReplay
-from relax_tapml.replay.unit.unit_replay import UnitReplay
+from relax_tapml.replays.replay import ReplayReport
+from relax_tapml.replays.unit.case_replay import CaseReplay
+from relax_tapml.replays.unit.unit_replay import UnitReplay
 from relax_tapml.results.replay_result import ReplayResult
 from relax_tapml.results.unit_result import (
     CasePower,

@@ -9,7 +9,7 @@ from typing import Any
 
 from relax_tapml.compare.repeat import is_failure
 from relax_tapml.compare.verdict import Verdict
-from relax_tapml.replay.unit.replayer import Replayer
+from relax_tapml.replays.unit.replayer import Replayer
 from relax_tapml.results.step_result import Exhaustion
 from relax_tapml.suite.manifest import SuiteCase, SuiteTensor
 from relax_tapml.suite.open_suite import Suite

@@ -4,8 +4,8 @@ from tvm.script import tirx as T  # noqa: N812
 
 from relax_tapml.compare.verdict import Verdict
 from relax_tapml.errors import ExitCode
-from relax_tapml.replay.matrix import Column, replay_matrix
-from relax_tapml.replay.replay import replay
+from relax_tapml.replays.matrix import Column, replay_matrix
+from relax_tapml.replays.replay import replay
 
 
 @T.prim_func(private=True, s_tir=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from relax_tapml.compare.verdict import Verdict
-from relax_tapml.replay.fleet.consensus import DeviceOutcome, decide, outvoted_devices
-from relax_tapml.replay.unit.unit_replay import UnitReplay
+from relax_tapml.replays.fleet.consensus import DeviceOutcome, decide, outvoted_devices
+from relax_tapml.replays.unit.unit_replay import UnitReplay
 
 PASS, MISMATCH, CRASH = Verdict.PASS, Verdict.MISMATCH, Verdict.CRASH
 BUILD_ERROR = Verdict.BUILD_ERROR
