@@ -26,6 +26,7 @@ LEVELS = [
     {"targets"},
     {"results", "partition"},
     {"suite", "frontend"},
+    {"frontend.load"},
     {"carve.select", "replays.unit"},
     {"carve.unit", "replays.fleet"},
     {"carve.probe", "carve.shape", "replays"},
@@ -108,7 +109,10 @@ def test_imports_point_one_way(module: str) -> None:
         ("relax_tapml.migrate.driver", "def f():\n    import relax_tapml.report.page"),
         ("relax_tapml.migrate.driver", "from ..report import page"),
         ("relax_tapml.passes.site", "from relax_tapml import bring_up"),
-        ("relax_tapml.capture.store", "from relax_tapml.frontend.load import load_model"),
+        (
+            "relax_tapml.capture.store",
+            "from relax_tapml.frontend.load import load_model",
+        ),
         ("relax_tapml.cli.replay", "from relax_tapml import testing"),
     ],
 )

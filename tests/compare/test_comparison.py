@@ -378,8 +378,10 @@ def test_blocks_do_not_matter(data, size):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("relax_tapml.compare.metrics.block._BLOCK", size)
             parts = compare(oracle, result, tolerance)
-        for name in (item.name for item in fields(whole) if item.name != "tolerance"):
-            mine, others = getattr(parts, name), getattr(whole, name)
+        names = [item.name for item in fields(whole) if item.name not in ("tolerance", "metrics")]
+        found = [(name, getattr(parts, name), getattr(whole, name)) for name in names]
+        found += [(name, parts.metrics[name], value) for name, value in whole.metrics.items()]
+        for name, mine, others in found:
             if isinstance(others, float):
                 np.testing.assert_allclose(mine, others, rtol=1e-12, atol=1e-12)
             else:

@@ -1,4 +1,4 @@
-"""One name for every source of models."""
+"""A model by its name."""
 
 from __future__ import annotations
 
@@ -8,26 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from relax_tapml.errors import UsageError
-from relax_tapml.frontend._callable import load_callable
-from relax_tapml.frontend._minilm import minilm
-from relax_tapml.frontend._mlc import load_mlc
 from relax_tapml.frontend.inputs import load_samples
+from relax_tapml.frontend.load.frontend import Frontend, Request
+from relax_tapml.frontend.load.registry import FRONTENDS
 from relax_tapml.frontend.model import Model
-from relax_tapml.frontend.saved import load_ir, load_saved
 from relax_tapml.frontend.signature import check_model, signature_of
-from relax_tapml.frontend.torch_export import load_pt2
-
-# Built-in examples; each takes texts.
-EXAMPLES = {"minilm": minilm}
-_MLC = "mlc:"
-
-_ACCEPTED = f"""\
-  a built-in example: {", ".join(EXAMPLES)}
-  package.module:callable, which returns (IRModule, params) or a Model
-  a folder written by relax_tapml.save_model
-  a Relax module saved by tvm.ir.save_json: model.json, parameters in model.safetensors
-  a torch.export program: model.pt2
-  mlc:CONFIG, a config.json or mlc-chat-config.json for MLC-LLM, or the folder of one"""
 
 
 def load_model(
@@ -44,8 +29,8 @@ def load_model(
     Parameters
     ----------
     spec
-        A built-in example, ``package.module:callable``, a folder written by ``save_model``, a
-        Relax module ``.json``, a torch ``.pt2``, or ``mlc:CONFIG``.
+        What one of ``FRONTENDS`` takes: a built-in example, ``package.module:callable``, a folder
+        written by ``save_model``, a Relax module ``.json``, a torch ``.pt2``, or ``mlc:CONFIG``.
     inputs
         ``.npz`` and ``.safetensors`` files, or folders of them, one sample per file. They replace
         the samples that come with the model.
@@ -69,59 +54,50 @@ def load_model(
     LoweringError
         MLC-LLM fails with this TVM.
     """
-    if quantization is not None and not spec.startswith(_MLC):
+    frontend = next((one for one in FRONTENDS if one.matches(spec)), None)
+    if quantization is not None and (frontend is None or not frontend.takes_quantization):
+        named = _named([one for one in FRONTENDS if one.takes_quantization])
         raise UsageError(
-            f"--quantization {quantization} is for mlc:CONFIG, not for model {spec}. MODEL is one "
-            f"of:\n{_ACCEPTED}"
+            f"--quantization {quantization} is for {named}, not for model {spec}. {_accepted()}"
         )
-    if spec.startswith(_MLC):
-        model = load_mlc(
-            spec.removeprefix(_MLC),
+    if frontend is None:
+        close = difflib.get_close_matches(spec.lower(), [one.usage for one in FRONTENDS], n=3)
+        hint = f" Did you mean {' or '.join(close)}?" if close else ""
+        raise UsageError(f"no model '{spec}'.{hint} {_accepted()}")
+    if texts and not frontend.takes_texts:
+        named = _named([one for one in FRONTENDS if one.takes_texts])
+        raise UsageError(
+            f"model {spec} takes arrays, not texts. Give --inputs; --text is for {named}."
+        )
+    model = frontend.load(
+        Request(
+            spec=spec,
             inputs=inputs,
             texts=texts,
             quantization=quantization,
             source=source,
+            trust=trust,
         )
-    elif spec in EXAMPLES:
-        if inputs:
-            raise UsageError(f"{spec} makes its inputs from texts. Give --text, not --inputs.")
-        model = EXAMPLES[spec](texts)
-    elif texts:
-        raise UsageError(
-            f"model {spec} takes arrays, not texts. Give --inputs; --text is for mlc:CONFIG and "
-            f"the built-in examples: {', '.join(EXAMPLES)}."
-        )
-    else:
-        model = _load(spec, trust=trust)
-        if inputs and model.drive is not None:
-            raise UsageError(
-                f"model {spec} runs its samples by itself (Model.drive), so only it can make them. "
-                "Leave out --inputs."
-            )
-        if inputs:
-            signature = signature_of(model.module, model.entry, len(model.params))
-            model = dataclasses.replace(model, samples=load_samples(inputs, signature))
+    )
+    if inputs and not frontend.takes_texts:
+        model = _with_inputs(model, spec, inputs)
     check_model(model)
     return model
 
 
-def _load(spec: str, *, trust: bool) -> Model:
-    path = Path(spec)
-    if spec and path.is_dir():
-        return load_saved(path, trust=trust)
-    if path.suffix in (".json", ".pt2"):
-        if not path.is_file():
-            raise UsageError(f"model {spec}: no such file.{_close_files(path)}")
-        load = load_ir if path.suffix == ".json" else load_pt2
-        return load(path, trust=trust)
-    if ":" in spec:
-        return load_callable(spec)
-    close = difflib.get_close_matches(spec.lower(), EXAMPLES, n=3)
-    hint = f" Did you mean {' or '.join(close)}?" if close else ""
-    raise UsageError(f"no model '{spec}'.{hint} MODEL is one of:\n{_ACCEPTED}")
+def _with_inputs(model: Model, spec: str, inputs: Sequence[Path]) -> Model:
+    if model.drive is not None:
+        raise UsageError(
+            f"model {spec} runs its samples by itself (Model.drive), so only it can make them. "
+            "Leave out --inputs."
+        )
+    signature = signature_of(model.module, model.entry, len(model.params))
+    return dataclasses.replace(model, samples=load_samples(inputs, signature))
 
 
-def _close_files(path: Path) -> str:
-    names = [file.name for file in path.parent.iterdir()] if path.parent.is_dir() else []
-    close = difflib.get_close_matches(path.name, names, n=3)
-    return f" Did you mean {' or '.join(close)}?" if close else ""
+def _accepted() -> str:
+    return "MODEL is one of:\n" + "\n".join(f"  {frontend.summary}" for frontend in FRONTENDS)
+
+
+def _named(frontends: Sequence[Frontend]) -> str:
+    return " and ".join(frontend.usage for frontend in frontends)
