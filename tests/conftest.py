@@ -27,7 +27,13 @@ MODELS = Path(__file__).parent / "models"
 sys.path.insert(0, str(MODELS))
 # For ``mutation``, which tests and scripts share.
 sys.path.append(str(MODELS.parents[1] / "scripts"))
-pytest_plugins = ["recorded_suite", "target_units", "tiny_trial", "written_suite"]
+pytest_plugins = [
+    "made_results",
+    "recorded_suite",
+    "target_units",
+    "tiny_trial",
+    "written_suite",
+]
 
 # How long an example takes is not what any test is about.
 settings.register_profile("untimed", deadline=None)

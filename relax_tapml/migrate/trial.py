@@ -31,7 +31,7 @@ from relax_tapml.results.step_result import (
     StepResult,
     StepSeconds,
 )
-from relax_tapml.targets.session.attempts import unless_killed, was_killed
+from relax_tapml.targets.session.attempts import retry_if_killed, was_killed
 from relax_tapml.targets.session.device import Device
 from relax_tapml.targets.session.traffic import Traffic
 
@@ -245,7 +245,7 @@ class Trial:
         choices: Choices | None = None,
     ) -> _Attempt:
         """Run every sample; again where the process of the device was killed meanwhile."""
-        return unless_killed(
+        return retry_if_killed(
             lambda: self._attempted(program, sites, choices), lambda item: item.is_killed
         )
 

@@ -1,7 +1,8 @@
-"""What a suite says about itself in ``manifest.json``."""
+"""What ``manifest.json`` holds: the units of a suite, their cases, tensors and files."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from relax_tapml.compare.tolerances.registry import kind_of
@@ -112,6 +113,16 @@ class SuiteCase:
     origins: tuple[str, ...] = ()
     is_probe: bool = False
 
+    @property
+    def digests(self) -> Iterator[str]:
+        """The tensors that it needs; some more than once."""
+        yield from (item.tensor for item in self.inputs)
+        for output in self.outputs:
+            yield output.tensor
+            yield from output.tolerance.digests
+            if output.unwritten is not None:
+                yield output.unwritten
+
 
 @dataclass(frozen=True, kw_only=True)
 class SuiteDim:
@@ -179,9 +190,9 @@ class Manifest:
         Units without a case: name to reason.
     skipped_sites
         Sites of other units that could not be carved although chosen: id to reason.
-    unproven
-        Probes that there are not, because the source itself fails them or because they could not
-        be made: ``UNIT/CASE`` to reason.
+    dropped_probes
+        Probes that the suite does not have, because the source itself fails them or because they
+        could not be made: ``UNIT/CASE`` to reason. The file calls them ``unproven``.
     sha256
         Every other file of the suite: path with ``/``, relative to the suite, to its checksum.
     merged_from
@@ -195,7 +206,7 @@ class Manifest:
     tensors: dict[str, SuiteTensor]
     skipped: dict[str, str]
     skipped_sites: dict[str, str]
-    unproven: dict[str, str]
+    dropped_probes: dict[str, str]
     sha256: dict[str, str]
     merged_from: dict[str, dict[str, str]] = field(default_factory=dict)
 

@@ -1,4 +1,4 @@
-"""Tolerances in a suite: what the manifest says of one, and the one it stands for."""
+"""Tolerances of cases: from and to the form that the manifest holds."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def store_tolerance(
 def read_tolerance(suite: Suite, case: SuiteCase, output: SuiteOutput) -> Tolerance:
     """Return the tolerance of an output of a case, a coarse one if the suite ``is_coarse``.
 
-    It says nothing about values that the source never writes.
+    It allows anything in values that the source never writes.
 
     Raises
     ------

@@ -10,6 +10,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
+from relax_tapml import tensor_file
 from relax_tapml.compare.tolerances.elements import ElementTolerance
 from relax_tapml.compare.tolerances.equal import EqualTolerance
 from relax_tapml.compare.tolerances.index import IndexTolerance
@@ -20,7 +21,6 @@ from relax_tapml.compare.tolerances.tolerance import Tolerance
 from relax_tapml.compare.verdict import Verdict
 from relax_tapml.errors import StoreError
 from relax_tapml.replays.replay import replay
-from relax_tapml.suite import rows_file as tensor_file
 from relax_tapml.suite.manifest import SuiteCase, SuiteInput, SuiteOutput
 from relax_tapml.suite.manifest_file import seal
 from relax_tapml.suite.open_suite import open_suite
@@ -182,7 +182,7 @@ def give(suite, unit, **fields):
 
 def add_tensor(suite, array):
     """Add a tensor to a suite, listed like the others."""
-    data = tensor_file.dump(array)
+    data = tensor_file.dump_tensor(array)
     digest = hashlib.sha256(data).hexdigest()
     file = f"data/{digest[:32]}.safetensors"
     (suite / file).write_bytes(data)
