@@ -175,8 +175,10 @@ def _units(found: Findings) -> list[UnitResult]:
     for entry in found.lowered.table:
         sites.setdefault(entry.site.unit, []).append(entry)
     units = [
-        _described(in_context(unit, contexts.get(name)), sites.get(name, []), found.suite)
-        for name, unit in found.alone.units.items()
+        _described(
+            in_context(found.alone.units[name], contexts.get(name)), sites[name], found.suite
+        )
+        for name in found.lowered.units
     ]
     wrong = culprits(units)
     if wrong and found.suite is not None:
