@@ -110,6 +110,8 @@ def test_modules_and_files_that_the_docs_name_exist() -> None:
     missing = []
     for page in PAGES:
         text = page.read_text()
+        if page.name in ("extending.md", "own_tolerance.md"):  # shows files that are to be written
+            text = re.sub(r"^```.*?^```$", "", text, flags=re.DOTALL | re.MULTILINE)
         names = set(re.findall(r"\brelax_tapml(?:\.\w+)+", text))
         missing += [f"{page.name}: {name}" for name in names if not _exists(name)]
         paths = set(re.findall(_PATH, text))

@@ -6,20 +6,15 @@ import pytest
 import tvm
 
 from relax_tapml.errors import UsageError
-from relax_tapml.frontend import load
-from relax_tapml.frontend.load import load_model
+from relax_tapml.frontend.load.load_model import load_model
+from relax_tapml.frontend.load.registry import FRONTENDS
 from relax_tapml.frontend.saved import save_model
 from relax_tapml.tensor_file import dump_tensors
 
 X = np.arange(8, dtype="float32").reshape(2, 4)
 ACCEPTED = """\
  MODEL is one of:
-  a built-in example: minilm
-  package.module:callable, which returns (IRModule, params) or a Model
-  a folder written by relax_tapml.save_model
-  a Relax module saved by tvm.ir.save_json: model.json, parameters in model.safetensors
-  a torch.export program: model.pt2
-  mlc:CONFIG, a config.json or mlc-chat-config.json for MLC-LLM, or the folder of one"""
+""" + "\n".join(f"  {frontend.summary}" for frontend in FRONTENDS)
 
 
 def refused(text):
@@ -87,7 +82,7 @@ def test_a_built_in_example_gets_the_texts(affine, monkeypatch):
         seen.append(list(texts))
         return dataclasses.replace(affine, name="built-in")
 
-    monkeypatch.setitem(load.EXAMPLES, "minilm", example)
+    monkeypatch.setattr("relax_tapml.frontend._minilm.minilm", example)
     assert load_model("minilm", texts=["a", "b"]).name == "built-in"
     assert seen == [["a", "b"]]
 
@@ -99,8 +94,8 @@ def test_files_for_a_text_model_are_refused(tmp_path):
 
 def test_texts_for_another_model_are_refused(ir_file):
     with refused(
-        f"model {ir_file} takes arrays, not texts. Give --inputs; --text is for mlc:CONFIG and "
-        "the built-in examples: minilm."
+        f"model {ir_file} takes arrays, not texts. Give --inputs; --text is for minilm and "
+        "mlc:CONFIG."
     ):
         load_model(str(ir_file), texts=["a"])
 
