@@ -20,7 +20,7 @@ class ExitCode(IntEnum):
 
 
 class TapmlError(Exception):
-    """What failed, where, expected against got, and the next step, in one message."""
+    """An error whose message states what failed, where, expected against got, and the next step."""
 
     exit_code = ExitCode.INCONCLUSIVE
 
@@ -36,7 +36,7 @@ class StoreError(TapmlError):
 
 
 class SourceError(TapmlError):
-    """The trusted side is not to be trusted: it differs from the framework or from itself."""
+    """The source cannot be an oracle: it differs from the framework, or from its own first run."""
 
 
 class LoweringError(TapmlError):
@@ -44,15 +44,15 @@ class LoweringError(TapmlError):
 
 
 class MachineError(TapmlError):
-    """The machine that we run on lacks something: disk, memory, descriptors, rights, a compiler.
+    """The machine that runs the tool lacks disk, memory, descriptors, rights, a compiler, ...
 
-    It says nothing about the model or a unit. The message names the cause, where it was met, and
-    what to do; a run can be continued once the cause is gone.
+    It is not a finding about the model or a unit. The message names the cause, the place and what
+    to do. A run can be continued when the cause is gone.
     """
 
 
 class DeviceFault(TapmlError):  # noqa: N818 - the field's word
-    """The device process failed during a call; ``text`` is what it said, if anything."""
+    """The device process failed during a call; ``text`` is its output or error, if any."""
 
     def __init__(self, message: str, *, text: str = "") -> None:
         super().__init__(message)
@@ -60,13 +60,13 @@ class DeviceFault(TapmlError):  # noqa: N818 - the field's word
 
 
 class DeviceError(DeviceFault):
-    """The call raised on the device, which is still alive."""
+    """The call raised an exception on the device, whose process still runs."""
 
 
 class DeviceCrash(DeviceFault):
     """The device process died.
 
-    ``is_killed`` says that another process, or the system, ended it: no kernel does that.
+    ``is_killed`` is true if another process, or the system, ended it, and not a kernel.
     """
 
     def __init__(self, message: str, *, text: str = "", is_killed: bool = False) -> None:
@@ -75,14 +75,14 @@ class DeviceCrash(DeviceFault):
 
 
 class DeviceTimeout(DeviceFault):
-    """The call did not return in time; the device process was ended."""
+    """The call did not return in time, so the device process was ended."""
 
 
 class DeviceUnavailable(TapmlError):  # noqa: N818
     """No device session could be opened, or its machine lacks something.
 
-    ``is_passing`` says that the process of the device was ended while it started: another one may
-    do better.
+    ``is_passing`` is true if the process of the device was ended while it started: another attempt
+    may succeed.
     """
 
     def __init__(self, message: str, *, is_passing: bool = False) -> None:
@@ -91,11 +91,11 @@ class DeviceUnavailable(TapmlError):  # noqa: N818
 
 
 class NotCarvableError(TapmlError):
-    """One call cannot be replayed alone; the message is the reason, for a report."""
+    """One call cannot be replayed alone; the message is the reason for the report."""
 
 
 class InstallationError(MachineError, ImportError):
-    """The native library of the package, or the passes beside it, are not where Python looks.
+    """Python does not find the native library of the package, or the passes.
 
-    An ``ImportError`` too: it is raised where something of the package is imported.
+    It is an ``ImportError`` too, since it is raised while the package is imported.
     """

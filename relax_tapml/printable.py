@@ -1,20 +1,20 @@
-"""Text of others, as it may be printed."""
+"""Makes text from other sources safe to print."""
 
 from __future__ import annotations
 
 import re
 
-# Most text has none of these, and is left alone at the speed of a search.
+# Most text has none of these characters, and a search is fast.
 _SUSPECT = re.compile(r"[^\n\t -~]")
 
 
 def printable(text: str) -> str:
-    """Return a text with everything escaped that a terminal or an editor might obey.
+    """Return a text in which all characters that control a terminal or an editor are escaped.
 
-    That is whatever ``repr`` escapes, except line breaks and tabs: control characters (ESC, BEL,
-    CR), invisible characters and those that turn the direction of writing, line separators of
-    Unicode, and halves of surrogate pairs. A name from a file could otherwise move the cursor,
-    hide what was printed before, or show another name than the one it is.
+    These are the characters that ``repr`` escapes, except line breaks and tabs: control characters
+    (ESC, BEL, CR), invisible characters and those that change the direction of writing, line
+    separators of Unicode, and halves of surrogate pairs. Otherwise a name from a file could move
+    the cursor, hide earlier output, or look like another name.
     """
     return _SUSPECT.sub(_escaped, text)
 
