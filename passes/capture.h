@@ -3,7 +3,7 @@
  * \brief The state of a recorder, and the frames of the functions that run while it records.
  *
  * The intrinsics that InsertCapture emits and the functions that drain their events are global
- * functions `relax_tapml.capture.*`, registered in capture.cc; docs/architecture.md has the
+ * functions `relax_tapml.capture.*`, registered in capture.cc; docs/internals.md has the
  * protocol. Nothing here needs Python.
  */
 #ifndef RELAX_TAPML_PASSES_CAPTURE_H_

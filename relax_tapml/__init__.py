@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from relax_tapml.frontend.saved import save_model
     from relax_tapml.frontend.torch_export import from_torch
     from relax_tapml.partition.bundle import load
-    from relax_tapml.replay.replay import replay
+    from relax_tapml.replays.replay import replay
 
 __all__ = [
     "Model",
@@ -40,7 +40,7 @@ _HOMES = {
     "from_torch": "relax_tapml.frontend.torch_export",
     "load": "relax_tapml.partition.bundle",
     "load_model": "relax_tapml.frontend.load",
-    "replay": "relax_tapml.replay.replay",
+    "replay": "relax_tapml.replays.replay",
     "save_model": "relax_tapml.frontend.saved",
 }
 

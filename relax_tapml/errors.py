@@ -20,13 +20,13 @@ class ExitCode(IntEnum):
 
 
 class TapmlError(Exception):
-    """An error whose message states what failed, where, expected against got, and the next step."""
+    """What failed, where, expected against got, and the next step, in one message."""
 
     exit_code = ExitCode.INCONCLUSIVE
 
 
 class UsageError(TapmlError):
-    """The request itself is wrong: an unknown model or target, inputs that do not fit."""
+    """The request is wrong: an unknown model or target, inputs that do not fit."""
 
     exit_code = ExitCode.USAGE
 
@@ -36,7 +36,7 @@ class StoreError(TapmlError):
 
 
 class SourceError(TapmlError):
-    """The source cannot be an oracle: it differs from the framework, or from its own first run."""
+    """The source cannot be trusted: it differs from the framework, or between two runs."""
 
 
 class LoweringError(TapmlError):
@@ -44,15 +44,15 @@ class LoweringError(TapmlError):
 
 
 class MachineError(TapmlError):
-    """The machine that runs the tool lacks disk, memory, descriptors, rights, a compiler, ...
+    """This machine lacks something: disk space, memory, descriptors, rights, a compiler.
 
-    It is not a finding about the model or a unit. The message names the cause, the place and what
-    to do. A run can be continued when the cause is gone.
+    Neither the model nor a unit is the cause. The message names the cause, its place, and what to
+    do; a run can be continued once the cause is gone.
     """
 
 
 class DeviceFault(TapmlError):  # noqa: N818 - the field's word
-    """The device process failed during a call; ``text`` is its output or error, if any."""
+    """The device process failed during a call; ``text`` is its output, if any."""
 
     def __init__(self, message: str, *, text: str = "") -> None:
         super().__init__(message)
@@ -60,13 +60,13 @@ class DeviceFault(TapmlError):  # noqa: N818 - the field's word
 
 
 class DeviceError(DeviceFault):
-    """The call raised an exception on the device, whose process still runs."""
+    """The call raised on the device, which is still alive."""
 
 
 class DeviceCrash(DeviceFault):
-    """The device process died.
+    """The device process ended during a call.
 
-    ``is_killed`` is true if another process, or the system, ended it, and not a kernel.
+    ``is_killed``: it was killed from outside, by another process or by the system.
     """
 
     def __init__(self, message: str, *, text: str = "", is_killed: bool = False) -> None:
@@ -75,14 +75,13 @@ class DeviceCrash(DeviceFault):
 
 
 class DeviceTimeout(DeviceFault):
-    """The call did not return in time, so the device process was ended."""
+    """The call did not return in time; the device process was killed."""
 
 
 class DeviceUnavailable(TapmlError):  # noqa: N818
     """No device session could be opened, or its machine lacks something.
 
-    ``is_passing`` is true if the process of the device was ended while it started: another attempt
-    may succeed.
+    ``is_passing``: the device process was killed while it started, and another one may start.
     """
 
     def __init__(self, message: str, *, is_passing: bool = False) -> None:
@@ -91,11 +90,11 @@ class DeviceUnavailable(TapmlError):  # noqa: N818
 
 
 class NotCarvableError(TapmlError):
-    """One call cannot be replayed alone; the message is the reason for the report."""
+    """One call cannot be replayed alone; the message is the reason, for a report."""
 
 
 class InstallationError(MachineError, ImportError):
-    """Python does not find the native library of the package, or the passes.
+    """The package's native library, or the passes beside it, are not in Python's import path.
 
-    It is an ``ImportError`` too, since it is raised while the package is imported.
+    An ``ImportError`` too: importing a part of the package raises it.
     """

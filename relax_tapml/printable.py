@@ -1,20 +1,20 @@
-"""Makes text from other sources safe to print."""
+"""Make text from outside safe to print."""
 
 from __future__ import annotations
 
 import re
 
-# Most text has none of these characters, and a search is fast.
+# Most text has none of these, and only a search is needed.
 _SUSPECT = re.compile(r"[^\n\t -~]")
 
 
 def printable(text: str) -> str:
-    """Return a text in which all characters that control a terminal or an editor are escaped.
+    """Return a text in which everything is escaped that a terminal or an editor may interpret.
 
-    These are the characters that ``repr`` escapes, except line breaks and tabs: control characters
-    (ESC, BEL, CR), invisible characters and those that change the direction of writing, line
-    separators of Unicode, and halves of surrogate pairs. Otherwise a name from a file could move
-    the cursor, hide earlier output, or look like another name.
+    That is all that ``repr`` escapes, except line breaks and tabs: control characters (ESC, BEL,
+    CR), invisible characters and those that change the direction of writing, line separators of
+    Unicode, and halves of surrogate pairs. A name from a file could otherwise move the cursor,
+    hide earlier output, or look like another name.
     """
     return _SUSPECT.sub(_escaped, text)
 

@@ -131,7 +131,7 @@ def in_fork(work: Callable[[], None]) -> None:
 
 def _build(made: Originals) -> None:
     from relax_tapml.bringup.bring_up import bring_up
-    from relax_tapml.replay.replay import replay
+    from relax_tapml.replays.replay import replay
 
     result = bring_up(str(made.saved), session="inline", out=made.run)
     assert result.exit_code == 0, result.document

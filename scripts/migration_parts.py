@@ -23,8 +23,9 @@ from relax_tapml.frontend.model import Model
 from relax_tapml.migrate.built_sides import BuiltSides, units_of
 from relax_tapml.migrate.driver import migrate
 from relax_tapml.migrate.move_groups import MoveGroup
-from relax_tapml.migrate.step import Step, Trial
-from relax_tapml.migrate.strategy import Strategy, StrategyName
+from relax_tapml.migrate.strategies.search import Search
+from relax_tapml.migrate.strategies.strategy import Strategy
+from relax_tapml.migrate.trial import Trial
 from relax_tapml.partition.boundary import Boundary
 from relax_tapml.partition.built_functions import flat_values
 from relax_tapml.partition.bytecode import compile_functions
@@ -35,11 +36,10 @@ from relax_tapml.partition.program import partition
 from relax_tapml.passes.annotate_sites import annotated_calls
 from relax_tapml.passes.assign_sides import host_only_sites
 from relax_tapml.passes.site import Site
+from relax_tapml.results.step_result import StepResult
 from relax_tapml.targets.open_session import open_session
 from relax_tapml.targets.session.device import Device
 from relax_tapml.targets.session.session import DeviceSession
-
-STRATEGIES = ("linear", "bisect")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,14 +64,14 @@ class Migration:
         Units that ended on the device.
     """
 
-    steps: tuple[Step, ...]
+    steps: tuple[StepResult, ...]
     wall_s: float
     on_device: int
 
     @property
     def run_s(self) -> float:
         """Seconds in which the model ran."""
-        return sum(step.run_s for step in self.steps)
+        return sum(step.seconds.run or 0.0 for step in self.steps)
 
     @property
     def own_s(self) -> float:
@@ -181,7 +181,7 @@ def migrate_all(
     units: Sequence[str],
     outputs: Sequence[Sequence[Array]],
     session: str,
-    strategy: str,
+    strategy: Strategy,
 ) -> Migration:
     """Move these units to a device in a session of its own, as the main job does.
 
@@ -194,23 +194,23 @@ def migrate_all(
     tolerances = [[tolerance_for(output) for output in sample] for sample in outputs]
     device = Device(lambda: open_session(session, LLVM))
     _ = device.session  # Opening it is no part of a step.
-    parts = {
+    groups = {
         unit: MoveGroup(name=unit, unit=unit, sites=Boundary(units=[unit]).resolve(built.lowered))
         for unit in units
     }
-    chosen = Strategy(StrategyName(strategy), [(unit,) for unit in units])
+    search = Search(strategy, [(unit,) for unit in units])
     trial = Trial(
         sides=sides,
-        parts=parts,
+        groups=groups,
         device=device,
         model=built.model,
         oracles=outputs,
         tolerances=tolerances,
     )
-    steps: list[Step] = []
+    steps: list[StepResult] = []
     began = time.perf_counter()
     try:
-        migrate(trial, chosen, steps=steps)
+        migrate(trial, search, steps=steps)
     finally:
         wall_s = time.perf_counter() - began
         device.close()
@@ -218,7 +218,7 @@ def migrate_all(
         raise RuntimeError(
             f"{wrong[0].unit} fails with the source's own kernels: {wrong[0].reason}"
         )
-    return Migration(steps=tuple(steps), wall_s=wall_s, on_device=len(chosen.accepted))
+    return Migration(steps=tuple(steps), wall_s=wall_s, on_device=len(search.accepted))
 
 
 class _Noting(LibCompareVMInstrument):  # type: ignore[misc]

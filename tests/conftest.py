@@ -16,8 +16,8 @@ import psutil
 import pytest
 from hypothesis import settings
 
-from relax_tapml.replay.unit.replayer import Replayer
-from relax_tapml.replay.unit.unit_replay import UnitReplay, replay_unit
+from relax_tapml.replays.unit.replayer import Replayer
+from relax_tapml.replays.unit.unit_replay import UnitReplay, replay_unit
 from relax_tapml.targets.fleet.local_fleet import LocalFleet
 from relax_tapml.targets.fleet.tracker import TrackerKey, free_devices
 from relax_tapml.targets.session.rpc_session import RPCSession
@@ -27,7 +27,13 @@ MODELS = Path(__file__).parent / "models"
 sys.path.insert(0, str(MODELS))
 # For ``mutation``, which tests and scripts share.
 sys.path.append(str(MODELS.parents[1] / "scripts"))
-pytest_plugins = ["recorded_suite", "target_units", "tiny_trial", "written_suite"]
+pytest_plugins = [
+    "made_results",
+    "recorded_suite",
+    "target_units",
+    "tiny_trial",
+    "written_suite",
+]
 
 # How long an example takes is not what any test is about.
 settings.register_profile("untimed", deadline=None)
@@ -181,7 +187,7 @@ def doom(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, set[st
             kill_if_due()
             return detail
 
-        monkeypatch.setattr("relax_tapml.replay.fleet.fleet_replay.replay_unit", last)
+        monkeypatch.setattr("relax_tapml.replays.fleet.fleet_replay.replay_unit", last)
 
     return prepare
 

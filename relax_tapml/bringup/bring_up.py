@@ -20,7 +20,7 @@ from relax_tapml.bringup.summarise import Findings, summarise
 from relax_tapml.bringup.target_build import build_target, prepare_target
 from relax_tapml.bringup.trusted_source import build_source, trust_source
 from relax_tapml.errors import SourceError, UsageError
-from relax_tapml.files.machine import machine_told
+from relax_tapml.files.machine import machine_errors
 from relax_tapml.frontend.inputs import as_samples
 from relax_tapml.frontend.load import load_model
 from relax_tapml.frontend.model import Model
@@ -103,7 +103,7 @@ def bring_up(
     load = partial(_loaded, model, inputs, texts, quantization, options)
     clock = StageClock(reporter or SilentReporter())
     with (
-        machine_told(f"running in {out}", Path(out)),
+        machine_errors(f"running in {out}", Path(out)),
         # Locked at once, changed only when the request is known to make sense.
         RunFolder(Path(out), resume=resume, force=force) as folder,
     ):
@@ -139,7 +139,7 @@ def run_stages(
             build = build_target(prepared, folder.kernels, stage)
             folder.continue_device({**build.identity, **options.judging}, prepared.units)
     except SourceError as error:
-        write_result(folder.path, summarise(found, options, clock.seconds, str(error)))
+        write_result(folder.path, summarise(found, options, clock.seconds, folder.path, str(error)))
         raise
     with clock.stage("replay") as stage:
         alone = found.alone = folder.alone(lowered.units) or replay_alone(
@@ -152,7 +152,7 @@ def run_stages(
             trusted, suite, build, alone, options.device, options.plan,
             folder.bundle, folder, dump, stage,
         )  # fmt: skip
-    result = summarise(found, options, clock.seconds)
+    result = summarise(found, options, clock.seconds, folder.path)
     write_result(folder.path, result)
     render(result, out=folder.path)
     if migrated.source_error is not None and not result.culprits:

@@ -24,7 +24,7 @@ from relax_tapml.compare.framework_tolerance import (
 from relax_tapml.compare.tolerance import Tolerance
 from relax_tapml.compare.verdict import Verdict
 from relax_tapml.errors import SourceError
-from relax_tapml.files.machine import passed_on
+from relax_tapml.files.machine import raise_machine_error
 from relax_tapml.frontend.model import Model, Sample
 from relax_tapml.passes.bounded_outputs import bounded_outputs
 from relax_tapml.results.import_result import ImportDistance, ImportPower, ImportResult
@@ -258,7 +258,7 @@ def _framework_run(model: Model, sample: Sample) -> list[Array]:
     try:
         return model.reference(sample)
     except Exception as error:
-        passed_on(error, f"running {model.name} in its framework")
+        raise_machine_error(error, f"running {model.name} in its framework")
         lines = str(error).strip().splitlines() or [type(error).__name__]
         raise SourceError(
             f"import of {model.name}: the framework's own run of sample {sample.name!r} failed: "

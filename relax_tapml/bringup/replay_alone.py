@@ -9,8 +9,8 @@ from relax_tapml.bringup.target_build import TargetBuild
 from relax_tapml.compare.verdict import Verdict
 from relax_tapml.partition.site_table import SiteEntry
 from relax_tapml.progress import SILENT, Stage
-from relax_tapml.replay.replay import ReplayReport, replay
-from relax_tapml.replay.results import unit_result
+from relax_tapml.replays.replay import ReplayReport, replay
+from relax_tapml.replays.results import unit_result
 from relax_tapml.report.findings import unjudged_text
 from relax_tapml.report.quantities import count_text
 from relax_tapml.results.device_result import DeviceResult

@@ -20,8 +20,8 @@ _COMMANDS = {
 }
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run one subcommand and return its exit code; wrong usage exits with 2."""
+def parser() -> ArgumentParser:
+    """Return the parser of the command line."""
     parser = ArgumentParser(
         prog="relax-tapml",
         description="Parts of `python -m relax_tapml.build`, one at a time.",
@@ -33,5 +33,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         command.add_parser(subparsers)
     for subparser in subparsers.choices.values():
         subparser.add_argument("--verbose", action="store_true", help="show tracebacks")
-    args = parsed(parser, argv)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one subcommand and return its exit code; wrong usage exits with 2."""
+    args = parsed(parser(), argv)
     return guarded(_COMMANDS[args.command].run)(args)

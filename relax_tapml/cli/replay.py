@@ -75,8 +75,8 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the command and return its exit code."""
-    from relax_tapml.replay.replay import replay  # imports TVM
-    from relax_tapml.replay.results import replay_result
+    from relax_tapml.replays.replay import replay  # imports TVM
+    from relax_tapml.replays.results import replay_result
 
     options = {
         "device_pipeline": args.device_pipeline,
@@ -128,7 +128,7 @@ def _explained(unit: ReplayedUnit, *, has_devices: bool) -> str:
 
 
 def _run_matrix(args: argparse.Namespace, options: dict[str, Any]) -> int:
-    from relax_tapml.replay.matrix import replay_matrix  # imports TVM
+    from relax_tapml.replays.matrix import replay_matrix  # imports TVM
 
     columns = [_column(text) for text in args.on]
     if not columns:

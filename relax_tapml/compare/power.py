@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 
 from relax_tapml.arrays import Array, finfo, is_float
-from relax_tapml.compare.block import Block, blocks
-from relax_tapml.compare.norm import dot
+from relax_tapml.compare.metrics.block import Block, blocks
+from relax_tapml.compare.metrics.norm import dot
 from relax_tapml.compare.row_halves import RowHalves
 from relax_tapml.compare.tolerance import EqualTolerance, IndexTolerance, Tolerance
 

@@ -6,9 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import tvm
 import tvm_ffi
-from tvm import s_tir, tirx
+from tvm import tirx
 
 from relax_tapml._compat import TensorLoad, buffer_of, prim
 from relax_tapml.derive._expression import Expressions, Place
@@ -32,6 +31,7 @@ from relax_tapml.derive.bounded import (
     number,
     plus,
 )
+from relax_tapml.kernel_flow.plain_kernel import plain_kernel
 
 ENTRY = "shadow_kernel"
 LANES = "lanes"
@@ -42,16 +42,6 @@ reads it before it is complete.
 """
 
 _SHORT = 8  # Loops with fewer iterations stay in their order.
-
-_PLAIN = tvm.transform.Sequential(
-    [
-        s_tir.transform.LowerInitBlock(),
-        s_tir.transform.PlanAndUpdateBufferAllocationLocation(),
-        s_tir.transform.ConvertBlocksToOpaque(),
-        s_tir.transform.LowerMatchBuffer(),
-        s_tir.transform.LowerOpaqueBlock(),
-    ]
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,8 +119,7 @@ def shadow_kernel_of(
         The kernel calls external code, runs in threads, or does something else whose errors cannot
         be followed; or rounding may change which element it stores.
     """
-    named = function.with_attr("global_symbol", ENTRY)
-    plain = _PLAIN(tvm.IRModule({ENTRY: named}))[ENTRY]
+    plain = plain_kernel(function)
     uncertain: set[Any] = set()
     while True:
         # A tensor has errors if a value stored in it has one, which may depend on other tensors.

@@ -22,7 +22,7 @@ from relax_tapml.derive._chosen_index import chosen_indices
 from relax_tapml.derive.bounded import NotDerivableError
 from relax_tapml.derive.derivation import ORDERS, Derivation
 from relax_tapml.derive.error_bounds import bound_tolerance, output_error_bounds
-from relax_tapml.files.machine import passed_on
+from relax_tapml.files.machine import raise_machine_error
 
 MOST_CHOICES = 16
 """The most equal scores of one row that are tried; of more, the first and the last ones."""
@@ -111,7 +111,7 @@ class ChoiceDerivation:
         try:
             found = self._evaluate_choices(arguments, scalars, oracles, slack, orders)[1]
         except Exception as error:  # Whatever TVM and NumPy raise about an unforeseen kernel.
-            passed_on(error, "deriving tolerances")
+            raise_machine_error(error, "deriving tolerances")
             return self._plain.tolerances(arguments, scalars, oracles, orders=orders)
         return [index or other for index, other in zip(direct, found, strict=True)]
 
@@ -133,7 +133,7 @@ class ChoiceDerivation:
         try:
             oracles, found = self._evaluate_choices(arguments, scalars, None, {}, orders, like)
         except Exception as error:
-            passed_on(error, "deriving tolerances")
+            raise_machine_error(error, "deriving tolerances")
             return self._plain.evaluated(arguments, scalars, like, orders=orders)
         direct = [self._of_index(number, arguments, {}) for number in self._results]
         return oracles, [index or other for index, other in zip(direct, found, strict=True)]

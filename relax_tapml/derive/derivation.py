@@ -31,7 +31,7 @@ from relax_tapml.derive._precision import SMALLEST_NORMAL, input_perturbation, u
 from relax_tapml.derive._shadow_kernel import ENTRY, ShadowKernel, shadow_kernel_of
 from relax_tapml.derive.bounded import NotDerivableError
 from relax_tapml.derive.error_bounds import bound_tolerance, equal_values, output_error_bounds
-from relax_tapml.files.machine import passed_on
+from relax_tapml.files.machine import raise_machine_error
 
 ORDERS = (1, 2, 32, 256)
 """In how many lanes the terms of sums are added, one lane after the other. The largest error of all
@@ -116,7 +116,7 @@ class Derivation:
                 derived, arguments, scalars, oracles, orders, is_exact=False
             )
         except Exception as error:  # Whatever TVM and NumPy raise about arguments or memory.
-            passed_on(error, "deriving tolerances")
+            raise_machine_error(error, "deriving tolerances")
             return [rule_because(oracle, _unevaluated(error)) for oracle in oracles]
 
     def evaluated(
@@ -162,7 +162,7 @@ class Derivation:
                 found, arguments, scalars, oracles, orders, is_exact=is_exact
             )
         except Exception as error:
-            passed_on(error, "deriving tolerances")
+            raise_machine_error(error, "deriving tolerances")
             return None
 
     def values_and_errors(
@@ -238,7 +238,7 @@ class Derivation:
             values, errors = self._evaluated(shadow, arguments, scalars, oracles, orders)
             wider = self._from_errors(arguments, values, errors, oracles)
         except Exception as error:  # Whatever TVM and NumPy raise about arguments or memory.
-            passed_on(error, "deriving tolerances")
+            raise_machine_error(error, "deriving tolerances")
             return [
                 _without_low_precision(*both, error) for both in zip(found, oracles, strict=True)
             ]
@@ -252,7 +252,7 @@ class Derivation:
         except NotDerivableError as error:
             return str(error)
         except Exception as error:  # Whatever TVM raises about an unforeseen kernel.
-            passed_on(error, "deriving tolerances")
+            raise_machine_error(error, "deriving tolerances")
             return _unevaluated(error)
 
     @property

@@ -14,7 +14,7 @@ from typing import Any
 import tvm
 
 from relax_tapml.errors import TapmlError, UsageError
-from relax_tapml.files.machine import passed_on
+from relax_tapml.files.machine import raise_machine_error
 from relax_tapml.frontend._params import named_params, param_count
 from relax_tapml.frontend._quote import first_line
 from relax_tapml.frontend._unpack_params import UnpackParams
@@ -41,7 +41,7 @@ def load_callable(spec: str) -> Model:
         except TapmlError:
             raise
         except Exception as error:
-            passed_on(error, f"making the model {spec}")
+            raise_machine_error(error, f"making the model {spec}")
             raise UsageError(f"model {spec} raised {first_line(error)}{_place(error)}") from error
     if isinstance(result, Model):
         return result
@@ -82,7 +82,7 @@ def _import(module_name: str, attribute: str, spec: str) -> Any:
             "directory that holds it, or install its package."
         ) from error
     except Exception as error:
-        passed_on(error, f"importing {module_name}")
+        raise_machine_error(error, f"importing {module_name}")
         raise UsageError(
             f"model {spec}: importing {module_name} raised {first_line(error)}{_place(error)}"
         ) from error

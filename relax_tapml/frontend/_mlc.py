@@ -18,7 +18,7 @@ from tvm.contrib import tvmjs
 
 from relax_tapml.arrays import Array
 from relax_tapml.errors import LoweringError, StoreError, TapmlError, UsageError
-from relax_tapml.files.machine import passed_on
+from relax_tapml.files.machine import raise_machine_error
 from relax_tapml.files.read import read_bytes
 from relax_tapml.frontend._quote import first_line, text_start
 from relax_tapml.frontend._silent import silent
@@ -163,7 +163,7 @@ def _compile(file: Path, quantization: str | None, target: Any) -> _Compiled:
     except TapmlError:
         raise
     except Exception as error:
-        passed_on(error, f"compiling {file} with mlc_llm")
+        raise_machine_error(error, f"compiling {file} with mlc_llm")
         raise LoweringError(
             f"mlc_llm fails on {file} with TVM {tvm.__version__}: {first_line(error)}. Either the "
             "config is incomplete, or this mlc_llm is for another version of TVM"
@@ -288,7 +288,7 @@ def _tokenized(folder: Path, texts: Sequence[str]) -> list[tuple[str, Array]]:
             tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
             ids = [np.array(tokenizer(text)["input_ids"], "int64") for text in texts]
     except Exception as error:
-        passed_on(error, f"reading the tokenizer of {folder}")
+        raise_machine_error(error, f"reading the tokenizer of {folder}")
         raise UsageError(
             f"--text needs a tokenizer that transformers can read in {folder}: "
             f"{first_line(error)}. Give token ids with --inputs instead."
@@ -300,7 +300,7 @@ def _read_weights(file: Path) -> dict[str, Array]:
     try:
         tensors, _ = tvmjs.load_tensor_cache(str(file), tvm.cpu())
     except Exception as error:
-        passed_on(error, f"reading the weights {file}")
+        raise_machine_error(error, f"reading the weights {file}")
         raise StoreError(
             f"weights {file} cannot be read: {first_line(error)}. Convert them again with mlc_llm "
             "convert_weight"

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from relax_tapml.foreign.names import shown
+from relax_tapml.foreign.names import quoted
 
 _MAX_JSON_BYTES = 512 * 1024 * 1024
 # Objects of Python and of C++, and compiled libraries.
@@ -64,13 +64,13 @@ def check_program_file(file: Path) -> None:
     with zipfile.ZipFile(file) as archive:
         for entry in archive.infolist():
             if _CODE_ENTRY.search(entry.filename):
-                raise ValueError(f"its entry {shown(entry.filename)} is code")
+                raise ValueError(f"its entry {quoted(entry.filename)} is code")
             if entry.filename.endswith(".json"):
                 if entry.file_size > _MAX_JSON_BYTES:
-                    raise ValueError(f"its entry {shown(entry.filename)} is too large")
+                    raise ValueError(f"its entry {quoted(entry.filename)} is too large")
                 fault = _fault(_parsed(archive.read(entry)))
                 if fault:
-                    raise ValueError(f"its entry {shown(entry.filename)} has {fault}")
+                    raise ValueError(f"its entry {quoted(entry.filename)} has {fault}")
 
 
 @contextmanager
@@ -105,7 +105,7 @@ def _fault(document: Any) -> str:
         elif isinstance(value, list):
             pending.extend((key, item) for item in value)
         elif isinstance(value, str) and not _is_harmless(key, value):
-            return f"{shown(value)} as {key}"
+            return f"{quoted(value)} as {key}"
     return ""
 
 

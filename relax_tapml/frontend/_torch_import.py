@@ -17,7 +17,7 @@ from torch.export.graph_signature import InputKind, OutputKind, TensorArgument
 from tvm import relax, tirx
 
 from relax_tapml.errors import LoweringError, TapmlError, UsageError
-from relax_tapml.files.machine import passed_on
+from relax_tapml.files.machine import raise_machine_error
 from relax_tapml.frontend._corrected_importer import CorrectedImporter
 from relax_tapml.frontend._quote import first_line
 from relax_tapml.passes.keep_origins import give_origins
@@ -61,7 +61,7 @@ def import_program(
     except TapmlError:
         raise
     except Exception as error:
-        passed_on(error, f"importing {label}")
+        raise_machine_error(error, f"importing {label}")
         raise LoweringError(
             f"TVM cannot import {label}: {first_line(error)}. Give a converter for the "
             "operator with convert_map=."

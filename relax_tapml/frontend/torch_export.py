@@ -15,7 +15,7 @@ from tvm import relax
 
 from relax_tapml.arrays import Array
 from relax_tapml.errors import StoreError, UsageError
-from relax_tapml.files.machine import passed_on
+from relax_tapml.files.machine import raise_machine_error
 from relax_tapml.foreign.module import TRUST
 from relax_tapml.frontend._archive import check_sizes
 from relax_tapml.frontend._arrays import to_array
@@ -136,7 +136,7 @@ def load_pt2(file: Path, *, trust: bool = False) -> Model:
     except pickle.UnpicklingError as error:
         raise StoreError(_refusal(file, "pickled objects that are no tensors")) from error
     except Exception as error:
-        passed_on(error, f"loading {file}")
+        raise_machine_error(error, f"loading {file}")
         raise StoreError(
             f"{file} is not a program this PyTorch can load: {first_line(error)}. Save it again "
             f"with torch.export.save of PyTorch {torch.__version__}."
@@ -190,7 +190,7 @@ def _export(torch: Any, module: Any, inputs: Any, dynamic_shapes: Any, label: st
         with torch.no_grad():
             return torch.export.export(module, args, kwargs, dynamic_shapes=dynamic_shapes)
     except Exception as error:
-        passed_on(error, f"exporting {label}")
+        raise_machine_error(error, f"exporting {label}")
         raise UsageError(
             f"torch.export of {label} failed: {first_line(error)}. Export it yourself and give the "
             "exported program."

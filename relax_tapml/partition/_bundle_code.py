@@ -10,11 +10,11 @@ import tvm
 from relax_tapml.errors import StoreError
 from relax_tapml.foreign.bytecode import BytecodeFault, check_bytecode
 from relax_tapml.foreign.calls import is_harmless
-from relax_tapml.foreign.loading import guarded
+from relax_tapml.foreign.loading import run_limited
 from relax_tapml.foreign.module import TRUST
-from relax_tapml.foreign.names import shown, told
+from relax_tapml.foreign.names import quoted, told
 from relax_tapml.partition.bytecode import load_bytecode
-from relax_tapml.processes.fork import Here
+from relax_tapml.processes.fork import ForkChannel
 
 _FIX = "Run the build again"
 
@@ -48,13 +48,13 @@ def check_code(
             raise StoreError(f"{path} is damaged: {fault}. {_FIX}") from None
         strange = [name for name in names if not is_harmless(name) and _is_registered(name)]
         if strange and not trust:
-            callees = ", ".join(shown(name) for name in strange[:3])
+            callees = ", ".join(quoted(name) for name in strange[:3])
             raise StoreError(
                 f"{path} calls {callees}, which is not on the list of harmless functions: it may "
                 f"do anything with your rights. If you trust the author of the file, pass {TRUST}"
             )
 
-    def work(fork: Here) -> None:
+    def work(fork: ForkChannel) -> None:
         for path, data in bytecode.items():
             fork.note(str(path))
             try:
@@ -70,7 +70,7 @@ def check_code(
             except Exception as error:
                 raise StoreError(f"{path} cannot be loaded: {told(str(error))}. {_FIX}") from None
 
-    guarded(work, size=sum(map(len, bytecode.values())), what="loading", fix=_FIX)
+    run_limited(work, size=sum(map(len, bytecode.values())), what="loading", fix=_FIX)
 
 
 def _is_registered(name: str) -> bool:

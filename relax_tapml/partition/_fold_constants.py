@@ -13,7 +13,7 @@ from tvm.ir import GlobalVar, Op
 from relax_tapml.errors import LoweringError
 from relax_tapml.partition._value_dependence import deciding_params
 from relax_tapml.passes.module_pass import ModulePass
-from relax_tapml.processes.fork import Endings, ForkDied, Here, can_fork, collected
+from relax_tapml.processes.fork import ForkChannel, ForkFailed, ForkRetries, can_fork, collected
 
 _CALL_TIR = Op.get("relax.call_tir")
 _HOST = tvm.target.Target("llvm")
@@ -48,10 +48,10 @@ class FoldConstants(ModulePass):
             try:
                 collected(
                     lambda fork: _fold_all(fold, risks, fork),
-                    Endings("folding constants"),
+                    ForkRetries("folding constants"),
                     is_safe=can_fork(_HOST),
                 )
-            except ForkDied as death:
+            except ForkFailed as death:
                 raise LoweringError(
                     f"folding constants: kernel {death.at}, run on constants of the model, "
                     f"{death.text}: an index is outside its tensor, or a divisor is zero. Correct "
@@ -61,7 +61,7 @@ class FoldConstants(ModulePass):
 
 
 def _fold_all(
-    fold: tvm.transform.Pass, risks: Iterable[tuple[str, tvm.IRModule]], fork: Here
+    fold: tvm.transform.Pass, risks: Iterable[tuple[str, tvm.IRModule]], fork: ForkChannel
 ) -> None:
     for kernel, module in risks:
         fork.note(kernel)

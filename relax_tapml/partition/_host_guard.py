@@ -11,7 +11,7 @@ from tvm import tirx
 
 from relax_tapml.errors import DeviceCrash, MachineError, TapmlError
 from relax_tapml.partition._value_dependence import deciding_params
-from relax_tapml.processes.fork import Endings, ForkDied, Here, collected
+from relax_tapml.processes.fork import ForkChannel, ForkFailed, ForkRetries, collected
 
 # Larger tensors are assumed to be tables, such as packed weights, and not to hold indices.
 _LARGEST_BYTES = 16 << 20
@@ -74,18 +74,18 @@ class HostGuard:
         return end
 
     def _try(self, func: Any, name: str, args: Sequence[Any]) -> None:
-        def work(_fork: Here) -> None:
+        def work(_fork: ForkChannel) -> None:
             try:
                 func(*args)
             except Exception:
                 return  # It raises again in this process.
 
         try:
-            collected(work, Endings(f"running {name} on the host"))
+            collected(work, ForkRetries(f"running {name} on the host"))
         except MachineError as error:
             self._end = error
             raise
-        except ForkDied as death:
+        except ForkFailed as death:
             self._end = DeviceCrash(
                 f"kernel {name} on the host {death.text}, run on values that the device had "
                 "computed: an index is outside its tensor, or a divisor is zero",

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import tvm
 
-from relax_tapml.files.machine import lack_now, passed_on
+from relax_tapml.files.machine import lack_now, raise_machine_error
 from relax_tapml.files.scratch import scratch_folder
 from relax_tapml.partition._kernel_files import KernelFiles, KernelName
-from relax_tapml.processes.fork import Endings, ForkDied, Here, forked
+from relax_tapml.processes.fork import ForkChannel, ForkFailed, ForkRetries, forked
 from relax_tapml.targets.platforms.platform import Platform
 
 # The most kernels of one round: their numbers fit into the buffer of a pipe.
@@ -76,12 +76,12 @@ def compile_kernels(
     """
     done: dict[KernelName, Compiled] = {}
     suspects: dict[KernelName, KernelJob] = {}
-    endings = Endings(_doing(platform))
+    retries = ForkRetries(_doing(platform))
     while left := [job for job in jobs if job.name not in done]:
         alone = next(iter(suspects.values()), None)
         chosen = left[:_MOST] if alone is None else [alone]
         for death in _round(chosen, platform, files, done):
-            is_excused = endings.excuses(death)
+            is_retried = retries.allows(death)
             if lack := lack_now(files.folder):
                 raise lack.error(_doing(platform))
             job = chosen[int(death.at or 0)]
@@ -89,7 +89,7 @@ def compile_kernels(
                 continue
             if alone is None:
                 suspects[job.name] = job
-            elif not is_excused:
+            elif not is_retried:
                 why = f"the compiler {death.text}"
                 done[job.name] = Compiled(reason=_unbuilt(job, platform, why))
         if alone is not None and alone.name in done:
@@ -106,21 +106,21 @@ def _round(
     platform: Platform,
     files: KernelFiles,
     done: dict[KernelName, Compiled],
-) -> list[ForkDied]:
+) -> list[ForkFailed]:
     """Compile kernels in a fork for each core, and return the deaths of forks.
 
-    ``ForkDied.at`` is the number of the kernel that the fork was compiling.
+    ``ForkFailed.at`` is the number of the kernel that the fork was compiling.
     """
     count = min(os.cpu_count() or 1, len(jobs))
     is_forked = platform.compiles_in_fork(jobs[0].target)
-    deaths: list[ForkDied] = []
+    deaths: list[ForkFailed] = []
     is_over = threading.Event()
     # Every fork takes the next number from a pipe, so that no core is idle while work is left.
     numbers, end = os.pipe()
     os.write(end, b"".join(map(_NUMBER.pack, range(len(jobs)))))
     os.close(end)
 
-    def work(fork: Here) -> None:
+    def work(fork: ForkChannel) -> None:
         if is_forked:  # No other thread of a fork reads these settings.
             tempfile.tempdir = os.environ["TMPDIR"] = str(scratch)
         while packed := os.read(numbers, _NUMBER.size):
@@ -136,7 +136,7 @@ def _round(
                 done[jobs[number].name] = Compiled(path=Path(path) if path else None, reason=reason)
                 if is_over.is_set():
                     return
-        except ForkDied as death:
+        except ForkFailed as death:
             deaths.append(death)
 
     try:
@@ -157,7 +157,7 @@ def _compiled(job: KernelJob, platform: Platform, files: KernelFiles) -> Compile
     try:
         path = files.make(job.name, lambda built: platform.compile(job.module, job.target, built))
     except Exception as error:  # Whatever a pass, a code generator or a compiler raises.
-        passed_on(error, f"{_doing(platform)}, {job.name.kernel}", files.folder)
+        raise_machine_error(error, f"{_doing(platform)}, {job.name.kernel}", files.folder)
         return Compiled(reason=_unbuilt(job, platform, _brief(error)))
     return Compiled(path=path)
 

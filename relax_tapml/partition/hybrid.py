@@ -13,7 +13,7 @@ from tvm import relax
 
 from relax_tapml.arrays import Array
 from relax_tapml.errors import TapmlError, UsageError
-from relax_tapml.files.machine import passed_on
+from relax_tapml.files.machine import raise_machine_error
 from relax_tapml.partition._host_guard import HostGuard
 from relax_tapml.partition.built_functions import BuiltFunctions, WeightNames
 from relax_tapml.partition.bytecode import CompiledFunctions, load_bytecode
@@ -189,7 +189,7 @@ class HybridModule:
                 end = self._take_end()
                 if end is not None:
                     raise end from None
-                passed_on(error, f"running {name}")
+                raise_machine_error(error, f"running {name}")
                 raise
 
         return call

@@ -13,7 +13,7 @@ from tvm import relax, tirx
 from tvm.ir import GlobalVar
 
 from relax_tapml.errors import LoweringError
-from relax_tapml.files.machine import machine_told
+from relax_tapml.files.machine import machine_errors
 from relax_tapml.partition._kernel_compile import KernelJob, compile_kernels
 from relax_tapml.partition._kernel_files import KernelFiles, KernelName
 from relax_tapml.passes.operator_call import UNIT_ATTR, is_unit_function
@@ -132,7 +132,7 @@ class KernelLibrary:
         """Return the jobs of kernels, and the kernels by name, built where they are missing."""
         platform = platform_of(target)
         with (
-            machine_told(f"building kernels for {platform.name}", self.folder),
+            machine_errors(f"building kernels for {platform.name}", self.folder),
             platform.compiler(target) as compiler,
         ):
             jobs = [_job(gvar, function, target, compiler) for gvar, function in functions.items()]

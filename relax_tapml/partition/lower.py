@@ -10,7 +10,7 @@ from tvm import relax, tirx
 from tvm.ir import GlobalVar
 
 from relax_tapml.errors import LoweringError
-from relax_tapml.files.machine import passed_on
+from relax_tapml.files.machine import raise_machine_error
 from relax_tapml.partition._fold_constants import FoldConstants
 from relax_tapml.passes.annotate_sites import AnnotateSites, annotated_calls
 from relax_tapml.passes.keep_inplace_apart import KeepInplaceApart
@@ -77,7 +77,7 @@ def _needed(module: tvm.IRModule, step: tvm.transform.Pass) -> tvm.IRModule:
     try:
         return step(module)
     except Exception as error:
-        passed_on(error, "lowering the model")
+        raise_machine_error(error, "lowering the model")
         raise LoweringError(
             f"lowering the model: pass {step.info.name} failed: {_last_line(error)}. The "
             "module must be well-formed Relax that tvm.compile accepts"
@@ -91,7 +91,7 @@ def _optional(module: tvm.IRModule, steps: Passes, notes: list[str]) -> tvm.IRMo
         try:
             changed = step(changed)
         except Exception as error:
-            passed_on(error, "lowering the model")
+            raise_machine_error(error, "lowering the model")
             _note(notes, step, "the model", error)
             return module
     return changed
@@ -103,13 +103,13 @@ def _folded(module: tvm.IRModule, notes: list[str]) -> tvm.IRModule:
     try:
         return step(module)
     except Exception as error:  # The loop below finds the function that fails.
-        passed_on(error, "lowering the model")
+        raise_machine_error(error, "lowering the model")
         out = module.clone()
     for gvar, alone in _each_function(module):
         try:
             changed = step(alone)
         except Exception as error:
-            passed_on(error, "lowering the model")
+            raise_machine_error(error, "lowering the model")
             _note(notes, step, f"function {gvar.name_hint}", error)
         else:
             out.update_func(gvar, changed[gvar.name_hint])

@@ -9,7 +9,7 @@ from tvm import relax, tirx
 from tvm.ir import GlobalVar
 
 from relax_tapml.errors import LoweringError
-from relax_tapml.files.machine import passed_on
+from relax_tapml.files.machine import raise_machine_error
 from relax_tapml.passes.operator_call import UNIT_ATTR, is_unit_function
 
 
@@ -105,7 +105,7 @@ def _apply(step: tvm.transform.Pass, module: tvm.IRModule, what: str) -> tvm.IRM
     try:
         result = step(module)
     except Exception as error:
-        passed_on(error, f"applying {what}")
+        raise_machine_error(error, f"applying {what}")
         # TVM appends the whole module to an error in one of its passes.
         message = str(error).partition("\n\nError in pass:")[0].strip()
         raise LoweringError(f"{what} raised {type(error).__name__}: {message}") from error

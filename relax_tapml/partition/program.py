@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import tvm
 
 from relax_tapml.errors import LoweringError
-from relax_tapml.files.machine import passed_on
+from relax_tapml.files.machine import raise_machine_error
 from relax_tapml.partition.boundary import Boundary
 from relax_tapml.partition.built_functions import WeightNames, weight_names
 from relax_tapml.partition.bytecode import CompiledFunctions, compile_functions
@@ -95,7 +95,7 @@ def partition(
         found = poison_results(sides.device, poisoned) if sides.device else None
         device = compile_functions(found.module, target, library) if found else None
     except Exception as error:
-        passed_on(error, "compiling the two sides of a boundary")
+        raise_machine_error(error, "compiling the two sides of a boundary")
         raise LoweringError(f"compiling the two sides of a boundary failed: {error}") from error
     return PartitionedProgram(
         boundary=boundary,
@@ -120,7 +120,7 @@ def _outlined(lowered: tvm.IRModule, boundary: Boundary, *, is_merged: bool = Tr
     try:
         return OutlineRegions(is_merged=is_merged)(AssignSides(sites=sites)(lowered))
     except Exception as error:
-        passed_on(error, f"partitioning with {len(sites)} sites on the device")
+        raise_machine_error(error, f"partitioning with {len(sites)} sites on the device")
         raise LoweringError(
             f"partitioning with {len(sites)} sites on the device failed: {error}"
         ) from error

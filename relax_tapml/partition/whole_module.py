@@ -12,7 +12,7 @@ import tvm
 
 from relax_tapml.arrays import Array
 from relax_tapml.errors import LoweringError, UsageError
-from relax_tapml.files.machine import passed_on
+from relax_tapml.files.machine import raise_machine_error
 from relax_tapml.partition.built_functions import WeightNames
 from relax_tapml.partition.bytecode import CompiledFunctions, compile_functions
 from relax_tapml.partition.kernel_library import KernelLibrary
@@ -54,7 +54,7 @@ def build_whole(
     try:
         functions = compile_functions(module, target, library)
     except Exception as error:  # Whatever TVM raises about what a pass returned.
-        passed_on(error, "compiling the module that the pipeline returned")
+        raise_machine_error(error, "compiling the module that the pipeline returned")
         lines = [line for line in str(error).splitlines() if line.strip(" ^")]
         raise LoweringError(
             f"it does not compile: {lines[0].strip() if lines else type(error).__name__}"

@@ -48,6 +48,9 @@ else:
         """The value of a metric: a number, or counts by name."""
 
 
+NOT_IN_JSON = {"json": False}
+"""The metadata of a field that is not written, and has its default when it is read."""
+
 _NOT_FINITE = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 
 
@@ -58,6 +61,7 @@ def encode(result: Any) -> Any:
         return {
             item.name.removesuffix("_"): encode(getattr(result, item.name))
             for item in fields(result)
+            if item.metadata != NOT_IN_JSON
         }
     if isinstance(result, dict):
         return {str(key): encode(item) for key, item in result.items()}

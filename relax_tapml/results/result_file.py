@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 from relax_tapml.errors import StoreError, UsageError
@@ -52,4 +53,4 @@ def read_result(folder: Path) -> RunResult:
             f"{path}: expected a result of schema {SCHEMA}, got {schema!r}. "
             "It was written by another version: run the build again."
         )
-    return read_as(document, RunResult, path, fix=_FIX)
+    return replace(read_as(document, RunResult, path, fix=_FIX), out=folder)

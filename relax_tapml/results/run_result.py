@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from relax_tapml.compare.verdict import Verdict, exit_code_of
 from relax_tapml.errors import ExitCode
 from relax_tapml.results.device_result import DeviceResult
 from relax_tapml.results.import_result import ImportDistance, ImportResult
-from relax_tapml.results.json_codec import Count, Seconds, encode
+from relax_tapml.results.json_codec import NOT_IN_JSON, Count, Seconds, encode
 from relax_tapml.results.pipeline_result import PipelineResult
 from relax_tapml.results.step_result import StepResult
 from relax_tapml.results.unit_result import PowerResult, UnitResult
@@ -122,12 +123,14 @@ class RunResult:
         How the source compares with the framework; None without a framework's output.
     lowering_notes
         Passes that failed while the model was lowered, where the run went on without them.
+    out
+        The output folder; it is not in the document.
     """
 
     schema: int = SCHEMA
     verdict: Verdict
     reason: str = ""
-    culprits: tuple[str, ...]
+    culprits: list[str]
     units: tuple[UnitResult, ...]
     outputs: tuple[OutputPower, ...] = ()
     steps: tuple[StepResult, ...]
@@ -149,6 +152,7 @@ class RunResult:
     import_check: ImportDistance | None = None
     import_: ImportResult | None = None
     lowering_notes: tuple[str, ...] = ()
+    out: Path = field(default=Path(), compare=False, metadata=NOT_IN_JSON)
 
     @property
     def exit_code(self) -> ExitCode:

@@ -5,12 +5,21 @@ import os
 import re
 
 import pytest
+import tvm
 from damaged_json import damaged
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from relax_tapml.bringup.replay_alone import Alone
 from relax_tapml.bringup.run_folder import RunFolder
+from relax_tapml.bringup.run_state import DeviceState, RunState
+from relax_tapml.compare.verdict import Verdict
 from relax_tapml.errors import StoreError, UsageError
+from relax_tapml.migrate.driver import outcome_of
+from relax_tapml.results.json_codec import encode
+from relax_tapml.results.unit_result import UnitResult
+
+MODULE = tvm.IRModule()
 
 
 def refused(kind, text):
@@ -46,7 +55,7 @@ def test_an_empty_or_missing_folder_starts_a_run(tmp_path, options):
     (tmp_path / "empty").mkdir()
     for name in ("empty", "deep/missing"):
         folder = begun(tmp_path / name, **options)
-        assert folder.state == {"kind": "relax_tapml.bringup.bring_up", "schema": 2}
+        assert folder.state == RunState(kind="relax_tapml.run", schema=3)
         assert everything(folder.path) == {"state.json"}
 
 
@@ -123,14 +132,14 @@ def test_a_damaged_state_is_told(run, options):
 
 def test_a_state_of_another_version_can_only_be_replaced(run):
     """Its results may mean something else."""
-    (run / "state.json").write_text('{"kind": "relax_tapml.bringup.bring_up", "schema": 3}')
+    (run / "state.json").write_text('{"kind": "relax_tapml.run", "schema": 4}')
     with refused(
         StoreError,
-        f"{run / 'state.json'}: expected schema 2, got 3. Another version wrote it: start anew "
+        f"{run / 'state.json'}: expected schema 3, got 4. Another version wrote it: start anew "
         "with --force",
     ):
         RunFolder(run, resume=True)
-    assert begun(run, force=True).state["schema"] == 2
+    assert begun(run, force=True).state.schema == 3
 
 
 def test_a_file_is_no_folder(tmp_path):
@@ -145,7 +154,7 @@ def test_another_source_is_not_mixed_in(run):
     """What differs is named; the captures are of the first, and so is its result."""
     for _ in range(2):
         with begun(run, resume=True) as folder:
-            folder.continue_source({"model": "1", "inputs": "2", "source": "3"})
+            folder.continue_source({"model": "1", "inputs": "2", "source": "3"}, MODULE)
     (run / "result.json").write_text("{}")
     with (
         begun(run, resume=True) as folder,
@@ -155,7 +164,7 @@ def test_another_source_is_not_mixed_in(run):
             "arguments as then, or start anew with --force",
         ),
     ):
-        folder.continue_source({"model": "x", "inputs": "2", "source": "y"})
+        folder.continue_source({"model": "x", "inputs": "2", "source": "y"}, MODULE)
     assert (run / "result.json").exists()
 
 
@@ -163,34 +172,37 @@ def test_results_of_an_earlier_run_go_once_the_new_one_is_known_to_be_the_same(r
     """An interrupted run does not seem to have ended as an earlier one did."""
     with begun(run, resume=True) as folder:
         assert (run / "result.json").exists()
-        folder.continue_source({"model": "1"})
+        folder.continue_source({"model": "1"}, MODULE)
         assert not (run / "result.json").exists()
 
 
 def test_results_are_kept_for_the_same_device_only(run):
     """Another kernel, target or session starts them anew; what was captured stays."""
-    alone = {"matmul": {"verdict": "pass", "cases": 1}}
+    alone = Alone(units={"matmul": UnitResult(name="matmul", verdict=Verdict.PASS, cases=1)})
     with begun(run, resume=True) as folder:
-        folder.continue_source({"model": "1"})
-        folder.continue_device({"target": "llvm"})["alone"] = alone
-        folder.save()
+        folder.continue_source({"model": "1"}, MODULE)
+        folder.continue_device({"target": "llvm"}, MODULE)
+        folder.keep_alone(alone)
     with begun(run, resume=True) as again:
-        assert again.continue_device({"target": "llvm"})["alone"] == alone
-        assert again.continue_device({"target": "cuda"}) == {"identity": {"target": "cuda"}}
+        again.continue_device({"target": "llvm"}, MODULE)
+        assert again.alone(["matmul"]) == alone
+        assert again.alone(["matmul", "softmax"]) is None
+        again.continue_device({"target": "cuda"}, MODULE)
+        assert again.alone(["matmul"]) is None
     with RunFolder(run, resume=True) as last:
-        assert last.state["source"] == {"model": "1"}
-        assert "alone" not in last.state["device"]
+        assert last.kept.source == {"model": "1"}
+        assert last.kept_device == DeviceState(identity={"target": "cuda"})
 
 
 def test_a_state_with_other_types_is_refused(run):
     """It says where, and what helps."""
-    for text in ('{"source": 1}', '{"device": {}}', '{"device": {"identity": {}, "steps": [1]}}'):
-        state = f'{{"kind": "relax_tapml.bringup.bring_up", "schema": 2, {text[1:]}'
+    for text in ('{"source": 1}', '{"device": {}}', '{"device": {"identity": {}, "alone": [1]}}'):
+        state = f'{{"kind": "relax_tapml.run", "schema": 3, {text[1:]}'
         (run / "state.json").write_text(state)
         with pytest.raises(StoreError, match=r"state\.json is damaged: .*\$.*--force"):
             RunFolder(run, resume=True)
         with RunFolder(run, force=True) as folder:
-            assert folder.state == {}
+            assert folder.state is None
 
 
 @settings(
@@ -211,11 +223,12 @@ def test_any_other_value_in_a_state_is_refused_or_harmless(data, finished):
             RunFolder(finished, resume=True) as folder,
         ):
             folder.begin()
-            folder.continue_source(state["source"])
-            device = folder.continue_device(state["device"]["identity"])
-            for step in folder.continue_search(device, state["device"]["search"]):
-                assert step.outcome
-                assert step.document()
+            folder.continue_source(state["source"], MODULE)
+            folder.continue_device(state["device"]["identity"], MODULE)
+            search = state["device"]["search"]
+            for step in folder.earlier_steps(search["strategy"], search["batches"]):
+                assert outcome_of(step)
+                assert encode(step)
     finally:
         path.write_text(original)
 

@@ -4,13 +4,10 @@ import numpy as np
 import pytest
 from tiny_model import in_numpy, misread_by_the_importer
 
-from relax_tapml.bringup.trusted_source import Source, sample_label
+from relax_tapml.bringup.source import Source, sample_label
 from relax_tapml.capture.store import CaptureStore
 from relax_tapml.compare.verdict import Verdict
 from relax_tapml.errors import LoweringError, SourceError
-from relax_tapml.progress import SilentStage
-
-STAGE = SilentStage()
 
 
 def other_source(tiny, **changes):
@@ -41,12 +38,12 @@ def test_the_source_is_compared_with_the_framework(tiny):
 def test_every_sample_is_captured_once(tiny, tmp_path):
     """Called again it changes nothing: a complete sample is not run any more."""
     folder = tmp_path / "captures"
-    stats = tiny.source.capture(folder, tiny.oracles, STAGE).stats()
+    stats = tiny.source.capture(folder, tiny.oracles).stats()
     assert (stats.samples, stats.incomplete_samples, stats.calls) == (2, 0, 18)
     assert stats.parameters == 2
     nothing = other_source(tiny)
     nothing.host.upload = None
-    assert nothing.capture(folder, tiny.oracles, STAGE).stats() == stats
+    assert nothing.capture(folder, tiny.oracles).stats() == stats
     assert CaptureStore.open(folder).samples() == ["000 first", "001 second"]
 
 
@@ -55,9 +52,9 @@ def test_a_sample_whose_capture_gave_other_outputs_is_not_kept(tiny, tmp_path):
     folder = tmp_path / "captures"
     wrong = [tiny.oracles[0], [array + 1 for array in tiny.oracles[1]]]
     with pytest.raises(SourceError, match=r"^sample 'second': two runs of the source gave diff"):
-        tiny.source.capture(folder, wrong, STAGE)
+        tiny.source.capture(folder, wrong)
     assert CaptureStore.open(folder).incomplete_samples() == ["001 second"]
-    stats = tiny.source.capture(folder, tiny.oracles, STAGE).stats()
+    stats = tiny.source.capture(folder, tiny.oracles).stats()
     assert (stats.samples, stats.incomplete_samples, stats.calls) == (2, 0, 18)
 
 
@@ -66,7 +63,7 @@ def test_a_capture_killed_before_its_store_was_whole_is_done_again(tiny, tmp_pat
     folder = tmp_path / "captures"
     (folder / "segments").mkdir(parents=True)
     (folder / "index.sqlite.tmp").write_bytes(b"SQLite format 3")
-    stats = tiny.source.capture(folder, tiny.oracles, STAGE).stats()
+    stats = tiny.source.capture(folder, tiny.oracles).stats()
     assert (stats.samples, stats.incomplete_samples, stats.calls) == (2, 0, 18)
 
 

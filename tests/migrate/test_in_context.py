@@ -7,33 +7,22 @@ import pytest
 from relax_tapml.compare.verdict import Verdict
 from relax_tapml.migrate.in_context import InContext, contexts
 from relax_tapml.migrate.move_groups import MoveGroup
-from relax_tapml.migrate.step import Step
-from relax_tapml.migrate.strategy import Finding
-from relax_tapml.replay.endurance import Exhaustion
+from relax_tapml.migrate.strategies.strategy import Finding
+from relax_tapml.results.step_result import Exhaustion, StepResult, StepSeconds
 
-PARTS = {name: MoveGroup(name=name, unit=name, sites=frozenset()) for name in "abc"}
+GROUPS = {name: MoveGroup(name=name, unit=name, sites=frozenset()) for name in "abc"}
 
 
 def step(verdict=Verdict.MISMATCH, reason="on 'x': differs by up to 2", **fields):
-    return Step(
+    return StepResult(
         **{
-            "boundary": [],
-            "moved": [],
-            "unit": None,
-            "purpose": "move",
+            "boundary": (),
             "verdict": verdict,
             "reason": reason,
             "error": 2.0,
             "runs": 2,
             "failures": 2,
-            "flaky": {},
-            "shift_s": 0.1,
-            "run_s": 0.1,
-            "kernels_built": 0,
-            "regions": 1,
-            "crossings": 1,
-            "crossing_bytes": 4,
-            "bytes_moved": 8,
+            "seconds": StepSeconds(),
             **fields,
         }
     )
@@ -43,8 +32,8 @@ STEPS = [step(Verdict.PASS, ""), step()]
 WHY = "the model fails on 'x': differs by up to 2"
 
 
-def told(*findings, accepted=(), parts=PARTS, steps=STEPS):
-    return contexts(parts, frozenset(accepted), findings, steps)
+def told(*findings, accepted=(), groups=GROUPS, steps=STEPS):
+    return contexts(groups, frozenset(accepted), findings, steps)
 
 
 def test_without_findings_only_the_place_is_told():
@@ -91,7 +80,7 @@ def test_a_company_that_was_not_found_in_full_accuses_no_other():
 
 def test_a_flaky_unit_is_told_with_its_votes():
     """Alone it fails now and then, and so did the model."""
-    steps = [step(Verdict.FLAKY, "in 1 of 10 runs died", flaky={"b": [3, 10]})]
+    steps = [step(Verdict.FLAKY, "in 1 of 10 runs died", flaky={"b": (3, 10)})]
     found = told(Finding(part="b", step=0, is_flaky=True), steps=steps)
     assert (found["b"].verdict, found["b"].reason) == (
         Verdict.FLAKY,
@@ -126,10 +115,12 @@ def test_what_is_flaky_in_company_only_says_so():
 @pytest.mark.parametrize("accepted", [{"s1", "s2"}, {"s1"}])
 def test_a_unit_of_several_parts_is_on_the_device_with_all_of_them(accepted):
     """Site by site, the first site that fails is told."""
-    parts = {name: MoveGroup(name=name, unit="u", sites=frozenset({name})) for name in ("s1", "s2")}
-    found = contexts(parts, frozenset(accepted), [], STEPS)
+    groups = {
+        name: MoveGroup(name=name, unit="u", sites=frozenset({name})) for name in ("s1", "s2")
+    }
+    found = contexts(groups, frozenset(accepted), [], STEPS)
     assert found["u"].on_device == (accepted == {"s1", "s2"})
     found = contexts(
-        parts, frozenset(accepted), [Finding(part="s2", step=1), Finding(part="s1", step=0)], STEPS
+        groups, frozenset(accepted), [Finding(part="s2", step=1), Finding(part="s1", step=0)], STEPS
     )
     assert found["u"].reason == f"passes alone, but with its site s2 on the device {WHY}"

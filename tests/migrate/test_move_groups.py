@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from relax_tapml.errors import UsageError
-from relax_tapml.migrate.move_groups import By, parts_in_groups
+from relax_tapml.migrate.move_groups import By, move_batches
 from relax_tapml.partition.site_table import SiteEntry
 from relax_tapml.passes.site import Site
 
@@ -26,7 +26,7 @@ ALL = {item.site.id for item in TABLE}
 
 
 def names(by, movable=ALL):
-    return [[part.name for part in group] for group in parts_in_groups(TABLE, by, movable)]
+    return [[part.name for part in group] for group in move_batches(TABLE, by, movable)]
 
 
 @pytest.mark.parametrize(
@@ -50,14 +50,14 @@ def names(by, movable=ALL):
 def test_sites_move_as_asked(by, groups):
     """Every site is in one part of one group, in the order of the program."""
     assert names(by) == groups
-    sites = [s for group in parts_in_groups(TABLE, by, ALL) for p in group for s in p.sites]
+    sites = [s for group in move_batches(TABLE, by, ALL) for p in group for s in p.sites]
     assert sorted(sites) == sorted(ALL)
 
 
 @pytest.mark.parametrize("by", list(By))
 def test_a_part_has_the_sites_of_one_unit(by):
     """So that a part that fails names one unit."""
-    for group in parts_in_groups(TABLE, by, ALL):
+    for group in move_batches(TABLE, by, ALL):
         for part in group:
             assert {Site.parse(site).unit for site in part.sites} == {part.unit}
 
@@ -65,7 +65,7 @@ def test_a_part_has_the_sites_of_one_unit(by):
 def test_what_may_not_move_is_in_no_part():
     """A unit moves with those of its sites that may leave the host."""
     movable = {"main/002/gelu", "main/001/add1"}
-    (add,), (gelu,) = parts_in_groups(TABLE, By.UNIT, movable)
+    (add,), (gelu,) = move_batches(TABLE, By.UNIT, movable)
     assert (add.sites, gelu.sites) == ({"main/001/add1"}, {"main/002/gelu"})
     assert names(By.KIND, set()) == []
 
@@ -74,4 +74,4 @@ def test_a_model_without_layers_cannot_move_by_layer():
     """The names of its weights do not tell."""
     bare = [item for item in TABLE if not item.layer]
     with pytest.raises(UsageError, match=r"^--by layer: no weight of the model has a number"):
-        parts_in_groups(bare, By.LAYER, ALL)
+        move_batches(bare, By.LAYER, ALL)

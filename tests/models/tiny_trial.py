@@ -10,12 +10,12 @@ import tvm
 from tiny_model import model
 
 from relax_tapml.arrays import Array
-from relax_tapml.bringup.trusted_source import Source
+from relax_tapml.bringup.source import Source
 from relax_tapml.compare.tolerance import Tolerance, tolerance_for
 from relax_tapml.frontend.model import Model
 from relax_tapml.migrate.built_sides import BuiltSides
-from relax_tapml.migrate.move_groups import By, MoveGroup, parts_in_groups
-from relax_tapml.migrate.step import Trial
+from relax_tapml.migrate.move_groups import By, MoveGroup, move_batches
+from relax_tapml.migrate.trial import Trial
 from relax_tapml.partition.kernel_library import KernelLibrary
 from relax_tapml.partition.lower import lower, mark_inputs
 from relax_tapml.partition.lower_for_target import lower_for_target
@@ -38,13 +38,13 @@ class Tiny:
     sides: BuiltSides
     oracles: list[list[Array]]
     tolerances: list[list[Tolerance]]
-    parts: dict[str, MoveGroup]
+    groups: dict[str, MoveGroup]
 
     def trial(self, device: Device, **fields: Any) -> Trial:
         """Return what boundaries are tried with, ``fields`` instead of the model's own."""
         own = {
             "sides": self.sides,
-            "parts": self.parts,
+            "groups": self.groups,
             "device": device,
             "model": self.model,
             "oracles": self.oracles,
@@ -74,7 +74,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
     )
     oracles = source.run(SilentStage())
     table = site_table(lowered)
-    groups = parts_in_groups(table, By.UNIT, {entry.site.id for entry in table})
+    batches = move_batches(table, By.UNIT, {entry.site.id for entry in table})
     return Tiny(
         model=built,
         lowered=lowered,
@@ -83,7 +83,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
         sides=sides,
         oracles=oracles,
         tolerances=[[tolerance_for(oracle) for oracle in outputs] for outputs in oracles],
-        parts={part.name: part for group in groups for part in group},
+        groups={group.name: group for batch in batches for group in batch},
     )
 
 

@@ -13,7 +13,7 @@ from relax_tapml.carve.select.choose_cases import choose_cases
 from relax_tapml.carve.write_suite import write_suite
 from relax_tapml.compare.verdict import Verdict
 from relax_tapml.errors import StoreError
-from relax_tapml.replay.replay import replay
+from relax_tapml.replays.replay import replay
 from relax_tapml.results.run_result import unseen_document
 from relax_tapml.suite.manifest_file import seal
 from relax_tapml.suite.merge import merge_suites

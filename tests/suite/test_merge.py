@@ -16,7 +16,7 @@ from relax_tapml.carve.select.choose_cases import choose_cases
 from relax_tapml.carve.write_suite import write_suite
 from relax_tapml.compare.verdict import Verdict
 from relax_tapml.errors import StoreError, UsageError
-from relax_tapml.replay.replay import replay
+from relax_tapml.replays.replay import replay
 from relax_tapml.suite.manifest_file import dump_manifest, read_manifest
 from relax_tapml.suite.merge import merge_suites
 from relax_tapml.suite.open_suite import open_suite

@@ -16,7 +16,7 @@ from relax_tapml.capture.values import (
     TensorValue,
     Value,
 )
-from relax_tapml.carve.unit.kv_cache_case import CacheState, emit_held
+from relax_tapml.carve.unit._kv_cache_case import CacheState, emit_held
 from relax_tapml.errors import NotCarvableError
 from relax_tapml.passes.operator_call import CallKind, OperatorCall, leaf_types, operator_call
 from relax_tapml.passes.outline_runtime_callbacks import inline_runtime_callbacks

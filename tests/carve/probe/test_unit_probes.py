@@ -12,7 +12,7 @@ from relax_tapml.carve.select.choose_cases import choose_cases
 from relax_tapml.carve.write_suite import write_suite
 from relax_tapml.compare.verdict import Verdict
 from relax_tapml.frontend.model import Model, Sample
-from relax_tapml.replay.replay import replay
+from relax_tapml.replays.replay import replay
 from relax_tapml.targets.platforms.parse_target import parse_target
 
 

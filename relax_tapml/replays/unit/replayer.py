@@ -1,0 +1,477 @@
+"""Run carved cases on a device, one unit alone at a time, and judge the results."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from relax_tapml.arrays import Array
+from relax_tapml.compare.repeat import SETTLED, is_failure, repeated
+from relax_tapml.compare.verdict import FAULTS, Verdict
+from relax_tapml.errors import DeviceError, DeviceFault
+from relax_tapml.files.scratch import ScratchFolder
+from relax_tapml.partition.device_side import DeviceSide, device_side
+from relax_tapml.partition.kernel_library import KernelLibrary
+from relax_tapml.replays.unit._poison import (
+    both,
+    is_certain,
+    pattern_sizes,
+    unwritten_text,
+    without,
+)
+from relax_tapml.replays.unit._replay_session import ReplaySession
+from relax_tapml.replays.unit.case_replay import CaseReplay, aggregate_rounds, faulted, judged
+from relax_tapml.replays.unit.unit_programs import UnitPrograms
+from relax_tapml.suite.manifest import SuiteCase, SuiteInput, SuiteOutput
+from relax_tapml.suite.model_beside import model_beside
+from relax_tapml.suite.open_suite import Suite
+from relax_tapml.targets.open_session import open_device
+from relax_tapml.targets.session.attempts import retry_if_killed, was_killed
+from relax_tapml.targets.session.device import Device
+from relax_tapml.targets.session.poison import Poison
+from relax_tapml.targets.session.session import DeviceModule, DeviceSession, DeviceTensor
+from relax_tapml.targets.session.traffic import Traffic
+
+
+class Replayer:
+    """One device and the kernels of a suite's units, built and loaded together when first used.
+
+    A unit whose kernel does not build, or cannot be loaded, does not keep the others from running.
+    After a crash or a timeout the rest goes on in a fresh session, and so it does after an error,
+    because a failed kernel may leave a device unusable. A failure is blamed on a unit only if it
+    also happens when no other unit has run in its session; what a unit does in company is for a
+    migration to find. A device in this process has no fresh sessions, so there it is blamed.
+
+    Parameters
+    ----------
+    suite
+        From ``open_suite``.
+    target
+        The ``tvm.target.Target`` to build for.
+    session
+        As for ``open_session``.
+    device_pipeline
+        A Relax pass applied before units are scheduled and built, or None: to the whole model where
+        its output folder is that of the suite, or else to the units.
+    side
+        What it made of the model, if that is known.
+    kernels
+        Folder of cached kernels. None for ``kernels`` next to the suite where there is one, or
+        else a temporary folder.
+    timeout_s
+        How long one call on the device may take.
+    units
+        The units that will be run; all by default.
+    device
+        Shared with others, instead of one of our own for ``session``: it is left open at the end
+        (unless it is one of many), and its sessions say how long a call may take. A session it has
+        already is not fresh.
+    programs
+        Shared with others, instead of those that the options above describe.
+    is_one_of_many
+        Whether there may be other devices to look at a failure again. Then a failure after others
+        in the session is told with its ``context``, and a crash or a timeout is not run again.
+    seed
+        Of the pattern that memory holds before each call; drawn if it is None.
+    """
+
+    def __init__(
+        self,
+        suite: Suite,
+        *,
+        target: Any,
+        session: str,
+        device_pipeline: Any = None,
+        side: DeviceSide | None = None,
+        kernels: Path | None = None,
+        timeout_s: float = 60.0,
+        units: Sequence[str] | None = None,
+        device: Device | None = None,
+        programs: UnitPrograms | None = None,
+        is_one_of_many: bool = False,
+        seed: int | None = None,
+    ) -> None:
+        self.suite = suite
+        self._poison = Poison.draw() if seed is None else Poison(seed=seed)
+        self._is_ours = device is None
+        self._is_one_of_many = is_one_of_many
+        self._device = device or open_device(session, target, timeout_s=timeout_s)
+        self._session = ReplaySession(self._device)
+        self._temporary = ScratchFolder()
+        self._unloadable: dict[tuple[str, str], str] = {}
+        if programs is None and side is None and device_pipeline is not None:
+            side = _side_beside(suite, target, device_pipeline)
+        self._programs = programs or UnitPrograms(
+            suite,
+            target=target,
+            pipeline=device_pipeline,
+            side=None if side is None else side.units,
+            unjudged=None if side is None else side.unjudged,
+            library=KernelLibrary(
+                kernels or kernels_beside(suite) or self._temporary.path,
+            ),
+            units=tuple(suite.manifest.units) if units is None else units,
+        )
+
+    def __enter__(self) -> Replayer:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the device session, unless it is shared, and remove temporary kernels."""
+        if self._is_ours or self._is_one_of_many:
+            self._session.renew()
+        self._temporary.close()
+
+    def on(self, device: Device) -> Replayer:
+        """Return what replays the same units on one of many devices, in a thread of its own."""
+        return Replayer(
+            self.suite,
+            target=None,
+            session="",
+            device=device,
+            programs=self._programs,
+            is_one_of_many=True,
+            seed=self.seed,
+        )
+
+    @property
+    def seed(self) -> int:
+        """Says what memory holds before each call."""
+        return self._poison.seed
+
+    def build(self) -> None:
+        """Build the units that will be run, unless that is done; ``run`` does it otherwise."""
+        self._programs.build()
+
+    @property
+    def unbuilt(self) -> frozenset[str]:
+        """Units that cannot be run on any device; empty before ``build``."""
+        return frozenset(self._programs.failed)
+
+    def run(self, unit: str, case: SuiteCase, *, repeat: int = 1) -> CaseReplay:
+        """Run one case ``repeat`` times and compare every output with its oracle.
+
+        A case that fails is run again, as ``repeated`` says.
+
+        Raises
+        ------
+        DeviceUnavailable
+            No session could be opened.
+        StoreError
+            A file of the suite cannot be read.
+        """
+        self.build()
+        rounds: list[CaseReplay] = []
+
+        def once() -> CaseReplay:
+            rounds.append(self._alone(unit, case))
+            return rounds[-1]
+
+        try:
+            return aggregate_rounds(repeated(once, repeat))
+        except _ForOthers as left:
+            return left.case if left.case.context else aggregate_rounds([*rounds, left.case])
+
+    def call_often(self, unit: str, case: SuiteCase, times: int) -> tuple[int, CaseReplay]:
+        """Call a unit again and again in a session of its own, until it fails.
+
+        Parameters
+        ----------
+        unit, case
+            What to call.
+        times
+            How often at most; at least once.
+
+        Returns
+        -------
+        tuple
+            How many calls were made, and how the last one ended that was compared: results that
+            are the bytes of an earlier one are not.
+
+        Raises
+        ------
+        DeviceUnavailable
+            No session could be opened.
+        """
+        self.build()
+
+        def once() -> tuple[int, CaseReplay, bool]:
+            self._session.renew()
+            try:
+                return self._called_often(unit, case, times)
+            finally:
+                self._session.renew()
+
+        made, ended, _ = retry_if_killed(once, lambda found: found[2])
+        return made, ended
+
+    def _called_often(self, unit: str, case: SuiteCase, times: int) -> tuple[int, CaseReplay, bool]:
+        """Do what ``call_often`` does in one session; say also whether that was killed."""
+        right: list[bytes] = []
+        arguments: list[DeviceTensor] = []
+        result = CaseReplay(unit=unit, case=case, verdict=Verdict.SKIPPED)
+        for number in range(1, times + 1):
+            try:
+                module = self._load(unit)
+                if module is None:
+                    return number, self._unbuilt(unit, case), False
+                session = self._session.open()
+                if not arguments or case.may_write:
+                    arguments = [self._argument(session, case, item) for item in case.inputs]
+                called = self._called(session, module, unit, case, arguments, self._poison)
+            except DeviceFault as fault:
+                return number, faulted(unit, case, fault), was_killed(fault)
+            returned = [output.tobytes() for output in called.outputs]
+            if returned == right and not called.overruns:
+                continue
+            result = judged(self.suite, unit, case, called.outputs, called.overruns)
+            if is_failure(result.verdict):
+                return number, result, False
+            right = returned
+        return times, result, False
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether nothing has run in the session yet that could be to blame for a failure."""
+        return not self._session.context("")
+
+    def open(self, *, is_fresh: bool = False) -> str:
+        """Open a session unless one is open, and return the name of its device.
+
+        Parameters
+        ----------
+        is_fresh
+            Whether one is needed in which nothing has run.
+
+        Raises
+        ------
+        DeviceUnavailable
+            None could be opened.
+        """
+        if is_fresh and not self.is_fresh:
+            self._session.renew()
+        self._session.open()
+        return self._device.name
+
+    @property
+    def traffic(self) -> Traffic:
+        """What has crossed, in all sessions of the device so far."""
+        return self._device.traffic
+
+    def _alone(self, unit: str, case: SuiteCase) -> CaseReplay:
+        """Run a case; if it fails after others in the session, again in a fresh one."""
+        first, context = self._round(unit, case)
+        if self._is_one_of_many and (
+            first.verdict in FAULTS or (context and is_failure(first.verdict))
+        ):
+            raise _ForOthers(replace(first, context=context, failures=1))
+        if not context or first.verdict in SETTLED:
+            return first
+        alone, _ = self._round(unit, case)
+        if is_failure(alone.verdict):
+            return alone
+        others = ", ".join(context)
+        note = f"it passes alone, but failed after {others} in the same session: {first.reason}"
+        reason = f"{alone.reason}; {note}" if alone.reason else note
+        return replace(alone, reason=reason, text=first.text)
+
+    def _round(self, unit: str, case: SuiteCase) -> tuple[CaseReplay, tuple[str, ...]]:
+        """Run a case once; return how it ended, and what had run in the session before."""
+
+        def once() -> tuple[CaseReplay, bool, bool]:
+            try:
+                return (*self._attempt(unit, case), False)
+            except DeviceFault as fault:
+                is_killed = was_killed(fault)
+                if is_killed:
+                    self._session.renew()
+                return faulted(unit, case, fault), True, is_killed
+
+        result, is_damaged, _ = retry_if_killed(once, lambda ended: ended[2])
+        if unit not in self._programs.failed:  # which no device has anything to say about
+            result = replace(result, device=self._device.name)
+        context = self._session.context(unit)
+        is_suspect = is_failure(result.verdict) and result.verdict is not Verdict.BUILD_ERROR
+        if is_damaged or (is_suspect and context):
+            self._session.renew()
+        return result, context
+
+    def _attempt(self, unit: str, case: SuiteCase) -> tuple[CaseReplay, bool]:
+        """Run a case; return how it ended, and whether it leaves a session no one should use."""
+        module = self._load(unit)
+        if module is None:
+            return self._unbuilt(unit, case), False
+        session = self._session.open()
+        self._session.note_run(unit)
+        arguments = [self._argument(session, case, item) for item in case.inputs]
+        called = self._called(session, module, unit, case, arguments, self._poison)
+        changed = [] if case.may_write else self._changed(session, case, arguments)
+        untouched = self._untouched(session, module, unit, case, called)
+        masks = tuple(
+            without(mask, self._never_written(output))
+            for mask, output in zip(untouched, case.outputs, strict=True)
+        )
+        misdeeds = [
+            *(
+                unwritten_text(number, mask, self._poison)
+                for number, mask in enumerate(masks)
+                if mask is not None
+            ),
+            *(f"it writes to its input {i}, which it may only read" for i in changed[:1]),
+            *called.overruns,
+        ]
+        # Others in the session would get the wrong weights, or worse, and the blame.
+        is_damaged = bool(called.overruns) or any(
+            case.inputs[index].weight is not None for index in changed
+        )
+        result = judged(self.suite, unit, case, called.outputs, misdeeds)
+        return replace(result, unwritten=masks), is_damaged
+
+    def _called(
+        self,
+        session: DeviceSession,
+        module: DeviceModule,
+        unit: str,
+        case: SuiteCase,
+        arguments: Sequence[DeviceTensor],
+        poison: Poison,
+    ) -> _Called:
+        """Do the call of a case in memory that holds ``poison``."""
+        blocks = self._programs.blocks(unit, case.function)
+        patterns = [
+            session.parameter(poison.name(size), poison.pattern(size))
+            for size in pattern_sizes(blocks)
+        ]
+        function = self._programs.function(unit, case.function)
+        results = session.call(module, function, [*arguments, *patterns])
+        values = [session.download(result) for result in results]
+        outputs, guards = values[: len(case.outputs)], values[len(case.outputs) :]
+        places = [(block, place) for block in blocks for place in block.guards]
+        found = [
+            block.overrun(place, guard, poison)
+            for (block, place), guard in zip(places, guards, strict=True)
+        ]
+        untouched: list[Array | None] = [None] * len(outputs)
+        for block in blocks:
+            if block.output is not None:
+                untouched[block.output] = block.untouched(outputs[block.output], poison)
+        return _Called(
+            outputs=outputs, overruns=[text for text in found if text], untouched=untouched
+        )
+
+    def _untouched(
+        self,
+        session: DeviceSession,
+        module: DeviceModule,
+        unit: str,
+        case: SuiteCase,
+        called: _Called,
+    ) -> list[Array | None]:
+        """Return which values of each output a call did not write.
+
+        What holds the pattern may have been written by chance where a type has few values: such a
+        call is done once more with another pattern.
+        """
+        is_open = any(
+            mask is not None and not is_certain(output)
+            for mask, output in zip(called.untouched, called.outputs, strict=True)
+        )
+        if not is_open:
+            return called.untouched
+        arguments = [self._argument(session, case, item) for item in case.inputs]
+        poison = self._poison.inverted
+        again = self._called(session, module, unit, case, arguments, poison).untouched
+        return [
+            mask if mask is None or is_certain(output) else both(mask, other)
+            for mask, other, output in zip(called.untouched, again, called.outputs, strict=True)
+        ]
+
+    def _never_written(self, output: SuiteOutput) -> Array | None:
+        """Return which values of an output the source never writes; None if it writes all."""
+        return None if output.unwritten is None else self.suite.tensor(output.unwritten)
+
+    def _unbuilt(self, unit: str, case: SuiteCase) -> CaseReplay:
+        reason = self._programs.failed.get(unit) or self._unloadable[unit, self._device.name]
+        verdict = Verdict.SKIPPED if unit in self._programs.unjudged else Verdict.BUILD_ERROR
+        return CaseReplay(unit=unit, case=case, verdict=verdict, reason=reason)
+
+    def _load(self, unit: str) -> DeviceModule | None:
+        """Return a unit's program on the device; None if it has none that the device can load."""
+        while unit not in self._programs.failed:
+            self._session.open()
+            if (unit, self._device.name) in self._unloadable:
+                return None
+            program = self._programs.program(unit)
+            try:
+                return self._session.load(program)
+            except DeviceFault as fault:
+                if not isinstance(fault, DeviceError) and self._device.is_gone():
+                    raise
+                if self._programs.split(unit, program):
+                    self._session.renew()
+                elif isinstance(fault, DeviceError):
+                    # Alive and yet unable to link: it needs what the device's runtime lacks.
+                    self._unloadable[unit, self._device.name] = (
+                        f"the device cannot load it: {fault}"
+                    )
+                else:
+                    raise
+        return None
+
+    def _changed(
+        self, session: DeviceSession, case: SuiteCase, arguments: Sequence[DeviceTensor]
+    ) -> list[int]:
+        """Return which inputs are not what they were."""
+        return [
+            index
+            for index, (item, argument) in enumerate(zip(case.inputs, arguments, strict=True))
+            if session.download(argument).tobytes() != self.suite.tensor(item.tensor).tobytes()
+        ]
+
+    def _argument(self, session: DeviceSession, case: SuiteCase, item: SuiteInput) -> DeviceTensor:
+        array = self.suite.tensor(item.tensor)
+        if item.weight is None or case.may_write:
+            return session.upload(array)
+        # By content: the weights of two layers may be the same, and a name alone says too little.
+        return session.parameter(item.tensor, array)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Called:
+    """What a call left behind: its outputs, what it wrote behind them, what it did not write."""
+
+    outputs: list[Array]
+    overruns: list[str]
+    untouched: list[Array | None]
+
+
+class _ForOthers(Exception):  # noqa: N818 - it ends the rounds of a case, and is no error
+    """A failure that is to be looked at on another device, or first in a session."""
+
+    def __init__(self, case: CaseReplay) -> None:
+        super().__init__()
+        self.case = case
+
+
+def _side_beside(suite: Suite, target: Any, pipeline: Any) -> DeviceSide | None:
+    """Apply a pipeline to the model beside a suite; None where there is none."""
+    lowered = model_beside(suite)
+    return None if lowered is None else device_side(lowered, target, pipeline)
+
+
+def kernels_beside(suite: Suite) -> Path | None:
+    """Return the folder ``kernels`` next to a suite; None unless it is there and writable."""
+    folder = suite.folder.parent / "kernels"
+    return folder if folder.is_dir() and os.access(folder, os.W_OK) else None

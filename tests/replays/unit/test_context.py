@@ -1,0 +1,168 @@
+"""A unit answers for what it does alone; others that ran in its session may be to blame."""
+
+from __future__ import annotations
+
+import pytest
+import tvm
+from increment_kernels import off_by_half, scribbling
+
+from relax_tapml.compare.verdict import Verdict
+from relax_tapml.errors import DeviceCrash
+from relax_tapml.replays.replay import replay
+from relax_tapml.replays.unit import replayer
+from relax_tapml.replays.unit.replayer import Replayer
+from relax_tapml.suite.open_suite import open_suite
+from relax_tapml.targets.session.device import Device
+from relax_tapml.targets.session.inline import InlineSession
+
+LLVM = tvm.target.Target("llvm")
+
+
+class FakeSession(InlineSession):
+    """In this process, with the manners of a process of its own; fails from when it is told to."""
+
+    is_isolated = True
+    is_closed = is_broken = is_wrong = False
+    loads = 0
+
+    def load(self, *args):
+        self.loads += 1
+        return super().load(*args)
+
+    def call(self, *args):
+        if self.is_broken:
+            raise DeviceCrash("died of something")
+        return super().call(*args)
+
+    def download(self, tensor):
+        array = super().download(tensor)
+        return array + 1 if self.is_wrong and array.dtype.kind == "f" else array
+
+    def close(self):
+        self.is_closed = True
+        super().close()
+
+
+class InlineFake(FakeSession):
+    """One that another session would not undo."""
+
+    is_isolated = False
+
+
+class Sessions:
+    """A device that keeps a list of its sessions."""
+
+    def __init__(self, kind=FakeSession):
+        self.opened = []
+        self.kind = kind
+        self.device = Device(self.open)
+
+    def open(self, *args, **options):
+        self.opened.append(self.kind(LLVM))
+        return self.opened[-1]
+
+
+@pytest.fixture
+def opened(suite):
+    return open_suite(suite)
+
+
+def run(replayer, unit, number=0):
+    return replayer.run(unit, replayer.suite.manifest.units[unit].cases[number])
+
+
+def test_a_shared_device_is_used_and_left_open(suite):
+    """The session that is open already serves, and others can go on with it."""
+    sessions = Sessions()
+    before = sessions.device.session
+    report = replay(suite, device=sessions.device, session="nowhere", timeout_s=-1)
+    assert all(verdict == "pass" for verdict in report.units.values())
+    assert sessions.opened == [before]
+    assert (sessions.device.session, before.is_closed) == (before, False)
+
+
+def test_a_device_of_our_own_is_closed(suite, monkeypatch):
+    sessions = Sessions()
+    monkeypatch.setattr(replayer, "open_device", lambda *_, **__: sessions.device)
+    replay(suite, units=["add"])
+    assert [session.is_closed for session in sessions.opened] == [True]
+
+
+def test_a_shared_session_is_fresh_only_if_the_replay_opened_it(suite):
+    """What others did in it may be to blame for a fault; a session they replaced is loaded anew."""
+    sessions = Sessions()
+    sessions.device.session.is_broken = True
+    opened = open_suite(suite)
+    case = opened.manifest.units["add"].cases[0]
+    target = tvm.target.Target("llvm")
+    with Replayer(opened, target=target, session="", device=sessions.device) as replayer:
+        result = replayer.run("add", case)
+        assert result.verdict is Verdict.PASS
+        assert "after what ran before this replay in the same session" in result.reason
+        assert [session.is_closed for session in sessions.opened] == [True, False]
+        sessions.device.close()
+        assert replayer.run("add", case).reason == ""
+        assert sessions.opened[2].loads == 1
+        sessions.device.session.is_broken = True
+        # No company is to blame for that one, which goes away with the session all the same.
+        assert replayer.run("add", case).verdict is Verdict.FLAKY
+
+
+@pytest.mark.parametrize(
+    ("failing", "said"),
+    [("is_broken", "died of something"), ("is_wrong", "differs by up to 1, ")],
+)
+def test_a_failure_that_needs_company_is_not_blamed_on_the_unit(opened, failing, said):
+    """Alone in a fresh session it passes: that is the verdict, with a note."""
+    sessions = Sessions()
+    with Replayer(opened, target=LLVM, session="", device=sessions.device) as replayer:
+        for unit in ("add", "cumsum", "add"):
+            assert run(replayer, unit).verdict is Verdict.PASS
+        setattr(sessions.device.session, failing, True)
+        result = run(replayer, "increment")
+        assert result.verdict is Verdict.PASS
+        note = "it passes alone, but failed after add, cumsum in the same session: "
+        assert result.reason.startswith(note + said)
+        assert [session.is_closed for session in sessions.opened] == [True, False]
+        # The session that has only seen this unit is good for its other cases.
+        assert run(replayer, "increment", 1).reason == ""
+    assert len(sessions.opened) == 2
+
+
+def test_what_a_unit_did_before_is_no_company(opened):
+    """It answers for its own earlier cases."""
+    sessions = Sessions()
+    with Replayer(opened, target=LLVM, session="", device=sessions.device) as replayer:
+        assert run(replayer, "increment").verdict is Verdict.PASS
+        sessions.device.session.is_wrong = True
+        assert run(replayer, "increment", 1).verdict is Verdict.MISMATCH
+    assert len(sessions.opened) == 1
+
+
+def test_a_session_that_cannot_be_renewed_is_not(opened):
+    """Another session in the same process has the same past."""
+    sessions = Sessions(InlineFake)
+    with Replayer(opened, target=LLVM, session="", device=sessions.device) as replayer:
+        assert run(replayer, "add").verdict is Verdict.PASS
+        sessions.device.session.is_wrong = True
+        assert run(replayer, "increment").verdict is Verdict.MISMATCH
+    assert len(sessions.opened) == 1
+
+
+@pytest.mark.parametrize(
+    ("kernel", "reason"),
+    [
+        (off_by_half, "differs by up to 0.5, "),
+        (scribbling, "it writes to its input 0, which it may only read"),
+    ],
+)
+def test_a_unit_that_fails_alone_costs_one_session(suite, replaced, kernel, reason):
+    """However many cases it has; and the rest goes on."""
+    sessions = Sessions()
+    units = ["add", "increment", "cumsum"]
+    pipeline = replaced("increment", kernel)
+    report = replay(suite, device=sessions.device, device_pipeline=pipeline, units=units)
+    assert report.units == {"add": "pass", "increment": "mismatch", "cumsum": "pass"}
+    assert report.details["increment"].reason.startswith(reason)
+    assert [case.verdict for case in report.details["increment"].cases] == ["mismatch"] * 3
+    assert len(sessions.opened) == 2
