@@ -43,7 +43,7 @@ class Comparison:
         How many of the judged values differ by more than they may.
     error, allowed
         The numbers for a table: how far the value is that uses up most of what it is allowed, and
-        what it is allowed; or NaN or infinity if the gravest mismatch is a value that is not
+        what it is allowed; or NaN or infinity if the most severe mismatch is a value that is not
         finite on one side, and what is allowed at the first such value. ``allowed`` is NaN where
         there is no such value.
     metrics
@@ -197,10 +197,10 @@ def _judge(oracle: Array, actual: Array, tolerance: Tolerance) -> Comparison:
         reason = f"none of {oracle.size} values can be judged: {tolerance.origin}"
         return replace(comparison, verdict=Verdict.SKIPPED, reason=reason)
     max_abs = comparison.max_abs
-    if mismatches.first is None or mismatches.gravest is None:
+    if mismatches.first is None or mismatches.most_severe is None:
         reason = f"agrees in {mismatches.total} values, max abs {max_abs:.3g}"
         return _with_power(replace(comparison, reason=reason), power.value, oracle)
-    way, finding = mismatches.gravest
+    way, finding = mismatches.most_severe
     error, allowed = worst_value.distance, worst_value.allowed
     if way != BEYOND:
         error = math.inf if way.startswith("infinite") else math.nan
