@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from relax_tapml.bringup.bring_up import bring_up
-    from relax_tapml.frontend.load import load_model
+    from relax_tapml.frontend.load.load_model import load_model
     from relax_tapml.frontend.model import Model, Sample
     from relax_tapml.frontend.nn_module import from_nn_module
     from relax_tapml.frontend.saved import save_model
@@ -39,7 +39,7 @@ _HOMES = {
     "from_nn_module": "relax_tapml.frontend.nn_module",
     "from_torch": "relax_tapml.frontend.torch_export",
     "load": "relax_tapml.partition.bundle",
-    "load_model": "relax_tapml.frontend.load",
+    "load_model": "relax_tapml.frontend.load.load_model",
     "replay": "relax_tapml.replays.replay",
     "save_model": "relax_tapml.frontend.saved",
 }

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from relax_tapml.cli.exit import guarded, parsed
 from relax_tapml.cli.trust import TRUST_HELP
+from relax_tapml.frontend.load.registry import FRONTENDS
 from relax_tapml.migrate.strategies.registry import CHOICES
 
 
@@ -27,9 +28,7 @@ def parser() -> argparse.ArgumentParser:
     add(
         "model",
         metavar="MODEL",
-        help="minilm; package.module:callable; a folder written by save_model; a Relax .json; a "
-        "torch .pt2; or mlc:CONFIG, where CONFIG is a config.json or mlc-chat-config.json of "
-        "MLC-LLM, or a folder with one and, optionally, weights (MLC-LLM must be installed)",
+        help="; ".join(frontend.summary for frontend in FRONTENDS),
     )
     add("--source", default="llvm", metavar="TARGET", help="trusted TVM target (llvm)")
     add("--target", default="llvm", metavar="TARGET", help="TVM target to bring up (llvm)")

@@ -16,7 +16,7 @@ from tiny_model import UNITS, model
 from relax_tapml import bring_up
 from relax_tapml.bringup import bring_up as main_job
 from relax_tapml.cli.present import present
-from relax_tapml.compare.tolerance import RuleTolerance
+from relax_tapml.compare.tolerances.rule import RuleTolerance
 from relax_tapml.errors import ExitCode
 
 

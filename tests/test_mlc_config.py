@@ -19,7 +19,7 @@ from tvm.contrib import tvmjs
 
 from relax_tapml.build import main, parser
 from relax_tapml.errors import StoreError, UsageError
-from relax_tapml.frontend.load import load_model
+from relax_tapml.frontend.load.load_model import load_model
 
 VOCABULARY = 96
 HAS_MLC = importlib.util.find_spec("mlc_llm") is not None

@@ -22,7 +22,7 @@ from relax_tapml.bringup.trusted_source import build_source, trust_source
 from relax_tapml.errors import SourceError, UsageError
 from relax_tapml.files.machine import machine_errors
 from relax_tapml.frontend.inputs import as_samples
-from relax_tapml.frontend.load import load_model
+from relax_tapml.frontend.load.load_model import load_model
 from relax_tapml.frontend.model import Model
 from relax_tapml.progress import Reporter, SilentReporter
 from relax_tapml.report.page import render

@@ -21,7 +21,7 @@ from relax_tapml.compare.framework_tolerance import (
     plain_tolerance,
     share_of,
 )
-from relax_tapml.compare.tolerance import Tolerance
+from relax_tapml.compare.tolerances.tolerance import Tolerance
 from relax_tapml.compare.verdict import Verdict
 from relax_tapml.errors import SourceError
 from relax_tapml.files.machine import raise_machine_error

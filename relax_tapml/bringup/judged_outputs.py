@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from relax_tapml.arrays import Array
 from relax_tapml.compare.power import Power, power_of
-from relax_tapml.compare.tolerance import Tolerance
+from relax_tapml.compare.tolerances.tolerance import Tolerance
 from relax_tapml.results.run_result import OutputPower
 from relax_tapml.results.unit_result import PowerResult
 

@@ -15,7 +15,7 @@ from relax_tapml.bringup.replay_alone import Alone, DeviceSpec, replayed
 from relax_tapml.bringup.target_build import TargetBuild
 from relax_tapml.bringup.trusted_source import Trusted
 from relax_tapml.compare.repeat import ROUNDS
-from relax_tapml.compare.tolerance import Tolerance
+from relax_tapml.compare.tolerances.tolerance import Tolerance
 from relax_tapml.compare.verdict import Verdict
 from relax_tapml.errors import DeviceUnavailable, MachineError, SourceError
 from relax_tapml.migrate.built_sides import BuiltSides, units_of

@@ -18,7 +18,7 @@ from relax_tapml.capture.recorder import Recorder
 from relax_tapml.capture.store import CaptureStore
 from relax_tapml.capture.values import SiteRecord
 from relax_tapml.carve.sensitivity import RUNS, noise, noise_levels, output_tolerances
-from relax_tapml.compare.tolerance import Tolerance
+from relax_tapml.compare.tolerances.tolerance import Tolerance
 from relax_tapml.compare.verdict import Verdict
 from relax_tapml.errors import LoweringError, SourceError
 from relax_tapml.frontend.model import Functions, Model, Sample

@@ -22,7 +22,7 @@ from relax_tapml.carve.unit.evaluations import Evaluations
 from relax_tapml.carve.unit.read_rows import read_rows
 from relax_tapml.carve.unit.unit_module import case_function, unit_module
 from relax_tapml.carve.unit.unit_tolerances import UnitTolerances
-from relax_tapml.compare.tolerance import ChoiceTolerance
+from relax_tapml.compare.tolerances.choices import ChoiceTolerance
 from relax_tapml.errors import NotCarvableError, UsageError
 from relax_tapml.passes.operator_call import operator_call
 from relax_tapml.passes.site import Site

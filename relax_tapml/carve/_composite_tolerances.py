@@ -11,8 +11,8 @@ import tvm
 
 from relax_tapml.arrays import Array
 from relax_tapml.carve.sensitivity import RUNS, Noise, noise, noise_levels, output_tolerances
-from relax_tapml.compare.tolerance import ElementTolerance, Tolerance, with_coarse
-from relax_tapml.derive.error_bounds import rounded_up
+from relax_tapml.compare.tolerances.elements import ElementTolerance, rounded_up, with_coarse
+from relax_tapml.compare.tolerances.tolerance import Tolerance
 from relax_tapml.errors import LoweringError
 from relax_tapml.partition.built_functions import flat_values
 from relax_tapml.partition.bytecode import compile_functions

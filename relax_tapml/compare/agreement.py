@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from relax_tapml.arrays import Array, as_float64
-from relax_tapml.compare.tolerance import Tolerance
+from relax_tapml.compare.tolerances.tolerance import Tolerance
 from relax_tapml.frontend.model import Meaning
 
 _TOP = 5

@@ -10,8 +10,10 @@ import numpy as np
 
 from relax_tapml.arrays import Array, is_same_value
 from relax_tapml.compare.comparison import Comparison, compare, compare_all
-from relax_tapml.compare.difference import absolute_difference
-from relax_tapml.compare.tolerance import ChoiceTolerance, ElementTolerance, tolerance_for
+from relax_tapml.compare.tolerances.choices import ChoiceTolerance
+from relax_tapml.compare.tolerances.difference import absolute_difference
+from relax_tapml.compare.tolerances.elements import ElementTolerance
+from relax_tapml.compare.tolerances.rule import tolerance_for
 
 
 def compare_with_choices(

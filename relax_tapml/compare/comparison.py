@@ -7,16 +7,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 
-import numpy as np
-
-from relax_tapml.arrays import Array, is_float, is_integer, is_same_value
+from relax_tapml.arrays import Array, is_float, is_integer
 from relax_tapml.compare.first_mismatch import mismatch_at
 from relax_tapml.compare.metrics.block import Collector, blocks
 from relax_tapml.compare.metrics.metric import Measure
 from relax_tapml.compare.metrics.registry import measures, metrics_for
 from relax_tapml.compare.mismatches import BEYOND, Mismatches, describe
 from relax_tapml.compare.power import Power, PowerMeter, is_above_tolerance
-from relax_tapml.compare.tolerance import ChoiceTolerance, IndexTolerance, Tolerance, tolerance_for
+from relax_tapml.compare.tolerances.rule import tolerance_for
+from relax_tapml.compare.tolerances.tolerance import Tolerance
 from relax_tapml.compare.verdict import Verdict
 from relax_tapml.compare.worst_value import WorstValue
 
@@ -163,14 +162,10 @@ def compare(oracle: Array, actual: Array, tolerance: Tolerance | None = None) ->
 
 
 def _judge_choices(oracle: Array, actual: Array, tolerance: Tolerance) -> Comparison:
-    if isinstance(tolerance, ChoiceTolerance):
-        nearest = tolerance.nearest(oracle, actual)
-        ties = int(np.count_nonzero(~(is_same_value(nearest, oracle))))
-        return replace(_judge(nearest, actual, tolerance.base), ties=ties, tolerance=tolerance)
-    found = _judge(oracle, actual, tolerance)
-    if isinstance(tolerance, IndexTolerance):
-        found = replace(found, ties=int(np.count_nonzero(oracle != actual)) - found.mismatches)
-    return found
+    nearest = tolerance.nearest(oracle, actual)
+    found = _judge(nearest, actual, tolerance.of_nearest)
+    ties = tolerance.ties(oracle, nearest, actual, found.mismatches)
+    return replace(found, ties=ties, tolerance=tolerance)
 
 
 def _judge(oracle: Array, actual: Array, tolerance: Tolerance) -> Comparison:

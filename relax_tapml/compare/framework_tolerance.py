@@ -17,8 +17,10 @@ from typing import ClassVar
 import numpy as np
 
 from relax_tapml.arrays import Array, as_float64, finfo, is_float
-from relax_tapml.compare.difference import absolute_difference
-from relax_tapml.compare.tolerance import ElementTolerance, RuleTolerance, Tolerance, tolerance_for
+from relax_tapml.compare.tolerances.difference import absolute_difference
+from relax_tapml.compare.tolerances.elements import ElementTolerance
+from relax_tapml.compare.tolerances.rule import RuleTolerance, tolerance_for
+from relax_tapml.compare.tolerances.tolerance import Tolerance
 
 FACTOR = 16.0
 """The allowed multiple of the framework's own error, for each value. Sums in another order, and

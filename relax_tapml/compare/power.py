@@ -19,7 +19,7 @@ from relax_tapml.arrays import Array, finfo, is_float
 from relax_tapml.compare.metrics.block import Block, blocks
 from relax_tapml.compare.metrics.norm import dot
 from relax_tapml.compare.row_halves import RowHalves
-from relax_tapml.compare.tolerance import EqualTolerance, IndexTolerance, Tolerance
+from relax_tapml.compare.tolerances.tolerance import Tolerance
 
 # What a mask adds, as in `carve.select.tensor_statistics`; and how far above other values it is.
 _MASK = -1e4
@@ -173,7 +173,7 @@ class PowerMeter:
     def __init__(self, oracle: Array, tolerance: Tolerance) -> None:
         self._dtype = oracle.dtype
         self._tiny = _tiny(oracle.dtype)
-        self._is_exact = isinstance(tolerance, EqualTolerance | IndexTolerance)
+        self._is_exact = tolerance.is_exact
         self._is_judged = self._is_number = False
         self._values, self._masks = _Sums(), _Sums()
         self._halves = RowHalves(oracle.shape)

@@ -11,7 +11,7 @@ from tvm import tirx
 
 from relax_tapml._compat import SBlock, TensorLoad, buffer_of, prim
 from relax_tapml.arrays import Array
-from relax_tapml.compare.tolerance import IndexTolerance
+from relax_tapml.compare.tolerances.index import IndexTolerance
 from relax_tapml.kernel_flow.expressions import loads, nodes
 
 TIES = "indices may differ where the values they choose are equal"

@@ -12,14 +12,10 @@ import tvm
 from tvm import tirx
 
 from relax_tapml.arrays import Array, as_float64, is_float, is_integer
-from relax_tapml.compare.tolerance import (
-    ElementTolerance,
-    EqualTolerance,
-    RuleTolerance,
-    Tolerance,
-    tolerance_for,
-    with_coarse,
-)
+from relax_tapml.compare.tolerances.elements import ElementTolerance, with_coarse
+from relax_tapml.compare.tolerances.equal import EqualTolerance
+from relax_tapml.compare.tolerances.rule import RuleTolerance, tolerance_for
+from relax_tapml.compare.tolerances.tolerance import Tolerance
 from relax_tapml.derive._chosen_index import ChosenIndex, chosen_indices
 from relax_tapml.derive._functions import FUNCTIONS
 from relax_tapml.derive._low_precision import (

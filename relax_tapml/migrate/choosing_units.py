@@ -10,7 +10,8 @@ from tvm import relax, tirx
 from tvm.ir import Op
 
 from relax_tapml.arrays import Array
-from relax_tapml.compare.tolerance import IndexTolerance, Tolerance
+from relax_tapml.compare.tolerances.index import IndexTolerance
+from relax_tapml.compare.tolerances.tolerance import Tolerance
 from relax_tapml.derive.choice_derivation import ChoiceDerivation, derivation_of
 from relax_tapml.derive.operators import operator_tolerances
 from relax_tapml.passes.annotate_sites import annotated_calls

@@ -11,7 +11,7 @@ from relax_tapml.arrays import Array
 from relax_tapml.compare.agreement import Agreement, agreement, joined
 from relax_tapml.compare.comparison import compare_all, worst
 from relax_tapml.compare.repeat import repeated
-from relax_tapml.compare.tolerance import Tolerance
+from relax_tapml.compare.tolerances.tolerance import Tolerance
 from relax_tapml.compare.verdict import FAULTS, Verdict, verdict_of
 from relax_tapml.errors import DeviceFault, DeviceUnavailable
 from relax_tapml.frontend.model import Model

@@ -10,6 +10,7 @@ from typing import Any
 
 import tvm
 
+from relax_tapml.compare.tolerances.stored import StoredTolerance
 from relax_tapml.errors import UsageError
 from relax_tapml.files.names import file_stem
 from relax_tapml.files.replace import write_file
@@ -17,7 +18,6 @@ from relax_tapml.passes.submodule import submodule
 from relax_tapml.suite._kernel_source import KernelSource, kernel_source, scheduled
 from relax_tapml.suite._script_text import script_text
 from relax_tapml.suite._source_text import comments, one_line, quoted
-from relax_tapml.suite._stored_tolerance import SuiteTolerance
 from relax_tapml.suite.manifest import Manifest, SuiteCase
 from relax_tapml.suite.open_suite import Suite
 from relax_tapml.suite.pytest_file import MAX_STEM
@@ -171,7 +171,7 @@ def _about(manifest: Manifest, unit: str, case: SuiteCase, recorded: Recorded | 
     ]
 
 
-def _tolerance(number: int, tolerance: SuiteTolerance) -> str:
+def _tolerance(number: int, tolerance: StoredTolerance) -> str:
     expected = quoted(f"expected{number}")
     match tolerance.kind:
         case "elements":

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from relax_tapml.compare.agreement import Agreement, agreement, joined
-from relax_tapml.compare.tolerance import ElementTolerance, RuleTolerance
+from relax_tapml.compare.tolerances.elements import ElementTolerance
+from relax_tapml.compare.tolerances.rule import RuleTolerance
 from relax_tapml.frontend.model import Meaning
 
 EXACT = RuleTolerance(atol=0.0, rtol=0.0, origin="test")

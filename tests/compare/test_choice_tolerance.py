@@ -7,12 +7,10 @@ import pytest
 
 from relax_tapml.compare.choice_comparison import compare_with_choices
 from relax_tapml.compare.comparison import compare
-from relax_tapml.compare.tolerance import (
-    ChoiceTolerance,
-    EqualTolerance,
-    IndexTolerance,
-    RuleTolerance,
-)
+from relax_tapml.compare.tolerances.choices import ChoiceTolerance
+from relax_tapml.compare.tolerances.equal import EqualTolerance
+from relax_tapml.compare.tolerances.index import IndexTolerance
+from relax_tapml.compare.tolerances.rule import RuleTolerance
 from relax_tapml.compare.verdict import Verdict
 
 ORACLE = np.array([[1, 2], [3, 4]], "float32")

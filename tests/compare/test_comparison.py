@@ -13,12 +13,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from relax_tapml.compare.comparison import compare, compare_all, worst
-from relax_tapml.compare.tolerance import (
-    ElementTolerance,
-    EqualTolerance,
-    RuleTolerance,
-    tolerance_for,
-)
+from relax_tapml.compare.tolerances.elements import ElementTolerance
+from relax_tapml.compare.tolerances.equal import EqualTolerance
+from relax_tapml.compare.tolerances.rule import RuleTolerance, tolerance_for
 from relax_tapml.compare.verdict import Verdict
 
 FLOATS = ["float64", "float32", "float16", "bfloat16", "float8_e4m3fn", "float8_e5m2"]
@@ -381,8 +378,10 @@ def test_blocks_do_not_matter(data, size):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("relax_tapml.compare.metrics.block._BLOCK", size)
             parts = compare(oracle, result, tolerance)
-        for name in (item.name for item in fields(whole) if item.name != "tolerance"):
-            mine, others = getattr(parts, name), getattr(whole, name)
+        names = [item.name for item in fields(whole) if item.name not in ("tolerance", "metrics")]
+        found = [(name, getattr(parts, name), getattr(whole, name)) for name in names]
+        found += [(name, parts.metrics[name], value) for name, value in whole.metrics.items()]
+        for name, mine, others in found:
             if isinstance(others, float):
                 np.testing.assert_allclose(mine, others, rtol=1e-12, atol=1e-12)
             else:

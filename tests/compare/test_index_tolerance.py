@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from relax_tapml.compare.comparison import compare
-from relax_tapml.compare.tolerance import IndexTolerance
+from relax_tapml.compare.tolerances.index import IndexTolerance
 from relax_tapml.compare.verdict import Verdict
 
 NAN, INF = np.nan, np.inf

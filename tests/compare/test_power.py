@@ -17,13 +17,10 @@ from relax_tapml.compare.power import (
     power_of,
 )
 from relax_tapml.compare.row_halves import RowHalves
-from relax_tapml.compare.tolerance import (
-    ElementTolerance,
-    EqualTolerance,
-    IndexTolerance,
-    RuleTolerance,
-    tolerance_for,
-)
+from relax_tapml.compare.tolerances.elements import ElementTolerance
+from relax_tapml.compare.tolerances.equal import EqualTolerance
+from relax_tapml.compare.tolerances.index import IndexTolerance
+from relax_tapml.compare.tolerances.rule import RuleTolerance, tolerance_for
 from relax_tapml.compare.verdict import Verdict
 
 GROSS = (InjectedError.ZEROS, InjectedError.NEGATED, InjectedError.TENTH)

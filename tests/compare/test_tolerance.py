@@ -7,13 +7,10 @@ import numpy as np
 import pytest
 
 from relax_tapml.compare.comparison import compare
-from relax_tapml.compare.tolerance import (
-    ElementTolerance,
-    EqualTolerance,
-    RuleTolerance,
-    Tolerance,
-    tolerance_for,
-)
+from relax_tapml.compare.tolerances.elements import ElementTolerance
+from relax_tapml.compare.tolerances.equal import EqualTolerance
+from relax_tapml.compare.tolerances.rule import RuleTolerance, tolerance_for
+from relax_tapml.compare.tolerances.tolerance import Tolerance
 from relax_tapml.compare.verdict import Verdict
 
 NORMAL = np.random.default_rng(0).standard_normal(4000)

@@ -18,12 +18,10 @@ from mutation.kernel import build_kernels, output_tensors
 from mutation.variants import variants
 from relax_tapml.arrays import is_float
 from relax_tapml.compare.comparison import compare
-from relax_tapml.compare.tolerance import (
-    ElementTolerance,
-    EqualTolerance,
-    IndexTolerance,
-    RuleTolerance,
-)
+from relax_tapml.compare.tolerances.elements import ElementTolerance
+from relax_tapml.compare.tolerances.equal import EqualTolerance
+from relax_tapml.compare.tolerances.index import IndexTolerance
+from relax_tapml.compare.tolerances.rule import RuleTolerance
 from relax_tapml.compare.verdict import Verdict
 from relax_tapml.derive.derivation import Derivation
 

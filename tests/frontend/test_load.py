@@ -6,13 +6,13 @@ import tvm
 from refusals import refused
 
 from relax_tapml.errors import UsageError
-from relax_tapml.frontend import load
-from relax_tapml.frontend.load import load_model
+from relax_tapml.frontend.load.load_model import load_model
+from relax_tapml.frontend.load.registry import FRONTENDS
 from relax_tapml.frontend.saved import save_model
 from relax_tapml.tensor_file import dump_tensors
 
 X = np.arange(8, dtype="float32").reshape(2, 4)
-ACCEPTED = ("minilm", "module:callable", "folder", ".json", ".pt2", "mlc:CONFIG")
+ACCEPTED = [frontend.summary for frontend in FRONTENDS]
 
 
 @pytest.fixture
@@ -71,7 +71,7 @@ def test_a_built_in_example_gets_the_texts(affine, monkeypatch):
         seen.append(list(texts))
         return dataclasses.replace(affine, name="built-in")
 
-    monkeypatch.setitem(load.EXAMPLES, "minilm", example)
+    monkeypatch.setattr("relax_tapml.frontend._minilm.minilm", example)
     assert load_model("minilm", texts=["a", "b"]).name == "built-in"
     assert seen == [["a", "b"]]
 
@@ -82,7 +82,7 @@ def test_files_for_a_text_model_are_refused(tmp_path):
 
 
 def test_texts_for_another_model_are_refused(ir_file):
-    with refused(UsageError, ir_file, "--inputs", "--text", "mlc:CONFIG", "minilm"):
+    with refused(UsageError, ir_file, "--inputs", "--text", "minilm", "mlc:CONFIG"):
         load_model(str(ir_file), texts=["a"])
 
 

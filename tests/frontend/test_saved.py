@@ -15,7 +15,7 @@ from tvm import relax
 
 from relax_tapml._compat import Constant, constant_tensor
 from relax_tapml.errors import StoreError, UsageError
-from relax_tapml.frontend.load import load_model
+from relax_tapml.frontend.load.load_model import load_model
 from relax_tapml.frontend.model import Meaning, Model, Sample
 from relax_tapml.frontend.saved import load_ir, load_saved, save_model
 from relax_tapml.tensor_file import dump_tensors

@@ -6,15 +6,15 @@ import tvm
 from broken_pipelines import breaks
 from tvm import tirx
 
-from relax_tapml.compare.tolerance import RuleTolerance
+from relax_tapml.compare.tolerances.rule import RuleTolerance
 from relax_tapml.compare.verdict import Verdict
 from relax_tapml.errors import DeviceCrash, DeviceError, DeviceTimeout, DeviceUnavailable
 from relax_tapml.migrate.driver import outcome_of
-from relax_tapml.migrate.strategies.strategy import Outcome, Proposal
+from relax_tapml.migrate.strategies.strategy import Outcome, Proposal, Purpose
 from relax_tapml.partition.kernel_library import KernelLibrary
 from relax_tapml.partition.lower_for_target import lower_for_target
 from relax_tapml.replays.replay import ReplayReport, UnitReplay
-from relax_tapml.results.step_result import Exhaustion, Purpose
+from relax_tapml.results.step_result import Exhaustion
 from relax_tapml.targets.session.device import Device
 
 LLVM = tvm.target.Target("llvm")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-
 import numpy as np
 import pytest
 import tvm
@@ -55,9 +53,3 @@ def written_suite(tmp_path_factory):
             is_probed=False,
         )
     return folder / "tests"
-
-
-@pytest.fixture
-def suite(written_suite, tmp_path):
-    """A copy of its own, away from where it was written, without the captures."""
-    return shutil.copytree(written_suite, tmp_path / "moved" / "tests")

@@ -11,17 +11,16 @@ import numpy as np
 import pytest
 
 from relax_tapml import tensor_file
-from relax_tapml.compare.tolerance import (
-    ElementTolerance,
-    EqualTolerance,
-    IndexTolerance,
-    RuleTolerance,
-    Tolerance,
-)
+from relax_tapml.compare.tolerances.elements import ElementTolerance
+from relax_tapml.compare.tolerances.equal import EqualTolerance
+from relax_tapml.compare.tolerances.index import IndexTolerance
+from relax_tapml.compare.tolerances.registry import kind_of
+from relax_tapml.compare.tolerances.rule import RuleTolerance
+from relax_tapml.compare.tolerances.stored import StoredTolerance
+from relax_tapml.compare.tolerances.tolerance import Tolerance
 from relax_tapml.compare.verdict import Verdict
 from relax_tapml.errors import StoreError
 from relax_tapml.replays.replay import replay
-from relax_tapml.suite._stored_tolerance import SuiteTolerance
 from relax_tapml.suite.manifest import SuiteCase, SuiteInput, SuiteOutput
 from relax_tapml.suite.manifest_file import seal
 from relax_tapml.suite.open_suite import open_suite
@@ -156,6 +155,8 @@ def test_bounds_that_were_forged_are_a_damaged_suite():
     [
         ({"kind": "exact"}, "expected a tolerance of kind rule, equal, .*got 'exact'"),
         ({"kind": "rule", "atol": 1.0}, r"'rule' needs \['atol', 'rtol'\], got \['atol'\]"),
+        ({"kind": "equal", "numbers": {"ulps": 1.0}}, r"'equal' needs \[\], got \['ulps'\]"),
+        ({"kind": "choices", "bound": "a", "alternatives": "b", "coarse": "c"}, "no coarse bounds"),
         ({"kind": "equal", "axis": 0}, r"'equal' needs \[\], got \['axis'\]"),
         ({"kind": "elements"}, r"needs \['bound'\], got \[\]"),
         ({"kind": "index", "input": 0}, r"needs \['input', 'axis'\], got \['input'\]"),
@@ -166,7 +167,7 @@ def test_bounds_that_were_forged_are_a_damaged_suite():
 def test_what_makes_no_tolerance_is_refused(fields, message):
     """Each kind has its own numbers, all of them and no others."""
     with pytest.raises(ValueError, match=message):
-        SuiteTolerance(origin="test", **fields)
+        kind_of(StoredTolerance(origin="test", **fields))
 
 
 def give(suite, unit, **fields):

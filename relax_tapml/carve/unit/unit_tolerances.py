@@ -11,10 +11,11 @@ from tvm.ir import GlobalVar, Op
 
 from relax_tapml.arrays import Array, as_float64, is_integer
 from relax_tapml.carve.unit.evaluations import Evaluations
-from relax_tapml.compare.tolerance import ElementTolerance, Tolerance, tolerance_for
+from relax_tapml.compare.tolerances.elements import ElementTolerance, rounded_up
+from relax_tapml.compare.tolerances.rule import tolerance_for
+from relax_tapml.compare.tolerances.tolerance import Tolerance
 from relax_tapml.derive.choice_derivation import ChoiceDerivation, derivation_of
 from relax_tapml.derive.derivation import ORDERS, Derivation, rule_because
-from relax_tapml.derive.error_bounds import rounded_up
 from relax_tapml.derive.operators import operator_tolerances
 from relax_tapml.kernel_flow.iterations import iterations
 from relax_tapml.kernel_flow.kernel_call import KernelCall, kernel_call_of

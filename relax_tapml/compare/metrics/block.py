@@ -12,7 +12,7 @@ import numpy as np
 
 from relax_tapml.arrays import Array, as_float64, is_float
 from relax_tapml.compare.metrics.norm import dot
-from relax_tapml.compare.tolerance import Tolerance
+from relax_tapml.compare.tolerances.tolerance import Tolerance
 
 # So few that the float64 temporaries of a block stay in a core's cache, and so many that NumPy's
 # cost of a call does not count.

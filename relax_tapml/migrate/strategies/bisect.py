@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from relax_tapml.migrate.strategies.reduce import reduce
-from relax_tapml.migrate.strategies.strategy import Proposals, SearchState, Strategy
-from relax_tapml.results.step_result import Purpose
+from relax_tapml.migrate.strategies.strategy import Proposals, Purpose, SearchState, Strategy
 
 
 class Bisect(Strategy):

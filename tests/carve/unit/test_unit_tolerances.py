@@ -8,7 +8,8 @@ from tvm.script import ir as I  # noqa: N812
 from tvm.script import relax as R  # noqa: N812
 
 from relax_tapml.carve.unit.unit_tolerances import UnitTolerances, no_more_than_rule
-from relax_tapml.compare.tolerance import ElementTolerance, tolerance_for
+from relax_tapml.compare.tolerances.elements import ElementTolerance
+from relax_tapml.compare.tolerances.rule import tolerance_for
 
 
 @I.ir_module

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from relax_tapml.arrays import Array
-from relax_tapml.compare.tolerance import Tolerance
+from relax_tapml.compare.tolerances.tolerance import Tolerance
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from relax_tapml.arrays import Array, as_float64, is_float
-from relax_tapml.compare.difference import absolute_difference
+from relax_tapml.compare.tolerances.difference import absolute_difference
 
 
 def chosen_distance(values: Array, axis: int, oracle: Array, actual: Array) -> Array:
