@@ -62,7 +62,7 @@ def test_a_platform_without_fast_math_is_held_to_the_usual_bound(suite):
     assert report.details[CAP].precision == ""
 
 
-@pytest.mark.parametrize("pipeline", [soft_cap.tanh_wrong, soft_cap.sin_coarse])
+@pytest.mark.parametrize("pipeline", [soft_cap.tanh_wrong, soft_cap.sin_inaccurate])
 def test_what_no_option_explains_is_a_mismatch(suite, fast, pipeline):
     """An error beyond the wider bound, and one of a function that the option does not change."""
     report = replay(suite, session="inline", device_pipeline=pipeline)

@@ -630,25 +630,25 @@ def test_arguments_that_cannot_be_evaluated_end_no_run():
 
 @pytest.mark.parametrize(("dtype", "allowed"), [("float32", 2.0**-11), ("float16", 2.0**-7)])
 @pytest.mark.parametrize("name", ["sin", "cos"])
-def test_browsers_may_be_coarse(name, dtype, allowed):
+def test_browsers_may_be_less_accurate(name, dtype, allowed):
     """By what WGSL says of sine and cosine, also after a sum; elsewhere by much less."""
     x = np.linspace(-3, 3, 101).astype(dtype)
     function = kernel(lambda v: relax.op.add(getattr(relax.op, name)(v), v), (x.shape, dtype))
     tolerance = derived(function, [x], result_of(function, [x]))
-    bound, coarse = (np.asarray(b, "float64") for b in (tolerance.bound, tolerance.coarse))
-    assert (coarse >= allowed).all()
-    assert (coarse <= 1.3 * allowed + bound).all()
+    bound, wider = (np.asarray(b, "float64") for b in (tolerance.bound, tolerance.low_precision))
+    assert (wider >= allowed).all()
+    assert (wider <= 1.3 * allowed + bound).all()
     if dtype == "float32":
-        assert (bound < 0.01 * coarse).all()
+        assert (bound < 0.01 * wider).all()
 
 
 def test_other_functions_are_the_same_everywhere():
     function = KERNELS["softmax"]
     inputs = inputs_of(function)
-    assert derived(function, inputs, result_of(function, inputs)).coarse is None
+    assert derived(function, inputs, result_of(function, inputs)).low_precision is None
 
 
-def test_whole_numbers_that_only_a_coarse_cosine_changes():
+def test_whole_numbers_that_only_a_low_precision_cosine_changes():
     """Elsewhere they must be equal."""
     x = np.linspace(0.1, 3.0, 64).astype("float32")
     function = kernel(
@@ -660,10 +660,10 @@ def test_whole_numbers_that_only_a_coarse_cosine_changes():
     oracle = result_of(function, [x])
     tolerance = derived(function, [x], oracle)
     assert not tolerance.allowed(oracle).any()
-    assert set(np.asarray(tolerance.coarse, "float64")) == {0.0, 1.0}
+    assert set(np.asarray(tolerance.low_precision, "float64")) == {0.0, 1.0}
 
 
-def test_a_coarse_evaluation_that_fails_leaves_coarse_devices_unjudged(monkeypatch):
+def test_without_low_precision_bounds_such_devices_are_not_judged(monkeypatch):
     """They would be held to what only others can do."""
     x = np.linspace(-1, 1, 32).astype("float32")
     function = kernel(relax.op.sin, (x.shape, "float32"))
@@ -671,17 +671,17 @@ def test_a_coarse_evaluation_that_fails_leaves_coarse_devices_unjudged(monkeypat
     bound = derived(function, [x], oracle).bound
     monkeypatch.setattr("relax_tapml.derive.derivation.LOW_PRECISION_FUNCTIONS", {})
     tolerance = derived(function, [x], oracle)
-    assert np.isnan(tolerance.coarse).all()
+    assert np.isnan(tolerance.low_precision).all()
     assert "not judged" in tolerance.origin
     np.testing.assert_array_equal(tolerance.bound, bound)
 
 
 def test_a_tangent_is_a_sine_by_a_cosine():
-    """Far from its poles a few units in the last place; coarse in a browser."""
+    """Far from its poles a few units in the last place; less accurate in a browser."""
     x = np.linspace(-1.2, 1.2, 64).astype("float32")
     function = kernel(relax.op.tan, (x.shape, "float32"))
     tolerance = derived(function, [x], result_of(function, [x]))
-    bound, coarse = (np.asarray(b, "float64") for b in (tolerance.bound, tolerance.coarse))
+    bound, wider = (np.asarray(b, "float64") for b in (tolerance.bound, tolerance.low_precision))
     assert (np.abs(np.tan(x) - np.tan(x.astype("float64"))) <= bound).all()
     assert bound.max() < 2e-5
-    assert (coarse >= 2.0**-11).all()
+    assert (wider >= 2.0**-11).all()

@@ -30,7 +30,7 @@ class StoredTolerance:
     input, axis
         Of indices, the position among the case's inputs and the axis.
     coarse
-        Of elements, the same as ``bound`` for devices with coarse functions; None if it is that.
+        Of elements, the bounds for devices with low-precision functions; None if they are the same.
     numbers
         Of other kinds, by name.
 
