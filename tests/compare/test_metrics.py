@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from relax_tapml.compare.comparison import compare
+from relax_tapml.compare.metrics._saturation import Saturation
 from relax_tapml.compare.metrics.block import blocks
 from relax_tapml.compare.metrics.norm import norm
-from relax_tapml.compare.metrics.saturation import Saturation
 from relax_tapml.compare.tolerances.equal import EqualTolerance
 from relax_tapml.compare.tolerances.rule import RuleTolerance
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from relax_tapml.compare.metrics.cosine import Cosine
-from relax_tapml.compare.metrics.max_abs import MaxAbs
-from relax_tapml.compare.metrics.max_rel import MaxRel
-from relax_tapml.compare.metrics.max_ulp import MaxUlp
+from relax_tapml.compare.metrics._cosine import Cosine
+from relax_tapml.compare.metrics._max_abs import MaxAbs
+from relax_tapml.compare.metrics._max_rel import MaxRel
+from relax_tapml.compare.metrics._max_ulp import MaxUlp
+from relax_tapml.compare.metrics._nonfinite import NonFinite
+from relax_tapml.compare.metrics._rmse import Rmse
+from relax_tapml.compare.metrics._saturation import Saturation
+from relax_tapml.compare.metrics._snr_db import SnrDb
 from relax_tapml.compare.metrics.metric import Measure, Metric
-from relax_tapml.compare.metrics.nonfinite import NonFinite
-from relax_tapml.compare.metrics.rmse import Rmse
-from relax_tapml.compare.metrics.saturation import Saturation
-from relax_tapml.compare.metrics.snr_db import SnrDb
 
 METRICS: tuple[type[Metric], ...] = (
     MaxAbs,

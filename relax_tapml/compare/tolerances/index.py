@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 
 from relax_tapml.arrays import Array
-from relax_tapml.compare.tolerances.chosen_distance import chosen, chosen_distance
+from relax_tapml.compare.tolerances._chosen_distance import chosen, chosen_distance
 from relax_tapml.compare.tolerances.stored import StoredTolerance
 from relax_tapml.compare.tolerances.tolerance import StorableTolerance
 

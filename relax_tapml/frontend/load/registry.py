@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from relax_tapml.frontend.load._minilm import MiniLM
+from relax_tapml.frontend.load._mlc import MLC
+from relax_tapml.frontend.load._python_callable import PythonCallable
+from relax_tapml.frontend.load._relax_module import RelaxModule
+from relax_tapml.frontend.load._saved_folder import SavedFolder
+from relax_tapml.frontend.load._torch_program import TorchProgram
 from relax_tapml.frontend.load.frontend import Frontend
-from relax_tapml.frontend.load.minilm import MiniLM
-from relax_tapml.frontend.load.mlc import MLC
-from relax_tapml.frontend.load.python_callable import PythonCallable
-from relax_tapml.frontend.load.relax_module import RelaxModule
-from relax_tapml.frontend.load.saved_folder import SavedFolder
-from relax_tapml.frontend.load.torch_program import TorchProgram
 
 # The first that a name matches loads it.
 FRONTENDS: tuple[Frontend, ...] = (

@@ -5,4 +5,4 @@ proposes a boundary, receives the outcome, and in the end has the parts that bel
 and a finding for each that does not.
 """
 
-__all__ = ["bisect", "linear", "reduce", "registry", "search", "strategy"]
+__all__ = ["registry", "search", "strategy"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from relax_tapml.migrate.strategies.reduce import reduce
+from relax_tapml.migrate.strategies._reduce import reduce
 from relax_tapml.migrate.strategies.strategy import Proposals, Purpose, SearchState, Strategy
 
 
