@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 
 from relax_tapml.arrays import Array, finfo, is_float
+from relax_tapml.compare._row_halves import RowHalves
 from relax_tapml.compare.metrics.block import Block, blocks
 from relax_tapml.compare.metrics.norm import dot
-from relax_tapml.compare.row_halves import RowHalves
 from relax_tapml.compare.tolerances.tolerance import Tolerance
 
 # What a mask adds, as in `carve.select.tensor_statistics`; and how far above other values it is.

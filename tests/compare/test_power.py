@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from relax_tapml.compare._row_halves import RowHalves
 from relax_tapml.compare.comparison import compare
 from relax_tapml.compare.power import (
     EXACT,
@@ -16,7 +17,6 @@ from relax_tapml.compare.power import (
     power_document,
     power_of,
 )
-from relax_tapml.compare.row_halves import RowHalves
 from relax_tapml.compare.tolerances.elements import ElementTolerance
 from relax_tapml.compare.tolerances.equal import EqualTolerance
 from relax_tapml.compare.tolerances.index import IndexTolerance

@@ -1,4 +1,4 @@
-"""A bound for each value."""
+"""A tolerance with a bound for each value."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from relax_tapml.arrays import Array
-from relax_tapml.compare.first_mismatch import mismatch_at
+from relax_tapml.compare._first_mismatch import mismatch_at
 from relax_tapml.compare.metrics.block import Block
 
 BEYOND = "beyond the tolerance"
