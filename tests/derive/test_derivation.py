@@ -102,7 +102,7 @@ def test_what_rounds_nothing_must_be_equal(name):
         assert (tolerance.atol, tolerance.rtol) == (2.0**-126, 0.0)
 
 
-def test_the_origin_says_what_was_counted():
+def test_the_origin_lists_what_was_counted():
     """Sums with their length, elementary functions by name."""
     function = KERNELS["softmax"]
     inputs = inputs_of(function)
@@ -375,7 +375,7 @@ def test_what_is_written_in_place_begins_with_its_argument():
 
 
 def test_what_cannot_be_followed_falls_back_on_the_rule():
-    """And the origin says why."""
+    """And the origin has the reason."""
 
     @T.prim_func(private=True, s_tir=True)
     def external(x: T.Buffer((T.int64(4),), "float32"), y: T.Buffer((T.int64(4),), "float32")):
@@ -388,7 +388,7 @@ def test_what_cannot_be_followed_falls_back_on_the_rule():
     derivation = Derivation(external, [1])
     (tolerance,) = derivation.tolerances({0: oracle}, {}, [oracle])
     assert isinstance(tolerance, RuleTolerance)
-    assert tolerance.origin.endswith("calls tirx.call_extern")
+    assert "tirx.call_extern" in tolerance.origin
     assert derivation.evaluated({0: oracle}, {}, [oracle]) is None
 
 
@@ -404,8 +404,8 @@ def test_an_evaluation_is_what_the_kernel_computes():
     assert "the source is" not in tolerance.origin
 
 
-def test_a_source_that_is_less_accurate_is_told():
-    """Its result stays inside, and the origin says how far off it is."""
+def test_a_source_that_is_less_accurate_is_reported():
+    """Its result stays inside, and the origin has how far off it is."""
     function = KERNELS["matmul"]
     inputs = inputs_of(function)
     oracle = result_of(function, inputs) * np.float32(1.001)
@@ -485,7 +485,7 @@ def test_a_shadow_kernel_that_does_not_build_ends_no_run(monkeypatch):
     derivation = Derivation(KERNELS["softmax"], [1])
     (tolerance,) = derivation.tolerances({0: oracle}, {}, [oracle])
     assert isinstance(tolerance, RuleTolerance)
-    assert tolerance.origin.endswith("cannot be evaluated in float64: no such intrinsic")
+    assert tolerance.origin.endswith("no such intrinsic")
 
 
 def test_a_minimum_has_the_error_of_what_wins():
@@ -624,14 +624,14 @@ def test_arguments_that_cannot_be_evaluated_end_no_run():
     oracle = np.ones((8, 8), np.float32)
     derivation = Derivation(function, [1])
     (tolerance,) = derivation.tolerances({0: wrong}, {}, [oracle])
-    assert "cannot be evaluated in float64" in tolerance.origin
+    assert "because" in tolerance.origin
     assert derivation.evaluated({0: wrong}, {}, [oracle]) is None
 
 
 @pytest.mark.parametrize(("dtype", "allowed"), [("float32", 2.0**-11), ("float16", 2.0**-7)])
 @pytest.mark.parametrize("name", ["sin", "cos"])
 def test_browsers_may_be_less_accurate(name, dtype, allowed):
-    """By what WGSL says of sine and cosine, also after a sum; elsewhere by much less."""
+    """By what WGSL allows for sine and cosine, also after a sum; elsewhere by much less."""
     x = np.linspace(-3, 3, 101).astype(dtype)
     function = kernel(lambda v: relax.op.add(getattr(relax.op, name)(v), v), (x.shape, dtype))
     tolerance = derived(function, [x], result_of(function, [x]))

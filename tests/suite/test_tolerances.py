@@ -123,7 +123,7 @@ def test_values_of_indices_are_an_input_of_the_case():
         np.testing.assert_array_equal(found.values, values)
         assert found.axis == -1
     assert len(tensors.written) == 3
-    with pytest.raises(ValueError, match="are no input of the case"):
+    with pytest.raises(ValueError, match="input of the case"):
         tensors.round_trip(IndexTolerance(values=np.ones(2), axis=0, origin="ties"))
 
 
