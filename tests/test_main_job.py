@@ -188,7 +188,7 @@ def test_a_kernel_that_writes_behind_its_output_is_named(finished):
 
 
 def test_two_wrong_kernels_are_both_named(finished):
-    """The verdict of the run is that of the gravest; culprits are in the order of the model."""
+    """The verdict of the run is that of the most severe; culprits are in the order of the model."""
     pipeline = tvm.transform.Sequential(
         [
             breaks("layer_norm", broken_pipelines.unbuildable),

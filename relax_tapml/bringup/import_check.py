@@ -44,7 +44,8 @@ class ImportCheck:
     decisive
         The comparison of the output that decided, with its tolerance.
     apart
-        How far that output is from the framework's own; NaN or infinite if its gravest mismatch is.
+        How far that output is from the framework's own; NaN or infinite if its most severe
+        mismatch is.
     precision
         The dtype of the framework's run that decided, where it was a more accurate one.
     share

@@ -17,7 +17,7 @@ from relax_tapml.bringup.options import Options
 from relax_tapml.bringup.replay_alone import Alone
 from relax_tapml.bringup.trusted_source import Trusted
 from relax_tapml.capture.store import CaptureStore
-from relax_tapml.compare.verdict import Verdict, gravest
+from relax_tapml.compare.verdict import Verdict, most_severe
 from relax_tapml.frontend.model import Model
 from relax_tapml.migrate.in_context import in_context
 from relax_tapml.partition.site_table import SiteEntry
@@ -120,7 +120,7 @@ def overall_verdict(units: Sequence[UnitResult]) -> Verdict:
     """Return the verdict of a run by its units; nothing compared, or disputed, is no pass."""
     wrong = [unit.verdict for unit in units if unit.verdict.is_wrong]
     if wrong:
-        return gravest(wrong)
+        return most_severe(wrong)
     verdicts = {unit.verdict for unit in units}
     is_clear = Verdict.PASS in verdicts and Verdict.INCONCLUSIVE not in verdicts
     return Verdict.PASS if is_clear else Verdict.INCONCLUSIVE

@@ -109,7 +109,7 @@ def _round(
 ) -> list[ForkFailed]:
     """Compile kernels in a fork for each core, and return the deaths of forks.
 
-    ``ForkDied.at`` is the number of the kernel that the fork was compiling.
+    ``ForkFailed.at`` is the number of the kernel that the fork was compiling.
     """
     count = min(os.cpu_count() or 1, len(jobs))
     is_forked = platform.compiles_in_fork(jobs[0].target)

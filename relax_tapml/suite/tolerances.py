@@ -35,7 +35,7 @@ def store_tolerance(
 
 
 def read_tolerance(suite: Suite, case: SuiteCase, output: SuiteOutput) -> Tolerance:
-    """Return the tolerance of an output of a case, the wider one if the suite ``is_low_precision``.
+    """Return the tolerance of an output of a case, the wider one if ``is_low_precision``.
 
     It allows anything in values that the source never writes.
 
