@@ -7,16 +7,17 @@ from collections.abc import Iterator
 import tvm
 from tvm import relax
 
+from .module_pass import ModulePass
 from .operator_call import is_unit_function, operator_call
 from .site import Site, site_of, with_site
 
 
 @tvm.transform.module_pass(opt_level=0, name="AnnotateSites")
-class AnnotateSites:
+class AnnotateSites(ModulePass):
     """Give every operator call a stable, readable site id and the name of its unit.
 
-    Both sides of a migration, the captures, the suite and the report speak of an operator by this
-    id, so it must be given before target-specific lowering decides which kernels there are. The
+    Both sides of a migration, the captures, the suite and the report name an operator by this id,
+    so it must be given before target-specific lowering decides which kernels there are. The
     ordinal counts the operator calls of one function in program order, branches included.
 
     Precondition: normal form (the default after any Relax pass). Run after fusion, before
@@ -30,7 +31,7 @@ class AnnotateSites:
         lv  = R.call_tir(cls.matmul, (x, w), ...)      # main/000/matmul
         lv1 = R.call_tir(cls.relu, (lv,), ...)         # main/001/relu
 
-    Applied twice it changes nothing; a module without operator calls is returned as it is.
+    Applied twice, it changes nothing more. A module without operator calls is returned as it is.
     """
 
     def transform_module(self, mod: tvm.IRModule, _ctx: tvm.transform.PassContext) -> tvm.IRModule:
@@ -66,7 +67,7 @@ def annotated_calls(mod: tvm.IRModule) -> Iterator[tuple[Site, relax.Call]]:
 
 @relax.expr_functor.mutator
 class _Namer(relax.PyExprMutator):  # type: ignore[misc]
-    """Rewrites the calls of one function, counting operators as they are met."""
+    """Rewrites the calls of one function and counts its operators in program order."""
 
     def __init__(self, mod: tvm.IRModule, function: str) -> None:
         super().__init__(mod)

@@ -1,4 +1,4 @@
-"""Say which operator calls run on the device."""
+"""Mark which operator calls run on the device."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from tvm.ir import PrimType
 from relax_tapml._compat import Constant, StringImm
 
 from .annotate_sites import annotated_calls
+from .module_pass import ModulePass
 from .operator_call import CallKind, has_run_time_shape, leaf_types, operator_call
 
 DEVICE_SITES_ATTR = "relax_tapml.device_sites"
@@ -20,12 +21,12 @@ _MOVABLE = {CallKind.TIR, CallKind.TIR_INPLACE, CallKind.FUNCTION}
 
 
 @tvm.transform.module_pass(opt_level=0, name="AssignSides")
-class AssignSides:
+class AssignSides(ModulePass):
     """Put the sites of a boundary on the device and all others on the host.
 
     Every function gets the list of its device sites as an attribute, which ``OutlineRegions``
-    reads; nothing else changes. A site that cannot move (see ``host_only_sites``) stays on the host
-    whatever the boundary says.
+    reads; nothing else changes. A site that cannot move (see ``host_only_sites``) stays on the
+    host, also if the boundary names it.
 
     Precondition: ``AnnotateSites`` has run. ::
 
@@ -33,14 +34,14 @@ class AssignSides:
         # after AssignSides(units={"matmul"})
         R.func_attr({"num_input": 1, "relax_tapml.device_sites": ["main/001/matmul"]})
 
-    An empty boundary returns a module without such attributes, the same one if it had none.
+    With an empty boundary the result has no such attributes; it is the same module if it had none.
 
     Parameters
     ----------
     units
         Names of units whose sites are all on the device.
     sites
-        Ids of single sites on the device, besides.
+        Ids of further single sites on the device.
     """
 
     def __init__(self, *, units: Collection[str] = (), sites: Collection[str] = ()) -> None:
@@ -82,11 +83,13 @@ def host_only_sites(mod: tvm.IRModule) -> dict[str, str]:
 def _obstacle(call: relax.Call, mod: tvm.IRModule) -> str | None:
     found = operator_call(call, mod)
     if found is None:
-        return "it is no operator call any more"
+        return "it is not an operator call any more"
     if found.skip_reason:
         return found.skip_reason
     if found.kind is CallKind.OPERATOR:
-        return f"{found.unit} is left to the runtime: its shape is known only there, or no tensor"
+        return (
+            f"{found.unit} stays in the runtime: its shape is only known at run time, or no tensor"
+        )
     if found.kind not in _MOVABLE:
         return f"{found.unit} is a function of the runtime ({found.kind}), not a kernel"
     for arg in found.args:
@@ -94,12 +97,12 @@ def _obstacle(call: relax.Call, mod: tvm.IRModule) -> str | None:
             continue
         for ty in leaf_types(arg.ty):
             if not isinstance(ty, relax.TensorType | relax.ShapeType | PrimType):
-                return f"it takes a value that is no tensor, shape or number ({ty})"
+                return f"it takes a value that is not a tensor, shape or number ({ty})"
             if has_run_time_shape(ty):
                 return f"it takes a tensor whose shape is a value of the program ({ty})"
     for ty in leaf_types(call.ty):
         if not isinstance(ty, relax.TensorType):
-            return f"it returns a value that is no tensor ({ty})"
+            return f"it returns a value that is not a tensor ({ty})"
         if has_run_time_shape(ty):
             return f"it returns a tensor whose shape is a value of the program ({ty})"
     return None

@@ -1,4 +1,4 @@
-"""Which outputs of a Relax function come straight from a function with values in [-1, 1]."""
+"""Which outputs of a Relax function come directly from a function with values in [-1, 1]."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from tvm.ir import Op
 
 from .value_leaves import ValueLeaves, bindings_in
 
-# What they lose near 0, an implementation may lose relative to 1: as one that computes a tanh from
-# an exponential, or a sigmoid from a table or a tanh.
+# An implementation may be accurate relative to 1 only, so that it loses digits near 0: for example
+# one that computes a tanh from an exponential, or a sigmoid from a table or a tanh.
 _BOUNDED = frozenset(
     f"relax.{name}" for name in ("sigmoid", "tanh", "erf", "sin", "cos", "nn.softmax")
 )
-# What moves values, or chooses among them.
+# Operators that move values, or choose among them.
 _MOVES = frozenset(
     f"relax.{name}"
     for name in (
@@ -26,10 +26,10 @@ _MOVES = frozenset(
 
 
 def bounded_outputs(module: tvm.IRModule, entry: str) -> list[bool]:
-    """Return for each leaf of what ``entry`` returns whether it is such an output.
+    """Return for each leaf of the result of ``entry`` whether it is such an output.
 
-    Values may have been moved, chosen or cast in between. Of a module that is lowered already
-    nothing is known, so none is.
+    Values may have been moved, chosen or cast in between. In a module that is already lowered, no
+    output is recognised.
 
     Parameters
     ----------

@@ -35,10 +35,10 @@ class Buffer {
 };
 
 /*!
- * \brief Hands out buffers and keeps returned ones for the next tensor of about that size.
+ * \brief Allocates buffers and keeps returned ones for the next tensor of about that size.
  *
  * Copying into freshly mapped memory costs a page fault per page, some forty times the copy
- * itself, so a capture that allocated anew for each tensor would mostly fault pages in.
+ * itself, so a capture that allocated memory for each tensor would spend its time on page faults.
  * Buffers in use are bounded by the budget; buffers in use and kept together stay within its
  * limit, except for one buffer that alone exceeds it.
  */

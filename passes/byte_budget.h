@@ -1,6 +1,6 @@
 /*!
  * \file byte_budget.h
- * \brief A bound on the bytes in flight between the run that captures and whoever drains.
+ * \brief A bound on the bytes in flight between the run that captures and the consumer.
  */
 #ifndef RELAX_TAPML_PASSES_BYTE_BUDGET_H_
 #define RELAX_TAPML_PASSES_BYTE_BUDGET_H_

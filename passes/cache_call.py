@@ -10,16 +10,16 @@ _READING = {
 }
 
 CREATE = "vm.builtin.paged_attention_kv_cache_create"
-"""Makes a cache; its first argument says how large."""
+"""Creates a cache; its first argument is the size."""
 
 SEQUENCE = 0
-"""Id of the sequence whose state TVM's caches can give out and take in; they have no other."""
+"""Id of the one sequence whose state TVM's caches can export and import."""
 
 BEFORE = "relax_tapml.cache.before"
 AFTER = "relax_tapml.cache.after"
-"""What a recording reads of a cache around a call; their arguments are in ``cache_state.cc``."""
+"""Functions that read a cache before and after a recorded call; see ``cache_state.cc``."""
 
 
 def reads_cache(call: OperatorCall) -> bool:
-    """Whether a call takes a KV cache and the number of a layer, and depends on what is in it."""
+    """Return whether a call takes a KV cache and a layer, and depends on the cache's content."""
     return call.unit in _READING

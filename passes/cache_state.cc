@@ -1,8 +1,9 @@
 /*!
  * \file cache_state.cc
- * \brief What a call that takes a paged KV cache depends on.
+ * \brief Reads the state of a paged KV cache that a call depends on.
  *
- * By the cache's own accessors: its checkpoints hold one sequence of full attention, whose id is 0.
+ * It uses the cache's own accessors. Checkpoints of a cache hold one sequence of full attention,
+ * whose id is 0.
  */
 #include <tvm/ffi/container/array.h>
 #include <tvm/ffi/container/shape.h>
@@ -26,7 +27,7 @@ namespace {
 namespace ffi = tvm::ffi;
 namespace json = tvm::ffi::json;
 
-constexpr int64_t kSequence = 0;  // The only one that checkpoints know.
+constexpr int64_t kSequence = 0;  // The only one that checkpoints hold.
 
 ffi::Function Builtin(const std::string& name) {
   auto found = ffi::Function::GetGlobal("vm.builtin." + name);
@@ -78,7 +79,7 @@ struct HostAllocator {
   void FreeData(DLTensor*) {}
 };
 
-// The first `length` tokens of some pages, in as many pages as they need, zeros behind them.
+// Returns the first `length` tokens of some pages, in as few pages as possible, padded with zeros.
 ffi::Tensor FirstTokens(const Pages& pages, int64_t length) {
   std::vector<char> all(ffi::GetDataSize(*pages.tensor.GetDLTensorPtr()));
   CopyToHost(pages.tensor, all.data(), "a KV cache");
@@ -101,7 +102,7 @@ ffi::Tensor FirstTokens(const Pages& pages, int64_t length) {
                                   pages.tensor.dtype(), DLDevice{kDLCPU, 0});
 }
 
-// With TVM's text, without the condition that failed.
+// Returns a reason with TVM's message, without the condition that failed.
 ffi::String Reason(const ffi::Error& error) {
   std::string text = error.message();
   size_t at = text.find(" is false: ");
@@ -114,8 +115,8 @@ bool IsRecording(const ffi::AnyView& frame) {
   return found != nullptr && found->is_recording();
 }
 
-// Tokens there were before the forward pass, tokens it adds, and the pages with those before; or
-// the reason why they are not known. Nothing without a recorder.
+// Returns the number of tokens before the forward pass, the number it adds, and the pages with the
+// tokens before; or a reason, where these cannot be read. Without a recorder, returns nulls.
 ffi::Array<ffi::Any> Before(ffi::AnyView frame, ffi::Any cache, int64_t layer) {
   if (!IsRecording(frame)) return {nullptr, nullptr, nullptr};
   try {
@@ -134,7 +135,8 @@ ffi::Array<ffi::Any> Before(ffi::AnyView frame, ffi::Any cache, int64_t layer) {
   }
 }
 
-// The pages after the call, or the reason why they are not known. Nothing without a recorder.
+// Returns the pages after the call, or a reason where these cannot be read; null without a
+// recorder.
 ffi::Any After(ffi::AnyView frame, ffi::Any cache, int64_t layer) {
   if (!IsRecording(frame)) return nullptr;
   try {

@@ -1,10 +1,10 @@
 /*!
  * \file callback_module.cc
- * \brief A runtime module whose functions are given when it is made.
+ * \brief A runtime module whose functions are passed to its constructor.
  *
  * A host executable calls the device by name. Importing such a module into the executable gives
- * each executable its own callbacks; registering them globally would let two hybrids in one
- * process answer for each other.
+ * each executable its own callbacks. If they were registered globally, two hybrid modules in one
+ * process would call each other's.
  */
 #include <tvm/ffi/container/map.h>
 #include <tvm/ffi/extra/module.h>

@@ -19,7 +19,7 @@ namespace {
 
 namespace ffi = tvm::ffi;
 
-// What a queued event takes beside its tensor: enough that scalars alone cannot fill the memory.
+// The bytes that are counted for an event besides its tensor, so that scalars are bounded, too.
 constexpr size_t kEventBytes = 256;
 constexpr size_t kRefBytes = 64;
 
@@ -111,7 +111,7 @@ std::string Recording::CaptureParameter(const std::string& name, const ffi::Tens
   // Two threads may both copy it; the queue then holds it twice, in a valid order.
   int64_t seq = CopyToQueue(tensor, site);
   Push({ffi::String("param"), seq, ffi::String(name)});
-  ffi::Tensor held = tensor;  // After the swap the previous tensor, released without the lock.
+  ffi::Tensor held = tensor;  // After the swap: the previous tensor, released without the lock.
   std::lock_guard<std::mutex> lock(parameters_mutex_);
   if (is_active()) std::swap(parameters_[name], held);
   return ref;
@@ -214,7 +214,7 @@ class CurrentRecording {
     return *current;
   }
 
-  // The one branch of a frame that begins while nothing records.
+  // The only branch that a frame executes while nothing records.
   bool is_active() const { return is_active_.load(std::memory_order_acquire); }
 
   std::shared_ptr<Recording> Get() const {
@@ -228,7 +228,7 @@ class CurrentRecording {
                                 << "got " << budget_bytes << ".";
     }
     auto next = std::make_shared<Recording>(static_cast<size_t>(budget_bytes));
-    std::shared_ptr<Recording> previous;  // Released, with what nobody drained, without the lock.
+    std::shared_ptr<Recording> previous;  // Released with its events, without the lock.
     std::lock_guard<std::mutex> lock(mutex_);
     if (is_active()) {
       TVM_FFI_THROW(RuntimeError) << "relax_tapml.capture.start: a recorder is active in this "
@@ -262,7 +262,7 @@ ffi::ObjectRef BeginFrame(ffi::String function) {
   return ffi::ObjectRef(ffi::make_object<FrameObj>(current.Get(), std::move(function)));
 }
 
-// The frame and the site lead the arguments of both intrinsics.
+// The first arguments of both intrinsics are the frame and the site.
 template <void (FrameObj::*record)(const ffi::String&, ffi::PackedArgs)>
 void Intrinsic(ffi::PackedArgs args, ffi::Any*) {
   const FrameObj* frame = args.size() >= 2 ? args[0].as<FrameObj>() : nullptr;

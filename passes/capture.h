@@ -1,6 +1,6 @@
 /*!
  * \file capture.h
- * \brief What a recorder remembers, and the frames of the functions it sees running.
+ * \brief The state of a recorder, and the frames of the functions that run while it records.
  *
  * The intrinsics that InsertCapture emits and the functions that drain their events are global
  * functions `relax_tapml.capture.*`, registered in capture.cc; docs/internals.md has the
@@ -50,7 +50,7 @@ class Recording {
   /*! \brief Queue a mark at once. */
   void Mark(const tvm::ffi::String& text);
 
-  /*! \brief End recording and wake everyone; queued events can still be drained. */
+  /*! \brief End recording and wake all waiting threads; queued events can still be drained. */
   void Stop() noexcept;
   tvm::ffi::Array<Event> Drain(int64_t max_events, int64_t timeout_ms) {
     return queue_.Drain(max_events, timeout_ms);
@@ -65,7 +65,7 @@ class Recording {
   std::atomic<int64_t> next_tensor_{0};
   std::atomic<int64_t> captured_bytes_{0};
   // A drained tensor owns its buffer, the buffer its pool, the pool its budget: each outlives
-  // this recording as long as it is needed.
+  // this recording while something uses it.
   const std::shared_ptr<ByteBudget> budget_;
   const std::shared_ptr<BufferPool> pool_;
   EventQueue queue_;
@@ -107,7 +107,7 @@ class FrameObj : public tvm::ffi::Object {
   int64_t next_call_{0};
   // Calls that have not returned, by site.
   std::unordered_map<std::string, int64_t> open_calls_;
-  // Refs of remembered values, by the K of `+K` and `=K`.
+  // Refs of captured values, by the K of `+K` and `=K`.
   std::unordered_map<std::string, std::string> remembered_;
 };
 

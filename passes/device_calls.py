@@ -1,4 +1,4 @@
-"""What a partitioned module runs on the device, and what crosses for it."""
+"""The device calls of a partitioned module, and the values that are copied for them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import tvm
 import tvm_ffi
 from tvm import relax, tirx
 
-from .device_protocol import DOWNLOAD, PARAMETER, REGION_ATTR, RUN, UPLOAD
+from ._device_protocol import DOWNLOAD, PARAMETER, REGION_ATTR, RUN, UPLOAD
 from .operator_call import is_unit_function
 from .site import sites_of
 from .value_leaves import bindings_in
@@ -51,9 +51,9 @@ class DeviceCall:
     sites
         Ids of the sites that run in it.
     uploads
-        What is copied to the device for it; what an earlier call already brought is not.
+        Values that are copied to the device for it, without those that an earlier call uploaded.
     downloads
-        What is copied back of its results.
+        Its results that are copied back.
     parameters
         Weights that it is the first to use in its function. They are sent once per session.
     """
@@ -72,12 +72,12 @@ class DeviceCall:
 
     @property
     def crossing_bytes(self) -> int | None:
-        """Bytes of all of them; None where a shape is not known before the run."""
+        """Bytes of all copied values; None where a shape is not known before the run."""
         return _sum(crossing.size_bytes for crossing in (*self.uploads, *self.downloads))
 
 
 def bytes_of(calls: Iterable[DeviceCall]) -> int | None:
-    """Return the bytes that cross for some calls; None where only the run knows a shape."""
+    """Return the bytes that are copied for calls; None where only the run knows a shape."""
     return _sum(call.crossing_bytes for call in calls)
 
 
@@ -130,7 +130,7 @@ def _calls_of(name: str, function: relax.Function, mod: tvm.IRModule) -> Iterato
         region = str(run.args[0].value)
         uploads, parameters = [], []
         for param, arg in zip(mod[region].params, run.args[1:], strict=True):
-            # What an earlier call has brought is there.
+            # A value that an earlier call uploaded is not copied again.
             copy = sent.pop(arg, None) if isinstance(arg, relax.Var) else None
             if copy is None:
                 continue

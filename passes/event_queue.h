@@ -1,6 +1,6 @@
 /*!
  * \file event_queue.h
- * \brief Capture events in order of happening, from the runs to whoever drains.
+ * \brief Capture events in the order in which they happen, from the runs to the consumer.
  */
 #ifndef RELAX_TAPML_PASSES_EVENT_QUEUE_H_
 #define RELAX_TAPML_PASSES_EVENT_QUEUE_H_
@@ -29,8 +29,8 @@ class EventQueue {
   /*!
    * \brief Append an event that takes `bytes` itself; waits while the budget is spent.
    *
-   * A tensor event takes none: its buffer is counted already, and waiting here while holding
-   * that buffer could wait for ever. Once the queue is closed, events are dropped.
+   * A tensor event takes none: its buffer is already counted, and waiting here while holding that
+   * buffer could be a deadlock. Once the queue is closed, events are dropped.
    */
   void Push(Event event, size_t bytes);
   /*!

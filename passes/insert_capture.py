@@ -13,6 +13,7 @@ from tvm.ir import GlobalVar, TupleType
 from relax_tapml._compat import Constant, StringImm
 
 from .cache_call import AFTER, BEFORE, reads_cache
+from .module_pass import ModulePass
 from .operator_call import OperatorCall, is_unit_function, operator_call
 from .site import Site, site_of
 from .value_leaves import Leaf, ValueLeaves, bindings_in
@@ -32,7 +33,7 @@ class SiteFilter:
     sites: Collection[str] | None = None
 
     def matches(self, site: Site) -> bool:
-        """Whether a site is selected."""
+        """Return whether a site is selected."""
         return all(
             patterns is None or any(fnmatchcase(name, pattern) for pattern in patterns)
             for name, patterns in (
@@ -44,17 +45,17 @@ class SiteFilter:
 
 
 @tvm.transform.module_pass(opt_level=0, name="InsertCapture")
-class InsertCapture:
+class InsertCapture(ModulePass):
     """Insert calls that capture the inputs and outputs of the selected sites.
 
     Inputs are captured before the call, so that an in-place operator is recorded right; outputs
     after it. Covered are ``call_tir``, ``call_tir_inplace``, ``call_dps_packed``,
     ``call_pure_packed``, ``call_inplace_packed``, ``call_packed`` and calls of unit functions;
-    their arguments may be tensors, tuples, constants, scalars, shapes and opaque objects. Of a KV
-    cache that a call reads, what is in it is recorded, before the call and after it. Function
+    their arguments may be tensors, tuples, constants, scalars, shapes and opaque objects. Where a
+    call reads a KV cache, the cache's content is recorded before the call and after it. Function
     parameters after the first ``num_input`` ones, and constants, are weights: they are recorded
-    once, by name. A value that several sites read is captured once per frame and referred to
-    afterwards; a call that may write to its arguments ends that, so nothing stale is referred to.
+    once, by name. A value that several sites read is captured once per frame and then referred to
+    by number. After a call that may write to its arguments, all values are captured again.
 
     Precondition: ``AnnotateSites`` has run, and after it no pass that rewrites calls into
     destination-passing style. The result computes bit-identical outputs, may be built with the
@@ -110,7 +111,7 @@ class _FunctionInstrumenter:
         self._values = 0
         self._constants: list[relax.Expr] = []
         self._leaves = ValueLeaves()
-        self._known: dict[Leaf, int] = {}
+        self._numbers: dict[Leaf, int] = {}
         self._weights = Weights(function, mod)
 
     def selects_any(self) -> bool:
@@ -159,16 +160,16 @@ class _FunctionInstrumenter:
             yield binding
 
     def _branches(self, value: relax.If) -> relax.If:
-        before = dict(self._known)
+        before = dict(self._numbers)
         true_branch = self._sequence(value.true_branch)
-        after_true = self._known
-        self._known = dict(before)
+        after_true = self._numbers
+        self._numbers = dict(before)
         false_branch = self._sequence(value.false_branch)
-        # What one branch captured the other did not; what one branch wrote is stale after both.
-        self._known = {
+        # A value is still valid after both branches if neither captured it anew or wrote to it.
+        self._numbers = {
             leaf: number
             for leaf, number in before.items()
-            if after_true.get(leaf) == number and self._known.get(leaf) == number
+            if after_true.get(leaf) == number and self._numbers.get(leaf) == number
         }
         rewritten = relax.If(value.cond, true_branch, false_branch)
         relax.expr._update_type(rewritten, value.ty)
@@ -181,7 +182,7 @@ class _FunctionInstrumenter:
         results: list[relax.Expr] = [binding.var]
         read = []
         if site is not None and found is not None and reads_cache(found):
-            # In the place of the cache stands what is in it.
+            # The content of the cache is recorded in place of the cache.
             cache = [self._frame, *args[:2]]
             before = relax.Var("before", TupleType([relax.ObjectType()] * 3))
             yield relax.VarBinding(before, _packed(BEFORE, cache, before.ty))
@@ -193,7 +194,7 @@ class _FunctionInstrumenter:
             yield from self._capture(_INPUTS, site, args)
         yield binding
         if _may_write(call, found):
-            self._known.clear()
+            self._numbers.clear()
         yield from read
         if site is not None:
             yield from self._capture(_OUTPUTS, site, results)
@@ -215,23 +216,23 @@ class _FunctionInstrumenter:
         )
 
     def _token(self, leaf: Leaf) -> tuple[str, bool]:
-        """Say what to capture of a leaf, and whether its value must be passed."""
+        """Return the capture token of a leaf, and whether its value must follow the token."""
         if isinstance(leaf.root, Constant):
             return f"@{self._name}.const{self._constant(leaf.root)}", True
         weight = self._weights.name(leaf)
         if weight is not None:
             return f"@{weight}", True
-        if leaf in self._known:
-            return f"={self._known[leaf]}", False
+        if leaf in self._numbers:
+            return f"={self._numbers[leaf]}", False
         number = self._values
         self._values += 1
         if isinstance(leaf.root, relax.Var):
-            self._known[leaf] = number
+            self._numbers[leaf] = number
         return f"+{number}", True
 
     def _constant(self, constant: relax.Expr) -> int:
-        for index, known in enumerate(self._constants):
-            if known.same_as(constant):
+        for index, other in enumerate(self._constants):
+            if other.same_as(constant):
                 return index
         self._constants.append(constant)
         return len(self._constants) - 1

@@ -1,4 +1,4 @@
-"""Keep kernels that write to their arguments, and what must run before them, out of fusion."""
+"""Keep kernels that write to their arguments, and kernels that must run before, out of fusion."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import tvm
 from tvm import relax, tirx
 from tvm.ir import GlobalVar, Op
 
+from .module_pass import ModulePass
 from .value_leaves import Leaf, ValueLeaves, bindings_in
 
 _TIR = Op.get("relax.call_tir")
@@ -18,13 +19,13 @@ _OPAQUE = 8
 
 
 @tvm.transform.module_pass(opt_level=0, name="KeepInplaceApart")
-class KeepInplaceApart:
-    """Mark kernels as opaque that ``FuseOps`` must leave alone, because something is overwritten.
+class KeepInplaceApart(ModulePass):
+    """Mark kernels as opaque that ``FuseOps`` must not fuse, because a value is overwritten.
 
-    ``FuseTIR`` makes a plain ``call_tir`` of a fused ``call_tir_inplace``: a kernel that writes to
-    what it may only read. And ``FuseOps`` moves an operator to where it is fused, which may be
-    behind a call that overwrites what it reads. So the kernels of ``call_tir_inplace`` are not
-    fused, and neither are those that read a value before it is overwritten.
+    ``FuseTIR`` turns a fused ``call_tir_inplace`` into a plain ``call_tir``, whose kernel then
+    writes to its read-only input. And ``FuseOps`` moves an operator to the place where it is fused,
+    which may be after a call that overwrites the operator's input. So the kernels of
+    ``call_tir_inplace`` are not fused, nor are those that read a value before it is overwritten.
 
     Run after ``AnnotateTIROpPattern``, before ``FuseOps``. ::
 
@@ -57,7 +58,7 @@ class KeepInplaceApart:
 def _kept(function: relax.Function) -> Iterator[GlobalVar]:
     """Yield the kernels of a function that write in place, or must run before one that does."""
     leaves = ValueLeaves()
-    # What a result is stored in, where that is another value's memory.
+    # The value whose memory a result is stored in.
     memory: dict[Leaf, Leaf] = {}
     readers: list[tuple[GlobalVar, set[Leaf]]] = []
     for binding in bindings_in(function.body):

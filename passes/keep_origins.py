@@ -8,6 +8,7 @@ import tvm
 from tvm import relax
 from tvm.ir import GlobalVar
 
+from .module_pass import ModulePass
 from .origin import Origin
 from .site import origins_of, with_origins
 
@@ -15,18 +16,19 @@ Origins = Sequence[Origin]
 
 
 @tvm.transform.module_pass(opt_level=0, name="KeepOrigins")
-class KeepOrigins:
-    """Run a pass and give the calls it makes the origins of those they replace.
+class KeepOrigins(ModulePass):
+    """Run a pass and give the calls that it makes the origins of the calls that they replace.
 
-    ``LegalizeOps`` and ``FuseTIR`` make a new call for an old one, bound to the same variable. So a
-    call that has lost its origins gets those its variable had; and a call whose variable is new
-    gets those of the next call that has some, whose operand it computes. ::
+    ``LegalizeOps`` and ``FuseTIR`` replace a call by a new one, bound to the same variable. So a
+    call that has lost its origins gets the former origins of its variable. A call with a new
+    variable gets the origins of the next call that has some, because it computes an operand of
+    it. ::
 
         lv: R.Tensor((4, 8)) = R.matmul(x, w)                         # encoder.dense:mm
         # after KeepOrigins(LegalizeOps())
         lv: R.Tensor((4, 8)) = R.call_tir(cls.matmul, (x, w), ...)    # encoder.dense:mm
 
-    A module without origins comes out as the pass leaves it.
+    A module without origins is returned as the pass leaves it.
     """
 
     def __init__(self, step: tvm.transform.Pass) -> None:
@@ -47,7 +49,7 @@ def _origins(mod: tvm.IRModule) -> dict[relax.Var, Origins]:
 
 
 def give_origins(mod: tvm.IRModule, known: Mapping[relax.Var, Origins]) -> tvm.IRModule:
-    """Return the module with origins at the calls that have none, as ``KeepOrigins`` says.
+    """Return the module with origins at the calls that have none, as ``KeepOrigins`` does.
 
     Parameters
     ----------
@@ -83,12 +85,12 @@ def _missing(
 
 
 @tvm.transform.module_pass(opt_level=0, name="FuseOpsKeepingOrigins")
-class FuseOpsKeepingOrigins:
-    """Run ``FuseOps`` and give each call of a fused function the origins of all that is in it.
+class FuseOpsKeepingOrigins(ModulePass):
+    """Run ``FuseOps`` and give each call of a fused function the origins of all calls in it.
 
-    Equal functions become one, with the origins of the first. So the module is fused twice, once
-    with a callee of its own for each call, which leaves every function with its own origins; both
-    have the same calls in the same order.
+    ``FuseOps`` merges equal functions and keeps the origins of the first. So the module is fused a
+    second time with a callee of its own for each call, where every function keeps its own origins.
+    Both results have the same calls in the same order.
     """
 
     def transform_module(self, mod: tvm.IRModule, _ctx: tvm.transform.PassContext) -> tvm.IRModule:
@@ -118,7 +120,7 @@ def _with_own_callees(mod: tvm.IRModule) -> tvm.IRModule:
 
 @relax.expr_functor.mutator
 class _Apart(relax.PyExprMutator):  # type: ignore[misc]
-    """Gives every call of a PrimFunc one of its own."""
+    """Gives every call of a PrimFunc a copy of the PrimFunc as its callee."""
 
     def __init__(self, mod: tvm.IRModule) -> None:
         super().__init__(mod)

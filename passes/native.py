@@ -13,7 +13,7 @@ from relax_tapml.errors import InstallationError
 def load() -> None:
     """Register the library's global functions, ``relax_tapml.*``.
 
-    Callers may call it as often as they like; the library stays loaded.
+    It may be called any number of times; the library stays loaded.
 
     Raises
     ------

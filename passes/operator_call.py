@@ -15,11 +15,11 @@ UNIT_ATTR = "relax_tapml.unit"
 WRITES_ATTR = "relax_tapml.writes"
 """Function attribute: the unit changes its arguments in place, and returns those it changes."""
 
-HAND = "relax_tapml.hand"
+MAKE_CALLBACK = "relax_tapml.runtime_callback.make"
 """Takes the VM and a closure, returns a function that the runtime can call."""
 
-STORE = "relax_tapml.store"
-"""Takes two tensors and makes the first what the second is; nothing where they are the same."""
+STORE_RESULT = "relax_tapml.runtime_callback.store"
+"""Takes two tensors and copies the second to the first, unless both share their memory."""
 
 
 class CallKind(StrEnum):
@@ -38,7 +38,7 @@ class CallKind(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class OperatorCall:
-    """One operator call, taken apart.
+    """One operator call: what is called, with which arguments.
 
     Parameters
     ----------
@@ -72,7 +72,7 @@ _PACKED_KINDS = {
 }
 _WRITING = {CallKind.TIR_INPLACE, CallKind.INPLACE_PACKED, CallKind.PACKED}
 _CLOSURE = "it calls a closure; the operators are those of the function it is made of"
-# Operators whose work is hidden from the module: reported, never silently passed over.
+# Operators whose work is hidden from the module: they are reported, never ignored.
 _OPAQUE = {
     "relax.call_builtin_with_ctx": "its body is in the runtime",
     "relax.call_py_func": "it calls back into Python",
@@ -97,15 +97,15 @@ _BOOKKEEPING_PREFIXES = ("relax.builtin.", "relax.inspect.", "relax.memory.", "r
 
 
 def operator_call(call: relax.Call, module: tvm.IRModule) -> OperatorCall | None:
-    """Say which operator a call is, or None if it is none.
+    """Return which operator a call is; None if it is not an operator call.
 
-    A call of an ordinary Relax function is none: the operators are the calls inside it.
+    A call of an ordinary Relax function is not one: the operators are the calls inside it.
     """
     op = call.op
     if isinstance(op, GlobalVar):
         return _function_call(call, op, module)
     if isinstance(op, relax.ExternFunc):
-        if op.global_symbol == STORE:
+        if op.global_symbol == STORE_RESULT:
             return None
         return OperatorCall(
             kind=CallKind.PACKED, unit=op.global_symbol, args=tuple(call.args), may_write=True
@@ -132,7 +132,7 @@ def operator_call(call: relax.Call, module: tvm.IRModule) -> OperatorCall | None
         return OperatorCall(
             kind=kind, unit=_name(callee), args=tuple(operands), may_write=kind in _WRITING
         )
-    if name == "relax.call_builtin_with_ctx" and _name(call.args[0]) == HAND:
+    if name == "relax.call_builtin_with_ctx" and _name(call.args[0]) == MAKE_CALLBACK:
         return None
     if name in _BOOKKEEPING or name.startswith(_BOOKKEEPING_PREFIXES):
         return None
@@ -149,7 +149,7 @@ def operator_call(call: relax.Call, module: tvm.IRModule) -> OperatorCall | None
 
 
 def is_unit_function(function: tvm.ir.BaseFunc) -> bool:
-    """Whether a function stands for one operator rather than containing several."""
+    """Return whether a function stands for one operator rather than containing several."""
     return isinstance(function, relax.Function) and bool(
         function.attrs and UNIT_ATTR in function.attrs
     )
@@ -163,7 +163,7 @@ def leaf_types(ty: tvm.ir.Type) -> list[tvm.ir.Type]:
 
 
 def has_run_time_shape(ty: tvm.ir.Type) -> bool:
-    """Whether a tensor's shape is a value of the program, rather than dimensions or unknown."""
+    """Return whether a tensor's shape is a run-time value, rather than dimensions or unknown."""
     return isinstance(ty, relax.TensorType) and isinstance(ty.shape, relax.Var)
 
 

@@ -12,7 +12,7 @@ _PATTERNS_AT_MOST = 3
 
 @dataclass(frozen=True, kw_only=True, order=True)
 class Origin:
-    """A node of the framework's graph, or a weight that stands for what uses it.
+    """A node of the framework's graph, or the module of a weight that an operator reads.
 
     Parameters
     ----------
@@ -40,12 +40,12 @@ class Origin:
 def site_text(origins: Iterable[Origin]) -> str:
     """Return the modules of one site, those after the first without what they share with it.
 
-    ``encoder.layer.3.output.dense + LayerNorm``. The model itself has no name and is not told
-    beside others; where there are no others, the nodes are.
+    ``encoder.layer.3.output.dense + LayerNorm``. The model itself has no name and is left out.
+    Without a named module, the text lists the nodes.
     """
-    known = list(origins)
-    paths = [origin.module for origin in known if origin.module]
-    return _joined(paths or [origin.node for origin in known], " + ")
+    nodes = list(origins)
+    paths = [origin.module for origin in nodes if origin.module]
+    return _joined(paths or [origin.node for origin in nodes], " + ")
 
 
 def unit_text(sites: Iterable[Iterable[Origin]]) -> str:
@@ -58,19 +58,19 @@ def unit_text(sites: Iterable[Iterable[Origin]]) -> str:
         text = site_text(origins)
         if text:
             by_pattern.setdefault(_NUMBER.sub("*", text), set()).add(text)
-    said = [text if len(texts) > 1 else min(texts) for text, texts in by_pattern.items()]
-    more = len(said) - _PATTERNS_AT_MOST
-    return _joined(said[:_PATTERNS_AT_MOST], ", ") + (f" and {more} more" if more > 0 else "")
+    texts = [text if len(sites) > 1 else min(sites) for text, sites in by_pattern.items()]
+    more = len(texts) - _PATTERNS_AT_MOST
+    return _joined(texts[:_PATTERNS_AT_MOST], ", ") + (f" and {more} more" if more > 0 else "")
 
 
 def _joined(paths: Iterable[str], separator: str) -> str:
     """Join paths, each without the modules it shares with the one before it."""
-    said: list[str] = []
+    joined: list[str] = []
     before: list[str] = []
     for path in dict.fromkeys(paths):
         parts = path.split(".")
         pairs = enumerate(zip(parts[:-1], before, strict=False))
         shared = next((n for n, (a, b) in pairs if a != b), min(len(parts) - 1, len(before)))
-        said.append(".".join(parts[shared:]))
+        joined.append(".".join(parts[shared:]))
         before = parts
-    return separator.join(said)
+    return separator.join(joined)

@@ -10,6 +10,7 @@ import tvm_ffi
 from tvm import relax
 from tvm.ir import PrimType
 
+from .module_pass import ModulePass
 from .operator_call import (
     UNIT_ATTR,
     CallKind,
@@ -21,12 +22,12 @@ from .operator_call import (
 
 
 @tvm.transform.module_pass(opt_level=0, name="OutlineDispatchedOps")
-class OutlineDispatchedOps:
+class OutlineDispatchedOps(ModulePass):
     """Move each remaining high-level operator call into a private Relax function of its own.
 
-    After ``LegalizeOps`` the operators that are left (scan, sort, sampling) get their kernels from
-    target-specific dispatch. Behind a function call both sides agree on the unit, and each side
-    lowers the body as it likes. Equal calls share one function.
+    The operators that remain after ``LegalizeOps`` (scan, sort, sampling) get their kernels from
+    target-specific dispatch. With a function call in their place, both sides have the same unit,
+    and each side lowers the body in its own way. Equal calls share one function.
 
     Precondition: ``LegalizeOps`` has run; local functions were lifted (``LambdaLift``). ::
 
@@ -41,9 +42,9 @@ class OutlineDispatchedOps:
 
     Constants and shapes stay inside the function; tensors and tuples of tensors become its
     parameters. Symbolic dimensions that none of them defines (``n`` of a tensor of ``2 * n`` rows)
-    are passed as one shape, the last argument. An operator on tensors whose shape is a value of the
-    program, such as ``reshape`` to a shape that is computed, stays where it is. Applied twice, or
-    where nothing is left to outline, it returns the same module.
+    are passed as one shape, the last argument. An operator on tensors whose shape is a run-time
+    value, such as ``reshape`` to a computed shape, stays where it is. Applied twice, or where
+    nothing is left to outline, it returns the same module.
     """
 
     def transform_module(self, mod: tvm.IRModule, _ctx: tvm.transform.PassContext) -> tvm.IRModule:
@@ -82,8 +83,8 @@ class _Outliner(relax.PyExprMutator):  # type: ignore[misc]
         return outlined
 
     def _unit_function(self, function: relax.Function, base: str) -> tvm.ir.GlobalVar:
-        for known, gvar in self._outlined:
-            if tvm_ffi.structural_equal(known, function):
+        for other, gvar in self._outlined:
+            if tvm_ffi.structural_equal(other, function):
                 return gvar
         names = chain([base], (f"{base}{i}" for i in count(1)))
         unit = next(name for name in names if name not in self._taken)

@@ -5,24 +5,25 @@ from __future__ import annotations
 import tvm
 from tvm import relax
 
+from ._device_protocol import DOWNLOAD, PARAMETER, REGION_ATTR, RUN, UPLOAD
+from ._host_function import HostFunction
+from ._region_table import RegionTable
 from .assign_sides import DEVICE_SITES_ATTR
-from .device_protocol import DOWNLOAD, PARAMETER, REGION_ATTR, RUN, UPLOAD
-from .host_function import HostFunction
-from .region_table import RegionTable
+from .module_pass import ModulePass
 
 __all__ = ["DOWNLOAD", "PARAMETER", "REGION_ATTR", "RUN", "UPLOAD", "OutlineRegions"]
 
 
 @tvm.transform.module_pass(opt_level=0, name="OutlineRegions")
-class OutlineRegions:
+class OutlineRegions(ModulePass):
     """Move the device sites of every function into region functions, called over explicit copies.
 
-    A region is a maximal convex group of device sites: whatever can run without a host operator in
-    between runs in one call, so the number of device calls is the number of times the data flow
-    changes over to the device. Each value crosses at most once in each direction, again only after
-    a host call that may have written to it, and values that only other regions read stay on the
-    device. Weights are named, not sent: the device keeps them. Regions that are structurally equal,
-    as those of repeated layers, are one function, which has the name of the first of them.
+    A region is a maximal convex group of device sites: all sites that can run without a host
+    operator in between run in one call. So the number of device calls is the number of times that
+    the data flow changes to the device. Each value is copied at most once in each direction, and
+    again only after a host call that may have written to it. Values that only other regions read
+    stay on the device. Weights are named, not copied: the device keeps them. Regions that are
+    structurally equal, as those of repeated layers, are one function with the name of the first.
 
     Precondition: ``AssignSides`` has run. ``ToNonDataflow`` is applied where something moves. ::
 
@@ -53,7 +54,7 @@ class OutlineRegions:
     ----------
     is_merged
         Whether sites that can run in one call do. If not, every site is a region of its own, so
-        that a call that fails names it; values still stay on the device between regions.
+        that a failing call identifies its site; values still stay on the device between regions.
     """
 
     def __init__(self, *, is_merged: bool = True) -> None:

@@ -1,4 +1,4 @@
-"""Make units of the kernels that a module hands to the runtime."""
+"""Make units of the kernels that a module passes to the runtime as callbacks."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from tvm.ir import GlobalVar, Op, PrimType, TupleType
 
 from relax_tapml._compat import SBlock, buffer_of
 
-from .operator_call import HAND, STORE, UNIT_ATTR, WRITES_ATTR
+from .module_pass import ModulePass
+from .operator_call import MAKE_CALLBACK, STORE_RESULT, UNIT_ATTR, WRITES_ATTR
 from .value_leaves import bindings_in
 
 _MAKE_CLOSURE = Op.get("relax.make_closure")
@@ -18,23 +19,23 @@ _CALLS = {"relax.call_pure_packed", "relax.call_inplace_packed", "relax.call_dps
 
 
 @tvm.transform.module_pass(opt_level=0, name="OutlineRuntimeCallbacks")
-class OutlineRuntimeCallbacks:
-    """Put a Relax function between the runtime and each kernel it is handed.
+class OutlineRuntimeCallbacks(ModulePass):
+    """Put a Relax function between the runtime and each kernel that it calls back.
 
-    A paged KV cache gets its attention kernels when it is made and calls them by itself, where no
-    pass sees the call. So it is handed a Relax function instead, in which the kernel is an
-    operator like any other: it has a site, is captured, carved, and may run on a device. ::
+    A paged KV cache gets its attention kernels when it is created and calls them by itself, where
+    no pass sees the call. So it gets a Relax function instead, in which the kernel is an operator
+    like any other: it has a site, is captured and carved, and may run on a device. ::
 
         R.call_pure_packed("vm.builtin.paged_attention_kv_cache_create", ..., cls.append, ...)
         # after
-        closure = R.make_closure(cls.handed_append, ())
-        handed = R.call_builtin_with_ctx("relax_tapml.hand", (closure,))
-        R.call_pure_packed("vm.builtin.paged_attention_kv_cache_create", ..., handed, ...)
+        closure = R.make_closure(cls.callback_append, ())
+        callback = R.call_builtin_with_ctx("relax_tapml.runtime_callback.make", (closure,))
+        R.call_pure_packed("vm.builtin.paged_attention_kv_cache_create", ..., callback, ...)
 
         @R.function(private=True)
-        def handed_append(pages: R.Tensor(ndim=5), k: R.Tensor(ndim=3), at: R.Tensor(ndim=1)):
-            result = cls.unit_append(pages, k, at)      # handed_append/000/append
-            R.call_packed("relax_tapml.store", pages, result[0])
+        def callback_append(pages: R.Tensor(ndim=5), k: R.Tensor(ndim=3), at: R.Tensor(ndim=1)):
+            result = cls.unit_append(pages, k, at)      # callback_append/000/append
+            R.call_packed("relax_tapml.runtime_callback.store", pages, result[0])
 
         @R.function(private=True)
         def unit_append(pages: R.Tensor(ndim=5), k: R.Tensor(ndim=3), at: R.Tensor(ndim=1)):
@@ -42,9 +43,10 @@ class OutlineRuntimeCallbacks:
             cls.append(pages, k, at)
             return (pages,)
 
-    The unit returns the tensors its kernel writes to; the store is for a device, which has written
-    to copies of them. Run after fusion, before ``AnnotateSites``; what runs the module needs
-    ``relax_tapml.passes.native.load()``. A module that hands nothing over comes back as it is.
+    The unit returns the tensors that its kernel writes to. The store is needed where the unit runs
+    on a device, which has written to copies of them. Run after fusion, before ``AnnotateSites``;
+    a process that runs the module needs ``relax_tapml.passes.native.load()``. A module that passes
+    no kernel to the runtime is returned as it is.
     """
 
     def transform_module(self, mod: tvm.IRModule, _ctx: tvm.transform.PassContext) -> tvm.IRModule:
@@ -54,7 +56,7 @@ class OutlineRuntimeCallbacks:
                 outlined = outliner.visit_expr(function)
                 if not outlined.same_as(function):
                     outliner.builder_.update_func(gvar, outlined)
-        return outliner.builder_.get() if outliner.handed else mod
+        return outliner.builder_.get() if outliner.callbacks else mod
 
 
 @relax.expr_functor.mutator
@@ -62,36 +64,36 @@ class _Outliner(relax.PyExprMutator):  # type: ignore[misc]
     def __init__(self, mod: tvm.IRModule) -> None:
         super().__init__(mod)
         self._mod = mod
-        self.handed: dict[GlobalVar, GlobalVar] = {}
+        self.callbacks: dict[GlobalVar, GlobalVar] = {}
 
     def visit_call_(self, call: relax.Call) -> relax.Expr:
         is_packed = isinstance(call.op, relax.ExternFunc)
         if not is_packed and not (isinstance(call.op, Op) and call.op.name in _CALLS):
             return super().visit_call_(call)
         first = 0 if is_packed else 1
-        args = [*call.args[:first], *(self._handed(arg) for arg in call.args[first:])]
+        args = [*call.args[:first], *(self._callback(arg) for arg in call.args[first:])]
         if all(a.same_as(b) for a, b in zip(args, call.args, strict=True)):
             return super().visit_call_(call)
         changed = relax.Call(call.op, args, attrs=call.attrs, ty_args=call.ty_args, span=call.span)
         relax.expr._update_type(changed, call.ty)
         return changed
 
-    def _handed(self, arg: relax.Expr) -> relax.Expr:
+    def _callback(self, arg: relax.Expr) -> relax.Expr:
         if isinstance(arg, relax.Tuple):
-            fields = [self._handed(field) for field in arg.fields]
+            fields = [self._callback(field) for field in arg.fields]
             if all(a.same_as(b) for a, b in zip(fields, arg.fields, strict=True)):
                 return arg
             return self.builder_.emit(relax.Tuple(fields))
         kernel = self._mod.functions.get(arg) if isinstance(arg, GlobalVar) else None
         if not isinstance(kernel, tirx.PrimFunc):
             return arg
-        if arg not in self.handed:
-            self.handed[arg] = self._add_functions(arg, kernel)
-        closure = self.builder_.emit(relax.op.make_closure(self.handed[arg], relax.Tuple([])))
-        hand = relax.op.call_builtin_with_ctx(
-            relax.ExternFunc(HAND), relax.Tuple([closure]), ty_args=relax.AnyType()
+        if arg not in self.callbacks:
+            self.callbacks[arg] = self._add_functions(arg, kernel)
+        closure = self.builder_.emit(relax.op.make_closure(self.callbacks[arg], relax.Tuple([])))
+        callback = relax.op.call_builtin_with_ctx(
+            relax.ExternFunc(MAKE_CALLBACK), relax.Tuple([closure]), ty_args=relax.AnyType()
         )
-        return self.builder_.emit(hand)
+        return self.builder_.emit(callback)
 
     def _add_functions(self, gvar: GlobalVar, kernel: tirx.PrimFunc) -> GlobalVar:
         name = gvar.name_hint
@@ -119,13 +121,13 @@ class _Outliner(relax.PyExprMutator):  # type: ignore[misc]
             item = relax.Var("item", outputs.ty.fields[position])
             bindings.append(relax.VarBinding(item, relax.TupleGetItem(result, position)))
             store = relax.Call(
-                relax.ExternFunc(STORE), [params[index], item], ty_args=[TupleType([])]
+                relax.ExternFunc(STORE_RESULT), [params[index], item], ty_args=[TupleType([])]
             )
             bindings.append(relax.VarBinding(relax.Var("_", TupleType([])), store))
         done = relax.Var("done", TupleType([]))
         bindings.append(relax.VarBinding(done, relax.Tuple([])))
-        handed = _function(params, bindings, done, {"relax.force_pure": 1})
-        return self.builder_.add_func(handed, f"handed_{name}")
+        callback = _function(params, bindings, done, {"relax.force_pure": 1})
+        return self.builder_.add_func(callback, f"callback_{name}")
 
 
 def written_params(kernel: tirx.PrimFunc) -> list[int]:
@@ -156,7 +158,7 @@ def _parameters(kernel: tirx.PrimFunc) -> list[relax.Var]:
 
 
 def _type(ty: tvm.ir.Type) -> tvm.ir.Type:
-    """Leave shapes open: they may be of int32, which no dimension of Relax is."""
+    """Return a type without extents: they may be int32, and Relax dimensions are int64."""
     return ty if isinstance(ty, PrimType) else relax.TensorType(dtype=ty.dtype, ndim=len(ty.shape))
 
 
@@ -171,34 +173,34 @@ def _function(
     return relax.Function(params, body, result.ty).with_attrs(attrs)
 
 
-def hand_kernels_themselves(function: relax.Function, mod: tvm.IRModule) -> relax.Function:
-    """Return a function that hands the runtime the kernels themselves again.
+def inline_runtime_callbacks(function: relax.Function, mod: tvm.IRModule) -> relax.Function:
+    """Return a function that passes the kernels themselves to the runtime again.
 
-    What runs it needs nothing but TVM.
+    It undoes ``OutlineRuntimeCallbacks``, so that the function runs without our native library.
 
     Parameters
     ----------
     function
-        Of a module that ``OutlineRuntimeCallbacks`` has returned; left as it is if it gives the
-        runtime no function.
+        Of a module that ``OutlineRuntimeCallbacks`` has returned. A function that passes no
+        callback to the runtime is returned as it is.
     mod
         That module.
     """
-    handed: dict[relax.Var, relax.Var] = {}
-    made: dict[relax.Var, relax.Expr] = {}
+    closures: dict[relax.Var, relax.Var] = {}
+    callees: dict[relax.Var, relax.Expr] = {}
     for binding in bindings_in(function.body):
         value = binding.value
         if isinstance(value, relax.Call) and value.op == _MAKE_CLOSURE:
-            made[binding.var] = value.args[0]
-        elif isinstance(value, relax.Call) and _is_hand(value):
-            handed[binding.var] = value.args[1].fields[0]
+            callees[binding.var] = value.args[0]
+        elif isinstance(value, relax.Call) and _makes_callback(value):
+            closures[binding.var] = value.args[1].fields[0]
     kernels = {}
-    for var, closure in handed.items():
-        unit = mod[mod[made[closure]].body.blocks[0].bindings[0].value.op]
+    for var, closure in closures.items():
+        unit = mod[mod[callees[closure]].body.blocks[0].bindings[0].value.op]
         kernels[var] = mod.get_global_var(str(unit.attrs[UNIT_ATTR]))
     if not kernels:
         return function
-    return _Inliner(kernels, set(handed.values())).visit_expr(function)
+    return _Inliner(kernels, set(closures.values())).visit_expr(function)
 
 
 @relax.expr_functor.mutator
@@ -219,5 +221,5 @@ class _Inliner(relax.PyExprMutator):  # type: ignore[misc]
         return self._kernels.get(var) or super().visit_dataflow_var_(var)
 
 
-def _is_hand(call: relax.Call) -> bool:
-    return bool(call.op == _WITH_CONTEXT and call.args[0].global_symbol == HAND)
+def _makes_callback(call: relax.Call) -> bool:
+    return bool(call.op == _WITH_CONTEXT and call.args[0].global_symbol == MAKE_CALLBACK)

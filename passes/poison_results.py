@@ -1,4 +1,4 @@
-"""Fill what a region returns with a pattern before its kernels compute it."""
+"""Fill the results of a region with a pattern before its kernels compute them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import tvm_ffi
 from tvm import relax, tirx
 from tvm.ir import GlobalVar, Op, TupleType
 
-from .device_protocol import REGION_ATTR
+from ._device_protocol import REGION_ATTR
 
 _CALL_TIR = Op.get("relax.call_tir")
 _COPY = relax.ExternFunc("runtime.TVMTensorCopyFromTo")
@@ -21,7 +21,7 @@ Shape = Sequence[int]
 
 @dataclass(frozen=True, kw_only=True)
 class PoisonedRegion:
-    """How long a pattern a region needs.
+    """The data to compute how long a pattern a region needs.
 
     Parameters
     ----------
@@ -43,20 +43,20 @@ class PoisonedRegion:
         shapes
             For each parameter the shape of its tensor, or the shape that it is.
         """
-        known: dict[tirx.Var, int] = {}
+        values: dict[tirx.Var, int] = {}
         for ty, shape in zip(self.params, shapes, strict=True):
             for extent, actual in zip(_extents(ty), shape, strict=False):
                 if isinstance(extent, tirx.Var):
-                    known[extent] = int(actual)
+                    values[extent] = int(actual)
         return max(
-            math.prod(e if isinstance(e, int) else known[e] for e in extents) * width
+            math.prod(e if isinstance(e, int) else values[e] for e in extents) * width
             for extents, width in self.results
         )
 
 
 @dataclass(frozen=True, kw_only=True)
 class PoisonedModule:
-    """A device module whose regions fill results, and what they need for it, by their names."""
+    """A device module whose regions fill results, and the patterns they need, by region name."""
 
     module: tvm.IRModule
     regions: Mapping[str, PoisonedRegion]
@@ -65,9 +65,9 @@ class PoisonedModule:
 def poison_results(mod: tvm.IRModule, units: Collection[str]) -> PoisonedModule:
     """Let regions fill the memory of results with a pattern, which they take as last argument.
 
-    What a region returns lies in memory that held what it returned in the run before, often the
-    right answer: a kernel that writes nothing, or not all, would pass. Values between the kernels
-    of a region are left as they are, since they cross no border. ::
+    The memory of a result often still holds the result of the run before, which may be right: a
+    kernel that writes nothing, or only a part, would pass. Values between the kernels of a region
+    are not filled, since no other region reads them. ::
 
         @R.function
         def main_region0(x: R.Tensor((2, 4), "float32")):
@@ -89,8 +89,8 @@ def poison_results(mod: tvm.IRModule, units: Collection[str]) -> PoisonedModule:
     mod
         The device's side of ``split_module``; not changed.
     units
-        PrimFuncs, by name, that are known to write all of what they return. Results of others are
-        left as they are, and so are those whose extents are no numbers or variables that a
+        PrimFuncs, by name, that write all of their results on the source. Results of others are not
+        filled, nor are those with an extent that is neither a number nor a variable that a
         parameter defines.
 
     Returns
@@ -144,7 +144,7 @@ def _filled(function: relax.Function, units: Collection[str]) -> list[relax.Var]
         and binding.value.op.same_as(_CALL_TIR)
         and len(binding.value.args) == 2
         and binding.value.args[0].name_hint in units
-        and all(_is_known(ty, defined) for ty in _tensors(binding.var.ty))
+        and all(_can_be_filled(ty, defined) for ty in _tensors(binding.var.ty))
     ]
 
 
@@ -156,7 +156,7 @@ def _with_fills(function: relax.Function, filled: Collection[relax.Var]) -> rela
     renewed = _Renewed(new)
     (block,) = function.body.blocks
     with builder.function("region", [*function.params, poison], pure=False):
-        # What comes by RPC is borrowed, and a view is only had of what the device owns.
+        # A tensor that was passed by RPC is borrowed; only a tensor that the VM owns has views.
         size = relax.ShapeExpr([extent])
         pattern = builder.emit(relax.op.builtin.alloc_tensor(size, "uint8", 0, "global"), "pattern")
         builder.emit(_copy(poison, pattern))
@@ -185,11 +185,11 @@ class _Renewed(relax.PyExprMutator):  # type: ignore[misc]
         self._new = new
 
     def visit_var_(self, var: relax.Var) -> relax.Expr:
-        """Return what takes the place of a variable."""
+        """Return the expression that replaces a variable."""
         return self._new.get(var, var)
 
     def visit_dataflow_var_(self, var: relax.DataflowVar) -> relax.Expr:
-        """Return what takes the place of a variable."""
+        """Return the expression that replaces a variable."""
         return self._new.get(var, var)
 
 
@@ -210,7 +210,7 @@ def _tensors(ty: tvm.ir.Type) -> list[relax.TensorType]:
 
 
 def _extents(ty: tvm.ir.Type) -> list[int | tirx.Var | None]:
-    """Return what a tensor's or shape's extents are: numbers, variables, or else None."""
+    """Return the extents of a tensor or shape: numbers, variables, and None for expressions."""
     shape = ty.shape if isinstance(ty, relax.TensorType) else ty
     values = getattr(shape, "values", None) or ()
     return [
@@ -223,7 +223,7 @@ def _extents(ty: tvm.ir.Type) -> list[int | tirx.Var | None]:
     ]
 
 
-def _is_known(ty: tvm.ir.Type, defined: Collection[tirx.Var]) -> bool:
+def _can_be_filled(ty: tvm.ir.Type, defined: Collection[tirx.Var]) -> bool:
     return (
         isinstance(ty, relax.TensorType)
         and isinstance(ty.shape, relax.ShapeExpr)

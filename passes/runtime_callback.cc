@@ -1,6 +1,7 @@
 /*!
- * \file handed_kernel.cc
- * \brief What OutlineHandedKernels calls: a Relax closure as a function, and its results in place.
+ * \file runtime_callback.cc
+ * \brief What OutlineRuntimeCallbacks calls: a Relax closure as a function, and its results in
+ * place.
  */
 #include <tvm/ffi/container/tensor.h>
 #include <tvm/ffi/function.h>
@@ -14,8 +15,8 @@ namespace {
 
 namespace ffi = tvm::ffi;
 
-// The runtime keeps the function for as long as it likes, but must not call it once the VM is gone.
-ffi::Function Hand(void* vm, ffi::ObjectRef closure) {
+// The runtime may keep the function after the VM is destroyed, but must not call it then.
+ffi::Function MakeCallback(void* vm, ffi::ObjectRef closure) {
   static const ffi::Function invoke = ffi::Function::GetGlobalRequired("vm.builtin.invoke_closure");
   return ffi::Function::FromPacked(
       [vm, closure = std::move(closure)](ffi::PackedArgs args, ffi::Any* result) {
@@ -26,7 +27,7 @@ ffi::Function Hand(void* vm, ffi::ObjectRef closure) {
       });
 }
 
-void Store(ffi::Tensor to, ffi::Tensor from) {
+void StoreResult(ffi::Tensor to, ffi::Tensor from) {
   if (to.data_ptr() == from.data_ptr() && to.byte_offset() == from.byte_offset()) return;
   static const ffi::Function copy =
       ffi::Function::GetGlobalRequired("runtime.TVMTensorCopyFromTo");
@@ -37,7 +38,12 @@ void Store(ffi::Tensor to, ffi::Tensor from) {
 
 TVM_FFI_STATIC_INIT_BLOCK() {
   namespace refl = tvm::ffi::reflection;
-  refl::GlobalDef().def("relax_tapml.hand", Hand).def("relax_tapml.store", Store);
+  refl::GlobalDef()
+      .def("relax_tapml.runtime_callback.make", MakeCallback)
+      .def("relax_tapml.runtime_callback.store", StoreResult)
+      // The names up to version 0.1: the bytecode of bundles on disk calls them.
+      .def("relax_tapml.hand", MakeCallback)
+      .def("relax_tapml.store", StoreResult);
 }
 
 }  // namespace relax_tapml

@@ -1,4 +1,4 @@
-"""What is known of a call, in its span: its name, where it comes from, what runs in a device call.
+"""The data that a call carries in its span: its site, its origins, the sites of a device call.
 
 A span is the one annotation that every kind of call can carry (``call_tir_inplace`` already uses
 its attributes), that survives Relax passes, copying and JSON, and that structural equality and
@@ -57,13 +57,13 @@ def sites_of(call: relax.Call) -> list[Site]:
 
 
 def origins_of(call: relax.Call) -> tuple[Origin, ...]:
-    """Return where a call comes from, in the order of the model; empty where nobody said."""
+    """Return where a call comes from, in the order of the model; empty where it has no origin."""
     lines = _lines(call, _ORIGIN_SCHEME) or _lines(call, _SCHEME)[1:]
     return tuple(Origin.parse(line) for line in lines)
 
 
 def with_site(call: relax.Call, site: Site) -> relax.Call:
-    """Return the call, named; it keeps its origins."""
+    """Return the call with a site; it keeps its origins."""
     return _with_lines(call, _SCHEME, [site.id, *(origin.text for origin in origins_of(call))])
 
 

@@ -1,4 +1,4 @@
-"""Part a module into what the host runs and what the device runs."""
+"""Split a module into the host's module and the device's module."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import tvm
 from tvm import relax
 
-from .device_protocol import REGION_ATTR
+from ._device_protocol import REGION_ATTR
 from .operator_call import is_unit_function
 
 
@@ -30,7 +30,7 @@ class SplitModule:
 def split_module(
     mod: tvm.IRModule, host_units: tvm.IRModule, device_units: tvm.IRModule
 ) -> SplitModule:
-    """Part a module after ``OutlineRegions``, giving each side its own implementation of the units.
+    """Split a module after ``OutlineRegions``; each side gets its own implementation of the units.
 
     Parameters
     ----------

@@ -31,13 +31,13 @@ def submodule(module: tvm.IRModule, names: Iterable[str]) -> tvm.IRModule:
 
 
 def retarget_calls(function: Any, renamed: Mapping[str, GlobalVar]) -> Any:
-    """Return a function whose calls go to other functions, by the name of what they go to now."""
+    """Return a function that calls other functions, given by the names of its present callees."""
     return tvm_ffi.structural_map(
         function, (GlobalVar, lambda gvar: renamed.get(gvar.name_hint, gvar))
     )
 
 
 def is_same(a: tvm.ir.BaseFunc, b: tvm.ir.BaseFunc) -> bool:
-    """Return whether two functions are equal that may have been read from different files."""
-    # Some kernels have buffers that are defined nowhere in them, and are new in each reading.
+    """Return whether two functions are equal that may come from different files."""
+    # Some kernels use buffers that they do not define, which are new objects in each file.
     return bool(tvm_ffi.structural_equal(a, b, map_free_vars=True))

@@ -16,7 +16,7 @@ _Tree: TypeAlias = "Leaf | list[_Tree]"
 
 @dataclass(frozen=True)
 class Leaf:
-    """One value that is no tuple: an item of what ``root`` evaluates to.
+    """One value that is not a tuple: an item of the value of ``root``.
 
     ``root`` is a variable that is bound to a computation or is a parameter, or a constant, shape or
     immediate; ``path`` leads through its tuple structure.
@@ -49,13 +49,13 @@ class Leaf:
 
 
 class ValueLeaves:
-    """Sees through the bindings of one function that only rename, pack or unpack values."""
+    """Resolves the bindings of one function that only rename, pack or unpack values."""
 
     def __init__(self) -> None:
         self._bound: dict[relax.Var, _Tree] = {}
 
     def bind(self, binding: relax.Binding) -> bool:
-        """Remember a binding if it only renames, packs or unpacks; say whether it does."""
+        """Store a binding that only renames, packs or unpacks; return whether it is one."""
         if not isinstance(binding, relax.VarBinding):
             return False
         if not isinstance(binding.value, relax.Var | relax.Tuple | relax.TupleGetItem):
@@ -64,11 +64,11 @@ class ValueLeaves:
         return True
 
     def of_parameters(self, params: Iterable[relax.Var]) -> ValueLeaves:
-        """Return one that sees through to ``params`` only, and takes other variables as roots."""
-        known = set(params)
+        """Return a copy that resolves values of ``params`` only; other variables are its roots."""
+        roots = set(params)
         inner = ValueLeaves()
         for var, tree in self._bound.items():
-            if known.issuperset(leaf.root for leaf in self.of(var)):
+            if roots.issuperset(leaf.root for leaf in self.of(var)):
                 inner._bound[var] = tree
         return inner
 
@@ -99,7 +99,7 @@ def bindings_in(seq: relax.SeqExpr) -> Iterator[relax.Binding]:
 
 
 def pack_leaves(ty: tvm.ir.Type, leaves: Iterator[relax.Expr]) -> relax.Expr:
-    """Put leaves, left to right, into the tuple structure of a type: what ``of`` takes apart."""
+    """Put leaves, left to right, into the tuple structure of a type: the inverse of ``of``."""
     if isinstance(ty, TupleType):
         return relax.Tuple([pack_leaves(field, leaves) for field in ty.fields])
     return next(leaves)

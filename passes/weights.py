@@ -19,7 +19,7 @@ def weight_params(function: relax.Function) -> list[relax.Var]:
 class Weights:
     """The leaves of the parameters after the first ``num_input`` ones, by name.
 
-    A weight that a call may write to is none: what it holds depends on when one looks.
+    A parameter that a call may write to is not a weight, since its value changes during the run.
 
     Parameters
     ----------

@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import ml_dtypes
 import numpy as np
 
 Array = np.ndarray[Any, np.dtype[Any]]
+
+_DTYPE_NAME = re.compile(r"bool|u?int\d+|b?float\d+(_\w+)?|complex\d+")
+
+
+def dtype_named(name: str) -> np.dtype[Any]:
+    """Return the dtype of a name. Raises ``ValueError`` if there is none."""
+    try:
+        # NumPy reads more than names, and would take any class for a dtype of objects.
+        if _DTYPE_NAME.fullmatch(name):
+            return np.dtype(getattr(ml_dtypes, name, name))
+    except TypeError:
+        pass
+    raise ValueError(f"{name!r} is not a dtype that NumPy can hold")
 
 
 def is_float(dtype: np.dtype[Any]) -> bool:

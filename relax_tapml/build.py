@@ -10,6 +10,7 @@ from pathlib import Path
 
 from relax_tapml.cli.exit import guarded, parsed
 from relax_tapml.cli.trust import TRUST_HELP
+from relax_tapml.migrate.strategies.registry import CHOICES
 
 
 def parser() -> argparse.ArgumentParser:
@@ -18,16 +19,17 @@ def parser() -> argparse.ArgumentParser:
         prog="python -m relax_tapml.build",
         description="Carve operator tests from a trusted run of a model, replay them on a target, "
         "and migrate the model to it unit by unit.",
-        epilog="exit codes: 0 all pass, 1 units are wrong (the culprits are the answer), 2 usage, "
-        "3 inconclusive, 70 internal error, 130, 143 and 129 ended by Ctrl-C, SIGTERM and SIGHUP",
+        epilog="Defaults are in parentheses. Exit codes: 0 all pass, 1 something is wrong (the "
+        "culprits in the result), 2 usage, 3 inconclusive, 70 internal error, 130, 143 and 129 "
+        "ended by Ctrl-C, SIGTERM and SIGHUP.",
     )
     add = parser.add_argument
     add(
         "model",
         metavar="MODEL",
-        help="minilm, package.module:callable, a folder of save_model, a Relax .json, a torch "
-        ".pt2, or mlc:CONFIG: a config.json or mlc-chat-config.json for MLC-LLM, which must be "
-        "installed, or the folder of one, with its weights if there are any",
+        help="minilm; package.module:callable; a folder written by save_model; a Relax .json; a "
+        "torch .pt2; or mlc:CONFIG, where CONFIG is a config.json or mlc-chat-config.json of "
+        "MLC-LLM, or a folder with one and, optionally, weights (MLC-LLM must be installed)",
     )
     add("--source", default="llvm", metavar="TARGET", help="trusted TVM target (llvm)")
     add("--target", default="llvm", metavar="TARGET", help="TVM target to bring up (llvm)")
@@ -35,15 +37,16 @@ def parser() -> argparse.ArgumentParser:
     where.add_argument(
         "--session",
         default="process",
-        help="where the device runs: process (one here, for webgpu a headless browser), inline, "
-        "browser, node, rpc:HOST:PORT or tracker:HOST:PORT:KEY; 'relax-tapml doctor' lists them",
+        help="where the device runs: process (a local process, for webgpu a headless browser), "
+        "inline, browser, node, rpc:HOST:PORT or tracker:HOST:PORT:KEY; 'relax-tapml doctor' "
+        "lists those of each platform (process)",
     )
     where.add_argument(
         "--show",
         dest="session",
         action="store_const",
         const="browser",
-        help="run in your own browser, at a URL that is printed: --session browser",
+        help="use your own browser, at the printed URL; the same as --session browser",
     )
     add(
         "--inputs",
@@ -51,46 +54,65 @@ def parser() -> argparse.ArgumentParser:
         default=[],
         type=Path,
         metavar="FILE",
-        help=".npz or .safetensors, one sample per file, or folders of them; for mlc:CONFIG each "
-        "has one array of token ids, without any they are drawn",
+        help=".npz or .safetensors files, one sample each, or folders of them; for mlc:CONFIG a "
+        "sample is one array of token ids (random ones without --inputs)",
     )
-    add("--text", action="append", default=[], help="a sentence for a text model; may be repeated")
-    add("--quantization", metavar="NAME", help="of mlc:CONFIG, such as q4f16_1 (what CONFIG says)")
+    add(
+        "--text",
+        action="append",
+        default=[],
+        help="input of a text model; may be repeated",
+    )
+    add("--quantization", metavar="NAME", help="of mlc:CONFIG, such as q4f16_1 (as in CONFIG)")
     add("--device-pipeline", metavar="MODULE:ATTR", help="Relax pass for the device's module")
     add("--host-pipeline", metavar="MODULE:ATTR", help="Relax pass for the host's module")
-    add("--migrate", default="all", metavar="all|next|N", help="how many moves to make now (all)")
+    add(
+        "--migrate",
+        default="all",
+        metavar="all|next|N",
+        help="how many groups to move now (all)",
+    )
     add(
         "--by",
         default="unit",
         choices=["unit", "kind", "layer", "function", "site"],
-        help="what moves in one step (unit)",
+        help="what moves to the device in one step (unit)",
     )
     add(
         "--strategy",
         default="linear",
-        choices=["linear", "bisect", "isolated"],
-        help="linear: move one after another; bisect: move all at once, halve what fails; "
-        "isolated: only replay each unit alone (linear)",
+        choices=list(CHOICES),
+        help="; ".join(f"{name}: {summary}" for name, summary in CHOICES.items()) + " (linear)",
     )
     add(
         "--boundary",
         type=Path,
         metavar="FILE",
-        help="boundary.json: only what it names may move; a run writes one for each step",
+        help="a boundary.json, as a run writes it for each step: only what it lists may move",
     )
     add(
         "--repeat",
         type=int,
         default=1,
         metavar="N",
-        help="run each case and each step N times, for a device that does not repeat itself (1)",
+        help="run each case and each step N times, for a device whose results vary (1)",
     )
-    add("--cases-per-unit", type=int, default=3, metavar="N", help="carve at most N cases (3)")
-    add("--no-probes", action="store_true", help="carve recorded calls only")
+    add(
+        "--cases-per-unit",
+        type=int,
+        default=3,
+        metavar="N",
+        help="carve at most N cases (3)",
+    )
+    add(
+        "--no-probes",
+        action="store_true",
+        help="carve recorded calls only, no made inputs",
+    )
     add(
         "--no-import-check",
         action="store_true",
-        help="go on where the source disagrees with the framework, with a warning in the result",
+        help="only warn if the source's outputs differ from the framework's",
     )
     add("--trust", action="store_true", help=TRUST_HELP)
     add("--timeout", type=float, default=60.0, metavar="S", help="seconds for one device call (60)")
@@ -98,14 +120,14 @@ def parser() -> argparse.ArgumentParser:
         "--dump-ir",
         type=Path,
         metavar="DIR",
-        help="write the module after each pass of each phase there; DIR must be new or empty",
+        help="write the module after each pass of each phase to DIR, which must be new or empty",
     )
     add("--out", type=Path, metavar="DIR", help="output folder (dist/MODEL)")
     add("--resume", action="store_true", help="continue the run in DIR")
     add("--force", action="store_true", help="replace the run in DIR")
-    add("--all", action="store_true", help="list the units that pass, too")
+    add("--all", action="store_true", help="list the units that pass and all metrics, too")
     add("--json", action="store_true", help="print result.json on stdout")
-    add("--verbose", action="store_true", help="show tracebacks of errors")
+    add("--verbose", action="store_true", help="print tracebacks of errors")
     return parser
 
 

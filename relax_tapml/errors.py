@@ -26,7 +26,7 @@ class TapmlError(Exception):
 
 
 class UsageError(TapmlError):
-    """The request itself is wrong: an unknown model or target, inputs that do not fit."""
+    """The request is wrong: an unknown model or target, inputs that do not fit."""
 
     exit_code = ExitCode.USAGE
 
@@ -36,7 +36,7 @@ class StoreError(TapmlError):
 
 
 class SourceError(TapmlError):
-    """The trusted side is not to be trusted: it differs from the framework or from itself."""
+    """The source cannot be trusted: it differs from the framework, or between two runs."""
 
 
 class LoweringError(TapmlError):
@@ -44,15 +44,15 @@ class LoweringError(TapmlError):
 
 
 class MachineError(TapmlError):
-    """The machine that we run on lacks something: disk, memory, descriptors, rights, a compiler.
+    """This machine lacks something: disk space, memory, descriptors, rights, a compiler.
 
-    It says nothing about the model or a unit. The message names the cause, where it was met, and
-    what to do; a run can be continued once the cause is gone.
+    Neither the model nor a unit is the cause. The message names the cause, its place, and what to
+    do; a run can be continued once the cause is gone.
     """
 
 
 class DeviceFault(TapmlError):  # noqa: N818 - the field's word
-    """The device process failed during a call; ``text`` is what it said, if anything."""
+    """The device process failed during a call; ``text`` is its output, if any."""
 
     def __init__(self, message: str, *, text: str = "") -> None:
         super().__init__(message)
@@ -64,9 +64,9 @@ class DeviceError(DeviceFault):
 
 
 class DeviceCrash(DeviceFault):
-    """The device process died.
+    """The device process ended during a call.
 
-    ``is_killed`` says that another process, or the system, ended it: no kernel does that.
+    ``is_killed``: it was killed from outside, by another process or by the system.
     """
 
     def __init__(self, message: str, *, text: str = "", is_killed: bool = False) -> None:
@@ -75,14 +75,13 @@ class DeviceCrash(DeviceFault):
 
 
 class DeviceTimeout(DeviceFault):
-    """The call did not return in time; the device process was ended."""
+    """The call did not return in time; the device process was killed."""
 
 
 class DeviceUnavailable(TapmlError):  # noqa: N818
     """No device session could be opened, or its machine lacks something.
 
-    ``is_passing`` says that the process of the device was ended while it started: another one may
-    do better.
+    ``is_passing``: the device process was killed while it started, and another one may start.
     """
 
     def __init__(self, message: str, *, is_passing: bool = False) -> None:
@@ -95,7 +94,7 @@ class NotCarvableError(TapmlError):
 
 
 class InstallationError(MachineError, ImportError):
-    """The native library of the package, or the passes beside it, are not where Python looks.
+    """The package's native library, or the passes beside it, are not in Python's import path.
 
-    An ``ImportError`` too: it is raised where something of the package is imported.
+    An ``ImportError`` too: importing a part of the package raises it.
     """

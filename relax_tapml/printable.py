@@ -1,20 +1,20 @@
-"""Text of others, as it may be printed."""
+"""Make text from outside safe to print."""
 
 from __future__ import annotations
 
 import re
 
-# Most text has none of these, and is left alone at the speed of a search.
+# Most text has none of these, and only a search is needed.
 _SUSPECT = re.compile(r"[^\n\t -~]")
 
 
 def printable(text: str) -> str:
-    """Return a text with everything escaped that a terminal or an editor might obey.
+    """Return a text in which everything is escaped that a terminal or an editor may interpret.
 
-    That is whatever ``repr`` escapes, except line breaks and tabs: control characters (ESC, BEL,
-    CR), invisible characters and those that turn the direction of writing, line separators of
+    That is all that ``repr`` escapes, except line breaks and tabs: control characters (ESC, BEL,
+    CR), invisible characters and those that change the direction of writing, line separators of
     Unicode, and halves of surrogate pairs. A name from a file could otherwise move the cursor,
-    hide what was printed before, or show another name than the one it is.
+    hide earlier output, or look like another name.
     """
     return _SUSPECT.sub(_escaped, text)
 

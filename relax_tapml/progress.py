@@ -1,4 +1,4 @@
-"""Who is told how far long work is; the driver knows no terminal."""
+"""The interface through which long work reports its progress, without a terminal."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Protocol
 
 
 class Stage(Protocol):
-    """A stage under way."""
+    """A running stage."""
 
     def update(self, done: int, total: int) -> None:
-        """Say that ``done`` of ``total`` parts are finished."""
+        """Report that ``done`` of ``total`` parts are finished."""
 
     def say(self, text: str) -> None:
         """Replace the stage's one line of text; the last one stays when the stage ends."""
@@ -25,7 +25,7 @@ class Reporter(Protocol):
 
 
 class SilentStage:
-    """A stage nobody watches."""
+    """A stage that reports to nothing."""
 
     def update(self, done: int, total: int) -> None:
         """Do nothing."""
@@ -42,5 +42,5 @@ class SilentReporter:
 
     @contextmanager
     def stage(self, name: str) -> Iterator[Stage]:  # noqa: ARG002 - the protocol's argument
-        """Begin a stage nobody watches."""
+        """Begin a stage that reports to nothing."""
         yield SilentStage()

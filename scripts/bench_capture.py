@@ -35,7 +35,8 @@ from rich.table import Table
 from tvm import relax
 from tvm.relax.testing.lib_comparator import LibCompareVMInstrument
 
-from relax_tapml.capture import CaptureStore, Recorder, StoreStats
+from relax_tapml.capture.recorder import Recorder
+from relax_tapml.capture.store import CaptureStore, StoreStats
 from relax_tapml.partition.bytecode import compile_functions
 from relax_tapml.passes import native
 from relax_tapml.passes.insert_capture import InsertCapture

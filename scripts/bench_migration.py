@@ -27,7 +27,6 @@ import llama_models
 import numpy as np
 from built_model import LLVM, BuiltModel, build_model
 from migration_parts import (
-    STRATEGIES,
     Build,
     Comparison,
     Migration,
@@ -46,6 +45,7 @@ from rich.table import Table
 
 from relax_tapml.frontend.load import load_model
 from relax_tapml.frontend.model import Model
+from relax_tapml.migrate.strategies.registry import STRATEGIES
 from relax_tapml.passes.annotate_sites import annotated_calls
 from relax_tapml.targets.open_session import open_session
 
@@ -127,8 +127,9 @@ def measure(model: Model, args: argparse.Namespace, folder: Path, say: Console) 
     _, plain = run_source(built)  # The first run loads and touches what later ones have.
     migrations = {}
     for strategy in STRATEGIES:
-        migrations[strategy] = migrate_all(built, order, outputs, args.session, strategy)
-        say.print(f"{model.name}: {strategy}, {migrations[strategy].wall_s:.1f} s")
+        found = migrate_all(built, order, outputs, args.session, strategy)
+        say.print(f"{model.name}: {strategy.name}, {found.wall_s:.1f} s")
+        migrations[strategy.name] = found
     sites = [site for site, _ in annotated_calls(built.lowered)]
     units = len({site.unit for site in sites})
     return Measured(

@@ -21,9 +21,9 @@ from rich.console import Console
 from rich.table import Table
 from tvm import relax
 
+from mutation.sum_orders import sums, terms_of_kinds
 from relax_tapml.arrays import as_float64
 from relax_tapml.derive.derivation import Derivation
-from relax_tapml.testing.sum_orders import sums, terms_of_kinds
 
 LENGTHS = {
     "float16": (16, 64, 256, 1024, 4096, 11008),

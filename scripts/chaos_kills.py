@@ -27,7 +27,7 @@ STAGES = {
 KILLS_OF_A_TRIAL = 5
 # What every command is run by, as it stands in a traceback.
 _GUARD = "relax_tapml/cli/exit.py"
-_DEVICE = "relax_tapml.targets.server.device_process_main"
+_DEVICE = "relax_tapml.targets.server._device_process_main"
 
 
 def kill(trial: Trial) -> None:

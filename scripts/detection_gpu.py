@@ -24,12 +24,12 @@ from tvm import tirx
 from tvm.s_tir import dlight
 from tvm.s_tir.dlight.gpu import matmul
 
+from mutation.unit_cases import KernelCase, NotAKernelCallError, kernel_cases
+from mutation.variants import variants
 from relax_tapml.arrays import Array
 from relax_tapml.compare.comparison import compare
 from relax_tapml.compare.verdict import Verdict
 from relax_tapml.suite.open_suite import Suite, open_suite
-from relax_tapml.testing.unit_cases import KernelCase, NotAKernelCallError, kernel_cases
-from relax_tapml.testing.variants import variants
 
 _RULES = {
     "matmul": dlight.gpu.Matmul,

@@ -11,7 +11,7 @@ from typing import Any
 
 from detection_worker import MUTANT, VARIANT, Task, work
 
-from relax_tapml.testing.detection import FIXED, RANDOM, SUITE, Difference
+from mutation.detection import FIXED, RANDOM, SUITE, Difference
 
 WAYS = (SUITE, *FIXED, RANDOM)
 

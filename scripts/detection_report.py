@@ -11,8 +11,8 @@ from detection_worker import MUTANT, VARIANT
 from rich.console import Console
 from rich.table import Table
 
-from relax_tapml.testing.detection import SUITE
-from relax_tapml.testing.operator_kind import operator_kind
+from mutation.detection import SUITE
+from mutation.operator_kind import operator_kind
 
 
 @dataclass(frozen=True, kw_only=True)

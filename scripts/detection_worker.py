@@ -18,12 +18,12 @@ from typing import Any
 
 from tvm import tirx
 
+from mutation.detection import SUITE, Detector
+from mutation.kernel import Kernel, build_kernels
+from mutation.mutants import mutants
+from mutation.unit_cases import NotAKernelCallError, kernel_cases
+from mutation.variants import variants
 from relax_tapml.suite.open_suite import open_suite
-from relax_tapml.testing.detection import SUITE, Detector
-from relax_tapml.testing.kernel import Kernel, build_kernels
-from relax_tapml.testing.mutants import mutants
-from relax_tapml.testing.unit_cases import NotAKernelCallError, kernel_cases
-from relax_tapml.testing.variants import variants
 
 MUTANT, VARIANT = "mutant", "variant"
 _BATCH = 12

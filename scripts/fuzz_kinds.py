@@ -168,7 +168,8 @@ def read_suite(folder: Path) -> None:
 
 def read_store(folder: Path) -> None:
     """Open a store and read everything in it."""
-    from relax_tapml.capture import CaptureStore, TensorValue
+    from relax_tapml.capture.store import CaptureStore
+    from relax_tapml.capture.values import TensorValue
 
     with CaptureStore.open(folder) as opened:
         incomplete = set(opened.incomplete_samples())

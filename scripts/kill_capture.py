@@ -28,8 +28,9 @@ from minilm_build import sentences
 from rich.console import Console
 from rich.table import Table
 
-from relax_tapml.capture import CallRecord, CaptureStore, TensorValue
 from relax_tapml.capture.index import INDEX_FILE
+from relax_tapml.capture.store import CaptureStore
+from relax_tapml.capture.values import CallRecord, TensorValue
 from relax_tapml.frontend.load import load_model
 from relax_tapml.frontend.saved import save_model
 

@@ -23,7 +23,8 @@ from relax_tapml.frontend.model import Model
 from relax_tapml.migrate.built_sides import BuiltSides, units_of
 from relax_tapml.migrate.driver import migrate
 from relax_tapml.migrate.move_groups import MoveGroup
-from relax_tapml.migrate.strategy import Strategy, StrategyName
+from relax_tapml.migrate.strategies.search import Search
+from relax_tapml.migrate.strategies.strategy import Strategy
 from relax_tapml.migrate.trial import Trial
 from relax_tapml.partition.boundary import Boundary
 from relax_tapml.partition.built_functions import flat_values
@@ -39,8 +40,6 @@ from relax_tapml.results.step_result import StepResult
 from relax_tapml.targets.open_session import open_session
 from relax_tapml.targets.session.device import Device
 from relax_tapml.targets.session.session import DeviceSession
-
-STRATEGIES = ("linear", "bisect")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,7 +181,7 @@ def migrate_all(
     units: Sequence[str],
     outputs: Sequence[Sequence[Array]],
     session: str,
-    strategy: str,
+    strategy: Strategy,
 ) -> Migration:
     """Move these units to a device in a session of its own, as the main job does.
 
@@ -199,7 +198,7 @@ def migrate_all(
         unit: MoveGroup(name=unit, unit=unit, sites=Boundary(units=[unit]).resolve(built.lowered))
         for unit in units
     }
-    chosen = Strategy(StrategyName(strategy), [(unit,) for unit in units])
+    search = Search(strategy, [(unit,) for unit in units])
     trial = Trial(
         sides=sides,
         groups=groups,
@@ -211,7 +210,7 @@ def migrate_all(
     steps: list[StepResult] = []
     began = time.perf_counter()
     try:
-        migrate(trial, chosen, steps=steps)
+        migrate(trial, search, steps=steps)
     finally:
         wall_s = time.perf_counter() - began
         device.close()
@@ -219,7 +218,7 @@ def migrate_all(
         raise RuntimeError(
             f"{wrong[0].unit} fails with the source's own kernels: {wrong[0].reason}"
         )
-    return Migration(steps=tuple(steps), wall_s=wall_s, on_device=len(chosen.accepted))
+    return Migration(steps=tuple(steps), wall_s=wall_s, on_device=len(search.accepted))
 
 
 class _Noting(LibCompareVMInstrument):  # type: ignore[misc]

@@ -25,7 +25,15 @@ from relax_tapml.targets.session.rpc_session import RPCSession
 MODELS = Path(__file__).parent / "models"
 # Named on command lines as people name their own: MODULE:ATTR, with MODULE importable.
 sys.path.insert(0, str(MODELS))
-pytest_plugins = ["recorded_suite", "target_units", "tiny_trial"]
+# For ``mutation``, which tests and scripts share.
+sys.path.append(str(MODELS.parents[1] / "scripts"))
+pytest_plugins = [
+    "made_results",
+    "recorded_suite",
+    "target_units",
+    "tiny_trial",
+    "written_suite",
+]
 
 # How long an example takes is not what any test is about.
 settings.register_profile("untimed", deadline=None)

@@ -27,7 +27,7 @@ def again(finished, **options):
 
 def shown(result, out):
     stream = io.StringIO()
-    present(result.document, out=out, console=Console(file=stream, width=400))
+    present(result, out=out, console=Console(file=stream, width=400))
     return " ".join(stream.getvalue().split())
 
 

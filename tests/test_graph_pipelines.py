@@ -30,7 +30,7 @@ def run(out, pipeline, **options):
 
 def shown(result):
     text = io.StringIO()
-    present(result.document, out=Path("DIR"), console=Console(file=text, width=100_000))
+    present(result, out=Path("DIR"), console=Console(file=text, width=100_000))
     return " ".join(text.getvalue().split())
 
 
@@ -53,7 +53,7 @@ def test_a_wrong_change_of_main_is_named_by_its_pass(finished, monkeypatch):
     last = result.document["steps"][-1]
     assert (last["purpose"], last["verdict"]) == ("pipeline", "mismatch")
     text = shown(result)
-    assert "what the device's pipeline makes of the model is not: pass:SkipSoftmax." in text
+    assert "No unit is wrong on llvm, but the device's pipeline is: pass:SkipSoftmax." in text
     assert "with what pass 'SkipSoftmax' changes in main the model fails on 'first'" in text
     assert re.search(r"\(error \S+, tolerance \S+\)", text)
     assert "-k" not in text
@@ -62,7 +62,7 @@ def test_a_wrong_change_of_main_is_named_by_its_pass(finished, monkeypatch):
     def refuse(*_args, **_options):
         raise AssertionError("judged again")
 
-    monkeypatch.setattr("relax_tapml.bringup.bring_up.judge_pipeline", refuse)
+    monkeypatch.setattr("relax_tapml.bringup.migrate_model.judge_pipeline", refuse)
     again = run(finished, graph_passes.skip_softmax)
     assert again.culprits == ["pass:SkipSoftmax"]
     assert again.document["pipeline"] == found

@@ -345,7 +345,7 @@ def test_culprits_are_told_although_the_device_is_lost(tmp_path, lost_after):
     assert result.document["reason"] == told
     assert told in (tmp_path / "report.html").read_text()
     console = Console(file=io.StringIO(), width=200)
-    present(result.document, out=tmp_path, console=console)
+    present(result, out=tmp_path, console=console)
     assert "the board is gone" in console.file.getvalue()
 
 

@@ -11,10 +11,10 @@ from broken_pipelines import abort, breaks, scale
 from tvm import tirx
 
 import relax_tapml
+from mutation.mutants import mutants
 from relax_tapml import bring_up
 from relax_tapml.capture.store import CaptureStore
 from relax_tapml.suite.open_suite import open_suite
-from relax_tapml.testing.mutants import mutants
 
 CACHE = {
     "batch_decode_paged_kv_cpu",

@@ -14,7 +14,7 @@ from relax_tapml.cli.main import main
 from relax_tapml.cli.present import present
 from relax_tapml.errors import ExitCode
 from relax_tapml.partition.lower import lower
-from relax_tapml.targets.platforms.local import Local
+from relax_tapml.targets.platforms._local import Local
 from relax_tapml.targets.toolchain.low_precision_math import LowPrecisionMath
 
 REASON = "nvcc --use_fast_math makes tanhf coarse"
@@ -81,7 +81,7 @@ def test_a_run_tells_the_units_of_low_precision(fast, tmp_path):
     assert (units[CAP]["precision"], units[CAP]["precision_reason"]) == ("low", REASON)
     assert (units[SIN]["precision"], units[SIN]["precision_reason"]) == (None, "")
     console = Console(file=io.StringIO(), width=200)
-    present(result.document, out=tmp_path, show_all=True, console=console)
+    present(result, out=tmp_path, show_all=True, console=console)
     said = " ".join(console.file.getvalue().split())
     assert f"1 unit of low precision ({CAP}): {REASON}." in said
     assert "pass, low precision" in said

@@ -20,7 +20,7 @@ from relax_tapml.bringup.summarise import Findings, summarise
 from relax_tapml.bringup.target_build import build_target, prepare_target
 from relax_tapml.bringup.trusted_source import build_source, trust_source
 from relax_tapml.errors import SourceError, UsageError
-from relax_tapml.files.machine import machine_told
+from relax_tapml.files.machine import machine_errors
 from relax_tapml.frontend.inputs import as_samples
 from relax_tapml.frontend.load import load_model
 from relax_tapml.frontend.model import Model
@@ -103,7 +103,7 @@ def bring_up(
     load = partial(_loaded, model, inputs, texts, quantization, options)
     clock = StageClock(reporter or SilentReporter())
     with (
-        machine_told(f"running in {out}", Path(out)),
+        machine_errors(f"running in {out}", Path(out)),
         # Locked at once, changed only when the request is known to make sense.
         RunFolder(Path(out), resume=resume, force=force) as folder,
     ):

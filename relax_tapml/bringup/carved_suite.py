@@ -139,7 +139,7 @@ def case_counts(manifest: Manifest) -> str:
     counts = [count_text(len(cases) - probes, "case")]
     if probes:
         counts.append(count_text(probes, "probe"))
-    if manifest.unproven:
-        dropped = count_text(len(manifest.unproven), "probe")
+    if manifest.dropped_probes:
+        dropped = count_text(len(manifest.dropped_probes), "probe")
         counts.append(f"{dropped} dropped, result.json has the reasons")
     return ", ".join(counts)

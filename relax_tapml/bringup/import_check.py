@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from relax_tapml.arrays import Array
+from relax_tapml.compare.choice_comparison import compare_with_choices
 from relax_tapml.compare.comparison import Comparison, compare, compare_all, worst
 from relax_tapml.compare.framework_tolerance import (
     FrameworkTolerance,
@@ -21,10 +22,9 @@ from relax_tapml.compare.framework_tolerance import (
     share_of,
 )
 from relax_tapml.compare.tolerance import Tolerance
-from relax_tapml.compare.turned import compare_turned
 from relax_tapml.compare.verdict import Verdict
 from relax_tapml.errors import SourceError
-from relax_tapml.files.machine import passed_on
+from relax_tapml.files.machine import raise_machine_error
 from relax_tapml.frontend.model import Model, Sample
 from relax_tapml.passes.bounded_outputs import bounded_outputs
 from relax_tapml.results.import_result import ImportDistance, ImportPower, ImportResult
@@ -200,7 +200,7 @@ def _judged(
                 if excess:
                     decisive = replace(decisive, verdict=Verdict.MISMATCH, reason=excess)
         if decisive.verdict is Verdict.MISMATCH and turned:
-            decisive = compare_turned(theirs, mine, turned)[position]
+            decisive = compare_with_choices(theirs, mine, turned)[position]
         yield _Output(
             place=_place(sample, position),
             plain=plain,
@@ -258,7 +258,7 @@ def _framework_run(model: Model, sample: Sample) -> list[Array]:
     try:
         return model.reference(sample)
     except Exception as error:
-        passed_on(error, f"running {model.name} in its framework")
+        raise_machine_error(error, f"running {model.name} in its framework")
         lines = str(error).strip().splitlines() or [type(error).__name__]
         raise SourceError(
             f"import of {model.name}: the framework's own run of sample {sample.name!r} failed: "

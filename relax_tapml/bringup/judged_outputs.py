@@ -76,7 +76,7 @@ def blunt_outputs_text(outputs: Sequence[JudgedOutput]) -> str:
     if not outputs or any(output.is_sharp for output in outputs):
         return ""
     best = min(outputs, key=lambda item: float("inf") if item.power is None else item.power.least)
-    seen = "none of its values is judged" if best.power is None else best.power.told
+    seen = "none of its values is judged" if best.power is None else best.power.description
     others = {1: "", 2: "; the other sees no more"}.get(
         len(outputs), f"; the other {len(outputs) - 1} see no more"
     )

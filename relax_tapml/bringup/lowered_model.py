@@ -12,7 +12,7 @@ import tvm
 
 from relax_tapml.bringup.ir_dump import NO_DUMP, IrDump
 from relax_tapml.files.read import MAX_JSON_BYTES, read_bytes
-from relax_tapml.foreign.module import read_module, vouch_for_calls
+from relax_tapml.foreign.module import allow_calls_of, read_module
 from relax_tapml.frontend.model import Model
 from relax_tapml.frontend.signature import check_model
 from relax_tapml.partition.boundary import Boundary
@@ -89,7 +89,7 @@ def lower_model(
     with dump.phase("lower"):
         module = lower(mark_inputs(model.module, model.params))
     # What the model calls its suite may call.
-    vouch_for_calls(module)
+    allow_calls_of(module)
     lowered = Lowered(module=module, entry=model.entry)
     if boundary is not None:
         boundary.among(lowered.table)

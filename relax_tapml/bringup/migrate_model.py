@@ -24,7 +24,8 @@ from relax_tapml.migrate.in_context import InContext, in_context
 from relax_tapml.migrate.migration import Migration, NoLog, StepLog
 from relax_tapml.migrate.move_groups import By, move_batches
 from relax_tapml.migrate.pipeline_step import PipelineTrial, judge_pipeline
-from relax_tapml.migrate.strategy import StrategyName
+from relax_tapml.migrate.strategies.registry import STRATEGIES
+from relax_tapml.migrate.strategies.strategy import Strategy
 from relax_tapml.migrate.trial import Trial
 from relax_tapml.partition.boundary import Boundary
 from relax_tapml.partition.bundle import write_bundle
@@ -46,7 +47,7 @@ class MigrationPlan:
     Parameters
     ----------
     strategy
-        Which search.
+        Which boundaries are tried; None for none.
     by
         What moves in one step.
     boundary
@@ -55,7 +56,7 @@ class MigrationPlan:
         How many moves are made now; None for all.
     """
 
-    strategy: StrategyName = StrategyName.LINEAR
+    strategy: Strategy | None = STRATEGIES[0]
     by: By = By.UNIT
     boundary: Boundary | None = None
     limit: int | None = None
@@ -157,9 +158,10 @@ def migrate(
         With ``lost`` where the device or the machine did not let it come to its end, and with
         ``source_error`` where the source did not: what was found so far is kept.
     """
-    if plan.strategy is StrategyName.ISOLATED or alone.lost:
+    if plan.strategy is None or alone.lost:
         return Migrated(pipeline=_not_run(build))
-    job = _Job(trusted, suite.for_target(build.spec.target), build, alone, device, plan, log, dump)
+    suite = suite.for_target(build.spec.target)
+    job = _Job(plan.strategy, trusted, suite, build, alone, device, plan, log, dump)
     return job.run(bundle, stage)
 
 
@@ -168,6 +170,7 @@ class _Job:
 
     def __init__(
         self,
+        strategy: Strategy,
         trusted: Trusted,
         suite: Suite,
         build: TargetBuild,
@@ -191,7 +194,7 @@ class _Job:
         chosen = None if plan.boundary is None else plan.boundary.among(lowered.table)
         movable = alone.movable(lowered.table, lowered.host_only, chosen)
         batches = move_batches(lowered.table, plan.by, movable)
-        self._migration = Migration(plan.strategy, batches, lowered.table, self._log)
+        self._migration = Migration(strategy, batches, lowered.table, self._log)
 
     def run(self, bundle: Path | None, stage: Stage) -> Migrated:
         """Make the steps, write the bundle, and run the pipeline's module."""

@@ -15,7 +15,7 @@ from relax_tapml.bringup.replay_alone import DeviceSpec
 from relax_tapml.bringup.side_spec import SideSpec
 from relax_tapml.errors import UsageError
 from relax_tapml.migrate.move_groups import By
-from relax_tapml.migrate.strategy import StrategyName
+from relax_tapml.migrate.strategies.registry import strategy_named
 from relax_tapml.partition.boundary import Boundary, read_boundary
 from relax_tapml.targets.open_session import check_session
 from relax_tapml.targets.platforms.parse_target import parse_target
@@ -35,8 +35,8 @@ class Options:
     host_pipeline, device_pipeline
         A Relax pass for that side's lowered module, or ``MODULE:ATTR``.
     strategy
-        ``linear`` moves one after another; ``bisect`` moves all at once and halves what fails;
-        ``isolated`` stops after replaying each unit alone.
+        The name of one of ``STRATEGIES``, or ``isolated``, which stops after replaying each unit
+        alone.
     by
         What moves in one step.
     boundary
@@ -65,7 +65,7 @@ class Options:
     session: str = "process"
     host_pipeline: str | tvm.transform.Pass | None = None
     device_pipeline: str | tvm.transform.Pass | None = None
-    strategy: StrategyName = StrategyName.LINEAR
+    strategy: str = "linear"
     by: By = By.UNIT
     boundary: Boundary | None = None
     migrate: str | int = "all"
@@ -79,15 +79,15 @@ class Options:
 
     def __post_init__(self) -> None:
         # From Python they may be plain strings.
-        object.__setattr__(self, "strategy", _one_of(StrategyName, "--strategy", self.strategy))
+        strategy = strategy_named(self.strategy)
         object.__setattr__(self, "by", _one_of(By, "--by", self.by))
         check_session(self.session, parse_target(self.target))
         if self.migrate not in ("all", "next") and not str(self.migrate).isdecimal():
             raise UsageError(f"--migrate {self.migrate}: expected all, next or a number")
-        if self.strategy is StrategyName.BISECT and self.migrate != "all":
+        if strategy is not None and strategy.moves_all_first and self.migrate != "all":
             raise UsageError(
-                f"--migrate {self.migrate}: bisect begins with all at once; use --strategy linear, "
-                "or name what may move with --boundary"
+                f"--migrate {self.migrate}: {strategy.name} begins with all at once; use "
+                "--strategy linear, or name what may move with --boundary"
             )
         if self.repeat < 1:
             raise UsageError(f"--repeat {self.repeat}: expected at least 1")
@@ -131,7 +131,7 @@ class Options:
         """How the boundary moves."""
         named: dict[str | int, int | None] = {"all": None, "next": 1}
         return MigrationPlan(
-            strategy=self.strategy,
+            strategy=strategy_named(self.strategy),
             by=self.by,
             boundary=self.boundary,
             limit=named[self.migrate] if self.migrate in named else int(self.migrate),
@@ -151,7 +151,7 @@ class OptionFields(TypedDict, total=False):
     session: str
     host_pipeline: str | tvm.transform.Pass | None
     device_pipeline: str | tvm.transform.Pass | None
-    strategy: StrategyName | str
+    strategy: str
     by: By | str
     boundary: Boundary | Path | str | None
     migrate: str | int

@@ -19,8 +19,7 @@ from relax_tapml.files.lock import LOCK_FILE, FolderLock
 from relax_tapml.files.read import MAX_JSON_BYTES, read_bytes, read_json
 from relax_tapml.files.replace import delete, write_file
 from relax_tapml.files.scratch import is_scratch, sweep
-from relax_tapml.foreign.module import read_module
-from relax_tapml.foreign.own import remember
+from relax_tapml.foreign.module import read_module, sealed_json
 from relax_tapml.partition.boundary import Boundary
 from relax_tapml.results.json_codec import encode, read_as
 from relax_tapml.results.pipeline_result import PipelineRun
@@ -230,7 +229,7 @@ class RunFolder:
             delete(self.path / name)
         if self.kept.source is None:
             self._keep(replace(self.kept, source=dict(identity)))
-        self._write_module(self.lowered, lowered)
+        write_file(self.lowered, sealed_json(lowered))
 
     def suite(self, plan: CarvePlan) -> Suite | None:
         """Return the suite of an earlier run, if it was carved so."""
@@ -247,7 +246,7 @@ class RunFolder:
 
         A failing kernel is found there afterwards, whatever its pipeline needs to be run.
         """
-        self._write_module(self.device_side, units)
+        write_file(self.device_side, sealed_json(units))
         device = self.kept.device
         if device is None or device.identity != identity:
             device = DeviceState(identity=dict(identity))
@@ -294,12 +293,6 @@ class RunFolder:
     def add_pipeline(self, run: PipelineRun) -> None:
         """Keep the run of the pipeline's module."""
         self._keep_device(pipeline=run)
-
-    def _write_module(self, path: Path, module: tvm.IRModule) -> None:
-        """Write a module, and note that it is ours: a pipeline's kernels may call anything."""
-        text = tvm.ir.save_json(module)
-        remember(text.encode())
-        write_file(path, text)
 
     def _drop_search(self) -> None:
         delete(self.bundle)

@@ -29,10 +29,17 @@ from relax_tapml.partition.hybrid import Host, callback_module
 from relax_tapml.partition.kernel_library import KernelLibrary, KernelSet
 from relax_tapml.passes import native
 from relax_tapml.passes.annotate_sites import annotated_calls
-from relax_tapml.passes.impose_choices import ImposeChoices
 from relax_tapml.passes.insert_capture import InsertCapture
 from relax_tapml.passes.operator_call import operator_call
-from relax_tapml.processes.fork import Endings, ForkDied, Here, Message, can_fork, forked
+from relax_tapml.passes.replace_choices import ReplaceChoices
+from relax_tapml.processes.fork import (
+    ForkChannel,
+    ForkFailed,
+    ForkRetries,
+    Message,
+    can_fork,
+    forked,
+)
 from relax_tapml.progress import SILENT, Stage
 from relax_tapml.suite.open_suite import Suite
 
@@ -103,7 +110,7 @@ class Source:
         """
         functions = self._functions(self._virtual_machine(self.units))
 
-        def work(fork: Here) -> None:
+        def work(fork: ForkChannel) -> None:
             for index, sample in enumerate(self._model.samples):
                 fork.send({"sample": index})
                 fork.send(None, self._model.run(functions, sample))
@@ -144,13 +151,13 @@ class Source:
         """
         units, callbacks = self.units, {}
         if choices is not None and choices.units:
-            units = ImposeChoices(choices.units, is_observed=True)(self.units)
+            units = ReplaceChoices(choices.units, is_observed=True)(self.units)
             callbacks = dict(choices.callbacks(self.host.device))
         machine = self._virtual_machine(units, callbacks)
         functions = self._functions(machine)
         levels = noise_levels(suite, moved)
 
-        def work(fork: Here) -> None:
+        def work(fork: ForkChannel) -> None:
             for index, sample in enumerate(self._model.samples):
                 fork.send({"sample": index})
                 if choices is not None and callbacks:
@@ -207,11 +214,11 @@ class Source:
 
     def _turned(self, choices: Choices) -> list[list[list[Array]]]:
         """Return the outputs with other choices, sample by sample and turn by turn."""
-        units = ImposeChoices(choices.units, is_observed=True)(self.units)
+        units = ReplaceChoices(choices.units, is_observed=True)(self.units)
         machine = self._virtual_machine(units, choices.callbacks(self.host.device))
         functions = self._functions(machine)
 
-        def work(fork: Here) -> None:
+        def work(fork: ForkChannel) -> None:
             machine.set_instrument(noting(fork.note))
             for index, sample in enumerate(self._model.samples):
                 fork.send({"sample": index})
@@ -254,7 +261,7 @@ class Source:
             functions = self._functions(self._virtual_machine(instrumented))
             plain = self._functions(self._virtual_machine(self.units))
 
-            def work(fork: Here) -> None:
+            def work(fork: ForkChannel) -> None:
                 with (
                     CaptureStore.open(folder) as store,
                     Recorder(store, sites=site_records(self.units)) as recorder,
@@ -278,7 +285,7 @@ class Source:
 
     def _watched(
         self,
-        work: Callable[[Here], None],
+        work: Callable[[ForkChannel], None],
         stage: Stage,
         *,
         how: str = "",
@@ -304,7 +311,7 @@ class Source:
         """
         index = 0
 
-        def guarded(fork: Here) -> None:
+        def guarded(fork: ForkChannel) -> None:
             try:
                 work(fork)
             except CallFailed as failure:
@@ -321,8 +328,8 @@ class Source:
                     on_told(message)
                     index = message.document["sample"]
                     stage.update(index, len(self._model.samples))
-        except ForkDied as death:
-            Endings(f"running the source{how}", most_kills=1).excuses(death)
+        except ForkFailed as death:
+            ForkRetries(f"running the source{how}", most_kills=1).allows(death)
             raise self._failed(index, death.text, death.at, how) from None
 
     def _failed(self, index: int, cause: str, at: str, how: str) -> SourceError:
@@ -340,7 +347,7 @@ class Source:
         machine = self._virtual_machine(InsertCapture()(self.units))
         functions = self._functions(machine)
 
-        def work(fork: Here) -> None:
+        def work(fork: ForkChannel) -> None:
             last = ""
 
             def note(at: str) -> None:
@@ -357,7 +364,7 @@ class Source:
 
         try:
             found = [message.document for message in forked(work, is_safe=can_fork(self._target))]
-        except ForkDied as death:
+        except ForkFailed as death:
             return death.at
         return found[0] if found else ""
 

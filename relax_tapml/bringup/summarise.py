@@ -31,7 +31,7 @@ from relax_tapml.results.run_result import (
     StageSeconds,
 )
 from relax_tapml.results.unit_result import DimResult, UnitResult, culprits
-from relax_tapml.suite.composite_units import explained, units_run
+from relax_tapml.suite.composite_units import caused_by_kernels, units_run
 from relax_tapml.suite.open_suite import Suite
 
 _NAMED_AT_MOST = 3
@@ -90,13 +90,13 @@ def summarise(
     return RunResult(
         verdict=verdict,
         reason=reason,
-        culprits=tuple(names),
+        culprits=names,
         units=tuple(units),
         outputs=tuple(output.result for output in migrated.outputs),
         steps=tuple(step for step in steps if step is not None),
         pipeline=migrated.pipeline,
         skipped=tuple(_skipped(units, found)),
-        unproven={} if found.suite is None else dict(found.suite.manifest.unproven),
+        unproven={} if found.suite is None else dict(found.suite.manifest.dropped_probes),
         versions=_versions(),
         seconds=seconds,
         model=_model_result(found),
@@ -157,7 +157,7 @@ def without_explained(
     runs
         Of ``units_run``.
     """
-    reasons = explained({unit.name: unit.verdict for unit in units}, runs)
+    reasons = caused_by_kernels({unit.name: unit.verdict for unit in units}, runs)
     return [
         dataclasses.replace(unit, verdict=Verdict.SKIPPED, reason=reasons[unit.name], together=())
         if unit.name in reasons

@@ -12,14 +12,15 @@ import tvm
 from relax_tapml.arrays import Array
 from relax_tapml.capture.store import CaptureStore
 from relax_tapml.carve.select.choose_cases import Case
-from relax_tapml.carve.write_suite import note_unwritten, write_suite
+from relax_tapml.carve.write_suite import write_suite
 from relax_tapml.compare.verdict import Verdict
 from relax_tapml.errors import SourceError
-from relax_tapml.processes.fork import Endings, ForkDied, Here, can_fork, forked
+from relax_tapml.processes.fork import ForkChannel, ForkFailed, ForkRetries, can_fork, forked
 from relax_tapml.replays.unit.replayer import Replayer
-from relax_tapml.suite.drop_probes import drop_probes
+from relax_tapml.results.json_codec import decode, encode
 from relax_tapml.suite.manifest import Manifest
 from relax_tapml.suite.open_suite import Suite
+from relax_tapml.suite.revise_suite import drop_probes, note_unwritten
 from relax_tapml.targets.platforms.registry import platform_of
 
 _HARMLESS = (Verdict.PASS, Verdict.SKIPPED)
@@ -97,6 +98,15 @@ def write_verified_suite(
 
 
 @dataclass(frozen=True, kw_only=True)
+class _CaseOutcome:
+    """How a case ended on the source; ``has_unwritten`` tells which outputs have a mask."""
+
+    verdict: Verdict
+    reason: str
+    has_unwritten: tuple[bool, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class _Name:
     """A case of a suite."""
 
@@ -132,31 +142,32 @@ def _replayed(
             (unit, case) for unit, entry in suite.manifest.units.items() for case in entry.cases
         ]
 
-        def work(fork: Here) -> None:
+        def work(fork: ForkChannel) -> None:
             for unit, case in waiting:
                 result = replayer.run(unit, case)
                 masks = [mask for mask in result.unwritten if mask is not None]
-                document = {
-                    "verdict": str(result.verdict),
-                    "reason": result.reason,
-                    "unwritten": [mask is not None for mask in result.unwritten],
-                }
-                fork.send(document, masks)
+                outcome = _CaseOutcome(
+                    verdict=result.verdict,
+                    reason=result.reason,
+                    has_unwritten=tuple(mask is not None for mask in result.unwritten),
+                )
+                fork.send(encode(outcome), masks)
 
-        endings = Endings(f"replaying the suite on {source.kind.name}")
+        retries = ForkRetries(f"replaying the suite on {source.kind.name}")
         while waiting:
             try:
                 for message in forked(work, is_safe=is_forked):
                     unit, case = waiting.pop(0)
-                    if Verdict(message.document["verdict"]) not in _HARMLESS:
+                    outcome = decode(message.document, _CaseOutcome)
+                    if outcome.verdict not in _HARMLESS:
                         name = _Name(unit=unit, case=case.name, is_probe=case.is_probe)
-                        failures[name] = message.document["reason"]
+                        failures[name] = outcome.reason
                     masks = iter(message.arrays)
-                    found = [next(masks) if has else None for has in message.document["unwritten"]]
+                    found = [next(masks) if has else None for has in outcome.has_unwritten]
                     if message.arrays:
                         unwritten[unit, case.name] = found
-            except ForkDied as death:
-                if endings.excuses(death):
+            except ForkFailed as death:
+                if retries.allows(death):
                     continue
                 unit, case = waiting.pop(0)
                 name = _Name(unit=unit, case=case.name, is_probe=case.is_probe)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from relax_tapml.errors import TapmlError
-from relax_tapml.files.machine import passed_on
+from relax_tapml.files.machine import raise_machine_error
 from relax_tapml.frontend.model import Functions
 
 _INPUTS = "relax_tapml.capture.inputs"
@@ -41,7 +41,7 @@ class WatchedFunctions:
             except TapmlError:
                 raise
             except Exception as error:
-                passed_on(error, "running the source")
+                raise_machine_error(error, "running the source")
                 lines = str(error).strip().splitlines() or [type(error).__name__]
                 raise CallFailed(lines[-1].strip()) from error
 

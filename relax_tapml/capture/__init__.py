@@ -1,24 +1,16 @@
-"""Record the operator calls of real runs, and read them back."""
+"""Record every operator call of a real run, and read the records back.
 
-from relax_tapml.capture.recorder import Recorder
-from relax_tapml.capture.store import CaptureStore, StoreStats
-from relax_tapml.capture.values import (
-    CallRecord,
-    OpaqueValue,
-    ParameterValue,
-    SiteRecord,
-    TensorValue,
-    Value,
-)
+In come the events of the native queue that ``InsertCapture``'s calls fill; out goes a folder, the
+capture store: tensors by content in safetensors segments, calls and samples in an SQLite index.
+Others record with ``recorder.Recorder`` and read with ``store.CaptureStore``, whose records are
+the dataclasses of ``values``. ``index`` opens and checks the database, ``host_tensor`` is a tensor
+in the store's terms. TVM is imported by ``recorder`` and ``store`` only.
+"""
 
 __all__ = [
-    "CallRecord",
-    "CaptureStore",
-    "OpaqueValue",
-    "ParameterValue",
-    "Recorder",
-    "SiteRecord",
-    "StoreStats",
-    "TensorValue",
-    "Value",
+    "host_tensor",
+    "index",
+    "recorder",
+    "store",
+    "values",
 ]

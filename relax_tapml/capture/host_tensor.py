@@ -1,4 +1,4 @@
-"""A tensor's bytes in host memory, with TVM's dtype and shape, and the digest that names them."""
+"""A tensor's bytes in host memory, with TVM's dtype and shape, and their digest."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class HostTensor:
     Parameters
     ----------
     dtype, shape
-        As TVM has them: ``int4`` counts elements of four bits, ``float32x4`` counts vectors.
+        As in TVM: ``int4`` counts elements of four bits, ``float32x4`` counts vectors.
     data
         The bytes; sub-byte elements are packed as on the device.
     """

@@ -1,4 +1,4 @@
-"""The index of a store: a SQLite file that says what was called with which tensors."""
+"""The index of a store: an SQLite file of samples, calls and tensors."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def segment_file(number: int) -> str:
 
 
 def create_index(folder: Path, manifest: Mapping[str, Any]) -> None:
-    """Make the index of an empty store; it has its name only once it is whole.
+    """Write the index of an empty store, atomically.
 
     ``manifest`` is free-form JSON; the schema and the tool's and TVM's versions are added.
     """
@@ -76,7 +76,7 @@ def create_index(folder: Path, manifest: Mapping[str, Any]) -> None:
                 "INSERT INTO manifest VALUES (?, ?)",
                 [(key, json.dumps(value)) for key, value in rows.items()],
             )
-            # Last: on a full disk, closing would leave what is in the log there, and say nothing.
+            # Last: on a full disk, closing would leave data in the log without an error.
             connection.execute("PRAGMA journal_mode = WAL")
         finally:
             connection.close()
@@ -108,9 +108,9 @@ def open_index(folder: Path, *, is_written: bool = False) -> sqlite3.Connection:
             f"{folder} is not a capture store: expected {INDEX_FILE} in it. "
             "Name the folder that a capture wrote."
         )
-    # A WAL index needs a writable folder; in a read-only one nobody can be writing.
+    # A WAL index needs a writable folder; a read-only one has no writer.
     mode = "mode=rw" if os.access(folder, os.W_OK) else "immutable=1"
-    with damage_told(folder):
+    with index_errors(folder):
         connection = sqlite3.connect(
             f"{path.resolve().as_uri()}?{mode}",
             uri=True,
@@ -120,7 +120,7 @@ def open_index(folder: Path, *, is_written: bool = False) -> sqlite3.Connection:
         )
         try:
             connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _MAX_VALUE_BYTES)
-            # Views, triggers and indices of somebody else's could run for ever.
+            # Views, triggers and indices in a file from outside could run for ever.
             connection.execute("PRAGMA trusted_schema = OFF")
             connection.execute(f"PRAGMA query_only = {'OFF' if is_written else 'ON'}")
             _check_schema(connection, folder)
@@ -131,18 +131,18 @@ def open_index(folder: Path, *, is_written: bool = False) -> sqlite3.Connection:
 
 
 @contextmanager
-def damage_told(folder: Path) -> Iterator[None]:
-    """Raise ``StoreError`` where SQLite says in the block that the index of a store is damaged.
+def index_errors(folder: Path) -> Iterator[None]:
+    """Turn SQLite's errors in the block into a ``StoreError``: the index is damaged.
 
-    ``MachineError`` where it says that the disk is full, a file cannot be opened, and so on.
+    Or into a ``MachineError`` if the disk is full, a file cannot be opened, and so on.
     """
     try:
         yield
     except sqlite3.Error as error:
         if getattr(error, "sqlite_errorname", "").startswith(_OF_THE_MACHINE):
             raise MachineError(
-                f"The index of capture store {folder} cannot be used: {error}. Look for a full "
-                "disk, missing rights or too many open files; the store itself may be sound"
+                f"The index of capture store {folder} cannot be used: {error}. Check for a full "
+                "disk, missing rights or too many open files; the store may be intact"
             ) from error
         raise StoreError(
             f"The index of capture store {folder} is damaged ({error}). "
@@ -151,22 +151,22 @@ def damage_told(folder: Path) -> Iterator[None]:
 
 
 def index_value(text: str, kind: type[Kind], folder: Path) -> Kind:
-    """Return what a text of the index is in JSON. Raises ``StoreError`` if it is no such thing."""
+    """Return the typed JSON value in a text of the index. Raises ``StoreError`` if it is none."""
     path = folder / INDEX_FILE
     return typed(parse_json(text.encode(), path, fix=_FIX), kind, path, fix=_FIX)
 
 
 def index_row(row: Any, kind: type[Kind], folder: Path) -> Kind:
-    """Return a row of the index as a tuple of types. Raises ``StoreError`` if it is another."""
+    """Return a row of the index as a typed tuple. Raises ``StoreError`` if it is none."""
     return typed(row, kind, folder / INDEX_FILE, fix=_FIX)
 
 
 def _check_schema(connection: sqlite3.Connection, folder: Path) -> None:
-    told = f"{folder / INDEX_FILE} is damaged: it has other tables than a capture store. {_FIX}"
+    message = f"{folder / INDEX_FILE} is damaged: it has other tables than a capture store. {_FIX}"
     tables = _tables(connection)
     # Before the first row is read: a view may be computed for ever.
     if not {kind for kind, *_ in tables} <= {"table", "index"}:
-        raise StoreError(told)
+        raise StoreError(message)
     row = connection.execute("SELECT value FROM manifest WHERE key = 'schema'").fetchone()
     schema: object = None
     if row is not None:
@@ -176,13 +176,13 @@ def _check_schema(connection: sqlite3.Connection, folder: Path) -> None:
             f"Capture store {folder} has schema {schema}, expected {SCHEMA}. "
             "Read it with the relax_tapml that wrote it, or capture again."
         )
-    with closing(sqlite3.connect(":memory:")) as ours:
-        ours.executescript(_TABLES)
-        if tables != _tables(ours):
-            raise StoreError(told)
+    with closing(sqlite3.connect(":memory:")) as expected:
+        expected.executescript(_TABLES)
+        if tables != _tables(expected):
+            raise StoreError(message)
 
 
 def _tables(connection: sqlite3.Connection) -> list[tuple[Any, ...]]:
-    """Return everything that a database is made of, apart from its rows."""
+    """Return the definitions of all tables, indices, views and triggers of a database."""
     rows = connection.execute("SELECT type, name, tbl_name, sql FROM sqlite_master")
     return sorted((*row[:3], " ".join(str(row[3]).split())) for row in rows)

@@ -10,12 +10,12 @@ from typing import Any, Self
 import numpy as np
 import tvm_ffi
 
-from relax_tapml.capture.events import EventWriter
+from relax_tapml.capture._events import EventWriter
+from relax_tapml.capture._writer import StoreWriter
+from relax_tapml.capture._writer_thread import WriterThread
 from relax_tapml.capture.host_tensor import HostTensor
 from relax_tapml.capture.store import CaptureStore
 from relax_tapml.capture.values import SiteRecord, scalar_ref
-from relax_tapml.capture.writer import StoreWriter
-from relax_tapml.capture.writer_thread import WriterThread
 from relax_tapml.errors import StoreError, UsageError
 from relax_tapml.passes import native
 
@@ -23,20 +23,20 @@ _LARGEST_SEGMENT_BYTES = 64 << 20
 
 
 class Recorder:
-    """Record what instrumented modules do while it is open; one per process at a time.
+    """Record the calls of instrumented modules while it is open; one per process at a time.
 
-    The runs themselves only copy tensors into a queue, and wait when ``budget_bytes`` of them
-    are on their way. A thread of the recorder hashes and writes them.
+    The runs only copy tensors into a queue, and wait when it holds ``budget_bytes``. A thread of
+    the recorder hashes and writes them.
 
     Parameters
     ----------
     store
-        Where to.
+        The store to write to.
     sites
         Descriptions of the sites that will be called.
     budget_bytes
-        Bound on the host memory of captured tensors that are not on disk yet. A larger single
-        tensor is captured alone.
+        Limit of host memory for captured tensors that are not on disk yet. A larger tensor is
+        captured alone.
 
     Raises
     ------
@@ -121,7 +121,7 @@ class Recorder:
             self._sample, self._outputs = None, None
 
     def outputs(self, outputs: Any) -> None:
-        """Record what the sample's run returned: a value, or nested sequences of values.
+        """Record the results of the sample's run: a value, or nested sequences of values.
 
         Tensors are copied before this returns.
 

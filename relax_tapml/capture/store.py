@@ -1,7 +1,7 @@
 """Captures on disk: which site was called with which tensors, each distinct tensor once.
 
 A store is a folder with ``index.sqlite`` and ``segments/*.safetensors``. Tensors are named by
-their content. A segment is in place before the index speaks of it, so a store is consistent
+their content. A segment is in place before the index refers to it, so a store is consistent
 whenever its writer is killed, and lacks at most what was not flushed.
 """
 
@@ -17,20 +17,20 @@ from typing import Annotated, Any, Self
 from msgspec import Meta
 
 from relax_tapml.arrays import Array
+from relax_tapml.capture._segment import Segment
+from relax_tapml.capture._writer import StoreWriter
 from relax_tapml.capture.host_tensor import HostTensor, packed_bytes
 from relax_tapml.capture.index import (
     INDEX_FILE,
     SEGMENTS_FOLDER,
     create_index,
-    damage_told,
+    index_errors,
     index_row,
     index_value,
     open_index,
     segment_file,
 )
-from relax_tapml.capture.segment import Segment
 from relax_tapml.capture.values import CallRecord, SiteRecord, TensorValue, Value, parse_ref
-from relax_tapml.capture.writer import StoreWriter
 from relax_tapml.errors import StoreError
 from relax_tapml.files.read import Kind
 
@@ -65,9 +65,9 @@ class StoreStats:
 
 
 class CaptureStore:
-    """A store, to be read; a ``Recorder`` writes to it, and what it flushes is seen here.
+    """A store, to be read; what a ``Recorder`` flushes to it is visible at once.
 
-    Use ``create`` or ``open``. Reading is for one thread at a time.
+    Use ``create`` or ``open``. For one thread at a time.
     """
 
     def __init__(self, folder: Path, connection: sqlite3.Connection) -> None:
@@ -82,7 +82,7 @@ class CaptureStore:
         Parameters
         ----------
         folder
-            Where; it may exist, without a store in it.
+            The folder; it may exist, without a store in it.
         manifest
             Free-form JSON; ``schema`` and ``versions`` are added.
 
@@ -178,7 +178,7 @@ class CaptureStore:
             )
 
     def sample_outputs(self, sample: str) -> tuple[Value, ...]:
-        """Return the leaves of what a complete sample's run returned.
+        """Return the leaves of the results of a complete sample's run.
 
         Raises
         ------
@@ -234,7 +234,7 @@ class CaptureStore:
             array = tensor.array()
         except StoreError:
             raise
-        except Exception as error:  # Whatever TVM and NumPy raise about dtypes and shapes.
+        except Exception as error:  # TVM and NumPy may raise anything about dtypes and shapes.
             raise StoreError(
                 f"Capture segment {path} disagrees with the index about tensor {digest}: {error}. "
                 "Restore the file, or delete the store and capture again."
@@ -299,20 +299,20 @@ class CaptureStore:
         )
 
     def discard_sample(self, sample: str) -> None:
-        """Forget a sample's records, so that it can be recorded again.
+        """Delete a sample's records, so that it can be recorded again.
 
-        Its tensors stay: recording it again finds them.
+        Its tensors stay, and are used when it is recorded again.
 
         Raises
         ------
         StoreError
-            There is no such sample, or a recorder has the store.
+            There is no such sample, or a recorder is writing to the store.
         """
-        with damage_told(self.folder), StoreWriter(self.folder) as writer:
+        with index_errors(self.folder), StoreWriter(self.folder) as writer:
             writer.discard_sample(sample)
 
     def close(self) -> None:
-        """Close the index. Arrays already handed out stay valid."""
+        """Close the index. Arrays that were returned stay valid."""
         self._index.close()
         self._segments.clear()
 
@@ -329,7 +329,7 @@ class CaptureStore:
 
     def _rows(self, query: str, values: Sequence[Any] = (), *, kind: type[Kind]) -> list[Kind]:
         """Return the rows of a query, each a tuple of the given types."""
-        with damage_told(self.folder):
+        with index_errors(self.folder):
             rows = self._index.execute(query, values).fetchall()
         return [index_row(row, kind, self.folder) for row in rows]
 
@@ -354,7 +354,7 @@ class CaptureStore:
             value = parse_ref(ref)
         except (ValueError, OverflowError) as error:
             raise StoreError(
-                f"The index of capture store {self.folder} is damaged: a record says {error}. "
+                f"The index of capture store {self.folder} is damaged: {error}. "
                 "Delete the store and capture again."
             ) from error
         if not isinstance(value, TensorValue):
@@ -369,7 +369,7 @@ class CaptureStore:
         dtype, shape = row[0], self._shape(row[1])
         try:
             packed_bytes(dtype, shape)
-        except Exception as error:  # Whatever TVM raises about a dtype.
+        except Exception as error:  # TVM may raise anything about a dtype.
             raise StoreError(
                 f"The index of capture store {self.folder} is damaged: tensor {value.digest} has "
                 f"dtype {dtype!r}. Delete the store and capture again."

@@ -1,4 +1,4 @@
-"""What a call was given and what it returned, as the store keeps it.
+"""The records of a store: sites, calls, and the values of arguments and results.
 
 A value is written as a short string, a ref: the refs of the native queue (see
 ``docs/internals.md``), except that a tensor is named by its digest, ``t:DIGEST``.
@@ -12,7 +12,7 @@ from typing import Any
 
 @dataclass(frozen=True, kw_only=True)
 class TensorValue:
-    """A tensor of the store; ``CaptureStore.tensor(digest)`` has its elements.
+    """A tensor of the store; ``CaptureStore.tensor(digest)`` returns its elements.
 
     Parameters
     ----------
@@ -51,7 +51,7 @@ Value = (
 
 @dataclass(frozen=True, kw_only=True)
 class SiteRecord:
-    """What the caller of the recorder says about a site.
+    """The description of a site by the caller of the recorder.
 
     Parameters
     ----------
@@ -114,7 +114,7 @@ def scalar_ref(value: tuple[int, ...] | int | float | str | None) -> str:
 
 
 def parse_ref(ref: str) -> Value:
-    """Read a ref back; the dtype and shape of a tensor are the caller's to fill in.
+    """Read a ref back; the caller fills in the dtype and shape of a tensor.
 
     Raises
     ------

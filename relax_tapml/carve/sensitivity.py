@@ -19,7 +19,7 @@ from relax_tapml.carve.select.tensor_statistics import MASK
 from relax_tapml.compare.difference import absolute_difference
 from relax_tapml.compare.tolerance import ElementTolerance, Tolerance, tolerance_for
 from relax_tapml.compare.usual_magnitude import usual_magnitude
-from relax_tapml.kernel_flow.kernel_call import unit_call
+from relax_tapml.kernel_flow.kernel_call import kernel_call_of
 from relax_tapml.suite.open_suite import Suite
 from relax_tapml.suite.tolerances import read_tolerance
 
@@ -72,7 +72,7 @@ def noise_levels(suite: Suite, moved: Collection[str] | None = None) -> dict[str
     for name, unit in suite.manifest.units.items():
         if name not in kernels:
             continue
-        call = unit_call(suite.module(name), unit.cases[0].function)
+        call = kernel_call_of(suite.module(name), unit.cases[0].function)
         if call is None:
             continue
         shares = []

@@ -1,27 +1,51 @@
-"""Writing a suite: a folder of cases that runs under pytest, anywhere."""
+"""Write a suite: a folder of cases that runs under pytest, anywhere."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+import importlib.metadata
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import tvm
 
 from relax_tapml.arrays import Array
 from relax_tapml.capture.store import CaptureStore
-from relax_tapml.carve.composite_tolerances import composite_tolerances
+from relax_tapml.carve._carve_unit import carve_unit
+from relax_tapml.carve._composite_tolerances import composite_tolerances
 from relax_tapml.carve.select.choose_cases import Case
-from relax_tapml.carve.suite_writer import SuiteWriter
-from relax_tapml.compare.tolerance import Tolerance
-from relax_tapml.files.replace import check_replaceable, new_folder, write_file
+from relax_tapml.carve.unit.carved_unit import CarvedCase, CarvedUnit
+from relax_tapml.carve.unit.evaluations import Evaluations
+from relax_tapml.errors import SourceError
+from relax_tapml.files.replace import check_replaceable, new_folder
+from relax_tapml.foreign.module import mark_checked
 from relax_tapml.partition.kernel_library import KernelLibrary
-from relax_tapml.suite.manifest import MANIFEST, SuiteCase, SuiteOutput
+from relax_tapml.partition.site_table import site_table
+from relax_tapml.passes.annotate_sites import annotated_calls
+from relax_tapml.passes.operator_call import operator_call
+from relax_tapml.passes.submodule import submodule
+from relax_tapml.processes.fork import ForkChannel, ForkFailed, ForkRetries, can_fork, forked
+from relax_tapml.suite.manifest import (
+    MANIFEST,
+    Manifest,
+    SuiteCase,
+    SuiteInput,
+    SuiteOutput,
+    SuiteTensor,
+    SuiteUnit,
+)
 from relax_tapml.suite.manifest_file import dump_manifest
 from relax_tapml.suite.open_suite import Suite, open_suite
+from relax_tapml.suite.pytest_file import FileStems
+from relax_tapml.suite.recipe import Recipe
+from relax_tapml.suite.revise_suite import set_tolerances
 from relax_tapml.suite.suite_files import SuiteFiles
 from relax_tapml.suite.tolerances import store_tolerance
+
+_DISTRIBUTIONS = ("relax-tapml", "apache-tvm", "apache-tvm-ffi")
 
 
 def write_suite(
@@ -79,86 +103,221 @@ def write_suite(
     folder = Path(folder)
     check_replaceable(folder, replace=replace)
     with new_folder(folder) as scratch:
-        suite = SuiteWriter(scratch, lowered, store, source, is_probed).write(cases)
+        suite = _Writer(scratch, lowered, store, source, is_probed).write(cases)
         if kernels is not None:
             library = KernelLibrary(kernels)
             found = composite_tolerances(suite, source=source, pipeline=pipeline, library=library)
-            _set_tolerances(suite, found)
+            if found:
+                set_tolerances(suite, found)
         suite = open_suite(scratch)
     return dataclasses.replace(suite, folder=folder.resolve())
 
 
-def _set_tolerances(
-    suite: Suite, tolerances: Mapping[tuple[str, str], Sequence[Tolerance]]
-) -> None:
-    """Give cases of a suite other tolerances, by the names of unit and case."""
-    if not tolerances:
-        return
-    files = SuiteFiles.of(suite)
+@dataclass(frozen=True, kw_only=True)
+class _WrittenUnit:
+    """What one fork has written: the entries of a unit in the manifest.
 
-    def changed(unit: str, case: SuiteCase) -> SuiteCase:
-        found = tolerances.get((unit, case.name))
-        if found is None:
-            return case
-        inputs = [suite.tensor(item.tensor) for item in case.inputs]
-        outputs = tuple(
-            dataclasses.replace(
-                output, tolerance=store_tolerance(item, write=files.write_array, inputs=inputs)
-            )
-            for output, item in zip(case.outputs, found, strict=True)
-        )
-        return dataclasses.replace(case, outputs=outputs)
-
-    _with_cases(suite, files, changed)
-
-
-def note_unwritten(
-    suite: Suite, unwritten: Mapping[tuple[str, str], Sequence[Array | None]]
-) -> Suite:
-    """Keep in a suite which values the source never writes, so that no device is judged there.
-
-    Parameters
-    ----------
-    suite
-        Its manifest is replaced on disk.
-    unwritten
-        By the names of unit and case, for each output: bool of its shape, or None. Values that
-        are recorded as unwritten already stay so.
-
-    Returns
-    -------
-    Suite
-        As it is now.
+    ``unit`` is None where the unit has no case; the other fields add to those of ``Manifest``.
     """
-    files = SuiteFiles.of(suite)
 
-    def marked(output: SuiteOutput, mask: Array | None) -> SuiteOutput:
-        if mask is None:
-            return output
-        if output.unwritten is not None:
-            mask = mask | suite.tensor(output.unwritten)
-        return dataclasses.replace(output, unwritten=files.write_array(mask))
-
-    def changed(unit: str, case: SuiteCase) -> SuiteCase:
-        masks = unwritten.get((unit, case.name))
-        if masks is None:
-            return case
-        outputs = tuple(marked(o, mask) for o, mask in zip(case.outputs, masks, strict=True))
-        return dataclasses.replace(case, outputs=outputs)
-
-    return _with_cases(suite, files, changed)
+    unit: SuiteUnit | None
+    sha256: dict[str, str]
+    tensors: dict[str, SuiteTensor]
+    skipped: dict[str, str]
+    skipped_sites: Mapping[str, str]
+    dropped_probes: dict[str, str]
 
 
-def _with_cases(
-    suite: Suite, files: SuiteFiles, changed: Callable[[str, SuiteCase], SuiteCase]
-) -> Suite:
-    """Write a suite's manifest with its cases changed, given by unit and case."""
-    units = {
-        name: dataclasses.replace(unit, cases=tuple(changed(name, case) for case in unit.cases))
-        for name, unit in suite.manifest.units.items()
-    }
-    manifest = dataclasses.replace(
-        suite.manifest, units=units, tensors=files.tensors, sha256=files.sha256
-    )
-    write_file(suite.folder / MANIFEST, dump_manifest(manifest))
-    return dataclasses.replace(suite, manifest=manifest)
+class _Writer:
+    """Writes the files of one suite into an empty folder; see ``write_suite``."""
+
+    def __init__(
+        self,
+        folder: Path,
+        lowered: tvm.IRModule,
+        store: CaptureStore,
+        source: Any,
+        is_probed: bool,
+    ) -> None:
+        self._files = SuiteFiles(folder, {}, {})
+        self._lowered = lowered
+        self._store = store
+        self._source = source
+        self._is_probed = is_probed
+        self._calls = {site.id: (site, call) for site, call in annotated_calls(lowered)}
+        self._origins = {entry.site.id: entry.origins for entry in site_table(lowered)}
+        self._skipped: dict[str, str] = {}
+        self._skipped_sites: dict[str, str] = {}
+        self._dropped_probes: dict[str, str] = {}
+
+    def write(self, cases: Sequence[Case]) -> Suite:
+        """Write all files and the manifest.
+
+        Raises
+        ------
+        SourceError
+            A unit cannot be carved without a crash.
+        """
+        by_unit: dict[str, list[Case]] = {site.unit: [] for site, _ in self._calls.values()}
+        for case in cases:
+            by_unit[case.unit].append(case)
+        stems = FileStems()
+        units = self._write_units({unit: stems.stem(unit) for unit in by_unit}, by_unit)
+        self._files.write_other_tests({**self._skipped, **self._skipped_sites})
+        manifest = Manifest(
+            source=str(self._source),
+            versions={name: importlib.metadata.version(name) for name in _DISTRIBUTIONS},
+            units=units,
+            tensors=self._files.tensors,
+            skipped=self._skipped,
+            skipped_sites=self._skipped_sites,
+            dropped_probes=self._dropped_probes,
+            sha256=self._files.sha256,
+        )
+        (self._files.folder / MANIFEST).write_bytes(dump_manifest(manifest))
+        return Suite(folder=self._files.folder, manifest=manifest)
+
+    def _write_units(
+        self, stems: Mapping[str, str], cases: Mapping[str, Sequence[Case]]
+    ) -> dict[str, SuiteUnit]:
+        """Write unit after unit, in a fork, because their float64 evaluations may crash.
+
+        A unit that crashed is carved again without the evaluation that did it, and then the rest.
+        """
+        written: dict[str, SuiteUnit] = {}
+        waiting = list(stems)
+        refused: dict[int, str] = {}
+
+        def work(fork: ForkChannel) -> None:
+            # A connection to SQLite is for one thread of one process.
+            store = CaptureStore.open(self._store.folder)
+            for unit in waiting:
+                is_first = unit == waiting[0]
+                evaluations = Evaluations(note=fork.note, refused=refused if is_first else {})
+                fork.note("")
+                made = self._write_unit(unit, stems[unit], cases[unit], store, evaluations)
+                fork.send(msgspec.to_builtins(made))
+
+        retries = ForkRetries("carving the suite")
+        while waiting:
+            try:
+                for message in forked(work, is_safe=can_fork(self._source)):
+                    unit = waiting.pop(0)
+                    refused = {}
+                    made = msgspec.convert(message.document, _WrittenUnit)
+                    self._add(made)
+                    if made.unit is not None:
+                        written[unit] = made.unit
+            except ForkFailed as death:
+                if retries.allows(death):
+                    self._files.remove_unlisted()
+                    continue
+                if not death.at or int(death.at) in refused:
+                    raise SourceError(f"carving unit {waiting[0]} {death.text}") from None
+                refused[int(death.at)] = f"its float64 evaluation {death.text}"
+                self._files.remove_unlisted()
+        return written
+
+    def _add(self, made: _WrittenUnit) -> None:
+        """Take over what a fork has written."""
+        self._files.sha256.update(made.sha256)
+        mark_checked(made.sha256.values())
+        self._files.tensors.update(made.tensors)
+        self._skipped.update(made.skipped)
+        self._skipped_sites.update(made.skipped_sites)
+        self._dropped_probes.update(made.dropped_probes)
+
+    def _write_unit(
+        self,
+        unit: str,
+        stem: str,
+        cases: Sequence[Case],
+        store: CaptureStore,
+        evaluations: Evaluations,
+    ) -> _WrittenUnit:
+        """Carve a unit and write its files."""
+        known = set(self._files.sha256)
+        carved = carve_unit(
+            cases,
+            lowered=self._lowered,
+            calls=self._calls,
+            store=store,
+            is_probed=self._is_probed,
+            evaluations=evaluations,
+        )
+        entry: SuiteUnit | None = None
+        skipped: dict[str, str] = {}
+        if carved.cases:
+            entry = self._write_cases(unit, stem, carved)
+        else:
+            reasons = iter(carved.uncarved.values())
+            skipped[unit] = next(reasons, None) or self._why_never(unit)
+        files = self._files
+        return _WrittenUnit(
+            unit=entry,
+            sha256={name: sha for name, sha in files.sha256.items() if name not in known},
+            tensors={d: tensor for d, tensor in files.tensors.items() if tensor.file not in known},
+            skipped=skipped,
+            skipped_sites=carved.uncarved if entry is not None else {},
+            dropped_probes={f"{unit}/{name}": why for name, why in carved.missing_probes.items()},
+        )
+
+    def _write_cases(self, unit: str, stem: str, carved: CarvedUnit) -> SuiteUnit:
+        # By object: what several cases take is written once, and most of the time goes here.
+        digests: dict[int, str] = {}
+        described = [self._describe(case, carved.rows, digests) for case in carved.cases]
+        entry = SuiteUnit(
+            module=f"units/{stem}.json",
+            test=f"test_{stem}.py",
+            cases=tuple(described),
+            constant_inputs=carved.constant_inputs,
+            inexact=carved.inexact,
+            dims_seen_once=carved.dims_seen_once,
+        )
+        # Without the functions of probes that could not be made.
+        module = submodule(carved.module, {case.function: None for case in carved.cases})
+        self._files.write_unit(unit, entry, module)
+        return entry
+
+    def _describe(
+        self, case: CarvedCase, rows: Mapping[str, Array], digests: dict[int, str]
+    ) -> SuiteCase:
+        def write(array: Array, weight: str | None = None, recipe: Recipe | None = None) -> str:
+            if id(array) not in digests:
+                held = rows.get(weight or "")
+                digests[id(array)] = self._files.write_array(array, held, recipe)
+            return digests[id(array)]
+
+        record = case.record
+        return SuiteCase(
+            name=case.name,
+            site=record.site,
+            sample=record.sample,
+            frame=record.frame,
+            call=record.call,
+            function=case.function,
+            may_write=case.may_write,
+            inputs=tuple(
+                SuiteInput(tensor=write(array, weight, case.recipes.get(place)), weight=weight)
+                for place, (array, weight) in enumerate(zip(case.inputs, case.weights, strict=True))
+            ),
+            outputs=tuple(
+                SuiteOutput(
+                    tensor=write(array),
+                    tolerance=store_tolerance(
+                        tolerance, write=self._files.write_array, inputs=case.inputs
+                    ),
+                )
+                for array, tolerance in zip(case.outputs, case.tolerances, strict=True)
+            ),
+            reason=case.reason,
+            origins=tuple(origin.text for origin in self._origins[record.site]),
+            is_probe=case.is_probe,
+        )
+
+    def _why_never(self, unit: str) -> str:
+        for site, call in self._calls.values():
+            found = operator_call(call, self._lowered)
+            if site.unit == unit and found is not None and found.skip_reason is not None:
+                return str(found.skip_reason)
+        return "no call of it that returned was recorded"

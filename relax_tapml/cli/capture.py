@@ -1,4 +1,4 @@
-"""``relax-tapml capture ls DIR``: what a capture store holds."""
+"""``relax-tapml capture ls DIR``: list the content of a capture store."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from relax_tapml.cli.console import console_of
 from relax_tapml.errors import ExitCode
 
 if TYPE_CHECKING:
-    from relax_tapml.capture import CaptureStore
+    from relax_tapml.capture.store import CaptureStore
 
 _OUTPUT_SUBFOLDER = "captures"
 
@@ -39,8 +39,8 @@ def run(args: argparse.Namespace) -> int:
     StoreError
         There is no store, or it cannot be read.
     """
-    from relax_tapml.capture import CaptureStore  # imports TVM
     from relax_tapml.capture.index import INDEX_FILE
+    from relax_tapml.capture.store import CaptureStore  # imports TVM
 
     folder: Path = args.folder
     if not (folder / INDEX_FILE).exists() and (folder / _OUTPUT_SUBFOLDER).is_dir():
@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         sys.stdout.write(json.dumps(summary) + "\n")
     else:
-        _show(summary)
+        _print(summary)
     return ExitCode.PASS
 
 
@@ -70,7 +70,7 @@ def _summary(store: CaptureStore) -> dict[str, Any]:
     }
 
 
-def _show(summary: dict[str, Any]) -> None:
+def _print(summary: dict[str, Any]) -> None:
     stats = summary["stats"]
     console = console_of(soft_wrap=True)
     console.print(

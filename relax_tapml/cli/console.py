@@ -1,4 +1,4 @@
-"""What prints tables, wrapped text and the moving line: rich, with text of others escaped."""
+"""Consoles for tables, wrapped text and progress bars: rich, with control characters escaped."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ def console_of(
 
 
 def plain(text: str, style: str = "") -> Text:
-    """Return text to print as it is, of the width that it will have.
+    """Return escaped text, without markup.
 
-    What of a ``rich.text.Text`` is escaped later may not fit the column that was made for it.
+    A ``rich.text.Text`` that is escaped later may become too wide for its column.
     """
     return Text(printable(text), style=style)
 
 
 class _PrintableConsole(Console):
-    """A console on which text of others is shown and not obeyed.
+    """A console that escapes control characters in text.
 
-    Colours, and the sequences that move the cursor, are no text and stay as they are.
+    Rich's own colours and cursor movements are not text, and are not changed.
     """
 
     def render_str(self, text: str, **options: Any) -> Text:
@@ -52,7 +52,7 @@ class _PrintableConsole(Console):
     def render(
         self, renderable: RenderableType, options: ConsoleOptions | None = None
     ) -> Iterable[Segment]:
-        """Return the segments of what is to be printed."""
+        """Return the segments to print, with escaped text."""
         for segment in super().render(renderable, options):
             if segment.control:
                 yield segment

@@ -1,4 +1,4 @@
-"""``relax-tapml doctor``: the platforms there are, and what they need on this machine."""
+"""``relax-tapml doctor``: all platforms, and what they need on this machine."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def run(args: Namespace) -> int:
     from relax_tapml.targets.platforms.registry import PLATFORMS, platform_named  # imports TVM
 
     chosen = [platform_named(name) for name in args.target] or PLATFORMS
-    examined = [_examined(platform, is_tried=args.is_tried) for platform in chosen]
+    examined = [_examine(platform, is_tried=args.is_tried) for platform in chosen]
     if args.json:
         json.dump({"schema": 1, "targets": examined}, sys.stdout, indent=1)
         sys.stdout.write("\n")
@@ -47,7 +47,7 @@ def run(args: Namespace) -> int:
     return ExitCode.PASS if is_ready or not args.target else ExitCode.INCONCLUSIVE
 
 
-def _examined(platform: Platform, *, is_tried: bool) -> dict[str, Any]:
+def _examine(platform: Platform, *, is_tried: bool) -> dict[str, Any]:
     needs = platform.requirements()
     missing = [item.name for item in needs if item.is_needed and not item.found]
     state, detail = ("missing", ", ".join(missing)) if missing else ("ready", "")
@@ -58,9 +58,9 @@ def _examined(platform: Platform, *, is_tried: bool) -> dict[str, Any]:
 
         try:
             state, detail = "works", run_a_kernel(platform)
-        except Exception as error:  # One that does not work must not hide the others.
-            told = str(error) if isinstance(error, TapmlError) else repr(error)
-            state, detail = "fails", told
+        except Exception as error:  # It must not hide the other platforms.
+            text = str(error) if isinstance(error, TapmlError) else repr(error)
+            state, detail = "fails", text
     return {
         "name": platform.name,
         "summary": platform.summary,
@@ -84,10 +84,10 @@ def _examined(platform: Platform, *, is_tried: bool) -> dict[str, Any]:
 def _print(examined: list[dict[str, Any]]) -> None:
     width = max(len(item["name"]) for item in examined) + 2
     for item in examined:
-        told = item["state"] + (f": {item['detail']}" if item["detail"] else "")
+        state = item["state"] + (f": {item['detail']}" if item["detail"] else "")
         lines = [
             item["summary"],
-            f"here      {told}",
+            f"here      {state}",
             f"sessions  {', '.join(item['sessions'])}",
             f"tried on  {item['tried_on']}",
         ]

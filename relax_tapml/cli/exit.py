@@ -1,4 +1,4 @@
-"""How every command ends: one exit code, one clear block on stderr, no traceback."""
+"""The end of every command: an exit code, and one error message on stderr, no traceback."""
 
 from __future__ import annotations
 
@@ -25,33 +25,32 @@ Command = Callable[[Namespace], int]
 
 
 def parsed(parser: ArgumentParser, argv: Sequence[str] | None) -> Namespace:
-    """Return the arguments of a command; what the parser prints is printed as by ``guarded``."""
+    """Return the arguments of a command; output of the parser is printed as by ``guarded``."""
     with StandardStreams() as streams:
         try:
             return parser.parse_args(argv)
         except SystemExit as end:
-            raise SystemExit(streams.settled(_code(end))) from None
+            raise SystemExit(streams.finish(_code(end))) from None
 
 
 def guarded(command: Command) -> Command:
     """Return ``command`` with every exception turned into an exit code and a message.
 
-    A ``TapmlError`` ends with its own code, what the system refuses with 3 (2 for a path of the
+    A ``TapmlError`` ends with its own code, an error of the system with 3 (2 for a path of the
     command line), SIGINT, SIGTERM and SIGHUP with 130, 143 and 129, and anything else, which is a
     bug, with 70. With ``args.json`` the error is an object on stdout too: ``{"error": {...}}``.
-    With ``args.verbose`` the traceback is shown. Both attributes may be absent. What the package
-    logs meanwhile is on stderr.
+    With ``args.verbose`` the traceback is printed. Both attributes may be absent. The package's log
+    goes to stderr meanwhile.
 
-    A reader of stdout that leaves (``| head``) changes nothing: the command goes on and ends with
-    the code it would have had, since its verdict is what a script asks for. Where stdout cannot be
-    written to for another reason, such as a full disk, a verdict of 0 or 1 becomes 3: what was to
-    be read is not there.
+    If the reader of stdout leaves (``| head``), the command continues and ends with its usual code,
+    because scripts read its verdict from that. If stdout cannot be written to for another reason,
+    such as a full disk, a verdict of 0 or 1 becomes 3: its output is lost.
     """
 
     @wraps(command)
     def run(args: Namespace) -> int:
         with StandardStreams() as streams:
-            return streams.settled(_outcome(command, args))
+            return streams.finish(_outcome(command, args))
 
     return run
 
@@ -59,7 +58,7 @@ def guarded(command: Command) -> Command:
 def _outcome(command: Command, args: Namespace) -> int:
     ending = Ending()
     try:
-        with _shown_log(), ended_by_signals(ending):
+        with _log_on_stderr(), ended_by_signals(ending):
             return command(args)
     except SystemExit as error:
         text = f"code of a model or of a pipeline ended the command: sys.exit({error.code!r})"
@@ -69,10 +68,10 @@ def _outcome(command: Command, args: Namespace) -> int:
             number = ending.number or signal.SIGINT
             text = _ENDINGS.get(number, _HUNG_UP)
             return _end(args, error, KeyboardInterrupt.__name__, text, _SHELL + number)
-        told = error if isinstance(error, TapmlError) else environment_error(error, args)
-        kind = type(told or error).__name__
-        if told is not None:
-            return _end(args, error, kind, _told(told), told.exit_code)
+        expected = error if isinstance(error, TapmlError) else environment_error(error, args)
+        kind = type(expected or error).__name__
+        if expected is not None:
+            return _end(args, error, kind, _message(expected), expected.exit_code)
         text = (
             f"internal error: {kind}: {error}\n"
             "This is a bug of relax_tapml. Run again with --verbose for the traceback."
@@ -85,7 +84,7 @@ def _code(end: SystemExit) -> int:
 
 
 class _Stderr(logging.Handler):
-    """Writes to what stderr is at the moment: below a moving line, one that scrolls."""
+    """Writes to the current ``sys.stderr``, which a progress bar replaces for a while."""
 
     def emit(self, record: logging.LogRecord) -> None:
         sys.stderr.write(f"{self.format(record)}\n")
@@ -93,7 +92,7 @@ class _Stderr(logging.Handler):
 
 
 @contextmanager
-def _shown_log() -> Iterator[None]:
+def _log_on_stderr() -> Iterator[None]:
     log, handler = logging.getLogger("relax_tapml"), _Stderr()
     level = log.level
     log.addHandler(handler)
@@ -105,10 +104,10 @@ def _shown_log() -> Iterator[None]:
         log.setLevel(level)
 
 
-def _told(error: TapmlError) -> str:
-    """Return the message, followed by what the device said, if anything."""
+def _message(error: TapmlError) -> str:
+    """Return the message, followed by the output of the device, if any."""
     text = error.text.strip() if isinstance(error, DeviceFault) else ""
-    return "\n".join([str(error), *(["The device said:", text] if text else [])])
+    return "\n".join([str(error), *(["Output of the device:", text] if text else [])])
 
 
 def _end(args: Namespace, cause: BaseException, kind: str, text: str, exit_code: int) -> int:

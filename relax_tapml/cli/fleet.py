@@ -1,4 +1,4 @@
-"""``relax-tapml fleet``: devices behind a TVM RPC tracker, of our own or of others."""
+"""``relax-tapml fleet``: start a TVM RPC tracker with servers, or list the devices of one."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ def add_parser(subparsers: Any) -> None:
         "up",
         help="start servers here and a tracker, until Ctrl-C",
         description="Start a TVM RPC tracker and N servers that only this machine can reach, print "
-        "the session to give to other commands, and run until Ctrl-C, SIGTERM or SIGHUP. Whoever "
-        "is lent a server can run code as you, so only your own user is served, unless --any-user "
-        "or --host says otherwise.",
+        "the session to give to other commands, and run until Ctrl-C, SIGTERM or SIGHUP. A client "
+        "of a server can run code as you, so only your own user is served, unless --any-user or "
+        "--host is given.",
     )
     up.add_argument("count", type=int, metavar="N", help="how many servers")
     up.add_argument(
@@ -85,7 +85,7 @@ def _up(args: argparse.Namespace) -> int:
             f"{platform.name}'"
         )
     tracker = _address(args.tracker, "--tracker") if args.tracker else None
-    # A shell starts what it puts in the background with SIGINT ignored.
+    # A shell starts background commands with SIGINT ignored.
     previous = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         fleet = LocalFleet(
@@ -105,7 +105,7 @@ def _up(args: argparse.Namespace) -> int:
             sys.stdout.flush()
             what = "the servers" if tracker else "the tracker and its servers"
             sys.stderr.write(f"{fleet.reach}. Ctrl-C ends {what}.\n")
-            with suppress(KeyboardInterrupt):  # of SIGTERM and SIGHUP, too
+            with suppress(KeyboardInterrupt):  # raised for SIGTERM and SIGHUP, too
                 while True:
                     signal.pause()
             return 0
@@ -121,9 +121,9 @@ def _address(text: str, option: str) -> tuple[str, int]:
     return host, int(port)
 
 
-def _check_port(port: int, told: str) -> None:
+def _check_port(port: int, option: str) -> None:
     if not 0 <= port <= _LAST_PORT:
-        raise UsageError(f"{told}: expected a port of at most {_LAST_PORT}")
+        raise UsageError(f"{option}: expected a port of at most {_LAST_PORT}")
 
 
 def _status(args: argparse.Namespace) -> int:

@@ -84,8 +84,8 @@ def present(
     hidden = len(result.units) - len(listed)
     if listed and hidden:
         command = f"relax-tapml report {shlex.quote(str(out))} --all"
-        passes = "passes" if hidden == 1 else "pass"
-        _print(console, f"({hidden} more {passes}; {command} lists all)", indent="  ")
+        passes, them = ("passes", "it") if hidden == 1 else ("pass", "them")
+        _print(console, f"({hidden} more {passes}; {command} lists {them})", indent="  ")
     for unit in listed if show_all else ():
         if unit.metrics:
             _print(console, f"{unit.name}: {metrics_text(unit.metrics)}", indent="  ")

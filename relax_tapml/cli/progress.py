@@ -1,4 +1,4 @@
-"""Progress of long stages on stderr: a moving line on a terminal, one line per finished stage."""
+"""Progress of long stages on stderr: a bar on a terminal, one line for each finished stage."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rich.progress import BarColumn, SpinnerColumn, TaskID, TextColumn, TimeElap
 from rich.progress import Progress as Bars
 
 from relax_tapml.cli.console import console_of, plain
-from relax_tapml.cli.streams import printed_over, sink_of
+from relax_tapml.cli.streams import printable_stream, sink_of
 from relax_tapml.progress import Stage
 from relax_tapml.report.quantities import seconds_text
 
@@ -22,7 +22,7 @@ _TEXT_WIDTH = 64
 
 
 class _LiveStage:
-    """One stage, shown by a task of ``bars``."""
+    """One stage, displayed as a task of ``bars``."""
 
     def __init__(self, bars: Bars, task: TaskID) -> None:
         self.text = ""
@@ -40,8 +40,8 @@ class _LiveStage:
 class Progress:
     """A ``Reporter`` for the command line.
 
-    On a terminal the stage under way shows a spinner, a bar and the elapsed time. Everywhere, a
-    stage leaves one line when it ends::
+    On a terminal the current stage has a spinner, a bar and the elapsed time. A stage that ends
+    prints one line, on a terminal and elsewhere::
 
         capture  189 sites x 4 inputs: 41 MB stored, 520 MB seen                   1.3 s
 
@@ -56,7 +56,7 @@ class Progress:
 
     @contextmanager
     def stage(self, name: str) -> Iterator[Stage]:
-        """Show a stage until the context ends; a failed stage's line says so."""
+        """Display a stage until the context ends; the line of a failed one ends in ``failed``."""
         started = time.perf_counter()
         bars = Bars(
             SpinnerColumn(),
@@ -78,20 +78,20 @@ class Progress:
             ending = ""
         finally:
             text = ", ".join(part for part in (stage.text, ending) if part)
-            self._leave_line(name, text, time.perf_counter() - started)
+            self._print_line(name, text, time.perf_counter() - started)
 
     @contextmanager
     def _scrolling(self) -> Iterator[None]:
-        """Show what is written to stderr meanwhile above the moving line, if there is one."""
+        """Print text that is written to stderr meanwhile above the progress bar, if any."""
         stderr = sys.stderr
         if self._console.is_terminal:
-            sys.stderr = printed_over(FileProxy(self._console, sink_of(stderr)))
+            sys.stderr = printable_stream(FileProxy(self._console, sink_of(stderr)))
         try:
             yield
         finally:
             sys.stderr = stderr
 
-    def _leave_line(self, name: str, text: str, seconds: float) -> None:
+    def _print_line(self, name: str, text: str, seconds: float) -> None:
         line = f"{name:<{_NAME_WIDTH}}{text:<{_TEXT_WIDTH}}  {seconds_text(seconds):>8}"
-        # Text, not a string: what a stage says is not markup. No wrapping by us, no cropping.
+        # Text, not a string: a stage's text is not markup. Without wrapping or cropping.
         self._console.print(plain(line), soft_wrap=True)

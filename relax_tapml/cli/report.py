@@ -20,7 +20,9 @@ def add_parser(subparsers: _SubParsersAction[ArgumentParser]) -> None:
         "report", help="print the findings of a finished run and write DIR/report.html again"
     )
     parser.add_argument("folder", metavar="DIR", type=Path, help="output folder of a build")
-    parser.add_argument("--all", action="store_true", help="list the units that pass, too")
+    parser.add_argument(
+        "--all", action="store_true", help="list the units that pass and all metrics, too"
+    )
     parser.add_argument("--json", action="store_true", help="print result.json instead")
 
 

@@ -180,9 +180,9 @@ def _tried(
     from relax_tapml.cli.reproduced import compared_with_run
     from relax_tapml.compare.repeat import ROUNDS
     from relax_tapml.compare.verdict import Verdict
-    from relax_tapml.suite.script_run import ScriptEnd, not_at_hand, run_script
+    from relax_tapml.suite.script_run import ScriptEnd, run_script, unavailable_here
 
-    why = "--no-run was given" if args.no_run else not_at_hand(target)
+    why = "--no-run was given" if args.no_run else unavailable_here(target)
     if why:
         sys.stdout.write(f"not run: {why}, so whether the script shows the failure is unknown\n")
         if found is not None and found.is_in_context_only:
@@ -197,7 +197,7 @@ def _tried(
     if done.end is not ScriptEnd.AGREES and done.last_line:
         sys.stdout.write(f"output of the script: {done.last_line}\n")
     if found is None:
-        sys.stdout.write(f"run once for {target.kind.name}: {done.told}\n")
+        sys.stdout.write(f"run once for {target.kind.name}: {done.reason}\n")
         return ExitCode.PASS
     sentence, exit_code = compared_with_run(found, done)
     sys.stdout.write(f"run once for {target.kind.name}: {sentence}\n")

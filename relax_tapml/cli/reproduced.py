@@ -64,7 +64,7 @@ def compared_with_run(unit: UnitResult, script: ScriptRun) -> tuple[str, ExitCod
     tuple
         A sentence for people, and the exit code: inconclusive where it does not.
     """
-    verdict, ended = unit.verdict, script.told
+    verdict, ended = unit.verdict, script.reason
     if unit.is_in_context_only:
         others = ", ".join(unit.together) or "the rest of the model"
         about = (

@@ -15,10 +15,10 @@ from relax_tapml.printable import printable
 
 
 class Sink:
-    """A stream to write to whatever becomes of it: never raises, and keeps the first failure.
+    """A stream that never raises, and keeps its first failure.
 
-    What the stream's encoding lacks is written as escapes. After a failure nothing is written any
-    more, so that a reader gets the beginning of the text and not a text with holes.
+    Characters that the encoding lacks are written as escapes. After a failure nothing is written
+    any more, so that a reader gets the beginning of the text and no gaps.
 
     Parameters
     ----------
@@ -42,14 +42,14 @@ class Sink:
             try:
                 if self._stream is None:
                     raise OSError(errno.EBADF, os.strerror(errno.EBADF))
-                known = text.encode(self.encoding, "backslashreplace").decode(self.encoding)
-                self._stream.write(known)
+                data = text.encode(self.encoding, "backslashreplace")
+                self._stream.write(data.decode(self.encoding))
             except OSError as error:
                 self._fail(error)
         return len(text)
 
     def flush(self) -> None:
-        """Write what is kept back."""
+        """Write buffered text."""
         if self.failure is None and self._stream is not None:
             try:
                 self._stream.flush()
@@ -71,7 +71,7 @@ class Sink:
 
     def _fail(self, error: OSError) -> None:
         self.failure = error
-        # The interpreter writes what is kept back once more when it ends, and would complain.
+        # The interpreter flushes the stream again when it ends, and would print an error.
         with suppress(OSError):
             descriptor = self.fileno()
             nowhere = os.open(os.devnull, os.O_WRONLY)
@@ -79,13 +79,13 @@ class Sink:
             os.close(nowhere)
 
 
-class Printed:
-    """A stream on which text of others is shown and not obeyed, by ``printable``.
+class PrintableStream:
+    """A stream that escapes control characters in its text, by ``printable``.
 
     Parameters
     ----------
     stream
-        Where to write to: a ``Sink``, or what rich puts before one while a line moves.
+        Where to write to: a ``Sink``, or rich's proxy of one during a progress bar.
     """
 
     def __init__(self, stream: Any) -> None:
@@ -93,7 +93,7 @@ class Printed:
 
     @property
     def rich_proxied_file(self) -> Any:
-        """The sink: rich, whose own control sequences are meant, looks for it by this name."""
+        """The sink. Rich, whose control sequences must not be escaped, reads this attribute."""
         return sink_of(self._stream)
 
     def write(self, text: str) -> int:
@@ -111,18 +111,19 @@ class Printed:
 
 
 class StandardStreams:
-    """Make ``sys.stdout`` and ``sys.stderr`` printed sinks in the block.
+    """Make ``sys.stdout`` and ``sys.stderr`` printable sinks in the block.
 
-    A command need not think of what it writes to. Nobody reads to the end (``| head``): the command
-    goes on, and ends as it would have. All else that goes wrong on standard output, as on a full
-    disk, is told at the end, by ``settled``. What cannot be written to standard error is lost.
+    A command can write to them without handling errors. If the reader of stdout leaves
+    (``| head``), the command continues and ends as usual. All other failures of standard output,
+    such as a full disk, are reported at the end, by ``finish``. What cannot be written to standard
+    error is lost.
     """
 
     def __enter__(self) -> StandardStreams:
         _keep_descriptors()
         self._were = sys.stdout, sys.stderr
         self._out, self._err = Sink(sys.stdout), Sink(sys.stderr)
-        sys.stdout, sys.stderr = printed_over(self._out), printed_over(self._err)
+        sys.stdout, sys.stderr = printable_stream(self._out), printable_stream(self._err)
         return self
 
     def __exit__(
@@ -133,10 +134,10 @@ class StandardStreams:
     ) -> None:
         sys.stdout, sys.stderr = self._were
 
-    def settled(self, code: int) -> int:
-        """Write what is kept back, and return what a command that ends with ``code`` ends with.
+    def finish(self, code: int) -> int:
+        """Write buffered text, and return the exit code of a command that ends with ``code``.
 
-        That is 3 where its output was lost, unless it failed anyway.
+        That is 3 where its output was lost, unless the command failed anyway.
         """
         self._out.flush()
         failure = self._out.failure
@@ -151,19 +152,19 @@ class StandardStreams:
 
 
 def sink_of(stream: Any) -> Any:
-    """Return what a printed stream writes to, the stream itself where it is none."""
+    """Return the sink of a printable stream, or the stream itself if it is none."""
     return getattr(stream, "rich_proxied_file", stream)
 
 
-def printed_over(stream: Any) -> TextIO:
-    """Return a stream that writes to another one, ``Printed``."""
-    return cast(TextIO, Printed(stream))
+def printable_stream(stream: Any) -> TextIO:
+    """Return a ``PrintableStream`` on another stream."""
+    return cast(TextIO, PrintableStream(stream))
 
 
 def _keep_descriptors() -> None:
-    """Open the standard descriptors that are closed, on nothing.
+    """Open closed standard descriptors on the null device.
 
-    The next file to be opened would have their number, and what C++ prints would go into it.
+    Otherwise the next opened file would have their number, and get the output of C++ code.
     """
     for number in range(3):
         try:

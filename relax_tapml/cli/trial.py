@@ -1,4 +1,4 @@
-"""Run one kernel on a platform, to see that all of its parts work together."""
+"""Run one kernel on a platform, to test that all of its parts work together."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ def run_a_kernel(platform: Platform) -> str:
     Returns
     -------
     str
-        What was done, in how many seconds.
+        A description of the run, with its seconds.
 
     Raises
     ------
     TapmlError
-        Whatever does not work.
+        Some part does not work.
     """
     began = time.perf_counter()
     target = parse_target(platform.name)

@@ -1,8 +1,8 @@
-"""One option of every command that opens what others may have written."""
+"""The help text of ``--trust``, an option of every command that opens files."""
 
 from __future__ import annotations
 
 TRUST_HELP = (
-    "the files come from somebody who may run any code here: let them call functions that are not "
-    "known to be harmless"
+    "the files come from a trusted source, which may run any code here: let them call functions "
+    "that are not known to be harmless"
 )

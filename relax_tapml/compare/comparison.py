@@ -3,28 +3,26 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 
 import numpy as np
 
 from relax_tapml.arrays import Array, is_float, is_integer, is_same_value
-from relax_tapml.compare.block import Metric, blocks
-from relax_tapml.compare.cosine import Cosine
 from relax_tapml.compare.first_mismatch import mismatch_at
-from relax_tapml.compare.max_abs import MaxAbs
-from relax_tapml.compare.max_rel import MaxRel
+from relax_tapml.compare.metrics.block import Collector, blocks
+from relax_tapml.compare.metrics.metric import Measure
+from relax_tapml.compare.metrics.registry import measures, metrics_for
 from relax_tapml.compare.mismatches import BEYOND, Mismatches, describe
-from relax_tapml.compare.nonfinite import NonFinite, NonFiniteCensus
-from relax_tapml.compare.power import Power, PowerMeter, stands_out
-from relax_tapml.compare.rmse import Rmse
-from relax_tapml.compare.saturation import Saturation, SaturationCensus
-from relax_tapml.compare.snr import Snr
+from relax_tapml.compare.power import Power, PowerMeter, is_above_tolerance
 from relax_tapml.compare.tolerance import ChoiceTolerance, IndexTolerance, Tolerance, tolerance_for
-from relax_tapml.compare.ulp import MaxUlp
 from relax_tapml.compare.verdict import Verdict
 from relax_tapml.compare.worst_value import WorstValue
+
+
+def _nothing_measured() -> dict[str, Measure]:
+    return measures(metrics_for(has_floats=False))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,15 +46,12 @@ class Comparison:
         what it is allowed; or NaN or infinity if the gravest mismatch is a value that is not
         finite on one side, and what is allowed at the first such value. ``allowed`` is NaN where
         there is no such value.
-    max_abs, max_rel, max_ulp, rmse, cosine, snr_db
-        The metrics of these names, over judged values that are finite on both sides. Of integers
-        only ``max_abs`` and ``rmse``, in units of the tolerance's distance; the others are None.
+    metrics
+        Of all metrics by name, the value; None of one that has none for the dtype.
     first_index, first_expected, first_actual
         The first mismatch in row-major order, with its values as Python numbers; None without one.
     first_ulp
         How far that value is in units in the last place; None where it has no such distance.
-    nonfinite, saturation
-        How many values are NaN or infinite, or at the limit of the dtype, judged or not.
     ties
         How many values are another choice than the oracle's, and as good.
     tolerance
@@ -72,21 +67,33 @@ class Comparison:
     mismatches: int = 0
     error: float = 0.0
     allowed: float = math.nan
-    max_abs: float = 0.0
-    max_rel: float | None = None
-    max_ulp: int | None = None
-    rmse: float = 0.0
-    cosine: float | None = None
-    snr_db: float | None = None
+    metrics: Mapping[str, Measure] = field(default_factory=_nothing_measured)
     first_index: tuple[int, ...] | None = None
     first_expected: float | int | bool | None = None
     first_actual: float | int | bool | None = None
     first_ulp: int | None = None
-    nonfinite: NonFinite = field(default_factory=NonFinite)
-    saturation: Saturation = field(default_factory=Saturation)
     ties: int = 0
     tolerance: Tolerance
     power: Power | None = None
+
+    @property
+    def max_abs(self) -> float:
+        """The metric of this name, which reasons have."""
+        return self._number("max_abs") or 0.0
+
+    @property
+    def cosine(self) -> float | None:
+        """The metric of this name, on which verdicts depend."""
+        return self._number("cosine")
+
+    @property
+    def snr_db(self) -> float | None:
+        """The metric of this name, which reasons have."""
+        return self._number("snr_db")
+
+    def _number(self, name: str) -> float | None:
+        value = self.metrics[name]
+        return value if isinstance(value, float) else None
 
     @property
     def is_empty(self) -> bool:
@@ -168,41 +175,31 @@ def _judge_choices(oracle: Array, actual: Array, tolerance: Tolerance) -> Compar
 
 def _judge(oracle: Array, actual: Array, tolerance: Tolerance) -> Comparison:
     mismatches, worst_value = Mismatches(), WorstValue()
-    max_abs, rmse = MaxAbs(), Rmse()
-    max_rel, max_ulp, cosine, snr = MaxRel(), MaxUlp(), Cosine(), Snr()
-    nonfinite, saturation = NonFiniteCensus(), SaturationCensus()
+    metrics = metrics_for(has_floats=is_float(oracle.dtype))
     power = PowerMeter(oracle, tolerance)
-    has_floats = is_float(oracle.dtype)
-    metrics: list[Metric] = [mismatches, worst_value, max_abs, rmse, nonfinite, saturation]
-    if has_floats:
-        metrics += [max_rel, max_ulp, cosine, snr]
+    collectors: list[Collector] = [mismatches, worst_value, *metrics]
     for block in blocks(oracle, actual, tolerance):
-        for metric in metrics:
-            metric.add(block)
+        for collector in collectors:
+            collector.add(block)
         if not mismatches.count:
             power.add(block)
     comparison = Comparison(
         verdict=Verdict.PASS,
-        reason=f"agrees in {mismatches.total} values, max abs {max_abs.value:.3g}",
+        reason="",
         total=mismatches.total,
         unjudged=oracle.size - mismatches.total,
         error=worst_value.distance,
         allowed=worst_value.allowed,
-        max_abs=max_abs.value,
-        max_rel=max_rel.value if has_floats else None,
-        max_ulp=max_ulp.value if has_floats else None,
-        rmse=rmse.value,
-        cosine=cosine.value if has_floats else None,
-        snr_db=snr.value if has_floats else None,
-        nonfinite=nonfinite.value,
-        saturation=saturation.value,
+        metrics=measures(metrics),
         tolerance=tolerance,
     )
     if mismatches.total == 0:
         reason = f"none of {oracle.size} values can be judged: {tolerance.origin}"
         return replace(comparison, verdict=Verdict.SKIPPED, reason=reason)
+    max_abs = comparison.max_abs
     if mismatches.first is None or mismatches.gravest is None:
-        return _with_power(comparison, power.value, oracle)
+        reason = f"agrees in {mismatches.total} values, max abs {max_abs:.3g}"
+        return _with_power(replace(comparison, reason=reason), power.value, oracle)
     way, finding = mismatches.gravest
     error, allowed = worst_value.distance, worst_value.allowed
     if way != BEYOND:
@@ -211,8 +208,8 @@ def _judge(oracle: Array, actual: Array, tolerance: Tolerance) -> Comparison:
     first = mismatch_at(mismatches.first, oracle, actual)
     differs = (
         tolerance.differs_infinitely
-        if math.isinf(max_abs.value)
-        else f"{tolerance.differs} by up to {max_abs.value:.3g}"
+        if math.isinf(max_abs)
+        else f"{tolerance.differs} by up to {max_abs:.3g}"
     )
     return replace(
         comparison,
@@ -235,7 +232,7 @@ def _with_power(comparison: Comparison, power: Power | None, oracle: Array) -> C
     is at an obtuse angle to it. Elsewhere one may be: of ``x - x`` rounding leaves any sign.
     """
     cosine = comparison.cosine
-    if cosine is None or cosine >= 0.0 or not stands_out(oracle, comparison.tolerance):
+    if cosine is None or cosine >= 0.0 or not is_above_tolerance(oracle, comparison.tolerance):
         return replace(comparison, power=power)
     reason = f"points away from the oracle (cosine {cosine:.2g}), although each value is within"
     return replace(comparison, verdict=Verdict.MISMATCH, reason=f"{reason} its tolerance")

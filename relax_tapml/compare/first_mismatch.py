@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from relax_tapml.arrays import Array, is_float
-from relax_tapml.compare.ulp import max_ulp
+from relax_tapml.compare.metrics.ulp import max_ulp
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from relax_tapml.arrays import Array
-from relax_tapml.compare.block import Block
 from relax_tapml.compare.first_mismatch import mismatch_at
+from relax_tapml.compare.metrics.block import Block
 
 BEYOND = "beyond the tolerance"
 # Every way values differ, the gravest first.

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 
 from relax_tapml.arrays import Array, finfo, is_float
-from relax_tapml.compare.block import Block, blocks
-from relax_tapml.compare.norm import dot
+from relax_tapml.compare.metrics.block import Block, blocks
+from relax_tapml.compare.metrics.norm import dot
 from relax_tapml.compare.row_halves import RowHalves
 from relax_tapml.compare.tolerance import EqualTolerance, IndexTolerance, Tolerance
 
@@ -82,7 +82,7 @@ class Power:
         return self.terms is None or terms <= self.terms
 
     @property
-    def told(self) -> str:
+    def description(self) -> str:
         """Say in a clause what a blunt tolerance passes; empty for a sharp one."""
         if not self.is_blunt:
             return ""
@@ -141,7 +141,7 @@ def power_document(power: Power | None) -> dict[str, Any]:
     }
 
 
-def stands_out(oracle: Array, tolerance: Tolerance) -> bool:
+def is_above_tolerance(oracle: Array, tolerance: Tolerance) -> bool:
     """Whether most of an output's norm is in values larger than what they may be off.
 
     Of the others not even the sign is known: the rest that rounding leaves of ``x - x``.

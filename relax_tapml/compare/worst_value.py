@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from relax_tapml.compare.block import Block
+from relax_tapml.compare.metrics.block import Block
 
 
 class WorstValue:

@@ -13,7 +13,7 @@ F64 = "float64"
 
 
 class NotDerivableError(Exception):
-    """A PrimFunc does something whose errors cannot be followed; the message says what."""
+    """The errors of a PrimFunc cannot be followed; the message is the reason."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,8 +1,8 @@
-"""Tolerances for the results of a PrimFunc that chooses by a score, whatever becomes of the choice.
+"""Tolerances for the results of a PrimFunc that chooses an index by a score.
 
-A right kernel may take any of several equal scores, and of scores that rounding may change the
-order of. What follows in the kernel depends on it: a wrapped index, a row of a table. So the
-PrimFunc is evaluated with each of these choices, and a result may be any of what comes of them.
+A right kernel may choose any of several equal scores, and any of several scores whose order
+rounding may change. Later results in the kernel depend on the choice: a wrapped index, a row of a
+table. So the PrimFunc is evaluated with each of these choices, and each of the results is allowed.
 """
 
 from __future__ import annotations
@@ -15,36 +15,36 @@ import tvm_ffi
 from tvm import tirx
 
 from relax_tapml._compat import Analyzer
-from relax_tapml.arrays import Array, as_float64, is_integer
-from relax_tapml.compare.tolerance import (
-    ChoiceTolerance,
-    ElementTolerance,
-    EqualTolerance,
-    IndexTolerance,
-    Tolerance,
-)
+from relax_tapml.arrays import Array, as_float64
+from relax_tapml.compare.tolerance import ChoiceTolerance, Tolerance
+from relax_tapml.derive._chooser import Chooser, choosers, extra_results, with_choices, with_scores
+from relax_tapml.derive._chosen_index import chosen_indices
 from relax_tapml.derive.bounded import NotDerivableError
-from relax_tapml.derive.chooser import Chooser, choosers, shown, with_choices, with_scores
-from relax_tapml.derive.chosen_index import chosen_indices
 from relax_tapml.derive.derivation import ORDERS, Derivation
-from relax_tapml.derive.error_bounds import output_error_bounds, rounded_up
-from relax_tapml.files.machine import passed_on
+from relax_tapml.derive.error_bounds import bound_tolerance, output_error_bounds
+from relax_tapml.files.machine import raise_machine_error
 
 MOST_CHOICES = 16
-"""Of equal scores in one row; of more, the first and the last are tried."""
+"""The most equal scores of one row that are tried; of more, the first and the last ones."""
 
-_TIES = "indices may differ where the values they choose are equal"
 _EQUAL = "any of the results of equal scores"
 _EXACT = "the kernel chooses by scores, and is evaluated in float64 with every choice it may make"
 
 
 def derivation_of(
-    function: tirx.PrimFunc, results: Sequence[int], *, is_moved: bool = False
+    function: tirx.PrimFunc, results: Sequence[int], *, is_perturbed: bool = False
 ) -> Derivation | ChoiceDerivation:
-    """Return what derives the tolerances of a PrimFunc; the arguments are those of either."""
+    """Return the derivation of tolerances for a PrimFunc, depending on whether it chooses.
+
+    The parameters are those of ``Derivation``.
+    """
     plain = Derivation(function, results)
     found = choosers(function)
-    return ChoiceDerivation(plain, function, results, found, is_moved=is_moved) if found else plain
+    return (
+        ChoiceDerivation(plain, function, results, found, is_perturbed=is_perturbed)
+        if found
+        else plain
+    )
 
 
 class ChoiceDerivation:
@@ -53,12 +53,12 @@ class ChoiceDerivation:
     Parameters
     ----------
     plain
-        Derives those of everything that this one cannot follow.
+        Derives the tolerances where this class cannot follow the kernel.
     function, results
         As for ``Derivation``.
     found
-        Where it chooses.
-    is_moved
+        The ``choosers`` of the function.
+    is_perturbed
         Whether arguments may be off by more than their last place.
     """
 
@@ -69,21 +69,21 @@ class ChoiceDerivation:
         results: Sequence[int],
         found: Sequence[Chooser],
         *,
-        is_moved: bool,
+        is_perturbed: bool,
     ) -> None:
         self._plain = plain
         self._results = list(results)
         self._found = list(found)
         self._indices = chosen_indices(function, results)
         params = list(function.params)
-        self._params = [*params, *shown(function, found)]
-        self._shown = range(len(params), len(self._params))
-        read = [*results, *self._shown]
-        self._open = Derivation(with_scores(function, found), read, is_moved=is_moved)
+        self._params = [*params, *extra_results(function, found)]
+        self._extra = range(len(params), len(self._params))
+        read = [*results, *self._extra]
+        self._open = Derivation(with_scores(function, found), read, is_perturbed=is_perturbed)
         scores = with_scores(function, found, is_chosen=False)
-        self._scores = Derivation(scores, read, is_moved=is_moved)
+        self._scores = Derivation(scores, read, is_perturbed=is_perturbed)
         forced, choices = with_choices(function, found)
-        self._forced = Derivation(forced, results, is_moved=is_moved)
+        self._forced = Derivation(forced, results, is_perturbed=is_perturbed)
         self._choices = [len(params) + number for number in range(len(choices))]
 
     def tolerances(
@@ -105,15 +105,15 @@ class ChoiceDerivation:
             How far float arguments may be off, where that is more than their last place.
         """
         slack = slack or {}
-        direct = [self._index(number, arguments, slack) for number in self._results]
+        direct = [self._of_index(number, arguments, slack) for number in self._results]
         if all(direct):
             return [tolerance for tolerance in direct if tolerance is not None]
         try:
-            found = self._judged(arguments, scalars, oracles, slack, orders)[1]
+            found = self._evaluate_choices(arguments, scalars, oracles, slack, orders)[1]
         except Exception as error:  # Whatever TVM and NumPy raise about an unforeseen kernel.
-            passed_on(error, "deriving tolerances")
+            raise_machine_error(error, "deriving tolerances")
             return self._plain.tolerances(arguments, scalars, oracles, orders=orders)
-        return [mine or other for mine, other in zip(direct, found, strict=True)]
+        return [index or other for index, other in zip(direct, found, strict=True)]
 
     def evaluated(
         self,
@@ -126,32 +126,27 @@ class ChoiceDerivation:
     ) -> tuple[list[Array], list[Tolerance]] | None:
         """Evaluate the PrimFunc without a source; see ``Derivation.evaluated``.
 
-        Not on exact inputs: among small whole numbers nearly every choice is a tie.
+        Returns None for exact inputs: among small whole numbers nearly every choice is a tie.
         """
         if is_exact:
             return None
         try:
-            oracles, found = self._judged(arguments, scalars, None, {}, orders, like)
+            oracles, found = self._evaluate_choices(arguments, scalars, None, {}, orders, like)
         except Exception as error:
-            passed_on(error, "deriving tolerances")
+            raise_machine_error(error, "deriving tolerances")
             return self._plain.evaluated(arguments, scalars, like, orders=orders)
-        direct = [self._index(number, arguments, {}) for number in self._results]
-        return oracles, [mine or other for mine, other in zip(direct, found, strict=True)]
+        direct = [self._of_index(number, arguments, {}) for number in self._results]
+        return oracles, [index or other for index, other in zip(direct, found, strict=True)]
 
-    def _index(
+    def _of_index(
         self, number: int, arguments: Mapping[int, Array], slack: Mapping[int, Array]
     ) -> Tolerance | None:
         chosen = self._indices.get(number)
         if chosen is None or chosen.values not in arguments:
             return None
-        return IndexTolerance(
-            values=arguments[chosen.values],
-            axis=chosen.axis,
-            origin=_TIES,
-            slack=slack.get(chosen.values),
-        )
+        return chosen.tolerance(arguments, slack)
 
-    def _judged(
+    def _evaluate_choices(
         self,
         arguments: Mapping[int, Array],
         scalars: Mapping[int, float],
@@ -162,7 +157,7 @@ class ChoiceDerivation:
     ) -> tuple[list[Array], list[Tolerance]]:
         """Evaluate with every choice; return oracles, of float64 by default, and tolerances."""
         if not arguments.keys().isdisjoint(self._results):
-            raise NotDerivableError("it writes to its arguments")
+            raise NotDerivableError("the kernel writes to its arguments")
         like = oracles or like
         picked, is_cut = self._picked(arguments, scalars, like, slack, orders)
         runs = [
@@ -194,16 +189,16 @@ class ChoiceDerivation:
         slack: Mapping[int, Array],
         orders: Sequence[int],
     ) -> tuple[list[dict[int, Array]], bool]:
-        """Return the choices to evaluate, and whether there are more than those."""
+        """Return the choices to evaluate, and whether further choices were left out."""
         extents = _extents(self._params, arguments)
-        shown = [self._params[number] for number in self._shown]
-        empty = [np.zeros(_shape(buffer, extents), str(buffer.dtype)) for buffer in shown]
+        extra = [self._params[number] for number in self._extra]
+        empty = [np.zeros(_shape(buffer, extents), str(buffer.dtype)) for buffer in extra]
         is_chosen = True
         try:
             evaluated = self._open.values_and_errors(
                 arguments, scalars, [*like, *empty], slack, orders=orders
             )
-        except NotDerivableError:  # Rounding may change the choice, and something follows from it.
+        except NotDerivableError:  # Rounding may change the choice, and other results depend on it.
             is_chosen = False
             evaluated = self._scores.values_and_errors(
                 arguments, scalars, [*like, *empty], slack, orders=orders
@@ -247,20 +242,14 @@ def _tolerance(
         for part in zip(*results, strict=True)
     )
     bound, excess = output_error_bounds(value, error, oracle)
-    for (other, reach), rounded in zip(results, others, strict=True):
-        bound = np.maximum(bound, output_error_bounds(other, reach, rounded)[0])
+    for (other, error_of_other), rounded in zip(results, others, strict=True):
+        bound = np.maximum(bound, output_error_bounds(other, error_of_other, rounded)[0])
     with np.errstate(invalid="ignore", over="ignore"):
         far = [np.abs(as_float64(o) - as_float64(oracle)) > bound for o in others]
     distinct = [other for other, is_far in zip(others, far, strict=True) if is_far.any()]
-    if is_cut:  # Not all choices were tried: where they matter, nothing is judged.
+    if is_cut:  # Not all choices were tried: values that depend on the choice are not judged.
         bound = np.where(np.any(far, axis=0), np.nan, bound)
-    if is_integer(oracle.dtype) and not bound.any():
-        base: Tolerance = EqualTolerance(origin=f"{oracle.dtype} values must be equal")
-    else:
-        origin = _EXACT
-        if excess > 1:
-            origin += f"; the source is up to {excess:.2g} times as far from it and is allowed"
-        base = ElementTolerance(bound=rounded_up(bound, oracle.dtype), origin=origin)
+    base = bound_tolerance(bound, excess, oracle, _EXACT)
     if not distinct or is_cut:
         return base
     return ChoiceTolerance(
@@ -270,40 +259,44 @@ def _tolerance(
 
 def _best(scores: Array, is_largest: bool | None) -> Array:
     if is_largest is None:
-        raise NotDerivableError("it is not known whether it chooses the largest score")
+        raise NotDerivableError(
+            "the kernel may choose the largest score or the smallest: its initial value is neither "
+            "negative nor positive"
+        )
     return np.asarray(scores.argmax(axis=1) if is_largest else scores.argmin(axis=1))
 
 
 def _candidates(base: Array, scores: Array, apart: Array | None) -> tuple[Array, bool]:
-    """Return what may be chosen in each row, the base first, and whether there is more.
+    """Return the possible choices of each row, the base first, and whether some were left out.
 
-    Rows with fewer choices repeat the base. A row with a NaN, or without a choice, has only that.
+    Rows with fewer choices repeat the base. A row with a NaN, or without a choice, has the base
+    only.
 
     Parameters
     ----------
     base
-        What is chosen in exact arithmetic, one for each row.
+        The choice of each row in exact arithmetic.
     scores, apart
-        For each row what it chooses from, and how far that may be off; None for nothing.
+        The scores of each row, and how far they may be off; None if they are exact.
     """
     chosen = np.asarray(base, np.int64).reshape(-1)
     wide = as_float64(scores).reshape(chosen.size, -1)
-    reach = 0.0 if apart is None else as_float64(apart).reshape(wide.shape)
+    error = 0.0 if apart is None else as_float64(apart).reshape(wide.shape)
     length = wide.shape[1]
-    is_known = (chosen >= 0) & (chosen < length) & ~np.isnan(wide).any(axis=1)
-    rows = np.flatnonzero(is_known)
+    is_valid = (chosen >= 0) & (chosen < length) & ~np.isnan(wide).any(axis=1)
+    rows = np.flatnonzero(is_valid)
     if not rows.size:
         return chosen[:, None], False
     with np.errstate(invalid="ignore"):
-        low, high = (wide - reach)[rows], (wide + reach)[rows]
-    mine = chosen[rows][:, None]
+        low, high = (wide - error)[rows], (wide + error)[rows]
+    places = chosen[rows][:, None]
     tops, bottoms = low.max(axis=1, keepdims=True), high.min(axis=1, keepdims=True)
-    if (np.take_along_axis(high, mine, 1) >= tops).all():
+    if (np.take_along_axis(high, places, 1) >= tops).all():
         near = high >= tops
-    elif (np.take_along_axis(low, mine, 1) <= bottoms).all():
+    elif (np.take_along_axis(low, places, 1) <= bottoms).all():
         near = low <= bottoms
     else:
-        raise NotDerivableError("it chooses neither the largest score nor the smallest")
+        raise NotDerivableError("the kernel chooses neither the largest score nor the smallest")
     counts = near.sum(axis=1)
     width = int(min(counts.max(), MOST_CHOICES))
     found = np.repeat(chosen[:, None], width, axis=1)
@@ -329,8 +322,8 @@ def _extents(params: Sequence[Any], arguments: Mapping[int, Array]) -> dict[Any,
 def _shape(buffer: Any, extents: Mapping[Any, int]) -> tuple[int, ...]:
     shape = []
     for extent in buffer.shape:
-        known = tvm_ffi.structural_map(
+        constant = tvm_ffi.structural_map(
             extent, (tirx.Var, lambda var: tirx.const(extents[var], str(var.ty.dtype)))
         )
-        shape.append(int(Analyzer().simplify(known)))
+        shape.append(int(Analyzer().simplify(constant)))
     return tuple(shape)

@@ -15,31 +15,34 @@ from relax_tapml.arrays import Array, as_float64, is_float, is_integer
 from relax_tapml.compare.tolerance import (
     ElementTolerance,
     EqualTolerance,
-    IndexTolerance,
     RuleTolerance,
     Tolerance,
     tolerance_for,
     with_coarse,
 )
+from relax_tapml.derive._chosen_index import ChosenIndex, chosen_indices
+from relax_tapml.derive._functions import FUNCTIONS
+from relax_tapml.derive._low_precision import (
+    CUDA_FAST_MATH,
+    LOW_PRECISION_FUNCTIONS,
+    WGSL_FUNCTIONS,
+)
+from relax_tapml.derive._precision import SMALLEST_NORMAL, input_perturbation, underflow
+from relax_tapml.derive._shadow_kernel import ENTRY, ShadowKernel, shadow_kernel_of
 from relax_tapml.derive.bounded import NotDerivableError
-from relax_tapml.derive.chosen_index import ChosenIndex, chosen_indices
-from relax_tapml.derive.error_bounds import output_error_bounds, rounded_up
-from relax_tapml.derive.fast_math import COARSEST
-from relax_tapml.derive.functions import FUNCTIONS
-from relax_tapml.derive.precision import SMALLEST_NORMAL, moves, underflow
-from relax_tapml.derive.shadow_kernel import ENTRY, ShadowKernel, shadow_kernel_of
-from relax_tapml.files.machine import passed_on
+from relax_tapml.derive.error_bounds import bound_tolerance, equal_values, output_error_bounds
+from relax_tapml.files.machine import raise_machine_error
 
 ORDERS = (1, 2, 32, 256)
-"""In how many lanes the terms of sums are added, one lane after the other: the orders of which the
-largest error counts. The first is the order of the kernel; see ``derive.partial_sums`` for others
-that each of them stands for."""
+"""In how many lanes the terms of sums are added, one lane after the other. The largest error of all
+these orders counts. The first is the order of the kernel; see ``derive._partial_sums`` for further
+orders that each of them covers."""
 
 _KEPT = 4
-# A twin runs a few times: most of its cost is being compiled, half as long without the optimiser's
-# later passes.
+# A shadow kernel runs a few times only, so most of its cost is the compilation, which takes half as
+# long without the optimiser's later passes.
 _TARGET = {"kind": "llvm", "opt-level": 1}
-_COARSER = {name.split(".")[1] for name in COARSEST if COARSEST[name] is not FUNCTIONS[name]}
+_LOW_PRECISION = {name.split(".")[1] for name in {*WGSL_FUNCTIONS, *CUDA_FAST_MATH}}
 _MOVES_ONLY = "the kernel moves and chooses values and rounds none, so they must be equal"
 
 
@@ -47,9 +50,9 @@ class Derivation:
     """Derives tolerances for calls of one PrimFunc.
 
     The PrimFunc is evaluated in float64 on the arguments of the call, with the error of every
-    rounding carried along; see ``shadow_kernel_of``. The result may be anything that rounds to
-    within that error. The source may be farther off, because an approximation that it uses is less
-    accurate; what it returned is always allowed.
+    rounding carried along; see ``shadow_kernel_of``. A result is allowed if it is within that error
+    of the exact value. The source itself may be farther off, where it uses a less accurate
+    approximation; its result is always allowed.
 
     Parameters
     ----------
@@ -57,19 +60,19 @@ class Derivation:
         As Relax lowers operators.
     results
         Numbers of its parameters that hold results.
-    is_moved
-        Whether inputs move also where nothing rounds; see ``shadow_kernel_of``.
+    is_perturbed
+        Whether inputs are perturbed also where nothing rounds; see ``shadow_kernel_of``.
     """
 
     def __init__(
-        self, function: tirx.PrimFunc, results: Sequence[int], *, is_moved: bool = False
+        self, function: tirx.PrimFunc, results: Sequence[int], *, is_perturbed: bool = False
     ) -> None:
         self._function = function
         self._results = list(results)
-        self._evaluables: dict[tuple[bool, bool], _Evaluable] = {}
-        self._is_moved = is_moved
-        # With the array, so that its id stays its own.
-        self._moves: dict[int, tuple[Array, Any]] = {}
+        self._built_shadows: dict[tuple[bool, bool], _BuiltShadow] = {}
+        self._is_moved = is_perturbed
+        # Keyed by the id of an array, which is kept beside it so that no other array gets that id.
+        self._perturbations: dict[int, tuple[Array, Any]] = {}
 
     def tolerances(
         self,
@@ -98,7 +101,7 @@ class Derivation:
             Where the errors of the PrimFunc cannot be followed, ``tolerance_for`` with the reason
             in its origin.
         """
-        if self._twin is None:
+        if self._shadow is None:
             return [rule_because(oracle, self._reason) for oracle in oracles]
         found = [
             self._simple(number, arguments, oracle)
@@ -107,11 +110,13 @@ class Derivation:
         if all(tolerance is not None for tolerance in found):
             return [tolerance for tolerance in found if tolerance is not None]
         try:
-            values, errors = self._evaluated(self._twin, arguments, scalars, oracles, orders)
-            derived = self._judged(arguments, values, errors, oracles)
-            return self._with_coarse(derived, arguments, scalars, oracles, orders, is_exact=False)
+            values, errors = self._evaluated(self._shadow, arguments, scalars, oracles, orders)
+            derived = self._from_errors(arguments, values, errors, oracles)
+            return self._with_low_precision(
+                derived, arguments, scalars, oracles, orders, is_exact=False
+            )
         except Exception as error:  # Whatever TVM and NumPy raise about arguments or memory.
-            passed_on(error, "deriving tolerances")
+            raise_machine_error(error, "deriving tolerances")
             return [rule_because(oracle, _unevaluated(error)) for oracle in oracles]
 
     def evaluated(
@@ -142,23 +147,22 @@ class Derivation:
             Results, rounded to their dtypes, and their tolerances. None where the errors of the
             PrimFunc cannot be followed, or where it writes to its arguments.
         """
-        if self._twin is None or not arguments.keys().isdisjoint(self._results):
+        if self._shadow is None or not arguments.keys().isdisjoint(self._results):
             return None
         try:
-            shadow = self._evaluable(is_coarse=False, is_exact=is_exact)
+            shadow = self._built_shadow(is_low_precision=False, is_exact=is_exact)
             values, errors = self._evaluated(shadow, arguments, scalars, like, orders)
             with np.errstate(over="ignore", invalid="ignore"):
                 oracles = [
                     values[number].astype(array.dtype)
                     for number, array in zip(self._results, like, strict=True)
                 ]
-            found = self._judged(arguments, values, errors, oracles)
-            coarse = self._with_coarse(
+            found = self._from_errors(arguments, values, errors, oracles)
+            return oracles, self._with_low_precision(
                 found, arguments, scalars, oracles, orders, is_exact=is_exact
             )
-            return oracles, coarse
         except Exception as error:
-            passed_on(error, "deriving tolerances")
+            raise_machine_error(error, "deriving tolerances")
             return None
 
     def values_and_errors(
@@ -191,11 +195,11 @@ class Derivation:
         NotDerivableError
             The errors of the PrimFunc cannot be followed.
         """
-        if self._twin is None:
+        if self._shadow is None:
             raise NotDerivableError(self._reason)
-        return self._evaluated(self._twin, arguments, scalars, like, orders, slack)
+        return self._evaluated(self._shadow, arguments, scalars, like, orders, slack)
 
-    def _judged(
+    def _from_errors(
         self,
         arguments: Mapping[int, Array],
         values: Mapping[int, Array],
@@ -204,11 +208,15 @@ class Derivation:
     ) -> list[Tolerance]:
         return [
             self._simple(number, arguments, oracle)
-            or self._elements(values[number], errors.get(number), oracle)
+            or bound_tolerance(
+                *output_error_bounds(values[number], errors.get(number), oracle),
+                oracle,
+                self._origin,
+            )
             for number, oracle in zip(self._results, oracles, strict=True)
         ]
 
-    def _with_coarse(
+    def _with_low_precision(
         self,
         found: list[Tolerance],
         arguments: Mapping[int, Array],
@@ -218,56 +226,58 @@ class Derivation:
         *,
         is_exact: bool,
     ) -> list[Tolerance]:
-        """Add bounds for devices whose elementary functions are coarse, where that matters.
+        """Add bounds for devices with low-precision functions, if the kernel calls such a function.
 
-        Where these cannot be had, nothing is judged on such devices.
+        Where these bounds cannot be derived, no value is judged on such devices.
         """
-        assert self._twin is not None
-        if not _COARSER.intersection(self._twin.shadow.told):
+        assert self._shadow is not None
+        if not _LOW_PRECISION.intersection(self._shadow.kernel.error_sources):
             return found
         try:
-            shadow = self._evaluable(is_coarse=True, is_exact=is_exact)
+            shadow = self._built_shadow(is_low_precision=True, is_exact=is_exact)
             values, errors = self._evaluated(shadow, arguments, scalars, oracles, orders)
-            coarse = self._judged(arguments, values, errors, oracles)
+            wider = self._from_errors(arguments, values, errors, oracles)
         except Exception as error:  # Whatever TVM and NumPy raise about arguments or memory.
-            passed_on(error, "deriving tolerances")
-            return [_without_coarse(*both, error) for both in zip(found, oracles, strict=True)]
-        return [with_coarse(*both) for both in zip(found, coarse, strict=True)]
+            raise_machine_error(error, "deriving tolerances")
+            return [
+                _without_low_precision(*both, error) for both in zip(found, oracles, strict=True)
+            ]
+        return [with_coarse(*both) for both in zip(found, wider, strict=True)]
 
     @cached_property
-    def _rewritten(self) -> _Evaluable | str:
-        """The twin and its compiled form, or why there is none."""
+    def _rewritten(self) -> _BuiltShadow | str:
+        """The shadow kernel, compiled; or the reason why there is none."""
         try:
-            return self._evaluable(is_coarse=False, is_exact=False)
+            return self._built_shadow(is_low_precision=False, is_exact=False)
         except NotDerivableError as error:
             return str(error)
-        except Exception as error:  # Whatever TVM raises about a kernel that no one foresaw.
-            passed_on(error, "deriving tolerances")
+        except Exception as error:  # Whatever TVM raises about an unforeseen kernel.
+            raise_machine_error(error, "deriving tolerances")
             return _unevaluated(error)
 
     @property
-    def _twin(self) -> _Evaluable | None:
+    def _shadow(self) -> _BuiltShadow | None:
         return None if isinstance(self._rewritten, str) else self._rewritten
 
     @property
     def _reason(self) -> str:
         return self._rewritten if isinstance(self._rewritten, str) else ""
 
-    def _evaluable(self, *, is_coarse: bool, is_exact: bool) -> _Evaluable:
-        """Return a twin and its compiled form; it is compiled once."""
-        key = is_coarse, is_exact
-        if key not in self._evaluables:
-            functions = COARSEST if is_coarse else FUNCTIONS
+    def _built_shadow(self, *, is_low_precision: bool, is_exact: bool) -> _BuiltShadow:
+        """Return a shadow kernel, compiled on first use."""
+        key = is_low_precision, is_exact
+        if key not in self._built_shadows:
+            functions = LOW_PRECISION_FUNCTIONS if is_low_precision else FUNCTIONS
             shadow = shadow_kernel_of(
                 self._function,
                 self._results,
                 functions,
                 is_exact=is_exact,
-                is_moved=self._is_moved,
+                is_perturbed=self._is_moved,
             )
             built = tvm.tirx.build(tvm.IRModule({ENTRY: shadow.function}), target=_TARGET)
-            self._evaluables[key] = _Evaluable(shadow=shadow, run=built[ENTRY])
-        return self._evaluables[key]
+            self._built_shadows[key] = _BuiltShadow(kernel=shadow, run=built[ENTRY])
+        return self._built_shadows[key]
 
     @cached_property
     def _chosen(self) -> dict[int, ChosenIndex]:
@@ -276,19 +286,15 @@ class Derivation:
     def _simple(
         self, number: int, arguments: Mapping[int, Array], oracle: Array
     ) -> Tolerance | None:
-        """Return the tolerance of a result that needs no evaluation; None if it does."""
+        """Return the tolerance of a result that needs no evaluation; None if it needs one."""
         chosen = self._chosen.get(number)
         if chosen is not None and chosen.values in arguments:
-            return IndexTolerance(
-                values=arguments[chosen.values],
-                axis=chosen.axis,
-                origin="indices may differ where the values they choose are equal",
-            )
-        assert self._twin is not None
-        if self._twin.shadow.rounds:
+            return chosen.tolerance(arguments)
+        assert self._shadow is not None
+        if self._shadow.kernel.rounds:
             return None
         if is_integer(oracle.dtype):
-            return EqualTolerance(origin=f"{oracle.dtype} values must be equal")
+            return equal_values(oracle.dtype)
         if underflow(oracle.dtype.name) == SMALLEST_NORMAL:
             return RuleTolerance(
                 atol=SMALLEST_NORMAL, rtol=0.0, origin=f"{_MOVES_ONLY}; denormals may be flushed"
@@ -297,14 +303,14 @@ class Derivation:
 
     def _evaluated(
         self,
-        evaluable: _Evaluable,
+        shadow: _BuiltShadow,
         arguments: Mapping[int, Array],
         scalars: Mapping[int, float],
         oracles: Sequence[Array],
         orders: Sequence[int] = ORDERS,
         slack: Mapping[int, Array] | None = None,
     ) -> tuple[dict[int, Array], dict[int, Array]]:
-        """Run a twin; return values and errors of results by number of the parameter."""
+        """Run a shadow kernel; return values and errors of results by number of the parameter."""
         slack = slack or {}
         outputs = dict(zip(self._results, oracles, strict=True))
         passed: list[Any] = []
@@ -321,19 +327,19 @@ class Derivation:
                 passed.append(values[number])
             else:
                 passed.append(tvm.runtime.tensor(_widened(arguments[number])))
-        for number in evaluable.shadow.moves:
-            moved = self._moved(arguments[number])
+        for number in shadow.kernel.perturbed:
+            perturbation = self._perturbation(arguments[number])
             if number in slack:
-                far = np.fmax(moved.numpy(), slack[number].astype(np.float32))
-                moved = tvm.runtime.tensor(np.require(far, np.float32, "C"))
-            passed.append(moved)
+                larger = np.fmax(perturbation.numpy(), slack[number].astype(np.float32))
+                perturbation = tvm.runtime.tensor(np.require(larger, np.float32, "C"))
+            passed.append(perturbation)
         errors = {
             n: tvm.runtime.tensor(self._initial(n, arguments, outputs[n]))
-            for n in evaluable.shadow.errors
+            for n in shadow.kernel.errors
         }
         passed += errors.values()
-        if not evaluable.shadow.has_lanes:
-            evaluable.run(*passed)
+        if not shadow.kernel.has_lanes:
+            shadow.run(*passed)
             return _arrays(values), _arrays(errors)
         tensors = [*values.values(), *errors.values()]
         begun = [tensor.numpy() for tensor in tensors]
@@ -342,45 +348,37 @@ class Derivation:
         for lanes in reversed(orders):
             for tensor, array in zip(tensors, begun, strict=True):
                 tensor.copyfrom(array)
-            evaluable.run(*passed, lanes)
+            shadow.run(*passed, lanes)
             for n, found in _arrays(errors).items():
-                # NaN, for an error without a bound, stays.
+                # A NaN means an error without a bound, and ``maximum`` keeps it.
                 largest[n] = np.maximum(largest[n], found) if n in largest else found
         return _arrays(values), largest
 
-    def _moved(self, array: Array) -> Any:
-        """Return how far an input moves; the last few are kept, since cases share weights."""
-        if id(array) not in self._moves:
-            while len(self._moves) >= _KEPT:
-                self._moves.pop(next(iter(self._moves)))
-            self._moves[id(array)] = (array, tvm.runtime.tensor(moves(array)))
-        return self._moves[id(array)][1]
+    def _perturbation(self, array: Array) -> Any:
+        """Return the perturbation of an input; the last few are kept, since cases share weights."""
+        if id(array) not in self._perturbations:
+            while len(self._perturbations) >= _KEPT:
+                self._perturbations.pop(next(iter(self._perturbations)))
+            self._perturbations[id(array)] = (array, tvm.runtime.tensor(input_perturbation(array)))
+        return self._perturbations[id(array)][1]
 
     def _initial(self, number: int, arguments: Mapping[int, Array], oracle: Array) -> Array:
         if number in arguments and is_float(arguments[number].dtype):
-            return moves(arguments[number]).astype(np.float64)
+            return input_perturbation(arguments[number]).astype(np.float64)
         return np.zeros(oracle.shape)
 
-    def _elements(self, value: Array, error: Array | None, oracle: Array) -> Tolerance:
-        bound, excess = output_error_bounds(value, error, oracle)
-        if is_integer(oracle.dtype) and not bound.any():
-            return EqualTolerance(origin=f"{oracle.dtype} values must be equal")
-        return ElementTolerance(bound=rounded_up(bound, oracle.dtype), origin=self._origin(excess))
-
-    def _origin(self, excess: float) -> str:
-        assert self._twin is not None
-        told = ", ".join(("rounding of each operation", *self._twin.shadow.told))
-        origin = f"float64 evaluation with the errors of: {told}"
-        if excess > 1:
-            origin += f"; the source is up to {excess:.2g} times as far from it and is allowed"
-        return origin
+    @property
+    def _origin(self) -> str:
+        assert self._shadow is not None
+        sources = ", ".join(("rounding of each operation", *self._shadow.kernel.error_sources))
+        return f"float64 evaluation with the errors of: {sources}"
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Evaluable:
-    """A twin, and its compiled form."""
+class _BuiltShadow:
+    """A shadow kernel, and its compiled function."""
 
-    shadow: ShadowKernel
+    kernel: ShadowKernel
     run: Any
 
 
@@ -388,28 +386,28 @@ def _arrays(tensors: Mapping[int, Any]) -> dict[int, Array]:
     return {number: tensor.numpy() for number, tensor in tensors.items()}
 
 
-def _without_coarse(found: Tolerance, oracle: Array, error: Exception) -> Tolerance:
-    """Return the same, with nothing judged where functions are coarse, and the reason."""
-    reason = f"for devices with coarse functions not judged: {_unevaluated(error)}"
+def _without_low_precision(found: Tolerance, oracle: Array, error: Exception) -> Tolerance:
+    """Return the same tolerance, which judges nothing on devices with low-precision functions."""
+    reason = f"not judged on devices with low-precision functions: {_unevaluated(error)}"
     unjudged = ElementTolerance(bound=np.full(oracle.shape, np.nan), origin="")
-    coarse = with_coarse(found, unjudged)
-    return replace(coarse, origin=f"{found.origin}; {reason}")  # type: ignore[type-var]
+    both = with_coarse(found, unjudged)
+    return replace(both, origin=f"{found.origin}; {reason}")  # type: ignore[type-var]
 
 
 def _unevaluated(error: Exception) -> str:
     lines = str(error).strip().splitlines() or [type(error).__name__]
-    return f"it cannot be evaluated in float64: {lines[-1]}"
+    return f"the kernel cannot be evaluated in float64: {lines[-1]}"
 
 
 def _widened(array: Array) -> Array:
-    """Return an input as the twin takes it: floats narrower than float32 as float32."""
+    """Return an input as the shadow kernel takes it: floats narrower than float32 as float32."""
     if is_float(array.dtype) and array.dtype.itemsize < 4:
         return array.astype(np.float32)
     return np.require(array, requirements="C")
 
 
 def rule_because(oracle: Array, reason: str) -> RuleTolerance:
-    """Return ``tolerance_for`` an oracle, with the reason why it is not derived."""
+    """Return ``tolerance_for`` an oracle; its origin gives the reason why it is not derived."""
     rule = tolerance_for(oracle)
     if is_integer(oracle.dtype):
         return rule

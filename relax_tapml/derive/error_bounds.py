@@ -1,20 +1,21 @@
-"""From an exact value and an error to how far a result may be from its oracle."""
+"""How far a result may be from its oracle, given the exact value and its error."""
 
 from __future__ import annotations
 
 import ml_dtypes
 import numpy as np
 
-from relax_tapml.arrays import Array, as_float64, finfo, is_float
+from relax_tapml.arrays import Array, as_float64, finfo, is_float, is_integer
 from relax_tapml.compare.difference import absolute_difference
-from relax_tapml.derive.precision import underflow
+from relax_tapml.compare.tolerance import ElementTolerance, EqualTolerance, Tolerance
+from relax_tapml.derive._precision import underflow
 
 
 def output_error_bounds(value: Array, error: Array | None, oracle: Array) -> tuple[Array, float]:
     """Return how far each result may be from its oracle, and how far off the oracle itself is.
 
-    A legal result is what rounds from somewhere within ``error`` of ``value``. The bound reaches
-    from the oracle to the farthest of them.
+    A legal result is any value within ``error`` of ``value``, rounded to the oracle's dtype. The
+    bound is the distance from the oracle to the farthest legal result.
 
     Parameters
     ----------
@@ -28,8 +29,8 @@ def output_error_bounds(value: Array, error: Array | None, oracle: Array) -> tup
     Returns
     -------
     bound
-        float64, of the oracle's shape; NaN where the result is not judged: where the error is not
-        finite, or where the oracle is NaN or infinite and exact arithmetic is not.
+        float64, of the oracle's shape. NaN where the result is not judged: where the error is not
+        finite, or where the oracle is NaN or infinite but the exact value is not.
     excess
         The largest distance of an oracle from what is legal, in multiples of that error; at most 1
         if the source is as accurate as it should be.
@@ -39,12 +40,12 @@ def output_error_bounds(value: Array, error: Array | None, oracle: Array) -> tup
     shape = oracle.shape
     # NumPy turns results without axes into scalars, which cannot be written to.
     wide, value = as_float64(oracle).reshape(-1), value.reshape(-1)
-    reach = np.zeros(value.shape) if error is None else error.reshape(-1)
+    radius = np.zeros(value.shape) if error is None else error.reshape(-1)
     with np.errstate(invalid="ignore", over="ignore"):
         low, middle, high = (
-            _rounded(x, oracle.dtype) for x in (value - reach, value, value + reach)
+            _rounded(x, oracle.dtype) for x in (value - radius, value, value + radius)
         )
-        # What rounds to the largest number does not overflow because its neighbours would.
+        # A value that rounds to the largest number is finite, although its neighbours overflow.
         largest = float(finfo(oracle.dtype).max)
         is_finite = np.isfinite(middle)
         low[is_finite] = np.maximum(low[is_finite], -largest)
@@ -53,7 +54,7 @@ def output_error_bounds(value: Array, error: Array | None, oracle: Array) -> tup
         own = np.maximum(high - middle, middle - low) + underflow(oracle.dtype.name)
         excess = np.abs(middle - wide) / own
         bound += underflow(oracle.dtype.name)
-        bound[~(np.isfinite(bound) & (reach < largest))] = np.nan
+        bound[~(np.isfinite(bound) & (radius < largest))] = np.nan
         agrees = (middle == wide) | (np.isnan(value) & np.isnan(wide))
         bound[agrees & ~np.isfinite(wide)] = 0.0
     finite = excess[np.isfinite(excess)]
@@ -73,10 +74,34 @@ def _whole(value: Array, error: Array | None, oracle: Array) -> tuple[Array, flo
     return np.where(np.isfinite(error), apart + error, np.nan), 0.0
 
 
+def bound_tolerance(bound: Array, excess: float, oracle: Array, origin: str) -> Tolerance:
+    """Return the tolerance of what ``output_error_bounds`` returned.
+
+    Parameters
+    ----------
+    bound, excess
+        From there.
+    oracle
+        What the source returned.
+    origin
+        How the exact value and its error were found.
+    """
+    if is_integer(oracle.dtype) and not bound.any():
+        return equal_values(oracle.dtype)
+    if excess > 1:
+        origin += f"; the source is up to {excess:.2g} times as far from it and is allowed"
+    return ElementTolerance(bound=rounded_up(bound, oracle.dtype), origin=origin)
+
+
+def equal_values(dtype: np.dtype[np.generic]) -> EqualTolerance:
+    """Return the tolerance of integers and bool that rounding does not change."""
+    return EqualTolerance(origin=f"{dtype} values must be equal")
+
+
 def rounded_up(bound: Array, dtype: np.dtype[np.generic]) -> Array:
     """Return bounds in a dtype of 16 bits, none smaller than it was; float64 for a float64 oracle.
 
-    Infinities, which stand for nothing, become NaN: not judged.
+    Infinite bounds become NaN, which means that the value is not judged.
     """
     if dtype == np.float64:
         return bound

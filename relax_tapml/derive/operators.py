@@ -8,24 +8,19 @@ import numpy as np
 from tvm import relax
 
 from relax_tapml.arrays import Array, as_float64, is_float, is_integer
-from relax_tapml.compare.tolerance import (
-    ElementTolerance,
-    EqualTolerance,
-    IndexTolerance,
-    Tolerance,
-)
-from relax_tapml.derive.error_bounds import output_error_bounds, rounded_up
-from relax_tapml.derive.partial_sums import INDEPENDENT, MEASURED
-from relax_tapml.derive.precision import moves, unit_roundoff
+from relax_tapml.compare.tolerance import EqualTolerance, IndexTolerance, Tolerance
+from relax_tapml.derive._chosen_index import TIES
+from relax_tapml.derive._partial_sums import INDEPENDENT, MEASURED
+from relax_tapml.derive._precision import input_perturbation, unit_roundoff
+from relax_tapml.derive.error_bounds import bound_tolerance, equal_values, output_error_bounds
 
-_TIES = "indices may differ where the values they choose are equal"
 _CHOOSES = "the operator chooses values and changes none, so they must be equal"
 
 
 def operator_tolerances(
     call: relax.Call, inputs: Sequence[Array], oracles: Sequence[Array]
 ) -> list[Tolerance] | None:
-    """Return a tolerance for each output of an operator; None if the operator is not known here.
+    """Return a tolerance for each output of an operator; None for any other operator.
 
     Parameters
     ----------
@@ -47,7 +42,7 @@ def operator_tolerances(
         ]
     axis = int(call.attrs.axis)
     return [
-        IndexTolerance(values=inputs[0], axis=axis, origin=_TIES)
+        IndexTolerance(values=inputs[0], axis=axis, origin=TIES)
         if is_one
         else EqualTolerance(origin=_CHOOSES)
         for is_one in is_index
@@ -56,13 +51,13 @@ def operator_tolerances(
 
 def _running_sum(call: relax.Call, values: Array, oracle: Array) -> list[Tolerance] | None:
     if is_integer(oracle.dtype):
-        return [EqualTolerance(origin=f"{oracle.dtype} values must be equal")]
+        return [equal_values(oracle.dtype)]
     if not is_float(values.dtype) or call.attrs.exclusive:
         return None
     axis = 0 if call.attrs.axis is None else int(call.attrs.axis)
-    wide, moved = as_float64(values), as_float64(moves(values))
+    wide, perturbation = as_float64(values), as_float64(input_perturbation(values))
     if call.attrs.axis is None:
-        wide, moved = wide.reshape(-1), moved.reshape(-1)
+        wide, perturbation = wide.reshape(-1), perturbation.reshape(-1)
     length = wide.shape[axis]
     unit = unit_roundoff(oracle.dtype.name)
     shape = [length if n == axis % wide.ndim else 1 for n in range(wide.ndim)]
@@ -70,17 +65,12 @@ def _running_sum(call: relax.Call, values: Array, oracle: Array) -> list[Toleran
     with np.errstate(invalid="ignore", over="ignore"):
         total = np.cumsum(wide, axis=axis)
         most = count * unit * np.cumsum(np.abs(wide), axis=axis)
-        # A scan in blocks also adds up from within: such sums differ by two of the running ones.
+        # A scan in blocks also adds up partial ranges: each is the difference of two running sums.
         largest = 2 * np.maximum.accumulate(np.abs(total), axis=axis)
         walk = unit * np.sqrt(np.cumsum(largest**2, axis=axis))
         own = as_float64(np.cumsum(values.reshape(wide.shape), axis=axis, dtype=oracle.dtype))
         measured = np.maximum.accumulate(np.abs(own - total), axis=axis)
         error = np.fmin(most, INDEPENDENT * walk + MEASURED * measured)
-        error = error + np.cumsum(moved, axis=axis)
-    bound, _ = output_error_bounds(total, error, oracle)
-    return [
-        ElementTolerance(
-            bound=rounded_up(bound, oracle.dtype),
-            origin="float64 evaluation with the errors of: running sums, by their partial sums",
-        )
-    ]
+        error = error + np.cumsum(perturbation, axis=axis)
+    origin = "float64 evaluation with the errors of: running sums, by their partial sums"
+    return [bound_tolerance(*output_error_bounds(total, error, oracle), oracle, origin)]

@@ -1,1 +1,19 @@
-"""Files of ours on disk: read with suspicion, written as a whole or not at all."""
+"""Read and write files: every read is bounded and checked, every write is atomic.
+
+In come paths, out go bytes, JSON values and typed values, or a ``StoreError`` that names the file.
+``read`` is the only reader of files of unknown origin, ``replace`` the only writer of results.
+``scratch`` and ``lock`` keep runs apart, ``seals`` marks what this user wrote, ``names`` makes file
+names, ``cache_folder`` is what is built once for all runs. ``machine`` recognises errors that the
+machine causes (disk, memory, descriptors), so that no unit is blamed for them.
+"""
+
+__all__ = [
+    "cache_folder",
+    "lock",
+    "machine",
+    "names",
+    "read",
+    "replace",
+    "scratch",
+    "seals",
+]

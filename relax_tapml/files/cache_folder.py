@@ -1,4 +1,4 @@
-"""What is built or installed once for all runs."""
+"""The folder for what is built or installed once for all runs."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def cache_folder() -> Path:
-    """Return the folder for it: ``RELAX_TAPML_CACHE``, or ``relax_tapml`` in the user's cache."""
+    """Return the folder: ``RELAX_TAPML_CACHE``, or ``relax_tapml`` in the user's cache."""
     chosen = os.environ.get("RELAX_TAPML_CACHE")
     if chosen:
         return Path(chosen)

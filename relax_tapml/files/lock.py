@@ -18,30 +18,30 @@ LOCK_FILE = ".lock"
 
 
 class FolderLock:
-    """Keep other processes from writing to a folder until ``close``, or until we end.
+    """Keep other processes from writing to a folder until ``close``, or the end of this process.
 
-    The lock is the kernel's, on ``.lock`` in the folder: it ends with the process however that
-    ends, and is shared by its forks. The file says who has the lock, and goes with it; that of a
-    process that was killed is used again.
+    The lock is one of the system, on the file ``.lock`` in the folder: it ends with the process
+    however that ends, and is shared by its forks. The file names the process and is removed with
+    the lock; the file of a process that was killed is used again.
 
     Parameters
     ----------
     folder
         It must exist.
     option
-        How the user named it, for the message.
+        The option that named it, for the message.
 
     Raises
     ------
     UsageError
-        Another process has it; the message says which.
+        Another process has it; the message names that.
     """
 
     def __init__(self, folder: Path, option: str) -> None:
         self._path = folder / LOCK_FILE
         while True:
             self._file = _locked(self._path, option)
-            # Whoever had it may have removed the file that we have the lock of now.
+            # The last owner may have removed the file whose lock was just taken.
             if _is_at(self._file, self._path):
                 break
             self._file.close()
@@ -70,16 +70,16 @@ class FolderLock:
 
 
 def _locked(path: Path, option: str) -> TextIO:
-    """Open a file and lock it. Raises ``UsageError`` if somebody else has the lock."""
+    """Open a file and lock it. Raises ``UsageError`` if another process has the lock."""
     file = path.open("a+", encoding="utf-8")
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         file.seek(0)
-        holder = _holder(file.read())
+        owner = _owner(file.read())
         file.close()
         raise UsageError(
-            f"{option}: {holder} is writing to this folder. Wait for its end, end it, or name "
+            f"{option}: {owner} is writing to this folder. Wait for its end, end it, or name "
             "another folder"
         ) from None
     except BaseException:
@@ -95,8 +95,8 @@ def _is_at(file: TextIO, path: Path) -> bool:
         return False
 
 
-def _holder(text: str) -> str:
+def _owner(text: str) -> str:
     with contextlib.suppress(ValueError, TypeError, KeyError):
-        known = json.loads(text)
-        return f"process {known['pid']} on {known['host']} ({' '.join(known['command'])})"
+        owner = json.loads(text)
+        return f"process {owner['pid']} on {owner['host']} ({' '.join(owner['command'])})"
     return "another process"

@@ -1,6 +1,6 @@
-"""Whether a failure is the machine's: no room, no memory, no descriptors, no rights, no compiler.
+"""Recognise failures of the machine: no disk space, memory, descriptors, rights or compiler.
 
-Whatever turns exceptions into a verdict about a unit asks here first.
+Code that turns an exception into a verdict about a unit calls ``raise_machine_error`` first.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _COMPILER = "Install a C++ compiler ('apt-get install -y g++'), and have it in P
 _DISK = "Check the disk"
 _TMPDIR = "Make it, or name another one"
 
-# Programs that kernels are built with.
+# Programs that build kernels.
 _PROGRAM = r"([\w.]+-)*(g\+\+|gcc|cc|c\+\+|clang(\+\+)?|ld|as|nvcc|emcc|wasm-ld|hipcc|lld)(-\d+)?"
 
 _AGAIN = "then run it again; a build goes on with --resume"
@@ -53,7 +53,7 @@ _SQLITE_FIXES = {
     sqlite3.SQLITE_CANTOPEN: _RIGHTS,
     sqlite3.SQLITE_READONLY: _RIGHTS,
 }
-# What TVM, LLVM, g++, ld, nvcc and wasm-ld print, where no exception with a number reaches us.
+# What TVM, LLVM, g++, ld, nvcc and wasm-ld print, where there is no exception with an errno.
 _TEXTS = (
     (re.compile(r"file too large|file size limit exceeded|SIGXFSZ", re.I), _SIZE),
     (
@@ -101,7 +101,7 @@ class Lack:
     Parameters
     ----------
     cause
-        In the words of the system or the program that met it.
+        The message of the system or of the program that failed.
     fix
         What to do, a sentence without its full stop.
     place
@@ -114,29 +114,29 @@ class Lack:
 
     @property
     def is_memory(self) -> bool:
-        """Whether it is memory, which whatever has met it may itself have used up."""
+        """Whether it is memory, which the failed program may have used up itself."""
         return self.fix == _MEMORY
 
     @property
     def text(self) -> str:
-        """The cause, with the place and how much room there is."""
+        """The cause, with the place and the free space there."""
         return f"{self.cause}{self.where}"
 
     @property
     def where(self) -> str:
-        """The place in brackets, after a space; empty where it is not known."""
-        return _room(self.place)
+        """The place in parentheses, after a space; empty where there is none."""
+        return _free_space(self.place)
 
     def error(self, doing: str, *folders: Path) -> MachineError:
-        """Return what is raised.
+        """Return the error to raise.
 
         Parameters
         ----------
         doing
             What could not be done: ``building kernels for llvm``.
         folders
-            Where room may be missing, beside the folder of temporary files; they are looked at
-            where no place is known.
+            Where disk space may be missing, beside the folder of temporary files; they are tried
+            where the place is not known.
         """
         look = lack_now(*folders) if self.place is None and self.fix == _SPACE else None
         where = self.where if look is None else look.where
@@ -144,10 +144,10 @@ class Lack:
 
 
 def lack_of(error: BaseException) -> Lack | None:
-    """Return what a machine lacked where an exception, or one behind it, says so; None otherwise.
+    """Return what the machine lacked if an exception, or one behind it, reports that; else None.
 
-    Errors of files that are not there are the machine's only where the file is a program: other
-    ones are missing because somebody did not write them.
+    A missing file counts only if it is a program: other files are missing because nothing wrote
+    them.
     """
     for one in _chain(error):
         if isinstance(one, MachineError):
@@ -165,24 +165,24 @@ def lack_of(error: BaseException) -> Lack | None:
 
 
 def lack_in(text: str) -> Lack | None:
-    """Return what a machine lacked where what a program printed says so; None otherwise."""
+    """Return what the machine lacked if the output of a program reports that; else None."""
     for pattern, fix in _TEXTS:
-        if met := pattern.search(text):
-            line = next(line for line in text.splitlines() if met.group().split("\n")[0] in line)
+        if found := pattern.search(text):
+            line = next(line for line in text.splitlines() if found.group().split("\n")[0] in line)
             return Lack(cause=line.strip()[-200:], fix=fix)
     return None
 
 
 def lack_now(*folders: Path, compiler: bool = False) -> Lack | None:
-    """Look whether the machine lacks something now; None if it does not.
+    """Return what the machine lacks now; None if nothing.
 
-    For failures that do not say themselves what they are. A megabyte is written to each folder and
-    to the one of temporary files, some descriptors are opened.
+    For failures that do not name their cause. Writes a megabyte to each folder and to the folder
+    of temporary files, and opens some descriptors.
 
     Parameters
     ----------
     folders
-        Those that do not exist are left out.
+        Folders to try; missing ones are left out.
     compiler
         Whether a C++ compiler is needed.
     """
@@ -201,11 +201,11 @@ def lack_now(*folders: Path, compiler: bool = False) -> Lack | None:
     return None
 
 
-def passed_on(error: BaseException, doing: str, *folders: Path) -> None:
-    """Raise what an exception says of the machine; return if it says nothing.
+def raise_machine_error(error: BaseException, doing: str, *folders: Path) -> None:
+    """Raise ``MachineError`` if the machine caused an exception; otherwise return.
 
-    Called first by whatever turns an exception into something that is said of a model or a unit.
-    The parameters are those of ``Lack.error``.
+    To be called first where an exception becomes a statement about a model or a unit. The
+    parameters are those of ``Lack.error``.
 
     Raises
     ------
@@ -220,15 +220,15 @@ def passed_on(error: BaseException, doing: str, *folders: Path) -> None:
 
 
 @contextmanager
-def machine_told(doing: str, *folders: Path) -> Iterator[None]:
-    """Raise ``MachineError`` in place of what the system, SQLite and Python raise for a lack.
+def machine_errors(doing: str, *folders: Path) -> Iterator[None]:
+    """Raise ``MachineError`` in place of the errors of the system, SQLite and Python for a lack.
 
-    Others pass as they are. The parameters are those of ``Lack.error``.
+    Other errors are not changed. The parameters are those of ``Lack.error``.
     """
     try:
         yield
     except (OSError, sqlite3.Error, MemoryError, RuntimeError) as error:
-        passed_on(error, doing, *folders)
+        raise_machine_error(error, doing, *folders)
         raise
 
 
@@ -261,14 +261,14 @@ def _of_os_error(error: OSError, *, place: Path | None = None) -> Lack | None:
 
 
 def _of_sqlite(error: sqlite3.Error) -> Lack | None:
-    # The low byte is the kind, the rest says more of it.
+    # The low byte is the kind, the rest its details.
     code = getattr(error, "sqlite_errorcode", None)
     if code is None or code & 0xFF not in _SQLITE_FIXES:
         return None
     return Lack(cause=str(error), fix=_SQLITE_FIXES[code & 0xFF])
 
 
-def _room(place: Path | None) -> str:
+def _free_space(place: Path | None) -> str:
     if place is None:
         return ""
     at = place

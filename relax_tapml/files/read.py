@@ -1,4 +1,4 @@
-"""The one reader of files that may be anything: another kind of file, damaged, or made to harm."""
+"""The only reader of files from outside, which may be of a wrong kind, damaged or malicious."""
 
 from __future__ import annotations
 
@@ -17,12 +17,10 @@ import msgspec
 from relax_tapml.errors import MachineError, StoreError, TapmlError
 
 MAX_JSON_BYTES = 256 * 1024 * 1024
-MAX_TENSOR_BYTES = 1 << 34
-"""Of one tensor: what is larger is no tensor of a model that runs here."""
 MAX_WEIGHTS_BYTES = 1 << 37
 """Of the file of all weights of a model."""
 _MAX_DEPTH = 100
-# What says nothing about the file.
+# Errors of the machine, not of the file.
 _OF_THE_MACHINE = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO}
 _INTEGERS = range(-(2**63), 2**64)
 
@@ -39,12 +37,12 @@ def open_file(path: Path, *, fix: str, max_bytes: int) -> BufferedReader:
     fix
         What to do where the file cannot be used, a sentence: ``Carve the suite again``.
     max_bytes
-        What is larger is refused.
+        A larger file is refused.
 
     Raises
     ------
     StoreError
-        It is not there, is no regular file, is too large or cannot be read.
+        It is missing, no regular file, too large or cannot be read.
     MachineError
         This process has too many open files or too little memory, or the disk fails.
     """
@@ -56,14 +54,14 @@ def open_file(path: Path, *, fix: str, max_bytes: int) -> BufferedReader:
     except ValueError as error:  # No file has such a name.
         raise StoreError(f"{path!r} cannot be read: {error}. {fix}") from error
     status = os.fstat(descriptor)
-    told = ""
+    fault = ""
     if not stat.S_ISREG(status.st_mode):
-        told = "is no file"
+        fault = "is no file"
     elif status.st_size > max_bytes:
-        told = f"has {status.st_size} bytes, expected at most {max_bytes}"
-    if told:
+        fault = f"has {status.st_size} bytes, expected at most {max_bytes}"
+    if fault:
         os.close(descriptor)
-        raise StoreError(f"{path} {told}. {fix}")
+        raise StoreError(f"{path} {fault}. {fix}")
     return open(descriptor, "rb")  # noqa: PTH123 - of a descriptor; the caller closes it
 
 
@@ -90,12 +88,12 @@ def sha256_of(path: Path, *, fix: str, max_bytes: int) -> str:
 
 
 def listed_file(folder: Path, name: str, *, by: Path, fix: str) -> Path:
-    """Return the path of a regular file in a folder, which a manifest of somebody's names.
+    """Return the path of a regular file that a manifest names in a folder.
 
     Parameters
     ----------
     folder
-        Where it must be, whatever links there are.
+        Where it must be, with all links followed.
     name
         Relative, with ``/``.
     by, fix
@@ -110,7 +108,7 @@ def listed_file(folder: Path, name: str, *, by: Path, fix: str) -> Path:
     is_inside = not parts.is_absolute() and ".." not in parts.parts and "\\" not in name
     path = folder / name
     try:
-        # A link may lead out, a pipe would block whoever opens it.
+        # A link may lead out of the folder, and opening a pipe would block.
         if not is_inside or not path.resolve().is_relative_to(folder.resolve()):
             raise StoreError(f"{by} names {name!r}, which is outside {folder}. {fix}")
         mode = path.stat().st_mode
@@ -139,11 +137,11 @@ def parse_json(data: bytes, path: Path, *, fix: str) -> Any:
         )
         _check_depth(value)
         if b"\\u" in data:
-            # Half of a surrogate pair can be written as an escape, and then be printed nowhere.
+            # Half of a surrogate pair can be written as an escape, but never be encoded or printed.
             json.dumps(value, ensure_ascii=False).encode()
     except (ValueError, RecursionError, MemoryError) as error:
-        told = "it is nested too deeply" if isinstance(error, RecursionError) else error
-        raise StoreError(f"{path} is damaged: {told or 'out of memory'}. {fix}") from error
+        fault = "it is nested too deeply" if isinstance(error, RecursionError) else error
+        raise StoreError(f"{path} is damaged: {fault or 'out of memory'}. {fix}") from error
     return value
 
 
@@ -153,10 +151,10 @@ def read_json(path: Path, *, fix: str, max_bytes: int = MAX_JSON_BYTES) -> Any:
 
 
 def typed(value: Any, kind: type[Kind], path: Path | str, *, fix: str) -> Kind:
-    """Return a JSON value as a dataclass, or whatever type it is to be.
+    """Return a JSON value as a dataclass or another type.
 
-    Every field that has no default must be there, and of the type that is written at it: nothing is
-    converted but lists to tuples, and integers to floats. Fields that are not known are left out.
+    Every field without a default must be there and of its type: nothing is converted but lists to
+    tuples, and integers to floats. Fields that the type lacks are dropped.
 
     Parameters
     ----------
@@ -164,14 +162,14 @@ def typed(value: Any, kind: type[Kind], path: Path | str, *, fix: str) -> Kind:
         Of ``parse_json``.
     kind
         A dataclass, a ``TypedDict``, ``dict[str, int]`` and so on. A ``ValueError`` or
-        ``TypeError`` of a dataclass's ``__post_init__`` says that its fields do not fit.
+        ``TypeError`` of a dataclass's ``__post_init__`` counts as a fault of the value.
     path, fix
         For messages.
 
     Raises
     ------
     StoreError
-        It is none; the message says where in the value.
+        It is not of that type; the message names the place in the value.
     """
     try:
         return msgspec.convert(value, kind)

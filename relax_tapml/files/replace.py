@@ -1,4 +1,4 @@
-"""The one way to replace a file or a folder: readers see the old or the new, never a part."""
+"""Replace files and folders atomically: readers see the old or the new one, never a part."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def write_file(path: Path, content: str | bytes) -> None:
 def new_file(path: Path) -> Iterator[Path]:
     """Yield a path to write to, which takes the place of ``path`` when the block ends well.
 
-    It has the suffix of ``path``, for programs that look at it, and lies in a scratch folder
+    It has the name of ``path``, for programs that look at its suffix, and lies in a scratch folder
     beside ``path``, which a later run removes if this one is killed. Its content is on the disk
     before it has its name.
     """
@@ -52,11 +52,11 @@ def new_folder(path: Path, *, check: Callable[[Path], object] = lambda _: None) 
     Parameters
     ----------
     path
-        What is there already, if anything, is removed; if the move fails, it is put back. Missing
-        parents are made.
+        An existing file or folder is removed; if the move fails, it is put back. Missing parents
+        are made.
     check
-        Opens what was written, and raises an error if it is not as it should be: then ``path``
-        stays as it was.
+        Gets the new folder and raises an error if its content is wrong; ``path`` then stays as it
+        was.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with scratch_folder(path.parent) as scratch:
@@ -73,7 +73,7 @@ def new_folder(path: Path, *, check: Callable[[Path], object] = lambda _: None) 
 
 
 def _move(new: Path, path: Path, old: Path) -> None:
-    """Put ``new`` in the place of ``path``; what is there goes to ``old``, or to ``new``."""
+    """Move ``new`` to ``path``; what was at ``path`` goes to ``old``, or to ``new``."""
     if path.is_symlink() or path.is_file():
         path.unlink()
     elif path.exists():
@@ -91,7 +91,7 @@ def _move(new: Path, path: Path, old: Path) -> None:
 def _exchange(one: Path, other: Path) -> bool:
     """Exchange two folders in one move; return False where the system cannot.
 
-    Between two moves we might be killed, and neither would be in its place.
+    With two moves the process may be killed between them, and leave no folder at ``path``.
     """
     try:
         rename = ctypes.CDLL(None).renameat2
@@ -102,7 +102,7 @@ def _exchange(one: Path, other: Path) -> bool:
 
 
 def check_replaceable(folder: Path, *, replace: bool) -> None:
-    """Raise ``UsageError`` if a folder has something in it and may not be replaced."""
+    """Raise ``UsageError`` if a folder is not empty and may not be replaced."""
     if not replace and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UsageError(
             f"{folder} exists and is not an empty folder. Choose another name or pass --force."

@@ -1,4 +1,4 @@
-"""Scratch folders, which the next run removes where one was killed."""
+"""Scratch folders; those that a killed process left are removed by the next one."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from typing import IO, Self
 
 _PREFIX = ".relax_tapml-"
 _LOCK = ".in_use"
-# Where this process has swept: nobody else is killed so often that it would be worth it again.
+# Where this process has swept already; doing so again would find little.
 _swept: set[Path] = set()
 
 
 class ScratchFolder:
     """A new folder, which is removed with all that is in it by ``close``.
 
-    Until then its file ``.in_use`` is locked, by this process and its forks. The lock goes with
-    the process, so ``sweep`` can tell a folder that is in use from one that was left.
+    Until then its file ``.in_use`` is locked, by this process and its forks. The lock ends with
+    the process, so ``sweep`` distinguishes folders in use from those that were left.
 
     Parameters
     ----------
     parent
-        Where it is made; the system's folder for temporary files by default. What is left there
-        by others is removed first, once in each process.
+        Where it is made; the system's folder for temporary files by default. It is swept first,
+        once in each process.
 
     Raises
     ------
@@ -90,7 +90,7 @@ def is_scratch(path: Path) -> bool:
 
 
 def sweep(parent: Path) -> None:
-    """Remove the scratch folders in a folder that no process uses any more.
+    """Remove those scratch folders in a folder that no process uses any more.
 
     Only folders of this user are touched. Never raises ``OSError``.
     """
@@ -109,10 +109,10 @@ def _remove_if_left(folder: Path) -> None:
     except FileNotFoundError:
         content = [path.name for path in folder.iterdir()]
         if not content:
-            # Its maker was killed before it had made the lock, or is about to, and finds it gone.
+            # Its process was killed before it made the lock, or makes it next and notices.
             folder.rmdir()
         elif _LOCK not in content:
-            # The lock is the first file that is made. Its maker was killed while it removed it.
+            # The lock is made first, so its process was killed while it removed the folder.
             shutil.rmtree(folder, ignore_errors=True)
         return
     with lock:

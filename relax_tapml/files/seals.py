@@ -1,4 +1,4 @@
-"""Which files on disk this user made, told by a secret that only this user can read."""
+"""Recognise files that this user wrote, by a secret that only this user can read."""
 
 from __future__ import annotations
 
@@ -19,34 +19,34 @@ SEAL_DIGITS = 32
 
 
 class Seals:
-    """Marks what this user writes, so that nobody else's files are taken for it.
+    """Seals for what this user writes, so that files of other users are not taken for it.
 
-    Where no secret can be kept, what is marked is known again in this process only.
+    Where no secret can be kept on disk, seals are recognised in this process only.
     """
 
     def __init__(self) -> None:
-        # Read at once: a fork that drew one for itself would be another user to us.
+        # Read at once: a fork would draw another secret, whose seals this process refuses.
         self._secret = _secret(cache_folder())
 
     def seal(self, name: str, content: bytes) -> str:
-        """Return what nobody else can compute of a file's content, and of what it is called by.
+        """Return the seal of a file's name and content, ``SEAL_DIGITS`` hexadecimal digits.
 
-        ``SEAL_DIGITS`` hexadecimal digits.
+        Only this user can compute it.
         """
         code = hmac.new(self._secret, digestmod=hashlib.sha256)
         code.update(f"{len(name)}:{name}".encode(errors="surrogatepass"))
         code.update(content)
         return code.hexdigest()[:SEAL_DIGITS]
 
-    def is_sealed(self, name: str, content: bytes, told: str) -> bool:
-        """Whether ``seal`` of this user returned ``told``."""
-        ours = self.seal(name, content).encode()
-        return hmac.compare_digest(ours, told.encode(errors="replace"))
+    def is_sealed(self, name: str, content: bytes, seal: str) -> bool:
+        """Whether ``seal`` is that of a name and content."""
+        expected = self.seal(name, content).encode()
+        return hmac.compare_digest(expected, seal.encode(errors="replace"))
 
 
 @cache
 def _secret(folder: Path) -> bytes:
-    """Return the user's secret; one for this process alone where none can be kept."""
+    """Return the user's secret; one of this process where none can be kept."""
     path = folder / _FILE
     with suppress(OSError):
         if not path.exists():
@@ -65,7 +65,7 @@ def _secret(folder: Path) -> bytes:
 
 
 def _write(path: Path) -> None:
-    """Make the file, whole, unless there is one."""
+    """Write the file atomically, unless there is one."""
     partial = path.with_name(f".{path.name}-{secrets.token_hex(8)}")
     descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
@@ -77,7 +77,7 @@ def _write(path: Path) -> None:
 
 
 def _read(path: Path) -> bytes | None:
-    """Return the secret; None where others may have read or written it, or it is damaged."""
+    """Return the secret; None where other users have access to it, or it is damaged."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     with open(descriptor, "rb") as file:  # noqa: PTH123 - of a descriptor
         status = os.fstat(descriptor)

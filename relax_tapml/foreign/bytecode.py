@@ -1,7 +1,7 @@
 """Serialised bytecode of Relax's virtual machine, checked before the machine runs it.
 
-The machine believes what it reads: a register, a constant or a jump outside of its tables, or an
-index outside of the heap of dimensions, reads and writes memory that is not its own.
+The machine does not check what it reads: a register, a constant or a jump outside of its tables, or
+an index outside of the heap of dimensions, reads and writes other memory of the process.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import NoReturn
 
-from relax_tapml.foreign.names import name_fault, shown, text_fault
+from relax_tapml.foreign.names import name_fault, quoted, text_fault
 
 _MAGIC = frozenset({0xD225DE2F4214151D, 0xD225DE2F4214151E})
 _WITH_SCOPES = 0xD225DE2F4214151E
@@ -45,17 +45,17 @@ _HEAP_USERS = {
     "vm.builtin.make_prim_value": _UsesHeap(heap=0, pairs=1, touching=frozenset({1})),
 }
 _SIZED = frozenset({"vm.builtin.match_shape", "vm.builtin.make_shape"})
-# They take the machine itself first, and follow it wherever it points.
+# Their first argument is the machine itself, a pointer that they follow.
 _TAKES_MACHINE = frozenset({"vm.builtin.alloc_storage", _ALLOCATE, "vm.builtin.invoke_closure"})
 # They return nothing.
 _CHECKS = "vm.builtin.check_"
-# Functions of the machine look into their first argument without asking whether it is one.
+# Functions of the machine use their first argument without checking that there is one.
 _BUILTIN = "vm.builtin."
 _TAKES_NOTHING = frozenset({"vm.builtin.make_tuple", "vm.builtin.copy"})
 _NOTHING = "vm.builtin.null_value"
 
 
-class BytecodeFault(Exception):  # noqa: N818 - it is told in the words of whoever reads the file
+class BytecodeFault(Exception):  # noqa: N818 - the reader of the file raises a TapmlError
     """What is wrong with bytecode, for a message."""
 
 
@@ -153,7 +153,7 @@ class _Check:
         for call in calls:
             self._note_heap(call)
         has_branches = any(self._word(self._offsets[n]) == _IF for n in self._numbers)
-        # What is at least written or not, by the order of the instructions.
+        # For each register written so far, in order: whether it holds no value.
         is_empty = dict.fromkeys(range(function.arguments), False)
         for call in calls:
             self._check_heap(call)
@@ -161,7 +161,7 @@ class _Check:
             is_empty[call.target] = self._names[call.function] == _NOTHING
         last = self._word(self._offsets[function.end - 1])
         if last not in (_RETURN, _GOTO):
-            self._refuse("goes on behind its end")
+            self._refuse("continues after its end")
 
     @property
     def _numbers(self) -> range:
@@ -170,28 +170,28 @@ class _Check:
     def _check_values(
         self, call: _Call, is_empty: Mapping[int, bool], *, has_branches: bool
     ) -> None:
-        """Refuse calls with no value where the machine needs one."""
+        """Refuse calls without a value where the machine needs one."""
         name = self._names[call.function]
         heap = _HEAP_USERS[name].heap if name in _HEAP_USERS else -1
         registers = [value if kind == _REGISTER else -1 for kind, value in call.arguments]
         if name in _TAKES_MACHINE and registers[:1] != [_MACHINE]:
             self._refuse(f"calls {name} without the machine")
         if any(register == _VOID and place != heap for place, register in enumerate(registers)):
-            self._refuse(f"calls {shown(name)} with nothing as an argument")
+            self._refuse(f"calls {quoted(name)} with nothing as an argument")
         if call.target < self._function.arguments and name != _NOTHING:
             self._refuse(f"overwrites its argument {call.target}")
         if name.startswith(_CHECKS) and call.target != _VOID:
-            self._refuse(f"keeps the result of {shown(name)}, which has none")
-        if has_branches:  # Then what a register holds depends on the way taken.
+            self._refuse(f"keeps the result of {quoted(name)}, which has none")
+        if has_branches:  # Then the content of a register depends on the branch.
             return
         for place, register in enumerate(registers):
-            looks = place == 0 and name.startswith(_BUILTIN) and name not in _TAKES_NOTHING
+            needs_value = place == 0 and name.startswith(_BUILTIN) and name not in _TAKES_NOTHING
             if not 0 <= register < _VOID:
                 continue
-            # None: it was never written. True: it was, with nothing.
+            # None: never written. True: written, with no value.
             state = is_empty.get(register)
-            if state is None or (state and looks):
-                self._refuse(f"calls {shown(name)} with a register that holds nothing")
+            if state is None or (state and needs_value):
+                self._refuse(f"calls {quoted(name)} with a register that holds nothing")
 
     def _instruction(self, number: int) -> _Call | None:
         offset = self._offsets[number]
@@ -257,7 +257,7 @@ class _Check:
             held = values[use.pairs - 1] if len(values) >= use.pairs else None
             count = -1 if held is None else held
         if not 0 <= count <= (len(values) - use.pairs) // 2:
-            self._refuse(f"calls {name} with another number of dimensions than it says")
+            self._refuse(f"calls {name} with another number of dimensions than it states")
         for place in range(count):
             code, index = values[use.pairs + 2 * place : use.pairs + 2 * place + 2]
             if code is None or index is None:
@@ -280,7 +280,7 @@ class _Check:
         return self._code[offset]
 
     def _refuse(self, reason: str) -> NoReturn:
-        _refuse(f"function {shown(self._function.name)} {reason}")
+        _refuse(f"function {quoted(self._function.name)} {reason}")
 
 
 def _function(reader: _Reader) -> _Function:
@@ -288,7 +288,7 @@ def _function(reader: _Reader) -> _Function:
     name = reader.text()
     fault = name_fault(name)
     if kind not in (_PACKED, _RELAX, _KERNEL) or fault:
-        _refuse(fault or f"function {shown(name)} is of kind {kind}")
+        _refuse(fault or f"function {quoted(name)} is of kind {kind}")
     start, end, arguments, registers = (reader.signed() for _ in range(4))
     for _ in range(reader.count(8)):
         reader.text()
@@ -316,11 +316,11 @@ def _skip_tensor(reader: _Reader) -> None:
     ndim = reader.short()
     bits, lanes = _dtype(reader)
     if magic != _TENSOR_MAGIC or device_kind != 1 or not 0 <= ndim <= 64:
-        _refuse("it has a constant tensor that is none")
+        _refuse("it has a malformed constant tensor")
     shape = reader.words(ndim)
     size = reader.signed()
     if min(shape, default=0) < 0 or lanes != 1 or size != math.prod(shape) * ((bits + 7) // 8):
-        _refuse("it has a constant tensor of another size than its shape says")
+        _refuse("it has a constant tensor whose size does not fit its shape")
     reader.take(size)
 
 
@@ -328,12 +328,12 @@ def _dtype(reader: _Reader) -> tuple[int, int]:
     """Read a dtype, one of DLPack's; return how many bits and lanes it has."""
     code, bits, lanes = struct.unpack("<BBH", reader.take(4))
     if code > _LAST_DTYPE_CODE or not 0 <= bits <= 64 or not 0 <= lanes <= 1024:
-        _refuse("it has a dtype that there is not")
+        _refuse("it has a dtype that does not exist")
     return bits, lanes
 
 
 class _Reader:
-    """Reads what TVM's streams write, and never more than there is."""
+    """Reads the format of TVM's streams, within the bounds of the data."""
 
     def __init__(self, data: bytes) -> None:
         self._data = data

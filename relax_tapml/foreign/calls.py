@@ -1,8 +1,8 @@
-"""What a module calls outside itself, and which of it is known to be harmless.
+"""The functions that a module calls outside itself, and which of them are harmless.
 
 A kernel can call any C function of the process that runs it and any function that TVM has
-registered, by name; and it can hand source code and options to a compiler. None of that is needed
-to compute, apart from the mathematical functions and the runtime's own, which are listed here.
+registered, by name; and it can pass source code and options to a compiler. Computing needs none of
+that, apart from mathematical functions and functions of the runtime, which are listed here.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from functools import cache
 
 import tvm
 
-from relax_tapml.foreign.graph import MAPS, SEQUENCES, Graph, Node
+from relax_tapml.foreign._graph import MAPS, SEQUENCES, Graph, Node
 
 # The last part of the operator's name: 0.26 and 0.27 differ in what is before it. The text among
 # its first arguments is the name of what it calls.
@@ -28,13 +28,13 @@ _BY_NAME = frozenset(
     }
 )
 _INTRINSICS = frozenset({"call_llvm_intrin", "call_llvm_pure_intrin"})
-# They hold source code, run Python, write to structures of the runtime, or talk to other machines.
+# They hold source code, run Python, write to structures of the runtime, or use the network.
 _CODE = frozenset({"func_call", "call_py_func", "tvm_struct_set", "tvm_kernel_replace_point"})
-_CODE_ROOMS = ("tirx.nvshmem.",)
+_CODE_PREFIXES = ("tirx.nvshmem.",)
 # Their texts become parts of assembly or source.
-_INLINE_ROOMS = ("tirx.ptx", "tirx.cuda", "tirx.metal", "tirx.webgpu", "tirx.mma", "tirx.nki")
+_INLINE_PREFIXES = ("tirx.ptx", "tirx.cuda", "tirx.metal", "tirx.webgpu", "tirx.mma", "tirx.nki")
 _INLINE_TEXT = re.compile(r"[0-9A-Za-z_.:,+\-= ]*")
-# Attributes whose value is source, or names a file of it.
+# Attributes whose value is source code, or the name of a file of it.
 _SOURCE_KEY = re.compile(r"(^|[._])(import_c|import_llvm|external_mods|extern_func)$")
 _PRAGMA = "pragma_"
 _PRAGMAS = frozenset(
@@ -65,7 +65,7 @@ _MATH_ON_GPUS = re.compile(
     r"|__(popc|popcll|clz|clzll|brev|brevll|ffs|ffsll|byte_perm|umulhi|mulhi|dp4a|dp2a\w*)"
     r"|(min|max|abs|labs|llabs|fabs|clamp|native_\w+|half_\w+|convert_\w+|as_\w+)"
 )
-# Functions of the runtime, by how their names begin ...
+# Functions of the runtime, by prefix ...
 _RUNTIME = (
     *("tvm.contrib.sort.", "tvm.contrib.thrust.", "tvm.contrib.random.", "tvm.contrib.curand."),
     *("tvm.contrib.cblas.", "tvm.contrib.mkl.", "tvm.contrib.dnnl.", "tvm.contrib.nnpack."),
@@ -93,6 +93,7 @@ _KNOWN = frozenset(
             "runtime.TVMTensorCreateView",
         ),
         *("runtime.TVMTensorAllocWithScope", "relax_tapml.hand", "relax_tapml.store"),
+        *("relax_tapml.runtime_callback.make", "relax_tapml.runtime_callback.store"),
         *("TVMBackendAllocWorkspace", "TVMBackendFreeWorkspace", "relax.run.shape_to_tensor"),
     }
 )
@@ -108,87 +109,95 @@ _LAST_INTRINSIC = "llvm.xcore.zext"
 
 
 @dataclass(frozen=True)
-class Outside:
-    """Something that a module reaches out for.
+class ExternalCall:
+    """A function that a module calls outside itself, or code that it carries.
 
     Parameters
     ----------
     name
-        Of what it calls, or of the attribute or operator that carries code.
+        Of the function, or of the attribute or operator that carries code.
     how
-        By which operator, or why it is not harmless.
-    is_known
+        The operator that calls it, or why it is not harmless.
+    is_harmless
         Whether it is on the list of harmless ones.
     """
 
     name: str
     how: str
-    is_known: bool
+    is_harmless: bool
 
 
-def outside(graph: Graph) -> tuple[Outside, ...]:
-    """Return what a module reaches out for, each name once.
+def external_calls(graph: Graph) -> tuple[ExternalCall, ...]:
+    """Return the external calls of a module, each name once.
 
-    That a function of the module has a name is no excuse for calling it by name: each kernel is
-    compiled alone, so the name may find another function.
+    A name counts as external even if a function of the module has it: each kernel is compiled
+    alone, so the name may find another function.
     """
-    found: dict[str, Outside] = {}
+    found: dict[str, ExternalCall] = {}
     for node in graph.nodes:
         for item in _of_node(graph, node):
             found.setdefault(item.name, item)
     return tuple(found.values())
 
 
-def _of_node(graph: Graph, node: Node) -> Iterator[Outside]:
+def _of_node(graph: Graph, node: Node) -> Iterator[ExternalCall]:
     if node.type == "relax.expr.ExternFunc":
         name = graph.field(node, "global_symbol")
         if name is not None:
             yield _called(str(name.data), "ExternFunc")
     elif node.type == "ir.EnvFunc":
         name_text = str(node.data)
-        yield Outside(name_text, "a function of TVM's registry", name_text.startswith("tvm.relax."))
+        yield ExternalCall(
+            name_text, "a function of TVM's registry", name_text.startswith("tvm.relax.")
+        )
     elif node.type == "tirx.AttrStmt":
         key = graph.field(node, "attr_key")
-        if key is not None and _gives_code(str(key.data)):
-            yield Outside(str(key.data), "an attribute that gives code to the compiler", False)
+        if key is not None and _carries_code(str(key.data)):
+            yield ExternalCall(
+                str(key.data), "an attribute that passes code to the compiler", False
+            )
     elif node.type in MAPS:
         for name_of, _ in graph.items(node):
-            if name_of is not None and _gives_code(name_of):
-                yield Outside(name_of, "an attribute that gives code to the compiler", False)
+            if name_of is not None and _carries_code(name_of):
+                yield ExternalCall(name_of, "an attribute that passes code to the compiler", False)
             elif name_of in _COMPILER_OPTIONS:
-                yield Outside(name_of, "options of the compiler", False)
+                yield ExternalCall(name_of, "options of the compiler", False)
     elif isinstance(node.data, dict) and "op" in node.data and "args" in node.data:
         operator = graph.field(node, "op")
         if operator is not None and operator.type == "ir.Op":
             yield from _of_call(graph, str(operator.data), _arguments(graph, node))
 
 
-def _of_call(graph: Graph, operator: str, arguments: list[Node]) -> Iterator[Outside]:
+def _of_call(graph: Graph, operator: str, arguments: list[Node]) -> Iterator[ExternalCall]:
     plain = operator.rpartition(".")[2]
     texts = [text for item in arguments if (text := _text(graph, item)) is not None]
-    if plain in _CODE or operator.startswith(_CODE_ROOMS):
-        yield Outside(operator, "an operator that carries code", False)
+    if plain in _CODE or operator.startswith(_CODE_PREFIXES):
+        yield ExternalCall(operator, "an operator that carries code", False)
     elif plain in _INTRINSICS:
         yield _intrinsic(graph, operator, arguments)
     elif plain in _BY_NAME:
-        # The name is the first text; what has none is not something that TVM makes.
-        yield _called(texts[0], plain) if texts else Outside(operator, "a call without name", False)
-    elif operator.startswith(_INLINE_ROOMS):
+        # The name is the first text; TVM generates no such call without one.
+        yield (
+            _called(texts[0], plain)
+            if texts
+            else ExternalCall(operator, "a call without name", False)
+        )
+    elif operator.startswith(_INLINE_PREFIXES):
         for text in texts:
             if not _INLINE_TEXT.fullmatch(text):
-                yield Outside(text, f"a part of the code that {operator} makes", False)
+                yield ExternalCall(text, f"a part of the code that {operator} generates", False)
 
 
-def _gives_code(key: str) -> bool:
+def _carries_code(key: str) -> bool:
     return bool(_SOURCE_KEY.search(key)) or (key.startswith(_PRAGMA) and key not in _PRAGMAS)
 
 
-def _called(name: str, how: str) -> Outside:
-    return Outside(name, how, is_harmless(name))
+def _called(name: str, how: str) -> ExternalCall:
+    return ExternalCall(name, how, is_harmless(name))
 
 
 def is_harmless(name: str) -> bool:
-    """Whether a function outside of a module may be called without being asked about."""
+    """Whether every module may call an external function of a name."""
     if name in _MATH or name in _KNOWN or _MATH_ON_GPUS.fullmatch(name):
         return True
     return name.startswith(_RUNTIME) and not name.startswith(_NOT_RUNTIME)
@@ -207,13 +216,13 @@ def _text(graph: Graph, node: Node) -> str | None:
     return value.data if value is not None and value.type == "ffi.String" else None
 
 
-def _intrinsic(graph: Graph, operator: str, arguments: list[Node]) -> Outside:
+def _intrinsic(graph: Graph, operator: str, arguments: list[Node]) -> ExternalCall:
     first = arguments[0] if arguments else Node("None", None)
     name = _text(graph, first)
     if name is None:
         value = graph.field(first, "value") or first
         name = _intrinsic_name(value.data) if isinstance(value.data, int) else ""
-    return Outside(name or operator, "an intrinsic of LLVM", bool(_INTRINSIC.fullmatch(name)))
+    return ExternalCall(name or operator, "an intrinsic of LLVM", bool(_INTRINSIC.fullmatch(name)))
 
 
 @cache

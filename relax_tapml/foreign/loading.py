@@ -1,4 +1,4 @@
-"""Reading modules in a child, so that what ends TVM does not end the tool."""
+"""Read modules in a child process first, so that a crash of TVM does not end the tool."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ import tvm_ffi
 from relax_tapml._compat import load_json, verify_well_formed
 from relax_tapml.errors import MachineError, StoreError
 from relax_tapml.foreign.names import told
-from relax_tapml.processes.fork import ForkDied, Here, forked
+from relax_tapml.processes.fork import ForkChannel, ForkFailed, forked
 
 _CPU_SECONDS = 20
 _CPU_SECONDS_PER_MB = 20
-# Only for one that waits for something that never comes: it uses no processor meanwhile.
+# Ends a child that blocks without using the processor.
 _WALL_TO_CPU = 30
 _MEMORY_BYTES = 4 << 30
 
 
-def loads(texts: Mapping[str, str], *, fix: str) -> None:
+def try_load(texts: Mapping[str, str], *, fix: str) -> None:
     """Read, walk, print and hash modules in a fork of this process.
 
-    On Linux only: elsewhere a fork may not use what TVM needs, and they are read unprotected.
+    On Linux only: elsewhere TVM may not work in a fork, and they are read in this process.
 
     Parameters
     ----------
     texts
-        By path, for messages: their JSON.
+        Their JSON, by path for messages.
     fix
-        What to do where one cannot be used, a sentence.
+        What to do if one cannot be used, a sentence.
 
     Raises
     ------
@@ -43,41 +43,41 @@ def loads(texts: Mapping[str, str], *, fix: str) -> None:
     if not texts:
         return
 
-    def work(fork: Here) -> None:
+    def work(fork: ForkChannel) -> None:
         for where, text in texts.items():
             fork.note(where)
             _use(text, where, fix)
 
-    guarded(work, size=sum(map(len, texts.values())), what="reading", fix=fix)
+    run_limited(work, size=sum(map(len, texts.values())), what="reading", fix=fix)
 
 
-def guarded(work: Callable[[Here], None], *, size: int, what: str, fix: str) -> None:
-    """Do work that may end its process in a fork, with limits that follow the size of its input.
+def run_limited(work: Callable[[ForkChannel], None], *, size: int, what: str, fix: str) -> None:
+    """Run work that may crash in a fork, with limits that grow with the size of its input.
 
-    Its time is counted by the processor, since a busy machine must not refuse anything.
+    Processor time is limited, so that a busy machine refuses nothing.
 
     Parameters
     ----------
     work
-        Notes which file it is about.
+        Calls ``note`` with the file that it reads next.
     size
         Bytes of all files.
     what
-        For messages: what is done with a file.
+        For messages: what the work does with a file.
     fix
-        What to do where it cannot be used, a sentence.
+        What to do if it cannot be used, a sentence.
 
     Raises
     ------
     StoreError
-        It died, or raised one.
+        A signal ended the fork, it exceeded a limit, or it raised such an error.
     MachineError
         There is not enough memory to fork.
     """
     is_linux = sys.platform == "linux"
     seconds = _CPU_SECONDS + _CPU_SECONDS_PER_MB * (size >> 20)
 
-    def limited(fork: Here) -> None:
+    def limited(fork: ForkChannel) -> None:
         if is_linux:
             _limit(seconds)
         work(fork)
@@ -85,15 +85,15 @@ def guarded(work: Callable[[Here], None], *, size: int, what: str, fix: str) -> 
     try:
         for _ in forked(limited, is_safe=is_linux):
             pass
-    except ForkDied as death:
-        cause = death.cause
+    except ForkFailed as failure:
+        cause = failure.cause
         if "SIGXCPU" in cause or "SIGALRM" in cause:
             cause = f"needed more than {seconds} s"
-        raise StoreError(f"{death.at}: TVM {cause} while {what} it. {fix}") from None
+        raise StoreError(f"{failure.at}: TVM {cause} while {what} it. {fix}") from None
     except OSError as error:
         raise MachineError(
-            f"no child process can be started: {error.strerror}. Foreign files are read in one: "
-            "free memory, or raise the limit of processes"
+            f"no child process can be started to check files: {error.strerror}. Free memory, or "
+            "raise the limit of processes"
         ) from error
 
 
@@ -109,7 +109,7 @@ def _limit(seconds: int) -> None:
 
 
 def _use(text: str, where: str, fix: str) -> None:
-    """Do with a module what the tool does first with any."""
+    """Read a module and do what the tool does first with it."""
     try:
         module = load_json(text)
         if not isinstance(module, tvm.IRModule):
@@ -119,7 +119,7 @@ def _use(text: str, where: str, fix: str) -> None:
         module.script()
         tvm_ffi.structural_hash(module)
         tvm.ir.save_json(module)
-    except Exception as error:  # Whatever TVM raises about it.
+    except Exception as error:  # TVM may raise anything.
         reason = f"{type(error).__name__}: {told(str(error))}"
         raise StoreError(
             f"{where} is damaged: it is not a module this TVM can read: {reason}. {fix}"

@@ -1,8 +1,9 @@
-"""The one place that reads a module from JSON, and what is known of contents that were read."""
+"""Read IRModules from JSON, checked, and write those that this user may read unchecked."""
 
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -11,98 +12,116 @@ import tvm
 
 from relax_tapml._compat import load_json
 from relax_tapml.errors import StoreError
-from relax_tapml.foreign.calls import outside
-from relax_tapml.foreign.graph import Graph, GraphFault, plain_json
-from relax_tapml.foreign.loading import loads
-from relax_tapml.foreign.names import shown
-from relax_tapml.foreign.own import is_own
+from relax_tapml.files.seals import SEAL_DIGITS, Seals
+from relax_tapml.foreign._graph import SEAL_KEY, Graph, GraphFault, plain_json
+from relax_tapml.foreign.calls import external_calls
+from relax_tapml.foreign.loading import try_load
+from relax_tapml.foreign.names import quoted
 
 TRUST = "trust=True, or --trust on the command line, --tapml-trust with pytest"
-"""How somebody says that a file comes from somebody who may run code here."""
+"""How the user states that a file comes from a source that may run code here."""
+
+
+# Of a seal: a module's content counts, whatever its file is called.
+_NAME = "module"
+_METADATA = '"metadata":{'
+_SEAL = re.compile(rf'(?<="metadata":{{)"{SEAL_KEY}":"([0-9a-f]{{{SEAL_DIGITS}}})",'.encode())
 
 
 @dataclass(kw_only=True)
-class _Known:
-    """What this process knows already: it opens a suite several times in a run.
+class _Checked:
+    """What this process has checked already: it opens a suite several times in a run.
 
     Parameters
     ----------
     sound
-        Digests of contents that were checked, or that this process has written.
+        Digests of contents that were checked, or written by this process.
     calls
-        Names that the user's own model calls outside itself.
+        Names of the external calls of the user's own model.
     """
 
     sound: set[str]
     calls: set[str]
 
 
-_KNOWN = _Known(sound=set(), calls=set())
+_CHECKED = _Checked(sound=set(), calls=set())
 
 
-def vouch(digests: Iterable[str]) -> None:
-    """Take over that contents are sound because this process wrote them: SHA-256, in hex."""
-    _KNOWN.sound.update(digests)
+def mark_checked(digests: Iterable[str]) -> None:
+    """Take contents for checked, because this process wrote them: SHA-256, in hex."""
+    _CHECKED.sound.update(digests)
 
 
-def vouch_for_calls(module: tvm.IRModule) -> None:
-    """Let modules call whatever a module calls that the user runs here anyway."""
-    with suppress(GraphFault):  # Then nothing is known of it.
-        _KNOWN.calls.update(item.name for item in outside(Graph(tvm.ir.save_json(module))))
+def allow_calls_of(module: tvm.IRModule) -> None:
+    """Allow all modules the external calls of one that the user runs in this process."""
+    with suppress(GraphFault):  # Then it allows no call.
+        _CHECKED.calls.update(item.name for item in external_calls(Graph(tvm.ir.save_json(module))))
+
+
+def sealed_json(module: tvm.IRModule) -> str:
+    """Return what ``tvm.ir.save_json`` writes, with a seal of this user in its metadata.
+
+    Later commands of the user let such a module call anything: it came from the user's own model
+    and pipelines, which may do so too. For TVM the seal is an unknown entry of the metadata.
+    """
+    text = tvm.ir.save_json(module)
+    nodes, _, metadata = text.rpartition(_METADATA)
+    seal = Seals().seal(_NAME, text.encode())
+    return f'{nodes}{_METADATA}"{SEAL_KEY}":"{seal}",{metadata}'
 
 
 def check_modules(contents: Mapping[str, bytes], *, fix: str, trust: bool = False) -> None:
-    """Refuse modules that are not sound; all modules of an artefact at once, in one child.
+    """Refuse malformed or unsafe modules; all modules of an artefact at once, in one child.
 
-    The graph of each is checked in Python: what TVM recurses into, names, and what it calls outside
-    itself. Then a child reads, prints and hashes it, so that what ends TVM ends the child.
+    The graph of each is checked in Python: the nodes that TVM recurses into, names, and external
+    calls. Then a child process reads, prints and hashes it, so that a crash ends only the child.
 
     Parameters
     ----------
     contents
-        By path, for messages: what ``tvm.ir.save_json`` wrote.
+        The output of ``tvm.ir.save_json``, by path for messages.
     fix
-        What to do where one cannot be used, a sentence.
+        What to do if one cannot be used, a sentence.
     trust
-        Whether they may call anything; what this user has written on this machine may anyhow.
+        Whether they may call anything; modules with a seal of this user may.
 
     Raises
     ------
     StoreError
-        One is damaged, has a name that is none, calls something that is not known to be harmless
-        and ``trust`` is false, or ends the process that reads it.
+        One is damaged, has a malformed name, crashes the process that reads it, or, unless
+        ``trust``, calls a function that is not known to be harmless.
     """
     waiting: dict[str, tuple[str, bytes]] = {}
     for where, data in contents.items():
         digest = _digest(data, trust=trust)
-        if digest not in _KNOWN.sound and hashlib.sha256(data).hexdigest() not in _KNOWN.sound:
+        if digest not in _CHECKED.sound and hashlib.sha256(data).hexdigest() not in _CHECKED.sound:
             waiting[digest] = where, data
     graphs = {where: _checked(data, where, fix, trust) for where, data in waiting.values()}
-    loads({where: graph.json for where, graph in graphs.items()}, fix=fix)
-    _KNOWN.sound.update(waiting)
+    try_load({where: graph.json for where, graph in graphs.items()}, fix=fix)
+    _CHECKED.sound.update(waiting)
 
 
 def read_module(data: bytes, where: str, *, fix: str, trust: bool = False) -> tvm.IRModule:
-    """Return the module in what ``tvm.ir.save_json`` wrote, checked by ``check_modules``.
+    """Return the module in an output of ``tvm.ir.save_json``, checked by ``check_modules``.
 
     Parameters
     ----------
     data
-        Content of a file, or of an entry of one.
+        Content of a file, or of an entry in one.
     where
-        For messages: its path.
+        Its path, for messages.
     fix
-        What to do where it cannot be used, a sentence.
+        What to do if it cannot be used, a sentence.
     trust
         Whether it may call anything.
 
     Raises
     ------
     StoreError
-        This TVM cannot read it, it is no module, or ``check_modules`` refuses it.
+        This TVM cannot read it, it is no module, or ``check_modules`` raises one.
     """
     check_modules({where: data}, fix=fix, trust=trust)
-    # As it was checked: two readers may take one text for two things.
+    # The checked form: two JSON readers may read one text differently.
     module = load_json(plain_json(data.decode()))
     if not isinstance(module, tvm.IRModule):
         raise StoreError(f"{where} holds a {type(module).__name__}, expected an IRModule. {fix}")
@@ -110,8 +129,17 @@ def read_module(data: bytes, where: str, *, fix: str, trust: bool = False) -> tv
 
 
 def _digest(data: bytes, *, trust: bool) -> str:
-    # What was trusted once is not known to be harmless.
+    # A trusted module was not checked for harmless calls.
     return f"{hashlib.sha256(data).hexdigest()}{' trusted' if trust else ''}"
+
+
+def _is_sealed(data: bytes) -> bool:
+    found = list(_SEAL.finditer(data))
+    if not found:
+        return False
+    start, end = found[-1].span()
+    seal = found[-1][1].decode()
+    return Seals().is_sealed(_NAME, data[:start] + data[end:], seal)
 
 
 def _checked(data: bytes, where: str, fix: str, trust: bool) -> Graph:
@@ -123,16 +151,18 @@ def _checked(data: bytes, where: str, fix: str, trust: bool) -> Graph:
         ) from None
     if graph.kind != "IRModule":
         raise StoreError(f"{where} holds a {graph.kind}, expected an IRModule. {fix}")
-    if not trust and not is_own(data):
-        strange = [
-            item for item in outside(graph) if not item.is_known and item.name not in _KNOWN.calls
+    if not trust and not _is_sealed(data):
+        unsafe = [
+            item
+            for item in external_calls(graph)
+            if not item.is_harmless and item.name not in _CHECKED.calls
         ]
-        if strange:
-            told = ", ".join(f"{shown(item.name)} ({item.how})" for item in strange[:3])
-            more = f" and {len(strange) - 3} more" if len(strange) > 3 else ""
+        if unsafe:
+            listed = ", ".join(f"{quoted(item.name)} ({item.how})" for item in unsafe[:3])
+            more = f" and {len(unsafe) - 3} more" if len(unsafe) > 3 else ""
             raise StoreError(
-                f"{where} reaches outside of itself for {told}{more}, which is not known to be "
-                f"harmless: running it may do anything that you may. If it comes from somebody "
-                f"you trust, pass {TRUST}"
+                f"{where} calls {listed}{more} outside of itself, which is not known to be "
+                f"harmless: running it may do anything that you may do. If you trust its source, "
+                f"pass {TRUST}"
             )
     return graph

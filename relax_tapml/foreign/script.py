@@ -1,7 +1,7 @@
-"""Whether a print of a module is nothing but TVMScript.
+"""Check that the printed source of a module is TVMScript and no other Python code.
 
-TVM evaluates what it reads as TVMScript, and a script that holds a module is run. A module prints
-names and keys as they are, so what is printed is looked at as Python before either happens.
+TVM evaluates the TVMScript that it reads, and a script that holds a module is run. A module prints
+names and keys without escapes, so the source is checked as Python before either happens.
 """
 
 from __future__ import annotations
@@ -23,29 +23,29 @@ _FORMS = (
     *(ast.operator, ast.unaryop, ast.boolop, ast.cmpop, ast.expr_context, ast.ImportFrom),
     ast.alias,
 )
-# What a print imports, by the module and the name in it.
+# What printed modules import, by the module and the name in it.
 _IMPORTS: dict[tuple[str | None, str], Any] = {
     ("typing", "TypeVar"): typing.TypeVar,
     **{(_HOME, name): getattr(tvm.script, name) for name in ("ir", "relax", "tirx")},
     # Not every release has layouts.
     ("tvm.tirx.layout", "Axis"): getattr(getattr(tvm.tirx, "layout", None), "Axis", None),
 }
-# Modules that are attributes of those, and what a print takes from.
+# Modules among the attributes of those that printed modules use.
 _OPERATORS = (
     *("tvm.relax.op", "tvm.relax.script.parser.dist", "tvm.script.parser.relax.dist"),
     "tvm.tirx.script.tile",
 )
-# Called by their names alone.
+# Called by a plain name.
 _CALLED = frozenset({"range", "TypeVar"})
 
 
 def script_fault(source: str) -> str:
-    """Say what in a source is not TVMScript, empty if it is nothing else.
+    """Return what in a source is not TVMScript, empty if all of it is.
 
     Parameters
     ----------
     source
-        What ``IRModule.script`` printed, with its imports.
+        The output of ``IRModule.script``, with its imports.
     """
     try:
         tree = ast.parse(source)
@@ -60,7 +60,7 @@ def script_fault(source: str) -> str:
                 homes[name.asname or name.name] = _IMPORTS[statement.module, name.name]
     bound = _bound(tree)
     if bound & (homes.keys() | _CALLED):
-        return "it gives another meaning to a name of TVMScript"
+        return "it redefines a name of TVMScript"
     return next(filter(None, (_fault(node, homes, bound) for node in ast.walk(tree))), "")
 
 
@@ -72,7 +72,7 @@ def _fault(node: ast.AST, homes: dict[str, Any], bound: set[str]) -> str:
     if isinstance(node, ast.Attribute):
         return _attribute_fault(node, homes)
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
-        # A variable is called nowhere.
+        # TVMScript calls no variable.
         return "" if node.func.id in _CALLED else f"it calls {node.func.id}"
     if isinstance(node, ast.Call) and not isinstance(node.func, ast.Attribute):
         return f"it calls a {type(node.func).__name__}"
@@ -82,7 +82,7 @@ def _fault(node: ast.AST, homes: dict[str, Any], bound: set[str]) -> str:
 
 
 def _attribute_fault(node: ast.Attribute, homes: dict[str, Any]) -> str:
-    """Refuse ways out of TVMScript: its modules have others of Python as attributes."""
+    """Refuse attributes outside of TVMScript: its modules have other modules as attributes."""
     names = [node.attr]
     root: ast.expr = node.value
     while isinstance(root, ast.Attribute):
@@ -103,7 +103,7 @@ def _attribute_fault(node: ast.Attribute, homes: dict[str, Any]) -> str:
 
 
 def _bound(tree: ast.AST) -> set[str]:
-    """Return the names that a source gives a meaning to."""
+    """Return the names that a source defines."""
     found: set[str] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):

@@ -13,12 +13,12 @@ import numpy as np
 
 from relax_tapml.arrays import Array
 from relax_tapml.errors import StoreError, UsageError
-from relax_tapml.files.read import MAX_TENSOR_BYTES, read_bytes
-from relax_tapml.frontend.archive import check_sizes
-from relax_tapml.frontend.arrays import to_array
+from relax_tapml.files.read import read_bytes
+from relax_tapml.frontend._archive import check_sizes
+from relax_tapml.frontend._arrays import to_array
 from relax_tapml.frontend.model import Sample
 from relax_tapml.frontend.signature import Signature
-from relax_tapml.tensor_file import parse_tensors
+from relax_tapml.tensor_file import MAX_TENSOR_BYTES, parse_tensors
 
 _SUFFIXES = (".npz", ".safetensors")
 

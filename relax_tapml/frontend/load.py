@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from relax_tapml.errors import UsageError
-from relax_tapml.frontend.callable import load_callable
+from relax_tapml.frontend._callable import load_callable
+from relax_tapml.frontend._minilm import minilm
+from relax_tapml.frontend._mlc import load_mlc
 from relax_tapml.frontend.inputs import load_samples
-from relax_tapml.frontend.minilm import minilm
-from relax_tapml.frontend.mlc import load_mlc
 from relax_tapml.frontend.model import Model
 from relax_tapml.frontend.saved import load_ir, load_saved
 from relax_tapml.frontend.signature import check_model, signature_of

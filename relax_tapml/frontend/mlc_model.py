@@ -11,10 +11,10 @@ from tvm import relax
 
 from relax_tapml.arrays import Array
 from relax_tapml.errors import UsageError
+from relax_tapml.frontend._unpack_params import UnpackParams
 from relax_tapml.frontend.mlc_pipeline import Metadata
 from relax_tapml.frontend.model import Meaning, Model, Sample
 from relax_tapml.frontend.paged_drive import PagedDrive
-from relax_tapml.frontend.unpack_params import UnpackParams
 from relax_tapml.partition.lower import NAMING
 
 SEED = 0

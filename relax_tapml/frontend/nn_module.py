@@ -9,11 +9,11 @@ from typing import Any
 
 from relax_tapml.errors import StoreError, UsageError
 from relax_tapml.files.read import MAX_WEIGHTS_BYTES, read_bytes
-from relax_tapml.frontend.callable import from_module
+from relax_tapml.frontend._callable import from_module
+from relax_tapml.frontend._unpack_params import UnpackParams
 from relax_tapml.frontend.inputs import as_samples
 from relax_tapml.frontend.model import Model, Sample
 from relax_tapml.frontend.signature import check_model
-from relax_tapml.frontend.unpack_params import UnpackParams
 from relax_tapml.tensor_file import parse_tensors
 
 

@@ -26,7 +26,7 @@ from relax_tapml.files.read import (
 from relax_tapml.files.replace import new_folder
 from relax_tapml.foreign.module import read_module
 from relax_tapml.foreign.names import first_fault
-from relax_tapml.frontend.callable import from_module
+from relax_tapml.frontend._callable import from_module
 from relax_tapml.frontend.model import Meaning, Model, Sample
 from relax_tapml.frontend.signature import check_model
 from relax_tapml.tensor_file import dump_tensors, parse_tensors

@@ -17,8 +17,8 @@ from tvm import relax, tirx
 from relax_tapml._compat import Analyzer
 from relax_tapml.arrays import Array
 from relax_tapml.errors import UsageError
+from relax_tapml.frontend._params import check_names
 from relax_tapml.frontend.model import Model, Sample
-from relax_tapml.frontend.params import check_names
 
 Dims = dict[Any, int]
 

@@ -15,16 +15,16 @@ from tvm import relax
 
 from relax_tapml.arrays import Array
 from relax_tapml.errors import StoreError, UsageError
-from relax_tapml.files.machine import passed_on
+from relax_tapml.files.machine import raise_machine_error
 from relax_tapml.foreign.module import TRUST
-from relax_tapml.frontend.archive import check_sizes
-from relax_tapml.frontend.arrays import to_array
-from relax_tapml.frontend.first_line import first_line
+from relax_tapml.frontend._archive import check_sizes
+from relax_tapml.frontend._arrays import to_array
+from relax_tapml.frontend._first_line import first_line
+from relax_tapml.frontend._params import named_params
+from relax_tapml.frontend._plain_dims import with_plain_dims
+from relax_tapml.frontend._program_file import check_program_file, weights_only
 from relax_tapml.frontend.inputs import as_samples
 from relax_tapml.frontend.model import Meaning, Model, Sample
-from relax_tapml.frontend.params import named_params
-from relax_tapml.frontend.plain_dims import with_plain_dims
-from relax_tapml.frontend.program_file import check_program_file, weights_only
 from relax_tapml.frontend.signature import check_model, signature_of
 
 _ENTRY = "main"
@@ -79,7 +79,7 @@ def from_torch(
         TVM cannot import an operator, or gives it another dtype or shape than PyTorch.
     """
     torch = import_torch()
-    from relax_tapml.frontend.torch_import import import_program
+    from relax_tapml.frontend._torch_import import import_program
 
     label = name or type(module).__name__
     with _quiet():
@@ -137,7 +137,7 @@ def load_pt2(file: Path, *, trust: bool = False) -> Model:
     except pickle.UnpicklingError as error:
         raise StoreError(_refusal(file, "pickled objects that are no tensors")) from error
     except Exception as error:
-        passed_on(error, f"loading {file}")
+        raise_machine_error(error, f"loading {file}")
         raise StoreError(
             f"{file} is not a program this PyTorch can load: {first_line(error)}. Save it again "
             f"with torch.export.save of PyTorch {torch.__version__}."
@@ -191,7 +191,7 @@ def _export(torch: Any, module: Any, inputs: Any, dynamic_shapes: Any, label: st
         with torch.no_grad():
             return torch.export.export(module, args, kwargs, dynamic_shapes=dynamic_shapes)
     except Exception as error:
-        passed_on(error, f"exporting {label}")
+        raise_machine_error(error, f"exporting {label}")
         raise UsageError(
             f"torch.export of {label} failed: {first_line(error)}. Export it yourself and give the "
             "exported program."
@@ -222,7 +222,7 @@ def _reference(
 
 def _accurate(torch: Any, program: Any, run: Callable[..., Any]) -> Callable[[Sample], list[Array]]:
     """Return what runs the module in float64, and where PyTorch cannot, in float32."""
-    from relax_tapml.frontend.wide_run import run_wide
+    from relax_tapml.frontend._wide_run import run_wide
 
     in_spec = program.call_spec.in_spec
 

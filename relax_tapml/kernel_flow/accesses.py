@@ -14,19 +14,17 @@ from tvm import tirx
 from tvm.ir import Op
 from tvm.ir import expr as ir_expr
 
-from relax_tapml._compat import Analyzer, TensorLoad, buffer_of, prim, prim_op
+from relax_tapml._compat import Analyzer, TensorLoad, buffer_of, prim
 from relax_tapml.arrays import Array
+from relax_tapml.kernel_flow.expressions import ADDRESS_OPS, choice_of, constant, loads
 from relax_tapml.kernel_flow.stores import NotAnalyzableError, Store, stores_of
 
-_IF_THEN_ELSE = Op.get(prim_op("if_then_else"))
 _PURE = ("prim.", "tirx.")
-# They hand out an address, so what is read cannot be seen.
-_ADDRESSES = {"tirx.address_of", "tirx.tvm_access_ptr"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Access:
-    """One index of a load or store that is not plainly within its dimension.
+    """One index of a load or store that may lie outside its dimension.
 
     ``conditions`` hold where it happens, in addition to those of the store it belongs to.
     """
@@ -49,19 +47,19 @@ class Accesses:
     ------
     NotAnalyzableError
         It does something that is not followed: it calls for an effect, loops until a condition
-        holds, or as often as a tensor says, or asserts.
+        holds, or as often as a value in a tensor, or asserts.
     """
 
     def __init__(self, function: tirx.PrimFunc) -> None:
         self._params = {param: number for number, param in enumerate(function.params)}
         self._stores = stores_of(function)
-        self._unproven: list[_Access] = []
+        self._unchecked: list[_Access] = []
         for stores in self._stores.values():
             for store in stores:
                 for _, first, extent in store.ranges:
-                    if _loads(first) or _loads(extent):
-                        raise NotAnalyzableError("a tensor says how often its loops run")
-                self._unproven += _accesses(store)
+                    if loads(first) or loads(extent):
+                        raise NotAnalyzableError("a tensor decides how often its loops run")
+                self._unchecked += _accesses(store)
 
     def index_limits(self, sizes: Mapping[tirx.Var, int]) -> dict[int, int]:
         """Return the number that values of an integer parameter must stay below to be indices.
@@ -72,9 +70,9 @@ class Accesses:
             Of the symbolic dimensions.
         """
         limits: dict[int, int] = {}
-        for access in self._unproven:
+        for access in self._unchecked:
             for number in self._roots(access.index):
-                extent = _constant(_substituted(access.extent, sizes))
+                extent = constant(_substituted(access.extent, sizes))
                 if extent is not None:
                     limits[number] = min(extent, limits.get(number, extent))
         return limits
@@ -90,7 +88,7 @@ class Accesses:
             Integer tensors by number of the parameter.
         """
         proof = _Proof(sizes, arrays, self._params, self._stores)
-        return all(map(proof.holds, self._unproven))
+        return all(map(proof.holds, self._unchecked))
 
     def _roots(self, expr: Any) -> set[int]:
         """Return the numbers of the parameters that an expression is computed from."""
@@ -98,7 +96,7 @@ class Accesses:
         seen: set[tirx.Var] = set()
         pending = [expr]
         while pending:
-            for load in _loads(pending.pop()):
+            for load in loads(pending.pop()):
                 buffer = buffer_of(load)
                 if buffer in seen:
                     continue
@@ -167,7 +165,7 @@ class _Proof:
             return self._bounds(scope, store.value)
 
     def _bounds(self, scope: _Scope, value: Any) -> tuple[int, int] | None:
-        parts = _branches(value)
+        parts = choice_of(value)
         if parts is not None:
             condition, *chosen = parts
             found = []
@@ -214,7 +212,7 @@ class _Scope:
     def assume(self, condition: Any) -> None:
         """Take a condition to hold for as long as the stack is open."""
         known = self.analyzer.simplify(self.seen(condition))
-        self.is_dead = self.is_dead or _constant(known) == 0
+        self.is_dead = self.is_dead or constant(known) == 0
         self._stack.enter_context(self.analyzer.constraint_scope(known))
 
     def seen(self, expr: Any) -> Any:
@@ -246,7 +244,7 @@ class _Scope:
 
 
 def _accesses(store: Store) -> Iterator[_Access]:
-    """Yield the accesses of a store that are not plainly within their tensors."""
+    """Yield the accesses of a store that may lie outside their tensors."""
     for condition in store.conditions:
         # Those before it may guard it.
         yield from _loaded(condition, store, ())
@@ -259,7 +257,7 @@ def _accesses(store: Store) -> Iterator[_Access]:
 
 
 def _loaded(expr: Any, store: Store, conditions: tuple[Any, ...]) -> Iterator[_Access]:
-    parts = _branches(expr)
+    parts = choice_of(expr)
     match expr:
         case TensorLoad():
             for index in expr.indices:
@@ -272,7 +270,7 @@ def _loaded(expr: Any, store: Store, conditions: tuple[Any, ...]) -> Iterator[_A
             yield from _loaded(false_value, store, (*conditions, prim.Not(condition)))
         case ir_expr.Call():
             name = expr.op.name if isinstance(expr.op, Op) else ""
-            if not name.startswith(_PURE) or name in _ADDRESSES:
+            if not name.startswith(_PURE) or name in ADDRESS_OPS:
                 raise NotAnalyzableError(f"it calls {name or expr.op}")
             for argument in expr.args:
                 yield from _loaded(argument, store, conditions)
@@ -285,15 +283,6 @@ def _loaded(expr: Any, store: Store, conditions: tuple[Any, ...]) -> Iterator[_A
                     yield from _loaded(inner, store, conditions)
 
 
-def _branches(expr: Any) -> tuple[Any, Any, Any] | None:
-    """Return the condition and both values of a choice; None for other expressions."""
-    if isinstance(expr, prim.Select):
-        return expr.condition, expr.true_value, expr.false_value
-    if isinstance(expr, ir_expr.Call) and expr.op.same_as(_IF_THEN_ELSE):
-        return expr.args[0], expr.args[1], expr.args[2]
-    return None
-
-
 def _indexed(
     buffer: tirx.Var, indices: Any, store: Store, conditions: tuple[Any, ...]
 ) -> Iterator[_Access]:
@@ -301,9 +290,9 @@ def _indexed(
     for index, extent in zip(indices, buffer.ty.shape, strict=True):
         if isinstance(index, tirx.Var) and index in extents:
             first, count = extents[index]
-            if _constant(first) == 0 and tvm_ffi.structural_equal(count, extent):
+            if constant(first) == 0 and tvm_ffi.structural_equal(count, extent):
                 continue
-        if _constant(index) == 0:
+        if constant(index) == 0:
             # No dimension of a call is less than 1.
             continue
         yield from _chosen(index, extent, store, conditions)
@@ -313,20 +302,13 @@ def _chosen(
     index: Any, extent: Any, store: Store, conditions: tuple[Any, ...]
 ) -> Iterator[_Access]:
     """Yield the accesses that an index stands for, one for each value it chooses between."""
-    parts = _branches(index)
+    parts = choice_of(index)
     if parts is None:
         yield _Access(index=index, extent=extent, store=store, conditions=conditions)
         return
     condition, true_value, false_value = parts
     yield from _chosen(true_value, extent, store, (*conditions, condition))
     yield from _chosen(false_value, extent, store, (*conditions, prim.Not(condition)))
-
-
-def _loads(expr: Any) -> list[Any]:
-    found: list[Any] = []
-    if not isinstance(expr, int):
-        tvm_ffi.structural_walk(expr, (TensorLoad, found.append))
-    return found
 
 
 def _substituted(expr: Any, sizes: Mapping[tirx.Var, int]) -> Any:
@@ -341,7 +323,3 @@ def _substituted(expr: Any, sizes: Mapping[tirx.Var, int]) -> Any:
             ),
         ),
     )
-
-
-def _constant(expr: Any) -> int | None:
-    return int(expr.value) if isinstance(expr, tirx.IntImm) else None

@@ -11,15 +11,13 @@ from tvm import tirx
 from tvm.ir import Op
 from tvm.ir import expr as ir_expr
 
-from relax_tapml._compat import TensorLoad, buffer_of, prim, prim_op
+from relax_tapml._compat import TensorLoad, buffer_of, prim
 from relax_tapml.arrays import Array
+from relax_tapml.kernel_flow.expressions import ADDRESS_OPS, choice_of
 from relax_tapml.kernel_flow.interval import Environment, Interval, bounds
 from relax_tapml.kernel_flow.stores import NotAnalyzableError, Store, stores_of
 
 Region = tuple[Interval, ...]
-_IF_THEN_ELSE = Op.get(prim_op("if_then_else"))
-# They hand out an address, so what is read cannot be seen.
-_ADDRESSES = {"tirx.address_of", "tirx.tvm_access_ptr"}
 _MAX_REGIONS = 1000
 
 
@@ -71,7 +69,7 @@ class ElementFlow:
         Raises
         ------
         NotAnalyzableError
-            It cannot be told.
+            The function does something that is not followed.
         """
         self._stores = stores_of(self._function)
         found: dict[Source, None] = {}
@@ -145,16 +143,13 @@ class ElementFlow:
             case TensorLoad():
                 yield expr, environment
                 parts = list(expr.indices)
-            case prim.Select():
-                parts = self._taken(expr.condition, expr.true_value, expr.false_value, environment)
+            case _ if (choice := choice_of(expr)) is not None:
+                parts = self._taken(*choice, environment)
             case ir_expr.Call():
                 name = expr.op.name if isinstance(expr.op, Op) else ""
-                if not name or name in _ADDRESSES:
+                if not name or name in ADDRESS_OPS:
                     raise NotAnalyzableError(f"it calls {name or expr.op}")
                 parts = list(expr.args)
-                if expr.op.same_as(_IF_THEN_ELSE):
-                    condition, true_value, false_value = expr.args
-                    parts = self._taken(condition, true_value, false_value, environment)
             case prim.Let():
                 yield from self._loads_of(expr.value, environment)
                 value = bounds(expr.value, environment, self._element)
@@ -188,7 +183,7 @@ class ElementFlow:
         for expr, extent in zip(load.indices, shape, strict=True):
             whole = Interval(0, extent - 1)
             index = bounds(expr, environment, self._element)
-            # What is outside is read under a condition that could not be told.
+            # An index outside is read only where a condition of unknown value does not hold.
             region.append(whole if index is None else index.clipped(whole) or whole)
         return tuple(region)
 

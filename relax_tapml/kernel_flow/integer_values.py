@@ -7,16 +7,14 @@ from typing import Any
 
 import numpy as np
 from tvm import tirx
-from tvm.ir import Op
-from tvm.ir import expr as ir_expr
 
-from relax_tapml._compat import TensorLoad, bitwise, prim, prim_op
+from relax_tapml._compat import TensorLoad, bitwise, prim
 from relax_tapml.arrays import Array
+from relax_tapml.kernel_flow.expressions import choice_of, is_integer_expr
 from relax_tapml.kernel_flow.stores import NotAnalyzableError
 
 Loader = Callable[[TensorLoad, list[Array]], Array]
 
-_IF_THEN_ELSE = Op.get(prim_op("if_then_else"))
 _BINARY: dict[type, Callable[[Any, Any], Any]] = {
     prim.Add: np.add,
     prim.Sub: np.subtract,
@@ -59,6 +57,9 @@ def integer_values(expr: Any, environment: Mapping[tirx.Var, Array], load: Loade
     if bits is not None:
         operation, *operands = bits
         return np.asarray(operation(*map(of, operands)))
+    choice = choice_of(expr)
+    if choice is not None:
+        return np.where(*map(of, choice))
     match expr:
         case int():
             return np.int64(expr)  # type: ignore[return-value]
@@ -68,16 +69,12 @@ def integer_values(expr: Any, environment: Mapping[tirx.Var, Array], load: Loade
             return environment[expr]
         case TensorLoad():
             return load(expr, [of(index) for index in expr.indices])
-        case prim.Cast() if _is_integer(expr) and _is_integer(expr.value):
+        case prim.Cast() if is_integer_expr(expr) and is_integer_expr(expr.value):
             return of(expr.value)
         case prim.Let():
             return integer_values(expr.body, {**environment, expr.var: of(expr.value)}, load)
         case prim.Not():
             return np.int64(1) - of(expr.a)
-        case prim.Select():
-            return np.where(of(expr.condition), of(expr.true_value), of(expr.false_value))
-        case ir_expr.Call() if expr.op.same_as(_IF_THEN_ELSE):
-            return np.where(*map(of, expr.args))
         case prim.FloorDiv() | prim.FloorMod() | prim.Div() | prim.Mod():
             return _divided(expr, of(expr.a), of(expr.b))
     known = _BINARY.get(type(expr))
@@ -93,7 +90,3 @@ def _divided(expr: Any, a: Array, b: Array) -> Array:
         return np.asarray(a // by if isinstance(expr, prim.FloorDiv) else a % by)
     quotient = np.sign(a) * np.sign(by) * (np.abs(a) // np.abs(by))
     return np.asarray(quotient if isinstance(expr, prim.Div) else a - quotient * by)
-
-
-def _is_integer(expr: Any) -> bool:
-    return str(expr.ty.dtype).startswith(("int", "uint", "bool"))

@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from tvm import tirx
-from tvm.ir import Op
 from tvm.ir import expr as ir_expr
 
-from relax_tapml._compat import TensorLoad, bitwise, prim, prim_op
+from relax_tapml._compat import TensorLoad, bitwise, prim
+from relax_tapml.kernel_flow.expressions import choice_of, is_integer_expr
 
 
 @dataclass(frozen=True)
@@ -34,13 +34,18 @@ class Interval:
 Environment = Mapping[tirx.Var, Interval]
 LoadBounds = Callable[[TensorLoad, Environment], Interval | None]
 
-_IF_THEN_ELSE = Op.get(prim_op("if_then_else"))
 _LOGICAL = (prim.And, prim.Or)
 _COMPARISONS = (prim.LT, prim.LE, prim.GT, prim.GE, prim.EQ, prim.NE)
 _MAX_SHIFT = 64
 
 
-def bounds(expr: ir_expr.Expr | int, environment: Environment, load: LoadBounds) -> Interval | None:
+def _unknown(_load: TensorLoad, _environment: Environment) -> None:
+    return None
+
+
+def bounds(
+    expr: ir_expr.Expr | int, environment: Environment, load: LoadBounds = _unknown
+) -> Interval | None:
     """Return bounds of an integer or bool expression; None where they are not known.
 
     Parameters
@@ -50,7 +55,7 @@ def bounds(expr: ir_expr.Expr | int, environment: Environment, load: LoadBounds)
     environment
         Bounds of variables.
     load
-        Returns the bounds of an element that the expression loads, or None.
+        Returns the bounds of an element that the expression loads, or None; by default None.
     """
 
     def of(part: ir_expr.Expr) -> Interval | None:
@@ -60,6 +65,10 @@ def bounds(expr: ir_expr.Expr | int, environment: Environment, load: LoadBounds)
     if bits is not None:
         operation, *operands = bits
         return _bitwise(operation, *map(of, operands))
+    choice = choice_of(expr)
+    if choice is not None:
+        condition, true_value, false_value = choice
+        return _chosen(of(condition), true_value, false_value, of)
     match expr:
         case int():
             return Interval(expr, expr)
@@ -71,7 +80,7 @@ def bounds(expr: ir_expr.Expr | int, environment: Environment, load: LoadBounds)
             return load(expr, environment)
         case prim.Cast():
             # A float that becomes an integer is not followed.
-            return of(expr.value) if _is_integer(expr) and _is_integer(expr.value) else None
+            return of(expr.value) if is_integer_expr(expr) and is_integer_expr(expr.value) else None
         case prim.Let():
             value = of(expr.value)
             inner = dict(environment) if value is None else {**environment, expr.var: value}
@@ -79,10 +88,6 @@ def bounds(expr: ir_expr.Expr | int, environment: Environment, load: LoadBounds)
         case prim.Not():
             value = of(expr.a)
             return None if value is None else Interval(1 - value.high, 1 - value.low)
-        case prim.Select():
-            return _chosen(of(expr.condition), expr.true_value, expr.false_value, of)
-        case ir_expr.Call() if expr.op.same_as(_IF_THEN_ELSE):
-            return _chosen(of(expr.args[0]), expr.args[1], expr.args[2], of)
         case prim.BinaryOpExpr() | prim.CmpExpr() | prim.LogicalExpr():
             left, right = of(expr.a), of(expr.b)
             if left is None or right is None:
@@ -182,7 +187,3 @@ def _truth(kind: type, a: Interval, b: Interval) -> Interval:
             apart = a.clipped(b) is None
             always, never = (equal, apart) if kind is prim.EQ else (apart, equal)
     return Interval(int(always), int(not never))
-
-
-def _is_integer(expr: ir_expr.Expr) -> bool:
-    return str(expr.ty.dtype).startswith(("int", "uint", "bool"))

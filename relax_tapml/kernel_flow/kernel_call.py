@@ -19,7 +19,7 @@ _CALL_TIR_INPLACE = Op.get("relax.call_tir_inplace")
 
 
 @dataclass(frozen=True, kw_only=True)
-class UnitCall:
+class KernelCall:
     """What each parameter of a PrimFunc is given, by number of the parameter.
 
     Parameters
@@ -36,7 +36,7 @@ class UnitCall:
         Number that the case function holds.
     results
         Number of the parameter that holds each output of the case.
-    is_handed
+    is_runtime_callback
         Whether the runtime calls the kernel, as the cache does its attention.
     """
 
@@ -46,7 +46,7 @@ class UnitCall:
     constants: dict[int, Array] = field(default_factory=dict)
     scalars: dict[int, float] = field(default_factory=dict)
     results: list[int] = field(default_factory=list)
-    is_handed: bool = False
+    is_runtime_callback: bool = False
 
     def fixed(self, shapes: Mapping[int, tuple[int, ...]]) -> dict[tirx.Var, Interval]:
         """Return the values of integer parameters and symbolic dimensions.
@@ -69,7 +69,7 @@ class UnitCall:
         return known
 
 
-def unit_call(module: tvm.IRModule, function: str) -> UnitCall | None:
+def kernel_call_of(module: tvm.IRModule, function: str) -> KernelCall | None:
     """Find the call that a case function does; None unless it is one of a PrimFunc.
 
     Parameters
@@ -104,7 +104,7 @@ def unit_call(module: tvm.IRModule, function: str) -> UnitCall | None:
         else:
             found.results.append(number)
             number += 1
-    # Symbolic variables that no shape tells are passed after the outputs.
+    # Symbolic variables that are in no shape are passed after the outputs.
     for extent in call.args[2].values if len(call.args) > 2 else ():
         found.scalars[number] = int(extent)
         number += 1
@@ -113,7 +113,7 @@ def unit_call(module: tvm.IRModule, function: str) -> UnitCall | None:
 
 def _written_call(
     module: tvm.IRModule, call: relax.Call, params: Sequence[relax.Var]
-) -> UnitCall | None:
+) -> KernelCall | None:
     """Find the call that is in a unit of ``OutlineRuntimeCallbacks``; None if it is in none."""
     unit = module[call.op]
     if not isinstance(unit, relax.Function) or WRITES_ATTR not in (unit.attrs or {}):
@@ -123,13 +123,13 @@ def _written_call(
     if found is None:
         return None
     results = [list(unit.params).index(result) for result in returned.fields]
-    return replace(found, results=results, is_handed=True)
+    return replace(found, results=results, is_runtime_callback=True)
 
 
 def _given(
     kernel: tirx.PrimFunc, operands: Sequence[relax.Expr], params: Sequence[relax.Var]
-) -> UnitCall | None:
-    found = UnitCall(kernel=kernel)
+) -> KernelCall | None:
+    found = KernelCall(kernel=kernel)
     for number, operand in enumerate(operands):
         if isinstance(operand, tirx.IntImm):
             found.scalars[number] = int(operand.value)

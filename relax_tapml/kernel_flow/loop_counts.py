@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,6 +12,7 @@ from tvm import tirx
 
 from relax_tapml._compat import SBlockRealize, TensorLoad, buffer_of
 from relax_tapml.arrays import Array
+from relax_tapml.kernel_flow.expressions import constant, loads, nodes
 from relax_tapml.kernel_flow.integer_values import integer_values
 from relax_tapml.kernel_flow.stores import NotAnalyzableError
 
@@ -43,7 +44,7 @@ class Loops:
     Parameters
     ----------
     function
-        As Relax lowers operators, or a kernel written by hand.
+        As Relax lowers operators, or a hand-written kernel.
     """
 
     def __init__(self, function: tirx.PrimFunc) -> None:
@@ -76,7 +77,7 @@ class Loops:
     def counts(
         self, arrays: Mapping[int, Array], fixed: Mapping[tirx.Var, int]
     ) -> LoopCounts | None:
-        """Return what a call does; None where that cannot be told.
+        """Return what a call does; None where it is not followed.
 
         Parameters
         ----------
@@ -127,7 +128,7 @@ class Loops:
         is_loading = False
         while pending:
             expr = pending.pop()
-            for load in _loads(expr):
+            for load in loads(expr):
                 is_loading = True
                 if buffer_of(load) not in found:
                     found.add(buffer_of(load))
@@ -225,7 +226,7 @@ class _Run:
         return {**environment, bind.var: self._value(bind.value, environment)}
 
     def _store(self, store: tirx.BufferStore, environment: Mapping[tirx.Var, Any]) -> None:
-        if store.buffer in self.arrays or any(int_or_none(e) != 1 for e in store.buffer.ty.shape):
+        if store.buffer in self.arrays or any(constant(e) != 1 for e in store.buffer.ty.shape):
             raise NotAnalyzableError(f"{store.buffer.name} is computed")
         self.local[store.buffer] = self._value(store.value, environment)
 
@@ -244,24 +245,9 @@ class _Run:
         return np.asarray(array[tuple(places)]).astype(np.int64)
 
 
-def int_or_none(expr: Any) -> int | None:
-    """Return the value of a constant; None for other expressions."""
-    return int(expr.value) if isinstance(expr, tirx.IntImm) else None
-
-
 def _has_loops(statement: Any) -> bool:
-    return next(_nodes(statement, tirx.For), None) is not None
+    return bool(nodes(statement, tirx.For))
 
 
 def _variables(expr: Any) -> Sequence[tirx.Var]:
     return list(tirx.analysis.undefined_vars(expr)) if not isinstance(expr, int) else []
-
-
-def _loads(expr: Any) -> Iterator[Any]:
-    return iter([]) if isinstance(expr, int) else _nodes(expr, TensorLoad)
-
-
-def _nodes(root: Any, kind: type) -> Iterator[Any]:
-    found: list[Any] = []
-    tvm_ffi.structural_walk(root, (kind, found.append))
-    return iter(found)

@@ -12,7 +12,7 @@ from relax_tapml._compat import SBlockRealize, prim
 
 
 class NotAnalyzableError(Exception):
-    """A PrimFunc does something that is not followed; the message says what."""
+    """A PrimFunc does something that is not followed, which the message names."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,7 +108,7 @@ def _visit_block(realize: Any, scope: _Scope, found: dict[tirx.Var, list[Store]]
         raise NotAnalyzableError("it has a buffer that is part of another")
     ranges = [(item.var, item.dom.min, item.dom.extent) for item in block.iter_vars]
     # The bindings of the iteration variables to loops do not matter: together they take every
-    # value of their ranges, or the predicate says which not.
+    # value of their ranges, but for those that the predicate excludes.
     inner = replace(scope, ranges=(*scope.ranges, *ranges))
     if block.init is not None:
         _visit(block.init, inner, found)

@@ -11,8 +11,8 @@ from relax_tapml.partition.boundary import Boundary
 from relax_tapml.partition.hybrid import Host
 from relax_tapml.partition.kernel_library import KernelLibrary, KernelSet
 from relax_tapml.partition.program import PartitionedProgram, partition
-from relax_tapml.passes.impose_choices import ImposeChoices
 from relax_tapml.passes.operator_call import UNIT_ATTR
+from relax_tapml.passes.replace_choices import ReplaceChoices
 from relax_tapml.passes.site import Site
 from relax_tapml.passes.submodule import submodule
 
@@ -62,7 +62,7 @@ class BuiltSides:
 
         The device gets the units of these sites and no others: one whose kernel does not build
         must not keep the rest from being linked. What the ``imposed`` units return passes through
-        the host; see ``ImposeChoices``.
+        the host; see ``ReplaceChoices``.
         """
         units = units_of(sites)
         on_device = [
@@ -71,7 +71,7 @@ class BuiltSides:
             if (function.attrs or {}).get(UNIT_ATTR, gvar.name_hint) in units
         ]
         return partition(
-            ImposeChoices(imposed)(self.lowered) if imposed else self.lowered,
+            ReplaceChoices(imposed)(self.lowered) if imposed else self.lowered,
             Boundary(sites=sites),
             host_units=self.host_units,
             device_units=submodule(self.device_units, on_device),

@@ -28,7 +28,7 @@ from relax_tapml.compare.tolerance import (
     tolerance_for,
 )
 from relax_tapml.migrate.choosing_units import Judge, choosing_units
-from relax_tapml.passes.impose_choices import IMPOSE, OBSERVE
+from relax_tapml.passes.replace_choices import OBSERVE, REPLACE
 from relax_tapml.passes.site import Site
 from relax_tapml.targets.session.tensors import plain, to_device, to_host
 
@@ -91,7 +91,7 @@ class Choices:
         return frozenset(self._judges)
 
     def callbacks(self, device: Any) -> Mapping[str, Callable[..., Any]]:
-        """Return the functions that ``ImposeChoices`` calls, for a host with this device."""
+        """Return the functions that ``ReplaceChoices`` calls, for a host with this device."""
 
         def observe(site: str, *values: Any) -> None:
             assert self._run is not None
@@ -107,7 +107,7 @@ class Choices:
             ]
             return tensors[0] if len(tensors) == 1 else tvm_ffi.convert(tensors)
 
-        return {OBSERVE: observe, IMPOSE: impose}
+        return {OBSERVE: observe, REPLACE: impose}
 
     @contextmanager
     def recording(self, sample: int) -> Iterator[None]:

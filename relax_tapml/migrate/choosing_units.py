@@ -53,7 +53,7 @@ def _of_kernel(kernel: tvm.ir.BaseFunc, inputs: int) -> Judge | None:
     if not isinstance(kernel, tirx.PrimFunc):
         return None
     results = range(inputs, len(kernel.params))
-    derivation = derivation_of(kernel, results, is_moved=True)
+    derivation = derivation_of(kernel, results, is_perturbed=True)
     if not isinstance(derivation, ChoiceDerivation):
         return None
 

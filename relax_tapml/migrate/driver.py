@@ -1,4 +1,4 @@
-"""Move the boundary until the strategy is done."""
+"""Move the boundary until the search is done."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 from relax_tapml.compare.verdict import Verdict
 from relax_tapml.errors import SourceError, StoreError
-from relax_tapml.migrate.strategy import Outcome, Strategy
+from relax_tapml.migrate.strategies.search import Search
+from relax_tapml.migrate.strategies.strategy import Outcome
 from relax_tapml.migrate.trial import Trial
 from relax_tapml.progress import SILENT, Stage
 from relax_tapml.results.step_result import Purpose, StepResult
@@ -14,7 +15,7 @@ from relax_tapml.results.step_result import Purpose, StepResult
 
 def migrate(
     trial: Trial,
-    strategy: Strategy,
+    search: Search,
     *,
     steps: list[StepResult],
     on_step: Callable[[StepResult], None] = lambda _step: None,
@@ -27,7 +28,7 @@ def migrate(
     ----------
     trial
         What boundaries are tried with.
-    strategy
+    search
         Decides what to try next.
     steps
         Steps of an earlier run, which are taken over; new ones are added.
@@ -46,7 +47,7 @@ def migrate(
         The earlier run made other steps than this search would have made.
     """
     for number, step in enumerate(steps):
-        known = strategy.propose()
+        known = search.propose()
         outcome = outcome_of(step)
         is_same = known is not None and step.boundary == tuple(sorted(known.boundary))
         if not is_same or not outcome.flaky.issubset(step.boundary):
@@ -54,17 +55,17 @@ def migrate(
                 f"step {number} of the earlier run is not one that this search makes: its state is "
                 "damaged. Start anew with --force"
             )
-        strategy.settle(outcome)
+        search.settle(outcome)
     moves = 0
-    while (proposal := strategy.propose()) is not None:
+    while (proposal := search.propose()) is not None:
         if proposal.purpose is Purpose.MOVE:
             if limit is not None and moves >= limit:
                 return
             moves += 1
-        stage.update(len(steps), len(steps) + strategy.remaining)
+        stage.update(len(steps), len(steps) + search.remaining)
         step = trial.step(proposal)
         outcome = outcome_of(step)
-        strategy.settle(outcome)
+        search.settle(outcome)
         if proposal.purpose is Purpose.BASELINE and not outcome.is_good:
             raise SourceError(
                 "with no unit on the device the partitioned model differs from the source: "

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from relax_tapml.compare.verdict import Verdict
 from relax_tapml.migrate.move_groups import MoveGroup
-from relax_tapml.migrate.strategy import Finding
+from relax_tapml.migrate.strategies.strategy import Finding
 from relax_tapml.results.step_result import StepResult
 from relax_tapml.results.unit_result import UnitResult
 

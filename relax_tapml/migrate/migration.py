@@ -9,7 +9,8 @@ from relax_tapml.compare.verdict import Verdict
 from relax_tapml.migrate.driver import migrate
 from relax_tapml.migrate.in_context import InContext, contexts
 from relax_tapml.migrate.move_groups import MoveGroup
-from relax_tapml.migrate.strategy import Strategy, StrategyName
+from relax_tapml.migrate.strategies.search import Search
+from relax_tapml.migrate.strategies.strategy import Strategy
 from relax_tapml.migrate.trial import Trial
 from relax_tapml.partition.boundary import Boundary, boundary_of
 from relax_tapml.partition.site_table import SiteEntry
@@ -52,7 +53,7 @@ class Migration:
     Parameters
     ----------
     strategy
-        Which search.
+        Which boundaries are tried.
     batches
         Of ``move_batches``.
     table
@@ -63,15 +64,15 @@ class Migration:
 
     def __init__(
         self,
-        strategy: StrategyName,
+        strategy: Strategy,
         batches: Sequence[Sequence[MoveGroup]],
         table: Sequence[SiteEntry],
         log: StepLog,
     ) -> None:
         names = [[group.name for group in batch] for batch in batches]
         self.groups = {group.name: group for batch in batches for group in batch}
-        self.steps = log.earlier_steps(str(strategy), names)
-        self._strategy = Strategy(strategy, names)
+        self.steps = log.earlier_steps(strategy.name, names)
+        self._search = Search(strategy, names)
         self._table = table
         self._log = log
 
@@ -84,7 +85,7 @@ class Migration:
     def accepted(self) -> frozenset[str]:
         """Groups on the device in the last good step; none if no step could be judged."""
         is_judged = any(step.verdict is Verdict.PASS for step in self.steps)
-        return self._strategy.accepted if is_judged else frozenset()
+        return self._search.accepted if is_judged else frozenset()
 
     @property
     def boundary(self) -> Boundary:
@@ -93,14 +94,11 @@ class Migration:
 
     def run(self, trial: Trial, *, limit: int | None, stage: Stage) -> None:
         """Go on until nothing is left to try, or ``limit`` moves are made. See ``migrate``."""
-        migrate(
-            trial, self._strategy, steps=self.steps, on_step=self._keep, limit=limit, stage=stage
-        )
+        migrate(trial, self._search, steps=self.steps, on_step=self._keep, limit=limit, stage=stage)
 
     def contexts(self) -> dict[str, InContext]:
         """Return what the steps mean for each unit that was to be moved."""
-        strategy = self._strategy
-        return contexts(self.groups, self.accepted, strategy.findings, self.steps)
+        return contexts(self.groups, self.accepted, self._search.findings, self.steps)
 
     def _keep(self, step: StepResult) -> None:
         self._log.add_step(step, boundary_of(self._sites_of(step.boundary), self._table))

@@ -25,7 +25,7 @@ from relax_tapml.passes.annotate_sites import annotated_calls
 from relax_tapml.passes.operator_call import operator_call
 from relax_tapml.results.pipeline_result import PipelineResult
 from relax_tapml.results.step_result import Purpose, StepResult, StepSeconds
-from relax_tapml.targets.session.attempts import unless_killed, was_killed
+from relax_tapml.targets.session.attempts import retry_if_killed, was_killed
 from relax_tapml.targets.session.traffic import Traffic
 
 
@@ -122,7 +122,7 @@ class PipelineTrial:
 
     def _attempt(self, program: WholeProgram) -> _Attempt:
         """Run every sample; again where the process of the device was killed meanwhile."""
-        return unless_killed(lambda: self._attempted(program), lambda item: item.is_killed)
+        return retry_if_killed(lambda: self._attempted(program), lambda item: item.is_killed)
 
     def _attempted(self, program: WholeProgram) -> _Attempt:
         """Run every sample; the first that differs ends it, and a failure ends the session."""

@@ -19,7 +19,7 @@ from relax_tapml.migrate.built_sides import BuiltSides, units_of
 from relax_tapml.migrate.choices import Choices
 from relax_tapml.migrate.move_groups import MoveGroup
 from relax_tapml.migrate.session_calls import SessionCalls
-from relax_tapml.migrate.strategy import Proposal
+from relax_tapml.migrate.strategies.strategy import Proposal
 from relax_tapml.partition.hybrid import HybridModule
 from relax_tapml.partition.program import PartitionedProgram
 from relax_tapml.passes.device_calls import bytes_of
@@ -31,7 +31,7 @@ from relax_tapml.results.step_result import (
     StepResult,
     StepSeconds,
 )
-from relax_tapml.targets.session.attempts import unless_killed, was_killed
+from relax_tapml.targets.session.attempts import retry_if_killed, was_killed
 from relax_tapml.targets.session.device import Device
 from relax_tapml.targets.session.traffic import Traffic
 
@@ -245,7 +245,7 @@ class Trial:
         choices: Choices | None = None,
     ) -> _Attempt:
         """Run every sample; again where the process of the device was killed meanwhile."""
-        return unless_killed(
+        return retry_if_killed(
             lambda: self._attempted(program, sites, choices), lambda item: item.is_killed
         )
 

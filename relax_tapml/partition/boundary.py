@@ -25,8 +25,8 @@ _MAX_BYTES = 64 << 20
 class Boundary:
     """The sites on the device, chosen by any of their names; all others are on the host.
 
-    A site is on the device if any field names it. ``boundary.json`` has the same fields, each a
-    list of strings. ::
+    A site is on the device if one of the fields names it. ``boundary.json`` has the same fields,
+    each a list of strings. ::
 
         Boundary(units=["softmax"], layers=["encoder_layer_0-3"], sites=["main/004/gelu"])
 
@@ -35,7 +35,7 @@ class Boundary:
     units
         Units, with all their sites.
     kinds
-        Operator kinds: units that differ in their numbers only.
+        Operator kinds: all units whose names differ in their numbers only.
     layers
         Layers, or ranges of them with both ends included.
     functions
@@ -83,34 +83,34 @@ class Boundary:
         for what, (wanted, name_of) in names.items():
             if not wanted:
                 continue
-            known: dict[str, list[str]] = {}
+            sites: dict[str, list[str]] = {}
             for entry in table:
-                known.setdefault(name_of(entry), []).append(entry.site.id)
-            known.pop("", None)
+                sites.setdefault(name_of(entry), []).append(entry.site.id)
+            sites.pop("", None)
             for name in sorted(wanted):
-                if name not in known:
-                    raise UsageError(_unknown(what, name, known))
-                chosen.update(known[name])
+                if name not in sites:
+                    raise UsageError(_unknown(what, name, sites))
+                chosen.update(sites[name])
         return frozenset(chosen)
 
     def document(self) -> dict[str, Any]:
-        """Return the boundary as it stands in ``boundary.json``."""
+        """Return the content of ``boundary.json``."""
         chosen = {item.name: sorted(getattr(self, item.name)) for item in fields(self)}
         return {"schema": _SCHEMA, "kind": _KIND, **chosen}
 
     @classmethod
     def from_document(cls, document: Any, where: str) -> Boundary:
-        """Read back what ``document`` returned, or a person wrote; ``where`` is for messages.
+        """Read a ``document``, written by a run or by hand; ``where`` is for messages.
 
         Raises
         ------
         UsageError
-            It is no boundary.
+            It is not a boundary.
         """
         if not isinstance(document, dict) or document.get("kind") != _KIND:
             raise UsageError(
-                f"{where} is no boundary: expected a JSON object with "
-                f'"kind": "{_KIND}", as a run writes them'
+                f"{where} is not a boundary: expected a JSON object with "
+                f'"kind": "{_KIND}", as a run writes it'
             )
         if document.get("schema") != _SCHEMA or isinstance(document["schema"], bool):
             raise UsageError(f"{where}: expected schema {_SCHEMA}, got {document.get('schema')!r}")
@@ -118,7 +118,7 @@ class Boundary:
         extra = document.keys() - {*names, "schema", "kind"}
         if extra:
             raise UsageError(
-                f"{where}: {', '.join(sorted(extra))} is not known; expected {', '.join(names)}"
+                f"{where}: unknown field {', '.join(sorted(extra))}; expected {', '.join(names)}"
             )
         given = [name for name in names if name in document]
         for name in given:
@@ -134,7 +134,7 @@ def read_boundary(path: Path | str) -> Boundary:
     Raises
     ------
     UsageError
-        There is no such file, or it is no boundary.
+        There is no such file, or it is not a boundary.
     """
     try:
         document = read_json(Path(path), fix="Name another file", max_bytes=_MAX_BYTES)
@@ -155,7 +155,7 @@ def boundary_of(sites: Collection[str], table: Iterable[SiteEntry]) -> Boundary:
 
 
 def _layers(names: Iterable[str], most: int) -> set[str]:
-    """Write out ranges of layers, each of at most ``most``."""
+    """Replace ranges of layers by the names of their layers, at most ``most`` for each range."""
     layers = set()
     for name in names:
         match = _RANGE.fullmatch(name)
@@ -173,12 +173,12 @@ def _layers(names: Iterable[str], most: int) -> set[str]:
     return layers
 
 
-def _unknown(what: str, name: str, known: Collection[str]) -> str:
-    if not known:
+def _unknown(what: str, name: str, names: Collection[str]) -> str:
+    if not names:
         return f"boundary: {what} {name!r}: the model has no {what}s" + (
             ", since no weight has a number in its name" if what == "layer" else ""
         )
-    close = difflib.get_close_matches(name, known) or list(known)[:5]
+    close = difflib.get_close_matches(name, names) or list(names)[:5]
     return f"boundary: the model has no {what} {name!r}; it has {', '.join(close)}" + (
-        ", ..." if len(known) > len(close) else ""
+        ", ..." if len(names) > len(close) else ""
     )

@@ -1,4 +1,4 @@
-"""Functions of a Relax VM as a model calls them: with arrays, without weights."""
+"""The functions of a Relax VM in the form that a model calls: with arrays, without weights."""
 
 from __future__ import annotations
 
@@ -64,7 +64,8 @@ class BuiltFunctions:
         """
         if name not in self._weights:
             raise UsageError(
-                f"no function '{name}'; there are: {', '.join(sorted(self._weights)) or 'none'}"
+                f"no function '{name}'; the module has: "
+                f"{', '.join(sorted(self._weights)) or 'none'}"
             )
         function = self._machine[name]
 
@@ -81,7 +82,7 @@ class BuiltFunctions:
 
 
 def flat_values(result: Any) -> list[Any]:
-    """Flatten what a VM function returns, left to right: tensors as arrays, objects as they are."""
+    """Flatten a VM function's result, left to right: tensors as arrays, objects as they are."""
     if isinstance(result, tvm.runtime.Tensor):
         return [to_host(result)]
     if isinstance(result, list | tuple | tvm_ffi.Array):

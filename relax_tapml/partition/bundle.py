@@ -1,4 +1,4 @@
-"""A partitioned program as a folder that runs anywhere."""
+"""A partitioned program as a folder that runs without the model and its framework."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ from relax_tapml.files.read import (
 )
 from relax_tapml.files.replace import new_folder
 from relax_tapml.foreign.names import told
+from relax_tapml.partition._bundle_code import check_code
 from relax_tapml.partition.boundary import Boundary
-from relax_tapml.partition.bundle_code import check_code
 from relax_tapml.partition.bytecode import CompiledFunctions
 from relax_tapml.partition.hybrid import Host, HybridModule
 from relax_tapml.partition.program import PartitionedProgram
@@ -58,7 +58,7 @@ class _Side:
 
 @dataclass(frozen=True, kw_only=True)
 class _Manifest:
-    """What ``manifest.json`` says, besides schema and kind."""
+    """The fields of ``manifest.json``, besides schema and kind."""
 
     boundary: dict[str, Any]
     source: str
@@ -75,9 +75,9 @@ class _Manifest:
             raise ValueError("the host has no bytecode")
         unknown = {name for names in self.weights.values() for name in names} - {*self.params}
         if unknown:
-            raise ValueError(f"{sorted(unknown)[0]!r} is no weight of the bundle")
+            raise ValueError(f"{sorted(unknown)[0]!r} is not a weight of the bundle")
         if any(len({*names}) < len(names) for names in self.weights.values()):
-            raise ValueError("a function has a weight twice")
+            raise ValueError("a function lists a weight twice")
 
 
 def write_bundle(
@@ -90,7 +90,7 @@ def write_bundle(
     device_kernels: Sequence[Path],
     params: Mapping[str, Array],
 ) -> None:
-    """Write a bundle, all of it or nothing, replacing an older one.
+    """Write a bundle and replace an older one; if that fails, the older one stays as it is.
 
     The folder has the bytecode of both sides, their kernels, the weights and ``manifest.json`` with
     the boundary, the targets, versions and the SHA-256 of every file.
@@ -148,10 +148,10 @@ def _fill(
 def load(
     folder: Path | str, *, session: str = "inline", timeout_s: float = 60.0, trust: bool = False
 ) -> Bundle:
-    """Load a bundle, which is native code: it must come from somebody who may run any code here.
+    """Load a bundle. It is native code, so load only bundles from people whom you trust.
 
-    Its bytecode is checked, and a child process loads its code first, so that a damaged bundle is
-    an error and no crash. That does not make a bundle harmless.
+    Its bytecode is checked, and a child process loads its code first, so that a damaged bundle
+    raises an error and does not crash this process. That does not make a bundle harmless.
 
     Parameters
     ----------
@@ -162,14 +162,14 @@ def load(
     timeout_s
         How long one device call may take.
     trust
-        Whether its bytecode may call any function that TVM has registered, and not only those that
-        are known to be harmless.
+        Whether its bytecode may call any function that TVM has registered, and not only those on
+        the list of harmless functions.
 
     Raises
     ------
     StoreError
-        The folder is no bundle, damaged, or of another schema; or it calls what is not known to be
-        harmless and ``trust`` is false.
+        The folder is not a bundle, damaged, or of another schema; or its bytecode calls a function
+        that is not on the list and ``trust`` is false.
     DeviceUnavailable
         No session could be opened.
     DeviceFault
@@ -183,7 +183,7 @@ def load(
         params = parse_tensors(read_bytes(folder / _PARAMS, fix=_FIX, max_bytes=MAX_WEIGHTS_BYTES))
         weights = {name: params[name] for name in manifest.params}
     except (KeyError, ValueError) as error:
-        why = f"there is no weight {error}" if isinstance(error, KeyError) else error
+        why = f"{_PARAMS} has no weight {error}" if isinstance(error, KeyError) else error
         raise StoreError(f"{path} does not describe the bundle: {why}. {_FIX}") from error
     program = PartitionedProgram(
         boundary=_boundary(folder, manifest),
@@ -244,8 +244,8 @@ class Bundle:
     def __getitem__(self, name: str) -> Callable[..., list[Any]]:
         """Return an entry function that takes input arrays, without weights.
 
-        See ``relax_tapml.frontend.model.Functions``. It raises ``StoreError`` where TVM raises
-        anything: the inputs do not fit, or the bundle is damaged in a way that only shows now.
+        See ``relax_tapml.frontend.model.Functions``. It raises ``StoreError`` for any error of TVM:
+        the inputs do not fit, or the bundle is damaged in a way that no earlier check detects.
         """
         function = self._hybrid[name]
 
@@ -258,7 +258,7 @@ class Bundle:
                 reason = f"{type(error).__name__}: {told(str(error))}"
                 raise StoreError(
                     f"{name} of the bundle raised {reason}. Check "
-                    "the inputs; if they are right, the bundle is damaged: run the build again"
+                    "the inputs. If they are right, the bundle is damaged: run the build again"
                 ) from error
 
         return call
@@ -293,7 +293,7 @@ def _checked_manifest(folder: Path) -> _Manifest:
     path = folder / _MANIFEST
     if not path.exists() and not path.is_symlink():
         raise StoreError(
-            f"{folder} is no bundle: it has no {_MANIFEST}. Expected DIR/bundle of a build"
+            f"{folder} is not a bundle: it has no {_MANIFEST}. Expected DIR/bundle of a build"
         )
     document = read_json(path, fix=_FIX)
     if not isinstance(document, dict) or document.get("kind") != _KIND:

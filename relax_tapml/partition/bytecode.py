@@ -1,4 +1,4 @@
-"""Relax functions to VM bytecode; kernels are built elsewhere."""
+"""Compiles Relax functions to VM bytecode. Kernels are built by ``kernel_library``."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ def compile_functions(
 ) -> CompiledFunctions:
     """Compile the Relax functions of a module; its PrimFuncs are called by name, not built.
 
-    Milliseconds, since no kernel is compiled. The build pipeline adds a PrimFunc for arithmetic on
-    symbolic dimensions, which is built for the CPU that runs the VM, once for each content.
+    It takes milliseconds, since no kernel is compiled. The build pipeline adds a PrimFunc for
+    arithmetic on symbolic dimensions, which is built for the CPU that runs the VM and then reused.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""What a side's own pass makes of a module: kernels of units, and the module as a whole."""
+"""A module after a side's own pass: the kernels of its units, and the module as a whole."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from relax_tapml.passes.operator_call import UNIT_ATTR, is_unit_function
 
 @dataclass(frozen=True, kw_only=True)
 class DeviceSide:
-    """A module as a side's pass returned it, taken apart.
+    """A module as a side's pass returned it, separated into units and whole module.
 
     Parameters
     ----------
     units
         The Relax functions that call units as they were given to the pass, and each unit as the
-        pass returned it. What hybrids and replays are built from.
+        pass returned it. Hybrids and replays are built from it.
     graph
         The whole module as the pass returned it; None if it changed nothing but units.
     changed
         Names of the Relax functions that call units and that the pass changed, or added.
     unjudged
-        Unit to the reason why nothing can be said about it alone. It is not in ``units``.
+        Unit to the reason why it cannot be tested alone. It is not in ``units``.
     """
 
     units: tvm.IRModule
@@ -45,12 +45,12 @@ def device_side(
     target: tvm.target.Target,
     pipeline: tvm.transform.Pass | None = None,
 ) -> DeviceSide:
-    """Lower what depends on the target, apply the side's own pass, and take apart what it returns.
+    """Lower the target-dependent parts, apply the side's own pass, and separate its result.
 
     A pass may change the Relax functions that call units: fuse calls, add or rename kernels, call
-    them otherwise. A unit that it has removed, or of which it has changed both the kernel and the
-    calls, computes something that no recorded call of it says anything about; it is judged with
-    the whole module only.
+    them in another way. A unit that it has removed, or of which it has changed both the kernel and
+    the calls, computes something else than its recorded calls. It is judged with the whole module
+    only.
 
     Parameters
     ----------
@@ -62,7 +62,7 @@ def device_side(
     Raises
     ------
     LoweringError
-        The pass raised, or a function that it returned calls one that it did not.
+        The pass raised, or a function that it returned calls one that it did not return.
     """
     plain = rebound(dispatched(lowered, target), lowered)
     if pipeline is None:
@@ -87,7 +87,7 @@ def device_side(
 
 
 def is_caller(function: tvm.ir.BaseFunc) -> bool:
-    """Whether a function is one that calls units, rather than a unit or a part of one."""
+    """Return whether a function is one that calls units, rather than a unit or part of a unit."""
     return isinstance(function, relax.Function) and not is_unit_function(function)
 
 
@@ -147,9 +147,9 @@ def _is_equal(a: tvm.ir.BaseFunc, b: tvm.ir.BaseFunc) -> bool:
     if a.same_as(b):
         return True
     if not (isinstance(a, tirx.PrimFunc) and isinstance(b, tirx.PrimFunc)):
-        # Functions that are called are free variables, too: they must be the same ones.
+        # Callees are free variables, too, and must be the same functions.
         return bool(tvm_ffi.structural_equal(a, b, map_free_vars=False))
-    # A pass may attach to a kernel the name that it has anyway.
+    # A pass may add a kernel's own name to it as an attribute, which changes nothing.
     pair = [function.without_attr("global_symbol") for function in (a, b)]
     return bool(tvm_ffi.structural_equal(*pair, map_free_vars=True))
 
@@ -177,27 +177,27 @@ def _unjudged(plain: tvm.IRModule, whole: tvm.IRModule, pipeline: str) -> dict[s
     names = _names(whole)
     before: Counter[tuple[str, str, str]] | None = None
     after: Counter[tuple[str, str, str]] | None = None
-    told: dict[str, str] = {}
+    reasons: dict[str, str] = {}
     for unit, root in unit_roots(plain).items():
         if root not in names:
-            told[unit] = (
-                f"the device's pipeline ({pipeline}) replaced it; what replaces it is judged with "
+            reasons[unit] = (
+                f"the device's pipeline ({pipeline}) replaced it; the replacement is judged with "
                 "the whole module only"
             )
             continue
-        mine, theirs = reached(plain, [root]), reached(whole, [root])
-        if mine.keys() == theirs.keys() and all(_is_equal(mine[g], theirs[g]) for g in mine):
+        old, new = reached(plain, [root]), reached(whole, [root])
+        if old.keys() == new.keys() and all(_is_equal(old[g], new[g]) for g in old):
             continue
         if before is None or after is None:
             before, after = Counter(_calls(plain)), Counter(_calls(whole))
         if {c: n for c, n in before.items() if c[1] == root} != {
             c: n for c, n in after.items() if c[1] == root
         }:
-            told[unit] = (
+            reasons[unit] = (
                 f"the device's pipeline ({pipeline}) changed both its kernel and the calls of it; "
                 "it is judged with the whole module only"
             )
-    return told
+    return reasons
 
 
 def _calls(module: tvm.IRModule) -> Iterator[tuple[str, str, str]]:

@@ -1,4 +1,4 @@
-"""A side's own pass as the passes it is made of, and the module after each of them."""
+"""The single passes of a side's own pipeline, and the module after each of them."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class GraphPasses:
 
     @property
     def names(self) -> list[str]:
-        """What the passes are called, in order."""
+        """The names of the passes, in order."""
         return [str(one.info.name) for one in self.passes]
 
     def module(self, count: int) -> tvm.IRModule:
@@ -61,7 +61,7 @@ class GraphPasses:
         return self._modules[count]
 
     def check(self, library: KernelLibrary) -> None:
-        """Refuse a module that does not compile.
+        """Check that the changed module compiles.
 
         Parameters
         ----------
@@ -71,7 +71,7 @@ class GraphPasses:
         Raises
         ------
         LoweringError
-            It does not compile. The message names the pass after which it does not.
+            It does not compile. The message names the first pass after which it does not.
         """
         try:
             build_whole(self.module(len(self.passes)), self.target, library)
@@ -91,13 +91,13 @@ class GraphPasses:
         return True
 
     def check_interfaces(self) -> None:
-        """Refuse what cannot be called on a device as the model calls it.
+        """Check that a device can run every public function in the way that the model calls it.
 
         Raises
         ------
         LoweringError
-            A public function is lost, or takes other parameters than the model gives it, or an
-            object that a device cannot hand back. The message names function and pass.
+            A public function is lost, has other parameters than before, or takes or returns an
+            object that cannot leave a device. The message names function and pass.
         """
         for gvar, function in self.plain.functions.items():
             if not _is_public(function):
@@ -118,8 +118,8 @@ class GraphPasses:
                 why = _interface_change(function, name, self.module(count))
                 if why:
                     raise LoweringError(
-                        f"pass {one!r} of the device's pipeline {why}; inputs and weights of the "
-                        "model are given as before, so that cannot be honoured"
+                        f"pass {one!r} of the device's pipeline {why}; the model passes inputs and "
+                        "weights as before, so public functions must keep their parameters"
                     )
 
 
@@ -138,7 +138,7 @@ def restored(
     Returns
     -------
     tuple
-        The module, and the names that were no different.
+        The module, and those names whose functions no pass had changed.
     """
     result = module.clone()
     compared = rebound(module, plain)
@@ -157,23 +157,23 @@ def restored(
 
 
 def suspects(before: tvm.IRModule, after: tvm.IRModule) -> list[str]:
-    """Return the functions of both modules that a pass changed, each to be put back by ``mixed``.
+    """Return the functions of both modules that a pass changed, each to be restored by ``mixed``.
 
-    A kernel that was changed together with a function that calls it goes with that function.
+    A kernel that was changed together with a function that calls it is restored with that function.
     """
     callers, _, free = _sorted_out(before, after)
     return [*callers, *free]
 
 
 def mixed(before: tvm.IRModule, after: tvm.IRModule, kept: Collection[str]) -> tvm.IRModule:
-    """Return a module in which only some functions are as a pass left them.
+    """Return a module in which only some functions have the changes of a pass.
 
     Parameters
     ----------
     before, after
-        What the pass got and what it returned, with the same GlobalVars for the same names.
+        The pass's input and its result, with the same GlobalVars for the same names.
     kept
-        Those of ``suspects`` that are to be as in ``after``.
+        Those of ``suspects`` that are taken from ``after``.
     """
     callers, tied, free = _sorted_out(before, after)
     result = after.clone()
@@ -187,7 +187,7 @@ def mixed(before: tvm.IRModule, after: tvm.IRModule, kept: Collection[str]) -> t
         others: dict[str, GlobalVar] = {}
         parts = {g: f for g, f in reached(before, [caller]).items() if not is_caller(f)}
         for gvar in parts:
-            # The name stands for another kernel now, for functions that are kept.
+            # For the functions that are kept, this name is another kernel.
             if gvar.name_hint in tied:
                 others[gvar.name_hint] = GlobalVar(f"{gvar.name_hint}{_BEFORE}")
                 relax.expr._update_type(others[gvar.name_hint], gvar.ty)
@@ -239,13 +239,13 @@ def _crosses(ty: tvm.ir.Type) -> bool:
 
 
 def _interface_change(function: relax.Function, name: str, module: tvm.IRModule) -> str:
-    """Say how a public function can no longer be called as before; empty if it can."""
+    """Return why a public function cannot be called as before; empty if it can."""
     own = {gvar.name_hint: gvar for gvar in module.functions}
     if name not in own:
         return f"removed the public function {name}"
     other = module[own[name]]
     if not is_caller(other):
-        return f"made something else of the public function {name}"
+        return f"replaced the public function {name} by a unit or a kernel"
     if len(other.params) != len(function.params):
         return (
             f"changed {name} to take {len(other.params)} parameters, which were "

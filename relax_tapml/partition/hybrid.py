@@ -13,10 +13,10 @@ from tvm import relax
 
 from relax_tapml.arrays import Array
 from relax_tapml.errors import TapmlError, UsageError
-from relax_tapml.files.machine import passed_on
+from relax_tapml.files.machine import raise_machine_error
+from relax_tapml.partition._host_guard import HostGuard
 from relax_tapml.partition.built_functions import BuiltFunctions, WeightNames
 from relax_tapml.partition.bytecode import CompiledFunctions, load_bytecode
-from relax_tapml.partition.host_guard import HostGuard
 from relax_tapml.partition.program import PartitionedProgram
 from relax_tapml.passes import native
 from relax_tapml.passes.outline_regions import DOWNLOAD, PARAMETER, RUN, UPLOAD
@@ -44,8 +44,8 @@ class Host:
     params
         Weights by name, in the order of the entry function's parameters.
     units
-        The module as prepared for the source, where what a device computes is not to crash its
-        kernels in this process (see ``HostGuard``).
+        The module as prepared for the source, to protect its kernels against wrong values from a
+        device (see ``HostGuard``); None without that protection.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class Host:
         """
         if name not in self.params:
             raise UsageError(
-                f"the model has no weight '{name}', which one of its functions takes. Give it with "
+                f"the model has no weight '{name}', which one of its functions takes. Add it to "
                 "the model's params, or set the function's attribute num_input"
             )
         if name not in self._weights:
@@ -106,8 +106,8 @@ def callback_module(functions: Mapping[str, Callable[..., Any]]) -> Any:
 class HybridModule:
     """A partitioned program, ready to run: ``hybrid["main"](*inputs)``.
 
-    Weights the device needs are sent to it on first use and stay there; each value crosses at most
-    once in each direction.
+    Weights that the device needs are sent to it on first use and stay there. Each value is copied
+    at most once in each direction.
 
     Parameters
     ----------
@@ -158,7 +158,7 @@ class HybridModule:
 
     @property
     def calls(self) -> Counter[str]:
-        """How often each site has been called on the device; sites that share a region together."""
+        """How often each site has been called on the device; regions count for all their sites."""
         made = self._calls.made if self._calls is not None else Counter[str]()
         return Counter(
             {site: made[region] for region, sites in self._sites.items() for site in sites}
@@ -166,9 +166,9 @@ class HybridModule:
 
     @property
     def last_sites(self) -> tuple[str, ...]:
-        """Ids of the sites in the device call that was made last, none if there was none.
+        """Ids of the sites in the last device call; none if there was no call.
 
-        Of calls that share a region, the last one in the program is told.
+        Where calls share a region, these are the sites of the last of them in the program.
         """
         region = self._calls.last_region if self._calls is not None else None
         return self._sites.get(region, ()) if region is not None else ()
@@ -176,8 +176,8 @@ class HybridModule:
     def __getitem__(self, name: str) -> Callable[..., list[Any]]:
         """Return an entry function: it takes input arrays (no weights) and returns a flat list.
 
-        See ``relax_tapml.frontend.model.Functions``. Calling it raises ``DeviceFault`` where the
-        device fails, or crashes the host by what it has computed.
+        See ``relax_tapml.frontend.model.Functions``. A call raises ``DeviceFault`` if the device
+        fails, or if its values crash a kernel of the host.
         """
         function = self._functions[name]
 
@@ -185,17 +185,17 @@ class HybridModule:
             try:
                 return function(*values)
             except Exception as error:
-                # A Python exception loses its class on the way through the VM.
+                # The VM replaces a Python exception by one of another class.
                 end = self._take_end()
                 if end is not None:
                     raise end from None
-                passed_on(error, f"running {name}")
+                raise_machine_error(error, f"running {name}")
                 raise
 
         return call
 
     def _take_end(self) -> TapmlError | None:
-        """Return what ended the last call, on either side."""
+        """Return the error that ended the last call, on either side."""
         guard = self._host.guard
         end = guard.take_end() if guard is not None else None
         if end is not None or self._calls is None:
@@ -204,10 +204,10 @@ class HybridModule:
 
 
 class _DeviceCalls:
-    """What the host's bytecode calls to use the device.
+    """The functions that the host's bytecode calls to use the device.
 
-    The VM keeps these callbacks alive, so they must not keep the VM alive in turn: nothing would
-    ever free it, or its program on the device.
+    The VM refers to these callbacks, so they must not refer to the VM: in such a cycle neither the
+    VM nor its program on the device would ever be freed.
     """
 
     def __init__(
@@ -236,7 +236,7 @@ class _DeviceCalls:
         return {name: self._guarded(function) for name, function in functions.items()}
 
     def take_end(self) -> TapmlError | None:
-        """Return how the device ended the last call, if it did."""
+        """Return the error by which the device ended the last call, if any."""
         end, self._end = self._end, None
         return end
 
@@ -265,9 +265,9 @@ class _DeviceCalls:
         return tvm_ffi.convert(self._session.call(self._module, region, values))
 
     def _pattern(self, region: PoisonedRegion, values: Sequence[Any]) -> Any:
-        """Return a pattern on the device that is long enough for what a region returns."""
+        """Return a pattern on the device that is as long as the largest result of a region."""
         shapes = [value if isinstance(value, tuple) else tuple(value.shape) for value in values]
-        # Of few different lengths, since each is sent once.
+        # Powers of two, since a pattern of each length is sent once.
         size = max(_LEAST_PATTERN, 1 << (region.size_bytes(shapes) - 1).bit_length())
         return self._session.parameter(_POISON.name(size), _POISON.pattern(size))
 

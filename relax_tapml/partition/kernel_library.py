@@ -13,9 +13,9 @@ from tvm import relax, tirx
 from tvm.ir import GlobalVar
 
 from relax_tapml.errors import LoweringError
-from relax_tapml.files.machine import machine_told
-from relax_tapml.partition.kernel_compile import KernelJob, compile_kernels
-from relax_tapml.partition.kernel_files import KernelFiles, KernelName
+from relax_tapml.files.machine import machine_errors
+from relax_tapml.partition._kernel_compile import KernelJob, compile_kernels
+from relax_tapml.partition._kernel_files import KernelFiles, KernelName
 from relax_tapml.passes.operator_call import UNIT_ATTR, is_unit_function
 from relax_tapml.targets.platforms.registry import platform_of
 
@@ -42,7 +42,7 @@ class KernelSet:
     names: tuple[str, ...] = ()
 
     def files(self, units: frozenset[str] | None = None) -> tuple[Path, ...]:
-        """Return the shared objects of some units, of all by default, each once."""
+        """Return the shared objects of some units, of all units by default, each once."""
         chosen = (
             p for unit, ps in self.paths.items() if units is None or unit in units for p in ps
         )
@@ -55,12 +55,12 @@ class KernelLibrary:
     A kernel's name has the SHA-256 of its IR, the target, the options that the environment gives
     its compiler, and TVM's version. So a changed kernel is a new file, an unchanged one is never
     built again, and several runs may share a folder. A file that is damaged, or that another user
-    has built, is not believed; see ``KernelFiles``.
+    has built, is not used; see ``KernelFiles``.
 
     Parameters
     ----------
     folder
-        Made when the first kernel is built.
+        Created when the first kernel is built.
 
     Attributes
     ----------
@@ -74,15 +74,15 @@ class KernelLibrary:
         self.built_count = 0
 
     def build(self, side: tvm.IRModule, target: tvm.target.Target) -> KernelSet:
-        """Schedule, compile and link what is missing, in parallel, as the target's platform does.
+        """Schedule, compile and link missing kernels, in parallel, as the target's platform does.
 
         Parameters
         ----------
         side
-            From ``lower_for_target``. PrimFuncs that the target needs scheduled and that are not
-            yet get their default schedules.
+            From ``lower_for_target``. PrimFuncs that the target needs scheduled, and that are not
+            scheduled yet, get their default schedules.
         target
-            What to build for.
+            The target to build for.
 
         Raises
         ------
@@ -110,7 +110,7 @@ class KernelLibrary:
     def build_host_functions(
         self, module: tvm.IRModule, target: tvm.target.Target
     ) -> tuple[Path, ...]:
-        """Build PrimFuncs that run beside the VM, on the device's CPU, whatever the target.
+        """Build PrimFuncs that run beside the VM, on the device's CPU, for any target.
 
         Raises
         ------
@@ -129,15 +129,15 @@ class KernelLibrary:
     def _kernels(
         self, functions: Mapping[GlobalVar, tirx.PrimFunc], target: tvm.target.Target
     ) -> tuple[list[KernelJob], dict[str, _Kernel]]:
-        """Return what kernels are made of, and the kernels by name, built if need be."""
+        """Return the jobs of kernels, and the kernels by name, built where they are missing."""
         platform = platform_of(target)
         with (
-            machine_told(f"building kernels for {platform.name}", self.folder),
+            machine_errors(f"building kernels for {platform.name}", self.folder),
             platform.compiler(target) as compiler,
         ):
             jobs = [_job(gvar, function, target, compiler) for gvar, function in functions.items()]
             there = self._files.find(job.name for job in jobs)
-            # Kernels of different names may be the same for the disk, so each file is made once.
+            # Kernels of different names may have the same file, so each file is made once.
             missing = {job.name: job for job in jobs if job.name not in there}
             compiled = compile_kernels(list(missing.values()), platform, self._files)
         return jobs, {

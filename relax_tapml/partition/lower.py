@@ -10,8 +10,8 @@ from tvm import relax, tirx
 from tvm.ir import GlobalVar
 
 from relax_tapml.errors import LoweringError
-from relax_tapml.files.machine import passed_on
-from relax_tapml.partition.fold_constants import FoldConstants
+from relax_tapml.files.machine import raise_machine_error
+from relax_tapml.partition._fold_constants import FoldConstants
 from relax_tapml.passes.annotate_sites import AnnotateSites, annotated_calls
 from relax_tapml.passes.keep_inplace_apart import KeepInplaceApart
 from relax_tapml.passes.keep_origins import FuseOpsKeepingOrigins, KeepOrigins
@@ -23,7 +23,7 @@ _TARGET_DEPENDENT = ["relax.scatter_elements", "relax.scatter_nd"]
 _NOTES = "relax_tapml.lowering_notes"
 _log = logging.getLogger(__name__)
 
-# What makes units and sites of a module whose kernels are fused.
+# The passes that make units and sites of a module whose kernels are already fused.
 NAMING = (OutlineRuntimeCallbacks(), OutlineDispatchedOps(), AnnotateSites())
 
 Passes = tuple[tvm.transform.Pass, ...]
@@ -32,17 +32,17 @@ Passes = tuple[tvm.transform.Pass, ...]
 def lower(module: tvm.IRModule) -> tvm.IRModule:
     """Turn every operator call into a call of a unit, and name the sites.
 
-    This is TVM's ``zero`` pipeline without anything that looks at a target, so both sides of a
-    migration agree on what the units are. A module whose sites are already named is returned as
-    it is: a pipeline of your own may lower and annotate first.
+    This is TVM's ``zero`` pipeline without the passes that depend on a target, so both sides of a
+    migration have the same units. A module whose sites are already named is returned as it is: a
+    pipeline of your own may lower and annotate it first.
 
-    A pass that only makes the module faster may fail: the module stays as it was before, and
-    ``lowering_notes`` says so.
+    A pass that only makes the module faster may fail: the module then stays as it was before the
+    pass, and ``lowering_notes`` has the reason.
 
     Raises
     ------
     LoweringError
-        A pass raised without which there are no units, or the module has no operator call at all.
+        A pass that is needed to make units raised, or the module has no operator call at all.
     """
     if any(annotated_calls(module)):
         return module
@@ -53,7 +53,7 @@ def lower(module: tvm.IRModule) -> tvm.IRModule:
     module = _optional(module, (transform.AnnotateTIROpPattern(),), notes)
     module = _needed(module, KeepInplaceApart())
     module = _folded(module, notes)
-    # FuseOps leaves functions that are no units; without FuseTIR nothing is fused.
+    # FuseOps alone leaves functions that are not units, so both passes are applied or none.
     fuse = (FuseOpsKeepingOrigins(), KeepOrigins(transform.FuseTIR()))
     for steps in (fuse, (transform.DeadCodeElimination(),)):
         module = _optional(module, steps, notes)
@@ -61,14 +61,14 @@ def lower(module: tvm.IRModule) -> tvm.IRModule:
         module = _needed(module, step)
     if not any(annotated_calls(module)):
         raise LoweringError(
-            "lowering the model: no operator call is left in any Relax function; there is nothing "
-            "to carve or migrate"
+            "lowering the model: no Relax function has an operator call, so there is nothing to "
+            "carve or migrate. Check the model's entry function"
         )
     return module.with_attr(_NOTES, notes) if notes else module
 
 
 def lowering_notes(lowered: tvm.IRModule) -> list[str]:
-    """Return which passes failed that a lowered module can do without, and why, a sentence each."""
+    """Return a sentence for each optional pass that failed, with the reason."""
     attrs = lowered.attrs or {}
     return [str(note) for note in attrs[_NOTES]] if _NOTES in attrs else []
 
@@ -77,7 +77,7 @@ def _needed(module: tvm.IRModule, step: tvm.transform.Pass) -> tvm.IRModule:
     try:
         return step(module)
     except Exception as error:
-        passed_on(error, "lowering the model")
+        raise_machine_error(error, "lowering the model")
         raise LoweringError(
             f"lowering the model: pass {step.info.name} failed: {_last_line(error)}. The "
             "module must be well-formed Relax that tvm.compile accepts"
@@ -91,25 +91,25 @@ def _optional(module: tvm.IRModule, steps: Passes, notes: list[str]) -> tvm.IRMo
         try:
             changed = step(changed)
         except Exception as error:
-            passed_on(error, "lowering the model")
+            raise_machine_error(error, "lowering the model")
             _note(notes, step, "the model", error)
             return module
     return changed
 
 
 def _folded(module: tvm.IRModule, notes: list[str]) -> tvm.IRModule:
-    """Fold constants; where that fails, function by function, so that the others are folded."""
+    """Fold constants; if that fails, function by function, so that only some are not folded."""
     step: tvm.transform.Pass = FoldConstants()
     try:
         return step(module)
-    except Exception as error:  # The functions say which of them it is.
-        passed_on(error, "lowering the model")
+    except Exception as error:  # The loop below finds the function that fails.
+        raise_machine_error(error, "lowering the model")
         out = module.clone()
     for gvar, alone in _each_function(module):
         try:
             changed = step(alone)
         except Exception as error:
-            passed_on(error, "lowering the model")
+            raise_machine_error(error, "lowering the model")
             _note(notes, step, f"function {gvar.name_hint}", error)
         else:
             out.update_func(gvar, changed[gvar.name_hint])
@@ -125,16 +125,16 @@ def _each_function(module: tvm.IRModule) -> Iterator[tuple[GlobalVar, tvm.IRModu
 
 
 def _note(notes: list[str], step: tvm.transform.Pass, where: str, error: Exception) -> None:
-    note = f"pass {step.info.name} failed on {where}, which goes on without it: {_last_line(error)}"
+    note = f"pass {step.info.name} failed on {where} and was left out: {_last_line(error)}"
     _log.warning("lowering the model: %s", note)
     notes.append(note)
 
 
 def mark_inputs(module: tvm.IRModule, weights: Collection[str]) -> tvm.IRModule:
-    """Say in the module which parameters of its public functions are weights.
+    """Mark in the module which parameters of its public functions are weights.
 
-    This is the attribute ``num_input``, which passes read. Functions that have it stay as they are;
-    in others the last parameters are weights, those that ``weights`` names.
+    The mark is the attribute ``num_input``, which passes read. Functions that have it stay as they
+    are. In others, the last parameters are weights if ``weights`` has their names.
     """
     module = module.clone()
     for gvar, function in module.functions.items():

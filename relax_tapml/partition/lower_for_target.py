@@ -9,7 +9,7 @@ from tvm import relax, tirx
 from tvm.ir import GlobalVar
 
 from relax_tapml.errors import LoweringError
-from relax_tapml.files.machine import passed_on
+from relax_tapml.files.machine import raise_machine_error
 from relax_tapml.passes.operator_call import UNIT_ATTR, is_unit_function
 
 
@@ -18,19 +18,19 @@ def lower_for_target(
     target: tvm.target.Target,
     pipeline: tvm.transform.Pass | None = None,
 ) -> tvm.IRModule:
-    """Lower what depends on the target, then apply the side's own pass.
+    """Lower the target-dependent operators, then apply the side's own pass.
 
     Parameters
     ----------
     lowered
         From ``lower``; not changed.
     target
-        What this side is built for; the current target while ``pipeline`` runs.
+        The target of this side, which is the current target while ``pipeline`` runs.
     pipeline
-        Gets the module before target schedules, with a PrimFunc named like it for each unit (an
-        operator that the target computes with several has them under names of their own).
-        What it returns is what is built; a PrimFunc it marked ``tirx.is_scheduled`` is built as it
-        is.
+        Gets the module before target schedules. For each unit it has a PrimFunc of the same name
+        (an operator that the target computes with several PrimFuncs has them under other names).
+        The module that it returns is built. A PrimFunc with the attribute ``tirx.is_scheduled`` is
+        built as it is.
 
     Returns
     -------
@@ -48,14 +48,14 @@ def lower_for_target(
     lost = lost_functions(lowered, side)
     if lost:
         raise LoweringError(
-            f"the side's pipeline returned a module without {', '.join(lost)}; it must keep every "
-            "function under its name"
+            f"the side's pipeline returned a module without {', '.join(lost)}; it must keep the "
+            "name of every function"
         )
     return rebound(side, lowered)
 
 
 def dispatched(lowered: tvm.IRModule, target: tvm.target.Target) -> tvm.IRModule:
-    """Lower what depends on the target; each unit has a PrimFunc then. See ``lower_for_target``."""
+    """Lower the target-dependent operators, so that each unit has a PrimFunc."""
     dispatch = tvm.transform.Sequential(
         [
             relax.backend.DispatchSampling(),
@@ -71,12 +71,12 @@ def dispatched(lowered: tvm.IRModule, target: tvm.target.Target) -> tvm.IRModule
 def applied(
     pipeline: tvm.transform.Pass, side: tvm.IRModule, target: tvm.target.Target
 ) -> tvm.IRModule:
-    """Apply a side's own pass to what ``dispatched`` returned.
+    """Apply a side's own pass to a module from ``dispatched``.
 
     Raises
     ------
     LoweringError
-        It raised. Of a ``Sequential`` the message names the pass that did.
+        It raised. For a ``Sequential``, the message names the pass that raised.
     """
     what = f"pipeline {pipeline.info.name!r}"
     with target:
@@ -93,7 +93,7 @@ def applied(
 
 
 def flattened(pipeline: tvm.transform.Pass) -> Iterator[tvm.transform.Pass]:
-    """Yield the passes that a pipeline is made of; one that is no ``Sequential`` is one pass."""
+    """Yield the single passes of a pipeline: those of a ``Sequential``, or the pipeline itself."""
     if isinstance(pipeline, tvm.transform.Sequential):
         for one in pipeline.passes:
             yield from flattened(one)
@@ -105,10 +105,10 @@ def _apply(step: tvm.transform.Pass, module: tvm.IRModule, what: str) -> tvm.IRM
     try:
         result = step(module)
     except Exception as error:
-        passed_on(error, f"applying {what}")
-        # TVM appends the whole module to an error in a pass of its own.
-        told = str(error).partition("\n\nError in pass:")[0].strip()
-        raise LoweringError(f"{what} raised {type(error).__name__}: {told}") from error
+        raise_machine_error(error, f"applying {what}")
+        # TVM appends the whole module to an error in one of its passes.
+        message = str(error).partition("\n\nError in pass:")[0].strip()
+        raise LoweringError(f"{what} raised {type(error).__name__}: {message}") from error
     if not isinstance(result, tvm.IRModule):
         raise LoweringError(f"{what} returned {type(result).__name__}, expected an IRModule")
     return result
@@ -130,7 +130,7 @@ def _name_like_units(side: tvm.IRModule) -> tvm.IRModule:
 
 
 def _renamed(side: tvm.IRModule, names: dict[GlobalVar, GlobalVar]) -> tvm.IRModule:
-    """Put functions under other GlobalVars, calls of them included."""
+    """Rename functions, in their calls too, by replacing their GlobalVars."""
     if not names:
         return side
     renamer = _GlobalVars(names)
@@ -149,15 +149,14 @@ def lost_functions(before: tvm.IRModule, after: tvm.IRModule) -> list[str]:
 
 
 def rebound(side: tvm.IRModule, lowered: tvm.IRModule) -> tvm.IRModule:
-    """Put the side's functions under the GlobalVars by which ``lowered`` calls them."""
-    theirs = {gvar.name_hint: gvar for gvar in side.functions}
-    ours = {gvar.name_hint: gvar for gvar in lowered.functions}
-    moved = {
-        theirs[name]: gvar
-        for name, gvar in ours.items()
-        if name in theirs and not theirs[name].same_as(gvar)
+    """Return the side's module with the GlobalVars of ``lowered`` for the same names."""
+    own = {gvar.name_hint: gvar for gvar in side.functions}
+    replaced = {
+        own[gvar.name_hint]: gvar
+        for gvar in lowered.functions
+        if gvar.name_hint in own and not own[gvar.name_hint].same_as(gvar)
     }
-    return _renamed(side, moved)
+    return _renamed(side, replaced)
 
 
 @relax.expr_functor.mutator

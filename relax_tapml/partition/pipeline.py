@@ -10,7 +10,7 @@ from typing import Any
 import tvm
 
 from relax_tapml.errors import UsageError
-from relax_tapml.files.machine import passed_on
+from relax_tapml.files.machine import raise_machine_error
 
 
 def load_pipeline(spec: str | tvm.transform.Pass | None) -> tvm.transform.Pass | None:
@@ -22,7 +22,7 @@ def load_pipeline(spec: str | tvm.transform.Pass | None) -> tvm.transform.Pass |
     Raises
     ------
     UsageError
-        It cannot be imported, or is no pass.
+        It cannot be imported, or is not a pass.
     """
     if spec is None or isinstance(spec, tvm.transform.Pass):
         return spec
@@ -36,7 +36,7 @@ def load_pipeline(spec: str | tvm.transform.Pass | None) -> tvm.transform.Pass |
         for part in attribute.split("."):
             found = getattr(found, part)
     except Exception as error:
-        passed_on(error, f"importing the pipeline {spec!r}")
+        raise_machine_error(error, f"importing the pipeline {spec!r}")
         raise UsageError(
             f"pipeline {spec!r} cannot be imported: {error}. MODULE must be importable from "
             f"{Path.cwd()} and have ATTR"
@@ -45,7 +45,7 @@ def load_pipeline(spec: str | tvm.transform.Pass | None) -> tvm.transform.Pass |
         try:
             found = found()
         except Exception as error:
-            passed_on(error, f"making the pipeline {spec!r}")
+            raise_machine_error(error, f"making the pipeline {spec!r}")
             raise UsageError(
                 f"pipeline {spec!r} raised {type(error).__name__}: {error}. ATTR must be a "
                 "tvm.transform.Pass or a function that takes nothing and returns one"

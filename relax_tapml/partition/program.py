@@ -1,4 +1,4 @@
-"""The two programs that a boundary makes of a module."""
+"""The two programs into which a boundary splits a module."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import tvm
 
 from relax_tapml.errors import LoweringError
-from relax_tapml.files.machine import passed_on
+from relax_tapml.files.machine import raise_machine_error
 from relax_tapml.partition.boundary import Boundary
 from relax_tapml.partition.built_functions import WeightNames, weight_names
 from relax_tapml.partition.bytecode import CompiledFunctions, compile_functions
@@ -22,7 +22,7 @@ from relax_tapml.passes.split_module import split_module
 
 @dataclass(frozen=True, kw_only=True)
 class PartitionedProgram:
-    """Bytecode of both sides; kernels are linked in by whoever runs it.
+    """Bytecode of both sides. Kernels are linked when the program is loaded.
 
     Parameters
     ----------
@@ -31,14 +31,14 @@ class PartitionedProgram:
     host
         The entry functions.
     device
-        The region functions, None where the device has nothing to do.
+        The region functions; None if no site is on the device.
     weights
         Names of the weights that each entry function takes.
     calls
-        What the host calls on the device, and what crosses for it; not kept in a bundle, where
-        it is empty.
+        The device calls of the host, with the values that are copied for them. Empty in a program
+        that was loaded from a bundle.
     poisoned
-        By name, the regions that take a pattern as last argument, which they fill results with.
+        By name, the regions that fill their results with a pattern, their last argument.
     """
 
     boundary: Boundary
@@ -68,34 +68,34 @@ def partition(
     lowered
         From ``lower``.
     boundary
-        What to put on the device. A site that cannot leave the host stays there whatever it says.
+        The sites to put on the device. A site that cannot leave the host stays there nevertheless.
     host_units, device_units
         From ``lower_for_target`` for either side.
     source, target
-        What the sides run on.
+        The targets of the two sides.
     library
-        Where functions for symbolic dimensions are built; it is not used for static shapes.
+        Builds the functions for symbolic dimensions; not used for static shapes.
     is_merged
         Whether sites that can run in one device call do; otherwise each is a call of its own.
     poisoned
         Units whose results are filled with a pattern before they are computed, where a region
-        returns them. They must be known to write all of their results.
+        returns them. These must be units that write all of their results.
 
     Raises
     ------
     UsageError
-        The boundary names something the module does not have.
+        The boundary has a name that the module does not have.
     LoweringError
-        A pass raised: a fault of the partition, not of the model.
+        A pass raised: an error of the partition, not of the model.
     """
     outlined = _outlined(lowered, boundary, is_merged=is_merged)
     try:
         sides = split_module(outlined, host_units, device_units)
         host = compile_functions(sides.host, source, library)
-        found = sides.device and poison_results(sides.device, poisoned)
-        device = found and compile_functions(found.module, target, library)
+        found = poison_results(sides.device, poisoned) if sides.device else None
+        device = compile_functions(found.module, target, library) if found else None
     except Exception as error:
-        passed_on(error, "compiling the two sides of a boundary")
+        raise_machine_error(error, "compiling the two sides of a boundary")
         raise LoweringError(f"compiling the two sides of a boundary failed: {error}") from error
     return PartitionedProgram(
         boundary=boundary,
@@ -108,12 +108,11 @@ def partition(
 
 
 def explain(lowered: tvm.IRModule, boundary: Boundary) -> tuple[DeviceCall, ...]:
-    """Return what a boundary runs on the device, call by call, and what crosses for it.
+    """Return the device calls of a boundary, with the values that are copied for them.
 
     Nothing is compiled. Raises as ``partition`` does.
     """
-    calls: tuple[DeviceCall, ...] = device_calls(_outlined(lowered, boundary))
-    return calls
+    return device_calls(_outlined(lowered, boundary))
 
 
 def _outlined(lowered: tvm.IRModule, boundary: Boundary, *, is_merged: bool = True) -> tvm.IRModule:
@@ -121,7 +120,7 @@ def _outlined(lowered: tvm.IRModule, boundary: Boundary, *, is_merged: bool = Tr
     try:
         return OutlineRegions(is_merged=is_merged)(AssignSides(sites=sites)(lowered))
     except Exception as error:
-        passed_on(error, f"partitioning with {len(sites)} sites on the device")
+        raise_machine_error(error, f"partitioning with {len(sites)} sites on the device")
         raise LoweringError(
             f"partitioning with {len(sites)} sites on the device failed: {error}"
         ) from error

@@ -1,4 +1,4 @@
-"""The sites of a lowered module, with every name one may choose them by."""
+"""The sites of a lowered module, with every name by which a boundary may choose them."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ class SiteEntry:
     layer
         The repeated part of the model it belongs to, ``encoder_layer_3``; empty outside of all.
     origins
-        Where in the model it comes from: what the frontend said of it, or else the modules of the
-        weights it reads; empty where neither is known.
+        Where in the model it comes from: as the frontend recorded it, or else the modules of the
+        weights that it reads; empty if there is neither.
     """
 
     site: Site
@@ -48,8 +48,8 @@ class SiteEntry:
 def site_table(lowered: tvm.IRModule) -> tuple[SiteEntry, ...]:
     """Return every site of a lowered module, function by function in program order.
 
-    A site belongs to the layer of the weights it reads, and one that reads none to that of the
-    site before it. The layer of a weight is the first number in its name with what is before it.
+    A site belongs to the layer of the weights that it reads; if it reads none, to the layer of the
+    site before it. The layer of a weight is its name up to the first number.
     """
     weights = {
         gvar.name_hint: _weights_read(function)
@@ -89,7 +89,7 @@ def _module_of(weight: str) -> str:
 def _weights_read(function: relax.Function) -> Mapping[str, list[str]]:
     """Return the names of the weights that each site reads, by its id.
 
-    A value that is made of weights alone, such as a transposed matrix, stands for them.
+    A value that is computed from weights only, such as a transposed matrix, counts as these.
     """
     weights = {var: [var.name] for var in weight_params(function)}
     found = {}

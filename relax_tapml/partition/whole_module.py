@@ -12,7 +12,7 @@ import tvm
 
 from relax_tapml.arrays import Array
 from relax_tapml.errors import LoweringError, UsageError
-from relax_tapml.files.machine import passed_on
+from relax_tapml.files.machine import raise_machine_error
 from relax_tapml.partition.built_functions import WeightNames
 from relax_tapml.partition.bytecode import CompiledFunctions, compile_functions
 from relax_tapml.partition.kernel_library import KernelLibrary
@@ -31,7 +31,7 @@ class WholeProgram:
     kernels
         Shared objects of its kernels.
     failed
-        Why a kernel does not build, so that the program cannot run; empty if all do.
+        Why a kernel does not build, so that the program cannot run; empty if all build.
     """
 
     functions: CompiledFunctions
@@ -54,7 +54,7 @@ def build_whole(
     try:
         functions = compile_functions(module, target, library)
     except Exception as error:  # Whatever TVM raises about what a pass returned.
-        passed_on(error, "compiling the module that the pipeline returned")
+        raise_machine_error(error, "compiling the module that the pipeline returned")
         lines = [line for line in str(error).splitlines() if line.strip(" ^")]
         raise LoweringError(
             f"it does not compile: {lines[0].strip() if lines else type(error).__name__}"
@@ -69,7 +69,7 @@ class WholeModule:
     Parameters
     ----------
     program
-        What runs.
+        The program to run.
     session
         The device; it must outlive this object.
     params
@@ -100,7 +100,8 @@ class WholeModule:
     def __getitem__(self, name: str) -> Callable[..., list[Any]]:
         """Return a function of arrays, shapes and numbers; see ``frontend.model.Functions``."""
         if name not in self._weights:
-            raise UsageError(f"no function '{name}'")
+            names = ", ".join(sorted(self._weights)) or "none"
+            raise UsageError(f"no function '{name}'; the module has: {names}")
 
         def call(*values: Any) -> list[Any]:
             weights = [self._session.parameter(w, self._params[w]) for w in self._weights[name]]
@@ -116,7 +117,10 @@ class WholeModule:
         return call
 
     def overwritten(self) -> str:
-        """Say which input is no longer what it was, and forget the inputs so far; empty if none."""
+        """Return a sentence about an input that the module has changed, else an empty string.
+
+        The inputs of all calls so far are compared once and then forgotten.
+        """
         inputs, self._inputs = self._inputs, []
         for name, value, tensor in inputs:
             if self._session.download(tensor).tobytes() != value.tobytes():

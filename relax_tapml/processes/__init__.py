@@ -1,0 +1,14 @@
+"""Run work in other processes, limit its time, and end it cleanly.
+
+``child`` starts helper processes that end with this one, ``fork`` does dangerous work in a fork and
+returns what it sent, ``deadline`` ends calls that take too long (by processor time where a process
+of this machine does the work), ``interrupt`` makes Ctrl-C, SIGTERM and SIGHUP one exception.
+Nothing here knows models or targets; only ``fork`` imports TVM.
+"""
+
+__all__ = [
+    "child",
+    "deadline",
+    "fork",
+    "interrupt",
+]

@@ -1,4 +1,4 @@
-"""A helper process of ours, and how it notices that we are gone; both halves."""
+"""Helper processes that end when this process ends; the parent's half and the child's."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from relax_tapml.files.scratch import ScratchFolder
 _PARENT_POLL_S = 1.0
 _LOG_TAIL_BYTES = 4000
 _REMOVAL_S = 2.0
-# What our parent has told us, if we are a ``Child``.
+# The parent's secret, if this process is a ``Child``.
 _secret: str | None = None
 EXITED = "exited with code"
 KILLS = (signal.SIGKILL, signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT)
@@ -30,8 +30,8 @@ class Child:
     """Run a module of this package in a new process.
 
     The process leads a session of its own: Ctrl-C at the terminal does not reach it, and it is
-    killed together with its children. Its standard input stays open for as long as we live. It
-    imports from where we do; the current folder, which may be a stranger's, is not looked at first.
+    killed together with its children. Its standard input stays open until this process ends. It
+    has this process's import path, without the current folder in front: that may hold any files.
 
     Parameters
     ----------
@@ -45,12 +45,12 @@ class Child:
         A line of its standard input; unlike an argument no other user can read it.
     folder
         A folder of its own: its TMPDIR, with its output in ``log``. It is removed in ``close``, if
-        the process cannot be started, and by the process when we are gone. Without one its output
-        is dropped.
+        the process cannot be started, and by the process when its parent is gone. Without one its
+        output is dropped.
     environment
-        Set in addition to ours.
+        Added to the environment of this process.
     has_torch
-        Whether it can import torch, and does so with TVM.
+        Whether it can import torch; TVM imports torch where it can.
 
     Raises
     ------
@@ -69,7 +69,7 @@ class Child:
         environment: dict[str, str] | None = None,
         has_torch: bool = False,
     ) -> None:
-        runner = [] if has_torch else ["relax_tapml.processes.without_torch"]
+        runner = [] if has_torch else ["relax_tapml.processes._without_torch"]
         fds = [end.fileno() for end in sockets]
         self._folder = folder
         self._log = folder.path / "log" if folder else Path(os.devnull)
@@ -111,7 +111,7 @@ class Child:
             code = self._process.wait(wait_s)
         except subprocess.TimeoutExpired:
             return None
-        # At once, and never again: later the number may be another's.
+        # At once, and never again: the system may give the number to another process.
         self.kill()
         self._is_over = True
         return code
@@ -136,12 +136,12 @@ class Child:
 
 
 def _imports() -> dict[str, str]:
-    """Return the environment in which a new interpreter looks for modules where we do."""
+    """Return the environment that gives a new interpreter the import path of this one."""
     return {"PYTHONPATH": os.pathsep.join(folder or str(Path.cwd()) for folder in sys.path)}
 
 
 def ending_text(code: int | None) -> str | None:
-    """Return how a process with an exit code ended, in words; None if it still runs."""
+    """Return how a process with an exit code ended, for a message; None if it still runs."""
     if code is None:
         return None
     if code >= 0:
@@ -151,9 +151,9 @@ def ending_text(code: int | None) -> str | None:
 
 
 def is_kill(code: int | None) -> bool:
-    """Whether a process with an exit code was ended by another one, or by the system.
+    """Whether a process with an exit code was killed by another process or by the system.
 
-    No kernel ends its process so. The system does where memory is short.
+    No kernel ends its process with such a signal. The system does where memory is short.
     """
     return code is not None and -code in KILLS
 
@@ -165,14 +165,15 @@ def log_tail(log: Path) -> str:
 
 
 def end_with_parent() -> str:
-    """Return our parent's ``secret``, and from now on end when it is gone.
+    """Return the ``secret`` of the parent, and from now on end this process when the parent ends.
 
-    The folder that we were given, if any, is removed then; TMPDIR alone may be everyone's.
+    The folder of the ``Child``, if any, is removed then. TMPDIR cannot be used for that: without
+    such a folder it is one that all users share.
 
-    Called first thing in a ``Child``, and again by whoever needs the secret. A thread waits for the
-    end of standard input, which works while the main thread is in a kernel that never returns, and
-    looks at the parent's process id, because a process forked from the parent keeps our standard
-    input open. PR_SET_PDEATHSIG is not used: it fires when the parent's thread ends.
+    Called first in a ``Child``, and again where the secret is needed. A thread waits for the end of
+    standard input, which works while the main thread is in a kernel that never returns. It also
+    looks at the parent's process id, because a process forked from the parent keeps the pipe of
+    standard input open. PR_SET_PDEATHSIG is not used: it fires when the parent's thread ends.
     """
     global _secret
     if _secret is not None:
@@ -195,8 +196,8 @@ def end_with_parent() -> str:
 def _line() -> str:
     line = b""
     while not line.endswith(b"\n"):
-        byte = os.read(0, 1)  # no more than the line: what follows is for ``watch``
+        byte = os.read(0, 1)  # no more than the line: the end of input is for ``watch``
         if not byte:
-            sys.exit("the parent was gone before it said what to do")
+            sys.exit("the parent process ended before it sent its request")
         line += byte
     return line.decode().removesuffix("\n")

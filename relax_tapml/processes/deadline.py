@@ -1,4 +1,4 @@
-"""A watchdog for calls that cannot be told to give up."""
+"""A time limit for blocking calls that have none of their own."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ import time
 from collections.abc import Callable
 from types import TracebackType
 
-from relax_tapml.processes.process_time import ProcessTime
+from relax_tapml.processes._process_time import ProcessTime
 
-# How often a running process is looked at before its time is over.
+# How often the processor time of a process is read before its time is over.
 _LOOKS = 8
-# In less time a process that is not idle may get nothing of a busy machine.
+# In less time a process that is not idle may get no processor time on a busy machine.
 _LEAST_LOOK_S = 0.5
 
 
 class Deadline:
     """Run ``on_expiry`` in another thread if the ``with`` block takes longer than ``seconds``.
 
-    A blocked foreign call releases the interpreter lock, so the other thread can end what it
-    waits for (a process, a connection); the call then fails and ``is_expired`` tells why. Once the
+    A blocked call of a library releases the interpreter lock, so the other thread can end what it
+    waits for (a process, a connection); the call then fails and ``is_expired`` is true. Once the
     block is left, ``is_expired`` is final: ``on_expiry`` is not called if it is false.
 
     Parameters
@@ -31,10 +31,9 @@ class Deadline:
     on_expiry
         Ends what the block waits for.
     pid
-        A process of this machine that the block waits for. What counts then is the time that it
-        had of the machine, so that a busy one does not make it late; see ``ProcessTime``. At most
-        ten times as much passes. None for what runs elsewhere, of which only the clock on the wall
-        is known.
+        A process of this machine that the block waits for. Its processor time counts then, so that
+        a busy machine does not make it late; see ``ProcessTime``. At most ten times as much
+        passes. None for what runs elsewhere, where only elapsed time can be measured.
     """
 
     def __init__(
@@ -50,11 +49,11 @@ class Deadline:
 
     @property
     def text(self) -> str:
-        """How long it could take, for messages: the seconds, and those that have passed if more."""
+        """The limit, for messages: the seconds, and the elapsed ones if these are many more."""
         passed_s = self._seen - self._began
         if passed_s < 1.5 * self._seconds:
             return f"{self._seconds:g} s"
-        return f"{self._seconds:g} s of its own ({passed_s:.0f} s on a busy machine)"
+        return f"{self._seconds:g} s of processor time ({passed_s:.0f} s elapsed on a busy machine)"
 
     def __enter__(self) -> Deadline:
         self._began = self._seen = time.monotonic()
@@ -62,12 +61,12 @@ class Deadline:
         return self
 
     def look(self, now: float) -> float | None:
-        """Return when to look again, None if the time is over; for the watch alone."""
+        """Return when to look again, None if the time is over; called by the watch only."""
         passed_s, self._seen = now - self._seen, now
         if self._clock is not None:
-            passed_s = self._clock.had(passed_s)
+            passed_s = self._clock.counted_s(passed_s)
         elif self._pid is not None:
-            # Most calls have ended before their process is looked at even once.
+            # Most calls end before the processor time is read even once.
             self._clock = ProcessTime(self._pid)
         self._spent_s += passed_s
         return None if self._spent_s >= 0.99 * self._seconds else self._next_look()
@@ -90,8 +89,8 @@ class Deadline:
 class _Watch:
     """The deadlines that are running, and one thread that waits for the first of them.
 
-    A hybrid run makes hundreds of calls that are shorter than starting a thread. The waiting
-    thread is not woken when a deadline is met, so equal timeouts wake it once in that time.
+    A hybrid run makes hundreds of calls that are shorter than starting a thread. A block that ends
+    in time does not wake the waiting thread, so equal timeouts wake it once in that time.
     """
 
     def __init__(self) -> None:
@@ -141,7 +140,7 @@ _watch = _Watch()
 
 
 def _renew_watch() -> None:
-    """Leave the parent's deadlines to it: a forked process lacks the thread that holds the lock."""
+    """Start without the parent's deadlines: a fork lacks the thread that may hold their lock."""
     global _watch
     _watch = _Watch()
 

@@ -1,4 +1,4 @@
-"""Work that may kill its process, done in a fork of ours that hands back what it found."""
+"""Run work that may crash its process in a fork, which sends its results back."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from relax_tapml.processes.child import ending_text, is_kill
 from relax_tapml.processes.interrupt import ENDING, OnInterrupt
 
 MOST_KILLS = 3
-"""How often work is begun whose processes others end."""
+"""How often work is started whose process is killed from outside."""
 
 _NOTE_BYTES = 4096
 _PRINTED_BYTES = 2000
@@ -42,7 +42,7 @@ _forking = threading.Lock()
 
 
 def _renew_lock() -> None:
-    """Let a fork have forks of its own, although it began while the lock was held."""
+    """Give a fork a free lock: the lock is held while a fork is made."""
     global _forking
     _forking = threading.Lock()
 
@@ -52,26 +52,25 @@ os.register_at_fork(after_in_child=_renew_lock)
 
 @dataclass(frozen=True, kw_only=True)
 class Message:
-    """What a fork has found: a JSON document, and arrays."""
+    """A result of a fork: a JSON document, and arrays."""
 
     document: Any
     arrays: tuple[Array, ...] = ()
 
 
-class ForkDied(Exception):  # noqa: N818 - the field's word
+class ForkFailed(Exception):  # noqa: N818 - the field's word
     """A fork ended before its work was done.
 
     Parameters
     ----------
     cause
-        How, in words: ``died of SIGSEGV``.
+        How it ended, for a message: ``died of SIGSEGV``.
     at
-        What it noted last.
+        The text of its last ``note``.
     printed
         The end of what it printed.
     is_killed
-        Whether somebody ended it, which no work does to itself: another process, or the system for
-        want of memory.
+        Whether it was killed from outside: by another process, or by the system for want of memory.
     """
 
     def __init__(self, cause: str, at: str, printed: str, *, is_killed: bool = False) -> None:
@@ -88,15 +87,15 @@ class ForkDied(Exception):  # noqa: N818 - the field's word
         return f"{self.cause} ({lines[-1].strip()})" if lines else self.cause
 
 
-class Endings:
-    """Tells deaths of forks that say nothing about their work, which is then done again.
+class ForkRetries:
+    """Decides whether work is repeated whose fork failed for a reason outside of it.
 
     Parameters
     ----------
     doing
         What the forks do, for a message: ``replaying the suite on llvm``.
     most_kills
-        How often others may end one.
+        How often forks may be killed before ``allows`` raises.
     """
 
     def __init__(self, doing: str, *, most_kills: int = MOST_KILLS) -> None:
@@ -104,43 +103,43 @@ class Endings:
         self._most_kills = most_kills
         self._kills = 0
 
-    def excuses(self, death: ForkDied) -> bool:
-        """Whether somebody else has ended a fork, so that its work is to be done again.
+    def allows(self, failure: ForkFailed) -> bool:
+        """Whether a fork was killed from outside, so that its work is to be done again.
 
         Raises
         ------
         MachineError
-            That has happened too often, or the machine lacked something.
+            That has happened ``most_kills`` times, or the machine lacked something.
         """
-        if lack := lack_in(death.printed):
-            raise lack.error(self._doing) from death
-        self._kills += death.is_killed
+        if lack := lack_in(failure.printed):
+            raise lack.error(self._doing) from failure
+        self._kills += failure.is_killed
         if self._kills == self._most_kills:
             often = f", {self._kills} times" if self._kills > 1 else ""
             raise MachineError(
-                f"{self._doing}: the process that did it {death.cause}{often}. The "
+                f"{self._doing}: its process {failure.cause}{often}. The "
                 "system does that where memory is short: close other programs, or use a machine "
                 "with more memory, then run it again; a build goes on with --resume"
-            ) from death
-        return death.is_killed
+            ) from failure
+        return failure.is_killed
 
 
 @dataclass(kw_only=True)
-class Here:
-    """What work calls to be heard of; this one belongs to work that is done in our own process."""
+class ForkChannel:
+    """What work reports through; this class is for work that runs in the caller's process."""
 
     messages: list[Message] = field(default_factory=list)
 
     def note(self, text: str) -> None:
-        """Remember what is done next, in memory that outlives a crash."""
+        """Record what is done next, in memory that outlives a crash."""
 
     def send(self, document: Any, arrays: Sequence[Array] = ()) -> None:
-        """Hand a result back at once; what comes later may be lost."""
+        """Send a result at once; results that are not sent are lost in a crash."""
         self.messages.append(Message(document=document, arrays=tuple(arrays)))
 
 
-class _There(Here):
-    """The same in a fork."""
+class _PipeChannel(ForkChannel):
+    """The channel of a fork: a pipe to its parent."""
 
     def __init__(self, notes: mmap.mmap, pipe: IO[bytes]) -> None:
         super().__init__()
@@ -157,10 +156,10 @@ class _There(Here):
         self._write({"document": document, "arrays": kinds}, dense)
 
     def fail(self, error: BaseException) -> None:
-        """Tell what the work raised."""
+        """Send the exception that the work raised."""
         kind = type(error)
-        told = {"kind": kind.__name__, "text": str(error), "trace": traceback.format_exc()}
-        self._write({"raised": told}, [])
+        raised = {"kind": kind.__name__, "text": str(error), "trace": traceback.format_exc()}
+        self._write({"raised": raised}, [])
 
     def _write(self, header: dict[str, Any], arrays: Sequence[Array]) -> None:
         self._pipe.write(json.dumps(header).encode() + b"\n")
@@ -172,45 +171,45 @@ class _There(Here):
 def can_fork(target: tvm.target.Target) -> bool:
     """Whether code for a target can be run in a fork: on the CPU of a Linux machine.
 
-    No GPU driver survives a fork, and what is wrong in a GPU's kernel is an error of the call. On
-    macOS system libraries may not be used in a fork.
+    No GPU driver survives a fork, and a fault of a GPU's kernel is an error of the call. On macOS
+    system libraries may not be used in a fork.
     """
     device = tvm.runtime.device_from_target(target)
     return bool(sys.platform == "linux" and device.__device_type_name__() == "cpu")
 
 
-def forked(work: Callable[[Here], None], *, is_safe: bool = True) -> Iterator[Message]:
+def forked(work: Callable[[ForkChannel], None], *, is_safe: bool = True) -> Iterator[Message]:
     """Do work in a fork of this process, and yield what it sends, as it comes.
 
-    A fork has everything that this process has, closures and loaded kernels included, at the price
-    of some milliseconds; what it does to memory, a crash included, stays there. What it does to
-    files stays. It must not use connections that this process has open (RPC sessions, SQLite).
+    A fork has everything that this process has, closures and loaded kernels included, and costs
+    some milliseconds. Its changes to memory, and its crash, do not reach this process; its changes
+    to files do. It must not use connections that this process has open (RPC sessions, SQLite).
 
-    The work is done in a thread, which has a pool of TVM's threads of its own: the threads of this
-    process do not exist in a fork. What it prints comes out when it has ended, unless it dies. It
+    The work runs in a new thread, which gets its own pool of TVM threads: the threads of this
+    process do not exist in a fork. Its output is printed when it has ended with success. The fork
     ends with this process.
 
     Parameters
     ----------
     work
-        Gets what it notes and sends with.
+        Gets the channel it reports through.
     is_safe
-        Of ``can_fork``; otherwise the work is done here, unprotected.
+        From ``can_fork``; otherwise the work runs in this process, unprotected.
 
     Raises
     ------
-    ForkDied
-        It was killed by a signal, or ended itself.
+    ForkFailed
+        A signal ended it, or it exited by itself.
     OSError
         No process could be started.
     TapmlError
-        It raised one. Other exceptions come as the built-in class of that name, or else as
-        ``RuntimeError``, with the fork's traceback as a note.
+        The work raised one. Other exceptions are raised as the built-in class of that name, or else
+        as ``RuntimeError``, with the fork's traceback as a note.
     """
     if not is_safe:
-        here = Here()
-        work(here)
-        yield from here.messages
+        channel = ForkChannel()
+        work(channel)
+        yield from channel.messages
         return
     notes = mmap.mmap(-1, _NOTE_BYTES)
     with tempfile.TemporaryFile() as printed:
@@ -219,12 +218,12 @@ def forked(work: Callable[[Here], None], *, is_safe: bool = True) -> Iterator[Me
         # One at a time: another fork must not keep the far ends of these pipes open.
         with _forking, warnings.catch_warnings():
             results, results_end = os.pipe()
-            life, life_end = os.pipe()  # it is over with us: the other end is ours alone
-            # That threads are lost is what the work's own thread is for.
+            life, life_end = os.pipe()  # read in the fork: ends when this process does
+            # Python warns that threads are lost; the work has a thread of its own.
             warnings.simplefilter("ignore", DeprecationWarning)
             pid = 0
             try:
-                # What Python does around a fork drops an exception: a signal to end comes after it.
+                # Python drops an exception that is raised around a fork: delay the signals to end.
                 with OnInterrupt(_nothing):
                     pid = os.fork()
                     if pid == 0:
@@ -258,30 +257,30 @@ def forked(work: Callable[[Here], None], *, is_safe: bool = True) -> Iterator[Me
         if code != 0:
             at = notes[:].split(b"\0")[0].decode(errors="replace")
             cause = ending_text(code) or "ended"
-            raise ForkDied(cause, at, text[-_PRINTED_BYTES:], is_killed=is_kill(code))
+            raise ForkFailed(cause, at, text[-_PRINTED_BYTES:], is_killed=is_kill(code))
 
 
 def collected(
-    work: Callable[[Here], None], endings: Endings, *, is_safe: bool = True
+    work: Callable[[ForkChannel], None], retries: ForkRetries, *, is_safe: bool = True
 ) -> list[Message]:
-    """Return all that ``forked`` yields, doing the work again where ``endings`` excuse its end.
+    """Return all that ``forked`` yields, repeating the work as ``retries`` allows.
 
-    Raises what ``forked`` and ``Endings.excuses`` raise.
+    Raises what ``forked`` and ``ForkRetries.allows`` raise.
     """
     while True:
         try:
             return list(forked(work, is_safe=is_safe))
-        except ForkDied as death:
-            if not endings.excuses(death):
+        except ForkFailed as failure:
+            if not retries.allows(failure):
                 raise
 
 
 def _nothing() -> None:
-    """Do nothing more for a signal than to remember it."""
+    """Do nothing: ``OnInterrupt`` records the signal."""
 
 
 def _received(pipe: IO[bytes]) -> Message | None:
-    """Return the next message, None at the end; raise what the work raised."""
+    """Return the next message, None at the end; raise the exception of the work."""
     line = pipe.readline()
     if not line.endswith(b"\n"):
         return None
@@ -303,7 +302,7 @@ def _error(kind: str, text: str, trace: str) -> BaseException:
     if isinstance(found, type) and issubclass(found, TapmlError):
         return found(text)
     if isinstance(found, type) and issubclass(found, Exception | KeyboardInterrupt):
-        with suppress(TypeError):  # a class that wants other arguments
+        with suppress(TypeError):  # a class with other arguments
             error = found(text)
             error.add_note(trace)
             return error
@@ -313,34 +312,34 @@ def _error(kind: str, text: str, trace: str) -> BaseException:
 
 
 def _in_fork(
-    work: Callable[[Here], None],
+    work: Callable[[ForkChannel], None],
     notes: mmap.mmap,
     results: int,
     life: int,
     printed: IO[bytes],
-    not_ours: Sequence[int],
+    parents: Sequence[int],
 ) -> NoReturn:
-    """Do the work and end."""
+    """Do the work and end; ``parents`` are descriptors of the parent, to be closed."""
     try:
-        for descriptor in not_ours:
+        for descriptor in parents:
             os.close(descriptor)
-        # Destroying a remote object of our parent's would speak on its connection.
+        # Destroying a remote object of the parent would send a message on its connection.
         gc.freeze()
         faulthandler.disable()
         signal.set_wakeup_fd(-1)
         for number in ENDING:
-            signal.signal(number, signal.SIG_IGN)  # our parent ends us
+            signal.signal(number, signal.SIG_IGN)  # the parent ends the fork
         for number in (*_FATAL, signal.SIGALRM):
             signal.signal(number, signal.SIG_DFL)
         for descriptor in (1, 2):
             os.dup2(printed.fileno(), descriptor)
 
         def body() -> None:
-            there = _There(notes, os.fdopen(results, "wb"))
+            channel = _PipeChannel(notes, os.fdopen(results, "wb"))
             try:
-                work(there)
+                work(channel)
             except BaseException as error:
-                there.fail(error)
+                channel.fail(error)
             for stream in (sys.stdout, sys.stderr):
                 stream.flush()
             os._exit(0)

@@ -1,4 +1,4 @@
-"""The end of a command from outside: Ctrl-C, SIGTERM and SIGHUP are one thing."""
+"""Ctrl-C, SIGTERM and SIGHUP: all three end a command in the same way."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ _SAME_S = 2.0
 
 
 class Ending:
-    """Raises ``KeyboardInterrupt`` for a signal to end: whatever cleans up after Ctrl-C does so.
+    """A signal handler that raises ``KeyboardInterrupt``, so that all clean-up code runs.
 
-    Whoever closes a terminal or stops a service often sends two signals. The second one must not
-    end what cleans up after the first; a second Ctrl-C may.
+    Closing a terminal or stopping a service often sends two signals. The second one must not
+    interrupt the clean-up after the first; a second Ctrl-C may.
 
     Attributes
     ----------
     number
-        Of the signal that came first, None if none did. It is remembered, because an exception
-        that passes through TVM, as one in a pass, comes out as another one.
+        Of the first signal that arrived, None before. It is kept, because TVM turns an exception
+        that passes through it, such as one in a pass, into another.
     """
 
     def __init__(self) -> None:
@@ -47,10 +47,10 @@ class Ending:
 
 @contextmanager
 def ended_by_signals(ending: Ending) -> Iterator[None]:
-    """Let SIGTERM and SIGHUP do in the block what Ctrl-C does.
+    """Handle SIGTERM and SIGHUP in the block as Ctrl-C.
 
-    A signal that is ignored stays so (``nohup``), and so does one that somebody else handles.
-    Nothing is done in other threads than the main one.
+    An ignored signal stays ignored (``nohup``), and one with another handler keeps that.
+    Does nothing outside the main thread.
     """
     previous: dict[int, Any] = {}
     if threading.current_thread() is threading.main_thread():
@@ -67,12 +67,12 @@ def ended_by_signals(ending: Ending) -> Iterator[None]:
 
 
 class OnInterrupt:
-    """Run ``action`` if a signal to end comes in the block, and raise the interrupt at its end.
+    """Run ``action`` if a signal to end arrives in the block, and raise the interrupt at its end.
 
     TVM's RPC client notices a signal while it waits, but where that raises at once, the remote
     function of the call is freed first, which waits for the server again, and holds the interpreter
-    lock. So the action is to make the call fail. Nothing is done in other threads than the main
-    one, nor for a signal that somebody else handles.
+    lock. So the action has to make the call fail. Does nothing outside the main thread, nor for a
+    signal with another handler.
 
     Parameters
     ----------
@@ -83,7 +83,7 @@ class OnInterrupt:
     def __init__(self, action: Callable[[], None]) -> None:
         self._action = action
         self._handlers: dict[int, Callable[[int, FrameType | None], Any]] = {}
-        self._come: int | None = None
+        self._arrived: int | None = None
 
     def __enter__(self) -> None:
         if threading.current_thread() is not threading.main_thread():
@@ -92,7 +92,7 @@ class OnInterrupt:
             handler = signal.getsignal(number)
             if isinstance(handler, Ending) or handler is signal.default_int_handler:
                 self._handlers[number] = handler
-                signal.signal(number, self._comes)
+                signal.signal(number, self._handle)
 
     def __exit__(
         self,
@@ -102,11 +102,11 @@ class OnInterrupt:
     ) -> None:
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
-        if self._come is not None:
-            self._handlers[self._come](self._come, None)
+        if self._arrived is not None:
+            self._handlers[self._arrived](self._arrived, None)
 
-    def _comes(self, number: int, frame: FrameType | None) -> None:
+    def _handle(self, number: int, frame: FrameType | None) -> None:
         del frame
-        if self._come is None:
-            self._come = number
+        if self._arrived is None:
+            self._arrived = number
         self._action()

@@ -11,15 +11,15 @@ from typing import Any
 
 from relax_tapml.compare.verdict import FAULTS, Verdict, exit_code_of
 from relax_tapml.errors import DeviceUnavailable, ExitCode, MachineError, UsageError
-from relax_tapml.files.machine import machine_told
+from relax_tapml.files.machine import machine_errors
 from relax_tapml.partition.device_side import DeviceSide
 from relax_tapml.partition.pipeline import load_pipeline
 from relax_tapml.replays.fleet.fleet_replay import FleetReplay
-from relax_tapml.replays.unit.blunt_grounds import grounded
+from relax_tapml.replays.unit.power_check import grounded
 from relax_tapml.replays.unit.replayer import Replayer
 from relax_tapml.replays.unit.unit_replay import UnitReplay, replay_unit
 from relax_tapml.results.device_result import DeviceResult
-from relax_tapml.suite.composite_units import explained, failed, units_run
+from relax_tapml.suite.composite_units import caused_by_kernels, failed_units, units_run
 from relax_tapml.suite.open_suite import Suite, open_suite
 from relax_tapml.targets.fleet.tracker import TrackerKey, free_devices
 from relax_tapml.targets.platforms.parse_target import parse_target
@@ -73,7 +73,7 @@ class ReplayReport:
         return exit_code_of(self.units.values())
 
 
-@machine_told("replaying a suite")
+@machine_errors("replaying a suite")
 def replay(
     suite: Suite | Path | str,
     *,
@@ -185,7 +185,9 @@ def replay(
             if not details:
                 raise lost
     verdicts = {unit: detail.verdict for unit, detail in details.items()}
-    for unit, reason in explained(verdicts, units_run(opened, failed(verdicts))).items():
+    for unit, reason in caused_by_kernels(
+        verdicts, units_run(opened, failed_units(verdicts))
+    ).items():
         details[unit] = replace(details[unit], verdict=Verdict.SKIPPED, reason=reason)
     details = {unit: grounded(detail) for unit, detail in details.items()}
     if lost is not None:

@@ -25,7 +25,7 @@ from relax_tapml.results.unit_result import (
 
 
 def unit_result(detail: UnitReplay) -> UnitResult:
-    """Return what a unit did alone; what the model says about it is yet to be added."""
+    """Return how a unit ended alone; what the model's run found is added later."""
     decisive = detail.worst
     return UnitResult(
         **_outcome(detail),

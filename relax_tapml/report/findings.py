@@ -61,7 +61,7 @@ def headline(result: RunResult) -> str:
 
 
 def explain(unit: UnitResult) -> str:
-    """Return what is known about one unit that did not pass, as sentences."""
+    """Return the findings about one unit that did not pass, as sentences."""
     reason = unit.reason or _difference(unit)
     sentences = [closed(reason if reason.startswith(f"{unit.name} ") else f"{unit.name}: {reason}")]
     if unit.tolerance is not None:
@@ -103,7 +103,7 @@ def is_pass(culprit: str) -> bool:
 
 
 def pipeline_text(result: RunResult) -> str:
-    """Return what is known of a pipeline that changed Relax functions; empty if there is none."""
+    """Return the findings about a pipeline that changed Relax functions; empty without one."""
     found = result.pipeline
     if found is None:
         return ""

@@ -130,7 +130,7 @@ class RunResult:
     schema: int = SCHEMA
     verdict: Verdict
     reason: str = ""
-    culprits: tuple[str, ...]
+    culprits: list[str]
     units: tuple[UnitResult, ...]
     outputs: tuple[OutputPower, ...] = ()
     steps: tuple[StepResult, ...]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 
 from relax_tapml.compare.comparison import Comparison
 from relax_tapml.compare.power import Power
@@ -32,14 +32,7 @@ def metrics_of(comparison: Comparison) -> Metrics:
         "unjudged": comparison.unjudged,
         "mismatches": comparison.mismatches,
         "ties": comparison.ties,
-        "max_abs": comparison.max_abs,
-        "max_rel": comparison.max_rel,
-        "max_ulp": comparison.max_ulp,
-        "rmse": comparison.rmse,
-        "cosine": comparison.cosine,
-        "snr_db": comparison.snr_db,
-        "nonfinite": asdict(comparison.nonfinite),
-        "saturation": asdict(comparison.saturation),
+        **comparison.metrics,
     }
 
 

@@ -1,12 +1,13 @@
-"""What a suite says about itself in ``manifest.json``."""
+"""What ``manifest.json`` holds: the units of a suite, their cases, tensors and files."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from relax_tapml.results.json_codec import Count
+from relax_tapml.suite._stored_tolerance import SuiteTolerance
 from relax_tapml.suite.recipe import Recipe
-from relax_tapml.suite.stored_tolerance import SuiteTolerance as SuiteTolerance
 
 SCHEMA = 3
 KIND = "relax_tapml.suite"
@@ -111,6 +112,16 @@ class SuiteCase:
     origins: tuple[str, ...] = ()
     is_probe: bool = False
 
+    @property
+    def digests(self) -> Iterator[str]:
+        """The tensors that it needs; some more than once."""
+        yield from (item.tensor for item in self.inputs)
+        for output in self.outputs:
+            yield output.tensor
+            yield from output.tolerance.digests
+            if output.unwritten is not None:
+                yield output.unwritten
+
 
 @dataclass(frozen=True, kw_only=True)
 class SuiteDim:
@@ -178,9 +189,9 @@ class Manifest:
         Units without a case: name to reason.
     skipped_sites
         Sites of other units that could not be carved although chosen: id to reason.
-    unproven
-        Probes that there are not, because the source itself fails them or because they could not
-        be made: ``UNIT/CASE`` to reason.
+    dropped_probes
+        Probes that the suite does not have, because the source itself fails them or because they
+        could not be made: ``UNIT/CASE`` to reason. The file calls them ``unproven``.
     sha256
         Every other file of the suite: path with ``/``, relative to the suite, to its checksum.
     merged_from
@@ -194,7 +205,7 @@ class Manifest:
     tensors: dict[str, SuiteTensor]
     skipped: dict[str, str]
     skipped_sites: dict[str, str]
-    unproven: dict[str, str]
+    dropped_probes: dict[str, str]
     sha256: dict[str, str]
     merged_from: dict[str, dict[str, str]] = field(default_factory=dict)
 

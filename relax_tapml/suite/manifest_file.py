@@ -1,4 +1,4 @@
-"""``manifest.json``: a manifest, with a checksum of itself, so that no byte can change unseen."""
+"""``manifest.json``: a manifest with a checksum of itself, so that every change is found."""
 
 from __future__ import annotations
 
@@ -17,15 +17,21 @@ CARVE_AGAIN = "Carve the suite again"
 # A manifest has about a kilobyte for each case.
 _MAX_BYTES = 64 * 1024 * 1024
 _CHECKSUM = "checksum"
+# The field ``dropped_probes`` of ``Manifest`` as files call it.
+_DROPPED_IN_FILE = "unproven"
 
 
 def dump_manifest(manifest: Manifest) -> bytes:
     """Return the bytes of ``manifest.json``.
 
-    Names of samples and what programs said are kept as they may be printed: a suite with anything
-    else in it is refused when it is opened.
+    Names of samples and messages of programs are written with escapes for what a terminal must not
+    print: a suite that holds anything else is refused when it is opened.
     """
-    return seal({"schema": SCHEMA, "kind": KIND, **_printable(asdict(manifest))})
+    fields = {
+        _DROPPED_IN_FILE if name == "dropped_probes" else name: value
+        for name, value in asdict(manifest).items()
+    }
+    return seal({"schema": SCHEMA, "kind": KIND, **_printable(fields)})
 
 
 def _printable(value: Any) -> Any:
@@ -70,13 +76,15 @@ def read_manifest(path: Path) -> Manifest:
         raise StoreError(
             f"{path} was changed: expected checksum {checksum}, got {actual}. {CARVE_AGAIN}"
         )
+    if _DROPPED_IN_FILE in document:
+        document["dropped_probes"] = document.pop(_DROPPED_IN_FILE)
     manifest = typed(document, Manifest, path, fix=CARVE_AGAIN)
     try:
         check_tolerances(manifest)
         _check_references(manifest)
     except (KeyError, ValueError) as error:
-        told = f"it does not list {error}" if isinstance(error, KeyError) else error
-        raise StoreError(f"{path} is damaged: {told}. {CARVE_AGAIN}") from error
+        fault = f"it does not list {error}" if isinstance(error, KeyError) else error
+        raise StoreError(f"{path} is damaged: {fault}. {CARVE_AGAIN}") from error
     return manifest
 
 
@@ -86,7 +94,7 @@ def _checksum(document: dict[str, Any]) -> str:
 
 
 def _check_references(manifest: Manifest) -> None:
-    """Raise an error if a unit or case names something that the manifest does not list."""
+    """Raise ``KeyError`` or ``ValueError`` if a unit or case names what the manifest lacks."""
     listed = manifest.sha256
     for tensor in manifest.tensors.values():
         if tensor.file is not None:

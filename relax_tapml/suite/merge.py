@@ -2,48 +2,36 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import tvm
-
 from relax_tapml.errors import UsageError
 from relax_tapml.files.replace import check_replaceable, new_folder
+from relax_tapml.suite._merged_unit import MergedUnit
 from relax_tapml.suite.manifest import (
     MANIFEST,
     Manifest,
-    SuiteCase,
     SuiteTensor,
     SuiteUnit,
 )
 from relax_tapml.suite.manifest_file import dump_manifest
-from relax_tapml.suite.merged_unit import MergedUnit
 from relax_tapml.suite.open_suite import Suite, open_suite
-from relax_tapml.suite.pytest_file import (
-    CONFIG,
-    CONFIG_NAME,
-    SKIPPED_NAME,
-    FileStems,
-    identifier,
-    render_skipped,
-    render_unit,
-)
-from relax_tapml.suite.slow_cases import slow_cases
+from relax_tapml.suite.pytest_file import FileStems, identifier
+from relax_tapml.suite.suite_files import SuiteFiles
 
 
 @dataclass(frozen=True, kw_only=True)
 class MergedSuites:
-    """What merging did.
+    """What merging kept and left out.
 
     Parameters
     ----------
     manifest
-        Of the merged suite; ``merged_from`` says which unit came from where.
+        Of the merged suite; ``merged_from`` lists which unit came from where.
     equal_units, equal_cases, equal_tensors
-        How many were left out because their equal was there.
+        How many were left out because an equal one is there.
     size_bytes
         Of all files.
     """
@@ -74,7 +62,7 @@ def merge_suites(
     folder
         Created, with its parents.
     suites
-        Suites, or output folders with one in ``tests``. A suite is called by the name of its
+        Suites, or output folders with one in ``tests``. A suite has the name of its
         folder, or of the output folder.
     replace
         Whether an existing folder is replaced. It may be one of ``suites``.
@@ -114,7 +102,7 @@ class _Collected:
     tensors: dict[str, tuple[Suite, SuiteTensor]] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
     skipped_sites: dict[str, str] = field(default_factory=dict)
-    unproven: dict[str, str] = field(default_factory=dict)
+    dropped_probes: dict[str, str] = field(default_factory=dict)
     merged_from: dict[str, dict[str, str]] = field(default_factory=dict)
     equal_units: int = 0
     equal_cases: int = 0
@@ -158,8 +146,8 @@ def _collect(labelled: Mapping[str, Suite]) -> _Collected:
             if found.skipped_sites.get(site) != reason:
                 taken = set(found.skipped_sites)
                 found.skipped_sites[site if site not in taken else f"{label}: {site}"] = reason
-        for case, reason in suite.manifest.unproven.items():
-            found.unproven[_free(case, label, set(found.unproven))] = reason
+        for case, reason in suite.manifest.dropped_probes.items():
+            found.dropped_probes[_free(case, label, set(found.dropped_probes))] = reason
         for digest, tensor in suite.manifest.tensors.items():
             found.equal_tensors += digest in found.tensors
             found.tensors.setdefault(digest, (suite, tensor))
@@ -176,17 +164,10 @@ def _free(name: str, label: str, taken: set[str]) -> str:
 
 
 def _write(folder: Path, labelled: Mapping[str, Suite], collected: _Collected) -> MergedSuites:
-    sha256: dict[str, str] = {}
-
-    def write(name: str, data: bytes) -> None:
-        path = folder / name
-        path.parent.mkdir(exist_ok=True)
-        path.write_bytes(data)
-        sha256[name] = hashlib.sha256(data).hexdigest()
-
     units: dict[str, SuiteUnit] = {}
     stems = FileStems()
     tensors = {digest: tensor for digest, (_, tensor) in collected.tensors.items()}
+    files = SuiteFiles(folder, tensors, {})
     for unit in collected.units:
         stem = stems.stem(unit.name)
         entry = SuiteUnit(
@@ -197,14 +178,7 @@ def _write(folder: Path, labelled: Mapping[str, Suite], collected: _Collected) -
             inexact=unit.inexact,
             dims_seen_once=tuple(unit.dims),
         )
-        module = unit.module()
-        write(entry.module, tvm.ir.save_json(module).encode())
-        slow = slow_cases(module, entry.cases, tensors)
-        script = module.script()
-        write(
-            entry.test,
-            render_unit(stem, unit.name, entry.cases, script=script, slow=slow).encode(),
-        )
+        files.write_unit(unit.name, entry, unit.module())
         units[unit.name] = entry
     used = _used(units)
     for digest in used:
@@ -212,12 +186,11 @@ def _write(folder: Path, labelled: Mapping[str, Suite], collected: _Collected) -
         if tensor.file is None:
             continue
         file = f"data/{digest[:32]}.safetensors"
-        write(file, (suite.folder / tensor.file).read_bytes())
+        files.write(file, (suite.folder / tensor.file).read_bytes())
         tensors[digest] = replace(tensor, file=file)
-    write(CONFIG_NAME, CONFIG.encode())
-    skipped = {**collected.skipped, **collected.skipped_sites, **collected.unproven}
-    if skipped:
-        write(SKIPPED_NAME, render_skipped(skipped).encode())
+    files.write_other_tests(
+        {**collected.skipped, **collected.skipped_sites, **collected.dropped_probes}
+    )
     first = next(iter(labelled.values())).manifest
     manifest = Manifest(
         source=first.source,
@@ -226,8 +199,8 @@ def _write(folder: Path, labelled: Mapping[str, Suite], collected: _Collected) -
         tensors={digest: tensors[digest] for digest in used},
         skipped=collected.skipped,
         skipped_sites=collected.skipped_sites,
-        unproven=collected.unproven,
-        sha256=sha256,
+        dropped_probes=collected.dropped_probes,
+        sha256=files.sha256,
         merged_from=collected.merged_from,
     )
     (folder / MANIFEST).write_bytes(dump_manifest(manifest))
@@ -245,14 +218,5 @@ def _used(units: Mapping[str, SuiteUnit]) -> list[str]:
     used: dict[str, None] = {}
     for unit in units.values():
         for case in unit.cases:
-            used.update(dict.fromkeys(_digests(case)))
+            used.update(dict.fromkeys(case.digests))
     return list(used)
-
-
-def _digests(case: SuiteCase) -> Iterator[str]:
-    yield from (item.tensor for item in case.inputs)
-    for output in case.outputs:
-        yield output.tensor
-        yield from output.tolerance.digests
-        if output.unwritten is not None:
-            yield output.unwritten

@@ -17,11 +17,11 @@ from tvm import relax, tirx
 from tvm.ir import Call, Op
 from tvm_ffi import structural_walk
 
+from relax_tapml import tensor_file
 from relax_tapml.arrays import Array
 from relax_tapml.errors import StoreError, UsageError
 from relax_tapml.files.read import (
     MAX_JSON_BYTES,
-    MAX_TENSOR_BYTES,
     listed_file,
     open_file,
     read_bytes,
@@ -30,7 +30,6 @@ from relax_tapml.files.read import (
 from relax_tapml.foreign.module import check_modules, read_module
 from relax_tapml.foreign.names import first_fault, symbol_fault, text_fault
 from relax_tapml.passes.operator_call import leaf_types
-from relax_tapml.suite import rows_file as tensor_file
 from relax_tapml.suite.manifest import (
     MANIFEST,
     Manifest,
@@ -92,8 +91,8 @@ class Suite:
         if name not in known:
             why = self.manifest.skipped.get(name)
             close = difflib.get_close_matches(name, known) or list(known)[:5]
-            told = f"was not carved: {why}" if why else f"is not there; it has {', '.join(close)}"
-            raise UsageError(f"suite {self.folder} has no case of unit {name!r}, which {told}")
+            text = f"it was not carved: {why}" if why else f"it has {', '.join(close)}"
+            raise UsageError(f"suite {self.folder} has no case of unit {name!r}; {text}")
         return known[name]
 
     def case(self, unit: str, name: str) -> SuiteCase:
@@ -143,19 +142,19 @@ class Suite:
         Raises
         ------
         StoreError
-            The file does not hold a tensor of the dtype and shape that the manifest says, or a
-            recipe makes another tensor than it did.
+            The file does not hold a tensor of the dtype and shape in the manifest, or a recipe
+            makes another tensor than it did.
         """
         entry = self.manifest.tensors[digest]
         if entry.file is None:
             return self._made(digest, entry)
         path = self.folder / entry.file
         try:
-            data = read_bytes(path, fix=CARVE_AGAIN, max_bytes=MAX_TENSOR_BYTES)
-            return tensor_file.load(data, entry.dtype, entry.shape, rows=entry.rows)
+            data = read_bytes(path, fix=CARVE_AGAIN, max_bytes=tensor_file.MAX_TENSOR_BYTES)
+            return tensor_file.parse_tensor(data, entry.dtype, entry.shape, rows=entry.rows)
         except (ValueError, MemoryError) as error:
-            told = error if isinstance(error, ValueError) else "out of memory"
-            raise StoreError(f"{path}: {told}. {CARVE_AGAIN}") from error
+            fault = error if isinstance(error, ValueError) else "out of memory"
+            raise StoreError(f"{path}: {fault}. {CARVE_AGAIN}") from error
 
     def _made(self, digest: str, entry: SuiteTensor) -> Array:
         assert entry.recipe is not None
@@ -164,7 +163,7 @@ class Suite:
             array = entry.recipe.array(entry.dtype, entry.shape)
         except (ValueError, MemoryError) as error:
             raise StoreError(f"{where}: tensor {digest}: {error}. {CARVE_AGAIN}") from error
-        made = hashlib.sha256(tensor_file.dump(array)).hexdigest()
+        made = hashlib.sha256(tensor_file.dump_tensor(array)).hexdigest()
         if made != digest:
             raise StoreError(
                 f"{where}: tensor {digest} is made by a recipe, which makes {made} here. "
@@ -177,7 +176,7 @@ def open_suite(folder: Path | str, target: Any = None, *, trust: bool = False) -
     """Open a suite, after checking that every file is there and is the one that was written.
 
     The modules of its units are checked too, in a child process (``foreign.module``), and what they
-    call outside themselves is looked at.
+    call outside themselves.
 
     Parameters
     ----------
@@ -193,8 +192,8 @@ def open_suite(folder: Path | str, target: Any = None, *, trust: bool = False) -
     StoreError
         There is no suite; its schema is older or newer; its manifest was changed or names a path
         outside the folder; a file is missing, was changed, or is a tensor of another dtype or
-        shape. Pytest files must be there, and may have been edited. A name in it is none, a unit
-        cannot be read, or calls something that is not known to be harmless.
+        shape. Pytest files must be there, and may have been edited. A name in it is invalid, a
+        unit cannot be read, or calls something that is not known to be harmless.
     """
     folder = Path(folder).resolve()
     if not (folder / MANIFEST).exists() and (folder / "tests" / MANIFEST).exists():
@@ -205,7 +204,7 @@ def open_suite(folder: Path | str, target: Any = None, *, trust: bool = False) -
     _check_names(folder / MANIFEST, manifest)
     held = {tensor.file for tensor in manifest.tensors.values()}
     for name, sha256 in manifest.sha256.items():
-        max_bytes = MAX_TENSOR_BYTES if name in held else MAX_JSON_BYTES
+        max_bytes = tensor_file.MAX_TENSOR_BYTES if name in held else MAX_JSON_BYTES
         _check_content(folder, name, sha256, max_bytes)
     for tensor in manifest.tensors.values():
         if tensor.file is not None:
@@ -233,7 +232,7 @@ def called(module: tvm.IRModule) -> frozenset[str]:
 
 
 def _check_names(path: Path, manifest: Manifest) -> None:
-    """Refuse names that are none, and texts that a terminal would take for commands."""
+    """Refuse invalid names, and texts that a terminal would take for commands."""
     cases = [case for unit in manifest.units.values() for case in unit.cases]
     fault = first_fault(
         [
@@ -273,14 +272,14 @@ def _check_content(folder: Path, name: str, sha256: str, max_bytes: int) -> None
 
 def _check_tensor(path: Path, tensor: SuiteTensor) -> None:
     try:
-        with open_file(path, fix=CARVE_AGAIN, max_bytes=MAX_TENSOR_BYTES) as file:
+        with open_file(path, fix=CARVE_AGAIN, max_bytes=tensor_file.MAX_TENSOR_BYTES) as file:
             tensor_file.check_header(file, tensor.dtype, tensor.shape, rows=tensor.rows)
     except (OSError, ValueError) as error:
         raise StoreError(f"{path}: {error}. {CARVE_AGAIN}") from error
 
 
 def _call_fault(case: SuiteCase, function: tvm.ir.BaseFunc) -> str:
-    """Say how a case does not fit the function that does it, empty if it does."""
+    """Return how a case does not fit the function that does its call, empty if it fits."""
     if not isinstance(function, relax.Function):
         return f"a {type(function).__name__} for its function"
     if len(case.inputs) != len(function.params):

@@ -1,23 +1,25 @@
-"""The readable half of a suite: pytest files that show a unit and replay its cases."""
+"""The readable half of a suite: pytest files that print a unit and replay its cases."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from pathlib import Path
 
-from relax_tapml.suite.manifest import SuiteCase
-from relax_tapml.suite.source_text import comments, one_line, quoted
+from relax_tapml.suite._source_text import comments, one_line, quoted
+from relax_tapml.suite.manifest import MANIFEST, SuiteCase
+from relax_tapml.suite.manifest_file import read_manifest
 
 CONFIG_NAME = "pytest.ini"
 CONFIG = "[pytest]\naddopts = --import-mode=importlib\n"
 SKIPPED_NAME = "test_not_carved.py"
-"""Lists the units without a case, so that they show up as skipped."""
+"""Lists the units without a case, so that pytest reports them as skipped."""
 
 MAX_STEM = 120
 
 
 class FileStems:
-    """Gives each unit a name that is an identifier and a file name, no two alike."""
+    """Gives each unit a name of its own that is an identifier and a file name."""
 
     def __init__(self) -> None:
         self._taken = {"not_carved"}
@@ -26,12 +28,33 @@ class FileStems:
         """Return the next unit's name."""
         base = identifier(unit)[:MAX_STEM]
         stem, count = base, 1
-        # Some file systems do not tell upper from lower case.
+        # Some file systems take upper and lower case for the same.
         while stem.lower() in self._taken:
             count += 1
             stem = f"{base}_{count}"
         self._taken.add(stem.lower())
         return stem
+
+
+def pytest_paths(suite: Path, units: Iterable[str]) -> list[Path]:
+    """Return the pytest files of some units of a suite, in order: what to pass to ``pytest``.
+
+    A test is not called as its unit is: ``vm.builtin.reshape`` has ``test_vm_builtin_reshape``.
+
+    Parameters
+    ----------
+    suite
+        Folder of the suite.
+    units
+        Their names. Units that the suite has no case of are left out.
+
+    Raises
+    ------
+    StoreError
+        There is no suite, or its manifest is damaged.
+    """
+    known = read_manifest(suite / MANIFEST).units
+    return [suite / known[unit].test for unit in units if unit in known]
 
 
 def identifier(text: str) -> str:
@@ -58,7 +81,7 @@ def render_unit(
     cases
         At least one.
     script
-        The unit's module as TVMScript, shown in comments and never run.
+        The unit's module as TVMScript, written as comments and never run.
     slow
         Names of the cases that get the mark ``tapml_slow``.
     """

@@ -1,7 +1,7 @@
 """Tensors that a suite describes instead of holding: a few numbers make them, everywhere alike.
 
 They are whole numbers times a power of two, made of a hash of their places; see
-``carve.probe.exact`` for what they are good for.
+``carve.probe._exact`` for what they are good for.
 """
 
 from __future__ import annotations
@@ -12,8 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from relax_tapml.arrays import Array, is_float
-from relax_tapml.suite.rows_file import numpy_dtype
+from relax_tapml.arrays import Array, dtype_named, is_float
 
 _MOST_MAGNITUDE, _MOST_PARTS, _MOST_EXPONENT = 1 << 20, 1 << 16, 1000
 _PART = 1 << 20
@@ -87,7 +86,7 @@ class Recipe:
         ValueError
             The dtype is no float, or the shape is none or too large.
         """
-        made_of = numpy_dtype(dtype)
+        made_of = dtype_named(dtype)
         size = math.prod(shape)
         if not is_float(made_of) or not 0 <= size <= MOST_ELEMENTS or min(shape, default=0) < 0:
             raise ValueError(f"a tensor of {dtype} {list(shape)} cannot be generated")

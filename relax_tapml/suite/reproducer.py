@@ -14,13 +14,14 @@ from relax_tapml.errors import UsageError
 from relax_tapml.files.names import file_stem
 from relax_tapml.files.replace import write_file
 from relax_tapml.passes.submodule import submodule
-from relax_tapml.suite.kernel_source import KernelSource, kernel_source, scheduled
-from relax_tapml.suite.manifest import Manifest, SuiteCase, SuiteTolerance
+from relax_tapml.suite._kernel_source import KernelSource, kernel_source, scheduled
+from relax_tapml.suite._script_text import script_text
+from relax_tapml.suite._source_text import comments, one_line, quoted
+from relax_tapml.suite._stored_tolerance import SuiteTolerance
+from relax_tapml.suite.manifest import Manifest, SuiteCase
 from relax_tapml.suite.open_suite import Suite
 from relax_tapml.suite.pytest_file import MAX_STEM
-from relax_tapml.suite.script_text import script_text
-from relax_tapml.suite.source_text import comments, one_line, quoted
-from relax_tapml.tensor_file import dump_tensors
+from relax_tapml.tensor_file import FILE_DTYPES, dump_tensors
 
 _TEMPLATE = Path(__file__).with_name("reproducer_template.txt")
 _BLANK = re.compile(r"<<([A-Z_]+)>>")
@@ -35,7 +36,7 @@ class Recorded:
     Parameters
     ----------
     target
-        The target as it was given, for people.
+        The target as it was given.
     text
         Verdict, reason, error and tolerance, a line each.
     """
@@ -57,9 +58,9 @@ class Reproducer:
     data
         Bytes of the ``.safetensors``: inputs, oracles and bounds.
     source
-        What the target's code generator makes of the kernels; None if it was not asked.
+        What the target's code generator makes of the kernels; None without a target.
     inexact
-        Why the script holds the module as JSON and not as TVMScript; empty if it does not.
+        Why the script holds the module as JSON and not as TVMScript; empty for TVMScript.
     """
 
     stem: str
@@ -140,6 +141,7 @@ def reproducer(
         "INPUTS": pprint.pformat([f"input{n}" for n in range(len(case.inputs))], width=99),
         "MAY_WRITE": repr(case.may_write),
         "OUTPUTS": "".join(outputs),
+        "DTYPES": pprint.pformat({code: name for name, code in FILE_DTYPES.items()}, width=99),
         "TARGET": quoted(manifest.source),
         "MODULE": _as_json(module, printed.text, printed.inexact)
         if printed.inexact

@@ -39,28 +39,27 @@ class ScriptEnd(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class ScriptRun:
-    """How a reproducer ended, and the last lines that it printed."""
+    """How a reproducer ended, in words too, and the last lines that it printed."""
 
     end: ScriptEnd
-    told: str
+    reason: str
     text: str
 
     @property
     def last_line(self) -> str:
-        """The last line that it printed of what happened, empty if there is none."""
-        happened = _HEAD.sub("", self.text)
+        """The last line that it printed after its head, empty if there is none."""
         lines = [
             line
-            for line in happened.splitlines()
+            for line in _HEAD.sub("", self.text).splitlines()
             if line.strip() and not line.startswith("recorded: ")
         ]
         return lines[-1].strip() if lines else ""
 
 
 def run_script(script: Path, *, timeout_s: float) -> ScriptRun:
-    """Run a reproducer for its own target; one that takes longer is ended with its children.
+    """Run a reproducer for its own target, and end it with its children after ``timeout_s``.
 
-    What counts is the time that it has of the machine; see ``Deadline``.
+    Time in which the machine does not run it is not counted; see ``Deadline``.
     """
     with tempfile.TemporaryFile() as output:
         process = subprocess.Popen(
@@ -79,8 +78,8 @@ def run_script(script: Path, *, timeout_s: float) -> ScriptRun:
         size = output.seek(0, os.SEEK_END)
         output.seek(max(0, size - _TAIL_BYTES))
         text = output.read().decode("utf-8", "replace")
-    end, told = _how(None if deadline.is_expired else code, timeout_s)
-    return ScriptRun(end=end, told=told, text="\n".join(text.splitlines()[-_LINES:]))
+    end, reason = _how(None if deadline.is_expired else code, timeout_s)
+    return ScriptRun(end=end, reason=reason, text="\n".join(text.splitlines()[-_LINES:]))
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
@@ -108,8 +107,8 @@ def _signal_name(number: int) -> str:
         return f"signal {number}"
 
 
-def not_at_hand(target: Any) -> str:
-    """Say why a script cannot run for a target on this machine with TVM alone; empty if it can."""
+def unavailable_here(target: Any) -> str:
+    """Return why a script with TVM alone cannot run for a target here; empty if it can."""
     owner = platform_of(target)
     kind = target.kind.name
     if "inline" not in owner.sessions():
@@ -127,6 +126,6 @@ def not_at_hand(target: Any) -> str:
 
 
 def _is_of_this_machine(triple: str) -> bool:
-    alike = {"amd64": "x86_64", "arm64": "aarch64", "x64": "x86_64"}
+    aliases = {"amd64": "x86_64", "arm64": "aarch64", "x64": "x86_64"}
     ours, theirs = platform.machine().lower(), triple.split("-")[0].lower()
-    return alike.get(ours, ours) == alike.get(theirs, theirs)
+    return aliases.get(ours, ours) == aliases.get(theirs, theirs)

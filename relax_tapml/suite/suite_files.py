@@ -3,20 +3,31 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 
+import tvm
+
 from relax_tapml.arrays import Array
-from relax_tapml.suite import rows_file as tensor_file
-from relax_tapml.suite.manifest import SuiteTensor
+from relax_tapml.suite._slow_cases import slow_cases
+from relax_tapml.suite.manifest import SuiteTensor, SuiteUnit
 from relax_tapml.suite.open_suite import Suite
+from relax_tapml.suite.pytest_file import (
+    CONFIG,
+    CONFIG_NAME,
+    SKIPPED_NAME,
+    render_skipped,
+    render_unit,
+)
 from relax_tapml.suite.recipe import MOST_ELEMENTS, Recipe
+from relax_tapml.tensor_file import dump_rows, dump_tensor
 
 # Smaller tensors are files: these can be looked at with any tool.
 _LEAST_MADE = 1 << 14
 
 
 class SuiteFiles:
-    """The files of a suite, and what its manifest says of them.
+    """Writes the files of a suite and lists them for its manifest.
 
     Parameters
     ----------
@@ -46,8 +57,19 @@ class SuiteFiles:
         path.write_bytes(data)
         self.sha256[name] = hashlib.sha256(data).hexdigest()
 
+    def write_unit(self, name: str, entry: SuiteUnit, module: tvm.IRModule) -> None:
+        """Write the module and the pytest file of a unit, whose tensors are written."""
+        self.write(entry.module, tvm.ir.save_json(module).encode())
+        self.write(entry.test, unit_test(name, entry, module, self.tensors).encode())
+
+    def write_other_tests(self, skipped: Mapping[str, str]) -> None:
+        """Write what pytest needs beside the units: its options, and what was not carved."""
+        self.write(CONFIG_NAME, CONFIG.encode())
+        if skipped:
+            self.write(SKIPPED_NAME, render_skipped(skipped).encode())
+
     def remove_unlisted(self) -> None:
-        """Remove what was written by somebody who died before saying so."""
+        """Remove what a process wrote that ended before it listed the files."""
         for path in self.folder.rglob("*"):
             if path.is_file() and path.relative_to(self.folder).as_posix() not in self.sha256:
                 path.unlink()
@@ -60,7 +82,7 @@ class SuiteFiles:
         A large one that a recipe makes has that instead of a file, and the digest of what the file
         would be.
         """
-        data = tensor_file.dump(array) if rows is None else tensor_file.dump_rows(array, rows)
+        data = dump_tensor(array) if rows is None else dump_rows(array, rows)
         digest = hashlib.sha256(data).hexdigest()
         is_made = array.nbytes >= _LEAST_MADE and array.size <= MOST_ELEMENTS
         if digest not in self.tensors and recipe is not None and is_made:
@@ -77,3 +99,12 @@ class SuiteFiles:
                 rows=None if rows is None else len(rows),
             )
         return digest
+
+
+def unit_test(
+    name: str, entry: SuiteUnit, module: tvm.IRModule, tensors: Mapping[str, SuiteTensor]
+) -> str:
+    """Return the text of a unit's pytest file."""
+    slow = slow_cases(module, entry.cases, tensors)
+    stem = entry.test.removeprefix("test_").removesuffix(".py")
+    return render_unit(stem, name, entry.cases, script=module.script(), slow=slow)

@@ -1,4 +1,4 @@
-"""Tolerances in a suite: what the manifest says of one, and the one it stands for."""
+"""Tolerances of cases: from and to the form that the manifest holds."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from relax_tapml.compare.tolerance import (
 from relax_tapml.compare.written_tolerance import only_written
 from relax_tapml.derive.error_bounds import rounded_up
 from relax_tapml.errors import StoreError
+from relax_tapml.suite._stored_tolerance import SuiteTolerance
 from relax_tapml.suite.manifest import SuiteCase, SuiteOutput
 from relax_tapml.suite.open_suite import Suite
-from relax_tapml.suite.stored_tolerance import SuiteTolerance
 
 _COARSE = "functions as coarse as any device has them"
 
@@ -26,7 +26,7 @@ _COARSE = "functions as coarse as any device has them"
 def store_tolerance(
     tolerance: Tolerance, *, write: Callable[[Array], str], inputs: Sequence[Array]
 ) -> SuiteTolerance:
-    """Return what the manifest says of a tolerance.
+    """Return a tolerance as the manifest holds it.
 
     Parameters
     ----------
@@ -73,7 +73,7 @@ def store_tolerance(
 def read_tolerance(suite: Suite, case: SuiteCase, output: SuiteOutput) -> Tolerance:
     """Return the tolerance of an output of a case, a coarse one if the suite ``is_coarse``.
 
-    It says nothing about values that the source never writes.
+    It allows anything in values that the source never writes.
 
     Raises
     ------
@@ -94,8 +94,8 @@ def _of_written(suite: Suite, case: SuiteCase, output: SuiteOutput) -> Tolerance
         try:
             if suite.is_coarse and found.coarse is not None:
                 allowed = suite.low_precision_math
-                told = _COARSE if allowed is None else allowed.reason
-                bound, origin = suite.tensor(found.coarse), f"{found.origin}; {told}"
+                reason = _COARSE if allowed is None else allowed.reason
+                bound, origin = suite.tensor(found.coarse), f"{found.origin}; {reason}"
                 return ElementTolerance(bound=bound, origin=origin)
             base = ElementTolerance(bound=suite.tensor(found.bound), origin=found.origin)
             if found.alternatives is None:

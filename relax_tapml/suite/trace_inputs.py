@@ -10,7 +10,7 @@ import numpy as np
 
 from relax_tapml.arrays import Array
 from relax_tapml.kernel_flow.element_flow import ElementFlow, Region
-from relax_tapml.kernel_flow.kernel_call import unit_call
+from relax_tapml.kernel_flow.kernel_call import kernel_call_of
 from relax_tapml.kernel_flow.stores import NotAnalyzableError
 from relax_tapml.suite.manifest import SuiteCase
 from relax_tapml.suite.open_suite import Suite
@@ -21,7 +21,7 @@ _AT_MOST = 3
 def input_at(
     suite: Suite, unit: str, case: SuiteCase, output: int, index: tuple[int, ...]
 ) -> str | None:
-    """Say which input values feed one value of an output.
+    """Name the input values that one value of an output is computed from.
 
     Loads are followed from the store of that value back to the parameters of the PrimFunc. ::
 
@@ -41,8 +41,8 @@ def input_at(
     Returns
     -------
     str or None
-        At most three inputs, those with the most extreme values first. None where it cannot be
-        told: the unit is no PrimFunc, or one that calls external code or stores in a way that is
+        At most three inputs, those with the most extreme values first. None where they cannot be
+        found: the unit is no PrimFunc, or one that calls external code or stores in a way that is
         not followed.
 
     Raises
@@ -50,7 +50,7 @@ def input_at(
     StoreError
         A file of the suite cannot be read.
     """
-    call = unit_call(suite.module(unit), case.function)
+    call = kernel_call_of(suite.module(unit), case.function)
     if call is None:
         return None
     arguments = {
@@ -65,24 +65,24 @@ def input_at(
         sources = flow.sources(call.results[output], index)
     except NotAnalyzableError:
         return None
-    told = [
-        _Told.of(call.names[source.param], arguments[source.param], source.region)
+    found = [
+        _InputValues.of(call.names[source.param], arguments[source.param], source.region)
         for source in sources
         if source.param in arguments
     ]
-    told.sort(key=lambda item: item.rank, reverse=True)
-    return ", ".join(item.text for item in told[:_AT_MOST]) or None
+    found.sort(key=lambda item: item.rank, reverse=True)
+    return ", ".join(item.text for item in found[:_AT_MOST]) or None
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Told:
-    """Some elements of an input in words; the higher the rank, the more telling."""
+class _InputValues:
+    """Some elements of an input in words; the higher the rank, the earlier they are listed."""
 
     text: str
     rank: tuple[bool, float]
 
     @classmethod
-    def of(cls, name: str, array: Array, region: Region) -> _Told:
+    def of(cls, name: str, array: Array, region: Region) -> _InputValues:
         part = array[tuple(slice(item.low, item.high + 1) for item in region)]
         where = ", ".join(
             str(item.low) if item.is_point else f"{item.low}:{item.high + 1}" for item in region
@@ -99,7 +99,7 @@ class _Told:
                 f"[{_number(ordered.min())}, {_number(ordered.max())}]" if ordered.size else "[]"
             )
             text = f"{name}[{where}] in {extent}{f' and {nans} NaN' if nans else ''}"
-        # An index or a mask says little by its magnitude.
+        # The magnitude of an index or a mask is of little use.
         magnitude = np.abs(values.astype(np.float64))
         largest = math.inf if np.isnan(magnitude).any() else float(magnitude.max(initial=0.0))
         return cls(text=text, rank=(not is_number, largest))

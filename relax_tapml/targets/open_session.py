@@ -1,4 +1,4 @@
-"""From what the user writes to an open device session."""
+"""Open a device session from its specification on the command line."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ def open_session(spec: str, target: Any, *, timeout_s: float = 60.0) -> DeviceSe
     Parameters
     ----------
     spec
-        Where the device runs: ``process`` (a process of its own here), another name that the
-        target's platform knows (``inline``: this process), ``rpc:HOST:PORT`` or
+        Where the device runs: ``process`` (a process of its own on this machine), another name of
+        the target's platform (``inline``: this process), ``rpc:HOST:PORT`` or
         ``tracker:HOST:PORT:KEY``.
     target
         The ``tvm.target.Target`` to run code of.
@@ -73,7 +73,7 @@ def open_session(spec: str, target: Any, *, timeout_s: float = 60.0) -> DeviceSe
 def open_device(
     spec: str, target: Any, *, timeout_s: float = 60.0, avoided: Collection[str] = ()
 ) -> Device:
-    """Return a device that opens its sessions with ``open_session`` when it is first used.
+    """Return a device that opens its session with ``open_session`` on first use.
 
     Parameters
     ----------

@@ -15,8 +15,8 @@ from relax_tapml.errors import TapmlError
 from relax_tapml.partition.pipeline import load_pipeline
 from relax_tapml.passes.origin import Origin, site_text
 from relax_tapml.printable import printable
-from relax_tapml.replays.unit.blunt_grounds import bluntness
 from relax_tapml.replays.unit.case_replay import CaseReplay
+from relax_tapml.replays.unit.power_check import bluntness
 from relax_tapml.replays.unit.replayer import Replayer, kernels_beside
 from relax_tapml.report.findings import tolerance_text
 from relax_tapml.report.quantities import number_text

@@ -11,9 +11,11 @@ import pytest
 from tiny_model import in_numpy
 from tiny_model import model as tiny_model
 
-from relax_tapml.bringup.import_check import check_document, check_import, import_document
+from relax_tapml.bringup.import_check import check_import, import_distance, import_result
 from relax_tapml.compare.verdict import Verdict
 from relax_tapml.errors import SourceError
+from relax_tapml.results.import_result import ImportResult
+from relax_tapml.results.json_codec import encode
 
 
 def judged(mine, theirs, accurate=None, **changes):
@@ -131,10 +133,11 @@ def test_its_documents_are_strict_json():
     nan = np.full_like(SOURCE, np.nan)
     check = judged(nan, FRAMEWORK, EXACT)
     assert math.isnan(check.apart)
-    old, new = check_document(check), import_document(check, "went on")
-    json.dumps([old, new], allow_nan=False)
-    assert (old["verdict"], old["max_abs"], new["warning"]) == ("mismatch", "nan", "went on")
-    assert new["judged_by"] == "float64 run"
-    assert check_document(None) is None
-    assert import_document(None, "") is None
-    assert import_document(None, "failed") == {"verdict": "skipped", "warning": "failed"}
+    old, new = import_distance(check), import_result(check, "went on")
+    json.dumps([encode(old), encode(new)], allow_nan=False)
+    assert (old.verdict, new.warning) == (Verdict.MISMATCH, "went on")
+    assert math.isnan(old.max_abs)
+    assert new.judged_by == "float64 run"
+    assert import_distance(None) is None
+    assert import_result(None, "") is None
+    assert import_result(None, "failed") == ImportResult(warning="failed")

@@ -13,7 +13,7 @@ from tvm import relax
 from tvm.script import ir as I  # noqa: N812
 from tvm.script import relax as R  # noqa: N812
 
-from relax_tapml.capture import CaptureStore
+from relax_tapml.capture.store import CaptureStore
 from relax_tapml.passes import native
 
 

@@ -11,9 +11,9 @@ import tvm
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from relax_tapml.capture import CaptureStore
+from relax_tapml.capture._writer import StoreWriter
 from relax_tapml.capture.host_tensor import HostTensor, packed_bytes
-from relax_tapml.capture.writer import StoreWriter
+from relax_tapml.capture.store import CaptureStore
 
 DTYPES = (
     *("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"),

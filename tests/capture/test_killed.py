@@ -10,17 +10,18 @@ import time
 
 import pytest
 
-from relax_tapml.capture import CaptureStore
 from relax_tapml.capture.index import INDEX_FILE
+from relax_tapml.capture.store import CaptureStore
 
-# Records what is not complete yet; says when it begins, and which samples it has finished.
+# Records what is not complete yet; prints when it begins, and which samples it has finished.
 CHILD = """
 import sys
 import numpy as np
 import tvm
 import tvm_ffi
 from pathlib import Path
-from relax_tapml.capture import CaptureStore, Recorder
+from relax_tapml.capture.recorder import Recorder
+from relax_tapml.capture.store import CaptureStore
 from relax_tapml.passes import native
 
 native.load()
@@ -60,7 +61,7 @@ def start(folder):
 
 
 def records(folder):
-    """Everything a store says, and the tensors it has, verified."""
+    """All records and tensors of a store, verified."""
     with CaptureStore.open(folder) as store:
         calls = list(store.calls())
         for call in calls:
@@ -78,7 +79,7 @@ def records(folder):
 
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory):
-    """A capture nobody killed: its records, and the seconds it took."""
+    """A capture that was not killed: its records, and the seconds it took."""
     folder = tmp_path_factory.mktemp("uninterrupted") / "store"
     child = start(folder)
     begin = time.monotonic()

@@ -9,14 +9,9 @@ import pytest
 import tvm
 import tvm_ffi
 
-from relax_tapml.capture import (
-    CaptureStore,
-    OpaqueValue,
-    ParameterValue,
-    Recorder,
-    SiteRecord,
-    TensorValue,
-)
+from relax_tapml.capture.recorder import Recorder
+from relax_tapml.capture.store import CaptureStore
+from relax_tapml.capture.values import OpaqueValue, ParameterValue, SiteRecord, TensorValue
 from relax_tapml.errors import StoreError, UsageError
 
 
@@ -100,7 +95,7 @@ def test_outputs_are_copied_at_once(store):
 
 
 def test_changed_parameter_is_recorded_by_content(store, intrinsics):
-    """The name keeps its first content; calls that got another one say which."""
+    """The name keeps its first content; calls that got another one refer to that."""
     with Recorder(store) as recorder, recorder.sample("s"):
         for value in (0, 0, 1, 0):
             frame = intrinsics.begin_frame("main")
@@ -150,7 +145,7 @@ def test_writing_failure_is_raised_at_the_end_of_the_sample(store, call_site, mo
         with recorder.sample("before"):
             call_site("main/000/f", [1], [2])
         with monkeypatch.context() as patch:
-            patch.setattr("relax_tapml.capture.segment.serialize_file", full)
+            patch.setattr("relax_tapml.capture._segment.serialize_file", full)
             with (
                 pytest.raises(StoreError, match=r"Recording stopped: .*No space left"),
                 recorder.sample("during"),
@@ -170,7 +165,7 @@ def test_failure_during_a_raising_run_is_noted(store, call_site, monkeypatch):
     def full(specs, path):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("relax_tapml.capture.segment.serialize_file", full)
+    monkeypatch.setattr("relax_tapml.capture._segment.serialize_file", full)
     with (
         Recorder(store) as recorder,
         pytest.raises(ZeroDivisionError) as raised,
@@ -188,7 +183,7 @@ def test_call_outside_of_a_sample_is_an_error(store, call_site):
 
 @pytest.mark.parametrize(("name", "arguments"), [("mark", ["unknown"]), ("stop", [])])
 def test_foreign_calls_of_the_queue_are_an_error_at_once(store, call_site, name, arguments):
-    """Code of a model can reach the functions; the recorder neither waits nor dies for it."""
+    """Code of a model can call the functions; the recorder does not block or end then."""
 
     def run():
         call_site("main/000/f", [1], [2])
@@ -207,12 +202,12 @@ def test_foreign_calls_of_the_queue_are_an_error_at_once(store, call_site, name,
 
 
 def test_a_thread_that_ends_fails_whoever_waits(store, call_site, monkeypatch):
-    """Whatever ends it: samples raise, and runs that wait for the budget go on."""
+    """For any cause: samples raise, and runs that wait for the budget continue."""
 
     def end(*_arguments):
         raise SystemExit("gone")
 
-    monkeypatch.setattr("relax_tapml.capture.events.EventWriter.apply", end)
+    monkeypatch.setattr("relax_tapml.capture._events.EventWriter.apply", end)
     with Recorder(store, budget_bytes=100_000) as recorder:
         for name in ("s", "t"):
             with pytest.raises(StoreError, match="stopped: gone"), recorder.sample(name):

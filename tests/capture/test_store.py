@@ -1,4 +1,4 @@
-"""Reading a store, and what a damaged one says."""
+"""Reading a store, and the errors of a damaged one."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors import safe_open
 
-from relax_tapml.capture import CaptureStore, SiteRecord, TensorValue
+from relax_tapml.capture._writer import StoreWriter
 from relax_tapml.capture.host_tensor import HostTensor
-from relax_tapml.capture.values import parse_ref, scalar_ref
-from relax_tapml.capture.writer import StoreWriter
+from relax_tapml.capture.store import CaptureStore
+from relax_tapml.capture.values import SiteRecord, TensorValue, parse_ref, scalar_ref
 from relax_tapml.errors import StoreError
 
 
@@ -39,7 +39,7 @@ def segments(store):
 
 
 def test_create_records_manifest_and_versions(store):
-    """A manifest has the schema, the versions, and what the caller says."""
+    """A manifest has the schema, the versions, and the caller's entries."""
     manifest = store.manifest
     assert (manifest["model"], manifest["schema"]) == ("test", 1)
     assert set(manifest["versions"]) == {"relax-tapml", "apache-tvm", "apache-tvm-ffi"}
@@ -69,7 +69,7 @@ def test_open_missing_folder(tmp_path):
 
 
 def test_open_folder_that_is_no_store(tmp_path):
-    """The error says what makes a store."""
+    """The error names the file that a store needs."""
     with pytest.raises(StoreError, match=r"is not a capture store: expected index.sqlite"):
         CaptureStore.open(tmp_path)
 
@@ -141,7 +141,7 @@ def test_nan_reads_back():
 
 
 def test_unknown_names(store):
-    """Asking for what is not there says so."""
+    """They are errors with the name."""
     with pytest.raises(StoreError, match="has no tensor abc"):
         store.tensor("abc")
     with pytest.raises(StoreError, match="has no parameter 'w'"):
@@ -237,7 +237,7 @@ VALUES = (
 
 @pytest.mark.parametrize("table", COLUMNS)
 def test_any_other_value_in_the_index_is_refused_or_harmless(store, table):
-    """It never ends in an error that does not say which store is damaged."""
+    """Every error names the damaged store."""
     digests = write(store, np.arange(100.0), np.arange(3))
     with StoreWriter(store.folder) as writer:
         writer.add_sites([SiteRecord(site="main/000/f", function="main", unit="f", kind="tir")])
@@ -285,7 +285,7 @@ def test_an_index_with_other_tables_is_refused_before_it_is_read(store, statemen
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 def test_any_other_value_in_a_segment_header_is_refused_or_harmless(store, data):
-    """Whatever offsets it claims."""
+    """For all offsets in its header."""
     if not segments(store):
         write(store, np.arange(100.0), np.arange(3))
     (segment,) = segments(store)
@@ -301,7 +301,7 @@ def test_any_other_value_in_a_segment_header_is_refused_or_harmless(store, data)
 
 
 def test_a_segment_that_is_a_pipe_is_refused(store):
-    """Nobody would write to it."""
+    """It has no writer."""
     (digest,) = write(store, np.arange(3))
     (segment,) = segments(store)
     segment.unlink()
@@ -364,7 +364,7 @@ def test_failed_flush_leaves_nothing_behind(store, monkeypatch):
         writer.begin_sample("s")
         writer.add_tensor(HostTensor.of_array(np.arange(3)))
         with monkeypatch.context() as patch:
-            patch.setattr("relax_tapml.capture.segment.serialize_file", full)
+            patch.setattr("relax_tapml.capture._segment.serialize_file", full)
             with pytest.raises(OSError, match="No space left"):
                 writer.flush()
         assert segments(store) == []

@@ -12,7 +12,7 @@ from tvm import tirx
 from relax_tapml import bring_up
 from relax_tapml._compat import IS_TVM_026
 from relax_tapml.carve.sensitivity import noise_levels
-from relax_tapml.kernel_flow.kernel_call import unit_call
+from relax_tapml.kernel_flow.kernel_call import kernel_call_of
 from relax_tapml.suite.composite_units import units_run
 from relax_tapml.suite.open_suite import open_suite
 
@@ -45,8 +45,8 @@ def test_kernels_handed_to_the_cache_have_derived_tolerances(clean):
     levels = noise_levels(suite)
     for name in KERNELS:
         case = suite.manifest.units[name].cases[0]
-        call = unit_call(suite.module(name), case.function)
-        assert call.is_handed
+        call = kernel_call_of(suite.module(name), case.function)
+        assert call.is_runtime_callback
         assert levels[name].results == tuple(call.results)
         for output in case.outputs:
             assert output.tolerance.kind == "elements"

@@ -8,9 +8,10 @@ import json
 import numpy as np
 import pytest
 
-from relax_tapml.capture import CaptureStore, SiteRecord
+from relax_tapml.capture._writer import StoreWriter
 from relax_tapml.capture.host_tensor import HostTensor
-from relax_tapml.capture.writer import StoreWriter
+from relax_tapml.capture.store import CaptureStore
+from relax_tapml.capture.values import SiteRecord
 from relax_tapml.cli import capture
 from relax_tapml.errors import StoreError
 

@@ -15,7 +15,7 @@ def doctor(capsys, *args):
 
 
 def test_every_platform_is_listed_with_what_it_was_tried_on(capsys):
-    """Also those that nobody has run this package on, which say so."""
+    """Also those without hardware to run on, which is printed."""
     code, targets = doctor(capsys)
     assert code == 0
     assert [item["name"] for item in targets] == [platform.name for platform in PLATFORMS]
@@ -25,12 +25,12 @@ def test_every_platform_is_listed_with_what_it_was_tried_on(capsys):
 
 
 def test_what_is_missing_comes_with_the_command_that_installs_it(capsys, monkeypatch):
-    """For people, and exit code 3 for scripts that asked for this target."""
+    """As text, and exit code 3 for scripts that named this target."""
     monkeypatch.setenv("PATH", "/nowhere")
     assert main(["doctor", "webgpu"]) == 3
-    told = capsys.readouterr().out
-    assert "here      missing: wasm-ld" in told
-    assert "apt-get install -y --no-install-recommends emscripten" in told
+    message = capsys.readouterr().out
+    assert "here      missing: wasm-ld" in message
+    assert "apt-get install -y --no-install-recommends emscripten" in message
 
 
 def test_parts_of_rocm_are_packages(capsys, monkeypatch):

@@ -40,14 +40,14 @@ def test_a_command_that_returns_is_left_alone(capsys: pytest.CaptureFixture[str]
 
 
 def test_an_error_is_one_block_without_traceback(capsys: pytest.CaptureFixture[str]) -> None:
-    """What a person reads: the message, then the device's own words."""
-    failing(DeviceCrash("unit gelu: the device died\nTry --session inline.", text="SIGSEGV\n"))
+    """What a person reads: the message, then the output of the device."""
+    failing(DeviceCrash("unit gelu: the device crashed\nTry --session inline.", text="SIGSEGV\n"))
     out, err = capsys.readouterr()
     assert out == ""
     assert err == (
-        "error: unit gelu: the device died\n"
+        "error: unit gelu: the device crashed\n"
         "       Try --session inline.\n"
-        "       The device said:\n"
+        "       Output of the device:\n"
         "       SIGSEGV\n"
     )
 

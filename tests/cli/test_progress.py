@@ -26,7 +26,7 @@ def test_a_finished_stage_leaves_one_line() -> None:
     assert line.endswith("ms")
 
 
-def test_a_failed_stage_says_so_and_lets_the_error_through() -> None:
+def test_a_failed_stage_is_marked_and_lets_the_error_through() -> None:
     stream = io.StringIO()
 
     def build() -> None:

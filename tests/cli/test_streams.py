@@ -1,4 +1,4 @@
-"""Commands whose output goes to a full disk, to nobody, or in an encoding that lacks it."""
+"""Output to a full disk, to a reader that left, or in an encoding that lacks characters."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_a_reader_that_leaves_changes_nothing(code):
         (70, 70, ">/dev/full", "No space left on device"),
     ],
 )
-def test_output_that_is_lost_is_told(code, ended, redirected, words):
+def test_output_that_is_lost_is_reported(code, ended, redirected, words):
     done = ran(code, redirected=redirected)
     assert done.returncode == ended
     assert done.stderr.endswith(f"\nerror: cannot write to standard output: {words}\n")

@@ -20,7 +20,7 @@ LONG = "x" * 300
 
 
 @pytest.fixture
-def told(capsys):
+def outcome(capsys):
     """A function that runs an action as a command; returns its exit code and its message."""
 
     def run(action, **args):
@@ -60,10 +60,10 @@ def places(tmp_path):
     ],
 )
 @pytest.mark.parametrize("is_given", [True, False])
-def test_a_path_is_named_with_the_systems_words(name, use, number, is_given, places, told):
+def test_a_path_is_named_with_the_systems_words(name, use, number, is_given, places, outcome):
     """A path of the command line is a wrong request; any other one is not."""
     path = places / name
-    code, message = told(lambda: use(path), **({"out": path} if is_given else {"session": "x"}))
+    code, message = outcome(lambda: use(path), **({"out": path} if is_given else {"session": "x"}))
     assert code == (2 if is_given else 3)
     assert str(path) in message
     assert os.strerror(number) in message
@@ -71,9 +71,9 @@ def test_a_path_is_named_with_the_systems_words(name, use, number, is_given, pla
         assert str(places / "gone" / "file") in message
 
 
-def test_a_folder_above_a_path_of_the_command_line_is_part_of_it(places, told):
+def test_a_folder_above_a_path_of_the_command_line_is_part_of_it(places, outcome):
     wanted = places / "file" / "a" / "b"
-    assert told(lambda: wanted.mkdir(parents=True), out=wanted)[0] == 2
+    assert outcome(lambda: wanted.mkdir(parents=True), out=wanted)[0] == 2
 
 
 def raises(error):
@@ -103,14 +103,14 @@ def os_error(number, *files):
         (sqlite3.OperationalError("disk I/O error"), "disk I/O error"),
     ],
 )
-def test_the_system_refuses_in_many_ways(error, words, told):
+def test_the_system_refuses_in_many_ways(error, words, outcome):
     """Also a broken pipe, which may be a device's: it is no success."""
-    code, message = told(lambda: raises(error))
+    code, message = outcome(lambda: raises(error))
     assert code == 3
     assert words in message
 
 
-def test_what_really_happens_is_recognised(tmp_path, told):
+def test_what_really_happens_is_recognised(tmp_path, outcome):
     """Not only what a test makes up."""
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
 
@@ -125,31 +125,31 @@ def test_what_really_happens_is_recognised(tmp_path, told):
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, limits)
 
-    assert "Too many open files" in told(open_many)[1]
-    assert "Unable to allocate" in told(lambda: np.zeros(2**58))[1]
+    assert "Too many open files" in outcome(open_many)[1]
+    assert "Unable to allocate" in outcome(lambda: np.zeros(2**58))[1]
     database = tmp_path / "database"
     database.write_bytes(b"x" * 10_000)
-    code, message = told(lambda: sqlite3.connect(database).execute("SELECT * FROM a"))
+    code, message = outcome(lambda: sqlite3.connect(database).execute("SELECT * FROM a"))
     assert (code, "file is not a database" in message) == (3, True)
-    assert told(lambda: Path("a\0b").read_bytes(), out="a\0b")[0] == 2
+    assert outcome(lambda: Path("a\0b").read_bytes(), out="a\0b")[0] == 2
 
 
-def test_a_name_that_an_encoding_lacks_is_named(told):
-    code, message = told(lambda: "run/\udcff/a.so".encode(), out=Path("run/\udcff"))
+def test_a_name_that_an_encoding_lacks_is_named(outcome):
+    code, message = outcome(lambda: "run/\udcff/a.so".encode(), out=Path("run/\udcff"))
     assert code == 2
     assert "run/\\udcff/a.so" in message
 
 
-def test_a_thread_gets_the_same_treatment(told):
+def test_a_thread_gets_the_same_treatment(outcome):
     """Where no signal can be handled."""
     codes = []
     thread = threading.Thread(
-        target=lambda: codes.append(told(lambda: raises(os_error(errno.EIO)))[0])
+        target=lambda: codes.append(outcome(lambda: raises(os_error(errno.EIO)))[0])
     )
     thread.start()
     thread.join()
     assert codes == [3]
 
 
-def test_a_file_of_a_library_that_is_missing_is_no_wrong_usage(told):
-    assert told(lambda: Path("/no/such/file").read_bytes(), model="minilm", n=3)[0] == 3
+def test_a_file_of_a_library_that_is_missing_is_no_wrong_usage(outcome):
+    assert outcome(lambda: Path("/no/such/file").read_bytes(), model="minilm", n=3)[0] == 3

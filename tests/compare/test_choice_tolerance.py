@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from relax_tapml.compare.choice_comparison import compare_with_choices
 from relax_tapml.compare.comparison import compare
 from relax_tapml.compare.tolerance import (
     ChoiceTolerance,
@@ -12,7 +13,6 @@ from relax_tapml.compare.tolerance import (
     IndexTolerance,
     RuleTolerance,
 )
-from relax_tapml.compare.turned import compare_turned
 from relax_tapml.compare.verdict import Verdict
 
 ORACLE = np.array([[1, 2], [3, 4]], "float32")
@@ -75,17 +75,17 @@ def test_indices_of_values_that_may_be_off():
 def test_a_framework_may_be_met_by_any_choice():
     """What depends on a choice and is met by none is not judged; all else is."""
     mine, other = np.array([1, 2, 3], "float32"), np.array([1, 7, 3], "float32")
-    (found,) = compare_turned([other], [mine], [[other]])
+    (found,) = compare_with_choices([other], [mine], [[other]])
     assert (found.verdict, found.unjudged, found.ties) == (Verdict.PASS, 0, 1)
-    (found,) = compare_turned([np.array([1, 9, 3], "float32")], [mine], [[other]])
+    (found,) = compare_with_choices([np.array([1, 9, 3], "float32")], [mine], [[other]])
     assert (found.verdict, found.unjudged) == (Verdict.PASS, 1)
-    (found,) = compare_turned([np.array([9, 7, 3], "float32")], [mine], [[other]])
+    (found,) = compare_with_choices([np.array([9, 7, 3], "float32")], [mine], [[other]])
     assert (found.verdict, found.first_index) == (Verdict.MISMATCH, (0,))
 
 
 def test_a_framework_with_other_outputs_is_compared_as_it_is():
     """One too many, or of another shape."""
     mine = np.zeros(2, "float32")
-    assert compare_turned([mine], [mine, mine], [[mine, mine]])[1].verdict is Verdict.MISMATCH
-    (found,) = compare_turned([np.zeros(3, "float32")], [mine], [[mine]])
+    assert compare_with_choices([mine], [mine, mine], [[mine, mine]])[1].verdict is Verdict.MISMATCH
+    (found,) = compare_with_choices([np.zeros(3, "float32")], [mine], [[mine]])
     assert found.reason == "expected shape [3], got [2]"

@@ -12,9 +12,9 @@ from relax_tapml.compare.comparison import compare
 from relax_tapml.compare.power import (
     EXACT,
     InjectedError,
+    is_above_tolerance,
     power_document,
     power_of,
-    stands_out,
 )
 from relax_tapml.compare.row_halves import RowHalves
 from relax_tapml.compare.tolerance import (
@@ -144,7 +144,7 @@ def test_the_share_of_the_output_decides_what_is_seen(atol, sees, is_blunt):
     power = power_of(normal(), within(atol))
     assert power.share == pytest.approx(atol, rel=0.1)
     assert (list(power.sees), power.is_blunt) == (sees, is_blunt)
-    assert bool(power.told) == is_blunt
+    assert bool(power.description) == is_blunt
 
 
 def test_one_dropped_term_is_seen_up_to_a_length():
@@ -227,7 +227,7 @@ def test_infinities_are_met_and_nan_alone_says_nothing():
     assert power_of(mask, tolerance_for(mask)) == EXACT
     power = power_of(np.full(4, np.nan, "float32"), within(0.0))
     assert power.is_blunt
-    assert power.told == "every judged value is NaN"
+    assert power.description == "every judged value is NaN"
     json.dumps(power_document(power), allow_nan=False)
     oracle = normal()
     oracle[0, 0] = np.nan
@@ -263,7 +263,7 @@ def test_a_negative_cosine_never_passes():
     bound = np.where(oracle > 1, 100.0, 0.5)
     actual = np.where(oracle > 1, -50.0, oracle)
     comparison = compare(oracle, actual, ElementTolerance(bound=bound, origin="test"))
-    assert stands_out(oracle, comparison.tolerance)
+    assert is_above_tolerance(oracle, comparison.tolerance)
     assert comparison.verdict is Verdict.MISMATCH
     assert comparison.reason.startswith("points away from the oracle (cosine -0.")
 

@@ -6,7 +6,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from relax_tapml.compare.ulp import max_ulp
+from relax_tapml.compare.metrics.ulp import max_ulp
 
 NARROW = ["float16", "bfloat16", "float8_e4m3fn", "float8_e5m2", "float8_e4m3fnuz"]
 FLOATS = ["float64", "float32", *NARROW]

@@ -10,8 +10,8 @@ from tvm import relax, tirx
 from relax_tapml.compare.comparison import compare
 from relax_tapml.compare.tolerance import ChoiceTolerance, EqualTolerance
 from relax_tapml.compare.verdict import Verdict
+from relax_tapml.derive._chooser import choosers
 from relax_tapml.derive.choice_derivation import MOST_CHOICES, ChoiceDerivation, derivation_of
-from relax_tapml.derive.chooser import choosers
 from relax_tapml.derive.derivation import Derivation
 from relax_tapml.partition.lower import lower
 
@@ -51,7 +51,7 @@ def test_without_equal_scores_there_is_one_choice(wrapped):
 
 def test_scores_that_may_be_off_may_be_swapped():
     """As far as the scores may be off, and no farther."""
-    derivation = derivation_of(fused(lower(Pick)), [1], is_moved=True)
+    derivation = derivation_of(fused(lower(Pick)), [1], is_perturbed=True)
     scores = np.array([[1.0, 1.5, 0.0, 0.0]] * 3, "float32")
     oracle = np.array([1, 1, 1])
     near, far = np.full(scores.shape, 0.3), np.full(scores.shape, 0.2)

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
+from relax_tapml.derive._precision import input_perturbation
 from relax_tapml.derive.error_bounds import output_error_bounds, rounded_up
-from relax_tapml.derive.precision import moves
 
 POSITIVE = st.floats(0, 1e30)
 
@@ -80,10 +80,12 @@ def test_inputs_move_by_one_unit_in_the_last_place():
     """Of float32; whole numbers, infinities and NaN stay."""
     x = np.array([1.5, -0.3, 2.0, 0.0, np.inf, np.nan, -3.4028235e38], np.float32)
     denormal = np.array([1e-39, -2e-40], np.float32)
-    np.testing.assert_array_equal(moves(denormal), np.abs(denormal))
-    assert moves(np.array([6e-8], np.float16)) == np.float32(np.float16(6e-8)) * np.float32(2**-23)
-    found = moves(x)
+    np.testing.assert_array_equal(input_perturbation(denormal), np.abs(denormal))
+    assert input_perturbation(np.array([6e-8], np.float16)) == np.float32(
+        np.float16(6e-8)
+    ) * np.float32(2**-23)
+    found = input_perturbation(x)
     np.testing.assert_allclose(found[:2], np.abs(x[:2]) * 2.0**-23)
     assert not found[2:].any()
-    assert moves(x.astype(np.float64))[0] == pytest.approx(1.5 * 2.0**-52)
-    np.testing.assert_array_equal(moves(x[:1].astype(np.float16)), found[:1])
+    assert input_perturbation(x.astype(np.float64))[0] == pytest.approx(1.5 * 2.0**-52)
+    np.testing.assert_array_equal(input_perturbation(x[:1].astype(np.float16)), found[:1])

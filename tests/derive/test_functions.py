@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tvm import tirx
 
-from relax_tapml.derive.functions import FUNCTIONS, STEPS
+from relax_tapml.derive._functions import FUNCTIONS, STEPS
 
 NUMPY = {
     "exp": np.exp, "exp2": np.exp2, "log": np.log, "log2": np.log2, "log10": np.log10,

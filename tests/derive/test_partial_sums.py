@@ -8,9 +8,9 @@ import pytest
 from operator_kernels import kernel
 from tvm import relax
 
+from mutation.sum_orders import sums, terms_of_kinds
 from relax_tapml.arrays import as_float64
 from relax_tapml.derive.derivation import Derivation
-from relax_tapml.testing.sum_orders import sums, terms_of_kinds
 
 
 def dtype_of(name):

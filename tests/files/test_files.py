@@ -159,11 +159,11 @@ def test_what_a_killed_process_left_is_swept_and_what_is_in_use_is_not(tmp_path:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_folder_has_one_writer_and_the_second_is_told_who(tmp_path: Path) -> None:
+def test_a_folder_has_one_writer_and_the_second_gets_its_name(tmp_path: Path) -> None:
     with FolderLock(tmp_path, "--out here"):
 
         def second() -> None:
-            # A fork shares the lock, so this asks by an open file of its own.
+            # A fork shares the lock, so this opens the file again.
             try:
                 FolderLock(tmp_path, "--out here")
             except UsageError as error:

@@ -1,4 +1,4 @@
-"""What is the machine's fault is told from what is somebody else's."""
+"""Failures of the machine are distinguished from others."""
 
 from __future__ import annotations
 
@@ -10,7 +10,13 @@ import tempfile
 import pytest
 
 from relax_tapml.errors import MachineError
-from relax_tapml.files.machine import lack_in, lack_now, lack_of, machine_told, passed_on
+from relax_tapml.files.machine import (
+    lack_in,
+    lack_now,
+    lack_of,
+    machine_errors,
+    raise_machine_error,
+)
 from relax_tapml.processes.fork import forked
 
 FULL = OSError(errno.ENOSPC, "No space left on device", "/tmp/kernel.o")
@@ -28,7 +34,7 @@ def behind(error: BaseException) -> Exception:
 
 
 @pytest.mark.parametrize(
-    ("error", "told"),
+    ("error", "message"),
     [
         (FULL, "No space left on device (/tmp/kernel.o: "),
         (behind(FULL), "No space left on device"),
@@ -43,15 +49,15 @@ def behind(error: BaseException) -> Exception:
         (RuntimeError("OSError: [Errno 24] Too many open files: '/tmp/x'"), "Too many open files"),
     ],
 )
-def test_what_a_machine_lacks_is_told(error, told):
+def test_what_a_machine_lacks_is_reported(error, message):
     """By its number or its text, however deep it is."""
     found = lack_of(error)
     assert found is not None
-    assert told in found.text
+    assert message in found.text
     with pytest.raises(
         MachineError, match=r"^building: .*\. .*, then run it again; a build goes on with --resume$"
     ):
-        passed_on(error, "building")
+        raise_machine_error(error, "building")
 
 
 @pytest.mark.parametrize(
@@ -64,17 +70,17 @@ def test_what_a_machine_lacks_is_told(error, told):
         sqlite3.OperationalError("no such table: samples"),
     ],
 )
-def test_what_is_not_the_machines_is_not_said_to_be(error):
+def test_other_failures_are_not_the_machines(error):
     assert lack_of(error) is None
-    passed_on(error, "building")
+    raise_machine_error(error, "building")
 
 
 def test_a_full_database_is_the_machine(tmp_path):
-    """SQLite tells so by a number."""
+    """SQLite has a number for that."""
     connection = sqlite3.connect(tmp_path / "index.sqlite")
     connection.execute("pragma max_page_count = 2")
     connection.execute("create table samples (name)")
-    with pytest.raises(MachineError, match="full"), machine_told("recording"):
+    with pytest.raises(MachineError, match="full"), machine_errors("recording"):
         connection.execute("insert into samples values (zeroblob(100000))")
     connection.close()
 
@@ -82,7 +88,7 @@ def test_a_full_database_is_the_machine(tmp_path):
 def test_a_machine_error_passes_as_it_is():
     error = MachineError("no room")
     with pytest.raises(MachineError) as caught:
-        passed_on(behind(error), "building")
+        raise_machine_error(behind(error), "building")
     assert caught.value is error
 
 
@@ -93,15 +99,15 @@ def test_nothing_is_lacking_where_all_is_well(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("limit", "told"),
+    ("limit", "message"),
     [(resource.RLIMIT_FSIZE, "File too large"), (resource.RLIMIT_NOFILE, "Too many open files")],
 )
-def test_a_look_finds_what_no_text_says(tmp_path, limit, told):
+def test_a_probe_finds_what_no_text_reports(tmp_path, limit, message):
     def work(fork) -> None:
         resource.setrlimit(limit, (10, 10))
         found = lack_now(tmp_path)
         fork.send(None if found is None else found.text)
 
     tempfile.gettempdir()  # Found once, before there is a limit.
-    (message,) = forked(work)
-    assert told in message.document
+    (sent,) = forked(work)
+    assert message in sent.document

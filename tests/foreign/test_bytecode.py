@@ -103,7 +103,7 @@ def test_what_is_not_sound_is_refused(
 
 
 def test_any_bytes_are_refused_or_checked(sound: bytes) -> None:
-    """No other exception, and no memory is asked for that the file has not."""
+    """No other exception, and no more memory is allocated than the file has."""
     draw = random.Random(0)
     for _ in range(500):
         data = bytearray(sound)

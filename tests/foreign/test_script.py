@@ -10,7 +10,7 @@ from tvm.script import relax as R  # noqa: N812
 from tvm.script import tirx as T  # noqa: N812
 
 from relax_tapml.foreign.script import script_fault
-from relax_tapml.suite.script_text import script_text
+from relax_tapml.suite._script_text import script_text
 
 HEAD = """
 from typing import TypeVar

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tvm
 
-from relax_tapml.frontend.arrays import to_array
+from relax_tapml.frontend._arrays import to_array
 
 
 @pytest.mark.parametrize("dtype", ["float32", "int64", "bool", "bfloat16", "float8_e4m3fn"])

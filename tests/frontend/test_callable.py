@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from relax_tapml.errors import SourceError, UsageError
-from relax_tapml.frontend.callable import load_callable
+from relax_tapml.frontend._callable import load_callable
 
 ZOO = """
 import numpy as np

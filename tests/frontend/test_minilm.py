@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from relax_tapml.errors import UsageError
-from relax_tapml.frontend.minilm import default_texts, minilm
+from relax_tapml.frontend._minilm import default_texts, minilm
 
 MISSING = [
     name

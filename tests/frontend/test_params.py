@@ -5,7 +5,7 @@ import pytest
 import tvm
 
 from relax_tapml.errors import UsageError
-from relax_tapml.frontend.params import named_params, param_count
+from relax_tapml.frontend._params import named_params, param_count
 
 A, B = np.zeros(2, "float32"), np.ones(3, "int8")
 

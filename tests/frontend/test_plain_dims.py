@@ -7,7 +7,7 @@ import pytest
 import tvm
 from tvm import relax, tirx
 
-from relax_tapml.frontend.plain_dims import with_plain_dims
+from relax_tapml.frontend._plain_dims import with_plain_dims
 
 
 @pytest.fixture

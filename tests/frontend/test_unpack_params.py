@@ -6,9 +6,9 @@ import tvm
 from tvm.script import ir as I
 from tvm.script import relax as R
 
-from relax_tapml.frontend.callable import from_module
+from relax_tapml.frontend._callable import from_module
+from relax_tapml.frontend._unpack_params import UnpackParams
 from relax_tapml.frontend.model import Sample
-from relax_tapml.frontend.unpack_params import UnpackParams
 
 
 @I.ir_module

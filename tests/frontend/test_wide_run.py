@@ -11,7 +11,7 @@ from relax_tapml.frontend.torch_export import from_torch
 
 torch = pytest.importorskip("torch", reason="needs the extra 'torch'")
 
-from relax_tapml.frontend.wide_run import run_wide  # noqa: E402 - needs torch
+from relax_tapml.frontend._wide_run import run_wide  # noqa: E402 - needs torch
 
 
 class Layers(torch.nn.Module):
@@ -105,7 +105,7 @@ def test_a_model_has_an_accurate_run():
 
 def test_float32_is_taken_where_float64_is_not_supported(monkeypatch):
     """For a float32 model that would be no more accurate, so it is an error."""
-    import relax_tapml.frontend.wide_run as wide_run_module
+    import relax_tapml.frontend._wide_run as wide_run_module
 
     original = wide_run_module.run_wide
 

@@ -11,7 +11,7 @@ from relax_tapml.compare.tolerance import ChoiceTolerance, EqualTolerance, Index
 from relax_tapml.migrate.choices import Choices, other_choice
 from relax_tapml.migrate.choosing_units import choosing_units
 from relax_tapml.partition.lower import lower
-from relax_tapml.passes.impose_choices import IMPOSE, OBSERVE
+from relax_tapml.passes.replace_choices import OBSERVE, REPLACE
 from relax_tapml.targets.session.tvm_device import device_of
 
 SITE = "main/000/topk"
@@ -33,7 +33,7 @@ def test_units_that_choose_are_known(module, units):
 
 
 class Calls:
-    """Calls what ``ImposeChoices`` puts into a program."""
+    """Calls what ``ReplaceChoices`` puts into a program."""
 
     def __init__(self):
         self.choices = Choices(lower(Route))
@@ -42,7 +42,7 @@ class Calls:
     def __call__(self, values, places, scores=ROUTES):
         tensors = [tvm.runtime.tensor(array) for array in (scores, values, places)]
         self._callbacks[OBSERVE](SITE, tensors[0])
-        return [t.numpy() for t in self._callbacks[IMPOSE](SITE, *tensors[1:])]
+        return [t.numpy() for t in self._callbacks[REPLACE](SITE, *tensors[1:])]
 
 
 @pytest.fixture

@@ -8,7 +8,8 @@ from tiny_model import UNITS
 from relax_tapml.compare.verdict import Verdict
 from relax_tapml.errors import DeviceCrash, SourceError, StoreError
 from relax_tapml.migrate.driver import migrate
-from relax_tapml.migrate.strategy import Strategy, StrategyName
+from relax_tapml.migrate.strategies.linear import Linear
+from relax_tapml.migrate.strategies.search import Search
 from relax_tapml.targets.session.device import Device
 
 
@@ -26,23 +27,23 @@ class Watcher:
 
 
 def run(tiny, device, *, steps=None, limit=None, oracles=None):
-    strategy = Strategy(StrategyName.LINEAR, [(unit,) for unit in UNITS])
+    search = Search(Linear(), [(unit,) for unit in UNITS])
     watcher, saved, steps = Watcher(), [], [] if steps is None else steps
     migrate(
         tiny.trial(device, oracles=oracles or tiny.oracles),
-        strategy,
+        search,
         steps=steps,
         on_step=saved.append,
         limit=limit,
         stage=watcher,
     )
-    return strategy, steps, saved, watcher
+    return search, steps, saved, watcher
 
 
 def test_units_move_one_by_one_and_each_step_is_saved(tiny, failing_session):
     """All units in order; progress counts the steps."""
-    strategy, steps, saved, watcher = run(tiny, Device(failing_session))
-    assert strategy.accepted == set(UNITS)
+    search, steps, saved, watcher = run(tiny, Device(failing_session))
+    assert search.accepted == set(UNITS)
     assert [step.unit for step in steps] == [None, *UNITS]
     assert saved == steps
     assert watcher.updates == [(done, len(UNITS) + 1) for done in range(len(UNITS) + 1)]
@@ -69,10 +70,10 @@ def test_steps_that_the_search_does_not_make_are_refused(change, tiny, failing_s
 def test_no_more_units_than_asked_for_are_moved(tiny, failing_session, limit):
     """The first step, which moves none, does not count; the next run goes on from there."""
     device = Device(failing_session)
-    strategy, steps, _, _ = run(tiny, device, limit=limit)
-    assert strategy.accepted == set(UNITS[:limit])
-    strategy, steps, saved, _ = run(tiny, device, steps=steps, limit=1)
-    assert strategy.accepted == set(UNITS[: limit + 1])
+    search, steps, _, _ = run(tiny, device, limit=limit)
+    assert search.accepted == set(UNITS[:limit])
+    search, steps, saved, _ = run(tiny, device, steps=steps, limit=1)
+    assert search.accepted == set(UNITS[: limit + 1])
     assert [step.unit for step in saved] == UNITS[limit : limit + 1]
     assert [step.unit for step in steps] == [None, *UNITS][: limit + 2]
 
@@ -85,13 +86,13 @@ def test_a_unit_that_fails_goes_back_to_the_host(tiny, failing_session):
         opened.append(failing_session(DeviceCrash("died") if len(opened) < 2 else None))
         return opened[-1]
 
-    strategy, steps, _, _ = run(tiny, Device(open_session), limit=2)
+    search, steps, _, _ = run(tiny, Device(open_session), limit=2)
     assert [(step.boundary, step.verdict) for step in steps] == [
         ((), Verdict.PASS),
         ((UNITS[0],), Verdict.CRASH),
         ((UNITS[1],), Verdict.PASS),
     ]
-    assert strategy.accepted == {UNITS[1]}
+    assert search.accepted == {UNITS[1]}
 
 
 def test_a_partition_that_changes_the_source_accuses_no_unit(tiny, failing_session):

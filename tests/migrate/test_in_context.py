@@ -7,7 +7,7 @@ import pytest
 from relax_tapml.compare.verdict import Verdict
 from relax_tapml.migrate.in_context import InContext, contexts
 from relax_tapml.migrate.move_groups import MoveGroup
-from relax_tapml.migrate.strategy import Finding
+from relax_tapml.migrate.strategies.strategy import Finding
 from relax_tapml.results.step_result import Exhaustion, StepResult, StepSeconds
 
 GROUPS = {name: MoveGroup(name=name, unit=name, sites=frozenset()) for name in "abc"}

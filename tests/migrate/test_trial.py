@@ -10,7 +10,7 @@ from relax_tapml.compare.tolerance import RuleTolerance
 from relax_tapml.compare.verdict import Verdict
 from relax_tapml.errors import DeviceCrash, DeviceError, DeviceTimeout, DeviceUnavailable
 from relax_tapml.migrate.driver import outcome_of
-from relax_tapml.migrate.strategy import Outcome, Proposal
+from relax_tapml.migrate.strategies.strategy import Outcome, Proposal
 from relax_tapml.partition.kernel_library import KernelLibrary
 from relax_tapml.partition.lower_for_target import lower_for_target
 from relax_tapml.replays.replay import ReplayReport, UnitReplay

@@ -15,7 +15,7 @@ from tvm.script import relax as R
 from tvm.script import tirx as T
 
 from relax_tapml.arrays import Array
-from relax_tapml.derive.chooser import choosers
+from relax_tapml.derive._chooser import choosers
 from relax_tapml.frontend.model import Model, Sample
 
 SCORES = np.array([[0.5, 2, 2, 1], [3, 1, 0, -1], [1, 1, 1, 1]], "float32")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tvm
 from tvm import tirx
 
-from relax_tapml.testing.variants import order
+from mutation.variants import order
 
 
 @tvm.transform.module_pass(opt_level=0, name="Reordered")

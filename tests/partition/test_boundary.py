@@ -98,38 +98,29 @@ def test_sites_are_chosen_by_any_of_their_names(chosen, sites, table):
 
 
 @pytest.mark.parametrize(
-    ("chosen", "message"),
+    ("chosen", "pattern"),
     [
-        ({"units": ["sofmax"]}, "the model has no unit 'sofmax'; it has softmax, softmax1, ..."),
-        ({"kinds": ["conv"]}, "the model has no kind 'conv'; it has add, softmax, matmul, sum"),
-        (
-            {"layers": ["layers_1-3"]},
-            "the model has no layer 'layers_3'; it has layers_2, layers_1, layers_0",
-        ),
-        ({"layers": ["layers_2-1"]}, "layers 'layers_2-1' end before they begin"),
-        (
-            {"layers": ["layers_0-999999999"]},
-            "layers 'layers_0-999999999' are 1000000000, more than the model has",
-        ),
-        ({"layers": [f"layers_0-{'9' * 5000}"]}, "the model has no layer 'layers_0-999"),
-        ({"functions": ["mian"]}, "the model has no function 'mian'; it has main, ..."),
-        (
-            {"sites": ["main/009/softmax"]},
-            "the model has no site 'main/009/softmax'; it has ",
-        ),
+        ({"units": ["sofmax"]}, r"unit 'sofmax'; .* softmax, softmax1, \.\.\."),
+        ({"kinds": ["conv"]}, "kind 'conv'; .* add, softmax, matmul, sum"),
+        ({"layers": ["layers_1-3"]}, "layer 'layers_3'; .* layers_2, layers_1, layers_0"),
+        ({"layers": ["layers_2-1"]}, "layers 'layers_2-1' end before"),
+        ({"layers": ["layers_0-999999999"]}, "layers 'layers_0-999999999' .*1000000000"),
+        ({"layers": [f"layers_0-{'9' * 5000}"]}, "layer 'layers_0-999"),
+        ({"functions": ["mian"]}, r"function 'mian'; .* main, \.\.\."),
+        ({"sites": ["main/009/softmax"]}, "site 'main/009/softmax'; "),
     ],
     ids=str,
 )
-def test_a_name_the_model_does_not_have_is_refused(chosen, message, table):
-    """With the names it has; a silent miss would be a boundary nobody asked for."""
-    with pytest.raises(UsageError, match=f"^{re.escape(f'boundary: {message}')}"):
+def test_a_name_the_model_does_not_have_is_refused(chosen, pattern, table):
+    """With the names it has; a boundary without it would not be the requested one."""
+    with pytest.raises(UsageError, match=f"^boundary: .*{pattern}"):
         Boundary(**chosen).among(table)
 
 
 def test_a_model_without_layers_says_why(table):
     """No weight has a number in its name."""
     bare = [entry for entry in table if not entry.layer]
-    with pytest.raises(UsageError, match=r"the model has no layers, since no weight has a number"):
+    with pytest.raises(UsageError, match="no layers"):
         Boundary(layers=["layers_0"]).among(bare)
 
 
@@ -147,30 +138,24 @@ def test_sites_come_back_from_the_file(chosen, table, tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    ("text", "message"),
+    ("text", "pattern"),
     [
-        ("{", "is damaged: Expecting property name"),
-        ("[]", 'is no boundary: expected a JSON object with "kind": "relax_tapml.boundary"'),
-        ('{"kind": "relax_tapml.boundary", "schema": 9}', ": expected schema 1, got 9"),
+        ("{", "Expecting property name"),
+        ("[]", '"kind": "relax_tapml.boundary"'),
+        ('{"kind": "relax_tapml.boundary", "schema": 9}', "expected schema 1, got 9"),
         (
             '{"kind": "relax_tapml.boundary", "schema": 1, "unit": ["a"]}',
-            ": unit is not known; expected units, kinds, layers, functions, sites",
+            "unit; expected units, kinds, layers, functions, sites",
         ),
-        (
-            '{"kind": "relax_tapml.boundary", "schema": 1, "units": "a"}',
-            ": units must be a list of strings, got 'a'",
-        ),
+        ('{"kind": "relax_tapml.boundary", "schema": 1, "units": "a"}', "units.* 'a'"),
     ],
 )
-def test_a_file_that_is_no_boundary_is_refused(text, message, tmp_path):
+def test_a_file_that_is_no_boundary_is_refused(text, pattern, tmp_path):
     """With what is wrong in it."""
     path = tmp_path / "b.json"
     path.write_text(text)
-    with pytest.raises(UsageError) as caught:
+    with pytest.raises(UsageError, match=f"^boundary {re.escape(str(path))}.*{pattern}"):
         read_boundary(path)
-    assert str(caught.value).startswith(
-        f"boundary {path}{'' if message.startswith(':') else ' '}{message}"
-    )
 
 
 @settings(
@@ -180,7 +165,7 @@ def test_a_file_that_is_no_boundary_is_refused(text, message, tmp_path):
 )
 @given(data=st.data())
 def test_any_other_value_in_a_boundary_is_refused_or_harmless(data, table, tmp_path):
-    """It never ends in an error that does not say that the boundary is wrong."""
+    """It never ends in another error than a UsageError."""
     good = Boundary(units=["softmax"], layers=["layers_0-1"], kinds=["sum"]).document()
     path = tmp_path / "b.json"
     path.write_text(json.dumps(data.draw(damaged(good))))
@@ -188,15 +173,15 @@ def test_any_other_value_in_a_boundary_is_refused_or_harmless(data, table, tmp_p
         read_boundary(path).among(table)
 
 
-def test_a_missing_file_is_told(tmp_path):
-    """Not as an empty boundary."""
+def test_a_missing_file_is_an_error(tmp_path):
+    """And not an empty boundary."""
     with pytest.raises(UsageError, match=r"b\.json cannot be read: No such file"):
         read_boundary(tmp_path / "b.json")
 
 
 def test_a_string_is_no_list_of_names():
-    """From Python it would be taken letter by letter."""
-    with pytest.raises(UsageError, match=r"^boundary: units is the string 'softmax'"):
+    """As a collection it would be a list of its letters."""
+    with pytest.raises(UsageError, match=r"units .*'softmax'"):
         Boundary(units="softmax")
 
 

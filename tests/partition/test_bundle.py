@@ -118,10 +118,13 @@ def test_a_bundle_that_cannot_be_written_leaves_the_old_one(bundle, part, tiny, 
     assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
 
 
-def refused(folder: Path, message: str) -> None:
-    pattern = f"^{re.escape(message.replace('FOLDER', str(folder)))}$"
-    with pytest.raises(StoreError, match=pattern):
+def refused(folder: Path, *named: str) -> None:
+    """Each message names the file, what is wrong with it, and the next step."""
+    with pytest.raises(StoreError) as caught:
         load(folder)
+    message = str(caught.value)
+    assert all(name in message for name in (str(folder), *named)), message
+    assert "build" in message
 
 
 def edit(folder: Path, change) -> None:
@@ -139,13 +142,9 @@ def test_every_file_is_checked(bundle):
         file = bundle / name
         data = file.read_bytes()
         file.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
-        refused(bundle, f"FOLDER/{name} is damaged: its SHA-256 differs. Run the build again")
+        refused(bundle, f"{bundle}/{name} ", "SHA-256")
         file.unlink()
-        refused(
-            bundle,
-            f"FOLDER/{name} is listed in manifest.json but cannot be read: No such file or "
-            "directory. Run the build again",
-        )
+        refused(bundle, f"{bundle}/{name} ", "No such file")
         file.write_bytes(data)
     load(bundle)
 
@@ -157,7 +156,7 @@ def test_every_file_is_checked(bundle):
 )
 @given(data=st.data())
 def test_any_other_value_in_the_manifest_is_refused_or_harmless(bundle, data):
-    """It never ends in an error that does not say which file is damaged."""
+    """It never ends in another error than one of ours."""
     path = bundle / "manifest.json"
     original = path.read_bytes()
     path.write_text(json.dumps(data.draw(damaged(json.loads(original)))))
@@ -171,11 +170,7 @@ def test_any_other_value_in_the_manifest_is_refused_or_harmless(bundle, data):
 def test_another_schema_is_refused(bundle):
     """It may mean something else."""
     edit(bundle, lambda manifest: manifest.update(schema=1))
-    refused(
-        bundle,
-        "FOLDER/manifest.json: expected schema 3, got 1. Another version wrote it: run the build "
-        "again",
-    )
+    refused(bundle, "manifest.json: expected schema 3, got 1")
 
 
 @pytest.mark.parametrize("name", ["../outside.so", "/etc/hostname"])
@@ -189,13 +184,12 @@ def test_a_file_outside_the_bundle_is_refused(bundle, name, listed):
             manifest["sha256"][name] = "0" * 64
 
     edit(bundle, change)
-    message = f"FOLDER/manifest.json names '{name}', which is outside FOLDER. Run the build again"
-    refused(bundle, message)
+    refused(bundle, f"manifest.json names '{name}'", "outside")
 
 
 @pytest.mark.parametrize("boundary", [None, ["softmax"], {"kind": "relax_tapml.boundary"}])
 def test_a_bundle_without_a_boundary_is_damaged(bundle, boundary):
-    """Not wrong usage: nobody wrote the manifest by hand."""
+    """It is not a usage error, since the manifest is not written by hand."""
     edit(bundle, lambda manifest: manifest.update(boundary=boundary))
     with pytest.raises(StoreError, match=r"manifest\.json is damaged: .*Run the build again$"):
         load(bundle)
@@ -205,39 +199,25 @@ def test_a_file_without_a_checksum_is_refused(bundle):
     """Nothing is loaded that was not checked."""
     shutil.copy(bundle / "host.vm", bundle / "host" / "added.so")
     edit(bundle, lambda manifest: manifest["host"]["kernels"].append("host/added.so"))
-    refused(bundle, "FOLDER/host/added.so is damaged: its SHA-256 differs. Run the build again")
+    refused(bundle, f"{bundle}/host/added.so", "SHA-256")
 
 
 @pytest.mark.parametrize(
-    ("text", "message"),
+    ("text", "named"),
     [
-        (
-            None,
-            "FOLDER is no bundle: it has no manifest.json. Expected DIR/bundle of a build",
-        ),
-        (
-            "{",
-            "FOLDER/manifest.json is damaged: Expecting property name enclosed in double quotes: "
-            "line 1 column 2 (char 1). Run the build again",
-        ),
-        (
-            '{"kind": "relax_tapml.suite"}',
-            "FOLDER/manifest.json does not describe a bundle. Expected DIR/bundle of a build",
-        ),
-        ("[]", "FOLDER/manifest.json does not describe a bundle. Expected DIR/bundle of a build"),
-        (
-            '{"kind": "relax_tapml.bundle", "schema": 3}',
-            "FOLDER/manifest.json is damaged: Object missing required field `boundary`. Run the "
-            "build again",
-        ),
+        (None, "has no manifest.json"),
+        ("{", "Expecting property name"),
+        ('{"kind": "relax_tapml.suite"}', "manifest.json"),
+        ("[]", "manifest.json"),
+        ('{"kind": "relax_tapml.bundle", "schema": 3}', "`boundary`"),
     ],
     ids=["none", "no json", "other kind", "no object", "incomplete"],
 )
-def test_something_else_is_no_bundle(tmp_path, text, message):
-    """The message says what was expected there."""
+def test_something_else_is_no_bundle(tmp_path, text, named):
+    """The message describes what was expected there."""
     if text is not None:
         (tmp_path / "manifest.json").write_text(text)
-    refused(tmp_path, message)
+    refused(tmp_path, named)
 
 
 def sealed(folder: Path, name: str, data: bytes) -> None:

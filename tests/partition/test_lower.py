@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 import tvm
@@ -72,7 +74,7 @@ def test_a_lowered_module_is_returned_as_it_is(lowered):
 
 
 def test_a_module_without_operators_is_refused():
-    """There is nothing to do, and saying that all is well would be wrong."""
+    """There is nothing to do, and a run that passes would be misleading."""
 
     @I.ir_module
     class Module:
@@ -80,16 +82,12 @@ def test_a_module_without_operators_is_refused():
         def main(x: R.Tensor((4,), "float32")):
             return x
 
-    message = (
-        "lowering the model: no operator call is left in any Relax function; there is nothing to "
-        "carve or migrate"
-    )
-    with pytest.raises(LoweringError, match=f"^{message}$"):
+    with pytest.raises(LoweringError, match="operator call"):
         lower(Module)
 
 
 def test_a_pass_that_raises_is_named(monkeypatch):
-    """With the last line of what it said."""
+    """With the last line of its message."""
 
     @tvm.transform.module_pass(opt_level=0, name="Breaks")
     def breaks(module: tvm.IRModule, _ctx: tvm.transform.PassContext) -> tvm.IRModule:
@@ -139,12 +137,10 @@ class ShapeArithmetic:
 
 
 def test_a_pass_that_only_makes_it_faster_may_fail(caplog):
-    """The function that it fails on goes on without it, the other one is folded; it is said."""
+    """The function that it fails on is not folded, the other one is; a note has the reason."""
     lowered = lower(ShapeArithmetic)
     (note,) = lowering_notes(lowered)
-    assert note.startswith(
-        "pass FoldConstant failed on function main, which goes on without it: AssertionError"
-    )
+    assert re.search("FoldConstant.* main .*AssertionError", note)
     assert [record.getMessage() for record in caplog.records] == [f"lowering the model: {note}"]
     sites = [site.id for site, _ in annotated_calls(lowered)]
     assert [s for s in sites if s.startswith("other")] == ["other/000/add"]
@@ -163,7 +159,7 @@ def test_without_fusion_every_operator_is_a_unit(monkeypatch):
 
     monkeypatch.setattr(relax.transform, "FuseTIR", lambda: breaks)
     lowered = lower(Tiny)
-    assert lowering_notes(lowered) == [
-        "pass KeepOrigins failed on the model, which goes on without it: no"
-    ]
+    (note,) = lowering_notes(lowered)
+    assert "KeepOrigins" in note
+    assert note.endswith(": no")
     assert not any("fused" in site.unit for site, _ in annotated_calls(lowered))

@@ -88,28 +88,20 @@ def test_functions_under_other_variables_are_put_back(lowered):
 
 
 @pytest.mark.parametrize(
-    ("pipeline", "message"),
+    ("pipeline", "pattern"),
     [
-        (
-            broken_pipelines.raises,
-            "pipeline 'Raises' raised RuntimeError: no schedule for softmax",
-        ),
-        (
-            broken_pipelines.forgets,
-            "the side's pipeline returned a module without softmax; it must keep every function "
-            "under its name",
-        ),
+        (broken_pipelines.raises, "'Raises'.*RuntimeError: no schedule for softmax"),
+        (broken_pipelines.forgets, "without softmax;"),
     ],
     ids=["raises", "forgets"],
 )
-def test_a_pipeline_that_does_not_work_is_told(lowered, pipeline, message):
-    """With its name, what it said and what is expected."""
-    with pytest.raises(LoweringError) as error:
+def test_a_pipeline_that_does_not_work_is_reported(lowered, pipeline, pattern):
+    """With its name, its message and what is expected."""
+    with pytest.raises(LoweringError, match=pattern):
         lower_for_target(lowered, LLVM, pipeline)
-    assert str(error.value).startswith(message)
 
 
-def test_a_pipeline_that_returns_no_module_is_told(lowered):
+def test_a_pipeline_that_returns_no_module_is_reported(lowered):
     """TVM itself refuses that; the message names the pipeline all the same."""
-    with pytest.raises(LoweringError, match=r"^pipeline 'ReturnsNothing' r"):
+    with pytest.raises(LoweringError, match="pipeline 'ReturnsNothing'"):
         lower_for_target(lowered, LLVM, broken_pipelines.returns_nothing)

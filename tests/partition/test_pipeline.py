@@ -61,46 +61,18 @@ def test_a_pass_or_none_is_returned_as_it_is():
 
 
 @pytest.mark.parametrize(
-    ("spec", "message"),
+    ("spec", "pattern"),
     [
-        *(
-            (spec, f"pipeline '{spec}': expected MODULE:ATTR, such as my_kernels:pipeline")
-            for spec in ("my_test_pipelines", "my_test_pipelines:", ":mine", "")
-        ),
-        (
-            "no_such_module:p",
-            "pipeline 'no_such_module:p' cannot be imported: No module named 'no_such_module'. "
-            "MODULE must be importable from FOLDER and have ATTR",
-        ),
-        (
-            "my_test_pipelines:missing",
-            "pipeline 'my_test_pipelines:missing' cannot be imported: module 'my_test_pipelines' "
-            "has no attribute 'missing'. MODULE must be importable from FOLDER and have ATTR",
-        ),
-        (
-            "my_broken_pipelines:p",
-            "pipeline 'my_broken_pipelines:p' cannot be imported: no licence. MODULE must be "
-            "importable from FOLDER and have ATTR",
-        ),
-        (
-            "my_test_pipelines:takes_arguments",
-            "pipeline 'my_test_pipelines:takes_arguments' raised TypeError: takes_arguments() "
-            "missing 1 required positional argument: 'x'. ATTR must be a tvm.transform.Pass or a "
-            "function that takes nothing and returns one",
-        ),
-        *(
-            (
-                f"my_test_pipelines:{attribute}",
-                f"pipeline 'my_test_pipelines:{attribute}': expected a tvm.transform.Pass or a "
-                "function that returns one, got str",
-            )
-            for attribute in ("text", "returns_text")
-        ),
+        *((s, "MODULE:ATTR") for s in ("my_test_pipelines", "my_test_pipelines:", ":mine", "")),
+        ("no_such_module:p", "No module named 'no_such_module'.* MODULE .* ATTR"),
+        ("my_test_pipelines:missing", "no attribute 'missing'.* MODULE .* ATTR"),
+        ("my_broken_pipelines:p", "no licence.* MODULE .* ATTR"),
+        ("my_test_pipelines:takes_arguments", r"TypeError: takes_arguments\(\) .*'x'.* ATTR"),
+        ("my_test_pipelines:text", r"tvm\.transform\.Pass.* got str"),
+        ("my_test_pipelines:returns_text", r"tvm\.transform\.Pass.* got str"),
     ],
-    ids=lambda value: value if ":" in value[:30] and " " not in value[:20] else "",
 )
-def test_anything_else_is_wrong_usage(spec, message):
-    """The message says what failed and what is expected."""
-    expected = re.escape(message.replace("FOLDER", str(Path.cwd())))
-    with pytest.raises(UsageError, match=f"^{expected}$"):
+def test_anything_else_is_wrong_usage(spec, pattern):
+    """The message names the pipeline, what failed and what is expected."""
+    with pytest.raises(UsageError, match=f"^pipeline {re.escape(repr(spec))}.*{pattern}"):
         load_pipeline(spec)

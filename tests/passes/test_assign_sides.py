@@ -145,25 +145,23 @@ class Bound:
         return (g, h, i, l, m)
 
 
-REASONS = {
-    "main/000/my.dps": "my.dps is a function of the runtime (call_dps_packed), not a kernel",
-    "main/001/my.pure": "my.pure is a function of the runtime (call_pure_packed), not a kernel",
-    "main/002/my.packed": "my.packed is a function of the runtime (call_packed), not a kernel",
-    "main/003/read": "it takes a value that is no tensor, shape or number (R.Any)",
-    "main/006/shape": "it returns a value that is no tensor (R.Shape([4]))",
-    "main/008/reshape": (
-        "reshape is left to the runtime: its shape is known only there, or no tensor"
-    ),
-    "main/009/any": (
-        'it takes a tensor whose shape is a value of the program (R.Tensor(s, dtype="float32"))'
-    ),
-    "main/010/call_builtin_with_ctx": "its body is in the runtime",
+NAMED_IN_REASON = {
+    "main/000/my.dps": "call_dps_packed",
+    "main/001/my.pure": "call_pure_packed",
+    "main/002/my.packed": "call_packed",
+    "main/003/read": "R.Any",
+    "main/006/shape": "R.Shape([4])",
+    "main/008/reshape": "reshape",
+    "main/009/any": 'R.Tensor(s, dtype="float32")',
+    "main/010/call_builtin_with_ctx": "runtime",
 }
 
 
 def test_what_cannot_move_has_a_reason():
     """Every other site of the module can."""
-    assert host_only_sites(AnnotateSites()(Bound)) == REASONS
+    reasons = host_only_sites(AnnotateSites()(Bound))
+    assert reasons.keys() == NAMED_IN_REASON.keys()
+    assert all(name in reasons[site] for site, name in NAMED_IN_REASON.items())
 
 
 def test_what_cannot_move_stays(apply):

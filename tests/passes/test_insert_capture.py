@@ -14,7 +14,8 @@ from tvm.script import ir as I
 from tvm.script import relax as R
 from tvm.script import tirx as T
 
-from relax_tapml.capture import CaptureStore, Recorder
+from relax_tapml.capture.recorder import Recorder
+from relax_tapml.capture.store import CaptureStore
 from relax_tapml.capture.values import CallRecord, OpaqueValue, ParameterValue, TensorValue
 from relax_tapml.partition.built_functions import flat_values
 from relax_tapml.partition.bytecode import compile_functions

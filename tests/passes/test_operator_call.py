@@ -63,46 +63,44 @@ def test_operators_are_taken_apart(call, kind, unit, args, may_write):
 
 
 @pytest.mark.parametrize(
-    ("call", "unit", "reason"),
+    ("call", "unit", "named"),
     [
         (
             op("relax.call_builtin_with_ctx", EXTERN, relax.Tuple([])),
-            *("call_builtin_with_ctx", "its body is in the runtime"),
+            *("call_builtin_with_ctx", "runtime"),
         ),
         (
             op("relax.call_py_func", StringImm("f"), relax.Tuple([X])),
-            *("call_py_func", "it calls back into Python"),
+            *("call_py_func", "Python"),
         ),
         (
             op("relax.call_tir_with_grad", F, relax.Tuple([X])),
-            *("call_tir_with_grad", "gradients are not supported; legalise it first"),
+            *("call_tir_with_grad", "gradients"),
         ),
         (
             op("relax.dist.call_tir_local_view", F, relax.Tuple([X])),
-            *("dist.call_tir_local_view", "distributed modules are not supported"),
+            *("dist.call_tir_local_view", "distributed"),
         ),
         (
             op("relax.invoke_closure", X, relax.Tuple([])),
-            *(
-                "invoke_closure",
-                "it calls a closure; the operators are those of the function it is made of",
-            ),
+            *("invoke_closure", "closure"),
         ),
         (
             op("relax.ccl.broadcast_from_worker0", X),
-            *("ccl.broadcast_from_worker0", "collectives are not supported"),
+            *("ccl.broadcast_from_worker0", "collectives"),
         ),
         (
             relax.Call(relax.Var("closure", relax.FuncType([TENSOR], TENSOR)), [X]),
-            *("closure", "it calls a closure; apply relax.transform.LambdaLift first"),
+            *("closure", "LambdaLift"),
         ),
     ],
     ids=lambda value: value if isinstance(value, str) and "." in value else "",
 )
-def test_unsupported_operators_have_a_reason(call, unit, reason):
+def test_unsupported_operators_have_a_reason(call, unit, named):
     """What can be neither captured nor moved is named all the same, and may write to anything."""
     found = operator_call(call, tvm.IRModule())
-    assert (found.kind, found.unit, found.skip_reason) == (CallKind.OPAQUE, unit, reason)
+    assert (found.kind, found.unit) == (CallKind.OPAQUE, unit)
+    assert named in found.skip_reason
     assert found.may_write
 
 

@@ -1,5 +1,5 @@
 # ruff: noqa: N812 - TVMScript
-"""Kernels that the runtime is handed become operators, and compute what they did."""
+"""Kernels that the runtime calls back become operators, and compute what they did."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from relax_tapml.passes.annotate_sites import AnnotateSites, annotated_calls
 from relax_tapml.passes.assign_sides import host_only_sites
 from relax_tapml.passes.outline_runtime_callbacks import (
     OutlineRuntimeCallbacks,
-    hand_kernels_themselves,
+    inline_runtime_callbacks,
     written_params,
 )
 from relax_tapml.targets.open_session import open_session
@@ -29,9 +29,9 @@ from relax_tapml.targets.open_session import open_session
 LLVM = tvm.target.Target("llvm")
 
 
-@tvm.register_global_func("test_handed.apply")
+@tvm.register_global_func("test_callbacks.apply")
 def apply(kernel, x, times, named):
-    """Call a kernel that was handed over, and one in a tuple, as a runtime does."""
+    """Call a kernel that was passed as an argument, and one in a tuple, as a runtime does."""
     out = tvm.runtime.tensor(np.zeros(x.shape, "float32"))
     for _ in range(times):
         kernel(x, out, 2.5, 3)
@@ -40,7 +40,7 @@ def apply(kernel, x, times, named):
 
 
 @I.ir_module
-class Handed:
+class Callbacks:
     @T.prim_func(private=True, s_tir=True)
     def add_scaled(x: T.handle, out: T.handle, factor: T.float32, offset: T.int32):
         n = T.int32()
@@ -60,9 +60,9 @@ class Handed:
 
     @R.function(pure=False)
     def main(x: R.Tensor((3, 4), "float32")):
-        cls = Handed
+        cls = Callbacks
         return R.call_packed(
-            "test_handed.apply",
+            "test_callbacks.apply",
             cls.add_scaled,
             x,
             R.prim_value(2),
@@ -74,7 +74,7 @@ class Handed:
 @pytest.fixture(scope="module")
 def lowered() -> tvm.IRModule:
     native.load()
-    return AnnotateSites()(OutlineRuntimeCallbacks()(Handed))
+    return AnnotateSites()(OutlineRuntimeCallbacks()(Callbacks))
 
 
 def expected(x):
@@ -87,11 +87,11 @@ def expected(x):
 def test_each_kernel_is_a_site_of_its_own(lowered):
     """In a function of its own; only what the runtime does stays with the runtime."""
     assert [site.id for site, _ in annotated_calls(lowered)] == [
-        "handed_add_scaled/000/add_scaled",
-        "handed_halve/000/halve",
-        "main/000/test_handed.apply",
+        "callback_add_scaled/000/add_scaled",
+        "callback_halve/000/halve",
+        "main/000/test_callbacks.apply",
     ]
-    assert list(host_only_sites(lowered)) == ["main/000/test_handed.apply"]
+    assert list(host_only_sites(lowered)) == ["main/000/test_callbacks.apply"]
 
 
 @pytest.mark.parametrize("spec", ["inline", "process"])
@@ -118,11 +118,11 @@ def test_on_either_side_the_runtime_gets_the_same(lowered, units, spec, tmp_path
     x = np.linspace(-1, 1, 12, dtype="float32").reshape(3, 4)
     (actual,) = hybrid["main"](x)
     np.testing.assert_array_equal(actual, expected(x))
-    assert hybrid.last_sites == (("handed_" + units[-1] + "/000/" + units[-1],) if units else ())
+    assert hybrid.last_sites == (("callback_" + units[-1] + "/000/" + units[-1],) if units else ())
     session.close()
 
 
-def test_without_kernels_in_hand_nothing_changes():
+def test_without_callbacks_nothing_changes():
     """The same module."""
 
     @I.ir_module
@@ -149,8 +149,8 @@ def test_written_parameters_are_those_stored_to():
                         row[v_j] = a[v_i * 4 + v_j] + T.Cast("float32", c)
 
     assert written_params(part) == [1]
-    assert written_params(Handed["add_scaled"]) == [1]
-    assert written_params(Handed["halve"]) == [0]
+    assert written_params(Callbacks["add_scaled"]) == [1]
+    assert written_params(Callbacks["halve"]) == [0]
 
     @T.prim_func(private=True, s_tir=True)
     def passes_on(a: T.Buffer((8,), "float32"), b: T.Buffer((8,), "float32"), c: T.int32):
@@ -159,9 +159,9 @@ def test_written_parameters_are_those_stored_to():
     assert written_params(passes_on) == [0, 1]
 
 
-def test_kernels_are_handed_over_themselves_again(lowered):
+def test_kernels_are_passed_themselves_again(lowered):
     """The runtime then needs nothing of ours; other functions stay as they are."""
-    again = hand_kernels_themselves(lowered["main"], lowered)
+    again = inline_runtime_callbacks(lowered["main"], lowered)
     called = {gvar.name_hint for gvar in relax.analysis.all_global_vars(again)}
     assert called == {"add_scaled", "halve"}
     x = np.arange(12, dtype="float32").reshape(3, 4)
@@ -169,4 +169,4 @@ def test_kernels_are_handed_over_themselves_again(lowered):
     module = tvm.IRModule({"main": again, **kernels})
     machine = relax.VirtualMachine(tvm.compile(module, LLVM), tvm.cpu())
     assert machine["main"](tvm.runtime.tensor(x)).numpy().tobytes() == expected(x).tobytes()
-    assert hand_kernels_themselves(again, lowered).same_as(again)
+    assert inline_runtime_callbacks(again, lowered).same_as(again)

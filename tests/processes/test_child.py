@@ -15,10 +15,10 @@ import pytest
 
 from relax_tapml.files.scratch import ScratchFolder
 from relax_tapml.processes.child import Child
-from relax_tapml.targets.platforms.cuda import Cuda
-from relax_tapml.targets.platforms.local import Local
+from relax_tapml.targets.platforms._cuda import Cuda
+from relax_tapml.targets.platforms._local import Local
 
-SAYS = """
+MODULE = """
 import sys
 
 if __name__ == "__main__":
@@ -34,12 +34,12 @@ if __name__ == "__main__":
 def test_a_process_has_torch_if_it_needs_it(has_torch, found, tmp_path):
     """Either way the module is the main one, and has its arguments."""
     pytest.importorskip("torch")
-    (tmp_path / "says.py").write_text(SAYS)
+    (tmp_path / "printing.py").write_text(MODULE)
     scratch = ScratchFolder(tmp_path)
     folder = scratch.path
     with socket.create_server(("127.0.0.1", 0)) as listener:
         child = Child(
-            "says",
+            "printing",
             [listener],
             ["argument"],
             folder=scratch,
@@ -53,16 +53,16 @@ def test_a_process_has_torch_if_it_needs_it(has_torch, found, tmp_path):
 
 
 def test_a_process_does_not_import_from_the_current_folder(tmp_path, monkeypatch):
-    """Which may be a stranger's suite; it imports from where we do."""
+    """Which may hold any files; it has the import path of its parent."""
     (tmp_path / "here").mkdir()
     (tmp_path / "here" / "json.py").write_text("print('planted', flush=True)\n")
-    (tmp_path / "ours").mkdir()
-    (tmp_path / "ours" / "says.py").write_text("import json\nprint(json.dumps('ours'))\n")
+    (tmp_path / "first").mkdir()
+    (tmp_path / "first" / "printing.py").write_text("import json\nprint(json.dumps('first'))\n")
     monkeypatch.chdir(tmp_path / "here")
-    monkeypatch.syspath_prepend(tmp_path / "ours")
-    with closing(Child("says", [], folder=ScratchFolder(tmp_path))) as child:
+    monkeypatch.syspath_prepend(tmp_path / "first")
+    with closing(Child("printing", [], folder=ScratchFolder(tmp_path))) as child:
         assert child.exit_code(600) == 0
-        assert child.log_tail() == '"ours"'
+        assert child.log_tail() == '"first"'
 
 
 @pytest.mark.parametrize(("platform", "is_without"), [(Local(), True), (Cuda(), False)])
@@ -71,12 +71,12 @@ def test_only_devices_of_gpus_start_with_torch(platform, is_without):
         process = psutil.Process(server._child.pid)
         while not (command := process.cmdline()):  # it is just being started
             pass
-        assert ("relax_tapml.processes.without_torch" in command) == is_without
+        assert ("relax_tapml.processes._without_torch" in command) == is_without
 
 
 @pytest.mark.parametrize("is_given", [True, False])
 def test_a_process_removes_only_a_folder_that_it_was_given(is_given, tmp_path):
-    """Without one of its own, TMPDIR is that of everyone."""
+    """Without one of its own, TMPDIR is shared by all users."""
     folder = tmp_path / "temporary"
     folder.mkdir()
     script = (
@@ -105,7 +105,7 @@ if __name__ == "__main__":
 
 
 def test_whom_a_process_leaves_behind_ends_when_its_own_end_is_seen(tmp_path):
-    """Although it is nobody's child then, and the process itself can be killed no more."""
+    """Although it has no parent then, and the process itself cannot be killed any more."""
     (tmp_path / "leaves.py").write_text(LEAVES)
     scratch = ScratchFolder(tmp_path)
     environment = {"PYTHONPATH": str(tmp_path)}

@@ -105,9 +105,9 @@ def test_blocks_left_at_expiry_agree_with_their_calls():
             seconds = random.uniform(0.0005, 0.003)
             with Deadline(seconds, called.set) as deadline:
                 time.sleep(seconds)
-            told = deadline.is_expired
-            if called.wait(LONG_S if told else 0.005) is not told:
-                disagreeing.append(told)
+            is_expired = deadline.is_expired
+            if called.wait(LONG_S if is_expired else 0.005) is not is_expired:
+                disagreeing.append(is_expired)
 
     threads = [threading.Thread(target=leave_many) for _ in range(8)]
     for thread in threads:

@@ -15,7 +15,7 @@ from tvm.script import ir as I
 from tvm.script import tirx as T
 
 from relax_tapml.errors import SourceError, UsageError
-from relax_tapml.processes.fork import ForkDied, can_fork, forked
+from relax_tapml.processes.fork import ForkFailed, can_fork, forked
 
 
 def test_documents_and_arrays_come_back_as_they_are():
@@ -52,7 +52,7 @@ def test_a_death_tells_its_cause_and_the_last_note():
         os.write(2, b"malloc(): corrupted\n")
         os.abort()
 
-    with pytest.raises(ForkDied) as caught:
+    with pytest.raises(ForkFailed) as caught:
         seen.extend(message.document for message in forked(work))
     assert (seen, caught.value.at) == ([1], "here")
     assert caught.value.text == "died of SIGABRT (malloc(): corrupted)"
@@ -84,7 +84,7 @@ def test_an_unknown_exception_is_named():
 
 
 def test_what_is_left_early_is_killed():
-    """Whoever does not want the rest does not wait for it."""
+    """A caller that stops reading does not wait for the rest."""
 
     def work(fork):
         fork.send(os.getpid())
@@ -125,7 +125,7 @@ def test_a_fork_ends_with_its_parent(tmp_path):
     child = psutil.Process(pid)
     parent.kill()
     parent.communicate()
-    # Nobody waits for an orphan here, so it may stay as a zombie.
+    # An orphan may stay as a zombie here.
     psutil.wait_procs([child], timeout=120)
     assert not child.is_running() or child.status() == psutil.STATUS_ZOMBIE
 

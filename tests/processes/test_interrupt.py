@@ -51,7 +51,7 @@ def test_a_command_ends_with_the_shells_code(number, capsys):
 
 @pytest.mark.parametrize("number", NUMBERS)
 def test_one_that_comes_in_a_pass_is_no_fault_of_it(number, capsys):
-    """Whoever runs a pass says what is wrong with it and goes on."""
+    """The code that runs a pass catches its errors and continues."""
 
     @tvm.transform.module_pass(opt_level=0)
     def interrupted(module, context):

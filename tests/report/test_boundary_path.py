@@ -1,18 +1,16 @@
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import replace
 
 import pytest
+from made_results import run_of, step, unit
 
 from relax_tapml.report.boundary_path import BoundaryPath, lay_out_path
+from relax_tapml.results.run_result import RunResult
 
 
-def run(boundaries: list[list[str]], units: list[str], **step: Any) -> dict[str, Any]:
-    return {
-        "units": [{"name": name} for name in units],
-        "culprits": [],
-        "steps": [{"boundary": b, "verdict": "pass", **step} for b in boundaries],
-    }
+def run(boundaries: list[list[str]], units: list[str]) -> RunResult:
+    return run_of([unit(name) for name in units], steps=tuple(map(step, boundaries)))
 
 
 def stays(path: BoundaryPath) -> dict[str, list[tuple[int, int]]]:
@@ -32,12 +30,10 @@ def test_rows_follow_the_order_of_arrival() -> None:
 
 
 def test_a_moved_unit_outside_the_boundary_has_its_failing_cell() -> None:
-    """A unit whose kernel cannot be built never was on the device; its step still shows."""
+    """A unit whose kernel cannot be built never was on the device, but its step is marked."""
     result = run([["a"]], ["a", "b"])
-    result["steps"].append(
-        {"boundary": ["a"], "unit": "b", "verdict": "build_error", "reason": "no kernel"}
-    )
-    path = lay_out_path(result)
+    failed = step(["a"], "build_error", unit="b", reason="no kernel")
+    path = lay_out_path(replace(result, steps=(*result.steps, failed)))
     (failure,) = path.failures
     row = next(row for row in path.rows if row.unit == "b")
     assert (failure.step, failure.cell_y, failure.reason) == (2, row.y, "no kernel")

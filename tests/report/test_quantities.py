@@ -4,6 +4,8 @@ import pytest
 
 from relax_tapml.report.quantities import (
     count_text,
+    metrics_text,
+    names_text,
     number_text,
     seconds_text,
     size_text,
@@ -18,11 +20,10 @@ from relax_tapml.report.quantities import (
         (0.0, "0"),
         (3.14e-6, "3.1e-06"),
         (float("nan"), "nan"),
-        ("nan", "nan"),
-        ("-inf", "-inf"),
+        (float("-inf"), "-inf"),
     ],
 )
-def test_number(value: float | str | None, text: str) -> None:
+def test_number(value: float | None, text: str) -> None:
     assert number_text(value) == text
 
 
@@ -59,5 +60,26 @@ def test_size(size_bytes: int, text: str) -> None:
 
 
 def test_value_and_count() -> None:
-    assert (value_text(47.312512), value_text(3), value_text("nan")) == ("47.3125", "3", "nan")
+    values = (47.312512, 3, float("nan"), True, None)
+    assert [value_text(value) for value in values] == ["47.3125", "3", "nan", "True", "None"]
     assert (count_text(1, "unit"), count_text(0, "unit")) == ("1 unit", "0 units")
+
+
+def test_every_metric_is_written() -> None:
+    """Whatever its name: a new metric needs no new text."""
+    metrics = {
+        "values": 12,
+        "max_abs": 0.25,
+        "snr_db": None,
+        "nonfinite": {"expected_nan": 0, "actual_nan": 3, "actual_inf": 1},
+        "saturation": {"expected": 0, "actual": 0},
+        "new": float("inf"),
+    }
+    assert metrics_text(metrics) == (
+        "values 12, max_abs 0.25, snr_db -, nonfinite (actual_nan 3, actual_inf 1), saturation 0, "
+        "new inf"
+    )
+
+
+def test_only_the_first_names_of_many_are_written() -> None:
+    assert (names_text("abc"), names_text("abcde")) == ("a, b, c", "a, b, c and 2 more")

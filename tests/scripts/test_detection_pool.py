@@ -87,7 +87,7 @@ def test_a_worker_that_cannot_begin_is_given_up(pool):
 def test_numbers_are_counted_by_what_they_mean(pool):
     """Equivalent mutants are neither caught nor missed; what does not build counts nowhere."""
     report = importlib.import_module("detection_report")
-    difference = importlib.import_module("relax_tapml.testing.detection").Difference
+    difference = importlib.import_module("mutation.detection").Difference
 
     def attempt(role, **values):
         return pool.Attempt(unit="m/u", role=role, kind="k", where="w", **values)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from relax_tapml.compare.verdict import Verdict
-from relax_tapml.suite.composite_units import explained
+from relax_tapml.suite.composite_units import caused_by_kernels
 
 RUNS = {"attention": frozenset({"decode", "rope"})}
 
@@ -25,7 +25,7 @@ RUNS = {"attention": frozenset({"decode", "rope"})}
 def test_a_wrong_kernel_explains_the_failure_of_what_runs_it(kernel, unit):
     """However grave the one and the other is; the kernel itself is not explained."""
     verdicts = {"decode": Verdict(kernel), "attention": Verdict(unit), "rope": Verdict.PASS}
-    assert explained(verdicts, RUNS) == {
+    assert caused_by_kernels(verdicts, RUNS) == {
         "attention": f"{unit}; not judged, since it runs decode ({kernel})"
     }
 
@@ -46,7 +46,7 @@ def test_a_wrong_kernel_explains_the_failure_of_what_runs_it(kernel, unit):
 def test_nothing_is_explained_by_what_is_right_or_milder(kernel, unit):
     """A kernel that returns something wrong does not end a process; a unit that passes stands."""
     verdicts = {"decode": Verdict(kernel), "attention": Verdict(unit)}
-    assert explained(verdicts, RUNS) == {}
+    assert caused_by_kernels(verdicts, RUNS) == {}
 
 
 def test_all_wrong_kernels_are_named_and_no_others():
@@ -57,7 +57,7 @@ def test_all_wrong_kernels_are_named_and_no_others():
         "decode": Verdict.CRASH,
         "attention": Verdict.MISMATCH,
     }
-    assert explained(verdicts, RUNS) == {
+    assert caused_by_kernels(verdicts, RUNS) == {
         "attention": "mismatch; not judged, since it runs rope (flaky), decode (crash)"
     }
-    assert explained({"attention": Verdict.MISMATCH}, RUNS) == {}
+    assert caused_by_kernels({"attention": Verdict.MISMATCH}, RUNS) == {}

@@ -17,7 +17,7 @@ from relax_tapml.carve.select.choose_cases import choose_cases
 from relax_tapml.carve.write_suite import write_suite
 from relax_tapml.cli.main import main
 from relax_tapml.errors import StoreError
-from relax_tapml.foreign.module import _Known
+from relax_tapml.foreign.module import _Checked
 from relax_tapml.replays.replay import replay
 from relax_tapml.suite.manifest import MANIFEST
 from relax_tapml.suite.manifest_file import seal
@@ -167,6 +167,6 @@ def test_what_a_run_carves_from_its_own_model_is_not_asked_about(recording, tmp_
         is_probed=False,
     )
     assert open_suite(folder).module(UNIT)
-    monkeypatch.setattr("relax_tapml.foreign.module._KNOWN", _Known(sound=set(), calls=set()))
+    monkeypatch.setattr("relax_tapml.foreign.module._CHECKED", _Checked(sound=set(), calls=set()))
     with pytest.raises(StoreError, match="getpgrp"):
         open_suite(folder)

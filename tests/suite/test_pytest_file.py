@@ -3,7 +3,7 @@ import ast
 import pytest
 
 from relax_tapml.suite.manifest import SuiteCase
-from relax_tapml.suite.pytest_file import FileStems, render_skipped, render_unit
+from relax_tapml.suite.pytest_file import FileStems, pytest_paths, render_skipped, render_unit
 
 HOSTILE = '"""\n\\N{x}\x00\x0c\u2028import os\r#'
 
@@ -59,3 +59,12 @@ def test_a_long_name_still_fits_a_file_system():
     stems = {names.stem("fused_" * 60 + suffix) for suffix in "abc"}
     assert len(stems) == 3
     assert max(map(len, stems)) < 200
+
+
+def test_the_files_of_units_are_found_by_their_names(suite):
+    """A name need not be that of its file, and a unit may have no case."""
+    units = ["add", "vm.builtin.reshape", "no such unit"]
+    assert pytest_paths(suite, units) == [
+        suite / "test_add.py",
+        suite / "test_vm_builtin_reshape.py",
+    ]

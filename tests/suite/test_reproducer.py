@@ -18,10 +18,10 @@ from tvm.script import tirx as T  # noqa: N812
 from relax_tapml._compat import IS_TVM_026
 from relax_tapml.errors import UsageError
 from relax_tapml.passes.submodule import submodule
-from relax_tapml.suite.manifest import SuiteTolerance
-from relax_tapml.suite.open_suite import open_suite
+from relax_tapml.suite._script_text import script_text
+from relax_tapml.suite._stored_tolerance import SuiteTolerance
+from relax_tapml.suite.open_suite import Suite, open_suite
 from relax_tapml.suite.reproducer import reproducer, write_reproducer
-from relax_tapml.suite.script_text import script_text
 
 OPEN_EXTENTS_AS_TEXT = pytest.mark.skipif(
     IS_TVM_026, reason="TVM 0.26 reads an open extent that it printed, int64, as int32"
@@ -83,7 +83,7 @@ def test_an_edited_operator_fails_with_the_first_mismatch(suite, tmp_path):
 
 
 @pytest.mark.parametrize("nudge", [1, 4], ids=["within", "beyond"])
-def test_bounds_of_elements_go_with_it(suite, tmp_path, nudge):
+def test_bounds_of_elements_go_with_it(suite, tmp_path, monkeypatch, nudge):
     """The bound of each value counts; where it is NaN, nothing does."""
     opened = open_suite(suite)
     case = opened.manifest.units["increment"].cases[0]
@@ -93,8 +93,9 @@ def test_bounds_of_elements_go_with_it(suite, tmp_path, nudge):
     wrong = oracle + nudge * np.float32(2**-11)
     wrong[0, 0] = np.inf
     tensors = {"wrong": wrong, "bound": bound}
-    opened.tensor = lambda name, read=opened.tensor: (
-        tensors[name] if name in tensors else read(name)
+    read = Suite.tensor
+    monkeypatch.setattr(
+        Suite, "tensor", lambda self, name: tensors[name] if name in tensors else read(self, name)
     )
     tolerance = SuiteTolerance(kind="elements", origin="measured", bound="bound")
     output = replace(case.outputs[0], tensor="wrong", tolerance=tolerance)
@@ -235,13 +236,13 @@ def test_what_text_cannot_hold_is_said(module, reason):
     assert reason in script_text(module()).inexact
 
 
-def test_a_module_that_text_cannot_hold_is_json(suite, tmp_path):
+def test_a_module_that_text_cannot_hold_is_json(suite, tmp_path, monkeypatch):
     """The script says so, shows the text as a comment, and runs."""
     opened = open_suite(suite)
     module = _with_constant()
     x = np.float32([1, 2])
-    opened.tensor = lambda name: {"x": x, "y": x + x}[name]
-    opened.module = lambda unit: module
+    monkeypatch.setattr(Suite, "tensor", lambda _self, name: {"x": x, "y": x + x}[name])
+    monkeypatch.setattr(Suite, "module", lambda _self, _unit: module)
     case = opened.manifest.units["increment"].cases[0]
     case = replace(
         case,

@@ -7,8 +7,8 @@ import tvm
 from tvm import relax
 from tvm.script import tirx as T  # noqa: N812
 
+from relax_tapml.suite._slow_cases import slow_cases
 from relax_tapml.suite.manifest import SuiteTensor
-from relax_tapml.suite.slow_cases import slow_cases
 
 
 @T.prim_func(private=True, s_tir=True)

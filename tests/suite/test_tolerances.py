@@ -10,6 +10,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
+from relax_tapml import tensor_file
 from relax_tapml.compare.tolerance import (
     ElementTolerance,
     EqualTolerance,
@@ -20,11 +21,10 @@ from relax_tapml.compare.tolerance import (
 from relax_tapml.compare.verdict import Verdict
 from relax_tapml.errors import StoreError
 from relax_tapml.replays.replay import replay
-from relax_tapml.suite import rows_file as tensor_file
+from relax_tapml.suite._stored_tolerance import SuiteTolerance
 from relax_tapml.suite.manifest import SuiteCase, SuiteInput, SuiteOutput
 from relax_tapml.suite.manifest_file import seal
 from relax_tapml.suite.open_suite import open_suite
-from relax_tapml.suite.stored_tolerance import SuiteTolerance
 from relax_tapml.suite.tolerances import read_tolerance, store_tolerance
 from relax_tapml.targets.platforms.parse_target import parse_target
 from relax_tapml.targets.toolchain.low_precision_math import LowPrecisionMath
@@ -181,7 +181,7 @@ def give(suite, unit, **fields):
 
 def add_tensor(suite, array):
     """Add a tensor to a suite, listed like the others."""
-    data = tensor_file.dump(array)
+    data = tensor_file.dump_tensor(array)
     digest = hashlib.sha256(data).hexdigest()
     file = f"data/{digest[:32]}.safetensors"
     (suite / file).write_bytes(data)

@@ -11,7 +11,7 @@ from tvm.script import relax as R  # noqa: N812
 from tvm.script import tirx as T  # noqa: N812
 
 from relax_tapml.kernel_flow.element_flow import ElementFlow
-from relax_tapml.kernel_flow.kernel_call import unit_call
+from relax_tapml.kernel_flow.kernel_call import kernel_call_of
 from relax_tapml.partition.lower import lower
 from relax_tapml.suite.trace_inputs import input_at
 
@@ -236,7 +236,7 @@ def test_cases_of_a_real_suite_are_told(suite):
     for unit, entry in opened.manifest.units.items():
         case = entry.cases[0]
         told[unit] = input_at(opened, unit, case, len(case.outputs) - 1, (1, 2))
-        call = unit_call(opened.module(unit), case.function)
+        call = kernel_call_of(opened.module(unit), case.function)
         assert (call is None) == (unit in {"cumsum", "vm.builtin.reshape", "test_carve.sine"})
         array = opened.tensor(case.inputs[0].tensor)
         assert call is None or f"[1, 2] = {float(array[1, 2]):.6g}" in told[unit]

@@ -36,12 +36,12 @@ from relax_tapml.targets.arm64.toolchain import COMPILER, emulator, system_root
 from relax_tapml.targets.fleet.local_fleet import LocalFleet
 from relax_tapml.targets.fleet.tracker import request_device, tracker_status
 from relax_tapml.targets.open_session import open_session
-from relax_tapml.targets.platforms.arm64 import Arm64
+from relax_tapml.targets.platforms._arm64 import Arm64
 from relax_tapml.targets.platforms.parse_target import parse_target
 from relax_tapml.targets.platforms.registry import platform_of
 from relax_tapml.targets.server import device_process
-from relax_tapml.targets.server.exit_report import ask_exit_report
-from relax_tapml.targets.server.handshake import introduce, present
+from relax_tapml.targets.server.exit_report import request_exit_report
+from relax_tapml.targets.server.handshake import authenticate, send_key
 
 MISSING = [item.name for item in Arm64().requirements() if not item.found]
 needs_emulator = pytest.mark.skipif(
@@ -108,13 +108,13 @@ def test_there_is_no_inline_session(other_machine):
 
 def test_the_server_to_start_is_ours(other_machine):
     """A board has no TVM for Python; a tracker's servers do."""
-    told = r"Start 'run.sh --port 1', from .*relax_tapml.targets.arm64 DIR' writes, there"
-    with pytest.raises(DeviceUnavailable, match=told):
+    message = r"Start 'run.sh --port 1', from .*relax_tapml.targets.arm64 DIR' writes, there"
+    with pytest.raises(DeviceUnavailable, match=message):
         open_session("rpc:127.0.0.1:1", parse_target("arm64"))
 
 
 def test_missing_compiler_is_named_before_anything_is_built(no_tools, tmp_path, other_machine):
-    """With the command that installs it; what only an emulator needs is not asked for."""
+    """With the command that installs it; requirements of the emulator are not listed."""
     with pytest.raises(
         DeviceUnavailable, match=r"apt-get install .* g\+\+-aarch64-linux"
     ) as caught:
@@ -126,10 +126,10 @@ def test_missing_emulator_and_runtime_are_named(no_tools, monkeypatch, other_mac
     """A session here names all that is missing, each with its command."""
     with pytest.raises(DeviceUnavailable) as caught:
         Arm64().start()
-    told = str(caught.value)
-    assert "apt-get install -y --no-install-recommends g++-aarch64-linux-gnu" in told
-    assert "apt-get install -y --no-install-recommends qemu-user-static" in told
-    assert f"--platform manylinux_2_28_aarch64 -d {no_tools}/arm64/wheels apache-tvm==" in told
+    message = str(caught.value)
+    assert "apt-get install -y --no-install-recommends g++-aarch64-linux-gnu" in message
+    assert "apt-get install -y --no-install-recommends qemu-user-static" in message
+    assert f"--platform manylinux_2_28_aarch64 -d {no_tools}/arm64/wheels apache-tvm==" in message
 
 
 def test_cache_folder_is_the_one_chosen(monkeypatch):
@@ -167,14 +167,14 @@ def test_only_the_runtime_is_taken_out_of_the_wheels(no_tools):
 
 
 def test_wheels_without_a_library_are_refused(no_tools):
-    """The message says what to do about it."""
+    """The message has the fix."""
     _write_wheels(no_tools, *LIBRARIES[1:])
     with pytest.raises(DeviceUnavailable, match=r"lack one of .*remove them and run: pip download"):
         runtime_folder()
 
 
 def test_a_server_that_does_not_build_is_unavailable(no_tools, tmp_path):
-    """What the compiler said is told; without a compiler, how to get it."""
+    """The error has the compiler's output or, without a compiler, how to install it."""
     _write_wheels(no_tools, *LIBRARIES)
     with pytest.raises(DeviceUnavailable, match=r"is missing \(apt-get install .*aarch64"):
         server.build_server()
@@ -185,7 +185,7 @@ def test_a_server_that_does_not_build_is_unavailable(no_tools, tmp_path):
         server.build_server()
 
 
-def test_a_folder_for_a_board_that_cannot_be_written_is_told(
+def test_a_folder_for_a_board_that_cannot_be_written_is_reported(
     no_tools, tmp_path, monkeypatch, capsys
 ):
     """Without tools the exit code is 3, with a wrong folder it is 2."""
@@ -246,7 +246,7 @@ def test_round_trip_is_exact(session, name):
 
 @needs_emulator
 def test_a_right_target_gets_every_unit(finished):
-    """All units pass alone and in company, and the bundle computes what the model does."""
+    """All units pass alone and in context, and the bundle computes the same as the model."""
     result = bring_up(model(), target="arm64", out=finished, resume=True)
     assert (result.verdict, result.culprits) == ("pass", [])
     assert all(unit["on_device"] for unit in result.document["units"])
@@ -267,8 +267,8 @@ FAULTS = {
 }
 
 
-def told_about(faults, out, session):
-    """What a run says of broken kernels, by unit; all others are on the device."""
+def reasons_of(faults, out, session):
+    """The reasons of broken kernels, by unit; all others are on the device."""
     pipelines = [breaks(unit, broken_pipelines.FAULTS[FAULTS[unit][0]]) for unit in faults]
     result = bring_up(
         model(),
@@ -281,10 +281,10 @@ def told_about(faults, out, session):
     )
     assert result.culprits == [unit for unit in UNITS if unit in faults]
     assert result.document["steps"][-1]["boundary"] == sorted(set(UNITS) - set(faults))
-    told = {unit["name"]: unit for unit in result.document["units"]}
-    for name, unit in told.items():
+    message = {unit["name"]: unit for unit in result.document["units"]}
+    for name, unit in message.items():
         assert unit["verdict"] == (FAULTS[name][1] if name in faults else "pass"), name
-    return {unit: told[unit]["reason"] for unit in faults}
+    return {unit: message[unit]["reason"] for unit in faults}
 
 
 @pytest.fixture
@@ -304,12 +304,12 @@ def device_processes(monkeypatch):
 @needs_emulator
 def test_kernels_wrong_for_arm_alone_are_named(finished, device_processes):
     """However they are wrong; the run goes on with a fresh device, and no emulator is left."""
-    told = told_about(["matmul", "softmax", "sum"], finished, "process")
-    assert "differs by up to" in told["matmul"]
-    assert "died of SIGSEGV" in told["softmax"]
-    assert "did not end in 4 s" in told["sum"]
+    message = reasons_of(["matmul", "softmax", "sum"], finished, "process")
+    assert "differs by up to" in message["matmul"]
+    assert "died of SIGSEGV" in message["softmax"]
+    assert "did not end in 4 s" in message["sum"]
     assert len(device_processes) >= 3
-    # An emulator that outlived its parent is nobody's child, but still in the session.
+    # An emulator that outlived its parent has no parent, but is still in the session.
     left = []
     for one in psutil.process_iter():
         with suppress(ProcessLookupError):
@@ -343,7 +343,7 @@ def port_of(process):
 
 @contextmanager
 def started(board, *options):
-    """The process of a board's server, whose output says where it listens and what happens."""
+    """The process of a board's server, whose output has its address and its events."""
     address = ["--host", "127.0.0.1", "--port", "0"]
     process = subprocess.Popen(
         [emulator().found, "-L", system_root(), board / "server", *address, *options],
@@ -362,13 +362,13 @@ def started(board, *options):
 def test_a_server_on_a_board_outlives_its_clients(finished, board):
     """A crash ends one client's process, and a call without an end is killed with its client."""
     with running(board) as port:
-        told = told_about(["softmax", "sum"], finished, f"rpc:127.0.0.1:{port}")
-    assert "closed the connection" in told["softmax"]
-    assert "did not end in 4 s" in told["sum"]
+        message = reasons_of(["softmax", "sum"], finished, f"rpc:127.0.0.1:{port}")
+    assert "closed the connection" in message["softmax"]
+    assert "did not end in 4 s" in message["sum"]
 
 
 @needs_emulator
-def test_who_says_nothing_keeps_nobody_waiting(board):
+def test_a_silent_connection_delays_no_client(board):
     with started(board) as process, ExitStack() as stack:
         port = port_of(process)
         for _ in range(40):
@@ -378,9 +378,9 @@ def test_who_says_nothing_keeps_nobody_waiting(board):
 
 
 @needs_emulator
-@pytest.mark.parametrize(("left", "told"), [(0, "accept"), (1, "pipe")])
-def test_a_board_that_is_short_of_something_serves_later(board, left, told):
-    """Of files here: what it cannot do for a client is told, and it goes on."""
+@pytest.mark.parametrize(("left", "message"), [(0, "accept"), (1, "pipe")])
+def test_a_board_that_is_short_of_something_serves_later(board, left, message):
+    """Of open files here: it prints that a client was not served, and continues."""
     with started(board) as process:
         port = port_of(process)
         server = psutil.Process(process.pid)
@@ -389,12 +389,12 @@ def test_a_board_that_is_short_of_something_serves_later(board, left, told):
         limits = server.rlimit(psutil.RLIMIT_NOFILE)
         server.rlimit(psutil.RLIMIT_NOFILE, (free[left], limits[1]))
         with socket.create_connection(("127.0.0.1", port), timeout=120) as connection:
-            introduce(connection, "client", "")
+            send_key(connection, "client", "")
             # A server that waits for a client has a file for it already.
             lines = iter(process.stdout.readline, "")
-            expected = f"a client was not served: {told}: Too many open files\n"
+            expected = f"a client was not served: {message}: Too many open files\n"
             assert any(line == expected for line in lines)
-            if told == "pipe":
+            if message == "pipe":
                 while connection.recv(100):  # it was let in before
                     pass
             server.rlimit(psutil.RLIMIT_NOFILE, limits)
@@ -407,8 +407,8 @@ def test_a_board_that_is_short_of_something_serves_later(board, left, told):
 def test_a_port_that_is_none_is_refused(board, port):
     with started(board, "--port", port) as process:
         assert process.wait(600) == 2
-        told = f"--port: expected a number from 0 to 65535, got {port}"
-        assert told in process.stdout.read()
+        message = f"--port: expected a number from 0 to 65535, got {port}"
+        assert message in process.stdout.read()
 
 
 @needs_emulator
@@ -418,9 +418,9 @@ def test_a_board_registers_with_a_tracker(finished, board):
         fleet.wait(1800)
         host, port = fleet.tracker
         with running(board, "--tracker", f"{host}:{port}", "--key", "board") as served:
-            told = told_about(["softmax", "sum"], finished, fleet.session)
-            assert "closed the connection" in told["softmax"]
-            assert "did not end in 4 s" in told["sum"]
+            message = reasons_of(["softmax", "sum"], finished, fleet.session)
+            assert "closed the connection" in message["softmax"]
+            assert "did not end in 4 s" in message["sum"]
             status = tracker_status(host, port, timeout_s=120)["board"]
             assert status.servers == (f"{host}:{served}",)
             request_device(host, port, "board", timeout_s=30)
@@ -446,16 +446,16 @@ def test_others_who_connect_leave_a_board_to_whom_it_was_lent(registered):
     host, port, key = request_device(*registered, timeout_s=30)
     for _ in range(2):
         socket.create_connection((host, port)).close()
-        assert ask_exit_report(host, port, "board:0") is None
+        assert request_exit_report(host, port, "board:0") is None
         with socket.create_connection((host, port), timeout=120) as connection:
-            assert present(connection, "client", key)
+            assert authenticate(connection, "client", key)
         # Whom it is lent to and does not come has 8 s.
         host, port, key = request_device(*registered, timeout_s=6)
 
 
 @needs_emulator
 def test_a_board_serves_clients_of_tvm(registered):
-    """Which tell how long their session may last, behind the key."""
+    """Their options, behind the key, have the limit of their session."""
     host, port, key = registered
     session = tvm.rpc.connect_tracker(host, port).request(key, session_timeout=60, max_retry=1)
     sent = tvm.runtime.tensor(X, session.cpu())
@@ -464,11 +464,11 @@ def test_a_board_serves_clients_of_tvm(registered):
 
 @needs_emulator
 def test_a_tracker_lends_emulators(finished):
-    """Each session has one of its own, and how it ended is told."""
+    """Each session has its own, and how it ended is reported."""
     with closing(LocalFleet(1, key="board", platform="arm64")) as fleet:
         fleet.wait(1800)
-        told = told_about(["softmax"], finished, fleet.session)
-    assert "died of SIGSEGV" in told["softmax"]
+        message = reasons_of(["softmax"], finished, fleet.session)
+    assert "died of SIGSEGV" in message["softmax"]
 
 
 @needs_emulator

@@ -49,7 +49,7 @@ def session_of_process(request):
         server.close()
 
 
-def test_crash_is_told_and_ends_the_session(session_of_process, units):
+def test_crash_is_reported_and_ends_the_session(session_of_process, units):
     """A crash names the signal and has what the process printed, where these can be known."""
     session = session_of_process(30)
     module, x = session.load(units.bytecode, units.kernels), session.upload(X)
@@ -66,7 +66,7 @@ def test_crash_is_told_and_ends_the_session(session_of_process, units):
 
 
 def test_hang_is_ended_in_time(session_of_process, units):
-    """An endless kernel is a timeout, and the wait is the one asked for."""
+    """An endless kernel is a timeout, and ends after the given time."""
     session = session_of_process(1)
     module, x = session.load(units.bytecode, units.kernels), session.upload(X)
     start = time.monotonic()
@@ -130,8 +130,8 @@ def test_a_relay_that_cannot_start_is_no_device(monkeypatch):
     monkeypatch.setattr("sys.executable", "/nowhere/python")
     with socket.create_server(("127.0.0.1", 0)) as listener:
         host, port = listener.getsockname()
-        told = r"no device session on far: the process that forwards .*/nowhere/python"
-        with pytest.raises(DeviceUnavailable, match=told):
+        message = r"no device session on far: the process that forwards .*/nowhere/python"
+        with pytest.raises(DeviceUnavailable, match=message):
             Relay(host, port, "key", name="far", command="it", timeout_s=5)
 
 
@@ -143,8 +143,8 @@ def test_device_process_removes_no_other_folder(tmp_path):
     script = (
         "import sys, tempfile\n"
         "tempfile.tempdir = sys.argv.pop()\n"
-        "from relax_tapml.targets.server import device_process_main\n"
-        "device_process_main.main()\n"
+        "from relax_tapml.targets.server import _device_process_main\n"
+        "_device_process_main.main()\n"
     )
     with socket.create_server(("127.0.0.1", 0)) as listener:
         fd = listener.fileno()
@@ -207,11 +207,11 @@ def test_wrong_key_is_refused():
     """A client without the key does not get a device process, and does not stop it."""
     server = DeviceProcess()
     with closing(server):
-        stranger = Relay(
-            server.host, server.port, "guess", name="stranger", command="it", timeout_s=5
+        guesser = Relay(
+            server.host, server.port, "guess", name="guesser", command="it", timeout_s=5
         )
-        with pytest.raises(DeviceUnavailable, match=r"no device session on stranger: .*key"):
-            RPCSession(stranger, LLVM, timeout_s=60)
+        with pytest.raises(DeviceUnavailable, match=r"no device session on guesser: .*key"):
+            RPCSession(guesser, LLVM, timeout_s=60)
         session = RPCSession(server, LLVM, timeout_s=60)
         assert session.download(session.upload(X)).shape == X.shape
         session.close()
@@ -219,7 +219,7 @@ def test_wrong_key_is_refused():
 
 @pytest.fixture
 def silent_port():
-    """The port of something that accepts connections and never says a word."""
+    """The port of something that accepts connections and never sends anything."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         yield listener.getsockname()[1]
 
@@ -232,13 +232,13 @@ def closed_port():
 
 
 def test_silent_server_is_given_up(silent_port):
-    """A server that does not answer is unavailable after the time asked for."""
+    """A server that does not answer is unavailable after the given time."""
     with pytest.raises(DeviceUnavailable, match=f"rpc:127.0.0.1:{silent_port}: no answer in 1 s"):
         open_session(f"rpc:127.0.0.1:{silent_port}", LLVM, timeout_s=1)
 
 
 def test_silent_tracker_is_given_up(silent_port):
-    """A tracker that does not answer is unavailable after the time asked for."""
+    """A tracker that does not answer is unavailable after the given time."""
     with pytest.raises(DeviceUnavailable, match="no free device of key 'phone' in 1 s"):
         open_session(f"tracker:127.0.0.1:{silent_port}:phone", LLVM, timeout_s=1)
 
@@ -264,7 +264,7 @@ def test_unknown_spec_is_a_usage_error(spec):
 
 
 def test_timeout_must_be_positive():
-    """No time at all is not a limit anything can meet."""
+    """A limit of no time at all cannot be kept."""
     with pytest.raises(UsageError, match="more than 0 seconds, got 0"):
         open_session("process", LLVM, timeout_s=0)
 

@@ -1,4 +1,4 @@
-"""A tracker and servers of our own, and what a tracker is asked."""
+"""A local tracker and servers, and requests to a tracker."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ import pytest
 from tvm.rpc import base
 
 from relax_tapml.errors import DeviceCrash, DeviceTimeout, DeviceUnavailable, UsageError
-from relax_tapml.targets.fleet.fleet_server import _Server
+from relax_tapml.targets.fleet._fleet_server import _Server
 from relax_tapml.targets.fleet.local_fleet import LocalFleet
 from relax_tapml.targets.fleet.tracker import TrackerKey, tracker_status
 from relax_tapml.targets.open_session import open_device, open_session
-from relax_tapml.targets.platforms.local import Local
+from relax_tapml.targets.platforms._local import Local
 from relax_tapml.targets.platforms.parse_target import parse_target
 from relax_tapml.targets.platforms.platform import Platform
 from relax_tapml.targets.server.exit_report import ExitReport
-from relax_tapml.targets.server.handshake import Entrance, introduce, welcome
+from relax_tapml.targets.server.handshake import KeyedListener, send_key, send_success
 
 LLVM = parse_target("llvm")
 X = np.ones((4, 8), "float32")
@@ -46,7 +46,7 @@ def status(session):
     return tracker_status(tracker.host, tracker.port, timeout_s=120)[tracker.key]
 
 
-def test_a_tracker_says_what_it_has(fleet, session):
+def test_a_tracker_lists_its_devices(fleet, session):
     """Servers by address, and how many of them are in use."""
     addresses = tuple(sorted(fleet.addresses["two"]))
     found = status(session)
@@ -58,15 +58,15 @@ def test_a_tracker_says_what_it_has(fleet, session):
     fleet.wait("two")
 
 
-def test_none_free_says_what_there_is(fleet, session):
+def test_none_free_lists_what_is_registered(fleet, session):
     """All in use, another key only, or nothing at all."""
     with closing(open_session(session, LLVM)), closing(open_session(session, LLVM)):
-        told = "no free device of key 'two' in 0.2 s: 2 of that key are registered, none is free"
-        with pytest.raises(DeviceUnavailable, match=told) as caught:
+        message = "no free device of key 'two' in 0.2 s: 2 of that key are registered, none is free"
+        with pytest.raises(DeviceUnavailable, match=message) as caught:
             open_session(session, LLVM, timeout_s=0.2)
     assert all(address in str(caught.value) for address in fleet.addresses["two"])
-    told = r"no server of that key is registered; the keys there are .*'two' \(2\)"
-    with pytest.raises(DeviceUnavailable, match=told):
+    message = r"no server of that key is registered; the keys there are .*'two' \(2\)"
+    with pytest.raises(DeviceUnavailable, match=message):
         open_session(session.replace("two", "phone"), LLVM, timeout_s=0.2)
     with closing(LocalFleet(0, key="board")) as empty:
         empty.wait()
@@ -75,18 +75,20 @@ def test_none_free_says_what_there_is(fleet, session):
 
 
 @pytest.mark.parametrize(
-    ("function", "fault", "timeout_s", "told"),
+    ("function", "fault", "timeout_s", "message"),
     [
         ("crashes", DeviceCrash, 60, "died of SIGSEGV"),
         ("hangs", DeviceTimeout, 2, "did not end in 2 s"),
     ],
 )
-def test_a_server_outlives_what_runs_on_it(fleet, session, units, function, fault, timeout_s, told):
-    """After a crash, of which it tells, and a kernel that never returns, it is free again."""
+def test_a_server_outlives_what_runs_on_it(
+    fleet, session, units, function, fault, timeout_s, message
+):
+    """After a crash, which it reports, and a kernel that never returns, it is free again."""
     with closing(open_session(session, LLVM)) as opened:
         module, x = opened.load(units.bytecode, units.kernels), opened.upload(X)
         opened._timeout_s = timeout_s
-        with pytest.raises(fault, match=f"call of {function}.*two at 127.0.0.1:.* {told}"):
+        with pytest.raises(fault, match=f"call of {function}.*two at 127.0.0.1:.* {message}"):
             opened.call(module, function, [x])
     fleet.wait("two")
 
@@ -128,7 +130,7 @@ def test_nothing_is_left_of_a_fleet(units, tmp_path, monkeypatch):
     session.close()
 
 
-def test_a_port_that_is_taken_is_told(fleet):
+def test_a_port_that_is_taken_is_reported(fleet):
     _, port = fleet.local.tracker
     with pytest.raises(UsageError, match=f"--port {port}: .*; 0 chooses a free one"):
         LocalFleet(1, key="board", port=port)
@@ -166,54 +168,54 @@ def test_a_server_may_have_the_port_of_one_that_is_gone(monkeypatch):
 
 
 def test_no_server_waits_while_a_client_prepares(session, monkeypatch):
-    """What takes minutes here is done before one is asked for."""
+    """What takes minutes here is done before a device is requested."""
     seen = []
     monkeypatch.setattr(Local, "prepare_client", lambda _: seen.append(status(session).free))
     open_session(session, LLVM).close()
     assert seen == [2]
 
 
-def test_clients_are_told_where_a_server_listens():
+def test_clients_learn_where_a_server_listens():
     """Which need not be where the tracker sees it."""
     with closing(LocalFleet(1, key="board", host="127.0.0.2")) as local:
         local.wait(240)
         open_session(local.session, LLVM).close()
 
 
-def test_a_server_that_ends_at_once_says_why():
+def test_a_server_that_ends_at_once_is_an_error_with_the_cause():
     with closing(LocalFleet(1, key="board", platform="none")) as local:
-        told = r"(?s)exited with code 1: .*target none"
-        with pytest.raises(DeviceUnavailable, match=told) as caught:
+        message = r"(?s)exited with code 1: .*target none"
+        with pytest.raises(DeviceUnavailable, match=message) as caught:
             local.wait(240)
         assert "did not come up" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("answers", "told"),
+    ("answers", "message"),
     [
         (b"\x00\x00\x00\x00", "not a TVM RPC tracker"),
         (struct.pack("<ii", base.RPC_TRACKER_MAGIC, 3) + b"???", "its answer cannot be read"),
     ],
 )
-def test_a_server_survives_what_is_no_tracker(answers, told):
+def test_a_server_survives_what_is_no_tracker(answers, message):
     """What it raises is what it tries again after."""
     ours, theirs = socket.socketpair()
     with ours, theirs, socket.create_server(("127.0.0.1", 0)) as listener:
         theirs.sendall(answers)
-        with pytest.raises(OSError, match=told):
+        with pytest.raises(OSError, match=message):
             _Server(listener, "board", Local()).serve(ours)
 
 
 def test_a_client_that_vanishes_is_noticed():
-    """Its machine may lose power, which closes no connection: whoever is let in is probed."""
+    """Its machine may lose power, which closes no connection: accepted connections are probed."""
     options = ("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3)
     with (
         socket.create_server(("127.0.0.1", 0)) as listener,
         socket.create_connection(listener.getsockname()) as client,
-        Entrance(listener) as entrance,
+        KeyedListener(listener) as keyed,
     ):
-        introduce(client, "client", "key")
-        with entrance.meet("client:key", wait_s=60).connection as served:
+        send_key(client, "client", "key")
+        with keyed.accept("client:key", wait_s=60).connection as served:
             assert served.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
             for option, value in options:
                 if hasattr(socket, option):
@@ -221,7 +223,7 @@ def test_a_client_that_vanishes_is_noticed():
 
 
 class Leaving(Platform):
-    """Its server lets a client in and hangs up, and cannot say why."""
+    """Its server accepts a client and closes the connection, without a report."""
 
     host = "127.0.0.1"
     key = "key"
@@ -234,9 +236,9 @@ class Leaving(Platform):
         self.port = listener.getsockname()[1]
 
         def serve():
-            with Entrance(listener) as entrance:
-                client = entrance.meet(f"client:{self.key}", wait_s=60)
-            welcome(client.connection)
+            with KeyedListener(listener) as keyed:
+                client = keyed.accept(f"client:{self.key}", wait_s=60)
+            send_success(client.connection)
             client.connection.close()
 
         threading.Thread(target=serve, daemon=True).start()
@@ -249,11 +251,11 @@ class Leaving(Platform):
         pass
 
 
-def test_a_server_that_hangs_up_without_a_cause_is_told():
+def test_a_server_that_hangs_up_without_a_cause_is_reported():
     """That it did, and not how the process ended that forwards to it."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         client = socket.create_connection(listener.getsockname())
         served, _ = listener.accept()
         with client:
-            told = _Server(listener, "key", Leaving())._run(served, ())
-    assert told == ExitReport(cause="closed the connection", log="its log")
+            message = _Server(listener, "key", Leaving())._run(served, ())
+    assert message == ExitReport(cause="closed the connection", log="its log")

@@ -29,7 +29,7 @@ from relax_tapml.targets.fleet.local_fleet import LocalFleet
 from relax_tapml.targets.open_session import check_session, open_session
 from relax_tapml.targets.platforms.parse_target import parse_target
 from relax_tapml.targets.platforms.registry import platform_of
-from relax_tapml.targets.web.launch import HeadlessBrowser, Program, ShownBrowser
+from relax_tapml.targets.web.launch import HeadlessBrowser, Program, UserBrowser
 from relax_tapml.targets.web.server import WebServer
 from relax_tapml.targets.web.side_module import prefix_of
 from relax_tapml.targets.web.toolchain import requirements
@@ -46,7 +46,7 @@ in_browser = pytest.mark.skipif(bool(MISSING), reason=f"needs {'; '.join(MISSING
 
 @pytest.fixture
 def node(monkeypatch):
-    """Node with the adapter that everyone who has Chromium has."""
+    """Node with the software adapter that comes with Chromium."""
     if not SWIFTSHADER.exists():
         pytest.skip(f"needs {SWIFTSHADER}")
     monkeypatch.setenv("VK_ICD_FILENAMES", str(SWIFTSHADER))
@@ -134,7 +134,7 @@ def half_precision() -> Model:
 
 
 def trigonometry() -> Model:
-    """Sine and cosine where WGSL says how accurate they are."""
+    """Sine and cosine where WGSL defines their accuracy."""
     builder = relax.BlockBuilder()
     x = relax.Var("x", relax.TensorType((4096,), "float32"))
     with builder.function("main", [x]):
@@ -171,7 +171,7 @@ def test_a_missing_tool_is_named_with_the_command_that_installs_it(monkeypatch):
         platform_of(WEBGPU).check()
 
 
-def test_kernels_are_told_apart_by_their_content():
+def test_kernels_are_distinguished_by_their_content():
     """Symbols of all kernels share one table, so their prefix must be unique."""
     digest = "0123456789abcdef" * 2
     assert prefix_of(Path(f"add-webgpu-{digest}.wasm")) == f"k{digest}_"
@@ -180,14 +180,14 @@ def test_kernels_are_told_apart_by_their_content():
         prefix_of(Path("add.wasm"))
 
 
-def test_the_address_of_a_shown_page_is_printed(monkeypatch, capsys):
+def test_the_address_of_a_page_for_the_user_is_printed(monkeypatch, capsys):
     """By every command, however deep in it the page is served."""
-    monkeypatch.setattr(ShownBrowser, "port", 0)
+    monkeypatch.setattr(UserBrowser, "port", 0)
 
     def command(_):
-        with closing(WebServer(ShownBrowser())) as server:
-            told = rf"open (http://127.0.0.1:\d+/{server.key}/) in a browser .*\n"
-            (url,) = re.fullmatch(told, capsys.readouterr().err).groups()
+        with closing(WebServer(UserBrowser())) as server:
+            message = rf"open (http://127.0.0.1:\d+/{server.key}/) in a browser .*\n"
+            (url,) = re.fullmatch(message, capsys.readouterr().err).groups()
             with urllib.request.urlopen(url) as page:
                 assert b"relax_tapml device" in page.read()
         return 0
@@ -208,14 +208,14 @@ def test_the_settings_of_a_gateway_are_no_business_of_the_browser(tmp_path, monk
         assert server.key not in (tmp_path / "env").read_text()
 
 
-def test_a_page_that_another_command_shows_is_told_with_the_fix(monkeypatch):
-    """Its address must be the same each time, so only one can be shown."""
+def test_a_page_that_another_command_shows_is_reported_with_the_fix(monkeypatch):
+    """Its address must be the same each time, so only one can be open."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        monkeypatch.setattr(ShownBrowser, "port", port)
-        told = f"your browser cannot be served at 127.0.0.1:{port}: .*End the other command"
-        with pytest.raises(DeviceUnavailable, match=told):
-            WebServer(ShownBrowser())
+        monkeypatch.setattr(UserBrowser, "port", port)
+        message = f"your browser cannot be served at 127.0.0.1:{port}: .*End the other command"
+        with pytest.raises(DeviceUnavailable, match=message):
+            WebServer(UserBrowser())
 
 
 # --- In a browser or in Node ----------------------------------------------------------------------
@@ -243,7 +243,7 @@ def test_a_browser_gets_every_unit(finished):
     ],
 )
 def test_a_faulty_kernel_is_named_and_the_others_run(fault, verdict, reason, finished):
-    """Whatever the browser says of it is the reason."""
+    """The browser's message is the reason."""
     report = replay(
         finished,
         target="webgpu",
@@ -273,7 +273,7 @@ def test_a_tracker_lends_browsers(finished):
 
 
 @in_browser
-def test_a_browser_that_dies_on_a_tracker_tells_why(tmp_path, monkeypatch):
+def test_a_browser_that_crashes_on_a_tracker_is_reported(tmp_path, monkeypatch):
     """Although the server has no more of it than the client has."""
     program = tmp_path / "browser"
     program.write_text("#!/bin/sh\necho no display; exit 7\n")
@@ -288,7 +288,7 @@ def test_a_browser_that_dies_on_a_tracker_tells_why(tmp_path, monkeypatch):
 
 @in_browser
 def test_a_kernel_that_needs_more_memory_than_there_is_is_named(finished, node):
-    """The browser says what it lacks, and the session goes on."""
+    """The browser reports what it lacks, and the session continues."""
     report = replay(
         finished,
         target="webgpu",
@@ -362,7 +362,7 @@ def test_a_sine_as_inaccurate_as_wgsl_allows_is_right(adapter, low, high, tmp_pa
 
 @in_browser
 def test_tensors_come_back_as_they_went(node):
-    """Whatever their size: WebGPU copies whole words only."""
+    """Of any size: WebGPU copies whole words only."""
     session = open_session(node, WEBGPU)
     try:
         rng = np.random.default_rng(0)
@@ -392,7 +392,7 @@ def test_the_page_is_for_who_knows_the_secret():
 
 @in_browser
 def test_a_session_listens_on_loopback_only():
-    """The gateway for the page and for us, and whatever the browser opens."""
+    """The gateway for the page and the client, and all ports of the browser."""
     listening = set()
     session = open_session("process", WEBGPU)
     try:
@@ -408,16 +408,16 @@ def test_a_session_listens_on_loopback_only():
 
 @in_browser
 @pytest.mark.parametrize(
-    ("command", "told"),
+    ("command", "message"),
     [
         (["false"], "exited with code 1"),
         (["sh", "-c", "kill -40 $$"], "died of signal 40"),  # which has no name
     ],
 )
-def test_a_browser_that_does_not_start_is_no_device(command, told, monkeypatch):
-    """It is told at once, and is no verdict about any unit."""
+def test_a_browser_that_does_not_start_is_no_device(command, message, monkeypatch):
+    """It is reported at once, and is no verdict about any unit."""
     monkeypatch.setattr(HeadlessBrowser, "launch", lambda *_: Program(command=command))
-    with pytest.raises(DeviceUnavailable, match=rf"(?s)no device session .* {told}"):
+    with pytest.raises(DeviceUnavailable, match=rf"(?s)no device session .* {message}"):
         open_session("process", WEBGPU)
 
 
@@ -444,10 +444,10 @@ def download_for_ever(session, tensor):
 
 @in_browser
 @pytest.mark.parametrize(
-    ("victim", "told"),
+    ("victim", "message"),
     [("browser", "died of SIGKILL"), ("gpu-process", r"device is lost: .* \(\d+ MB of buffers\)")],
 )
-def test_a_browser_that_dies_is_a_crash_and_leaves_nothing(victim, told):
+def test_a_browser_that_ends_is_a_crash_and_leaves_nothing(victim, message):
     """As a whole, or the process of it that runs kernels, which loses the device."""
     session = open_session("process", WEBGPU, timeout_s=30)
     try:
@@ -459,7 +459,7 @@ def test_a_browser_that_dies_is_a_crash_and_leaves_nothing(victim, told):
         ]
         for process in chosen:
             process.kill()
-        with pytest.raises(DeviceCrash, match=told):
+        with pytest.raises(DeviceCrash, match=message):
             download_for_ever(session, tensor)
     finally:
         session.close()
@@ -470,8 +470,8 @@ def test_a_browser_that_dies_is_a_crash_and_leaves_nothing(victim, told):
 
 
 @in_browser
-def test_a_gateway_that_dies_takes_its_browser_along():
-    """Whoever kills it, such as Linux for want of memory; how it ended is asked for first."""
+def test_a_gateway_that_ends_takes_its_browser_along():
+    """Killed from outside, such as by Linux for want of memory."""
     session = open_session("process", WEBGPU)
     try:
         gateway, *browser = family(session)

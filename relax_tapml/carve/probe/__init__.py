@@ -1,1 +1,8 @@
-"""Inputs that a run did not have, one kind of idea in each module."""
+"""Cases that were not recorded: one recorded call with other inputs of the same shapes.
+
+``unit_probes.probes`` takes a unit's tolerances and one of its cases, and returns probes with their
+oracles, and why others could not be made. Each idea is a module of its own: floats, whole numbers,
+constants, rows, exact sums. A probe is made only if the kernel provably stays inside its tensors.
+"""
+
+__all__ = ["unit_probes"]

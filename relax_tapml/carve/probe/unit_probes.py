@@ -8,21 +8,21 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from relax_tapml.arrays import Array, as_float64, finfo, is_float
-from relax_tapml.carve.probe.constants import constants
-from relax_tapml.carve.probe.exact import MOST_PROBES, ExactSums, is_exact
-from relax_tapml.carve.probe.floats import scaled, shuffled
-from relax_tapml.carve.probe.recorded import RecordedCall
-from relax_tapml.carve.probe.rows import (
+from relax_tapml.carve.probe._constants import constants
+from relax_tapml.carve.probe._exact import MOST_PROBES, ExactSums, is_exact
+from relax_tapml.carve.probe._floats import scaled, shuffled
+from relax_tapml.carve.probe._recorded_call import RecordedCall
+from relax_tapml.carve.probe._rows import (
     compares_floats,
     negative_rows,
     only_moves_and_adds,
     with_specials,
 )
-from relax_tapml.carve.probe.whole_numbers import whole_numbers
+from relax_tapml.carve.probe._whole_numbers import whole_numbers
 from relax_tapml.carve.unit.unit_tolerances import UnitTolerances
 from relax_tapml.compare.tolerance import Tolerance
+from relax_tapml.kernel_flow.iterations import iterations
 from relax_tapml.suite.recipe import Recipe
-from relax_tapml.suite.slow_cases import iterations
 
 LARGE = "large"
 SMALL = "small"
@@ -56,7 +56,7 @@ class Probe:
     tolerances
         One for each output.
     reason
-        How the inputs came about, for people.
+        How the inputs came about, a sentence.
     recipes
         How inputs are made that a suite need not hold, by position.
     """
@@ -78,8 +78,8 @@ class Probes:
     found
         May be empty.
     inexact
-        What about the sums of the unit no probe with exact sums shows, and why, in words; empty if
-        it has none, or if every term of them is seen.
+        Which terms of the sums of the unit no probe with exact sums tests, and why; empty if it
+        has no sums, or if all terms are tested.
     missing
         Probes that could not be made, by name: why.
     """
@@ -99,9 +99,9 @@ def probes(
     constant: frozenset[int],
     base: str,
 ) -> Probes:
-    """Make a few probes made from one recorded call.
+    """Make a few probes from one recorded call.
 
-    A kernel can be wrong in ways that the recorded inputs do not show: a softmax that does not
+    A kernel can be wrong in ways that the recorded inputs do not reveal: a softmax that does not
     subtract the maximum, an epsilon that never counts, a gather that ignores its indices where
     these happened to be in order, a mask that masked nothing.
 
@@ -152,12 +152,12 @@ class _Change:
     """Other inputs by position, and how they came about."""
 
     arrays: dict[int, Array]
-    told: tuple[str, ...]
+    texts: tuple[str, ...]
 
-    def then(self, arrays: dict[int, Array], told: str) -> _Change:
+    def then(self, arrays: dict[int, Array], text: str) -> _Change:
         """Return the same with more inputs changed; text that is empty is left out."""
         return _Change(
-            arrays={**self.arrays, **arrays}, told=(*self.told, told) if told else self.told
+            arrays={**self.arrays, **arrays}, texts=(*self.texts, text) if text else self.texts
         )
 
 
@@ -182,12 +182,12 @@ class _Maker:
         )
 
     def varied(self, number: int, name: str) -> Probe | None:
-        """Change floats, whole numbers and constants together: none hides what another shows."""
+        """Change floats, whole numbers and constants together: none hides a fault of another."""
         has_specials = number == 1 and only_moves_and_adds(self._recorded)
         for change, ordinary in self._moved(number):
-            for floats, told in scaled(ordinary, number):
+            for floats, text in scaled(ordinary, number):
                 made = with_specials(floats) if has_specials else floats
-                found = self._probe(name, change.then(made, told))
+                found = self._probe(name, change.then(made, text))
                 if found is not None:
                     return found
                 if not self._is_followed:
@@ -199,20 +199,25 @@ class _Maker:
         if not compares_floats(self._recorded):
             return None
         for change, ordinary in self._moved(0):
-            for floats, told in negative_rows(ordinary) if ordinary else ():
-                found = self._probe(ROWS, change.then(floats, told))
+            for floats, text in negative_rows(ordinary) if ordinary else ():
+                found = self._probe(ROWS, change.then(floats, text))
                 if found is not None:
                     return found
         return None
 
     def exact(self, others: Sequence[Probe]) -> tuple[list[Probe], str]:
-        """Make the sums of the unit exact, where it has any; say what of them is not seen.
+        """Make the sums of the unit exact, where it has any.
 
         Parameters
         ----------
         others
-            Probes with larger and smaller inputs. Where the tolerances of all see one term, exact
-            sums show no more.
+            Probes with larger and smaller inputs. Where the tolerances of all detect one wrong
+            term, exact sums detect no more.
+
+        Returns
+        -------
+        tuple
+            Probes, and which terms of the sums none of them tests, and why; empty if they test all.
         """
         sums = ExactSums(self._recorded)
         if not self._is_followed or not sums.has_sums:
@@ -234,8 +239,8 @@ class _Maker:
                 found.append(made)
             if found:
                 share = len(found) / parts
-                told = "" if share == 1 else f"{share:.0%} of the terms of its sums are seen"
-                return found, told
+                text = "" if share == 1 else f"{share:.0%} of the terms of its sums are seen"
+                return found, text
         return [], "its sums are rounded also for small whole numbers"
 
     def _exact(self, sums: ExactSums, part: int, more: int) -> Probe | None:
@@ -262,12 +267,12 @@ class _Maker:
         """Yield changes of everything but the scale of floats, and the floats to be scaled.
 
         First one of all inputs; then one in which whole numbers and constants stay, since a unit
-        may mean nothing for others: a row of scores that a mask leaves nothing of.
+        may be undefined for others: a mask may leave nothing of a row of scores.
         """
         recorded = self._recorded
         steady = constants(recorded, number)
         moved = shuffled(recorded, number)
-        shuffle = _Change(arrays=moved, told=("shuffled",) if moved else ())
+        shuffle = _Change(arrays=moved, texts=("shuffled",) if moved else ())
         all_ = self._whole(shuffle.then(steady, "constants varied" if steady else ""), number)
         if all_.arrays:
             yield all_, {n: all_.arrays[n] for n in recorded.floats if n not in steady}
@@ -277,15 +282,15 @@ class _Maker:
 
     def _whole(self, change: _Change, number: int) -> _Change:
         """Add other whole numbers, those that keep the kernel inside its tensors."""
-        for arrays, told in whole_numbers(self._recorded, number):
-            candidate = change.then(arrays, told)
+        for arrays, text in whole_numbers(self._recorded, number):
+            candidate = change.then(arrays, text)
             if self._recorded.is_inside(self._inputs(candidate)):
                 return candidate
         if self._recorded.is_inside(self._inputs(change)):
             return change
         # Bool that decides where something is read stays as well.
         floats = {n: array for n, array in change.arrays.items() if n in self._recorded.floats}
-        return _Change(arrays=floats, told=("shuffled",) if floats else ())
+        return _Change(arrays=floats, texts=("shuffled",) if floats else ())
 
     def _probe(self, name: str, change: _Change) -> Probe | None:
         inputs = self._inputs(change)
@@ -304,7 +309,7 @@ class _Maker:
             inputs=tuple(inputs),
             outputs=tuple(results),
             tolerances=tuple(tolerances),
-            reason=f"probe: inputs of {self._base}, {_listed(change.told)}",
+            reason=f"probe: inputs of {self._base}, {_listed(change.texts)}",
         )
 
     def _inputs(self, change: _Change) -> list[Array]:
@@ -317,7 +322,7 @@ def _listed(parts: Sequence[str]) -> str:
 
 
 def _is_accurate(result: Array, tolerance: Tolerance, recorded: Array) -> bool:
-    """Return whether most values are held to something that means something."""
+    """Return whether most values have a bound that is small against the results."""
     if not is_float(result.dtype) or result.size == 0:
         return True
     wide, allowed = as_float64(result), tolerance.allowed(result)

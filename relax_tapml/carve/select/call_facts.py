@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 from relax_tapml.capture.values import CallRecord, ParameterValue, TensorValue, Value
-from relax_tapml.carve.select.tensor_facts import TensorFacts
+from relax_tapml.carve.select._tensor_facts import TensorFacts
 
 Recorded = TensorValue | ParameterValue
 CANCELLATION = "worst cancellation, largest input over rms of output"

@@ -29,8 +29,8 @@ class CallWork:
     iterations
         How often the innermost statements of its loops run.
     context
-        The most passes of a loop that adds up, or whose end a tensor says, among those loops that
-        do not make the same number of passes in every call; None if there are none. Of an
+        The most passes of a loop that adds up, or whose end a tensor decides, among those loops
+        that do not make the same number of passes in every call; None if there are none. Of an
         attention kernel this is the number of tokens that are attended to.
     """
 
@@ -39,7 +39,7 @@ class CallWork:
 
 
 class UnitWork:
-    """Tells how much calls do, from the kernels that they call.
+    """Counts how much calls do, from the kernels that they call.
 
     Parameters
     ----------
@@ -74,7 +74,7 @@ class UnitWork:
         Returns
         -------
         list of CallWork or None
-            None where all do the same, and where it cannot be told for one of them: the unit is no
+            None where all do the same, and where one of them cannot be counted: the unit is no
             PrimFunc, or one with loops that are not followed.
         """
         if len(records) < 2:
@@ -125,7 +125,7 @@ class UnitWork:
         fixed: dict[tirx.Var, int] = {}
         for shape in record.inputs:
             if isinstance(shape, tuple):
-                # Symbolic variables that no shape tells are the last parameters.
+                # Symbolic variables that are in no shape are the last parameters.
                 fixed.update(zip(params[len(params) - len(shape) :], shape, strict=True))
         arrays: dict[int, Array] = {}
         for number, value in enumerate(given):

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from relax_tapml.arrays import Array
 from relax_tapml.capture.store import CaptureStore
 from relax_tapml.capture.values import CallRecord, ParameterValue
+from relax_tapml.carve.select._coverage import Coverage
+from relax_tapml.carve.select._recorded_tensors import RecordedTensors
 from relax_tapml.carve.select.call_facts import Recorded, call_facts, tensors
 from relax_tapml.carve.select.call_work import UnitWork
-from relax_tapml.carve.select.coverage import Coverage
-from relax_tapml.carve.select.recorded_tensors import RecordedTensors
 from relax_tapml.passes.site import Site
 
 
@@ -26,7 +26,7 @@ class Case:
     record
         The call: inputs, and outputs as the oracle.
     reason
-        Why this call was chosen, for people.
+        Why this call was chosen, a sentence.
     fixed
         Positions of the inputs that the model alone decides: weights, and what is computed from
         weights only.
@@ -48,13 +48,13 @@ def choose_cases(
     """Pick a few calls of each unit that cover what all its calls cover.
 
     A call is described by facts. Call after call is picked that adds most to those picked before,
-    by these rules, the first that tells two calls apart:
+    by these rules; the first in which two calls differ decides:
 
     1. It does most or least of all calls: it has the longest context, the most iterations, the
-       shortest context, the fewest iterations; see ``CallWork``. What a kernel does wrong in a
-       loop shows beyond some length only, and the sizes of tensors do not say how much of a KV
-       cache is in use. Where a kernel does not tell, the largest inputs are one of the branches of
-       rule 3.
+       shortest context, the fewest iterations; see ``CallWork``. A fault in a loop may
+       appear beyond some length only, and the sizes of tensors do not show how much of a KV cache
+       is in use. Where the work of a kernel is not known, the largest inputs are one of the
+       branches of rule 3.
     2. It has input dtypes, shapes or scalars not seen yet.
     3. It has most branches not seen yet: NaN, infinities, masks and their edges, rows of zeros,
        one value throughout, the first or last index of a table, in its inputs and outputs. The
@@ -82,10 +82,10 @@ def choose_cases(
     sites
         The sites to choose for, in the order in which they run.
     per_unit
-        At most this many cases for a unit, at least one; more where rule 1 asks for more, unless
+        At most this many cases for a unit, at least one; more where rule 1 needs more, unless
         it is 1.
     work
-        Says how much calls do; without it rule 1 applies to none.
+        Counts how much calls do; without it rule 1 applies to none.
 
     Returns
     -------

@@ -12,14 +12,14 @@ from relax_tapml.arrays import Array
 from relax_tapml.capture.store import CaptureStore
 from relax_tapml.capture.values import CallRecord
 from relax_tapml.carve.select.choose_cases import Case
-from relax_tapml.carve.shape.seen_dims import SeenDim, seen_dims
-from relax_tapml.carve.shape.shape_plans import MOST_PROBES, ShapePlan, shape_plans
-from relax_tapml.carve.shape.shape_probes import ShapeProbe, ShapeProber
-from relax_tapml.carve.shape.symbolic_call import SymbolicCall, SymbolicFunction
+from relax_tapml.carve.shape._seen_dims import SeenDim, seen_dims
+from relax_tapml.carve.shape._shape_plans import MOST_PROBES, ShapePlan, shape_plans
+from relax_tapml.carve.shape._shape_probes import ShapeProbe, ShapeProber
+from relax_tapml.carve.shape._symbolic_call import SymbolicCall, SymbolicFunction
 from relax_tapml.carve.unit.unit_module import case_function
 from relax_tapml.carve.unit.unit_tolerances import UnitTolerances
 from relax_tapml.errors import NotCarvableError
-from relax_tapml.files.machine import passed_on
+from relax_tapml.files.machine import raise_machine_error
 from relax_tapml.kernel_flow.stores import NotAnalyzableError
 from relax_tapml.passes.operator_call import CallKind, operator_call
 from relax_tapml.passes.site import Site
@@ -40,7 +40,7 @@ class ShapeCases:
     plans
         Calls with other sizes, each with the name of the function that does it.
     reasons
-        Why there are no probes, or not more of them: for people, each once.
+        Why there are no probes, or not more of them, each once.
     """
 
     dims: list[SeenDim]
@@ -59,7 +59,7 @@ class ShapeCases:
         weight_type: Callable[[str], relax.TensorType],
         add: Callable[[relax.Function], str],
     ) -> ShapeCases:
-        """Say which sizes the dimensions of a unit had, and choose others for one of its calls.
+        """List the sizes that the dimensions of a unit had, and choose others for one of its calls.
 
         Parameters
         ----------
@@ -134,7 +134,7 @@ class ShapeCases:
                 self.reasons[str(error)] = None
                 continue
             except Exception as error:  # Whatever TVM raises about a kernel that no one foresaw.
-                passed_on(error, "making probes of other shapes")
+                raise_machine_error(error, "making probes of other shapes")
                 self.reasons[f"it was not judged: {_first_line(error)}"] = None
                 continue
             yield probe, name

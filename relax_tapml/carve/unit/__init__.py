@@ -1,0 +1,16 @@
+"""One unit of a suite: its module, the functions of its cases, and their tolerances.
+
+``unit_module`` writes one recorded call as a Relax function; ``UnitTolerances`` evaluates it in
+float64, each evaluation numbered by ``Evaluations`` so that one that crashes can be left out.
+``read_rows`` and ``constant_inputs`` describe inputs. The result is a ``CarvedUnit``, not yet on
+disk.
+"""
+
+__all__ = [
+    "carved_unit",
+    "constant_inputs",
+    "evaluations",
+    "read_rows",
+    "unit_module",
+    "unit_tolerances",
+]

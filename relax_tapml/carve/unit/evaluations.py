@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 class Evaluations:
     """Counts the evaluations of a unit, so that one that crashed is left out the next time.
 
-    A kernel that reads where its inputs say may read anywhere when it is evaluated on other inputs,
-    or on the same ones in float64. Carving a unit does the same evaluations in the same order each
-    time, so a number names one.
+    A kernel that reads at places that its inputs decide may read anywhere when it is evaluated on
+    other inputs, or on the same ones in float64. Carving a unit does the same evaluations in the
+    same order each time, so a number names one.
 
     Parameters
     ----------

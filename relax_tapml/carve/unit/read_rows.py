@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from relax_tapml import tensor_file
 from relax_tapml.arrays import Array
 from relax_tapml.carve.unit.unit_tolerances import UnitTolerances
-from relax_tapml.suite import rows_file as tensor_file
 
 LEAST_BYTES = 1 << 20
 _LARGEST_SHARE = 0.25
@@ -55,7 +55,7 @@ def read_rows(unit: UnitTolerances, calls: Sequence[Call], place: int) -> Array 
     rows = np.asarray(rows[(rows >= 0) & (rows < count)])
     if not 0 < rows.size <= _LARGEST_SHARE * count:
         return None
-    filled = tensor_file.filled(table[rows], rows, count)
+    filled = tensor_file.filled_rows(table[rows], rows, count)
     for function, inputs, outputs in calls:
         whole = unit.evaluated(function, inputs, outputs)
         partial = unit.evaluated(

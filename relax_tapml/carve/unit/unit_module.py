@@ -16,10 +16,10 @@ from relax_tapml.capture.values import (
     TensorValue,
     Value,
 )
-from relax_tapml.carve.unit.kv_cache_case import CacheState, emit_held
+from relax_tapml.carve.unit._kv_cache_case import CacheState, emit_held
 from relax_tapml.errors import NotCarvableError
 from relax_tapml.passes.operator_call import CallKind, OperatorCall, leaf_types, operator_call
-from relax_tapml.passes.outline_runtime_callbacks import hand_kernels_themselves
+from relax_tapml.passes.outline_runtime_callbacks import inline_runtime_callbacks
 from relax_tapml.passes.submodule import submodule
 
 _DPS_KINDS = {CallKind.TIR, CallKind.TIR_INPLACE, CallKind.DPS_PACKED}
@@ -114,7 +114,7 @@ def unit_module(lowered: tvm.IRModule, functions: Mapping[str, relax.Function]) 
     unit = submodule(whole, functions)
     for gvar, function in unit.functions.items():
         if isinstance(function, relax.Function):
-            unit.update_func(gvar, hand_kernels_themselves(function, unit))
+            unit.update_func(gvar, inline_runtime_callbacks(function, unit))
     return submodule(unit, functions)
 
 

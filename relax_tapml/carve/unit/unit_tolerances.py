@@ -16,8 +16,8 @@ from relax_tapml.derive.choice_derivation import ChoiceDerivation, derivation_of
 from relax_tapml.derive.derivation import ORDERS, Derivation, rule_because
 from relax_tapml.derive.error_bounds import rounded_up
 from relax_tapml.derive.operators import operator_tolerances
-from relax_tapml.kernel_flow.kernel_call import UnitCall, unit_call
-from relax_tapml.suite.slow_cases import iterations
+from relax_tapml.kernel_flow.iterations import iterations
+from relax_tapml.kernel_flow.kernel_call import KernelCall, kernel_call_of
 
 MOST_ITERATIONS = 1e10
 """Of the innermost loops of a kernel that is evaluated in float64, at some nanoseconds each.
@@ -61,21 +61,21 @@ class UnitTolerances:
         inputs, oracles
             The tensors of the case, in order.
         """
-        call = unit_call(self._module, function)
+        call = kernel_call_of(self._module, function)
         if call is None:
             found = self._of_operator(function, inputs, oracles)
             return found or [rule_because(o, "the unit is no PrimFunc") for o in oracles]
         count = _iterations(call, inputs, oracles)
         if count > MOST_ITERATIONS:
-            told = f"its float64 evaluation would run {count:.1g} loop iterations"
-            return [rule_because(oracle, told) for oracle in oracles]
+            reason = f"its float64 evaluation would run {count:.1g} loop iterations"
+            return [rule_because(oracle, reason) for oracle in oracles]
         refusal = self._evaluations.begin()
         if refusal:
             return [rule_because(oracle, refusal) for oracle in oracles]
         found = self._derivation(call).tolerances(
             _arguments(call, inputs), call.scalars, oracles, orders=_orders(count)
         )
-        return list(map(no_more_than_rule, found, oracles)) if call.is_handed else found
+        return list(map(no_more_than_rule, found, oracles)) if call.is_runtime_callback else found
 
     def evaluated(
         self,
@@ -107,19 +107,17 @@ class UnitTolerances:
             is_exact=is_exact,
         )
         if found is None:
-            self.unevaluated = (
-                "it cannot be evaluated in float64; the origin of its tolerances may say why"
-            )
+            self.unevaluated = "it cannot be evaluated in float64; see the origin of its tolerances"
         return found
 
     def evaluable(
         self, function: str, inputs: Sequence[Array], like: Sequence[Array]
-    ) -> UnitCall | None:
+    ) -> KernelCall | None:
         """Return the call of a PrimFunc that ``evaluated`` may take; None where it returns None.
 
         It may still turn out that the errors of the PrimFunc cannot be followed.
         """
-        call = unit_call(self._module, function)
+        call = kernel_call_of(self._module, function)
         count = 0.0 if call is None else _iterations(call, inputs, like)
         if call is None:
             self.unevaluated = "the unit is no PrimFunc"
@@ -131,7 +129,7 @@ class UnitTolerances:
             return call
         return None
 
-    def _derivation(self, call: UnitCall) -> Derivation | ChoiceDerivation:
+    def _derivation(self, call: KernelCall) -> Derivation | ChoiceDerivation:
         key = (call.kernel, tuple(call.results))
         if key not in self._derivations:
             self._derivations[key] = derivation_of(call.kernel, call.results)
@@ -162,7 +160,7 @@ class UnitTolerances:
         return operator_tolerances(calls[0], inputs, oracles)
 
 
-def _arguments(call: UnitCall, inputs: Sequence[Array]) -> dict[int, Array]:
+def _arguments(call: KernelCall, inputs: Sequence[Array]) -> dict[int, Array]:
     return {**{number: inputs[index] for number, index in call.inputs.items()}, **call.constants}
 
 
@@ -173,7 +171,7 @@ def _orders(iterations: float) -> Sequence[int]:
     return ORDERS if iterations <= _MANY else _FEW_ORDERS
 
 
-def _iterations(call: UnitCall, inputs: Sequence[Array], outputs: Sequence[Array]) -> float:
+def _iterations(call: KernelCall, inputs: Sequence[Array], outputs: Sequence[Array]) -> float:
     return iterations(call, [a.shape for a in inputs], [a.shape for a in outputs])
 
 

@@ -11,8 +11,8 @@ from typing import Any
 from relax_tapml.compare.repeat import ROUNDS, is_failure
 from relax_tapml.compare.verdict import Verdict
 from relax_tapml.errors import DeviceUnavailable
-from relax_tapml.replays.fleet.consensus import DeviceOutcome, decide, outvoted_devices, trusted
-from relax_tapml.replays.fleet.suspicion import suspicion
+from relax_tapml.replays.fleet._consensus import DeviceOutcome, decide, outvoted_devices, trusted
+from relax_tapml.replays.fleet._suspicion import suspicion
 from relax_tapml.replays.unit.replayer import Replayer
 from relax_tapml.replays.unit.unit_replay import UnitReplay, replay_unit
 from relax_tapml.results.device_result import DeviceResult

@@ -26,7 +26,7 @@ class CaseReplay:
     verdict
         ``skipped`` where there was nothing to compare.
     reason
-        One sentence for people; empty for a pass, unless it failed in company.
+        One sentence; empty for a pass, unless it failed in company.
     comparisons
         One for each output of the call, in order; empty where it did not run to its end.
     text

@@ -16,21 +16,21 @@ from relax_tapml.errors import DeviceError, DeviceFault
 from relax_tapml.files.scratch import ScratchFolder
 from relax_tapml.partition.device_side import DeviceSide, device_side
 from relax_tapml.partition.kernel_library import KernelLibrary
-from relax_tapml.replays.unit.case_replay import CaseReplay, aggregate_rounds, faulted, judged
-from relax_tapml.replays.unit.poison import (
+from relax_tapml.replays.unit._poison import (
     both,
     is_certain,
     pattern_sizes,
     unwritten_text,
     without,
 )
-from relax_tapml.replays.unit.replay_session import ReplaySession
+from relax_tapml.replays.unit._replay_session import ReplaySession
+from relax_tapml.replays.unit.case_replay import CaseReplay, aggregate_rounds, faulted, judged
 from relax_tapml.replays.unit.unit_programs import UnitPrograms
 from relax_tapml.suite.manifest import SuiteCase, SuiteInput, SuiteOutput
 from relax_tapml.suite.model_beside import model_beside
 from relax_tapml.suite.open_suite import Suite
 from relax_tapml.targets.open_session import open_device
-from relax_tapml.targets.session.attempts import unless_killed, was_killed
+from relax_tapml.targets.session.attempts import retry_if_killed, was_killed
 from relax_tapml.targets.session.device import Device
 from relax_tapml.targets.session.poison import Poison
 from relax_tapml.targets.session.session import DeviceModule, DeviceSession, DeviceTensor
@@ -214,7 +214,7 @@ class Replayer:
             finally:
                 self._session.renew()
 
-        made, ended, _ = unless_killed(once, lambda found: found[2])
+        made, ended, _ = retry_if_killed(once, lambda found: found[2])
         return made, ended
 
     def _called_often(self, unit: str, case: SuiteCase, times: int) -> tuple[int, CaseReplay, bool]:
@@ -299,7 +299,7 @@ class Replayer:
                     self._session.renew()
                 return faulted(unit, case, fault), True, is_killed
 
-        result, is_damaged, _ = unless_killed(once, lambda ended: ended[2])
+        result, is_damaged, _ = retry_if_killed(once, lambda ended: ended[2])
         if unit not in self._programs.failed:  # which no device has anything to say about
             result = replace(result, device=self._device.name)
         context = self._session.context(unit)

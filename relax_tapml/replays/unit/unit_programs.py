@@ -14,17 +14,17 @@ from tvm import relax
 from tvm.ir import GlobalVar
 
 from relax_tapml.errors import LoweringError
-from relax_tapml.files.machine import passed_on
+from relax_tapml.files.machine import raise_machine_error
 from relax_tapml.partition.bytecode import compile_functions
 from relax_tapml.partition.device_side import device_side, is_caller
 from relax_tapml.partition.kernel_library import KernelLibrary, KernelSet
 from relax_tapml.partition.lower_for_target import lower_for_target
 from relax_tapml.passes.site import Site
 from relax_tapml.passes.submodule import is_same, retarget_calls, submodule
-from relax_tapml.replays.unit.implemented import implemented
-from relax_tapml.replays.unit.output_guard import guarded_call
-from relax_tapml.replays.unit.poison import PoisonedBlock
-from relax_tapml.replays.unit.workspace import filler, with_all, workspace_pages
+from relax_tapml.replays.unit._case_module import case_module
+from relax_tapml.replays.unit._output_guard import guarded_call
+from relax_tapml.replays.unit._poison import PoisonedBlock
+from relax_tapml.replays.unit._workspace import filler, with_all, workspace_pages
 from relax_tapml.suite.open_suite import Suite
 from relax_tapml.targets.platforms.registry import platform_of
 
@@ -265,7 +265,7 @@ class UnitPrograms:
                 f"the module that was prepared for the target has no {', '.join(sorted(lost))}"
             )
         cases = {gvar.name_hint for gvar in module.functions} & set(self._functions.values())
-        return implemented(lower_for_target(module, self._target), names, self._whole, cases)
+        return case_module(lower_for_target(module, self._target), names, self._whole, cases)
 
     def _own_side(self, module: tvm.IRModule) -> tvm.IRModule:
         """Apply the pipeline to functions of the suite, of which those that do cases stay."""
@@ -293,7 +293,7 @@ class UnitPrograms:
         try:
             functions = compile_functions(module, self._target, self._library)
         except Exception as error:  # Whatever TVM raises about what a pipeline returned.
-            passed_on(error, "compiling the bytecode of a suite")
+            raise_machine_error(error, "compiling the bytecode of a suite")
             if len(units) == 1:
                 self.failed[units[0]] = f"its bytecode does not compile: {error}"
                 return

@@ -23,7 +23,7 @@ class UnitReplay:
         kernel of another unit of the suite that is wrong itself; ``inconclusive`` where all cases
         pass and none is ground for that, see ``grounded``.
     reason
-        One sentence for people; empty for a pass.
+        One sentence; empty for a pass.
     cases
         Its cases, in order; after a crash or a timeout the remaining ones are ``skipped``.
     runs, failures

@@ -1,4 +1,4 @@
-"""``python -m relax_tapml.targets.arm64 DIR``: write what a board needs to be a device."""
+"""``python -m relax_tapml.targets.arm64 DIR``: write the server and its files for a board."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def main() -> int:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201
         return int(getattr(error, "exit_code", ExitCode.INCONCLUSIVE))
     print(  # noqa: T201
-        f"Copy {folder} to the board and start {folder.name}/run.sh --port 9090 there. It lets "
-        "everyone who can reach the port run code.\n"
+        f"Copy {folder} to the board and start {folder.name}/run.sh --port 9090 there. All who can "
+        "reach the port can run code on the board.\n"
         "Then, here: python -m relax_tapml.build MODEL --target arm64 --session rpc:BOARD:9090"
     )
     return 0

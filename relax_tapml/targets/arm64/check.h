@@ -12,9 +12,9 @@
 
 namespace relax_tapml {
 
-/*! \brief Throw what errno says of a system call unless it was right. */
-inline void Check(bool is_right, const char* what) {
-  if (!is_right) throw std::system_error(errno, std::generic_category(), what);
+/*! \brief Throw the error in errno unless a system call succeeded. */
+inline void Check(bool is_success, const char* what) {
+  if (!is_success) throw std::system_error(errno, std::generic_category(), what);
 }
 
 /*! \brief Fill a buffer from a connection; false if it closed or its limit of time passed. */

@@ -1,7 +1,7 @@
 """The process of an emulated device: runs the server under an emulator, and ends as that ends.
 
-Its arguments are the file descriptor of a listening socket and the command to start the server
-with; its secret is the key that a client must present. TMPDIR is a folder of its own.
+Its arguments are the file descriptor of a listening socket and the command that starts the server;
+its secret is the key that a client must present. TMPDIR is its own folder.
 """
 
 from __future__ import annotations

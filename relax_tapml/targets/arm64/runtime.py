@@ -26,7 +26,7 @@ def runtime() -> Requirement:
     is_there = _is_complete(_folder()) or all(_wheels(package) for package in _PACKAGES)
     return Requirement(
         name="TVM's runtime for ARM64",
-        use="what the server runs kernels with, here and on a board",
+        use="runs kernels in the server, here and on a board",
         found=str(_folder()) if is_there else None,
         install="pip download --no-deps --only-binary=:all: --python-version 3.11 "
         f"--platform manylinux_2_28_aarch64 -d {_wheel_folder()} {wanted}",
@@ -63,7 +63,7 @@ def runtime_folder() -> Path:
 
 
 def _folder() -> Path:
-    """Return where the libraries are: those of the TVM that is installed here."""
+    """Return the folder of the libraries for the installed TVM."""
     return cache_folder() / "arm64" / "-".join(version(package) for package in _PACKAGES)
 
 

@@ -31,7 +31,7 @@
 #include <system_error>
 
 #include "check.h"
-#include "entrance.h"
+#include "keyed_listener.h"
 #include "tensor_exchange.h"
 #include "tracker.h"
 
@@ -110,7 +110,7 @@ int Port(int listener) {
   return ntohs(address.sin_port);
 }
 
-/*! \brief Return a socket that listens, and say where. */
+/*! \brief Return a listening socket, and print its address. */
 int Listen(const Options& options) {
   if (options.fd >= 0) return options.fd;
   int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
@@ -130,7 +130,7 @@ int Listen(const Options& options) {
   return listener;
 }
 
-/*! \brief Do what a client asks for until it leaves; its files go to a folder. */
+/*! \brief Serve the requests of a client until it leaves; its files go to a folder. */
 void Serve(int connection, const std::filesystem::path& folder) {
   auto path = [folder](const ffi::String& name) {
     return ffi::String((folder / std::string(name)).string());
@@ -141,7 +141,7 @@ void Serve(int connection, const std::filesystem::path& folder) {
   ffi::Function::GetGlobalRequired("rpc.ServerLoop")(connection);
 }
 
-/*! \brief A new folder, removed with everything in it by who made it. */
+/*! \brief A new folder, removed with everything in it by its owner. */
 class TemporaryFolder {
  public:
   TemporaryFolder() {
@@ -158,7 +158,7 @@ class TemporaryFolder {
   std::string path;
 };
 
-/*! \brief A file descriptor, closed by who has it. */
+/*! \brief A file descriptor, closed by its owner. */
 class Descriptor {
  public:
   explicit Descriptor(int number) : number(number) {}
@@ -181,21 +181,21 @@ void ServeHere(int connection) {
 
 /*!
  * \brief Serve a client in a new process and wait for its end.
- * \param accepted A connection that is ours to close.
+ * \param accepted A connection, which is closed here.
  */
 void ServeApart(int listener, int accepted) {
   Descriptor connection(accepted);
   TemporaryFolder folder;
-  // The process holds one end of this pipe for as long as it lives: however it ends, that is known.
+  // The process keeps one end of this pipe open until it ends, in whatever way.
   int alive[2];
   Check(pipe2(alive, O_CLOEXEC | O_NONBLOCK) == 0, "pipe");
-  Descriptor ours(alive[0]), theirs(alive[1]);
+  Descriptor reader(alive[0]), writer(alive[1]);
   pid_t process = fork();
   Check(process >= 0, "fork");
   if (process == 0) {
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     close(listener);
-    ours.Close();
+    reader.Close();
     int code = 1;
     try {
       Serve(connection.number, folder.path);
@@ -204,10 +204,10 @@ void ServeApart(int listener, int accepted) {
       std::fprintf(stderr, "%s\n", error.what());
     }
     std::fflush(stdout);
-    _exit(code);  // not a return: the folder is the other process's to remove
+    _exit(code);  // not a return: the other process removes the folder
   }
-  theirs.Close();
-  pollfd ends[2] = {{ours.number, 0, 0}, {connection.number, POLLRDHUP, 0}};
+  writer.Close();
+  pollfd ends[2] = {{reader.number, 0, 0}, {connection.number, POLLRDHUP, 0}};
   while (poll(ends, 2, -1) < 0 && errno == EINTR) continue;
   if (ends[0].revents == 0) poll(ends, 1, kEndingMs);  // the client has gone
   bool is_stuck = ends[0].revents == 0;
@@ -217,7 +217,7 @@ void ServeApart(int listener, int accepted) {
   if (is_stuck) {
     std::printf("killed a call that went on after its client had gone\n");
   } else if (WIFSIGNALED(status)) {
-    std::printf("a client's process died: %s\n", strsignal(WTERMSIG(status)));
+    std::printf("a client's process was ended by a signal: %s\n", strsignal(WTERMSIG(status)));
   } else if (WEXITSTATUS(status) != 0) {
     std::printf("lost a client\n");
   }
@@ -234,12 +234,12 @@ int Main(int argc, char** argv) {
   int listener = Listen(options);
   std::optional<Tracker> tracker;
   if (!options.tracker.empty()) tracker.emplace(options.tracker, options.key, Port(listener));
-  Entrance entrance(listener);
+  KeyedListener keyed(listener);
   while (true) {
     try {
-      int connection = tracker ? tracker->Lend(&entrance) : entrance.Meet(key, -1);
+      int connection = tracker ? tracker->Lend(&keyed) : keyed.Accept(key, -1);
       if (options.once) {
-        entrance.Close();
+        keyed.Close();
         ServeHere(connection);
         return 0;
       }

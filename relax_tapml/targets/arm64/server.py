@@ -1,4 +1,4 @@
-"""Our RPC server for 64-bit ARM Linux, compiled once for each version of itself and of TVM."""
+"""Compile the RPC server for 64-bit ARM Linux, once for each version of it and of TVM."""
 
 from __future__ import annotations
 
@@ -16,13 +16,14 @@ from relax_tapml.targets.arm64.toolchain import COMPILER, cross_compiler
 
 _FOLDER = Path(__file__).parent
 _SOURCES = tuple(
-    _FOLDER / name for name in ("entrance.cc", "server.cc", "tensor_exchange.cc", "tracker.cc")
+    _FOLDER / name
+    for name in ("keyed_listener.cc", "server.cc", "tensor_exchange.cc", "tracker.cc")
 )
 _HEADERS = tuple(
-    _FOLDER / name for name in ("check.h", "entrance.h", "tensor_exchange.h", "tracker.h")
+    _FOLDER / name for name in ("check.h", "keyed_listener.h", "tensor_exchange.h", "tracker.h")
 )
 _OPTIONS = ("-std=c++17", "-O2", "-Wall", "-Wextra")
-# The server looks for its libraries beside itself, in the cache and on a board.
+# The server loads the libraries beside it, in the cache and on a board.
 _LIBRARY_PATH = "-Wl,-rpath,$ORIGIN"
 
 
@@ -32,7 +33,7 @@ def build_server() -> Path:
     Raises
     ------
     DeviceUnavailable
-        It does not build, or the compiler or TVM's runtime is missing.
+        It does not compile, or the compiler or TVM's runtime is missing.
     """
     folder = runtime_folder()
     content = b"".join(path.read_bytes() for path in (*_SOURCES, *_HEADERS))
@@ -51,8 +52,8 @@ def build_server() -> Path:
             command = [COMPILER, *_OPTIONS, "-o", str(partial), *map(str, _SOURCES), *options]
             subprocess.run(command, check=True, capture_output=True, text=True)
     except (OSError, subprocess.CalledProcessError) as error:
-        said = getattr(error, "stderr", None) or str(error)
-        raise DeviceUnavailable(f"the ARM64 server does not build: {said.strip()}") from error
+        output = getattr(error, "stderr", None) or str(error)
+        raise DeviceUnavailable(f"the ARM64 server does not compile: {output.strip()}") from error
     return server
 
 

@@ -1,6 +1,6 @@
 /*!
  * \file tensor_exchange.h
- * \brief The server's half of file_exchange.py: tensors cross through a file that a client maps.
+ * \brief The server's half of file_exchange.py: copies tensors through a file that clients map.
  */
 #ifndef RELAX_TAPML_TARGETS_ARM64_TENSOR_EXCHANGE_H_
 #define RELAX_TAPML_TARGETS_ARM64_TENSOR_EXCHANGE_H_

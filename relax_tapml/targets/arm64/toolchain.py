@@ -1,4 +1,4 @@
-"""The programs that make and run code for 64-bit ARM Linux on another machine."""
+"""The programs that compile and run code for 64-bit ARM Linux on another machine."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def cross_compiler() -> Requirement:
 
 
 def emulator() -> Requirement:
-    """Return the requirement of the emulator, which a board makes needless."""
+    """Return the requirement of the emulator, which a board does not need."""
     found = next((path for name in _EMULATORS if (path := shutil.which(name))), None)
     return Requirement(
         name=_EMULATORS[0],

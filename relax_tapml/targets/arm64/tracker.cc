@@ -33,7 +33,7 @@ Tracker::Tracker(const std::string& address, const std::string& key, int port)
   if (colon == std::string::npos || colon == 0) {
     throw std::invalid_argument("--tracker: expected HOST:PORT, got " + address);
   }
-  // What is written into JSON as it is.
+  // The key is written into JSON without escapes.
   bool is_plain = std::all_of(key.begin(), key.end(), [](unsigned char c) {
     return c > ' ' && c < 127 && c != '"' && c != '\\';
   });
@@ -44,15 +44,15 @@ Tracker::Tracker(const std::string& address, const std::string& key, int port)
   port_ = address.substr(colon + 1);
 }
 
-int Tracker::Lend(Entrance* entrance) {
-  bool is_told = false;
+int Tracker::Lend(KeyedListener* listener) {
+  bool is_reported = false;
   while (true) {
     try {
       if (socket_ < 0) Connect();
-      is_told = false;
+      is_reported = false;
       if (offered_.empty()) Offer();
       while (true) {
-        int client = entrance->Meet(offered_, kPingMs);
+        int client = listener->Accept(offered_, kPingMs);
         if (client >= 0) {
           offered_.clear();  // the device is to be offered anew
           return client;
@@ -67,12 +67,12 @@ int Tracker::Lend(Entrance* entrance) {
       if (socket_ >= 0) close(socket_);
       socket_ = -1;
       offered_.clear();
-      if (!is_told) {
+      if (!is_reported) {
         std::printf("no tracker at %s:%s: %s; trying again\n", host_.c_str(), port_.c_str(),
                     error.what());
         std::fflush(stdout);
       }
-      is_told = true;
+      is_reported = true;
       sleep(kRetrySeconds);
     }
   }
@@ -96,9 +96,9 @@ void Tracker::Connect() {
   int32_t magic = 0;
   if (!Send(socket_, &kTrackerMagic, sizeof(magic)) || !Receive(socket_, &magic, sizeof(magic)) ||
       magic != kTrackerMagic) {
-    throw std::runtime_error("what answers is not a TVM RPC tracker");
+    throw std::runtime_error("the server there is not a TVM RPC tracker");
   }
-  Ask("[" + std::to_string(kUpdateInfo) + ", {\"key\": \"server:" + key_ +
+  Request("[" + std::to_string(kUpdateInfo) + ", {\"key\": \"server:" + key_ +
       "\", \"addr\": [null, " + std::to_string(served_port_) + "]}]");
   std::printf("registered as %s at the tracker %s:%s\n", key_.c_str(), host_.c_str(),
               port_.c_str());
@@ -115,16 +115,16 @@ void Tracker::Offer() {
     std::snprintf(digits, sizeof(digits), "%02x", byte);
     offered_ += digits;
   }
-  Ask("[" + std::to_string(kPut) + ", \"" + key_ + "\", [" + std::to_string(served_port_) +
+  Request("[" + std::to_string(kPut) + ", \"" + key_ + "\", [" + std::to_string(served_port_) +
       ", \"" + offered_ + "\"], null]");
 }
 
 bool Tracker::IsPending() {
-  std::string pending = Ask("[" + std::to_string(kGetPendingKeys) + "]");
+  std::string pending = Request("[" + std::to_string(kGetPendingKeys) + "]");
   return pending.find('"' + offered_ + '"') != std::string::npos;
 }
 
-std::string Tracker::Ask(const std::string& message) {
+std::string Tracker::Request(const std::string& message) {
   int32_t size = static_cast<int32_t>(message.size());
   bool is_sent = Send(socket_, &size, sizeof(size)) && Send(socket_, message.data(), message.size());
   if (!is_sent || !Receive(socket_, &size, sizeof(size)) || size < 0 || size > kMaxReplyBytes) {

@@ -7,7 +7,7 @@
 
 #include <string>
 
-#include "entrance.h"
+#include "keyed_listener.h"
 
 namespace relax_tapml {
 
@@ -16,27 +16,27 @@ class Tracker {
   /*!
    * \param address HOST:PORT of the tracker.
    * \param key What to register as.
-   * \param port Where clients find us, at the address that the tracker sees.
+   * \param port The port for clients, at the address that the tracker sees.
    */
   Tracker(const std::string& address, const std::string& key, int port);
   Tracker(const Tracker&) = delete;
   Tracker& operator=(const Tracker&) = delete;
 
   /*!
-   * \brief Offer the device until the client that it was lent to comes; a lost tracker is looked
-   *  for again.
-   * \param entrance Where that client comes in. Whoever else connects changes nothing.
+   * \brief Offer the device until the client that it was lent to connects; reconnect to a lost
+   *  tracker.
+   * \param listener Accepts that client; other connections change nothing.
    * \return The connection of the client, which is the caller's to close.
    */
-  int Lend(Entrance* entrance);
+  int Lend(KeyedListener* listener);
 
  private:
   void Connect();
   void Offer();
-  /*! \brief Whether nobody has been lent what was offered last. */
+  /*! \brief Whether the device that was offered last has not been lent yet. */
   bool IsPending();
   /*! \brief Send a message of JSON and return the reply. */
-  std::string Ask(const std::string& message);
+  std::string Request(const std::string& message);
 
   std::string host_, port_, key_;
   int served_port_;
@@ -44,7 +44,7 @@ class Tracker {
   int socket_ = -1;
   /*! \brief The key that was offered last; empty if the device is to be offered anew. */
   std::string offered_;
-  /*! \brief Pings since that key was lent, without its client. */
+  /*! \brief Pings since that key was lent, without a connection of its client. */
   int unused_ = 0;
 };
 

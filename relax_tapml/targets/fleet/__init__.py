@@ -1,0 +1,13 @@
+"""Devices lent by a TVM RPC tracker, and a tracker with servers of our own.
+
+In comes a tracker's address and key, out goes a session on whichever server is free. ``tracker``
+lists and requests devices, ``lease`` opens sessions on them and replaces lost ones,
+``local_fleet`` starts a tracker and servers on this machine, which serve this user only by
+default.
+"""
+
+__all__ = [
+    "lease",
+    "local_fleet",
+    "tracker",
+]

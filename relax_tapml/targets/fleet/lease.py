@@ -1,4 +1,4 @@
-"""Devices that a tracker lends: one server for each session, whichever is free."""
+"""Devices lent by a tracker: each session is on a server that is free."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _ANSWER_S = 2.0
 
 @dataclass(frozen=True, kw_only=True)
 class Lease:
-    """A session on a server of a tracker; closing the session gives the server back.
+    """A session on a server of a tracker; closing the session returns the server.
 
     Parameters
     ----------
@@ -31,7 +31,7 @@ class Lease:
     address
         ``HOST:PORT`` of the server.
     relay
-        The connection, to be cut from another thread.
+        The connection, which another thread may cut.
     """
 
     session: DeviceSession
@@ -47,20 +47,20 @@ def lease(
     wait_s: float | None = None,
     is_wanted: Callable[[], bool] = lambda: True,
 ) -> Lease:
-    """Open a session on a server of a key; on another one if the first cannot be reached.
+    """Open a session on a server of a key; on another one if that cannot be reached.
 
     Parameters
     ----------
     tracker
-        Who lends it.
+        The tracker and the key.
     target
         The ``tvm.target.Target`` to run code of.
     timeout_s
-        How long one call may take; a server has longer to start its device.
+        How long one call may take; starting a device may take longer.
     wait_s
         How long to wait for a free server; ``timeout_s`` by default.
     is_wanted
-        Asked now and then; the waiting ends where it says no.
+        Called repeatedly; the waiting ends when it returns false.
 
     Raises
     ------
@@ -68,7 +68,7 @@ def lease(
         No server was free in time, or none of several could be used.
     """
     platform = platform_of(target)
-    platform.prepare_client()  # while no server is kept waiting
+    platform.prepare_client()  # before a server is lent, which would have to wait
     end = time.monotonic() + (timeout_s if wait_s is None else wait_s)
     command = platform.server_command(
         f"--tracker {tracker.host}:{tracker.port} --key {tracker.key}"
@@ -80,7 +80,7 @@ def lease(
         )
         name = f"{tracker.key} at {host}:{port}"
         try:
-            # Its server may have died since it registered.
+            # The server may have ended since it registered.
             relay = Relay(host, port, key, name=name, command=command, timeout_s=timeout_s)
             session = platform.connect(
                 relay, target, timeout_s=timeout_s, start_s=max(timeout_s, START_S)
@@ -94,15 +94,15 @@ def lease(
 
 
 class LeasedDevice(Device):
-    """A ``Device`` whose sessions a tracker lends, maybe on another server each time.
+    """A ``Device`` whose sessions a tracker lends, each on any of its servers.
 
     Parameters
     ----------
     tracker, target, timeout_s
         As for ``lease``.
     avoided
-        Addresses not to be used; read at each session, so others may add to it. A server that is
-        lent to us nevertheless is kept until ``close``, so that the tracker lends another one.
+        Addresses not to be used; read for each session, so the caller may add to it. A server that
+        is lent nevertheless is kept until ``close``, so that the tracker lends another one.
     wait_s
         Returns how long to wait for a free server; ``timeout_s`` by default.
     is_wanted
@@ -126,17 +126,17 @@ class LeasedDevice(Device):
         self._avoided = avoided
         self._wait_s = wait_s or (lambda: timeout_s)
         self._is_wanted = is_wanted
-        self._held: list[DeviceSession] = []
+        self._unused: list[DeviceSession] = []
         self._relay: Relay | None = None
 
     def close(self) -> None:
-        """End the session, if any, and give back what was lent in vain."""
+        """End the session, if any, and return servers that were lent but not used."""
         super().close()
-        while self._held:
-            self._held.pop().close()
+        while self._unused:
+            self._unused.pop().close()
 
     def is_gone(self) -> bool:
-        """Whether nothing listens any more at the address of the last session."""
+        """Whether nothing accepts connections any more at the address of the last session."""
         host, _, port = self.name.rpartition(":")
         try:
             socket.create_connection((host, int(port)), timeout=_ANSWER_S).close()
@@ -145,7 +145,7 @@ class LeasedDevice(Device):
         return False
 
     def interrupt(self) -> None:
-        """Make a call that waits for the device fail. Never raises; called from any thread."""
+        """Make a call that waits for the device fail. Never raises; callable from any thread."""
         if self._relay is not None:
             self._relay.interrupt()
 
@@ -162,4 +162,4 @@ class LeasedDevice(Device):
             if lent.address not in self._avoided:
                 self.name, self._relay = lent.address, lent.relay
                 return lent.session
-            self._held.append(lent.session)
+            self._unused.append(lent.session)

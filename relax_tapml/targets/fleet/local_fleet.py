@@ -1,4 +1,4 @@
-"""Servers of our own on this machine and a tracker, to lend its devices or to try a fleet."""
+"""A tracker and servers on this machine, to lend its devices or to try a fleet."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from relax_tapml.errors import DeviceUnavailable, UsageError
 from relax_tapml.files.scratch import ScratchFolder
 from relax_tapml.processes.child import Child, ending_text
 from relax_tapml.processes.deadline import Deadline
-from relax_tapml.targets.fleet.own_user import ANY_USER, OWN_USER, check_users_are_known
+from relax_tapml.targets.fleet._own_user import ANY_USER, OWN_USER, check_users_are_visible
 from relax_tapml.targets.fleet.tracker import tracker_status
 
 LOOPBACK = "127.0.0.1"
@@ -20,7 +20,7 @@ _POLL_S = 0.1
 
 
 class LocalFleet:
-    """A tracker and servers, each a process that ends with us.
+    """A tracker and servers, each in a process that ends with this one.
 
     Parameters
     ----------
@@ -31,20 +31,20 @@ class LocalFleet:
     port
         Of the tracker; 0 for any that is free.
     platform
-        Whose devices the servers have, by name.
+        The name of the platform whose devices the servers have.
     tracker
-        Host and port of one that runs already; none is started then.
+        Host and port of a running tracker; none is started then.
     host
-        The address that servers listen on, of this machine.
+        The address of this machine that servers listen on.
     is_shared
-        Serve other users of this machine, too. Otherwise the tracker and servers on a loopback
-        address serve our own user only; servers on other addresses serve everyone.
+        Serve all users of this machine. Otherwise the tracker and servers on a loopback address
+        serve this user only; servers on other addresses serve all clients.
 
     Attributes
     ----------
     servers
-        The process of each server by its address, ``HOST:PORT``; of two that had the same address,
-        one after the other, the later one.
+        The process of each server by its address, ``HOST:PORT``; the later one if two had the same
+        address.
     tracker
         Host and port.
 
@@ -53,7 +53,7 @@ class LocalFleet:
     UsageError
         The port is taken, or the tracker is on another machine, which cannot lend these servers.
     DeviceUnavailable
-        A process cannot be started, or the system does not tell users apart.
+        A process cannot be started, or the system does not list the owners of connections.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class LocalFleet:
         self._is_local = _check_reach(tracker, host)
         self._servers_serve = self._tracker_serves if self._is_local else ANY_USER
         if OWN_USER in (self._servers_serve, self._tracker_serves):
-            check_users_are_known()
+            check_users_are_visible()
         try:
             if tracker:
                 self.tracker = tracker
@@ -86,7 +86,7 @@ class LocalFleet:
                     self.tracker = LOOPBACK, listener.getsockname()[1]
                     self._children.append(
                         Child(
-                            "relax_tapml.targets.fleet.fleet_tracker",
+                            "relax_tapml.targets.fleet._fleet_tracker",
                             [listener],
                             [self._tracker_serves],
                         )
@@ -101,16 +101,16 @@ class LocalFleet:
 
     @property
     def session(self) -> str:
-        """What to give to ``--session``."""
+        """The value for ``--session``."""
         return f"tracker:{self.tracker[0]}:{self.tracker[1]}:{self.key}"
 
     @property
     def reach(self) -> str:
-        """Who can run code on the servers, and so do whatever our user can; a sentence's start."""
+        """Which users can run code on the servers, as this user; a sentence's start."""
         if self._servers_serve == OWN_USER:
             return "Only this user's processes on this machine are served"
-        who = "Every user of" if self._is_local else "Everyone who reaches"
-        return f"{who} this machine can run code on it as this user"
+        users = "Every user of" if self._is_local else "All who can reach"
+        return f"{users} this machine can run code on it as this user"
 
     def add_server(
         self, *, key: str | None = None, environment: Mapping[str, str] | None = None
@@ -120,14 +120,14 @@ class LocalFleet:
         Parameters
         ----------
         key
-            What it registers as, if not as the others.
+            What it registers as; the key of the fleet by default.
         environment
-            Set for it in addition to ours.
+            Added to the environment of this process.
         """
         with _listener(self._host, 0) as listener:
             address = f"{self._host}:{listener.getsockname()[1]}"
             child = Child(
-                "relax_tapml.targets.fleet.fleet_server",
+                "relax_tapml.targets.fleet._fleet_server",
                 [listener],
                 arguments=[
                     *map(str, self.tracker),
@@ -145,7 +145,7 @@ class LocalFleet:
     def wait(self, timeout_s: float = 60.0) -> None:
         """Wait until all servers are free. Raises ``DeviceUnavailable`` if that takes longer.
 
-        What counts is the time that they have of the machine; see ``Deadline``.
+        Processor time counts; see ``Deadline``.
         """
         with Deadline(timeout_s, lambda: None, pid=os.getpid()) as deadline:
             self._wait(deadline, timeout_s)
@@ -153,10 +153,10 @@ class LocalFleet:
     def _wait(self, deadline: Deadline, timeout_s: float) -> None:
         while True:
             keys = tracker_status(*self.tracker, timeout_s=timeout_s)
-            # The tracker has its own name for this machine.
+            # The tracker has its own address for this machine: compare ports.
             there = {_port(server) for status in keys.values() for server in status.servers}
             free = sum(status.free for status in keys.values())
-            # Another's tracker may have lent them before we looked.
+            # A tracker that runs already may have lent them meanwhile.
             are_free = self._is_joined or free >= len(self.servers)
             if are_free and there.issuperset(map(_port, self.servers)):
                 return
@@ -182,7 +182,7 @@ class LocalFleet:
 def _check_reach(tracker: tuple[str, int] | None, host: str) -> bool:
     """Return whether servers that listen on an address can be reached from this machine only.
 
-    Raises ``UsageError`` for servers that nobody could be lent, because of where they listen.
+    Raises ``UsageError`` if clients of the tracker could not reach them.
     """
     try:
         is_loopback = ip_address(socket.gethostbyname(host)).is_loopback
@@ -191,8 +191,8 @@ def _check_reach(tracker: tuple[str, int] | None, host: str) -> bool:
     if tracker is None:
         if not is_loopback:
             raise UsageError(
-                f"--host {host}: our own tracker can be reached from this machine only. Start one "
-                "with 'python -m tvm.exec.rpc_tracker' and name it with --tracker"
+                f"--host {host}: the tracker started here can be reached from this machine only. "
+                "Start one with 'python -m tvm.exec.rpc_tracker' and pass it with --tracker"
             )
         return True
     name, port = tracker
@@ -202,8 +202,8 @@ def _check_reach(tracker: tuple[str, int] | None, host: str) -> bool:
         raise DeviceUnavailable(f"tracker {name}:{port}: {error}") from error
     if is_loopback and not is_here:
         raise UsageError(
-            f"clients of {name}:{port} cannot reach servers on {host}; --host 0.0.0.0 lets "
-            "whoever can reach this machine run code on it"
+            f"clients of {name}:{port} cannot reach servers on {host}; with --host 0.0.0.0 all who "
+            "can reach this machine can run code on it"
         )
     return is_loopback
 

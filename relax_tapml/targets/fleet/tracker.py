@@ -1,4 +1,4 @@
-"""Asking a TVM RPC tracker: for a device, and what devices it has."""
+"""Requests to a TVM RPC tracker: for a device, and for a list of its devices."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _SPEC = re.compile(r"tracker:(?P<host>.+?):(?P<port>\d+):(?P<key>.+)")
 _POLL_S = 0.1
 _STATUS_S = 2.0
 _RETURN_S = 1.0
-_SHOWN = 8
+_LISTED = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +32,7 @@ class TrackerKey:
 
     @classmethod
     def parse(cls, spec: str) -> TrackerKey | None:
-        """Return what a session names; None if that is no tracker."""
+        """Return the key in a session's specification; None if that is no tracker."""
         match = _SPEC.fullmatch(spec)
         return match and cls(host=match["host"], port=int(match["port"]), key=match["key"])
 
@@ -46,7 +46,7 @@ class KeyStatus:
     servers
         ``HOST:PORT`` of those that are registered, sorted.
     free
-        How many of them nobody uses; the tracker does not say which.
+        How many of them are not in use; the tracker does not report which.
     """
 
     servers: tuple[str, ...]
@@ -59,7 +59,7 @@ class KeyStatus:
 
 
 def tracker_status(host: str, port: int, *, timeout_s: float) -> dict[str, KeyStatus]:
-    """Return what a tracker has, key by key; keys that nobody serves any more are left out.
+    """Return the devices of a tracker by key; keys without a server are left out.
 
     Raises
     ------
@@ -84,7 +84,7 @@ def tracker_status(host: str, port: int, *, timeout_s: float) -> dict[str, KeySt
 
 
 def free_devices(tracker: TrackerKey, *, timeout_s: float) -> int:
-    """Return how many devices of a key are free, after a moment for those that are coming back.
+    """Return how many devices of a key are free, after a short wait for those being returned.
 
     Raises
     ------
@@ -110,7 +110,7 @@ def request_device(
 ) -> tuple[str, int, str]:
     """Return address, port and key of a server of kind ``key``, waiting for one to become free.
 
-    ``tvm.rpc.connect_tracker`` waits for a silent or busy tracker for ever; this does not.
+    ``tvm.rpc.connect_tracker`` waits without a limit for a silent or busy tracker.
 
     Parameters
     ----------
@@ -121,7 +121,7 @@ def request_device(
     timeout_s
         How long to wait.
     is_wanted
-        Asked now and then; the waiting ends where it says no.
+        Called repeatedly; the waiting ends when it returns false.
 
     Raises
     ------
@@ -143,7 +143,7 @@ def request_device(
     except TimeoutError as error:
         raise DeviceUnavailable(
             f"tracker {host}:{port} had no free device of key {key!r} in {timeout_s:g} s: "
-            f"{_what_there_is(host, port, key)}. See 'relax-tapml fleet status {host}:{port}'"
+            f"{_registered_text(host, port, key)}. See 'relax-tapml fleet status {host}:{port}'"
         ) from error
     except (OSError, ValueError) as error:
         raise _unreachable(host, port, error) from error
@@ -170,27 +170,27 @@ def _connected(host: str, port: int, timeout_s: float) -> socket.socket:
 
 def _unreachable(host: str, port: int, error: Exception) -> DeviceUnavailable:
     return DeviceUnavailable(
-        f"cannot ask the tracker at {host}:{port} for a device: {error}. Start "
+        f"cannot use the tracker at {host}:{port}: {error}. Start "
         f"'python -m tvm.exec.rpc_tracker --port {port}' there, or check the address; a tracker of "
-        "'relax-tapml fleet up' serves the user who started it only, unless --any-user"
+        "'relax-tapml fleet up' serves only the user who started it, unless --any-user is given"
     )
 
 
-def _what_there_is(host: str, port: int, key: str) -> str:
-    """Say why nothing was free, in words."""
+def _registered_text(host: str, port: int, key: str) -> str:
+    """Describe what is registered where nothing was free, for a message."""
     try:
         keys = tracker_status(host, port, timeout_s=_STATUS_S)
     except DeviceUnavailable:
         return "it does not answer"
     if key in keys:
         servers = keys[key].servers
-        shown = servers[:_SHOWN]
-        more = "" if len(servers) <= _SHOWN else f" and {len(servers) - _SHOWN} more"
+        listed = servers[:_LISTED]
+        more = "" if len(servers) <= _LISTED else f" and {len(servers) - _LISTED} more"
         return (
             f"{len(servers)} of that key {'is' if len(servers) == 1 else 'are'} registered, none "
-            f"is free ({', '.join(shown)}{more})"
+            f"is free ({', '.join(listed)}{more})"
         )
     if keys:
-        told = ", ".join(f"{name!r} ({len(status.servers)})" for name, status in keys.items())
-        return f"no server of that key is registered; the keys there are {told}"
+        there = ", ".join(f"{name!r} ({len(status.servers)})" for name, status in keys.items())
+        return f"no server of that key is registered; the keys there are {there}"
     return "no server is registered there"

@@ -1,4 +1,4 @@
-"""Target strings."""
+"""Parse target strings."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ def parse_target(text: str) -> Any:
     UsageError
         TVM does not know the target, or this build of TVM has no code generator for its kind.
     """
-    ours = (json for platform in PLATFORMS if (json := platform.target_json(text)))
+    own = (json for platform in PLATFORMS if (json := platform.target_json(text)))
     try:
-        target = tvm.target.Target(next(ours, text))
+        target = tvm.target.Target(next(own, text))
     except (ValueError, RuntimeError) as error:
         raise UsageError(
             f"target {text!r} is not known to TVM: {error}. Expected one of "

@@ -1,4 +1,4 @@
-"""A kind of device: how its kernels are made, where they run, and what that needs."""
+"""The interface of a platform: how kernels are compiled, where they run, what that needs."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from relax_tapml.errors import DeviceUnavailable
 from relax_tapml.targets.server.device_process import DeviceProcess
 from relax_tapml.targets.server.exit_report import ExitReport
 from relax_tapml.targets.server.forward import forward
-from relax_tapml.targets.server.handshake import present
-from relax_tapml.targets.session.attempts import started
+from relax_tapml.targets.server.handshake import authenticate
+from relax_tapml.targets.session.attempts import open_with_retries
 from relax_tapml.targets.session.inline import InlineSession
 from relax_tapml.targets.session.rpc_session import RPCSession, Server
 from relax_tapml.targets.session.session import DeviceSession
@@ -33,87 +33,86 @@ TRACKER = "tracker:HOST:PORT:KEY"
 Opener = Callable[[Any, float], DeviceSession]
 
 START_S = 60.0
-"""How long a device may take to start, although a call may have to be quick.
+"""How long a device may take to start, even if calls have a shorter limit.
 
-Of a process here what counts is the time that it has had of the machine; see ``Deadline``.
+For a process of this machine processor time counts; see ``Deadline``.
 """
 
 
 class Platform(ABC):
-    """What the rest of the package knows of a platform; a subclass is one of them, in one file.
+    """Everything that depends on the platform; each subclass is one platform, in one file.
 
-    The defaults are those of a platform that this machine can compile shared objects for and run
-    in a process. What a device refuses at run time reaches its user as a ``DeviceFault``, whoever
-    opened the session; see ``DeviceSession``.
+    The defaults fit a platform that this machine can compile shared objects for and run in a
+    process. What a device refuses at run time raises a ``DeviceFault``; see ``DeviceSession``.
     """
 
     name: ClassVar[str]
-    """As ``--target`` takes it."""
+    """The value for ``--target``."""
 
     summary: ClassVar[str]
-    """What it is, in a line."""
+    """A description, in a line."""
 
     tried_on: ClassVar[str]
-    """The hardware that this package has been run on, for people; it says so if there is none."""
+    """The hardware that this package was run on, as text; ``no hardware`` if there is none."""
 
     suffix: ClassVar[str] = ".so"
-    """Of the file that a compiled kernel is."""
+    """The suffix of the file of a compiled kernel."""
 
     remote_sessions: ClassVar[tuple[str, ...]] = (RPC, TRACKER)
-    """Which of the sessions ``rpc:HOST:PORT`` and ``tracker:HOST:PORT:KEY`` reach such devices."""
+    """Which of ``RPC`` and ``TRACKER`` can be used for such devices."""
 
     copy_alignment: ClassVar[int] = 1
-    """Bytes that the place of a copy within a buffer must be a multiple of."""
+    """The alignment, in bytes, of a copy within a buffer."""
 
     @abstractmethod
     def owns(self, target: Any) -> bool:
         """Whether kernels of a ``tvm.target.Target`` are this platform's."""
 
     def target_json(self, text: str) -> str | None:
-        """Return the JSON of a target that only we know by this name; None if it is not ours."""
+        """Return the JSON of a target by this platform's name; None for other names."""
         del text
         return None
 
     def complete(self, target: Any) -> Any:
-        """Return a target with what compiling for the platform needs besides."""
+        """Return a target with the attributes that compiling for the platform needs."""
         return target
 
     def host(self, target: Any) -> Any:
-        """Return the target of functions that run beside the VM, on the device's own CPU."""
+        """Return the target of functions that run beside the VM, on the device's CPU."""
         return target.host or (target if "cpu" in target.keys else tvm.target.Target("llvm"))
 
     def compiler(self, target: Any) -> AbstractContextManager[Mapping[str, str]]:
-        """Set up the compiler of kernels; what is yielded is part of a kernel's name in a cache."""
+        """Set up the compiler of kernels; yields facts that become part of a kernel's cache key."""
         del target
         return nullcontext({})
 
     def low_precision_math(self, target: Any) -> LowPrecisionMath | None:
         """Return which functions are computed less accurately under the options in use, and why.
 
-        A unit that only coarse bounds let pass is reported as one of low precision. None if there
-        is no such function.
+        A unit that passes only with the wider bounds is reported as one of low precision. None if
+        there is no such function.
         """
         del target
         return None
 
     def compile(self, module: Any, target: Any, path: Path) -> None:
-        """Schedule and compile a module of one PrimFunc, and write it as the device loads it.
+        """Schedule and compile a module of one PrimFunc to a file that the device loads.
 
-        Raises whatever says why it does not build.
+        Raises any exception if it does not build.
         """
         tvm.tirx.build(schedule(module, target), target=target).export_library(str(path))
 
     def compiles_in_fork(self, target: Any) -> bool:
         """Whether ``compile`` may be called in a fork of this process.
 
-        It may where only code is generated and programs are started. On macOS system libraries may
-        not be used in a fork, and a compiler that asks a GPU's driver needs a process of its own.
+        It may where it only generates code and starts programs. On macOS system libraries may
+        not be used in a fork, and a compiler that queries a GPU's driver cannot run in one.
         """
         del target
         return sys.platform == "linux"
 
     def sessions(self) -> Mapping[str, Opener]:
-        """Return how to open a device here, by the name of ``--session``; ``process`` is one."""
+        """Return how to open a device on this machine, by ``--session``; ``process`` is one."""
         return {"inline": lambda target, _: InlineSession(target), "process": self._process}
 
     def connect(
@@ -123,7 +122,7 @@ class Platform(ABC):
         return RPCSession(server, target, timeout_s=timeout_s, start_s=start_s)
 
     def server_command(self, options: str) -> str:
-        """Return what starts a server on the device's own machine, for people.
+        """Return the command that starts a server on the device's machine, for messages.
 
         Parameters
         ----------
@@ -133,7 +132,7 @@ class Platform(ABC):
         return f"'python -m tvm.exec.rpc_server {options}'"
 
     def requirements(self) -> list[Requirement]:
-        """Return what it needs here beside Python packages, found or missing."""
+        """Return what it needs on this machine beside Python packages, found or missing."""
         return []
 
     def has_device_here(self) -> bool:
@@ -141,61 +140,63 @@ class Platform(ABC):
         return True
 
     def prepare_client(self) -> None:
-        """Make what this machine needs before a device is waited for; may take minutes, once.
+        """Build what this machine needs for its half of a session; may take minutes, once.
 
         Raises ``DeviceUnavailable`` if that fails.
         """
         return
 
     def check(self) -> None:
-        """Raise ``DeviceUnavailable`` if something is missing that nothing works without."""
+        """Raise ``DeviceUnavailable`` if a requirement is missing that everything needs."""
         self._demand([item for item in self.requirements() if item.is_needed])
 
     def start(self) -> Server:
-        """Start a server on this machine that ends with us. Raises ``DeviceUnavailable``."""
+        """Start a server on this machine. Raises ``DeviceUnavailable``."""
         return DeviceProcess()
 
     def serve(self, connection: socket.socket, folder: Path) -> ExitReport:
-        """Start a server for a client of a fleet, and forward what they say to each other.
+        """Start a server for a client of a fleet, and forward between the two.
 
-        The caller is a fork, in which drivers of GPUs do not work; the server is not.
+        The caller is a fork, in which drivers of GPUs do not work; the server is a new process.
 
         Parameters
         ----------
         connection
-            To the client, which has been greeted.
+            To the client, after the handshake.
         folder
-            For files of the session.
+            For the session's files.
 
         Returns
         -------
         ExitReport
-            Why it ended; without a cause if the client left.
+            How the server ended; without a cause if the client left.
         """
         del folder
         try:
-            started = self.start()
+            server = self.start()
         except DeviceUnavailable as error:
             return ExitReport(cause=str(error))
-        with closing(started):
+        with closing(server):
             try:
-                with socket.create_connection((started.host, started.port)) as far:
-                    is_lost = not present(far, "client", started.key) or forward(connection, far)
+                with socket.create_connection((server.host, server.port)) as far:
+                    is_lost = not authenticate(far, "client", server.key) or forward(
+                        connection, far
+                    )
             except OSError:
                 is_lost = True
             if not is_lost:
                 return ExitReport(cause=None)
-            exit_report = started.exit_report()
+            exit_report = server.exit_report()
             return replace(exit_report, cause=exit_report.cause or "closed the connection")
 
     def _demand(self, items: Sequence[Requirement]) -> None:
         missing = [item for item in items if not item.found]
         if missing:
-            told = "; ".join(f"{item.name} is missing ({item.install})" for item in missing)
-            raise DeviceUnavailable(f"target {self.name}: {told}. See 'relax-tapml doctor'")
+            text = "; ".join(f"{item.name} is missing ({item.install})" for item in missing)
+            raise DeviceUnavailable(f"target {self.name}: {text}. See 'relax-tapml doctor'")
 
     def _process(self, target: Any, timeout_s: float) -> DeviceSession:
         start_s = max(timeout_s, START_S)
-        return started(
+        return open_with_retries(
             lambda: self.connect(self.start(), target, timeout_s=timeout_s, start_s=start_s)
         )

@@ -1,18 +1,18 @@
-"""The platforms there are."""
+"""All platforms."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from relax_tapml.errors import UsageError
-from relax_tapml.targets.platforms.arm64 import Arm64
-from relax_tapml.targets.platforms.cuda import Cuda
-from relax_tapml.targets.platforms.local import Local
-from relax_tapml.targets.platforms.metal import Metal
-from relax_tapml.targets.platforms.opencl import OpenCL
+from relax_tapml.targets.platforms._arm64 import Arm64
+from relax_tapml.targets.platforms._cuda import Cuda
+from relax_tapml.targets.platforms._local import Local
+from relax_tapml.targets.platforms._metal import Metal
+from relax_tapml.targets.platforms._opencl import OpenCL
+from relax_tapml.targets.platforms._rocm import ROCm
+from relax_tapml.targets.platforms._webgpu import WebGPU
 from relax_tapml.targets.platforms.platform import Platform
-from relax_tapml.targets.platforms.rocm import ROCm
-from relax_tapml.targets.platforms.webgpu import WebGPU
 
 # The first that owns a target is its platform; the last one owns every target.
 PLATFORMS: tuple[Platform, ...] = (

@@ -1,4 +1,4 @@
-"""A server process of our own on this machine, so that a kernel may crash or hang."""
+"""A server process on this machine, so that a kernel may crash or hang."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _ENDING_S = 5.0
 class DeviceProcess:
     """Start a process that serves one client and end it again; a ``Server``.
 
-    What it and the kernels print goes to a log in ``folder``, where it also keeps its files.
+    Its output and that of kernels goes to a log in ``folder``, where it also keeps its files.
 
     Parameters
     ----------
@@ -25,7 +25,7 @@ class DeviceProcess:
         What the process runs, as a ``Child``: its arguments are a listening socket and
         ``arguments``, its secret is the key.
     arguments
-        Given to it besides.
+        Further arguments of the process.
     has_torch
         As for a ``Child``.
 
@@ -39,7 +39,7 @@ class DeviceProcess:
 
     def __init__(
         self,
-        module: str = "relax_tapml.targets.server.device_process_main",
+        module: str = "relax_tapml.targets.server._device_process_main",
         arguments: Sequence[str] = (),
         *,
         has_torch: bool = False,
@@ -47,8 +47,8 @@ class DeviceProcess:
         self.host = "127.0.0.1"
         self.key = secrets.token_hex(16)
         try:
-            # The worker inherits the listening socket: its port is known before it is up, and if
-            # it dies first, the connection that waits for it is reset.
+            # The process inherits the listening socket: the port is known before it has started,
+            # and if it ends first, a connection that waits for it is reset.
             with socket.create_server((self.host, 0)) as listener:
                 self.port = listener.getsockname()[1]
                 folder = ScratchFolder()
@@ -71,7 +71,7 @@ class DeviceProcess:
         self._child.kill()
 
     def exit_report(self) -> ExitReport:
-        """Say how the process ended and what it printed last."""
+        """Report how the process ended and what it printed last."""
         code = self._child.exit_code(_ENDING_S)
         return ExitReport(
             cause=ending_text(code), log=self._child.log_tail(), is_killed=is_kill(code)

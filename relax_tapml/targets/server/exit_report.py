@@ -1,4 +1,4 @@
-"""How a server ended, and asking the server of a fleet how its last session did."""
+"""How a server ended, and the request for that to a server of a fleet."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from tvm.rpc import base
 
 from relax_tapml.processes.child import EXITED
-from relax_tapml.targets.server.handshake import present
+from relax_tapml.targets.server.handshake import authenticate
 
 _ANSWER_S = 5.0
 ROLE = "exit_report"
-"""What asks, where a client of RPC is ``client``."""
+"""The role of who requests a report; the role of an RPC client is ``client``."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,11 +23,11 @@ class ExitReport:
     Parameters
     ----------
     cause
-        For messages, such as ``died of SIGSEGV``; None where it has not ended by itself.
+        For messages, such as ``died of SIGSEGV``; None if it was ended by its client.
     log
         The end of its log, empty where there is none.
     is_killed
-        Whether another process, or the system, ended it.
+        Whether it was killed from outside: by another process or by the system.
     """
 
     cause: str | None
@@ -36,15 +36,15 @@ class ExitReport:
 
     @property
     def has_exited(self) -> bool:
-        """Whether it ended itself, which it would do again."""
+        """Whether it exited by itself, which it would do again."""
         return (self.cause or "").startswith(EXITED)
 
 
-def ask_exit_report(host: str, port: int, key: str) -> ExitReport | None:
-    """Return how the session with ``key`` ended; None if the server is not one of ours, or busy."""
+def request_exit_report(host: str, port: int, key: str) -> ExitReport | None:
+    """Return how the session with ``key`` ended; None if the server is busy or has no reports."""
     try:
         with socket.create_connection((host, port), timeout=_ANSWER_S) as connection:
-            if not present(connection, ROLE, key):
+            if not authenticate(connection, ROLE, key):
                 return None
             return ExitReport(**base.recvjson(connection))
     except (OSError, TypeError, ValueError, json.JSONDecodeError):

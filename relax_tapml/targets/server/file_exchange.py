@@ -1,7 +1,7 @@
-"""Tensors between two processes of one machine, through a file that both have mapped.
+"""Copy tensors between two processes of one machine, through a file that both have mapped.
 
 TVM's RPC writes tensors byte by byte, at 30 to 60 MB/s, and takes several messages to create one.
-A file is many times quicker, for what crosses in a hybrid run and for parameters whenever a crashed
+A file is many times faster: for the tensors of a hybrid run, and for parameters when a crashed
 device process is replaced.
 """
 
@@ -62,7 +62,7 @@ class FileExchange:
 
     @staticmethod
     def pays_for(size_bytes: int, dtype: str) -> bool:
-        """Say whether a tensor is large enough, and stored byte for byte as its array is."""
+        """Whether a tensor is large enough, and stored byte for byte as its array is."""
         kind = tvm_ffi.dtype(dtype)
         return size_bytes >= _SMALL_BYTES and kind.bits % 8 == 0 and kind.lanes == 1
 
@@ -100,7 +100,7 @@ class _MappedFile:
         if self._content is None or len(self._content) < size_bytes:
             self._path.touch()
             with self._path.open("r+b") as file:
-                # Not truncate: writing to a hole of a full disk would be a SIGBUS.
+                # Not truncate: writing to a hole in the file on a full disk would be a SIGBUS.
                 os.posix_fallocate(file.fileno(), 0, max(size_bytes, _FILE_BYTES))
                 self._content = mmap.mmap(file.fileno(), 0)
         return self._content

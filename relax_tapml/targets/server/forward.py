@@ -1,4 +1,4 @@
-"""Passing on what two connections say to each other."""
+"""Forward the bytes of two connections to each other."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def forward(near: socket.socket, far: socket.socket) -> bool:
 def _copy(
     source: socket.socket, sink: socket.socket, ended: queue.SimpleQueue[socket.socket]
 ) -> None:
-    """Copy until a side closes, and tell which."""
+    """Copy until a side closes, and put that side into ``ended``."""
     buffer = memoryview(bytearray(_CHUNK_BYTES))
     side = sink
     with suppress(OSError):

@@ -1,7 +1,8 @@
-"""How a TVM RPC server and its client begin. TVM itself, which takes long to import, is not needed.
+"""The handshake of TVM RPC, both halves, without importing TVM, which takes seconds.
 
-The client says a magic number, the length of its key and the key, which options may follow after a
-space. The server answers with a code, and after success with the length of its name and the name.
+The client sends a magic number, the length of its key and the key; options may follow the key
+after a space. The server answers with a code and, if that is ``SUCCESS``, with the length of its
+name and the name.
 """
 
 from __future__ import annotations
@@ -23,10 +24,11 @@ _HEAD = struct.Struct("<ii")
 _NAME = b"server:relax_tapml"
 
 _HANDSHAKE_S = 10.0
-_MAX_BYTES = 256
-_MAX_VISITORS = 32
-# Seconds and probes until a connection whose other end has vanished is lost, as in entrance.cc;
-# not every system has all of them, and macOS has the first under the second name.
+_MAX_KEY_BYTES = 256
+_MAX_PENDING = 32
+# Seconds and probes until a connection whose other end has vanished is lost, as in
+# keyed_listener.cc. Not every system has all of them, and macOS has the first under the second
+# name.
 _KEEPALIVE = {
     "TCP_KEEPIDLE": 30,
     "TCP_KEEPALIVE": 30,
@@ -37,16 +39,16 @@ _KEEPALIVE = {
 
 @dataclass(frozen=True, kw_only=True)
 class Client:
-    """Who presented a key and waits for an answer.
+    """A client that presented a right key and waits for an answer.
 
     Parameters
     ----------
     connection
-        Without a limit of time, but lost a minute after the client's machine is.
+        Without a time limit, but lost a minute after the client's machine is.
     key
-        The one it presented, as ``ROLE:KEY``.
+        The key it presented, as ``ROLE:KEY``.
     options
-        What it said after the key, with the space before it; empty if nothing.
+        What followed the key, with the space before it; empty if nothing did.
     """
 
     connection: socket.socket
@@ -54,24 +56,25 @@ class Client:
     options: str
 
 
-class Entrance:
-    """Listens to everyone who connects at once, until one presents a key; a context manager.
+class KeyedListener:
+    """Accept the first client that presents a right key; a context manager.
 
-    Who says nothing keeps nobody waiting: it is sent away after ten seconds, or where more than
-    ``32`` are there, the one that has been there for longest. What is left at the end is closed.
+    All connections are read at once, so a silent one delays no other. A connection is closed if it
+    has not presented a key after ten seconds; with more than ``32`` of them, the oldest is closed.
+    Leaving the block closes those that are left.
 
     Parameters
     ----------
     listener
-        A listening socket, which stays its owner's.
+        A listening socket; it stays the caller's and stays open.
     """
 
     def __init__(self, listener: socket.socket) -> None:
         self._listener = listener
-        self._visitors: dict[socket.socket, _Visitor] = {}  # the oldest first
+        self._pending: dict[socket.socket, _Pending] = {}  # the oldest first
         self._selector = selectors.DefaultSelector()
 
-    def __enter__(self) -> Entrance:
+    def __enter__(self) -> KeyedListener:
         self._listener.setblocking(False)
         self._selector.register(self._listener, selectors.EVENT_READ)
         return self
@@ -82,65 +85,65 @@ class Entrance:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        for connection in list(self._visitors):
-            self._dismiss(connection)
+        for connection in list(self._pending):
+            self._drop(connection)
         self._selector.close()
         self._listener.setblocking(True)
 
-    def meet(self, *keys: str, wait_s: float) -> Client | None:
-        """Return who presented one of some keys first, None if nobody did in ``wait_s`` seconds.
+    def accept(self, *keys: str, wait_s: float) -> Client | None:
+        """Return the first client with one of some keys, None if there is none in ``wait_s``.
 
-        Whoever presents another key is refused.
+        Clients with another key are refused.
 
         Parameters
         ----------
         keys
-            What a client must know, each as ``ROLE:KEY``; the role is ``client`` for RPC.
+            The right ones, each as ``ROLE:KEY``; the role of an RPC client is ``client``.
         wait_s
             How long to wait.
         """
         end = time.monotonic() + wait_s
         while True:
-            self._dismiss_silent()
+            self._drop_expired()
             left_s = end - time.monotonic()
             if left_s <= 0:
                 return None
-            for ready, _ in self._selector.select(min(left_s, self._patience_s())):
-                visitor = self._visitors.get(ready.data)
+            for ready, _ in self._selector.select(min(left_s, self._next_expiry_s())):
+                pending = self._pending.get(ready.data)
                 if ready.fileobj is self._listener:
                     self._accept()
-                elif visitor is not None and (client := self._heard(visitor, keys)) is not None:
+                elif pending is not None and (client := self._read(pending, keys)) is not None:
                     return client
 
     def _accept(self) -> None:
         try:
             connection, _ = self._listener.accept()
         except (BlockingIOError, ConnectionError):
-            return  # it has left
+            return  # it was closed meanwhile
         connection.setblocking(False)
-        self._visitors[connection] = _Visitor(connection)
+        self._pending[connection] = _Pending(connection)
         self._selector.register(connection, selectors.EVENT_READ, connection)
-        if len(self._visitors) > _MAX_VISITORS:
-            self._dismiss(next(iter(self._visitors)))
+        if len(self._pending) > _MAX_PENDING:
+            self._drop(next(iter(self._pending)))
 
-    def _heard(self, visitor: _Visitor, keys: Collection[str]) -> Client | None:
-        """Read what a visitor says; return it as a client if it has said one of the keys."""
-        connection = visitor.connection
+    def _read(self, pending: _Pending, keys: Collection[str]) -> Client | None:
+        """Read from a connection; return it as a client if that completes one of the keys."""
+        connection = pending.connection
         try:
-            said = visitor.read()
+            text = pending.read()
         except OSError:
-            self._dismiss(connection)
+            self._drop(connection)
             return None
-        if said is None:
+        if text is None:
             return None
-        key, space, options = said.partition(" ")
+        key, space, options = text.partition(" ")
         if key not in keys:
             with suppress(OSError):
                 connection.send(struct.pack("<i", _MISMATCH))
-            self._dismiss(connection)
+            self._drop(connection)
             return None
         self._selector.unregister(connection)
-        del self._visitors[connection]
+        del self._pending[connection]
         connection.settimeout(None)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
@@ -149,37 +152,37 @@ class Entrance:
                 connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
         return Client(connection=connection, key=key, options=space + options)
 
-    def _patience_s(self) -> float:
-        """Return how long until somebody has been silent for too long."""
-        if not self._visitors:
+    def _next_expiry_s(self) -> float:
+        """Return the seconds until the oldest connection has been silent for too long."""
+        if not self._pending:
             return _HANDSHAKE_S
-        oldest = next(iter(self._visitors.values()))
-        return max(oldest.until - time.monotonic(), 0)
+        oldest = next(iter(self._pending.values()))
+        return max(oldest.expires_at - time.monotonic(), 0)
 
-    def _dismiss_silent(self) -> None:
+    def _drop_expired(self) -> None:
         now = time.monotonic()
-        for visitor in list(self._visitors.values()):
-            if visitor.until <= now:
-                self._dismiss(visitor.connection)
+        for pending in list(self._pending.values()):
+            if pending.expires_at <= now:
+                self._drop(pending.connection)
 
-    def _dismiss(self, connection: socket.socket) -> None:
+    def _drop(self, connection: socket.socket) -> None:
         self._selector.unregister(connection)
-        del self._visitors[connection]
+        del self._pending[connection]
         connection.close()
 
 
 @dataclass
-class _Visitor:
-    """Who has connected, and what it has said so far."""
+class _Pending:
+    """A connection that has not presented its key yet, and what it has sent so far."""
 
     connection: socket.socket
-    said: bytes = b""
-    until: float = field(default_factory=lambda: time.monotonic() + _HANDSHAKE_S)
+    data: bytes = b""
+    expires_at: float = field(default_factory=lambda: time.monotonic() + _HANDSHAKE_S)
 
     def read(self) -> str | None:
-        """Return the key and the options when they are complete, None before.
+        """Return the key and the options once they are complete, None before.
 
-        No more than that is read: what follows is for whoever serves the client. Raises
+        No more than that is read: what follows is for the server of the client. Raises
         ``OSError`` for what is no client.
         """
         try:
@@ -188,48 +191,48 @@ class _Visitor:
             return None
         if not part:
             raise ConnectionResetError
-        self.said += part
+        self.data += part
         if self._missing():
             return None
-        return self.said[_HEAD.size :].decode(errors="replace")
+        return self.data[_HEAD.size :].decode(errors="replace")
 
     def _missing(self) -> int:
         """Return how many bytes are to come, as far as that is known."""
-        if len(self.said) < _HEAD.size:
-            return _HEAD.size - len(self.said)
-        magic, length = _HEAD.unpack_from(self.said)
-        if magic != _MAGIC or not 0 < length <= _MAX_BYTES:
+        if len(self.data) < _HEAD.size:
+            return _HEAD.size - len(self.data)
+        magic, length = _HEAD.unpack_from(self.data)
+        if magic != _MAGIC or not 0 < length <= _MAX_KEY_BYTES:
             raise ConnectionAbortedError
-        return int(_HEAD.size + length - len(self.said))
+        return int(_HEAD.size + length - len(self.data))
 
 
-def welcome(connection: socket.socket) -> None:
-    """Let a client that has presented a key go on. Raises ``OSError`` if it has left."""
-    connection.sendall(welcome_message())
+def send_success(connection: socket.socket) -> None:
+    """Send a client with a right key the server's answer. Raises ``OSError``."""
+    connection.sendall(success_message())
 
 
-def welcome_message() -> bytes:
-    """Return what ``welcome`` sends."""
+def success_message() -> bytes:
+    """Return what ``send_success`` sends."""
     return _HEAD.pack(SUCCESS, len(_NAME)) + _NAME
 
 
-def introduce(connection: socket.socket, role: str, key: str, options: str = "") -> None:
-    """Present a key to a server without waiting for the answer. Raises ``OSError``."""
-    presented = f"{role}:{key}{options}".encode()
-    connection.sendall(_HEAD.pack(_MAGIC, len(presented)) + presented)
+def send_key(connection: socket.socket, role: str, key: str, options: str = "") -> None:
+    """Send a server the key, without waiting for the answer. Raises ``OSError``."""
+    text = f"{role}:{key}{options}".encode()
+    connection.sendall(_HEAD.pack(_MAGIC, len(text)) + text)
 
 
-def present(connection: socket.socket, role: str, key: str) -> bool:
-    """Present a key to a server; return whether it lets us go on. Raises ``OSError``.
+def authenticate(connection: socket.socket, role: str, key: str) -> bool:
+    """Send a server the key and return whether it accepts that. Raises ``OSError``.
 
     Parameters
     ----------
     connection
         Just opened.
     role, key
-        What the server knows us by.
+        What the server expects.
     """
-    introduce(connection, role, key)
+    send_key(connection, role, key)
     (code,) = struct.unpack("<i", _received(connection, 4))
     if code != SUCCESS:
         return False

@@ -9,8 +9,8 @@ import tvm
 
 from relax_tapml.errors import DeviceUnavailable
 from relax_tapml.processes.child import Child
-from relax_tapml.targets.server.exit_report import ExitReport, ask_exit_report
-from relax_tapml.targets.server.relay_main import FAR_CLOSED
+from relax_tapml.targets.server._relay_main import FAR_CLOSED
+from relax_tapml.targets.server.exit_report import ExitReport, request_exit_report
 
 _ENDING_S = 2.0
 
@@ -18,19 +18,19 @@ _ENDING_S = 2.0
 class Relay:
     """Forward one local connection to a server, and cut it on demand; a ``Server``.
 
-    TVM's client connects and waits without a limit and does not hand out its socket, so it is
-    pointed at this relay, which can be killed. The relay is a process because destructors of
-    remote tensors talk to the server while they hold the interpreter lock: a thread of ours would
-    never get to forward their message.
+    TVM's client connects and waits without a limit and does not expose its socket, so it connects
+    to this relay, which can be killed. The relay is a process because destructors of remote tensors
+    send messages to the server while they hold the interpreter lock: a thread of this process could
+    not forward them.
 
     Parameters
     ----------
     host, port, key
-        The server's address, and the key to present there.
+        The server's address, and its key.
     name
         For messages.
     command
-        What starts the server, for messages.
+        The command that starts the server, for messages.
     timeout_s
         How long the server may take to accept the connection.
 
@@ -50,7 +50,7 @@ class Relay:
     def __init__(
         self, host: str, port: int, key: str, *, name: str, command: str, timeout_s: float
     ) -> None:
-        # Any program on this machine may connect to the relay; only our client knows this key.
+        # Any program on this machine may connect to the relay; only this process has its key.
         self.key = secrets.token_hex(16)
         self.name = name
         self._far = (host, port)
@@ -67,7 +67,7 @@ class Relay:
             with far, socket.create_server(("127.0.0.1", 0)) as listener:
                 self.host, self.port = listener.getsockname()
                 self._child = Child(
-                    "relax_tapml.targets.server.relay_main",
+                    "relax_tapml.targets.server._relay_main",
                     [listener, far],
                     secret=f"{self.key} {key}",
                 )
@@ -82,11 +82,11 @@ class Relay:
         self._child.kill()
 
     def exit_report(self) -> ExitReport:
-        """Say whether the server's side closed the connection, and why if it is one of ours."""
+        """Report whether the server closed the connection, and why if it is one of a fleet."""
         if self._child.exit_code(_ENDING_S) != FAR_CLOSED:
             return ExitReport(cause=None)
-        told = ask_exit_report(*self._far, self._far_key) if self._far_key else None
-        return told if told and told.cause else ExitReport(cause="closed the connection")
+        report = request_exit_report(*self._far, self._far_key) if self._far_key else None
+        return report if report and report.cause else ExitReport(cause="closed the connection")
 
     def close(self) -> None:
         """Cut the connection and end the relay."""

@@ -1,4 +1,4 @@
-"""Do again what was ended from outside."""
+"""Repeat what failed because its process was killed from outside."""
 
 from __future__ import annotations
 
@@ -10,57 +10,59 @@ from relax_tapml.errors import DeviceCrash, DeviceUnavailable
 from relax_tapml.targets.session.session import DeviceSession
 
 ATTEMPTS = 3
-"""How often something is begun in all."""
+"""How often something is tried in all."""
 
 _Result = TypeVar("_Result")
 _log = logging.getLogger(__name__)
 
 
-def started(start: Callable[[], DeviceSession]) -> DeviceSession:
-    """Open a session whose process is ours; again where the process was ended while it started.
+def open_with_retries(start: Callable[[], DeviceSession]) -> DeviceSession:
+    """Open a session in a local process; again where the process was killed while it started.
 
     Raises
     ------
     DeviceUnavailable
-        It ended itself or did not answer in time; or it was ended in each attempt, and the message
-        has all of them.
+        The process exited by itself or did not answer in time; or it was killed in each attempt,
+        and the message has all of them.
     """
-    told: list[str] = []
+    failures: list[str] = []
     while True:
         try:
             return start()
         except DeviceUnavailable as error:
-            told.append(str(error))
-            if len(told) == 1 and not error.is_passing:
+            failures.append(str(error))
+            if len(failures) == 1 and not error.is_passing:
                 raise
-            if not error.is_passing or len(told) == ATTEMPTS:
+            if not error.is_passing or len(failures) == ATTEMPTS:
                 raise DeviceUnavailable(
-                    f"no device session after {len(told)} attempts: {'; '.join(told)}"
+                    f"no device session after {len(failures)} attempts: {'; '.join(failures)}"
                 ) from error
-            _log.warning("%s. It is tried again", told[-1].partition("\n")[0].rstrip("."))
+            _log.warning("%s. Trying again", failures[-1].partition("\n")[0].rstrip("."))
 
 
-def unless_killed(attempt: Callable[[], _Result], is_killed: Callable[[_Result], bool]) -> _Result:
-    """Do something on a device; again, on a fresh one, where the process was killed meanwhile.
+def retry_if_killed(
+    attempt: Callable[[], _Result], is_killed: Callable[[_Result], bool]
+) -> _Result:
+    """Do something on a device; again, in a fresh session, if the device process was killed.
 
-    Killing is what others do, the system included where memory is short. Where it happens in every
-    attempt it is the doing of what runs there.
+    Other processes kill, and so does the system where memory is short. If the process is killed in
+    every attempt, what runs there is taken for the cause.
 
     Parameters
     ----------
     attempt
-        Does it, and ends the session of a device that failed.
+        Does it once, and closes the session of a device that failed.
     is_killed
-        Of what ``attempt`` returned.
+        Whether a result of ``attempt`` reports a killed process.
     """
     for _ in range(ATTEMPTS - 1):
         result = attempt()
         if not is_killed(result):
             return result
-        _log.warning("the process of the device was killed; what it did is done again")
+        _log.warning("the device process was killed; its work is repeated")
     return attempt()
 
 
 def was_killed(fault: Exception) -> bool:
-    """Whether a fault of a device is a death that others caused."""
+    """Whether a device fault is a process killed from outside."""
     return isinstance(fault, DeviceCrash) and fault.is_killed

@@ -1,4 +1,4 @@
-"""One device for a whole job, whatever happens to its sessions."""
+"""One device for a whole job, with a new session after each fault."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Device:
     open_session
         Opens a fresh session, or raises ``DeviceUnavailable``.
     name
-        For people and for telling devices apart.
+        For messages, and to distinguish devices.
 
     Attributes
     ----------
@@ -35,7 +35,7 @@ class Device:
 
     @property
     def is_open(self) -> bool:
-        """Whether ``session`` is there already, with whatever ran in it."""
+        """Whether a session is open, so that code may have run in it."""
         return self._session is not None
 
     @property
@@ -48,11 +48,11 @@ class Device:
 
     @property
     def traffic(self) -> Traffic:
-        """What has crossed, in all sessions so far."""
+        """Bytes transferred in all sessions so far."""
         return self._past if self._session is None else self._past + self._session.traffic
 
     def is_gone(self) -> bool:
-        """Whether the server of the last session is known to be gone, whatever ran there."""
+        """Whether the server of the last session has ended; False where that cannot be observed."""
         return False
 
     def close(self) -> None:

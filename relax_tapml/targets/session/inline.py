@@ -1,4 +1,4 @@
-"""The device in this very process: quickest, open to a debugger, without protection."""
+"""A device session in this process: fastest, open to a debugger, without protection."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ import tvm_ffi
 
 from relax_tapml.errors import DeviceError
 from relax_tapml.files.machine import lack_of
-from relax_tapml.targets.session.fault_text import fault_text
+from relax_tapml.targets.session._fault_text import fault_text
+from relax_tapml.targets.session._vm_session import VMSession, check_machine
 from relax_tapml.targets.session.session import DeviceTensor
 from relax_tapml.targets.session.tvm_device import device_of
-from relax_tapml.targets.session.vm_session import VMSession, check_device
 
 
 class InlineSession(VMSession):
     """Run on a device of this process.
 
-    A kernel that crashes ends this process and one that hangs is waited for: there is no timeout.
+    A kernel that crashes ends this process, and one that hangs blocks it: there is no timeout.
 
     Parameters
     ----------
@@ -45,11 +45,11 @@ class InlineSession(VMSession):
             yield
         except Exception as error:
             text = fault_text(error)
-            told = f"{action} failed in this process: {text}"
-            check_device(told, lack_of(error))
-            raise DeviceError(told, text=text) from error
+            message = f"{action} failed in this process: {text}"
+            check_machine(message, lack_of(error))
+            raise DeviceError(message, text=text) from error
 
-    def _load_kernels(self, path: Path, name: str) -> Any:  # noqa: ARG002 - named for servers
+    def _load_kernels(self, path: Path, name: str) -> Any:  # noqa: ARG002 - the name is for servers
         return tvm.runtime.load_module(str(path))
 
     def _load_bytecode(self, bytecode: bytes) -> Any:

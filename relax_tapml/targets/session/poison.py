@@ -1,4 +1,4 @@
-"""A pattern for memory before kernels run, so that what they never write can be seen."""
+"""A pattern that fills memory before kernels run, to detect what they never write."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ class Poison:
     Parameters
     ----------
     seed
-        Says which pattern; drawn for each replay, so that no kernel matches it twice by luck.
+        Selects the pattern; drawn for each replay, so that no kernel matches it twice by chance.
     is_inverted
-        Whether every bit is the other one. A value that holds the pattern both times was not
-        written, also where the type has so few values that one pattern alone says nothing.
+        Whether every bit is inverted. A value that holds the pattern both times was not written,
+        also where the type has so few values that one pattern alone is no evidence.
     """
 
     seed: int
@@ -36,12 +36,12 @@ class Poison:
 
     @classmethod
     def draw(cls) -> Poison:
-        """Return one that nobody can foresee."""
+        """Return a random one."""
         return cls(seed=secrets.randbits(32))
 
     @property
     def inverted(self) -> Poison:
-        """The same with every bit the other one."""
+        """The same with every bit inverted."""
         return replace(self, is_inverted=not self.is_inverted)
 
     def name(self, size_bytes: int) -> str:

@@ -1,4 +1,4 @@
-"""The device at the other end of a TVM RPC connection."""
+"""A device session over a TVM RPC connection."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from relax_tapml.processes.deadline import Deadline
 from relax_tapml.processes.interrupt import OnInterrupt
 from relax_tapml.targets.server.exit_report import ExitReport
 from relax_tapml.targets.server.file_exchange import FileExchange
-from relax_tapml.targets.session.fault_text import fault_text
+from relax_tapml.targets.session._fault_text import fault_text
+from relax_tapml.targets.session._vm_session import VMSession, check_machine
 from relax_tapml.targets.session.session import DeviceTensor
 from relax_tapml.targets.session.tvm_device import device_of
-from relax_tapml.targets.session.vm_session import VMSession, check_device
 
 _CLOSE_S = 5.0
 
@@ -43,42 +43,42 @@ class Server(Protocol):
     """For messages."""
 
     hint: str
-    """What to check where it cannot be reached: a sentence."""
+    """What to check if it cannot be reached: a sentence."""
 
     @property
     def pid(self) -> int | None:
-        """Return the process that it is, with its children; None where that is elsewhere."""
+        """Return its process id; None if it runs on another machine."""
 
     @property
     def folder(self) -> Path | None:
-        """Return a folder the server exchanges tensors through, or None: by messages only."""
+        """Return a folder to exchange tensors through; None to send them as messages."""
 
     def interrupt(self) -> None:
         """Make a call that waits for the server fail. Never raises; called from any thread."""
 
     def exit_report(self) -> ExitReport:
-        """Say how the server ended, waiting a moment for the end of one that is ending."""
+        """Report how the server ended, after a short wait for one that is ending."""
 
     def close(self) -> None:
         """End everything that belongs to the server. Never raises; may be called twice."""
 
 
 class RPCSession(VMSession):
-    """Run on a device behind a TVM RPC server, which need not have Python.
+    """Run on a device behind a TVM RPC server, which may lack Python.
 
     Parameters
     ----------
     server
-        Owned by the session, which closes it.
+        Owned and closed by the session.
     target
         The ``tvm.target.Target`` whose device to use there.
     timeout_s
         How long connecting, and then any one call, may take.
     start_s
-        How long the server may take to answer at first; ``timeout_s`` by default.
+        How long the server may take to start; ``timeout_s`` by default.
     constructor
-        What the server makes the session with: a function's name and its arguments. Empty for
-        its own process.
+        The function that makes the session on the server: its name and its arguments. Empty for
+        the server's own process.
 
     Raises
     ------
@@ -157,9 +157,9 @@ class RPCSession(VMSession):
             if cause is None:
                 return
             text = fault_text(cause)
-            told = f"{action} failed on {server.name}: {text}"
-            check_device(told, lack_of(cause))
-            raise DeviceError(told, text=text) from cause
+            message = f"{action} failed on {server.name}: {text}"
+            check_machine(message, lack_of(cause))
+            raise DeviceError(message, text=text) from cause
         exit_report = server.exit_report()
         if deadline.is_expired:
             raise self._finish(
@@ -168,21 +168,22 @@ class RPCSession(VMSession):
                     text=exit_report.log,
                 )
             ) from cause
-        said = fault_text(cause) if cause else ""
+        reason = fault_text(cause) if cause else ""
+        cause_text = exit_report.cause or f"cannot be used any more: {reason}"
         end = self._finish(
             DeviceCrash(
-                f"{action}: {server.name} {exit_report.cause or f'is of no use any more: {said}'}",
-                text=exit_report.log or said,
+                f"{action}: {server.name} {cause_text}",
+                text=exit_report.log or reason,
                 is_killed=exit_report.is_killed,
             )
         )
-        # A full disk ends a process by a signal, where it writes to memory that is a file.
+        # On a full disk, writing to a mapped file ends the process by a signal.
         now = lack_now(server.folder) if server.folder else None
-        check_device(str(end), lack_in(end.text) or now)
+        check_machine(str(end), lack_in(end.text) or now)
         raise end from cause
 
     def _is_alive(self) -> bool:
-        # A GPU that a kernel has faulted on raises here although the server still answers.
+        # After a fault of a kernel a GPU raises here, although the server still answers.
         try:
             self._device.sync()
         except Exception:

@@ -1,4 +1,4 @@
-"""What a device must be able to do for a hybrid run or a replay."""
+"""The interface of a device session, for hybrid runs and replays."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ class DeviceSession(Protocol):
     """A device that runs Relax bytecode with prebuilt kernels; for one thread at a time.
 
     Every method raises ``DeviceError``, ``DeviceCrash`` or ``DeviceTimeout``; after the last two
-    the session is dead and only ``close`` may be called. ``DeviceUnavailable`` says that the
-    machine of the device lacks room or descriptors.
+    the session has ended and only ``close`` may be called. ``DeviceUnavailable`` means that the
+    machine of the device lacks disk space or descriptors.
     """
 
     is_isolated: bool
-    """Whether what is done in it ends with it, so that another session starts afresh."""
+    """Whether its effects end with it, so that another session starts without them."""
 
     traffic: Traffic
-    """What has crossed since the session opened."""
+    """Bytes transferred since the session opened."""
 
     def upload(self, array: Array) -> DeviceTensor:
         """Copy an array to the device, in its own dtype."""
@@ -40,7 +40,7 @@ class DeviceSession(Protocol):
     def parameter(self, name: str, array: Array) -> DeviceTensor:
         """Return the device copy of a parameter, uploading it on first use in this session.
 
-        A name stands for one array: ``UsageError`` if it comes back with another shape or dtype.
+        A name belongs to one array: ``UsageError`` if its shape or dtype changes.
         """
 
     def load(self, bytecode: bytes, kernels: Sequence[Path]) -> DeviceModule:

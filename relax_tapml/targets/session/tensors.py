@@ -1,4 +1,4 @@
-"""Arrays to tensors and back, in their own dtype."""
+"""Copy arrays to tensors and back, in their own dtype."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import tvm
 from relax_tapml.arrays import Array
 from relax_tapml.errors import UsageError
 
-# TVM 0.27 counts their bits and ml_dtypes their bytes, so that a copy fails.
+# TVM 0.27 counts bits for these and ml_dtypes bytes, so that a copy fails.
 _NARROW = frozenset({"int2", "int4", "uint2", "uint4", "float6_e2m3fn", "float6_e3m2fn"})
 
 

@@ -1,4 +1,4 @@
-"""What crosses between this process and a device."""
+"""How many bytes are transferred between this process and a device."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Traffic:
 
     @property
     def total(self) -> int:
-        """Both ways."""
+        """The sum of both."""
         return self.to_device + self.to_host
 
     def __add__(self, other: Traffic) -> Traffic:

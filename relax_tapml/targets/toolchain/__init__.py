@@ -1,0 +1,16 @@
+"""What schedules, checks and compiles kernels, and what must be installed for it.
+
+In come PrimFuncs and a target; out go scheduled PrimFuncs, or a ``LoweringError`` for what the
+target cannot run. ``default_schedule`` schedules for GPUs, ``gpu_limits`` refuses kernels that no
+driver would launch, ``cuda_compiler`` and ``rocm_compiler`` set up external compilers,
+``requirement`` describes what a platform needs, ``low_precision_math`` what it computes coarsely.
+"""
+
+__all__ = [
+    "cuda_compiler",
+    "default_schedule",
+    "gpu_limits",
+    "low_precision_math",
+    "requirement",
+    "rocm_compiler",
+]

@@ -1,7 +1,7 @@
-"""Which compiler TVM gives CUDA code to, and with which options.
+"""The compiler that TVM uses for CUDA code, and its options.
 
-TVM reads both from the environment. Its default, NVRTC, compiles one kernel at a time however many
-threads ask (a lock inside the library), about a second each; ``nvcc`` is a process for each kernel.
+TVM reads both from the environment. Its default, NVRTC, compiles one kernel at a time, about a
+second each, because of a lock in the library; ``nvcc`` runs as one process for each kernel.
 """
 
 from __future__ import annotations
@@ -21,22 +21,21 @@ _PREFIX = "TVM_CUDA_"
 def cuda_compiler() -> Iterator[dict[str, str]]:
     """Let CUDA kernels be compiled in parallel: by ``nvcc``, where there is one.
 
-    A mode that the user has set in ``TVM_CUDA_COMPILE_MODE`` is left alone. The variable is put
-    back afterwards.
+    A mode that the user has set in ``TVM_CUDA_COMPILE_MODE`` is kept. The variable is restored
+    afterwards.
 
     Yields
     ------
     dict
-        Everything in the environment that decides what a kernel is compiled to, for its name in a
-        cache.
+        Everything in the environment that affects how a kernel is compiled, for its cache key.
     """
-    is_ours = _MODE not in os.environ and shutil.which("nvcc") is not None
-    if is_ours:
+    is_set_here = _MODE not in os.environ and shutil.which("nvcc") is not None
+    if is_set_here:
         os.environ[_MODE] = "nvcc"
     try:
         yield {name: value for name, value in os.environ.items() if name.startswith(_PREFIX)}
     finally:
-        if is_ours:
+        if is_set_here:
             del os.environ[_MODE]
 
 
@@ -53,9 +52,9 @@ def found_compiler() -> str | None:
 
 
 def fast_math_option() -> str | None:
-    """Return the option that makes functions fast and less accurate; None if it is not given.
+    """Return the compiler option for fast and less accurate functions; None if it is not used.
 
-    TVM gives it to ``nvcc`` unless ``TVM_CUDA_NVCC_NO_FAST_MATH`` is set, and always to NVRTC.
+    TVM passes it to ``nvcc`` unless ``TVM_CUDA_NVCC_NO_FAST_MATH`` is set, and always to NVRTC.
     """
     compiler = os.environ.get(_MODE) or ("nvcc" if shutil.which("nvcc") else "nvrtc")
     if compiler == "nvcc" and os.environ.get(_NO_FAST_MATH):

@@ -1,4 +1,4 @@
-"""The schedules that the kernels of a target cannot do without."""
+"""Schedules for kernels that their target cannot run without one."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from tvm_ffi import structural_walk
 from tvm_ffi.structural import VisitInterrupt
 
 from relax_tapml.errors import LoweringError
-from relax_tapml.files.machine import passed_on
+from relax_tapml.files.machine import raise_machine_error
 
 
 def schedule(module: Any, target: Any) -> Any:
-    """Give the PrimFuncs of a module the schedules a target cannot do without.
+    """Schedule the PrimFuncs of a module where the target requires it.
 
     A GPU kernel must bind its loops to threads, so those that do not get dlight's default GPU
     schedules, the ones of ``relax.get_default_pipeline``. PrimFuncs marked ``tirx.is_scheduled``
-    or already bound to threads are left alone, and so is everything on a CPU.
+    or already bound to threads are not changed; on a CPU nothing is.
 
     Returns
     -------
@@ -48,7 +48,7 @@ def schedule(module: Any, target: Any) -> Any:
             with target:
                 scheduled[name] = rules(tvm.IRModule({name: function}))[name]
         except Exception as error:
-            passed_on(error, f"scheduling {name.name_hint}")
+            raise_machine_error(error, f"scheduling {name.name_hint}")
             raise LoweringError(
                 f"schedule: dlight has no {target.kind.name} schedule for PrimFunc "
                 f"{name.name_hint}: {error}. Schedule it in the device pipeline and mark it "

@@ -1,4 +1,4 @@
-"""Whether a scheduled kernel keeps the limits that its target states."""
+"""Check scheduled kernels against the limits of their target."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from tvm import tirx
 from tvm_ffi import structural_walk
 
 from relax_tapml.errors import LoweringError
-from relax_tapml.processes.shared_memory import has_shared_memory, shared_memory
+from relax_tapml.targets.toolchain._shared_memory import has_shared_memory, shared_memory
 
-# What a launch of any NVIDIA GPU allows, for which targets have no attributes (CUDA Programming
+# Limits of a launch on all NVIDIA GPUs, for which targets have no attributes (CUDA Programming
 # Guide, "Technical Specifications per Compute Capability").
 _AXES = {"cuda": {"threadIdx.z": 64, "blockIdx.y": 65535, "blockIdx.z": 65535}}
-# What is declared in a kernel; more must be asked for at its launch.
+# Of shared memory declared in a kernel; more must be requested at its launch.
 _DECLARED = {"cuda": 48 * 1024}
 
 
 def check_limits(module: Any, target: Any) -> None:
     """Refuse kernels that store outside of threads, or need more than the target has.
 
-    Drivers refuse such a kernel only when it is launched, and some run nothing and say nothing.
-    What is outside of threads runs on the CPU, which would take the GPU's addresses for its own.
+    Drivers refuse such a kernel only when it is launched, and some skip it without an error. Code
+    outside of threads runs on the CPU, which cannot use the GPU's addresses.
 
     Parameters
     ----------
@@ -36,7 +36,7 @@ def check_limits(module: Any, target: Any) -> None:
     Raises
     ------
     LoweringError
-        Names the PrimFunc, what it needs and what there is.
+        Names the PrimFunc, what it needs and the limit.
     """
     for name, function in module.functions_items():
         if isinstance(function, tirx.PrimFunc):
@@ -58,9 +58,9 @@ def _check_threads(name: str, function: Any, target: Any) -> None:
         of_block = {axis: n for axis, n in extents.items() if axis.startswith("threadIdx")}
         threads = math.prod(of_block.values())
         if limit is not None and threads > int(limit):
-            told = " x ".join(f"{axis} {extent}" for axis, extent in sorted(of_block.items()))
+            block = " x ".join(f"{axis} {extent}" for axis, extent in sorted(of_block.items()))
             raise LoweringError(
-                f"kernel {name} binds {threads} threads to a block ({told}); {target.kind.name} "
+                f"kernel {name} binds {threads} threads to a block ({block}); {target.kind.name} "
                 f"allows {limit}. Schedule it with fewer"
             )
         for axis, most in axes.items():
@@ -119,7 +119,7 @@ def _extents(launch: Any) -> dict[str, int]:
 def _stores(body: Any) -> set[Any]:
     stores: set[Any] = set()
     structural_walk(body, (tirx.BufferStore, stores.add), order="pre")
-    # What is local to the function that launches is never seen by a GPU.
+    # A local buffer of the function that launches is not used by the GPU.
     return {store for store in stores if store.buffer.scope() != "local"}
 
 

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class LowPrecisionMath:
-    """Functions that are allowed the coarse bounds of a suite, beside the usual ones.
+    """Functions for which a suite's wider bounds count, beside the usual ones.
 
     Parameters
     ----------
     names
-        Of operators of TIR, without what stands before the dot: ``tanh``.
+        Names of TIR operators, without the part before the dot: ``tanh``.
     reason
-        Who allows it, or which option of a compiler causes it, and how it is turned off.
+        Which standard allows it or which compiler option causes it, and how to turn it off.
     """
 
     names: frozenset[str]

@@ -1,4 +1,4 @@
-"""What a platform needs on this machine, and the command that installs it."""
+"""A requirement of a platform on this machine, and the command that installs it."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class Requirement:
-    """One thing that has to be there.
+    """A program, package or device that a platform needs.
 
     Parameters
     ----------
     name
-        Of a program, a package or a device.
+        Its name.
     use
-        What it does here.
+        What it is used for.
     found
-        Where it is or which version; None if it is missing.
+        Its path or version; None if it is missing.
     install
         The command that installs it, or where to get it.
     is_needed
-        Whether nothing works without it; otherwise only some session does not.
+        Whether everything needs it; otherwise only some session does.
     """
 
     name: str

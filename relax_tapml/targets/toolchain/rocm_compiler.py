@@ -1,4 +1,4 @@
-"""What TVM makes AMD code with beside its own LLVM: ROCm's device libraries, and a linker.
+"""What TVM needs to compile AMD code: ROCm's device libraries, and a linker.
 
 Both come with ROCm, and Debian has packages of them.
 """
@@ -20,18 +20,18 @@ from relax_tapml.targets.toolchain.requirement import Requirement
 _ROOT = "ROCM_PATH"
 _LIBRARY = "amdgcn/bitcode/ocml.bc"
 _APT = "apt-get install -y --no-install-recommends"
-# The first that links the code objects of TVM's LLVM.
+# The oldest that links the code objects of TVM's LLVM.
 _LLD = 19
 
 
 @contextmanager
 def rocm_compiler() -> Iterator[dict[str, str]]:
-    """Let TVM find the device libraries. ``ROCM_PATH`` is put back afterwards.
+    """Let TVM find the device libraries. ``ROCM_PATH`` is restored afterwards.
 
     Yields
     ------
     dict
-        What decides what a kernel is compiled to, for its name in a cache.
+        What affects how a kernel is compiled, for its cache key.
     """
     before = os.environ.get(_ROOT)
     root = _device_libraries()
@@ -47,7 +47,7 @@ def rocm_compiler() -> Iterator[dict[str, str]]:
 
 
 def is_detected() -> bool:
-    """Whether ROCm is installed with what tells TVM this machine's GPU."""
+    """Whether ROCm is installed with the program that TVM queries for the GPU."""
     try:
         return Path(rocm.find_rocm_path(), "bin", "rocminfo").exists()
     except RuntimeError:
@@ -55,7 +55,7 @@ def is_detected() -> bool:
 
 
 def requirements() -> list[Requirement]:
-    """Return what AMD code is made with, found or missing."""
+    """Return what compiling AMD code needs, found or missing."""
     major = tvm.target.codegen.llvm_version_major()
     return [
         Requirement(
@@ -75,9 +75,9 @@ def requirements() -> list[Requirement]:
 
 
 def _device_libraries() -> str | None:
-    """Return the folder that has them, as ``ROCM_PATH`` is to be; None if there is none."""
+    """Return the folder that has them, for ``ROCM_PATH``; None if there is none."""
     chosen = os.environ.get(_ROOT)
-    # ROCm's own place and Debian's.
+    # The folders of ROCm and of Debian.
     places = [chosen] if chosen else ["/opt/rocm", *map(str, Path("/usr/lib").glob("*-linux-gnu"))]
     return next((place for place in places if Path(place, _LIBRARY).is_file()), None)
 
@@ -87,6 +87,6 @@ def _linker() -> str | None:
     found = rocm.find_lld(required=False)
     if not found:
         return None
-    told = subprocess.run([found[0], "--version"], capture_output=True, text=True).stdout
-    version = re.search(r"LLD (\d+)", told)
+    printed = subprocess.run([found[0], "--version"], capture_output=True, text=True).stdout
+    version = re.search(r"LLD (\d+)", printed)
     return str(found[0]) if version and int(version[1]) >= _LLD else None

@@ -7,21 +7,21 @@
 
   // --- Errors -----------------------------------------------------------------------------------
 
-  // An error without the call of WebGPU that it came from and the arrow below the line of source.
+  // The message of an error, without the WebGPU call it came from and the arrow below the source.
   function sentence(error) {
-    const told = error.message.split(/\n+ - While /)[0];
-    const text = told.replace(/^ *\^+ *$/gm, "").replace(/\s+/g, " ").trim();
+    const message = error.message.split(/\n+ - While /)[0];
+    const text = message.replace(/^ *\^+ *$/gm, "").replace(/\s+/g, " ").trim();
     return error instanceof root.GPUOutOfMemoryError ? `out of memory: ${text}` : text;
   }
 
-  // WebGPU reports an invalid command to nobody in particular and leaves zeros behind. Scopes catch
-  // whatever happened since the last check.
+  // WebGPU does not report an invalid command to its caller, and its results are zeros. Error
+  // scopes catch all errors since the last check.
   class ErrorScopes {
     constructor(device) {
       this.device = device;
       this.popped = [];
       this.open();
-      // TVM's runtime looks for errors of new buffers itself, and destroys the device. It gets none.
+      // TVM's runtime destroys the device after an error of a new buffer: hide such errors from it.
       const create = device.createBuffer.bind(device);
       device.createBuffer = (descriptor) => {
         this.open();
@@ -41,7 +41,7 @@
       for (const _ of FILTERS) this.popped.push(this.device.popErrorScope());
     }
 
-    // Throw the errors since the last time, as the browser words them.
+    // Throw the errors since the last check, in the words of the browser.
     async check() {
       this.close();
       const popped = this.popped;
@@ -54,7 +54,7 @@
 
   // --- Kernels ----------------------------------------------------------------------------------
 
-  // What a side module needs in front of it, from its section dylink.0.
+  // The memory and table that a side module needs, from its section dylink.0.
   function needs(module) {
     const section = WebAssembly.Module.customSections(module, "dylink.0")[0];
     const bytes = new Uint8Array(section);
@@ -130,14 +130,14 @@
     return exported;
   }
 
-  // Load kernels and compile their shaders, so that one which this adapter refuses is refused now.
+  // Load kernels and compile their shaders, so that the adapter refuses an invalid one now.
   // Returns their names.
   async function loadKernels(inst, scopes, prefix, bytes) {
     const exported = await link(inst, bytes);
     const start = `__tvm_ffi_${prefix}`;
     const names = [...exported].filter((name) => name.startsWith(start));
-    const told = names.map((name) => name.slice(start.length));
-    if (!exported.has(`${prefix}__tvm_ffi__library_bin`)) return told; // no shader in it
+    const kernels = names.map((name) => name.slice(start.length));
+    if (!exported.has(`${prefix}__tvm_ffi__library_bin`)) return kernels; // no shader in it
     inst.beginScope();
     let compiling;
     try {
@@ -150,23 +150,23 @@
     }
     let failure = null;
     await compiling.catch((error) => (failure = error));
-    await scopes.check(); // says what is wrong with the shader, the failure only that it is
+    await scopes.check(); // throws the cause, where the failure has no details
     if (failure) throw failure;
-    return told;
+    return kernels;
   }
 
   // --- The server -------------------------------------------------------------------------------
 
-  // Serve RPC at `url` until the connection closes. `ready` is told the adapter, `say` what
-  // happens, and `ended` why it is over; once.
-  function serve({ tvmjs, url, key, Socket, ready, say, ended }) {
+  // Serve RPC at `url` until the connection closes. Calls `ready` with the adapter, `report` with each
+  // event, and `ended` once, with the reason.
+  function serve({ tvmjs, url, key, Socket, ready, report, ended }) {
     let socket = null;
     let isOver = false;
 
     function end(cause) {
       if (isOver) return;
       isOver = true;
-      // How TVM's runtime, which is C++, says that its own memory is full.
+      // The C++ exception of TVM's runtime when its own memory is full.
       const reason = cause.includes("bad_alloc") ? `out of memory in WebAssembly: ${cause}` : cause;
       if (reason && socket && socket.readyState === 1) {
         socket.report(reason);
@@ -175,11 +175,10 @@
       ended(reason);
     }
 
-    // TVM's server waits for the browser to send what it was given, 4 KiB at a time; the browser
-    // queues it just as well.
+    // TVM's server waits until the browser has sent the last 4 KiB; the browser queues data anyway.
     class QuickSocket extends Socket {
       constructor(...args) {
-        // TVM's server connects again when it is closed: that would be somebody else's session.
+        // TVM's server reconnects after a close: that would be a connection to another session.
         if (socket) throw new Error("a page has one connection");
         super(...args);
         socket = this;
@@ -198,7 +197,7 @@
     let device = null;
     let adapter = null;
     let context = null;
-    // A browser whose memory is full loses the device without saying so: tell how much it had.
+    // A browser whose memory is full loses the device without a reason: report how much it used.
     function lost(info) {
       const size = context ? Math.round(context.currAllocatedBytes / 1e6) : 0;
       end(`the WebGPU device is lost: ${info.message || info.reason} (${size} MB of buffers)`);
@@ -219,22 +218,22 @@
       context.sync = async () => {
         let failure = null;
         await sync().catch((error) => (failure = error));
-        await scopes.check(); // also if it failed: the next call is not to blame
+        await scopes.check(); // also after a failure: it must not count against the next call
         if (failure) throw failure;
       };
-      // WebGPU copies whole words; buffers are padded to them, which TVM's copy does not count on.
+      // WebGPU copies whole words; buffers are padded to words, which TVM's copy does not use.
       const copy = context.deviceCopyWithinGPU.bind(context);
       context.deviceCopyWithinGPU = (from, fromOffset, to, toOffset, size) =>
         copy(from, fromOffset, to, toOffset, Math.ceil(size / 4) * 4);
-      // Returns what is wrong: TVM's runtime cannot pass on that an asynchronous function failed.
+      // Returns the error: TVM's runtime cannot report that an asynchronous function failed.
       inst.registerAsyncServerFunc("relax_tapml.load_kernels", (prefix, bytes) =>
         loadKernels(inst, scopes, prefix, bytes).then(
           (names) => {
-            say(`loaded ${names.join(", ")}`);
+            report(`loaded ${names.join(", ")}`);
             return "";
           },
           (error) => {
-            say(`refused: ${error.message || error}`);
+            report(`not loaded: ${error.message || error}`);
             return String(error.message || error);
           }
         )

@@ -1,4 +1,4 @@
-"""Programs that open the page of a ``WebServer``, or do without one."""
+"""Programs that open the page of a ``WebServer``, or run its script without a page."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ class Program:
     Parameters
     ----------
     command
-        The program with its arguments, which others on this machine can read; empty for none.
+        The program with its arguments, which all users of this machine can read; empty for none.
     environment
-        Set for it in addition to ours; only this user can read it.
+        Added to its environment; only this user can read it.
     """
 
     command: list[str] = field(default_factory=list)
@@ -33,23 +33,23 @@ class Program:
 
 
 class Launcher(Protocol):
-    """What connects to a server's URL."""
+    """Starts a program that connects to a server's URL."""
 
     name: str
     """For messages."""
 
     port: int
-    """Where the server has to listen; 0 for any port that is free."""
+    """The port on which the server has to listen; 0 for any free one."""
 
     def launch(self, url: str, folder: Path) -> Program:
-        """Return what to run.
+        """Return the program to run.
 
         Parameters
         ----------
         url
             The server's, with its secret.
         folder
-            A folder of its own, which only this user can read.
+            A folder for the program, which only this user can read.
 
         Raises
         ------
@@ -69,14 +69,14 @@ class HeadlessBrowser:
     port = 0
 
     def launch(self, url: str, folder: Path) -> Program:
-        """Return Chromium, after writing where it has to go."""
+        """Return Chromium, after writing the URL to a file for it."""
         found = browser()
         if found is None:
             raise DeviceUnavailable(
                 "session process of target webgpu: there is no browser. "
                 "'apt-get install -y chromium', or set RELAX_TAPML_BROWSER to a Chromium"
             )
-        # The URL's secret is no argument: it stands in a file that only this user can read.
+        # The URL has a secret: it is in a file that only this user can read, not an argument.
         start = folder / _START
         start.write_text(f'<meta http-equiv="refresh" content="0; url={url}">\n')
         flags = [
@@ -84,7 +84,7 @@ class HeadlessBrowser:
             *("--disable-background-networking", "--disable-component-update"),
             *("--disable-background-timer-throttling", "--disable-extensions"),
             *("--enable-unsafe-webgpu", "--ignore-gpu-blocklist"),
-            # A kernel may run for long; the caller's timeout ends it.
+            # A kernel may take long; the caller's timeout ends it.
             *("--disable-gpu-watchdog", "--disable-hang-monitor"),
             "--enable-features=Vulkan",
             f"--user-data-dir={folder / 'profile'}",
@@ -96,30 +96,30 @@ class HeadlessBrowser:
         return Program(command=[found, *flags, start.as_uri()])
 
 
-class ShownBrowser:
-    """The user's own browser, with the user who opens the page whose URL is logged.
+class UserBrowser:
+    """The user's own browser: the URL is logged, and the user opens it.
 
-    The page stays open between sessions: it asks for the next one at the same address.
+    The page stays open between sessions: it requests the next one at the same address.
     """
 
     name = "your browser"
     port = 8787
 
     def launch(self, url: str, folder: Path) -> Program:
-        """Return no program: the URL is logged, as a warning so that everyone sees it."""
+        """Log the URL, as a warning so that it is always printed; return no program."""
         del folder
         _LOG.warning("open %s in a browser with WebGPU, and leave it open", url)
         return Program()
 
 
 class Node:
-    """Node with Dawn, the WebGPU of Chromium: quicker to start, and with any Vulkan driver."""
+    """Node with Dawn, the WebGPU of Chromium: starts faster, and works with any Vulkan driver."""
 
     name = "Node"
     port = 0
 
     def launch(self, url: str, folder: Path) -> Program:
-        """Return Node with our script, which finds the URL in its environment."""
+        """Return Node with ``node.cjs``, which reads the URL from its environment."""
         del folder
         found = node()
         if found is None:

@@ -1,4 +1,4 @@
-// The device in Node, with Dawn's WebGPU. Its address is in RELAX_TAPML_URL.
+// The device in Node, with Dawn's WebGPU. RELAX_TAPML_URL has the address of its server.
 "use strict";
 
 const { create, globals } = require("webgpu");
@@ -15,7 +15,7 @@ const end = globalThis.relaxTapml.serve({
   url: `ws://${url.host}${url.pathname}rpc`,
   Socket,
   ready: (adapter) => console.log(`running kernels on ${adapter}`),
-  say: console.log,
+  report: console.log,
   ended: () => setTimeout(() => process.exit(), 100),
 });
 process.on("uncaughtException", (error) => end(String(error.message || error)));

@@ -1,4 +1,4 @@
-"""A browser as the server of a session."""
+"""The server of a session in a browser or in Node."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from relax_tapml.errors import DeviceUnavailable
 from relax_tapml.files.scratch import ScratchFolder
 from relax_tapml.processes.child import KILLS, Child, ending_text, is_kill
 from relax_tapml.targets.server.exit_report import ExitReport
-from relax_tapml.targets.web.gateway import BROWSER, REPORT, Settings
+from relax_tapml.targets.web._gateway import BROWSER, REPORT, Settings
 from relax_tapml.targets.web.launch import Launcher
 from relax_tapml.targets.web.toolchain import javascript_runtime
 
 _ENDING_S = 2.0
 _KILLED = frozenset(ending_text(-number) for number in KILLS)
-# Chromium binds a socket 70 characters below it, whose name may have 107.
+# Chromium binds a socket whose path is 70 characters longer and may have 107.
 _LONGEST_FOLDER = 37
-# The page of a browser that stays open must find the next session at the address it has.
-_shown_key = secrets.token_hex(16)
+# A page that stays open must find the next session at the same address.
+_kept_key = secrets.token_hex(16)
 
 
 class WebServer:
-    """A gateway and what opens its page; a ``Server``.
+    """A gateway and the program that opens its page; a ``Server``.
 
-    The page is served on this machine's loopback interface only, at a URL with a secret, and takes
+    The page is served on this machine's loopback interface only, at a URL with a secret, and loads
     nothing from elsewhere.
 
     Parameters
@@ -40,7 +40,7 @@ class WebServer:
     Raises
     ------
     DeviceUnavailable
-        It is not installed, or its address is taken.
+        The program is not installed, or its address is in use.
     """
 
     folder = None
@@ -49,7 +49,7 @@ class WebServer:
     def __init__(self, launcher: Launcher) -> None:
         self.host = "127.0.0.1"
         self.name = launcher.name
-        self.key = _shown_key if launcher.port else secrets.token_hex(16)
+        self.key = _kept_key if launcher.port else secrets.token_hex(16)
         folder = ScratchFolder(_parent())
         try:
             with (
@@ -66,7 +66,7 @@ class WebServer:
                     environment=program.environment,
                 )
                 self._child = Child(
-                    "relax_tapml.targets.web.gateway",
+                    "relax_tapml.targets.web._gateway",
                     [pages, clients],
                     secret=json.dumps(asdict(settings)),
                     folder=folder,
@@ -84,7 +84,7 @@ class WebServer:
 
     @property
     def pid(self) -> int:
-        """The gateway, which has the browser as its child."""
+        """The gateway's process id; the browser is its child."""
         return self._child.pid
 
     def interrupt(self) -> None:
@@ -92,7 +92,7 @@ class WebServer:
         self._child.kill()
 
     def exit_report(self) -> ExitReport:
-        """Say what the page reported last, waiting a moment for one that is ending."""
+        """Report how the page ended, after a short wait for one that is ending."""
         code = self._child.exit_code(_ENDING_S)
         text = self._child.log_tail()
         reports = [line.removeprefix(REPORT) for line in text.splitlines() if REPORT in line]

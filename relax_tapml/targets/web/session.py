@@ -14,7 +14,7 @@ from relax_tapml.targets.web.side_module import prefix_of
 
 
 class WebSession(RPCSession):
-    """Run in a WebAssembly instance whose kernels are side modules.
+    """Run in a WebAssembly instance that loads kernels as side modules.
 
     Parameters
     ----------
@@ -26,7 +26,7 @@ class WebSession(RPCSession):
     Raises
     ------
     DeviceUnavailable
-        No page came, or it has no WebGPU adapter.
+        No page connected, or it has no WebGPU adapter.
     """
 
     def __init__(
@@ -48,15 +48,15 @@ class WebSession(RPCSession):
 
     def _to_device(self, array: Array) -> DeviceTensor:
         tensor = tvm.runtime.empty(array.shape, array.dtype, self._device)
-        self._device.sync()  # If there is no room for it, nothing is to be sent.
+        self._device.sync()  # If there is no memory for it, nothing must be sent.
         return tensor.copyfrom(array)
 
     def _load_kernels(self, path: Path, name: str) -> Any:
-        del name  # symbols are told apart by the prefix
+        del name  # symbols are distinguished by the prefix
         prefix = prefix_of(path)
-        self._device.sync()  # What went wrong before is not this kernel's fault.
+        self._device.sync()  # Report earlier failures now: this kernel did not cause them.
         load = self._remote.get_function("relax_tapml.load_kernels")
-        refused = load(prefix, bytearray(path.read_bytes()))
-        if refused:
-            raise RuntimeError(refused)
+        error = load(prefix, bytearray(path.read_bytes()))
+        if error:
+            raise RuntimeError(error)
         return self._remote.get_function("ffi.SystemLib")(prefix)

@@ -12,21 +12,21 @@ import tvm
 
 from relax_tapml.targets.web.toolchain import linker
 
-# LLVM makes position-independent code for this triple only.
+# LLVM generates position-independent code for this triple only.
 TRIPLE = "wasm32-unknown-emscripten"
 
 FLAGS = (
     *("--shared", "--experimental-pic", "--allow-undefined", "--export-dynamic", "--strip-debug"),
     *("--export-if-defined=__wasm_call_ctors", "--export-if-defined=__wasm_apply_data_relocs"),
 )
-"""What the linker is called with."""
+"""Options of the linker."""
 
 
 def with_prefix(module: Any, prefix: str) -> Any:
-    """Return a module whose functions have names of their own in TVM's registry of symbols.
+    """Return a module whose functions have unique names in TVM's registry of symbols.
 
-    Every side module adds its symbols there; TVM looks for ``prefix + name`` when it is asked for
-    ``name`` of the library ``prefix``.
+    Every side module adds its symbols there; TVM looks up ``name`` of the library ``prefix`` as
+    ``prefix + name``.
     """
     functions = {
         prefix + gvar.name_hint: function.with_attr("global_symbol", prefix + gvar.name_hint)
@@ -47,7 +47,7 @@ def prefix_of(path: Path) -> str:
 
 
 def link(objects: Sequence[str], path: Path) -> None:
-    """Link object files to a side module. Raises ``RuntimeError`` with what the linker says."""
+    """Link object files to a side module. Raises ``RuntimeError`` with the linker's message."""
     found = linker()
     assert found is not None  # checked with the platform's requirements
     done = subprocess.run(
@@ -61,9 +61,9 @@ def _packer() -> Callable[..., None]:
     def pack(path: str, objects: Sequence[str], **_: Any) -> None:
         link(objects, Path(path))
 
-    pack.object_format = "o"  # type: ignore[attr-defined]  # as export_library asks for it
+    pack.object_format = "o"  # type: ignore[attr-defined]  # read by export_library
     return pack
 
 
 PACKER = _packer()
-"""What ``export_library`` gives object files to."""
+"""The linker for ``export_library``."""

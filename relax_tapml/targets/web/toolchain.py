@@ -1,4 +1,4 @@
-"""Where the programs and packages are that put a model into a browser."""
+"""The programs and packages that run a model in a browser."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ from relax_tapml._compat import IS_TVM_026
 from relax_tapml.files.cache_folder import cache_folder
 from relax_tapml.targets.toolchain.requirement import Requirement, program
 
-# Versions that were tried together; TVM's wire format and its JavaScript half move in step.
+# Versions that were tested together: TVM's wire format and its JavaScript half must match.
 NPM_PACKAGES = ("@mlc-ai/web-runtime@0.27.0-dev0", "webgpu@0.6.2", "ws@8.23.0")
 _BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 _LINKERS = ("wasm-ld", "wasm-ld-19", "wasm-ld-18", "wasm-ld-17", "wasm-ld-16", "wasm-ld-14")
 
 
 def npm_folder() -> Path:
-    """Return the folder that the npm packages are installed in."""
+    """Return the folder of the npm packages."""
     return cache_folder() / "npm"
 
 
 def npm_command() -> str:
-    """Return the command that installs them; nothing of theirs is run by it."""
+    """Return the command that installs them, without running their install scripts."""
     return f"npm install --ignore-scripts --prefix {npm_folder()} {' '.join(NPM_PACKAGES)}"
 
 
 def javascript_runtime() -> Path:
-    """Return TVM's JavaScript runtime, which is there if the requirements are met."""
+    """Return the path of TVM's JavaScript runtime, which exists if the requirements are met."""
     return npm_folder() / "node_modules" / "@mlc-ai" / "web-runtime" / "lib" / "index.js"
 
 
 def browser() -> str | None:
-    """Return the program that is the browser: ``RELAX_TAPML_BROWSER``, or the first one found."""
+    """Return the browser: ``RELAX_TAPML_BROWSER``, or the first one found; None if missing."""
     chosen = os.environ.get("RELAX_TAPML_BROWSER")
     return _first((chosen,) if chosen else _BROWSERS)
 
@@ -50,12 +50,12 @@ def linker() -> str | None:
 
 
 def requirements() -> list[Requirement]:
-    """Return what making kernels for WebGPU and running them here needs, found or missing."""
+    """Return what compiling kernels for WebGPU and running them here needs, found or missing."""
     apt = "apt-get install -y --no-install-recommends"
     return [
         Requirement(
             name="TVM 0.27",
-            use="has the sources that the JavaScript half fits",
+            use="has the sources that match the JavaScript half",
             found=None if IS_TVM_026 else tvm.__version__,
             install="pip install apache-tvm==0.27.0.post1",
         ),
@@ -88,7 +88,7 @@ def requirements() -> list[Requirement]:
 
 
 def npm_packages() -> Requirement:
-    """Return the JavaScript that a page needs, found or missing."""
+    """Return the requirement of the JavaScript packages."""
     return Requirement(
         name="npm packages",
         use="run it: TVM's JavaScript runtime, and for Node WebGPU and WebSockets",

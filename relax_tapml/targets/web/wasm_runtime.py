@@ -1,7 +1,7 @@
 """TVM's runtime as WebAssembly, compiled once from the sources in TVM's wheel.
 
-No kernel is part of it: kernels are side modules that a running instance loads, see
-``side_module``, so that neither a step nor a changed kernel links or sends it again.
+It contains no kernel: kernels are side modules that a running instance loads, see
+``side_module``, so that neither a step nor a changed kernel links or sends the runtime again.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from relax_tapml.files.scratch import scratch_folder
 
 _LOG = logging.getLogger(__name__)
 _UNITS = ("wasm_runtime", "tvmjs_support", "webgpu_runtime")
-# With exceptions of WebAssembly's own, an error inside is an error to the client; without, it ends
-# the instance and the client waits for ever.
+# With WebAssembly's exceptions an error inside reaches the client; without them it ends the
+# instance, and the client waits for ever.
 _COMPILE = ("-O1", "-std=c++17", "-fwasm-exceptions", "-w")
 _LINK = (
     *("-O1", "--no-entry", "-fwasm-exceptions"),
@@ -37,14 +37,14 @@ _LINK = (
 )
 
 
-# Threads that need it at the same time have it compiled once.
+# Held while it is compiled, so that threads compile it once.
 _compiling = threading.Lock()
 
 
 def wasm_runtime() -> Path:
     """Return the compiled runtime, compiling it if this version of it is not in the cache.
 
-    Takes a few minutes the first time, and says so in the log.
+    Takes a few minutes the first time, which is logged.
 
     Raises
     ------
@@ -65,7 +65,7 @@ def wasm_runtime() -> Path:
 
 
 def _identity() -> str:
-    """Return a digest of all that the runtime is made of."""
+    """Return a digest of everything that the runtime is compiled from."""
     digest = hashlib.sha256(repr((tvm.__version__, tvm_ffi.__version__, _COMPILE, _LINK)).encode())
     for path in sorted(_stand_ins().rglob("*.h")):
         digest.update(path.read_bytes())
@@ -77,10 +77,10 @@ def _stand_ins() -> Path:
 
 
 def _built(folder: Path) -> Path:
-    """Compile and link in a folder that looks like TVM's source tree."""
+    """Compile and link in a folder with the layout of TVM's source tree."""
     package = Path(tvm.__file__).parent
     ffi = Path(tvm_ffi.__file__).parent
-    # Copied, not linked: relative includes must find our stand-ins beside TVM's files.
+    # Copied, not linked: relative includes must find the stand-ins beside TVM's files.
     shutil.copytree(package / "src" / "runtime", folder / "src" / "runtime")
     shutil.copytree(package / "web" / "emcc", folder / "web" / "emcc")
     shutil.copytree(package / "include", folder / "include")
@@ -112,7 +112,7 @@ def _emcc(folder: Path, *arguments: str) -> None:
         raise DeviceUnavailable(f"emcc cannot be run: {error}; see 'relax-tapml doctor'") from error
     if done.returncode:
         lines = [line for line in done.stderr.splitlines() if "error" in line]
-        told = "\n".join(lines[:5]) or done.stderr[-1000:]
+        message = "\n".join(lines[:5]) or done.stderr[-1000:]
         raise DeviceUnavailable(
-            f"TVM's runtime does not compile to WebAssembly with {shutil.which('emcc')}: {told}"
+            f"TVM's runtime does not compile to WebAssembly with {shutil.which('emcc')}: {message}"
         )

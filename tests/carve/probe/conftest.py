@@ -10,14 +10,14 @@ import pytest
 import tvm
 from tvm import relax
 
+from mutation.detection import SUITE, Detector
+from mutation.guarded import GuardedTensor
+from mutation.kernel import build_kernels, output_tensors
+from mutation.unit_cases import KernelCase, KernelCases
+from mutation.variants import variants
 from relax_tapml.carve.probe.unit_probes import probes
 from relax_tapml.carve.unit.constant_inputs import holds_one_value
 from relax_tapml.carve.unit.unit_tolerances import UnitTolerances
-from relax_tapml.testing.detection import SUITE, Detector
-from relax_tapml.testing.guarded import GuardedTensor
-from relax_tapml.testing.kernel import build_kernels, output_tensors
-from relax_tapml.testing.unit_cases import KernelCase, KernelCases
-from relax_tapml.testing.variants import variants
 
 HEADER = "@T.prim_func(s_tir=True)\ndef main"
 

@@ -1,4 +1,5 @@
 import dataclasses
+import re
 from dataclasses import dataclass, field
 
 import ml_dtypes
@@ -7,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from relax_tapml.capture._writer import StoreWriter
 from relax_tapml.capture.host_tensor import HostTensor
 from relax_tapml.capture.store import CaptureStore
 from relax_tapml.capture.values import CallRecord, OpaqueValue, ParameterValue, TensorValue
-from relax_tapml.capture.writer import StoreWriter
 from relax_tapml.carve.select.choose_cases import choose_cases
 from relax_tapml.passes.site import Site
 
@@ -248,7 +249,7 @@ def test_cases_share_the_weight_that_is_in_the_suite():
             store.add(product, given, weights[layer].T.copy(), returns=(result,))
     cases = choose_cases(store, [*transposes, product])
     [moved] = [case for case in cases if case.unit == "transpose"]
-    assert moved.reason == "moves data only: one of 4 calls tells as much as all"
+    assert re.match("moves data only.* 4 calls", moved.reason)
     used = [case.record.inputs[1] for case in cases if case.unit == "product"]
     assert len(used) == 3
     assert set(used) == set(moved.record.outputs)

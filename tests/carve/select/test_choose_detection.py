@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import tvm
 
+from relax_tapml.capture._writer import StoreWriter
 from relax_tapml.capture.host_tensor import HostTensor
 from relax_tapml.capture.store import CaptureStore
-from relax_tapml.capture.writer import StoreWriter
 from relax_tapml.carve.select.choose_cases import choose_cases
 from relax_tapml.compare.tolerance import tolerance_for
 from relax_tapml.passes.site import Site

@@ -12,8 +12,8 @@ from tvm.script import relax as R  # noqa: N812
 from tvm.script import tirx as T  # noqa: N812
 
 from relax_tapml.capture.values import CallRecord, ParameterValue, TensorValue
-from relax_tapml.carve.shape.shape_plans import shape_plans
-from relax_tapml.carve.shape.symbolic_call import SymbolicCall, SymbolicFunction
+from relax_tapml.carve.shape._shape_plans import shape_plans
+from relax_tapml.carve.shape._symbolic_call import SymbolicCall, SymbolicFunction
 from relax_tapml.kernel_flow.accesses import Accesses
 from relax_tapml.kernel_flow.stores import NotAnalyzableError
 from relax_tapml.passes.value_leaves import bindings_in
@@ -74,7 +74,7 @@ def test_variables_are_found_by_what_was_recorded():
     assert FUNCTION.name(n) == "n (axis 0 of x)"
     assert FUNCTION.period == 2
     # A symbol that no shape names by itself cannot be solved for where there are divisions.
-    with pytest.raises(NotAnalyzableError, match=r"the model says .* where 8 was recorded"):
+    with pytest.raises(NotAnalyzableError, match=r"the model declares .* where 8 was recorded"):
         SymbolicCall.of(Dims, *_call())
 
 
@@ -120,7 +120,7 @@ def test_derived_dimensions_follow_from_their_variables():
     assert {1, 2} <= {plan.record.inputs[0].shape[0] for plan in plans}
     other = TensorValue(digest="b", dtype="float32", shape=(3, 6))
     wrong = dataclasses.replace(record, inputs=(record.inputs[0], other))
-    with pytest.raises(NotAnalyzableError, match=r"the model says m \+ .* where 6 was recorded"):
+    with pytest.raises(NotAnalyzableError, match=r"declares m \+ .* where 6 was recorded"):
         SymbolicCall.of(Derived, call, wrong)
 
 

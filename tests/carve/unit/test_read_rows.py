@@ -10,11 +10,11 @@ from tvm.script import ir as I  # noqa: N812
 from tvm.script import relax as R  # noqa: N812
 from tvm.script import tirx as T  # noqa: N812
 
+from relax_tapml import tensor_file
 from relax_tapml.carve.select.choose_cases import choose_cases
 from relax_tapml.carve.write_suite import write_suite
 from relax_tapml.compare.verdict import Verdict
 from relax_tapml.replays.replay import replay
-from relax_tapml.suite import rows_file as tensor_file
 from relax_tapml.suite.open_suite import open_suite
 from relax_tapml.targets.platforms.parse_target import parse_target
 
@@ -132,7 +132,7 @@ def test_rows_come_back_where_they_were(count, width, data):
     rows = np.array(sorted(data.draw(st.sets(st.integers(0, count - 1), min_size=1))), np.int64)
     array = np.arange(count * width, dtype=np.int32).reshape(count, width)
     made = tensor_file.dump_rows(array, rows)
-    found = tensor_file.load(made, "int32", array.shape, rows=len(rows))
+    found = tensor_file.parse_tensor(made, "int32", array.shape, rows=len(rows))
     np.testing.assert_array_equal(found[rows], array[rows])
     assert np.isin(found, array[rows]).all()
 
@@ -146,7 +146,7 @@ def test_row_numbers_that_make_no_sense_are_refused(rows):
     made = tensor_file.dump_rows(array, np.array([0, 1]))
     forged = made.replace(np.array([0, 1]).tobytes(), np.array(rows).tobytes())
     with pytest.raises(ValueError, match="not 2 ascending numbers below 12"):
-        tensor_file.load(forged, "float32", (12, 2), rows=2)
+        tensor_file.parse_tensor(forged, "float32", (12, 2), rows=2)
 
 
 def test_a_header_of_rows_is_checked_without_the_rows(tmp_path):

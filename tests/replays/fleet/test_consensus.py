@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from relax_tapml.compare.verdict import Verdict
-from relax_tapml.replays.fleet.consensus import DeviceOutcome, decide, outvoted_devices
+from relax_tapml.replays.fleet._consensus import DeviceOutcome, decide, outvoted_devices
 from relax_tapml.replays.unit.unit_replay import UnitReplay
 
 PASS, MISMATCH, CRASH = Verdict.PASS, Verdict.MISMATCH, Verdict.CRASH

@@ -13,8 +13,8 @@ from tvm.script import tirx as T
 
 from relax_tapml.partition.bytecode import compile_functions
 from relax_tapml.partition.kernel_library import KernelLibrary
-from relax_tapml.replays.unit.output_guard import guarded_call
-from relax_tapml.replays.unit.poison import GUARD_BYTES, PoisonedBlock
+from relax_tapml.replays.unit._output_guard import guarded_call
+from relax_tapml.replays.unit._poison import GUARD_BYTES, PoisonedBlock
 from relax_tapml.targets.open_session import open_session
 from relax_tapml.targets.session.poison import Poison
 

@@ -1,4 +1,4 @@
-"""Whose processes a fleet of ours serves."""
+"""Which users a local fleet serves."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 
 from relax_tapml.errors import DeviceUnavailable
-from relax_tapml.targets.fleet import own_user
+from relax_tapml.targets.fleet import _own_user
 from relax_tapml.targets.fleet.local_fleet import LocalFleet
 
-ASKS = """
+CLIENT = """
 import encodings.idna, os, socket, sys  # what a connection imports, while we may read it
 os.setuid(int(sys.argv[1]))
 with socket.create_connection(("127.0.0.1", int(sys.argv[2])), timeout=100) as client:
@@ -32,16 +32,16 @@ WRONG_KEY = (struct.pack("<ii", 0xFF271, 8) + b"client:x").hex()
 REFUSED = struct.pack("<i", 0xFF271 + 2).hex()
 
 pytestmark = pytest.mark.skipif(
-    not own_user._TABLES[0].exists(), reason="Linux alone tells whose a connection is"
+    not _own_user._TABLES[0].exists(), reason="only Linux lists the owners of connections"
 )
 as_root = pytest.mark.skipif(
     not hasattr(os, "geteuid") or os.geteuid() != 0, reason="root alone may be another user"
 )
 
 
-def answered(user, port, said):
-    """What a process of a user gets for what it says; nothing if it is hung up on."""
-    command = [sys.executable, "-c", ASKS, str(user), str(port), said]
+def answer(user, port, data):
+    """The reply to data that a process of a user sends; empty if the connection is closed."""
+    command = [sys.executable, "-c", CLIENT, str(user), str(port), data]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
@@ -51,30 +51,30 @@ def port_of(address):
 
 @as_root
 def test_a_fleet_serves_its_own_user(fleet):
-    """The tracker and the servers, and whoever asks knows the protocol."""
+    """The tracker and the servers, for clients that speak the protocol."""
     fleet.session("two")
     for user, tracker, server in ((0, TRACKER_MAGIC, REFUSED), (NOBODY, "", "")):
-        assert answered(user, fleet.local.tracker[1], TRACKER_MAGIC) == tracker
-        assert answered(user, port_of(fleet.addresses["two"][0]), WRONG_KEY) == server
+        assert answer(user, fleet.local.tracker[1], TRACKER_MAGIC) == tracker
+        assert answer(user, port_of(fleet.addresses["two"][0]), WRONG_KEY) == server
 
 
 @as_root
 def test_a_fleet_may_be_shared():
     with closing(LocalFleet(1, key="k", is_shared=True)) as shared:
         shared.wait(240)
-        assert answered(NOBODY, shared.tracker[1], TRACKER_MAGIC) == TRACKER_MAGIC
-        assert answered(NOBODY, port_of(*shared.servers), WRONG_KEY) == REFUSED
+        assert answer(NOBODY, shared.tracker[1], TRACKER_MAGIC) == TRACKER_MAGIC
+        assert answer(NOBODY, port_of(*shared.servers), WRONG_KEY) == REFUSED
         assert shared.reach.startswith("Every user of this machine can run code")
 
 
 def test_a_connection_that_is_closed_is_nobodys():
-    """Whoever had it: the system does not say any more."""
+    """The system does not list its owner any more."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         client = socket.create_connection(listener.getsockname())
         with listener.accept()[0] as served:
-            assert own_user.is_own(served)
+            assert _own_user.is_own(served)
             client.close()
-            assert not own_user.is_own(served)
+            assert not _own_user.is_own(served)
 
 
 @pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="no IPv6")
@@ -86,11 +86,11 @@ def test_addresses_of_ipv6_are_known(here, there):
         socket.create_connection((there, listener.getsockname()[1])),
         listener.accept()[0] as served,
     ):
-        assert own_user.is_own(served)
+        assert _own_user.is_own(served)
 
 
 def test_a_system_that_does_not_tell_users_apart_is_refused(monkeypatch):
-    monkeypatch.setattr(own_user, "_TABLES", (Path("/nowhere"), Path("/nowhere")))
+    monkeypatch.setattr(_own_user, "_TABLES", (Path("/nowhere"), Path("/nowhere")))
     with pytest.raises(DeviceUnavailable, match="--any-user"):
         LocalFleet(0, key="k")
     LocalFleet(0, key="k", is_shared=True).close()

@@ -25,10 +25,10 @@ def chain():
     """Client and server with a forwarder between them, and what it returns."""
     client, near = connected()
     far, server = connected()
-    told = []
-    thread = threading.Thread(target=lambda: told.append(forward(near, far)))
+    closed = []
+    thread = threading.Thread(target=lambda: closed.append(forward(near, far)))
     thread.start()
-    yield client, server, lambda: (thread.join(10), told)[1]
+    yield client, server, lambda: (thread.join(10), closed)[1]
     for end in (client, near, far, server):
         end.close()
 
@@ -49,8 +49,8 @@ def test_bytes_arrive_both_ways(chain):
 
 @pytest.mark.parametrize("is_reset", [False, True])
 @pytest.mark.parametrize("is_far", [False, True])
-def test_the_side_that_ends_is_told(chain, is_far, is_reset):
-    """Also where what it was sent last finds nobody there."""
+def test_the_side_that_closes_is_returned(chain, is_far, is_reset):
+    """Also where the last bytes sent to it are not read."""
     client, server, ended = chain
     ending, other = (server, client) if is_far else (client, server)
     if is_reset:

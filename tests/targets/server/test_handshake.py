@@ -1,4 +1,4 @@
-"""Who is let in, and who must not keep others waiting."""
+"""Which clients are accepted, and that the others delay nobody."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ import pytest
 from relax_tapml.targets.open_session import open_session
 from relax_tapml.targets.platforms.parse_target import parse_target
 from relax_tapml.targets.server.device_process import DeviceProcess
-from relax_tapml.targets.server.handshake import Entrance, introduce, present, welcome
+from relax_tapml.targets.server.handshake import KeyedListener, authenticate, send_key, send_success
 from relax_tapml.targets.server.relay import Relay
 
 LLVM = parse_target("llvm")
 X = np.ones((4, 8), "float32")
-# More than are looked at together, and who does not know a key.
-STRANGERS = [b""] * 40 + [
+# More connections than are kept at once, and what is no client or has a wrong key.
+OTHERS = [b""] * 40 + [
     b"GET / HTTP/1.1\r\n\r\n",
     struct.pack("<ii", 0xFF271, 2**31 - 1),
     struct.pack("<ii", 0xFF271, -5),
@@ -35,60 +35,66 @@ def listener():
 
 
 @pytest.fixture
-def strangers():
-    """A function that connects strangers to a port; they stay until the end of the test."""
+def others():
+    """A function that makes other connections to a port; they stay until the end of the test."""
     with ExitStack() as stack:
 
-        def come(port):
-            for said in STRANGERS:
-                stranger = stack.enter_context(socket.create_connection(("127.0.0.1", port)))
-                stranger.sendall(said)
+        def connect(port):
+            for data in OTHERS:
+                other = stack.enter_context(socket.create_connection(("127.0.0.1", port)))
+                other.sendall(data)
 
-        yield come
+        yield connect
 
 
-def test_the_client_is_let_in_whoever_came_before(listener, strangers):
-    strangers(listener.getsockname()[1])
-    with socket.create_connection(listener.getsockname()) as client, Entrance(listener) as entrance:
-        introduce(client, "client", "key", " -timeout=3")
-        met = entrance.meet("other:key", "client:key", wait_s=60)
-        assert (met.key, met.options) == ("client:key", " -timeout=3")
-        with met.connection:
+def test_the_client_is_accepted_whatever_connected_before(listener, others):
+    others(listener.getsockname()[1])
+    with (
+        socket.create_connection(listener.getsockname()) as client,
+        KeyedListener(listener) as keyed,
+    ):
+        send_key(client, "client", "key", " -timeout=3")
+        accepted = keyed.accept("other:key", "client:key", wait_s=60)
+        assert (accepted.key, accepted.options) == ("client:key", " -timeout=3")
+        with accepted.connection:
             client.sendall(b"and on")
-            assert met.connection.recv(100) == b"and on"
+            assert accepted.connection.recv(100) == b"and on"
 
 
 def test_a_key_may_come_in_pieces(listener):
-    with socket.create_connection(listener.getsockname()) as client, Entrance(listener) as entrance:
+    with (
+        socket.create_connection(listener.getsockname()) as client,
+        KeyedListener(listener) as keyed,
+    ):
         for byte in struct.pack("<ii", 0xFF271, 10) + b"client:key":
-            assert entrance.meet("client:key", wait_s=0.01) is None
+            assert keyed.accept("client:key", wait_s=0.01) is None
             client.sendall(bytes([byte]))
-        with entrance.meet("client:key", wait_s=60).connection:
+        with keyed.accept("client:key", wait_s=60).connection:
             pass
 
 
 def test_a_wrong_key_is_refused(listener):
     def serve():
-        with Entrance(listener) as entrance:
-            welcome(entrance.meet("client:key", wait_s=60).connection)
+        with KeyedListener(listener) as keyed:
+            send_success(keyed.accept("client:key", wait_s=60).connection)
 
     thread = threading.Thread(target=serve)
     thread.start()
     for key, is_right in (("no", False), ("key", True)):
         with socket.create_connection(listener.getsockname()) as client:
-            assert present(client, "client", key) == is_right
+            assert authenticate(client, "client", key) == is_right
     thread.join()
 
 
 @pytest.fixture
-def crowded(monkeypatch, strangers):
-    """Strangers connect to every device process and every relay before its client does."""
+def crowded(monkeypatch, others):
+    """Other connections are made to every device process and every relay before its client does."""
     for server in (DeviceProcess, Relay):
         made = server.__init__
 
         def init(self, *args, _made=made, **options):
             _made(self, *args, **options)
-            strangers(self.port)
+            others(self.port)
 
         monkeypatch.setattr(server, "__init__", init)
 
@@ -98,10 +104,10 @@ def test_a_device_process_finds_its_client(crowded):
         np.testing.assert_array_equal(session.download(session.upload(X)), X)
 
 
-def test_a_server_of_a_fleet_finds_its_client(crowded, strangers, fleet):
+def test_a_server_of_a_fleet_finds_its_client(crowded, others, fleet):
     """As does the process that forwards to it."""
     spec = fleet.session("two")
     for address in fleet.addresses["two"]:
-        strangers(int(address.rpartition(":")[2]))
+        others(int(address.rpartition(":")[2]))
     with closing(open_session(spec, LLVM)) as session:
         np.testing.assert_array_equal(session.download(session.upload(X)), X)

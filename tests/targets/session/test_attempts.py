@@ -1,4 +1,4 @@
-"""A device that others kill accuses nobody, and is started again."""
+"""A device that is killed from outside blames no unit, and is started again."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_a_process_that_is_killed_at_its_start_is_started_again(kill_first, capl
     assert "SIGKILL" in caplog.text
 
 
-def test_attempts_end_and_all_are_told(kill_first):
+def test_attempts_end_and_all_are_reported(kill_first):
     killed = kill_first(100)
     with pytest.raises(DeviceUnavailable, match=rf"after {ATTEMPTS} attempts") as caught:
         open_session("process", LLVM)
@@ -67,7 +67,7 @@ def test_a_process_that_ends_itself_is_not_started_again(tmp_path, monkeypatch, 
     assert not caplog.records
 
 
-def test_a_kill_is_told_from_a_crash(units):
+def test_a_kill_is_not_a_crash(units):
     with closing(open_session("process", LLVM)) as session:
         module, x = session.load(units.bytecode, units.kernels), session.upload(X)
         with pytest.raises(DeviceCrash) as caught:

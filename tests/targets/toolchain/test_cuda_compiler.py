@@ -1,4 +1,4 @@
-"""CUDA kernels are compiled in parallel where that is possible, and told apart by their options."""
+"""CUDA kernels are compiled in parallel where possible; their options are in their names."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_without_nvcc_tvm_has_its_way(nvcc):
 
 
 def test_what_the_user_has_chosen_stays(nvcc, monkeypatch):
-    """And whatever decides what a kernel is compiled to is part of its name."""
+    """And everything that affects the compiled kernel is part of its name."""
     monkeypatch.setenv(MODE, "nvrtc")
     monkeypatch.setenv("TVM_CUDA_NVCC_NO_FAST_MATH", "1")
     with cuda_compiler() as options:
@@ -60,7 +60,7 @@ def test_an_error_leaves_the_environment_as_it_was(nvcc):
 
 
 def test_other_targets_have_no_such_options(nvcc, monkeypatch):
-    """Their kernels keep their names whatever is set for CUDA."""
+    """Settings for CUDA do not change the names of their kernels."""
     monkeypatch.setenv("TVM_CUDA_NVCC_NO_FAST_MATH", "1")
     llvm = tvm.target.Target("llvm")
     with platform_of(llvm).compiler(llvm) as options:
@@ -69,7 +69,7 @@ def test_other_targets_have_no_such_options(nvcc, monkeypatch):
 
 
 def test_without_any_compiler_no_kernel_is_accused(nvcc, monkeypatch):
-    """What is missing is told before anything is built."""
+    """A missing compiler is reported before anything is built."""
     cuda = platform_of(tvm.target.Target("cuda"))
     cuda.check()
     nvcc.unlink()
@@ -78,13 +78,13 @@ def test_without_any_compiler_no_kernel_is_accused(nvcc, monkeypatch):
         cuda.check()
 
 
-def test_fast_math_is_told_as_the_compiler_gets_it(nvcc, monkeypatch):
-    """nvcc can do without; NVRTC cannot, whatever is said to nvcc."""
+def test_fast_math_is_what_the_compiler_gets(nvcc, monkeypatch):
+    """nvcc has an option for it; NVRTC has none, and that of nvcc makes no difference."""
     cuda, target = platform_of(tvm.target.Target("cuda")), tvm.target.Target("cuda")
     assert fast_math_option() == "nvcc --use_fast_math"
-    told = cuda.low_precision_math(target)
-    assert told.names == {"tanh"}
-    assert told.reason.startswith("nvcc --use_fast_math, TVM's default, makes tanhf")
+    message = cuda.low_precision_math(target)
+    assert message.names == {"tanh"}
+    assert message.reason.startswith("nvcc --use_fast_math, TVM's default, makes tanhf")
     monkeypatch.setenv("TVM_CUDA_NVCC_NO_FAST_MATH", "1")
     assert fast_math_option() is None
     assert cuda.low_precision_math(target) is None

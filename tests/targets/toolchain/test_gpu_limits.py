@@ -53,8 +53,10 @@ def test_as_many_threads_as_the_target_has_are_allowed():
 
 def test_more_threads_are_refused():
     """With what binds them."""
-    told = r"twice binds 512 threads to a block \(threadIdx.x 16 x threadIdx.y 32\); metal allows"
-    with pytest.raises(LoweringError, match=told):
+    message = (
+        r"twice binds 512 threads to a block \(threadIdx.x 16 x threadIdx.y 32\); metal allows"
+    )
+    with pytest.raises(LoweringError, match=message):
         check_limits(kernels(16, 32), METAL)
 
 
@@ -164,12 +166,12 @@ def test_as_much_shared_memory_as_the_target_has_is_allowed(target, scope, size)
     parsed = parse_target(target)
     check_limits(staged(size, scope), parsed)
     check_limits(staged(4 * size, scope, parts=4), parsed)
-    told = f"needs {8 * size} bytes of shared memory in a block; {target} allows {4 * size}"
-    with pytest.raises(LoweringError, match=told):
+    message = f"needs {8 * size} bytes of shared memory in a block; {target} allows {4 * size}"
+    with pytest.raises(LoweringError, match=message):
         check_limits(staged(2 * size, scope), parsed)
 
 
-def test_more_shared_memory_may_be_asked_for_at_a_launch_on_cuda():
+def test_more_shared_memory_may_be_requested_at_a_launch_on_cuda():
     """As much as the GPU has, which the driver knows."""
     check_limits(staged(32768, "shared.dyn"), CUDA)
 

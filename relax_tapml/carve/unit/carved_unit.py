@@ -1,0 +1,95 @@
+"""A unit with its cases as arrays, before they are written to a suite."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import tvm
+
+from relax_tapml.arrays import Array
+from relax_tapml.capture.values import CallRecord
+from relax_tapml.compare.tolerance import Tolerance
+from relax_tapml.suite.manifest import SuiteDim
+from relax_tapml.suite.recipe import Recipe
+
+
+@dataclass(frozen=True, kw_only=True)
+class CarvedCase:
+    """One case of a unit.
+
+    Parameters
+    ----------
+    name
+        Unique in its unit.
+    record
+        The call it was recorded at; of a probe, the one its inputs were made from.
+    function
+        The function of the unit's module that does the call.
+    may_write
+        Whether the call may change its arguments in place.
+    inputs, outputs
+        Tensors, in order. A tensor that several cases take is one object.
+    weights
+        For each input the name of the weight it is, or None.
+    fixed
+        Positions of the inputs that the model alone decides.
+    tolerances
+        For each output.
+    reason
+        Why there is this case.
+    is_probe
+        Whether it was not recorded.
+    recipes
+        How inputs are made that a suite need not hold, by position.
+    sizes
+        Of a probe with other shapes, the symbolic dimensions by name.
+    """
+
+    name: str
+    record: CallRecord
+    function: str
+    may_write: bool
+    inputs: tuple[Array, ...]
+    outputs: tuple[Array, ...]
+    weights: tuple[str | None, ...]
+    fixed: frozenset[int]
+    tolerances: tuple[Tolerance, ...]
+    reason: str
+    is_probe: bool = False
+    recipes: Mapping[int, Recipe] = field(default_factory=dict)
+    sizes: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CarvedUnit:
+    """A unit and its cases.
+
+    Parameters
+    ----------
+    module
+        The smallest module that holds the case functions.
+    cases
+        May be empty.
+    rows
+        Of weights of which only some rows matter: name to row numbers.
+    uncarved
+        Sites that could not be carved although chosen: id to reason.
+    constant_inputs
+        Inputs, no weights, that were the same in all cases, in words.
+    inexact
+        What of its sums no case shows, see ``Probes``.
+    dims_seen_once
+        Its symbolic dimensions that had one value in all recorded calls.
+    missing_probes
+        Probes that could not be made, by a readable name, each with the reason.
+    """
+
+    module: tvm.IRModule
+    cases: tuple[CarvedCase, ...]
+    rows: Mapping[str, Array]
+    uncarved: Mapping[str, str]
+    constant_inputs: tuple[str, ...] = ()
+    inexact: str = ""
+    dims_seen_once: tuple[SuiteDim, ...] = ()
+    missing_probes: Mapping[str, str] = field(default_factory=dict)

@@ -1,0 +1,163 @@
+"""Part of an oracle and of a result, with what several metrics need of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol
+
+import numpy as np
+
+from relax_tapml.arrays import Array, as_float64, is_float
+from relax_tapml.compare.metrics.norm import dot
+from relax_tapml.compare.tolerance import Tolerance
+
+# So few that the float64 temporaries of a block stay in a core's cache, and so many that NumPy's
+# cost of a call does not count.
+_BLOCK = 1 << 16
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Block:
+    """Some successive values, flattened; each property is computed once, when it is asked for.
+
+    A value counts for metrics of size if it is judged and its distance is a number: both sides are
+    finite.
+
+    Parameters
+    ----------
+    start
+        The flat index of the first value.
+    oracle, actual
+        The values, of one shape and one dtype.
+    tolerance
+        What they are held to.
+    """
+
+    start: int
+    oracle: Array
+    actual: Array
+    tolerance: Tolerance
+
+    @cached_property
+    def is_identical(self) -> bool:
+        """Whether both sides are the same bytes."""
+        return bool(np.array_equal(_bits(self.oracle), _bits(self.actual)))
+
+    @cached_property
+    def wide_oracle(self) -> Array:
+        """The oracle as float64, flat."""
+        return as_float64(self.oracle).reshape(-1)
+
+    @cached_property
+    def wide_actual(self) -> Array:
+        """The result as float64, flat."""
+        return self.wide_oracle if self.is_identical else as_float64(self.actual).reshape(-1)
+
+    @cached_property
+    def is_finite(self) -> bool:
+        """Whether every value of both sides is."""
+        if not is_float(self.oracle.dtype):
+            return True
+        # A sum is cheaper than a mask; where it overflows the mask decides.
+        with np.errstate(over="ignore", invalid="ignore"):
+            return all(
+                math.isfinite(side.sum()) or bool(np.isfinite(side).all())
+                for side in (self.wide_oracle, self.wide_actual)
+            )
+
+    @cached_property
+    def allowed(self) -> Array:
+        """How far each value may be, float64, flat; NaN where it is not judged."""
+        oracle = self.wide_oracle if self._is_wide else self.oracle
+        return self.tolerance.allowed(oracle).reshape(-1)
+
+    @cached_property
+    def is_judged(self) -> Array | None:
+        """Which values are judged; None if all are."""
+        unjudged = np.isnan(self.allowed)
+        return ~unjudged if unjudged.any() else None
+
+    @cached_property
+    def distance(self) -> Array:
+        """How far each value is from the oracle's, float64, flat; 0 where it does not count."""
+        if self.is_identical:
+            return np.zeros(self.oracle.size)
+        if self._is_wide:
+            distance = self.tolerance.distance(self.wide_oracle, self.wide_actual)
+        else:
+            distance = self.tolerance.distance(self.oracle, self.actual).reshape(-1)
+        return distance if self.counted is None else np.where(self.counted, distance, 0.0)
+
+    @cached_property
+    def counted(self) -> Array | None:
+        """Which values count; None if all do."""
+        if self.is_finite:
+            return self.is_judged
+        are_finite = np.isfinite(self.wide_oracle) & np.isfinite(self.wide_actual)
+        return are_finite if self.is_judged is None else are_finite & self.is_judged
+
+    @cached_property
+    def signal(self) -> Array:
+        """The oracle as float64, flat, 0 where it does not count."""
+        return self._counting(self.wide_oracle)
+
+    @cached_property
+    def squares(self) -> float:
+        """The squared norm of ``signal``."""
+        return dot(self.signal, self.signal)
+
+    @cached_property
+    def response(self) -> Array:
+        """The result as float64, flat, 0 where it does not count."""
+        return self.signal if self.is_identical else self._counting(self.wide_actual)
+
+    @property
+    def _is_wide(self) -> bool:
+        # Converted once for all; 64-bit integers would lose digits.
+        return self.tolerance.is_elementwise and is_float(self.oracle.dtype)
+
+    def _counting(self, values: Array) -> Array:
+        return values if self.counted is None else np.where(self.counted, values, 0.0)
+
+
+class Collector(Protocol):
+    """Gathers what it needs of block after block."""
+
+    def add(self, block: Block) -> None:
+        """Take a block into account."""
+
+
+def blocks(oracle: Array, actual: Array, tolerance: Tolerance) -> Iterator[Block]:
+    """Yield two arrays of one shape and dtype in parts, in row-major order.
+
+    There is one part if the tolerance needs all values at once.
+
+    Raises
+    ------
+    ValueError
+        The tolerance is for another shape.
+    """
+    tolerance.check(oracle)
+    if not tolerance.is_elementwise:
+        yield Block(start=0, oracle=oracle, actual=actual, tolerance=tolerance)
+        return
+    flat_oracle, flat_actual = oracle.reshape(-1), actual.reshape(-1)
+    for start in range(0, oracle.size, _BLOCK):
+        where = slice(start, min(start + _BLOCK, oracle.size))
+        yield Block(
+            start=start,
+            oracle=flat_oracle[where],
+            actual=flat_actual[where],
+            tolerance=tolerance.part(where),
+        )
+
+
+def _bits(array: Array) -> Array:
+    # Dense already where it is large; a view of other strides is copied by `reshape`.
+    dense = array.reshape(-1)
+    if not dense.flags.c_contiguous:
+        dense = dense.copy()
+    return dense.view(f"u{dense.dtype.itemsize}")

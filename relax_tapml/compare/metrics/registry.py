@@ -1,0 +1,35 @@
+"""The metrics there are."""
+
+from __future__ import annotations
+
+from relax_tapml.compare.metrics.cosine import Cosine
+from relax_tapml.compare.metrics.max_abs import MaxAbs
+from relax_tapml.compare.metrics.max_rel import MaxRel
+from relax_tapml.compare.metrics.max_ulp import MaxUlp
+from relax_tapml.compare.metrics.metric import Measure, Metric
+from relax_tapml.compare.metrics.nonfinite import NonFinite
+from relax_tapml.compare.metrics.rmse import Rmse
+from relax_tapml.compare.metrics.saturation import Saturation
+from relax_tapml.compare.metrics.snr_db import SnrDb
+
+METRICS: tuple[type[Metric], ...] = (
+    MaxAbs,
+    MaxRel,
+    MaxUlp,
+    Rmse,
+    Cosine,
+    SnrDb,
+    NonFinite,
+    Saturation,
+)
+
+
+def metrics_for(*, has_floats: bool) -> list[Metric]:
+    """Return a metric of each kind that has a value for floats, or for integers and bool."""
+    return [metric() for metric in METRICS if has_floats or metric.is_for_integers]
+
+
+def measures(metrics: list[Metric]) -> dict[str, Measure]:
+    """Return the values of metrics by name, None of those that are not among them."""
+    found = {metric.name: metric.value for metric in metrics}
+    return {metric.name: found.get(metric.name) for metric in METRICS}

@@ -1,0 +1,304 @@
+"""A config of MLC-LLM as a model: ``mlc:CONFIG``, compiled by MLC itself as far as fusion."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import textwrap
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tvm
+from tvm import relax
+from tvm.contrib import tvmjs
+
+from relax_tapml.arrays import Array
+from relax_tapml.errors import LoweringError, StoreError, TapmlError, UsageError
+from relax_tapml.files.machine import raise_machine_error
+from relax_tapml.files.read import read_bytes
+from relax_tapml.frontend._first_line import first_line
+from relax_tapml.frontend._silent import silent
+from relax_tapml.frontend.inputs import load_samples
+from relax_tapml.frontend.mlc_model import SEED, mlc_model, prompt_sample
+from relax_tapml.frontend.mlc_pipeline import INSTALL, Metadata, each_module
+from relax_tapml.frontend.model import Model, Sample
+from relax_tapml.frontend.paged_drive import PagedDrive
+from relax_tapml.frontend.signature import Signature, check_model
+from relax_tapml.targets.platforms.parse_target import parse_target
+
+_CONFIGS = ("mlc-chat-config.json", "config.json")
+_WEIGHTS = ("tensor-cache.json", "ndarray-cache.json")
+_DRAWN = (21, 8)
+"""Tokens of each prompt that is drawn."""
+_DECODED = 3
+"""Tokens at the end of a sample that are decoded one by one; those before are prefilled."""
+
+
+def load_mlc(
+    config: str,
+    *,
+    inputs: Sequence[Path] = (),
+    texts: Sequence[str] = (),
+    quantization: str | None = None,
+    source: str = "llvm",
+) -> Model:
+    """Return the model that MLC-LLM makes of a config, its kernels fused and not yet scheduled.
+
+    MLC compiles it for the source and is stopped once the module is taken. Weights are those that
+    MLC has converted, in the folder of the config; where there are none, they are drawn.
+
+    Parameters
+    ----------
+    config
+        ``config.json`` as on Hugging Face, ``mlc-chat-config.json``, or a folder with one.
+    inputs
+        Files of token ids, one array ``tokens`` in each.
+    texts
+        Sentences, for the tokenizer in the folder. Without texts and inputs, tokens are drawn.
+    quantization
+        Name of one of MLC's; by default what the config says.
+    source
+        The TVM target that MLC compiles for.
+
+    Raises
+    ------
+    UsageError
+        No such config, quantization or type of model; MLC-LLM cannot be imported; the model is no
+        decoder with a paged KV cache; inputs are no token ids, or too many.
+    LoweringError
+        MLC-LLM fails with this TVM.
+    StoreError
+        The weights cannot be read.
+    """
+    file = _config_file(Path(config))
+    compiled = _compile(file, quantization, parse_target(source))
+    samples = _samples(file.parent, inputs, texts, compiled)
+    weights = next((file.parent / n for n in _WEIGHTS if (file.parent / n).is_file()), None)
+    random = [*(["weights"] if weights is None else []), *([] if inputs or texts else ["tokens"])]
+    told = f" with random {' and '.join(random)} (seed {SEED})" if random else ""
+    name = f"{compiled.metadata['model_type']} {compiled.metadata['quantization']}"
+    make = partial(
+        mlc_model,
+        compiled.module,
+        compiled.metadata,
+        name=f"{name}{told}",
+        samples=samples,
+        drive=_drive(compiled, samples),
+        dims=compiled.extents,
+    )
+    if weights is None:
+        return make()
+    try:
+        model = make(params=_read_weights(weights))
+        check_model(model)
+    except UsageError as error:
+        raise UsageError(f"{weights} has not the weights of {name}: {error}") from error
+    return model
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Compiled:
+    """What MLC was stopped with; ``extents`` are the numbers of its config, by name."""
+
+    module: tvm.IRModule
+    metadata: Metadata
+    extents: Mapping[str, int]
+
+
+_MAX_BYTES = 64 << 20
+
+
+class _Enough(Exception):  # noqa: N818 - it is no error
+    """Ends a compilation once its module is taken."""
+
+
+def _config_file(path: Path) -> Path:
+    candidates = [path / name for name in _CONFIGS] if path.is_dir() else [path]
+    for file in candidates:
+        if file.is_file():
+            return file
+    raise UsageError(
+        f"model mlc:{path}: no file {' or '.join(map(str, candidates))}. Give the config.json "
+        "or mlc-chat-config.json of a model, or the folder it is in."
+    )
+
+
+def _compile(file: Path, quantization: str | None, target: Any) -> _Compiled:
+    try:
+        # Other programs write it: some have NaN and Infinity in it.
+        config = dict(json.loads(read_bytes(file, fix="Name another", max_bytes=_MAX_BYTES)))
+    except (StoreError, ValueError, TypeError, RecursionError) as error:
+        raise UsageError(f"{file} is no config: {error}") from error
+    found: list[_Compiled] = []
+    extents: dict[str, int] = {}
+
+    def build(module: tvm.IRModule, args: Any, pipeline: Callable[..., Any]) -> None:
+        extents.update((k, v) for k, v in vars(args.config).items() if isinstance(v, int))
+        with args.target:
+            pipeline(module)
+
+    def keep(module: tvm.IRModule, metadata: Metadata) -> None:
+        found.append(_Compiled(module=module, metadata=metadata, extents=extents))
+        raise _Enough
+
+    compile_, arguments = _mlc(file, quantization or config.get("quantization"))
+    try:
+        # Stdout is for results; MLC prints its arguments there.
+        with each_module(keep), contextlib.redirect_stdout(io.StringIO()):
+            compile_(
+                config=config,
+                target=target,
+                build_func=build,
+                system_lib_prefix="",
+                output=Path("unused"),
+                **arguments,
+            )
+    except _Enough:
+        return found[0]
+    except TapmlError:
+        raise
+    except Exception as error:
+        raise_machine_error(error, f"compiling {file} with mlc_llm")
+        raise LoweringError(
+            f"mlc_llm fails on {file} with TVM {tvm.__version__}: {first_line(error)}. Either the "
+            "config lacks something, or this mlc_llm is for another TVM"
+        ) from error
+    raise LoweringError(f"mlc_llm compiled {file} without its pipeline; is it of another version?")
+
+
+def _mlc(file: Path, quantization: str | None) -> tuple[Callable[..., None], dict[str, Any]]:
+    """Return MLC's function ``compile`` and those of its arguments that are made by MLC."""
+    try:
+        from mlc_llm.interface.compile import compile as compile_
+        from mlc_llm.interface.compiler_flags import ModelConfigOverride, OptimizationFlags
+        from mlc_llm.quantization import QUANTIZATION
+        from mlc_llm.support.auto_config import detect_model_type
+    except Exception as error:
+        if isinstance(error, ModuleNotFoundError) and error.name == "mlc_llm":
+            raise UsageError(
+                f"models of MLC-LLM need its Python package mlc_llm, which is not here. {INSTALL}."
+            ) from error
+        raise UsageError(
+            f"mlc_llm is here, but cannot be imported with TVM {tvm.__version__}: "
+            f"{first_line(error)}. Either it lacks something, or it is for another TVM. {INSTALL}."
+        ) from error
+    if quantization not in QUANTIZATION:
+        raise UsageError(
+            f"{file}: expected a quantization of MLC-LLM, got {quantization or 'none'}. Give one "
+            f"with --quantization: {', '.join(QUANTIZATION)}"
+        )
+    try:
+        model_type = detect_model_type("auto", file)
+    except ValueError as error:
+        raise UsageError(f"{file}: {error}") from error
+    return compile_, {
+        "quantization": QUANTIZATION[quantization],
+        "model_type": model_type,
+        "opt": OptimizationFlags(),
+        "overrides": ModelConfigOverride(),
+    }
+
+
+def _drive(compiled: _Compiled, samples: Sequence[Sample]) -> PagedDrive:
+    """Return a drive that prefills the longest prompt in two parts.
+
+    The second part attends to what the cache has already, by other kernels than the first.
+    """
+    prompts = [sample.arrays[0].shape[1] for sample in samples]
+    half = -(-max(prompts) // 2)
+    limit = int(compiled.metadata.get("prefill_chunk_size", half))
+    drive = PagedDrive(is_flat=True, chunk=min(half, limit) if limit > 0 else half)
+    functions = {
+        gvar.name_hint
+        for gvar, function in compiled.module.functions_items()
+        if isinstance(function, relax.Function)
+    }
+    missing = {drive.embed, drive.prefill, drive.decode, drive.create} - functions
+    if missing:
+        raise UsageError(
+            f"{compiled.metadata['model_type']} has no {', '.join(sorted(missing))}: only decoders "
+            "with a paged KV cache can be run so. Take others from a build script of MLC with "
+            "relax_tapml.mlc.carving(drive=...)"
+        )
+    return drive
+
+
+def _samples(
+    folder: Path, inputs: Sequence[Path], texts: Sequence[str], compiled: _Compiled
+) -> list[Sample]:
+    if inputs and texts:
+        raise UsageError("give --inputs or --text, not both")
+    vocabulary = compiled.extents.get("vocab_size", 0)
+    if vocabulary < 1:
+        raise UsageError(
+            f"the config of {compiled.metadata['model_type']} has no vocab_size: only decoders can "
+            "be run so. Take others from a build script of MLC with "
+            "relax_tapml.mlc.carving(drive=...)"
+        )
+    if inputs:
+        signature = Signature(entry="embed", inputs=(relax.Var("tokens"),), params=())
+        given = [(s.name, s.arrays[0]) for s in load_samples(inputs, signature)]
+    elif texts:
+        given = _tokenized(folder, texts)
+    else:
+        rng = np.random.default_rng(SEED)
+        given = [(f"{count} random tokens", rng.integers(0, vocabulary, count)) for count in _DRAWN]
+    limit = int(compiled.metadata.get("context_window_size", -1))
+    return [_sample(name, tokens, vocabulary, limit) for name, tokens in given]
+
+
+def _sample(name: str, tokens: Array, vocabulary: int, limit: int) -> Sample:
+    """Check token ids and say which are prefilled and which decoded."""
+    ids = tokens[0] if tokens.ndim == 2 and len(tokens) == 1 else tokens
+    if ids.ndim != 1 or ids.dtype.kind not in "iu" or not ids.size:
+        raise UsageError(
+            f"{name}: expected token ids, integers of shape [n] or [1, n], got {tokens.dtype} of "
+            f"shape {list(tokens.shape)}"
+        )
+    if ids.min() < 0 or ids.max() >= vocabulary:
+        raise UsageError(
+            f"{name}: token ids are from 0 to {vocabulary - 1}, got {ids.min()} to {ids.max()}"
+        )
+    if 0 < limit < ids.size:
+        raise UsageError(f"{name}: {ids.size} tokens, the model's context has {limit}")
+    split = max(1, ids.size - _DECODED)
+    return prompt_sample(name, ids[:split].tolist(), ids[split:].tolist())
+
+
+def _tokenized(folder: Path, texts: Sequence[str]) -> list[tuple[str, Array]]:
+    try:
+        import transformers
+    except ImportError as error:
+        raise UsageError(
+            "--text needs the package transformers for the model's tokenizer. Install it, or give "
+            "token ids with --inputs."
+        ) from error
+    try:
+        with silent(transformers):
+            tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
+            ids = [np.array(tokenizer(text)["input_ids"], "int64") for text in texts]
+    except Exception as error:
+        raise_machine_error(error, f"reading the tokenizer of {folder}")
+        raise UsageError(
+            f"--text needs a tokenizer that transformers can read in {folder}: "
+            f"{first_line(error)}. Give token ids with --inputs instead."
+        ) from error
+    names = [textwrap.shorten(text, 40, placeholder="...") or "(empty)" for text in texts]
+    return list(zip(names, ids, strict=True))
+
+
+def _read_weights(file: Path) -> dict[str, Array]:
+    try:
+        tensors, _ = tvmjs.load_tensor_cache(str(file), tvm.cpu())
+    except Exception as error:
+        raise_machine_error(error, f"reading the weights {file}")
+        raise StoreError(
+            f"weights {file} cannot be read: {first_line(error)}. Convert them again with mlc_llm "
+            "convert_weight"
+        ) from error
+    return {name: tensor.numpy() for name, tensor in tensors.items()}

@@ -1,0 +1,180 @@
+"""Import of an exported PyTorch program that says where the result differs from PyTorch.
+
+TVM's importer has gaps that raise nothing: a ``cumprod`` of booleans stays boolean, a product
+of int32 stays in int32. So every converted node is compared with the dtype and shape that PyTorch
+recorded for it. What this cannot see, wrong values of the right type, is for the comparison with
+``Model.reference``. The gaps that models fall into are closed in ``_corrected_importer.py``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import tvm
+from torch.export.graph_signature import InputKind, OutputKind, TensorArgument
+from tvm import relax, tirx
+
+from relax_tapml.errors import LoweringError, TapmlError, UsageError
+from relax_tapml.files.machine import raise_machine_error
+from relax_tapml.frontend._corrected_importer import CorrectedImporter
+from relax_tapml.frontend._first_line import first_line
+from relax_tapml.passes.keep_origins import give_origins
+from relax_tapml.passes.origin import Origin
+
+
+def import_program(
+    program: torch.export.ExportedProgram, convert_map: dict[str, Callable[..., Any]], label: str
+) -> tvm.IRModule:
+    """Return Relax whose function ``main`` keeps the program's parameters as arguments.
+
+    Parameters
+    ----------
+    program
+        Decomposed here into the operators the importer knows.
+    convert_map
+        Converters by operator name, ``"cumsum.default"``, in place of the importer's.
+    label
+        The model's name, for errors.
+
+    Raises
+    ------
+    UsageError
+        An input or output is not a tensor, or the program writes to its buffers.
+    LoweringError
+        An operator has no converter, its converter raises, or a node or output has another dtype
+        or shape than PyTorch recorded.
+    """
+    try:
+        program = program.run_decompositions()
+        _check_interface(program, label)
+        importer = _CheckedImporter(label)
+        module = importer.from_exported_program(
+            program,
+            keep_params_as_input=True,
+            unwrap_unit_return_tuple=False,
+            no_bind_return_tuple=False,
+            custom_convert_map=convert_map,
+        )
+        module = give_origins(module, importer.origins)
+    except TapmlError:
+        raise
+    except Exception as error:
+        raise_machine_error(error, f"importing {label}")
+        raise LoweringError(
+            f"TVM cannot import {label}: {first_line(error)}. Give a converter for the "
+            "operator with convert_map=."
+        ) from error
+    _check_outputs(program, module, label)
+    return module
+
+
+class _CheckedImporter(CorrectedImporter):
+    """Compares each node with PyTorch's record of it, and keeps where in the model it is."""
+
+    def __init__(self, label: str) -> None:
+        super().__init__()
+        self.label = label
+        self.origins: dict[relax.Var, list[Origin]] = {}
+
+    def _translate_fx_graph(
+        self, graph_module: Any, nodes: Any, inputs_vars: Any, custom_ops: Any = None
+    ) -> Any:
+        outputs = super()._translate_fx_graph(graph_module, nodes, inputs_vars, custom_ops)
+        for node in nodes:
+            if node.op == "call_function":
+                value = self.env.get(node)
+                _check_node(node, value, self.label)
+                if isinstance(value, relax.Var):
+                    # A node that does nothing has the variable of its operand.
+                    self.origins.setdefault(value, [_origin(node)])
+        return outputs
+
+
+def _origin(node: torch.fx.Node) -> Origin:
+    # From the model down to the module the node is in: path and class of each.
+    stack = list(node.meta.get("nn_module_stack", {}).values())
+    return Origin(module=stack[-1][0] if stack else "", node=node.name)
+
+
+def _check_node(node: torch.fx.Node, value: Any, label: str) -> None:
+    """Compare one node; a tuple's items are compared at the nodes that read them."""
+    expected = node.meta.get("val")
+    ty = getattr(value, "ty", None)
+    if not isinstance(expected, torch.Tensor) or not isinstance(ty, relax.TensorType):
+        return
+    difference = _difference(expected, ty)
+    if difference:
+        operator = getattr(node.target, "__name__", str(node.target))
+        raise LoweringError(
+            f"TVM imports node '{node.name}' ({operator}) of {label} wrongly: {difference}. "
+            f"Give a converter: convert_map={{'{operator}': ...}}."
+        )
+
+
+def _check_interface(program: torch.export.ExportedProgram, label: str) -> None:
+    """Refuse inputs, outputs and effects that the Relax function would not have.
+
+    The program must be decomposed: before that, writes to buffers are hidden in its graph.
+    """
+    signature = program.graph_signature
+    for spec in signature.input_specs:
+        if spec.kind is InputKind.USER_INPUT and not isinstance(spec.arg, TensorArgument):
+            raise UsageError(
+                f"{label}: input '{spec.arg.name}' is {_value(spec.arg)}, and only tensors can be "
+                "inputs. Fix its value in a wrapper module."
+            )
+    returned = (OutputKind.USER_OUTPUT, OutputKind.LOSS_OUTPUT)
+    written = [str(spec.target) for spec in signature.output_specs if spec.kind not in returned]
+    if written:
+        raise UsageError(
+            f"{label} writes to {', '.join(written)} while it runs, which a Relax function cannot "
+            "do. Return the new values as outputs, in a wrapper module."
+        )
+    for index, spec in enumerate(signature.output_specs):
+        if not isinstance(spec.arg, TensorArgument):
+            raise UsageError(
+                f"{label}: output {index} is {_value(spec.arg)}, and only tensors can be outputs. "
+                "Leave it out in a wrapper module."
+            )
+
+
+def _value(argument: Any) -> str:
+    return repr(getattr(argument, "value", argument))
+
+
+def _check_outputs(program: torch.export.ExportedProgram, module: Any, label: str) -> None:
+    (graph_output,) = (node for node in program.graph.nodes if node.op == "output")
+    outputs: Any = graph_output.args[0]
+    fields = list(module["main"].ret_ty.fields)
+    if len(fields) != len(outputs):
+        raise LoweringError(
+            f"TVM imports {label} with {len(fields)} outputs, expected {len(outputs)}. "
+            "Return each tensor once, in a wrapper module."
+        )
+    for index, (node, ty) in enumerate(zip(outputs, fields, strict=True)):
+        difference = _difference(node.meta["val"], ty)
+        if difference:
+            raise LoweringError(
+                f"TVM imports output {index} ('{node.name}') of {label} wrongly: {difference}. "
+                "Give converters for the operators it comes from with convert_map=."
+            )
+
+
+def _difference(expected: torch.Tensor, ty: Any) -> str:
+    """Say how a Relax tensor type differs from a torch tensor, empty where it does not.
+
+    Of the dimensions only those known to both are compared.
+    """
+    dtype = str(expected.dtype).removeprefix("torch.")
+    if str(ty.dtype) != dtype:
+        return f"expected {dtype}, got {ty.dtype}"
+    if ty.ndim not in (-1, expected.ndim):
+        return f"expected {expected.ndim} dimensions, got {ty.ndim}"
+    actual = ty.shape.values if isinstance(ty.shape, relax.ShapeExpr) else expected.shape
+    for want, got in zip(expected.shape, actual, strict=True):
+        if isinstance(want, int) and isinstance(got, tirx.IntImm) and want != int(got):
+            shape = str(ty.shape).removeprefix("R.shape(").removesuffix(")")
+            return f"expected shape {list(expected.shape)}, got {shape}"
+    return ""

@@ -1,0 +1,31 @@
+"""This machine's CPU, and every other target that a process here can run."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+from typing import Any
+
+from tvm.rpc import server
+from tvm.support import utils
+
+from relax_tapml.targets.platforms.platform import Platform
+from relax_tapml.targets.server.exit_report import ExitReport
+
+
+class Local(Platform):
+    """Kernels that are shared objects for this kind of machine."""
+
+    name = "llvm"
+    summary = "this machine's CPU, or one like it over RPC"
+    tried_on = "x86-64"
+
+    def owns(self, target: Any) -> bool:
+        """Whether kernels of a ``tvm.target.Target`` are this platform's: yes."""
+        del target
+        return True
+
+    def serve(self, connection: socket.socket, folder: Path) -> ExitReport:
+        """Serve a client of a fleet in this process, a fork, until it leaves."""
+        server._serve_loop(connection, "", utils.tempdir(str(folder / "work")))
+        return ExitReport(cause=None)

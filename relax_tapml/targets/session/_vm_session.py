@@ -1,0 +1,137 @@
+"""What all sessions share: tensors, parameters, and Relax VMs on one device."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+from tvm import relax
+
+from relax_tapml.arrays import Array
+from relax_tapml.errors import DeviceUnavailable, UsageError
+from relax_tapml.files.machine import Lack
+from relax_tapml.targets.session._loaded_kernels import LoadedKernels
+from relax_tapml.targets.session.session import DeviceModule, DeviceTensor, DeviceValue
+from relax_tapml.targets.session.tensors import check_dtype, plain, to_device, to_host
+from relax_tapml.targets.session.traffic import Traffic
+
+
+def check_machine(message: str, lack: Lack | None) -> None:
+    """Raise an error if the machine of a device, and no kernel, caused a failure.
+
+    Parameters
+    ----------
+    message
+        What failed.
+    lack
+        What the machine lacked. Memory does not count: a kernel may have used it up.
+
+    Raises
+    ------
+    DeviceUnavailable
+        The machine lacks disk space, descriptors or rights.
+    """
+    if lack is not None and not lack.is_memory:
+        raise DeviceUnavailable(
+            f"{message.rstrip('.')}. The machine of the device caused this{lack.where}, not the "
+            f"code that runs there. {lack.fix}"
+        )
+
+
+class VMSession(ABC):
+    """A ``DeviceSession`` over a TVM device; a subclass defines where the device is.
+
+    Parameters
+    ----------
+    device
+        The ``tvm.runtime.Device`` tensors are copied to and functions run on.
+    """
+
+    is_isolated = True
+
+    def __init__(self, device: Any) -> None:
+        self.traffic = Traffic()
+        self._device = device
+        self._kernels = LoadedKernels(self._load_kernels)
+        self._parameters: dict[str, tuple[tuple[Any, ...], DeviceTensor]] = {}
+
+    @abstractmethod
+    def _guard(self, action: str) -> AbstractContextManager[None]:
+        """Turn every failure inside into a ``DeviceFault`` about ``action``."""
+
+    @abstractmethod
+    def _load_kernels(self, path: Path, name: str) -> Any:
+        """Load a shared object on the device; ``name`` is unique to its content."""
+
+    @abstractmethod
+    def _load_bytecode(self, bytecode: bytes) -> Any:
+        """Return the ``relax.VMExecutable`` module of serialised bytecode."""
+
+    @abstractmethod
+    def _shape(self, extents: tuple[int, ...]) -> Any:
+        """Return a shape as an argument of a function on the device."""
+
+    @abstractmethod
+    def _flatten(self, result: Any) -> list[DeviceTensor]:
+        """Return the tensors of a result, in order, independent of the call's arguments."""
+
+    def _to_device(self, array: Array) -> DeviceTensor:
+        return to_device(array, self._device)
+
+    def _to_host(self, tensor: DeviceTensor) -> Array:
+        return to_host(tensor)
+
+    def upload(self, array: Array) -> DeviceTensor:
+        """Copy an array to the device, in its own dtype."""
+        check_dtype(array)
+        with self._guard(f"upload of {array.dtype}{list(array.shape)}"):
+            tensor = self._to_device(plain(array))
+        self.traffic += Traffic(to_device=array.nbytes)
+        return tensor
+
+    def download(self, tensor: DeviceTensor) -> Array:
+        """Copy a device tensor back; bfloat16 and float8 come as ``ml_dtypes``."""
+        with self._guard("download"):
+            array = self._to_host(tensor)
+        self.traffic += Traffic(to_host=array.nbytes)
+        return array
+
+    def parameter(self, name: str, array: Array) -> DeviceTensor:
+        """Return the device copy of a parameter, uploading it on first use in this session."""
+        kind = (array.shape, array.dtype)
+        if name not in self._parameters:
+            self._parameters[name] = (kind, self.upload(array))
+        known, tensor = self._parameters[name]
+        if known != kind:
+            raise UsageError(
+                f"parameter {name}: expected {known[1]}{list(known[0])}, as uploaded before, got "
+                f"{array.dtype}{list(array.shape)}; give another array another name"
+            )
+        return tensor
+
+    def load(self, bytecode: bytes, kernels: Sequence[Path]) -> DeviceModule:
+        """Link serialised bytecode with kernel libraries, each sent once per session."""
+        with self._guard("load"):
+            executable = self._load_bytecode(bytecode)
+            for path in kernels:
+                executable.import_module(self._kernels[path])
+            return relax.VirtualMachine(executable, self._device)
+
+    def call(
+        self, module: DeviceModule, function: str, args: Sequence[DeviceValue]
+    ) -> list[DeviceTensor]:
+        """Run a Relax function to its end; results stay on the device."""
+        with self._guard(f"call of {function}"):
+            values = [self._shape(arg) if isinstance(arg, tuple) else arg for arg in args]
+            results = self._flatten(module[function](*values))
+            # A GPU reports a kernel's failure when it runs it, which may be after the call.
+            self._device.sync()
+            return results
+
+    def close(self) -> None:
+        """Free what the session holds on the device."""
+        self._parameters.clear()
+        self._kernels.clear()

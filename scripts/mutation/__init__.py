@@ -1,0 +1,1 @@
+"""Broken kernels and correct variants of kernels, and what a carved suite makes of them."""

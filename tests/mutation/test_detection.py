@@ -1,0 +1,129 @@
+"""What a detector says of a kernel, and how it reads a suite."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from operator_kernels import KERNELS, inputs_of, kernel
+from tvm import relax
+
+from mutation.detection import FIXED, SUITE, Detector
+from mutation.guarded import GuardedTensor
+from mutation.kernel import build_kernels, output_tensors
+from mutation.mutants import mutants
+from mutation.operator_kind import operator_kind
+from mutation.random_inputs import normal_inputs, wide_inputs
+from mutation.unit_cases import KernelCase, KernelCases, kernel_cases
+from relax_tapml.compare.tolerance import tolerance_for
+from relax_tapml.suite.open_suite import open_suite
+
+
+def cases_of(function, inputs):
+    """Return one case, recorded on the kernel itself."""
+    out = function.params[-1]
+    empty = np.zeros([int(extent) for extent in out.shape], str(out.dtype))
+    tensors = [GuardedTensor(array) for array in inputs]
+    oracles = tuple(build_kernels([function])[0](tensors, output_tensors([empty])))
+    case = KernelCase(
+        name="case0",
+        inputs=tuple(inputs),
+        oracles=oracles,
+        tolerances=tuple(tolerance_for(oracle) for oracle in oracles),
+        scalars=(),
+    )
+    return KernelCases(unit="unit", function=function, cases=(case,))
+
+
+def test_a_suite_is_read_as_calls_of_its_kernels(suite):
+    """The kernel gives the oracles of every case, for all units of the suite."""
+    opened = open_suite(suite)
+    for unit in opened.manifest.units:
+        found = kernel_cases(opened, unit)
+        assert len(found.cases) == len(opened.manifest.units[unit].cases)
+        (built,) = build_kernels([found.function])
+        assert Detector(found).carved(built) == {}
+
+
+def test_a_suite_catches_the_mutants_of_its_units(suite):
+    """A suite that passes on a broken kernel is a failed test."""
+    opened = open_suite(suite)
+    (unit,) = (name for name in opened.manifest.units if "matmul" in name)
+    found = kernel_cases(opened, unit)
+    detector = Detector(found)
+    chosen = list(mutants(found.function))
+    missed = []
+    for mutant, built in zip(chosen, build_kernels([m.function for m in chosen]), strict=True):
+        if SUITE not in detector.carved(built) and detector.difference(built) is not None:
+            missed.append(mutant.where)
+    assert missed == []
+
+
+def test_only_what_agrees_everywhere_is_equivalent():
+    """The kernel itself agrees with itself on all kinds of inputs; a wrong one does not."""
+    function = kernel(lambda x: relax.op.sum(relax.op.abs(x), axis=1), ((4, 32), "float32"))
+    detector = Detector(cases_of(function, inputs_of(function)))
+    assert detector.difference(build_kernels([function])[0]) is None
+    (wrong,) = (m for m in mutants(function) if m.kind == "missing initialisation")
+    difference = detector.difference(build_kernels([wrong.function])[0])
+    assert difference is not None
+    assert difference.is_near
+
+
+@pytest.mark.parametrize("way", [SUITE, *FIXED])
+def test_a_crude_mistake_is_found_by_every_way(way):
+    """A power of two for one of e is beyond all tolerances, if the values are large."""
+    function = KERNELS["exp"]
+    detector = Detector(cases_of(function, [np.full(8, 5, np.float32)]))
+    (mutant,) = (m for m in mutants(function) if m.kind == "wrong function")
+    assert way in detector.carved(build_kernels([mutant.function])[0])
+
+
+@settings(max_examples=20)
+@given(st.integers(0, 2**32 - 1), st.integers(-5, 5), st.integers(0, 20))
+def test_random_whole_numbers_stay_in_the_recorded_range(seed, low, width):
+    """They may be indices; shapes and dtypes are kept too."""
+    recorded = [np.array([low, low + width], np.int64), np.ones((2, 3), np.float16)]
+    every = [normal_inputs(recorded, seed), *(w.arrays for w in wide_inputs(recorded, seed))]
+    for whole, values in every:
+        assert low <= whole.min()
+        assert whole.max() <= low + width
+        assert (whole.dtype, whole.shape) == (np.int64, (2,))
+        assert (values.dtype, values.shape) == (np.float16, (2, 3))
+        assert np.isfinite(values).all()
+
+
+def test_small_bool_inputs_are_tried_in_all_states():
+    """Every combination, whatever was recorded."""
+    recorded = [np.array([True, True, False])]
+    tried = {tuple(w.arrays[0].tolist()) for w in wide_inputs(recorded, 0)}
+    assert len(tried) == 8
+
+
+def test_inputs_near_the_recorded_ones_are_in_their_range():
+    """At most twice as large; masks stay masks, and the far kinds come last."""
+    recorded = [np.array([-3.4e38, 0.5, 2.0, -1.0], np.float32)]
+    wide = list(wide_inputs(recorded, 0))
+    assert [w.is_near for w in wide] == sorted((w.is_near for w in wide), reverse=True)
+    for kind in (w for w in wide if w.is_near):
+        usual = kind.arrays[0][np.abs(kind.arrays[0]) < 1e30]
+        assert np.abs(usual).max() <= 4
+        assert usual.size == 3
+
+
+@pytest.mark.parametrize(
+    ("unit", "kind"),
+    [
+        ("fused_matmul_add4", "matmul"),
+        ("fused_reshape10_gelu_reshape11", "activation"),
+        ("take1", "gather"),
+        ("sum", "reduction"),
+        ("maximum", "arithmetic"),
+        ("transpose4", "data movement"),
+        ("fused_batch_norm2_relu2", "norm"),
+    ],
+)
+def test_a_unit_is_named_after_the_operator_that_says_most(unit, kind):
+    """For the rows of a report."""
+    assert operator_kind(unit) == kind
