@@ -172,6 +172,22 @@ _REGISTERED = {
 }
 
 
+def test_classes_and_passes_that_the_docs_name_exist() -> None:
+    """Every name in ``CamelCase`` is one that the source has, of its own or of TVM."""
+    source = "\n".join(
+        file.read_text()
+        for folder in ("relax_tapml", "passes", "scripts")
+        for file in (ROOT / folder).rglob("*.py")
+    )
+    missing = {
+        f"{page.name}: {name}"
+        for page in _WRITTEN_BY_HAND
+        for name in re.findall(r"`([A-Z][a-z]+[A-Z]\w+)", page.read_text())
+        if not re.search(rf"\b{name}\b", source)
+    }
+    assert sorted(missing) == []
+
+
 def test_json_fields_of_the_glossary_exist() -> None:
     """A term that has another name in JSON names a field that a document has."""
     from make_reference import json_fields
