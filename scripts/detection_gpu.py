@@ -85,7 +85,7 @@ def _try_unit(folder: Path, per_kind: int, unit: str) -> list[Tried]:
         return []
     made = list(_scheduled(cases.function, per_kind, target))
     parts = [made[first : first + _BATCH] for first in range(0, len(made), _BATCH)]
-    coarse = suite.coarse()
+    coarse = suite.low_precision()
     return [one for part in parts for one in _tried(suite, coarse, unit, part, target)]
 
 

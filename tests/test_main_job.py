@@ -22,7 +22,7 @@ from relax_tapml import Model, Sample, bring_up
 from relax_tapml.capture.store import CaptureStore
 from relax_tapml.cli.present import present
 from relax_tapml.errors import DeviceUnavailable, ExitCode, LoweringError, SourceError
-from relax_tapml.migrate.step import Trial
+from relax_tapml.migrate.trial import Trial
 
 NO_EXTRA = [
     name

@@ -110,7 +110,7 @@ def summarise(
         host_pipeline=_name_of(options.host_pipeline),
         captures=_capture_result(found.store),
         import_check=import_distance(check),
-        import_=import_result(check, "" if trusted is None or failure else trusted.warning),
+        import_=import_result(check, "" if trusted is None or failure else trusted.doubt),
         lowering_notes=found.lowered.notes,
         out=out,
     )
@@ -175,8 +175,10 @@ def _units(found: Findings) -> list[UnitResult]:
     for entry in found.lowered.table:
         sites.setdefault(entry.site.unit, []).append(entry)
     units = [
-        _described(in_context(unit, contexts.get(name)), sites.get(name, []), found.suite)
-        for name, unit in found.alone.units.items()
+        _described(
+            in_context(found.alone.units[name], contexts.get(name)), sites[name], found.suite
+        )
+        for name in found.lowered.units
     ]
     wrong = culprits(units)
     if wrong and found.suite is not None:

@@ -35,7 +35,7 @@ class SuiteTolerance:
     alternatives
         Of choices, the digest of the other oracles, along the first axis; None otherwise.
     coarse
-        Of elements, the same for devices with coarse functions; None if it is ``bound``.
+        Of elements, the bound for devices with functions of low precision; None if it is ``bound``.
     input, axis
         Of indices, the position among the case's inputs and the axis; None otherwise.
 

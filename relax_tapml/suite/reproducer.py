@@ -115,7 +115,7 @@ def reproducer(
     for number, output in enumerate(case.outputs):
         arrays[f"expected{number}"] = output.tensor
         bound = output.tolerance.bound
-        if suite.is_coarse and output.tolerance.coarse is not None:
+        if suite.is_low_precision and output.tolerance.coarse is not None:
             bound = output.tolerance.coarse
         if bound is not None:
             arrays[f"bound{number}"] = bound

@@ -20,7 +20,7 @@ from relax_tapml.suite._stored_tolerance import SuiteTolerance
 from relax_tapml.suite.manifest import SuiteCase, SuiteOutput
 from relax_tapml.suite.open_suite import Suite
 
-_COARSE = "functions as coarse as any device has them"
+_LOW_PRECISION = "functions of the lowest precision that any device has"
 
 
 def store_tolerance(
@@ -71,7 +71,7 @@ def store_tolerance(
 
 
 def read_tolerance(suite: Suite, case: SuiteCase, output: SuiteOutput) -> Tolerance:
-    """Return the tolerance of an output of a case, a coarse one if the suite ``is_coarse``.
+    """Return the tolerance of an output of a case, the wider one if the suite ``is_low_precision``.
 
     It allows anything in values that the source never writes.
 
@@ -92,9 +92,9 @@ def _of_written(suite: Suite, case: SuiteCase, output: SuiteOutput) -> Tolerance
         return RuleTolerance(atol=found.atol, rtol=found.rtol, origin=found.origin)
     if found.bound is not None:
         try:
-            if suite.is_coarse and found.coarse is not None:
+            if suite.is_low_precision and found.coarse is not None:
                 allowed = suite.low_precision_math
-                reason = _COARSE if allowed is None else allowed.reason
+                reason = _LOW_PRECISION if allowed is None else allowed.reason
                 bound, origin = suite.tensor(found.coarse), f"{found.origin}; {reason}"
                 return ElementTolerance(bound=bound, origin=origin)
             base = ElementTolerance(bound=suite.tensor(found.bound), origin=found.origin)

@@ -38,8 +38,8 @@ class Tensors:
 
     folder = "suite"
 
-    def __init__(self, *inputs, is_coarse=False):
-        self.is_coarse = is_coarse
+    def __init__(self, *inputs, is_low_precision=False):
+        self.is_low_precision = is_low_precision
         self.low_precision_math = COARSE
         self.written = {f"input {i}": array for i, array in enumerate(inputs)}
         self.inputs = tuple(SuiteInput(tensor=name, weight=None) for name in self.written)
@@ -87,15 +87,15 @@ def test_bounds_are_kept_as_a_tensor():
     np.testing.assert_array_equal(found.allowed(np.zeros(3)), [1.0, 2.0, np.nan])
 
 
-@pytest.mark.parametrize("is_coarse", [False, True])
-def test_bounds_for_coarse_devices_are_kept_beside(is_coarse):
+@pytest.mark.parametrize("is_low_precision", [False, True])
+def test_bounds_for_coarse_devices_are_kept_beside(is_low_precision):
     """Which of them count depends on what the suite is opened for."""
     bound, coarse = np.float32([1, 2]), np.float32([10, 20])
-    tensors = Tensors(is_coarse=is_coarse)
+    tensors = Tensors(is_low_precision=is_low_precision)
     kept, found = tensors.round_trip(ElementTolerance(bound=bound, coarse=coarse, origin="o"))
     assert (kept.bound, kept.coarse) == ("bound 0", "bound 1")
-    np.testing.assert_array_equal(found.allowed(np.zeros(2)), coarse if is_coarse else bound)
-    assert ("the shader language allows it" in found.origin) == is_coarse
+    np.testing.assert_array_equal(found.allowed(np.zeros(2)), coarse if is_low_precision else bound)
+    assert ("the shader language allows it" in found.origin) == is_low_precision
     kept, found = tensors.round_trip(ElementTolerance(bound=bound, origin="o"))
     assert kept.coarse is None
     np.testing.assert_array_equal(found.allowed(np.zeros(2)), bound)
@@ -250,7 +250,7 @@ def test_replay_holds_each_value_to_its_own_bound(suite):
 
 
 def test_a_case_of_which_nothing_is_judged_is_skipped(suite):
-    """It is no pass, and says why."""
+    """It is no pass, and the reason is given."""
     oracle = keep_one_case(suite, "cumsum")
     digest = add_tensor(suite, np.full(oracle.shape, np.nan, "float32"))
     give(suite, "cumsum", kind="elements", bound=digest)
@@ -261,7 +261,7 @@ def test_a_case_of_which_nothing_is_judged_is_skipped(suite):
     assert report.exit_code == 3
 
 
-def test_the_manifest_says_all_of_a_tolerance(suite):
+def test_the_manifest_holds_all_of_a_tolerance(suite):
     """Reading the document gives what was written."""
     document = json.loads((suite / "manifest.json").read_text())
     for unit, entry in open_suite(suite).manifest.units.items():

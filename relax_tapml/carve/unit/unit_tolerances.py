@@ -199,7 +199,7 @@ def no_more_than_rule(derived: Tolerance, oracle: Array) -> Tolerance:
 
 
 def _more(coarse: Array, bound: Array) -> Array:
-    """Return what coarse functions add to a bound; nothing where there is no bound."""
+    """Return what functions of low precision add to a bound; nothing where there is none."""
     with np.errstate(invalid="ignore"):
         more = np.maximum(as_float64(coarse) - bound, 0.0)
     return np.where(np.isnan(more), 0.0, more)

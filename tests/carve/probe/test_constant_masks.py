@@ -1,4 +1,4 @@
-"""Masks that the model decides: nobody sees how a kernel reads one that is all true."""
+"""Masks that the model decides: one that is all true hides how a kernel reads it."""
 
 from __future__ import annotations
 

@@ -56,4 +56,4 @@ def test_what_coarse_functions_add_is_not_cut_off():
     )
     found = no_more_than_rule(derived, oracle)
     assert 4.9e-4 < float(found.coarse[0]) < 6e-4
-    assert float(found.coarse[1]) == float(found.bound[1])  # Nobody knows what they add.
+    assert float(found.coarse[1]) == float(found.bound[1])  # It is unknown what they add.
