@@ -86,7 +86,7 @@ def blind(monkeypatch):
     """Make every tolerance of a model's outputs too large to see anything."""
     wide = RuleTolerance(atol=1e4, rtol=0.0, origin="test")
     monkeypatch.setattr(
-        "relax_tapml.bringup.source.output_tolerances",
+        "relax_tapml.bringup._source.output_tolerances",
         lambda outputs, _runs: [wide for _ in outputs],
     )
 

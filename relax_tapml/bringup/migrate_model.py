@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 from relax_tapml.bringup.ir_dump import NO_DUMP, IrDump
-from relax_tapml.bringup.judged_outputs import JudgedOutput, judged_outputs
+from relax_tapml.bringup._judged_outputs import JudgedOutput, judged_outputs
 from relax_tapml.bringup.replay_alone import Alone, DeviceSpec, replayed
 from relax_tapml.bringup.target_build import TargetBuild
 from relax_tapml.bringup.trusted_source import Trusted

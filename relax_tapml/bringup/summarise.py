@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.metadata
 import platform
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from relax_tapml.bringup.import_check import import_distance, import_result
-from relax_tapml.bringup.judged_outputs import blunt_outputs_text
+from relax_tapml.bringup._import_check import import_distance, import_result
+from relax_tapml.bringup._judged_outputs import blunt_outputs_text
 from relax_tapml.bringup.lowered_model import Lowered
 from relax_tapml.bringup.migrate_model import Migrated
 from relax_tapml.bringup.options import Options
@@ -33,6 +32,7 @@ from relax_tapml.results.run_result import (
 from relax_tapml.results.unit_result import DimResult, UnitResult, culprits
 from relax_tapml.suite.composite_units import caused_by_kernels, units_run
 from relax_tapml.suite.open_suite import Suite
+from relax_tapml.versions import versions
 
 _NAMED_AT_MOST = 3
 _NOTHING_COMPARED = "no unit was compared on the target"
@@ -297,6 +297,5 @@ def _name_of(pipeline: Any) -> str | None:
 
 
 def _versions() -> dict[str, str]:
-    names = ("relax-tapml", "apache-tvm", "apache-tvm-ffi", "numpy", "safetensors")
-    found = {name: importlib.metadata.version(name) for name in names}
+    found = versions("numpy", "safetensors")
     return {**found, "python": platform.python_version(), "machine": platform.machine()}
