@@ -285,7 +285,7 @@ def test_public_names_stay_functions_and_classes() -> None:
     code = (
         "import json, relax_tapml\n"
         "for name in relax_tapml.__all__: getattr(relax_tapml, name)\n"
-        "import relax_tapml.bringup.bring_up\n"
+        "import relax_tapml.bringup.main_job\n"
         "kinds = {n: type(getattr(relax_tapml, n)).__name__ for n in relax_tapml.__all__}\n"
         "print(json.dumps(kinds))"
     )

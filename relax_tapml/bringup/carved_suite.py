@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from relax_tapml.bringup.ir_dump import NO_DUMP, IrDump
 from relax_tapml.bringup._verified_suite import write_verified_suite
+from relax_tapml.bringup.ir_dump import NO_DUMP, IrDump
 from relax_tapml.bringup.lowered_model import Lowered
 from relax_tapml.bringup.side_spec import SideSpec
 from relax_tapml.bringup.trusted_source import Trusted

@@ -9,8 +9,8 @@ from pathlib import Path
 from relax_tapml.arrays import Array
 from relax_tapml.bringup._identity import source_identity
 from relax_tapml.bringup._import_check import ImportCheck
-from relax_tapml.bringup.ir_dump import NO_DUMP, IrDump
 from relax_tapml.bringup._source import Source
+from relax_tapml.bringup.ir_dump import NO_DUMP, IrDump
 from relax_tapml.bringup.lowered_model import Lowered
 from relax_tapml.bringup.side_spec import SideSpec
 from relax_tapml.compare.verdict import Verdict

@@ -6,7 +6,7 @@ import dataclasses
 
 import pytest
 
-from relax_tapml.bringup.summarise import (
+from relax_tapml.bringup.summary import (
     inconclusive_reason,
     overall_verdict,
     with_pipeline,

@@ -10,10 +10,10 @@ from typing import Any
 
 from relax_tapml.bringup._import_check import import_distance, import_result
 from relax_tapml.bringup._judged_outputs import blunt_outputs_text
+from relax_tapml.bringup.alone import Alone
 from relax_tapml.bringup.lowered_model import Lowered
 from relax_tapml.bringup.migrate_model import Migrated
 from relax_tapml.bringup.options import Options
-from relax_tapml.bringup.replay_alone import Alone
 from relax_tapml.bringup.trusted_source import Trusted
 from relax_tapml.capture.store import CaptureStore
 from relax_tapml.compare.verdict import Verdict, most_severe
