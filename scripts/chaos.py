@@ -129,7 +129,7 @@ def make_bench(folder: Path) -> Bench:
     references = {session: folder / session for session in (INLINE, PROCESS)}
 
     def build_all() -> None:
-        from relax_tapml.bringup.bring_up import bring_up
+        from relax_tapml.bringup.main_job import bring_up
 
         for session, out in references.items():
             assert bring_up(str(saved), session=session, out=out).exit_code == 0

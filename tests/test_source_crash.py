@@ -16,7 +16,7 @@ from tiny_model import model
 from tvm import relax
 
 from relax_tapml import bring_up
-from relax_tapml.bringup.trusted_source import Source
+from relax_tapml.bringup._source import Source
 from relax_tapml.errors import SourceError
 from relax_tapml.frontend.model import Model, Sample
 
@@ -146,7 +146,7 @@ def test_a_crash_under_noise_names_the_operator(monkeypatch, tmp_path):
     def deadly(_levels, _seed):
         return lambda _func, name, *_args: os.abort() if name == "softmax" else None
 
-    monkeypatch.setattr("relax_tapml.bringup.trusted_source.noise", deadly)
+    monkeypatch.setattr("relax_tapml.bringup._source.noise", deadly)
     with pytest.raises(SourceError) as caught:
         bring_up(model(), session="inline", out=tmp_path / "out")
     assert str(caught.value).startswith(

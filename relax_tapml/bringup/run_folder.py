@@ -10,9 +10,9 @@ from typing import Any
 
 import tvm
 
+from relax_tapml.bringup._run_state import DeviceState, RunState, SearchState
+from relax_tapml.bringup.alone import Alone
 from relax_tapml.bringup.carved_suite import CarvePlan
-from relax_tapml.bringup.replay_alone import Alone
-from relax_tapml.bringup.run_state import DeviceState, RunState, SearchState
 from relax_tapml.errors import StoreError, UsageError
 from relax_tapml.files.closing import Closing
 from relax_tapml.files.lock import LOCK_FILE, FolderLock

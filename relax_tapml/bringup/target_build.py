@@ -8,7 +8,7 @@ from pathlib import Path
 
 import tvm
 
-from relax_tapml.bringup.identity import module_identity, side_identity
+from relax_tapml.bringup._identity import module_identity, side_identity
 from relax_tapml.bringup.ir_dump import NO_DUMP, IrDump
 from relax_tapml.bringup.lowered_model import Lowered
 from relax_tapml.bringup.side_spec import SideSpec

@@ -61,8 +61,8 @@ def write_suite(
     """Write cases as a suite, all of it or nothing.
 
     The folder holds ``manifest.json``; ``units/UNIT.json``, the smallest module of each unit;
-    ``data/DIGEST.safetensors``, each distinct tensor once; ``test_UNIT.py``, which shows the unit
-    and replays its cases. Nothing in it points outside, so it may be moved.
+    ``data/DIGEST.safetensors``, each distinct tensor once; ``test_UNIT.py``, which prints the
+    unit and replays its cases. Nothing in it points outside, so it may be moved.
 
     Parameters
     ----------

@@ -56,7 +56,7 @@ def load_callable(spec: str) -> Model:
 def from_module(module: tvm.IRModule, params: Any, *, name: str, entry: str = "main") -> Model:
     """Return a model without samples from Relax and parameters in a form ``named_params`` takes.
 
-    A tuple-typed model parameter is taken apart, its items named ``packed_params_0`` and so on.
+    A tuple-typed model parameter is unpacked; its items are named ``packed_params_0`` and so on.
 
     Raises
     ------
@@ -100,7 +100,7 @@ def _import(module_name: str, attribute: str, spec: str) -> Any:
 
 @contextlib.contextmanager
 def _importable(folder: Path) -> Iterator[None]:
-    """Let modules of ``folder`` be imported within the block."""
+    """Make the modules of ``folder`` importable within the block."""
     entry = str(folder)
     sys.path.insert(0, entry)
     importlib.invalidate_caches()
@@ -111,7 +111,7 @@ def _importable(folder: Path) -> Iterator[None]:
 
 
 def _place(error: Exception) -> str:
-    """Say which line raised."""
+    """Return the line that raised."""
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next

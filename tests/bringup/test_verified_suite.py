@@ -59,22 +59,22 @@ def write(recording, folder):
 
 
 def test_a_probe_is_left_out_with_everything_that_only_it_needed(recording, tmp_path):
-    """The suite is whole: it opens, passes, and has no file that nobody lists."""
+    """The suite is whole: it opens, passes, and has no unlisted file."""
     written = write(recording, tmp_path / "tests")
     before = written.manifest
-    gone = next(case for case in before.units["softmax"].cases if case.name.endswith("large"))
-    told = {f"softmax/{gone.name}": "the source itself fails this probe: NaN"}
-    suite = drop_probes(written, told)
+    dropped = next(case for case in before.units["softmax"].cases if case.name.endswith("large"))
+    reasons = {f"softmax/{dropped.name}": "the source itself fails this probe: NaN"}
+    suite = drop_probes(written, reasons)
     manifest = suite.manifest
     assert open_suite(tmp_path / "tests").manifest == manifest
-    assert manifest.dropped_probes == told
-    assert gone not in manifest.units["softmax"].cases
+    assert manifest.dropped_probes == reasons
+    assert dropped not in manifest.units["softmax"].cases
     assert manifest.units["sum"] == before.units["sum"]
-    assert gone.inputs[0].tensor in before.tensors.keys() - manifest.tensors.keys()
+    assert dropped.inputs[0].tensor in before.tensors.keys() - manifest.tensors.keys()
     files = {p.relative_to(suite.folder).as_posix() for p in suite.folder.rglob("*") if p.is_file()}
     assert files == {"manifest.json", *manifest.sha256}
-    assert gone.name not in (suite.folder / manifest.units["softmax"].test).read_text()
-    assert gone.name in (suite.folder / "test_not_carved.py").read_text()
+    assert dropped.name not in (suite.folder / manifest.units["softmax"].test).read_text()
+    assert dropped.name in (suite.folder / "test_not_carved.py").read_text()
     assert set(replay(suite.folder, session="inline").units.values()) == {Verdict.PASS}
 
 
@@ -101,7 +101,7 @@ def test_a_failed_probe_derives_nothing_again(tmp_path, monkeypatch):
     assert derived.read_text() == ".."
 
 
-def test_a_probe_that_crashes_the_source_accuses_nobody(tmp_path):
+def test_a_probe_that_crashes_the_source_is_dropped(tmp_path):
     """It is left out like one that the source gets wrong."""
     result = bring_up(
         two(),

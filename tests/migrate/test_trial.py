@@ -6,7 +6,7 @@ import tvm
 from broken_pipelines import breaks
 from tvm import tirx
 
-from relax_tapml.compare.tolerance import RuleTolerance
+from relax_tapml.compare.tolerances.rule import RuleTolerance
 from relax_tapml.compare.verdict import Verdict
 from relax_tapml.errors import DeviceCrash, DeviceError, DeviceTimeout, DeviceUnavailable
 from relax_tapml.migrate.driver import outcome_of

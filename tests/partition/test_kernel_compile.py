@@ -1,4 +1,4 @@
-"""What ends a compiler is told from what the machine lacks."""
+"""A crash of a compiler is distinguished from what the machine lacks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A suite on several devices at once: nothing is lost, and wrong devices are told from units."""
+"""A suite on several devices at once: nothing is lost, and a wrong device is no wrong unit."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def moody(on, first_served):
 
 
 def test_verdicts_and_their_order_are_those_of_one_device(on, suite, replaced):
-    """Each unit says which device decided, and what is wrong has been seen on two."""
+    """Each unit names the device that decided, and a failure happened on two."""
     wrong = replaced("increment", off_by_half)
     one = replay(suite, session="inline", device_pipeline=wrong, units=UNITS)
     report = on("three", device_pipeline=wrong)
@@ -93,7 +93,7 @@ def test_a_device_that_lies_is_named_and_the_units_pass(moody, fleet):
 
 
 def test_two_devices_that_disagree_leave_it_open(moody, fleet):
-    """Neither the unit nor a device is accused; both are named."""
+    """Neither the unit nor a device is judged; both are named."""
     outvoted, report = moody("two")
     assert report.exit_code is ExitCode.INCONCLUSIVE
     assert report.suspects == {}
@@ -109,7 +109,7 @@ def test_two_devices_that_disagree_leave_it_open(moody, fleet):
 
 
 def test_what_a_server_that_dies_had_in_hand_goes_to_another(moody, fleet, suite):
-    """The verdicts are those of one device, and nothing is lost; when none is left, it says so."""
+    """The verdicts are those of one device; when no device is left, the report states it."""
     dying, report = moody("mortal")
     assert report.units == dict.fromkeys(moody_kernels.UNITS, Verdict.PASS)
     assert report.devices[dying].lost.startswith("its server is gone, after ")
@@ -121,7 +121,7 @@ def test_what_a_server_that_dies_had_in_hand_goes_to_another(moody, fleet, suite
 
 
 def test_what_was_judged_is_kept_when_all_devices_are_lost(on, doom, fleet, replaced):
-    """What is wrong is wrong, on one device if need be; the rest is open, and says why."""
+    """What is wrong is wrong, on one device if need be; the rest is open, with the reason."""
     doom("doomed", {"increment", "cumsum"})
     report = on("doomed", device_pipeline=replaced("increment", off_by_half))
     assert list(report.units) == UNITS
@@ -156,8 +156,8 @@ def test_a_kernel_that_ends_every_server_is_named(fleet, on, monkeypatch):
         assert f"its server is gone, after {unit} began there; " in message
 
 
-def test_devices_in_use_are_told_and_left_alone(on, fleet):
-    """A replay uses those that are free; where none is, it says how many are in use."""
+def test_devices_in_use_are_counted_and_left_alone(on, fleet):
+    """A replay uses those that are free; where none is, it reports how many are in use."""
     llvm = parse_target("llvm")
     with closing(open_session(fleet.session("two"), llvm)):
         report = on("two", units=["add", "cumsum"])
