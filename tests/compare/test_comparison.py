@@ -209,7 +209,7 @@ def test_other_shape_or_dtype_is_a_mismatch(result, named):
 
 @pytest.mark.parametrize("dtype", INTEGERS)
 def test_integers_must_be_equal(dtype):
-    """One unit off is a mismatch, also where float64 could not tell."""
+    """One unit off is a mismatch, also where float64 cannot represent the difference."""
     top = int(ml_dtypes.iinfo(dtype).max) if dtype != "bool" else 1
     oracle = np.array([0, top]).astype(dtype) if dtype != "uint64" else np.array([0, top], dtype)
     result = oracle.copy()
