@@ -375,7 +375,7 @@ def test_blocks_do_not_matter(data, size):
     for tolerance in (LOOSE, NONE, ElementTolerance(bound=bound, origin="test")):
         whole = compare(oracle, result, tolerance)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("relax_tapml.compare.metrics.block._BLOCK", size)
+            patch.setattr("relax_tapml.compare.metrics.block.BLOCK_VALUES", size)
             parts = compare(oracle, result, tolerance)
         names = [item.name for item in fields(whole) if item.name not in ("tolerance", "metrics")]
         found = [(name, getattr(parts, name), getattr(whole, name)) for name in names]
