@@ -17,7 +17,7 @@ from typing import Unpack
 import tvm
 
 from relax_tapml.arrays import Array
-from relax_tapml.bringup.bring_up import bring_up
+from relax_tapml.bringup.main_job import bring_up
 from relax_tapml.bringup.options import OptionFields
 from relax_tapml.frontend.mlc_model import mlc_model, prompt_sample
 from relax_tapml.frontend.mlc_pipeline import (

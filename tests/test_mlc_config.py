@@ -250,7 +250,7 @@ def test_the_output_folder_is_not_the_models_own(tmp_path, folder, monkeypatch, 
         raise UsageError("enough")
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("relax_tapml.bringup.bring_up.bring_up", bring_up)
+    monkeypatch.setattr("relax_tapml.bringup.main_job.bring_up", bring_up)
     assert main([f"mlc:{config}"]) == 2
     assert folders == [Path("dist/mlc.decoder")]
 

@@ -34,9 +34,9 @@ def composite_tolerances(
 ) -> Mapping[tuple[str, str], list[Tolerance]]:
     """Return how far each case of such a unit may be off when every kernel that it runs is right.
 
-    The case is run on the source, with the result of each of these kernels moved within the
-    tolerance of its own unit; and once more for devices with low-precision elementary functions,
-    where that makes a difference.
+    The case is run on the source, with the result of each of these kernels perturbed within the
+    tolerance of its own unit; and once more for devices whose elementary functions have low
+    precision, where that makes a difference.
 
     Parameters
     ----------
@@ -59,7 +59,7 @@ def composite_tolerances(
         try:
             side = lower_for_target(OutlineRuntimeCallbacks()(suite.module(unit)), source, pipeline)
         except LoweringError:
-            continue  # The pipeline wants units that are not there: what the dtype allows stays.
+            continue  # The pipeline needs units that are not there: what the dtype allows stays.
         kernels = library.build(side, source)
         if kernels.failed:
             continue  # The replay on the source reports it.

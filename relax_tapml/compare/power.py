@@ -130,18 +130,6 @@ def power_of(oracle: Array, tolerance: Tolerance) -> Power | None:
     return meter.value
 
 
-def power_document(power: Power | None) -> dict[str, Any]:
-    """Return it as it stands in ``result.json``; without a judged value nothing is seen."""
-    if power is None:
-        return {"share": None, "terms": 0, "sees": [], "blunt": True}
-    return {
-        "share": power.share if math.isfinite(power.share) else str(power.share),
-        "terms": power.terms,
-        "sees": [str(error) for error in power.sees],
-        "blunt": power.is_blunt,
-    }
-
-
 def is_above_tolerance(oracle: Array, tolerance: Tolerance) -> bool:
     """Return whether most of an output's norm is in values that exceed their tolerance.
 

@@ -28,6 +28,7 @@ from relax_tapml.derive._shadow_kernel import ENTRY, ShadowKernel, shadow_kernel
 from relax_tapml.derive.bounded import NotDerivableError
 from relax_tapml.derive.error_bounds import bound_tolerance, equal_values, output_error_bounds
 from relax_tapml.files.machine import raise_machine_error
+from relax_tapml.printable import message_line
 
 ORDERS = (1, 2, 32, 256)
 """In how many lanes the terms of sums are added, one lane after the other. The largest error of all
@@ -391,8 +392,7 @@ def _without_low_precision(found: Tolerance, oracle: Array, error: Exception) ->
 
 
 def _unevaluated(error: Exception) -> str:
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return f"the kernel cannot be evaluated in float64: {lines[-1]}"
+    return f"the kernel cannot be evaluated in float64: {message_line(error, -1)}"
 
 
 def _widened(array: Array) -> Array:

@@ -20,7 +20,7 @@ from relax_tapml.arrays import Array
 from relax_tapml.errors import LoweringError, StoreError, TapmlError, UsageError
 from relax_tapml.files.machine import raise_machine_error
 from relax_tapml.files.read import read_bytes
-from relax_tapml.frontend._quote import first_line, text_start
+from relax_tapml.frontend._quote import text_start
 from relax_tapml.frontend._silent import silent
 from relax_tapml.frontend.inputs import load_samples
 from relax_tapml.frontend.mlc_model import SEED, mlc_model, prompt_sample
@@ -28,6 +28,7 @@ from relax_tapml.frontend.mlc_pipeline import INSTALL, Metadata, each_module
 from relax_tapml.frontend.model import Model, Sample
 from relax_tapml.frontend.paged_drive import PagedDrive
 from relax_tapml.frontend.signature import Signature, check_model
+from relax_tapml.printable import error_line
 from relax_tapml.targets.platforms.parse_target import parse_target
 
 _CONFIGS = ("mlc-chat-config.json", "config.json")
@@ -165,7 +166,7 @@ def _compile(file: Path, quantization: str | None, target: Any) -> _Compiled:
     except Exception as error:
         raise_machine_error(error, f"compiling {file} with mlc_llm")
         raise LoweringError(
-            f"mlc_llm fails on {file} with TVM {tvm.__version__}: {first_line(error)}. Either the "
+            f"mlc_llm fails on {file} with TVM {tvm.__version__}: {error_line(error)}. Either the "
             "config is incomplete, or this mlc_llm is for another version of TVM"
         ) from error
     raise LoweringError(
@@ -189,7 +190,7 @@ def _mlc(file: Path, quantization: str | None) -> tuple[Callable[..., None], dic
             ) from error
         raise UsageError(
             f"mlc_llm is installed, but cannot be imported with TVM {tvm.__version__}: "
-            f"{first_line(error)}. Either it is incomplete, or it is for another version of TVM. "
+            f"{error_line(error)}. Either it is incomplete, or it is for another version of TVM. "
             f"{INSTALL}."
         ) from error
     if quantization not in QUANTIZATION:
@@ -291,7 +292,7 @@ def _tokenized(folder: Path, texts: Sequence[str]) -> list[tuple[str, Array]]:
         raise_machine_error(error, f"reading the tokenizer of {folder}")
         raise UsageError(
             f"--text needs a tokenizer that transformers can read in {folder}: "
-            f"{first_line(error)}. Give token ids with --inputs instead."
+            f"{error_line(error)}. Give token ids with --inputs instead."
         ) from error
     return list(zip(map(text_start, texts), ids, strict=True))
 
@@ -302,7 +303,7 @@ def _read_weights(file: Path) -> dict[str, Array]:
     except Exception as error:
         raise_machine_error(error, f"reading the weights {file}")
         raise StoreError(
-            f"weights {file} cannot be read: {first_line(error)}. Convert them again with mlc_llm "
+            f"weights {file} cannot be read: {error_line(error)}. Convert them again with mlc_llm "
             "convert_weight"
         ) from error
     return {name: tensor.numpy() for name, tensor in tensors.items()}

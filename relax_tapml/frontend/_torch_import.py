@@ -19,9 +19,9 @@ from tvm import relax, tirx
 from relax_tapml.errors import LoweringError, TapmlError, UsageError
 from relax_tapml.files.machine import raise_machine_error
 from relax_tapml.frontend._corrected_importer import CorrectedImporter
-from relax_tapml.frontend._quote import first_line
 from relax_tapml.passes.keep_origins import give_origins
 from relax_tapml.passes.origin import Origin
+from relax_tapml.printable import error_line
 
 
 def import_program(
@@ -63,7 +63,7 @@ def import_program(
     except Exception as error:
         raise_machine_error(error, f"importing {label}")
         raise LoweringError(
-            f"TVM cannot import {label}: {first_line(error)}. Give a converter for the "
+            f"TVM cannot import {label}: {error_line(error)}. Give a converter for the "
             "operator with convert_map=."
         ) from error
     _check_outputs(program, module, label)

@@ -7,7 +7,6 @@ kernels are programs nevertheless, which the source runs in this process.
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -30,6 +29,7 @@ from relax_tapml.frontend._callable import from_module
 from relax_tapml.frontend.model import Meaning, Model, Sample
 from relax_tapml.frontend.signature import check_model
 from relax_tapml.tensor_file import dump_tensors, parse_tensors
+from relax_tapml.versions import versions
 
 SCHEMA = 1
 _KIND = "relax_tapml.model"
@@ -37,7 +37,6 @@ _MANIFEST = "manifest.json"
 _FIX = "Save the model again"
 _MODULE = "module.json"
 _PARAMS = "params.safetensors"
-_VERSIONED = ("relax-tapml", "apache-tvm", "apache-tvm-ffi")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,7 +105,7 @@ def save_model(model: Model, folder: Path | str) -> None:
             _Sample(name=sample.name, file=file)
             for sample, file in zip(model.samples, inputs, strict=True)
         ),
-        versions={name: importlib.metadata.version(name) for name in _VERSIONED},
+        versions=versions(),
         sha256={name: hashlib.sha256(data).hexdigest() for name, data in files.items()},
     )
     document = {"schema": SCHEMA, "kind": _KIND, **asdict(manifest)}

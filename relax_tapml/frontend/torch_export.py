@@ -22,10 +22,10 @@ from relax_tapml.frontend._arrays import to_array
 from relax_tapml.frontend._params import named_params
 from relax_tapml.frontend._plain_dims import with_plain_dims
 from relax_tapml.frontend._program_file import check_program_file, weights_only
-from relax_tapml.frontend._quote import first_line
 from relax_tapml.frontend.inputs import as_samples
 from relax_tapml.frontend.model import Meaning, Model, Sample
 from relax_tapml.frontend.signature import check_model, signature_of
+from relax_tapml.printable import error_line
 
 _ENTRY = "main"
 _LOGGERS = ("torch.export", "torch._export")
@@ -138,7 +138,7 @@ def load_pt2(file: Path, *, trust: bool = False) -> Model:
     except Exception as error:
         raise_machine_error(error, f"loading {file}")
         raise StoreError(
-            f"{file} is not a program this PyTorch can load: {first_line(error)}. Save it again "
+            f"{file} is not a program this PyTorch can load: {error_line(error)}. Save it again "
             f"with torch.export.save of PyTorch {torch.__version__}."
         ) from error
     return from_torch(program, name=file.stem)
@@ -192,7 +192,7 @@ def _export(torch: Any, module: Any, inputs: Any, dynamic_shapes: Any, label: st
     except Exception as error:
         raise_machine_error(error, f"exporting {label}")
         raise UsageError(
-            f"torch.export of {label} failed: {first_line(error)}. Export it yourself and give the "
+            f"torch.export of {label} failed: {error_line(error)}. Export it yourself and give the "
             "exported program."
         ) from error
 
@@ -228,7 +228,7 @@ def _accurate(torch: Any, program: Any, run: Callable[..., Any], sample: Sample)
         return _outputs(torch, program, run, sample, torch.float64)
     except Exception as error:
         if all(dtype.itemsize > 2 for dtype in _float_dtypes(torch, run)):
-            raise RuntimeError(f"in float64: {first_line(error)}") from error
+            raise RuntimeError(f"in float64: {error_line(error)}") from error
         return _outputs(torch, program, run, sample, torch.float32)
 
 

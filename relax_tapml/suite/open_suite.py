@@ -53,7 +53,7 @@ class Suite:
     manifest
         Its cases, tensors and files.
     is_low_precision
-        Whether its tolerances are those of devices with low-precision elementary functions.
+        Whether its tolerances are those of devices with elementary functions of low precision.
     low_precision_math
         Of the device that it is opened for; None if it has none, or is not known.
     trust
@@ -72,23 +72,18 @@ class Suite:
         return replace(self, low_precision_math=platform_of(target).low_precision_math(target))
 
     def low_precision(self) -> Suite:
-        """Return the same suite for devices with low-precision elementary functions."""
+        """Return the same suite for devices with elementary functions of low precision."""
         return replace(self, is_low_precision=True)
 
     def as_allowed(self, unit: str) -> Suite:
         """Return the suite with the widest tolerances that the device may use in a unit.
 
-        That is ``low_precision()`` where the unit calls one of the device's low-precision
-        functions.
+        That is ``low_precision()`` where the unit calls such a function of the device.
         """
         allowed = self.low_precision_math
-        if (
-            self.is_low_precision
-            or allowed is None
-            or not allowed.names & called(self.module(unit))
-        ):
+        if self.is_low_precision or allowed is None:
             return self
-        return self.low_precision()
+        return self.low_precision() if allowed.names & called(self.module(unit)) else self
 
     def unit(self, name: str) -> SuiteUnit:
         """Return a unit. Raises ``UsageError`` if the suite has no case of it."""

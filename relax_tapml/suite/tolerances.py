@@ -14,7 +14,7 @@ from relax_tapml.errors import StoreError
 from relax_tapml.suite.manifest import SuiteCase, SuiteOutput
 from relax_tapml.suite.open_suite import Suite
 
-_LOW_PRECISION = "functions as inaccurate as on any device"
+_LOW_PRECISION = "functions of the lowest precision that any device has"
 
 
 def store_tolerance(

@@ -1,4 +1,3 @@
-import json
 import math
 
 import ml_dtypes
@@ -14,7 +13,6 @@ from relax_tapml.compare.power import (
     EXACT,
     InjectedError,
     is_above_tolerance,
-    power_document,
     power_of,
 )
 from relax_tapml.compare.tolerances.elements import ElementTolerance
@@ -168,7 +166,6 @@ def test_zeros_that_need_not_be_met_are():
     power = power_of(np.zeros((3, 4), "float32"), within(0.1))
     assert power.is_blunt
     assert power.share == math.inf
-    assert power_document(power)["share"] == "inf"
 
 
 def test_indices_and_whole_numbers_are_sharp_as_such():
@@ -213,7 +210,6 @@ def test_values_that_are_not_judged_do_not_count():
     assert power_of(oracle, ElementTolerance(bound=bound, origin="test")).is_blunt
     nothing = ElementTolerance(bound=np.full((2, 8), np.nan, "float32"), origin="test")
     assert power_of(oracle, nothing) is None
-    assert power_document(None)["blunt"]
     assert not compare(oracle, oracle, nothing).is_sharp
     assert power_of(np.ones((0, 4)), within(1.0)) is None
 
@@ -224,8 +220,7 @@ def test_infinities_are_compared_and_nan_alone_detects_nothing():
     assert power_of(mask, tolerance_for(mask)) == EXACT
     power = power_of(np.full(4, np.nan, "float32"), within(0.0))
     assert power.is_blunt
-    assert "NaN" in power.description
-    json.dumps(power_document(power), allow_nan=False)
+    assert power.description == "every judged value is NaN"
     oracle = normal()
     oracle[0, 0] = np.nan
     assert not power_of(oracle, within(0.01)).is_blunt

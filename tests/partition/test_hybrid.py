@@ -160,7 +160,7 @@ def test_a_kernel_that_ends_its_process_is_a_crash(lowered, library, part, host,
     session = open_session("process", LLVM)
     try:
         hybrid = HybridModule(host, program, session, library.build(device_units, LLVM).files())
-        message = r"^call of main_region0: device process \d+ died of SIGABRT"
+        message = r"^call of main_region0: device process \d+ was terminated by SIGABRT"
         with pytest.raises(DeviceCrash, match=message):
             hybrid["main"](*tiny.samples[0].arrays)
     finally:

@@ -251,7 +251,7 @@ def test_replay_holds_each_value_to_its_own_bound(suite):
 
 
 def test_a_case_of_which_nothing_is_judged_is_skipped(suite):
-    """It is no pass, and says why."""
+    """It is no pass, and the reason is given."""
     oracle = keep_one_case(suite, "cumsum")
     digest = add_tensor(suite, np.full(oracle.shape, np.nan, "float32"))
     give(suite, "cumsum", kind="elements", bound=digest)
@@ -262,7 +262,7 @@ def test_a_case_of_which_nothing_is_judged_is_skipped(suite):
     assert report.exit_code == 3
 
 
-def test_the_manifest_says_all_of_a_tolerance(suite):
+def test_the_manifest_holds_all_of_a_tolerance(suite):
     """Reading the document gives what was written."""
     document = json.loads((suite / "manifest.json").read_text())
     for unit, entry in open_suite(suite).manifest.units.items():

@@ -21,7 +21,7 @@ class UnitReplay:
     verdict
         The most severe of its cases; ``skipped`` where nothing was compared, and where it runs the
         kernel of another unit of the suite that is wrong itself; ``inconclusive`` where all cases
-        pass and none is ground for that, see ``grounded``.
+        pass and none could have failed, see ``check_power``.
     reason
         One sentence; empty for a pass.
     cases

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.metadata
 import platform
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from relax_tapml.bringup.import_check import import_distance, import_result
-from relax_tapml.bringup.judged_outputs import blunt_outputs_text
+from relax_tapml.bringup._import_check import import_distance, import_result
+from relax_tapml.bringup._judged_outputs import blunt_outputs_text
+from relax_tapml.bringup.alone import Alone
 from relax_tapml.bringup.lowered_model import Lowered
 from relax_tapml.bringup.migrate_model import Migrated
 from relax_tapml.bringup.options import Options
-from relax_tapml.bringup.replay_alone import Alone
 from relax_tapml.bringup.trusted_source import Trusted
 from relax_tapml.capture.store import CaptureStore
 from relax_tapml.compare.verdict import Verdict, most_severe
@@ -33,6 +32,7 @@ from relax_tapml.results.run_result import (
 from relax_tapml.results.unit_result import DimResult, UnitResult, culprits
 from relax_tapml.suite.composite_units import caused_by_kernels, units_run
 from relax_tapml.suite.open_suite import Suite
+from relax_tapml.versions import versions
 
 _NAMED_AT_MOST = 3
 _NOTHING_COMPARED = "no unit was compared on the target"
@@ -110,7 +110,7 @@ def summarise(
         host_pipeline=_name_of(options.host_pipeline),
         captures=_capture_result(found.store),
         import_check=import_distance(check),
-        import_=import_result(check, "" if trusted is None or failure else trusted.warning),
+        import_=import_result(check, "" if trusted is None or failure else trusted.doubt),
         lowering_notes=found.lowered.notes,
         out=out,
     )
@@ -175,8 +175,10 @@ def _units(found: Findings) -> list[UnitResult]:
     for entry in found.lowered.table:
         sites.setdefault(entry.site.unit, []).append(entry)
     units = [
-        _described(in_context(unit, contexts.get(name)), sites.get(name, []), found.suite)
-        for name, unit in found.alone.units.items()
+        _described(
+            in_context(found.alone.units[name], contexts.get(name)), sites[name], found.suite
+        )
+        for name in found.lowered.units
     ]
     wrong = culprits(units)
     if wrong and found.suite is not None:
@@ -295,6 +297,5 @@ def _name_of(pipeline: Any) -> str | None:
 
 
 def _versions() -> dict[str, str]:
-    names = ("relax-tapml", "apache-tvm", "apache-tvm-ffi", "numpy", "safetensors")
-    found = {name: importlib.metadata.version(name) for name in names}
+    found = versions("numpy", "safetensors")
     return {**found, "python": platform.python_version(), "machine": platform.machine()}
