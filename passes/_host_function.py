@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 import tvm
 from tvm import relax
@@ -14,6 +14,7 @@ from ._device_protocol import DOWNLOAD, PARAMETER, RUN, UPLOAD
 from ._phase_schedule import PhaseSchedule, Region, schedule_phases
 from ._region_function import build_region
 from ._region_table import RegionTable
+from ._rewriting import packed_call, with_bindings, with_body, with_branches
 from .assign_sides import DEVICE_SITES_ATTR
 from .site import with_sites
 from .value_leaves import Leaf, ValueLeaves, pack_leaves
@@ -49,15 +50,8 @@ class HostFunction:
 
     def rewrite(self) -> relax.Function:
         """Return the host's function, which calls regions by name."""
-        function = self._function
-        return relax.Function(
-            function.params,
-            self._sequence(function.body),
-            function.ret_ty,
-            is_pure=function.is_pure,
-            attrs=function.attrs,
-            span=function.span,
-        ).without_attr(DEVICE_SITES_ATTR)
+        new = with_body(self._function, self._sequence(self._function.body))
+        return new.without_attr(DEVICE_SITES_ATTR)
 
     def branch(self, seq: relax.SeqExpr) -> relax.SeqExpr:
         """Rewrite a branch. Values from outside are roots in it, since the host has bound them."""
@@ -76,9 +70,7 @@ class HostFunction:
             seq, self._leaves, self._mod, self._device_sites, is_merged=self._is_merged
         )
         writer = _SequenceWriter(self, schedule, self._leaves, self._weights)
-        out = relax.SeqExpr([relax.BindingBlock(list(writer.write()))], seq.body)
-        relax.expr._update_type(out, seq.ty)
-        return out
+        return with_bindings(seq, writer.write())
 
 
 class _SequenceWriter:
@@ -133,13 +125,8 @@ class _SequenceWriter:
         value = binding.value
         if not isinstance(value, relax.If):
             return binding
-        rewritten = relax.If(
-            value.cond,
-            self._function.branch(value.true_branch),
-            self._function.branch(value.false_branch),
-        )
-        relax.expr._update_type(rewritten, value.ty)
-        return relax.VarBinding(binding.var, rewritten)
+        branches = map(self._function.branch, (value.true_branch, value.false_branch))
+        return relax.VarBinding(binding.var, with_branches(value, *branches))
 
     def _rename_phase(self, binding: relax.Binding) -> int:
         phases = [
@@ -162,7 +149,7 @@ class _SequenceWriter:
     def _bind_from_leaves(self, var: relax.Var, leaves: list[Leaf]) -> Iterator[relax.Binding]:
         """Bind a variable to host copies of device values."""
         if leaves == [Leaf(var)] and leaves[0] not in self._on_host:
-            yield relax.VarBinding(var, _packed(DOWNLOAD, [self._on_device[leaves[0]]], var.ty))
+            yield relax.VarBinding(var, packed_call(DOWNLOAD, [self._on_device[leaves[0]]], var.ty))
             self._on_host[leaves[0]] = var
             return
         copies: list[relax.Expr] = []
@@ -180,7 +167,7 @@ class _SequenceWriter:
         if leaf in self._on_host:
             return
         copy = relax.Var(f"{leaf.root.name}_host", leaf.type)
-        yield relax.VarBinding(copy, _packed(DOWNLOAD, [self._on_device[leaf]], leaf.type))
+        yield relax.VarBinding(copy, packed_call(DOWNLOAD, [self._on_device[leaf]], leaf.type))
         self._on_host[leaf] = copy
 
     def _region(self, phase: int, region: Region) -> Iterator[relax.Binding]:
@@ -192,7 +179,7 @@ class _SequenceWriter:
         args = [self._on_device[leaf] for leaf in built.inputs]
         handles_ty = TupleType([relax.ObjectType() for _ in outputs])
         result = relax.Var("result", handles_ty)
-        run = _packed(RUN, [StringImm(name), *args, *built.shape_args], handles_ty)
+        run = packed_call(RUN, [StringImm(name), *args, *built.shape_args], handles_ty)
         yield relax.VarBinding(result, with_sites(run, region.sites))
         for index, leaf in enumerate(outputs):
             handle = relax.Var(f"{leaf.root.name}_device", relax.ObjectType())
@@ -208,7 +195,7 @@ class _SequenceWriter:
         handle = relax.Var(f"{leaf.root.name}_device", relax.ObjectType())
         weight = self._weights.name(leaf)
         if weight is not None:
-            call = _packed(PARAMETER, [StringImm(weight)], relax.ObjectType())
+            call = packed_call(PARAMETER, [StringImm(weight)], relax.ObjectType())
         else:
             copy = self._on_host.get(leaf)
             value, bindings = leaf.access() if copy is None else (copy, [])
@@ -216,7 +203,7 @@ class _SequenceWriter:
             if isinstance(leaf.type, relax.ShapeType | PrimType):
                 self._on_device[leaf] = value
                 return
-            call = _packed(UPLOAD, [value], relax.ObjectType())
+            call = packed_call(UPLOAD, [value], relax.ObjectType())
         yield relax.VarBinding(handle, call)
         self._on_device[leaf] = handle
 
@@ -228,7 +215,3 @@ class _SequenceWriter:
             for leaf in self._leaves.of(binding.var)
             if leaf in self._read_on_host or self._read_in.get(leaf, set()) - {phase}
         ]
-
-
-def _packed(name: str, args: Iterable[relax.Expr], ty: tvm.ir.Type) -> relax.Call:
-    return relax.Call(relax.ExternFunc(name), list(args), ty_args=[ty])

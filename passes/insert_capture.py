@@ -12,6 +12,7 @@ from tvm.ir import GlobalVar, TupleType
 
 from relax_tapml._compat import Constant, StringImm
 
+from ._rewriting import packed_call, with_bindings, with_body, with_branches
 from .cache_call import AFTER, BEFORE, reads_cache
 from .module_pass import ModulePass
 from .operator_call import OperatorCall, is_unit_function, operator_call
@@ -119,17 +120,9 @@ class _FunctionInstrumenter:
         return any(isinstance(value, relax.Call) and self._selected(value) for value in values)
 
     def rewrite(self) -> relax.Function:
-        begin = _packed(_BEGIN_FRAME, [StringImm(self._name)], relax.ObjectType())
+        begin = packed_call(_BEGIN_FRAME, [StringImm(self._name)], relax.ObjectType())
         body = self._sequence(self._function.body, [relax.VarBinding(self._frame, begin)])
-        function = self._function
-        return relax.Function(
-            function.params,
-            body,
-            function.ret_ty,
-            is_pure=function.is_pure,
-            attrs=function.attrs,
-            span=function.span,
-        )
+        return with_body(self._function, body)
 
     def _selected(self, call: relax.Call) -> Site | None:
         site = site_of(call)
@@ -145,9 +138,7 @@ class _FunctionInstrumenter:
         for block in seq.blocks:
             for binding in block.bindings:
                 out.extend(self._binding(binding))
-        body = relax.SeqExpr([relax.BindingBlock(out)], seq.body)
-        relax.expr._update_type(body, seq.ty)
-        return body
+        return with_bindings(seq, out)
 
     def _binding(self, binding: relax.Binding) -> Iterator[relax.Binding]:
         value = binding.value
@@ -171,9 +162,7 @@ class _FunctionInstrumenter:
             for leaf, number in before.items()
             if after_true.get(leaf) == number and self._numbers.get(leaf) == number
         }
-        rewritten = relax.If(value.cond, true_branch, false_branch)
-        relax.expr._update_type(rewritten, value.ty)
-        return rewritten
+        return with_branches(value, true_branch, false_branch)
 
     def _call(self, binding: relax.Binding, call: relax.Call) -> Iterator[relax.Binding]:
         found = operator_call(call, self._mod)
@@ -185,10 +174,10 @@ class _FunctionInstrumenter:
             # The content of the cache is recorded in place of the cache.
             cache = [self._frame, *args[:2]]
             before = relax.Var("before", TupleType([relax.ObjectType()] * 3))
-            yield relax.VarBinding(before, _packed(BEFORE, cache, before.ty))
+            yield relax.VarBinding(before, packed_call(BEFORE, cache, before.ty))
             args[0] = before
             after = relax.Var("after", relax.ObjectType())
-            read.append(relax.VarBinding(after, _packed(AFTER, cache, after.ty)))
+            read.append(relax.VarBinding(after, packed_call(AFTER, cache, after.ty)))
             results.append(after)
         if site is not None:
             yield from self._capture(_INPUTS, site, args)
@@ -212,7 +201,7 @@ class _FunctionInstrumenter:
                     yield from bindings
                     args.append(var)
         yield relax.VarBinding(
-            relax.Var("_", TupleType([])), _packed(intrinsic, args, TupleType([]))
+            relax.Var("_", TupleType([])), packed_call(intrinsic, args, TupleType([]))
         )
 
     def _token(self, leaf: Leaf) -> tuple[str, bool]:
@@ -253,7 +242,3 @@ def _access(leaf: Leaf) -> tuple[relax.Expr, list[relax.Binding]]:
     if isinstance(expr, relax.ExternFunc):
         return StringImm(expr.global_symbol), []
     return leaf.access()
-
-
-def _packed(name: str, args: list[relax.Expr], ty: tvm.ir.Type) -> relax.Call:
-    return relax.Call(relax.ExternFunc(name), args, ty_args=[ty])

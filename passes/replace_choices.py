@@ -10,6 +10,7 @@ from tvm.ir import TupleType
 
 from relax_tapml._compat import StringImm
 
+from ._rewriting import packed_call, with_bindings, with_body, with_branches
 from .module_pass import ModulePass
 from .operator_call import is_unit_function, operator_call
 from .site import Site, site_of
@@ -58,14 +59,7 @@ class ReplaceChoices(ModulePass):
             if isinstance(function, relax.Function) and not is_unit_function(function):
                 body = self._sequence(function.body, flat)
                 if not body.same_as(function.body):
-                    updated[gvar] = relax.Function(
-                        function.params,
-                        body,
-                        function.ret_ty,
-                        is_pure=function.is_pure,
-                        attrs=function.attrs,
-                        span=function.span,
-                    )
+                    updated[gvar] = with_body(function, body)
         if not updated:
             return mod
         out = flat.clone()
@@ -78,9 +72,7 @@ class ReplaceChoices(ModulePass):
         after = [new for binding in before for new in self._binding(binding, mod)]
         if len(after) == len(before) and all(map(_is_same, after, before)):
             return seq
-        body = relax.SeqExpr([relax.BindingBlock(after)], seq.body)
-        relax.expr._update_type(body, seq.ty)
-        return body
+        return with_bindings(seq, after)
 
     def _binding(self, binding: relax.Binding, mod: tvm.IRModule) -> Iterator[relax.Binding]:
         value = binding.value
@@ -92,9 +84,8 @@ class ReplaceChoices(ModulePass):
             ):
                 yield binding
                 return
-            rewritten = relax.If(value.cond, true_branch, false_branch)
-            relax.expr._update_type(rewritten, value.ty)
-            yield relax.VarBinding(binding.var, rewritten)
+            new = with_branches(value, true_branch, false_branch)
+            yield relax.VarBinding(binding.var, new)
             return
         site = site_of(value) if isinstance(value, relax.Call) else None
         if site is None or site.unit not in self._units:
@@ -102,9 +93,10 @@ class ReplaceChoices(ModulePass):
             return
         if self._is_observed:
             found = operator_call(value, mod)
-            args = [] if found is None else list(found.args)
+            args = [] if found is None else found.args
             nothing = relax.Var("_", TupleType([]))
-            yield relax.VarBinding(nothing, _packed(OBSERVE, site, args, nothing.ty))
+            call = packed_call(OBSERVE, [StringImm(site.id), *args], nothing.ty)
+            yield relax.VarBinding(nothing, call)
         own = relax.Var(f"{binding.var.name}_own", binding.var.ty)
         yield relax.VarBinding(own, value)
         yield from _replaced(binding.var, own, site)
@@ -120,8 +112,4 @@ def _replaced(var: relax.Var, own: relax.Var, site: Site) -> Iterator[relax.Bind
         items = [relax.Var("item", ty) for ty in own.ty.fields]
         for number, item in enumerate(items):
             yield relax.VarBinding(item, relax.TupleGetItem(own, number))
-    yield relax.VarBinding(var, _packed(REPLACE, site, items, own.ty))
-
-
-def _packed(name: str, site: Site, args: list[relax.Expr], ty: tvm.ir.Type) -> relax.Call:
-    return relax.Call(relax.ExternFunc(name), [StringImm(site.id), *args], ty_args=[ty])
+    yield relax.VarBinding(var, packed_call(REPLACE, [StringImm(site.id), *items], own.ty))

@@ -63,7 +63,7 @@ def exported():
 
 
 def compiled(exported):
-    """Compile as a build script does: its only line that knows of carving is the ``with``."""
+    """Compile as a build script does: the ``with`` is its only line about carving."""
     module, parameters = exported
     with LLVM:
         return relax.get_pipeline(STAND_IN, metadata={"params": parameters})(module)
@@ -98,7 +98,7 @@ def test_a_compilation_leaves_a_carved_model_and_what_it_would_have_without(expo
         "vm.builtin.paged_attention_kv_cache_create",
     }
     attention = units["vm.builtin.attention_kv_cache_attention_with_fused_qkv"]
-    # Caches of TVM 0.26 cannot say what is in them.
+    # Caches of TVM 0.26 have no function that exports their content.
     assert attention["verdict"] == ("skipped" if IS_TVM_026 else "pass"), attention["reason"]
     stays = [unit for unit in units.values() if not unit["on_device"] and unit is not attention]
     assert {unit["verdict"] for unit in stays} == {"skipped"}

@@ -22,7 +22,7 @@ from relax_tapml.compare.tolerances.tolerance import Tolerance
 from relax_tapml.compare.verdict import Verdict
 from relax_tapml.errors import LoweringError, SourceError
 from relax_tapml.frontend.model import Functions, Model, Sample
-from relax_tapml.migrate.choices import Choices
+from relax_tapml.migrate.choices import SourceChoices
 from relax_tapml.partition.built_functions import weight_names
 from relax_tapml.partition.bytecode import compile_functions
 from relax_tapml.partition.hybrid import Host, callback_module
@@ -124,7 +124,7 @@ class Source:
         stage: Stage,
         *,
         moved: Collection[str] | None = None,
-        choices: Choices | None = None,
+        choices: SourceChoices | None = None,
     ) -> list[list[Tolerance]]:
         """Return how far a right target's outputs may be from the source's, sample by sample.
 
@@ -176,7 +176,7 @@ class Source:
         def keep(message: Message) -> None:
             if choices is not None and "choices" in message.document:
                 document = message.document
-                choices.take_over(document["sample"], document["choices"], message.arrays)
+                choices.restore(document["sample"], document["choices"], message.arrays)
 
         how = " with results moved within their tolerances"
         runs = list(self._watched(work, stage, how=how, on_told=keep))
@@ -186,7 +186,7 @@ class Source:
         ]
 
     def check_import(
-        self, outputs: Sequence[Sequence[Array]], choices: Choices | None = None
+        self, outputs: Sequence[Sequence[Array]], choices: SourceChoices | None = None
     ) -> ImportCheck | None:
         """Compare the source's outputs with the framework's own; None where it has none.
 
@@ -210,9 +210,9 @@ class Source:
         is_wrong = check is not None and check.verdict is Verdict.MISMATCH
         if not is_wrong or choices is None or not choices.units:
             return check
-        return check_import(self._model, outputs, self._turned(choices))
+        return check_import(self._model, outputs, self._alternatives(choices))
 
-    def _turned(self, choices: Choices) -> list[list[list[Array]]]:
+    def _alternatives(self, choices: SourceChoices) -> list[list[list[Array]]]:
         """Return the outputs with other choices, sample by sample and turn by turn."""
         units = ReplaceChoices(choices.units, is_observed=True)(self.units)
         machine = self._virtual_machine(units, choices.callbacks(self.host.device))
@@ -223,7 +223,7 @@ class Source:
             for index, sample in enumerate(self._model.samples):
                 fork.send({"sample": index})
                 for turn in range(_TURNS):
-                    with choices.turned(turn):
+                    with choices.alternative(turn):
                         fork.send(None, self._model.run(functions, sample))
 
         runs = list(self._watched(work, SILENT, how=" with other choices among equal scores"))

@@ -19,7 +19,7 @@ from relax_tapml.compare.tolerances.tolerance import Tolerance
 from relax_tapml.compare.verdict import Verdict
 from relax_tapml.errors import DeviceUnavailable, MachineError, SourceError
 from relax_tapml.migrate.built_sides import BuiltSides, units_of
-from relax_tapml.migrate.choices import Choices
+from relax_tapml.migrate.choices import SourceChoices
 from relax_tapml.migrate.in_context import InContext, in_context
 from relax_tapml.migrate.migration import Migration, NoLog, StepLog
 from relax_tapml.migrate.move_groups import By, move_batches
@@ -189,7 +189,7 @@ class _Job:
         self._dump = dump
         self._log: MigrationLog = log or NoMigrationLog()
         self._device = self._spec.open(build)
-        self._choices = Choices(trusted.built.lowered.module)
+        self._choices = SourceChoices(trusted.built.lowered.module)
         lowered = trusted.built.lowered
         chosen = None if plan.boundary is None else plan.boundary.among(lowered.table)
         movable = alone.movable(lowered.table, lowered.host_only, chosen)

@@ -16,7 +16,7 @@ from relax_tapml.bringup.side_spec import SideSpec
 from relax_tapml.compare.verdict import Verdict
 from relax_tapml.errors import SourceError
 from relax_tapml.frontend.model import Model
-from relax_tapml.migrate.choices import Choices
+from relax_tapml.migrate.choices import SourceChoices
 from relax_tapml.partition.kernel_library import KernelLibrary
 from relax_tapml.partition.lower_for_target import lower_for_target
 from relax_tapml.progress import SILENT, Stage
@@ -143,7 +143,7 @@ def trust_source(built: BuiltSource, is_checked: bool = True, stage: Stage = SIL
     outputs = built.source.run(stage)
     name, model = built.side.name, built.model.name
     try:
-        check = built.source.check_import(outputs, Choices(built.lowered.module))
+        check = built.source.check_import(outputs, SourceChoices(built.lowered.module))
     except SourceError as error:
         if is_checked:
             raise

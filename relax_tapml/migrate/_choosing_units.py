@@ -24,7 +24,7 @@ Judge = Callable[[Sequence[Array], Sequence[Array], Sequence[Array]], list[Toler
 
 
 def choosing_units(lowered: tvm.IRModule) -> dict[str, Judge]:
-    """Return the units that choose by a score, each with what judges what it returns.
+    """Return the units that choose by a score, each with the judge of its results.
 
     Units whose calls take anything but tensors are left out: their choices are compared as they
     are.

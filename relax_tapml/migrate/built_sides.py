@@ -56,12 +56,12 @@ class BuiltSides:
         *,
         is_merged: bool = True,
         is_poisoned: bool = False,
-        imposed: Collection[str] = (),
+        replaced: Collection[str] = (),
     ) -> PartitionedProgram:
         """Return the programs with some sites on the device, given by id; to be kept, or to test.
 
         The device gets the units of these sites and no others: one whose kernel does not build
-        must not keep the rest from being linked. What the ``imposed`` units return passes through
+        must not keep the rest from being linked. The results of the ``replaced`` units pass through
         the host; see ``ReplaceChoices``.
         """
         units = units_of(sites)
@@ -71,7 +71,7 @@ class BuiltSides:
             if (function.attrs or {}).get(UNIT_ATTR, gvar.name_hint) in units
         ]
         return partition(
-            ReplaceChoices(imposed)(self.lowered) if imposed else self.lowered,
+            ReplaceChoices(replaced)(self.lowered) if replaced else self.lowered,
             Boundary(sites=sites),
             host_units=self.host_units,
             device_units=submodule(self.device_units, on_device),

@@ -1,8 +1,8 @@
-"""What the source chooses, call by call, and whether a device may choose otherwise.
+"""The source's choices, call by call, and whether a device may make other choices.
 
-Among equal scores any choice is right, and so it is among scores that rounding may swap. What comes
-after is another computation then, which cannot be compared with the source's. So a model that
-differs is run once more with the source's choices imposed, wherever the device's are as good.
+Among equal scores any choice is right, and so it is among scores that rounding may swap. All later
+values depend on the choice, and cannot be compared with those of another choice. So a model that
+differs is run once more, with the device's choices replaced by the source's where both are right.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ class ChoiceCall:
     judge
         Of the unit.
     inputs
-        What it took.
+        Its inputs.
     outputs
-        What it returned.
+        Its outputs.
     disturbed
-        What it took in runs with noise.
+        Its inputs in runs with noise.
     """
 
     judge: Judge
@@ -54,9 +54,9 @@ class ChoiceCall:
 
     @cached_property
     def tolerances(self) -> list[Tolerance]:
-        """What a right device may return, whose inputs are off as far as noise moved them.
+        """The tolerances of a right device, whose inputs differ as much as in the runs with noise.
 
-        Without runs with noise they may be as far off as their dtype allows.
+        Without runs with noise, inputs may differ as much as their dtype allows.
         """
         runs = [
             run
@@ -69,7 +69,7 @@ class ChoiceCall:
         return self.judge(self.inputs, slack, self.outputs)
 
 
-class Choices:
+class SourceChoices:
     """The choices of a model's source, sample by sample.
 
     Parameters
@@ -95,17 +95,17 @@ class Choices:
             assert self._run is not None
             self._run.observe(str(site), [to_host(value) for value in values])
 
-        def impose(site: str, *values: Any) -> Any:
+        def replace(site: str, *values: Any) -> Any:
             assert self._run is not None
             arrays = [to_host(value) for value in values]
-            chosen = self._run.impose(str(site), arrays)
+            chosen = self._run.replace(str(site), arrays)
             tensors = [
                 value if new is old else to_device(plain(new), device)
                 for value, new, old in zip(values, chosen, arrays, strict=True)
             ]
             return tensors[0] if len(tensors) == 1 else tvm_ffi.convert(tensors)
 
-        return {OBSERVE: observe, REPLACE: impose}
+        return {OBSERVE: observe, REPLACE: replace}
 
     @contextmanager
     def recording(self, sample: int) -> Iterator[None]:
@@ -116,12 +116,12 @@ class Choices:
 
     @contextmanager
     def disturbed(self, sample: int) -> Iterator[None]:
-        """Impose the recorded choices, and record how far scores have moved."""
+        """Replace choices by the recorded ones, and record how much scores have changed."""
         with self._running(_Disturbed(self._samples[sample])):
             yield
 
     def recorded(self, sample: int) -> tuple[dict[str, list[list[int]]], list[Array]]:
-        """Return what was recorded of a sample, to be handed to another process.
+        """Return the recorded calls of a sample, to be sent to another process.
 
         Returns
         -------
@@ -139,35 +139,35 @@ class Choices:
                 arrays += [array for run in call.disturbed for array in run]
         return counts, arrays
 
-    def take_over(
+    def restore(
         self, sample: int, counts: Mapping[str, list[list[int]]], arrays: Sequence[Array]
     ) -> None:
-        """Take over what another process has recorded of a sample; see ``recorded``."""
-        waiting = iter(arrays)
+        """Restore the calls that another process has recorded of a sample; see ``recorded``."""
+        pending = iter(arrays)
         calls = self._samples[sample] = {}
         for site, found in counts.items():
             judge = self._judges[Site.parse(site).unit]
             calls[site] = [
                 ChoiceCall(
                     judge=judge,
-                    inputs=list(islice(waiting, inputs)),
-                    outputs=list(islice(waiting, outputs)),
-                    disturbed=[list(islice(waiting, inputs)) for _ in range(runs)],
+                    inputs=list(islice(pending, inputs)),
+                    outputs=list(islice(pending, outputs)),
+                    disturbed=[list(islice(pending, inputs)) for _ in range(runs)],
                 )
                 for inputs, outputs, runs in found
             ]
 
     @contextmanager
-    def imposed(self, sample: int) -> Iterator[Ties]:
-        """Impose the recorded choices wherever others are as good, and count those."""
+    def replaced(self, sample: int) -> Iterator[Ties]:
+        """Replace choices by the recorded ones where both are right, and count these."""
         ties = Ties()
-        with self._running(_Imposing(self._samples.get(sample, {}), ties)):
+        with self._running(_Replacing(self._samples.get(sample, {}), ties)):
             yield ties
 
     @contextmanager
-    def turned(self, turn: int) -> Iterator[None]:
-        """Impose other choices than the source's that are as good; ``turn`` says which."""
-        with self._running(_Turned(self._judges, turn)):
+    def alternative(self, turn: int) -> Iterator[None]:
+        """Replace the source's choices by others that are right, too; ``turn`` selects them."""
+        with self._running(_Alternative(self._judges, turn)):
             yield
 
     @contextmanager
@@ -181,12 +181,12 @@ class Choices:
 
 @dataclass
 class Ties:
-    """How many values were chosen otherwise and as well, by site, and how many there are."""
+    """How many values are another right choice, by site, and how many values there are."""
 
     found: Counter[str] = field(default_factory=Counter)
     total: Counter[str] = field(default_factory=Counter)
 
-    def told(self, sample: str) -> list[str]:
+    def sentences(self, sample: str) -> list[str]:
         """Return a sentence for each site."""
         return [
             f"on {sample!r}, {site}: {count} of {self.total[site]} values are another choice "
@@ -204,18 +204,18 @@ class _Run:
         self._seen: Counter[str] = Counter()
 
     def observe(self, site: str, inputs: list[Array]) -> None:
-        """Take note of what a site takes."""
+        """Record the inputs of a site."""
 
-    def impose(self, site: str, outputs: list[Array]) -> list[Array]:
-        """Return what goes on instead of what a site returns; the same arrays where that does."""
+    def replace(self, site: str, outputs: list[Array]) -> list[Array]:
+        """Return the outputs to use in place of a site's; the same arrays if they are kept."""
         place = self._seen[site]
         self._seen[site] += 1
-        known = self._calls.get(site, [])
-        if place >= len(known) or not _are_alike(known[place].outputs, outputs):
+        recorded = self._calls.get(site, [])
+        if place >= len(recorded) or not _are_alike(recorded[place].outputs, outputs):
             return outputs
-        return self._imposed(site, known[place], outputs)
+        return self._replaced(site, recorded[place], outputs)
 
-    def _imposed(self, site: str, call: ChoiceCall, outputs: list[Array]) -> list[Array]:  # noqa: ARG002
+    def _replaced(self, site: str, call: ChoiceCall, outputs: list[Array]) -> list[Array]:  # noqa: ARG002
         return outputs
 
 
@@ -229,45 +229,45 @@ class _Recording(_Run):
         judge = self._judges[Site.parse(site).unit]
         self._into.setdefault(site, []).append(ChoiceCall(judge=judge, inputs=inputs))
 
-    def impose(self, site: str, outputs: list[Array]) -> list[Array]:
+    def replace(self, site: str, outputs: list[Array]) -> list[Array]:
         self._into[site][-1].outputs = outputs
         return outputs
 
 
 class _Disturbed(_Run):
     def observe(self, site: str, inputs: list[Array]) -> None:
-        known = self._calls.get(site, [])
-        if self._seen[site] < len(known):
-            known[self._seen[site]].disturbed.append(inputs)
+        recorded = self._calls.get(site, [])
+        if self._seen[site] < len(recorded):
+            recorded[self._seen[site]].disturbed.append(inputs)
 
-    def _imposed(self, site: str, call: ChoiceCall, outputs: list[Array]) -> list[Array]:  # noqa: ARG002
-        # Noise must change no choice, but the values that come with it.
+    def _replaced(self, site: str, call: ChoiceCall, outputs: list[Array]) -> list[Array]:  # noqa: ARG002
+        # Noise must change no choice, but only the values beside it.
         return [
             output if is_float(output.dtype) else oracle
             for oracle, output in zip(call.outputs, outputs, strict=True)
         ]
 
 
-class _Imposing(_Run):
+class _Replacing(_Run):
     def __init__(self, calls: Mapping[str, list[ChoiceCall]], ties: Ties) -> None:
         super().__init__(calls)
         self._ties = ties
 
-    def _imposed(self, site: str, call: ChoiceCall, outputs: list[Array]) -> list[Array]:
-        settled = []
+    def _replaced(self, site: str, call: ChoiceCall, outputs: list[Array]) -> list[Array]:
+        results = []
         for number, (oracle, output) in enumerate(zip(call.outputs, outputs, strict=True)):
             self._ties.total[site] += output.size
             if np.array_equal(oracle, output):
-                settled.append(output)
+                results.append(output)
                 continue
             is_tie = _ties(oracle, output, call.tolerances[number])
             self._ties.found[site] += int(np.count_nonzero(is_tie))
-            settled.append(np.where(is_tie, oracle, output).astype(output.dtype))
-        return settled
+            results.append(np.where(is_tie, oracle, output).astype(output.dtype))
+        return results
 
 
-class _Turned(_Run):
-    """Imposes other choices that are as good: which of them, a number says."""
+class _Alternative(_Run):
+    """Makes other choices that are right, too; a number selects them."""
 
     def __init__(self, judges: Mapping[str, Judge], turn: int) -> None:
         super().__init__({})
@@ -278,9 +278,9 @@ class _Turned(_Run):
     def observe(self, site: str, inputs: list[Array]) -> None:
         self._inputs[site] = inputs
 
-    def impose(self, site: str, outputs: list[Array]) -> list[Array]:
+    def replace(self, site: str, outputs: list[Array]) -> list[Array]:
         judge = self._judges[Site.parse(site).unit]
-        # What it takes is not what the source recorded where an earlier choice is another one.
+        # After another earlier choice, the inputs are not the recorded ones.
         call = ChoiceCall(judge=judge, inputs=self._inputs[site], outputs=outputs)
         return [
             other_choice(output, tolerance, self._turn)
@@ -294,10 +294,10 @@ def other_choice(oracle: Array, tolerance: Tolerance, turn: int) -> Array:
     Parameters
     ----------
     oracle, tolerance
-        A result, and what it may be as well.
+        A result, and its tolerance.
     turn
-        Which one: 0 prefers the last of equal scores; others take them in some random order, and
-        those that may be off are moved as far at random.
+        Selects the result: 0 prefers the last of equal scores; others take the scores in a random
+        order, after random changes within their slack.
     """
     if isinstance(tolerance, ChoiceTolerance):
         others = tolerance.alternatives
@@ -325,14 +325,14 @@ def other_choice(oracle: Array, tolerance: Tolerance, turn: int) -> Array:
 
 
 def _ties(oracle: Array, actual: Array, tolerance: Tolerance) -> Array:
-    """Return where a result is another choice than the oracle's, and as good."""
+    """Return where a result is another choice than the oracle's, and right."""
     differs = ~is_same_value(oracle, actual)
     if not is_float(oracle.dtype):
         too_far = tolerance.distance(oracle, actual) > tolerance.allowed(oracle)
         return np.asarray(differs & ~too_far)
     if not isinstance(tolerance, ChoiceTolerance):
         return np.zeros(oracle.shape, bool)
-    # A value that is off, but no other choice, goes on as it is.
+    # A value that is off, but not another choice, is kept as it is.
     return ~is_same_value(tolerance.nearest(oracle, actual), oracle)
 
 

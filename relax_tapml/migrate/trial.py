@@ -17,7 +17,7 @@ from relax_tapml.errors import DeviceFault, DeviceUnavailable
 from relax_tapml.frontend.model import Model
 from relax_tapml.migrate._session_calls import SessionCalls
 from relax_tapml.migrate.built_sides import BuiltSides, units_of
-from relax_tapml.migrate.choices import Choices
+from relax_tapml.migrate.choices import SourceChoices
 from relax_tapml.migrate.move_groups import MoveGroup
 from relax_tapml.migrate.strategies.strategy import Proposal
 from relax_tapml.partition.hybrid import HybridModule
@@ -76,7 +76,7 @@ class Trial:
     repeat: int = 1
     rerun_units: Callable[[Sequence[str]], ReplayReport] | None = None
     exhaust: Callable[[Mapping[str, int]], tuple[str, Exhaustion] | None] | None = None
-    choices: Choices | None = None
+    choices: SourceChoices | None = None
     _calls: SessionCalls = field(init=False)
 
     def __post_init__(self) -> None:
@@ -225,7 +225,7 @@ class Trial:
         """
         if attempt.verdict is not Verdict.MISMATCH or not self.choices or not self.choices.units:
             return attempt
-        program = self.sides.partition(sites, is_poisoned=True, imposed=self.choices.units)
+        program = self.sides.partition(sites, is_poisoned=True, replaced=self.choices.units)
         again = self._attempt(program, sites, self.choices)
         if again.verdict not in _RIGHT or not again.ties:
             return attempt
@@ -242,7 +242,7 @@ class Trial:
         self,
         program: PartitionedProgram,
         sites: frozenset[str],
-        choices: Choices | None = None,
+        choices: SourceChoices | None = None,
     ) -> _Attempt:
         """Run every sample; again where the process of the device was killed meanwhile."""
         return retry_if_killed(
@@ -253,7 +253,7 @@ class Trial:
         self,
         program: PartitionedProgram,
         sites: frozenset[str],
-        choices: Choices | None,
+        choices: SourceChoices | None,
     ) -> _Attempt:
         """Run every sample; the first that differs ends it, and a failure ends the session.
 
@@ -277,9 +277,9 @@ class Trial:
                 if choices is None:
                     outputs = self.model.run(hybrid, sample)
                 else:
-                    with choices.imposed(index) as found_ties:
+                    with choices.replaced(index) as found_ties:
                         outputs = self.model.run(hybrid, sample)
-                    ties += found_ties.told(sample.name)
+                    ties += found_ties.sentences(sample.name)
                 comparisons = compare_all(self.oracles[index], outputs, self.tolerances[index])
                 agreements += self._agreements(index, outputs)
                 found = worst(comparisons)
@@ -329,7 +329,7 @@ class Trial:
         self,
         program: PartitionedProgram,
         sites: frozenset[str],
-        choices: Choices | None = None,
+        choices: SourceChoices | None = None,
     ) -> HybridModule:
         needs_device = program.device is not None
         return HybridModule(

@@ -137,7 +137,7 @@ class StepResult:
         or there are none.
     ties
         Where units chose otherwise than the source among equal scores, a sentence each. The outputs
-        were then compared with the source's choices imposed.
+        were then compared with the choices replaced by those of the source.
     """
 
     boundary: tuple[str, ...]

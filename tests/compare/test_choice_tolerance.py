@@ -71,7 +71,7 @@ def test_indices_of_values_that_may_be_off():
 
 
 def test_a_framework_may_be_met_by_any_choice():
-    """What depends on a choice and is met by none is not judged; all else is."""
+    """A value that depends on a choice, and that no run has, is not judged; all others are."""
     mine, other = np.array([1, 2, 3], "float32"), np.array([1, 7, 3], "float32")
     (found,) = compare_with_choices([other], [mine], [[other]])
     assert (found.verdict, found.unjudged, found.ties) == (Verdict.PASS, 0, 1)

@@ -209,7 +209,7 @@ def test_other_shape_or_dtype_is_a_mismatch(result, named):
 
 @pytest.mark.parametrize("dtype", INTEGERS)
 def test_integers_must_be_equal(dtype):
-    """One unit off is a mismatch, also where float64 could not tell."""
+    """One unit off is a mismatch, also where float64 cannot represent the difference."""
     top = int(ml_dtypes.iinfo(dtype).max) if dtype != "bool" else 1
     oracle = np.array([0, top]).astype(dtype) if dtype != "uint64" else np.array([0, top], dtype)
     result = oracle.copy()
@@ -375,7 +375,7 @@ def test_blocks_do_not_matter(data, size):
     for tolerance in (LOOSE, NONE, ElementTolerance(bound=bound, origin="test")):
         whole = compare(oracle, result, tolerance)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("relax_tapml.compare.metrics.block._BLOCK", size)
+            patch.setattr("relax_tapml.compare.metrics.block.BLOCK_VALUES", size)
             parts = compare(oracle, result, tolerance)
         names = [item.name for item in fields(whole) if item.name not in ("tolerance", "metrics")]
         found = [(name, getattr(parts, name), getattr(whole, name)) for name in names]

@@ -136,7 +136,7 @@ def test_values_at_the_limit_are_counted_on_both_sides(dtype):
 
 @pytest.mark.parametrize("dtype", ["int64", "uint64"])
 def test_the_neighbour_of_a_64_bit_limit_is_not_at_it(dtype):
-    """float64 could not tell."""
+    """float64 cannot represent the difference."""
     limit = np.iinfo(dtype).max
     oracle = np.array([limit - 1, limit - 2], dtype)
     assert compare(oracle, oracle.copy()).metrics["saturation"] == {"expected": 0, "actual": 0}

@@ -162,7 +162,7 @@ def test_zeros_that_must_be_met_are_no_blunt_output(dtype):
 
 
 def test_zeros_that_need_not_be_met_are():
-    """What ``x - x`` may be is known only to be small: zeros say nothing of it."""
+    """The result of ``x - x`` is only certain to be small: zeros would pass."""
     power = power_of(np.zeros((3, 4), "float32"), within(0.1))
     assert power.is_blunt
     assert power.share == math.inf
@@ -215,7 +215,7 @@ def test_values_that_are_not_judged_do_not_count():
 
 
 def test_infinities_are_compared_and_nan_alone_detects_nothing():
-    """A mask of infinities is exact; a NaN is met by any other, of whatever made it."""
+    """A mask of infinities is exact; a NaN equals any other NaN, for any cause."""
     mask = np.array([0, -np.inf, 0, -np.inf], "float32")
     assert power_of(mask, tolerance_for(mask)) == EXACT
     power = power_of(np.full(4, np.nan, "float32"), within(0.0))
@@ -237,7 +237,7 @@ def test_power_of_many_blocks_is_that_of_the_whole():
 
 
 def test_a_comparison_has_the_power_of_its_tolerance_and_a_mismatch_none():
-    """Nobody asks what would have been seen of what was."""
+    """The power of a mismatch is not computed."""
     oracle = normal()
     right = compare(oracle, oracle + np.float32(1e-4), within(1e-3))
     assert right.power == power_of(oracle, within(1e-3))
@@ -261,7 +261,7 @@ def test_a_negative_cosine_never_passes():
 
 
 def test_what_rounding_leaves_may_point_anywhere_but_is_no_ground_for_a_pass():
-    """The rest of ``x - x`` has any sign on a right device: it is blunt, and accuses nobody."""
+    """The rounding errors of ``x - x`` have any sign on a right device: blunt, and no mismatch."""
     oracle = normal() * np.float32(1e-7)
     opposite = compare(oracle, -oracle, within(1e-6))
     assert (opposite.verdict, opposite.is_sharp) == (Verdict.PASS, False)

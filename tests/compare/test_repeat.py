@@ -1,4 +1,4 @@
-"""What fails is run again before it is accused."""
+"""A failure is confirmed by another run before a unit is named as wrong."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Round:
     ],
 )
 def test_how_often_something_is_run(first, second, times, runs):
-    """As often as asked; what fails once more, and what then passes ten times."""
+    """As often as requested; after a failure once more, and if that passes, ten times."""
     ends = iter([first, second, *["pass"] * 20])
     rounds = repeated(lambda: Round(Verdict(next(ends))), times)
     assert [item.verdict for item in rounds][:2] == [first, second][:runs]

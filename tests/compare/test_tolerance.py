@@ -60,7 +60,7 @@ def test_mask_values_do_not_hide_errors(mask, share):
 
 
 def test_zeros_and_infinities_have_no_scale():
-    """Zeros and values that are not finite say nothing about the scale of the others."""
+    """Zeros and values that are not finite do not count for the scale of the others."""
     values = NORMAL.astype("float32")
     padded = np.concatenate([values, np.zeros(9000), np.full(9000, np.nan)]).astype("float32")
     assert tolerance_for(padded).atol == tolerance_for(values).atol
@@ -140,7 +140,7 @@ def test_bounds_that_are_none_are_refused():
 
 
 def test_a_tolerance_of_ones_own_sees_the_whole_array():
-    """One that does not say that it is elementwise is never judged in parts."""
+    """One that is not marked as elementwise is never judged in parts."""
 
     class Mean(Tolerance):
         origin = "the mean magnitude"

@@ -44,7 +44,7 @@ def test_no_other_is(wrapped, actual):
 
 
 def test_without_equal_scores_there_is_one_choice(wrapped):
-    """And nothing is said of others."""
+    """And there is no tolerance for others."""
     scores = np.array([[0, 1, 2, 3]] * 3, "float32")
     (tolerance,) = wrapped.tolerances({0: scores}, {}, [np.array([3, 3, 3])])
     assert isinstance(tolerance, EqualTolerance)

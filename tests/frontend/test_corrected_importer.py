@@ -125,7 +125,7 @@ def test_a_negative_index_counts_from_the_end(index, shapes, run_on_llvm):
 
 
 def test_topk_in_any_order_is_sorted(run_on_llvm):
-    """PyTorch does not say in which order, so any will do."""
+    """PyTorch does not define the order, so any order is right."""
     model = from_torch(
         module_of(lambda x: torch.topk(x, 2, dim=1, sorted=False)[0]), (HALF.float(),)
     )

@@ -1,4 +1,4 @@
-"""What the source chose is imposed where another choice is as good."""
+"""A device's choices are replaced by the source's where both are right."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from relax_tapml.compare.tolerances.choices import ChoiceTolerance
 from relax_tapml.compare.tolerances.equal import EqualTolerance
 from relax_tapml.compare.tolerances.index import IndexTolerance
 from relax_tapml.migrate._choosing_units import choosing_units
-from relax_tapml.migrate.choices import Choices, other_choice
+from relax_tapml.migrate.choices import SourceChoices, other_choice
 from relax_tapml.partition.lower import lower
 from relax_tapml.passes.replace_choices import OBSERVE, REPLACE
 from relax_tapml.targets.session.tvm_device import device_of
@@ -38,7 +38,7 @@ class Calls:
     """Calls what ``ReplaceChoices`` puts into a program."""
 
     def __init__(self):
-        self.choices = Choices(lower(Route))
+        self.choices = SourceChoices(lower(Route))
         self._callbacks = self.choices.callbacks(device_of(tvm.target.Target("llvm")))
 
     def __call__(self, values, places, scores=ROUTES):
@@ -55,19 +55,19 @@ def calls():
         calls(VALUES, PLACES)
     for factor in (1 + 1e-7, 1 - 1e-7):
         with calls.choices.disturbed(0):
-            imposed = calls(VALUES * np.float32(factor), PLACES[:, ::-1], ROUTES * factor)
-            np.testing.assert_array_equal(imposed[1], PLACES)
+            replaced = calls(VALUES * np.float32(factor), PLACES[:, ::-1], ROUTES * factor)
+            np.testing.assert_array_equal(replaced[1], PLACES)
     return calls
 
 
 def test_other_choices_that_are_as_good_become_the_source_s(calls):
     """The values that come with them stay."""
     theirs = np.array([[2, 1], [0, 3], [0, 1]])
-    with calls.choices.imposed(0) as ties:
+    with calls.choices.replaced(0) as ties:
         values, places = calls(VALUES + np.float32(1e-6), theirs)
     np.testing.assert_array_equal(places, PLACES)
     np.testing.assert_array_equal(values, VALUES + np.float32(1e-6))
-    assert ties.told("a") == [
+    assert ties.sentences("a") == [
         f"on 'a', {SITE}: 3 of 12 values are another choice among equal scores, or scores that "
         "rounding may swap"
     ]
@@ -76,10 +76,10 @@ def test_other_choices_that_are_as_good_become_the_source_s(calls):
 def test_a_worse_choice_stays(calls):
     """And so does what follows from it; a call that the source did not make stays, too."""
     theirs = np.array([[1, 2], [1, 0], [0, 3]])
-    with calls.choices.imposed(0) as ties:
+    with calls.choices.replaced(0) as ties:
         assert (calls(VALUES, theirs)[1] == theirs).all()
         assert (calls(VALUES, theirs)[1] == theirs).all()
-    assert ties.told("a") == []
+    assert ties.sentences("a") == []
 
 
 @pytest.mark.parametrize("turn", range(4))

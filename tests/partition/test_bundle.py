@@ -68,7 +68,7 @@ def test_a_bundle_computes_what_the_model_does(bundle, expected, tiny, session):
 
 
 def test_a_bundle_may_have_no_device(write, expected, tiny, tmp_path):
-    """Then no session is opened, whatever is asked for."""
+    """Then no session is opened, whichever is requested."""
     folder = write(tmp_path / "all_host")
     loaded = load(folder, session="rpc:no.such.host:1")
     outputs = loaded["main"](*tiny.samples[0].arrays)
@@ -103,7 +103,7 @@ def test_a_bundle_replaces_an_older_one(write, tmp_path):
 
 
 def test_a_bundle_that_cannot_be_written_leaves_the_old_one(bundle, part, tiny, tmp_path):
-    """A kernel is missing, say; all or nothing."""
+    """For example if a kernel is missing."""
     before = content(bundle)
     with pytest.raises(FileNotFoundError):
         write_bundle(
@@ -227,7 +227,7 @@ def sealed(folder: Path, name: str, data: bytes) -> None:
 
 
 def test_bytecode_that_leads_out_of_its_tables_is_refused(bundle):
-    """With a right hash, which anybody can write: it used to end the process."""
+    """With a right hash, which every author of a file can write; it must not end the process."""
     data = (bundle / "host.vm").read_bytes()
     # The last instruction returns a register.
     sealed(bundle, "host.vm", data[:-8] + (1 << 40).to_bytes(8, "little"))

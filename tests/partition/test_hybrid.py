@@ -81,7 +81,7 @@ def test_weights_are_sent_once_and_values_only_as_needed(part, host, kernels, ti
 
 @I.ir_module
 class InPlace:
-    """A kernel that overwrites its argument, one that nobody reads, and a tuple."""
+    """A kernel that overwrites its argument, one whose result is not read, and a tuple."""
 
     @T.prim_func(private=True, s_tir=True)
     def negate(x: T.Buffer((4,), "float32")):
@@ -134,7 +134,7 @@ def test_kernels_may_work_in_place(library, process, boundary):
 @pytest.mark.parametrize("where", ["upload", "parameter", "call", "download"])
 def test_a_fault_of_the_device_keeps_its_class(part, host, kernels, expected, tiny, kind, where):
     """The virtual machine would make a RuntimeError of it; a later run is not blamed for it."""
-    faults = [kind("it is broken", text="what the device said")]
+    faults = [kind("it is broken", text="output of the device")]
 
     class Session(InlineSession):
         def __getattribute__(self, name):
@@ -145,7 +145,7 @@ def test_a_fault_of_the_device_keeps_its_class(part, host, kernels, expected, ti
     hybrid = HybridModule(host, part("matmul"), Session(LLVM), kernels.files())
     with pytest.raises(kind, match=r"^it is broken$") as fault:
         hybrid["main"](*tiny.samples[0].arrays)
-    assert fault.value.text == "what the device said"
+    assert fault.value.text == "output of the device"
     with pytest.raises(Exception, match="shape") as error:
         hybrid["main"](tiny.samples[0].arrays[0][:2])
     assert not isinstance(error.value, DeviceFault)

@@ -41,7 +41,7 @@ def at_softmax(monkeypatch):
 
 
 def test_a_compiler_that_dies_of_a_kernel_fails_that_unit_alone(tmp_path, units, at_softmax):
-    """With what it said last; the tool lives on, and so do the other units."""
+    """With its last output; the tool goes on, and the other units are built."""
 
     def die() -> None:
         os.write(2, b"LLVM ERROR: Cannot select: t7\n")
@@ -98,7 +98,7 @@ def test_llvm_that_cannot_write_is_the_machine(tmp_path, units, at_softmax, monk
 
 
 def test_no_room_for_files_is_the_machine(tmp_path, units):
-    """Whoever meets it first: LLVM, the linker or ourselves. Later all is built."""
+    """In LLVM, in the linker or in our own code. Later all kernels are built."""
 
     def work(fork) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (9000, 9000))

@@ -1,4 +1,4 @@
-"""A kernel on disk is believed only as it was written, and by whom."""
+"""A kernel on disk is used only if this user wrote it and it is unchanged."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_a_damaged_kernel_is_built_again(softmax, units, damage, caplog):
 
 
 def test_kernels_of_another_user_are_built_again(tmp_path, softmax, units, monkeypatch):
-    """Whoever has another secret cannot have us load a thing."""
+    """A file that was sealed with another secret is not loaded."""
     monkeypatch.setenv("RELAX_TAPML_CACHE", str(tmp_path / "theirs"))
     again = KernelLibrary(softmax[0].parent).build(units, LLVM)
     assert len(again.built) == len(UNITS)

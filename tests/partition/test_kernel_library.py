@@ -44,7 +44,7 @@ def test_a_second_build_builds_nothing(tmp_path, units):
 
 
 def test_an_edited_kernel_is_the_only_one_built(tmp_path, units, edited):
-    """And the old one stays, for whoever goes back to it."""
+    """And the old one stays, for a later run of the old kernel."""
     library = KernelLibrary(tmp_path)
     before = library.build(units, LLVM)
     after = library.build(edited, LLVM)

@@ -104,7 +104,7 @@ def test_a_pass_that_raises_is_named(monkeypatch):
 
 
 def test_inputs_are_marked_once():
-    """The last parameters are weights, where names say so and the module does not."""
+    """The last parameters are weights if their names are, unless the module marks them."""
     assert not (Tiny["main"].attrs and "num_input" in Tiny["main"].attrs)
     *_, last = [var.name for var in Tiny["main"].params]
     marked = mark_inputs(Tiny, {last})

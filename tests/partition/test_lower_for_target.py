@@ -71,7 +71,7 @@ def test_only_what_the_pipeline_changes_differs(lowered):
 
 
 def test_functions_under_other_variables_are_put_back(lowered):
-    """A pipeline that rebuilds the module, through JSON say, makes GlobalVars of its own."""
+    """A pipeline that rebuilds the module, for example through JSON, makes new GlobalVars."""
 
     @tvm.transform.module_pass(opt_level=0)
     def rebuild(module: tvm.IRModule, _ctx: tvm.transform.PassContext) -> tvm.IRModule:

@@ -97,7 +97,7 @@ def test_parameter_is_captured_once_for_an_identity(capture):
 
 
 def test_parameter_address_is_not_reused(capture):
-    """A recorder holds the parameters it knows by address, until it stops."""
+    """A recorder holds the parameters that it identifies by address, until it stops."""
     capture.start(1 << 20)
     frame = capture.begin_frame("main")
     seen = []

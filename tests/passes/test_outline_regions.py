@@ -250,7 +250,7 @@ def test_each_site_may_be_a_region_of_its_own(graph: Graph):
 
 
 def test_values_between_regions_stay_on_the_device():
-    """What only a later region reads is handed to it as it is."""
+    """A value that only a later region reads is passed to it without a copy."""
     graph = Graph(
         operands=((-1, -1), (0, -3), (1, 1), (0, 2)),
         on_device=(True, True, False, True),

@@ -15,7 +15,7 @@ from relax_tapml.passes.replace_choices import OBSERVE, REPLACE, ReplaceChoices
 
 @pytest.mark.parametrize("is_observed", [False, True])
 def test_a_tuple_is_passed_on_and_may_be_replaced(apply, is_observed):
-    """Flattened; its inputs are observed if asked for."""
+    """Flattened; its inputs are observed if ``is_observed``."""
     module = apply(ReplaceChoices({"topk"}, is_observed=is_observed), lower(Route))
     seen = []
 

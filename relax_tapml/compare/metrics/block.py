@@ -14,9 +14,9 @@ from relax_tapml.arrays import Array, as_float64, is_float
 from relax_tapml.compare.metrics.norm import dot
 from relax_tapml.compare.tolerances.tolerance import Tolerance
 
-# Small enough that the float64 temporaries of a block stay in a core's cache, and large enough that
-# NumPy's cost of a call is negligible.
-_BLOCK = 1 << 16
+BLOCK_VALUES = 1 << 16
+"""Small enough that the float64 temporaries of a block stay in a core's cache, and large enough
+that NumPy's cost of a call is negligible."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -145,8 +145,8 @@ def blocks(oracle: Array, actual: Array, tolerance: Tolerance) -> Iterator[Block
         yield Block(start=0, oracle=oracle, actual=actual, tolerance=tolerance)
         return
     flat_oracle, flat_actual = oracle.reshape(-1), actual.reshape(-1)
-    for start in range(0, oracle.size, _BLOCK):
-        where = slice(start, min(start + _BLOCK, oracle.size))
+    for start in range(0, oracle.size, BLOCK_VALUES):
+        where = slice(start, min(start + BLOCK_VALUES, oracle.size))
         yield Block(
             start=start,
             oracle=flat_oracle[where],
