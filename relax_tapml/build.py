@@ -137,7 +137,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(args: argparse.Namespace) -> int:
     # Imported here so that --help and usage errors do not wait for TVM.
-    from relax_tapml.bringup.bring_up import bring_up
+    from relax_tapml.bringup.main_job import bring_up
     from relax_tapml.cli.present import present
     from relax_tapml.cli.progress import Progress
 

@@ -11,7 +11,9 @@ __all__ = [
     "choice_comparison",
     "comparison",
     "framework_tolerance",
+    "metrics",
     "power",
     "repeat",
+    "tolerances",
     "verdict",
 ]

@@ -25,7 +25,7 @@ from relax_tapml.compare.tolerances.choices import ChoiceTolerance
 from relax_tapml.compare.tolerances.index import IndexTolerance
 from relax_tapml.compare.tolerances.rule import tolerance_for
 from relax_tapml.compare.tolerances.tolerance import Tolerance
-from relax_tapml.migrate.choosing_units import Judge, choosing_units
+from relax_tapml.migrate._choosing_units import Judge, choosing_units
 from relax_tapml.passes.replace_choices import OBSERVE, REPLACE
 from relax_tapml.passes.site import Site
 from relax_tapml.targets.session.tensors import plain, to_device, to_host

@@ -7,10 +7,10 @@ from collections.abc import Callable
 from relax_tapml.compare.verdict import Verdict
 from relax_tapml.errors import SourceError, StoreError
 from relax_tapml.migrate.strategies.search import Search
-from relax_tapml.migrate.strategies.strategy import Outcome, Purpose
+from relax_tapml.migrate.strategies.strategy import Outcome
 from relax_tapml.migrate.trial import Trial
 from relax_tapml.progress import SILENT, Stage
-from relax_tapml.results.step_result import StepResult
+from relax_tapml.results.step_result import Purpose, StepResult
 
 
 def migrate(

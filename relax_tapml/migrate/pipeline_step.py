@@ -14,8 +14,7 @@ from relax_tapml.compare.comparison import compare_all, worst
 from relax_tapml.compare.repeat import repeated
 from relax_tapml.compare.verdict import FAULTS, Verdict, verdict_of
 from relax_tapml.errors import DeviceFault
-from relax_tapml.migrate.pipeline_search import wrong_functions, wrong_passes
-from relax_tapml.migrate.strategies.strategy import Purpose
+from relax_tapml.migrate._pipeline_search import wrong_functions, wrong_passes
 from relax_tapml.migrate.trial import Trial
 from relax_tapml.partition.built_functions import weight_names
 from relax_tapml.partition.device_side import is_caller, reached
@@ -25,7 +24,7 @@ from relax_tapml.partition.whole_module import WholeModule, WholeProgram, build_
 from relax_tapml.passes.annotate_sites import annotated_calls
 from relax_tapml.passes.operator_call import operator_call
 from relax_tapml.results.pipeline_result import PipelineResult
-from relax_tapml.results.step_result import StepResult, StepSeconds
+from relax_tapml.results.step_result import Purpose, StepResult, StepSeconds
 from relax_tapml.targets.session.attempts import retry_if_killed, was_killed
 from relax_tapml.targets.session.traffic import Traffic
 

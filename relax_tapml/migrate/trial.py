@@ -15,10 +15,10 @@ from relax_tapml.compare.tolerances.tolerance import Tolerance
 from relax_tapml.compare.verdict import FAULTS, Verdict, verdict_of
 from relax_tapml.errors import DeviceFault, DeviceUnavailable
 from relax_tapml.frontend.model import Model
+from relax_tapml.migrate._session_calls import SessionCalls
 from relax_tapml.migrate.built_sides import BuiltSides, units_of
 from relax_tapml.migrate.choices import Choices
 from relax_tapml.migrate.move_groups import MoveGroup
-from relax_tapml.migrate.session_calls import SessionCalls
 from relax_tapml.migrate.strategies.strategy import Proposal
 from relax_tapml.partition.hybrid import HybridModule
 from relax_tapml.partition.program import PartitionedProgram

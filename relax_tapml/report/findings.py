@@ -7,11 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from relax_tapml.compare.verdict import Verdict
 from relax_tapml.frontend.model import Meaning
-from relax_tapml.migrate.strategies.strategy import Purpose
 from relax_tapml.report.quantities import count_text, names_text, number_text, value_text
 from relax_tapml.results.device_result import DeviceResult
 from relax_tapml.results.run_result import RunResult
-from relax_tapml.results.step_result import StepResult
+from relax_tapml.results.step_result import Purpose, StepResult
 from relax_tapml.results.unit_result import UnitOutcome, UnitResult
 
 # Singular, plural: follows "1 of 26 units" or "3 of 26 units".
@@ -120,9 +119,10 @@ def pipeline_text(result: RunResult) -> str:
     else:
         text = capitalized(closed(found.reason))
     if found.restored:
-        text += f" In that run {names_text(found.restored)} had the kernels of without it."
+        were = "was" if len(found.restored) == 1 else "were"
+        text += f" For that run {names_text(found.restored)} {were} built without the pipeline."
     if found.kernels:
-        text += f" {names_text(found.kernels)}: tested by that run only, since no unit has them."
+        text += f" Only that run tests {names_text(found.kernels)}, which no unit contains."
     return text
 
 

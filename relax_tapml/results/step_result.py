@@ -4,12 +4,27 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from enum import StrEnum
 
 from relax_tapml.compare.agreement import Agreement
 from relax_tapml.compare.verdict import Verdict
 from relax_tapml.frontend.model import Meaning
-from relax_tapml.migrate.strategies.strategy import Purpose
 from relax_tapml.results.json_codec import Count, Number, Seconds
+
+
+class Purpose(StrEnum):
+    """Why a boundary is tried."""
+
+    BASELINE = "baseline"
+    """Nothing is on the device: the partitioned source must give the source's outputs."""
+    MOVE = "move"
+    """More is on the device than in the last good step."""
+    SEARCH = "search"
+    """Which of what moved in a failed step is wrong?"""
+    REDUCE = "reduce"
+    """What else must be on the device for a move group to fail?"""
+    PIPELINE = "pipeline"
+    """No boundary: the module that the device's pipeline returned is run as a whole."""
 
 
 @dataclass(frozen=True, kw_only=True)

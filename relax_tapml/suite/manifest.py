@@ -159,7 +159,8 @@ class SuiteUnit:
     constant_inputs
         Inputs, no weights, that are the same in all cases: ``mask: all 0``.
     inexact
-        What of its sums no case shows, and why; empty where it has none, or where every term shows.
+        Which terms of its sums no case tests, and why; empty where it has no sums, or where every
+        term is tested.
     dims_seen_once
         The symbolic dimensions that had one value only.
     """
@@ -212,7 +213,7 @@ class Manifest:
 
 
 def writing_all(manifest: Manifest) -> frozenset[str]:
-    """Return the units that the source was seen to write all of their outputs with."""
+    """Return the units whose outputs the source writes in full in every case."""
     return frozenset(
         name
         for name, unit in manifest.units.items()

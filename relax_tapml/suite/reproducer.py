@@ -120,7 +120,7 @@ def reproducer(
         expected = arrays[f"expected{number}"] = suite.tensor(output.tensor)
         kind = output.tolerance.kind
         bound = output.tolerance.bound
-        if suite.is_coarse and output.tolerance.coarse is not None:
+        if suite.is_low_precision and output.tolerance.coarse is not None:
             bound = output.tolerance.coarse
         if bound is not None:
             arrays[f"bound{number}"] = suite.tensor(bound)

@@ -14,7 +14,7 @@ from relax_tapml.errors import StoreError
 from relax_tapml.suite.manifest import SuiteCase, SuiteOutput
 from relax_tapml.suite.open_suite import Suite
 
-_COARSE = "functions as coarse as any device has them"
+_LOW_PRECISION = "functions of the lowest precision that any device has"
 
 
 def store_tolerance(
@@ -35,7 +35,7 @@ def store_tolerance(
 
 
 def read_tolerance(suite: Suite, case: SuiteCase, output: SuiteOutput) -> Tolerance:
-    """Return the tolerance of an output of a case, a coarse one if the suite ``is_coarse``.
+    """Return the tolerance of an output of a case, the wider one if ``is_low_precision``.
 
     It allows anything in values that the source never writes.
 
@@ -45,9 +45,9 @@ def read_tolerance(suite: Suite, case: SuiteCase, output: SuiteOutput) -> Tolera
         A tensor that it needs cannot be read, or is no bound.
     """
     stored = output.tolerance
-    if suite.is_coarse and stored.coarse is not None:
+    if suite.is_low_precision and stored.coarse is not None:
         allowed = suite.low_precision_math
-        origin = f"{stored.origin}; {_COARSE if allowed is None else allowed.reason}"
+        origin = f"{stored.origin}; {_LOW_PRECISION if allowed is None else allowed.reason}"
         stored = replace(stored, bound=stored.coarse, coarse=None, origin=origin)
     try:
         inputs = [item.tensor for item in case.inputs]

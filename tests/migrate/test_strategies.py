@@ -15,7 +15,8 @@ from relax_tapml.migrate.strategies._linear import Linear
 from relax_tapml.migrate.strategies._reduce import MOST_TOGETHER
 from relax_tapml.migrate.strategies.registry import ISOLATED, STRATEGIES, strategy_named
 from relax_tapml.migrate.strategies.search import Search
-from relax_tapml.migrate.strategies.strategy import Finding, Outcome, Purpose
+from relax_tapml.migrate.strategies.strategy import Finding, Outcome
+from relax_tapml.results.step_result import Purpose
 
 PARTS = [f"u{i}" for i in range(12)]
 GOOD, BAD = Outcome(is_good=True), Outcome(is_good=False)

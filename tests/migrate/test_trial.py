@@ -10,11 +10,11 @@ from relax_tapml.compare.tolerances.rule import RuleTolerance
 from relax_tapml.compare.verdict import Verdict
 from relax_tapml.errors import DeviceCrash, DeviceError, DeviceTimeout, DeviceUnavailable
 from relax_tapml.migrate.driver import outcome_of
-from relax_tapml.migrate.strategies.strategy import Outcome, Proposal, Purpose
+from relax_tapml.migrate.strategies.strategy import Outcome, Proposal
 from relax_tapml.partition.kernel_library import KernelLibrary
 from relax_tapml.partition.lower_for_target import lower_for_target
 from relax_tapml.replays.replay import ReplayReport, UnitReplay
-from relax_tapml.results.step_result import Exhaustion
+from relax_tapml.results.step_result import Exhaustion, Purpose
 from relax_tapml.targets.session.device import Device
 
 LLVM = tvm.target.Target("llvm")
@@ -79,7 +79,7 @@ def test_a_step_that_only_blunt_tolerances_judge_is_no_pass(tiny, failing_sessio
 @pytest.mark.parametrize(
     ("fault", "verdict", "sessions"),
     [
-        (DeviceCrash("died of SIGSEGV"), Verdict.CRASH, 2),
+        (DeviceCrash("was terminated by SIGSEGV"), Verdict.CRASH, 2),
         (DeviceError("raised"), Verdict.CRASH, 2),
         (DeviceTimeout("did not end"), Verdict.TIMEOUT, 1),
     ],
@@ -202,7 +202,7 @@ class Worn:
         def counted(*args):
             made.append(args)
             if len(made) > self.limit:
-                raise DeviceCrash("died of old age")
+                raise DeviceCrash("was terminated by old age")
             return call(*args)
 
         session.call = counted

@@ -10,7 +10,7 @@ import tvm
 from tiny_model import model
 
 from relax_tapml.arrays import Array
-from relax_tapml.bringup.source import Source
+from relax_tapml.bringup._source import Source
 from relax_tapml.compare.tolerances.rule import tolerance_for
 from relax_tapml.compare.tolerances.tolerance import Tolerance
 from relax_tapml.frontend.model import Model

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import numpy as np
 import pytest
 import tvm
@@ -53,3 +55,9 @@ def written_suite(tmp_path_factory):
             is_probed=False,
         )
     return folder / "tests"
+
+
+@pytest.fixture
+def moved_suite(written_suite, tmp_path):
+    """A copy of its own, away from where it was written, without the captures."""
+    return shutil.copytree(written_suite, tmp_path / "moved" / "tests")

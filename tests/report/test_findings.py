@@ -7,7 +7,6 @@ from made_results import run_of, step, unit
 
 from relax_tapml.compare.verdict import Verdict
 from relax_tapml.frontend.model import Meaning
-from relax_tapml.migrate.strategies.strategy import Purpose
 from relax_tapml.report.findings import (
     agreement_text,
     explain,
@@ -20,7 +19,7 @@ from relax_tapml.report.findings import (
 )
 from relax_tapml.results.pipeline_result import PipelineResult
 from relax_tapml.results.run_result import RunResult
-from relax_tapml.results.step_result import AgreementResult
+from relax_tapml.results.step_result import AgreementResult, Purpose
 from relax_tapml.results.unit_result import FirstMismatch
 
 

@@ -232,12 +232,12 @@ def _with_code_as_name():
     ("module", "reason"),
     [(_with_constant, "it holds a tensor constant"), (_with_code_as_name, "is no name in Python")],
 )
-def test_what_text_cannot_hold_is_said(module, reason):
+def test_what_text_cannot_hold_is_reported(module, reason):
     assert reason in script_text(module()).inexact
 
 
 def test_a_module_that_text_cannot_hold_is_json(suite, tmp_path, monkeypatch):
-    """The script says so, shows the text as a comment, and runs."""
+    """The script states it, has the text as a comment, and runs."""
     opened = open_suite(suite)
     module = _with_constant()
     x = np.float32([1, 2])

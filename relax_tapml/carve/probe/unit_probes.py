@@ -239,7 +239,7 @@ class _Maker:
                 found.append(made)
             if found:
                 share = len(found) / parts
-                text = "" if share == 1 else f"{share:.0%} of the terms of its sums are seen"
+                text = "" if share == 1 else f"{share:.0%} of the terms of its sums are tested"
                 return found, text
         return [], "its sums are rounded also for small whole numbers"
 

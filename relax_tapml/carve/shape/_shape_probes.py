@@ -21,9 +21,6 @@ from relax_tapml.kernel_flow.iterations import iterations
 from relax_tapml.kernel_flow.kernel_call import KernelCall, kernel_call_of
 from relax_tapml.kernel_flow.stores import NotAnalyzableError
 
-MOST_PROBES = 8
-"""Of one unit. They are small, and each finds kernels that the others do not."""
-
 # A probe may do twice what the recorded call did, or so much as takes some milliseconds.
 _MOST_ITERATIONS = 2e6
 _MOST_VALUES = 1 << 18

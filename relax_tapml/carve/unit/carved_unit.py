@@ -78,7 +78,7 @@ class CarvedUnit:
     constant_inputs
         Inputs, no weights, that were the same in all cases, in words.
     inexact
-        What of its sums no case shows, see ``Probes``.
+        Which terms of its sums no case tests, see ``Probes``.
     dims_seen_once
         Its symbolic dimensions that had one value in all recorded calls.
     missing_probes

@@ -189,18 +189,18 @@ def no_more_than_rule(derived: Tolerance, oracle: Array) -> Tolerance:
     own = as_float64(derived.bound)
     least = np.fmin(own, rule.allowed(oracle))
     bound = np.where(np.isfinite(as_float64(oracle)), least, own)
-    coarse = None
-    if derived.coarse is not None:
-        coarse = rounded_up(bound + _more(derived.coarse, own), oracle.dtype)
+    low_precision = None
+    if derived.low_precision is not None:
+        low_precision = rounded_up(bound + _more(derived.low_precision, own), oracle.dtype)
     return ElementTolerance(
         bound=rounded_up(bound, oracle.dtype),
         origin=f"{derived.origin}; at most {rule.origin}",
-        coarse=coarse,
+        low_precision=low_precision,
     )
 
 
-def _more(coarse: Array, bound: Array) -> Array:
-    """Return what coarse functions add to a bound; nothing where there is no bound."""
+def _more(low_precision: Array, bound: Array) -> Array:
+    """Return what low-precision functions add to a bound; nothing where there is no bound."""
     with np.errstate(invalid="ignore"):
-        more = np.maximum(as_float64(coarse) - bound, 0.0)
+        more = np.maximum(as_float64(low_precision) - bound, 0.0)
     return np.where(np.isnan(more), 0.0, more)

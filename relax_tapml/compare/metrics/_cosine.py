@@ -32,7 +32,7 @@ class Cosine(Metric):
     def value(self) -> float | None:
         """The metric of all blocks so far, from -1 to 1.
 
-        None where there is no angle: one side is all zeros, or the squares have no float64.
+        None where there is no angle: one side is all zeros, or its squares are out of range.
         """
         lengths = math.sqrt(self._oracle_squares) * math.sqrt(self._actual_squares)
         if not (0.0 < lengths < math.inf and math.isfinite(self._products)):

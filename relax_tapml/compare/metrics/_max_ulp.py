@@ -8,7 +8,7 @@ from relax_tapml.compare.metrics.ulp import ulp_distance
 
 
 class MaxUlp(Metric):
-    """The most representable values that lie from one value to the other; of values that count."""
+    """The largest ``ulp_distance`` of two values that count; 0 where none does."""
 
     name = "max_ulp"
     is_for_integers = False

@@ -15,7 +15,7 @@ from relax_tapml.compare.metrics.metric import Metric
 class Saturation(Metric):
     """How many values are finite and at the dtype's limit, judged or not, in oracle and result.
 
-    The lowest value of an unsigned type, 0, is no limit, and bool has none.
+    The lowest value of an unsigned type, 0, does not count as a limit, and bool has no limits.
     """
 
     name = "saturation"
@@ -42,7 +42,7 @@ def _count(values: Array, wide: Array) -> int:
         return 0
     # float64 cannot tell the limit of 64-bit integers from its neighbours.
     compared = values if values.dtype.kind in "iu" else wide
-    # NaN makes both comparisons false, so what has one is counted value by value.
+    # A NaN makes both comparisons false, so arrays with a NaN are counted value by value.
     if compared.max() < high and (low is None or compared.min() > low):
         return 0
     count = int(np.count_nonzero(compared == high))

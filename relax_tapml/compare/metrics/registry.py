@@ -1,4 +1,4 @@
-"""The metrics there are."""
+"""All metrics."""
 
 from __future__ import annotations
 
@@ -30,6 +30,6 @@ def metrics_for(*, has_floats: bool) -> list[Metric]:
 
 
 def measures(metrics: list[Metric]) -> dict[str, Measure]:
-    """Return the values of metrics by name, None of those that are not among them."""
+    """Return the values of all metrics by name; None for those that are not in the list."""
     found = {metric.name: metric.value for metric in metrics}
     return {metric.name: found.get(metric.name) for metric in METRICS}

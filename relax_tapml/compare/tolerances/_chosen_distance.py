@@ -1,4 +1,4 @@
-"""How far apart the values are that two sets of indices choose."""
+"""The distance of the values that two sets of indices choose."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def chosen_distance(values: Array, axis: int, oracle: Array, actual: Array) -> A
     if not is_choice or _without(oracle, axis) != _without(values, axis):
         raise ValueError(
             f"indices of shape {list(shape)} do not choose along axis {axis} of "
-            f"{list(values.shape)}: expected the same shape but for that axis"
+            f"{list(values.shape)}: expected the same shape except along that axis"
         )
     if np.array_equal(oracle, actual):
         return np.zeros(shape)
@@ -89,8 +89,8 @@ def _repeats(actual: Array, oracle: Array, axis: int, length: int) -> Array:
     lanes = np.moveaxis(actual, axis, -1)
     starts = np.arange(lanes[..., 0].size, dtype=np.int64).reshape(lanes.shape[:-1])[..., None]
     keys = _within(lanes, length) + starts * length
-    known = _within(np.moveaxis(oracle, axis, -1), length) + starts * length
-    repeated = np.setdiff1d(_repeated(keys), _repeated(known), assume_unique=True)
+    expected = _within(np.moveaxis(oracle, axis, -1), length) + starts * length
+    repeated = np.setdiff1d(_repeated(keys), _repeated(expected), assume_unique=True)
     return np.moveaxis(np.isin(keys, repeated), -1, axis)
 
 

@@ -1,4 +1,4 @@
-"""Several oracles, each of which is right."""
+"""A tolerance with several oracles, each of which is right."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from relax_tapml.compare.tolerances.tolerance import StorableTolerance, Toleranc
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ChoiceTolerance(StorableTolerance):
-    """Each value may be near any of several oracles, as where equal scores choose different rows.
+    """Each value may be near any of several oracles, for example if equal scores choose rows.
 
     Parameters
     ----------
     base
-        How far from the nearest of them.
+        The tolerance for the nearest of them.
     alternatives
         The other oracles: of the oracle's dtype, with one axis more, the first.
     origin
@@ -36,9 +36,9 @@ class ChoiceTolerance(StorableTolerance):
     stored: ClassVar[tuple[str, ...]] = ("bound", "alternatives")
 
     def nearest(self, oracle: Array, actual: Array) -> Array:
-        """Return the oracle, where it is not right with the alternative nearest to a result.
+        """Return the oracle, with the nearest alternative where the result is wrong for the oracle.
 
-        Where none is right, the oracle stays.
+        Where the result is wrong for all of them, the oracle's value is kept.
         """
         self.check(oracle)
         if oracle.shape != actual.shape or oracle.dtype != actual.dtype:

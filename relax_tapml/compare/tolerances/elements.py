@@ -1,4 +1,4 @@
-"""A bound for each value."""
+"""A tolerance with a bound for each value."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ class ElementTolerance(StorableTolerance):
         also if one side is NaN or infinite there.
     origin
         One sentence for reports: how the bounds were found.
-    coarse
-        The bounds for devices whose sine, cosine and arcs are as coarse as WGSL and Vulkan allow;
-        None: the same.
+    low_precision
+        The bounds for devices whose elementary functions are less accurate, as WGSL and Vulkan
+        allow and as CUDA's fast math is; None if they are the same.
 
     Raises
     ------
@@ -38,13 +38,13 @@ class ElementTolerance(StorableTolerance):
 
     bound: Array
     origin: str
-    coarse: Array | None = None
+    low_precision: Array | None = None
     is_elementwise: ClassVar[bool] = True
     kind: ClassVar[str] = "elements"
     stored: ClassVar[tuple[str, ...]] = ("bound",)
 
     def __post_init__(self) -> None:
-        for name in ("bound", "coarse"):
+        for name in ("bound", "low_precision"):
             bound = getattr(self, name)
             if bound is None:
                 continue
@@ -77,7 +77,7 @@ class ElementTolerance(StorableTolerance):
             kind=self.kind,
             origin=self.origin,
             bound=write(self.bound),
-            coarse=None if self.coarse is None else write(self.coarse),
+            coarse=None if self.low_precision is None else write(self.low_precision),
         )
 
     @classmethod
@@ -88,16 +88,18 @@ class ElementTolerance(StorableTolerance):
         return cls(bound=tensor(stored.tensors["bound"]), origin=stored.origin)
 
 
-def with_coarse(fine: Tolerance, coarse: Tolerance) -> Tolerance:
-    """Return a tolerance that is ``coarse`` for devices whose elementary functions are.
+def with_low_precision(usual: Tolerance, wider: Tolerance) -> Tolerance:
+    """Return a tolerance with the bounds of ``wider`` for devices with low-precision functions.
 
     Only bounds value by value are taken from it.
     """
-    if not isinstance(coarse, ElementTolerance):
-        return fine
-    if isinstance(fine, EqualTolerance):  # whole numbers that only a coarse function may change
-        fine = ElementTolerance(bound=np.zeros_like(coarse.bound), origin=fine.origin)
-    return replace(fine, coarse=coarse.bound) if isinstance(fine, ElementTolerance) else fine
+    if not isinstance(wider, ElementTolerance):
+        return usual
+    if isinstance(usual, EqualTolerance):  # whole numbers that only such a function may change
+        usual = ElementTolerance(bound=np.zeros_like(wider.bound), origin=usual.origin)
+    if not isinstance(usual, ElementTolerance):
+        return usual
+    return replace(usual, low_precision=wider.bound)
 
 
 def rounded_up(bound: Array, dtype: np.dtype[np.generic]) -> Array:

@@ -1,4 +1,4 @@
-"""Values that must be equal."""
+"""The tolerance of values that must be equal."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from relax_tapml.compare.tolerances.tolerance import StorableTolerance
 
 @dataclass(frozen=True, kw_only=True)
 class EqualTolerance(StorableTolerance):
-    """Values must be equal; zeros are, whatever their sign."""
+    """Values must be equal; both zeros are."""
 
     origin: str
     is_elementwise: ClassVar[bool] = True

@@ -1,4 +1,4 @@
-"""Indices that may choose another one of equal values."""
+"""The tolerance of indices that may choose another one of equal values."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ class IndexTolerance(StorableTolerance):
     Parameters
     ----------
     values
-        What the indices point into. Its shape is the oracle's but for the length of ``axis``; or
-        it has that axis where the oracle has none, as for argmax.
+        The tensor that the indices point into. Its shape is the oracle's except for the length of
+        ``axis``; or it has that axis and the oracle does not, as for argmax.
     axis
-        Along which axis of ``values`` the indices count; negative from the end.
+        The axis of ``values`` along which the indices count; negative from the end.
     origin
         One sentence for reports: why several answers are right.
     slack
-        How far each of ``values`` may be off, of their shape; None: they are exact.
+        How far each of ``values`` may be off, of their shape; None if they are exact.
     """
 
     values: Array
@@ -59,7 +59,7 @@ class IndexTolerance(StorableTolerance):
         distance = chosen_distance(self.values, self.axis, oracle, actual)
         if self.slack is None:
             return distance
-        # An index that is wrong whatever it chooses is infinitely far.
+        # Wrong indices have an infinite distance, which slack does not change.
         slack = sum(chosen(self.slack, self.axis, indices) for indices in (oracle, actual))
         return np.maximum(distance - slack, 0.0)
 
@@ -68,7 +68,7 @@ class IndexTolerance(StorableTolerance):
         return np.zeros(oracle.shape)
 
     def ties(self, oracle: Array, nearest: Array, actual: Array, mismatches: int) -> int:
-        """Return how many indices are others than the oracle's, and not wrong."""
+        """Return how many indices differ from the oracle's and are not wrong."""
         return int(np.count_nonzero(oracle != actual)) - mismatches
 
     def store(self, write: Callable[[Array], str], inputs: Sequence[Array]) -> StoredTolerance:
@@ -126,4 +126,4 @@ def _position(values: Array, inputs: Sequence[Array]) -> int:
             continue
         if array.tobytes() == values.tobytes():
             return position
-    raise ValueError("the values that the indices choose from are no input of the case")
+    raise ValueError("the values that the indices choose from are not an input of the case")

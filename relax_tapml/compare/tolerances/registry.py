@@ -25,7 +25,7 @@ def kind_of(stored: StoredTolerance) -> type[StorableTolerance]:
     Raises
     ------
     ValueError
-        The kind is not known, something that it needs is missing, or something else is there.
+        The kind is unknown, a field of it is missing, or a field of another kind is present.
     """
     found = {kind.kind: kind for kind in KINDS}
     if stored.kind not in found:

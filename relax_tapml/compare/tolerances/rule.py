@@ -1,4 +1,4 @@
-"""A tolerance by two numbers, and the one that the dtype gives."""
+"""A tolerance of two numbers, and the default one of a dtype."""
 
 from __future__ import annotations
 
@@ -82,14 +82,14 @@ def tolerance_for(oracle: Array) -> RuleTolerance:
     - float32 and float64, r = 10, a = 8: a long sum, or an exp or tanh with another polynomial,
       differs by some hundred roundings.
     - float16 and bfloat16, r = a = 3: kernels accumulate in float32 and round once, so results are
-      neighbours; 8 leaves room for accumulation in the type itself.
+      neighbours; 8 eps also allow accumulation in the type itself.
     - float8 and narrower, r = a = 1: a value may become its neighbour on either side, which is up
-      to two eps away; anything above would accept every value.
+      to two eps away; a larger tolerance would accept every value.
 
-    ``scale`` is the usual magnitude of the oracle, so that ``atol`` covers the cancellation errors
-    of values near zero: the median of its finite nonzero magnitudes. Mask values do not count,
-    or they would hide every error of the others: neither those at the limit of the dtype (-3.4e38)
-    nor those a factor of 1000 above all values below them (-1e4, -1e9). ``atol`` is at least the
+    ``scale`` is the usual magnitude of the oracle, the median of its finite nonzero magnitudes, so
+    that ``atol`` covers the cancellation errors of values near zero. Mask values do not count,
+    because they would hide every error of the others: those at the limit of the dtype (-3.4e38),
+    and those a factor of 1000 above all values below them (-1e4, -1e9). ``atol`` is at least the
     smallest normal float32, since a device may flush denormals to zero.
 
     Raises

@@ -1,4 +1,4 @@
-"""What ``manifest.json`` says of a tolerance."""
+"""The fields of a tolerance in ``manifest.json``."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class StoredTolerance:
-    """How far from its oracle an output may be, as it stands in a suite.
+    """The tolerance of an output in the form that a suite stores.
 
-    Which fields a kind has is told by its class in ``compare.tolerances``; the others are None.
+    The class of a kind in ``compare.tolerances`` lists the fields that it has; others are None.
 
     Parameters
     ----------
@@ -30,9 +30,9 @@ class StoredTolerance:
     input, axis
         Of indices, the position among the case's inputs and the axis.
     coarse
-        Of elements, the same as ``bound`` for devices with coarse functions; None if it is that.
+        Of elements, the bounds for devices with low-precision functions; None if they are the same.
     numbers
-        Of other kinds, by name.
+        The numbers of further kinds, by name.
 
     Raises
     ------
@@ -58,7 +58,7 @@ class StoredTolerance:
 
     @property
     def given(self) -> tuple[str, ...]:
-        """The names of what it has, but for ``coarse``, which may be missing."""
+        """The names of the fields and numbers that it has, without ``coarse``."""
         names = ("atol", "rtol", "bound", "alternatives", "input", "axis")
         return (*(name for name in names if getattr(self, name) is not None), *(self.numbers or ()))
 

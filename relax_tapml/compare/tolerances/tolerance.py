@@ -1,4 +1,4 @@
-"""What a tolerance is."""
+"""The base classes of tolerances."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from relax_tapml.compare.tolerances.stored import StoredTolerance
 
 
 class Tolerance(ABC):
-    """What each value of an output is held to: ``distance <= allowed``.
+    """The condition for each value of an output: ``distance <= allowed``.
 
     Attributes
     ----------
@@ -22,7 +22,7 @@ class Tolerance(ABC):
         Whether a value's distance and allowance depend on that value alone, so that an array may
         be judged part by part, and floats as float64; see ``part``.
     is_exact
-        Whether it allows no other value, so that it can detect every error.
+        Whether it allows no other value, so that it detects every error.
     differs, differs_infinitely
         The words that begin the description of a mismatch.
     """
@@ -36,7 +36,7 @@ class Tolerance(ABC):
     def distance(self, oracle: Array, actual: Array) -> Array:
         """Return how far each value is from the oracle's: float64, same shape.
 
-        NaN where either is not finite: such values must be where the oracle has them.
+        NaN where either is not finite. Such a value must be the same in the oracle.
         """
         return absolute_difference(oracle, actual)
 
@@ -45,7 +45,7 @@ class Tolerance(ABC):
         """Return how far each value may be: float64, same shape; NaN where none is judged."""
 
     def check(self, oracle: Array) -> None:  # noqa: B027 - most tolerances are for any shape
-        """Raise ``ValueError`` if this is no tolerance for an oracle of its shape."""
+        """Raise ``ValueError`` if this is not a tolerance for the shape of an oracle."""
 
     def part(self, where: slice) -> Tolerance:
         """Return the tolerance of a slice of the flattened oracle, if ``is_elementwise``."""
@@ -57,7 +57,7 @@ class Tolerance(ABC):
 
     @property
     def of_nearest(self) -> Tolerance:
-        """What the result is held to, measured from ``nearest``."""
+        """The tolerance of the result's distance from ``nearest``."""
         return self
 
     def ties(self, oracle: Array, nearest: Array, actual: Array, mismatches: int) -> int:
@@ -66,7 +66,7 @@ class Tolerance(ABC):
         Parameters
         ----------
         oracle, nearest, actual
-            What was recorded, what ``nearest`` made of it, and the result.
+            The recorded oracle, the one that ``nearest`` returned, and the result.
         mismatches
             How many values are wrong.
         """
@@ -74,7 +74,7 @@ class Tolerance(ABC):
 
 
 class StorableTolerance(Tolerance):
-    """A kind of tolerance that suites store; a subclass is one of them, in one file."""
+    """A kind of tolerance that suites store; each subclass is one file."""
 
     kind: ClassVar[str]
     """Its name in ``manifest.json``."""
@@ -118,7 +118,7 @@ class StorableTolerance(Tolerance):
         Raises
         ------
         ValueError
-            A tensor is not what it should be.
+            A tensor is not valid for this kind.
         """
 
     @classmethod

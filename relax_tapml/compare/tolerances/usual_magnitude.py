@@ -1,4 +1,4 @@
-"""The usual magnitude of an oracle, against which its errors are judged."""
+"""The usual magnitude of an oracle, the scale of its errors."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def usual_magnitude(oracle: Array) -> float:
     """Return the median of the finite nonzero magnitudes of a float array, 0 without one.
 
     Mask values do not count: those at the limit of the dtype (-3.4e38), and those a factor of 1000
-    above all values below them (-1e4, -1e9). Of a large array a sample decides.
+    above all values below them (-1e4, -1e9). In a large array, only a sample of values is used.
     """
     sample = oracle.reshape(-1)[:: max(1, oracle.size // _SAMPLED)]
     magnitudes = np.abs(as_float64(sample))
@@ -22,7 +22,7 @@ def usual_magnitude(oracle: Array) -> float:
     magnitudes = np.sort(magnitudes[(magnitudes > 0) & (magnitudes < limit)])
     if magnitudes.size == 0:
         return 0.0
-    # A few tiny values do not make the rest a mask.
+    # The values above a few tiny ones are not masks.
     few = magnitudes.size // 20
     gaps = np.flatnonzero(magnitudes[few + 1 :] > _GAP * magnitudes[few:-1])
     if gaps.size:

@@ -1,4 +1,4 @@
-"""How far a result may be from an oracle of which some values were never written."""
+"""A tolerance that leaves out the values of an oracle that were never written."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from relax_tapml.compare.tolerances.tolerance import Tolerance
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class WrittenTolerance(Tolerance):
-    """Another tolerance, which says nothing about some values.
+    """Another tolerance, without some values.
 
     Parameters
     ----------
     inner
-        What the other values are held to.
+        The tolerance of the other values.
     unwritten
         Bool, of the oracle's shape: the values that are not judged.
     origin
-        Where the numbers come from, and what is left out.
+        Where the numbers come from, and which values are left out.
     """
 
     inner: Tolerance
@@ -29,20 +29,20 @@ class WrittenTolerance(Tolerance):
     origin: str
 
     def distance(self, oracle: Array, actual: Array) -> Array:
-        """Return what ``inner`` does."""
+        """Return the distance of ``inner``."""
         return self.inner.distance(oracle, actual)
 
     def allowed(self, oracle: Array) -> Array:
-        """Return what ``inner`` does, and NaN where the oracle was never written."""
+        """Return what ``inner`` allows, and NaN where the oracle was never written."""
         return np.where(self.unwritten, np.nan, self.inner.allowed(oracle))
 
     def check(self, oracle: Array) -> None:
-        """Raise ``ValueError`` if this is no tolerance for an oracle of its shape."""
+        """Raise ``ValueError`` if this is not a tolerance for the shape of an oracle."""
         self.inner.check(oracle)
 
 
 def only_written(inner: Tolerance, unwritten: Array) -> Tolerance:
-    """Return a tolerance that leaves out what the source never writes."""
+    """Return a tolerance without the values that the source never writes."""
     count = int(np.count_nonzero(unwritten))
     origin = f"{inner.origin}; {count} values are not judged, since the source never writes them"
     return WrittenTolerance(inner=inner, unwritten=unwritten, origin=origin)

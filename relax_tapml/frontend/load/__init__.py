@@ -1,7 +1,7 @@
-"""One name for every source of models.
+"""One function for all sources of models.
 
-``load_model.load_model`` asks each of ``registry.FRONTENDS`` whether a name is its own. Importing a
-frontend is cheap: what it needs is imported when it loads a model.
+``load_model.load_model`` takes the first of ``registry.FRONTENDS`` that matches a name. Importing a
+frontend is cheap: it imports what it needs when it loads a model.
 """
 
 __all__ = ["frontend", "load_model", "registry"]

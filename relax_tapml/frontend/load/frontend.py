@@ -1,4 +1,4 @@
-"""What a frontend is: a source of models, known by the names that it takes."""
+"""The base classes of frontends, the sources of models."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """What a user gives for a model; see ``load_model``."""
+    """The arguments of ``load_model``."""
 
     spec: str
     inputs: Sequence[Path] = ()
@@ -28,21 +28,22 @@ class Request:
 
 
 class Frontend(ABC):
-    """A source of models; a subclass is one, in one file.
+    """A source of models; each subclass is one file.
 
-    Its module must not import TVM or a framework at its top: the command line reads ``summary``.
+    The top level of its module must not import TVM or a framework, since the command line reads
+    ``summary``.
     """
 
     usage: ClassVar[str]
-    """What its names look like: ``minilm``, ``mlc:CONFIG``, ``model.pt2``."""
+    """The form of its names: ``minilm``, ``mlc:CONFIG``, ``model.pt2``."""
 
     summary: ClassVar[str]
-    """What such a name is, in a line that has ``usage`` in it."""
+    """A line that describes such a name, and contains ``usage``."""
 
     takes_texts: ClassVar[bool] = False
-    """Whether it makes samples itself: of texts, and of inputs if it takes any.
+    """Whether it makes samples itself, from texts, and from inputs if it takes any.
 
-    Otherwise texts are refused, and inputs replace the samples of the model that it loads.
+    Otherwise texts are refused, and inputs replace the samples of the loaded model.
     """
 
     takes_quantization: ClassVar[bool] = False
@@ -59,7 +60,7 @@ class Frontend(ABC):
         Raises
         ------
         UsageError
-            There is none of that name, or it takes other inputs.
+            There is no model of that name, or it takes other inputs.
         StoreError
             A file of it cannot be trusted.
         LoweringError
@@ -68,7 +69,7 @@ class Frontend(ABC):
 
 
 class FileFrontend(Frontend):
-    """A source whose models are files with a suffix of their own."""
+    """A source whose models are files with their own suffix."""
 
     suffix: ClassVar[str]
 

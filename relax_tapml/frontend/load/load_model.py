@@ -29,7 +29,7 @@ def load_model(
     Parameters
     ----------
     spec
-        What one of ``FRONTENDS`` takes: a built-in example, ``package.module:callable``, a folder
+        A name of one of ``FRONTENDS``: a built-in example, ``package.module:callable``, a folder
         written by ``save_model``, a Relax module ``.json``, a torch ``.pt2``, or ``mlc:CONFIG``.
     inputs
         ``.npz`` and ``.safetensors`` files, or folders of them, one sample per file. They replace
@@ -37,13 +37,13 @@ def load_model(
     texts
         Sentences for a text model, one sample each; they replace its own.
     quantization
-        Of ``mlc:CONFIG`` only; by default what the config says.
+        For ``mlc:CONFIG`` only; by default that of the config.
     source
         The TVM target that MLC-LLM compiles ``mlc:CONFIG`` for.
     trust
-        Whether a file comes from somebody who may run any code here: a ``.pt2`` may then hold
-        pickled Python objects, and a module may call functions that are not known to be harmless.
-        A name that is Python, ``package.module:callable``, is the user's own code anyway.
+        Whether the author of a file may run any code here: a ``.pt2`` may then hold pickled Python
+        objects, and a module may call functions that are not on the list of harmless ones. A Python
+        name, ``package.module:callable``, is the user's own code and always runs.
 
     Raises
     ------
@@ -88,8 +88,8 @@ def load_model(
 def _with_inputs(model: Model, spec: str, inputs: Sequence[Path]) -> Model:
     if model.drive is not None:
         raise UsageError(
-            f"model {spec} runs its samples by itself (Model.drive), so only it can make them. "
-            "Leave out --inputs."
+            f"model {spec} runs its samples with its own code (Model.drive), which also makes "
+            "them. Leave out --inputs."
         )
     signature = signature_of(model.module, model.entry, len(model.params))
     return dataclasses.replace(model, samples=load_samples(inputs, signature))

@@ -1,4 +1,4 @@
-"""The frontends there are; read by the command line, so it must not load TVM."""
+"""All frontends. The command line reads this module, so it must not import TVM."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from relax_tapml.frontend.load._saved_folder import SavedFolder
 from relax_tapml.frontend.load._torch_program import TorchProgram
 from relax_tapml.frontend.load.frontend import Frontend
 
-# The first that a name matches loads it.
+# The first frontend that matches a name loads the model.
 FRONTENDS: tuple[Frontend, ...] = (
     MiniLM(),
     MLC(),

@@ -6,7 +6,8 @@ from collections import deque
 from collections.abc import Sequence
 
 from relax_tapml.migrate.strategies._reduce import reduce
-from relax_tapml.migrate.strategies.strategy import Proposals, Purpose, SearchState, Strategy
+from relax_tapml.migrate.strategies.strategy import Proposals, SearchState, Strategy
+from relax_tapml.results.step_result import Purpose
 
 
 class Linear(Strategy):

@@ -4,13 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Generator
 
-from relax_tapml.migrate.strategies.strategy import (
-    Finding,
-    Outcome,
-    Proposal,
-    Purpose,
-    SearchState,
-)
+from relax_tapml.migrate.strategies.strategy import Finding, Outcome, Proposal, SearchState
+from relax_tapml.results.step_result import Purpose
 
 MOST_TOGETHER = 8
 """A failing set of more parts than this is reported as far as it was found."""

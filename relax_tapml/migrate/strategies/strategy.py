@@ -9,23 +9,9 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import ClassVar
 
-
-class Purpose(StrEnum):
-    """Why a boundary is tried."""
-
-    BASELINE = "baseline"
-    """Nothing is on the device: the partitioned source must give the source's outputs."""
-    MOVE = "move"
-    """More is on the device than in the last good step."""
-    SEARCH = "search"
-    """Which of what moved in a failed step is wrong?"""
-    REDUCE = "reduce"
-    """What else must be on the device for a move group to fail?"""
-    PIPELINE = "pipeline"
-    """No boundary: the module that the device's pipeline returned is run as a whole."""
+from relax_tapml.results.step_result import Purpose
 
 
 @dataclass(frozen=True, kw_only=True)

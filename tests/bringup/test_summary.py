@@ -6,7 +6,7 @@ import dataclasses
 
 import pytest
 
-from relax_tapml.bringup.summarise import (
+from relax_tapml.bringup.summary import (
     inconclusive_reason,
     overall_verdict,
     with_pipeline,
@@ -76,9 +76,9 @@ def test_a_unit_that_is_wrong_in_context_only_is_reported_so():
 
 def test_what_a_unit_did_alone_stands_if_it_was_wrong():
     """It is not moved, so no step is about it."""
-    alone = dataclasses.replace(ALONE, verdict=Verdict.CRASH, reason="died of SIGSEGV")
+    alone = dataclasses.replace(ALONE, verdict=Verdict.CRASH, reason="was terminated by SIGSEGV")
     unit = in_context(alone, None)
-    assert (unit.verdict, unit.reason) == (Verdict.CRASH, "died of SIGSEGV")
+    assert (unit.verdict, unit.reason) == (Verdict.CRASH, "was terminated by SIGSEGV")
     assert not unit.is_in_context_only
 
 

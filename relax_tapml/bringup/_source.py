@@ -10,9 +10,9 @@ from typing import Any
 import tvm
 
 from relax_tapml.arrays import Array
-from relax_tapml.bringup.import_check import ImportCheck, check_import
+from relax_tapml.bringup._import_check import ImportCheck, check_import
+from relax_tapml.bringup._watched_calls import CallFailed, WatchedFunctions, both, noting
 from relax_tapml.bringup.ir_dump import NO_DUMP, IrDump
-from relax_tapml.bringup.watched_calls import CallFailed, WatchedFunctions, both, noting
 from relax_tapml.capture.index import INDEX_FILE
 from relax_tapml.capture.recorder import Recorder
 from relax_tapml.capture.store import CaptureStore

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from relax_tapml.report.log_scale import LogScale
+from relax_tapml.report._log_scale import LogScale
 from relax_tapml.report.quantities import seconds_text
 from relax_tapml.results.run_result import RunResult
 

@@ -8,6 +8,7 @@ from typing import Any
 from relax_tapml.errors import TapmlError
 from relax_tapml.files.machine import raise_machine_error
 from relax_tapml.frontend.model import Functions
+from relax_tapml.printable import message_line
 
 _INPUTS = "relax_tapml.capture.inputs"
 _OUTPUTS = "relax_tapml.capture.outputs"
@@ -42,8 +43,7 @@ class WatchedFunctions:
                 raise
             except Exception as error:
                 raise_machine_error(error, "running the source")
-                lines = str(error).strip().splitlines() or [type(error).__name__]
-                raise CallFailed(lines[-1].strip()) from error
+                raise CallFailed(message_line(error, -1)) from error
 
         return call
 

@@ -8,15 +8,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Unpack
 
+from relax_tapml.bringup._stage_clock import StageClock
+from relax_tapml.bringup.alone import alone_text, replay_alone
 from relax_tapml.bringup.carved_suite import capture, carve, suite_text
 from relax_tapml.bringup.ir_dump import IrDump
 from relax_tapml.bringup.lowered_model import lower_model
 from relax_tapml.bringup.migrate_model import migrate
 from relax_tapml.bringup.options import OptionFields, Options
-from relax_tapml.bringup.replay_alone import alone_text, replay_alone
 from relax_tapml.bringup.run_folder import RunFolder
-from relax_tapml.bringup.stage_clock import StageClock
-from relax_tapml.bringup.summarise import Findings, summarise
+from relax_tapml.bringup.summary import Findings, summarise
 from relax_tapml.bringup.target_build import build_target, prepare_target
 from relax_tapml.bringup.trusted_source import build_source, trust_source
 from relax_tapml.errors import SourceError, UsageError

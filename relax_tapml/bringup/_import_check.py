@@ -27,6 +27,7 @@ from relax_tapml.errors import SourceError
 from relax_tapml.files.machine import raise_machine_error
 from relax_tapml.frontend.model import Model, Sample
 from relax_tapml.passes.bounded_outputs import bounded_outputs
+from relax_tapml.printable import error_line, message_line
 from relax_tapml.results.import_result import ImportDistance, ImportPower, ImportResult
 
 _SHOWN_AT_MOST = 5
@@ -44,7 +45,8 @@ class ImportCheck:
     decisive
         The comparison of the output that decided, with its tolerance.
     apart
-        How far that output is from the framework's own; NaN or infinite if its gravest mismatch is.
+        How far that output is from the framework's own; NaN or infinite if its most severe
+        mismatch is.
     precision
         The dtype of the framework's run that decided, where it was a more accurate one.
     share
@@ -244,8 +246,7 @@ class _WideRuns:
         try:
             found = accurate(sample)
         except Exception as error:  # Whatever a framework raises about dtypes it does not support.
-            lines = str(error).strip().splitlines() or [type(error).__name__]
-            self.note = f"a more accurate run of the framework failed: {lines[0]}"
+            self.note = f"a more accurate run of the framework failed: {message_line(error)}"
             return None
         floats = [array.dtype for array in found if array.dtype.kind == "f"]
         if floats:
@@ -259,10 +260,9 @@ def _framework_run(model: Model, sample: Sample) -> list[Array]:
         return model.reference(sample)
     except Exception as error:
         raise_machine_error(error, f"running {model.name} in its framework")
-        lines = str(error).strip().splitlines() or [type(error).__name__]
         raise SourceError(
             f"import of {model.name}: the framework's own run of sample {sample.name!r} failed: "
-            f"{type(error).__name__}: {lines[0]}. Give inputs that it takes, or go on without the "
+            f"{error_line(error)}. Give inputs that it takes, or go on without the "
             "comparison: --no-import-check"
         ) from error
 

@@ -1,4 +1,4 @@
-"""A mismatch as people read it."""
+"""One mismatching value, with its index."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class FirstMismatch:
     Parameters
     ----------
     index
-        Where it is, one number for each dimension.
+        Its position, one number for each dimension.
     expected, actual
         In the oracle and in the result.
     ulp

@@ -40,8 +40,8 @@ def write_verified_suite(
 ) -> Suite:
     """Write a suite and replay it where it was recorded, replacing an older one.
 
-    What fails there accuses nobody else. A probe may, since no source has run it before, and is
-    left out with the reason; a recorded case may not.
+    What fails there says nothing about a target. A probe may fail, since no source has run it
+    before, and is dropped with the reason; a recorded case may not.
 
     Parameters
     ----------
@@ -81,10 +81,10 @@ def write_verified_suite(
         failures, _ = _replayed(suite, source, pipeline, kernels)
     recorded = {name: reason for name, reason in failures.items() if not name.is_probe}
     if recorded:
-        told = "; ".join(f"{name.unit}: {reason}" for name, reason in recorded.items())
+        reasons = "; ".join(f"{name.unit}: {reason}" for name, reason in recorded.items())
         raise SourceError(
-            f"the carved suite does not pass on its own source {source.kind.name} ({told}). "
-            "Nothing is said about the target"
+            f"the carved suite does not pass on its own source {source.kind.name} ({reasons}). "
+            "The target was not judged"
         )
     if not failures:
         return suite
@@ -99,7 +99,7 @@ def write_verified_suite(
 
 @dataclass(frozen=True, kw_only=True)
 class _CaseOutcome:
-    """How a case ended on the source; ``has_unwritten`` tells which outputs have a mask."""
+    """How a case ended on the source; ``has_unwritten``: which outputs have a mask."""
 
     verdict: Verdict
     reason: str

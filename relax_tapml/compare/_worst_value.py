@@ -1,4 +1,4 @@
-"""The value that uses up most of what it is allowed."""
+"""The value with the largest share of its tolerance."""
 
 from __future__ import annotations
 

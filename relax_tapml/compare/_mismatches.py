@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from relax_tapml.arrays import Array
-from relax_tapml.compare.first_mismatch import mismatch_at
+from relax_tapml.compare._first_mismatch import mismatch_at
 from relax_tapml.compare.metrics.block import Block
 
 BEYOND = "beyond the tolerance"
-# Every way values differ, the gravest first.
+# All ways in which values differ, the most severe first.
 _WAYS = (
     "NaN where the oracle is finite",
     "NaN where the oracle is infinite",
@@ -57,8 +57,8 @@ class Mismatches:
         self._findings: dict[str, Finding] = {}
 
     @property
-    def gravest(self) -> tuple[str, Finding] | None:
-        """The gravest way values differ; None if none differs."""
+    def most_severe(self) -> tuple[str, Finding] | None:
+        """The most severe way in which values differ; None if none differs."""
         return next(((way, self._findings[way]) for way in _WAYS if way in self._findings), None)
 
     def add(self, block: Block) -> None:
@@ -75,9 +75,9 @@ class Mismatches:
             self.count += count
             if self.first is None or block.start + place < self.first:
                 self.first = block.start + place
-            known = self._findings.get(way)
-            if known is not None:
-                known.count += count
+            finding = self._findings.get(way)
+            if finding is not None:
+                finding.count += count
                 continue
             self._findings[way] = Finding(
                 count=count, first=block.start + place, allowed=float(block.allowed[place])
@@ -85,20 +85,20 @@ class Mismatches:
 
 
 def describe(mismatches: Mismatches, oracle: Array, actual: Array, differs: str) -> str:
-    """Return the gravest way values differ as a sentence; empty if none does.
+    """Return the most severe way in which values differ as a sentence; empty if none differs.
 
     Parameters
     ----------
     mismatches
         Of these two arrays.
     oracle, actual
-        What was compared.
+        The arrays that were compared.
     differs
         The words for values beyond the tolerance: ``differs by up to 2``.
     """
-    if mismatches.gravest is None:
+    if mismatches.most_severe is None:
         return ""
-    way, finding = mismatches.gravest
+    way, finding = mismatches.most_severe
     first = mismatch_at(finding.first, oracle, actual)
     values = "values" if mismatches.total == oracle.size else "judged values"
     count = f"{finding.count} of {mismatches.total} {values}, first at {list(first.index)}"

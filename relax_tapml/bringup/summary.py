@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.metadata
 import platform
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from relax_tapml.bringup.import_check import import_distance, import_result
-from relax_tapml.bringup.judged_outputs import blunt_outputs_text
+from relax_tapml.bringup._import_check import import_distance, import_result
+from relax_tapml.bringup._judged_outputs import blunt_outputs_text
+from relax_tapml.bringup.alone import Alone
 from relax_tapml.bringup.lowered_model import Lowered
 from relax_tapml.bringup.migrate_model import Migrated
 from relax_tapml.bringup.options import Options
-from relax_tapml.bringup.replay_alone import Alone
 from relax_tapml.bringup.trusted_source import Trusted
 from relax_tapml.capture.store import CaptureStore
-from relax_tapml.compare.verdict import Verdict, gravest
+from relax_tapml.compare.verdict import Verdict, most_severe
 from relax_tapml.frontend.model import Model
 from relax_tapml.migrate.in_context import in_context
 from relax_tapml.partition.site_table import SiteEntry
@@ -33,6 +32,7 @@ from relax_tapml.results.run_result import (
 from relax_tapml.results.unit_result import DimResult, UnitResult, culprits
 from relax_tapml.suite.composite_units import caused_by_kernels, units_run
 from relax_tapml.suite.open_suite import Suite
+from relax_tapml.versions import versions
 
 _NAMED_AT_MOST = 3
 _NOTHING_COMPARED = "no unit was compared on the target"
@@ -110,7 +110,7 @@ def summarise(
         host_pipeline=_name_of(options.host_pipeline),
         captures=_capture_result(found.store),
         import_check=import_distance(check),
-        import_=import_result(check, "" if trusted is None or failure else trusted.warning),
+        import_=import_result(check, "" if trusted is None or failure else trusted.doubt),
         lowering_notes=found.lowered.notes,
         out=out,
     )
@@ -120,7 +120,7 @@ def overall_verdict(units: Sequence[UnitResult]) -> Verdict:
     """Return the verdict of a run by its units; nothing compared, or disputed, is no pass."""
     wrong = [unit.verdict for unit in units if unit.verdict.is_wrong]
     if wrong:
-        return gravest(wrong)
+        return most_severe(wrong)
     verdicts = {unit.verdict for unit in units}
     is_clear = Verdict.PASS in verdicts and Verdict.INCONCLUSIVE not in verdicts
     return Verdict.PASS if is_clear else Verdict.INCONCLUSIVE
@@ -297,6 +297,5 @@ def _name_of(pipeline: Any) -> str | None:
 
 
 def _versions() -> dict[str, str]:
-    names = ("relax-tapml", "apache-tvm", "apache-tvm-ffi", "numpy", "safetensors")
-    found = {name: importlib.metadata.version(name) for name in names}
+    found = versions("numpy", "safetensors")
     return {**found, "python": platform.python_version(), "machine": platform.machine()}

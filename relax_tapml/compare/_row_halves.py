@@ -1,4 +1,4 @@
-"""Whether zeros would be seen in each half of each row."""
+"""Whether zeros would be detected in each half of each row."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ _ABSENT, _UNSEEN, _SEEN = 0, 1, 2
 class RowHalves:
     """Takes the values of an output piece by piece, in row-major order and without gaps.
 
-    A half has a score: 0 where it holds nothing but zeros, 1 where it holds values and none of them
-    would be missed, 2 where one would.
+    A half has a score: 0 if it holds zeros only, 1 if zeros in place of its values would pass,
+    2 if that would be a mismatch.
 
     Parameters
     ----------
@@ -25,21 +25,21 @@ class RowHalves:
         size = int(np.prod(shape, dtype=np.int64))
         self._row = shape[-1] if shape and shape[-1] > 1 else max(size, 1)
         self._first = (self._row + 1) // 2
-        # Of the half that the values so far end in.
+        # The half in which the values so far end.
         self._half, self._score = 0, _ABSENT
         self._is_unseen = False
 
     @property
     def are_seen(self) -> bool:
-        """Whether a value would be missed in every half that holds any."""
+        """Whether zeros would be a mismatch in every half that holds other values."""
         return not self._is_unseen and self._score != _UNSEEN
 
     def add(self, start: int, scores: Array) -> None:
-        """Take the score of each value from flat index ``start`` on into account, uint8."""
+        """Add the score of each value from flat index ``start`` on, uint8."""
         stop = start + scores.size
         rows = np.arange(start // self._row, (stop - 1) // self._row + 1, dtype=np.int64)
         begins = np.stack([rows * self._row, rows * self._row + self._first], axis=1).reshape(-1)
-        # The half that `start` is in begins there or before; of one value the second is empty.
+        # The half of `start` begins there or before; in a row of one value the second is empty.
         halves = np.flatnonzero(begins < stop)
         begins = np.maximum(begins[halves], start)
         is_last = np.append(begins[1:] > begins[:-1], True)  # of those that begin at one place
@@ -53,7 +53,7 @@ class RowHalves:
         self._half, self._score = int(halves[-1]), int(found[-1])
 
     def add_seen(self, start: int, count: int) -> None:
-        """The same where every one of ``count`` values would be missed."""
+        """Add ``count`` values of score 2."""
         last = start + count - 1
         first = 2 * (start // self._row) + (start % self._row >= self._first)
         if first != self._half and self._score == _UNSEEN:
