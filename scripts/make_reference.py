@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import relax_tapml
-from relax_tapml import build
+from relax_tapml import bringup, build
 from relax_tapml.cli import main as command
 from relax_tapml.compare.verdict import Verdict
 from relax_tapml.results import json_codec
@@ -33,24 +33,6 @@ from relax_tapml.results import json_codec
 FOLDER = Path(__file__).resolve().parent.parent / "docs" / "reference"
 _BETWEEN = "\n\n"
 _NOTE = "<!-- Written by scripts/make_reference.py. Do not edit. -->"
-_STAGES = {
-    "Options": "relax_tapml.bringup.options",
-    "SideSpec": "relax_tapml.bringup.side_spec",
-    "lower_model": "relax_tapml.bringup.lowered_model",
-    "build_source": "relax_tapml.bringup.trusted_source",
-    "trust_source": "relax_tapml.bringup.trusted_source",
-    "capture": "relax_tapml.bringup.carved_suite",
-    "CarvePlan": "relax_tapml.bringup.carved_suite",
-    "carve": "relax_tapml.bringup.carved_suite",
-    "prepare_target": "relax_tapml.bringup.target_build",
-    "build_target": "relax_tapml.bringup.target_build",
-    "DeviceSpec": "relax_tapml.bringup.alone",
-    "replay_alone": "relax_tapml.bringup.alone",
-    "MigrationPlan": "relax_tapml.bringup.migrate_model",
-    "migrate": "relax_tapml.bringup.migrate_model",
-    "Findings": "relax_tapml.bringup.summary",
-    "summarise": "relax_tapml.bringup.summary",
-}
 _PASSES = {
     "AnnotateSites": "relax_tapml.passes.annotate_sites",
     "InsertCapture": "relax_tapml.passes.insert_capture",
@@ -250,20 +232,21 @@ def _python_api() -> str:
         "the stages fit together: [From Python](../python.md).",
     ]
     for name in relax_tapml.__all__:
-        parts += _name(name, relax_tapml._HOMES[name], "relax_tapml")
+        parts += _name(name, "relax_tapml")
     parts.append("# Stages")
-    for name, module in _STAGES.items():
-        parts += _name(name, module)
+    for name in bringup.__all__:
+        if name not in relax_tapml.__all__:
+            parts += _name(name, "relax_tapml.bringup")
     parts.append("# Passes")
     for name, module in _PASSES.items():
         parts += _name(name, module)
     return _joined(parts)
 
 
-def _name(name: str, module: str, public: str = "") -> Iterator[str]:
+def _name(name: str, module: str) -> Iterator[str]:
     value = getattr(importlib.import_module(module), name)
     yield f"## {name}"
-    yield f"```python\nfrom {public or module} import {name}\n\n{_signature(name, value)}\n```"
+    yield f"```python\nfrom {module} import {name}\n\n{_signature(name, value)}\n```"
     yield from _docstring(value)
     if not isinstance(value, type):
         return
