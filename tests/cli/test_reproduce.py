@@ -166,7 +166,7 @@ def _first_unit(finished):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["no_such_unit"], "has no case of unit 'no_such_unit', which is not there; it has"),
+        (["no_such_unit"], "has no case of unit 'no_such_unit'; it has"),
         (["UNIT", "--case", "x"], "has no case 'x'; it has main-"),
         (["UNIT"], "exists. Choose another folder or pass --force."),
         (["pass:Swap"], "pass:Swap is a pass of the device's pipeline"),
