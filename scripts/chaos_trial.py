@@ -166,7 +166,7 @@ def ending(ended: Ended) -> str:
     if ended.is_hung:
         return f"hung for {ended.seconds:.0f} s"
     if ended.killed_by is not None:
-        return f"died of signal {ended.killed_by}"
+        return f"was terminated by signal {ended.killed_by}"
     if ended.exit_code in (RAISED, _INTERNAL):
         return f"exit code {ended.exit_code}, an internal error"
     return f"exit code {ended.exit_code}"

@@ -194,7 +194,7 @@ def run_bundle(folder: Path, session: str) -> None:
 
 def read_model(spec: Path, files: Sequence[Path] = ()) -> None:
     """Load a model and lower it."""
-    from relax_tapml.frontend.load import load_model
+    from relax_tapml.frontend.load.load_model import load_model
     from relax_tapml.partition.lower import lower, mark_inputs
 
     loaded = load_model(str(spec), inputs=files)

@@ -31,7 +31,7 @@ from rich.table import Table
 from relax_tapml.capture.index import INDEX_FILE
 from relax_tapml.capture.store import CaptureStore
 from relax_tapml.capture.values import CallRecord, TensorValue
-from relax_tapml.frontend.load import load_model
+from relax_tapml.frontend.load.load_model import load_model
 from relax_tapml.frontend.saved import save_model
 
 

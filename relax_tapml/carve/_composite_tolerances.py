@@ -11,8 +11,8 @@ import tvm
 
 from relax_tapml.arrays import Array
 from relax_tapml.carve.sensitivity import RUNS, Noise, noise, noise_levels, output_tolerances
-from relax_tapml.compare.tolerance import ElementTolerance, Tolerance, with_coarse
-from relax_tapml.derive.error_bounds import rounded_up
+from relax_tapml.compare.tolerances.elements import ElementTolerance, rounded_up, with_low_precision
+from relax_tapml.compare.tolerances.tolerance import Tolerance
 from relax_tapml.errors import LoweringError
 from relax_tapml.partition.built_functions import flat_values
 from relax_tapml.partition.bytecode import compile_functions
@@ -53,7 +53,7 @@ def composite_tolerances(
     found: dict[tuple[str, str], list[Tolerance]] = {}
     units = list(units_run(suite))
     levels = noise_levels(suite) if units else {}
-    wider = noise_levels(suite.low_precision()) if units else {}
+    wider_levels = noise_levels(suite.low_precision()) if units else {}
     retries = ForkRetries("moving the results of kernels")
     for unit in units:
         try:
@@ -68,7 +68,7 @@ def composite_tolerances(
         for case in suite.manifest.units[unit].cases:
             inputs = [host.upload(suite.tensor(item.tensor)) for item in case.inputs]
             call = partial(_outputs, machine[case.function], inputs)
-            rounds = [levels] if wider == levels else [levels, wider]
+            rounds = [levels] if wider_levels == levels else [levels, wider_levels]
 
             def work(
                 fork: ForkChannel,
@@ -89,8 +89,10 @@ def composite_tolerances(
             outputs, *runs = [message.arrays for message in messages]
             tolerances = _moved(outputs, runs[:RUNS])
             if len(runs) > RUNS:
-                others = _moved(outputs, runs[RUNS:])
-                tolerances = [with_coarse(*both) for both in zip(tolerances, others, strict=True)]
+                wider = _moved(outputs, runs[RUNS:])
+                tolerances = [
+                    with_low_precision(*both) for both in zip(tolerances, wider, strict=True)
+                ]
             found[unit, case.name] = tolerances
     return found
 

@@ -16,9 +16,11 @@ import numpy as np
 
 from relax_tapml.arrays import Array, as_float64, is_float
 from relax_tapml.carve.select.tensor_statistics import MASK
-from relax_tapml.compare.difference import absolute_difference
-from relax_tapml.compare.tolerance import ElementTolerance, Tolerance, tolerance_for
-from relax_tapml.compare.usual_magnitude import usual_magnitude
+from relax_tapml.compare.tolerances.difference import absolute_difference
+from relax_tapml.compare.tolerances.elements import ElementTolerance
+from relax_tapml.compare.tolerances.rule import tolerance_for
+from relax_tapml.compare.tolerances.tolerance import Tolerance
+from relax_tapml.compare.tolerances.usual_magnitude import usual_magnitude
 from relax_tapml.kernel_flow.kernel_call import kernel_call_of
 from relax_tapml.suite.open_suite import Suite
 from relax_tapml.suite.tolerances import read_tolerance

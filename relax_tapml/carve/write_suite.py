@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.metadata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,8 +43,7 @@ from relax_tapml.suite.recipe import Recipe
 from relax_tapml.suite.revise_suite import set_tolerances
 from relax_tapml.suite.suite_files import SuiteFiles
 from relax_tapml.suite.tolerances import store_tolerance
-
-_DISTRIBUTIONS = ("relax-tapml", "apache-tvm", "apache-tvm-ffi")
+from relax_tapml.versions import versions
 
 
 def write_suite(
@@ -166,7 +164,7 @@ class _Writer:
         self._files.write_other_tests({**self._skipped, **self._skipped_sites})
         manifest = Manifest(
             source=str(self._source),
-            versions={name: importlib.metadata.version(name) for name in _DISTRIBUTIONS},
+            versions=versions(),
             units=units,
             tensors=self._files.tensors,
             skipped=self._skipped,

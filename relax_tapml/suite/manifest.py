@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from relax_tapml.compare.tolerances.registry import kind_of
+from relax_tapml.compare.tolerances.stored import StoredTolerance
 from relax_tapml.results.json_codec import Count
-from relax_tapml.suite._stored_tolerance import SuiteTolerance
 from relax_tapml.suite.recipe import Recipe
 
 SCHEMA = 3
@@ -71,7 +72,7 @@ class SuiteOutput:
     """
 
     tensor: str
-    tolerance: SuiteTolerance
+    tolerance: StoredTolerance
     unwritten: str | None = None
 
 
@@ -235,10 +236,11 @@ def check_tolerances(manifest: Manifest) -> None:
                         f"{expected[0]}{list(expected[1])}, got {mask.dtype}{list(mask.shape)}"
                     )
                 try:
-                    output.tolerance.check(
+                    kind_of(output.tolerance).check_stored(
+                        output.tolerance,
                         tensors[output.tensor].shape,
                         inputs=[tensors[item.tensor].shape for item in case.inputs],
-                        bounds=[(bound.dtype, bound.shape) for bound in bounds],
+                        tensors=[(bound.dtype, bound.shape) for bound in bounds],
                     )
                 except ValueError as error:
                     raise ValueError(

@@ -112,7 +112,7 @@ def test_a_probe_that_crashes_the_source_is_dropped(tmp_path):
     )
     assert result.verdict == "pass"
     assert result.document["unproven"]["softmax/main-000-large"] == (
-        "the source itself fails this probe: it died of SIGABRT"
+        "the source itself fails this probe: it was terminated by SIGABRT"
     )
 
 
@@ -136,7 +136,9 @@ def test_an_evaluation_that_crashes_costs_a_probe_and_not_the_tool(
     monkeypatch.setattr(UnitTolerances, "of", counted)
     manifest = write(recording, tmp_path / "tests").manifest
     assert manifest.units.keys() == {"softmax", "sum"}
-    assert set(manifest.dropped_probes.values()) == {"its float64 evaluation died of SIGABRT"}
+    assert set(manifest.dropped_probes.values()) == {
+        "its float64 evaluation was terminated by SIGABRT"
+    }
     assert "softmax/large" in manifest.dropped_probes
     assert all(case.reason for unit in manifest.units.values() for case in unit.cases)
     # softmax is carved until it does not crash, and not again for what sum does.
@@ -173,4 +175,4 @@ def test_tolerances_that_cannot_be_derived_without_a_crash_say_so(recording, tmp
     manifest = write(recording, tmp_path / "tests").manifest
     for unit in manifest.units.values():
         origin = unit.cases[0].outputs[0].tolerance.origin
-        assert origin.endswith("because its float64 evaluation died of SIGABRT")
+        assert origin.endswith("because its float64 evaluation was terminated by SIGABRT")

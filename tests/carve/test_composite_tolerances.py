@@ -107,7 +107,7 @@ def test_the_bound_is_the_noise_and_not_more(clean):
         assert np.median(bound) < 1e-3 * np.sqrt(np.mean(oracle**2))
 
 
-def test_in_a_browser_the_rotary_embedding_of_attention_may_be_coarse(clean):
+def test_in_a_browser_the_rotary_embedding_of_attention_may_be_less_accurate(clean):
     """Its sine may be 2**-11 off there, and so may attention: more than it may elsewhere."""
     suite = open_suite(clean.out)
     fine, wide = noise_levels(suite), noise_levels(suite.low_precision())

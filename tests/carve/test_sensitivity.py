@@ -12,7 +12,7 @@ from tvm.script import relax as R  # noqa: N812
 from relax_tapml import bring_up
 from relax_tapml.carve.sensitivity import Noise, noise, noise_levels, output_tolerances
 from relax_tapml.compare.comparison import compare
-from relax_tapml.compare.tolerance import tolerance_for
+from relax_tapml.compare.tolerances.rule import tolerance_for
 from relax_tapml.compare.verdict import Verdict
 from relax_tapml.frontend.model import Model, Sample
 from relax_tapml.suite.open_suite import open_suite

@@ -1,10 +1,7 @@
-"""The suite of these tests is the written one, in place of the recorded one."""
-
-from __future__ import annotations
-
 import pytest
 
 
 @pytest.fixture
 def suite(moved_suite):
+    """The suite of matmul and softmax."""
     return moved_suite

@@ -20,7 +20,7 @@ from relax_tapml._compat import bitwise, buffer_of, prim, prim_op
 from relax_tapml.arrays import Array, as_float64, dtype_named, finfo, is_float
 from relax_tapml.carve.probe._recorded_call import RecordedCall
 from relax_tapml.carve.probe._roles import Flow
-from relax_tapml.compare.tolerance import Tolerance
+from relax_tapml.compare.tolerances.tolerance import Tolerance
 from relax_tapml.kernel_flow.expressions import is_float_expr, is_sum, loads, nodes
 from relax_tapml.kernel_flow.interval import bounds
 from relax_tapml.kernel_flow.stores import NotAnalyzableError, Store, stores_of

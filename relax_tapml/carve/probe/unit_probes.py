@@ -20,7 +20,7 @@ from relax_tapml.carve.probe._rows import (
 )
 from relax_tapml.carve.probe._whole_numbers import whole_numbers
 from relax_tapml.carve.unit.unit_tolerances import UnitTolerances
-from relax_tapml.compare.tolerance import Tolerance
+from relax_tapml.compare.tolerances.tolerance import Tolerance
 from relax_tapml.kernel_flow.iterations import iterations
 from relax_tapml.suite.recipe import Recipe
 

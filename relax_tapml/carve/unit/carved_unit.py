@@ -9,7 +9,7 @@ import tvm
 
 from relax_tapml.arrays import Array
 from relax_tapml.capture.values import CallRecord
-from relax_tapml.compare.tolerance import Tolerance
+from relax_tapml.compare.tolerances.tolerance import Tolerance
 from relax_tapml.suite.manifest import SuiteDim
 from relax_tapml.suite.recipe import Recipe
 

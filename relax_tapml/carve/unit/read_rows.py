@@ -10,7 +10,7 @@ from relax_tapml import tensor_file
 from relax_tapml.arrays import Array
 from relax_tapml.carve.unit.carved_unit import CarvedCase
 from relax_tapml.carve.unit.unit_tolerances import UnitTolerances
-from relax_tapml.compare.tolerance import ChoiceTolerance
+from relax_tapml.compare.tolerances.choices import ChoiceTolerance
 
 LEAST_BYTES = 1 << 20
 _LARGEST_SHARE = 0.25

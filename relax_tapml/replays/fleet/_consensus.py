@@ -136,7 +136,7 @@ def _failed(outcomes: Sequence[DeviceOutcome], alone: Sequence[DeviceOutcome]) -
 
 
 def _gravest(outcomes: Sequence[DeviceOutcome]) -> UnitReplay:
-    found = min(outcomes, key=lambda item: item.detail.verdict.gravity)
+    found = min(outcomes, key=lambda item: item.detail.verdict.severity)
     return found.detail
 
 

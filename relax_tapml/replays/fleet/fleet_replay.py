@@ -160,8 +160,7 @@ class FleetReplay:
             raise
         finally:
             self._is_stopped = True
-            for thread in threads:
-                thread.join(_ENDING_S)
+            self._join(threads)
         if self._error is not None:
             raise self._error
         with self._changed:
@@ -171,6 +170,17 @@ class FleetReplay:
             self.unavailable = DeviceUnavailable(self._what_was_lost())
             self.unavailable.__cause__ = self._unavailable
         return {unit: self._details[unit] for unit in self._units if unit in self._details}
+
+    def _join(self, threads: Sequence[threading.Thread]) -> None:
+        """Wait until all threads have ended; after a while, let their calls on devices fail."""
+        end = time.monotonic() + _ENDING_S
+        for thread, worker in zip(threads, self._workers, strict=True):
+            if thread.ident is None:  # it could not be started
+                continue
+            thread.join(max(end - time.monotonic(), 0))
+            while thread.is_alive():
+                worker.device.interrupt()
+                thread.join(_POLL_S)
 
     @property
     def _is_over(self) -> bool:

@@ -6,12 +6,12 @@ import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from relax_tapml.compare.repeat import SETTLED, is_failure, repeated
 from relax_tapml.compare.verdict import FAULTS, Verdict
 from relax_tapml.errors import DeviceError, DeviceFault
+from relax_tapml.files.closing import Closing
 from relax_tapml.files.scratch import ScratchFolder
 from relax_tapml.partition.device_side import DeviceSide, device_side
 from relax_tapml.partition.kernel_library import KernelLibrary
@@ -30,7 +30,7 @@ from relax_tapml.targets.session.session import DeviceModule, DeviceTensor
 from relax_tapml.targets.session.traffic import Traffic
 
 
-class Replayer:
+class Replayer(Closing):
     """One device and the kernels of a suite's units, built and loaded together when first used.
 
     A unit whose kernel does not build, or cannot be loaded, does not keep the others from running.
@@ -110,17 +110,6 @@ class Replayer:
             units=tuple(suite.manifest.units) if units is None else units,
         )
         self._caller = CaseCaller(suite, self._programs, self._poison)
-
-    def __enter__(self) -> Replayer:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """End the device session, unless it is shared, and remove temporary kernels."""

@@ -7,7 +7,7 @@ import tvm
 from tvm import relax
 
 from relax_tapml import Model, Sample
-from relax_tapml.bringup.bring_up import bring_up
+from relax_tapml.bringup.main_job import bring_up
 
 
 def model():

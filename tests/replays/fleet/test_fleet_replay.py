@@ -11,11 +11,13 @@ from increment_kernels import off_by_half
 from tvm.script import tirx as T  # noqa: N812
 
 from relax_tapml.compare.verdict import Verdict
-from relax_tapml.errors import DeviceUnavailable, ExitCode
+from relax_tapml.errors import DeviceUnavailable, ExitCode, StoreError
+from relax_tapml.replays.fleet import fleet_replay
 from relax_tapml.replays.replay import replay
 from relax_tapml.targets.open_session import open_session
 from relax_tapml.targets.platforms.parse_target import parse_target
 from relax_tapml.targets.session.rpc_session import RPCSession
+from relax_tapml.targets.session.traffic import Traffic
 
 # Of the recorded model, the units that a process without its sine can run.
 UNITS = ["increment", "cumsum", "add_and_subtract", "vm.builtin.reshape", "add", "double_inplace"]
@@ -73,7 +75,7 @@ def test_a_kernel_that_crashes_everywhere_is_a_crash_of_its_unit(on, fleet, repl
     report = on("three", device_pipeline=replaced("increment", aborting))
     assert report.units == dict.fromkeys(UNITS, Verdict.PASS) | {"increment": Verdict.CRASH}
     assert sum(record.faults for record in report.devices.values()) == 2
-    assert "died of SIGABRT; so on " in report.details["increment"].reason
+    assert "was terminated by SIGABRT; so on " in report.details["increment"].reason
     assert report.suspects == {}
     fleet.wait("three")
 
@@ -165,3 +167,59 @@ def test_devices_in_use_are_counted_and_left_alone(on, fleet):
             pytest.raises(DeviceUnavailable, match="2 of that key are registered, none is free"),
         ):
             on("two", units=["add"], timeout_s=1)
+
+
+class SlowDevice:
+    """A device whose calls take until they are interrupted."""
+
+    name, is_open, traffic = "slow:1", True, Traffic()
+
+    def __init__(self, *_, **__):
+        self.interrupted = threading.Event()
+
+    def interrupt(self):
+        self.interrupted.set()
+
+
+class SlowReplayer:
+    """Replays on such a device; the first of two cannot read the suite."""
+
+    count = 0
+
+    def __init__(self, device):
+        self.device, self.traffic, self.is_fresh = device, Traffic(), True
+        SlowReplayer.count += 1
+        self.number = SlowReplayer.count
+
+    def open(self, *, is_fresh):
+        return ""
+
+    def close(self):
+        pass
+
+
+def test_no_thread_is_left_when_a_replay_ends_with_an_error(monkeypatch):
+    """A call that is running on another device is interrupted."""
+
+    def replay_unit(replayer, unit, repeat):
+        if replayer.number == 1:
+            raise StoreError("the suite cannot be read")
+        replayer.device.interrupted.wait()
+        raise DeviceUnavailable("interrupted")
+
+    monkeypatch.setattr(fleet_replay, "LeasedDevice", SlowDevice)
+    monkeypatch.setattr(fleet_replay, "replay_unit", replay_unit)
+    monkeypatch.setattr(fleet_replay, "_ENDING_S", 0.1)
+    before = threading.active_count()
+    replays = fleet_replay.FleetReplay(
+        None,
+        None,
+        timeout_s=60,
+        count=2,
+        open_replayer=SlowReplayer,
+        units=["one", "two"],
+        repeat=1,
+    )
+    with pytest.raises(StoreError, match="the suite cannot be read"):
+        replays.run()
+    assert threading.active_count() == before

@@ -14,7 +14,7 @@ from tvm.script import ir as I
 from tvm.script import relax as R
 from tvm.script import tirx as T
 
-from relax_tapml.bringup.verified_suite import write_verified_suite
+from relax_tapml.bringup._verified_suite import write_verified_suite
 from relax_tapml.carve.select.choose_cases import choose_cases
 from relax_tapml.compare.verdict import Verdict
 from relax_tapml.replays.replay import replay
