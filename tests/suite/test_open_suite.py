@@ -252,7 +252,7 @@ def test_a_suite_may_be_moved(suite, tmp_path):
 @pytest.mark.parametrize(
     ("unit", "case", "message"),
     [
-        ("ad", "x", "has no case of unit 'ad', which is not there; it has add"),
+        ("ad", "x", "has no case of unit 'ad'; it has add"),
         ("add", "x", "unit add of .* has no case 'x'; it has main-"),
     ],
 )

@@ -139,7 +139,7 @@ def test_a_dimension_with_one_value_is_listed(clean, suite):
     ]
     [static] = (name for name in listed if name.startswith("transpose"))
     assert listed[static] == []
-    assert "main: n (axis 0 of x) = 8" in dims_text(clean.document)
+    assert "main: n (axis 0 of x) = 8" in dims_text(clean)
     page = (clean.out / "report.html").read_text()
     assert "Dimensions seen with one value only" in page
 
