@@ -397,18 +397,18 @@ def _children() -> list[int]:
 def _ended_orphans(known: set[int]) -> tuple[str, ...]:
     """Return the command lines of processes that do not end by themselves; they are killed."""
     until = time.monotonic() + _LEAVE_S
-    told: list[str] = []
+    left: list[str] = []
     while orphans := set(_children()) - known:
         is_late = time.monotonic() > until
         for pid in orphans:
             if is_late:
-                told.append(_command_line(pid))
+                left.append(_command_line(pid))
                 _kill_group(pid)
             with suppress(ChildProcessError):
                 os.waitpid(pid, 0 if is_late else os.WNOHANG)
         if not is_late:
             time.sleep(0.01)
-    return tuple(told)
+    return tuple(left)
 
 
 def _command_line(pid: int) -> str:

@@ -15,13 +15,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from campaign_child import RAISED, Ended
+from campaign_readers import command
 from campaign_rights import be_another_user, obey_permissions
 from chaos_trial import INLINE, PROCESS, Trial, ending, tail, told_in
-from fuzz_kinds import command
 
 DISK = ("No space left", "disk", "File too large", "File size limit", "quota")
 FILES = ("Too many open files", "descriptor")
-MEMORY = ("memory", "Cannot allocate", "bad_alloc")
+MEMORY = ("memory", "Cannot allocate", "bad_alloc", "can't start new thread")
 PROCESSES = ("Resource temporarily unavailable", "process", "thread")
 COMPILER = ("g++", "clang++", "compiler", "linker")
 # Another CPU than this one's default: nothing that is kept can be used again.

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from campaign_child import RAISED, Ended, Limits, Place
-from fuzz_kinds import Work, build, read_store, read_suite
+from campaign_readers import Work, command, read_store, read_suite
 
 INLINE, PROCESS = "inline", "process"
 # A second of work; the rest is for machines under load.
@@ -73,7 +73,7 @@ class Trial:
     def build(self, session: str, *options: Any, out: Path | None = None) -> Work:
         """Return the work of the whole job."""
         folder = self.out if out is None else out
-        return build(self.bench.saved, "--session", session, "--out", folder, *options)
+        return command("build", self.bench.saved, "--session", session, "--out", folder, *options)
 
     def run(self, work: Work, before: Callable[[], None] | None = None) -> Ended:
         """Do work in a fork, after something that makes the machine worse."""

@@ -1,4 +1,4 @@
-"""Damage every kind of file that relax_tapml reads, and see what reading it does.
+"""Damage every kind of file that relax_tapml reads, and check what reading it does.
 
     python scripts/fuzz_artefacts.py [--mutations 3000] [--seed 1] [--jobs 2] [--budget 1200]
     python scripts/fuzz_artefacts.py --artefact suite --artefact bundle
@@ -11,12 +11,12 @@ can. Some carry code: as attribute, name, template, pickle, external call, or sh
 
 Each is read in a fork with a limit of time and memory, by a command or by the Python API. It may be
 refused (exit code 2 or 3, a ``TapmlError``) or accepted (0 or 1). Anything else is wrong: an
-internal error, another exception, a hang, a death, too much memory, a file written outside of the
-folders it may write to, planted code that ran, a checksum that was not looked at, a unit accused
-because of damaged kernels, control characters on the terminal, processes and files left behind.
+internal error, another exception, a hang, an end by a signal, too much memory, a file written
+outside of the folders it may write to, planted code that ran, a wrong checksum accepted, a unit
+blamed because of damaged kernels, control characters on the terminal, processes and files left.
 
 A mutation depends on nothing but its name, ``SEED:ARTEFACT:INDEX``. Exits with 1 if something is
-wrong. The table says how often; below it is one mutation of each sort, to be run again.
+wrong. The table counts them; below it is one mutation of each sort, to be run again.
 """
 
 from __future__ import annotations
@@ -28,7 +28,6 @@ import itertools
 import json
 import multiprocessing
 import os
-import random
 import shutil
 import statistics
 import sys
@@ -40,29 +39,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from campaign_child import Limits, Place, library_that_marks, scratch_folder
-from campaign_model import Originals, import_everything, make_originals
-from fuzz_kinds import Case, Mutation, artefacts
+from campaign_model import import_everything, make_originals
+from fuzz_kinds import ARTEFACTS, make_mutation
 from fuzz_outcome import ACCEPTED, REFUSED, WRONG, Outcome, judged
 from rich.console import Console
 from rich.table import Table
 
 NEEDS_TORCH = "model.pt2"
-# How many of 40 mutations are of an artefact: more where more is read, fewer where reading is slow.
-SHARES = {
-    "suite": 7,
-    "store": 5,
-    "bundle": 4,
-    "model": 4,
-    "model.json": 3,
-    "model.pt2": 1,
-    "lowered.json": 3,
-    "device.json": 2,
-    "state.json": 2,
-    "result.json": 4,
-    "boundary.json": 2,
-    "inputs": 2,
-    "kernels": 1,
-}
 # Shown of each sort of what is wrong.
 _EXAMPLES = 3
 
@@ -73,7 +56,7 @@ class Tried:
 
     name: str
     artefact: str
-    told: str
+    description: str
     outcome: Outcome
     seconds: float
 
@@ -82,7 +65,7 @@ class Tried:
 class Setup:
     """What every worker is forked with."""
 
-    originals: Originals
+    originals: Path
     scratch: Path
     limits: Limits
     keep: Path | None
@@ -93,20 +76,14 @@ _setup: Setup | None = None
 _place: Place | None = None
 
 
-def mutation_of(name: str, originals: Originals, place: Place) -> Mutation:
-    """Make the mutation of a name in a place, which is emptied first."""
-    _, artefact, _ = name.split(":")
-    place.clean()
-    case = Case(originals=originals, place=place, draw=random.Random(name))
-    return artefacts()[artefact](case)
-
-
 def names_of(seed: int, chosen: Sequence[str], count: int) -> list[str]:
     """Return the names of mutations of some artefacts, each with its share, well mixed."""
     round_of = [
         kind
         for _, kind in sorted(
-            ((turn + 0.5) / SHARES[kind], kind) for kind in chosen for turn in range(SHARES[kind])
+            ((turn + 0.5) / ARTEFACTS[kind].share, kind)
+            for kind in chosen
+            for turn in range(ARTEFACTS[kind].share)
         )
     ]
     made: Counter[str] = Counter()
@@ -123,21 +100,27 @@ def tried(name: str) -> Tried | None:
     if time.monotonic() > _setup.until:
         return None
     place = _own_place()
-    mutation = mutation_of(name, _setup.originals, place)
+    mutation = make_mutation(name, _setup.originals, place)
     before = _copied(place, _setup.keep, name)
     ended = place.run(mutation.work, _setup.limits)
     outcome = judged(mutation, ended, _setup.limits)
     if before is not None:
         if outcome.is_wrong:
-            lines = (name, mutation.told, f"{outcome.kind}: {outcome.detail}", ended.out, ended.err)
+            lines = (
+                name,
+                mutation.description,
+                f"{outcome.kind}: {outcome.detail}",
+                ended.out,
+                ended.err,
+            )
             text = "\n".join(lines)
-            (before / "told.txt").write_text(text, errors="backslashreplace")
+            (before / "report.txt").write_text(text, errors="backslashreplace")
         else:
             shutil.rmtree(before)
     return Tried(
         name=name,
         artefact=name.split(":")[1],
-        told=mutation.told,
+        description=mutation.description,
         outcome=outcome,
         seconds=ended.seconds,
     )
@@ -218,7 +201,7 @@ def report(all_tried: list[Tried], console: Console, seconds: float) -> int:
     for (artefact, kind), found in sorted(examples.items()):
         console.print(f"{artefact}: {kind}, {len(found)} times", markup=False)
         for one in _different(found)[:_EXAMPLES]:
-            console.print(f"  --only {one.name}  {one.told!r:.120}", markup=False)
+            console.print(f"  --only {one.name}  {one.description!r:.120}", markup=False)
             console.print(f"    {one.outcome.detail!r:.200}", markup=False)
     wrong = sum(map(len, examples.values()))
     console.print(f"{len(all_tried)} mutations in {seconds:.0f} s, {wrong} of them wrong")
@@ -233,7 +216,7 @@ def _different(found: list[Tried]) -> list[Tried]:
 
 def main() -> int:
     """Damage, read, and print a table."""
-    kinds = list(artefacts())
+    kinds = list(ARTEFACTS)
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add: Callable[..., object] = parser.add_argument
     add("--mutations", type=int, default=3000, help="how many, over all artefacts (3000)")
@@ -254,7 +237,8 @@ def main() -> int:
         console.print(f"{NEEDS_TORCH} is left out: torch is not installed")
         chosen = [kind for kind in chosen if kind != NEEDS_TORCH]
     with scratch_folder("tapml-fuzz-") as scratch:
-        originals = make_originals(scratch / "originals", has_torch=NEEDS_TORCH in chosen)
+        originals = scratch / "originals"
+        make_originals(originals, has_torch=NEEDS_TORCH in chosen)
         import_everything(has_torch=NEEDS_TORCH in chosen)
         began = time.monotonic()
         setup = Setup(
@@ -271,10 +255,8 @@ def main() -> int:
         for one in run_all(names, setup, args.jobs):
             all_tried.append(one)
             if one.outcome.is_wrong:
-                print(
-                    f"{one.name} {one.outcome.kind}: {one.told!r:.100} {one.outcome.detail!r:.160}",
-                    file=sys.stderr,
-                )
+                text = f"{one.description!r:.100} {one.outcome.detail!r:.160}"
+                print(f"{one.name} {one.outcome.kind}: {text}", file=sys.stderr)
         wrong = report(all_tried, console, time.monotonic() - began)
     if len(all_tried) < len(names):
         console.print(f"the time is over: {len(names) - len(all_tried)} mutations were not tried")
@@ -284,7 +266,7 @@ def main() -> int:
 def _again(name: str, setup: Setup, console: Console) -> int:
     """Try one mutation, and show all that it printed."""
     place = new_place(setup.scratch / "place")
-    mutation = mutation_of(name, setup.originals, place)
+    mutation = make_mutation(name, setup.originals, place)
     if setup.keep is not None:
         kept = _copied(place, setup.keep, name)
         console.print(f"kept in {kept}", markup=False)
@@ -293,7 +275,7 @@ def _again(name: str, setup: Setup, console: Console) -> int:
     for title, text in (("stdout", ended.out), ("stderr", ended.err)):
         for line in text.splitlines():
             console.print(f"{title}: {line!r}", markup=False)
-    console.print(f"{name}: {mutation.told!r}", markup=False)
+    console.print(f"{name}: {mutation.description!r}", markup=False)
     console.print(f"{outcome.kind}: {outcome.detail!r}, {ended.seconds:.1f} s", markup=False)
     return 1 if outcome.is_wrong else 0
 

@@ -15,7 +15,7 @@ REFUSED, ACCEPTED = "refused", "accepted"
 _INTERNAL = 70
 _REFUSALS = (2, 3)
 _VERDICTS = (0, 1)
-# What a terminal obeys: all of C0 but tab and newline, delete, and C1.
+# What a terminal interprets: all of C0 but tab and newline, delete, and C1.
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\x80-\x9f]")
 _MARKUP = ("<img src=x", "</script><script>alert")
 
@@ -54,7 +54,7 @@ def _wrote(_: Mutation, ended: Ended, __: Limits) -> str | None:
     return ", ".join(ended.outside)[:200] or None
 
 
-def _died(_: Mutation, ended: Ended, __: Limits) -> str | None:
+def _killed(_: Mutation, ended: Ended, __: Limits) -> str | None:
     if ended.killed_by is None or ended.is_hung:
         return None
     return f"{signal.Signals(ended.killed_by).name}: {_last_line(ended.err)}"
@@ -80,15 +80,15 @@ def _raised(_: Mutation, ended: Ended, __: Limits) -> str | None:
     return None
 
 
-def _trusted(mutation: Mutation, ended: Ended, _: Limits) -> str | None:
+def _unchecked(mutation: Mutation, ended: Ended, _: Limits) -> str | None:
     if mutation.must_refuse and ended.exit_code in _VERDICTS:
         return f"exit code {ended.exit_code} although a checksum is wrong"
     return None
 
 
-def _accused(mutation: Mutation, ended: Ended, _: Limits) -> str | None:
-    is_accusing = ended.exit_code == 1 and not mutation.may_accuse
-    return _last_line(ended.out) if is_accusing else None
+def _blamed(mutation: Mutation, ended: Ended, _: Limits) -> str | None:
+    is_blaming = ended.exit_code == 1 and not mutation.may_blame
+    return _last_line(ended.out) if is_blaming else None
 
 
 def _control(_: Mutation, ended: Ended, __: Limits) -> str | None:
@@ -105,9 +105,9 @@ def _malformed(mutation: Mutation, ended: Ended, _: Limits) -> str | None:
     if code not in (*_VERDICTS, *_REFUSALS):
         return f"exit code {code}"
     if code in _REFUSALS and "error:" not in ended.err:
-        # A replay that judges nothing says so where it prints its verdicts.
-        is_said = code == 3 and ended.out.strip()
-        return None if is_said else f"exit code {code} without a reason"
+        # A replay without a verdict prints the reason where it prints verdicts.
+        has_output = code == 3 and ended.out.strip()
+        return None if has_output else f"exit code {code} without a reason"
     if code in _VERDICTS and mutation.is_json:
         try:
             json.loads(ended.out, parse_constant=_no_constant)
@@ -135,13 +135,13 @@ def _file(_: Mutation, ended: Ended, __: Limits) -> str | None:
 _CHECKS = {
     "planted code ran": _planted,
     "wrote outside": _wrote,
-    "died": _died,
+    "ended by a signal": _killed,
     "hung": _hung,
     "memory": _memory,
     "internal error": _internal,
     "raised": _raised,
-    "believed": _trusted,
-    "accused": _accused,
+    "wrong checksum accepted": _unchecked,
+    "blamed": _blamed,
     "control characters": _control,
     "malformed": _malformed,
     "left a process": _process,

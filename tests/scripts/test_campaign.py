@@ -42,7 +42,7 @@ def _leaves_a_process():
     subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True)
 
 
-def _says_no_json():
+def _prints_no_json():
     sys.stdout.write('{"error": NaN}')
 
 
@@ -60,15 +60,15 @@ def _wrongs(place):
     return {
         "planted code ran": _touches(place.marks / "ran"),
         "wrote outside": _touches(place.canary / "new"),
-        "died": lambda: os.kill(os.getpid(), signal.SIGKILL),
+        "ended by a signal": lambda: os.kill(os.getpid(), signal.SIGKILL),
         "hung": lambda: time.sleep(600),
         "memory": lambda: len(b"x" * (256 << 20)) and 0,
         "internal error": lambda: 70,
         "raised": _raises,
-        "believed": lambda: 0,
-        "accused": lambda: 1,
+        "wrong checksum accepted": lambda: 0,
+        "blamed": lambda: 1,
         "control characters": lambda: sys.stdout.write("a\x1b[2Jb") and 0,
-        "malformed": _says_no_json,
+        "malformed": _prints_no_json,
         "left a process": _leaves_a_process,
         "left a file": lambda: (place.temporary / "file").write_text("") and None,
     }
@@ -82,7 +82,7 @@ def _outcome(place, work, **mutation):
     limits = Limits(seconds=2 if mutation.pop("hangs", False) else 120, peak=128 << 20)
     place.clean()
     ended = place.run(work, limits)
-    return judged(Mutation(told="", work=work, **mutation), ended, limits)
+    return judged(Mutation(description="", work=work, **mutation), ended, limits)
 
 
 def test_every_wrong_outcome_is_seen(place):
@@ -91,8 +91,8 @@ def test_every_wrong_outcome_is_seen(place):
 
     options = {
         "hung": {"hangs": True},
-        "believed": {"must_refuse": True},
-        "accused": {"may_accuse": False},
+        "wrong checksum accepted": {"must_refuse": True},
+        "blamed": {"may_blame": False},
         "malformed": {"is_json": True},
     }
     wrongs = _wrongs(place)
@@ -235,9 +235,10 @@ def _sample(name, *options):
 
 def test_nothing_is_wrong_with_some_damaged_artefacts():
     """Of all kinds but programs of PyTorch, whose import takes longer than all others."""
-    from fuzz_artefacts import NEEDS_TORCH, SHARES
+    from fuzz_artefacts import NEEDS_TORCH
+    from fuzz_kinds import ARTEFACTS
 
-    kinds = [word for kind in SHARES if kind != NEEDS_TORCH for word in ("--artefact", kind)]
+    kinds = [word for kind in ARTEFACTS if kind != NEEDS_TORCH for word in ("--artefact", kind)]
     done = _sample("fuzz_artefacts.py", "--mutations", "39", "--seed", "17", *kinds)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "39 mutations in" in done.stdout
