@@ -142,18 +142,20 @@ def _built(model: nn.Module, names: str, output: str, *, pixels: int = 32, **fix
 Builder = Callable[[], Built]
 
 
-def _decoder(kind: str, config: str, **options: Any) -> Builder:
+def _decoder(
+    prefix: str, kind: str = "ForCausalLM", config: str = "Config", **options: Any
+) -> Builder:
     return lambda: _built(
-        _model(kind, getattr(transformers, config)(**options)),
+        _model(f"{prefix}{kind}", getattr(transformers, f"{prefix}{config}")(**options)),
         "input_ids",
         "logits",
         use_cache=False,
     )
 
 
-def _encoder(kind: str, config: str, **options: Any) -> Builder:
+def _encoder(prefix: str, kind: str = "Model", **options: Any) -> Builder:
     return lambda: _built(
-        _model(kind, getattr(transformers, config)(**options)),
+        _model(f"{prefix}{kind}", getattr(transformers, f"{prefix}Config")(**options)),
         "input_ids attention_mask",
         "last_hidden_state",
     )
@@ -285,7 +287,7 @@ def _deepseek_v2() -> Built:
 
     modeling.DeepseekV2RotaryEmbedding.forward = frequencies
     modeling.apply_rotary_emb = rotate
-    return _decoder("DeepseekV2ForCausalLM", "DeepseekV2Config", **_DEEPSEEK)()
+    return _decoder("DeepseekV2", **_DEEPSEEK)()
 
 
 def _whisper() -> Built:
@@ -328,12 +330,12 @@ def _without(options: dict[str, Any], *names: str) -> dict[str, Any]:
 
 def _lm(prefix: str, **options: Any) -> Builder:
     """A decoder whose configuration has the usual names."""
-    return _decoder(f"{prefix}ForCausalLM", f"{prefix}Config", **{**_LM, **options})
+    return _decoder(prefix, **{**_LM, **options})
 
 
 def _bert(prefix: str, **options: Any) -> Builder:
     """An encoder whose configuration has the usual names."""
-    return _encoder(f"{prefix}Model", f"{prefix}Config", **{**_TEXT, **options})
+    return _encoder(prefix, **{**_TEXT, **options})
 
 
 def _image(prefix: str, **options: Any) -> Builder:
@@ -348,19 +350,18 @@ def _stages(prefix: str, **options: Any) -> Builder:
 
 _DECODERS: dict[str, Builder] = {
     "llama": _lm("Llama"),
-    "gpt2": _decoder("GPT2LMHeadModel", "GPT2Config", **_GPT),
-    "gpt_neox": _decoder("GPTNeoXForCausalLM", "GPTNeoXConfig", **_LM_ALL_HEADS),
+    "gpt2": _decoder("GPT2", "LMHeadModel", **_GPT),
+    "gpt_neox": _decoder("GPTNeoX", **_LM_ALL_HEADS),
     "gpt_neo": _decoder(
-        "GPTNeoForCausalLM",
-        "GPTNeoConfig",
+        "GPTNeo",
         **_sizes("vocab_size hidden_size - num_layers num_heads max_position_embeddings"),
         attention_types=[[["global", "local"], 1]],
         window_size=8,
         **_ENDS,
     ),
-    "gptj": _decoder("GPTJForCausalLM", "GPTJConfig", **_GPT, rotary_dim=8),
-    "gpt_bigcode": _decoder("GPTBigCodeForCausalLM", "GPTBigCodeConfig", **_GPT),
-    "codegen": _decoder("CodeGenForCausalLM", "CodeGenConfig", **_GPT, n_ctx=128, rotary_dim=8),
+    "gptj": _decoder("GPTJ", **_GPT, rotary_dim=8),
+    "gpt_bigcode": _decoder("GPTBigCode", **_GPT),
+    "codegen": _decoder("CodeGen", **_GPT, n_ctx=128, rotary_dim=8),
     "mistral": _lm("Mistral", sliding_window=8),
     "ministral": _lm("Ministral", sliding_window=8, head_dim=16),
     "phi": _lm("Phi"),
@@ -369,32 +370,17 @@ _DECODERS: dict[str, Builder] = {
     "qwen3": _lm("Qwen3", head_dim=16),
     "gemma": _lm("Gemma", head_dim=16),
     "gemma2": _lm("Gemma2", head_dim=16, sliding_window=8),
-    "gemma3_text": _decoder(
-        "Gemma3ForCausalLM", "Gemma3TextConfig", **_LM, head_dim=16, sliding_window=8
-    ),
+    "gemma3_text": _decoder("Gemma3", config="TextConfig", **_LM, head_dim=16, sliding_window=8),
     "stablelm": _lm("StableLm"),
     "olmo": _lm("Olmo"),
     "olmo2": _lm("Olmo2"),
     "olmo3": _lm("Olmo3", sliding_window=8),
     "starcoder2": _lm("Starcoder2"),
-    "falcon": _decoder(
-        "FalconForCausalLM",
-        "FalconConfig",
-        **_without(_LM_ALL_HEADS, "intermediate_size", "pad_token_id"),
-    ),
-    "bloom": _decoder(
-        "BloomForCausalLM",
-        "BloomConfig",
-        **_sizes("vocab_size hidden_size - n_layer n_head -", **_SPECIAL),
-    ),
-    "mpt": _decoder(
-        "MptForCausalLM",
-        "MptConfig",
-        **_sizes("vocab_size d_model - n_layers n_heads max_seq_len"),
-    ),
+    "falcon": _decoder("Falcon", **_without(_LM_ALL_HEADS, "intermediate_size", "pad_token_id")),
+    "bloom": _decoder("Bloom", **_sizes("vocab_size hidden_size - n_layer n_head -", **_SPECIAL)),
+    "mpt": _decoder("Mpt", **_sizes("vocab_size d_model - n_layers n_heads max_seq_len")),
     "opt": _decoder(
-        "OPTForCausalLM",
-        "OPTConfig",
+        "OPT",
         **_without(_LM_ALL_HEADS, "intermediate_size"),
         word_embed_proj_dim=HIDDEN,
         ffn_dim=WIDE,
@@ -413,11 +399,10 @@ _DECODERS: dict[str, Builder] = {
     "seed_oss": _lm("SeedOss", head_dim=16),
     "hunyuan": _lm("HunYuanDenseV1", head_dim=16),
     "exaone4": _lm("Exaone4", sliding_window=8, sliding_window_pattern=2),
-    "persimmon": _decoder("PersimmonForCausalLM", "PersimmonConfig", **_LM_ALL_HEADS),
-    "biogpt": _decoder("BioGptForCausalLM", "BioGptConfig", **_TEXT),
+    "persimmon": _decoder("Persimmon", **_LM_ALL_HEADS),
+    "biogpt": _decoder("BioGpt", **_TEXT),
     "xglm": _decoder(
-        "XGLMForCausalLM",
-        "XGLMConfig",
+        "XGLM",
         **_sizes("vocab_size d_model ffn_dim num_layers attention_heads max_position_embeddings"),
     ),
 }
@@ -434,26 +419,21 @@ _MIXTURES: dict[str, Builder] = {
         layer_types=["sliding_attention", "full_attention"],
         **_LOCAL_EXPERTS,
     ),
-    "deepseek_v3": _decoder(
-        "DeepseekV3ForCausalLM", "DeepseekV3Config", **_DEEPSEEK, n_group=2, topk_group=1
-    ),
+    "deepseek_v3": _decoder("DeepseekV3", **_DEEPSEEK, n_group=2, topk_group=1),
 }
 _STATE_SPACE: dict[str, Builder] = {
     "rwkv": _decoder(
-        "RwkvForCausalLM",
-        "RwkvConfig",
+        "Rwkv",
         **_sizes("vocab_size hidden_size - num_hidden_layers - context_length", **_ENDS),
         rescale_every=0,  # It would write to its weights.
     ),
     "mamba": _decoder(
-        "MambaForCausalLM",
-        "MambaConfig",
+        "Mamba",
         **_sizes("vocab_size hidden_size - num_hidden_layers - -", **_SPECIAL),
         state_size=8,
     ),
     "mamba2": _decoder(
-        "Mamba2ForCausalLM",
-        "Mamba2Config",
+        "Mamba2",
         **_sizes("vocab_size hidden_size - num_hidden_layers - -", **_SPECIAL),
         state_size=16,
         num_heads=8,
@@ -468,9 +448,7 @@ _ENCODERS: dict[str, Builder] = {
     "roberta": _bert("Roberta"),
     "xlm_roberta": _bert("XLMRoberta"),
     "distilbert": _encoder(
-        "DistilBertModel",
-        "DistilBertConfig",
-        **_sizes("vocab_size dim hidden_dim n_layers n_heads max_position_embeddings"),
+        "DistilBert", **_sizes("vocab_size dim hidden_dim n_layers n_heads max_position_embeddings")
     ),
     "electra": _bert("Electra", embedding_size=32),
     "albert": _bert("Albert", embedding_size=32),
@@ -494,8 +472,8 @@ _ENCODERS: dict[str, Builder] = {
     "squeezebert": _bert("SqueezeBert", embedding_size=HIDDEN),
     "ernie": _bert("Ernie"),
     "data2vec_text": _bert("Data2VecText"),
-    "t5_encoder": _encoder("T5EncoderModel", "T5Config", **_T5),
-    "clip_text": _encoder("CLIPTextModel", "CLIPTextConfig", **{**_TEXT, **_SPECIAL}),
+    "t5_encoder": _encoder("T5", "EncoderModel", **_T5),
+    "clip_text": _encoder("CLIPText", **{**_TEXT, **_SPECIAL}),
 }
 _ENCODER_DECODERS: dict[str, Builder] = {
     "t5": _both("T5", **_T5),
@@ -529,11 +507,7 @@ _VISION: dict[str, Builder] = {
     "resnet": _stages("ResNet", embedding_size=16, layer_type="bottleneck", is_eager=False),
     "regnet": _stages("RegNet", embedding_size=16, groups_width=8, is_eager=False),
     "mobilenet_v2": _vision(
-        "MobileNetV2",
-        pixels=64,
-        is_eager=False,
-        image_size=64,
-        depth_multiplier=0.35,
+        "MobileNetV2", pixels=64, is_eager=False, image_size=64, depth_multiplier=0.35
     ),
     "mobilevit": _vision(
         "MobileViT",
@@ -564,11 +538,7 @@ _AUDIO: dict[str, Builder] = {
     "hubert": _sound("Hubert"),
     "unispeech": _sound("UniSpeech"),
     "wavlm": _sound("WavLM", num_buckets=16),
-    "data2vec_audio": _sound(
-        "Data2VecAudio",
-        num_conv_pos_embeddings=2,
-        conv_pos_kernel_size=5,
-    ),
+    "data2vec_audio": _sound("Data2VecAudio", num_conv_pos_embeddings=2, conv_pos_kernel_size=5),
 }
 _FAMILIES = {
     "decoder": _DECODERS,
