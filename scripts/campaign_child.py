@@ -177,6 +177,16 @@ class Place:
             _in_fork(work, self, limits, descriptors)
         return Running(self, pid, limits, descriptors, known)
 
+    def build_library(self, text: str) -> None:
+        """Build ``library.so`` from C text, if it is not there: part of the traps."""
+        from tvm.support import cc
+
+        source, library = self.root / ".library.c", self.root / "library.so"
+        if not library.exists():
+            source.write_text(text)
+            cc.create_shared(str(library), [str(source)])
+            self._traps = self._seen()
+
     def changed(self) -> list[str]:
         """Return what was changed since ``clean`` although nobody may."""
         seen, traps = self._seen(), self._traps
@@ -274,18 +284,6 @@ def scratch_folder(prefix: str) -> Iterator[Path]:
         if before is not None:
             os.environ[_CACHE] = before
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def library_that_marks(place: Place, text: str) -> Path:
-    """Build a shared object that leaves a mark as soon as it is loaded; None without a compiler."""
-    from tvm.support import cc
-
-    source = place.root / ".library.c"
-    source.write_text(text)
-    library = place.root / "library.so"
-    cc.create_shared(str(library), [str(source)])
-    place._traps = place._seen()
-    return library
 
 
 def _in_fork(

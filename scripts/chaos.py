@@ -1,4 +1,4 @@
-"""Kill the tool, its devices and its machine at random, and see what is left and who is blamed.
+"""Kill the tool, its devices and its machine at random, and check what is left and who is blamed.
 
     python scripts/chaos.py [--kills 200] [--seed 1] [--jobs 2] [--budget 1800]
     python scripts/chaos.py --only kill --only pair
@@ -12,7 +12,7 @@ output that nobody reads, and two at once in one folder.
 After every kill everything that is there must open. At last the run is resumed, and must end with
 the result of a run that nobody touched, with no process, no temporary file and no hidden file left.
 A machine that lacks something is no verdict: exit code 3 (2 where the request is wrong) and the
-cause, no unit accused, and the run goes on once the fault is gone.
+cause, no unit blamed, and the run goes on once the fault is gone.
 
 A trial depends on its name, ``SEED:SCENARIO:INDEX``, and on how fast the machine is. Exits with 1
 if a trial is wrong; the table has the first of each scenario.
@@ -21,21 +21,21 @@ if a trial is wrong; the table has the first of each scenario.
 from __future__ import annotations
 
 import argparse
-import multiprocessing
 import os
 import random
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import chaos_environment as environment
 import chaos_kills as kills
 from campaign_child import Place, scratch_folder
 from campaign_model import import_everything, in_fork, tiny_model
+from campaign_pool import Pool, mixed_names, run_all
 from chaos_trial import INLINE, PROCESS, Bench, Trial
 from rich.console import Console
 from rich.table import Table
@@ -69,38 +69,14 @@ class Tried:
 
     name: str
     scenario: str
-    told: str
+    done: str
     problems: tuple[str, ...]
     events: int
     is_skipped: bool
     seconds: float
 
 
-@dataclass(frozen=True, kw_only=True)
-class Setup:
-    """What every worker is forked with."""
-
-    bench: Bench
-    scratch: Path
-    until: float
-
-
-_setup: Setup | None = None
-_place: Place | None = None
-
-
-def tried(name: str) -> Tried | None:
-    """Make a trial in a worker; None if the time is over."""
-    global _place
-    assert _setup is not None
-    if time.monotonic() > _setup.until:
-        return None
-    if _place is None:
-        _place = Place(_setup.scratch / f"place-{os.getpid()}")
-    return trial_of(name, _setup.bench, _place)
-
-
-def trial_of(name: str, bench: Bench, place: Place) -> Tried:
+def trial_of(bench: Bench, name: str, place: Place) -> Tried:
     """Make a trial in a place, which is emptied first."""
     _, scenario, index = name.split(":")
     place.clean()
@@ -110,7 +86,7 @@ def trial_of(name: str, bench: Bench, place: Place) -> Tried:
     return Tried(
         name=name,
         scenario=scenario,
-        told=", ".join(trial.told),
+        done=", ".join(trial.done),
         problems=tuple(trial.problems),
         events=trial.events,
         is_skipped=trial.is_skipped,
@@ -141,23 +117,7 @@ def names_of(seed: int, chosen: list[str], kill_count: int) -> list[str]:
     counts = {scenario: count for scenario, (_, count) in SCENARIOS.items() if scenario in chosen}
     if "kill" in counts:
         counts["kill"] = -(-kill_count // kills.KILLS_OF_A_TRIAL)
-    places = [
-        ((index + 0.5) / count, scenario, index)
-        for scenario, count in counts.items()
-        for index in range(count)
-    ]
-    return [f"{seed}:{scenario}:{index}" for _, scenario, index in sorted(places)]
-
-
-def run_all(names: list[str], setup: Setup, jobs: int) -> Iterator[Tried]:
-    """Make trials in workers, and yield what came of them, until the time is over."""
-    global _setup
-    _setup = setup
-    context = multiprocessing.get_context("fork")
-    with ProcessPoolExecutor(jobs, mp_context=context) as pool:
-        for one in pool.map(tried, names):
-            if one is not None:
-                yield one
+    return mixed_names(seed, counts)
 
 
 def report(all_tried: list[Tried], console: Console, seconds: float) -> int:
@@ -178,7 +138,7 @@ def report(all_tried: list[Tried], console: Console, seconds: float) -> int:
     console.print(table)
     for scenario, made in by_scenario.items():
         for one in [one for one in made if one.problems][:1]:
-            console.print(f"{scenario}: --only {one.name}  {one.told!r:.300}", markup=False)
+            console.print(f"{scenario}: --only {one.name}  {one.done!r:.300}", markup=False)
             for problem in one.problems:
                 console.print(f"    {problem!r:.500}", markup=False)
     wrong = sum(bool(one.problems) for one in all_tried)
@@ -217,12 +177,12 @@ def main() -> int:
         if not bench.can_mount:
             console.print("full disks are imitated by limits of file size: mounting is not allowed")
         began = time.monotonic()
-        setup = Setup(bench=bench, scratch=scratch, until=began + args.budget)
+        pool = Pool(attempt=partial(trial_of, bench), scratch=scratch, until=began + args.budget)
         all_tried = []
-        for one in run_all(names, setup, args.jobs):
+        for one in run_all(names, pool, args.jobs):
             all_tried.append(one)
             if one.problems:
-                print(f"{one.name}: {one.told!r:.200} {one.problems[0]!r:.300}", file=sys.stderr)
+                print(f"{one.name}: {one.done!r:.200} {one.problems[0]!r:.300}", file=sys.stderr)
         wrong = report(all_tried, console, time.monotonic() - began)
     if len(all_tried) < len(names):
         console.print(f"the time is over: {len(names) - len(all_tried)} trials were not made")

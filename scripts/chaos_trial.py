@@ -46,7 +46,7 @@ class Trial:
         What it is made of; all that it draws comes from its name.
     index
         Its number in the scenario.
-    told
+    done
         What was done, for people.
     problems
         What is wrong; empty if nothing is.
@@ -60,7 +60,7 @@ class Trial:
     place: Place
     draw: random.Random
     index: int
-    told: list[str] = field(default_factory=list)
+    done: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     events: int = 0
     is_skipped: bool = False
@@ -84,13 +84,13 @@ class Trial:
         self.problems.append(text)
 
     def expect(self, ended: Ended, codes: Iterable[int], causes: Sequence[str] = ()) -> None:
-        """Ask for an exit code, for a cause that is told unless it is 0, and for no accusation."""
+        """Ask for an exit code, for a cause in the message unless it is 0, and for nothing left."""
         allowed = tuple(codes)
         if ended.exit_code not in allowed:
             wanted = " or ".join(map(str, allowed))
             self.blame(f"{ending(ended)}, expected {wanted}: {tail(ended.err)}")
-        elif ended.exit_code and causes and not told_in(causes, ended.err):
-            self.blame(f"{ending(ended)} does not tell {' or '.join(causes)}: {tail(ended.err)}")
+        elif ended.exit_code and causes and not has_one_of(causes, ended.err):
+            self.blame(f"{ending(ended)} does not name {' or '.join(causes)}: {tail(ended.err)}")
         for text in _NO_ERROR:
             if text in ended.err:
                 self.blame(f"{text!r} on stderr: {tail(ended.err)}")
@@ -99,7 +99,7 @@ class Trial:
         if ended.outside:
             self.blame(f"changed outside: {', '.join(ended.outside)[:300]}")
 
-    def expect_nobody_accused(self, out: Path | None = None) -> None:
+    def expect_nobody_blamed(self, out: Path | None = None) -> None:
         """Ask that no unit is called wrong in what a run left."""
         path = (self.out if out is None else out) / "result.json"
         if not path.is_file():
@@ -108,7 +108,7 @@ class Trial:
         wrong = [u["name"] for u in document["units"] if u["verdict"] in _WRONG_VERDICTS]
         if wrong or document["culprits"]:
             reasons = [u["reason"] for u in document["units"] if u["name"] in wrong][:1]
-            self.blame(f"accused: {wrong or document['culprits']}, {reasons}")
+            self.blame(f"blamed: {wrong or document['culprits']}, {reasons}")
 
     def expect_whole(self, out: Path | None = None) -> None:
         """Ask that everything that is there can be opened."""
@@ -162,11 +162,11 @@ def after(before: Callable[[], None] | None, work: Work) -> Work:
 
 
 def ending(ended: Ended) -> str:
-    """Say how a fork ended."""
+    """Return how a fork ended, for people."""
     if ended.is_hung:
         return f"hung for {ended.seconds:.0f} s"
     if ended.killed_by is not None:
-        return f"died of signal {ended.killed_by}"
+        return f"ended by signal {ended.killed_by}"
     if ended.exit_code in (RAISED, _INTERNAL):
         return f"exit code {ended.exit_code}, an internal error"
     return f"exit code {ended.exit_code}"
@@ -178,7 +178,7 @@ def tail(text: str) -> str:
     return " / ".join(text[max(start, 0) :].strip().splitlines())[:300]
 
 
-def told_in(causes: Sequence[str], text: str) -> bool:
+def has_one_of(causes: Sequence[str], text: str) -> bool:
     """Whether a text has one of some words."""
     low = text.lower()
     return any(cause.lower() in low for cause in causes)

@@ -24,22 +24,21 @@ from __future__ import annotations
 import argparse
 import contextlib
 import importlib.util
-import itertools
 import json
-import multiprocessing
 import os
 import shutil
 import statistics
 import sys
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from campaign_child import Limits, Place, library_that_marks, scratch_folder
+from campaign_child import Limits, Place, scratch_folder
 from campaign_model import import_everything, make_originals
+from campaign_pool import Pool, mixed_names, run_all
 from fuzz_kinds import ARTEFACTS, make_mutation
 from fuzz_outcome import ACCEPTED, REFUSED, WRONG, Outcome, judged
 from rich.console import Console
@@ -63,47 +62,27 @@ class Tried:
 
 @dataclass(frozen=True, kw_only=True)
 class Setup:
-    """What every worker is forked with."""
+    """What all tries share."""
 
     originals: Path
-    scratch: Path
     limits: Limits
     keep: Path | None
-    until: float
-
-
-_setup: Setup | None = None
-_place: Place | None = None
 
 
 def names_of(seed: int, chosen: Sequence[str], count: int) -> list[str]:
     """Return the names of mutations of some artefacts, each with its share, well mixed."""
-    round_of = [
-        kind
-        for _, kind in sorted(
-            ((turn + 0.5) / ARTEFACTS[kind].share, kind)
-            for kind in chosen
-            for turn in range(ARTEFACTS[kind].share)
-        )
-    ]
-    made: Counter[str] = Counter()
-    names = []
-    for kind in itertools.islice(itertools.cycle(round_of), count):
-        names.append(f"{seed}:{kind}:{made[kind]}")
-        made[kind] += 1
-    return names
+    total = sum(ARTEFACTS[kind].share for kind in chosen)
+    counts = {kind: -(-count * ARTEFACTS[kind].share // total) for kind in chosen}
+    return mixed_names(seed, counts)[:count]
 
 
-def tried(name: str) -> Tried | None:
-    """Make a mutation and read it, in a worker; None if the time is over."""
-    assert _setup is not None
-    if time.monotonic() > _setup.until:
-        return None
-    place = _own_place()
-    mutation = make_mutation(name, _setup.originals, place)
-    before = _copied(place, _setup.keep, name)
-    ended = place.run(mutation.work, _setup.limits)
-    outcome = judged(mutation, ended, _setup.limits)
+def tried(setup: Setup, name: str, place: Place) -> Tried:
+    """Make a mutation in a place and read it."""
+    _add_library(place)
+    mutation = make_mutation(name, setup.originals, place)
+    before = _copied(place, setup.keep, name)
+    ended = place.run(mutation.work, setup.limits)
+    outcome = judged(mutation, ended, setup.limits)
     if before is not None:
         if outcome.is_wrong:
             lines = (
@@ -126,24 +105,13 @@ def tried(name: str) -> Tried | None:
     )
 
 
-def _own_place() -> Place:
-    global _place
-    if _place is None:
-        assert _setup is not None
-        _place = new_place(_setup.scratch / f"place-{os.getpid()}")
-    return _place
-
-
-def new_place(root: Path) -> Place:
-    """Make a place, with a shared object that leaves a mark when it is loaded."""
-    place = Place(root)
+def _add_library(place: Place) -> None:
+    """Build a shared object that leaves a mark when it is loaded, once in a place."""
     mark = json.dumps(str(place.marks / "native"))
-    library_that_marks(
-        place,
+    place.build_library(
         "#include <fcntl.h>\n"
-        f"__attribute__((constructor)) static void loaded(void) {{ creat({mark}, 0600); }}\n",
+        f"__attribute__((constructor)) static void loaded(void) {{ creat({mark}, 0600); }}\n"
     )
-    return place
 
 
 def _copied(place: Place, keep: Path | None, name: str) -> Path | None:
@@ -165,17 +133,6 @@ def _copied(place: Place, keep: Path | None, name: str) -> Path | None:
         else:
             os.mkfifo(to)
     return folder
-
-
-def run_all(names: list[str], setup: Setup, jobs: int) -> Iterator[Tried]:
-    """Try mutations in workers, and yield what came of them, until the time is over."""
-    global _setup
-    _setup = setup
-    context = multiprocessing.get_context("fork")
-    with ProcessPoolExecutor(jobs, mp_context=context) as pool:
-        for one in pool.map(tried, names):
-            if one is not None:
-                yield one
 
 
 def report(all_tried: list[Tried], console: Console, seconds: float) -> int:
@@ -241,18 +198,14 @@ def main() -> int:
         make_originals(originals, has_torch=NEEDS_TORCH in chosen)
         import_everything(has_torch=NEEDS_TORCH in chosen)
         began = time.monotonic()
-        setup = Setup(
-            originals=originals,
-            scratch=scratch,
-            limits=Limits(seconds=args.timeout),
-            keep=args.keep,
-            until=began + args.budget,
-        )
+        limits = Limits(seconds=args.timeout)
+        setup = Setup(originals=originals, limits=limits, keep=args.keep)
         if args.only:
-            return _again(args.only, setup, console)
+            return _again(args.only, setup, Place(scratch / "place"), console)
         names = names_of(args.seed, chosen, args.mutations)
         all_tried = []
-        for one in run_all(names, setup, args.jobs):
+        pool = Pool(attempt=partial(tried, setup), scratch=scratch, until=began + args.budget)
+        for one in run_all(names, pool, args.jobs):
             all_tried.append(one)
             if one.outcome.is_wrong:
                 text = f"{one.description!r:.100} {one.outcome.detail!r:.160}"
@@ -263,9 +216,9 @@ def main() -> int:
     return 1 if wrong else 0
 
 
-def _again(name: str, setup: Setup, console: Console) -> int:
+def _again(name: str, setup: Setup, place: Place, console: Console) -> int:
     """Try one mutation, and show all that it printed."""
-    place = new_place(setup.scratch / "place")
+    _add_library(place)
     mutation = make_mutation(name, setup.originals, place)
     if setup.keep is not None:
         kept = _copied(place, setup.keep, name)

@@ -178,7 +178,7 @@ def test_chaos_finds_nothing_in_what_is_right(trial, ended, monkeypatch):
     monkeypatch.setattr(trial, "run", lambda work, before=None: ended)
     trial.expect(ended, (0,), ("disk",))
     trial.expect(replace(ended, exit_code=3, err="error: the disk is full"), (0, 3), ("disk",))
-    trial.expect_nobody_accused()
+    trial.expect_nobody_blamed()
     trial.expect_end(INLINE)
     assert trial.problems == []
 
@@ -196,13 +196,13 @@ def test_chaos_finds_nothing_in_what_is_right(trial, ended, monkeypatch):
     ],
     ids=str,
 )
-def test_chaos_sees_a_wrong_end(trial, ended, change):
+def test_chaos_finds_a_wrong_end(trial, ended, change):
     trial.expect(replace(ended, **change), (0, 3), ("disk",))
     assert trial.problems
 
 
 @pytest.mark.parametrize("wrong", ["half a file", "verdict", "file", "missing", "hidden", "tmp"])
-def test_chaos_sees_what_is_left(trial, ended, monkeypatch, wrong):
+def test_chaos_finds_what_is_left(trial, ended, monkeypatch, wrong):
     from chaos_trial import INLINE
 
     monkeypatch.setattr(trial, "run", lambda work, before=None: ended)
@@ -222,9 +222,9 @@ def test_chaos_sees_what_is_left(trial, ended, monkeypatch, wrong):
     assert trial.problems
 
 
-def test_chaos_sees_an_accusation(trial):
+def test_chaos_finds_a_blamed_unit(trial):
     _edit(trial.out / "result.json", units=[{"name": "a", "verdict": "crash", "reason": "full"}])
-    trial.expect_nobody_accused()
+    trial.expect_nobody_blamed()
     assert "full" in trial.problems[0]
 
 
