@@ -1,4 +1,4 @@
-"""What a detector says of a kernel, and how it reads a suite."""
+"""What a detector finds in a kernel, and how it reads a suite."""
 
 from __future__ import annotations
 

@@ -71,7 +71,7 @@ def test_a_carved_case_catches_it(gelu, overflowing):
 
 
 def test_it_is_not_taken_for_equivalent(gelu, overflowing):
-    """Also where the recorded values are small, large inputs tell; the report says they are far."""
+    """Also where the recorded values are small, large inputs show it; the report calls them far."""
     values = np.random.default_rng(0).standard_normal(SHAPE).astype(np.float32)
     difference = detector(gelu, values).difference(overflowing)
     assert difference is not None

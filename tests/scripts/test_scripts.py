@@ -204,6 +204,6 @@ def test_bench_fleet_reports_servers_and_imitated_boards(finished):
 @needs_minilm
 @pytest.mark.skipif(shutil.which("clang") is None, reason="needs clang")
 def test_an_opencl_front_end_accepts_every_kernel_of_minilm():
-    """As the page of these GPUs says."""
+    """As the page of these GPUs states."""
     done = run("opencl_sources.py")
     assert re.fullmatch(r"clang accepts (\d+) of \1 kernels as CL1.2\n", done.stdout), done.stdout
