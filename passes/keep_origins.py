@@ -48,33 +48,33 @@ def _origins(mod: tvm.IRModule) -> dict[relax.Var, Origins]:
     }
 
 
-def give_origins(mod: tvm.IRModule, known: Mapping[relax.Var, Origins]) -> tvm.IRModule:
+def give_origins(mod: tvm.IRModule, origins: Mapping[relax.Var, Origins]) -> tvm.IRModule:
     """Return the module with origins at the calls that have none, as ``KeepOrigins`` does.
 
     Parameters
     ----------
     mod
         In normal form.
-    known
-        Origins by the variable a call is bound to.
+    origins
+        Origins by the variable that a call is bound to.
     """
     out = mod.clone()
     for gvar, function in mod.functions.items():
         if isinstance(function, relax.Function):
-            missing = _missing(function, known)
+            missing = _missing(function, origins)
             if missing:
                 out.update_func(gvar, _Giver(mod, missing).visit_expr(function))
     return out
 
 
 def _missing(
-    function: relax.Function, known: Mapping[relax.Var, Origins]
+    function: relax.Function, of_variables: Mapping[relax.Var, Origins]
 ) -> dict[relax.Call, Origins]:
     missing: dict[relax.Call, Origins] = {}
     pending: list[relax.Call] = []
     for var, call in _bound_calls(function):
         has = origins_of(call)
-        origins = has or known.get(var)
+        origins = has or of_variables.get(var)
         if not origins:
             pending.append(call)
             continue
@@ -98,13 +98,13 @@ class FuseOpsKeepingOrigins(ModulePass):
         if not _origins(mod):
             return fused
         apart = relax.transform.FuseOps()(_with_own_callees(mod))
-        known: dict[relax.Var, Origins] = {}
+        found: dict[relax.Var, Origins] = {}
         for gvar in mod.functions:
             if isinstance(mod[gvar], relax.Function):
                 calls, own = (_bound_calls(m[gvar.name_hint]) for m in (fused, apart))
                 for (var, _), (_, call) in zip(calls, own, strict=True):
-                    known[var] = _origins_inside(call, apart)
-        return give_origins(fused, known)
+                    found[var] = _origins_inside(call, apart)
+        return give_origins(fused, found)
 
 
 def _with_own_callees(mod: tvm.IRModule) -> tvm.IRModule:

@@ -6,49 +6,58 @@ Importing the package is cheap: TVM is loaded with the first name that needs it.
 from __future__ import annotations
 
 import sys
-from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from relax_tapml._lazy import lazily
 
 if TYPE_CHECKING:
-    from relax_tapml.bringup.bring_up import bring_up
-    from relax_tapml.frontend.load import load_model
+    from relax_tapml.bringup.main_job import bring_up
+    from relax_tapml.bringup.options import Options
+    from relax_tapml.frontend.load.load_model import load_model
     from relax_tapml.frontend.model import Model, Sample
     from relax_tapml.frontend.nn_module import from_nn_module
     from relax_tapml.frontend.saved import save_model
     from relax_tapml.frontend.torch_export import from_torch
     from relax_tapml.partition.bundle import load
-    from relax_tapml.replays.replay import replay
+    from relax_tapml.replays.replay import ReplayReport, replay
+    from relax_tapml.results.result_file import read_result
+    from relax_tapml.results.run_result import RunResult
 
 __all__ = [
     "Model",
+    "Options",
+    "ReplayReport",
+    "RunResult",
     "Sample",
     "bring_up",
     "from_nn_module",
     "from_torch",
     "load",
     "load_model",
+    "read_result",
     "replay",
     "save_model",
 ]
 
 _HOMES = {
     "Model": "relax_tapml.frontend.model",
+    "Options": "relax_tapml.bringup.options",
+    "ReplayReport": "relax_tapml.replays.replay",
+    "RunResult": "relax_tapml.results.run_result",
     "Sample": "relax_tapml.frontend.model",
-    "bring_up": "relax_tapml.bringup.bring_up",
+    "bring_up": "relax_tapml.bringup.main_job",
     "from_nn_module": "relax_tapml.frontend.nn_module",
     "from_torch": "relax_tapml.frontend.torch_export",
     "load": "relax_tapml.partition.bundle",
-    "load_model": "relax_tapml.frontend.load",
+    "load_model": "relax_tapml.frontend.load.load_model",
+    "read_result": "relax_tapml.results.result_file",
     "replay": "relax_tapml.replays.replay",
     "save_model": "relax_tapml.frontend.saved",
 }
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'relax_tapml' has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
+__getattr__ = lazily(__name__, _HOMES)
 
 
 class _LastFinder:

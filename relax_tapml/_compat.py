@@ -1,6 +1,6 @@
-"""Names that differ between TVM 0.26 and 0.27; nothing else in the package spells them.
+"""Names that differ between TVM 0.26 and 0.27; no other module of the package uses them.
 
-What is wrong in both and can be set right once is set right here, too.
+Errors of both releases that can be corrected in one place are corrected here, too.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ __all__ = [
     "verify_well_formed",
 ]
 
-# An interrupt in a function that TVM calls, as in a pass, comes out of TVM as one. Otherwise it is
-# a RuntimeError, which whoever runs the pass takes for a fault of the pass, and goes on.
+# An interrupt in a function that TVM calls, such as a pass, leaves TVM as a KeyboardInterrupt.
+# Without this line it is a RuntimeError, which callers handle as an error of the pass.
 register_error("KeyboardInterrupt", KeyboardInterrupt)
 
 IS_TVM_026 = not hasattr(ir, "prim")
@@ -52,7 +52,7 @@ else:
     from tvm.s_tir.analysis import verify_well_formed
     from tvm.sym import Analyzer
 
-# What 0.26 calls it, else what 0.27 does.
+# The name in 0.26, else the name in 0.27.
 Constant = relax.Constant if IS_TVM_026 else ir.GenericConst
 StringImm = relax.StringImm if IS_TVM_026 else ir.StringImm
 TirStringImm = tirx.StringImm if IS_TVM_026 else ir.StringImm
@@ -81,10 +81,10 @@ _BITWISE: dict[Any, Callable[[Any, Any], Any]] = (
 
 
 def load_json(text: str) -> Any:
-    """Read what ``tvm.ir.save_json`` wrote, without upgrading what this version wrote itself.
+    """Read JSON of ``tvm.ir.save_json``; JSON of this version of TVM is not upgraded.
 
-    ``tvm.ir.load_json`` looks for old names in every node, in Python, which takes ten times as long
-    as the reading.
+    ``tvm.ir.load_json`` searches every node for old names, in Python, which takes ten times as long
+    as the reading itself.
     """
     is_ours = text.endswith(f'"metadata":{{"tvm_version":"{tvm.__version__}"}}}}')
     return from_json_graph_str(text) if is_ours else tvm.ir.load_json(text)
@@ -108,7 +108,7 @@ def prim_op(name: str) -> str:
 def torch_reshape(importer: Any, x: Any, dims: Any) -> Any:
     """Emit a reshape through TVM's importer, which in 0.26 has no method for it.
 
-    That method takes a 0 for an extent, as PyTorch does; alone, ``reshape`` copies one for it.
+    That method reads a 0 as an extent, as PyTorch does; in ``reshape``, a 0 copies the old extent.
     """
     if IS_TVM_026:
         return importer.block_builder.emit(relax.op.reshape(x, dims))
@@ -116,9 +116,10 @@ def torch_reshape(importer: Any, x: Any, dims: Any) -> Any:
 
 
 def portable_script(module: Any) -> str:
-    """Return a module's TVMScript as every release of Python that TVM runs on can read it.
+    """Return a module's TVMScript in a form that every release of Python can parse.
 
-    From Python 3.12 on, TVM 0.27 declares type variables in a way that older ones cannot parse.
+    From Python 3.12 on, TVM 0.27 declares type variables in a form that older releases cannot
+    parse.
     """
     if IS_TVM_026:
         return str(module.script())
@@ -128,8 +129,8 @@ def portable_script(module: Any) -> str:
 def bitwise(expr: Any) -> tuple[Callable[[Any, Any], Any], Any, Any] | None:
     """Return the operation and the operands of a bitwise expression or shift; None for others.
 
-    The operation is a function of the module ``operator``, which also makes such expressions. They
-    are calls in 0.26, nodes of their own in 0.27.
+    The operation is a function of the module ``operator``, which also creates such expressions.
+    They are calls in 0.26 and nodes of their own in 0.27.
     """
     if not IS_TVM_026:
         operation = _BITWISE.get(type(expr))

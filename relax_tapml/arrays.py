@@ -24,14 +24,16 @@ def dtype_named(name: str) -> np.dtype[Any]:
     raise ValueError(f"{name!r} is not a dtype that NumPy can hold")
 
 
-def is_float(dtype: np.dtype[Any]) -> bool:
-    """Say whether values are floating point, bfloat16 and float8 included."""
-    return dtype.kind == "f" or (dtype.kind == "V" and dtype.name.startswith(("bfloat", "float")))
+def is_float(dtype: np.dtype[Any] | str) -> bool:
+    """Return whether a dtype of NumPy, or the name of one of TVM, is a float, as bfloat16 is."""
+    name = dtype if isinstance(dtype, str) else dtype.name
+    return name.startswith(("float", "bfloat"))
 
 
-def is_integer(dtype: np.dtype[Any]) -> bool:
-    """Say whether values are integers or bool, int4 included."""
-    return dtype.kind in "biu" or (dtype.kind == "V" and dtype.name.startswith(("int", "uint")))
+def is_integer(dtype: np.dtype[Any] | str) -> bool:
+    """Return the same for integers and bool, int4 included."""
+    name = dtype if isinstance(dtype, str) else dtype.name
+    return name.startswith(("int", "uint", "bool"))
 
 
 def finfo(dtype: np.dtype[Any]) -> Any:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from relax_tapml.cli.exit import guarded, parsed
 from relax_tapml.cli.trust import TRUST_HELP
+from relax_tapml.frontend.load.registry import FRONTENDS
 from relax_tapml.migrate.strategies.registry import CHOICES
 
 
@@ -27,9 +28,7 @@ def parser() -> argparse.ArgumentParser:
     add(
         "model",
         metavar="MODEL",
-        help="minilm; package.module:callable; a folder written by save_model; a Relax .json; a "
-        "torch .pt2; or mlc:CONFIG, where CONFIG is a config.json or mlc-chat-config.json of "
-        "MLC-LLM, or a folder with one and, optionally, weights (MLC-LLM must be installed)",
+        help="; ".join(frontend.summary for frontend in FRONTENDS),
     )
     add("--source", default="llvm", metavar="TARGET", help="trusted TVM target (llvm)")
     add("--target", default="llvm", metavar="TARGET", help="TVM target to bring up (llvm)")
@@ -138,7 +137,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(args: argparse.Namespace) -> int:
     # Imported here so that --help and usage errors do not wait for TVM.
-    from relax_tapml.bringup.bring_up import bring_up
+    from relax_tapml.bringup.main_job import bring_up
     from relax_tapml.cli.present import present
     from relax_tapml.cli.progress import Progress
 

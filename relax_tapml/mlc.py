@@ -1,6 +1,6 @@
 """Models of MLC-LLM, taken out of its own compile flow: after fusion, before target schedules.
 
-One line around a build script's call is all it takes; MLC is neither forked nor patched::
+It needs one line around the call in a build script; MLC is neither forked nor patched::
 
     with relax_tapml.mlc.carving("dist/llama", prompts=[[1, 5, 9, 2]], target="cuda"):
         mlc_llm.interface.compile.compile(...)
@@ -17,7 +17,7 @@ from typing import Unpack
 import tvm
 
 from relax_tapml.arrays import Array
-from relax_tapml.bringup.bring_up import bring_up
+from relax_tapml.bringup.main_job import bring_up
 from relax_tapml.bringup.options import OptionFields
 from relax_tapml.frontend.mlc_model import mlc_model, prompt_sample
 from relax_tapml.frontend.mlc_pipeline import (
@@ -33,14 +33,14 @@ from relax_tapml.results.run_result import RunResult
 
 @dataclass
 class Carved:
-    """What a compilation within ``carving`` left.
+    """The results of a compilation within ``carving``.
 
     Parameters
     ----------
     model
         The model as it was run; None before a compilation.
     result
-        Of ``bring_up``.
+        The result of ``bring_up``.
     """
 
     model: Model | None = None
@@ -62,7 +62,7 @@ def carving(
     force: bool = False,
     **options: Unpack[OptionFields],
 ) -> Iterator[Carved]:
-    """Bring up every model that is compiled within the block, then let its compilation go on.
+    """Bring up every model that is compiled within the block; its compilation then continues.
 
     Parameters
     ----------
@@ -73,11 +73,11 @@ def carving(
     following
         Token ids that are decoded after each prompt.
     params
-        Weights by MLC's names; without them they are drawn at random.
+        Weights by MLC's names; random ones by default.
     dims
-        Extents of dimensions that MLC leaves open, such as ``vocab_size``, where weights are drawn.
+        Extents of dimensions that MLC leaves open, such as ``vocab_size``, for random weights.
     drive
-        How a sample is run; by default as MLC's runtime does.
+        Runs a sample; by default as MLC's runtime does.
     pipeline, after
         Name of the registered pipeline, and of the pass in it after which the module is taken.
     resume, force, options
@@ -86,7 +86,7 @@ def carving(
     Raises
     ------
     UsageError
-        No such pipeline is registered: MLC-LLM is not imported, or of another version.
+        No such pipeline is registered: MLC-LLM is not imported, or has another version.
     LoweringError
         The pipeline ended without that pass.
     """

@@ -6,6 +6,7 @@ import re
 
 # Most text has none of these, and only a search is needed.
 _SUSPECT = re.compile(r"[^\n\t -~]")
+_MAX_LINE = 400
 
 
 def printable(text: str) -> str:
@@ -22,3 +23,26 @@ def printable(text: str) -> str:
 def _escaped(match: re.Match[str]) -> str:
     character = match[0]
     return character if character.isprintable() else repr(character)[1:-1]
+
+
+def message_line(error: BaseException | str, number: int = 0) -> str:
+    """Return one line of an error's message, safe to print; its type's name if it has no message.
+
+    Lines that only mark a place in the line above, as parsers print them, do not count.
+
+    Parameters
+    ----------
+    error
+        An exception, or the output of a program.
+    number
+        Which line: 0 for the first, -1 for the last.
+    """
+    lines = [line.strip() for line in str(error).splitlines() if line.strip(" \t|^~")]
+    line = printable(lines[number]) if lines else type(error).__name__
+    return line if len(line) <= _MAX_LINE else f"{line[:_MAX_LINE]}..."
+
+
+def error_line(error: BaseException) -> str:
+    """Return the type of an error with the first line of its message, safe to print."""
+    kind, line = type(error).__name__, message_line(error)
+    return line if line == kind else f"{kind}: {line}"

@@ -25,7 +25,7 @@ from rich.console import Console
 from rich.table import Table
 
 from relax_tapml.compare.comparison import compare
-from relax_tapml.compare.tolerance import RuleTolerance
+from relax_tapml.compare.tolerances.rule import RuleTolerance
 
 MOST_TIME = 1.5
 TOLERANCE = RuleTolerance(atol=1e-6, rtol=1e-5, origin="given by the benchmark")

@@ -34,7 +34,7 @@ from detection_worker import Task
 from rich.console import Console
 
 from mutation.detection import SUITE
-from relax_tapml.bringup.bring_up import bring_up
+from relax_tapml.bringup.main_job import bring_up
 from relax_tapml.compare.power import power_of
 from relax_tapml.suite.open_suite import open_suite
 from relax_tapml.suite.tolerances import read_tolerance

@@ -43,7 +43,7 @@ from minilm_build import sentences
 from rich.console import Console
 from rich.table import Table
 
-from relax_tapml.frontend.load import load_model
+from relax_tapml.frontend.load.load_model import load_model
 from relax_tapml.frontend.model import Model
 from relax_tapml.migrate.strategies.registry import STRATEGIES
 from relax_tapml.passes.annotate_sites import annotated_calls

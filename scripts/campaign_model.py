@@ -105,7 +105,7 @@ def in_fork(work: Callable[[], None]) -> None:
 
 
 def _build(saved: Path, run: Path) -> None:
-    from relax_tapml.bringup.bring_up import bring_up
+    from relax_tapml.bringup.main_job import bring_up
     from relax_tapml.replays.replay import replay
 
     result = bring_up(str(saved), session="inline", out=run)

@@ -90,7 +90,7 @@ def run_bundle(folder: str, session: str) -> None:
 
 def read_model(spec: str, *files: str) -> None:
     """Load a model and lower it."""
-    from relax_tapml.frontend.load import load_model
+    from relax_tapml.frontend.load.load_model import load_model
     from relax_tapml.partition.lower import lower, mark_inputs
 
     loaded = load_model(spec, inputs=[Path(file) for file in files])

@@ -21,7 +21,6 @@ if a trial is wrong; the table has the first of each scenario.
 from __future__ import annotations
 
 import argparse
-import os
 import random
 import sys
 import time
@@ -39,6 +38,8 @@ from campaign_pool import Pool, mixed_names, run_all
 from chaos_trial import INLINE, PROCESS, Bench, Trial
 from rich.console import Console
 from rich.table import Table
+
+from relax_tapml.cores import usable_cores
 
 Scenario = Callable[[Trial], None]
 # With how many trials each has; those of ``kill`` come from --kills.
@@ -103,7 +104,7 @@ def make_bench(folder: Path) -> Bench:
     references = {session: folder / session for session in (INLINE, PROCESS)}
 
     def build_all() -> None:
-        from relax_tapml.bringup.bring_up import bring_up
+        from relax_tapml.bringup.main_job import bring_up
 
         for session, out in references.items():
             assert bring_up(str(saved), session=session, out=out).exit_code == 0
@@ -159,7 +160,7 @@ def main() -> int:
         help=f"a scenario, or one trial, SEED:SCENARIO:INDEX; may be repeated. Scenarios: "
         f"{', '.join(SCENARIOS)}",
     )
-    add("--jobs", type=int, default=os.cpu_count(), help="workers (as many as processors)")
+    add("--jobs", type=int, default=usable_cores(), help="workers (as many as processors)")
     add("--budget", type=float, default=3600, help="seconds, after which no trial begins (3600)")
     args = parser.parse_args()
     console = Console(width=140, highlight=False, soft_wrap=True)

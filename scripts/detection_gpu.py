@@ -53,7 +53,7 @@ class Tried:
     unbuilt
         Why it did not run; empty if it did.
     low_precision
-        Whether it is inside of its tolerance only for devices with coarse functions.
+        Whether it is inside of its tolerance only for devices with low-precision functions.
     """
 
     unit: str
@@ -80,8 +80,8 @@ def _try_unit(folder: Path, per_kind: int, unit: str) -> list[Tried]:
         return []
     made = list(_scheduled(cases.function, per_kind, target))
     parts = [made[first : first + _BATCH] for first in range(0, len(made), _BATCH)]
-    coarse = suite.coarse()
-    return [one for part in parts for one in _tried(suite, coarse, unit, part, target)]
+    wider = suite.low_precision()
+    return [one for part in parts for one in _tried(suite, wider, unit, part, target)]
 
 
 def _scheduled(
@@ -107,7 +107,7 @@ def _scheduled(
 
 def _tried(
     suite: Suite,
-    coarse: Suite,
+    wider: Suite,
     unit: str,
     made: Sequence[tuple[str, tirx.PrimFunc]],
     target: tvm.target.Target,
@@ -123,12 +123,12 @@ def _tried(
             yield Tried(unit=unit, how=made[0][0], unbuilt=last_line(error))
             return
         for one in made:
-            yield from _tried(suite, coarse, unit, [one], target)
+            yield from _tried(suite, wider, unit, [one], target)
         return
-    fine_cases, coarse_cases = kernel_cases(suite, unit).cases, kernel_cases(coarse, unit).cases
+    fine_cases, wider_cases = kernel_cases(suite, unit).cases, kernel_cases(wider, unit).cases
     for name, (how, _) in zip(names, made, strict=True):
         reason, is_low = "", False
-        for fine, wide in zip(fine_cases, coarse_cases, strict=True):
+        for fine, wide in zip(fine_cases, wider_cases, strict=True):
             outputs = _run(built[name], fine)
             reason = _reason(fine, outputs)
             if reason and not _reason(wide, outputs):

@@ -14,7 +14,7 @@ from torch import nn
 from tvm import relax
 
 from relax_tapml.arrays import Array
-from relax_tapml.frontend.load import load_model
+from relax_tapml.frontend.load.load_model import load_model
 from relax_tapml.frontend.model import Model
 from relax_tapml.frontend.torch_export import from_torch
 

@@ -44,6 +44,8 @@ from fuzz_outcome import ACCEPTED, REFUSED, WRONG, Outcome, judged
 from rich.console import Console
 from rich.table import Table
 
+from relax_tapml.cores import usable_cores
+
 NEEDS_TORCH = "model.pt2"
 # Shown of each sort of what is wrong.
 _EXAMPLES = 3
@@ -180,7 +182,7 @@ def main() -> int:
     add("--seed", type=int, default=1, help="of all of them (1)")
     add("--artefact", action="append", choices=kinds, help="only this kind; may be repeated")
     add("--only", metavar="NAME", help="one mutation again, SEED:ARTEFACT:INDEX, with its output")
-    add("--jobs", type=int, default=os.cpu_count(), help="workers (as many as processors)")
+    add("--jobs", type=int, default=usable_cores(), help="workers (as many as processors)")
     add("--budget", type=float, default=1800, help="seconds, after which no more are tried (1800)")
     add("--timeout", type=float, default=60, help="seconds after which reading hangs (60)")
     add("--keep", type=Path, metavar="DIR", help="keep what is wrong here, as it was read")

@@ -44,12 +44,12 @@ _STAGES = {
     "carve": "relax_tapml.bringup.carved_suite",
     "prepare_target": "relax_tapml.bringup.target_build",
     "build_target": "relax_tapml.bringup.target_build",
-    "DeviceSpec": "relax_tapml.bringup.replay_alone",
-    "replay_alone": "relax_tapml.bringup.replay_alone",
+    "DeviceSpec": "relax_tapml.bringup.alone",
+    "replay_alone": "relax_tapml.bringup.alone",
     "MigrationPlan": "relax_tapml.bringup.migrate_model",
     "migrate": "relax_tapml.bringup.migrate_model",
-    "Findings": "relax_tapml.bringup.summarise",
-    "summarise": "relax_tapml.bringup.summarise",
+    "Findings": "relax_tapml.bringup.summary",
+    "summarise": "relax_tapml.bringup.summary",
 }
 _PASSES = {
     "AnnotateSites": "relax_tapml.passes.annotate_sites",

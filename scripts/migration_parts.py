@@ -17,7 +17,7 @@ from tvm import relax
 from tvm.relax.testing.lib_comparator import LibCompareVMInstrument
 
 from relax_tapml.arrays import Array
-from relax_tapml.compare.tolerance import tolerance_for
+from relax_tapml.compare.tolerances.rule import tolerance_for
 from relax_tapml.compare.verdict import Verdict
 from relax_tapml.frontend.model import Model
 from relax_tapml.migrate.built_sides import BuiltSides, units_of

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from built_model import BuiltModel, build_model
 
-from relax_tapml.frontend.load import load_model
+from relax_tapml.frontend.load.load_model import load_model
 
 # Each of these words is one token.
 _SUBJECTS = ("the river", "my neighbour", "a compiler", "this kernel", "the train", "nobody")

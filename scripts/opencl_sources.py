@@ -10,7 +10,7 @@ import tvm
 from built_model import lowered
 from minilm_build import sentences
 
-from relax_tapml.frontend.load import load_model
+from relax_tapml.frontend.load.load_model import load_model
 from relax_tapml.partition.lower_for_target import lower_for_target
 from relax_tapml.targets.platforms.parse_target import parse_target
 from relax_tapml.targets.toolchain.default_schedule import schedule

@@ -14,9 +14,8 @@ from rich.console import Console
 from tiny_model import UNITS, model
 
 from relax_tapml import bring_up
-from relax_tapml.bringup import bring_up as main_job
 from relax_tapml.cli.present import present
-from relax_tapml.compare.tolerance import RuleTolerance
+from relax_tapml.compare.tolerances.rule import RuleTolerance
 from relax_tapml.errors import ExitCode
 
 
@@ -74,7 +73,7 @@ def test_a_unit_with_blunt_cases_alone_stays_on_the_host(finished, monkeypatch):
     assert "<b>blunt</b>" in page
     assert "softmax: no case can tell right from wrong" in page
 
-    monkeypatch.setattr(main_job, "replay", None)
+    monkeypatch.setattr(alone, "replay", None)
     resumed = again(finished)
     assert resumed.verdict == "inconclusive"
     assert resumed.document["reason"] == result.document["reason"]
@@ -86,7 +85,7 @@ def blind(monkeypatch):
     """Make every tolerance of a model's outputs too large to see anything."""
     wide = RuleTolerance(atol=1e4, rtol=0.0, origin="test")
     monkeypatch.setattr(
-        "relax_tapml.bringup.trusted_source.output_tolerances",
+        "relax_tapml.bringup._source.output_tolerances",
         lambda outputs, _runs: [wide for _ in outputs],
     )
 

@@ -75,6 +75,36 @@ def test_the_model_of_ones_own_is_imported(tmp_path: Path) -> None:
     assert printed(f"{code}\nprint(load().name)", tmp_path) == ["Mlp"]
 
 
+def test_output_of_the_small_model_is_what_the_commands_print(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run with a wrong pass, and what other commands print about its folder."""
+    monkeypatch.chdir(tmp_path)
+    page = DOCS / "howto" / "wrong_pass.md"
+    (line,) = _commands(page)
+    words = shlex.split(line)
+    assert build.main(words[words.index("relax_tapml.build") + 1 :]) == 1
+    run = "".join(capsys.readouterr())
+    folder = words[-1]
+    assert _missing(blocks(page, "")[0], run) == []
+    shown = [block for block in blocks(DOCS / "concepts.md", "") if block.startswith("$ relax-")]
+    assert len(shown) == 2
+    for block in shown:
+        line, _, output = block.partition("\n")
+        command.main(line.replace("dist/tiny", folder).split()[2:])
+        assert _missing(output.replace("dist/tiny", folder), capsys.readouterr().out) == []
+
+
+def _missing(shown: str, output: str) -> list[str]:
+    """Paragraphs of a page that are not in an output; numbers may differ, and line breaks."""
+    return [part for part in shown.split("\n\n") if _plain(part) not in _plain(output)]
+
+
+def _plain(text: str) -> str:
+    text = re.sub(r"\d+(\.\d+)?(e[-+]?\d+)?( m?s\b)?", "#", text)
+    return " ".join(text.split())
+
+
 def test_links_lead_somewhere() -> None:
     """Files exist, and the headings that links point to, as GitHub names them."""
     broken = [
@@ -110,6 +140,8 @@ def test_modules_and_files_that_the_docs_name_exist() -> None:
     missing = []
     for page in PAGES:
         text = page.read_text()
+        if page.name in ("extending.md", "own_tolerance.md"):  # shows files that are to be written
+            text = re.sub(r"^```.*?^```$", "", text, flags=re.DOTALL | re.MULTILINE)
         names = set(re.findall(r"\brelax_tapml(?:\.\w+)+", text))
         missing += [f"{page.name}: {name}" for name in names if not _exists(name)]
         paths = set(re.findall(_PATH, text))
@@ -140,6 +172,22 @@ _REGISTERED = {
     for file in (ROOT / folder).rglob(suffix)
     for name in re.findall(r'"(relax_tapml(?:\.\w+)+)', file.read_text())
 }
+
+
+def test_classes_and_passes_that_the_docs_name_exist() -> None:
+    """Every name in ``CamelCase`` is one that the source has, of its own or of TVM."""
+    source = "\n".join(
+        file.read_text()
+        for folder in ("relax_tapml", "passes", "scripts")
+        for file in (ROOT / folder).rglob("*.py")
+    )
+    missing = {
+        f"{page.name}: {name}"
+        for page in _WRITTEN_BY_HAND
+        for name in re.findall(r"`([A-Z][a-z]+[A-Z]\w+)", page.read_text())
+        if not re.search(rf"\b{name}\b", source)
+    }
+    assert sorted(missing) == []
 
 
 def test_json_fields_of_the_glossary_exist() -> None:
@@ -237,7 +285,7 @@ def test_public_names_stay_functions_and_classes() -> None:
     code = (
         "import json, relax_tapml\n"
         "for name in relax_tapml.__all__: getattr(relax_tapml, name)\n"
-        "import relax_tapml.bringup.bring_up\n"
+        "import relax_tapml.bringup.main_job\n"
         "kinds = {n: type(getattr(relax_tapml, n)).__name__ for n in relax_tapml.__all__}\n"
         "print(json.dumps(kinds))"
     )

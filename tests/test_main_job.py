@@ -22,7 +22,7 @@ from relax_tapml import Model, Sample, bring_up
 from relax_tapml.capture.store import CaptureStore
 from relax_tapml.cli.present import present
 from relax_tapml.errors import DeviceUnavailable, ExitCode, LoweringError, SourceError
-from relax_tapml.migrate.step import Trial
+from relax_tapml.migrate.trial import Trial
 
 NO_EXTRA = [
     name
@@ -124,8 +124,8 @@ def test_a_kernel_that_overwrites_its_input_is_named_for_it(finished):
 @pytest.mark.parametrize(
     ("unit", "fault", "verdict", "reason"),
     [
-        ("softmax", "abort", "crash", "died of SIGABRT"),
-        ("layer_norm", "segfault", "crash", "died of SIGSEGV"),
+        ("softmax", "abort", "crash", "was terminated by SIGABRT"),
+        ("layer_norm", "segfault", "crash", "was terminated by SIGSEGV"),
         ("matmul", "spin", "timeout", "did not end in 10 s"),
     ],
 )
@@ -188,7 +188,7 @@ def test_a_kernel_that_writes_behind_its_output_is_named(finished):
 
 
 def test_two_wrong_kernels_are_both_named(finished):
-    """The verdict of the run is that of the gravest; culprits are in the order of the model."""
+    """The verdict of the run is that of the most severe; culprits are in the order of the model."""
     pipeline = tvm.transform.Sequential(
         [
             breaks("layer_norm", broken_pipelines.unbuildable),

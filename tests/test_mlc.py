@@ -51,15 +51,15 @@ def pipeline():
 
 @pytest.fixture(scope="module")
 def exported():
-    """The decoder as MLC exports it, all weights in one tuple, and what MLC says of them."""
+    """The decoder as MLC exports it, all weights in one tuple, and MLC's metadata of them."""
     module, parameters = paged_llm.Decoder(paged_llm.Int4Linear).export_tvm(
         paged_llm.spec("packed")
     )
-    told = [
+    weights = [
         {"name": name, "shape": [int(d) for d in p.shape], "dtype": p.dtype}
         for name, p in parameters
     ]
-    return module, told
+    return module, weights
 
 
 def compiled(exported):
@@ -121,15 +121,15 @@ def test_the_pipeline_is_given_back_whatever_happens(exported, tmp_path):
 
 def test_without_mlc_the_message_says_what_to_import(tmp_path):
     with (
-        pytest.raises(UsageError, match=r"no Relax pipeline 'mlc_llm' is registered; .*mlc_llm"),
+        pytest.raises(UsageError, match="'mlc_llm'"),
         mlc.carving(tmp_path, prompts=[[1]]),
     ):
         pass
 
 
-def test_a_pipeline_without_the_pass_is_told(exported, tmp_path):
+def test_a_pipeline_without_the_pass_is_an_error(exported, tmp_path):
     with (
-        pytest.raises(LoweringError, match="the pipeline has no pass 'Renamed'"),
+        pytest.raises(LoweringError, match="'Renamed'"),
         carving(tmp_path, after="Renamed"),
     ):
         compiled(exported)
@@ -137,11 +137,11 @@ def test_a_pipeline_without_the_pass_is_told(exported, tmp_path):
 
 def test_weights_must_be_there_or_of_known_shape(exported, tmp_path):
     with (
-        pytest.raises(UsageError, match=r"no value for 23 of 23 weights: embed_tokens\.weight, "),
+        pytest.raises(UsageError, match=r"23 of 23 weights: embed_tokens\.weight, "),
         carving(tmp_path, params={}),
     ):
         compiled(exported)
-    with pytest.raises(UsageError, match="weight w: the extent of vocab_size is not known"):
+    with pytest.raises(UsageError, match=r"weight w: .*vocab_size"):
         drawn([{"name": "w", "shape": ["vocab_size", 4], "dtype": "float16"}], {})
 
 

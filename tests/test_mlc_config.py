@@ -19,7 +19,7 @@ from tvm.contrib import tvmjs
 
 from relax_tapml.build import main, parser
 from relax_tapml.errors import StoreError, UsageError
-from relax_tapml.frontend.load import load_model
+from relax_tapml.frontend.load.load_model import load_model
 
 VOCABULARY = 96
 HAS_MLC = importlib.util.find_spec("mlc_llm") is not None
@@ -91,15 +91,12 @@ def test_without_mlc_the_message_says_what_is_missing_and_where_it_is(
     no_mlc, monkeypatch, build, folder
 ):
     monkeypatch.setattr(sys, "meta_path", [Absent(), *sys.meta_path])
-    text = (
-        r"^error: models of MLC-LLM need its Python package mlc_llm, which is not here\. MLC-LLM "
-        r"is on no package registry: build it from source or .*, as https://llm\.mlc\.ai/docs/"
-    )
+    text = r"^error: .* mlc_llm.* not installed.* source .*https://llm\.mlc\.ai/docs/"
     refused(build(f"mlc:{folder}", "--quantization", "q4f16_1"), 2, text)
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "reason"),
     [
         ("import tvm; tvm.name_of_another_release", "AttributeError: .*name_of_another_release"),
         ("import mlc_llm_needs_this", "ModuleNotFoundError: No module named 'mlc_llm_needs_this'"),
@@ -107,21 +104,21 @@ def test_without_mlc_the_message_says_what_is_missing_and_where_it_is(
     ],
 )
 def test_an_mlc_that_cannot_be_imported_says_why(
-    no_mlc, tmp_path, monkeypatch, build, folder, text, told
+    no_mlc, tmp_path, monkeypatch, build, folder, text, reason
 ):
     """As with another TVM, without a package of its own, or of another version."""
     (tmp_path / "site" / "mlc_llm").mkdir(parents=True)
     (tmp_path / "site" / "mlc_llm" / "__init__.py").write_text(text)
     monkeypatch.syspath_prepend(str(tmp_path / "site"))
     version = re.escape(tvm.__version__)
-    text = f"^error: mlc_llm is here, but cannot be imported with TVM {version}: {told}"
+    text = f"^error: mlc_llm .*cannot be imported with TVM {version}: {reason}"
     refused(build(f"mlc:{folder}", "--quantization", "q4f16_1"), 2, text)
 
 
 def test_an_mlc_for_another_tvm_fails_with_its_own_error(stand_in, build, folder):
     (folder / "config.json").write_text('{"model_type": "outdated", "vocab_size": 96}')
     text = (
-        rf"^error: mlc_llm fails on \S+config\.json with TVM {re.escape(tvm.__version__)}: "
+        rf"^error: mlc_llm .*config\.json with TVM {re.escape(tvm.__version__)}: "
         r"AttributeError: .*name_of_another_release"
     )
     refused(build(f"mlc:{folder}", "--quantization", "q0f32"), 3, text)
@@ -130,19 +127,19 @@ def test_an_mlc_for_another_tvm_fails_with_its_own_error(stand_in, build, folder
 @pytest.mark.parametrize(
     ("config", "quantization", "text"),
     [
-        (None, "q0f32", r"model mlc:\S+: no file \S+mlc-chat-config\.json or \S+config\.json\."),
-        ("[1]", "q0f32", r"config\.json is no config: "),
-        ('{"model_type": "decoder"}', None, r"got none\. Give one with --quantization: q0f32, q4"),
-        ('{"model_type": "decoder"}', "q5", r"got q5\. Give one with --quantization: q0f32, q4f16"),
+        (None, "q0f32", r"mlc:\S+: .*mlc-chat-config\.json .*config\.json"),
+        ("[1]", "q0f32", r"config\.json is not a config"),
+        ('{"model_type": "decoder"}', None, "got none.* --quantization: q0f32, q4"),
+        ('{"model_type": "decoder"}', "q5", "got q5.* --quantization: q0f32, q4f16"),
         ('{"model_type": "lama"}', "q0f32", r"Unknown model type: lama\. .*\['decoder', 'encoder'"),
         (
             '{"model_type": "encoder", "vocab_size": 96}',
             "q0f32",
-            r"encoder has no create_tir_paged_kv_cache, decode: only decoders with a paged KV",
+            r"encoder has no create_tir_paged_kv_cache, decode: .*carving",
         ),
     ],
 )
-def test_what_mlc_does_not_have_is_told_with_what_it_has(
+def test_an_unknown_name_is_refused_with_the_names_that_mlc_has(
     stand_in, build, folder, config, quantization, text
 ):
     (folder / "config.json").unlink()
@@ -153,16 +150,14 @@ def test_what_mlc_does_not_have_is_told_with_what_it_has(
 
 
 def test_a_quantization_is_for_mlc_only(build):
-    text = (
-        r"-quantization q0f32 is for mlc:CONFIG, not for model minilm\. MODEL is(.|\n)*mlc:CONFIG,"
-    )
+    text = r"--quantization q0f32 .* mlc:CONFIG.* minilm"
     refused(build("minilm", "--quantization", "q0f32"), 2, text)
-    with pytest.raises(UsageError, match="is for mlc:CONFIG"):
+    with pytest.raises(UsageError, match="mlc:CONFIG"):
         load_model("tiny_model:model", quantization="q0f32")
 
 
 def test_a_config_is_brought_up_like_any_model(stand_in, build, folder, monkeypatch):
-    """All of its kernels move; a wrong one is named; what was drawn is told; MLC is stopped."""
+    """All of its kernels move, a wrong one is named, and the name has what was drawn."""
     asked = (f"mlc:{folder}", "--quantization", "q4f16_1")
     right = build(*asked, "--json")
     assert right.code == 0, right.err
@@ -185,7 +180,7 @@ def test_a_config_is_brought_up_like_any_model(stand_in, build, folder, monkeypa
 
 @pytest.mark.parametrize("name", ["tensor-cache.json", "ndarray-cache.json"])
 def test_weights_and_tokens_are_taken_where_there_are_any(stand_in, folder, tmp_path, name):
-    """With the quantization that the config says, and as many tokens decoded as always."""
+    """With the quantization of the config, and as many tokens decoded as always."""
     drawn = load_model(f"mlc:{folder}", quantization="q0f32")
     weights = {name: array + np.float32(1) for name, array in drawn.params.items()}
     tvmjs.dump_tensor_cache(weights, str(folder), encode_format="raw", show_progress=False)
@@ -203,7 +198,7 @@ def test_weights_and_tokens_are_taken_where_there_are_any(stand_in, folder, tmp_
         [[[0]], [[]]],
     ]
     assert model.drive.chunk == 2
-    text = r"has not the weights of decoder q4f16_1: no value for \d+ of \d+ weights: .*_weight"
+    text = r"decoder q4f16_1: .*\d+ of \d+ weights: .*_weight"
     with pytest.raises(UsageError, match=text):
         load_model(f"mlc:{folder}", quantization="q4f16_1")
     (folder / "params_shard_0.bin").unlink()
@@ -214,11 +209,11 @@ def test_weights_and_tokens_are_taken_where_there_are_any(stand_in, folder, tmp_
 @pytest.mark.parametrize(
     ("tokens", "text"),
     [
-        (np.array([1.0]), r"expected token ids, integers of shape \[n\] or \[1, n\], got float64"),
+        (np.array([1.0]), r"\[n\] or \[1, n\], got float64"),
         (np.array([[1], [2]]), r"got int64 of shape \[2, 1\]"),
         (np.array([], "int32"), r"got int32 of shape \[0\]"),
-        (np.array([1, VOCABULARY]), "token ids are from 0 to 95, got 1 to 96"),
-        (np.array([1] * 65), "65 tokens, the model's context has 64"),
+        (np.array([1, VOCABULARY]), "0 to 95, got 1 to 96"),
+        (np.array([1] * 65), "at most 64 tokens, got 65"),
     ],
 )
 def test_what_are_no_tokens_of_the_model_is_refused(stand_in, folder, tmp_path, tokens, text):
@@ -255,7 +250,7 @@ def test_the_output_folder_is_not_the_models_own(tmp_path, folder, monkeypatch, 
         raise UsageError("enough")
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("relax_tapml.bringup.bring_up.bring_up", bring_up)
+    monkeypatch.setattr("relax_tapml.bringup.main_job.bring_up", bring_up)
     assert main([f"mlc:{config}"]) == 2
     assert folders == [Path("dist/mlc.decoder")]
 
@@ -263,9 +258,9 @@ def test_the_output_folder_is_not_the_models_own(tmp_path, folder, monkeypatch, 
 def test_help_says_how(capsys):
     with pytest.raises(SystemExit):
         parser().parse_args(["--help"])
-    told = " ".join(capsys.readouterr().out.split())
-    assert "mlc:CONFIG" in told
-    assert "--quantization NAME" in told
+    text = " ".join(capsys.readouterr().out.split())
+    assert "mlc:CONFIG" in text
+    assert "--quantization NAME" in text
 
 
 @pytest.mark.skipif(not HAS_MLC, reason="needs mlc_llm, which is on no package registry")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from relax_tapml.printable import printable
+from relax_tapml.printable import error_line, message_line, printable
 
 
 @pytest.mark.parametrize(
@@ -36,3 +36,23 @@ def test_text_stays_as_it_is(text):
 )
 def test_what_is_obeyed_is_escaped(character, shown):
     assert printable(f"a{character}b") == f"a{shown}b"
+
+
+@pytest.mark.parametrize(
+    ("message", "first", "last"),
+    [
+        ("one", "one", "one"),
+        ("\n  one  \n two\n   ^^^\n", "one", "two"),
+        ("one\x1b[2J", "one\\x1b[2J", "one\\x1b[2J"),
+        ("", "ValueError", "ValueError"),
+    ],
+)
+def test_one_line_of_a_message(message, first, last):
+    """Without blank lines, marks of parsers and control characters; the type if there is none."""
+    error = ValueError(message)
+    assert (message_line(error), message_line(error, -1)) == (first, last)
+    assert error_line(error) == ("ValueError" if not message else f"ValueError: {first}")
+
+
+def test_a_long_line_is_cut():
+    assert len(message_line("x" * 10_000)) < 500

@@ -16,7 +16,7 @@ from tiny_model import model
 from tvm import relax
 
 from relax_tapml import bring_up
-from relax_tapml.bringup.trusted_source import Source
+from relax_tapml.bringup._source import Source
 from relax_tapml.errors import SourceError
 from relax_tapml.frontend.model import Model, Sample
 
@@ -24,9 +24,12 @@ from relax_tapml.frontend.model import Model, Sample
 @pytest.mark.parametrize(
     ("name", "told"),
     [
-        ("division_by_zero", "died of SIGFPE on sample 's1', in main/000/fused_add_floor_divide"),
-        ("wild_gather", "died of SIGSEGV on sample 's0', in main/001/take"),
-        ("wild_scatter", "died of SIGSEGV on sample 's0', in main/000/scatter_elements"),
+        (
+            "division_by_zero",
+            "was terminated by SIGFPE on sample 's1', in main/000/fused_add_floor_divide",
+        ),
+        ("wild_gather", "was terminated by SIGSEGV on sample 's0', in main/001/take"),
+        ("wild_scatter", "was terminated by SIGSEGV on sample 's0', in main/000/scatter_elements"),
     ],
 )
 def test_a_crash_of_the_source_names_operator_and_sample(name, told, tmp_path):
@@ -47,16 +50,18 @@ def test_a_source_that_aborts_ends_the_command_line_with_3(models, tmp_path):
         command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
     )
     assert done.returncode == 3, done.stderr
-    told = "error: the source llvm died of SIGABRT on sample 'ones', in main/001/die. A source"
-    assert told in done.stderr
+    message = "the source llvm was terminated by SIGABRT on sample 'ones', in main/001/die. A"
+    assert f"error: {message}" in done.stderr
     assert "Traceback" not in done.stderr
 
 
 def test_a_crash_while_constants_are_folded_is_met_by_the_source(tmp_path, caplog):
     """Lowering runs kernels too; it goes on without folding, and the source then says where."""
-    with pytest.raises(SourceError, match=r"died of SIGSEGV on sample 's0', in main/000/take\. "):
+    with pytest.raises(
+        SourceError, match=r"was terminated by SIGSEGV on sample 's0', in main/000/take\. "
+    ):
         bring_up(crashing.wild_constant(), session="inline", out=tmp_path / "out")
-    assert "take, run on constants of the model, died of SIGSEGV" in caplog.text
+    assert "take, run on constants of the model, was terminated by SIGSEGV" in caplog.text
 
 
 @pytest.fixture
@@ -130,7 +135,7 @@ def test_a_source_that_crashes_only_later_is_told_when(tmp_path):
     with pytest.raises(SourceError) as caught:
         bring_up(calling("test_source_crash.second"), session="inline", out=tmp_path / "out")
     assert str(caught.value).startswith(
-        "the source llvm died of SIGABRT on sample 'ones' while it is captured, in main/001/"
+        "the source llvm was terminated by SIGABRT on sample 'ones' while it is captured, in main/"
     )
     assert calls == []
 
@@ -141,10 +146,10 @@ def test_a_crash_under_noise_names_the_operator(monkeypatch, tmp_path):
     def deadly(_levels, _seed):
         return lambda _func, name, *_args: os.abort() if name == "softmax" else None
 
-    monkeypatch.setattr("relax_tapml.bringup.trusted_source.noise", deadly)
+    monkeypatch.setattr("relax_tapml.bringup._source.noise", deadly)
     with pytest.raises(SourceError) as caught:
         bring_up(model(), session="inline", out=tmp_path / "out")
     assert str(caught.value).startswith(
-        "the source llvm died of SIGABRT on sample 'first' with results moved within their "
-        "tolerances, in softmax. "
+        "the source llvm was terminated by SIGABRT on sample 'first' with results moved within "
+        "their tolerances, in softmax. "
     )

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from relax_tapml.bringup._verified_suite import write_verified_suite
 from relax_tapml.bringup.ir_dump import NO_DUMP, IrDump
 from relax_tapml.bringup.lowered_model import Lowered
 from relax_tapml.bringup.side_spec import SideSpec
 from relax_tapml.bringup.trusted_source import Trusted
-from relax_tapml.bringup.verified_suite import write_verified_suite
 from relax_tapml.capture.store import CaptureStore
 from relax_tapml.carve.select.call_work import UnitWork
 from relax_tapml.carve.select.choose_cases import choose_cases

@@ -9,13 +9,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from relax_tapml.bringup._judged_outputs import JudgedOutput, judged_outputs
+from relax_tapml.bringup.alone import Alone, DeviceSpec, replayed
 from relax_tapml.bringup.ir_dump import NO_DUMP, IrDump
-from relax_tapml.bringup.judged_outputs import JudgedOutput, judged_outputs
-from relax_tapml.bringup.replay_alone import Alone, DeviceSpec, replayed
 from relax_tapml.bringup.target_build import TargetBuild
 from relax_tapml.bringup.trusted_source import Trusted
 from relax_tapml.compare.repeat import ROUNDS
-from relax_tapml.compare.tolerance import Tolerance
+from relax_tapml.compare.tolerances.tolerance import Tolerance
 from relax_tapml.compare.verdict import Verdict
 from relax_tapml.errors import DeviceUnavailable, MachineError, SourceError
 from relax_tapml.migrate.built_sides import BuiltSides, units_of

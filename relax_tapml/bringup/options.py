@@ -9,9 +9,9 @@ from typing import Any, TypedDict, TypeVar
 
 import tvm
 
+from relax_tapml.bringup.alone import DeviceSpec
 from relax_tapml.bringup.carved_suite import CarvePlan
 from relax_tapml.bringup.migrate_model import MigrationPlan
-from relax_tapml.bringup.replay_alone import DeviceSpec
 from relax_tapml.bringup.side_spec import SideSpec
 from relax_tapml.errors import UsageError
 from relax_tapml.migrate.move_groups import By

@@ -6,15 +6,15 @@ import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import tvm
 
+from relax_tapml.bringup._run_state import DeviceState, RunState, SearchState
+from relax_tapml.bringup.alone import Alone
 from relax_tapml.bringup.carved_suite import CarvePlan
-from relax_tapml.bringup.replay_alone import Alone
-from relax_tapml.bringup.run_state import DeviceState, RunState, SearchState
 from relax_tapml.errors import StoreError, UsageError
+from relax_tapml.files.closing import Closing
 from relax_tapml.files.lock import LOCK_FILE, FolderLock
 from relax_tapml.files.read import MAX_JSON_BYTES, read_bytes, read_json
 from relax_tapml.files.replace import delete, write_file
@@ -41,7 +41,7 @@ _OURS = (
 _ENDS = ("result.json", "report.html")
 
 
-class RunFolder:
+class RunFolder(Closing):
     """An output folder, with the state a later run continues from.
 
     The state is a ``RunState``, replaced on disk in one move: ``source`` identifies what was
@@ -147,17 +147,6 @@ class RunFolder:
         """Let other processes write to the folder. May be called twice."""
         if self._lock is not None:
             self._lock.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     @property
     def captures(self) -> Path:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import tvm
 
-from relax_tapml.bringup.identity import module_identity, side_identity
+from relax_tapml.bringup._identity import module_identity, side_identity
 from relax_tapml.bringup.ir_dump import NO_DUMP, IrDump
 from relax_tapml.bringup.lowered_model import Lowered
 from relax_tapml.bringup.side_spec import SideSpec
@@ -19,6 +18,7 @@ from relax_tapml.partition.device_side import DeviceSide, device_side
 from relax_tapml.partition.graph_passes import GraphPasses
 from relax_tapml.partition.kernel_library import KernelLibrary, KernelSet
 from relax_tapml.progress import SILENT, Stage
+from relax_tapml.versions import versions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +74,7 @@ class TargetBuild:
         graph = self.prepared.side.graph
         return {
             "target": str(self.spec.target),
-            "tool": importlib.metadata.version("relax-tapml"),
+            "tool": versions()["relax-tapml"],
             "device": side_identity(self.prepared.units, self.kernels),
             "failed": "; ".join(f"{u}: {why}" for u, why in sorted(self.kernels.failed.items())),
             "pipeline": "" if graph is None else module_identity(graph),

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from relax_tapml.arrays import Array
-from relax_tapml.bringup.identity import source_identity
-from relax_tapml.bringup.import_check import ImportCheck
+from relax_tapml.bringup._identity import source_identity
+from relax_tapml.bringup._import_check import ImportCheck
+from relax_tapml.bringup._source import Source
 from relax_tapml.bringup.ir_dump import NO_DUMP, IrDump
 from relax_tapml.bringup.lowered_model import Lowered
 from relax_tapml.bringup.side_spec import SideSpec
-from relax_tapml.bringup.source import Source
 from relax_tapml.compare.verdict import Verdict
 from relax_tapml.errors import SourceError
 from relax_tapml.frontend.model import Model
@@ -58,7 +58,7 @@ class Trusted:
     doubt
         Why the import is not known to be right; empty if it is.
     is_refused
-        Whether the import is known to be wrong.
+        Whether it is known to be wrong, so that nothing may be concluded about a target.
     """
 
     built: BuiltSource
@@ -66,12 +66,6 @@ class Trusted:
     check: ImportCheck | None = None
     doubt: str = ""
     is_refused: bool = False
-
-    @property
-    def warning(self) -> str:
-        """What a reader of a result should know of the import; empty if it is right."""
-        went_on = ". The run went on nevertheless: --no-import-check"
-        return f"{self.doubt}{went_on}" if self.is_refused else self.doubt
 
     def require(self, target: str) -> None:
         """Raise ``SourceError`` if the import is wrong, which a run on ``target`` would hide."""
@@ -135,7 +129,8 @@ def trust_source(built: BuiltSource, is_checked: bool = True, stage: Stage = SIL
     built
         The source.
     is_checked
-        Whether a framework whose own run fails is an error; otherwise that is a doubt.
+        Whether a source that differs is refused, and a framework whose own run fails is an error;
+        otherwise these are doubts.
     stage
         Shows the progress.
 
@@ -167,10 +162,12 @@ def trust_source(built: BuiltSource, is_checked: bool = True, stage: Stage = SIL
         f"import of {model}: the source build does not compute what the framework does: "
         f"{check.reason}"
     )
+    if not is_checked:
+        wrong += ". The run went on nevertheless: --no-import-check"
     return Trusted(
         built=built,
         outputs=outputs,
         check=check,
         doubt=doubts.get(check.verdict, wrong),
-        is_refused=check.verdict not in doubts,
+        is_refused=is_checked and check.verdict not in doubts,
     )

@@ -7,10 +7,4 @@ the dataclasses of ``values``. ``index`` opens and checks the database, ``host_t
 in the store's terms. TVM is imported by ``recorder`` and ``store`` only.
 """
 
-__all__ = [
-    "host_tensor",
-    "index",
-    "recorder",
-    "store",
-    "values",
-]
+__all__ = ["host_tensor", "index", "recorder", "store", "values"]

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from relax_tapml.capture._segment import Segment, write_segment
 from relax_tapml.capture.host_tensor import HostTensor
@@ -23,12 +23,13 @@ from relax_tapml.capture.index import (
 )
 from relax_tapml.capture.values import SiteRecord
 from relax_tapml.errors import StoreError
+from relax_tapml.files.closing import Closing
 from relax_tapml.files.scratch import sweep
 
 _LOCK_FILE = "writer.lock"
 
 
-class StoreWriter:
+class StoreWriter(Closing):
     """Append records to a store; they are on disk after ``flush``.
 
     Opening it takes the store's lock, which ends with the process, and removes files that a killed
@@ -216,17 +217,6 @@ class StoreWriter:
             self._index.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         self._index.close()
         self._lock.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _take_lock(self) -> None:
         try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import os
 import sqlite3
@@ -14,6 +13,7 @@ from typing import Any
 from relax_tapml.errors import MachineError, StoreError
 from relax_tapml.files.read import Kind, parse_json, typed
 from relax_tapml.files.replace import new_file
+from relax_tapml.versions import versions
 
 INDEX_FILE = "index.sqlite"
 SEGMENTS_FOLDER = "segments"
@@ -63,11 +63,7 @@ def create_index(folder: Path, manifest: Mapping[str, Any]) -> None:
 
     ``manifest`` is free-form JSON; the schema and the tool's and TVM's versions are added.
     """
-    versions = {
-        name: importlib.metadata.version(name)
-        for name in ("relax-tapml", "apache-tvm", "apache-tvm-ffi")
-    }
-    rows = {**manifest, "schema": SCHEMA, "versions": versions}
+    rows = {**manifest, "schema": SCHEMA, "versions": versions()}
     with new_file(folder / INDEX_FILE) as partial:
         connection = sqlite3.connect(partial, isolation_level=None)
         try:

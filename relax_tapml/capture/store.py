@@ -11,8 +11,7 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import TracebackType
-from typing import Annotated, Any, Self
+from typing import Annotated, Any
 
 from msgspec import Meta
 
@@ -32,6 +31,7 @@ from relax_tapml.capture.index import (
 )
 from relax_tapml.capture.values import CallRecord, SiteRecord, TensorValue, Value, parse_ref
 from relax_tapml.errors import StoreError
+from relax_tapml.files.closing import Closing
 from relax_tapml.files.read import Kind
 
 
@@ -64,7 +64,7 @@ class StoreStats:
     disk_bytes: int
 
 
-class CaptureStore:
+class CaptureStore(Closing):
     """A store, to be read; what a ``Recorder`` flushes to it is visible at once.
 
     Use ``create`` or ``open``. For one thread at a time.
@@ -315,17 +315,6 @@ class CaptureStore:
         """Close the index. Arrays that were returned stay valid."""
         self._index.close()
         self._segments.clear()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _rows(self, query: str, values: Sequence[Any] = (), *, kind: type[Kind]) -> list[Kind]:
         """Return the rows of a query, each a tuple of the given types."""

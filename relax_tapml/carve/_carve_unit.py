@@ -3,34 +3,29 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 import tvm
 import tvm_ffi
 from tvm import relax
 
-from relax_tapml.arrays import Array
 from relax_tapml.capture.store import CaptureStore
-from relax_tapml.capture.values import CallRecord, ParameterValue, TensorValue, Value
+from relax_tapml.carve._stored_tensors import StoredTensors, placed_tensors, weight_name
 from relax_tapml.carve.probe.unit_probes import Probe, Probes, probes
 from relax_tapml.carve.select.choose_cases import Case
 from relax_tapml.carve.shape.shape_cases import ShapeCases
 from relax_tapml.carve.unit.carved_unit import CarvedCase, CarvedUnit
-from relax_tapml.carve.unit.constant_inputs import constant_text, holds_one_value
+from relax_tapml.carve.unit.constant_inputs import constant_inputs, constant_places
 from relax_tapml.carve.unit.evaluations import Evaluations
 from relax_tapml.carve.unit.read_rows import read_rows
 from relax_tapml.carve.unit.unit_module import case_function, unit_module
 from relax_tapml.carve.unit.unit_tolerances import UnitTolerances
-from relax_tapml.compare.tolerance import ChoiceTolerance
-from relax_tapml.errors import NotCarvableError, UsageError
+from relax_tapml.errors import NotCarvableError
 from relax_tapml.passes.operator_call import operator_call
 from relax_tapml.passes.site import Site
 from relax_tapml.suite.manifest import SuiteDim
 from relax_tapml.suite.pytest_file import identifier
-from relax_tapml.targets.session.tensors import check_dtype
-
-Recorded = TensorValue | ParameterValue
 
 _RESIZED_VALUES = 1 << 20
 
@@ -61,7 +56,7 @@ def carve_unit(
     evaluations
         Which evaluations of the unit are left out; by default none.
     """
-    tensors = _Tensors(store)
+    tensors = StoredTensors(store)
     functions: dict[str, relax.Function] = {}
     uncarved: dict[str, str] = {}
     found: list[tuple[Case, relax.Call, str]] = []
@@ -88,9 +83,11 @@ def carve_unit(
     for number, (case, call, function) in enumerate(found):
         site = calls[case.record.site][0]
         operator = operator_call(call, lowered)
-        recorded = _recorded(case.record.inputs)
+        recorded = placed_tensors(case.record.inputs)
         inputs = tuple(tensors.array(value) for _, value in recorded)
-        outputs = tuple(tensors.array(value) for _, value in _recorded(case.record.outputs or ()))
+        outputs = tuple(
+            tensors.array(value) for _, value in placed_tensors(case.record.outputs or ())
+        )
         carved.append(
             CarvedCase(
                 name=f"{identifier(site.function)}-{site.ordinal:03d}-case{number}",
@@ -99,7 +96,7 @@ def carve_unit(
                 may_write=operator is not None and operator.may_write,
                 inputs=inputs,
                 outputs=outputs,
-                weights=tuple(_weight(value) for _, value in recorded),
+                weights=tuple(weight_name(value) for _, value in recorded),
                 fixed=frozenset(n for n, (at, _) in enumerate(recorded) if at in case.fixed),
                 tolerances=tuple(unit.of(function, inputs, outputs)),
                 reason=case.reason,
@@ -108,11 +105,11 @@ def carve_unit(
     inexact, missing = "", {}
     if is_probed and carved:
         base = min(carved, key=_size)
-        made = _probes(unit, base, _constant(carved))
+        made = _probes(unit, base, constant_places(carved))
         carved += [_probe_case(base, probe) for probe in made.found]
         inexact, missing = made.inexact, dict(made.missing)
         carved += _shape_probes(unit, module, shapes, carved)
-    rows = _rows(unit, carved)
+    rows = read_rows(unit, carved)
     crashed = {} if evaluations is None else evaluations.refused
     missing.update({f"float64-evaluation-{number}": why for number, why in crashed.items()})
     return CarvedUnit(
@@ -120,7 +117,7 @@ def carve_unit(
         cases=tuple(carved),
         rows=rows,
         uncarved=uncarved,
-        constant_inputs=_constant_inputs(module, carved),
+        constant_inputs=constant_inputs(module, carved),
         inexact=inexact,
         dims_seen_once=tuple(_seen_once(shapes, carved)),
         missing_probes=missing,
@@ -170,38 +167,7 @@ def _probe_case(base: CarvedCase, probe: Probe) -> CarvedCase:
     )
 
 
-def _constant_inputs(module: tvm.IRModule, cases: Sequence[CarvedCase]) -> tuple[str, ...]:
-    """Return which inputs, weights apart, were the same in all cases."""
-    if not cases:
-        return ()
-    found = []
-    params = module[cases[0].function].params
-    for place in range(min(len(case.inputs) for case in cases)):
-        if not any(place in case.fixed for case in cases):
-            text = constant_text([case.inputs[place] for case in cases])
-            if text:
-                found.append(f"{params[place].name}: {text}")
-    return tuple(found)
-
-
-def _constant(cases: Sequence[CarvedCase]) -> frozenset[int]:
-    """Return the places of inputs that hold one value, the same in all cases, and no weight.
-
-    A bool that the model decides is a mask, and no number that the unit may rely on.
-    """
-    count = min(len(case.inputs) for case in cases)
-    return frozenset(
-        place
-        for place in range(count)
-        if holds_one_value([case.inputs[place] for case in cases])
-        and (
-            cases[0].inputs[place].dtype.kind == "b"
-            or not any(place in case.fixed for case in cases)
-        )
-    )
-
-
-def _resizable(cases: Sequence[Case], tensors: _Tensors) -> Case | None:
+def _resizable(cases: Sequence[Case], tensors: StoredTensors) -> Case | None:
     """Return the case to make probes with other shapes from, None where there is none.
 
     The largest that is not very large has most values to draw from.
@@ -213,8 +179,8 @@ def _resizable(cases: Sequence[Case], tensors: _Tensors) -> Case | None:
     return min(sized, key=lambda item: item[0], default=(0, None))[1]
 
 
-def _elements(case: Case, tensors: _Tensors) -> int:
-    values = _recorded((*case.record.inputs, *(case.record.outputs or ())))
+def _elements(case: Case, tensors: StoredTensors) -> int:
+    values = placed_tensors((*case.record.inputs, *(case.record.outputs or ())))
     return sum(tensors.array(value).size for _, value in values)
 
 
@@ -242,72 +208,6 @@ def _shape_probes(
             is_probe=True,
             sizes=sizes,
         )
-
-
-def _rows(unit: UnitTolerances, cases: Sequence[CarvedCase]) -> dict[str, Array]:
-    """Find the weights that every case takes at one place and reads few rows of."""
-    found: dict[str, Array] = {}
-    if any(isinstance(item, ChoiceTolerance) for case in cases for item in case.tolerances):
-        return found  # Another choice may read other rows.
-    for place, name in enumerate(cases[0].weights if cases else ()):
-        takers = [case for case in cases if name in case.weights]
-        if name is None or not all(_is_only_place(name, place, case) for case in takers):
-            continue
-        calls = [(case.function, case.inputs, case.outputs) for case in takers]
-        rows = read_rows(unit, calls, place)
-        if rows is not None:
-            found[name] = rows
-    return found
-
-
-def _is_only_place(name: str, place: int, case: CarvedCase) -> bool:
-    return [n for n, weight in enumerate(case.weights) if weight == name] == [place]
-
-
-@dataclass
-class _Tensors:
-    """The tensors of a store; each is read once."""
-
-    store: CaptureStore
-    _arrays: dict[Recorded, Array] = field(default_factory=dict)
-
-    def array(self, value: Recorded) -> Array:
-        if value not in self._arrays:
-            if isinstance(value, ParameterValue):
-                self._arrays[value] = self.store.parameter(value.name)
-            else:
-                self._arrays[value] = self.store.tensor(value.digest)
-        return self._arrays[value]
-
-    def weight_type(self, name: str) -> relax.TensorType:
-        array = self.array(ParameterValue(name=name))
-        return relax.TensorType(array.shape, array.dtype.name)
-
-    def check(self, record: CallRecord) -> None:
-        """Raise ``NotCarvableError`` if no device session could be sent one of the tensors."""
-        for _, value in _recorded((*record.inputs, *(record.outputs or ()))):
-            array = self.array(value)
-            if isinstance(value, TensorValue) and array.dtype.name != value.dtype:
-                raise NotCarvableError(
-                    f"it has a {value.dtype} tensor, which no device session can be sent"
-                )
-            try:
-                check_dtype(array)
-            except UsageError as error:
-                raise NotCarvableError(str(error)) from error
-
-
-def _recorded(values: Iterable[Value]) -> list[tuple[int, Recorded]]:
-    """Return the tensors among some values, with their positions."""
-    return [
-        (place, value)
-        for place, value in enumerate(values)
-        if isinstance(value, TensorValue | ParameterValue)
-    ]
-
-
-def _weight(value: Recorded) -> str | None:
-    return value.name if isinstance(value, ParameterValue) else None
 
 
 def _size(case: CarvedCase) -> int:

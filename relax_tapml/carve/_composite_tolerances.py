@@ -11,8 +11,8 @@ import tvm
 
 from relax_tapml.arrays import Array
 from relax_tapml.carve.sensitivity import RUNS, Noise, noise, noise_levels, output_tolerances
-from relax_tapml.compare.tolerance import ElementTolerance, Tolerance, with_coarse
-from relax_tapml.derive.error_bounds import rounded_up
+from relax_tapml.compare.tolerances.elements import ElementTolerance, rounded_up, with_low_precision
+from relax_tapml.compare.tolerances.tolerance import Tolerance
 from relax_tapml.errors import LoweringError
 from relax_tapml.partition.built_functions import flat_values
 from relax_tapml.partition.bytecode import compile_functions
@@ -34,9 +34,9 @@ def composite_tolerances(
 ) -> Mapping[tuple[str, str], list[Tolerance]]:
     """Return how far each case of such a unit may be off when every kernel that it runs is right.
 
-    The case is run on the source, with the result of each of these kernels moved within the
-    tolerance of its own unit; and once more for devices whose elementary functions are coarse,
-    where that makes a difference.
+    The case is run on the source, with the result of each of these kernels perturbed within the
+    tolerance of its own unit; and once more for devices whose elementary functions have low
+    precision, where that makes a difference.
 
     Parameters
     ----------
@@ -53,13 +53,13 @@ def composite_tolerances(
     found: dict[tuple[str, str], list[Tolerance]] = {}
     units = list(units_run(suite))
     levels = noise_levels(suite) if units else {}
-    coarse = noise_levels(suite.coarse()) if units else {}
+    wider_levels = noise_levels(suite.low_precision()) if units else {}
     retries = ForkRetries("moving the results of kernels")
     for unit in units:
         try:
             side = lower_for_target(OutlineRuntimeCallbacks()(suite.module(unit)), source, pipeline)
         except LoweringError:
-            continue  # The pipeline wants units that are not there: what the dtype allows stays.
+            continue  # The pipeline needs units that are not there: what the dtype allows stays.
         kernels = library.build(side, source)
         if kernels.failed:
             continue  # The replay on the source reports it.
@@ -68,7 +68,7 @@ def composite_tolerances(
         for case in suite.manifest.units[unit].cases:
             inputs = [host.upload(suite.tensor(item.tensor)) for item in case.inputs]
             call = partial(_outputs, machine[case.function], inputs)
-            rounds = [levels] if coarse == levels else [levels, coarse]
+            rounds = [levels] if wider_levels == levels else [levels, wider_levels]
 
             def work(
                 fork: ForkChannel,
@@ -90,7 +90,9 @@ def composite_tolerances(
             tolerances = _moved(outputs, runs[:RUNS])
             if len(runs) > RUNS:
                 wider = _moved(outputs, runs[RUNS:])
-                tolerances = [with_coarse(*both) for both in zip(tolerances, wider, strict=True)]
+                tolerances = [
+                    with_low_precision(*both) for both in zip(tolerances, wider, strict=True)
+                ]
             found[unit, case.name] = tolerances
     return found
 

@@ -2,8 +2,8 @@
 
 Each operator of a right target differs from the source's within the tolerance of its unit, and what
 follows may amplify that: a deep model, or a sharp softmax, far more than the dtype of the output
-tells. So the source is run again with the result of every operator moved at random, as far as its
-tolerance allows.
+suggests. So the source is run again with the result of every operator perturbed at random, as far
+as its tolerance allows.
 """
 
 from __future__ import annotations
@@ -16,15 +16,17 @@ import numpy as np
 
 from relax_tapml.arrays import Array, as_float64, is_float
 from relax_tapml.carve.select.tensor_statistics import MASK
-from relax_tapml.compare.difference import absolute_difference
-from relax_tapml.compare.tolerance import ElementTolerance, Tolerance, tolerance_for
-from relax_tapml.compare.usual_magnitude import usual_magnitude
+from relax_tapml.compare.tolerances.difference import absolute_difference
+from relax_tapml.compare.tolerances.elements import ElementTolerance
+from relax_tapml.compare.tolerances.rule import tolerance_for
+from relax_tapml.compare.tolerances.tolerance import Tolerance
+from relax_tapml.compare.tolerances.usual_magnitude import usual_magnitude
 from relax_tapml.kernel_flow.kernel_call import kernel_call_of
 from relax_tapml.suite.open_suite import Suite
 from relax_tapml.suite.tolerances import read_tolerance
 
 RUNS = 3
-_FACTOR = 4.0  # So few runs do not show the largest distance.
+_FACTOR = 4.0  # So few runs do not reach the largest distance.
 _ORIGIN = (
     f"what the dtype allows, plus {_FACTOR:g} times as far as the source's output moved in {RUNS} "
     "runs in which each operator's result moved within the tolerance of its unit"

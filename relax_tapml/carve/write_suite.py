@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.metadata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,8 +43,7 @@ from relax_tapml.suite.recipe import Recipe
 from relax_tapml.suite.revise_suite import set_tolerances
 from relax_tapml.suite.suite_files import SuiteFiles
 from relax_tapml.suite.tolerances import store_tolerance
-
-_DISTRIBUTIONS = ("relax-tapml", "apache-tvm", "apache-tvm-ffi")
+from relax_tapml.versions import versions
 
 
 def write_suite(
@@ -63,8 +61,8 @@ def write_suite(
     """Write cases as a suite, all of it or nothing.
 
     The folder holds ``manifest.json``; ``units/UNIT.json``, the smallest module of each unit;
-    ``data/DIGEST.safetensors``, each distinct tensor once; ``test_UNIT.py``, which shows the unit
-    and replays its cases. Nothing in it points outside, so it may be moved.
+    ``data/DIGEST.safetensors``, each distinct tensor once; ``test_UNIT.py``, which prints the
+    unit and replays its cases. Nothing in it points outside, so it may be moved.
 
     Parameters
     ----------
@@ -166,7 +164,7 @@ class _Writer:
         self._files.write_other_tests({**self._skipped, **self._skipped_sites})
         manifest = Manifest(
             source=str(self._source),
-            versions={name: importlib.metadata.version(name) for name in _DISTRIBUTIONS},
+            versions=versions(),
             units=units,
             tensors=self._files.tensors,
             skipped=self._skipped,

@@ -1,0 +1,27 @@
+"""The command line: arguments in, text or JSON and an exit code out.
+
+One file a command of ``relax-tapml``; ``exit`` turns errors into messages and exit codes,
+``streams`` and ``console`` print safely, ``progress`` shows stages. Nothing imports this room but
+``build`` and tests. It does not import TVM before a command needs it.
+"""
+
+__all__ = [
+    "capture",
+    "console",
+    "doctor",
+    "exit",
+    "explain",
+    "fleet",
+    "main",
+    "matrix",
+    "merge",
+    "present",
+    "progress",
+    "replay",
+    "report",
+    "reproduce",
+    "reproduced",
+    "streams",
+    "trial",
+    "trust",
+]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import signal
 import sys
 import traceback
@@ -11,10 +12,11 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import wraps
+from pathlib import Path
 
 from relax_tapml.cli.streams import StandardStreams
-from relax_tapml.cli.untranslated import environment_error
 from relax_tapml.errors import DeviceFault, ExitCode, TapmlError
+from relax_tapml.files.machine import reported_error
 from relax_tapml.processes.interrupt import Ending, ended_by_signals
 
 _SHELL = 128  # what a shell adds to the number of a signal
@@ -68,7 +70,7 @@ def _outcome(command: Command, args: Namespace) -> int:
             number = ending.number or signal.SIGINT
             text = _ENDINGS.get(number, _HUNG_UP)
             return _end(args, error, KeyboardInterrupt.__name__, text, _SHELL + number)
-        expected = error if isinstance(error, TapmlError) else environment_error(error, args)
+        expected = error if isinstance(error, TapmlError) else _system_error(error, args)
         kind = type(expected or error).__name__
         if expected is not None:
             return _end(args, error, kind, _message(expected), expected.exit_code)
@@ -77,6 +79,18 @@ def _outcome(command: Command, args: Namespace) -> int:
             "This is a bug of relax_tapml. Run again with --verbose for the traceback."
         )
         return _end(args, error, kind, text, ExitCode.INTERNAL)
+
+
+def _system_error(error: Exception, args: Namespace) -> TapmlError | None:
+    """Return the error to report if the system caused an exception, None otherwise."""
+    values = [
+        item
+        for value in vars(args).values()
+        for item in (value if isinstance(value, list | tuple) else [value])
+    ]
+    given = [os.fspath(value) for value in values if isinstance(value, str | os.PathLike)]
+    out = getattr(args, "out", None)
+    return reported_error(error, given, *([out] if isinstance(out, Path) else []))
 
 
 def _code(end: SystemExit) -> int:

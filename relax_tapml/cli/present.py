@@ -195,7 +195,7 @@ def _sentences(result: RunResult, out: Path) -> list[str]:
     ]
     sentences = [headline(result), *(explain(unit) for unit in explained[:_EXPLAINED_AT_MOST])]
     if len(explained) > _EXPLAINED_AT_MOST:
-        sentences.append(f"The report explains the other {len(explained) - _EXPLAINED_AT_MOST}.")
+        sentences.append(f"The report explains {len(explained) - _EXPLAINED_AT_MOST} more.")
     sentences += filter(None, [pipeline_text(result)])
     sentences += open_end(result)
     sentences += power_sentences(result)

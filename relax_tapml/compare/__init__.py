@@ -1,21 +1,19 @@
 """One result against its oracle: the verdict, how far apart they are, and how sharp the test was.
 
-An oracle, a result and a ``tolerance.Tolerance`` flow in; a ``comparison.Comparison`` flows out,
-with its ``verdict`` and its ``power``: which errors the tolerance can detect. A mismatch is a
-value here, never an exception. ``framework_tolerance``, ``choice_comparison`` and ``agreement``
-compare the outputs of whole models.
+An oracle, a result and one of the ``tolerances`` flow in; a ``comparison.Comparison`` flows out,
+with its ``verdict``, its ``metrics`` and its ``power``: which errors the tolerance can detect. A
+mismatch is a value here, never an exception. ``framework_tolerance``, ``choice_comparison`` and
+``agreement`` compare the outputs of whole models.
 """
 
 __all__ = [
     "agreement",
     "choice_comparison",
     "comparison",
-    "difference",
     "framework_tolerance",
+    "metrics",
     "power",
     "repeat",
-    "tolerance",
-    "usual_magnitude",
+    "tolerances",
     "verdict",
-    "written_tolerance",
 ]

@@ -1,4 +1,4 @@
-"""Whether a model says the same: the next token, the class, the direction of an embedding."""
+"""Whether a model gives the same answers: next token, class, direction of an embedding."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from relax_tapml.arrays import Array, as_float64
-from relax_tapml.compare.tolerance import Tolerance
+from relax_tapml.compare.tolerances.tolerance import Tolerance
 from relax_tapml.frontend.model import Meaning
 
 _TOP = 5
@@ -17,7 +17,7 @@ _TOP = 5
 
 @dataclass(frozen=True, kw_only=True)
 class Agreement:
-    """How often a model says what the source says.
+    """How often a model gives the source's answer.
 
     Parameters
     ----------
@@ -26,14 +26,14 @@ class Agreement:
     total
         Rows that were compared: positions, samples.
     same
-        Rows with the same first choice; of embeddings, with any direction at all.
+        Rows with the same first choice; for embeddings, rows that have a direction.
     ties
-        Other rows in which the source's first choice leads by less than both logits may be off, so
-        that either is right.
+        Other rows in which the source's first choice leads by less than the two logits may be off,
+        so that either choice is right.
     best
-        Rows with the same five best guesses, in any order. Of classes only.
+        Rows with the same five best choices, in any order. Only for classes.
     cosine
-        The lowest cosine of all rows; NaN where a row has no direction. Of embeddings only.
+        The lowest cosine of all rows; NaN where a row has no direction. Only for embeddings.
     """
 
     meaning: Meaning
@@ -45,7 +45,7 @@ class Agreement:
 
     @property
     def diverged(self) -> int:
-        """Rows with another first choice that is no tie."""
+        """Rows with another first choice that is not a tie."""
         return self.total - self.same - self.ties
 
     def document(self) -> dict[str, object]:
@@ -79,29 +79,29 @@ def agreement(meaning: Meaning, oracle: Array, actual: Array, tolerance: Toleran
     if oracle.size == 0:
         return Agreement(meaning=meaning, total=0, same=0)
     size = oracle.shape[-1]
-    right = as_float64(oracle).reshape(-1, size)
-    mine = as_float64(actual).reshape(-1, size)
+    expected = as_float64(oracle).reshape(-1, size)
+    got = as_float64(actual).reshape(-1, size)
     if meaning is Meaning.EMBEDDING:
-        cosines = _cosines(right, mine)
-        known = int(np.isfinite(cosines).sum())
-        lowest = float(cosines.min()) if known == len(cosines) and known else math.nan
-        return Agreement(meaning=meaning, total=len(right), same=known, cosine=lowest)
-    rows = np.arange(len(right))
-    # NaN is no answer: it is larger than nothing.
-    first, chosen = (np.where(np.isnan(a), -np.inf, a).argmax(axis=1) for a in (right, mine))
-    is_known = ~np.isnan(mine).any(axis=1)
-    is_same = (first == chosen) & is_known
+        cosines = _cosines(expected, got)
+        count = int(np.isfinite(cosines).sum())
+        lowest = float(cosines.min()) if count == len(cosines) and count else math.nan
+        return Agreement(meaning=meaning, total=len(expected), same=count, cosine=lowest)
+    rows = np.arange(len(expected))
+    # A NaN is never the first choice.
+    first, chosen = (np.where(np.isnan(a), -np.inf, a).argmax(axis=1) for a in (expected, got))
+    is_valid = ~np.isnan(got).any(axis=1)
+    is_same = (first == chosen) & is_valid
     allowed = np.asarray(tolerance.allowed(oracle)).reshape(-1, size)
-    margin = right[rows, first] - right[rows, chosen]
-    is_tie = is_known & ~is_same & (margin <= allowed[rows, first] + allowed[rows, chosen])
+    margin = expected[rows, first] - expected[rows, chosen]
+    is_tie = is_valid & ~is_same & (margin <= allowed[rows, first] + allowed[rows, chosen])
     best = None
     if meaning is Meaning.CLASSES:
         count = min(_TOP, size)
-        sets = [np.sort(np.argsort(-a, axis=1, kind="stable")[:, :count]) for a in (right, mine)]
-        best = int(((sets[0] == sets[1]).all(axis=1) & is_known).sum())
+        sets = [np.sort(np.argsort(-a, axis=1, kind="stable")[:, :count]) for a in (expected, got)]
+        best = int(((sets[0] == sets[1]).all(axis=1) & is_valid).sum())
     return Agreement(
         meaning=meaning,
-        total=len(right),
+        total=len(expected),
         same=int(is_same.sum()),
         ties=int(is_tie.sum()),
         best=best,
@@ -109,7 +109,7 @@ def agreement(meaning: Meaning, oracle: Array, actual: Array, tolerance: Toleran
 
 
 def joined(found: Iterable[Agreement]) -> Agreement | None:
-    """Return the agreement of several outputs as one; None of none."""
+    """Return the agreement of several outputs as one; None without outputs."""
     parts = list(found)
     if not parts:
         return None

@@ -1,4 +1,4 @@
-"""A framework's outputs against those of a source that may choose otherwise among equal scores."""
+"""Compares a framework with a source that may make other choices among equal scores."""
 
 from __future__ import annotations
 
@@ -10,33 +10,35 @@ import numpy as np
 
 from relax_tapml.arrays import Array, is_same_value
 from relax_tapml.compare.comparison import Comparison, compare, compare_all
-from relax_tapml.compare.difference import absolute_difference
-from relax_tapml.compare.tolerance import ChoiceTolerance, ElementTolerance, tolerance_for
+from relax_tapml.compare.tolerances.choices import ChoiceTolerance
+from relax_tapml.compare.tolerances.difference import absolute_difference
+from relax_tapml.compare.tolerances.elements import ElementTolerance
+from relax_tapml.compare.tolerances.rule import tolerance_for
 
 
 def compare_with_choices(
-    oracles: Sequence[Array], actuals: Sequence[Array], turned: Sequence[Sequence[Array]]
+    oracles: Sequence[Array], actuals: Sequence[Array], other_runs: Sequence[Sequence[Array]]
 ) -> list[Comparison]:
-    """Compare outputs, each value with the nearest of what comes of several choices.
+    """Compare outputs; each value with the nearest one of several runs with other choices.
 
     Parameters
     ----------
     oracles
         The framework's outputs.
     actuals
-        The source's, with its own choices.
-    turned
-        The source's with other choices, run by run.
+        The source's outputs, with its own choices.
+    other_runs
+        The source's outputs with other choices, run by run.
 
     Returns
     -------
     list of Comparison
-        One for each output. A value that depends on a choice, and is none of those that came of
-        them, is not judged: the framework may have made a choice that was not tried.
+        One for each output. A value that depends on a choice, and that no run has, is not judged:
+        the framework may have made a choice that was not tried.
     """
     found = []
     for number, (oracle, actual) in enumerate(zip_longest(oracles, actuals)):
-        others = [run[number] for run in turned if number < len(run)]
+        others = [run[number] for run in other_runs if number < len(run)]
         is_plain = oracle is None or actual is None or not others
         kinds = {(a.shape, a.dtype) for a in (oracle, actual, *others) if a is not None}
         if is_plain or len(kinds) > 1:

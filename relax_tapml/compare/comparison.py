@@ -7,18 +7,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 
-import numpy as np
-
-from relax_tapml.arrays import Array, is_float, is_integer, is_same_value
-from relax_tapml.compare.first_mismatch import mismatch_at
+from relax_tapml.arrays import Array, is_float, is_integer
+from relax_tapml.compare._first_mismatch import mismatch_at
+from relax_tapml.compare._mismatches import BEYOND, Mismatches, describe
+from relax_tapml.compare._worst_value import WorstValue
 from relax_tapml.compare.metrics.block import Collector, blocks
 from relax_tapml.compare.metrics.metric import Measure
 from relax_tapml.compare.metrics.registry import measures, metrics_for
-from relax_tapml.compare.mismatches import BEYOND, Mismatches, describe
 from relax_tapml.compare.power import Power, PowerMeter, is_above_tolerance
-from relax_tapml.compare.tolerance import ChoiceTolerance, IndexTolerance, Tolerance, tolerance_for
+from relax_tapml.compare.tolerances.rule import tolerance_for
+from relax_tapml.compare.tolerances.tolerance import Tolerance
 from relax_tapml.compare.verdict import Verdict
-from relax_tapml.compare.worst_value import WorstValue
 
 
 def _nothing_measured() -> dict[str, Measure]:
@@ -27,7 +26,7 @@ def _nothing_measured() -> dict[str, Measure]:
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """What comparing found.
+    """The result of a comparison.
 
     Parameters
     ----------
@@ -38,16 +37,15 @@ class Comparison:
     total
         How many values were judged: 0 for an empty tensor, and if shape or dtype differ.
     unjudged
-        How many values were not, because the tolerance says nothing about them.
+        How many values were not judged, because the tolerance leaves them out.
     mismatches
         How many of the judged values differ by more than they may.
     error, allowed
-        The numbers for a table: how far the value is that uses up most of what it is allowed, and
-        what it is allowed; or NaN or infinity if the gravest mismatch is a value that is not
-        finite on one side, and what is allowed at the first such value. ``allowed`` is NaN where
-        there is no such value.
+        The numbers for a table: distance and tolerance of the value with the largest ratio of the
+        two. If the most severe mismatch is a value that is not finite on one side, NaN or infinity,
+        and the tolerance of the first such value. ``allowed`` is NaN where no value counts.
     metrics
-        Of all metrics by name, the value; None of one that has none for the dtype.
+        The value of each metric by name; None if it has no value for the dtype.
     first_index, first_expected, first_actual
         The first mismatch in row-major order, with its values as Python numbers; None without one.
     first_ulp
@@ -55,9 +53,9 @@ class Comparison:
     ties
         How many values are another choice than the oracle's, and as good.
     tolerance
-        What the values were held to.
+        Of the values.
     power
-        Which errors that tolerance sees; None where no value is judged, and of a mismatch.
+        Which errors that tolerance detects; None where no value is judged, and for a mismatch.
     """
 
     verdict: Verdict
@@ -78,7 +76,7 @@ class Comparison:
 
     @property
     def max_abs(self) -> float:
-        """The metric of this name, which reasons have."""
+        """The metric of this name, for reasons."""
         return self._number("max_abs") or 0.0
 
     @property
@@ -88,7 +86,7 @@ class Comparison:
 
     @property
     def snr_db(self) -> float | None:
-        """The metric of this name, which reasons have."""
+        """The metric of this name, for reasons."""
         return self._number("snr_db")
 
     def _number(self, name: str) -> float | None:
@@ -102,9 +100,9 @@ class Comparison:
 
     @property
     def is_sharp(self) -> bool:
-        """Whether it passes and would not have if the result had been grossly wrong.
+        """Whether it passes and would not pass for a grossly wrong result.
 
-        A result at an obtuse angle to its oracle is no ground for a pass whatever is allowed.
+        It is not sharp if the result is at an obtuse angle to its oracle.
         """
         if self.verdict is not Verdict.PASS or self.power is None:
             return False
@@ -134,7 +132,7 @@ def compare(oracle: Array, actual: Array, tolerance: Tolerance | None = None) ->
     Raises
     ------
     TypeError
-        The oracle's dtype is none of these.
+        The oracle has another dtype.
     ValueError
         The tolerance is for another shape.
     """
@@ -163,14 +161,10 @@ def compare(oracle: Array, actual: Array, tolerance: Tolerance | None = None) ->
 
 
 def _judge_choices(oracle: Array, actual: Array, tolerance: Tolerance) -> Comparison:
-    if isinstance(tolerance, ChoiceTolerance):
-        nearest = tolerance.nearest(oracle, actual)
-        ties = int(np.count_nonzero(~(is_same_value(nearest, oracle))))
-        return replace(_judge(nearest, actual, tolerance.base), ties=ties, tolerance=tolerance)
-    found = _judge(oracle, actual, tolerance)
-    if isinstance(tolerance, IndexTolerance):
-        found = replace(found, ties=int(np.count_nonzero(oracle != actual)) - found.mismatches)
-    return found
+    nearest = tolerance.nearest(oracle, actual)
+    found = _judge(nearest, actual, tolerance.of_nearest)
+    ties = tolerance.ties(oracle, nearest, actual, found.mismatches)
+    return replace(found, ties=ties, tolerance=tolerance)
 
 
 def _judge(oracle: Array, actual: Array, tolerance: Tolerance) -> Comparison:
@@ -197,10 +191,10 @@ def _judge(oracle: Array, actual: Array, tolerance: Tolerance) -> Comparison:
         reason = f"none of {oracle.size} values can be judged: {tolerance.origin}"
         return replace(comparison, verdict=Verdict.SKIPPED, reason=reason)
     max_abs = comparison.max_abs
-    if mismatches.first is None or mismatches.gravest is None:
+    if mismatches.first is None or mismatches.most_severe is None:
         reason = f"agrees in {mismatches.total} values, max abs {max_abs:.3g}"
         return _with_power(replace(comparison, reason=reason), power.value, oracle)
-    way, finding = mismatches.gravest
+    way, finding = mismatches.most_severe
     error, allowed = worst_value.distance, worst_value.allowed
     if way != BEYOND:
         error = math.inf if way.startswith("infinite") else math.nan
@@ -226,10 +220,10 @@ def _judge(oracle: Array, actual: Array, tolerance: Tolerance) -> Comparison:
 
 
 def _with_power(comparison: Comparison, power: Power | None, oracle: Array) -> Comparison:
-    """Return a comparison that passes, or a mismatch if the result points the other way.
+    """Return a comparison that passes, or a mismatch if the result has the opposite direction.
 
-    Where most of the oracle's norm is in values larger than what they may be off, no right result
-    is at an obtuse angle to it. Elsewhere one may be: of ``x - x`` rounding leaves any sign.
+    Where most of the oracle's norm is in values that exceed their tolerance, no right result is at
+    an obtuse angle to it. Elsewhere it may be: the rounding errors in ``x - x`` have any sign.
     """
     cosine = comparison.cosine
     if cosine is None or cosine >= 0.0 or not is_above_tolerance(oracle, comparison.tolerance):
@@ -274,8 +268,8 @@ def compare_all(
 def worst(comparisons: Iterable[Comparison]) -> Comparison:
     """Return the comparison that decides.
 
-    A mismatch if there is one, otherwise one that judged a value; of these the one whose error is
-    largest for what is allowed.
+    A mismatch if there is one, otherwise one that judged a value; among these, the one with the
+    largest ratio of error and tolerance.
 
     Raises
     ------
@@ -285,10 +279,10 @@ def worst(comparisons: Iterable[Comparison]) -> Comparison:
     ranked = list(comparisons)
     if not ranked:
         raise ValueError("no comparison to choose from: zero comparisons are not a pass")
-    return max(ranked, key=_badness)
+    return max(ranked, key=_severity)
 
 
-def _badness(comparison: Comparison) -> tuple[bool, bool, float, float]:
+def _severity(comparison: Comparison) -> tuple[bool, bool, float, float]:
     error = comparison.error
     return (
         comparison.verdict is Verdict.MISMATCH,

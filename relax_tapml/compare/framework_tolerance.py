@@ -1,11 +1,11 @@
 """How far the source of a model may be from the framework that the model comes from.
 
-Both compute in the model's dtype, and neither is exact. What the dtype allows is relative to the
-size of the output as a whole, its root mean square: each value is made of terms of about that size,
-also one that is near zero itself. Where that does not explain a difference, the framework is run
-once more in a wider dtype (``Model.accurate``), and the source may be as far from that run as the
-framework is itself, times ``FACTOR``. This is how LAPACK's tests and mixed-precision papers judge a
-result: against the error that the same computation has by its own precision.
+Both compute in the model's dtype, and neither is exact. The error that the dtype allows is relative
+to the size of the whole output, its root mean square, because each value is computed from terms of
+about that size, even a value near zero. If a difference is larger, the framework is run once more
+in a wider dtype (``Model.accurate``), and the source may differ from that run by ``FACTOR`` times
+the framework's own difference. LAPACK's tests and mixed-precision papers judge results in this way:
+by the error that the same computation has by its own precision.
 """
 
 from __future__ import annotations
@@ -17,30 +17,32 @@ from typing import ClassVar
 import numpy as np
 
 from relax_tapml.arrays import Array, as_float64, finfo, is_float
-from relax_tapml.compare.difference import absolute_difference
-from relax_tapml.compare.tolerance import ElementTolerance, RuleTolerance, Tolerance, tolerance_for
+from relax_tapml.compare.tolerances.difference import absolute_difference
+from relax_tapml.compare.tolerances.elements import ElementTolerance
+from relax_tapml.compare.tolerances.rule import RuleTolerance, tolerance_for
+from relax_tapml.compare.tolerances.tolerance import Tolerance
 
 FACTOR = 16.0
-"""Of the framework's own error, for each value. Sums in another order, and accumulated in the
-model's dtype where the framework accumulates in float32, have cost up to 7 times its root mean
-square error."""
+"""The allowed multiple of the framework's own error, for each value. Sums in another order, and
+accumulated in the model's dtype where the framework accumulates in float32, had up to 7 times its
+root mean square error."""
 
 OVERALL_FACTOR = 8.0
-"""The same for the root mean square of all values, of which the largest hundredth does not count.
-3 times have been met. It sees what no single value shows: one that is off by a tenth of itself."""
+"""The same for the root mean square of all values but the largest hundredth; up to 3 times were
+observed. It detects errors that no single value shows, such as an output scaled by 1.1."""
 
-_FEWEST = 64  # Of fewer values the root mean square is a matter of luck.
+_FEWEST = 64  # The root mean square of fewer values depends too much on chance.
 _BOUNDED_EPS = 2.0
 _FLUSHED = 2.0**-126
-# A mask value (-1e4, -1e9, the dtype's lowest) is at least that, and as many times larger than all
-# other values.
+# A mask value (-1e4, -1e9, the dtype's lowest) has at least this magnitude, and is this many times
+# larger than all other values.
 _MASK, _GAP = 1e4, 1e3
 _OUTLIERS = 0.01
 _SEEN = 0.1
 
 
 def root_mean_square(array: Array) -> float:
-    """Return the root mean square of the finite values of a float array but zeros and mask values.
+    """Return the root mean square of a float array's finite values, without zeros and mask values.
 
     0 where there are none.
     """
@@ -53,21 +55,21 @@ def root_mean_square(array: Array) -> float:
 
 
 def plain_tolerance(oracle: Array, *, is_bounded: bool = False) -> RuleTolerance:
-    """Return what the dtype of an output allows: in units of its eps, of the value and of the RMS.
+    """Return the tolerance of an output's dtype, in eps of the value and of the root mean square.
 
     Parameters
     ----------
     oracle
         The framework's output.
     is_bounded
-        Whether it comes straight from a sigmoid, a softmax or another function with values in
+        Whether it comes directly from a sigmoid, a softmax or another function with values in
         [-1, 1], which may be accurate relative to 1 only.
     """
     rule = tolerance_for(oracle)
     if not is_float(oracle.dtype):
         return rule
     eps = float(finfo(oracle.dtype).eps)
-    # As many eps as ``tolerance_for`` allows, of another scale.
+    # As many eps as ``tolerance_for`` allows, but of another scale.
     relative = rule.rtol / eps
     absolute = relative / 4 if eps < 2**-20 else relative
     scale = root_mean_square(oracle)
@@ -91,10 +93,10 @@ class FrameworkTolerance(Tolerance):
     accurate
         That run: float64, of the oracle's shape.
     bound
-        How far each value may be from it: float64, of the oracle's shape, NaN where none is judged.
+        How far each value may be from it: float64, of the oracle's shape, NaN where not judged.
     overall
-        How far all values together may be: a root mean square, without the largest hundredth.
-        Infinite where there are too few values.
+        How far all values together may be from it: a root mean square, without the largest
+        hundredth. Infinite where there are too few values.
     origin
         One sentence for reports: how the bounds were found.
     """
@@ -125,7 +127,7 @@ class FrameworkTolerance(Tolerance):
         )
 
     def overall_excess(self, oracle: Array, actual: Array) -> str:
-        """Say how far all values together are off if that is too far; empty if it is not."""
+        """Return a sentence if all values together are too far off, else an empty string."""
         found = self.distance(oracle, actual)
         usual = _usual(found[np.isfinite(found) & np.isfinite(self.bound)])
         if not usual > self.overall:
@@ -139,10 +141,11 @@ class FrameworkTolerance(Tolerance):
 def framework_tolerance(oracle: Array, accurate: Array, plain: RuleTolerance) -> Tolerance | None:
     """Return how far the source may be from a more accurate run of the framework.
 
-    The framework's error is that of the value itself, the root mean square of its row (of the last
-    axis), or that of all values but the largest hundredth, whichever is largest: a single error may
-    be small by luck. Whole numbers must be equal, and are not judged where the two runs of the
-    framework differ, because rounding decides there; nor are floats where only one run is finite.
+    The framework's error is the largest of three: that of the value itself, the root mean square of
+    its row (along the last axis), and that of all values but the largest hundredth. A single error
+    may be small by chance. Whole numbers must be equal, and are not judged where the two runs of
+    the framework differ, because rounding decides there; nor are floats where only one run is
+    finite.
 
     Parameters
     ----------
@@ -151,7 +154,7 @@ def framework_tolerance(oracle: Array, accurate: Array, plain: RuleTolerance) ->
     accurate
         The same from a more accurate run.
     plain
-        Of ``plain_tolerance``, the least that is allowed.
+        From ``plain_tolerance``: the least that is allowed.
 
     Returns
     -------
@@ -166,8 +169,8 @@ def framework_tolerance(oracle: Array, accurate: Array, plain: RuleTolerance) ->
             return None
         return ElementTolerance(
             bound=np.where(is_open, np.nan, 0.0),
-            origin=f"{oracle.dtype} values must be equal, but where a more accurate run of the "
-            "framework has another one, so that rounding decides",
+            origin=f"{oracle.dtype} values must be equal, except where a more accurate run of the "
+            "framework has another value, because rounding decides there",
         )
     if float(finfo(accurate.dtype).eps) >= float(finfo(oracle.dtype).eps):
         return None
@@ -192,10 +195,10 @@ def framework_tolerance(oracle: Array, accurate: Array, plain: RuleTolerance) ->
 
 
 def is_blunt(oracle: Array, tolerance: Tolerance) -> bool:
-    """Whether a tolerance for floats could not tell the oracle from 1.1 times the oracle.
+    """Return whether a tolerance for floats accepts 1.1 times the oracle as well.
 
-    What sees that sees zeros and the negative of the oracle, too. A tolerance of the size of the
-    oracle is blunt even if a few large values stick out.
+    A tolerance that rejects it also rejects zeros and the negated oracle. A tolerance of the size
+    of the oracle is blunt even if a few values are larger.
     """
     if not is_float(oracle.dtype):
         return False

@@ -1,9 +1,9 @@
-"""What a tolerance can tell from a right result, and what would pass as well.
+"""Which errors a tolerance detects, and which wrong results would pass.
 
-A comparison that passes says as much as its tolerance allows: one as large as the output passes
-zeros too. So errors that kernels really have are injected into the oracle, and it is asked which of
-them the tolerance sees. Where it sees not even the gross ones, the comparison is *blunt*: no ground
-for a ``pass``.
+A comparison that passes proves no more than its tolerance allows: a tolerance as large as the
+output accepts zeros, too. So errors that kernels really have are injected into the oracle, to find
+which of them the tolerance detects. If it does not even detect the gross ones, the comparison is
+*blunt*, and does not justify a ``pass``.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from typing import Any
 import numpy as np
 
 from relax_tapml.arrays import Array, finfo, is_float
+from relax_tapml.compare._row_halves import RowHalves
 from relax_tapml.compare.metrics.block import Block, blocks
 from relax_tapml.compare.metrics.norm import dot
-from relax_tapml.compare.row_halves import RowHalves
-from relax_tapml.compare.tolerance import EqualTolerance, IndexTolerance, Tolerance
+from relax_tapml.compare.tolerances.tolerance import Tolerance
 
 # What a mask adds, as in `carve.select.tensor_statistics`; and how far above other values it is.
 _MASK = -1e4
 _GAP = 1e3
-# Coarser dtypes cannot hold the scaled value: it rounds to the value or to its neighbour.
+# Dtypes with a larger eps cannot hold the scaled value: it rounds to the value or its neighbour.
 _TENTH_EPS, _HUNDREDTH_EPS = 2.0**-5, 2.0**-7
 
 
 class InjectedError(StrEnum):
-    """What a wrong kernel may return instead of the oracle."""
+    """A wrong result that a kernel may return instead of the oracle."""
 
     ZEROS = "zeros"
     NEGATED = "negated"
@@ -40,26 +40,27 @@ class InjectedError(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Power:
-    """Which injected errors a tolerance sees in one output.
+    """Which injected errors a tolerance detects in one output.
 
-    Only judged values count. Mask values (-1e4 and below, 1000 times above the others) do not where
-    there are others: they would show every error of the whole output and hide that the others are
-    not judged.
+    Only judged values count. Mask values (-1e4 and below, 1000 times above the others) do not count
+    beside others: they would show every error of the whole output, and hide that no error of the
+    others is detected.
 
     Parameters
     ----------
     share
-        Root mean square of what is allowed, in units of that of the output: 0 where nothing is,
-        infinite where the output is zero and its tolerance is not, NaN where the output is.
+        Root mean square of the allowed differences, as a share of that of the output: 0 where
+        values must be equal, infinite where the output is zero and its tolerance is not, NaN where
+        the output is NaN.
     least
-        The smallest relative change of all values at once that is seen: 0 if any is, infinite if
-        none is.
+        The smallest relative change of all values at once that is detected: 0 if every change is,
+        infinite if none is.
     sees
         The injected errors that are mismatches. ``HALF_ROW``: zeros in the first or in the second
         half of any row that has values there; a row is the last axis.
     is_blunt
         Whether zeros, the output negated, or the output scaled by 1.1 would pass. Scaling is not
-        asked of dtypes and whole numbers too coarse to hold the result.
+        tried for dtypes and whole numbers that cannot hold the scaled result.
     """
 
     share: float
@@ -69,21 +70,21 @@ class Power:
 
     @property
     def terms(self) -> int | None:
-        """The longest reduction of like terms in which one that is dropped is seen.
+        """The longest reduction of equal terms in which one missing term is detected.
 
-        None if it may be of any length. One of n like terms is 1/n of the result.
+        None if it may have any length. One of n equal terms is 1/n of the result.
         """
         if self.least == 0.0:
             return None
         return max(0, math.ceil(min(1.0 / self.least, 2.0**53)) - 1)
 
     def sees_one_of(self, terms: int) -> bool:
-        """Whether one dropped term of a reduction of ``terms`` like ones is seen."""
+        """Return whether one missing term in a reduction of ``terms`` equal ones is detected."""
         return self.terms is None or terms <= self.terms
 
     @property
     def description(self) -> str:
-        """Say in a clause what a blunt tolerance passes; empty for a sharp one."""
+        """A clause with the error that a blunt tolerance accepts; empty for a sharp one."""
         if not self.is_blunt:
             return ""
         if InjectedError.ZEROS not in self.sees:
@@ -100,21 +101,21 @@ class Power:
 
 
 EXACT = Power(share=0.0, least=0.0, sees=tuple(InjectedError), is_blunt=False)
-"""Any deviation is seen."""
+"""Every deviation is detected."""
 
 _NONE = Power(share=math.inf, least=math.inf, sees=(), is_blunt=True)
 _NAN = Power(share=math.nan, least=math.inf, sees=(), is_blunt=True)
 
 
 def power_of(oracle: Array, tolerance: Tolerance) -> Power | None:
-    """Return what a tolerance sees of an output; None where no value is judged.
+    """Return the errors that a tolerance detects in an output; None where no value is judged.
 
     Parameters
     ----------
     oracle
         Of any float, integer or bool type.
     tolerance
-        What results are held to.
+        Of the results.
 
     Raises
     ------
@@ -129,30 +130,18 @@ def power_of(oracle: Array, tolerance: Tolerance) -> Power | None:
     return meter.value
 
 
-def power_document(power: Power | None) -> dict[str, Any]:
-    """Return it as it stands in ``result.json``; without a judged value nothing is seen."""
-    if power is None:
-        return {"share": None, "terms": 0, "sees": [], "blunt": True}
-    return {
-        "share": power.share if math.isfinite(power.share) else str(power.share),
-        "terms": power.terms,
-        "sees": [str(error) for error in power.sees],
-        "blunt": power.is_blunt,
-    }
-
-
 def is_above_tolerance(oracle: Array, tolerance: Tolerance) -> bool:
-    """Whether most of an output's norm is in values larger than what they may be off.
+    """Return whether most of an output's norm is in values that exceed their tolerance.
 
-    Of the others not even the sign is known: the rest that rounding leaves of ``x - x``.
+    The sign of the other values is not certain, as of the rounding errors in ``x - x``.
     """
-    total = known = 0.0
+    total = certain = 0.0
     for block in blocks(oracle, oracle, tolerance):
         signal = block.signal
         total += dot(signal, signal)
         large = signal[np.abs(signal) > block.allowed]
-        known += dot(large, large)
-    return known > total / 2
+        certain += dot(large, large)
+    return certain > total / 2
 
 
 def share_text(share: float) -> str:
@@ -161,7 +150,7 @@ def share_text(share: float) -> str:
 
 
 class PowerMeter:
-    """Gathers, block after block, what is needed for a ``Power``.
+    """Collects the data for a ``Power``, block after block.
 
     Parameters
     ----------
@@ -172,7 +161,7 @@ class PowerMeter:
     def __init__(self, oracle: Array, tolerance: Tolerance) -> None:
         self._dtype = oracle.dtype
         self._tiny = _tiny(oracle.dtype)
-        self._is_exact = isinstance(tolerance, EqualTolerance | IndexTolerance)
+        self._is_exact = tolerance.is_exact
         self._is_judged = self._is_number = False
         self._values, self._masks = _Sums(), _Sums()
         self._halves = RowHalves(oracle.shape)
@@ -207,18 +196,18 @@ class PowerMeter:
 
     @property
     def value(self) -> Power | None:
-        """What is seen in all blocks so far; None where no value is judged."""
+        """The power in all blocks so far; None where no value is judged."""
         if not self._is_judged:
             return None
         if not self._is_number:
-            return _NAN  # Any other NaN passes, of whatever a kernel makes it.
+            return _NAN  # A kernel that returns NaN for any reason passes.
         if self._is_exact:
             return EXACT
         sums = self._sums()
         if sums.allowed_squares == 0.0:
             return EXACT
         if sums.largest <= self._tiny:
-            # Zeros, which no injected error changes: any other value is seen, or none may be.
+            # No injected error changes zeros. Another value is detected if none is allowed.
             return EXACT if sums.most <= self._tiny else _NONE
         return self._power(sums)
 
@@ -252,9 +241,9 @@ class PowerMeter:
 
 @dataclass(kw_only=True)
 class _Sums:
-    """What is known of some values: sizes, what they are allowed, and the largest ratio of both.
+    """Sums over some values: their sizes, their tolerances, and the largest ratio of both.
 
-    ``most`` is the most that is allowed where all values of a block are as good as 0.
+    ``most`` is the largest tolerance in blocks whose values are all negligible.
     """
 
     count: int = 0
@@ -298,12 +287,12 @@ class _Sums:
     def share(self) -> float:
         if 0.0 < self.squares < math.inf and self.allowed_squares < math.inf:
             return math.sqrt(self.allowed_squares) / math.sqrt(self.squares)
-        # A square has no float64: of the value that sees most instead.
+        # A square is out of range: the share of the value with the largest ratio instead.
         return 1.0 / self.ratio if self.ratio > 0.0 else math.inf
 
 
 def _tiny(dtype: np.dtype[Any]) -> float:
-    """Return up to where a value of a dtype is as good as 0, because a device may flush it."""
+    """Return the magnitude up to which a value is negligible, because a device may flush it."""
     if not is_float(dtype):
         return 0.0
     info = finfo(dtype)
@@ -313,7 +302,7 @@ def _tiny(dtype: np.dtype[Any]) -> float:
 
 
 def _holds(dtype: np.dtype[Any], largest: float) -> tuple[bool, bool]:
-    """Whether a dtype can hold the output scaled by 1.1, and by 1.01."""
+    """Return whether a dtype can hold the output scaled by 1.1, and by 1.01."""
     if is_float(dtype):
         eps = float(finfo(dtype).eps)
         return eps <= _TENTH_EPS, eps <= _HUNDREDTH_EPS
@@ -321,6 +310,6 @@ def _holds(dtype: np.dtype[Any], largest: float) -> tuple[bool, bool]:
 
 
 def _has_number(block: Block) -> bool:
-    """Whether a judged value is no NaN."""
+    """Return whether a judged value is not NaN."""
     is_number = ~np.isnan(block.wide_oracle)
     return bool((is_number if block.is_judged is None else is_number & block.is_judged).any())

@@ -1,4 +1,4 @@
-"""Run what may be flaky more than once."""
+"""Runs a test several times if its result may be flaky."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Protocol, TypeVar
 from relax_tapml.compare.verdict import Verdict
 
 ROUNDS = 10
-"""How often what has once failed and once passed is run in all."""
+"""The number of runs of a test that has failed once and passed once."""
 
 SETTLED = (
     *(Verdict.PASS, Verdict.INCONCLUSIVE, Verdict.SKIPPED),
     *(Verdict.BUILD_ERROR, Verdict.TIMEOUT),
 )
-"""What is not run again to be sure: it would end the same way, or take too long."""
+"""Verdicts that are not confirmed by another run: it would end alike, or take too long."""
 
 
 class Ended(Protocol):
@@ -31,8 +31,8 @@ _Ended = TypeVar("_Ended", bound=Ended)
 def repeated(run: Callable[[], _Ended], times: int) -> list[_Ended]:
     """Run something ``times`` times; once more if it fails, and ``ROUNDS`` times if that differs.
 
-    What fails would be accused, so it is run again to tell wrong from flaky, even where nobody
-    asked for more than one run. A timeout then is not, since it takes so long.
+    A single failure is confirmed by a second run, so that a flaky unit is not named as wrong, even
+    if only one run was requested. A timeout is not repeated, since it takes too long.
 
     Parameters
     ----------
@@ -44,7 +44,7 @@ def repeated(run: Callable[[], _Ended], times: int) -> list[_Ended]:
     Returns
     -------
     list
-        What each round ended with, in order.
+        The results of all rounds, in order.
     """
     rounds = [run()]
     if rounds[0].verdict is Verdict.BUILD_ERROR:
@@ -59,5 +59,5 @@ def repeated(run: Callable[[], _Ended], times: int) -> list[_Ended]:
 
 
 def is_failure(verdict: Verdict) -> bool:
-    """Whether a verdict accuses somebody."""
+    """Return whether a verdict means that something is wrong."""
     return verdict not in (Verdict.PASS, Verdict.SKIPPED)

@@ -1,4 +1,4 @@
-"""The words a comparison ends with, how grave each is, and what follows from them."""
+"""Verdicts: how something ended, how severe that is, and its consequences."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from relax_tapml.errors import DeviceFault, DeviceTimeout, ExitCode
 
 
 class Verdict(StrEnum):
-    """How one unit, step or run ended, the gravest first; nothing ends without one."""
+    """How a unit, step or run ended, the most severe first; each has a verdict."""
 
     CRASH = "crash"
     TIMEOUT = "timeout"
@@ -22,32 +22,32 @@ class Verdict(StrEnum):
 
     @property
     def is_wrong(self) -> bool:
-        """Whether something is wrong on the target, and what it is about is a culprit."""
+        """Whether something is wrong on the target, which makes its subject a culprit."""
         return self in WRONG
 
     @property
-    def gravity(self) -> int:
-        """Its place in the order of gravity, 0 for the gravest."""
+    def severity(self) -> int:
+        """The position in the order of severity, 0 for the most severe."""
         return list(Verdict).index(self)
 
 
 FAULTS = frozenset({Verdict.CRASH, Verdict.TIMEOUT})
-"""The device did not answer."""
+"""The device did not return a result."""
 
 WITHOUT_RESULT = FAULTS | {Verdict.BUILD_ERROR}
-"""There was nothing to compare."""
+"""The device returned no result to compare."""
 
 WRONG = WITHOUT_RESULT | {Verdict.MISMATCH, Verdict.FLAKY}
-"""The target is wrong."""
+"""Something is wrong on the target."""
 
 
-def gravest(verdicts: Iterable[Verdict]) -> Verdict:
-    """Return the gravest of some verdicts, at least one."""
-    return min(verdicts, key=lambda verdict: verdict.gravity)
+def most_severe(verdicts: Iterable[Verdict]) -> Verdict:
+    """Return the most severe of one or more verdicts."""
+    return min(verdicts, key=lambda verdict: verdict.severity)
 
 
 def verdict_of(fault: DeviceFault) -> Verdict:
-    """Return the verdict that a device fault stands for."""
+    """Return the verdict of a device fault."""
     return Verdict.TIMEOUT if isinstance(fault, DeviceTimeout) else Verdict.CRASH
 
 

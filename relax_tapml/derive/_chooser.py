@@ -10,6 +10,7 @@ import tvm_ffi
 from tvm import tirx
 
 from relax_tapml._compat import SBlock, TensorLoad, buffer_of, prim
+from relax_tapml.kernel_flow.expressions import choice_of, loads, nodes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,7 +174,7 @@ def _chooser(block: Any) -> Chooser | None:
 
 
 def _is_largest(block: Any, bests: Sequence[Any]) -> bool | None:
-    stores = [] if block.init is None else found_in(block.init, tirx.BufferStore)
+    stores = [] if block.init is None else nodes(block.init, tirx.BufferStore)
     initial = [
         float(store.value.value)
         for store in stores
@@ -188,8 +189,8 @@ def _parts(block: Any) -> _Parts | None:
     variables = [v.var for v in reduced]
     if not reduced:
         return None
-    stores = found_in(block.body, tirx.BufferStore)
-    bound = {bind.var: bind.value for bind in found_in(block.body, tirx.Bind)}
+    stores = nodes(block.body, tirx.BufferStore)
+    bound = {bind.var: bind.value for bind in nodes(block.body, tirx.Bind)}
     indices: list[tuple[Any, Any]] = []
     others: list[tuple[Any, Any]] = []
     for store in stores:
@@ -203,7 +204,7 @@ def _parts(block: Any) -> _Parts | None:
     ((index, taken),) = indices
     scores = [arm for _, arm in others] or _read(block, variables, index.buffer)
     is_one = scores and all(tvm_ffi.structural_equal(scores[0], s) for s in scores)
-    if not is_one or not found_in(scores[0], TensorLoad):
+    if not is_one or not loads(scores[0]):
         return None
     return _Parts(index=index, taken=taken, score=scores[0], others=others, reduced=reduced)
 
@@ -212,7 +213,7 @@ def _read(block: Any, variables: list[Any], index: Any) -> list[Any]:
     """Return the loads of a block whose indices have a variable of the reduction."""
     return [
         load
-        for load in found_in(block.body, TensorLoad)
+        for load in loads(block.body)
         if not buffer_of(load).same_as(index)
         and any(i.same_as(variable) for i in load.indices for variable in variables)
     ]
@@ -226,13 +227,10 @@ def _taken(store: Any, bound: dict[Any, Any]) -> Any | None:
     value = (
         bound.get(store.value, store.value) if isinstance(store.value, tirx.Var) else store.value
     )
-    arms = [value]
-    if isinstance(value, prim.Select):
-        arms = [value.true_value, value.false_value]
-    elif isinstance(value, prim.Max | prim.Min):
+    choice = choice_of(value)
+    arms = [value] if choice is None else list(choice[1:])
+    if isinstance(value, prim.Max | prim.Min):
         arms = [value.a, value.b]
-    elif getattr(getattr(value, "op", None), "name", "").endswith("if_then_else"):
-        arms = list(value.args[1:])
     others = [a for a in arms if not _is_of(a, store.buffer)]
     return others[0] if len(others) == 1 and not _reads(others[0], store.buffer) else None
 
@@ -242,14 +240,14 @@ def _is_of(expr: Any, buffer: Any) -> bool:
 
 
 def _reads(expr: Any, buffer: Any) -> bool:
-    return any(buffer_of(load).same_as(buffer) for load in found_in(expr, TensorLoad))
+    return any(buffer_of(load).same_as(buffer) for load in loads(expr))
 
 
 def _is_index(expr: Any, reduced: list[Any]) -> bool:
     """Return whether an expression has only variables of the reduction and constants."""
-    variables = found_in(expr, tirx.Var)
+    variables = nodes(expr, tirx.Var)
     is_of_them = all(any(v.same_as(r) for r in reduced) for v in variables)
-    return bool(variables) and is_of_them and not found_in(expr, TensorLoad)
+    return bool(variables) and is_of_them and not loads(expr)
 
 
 def _forced(block: Any, choice: Any) -> Any:
@@ -286,10 +284,3 @@ def _rebuilt(block: Any, *, body: Any, alloc_buffers: Sequence[Any]) -> Any:
 
 def _with_body(function: tirx.PrimFunc, params: Sequence[Any], body: Any) -> tirx.PrimFunc:
     return tirx.PrimFunc(list(params), body, attrs=function.attrs)
-
-
-def found_in(statement: Any, kind: Any) -> list[Any]:
-    """Return the nodes of a kind in a statement or an expression, itself included."""
-    found: list[Any] = []
-    tvm_ffi.structural_walk(statement, [(kind, found.append)])
-    return found

@@ -11,8 +11,8 @@ from tvm import tirx
 
 from relax_tapml._compat import SBlock, TensorLoad, buffer_of, prim
 from relax_tapml.arrays import Array
-from relax_tapml.compare.tolerance import IndexTolerance
-from relax_tapml.derive._chooser import found_in
+from relax_tapml.compare.tolerances.index import IndexTolerance
+from relax_tapml.kernel_flow.expressions import loads, nodes
 
 TIES = "indices may differ where the values they choose are equal"
 
@@ -72,7 +72,7 @@ def chosen_indices(function: tirx.PrimFunc, results: Sequence[int]) -> dict[int,
     def visit(block: Any) -> None:
         if block.init is not None:
             indices.update(_reduced(block, params))
-        for store in found_in(block.body, tirx.BufferStore):
+        for store in nodes(block.body, tirx.BufferStore):
             value = store.value
             while isinstance(value, prim.Cast):
                 value = value.value
@@ -90,16 +90,16 @@ def _reduced(block: Any, params: list[Any]) -> dict[Any, ChosenIndex]:
     (variable,) = reduced
     sources = {
         ChosenIndex(values=params.index(buffer_of(load)), axis=list(load.indices).index(variable))
-        for load in found_in(block.body, TensorLoad)
+        for load in loads(block.body)
         if buffer_of(load) in params and variable in list(load.indices)
     }
     if len(sources) != 1:
         return {}
-    bound = {bind.var: bind.value for bind in found_in(block.body, tirx.Bind)}
+    bound = {bind.var: bind.value for bind in nodes(block.body, tirx.Bind)}
     (source,) = sources
     return {
         store.buffer: source
-        for store in found_in(block.body, tirx.BufferStore)
+        for store in nodes(block.body, tirx.BufferStore)
         if _keeps_or_takes(bound.get(store.value, store.value), store.buffer, variable)
     }
 

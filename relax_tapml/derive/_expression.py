@@ -11,6 +11,7 @@ from tvm import tirx
 from tvm.ir import expr as ir_expr
 
 from relax_tapml._compat import TensorLoad, bitwise, buffer_of, prim, prim_op
+from relax_tapml.arrays import is_float
 from relax_tapml.derive._functions import (
     DIVISION_ULPS,
     FUNCTIONS,
@@ -27,18 +28,18 @@ from relax_tapml.derive.bounded import (
     NotDerivableError,
     dtype_of,
     either,
-    is_float,
     larger,
     magnitude,
     number,
     plus,
     times,
 )
+from relax_tapml.kernel_flow.expressions import DIVISIONS, choice_of, is_float_expr
 
 _WORKING = "float32"
 _COMPARISONS = (prim.LT, prim.LE, prim.GT, prim.GE, prim.EQ, prim.NE)
-_DIVISIONS = (prim.Div, prim.Mod, prim.FloorDiv, prim.FloorMod)
-_CHOICES = {prim_op("if_then_else")}
+
+
 _TRANSPARENT = {prim_op("likely")}
 _TINY, _LARGEST_LOGARITHM = 1e-300, 600.0
 _WHOLE_CALLS = {prim_op("clz"), "tirx.popcount", "tirx.fabs"}
@@ -114,6 +115,9 @@ class Expressions:
         if bits is not None:
             operation, *operands = bits
             return self._bitwise(operation, *(self._operand(part, guard) for part in operands))
+        choice = choice_of(expr)
+        if choice is not None:
+            return self._choice(*choice, guard, is_last)
         match expr:
             case prim.FloatImm():
                 return Bounded(value=number(_as_dtype(float(expr.value), dtype_of(expr))))
@@ -128,10 +132,6 @@ class Expressions:
             case prim.Let():
                 self.variables[expr.var] = self._bound(self.of(expr.value, guard=guard))
                 return self.of(expr.body, guard=guard, is_last=is_last)
-            case prim.Select():
-                return self._choice(
-                    expr.condition, expr.true_value, expr.false_value, guard, is_last
-                )
             case prim.Not():
                 inner = self.of(expr.a, guard=guard)
                 return Bounded(value=prim.Not(inner.value), error=inner.error)
@@ -141,7 +141,7 @@ class Expressions:
                 left, right = (self._operand(part, guard) for part in (expr.a, expr.b))
                 if isinstance(expr, _COMPARISONS):
                     return self._comparison(type(expr), left, right)
-                if not is_float(dtype_of(expr)):
+                if not is_float_expr(expr):
                     return self._integer(expr, left, right, guard)
                 return self._arithmetic(expr, left, right, is_last)
             case ir_expr.Call():
@@ -193,7 +193,7 @@ class Expressions:
     def _operand(self, expr: Any, guard: Any) -> Bounded:
         found = self._bound(self.of(expr, guard=guard))
         # The error of a loaded value was settled when it was stored.
-        is_settled = isinstance(expr, TensorLoad) or not is_float(dtype_of(expr))
+        is_settled = isinstance(expr, TensorLoad) or not is_float_expr(expr)
         return found if is_settled else self._settled(found)
 
     def _bound(self, found: Bounded) -> Bounded:
@@ -206,7 +206,7 @@ class Expressions:
         bound = self.variables.get(var)
         if bound is not None:
             return bound
-        if is_float(dtype_of(var)):
+        if is_float_expr(var):
             return Bounded(value=prim.Cast(F64, var))
         return Bounded(value=var)
 
@@ -219,7 +219,7 @@ class Expressions:
             )
         indices = [self._index(index, guard) for index in load.indices]
         value = tirx.BufferLoad(place.values, indices)
-        if is_float(dtype_of(value)) and dtype_of(value) != F64:
+        if is_float_expr(value) and dtype_of(value) != F64:
             value = prim.Cast(F64, value)
         if place.errors is None:
             return Bounded(value=value)
@@ -315,7 +315,7 @@ class Expressions:
         if chosen.error is None:
             return Bounded(value=value, error=error)
         self.error_sources["choices that rounding may change"] = None
-        a, b = (x if is_float(dtype_of(x)) else prim.Cast(F64, x) for x in (yes.value, no.value))
+        a, b = (x if is_float_expr(x) else prim.Cast(F64, x) for x in (yes.value, no.value))
         apart = plus(magnitude(a - b), larger(yes.error, no.error))
         same = error if error is not None else number(0.0)
         return Bounded(value=value, error=prim.Select(chosen.error, apart, same))
@@ -349,7 +349,7 @@ class Expressions:
 
     def _integer(self, expr: Any, left: Bounded, right: Bounded, guard: Any) -> Bounded:
         divisor = right.value
-        if isinstance(expr, _DIVISIONS) and guard is not None:
+        if isinstance(expr, DIVISIONS) and guard is not None:
             # The shadow kernel evaluates both arms of a choice, and a division of whole numbers by
             # zero ends the process.
             divisor = prim.Select(guard, divisor, tirx.const(1, dtype_of(divisor)))
@@ -453,9 +453,7 @@ class Expressions:
 
     def _call(self, call: Any, guard: Any, is_last: bool) -> Bounded:
         name = str(getattr(call.op, "name", ""))
-        if name in _CHOICES:
-            condition, yes, no = call.args
-            return self._choice(condition, yes, no, guard, is_last)
+
         if name in _TRANSPARENT:
             return self.of(call.args[0], guard=guard, is_last=is_last)
         if name == "tirx.tan":  # Devices compute it as a quotient, and are allowed its error.
@@ -464,7 +462,7 @@ class Expressions:
         if name not in {*self.functions, *STEPS, *_WHOLE_CALLS, "tirx.pow", "tirx.isnan"}:
             raise NotDerivableError(f"the kernel calls {name or call.op}")
         dtype = dtype_of(call)
-        if not is_float(dtype_of(call.args[0])):
+        if not is_float_expr(call.args[0]):
             return self._whole_call(call, name, guard)
         args = [self._settled(self._bound(self.of(arg, guard=guard))) for arg in call.args]
         if name == "tirx.fabs":

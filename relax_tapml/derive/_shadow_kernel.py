@@ -10,6 +10,7 @@ import tvm_ffi
 from tvm import tirx
 
 from relax_tapml._compat import TensorLoad, buffer_of, prim
+from relax_tapml.arrays import is_float
 from relax_tapml.derive._expression import Expressions, Place
 from relax_tapml.derive._functions import FUNCTIONS, Function
 from relax_tapml.derive._partial_sums import PartialSum
@@ -18,7 +19,6 @@ from relax_tapml.derive._sum_loops import (
     SERIAL,
     added_to,
     is_same_element,
-    loaded_tensors,
     terms_of,
 )
 from relax_tapml.derive.bounded import (
@@ -26,11 +26,11 @@ from relax_tapml.derive.bounded import (
     Bounded,
     NotDerivableError,
     dtype_of,
-    is_float,
     magnitude,
     number,
     plus,
 )
+from relax_tapml.kernel_flow.expressions import loaded_buffers
 from relax_tapml.kernel_flow.plain_kernel import plain_kernel
 
 ENTRY = "shadow_kernel"
@@ -166,7 +166,7 @@ class _Rewriter:
         self._expressions = Expressions(
             places=self._places, bind=self._bind, functions=functions, is_exact=is_exact
         )
-        self._reread = loaded_tensors(function)
+        self._reread = loaded_buffers(function)
 
     def shadow(self) -> ShadowKernel:
         params, perturbations, errors = [], {}, {}

@@ -7,10 +7,10 @@ from typing import Any
 
 import tvm_ffi
 from tvm import tirx
-from tvm.ir import expr as ir_expr
 
-from relax_tapml._compat import TensorLoad, buffer_of, prim, prim_op
-from relax_tapml.derive.bounded import is_float
+from relax_tapml._compat import prim
+from relax_tapml.arrays import is_float
+from relax_tapml.kernel_flow.expressions import choice_of, loaded_buffers, loads_element, nodes
 
 SERIAL = (
     tirx.ForKind.SERIAL,
@@ -78,7 +78,7 @@ def _read_besides(store: Any, bound: Mapping[Any, Any]) -> set[Any]:
     seen: set[Any] = set()
     while parts:
         part = parts.pop()
-        found |= loaded_tensors(part)
+        found |= loaded_buffers(part)
         for variable in _variables(part) - seen:
             seen.add(variable)
             if variable in bound:
@@ -87,12 +87,11 @@ def _read_besides(store: Any, bound: Mapping[Any, Any]) -> set[Any]:
 
 
 def _variables(node: Any) -> set[Any]:
-    found: set[Any] = set()
-    tvm_ffi.structural_walk(node, [(tirx.Var, found.add)])
-    return found
+    return set(nodes(node, tirx.Var))
 
 
 def is_same_element(a: Any, b: Any) -> bool:
+    """Return whether two stores store to the same element."""
     return a.buffer.same_as(b.buffer) and all(map(tvm_ffi.structural_equal, a.indices, b.indices))
 
 
@@ -114,22 +113,15 @@ def terms_of(store: Any, bound: Mapping[Any, Any]) -> list[tuple[bool, Any]] | N
     value = bound.get(store.value, store.value)
     if not is_float(str(store.buffer.dtype)):
         return None
-    condition, arms = _choice_of(value)
-    if condition is not None and not _mentions(condition, store):
-        for arm, other, held in ((0, 1, condition), (1, 0, prim.Not(condition))):
-            if _is_itself(arms[other], store):
-                terms = _summands(arms[arm], store)
+    choice = choice_of(value)
+    if choice is not None and not _mentions(choice[0], store):
+        condition, yes, no = choice
+        for arm, other, held in ((yes, no, condition), (no, yes, prim.Not(condition))):
+            if loads_element(other, store):
+                terms = _summands(arm, store)
                 nothing = tirx.const(0, str(store.buffer.dtype))
                 return terms and [(s, tirx.if_then_else(held, t, nothing)) for s, t in terms]
     return _summands(value, store)
-
-
-def _choice_of(value: Any) -> tuple[Any, tuple[Any, ...]]:
-    if isinstance(value, prim.Select):
-        return value.condition, (value.true_value, value.false_value)
-    if isinstance(value, ir_expr.Call) and getattr(value.op, "name", "") == prim_op("if_then_else"):
-        return value.args[0], (value.args[1], value.args[2])
-    return None, ()
 
 
 def _summands(value: Any, store: Any) -> list[tuple[bool, Any]] | None:
@@ -138,7 +130,7 @@ def _summands(value: Any, store: Any) -> list[tuple[bool, Any]] | None:
 
     def walk(expr: Any) -> None:
         nonlocal found
-        if _is_itself(expr, store):
+        if loads_element(expr, store):
             found += 1
         elif isinstance(expr, prim.Add) and _mentions(expr, store):
             walk(expr.a)
@@ -155,20 +147,5 @@ def _summands(value: Any, store: Any) -> list[tuple[bool, Any]] | None:
     return terms
 
 
-def _is_itself(expr: Any, store: Any) -> bool:
-    return (
-        isinstance(expr, TensorLoad)
-        and buffer_of(expr).same_as(store.buffer)
-        and all(map(tvm_ffi.structural_equal, expr.indices, store.indices))
-    )
-
-
 def _mentions(expr: Any, store: Any) -> bool:
-    return store.buffer in loaded_tensors(expr)
-
-
-def loaded_tensors(node: Any) -> set[Any]:
-    """Return the tensors that are read anywhere in a statement or expression."""
-    found: set[Any] = set()
-    tvm_ffi.structural_walk(node, [(TensorLoad, lambda load: found.add(buffer_of(load)))])
-    return found
+    return store.buffer in loaded_buffers(expr)

@@ -38,11 +38,6 @@ def dtype_of(expr: Any) -> str:
     return str(expr.ty.dtype)
 
 
-def is_float(dtype: str) -> bool:
-    """Return whether a dtype is floating point."""
-    return dtype.startswith(("float", "bfloat"))
-
-
 def number(value: float) -> Any:
     """Return a float64 constant."""
     return tirx.const(value, F64)

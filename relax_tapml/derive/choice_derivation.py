@@ -16,7 +16,8 @@ from tvm import tirx
 
 from relax_tapml._compat import Analyzer
 from relax_tapml.arrays import Array, as_float64
-from relax_tapml.compare.tolerance import ChoiceTolerance, Tolerance
+from relax_tapml.compare.tolerances.choices import ChoiceTolerance
+from relax_tapml.compare.tolerances.tolerance import Tolerance
 from relax_tapml.derive._chooser import Chooser, choosers, extra_results, with_choices, with_scores
 from relax_tapml.derive._chosen_index import chosen_indices
 from relax_tapml.derive.bounded import NotDerivableError

@@ -12,14 +12,10 @@ import tvm
 from tvm import tirx
 
 from relax_tapml.arrays import Array, as_float64, is_float, is_integer
-from relax_tapml.compare.tolerance import (
-    ElementTolerance,
-    EqualTolerance,
-    RuleTolerance,
-    Tolerance,
-    tolerance_for,
-    with_coarse,
-)
+from relax_tapml.compare.tolerances.elements import ElementTolerance, with_low_precision
+from relax_tapml.compare.tolerances.equal import EqualTolerance
+from relax_tapml.compare.tolerances.rule import RuleTolerance, tolerance_for
+from relax_tapml.compare.tolerances.tolerance import Tolerance
 from relax_tapml.derive._chosen_index import ChosenIndex, chosen_indices
 from relax_tapml.derive._functions import FUNCTIONS
 from relax_tapml.derive._low_precision import (
@@ -32,6 +28,7 @@ from relax_tapml.derive._shadow_kernel import ENTRY, ShadowKernel, shadow_kernel
 from relax_tapml.derive.bounded import NotDerivableError
 from relax_tapml.derive.error_bounds import bound_tolerance, equal_values, output_error_bounds
 from relax_tapml.files.machine import raise_machine_error
+from relax_tapml.printable import message_line
 
 ORDERS = (1, 2, 32, 256)
 """In how many lanes the terms of sums are added, one lane after the other. The largest error of all
@@ -242,7 +239,7 @@ class Derivation:
             return [
                 _without_low_precision(*both, error) for both in zip(found, oracles, strict=True)
             ]
-        return [with_coarse(*both) for both in zip(found, wider, strict=True)]
+        return [with_low_precision(*both) for both in zip(found, wider, strict=True)]
 
     @cached_property
     def _rewritten(self) -> _BuiltShadow | str:
@@ -390,13 +387,12 @@ def _without_low_precision(found: Tolerance, oracle: Array, error: Exception) ->
     """Return the same tolerance, which judges nothing on devices with low-precision functions."""
     reason = f"not judged on devices with low-precision functions: {_unevaluated(error)}"
     unjudged = ElementTolerance(bound=np.full(oracle.shape, np.nan), origin="")
-    both = with_coarse(found, unjudged)
+    both = with_low_precision(found, unjudged)
     return replace(both, origin=f"{found.origin}; {reason}")  # type: ignore[type-var]
 
 
 def _unevaluated(error: Exception) -> str:
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return f"the kernel cannot be evaluated in float64: {lines[-1]}"
+    return f"the kernel cannot be evaluated in float64: {message_line(error, -1)}"
 
 
 def _widened(array: Array) -> Array:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import ml_dtypes
 import numpy as np
 
 from relax_tapml.arrays import Array, as_float64, finfo, is_float, is_integer
-from relax_tapml.compare.difference import absolute_difference
-from relax_tapml.compare.tolerance import ElementTolerance, EqualTolerance, Tolerance
+from relax_tapml.compare.tolerances.difference import absolute_difference
+from relax_tapml.compare.tolerances.elements import ElementTolerance, rounded_up
+from relax_tapml.compare.tolerances.equal import EqualTolerance
+from relax_tapml.compare.tolerances.tolerance import Tolerance
 from relax_tapml.derive._precision import underflow
 
 
@@ -96,22 +97,3 @@ def bound_tolerance(bound: Array, excess: float, oracle: Array, origin: str) -> 
 def equal_values(dtype: np.dtype[np.generic]) -> EqualTolerance:
     """Return the tolerance of integers and bool that rounding does not change."""
     return EqualTolerance(origin=f"{dtype} values must be equal")
-
-
-def rounded_up(bound: Array, dtype: np.dtype[np.generic]) -> Array:
-    """Return bounds in a dtype of 16 bits, none smaller than it was; float64 for a float64 oracle.
-
-    Infinite bounds become NaN, which means that the value is not judged.
-    """
-    if dtype == np.float64:
-        return bound
-    shape, bound = bound.shape, bound.reshape(-1)
-    with np.errstate(over="ignore"):
-        narrow = bound.astype(np.float32)
-    narrow = np.where(narrow < bound, np.nextafter(narrow, np.float32(np.inf)), narrow)
-    bits = narrow.view(np.uint32)
-    is_finite = np.isfinite(narrow)
-    up = np.where(is_finite, bits + np.uint32(0xFFFF), bits) >> np.uint32(16)
-    rounded = np.asarray(up, np.uint16).view(ml_dtypes.bfloat16)
-    rounded[~np.isfinite(rounded)] = np.nan
-    return np.asarray(rounded.reshape(shape))

@@ -8,7 +8,9 @@ import numpy as np
 from tvm import relax
 
 from relax_tapml.arrays import Array, as_float64, is_float, is_integer
-from relax_tapml.compare.tolerance import EqualTolerance, IndexTolerance, Tolerance
+from relax_tapml.compare.tolerances.equal import EqualTolerance
+from relax_tapml.compare.tolerances.index import IndexTolerance
+from relax_tapml.compare.tolerances.tolerance import Tolerance
 from relax_tapml.derive._chosen_index import TIES
 from relax_tapml.derive._partial_sums import INDEPENDENT, MEASURED
 from relax_tapml.derive._precision import input_perturbation, unit_roundoff

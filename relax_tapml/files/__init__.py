@@ -2,13 +2,15 @@
 
 In come paths, out go bytes, JSON values and typed values, or a ``StoreError`` that names the file.
 ``read`` is the only reader of files of unknown origin, ``replace`` the only writer of results.
-``scratch`` and ``lock`` keep runs apart, ``seals`` marks what this user wrote, ``names`` makes file
-names, ``cache_folder`` is what is built once for all runs. ``machine`` recognises errors that the
-machine causes (disk, memory, descriptors), so that no unit is blamed for them.
+``scratch`` and ``lock`` keep runs apart, ``closing`` is the base class of what has to be closed.
+``seals`` marks what this user wrote, ``names`` makes file names, ``cache_folder`` is for what is
+built once for all runs. ``machine`` recognises errors that the machine causes (disk, memory,
+descriptors), so that no unit is blamed for them.
 """
 
 __all__ = [
     "cache_folder",
+    "closing",
     "lock",
     "machine",
     "names",

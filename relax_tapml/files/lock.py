@@ -9,15 +9,15 @@ import os
 import socket
 import sys
 from pathlib import Path
-from types import TracebackType
-from typing import Self, TextIO
+from typing import TextIO
 
 from relax_tapml.errors import UsageError
+from relax_tapml.files.closing import Closing
 
 LOCK_FILE = ".lock"
 
 
-class FolderLock:
+class FolderLock(Closing):
     """Keep other processes from writing to a folder until ``close``, or the end of this process.
 
     The lock is one of the system, on the file ``.lock`` in the folder: it ends with the process
@@ -56,17 +56,6 @@ class FolderLock:
             with contextlib.suppress(OSError):
                 self._path.unlink()
         self._file.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def _locked(path: Path, option: str) -> TextIO:

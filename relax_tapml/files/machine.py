@@ -1,6 +1,7 @@
 """Recognise failures of the machine: no disk space, memory, descriptors, rights or compiler.
 
-Code that turns an exception into a verdict about a unit calls ``raise_machine_error`` first.
+Code that turns an exception into a verdict about a unit calls ``raise_machine_error`` first. The
+command line calls ``reported_error`` for exceptions that no code has handled.
 """
 
 from __future__ import annotations
@@ -11,12 +12,12 @@ import re
 import shutil
 import sqlite3
 import tempfile
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Collection, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from relax_tapml.errors import MachineError
+from relax_tapml.errors import MachineError, TapmlError, UsageError
 
 _SPACE = "Free space there"
 _FILES = "Close other programs, or raise the limit (ulimit -n)"
@@ -90,6 +91,20 @@ _TEXTS = (
         _COMPILER,
     ),
 )
+# Where the command line names a path with one of these errors, another path would do.
+_WRONG_PATHS = {
+    errno.ENOENT: "",
+    errno.ENOTDIR: "",
+    errno.EISDIR: "",
+    errno.EEXIST: "",
+    errno.EINVAL: "",
+    errno.ENAMETOOLONG: ". Choose a shorter name",
+    errno.ELOOP: ". Correct the symbolic links",
+}
+# The message of pathlib for ELOOP.
+_LOOP = re.compile(r"Symlink loop from '(.+)'")
+_REFUSED = "the system refused an operation"
+_QUOTED = 200
 _PROBE_BYTES = 1 << 20
 _PROBE_FILES = 16
 
@@ -232,6 +247,55 @@ def machine_errors(doing: str, *folders: Path) -> Iterator[None]:
         raise
 
 
+def reported_error(error: Exception, given: Collection[str], *folders: Path) -> TapmlError | None:
+    """Return the error to report for an exception of the system that no code has handled.
+
+    Parameters
+    ----------
+    error
+        Raised by a command.
+    given
+        The texts of the command line.
+    folders
+        As for ``Lack.error``.
+
+    Returns
+    -------
+    TapmlError
+        A ``UsageError`` where a path of the command line is wrong, otherwise a ``MachineError``.
+        None for exceptions that do not come from the system.
+    """
+    if isinstance(error, RuntimeError) and (loop := _LOOP.fullmatch(str(error))):
+        error = OSError(errno.ELOOP, os.strerror(errno.ELOOP), loop[1])
+    if isinstance(error, OSError):
+        files = _files(error)
+        fix = _WRONG_PATHS.get(error.errno or 0)
+        where = f"cannot use {' and '.join(files)}" if files else _REFUSED
+        reason = error.strerror or error or type(error).__name__
+        message = f"{where}: {reason}{''.join(map(_broken_link_text, files))}{fix or ''}"
+        if files and fix is not None and _is_given(files[0], given):
+            return UsageError(message)
+    if lack := lack_of(error):
+        return lack.error(_REFUSED, *folders)
+    if isinstance(error, OSError):
+        return MachineError(message)
+    if isinstance(error, sqlite3.Error):
+        return MachineError(f"cannot use a database: {error}")
+    if isinstance(error, UnicodeEncodeError):
+        lacking = error.object[error.start : error.end]
+        kind = UsageError if any(lacking in text for text in given) else MachineError
+        return kind(
+            f"cannot write {error.object[:_QUOTED]!r} in {error.encoding}. Choose a name of ASCII "
+            "letters, or a locale with UTF-8, such as LC_ALL=C.UTF-8"
+        )
+    if isinstance(error, ValueError) and str(error).startswith("embedded null"):
+        wrong = next((text for text in given if "\0" in text), None)
+        if wrong is not None:
+            return UsageError(f"{wrong!r}: a file name cannot have a NUL character")
+        return MachineError("a file name that was read has a NUL character")
+    return None
+
+
 def _chain(error: BaseException) -> Iterator[BaseException]:
     seen: set[int] = set()
     pending: list[BaseException | None] = [error]
@@ -245,10 +309,9 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 
 
 def _of_os_error(error: OSError, *, place: Path | None = None) -> Lack | None:
-    named = error.filename2 or error.filename
     cause = error.strerror or str(error)
-    if isinstance(named, str | bytes | os.PathLike):
-        name = os.fsdecode(named)
+    if files := _files(error):
+        name = files[-1]
         if error.errno == errno.ENOENT and re.fullmatch(_PROGRAM, name):
             return Lack(cause=f"there is no {name} in PATH", fix=_COMPILER)
         place = Path(name)
@@ -258,6 +321,29 @@ def _of_os_error(error: OSError, *, place: Path | None = None) -> Lack | None:
     if error.errno in _FIXES:
         return Lack(cause=cause, fix=_FIXES[error.errno], place=place)
     return None
+
+
+def _files(error: OSError) -> list[str]:
+    """Return the one or two paths in an error."""
+    names = (error.filename, error.filename2)
+    return [os.fsdecode(name) for name in names if isinstance(name, str | bytes | os.PathLike)]
+
+
+def _is_given(file: str, given: Collection[str]) -> bool:
+    """Whether a path is one of the command line, or a folder above one."""
+    with suppress(OSError):  # the current folder was removed
+        path = Path(os.path.abspath(file))  # noqa: PTH100 - without following links
+        places = [Path(os.path.abspath(text)) for text in given]  # noqa: PTH100
+        return any(path == place or path in place.parents for place in places)
+    return False
+
+
+def _broken_link_text(file: str) -> str:
+    with suppress(OSError, ValueError):
+        link = Path(file).readlink()
+        if not Path(file).exists():
+            return f". It is a symbolic link to {link}, which does not exist"
+    return ""
 
 
 def _of_sqlite(error: sqlite3.Error) -> Lack | None:

@@ -9,8 +9,9 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from types import TracebackType
-from typing import IO, Self
+from typing import IO
+
+from relax_tapml.files.closing import Closing
 
 _PREFIX = ".relax_tapml-"
 _LOCK = ".in_use"
@@ -18,7 +19,7 @@ _LOCK = ".in_use"
 _swept: set[Path] = set()
 
 
-class ScratchFolder:
+class ScratchFolder(Closing):
     """A new folder, which is removed with all that is in it by ``close``.
 
     Until then its file ``.in_use`` is locked, by this process and its forks. The lock ends with
@@ -46,17 +47,6 @@ class ScratchFolder:
         """Remove the folder. Never raises ``OSError``; may be called twice."""
         shutil.rmtree(self.path, ignore_errors=True)
         self._lock.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 @contextmanager

@@ -6,11 +6,4 @@ Relax VM code, ``script`` checks TVMScript. ``calls`` lists what code may call o
 ``loading`` tries a load in a child process, ``names`` checks names and shortens them for messages.
 """
 
-__all__ = [
-    "bytecode",
-    "calls",
-    "loading",
-    "module",
-    "names",
-    "script",
-]
+__all__ = ["bytecode", "calls", "loading", "module", "names", "script"]

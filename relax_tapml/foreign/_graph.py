@@ -19,7 +19,8 @@ from tvm.ir import json_compact
 from tvm_ffi import core
 
 from relax_tapml._compat import IS_TVM_026
-from relax_tapml.foreign.names import name_fault, quoted, symbol_fault, text_fault, told
+from relax_tapml.foreign.names import name_fault, quoted, symbol_fault, text_fault
+from relax_tapml.printable import error_line
 
 MAX_DEPTH = 1000
 """Steps from the root to a node. MiniLM has 27, a loop nest adds three for each loop."""
@@ -252,7 +253,7 @@ def _document(text: str) -> dict[str, Any]:
     except GraphFault:
         raise
     except Exception as error:  # The upgrade may raise anything.
-        _refuse(f"{type(error).__name__}: {told(str(error))}")
+        _refuse(error_line(error))
     if not _is_graph(document):
         _refuse("it is not what tvm.ir.save_json writes")
     document["metadata"].pop(SEAL_KEY, None)

@@ -13,7 +13,7 @@ import tvm_ffi
 
 from relax_tapml._compat import load_json, verify_well_formed
 from relax_tapml.errors import MachineError, StoreError
-from relax_tapml.foreign.names import told
+from relax_tapml.printable import error_line
 from relax_tapml.processes.fork import ForkChannel, ForkFailed, forked
 
 _CPU_SECONDS = 20
@@ -120,7 +120,6 @@ def _use(text: str, where: str, fix: str) -> None:
         tvm_ffi.structural_hash(module)
         tvm.ir.save_json(module)
     except Exception as error:  # TVM may raise anything.
-        reason = f"{type(error).__name__}: {told(str(error))}"
         raise StoreError(
-            f"{where} is damaged: it is not a module this TVM can read: {reason}. {fix}"
+            f"{where} is damaged: it is not a module this TVM can read: {error_line(error)}. {fix}"
         ) from None

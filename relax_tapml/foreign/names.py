@@ -9,7 +9,6 @@ MAX_NAME = 1024
 MAX_TEXT = 4 * 1024 * 1024
 _SYMBOL = re.compile(r"[A-Za-z_][0-9A-Za-z_.]*")
 _QUOTED = 100
-_TOLD = 400
 
 
 def name_fault(name: str) -> str:
@@ -51,13 +50,6 @@ _BREAKS = str.maketrans("\n\t", "  ")
 def first_fault(names: Iterable[str]) -> str:
     """Return the first ``name_fault`` of several names, empty if there is none."""
     return next(filter(None, map(name_fault, names)), "")
-
-
-def told(text: str) -> str:
-    """Return the first line of what a library says of a foreign file, safe to print."""
-    lines = text.strip().splitlines()
-    line = lines[0] if lines else "no message"
-    return line if line.isprintable() and len(line) <= _TOLD else quoted(line)
 
 
 def quoted(text: str) -> str:

@@ -1,4 +1,4 @@
-"""Zip archives from anybody, looked at before anything of them is unpacked."""
+"""Checks of zip archives before anything in them is unpacked."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from pathlib import Path
 from typing import IO
 
 _RATIO = 100
-# A small file of zeros, as a mask may be, shrinks by a factor of a thousand.
+# A small file of zeros, such as a mask, is compressed by a factor of a thousand.
 _ALWAYS_BYTES = 256 * 1024 * 1024
 
 
 def check_sizes(file: Path | IO[bytes]) -> None:
-    """Refuse an archive that unpacks to far more than it is, or says two things of one name.
+    """Refuse an archive that unpacks to far more than its size, or has two entries of one name.
 
     Raises
     ------
     ValueError
-        It does.
+        It is such an archive.
     OSError, zipfile.BadZipFile
         It cannot be read.
     """
@@ -28,6 +28,6 @@ def check_sizes(file: Path | IO[bytes]) -> None:
     unpacked = sum(entry.file_size for entry in entries)
     if unpacked > max(_ALWAYS_BYTES, _RATIO * size):
         raise ValueError(f"it has {size} bytes and unpacks to {unpacked}")
-    # Some readers do not tell upper from lower case, and take the other of the two.
+    # Some readers ignore the case of letters, and would read the other of the two entries.
     if len({entry.filename.lower() for entry in entries}) < len(entries):
-        raise ValueError("two of its entries have one name")
+        raise ValueError("two of its entries have the same name")

@@ -1,4 +1,4 @@
-"""Any framework's tensor as a NumPy array of the same dtype."""
+"""Converts any framework's tensor to a NumPy array of the same dtype."""
 
 from __future__ import annotations
 

@@ -15,11 +15,11 @@ import tvm
 
 from relax_tapml.errors import TapmlError, UsageError
 from relax_tapml.files.machine import raise_machine_error
-from relax_tapml.frontend._first_line import first_line
 from relax_tapml.frontend._params import named_params, param_count
 from relax_tapml.frontend._unpack_params import UnpackParams
 from relax_tapml.frontend.model import Model
 from relax_tapml.frontend.signature import signature_of
+from relax_tapml.printable import error_line
 
 
 def load_callable(spec: str) -> Model:
@@ -42,7 +42,7 @@ def load_callable(spec: str) -> Model:
             raise
         except Exception as error:
             raise_machine_error(error, f"making the model {spec}")
-            raise UsageError(f"model {spec} raised {first_line(error)}{_place(error)}") from error
+            raise UsageError(f"model {spec} raised {error_line(error)}{_place(error)}") from error
     if isinstance(result, Model):
         return result
     if isinstance(result, tuple) and len(result) == 2 and isinstance(result[0], tvm.IRModule):
@@ -56,7 +56,7 @@ def load_callable(spec: str) -> Model:
 def from_module(module: tvm.IRModule, params: Any, *, name: str, entry: str = "main") -> Model:
     """Return a model without samples from Relax and parameters in a form ``named_params`` takes.
 
-    A tuple-typed model parameter is taken apart, its items named ``packed_params_0`` and so on.
+    A tuple-typed model parameter is unpacked; its items are named ``packed_params_0`` and so on.
 
     Raises
     ------
@@ -84,7 +84,7 @@ def _import(module_name: str, attribute: str, spec: str) -> Any:
     except Exception as error:
         raise_machine_error(error, f"importing {module_name}")
         raise UsageError(
-            f"model {spec}: importing {module_name} raised {first_line(error)}{_place(error)}"
+            f"model {spec}: importing {module_name} raised {error_line(error)}{_place(error)}"
         ) from error
     value: Any = module
     for part in attribute.split("."):
@@ -100,7 +100,7 @@ def _import(module_name: str, attribute: str, spec: str) -> Any:
 
 @contextlib.contextmanager
 def _importable(folder: Path) -> Iterator[None]:
-    """Let modules of ``folder`` be imported within the block."""
+    """Make the modules of ``folder`` importable within the block."""
     entry = str(folder)
     sys.path.insert(0, entry)
     importlib.invalidate_caches()
@@ -111,7 +111,7 @@ def _importable(folder: Path) -> Iterator[None]:
 
 
 def _place(error: Exception) -> str:
-    """Say which line raised."""
+    """Return the line that raised."""
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next

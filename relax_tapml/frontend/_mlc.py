@@ -1,11 +1,10 @@
-"""A config of MLC-LLM as a model: ``mlc:CONFIG``, compiled by MLC itself as far as fusion."""
+"""Models from a config of MLC-LLM, ``mlc:CONFIG``. MLC compiles them up to fusion."""
 
 from __future__ import annotations
 
 import contextlib
 import io
 import json
-import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -21,7 +20,7 @@ from relax_tapml.arrays import Array
 from relax_tapml.errors import LoweringError, StoreError, TapmlError, UsageError
 from relax_tapml.files.machine import raise_machine_error
 from relax_tapml.files.read import read_bytes
-from relax_tapml.frontend._first_line import first_line
+from relax_tapml.frontend._quote import text_start
 from relax_tapml.frontend._silent import silent
 from relax_tapml.frontend.inputs import load_samples
 from relax_tapml.frontend.mlc_model import SEED, mlc_model, prompt_sample
@@ -29,12 +28,13 @@ from relax_tapml.frontend.mlc_pipeline import INSTALL, Metadata, each_module
 from relax_tapml.frontend.model import Model, Sample
 from relax_tapml.frontend.paged_drive import PagedDrive
 from relax_tapml.frontend.signature import Signature, check_model
+from relax_tapml.printable import error_line
 from relax_tapml.targets.platforms.parse_target import parse_target
 
 _CONFIGS = ("mlc-chat-config.json", "config.json")
 _WEIGHTS = ("tensor-cache.json", "ndarray-cache.json")
 _DRAWN = (21, 8)
-"""Tokens of each prompt that is drawn."""
+"""The number of tokens of each random prompt."""
 _DECODED = 3
 """Tokens at the end of a sample that are decoded one by one; those before are prefilled."""
 
@@ -47,10 +47,11 @@ def load_mlc(
     quantization: str | None = None,
     source: str = "llvm",
 ) -> Model:
-    """Return the model that MLC-LLM makes of a config, its kernels fused and not yet scheduled.
+    """Return the model that MLC-LLM makes of a config, with fused and unscheduled kernels.
 
-    MLC compiles it for the source and is stopped once the module is taken. Weights are those that
-    MLC has converted, in the folder of the config; where there are none, they are drawn.
+    MLC compiles it for the source, and the compilation is ended when it has fused the module. The
+    weights are those that MLC has converted, in the folder of the config. Without such weights,
+    random ones are used.
 
     Parameters
     ----------
@@ -59,17 +60,17 @@ def load_mlc(
     inputs
         Files of token ids, one array ``tokens`` in each.
     texts
-        Sentences, for the tokenizer in the folder. Without texts and inputs, tokens are drawn.
+        Sentences, for the tokenizer in the folder. Without texts and inputs, tokens are random.
     quantization
-        Name of one of MLC's; by default what the config says.
+        Name of one of MLC's quantizations; by default that of the config.
     source
         The TVM target that MLC compiles for.
 
     Raises
     ------
     UsageError
-        No such config, quantization or type of model; MLC-LLM cannot be imported; the model is no
-        decoder with a paged KV cache; inputs are no token ids, or too many.
+        No such config, quantization or type of model; MLC-LLM cannot be imported; the model is not
+        a decoder with a paged KV cache; inputs are not token ids, or too many.
     LoweringError
         MLC-LLM fails with this TVM.
     StoreError
@@ -80,13 +81,13 @@ def load_mlc(
     samples = _samples(file.parent, inputs, texts, compiled)
     weights = next((file.parent / n for n in _WEIGHTS if (file.parent / n).is_file()), None)
     random = [*(["weights"] if weights is None else []), *([] if inputs or texts else ["tokens"])]
-    told = f" with random {' and '.join(random)} (seed {SEED})" if random else ""
+    drawn = f" with random {' and '.join(random)} (seed {SEED})" if random else ""
     name = f"{compiled.metadata['model_type']} {compiled.metadata['quantization']}"
     make = partial(
         mlc_model,
         compiled.module,
         compiled.metadata,
-        name=f"{name}{told}",
+        name=f"{name}{drawn}",
         samples=samples,
         drive=_drive(compiled, samples),
         dims=compiled.extents,
@@ -97,13 +98,13 @@ def load_mlc(
         model = make(params=_read_weights(weights))
         check_model(model)
     except UsageError as error:
-        raise UsageError(f"{weights} has not the weights of {name}: {error}") from error
+        raise UsageError(f"{weights} does not have the weights of {name}: {error}") from error
     return model
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Compiled:
-    """What MLC was stopped with; ``extents`` are the numbers of its config, by name."""
+    """MLC's fused module and its metadata; ``extents`` are the numbers of its config, by name."""
 
     module: tvm.IRModule
     metadata: Metadata
@@ -113,8 +114,8 @@ class _Compiled:
 _MAX_BYTES = 64 << 20
 
 
-class _Enough(Exception):  # noqa: N818 - it is no error
-    """Ends a compilation once its module is taken."""
+class _Enough(Exception):  # noqa: N818 - it is not an error
+    """Ends a compilation after its module was taken."""
 
 
 def _config_file(path: Path) -> Path:
@@ -130,10 +131,10 @@ def _config_file(path: Path) -> Path:
 
 def _compile(file: Path, quantization: str | None, target: Any) -> _Compiled:
     try:
-        # Other programs write it: some have NaN and Infinity in it.
+        # Some programs write NaN and Infinity into such files.
         config = dict(json.loads(read_bytes(file, fix="Name another", max_bytes=_MAX_BYTES)))
     except (StoreError, ValueError, TypeError, RecursionError) as error:
-        raise UsageError(f"{file} is no config: {error}") from error
+        raise UsageError(f"{file} is not a config of a model: {error}") from error
     found: list[_Compiled] = []
     extents: dict[str, int] = {}
 
@@ -165,10 +166,13 @@ def _compile(file: Path, quantization: str | None, target: Any) -> _Compiled:
     except Exception as error:
         raise_machine_error(error, f"compiling {file} with mlc_llm")
         raise LoweringError(
-            f"mlc_llm fails on {file} with TVM {tvm.__version__}: {first_line(error)}. Either the "
-            "config lacks something, or this mlc_llm is for another TVM"
+            f"mlc_llm fails on {file} with TVM {tvm.__version__}: {error_line(error)}. Either the "
+            "config is incomplete, or this mlc_llm is for another version of TVM"
         ) from error
-    raise LoweringError(f"mlc_llm compiled {file} without its pipeline; is it of another version?")
+    raise LoweringError(
+        f"mlc_llm compiled {file} without calling its pipeline. Install an mlc_llm that matches "
+        f"TVM {tvm.__version__}. {INSTALL}"
+    )
 
 
 def _mlc(file: Path, quantization: str | None) -> tuple[Callable[..., None], dict[str, Any]]:
@@ -181,11 +185,13 @@ def _mlc(file: Path, quantization: str | None) -> tuple[Callable[..., None], dic
     except Exception as error:
         if isinstance(error, ModuleNotFoundError) and error.name == "mlc_llm":
             raise UsageError(
-                f"models of MLC-LLM need its Python package mlc_llm, which is not here. {INSTALL}."
+                "models of MLC-LLM need its Python package mlc_llm, which is not installed. "
+                f"{INSTALL}."
             ) from error
         raise UsageError(
-            f"mlc_llm is here, but cannot be imported with TVM {tvm.__version__}: "
-            f"{first_line(error)}. Either it lacks something, or it is for another TVM. {INSTALL}."
+            f"mlc_llm is installed, but cannot be imported with TVM {tvm.__version__}: "
+            f"{error_line(error)}. Either it is incomplete, or it is for another version of TVM. "
+            f"{INSTALL}."
         ) from error
     if quantization not in QUANTIZATION:
         raise UsageError(
@@ -207,7 +213,7 @@ def _mlc(file: Path, quantization: str | None) -> tuple[Callable[..., None], dic
 def _drive(compiled: _Compiled, samples: Sequence[Sample]) -> PagedDrive:
     """Return a drive that prefills the longest prompt in two parts.
 
-    The second part attends to what the cache has already, by other kernels than the first.
+    The second part attends to tokens in the cache, with other kernels than the first.
     """
     prompts = [sample.arrays[0].shape[1] for sample in samples]
     half = -(-max(prompts) // 2)
@@ -221,9 +227,9 @@ def _drive(compiled: _Compiled, samples: Sequence[Sample]) -> PagedDrive:
     missing = {drive.embed, drive.prefill, drive.decode, drive.create} - functions
     if missing:
         raise UsageError(
-            f"{compiled.metadata['model_type']} has no {', '.join(sorted(missing))}: only decoders "
-            "with a paged KV cache can be run so. Take others from a build script of MLC with "
-            "relax_tapml.mlc.carving(drive=...)"
+            f"{compiled.metadata['model_type']} has no {', '.join(sorted(missing))}: mlc:CONFIG "
+            "runs only decoders with a paged KV cache. For others, use "
+            "relax_tapml.mlc.carving(drive=...) in a build script of MLC"
         )
     return drive
 
@@ -236,9 +242,9 @@ def _samples(
     vocabulary = compiled.extents.get("vocab_size", 0)
     if vocabulary < 1:
         raise UsageError(
-            f"the config of {compiled.metadata['model_type']} has no vocab_size: only decoders can "
-            "be run so. Take others from a build script of MLC with "
-            "relax_tapml.mlc.carving(drive=...)"
+            f"the config of {compiled.metadata['model_type']} has no vocab_size: mlc:CONFIG runs "
+            "only decoders. For others, use relax_tapml.mlc.carving(drive=...) in a build script "
+            "of MLC"
         )
     if inputs:
         signature = Signature(entry="embed", inputs=(relax.Var("tokens"),), params=())
@@ -253,7 +259,7 @@ def _samples(
 
 
 def _sample(name: str, tokens: Array, vocabulary: int, limit: int) -> Sample:
-    """Check token ids and say which are prefilled and which decoded."""
+    """Check token ids and split them into those that are prefilled and those that are decoded."""
     ids = tokens[0] if tokens.ndim == 2 and len(tokens) == 1 else tokens
     if ids.ndim != 1 or ids.dtype.kind not in "iu" or not ids.size:
         raise UsageError(
@@ -265,7 +271,7 @@ def _sample(name: str, tokens: Array, vocabulary: int, limit: int) -> Sample:
             f"{name}: token ids are from 0 to {vocabulary - 1}, got {ids.min()} to {ids.max()}"
         )
     if 0 < limit < ids.size:
-        raise UsageError(f"{name}: {ids.size} tokens, the model's context has {limit}")
+        raise UsageError(f"{name}: expected at most {limit} tokens, got {ids.size}. Shorten it")
     split = max(1, ids.size - _DECODED)
     return prompt_sample(name, ids[:split].tolist(), ids[split:].tolist())
 
@@ -286,10 +292,9 @@ def _tokenized(folder: Path, texts: Sequence[str]) -> list[tuple[str, Array]]:
         raise_machine_error(error, f"reading the tokenizer of {folder}")
         raise UsageError(
             f"--text needs a tokenizer that transformers can read in {folder}: "
-            f"{first_line(error)}. Give token ids with --inputs instead."
+            f"{error_line(error)}. Give token ids with --inputs instead."
         ) from error
-    names = [textwrap.shorten(text, 40, placeholder="...") or "(empty)" for text in texts]
-    return list(zip(names, ids, strict=True))
+    return list(zip(map(text_start, texts), ids, strict=True))
 
 
 def _read_weights(file: Path) -> dict[str, Array]:
@@ -298,7 +303,7 @@ def _read_weights(file: Path) -> dict[str, Array]:
     except Exception as error:
         raise_machine_error(error, f"reading the weights {file}")
         raise StoreError(
-            f"weights {file} cannot be read: {first_line(error)}. Convert them again with mlc_llm "
+            f"weights {file} cannot be read: {error_line(error)}. Convert them again with mlc_llm "
             "convert_weight"
         ) from error
     return {name: tensor.numpy() for name, tensor in tensors.items()}

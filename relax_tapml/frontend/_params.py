@@ -1,4 +1,4 @@
-"""Parameters in any of the forms frameworks hand them over, as name to array."""
+"""Converts parameters from any framework's form to arrays by name."""
 
 from __future__ import annotations
 
@@ -75,5 +75,5 @@ def param_count(given: Any, entry: str) -> int:
 
 
 def _listed(names: Sequence[str]) -> str:
-    shown = ", ".join(names[:5]) or "none"
-    return shown + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+    first = ", ".join(names[:5]) or "none"
+    return first + (f" and {len(names) - 5} more" if len(names) > 5 else "")

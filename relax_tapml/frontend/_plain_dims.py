@@ -1,4 +1,4 @@
-"""Parameters whose shapes name a symbol for every symbolic dimension."""
+"""Rewrites parameters so that every symbolic dimension of their shapes is a single symbol."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ _LIMITS = ("tir_var_lower_bound", "tir_var_upper_bound")
 def with_plain_dims(function: relax.Function) -> relax.Function:
     """Give a dimension of a parameter that is computed from a symbol a symbol of its own.
 
-    A VM learns what a symbol is from the shapes it is given, and does not solve ``100 * n``, which
-    is what PyTorch exports for a sound whose length is a multiple of 100, for ``n``. ::
+    A VM sets symbols from the shapes of its arguments, but does not solve ``100 * n`` for ``n``.
+    PyTorch exports such a dimension, for example, for a sound whose length is a multiple of
+    100. ::
 
         @R.function
         def main(x: R.Tensor((100 * n,))): ...
@@ -24,18 +25,18 @@ def with_plain_dims(function: relax.Function) -> relax.Function:
             x: R.Tensor((100 * (x_0 // 100),)) = R.match_cast(x, ...)   # raises for another length
             ...                                                         # with x_0 // 100 for n
 
-    What attributes say of the least and the greatest value of the symbol is said of its own, too. A
-    function whose shapes name all symbols comes back as it is.
+    The attributes with the bounds of the symbol get the bounds of the new symbol, too. A function
+    in which every symbol is a dimension by itself is returned as it is.
     """
     analyzer = Analyzer()
-    known = {dim for param in function.params for dim in _dims(param) if isinstance(dim, tirx.Var)}
+    plain = {dim for param in function.params for dim in _dims(param) if isinstance(dim, tirx.Var)}
     solved: dict[tirx.Var, tirx.Expr] = {}
-    plain: dict[relax.Var, dict[int, tirx.Var]] = {}
+    new: dict[relax.Var, dict[int, tirx.Var]] = {}
     attrs = function.attrs or {}
     limits = {name: dict(attrs[name]) for name in _LIMITS if name in attrs}
     for param in function.params:
         for axis, dim in enumerate(_dims(param)):
-            unknown = set(tirx.analysis.undefined_vars(dim)) - known
+            unknown = set(tirx.analysis.undefined_vars(dim)) - plain
             if isinstance(dim, tirx.Var | tirx.IntImm) or len(unknown) != 1:
                 continue
             (symbol,) = unknown
@@ -44,7 +45,7 @@ def with_plain_dims(function: relax.Function) -> relax.Function:
             if not analyzer.can_prove_equal(dim, step * symbol + offset):
                 continue
             own = tirx.Var(f"{param.name}_{axis}", "int64")
-            plain.setdefault(param, {})[axis] = own
+            new.setdefault(param, {})[axis] = own
             solved.setdefault(symbol, tirx.floordiv(own - offset, step))
             for limit in limits.values():
                 if symbol.name in limit and int(step) > 0:
@@ -54,7 +55,7 @@ def with_plain_dims(function: relax.Function) -> relax.Function:
     bound = tvm_ffi.structural_map(function, (tirx.Var, lambda var: solved.get(var, var)))
     params, casts = [], []
     for before, param in zip(function.params, bound.params, strict=True):
-        own = plain.get(before)
+        own = new.get(before)
         if own is None:
             params.append(param)
             continue

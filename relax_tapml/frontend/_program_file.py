@@ -1,8 +1,8 @@
-"""A ``.pt2`` file, looked at before PyTorch loads it.
+"""Checks of a ``.pt2`` file before PyTorch loads it.
 
-PyTorch takes parts of such a file for Python: pickled objects, expressions for dimensions and
+PyTorch runs parts of such a file as Python: pickled objects, expressions for dimensions and
 conditions for inputs, which it evaluates, names, which it writes into source, and operators, which
-may be any function of its modules. A program of ``torch.export.save`` needs none of that.
+may be any function of its modules. A program of ``torch.export.save`` needs none of these.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _OPERATOR = re.compile(
     r"|not_|inv|invert|lshift|rshift|getitem|truth|index)"
     r"|math\.(ceil|floor|trunc|sqrt|pow|exp|log|log2|fabs)"
 )
-# They read and write files, or talk to others.
+# They read and write files, or use the network.
 _NOT_OPERATOR = re.compile(
     r"torch\.ops\.((_?c10d\w*|image|torchaudio|rpc)\.|\w+\.(save|from_file)\b)"
 )
@@ -52,12 +52,12 @@ _GUARD_ATTRIBUTES = frozenset(
 
 
 def check_program_file(file: Path) -> None:
-    """Refuse a program that PyTorch would run code of while it loads.
+    """Refuse a program whose code PyTorch would run while it loads.
 
     Raises
     ------
     ValueError
-        It holds code, or is no program; the message says where.
+        It holds code, or is not a program; the message names the entry.
     OSError, zipfile.BadZipFile
         It cannot be read.
     """
@@ -75,7 +75,7 @@ def check_program_file(file: Path) -> None:
 
 @contextmanager
 def weights_only() -> Iterator[None]:
-    """Keep PyTorch from unpickling anything but tensors, where its own loader falls back to all."""
+    """Allow PyTorch to unpickle tensors only, also where its loader would allow any object."""
     switch = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
     before = os.environ.get(switch)
     os.environ[switch] = "1"
@@ -96,14 +96,14 @@ def _parsed(data: bytes) -> Any:
 
 
 def _fault(document: Any) -> str:
-    """Return what in a document PyTorch would take for code, empty if nothing."""
-    waiting: list[tuple[str, Any]] = [("", document)]
-    while waiting:
-        key, value = waiting.pop()
+    """Return the part of a document that PyTorch would run as code, empty if there is none."""
+    pending: list[tuple[str, Any]] = [("", document)]
+    while pending:
+        key, value = pending.pop()
         if isinstance(value, dict):
-            waiting.extend(value.items())
+            pending.extend(value.items())
         elif isinstance(value, list):
-            waiting.extend((key, item) for item in value)
+            pending.extend((key, item) for item in value)
         elif isinstance(value, str) and not _is_harmless(key, value):
             return f"{quoted(value)} as {key}"
     return ""
@@ -122,7 +122,7 @@ def _is_harmless(key: str, text: str) -> bool:
 
 
 def _is_expression(text: str, kinds: tuple[type[ast.AST], ...]) -> bool:
-    """Whether an expression only computes."""
+    """Return whether an expression only computes with numbers."""
     try:
         tree = ast.parse(text, mode="eval")
     except (SyntaxError, ValueError, RecursionError, MemoryError):

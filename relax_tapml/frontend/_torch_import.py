@@ -1,9 +1,9 @@
-"""Import of an exported PyTorch program that says where the result differs from PyTorch.
+"""Imports an exported PyTorch program and reports where the result differs from PyTorch.
 
-TVM's importer has gaps that raise nothing: a ``cumprod`` of booleans stays boolean, a product
-of int32 stays in int32. So every converted node is compared with the dtype and shape that PyTorch
-recorded for it. What this cannot see, wrong values of the right type, is for the comparison with
-``Model.reference``. The gaps that models fall into are closed in ``_corrected_importer.py``.
+TVM's importer has errors that raise no exception: a ``cumprod`` of booleans stays boolean, a
+product of int32 stays in int32. So every converted node is compared with the dtype and shape that
+PyTorch recorded for it. Wrong values of the right type are found later, by the comparison with
+``Model.reference``. Errors that models meet are corrected in ``_corrected_importer.py``.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from tvm import relax, tirx
 from relax_tapml.errors import LoweringError, TapmlError, UsageError
 from relax_tapml.files.machine import raise_machine_error
 from relax_tapml.frontend._corrected_importer import CorrectedImporter
-from relax_tapml.frontend._first_line import first_line
 from relax_tapml.passes.keep_origins import give_origins
 from relax_tapml.passes.origin import Origin
+from relax_tapml.printable import error_line
 
 
 def import_program(
@@ -63,7 +63,7 @@ def import_program(
     except Exception as error:
         raise_machine_error(error, f"importing {label}")
         raise LoweringError(
-            f"TVM cannot import {label}: {first_line(error)}. Give a converter for the "
+            f"TVM cannot import {label}: {error_line(error)}. Give a converter for the "
             "operator with convert_map=."
         ) from error
     _check_outputs(program, module, label)
@@ -71,7 +71,7 @@ def import_program(
 
 
 class _CheckedImporter(CorrectedImporter):
-    """Compares each node with PyTorch's record of it, and keeps where in the model it is."""
+    """Compares each node with PyTorch's record of it, and keeps the node's place in the model."""
 
     def __init__(self, label: str) -> None:
         super().__init__()
@@ -87,7 +87,7 @@ class _CheckedImporter(CorrectedImporter):
                 value = self.env.get(node)
                 _check_node(node, value, self.label)
                 if isinstance(value, relax.Var):
-                    # A node that does nothing has the variable of its operand.
+                    # A node that computes nothing has the variable of its operand.
                     self.origins.setdefault(value, [_origin(node)])
         return outputs
 
@@ -99,7 +99,7 @@ def _origin(node: torch.fx.Node) -> Origin:
 
 
 def _check_node(node: torch.fx.Node, value: Any, label: str) -> None:
-    """Compare one node; a tuple's items are compared at the nodes that read them."""
+    """Compare one node; the items of a tuple are compared at the nodes that read them."""
     expected = node.meta.get("val")
     ty = getattr(value, "ty", None)
     if not isinstance(expected, torch.Tensor) or not isinstance(ty, relax.TensorType):
@@ -163,9 +163,9 @@ def _check_outputs(program: torch.export.ExportedProgram, module: Any, label: st
 
 
 def _difference(expected: torch.Tensor, ty: Any) -> str:
-    """Say how a Relax tensor type differs from a torch tensor, empty where it does not.
+    """Return how a Relax tensor type differs from a torch tensor, empty if it does not.
 
-    Of the dimensions only those known to both are compared.
+    Dimensions are compared if both are numbers.
     """
     dtype = str(expected.dtype).removeprefix("torch.")
     if str(ty.dtype) != dtype:

@@ -1,7 +1,7 @@
 """UnpackParams: a tuple of parameters becomes one parameter for each item.
 
-MLC-LLM hands all weights over as one tuple, ``packed_params``. Every later stage knows a parameter
-by its name, so the tuple is taken apart once, here.
+Models of MLC-LLM take all weights as one tuple, ``packed_params``. All later stages identify a
+parameter by its name, so the tuple is unpacked once, here.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ class UnpackParams:
     Parameters
     ----------
     entry
-        Name of a Relax function. With the attribute ``num_input`` only parameters after that many
-        are taken apart. Items keep their order; an item that is a tuple is left as it is.
+        Name of a Relax function. With the attribute ``num_input``, only the parameters after that
+        number are unpacked. Items keep their order; an item that is a tuple is left as it is.
     names
         Names of all items, in order; ``packed_params_0`` and so on by default.
     """

@@ -1,10 +1,10 @@
-"""A PyTorch computation run once more, with every float in a wider dtype.
+"""Runs a PyTorch computation with every float in a wider dtype.
 
-``module.double()`` would copy all weights, and change neither the dtypes that a model's code names
-(``x.to(torch.float16)``) nor those in the graph of an exported program. So each operator is met
-when it is dispatched: its float operands are widened, and so are the dtypes that it is given. Some
-functions compare the dtypes of their operands before that (a convolution those of input and bias),
-so operands are widened when a function is called from Python, too.
+``module.double()`` would copy all weights, and would change neither the dtypes that a model's code
+names (``x.to(torch.float16)``) nor those in the graph of an exported program. So the float operands
+of each operator, and its dtype arguments, are widened when it is dispatched. Some functions compare
+the dtypes of their operands before that (a convolution those of input and bias), so operands are
+also widened when a function is called from Python.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
 
-_SKIPPED = "_assert_tensor_metadata"  # It asserts the dtypes of the model itself.
+_SKIPPED = "_assert_tensor_metadata"  # It asserts the dtypes of the model before widening.
 _BITS = "aten::view.dtype"
 _COMPLEX = {torch.float64: torch.complex128, torch.float32: torch.complex64}
 
@@ -31,7 +31,7 @@ def run_wide(run: Callable[[], Any], dtype: torch.dtype) -> Any:
         A forward pass, without arguments. Weights are widened operator by operator, so no copy of
         all of them is held.
     dtype
-        ``torch.float64`` or ``torch.float32``. Floats that are wider already stay as they are.
+        ``torch.float64`` or ``torch.float32``. Floats that are at least as wide stay as they are.
 
     Raises
     ------
@@ -45,7 +45,7 @@ def run_wide(run: Callable[[], Any], dtype: torch.dtype) -> Any:
 
 
 class _Widening:
-    """Widens floats, complex numbers and their dtypes, wherever they stand."""
+    """Widens floats, complex numbers and their dtypes in nested arguments."""
 
     def __init__(self, dtype: torch.dtype) -> None:
         self._dtype = dtype
@@ -55,6 +55,10 @@ class _Widening:
 
     def all_of(self, values: Any) -> Any:
         return tree_map(self._widened, values)
+
+    def call(self, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any] | None) -> Any:
+        args, kwargs = self.all_of((tuple(args), dict(kwargs or {})))
+        return func(*args, **kwargs)
 
     def _is_narrow_dtype(self, dtype: torch.dtype) -> bool:
         is_real = dtype.is_floating_point or dtype.is_complex
@@ -84,12 +88,13 @@ class _Functions(TorchFunctionMode):  # type: ignore[misc]
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         name = getattr(func, "__name__", "")
-        # Attributes need no copy; what writes, x.add_, x[i] = y and the like, is for _Operators.
+        # Attributes need no copy. _Operators handles functions that write, as x.add_ and x[i] = y.
         is_plain = name and not name.startswith("__") and not name.endswith("_")
         if is_plain and "out" not in (kwargs or {}):
-            args, kwargs = self._widening.all_of((tuple(args), dict(kwargs or {})))
-        found = func(*args, **(kwargs or {}))
-        # What a model's code compares: x.dtype.
+            found = self._widening.call(func, args, kwargs)
+        else:
+            found = func(*args, **(kwargs or {}))
+        # The code of a model may compare x.dtype.
         return self._widening.all_of(found) if isinstance(found, torch.dtype) else found
 
 
@@ -114,11 +119,10 @@ class _Operators(TorchDispatchMode):  # type: ignore[misc]
             raise RuntimeError(f"{func.name()} reads the bits of a float")
         if func._schema.is_mutable:
             self._check_written(func, args, kwargs or {})
-        args, kwargs = self._widening.all_of((tuple(args), dict(kwargs or {})))
-        return self._widening.all_of(func(*args, **kwargs))
+        return self._widening.all_of(self._widening.call(func, args, kwargs))
 
     def _check_written(self, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
-        """Refuse what would be written to a widened copy and lost."""
+        """Refuse a write to a tensor that would go to its widened copy and be lost."""
         for index, parameter in enumerate(func._schema.arguments):
             if parameter.alias_info is None or not parameter.alias_info.is_write:
                 continue

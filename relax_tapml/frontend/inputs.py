@@ -33,7 +33,7 @@ def load_samples(paths: Iterable[Path], signature: Signature) -> tuple[Sample, .
     Raises
     ------
     UsageError
-        A path does not exist, is no sample file, cannot be read, or holds other arrays than the
+        A path does not exist, is not a sample file, cannot be read, or holds other arrays than the
         function's inputs.
     """
     return tuple(
@@ -44,7 +44,7 @@ def load_samples(paths: Iterable[Path], signature: Signature) -> tuple[Sample, .
 
 
 def as_samples(items: Iterable[Sample | Sequence[Any]]) -> tuple[Sample, ...]:
-    """Return samples, made from sequences of arrays or tensors where they are none yet."""
+    """Return samples; sequences of arrays or tensors are converted to samples."""
     return tuple(
         item
         if isinstance(item, Sample)
@@ -80,8 +80,8 @@ def _read(file: Path) -> dict[str, Array]:
             return parse_tensors(data)
         arrays = _unpacked(data)
     except Exception as error:  # Whatever zlib, zipfile and NumPy raise about it.
-        told = str(error) or type(error).__name__
-        raise UsageError(f"inputs {file}: cannot be read: {told}. Write it again.") from error
+        reason = str(error) or type(error).__name__
+        raise UsageError(f"inputs {file}: cannot be read: {reason}. Write it again.") from error
     for name, array in arrays.items():
         if array.dtype.kind == "V":
             raise UsageError(
@@ -94,7 +94,7 @@ def _read(file: Path) -> dict[str, Array]:
 def _unpacked(data: bytes) -> dict[str, Array]:
     """Return the arrays in the bytes of an ``.npz`` file."""
     if not zipfile.is_zipfile(io.BytesIO(data)):
-        raise ValueError("it is no .npz archive")
+        raise ValueError("it is not an .npz archive")
     check_sizes(io.BytesIO(data))
     _check_headers(io.BytesIO(data))
     with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
@@ -102,7 +102,7 @@ def _unpacked(data: bytes) -> dict[str, Array]:
 
 
 def _check_headers(file: IO[bytes]) -> None:
-    """Refuse arrays that are not as large as they say, before memory is asked for."""
+    """Refuse arrays whose headers do not match their sizes, before memory is allocated."""
     with zipfile.ZipFile(file) as archive:
         for entry in archive.infolist():
             with archive.open(entry) as array:
@@ -116,7 +116,10 @@ def _check_headers(file: IO[bytes]) -> None:
                 shape, _, dtype = read(array)
                 expected = math.prod(shape) * dtype.itemsize
                 if not dtype.hasobject and expected != entry.file_size - array.tell():
-                    raise ValueError(f"'{entry.filename}' is no array of {dtype} {list(shape)}")
+                    raise ValueError(
+                        f"'{entry.filename}' has {entry.file_size} bytes, which is not the size of "
+                        f"an array of {dtype} {list(shape)}"
+                    )
 
 
 def _in_order(arrays: dict[str, Array], signature: Signature, file: Path) -> tuple[Array, ...]:

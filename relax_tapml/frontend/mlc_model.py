@@ -1,4 +1,4 @@
-"""A module of MLC-LLM as a model: weights by name, prompts, and its runtime's way to run them."""
+"""A module of MLC-LLM as a model: weights by name, prompts, and a drive like MLC's runtime."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from relax_tapml.frontend.paged_drive import PagedDrive
 from relax_tapml.partition.lower import NAMING
 
 SEED = 0
-"""Of what is drawn."""
+"""The seed of random weights and tokens."""
 
 
 def mlc_model(
@@ -31,14 +31,14 @@ def mlc_model(
     params: Mapping[str, Array] | None = None,
     dims: Mapping[str, int] | None = None,
 ) -> Model:
-    """Return a model of a fused module as MLC hands its weights over, as one tuple.
+    """Return a model of a fused module of MLC, which takes its weights as one tuple.
 
     Its units are the kernels that MLC's passes have fused: they are not fused again.
 
     Parameters
     ----------
     module, metadata
-        What ``each_module`` gives.
+        From ``each_module``.
     name
         For people.
     samples
@@ -46,23 +46,23 @@ def mlc_model(
     drive
         How a sample is run.
     params
-        Weights by MLC's names; without them they are drawn, see ``drawn``.
+        Weights by MLC's names; without them, random ones of ``drawn`` are used.
     dims
-        Extents of dimensions that MLC leaves open, such as ``vocab_size``, where weights are drawn.
+        Extents of dimensions that MLC leaves open, such as ``vocab_size``, for random weights.
 
     Raises
     ------
     UsageError
-        A weight is missing, or the extent of a dimension is not known.
+        A weight is missing, or ``dims`` lacks a dimension.
     """
-    told = metadata.get("params", ())
-    given = drawn(told, dims or {}) if params is None else params
-    names = [str(parameter["name"]) for parameter in told]
+    declared = metadata.get("params", ())
+    given = drawn(declared, dims or {}) if params is None else params
+    names = [str(parameter["name"]) for parameter in declared]
     missing = [name for name in names if name not in given]
     if missing:
         raise UsageError(
             f"no value for {len(missing)} of {len(names)} weights: {', '.join(missing[:5])}. Give "
-            "them under MLC's names, converted with the same quantization"
+            "them by MLC's names, converted with the same quantization"
         )
     for gvar, function in module.functions.items():
         if isinstance(function, relax.Function) and "num_input" in (function.attrs or {}):
@@ -85,12 +85,12 @@ def prompt_sample(name: str, prompt: Sequence[int], following: Sequence[int]) ->
 
 
 def drawn(parameters: Sequence[Mapping[str, Any]], dims: Mapping[str, int]) -> dict[str, Array]:
-    """Draw weights that leave activations finite: noise, norms around 1, any bits for integers.
+    """Return random weights with finite activations: noise, norms around 1, any bits for integers.
 
     Raises
     ------
     UsageError
-        The extent of a dimension is not known.
+        ``dims`` lacks a dimension.
     """
     rng = np.random.default_rng(SEED)
     arrays: dict[str, Array] = {}
@@ -98,7 +98,9 @@ def drawn(parameters: Sequence[Mapping[str, Any]], dims: Mapping[str, int]) -> d
         name, dtype = str(parameter["name"]), np.dtype(str(parameter["dtype"]))
         unknown = [d for d in parameter["shape"] if isinstance(d, str) and d not in dims]
         if unknown:
-            raise UsageError(f"weight {name}: the extent of {', '.join(unknown)} is not known")
+            raise UsageError(
+                f"weight {name}: no extent for dimension {', '.join(unknown)}. Give it with dims="
+            )
         shape = [dims[d] if isinstance(d, str) else int(d) for d in parameter["shape"]]
         if dtype.kind in "iu":
             info = np.iinfo(dtype)

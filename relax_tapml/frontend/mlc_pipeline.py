@@ -1,4 +1,4 @@
-"""The module in the middle of MLC-LLM's pipeline: its kernels are fused, and not yet scheduled."""
+"""Takes the module out of MLC-LLM's pipeline after its kernels are fused, before schedules."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ LAST_BEFORE_SCHEDULES = "CleanUpTIRAttrs"
 """The pass of that pipeline after which kernels are fused and not yet scheduled."""
 
 INSTALL = (
-    "MLC-LLM is on no package registry: build it from source or take it from its own wheel index, "
-    "as https://llm.mlc.ai/docs/install/mlc_llm.html says"
+    "MLC-LLM is not on a package registry: build it from source or use its own wheel index, see "
+    "https://llm.mlc.ai/docs/install/mlc_llm.html"
 )
 
 Metadata = Mapping[str, Any]
-"""What MLC says of a model; of each weight in ``params`` ``name``, ``shape`` (numbers, or names of
-dimensions) and ``dtype``."""
+"""MLC's description of a model. Its item ``params`` has the ``name``, the ``shape`` (numbers, or
+names of dimensions) and the ``dtype`` of each weight."""
 
 
 @contextmanager
@@ -32,9 +32,9 @@ def each_module(
     pipeline: str = PIPELINE,
     after: str = LAST_BEFORE_SCHEDULES,
 ) -> Iterator[None]:
-    """Call ``use`` with the module of every compilation within the block, then let that go on.
+    """Call ``use`` with the module of every compilation in the block, which then continues.
 
-    What ``use`` raises ends the compilation and leaves the block as it is.
+    An exception of ``use`` ends the compilation and leaves the block unchanged.
 
     Parameters
     ----------
@@ -46,14 +46,14 @@ def each_module(
     Raises
     ------
     UsageError
-        No such pipeline is registered: MLC-LLM is not imported, or of another version.
+        No such pipeline is registered: MLC-LLM is not imported, or has another version.
     LoweringError
         The pipeline ended without that pass.
     """
     registered = relax.pipeline.PIPELINE_MAP
     if pipeline not in registered:
         raise UsageError(
-            f"no Relax pipeline '{pipeline}' is registered; there are: "
+            f"no Relax pipeline '{pipeline}' is registered; registered are: "
             f"{', '.join(sorted(registered))}. Import mlc_llm first. {INSTALL}"
         )
     original = registered[pipeline]
@@ -62,7 +62,7 @@ def each_module(
     try:
         yield
     except Exception as error:
-        # An error loses its class on its way through TVM.
+        # TVM replaces an exception by one of another class.
         if raised and error is not raised[0]:
             raise raised[0] from error
         raise
@@ -76,9 +76,9 @@ def _wrapped(
     use: Callable[[tvm.IRModule, Metadata], None],
     raised: list[Exception],
 ) -> Callable[..., Any]:
-    """Return a factory of pipelines that call ``use`` in the middle of what they do.
+    """Return a factory of pipelines that call ``use`` and then run as before.
 
-    An error up to there is also added to ``raised``.
+    An exception before the end of ``use`` is also added to ``raised``.
     """
 
     def factory(**arguments: Any) -> tvm.transform.Pass:
@@ -102,12 +102,12 @@ def _wrapped(
     return factory
 
 
-class _Taken(Exception):  # noqa: N818 - it is no error
-    """Ends a pipeline once its module is taken."""
+class _Taken(Exception):  # noqa: N818 - it is not an error
+    """Ends a pipeline after its module was taken."""
 
 
 def _taken(inner: tvm.transform.Pass, module: tvm.IRModule, after: str) -> tvm.IRModule:
-    """Run a pipeline up to and with a pass, and return the module."""
+    """Run a pipeline up to the end of a pass, and return the module."""
     found: list[tvm.IRModule] = []
 
     @tvm.instrument.pass_instrument
@@ -127,5 +127,8 @@ def _taken(inner: tvm.transform.Pass, module: tvm.IRModule, after: str) -> tvm.I
         if not found:
             raise
     if not found:
-        raise LoweringError(f"the pipeline has no pass '{after}' to take the module after")
+        raise LoweringError(
+            f"the pipeline has no pass '{after}', after which its module is taken. Name another "
+            "pass with after="
+        )
     return found[0]

@@ -20,10 +20,10 @@ class Meaning(StrEnum):
     """Logits of a language model: the largest is the greedy next token."""
 
     CLASSES = "classes"
-    """Logits of a classifier: the largest is its answer, the five largest its best guesses."""
+    """Logits of a classifier: the largest is its answer, the five largest its best answers."""
 
     EMBEDDING = "embedding"
-    """A vector, of which the direction counts."""
+    """A vector, of which only the direction matters."""
 
 
 class Functions(Protocol):
@@ -33,7 +33,7 @@ class Functions(Protocol):
         """Return a function of arrays, shapes (tuples of int) and objects, without its weights.
 
         It returns its results as a flat list: arrays, and objects such as a cache, which may be
-        given to other functions.
+        passed to other functions.
         """
 
 
@@ -80,13 +80,13 @@ class Model:
         arrays, wider than those of ``reference``. It may raise where that is not possible. It is
         called only where the source and ``reference`` differ by more than their dtype explains.
     meaning
-        What the last axis of the outputs is, so that a run can say whether the model still says
-        the same; None where that is nothing of these.
+        What the last axis of the outputs is, so that a run can report whether the model still gives
+        the same answers; None for other outputs.
     drive
-        How a sample is run where it takes more than one call: it gets the functions and the sample,
-        and returns the output arrays. A sample's arrays are then what it makes of them. It must
-        not choose what to do by what it computes (as greedy decoding does), or one rounding sends
-        everything after it another way.
+        Runs a sample with more than one call: it gets the functions and the sample, and returns the
+        output arrays. It alone interprets the sample's arrays. Its calls must not depend on
+        computed values (as in greedy decoding), because one rounding could then change all later
+        calls.
     """
 
     name: str
@@ -105,7 +105,7 @@ class Model:
         Raises
         ------
         UsageError
-            One of them is no array.
+            One of them is not an array.
         """
         if self.drive is None:
             outputs = functions[self.entry](*sample.arrays)
@@ -115,6 +115,6 @@ class Model:
             if not isinstance(output, np.ndarray):
                 raise UsageError(
                     f"output {index} of {self.name} is a {type(output).__name__}, expected an "
-                    "array: an object cannot be compared. Return what was computed with it."
+                    "array: an object cannot be compared. Return arrays that depend on it."
                 )
         return outputs

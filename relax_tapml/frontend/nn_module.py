@@ -38,7 +38,7 @@ def from_nn_module(
         Parameter name to tensor, or a safetensors file of them, under the names of
         ``module.named_parameters()``. Where a name is missing, a parameter's own ``data`` is used.
     samples
-        Real inputs; without any, ``--inputs`` must give them.
+        Real inputs; without any, the command line needs ``--inputs``.
     name
         For people; the class name by default.
     entry

@@ -1,4 +1,4 @@
-"""How a decoder with a paged KV cache is run: prefill of a prompt, then decode, token by token."""
+"""Runs a decoder with a paged KV cache: prefills a prompt, then decodes token by token."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ class PagedDrive:
     """The ``drive`` of a model with the functions that MLC-LLM gives its models.
 
     A sample is a prompt and the tokens after it, each int32 of shape ``(1, n)``: the prompt is
-    prefilled and every other token decoded, whatever the logits say. So each run computes logits
-    for the same context at every position, and one rounding cannot send it another way. The outputs
-    are the logits of the prefill and those of the decoded tokens, each joined along the tokens.
+    prefilled and every other token decoded, independently of the logits. So each run computes
+    logits for the same context at every position, and a rounding cannot change later tokens. The
+    outputs are the logits of the prefill and those of the decoded tokens, each joined along the
+    tokens.
 
     Parameters
     ----------
@@ -29,13 +30,13 @@ class PagedDrive:
         Names of functions: token ids to embeddings; embeddings and cache to logits (and cache);
         sizes to a cache.
     sequence_length
-        Tokens the cache has room for; None for those of the sample. A recording holds all pages
-        of the cache for each call that writes to it, so room that is not needed is paid for.
+        Tokens for which the cache has room; None for those of the sample. A recording holds all
+        pages of the cache for each call that writes to it, so unused room costs memory.
     page_size
         Tokens in a page of it.
     chunk
-        Tokens that are prefilled at once: those of a longer prompt attend to a cache that has some
-        already, by other kernels than the first. None for all.
+        Tokens that are prefilled at once. Later tokens of a longer prompt attend to a cache that is
+        not empty, with other kernels than the first ones. None for all tokens.
     is_flat
         Whether ``embed`` takes and returns tokens without the axis of the batch, as MLC's does.
     """

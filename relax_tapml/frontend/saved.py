@@ -1,13 +1,12 @@
-"""Models on disk: the folder ``save_model`` writes, and a Relax module saved as JSON.
+"""Models on disk: the folder that ``save_model`` writes, and a Relax module saved as JSON.
 
-Everything is JSON and safetensors, and ``foreign.module`` checks the module before it is used; but
-its kernels are programs, which the source runs in this process.
+All files are JSON and safetensors, and ``foreign.module`` checks the module before it is used. Its
+kernels are programs nevertheless, which the source runs in this process.
 """
 
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -30,6 +29,7 @@ from relax_tapml.frontend._callable import from_module
 from relax_tapml.frontend.model import Meaning, Model, Sample
 from relax_tapml.frontend.signature import check_model
 from relax_tapml.tensor_file import dump_tensors, parse_tensors
+from relax_tapml.versions import versions
 
 SCHEMA = 1
 _KIND = "relax_tapml.model"
@@ -37,7 +37,6 @@ _MANIFEST = "manifest.json"
 _FIX = "Save the model again"
 _MODULE = "module.json"
 _PARAMS = "params.safetensors"
-_VERSIONED = ("relax-tapml", "apache-tvm", "apache-tvm-ffi")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +49,7 @@ class _Sample:
 
 @dataclass(frozen=True, kw_only=True)
 class _Manifest:
-    """What ``manifest.json`` says, besides schema and kind."""
+    """The fields of ``manifest.json``, besides schema and kind."""
 
     name: str
     entry: str
@@ -63,18 +62,18 @@ class _Manifest:
 
 
 def save_model(model: Model, folder: Path | str) -> None:
-    """Write a model to a folder that ``load_model`` reads, all of it or nothing.
+    """Write a model to a folder that ``load_model`` reads; if that fails, no folder is left.
 
     The folder holds ``module.json``, ``params.safetensors``, ``inputs/000.safetensors`` and so on,
     one for each sample, and ``manifest.json`` with names, versions and SHA-256 checksums.
-    ``reference`` and ``accurate`` are Python code and not saved: a loaded model has none.
+    ``reference`` and ``accurate`` are Python code and not saved: a loaded model has neither.
 
     Raises
     ------
     UsageError
-        The model has a ``drive``, which is Python code too, and without which it cannot be run; the
-        folder exists and is not empty, or the model does not fit its own entry function, or
-        holds a dtype that safetensors lacks.
+        The model has a ``drive``, which is Python code too, and the model cannot be run without it;
+        or the folder exists and is not empty; or the model does not fit its own entry function; or
+        it has a dtype that safetensors lacks.
     """
     folder = Path(folder)
     if model.drive is not None:
@@ -106,7 +105,7 @@ def save_model(model: Model, folder: Path | str) -> None:
             _Sample(name=sample.name, file=file)
             for sample, file in zip(model.samples, inputs, strict=True)
         ),
-        versions={name: importlib.metadata.version(name) for name in _VERSIONED},
+        versions=versions(),
         sha256={name: hashlib.sha256(data).hexdigest() for name, data in files.items()},
     )
     document = {"schema": SCHEMA, "kind": _KIND, **asdict(manifest)}
@@ -124,8 +123,8 @@ def load_saved(folder: Path, *, trust: bool = False) -> Model:
     Raises
     ------
     StoreError
-        A file is missing, was changed or cut short, another version wrote the folder, or the module
-        calls what is not known to be harmless and ``trust`` is false.
+        A file is missing, or was changed or cut short; or another version wrote the folder; or the
+        module calls a function that is not on the list of harmless ones and ``trust`` is false.
     """
     path = folder / _MANIFEST
     manifest = _read_manifest(path)
@@ -153,8 +152,8 @@ def load_saved(folder: Path, *, trust: bool = False) -> Model:
             meaning=manifest.meaning,
         )
     except (KeyError, ValueError) as error:
-        told = f"there is no {error}" if isinstance(error, KeyError) else error
-        raise StoreError(f"{path} does not describe the folder: {told}. {_FIX}") from error
+        reason = f"there is no {error}" if isinstance(error, KeyError) else error
+        raise StoreError(f"{path} does not describe the folder: {reason}. {_FIX}") from error
 
 
 def load_ir(file: Path, *, trust: bool = False) -> Model:
@@ -166,8 +165,8 @@ def load_ir(file: Path, *, trust: bool = False) -> Model:
     Raises
     ------
     StoreError
-        A file cannot be read, or the module calls what is not known to be harmless and ``trust`` is
-        false.
+        A file cannot be read, or the module calls a function that is not on the list of harmless
+        ones and ``trust`` is false.
     UsageError
         The parameters do not match those of ``main``.
     """

@@ -1,7 +1,7 @@
-"""What the entry function takes, and whether arrays fit it.
+"""The parameters of the entry function, and checks that arrays fit them.
 
-Everything that hands arrays to a model, from files, from a framework or from Python, is checked
-here, so that a wrong dtype or shape is named before anything runs.
+Arrays from files, from a framework and from Python are all checked here, so that a wrong dtype or
+shape is reported before anything runs.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ class Signature:
     inputs, params
         Its Relax variables, in order.
     casts
-        What the function casts inputs to first, which says more of their shapes: name of the input
-        to the variable.
+        The variables that the function first casts its inputs to, by name of the input; their types
+        have more precise shapes.
     """
 
     entry: str
@@ -76,13 +76,13 @@ def entry_function(module: tvm.IRModule, entry: str) -> relax.Function:
 def signature_of(module: tvm.IRModule, entry: str, param_count: int) -> Signature:
     """Split the parameters of ``entry`` into inputs and model parameters.
 
-    The function attribute ``num_input`` decides where it is present; elsewhere the last
-    ``param_count`` parameters are the model's.
+    The function attribute ``num_input`` decides. Without it, the last ``param_count`` parameters
+    are the model's.
 
     Raises
     ------
     UsageError
-        There is no Relax function ``entry``, it has too few parameters, or two of one name.
+        There is no Relax function ``entry``, or it has too few parameters, or two of one name.
     """
     function = entry_function(module, entry)
     variables = tuple(function.params)
@@ -157,8 +157,7 @@ def check_params(signature: Signature, params: Mapping[str, Array]) -> Dims:
 def check_sample(signature: Signature, sample: Sample, dims: Dims) -> None:
     """Check one sample by count, dtype and shape.
 
-    ``dims`` are symbolic dimensions already fixed, by parameters; the sample fixes the rest for
-    itself.
+    ``dims`` are the symbolic dimensions that parameters fix; each sample fixes the others anew.
 
     Raises
     ------
@@ -181,7 +180,7 @@ def check_sample(signature: Signature, sample: Sample, dims: Dims) -> None:
 
 
 def _check_array(var: Any, array: Array, dims: Dims, where: str) -> None:
-    """Check one array against a Relax variable, fixing dimensions seen for the first time."""
+    """Check one array against a Relax variable; it fixes dimensions that have no value yet."""
     if not isinstance(var.ty, relax.TensorType):
         raise UsageError(
             f"{where}: the function takes {var.ty}, and only tensors can be given. "
@@ -193,10 +192,10 @@ def _check_array(var: Any, array: Array, dims: Dims, where: str) -> None:
             f"{where}: expected {dtype}, got {array.dtype}. Convert it: array.astype('{dtype}')."
         )
     if not _shape_fits(var.ty, array.shape, dims):
-        known = ", ".join(f"{dim.name} = {size}" for dim, size in dims.items())
+        values = ", ".join(f"{dim.name} = {size}" for dim, size in dims.items())
         raise UsageError(
             f"{where}: expected shape {_shape_text(var.ty)}, got {list(array.shape)}"
-            + (f" ({known})" if known else "")
+            + (f" ({values})" if values else "")
             + ". Give an array of the expected shape."
         )
 
@@ -206,7 +205,7 @@ def _shape_fits(ty: Any, shape: Sequence[int], dims: Dims) -> bool:
         return False
     if not isinstance(ty.shape, relax.ShapeExpr):
         return True
-    # Nothing keeps a module that was written by hand from two ranks.
+    # In a module that was written by hand, the shape may have another rank than ``ndim``.
     if len(ty.shape.values) != len(shape):
         return False
     for dim, size in zip(ty.shape.values, shape, strict=True):
@@ -223,7 +222,7 @@ def _shape_fits(ty: Any, shape: Sequence[int], dims: Dims) -> bool:
 
 
 def _evaluate(dim: Any, dims: Dims) -> int | None:
-    """Return the value of a dimension's expression, None while a variable in it is not known."""
+    """Return the value of a dimension's expression; None if a variable in it has no value yet."""
     analyzer = Analyzer()
     for var, size in dims.items():
         analyzer.bind(var, tirx.IntImm("int64", size))

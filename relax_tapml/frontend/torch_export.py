@@ -19,16 +19,16 @@ from relax_tapml.files.machine import raise_machine_error
 from relax_tapml.foreign.module import TRUST
 from relax_tapml.frontend._archive import check_sizes
 from relax_tapml.frontend._arrays import to_array
-from relax_tapml.frontend._first_line import first_line
 from relax_tapml.frontend._params import named_params
 from relax_tapml.frontend._plain_dims import with_plain_dims
 from relax_tapml.frontend._program_file import check_program_file, weights_only
 from relax_tapml.frontend.inputs import as_samples
 from relax_tapml.frontend.model import Meaning, Model, Sample
 from relax_tapml.frontend.signature import check_model, signature_of
+from relax_tapml.printable import error_line
 
 _ENTRY = "main"
-_LOUD = ("torch.export", "torch._export")
+_LOGGERS = ("torch.export", "torch._export")
 
 
 def from_torch(
@@ -49,8 +49,7 @@ def from_torch(
         A ``torch.nn.Module``, which is put into ``eval`` mode, or a
         ``torch.export.ExportedProgram``.
     example_inputs
-        Positional or keyword arguments to export a module with; an exported program brings its
-        own.
+        Positional or keyword arguments for the export; an exported program has its own.
     samples
         Real inputs: samples, or sequences of the arguments' tensors, flattened in order. By default
         the example inputs are the one sample.
@@ -99,8 +98,8 @@ def from_torch(
         params=named_params(detached, signature.param_names, _ENTRY),
         samples=_examples(torch, program) if samples is None else as_samples(samples),
         entry=_ENTRY,
-        reference=_reference(torch, program, run),
-        accurate=_accurate(torch, program, run),
+        reference=lambda sample: _outputs(torch, program, run, sample),
+        accurate=lambda sample: _accurate(torch, program, run, sample),
         meaning=meaning,
     )
     if model.samples:
@@ -111,15 +110,15 @@ def from_torch(
 def load_pt2(file: Path, *, trust: bool = False) -> Model:
     """Import a program written by ``torch.export.save``.
 
-    The inputs it was exported with, where it holds them, are its one sample.
+    If the file has the inputs of the export, these are the model's one sample.
 
     Parameters
     ----------
     file
         Written by ``torch.export.save``.
     trust
-        Whether it comes from somebody who may run any code here: it may then hold pickled Python
-        objects and libraries, which PyTorch runs when it loads them.
+        Whether its author may run any code here: it may then hold pickled Python objects and
+        libraries, which PyTorch runs when it loads them.
 
     Raises
     ------
@@ -139,7 +138,7 @@ def load_pt2(file: Path, *, trust: bool = False) -> Model:
     except Exception as error:
         raise_machine_error(error, f"loading {file}")
         raise StoreError(
-            f"{file} is not a program this PyTorch can load: {first_line(error)}. Save it again "
+            f"{file} is not a program this PyTorch can load: {error_line(error)}. Save it again "
             f"with torch.export.save of PyTorch {torch.__version__}."
         ) from error
     return from_torch(program, name=file.stem)
@@ -164,7 +163,7 @@ def _check_file(file: Path, *, trust: bool) -> None:
 def _refusal(file: Path, what: str) -> str:
     return (
         f"{file} holds more than tensors and operators: {what}. Loading it could run any code with "
-        f"your rights. If it comes from somebody you trust, pass {TRUST}"
+        f"your rights. If you trust the author of the file, pass {TRUST}"
     )
 
 
@@ -193,7 +192,7 @@ def _export(torch: Any, module: Any, inputs: Any, dynamic_shapes: Any, label: st
     except Exception as error:
         raise_machine_error(error, f"exporting {label}")
         raise UsageError(
-            f"torch.export of {label} failed: {first_line(error)}. Export it yourself and give the "
+            f"torch.export of {label} failed: {error_line(error)}. Export it yourself and give the "
             "exported program."
         ) from error
 
@@ -205,44 +204,32 @@ def _examples(torch: Any, program: Any) -> tuple[Sample, ...]:
     return (Sample(name="example", arrays=tuple(to_array(leaf) for leaf in leaves)),)
 
 
-def _reference(
-    torch: Any, program: Any, run: Callable[..., Any]
-) -> Callable[[Sample], list[Array]]:
-    in_spec = program.call_spec.in_spec
-
-    def reference(sample: Sample) -> list[Array]:
-        leaves = [_to_torch(torch, array) for array in sample.arrays]
-        args, kwargs = torch.utils._pytree.tree_unflatten(leaves, in_spec)
+def _outputs(
+    torch: Any, program: Any, run: Callable[..., Any], sample: Sample, dtype: Any = None
+) -> list[Array]:
+    """Run the module on a sample; with a dtype, in that dtype (see ``run_wide``)."""
+    leaves = [_to_torch(torch, array) for array in sample.arrays]
+    if dtype is not None:  # Also where no operator widens them: a module may write to its inputs.
+        leaves = [leaf.to(dtype) if leaf.is_floating_point() else leaf for leaf in leaves]
+    args, kwargs = torch.utils._pytree.tree_unflatten(leaves, program.call_spec.in_spec)
+    if dtype is None:
         with torch.no_grad():
-            outputs = run(*args, **kwargs)
-        return [to_array(leaf) for leaf in torch.utils._pytree.tree_leaves(outputs)]
+            found = run(*args, **kwargs)
+    else:
+        from relax_tapml.frontend import _wide_run
 
-    return reference
+        found = _wide_run.run_wide(lambda: run(*args, **kwargs), dtype)
+    return [to_array(leaf) for leaf in torch.utils._pytree.tree_leaves(found)]
 
 
-def _accurate(torch: Any, program: Any, run: Callable[..., Any]) -> Callable[[Sample], list[Array]]:
-    """Return what runs the module in float64, and where PyTorch cannot, in float32."""
-    from relax_tapml.frontend._wide_run import run_wide
-
-    in_spec = program.call_spec.in_spec
-
-    def accurate(sample: Sample) -> list[Array]:
-        def outputs(dtype: Any) -> list[Array]:
-            leaves = [_to_torch(torch, array) for array in sample.arrays]
-            # A module may write to its inputs.
-            wide = [leaf.to(dtype) if leaf.is_floating_point() else leaf for leaf in leaves]
-            args, kwargs = torch.utils._pytree.tree_unflatten(wide, in_spec)
-            found = run_wide(lambda: run(*args, **kwargs), dtype)
-            return [to_array(leaf) for leaf in torch.utils._pytree.tree_leaves(found)]
-
-        try:
-            return outputs(torch.float64)
-        except Exception as error:
-            if all(dtype.itemsize > 2 for dtype in _float_dtypes(torch, run)):
-                raise RuntimeError(f"in float64: {first_line(error)}") from error
-            return outputs(torch.float32)
-
-    return accurate
+def _accurate(torch: Any, program: Any, run: Callable[..., Any], sample: Sample) -> list[Array]:
+    """Run the module in float64, or in float32 if PyTorch has no float64 kernel for it."""
+    try:
+        return _outputs(torch, program, run, sample, torch.float64)
+    except Exception as error:
+        if all(dtype.itemsize > 2 for dtype in _float_dtypes(torch, run)):
+            raise RuntimeError(f"in float64: {error_line(error)}") from error
+        return _outputs(torch, program, run, sample, torch.float32)
 
 
 def _float_dtypes(torch: Any, run: Any) -> set[Any]:
@@ -260,9 +247,9 @@ def _to_torch(torch: Any, array: Array) -> Any:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Silence what PyTorch says of its own code, and of files that it cannot load."""
-    known = list(logging.root.manager.loggerDict)
-    loggers = [logging.getLogger(name) for name in {*_LOUD, *known} if name.startswith(_LOUD)]
+    """Silence PyTorch's messages about its own code, and about files that it cannot load."""
+    names = {*_LOGGERS, *logging.root.manager.loggerDict}
+    loggers = [logging.getLogger(name) for name in names if name.startswith(_LOGGERS)]
     before = [logger.disabled for logger in loggers]
     for logger in loggers:
         logger.disabled = True

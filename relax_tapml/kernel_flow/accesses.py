@@ -93,14 +93,14 @@ class Accesses:
     def _roots(self, expr: Any) -> set[int]:
         """Return the numbers of the parameters that an expression is computed from."""
         found: set[int] = set()
-        seen: set[tirx.Var] = set()
+        visited: set[tirx.Var] = set()
         pending = [expr]
         while pending:
             for load in loads(pending.pop()):
                 buffer = buffer_of(load)
-                if buffer in seen:
+                if buffer in visited:
                     continue
-                seen.add(buffer)
+                visited.add(buffer)
                 if buffer in self._params:
                     found.add(self._params[buffer])
                 pending += [store.value for store in self._stores.get(buffer, ())]
@@ -129,7 +129,7 @@ class _Proof:
             scope = _Scope(self, access.store, stack)
             for condition in access.conditions:
                 scope.assume(condition)
-            index, extent = scope.seen(access.index), scope.seen(access.extent)
+            index, extent = scope.resolved(access.index), scope.resolved(access.extent)
             can_prove = scope.analyzer.can_prove
             return scope.is_dead or bool(can_prove(index >= 0) and can_prove(index < extent))
 
@@ -179,7 +179,7 @@ class _Proof:
             if len(known) < len(found) or not known:
                 return None
             return min(low for low, _ in known), max(high for _, high in known)
-        limits = scope.analyzer.const_int_bound(scope.seen(value))
+        limits = scope.analyzer.const_int_bound(scope.resolved(value))
         low, high = int(limits.min_value), int(limits.max_value)
         return None if abs(low) >= 1 << 62 or abs(high) >= 1 << 62 else (low, high)
 
@@ -196,10 +196,10 @@ class _Scope:
         # Whether the conditions cannot all hold, so that nothing runs here.
         self.is_dead = False
         for variable, first, extent in store.ranges:
-            known = tvm.ir.Range.from_min_extent(self.seen(first), self.seen(extent))
+            known = tvm.ir.Range.from_min_extent(self.resolved(first), self.resolved(extent))
             self.analyzer.bind(variable, known)
         for variable, value in store.bindings:
-            self._bound[variable] = self.seen(value)
+            self._bound[variable] = self.resolved(value)
         for condition in store.conditions:
             self.assume(condition)
 
@@ -211,11 +211,11 @@ class _Scope:
 
     def assume(self, condition: Any) -> None:
         """Take a condition to hold for as long as the stack is open."""
-        known = self.analyzer.simplify(self.seen(condition))
+        known = self.analyzer.simplify(self.resolved(condition))
         self.is_dead = self.is_dead or constant(known) == 0
         self._stack.enter_context(self.analyzer.constraint_scope(known))
 
-    def seen(self, expr: Any) -> Any:
+    def resolved(self, expr: Any) -> Any:
         """Return an expression of loop variables and of values that tensors may hold."""
         return self._proof.sized(
             tvm_ffi.structural_map(

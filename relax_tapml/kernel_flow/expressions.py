@@ -11,6 +11,7 @@ from tvm.ir import Op
 from tvm.ir import expr as ir_expr
 
 from relax_tapml._compat import TensorLoad, buffer_of, prim, prim_op
+from relax_tapml.arrays import is_float, is_integer
 
 ADDRESS_OPS = frozenset({"tirx.address_of", "tirx.tvm_access_ptr"})
 """Operators that return an address: what is read through it is not visible."""
@@ -67,12 +68,12 @@ def constant(expr: Any) -> int | None:
 
 def is_float_expr(expr: Any) -> bool:
     """Return whether an expression is a float."""
-    return str(expr.ty.dtype).startswith(("float", "bfloat"))
+    return is_float(str(expr.ty.dtype))
 
 
 def is_integer_expr(expr: Any) -> bool:
     """Return whether an expression is an integer or bool."""
-    return str(expr.ty.dtype).startswith(("int", "uint", "bool"))
+    return is_integer(str(expr.ty.dtype))
 
 
 def is_sum(store: Any) -> bool:
@@ -80,13 +81,14 @@ def is_sum(store: Any) -> bool:
     if not is_float_expr(store.value):
         return False
     return any(
-        _is_itself(node.a, store) or _is_itself(node.b, store)
+        loads_element(node.a, store) or loads_element(node.b, store)
         for kind in (prim.Add, prim.Sub)
         for node in nodes(store.value, kind)
     )
 
 
-def _is_itself(expr: Any, store: Any) -> bool:
+def loads_element(expr: Any, store: Any) -> bool:
+    """Return whether an expression is the element that a store stores to."""
     return (
         isinstance(expr, TensorLoad)
         and buffer_of(expr).same_as(store.buffer)

@@ -21,13 +21,11 @@ import tvm_ffi
 
 from relax_tapml.arrays import Array, as_float64, is_float, is_same_value
 from relax_tapml.carve.sensitivity import output_tolerances
-from relax_tapml.compare.tolerance import (
-    ChoiceTolerance,
-    IndexTolerance,
-    Tolerance,
-    tolerance_for,
-)
-from relax_tapml.migrate.choosing_units import Judge, choosing_units
+from relax_tapml.compare.tolerances.choices import ChoiceTolerance
+from relax_tapml.compare.tolerances.index import IndexTolerance
+from relax_tapml.compare.tolerances.rule import tolerance_for
+from relax_tapml.compare.tolerances.tolerance import Tolerance
+from relax_tapml.migrate._choosing_units import Judge, choosing_units
 from relax_tapml.passes.replace_choices import OBSERVE, REPLACE
 from relax_tapml.passes.site import Site
 from relax_tapml.targets.session.tensors import plain, to_device, to_host

@@ -14,7 +14,7 @@ from relax_tapml.compare.comparison import compare_all, worst
 from relax_tapml.compare.repeat import repeated
 from relax_tapml.compare.verdict import FAULTS, Verdict, verdict_of
 from relax_tapml.errors import DeviceFault
-from relax_tapml.migrate.pipeline_search import wrong_functions, wrong_passes
+from relax_tapml.migrate._pipeline_search import wrong_functions, wrong_passes
 from relax_tapml.migrate.trial import Trial
 from relax_tapml.partition.built_functions import weight_names
 from relax_tapml.partition.device_side import is_caller, reached

@@ -11,14 +11,14 @@ from relax_tapml.arrays import Array
 from relax_tapml.compare.agreement import Agreement, agreement, joined
 from relax_tapml.compare.comparison import compare_all, worst
 from relax_tapml.compare.repeat import repeated
-from relax_tapml.compare.tolerance import Tolerance
+from relax_tapml.compare.tolerances.tolerance import Tolerance
 from relax_tapml.compare.verdict import FAULTS, Verdict, verdict_of
 from relax_tapml.errors import DeviceFault, DeviceUnavailable
 from relax_tapml.frontend.model import Model
+from relax_tapml.migrate._session_calls import SessionCalls
 from relax_tapml.migrate.built_sides import BuiltSides, units_of
 from relax_tapml.migrate.choices import Choices
 from relax_tapml.migrate.move_groups import MoveGroup
-from relax_tapml.migrate.session_calls import SessionCalls
 from relax_tapml.migrate.strategies.strategy import Proposal
 from relax_tapml.partition.hybrid import HybridModule
 from relax_tapml.partition.program import PartitionedProgram

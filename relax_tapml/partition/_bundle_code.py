@@ -12,8 +12,9 @@ from relax_tapml.foreign.bytecode import BytecodeFault, check_bytecode
 from relax_tapml.foreign.calls import is_harmless
 from relax_tapml.foreign.loading import run_limited
 from relax_tapml.foreign.module import TRUST
-from relax_tapml.foreign.names import quoted, told
+from relax_tapml.foreign.names import quoted
 from relax_tapml.partition.bytecode import load_bytecode
+from relax_tapml.printable import message_line
 from relax_tapml.processes.fork import ForkChannel
 
 _FIX = "Run the build again"
@@ -62,13 +63,15 @@ def check_code(
                 executable["as_text"]()
                 executable["stats"]()
             except Exception as error:  # Whatever TVM raises about it.
-                raise StoreError(f"{path} is damaged: {told(str(error))}. {_FIX}") from None
+                raise StoreError(f"{path} is damaged: {message_line(error)}. {_FIX}") from None
         for path in libraries:
             fork.note(str(path))
             try:
                 tvm.runtime.load_module(str(path))
             except Exception as error:
-                raise StoreError(f"{path} cannot be loaded: {told(str(error))}. {_FIX}") from None
+                raise StoreError(
+                    f"{path} cannot be loaded: {message_line(error)}. {_FIX}"
+                ) from None
 
     run_limited(work, size=sum(map(len, bytecode.values())), what="loading", fix=_FIX)
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import tvm
 
+from relax_tapml.cores import usable_cores
 from relax_tapml.files.machine import lack_now, raise_machine_error
 from relax_tapml.files.scratch import scratch_folder
 from relax_tapml.partition._kernel_files import KernelFiles, KernelName
@@ -109,9 +110,9 @@ def _round(
 ) -> list[ForkFailed]:
     """Compile kernels in a fork for each core, and return the deaths of forks.
 
-    ``ForkDied.at`` is the number of the kernel that the fork was compiling.
+    ``ForkFailed.at`` is the number of the kernel that the fork was compiling.
     """
-    count = min(os.cpu_count() or 1, len(jobs))
+    count = min(usable_cores(), len(jobs))
     is_forked = platform.compiles_in_fork(jobs[0].target)
     deaths: list[ForkFailed] = []
     is_over = threading.Event()

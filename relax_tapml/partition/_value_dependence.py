@@ -9,9 +9,9 @@ from tvm import tirx
 from tvm.ir import expr as ir_expr
 
 from relax_tapml._compat import TensorLoad, buffer_of, prim
-from relax_tapml.derive.bounded import dtype_of, is_float
+from relax_tapml.arrays import is_float
+from relax_tapml.kernel_flow.expressions import DIVISIONS, is_float_expr
 
-_DIVISIONS = (prim.Div, prim.Mod, prim.FloorDiv, prim.FloorMod)
 _EXTERNAL = ("call_extern", "call_packed", "call_cpacked")
 
 
@@ -54,7 +54,7 @@ def deciding_params(function: tirx.PrimFunc) -> tuple[int, ...]:
         deciding.extend(node.indices)
 
     def divide(node: Any) -> None:
-        if not is_float(dtype_of(node)):
+        if not is_float_expr(node):
             deciding.append(node.b)
 
     def call(node: Any) -> None:
@@ -62,7 +62,7 @@ def deciding_params(function: tirx.PrimFunc) -> tuple[int, ...]:
             opaque.append(node)
 
     def cast(node: Any) -> None:
-        if is_float(dtype_of(node.value)) and not is_float(dtype_of(node)):
+        if is_float_expr(node.value) and not is_float_expr(node):
             opaque.append(node)
 
     tvm_ffi.structural_walk(
@@ -75,7 +75,7 @@ def deciding_params(function: tirx.PrimFunc) -> tuple[int, ...]:
             (tirx.While, opaque.append),
             (ir_expr.Call, call),
             (prim.Cast, cast),
-            *((division, divide) for division in _DIVISIONS),
+            *((division, divide) for division in DIVISIONS),
         ],
     )
     is_external = any(not isinstance(node, prim.Cast) for node in opaque)

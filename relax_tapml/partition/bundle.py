@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import tvm
 
 from relax_tapml.arrays import Array
 from relax_tapml.errors import StoreError, TapmlError, UsageError
+from relax_tapml.files.closing import Closing
 from relax_tapml.files.read import (
     MAX_JSON_BYTES,
     MAX_WEIGHTS_BYTES,
@@ -25,14 +24,15 @@ from relax_tapml.files.read import (
     typed,
 )
 from relax_tapml.files.replace import new_folder
-from relax_tapml.foreign.names import told
 from relax_tapml.partition._bundle_code import check_code
 from relax_tapml.partition.boundary import Boundary
 from relax_tapml.partition.bytecode import CompiledFunctions
 from relax_tapml.partition.hybrid import Host, HybridModule
 from relax_tapml.partition.program import PartitionedProgram
+from relax_tapml.printable import error_line, message_line
 from relax_tapml.targets.open_session import open_session
 from relax_tapml.tensor_file import dump_tensors, parse_tensors
+from relax_tapml.versions import versions
 
 _SCHEMA = 3
 _KIND = "relax_tapml.bundle"
@@ -135,10 +135,7 @@ def _fill(
         device=sides["device"],
         params=tuple(params),
         weights={name: tuple(names) for name, names in program.weights.items()},
-        versions={
-            name: importlib.metadata.version(name)
-            for name in ("relax-tapml", "apache-tvm", "apache-tvm-ffi")
-        },
+        versions=versions(),
         sha256={path.relative_to(folder).as_posix(): _sha256(path) for path in files},
     )
     document = {"schema": _SCHEMA, "kind": _KIND, **asdict(manifest)}
@@ -213,7 +210,7 @@ def load(
         if isinstance(error, TapmlError) or not isinstance(error, Exception):
             raise
         # Whatever TVM raises about files that do not belong together.
-        raise StoreError(f"{folder} cannot be linked: {told(str(error))}. {_FIX}") from error
+        raise StoreError(f"{folder} cannot be linked: {message_line(error)}. {_FIX}") from error
     return Bundle(hybrid, program, opened)
 
 
@@ -230,7 +227,7 @@ def _boundary(folder: Path, manifest: _Manifest) -> Boundary:
         raise StoreError(f"{path} is damaged: {error}. {_FIX}") from error
 
 
-class Bundle:
+class Bundle(Closing):
     """A loaded bundle: ``bundle["main"](*inputs)`` returns the outputs as a flat list.
 
     It may be used as a context manager; leaving it ends the device session.
@@ -255,7 +252,7 @@ class Bundle:
             except TapmlError:
                 raise
             except Exception as error:
-                reason = f"{type(error).__name__}: {told(str(error))}"
+                reason = error_line(error)
                 raise StoreError(
                     f"{name} of the bundle raised {reason}. Check "
                     "the inputs. If they are right, the bundle is damaged: run the build again"
@@ -267,17 +264,6 @@ class Bundle:
         """End the device session. May be called twice."""
         if self._session is not None:
             self._session.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def _functions(folder: Path, side: _Side) -> CompiledFunctions:

@@ -17,6 +17,7 @@ from relax_tapml.passes.keep_inplace_apart import KeepInplaceApart
 from relax_tapml.passes.keep_origins import FuseOpsKeepingOrigins, KeepOrigins
 from relax_tapml.passes.outline_dispatched_ops import OutlineDispatchedOps
 from relax_tapml.passes.outline_runtime_callbacks import OutlineRuntimeCallbacks
+from relax_tapml.printable import message_line
 
 # Operators that LegalizeOps lowers differently for a GPU; each side lowers them itself.
 _TARGET_DEPENDENT = ["relax.scatter_elements", "relax.scatter_nd"]
@@ -79,7 +80,7 @@ def _needed(module: tvm.IRModule, step: tvm.transform.Pass) -> tvm.IRModule:
     except Exception as error:
         raise_machine_error(error, "lowering the model")
         raise LoweringError(
-            f"lowering the model: pass {step.info.name} failed: {_last_line(error)}. The "
+            f"lowering the model: pass {step.info.name} failed: {message_line(error, -1)}. The "
             "module must be well-formed Relax that tvm.compile accepts"
         ) from error
 
@@ -125,7 +126,7 @@ def _each_function(module: tvm.IRModule) -> Iterator[tuple[GlobalVar, tvm.IRModu
 
 
 def _note(notes: list[str], step: tvm.transform.Pass, where: str, error: Exception) -> None:
-    note = f"pass {step.info.name} failed on {where} and was left out: {_last_line(error)}"
+    note = f"pass {step.info.name} failed on {where} and was left out: {message_line(error, -1)}"
     _log.warning("lowering the model: %s", note)
     notes.append(note)
 
@@ -146,8 +147,3 @@ def mark_inputs(module: tvm.IRModule, weights: Collection[str]) -> tvm.IRModule:
                 names.pop()
             module.update_func(gvar, function.with_attr("num_input", len(names)))
     return module
-
-
-def _last_line(error: Exception) -> str:
-    lines = [line for line in str(error).splitlines() if line.strip()]
-    return lines[-1].strip() if lines else type(error).__name__

@@ -17,6 +17,7 @@ from relax_tapml.partition.built_functions import WeightNames
 from relax_tapml.partition.bytecode import CompiledFunctions, compile_functions
 from relax_tapml.partition.kernel_library import KernelLibrary
 from relax_tapml.partition.lower_for_target import dispatched
+from relax_tapml.printable import message_line
 from relax_tapml.targets.session.session import DeviceSession
 
 
@@ -55,10 +56,7 @@ def build_whole(
         functions = compile_functions(module, target, library)
     except Exception as error:  # Whatever TVM raises about what a pass returned.
         raise_machine_error(error, "compiling the module that the pipeline returned")
-        lines = [line for line in str(error).splitlines() if line.strip(" ^")]
-        raise LoweringError(
-            f"it does not compile: {lines[0].strip() if lines else type(error).__name__}"
-        ) from error
+        raise LoweringError(f"it does not compile: {message_line(error)}") from error
     failed = "; ".join(dict.fromkeys(kernels.failed.values()))
     return WholeProgram(functions=functions, kernels=kernels.files(), failed=failed)
 

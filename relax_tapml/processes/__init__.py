@@ -6,9 +6,4 @@ of this machine does the work), ``interrupt`` makes Ctrl-C, SIGTERM and SIGHUP o
 Nothing here knows models or targets; only ``fork`` imports TVM.
 """
 
-__all__ = [
-    "child",
-    "deadline",
-    "fork",
-    "interrupt",
-]
+__all__ = ["child", "deadline", "fork", "interrupt"]

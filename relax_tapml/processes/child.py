@@ -147,7 +147,7 @@ def ending_text(code: int | None) -> str | None:
     if code >= 0:
         return f"{EXITED} {code}"
     names = {member.value: member.name for member in signal.Signals}
-    return f"died of {names.get(-code, f'signal {-code}')}"
+    return f"was terminated by {names.get(-code, f'signal {-code}')}"
 
 
 def is_kill(code: int | None) -> bool:

@@ -27,6 +27,7 @@ from relax_tapml import errors
 from relax_tapml.arrays import Array
 from relax_tapml.errors import MachineError, TapmlError
 from relax_tapml.files.machine import lack_in
+from relax_tapml.printable import message_line
 from relax_tapml.processes.child import ending_text, is_kill
 from relax_tapml.processes.interrupt import ENDING, OnInterrupt
 
@@ -64,7 +65,7 @@ class ForkFailed(Exception):  # noqa: N818 - the field's word
     Parameters
     ----------
     cause
-        How it ended, for a message: ``died of SIGSEGV``.
+        How it ended, for a message: ``was terminated by SIGSEGV``.
     at
         The text of its last ``note``.
     printed
@@ -83,8 +84,9 @@ class ForkFailed(Exception):  # noqa: N818 - the field's word
     @property
     def text(self) -> str:
         """The cause, with the last line of what was printed."""
-        lines = self.printed.strip().splitlines()
-        return f"{self.cause} ({lines[-1].strip()})" if lines else self.cause
+        if not self.printed.strip():
+            return self.cause
+        return f"{self.cause} ({message_line(self.printed, -1)})"
 
 
 class ForkRetries:

@@ -15,7 +15,7 @@ from relax_tapml.files.machine import machine_errors
 from relax_tapml.partition.device_side import DeviceSide
 from relax_tapml.partition.pipeline import load_pipeline
 from relax_tapml.replays.fleet.fleet_replay import FleetReplay
-from relax_tapml.replays.unit.power_check import grounded
+from relax_tapml.replays.unit.power_check import check_power
 from relax_tapml.replays.unit.replayer import Replayer
 from relax_tapml.replays.unit.unit_replay import UnitReplay, replay_unit
 from relax_tapml.results.device_result import DeviceResult
@@ -92,8 +92,8 @@ def replay(
     """Run every unit of a suite alone on a device and compare it with what was recorded.
 
     With a tracker's ``session`` that has more than one free device, units are spread over all of
-    them, and what fails on one is run again on another. Units that no device is left for end
-    as ``inconclusive``, and so do those whose cases pass and could not have failed (``grounded``).
+    them, and what fails on one is run again on another. Units that no device is left for end as
+    ``inconclusive``, and so do those whose cases pass and could not have failed (``check_power``).
 
     Parameters
     ----------
@@ -189,7 +189,7 @@ def replay(
         verdicts, units_run(opened, failed_units(verdicts))
     ).items():
         details[unit] = replace(details[unit], verdict=Verdict.SKIPPED, reason=reason)
-    details = {unit: grounded(detail) for unit, detail in details.items()}
+    details = {unit: check_power(detail) for unit, detail in details.items()}
     if lost is not None:
         details = {unit: details.get(unit) or _not_judged(unit, lost) for unit in chosen}
     if units is None:

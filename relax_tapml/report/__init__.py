@@ -1,0 +1,13 @@
+"""What people read of a run: ``report.html``, and the sentences that the terminal prints too.
+
+``RunResult`` flows in, text and one page without other files flow out. ``findings`` writes what was
+found as sentences, ``quantities`` writes numbers; ``page.render`` writes the page.
+"""
+
+__all__ = [
+    "dims",
+    "findings",
+    "page",
+    "power",
+    "quantities",
+]

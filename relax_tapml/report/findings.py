@@ -119,9 +119,10 @@ def pipeline_text(result: RunResult) -> str:
     else:
         text = capitalized(closed(found.reason))
     if found.restored:
-        text += f" In that run {names_text(found.restored)} had the kernels of without it."
+        were = "was" if len(found.restored) == 1 else "were"
+        text += f" For that run {names_text(found.restored)} {were} built without the pipeline."
     if found.kernels:
-        text += f" {names_text(found.kernels)}: tested by that run only, since no unit has them."
+        text += f" Only that run tests {names_text(found.kernels)}, which no unit contains."
     return text
 
 

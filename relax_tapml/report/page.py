@@ -13,7 +13,9 @@ import jinja2
 from relax_tapml.compare.verdict import Verdict
 from relax_tapml.files.replace import write_file
 from relax_tapml.report import quantities
-from relax_tapml.report.boundary_path import lay_out_path
+from relax_tapml.report._boundary_path import lay_out_path
+from relax_tapml.report._log_scale import LogScale
+from relax_tapml.report._step_timings import lay_out_timings
 from relax_tapml.report.dims import dim_rows
 from relax_tapml.report.findings import (
     explain,
@@ -25,9 +27,7 @@ from relax_tapml.report.findings import (
     precision_text,
     verdict_text,
 )
-from relax_tapml.report.log_scale import LogScale
 from relax_tapml.report.power import power_rows, power_sentences
-from relax_tapml.report.step_timings import lay_out_timings
 from relax_tapml.results.run_result import RunResult
 from relax_tapml.results.unit_result import UnitResult
 

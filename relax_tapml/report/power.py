@@ -16,7 +16,11 @@ from relax_tapml.results.unit_result import CasePower
 
 @dataclass(frozen=True, kw_only=True)
 class PowerRow:
-    """One output of one case, or of one sample, as a row of a table."""
+    """One output of one case, or of one sample, as a row of a table.
+
+    ``terms`` is how many equal terms a sum may have for one that is missing to be detected; empty
+    where it is never.
+    """
 
     case: str
     output: int
@@ -33,7 +37,7 @@ def power_rows(outputs: Sequence[CasePower | OutputPower]) -> list[PowerRow]:
             case=one.case if isinstance(one, CasePower) else one.sample,
             output=one.output,
             share=share_text(one.share),
-            terms="any number" if one.terms is None else str(one.terms),
+            terms=_terms_text(one.terms),
             sees=", ".join(one.sees) or "nothing",
             is_blunt=one.blunt,
         )
@@ -44,6 +48,12 @@ def power_rows(outputs: Sequence[CasePower | OutputPower]) -> list[PowerRow]:
 def share_text(share: float | None) -> str:
     """Write what share of an output's RMS its tolerance is; a dash where there is none."""
     return "-" if share is None or math.isnan(share) else power.share_text(share)
+
+
+def _terms_text(terms: int | None) -> str:
+    if terms is None:
+        return "any number of"
+    return f"at most {terms}" if terms else ""
 
 
 def power_sentences(result: RunResult) -> list[str]:
@@ -59,9 +69,8 @@ def power_sentences(result: RunResult) -> list[str]:
         sentences.append(
             f"{blunt} of {count_text(len(outputs), 'output')} of cases and probes "
             f"{'has a blunt tolerance' if blunt == 1 else 'have blunt tolerances'} (zeros, or the "
-            "output negated or scaled by 1.1, would pass) and cannot justify a pass alone; "
-            f"{names_text(units)} also {'has' if len(units) == 1 else 'have'} outputs with sharp "
-            "ones."
+            f"output negated or scaled by 1.1, would pass); {names_text(units)} "
+            f"{'passes' if len(units) == 1 else 'pass'} because of other cases, which are sharp."
         )
     blunt_only = _never_sharp(result.outputs)
     if blunt_only:

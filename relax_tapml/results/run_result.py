@@ -84,7 +84,7 @@ class RunResult:
     schema
         Of the document.
     verdict
-        ``pass``, the gravest verdict of the culprits, or ``inconclusive``.
+        ``pass``, the most severe verdict of the culprits, or ``inconclusive``.
     reason
         Why the run does not pass, or did not come to its end, or with what reservation it passes;
         empty otherwise.

@@ -9,6 +9,7 @@ import tvm
 from tvm import tirx
 
 from relax_tapml.files.machine import raise_machine_error
+from relax_tapml.printable import message_line
 from relax_tapml.targets.platforms.registry import platform_of
 from relax_tapml.targets.toolchain.default_schedule import schedule
 
@@ -79,8 +80,7 @@ def kernel_source(module: tvm.IRModule, target: Any) -> KernelSource:
             texts += parts or [built.inspect_source("ll" if kind == "llvm" else "")]
         except Exception as error:  # Whatever a code generator or a compiler raises.
             raise_machine_error(error, f"generating the code of {name}")
-            lines = str(error).strip().splitlines() or [type(error).__name__]
-            missing.append(f"{name}: {lines[-1].strip()}")
+            missing.append(f"{name}: {message_line(error, -1)}")
     return KernelSource(
         suffix=_SUFFIX.get(kind, ".txt"), text="\n".join(texts), missing="; ".join(missing)
     )

@@ -110,7 +110,7 @@ class MergedUnit:
         self.dims += [dim for dim in other.dims if dim not in self.dims]
         known = {_identity(case) for case in self.cases}
         names = {case.name for case in self.cases}
-        # What was one thing in this suite and another in the other was not the same in all cases.
+        # An input that is constant in both suites, but with different values, is not constant.
         same = {text for text in other.constant_inputs if ": all " in text}
         kept = [text for text in self.constant_inputs if text in same]
         self.constant_inputs = tuple(kept)

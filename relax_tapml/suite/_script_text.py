@@ -13,6 +13,7 @@ from tvm.ir import Range
 
 from relax_tapml._compat import portable_script
 from relax_tapml.foreign.script import script_fault
+from relax_tapml.printable import message_line
 from relax_tapml.processes.fork import ForkChannel, ForkFailed, forked
 
 _COMMENTED_IMPORT = re.compile(r"^# (?=from [\w.]+ import )", re.MULTILINE)
@@ -70,10 +71,7 @@ def _difference(module: tvm.IRModule, text: str) -> str:
     try:
         again = tvm.script.from_source(text)
     except Exception as error:  # Whatever the parser raises about what the printer wrote.
-        # The parser underlines what it could not read.
-        lines = [line for line in str(error).splitlines() if line.strip(" |^")]
-        lines = lines or [type(error).__name__]
-        return f"TVM cannot read it: {lines[-1].strip()}"
+        return f"TVM cannot read it: {message_line(error, -1)}"
     difference = tvm_ffi.get_first_structural_mismatch(_plain(module), _plain(again))
     return "" if difference is None else f"TVM reads it as another module: {difference[0]}"
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from relax_tapml.compare.tolerances.registry import kind_of
+from relax_tapml.compare.tolerances.stored import StoredTolerance
 from relax_tapml.results.json_codec import Count
-from relax_tapml.suite._stored_tolerance import SuiteTolerance
 from relax_tapml.suite.recipe import Recipe
 
 SCHEMA = 3
@@ -71,7 +72,7 @@ class SuiteOutput:
     """
 
     tensor: str
-    tolerance: SuiteTolerance
+    tolerance: StoredTolerance
     unwritten: str | None = None
 
 
@@ -158,7 +159,8 @@ class SuiteUnit:
     constant_inputs
         Inputs, no weights, that are the same in all cases: ``mask: all 0``.
     inexact
-        What of its sums no case shows, and why; empty where it has none, or where every term shows.
+        Which terms of its sums no case tests, and why; empty where it has no sums, or where every
+        term is tested.
     dims_seen_once
         The symbolic dimensions that had one value only.
     """
@@ -211,7 +213,7 @@ class Manifest:
 
 
 def writing_all(manifest: Manifest) -> frozenset[str]:
-    """Return the units that the source was seen to write all of their outputs with."""
+    """Return the units whose outputs the source writes in full in every case."""
     return frozenset(
         name
         for name, unit in manifest.units.items()
@@ -234,10 +236,11 @@ def check_tolerances(manifest: Manifest) -> None:
                         f"{expected[0]}{list(expected[1])}, got {mask.dtype}{list(mask.shape)}"
                     )
                 try:
-                    output.tolerance.check(
+                    kind_of(output.tolerance).check_stored(
+                        output.tolerance,
                         tensors[output.tensor].shape,
                         inputs=[tensors[item.tensor].shape for item in case.inputs],
-                        bounds=[(bound.dtype, bound.shape) for bound in bounds],
+                        tensors=[(bound.dtype, bound.shape) for bound in bounds],
                     )
                 except ValueError as error:
                     raise ValueError(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,6 +19,7 @@ from relax_tapml.suite.manifest_file import dump_manifest
 from relax_tapml.suite.open_suite import Suite, open_suite
 from relax_tapml.suite.pytest_file import FileStems, identifier
 from relax_tapml.suite.suite_files import SuiteFiles
+from relax_tapml.versions import versions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -194,7 +194,7 @@ def _write(folder: Path, labelled: Mapping[str, Suite], collected: _Collected) -
     first = next(iter(labelled.values())).manifest
     manifest = Manifest(
         source=first.source,
-        versions={name: importlib.metadata.version(name) for name in first.versions},
+        versions=versions(),
         units=units,
         tensors={digest: tensors[digest] for digest in used},
         skipped=collected.skipped,

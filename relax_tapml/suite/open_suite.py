@@ -52,8 +52,8 @@ class Suite:
         Where it is.
     manifest
         Its cases, tensors and files.
-    is_coarse
-        Whether its tolerances are those of devices with coarse elementary functions.
+    is_low_precision
+        Whether its tolerances are those of devices with elementary functions of low precision.
     low_precision_math
         Of the device that it is opened for; None if it has none, or is not known.
     trust
@@ -62,7 +62,7 @@ class Suite:
 
     folder: Path
     manifest: Manifest
-    is_coarse: bool = False
+    is_low_precision: bool = False
     low_precision_math: LowPrecisionMath | None = None
     trust: bool = False
     _modules: dict[str, tvm.IRModule] = field(default_factory=dict, repr=False)
@@ -71,19 +71,19 @@ class Suite:
         """Return the same suite, opened for a ``tvm.target.Target``; no file is read again."""
         return replace(self, low_precision_math=platform_of(target).low_precision_math(target))
 
-    def coarse(self) -> Suite:
-        """Return the same suite for devices with coarse elementary functions."""
-        return replace(self, is_coarse=True)
+    def low_precision(self) -> Suite:
+        """Return the same suite for devices with elementary functions of low precision."""
+        return replace(self, is_low_precision=True)
 
     def as_allowed(self, unit: str) -> Suite:
         """Return the suite with the widest tolerances that the device may use in a unit.
 
-        That is ``coarse()`` where the unit calls one of the device's coarse functions.
+        That is ``low_precision()`` where the unit calls such a function of the device.
         """
         allowed = self.low_precision_math
-        if self.is_coarse or allowed is None or not allowed.names & called(self.module(unit)):
+        if self.is_low_precision or allowed is None:
             return self
-        return self.coarse()
+        return self.low_precision() if allowed.names & called(self.module(unit)) else self
 
     def unit(self, name: str) -> SuiteUnit:
         """Return a unit. Raises ``UsageError`` if the suite has no case of it."""

@@ -10,6 +10,8 @@ from typing import Any
 
 import tvm
 
+from relax_tapml.compare.tolerances.elements import ElementTolerance
+from relax_tapml.compare.tolerances.stored import StoredTolerance
 from relax_tapml.errors import UsageError
 from relax_tapml.files.names import file_stem
 from relax_tapml.files.replace import write_file
@@ -17,12 +19,14 @@ from relax_tapml.passes.submodule import submodule
 from relax_tapml.suite._kernel_source import KernelSource, kernel_source, scheduled
 from relax_tapml.suite._script_text import script_text
 from relax_tapml.suite._source_text import comments, one_line, quoted
-from relax_tapml.suite._stored_tolerance import SuiteTolerance
 from relax_tapml.suite.manifest import Manifest, SuiteCase
 from relax_tapml.suite.open_suite import Suite
 from relax_tapml.suite.pytest_file import MAX_STEM
+from relax_tapml.suite.tolerances import read_tolerance
 from relax_tapml.tensor_file import FILE_DTYPES, dump_tensors
 
+# The kinds of tolerance that the template has a function for.
+_IN_SCRIPT = ("rule", "equal", "elements", "index", "choices")
 _TEMPLATE = Path(__file__).with_name("reproducer_template.txt")
 _BLANK = re.compile(r"<<([A-Z_]+)>>")
 # Lines that only a script with a tolerance of that kind needs.
@@ -110,18 +114,24 @@ def reproducer(
         A tensor has a dtype that a safetensors file cannot hold.
     """
     manifest = suite.manifest
-    arrays = {f"input{n}": item.tensor for n, item in enumerate(case.inputs)}
-    outputs = []
+    arrays = {f"input{n}": suite.tensor(item.tensor) for n, item in enumerate(case.inputs)}
+    outputs, kinds = [], set()
     for number, output in enumerate(case.outputs):
-        arrays[f"expected{number}"] = output.tensor
+        expected = arrays[f"expected{number}"] = suite.tensor(output.tensor)
+        kind = output.tolerance.kind
         bound = output.tolerance.bound
-        if suite.is_coarse and output.tolerance.coarse is not None:
+        if suite.is_low_precision and output.tolerance.coarse is not None:
             bound = output.tolerance.coarse
         if bound is not None:
-            arrays[f"bound{number}"] = bound
+            arrays[f"bound{number}"] = suite.tensor(bound)
         if output.tolerance.alternatives is not None:
-            arrays[f"others{number}"] = output.tolerance.alternatives
-        outputs.append(f"    {_tolerance(number, output.tolerance)},\n")
+            arrays[f"others{number}"] = suite.tensor(output.tolerance.alternatives)
+        if kind not in _IN_SCRIPT:
+            # The script has no function for it: what it allows here is a bound for each value.
+            kind = ElementTolerance.kind
+            arrays[f"bound{number}"] = read_tolerance(suite, case, output).allowed(expected)
+        kinds.add(kind)
+        outputs.append(f"    {_tolerance(number, kind, output.tolerance)},\n")
     held = suite.module(unit) if implementation is None else implementation
     module = submodule(held, [case.function])
     source = None
@@ -147,14 +157,13 @@ def reproducer(
         if printed.inexact
         else f"{printed.text.rstrip()}\n",
     }
-    kinds = {output.tolerance.kind for output in case.outputs}
     template = _SECTION.sub(
         lambda found: found[2] if found[1] in kinds else "", _TEMPLATE.read_text()
     )
     # In one pass, so that nothing is replaced in what was filled in.
     script = _BLANK.sub(lambda found: replaced[found[1]], template)
     try:
-        data = dump_tensors({name: suite.tensor(digest) for name, digest in arrays.items()})
+        data = dump_tensors(arrays)
     except ValueError as error:
         raise UsageError(f"unit {unit}, case {case.name}: {error}") from error
     return Reproducer(stem=stem, script=script, data=data, source=source, inexact=printed.inexact)
@@ -171,9 +180,9 @@ def _about(manifest: Manifest, unit: str, case: SuiteCase, recorded: Recorded | 
     ]
 
 
-def _tolerance(number: int, tolerance: SuiteTolerance) -> str:
+def _tolerance(number: int, kind: str, tolerance: StoredTolerance) -> str:
     expected = quoted(f"expected{number}")
-    match tolerance.kind:
+    match kind:
         case "elements":
             call = f"elements({quoted(f'bound{number}')})"
         case "choices":

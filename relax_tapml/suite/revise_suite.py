@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from relax_tapml.arrays import Array
-from relax_tapml.compare.tolerance import Tolerance
+from relax_tapml.compare.tolerances.tolerance import Tolerance
 from relax_tapml.files.replace import new_folder, write_file
 from relax_tapml.suite.manifest import MANIFEST, SuiteCase, SuiteOutput
 from relax_tapml.suite.manifest_file import dump_manifest

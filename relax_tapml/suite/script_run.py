@@ -93,7 +93,7 @@ def _how(code: int | None, timeout_s: float) -> tuple[ScriptEnd, str]:
     if code is None:
         return ScriptEnd.TIMEOUT, f"it did not end in {timeout_s:g} s"
     if code < 0:
-        return ScriptEnd.CRASHED, f"it died of {_signal_name(-code)}"
+        return ScriptEnd.CRASHED, f"it was terminated by {_signal_name(-code)}"
     if code in (0, 1):
         end = ScriptEnd.DIFFERS if code else ScriptEnd.AGREES
         return end, f"its outputs {'differ' if code else 'agree'}"

@@ -16,7 +16,7 @@ from relax_tapml.partition.pipeline import load_pipeline
 from relax_tapml.passes.origin import Origin, site_text
 from relax_tapml.printable import printable
 from relax_tapml.replays.unit.case_replay import CaseReplay
-from relax_tapml.replays.unit.power_check import bluntness
+from relax_tapml.replays.unit.power_check import blunt_reason
 from relax_tapml.replays.unit.replayer import Replayer, kernels_beside
 from relax_tapml.report.findings import tolerance_text
 from relax_tapml.report.quantities import number_text
@@ -88,7 +88,7 @@ class CarvedSuites:
         for output, item in enumerate(result.comparisons):
             if not item.is_empty and not item.is_sharp:
                 where = f"output {output}: " if len(result.comparisons) > 1 else ""
-                why = f"{unit}: blunt, no ground for a pass: {where}{bluntness(item)}"
+                why = f"{unit}: blunt, no ground for a pass: {where}{blunt_reason(item)}"
                 pytest.skip(printable(why))
 
     def close(self) -> None:
@@ -157,7 +157,7 @@ class CarvedSuites:
             if cause is not None:
                 lines.append(f"caused by: {cause}")
         if wrong:
-            lines += result.misdeeds
+            lines += result.violations
         lines.append(f"rerun: {shlex.join(self._command(result, test_file))}")
         return "\n  ".join(lines)
 

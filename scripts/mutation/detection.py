@@ -12,7 +12,8 @@ from mutation.random_inputs import normal_inputs, wide_inputs
 from mutation.unit_cases import KernelCases
 from relax_tapml.arrays import Array
 from relax_tapml.compare.comparison import compare
-from relax_tapml.compare.tolerance import RuleTolerance, Tolerance, tolerance_for
+from relax_tapml.compare.tolerances.rule import RuleTolerance, tolerance_for
+from relax_tapml.compare.tolerances.tolerance import Tolerance
 from relax_tapml.compare.verdict import Verdict
 
 SUITE = "suite"

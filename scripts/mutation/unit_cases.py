@@ -9,7 +9,7 @@ import tvm
 from tvm import relax, tirx
 
 from relax_tapml.arrays import Array
-from relax_tapml.compare.tolerance import Tolerance
+from relax_tapml.compare.tolerances.tolerance import Tolerance
 from relax_tapml.errors import TapmlError
 from relax_tapml.suite.manifest import SuiteCase
 from relax_tapml.suite.open_suite import Suite

@@ -7,7 +7,7 @@ from types import FunctionType
 
 import tvm
 
-from relax_tapml.bringup.identity import side_identity, source_identity
+from relax_tapml.bringup._identity import side_identity, source_identity
 from relax_tapml.frontend.paged_drive import PagedDrive
 
 

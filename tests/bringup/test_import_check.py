@@ -11,7 +11,7 @@ import pytest
 from tiny_model import in_numpy
 from tiny_model import model as tiny_model
 
-from relax_tapml.bringup.import_check import check_import, import_distance, import_result
+from relax_tapml.bringup._import_check import check_import, import_distance, import_result
 from relax_tapml.compare.verdict import Verdict
 from relax_tapml.errors import SourceError
 from relax_tapml.results.import_result import ImportResult

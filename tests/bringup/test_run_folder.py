@@ -10,9 +10,9 @@ from damaged_json import damaged
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from relax_tapml.bringup.replay_alone import Alone
+from relax_tapml.bringup._run_state import DeviceState, RunState
+from relax_tapml.bringup.alone import Alone
 from relax_tapml.bringup.run_folder import RunFolder
-from relax_tapml.bringup.run_state import DeviceState, RunState
 from relax_tapml.compare.verdict import Verdict
 from relax_tapml.errors import StoreError, UsageError
 from relax_tapml.migrate.driver import outcome_of

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from tiny_model import in_numpy, misread_by_the_importer
 
-from relax_tapml.bringup.source import Source, sample_label
+from relax_tapml.bringup._source import Source, sample_label
 from relax_tapml.capture.store import CaptureStore
 from relax_tapml.compare.verdict import Verdict
 from relax_tapml.errors import LoweringError, SourceError

@@ -49,7 +49,7 @@ def test_what_is_written_can_be_read_back(recording, suite):
         assert written.function in functions
 
 
-def test_a_unit_that_is_no_kernel_is_judged_by_its_dtype_and_says_so(suite):
+def test_a_unit_that_is_no_kernel_is_judged_by_its_dtype_with_the_reason(suite):
     units = open_suite(suite).manifest.units
     for name, reason in (
         ("test_carve.sine", "because the unit is no PrimFunc"),
@@ -119,13 +119,13 @@ def test_a_site_that_cannot_be_carved_is_listed_although_its_unit_has_cases(reco
 
 def test_names_and_reasons_that_cannot_be_printed_are_kept_escaped(recording, tmp_path):
     cases = [
-        replace(case, reason="said \x1b[2J", record=replace(case.record, sample="a\u200db\r"))
+        replace(case, reason="text \x1b[2J", record=replace(case.record, sample="a\u200db\r"))
         for case in choose_cases(recording.store, recording.sites)
     ]
     _write(recording, tmp_path / "suite", cases)
     units = open_suite(tmp_path / "suite").manifest.units.values()
     written = {(case.sample, case.reason) for unit in units for case in unit.cases}
-    assert written == {("a\\u200db\\r", "said \\x1b[2J")}
+    assert written == {("a\\u200db\\r", "text \\x1b[2J")}
 
 
 def test_an_existing_folder_is_kept_unless_replacing_is_asked_for(recording, suite):

@@ -5,7 +5,7 @@ import json
 import pytest
 from tiny_model import UNITS, model
 
-from relax_tapml.bringup.bring_up import bring_up
+from relax_tapml.bringup.main_job import bring_up
 from relax_tapml.cli.main import main
 
 

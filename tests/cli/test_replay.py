@@ -34,6 +34,8 @@ def test_one_suite_names_the_device_of_each_unit(finished, capsys):
     assert document["devices"]["inline"]["units"] == len(UNITS)
     assert main(command) == 0
     assert capsys.readouterr().out == f"{len(UNITS)} of {len(UNITS)} units pass alone on llvm\n"
+    assert main([*command, "--unit", UNITS[0]]) == 0
+    assert capsys.readouterr().out == "1 of 1 unit passes alone on llvm\n"
 
 
 def test_a_matrix_has_suites_as_rows_and_targets_as_columns(finished, tmp_path, capsys):

@@ -1,4 +1,4 @@
-"""Whether a model says the same, told apart from how far its numbers are."""
+"""Whether a model gives the same answers, apart from how far its numbers are."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from relax_tapml.compare.agreement import Agreement, agreement, joined
-from relax_tapml.compare.tolerance import ElementTolerance, RuleTolerance
+from relax_tapml.compare.tolerances.elements import ElementTolerance
+from relax_tapml.compare.tolerances.rule import RuleTolerance
 from relax_tapml.frontend.model import Meaning
 
 EXACT = RuleTolerance(atol=0.0, rtol=0.0, origin="test")
@@ -45,7 +46,7 @@ def test_a_token_the_source_is_sure_about_diverges():
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
 def test_a_row_that_is_not_finite_diverges(bad):
-    """NaN says nothing, also where the source's choice is the largest of the rest."""
+    """A NaN is no answer, also where the source's choice is the largest of the rest."""
     other = LOGITS.copy()
     other[0, 0, 0] = bad
     found = agreement(Meaning.TOKENS, LOGITS, other, RuleTolerance(atol=9, rtol=0, origin="t"))
@@ -63,7 +64,7 @@ def test_best_guesses_may_come_in_another_order():
 
 
 def test_an_embedding_is_its_direction():
-    """The length does not count; the lowest cosine is told."""
+    """The length does not count; the result has the lowest cosine."""
     oracle = np.array([[1.0, 0.0], [1.0, 1.0]])
     found = agreement(Meaning.EMBEDDING, oracle, np.array([[2.0, 0.0], [1.0, 0.0]]), EXACT)
     assert found.cosine == pytest.approx(math.sqrt(0.5))

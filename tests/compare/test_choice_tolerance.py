@@ -7,12 +7,10 @@ import pytest
 
 from relax_tapml.compare.choice_comparison import compare_with_choices
 from relax_tapml.compare.comparison import compare
-from relax_tapml.compare.tolerance import (
-    ChoiceTolerance,
-    EqualTolerance,
-    IndexTolerance,
-    RuleTolerance,
-)
+from relax_tapml.compare.tolerances.choices import ChoiceTolerance
+from relax_tapml.compare.tolerances.equal import EqualTolerance
+from relax_tapml.compare.tolerances.index import IndexTolerance
+from relax_tapml.compare.tolerances.rule import RuleTolerance
 from relax_tapml.compare.verdict import Verdict
 
 ORACLE = np.array([[1, 2], [3, 4]], "float32")
@@ -57,12 +55,12 @@ def test_whole_numbers_may_be_another_choice():
 
 def test_alternatives_of_another_shape_are_refused():
     """They are for another output."""
-    with pytest.raises(ValueError, match="expected alternatives for each value"):
+    with pytest.raises(ValueError, match="alternatives"):
         compare(np.zeros(3, "float32"), np.zeros(3, "float32"), tolerance())
 
 
 def test_indices_of_values_that_may_be_off():
-    """Each of the two values may be as far off as it says; an index out of range is wrong."""
+    """Each of the two values may be off by its slack; an index out of range is wrong."""
     values = np.array([[1.0, 1.2, 5.0]])
     slack = np.array([[0.1, 0.15, 0.0]])
     how = IndexTolerance(values=values, axis=1, origin="ties", slack=slack)
@@ -88,4 +86,4 @@ def test_a_framework_with_other_outputs_is_compared_as_it_is():
     mine = np.zeros(2, "float32")
     assert compare_with_choices([mine], [mine, mine], [[mine, mine]])[1].verdict is Verdict.MISMATCH
     (found,) = compare_with_choices([np.zeros(3, "float32")], [mine], [[mine]])
-    assert found.reason == "expected shape [3], got [2]"
+    assert "[3], got [2]" in found.reason

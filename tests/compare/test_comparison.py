@@ -11,14 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from refusals import holds_in_order
 
 from relax_tapml.compare.comparison import compare, compare_all, worst
-from relax_tapml.compare.tolerance import (
-    ElementTolerance,
-    EqualTolerance,
-    RuleTolerance,
-    tolerance_for,
-)
+from relax_tapml.compare.tolerances.elements import ElementTolerance
+from relax_tapml.compare.tolerances.equal import EqualTolerance
+from relax_tapml.compare.tolerances.rule import RuleTolerance, tolerance_for
 from relax_tapml.compare.verdict import Verdict
 
 FLOATS = ["float64", "float32", "float16", "bfloat16", "float8_e4m3fn", "float8_e5m2"]
@@ -90,25 +88,25 @@ NAN, INF = np.nan, np.inf
 
 
 @pytest.mark.parametrize(
-    ("expected", "actual", "reason", "error"),
+    ("expected", "actual", "named", "error"),
     [
-        (1.0, NAN, "NaN where the oracle is finite", NAN),
-        (INF, NAN, "NaN where the oracle is infinite", NAN),
-        (1.0, INF, "infinite where the oracle is finite", INF),
-        (INF, -INF, "infinite with the other sign", INF),
-        (NAN, INF, "infinite where the oracle is NaN", INF),
-        (NAN, 1.0, "finite where the oracle is NaN", NAN),
-        (-INF, 1.0, "finite where the oracle is infinite", NAN),
+        (1.0, NAN, ("NaN", " finite"), NAN),
+        (INF, NAN, ("NaN", "infinite"), NAN),
+        (1.0, INF, ("infinite", " finite"), INF),
+        (INF, -INF, ("infinite", "sign"), INF),
+        (NAN, INF, ("infinite", "NaN"), INF),
+        (NAN, 1.0, ("finite", "NaN"), NAN),
+        (-INF, 1.0, ("finite", "infinite"), NAN),
     ],
 )
 @pytest.mark.parametrize("dtype", ["float64", "float32", "float16", "bfloat16", "float8_e5m2"])
-def test_nonfinite_values_must_be_in_the_same_places(dtype, expected, actual, reason, error):
+def test_nonfinite_values_must_be_in_the_same_places(dtype, expected, actual, named, error):
     """No tolerance makes up for a NaN or an infinity on one side only."""
     oracle = np.array([[0.5, 1.0], [expected, 2.0]]).astype(dtype)
     result = np.array([[0.5, 1.0], [actual, 2.0]]).astype(dtype)
     comparison = compare(oracle, result)
     assert comparison.verdict is Verdict.MISMATCH
-    assert comparison.reason == f"{reason}, 1 of 4 values, first at [1, 0]"
+    assert holds_in_order(comparison.reason, *named, "1 of 4 values", "[1, 0]")
     assert comparison.first_index == (1, 0)
     np.testing.assert_equal(comparison.error, error)
     assert comparison.max_abs == 0.0
@@ -128,12 +126,12 @@ def test_nonfinite_values_are_counted():
     assert comparison.mismatches == 2
 
 
-def test_the_gravest_mismatch_is_the_reason():
+def test_the_most_severe_mismatch_is_the_reason():
     """A NaN is named before a larger number of values that are merely off."""
     oracle = np.ones((1, 2, 3), "float32")
     result = np.array([[[9.0, 1.0, 1.0], [8.0, NAN, NAN]]], "float32")
     comparison = compare(oracle, result)
-    assert comparison.reason == "NaN where the oracle is finite, 2 of 6 values, first at [0, 1, 1]"
+    assert holds_in_order(comparison.reason, "NaN", "2 of 6 values", "[0, 1, 1]")
     assert (comparison.mismatches, comparison.first_index) == (4, (0, 0, 0))
     assert comparison.max_abs == 8.0
 
@@ -142,9 +140,8 @@ def test_reason_of_a_wrong_value_has_both():
     """A person reads how far off, how often, and one example."""
     oracle = np.array([1.0, 2.0, 3.0], "float32")
     result = np.array([1.0, 2.5, 3.25], "float32")
-    assert compare(oracle, result).reason == (
-        "differs by up to 0.5, 2 of 3 values, first at [1]: expected 2, got 2.5"
-    )
+    reason = compare(oracle, result).reason
+    assert holds_in_order(reason, "0.5", "2 of 3 values", "[1]", "expected 2, got 2.5")
 
 
 def test_signed_zeros_are_equal():
@@ -165,11 +162,11 @@ def test_denormals_may_be_flushed_but_are_compared():
 @pytest.mark.parametrize("dtype", FLOATS + INTEGERS)
 @pytest.mark.parametrize("shape", [(0,), (3, 0), (0, 0, 2)])
 def test_empty_tensors_say_that_nothing_was_compared(dtype, shape):
-    """Equal shapes without values pass, with a total of 0 and a reason that says so."""
+    """Equal shapes without values pass, with a total of 0 and a reason."""
     comparison = compare(np.zeros(shape, dtype), np.zeros(shape, dtype))
     assert comparison.verdict is Verdict.PASS
     assert comparison.total == 0
-    assert comparison.reason == f"no values to compare, shape {list(shape)}"
+    assert str(list(shape)) in comparison.reason
 
 
 @pytest.mark.parametrize("dtype", FLOATS + INTEGERS)
@@ -193,20 +190,20 @@ def test_strides_do_not_matter():
 
 
 @pytest.mark.parametrize(
-    ("result", "reason"),
+    ("result", "named"),
     [
-        (np.zeros((2, 4), "float32"), "expected shape [2, 3], got [2, 4]"),
-        (np.zeros((6,), "float32"), "expected shape [2, 3], got [6]"),
-        (np.zeros((2, 3), "float64"), "expected dtype float32, got float64"),
-        (np.zeros((2, 3), "int32"), "expected dtype float32, got int32"),
-        (np.zeros((2, 3), ml_dtypes.bfloat16), "expected dtype float32, got bfloat16"),
+        (np.zeros((2, 4), "float32"), "[2, 3], got [2, 4]"),
+        (np.zeros((6,), "float32"), "[2, 3], got [6]"),
+        (np.zeros((2, 3), "float64"), "float32, got float64"),
+        (np.zeros((2, 3), "int32"), "float32, got int32"),
+        (np.zeros((2, 3), ml_dtypes.bfloat16), "float32, got bfloat16"),
     ],
 )
-def test_other_shape_or_dtype_is_a_mismatch(result, reason):
+def test_other_shape_or_dtype_is_a_mismatch(result, named):
     """Nothing is broadcast or converted."""
     comparison = compare(np.zeros((2, 3), "float32"), result)
     assert comparison.verdict is Verdict.MISMATCH
-    assert comparison.reason == reason
+    assert named in comparison.reason
     assert comparison.total == 0
 
 
@@ -245,9 +242,9 @@ def test_inputs_are_not_modified():
 def test_unknown_dtypes_are_refused():
     """There is no rule for complex numbers, and no silent one."""
     complex_values = np.zeros(2, "complex64")
-    with pytest.raises(TypeError, match="cannot compare complex64: expected float, integer"):
+    with pytest.raises(TypeError, match="complex64"):
         compare(complex_values, complex_values, NONE)
-    with pytest.raises(TypeError, match="no tolerance for complex64"):
+    with pytest.raises(TypeError, match="complex64"):
         tolerance_for(complex_values)
 
 
@@ -257,9 +254,9 @@ def test_outputs_are_compared_in_order():
     assert [c.verdict for c in compare_all([one, two], [one, one])] == ["pass", "mismatch"]
     missing = compare_all([one, two], [one])[1]
     assert missing.verdict is Verdict.MISMATCH
-    assert missing.reason == "output 1 is missing: expected 2 outputs, got 1"
+    assert holds_in_order(missing.reason, "output 1", "missing", "2 outputs, got 1")
     extra = compare_all([one], [one, two])[1]
-    assert extra.reason == "output 1 is not expected: expected 1 outputs, got 2"
+    assert holds_in_order(extra.reason, "output 1", "1 outputs, got 2")
 
 
 def test_outputs_have_their_own_tolerances():
@@ -279,7 +276,7 @@ def test_the_worst_decides():
     assert worst([near, far]) is far
     assert worst([near, far, nan]) is nan
     assert math.isnan(nan.error)
-    with pytest.raises(ValueError, match="zero comparisons are not a pass"):
+    with pytest.raises(ValueError, match="zero comparisons"):
         worst([])
 
 
@@ -332,9 +329,8 @@ def test_values_without_a_bound_are_not_judged(expected, actual):
     assert (comparison.error, comparison.allowed, comparison.max_abs) == (0.5, 1.0, 0.5)
     assert comparison.metrics["rmse"] == pytest.approx(math.sqrt(0.125))
     result[1] = 3.0
-    assert compare(oracle, result, tolerance).reason == (
-        "differs by up to 2, 1 of 2 judged values, first at [1]: expected 1, got 3"
-    )
+    reason = compare(oracle, result, tolerance).reason
+    assert holds_in_order(reason, "2", "1 of 2 judged values", "[1]", "expected 1, got 3")
 
 
 @pytest.mark.parametrize("actual", [1.0, 2.0, NAN])
@@ -344,7 +340,7 @@ def test_nothing_judged_is_not_a_pass(actual):
     comparison = compare(np.ones(2), np.full(2, actual), tolerance)
     assert comparison.verdict is Verdict.SKIPPED
     assert (comparison.total, comparison.unjudged) == (0, 2)
-    assert comparison.reason == "none of 2 values can be judged: all of it is noise"
+    assert holds_in_order(comparison.reason, "2 values", tolerance.origin)
     assert math.isnan(comparison.allowed)
 
 
@@ -381,8 +377,10 @@ def test_blocks_do_not_matter(data, size):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("relax_tapml.compare.metrics.block._BLOCK", size)
             parts = compare(oracle, result, tolerance)
-        for name in (item.name for item in fields(whole) if item.name != "tolerance"):
-            mine, others = getattr(parts, name), getattr(whole, name)
+        names = [item.name for item in fields(whole) if item.name not in ("tolerance", "metrics")]
+        found = [(name, getattr(parts, name), getattr(whole, name)) for name in names]
+        found += [(name, parts.metrics[name], value) for name, value in whole.metrics.items()]
+        for name, mine, others in found:
             if isinstance(others, float):
                 np.testing.assert_allclose(mine, others, rtol=1e-12, atol=1e-12)
             else:

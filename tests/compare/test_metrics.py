@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from relax_tapml.compare.comparison import compare
+from relax_tapml.compare.metrics._saturation import Saturation
 from relax_tapml.compare.metrics.block import blocks
 from relax_tapml.compare.metrics.norm import norm
-from relax_tapml.compare.metrics.saturation import Saturation
-from relax_tapml.compare.tolerance import EqualTolerance, RuleTolerance
+from relax_tapml.compare.tolerances.equal import EqualTolerance
+from relax_tapml.compare.tolerances.rule import RuleTolerance
 
 DTYPES = ["float64", "float32", "float16", "bfloat16", "float8_e4m3fn", "float8_e5m2"]
 INTEGERS = ["int8", "uint8", "int32", "int64", "uint64", "int4", "uint4"]

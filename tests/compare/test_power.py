@@ -1,4 +1,3 @@
-import json
 import math
 
 import ml_dtypes
@@ -8,22 +7,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from relax_tapml.compare._row_halves import RowHalves
 from relax_tapml.compare.comparison import compare
 from relax_tapml.compare.power import (
     EXACT,
     InjectedError,
     is_above_tolerance,
-    power_document,
     power_of,
 )
-from relax_tapml.compare.row_halves import RowHalves
-from relax_tapml.compare.tolerance import (
-    ElementTolerance,
-    EqualTolerance,
-    IndexTolerance,
-    RuleTolerance,
-    tolerance_for,
-)
+from relax_tapml.compare.tolerances.elements import ElementTolerance
+from relax_tapml.compare.tolerances.equal import EqualTolerance
+from relax_tapml.compare.tolerances.index import IndexTolerance
+from relax_tapml.compare.tolerances.rule import RuleTolerance, tolerance_for
 from relax_tapml.compare.verdict import Verdict
 
 GROSS = (InjectedError.ZEROS, InjectedError.NEGATED, InjectedError.TENTH)
@@ -53,7 +48,7 @@ def injected(error, oracle):
 
 @given(arrays, st.floats(0, 50), st.floats(0, 2), st.sampled_from(DTYPES))
 def test_what_is_seen_is_what_would_be_a_mismatch(array, atol, rtol, dtype):
-    """The power of a tolerance is what comparing a wrong result with it says."""
+    """The power of a tolerance is what comparing a wrong result with it finds."""
     oracle = array.astype(np.dtype(dtype))
     tolerance = within(atol, rtol)
     power = power_of(oracle, tolerance)
@@ -148,7 +143,7 @@ def test_the_share_of_the_output_decides_what_is_seen(atol, sees, is_blunt):
 
 
 def test_one_dropped_term_is_seen_up_to_a_length():
-    """One of n like terms is 1/n of the result; more than that is told, not held against it."""
+    """One of n equal terms is 1/n of the result; longer reductions are reported, not blunt."""
     power = power_of(np.full((2, 8), 4.0), within(0.01))
     assert power.terms == 399
     assert power.sees_one_of(399)
@@ -171,7 +166,6 @@ def test_zeros_that_need_not_be_met_are():
     power = power_of(np.zeros((3, 4), "float32"), within(0.1))
     assert power.is_blunt
     assert power.share == math.inf
-    assert power_document(power)["share"] == "inf"
 
 
 def test_indices_and_whole_numbers_are_sharp_as_such():
@@ -216,19 +210,17 @@ def test_values_that_are_not_judged_do_not_count():
     assert power_of(oracle, ElementTolerance(bound=bound, origin="test")).is_blunt
     nothing = ElementTolerance(bound=np.full((2, 8), np.nan, "float32"), origin="test")
     assert power_of(oracle, nothing) is None
-    assert power_document(None)["blunt"]
     assert not compare(oracle, oracle, nothing).is_sharp
     assert power_of(np.ones((0, 4)), within(1.0)) is None
 
 
-def test_infinities_are_met_and_nan_alone_says_nothing():
+def test_infinities_are_compared_and_nan_alone_detects_nothing():
     """A mask of infinities is exact; a NaN is met by any other, of whatever made it."""
     mask = np.array([0, -np.inf, 0, -np.inf], "float32")
     assert power_of(mask, tolerance_for(mask)) == EXACT
     power = power_of(np.full(4, np.nan, "float32"), within(0.0))
     assert power.is_blunt
     assert power.description == "every judged value is NaN"
-    json.dumps(power_document(power), allow_nan=False)
     oracle = normal()
     oracle[0, 0] = np.nan
     assert not power_of(oracle, within(0.01)).is_blunt
@@ -265,7 +257,7 @@ def test_a_negative_cosine_never_passes():
     comparison = compare(oracle, actual, ElementTolerance(bound=bound, origin="test"))
     assert is_above_tolerance(oracle, comparison.tolerance)
     assert comparison.verdict is Verdict.MISMATCH
-    assert comparison.reason.startswith("points away from the oracle (cosine -0.")
+    assert "(cosine -0." in comparison.reason
 
 
 def test_what_rounding_leaves_may_point_anywhere_but_is_no_ground_for_a_pass():

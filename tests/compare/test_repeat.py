@@ -12,7 +12,7 @@ from relax_tapml.compare.verdict import Verdict
 
 @dataclass
 class Round:
-    """Ends as it is told to."""
+    """Ends with the given verdicts."""
 
     verdict: Verdict
 

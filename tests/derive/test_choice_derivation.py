@@ -8,7 +8,8 @@ from choosing_models import SCORES, TABLE, Inside, Lowest, Pick, fused
 from tvm import relax, tirx
 
 from relax_tapml.compare.comparison import compare
-from relax_tapml.compare.tolerance import ChoiceTolerance, EqualTolerance
+from relax_tapml.compare.tolerances.choices import ChoiceTolerance
+from relax_tapml.compare.tolerances.equal import EqualTolerance
 from relax_tapml.compare.verdict import Verdict
 from relax_tapml.derive._chooser import choosers
 from relax_tapml.derive.choice_derivation import MOST_CHOICES, ChoiceDerivation, derivation_of

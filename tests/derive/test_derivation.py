@@ -18,12 +18,10 @@ from mutation.kernel import build_kernels, output_tensors
 from mutation.variants import variants
 from relax_tapml.arrays import is_float
 from relax_tapml.compare.comparison import compare
-from relax_tapml.compare.tolerance import (
-    ElementTolerance,
-    EqualTolerance,
-    IndexTolerance,
-    RuleTolerance,
-)
+from relax_tapml.compare.tolerances.elements import ElementTolerance
+from relax_tapml.compare.tolerances.equal import EqualTolerance
+from relax_tapml.compare.tolerances.index import IndexTolerance
+from relax_tapml.compare.tolerances.rule import RuleTolerance
 from relax_tapml.compare.verdict import Verdict
 from relax_tapml.derive.derivation import Derivation
 
@@ -104,7 +102,7 @@ def test_what_rounds_nothing_must_be_equal(name):
         assert (tolerance.atol, tolerance.rtol) == (2.0**-126, 0.0)
 
 
-def test_the_origin_says_what_was_counted():
+def test_the_origin_lists_what_was_counted():
     """Sums with their length, elementary functions by name."""
     function = KERNELS["softmax"]
     inputs = inputs_of(function)
@@ -377,7 +375,7 @@ def test_what_is_written_in_place_begins_with_its_argument():
 
 
 def test_what_cannot_be_followed_falls_back_on_the_rule():
-    """And the origin says why."""
+    """And the origin has the reason."""
 
     @T.prim_func(private=True, s_tir=True)
     def external(x: T.Buffer((T.int64(4),), "float32"), y: T.Buffer((T.int64(4),), "float32")):
@@ -390,7 +388,7 @@ def test_what_cannot_be_followed_falls_back_on_the_rule():
     derivation = Derivation(external, [1])
     (tolerance,) = derivation.tolerances({0: oracle}, {}, [oracle])
     assert isinstance(tolerance, RuleTolerance)
-    assert tolerance.origin.endswith("calls tirx.call_extern")
+    assert "tirx.call_extern" in tolerance.origin
     assert derivation.evaluated({0: oracle}, {}, [oracle]) is None
 
 
@@ -406,8 +404,8 @@ def test_an_evaluation_is_what_the_kernel_computes():
     assert "the source is" not in tolerance.origin
 
 
-def test_a_source_that_is_less_accurate_is_told():
-    """Its result stays inside, and the origin says how far off it is."""
+def test_a_source_that_is_less_accurate_is_reported():
+    """Its result stays inside, and the origin has how far off it is."""
     function = KERNELS["matmul"]
     inputs = inputs_of(function)
     oracle = result_of(function, inputs) * np.float32(1.001)
@@ -487,7 +485,7 @@ def test_a_shadow_kernel_that_does_not_build_ends_no_run(monkeypatch):
     derivation = Derivation(KERNELS["softmax"], [1])
     (tolerance,) = derivation.tolerances({0: oracle}, {}, [oracle])
     assert isinstance(tolerance, RuleTolerance)
-    assert tolerance.origin.endswith("cannot be evaluated in float64: no such intrinsic")
+    assert tolerance.origin.endswith("no such intrinsic")
 
 
 def test_a_minimum_has_the_error_of_what_wins():
@@ -626,31 +624,31 @@ def test_arguments_that_cannot_be_evaluated_end_no_run():
     oracle = np.ones((8, 8), np.float32)
     derivation = Derivation(function, [1])
     (tolerance,) = derivation.tolerances({0: wrong}, {}, [oracle])
-    assert "cannot be evaluated in float64" in tolerance.origin
+    assert "because" in tolerance.origin
     assert derivation.evaluated({0: wrong}, {}, [oracle]) is None
 
 
 @pytest.mark.parametrize(("dtype", "allowed"), [("float32", 2.0**-11), ("float16", 2.0**-7)])
 @pytest.mark.parametrize("name", ["sin", "cos"])
-def test_browsers_may_be_coarse(name, dtype, allowed):
-    """By what WGSL says of sine and cosine, also after a sum; elsewhere by much less."""
+def test_browsers_may_be_less_accurate(name, dtype, allowed):
+    """By what WGSL allows for sine and cosine, also after a sum; elsewhere by much less."""
     x = np.linspace(-3, 3, 101).astype(dtype)
     function = kernel(lambda v: relax.op.add(getattr(relax.op, name)(v), v), (x.shape, dtype))
     tolerance = derived(function, [x], result_of(function, [x]))
-    bound, coarse = (np.asarray(b, "float64") for b in (tolerance.bound, tolerance.coarse))
-    assert (coarse >= allowed).all()
-    assert (coarse <= 1.3 * allowed + bound).all()
+    bound, wider = (np.asarray(b, "float64") for b in (tolerance.bound, tolerance.low_precision))
+    assert (wider >= allowed).all()
+    assert (wider <= 1.3 * allowed + bound).all()
     if dtype == "float32":
-        assert (bound < 0.01 * coarse).all()
+        assert (bound < 0.01 * wider).all()
 
 
 def test_other_functions_are_the_same_everywhere():
     function = KERNELS["softmax"]
     inputs = inputs_of(function)
-    assert derived(function, inputs, result_of(function, inputs)).coarse is None
+    assert derived(function, inputs, result_of(function, inputs)).low_precision is None
 
 
-def test_whole_numbers_that_only_a_coarse_cosine_changes():
+def test_whole_numbers_that_only_a_low_precision_cosine_changes():
     """Elsewhere they must be equal."""
     x = np.linspace(0.1, 3.0, 64).astype("float32")
     function = kernel(
@@ -662,10 +660,10 @@ def test_whole_numbers_that_only_a_coarse_cosine_changes():
     oracle = result_of(function, [x])
     tolerance = derived(function, [x], oracle)
     assert not tolerance.allowed(oracle).any()
-    assert set(np.asarray(tolerance.coarse, "float64")) == {0.0, 1.0}
+    assert set(np.asarray(tolerance.low_precision, "float64")) == {0.0, 1.0}
 
 
-def test_a_coarse_evaluation_that_fails_leaves_coarse_devices_unjudged(monkeypatch):
+def test_without_low_precision_bounds_such_devices_are_not_judged(monkeypatch):
     """They would be held to what only others can do."""
     x = np.linspace(-1, 1, 32).astype("float32")
     function = kernel(relax.op.sin, (x.shape, "float32"))
@@ -673,17 +671,17 @@ def test_a_coarse_evaluation_that_fails_leaves_coarse_devices_unjudged(monkeypat
     bound = derived(function, [x], oracle).bound
     monkeypatch.setattr("relax_tapml.derive.derivation.LOW_PRECISION_FUNCTIONS", {})
     tolerance = derived(function, [x], oracle)
-    assert np.isnan(tolerance.coarse).all()
+    assert np.isnan(tolerance.low_precision).all()
     assert "not judged" in tolerance.origin
     np.testing.assert_array_equal(tolerance.bound, bound)
 
 
 def test_a_tangent_is_a_sine_by_a_cosine():
-    """Far from its poles a few units in the last place; coarse in a browser."""
+    """Far from its poles a few units in the last place; less accurate in a browser."""
     x = np.linspace(-1.2, 1.2, 64).astype("float32")
     function = kernel(relax.op.tan, (x.shape, "float32"))
     tolerance = derived(function, [x], result_of(function, [x]))
-    bound, coarse = (np.asarray(b, "float64") for b in (tolerance.bound, tolerance.coarse))
+    bound, wider = (np.asarray(b, "float64") for b in (tolerance.bound, tolerance.low_precision))
     assert (np.abs(np.tan(x) - np.tan(x.astype("float64"))) <= bound).all()
     assert bound.max() < 2e-5
-    assert (coarse >= 2.0**-11).all()
+    assert (wider >= 2.0**-11).all()

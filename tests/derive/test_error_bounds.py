@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
+from relax_tapml.compare.tolerances.elements import rounded_up
 from relax_tapml.derive._precision import input_perturbation
-from relax_tapml.derive.error_bounds import output_error_bounds, rounded_up
+from relax_tapml.derive.error_bounds import output_error_bounds
 
 POSITIVE = st.floats(0, 1e30)
 

@@ -66,7 +66,7 @@ def test_a_float32_library_is_inside(name, seed):
 @pytest.mark.parametrize("name", [n for n in FUNCTIONS if short(n) in NUMPY])
 @settings(max_examples=3)
 @given(seed=st.integers(0, 2**32 - 1), size=st.sampled_from([1e-7, 1e-3, 0.1]))
-def test_an_argument_that_moves_carries_the_result_no_farther_than_said(name, seed, size):
+def test_a_perturbed_argument_changes_the_result_by_the_carried_error_at_most(name, seed, size):
     """For any move within the error, in either direction."""
     function = FUNCTIONS[name]
     x = points(name, seed)

@@ -7,7 +7,8 @@ import pytest
 from tvm import relax
 
 from relax_tapml.compare.comparison import compare
-from relax_tapml.compare.tolerance import EqualTolerance, IndexTolerance
+from relax_tapml.compare.tolerances.equal import EqualTolerance
+from relax_tapml.compare.tolerances.index import IndexTolerance
 from relax_tapml.compare.verdict import Verdict
 from relax_tapml.derive.operators import operator_tolerances
 

@@ -1,7 +1,6 @@
-import re
-
 import numpy as np
 import pytest
+from refusals import refused
 
 from relax_tapml.errors import SourceError, UsageError
 from relax_tapml.frontend._callable import load_callable
@@ -29,7 +28,7 @@ def model(): return Model(name="mine", module=Scale, params={"w": W}, samples=()
 class Family:
     small = staticmethod(pair)
 def broken(): raise RuntimeError("no weights")
-def refused(): raise SourceError("the source lies")
+def refused(): raise SourceError("not an oracle")
 def three(): return Scale, {}, 1
 def none(): return None
 number = 3
@@ -43,10 +42,6 @@ def zoo(tmp_path, monkeypatch):
     (tmp_path / f"{name}.py").write_text(ZOO)
     monkeypatch.chdir(tmp_path)
     return name
-
-
-def refused(text):
-    return pytest.raises(UsageError, match=f"^{re.escape(text)}$")
 
 
 @pytest.mark.parametrize("attribute", ["pair", "listed", "detached", "Family.small"])
@@ -70,10 +65,7 @@ def test_the_import_path_is_left_as_it_was(zoo, tmp_path):
 
 
 def test_a_missing_module_is_named(zoo):
-    with refused(
-        "model nowhere.at_all:f: no module 'nowhere' here or in the environment. Run from the "
-        "directory that holds it, or install its package."
-    ):
+    with refused(UsageError, "nowhere.at_all:f", "no module 'nowhere'", "install"):
         load_callable("nowhere.at_all:f")
 
 
@@ -81,10 +73,7 @@ def test_a_module_that_imports_a_missing_one_is_not_blamed_on_its_name(tmp_path,
     file = tmp_path / "needs_more.py"
     file.write_text("import nowhere_to_be_found\n")
     monkeypatch.chdir(tmp_path)
-    with refused(
-        "model needs_more:f: importing needs_more failed: No module named 'nowhere_to_be_found' "
-        f"(at {file}:1)"
-    ):
+    with refused(UsageError, "needs_more:f", "No module named 'nowhere_to_be_found'", f"{file}:1"):
         load_callable("needs_more:f")
 
 
@@ -92,51 +81,35 @@ def test_a_module_that_raises_is_named_with_the_line(tmp_path, monkeypatch):
     file = tmp_path / "raises_on_import.py"
     file.write_text("\nx = 1 / 0\n")
     monkeypatch.chdir(tmp_path)
-    with refused(
-        "model raises_on_import:f: importing raises_on_import raised ZeroDivisionError: division "
-        f"by zero (at {file}:2)"
-    ):
+    with refused(UsageError, "raises_on_import:f", "ZeroDivisionError: division", f"{file}:2"):
         load_callable("raises_on_import:f")
 
 
 def test_a_missing_attribute_gets_close_matches(zoo):
-    with refused(f"model {zoo}:modle: {zoo} has no 'modle'. Did you mean model or Model?"):
+    with refused(UsageError, f"{zoo}:modle", "'modle'", "model or Model?"):
         load_callable(f"{zoo}:modle")
 
 
 def test_a_callable_that_raises_is_named_with_the_line(zoo, tmp_path):
     line = ZOO.splitlines().index('def broken(): raise RuntimeError("no weights")') + 1
-    with refused(
-        f"model {zoo}:broken raised RuntimeError: no weights (at {tmp_path / zoo}.py:{line})"
-    ):
+    file = f"{tmp_path / zoo}.py"
+    with refused(UsageError, f"{zoo}:broken", "RuntimeError: no weights", f"{file}:{line}"):
         load_callable(f"{zoo}:broken")
 
 
 def test_the_packages_own_errors_pass_through(zoo):
-    with pytest.raises(SourceError, match=r"^the source lies$"):
+    with pytest.raises(SourceError, match=r"^not an oracle$"):
         load_callable(f"{zoo}:refused")
 
 
 @pytest.mark.parametrize(
-    ("attribute", "text"),
-    [
-        (
-            "three",
-            "returned a tuple of (IRModule, dict, int), expected (IRModule, params) or a "
-            "relax_tapml.frontend.model.Model.",
-        ),
-        (
-            "none",
-            "returned a NoneType, expected (IRModule, params) or a "
-            "relax_tapml.frontend.model.Model.",
-        ),
-    ],
+    ("attribute", "got"), [("three", "(IRModule, dict, int)"), ("none", "NoneType")]
 )
-def test_another_result_is_refused(zoo, attribute, text):
-    with refused(f"model {zoo}:{attribute} {text}"):
+def test_another_result_is_refused(zoo, attribute, got):
+    with refused(UsageError, f"{zoo}:{attribute}", got, "(IRModule, params)"):
         load_callable(f"{zoo}:{attribute}")
 
 
 def test_what_cannot_be_called_is_refused(zoo):
-    with refused(f"model {zoo}:number: number is a int, not a callable."):
+    with refused(UsageError, f"{zoo}:number", "int", "callable"):
         load_callable(f"{zoo}:number")

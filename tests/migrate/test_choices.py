@@ -7,9 +7,11 @@ import pytest
 import tvm
 from choosing_models import ROUTES, Inside, Logits, Pick, Route
 
-from relax_tapml.compare.tolerance import ChoiceTolerance, EqualTolerance, IndexTolerance
+from relax_tapml.compare.tolerances.choices import ChoiceTolerance
+from relax_tapml.compare.tolerances.equal import EqualTolerance
+from relax_tapml.compare.tolerances.index import IndexTolerance
+from relax_tapml.migrate._choosing_units import choosing_units
 from relax_tapml.migrate.choices import Choices, other_choice
-from relax_tapml.migrate.choosing_units import choosing_units
 from relax_tapml.partition.lower import lower
 from relax_tapml.passes.replace_choices import OBSERVE, REPLACE
 from relax_tapml.targets.session.tvm_device import device_of

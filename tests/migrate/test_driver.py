@@ -8,7 +8,7 @@ from tiny_model import UNITS
 from relax_tapml.compare.verdict import Verdict
 from relax_tapml.errors import DeviceCrash, SourceError, StoreError
 from relax_tapml.migrate.driver import migrate
-from relax_tapml.migrate.strategies.linear import Linear
+from relax_tapml.migrate.strategies._linear import Linear
 from relax_tapml.migrate.strategies.search import Search
 from relax_tapml.targets.session.device import Device
 

@@ -91,13 +91,14 @@ def test_a_flaky_unit_is_told_with_its_votes():
 
 def test_a_unit_that_wears_a_session_out_is_told_with_its_calls():
     """As what it ended with, whoever moved when it was found."""
-    worn = Exhaustion(calls=127, verdict=Verdict.CRASH, reason="died of SIGABRT")
+    worn = Exhaustion(calls=127, verdict=Verdict.CRASH, reason="was terminated by SIGABRT")
     steps = [step(Verdict.FLAKY, "in 1 of 10 runs died", exhausting={"b": worn})]
     found = told(Finding(part="b", step=0, is_flaky=True), steps=steps)
     assert (found["b"].verdict, found["b"].right_calls) == (Verdict.CRASH, 126)
     assert found["b"].reason == worn.text
     assert found["b"].reason.startswith(
-        "right at first, but wrong after 126 calls in one session, alone: died of SIGABRT."
+        "right at first, but wrong after 126 calls in one session, alone: was terminated by "
+        "SIGABRT."
     )
     assert [name for name, context in found.items() if context.verdict] == ["b"]
 

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relax_tapml.errors import UsageError
-from relax_tapml.migrate.strategies.bisect import Bisect
-from relax_tapml.migrate.strategies.linear import Linear
-from relax_tapml.migrate.strategies.reduce import MOST_TOGETHER
+from relax_tapml.migrate.strategies._bisect import Bisect
+from relax_tapml.migrate.strategies._linear import Linear
+from relax_tapml.migrate.strategies._reduce import MOST_TOGETHER
 from relax_tapml.migrate.strategies.registry import ISOLATED, STRATEGIES, strategy_named
 from relax_tapml.migrate.strategies.search import Search
 from relax_tapml.migrate.strategies.strategy import Finding, Outcome

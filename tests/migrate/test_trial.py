@@ -6,7 +6,7 @@ import tvm
 from broken_pipelines import breaks
 from tvm import tirx
 
-from relax_tapml.compare.tolerance import RuleTolerance
+from relax_tapml.compare.tolerances.rule import RuleTolerance
 from relax_tapml.compare.verdict import Verdict
 from relax_tapml.errors import DeviceCrash, DeviceError, DeviceTimeout, DeviceUnavailable
 from relax_tapml.migrate.driver import outcome_of
@@ -79,7 +79,7 @@ def test_a_step_that_only_blunt_tolerances_judge_is_no_pass(tiny, failing_sessio
 @pytest.mark.parametrize(
     ("fault", "verdict", "sessions"),
     [
-        (DeviceCrash("died of SIGSEGV"), Verdict.CRASH, 2),
+        (DeviceCrash("was terminated by SIGSEGV"), Verdict.CRASH, 2),
         (DeviceError("raised"), Verdict.CRASH, 2),
         (DeviceTimeout("did not end"), Verdict.TIMEOUT, 1),
     ],
@@ -202,7 +202,7 @@ class Worn:
         def counted(*args):
             made.append(args)
             if len(made) > self.limit:
-                raise DeviceCrash("died of old age")
+                raise DeviceCrash("was terminated by old age")
             return call(*args)
 
         session.call = counted

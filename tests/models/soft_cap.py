@@ -1,5 +1,5 @@
 # ruff: noqa: N812 - TVMScript
-"""A model with a soft cap, a rotation and a power, and pipelines that compute these coarsely.
+"""A model with a soft cap, a rotation and a power, and pipelines that compute these inaccurately.
 
 On a GPU, ``--target cuda`` does so by itself: see ``docs/platforms/cuda.md``.
 """
@@ -39,7 +39,7 @@ def model() -> Model:
     return Model(name="caps", module=Caps, params={}, samples=samples)
 
 
-def coarsely(function: str, share: float) -> tvm.transform.Pass:
+def inaccurately(function: str, share: float) -> tvm.transform.Pass:
     """Return a pipeline in which every call of a function returns ``1 + share`` times as much."""
 
     def change(call: Call) -> Call:
@@ -47,7 +47,7 @@ def coarsely(function: str, share: float) -> tvm.transform.Pass:
             return call
         return call * tirx.const(1 + share, "float32")
 
-    @tvm.transform.module_pass(opt_level=0, name="Coarsely")
+    @tvm.transform.module_pass(opt_level=0, name="Inaccurately")
     def run(module: tvm.IRModule, _ctx: tvm.transform.PassContext) -> tvm.IRModule:
         out = module.clone()
         for gvar, kernel in module.functions.items():
@@ -58,6 +58,6 @@ def coarsely(function: str, share: float) -> tvm.transform.Pass:
     return run
 
 
-tanh_fast = coarsely("tanh", 2.0**-12)
-tanh_wrong = coarsely("tanh", 2.0**-8)
-sin_coarse = coarsely("sin", 2.0**-12)
+tanh_fast = inaccurately("tanh", 2.0**-12)
+tanh_wrong = inaccurately("tanh", 2.0**-8)
+sin_inaccurate = inaccurately("sin", 2.0**-12)

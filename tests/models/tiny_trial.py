@@ -10,8 +10,9 @@ import tvm
 from tiny_model import model
 
 from relax_tapml.arrays import Array
-from relax_tapml.bringup.source import Source
-from relax_tapml.compare.tolerance import Tolerance, tolerance_for
+from relax_tapml.bringup._source import Source
+from relax_tapml.compare.tolerances.rule import tolerance_for
+from relax_tapml.compare.tolerances.tolerance import Tolerance
 from relax_tapml.frontend.model import Model
 from relax_tapml.migrate.built_sides import BuiltSides
 from relax_tapml.migrate.move_groups import By, MoveGroup, move_batches

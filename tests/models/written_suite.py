@@ -58,6 +58,6 @@ def written_suite(tmp_path_factory):
 
 
 @pytest.fixture
-def suite(written_suite, tmp_path):
+def moved_suite(written_suite, tmp_path):
     """A copy of its own, away from where it was written, without the captures."""
     return shutil.copytree(written_suite, tmp_path / "moved" / "tests")

@@ -16,7 +16,7 @@ from mutation.mutants import mutants
 from mutation.operator_kind import operator_kind
 from mutation.random_inputs import normal_inputs, wide_inputs
 from mutation.unit_cases import KernelCase, KernelCases, kernel_cases
-from relax_tapml.compare.tolerance import tolerance_for
+from relax_tapml.compare.tolerances.rule import tolerance_for
 from relax_tapml.suite.open_suite import open_suite
 
 

@@ -16,7 +16,7 @@ from mutation.guarded import GuardedTensor
 from mutation.kernel import build_kernels, output_tensors
 from mutation.mutants import mutants
 from mutation.unit_cases import KernelCase, KernelCases
-from relax_tapml.compare.tolerance import tolerance_for
+from relax_tapml.compare.tolerances.rule import tolerance_for
 
 SHAPE = (4, 256)
 OVERFLOW = "function that overflows"

@@ -117,7 +117,7 @@ def test_a_name_the_model_does_not_have_is_refused(chosen, pattern, table):
         Boundary(**chosen).among(table)
 
 
-def test_a_model_without_layers_says_why(table):
+def test_layers_of_a_model_without_layers_are_refused(table):
     """No weight has a number in its name."""
     bare = [entry for entry in table if not entry.layer]
     with pytest.raises(UsageError, match="no layers"):

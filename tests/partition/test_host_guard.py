@@ -55,7 +55,7 @@ FLOATS, INDICES = np.ones((4, 8), "float32"), np.array([0, 1, 3])
     ids=["softmax", "divide", "take", "floor_divide", "add", "argmax"],
 )
 def test_kernels_that_values_can_crash_are_known(body, inputs, expected):
-    """They read where a whole number says, or divide by one."""
+    """Their indices or divisors are whole numbers that they read."""
     module = lower_for_target(lowered(body, *inputs), LLVM)
     found = {
         gvar.name_hint: deciding_params(function)

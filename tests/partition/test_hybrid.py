@@ -1,5 +1,5 @@
 # ruff: noqa: N812 - TVMScript
-"""A program runs on two sides as on one, and says so where it cannot."""
+"""A program runs on two sides as on one, and reports where it cannot."""
 
 from __future__ import annotations
 
@@ -153,14 +153,14 @@ def test_a_fault_of_the_device_keeps_its_class(part, host, kernels, expected, ti
 
 
 def test_a_kernel_that_ends_its_process_is_a_crash(lowered, library, part, host, tiny):
-    """The host lives on and says what happened to whom."""
+    """The host goes on and reports what happened in which kernel."""
     pipeline = broken_pipelines.breaks("softmax", broken_pipelines.abort)
     device_units = lower_for_target(lowered, LLVM, pipeline)
     program = part("softmax", device_units=device_units)
     session = open_session("process", LLVM)
     try:
         hybrid = HybridModule(host, program, session, library.build(device_units, LLVM).files())
-        message = r"^call of main_region0: device process \d+ died of SIGABRT"
+        message = r"^call of main_region0: device process \d+ was terminated by SIGABRT"
         with pytest.raises(DeviceCrash, match=message):
             hybrid["main"](*tiny.samples[0].arrays)
     finally:

@@ -1,4 +1,4 @@
-"""What ends a compiler is told from what the machine lacks."""
+"""A crash of a compiler is distinguished from what the machine lacks."""
 
 from __future__ import annotations
 
@@ -50,7 +50,10 @@ def test_a_compiler_that_dies_of_a_kernel_fails_that_unit_alone(tmp_path, units,
     at_softmax(die)
     built = KernelLibrary(tmp_path).build(units, LLVM)
     assert built.failed.keys() == {"softmax"}
-    assert "the compiler died of SIGABRT (LLVM ERROR: Cannot select: t7)" in built.failed["softmax"]
+    assert (
+        "the compiler was terminated by SIGABRT (LLVM ERROR: Cannot select: t7)"
+        in built.failed["softmax"]
+    )
     assert built.paths.keys() == set(UNITS) - {"softmax"}
     assert {path.name for path in tmp_path.iterdir()} == {path.name for path in built.files()}
 
@@ -75,7 +78,7 @@ def test_a_compiler_that_dies_once_accuses_nobody(tmp_path, units, at_softmax, n
 def test_a_compiler_that_is_killed_is_no_fault_of_the_kernel(tmp_path, units, at_softmax):
     """The system does that where memory is short."""
     at_softmax(lambda: os.kill(os.getpid(), signal.SIGKILL))
-    with pytest.raises(MachineError, match=r"died of SIGKILL.*memory.*--resume"):
+    with pytest.raises(MachineError, match=r"was terminated by SIGKILL.*memory.*--resume"):
         KernelLibrary(tmp_path).build(units, LLVM)
 
 

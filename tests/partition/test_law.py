@@ -401,7 +401,7 @@ class Closure:
 
 @I.ir_module
 class Recursion:
-    """A function calls itself as often as a value says that the device may have computed."""
+    """A function calls itself as often as a value that the device may have computed."""
 
     @R.function(private=True)
     def repeat(

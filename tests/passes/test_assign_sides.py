@@ -165,7 +165,7 @@ def test_what_cannot_move_has_a_reason():
 
 
 def test_what_cannot_move_stays(apply):
-    """Whatever the boundary says."""
+    """Also if the boundary names it."""
     module = AnnotateSites()(Bound)
     chosen = apply(
         AssignSides(units={"my.dps", "read", "scale", "shift", "shape", "split"}), module

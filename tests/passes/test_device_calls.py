@@ -1,5 +1,5 @@
 # ruff: noqa: N812 - TVMScript
-"""What crosses to the device and back is told call by call, each copy once."""
+"""Copies to the device and back are listed call by call, each copy once."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_without_device_sites_there_is_no_call(lowered):
     assert calls(lowered(Module)) == ()
 
 
-def test_each_copy_is_told_once_where_it_is_needed(lowered):
+def test_each_copy_is_listed_once_where_it_is_needed(lowered):
     """A later call has what an earlier one brought; what stays on the device does not cross."""
 
     @I.ir_module
@@ -64,7 +64,7 @@ def test_each_copy_is_told_once_where_it_is_needed(lowered):
 
 
 def test_a_size_that_only_the_run_knows_is_none(lowered):
-    """The dimension is told by name; the shape argument is no copy."""
+    """The dimension has its name; the shape argument is not a copy."""
 
     @I.ir_module
     class Module:

@@ -1,5 +1,5 @@
 # ruff: noqa: N812 - TVMScript
-"""Every kernel call says where it comes from, also when several were fused into it."""
+"""Every kernel call has its origins, also when several calls were fused into it."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def legalized(module: tvm.IRModule) -> tvm.IRModule:
     return relax.transform.AnnotateTIROpPattern()(module)
 
 
-def told(module: tvm.IRModule) -> list[tuple[str, list[str]]]:
+def origins_in(module: tvm.IRModule) -> list[tuple[str, list[str]]]:
     """Unit and origins of every call, in program order."""
     return [
         (site.unit, [origin.module for origin in origins_of(call)])
@@ -64,7 +64,7 @@ def test_each_call_of_a_shared_fused_function_has_its_own_origins():
     """Through legalisation, fusion and naming."""
     module = FuseOpsKeepingOrigins()(legalized(marked(Layers)))
     module = KeepOrigins(relax.transform.FuseTIR())(module)
-    found = told(module)
+    found = origins_in(module)
     assert sorted(origins for _, origins in found) == [
         ["first", "first_act"],
         ["out"],
@@ -102,7 +102,7 @@ def test_calls_that_compute_an_operand_have_the_origin_of_what_uses_it():
         return relax.transform.Normalize()(tvm.IRModule({"main": function}))
 
     module = KeepOrigins(twice)(marked(Spread))
-    assert [origins for _, origins in told(module)] == [["y"], ["z"], ["z"]]
+    assert [origins for _, origins in origins_in(module)] == [["y"], ["z"], ["z"]]
 
 
 def test_without_origins_the_pass_alone_is_run():
@@ -120,5 +120,5 @@ def test_origins_change_nothing_that_is_compiled(is_marked):
     module = legalized(marked(Layers) if is_marked else Layers)
     tvm.ir.assert_structural_equal(module, legalized(Layers))
     read = tvm.ir.load_json(tvm.ir.save_json(module))
-    assert told(read) == told(module)
-    assert any(origins for _, origins in told(read)) is is_marked
+    assert origins_in(read) == origins_in(module)
+    assert any(origins for _, origins in origins_in(read)) is is_marked

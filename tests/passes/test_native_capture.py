@@ -362,7 +362,7 @@ def test_error_in_a_run_leaves_its_call_open(capture):
     ]
 
 
-def test_missing_library_says_how_to_build_it(monkeypatch):
+def test_the_error_for_a_missing_library_has_the_command_to_build_it(monkeypatch):
     """Without the native library the import error names the file and the command."""
 
     def missing(package, target):

@@ -1,4 +1,4 @@
-"""How the places an operator comes from are told."""
+"""The text of the places that an operator comes from."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_a_text_is_read_back(origin):
         (["model.layers.0.mlp.up"], "model.layers.0.mlp.up"),
     ],
 )
-def test_modules_of_a_site_are_told_once_and_shortly(texts, expected):
+def test_modules_of_a_site_are_listed_once_and_shortly(texts, expected):
     """What a module shares with the one before it is left out; nodes only where nothing else is."""
     assert site_text(origins(*texts)) == expected
 

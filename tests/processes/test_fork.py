@@ -55,7 +55,7 @@ def test_a_death_tells_its_cause_and_the_last_note():
     with pytest.raises(ForkFailed) as caught:
         seen.extend(message.document for message in forked(work))
     assert (seen, caught.value.at) == ([1], "here")
-    assert caught.value.text == "died of SIGABRT (malloc(): corrupted)"
+    assert caught.value.text == "was terminated by SIGABRT (malloc(): corrupted)"
 
 
 @pytest.mark.parametrize("error", [SourceError("a"), UsageError("b"), ValueError("c")], ids=repr)

@@ -103,7 +103,7 @@ def test_a_kernel_that_does_not_build_is_the_verdict_of_its_unit(suite, replaced
     assert report.details["increment"].reason.startswith("increment does not build for llvm: ")
 
 
-def test_what_a_device_refused_is_told_although_it_was_lost(suite, monkeypatch):
+def test_what_a_device_refused_is_reported_although_it_was_lost(suite, monkeypatch):
     """It has been judged there; the rest is open."""
 
     def refused_then_lost(_replayer, unit, _repeat):
@@ -119,7 +119,7 @@ def test_what_a_device_refused_is_told_although_it_was_lost(suite, monkeypatch):
     assert (report.exit_code, report.unjudged) == (ExitCode.MISMATCH, ["cumsum"])
 
 
-def test_what_does_not_build_is_told_although_there_is_no_device(suite, replaced, monkeypatch):
+def test_what_does_not_build_is_reported_although_there_is_no_device(suite, replaced, monkeypatch):
     """Whichever unit comes first; without such a unit nothing is known, which is an error."""
     monkeypatch.setattr("sys.executable", "/no/such/python")
     for units in (["add", "increment"], ["increment", "add"]):
@@ -131,8 +131,8 @@ def test_what_does_not_build_is_told_although_there_is_no_device(suite, replaced
         replay(suite, device_pipeline=replaced("increment", unbuildable), units=["add"])
 
 
-def test_what_does_not_build_is_told_although_no_tracker_answers(suite, replaced):
-    """A fleet is asked for before its devices."""
+def test_what_does_not_build_is_reported_although_no_tracker_answers(suite, replaced):
+    """A fleet is looked up before its devices."""
     session = "tracker:127.0.0.1:9:none"
     pipeline = replaced("increment", unbuildable)
     report = replay(suite, session=session, device_pipeline=pipeline, timeout_s=1)

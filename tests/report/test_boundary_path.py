@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 from made_results import run_of, step, unit
 
-from relax_tapml.report.boundary_path import BoundaryPath, lay_out_path
+from relax_tapml.report._boundary_path import BoundaryPath, lay_out_path
 from relax_tapml.results.run_result import RunResult
 
 

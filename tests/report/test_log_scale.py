@@ -5,7 +5,7 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relax_tapml.report.log_scale import LogScale
+from relax_tapml.report._log_scale import LogScale
 
 numbers = st.floats(min_value=0, exclude_min=True, allow_subnormal=False, allow_infinity=False)
 

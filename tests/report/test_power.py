@@ -47,10 +47,10 @@ def test_a_share_is_a_percentage(share: float | None, text: str) -> None:
 def test_a_row_says_what_is_seen() -> None:
     """Of a case of a unit and of a sample of the model."""
     sharp, exact, blunt = power_rows([entry(), entry(share=0.0, terms=None), output(1, **BLUNT)])
-    assert (sharp.case, sharp.share, sharp.terms) == ("main-000-case0", "1 %", "99")
+    assert (sharp.case, sharp.share, sharp.terms) == ("main-000-case0", "1 %", "at most 99")
     assert (sharp.sees, sharp.is_blunt) == ("zeros, negated", False)
-    assert exact.terms == "any number"
-    assert (blunt.case, blunt.sees, blunt.is_blunt) == ("first", "nothing", True)
+    assert exact.terms == "any number of"
+    assert (blunt.case, blunt.sees, blunt.terms, blunt.is_blunt) == ("first", "nothing", "", True)
 
 
 def test_blunt_cases_of_units_that_pass_are_reported(result: RunResult, tmp_path: Path) -> None:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from made_results import run_of, step
 
-from relax_tapml.report.step_timings import lay_out_timings
+from relax_tapml.report._step_timings import lay_out_timings
 from relax_tapml.results.step_result import StepSeconds
 
 

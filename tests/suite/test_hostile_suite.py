@@ -1,4 +1,4 @@
-"""A suite that somebody else made to do harm: it is refused when it is opened."""
+"""A suite that was made to do harm is refused when it is opened."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def manifest_of(suite: Path) -> dict[str, Any]:
 
 
 def write(suite: Path, document: dict[str, Any]) -> None:
-    """Write a manifest that fits the files, as anybody can."""
+    """Write a manifest that fits the files, as anyone can."""
     for name in document["sha256"]:
         document["sha256"][name] = hashlib.sha256((suite / name).read_bytes()).hexdigest()
     (suite / MANIFEST).write_bytes(seal(document))
@@ -144,16 +144,16 @@ def test_carved_tests_ask_too(suite):
     unit = manifest_of(suite)["units"][UNIT]
     test, case = str(suite / unit["test"]), unit["cases"][0]["name"]
     about = {"test_files": frozenset({Path(test)}), "target": None, "session": "inline"}
-    asks = CarvedSuites(**about, device_pipeline=None, timeout_s=60.0)
+    suites = CarvedSuites(**about, device_pipeline=None, timeout_s=60.0)
     with pytest.raises(pytest.fail.Exception, match=r"getppid.*--tapml-trust"):
-        asks.replay(test, unit=UNIT, case=case)
+        suites.replay(test, unit=UNIT, case=case)
     trusts = CarvedSuites(**about, device_pipeline=None, timeout_s=60.0, trust=True)
     trusts.replay(test, unit=UNIT, case=case)
     trusts.close()
 
 
 def test_what_a_run_carves_from_its_own_model_is_not_asked_about(recording, tmp_path, monkeypatch):
-    """It has just written it; another process asks."""
+    """This process has just written it; another one has to trust it."""
     strange = with_call(tirx.call_extern("int32", "getpgrp"))
     lowered = strange(recording.lowered)
     cases = [case for case in choose_cases(recording.store, recording.sites) if case.unit == UNIT]

@@ -256,7 +256,7 @@ def test_a_suite_may_be_moved(suite, tmp_path):
         ("add", "x", "unit add of .* has no case 'x'; it has main-"),
     ],
 )
-def test_what_is_not_there_is_told_with_what_is(suite, unit, case, message):
+def test_what_is_missing_is_reported_with_what_exists(suite, unit, case, message):
     with pytest.raises(UsageError, match=message):
         open_suite(suite).case(unit, case)
 
@@ -311,14 +311,14 @@ def test_a_hostile_manifest_never_ends_in_another_error(suite, data):
 
 
 @pytest.mark.parametrize(
-    ("part", "change", "told"),
+    ("part", "change", "fault"),
     [
         ("outputs", lambda items: items.append(items[0]), "outputs, its function returns"),
         ("inputs", lambda items: items.append(items[0]), "inputs, its function takes"),
         ("inputs", lambda items: items.clear(), "0 inputs, its function takes"),
     ],
 )
-def test_a_case_that_does_not_fit_its_function_is_refused(suite, part, change, told):
+def test_a_case_that_does_not_fit_its_function_is_refused(suite, part, change, fault):
     _edit(suite, lambda d: change(d["units"]["add"]["cases"][0][part]))
-    with pytest.raises(StoreError, match=rf"add\.json: case .* has .*{told}"):
+    with pytest.raises(StoreError, match=rf"add\.json: case .* has .*{fault}"):
         open_suite(suite).module("add")

@@ -16,10 +16,10 @@ from tvm import relax
 from tvm.script import tirx as T  # noqa: N812
 
 from relax_tapml._compat import IS_TVM_026
+from relax_tapml.compare.tolerances.stored import StoredTolerance
 from relax_tapml.errors import UsageError
 from relax_tapml.passes.submodule import submodule
 from relax_tapml.suite._script_text import script_text
-from relax_tapml.suite._stored_tolerance import SuiteTolerance
 from relax_tapml.suite.open_suite import Suite, open_suite
 from relax_tapml.suite.reproducer import reproducer, write_reproducer
 
@@ -97,7 +97,7 @@ def test_bounds_of_elements_go_with_it(suite, tmp_path, monkeypatch, nudge):
     monkeypatch.setattr(
         Suite, "tensor", lambda self, name: tensors[name] if name in tensors else read(self, name)
     )
-    tolerance = SuiteTolerance(kind="elements", origin="measured", bound="bound")
+    tolerance = StoredTolerance(kind="elements", origin="measured", bound="bound")
     output = replace(case.outputs[0], tensor="wrong", tolerance=tolerance)
     made = reproducer(opened, "increment", replace(case, outputs=(output,)))
     done = _run(write_reproducer(made, tmp_path))
@@ -126,7 +126,7 @@ def _functions(script):
     ],
 )
 def test_indices_may_choose_equal_values(suite, tmp_path, actual, is_wrong):
-    tolerance = SuiteTolerance(kind="index", origin="ties", input=0, axis=0)
+    tolerance = StoredTolerance(kind="index", origin="ties", input=0, axis=0)
     opened = open_suite(suite)
     case = opened.manifest.units["increment"].cases[0]
     output = replace(case.outputs[0], tolerance=tolerance)
@@ -232,12 +232,12 @@ def _with_code_as_name():
     ("module", "reason"),
     [(_with_constant, "it holds a tensor constant"), (_with_code_as_name, "is no name in Python")],
 )
-def test_what_text_cannot_hold_is_said(module, reason):
+def test_what_text_cannot_hold_is_reported(module, reason):
     assert reason in script_text(module()).inexact
 
 
 def test_a_module_that_text_cannot_hold_is_json(suite, tmp_path, monkeypatch):
-    """The script says so, shows the text as a comment, and runs."""
+    """The script states it, has the text as a comment, and runs."""
     opened = open_suite(suite)
     module = _with_constant()
     x = np.float32([1, 2])
@@ -252,7 +252,7 @@ def test_a_module_that_text_cannot_hold_is_json(suite, tmp_path, monkeypatch):
             replace(
                 case.outputs[0],
                 tensor="y",
-                tolerance=SuiteTolerance(kind="equal", origin="the sum of equals is exact"),
+                tolerance=StoredTolerance(kind="equal", origin="the sum of equals is exact"),
             ),
         ),
     )

@@ -11,17 +11,16 @@ import numpy as np
 import pytest
 
 from relax_tapml import tensor_file
-from relax_tapml.compare.tolerance import (
-    ElementTolerance,
-    EqualTolerance,
-    IndexTolerance,
-    RuleTolerance,
-    Tolerance,
-)
+from relax_tapml.compare.tolerances.elements import ElementTolerance
+from relax_tapml.compare.tolerances.equal import EqualTolerance
+from relax_tapml.compare.tolerances.index import IndexTolerance
+from relax_tapml.compare.tolerances.registry import kind_of
+from relax_tapml.compare.tolerances.rule import RuleTolerance
+from relax_tapml.compare.tolerances.stored import StoredTolerance
+from relax_tapml.compare.tolerances.tolerance import Tolerance
 from relax_tapml.compare.verdict import Verdict
 from relax_tapml.errors import StoreError
 from relax_tapml.replays.replay import replay
-from relax_tapml.suite._stored_tolerance import SuiteTolerance
 from relax_tapml.suite.manifest import SuiteCase, SuiteInput, SuiteOutput
 from relax_tapml.suite.manifest_file import seal
 from relax_tapml.suite.open_suite import open_suite
@@ -29,7 +28,7 @@ from relax_tapml.suite.tolerances import read_tolerance, store_tolerance
 from relax_tapml.targets.platforms.parse_target import parse_target
 from relax_tapml.targets.toolchain.low_precision_math import LowPrecisionMath
 
-COARSE = LowPrecisionMath(names=frozenset({"sin"}), reason="the shader language allows it")
+LOW_PRECISION = LowPrecisionMath(names=frozenset({"sin"}), reason="the shader language allows it")
 TARGETS = {"llvm": (), "cuda": ("tanh",), "arm64": (), "webgpu": ("acos", "asin", "atan", "cos")}
 
 
@@ -38,9 +37,9 @@ class Tensors:
 
     folder = "suite"
 
-    def __init__(self, *inputs, is_coarse=False):
-        self.is_coarse = is_coarse
-        self.low_precision_math = COARSE
+    def __init__(self, *inputs, is_low_precision=False):
+        self.is_low_precision = is_low_precision
+        self.low_precision_math = LOW_PRECISION
         self.written = {f"input {i}": array for i, array in enumerate(inputs)}
         self.inputs = tuple(SuiteInput(tensor=name, weight=None) for name in self.written)
 
@@ -87,22 +86,22 @@ def test_bounds_are_kept_as_a_tensor():
     np.testing.assert_array_equal(found.allowed(np.zeros(3)), [1.0, 2.0, np.nan])
 
 
-@pytest.mark.parametrize("is_coarse", [False, True])
-def test_bounds_for_coarse_devices_are_kept_beside(is_coarse):
+@pytest.mark.parametrize("is_low_precision", [False, True])
+def test_bounds_for_low_precision_devices_are_kept_beside(is_low_precision):
     """Which of them count depends on what the suite is opened for."""
-    bound, coarse = np.float32([1, 2]), np.float32([10, 20])
-    tensors = Tensors(is_coarse=is_coarse)
-    kept, found = tensors.round_trip(ElementTolerance(bound=bound, coarse=coarse, origin="o"))
+    bound, wider = np.float32([1, 2]), np.float32([10, 20])
+    tensors = Tensors(is_low_precision=is_low_precision)
+    kept, found = tensors.round_trip(ElementTolerance(bound=bound, low_precision=wider, origin="o"))
     assert (kept.bound, kept.coarse) == ("bound 0", "bound 1")
-    np.testing.assert_array_equal(found.allowed(np.zeros(2)), coarse if is_coarse else bound)
-    assert ("the shader language allows it" in found.origin) == is_coarse
+    np.testing.assert_array_equal(found.allowed(np.zeros(2)), wider if is_low_precision else bound)
+    assert ("the shader language allows it" in found.origin) == is_low_precision
     kept, found = tensors.round_trip(ElementTolerance(bound=bound, origin="o"))
     assert kept.coarse is None
     np.testing.assert_array_equal(found.allowed(np.zeros(2)), bound)
 
 
 def test_a_suite_is_opened_for_a_target(finished, monkeypatch):
-    """Browsers may be coarse, fast math may, processors may not; each in functions of its own."""
+    """Browsers and fast math may be less accurate, each in other functions; processors may not."""
     monkeypatch.delenv("TVM_CUDA_NVCC_NO_FAST_MATH", raising=False)
     for name, functions in TARGETS.items():
         suite = open_suite(finished, parse_target(name))
@@ -124,7 +123,7 @@ def test_values_of_indices_are_an_input_of_the_case():
         np.testing.assert_array_equal(found.values, values)
         assert found.axis == -1
     assert len(tensors.written) == 3
-    with pytest.raises(ValueError, match="are no input of the case"):
+    with pytest.raises(ValueError, match="input of the case"):
         tensors.round_trip(IndexTolerance(values=np.ones(2), axis=0, origin="ties"))
 
 
@@ -156,6 +155,8 @@ def test_bounds_that_were_forged_are_a_damaged_suite():
     [
         ({"kind": "exact"}, "expected a tolerance of kind rule, equal, .*got 'exact'"),
         ({"kind": "rule", "atol": 1.0}, r"'rule' needs \['atol', 'rtol'\], got \['atol'\]"),
+        ({"kind": "equal", "numbers": {"ulps": 1.0}}, r"'equal' needs \[\], got \['ulps'\]"),
+        ({"kind": "choices", "bound": "a", "alternatives": "b", "coarse": "c"}, "no coarse bounds"),
         ({"kind": "equal", "axis": 0}, r"'equal' needs \[\], got \['axis'\]"),
         ({"kind": "elements"}, r"needs \['bound'\], got \[\]"),
         ({"kind": "index", "input": 0}, r"needs \['input', 'axis'\], got \['input'\]"),
@@ -166,7 +167,7 @@ def test_bounds_that_were_forged_are_a_damaged_suite():
 def test_what_makes_no_tolerance_is_refused(fields, message):
     """Each kind has its own numbers, all of them and no others."""
     with pytest.raises(ValueError, match=message):
-        SuiteTolerance(origin="test", **fields)
+        kind_of(StoredTolerance(origin="test", **fields))
 
 
 def give(suite, unit, **fields):
@@ -250,7 +251,7 @@ def test_replay_holds_each_value_to_its_own_bound(suite):
 
 
 def test_a_case_of_which_nothing_is_judged_is_skipped(suite):
-    """It is no pass, and says why."""
+    """It is no pass, and the reason is given."""
     oracle = keep_one_case(suite, "cumsum")
     digest = add_tensor(suite, np.full(oracle.shape, np.nan, "float32"))
     give(suite, "cumsum", kind="elements", bound=digest)
@@ -261,7 +262,7 @@ def test_a_case_of_which_nothing_is_judged_is_skipped(suite):
     assert report.exit_code == 3
 
 
-def test_the_manifest_says_all_of_a_tolerance(suite):
+def test_the_manifest_holds_all_of_a_tolerance(suite):
     """Reading the document gives what was written."""
     document = json.loads((suite / "manifest.json").read_text())
     for unit, entry in open_suite(suite).manifest.units.items():

@@ -138,7 +138,7 @@ def _flow(kernel, arrays):
 
 @pytest.mark.parametrize(("module", "name"), [*_calls(LOWERED), *_calls(Kernels)])
 def test_nothing_else_changes_the_value(module, name):
-    """Every input value outside what is told may become NaN, and the output value stays."""
+    """Every input value outside what is named may become NaN, and the output value stays."""
     kernel = module[name].with_attr("global_symbol", name)
     run = tvm.compile(tvm.IRModule({name: kernel}), target="llvm")[name]
     *inputs, result = (_array(param.ty) for param in kernel.params)
@@ -164,12 +164,12 @@ def _run(run, inputs, result):
 
 
 @pytest.mark.parametrize("name", sorted(BEYOND))
-def test_what_cannot_be_followed_is_not_told(name):
+def test_what_cannot_be_followed_names_no_input(name):
     """External code, a scan over its own output, and an index that is no plain variable."""
-    assert _told(Kernels, name, [_array(Kernels[name].params[0].ty)], (1,)) is None
+    assert _inputs_at(Kernels, name, [_array(Kernels[name].params[0].ty)], (1,)) is None
 
 
-def _told(module, name, arrays, index):
+def _inputs_at(module, name, arrays, index):
     """Call ``input_at`` on a case that calls one PrimFunc of a module."""
     kernel = module[name]
     params = [
@@ -197,50 +197,50 @@ def _told(module, name, arrays, index):
     return input_at(suite, name, case, 0, index)
 
 
-def test_a_slice_is_told_by_its_range_and_the_most_extreme_comes_first():
+def test_a_slice_is_named_by_its_range_and_the_most_extreme_comes_first():
     kernel = next(g.name_hint for g in LOWERED.functions if "matmul" in g.name_hint)
     x, w, bias = (np.ones(shape, "float32") for shape in ((3, 5), (5, 4), (4,)))
     x[1] = [-3.25, 0, 0, 47.5, 1]
     x[2] = 1e9
     bias[2] = -50
-    told = _told(LOWERED, kernel, [x, w, bias], (1, 2))
+    found = _inputs_at(LOWERED, kernel, [x, w, bias], (1, 2))
     names = [param.name for param in LOWERED[kernel].params]
-    assert told == (
+    assert found == (
         f"{names[2]}[2] = -50, {names[0]}[1, 0:5] in [-3.25, 47.5], {names[1]}[0:5, 2] in [1, 1]"
     )
 
 
 def test_an_index_is_followed_to_the_value_it_chooses():
     x = np.arange(15, dtype="float32").reshape(5, 3)
-    told = _told(Kernels, "indirect", [x, np.array([3, 0])], (0, 2))
-    assert told == "X[4, 2] = 14, K[0] = 3"
+    found = _inputs_at(Kernels, "indirect", [x, np.array([3, 0])], (0, 2))
+    assert found == "X[4, 2] = 14, K[0] = 3"
 
 
-def test_values_that_are_not_finite_are_told_first():
+def test_values_that_are_not_finite_come_first():
     x, y = np.array([5.0, 1.0, 7.0], "float32"), np.array([np.nan, np.inf], "float32")
-    assert _told(Kernels, "joined", [x, y], (3,)) == "Y[0] = nan"
+    assert _inputs_at(Kernels, "joined", [x, y], (3,)) == "Y[0] = nan"
     x = np.array([[1, np.nan, 2, -np.inf], [0, 0, 0, 0]], "float32")
-    assert _told(Kernels, "looped", [x], (0,)) == "X[0, 0:4] in [-inf, 2] and 1 NaN"
+    assert _inputs_at(Kernels, "looped", [x], (0,)) == "X[0, 0:4] in [-inf, 2] and 1 NaN"
 
 
-def test_a_value_without_inputs_is_not_told():
-    assert _told(Kernels, "padded", [np.ones(4, "float32")], (5,)) is None
+def test_a_value_without_inputs_names_none():
+    assert _inputs_at(Kernels, "padded", [np.ones(4, "float32")], (5,)) is None
 
 
-def test_cases_of_a_real_suite_are_told(suite):
+def test_inputs_of_cases_of_a_real_suite_are_named(suite):
     """With a symbolic dimension, in place, with two outputs; not for what is no PrimFunc."""
     from relax_tapml.suite.open_suite import open_suite
 
     opened = open_suite(suite)
-    told = {}
+    found = {}
     for unit, entry in opened.manifest.units.items():
         case = entry.cases[0]
-        told[unit] = input_at(opened, unit, case, len(case.outputs) - 1, (1, 2))
+        found[unit] = input_at(opened, unit, case, len(case.outputs) - 1, (1, 2))
         call = kernel_call_of(opened.module(unit), case.function)
         assert (call is None) == (unit in {"cumsum", "vm.builtin.reshape", "test_carve.sine"})
         array = opened.tensor(case.inputs[0].tensor)
-        assert call is None or f"[1, 2] = {float(array[1, 2]):.6g}" in told[unit]
-    assert [unit for unit, text in told.items() if text is None] == [
+        assert call is None or f"[1, 2] = {float(array[1, 2]):.6g}" in found[unit]
+    assert [unit for unit, text in found.items() if text is None] == [
         "cumsum",
         "vm.builtin.reshape",
         "test_carve.sine",

@@ -54,7 +54,7 @@ def test_crash_is_reported_and_ends_the_session(session_of_process, units):
     session = session_of_process(30)
     module, x = session.load(units.bytecode, units.kernels), session.upload(X)
     is_far = session._server.name == "far"
-    ending = "closed the connection" if is_far else "died of SIGSEGV"
+    ending = "closed the connection" if is_far else "was terminated by SIGSEGV"
     with pytest.raises(DeviceCrash, match=f"call of crashes: .* {ending}") as caught:
         session.call(module, "crashes", [x])
     assert ("Segfault" in caught.value.text) is not is_far

@@ -411,7 +411,7 @@ def test_a_session_listens_on_loopback_only():
     ("command", "message"),
     [
         (["false"], "exited with code 1"),
-        (["sh", "-c", "kill -40 $$"], "died of signal 40"),  # which has no name
+        (["sh", "-c", "kill -40 $$"], "was terminated by signal 40"),  # which has no name
     ],
 )
 def test_a_browser_that_does_not_start_is_no_device(command, message, monkeypatch):
@@ -445,7 +445,10 @@ def download_for_ever(session, tensor):
 @in_browser
 @pytest.mark.parametrize(
     ("victim", "message"),
-    [("browser", "died of SIGKILL"), ("gpu-process", r"device is lost: .* \(\d+ MB of buffers\)")],
+    [
+        ("browser", "was terminated by SIGKILL"),
+        ("gpu-process", r"device is lost: .* \(\d+ MB of buffers\)"),
+    ],
 )
 def test_a_browser_that_ends_is_a_crash_and_leaves_nothing(victim, message):
     """As a whole, or the process of it that runs kernels, which loses the device."""
@@ -477,7 +480,7 @@ def test_a_gateway_that_ends_takes_its_browser_along():
         gateway, *browser = family(session)
         assert len(browser) > 1
         gateway.kill()
-        with pytest.raises(DeviceCrash, match=r"closed the connection|died of SIGKILL"):
+        with pytest.raises(DeviceCrash, match=r"closed the connection|was terminated by SIGKILL"):
             session.upload(np.zeros(1000, np.float32))
     finally:
         session.close()

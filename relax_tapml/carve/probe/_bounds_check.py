@@ -69,7 +69,7 @@ class BoundsCheck:
         scalars: Mapping[int, float],
         like: Sequence[Array],
     ) -> bool:
-        """Return whether a call stays inside its tensors and means one thing.
+        """Return whether a call stays inside its tensors and has one result.
 
         It does not divide by zero, and writes to no place twice where data decide where.
 

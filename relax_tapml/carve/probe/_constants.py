@@ -15,7 +15,7 @@ _MASKED = 0.125
 def constants(recorded: RecordedCall, number: int) -> dict[int, Array]:
     """Return other values for the inputs of floats and bool that held one value.
 
-    What a kernel does with a mask of zeros or ones cannot be seen: it may subtract it, or read one
+    A mask of zeros or ones hides what a kernel does with it: it may subtract it, or read one
     element of it twice and another never.
 
     Parameters

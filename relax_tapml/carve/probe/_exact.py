@@ -1,7 +1,7 @@
-"""Inputs for which a sum is exact in every order, so that each of its terms shows.
+"""Inputs for which a sum is exact in every order, so that one wrong term is found.
 
-The tolerance of a sum of many terms must allow for their roundings, so one dropped term may hide in
-it. Where all terms are small whole numbers times a power of two, and no partial sum has more digits
+The tolerance of a sum of many terms allows for their roundings, so it may hide one dropped term.
+Where all terms are small whole numbers times a power of two, and no partial sum has more digits
 than the dtype of the sum, nothing is rounded, whatever the order.
 """
 
@@ -20,7 +20,7 @@ from relax_tapml._compat import bitwise, buffer_of, prim, prim_op
 from relax_tapml.arrays import Array, as_float64, dtype_named, finfo, is_float
 from relax_tapml.carve.probe._recorded_call import RecordedCall
 from relax_tapml.carve.probe._roles import Flow
-from relax_tapml.compare.tolerance import Tolerance
+from relax_tapml.compare.tolerances.tolerance import Tolerance
 from relax_tapml.kernel_flow.expressions import is_float_expr, is_sum, loads, nodes
 from relax_tapml.kernel_flow.interval import bounds
 from relax_tapml.kernel_flow.stores import NotAnalyzableError, Store, stores_of
@@ -80,7 +80,8 @@ class ExactSums:
     def sees_terms(self, result: Array, tolerance: Tolerance) -> bool:
         """Return whether bounds are far below what one term of the longest sum may come to.
 
-        Terms of either sign come to the square root of their number; a small part of one is seen.
+        Terms of either sign add up to about the square root of their number; a small part of one
+        must be detected.
         """
         if not is_float(result.dtype) or result.size == 0:
             return True
@@ -165,7 +166,7 @@ class ExactSums:
         floats = [n for n in self._in_sums if is_float(inputs[n].dtype)]
         if not floats:
             return -1
-        # The largest: then a sum has others than its neighbour has, and few calls show all terms.
+        # The largest: then neighbouring sums have different terms, and few calls test all.
         return max(floats, key=lambda n: (inputs[n].size, n not in self._recorded.fixed, -n))
 
     @cached_property

@@ -35,7 +35,7 @@ def whole_numbers(recorded: RecordedCall, number: int) -> Iterator[tuple[Changes
         The call.
     number
         0: indices are permuted, other numbers are large; 1: indices are drawn from all of an axis,
-        negative ones and ones beyond its end first, other numbers from the range seen.
+        negative ones and ones beyond its end first, other numbers from the recorded range.
 
     Yields
     ------
@@ -72,7 +72,7 @@ def _indices(
             drawn = {n: _drawn_in(recorded, n, low, high) for n in places if n not in stored}
             yield {**moved, **drawn}, f"indices drawn {how} their axes"
         seen = {n: _drawn(recorded.inputs[n], number, n) for n in places if n not in stored}
-        yield {**moved, **seen}, "indices drawn from the range seen"
+        yield {**moved, **seen}, "indices drawn from the recorded range"
     yield permuted, "indices permuted"
     if stored:
         rows = {n: _permuted_rows(recorded.inputs[n], number) for n in stored}
@@ -90,7 +90,7 @@ def _values(recorded: RecordedCall, places: list[int], number: int) -> tuple[Cha
                 made = {n: _large(recorded.inputs[n], limits[n], n) for n in places}
                 return made, f"whole numbers of up to {bits} bits"
     made = {n: _drawn(recorded.inputs[n], number, n) for n in places}
-    return made, "whole numbers drawn from the range seen"
+    return made, "whole numbers drawn from the recorded range"
 
 
 def _permuted(array: Array, number: int) -> Array:
@@ -105,7 +105,7 @@ def _permuted_rows(array: Array, number: int) -> Array:
 
 
 def _drawn(array: Array, number: int, place: int) -> Array:
-    """Draw from the range seen, which for numbers that are all alike reaches to 0 and 1."""
+    """Draw from the recorded range, which for numbers that are all alike reaches to 0 and 1."""
     low, high = int(array.min()), int(array.max())
     if low == high:
         low, high = min(low, 0), max(high, 1)

@@ -20,7 +20,7 @@ from relax_tapml.carve.probe._rows import (
 )
 from relax_tapml.carve.probe._whole_numbers import whole_numbers
 from relax_tapml.carve.unit.unit_tolerances import UnitTolerances
-from relax_tapml.compare.tolerance import Tolerance
+from relax_tapml.compare.tolerances.tolerance import Tolerance
 from relax_tapml.kernel_flow.iterations import iterations
 from relax_tapml.suite.recipe import Recipe
 
@@ -239,7 +239,7 @@ class _Maker:
                 found.append(made)
             if found:
                 share = len(found) / parts
-                text = "" if share == 1 else f"{share:.0%} of the terms of its sums are seen"
+                text = "" if share == 1 else f"{share:.0%} of the terms of its sums are tested"
                 return found, text
         return [], "its sums are rounded also for small whole numbers"
 

@@ -59,12 +59,12 @@ def shape_plans(
         weights decide keep their value.
     """
     free = [variable for variable in call.sizes if variable not in function.weights]
-    wanted = {
+    choices = {
         variable: _values(function, call.sizes, variable, seen.get(variable, frozenset()))
         for variable in free
     }
     found: dict[tuple[int, ...], ShapePlan] = {}
-    for sizes in _combined(call.sizes, wanted):
+    for sizes in _combined(call.sizes, choices):
         key = tuple(sizes.values())
         if key in found or sizes == call.sizes or not function.allows(sizes, call.sizes):
             continue
@@ -76,23 +76,23 @@ def shape_plans(
 
 
 def _combined(
-    recorded: Sizes, wanted: Mapping[tirx.Var, Sequence[int]]
+    recorded: Sizes, choices: Mapping[tirx.Var, Sequence[int]]
 ) -> Iterator[dict[tirx.Var, int]]:
     """Yield sizes for all variables at once, then for each alone, in case those are too much."""
-    wanted = {variable: values for variable, values in wanted.items() if values}
-    most = max(map(len, wanted.values()), default=0)
+    choices = {variable: values for variable, values in choices.items() if values}
+    most = max(map(len, choices.values()), default=0)
     for start in range(0, most, MOST_PROBES):
         for number in range(MOST_PROBES):
             turned = {}
-            for turn, (variable, values) in enumerate(wanted.items()):
+            for turn, (variable, values) in enumerate(choices.items()):
                 # So every variable has its most useful values in as many probes as there are.
                 part = values[start : start + MOST_PROBES] or values[:MOST_PROBES]
                 turned[variable] = part[(number + turn) % len(part)]
             yield {**recorded, **turned}
-    if len(wanted) > 1:
-        yield {**recorded, **{variable: values[0] for variable, values in wanted.items()}}
+    if len(choices) > 1:
+        yield {**recorded, **{variable: values[0] for variable, values in choices.items()}}
         for number in range(most):
-            for variable, values in wanted.items():
+            for variable, values in choices.items():
                 if number < len(values):
                     yield {**recorded, variable: values[number]}
 

@@ -15,14 +15,11 @@ from relax_tapml.carve.select.call_facts import Recorded, tensors
 from relax_tapml.carve.shape._shape_plans import ShapePlan
 from relax_tapml.carve.shape._symbolic_call import Sizes
 from relax_tapml.carve.unit.unit_tolerances import UnitTolerances
-from relax_tapml.compare.tolerance import Tolerance
+from relax_tapml.compare.tolerances.tolerance import Tolerance
 from relax_tapml.kernel_flow.accesses import Accesses
 from relax_tapml.kernel_flow.iterations import iterations
 from relax_tapml.kernel_flow.kernel_call import KernelCall, kernel_call_of
 from relax_tapml.kernel_flow.stores import NotAnalyzableError
-
-MOST_PROBES = 8
-"""Of one unit. They are small, and each finds kernels that the others do not."""
 
 # A probe may do twice what the recorded call did, or so much as takes some milliseconds.
 _MOST_ITERATIONS = 2e6

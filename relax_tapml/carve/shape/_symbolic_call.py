@@ -65,9 +65,9 @@ class SymbolicFunction:
         for binding in bindings_in(function.body):
             types.append(binding.var.ty)
             if isinstance(binding, relax.MatchCast):
-                given, wanted = _dims(binding.value.ty), _dims(binding.var.ty)
-                if given is not None and wanted is not None:
-                    equal += zip(given, wanted, strict=False)
+                given, declared = _dims(binding.value.ty), _dims(binding.var.ty)
+                if given is not None and declared is not None:
+                    equal += zip(given, declared, strict=False)
         return cls(
             names=names,
             lowest={str(name): int(value) for name, value in attrs.get(LOWEST, {}).items()},

@@ -23,6 +23,7 @@ from relax_tapml.files.machine import raise_machine_error
 from relax_tapml.kernel_flow.stores import NotAnalyzableError
 from relax_tapml.passes.operator_call import CallKind, operator_call
 from relax_tapml.passes.site import Site
+from relax_tapml.printable import message_line
 
 _MOST_PLANS = 32
 
@@ -135,7 +136,7 @@ class ShapeCases:
                 continue
             except Exception as error:  # Whatever TVM raises about a kernel that no one foresaw.
                 raise_machine_error(error, "making probes of other shapes")
-                self.reasons[f"it was not judged: {_first_line(error)}"] = None
+                self.reasons[f"it was not judged: {message_line(error)}"] = None
                 continue
             yield probe, name
             count += 1
@@ -146,8 +147,3 @@ class ShapeCases:
         """Return the sizes of a probe by the names of the dimensions."""
         names = {dim.variable: dim.name for dim in self.dims}
         return {names[variable]: size for variable, size in probe.sizes.items()}
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return lines[0]

@@ -92,7 +92,7 @@ class CacheState:
             _emit(builder, f"{_CHECKPOINT}_prepare_import", cache, sequence, about)
             held = emit_held(builder, pages)
             for layer in range(maker.layers):
-                # It wants them for all of its layers; the call looks at one.
+                # The cache imports pages of all its layers; the call reads those of one.
                 group = relax.prim_value(layer)
                 _emit(builder, f"{_CHECKPOINT}_import_page_group", cache, sequence, group, held)
             _emit(builder, f"{_CHECKPOINT}_finish_import", cache, sequence)

@@ -9,7 +9,7 @@ import tvm
 
 from relax_tapml.arrays import Array
 from relax_tapml.capture.values import CallRecord
-from relax_tapml.compare.tolerance import Tolerance
+from relax_tapml.compare.tolerances.tolerance import Tolerance
 from relax_tapml.suite.manifest import SuiteDim
 from relax_tapml.suite.recipe import Recipe
 
@@ -78,7 +78,7 @@ class CarvedUnit:
     constant_inputs
         Inputs, no weights, that were the same in all cases, in words.
     inexact
-        What of its sums no case shows, see ``Probes``.
+        Which terms of its sums no case tests, see ``Probes``.
     dims_seen_once
         Its symbolic dimensions that had one value in all recorded calls.
     missing_probes

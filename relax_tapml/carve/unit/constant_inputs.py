@@ -1,12 +1,45 @@
-"""Which inputs of a unit were the same in all of its cases."""
+"""Which inputs of a unit are the same in all of its cases."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 import numpy as np
+import tvm
 
 from relax_tapml.arrays import Array
+from relax_tapml.carve.unit.carved_unit import CarvedCase
+
+
+def constant_inputs(module: tvm.IRModule, cases: Sequence[CarvedCase]) -> tuple[str, ...]:
+    """Return which inputs, weights apart, are the same in all cases: ``mask: all 0``."""
+    if not cases:
+        return ()
+    found = []
+    params = module[cases[0].function].params
+    for place in range(min(len(case.inputs) for case in cases)):
+        if not any(place in case.fixed for case in cases):
+            text = _text([case.inputs[place] for case in cases])
+            if text:
+                found.append(f"{params[place].name}: {text}")
+    return tuple(found)
+
+
+def constant_places(cases: Sequence[CarvedCase]) -> frozenset[int]:
+    """Return the places of inputs that hold one value, the same in all cases, and no weight.
+
+    A bool that the model decides is a mask, and no number that the unit may rely on.
+    """
+    count = min(len(case.inputs) for case in cases)
+    return frozenset(
+        place
+        for place in range(count)
+        if holds_one_value([case.inputs[place] for case in cases])
+        and (
+            cases[0].inputs[place].dtype.kind == "b"
+            or not any(place in case.fixed for case in cases)
+        )
+    )
 
 
 def holds_one_value(arrays: Sequence[Array]) -> bool:
@@ -17,14 +50,8 @@ def holds_one_value(arrays: Sequence[Array]) -> bool:
     )
 
 
-def constant_text(arrays: Sequence[Array]) -> str:
-    """Say in what way an input was the same in all cases; empty if it was not.
-
-    Parameters
-    ----------
-    arrays
-        The input of each case, at least one.
-    """
+def _text(arrays: Sequence[Array]) -> str:
+    """Return in what way the inputs of all cases are the same; empty if they are not."""
     if all(array.size == 0 for array in arrays):
         return ""
     if holds_one_value(arrays):

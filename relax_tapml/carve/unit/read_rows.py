@@ -8,7 +8,9 @@ import numpy as np
 
 from relax_tapml import tensor_file
 from relax_tapml.arrays import Array
+from relax_tapml.carve.unit.carved_unit import CarvedCase
 from relax_tapml.carve.unit.unit_tolerances import UnitTolerances
+from relax_tapml.compare.tolerances.choices import ChoiceTolerance
 
 LEAST_BYTES = 1 << 20
 _LARGEST_SHARE = 0.25
@@ -16,7 +18,33 @@ _LARGEST_SHARE = 0.25
 Call = tuple[str, Sequence[Array], Sequence[Array]]
 
 
-def read_rows(unit: UnitTolerances, calls: Sequence[Call], place: int) -> Array | None:
+def read_rows(unit: UnitTolerances, cases: Sequence[CarvedCase]) -> dict[str, Array]:
+    """Find the weights that every case takes at one place and reads few rows of.
+
+    Returns
+    -------
+    dict
+        Name of the weight to the numbers of the rows, ascending: int64.
+    """
+    found: dict[str, Array] = {}
+    if any(isinstance(item, ChoiceTolerance) for case in cases for item in case.tolerances):
+        return found  # Another choice may read other rows.
+    for place, name in enumerate(cases[0].weights if cases else ()):
+        takers = [case for case in cases if name in case.weights]
+        if name is None or not all(_is_only_place(name, place, case) for case in takers):
+            continue
+        calls = [(case.function, case.inputs, case.outputs) for case in takers]
+        rows = _rows_of(unit, calls, place)
+        if rows is not None:
+            found[name] = rows
+    return found
+
+
+def _is_only_place(name: str, place: int, case: CarvedCase) -> bool:
+    return [n for n, weight in enumerate(case.weights) if weight == name] == [place]
+
+
+def _rows_of(unit: UnitTolerances, calls: Sequence[Call], place: int) -> Array | None:
     """Return the rows of one input that matter to all calls, where they are few.
 
     Rows are guessed: they are the whole numbers among the other inputs, as for an embedding. Then

@@ -11,10 +11,11 @@ from tvm.ir import GlobalVar, Op
 
 from relax_tapml.arrays import Array, as_float64, is_integer
 from relax_tapml.carve.unit.evaluations import Evaluations
-from relax_tapml.compare.tolerance import ElementTolerance, Tolerance, tolerance_for
+from relax_tapml.compare.tolerances.elements import ElementTolerance, rounded_up
+from relax_tapml.compare.tolerances.rule import tolerance_for
+from relax_tapml.compare.tolerances.tolerance import Tolerance
 from relax_tapml.derive.choice_derivation import ChoiceDerivation, derivation_of
 from relax_tapml.derive.derivation import ORDERS, Derivation, rule_because
-from relax_tapml.derive.error_bounds import rounded_up
 from relax_tapml.derive.operators import operator_tolerances
 from relax_tapml.kernel_flow.iterations import iterations
 from relax_tapml.kernel_flow.kernel_call import KernelCall, kernel_call_of
@@ -188,18 +189,18 @@ def no_more_than_rule(derived: Tolerance, oracle: Array) -> Tolerance:
     own = as_float64(derived.bound)
     least = np.fmin(own, rule.allowed(oracle))
     bound = np.where(np.isfinite(as_float64(oracle)), least, own)
-    coarse = None
-    if derived.coarse is not None:
-        coarse = rounded_up(bound + _more(derived.coarse, own), oracle.dtype)
+    low_precision = None
+    if derived.low_precision is not None:
+        low_precision = rounded_up(bound + _more(derived.low_precision, own), oracle.dtype)
     return ElementTolerance(
         bound=rounded_up(bound, oracle.dtype),
         origin=f"{derived.origin}; at most {rule.origin}",
-        coarse=coarse,
+        low_precision=low_precision,
     )
 
 
-def _more(coarse: Array, bound: Array) -> Array:
-    """Return what coarse functions add to a bound; nothing where there is no bound."""
+def _more(low_precision: Array, bound: Array) -> Array:
+    """Return what low-precision functions add to a bound; nothing where there is no bound."""
     with np.errstate(invalid="ignore"):
-        more = np.maximum(as_float64(coarse) - bound, 0.0)
+        more = np.maximum(as_float64(low_precision) - bound, 0.0)
     return np.where(np.isnan(more), 0.0, more)

@@ -1,4 +1,4 @@
-"""Part of an oracle and of a result, with what several metrics need of it."""
+"""A part of an oracle and of a result, with the data that several metrics need."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ import numpy as np
 
 from relax_tapml.arrays import Array, as_float64, is_float
 from relax_tapml.compare.metrics.norm import dot
-from relax_tapml.compare.tolerance import Tolerance
+from relax_tapml.compare.tolerances.tolerance import Tolerance
 
-# So few that the float64 temporaries of a block stay in a core's cache, and so many that NumPy's
-# cost of a call does not count.
+# Small enough that the float64 temporaries of a block stay in a core's cache, and large enough that
+# NumPy's cost of a call is negligible.
 _BLOCK = 1 << 16
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Block:
-    """Some successive values, flattened; each property is computed once, when it is asked for.
+    """Some successive values, flattened; each property is computed on first use.
 
-    A value counts for metrics of size if it is judged and its distance is a number: both sides are
-    finite.
+    A value counts for metrics of size if it is judged and both sides are finite, so that its
+    distance is a number.
 
     Parameters
     ----------
@@ -33,7 +33,7 @@ class Block:
     oracle, actual
         The values, of one shape and one dtype.
     tolerance
-        What they are held to.
+        Of these values.
     """
 
     start: int
@@ -58,10 +58,10 @@ class Block:
 
     @cached_property
     def is_finite(self) -> bool:
-        """Whether every value of both sides is."""
+        """Whether every value of both sides is finite."""
         if not is_float(self.oracle.dtype):
             return True
-        # A sum is cheaper than a mask; where it overflows the mask decides.
+        # A sum is cheaper than a mask. If it overflows, the mask decides.
         with np.errstate(over="ignore", invalid="ignore"):
             return all(
                 math.isfinite(side.sum()) or bool(np.isfinite(side).all())
@@ -116,7 +116,7 @@ class Block:
 
     @property
     def _is_wide(self) -> bool:
-        # Converted once for all; 64-bit integers would lose digits.
+        # Floats are converted once for all metrics; 64-bit integers would lose digits.
         return self.tolerance.is_elementwise and is_float(self.oracle.dtype)
 
     def _counting(self, values: Array) -> Array:
@@ -124,7 +124,7 @@ class Block:
 
 
 class Collector(Protocol):
-    """Gathers what it needs of block after block."""
+    """Collects data, block after block."""
 
     def add(self, block: Block) -> None:
         """Take a block into account."""
@@ -156,7 +156,7 @@ def blocks(oracle: Array, actual: Array, tolerance: Tolerance) -> Iterator[Block
 
 
 def _bits(array: Array) -> Array:
-    # Dense already where it is large; a view of other strides is copied by `reshape`.
+    # `reshape` copies a view with other strides, so that large arrays are contiguous here.
     dense = array.reshape(-1)
     if not dense.flags.c_contiguous:
         dense = dense.copy()

@@ -1,4 +1,4 @@
-"""What a metric is."""
+"""The base class of metrics."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ Measure = float | int | dict[str, int] | None
 
 
 class Metric(ABC):
-    """One measure of how far a result is from its oracle; a subclass is one, in one file.
+    """One measure of how far a result is from its oracle; each subclass is one file.
 
     It is made for one comparison, gets every block of it once, in order, and then has a value. All
-    metrics stand in ``Comparison.metrics``, in the results and in what is printed of them.
+    metrics are in ``Comparison.metrics``, in the results and in what is printed.
     """
 
     name: ClassVar[str]
-    """As results have it; with its unit, if it has one."""
+    """The name in results, with the unit if there is one."""
 
     is_for_integers: ClassVar[bool] = True
     """Whether it has a value for integers and bool, where distances are those of the tolerance."""

@@ -8,13 +8,13 @@ import numpy as np
 
 from relax_tapml.arrays import Array
 
-# OpenBLAS shares longer ones among threads, which on a busy machine wait for each other: the same
-# comparison then takes ten times as long.
+# OpenBLAS uses threads for longer vectors. On a busy machine these wait for each other, and the
+# same comparison takes ten times as long.
 _PIECE = 8192
 
 
 def dot(left: Array, right: Array) -> float:
-    """Return the dot product of two float64 vectors, of one thread; not finite if it overflows."""
+    """Return the dot product of two float64 vectors, in one thread; not finite if it overflows."""
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
         return sum(
             float(np.dot(left[start : start + _PIECE], right[start : start + _PIECE]))
@@ -27,7 +27,7 @@ def norm(values: Array) -> float:
     squares = dot(values, values)
     if 1e-200 < squares < math.inf:
         return math.sqrt(squares)
-    # Too small or too large a square: this is rare enough for another pass.
+    # The square is too small or too large, which is rare enough for another pass.
     largest = float(np.abs(values).max(initial=0.0))
     if largest == 0.0 or not math.isfinite(largest):
         return largest

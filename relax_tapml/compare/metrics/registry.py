@@ -1,16 +1,16 @@
-"""The metrics there are."""
+"""All metrics."""
 
 from __future__ import annotations
 
-from relax_tapml.compare.metrics.cosine import Cosine
-from relax_tapml.compare.metrics.max_abs import MaxAbs
-from relax_tapml.compare.metrics.max_rel import MaxRel
-from relax_tapml.compare.metrics.max_ulp import MaxUlp
+from relax_tapml.compare.metrics._cosine import Cosine
+from relax_tapml.compare.metrics._max_abs import MaxAbs
+from relax_tapml.compare.metrics._max_rel import MaxRel
+from relax_tapml.compare.metrics._max_ulp import MaxUlp
+from relax_tapml.compare.metrics._nonfinite import NonFinite
+from relax_tapml.compare.metrics._rmse import Rmse
+from relax_tapml.compare.metrics._saturation import Saturation
+from relax_tapml.compare.metrics._snr_db import SnrDb
 from relax_tapml.compare.metrics.metric import Measure, Metric
-from relax_tapml.compare.metrics.nonfinite import NonFinite
-from relax_tapml.compare.metrics.rmse import Rmse
-from relax_tapml.compare.metrics.saturation import Saturation
-from relax_tapml.compare.metrics.snr_db import SnrDb
 
 METRICS: tuple[type[Metric], ...] = (
     MaxAbs,
@@ -30,6 +30,6 @@ def metrics_for(*, has_floats: bool) -> list[Metric]:
 
 
 def measures(metrics: list[Metric]) -> dict[str, Measure]:
-    """Return the values of metrics by name, None of those that are not among them."""
+    """Return the values of all metrics by name; None for those that are not in the list."""
     found = {metric.name: metric.value for metric in metrics}
     return {metric.name: found.get(metric.name) for metric in METRICS}

@@ -8,7 +8,7 @@ from relax_tapml.arrays import Array, as_float64, finfo
 
 
 def max_ulp(expected: Array, actual: Array) -> int:
-    """Return how many representable values at most lie from one value to the other.
+    """Return the largest number of representable values from one value to the other.
 
     0 where no two values are both finite; see ``ulp_distance``.
     """
@@ -17,9 +17,9 @@ def max_ulp(expected: Array, actual: Array) -> int:
 
 
 def ulp_distance(expected: Array, actual: Array) -> Array:
-    """Return how many representable values lie from one value to the other, as unsigned integers.
+    """Return the number of representable values from one value to the other, unsigned.
 
-    Neighbours are 1 apart, both zeros 0, whatever the exponent.
+    It is 1 for neighbours and 0 for the two zeros, for any exponent.
 
     Parameters
     ----------

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from relax_tapml.errors import UsageError
-from relax_tapml.migrate.strategies.bisect import Bisect
-from relax_tapml.migrate.strategies.linear import Linear
+from relax_tapml.migrate.strategies._bisect import Bisect
+from relax_tapml.migrate.strategies._linear import Linear
 from relax_tapml.migrate.strategies.strategy import Strategy
 
 STRATEGIES: tuple[Strategy, ...] = (

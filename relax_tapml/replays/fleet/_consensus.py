@@ -1,4 +1,4 @@
-"""What several devices of one kind say of a unit, and what follows from that."""
+"""How a unit ends that several devices of one kind have replayed."""
 
 from __future__ import annotations
 
@@ -22,36 +22,36 @@ class DeviceOutcome:
         Its name.
     detail
         How the unit ended there.
-    is_gone
-        Whether the device's server was gone afterwards.
+    is_lost
+        Whether the device's server was lost afterwards.
     """
 
     device: str
     detail: UnitReplay
-    is_gone: bool = False
+    is_lost: bool = False
 
     @property
     def is_fault(self) -> bool:
-        """Whether the unit did not come to its end."""
+        """Whether the unit crashed or timed out there."""
         return self.detail.verdict in FAULTS
 
     @property
-    def is_everywhere(self) -> bool:
-        """Whether every device says so: there is no kernel to run."""
+    def is_unbuilt(self) -> bool:
+        """Whether no device can run it, because its kernel does not build."""
         return self.detail.verdict is Verdict.BUILD_ERROR and not self.detail.device
 
     @property
     def is_pass(self) -> bool:
-        """Whether it accuses nobody."""
+        """Whether nothing failed; a unit that was skipped counts, too."""
         return not is_failure(self.detail.verdict)
 
     @property
     def is_failure(self) -> bool:
-        """Whether it says that the unit is wrong, or that the device is.
+        """Whether either the unit or the device is wrong.
 
-        What failed after others in a session, or where the server was lost, says neither.
+        A failure after other units in a session, or with a lost server, proves neither.
         """
-        return not self.is_pass and not self.detail.context and not self.is_gone
+        return not self.is_pass and not self.detail.context and not self.is_lost
 
 
 def outvoted_devices(outcomes: Sequence[DeviceOutcome]) -> list[str]:
@@ -64,7 +64,7 @@ def outvoted_devices(outcomes: Sequence[DeviceOutcome]) -> list[str]:
 def decide(outcomes: Sequence[DeviceOutcome], *, has_others: bool) -> UnitReplay | None:
     """Return how a unit ends, or None if one more device is needed.
 
-    A pass is a comparison with the oracle, so one is enough where nobody says otherwise. A failure
+    A pass is a comparison with the oracle, so one is enough where no device differs. A failure
     needs two devices if there are two, unless no kernel was built. A unit that ended two sessions
     with a fault, on different devices, is not sent to a third.
 
@@ -73,10 +73,10 @@ def decide(outcomes: Sequence[DeviceOutcome], *, has_others: bool) -> UnitReplay
     outcomes
         So far, in order; without those on devices that are not trusted.
     has_others
-        Whether a device is there that could say something new. Where none is and None is returned,
-        the unit is to be run again on one that has, first in its session.
+        Whether a device is there that has not finished the unit. Where none is and None is
+        returned, the unit is to be run again on one that has, first in its session.
     """
-    unbuilt = [item for item in outcomes if item.is_everywhere]
+    unbuilt = [item for item in outcomes if item.is_unbuilt]
     if unbuilt:
         return unbuilt[0].detail
     passing = [item for item in outcomes if item.is_pass]
@@ -112,8 +112,8 @@ def _weighed(
     names = ", ".join(item.device for item in passing)
     wrong = _gravest(failing)
     if len(passing) < len(failing):
-        told = ", ".join(item.device for item in failing)
-        return replace(wrong, reason=f"{wrong.reason}; so on {told}, but it passes on {names}")
+        devices = ", ".join(item.device for item in failing)
+        return replace(wrong, reason=f"{wrong.reason}; so on {devices}, but it passes on {names}")
     if has_others:
         return None
     if wrong.device == right.device:
@@ -136,7 +136,7 @@ def _failed(outcomes: Sequence[DeviceOutcome], alone: Sequence[DeviceOutcome]) -
 
 
 def _gravest(outcomes: Sequence[DeviceOutcome]) -> UnitReplay:
-    found = min(outcomes, key=lambda item: item.detail.verdict.gravity)
+    found = min(outcomes, key=lambda item: item.detail.verdict.severity)
     return found.detail
 
 

@@ -22,13 +22,13 @@ from relax_tapml.targets.session.device import Device
 
 _POLL_S = 0.2
 _ENDING_S = 10.0
-# A server is back a moment after its session; one that is not is gone, or somebody else's.
+# A server is back a moment after its session; one that is not is lost, or leased by another user.
 _RETURN_S = 10.0
 
 
 @dataclass(eq=False)
 class _Job:
-    """A unit on its way, what devices have said of it, and who opens a fresh session for it."""
+    """A unit to be judged, how it ended on devices, and which thread opens a session for it."""
 
     unit: str
     outcomes: list[DeviceOutcome] = field(default_factory=list)
@@ -44,8 +44,8 @@ class _Job:
         return any(item.detail.verdict is Verdict.FLAKY for item in self.outcomes)
 
     @property
-    def asked(self) -> set[str]:
-        """Devices that have nothing new to say."""
+    def finished_devices(self) -> set[str]:
+        """Devices that need not run it again."""
         return {o.device for o in self.outcomes if o.is_fault or not o.detail.context}
 
 
@@ -70,7 +70,7 @@ class FleetReplay:
     Sessions are leased from a tracker, so a thread may have another server after each of them. What
     fails is run on a second device, and where that disagrees on a third; see ``decide``. A device
     that most others contradict gets no more work. A thread whose server does not come back ends,
-    and the unit it had in hand goes to another.
+    and another thread takes the unit it had.
 
     Parameters
     ----------
@@ -153,15 +153,14 @@ class FleetReplay:
                 while not self._is_over:
                     self._changed.wait(_POLL_S)
         except BaseException:
-            # Ctrl-C: nobody waits for what runs on the devices now.
+            # Ctrl-C: what runs on the devices now is not waited for.
             self._is_stopped = True
             for worker in self._workers:
                 worker.device.interrupt()
             raise
         finally:
             self._is_stopped = True
-            for thread in threads:
-                thread.join(_ENDING_S)
+            self._join(threads)
         if self._error is not None:
             raise self._error
         with self._changed:
@@ -171,6 +170,17 @@ class FleetReplay:
             self.unavailable = DeviceUnavailable(self._what_was_lost())
             self.unavailable.__cause__ = self._unavailable
         return {unit: self._details[unit] for unit in self._units if unit in self._details}
+
+    def _join(self, threads: Sequence[threading.Thread]) -> None:
+        """Wait until all threads have ended; after a while, let their calls on devices fail."""
+        end = time.monotonic() + _ENDING_S
+        for thread, worker in zip(threads, self._workers, strict=True):
+            if thread.ident is None:  # it could not be started
+                continue
+            thread.join(max(end - time.monotonic(), 0))
+            while thread.is_alive():
+                worker.device.interrupt()
+                thread.join(_POLL_S)
 
     @property
     def _is_over(self) -> bool:
@@ -189,7 +199,7 @@ class FleetReplay:
         job: _Job | None = None
         try:
             while self._has_work():
-                # While it waits for a server, whatever is to be done waits in the queue.
+                # While it waits for a server, units wait in the queue.
                 if worker.replayer.open(is_fresh=worker.is_renewing) in self._suspects:
                     break
                 job = self._take(worker)
@@ -215,7 +225,7 @@ class FleetReplay:
                 self._changed.notify_all()
 
     def _has_work(self) -> bool:
-        """Wait until there is something that no other thread has in hand."""
+        """Wait until there is a unit that no other thread has."""
         with self._changed:
             while not self._is_over and not self._pending:
                 self._changed.wait(_POLL_S)
@@ -230,7 +240,7 @@ class FleetReplay:
                 if job.renewing is worker or (job.renewing and not job.renewing.is_live):
                     job.renewing = None
             for job in self._pending:
-                if worker.address in job.asked and self._has_others(job):
+                if worker.address in job.finished_devices and self._has_others(job):
                     continue
                 if not job.is_fresh or worker.replayer.is_fresh:
                     self._pending.remove(job)
@@ -247,17 +257,17 @@ class FleetReplay:
         began, before = time.perf_counter(), worker.replayer.traffic
         repeat = max(self._repeat, ROUNDS) if job.is_flaky else self._repeat
         detail = replay_unit(worker.replayer, job.unit, repeat)
-        # The session of the last case may be over; what the replay says is where it ran.
+        # The session of the last case may be over; the replay notes where it ran.
         address = detail.device or worker.device.name
         outcome = DeviceOutcome(device=address, detail=detail)
         if outcome.is_fault and worker.device.is_gone():
-            outcome = replace(outcome, is_gone=True)
+            outcome = replace(outcome, is_lost=True)
         done = DeviceResult(
             units=1,
             seconds=time.perf_counter() - began,
             faults=int(outcome.is_fault),
             traffic=worker.replayer.traffic - before,
-            lost=f"its server is gone, after {job.unit} began there" if outcome.is_gone else "",
+            lost=f"its server is gone, after {job.unit} began there" if outcome.is_lost else "",
         )
         with self._changed:
             self._note(address, done)
@@ -278,8 +288,8 @@ class FleetReplay:
                 self._suspects.update(outvoted_devices(outcomes))
 
     def _has_others(self, job: _Job) -> bool:
-        """Whether a device is there, or expected, that has not been asked about a unit."""
-        known = job.asked | self._suspects
+        """Whether a device is there, or expected, that has not finished a unit."""
+        known = job.finished_devices | self._suspects
         return any(worker.is_live and worker.address not in known for worker in self._workers)
 
     def _note(self, address: str, done: DeviceResult) -> None:
@@ -287,14 +297,14 @@ class FleetReplay:
             self.devices[address] = self.devices.get(address, DeviceResult()) + done
 
     def _what_was_lost(self) -> str:
-        told = [
+        reasons = [
             f"{name}: {one.lost or one.suspect}"
             for name, one in self.devices.items()
             if one.lost or one.suspect
         ]
         if self._unavailable is not None:
-            told.append(str(self._unavailable))
-        return f"no device of key {self._tracker.key!r} is left: {'; '.join(told)}"
+            reasons.append(str(self._unavailable))
+        return f"no device of key {self._tracker.key!r} is left: {'; '.join(reasons)}"
 
     def _name_suspects(self) -> None:
         for address in self._suspects:

@@ -1,7 +1,7 @@
 """Replay the cases of one unit on one device and judge them.
 
 In: a ``Suite``, a target and a device. ``Replayer`` builds and loads the units
-(``unit_programs``), runs a case with memory that shows what was not written, and compares
+(``unit_programs``), runs a case in memory that reveals what is not written, and compares
 (``case_replay``); ``unit_replay`` makes one verdict of all cases, which ``power_check`` withholds
 where no case could have failed. Out: ``CaseReplay`` and ``UnitReplay``.
 """

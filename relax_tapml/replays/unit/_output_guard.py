@@ -1,4 +1,4 @@
-"""See whether a kernel leaves its outputs unwritten, or writes to memory behind them."""
+"""Find out whether a kernel leaves its outputs unwritten, or writes to memory behind them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _COPIES = 16
 
 @dataclass(frozen=True, kw_only=True)
 class GuardedFunction:
-    """A case function whose results lie in poisoned memory.
+    """A case function whose results are in poisoned memory.
 
     Parameters
     ----------
@@ -52,11 +52,10 @@ def guarded_call(
 ) -> GuardedFunction | None:
     """Return a case function that fills its results with a pattern before it computes them.
 
-    What memory held before, zeros or the right answer of an earlier call, hides that a kernel does
+    What memory held before, zeros or the right result of an earlier call, hides that a kernel does
     not write. And the first bytes behind an output belong to something else in a real program: to
     another tensor that the memory planner put there, or to the allocator. A kernel that writes
-    there returns the right result and breaks another one. Here it meets a pattern, so that both
-    can be seen. ::
+    there returns the right result and breaks another one. A pattern in memory reveals both. ::
 
         @R.function
         def replay(x: R.Tensor((4,), "float32")):
@@ -87,8 +86,8 @@ def guarded_call(
         Of a case function. It is left as it is if it does anything but call kernels and operators
         made of kernels: what a KV cache does to its memory is not followed.
     alignment
-        Bytes that a guard's place must be a multiple of; up to so many behind an output are not
-        seen.
+        Bytes that a guard's place must be a multiple of; writes to up to so many behind an output
+        are not found.
     filler
         Of ``workspace.filler``, to be called before the kernel.
 

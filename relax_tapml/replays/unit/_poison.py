@@ -1,4 +1,4 @@
-"""What memory holds before a kernel runs, so that what it never wrote can be seen."""
+"""What memory holds before a kernel runs, which reveals what it never wrote."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from relax_tapml.arrays import Array, is_float
 from relax_tapml.targets.session.poison import Poison
 
 GUARD_BYTES = 1 << 14
-"""Bytes behind a result, and before it, that are looked at after the call."""
+"""Bytes behind a result, and before it, that are checked after the call."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +57,7 @@ class PoisonedBlock:
         return self.copies * self.pattern_bytes
 
     def overrun(self, place: int, guard: Array, poison: Poison) -> str:
-        """Say in a sentence what was written in one of ``guards``; or nothing."""
+        """Return a sentence about what was written in one of ``guards``; empty if nothing."""
         changed = np.flatnonzero(guard != self._held(place, GUARD_BYTES, poison))
         if not changed.size:
             return ""
@@ -91,7 +91,7 @@ def is_certain(actual: Array) -> bool:
 
 
 def unwritten_text(output: int, mask: Array, poison: Poison) -> str:
-    """Say in a sentence which values of an output were never written."""
+    """Return a sentence about which values of an output were never written."""
     first = [int(place) for place in np.unravel_index(int(mask.argmax()), mask.shape)]
     count = int(np.count_nonzero(mask))
     return (

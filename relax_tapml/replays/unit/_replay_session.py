@@ -1,4 +1,4 @@
-"""The device session that units are replayed in, and who ran in it."""
+"""The device session that units are replayed in, and which of them ran in it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from relax_tapml.replays.unit.unit_programs import Program
 from relax_tapml.targets.session.device import Device
 from relax_tapml.targets.session.session import DeviceModule, DeviceSession
 
-_BEFORE_US = "what ran before this replay"
+_EARLIER = "what ran before this replay"
 
 
 class ReplaySession:
@@ -15,7 +15,7 @@ class ReplaySession:
     Parameters
     ----------
     device
-        May be shared: it may have a session already, and others may replace it.
+        May be shared: it may have a session already, and its other users may replace that.
     """
 
     def __init__(self, device: Device) -> None:
@@ -31,7 +31,7 @@ class ReplaySession:
         if session is not self._session:
             self._session = session
             self._loaded.clear()
-            self._ran = [_BEFORE_US] if is_used else []
+            self._ran = [_EARLIER] if is_used else []
         return session
 
     def load(self, program: Program) -> DeviceModule:
@@ -48,7 +48,7 @@ class ReplaySession:
     def context(self, unit: str) -> tuple[str, ...]:
         """Return what else has run in the session, in order, each once.
 
-        Nothing where that is no excuse, because a fresh session would not undo it.
+        Nothing where that cannot matter, because a fresh session would not undo it.
         """
         if self._session is None or not self._session.is_isolated:
             return ()

@@ -19,7 +19,7 @@ PAGE_WORDS = 1024
 """32-bit words of the pattern that memory is filled with; TVM allocates whole pages of them."""
 
 _PAGE_BYTES = 4 * PAGE_WORDS
-# What is smaller lies on the stack.
+# What is smaller is on the stack.
 _LEAST_BYTES = 1024
 # Buffers of a size that other programs of this process may have left.
 _SPARE = 8
@@ -29,13 +29,13 @@ _SPARE_PAGES = 256
 def workspace_pages(module: tvm.IRModule, name: str) -> list[int]:
     """Return the pages of each buffer that the kernel of a case function allocates.
 
-    None are told of a function that does not call one PrimFunc, and of buffers whose size is not
-    known before the call.
+    Empty for a function that does not call one PrimFunc; without buffers whose size is not known
+    before the call.
 
     Parameters
     ----------
     module
-        As prepared for a side, before schedules. What a schedule adds is not seen.
+        As prepared for a side, before schedules. What a schedule adds is not found.
     name
         Of a case function.
     """
@@ -57,10 +57,10 @@ def workspace_pages(module: tvm.IRModule, name: str) -> list[int]:
 
 
 def with_all(pages: Sequence[int], others: Sequence[Sequence[int]]) -> list[int]:
-    """Return buffers to fill so that a kernel finds no memory of its sizes that was not.
+    """Return buffers to fill so that a kernel gets no memory of its sizes that was not filled.
 
-    TVM keeps what a kernel gives back, and lends it to the next one that wants as much. So there
-    must be one buffer more of each size than any kernel of the session had; and some more of small
+    TVM keeps what a kernel frees, and gives it to the next one that needs as much. So there must
+    be one buffer more of each size than any kernel of the session had; and some more of small
     ones, since in this process other programs have run, too.
 
     Parameters

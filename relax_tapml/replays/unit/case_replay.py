@@ -26,19 +26,19 @@ class CaseReplay:
     verdict
         ``skipped`` where there was nothing to compare.
     reason
-        One sentence; empty for a pass, unless it failed in company.
+        One sentence; empty for a pass, unless it failed in the context of other units.
     comparisons
         One for each output of the call, in order; empty where it did not run to its end.
     text
-        What the device said, for a fault.
+        What the device printed, for a fault.
     runs, failures
         How often it was run, and how often that failed.
     device
         The name of the device it ran on; empty where it did not run.
-    company
-        What had run before in the session of a failure that has not been looked at again alone.
-    misdeeds
-        What it did that no kernel may do, a sentence each.
+    context
+        What had run before in the session of a failure that has not been repeated alone.
+    violations
+        What it did to memory that no kernel may do, a sentence each.
     unwritten
         For each output, bool of its shape: the values that were never written and should have
         been; None where all were, and empty where no output was looked at.
@@ -57,7 +57,7 @@ class CaseReplay:
     failures: int = 0
     device: str = ""
     context: tuple[str, ...] = ()
-    misdeeds: tuple[str, ...] = ()
+    violations: tuple[str, ...] = ()
     unwritten: tuple[Array | None, ...] = ()
     precision: str = ""
 
@@ -65,17 +65,21 @@ class CaseReplay:
 def aggregate_rounds(rounds: Sequence[CaseReplay]) -> CaseReplay:
     """Return how a case ended that was run several times: ``flaky`` if only some rounds failed."""
     failed = [item for item in rounds if is_failure(item.verdict)]
-    told = replace(failed[0] if failed else rounds[0], runs=len(rounds), failures=len(failed))
+    found = replace(failed[0] if failed else rounds[0], runs=len(rounds), failures=len(failed))
     if not failed:
-        told = replace(told, precision=next((r.precision for r in rounds if r.precision), ""))
+        found = replace(found, precision=next((r.precision for r in rounds if r.precision), ""))
     if 0 < len(failed) < len(rounds):
-        reason = f"fails {len(failed)} of {len(rounds)} times: {told.reason}"
-        return replace(told, verdict=Verdict.FLAKY, reason=reason)
-    return told
+        reason = f"fails {len(failed)} of {len(rounds)} times: {found.reason}"
+        return replace(found, verdict=Verdict.FLAKY, reason=reason)
+    return found
 
 
 def judged(
-    suite: Suite, unit: str, case: SuiteCase, actuals: Sequence[Array], misdeeds: Sequence[str] = ()
+    suite: Suite,
+    unit: str,
+    case: SuiteCase,
+    actuals: Sequence[Array],
+    violations: Sequence[str] = (),
 ) -> CaseReplay:
     """Compare the outputs of a call with their oracles.
 
@@ -85,8 +89,8 @@ def judged(
         What was run.
     actuals
         Its outputs.
-    misdeeds
-        What else it did that no kernel may do, a sentence each; any makes it a mismatch.
+    violations
+        What it did to memory that no kernel may do, a sentence each; any makes it a mismatch.
     """
     comparisons = _compared(suite, case, actuals)
     precision = ""
@@ -99,9 +103,9 @@ def judged(
             precision = suite.low_precision_math.reason
     wrong = [item for item in comparisons if item.verdict is Verdict.MISMATCH]
     unjudged = [item for item in comparisons if item.verdict is Verdict.SKIPPED]
-    if wrong or misdeeds:
+    if wrong or violations:
         reasons = [worst(wrong).reason] if wrong else []
-        verdict, reason = Verdict.MISMATCH, "; ".join([*reasons, *misdeeds])
+        verdict, reason = Verdict.MISMATCH, "; ".join([*reasons, *violations])
     elif any(item.total for item in comparisons):
         verdict, reason = Verdict.PASS, ""
     elif unjudged:
@@ -114,7 +118,7 @@ def judged(
         verdict=verdict,
         reason=reason,
         comparisons=comparisons,
-        misdeeds=tuple(misdeeds),
+        violations=tuple(violations),
         precision=precision if verdict is Verdict.PASS else "",
     )
 

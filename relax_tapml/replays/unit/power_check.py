@@ -1,4 +1,4 @@
-"""Whether the cases of a unit are ground for a pass."""
+"""Whether the cases of a unit could have found a wrong kernel."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from relax_tapml.replays.unit.unit_replay import UnitReplay
 _NAMED_AT_MOST = 3
 
 
-def grounded(unit: UnitReplay) -> UnitReplay:
-    """Return how a unit ends, with a pass that no case is ground for as ``inconclusive``.
+def check_power(unit: UnitReplay) -> UnitReplay:
+    """Return how a unit ends: ``inconclusive`` instead of a pass that no case could have denied.
 
     Every output must be judged sharply in some case, recorded or probe. One that never is could be
-    zeros, and the unit would pass too; so it is named. Outputs without a value in any case do not
-    count.
+    zeros, and the unit would pass too; the reason names it. Outputs without a value in any case do
+    not count.
     """
     if unit.verdict is not Verdict.PASS:
         return unit
@@ -34,38 +34,39 @@ def grounded(unit: UnitReplay) -> UnitReplay:
     }
     if not blunt:
         return unit
-    told = [
-        f"output {output}: {_told(comparisons)}" if len(found) > 1 else _told(comparisons)
+    parts = [
+        f"output {output}: {_text(comparisons)}" if len(found) > 1 else _text(comparisons)
         for output, comparisons in list(blunt.items())[:_NAMED_AT_MOST]
     ]
     if len(blunt) > _NAMED_AT_MOST:
-        told.append(f"and {len(blunt) - _NAMED_AT_MOST} more outputs")
-    reason = f"no case can tell right from wrong: {'; '.join(told)}"
+        parts.append(f"and {len(blunt) - _NAMED_AT_MOST} more outputs")
+    reason = f"no case can tell right from wrong: {'; '.join(parts)}"
     if unit.reason:
         reason = f"{reason} ({unit.reason})"
     return replace(unit, verdict=Verdict.INCONCLUSIVE, reason=reason, blunt=tuple(blunt))
 
 
-def bluntness(comparison: Comparison) -> str:
-    """Say why a comparison is no ground for a pass, and how far off the result was all the same."""
+def blunt_reason(comparison: Comparison) -> str:
+    """Return why a comparison could not have failed, and how far off the result was."""
     cosine, power = comparison.cosine, comparison.power
     if power is None:
         return comparison.reason
-    told = [power.description] if power.is_blunt else []
+    parts = [power.description] if power.is_blunt else []
     if math.isfinite(power.share) and comparison.snr_db is not None:
-        told.append(f"the result is off by {share_text(10.0 ** (-comparison.snr_db / 20.0))}")
+        parts.append(f"the result is off by {share_text(10.0 ** (-comparison.snr_db / 20.0))}")
     if cosine is not None and cosine < 0.0:
-        told.append(f"it points away from the oracle (cosine {cosine:.2g})")
-    return ", ".join(told)
+        parts.append(f"it points away from the oracle (cosine {cosine:.2g})")
+    return ", ".join(parts)
 
 
-def _told(comparisons: list[Comparison]) -> str:
-    """Say what the sharpest comparison of an output passes, and how many others do no better."""
+def _text(comparisons: list[Comparison]) -> str:
+    """Describe the sharpest comparison of an output, and count those that are no better."""
     least = min(
         comparisons, key=lambda item: float("inf") if item.power is None else item.power.least
     )
-    told = bluntness(least)
+    reason = blunt_reason(least)
     others = len(comparisons) - 1
     if not others:
-        return told
-    return f"{told}; {'another case sees' if others == 1 else f'{others} other cases see'} no more"
+        return reason
+    cases = "another case sees" if others == 1 else f"{others} other cases see"
+    return f"{reason}; {cases} no more"

@@ -64,14 +64,14 @@ class UnitPrograms:
         Where the units come from: the model's whole module as it was prepared for the target, to
         which ``pipeline`` has been applied. None to apply it to the functions of the suite.
     unjudged
-        Unit to the reason why nothing can be said about it alone, although it is in ``side``.
+        Unit to the reason why it cannot be judged alone, although it is in ``side``.
 
     Attributes
     ----------
     failed
         Unit to the reason why it cannot be run.
     unjudged
-        Those of them that are not wrong for it.
+        Those of them that are not wrong because of it.
     """
 
     def __init__(
@@ -123,8 +123,8 @@ class UnitPrograms:
         Raises
         ------
         LoweringError
-            There is none, since the pipeline cannot be applied or nothing can be said about the
-            unit alone.
+            There is none, since the pipeline cannot be applied or the unit cannot be judged
+            alone.
         """
         self._prepare_all()
         if unit not in self._sides:
@@ -185,7 +185,7 @@ class UnitPrograms:
         Returns
         -------
         bool
-            Whether the unit has another program now, or none; false where it shared with nobody.
+            Whether the unit has another program now, or none; false where it shared with none.
         """
         with self._splitting:
             if self._programs[unit] is not program or unit in self.failed:
@@ -235,12 +235,12 @@ class UnitPrograms:
         return [unit, *(gvar.name_hint for gvar in self._suite.module(unit).functions)]
 
     def _check_pipeline(self, reason: str) -> None:
-        """Refuse a pipeline that wants functions that only the model has.
+        """Refuse a pipeline that needs functions that only the model has.
 
         Raises
         ------
         LoweringError
-            It failed, and what it said names one of them.
+            It failed, and its message names one of them.
         """
         manifest = self._suite.manifest
         sites = (case.site for unit in manifest.units.values() for case in unit.cases)
@@ -281,7 +281,7 @@ class UnitPrograms:
         module = self._guarded(submodule(self._sides[units[0]], names), names)
         built = self._library.build(module, self._target)
         if any(name.startswith(_FILLER) for name in built.failed):
-            # No unit is to suffer from what it does not need.
+            # A unit works without a filler.
             self._has_fillers = False
             self._compile(units)
             return
@@ -305,7 +305,7 @@ class UnitPrograms:
         self._programs.update(dict.fromkeys(units, program))
 
     def _failure(self, unit: str, built: KernelSet) -> str | None:
-        """Say why a unit has no kernel, or lacks one of those of other units that it runs."""
+        """Return why a unit has no kernel, or lacks one of those of other units that it runs."""
         if not built.failed:
             return None
         names = self._parts(unit)

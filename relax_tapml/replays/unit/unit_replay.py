@@ -19,9 +19,9 @@ class UnitReplay:
     unit
         Its name.
     verdict
-        The gravest of its cases; ``skipped`` where nothing was compared, and where it runs the
+        The most severe of its cases; ``skipped`` where nothing was compared, and where it runs the
         kernel of another unit of the suite that is wrong itself; ``inconclusive`` where all cases
-        pass and none is ground for that, see ``grounded``.
+        pass and none could have failed, see ``check_power``.
     reason
         One sentence; empty for a pass.
     cases
@@ -92,7 +92,7 @@ def replay_unit(replayer: Replayer, unit: str, repeat: int) -> UnitReplay:
             ended.append(
                 CaseReplay(unit=unit, case=case, verdict=Verdict.SKIPPED, reason=reason, runs=0)
             )
-    decisive = min(ended, key=lambda item: (item.verdict.gravity, -item.failures))
+    decisive = min(ended, key=lambda item: (item.verdict.severity, -item.failures))
     reason = decisive.reason
     if decisive.case.is_probe and reason:
         reason = f"{reason} ({decisive.case.reason})"

@@ -6,9 +6,4 @@ In comes a C++ cross compiler, out goes a folder with the server and its librari
 ``python -m relax_tapml.targets.arm64 FOLDER`` writes what a board needs to a folder.
 """
 
-__all__ = [
-    "emulator",
-    "runtime",
-    "server",
-    "toolchain",
-]
+__all__ = ["emulator", "runtime", "server", "toolchain"]

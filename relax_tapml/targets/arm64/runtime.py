@@ -8,13 +8,13 @@ stay in the wheels.
 from __future__ import annotations
 
 import zipfile
-from importlib.metadata import version
 from pathlib import Path
 
 from relax_tapml.errors import DeviceUnavailable
 from relax_tapml.files.cache_folder import cache_folder
 from relax_tapml.files.replace import write_file
 from relax_tapml.targets.toolchain.requirement import Requirement
+from relax_tapml.versions import versions
 
 LIBRARIES = ("libtvm_ffi.so", "libtvm_runtime.so", "libtvm_runtime_extra.so")
 _PACKAGES = ("apache-tvm", "apache-tvm-ffi")
@@ -22,7 +22,7 @@ _PACKAGES = ("apache-tvm", "apache-tvm-ffi")
 
 def runtime() -> Requirement:
     """Return the requirement of the libraries, or of the wheels to take them out of."""
-    wanted = " ".join(f"{package}=={version(package)}" for package in _PACKAGES)
+    wanted = " ".join(f"{package}=={versions()[package]}" for package in _PACKAGES)
     is_there = _is_complete(_folder()) or all(_wheels(package) for package in _PACKAGES)
     return Requirement(
         name="TVM's runtime for ARM64",
@@ -64,7 +64,7 @@ def runtime_folder() -> Path:
 
 def _folder() -> Path:
     """Return the folder of the libraries for the installed TVM."""
-    return cache_folder() / "arm64" / "-".join(version(package) for package in _PACKAGES)
+    return cache_folder() / "arm64" / "-".join(versions()[package] for package in _PACKAGES)
 
 
 def _is_complete(folder: Path) -> bool:
@@ -76,5 +76,5 @@ def _wheel_folder() -> Path:
 
 
 def _wheels(package: str) -> list[Path]:
-    name = f"{package.replace('-', '_')}-{version(package)}"
+    name = f"{package.replace('-', '_')}-{versions()[package]}"
     return sorted(_wheel_folder().glob(f"{name}-*aarch64.whl"))

@@ -190,10 +190,12 @@ void ServeApart(int listener, int accepted) {
   int alive[2];
   Check(pipe2(alive, O_CLOEXEC | O_NONBLOCK) == 0, "pipe");
   Descriptor reader(alive[0]), writer(alive[1]);
+  pid_t server = getpid();
   pid_t process = fork();
   Check(process >= 0, "fork");
   if (process == 0) {
     prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (getppid() != server) _exit(1);  // the server ended before prctl, which then sends nothing
     close(listener);
     reader.Close();
     int code = 1;

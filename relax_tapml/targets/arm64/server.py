@@ -70,11 +70,12 @@ def copy_server(folder: Path) -> None:
     server = build_server()
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for name in LIBRARIES:
-            shutil.copy(server.parent / name, folder / name)
-        shutil.copy(server, folder / "server")
-        script = folder / "run.sh"
-        script.write_text('#!/bin/sh\nexec "$(dirname "$0")/server" "$@"\n')
-        script.chmod(0o755)
+        sources = {"server": server, **{name: server.parent / name for name in LIBRARIES}}
+        for name, source in sources.items():
+            with new_file(folder / name) as partial:
+                shutil.copy(source, partial)
+        with new_file(folder / "run.sh") as partial:
+            partial.write_text('#!/bin/sh\nexec "$(dirname "$0")/server" "$@"\n')
+            partial.chmod(0o755)
     except OSError as error:
         raise UsageError(f"{folder} cannot be written: {error}. Name another folder") from error

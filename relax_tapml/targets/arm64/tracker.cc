@@ -12,6 +12,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <cstdio>
+#include <memory>
 #include <stdexcept>
 
 #include "check.h"
@@ -79,20 +80,20 @@ int Tracker::Lend(KeyedListener* listener) {
 }
 
 void Tracker::Connect() {
-  addrinfo hints{}, *found = nullptr;
+  addrinfo hints{}, *result = nullptr;
   hints.ai_family = AF_INET;
   hints.ai_socktype = SOCK_STREAM;
-  if (int code = getaddrinfo(host_.c_str(), port_.c_str(), &hints, &found)) {
+  if (int code = getaddrinfo(host_.c_str(), port_.c_str(), &hints, &result)) {
     throw std::runtime_error(gai_strerror(code));
   }
+  std::unique_ptr<addrinfo, decltype(&freeaddrinfo)> found(result, freeaddrinfo);
   socket_ = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  Check(socket_ >= 0, "socket");
   // Also limits how long connecting may take.
   timeval limit{kAnswerSeconds, 0};
   setsockopt(socket_, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
   setsockopt(socket_, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit));
-  bool is_there = connect(socket_, found->ai_addr, found->ai_addrlen) == 0;
-  freeaddrinfo(found);
-  Check(is_there, "connect");
+  Check(connect(socket_, found->ai_addr, found->ai_addrlen) == 0, "connect");
   int32_t magic = 0;
   if (!Send(socket_, &kTrackerMagic, sizeof(magic)) || !Receive(socket_, &magic, sizeof(magic)) ||
       magic != kTrackerMagic) {

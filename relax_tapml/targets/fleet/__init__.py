@@ -1,4 +1,4 @@
-"""Devices lent by a TVM RPC tracker, and a tracker with servers of our own.
+"""Devices lent by a TVM RPC tracker, and a local tracker with servers.
 
 In comes a tracker's address and key, out goes a session on whichever server is free. ``tracker``
 lists and requests devices, ``lease`` opens sessions on them and replaces lost ones,
@@ -6,8 +6,4 @@ lists and requests devices, ``lease`` opens sessions on them and replaces lost o
 default.
 """
 
-__all__ = [
-    "lease",
-    "local_fleet",
-    "tracker",
-]
+__all__ = ["lease", "local_fleet", "tracker"]

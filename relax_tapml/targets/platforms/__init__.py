@@ -5,8 +5,4 @@ targets with ``parse_target``; the platforms themselves are private. A new platf
 here and one line in ``registry``.
 """
 
-__all__ = [
-    "parse_target",
-    "platform",
-    "registry",
-]
+__all__ = ["parse_target", "platform", "registry"]

@@ -26,7 +26,7 @@ from relax_tapml.targets.web.wasm_runtime import wasm_runtime
 
 # Without a width LLVM takes 128 bits, and TVM warns of that for every kernel.
 _HOST = {"kind": "llvm", "mtriple": TRIPLE, "vector-width": 128}
-_COARSE = LowPrecisionMath(
+_LOW_PRECISION = LowPrecisionMath(
     names=frozenset({"sin", "cos", "tan", "asin", "acos", "atan"}),
     reason="WGSL allows sine and cosine to be off by 2**-11, and arcs by 4096 ULP",
 )
@@ -56,7 +56,7 @@ class WebGPU(Platform):
 
     def low_precision_math(self, target: Any) -> LowPrecisionMath | None:
         """Return which functions are computed less accurately under the options in use, and why."""
-        return _COARSE if target.kind.name == "webgpu" else None
+        return _LOW_PRECISION if target.kind.name == "webgpu" else None
 
     def compile(self, module: Any, target: Any, path: Path) -> None:
         """Schedule and compile a module of one PrimFunc to a file that the device loads."""

@@ -6,11 +6,4 @@ local server process, ``relay`` forwards to a remote one, ``handshake`` lets cli
 two connections, ``exit_report`` describes how a server ended.
 """
 
-__all__ = [
-    "device_process",
-    "exit_report",
-    "file_exchange",
-    "forward",
-    "handshake",
-    "relay",
-]
+__all__ = ["device_process", "exit_report", "file_exchange", "forward", "handshake", "relay"]

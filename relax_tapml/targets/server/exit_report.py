@@ -23,7 +23,7 @@ class ExitReport:
     Parameters
     ----------
     cause
-        For messages, such as ``died of SIGSEGV``; None if it was ended by its client.
+        For messages, such as ``was terminated by SIGSEGV``; None if it was ended by its client.
     log
         The end of its log, empty where there is none.
     is_killed

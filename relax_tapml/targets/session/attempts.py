@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from relax_tapml.errors import DeviceCrash, DeviceUnavailable
+from relax_tapml.printable import message_line
 from relax_tapml.targets.session.session import DeviceSession
 
 ATTEMPTS = 3
@@ -37,7 +38,7 @@ def open_with_retries(start: Callable[[], DeviceSession]) -> DeviceSession:
                 raise DeviceUnavailable(
                     f"no device session after {len(failures)} attempts: {'; '.join(failures)}"
                 ) from error
-            _log.warning("%s. Trying again", failures[-1].partition("\n")[0].rstrip("."))
+            _log.warning("%s. Trying again", message_line(error).rstrip("."))
 
 
 def retry_if_killed(

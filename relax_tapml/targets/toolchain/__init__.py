@@ -3,7 +3,8 @@
 In come PrimFuncs and a target; out go scheduled PrimFuncs, or a ``LoweringError`` for what the
 target cannot run. ``default_schedule`` schedules for GPUs, ``gpu_limits`` refuses kernels that no
 driver would launch, ``cuda_compiler`` and ``rocm_compiler`` set up external compilers,
-``requirement`` describes what a platform needs, ``low_precision_math`` what it computes coarsely.
+``requirement`` describes what a platform needs, and ``low_precision_math`` its less accurate
+functions.
 """
 
 __all__ = [

@@ -6,11 +6,4 @@ gateway that serves the page, ``launch`` opens it, ``toolchain`` finds Emscripte
 Node. Only the WebGPU platform uses this room.
 """
 
-__all__ = [
-    "launch",
-    "server",
-    "session",
-    "side_module",
-    "toolchain",
-    "wasm_runtime",
-]
+__all__ = ["launch", "server", "session", "side_module", "toolchain", "wasm_runtime"]

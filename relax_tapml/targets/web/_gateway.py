@@ -204,7 +204,7 @@ async def _run(pages: socket.socket, clients: socket.socket, settings: Settings)
     ends = [asyncio.create_task(session.serve(clients)), asyncio.create_task(session.ended.wait())]
     browser = []
     if settings.command:
-        # In our process group, so that it ends with us.
+        # In the process group of this process, so that it ends with that.
         process = await asyncio.create_subprocess_exec(
             *settings.command,
             stdin=asyncio.subprocess.DEVNULL,

@@ -18,6 +18,7 @@ from pathlib import Path
 import tvm
 import tvm_ffi
 
+from relax_tapml.cores import usable_cores
 from relax_tapml.errors import DeviceUnavailable
 from relax_tapml.files.cache_folder import cache_folder
 from relax_tapml.files.replace import new_file
@@ -95,7 +96,7 @@ def _built(folder: Path) -> Path:
         _emcc(folder, *flags, "-c", f"web/emcc/{name}.cc", "-o", f"{name}.o")
         return f"{name}.o"
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(usable_cores()) as pool:
         objects = list(pool.map(compiled, _UNITS))
     _emcc(folder, *_LINK, *objects, "-o", "runtime.wasm")
     return folder / "runtime.wasm"

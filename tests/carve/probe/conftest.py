@@ -76,14 +76,14 @@ class Probed:
         [kernel] = build_kernels([function])
         return self._carved(kernel, found)
 
-    def accused(self, every=3, found=None):
+    def rejected(self, every=3, found=None):
         """Return which of every few right variants its probes find wrong, and what they find."""
-        accused = {}
+        rejected = {}
         for variant, kernel in _built(list(variants(self.function))[::every]):
             text = self._carved(kernel, self.probes if found is None else found)
             if text is not None:
-                accused[f"{variant.kind}: {variant.where}"] = text
-        return accused
+                rejected[f"{variant.kind}: {variant.where}"] = text
+        return rejected
 
     def _carved(self, kernel, found):
         return Detector(self.cases(found)).carved(kernel).get(SUITE)

@@ -1,4 +1,4 @@
-"""Masks that the model decides: nobody sees how a kernel reads one that is all true."""
+"""Masks that the model decides: one that is all true hides how a kernel reads it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import tvm
 from tvm import relax
 
 from relax_tapml import Model, Sample
-from relax_tapml.bringup.bring_up import bring_up
+from relax_tapml.bringup.main_job import bring_up
 
 
 def model():

@@ -84,12 +84,12 @@ KINDS = {
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_a_constant_hides_is_found(probed, kind):
-    """And no right kernel is accused for it."""
+    """And no right kernel is rejected for it."""
     source, inputs, output, edit = KINDS[kind]
     found = probed(source, inputs, output)
     assert found.finds(*edit, ()) is None
     assert found.finds(*edit) is not None
-    assert not found.accused()
+    assert not found.rejected()
 
 
 def test_one_probe_masks_something(probed):

@@ -111,11 +111,11 @@ def test_every_order_gives_the_same_bits(products):
             assert total == probe.outputs[0][0, 1]
         # Less than the smallest term: denormals may be flushed.
         assert (probe.tolerances[0].allowed(probe.outputs[0]) < 1e-7).all()
-    assert not found.accused()
+    assert not found.rejected()
 
 
 def test_terms_of_packed_weights_are_shared(probed):
-    """Few of them fit at once; together the probes say how many they have."""
+    """Few of them fit at once; together the probes state how many they have."""
     packed = np.random.default_rng(0).integers(0, 2**32, (128, 4), dtype=np.uint32)
     inputs = [drawn(2, 1024), packed, np.abs(drawn(32, 4)) * np.float16(0.1)]
     found = probed(PACKED, inputs, np.zeros((2, 4), "float16"), fixed=[1, 2])
@@ -133,7 +133,7 @@ def test_terms_of_packed_weights_are_shared(probed):
     edit = ("T.uint32(15)", "T.Select(vk == 700, T.uint32(3), T.uint32(15))")
     assert found.finds(*edit, ()) is None
     assert found.finds(*edit, exact).startswith("exact")
-    assert not found.accused()
+    assert not found.rejected()
 
 
 def test_what_follows_a_sum_may_round(probed):
@@ -148,10 +148,10 @@ def test_what_follows_a_sum_may_round(probed):
     old = "X[vi, vk] * X[vi, vk]"
     dropped = f"T.Select(vk == 30, T.float16(0), {old})"
     assert found.finds(old, dropped, exact_of(found)) is not None
-    assert not found.accused(every=4, found=exact_of(found))
+    assert not found.rejected(every=4, found=exact_of(found))
 
 
-def test_sums_of_rounded_terms_are_told(probed):
+def test_sums_of_rounded_terms_are_reported(probed):
     """No input makes them exact."""
     found = probed(SOFTMAX, [drawn(4, 8, dtype="float16")], np.zeros(4, "float16"))
     assert not exact_of(found)
@@ -159,7 +159,7 @@ def test_sums_of_rounded_terms_are_told(probed):
 
 
 def test_large_inputs_are_made_by_a_recipe(products):
-    """Which says all about them."""
+    """All their terms are tested."""
     for probe in exact_of(products["float16"]):
         assert set(probe.recipes) == {0, 1}
         for place, recipe in probe.recipes.items():

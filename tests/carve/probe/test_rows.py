@@ -74,7 +74,7 @@ def test_right_kernels_pass(probed, source):
     """With other schedules and formulas."""
     found = probed(source, [SCORES], EMPTY)
     assert [probe.name for probe in found.probes] == ["large", "small", "rows"]
-    assert not found.accused()
+    assert not found.rejected()
 
 
 def test_rows_are_negative_and_half_of_them_alike(probed):
@@ -89,7 +89,7 @@ def test_rows_are_negative_and_half_of_them_alike(probed):
 
 
 def test_kernels_that_compare_no_floats_get_no_rows(probed):
-    """A sign tells nothing there."""
+    """A sign has no meaning there."""
     found = probed(
         TURNED,
         [RNG.standard_normal((16, 32), "float32"), SCORES.reshape(-1)[:16]],
@@ -109,7 +109,7 @@ def test_nan_and_infinities_go_where_arithmetic_is_defined(probed):
     ):
         assert found.finds(value, broken, ()) is None
         assert found.finds(value, broken) is not None
-    assert not found.accused()
+    assert not found.rejected()
     for source in (SOFTMAX, POOL):
         output = EMPTY[:, :7].copy() if source is POOL else EMPTY
         for values in probed(source, [SCORES], output).values(0):

@@ -155,7 +155,7 @@ class Softmax:
         return b
 
 
-def test_a_probe_that_the_source_fails_accuses_nobody(tmp_path):
+def test_a_probe_that_the_source_fails_is_dropped(tmp_path):
     """A source whose softmax overflows for large values is right for the recorded ones."""
     x = np.random.default_rng(0).standard_normal((2, 4)).astype("float32")
     model = Model(

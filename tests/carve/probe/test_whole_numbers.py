@@ -64,7 +64,7 @@ def test_a_gather_that_ignores_its_indices_is_found(probed):
     found = probed(TAKE, [TABLE, IN_ORDER], ROWS)
     assert found.finds("I[vi]", "vi", ()) is None
     assert found.finds("I[vi]", "vi").startswith("large: ")
-    assert not found.accused()
+    assert not found.rejected()
 
 
 def test_a_gather_of_whole_numbers_has_probes_too(probed):
@@ -73,7 +73,7 @@ def test_a_gather_of_whole_numbers_has_probes_too(probed):
     found = probed(WHOLE_TABLE, [table, IN_ORDER], ROWS.astype("int32"))
     assert found.finds("I[vi]", "vi", ()) is None
     assert found.finds("I[vi]", "vi") is not None
-    assert not found.accused()
+    assert not found.rejected()
 
 
 @pytest.mark.parametrize("source", [TAKE, WRAPPED, AROUND, CLIPPED])
@@ -84,7 +84,7 @@ def test_indices_go_as_far_as_the_kernel_allows(probed, source):
     high = 15 if source is CLIPPED else 7
     drawn = np.stack(found.values(1))
     assert (drawn.min(), drawn.max()) == (low, high)
-    assert not found.accused()
+    assert not found.rejected()
 
 
 @pytest.mark.parametrize(
@@ -114,7 +114,7 @@ def test_products_of_64_bits_are_found_that_are_computed_in_32(probed):
     new = 'T.Cast("int64", T.Cast("int32", I[vi]) * 1000003 + 7)'
     assert found.finds(old, new, ()) is None
     assert found.finds(old, new) is not None
-    assert not found.accused()
+    assert not found.rejected()
 
 
 def test_large_numbers_overflow_nowhere(probed):
@@ -127,7 +127,7 @@ def test_large_numbers_overflow_nowhere(probed):
     found = probed(cubed, [np.arange(8)], np.zeros(8, "int64"))
     largest = max(int(np.abs(numbers).max()) for numbers in found.values(0))
     assert 2**12 < largest < 2**21
-    assert not found.accused()
+    assert not found.rejected()
 
 
 def test_scatter_indices_are_permuted_and_stay_distinct(probed):
@@ -167,7 +167,7 @@ def test_lengths_that_guard_reads_stay_in_bounds(probed):
         assert (numbers[reads] + np.arange(3)[reads] < 8).all()
     assert found.finds("vj < L[vi]", "vj < vi * 3", ()) is None
     assert found.finds("vj < L[vi]", "vj < vi * 3") is not None
-    assert not found.accused()
+    assert not found.rejected()
 
 
 def test_the_same_call_gives_the_same_probes(probed):

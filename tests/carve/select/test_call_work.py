@@ -96,7 +96,7 @@ def test_passes_that_a_condition_leaves_out_do_not_count():
 
 
 def test_what_is_not_followed_is_not_counted():
-    """A ``while``, and a tensor that is not at hand."""
+    """A ``while``, and a tensor that is missing."""
     kernel = _kernel("endless")
     assert Loops(kernel).counts({}, {kernel.params[0].ty.shape[0]: 3}) is None
     assert Loops(_kernel("ragged")).counts({}, {}) is None

@@ -134,7 +134,7 @@ def test_every_distinct_signature_is_covered_if_there_is_room(calls, per_unit):
 
 
 def test_the_largest_inputs_come_first():
-    """If there are more shapes than cases, the largest is among them, and the reason says so."""
+    """If there are more shapes than cases, the largest is among them, and the reason states it."""
     store = Store()
     for size in (3, 40, 5, 7):
         store.add(FIRST, np.linspace(1, 2, size, dtype="float32"))
@@ -181,10 +181,10 @@ RARE = {
 }
 
 
-@pytest.mark.parametrize(("rare", "told"), RARE.values(), ids=RARE)
+@pytest.mark.parametrize(("rare", "branch"), RARE.values(), ids=RARE)
 @pytest.mark.parametrize("at", [0, 1234, 2000])
-def test_a_rare_branch_among_thousands_of_ordinary_calls_is_found(rare, told, at):
-    """One call of 2001 that takes another branch is a case, and its reason says which branch."""
+def test_a_rare_branch_among_thousands_of_ordinary_calls_is_found(rare, branch, at):
+    """One call of 2001 that takes another branch is a case, and its reason names the branch."""
     store = Store()
     for index, array in enumerate(_noise(2000, (4,))):
         if index == at:
@@ -194,7 +194,7 @@ def test_a_rare_branch_among_thousands_of_ordinary_calls_is_found(rare, told, at
         store.add(FIRST, rare)
     reasons = {case.record.frame: case.reason for case in choose_cases(store, [FIRST])}
     assert at in reasons
-    assert reasons[at].startswith(told)
+    assert reasons[at].startswith(branch)
 
 
 def test_a_row_of_zeros_is_found_in_inputs_and_outputs():
@@ -220,7 +220,7 @@ def test_masks_are_chosen_by_what_they_mask():
 
 
 def test_indices_reach_both_ends_of_the_table():
-    """The first and the last row of a table are asked for, if any call did."""
+    """The first and the last row of a table are chosen, if any call reads them."""
     store = Store()
     table = store.weight("table", np.ones((100, 4), "float32"))
     rng = np.random.default_rng(0)
@@ -376,7 +376,7 @@ def test_each_tensor_is_read_once():
 
 
 def test_a_store_on_disk_with_packed_elements(tmp_path):
-    """Elements that NumPy has no layout for are told apart by content only."""
+    """Elements that NumPy has no layout for differ by content only."""
     CaptureStore.create(tmp_path, {}).close()
     with StoreWriter(tmp_path) as writer:
         writer.begin_sample("s")

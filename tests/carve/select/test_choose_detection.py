@@ -13,7 +13,7 @@ from relax_tapml.capture._writer import StoreWriter
 from relax_tapml.capture.host_tensor import HostTensor
 from relax_tapml.capture.store import CaptureStore
 from relax_tapml.carve.select.choose_cases import choose_cases
-from relax_tapml.compare.tolerance import tolerance_for
+from relax_tapml.compare.tolerances.rule import tolerance_for
 from relax_tapml.passes.site import Site
 
 HEADER = "@T.prim_func(s_tir=True)\n"

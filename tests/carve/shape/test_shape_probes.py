@@ -89,7 +89,7 @@ def _inputs(suite, case):
 
 
 def test_right_kernels_pass_in_all_shapes(clean):
-    """No probe accuses a kernel that is right, and the source passes all."""
+    """No probe fails a right kernel, and the source passes all."""
     assert (clean.verdict, clean.culprits) == ("pass", [])
     assert "the source" not in "".join(clean.document["unproven"].values())
 
@@ -116,7 +116,7 @@ def test_values_are_drawn_from_the_recorded_ones(suite):
 
 
 def test_indices_stay_within_what_they_index(suite):
-    """Of a table with fewer rows the first are asked for; both lengths change."""
+    """Of a table with fewer rows the first are read; both lengths change."""
     shapes = set()
     for case in _probes(suite, TAKE):
         table, indices = _inputs(suite, case)
@@ -128,17 +128,17 @@ def test_indices_stay_within_what_they_index(suite):
     assert any(n != m for n, m in shapes)
 
 
-def test_a_dimension_with_one_value_is_told(clean, suite):
+def test_a_dimension_with_one_value_is_listed(clean, suite):
     """With what probes have instead, unit by unit, in the result and in words."""
     [dim] = suite.manifest.units[MATMUL].dims_seen_once
     assert dim == SuiteDim(name="main: n (axis 0 of x)", value=8, probed=(1, 2, 7, 63, 65, 70))
-    told = {unit["name"]: unit["dims_seen_once"] for unit in clean.document["units"]}
-    assert [(d["name"], d["value"]) for d in told[TAKE]] == [
+    listed = {unit["name"]: unit["dims_seen_once"] for unit in clean.document["units"]}
+    assert [(d["name"], d["value"]) for d in listed[TAKE]] == [
         ("main: n (axis 0 of x)", 8),
         ("main: m (axis 0 of i)", 8),
     ]
-    [static] = (name for name in told if name.startswith("transpose"))
-    assert told[static] == []
+    [static] = (name for name in listed if name.startswith("transpose"))
+    assert listed[static] == []
     assert "main: n (axis 0 of x) = 8" in dims_text(clean.document)
     page = (clean.out / "report.html").read_text()
     assert "Dimensions seen with one value only" in page
@@ -188,5 +188,5 @@ def test_a_kernel_that_is_right_for_some_lengths_only_is_named(unit, fault, clea
     pipeline = breaks(unit, _rows(FAULTS[fault]))
     result = _run(model, clean.out, resume=True, device_pipeline=pipeline)
     assert (result.verdict, result.culprits) == ("mismatch", [unit])
-    [told] = (u for u in result.document["units"] if u["name"] == unit)
-    assert "in other shapes" in told["reason"]
+    [listed] = (u for u in result.document["units"] if u["name"] == unit)
+    assert "in other shapes" in listed["reason"]

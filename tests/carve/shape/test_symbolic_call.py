@@ -79,7 +79,7 @@ def test_variables_are_found_by_what_was_recorded():
 
 
 def test_bounds_divisions_and_casts_are_respected():
-    """Below and above what the function says, odd where it halves: not allowed."""
+    """Below and above what the function declares, odd where it halves: not allowed."""
     [n] = Dims["main"].params[0].ty.shape.values
     allowed = [size for size in range(1, 50) if FUNCTION.allows({n: size}, {n: 8})]
     assert allowed == list(range(4, 41, 2))
@@ -94,7 +94,7 @@ class Derived:
 
 
 def test_derived_dimensions_follow_from_their_variables():
-    """``m + 1`` is never said to be anything else than one more than ``m``."""
+    """``m + 1`` is never anything but one more than ``m``."""
     call = next(iter(bindings_in(Derived["main"].body))).value
     record = CallRecord(
         sample="",
@@ -189,7 +189,7 @@ def test_what_a_condition_guards_is_within():
         assert accesses.are_within(sizes, arrays) is is_within
 
 
-def test_a_kernel_whose_loops_end_where_a_tensor_says_is_not_proven():
+def test_a_kernel_whose_loops_end_where_a_tensor_decides_is_not_proven():
     """Its integers and its sizes belong together."""
-    with pytest.raises(NotAnalyzableError, match="a tensor says how often its loops run"):
+    with pytest.raises(NotAnalyzableError, match="a tensor decides how often its loops run"):
         Accesses(Kernels["rows"])

@@ -77,7 +77,7 @@ def test_cases_hold_the_state_before_and_after(clean):
         assert pages.shape[1] == -(-before // PAGE)
         total = before + qkv.shape[0]
         kept, behind = tokens(pages, before)
-        assert not behind.any()  # What nobody wrote is not recorded.
+        assert not behind.any()  # What was not written is not recorded.
         held, behind = tokens(after, total)
         assert not behind.any()
         assert held[:, :, :before].tobytes() == kept.tobytes()
@@ -96,7 +96,7 @@ def test_it_replays_bit_for_bit(session, clean):
 
 
 def rotates_nothing():
-    """Build caches that tell their kernel not to rotate."""
+    """Build caches whose kernel does not rotate."""
 
     @tvm.transform.module_pass(opt_level=0, name="RotatesNothing")
     def change(module, _ctx):
@@ -122,7 +122,7 @@ def rotates_nothing():
 
 
 def test_a_pipeline_that_makes_another_cache_is_refused(clean):
-    """No device can be handed the object that its function returns."""
+    """No device can be given the object that its function returns."""
     with pytest.raises(
         LoweringError, match=r"RotatesNothing.*create_cache takes or returns an obj"
     ):
@@ -134,9 +134,9 @@ def test_it_is_not_accused_of_what_its_kernels_do(wrong, clean):
     """It differs, too, in its output or in what it leaves in the cache."""
     result = run(paged_llm.model(), clean.out, resume=True, device_pipeline=breaks(wrong, scale))
     assert result.culprits == [wrong]
-    told = unit(result)
-    assert told["verdict"] == "skipped"
-    assert told["reason"] == f"mismatch; not judged, since it runs {wrong} (mismatch)"
+    found = unit(result)
+    assert found["verdict"] == "skipped"
+    assert found["reason"] == f"mismatch; not judged, since it runs {wrong} (mismatch)"
 
 
 def prefills(lengths, *, slides=False):
@@ -169,7 +169,7 @@ def builtin(name):
         ),
     ],
 )
-def test_what_cannot_be_recorded_is_told(model, reason, tmp_path):
+def test_what_cannot_be_recorded_is_reported(model, reason, tmp_path):
     """TVM's checkpoints hold one sequence of full attention; the kernels are carved anyway."""
     result = run(model, tmp_path / "run")
     assert result.verdict == "pass"

@@ -8,7 +8,8 @@ from tvm.script import ir as I  # noqa: N812
 from tvm.script import relax as R  # noqa: N812
 
 from relax_tapml.carve.unit.unit_tolerances import UnitTolerances, no_more_than_rule
-from relax_tapml.compare.tolerance import ElementTolerance, tolerance_for
+from relax_tapml.compare.tolerances.elements import ElementTolerance
+from relax_tapml.compare.tolerances.rule import tolerance_for
 
 
 @I.ir_module
@@ -48,12 +49,14 @@ def test_the_dtype_decides_where_a_derived_bound_is_larger_or_lost(dtype):
     assert "its errors; at most" in found.origin
 
 
-def test_what_coarse_functions_add_is_not_cut_off():
+def test_what_low_precision_functions_add_is_not_cut_off():
     """A sine that is 5e-4 off is legal in a browser, whatever float32 allows elsewhere."""
     oracle = np.array([1, 2, np.inf], "float32")
     derived = ElementTolerance(
-        bound=np.array([1e-9, np.nan, np.nan]), coarse=np.array([5e-4, 1, np.nan]), origin="o"
+        bound=np.array([1e-9, np.nan, np.nan]),
+        low_precision=np.array([5e-4, 1, np.nan]),
+        origin="o",
     )
     found = no_more_than_rule(derived, oracle)
-    assert 4.9e-4 < float(found.coarse[0]) < 6e-4
-    assert float(found.coarse[1]) == float(found.bound[1])  # Nobody knows what they add.
+    assert 4.9e-4 < float(found.low_precision[0]) < 6e-4
+    assert float(found.low_precision[1]) == float(found.bound[1])  # Nobody knows what they add.

@@ -1,4 +1,4 @@
-"""What follows from what several devices say of a unit."""
+"""How a unit ends that several devices have replayed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ BUILD_ERROR = Verdict.BUILD_ERROR
 TIMEOUT, FLAKY, OPEN = Verdict.TIMEOUT, Verdict.FLAKY, Verdict.INCONCLUSIVE
 
 
-def said(device, verdict, *, context=(), is_gone=False, ran=True):
+def ended(device, verdict, *, context=(), is_lost=False, ran=True):
     reason = "" if verdict is PASS else f"{verdict} there"
     detail = UnitReplay(
         unit="unit",
@@ -22,36 +22,36 @@ def said(device, verdict, *, context=(), is_gone=False, ran=True):
         device=device if ran else "",
         context=tuple(context),
     )
-    return DeviceOutcome(device=device, detail=detail, is_gone=is_gone)
+    return DeviceOutcome(device=device, detail=detail, is_lost=is_lost)
 
 
 @pytest.mark.parametrize(
     ("outcomes", "with_others", "at_last"),
     [
         ([], None, None),
-        ([said("a", PASS)], PASS, PASS),
-        ([said("a", MISMATCH)], None, MISMATCH),
-        ([said("a", MISMATCH), said("b", MISMATCH)], MISMATCH, MISMATCH),
-        ([said("a", MISMATCH), said("b", CRASH)], CRASH, CRASH),
-        ([said("a", MISMATCH), said("b", PASS)], None, OPEN),
-        ([said("a", MISMATCH), said("b", PASS), said("c", PASS)], PASS, PASS),
-        ([said("a", MISMATCH), said("b", PASS), said("c", MISMATCH)], MISMATCH, MISMATCH),
+        ([ended("a", PASS)], PASS, PASS),
+        ([ended("a", MISMATCH)], None, MISMATCH),
+        ([ended("a", MISMATCH), ended("b", MISMATCH)], MISMATCH, MISMATCH),
+        ([ended("a", MISMATCH), ended("b", CRASH)], CRASH, CRASH),
+        ([ended("a", MISMATCH), ended("b", PASS)], None, OPEN),
+        ([ended("a", MISMATCH), ended("b", PASS), ended("c", PASS)], PASS, PASS),
+        ([ended("a", MISMATCH), ended("b", PASS), ended("c", MISMATCH)], MISMATCH, MISMATCH),
         # What one device cannot load, another may; what was not built is nowhere.
-        ([said("a", BUILD_ERROR)], None, BUILD_ERROR),
-        ([said("a", BUILD_ERROR, ran=False)], BUILD_ERROR, BUILD_ERROR),
-        # A fault is asked about twice, on one device if there is no other.
-        ([said("a", CRASH)], None, None),
-        ([said("a", CRASH), said("a", CRASH)], None, CRASH),
-        ([said("a", CRASH), said("b", TIMEOUT)], CRASH, CRASH),
-        ([said("a", CRASH), said("a", PASS)], None, FLAKY),
-        # What failed in company proves nothing, but a third crash is not risked.
-        ([said("a", MISMATCH, context=["x"])], None, None),
-        ([said("a", MISMATCH, context=["x"]), said("a", PASS)], PASS, PASS),
-        ([said("a", CRASH, context=["x"]), said("b", CRASH)], CRASH, CRASH),
-        # A server that is gone is no judge of a kernel, but two in a row are enough.
-        ([said("a", CRASH, is_gone=True)], None, None),
-        ([said("a", CRASH, is_gone=True), said("b", PASS)], PASS, PASS),
-        ([said("a", CRASH, is_gone=True), said("b", CRASH, is_gone=True)], CRASH, CRASH),
+        ([ended("a", BUILD_ERROR)], None, BUILD_ERROR),
+        ([ended("a", BUILD_ERROR, ran=False)], BUILD_ERROR, BUILD_ERROR),
+        # A fault is finished_devices about twice, on one device if there is no other.
+        ([ended("a", CRASH)], None, None),
+        ([ended("a", CRASH), ended("a", CRASH)], None, CRASH),
+        ([ended("a", CRASH), ended("b", TIMEOUT)], CRASH, CRASH),
+        ([ended("a", CRASH), ended("a", PASS)], None, FLAKY),
+        # What failed in the context of others proves nothing, but a third crash is not risked.
+        ([ended("a", MISMATCH, context=["x"])], None, None),
+        ([ended("a", MISMATCH, context=["x"]), ended("a", PASS)], PASS, PASS),
+        ([ended("a", CRASH, context=["x"]), ended("b", CRASH)], CRASH, CRASH),
+        # A lost server proves nothing about a kernel, but two in a row are enough.
+        ([ended("a", CRASH, is_lost=True)], None, None),
+        ([ended("a", CRASH, is_lost=True), ended("b", PASS)], PASS, PASS),
+        ([ended("a", CRASH, is_lost=True), ended("b", CRASH, is_lost=True)], CRASH, CRASH),
     ],
 )
 def test_the_verdict_follows_from_what_devices_say(outcomes, with_others, at_last):
@@ -62,25 +62,25 @@ def test_the_verdict_follows_from_what_devices_say(outcomes, with_others, at_las
 
 
 def test_a_device_that_most_others_contradict_lies():
-    assert outvoted_devices([said("a", MISMATCH), said("b", PASS), said("c", PASS)]) == ["a"]
-    assert outvoted_devices([said("a", MISMATCH), said("b", PASS)]) == []
-    assert outvoted_devices([said("a", MISMATCH), said("b", PASS), said("c", MISMATCH)]) == []
-    lost = [said("a", CRASH, is_gone=True), said("b", PASS), said("c", PASS)]
+    assert outvoted_devices([ended("a", MISMATCH), ended("b", PASS), ended("c", PASS)]) == ["a"]
+    assert outvoted_devices([ended("a", MISMATCH), ended("b", PASS)]) == []
+    assert outvoted_devices([ended("a", MISMATCH), ended("b", PASS), ended("c", MISMATCH)]) == []
+    lost = [ended("a", CRASH, is_lost=True), ended("b", PASS), ended("c", PASS)]
     assert outvoted_devices(lost) == []
 
 
 def test_the_reason_names_the_devices():
-    """Who fails and who passes is told wherever they differ, or where servers fell."""
-    both = decide([said("a", MISMATCH), said("b", PASS)], has_others=False)
+    """The reason names who fails and who passes wherever they differ, or where servers fell."""
+    both = decide([ended("a", MISMATCH), ended("b", PASS)], has_others=False)
     assert both.reason == (
         "mismatch on a, but it passes on b: one of two devices is wrong, and a third would tell "
         "which. mismatch there"
     )
-    most = decide([said("a", MISMATCH), said("b", PASS), said("c", MISMATCH)], has_others=False)
+    most = decide([ended("a", MISMATCH), ended("b", PASS), ended("c", MISMATCH)], has_others=False)
     assert most.reason == "mismatch there; so on a, c, but it passes on b"
-    fell = decide([said("a", CRASH), said("b", CRASH)], has_others=True)
+    fell = decide([ended("a", CRASH), ended("b", CRASH)], has_others=True)
     assert fell.reason == "crash there; so on a and b"
-    context = decide([said("a", CRASH, context=["x"]), said("b", PASS)], has_others=True)
+    context = decide([ended("a", CRASH, context=["x"]), ended("b", PASS)], has_others=True)
     assert context.reason == (
         "it passes alone, but failed after x in the same session: crash there"
     )

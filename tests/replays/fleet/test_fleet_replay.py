@@ -1,4 +1,4 @@
-"""A suite on several devices at once: nothing is lost, and wrong devices are told from units."""
+"""A suite on several devices at once: nothing is lost, and a wrong device is no wrong unit."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ from increment_kernels import off_by_half
 from tvm.script import tirx as T  # noqa: N812
 
 from relax_tapml.compare.verdict import Verdict
-from relax_tapml.errors import DeviceUnavailable, ExitCode
+from relax_tapml.errors import DeviceUnavailable, ExitCode, StoreError
+from relax_tapml.replays.fleet import fleet_replay
 from relax_tapml.replays.replay import replay
 from relax_tapml.targets.open_session import open_session
 from relax_tapml.targets.platforms.parse_target import parse_target
 from relax_tapml.targets.session.rpc_session import RPCSession
+from relax_tapml.targets.session.traffic import Traffic
 
 # Of the recorded model, the units that a process without its sine can run.
 UNITS = ["increment", "cumsum", "add_and_subtract", "vm.builtin.reshape", "add", "double_inplace"]
@@ -55,7 +57,7 @@ def moody(on, first_served):
 
 
 def test_verdicts_and_their_order_are_those_of_one_device(on, suite, replaced):
-    """Each unit says which device decided, and what is wrong has been seen on two."""
+    """Each unit names the device that decided, and a failure happened on two."""
     wrong = replaced("increment", off_by_half)
     one = replay(suite, session="inline", device_pipeline=wrong, units=UNITS)
     report = on("three", device_pipeline=wrong)
@@ -73,7 +75,7 @@ def test_a_kernel_that_crashes_everywhere_is_a_crash_of_its_unit(on, fleet, repl
     report = on("three", device_pipeline=replaced("increment", aborting))
     assert report.units == dict.fromkeys(UNITS, Verdict.PASS) | {"increment": Verdict.CRASH}
     assert sum(record.faults for record in report.devices.values()) == 2
-    assert "died of SIGABRT; so on " in report.details["increment"].reason
+    assert "was terminated by SIGABRT; so on " in report.details["increment"].reason
     assert report.suspects == {}
     fleet.wait("three")
 
@@ -91,7 +93,7 @@ def test_a_device_that_lies_is_named_and_the_units_pass(moody, fleet):
 
 
 def test_two_devices_that_disagree_leave_it_open(moody, fleet):
-    """Neither the unit nor a device is accused; both are named."""
+    """Neither the unit nor a device is judged; both are named."""
     outvoted, report = moody("two")
     assert report.exit_code is ExitCode.INCONCLUSIVE
     assert report.suspects == {}
@@ -107,7 +109,7 @@ def test_two_devices_that_disagree_leave_it_open(moody, fleet):
 
 
 def test_what_a_server_that_dies_had_in_hand_goes_to_another(moody, fleet, suite):
-    """The verdicts are those of one device, and nothing is lost; when none is left, it says so."""
+    """The verdicts are those of one device; when no device is left, the report states it."""
     dying, report = moody("mortal")
     assert report.units == dict.fromkeys(moody_kernels.UNITS, Verdict.PASS)
     assert report.devices[dying].lost.startswith("its server is gone, after ")
@@ -119,7 +121,7 @@ def test_what_a_server_that_dies_had_in_hand_goes_to_another(moody, fleet, suite
 
 
 def test_what_was_judged_is_kept_when_all_devices_are_lost(on, doom, fleet, replaced):
-    """What is wrong is wrong, on one device if need be; the rest is open, and says why."""
+    """What is wrong is wrong, on one device if need be; the rest is open, with the reason."""
     doom("doomed", {"increment", "cumsum"})
     report = on("doomed", device_pipeline=replaced("increment", off_by_half))
     assert list(report.units) == UNITS
@@ -154,8 +156,8 @@ def test_a_kernel_that_ends_every_server_is_named(fleet, on, monkeypatch):
         assert f"its server is gone, after {unit} began there; " in message
 
 
-def test_devices_in_use_are_told_and_left_alone(on, fleet):
-    """A replay uses those that are free; where none is, it says how many are in use."""
+def test_devices_in_use_are_counted_and_left_alone(on, fleet):
+    """A replay uses those that are free; where none is, it reports how many are in use."""
     llvm = parse_target("llvm")
     with closing(open_session(fleet.session("two"), llvm)):
         report = on("two", units=["add", "cumsum"])
@@ -165,3 +167,59 @@ def test_devices_in_use_are_told_and_left_alone(on, fleet):
             pytest.raises(DeviceUnavailable, match="2 of that key are registered, none is free"),
         ):
             on("two", units=["add"], timeout_s=1)
+
+
+class SlowDevice:
+    """A device whose calls take until they are interrupted."""
+
+    name, is_open, traffic = "slow:1", True, Traffic()
+
+    def __init__(self, *_, **__):
+        self.interrupted = threading.Event()
+
+    def interrupt(self):
+        self.interrupted.set()
+
+
+class SlowReplayer:
+    """Replays on such a device; the first of two cannot read the suite."""
+
+    count = 0
+
+    def __init__(self, device):
+        self.device, self.traffic, self.is_fresh = device, Traffic(), True
+        SlowReplayer.count += 1
+        self.number = SlowReplayer.count
+
+    def open(self, *, is_fresh):
+        return ""
+
+    def close(self):
+        pass
+
+
+def test_no_thread_is_left_when_a_replay_ends_with_an_error(monkeypatch):
+    """A call that is running on another device is interrupted."""
+
+    def replay_unit(replayer, unit, repeat):
+        if replayer.number == 1:
+            raise StoreError("the suite cannot be read")
+        replayer.device.interrupted.wait()
+        raise DeviceUnavailable("interrupted")
+
+    monkeypatch.setattr(fleet_replay, "LeasedDevice", SlowDevice)
+    monkeypatch.setattr(fleet_replay, "replay_unit", replay_unit)
+    monkeypatch.setattr(fleet_replay, "_ENDING_S", 0.1)
+    before = threading.active_count()
+    replays = fleet_replay.FleetReplay(
+        None,
+        None,
+        timeout_s=60,
+        count=2,
+        open_replayer=SlowReplayer,
+        units=["one", "two"],
+        repeat=1,
+    )
+    with pytest.raises(StoreError, match="the suite cannot be read"):
+        replays.run()
+    assert threading.active_count() == before

@@ -32,7 +32,7 @@ def huge(x: T.handle, y: T.handle):
 
 
 def test_a_unit_with_blunt_cases_alone_is_inconclusive(suite):
-    """It passes, and zeros would: nothing is claimed, nobody is accused, the rest is judged."""
+    """It passes, and zeros would: the unit is inconclusive, the rest is judged."""
     widen(suite, "increment")
     report = replay(suite, session="inline")
     assert report.units["increment"] is Verdict.INCONCLUSIVE

@@ -1,4 +1,4 @@
-"""A unit answers for what it does alone; others that ran in its session may be to blame."""
+"""A unit is judged by what it does alone: others in its session may cause a failure."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LLVM = tvm.target.Target("llvm")
 
 
 class FakeSession(InlineSession):
-    """In this process, with the manners of a process of its own; fails from when it is told to."""
+    """In this process, but as isolated as a process of its own; fails from a given moment."""
 
     is_isolated = True
     is_closed = is_broken = is_wrong = False
@@ -31,7 +31,7 @@ class FakeSession(InlineSession):
 
     def call(self, *args):
         if self.is_broken:
-            raise DeviceCrash("died of something")
+            raise DeviceCrash("was terminated by something")
         return super().call(*args)
 
     def download(self, tensor):
@@ -89,7 +89,7 @@ def test_a_device_of_our_own_is_closed(suite, monkeypatch):
 
 
 def test_a_shared_session_is_fresh_only_if_the_replay_opened_it(suite):
-    """What others did in it may be to blame for a fault; a session they replaced is loaded anew."""
+    """Other units may cause a fault in it; a session that was replaced is loaded anew."""
     sessions = Sessions()
     sessions.device.session.is_broken = True
     opened = open_suite(suite)
@@ -104,15 +104,15 @@ def test_a_shared_session_is_fresh_only_if_the_replay_opened_it(suite):
         assert replayer.run("add", case).reason == ""
         assert sessions.opened[2].loads == 1
         sessions.device.session.is_broken = True
-        # No company is to blame for that one, which goes away with the session all the same.
+        # That one has no context, and a fresh session ends it all the same.
         assert replayer.run("add", case).verdict is Verdict.FLAKY
 
 
 @pytest.mark.parametrize(
-    ("failing", "said"),
-    [("is_broken", "died of something"), ("is_wrong", "differs by up to 1, ")],
+    ("failing", "reason"),
+    [("is_broken", "terminated by something"), ("is_wrong", "differs by up to 1, ")],
 )
-def test_a_failure_that_needs_company_is_not_blamed_on_the_unit(opened, failing, said):
+def test_a_failure_in_context_only_is_not_the_units(opened, failing, reason):
     """Alone in a fresh session it passes: that is the verdict, with a note."""
     sessions = Sessions()
     with Replayer(opened, target=LLVM, session="", device=sessions.device) as replayer:
@@ -122,15 +122,15 @@ def test_a_failure_that_needs_company_is_not_blamed_on_the_unit(opened, failing,
         result = run(replayer, "increment")
         assert result.verdict is Verdict.PASS
         note = "it passes alone, but failed after add, cumsum in the same session: "
-        assert result.reason.startswith(note + said)
+        assert result.reason.startswith(note + reason)
         assert [session.is_closed for session in sessions.opened] == [True, False]
         # The session that has only seen this unit is good for its other cases.
         assert run(replayer, "increment", 1).reason == ""
     assert len(sessions.opened) == 2
 
 
-def test_what_a_unit_did_before_is_no_company(opened):
-    """It answers for its own earlier cases."""
+def test_what_a_unit_did_before_is_no_context(opened):
+    """Its own earlier cases count."""
     sessions = Sessions()
     with Replayer(opened, target=LLVM, session="", device=sessions.device) as replayer:
         assert run(replayer, "increment").verdict is Verdict.PASS

@@ -33,7 +33,7 @@ def kill_at(monkeypatch):
 
 
 @pytest.mark.parametrize("method", ["call", "load", "download"])
-def test_one_kill_in_a_replay_accuses_nobody(finished, kill_at, method):
+def test_one_kill_in_a_replay_fails_no_unit(finished, kill_at, method):
     """All units pass, as if nothing had been."""
     seen = kill_at(method, 2)
     report = replay(finished / "tests", target="llvm", units=["softmax", "matmul", "sum"])
@@ -41,7 +41,7 @@ def test_one_kill_in_a_replay_accuses_nobody(finished, kill_at, method):
     assert set(report.units.values()) == {Verdict.PASS}
 
 
-def test_kills_in_a_migration_accuse_nobody(tmp_path, kill_at):
+def test_kills_in_a_migration_name_no_culprit(tmp_path, kill_at):
     kill_at("call", 60, 75)
     result = bring_up(model(), target="llvm", out=tmp_path / "out", strategy="bisect")
     assert (result.verdict, result.culprits) == ("pass", [])
@@ -56,7 +56,7 @@ def test_a_process_that_is_always_killed_is_a_crash_of_the_unit(finished, kill_a
 
 
 def test_a_device_without_room_judges_nothing(finished, monkeypatch):
-    """What it was sent cannot be kept, which says nothing about a kernel."""
+    """What it was sent cannot be kept, which proves nothing about a kernel."""
 
     def full(self, *args):
         raise OSError(28, "No space left on device")

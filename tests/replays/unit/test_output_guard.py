@@ -81,7 +81,7 @@ def test_a_right_kernel_returns_what_it_did_and_the_pattern(session, tmp_path):
     assert second.untouched(z, poison) is None
 
 
-def test_what_was_written_behind_is_told_by_output():
+def test_what_was_written_behind_is_reported_by_output():
     """How much, and how far."""
     block = PoisonedBlock(output=1, tensor_bytes=40, pattern_bytes=1 << 15)
     poison = Poison(seed=0)
@@ -194,7 +194,7 @@ class Anywhere:
 
 
 @pytest.mark.parametrize(
-    ("name", "told"),
+    ("name", "expected"),
     [
         ("right", ["", ""]),
         (
@@ -209,7 +209,7 @@ class Anywhere:
     ],
 )
 @pytest.mark.parametrize("session", ["inline", "process"])
-def test_where_an_offset_is_taken_there_is_a_guard_before(name, told, session, tmp_path):
+def test_where_an_offset_is_taken_there_is_a_guard_before(name, expected, session, tmp_path):
     """Its result is the same, and both sides of it are seen."""
     guarded = guarded_call(Anywhere, name)
     module = Anywhere.clone()
@@ -231,4 +231,4 @@ def test_where_an_offset_is_taken_there_is_a_guard_before(name, told, session, t
         device.close()
     assert y.tolist() == x.tolist()
     found = [block.overrun(p, g, poison) for p, g in zip(block.guards, guards, strict=True)]
-    assert found == told
+    assert found == expected

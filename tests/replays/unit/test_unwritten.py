@@ -14,7 +14,7 @@ from tvm.script import ir as I
 from tvm.script import relax as R
 from tvm.script import tirx as T
 
-from relax_tapml.bringup.verified_suite import write_verified_suite
+from relax_tapml.bringup._verified_suite import write_verified_suite
 from relax_tapml.carve.select.choose_cases import choose_cases
 from relax_tapml.compare.verdict import Verdict
 from relax_tapml.replays.replay import replay
@@ -104,16 +104,16 @@ def drop_last(module, _ctx):
 
 
 def test_the_last_row_of_every_operator_is_missed(suite):
-    """Float, whole number and bool, after the right answer was in memory; each says how much."""
+    """Float, whole number and bool, after the right answer was in memory; each with a count."""
     right = replay(suite, session="inline")
     assert set(right.units.values()) == {Verdict.PASS}
     wrong = replay(suite, session="inline", device_pipeline=drop_last)
     judged = {unit: detail for unit, detail in wrong.details.items() if unit != "partial"}
-    told = {
+    reasons = {
         unit: re.search(r"(\d+) of (\d+) values of its output 0 were never written", d.reason)
         for unit, d in judged.items()
     }
-    assert all(told.values()), {unit: d.reason for unit, d in judged.items() if not told[unit]}
+    assert all(reasons.values()), {u: d.reason for u, d in judged.items() if not reasons[u]}
     assert {unit: detail.verdict for unit, detail in judged.items()} == dict.fromkeys(
         judged, Verdict.MISMATCH
     )
@@ -121,7 +121,7 @@ def test_the_last_row_of_every_operator_is_missed(suite):
     assert any("first at [7, 0]" in detail.reason for detail in judged.values())
 
 
-def test_what_the_source_never_writes_accuses_nobody(suite):
+def test_what_the_source_never_writes_is_not_judged(suite):
     """It is kept in the suite; the rest of the output is judged as ever."""
     opened = open_suite(suite)
     (case,) = opened.manifest.units["partial"].cases
@@ -169,15 +169,15 @@ def test_a_stage_that_is_left_unwritten_is_missed(suite, session):
     )
 
 
-def test_the_seed_says_what_memory_held(suite):
+def test_the_seed_decides_what_memory_holds(suite):
     """Another one in each replay, unless it is given, so that a failure can be repeated."""
 
-    def told(seed):
+    def reason(seed):
         report = replay(
             suite, session="inline", units=["relu"], device_pipeline=drop_last, seed=seed
         )
         return report.details["relu"].reason
 
-    assert told(7) == told(7)
-    assert "(seed 7)" in told(7)
-    assert told(None) != told(None)
+    assert reason(7) == reason(7)
+    assert "(seed 7)" in reason(7)
+    assert reason(None) != reason(None)

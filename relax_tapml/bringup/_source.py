@@ -1,0 +1,414 @@
+"""The trusted side: built once, checked against the framework, captured."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import tvm
+
+from relax_tapml.arrays import Array
+from relax_tapml.bringup._import_check import ImportCheck, check_import
+from relax_tapml.bringup._watched_calls import CallFailed, WatchedFunctions, both, noting
+from relax_tapml.bringup.ir_dump import NO_DUMP, IrDump
+from relax_tapml.capture.index import INDEX_FILE
+from relax_tapml.capture.recorder import Recorder
+from relax_tapml.capture.store import CaptureStore
+from relax_tapml.capture.values import SiteRecord
+from relax_tapml.carve.sensitivity import RUNS, noise, noise_levels, output_tolerances
+from relax_tapml.compare.tolerances.tolerance import Tolerance
+from relax_tapml.compare.verdict import Verdict
+from relax_tapml.errors import LoweringError, SourceError
+from relax_tapml.frontend.model import Functions, Model, Sample
+from relax_tapml.migrate.choices import Choices
+from relax_tapml.partition.built_functions import weight_names
+from relax_tapml.partition.bytecode import compile_functions
+from relax_tapml.partition.hybrid import Host, callback_module
+from relax_tapml.partition.kernel_library import KernelLibrary, KernelSet
+from relax_tapml.passes import native
+from relax_tapml.passes.annotate_sites import annotated_calls
+from relax_tapml.passes.insert_capture import InsertCapture
+from relax_tapml.passes.operator_call import operator_call
+from relax_tapml.passes.replace_choices import ReplaceChoices
+from relax_tapml.processes.fork import (
+    ForkChannel,
+    ForkFailed,
+    ForkRetries,
+    Message,
+    can_fork,
+    forked,
+)
+from relax_tapml.progress import SILENT, Stage
+from relax_tapml.suite.open_suite import Suite
+
+# What fails now and then, or only after a while, is to be met again.
+_TRIALS = 3
+_DIFFERENT = (
+    "sample {name!r}: two runs of the source gave different outputs. A source must repeat itself "
+    "bit for bit to be an oracle; look for a race or for uninitialised memory in its kernels"
+)
+
+_TURNS = 8  # Other choices that the framework's outputs are compared with.
+
+
+class Source:
+    """A model built for its source.
+
+    Whatever it runs, runs in a fork (``relax_tapml.processes.fork``), because a kernel of the
+    source may crash as one of the target may. Only a source that cannot be forked runs in this
+    process.
+
+    Parameters
+    ----------
+    model
+        The model; its samples are what is run.
+    units
+        The lowered module as prepared for the source.
+    target
+        The source target.
+    kernels
+        The source's kernels, one for every unit.
+    library
+        Where they were built.
+
+    Raises
+    ------
+    LoweringError
+        A kernel of the source did not build: there is nothing to trust.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        units: tvm.IRModule,
+        target: tvm.target.Target,
+        kernels: KernelSet,
+        library: KernelLibrary,
+    ) -> None:
+        if kernels.failed:
+            unit, reason = next(iter(kernels.failed.items()))
+            raise LoweringError(
+                f"the source cannot be built: unit {unit}: {reason}. The source must run the whole "
+                "model; choose another --source"
+            )
+        self._model = model
+        self.units = units
+        self._target = target
+        self._library = library
+        self.kernels = kernels
+        self.host = Host(target, kernels.files(), model.params, units)
+
+    def run(self, stage: Stage) -> list[list[Array]]:
+        """Return the outputs of every sample, flattened.
+
+        Raises
+        ------
+        SourceError
+            The source crashes, or one of its calls fails; the operator is named.
+        """
+        functions = self._functions(self._virtual_machine(self.units))
+
+        def work(fork: ForkChannel) -> None:
+            for index, sample in enumerate(self._model.samples):
+                fork.send({"sample": index})
+                fork.send(None, self._model.run(functions, sample))
+
+        return list(self._watched(work, stage))
+
+    def tolerances(
+        self,
+        suite: Suite,
+        outputs: Sequence[Sequence[Array]],
+        stage: Stage,
+        *,
+        moved: Collection[str] | None = None,
+        choices: Choices | None = None,
+    ) -> list[list[Tolerance]]:
+        """Return how far a right target's outputs may be from the source's, sample by sample.
+
+        Noise must not change what the source chooses: a target whose choices differ is judged with
+        the source's.
+
+        Parameters
+        ----------
+        suite
+            Carved from this source; it has the tolerances of the units.
+        outputs
+            Of ``run``.
+        stage
+            Is told how far it is.
+        moved
+            The units that may be on the target; None for all.
+        choices
+            Record what the source chooses.
+
+        Raises
+        ------
+        SourceError
+            The source crashes when results of its operators are moved within their tolerances.
+        """
+        units, callbacks = self.units, {}
+        if choices is not None and choices.units:
+            units = ReplaceChoices(choices.units, is_observed=True)(self.units)
+            callbacks = dict(choices.callbacks(self.host.device))
+        machine = self._virtual_machine(units, callbacks)
+        functions = self._functions(machine)
+        levels = noise_levels(suite, moved)
+
+        def work(fork: ForkChannel) -> None:
+            for index, sample in enumerate(self._model.samples):
+                fork.send({"sample": index})
+                if choices is not None and callbacks:
+                    machine.set_instrument(noting(fork.note))
+                    with choices.recording(index):
+                        self._model.run(functions, sample)
+                for seed in range(RUNS):
+                    disturbed = noise(levels, seed)
+                    machine.set_instrument(both(noting(fork.note), disturbed))
+                    with choices.disturbed(index) if choices and callbacks else nullcontext():
+                        fork.send(None, self._model.run(functions, sample))
+                if choices is not None and callbacks:
+                    counts, arrays = choices.recorded(index)
+                    fork.send({"sample": index, "choices": counts}, arrays)
+
+        def keep(message: Message) -> None:
+            if choices is not None and "choices" in message.document:
+                document = message.document
+                choices.take_over(document["sample"], document["choices"], message.arrays)
+
+        how = " with results moved within their tolerances"
+        runs = list(self._watched(work, stage, how=how, on_told=keep))
+        return [
+            output_tolerances(outputs[index], runs[index * RUNS : (index + 1) * RUNS])
+            for index in range(len(self._model.samples))
+        ]
+
+    def check_import(
+        self, outputs: Sequence[Sequence[Array]], choices: Choices | None = None
+    ) -> ImportCheck | None:
+        """Compare the source's outputs with the framework's own; None where it has none.
+
+        The framework may choose otherwise among equal scores. If outputs differ, the source is run
+        with other choices that are as good: what the framework returns may be any of what comes of
+        these. Values that depend on a choice, and are none of these, are not judged.
+
+        Parameters
+        ----------
+        outputs
+            Of ``run``.
+        choices
+            Of the model; None to compare as it is.
+
+        Raises
+        ------
+        SourceError
+            The framework's own run raised.
+        """
+        check = check_import(self._model, outputs)
+        is_wrong = check is not None and check.verdict is Verdict.MISMATCH
+        if not is_wrong or choices is None or not choices.units:
+            return check
+        return check_import(self._model, outputs, self._turned(choices))
+
+    def _turned(self, choices: Choices) -> list[list[list[Array]]]:
+        """Return the outputs with other choices, sample by sample and turn by turn."""
+        units = ReplaceChoices(choices.units, is_observed=True)(self.units)
+        machine = self._virtual_machine(units, choices.callbacks(self.host.device))
+        functions = self._functions(machine)
+
+        def work(fork: ForkChannel) -> None:
+            machine.set_instrument(noting(fork.note))
+            for index, sample in enumerate(self._model.samples):
+                fork.send({"sample": index})
+                for turn in range(_TURNS):
+                    with choices.turned(turn):
+                        fork.send(None, self._model.run(functions, sample))
+
+        runs = list(self._watched(work, SILENT, how=" with other choices among equal scores"))
+        count = len(self._model.samples)
+        return [runs[index * _TURNS : (index + 1) * _TURNS] for index in range(count)]
+
+    def capture(
+        self,
+        folder: Path,
+        outputs: Sequence[Sequence[Array]],
+        dump: IrDump = NO_DUMP,
+        stage: Stage = SILENT,
+    ) -> CaptureStore:
+        """Run every sample that is not captured yet with capture calls, into a store.
+
+        Raises
+        ------
+        SourceError
+            A captured run gave other outputs than the plain one: the source does not repeat
+            itself, so it is no oracle.
+        StoreError
+            The store cannot be written.
+        """
+        # A run that was killed early may have left the folder without an index.
+        if not (folder / INDEX_FILE).exists():
+            manifest = {"model": self._model.name, "source": str(self._target)}
+            CaptureStore.create(folder, manifest).close()
+        labels = [sample_label(i, sample.name) for i, sample in enumerate(self._model.samples)]
+        with CaptureStore.open(folder) as store:
+            missing = [i for i, label in enumerate(labels) if not store.is_complete(label)]
+        if missing:
+            native.load()
+            with dump.phase("capture"):
+                instrumented = InsertCapture()(self.units)
+            functions = self._functions(self._virtual_machine(instrumented))
+            plain = self._functions(self._virtual_machine(self.units))
+
+            def work(fork: ForkChannel) -> None:
+                with (
+                    CaptureStore.open(folder) as store,
+                    Recorder(store, sites=site_records(self.units)) as recorder,
+                ):
+                    # Each fork begins with the same memory. A run before these makes it another
+                    # one than the first runs had, and kernels that remember something are seen.
+                    fork.send({"sample": missing[0]})
+                    self._model.run(plain, self._model.samples[missing[0]])
+                    for index in missing:
+                        fork.send({"sample": index})
+                        sample = self._model.samples[index]
+                        with recorder.sample(labels[index]):
+                            result = self._model.run(functions, sample)
+                            recorder.outputs(result)
+                            # Raised in here, it leaves the sample incomplete: it is no oracle.
+                            if not _are_identical(outputs[index], result):
+                                raise SourceError(_DIFFERENT.format(name=sample.name))
+
+            list(self._watched(work, stage, how=" while it is captured"))
+        return CaptureStore.open(folder)
+
+    def _watched(
+        self,
+        work: Callable[[ForkChannel], None],
+        stage: Stage,
+        *,
+        how: str = "",
+        on_told: Callable[[Message], None] = lambda _message: None,
+    ) -> Iterator[list[Array]]:
+        """Do work that runs samples in a fork; yield the arrays that it sends.
+
+        Parameters
+        ----------
+        work
+            Sends ``{"sample": index}`` before a sample, and arrays with the document None.
+        stage
+            Is told how far it is.
+        how
+            What is special about these runs, for people.
+        on_told
+            Called with each message that tells the sample; it may hold more.
+
+        Raises
+        ------
+        SourceError
+            The source crashed, or a call of it failed.
+        """
+        index = 0
+
+        def guarded(fork: ForkChannel) -> None:
+            try:
+                work(fork)
+            except CallFailed as failure:
+                fork.send({"failed": str(failure)})
+
+        self._upload_weights()
+        try:
+            for message in forked(guarded, is_safe=can_fork(self._target)):
+                if message.document is None:
+                    yield list(message.arrays)
+                elif "failed" in message.document:
+                    raise self._failed(index, f"fails: {message.document['failed']}", "", how)
+                else:
+                    on_told(message)
+                    index = message.document["sample"]
+                    stage.update(index, len(self._model.samples))
+        except ForkFailed as death:
+            ForkRetries(f"running the source{how}", most_kills=1).allows(death)
+            raise self._failed(index, death.text, death.at, how) from None
+
+    def _failed(self, index: int, cause: str, at: str, how: str) -> SourceError:
+        sample = self._model.samples[index]
+        at = at or self._where(sample)
+        return SourceError(
+            f"the source {self._target.kind.name} {cause} on sample {sample.name!r}{how}, "
+            f"{f'in {at}' if at else 'in no operator when it is run again'}. A source must run "
+            "the whole model: look for a division by zero, an index outside its tensor, or inputs "
+            "that the model does not allow. Nothing is said about the target"
+        )
+
+    def _where(self, sample: Sample) -> str:
+        """Run a sample again, each call noted before it begins; return where that ends."""
+        machine = self._virtual_machine(InsertCapture()(self.units))
+        functions = self._functions(machine)
+
+        def work(fork: ForkChannel) -> None:
+            last = ""
+
+            def note(at: str) -> None:
+                nonlocal last
+                last = at
+                fork.note(at)
+
+            machine.set_instrument(noting(note))
+            try:
+                for _ in range(_TRIALS):
+                    self._model.run(functions, sample)
+            except CallFailed:
+                fork.send(last)
+
+        try:
+            found = [message.document for message in forked(work, is_safe=can_fork(self._target))]
+        except ForkFailed as death:
+            return death.at
+        return found[0] if found else ""
+
+    def _upload_weights(self) -> None:
+        """Upload them here, or every fork would do so for itself."""
+        for names in weight_names(self.units).values():
+            for name in self.host.params.keys() & set(names):
+                self.host.weight(name)
+
+    def _virtual_machine(
+        self, module: tvm.IRModule, callbacks: Mapping[str, Callable[..., Any]] | None = None
+    ) -> Any:
+        functions = compile_functions(module, self._target, self._library)
+        return self.host.virtual_machine(functions, callback_module(callbacks or {}))
+
+    def _functions(self, machine: Any) -> Functions:
+        return WatchedFunctions(self.host.functions(machine, weight_names(self.units)))
+
+
+def sample_label(index: int, name: str) -> str:
+    """Return the name of a sample in a store, unique and in order."""
+    return f"{index:03d} {name}"
+
+
+def site_records(module: tvm.IRModule) -> list[SiteRecord]:
+    """Describe every site for the store."""
+    records = []
+    for site, call in annotated_calls(module):
+        found = operator_call(call, module)
+        if found is not None:
+            records.append(
+                SiteRecord(
+                    site=site.id,
+                    function=site.function,
+                    unit=site.unit,
+                    kind=str(found.kind),
+                    description={"skipped": found.skip_reason} if found.skip_reason else {},
+                )
+            )
+    return records
+
+
+def _are_identical(expected: Sequence[Array], actual: Sequence[Array]) -> bool:
+    return len(expected) == len(actual) and all(
+        a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes()
+        for a, b in zip(expected, actual, strict=True)
+    )

@@ -1,0 +1,186 @@
+"""The main job: carve a model on its source, replay on the target, migrate unit by unit."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, Unpack
+
+from relax_tapml.bringup._stage_clock import StageClock
+from relax_tapml.bringup.alone import alone_text, replay_alone
+from relax_tapml.bringup.carved_suite import capture, carve, suite_text
+from relax_tapml.bringup.ir_dump import IrDump
+from relax_tapml.bringup.lowered_model import lower_model
+from relax_tapml.bringup.migrate_model import migrate
+from relax_tapml.bringup.options import OptionFields, Options
+from relax_tapml.bringup.run_folder import RunFolder
+from relax_tapml.bringup.summary import Findings, summarise
+from relax_tapml.bringup.target_build import build_target, prepare_target
+from relax_tapml.bringup.trusted_source import build_source, trust_source
+from relax_tapml.errors import SourceError, UsageError
+from relax_tapml.files.machine import machine_errors
+from relax_tapml.frontend.inputs import as_samples
+from relax_tapml.frontend.load.load_model import load_model
+from relax_tapml.frontend.model import Model
+from relax_tapml.progress import Reporter, SilentReporter
+from relax_tapml.report.page import render
+from relax_tapml.results.result_file import write_result
+from relax_tapml.results.run_result import RunResult
+
+
+def bring_up(
+    model: Model | str,
+    *,
+    out: Path | str,
+    inputs: Sequence[Any] = (),
+    texts: Sequence[str] = (),
+    quantization: str | None = None,
+    resume: bool = False,
+    force: bool = False,
+    reporter: Reporter | None = None,
+    options: Options | None = None,
+    **fields: Unpack[OptionFields],
+) -> RunResult:
+    """Find out which units of a model are wrong on a target, and migrate the others.
+
+    The source is built and checked against the framework; every operator call is captured while
+    it runs on the samples; captures become a pytest suite, which must pass on the source; each
+    unit is replayed alone on the target; then units move to the device one by one, and after each
+    the model's outputs are compared with the source's.
+
+    Parameters
+    ----------
+    model
+        A ``Model``, or what ``load_model`` takes.
+    out
+        Output folder: ``result.json``, ``report.html``, ``captures``, ``tests``, ``kernels``,
+        ``bundle``.
+    inputs
+        Files or folders of samples; or samples themselves, each a sequence of arrays.
+    texts
+        Sentences, for text models.
+    quantization
+        Of a model ``mlc:CONFIG``; by default what its config says.
+    resume
+        Continue an interrupted run in ``out``; also after editing a kernel, when only what
+        depends on it is done again.
+    force
+        Replace an earlier run in ``out``.
+    reporter
+        Shows the progress.
+    options, fields
+        What the run is to do: ``Options``, or fields of it by name; fields replace those of
+        ``options``.
+
+    Returns
+    -------
+    RunResult
+        As written to ``out/result.json``.
+
+    Raises
+    ------
+    UsageError
+        Model, target, inputs or output folder are not right.
+    LoweringError
+        The model or a pipeline cannot be compiled.
+    SourceError
+        The source crashes, or differs from the framework or from itself; ``result.json`` has the
+        reason too, with what units did alone if that is known. Where culprits are known by then,
+        the result names them instead, with this as its reason.
+    DeviceUnavailable
+        No device session can be opened. Where that happens after units have been judged, the result
+        is ``inconclusive`` instead, or has the culprits so far; ``resume`` goes on.
+    StoreError
+        A file of an earlier run is damaged.
+    MachineError
+        The machine lacks room, memory, descriptors, rights or a compiler, which is not about
+        the model; ``resume`` goes on. Where that happens after units have been judged, the result
+        may be ``inconclusive`` instead, as above.
+    """
+    options = (options or Options()).changed(fields)
+    load = partial(_loaded, model, inputs, texts, quantization, options)
+    clock = StageClock(reporter or SilentReporter())
+    with (
+        machine_errors(f"running in {out}", Path(out)),
+        # Locked at once, changed only when the request is known to make sense.
+        RunFolder(Path(out), resume=resume, force=force) as folder,
+    ):
+        return run_stages(load, options, folder, clock)
+
+
+def run_stages(
+    load: Callable[[], Model], options: Options, folder: RunFolder, clock: StageClock
+) -> RunResult:
+    """Run the stages in order; what an earlier run left in the folder is taken over."""
+    source, target, dump = *options.sides(), IrDump(options.dump_ir)
+    with clock.stage("model", "lower") as stage:
+        model = load()
+        lowered = lower_model(model, options.boundary, dump, stage)
+        prepared = prepare_target(lowered, target, options.boundary, dump)
+    folder.begin()
+    found = Findings(model=model, lowered=lowered)
+    try:
+        with clock.stage("source", "build_kernels") as stage:
+            built = build_source(model, lowered, source, folder.kernels, dump, stage)
+            folder.continue_source(built.identity, lowered.module)
+            trusted = found.trusted = trust_source(built, options.is_import_checked, stage)
+            trusted.require(options.target)
+        with clock.stage("capture") as stage:
+            store = found.store = capture(trusted, folder.captures, dump, stage)
+        with clock.stage("carve") as stage:
+            suite = found.suite = folder.suite(options.carving) or carve(
+                store, lowered, source, folder.tests, folder.kernels, options.carving, stage
+            )
+            folder.keep_carved(options.carving)
+            stage.say(suite_text(suite, source))
+        with clock.stage("kernels", "build_kernels") as stage:
+            build = build_target(prepared, folder.kernels, stage)
+            folder.continue_device({**build.identity, **options.judging}, prepared.units)
+    except SourceError as error:
+        write_result(folder.path, summarise(found, options, clock.seconds, folder.path, str(error)))
+        raise
+    with clock.stage("replay") as stage:
+        alone = found.alone = folder.alone(lowered.units) or replay_alone(
+            suite, build, options.device, stage
+        )
+        folder.keep_alone(alone)
+        stage.say(alone_text(alone, build))
+    with clock.stage("migrate") as stage:
+        migrated = found.migrated = migrate(
+            trusted, suite, build, alone, options.device, options.plan,
+            folder.bundle, folder, dump, stage,
+        )  # fmt: skip
+    result = summarise(found, options, clock.seconds, folder.path)
+    write_result(folder.path, result)
+    render(result, out=folder.path)
+    if migrated.source_error is not None and not result.culprits:
+        raise migrated.source_error
+    return result
+
+
+def _loaded(
+    model: Model | str,
+    inputs: Sequence[Any],
+    texts: Sequence[str],
+    quantization: str | None,
+    options: Options,
+) -> Model:
+    if isinstance(model, str):
+        paths = [Path(path) for path in inputs]
+        return load_model(
+            model,
+            inputs=paths,
+            texts=texts,
+            quantization=quantization,
+            source=options.source,
+            trust=options.trust,
+        )
+    if texts:
+        raise UsageError("texts are for text models; give a Model samples instead")
+    if quantization is not None:
+        raise UsageError("quantization is for a model mlc:CONFIG; a Model has its own")
+    if not inputs:
+        return model
+    return dataclasses.replace(model, samples=as_samples(inputs))

@@ -1,0 +1,301 @@
+"""Join what the stages found into the result of a run."""
+
+from __future__ import annotations
+
+import dataclasses
+import platform
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from relax_tapml.bringup._import_check import import_distance, import_result
+from relax_tapml.bringup._judged_outputs import blunt_outputs_text
+from relax_tapml.bringup.alone import Alone
+from relax_tapml.bringup.lowered_model import Lowered
+from relax_tapml.bringup.migrate_model import Migrated
+from relax_tapml.bringup.options import Options
+from relax_tapml.bringup.trusted_source import Trusted
+from relax_tapml.capture.store import CaptureStore
+from relax_tapml.compare.verdict import Verdict, most_severe
+from relax_tapml.frontend.model import Model
+from relax_tapml.migrate.in_context import in_context
+from relax_tapml.partition.site_table import SiteEntry
+from relax_tapml.passes.origin import unit_text
+from relax_tapml.results.pipeline_result import PipelineResult
+from relax_tapml.results.run_result import (
+    CaptureResult,
+    ModelResult,
+    RunResult,
+    SkippedSite,
+    StageSeconds,
+)
+from relax_tapml.results.unit_result import DimResult, UnitResult, culprits
+from relax_tapml.suite.composite_units import caused_by_kernels, units_run
+from relax_tapml.suite.open_suite import Suite
+from relax_tapml.versions import versions
+
+_NAMED_AT_MOST = 3
+_NOTHING_COMPARED = "no unit was compared on the target"
+
+
+@dataclasses.dataclass(kw_only=True)
+class Findings:
+    """What the stages of a run have found so far; None for a stage that did not come to its end.
+
+    Parameters
+    ----------
+    model, lowered
+        What was run.
+    trusted, store, suite, alone, migrated
+        Of the stages of these names.
+    """
+
+    model: Model
+    lowered: Lowered
+    trusted: Trusted | None = None
+    store: CaptureStore | None = None
+    suite: Suite | None = None
+    alone: Alone | None = None
+    migrated: Migrated | None = None
+
+
+def summarise(
+    found: Findings,
+    options: Options,
+    seconds: StageSeconds,
+    out: Path = Path(),
+    failure: str = "",
+) -> RunResult:
+    """Return the result of a run: the last word on each unit, and one verdict.
+
+    Parameters
+    ----------
+    found
+        What the stages have found.
+    options
+        Of the run.
+    seconds
+        What each stage took.
+    out
+        The output folder.
+    failure
+        Why the run did not come to its end, where that was before the replay.
+    """
+    units = _units(found)
+    migrated = found.migrated or Migrated()
+    verdict, names, reason = _conclusion(units, migrated, found.alone, failure)
+    steps = (*migrated.steps, migrated.pipeline_step)
+    trusted = found.trusted
+    check = None if trusted is None else trusted.check
+    return RunResult(
+        verdict=verdict,
+        reason=reason,
+        culprits=names,
+        units=tuple(units),
+        outputs=tuple(output.result for output in migrated.outputs),
+        steps=tuple(step for step in steps if step is not None),
+        pipeline=migrated.pipeline,
+        skipped=tuple(_skipped(units, found)),
+        unproven={} if found.suite is None else dict(found.suite.manifest.dropped_probes),
+        versions=_versions(),
+        seconds=seconds,
+        model=_model_result(found),
+        source=options.source,
+        target=options.target,
+        session=options.session,
+        devices={} if found.alone is None else dict(found.alone.devices),
+        strategy=str(options.strategy),
+        by=str(options.by),
+        device_pipeline=_name_of(options.device_pipeline),
+        host_pipeline=_name_of(options.host_pipeline),
+        captures=_capture_result(found.store),
+        import_check=import_distance(check),
+        import_=import_result(check, "" if trusted is None or failure else trusted.doubt),
+        lowering_notes=found.lowered.notes,
+        out=out,
+    )
+
+
+def overall_verdict(units: Sequence[UnitResult]) -> Verdict:
+    """Return the verdict of a run by its units; nothing compared, or disputed, is no pass."""
+    wrong = [unit.verdict for unit in units if unit.verdict.is_wrong]
+    if wrong:
+        return most_severe(wrong)
+    verdicts = {unit.verdict for unit in units}
+    is_clear = Verdict.PASS in verdicts and Verdict.INCONCLUSIVE not in verdicts
+    return Verdict.PASS if is_clear else Verdict.INCONCLUSIVE
+
+
+def inconclusive_reason(units: Sequence[UnitResult]) -> str:
+    """Return why a run without culprits does not pass."""
+    open_units = [unit for unit in units if unit.verdict is Verdict.INCONCLUSIVE]
+    blunt = [unit.name for unit in open_units if unit.blunt]
+    disputed = [unit.name for unit in open_units if not unit.blunt]
+    reasons = []
+    if blunt:
+        named = ", ".join(blunt[:_NAMED_AT_MOST])
+        more = len(blunt) - _NAMED_AT_MOST
+        reasons.append(
+            f"{len(blunt)} of {len(units)} units {'has' if len(blunt) == 1 else 'have'} an output "
+            "that only blunt tolerances judge, which a grossly wrong result would pass too "
+            f"({named}{f' and {more} more' if more > 0 else ''})"
+        )
+    if disputed:
+        reasons.append(f"devices disagree about {', '.join(disputed)}")
+    return "; ".join(reasons) or _NOTHING_COMPARED
+
+
+def without_explained(
+    units: Sequence[UnitResult], runs: Mapping[str, frozenset[str]]
+) -> list[UnitResult]:
+    """Return the units, those skipped that run the kernel of another one that is wrong itself.
+
+    Parameters
+    ----------
+    units
+        The last word on each, so that what the migration alone has found counts as well.
+    runs
+        Of ``units_run``.
+    """
+    reasons = caused_by_kernels({unit.name: unit.verdict for unit in units}, runs)
+    return [
+        dataclasses.replace(unit, verdict=Verdict.SKIPPED, reason=reasons[unit.name], together=())
+        if unit.name in reasons
+        else unit
+        for unit in units
+    ]
+
+
+def _units(found: Findings) -> list[UnitResult]:
+    """Return the last word on each unit that was replayed."""
+    if found.alone is None:
+        return []
+    contexts = {} if found.migrated is None else found.migrated.contexts
+    sites: dict[str, list[SiteEntry]] = {}
+    for entry in found.lowered.table:
+        sites.setdefault(entry.site.unit, []).append(entry)
+    units = [
+        _described(
+            in_context(found.alone.units[name], contexts.get(name)), sites[name], found.suite
+        )
+        for name in found.lowered.units
+    ]
+    wrong = culprits(units)
+    if wrong and found.suite is not None:
+        units = without_explained(units, units_run(found.suite, wrong))
+    return units
+
+
+def _described(unit: UnitResult, sites: Sequence[SiteEntry], suite: Suite | None) -> UnitResult:
+    """Return a unit with where the model calls it, and what no case of it shows."""
+    entry = None if suite is None else suite.manifest.units.get(unit.name)
+    unit = dataclasses.replace(
+        unit,
+        sites=len(sites),
+        origin=unit_text(site.origins for site in sites),
+        origins={site.site.id: tuple(one.text for one in site.origins) for site in sites},
+    )
+    if entry is None:
+        return unit
+    dims = tuple(DimResult(**dataclasses.asdict(dim)) for dim in entry.dims_seen_once)
+    return dataclasses.replace(
+        unit,
+        constant_inputs=entry.constant_inputs,
+        inexact=entry.inexact,
+        dims_seen_once=dims,
+    )
+
+
+def _conclusion(
+    units: Sequence[UnitResult], migrated: Migrated, alone: Alone | None, failure: str
+) -> tuple[Verdict, list[str], str]:
+    """Return verdict, culprits and reason of a run."""
+    if failure:
+        return Verdict.INCONCLUSIVE, [], failure
+    verdict, names = overall_verdict(units), culprits(units)
+    reason = inconclusive_reason(units) if verdict is Verdict.INCONCLUSIVE else ""
+    blunt = blunt_outputs_text(migrated.outputs)
+    if blunt:
+        # The units are judged alone all the same: a run of sharp ones passes, with this reason.
+        reason = "; ".join(filter(None, (reason, blunt)))
+    if migrated.pipeline is not None:
+        verdict, names, reason = with_pipeline(verdict, names, reason, migrated.pipeline)
+    worn_out = [step.session for step in migrated.steps if step.session]
+    if worn_out and not names:
+        verdict, reason = Verdict.INCONCLUSIVE, worn_out[0]
+    lost = migrated.lost or ("" if alone is None else alone.lost)
+    if lost:
+        verdict = verdict if names else Verdict.INCONCLUSIVE
+        reason = f"{lost.rstrip('.')}. Continue with --resume"
+    if migrated.source_error is not None:
+        verdict = verdict if names else Verdict.INCONCLUSIVE
+        reason = f"the migration stopped: {migrated.source_error}"
+    return verdict, names, reason
+
+
+def with_pipeline(
+    verdict: Verdict, names: list[str], reason: str, pipeline: PipelineResult
+) -> tuple[Verdict, list[str], str]:
+    """Return verdict, culprits and reason of a run whose pipeline changes Relax functions.
+
+    Parameters
+    ----------
+    verdict, names, reason
+        By the units.
+    pipeline
+        By the module that the pipeline returned.
+    """
+    passes = pipeline.culprits
+    if passes:
+        return (verdict, [*names, *passes], reason) if names else (pipeline.verdict, passes, "")
+    if names:
+        return verdict, names, reason
+    if pipeline.verdict is not Verdict.PASS:
+        return Verdict.INCONCLUSIVE, [], pipeline.reason
+    # Kernels may all be new, so that no unit was judged; the model was, as a whole.
+    is_open = verdict is Verdict.INCONCLUSIVE and reason != _NOTHING_COMPARED
+    return (verdict, [], reason) if is_open else (Verdict.PASS, [], "")
+
+
+def _skipped(units: Sequence[UnitResult], found: Findings) -> list[SkippedSite]:
+    """Return every site that was not compared, or cannot leave the host, with the reason."""
+    reasons = {unit.name: unit.reason for unit in units if unit.verdict is Verdict.SKIPPED}
+    skipped = {
+        entry.site.id: reasons[entry.site.unit]
+        for entry in found.lowered.table
+        if entry.site.unit in reasons
+    }
+    if found.suite is not None:
+        skipped.update(found.suite.manifest.skipped_sites)
+    skipped.update(found.lowered.host_only)
+    return [SkippedSite(site=site, reason=reason) for site, reason in skipped.items()]
+
+
+def _model_result(found: Findings) -> ModelResult:
+    return ModelResult(
+        name=found.model.name,
+        units=len(found.lowered.units),
+        sites=len(found.lowered.table),
+        parameters_bytes=sum(array.nbytes for array in found.model.params.values()),
+        samples=len(found.model.samples),
+    )
+
+
+def _capture_result(store: CaptureStore | None) -> CaptureResult:
+    if store is None:
+        return CaptureResult()
+    stats = store.stats()
+    return CaptureResult(
+        calls=stats.calls, bytes_stored=stats.disk_bytes, bytes_seen=stats.seen_bytes
+    )
+
+
+def _name_of(pipeline: Any) -> str | None:
+    if pipeline is None or isinstance(pipeline, str):
+        return pipeline
+    return str(pipeline.info.name)
+
+
+def _versions() -> dict[str, str]:
+    found = versions("numpy", "safetensors")
+    return {**found, "python": platform.python_version(), "machine": platform.machine()}

@@ -1,0 +1,39 @@
+"""The tolerance of values that must be equal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from relax_tapml.arrays import Array
+from relax_tapml.compare.tolerances.stored import StoredTolerance
+from relax_tapml.compare.tolerances.tolerance import StorableTolerance
+
+
+@dataclass(frozen=True, kw_only=True)
+class EqualTolerance(StorableTolerance):
+    """Values must be equal; both zeros are."""
+
+    origin: str
+    is_elementwise: ClassVar[bool] = True
+    kind: ClassVar[str] = "equal"
+    stored: ClassVar[tuple[str, ...]] = ()
+    is_exact: ClassVar[bool] = True
+
+    def allowed(self, oracle: Array) -> Array:
+        """Return zeros."""
+        return np.zeros(oracle.shape)
+
+    def store(self, write: Callable[[Array], str], inputs: Sequence[Array]) -> StoredTolerance:
+        """See ``StorableTolerance``."""
+        return StoredTolerance(kind=self.kind, origin=self.origin)
+
+    @classmethod
+    def read(
+        cls, stored: StoredTolerance, tensor: Callable[[str], Array], inputs: Sequence[str]
+    ) -> EqualTolerance:
+        """See ``StorableTolerance``."""
+        return cls(origin=stored.origin)

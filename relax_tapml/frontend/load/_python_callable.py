@@ -1,0 +1,27 @@
+"""Models from Python."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from relax_tapml.frontend.load.frontend import Frontend, Request
+
+if TYPE_CHECKING:
+    from relax_tapml.frontend.model import Model
+
+
+class PythonCallable(Frontend):
+    """The user's own function, which returns a model."""
+
+    usage = "package.module:callable"
+    summary = "package.module:callable, which returns (IRModule, params) or a Model"
+
+    def matches(self, spec: str) -> bool:
+        """See ``Frontend``."""
+        return ":" in spec
+
+    def load(self, request: Request) -> Model:
+        """See ``Frontend``."""
+        from relax_tapml.frontend._callable import load_callable
+
+        return load_callable(request.spec)

@@ -1,0 +1,28 @@
+"""Folders that ``save_model`` writes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from relax_tapml.frontend.load.frontend import Frontend, Request
+
+if TYPE_CHECKING:
+    from relax_tapml.frontend.model import Model
+
+
+class SavedFolder(Frontend):
+    """A folder with a model's module, parameters and samples."""
+
+    usage = "FOLDER"
+    summary = "a folder written by relax_tapml.save_model"
+
+    def matches(self, spec: str) -> bool:
+        """See ``Frontend``."""
+        return bool(spec) and Path(spec).is_dir()
+
+    def load(self, request: Request) -> Model:
+        """See ``Frontend``."""
+        from relax_tapml.frontend.saved import load_saved
+
+        return load_saved(Path(request.spec), trust=request.trust)

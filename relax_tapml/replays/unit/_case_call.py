@@ -1,0 +1,177 @@
+"""One call of a case in a device session: what it returns, and what it does to memory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from relax_tapml.arrays import Array
+from relax_tapml.replays.unit._poison import (
+    both,
+    is_certain,
+    pattern_sizes,
+    unwritten_text,
+    without,
+)
+from relax_tapml.replays.unit.unit_programs import UnitPrograms
+from relax_tapml.suite.manifest import SuiteCase
+from relax_tapml.suite.open_suite import Suite
+from relax_tapml.targets.session.poison import Poison
+from relax_tapml.targets.session.session import DeviceModule, DeviceSession, DeviceTensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Returned:
+    """What a call returned, what it wrote behind its outputs, and what of them it did not write.
+
+    ``overruns`` has a sentence for each place; ``untouched`` a bool array for each output, None
+    where all of it was written.
+    """
+
+    outputs: list[Array]
+    overruns: list[str]
+    untouched: list[Array | None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckedCall:
+    """A call whose memory was checked, too.
+
+    Parameters
+    ----------
+    outputs
+        What it returned.
+    violations
+        What it did to memory that no kernel may do, a sentence each.
+    unwritten
+        For each output, bool of its shape: the values that were not written and should have been.
+    is_damaging
+        Whether the session must not be used again: other units in it would get wrong weights, or
+        memory that was overwritten, and their failures would count.
+    """
+
+    outputs: list[Array]
+    violations: list[str]
+    unwritten: tuple[Array | None, ...]
+    is_damaging: bool
+
+
+class CaseCaller:
+    """Calls the functions of cases in memory that holds a pattern.
+
+    Parameters
+    ----------
+    suite, programs
+        The cases, and what calls their units.
+    poison
+        The pattern.
+    """
+
+    def __init__(self, suite: Suite, programs: UnitPrograms, poison: Poison) -> None:
+        self._suite = suite
+        self._programs = programs
+        self._poison = poison
+
+    def arguments(self, session: DeviceSession, case: SuiteCase) -> list[DeviceTensor]:
+        """Upload the inputs of a case, but for weights that the session has."""
+        return [
+            session.upload(self._suite.tensor(item.tensor))
+            if item.weight is None or case.may_write
+            # By content: two layers may share a weight, and one name may stand for several.
+            else session.parameter(item.tensor, self._suite.tensor(item.tensor))
+            for item in case.inputs
+        ]
+
+    def call(
+        self,
+        session: DeviceSession,
+        module: DeviceModule,
+        unit: str,
+        case: SuiteCase,
+        arguments: Sequence[DeviceTensor],
+        poison: Poison | None = None,
+    ) -> Returned:
+        """Do the call of a case in memory that holds ``poison``, by default the pattern."""
+        poison = poison or self._poison
+        blocks = self._programs.blocks(unit, case.function)
+        patterns = [
+            session.parameter(poison.name(size), poison.pattern(size))
+            for size in pattern_sizes(blocks)
+        ]
+        function = self._programs.function(unit, case.function)
+        results = session.call(module, function, [*arguments, *patterns])
+        values = [session.download(result) for result in results]
+        outputs, guards = values[: len(case.outputs)], values[len(case.outputs) :]
+        places = [(block, place) for block in blocks for place in block.guards]
+        found = [
+            block.overrun(place, guard, poison)
+            for (block, place), guard in zip(places, guards, strict=True)
+        ]
+        untouched: list[Array | None] = [None] * len(outputs)
+        for block in blocks:
+            if block.output is not None:
+                untouched[block.output] = block.untouched(outputs[block.output], poison)
+        return Returned(
+            outputs=outputs, overruns=[text for text in found if text], untouched=untouched
+        )
+
+    def checked_call(
+        self, session: DeviceSession, module: DeviceModule, unit: str, case: SuiteCase
+    ) -> CheckedCall:
+        """Call a unit once and check what it did to its inputs and to memory."""
+        arguments = self.arguments(session, case)
+        returned = self.call(session, module, unit, case, arguments)
+        changed = [] if case.may_write else self._changed(session, case, arguments)
+        untouched = self._untouched(session, module, unit, case, returned)
+        unwritten = tuple(
+            without(mask, self._suite.tensor(output.unwritten) if output.unwritten else None)
+            for mask, output in zip(untouched, case.outputs, strict=True)
+        )
+        return CheckedCall(
+            outputs=returned.outputs,
+            violations=[
+                *(
+                    unwritten_text(number, mask, self._poison)
+                    for number, mask in enumerate(unwritten)
+                    if mask is not None
+                ),
+                *(f"it writes to its input {i}, which it may only read" for i in changed[:1]),
+                *returned.overruns,
+            ],
+            unwritten=unwritten,
+            is_damaging=bool(returned.overruns)
+            or any(case.inputs[index].weight is not None for index in changed),
+        )
+
+    def _untouched(
+        self,
+        session: DeviceSession,
+        module: DeviceModule,
+        unit: str,
+        case: SuiteCase,
+        returned: Returned,
+    ) -> list[Array | None]:
+        """Return which values of each output a call did not write.
+
+        What holds the pattern may have been written by chance where a type has few values: such a
+        call is done once more with another pattern.
+        """
+        pairs = list(zip(returned.untouched, returned.outputs, strict=True))
+        if not any(mask is not None and not is_certain(output) for mask, output in pairs):
+            return returned.untouched
+        arguments = self.arguments(session, case)
+        again = self.call(session, module, unit, case, arguments, self._poison.inverted)
+        return [
+            mask if mask is None or is_certain(output) else both(mask, other)
+            for (mask, output), other in zip(pairs, again.untouched, strict=True)
+        ]
+
+    def _changed(
+        self, session: DeviceSession, case: SuiteCase, arguments: Sequence[DeviceTensor]
+    ) -> list[int]:
+        """Return which inputs are not what they were."""
+        return [
+            index
+            for index, (item, argument) in enumerate(zip(case.inputs, arguments, strict=True))
+            if session.download(argument).tobytes() != self._suite.tensor(item.tensor).tobytes()
+        ]
