@@ -6,8 +6,10 @@ heads, few of everything else.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -142,57 +144,28 @@ def _built(model: nn.Module, names: str, output: str, *, pixels: int = 32, **fix
 Builder = Callable[[], Built]
 
 
-def _decoder(
-    prefix: str, kind: str = "ForCausalLM", config: str = "Config", **options: Any
-) -> Builder:
-    return lambda: _built(
-        _model(f"{prefix}{kind}", getattr(transformers, f"{prefix}{config}")(**options)),
-        "input_ids",
-        "logits",
-        use_cache=False,
-    )
-
-
-def _encoder(prefix: str, kind: str = "Model", **options: Any) -> Builder:
-    return lambda: _built(
-        _model(f"{prefix}{kind}", getattr(transformers, f"{prefix}Config")(**options)),
-        "input_ids attention_mask",
-        "last_hidden_state",
-    )
-
-
-def _both(prefix: str, kind: str = "ForConditionalGeneration", **options: Any) -> Builder:
-    return lambda: _built(
-        _model(f"{prefix}{kind}", getattr(transformers, f"{prefix}Config")(**options)),
-        "input_ids decoder_input_ids",
-        "logits",
-        use_cache=False,
-    )
-
-
-def _vision(
+def _builder(
     prefix: str,
-    kind: str = "Model",
     *,
-    pixels: int = 32,
+    kind: str = "Model",
+    config: str = "Config",
+    names: str,
     output: str = "last_hidden_state",
+    pixels: int = 32,
     is_eager: bool = True,
+    fixed: Mapping[str, Any] = MappingProxyType({}),
     **options: Any,
 ) -> Builder:
+    """Return what builds a model of ``transformers``, from the options of its configuration.
+
+    The names of its class and its configuration's begin with ``prefix``; see ``_built`` for what
+    it takes and returns. Attention is eager where it has any.
+    """
+
     def build() -> Built:
-        config = getattr(transformers, f"{prefix}Config")(**options)
-        model = _model(f"{prefix}{kind}", config, is_eager=is_eager)
-        return _built(model, "pixel_values", output, pixels=pixels)
-
-    return build
-
-
-def _sound(
-    prefix: str, kind: str = "Model", output: str = "last_hidden_state", **options: Any
-) -> Builder:
-    def build() -> Built:
-        config = getattr(transformers, f"{prefix}Config")(**{**_SOUND, **options})
-        return _built(_model(f"{prefix}{kind}", config), "input_values", output)
+        made = getattr(transformers, f"{prefix}{config}")(**options)
+        model = _model(f"{prefix}{kind}", made, is_eager=is_eager)
+        return _built(model, names, output, pixels=pixels, **fixed)
 
     return build
 
@@ -328,29 +301,28 @@ def _without(options: dict[str, Any], *names: str) -> dict[str, Any]:
     return {key: value for key, value in options.items() if key not in names}
 
 
-def _lm(prefix: str, **options: Any) -> Builder:
-    """A decoder whose configuration has the usual names."""
-    return _decoder(prefix, **{**_LM, **options})
-
-
-def _bert(prefix: str, **options: Any) -> Builder:
-    """An encoder whose configuration has the usual names."""
-    return _encoder(prefix, **{**_TEXT, **options})
-
-
-def _image(prefix: str, **options: Any) -> Builder:
-    """A vision transformer whose configuration has the usual names."""
-    return _vision(prefix, **_IMAGE, **options)
-
-
-def _stages(prefix: str, **options: Any) -> Builder:
-    """A vision model of four stages."""
-    return _vision(prefix, pixels=64, **_STAGES, **options)
+# What is common to a family; each row of it may have other options.
+_decoder = partial(
+    _builder,
+    kind="ForCausalLM",
+    names="input_ids",
+    output="logits",
+    fixed={"use_cache": False},
+)
+_lm = partial(_decoder, **_LM)
+_encoder = partial(_builder, names="input_ids attention_mask")
+_bert = partial(_encoder, **_TEXT)
+_both = partial(_decoder, kind="ForConditionalGeneration", names="input_ids decoder_input_ids")
+_t5 = partial(_decoder, kind="ForConditionalGeneration", names="input_ids decoder_input_ids", **_T5)
+_vision = partial(_builder, names="pixel_values")
+_image = partial(_vision, **_IMAGE)
+_stages = partial(_vision, pixels=64, **_STAGES)
+_sound = partial(_builder, names="input_values", **_SOUND)
 
 
 _DECODERS: dict[str, Builder] = {
     "llama": _lm("Llama"),
-    "gpt2": _decoder("GPT2", "LMHeadModel", **_GPT),
+    "gpt2": _decoder("GPT2", kind="LMHeadModel", **_GPT),
     "gpt_neox": _decoder("GPTNeoX", **_LM_ALL_HEADS),
     "gpt_neo": _decoder(
         "GPTNeo",
@@ -472,7 +444,7 @@ _ENCODERS: dict[str, Builder] = {
     "squeezebert": _bert("SqueezeBert", embedding_size=HIDDEN),
     "ernie": _bert("Ernie"),
     "data2vec_text": _bert("Data2VecText"),
-    "t5_encoder": _encoder("T5", "EncoderModel", **_T5),
+    "t5_encoder": _encoder("T5", kind="EncoderModel", **_T5),
     "clip_text": _encoder("CLIPText", **{**_TEXT, **_SPECIAL}),
 }
 _ENCODER_DECODERS: dict[str, Builder] = {
@@ -482,7 +454,7 @@ _ENCODER_DECODERS: dict[str, Builder] = {
     "mbart": _both("MBart", **_BOTH),
     "m2m_100": _both("M2M100", **_BOTH),
     "blenderbot": _both("Blenderbot", **_BOTH),
-    "marian": _both("Marian", "MTModel", **_BOTH, decoder_start_token_id=0),
+    "marian": _both("Marian", kind="MTModel", **_BOTH, decoder_start_token_id=0),
     "pegasus": _both("Pegasus", **_BOTH),
 }
 _VISION: dict[str, Builder] = {
@@ -519,7 +491,7 @@ _VISION: dict[str, Builder] = {
     ),
     "segformer": _vision(
         "Segformer",
-        "ForSemanticSegmentation",
+        kind="ForSemanticSegmentation",
         pixels=64,
         output="logits",
         **_STAGES,
@@ -534,7 +506,7 @@ _VISION: dict[str, Builder] = {
 }
 _AUDIO: dict[str, Builder] = {
     "whisper": _whisper,
-    "wav2vec2": _sound("Wav2Vec2", "ForCTC", "logits"),
+    "wav2vec2": _sound("Wav2Vec2", kind="ForCTC", output="logits"),
     "hubert": _sound("Hubert"),
     "unispeech": _sound("UniSpeech"),
     "wavlm": _sound("WavLM", num_buckets=16),
