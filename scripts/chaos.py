@@ -26,7 +26,6 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -64,35 +63,22 @@ SCENARIOS: dict[str, tuple[Scenario, int]] = {
 }
 
 
-@dataclass(frozen=True, kw_only=True)
-class Tried:
-    """A trial that was made."""
-
-    name: str
-    scenario: str
-    done: str
-    problems: tuple[str, ...]
-    events: int
-    is_skipped: bool
-    seconds: float
-
-
-def trial_of(bench: Bench, name: str, place: Place) -> Tried:
+def trial_of(bench: Bench, name: str, place: Place) -> Trial:
     """Make a trial in a place, which is emptied first."""
-    _, scenario, index = name.split(":")
     place.clean()
     began = time.monotonic()
-    trial = Trial(bench=bench, place=place, draw=random.Random(name), index=int(index))
-    SCENARIOS[scenario][0](trial)
-    return Tried(
+    _, scenario, index = name.split(":")
+    trial = Trial(
+        bench=bench,
+        place=place,
+        draw=random.Random(name),
         name=name,
         scenario=scenario,
-        done=", ".join(trial.done),
-        problems=tuple(trial.problems),
-        events=trial.events,
-        is_skipped=trial.is_skipped,
-        seconds=time.monotonic() - began,
+        index=int(index),
     )
+    SCENARIOS[scenario][0](trial)
+    trial.seconds = time.monotonic() - began
+    return trial
 
 
 def make_bench(folder: Path) -> Bench:
@@ -121,9 +107,9 @@ def names_of(seed: int, chosen: list[str], kill_count: int) -> list[str]:
     return mixed_names(seed, counts)
 
 
-def report(all_tried: list[Tried], console: Console, seconds: float) -> int:
+def report(all_tried: list[Trial], console: Console, seconds: float) -> int:
     """Print the table and the first wrong trial of each scenario; return how many are wrong."""
-    by_scenario: dict[str, list[Tried]] = defaultdict(list)
+    by_scenario: dict[str, list[Trial]] = defaultdict(list)
     for one in all_tried:
         by_scenario[one.scenario].append(one)
     table = Table("scenario", "trials", "kills or faults", "skipped", "right", "wrong", "s each")
@@ -139,7 +125,7 @@ def report(all_tried: list[Tried], console: Console, seconds: float) -> int:
     console.print(table)
     for scenario, made in by_scenario.items():
         for one in [one for one in made if one.problems][:1]:
-            console.print(f"{scenario}: --only {one.name}  {one.done!r:.300}", markup=False)
+            console.print(f"{scenario}: --only {one.name}  {one.description!r:.300}", markup=False)
             for problem in one.problems:
                 console.print(f"    {problem!r:.500}", markup=False)
     wrong = sum(bool(one.problems) for one in all_tried)
@@ -183,7 +169,10 @@ def main() -> int:
         for one in run_all(names, pool, args.jobs):
             all_tried.append(one)
             if one.problems:
-                print(f"{one.name}: {one.done!r:.200} {one.problems[0]!r:.300}", file=sys.stderr)
+                print(
+                    f"{one.name}: {one.description!r:.200} {one.problems[0]!r:.300}",
+                    file=sys.stderr,
+                )
         wrong = report(all_tried, console, time.monotonic() - began)
     if len(all_tried) < len(names):
         console.print(f"the time is over: {len(names) - len(all_tried)} trials were not made")

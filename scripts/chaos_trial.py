@@ -44,8 +44,8 @@ class Trial:
     ----------
     bench, place, draw
         What it is made of; all that it draws comes from its name.
-    index
-        Its number in the scenario.
+    name, scenario, index
+        ``SEED:SCENARIO:INDEX`` and its parts.
     done
         What was done, for people.
     problems
@@ -54,16 +54,26 @@ class Trial:
         How many kills or faults it had.
     is_skipped
         Whether this machine or user cannot make it.
+    seconds
+        How long it took.
     """
 
     bench: Bench
     place: Place
     draw: random.Random
+    name: str
+    scenario: str
     index: int
     done: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     events: int = 0
     is_skipped: bool = False
+    seconds: float = 0.0
+
+    @property
+    def description(self) -> str:
+        """What was done, in one line."""
+        return ", ".join(self.done)
 
     @property
     def out(self) -> Path:

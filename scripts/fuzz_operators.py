@@ -185,36 +185,31 @@ def damaged_tensors(data: bytes, draw: random.Random, place: Place) -> tuple[byt
     header, body = json.loads(data[8 : 8 + length]), data[8 + length :]
     name = draw.choice([key for key in header if key != "__metadata__"])
     entry = header[name]
-    operator = draw.choice(
-        ("offsets", "negative", "shape", "rows", "overlap", "dtype", "json", "huge", "deep", "name")
-    )
-    if operator == "offsets":
-        entry["data_offsets"] = [0, 2**63]
-    elif operator == "negative":
-        entry["shape"] = [-1, -len(body)]
-    elif operator == "shape":
-        entry["shape"] = [2**63, 1]
-    elif operator == "rows":
-        entry["shape"] = [2**40, 0, *entry["shape"]]
-        entry["data_offsets"] = [0, 0]
-    elif operator == "overlap":
+    changes: dict[str, dict[str, Any]] = {
+        "offsets": {"data_offsets": [0, 2**63]},
+        "negative": {"shape": [-1, -len(body)]},
+        "shape": {"shape": [2**63, 1]},
+        "rows": {"shape": [2**40, 0, *entry["shape"]], "data_offsets": [0, 0]},
+        "dtype": {"dtype": draw.choice(("F64", "Q9", "BOOL", "F8_E5M2", "U64", None, 7))},
+    }
+    operator = draw.choice((*changes, "overlap", "json", "huge", "deep", "name"))
+    entry.update(changes.get(operator, {}))
+    description = operator
+    if operator == "overlap":
         header["other"] = dict(entry)
-    elif operator == "dtype":
-        entry["dtype"] = draw.choice(("F64", "Q9", "BOOL", "F8_E5M2", "U64", None, 7))
     elif operator == "json":
-        header, changes = damaged_document(header, draw, place)
-        operator += f": {changes}"
+        header, text = damaged_document(header, draw, place)
+        description += f": {text}"
     elif operator == "huge":
         return (2**62).to_bytes(8, "little") + data[8:], operator
-    elif operator == "deep":
-        text = ('{"tensor":' + "[" * 60_000 + "]" * 60_000 + "}").encode()
-        return len(text).to_bytes(8, "little") + text + body, operator
-    else:
+    elif operator == "name":
         new = draw.choice([*code(place), *paths(place), *terminal()])
         header[new] = header.pop(name)
-        operator += f" {new!r:.40}"
-    text = json.dumps(header).encode()
-    return len(text).to_bytes(8, "little") + text + body, operator
+        description += f" {new!r:.40}"
+    written = json.dumps(header).encode()
+    if operator == "deep":
+        written = ('{"tensor":' + "[" * 60_000 + "]" * 60_000 + "}").encode()
+    return len(written).to_bytes(8, "little") + written + body, description
 
 
 def damaged_zip(data: Path, draw: random.Random, out: Path) -> str:
