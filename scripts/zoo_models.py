@@ -61,7 +61,7 @@ class Architecture:
     """Whether ``torch.export`` keeps its dimensions symbolic."""
 
 
-class _Wrapped(nn.Module):
+class Wrapped(nn.Module):
     """Takes positional arguments and returns one output."""
 
     def __init__(self, model: nn.Module, names: Sequence[str], output: str, **fixed: Any) -> None:
@@ -87,15 +87,20 @@ def _model(kind: str, config: Any, *, is_eager: bool = True) -> nn.Module:
         if hasattr(part, "config"):
             # The others loop over experts in Python, or call kernels of their own.
             part.config._experts_implementation = "batched_mm"
+    fill(model, matrices=0.08, vectors=0.05)
+    return model.eval()
+
+
+def fill(model: nn.Module, *, matrices: float, vectors: float) -> None:
+    """Draw all parameters: matrices around 0, vectors around what they are."""
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for parameter in model.parameters():
             noise = torch.randn(parameter.shape, generator=generator)
             if parameter.dim() >= 2:
-                parameter.copy_(noise * 0.08)
+                parameter.copy_(noise * matrices)
             else:
-                parameter.add_(noise * 0.05)
-    return model.eval()
+                parameter.add_(noise * vectors)
 
 
 def _tokens(seed: int, batch: int, tokens: int) -> torch.Tensor:
@@ -135,7 +140,7 @@ def _built(model: nn.Module, names: str, output: str, *, pixels: int = 32, **fix
     """Return a model that takes the parameters of some names, and is called with ``fixed`` too."""
     makers = [_INPUTS[name] for name in names.split()]
     return Built(
-        module=_Wrapped(model, names.split(), output, **fixed),
+        module=Wrapped(model, names.split(), output, **fixed),
         inputs=lambda seed, n, tokens: tuple(make(seed, n, tokens, pixels) for make, _ in makers),
         dims=[dims for _, dims in makers],
     )
