@@ -35,30 +35,19 @@ _SHOWN_BYTES = 256 << 20
 # Processes that the work leaves behind may take this long to see that it has ended.
 _LEAVE_S = 5.0
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
-# Audit events that change the file system, with the positions of the paths they change.
-_CHANGES = {
-    "os.chmod": (0,),
-    "os.chown": (0,),
-    "os.link": (1,),
-    "os.mkdir": (0,),
-    "os.remove": (0,),
-    "os.rename": (0, 1),
-    "os.rmdir": (0,),
-    "os.symlink": (1,),
-    "os.truncate": (0,),
-    "os.utime": (0,),
-}
-# Positions of the descriptors of folders that these paths are relative to.
-_RELATIVE_TO = {
-    "os.chmod": (2,),
-    "os.chown": (3,),
-    "os.link": (3,),
-    "os.mkdir": (2,),
-    "os.remove": (1,),
-    "os.rename": (2, 3),
-    "os.rmdir": (1,),
-    "os.symlink": (2,),
-    "os.utime": (3,),
+# Audit events that change the file system: for each path that they change, its position among the
+# arguments, and that of the descriptor of the folder that it is relative to.
+_CHANGES: dict[str, tuple[tuple[int, int | None], ...]] = {
+    "os.chmod": ((0, 2),),
+    "os.chown": ((0, 3),),
+    "os.link": ((1, 3),),
+    "os.mkdir": ((0, 2),),
+    "os.remove": ((0, 1),),
+    "os.rename": ((0, 2), (1, 3)),
+    "os.rmdir": ((0, 1),),
+    "os.symlink": ((1, 2),),
+    "os.truncate": ((0, None),),
+    "os.utime": ((0, 3),),
 }
 
 
@@ -177,6 +166,16 @@ class Place:
             _in_fork(work, self, limits, descriptors)
         return Running(self, pid, limits, descriptors, known)
 
+    def build_library(self, text: str) -> None:
+        """Build ``library.so`` from C text, if it is not there: part of the traps."""
+        from tvm.support import cc
+
+        source, library = self.root / ".library.c", self.root / "library.so"
+        if not library.exists():
+            source.write_text(text)
+            cc.create_shared(str(library), [str(source)])
+            self._traps = self._seen()
+
     def changed(self) -> list[str]:
         """Return what was changed since ``clean`` although nobody may."""
         seen, traps = self._seen(), self._traps
@@ -276,18 +275,6 @@ def scratch_folder(prefix: str) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def library_that_marks(place: Place, text: str) -> Path:
-    """Build a shared object that leaves a mark as soon as it is loaded; None without a compiler."""
-    from tvm.support import cc
-
-    source = place.root / ".library.c"
-    source.write_text(text)
-    library = place.root / "library.so"
-    cc.create_shared(str(library), [str(source)])
-    place._traps = place._seen()
-    return library
-
-
 def _in_fork(
     work: Callable[[], int], place: Place, limits: Limits, descriptors: Sequence[int]
 ) -> NoReturn:
@@ -345,7 +332,7 @@ def _watch(allowed: Sequence[Path], report: int) -> None:
     """Report every change of the file system outside of folders, in this process and its forks."""
     roots = [os.path.realpath(path) for path in allowed]
 
-    def tell(event: str, path: Any, folder: Any = -1) -> None:
+    def report_change(event: str, path: Any, folder: Any = -1) -> None:
         if isinstance(path, int):
             return
         name = os.fsdecode(path)
@@ -364,12 +351,12 @@ def _watch(allowed: Sequence[Path], report: int) -> None:
             is_text = isinstance(mode, str)
             is_writing = set("wax+") & set(mode) if is_text else (flags or 0) & _WRITING
             if path is not None and is_writing:
-                tell(event, path)
+                report_change(event, path)
         elif event in _CHANGES:
-            folders = _RELATIVE_TO.get(event, ())
-            for index, position in enumerate(_CHANGES[event]):
-                at = folders[index] if index < len(folders) else None
-                tell(event, args[position], args[at] if at is not None and at < len(args) else -1)
+            for position, at in _CHANGES[event]:
+                report_change(
+                    event, args[position], args[at] if at is not None and at < len(args) else -1
+                )
 
     sys.addaudithook(hook)
 
@@ -397,18 +384,18 @@ def _children() -> list[int]:
 def _ended_orphans(known: set[int]) -> tuple[str, ...]:
     """Return the command lines of processes that do not end by themselves; they are killed."""
     until = time.monotonic() + _LEAVE_S
-    told: list[str] = []
+    left: list[str] = []
     while orphans := set(_children()) - known:
         is_late = time.monotonic() > until
         for pid in orphans:
             if is_late:
-                told.append(_command_line(pid))
+                left.append(_command_line(pid))
                 _kill_group(pid)
             with suppress(ChildProcessError):
                 os.waitpid(pid, 0 if is_late else os.WNOHANG)
         if not is_late:
             time.sleep(0.01)
-    return tuple(told)
+    return tuple(left)
 
 
 def _command_line(pid: int) -> str:

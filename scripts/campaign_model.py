@@ -10,7 +10,6 @@ import importlib
 import os
 import pkgutil
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -57,52 +56,28 @@ def an_input() -> np.ndarray:
     return np.ones((_ROWS, _COLUMNS), "float32")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Originals:
-    """Artefacts of every kind, all of them right.
+def make_originals(folder: Path, *, has_torch: bool = False) -> None:
+    """Make artefacts of every kind, all of them right, in a folder.
 
-    Parameters
-    ----------
-    saved
-        A folder of ``save_model``.
-    ir
-        A folder with the same as ``model.json`` and ``model.safetensors``.
-    inputs
-        A folder with ``one.npz`` and ``one.safetensors``.
-    run
-        The output folder of a whole run of ``saved``, with an inline session.
-    pt2
-        A program of ``torch.export.save``; None where torch is not installed.
+    What runs kernels does so in a fork: this process is to be forked.
+
+    - ``saved``: a folder of ``save_model``.
+    - ``ir``: the same as ``model.json`` and ``model.safetensors``.
+    - ``inputs``: ``one.npz`` and ``one.safetensors``.
+    - ``run``: the output folder of a whole run of ``saved``, with an inline session.
+    - ``model.pt2``: a program of ``torch.export.save``, where torch is installed.
     """
-
-    saved: Path
-    ir: Path
-    inputs: Path
-    run: Path
-    pt2: Path | None
-
-
-def make_originals(folder: Path, *, has_torch: bool = False) -> Originals:
-    """Make the artefacts. What runs kernels does so in a fork: this process is to be forked."""
     model = tiny_model()
-    made = Originals(
-        saved=folder / "saved",
-        ir=folder / "ir",
-        inputs=folder / "inputs",
-        run=folder / "run",
-        pt2=folder / "model.pt2" if has_torch else None,
-    )
-    save_model(model, made.saved)
-    made.ir.mkdir()
-    (made.ir / "model.json").write_text(tvm.ir.save_json(model.module))
-    (made.ir / "model.safetensors").write_bytes(dump_tensors(model.params))
-    made.inputs.mkdir()
-    (made.inputs / "one.safetensors").write_bytes(dump_tensors({"x": an_input()}))
-    np.savez(made.inputs / "one.npz", x=an_input())
-    in_fork(lambda: _build(made))
-    if made.pt2 is not None:
-        in_fork(lambda: _export(made.pt2))
-    return made
+    save_model(model, folder / "saved")
+    for name in ("ir", "inputs"):
+        (folder / name).mkdir()
+    (folder / "ir" / "model.json").write_text(tvm.ir.save_json(model.module))
+    (folder / "ir" / "model.safetensors").write_bytes(dump_tensors(model.params))
+    (folder / "inputs" / "one.safetensors").write_bytes(dump_tensors({"x": an_input()}))
+    np.savez(folder / "inputs" / "one.npz", x=an_input())
+    in_fork(lambda: _build(folder / "saved", folder / "run"))
+    if has_torch:
+        in_fork(lambda: _export(folder / "model.pt2"))
 
 
 def import_everything(*, has_torch: bool = False) -> None:
@@ -129,14 +104,14 @@ def in_fork(work: Callable[[], None]) -> None:
         raise RuntimeError(f"making the artefacts failed: status {status}")
 
 
-def _build(made: Originals) -> None:
+def _build(saved: Path, run: Path) -> None:
     from relax_tapml.bringup.main_job import bring_up
     from relax_tapml.replays.replay import replay
 
-    result = bring_up(str(made.saved), session="inline", out=made.run)
+    result = bring_up(str(saved), session="inline", out=run)
     assert result.exit_code == 0, result.document
     # Replaying alone builds kernels of its own, which are kept too.
-    assert replay(made.run, target="llvm", session="inline").exit_code == 0
+    assert replay(run, target="llvm", session="inline").exit_code == 0
 
 
 def _export(file: Path) -> None:

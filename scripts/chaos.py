@@ -1,4 +1,4 @@
-"""Kill the tool, its devices and its machine at random, and see what is left and who is blamed.
+"""Kill the tool, its devices and its machine at random, and check what is left and who is blamed.
 
     python scripts/chaos.py [--kills 200] [--seed 1] [--jobs 2] [--budget 1800]
     python scripts/chaos.py --only kill --only pair
@@ -12,7 +12,7 @@ output that nobody reads, and two at once in one folder.
 After every kill everything that is there must open. At last the run is resumed, and must end with
 the result of a run that nobody touched, with no process, no temporary file and no hidden file left.
 A machine that lacks something is no verdict: exit code 3 (2 where the request is wrong) and the
-cause, no unit accused, and the run goes on once the fault is gone.
+cause, no unit blamed, and the run goes on once the fault is gone.
 
 A trial depends on its name, ``SEED:SCENARIO:INDEX``, and on how fast the machine is. Exits with 1
 if a trial is wrong; the table has the first of each scenario.
@@ -21,21 +21,19 @@ if a trial is wrong; the table has the first of each scenario.
 from __future__ import annotations
 
 import argparse
-import multiprocessing
-import os
 import random
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import chaos_environment as environment
 import chaos_kills as kills
 from campaign_child import Place, scratch_folder
 from campaign_model import import_everything, in_fork, tiny_model
+from campaign_pool import Pool, mixed_names, run_all
 from chaos_trial import INLINE, PROCESS, Bench, Trial
 from rich.console import Console
 from rich.table import Table
@@ -65,59 +63,22 @@ SCENARIOS: dict[str, tuple[Scenario, int]] = {
 }
 
 
-@dataclass(frozen=True, kw_only=True)
-class Tried:
-    """A trial that was made."""
-
-    name: str
-    scenario: str
-    told: str
-    problems: tuple[str, ...]
-    events: int
-    is_skipped: bool
-    seconds: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class Setup:
-    """What every worker is forked with."""
-
-    bench: Bench
-    scratch: Path
-    until: float
-
-
-_setup: Setup | None = None
-_place: Place | None = None
-
-
-def tried(name: str) -> Tried | None:
-    """Make a trial in a worker; None if the time is over."""
-    global _place
-    assert _setup is not None
-    if time.monotonic() > _setup.until:
-        return None
-    if _place is None:
-        _place = Place(_setup.scratch / f"place-{os.getpid()}")
-    return trial_of(name, _setup.bench, _place)
-
-
-def trial_of(name: str, bench: Bench, place: Place) -> Tried:
+def trial_of(bench: Bench, name: str, place: Place) -> Trial:
     """Make a trial in a place, which is emptied first."""
-    _, scenario, index = name.split(":")
     place.clean()
     began = time.monotonic()
-    trial = Trial(bench=bench, place=place, draw=random.Random(name), index=int(index))
-    SCENARIOS[scenario][0](trial)
-    return Tried(
+    _, scenario, index = name.split(":")
+    trial = Trial(
+        bench=bench,
+        place=place,
+        draw=random.Random(name),
         name=name,
         scenario=scenario,
-        told=", ".join(trial.told),
-        problems=tuple(trial.problems),
-        events=trial.events,
-        is_skipped=trial.is_skipped,
-        seconds=time.monotonic() - began,
+        index=int(index),
     )
+    SCENARIOS[scenario][0](trial)
+    trial.seconds = time.monotonic() - began
+    return trial
 
 
 def make_bench(folder: Path) -> Bench:
@@ -143,28 +104,12 @@ def names_of(seed: int, chosen: list[str], kill_count: int) -> list[str]:
     counts = {scenario: count for scenario, (_, count) in SCENARIOS.items() if scenario in chosen}
     if "kill" in counts:
         counts["kill"] = -(-kill_count // kills.KILLS_OF_A_TRIAL)
-    places = [
-        ((index + 0.5) / count, scenario, index)
-        for scenario, count in counts.items()
-        for index in range(count)
-    ]
-    return [f"{seed}:{scenario}:{index}" for _, scenario, index in sorted(places)]
+    return mixed_names(seed, counts)
 
 
-def run_all(names: list[str], setup: Setup, jobs: int) -> Iterator[Tried]:
-    """Make trials in workers, and yield what came of them, until the time is over."""
-    global _setup
-    _setup = setup
-    context = multiprocessing.get_context("fork")
-    with ProcessPoolExecutor(jobs, mp_context=context) as pool:
-        for one in pool.map(tried, names):
-            if one is not None:
-                yield one
-
-
-def report(all_tried: list[Tried], console: Console, seconds: float) -> int:
+def report(all_tried: list[Trial], console: Console, seconds: float) -> int:
     """Print the table and the first wrong trial of each scenario; return how many are wrong."""
-    by_scenario: dict[str, list[Tried]] = defaultdict(list)
+    by_scenario: dict[str, list[Trial]] = defaultdict(list)
     for one in all_tried:
         by_scenario[one.scenario].append(one)
     table = Table("scenario", "trials", "kills or faults", "skipped", "right", "wrong", "s each")
@@ -180,7 +125,7 @@ def report(all_tried: list[Tried], console: Console, seconds: float) -> int:
     console.print(table)
     for scenario, made in by_scenario.items():
         for one in [one for one in made if one.problems][:1]:
-            console.print(f"{scenario}: --only {one.name}  {one.told!r:.300}", markup=False)
+            console.print(f"{scenario}: --only {one.name}  {one.description!r:.300}", markup=False)
             for problem in one.problems:
                 console.print(f"    {problem!r:.500}", markup=False)
     wrong = sum(bool(one.problems) for one in all_tried)
@@ -219,12 +164,15 @@ def main() -> int:
         if not bench.can_mount:
             console.print("full disks are imitated by limits of file size: mounting is not allowed")
         began = time.monotonic()
-        setup = Setup(bench=bench, scratch=scratch, until=began + args.budget)
+        pool = Pool(attempt=partial(trial_of, bench), scratch=scratch, until=began + args.budget)
         all_tried = []
-        for one in run_all(names, setup, args.jobs):
+        for one in run_all(names, pool, args.jobs):
             all_tried.append(one)
             if one.problems:
-                print(f"{one.name}: {one.told!r:.200} {one.problems[0]!r:.300}", file=sys.stderr)
+                print(
+                    f"{one.name}: {one.description!r:.200} {one.problems[0]!r:.300}",
+                    file=sys.stderr,
+                )
         wrong = report(all_tried, console, time.monotonic() - began)
     if len(all_tried) < len(names):
         console.print(f"the time is over: {len(names) - len(all_tried)} trials were not made")

@@ -1,4 +1,4 @@
-"""Machines that lack something: the run says what, accuses nobody, and goes on when it is there."""
+"""Machines that lack something: the run names it, blames no unit, and goes on when it is there."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from campaign_child import RAISED, Ended
+from campaign_child import RAISED
+from campaign_readers import command
 from campaign_rights import be_another_user, obey_permissions
-from chaos_trial import INLINE, PROCESS, Trial, ending, tail, told_in
-from fuzz_kinds import command
+from chaos_trial import INLINE, PROCESS, Trial, ending, has_one_of, tail
 
 DISK = ("No space left", "disk", "File too large", "File size limit", "quota")
 FILES = ("Too many open files", "descriptor")
-MEMORY = ("memory", "Cannot allocate", "bad_alloc")
+MEMORY = ("memory", "Cannot allocate", "bad_alloc", "can't start new thread")
 PROCESSES = ("Resource temporarily unavailable", "process", "thread")
 COMPILER = ("g++", "clang++", "compiler", "linker")
 # Another CPU than this one's default: nothing that is kept can be used again.
-_OTHER_TARGET = '{"kind":"llvm","mcpu":"x86-64"}'
+_OTHER_TARGET = ("--target", '{"kind":"llvm","mcpu":"x86-64"}', "--session", INLINE)
 
 
 def can_mount() -> bool:
@@ -58,111 +58,125 @@ def _mount(*words: object) -> None:
     subprocess.run(["mount", *map(str, words)], check=True, capture_output=True)
 
 
-def _faulty(
+Before = Callable[[], None]
+
+
+def _build(
     trial: Trial,
-    before: Callable[[], None] | None,
+    before: Before | None,
     causes: tuple[str, ...],
     *,
-    session: str = INLINE,
     out: Path | None = None,
-    heal: Callable[[], None] | None = None,
-    codes: tuple[int, ...] = (3,),
+    heal: Before | None = None,
 ) -> None:
     """Run with a fault, which may be too small to matter; then without it, to the end."""
     trial.events += 1
+    session = trial.draw.choice((INLINE, PROCESS))
     ended = trial.run(trial.build(session, out=out), before)
-    trial.expect(ended, (0, *codes), causes)
-    trial.expect_nobody_accused(out)
-    trial.told.append(ending(ended))
+    trial.done.append(ending(ended))
+    # A C library without memory ends the process itself, with a message.
+    is_killed = ended.exit_code not in (0, 1, 2, 3, RAISED) and has_one_of(causes, ended.err)
+    if causes is not MEMORY or not is_killed:
+        trial.expect(ended, (0, 3), causes)
+    trial.expect_nobody_blamed(out)
     if heal is not None:
         heal()
     trial.expect_whole(out)
     trial.expect_end(session, out)
 
 
+def _replay(trial: Trial, folder: Path, before: Before | None, causes: tuple[str, ...]) -> None:
+    """Replay a suite on a target whose kernels have to be built."""
+    trial.events += 1
+    ended = trial.run(command("replay", folder, *_OTHER_TARGET), before)
+    trial.done.append(f"replay: {ending(ended)}")
+    trial.expect(ended, (0, 3), causes)
+    blamed = [line for line in ended.out.splitlines() if "build_error" in line or "crash" in line]
+    if ended.exit_code in (RAISED, 1) and blamed:
+        trial.blame(f"blamed: {blamed[0][:200]}")
+
+
+def _build_or_replay(trial: Trial, before: Before, causes: tuple[str, ...]) -> None:
+    """Run with a fault, or replay a suite of other kernels with it."""
+    if trial.index % 2:
+        _build(trial, before, causes)
+    else:
+        _replay(trial, _suite(trial, trial.place.case / "tests"), before, causes)
+
+
+def _suite(trial: Trial, to: Path) -> Path:
+    shutil.copytree(trial.bench.references[INLINE] / "tests", to)
+    return to
+
+
+@contextmanager
+def _full_disk(trial: Trial, name: str, pages: int, folder: Path) -> Iterator[bool]:
+    """Mount a disk of up to some pages; False where mounting is not allowed.
+
+    There a limit of file size takes its place.
+    """
+    kilobytes = 4 * trial.draw.randrange(1, pages)
+    trial.done.append(f"{name} has {kilobytes} kB")
+    if not trial.bench.can_mount:
+        file_size(trial)
+        yield False
+        return
+    folder.parent.mkdir(exist_ok=True)
+    with small_disk(folder, kilobytes):
+        yield True
+
+
 def disk_of_out(trial: Trial) -> None:
     """The disk of the output folder is full at some size."""
-    kilobytes = 4 * trial.draw.randrange(1, 200)
-    trial.told.append(f"--out has {kilobytes} kB")
-    if not trial.bench.can_mount:
-        _file_size(trial)
-        return
     disk = trial.place.case / "disk"
-    with small_disk(disk, kilobytes):
-        session = trial.draw.choice((INLINE, PROCESS))
-        _faulty(trial, None, DISK, session=session, out=disk / "out", heal=lambda: _grow(disk))
+    with _full_disk(trial, "--out", 200, disk) as is_mounted:
+        if is_mounted:
+            _build(trial, None, DISK, out=disk / "out", heal=lambda: _grow(disk))
 
 
 def disk_of_temporary(trial: Trial) -> None:
     """The disk of TMPDIR is full at some size, for a run and for a replay of other kernels."""
-    kilobytes = 4 * trial.draw.randrange(1, 30)
-    trial.told.append(f"TMPDIR has {kilobytes} kB")
-    if not trial.bench.can_mount:
-        _file_size(trial)
-        return
     disk = trial.place.case / "disk"
-    with small_disk(disk, kilobytes):
-        if trial.index % 2:
-            session = trial.draw.choice((INLINE, PROCESS))
-            _faulty(trial, lambda: _temporary(disk), DISK, session=session)
-        else:
-            tests = trial.place.case / "tests"
-            shutil.copytree(trial.bench.references[INLINE] / "tests", tests)
-            _replay(trial, tests, lambda: _temporary(disk), DISK)
+    with _full_disk(trial, "TMPDIR", 30, disk) as is_mounted:
+        if is_mounted:
+            _build_or_replay(trial, lambda: _temporary(disk), DISK)
 
 
 def disk_of_kernels(trial: Trial) -> None:
     """The disk of the cached kernels is full when a suite is replayed on another target."""
-    kilobytes = 4 * trial.draw.randrange(1, 30)
-    trial.told.append(f"kernels have {kilobytes} kB")
-    if not trial.bench.can_mount:
-        _file_size(trial)
-        return
     run = trial.place.case / "run"
-    run.mkdir()
-    shutil.copytree(trial.bench.references[INLINE] / "tests", run / "tests")
-    with small_disk(run / "kernels", kilobytes):
+    with _full_disk(trial, "kernels", 30, run / "kernels") as is_mounted:
+        if not is_mounted:
+            return
+        _suite(trial, run / "tests")
         _replay(trial, run, None, DISK)
         _grow(run / "kernels")
-        ended = trial.run(command("replay", run, "--target", _OTHER_TARGET, "--session", INLINE))
+        ended = trial.run(command("replay", run, *_OTHER_TARGET))
         if ended.exit_code != 0:
             trial.blame(f"with room again: {ending(ended)}: {tail(ended.out)} {tail(ended.err)}")
 
 
 def file_size(trial: Trial) -> None:
     """No file may be longer than some size."""
-    _file_size(trial)
-
-
-def _file_size(trial: Trial) -> None:
     most = trial.draw.randrange(100, 40_000)
-    trial.told.append(f"files of {most} bytes")
+    trial.done.append(f"files of {most} bytes")
 
     def before() -> None:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
 
-    _faulty(trial, before, DISK)
+    _build(trial, before, DISK)
 
 
 def no_compiler(trial: Trial) -> None:
     """Nothing that links a kernel is in PATH, for a run and for a replay of other kernels."""
-
-    def before() -> None:
-        os.environ["PATH"] = "/nonexistent"
-
-    if trial.index % 2:
-        _faulty(trial, before, COMPILER, session=trial.draw.choice((INLINE, PROCESS)))
-    else:
-        tests = trial.place.case / "tests"
-        shutil.copytree(trial.bench.references[INLINE] / "tests", tests)
-        _replay(trial, tests, before, COMPILER)
+    _build_or_replay(trial, lambda: os.environ.update(PATH="/nonexistent"), COMPILER)
 
 
 def descriptors(trial: Trial) -> None:
     """Few more files may be open at once than are open already."""
     more = trial.draw.randrange(16)
-    trial.told.append(f"{more} more descriptors")
+    trial.done.append(f"{more} more descriptors")
 
     def before() -> None:
         opened = set(map(int, os.listdir("/proc/self/fd")))  # noqa: PTH208
@@ -170,32 +184,20 @@ def descriptors(trial: Trial) -> None:
         most = next(itertools.islice(free, more, None))
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
-    _faulty(trial, before, FILES, session=trial.draw.choice((INLINE, PROCESS)))
+    _build(trial, before, FILES)
 
 
 def memory(trial: Trial) -> None:
-    """There is little memory left.
-
-    Where it is so short that the C library ends the process by itself, saying so, no more is asked
-    than that nothing is broken.
-    """
+    """There is little memory left."""
     most = trial.draw.randrange(1, 64) << trial.draw.randrange(20, 25)
-    trial.told.append(f"{most >> 20} MB of memory")
+    trial.done.append(f"{most >> 20} MB of memory")
 
     def before() -> None:
         pages = int(Path("/proc/self/statm").read_text().split()[0])
         limit = pages * resource.getpagesize() + most
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 
-    session = trial.draw.choice((INLINE, PROCESS))
-    trial.events += 1
-    ended = trial.run(trial.build(session), before)
-    trial.told.append(ending(ended))
-    if ended.exit_code in (0, 1, 2, 3, RAISED) or not told_in(MEMORY, ended.err):
-        trial.expect(ended, (0, 3), MEMORY)
-    trial.expect_nobody_accused()
-    trial.expect_whole()
-    trial.expect_end(session)
+    _build(trial, before, MEMORY)
 
 
 def processes(trial: Trial) -> None:
@@ -205,20 +207,19 @@ def processes(trial: Trial) -> None:
         return
     most = trial.draw.randrange(1, 12)
     user = trial.draw.randrange(5000)
-    trial.told.append(f"{most} processes")
+    trial.done.append(f"{most} processes")
 
     def before() -> None:
         be_another_user(user)
         resource.setrlimit(resource.RLIMIT_NPROC, (most, most))
 
-    session = trial.draw.choice((INLINE, PROCESS))
-    _faulty(trial, before, PROCESSES, session=session, heal=lambda: _own(trial.out))
+    _build(trial, before, PROCESSES, heal=lambda: _own(trial.out))
 
 
 def temporary_folder(trial: Trial) -> None:
     """TMPDIR does not exist, is a file, or may not be written to."""
     way = ("missing", "file", "forbidden")[trial.index % 3]
-    trial.told.append(f"TMPDIR is {way}")
+    trial.done.append(f"TMPDIR is {way}")
     folder = trial.place.case / "tmp"
     if way == "file":
         folder.write_text("")
@@ -228,10 +229,10 @@ def temporary_folder(trial: Trial) -> None:
     def before() -> None:
         obey_permissions()
         _temporary(folder)
-        # Python looks elsewhere where it can; what it is told is what counts.
+        # Python looks elsewhere where it can; only TMPDIR counts.
         tempfile.tempdir = str(folder)
 
-    _faulty(trial, before, ("tmp", "temporary"), session=trial.draw.choice((INLINE, PROCESS)))
+    _build(trial, before, ("tmp", "temporary"))
 
 
 def permissions(trial: Trial) -> None:
@@ -262,7 +263,7 @@ def permissions(trial: Trial) -> None:
             ("build", trial.build(INLINE, out=run / "new"), ""),
         )
     )
-    trial.told.append(f"{name}, read-only{f', {hidden} unreadable' if hidden else ''}")
+    trial.done.append(f"{name}, read-only{f', {hidden} unreadable' if hidden else ''}")
     ended = trial.run(work, obey_permissions)
     for path in (run, *run.rglob("*")):
         path.chmod(0o700)
@@ -279,29 +280,24 @@ _STRANGE = (
 
 def names(trial: Trial) -> None:
     """Names of output folders: strange ones work, impossible ones are refused."""
-    ways = ("strange", "strange", "long", "longer", "dangling", "link", "file", "loop")
-    way = trial.draw.choice(ways)
     case = trial.place.case
     trial.events += 1
-    folder = case / "o"
-    if way == "strange":
-        folder = case / trial.draw.choice(_STRANGE)
-    elif way == "long":
-        folder = case / ("x" * 300)
-    elif way == "longer":
-        folder = case / "/".join(["d" * 200] * 30)
-    elif way == "dangling":
-        folder.symlink_to(case / "nowhere" / "x")
-    elif way == "link":
+    folders = {
+        "strange": case / trial.draw.choice(_STRANGE),
+        "long": case / ("x" * 300),
+        "longer": case / "/".join(["d" * 200] * 30),
+    }
+    links = {"dangling": case / "nowhere" / "x", "link": case / "real", "loop": "o"}
+    way = trial.draw.choice((*folders, "strange", "file", *links))
+    folder = folders.get(way, case / "o")
+    if way == "link":
         (case / "real").mkdir()
-        folder.symlink_to(case / "real")
+    if way in links:
+        folder.symlink_to(links[way])
     elif way == "file":
         folder.write_text("")
-    else:
-        folder.symlink_to(folder.name)
-    trial.told.append(f"--out {way} {folder.name!r:.30}")
-    work = trial.build(INLINE, out=Path(f"{folder}"))
-    ended = trial.run(work)
+    trial.done.append(f"--out {way} {folder.name!r:.30}")
+    ended = trial.run(trial.build(INLINE, out=folder))
     if way in ("strange", "link"):
         trial.expect(ended, (0,))
         trial.expect_end(INLINE, folder)
@@ -316,17 +312,20 @@ def output(trial: Trial) -> None:
     start = "import sys; from relax_tapml.cli.main import main; sys.exit(main())"
     program = f"{sys.executable} -c '{start}'"
     read = trial.draw.choice((f"report {folder}", f"report {folder} --json", f"explain {folder}"))
-    way = trial.draw.choice(("full", "closed", "reader leaves", "ascii", "ascii", "stderr full"))
-    trial.told.append(f"{read.split()[0]}, stdout {way}")
+    # What is appended to the command, which exit codes are right, and what an error must name.
+    # A reader that leaves has what it wanted: that is no verdict, and no error of ours.
+    ways: dict[str, tuple[str, tuple[int, ...], tuple[str, ...]]] = {
+        "stdout full": ("> /dev/full", (3,), DISK),
+        "stdout closed": (">&-", (2, 3), ("stdout", "standard output", "Bad file descriptor")),
+        "reader leaves": ("| true; exit ${PIPESTATUS[0]}", (0, 3, 141), ()),
+        "ascii": ("", (0,), ()),
+        "stderr full": ("2> /dev/full", (0,), ()),
+    }
+    way = trial.draw.choice([*ways, "ascii"])
+    suffix, codes, causes = ways[way]
+    trial.done.append(f"{read.split()[0]}, {way}")
     trial.events += 1
     environment = {**os.environ, "TMPDIR": str(trial.place.temporary)}
-    suffix = {
-        "full": "> /dev/full",
-        "closed": ">&-",
-        "reader leaves": "| true; exit ${PIPESTATUS[0]}",
-        "ascii": "",
-        "stderr full": "2> /dev/full",
-    }[way]
     if way == "ascii":
         environment.update(LC_ALL="C", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0")
         environment.update(PYTHONIOENCODING="ascii")
@@ -338,37 +337,13 @@ def output(trial: Trial) -> None:
         timeout=240,
     )
     err = done.stderr.decode(errors="replace")
-    # A reader that leaves has what it wanted: that is no verdict, and no error of ours.
-    codes = {"full": (3,), "closed": (2, 3), "reader leaves": (0, 3, 141)}.get(way, (0,))
-    causes = {"full": DISK, "closed": ("stdout", "standard output", "Bad file descriptor")}
     if done.returncode not in codes:
         trial.blame(f"exit code {done.returncode}, expected {codes}: {tail(err)}")
-    elif done.returncode and way in causes and not told_in(causes[way], err):
-        trial.blame(f"does not tell {' or '.join(causes[way])}: {tail(err)}")
+    elif done.returncode and causes and not has_one_of(causes, err):
+        trial.blame(f"does not name {' or '.join(causes)}: {tail(err)}")
     for text in ("This is a bug", "Traceback", "Exception ignored"):
         if text in err:
             trial.blame(f"{text!r} on stderr: {tail(err)}")
-
-
-def _replay(
-    trial: Trial, folder: Path, before: Callable[[], None] | None, causes: tuple[str, ...]
-) -> None:
-    """Replay a suite on a target whose kernels have to be built."""
-    trial.events += 1
-    work = command("replay", folder, "--target", _OTHER_TARGET, "--session", INLINE)
-    ended = trial.run(work, before)
-    trial.told.append(f"replay: {ending(ended)}")
-    trial.expect(ended, (0, 3), causes)
-    _expect_no_build_error(trial, ended)
-
-
-def _expect_no_build_error(trial: Trial, ended: Ended) -> None:
-    if ended.exit_code not in (RAISED, 1):
-        return
-    for line in ended.out.splitlines():
-        if "build_error" in line or "crash" in line:
-            trial.blame(f"accused: {line[:200]}")
-            return
 
 
 def _temporary(folder: Path) -> None:

@@ -8,9 +8,9 @@ from contextlib import suppress
 
 import psutil
 from campaign_child import RAISED, Running
-from chaos_trial import INLINE, LIMITS, PROCESS, Trial, tail, told_in
+from chaos_trial import INLINE, LIMITS, PROCESS, Trial, has_one_of, tail
 
-# A run says the name of each stage when it is over. Between two names is a stage: how long it
+# A run prints the name of each stage when it is over. Between two names is a stage: how long it
 # takes on a quiet machine, and what it begins after.
 STAGES = {
     "start": ("", 0.03),
@@ -65,7 +65,7 @@ def _killed(trial: Trial, session: str, number: signal.Signals) -> None:
         running.send(number, to_group=to_group)
         trial.events += 1
     where = "too late" if is_over else f"{stage} +{delay:.3f} s"
-    trial.told.append(f"{number.name} {where}")
+    trial.done.append(f"{number.name} {where}")
     ended = running.wait()
     if ended.is_hung:
         trial.blame(f"did not end after {number.name} in {stage}")
@@ -92,7 +92,7 @@ def _wait_for(running: Running, stage: str) -> None:
 def device_at_start(trial: Trial) -> None:
     """The device process is killed as soon as it is there: once, twice, always."""
     count = (1, 2, 1000)[trial.index % 3]
-    trial.told.append(f"device killed at its start {count if count < 1000 else 'every'} times")
+    trial.done.append(f"device killed at its start {count if count < 1000 else 'every'} times")
     _kill_devices(trial, count, delay=trial.draw.uniform(0, 0.02))
     trial.expect_end(PROCESS)
 
@@ -100,7 +100,7 @@ def device_at_start(trial: Trial) -> None:
 def device_in_call(trial: Trial) -> None:
     """The device process is killed while it works; the unit may crash, the tool may not."""
     delay = trial.draw.uniform(0.3, 1.6)
-    trial.told.append(f"device killed after {delay:.2f} s")
+    trial.done.append(f"device killed after {delay:.2f} s")
     _kill_devices(trial, 1, delay=delay)
     trial.expect_whole()
 
@@ -120,7 +120,7 @@ def _kill_devices(trial: Trial, count: int, delay: float) -> None:
     ended = running.wait()
     if count == 1000:
         trial.expect(ended, (3,), ("device",))
-        trial.expect_nobody_accused()
+        trial.expect_nobody_blamed()
     elif delay < 0.1:
         trial.expect(ended, (0,))
     else:
@@ -139,7 +139,7 @@ def _devices(pid: int) -> list[psutil.Process]:
 
 
 def pair(trial: Trial) -> None:
-    """Two runs in one folder at once: one wins, the other is told who holds it."""
+    """Two runs in one folder at once: one wins, the other names the process that holds it."""
     mode = ("new", "--resume", "--force")[trial.index % 3]
     if mode != "new":
         ended = trial.run(trial.build(INLINE))
@@ -149,7 +149,7 @@ def pair(trial: Trial) -> None:
     first_options = [] if mode == "new" else ["--force"]
     second_options = ["--resume"] if mode == "new" else [mode]
     delay = trial.draw.uniform(0, 1.0)
-    trial.told.append(f"a run {' '.join(first_options)}, {delay:.2f} s later one {mode}")
+    trial.done.append(f"a run {' '.join(first_options)}, {delay:.2f} s later one {mode}")
     first = trial.place.start(trial.build(INLINE, *first_options), LIMITS)
     time.sleep(delay)
     second = trial.place.start(trial.build(INLINE, *second_options), LIMITS, "second")
@@ -161,9 +161,9 @@ def pair(trial: Trial) -> None:
         blamed = f"{tail(one.err)} / {tail(other.err)}"
         trial.blame(f"exit codes {codes}, expected 0 and 2: {blamed}")
     elif codes == [0, 2]:
-        # Who came second, or came in between two runs, is told who is there.
+        # The second, or one in between two runs, names the process that holds the folder.
         lost = one.err if one.exit_code == 2 else other.err
-        if not told_in((str(first.pid), str(second.pid), "earlier run"), lost):
-            trial.blame(f"the loser is not told who holds the folder: {tail(lost)}")
+        if not has_one_of((str(first.pid), str(second.pid), "earlier run"), lost):
+            trial.blame(f"the message does not name who holds the folder: {tail(lost)}")
     trial.expect_whole()
     trial.expect_end(INLINE)

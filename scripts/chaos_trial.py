@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from campaign_child import RAISED, Ended, Limits, Place
-from fuzz_kinds import Work, build, read_store, read_suite
+from campaign_readers import Work, command, read_store, read_suite
 
 INLINE, PROCESS = "inline", "process"
 # A second of work; the rest is for machines under load.
@@ -44,9 +44,9 @@ class Trial:
     ----------
     bench, place, draw
         What it is made of; all that it draws comes from its name.
-    index
-        Its number in the scenario.
-    told
+    name, scenario, index
+        ``SEED:SCENARIO:INDEX`` and its parts.
+    done
         What was done, for people.
     problems
         What is wrong; empty if nothing is.
@@ -54,16 +54,26 @@ class Trial:
         How many kills or faults it had.
     is_skipped
         Whether this machine or user cannot make it.
+    seconds
+        How long it took.
     """
 
     bench: Bench
     place: Place
     draw: random.Random
+    name: str
+    scenario: str
     index: int
-    told: list[str] = field(default_factory=list)
+    done: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     events: int = 0
     is_skipped: bool = False
+    seconds: float = 0.0
+
+    @property
+    def description(self) -> str:
+        """What was done, in one line."""
+        return ", ".join(self.done)
 
     @property
     def out(self) -> Path:
@@ -73,7 +83,7 @@ class Trial:
     def build(self, session: str, *options: Any, out: Path | None = None) -> Work:
         """Return the work of the whole job."""
         folder = self.out if out is None else out
-        return build(self.bench.saved, "--session", session, "--out", folder, *options)
+        return command("build", self.bench.saved, "--session", session, "--out", folder, *options)
 
     def run(self, work: Work, before: Callable[[], None] | None = None) -> Ended:
         """Do work in a fork, after something that makes the machine worse."""
@@ -84,13 +94,13 @@ class Trial:
         self.problems.append(text)
 
     def expect(self, ended: Ended, codes: Iterable[int], causes: Sequence[str] = ()) -> None:
-        """Ask for an exit code, for a cause that is told unless it is 0, and for no accusation."""
+        """Ask for an exit code, for a cause in the message unless it is 0, and for nothing left."""
         allowed = tuple(codes)
         if ended.exit_code not in allowed:
             wanted = " or ".join(map(str, allowed))
             self.blame(f"{ending(ended)}, expected {wanted}: {tail(ended.err)}")
-        elif ended.exit_code and causes and not told_in(causes, ended.err):
-            self.blame(f"{ending(ended)} does not tell {' or '.join(causes)}: {tail(ended.err)}")
+        elif ended.exit_code and causes and not has_one_of(causes, ended.err):
+            self.blame(f"{ending(ended)} does not name {' or '.join(causes)}: {tail(ended.err)}")
         for text in _NO_ERROR:
             if text in ended.err:
                 self.blame(f"{text!r} on stderr: {tail(ended.err)}")
@@ -99,7 +109,7 @@ class Trial:
         if ended.outside:
             self.blame(f"changed outside: {', '.join(ended.outside)[:300]}")
 
-    def expect_nobody_accused(self, out: Path | None = None) -> None:
+    def expect_nobody_blamed(self, out: Path | None = None) -> None:
         """Ask that no unit is called wrong in what a run left."""
         path = (self.out if out is None else out) / "result.json"
         if not path.is_file():
@@ -108,7 +118,7 @@ class Trial:
         wrong = [u["name"] for u in document["units"] if u["verdict"] in _WRONG_VERDICTS]
         if wrong or document["culprits"]:
             reasons = [u["reason"] for u in document["units"] if u["name"] in wrong][:1]
-            self.blame(f"accused: {wrong or document['culprits']}, {reasons}")
+            self.blame(f"blamed: {wrong or document['culprits']}, {reasons}")
 
     def expect_whole(self, out: Path | None = None) -> None:
         """Ask that everything that is there can be opened."""
@@ -162,11 +172,11 @@ def after(before: Callable[[], None] | None, work: Work) -> Work:
 
 
 def ending(ended: Ended) -> str:
-    """Say how a fork ended."""
+    """Return how a fork ended, for people."""
     if ended.is_hung:
         return f"hung for {ended.seconds:.0f} s"
     if ended.killed_by is not None:
-        return f"was terminated by signal {ended.killed_by}"
+        return f"ended by signal {ended.killed_by}"
     if ended.exit_code in (RAISED, _INTERNAL):
         return f"exit code {ended.exit_code}, an internal error"
     return f"exit code {ended.exit_code}"
@@ -178,7 +188,7 @@ def tail(text: str) -> str:
     return " / ".join(text[max(start, 0) :].strip().splitlines())[:300]
 
 
-def told_in(causes: Sequence[str], text: str) -> bool:
+def has_one_of(causes: Sequence[str], text: str) -> bool:
     """Whether a text has one of some words."""
     low = text.lower()
     return any(cause.lower() in low for cause in causes)

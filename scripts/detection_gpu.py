@@ -1,4 +1,4 @@
-"""Correct kernels of a suite's units, scheduled for a CUDA GPU and run there: who is accused?
+"""Correct kernels of a suite's units, scheduled for a CUDA GPU and run there: which are blamed?
 
 Each unit's PrimFunc, and variants of it that add in another order or use another formula, are
 scheduled by each of TVM's rules for GPUs that takes them, tensor cores included, built with the
@@ -26,21 +26,16 @@ from tvm.s_tir.dlight.gpu import matmul
 
 from mutation.unit_cases import KernelCase, NotAKernelCallError, kernel_cases
 from mutation.variants import variants
+from mutation.variants.gpu import RULES, applied
 from relax_tapml.arrays import Array
 from relax_tapml.compare.comparison import compare
 from relax_tapml.compare.verdict import Verdict
 from relax_tapml.suite.open_suite import Suite, open_suite
 
 _RULES = {
-    "matmul": dlight.gpu.Matmul,
+    **RULES,
     "tensor cores": matmul.MatmulTensorization,
-    "GEMV": dlight.gpu.GEMV,
     "low batch GEMV": dlight.gpu.LowBatchGEMV,
-    "reduction": dlight.gpu.Reduction,
-    "general reduction": dlight.gpu.GeneralReduction,
-    "transpose": dlight.gpu.Transpose,
-    "RMS norm": dlight.gpu.RMSNorm,
-    "fallback": dlight.gpu.Fallback,
 }
 _BATCH = 8
 
@@ -54,7 +49,7 @@ class Tried:
     unit, how
         Which, and how it was made.
     reason
-        Why it is accused; empty if it is not.
+        Why it is blamed; empty if it is not.
     unbuilt
         Why it did not run; empty if it did.
     low_precision
@@ -101,13 +96,8 @@ def _scheduled(
     seen: list[Any] = []
     for where, kernel in plain:
         for name, rule in _RULES.items():
-            module = tvm.IRModule({"main": kernel.with_attr("global_symbol", "main")})
-            try:
-                with target:
-                    made = dlight.ApplyDefaultSchedule(rule())(module)["main"]
-            except Exception:  # A rule that does not fit.
-                continue
-            if "tirx.is_scheduled" not in (made.attrs or {}):
+            made = applied(rule, kernel, target)
+            if made is None or "tirx.is_scheduled" not in (made.attrs or {}):
                 continue
             if any(tvm_ffi.structural_equal(made, other) for other in seen):
                 continue

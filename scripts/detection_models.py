@@ -12,6 +12,7 @@ import transformers
 from detection_reductions import reductions
 from torch import nn
 from tvm import relax
+from zoo_models import Wrapped, fill
 
 from relax_tapml.arrays import Array
 from relax_tapml.frontend.load.load_model import load_model
@@ -54,7 +55,7 @@ def decoder() -> Model:
     )
     config._attn_implementation = "eager"
     llama = transformers.LlamaForCausalLM(config)
-    _fill(llama, 0.15)
+    fill(llama, matrices=0.15, vectors=0.1)
     with torch.no_grad():
         for layer in llama.model.layers:
             layer.self_attn.q_proj.weight[:16] *= 5
@@ -76,7 +77,7 @@ def decoder() -> Model:
         for text in texts
     ]
     return from_torch(
-        _Logits(llama),
+        Wrapped(llama, ["input_ids", "attention_mask"], "logits", use_cache=False),
         samples[0],
         samples=samples,
         name="decoder",
@@ -93,14 +94,17 @@ def vision() -> Model:
         layer_type="basic",
         num_labels=10,
     )
+    torch.manual_seed(0)  # Biases begin as random numbers.
     resnet = transformers.ResNetForImageClassification(config)
-    _fill(resnet, 0.12)
+    fill(resnet, matrices=0.12, vectors=0.1)
     samples = [[torch.from_numpy(_picture(seed))] for seed in range(3)]
     with torch.no_grad():
         resnet.train()
         for _ in range(20):  # Running averages that fit the pictures.
             resnet(torch.cat([sample[0] for sample in samples]))
-    return from_torch(_Scores(resnet), samples[0], samples=samples, name="vision")
+    return from_torch(
+        Wrapped(resnet, ["pixel_values"], "logits"), samples[0], samples=samples, name="vision"
+    )
 
 
 MODELS: dict[str, Callable[[], Model]] = {
@@ -147,36 +151,6 @@ def _bitwise_and(node: Any, importer: Any) -> Any:
     a = importer.env[node.args[0]]
     mask = relax.const(node.args[1], str(a.ty.dtype))
     return importer.block_builder.emit(relax.op.bitwise_and(a, mask))
-
-
-class _Logits(nn.Module):
-    def __init__(self, model: Any) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, ids: torch.Tensor, mask: torch.Tensor) -> Any:
-        return self.model(input_ids=ids, attention_mask=mask, use_cache=False).logits
-
-
-class _Scores(nn.Module):
-    def __init__(self, model: Any) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, pixels: torch.Tensor) -> Any:
-        return self.model(pixel_values=pixels).logits
-
-
-def _fill(model: nn.Module, scale: float) -> None:
-    """Set all parameters from a fixed seed: matrices around 0, vectors around what they are."""
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            noise = torch.randn(parameter.shape, generator=generator)
-            if parameter.dim() >= 2:
-                parameter.copy_(noise * scale)
-            else:
-                parameter.add_(noise * 0.1)
 
 
 def _picture(seed: int) -> Array:

@@ -94,7 +94,7 @@ class Worker:
             self._process = None
 
     def messages(self, task: Task) -> Iterator[tuple[Any, ...]]:
-        """Yield what a worker says; ``("fault", reason)`` if it crashes or hangs."""
+        """Yield what a worker sends; ``("fault", reason)`` if it crashes or hangs."""
         if self._process is None:
             self._connection, theirs = self._context.Pipe()
             self._process = self._context.Process(target=work, args=(theirs,), daemon=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -97,8 +97,8 @@ def is_far(attempt: Attempt) -> bool:
     return attempt.difference is not None and not attempt.difference.is_near
 
 
-def by(attempts: Sequence[Attempt], key: Any) -> dict[str, Counts]:
-    """Count attempts by what ``key`` says of them."""
+def by(attempts: Sequence[Attempt], key: Callable[[Attempt], str]) -> dict[str, Counts]:
+    """Count attempts by the key of each."""
     groups: dict[str, list[Attempt]] = {}
     for attempt in attempts:
         groups.setdefault(key(attempt), []).append(attempt)
@@ -133,19 +133,12 @@ def document(attempts: Sequence[Attempt]) -> dict[str, Any]:
             for a in chosen
         ]
 
+    groups = {"operators": _operator, "models": _model, "kinds": _kind}
     return {
         "total": count(attempts).document(),
-        "operators": {
-            name: counts.document()
-            for name, counts in by(attempts, lambda a: operator_kind(_name(a))).items()
-        },
-        "models": {
-            name: counts.document()
-            for name, counts in by(attempts, lambda a: a.unit.partition("/")[0]).items()
-        },
-        "kinds": {
-            name: counts.document()
-            for name, counts in by(attempts, lambda a: f"{a.role}: {a.kind}").items()
+        **{
+            group: {name: counts.document() for name, counts in by(attempts, key).items()}
+            for group, key in groups.items()
         },
         "missed": listed(missed(attempts)),
         "false_alarms": listed(false_alarms(attempts)),
@@ -155,9 +148,10 @@ def document(attempts: Sequence[Attempt]) -> dict[str, Any]:
 
 
 def print_report(console: Console, attempts: Sequence[Attempt]) -> None:
-    """Print one row for each kind of operator, then what was missed and what was accused."""
-    console.print(_suite_table(attempts))
-    console.print(_ways_table(attempts))
+    """Print one row for each kind of operator, then what was missed and what was blamed."""
+    counts = {**by(attempts, _operator), "all": count(attempts)}
+    console.print(_suite_table(counts))
+    console.print(_ways_table(counts))
     for title, chosen in (("missed", missed(attempts)), ("false alarm", false_alarms(attempts))):
         for a in chosen:
             why = a.difference.text if a.difference else a.found.get(SUITE, "")
@@ -166,28 +160,32 @@ def print_report(console: Console, attempts: Sequence[Attempt]) -> None:
             console.print(text, soft_wrap=True, markup=False, highlight=False)
 
 
-def _suite_table(attempts: Sequence[Attempt]) -> Table:
+def _suite_table(counts: Mapping[str, Counts]) -> Table:
     table = Table("operator", "mutants", "equivalent", "caught", "missed", "missed far", "variants",
                   "false alarms", title="the carved suite")  # fmt: skip
-    groups = by(attempts, lambda a: operator_kind(_name(a)))
-    for name, counts in {**groups, "all": count(attempts)}.items():
-        numbers = (counts.mutants, counts.equivalent, counts.caught[SUITE], counts.missed,
-                   counts.far, counts.variants, counts.alarms[SUITE])  # fmt: skip
-        table.add_row(name, *(str(number) for number in numbers))
+    for name, of in counts.items():
+        numbers = (of.mutants, of.equivalent, of.caught[SUITE], of.missed, of.far, of.variants,
+                   of.alarms[SUITE])  # fmt: skip
+        table.add_row(name, *map(str, numbers))
     return table
 
 
-def _ways_table(attempts: Sequence[Attempt]) -> Table:
+def _ways_table(counts: Mapping[str, Counts]) -> Table:
     table = Table("operator", *WAYS, title="caught in % / false alarms")
-    groups = by(attempts, lambda a: operator_kind(_name(a)))
-    for name, counts in {**groups, "all": count(attempts)}.items():
-        cells = []
-        for way in WAYS:
-            share = f"{100 * counts.caught[way] / counts.faulty:.1f}" if counts.faulty else "-"
-            cells.append(f"{share} / {counts.alarms[way]}")
+    for name, of in counts.items():
+        shares = [f"{100 * of.caught[w] / of.faulty:.1f}" if of.faulty else "-" for w in WAYS]
+        cells = (f"{share} / {of.alarms[way]}" for way, share in zip(WAYS, shares, strict=True))
         table.add_row(name, *cells)
     return table
 
 
-def _name(attempt: Attempt) -> str:
-    return attempt.unit.partition("/")[2]
+def _operator(attempt: Attempt) -> str:
+    return operator_kind(attempt.unit.partition("/")[2])
+
+
+def _kind(attempt: Attempt) -> str:
+    return f"{attempt.role}: {attempt.kind}"
+
+
+def _model(attempt: Attempt) -> str:
+    return attempt.unit.partition("/")[0]

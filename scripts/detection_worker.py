@@ -1,6 +1,6 @@
 """The process of ``bench_detection.py`` that builds and runs broken kernels of one unit.
 
-A broken kernel may crash it, so it says what it is about to do before it does it, and can begin
+A broken kernel may crash it, so it sends what it is about to do before it does it, and can begin
 anywhere in the list of attempts, which is always the same.
 """
 
@@ -61,7 +61,7 @@ class Task:
 
 def work(connection: Connection) -> None:
     """Do tasks until None comes; send a tuple for everything that is found."""
-    # A kernel that crashes makes TVM print a long trace, which says nothing here.
+    # A kernel that crashes makes TVM print a long trace, which is of no use here.
     with Path(os.devnull).open("w") as nowhere:
         os.dup2(nowhere.fileno(), sys.stderr.fileno())
     while (task := connection.recv()) is not None:

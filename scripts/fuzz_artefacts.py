@@ -1,4 +1,4 @@
-"""Damage every kind of file that relax_tapml reads, and see what reading it does.
+"""Damage every kind of file that relax_tapml reads, and check what reading it does.
 
     python scripts/fuzz_artefacts.py [--mutations 3000] [--seed 1] [--jobs 2] [--budget 1200]
     python scripts/fuzz_artefacts.py --artefact suite --artefact bundle
@@ -11,12 +11,12 @@ can. Some carry code: as attribute, name, template, pickle, external call, or sh
 
 Each is read in a fork with a limit of time and memory, by a command or by the Python API. It may be
 refused (exit code 2 or 3, a ``TapmlError``) or accepted (0 or 1). Anything else is wrong: an
-internal error, another exception, a hang, a death, too much memory, a file written outside of the
-folders it may write to, planted code that ran, a checksum that was not looked at, a unit accused
-because of damaged kernels, control characters on the terminal, processes and files left behind.
+internal error, another exception, a hang, an end by a signal, too much memory, a file written
+outside of the folders it may write to, planted code that ran, a wrong checksum accepted, a unit
+blamed because of damaged kernels, control characters on the terminal, processes and files left.
 
 A mutation depends on nothing but its name, ``SEED:ARTEFACT:INDEX``. Exits with 1 if something is
-wrong. The table says how often; below it is one mutation of each sort, to be run again.
+wrong. The table counts them; below it is one mutation of each sort, to be run again.
 """
 
 from __future__ import annotations
@@ -24,24 +24,22 @@ from __future__ import annotations
 import argparse
 import contextlib
 import importlib.util
-import itertools
 import json
-import multiprocessing
 import os
-import random
 import shutil
 import statistics
 import sys
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from campaign_child import Limits, Place, library_that_marks, scratch_folder
-from campaign_model import Originals, import_everything, make_originals
-from fuzz_kinds import Case, Mutation, artefacts
+from campaign_child import Limits, Place, scratch_folder
+from campaign_model import import_everything, make_originals
+from campaign_pool import Pool, mixed_names, run_all
+from fuzz_kinds import ARTEFACTS, make_mutation
 from fuzz_outcome import ACCEPTED, REFUSED, WRONG, Outcome, judged
 from rich.console import Console
 from rich.table import Table
@@ -49,22 +47,6 @@ from rich.table import Table
 from relax_tapml.cores import usable_cores
 
 NEEDS_TORCH = "model.pt2"
-# How many of 40 mutations are of an artefact: more where more is read, fewer where reading is slow.
-SHARES = {
-    "suite": 7,
-    "store": 5,
-    "bundle": 4,
-    "model": 4,
-    "model.json": 3,
-    "model.pt2": 1,
-    "lowered.json": 3,
-    "device.json": 2,
-    "state.json": 2,
-    "result.json": 4,
-    "boundary.json": 2,
-    "inputs": 2,
-    "kernels": 1,
-}
 # Shown of each sort of what is wrong.
 _EXAMPLES = 3
 
@@ -75,94 +57,63 @@ class Tried:
 
     name: str
     artefact: str
-    told: str
+    description: str
     outcome: Outcome
     seconds: float
 
 
 @dataclass(frozen=True, kw_only=True)
 class Setup:
-    """What every worker is forked with."""
+    """What all tries share."""
 
-    originals: Originals
-    scratch: Path
+    originals: Path
     limits: Limits
     keep: Path | None
-    until: float
-
-
-_setup: Setup | None = None
-_place: Place | None = None
-
-
-def mutation_of(name: str, originals: Originals, place: Place) -> Mutation:
-    """Make the mutation of a name in a place, which is emptied first."""
-    _, artefact, _ = name.split(":")
-    place.clean()
-    case = Case(originals=originals, place=place, draw=random.Random(name))
-    return artefacts()[artefact](case)
 
 
 def names_of(seed: int, chosen: Sequence[str], count: int) -> list[str]:
     """Return the names of mutations of some artefacts, each with its share, well mixed."""
-    round_of = [
-        kind
-        for _, kind in sorted(
-            ((turn + 0.5) / SHARES[kind], kind) for kind in chosen for turn in range(SHARES[kind])
-        )
-    ]
-    made: Counter[str] = Counter()
-    names = []
-    for kind in itertools.islice(itertools.cycle(round_of), count):
-        names.append(f"{seed}:{kind}:{made[kind]}")
-        made[kind] += 1
-    return names
+    total = sum(ARTEFACTS[kind].share for kind in chosen)
+    counts = {kind: -(-count * ARTEFACTS[kind].share // total) for kind in chosen}
+    return mixed_names(seed, counts)[:count]
 
 
-def tried(name: str) -> Tried | None:
-    """Make a mutation and read it, in a worker; None if the time is over."""
-    assert _setup is not None
-    if time.monotonic() > _setup.until:
-        return None
-    place = _own_place()
-    mutation = mutation_of(name, _setup.originals, place)
-    before = _copied(place, _setup.keep, name)
-    ended = place.run(mutation.work, _setup.limits)
-    outcome = judged(mutation, ended, _setup.limits)
+def tried(setup: Setup, name: str, place: Place) -> Tried:
+    """Make a mutation in a place and read it."""
+    _add_library(place)
+    mutation = make_mutation(name, setup.originals, place)
+    before = _copied(place, setup.keep, name)
+    ended = place.run(mutation.work, setup.limits)
+    outcome = judged(mutation, ended, setup.limits)
     if before is not None:
         if outcome.is_wrong:
-            lines = (name, mutation.told, f"{outcome.kind}: {outcome.detail}", ended.out, ended.err)
+            lines = (
+                name,
+                mutation.description,
+                f"{outcome.kind}: {outcome.detail}",
+                ended.out,
+                ended.err,
+            )
             text = "\n".join(lines)
-            (before / "told.txt").write_text(text, errors="backslashreplace")
+            (before / "report.txt").write_text(text, errors="backslashreplace")
         else:
             shutil.rmtree(before)
     return Tried(
         name=name,
         artefact=name.split(":")[1],
-        told=mutation.told,
+        description=mutation.description,
         outcome=outcome,
         seconds=ended.seconds,
     )
 
 
-def _own_place() -> Place:
-    global _place
-    if _place is None:
-        assert _setup is not None
-        _place = new_place(_setup.scratch / f"place-{os.getpid()}")
-    return _place
-
-
-def new_place(root: Path) -> Place:
-    """Make a place, with a shared object that leaves a mark when it is loaded."""
-    place = Place(root)
+def _add_library(place: Place) -> None:
+    """Build a shared object that leaves a mark when it is loaded, once in a place."""
     mark = json.dumps(str(place.marks / "native"))
-    library_that_marks(
-        place,
+    place.build_library(
         "#include <fcntl.h>\n"
-        f"__attribute__((constructor)) static void loaded(void) {{ creat({mark}, 0600); }}\n",
+        f"__attribute__((constructor)) static void loaded(void) {{ creat({mark}, 0600); }}\n"
     )
-    return place
 
 
 def _copied(place: Place, keep: Path | None, name: str) -> Path | None:
@@ -184,17 +135,6 @@ def _copied(place: Place, keep: Path | None, name: str) -> Path | None:
         else:
             os.mkfifo(to)
     return folder
-
-
-def run_all(names: list[str], setup: Setup, jobs: int) -> Iterator[Tried]:
-    """Try mutations in workers, and yield what came of them, until the time is over."""
-    global _setup
-    _setup = setup
-    context = multiprocessing.get_context("fork")
-    with ProcessPoolExecutor(jobs, mp_context=context) as pool:
-        for one in pool.map(tried, names):
-            if one is not None:
-                yield one
 
 
 def report(all_tried: list[Tried], console: Console, seconds: float) -> int:
@@ -220,7 +160,7 @@ def report(all_tried: list[Tried], console: Console, seconds: float) -> int:
     for (artefact, kind), found in sorted(examples.items()):
         console.print(f"{artefact}: {kind}, {len(found)} times", markup=False)
         for one in _different(found)[:_EXAMPLES]:
-            console.print(f"  --only {one.name}  {one.told!r:.120}", markup=False)
+            console.print(f"  --only {one.name}  {one.description!r:.120}", markup=False)
             console.print(f"    {one.outcome.detail!r:.200}", markup=False)
     wrong = sum(map(len, examples.values()))
     console.print(f"{len(all_tried)} mutations in {seconds:.0f} s, {wrong} of them wrong")
@@ -235,7 +175,7 @@ def _different(found: list[Tried]) -> list[Tried]:
 
 def main() -> int:
     """Damage, read, and print a table."""
-    kinds = list(artefacts())
+    kinds = list(ARTEFACTS)
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add: Callable[..., object] = parser.add_argument
     add("--mutations", type=int, default=3000, help="how many, over all artefacts (3000)")
@@ -256,37 +196,32 @@ def main() -> int:
         console.print(f"{NEEDS_TORCH} is left out: torch is not installed")
         chosen = [kind for kind in chosen if kind != NEEDS_TORCH]
     with scratch_folder("tapml-fuzz-") as scratch:
-        originals = make_originals(scratch / "originals", has_torch=NEEDS_TORCH in chosen)
+        originals = scratch / "originals"
+        make_originals(originals, has_torch=NEEDS_TORCH in chosen)
         import_everything(has_torch=NEEDS_TORCH in chosen)
         began = time.monotonic()
-        setup = Setup(
-            originals=originals,
-            scratch=scratch,
-            limits=Limits(seconds=args.timeout),
-            keep=args.keep,
-            until=began + args.budget,
-        )
+        limits = Limits(seconds=args.timeout)
+        setup = Setup(originals=originals, limits=limits, keep=args.keep)
         if args.only:
-            return _again(args.only, setup, console)
+            return _again(args.only, setup, Place(scratch / "place"), console)
         names = names_of(args.seed, chosen, args.mutations)
         all_tried = []
-        for one in run_all(names, setup, args.jobs):
+        pool = Pool(attempt=partial(tried, setup), scratch=scratch, until=began + args.budget)
+        for one in run_all(names, pool, args.jobs):
             all_tried.append(one)
             if one.outcome.is_wrong:
-                print(
-                    f"{one.name} {one.outcome.kind}: {one.told!r:.100} {one.outcome.detail!r:.160}",
-                    file=sys.stderr,
-                )
+                text = f"{one.description!r:.100} {one.outcome.detail!r:.160}"
+                print(f"{one.name} {one.outcome.kind}: {text}", file=sys.stderr)
         wrong = report(all_tried, console, time.monotonic() - began)
     if len(all_tried) < len(names):
         console.print(f"the time is over: {len(names) - len(all_tried)} mutations were not tried")
     return 1 if wrong else 0
 
 
-def _again(name: str, setup: Setup, console: Console) -> int:
+def _again(name: str, setup: Setup, place: Place, console: Console) -> int:
     """Try one mutation, and show all that it printed."""
-    place = new_place(setup.scratch / "place")
-    mutation = mutation_of(name, setup.originals, place)
+    _add_library(place)
+    mutation = make_mutation(name, setup.originals, place)
     if setup.keep is not None:
         kept = _copied(place, setup.keep, name)
         console.print(f"kept in {kept}", markup=False)
@@ -295,7 +230,7 @@ def _again(name: str, setup: Setup, console: Console) -> int:
     for title, text in (("stdout", ended.out), ("stderr", ended.err)):
         for line in text.splitlines():
             console.print(f"{title}: {line!r}", markup=False)
-    console.print(f"{name}: {mutation.told!r}", markup=False)
+    console.print(f"{name}: {mutation.description!r}", markup=False)
     console.print(f"{outcome.kind}: {outcome.detail!r}, {ended.seconds:.1f} s", markup=False)
     return 1 if outcome.is_wrong else 0
 

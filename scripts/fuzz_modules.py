@@ -1,4 +1,4 @@
-"""Ways to damage IR that is saved as JSON, and IR that does what a stranger wants."""
+"""Ways to damage IR that is saved as JSON, and IR that runs code that is not ours."""
 
 from __future__ import annotations
 
@@ -31,27 +31,27 @@ _TYPES = (
 )
 
 
-def damaged_module(text: str, draw: random.Random, place: Place) -> tuple[str, str]:
+def damaged_module(data: bytes, draw: random.Random, place: Place) -> tuple[bytes, str]:
     """Return IR as JSON with damaged nodes: names, references, types, cycles, or anything."""
-    document = json.loads(text)
+    document = json.loads(data)
     nodes: list[dict[str, Any]] = document["nodes"]
     operator = draw.choice(("name", "name", "reference", "cycle", "type", "key", *["any"] * 4))
     if operator == "any":
-        damaged, told = damaged_document(document, draw, place, lambda way: way == ("nodes",))
-        return json.dumps(damaged), told
+        damaged, text = damaged_document(document, draw, place, lambda way: way == ("nodes",))
+        return json.dumps(damaged).encode(), text
     if operator == "name":
         strings = sorted({node["data"] for node in nodes if node.get("type") == "ffi.String"})
         old, new = draw.choice(strings), draw.choice([*code(place), *paths(place), *terminal()])
-        told = _renamed(nodes, old, new)
+        text = _renamed(nodes, old, new)
     elif operator == "type":
         node = draw.choice(nodes)
-        told = f"{node.get('type')} is {(new := draw.choice(_TYPES))}"
+        text = f"{node.get('type')} is {(new := draw.choice(_TYPES))}"
         node["type"] = new
     elif operator == "key":
-        told = _with_key(nodes, draw, place)
+        text = _with_key(nodes, draw, place)
     else:
-        told = _rewired(nodes, draw, is_cycle=operator == "cycle")
-    return json.dumps(document), f"{operator}: {told}"
+        text = _rewired(nodes, draw, is_cycle=operator == "cycle")
+    return json.dumps(document).encode(), f"{operator}: {text}"
 
 
 def renamed(text: str, old: str, new: str) -> str:
@@ -98,7 +98,7 @@ Plant = Callable[[IRModule, Place], IRModule | None]
 
 
 def plants() -> dict[str, Plant]:
-    """Return what makes a module run a stranger's code when it is built, run or printed.
+    """Return what makes a module run foreign code when it is built, run or printed.
 
     Each returns None where the module has nothing to plant it in.
     """

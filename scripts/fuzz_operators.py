@@ -1,4 +1,4 @@
-"""Ways to damage a file of any kind. Each draws from a ``random.Random`` and says what it did."""
+"""Ways to damage a file of any kind. Each also returns what it changed."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def paths(place: Place) -> list[str]:
 
 
 def terminal() -> list[str]:
-    """Return texts that a terminal or a browser obeys."""
+    """Return texts that a terminal or a browser interprets."""
     return [
         "a\x1b[2Jb",
         "\x1b]0;title\x07",
@@ -97,10 +97,10 @@ def damaged_document(
 ) -> tuple[Any, str]:
     """Return a JSON document with one or two values deleted, replaced, doubled, swapped or renamed.
 
-    ``keep`` says which places stay as they are.
+    Places for which ``keep`` is true stay as they are.
     """
     damaged = copy.deepcopy(document)
-    told = []
+    changes = []
     for _ in range(draw.choice((1, 1, 1, 2))):
         ways = [way for way in places_of(damaged) if keep is None or not keep(way)]
         if not ways:
@@ -120,14 +120,21 @@ def damaged_document(
         else:
             operator, value = "replace", draw.choice(nasty(place))
             parent[last] = value
-            told.append(f"replace {name} by {value!r:.60}")
+            changes.append(f"replace {name} by {value!r:.60}")
             continue
-        told.append(f"{operator} {name}")
-    return damaged, ", ".join(told)
+        changes.append(f"{operator} {name}")
+    return damaged, ", ".join(changes)
 
 
-def damaged_text(text: str, draw: random.Random) -> tuple[str, str]:
+def damaged_json(data: bytes, draw: random.Random, place: Place) -> tuple[bytes, str]:
+    """Return a JSON document with damaged values."""
+    damaged, text = damaged_document(json.loads(data), draw, place)
+    return dumped(damaged).encode(), text
+
+
+def damaged_text(data: bytes, draw: random.Random) -> tuple[bytes, str]:
     """Return a JSON text that no document has: very deep, doubled keys, endless numbers, large."""
+    text = data.decode()
     colons = [index for index, letter in enumerate(text) if letter == ":"] or [0]
     cut = draw.choice(colons) + 1
     operator = draw.choice(("deep", "deep", "deep object", "digits", "wide", "long", "nan"))
@@ -141,7 +148,7 @@ def damaged_text(text: str, draw: random.Random) -> tuple[str, str]:
         "nan": "NaN",
     }[operator]
     # What was there before follows under a name of its own.
-    return f'{text[:cut]}{value},"again":{text[cut:]}', f"{operator} {depth} at {cut}"
+    return f'{text[:cut]}{value},"again":{text[cut:]}'.encode(), f"{operator} {depth} at {cut}"
 
 
 def damaged_bytes(data: bytes, draw: random.Random) -> tuple[bytes, str]:
@@ -173,41 +180,36 @@ def damaged_bytes(data: bytes, draw: random.Random) -> tuple[bytes, str]:
 
 
 def damaged_tensors(data: bytes, draw: random.Random, place: Place) -> tuple[bytes, str]:
-    """Return a safetensors file whose header lies."""
+    """Return a safetensors file whose header is wrong."""
     length = int.from_bytes(data[:8], "little")
     header, body = json.loads(data[8 : 8 + length]), data[8 + length :]
     name = draw.choice([key for key in header if key != "__metadata__"])
     entry = header[name]
-    operator = draw.choice(
-        ("offsets", "negative", "shape", "rows", "overlap", "dtype", "json", "huge", "deep", "name")
-    )
-    if operator == "offsets":
-        entry["data_offsets"] = [0, 2**63]
-    elif operator == "negative":
-        entry["shape"] = [-1, -len(body)]
-    elif operator == "shape":
-        entry["shape"] = [2**63, 1]
-    elif operator == "rows":
-        entry["shape"] = [2**40, 0, *entry["shape"]]
-        entry["data_offsets"] = [0, 0]
-    elif operator == "overlap":
+    changes: dict[str, dict[str, Any]] = {
+        "offsets": {"data_offsets": [0, 2**63]},
+        "negative": {"shape": [-1, -len(body)]},
+        "shape": {"shape": [2**63, 1]},
+        "rows": {"shape": [2**40, 0, *entry["shape"]], "data_offsets": [0, 0]},
+        "dtype": {"dtype": draw.choice(("F64", "Q9", "BOOL", "F8_E5M2", "U64", None, 7))},
+    }
+    operator = draw.choice((*changes, "overlap", "json", "huge", "deep", "name"))
+    entry.update(changes.get(operator, {}))
+    description = operator
+    if operator == "overlap":
         header["other"] = dict(entry)
-    elif operator == "dtype":
-        entry["dtype"] = draw.choice(("F64", "Q9", "BOOL", "F8_E5M2", "U64", None, 7))
     elif operator == "json":
-        header, told = damaged_document(header, draw, place)
-        operator += f": {told}"
+        header, text = damaged_document(header, draw, place)
+        description += f": {text}"
     elif operator == "huge":
         return (2**62).to_bytes(8, "little") + data[8:], operator
-    elif operator == "deep":
-        text = ('{"tensor":' + "[" * 60_000 + "]" * 60_000 + "}").encode()
-        return len(text).to_bytes(8, "little") + text + body, operator
-    else:
+    elif operator == "name":
         new = draw.choice([*code(place), *paths(place), *terminal()])
         header[new] = header.pop(name)
-        operator += f" {new!r:.40}"
-    text = json.dumps(header).encode()
-    return len(text).to_bytes(8, "little") + text + body, operator
+        description += f" {new!r:.40}"
+    written = json.dumps(header).encode()
+    if operator == "deep":
+        written = ('{"tensor":' + "[" * 60_000 + "]" * 60_000 + "}").encode()
+    return len(written).to_bytes(8, "little") + written + body, description
 
 
 def damaged_zip(data: Path, draw: random.Random, out: Path) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import signal
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +14,7 @@ REFUSED, ACCEPTED = "refused", "accepted"
 _INTERNAL = 70
 _REFUSALS = (2, 3)
 _VERDICTS = (0, 1)
-# What a terminal obeys: all of C0 but tab and newline, delete, and C1.
+# What a terminal interprets: all of C0 but tab and newline, delete, and C1.
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\x80-\x9f]")
 _MARKUP = ("<img src=x", "</script><script>alert")
 
@@ -33,81 +32,65 @@ class Outcome:
         return self.kind in WRONG
 
 
+# The worst first: a mutation counts as the first that fits. Everything else is right.
+WRONG = (
+    *("planted code ran", "wrote outside", "ended by a signal", "hung", "memory"),
+    *("internal error", "raised", "wrong checksum accepted", "blamed", "control characters"),
+    *("malformed", "left a process", "left a file"),
+)
+
+
 def judged(mutation: Mutation, ended: Ended, limits: Limits) -> Outcome:
     """Judge how reading a mutation ended."""
+    found = _wrongs(mutation, ended, limits)
     for kind in WRONG:
-        detail = _CHECKS[kind](mutation, ended, limits)
-        if detail is not None:
-            return Outcome(kind=kind, detail=detail)
+        if found.get(kind) is not None:
+            return Outcome(kind=kind, detail=str(found[kind]))
     kind = ACCEPTED if ended.exit_code in _VERDICTS else REFUSED
     return Outcome(kind=kind, detail=_last_line(ended.err if kind == REFUSED else ended.out))
 
 
-# Each of these returns what is wrong, which may be an empty text, or None if nothing is.
+def _wrongs(mutation: Mutation, ended: Ended, limits: Limits) -> dict[str, str | None]:
+    """Return the detail of each kind that is wrong, which may be empty; None if it is not."""
+    code, last = ended.exit_code, _last_line(ended.err)
+    is_killed = ended.killed_by is not None and not ended.is_hung
+    is_internal = code == _INTERNAL or "This is a bug" in ended.err
+    is_raised = code == RAISED or "Traceback (most recent call last)" in ended.err
+    is_unchecked = mutation.must_refuse and code in _VERDICTS
+    is_blaming = code == 1 and not mutation.may_blame
+    return {
+        "planted code ran": ", ".join(ended.planted) or None,
+        "wrote outside": ", ".join(ended.outside)[:200] or None,
+        "ended by a signal": f"signal {ended.killed_by}: {last}" if is_killed else None,
+        "hung": f"after {limits.seconds:.0f} s" if ended.is_hung else None,
+        "memory": f"{ended.grown >> 20} MB" if ended.grown > limits.peak else None,
+        "internal error": _error_line(ended.err) if is_internal else None,
+        "raised": last if is_raised else None,
+        "wrong checksum accepted": f"exit code {code}" if is_unchecked else None,
+        "blamed": _last_line(ended.out) if is_blaming else None,
+        "control characters": _control(ended),
+        "malformed": _malformed(mutation, ended),
+        "left a process": "; ".join(ended.processes) or None,
+        "left a file": ", ".join(ended.files) or None,
+    }
 
 
-def _planted(_: Mutation, ended: Ended, __: Limits) -> str | None:
-    return ", ".join(ended.planted) or None
-
-
-def _wrote(_: Mutation, ended: Ended, __: Limits) -> str | None:
-    return ", ".join(ended.outside)[:200] or None
-
-
-def _died(_: Mutation, ended: Ended, __: Limits) -> str | None:
-    if ended.killed_by is None or ended.is_hung:
-        return None
-    return f"{signal.Signals(ended.killed_by).name}: {_last_line(ended.err)}"
-
-
-def _hung(_: Mutation, ended: Ended, limits: Limits) -> str | None:
-    return f"after {limits.seconds:.0f} s" if ended.is_hung else None
-
-
-def _memory(_: Mutation, ended: Ended, limits: Limits) -> str | None:
-    return f"{ended.grown / 2**20:.0f} MB" if ended.grown > limits.peak else None
-
-
-def _internal(_: Mutation, ended: Ended, __: Limits) -> str | None:
-    if ended.exit_code == _INTERNAL or "This is a bug" in ended.err:
-        return _error_line(ended.err)
-    return None
-
-
-def _raised(_: Mutation, ended: Ended, __: Limits) -> str | None:
-    if ended.exit_code == RAISED or "Traceback (most recent call last)" in ended.err:
-        return _last_line(ended.err)
-    return None
-
-
-def _trusted(mutation: Mutation, ended: Ended, _: Limits) -> str | None:
-    if mutation.must_refuse and ended.exit_code in _VERDICTS:
-        return f"exit code {ended.exit_code} although a checksum is wrong"
-    return None
-
-
-def _accused(mutation: Mutation, ended: Ended, _: Limits) -> str | None:
-    is_accusing = ended.exit_code == 1 and not mutation.may_accuse
-    return _last_line(ended.out) if is_accusing else None
-
-
-def _control(_: Mutation, ended: Ended, __: Limits) -> str | None:
+def _control(ended: Ended) -> str | None:
     for name, text in (("stdout", ended.out), ("stderr", ended.err)):
         found = _CONTROL.search(text)
         if found is not None:
-            around = text[max(0, found.start() - 30) : found.end() + 20]
-            return f"{name}: {around!r}"
+            return f"{name}: {text[max(0, found.start() - 30) : found.end() + 20]!r}"
     return None
 
 
-def _malformed(mutation: Mutation, ended: Ended, _: Limits) -> str | None:
+def _malformed(mutation: Mutation, ended: Ended) -> str | None:
     code = ended.exit_code
     if code not in (*_VERDICTS, *_REFUSALS):
         return f"exit code {code}"
     if code in _REFUSALS and "error:" not in ended.err:
-        # A replay that judges nothing says so where it prints its verdicts.
-        is_said = code == 3 and ended.out.strip()
-        return None if is_said else f"exit code {code} without a reason"
+        # A replay without a verdict prints the reason where it prints verdicts.
+        has_output = code == 3 and ended.out.strip()
+        return None if has_output else f"exit code {code} without a reason"
     if code in _VERDICTS and mutation.is_json:
         try:
             json.loads(ended.out, parse_constant=_no_constant)
@@ -121,34 +104,6 @@ def _malformed(mutation: Mutation, ended: Ended, _: Limits) -> str | None:
 
 def _no_constant(name: str) -> Any:
     raise ValueError(f"{name} is no JSON")
-
-
-def _process(_: Mutation, ended: Ended, __: Limits) -> str | None:
-    return "; ".join(ended.processes) or None
-
-
-def _file(_: Mutation, ended: Ended, __: Limits) -> str | None:
-    return ", ".join(ended.files) or None
-
-
-# The worst first: a mutation counts as the first that fits.
-_CHECKS = {
-    "planted code ran": _planted,
-    "wrote outside": _wrote,
-    "died": _died,
-    "hung": _hung,
-    "memory": _memory,
-    "internal error": _internal,
-    "raised": _raised,
-    "believed": _trusted,
-    "accused": _accused,
-    "control characters": _control,
-    "malformed": _malformed,
-    "left a process": _process,
-    "left a file": _file,
-}
-# Everything but the two above is wrong.
-WRONG = tuple(_CHECKS)
 
 
 def _error_line(text: str) -> str:

@@ -6,8 +6,10 @@ heads, few of everything else.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -21,6 +23,7 @@ LAYERS = 2
 HEADS = 4
 BATCH = 2
 TOKENS = 16
+POSITIONS = 128
 STEPS = 100
 """Samples of sound for each token."""
 
@@ -58,7 +61,7 @@ class Architecture:
     """Whether ``torch.export`` keeps its dimensions symbolic."""
 
 
-class _Wrapped(nn.Module):
+class Wrapped(nn.Module):
     """Takes positional arguments and returns one output."""
 
     def __init__(self, model: nn.Module, names: Sequence[str], output: str, **fixed: Any) -> None:
@@ -84,15 +87,20 @@ def _model(kind: str, config: Any, *, is_eager: bool = True) -> nn.Module:
         if hasattr(part, "config"):
             # The others loop over experts in Python, or call kernels of their own.
             part.config._experts_implementation = "batched_mm"
+    fill(model, matrices=0.08, vectors=0.05)
+    return model.eval()
+
+
+def fill(model: nn.Module, *, matrices: float, vectors: float) -> None:
+    """Draw all parameters: matrices around 0, vectors around what they are."""
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for parameter in model.parameters():
             noise = torch.randn(parameter.shape, generator=generator)
             if parameter.dim() >= 2:
-                parameter.copy_(noise * 0.08)
+                parameter.copy_(noise * matrices)
             else:
-                parameter.add_(noise * 0.05)
-    return model.eval()
+                parameter.add_(noise * vectors)
 
 
 def _tokens(seed: int, batch: int, tokens: int) -> torch.Tensor:
@@ -110,152 +118,116 @@ def _mask(batch: int, tokens: int) -> torch.Tensor:
     return mask
 
 
-def _decoder(kind: str, config: str, **options: Any) -> Callable[[], Built]:
-    def build() -> Built:
-        model = _model(kind, getattr(transformers, config)(**options))
-        return Built(
-            module=_Wrapped(model, ["input_ids"], "logits", use_cache=False),
-            inputs=lambda seed, batch, tokens: (_tokens(seed, batch, tokens),),
-            dims=[{0: "batch", 1: "tokens"}],
-        )
-
-    return build
-
-
-def _encoder(kind: str, config: str, **options: Any) -> Callable[[], Built]:
-    def build() -> Built:
-        model = _model(kind, getattr(transformers, config)(**options))
-        return Built(
-            module=_Wrapped(model, ["input_ids", "attention_mask"], "last_hidden_state"),
-            inputs=lambda seed, batch, tokens: (
-                _tokens(seed, batch, tokens),
-                _mask(batch, tokens),
-            ),
-            dims=[{0: "batch", 1: "tokens"}] * 2,
-        )
-
-    return build
-
-
-def _both(kind: str, config: str, **options: Any) -> Callable[[], Built]:
-    def build() -> Built:
-        model = _model(kind, getattr(transformers, config)(**options))
-        names = ["input_ids", "decoder_input_ids"]
-        return Built(
-            module=_Wrapped(model, names, "logits", use_cache=False),
-            inputs=lambda seed, batch, tokens: (
-                _tokens(seed, batch, tokens),
-                _tokens(seed + 100, batch, tokens // 2),
-            ),
-            dims=[{0: "batch", 1: "tokens"}, {0: "batch", 1: "half"}],
-        )
-
-    return build
-
-
-def _vision(
-    kind: str,
-    config: str,
-    *,
-    pixels: int = 32,
-    output: str = "last_hidden_state",
-    is_eager: bool = True,
-    **options: Any,
-) -> Callable[[], Built]:
-    def build() -> Built:
-        made = getattr(transformers, config)(**options)
-        return Built(
-            module=_Wrapped(_model(kind, made, is_eager=is_eager), ["pixel_values"], output),
-            inputs=lambda seed, batch, _: (_noise(seed, batch, 3, pixels, pixels),),
-            dims=[{0: "batch"}],
-        )
-
-    return build
-
-
-def _sound(kind: str, config: str, output: str, **options: Any) -> Callable[[], Built]:
-    def build() -> Built:
-        made = getattr(transformers, config)(**{**_SOUND, **options})
-        return Built(
-            module=_Wrapped(_model(kind, made), ["input_values"], output),
-            inputs=lambda seed, batch, tokens: (_noise(seed, batch, tokens * STEPS),),
-            dims=[{0: "batch", 1: "sound"}],
-        )
-
-    return build
-
-
-_SPECIAL: dict[str, Any] = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
-_TEXT: dict[str, Any] = {
-    "vocab_size": VOCABULARY,
-    "hidden_size": HIDDEN,
-    "intermediate_size": WIDE,
-    "num_hidden_layers": LAYERS,
-    "num_attention_heads": HEADS,
-    "max_position_embeddings": 128,
-    "pad_token_id": 0,
+# What a parameter of that name takes: made from a seed, a batch size, a number of tokens and the
+# extent of an image, and its symbolic dimensions.
+_INPUTS: dict[str, tuple[Callable[[int, int, int, int], torch.Tensor], dict[int, str]]] = {
+    "input_ids": (lambda seed, n, tokens, _: _tokens(seed, n, tokens), {0: "batch", 1: "tokens"}),
+    "attention_mask": (lambda _, n, tokens, __: _mask(n, tokens), {0: "batch", 1: "tokens"}),
+    "decoder_input_ids": (
+        lambda seed, n, tokens, _: _tokens(seed + 100, n, tokens // 2),
+        {0: "batch", 1: "half"},
+    ),
+    "pixel_values": (lambda seed, n, _, pixels: _noise(seed, n, 3, pixels, pixels), {0: "batch"}),
+    "input_values": (
+        lambda seed, n, tokens, _: _noise(seed, n, tokens * STEPS),
+        {0: "batch", 1: "sound"},
+    ),
+    "input_features": (lambda seed, n, _, __: _noise(seed, n, 16, 64), {0: "batch"}),
 }
+
+
+def _built(model: nn.Module, names: str, output: str, *, pixels: int = 32, **fixed: Any) -> Built:
+    """Return a model that takes the parameters of some names, and is called with ``fixed`` too."""
+    makers = [_INPUTS[name] for name in names.split()]
+    return Built(
+        module=Wrapped(model, names.split(), output, **fixed),
+        inputs=lambda seed, n, tokens: tuple(make(seed, n, tokens, pixels) for make, _ in makers),
+        dims=[dims for _, dims in makers],
+    )
+
+
+Builder = Callable[[], Built]
+
+
+def _builder(
+    prefix: str,
+    *,
+    kind: str = "Model",
+    config: str = "Config",
+    names: str,
+    output: str = "last_hidden_state",
+    pixels: int = 32,
+    is_eager: bool = True,
+    fixed: Mapping[str, Any] = MappingProxyType({}),
+    **options: Any,
+) -> Builder:
+    """Return what builds a model of ``transformers``, from the options of its configuration.
+
+    The names of its class and its configuration's begin with ``prefix``; see ``_built`` for what
+    it takes and returns. Attention is eager where it has any.
+    """
+
+    def build() -> Built:
+        made = getattr(transformers, f"{prefix}{config}")(**options)
+        model = _model(f"{prefix}{kind}", made, is_eager=is_eager)
+        return _built(model, names, output, pixels=pixels, **fixed)
+
+    return build
+
+
+def _sizes(names: str, **options: Any) -> dict[str, Any]:
+    """Return the sizes under the names that a configuration has for them, and its options.
+
+    The names are those of vocabulary, width, inner width, layers, heads and positions, ``-`` for
+    one that it does not have.
+    """
+    values = (VOCABULARY, HIDDEN, WIDE, LAYERS, HEADS, POSITIONS)
+    named = zip(names.split(), values, strict=True)
+    return {**{name: value for name, value in named if name != "-"}, **options}
+
+
+_ENDS: dict[str, Any] = {"bos_token_id": 1, "eos_token_id": 2}
+_SPECIAL: dict[str, Any] = {"pad_token_id": 0, **_ENDS}
+_TEXT = _sizes(
+    "vocab_size hidden_size intermediate_size num_hidden_layers num_attention_heads "
+    "max_position_embeddings",
+    pad_token_id=0,
+)
 _LM: dict[str, Any] = {**_TEXT, **_SPECIAL, "num_key_value_heads": 2}
 _LM_ALL_HEADS: dict[str, Any] = {**_TEXT, **_SPECIAL}
-_GPT: dict[str, Any] = {
-    "vocab_size": VOCABULARY,
-    "n_positions": 128,
-    "n_embd": HIDDEN,
-    "n_layer": LAYERS,
-    "n_head": HEADS,
-    "bos_token_id": 1,
-    "eos_token_id": 2,
+_GPT = _sizes("vocab_size n_embd - n_layer n_head n_positions", **_ENDS)
+_TWO_STACKS: dict[str, Any] = {
+    **_sizes("- d_model encoder_ffn_dim encoder_layers encoder_attention_heads -"),
+    **_sizes("- d_model decoder_ffn_dim decoder_layers decoder_attention_heads -"),
 }
-_BOTH: dict[str, Any] = {
-    "vocab_size": VOCABULARY,
-    "d_model": HIDDEN,
-    "encoder_layers": LAYERS,
-    "decoder_layers": LAYERS,
-    "encoder_attention_heads": HEADS,
-    "decoder_attention_heads": HEADS,
-    "encoder_ffn_dim": WIDE,
-    "decoder_ffn_dim": WIDE,
-    "max_position_embeddings": 128,
-    **_SPECIAL,
-}
-_T5: dict[str, Any] = {
-    "vocab_size": VOCABULARY,
-    "d_model": HIDDEN,
-    "d_kv": 16,
-    "d_ff": WIDE,
-    "num_layers": LAYERS,
-    "num_heads": HEADS,
-    "pad_token_id": 0,
-    "decoder_start_token_id": 0,
-}
-_IMAGE: dict[str, Any] = {
-    "hidden_size": HIDDEN,
-    "intermediate_size": WIDE,
-    "num_hidden_layers": LAYERS,
-    "num_attention_heads": HEADS,
-    "image_size": 32,
-    "patch_size": 8,
-}
+_BOTH = _sizes("vocab_size - - - - max_position_embeddings", **_TWO_STACKS, **_SPECIAL)
+_T5 = _sizes(
+    "vocab_size d_model d_ff num_layers num_heads -",
+    d_kv=16,
+    pad_token_id=0,
+    decoder_start_token_id=0,
+)
+_IMAGE = _sizes(
+    "- hidden_size intermediate_size num_hidden_layers num_attention_heads -",
+    image_size=32,
+    patch_size=8,
+)
 _STAGES: dict[str, Any] = {"depths": [1, 1, 1, 1], "hidden_sizes": [16, 32, 48, 64]}
-_SOUND: dict[str, Any] = {
-    "vocab_size": VOCABULARY,
-    "hidden_size": HIDDEN,
-    "num_hidden_layers": LAYERS,
-    "num_attention_heads": HEADS,
-    "intermediate_size": WIDE,
-    "conv_dim": [16, 16, 16],
-    "conv_kernel": [10, 3, 3],
-    "conv_stride": [5, 2, 2],
-    "num_conv_pos_embeddings": 16,
-    "num_conv_pos_embedding_groups": 4,
-}
+_SOUND = _sizes(
+    "vocab_size hidden_size intermediate_size num_hidden_layers num_attention_heads -",
+    conv_dim=[16, 16, 16],
+    conv_kernel=[10, 3, 3],
+    conv_stride=[5, 2, 2],
+    num_conv_pos_embeddings=16,
+    num_conv_pos_embedding_groups=4,
+)
 _EXPERTS: dict[str, Any] = {
     "num_experts": 4,
     "num_experts_per_tok": 2,
     "moe_intermediate_size": 32,
 }
 _LOCAL_EXPERTS: dict[str, Any] = {"num_local_experts": 4, "num_experts_per_tok": 2}
-_LATENT: dict[str, Any] = {
+_DEEPSEEK: dict[str, Any] = {
     **_LM,
     "num_key_value_heads": HEADS,
     "q_lora_rank": 32,
@@ -263,9 +235,6 @@ _LATENT: dict[str, Any] = {
     "qk_nope_head_dim": 16,
     "qk_rope_head_dim": 8,
     "v_head_dim": 16,
-}
-_DEEPSEEK: dict[str, Any] = {
-    **_LATENT,
     "n_routed_experts": 4,
     "n_shared_experts": 1,
     "num_experts_per_tok": 2,
@@ -296,7 +265,7 @@ def _deepseek_v2() -> Built:
 
     modeling.DeepseekV2RotaryEmbedding.forward = frequencies
     modeling.apply_rotary_emb = rotate
-    return _decoder("DeepseekV2ForCausalLM", "DeepseekV2Config", **_DEEPSEEK)()
+    return _decoder("DeepseekV2", **_DEEPSEEK)()
 
 
 def _whisper() -> Built:
@@ -307,15 +276,7 @@ def _whisper() -> Built:
         max_target_positions=64,
     )
     model = _model("WhisperForConditionalGeneration", config)
-    names = ["input_features", "decoder_input_ids"]
-    return Built(
-        module=_Wrapped(model, names, "logits", use_cache=False),
-        inputs=lambda seed, batch, tokens: (
-            _noise(seed, batch, 16, 64),
-            _tokens(seed + 100, batch, tokens // 2),
-        ),
-        dims=[{0: "batch"}, {0: "batch", 1: "half"}],
-    )
+    return _built(model, "input_features decoder_input_ids", "logits", use_cache=False)
 
 
 def _detr() -> Built:
@@ -327,82 +288,57 @@ def _detr() -> Built:
         use_pretrained_backbone=False,
         backbone=None,
         backbone_config=backbone,
-        d_model=HIDDEN,
-        encoder_layers=LAYERS,
-        decoder_layers=LAYERS,
-        encoder_attention_heads=HEADS,
-        decoder_attention_heads=HEADS,
-        encoder_ffn_dim=WIDE,
-        decoder_ffn_dim=WIDE,
+        **_TWO_STACKS,
         num_queries=8,
         num_labels=5,
     )
-    return Built(
-        module=_Wrapped(_model("DetrForObjectDetection", config), ["pixel_values"], "logits"),
-        inputs=lambda seed, batch, _: (_noise(seed, batch, 3, 64, 64),),
-        dims=[{0: "batch"}],
-    )
+    return _built(_model("DetrForObjectDetection", config), "pixel_values", "logits", pixels=64)
 
 
 def _clip() -> Built:
     config = transformers.CLIPConfig(
         text_config={**_TEXT, **_SPECIAL}, vision_config=_IMAGE, projection_dim=32
     )
-    names = ["input_ids", "pixel_values"]
-    return Built(
-        module=_Wrapped(_model("CLIPModel", config), names, "logits_per_image"),
-        inputs=lambda seed, batch, tokens: (
-            _tokens(seed, batch, tokens),
-            _noise(seed, batch, 3, 32, 32),
-        ),
-        dims=[{0: "batch", 1: "tokens"}, {0: "batch"}],
-    )
+    return _built(_model("CLIPModel", config), "input_ids pixel_values", "logits_per_image")
 
 
 def _without(options: dict[str, Any], *names: str) -> dict[str, Any]:
     return {key: value for key, value in options.items() if key not in names}
 
 
-def _lm(prefix: str, **options: Any) -> Callable[[], Built]:
-    """A decoder whose configuration has the usual names."""
-    return _decoder(f"{prefix}ForCausalLM", f"{prefix}Config", **{**_LM, **options})
+# What is common to a family; each row of it may have other options.
+_decoder = partial(
+    _builder,
+    kind="ForCausalLM",
+    names="input_ids",
+    output="logits",
+    fixed={"use_cache": False},
+)
+_lm = partial(_decoder, **_LM)
+_encoder = partial(_builder, names="input_ids attention_mask")
+_bert = partial(_encoder, **_TEXT)
+_both = partial(_decoder, kind="ForConditionalGeneration", names="input_ids decoder_input_ids")
+_t5 = partial(_decoder, kind="ForConditionalGeneration", names="input_ids decoder_input_ids", **_T5)
+_vision = partial(_builder, names="pixel_values")
+_image = partial(_vision, **_IMAGE)
+_stages = partial(_vision, pixels=64, **_STAGES)
+_sound = partial(_builder, names="input_values", **_SOUND)
 
 
-def _bert(prefix: str, **options: Any) -> Callable[[], Built]:
-    """An encoder whose configuration has the usual names."""
-    return _encoder(f"{prefix}Model", f"{prefix}Config", **{**_TEXT, **options})
-
-
-def _image(prefix: str, **options: Any) -> Callable[[], Built]:
-    """A vision transformer whose configuration has the usual names."""
-    return _vision(f"{prefix}Model", f"{prefix}Config", **{**_IMAGE, **options})
-
-
-def _stages(prefix: str, **options: Any) -> Callable[[], Built]:
-    """A vision model of four stages."""
-    return _vision(f"{prefix}Model", f"{prefix}Config", **{"pixels": 64, **_STAGES, **options})
-
-
-_DECODERS: dict[str, Callable[[], Built]] = {
+_DECODERS: dict[str, Builder] = {
     "llama": _lm("Llama"),
-    "gpt2": _decoder("GPT2LMHeadModel", "GPT2Config", **_GPT),
-    "gpt_neox": _decoder("GPTNeoXForCausalLM", "GPTNeoXConfig", **_LM_ALL_HEADS),
+    "gpt2": _decoder("GPT2", kind="LMHeadModel", **_GPT),
+    "gpt_neox": _decoder("GPTNeoX", **_LM_ALL_HEADS),
     "gpt_neo": _decoder(
-        "GPTNeoForCausalLM",
-        "GPTNeoConfig",
-        vocab_size=VOCABULARY,
-        hidden_size=HIDDEN,
-        num_layers=LAYERS,
-        num_heads=HEADS,
-        max_position_embeddings=128,
+        "GPTNeo",
+        **_sizes("vocab_size hidden_size - num_layers num_heads max_position_embeddings"),
         attention_types=[[["global", "local"], 1]],
         window_size=8,
-        bos_token_id=1,
-        eos_token_id=2,
+        **_ENDS,
     ),
-    "gptj": _decoder("GPTJForCausalLM", "GPTJConfig", **_GPT, rotary_dim=8),
-    "gpt_bigcode": _decoder("GPTBigCodeForCausalLM", "GPTBigCodeConfig", **_GPT),
-    "codegen": _decoder("CodeGenForCausalLM", "CodeGenConfig", **_GPT, n_ctx=128, rotary_dim=8),
+    "gptj": _decoder("GPTJ", **_GPT, rotary_dim=8),
+    "gpt_bigcode": _decoder("GPTBigCode", **_GPT),
+    "codegen": _decoder("CodeGen", **_GPT, n_ctx=128, rotary_dim=8),
     "mistral": _lm("Mistral", sliding_window=8),
     "ministral": _lm("Ministral", sliding_window=8, head_dim=16),
     "phi": _lm("Phi"),
@@ -411,40 +347,17 @@ _DECODERS: dict[str, Callable[[], Built]] = {
     "qwen3": _lm("Qwen3", head_dim=16),
     "gemma": _lm("Gemma", head_dim=16),
     "gemma2": _lm("Gemma2", head_dim=16, sliding_window=8),
-    "gemma3_text": _decoder(
-        "Gemma3ForCausalLM", "Gemma3TextConfig", **_LM, head_dim=16, sliding_window=8
-    ),
+    "gemma3_text": _decoder("Gemma3", config="TextConfig", **_LM, head_dim=16, sliding_window=8),
     "stablelm": _lm("StableLm"),
     "olmo": _lm("Olmo"),
     "olmo2": _lm("Olmo2"),
     "olmo3": _lm("Olmo3", sliding_window=8),
     "starcoder2": _lm("Starcoder2"),
-    "falcon": _decoder(
-        "FalconForCausalLM",
-        "FalconConfig",
-        **_without(_LM_ALL_HEADS, "intermediate_size", "pad_token_id"),
-    ),
-    "bloom": _decoder(
-        "BloomForCausalLM",
-        "BloomConfig",
-        vocab_size=VOCABULARY,
-        hidden_size=HIDDEN,
-        n_layer=LAYERS,
-        n_head=HEADS,
-        **_SPECIAL,
-    ),
-    "mpt": _decoder(
-        "MptForCausalLM",
-        "MptConfig",
-        vocab_size=VOCABULARY,
-        d_model=HIDDEN,
-        n_layers=LAYERS,
-        n_heads=HEADS,
-        max_seq_len=128,
-    ),
+    "falcon": _decoder("Falcon", **_without(_LM_ALL_HEADS, "intermediate_size", "pad_token_id")),
+    "bloom": _decoder("Bloom", **_sizes("vocab_size hidden_size - n_layer n_head -", **_SPECIAL)),
+    "mpt": _decoder("Mpt", **_sizes("vocab_size d_model - n_layers n_heads max_seq_len")),
     "opt": _decoder(
-        "OPTForCausalLM",
-        "OPTConfig",
+        "OPT",
         **_without(_LM_ALL_HEADS, "intermediate_size"),
         word_embed_proj_dim=HIDDEN,
         ffn_dim=WIDE,
@@ -463,20 +376,14 @@ _DECODERS: dict[str, Callable[[], Built]] = {
     "seed_oss": _lm("SeedOss", head_dim=16),
     "hunyuan": _lm("HunYuanDenseV1", head_dim=16),
     "exaone4": _lm("Exaone4", sliding_window=8, sliding_window_pattern=2),
-    "persimmon": _decoder("PersimmonForCausalLM", "PersimmonConfig", **_LM_ALL_HEADS),
-    "biogpt": _decoder("BioGptForCausalLM", "BioGptConfig", **_TEXT),
+    "persimmon": _decoder("Persimmon", **_LM_ALL_HEADS),
+    "biogpt": _decoder("BioGpt", **_TEXT),
     "xglm": _decoder(
-        "XGLMForCausalLM",
-        "XGLMConfig",
-        vocab_size=VOCABULARY,
-        d_model=HIDDEN,
-        ffn_dim=WIDE,
-        num_layers=LAYERS,
-        attention_heads=HEADS,
-        max_position_embeddings=128,
+        "XGLM",
+        **_sizes("vocab_size d_model ffn_dim num_layers attention_heads max_position_embeddings"),
     ),
 }
-_MIXTURES: dict[str, Callable[[], Built]] = {
+_MIXTURES: dict[str, Builder] = {
     "mixtral": _lm("Mixtral", **_LOCAL_EXPERTS),
     "qwen2_moe": _lm("Qwen2Moe", shared_expert_intermediate_size=64, **_EXPERTS),
     "qwen3_moe": _lm("Qwen3Moe", head_dim=16, **_EXPERTS),
@@ -489,59 +396,36 @@ _MIXTURES: dict[str, Callable[[], Built]] = {
         layer_types=["sliding_attention", "full_attention"],
         **_LOCAL_EXPERTS,
     ),
-    "deepseek_v3": _decoder(
-        "DeepseekV3ForCausalLM", "DeepseekV3Config", **_DEEPSEEK, n_group=2, topk_group=1
-    ),
+    "deepseek_v3": _decoder("DeepseekV3", **_DEEPSEEK, n_group=2, topk_group=1),
 }
-_STATE_SPACE: dict[str, Callable[[], Built]] = {
+_STATE_SPACE: dict[str, Builder] = {
     "rwkv": _decoder(
-        "RwkvForCausalLM",
-        "RwkvConfig",
-        vocab_size=VOCABULARY,
-        context_length=128,
-        hidden_size=HIDDEN,
-        num_hidden_layers=LAYERS,
+        "Rwkv",
+        **_sizes("vocab_size hidden_size - num_hidden_layers - context_length", **_ENDS),
         rescale_every=0,  # It would write to its weights.
-        bos_token_id=1,
-        eos_token_id=2,
     ),
     "mamba": _decoder(
-        "MambaForCausalLM",
-        "MambaConfig",
-        vocab_size=VOCABULARY,
-        hidden_size=HIDDEN,
+        "Mamba",
+        **_sizes("vocab_size hidden_size - num_hidden_layers - -", **_SPECIAL),
         state_size=8,
-        num_hidden_layers=LAYERS,
-        **_SPECIAL,
     ),
     "mamba2": _decoder(
-        "Mamba2ForCausalLM",
-        "Mamba2Config",
-        vocab_size=VOCABULARY,
-        hidden_size=HIDDEN,
+        "Mamba2",
+        **_sizes("vocab_size hidden_size - num_hidden_layers - -", **_SPECIAL),
         state_size=16,
         num_heads=8,
         head_dim=16,
         expand=2,
         n_groups=1,
         chunk_size=8,
-        num_hidden_layers=LAYERS,
-        **_SPECIAL,
     ),
 }
-_ENCODERS: dict[str, Callable[[], Built]] = {
+_ENCODERS: dict[str, Builder] = {
     "bert": _bert("Bert"),
     "roberta": _bert("Roberta"),
     "xlm_roberta": _bert("XLMRoberta"),
     "distilbert": _encoder(
-        "DistilBertModel",
-        "DistilBertConfig",
-        vocab_size=VOCABULARY,
-        dim=HIDDEN,
-        hidden_dim=WIDE,
-        n_layers=LAYERS,
-        n_heads=HEADS,
-        max_position_embeddings=128,
+        "DistilBert", **_sizes("vocab_size dim hidden_dim n_layers n_heads max_position_embeddings")
     ),
     "electra": _bert("Electra", embedding_size=32),
     "albert": _bert("Albert", embedding_size=32),
@@ -556,14 +440,7 @@ _ENCODERS: dict[str, Callable[[], Built]] = {
         position_biased_input=False,
     ),
     "mpnet": _bert("MPNet"),
-    "modernbert": _bert(
-        "ModernBert",
-        local_attention=8,
-        cls_token_id=1,
-        sep_token_id=2,
-        bos_token_id=1,
-        eos_token_id=2,
-    ),
+    "modernbert": _bert("ModernBert", local_attention=8, cls_token_id=1, sep_token_id=2, **_ENDS),
     "esm": _bert("Esm", mask_token_id=3),
     "megatron_bert": _bert("MegatronBert"),
     "roformer": _bert("RoFormer"),
@@ -572,32 +449,29 @@ _ENCODERS: dict[str, Callable[[], Built]] = {
     "squeezebert": _bert("SqueezeBert", embedding_size=HIDDEN),
     "ernie": _bert("Ernie"),
     "data2vec_text": _bert("Data2VecText"),
-    "t5_encoder": _encoder("T5EncoderModel", "T5Config", **_T5),
-    "clip_text": _encoder("CLIPTextModel", "CLIPTextConfig", **{**_TEXT, **_SPECIAL}),
+    "t5_encoder": _encoder("T5", kind="EncoderModel", **_T5),
+    "clip_text": _encoder("CLIPText", **{**_TEXT, **_SPECIAL}),
 }
-_ENCODER_DECODERS: dict[str, Callable[[], Built]] = {
-    "t5": _both("T5ForConditionalGeneration", "T5Config", **_T5),
-    "mt5": _both("MT5ForConditionalGeneration", "MT5Config", **_T5),
-    "bart": _both("BartForConditionalGeneration", "BartConfig", **_BOTH),
-    "mbart": _both("MBartForConditionalGeneration", "MBartConfig", **_BOTH),
-    "m2m_100": _both("M2M100ForConditionalGeneration", "M2M100Config", **_BOTH),
-    "blenderbot": _both("BlenderbotForConditionalGeneration", "BlenderbotConfig", **_BOTH),
-    "marian": _both("MarianMTModel", "MarianConfig", **_BOTH, decoder_start_token_id=0),
-    "pegasus": _both("PegasusForConditionalGeneration", "PegasusConfig", **_BOTH),
+_ENCODER_DECODERS: dict[str, Builder] = {
+    "t5": _both("T5", **_T5),
+    "mt5": _both("MT5", **_T5),
+    "bart": _both("Bart", **_BOTH),
+    "mbart": _both("MBart", **_BOTH),
+    "m2m_100": _both("M2M100", **_BOTH),
+    "blenderbot": _both("Blenderbot", **_BOTH),
+    "marian": _both("Marian", kind="MTModel", **_BOTH, decoder_start_token_id=0),
+    "pegasus": _both("Pegasus", **_BOTH),
 }
-_VISION: dict[str, Callable[[], Built]] = {
+_VISION: dict[str, Builder] = {
     "vit": _image("ViT"),
     "deit": _image("DeiT"),
     "beit": _image("Beit", use_relative_position_bias=True),
-    "dinov2": _vision(
-        "Dinov2Model", "Dinov2Config", **_without(_IMAGE, "intermediate_size"), mlp_ratio=2
-    ),
+    "dinov2": _vision("Dinov2", **_without(_IMAGE, "intermediate_size"), mlp_ratio=2),
     "clip_vision": _image("CLIPVision"),
     "siglip_vision": _image("SiglipVision"),
     "ijepa": _image("IJepa"),
     "swin": _vision(
-        "SwinModel",
-        "SwinConfig",
+        "Swin",
         image_size=32,
         patch_size=2,
         embed_dim=16,
@@ -610,16 +484,10 @@ _VISION: dict[str, Callable[[], Built]] = {
     "resnet": _stages("ResNet", embedding_size=16, layer_type="bottleneck", is_eager=False),
     "regnet": _stages("RegNet", embedding_size=16, groups_width=8, is_eager=False),
     "mobilenet_v2": _vision(
-        "MobileNetV2Model",
-        "MobileNetV2Config",
-        pixels=64,
-        is_eager=False,
-        image_size=64,
-        depth_multiplier=0.35,
+        "MobileNetV2", pixels=64, is_eager=False, image_size=64, depth_multiplier=0.35
     ),
     "mobilevit": _vision(
-        "MobileViTModel",
-        "MobileViTConfig",
+        "MobileViT",
         pixels=64,
         is_eager=False,
         image_size=64,
@@ -627,8 +495,8 @@ _VISION: dict[str, Callable[[], Built]] = {
         neck_hidden_sizes=[8, 8, 16, 24, 32, 40, 64],
     ),
     "segformer": _vision(
-        "SegformerForSemanticSegmentation",
-        "SegformerConfig",
+        "Segformer",
+        kind="ForSemanticSegmentation",
         pixels=64,
         output="logits",
         **_STAGES,
@@ -641,19 +509,13 @@ _VISION: dict[str, Callable[[], Built]] = {
     "detr": _detr,
     "clip": _clip,
 }
-_AUDIO: dict[str, Callable[[], Built]] = {
+_AUDIO: dict[str, Builder] = {
     "whisper": _whisper,
-    "wav2vec2": _sound("Wav2Vec2ForCTC", "Wav2Vec2Config", "logits"),
-    "hubert": _sound("HubertModel", "HubertConfig", "last_hidden_state"),
-    "unispeech": _sound("UniSpeechModel", "UniSpeechConfig", "last_hidden_state"),
-    "wavlm": _sound("WavLMModel", "WavLMConfig", "last_hidden_state", num_buckets=16),
-    "data2vec_audio": _sound(
-        "Data2VecAudioModel",
-        "Data2VecAudioConfig",
-        "last_hidden_state",
-        num_conv_pos_embeddings=2,
-        conv_pos_kernel_size=5,
-    ),
+    "wav2vec2": _sound("Wav2Vec2", kind="ForCTC", output="logits"),
+    "hubert": _sound("Hubert"),
+    "unispeech": _sound("UniSpeech"),
+    "wavlm": _sound("WavLM", num_buckets=16),
+    "data2vec_audio": _sound("Data2VecAudio", num_conv_pos_embeddings=2, conv_pos_kernel_size=5),
 }
 _FAMILIES = {
     "decoder": _DECODERS,

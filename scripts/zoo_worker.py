@@ -116,8 +116,8 @@ def _bring_up(architecture: Architecture, row: Row, path: Path, folder: Path) ->
     if row.clean != "pass":
         row.named = result["culprits"]
         reasons = {unit["name"]: unit["reason"] for unit in result["units"]}
-        told = "; ".join(f"{name}: {reasons[name]}" for name in row.named)
-        row.reason = told or result["reason"]
+        reason = "; ".join(f"{name}: {reasons[name]}" for name in row.named)
+        row.reason = reason or result["reason"]
         return
     row.stage = "broken"
     passed = [unit["name"] for unit in result["units"] if unit["verdict"] == "pass"]

@@ -16,6 +16,8 @@ from relax_tapml._compat import SBlock, SBlockRealize, TensorLoad, TensorRegion
 
 _DECLARED = (TensorRegion, tirx.IterVar, tvm.ir.Type)
 _ACCESSES = (TensorLoad, tirx.BufferStore)
+_BLOCK_FIELDS = ("iter_vars", "reads", "writes", "name_hint", "body", "init", "alloc_buffers",
+                 "match_buffers", "annotations")  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,6 +164,11 @@ def _visit(function: tirx.PrimFunc, chosen: Callable[[int, Any, Place], Any]) ->
     return tvm_ffi.structural_mutate(function, [(tvm_ffi.Object, visit)])
 
 
+def changed_block(block: Any, **fields: Any) -> Any:
+    """Return a block with other values of some fields."""
+    return SBlock(*(fields.get(name, getattr(block, name)) for name in _BLOCK_FIELDS))
+
+
 def with_declared_regions(function: tirx.PrimFunc) -> tirx.PrimFunc:
     """Make every block but the root declare the regions that it now reads and writes."""
     buffers = dict.fromkeys(p for p in function.params if tirx.is_buffer_var(p))
@@ -177,16 +184,6 @@ def with_declared_regions(function: tirx.PrimFunc) -> tirx.PrimFunc:
         if not block.iter_vars:
             return block
         reads, writes, _ = get_sblock_access_region(block, visible)
-        return SBlock(
-            block.iter_vars,
-            reads,
-            writes,
-            block.name_hint,
-            block.body,
-            block.init,
-            block.alloc_buffers,
-            block.match_buffers,
-            block.annotations,
-        )
+        return changed_block(block, reads=reads, writes=writes)
 
     return tvm_ffi.structural_mutate(function, [(SBlock, visit)])

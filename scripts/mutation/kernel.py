@@ -11,6 +11,7 @@ import tvm
 import tvm_ffi
 from tvm import tirx
 
+from mutation.edit import changed_block
 from mutation.guarded import GuardedTensor, untouched
 from relax_tapml._compat import SBlock
 from relax_tapml.arrays import Array
@@ -109,17 +110,7 @@ def expose_workspace(function: tirx.PrimFunc) -> tuple[tirx.PrimFunc, list[Array
         mine = [b for b in block.alloc_buffers if _is_plain(b)]
         exposed.extend(mine)
         rest = [b for b in block.alloc_buffers if not _is_plain(b)]
-        return SBlock(
-            [],
-            block.reads,
-            block.writes,
-            block.name_hint,
-            block.body,
-            block.init,
-            rest,
-            block.match_buffers,
-            block.annotations,
-        )
+        return changed_block(block, alloc_buffers=rest)
 
     changed = tvm_ffi.structural_mutate(function, [(SBlock, visit)])
     if not exposed:

@@ -21,7 +21,7 @@ OTHER = "data movement"
 
 
 def operator_kind(unit: str) -> str:
-    """Return the kind of the operator in a unit that says most: a fused matmul is a matmul.
+    """Return the kind of the most telling operator in a unit: a fused matmul is a matmul.
 
     ``max`` and ``min`` are reductions; ``maximum`` and ``minimum`` are not.
     """

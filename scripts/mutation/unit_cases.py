@@ -11,7 +11,6 @@ from tvm import relax, tirx
 from relax_tapml.arrays import Array
 from relax_tapml.compare.tolerances.tolerance import Tolerance
 from relax_tapml.errors import TapmlError
-from relax_tapml.suite.manifest import SuiteCase
 from relax_tapml.suite.open_suite import Suite
 from relax_tapml.suite.tolerances import read_tolerance
 
@@ -89,7 +88,7 @@ def kernel_cases(suite: Suite, unit: str) -> KernelCases:
                 name=case.name,
                 inputs=tuple(_argument(arg, params, arrays, unit) for arg in call.args[1]),
                 oracles=tuple(tensor(output.tensor) for output in case.outputs),
-                tolerances=_tolerances(suite, case),
+                tolerances=tuple(read_tolerance(suite, case, output) for output in case.outputs),
                 scalars=tuple(_scalar(v, unit) for a in call.args[2:] for v in a.values),
                 is_probe=case.is_probe,
             )
@@ -123,7 +122,3 @@ def _scalar(value: Any, unit: str) -> int:
     if not isinstance(value, tirx.IntImm):
         raise NotAKernelCallError(f"{unit} takes a dimension that is not known")
     return int(value)
-
-
-def _tolerances(suite: Suite, case: SuiteCase) -> tuple[Tolerance, ...]:
-    return tuple(read_tolerance(suite, case, output) for output in case.outputs)

@@ -1,4 +1,4 @@
-"""What a detector says of a kernel, and how it reads a suite."""
+"""What a detector finds in a kernel, and how it reads a suite."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from operator_kernels import KERNELS, inputs_of, kernel
 from tvm import relax
 
-from mutation.detection import FIXED, SUITE, Detector
+from mutation.detection import FIXED, RANDOM, SUITE, Detector
 from mutation.guarded import GuardedTensor
 from mutation.kernel import build_kernels, output_tensors
 from mutation.mutants import mutants
@@ -127,3 +127,61 @@ def test_inputs_near_the_recorded_ones_are_in_their_range():
 def test_a_unit_is_named_after_the_operator_that_says_most(unit, kind):
     """For the rows of a report."""
     assert operator_kind(unit) == kind
+
+
+# A GeLU that overflows for large values, as a bring-up of Phi-2 met it: its tanh is
+# (exp(2x) - 1) / (exp(2x) + 1), which is infinity / infinity from x = 45 on. Inputs of the model go
+# that far; standard normal ones do not.
+SHAPE = (4, 256)
+
+
+@pytest.fixture(scope="module")
+def gelu():
+    return kernel(relax.op.nn.gelu_tanh, (SHAPE, "float32"))
+
+
+@pytest.fixture(scope="module")
+def overflowing(gelu):
+    (mutant,) = (m for m in mutants(gelu) if m.kind == "function that overflows")
+    return build_kernels([mutant.function])[0]
+
+
+def recorded():
+    """What a layer of a model gives: most values small, one channel large."""
+    values = np.random.default_rng(3).standard_normal(SHAPE).astype(np.float32)
+    values[:, 17] = [60, 41, 55, 38]
+    return values
+
+
+def test_random_normal_inputs_miss_an_overflow(gelu, overflowing):
+    """With the same tolerance rule, on as many values, with several seeds."""
+    for seed in range(5):
+        values = np.random.default_rng(seed).standard_normal(SHAPE).astype(np.float32)
+        assert SUITE not in Detector(cases_of(gelu, [values])).carved(overflowing)
+    assert RANDOM not in Detector(cases_of(gelu, [recorded()])).random(overflowing)
+
+
+def test_a_carved_case_catches_an_overflow(gelu, overflowing):
+    """NaN where the oracle is finite, at the large value; so do all tolerances, however wide."""
+    found = Detector(cases_of(gelu, [recorded()])).carved(overflowing)
+    assert "NaN where the oracle is finite" in found[SUITE]
+    assert "[0, 17]" in found[SUITE]
+    assert "MLC 1e-2, 1" in found
+
+
+def test_an_overflow_is_not_taken_for_equivalent(gelu, overflowing):
+    """Also where the recorded values are small, large inputs show it; the report calls them far."""
+    values = np.random.default_rng(0).standard_normal(SHAPE).astype(np.float32)
+    difference = Detector(cases_of(gelu, [values])).difference(overflowing)
+    assert difference is not None
+    assert not difference.is_near
+    assert "NaN" in difference.text
+
+
+def test_the_correct_kernel_is_not_blamed(gelu):
+    """By no way of comparing."""
+    (kernel_itself,) = build_kernels([gelu])
+    found = Detector(cases_of(gelu, [recorded()]))
+    assert found.carved(kernel_itself) == {}
+    assert found.random(kernel_itself) == {}
+    assert found.difference(kernel_itself) is None

@@ -42,7 +42,7 @@ def _leaves_a_process():
     subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True)
 
 
-def _says_no_json():
+def _prints_no_json():
     sys.stdout.write('{"error": NaN}')
 
 
@@ -60,15 +60,15 @@ def _wrongs(place):
     return {
         "planted code ran": _touches(place.marks / "ran"),
         "wrote outside": _touches(place.canary / "new"),
-        "died": lambda: os.kill(os.getpid(), signal.SIGKILL),
+        "ended by a signal": lambda: os.kill(os.getpid(), signal.SIGKILL),
         "hung": lambda: time.sleep(600),
         "memory": lambda: len(b"x" * (256 << 20)) and 0,
         "internal error": lambda: 70,
         "raised": _raises,
-        "believed": lambda: 0,
-        "accused": lambda: 1,
+        "wrong checksum accepted": lambda: 0,
+        "blamed": lambda: 1,
         "control characters": lambda: sys.stdout.write("a\x1b[2Jb") and 0,
-        "malformed": _says_no_json,
+        "malformed": _prints_no_json,
         "left a process": _leaves_a_process,
         "left a file": lambda: (place.temporary / "file").write_text("") and None,
     }
@@ -82,7 +82,7 @@ def _outcome(place, work, **mutation):
     limits = Limits(seconds=2 if mutation.pop("hangs", False) else 120, peak=128 << 20)
     place.clean()
     ended = place.run(work, limits)
-    return judged(Mutation(told="", work=work, **mutation), ended, limits)
+    return judged(Mutation(description="", work=work, **mutation), ended, limits)
 
 
 def test_every_wrong_outcome_is_seen(place):
@@ -91,8 +91,8 @@ def test_every_wrong_outcome_is_seen(place):
 
     options = {
         "hung": {"hangs": True},
-        "believed": {"must_refuse": True},
-        "accused": {"may_accuse": False},
+        "wrong checksum accepted": {"must_refuse": True},
+        "blamed": {"may_blame": False},
         "malformed": {"is_json": True},
     }
     wrongs = _wrongs(place)
@@ -161,7 +161,8 @@ def trial(place, tmp_path):
     (reference / "result.json").write_text(json.dumps({**document, "seconds": 1}))
     (reference / "state.json").write_text("{}")
     bench = Bench(saved=tmp_path, references={INLINE: reference}, can_mount=False)
-    made = Trial(bench=bench, place=place, draw=random.Random(0), index=0)
+    draw = random.Random(0)
+    made = Trial(bench=bench, place=place, draw=draw, name="0:kill:0", scenario="kill", index=0)
     made.out.mkdir()
     (made.out / "result.json").write_text(json.dumps({**document, "seconds": 2}))
     (made.out / "state.json").write_text("{}")
@@ -178,7 +179,7 @@ def test_chaos_finds_nothing_in_what_is_right(trial, ended, monkeypatch):
     monkeypatch.setattr(trial, "run", lambda work, before=None: ended)
     trial.expect(ended, (0,), ("disk",))
     trial.expect(replace(ended, exit_code=3, err="error: the disk is full"), (0, 3), ("disk",))
-    trial.expect_nobody_accused()
+    trial.expect_nobody_blamed()
     trial.expect_end(INLINE)
     assert trial.problems == []
 
@@ -196,13 +197,13 @@ def test_chaos_finds_nothing_in_what_is_right(trial, ended, monkeypatch):
     ],
     ids=str,
 )
-def test_chaos_sees_a_wrong_end(trial, ended, change):
+def test_chaos_finds_a_wrong_end(trial, ended, change):
     trial.expect(replace(ended, **change), (0, 3), ("disk",))
     assert trial.problems
 
 
 @pytest.mark.parametrize("wrong", ["half a file", "verdict", "file", "missing", "hidden", "tmp"])
-def test_chaos_sees_what_is_left(trial, ended, monkeypatch, wrong):
+def test_chaos_finds_what_is_left(trial, ended, monkeypatch, wrong):
     from chaos_trial import INLINE
 
     monkeypatch.setattr(trial, "run", lambda work, before=None: ended)
@@ -222,9 +223,9 @@ def test_chaos_sees_what_is_left(trial, ended, monkeypatch, wrong):
     assert trial.problems
 
 
-def test_chaos_sees_an_accusation(trial):
+def test_chaos_finds_a_blamed_unit(trial):
     _edit(trial.out / "result.json", units=[{"name": "a", "verdict": "crash", "reason": "full"}])
-    trial.expect_nobody_accused()
+    trial.expect_nobody_blamed()
     assert "full" in trial.problems[0]
 
 
@@ -235,9 +236,10 @@ def _sample(name, *options):
 
 def test_nothing_is_wrong_with_some_damaged_artefacts():
     """Of all kinds but programs of PyTorch, whose import takes longer than all others."""
-    from fuzz_artefacts import NEEDS_TORCH, SHARES
+    from fuzz_artefacts import NEEDS_TORCH
+    from fuzz_kinds import ARTEFACTS
 
-    kinds = [word for kind in SHARES if kind != NEEDS_TORCH for word in ("--artefact", kind)]
+    kinds = [word for kind in ARTEFACTS if kind != NEEDS_TORCH for word in ("--artefact", kind)]
     done = _sample("fuzz_artefacts.py", "--mutations", "39", "--seed", "17", *kinds)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "39 mutations in" in done.stdout

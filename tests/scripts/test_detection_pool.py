@@ -1,4 +1,4 @@
-"""What ``bench_detection.py`` makes of what its workers say, crashes included."""
+"""What ``bench_detection.py`` makes of what its workers send, crashes included."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def pool(monkeypatch):
 
 
 class FakeWorker:
-    """Says what is prepared for each task that it gets, and keeps the tasks."""
+    """Sends what is prepared for each task that it gets, and keeps the tasks."""
 
     def __init__(self, *sessions):
         self.sessions = list(sessions)
@@ -79,7 +79,7 @@ def test_a_crash_between_attempts_is_blamed_on_nobody(pool):
 
 
 def test_a_worker_that_cannot_begin_is_given_up(pool):
-    """And the report says so."""
+    """And the report states it."""
     worker = FakeWorker([("fault", "crash")], [("fault", "crash")])
     assert pool.examine_unit(worker, a_task(pool)).skipped == "worker: crash"
 

@@ -9,7 +9,6 @@ import re
 import shutil
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -117,14 +116,6 @@ def test_a_llama_keeps_its_size_in_float16(monkeypatch):
     assert logits[0].tobytes() != logits[1].tobytes()
 
 
-@needs_minilm
-def test_kill_capture_checks_and_resumes():
-    """A killed capture is sound and is finished by resuming it."""
-    done = run("kill_capture.py", "--kills", "1", "--samples", "1")
-    assert done.returncode == 0, done.stdout
-    assert "resumed: exit code 0, 1 of 1 samples complete" in done.stdout
-
-
 def test_bench_compare_reports_every_size_and_result():
     """Seconds and memory of both, by ratio; memory does not depend on how busy the machine is."""
     done = run("bench_compare.py", "--millions", "1", "--rounds", "1")
@@ -132,36 +123,6 @@ def test_bench_compare_reports_every_size_and_result():
     assert [row[0] for row in rows] == ["identical", "close", "one"]
     for _, mine, theirs in rows:
         assert float(mine) < float(theirs)
-
-
-@pytest.fixture
-def kill_capture(monkeypatch):
-    monkeypatch.syspath_prepend(SCRIPTS)
-    spec = importlib.util.spec_from_file_location("kill_capture", SCRIPTS / "kill_capture.py")
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, "kill_capture", module)
-    spec.loader.exec_module(module)
-    return module
-
-
-def test_kill_capture_sees_what_is_wrong(kill_capture):
-    """Lost calls and samples, other records, two open samples: each is told."""
-    call = kill_capture.CallRecord(
-        sample="a", frame=0, function="main", call=0, site="main/000/f", inputs=(1,), outputs=(2,)
-    )
-    whole = kill_capture.Records(calls={"a": [call]}, complete=frozenset("a"))
-    empty = kill_capture.Records(calls={}, complete=frozenset())
-    assert kill_capture.faults(whole, whole, whole) == []
-    assert kill_capture.faults(whole, empty, empty) == []
-    (lost_sample, lost_call) = kill_capture.faults(whole, whole, empty)
-    assert lost_sample == "complete samples were lost: ['a']"
-    assert lost_call.startswith("1 calls of sample 'a'")
-    other = replace(whole, calls={"a": [replace(call, outputs=(3,))]})
-    assert kill_capture.faults(whole, empty, other) == [
-        "sample 'a' is called complete and has other records"
-    ]
-    two = kill_capture.Records(calls={"a": [], "b": []}, complete=frozenset())
-    assert kill_capture.faults(whole, empty, two) == ["more than one sample is incomplete"]
 
 
 def test_sentences_differ_and_are_the_same_every_time(monkeypatch):
@@ -243,6 +204,6 @@ def test_bench_fleet_reports_servers_and_imitated_boards(finished):
 @needs_minilm
 @pytest.mark.skipif(shutil.which("clang") is None, reason="needs clang")
 def test_an_opencl_front_end_accepts_every_kernel_of_minilm():
-    """As the page of these GPUs says."""
+    """As the page of these GPUs states."""
     done = run("opencl_sources.py")
     assert re.fullmatch(r"clang accepts (\d+) of \1 kernels as CL1.2\n", done.stdout), done.stdout

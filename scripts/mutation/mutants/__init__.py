@@ -9,41 +9,9 @@ import tvm_ffi
 from tvm import tirx
 
 from mutation.edit import edits
-from mutation.mutants import (
-    arithmetic,
-    axis,
-    comparison,
-    constant,
-    extent,
-    function_call,
-    index,
-    init,
-    lanes,
-    nibble,
-    operands,
-    precision,
-    rounding,
-    softmax,
-    term,
-)
+from mutation.mutants import functions, loads, numbers, operations, reductions
 
-FAMILIES = (
-    index,
-    axis,
-    lanes,
-    extent,
-    term,
-    init,
-    operands,
-    constant,
-    arithmetic,
-    comparison,
-    precision,
-    rounding,
-    function_call,
-    softmax,
-    nibble,
-)
+FAMILIES = (loads, reductions, operations, numbers, functions)
 KINDS = tuple(kind for family in FAMILIES for kind in family.OFFERS)
 
 

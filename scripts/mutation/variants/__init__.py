@@ -8,17 +8,9 @@ from dataclasses import dataclass
 import tvm_ffi
 from tvm import tirx
 
-from mutation.variants import (
-    algebra,
-    double,
-    elementary,
-    gpu,
-    loops,
-    order,
-    reduction,
-)
+from mutation.variants import double, formulas, gpu, loops, order, reduction
 
-FAMILIES = (loops, reduction, order, gpu, algebra, elementary, double)
+FAMILIES = (loops, reduction, order, gpu, formulas, double)
 KINDS = tuple(kind for family in FAMILIES for kind in family.MAKERS)
 
 

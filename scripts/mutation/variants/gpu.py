@@ -19,7 +19,7 @@ _TARGET = {
     "max_shared_memory_per_block": 49152,
     "thread_warp_size": 32,
 }
-_RULES = {
+RULES = {
     "matmul": dlight.gpu.Matmul,
     "GEMV": dlight.gpu.GEMV,
     "reduction": dlight.gpu.Reduction,
@@ -30,22 +30,24 @@ _RULES = {
 }
 
 
-def _serial(function: tirx.PrimFunc, seed: int) -> Made:
-    del seed
-    for name, rule in _RULES.items():
-        module = alone(function)
-        try:
-            with tvm.target.Target(_TARGET):
-                made = dlight.ApplyDefaultSchedule(rule())(module)["main"]
-        except Exception:
-            continue
-        if tvm_ffi.structural_equal(made.body, function.body):
-            continue
-        body = without_threads(made.body)
-        yield (
-            f"GPU schedule {name}",
-            tirx.PrimFunc(made.params, body, made.ret_type, function.attrs),
-        )
+def applied(rule: Any, function: tirx.PrimFunc, target: Any) -> tirx.PrimFunc | None:
+    """Return the function as a rule schedules it for a target; None if the rule does not fit."""
+    module = alone(function)
+    try:
+        with tvm.target.Target(target):
+            made = dlight.ApplyDefaultSchedule(rule())(module)["main"]
+    except Exception:
+        return None
+    return None if tvm_ffi.structural_equal(made.body, function.body) else made
+
+
+def _serial(function: tirx.PrimFunc, _: int) -> Made:
+    for name, rule in RULES.items():
+        made = applied(rule, function, _TARGET)
+        if made is not None:
+            body = without_threads(made.body)
+            serial = tirx.PrimFunc(made.params, body, made.ret_type, function.attrs)
+            yield f"GPU schedule {name}", serial
 
 
 def without_threads(body: Any) -> Any:

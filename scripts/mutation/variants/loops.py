@@ -13,99 +13,52 @@ from mutation.variants.scheduling import (
     Maker,
     NotApplicableError,
     blocks,
-    extent,
     fresh,
     loops_by_kind,
     result,
-    scheduled,
+    running,
+    scheduling,
 )
 
-_WIDTHS = (4, 8, 16)
+
+def _vectorize(schedule: Schedule, block: Any, width: int) -> None:
+    spatial, reduced = loops_by_kind(schedule, block)
+    _, inner = schedule.split(running(schedule, spatial)[-1], [None, width])
+    if reduced:
+        # A vector runs innermost, and its reduction around it.
+        schedule.decompose_reduction(block, reduced[0])
+        schedule.reorder(*reduced, inner)
+    schedule.vectorize(inner)
 
 
-def _innermost_spatial(schedule: Schedule, block: Any) -> Any:
+def _unroll(schedule: Schedule, block: Any, width: int) -> None:
     spatial, _ = loops_by_kind(schedule, block)
-    running = [loop for loop in spatial if extent(schedule, loop) != 1]
-    if not running:
-        raise NotApplicableError("nothing runs")
-    return running[-1]
+    _, inner = schedule.split(running(schedule, spatial)[-1], [None, width])
+    schedule.unroll(inner)
 
 
-def _vectorized(function: tirx.PrimFunc, seed: int) -> Made:
-    width = _WIDTHS[seed % len(_WIDTHS)]
-
-    def change(schedule: Schedule, block: Any) -> None:
-        loop = _innermost_spatial(schedule, block)
-        _, inner = schedule.split(loop, [None, width])
-        _, reduced = loops_by_kind_of_rest(schedule, block)
-        if reduced:
-            # A vector runs innermost, and its reduction around it.
-            schedule.decompose_reduction(block, reduced[0])
-            schedule.reorder(*reduced, inner)
-        schedule.vectorize(inner)
-
-    for name, made in scheduled(function, change):
-        yield f"{name}: vectors of {width}", made
+def _parallelize(schedule: Schedule, block: Any, _: int) -> None:
+    spatial, _reduced = loops_by_kind(schedule, block)
+    if not spatial:
+        raise NotApplicableError("it has no spatial loop")
+    schedule.parallel(spatial[0])
 
 
-def loops_by_kind_of_rest(schedule: Schedule, block: Any) -> tuple[list[Any], list[Any]]:
-    """Return the loops around a block that was split: those before, and its reduction loops."""
-    count = sum(v.iter_type == tirx.IterVar.CommReduce for v in schedule.get(block).iter_vars)
-    loops = schedule.get_loops(block)
-    return (loops[:-count], loops[-count:]) if count else (loops, [])
+def _tile(schedule: Schedule, block: Any, width: int) -> None:
+    spatial, reduced = loops_by_kind(schedule, block)
+    two = running(schedule, spatial)[-2:]
+    if len(two) < 2:
+        raise NotApplicableError("it has one axis")
+    pairs = [schedule.split(loop, [None, width]) for loop in two]
+    outer, inner = zip(*pairs, strict=True)
+    schedule.reorder(*outer, *reduced, *inner)
 
 
-def _unrolled(function: tirx.PrimFunc, seed: int) -> Made:
-    width = _WIDTHS[seed % len(_WIDTHS)]
-
-    def change(schedule: Schedule, block: Any) -> None:
-        _, inner = schedule.split(_innermost_spatial(schedule, block), [None, width])
-        schedule.unroll(inner)
-
-    for name, made in scheduled(function, change):
-        yield f"{name}: unrolled by {width}", made
-
-
-def _parallel(function: tirx.PrimFunc, seed: int) -> Made:
-    del seed
-
-    def change(schedule: Schedule, block: Any) -> None:
-        spatial, _ = loops_by_kind(schedule, block)
-        if not spatial:
-            raise NotApplicableError("nothing runs")
-        schedule.parallel(spatial[0])
-
-    for name, made in scheduled(function, change):
-        yield f"{name}: parallel", made
-
-
-def _tiled(function: tirx.PrimFunc, seed: int) -> Made:
-    width = _WIDTHS[(seed + 1) % len(_WIDTHS)]
-
-    def change(schedule: Schedule, block: Any) -> None:
-        spatial, reduced = loops_by_kind(schedule, block)
-        running = [loop for loop in spatial if extent(schedule, loop) != 1][-2:]
-        if len(running) < 2:
-            raise NotApplicableError("it has one axis")
-        pairs = [schedule.split(loop, [None, width]) for loop in running]
-        outer, inner = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
-        schedule.reorder(*outer, *reduced, *inner)
-
-    for name, made in scheduled(function, change):
-        yield f"{name}: tiles of {width} x {width}", made
-
-
-def _fused(function: tirx.PrimFunc, seed: int) -> Made:
-    del seed
-
-    def change(schedule: Schedule, block: Any) -> None:
-        spatial, _ = loops_by_kind(schedule, block)
-        if len(spatial) < 2:
-            raise NotApplicableError("it has one loop")
-        schedule.fuse(*spatial)
-
-    for name, made in scheduled(function, change):
-        yield f"{name}: one loop", made
+def _fuse(schedule: Schedule, block: Any, _: int) -> None:
+    spatial, _reduced = loops_by_kind(schedule, block)
+    if len(spatial) < 2:
+        raise NotApplicableError("it has one loop")
+    schedule.fuse(*spatial)
 
 
 def _inlined(function: tirx.PrimFunc, seed: int) -> Made:
@@ -123,10 +76,10 @@ def _inlined(function: tirx.PrimFunc, seed: int) -> Made:
 
 
 MAKERS: dict[str, Maker] = {
-    "vectorized": _vectorized,
-    "unrolled": _unrolled,
-    "parallel": _parallel,
-    "tiled": _tiled,
-    "fused loops": _fused,
+    "vectorized": scheduling("vectors of {width}", _vectorize),
+    "unrolled": scheduling("unrolled by {width}", _unroll),
+    "parallel": scheduling("parallel", _parallelize),
+    "tiled": scheduling("tiles of {width} x {width}", _tile),
+    "fused loops": scheduling("one loop", _fuse),
     "inlined": _inlined,
 }

@@ -14,6 +14,7 @@ from tvm_ffi.serialization import from_json_graph_str, to_json_graph_str
 Made = Iterator[tuple[str, tirx.PrimFunc]]
 Maker = Callable[[tirx.PrimFunc, int], Made]
 _ENTRY = "main"
+_WIDTHS = (4, 8, 16)
 
 
 def scheduled(function: tirx.PrimFunc, change: Callable[[Schedule, Any], None]) -> Made:
@@ -34,6 +35,25 @@ def scheduled(function: tirx.PrimFunc, change: Callable[[Schedule, Any], None]) 
         except (ScheduleError, NotApplicableError):
             continue
         yield name, result(schedule, function)
+
+
+def scheduling(what: str, change: Callable[[Schedule, Any, int], None]) -> Maker:
+    """Return a maker that changes the schedule of each block where that is possible.
+
+    Parameters
+    ----------
+    what
+        For people; a width that the seed chooses may be part of it: ``unrolled by {width}``.
+    change
+        Gets a fresh schedule, one of its blocks and the width.
+    """
+
+    def make(function: tirx.PrimFunc, seed: int) -> Made:
+        width = _WIDTHS[seed % len(_WIDTHS)]
+        for name, made in scheduled(function, lambda one, block: change(one, block, width)):
+            yield f"{name}: {what.format(width=width)}", made
+
+    return make
 
 
 class NotApplicableError(Exception):
@@ -83,6 +103,20 @@ def loops_by_kind(schedule: Schedule, block: Any) -> tuple[list[Any], list[Any]]
     spatial = [loop for loop, kind in zip(loops, kinds, strict=True) if kind == _SPATIAL]
     reduced = [loop for loop, kind in zip(loops, kinds, strict=True) if kind == _REDUCED]
     return spatial, reduced
+
+
+def running(schedule: Schedule, loops: list[Any]) -> list[Any]:
+    """Return the loops that run more than once.
+
+    Raises
+    ------
+    NotApplicableError
+        There is none.
+    """
+    found = [loop for loop in loops if extent(schedule, loop) != 1]
+    if not found:
+        raise NotApplicableError("no loop runs more than once")
+    return found
 
 
 def extent(schedule: Schedule, loop: Any) -> int:

@@ -1,4 +1,4 @@
-"""One term of a reduction among many: lost, counted twice, or made of the wrong pair."""
+"""Reductions that end early, begin wrongly, or have one wrong term among many."""
 
 from __future__ import annotations
 
@@ -9,7 +9,71 @@ import tvm_ffi
 from tvm import tirx
 
 from mutation.edit import Edit, Offer, Place, instead
-from relax_tapml._compat import TensorLoad, buffer_of, prim
+from relax_tapml._compat import SBlockRealize, TensorLoad, buffer_of, prim
+
+
+def dropped_reduction(node: Any, _: Place) -> Iterator[Edit]:
+    """Leave the last iteration of a reduction out."""
+    if isinstance(node, tirx.For) and _is_reduction(node):
+        yield from _shorter(node)
+
+
+def dropped_store(node: Any, _: Place) -> Iterator[Edit]:
+    """Leave the last iteration of any other loop out, so that its elements are never stored."""
+    if isinstance(node, tirx.For) and not _is_reduction(node):
+        yield from _shorter(node)
+
+
+def _shorter(loop: tirx.For) -> Iterator[Edit]:
+    if isinstance(loop.extent, tirx.IntImm) and int(loop.extent) == 1:
+        return
+    (first, *_) = _realizes(loop)
+    yield Edit(
+        where=f"{first.block.name_hint}: loop {loop.loop_var.name} without its last iteration",
+        node=tirx.For(
+            loop.loop_var,
+            loop.min,
+            loop.extent - 1,
+            loop.kind,
+            loop.body,
+            loop.thread_binding,
+            loop.annotations,
+        ),
+    )
+
+
+def _is_reduction(loop: tirx.For) -> bool:
+    for realize in _realizes(loop):
+        for value, variable in zip(realize.iter_values, realize.block.iter_vars, strict=True):
+            if value.same_as(loop.loop_var):
+                return bool(variable.iter_type == tirx.IterVar.CommReduce)
+    return False
+
+
+def _realizes(loop: tirx.For) -> list[Any]:
+    found: list[Any] = []
+    tvm_ffi.structural_walk(loop, [(SBlockRealize, found.append)])
+    return found
+
+
+def missing_init(node: Any, place: Place) -> Iterator[Edit]:
+    """Begin with what may be in memory, which is the same in every run here: 1, or 0 for a maximum.
+
+    A sum that is never set to zero adds to what was there before.
+    """
+    if not isinstance(node, tirx.BufferStore) or place.realize is None:
+        return
+    init = place.realize.block.init
+    if init is None or not init.same_as(node):
+        return
+    dtype = node.value.ty.dtype
+    is_zero = isinstance(node.value, tirx.FloatImm | tirx.IntImm) and float(node.value.value) == 0
+    garbage = tirx.const(1 if is_zero else 0, str(dtype))
+    yield Edit(
+        where=f"{place.block}: begins with {1 if is_zero else 0}",
+        node=tirx.BufferStore(node.buffer, garbage, node.indices),
+    )
+
 
 _FEWEST = 4
 
@@ -73,6 +137,9 @@ def _terms(node: Any, place: Place) -> Iterator[tuple[Any, Any, Any]]:
 
 
 OFFERS: dict[str, Offer] = {
+    "dropped last iteration of a reduction": dropped_reduction,
+    "dropped last store": dropped_store,
+    "missing initialisation": missing_init,
     "dropped term": dropped_term,
     "doubled term": doubled_term,
     "mispaired term": mispaired_term,
