@@ -14,6 +14,7 @@ from rich.console import Console
 from tiny_model import UNITS, model
 
 from relax_tapml import bring_up
+from relax_tapml.bringup import alone
 from relax_tapml.cli.present import present
 from relax_tapml.compare.tolerances.rule import RuleTolerance
 from relax_tapml.errors import ExitCode
