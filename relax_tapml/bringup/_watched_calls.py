@@ -21,7 +21,7 @@ class CallFailed(Exception):  # noqa: N818 - it never leaves the source
 
 
 class WatchedFunctions:
-    """The functions of a model, whose failures can be distinguished from those of the code between them.
+    """The functions of a model, whose failures differ in type from those of the code between.
 
     Parameters
     ----------

@@ -82,7 +82,8 @@ def decode(document: Any, kind: type[Result]) -> Result:
     Raises
     ------
     msgspec.ValidationError
-        A field without a default is missing, or a value is of another type. The message names the place.
+        A field without a default is missing, or a value is of another type; the message names the
+        place.
     """
     if isinstance(document, dict) and is_dataclass(kind):
         reserved = {item.name for item in fields(kind) if keyword.iskeyword(item.name[:-1])}
