@@ -131,7 +131,7 @@ def test_a_culprit_is_named_although_no_output_judges_the_others(finished):
 
 def test_an_output_that_is_never_judged_sharply_is_named(finished, monkeypatch):
     """Others are, so the run passes, with that reservation."""
-    from relax_tapml.bringup import trusted_source as source
+    from relax_tapml.bringup import _source as source
 
     def widened(outputs, runs):
         found = source_tolerances(outputs, runs)
