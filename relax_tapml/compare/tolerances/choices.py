@@ -55,23 +55,18 @@ class ChoiceTolerance(StorableTolerance):
 
     @property
     def of_nearest(self) -> Tolerance:
-        """The base."""
         return self.base
 
     def ties(self, oracle: Array, nearest: Array, actual: Array, mismatches: int) -> int:
-        """Return how many values are nearer to another oracle."""
         return int(np.count_nonzero(~is_same_value(nearest, oracle)))
 
     def distance(self, oracle: Array, actual: Array) -> Array:
-        """Return the distance from the nearest oracle."""
         return self.base.distance(self.nearest(oracle, actual), actual)
 
     def allowed(self, oracle: Array) -> Array:
-        """Return what the base allows."""
         return self.base.allowed(oracle)
 
     def check(self, oracle: Array) -> None:
-        """Raise ``ValueError`` if the oracle has another shape."""
         self.base.check(oracle)
         if self.alternatives.shape[1:] != oracle.shape:
             raise ValueError(
@@ -80,7 +75,6 @@ class ChoiceTolerance(StorableTolerance):
             )
 
     def store(self, write: Callable[[Array], str], inputs: Sequence[Array]) -> StoredTolerance:
-        """See ``StorableTolerance``."""
         bound = self.base.allowed(self.alternatives[0])
         return StoredTolerance(
             kind=self.kind,
@@ -93,7 +87,6 @@ class ChoiceTolerance(StorableTolerance):
     def read(
         cls, stored: StoredTolerance, tensor: Callable[[str], Array], inputs: Sequence[str]
     ) -> ChoiceTolerance:
-        """See ``StorableTolerance``."""
         bound, others = (tensor(stored.tensors[name]) for name in cls.stored)
         base = ElementTolerance(bound=bound, origin=stored.origin)
         return cls(base=base, alternatives=others, origin=stored.origin)
@@ -107,7 +100,6 @@ class ChoiceTolerance(StorableTolerance):
         inputs: Sequence[tuple[int, ...]],
         tensors: Sequence[tuple[str, tuple[int, ...]]],
     ) -> None:
-        """See ``StorableTolerance``."""
         *bounds, (_, extents) = tensors
         if extents[1:] != shape:
             raise ValueError(

@@ -60,7 +60,6 @@ class ElementTolerance(StorableTolerance):
         return as_float64(self.bound)
 
     def check(self, oracle: Array) -> None:
-        """Raise ``ValueError`` if the oracle has another shape."""
         if oracle.shape != self.bound.shape:
             raise ValueError(
                 f"expected a bound for each value of {list(oracle.shape)}, "
@@ -68,11 +67,9 @@ class ElementTolerance(StorableTolerance):
             )
 
     def part(self, where: slice) -> ElementTolerance:
-        """Return the bounds of a slice of the flattened oracle."""
         return ElementTolerance(bound=self.bound.reshape(-1)[where], origin=self.origin)
 
     def store(self, write: Callable[[Array], str], inputs: Sequence[Array]) -> StoredTolerance:
-        """See ``StorableTolerance``."""
         return StoredTolerance(
             kind=self.kind,
             origin=self.origin,
@@ -84,7 +81,6 @@ class ElementTolerance(StorableTolerance):
     def read(
         cls, stored: StoredTolerance, tensor: Callable[[str], Array], inputs: Sequence[str]
     ) -> ElementTolerance:
-        """See ``StorableTolerance``."""
         return cls(bound=tensor(stored.tensors["bound"]), origin=stored.origin)
 
 

@@ -24,16 +24,13 @@ class EqualTolerance(StorableTolerance):
     is_exact: ClassVar[bool] = True
 
     def allowed(self, oracle: Array) -> Array:
-        """Return zeros."""
         return np.zeros(oracle.shape)
 
     def store(self, write: Callable[[Array], str], inputs: Sequence[Array]) -> StoredTolerance:
-        """See ``StorableTolerance``."""
         return StoredTolerance(kind=self.kind, origin=self.origin)
 
     @classmethod
     def read(
         cls, stored: StoredTolerance, tensor: Callable[[str], Array], inputs: Sequence[str]
     ) -> EqualTolerance:
-        """See ``StorableTolerance``."""
         return cls(origin=stored.origin)

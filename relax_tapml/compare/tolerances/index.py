@@ -64,15 +64,12 @@ class IndexTolerance(StorableTolerance):
         return np.maximum(distance - slack, 0.0)
 
     def allowed(self, oracle: Array) -> Array:
-        """Return zeros."""
         return np.zeros(oracle.shape)
 
     def ties(self, oracle: Array, nearest: Array, actual: Array, mismatches: int) -> int:
-        """Return how many indices differ from the oracle's and are not wrong."""
         return int(np.count_nonzero(oracle != actual)) - mismatches
 
     def store(self, write: Callable[[Array], str], inputs: Sequence[Array]) -> StoredTolerance:
-        """See ``StorableTolerance``."""
         return StoredTolerance(
             kind=self.kind,
             origin=self.origin,
@@ -84,7 +81,6 @@ class IndexTolerance(StorableTolerance):
     def read(
         cls, stored: StoredTolerance, tensor: Callable[[str], Array], inputs: Sequence[str]
     ) -> IndexTolerance:
-        """See ``StorableTolerance``."""
         position, axis = stored.position
         return cls(values=tensor(inputs[position]), axis=axis, origin=stored.origin)
 
@@ -97,7 +93,6 @@ class IndexTolerance(StorableTolerance):
         inputs: Sequence[tuple[int, ...]],
         tensors: Sequence[tuple[str, tuple[int, ...]]],
     ) -> None:
-        """See ``StorableTolerance``."""
         position, axis = stored.position
         if not 0 <= position < len(inputs):
             raise ValueError(f"there is no input {position} among {len(inputs)}")

@@ -48,7 +48,6 @@ class RuleTolerance(StorableTolerance):
                 raise ValueError(f"{name}: expected a finite number of at least 0, got {value}")
 
     def allowed(self, oracle: Array) -> Array:
-        """Return ``rtol * |oracle| + atol``, and ``atol`` where the oracle is not finite."""
         allowed = np.asarray(np.abs(as_float64(oracle)))
         with np.errstate(over="ignore", invalid="ignore"):
             allowed *= self.rtol
@@ -59,14 +58,12 @@ class RuleTolerance(StorableTolerance):
         return allowed
 
     def store(self, write: Callable[[Array], str], inputs: Sequence[Array]) -> StoredTolerance:
-        """See ``StorableTolerance``."""
         return StoredTolerance(kind=self.kind, origin=self.origin, atol=self.atol, rtol=self.rtol)
 
     @classmethod
     def read(
         cls, stored: StoredTolerance, tensor: Callable[[str], Array], inputs: Sequence[str]
     ) -> RuleTolerance:
-        """See ``StorableTolerance``."""
         numbers = stored.values
         return cls(atol=numbers["atol"], rtol=numbers["rtol"], origin=stored.origin)
 
