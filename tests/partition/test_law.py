@@ -432,39 +432,26 @@ class Recursion:
 ROW = np.arange(12, dtype="float32").reshape(3, 4)
 
 
-@pytest.mark.parametrize(
-    ("module", "entry", "inputs"),
-    [
-        (Then, "main", [np.array(True), ROW]),
-        (Else, "main", [np.array(False), ROW]),
-        (Entries, "main", [ROW]),
-        (Entries, "other", [ROW]),
-        (PassedThrough, "main", [ROW, ROW]),
-        (Tuples, "main", [ROW]),
-        (Dimensions, "main", [ROW]),
-        (Shapes, "main", [ROW]),
-        (Written, "main", [ROW]),
-        (Cached, "main", [np.array(True), ROW]),
-        (Closure, "main", [ROW]),
-        (Recursion, "main", [np.array(3, "int32"), ROW]),
-    ],
-    ids=[
-        "then",
-        "else",
-        "entry",
-        "other entry",
-        "passed through",
-        "tuples",
-        "dims",
-        "shapes",
-        "written",
-        "cache",
-        "closure",
-        "recursion",
-    ],
-)
-def test_every_boundary_equals_the_whole_module(module, entry, inputs, library) -> None:
+SPECIAL = {
+    "then": (Then, "main", [np.array(True), ROW]),
+    "else": (Else, "main", [np.array(False), ROW]),
+    "entry": (Entries, "main", [ROW]),
+    "other entry": (Entries, "other", [ROW]),
+    "passed through": (PassedThrough, "main", [ROW, ROW]),
+    "tuples": (Tuples, "main", [ROW]),
+    "dims": (Dimensions, "main", [ROW]),
+    "shapes": (Shapes, "main", [ROW]),
+    "written": (Written, "main", [ROW]),
+    "cache": (Cached, "main", [np.array(True), ROW]),
+    "closure": (Closure, "main", [ROW]),
+    "recursion": (Recursion, "main", [np.array(3, "int32"), ROW]),
+}
+
+
+@pytest.mark.parametrize("name", SPECIAL)
+def test_every_boundary_equals_the_whole_module(name, library) -> None:
     """The law for what random modules lack: every set of units of a few special modules."""
+    module, entry, inputs = SPECIAL[name]
     lifted = relax.transform.LambdaLift()(relax.transform.LegalizeOps()(module))
     lowered = AnnotateSites()(OutlineDispatchedOps()(lifted))
     program = Program(
