@@ -10,6 +10,7 @@ import broken_pipelines
 import numpy as np
 import pytest
 import tvm
+from same_kernels import LLVM, partitioned
 from tiny_model import UNITS
 from tvm.script import ir as I
 from tvm.script import relax as R
@@ -20,13 +21,10 @@ from relax_tapml.partition.boundary import Boundary
 from relax_tapml.partition.built_functions import flat_values
 from relax_tapml.partition.hybrid import Host, HybridModule
 from relax_tapml.partition.lower_for_target import lower_for_target
-from relax_tapml.partition.program import PartitionedProgram, partition
+from relax_tapml.partition.program import PartitionedProgram
 from relax_tapml.passes.annotate_sites import AnnotateSites
 from relax_tapml.targets.open_session import open_session
-from relax_tapml.targets.platforms.parse_target import parse_target
 from relax_tapml.targets.session.inline import InlineSession
-
-LLVM = parse_target("llvm")
 
 
 def same(got: list[np.ndarray], wanted: list[np.ndarray]) -> bool:
@@ -115,15 +113,7 @@ def test_kernels_may_work_in_place(library, process, boundary):
     lowered = AnnotateSites()(InPlace)
     units = lower_for_target(lowered, LLVM)
     kernels = library.build(units, LLVM).files()
-    program = partition(
-        lowered,
-        Boundary(units=boundary),
-        host_units=units,
-        device_units=units,
-        source=LLVM,
-        target=LLVM,
-        library=library,
-    )
+    program = partitioned(lowered, units, library, *boundary)
     x = np.arange(4, dtype="float32")
     for session in (InlineSession(LLVM), process):
         hybrid = HybridModule(Host(LLVM, kernels, {}), program, session, kernels)

@@ -10,15 +10,13 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from same_kernels import LLVM
 from tiny_model import UNITS
 
 from relax_tapml.errors import MachineError
 from relax_tapml.partition.kernel_library import KernelLibrary
 from relax_tapml.processes.fork import forked
-from relax_tapml.targets.platforms.parse_target import parse_target
 from relax_tapml.targets.platforms.platform import Platform
-
-LLVM = parse_target("llvm")
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="compilers are in forks on Linux")
 

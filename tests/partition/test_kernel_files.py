@@ -9,13 +9,11 @@ import subprocess
 
 import pytest
 import tvm
+from same_kernels import LLVM
 from tiny_model import UNITS
 from tvm.ir import GlobalVar
 
 from relax_tapml.partition.kernel_library import KernelLibrary
-from relax_tapml.targets.platforms.parse_target import parse_target
-
-LLVM = parse_target("llvm")
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ import pytest
 import tvm
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
+from same_kernels import LLVM, partitioned
 from tvm import relax
 from tvm.script import ir as I
 from tvm.script import relax as R
@@ -23,7 +24,6 @@ from relax_tapml.partition.hybrid import Host, HybridModule
 from relax_tapml.partition.kernel_library import KernelLibrary
 from relax_tapml.partition.lower import lower
 from relax_tapml.partition.lower_for_target import lower_for_target
-from relax_tapml.partition.program import partition
 from relax_tapml.passes.annotate_sites import AnnotateSites, annotated_calls
 from relax_tapml.passes.assign_sides import AssignSides, host_only_sites
 from relax_tapml.passes.operator_call import leaf_types
@@ -32,7 +32,6 @@ from relax_tapml.passes.outline_regions import OutlineRegions
 from relax_tapml.passes.split_module import split_module
 from relax_tapml.targets.session.inline import InlineSession
 
-LLVM = tvm.target.Target("llvm")
 ROWS, COLUMNS = 3, 4
 UNARY = [relax.op.nn.relu, relax.op.negative, relax.op.sqrt, lambda x: relax.op.cumsum(x, axis=1)]
 BINARY = [relax.op.add, relax.op.multiply, relax.op.maximum]
@@ -136,17 +135,9 @@ def hybrid_of(
     units = lower_for_target(program.module, LLVM)
     kernels = library.build(units, LLVM)
     assert not kernels.failed
-    parted = partition(
-        program.module,
-        boundary,
-        host_units=units,
-        device_units=units,
-        source=LLVM,
-        target=LLVM,
-        library=library,
-        is_merged=is_merged,
-        poisoned=kernels.paths if is_poisoned else (),
-    )
+    poisoned = kernels.paths if is_poisoned else ()
+    options = {"boundary": boundary, "is_merged": is_merged, "poisoned": poisoned}
+    parted = partitioned(program.module, units, library, **options)
     moved = boundary.resolve(program.module) - host_only_sites(program.module).keys()
     assert (parted.device is not None) == bool(moved)
     assert sorted(site for call in parted.calls for site in call.sites) == sorted(moved)
