@@ -53,6 +53,8 @@ def module_of(function):
         lambda x: torch.div(-x, 2, rounding_mode="trunc"),
         lambda x: torch.div(-x, 2.5, rounding_mode="trunc"),
         lambda x: torch.div(-x, 2.5, rounding_mode="floor"),
+        lambda x: (x > 2).cumsum(0),
+        lambda x: x.int().cumsum(0),
         torch.exp,
         torch.log1p,
         torch.rsqrt,

@@ -139,14 +139,6 @@ def test_a_converter_closes_the_gap(run_on_llvm):
     np.testing.assert_array_equal(run_on_llvm(model)[0][0], [1, 1, 0])
 
 
-@pytest.mark.parametrize("dtype", [torch.bool, torch.int32, torch.float32])
-def test_cumsum_counts_in_torchs_dtype(dtype, run_on_llvm):
-    module = module_of(lambda self, x: x.cumsum(0))
-    model = from_torch(module, (torch.tensor([1, 0, 1, 1]).to(dtype),))
-    expected = model.reference(model.samples[0])[0]
-    np.testing.assert_array_equal(run_on_llvm(model)[0][0], expected, strict=True)
-
-
 @pytest.mark.parametrize(
     "read",
     [

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import numpy as np
 
 from relax_tapml.arrays import Array, is_float, is_same_value
 from relax_tapml.compare.tolerances.difference import absolute_difference
 from relax_tapml.compare.tolerances.elements import ElementTolerance, rounded_up
-from relax_tapml.compare.tolerances.stored import StoredTolerance
+from relax_tapml.compare.tolerances.stored import ReadTensor, StoredTolerance, WriteTensor
 from relax_tapml.compare.tolerances.tolerance import StorableTolerance, Tolerance
 
 
@@ -74,7 +74,7 @@ class ChoiceTolerance(StorableTolerance):
                 f"got {list(self.alternatives.shape[1:])}"
             )
 
-    def store(self, write: Callable[[Array], str], inputs: Sequence[Array]) -> StoredTolerance:
+    def store(self, write: WriteTensor, inputs: Sequence[Array]) -> StoredTolerance:
         bound = self.base.allowed(self.alternatives[0])
         return StoredTolerance(
             kind=self.kind,
@@ -84,9 +84,7 @@ class ChoiceTolerance(StorableTolerance):
         )
 
     @classmethod
-    def read(
-        cls, stored: StoredTolerance, tensor: Callable[[str], Array], inputs: Sequence[str]
-    ) -> ChoiceTolerance:
+    def read(cls, stored: StoredTolerance, tensor: ReadTensor, inputs: Sequence[str]) -> Self:
         bound, others = (tensor(stored.tensors[name]) for name in cls.stored)
         base = ElementTolerance(bound=bound, origin=stored.origin)
         return cls(base=base, alternatives=others, origin=stored.origin)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import numpy as np
 
 from relax_tapml.arrays import Array
-from relax_tapml.compare.tolerances.stored import StoredTolerance
+from relax_tapml.compare.tolerances.stored import ReadTensor, StoredTolerance, WriteTensor
 from relax_tapml.compare.tolerances.tolerance import StorableTolerance
 
 
@@ -26,11 +26,9 @@ class EqualTolerance(StorableTolerance):
     def allowed(self, oracle: Array) -> Array:
         return np.zeros(oracle.shape)
 
-    def store(self, write: Callable[[Array], str], inputs: Sequence[Array]) -> StoredTolerance:
+    def store(self, write: WriteTensor, inputs: Sequence[Array]) -> StoredTolerance:
         return StoredTolerance(kind=self.kind, origin=self.origin)
 
     @classmethod
-    def read(
-        cls, stored: StoredTolerance, tensor: Callable[[str], Array], inputs: Sequence[str]
-    ) -> EqualTolerance:
+    def read(cls, stored: StoredTolerance, tensor: ReadTensor, inputs: Sequence[str]) -> Self:
         return cls(origin=stored.origin)

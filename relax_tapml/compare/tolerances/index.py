@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import numpy as np
 
 from relax_tapml.arrays import Array
 from relax_tapml.compare.tolerances._chosen_distance import chosen, chosen_distance
-from relax_tapml.compare.tolerances.stored import StoredTolerance
+from relax_tapml.compare.tolerances.stored import ReadTensor, StoredTolerance, WriteTensor
 from relax_tapml.compare.tolerances.tolerance import StorableTolerance
 
 
@@ -69,7 +69,7 @@ class IndexTolerance(StorableTolerance):
     def ties(self, oracle: Array, nearest: Array, actual: Array, mismatches: int) -> int:
         return int(np.count_nonzero(oracle != actual)) - mismatches
 
-    def store(self, write: Callable[[Array], str], inputs: Sequence[Array]) -> StoredTolerance:
+    def store(self, write: WriteTensor, inputs: Sequence[Array]) -> StoredTolerance:
         return StoredTolerance(
             kind=self.kind,
             origin=self.origin,
@@ -78,9 +78,7 @@ class IndexTolerance(StorableTolerance):
         )
 
     @classmethod
-    def read(
-        cls, stored: StoredTolerance, tensor: Callable[[str], Array], inputs: Sequence[str]
-    ) -> IndexTolerance:
+    def read(cls, stored: StoredTolerance, tensor: ReadTensor, inputs: Sequence[str]) -> Self:
         position, axis = stored.position
         return cls(values=tensor(inputs[position]), axis=axis, origin=stored.origin)
 

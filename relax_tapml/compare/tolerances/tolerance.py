@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
-from typing import ClassVar
+from collections.abc import Sequence
+from typing import ClassVar, Self
 
 from relax_tapml.arrays import Array
 from relax_tapml.compare.tolerances.difference import absolute_difference
-from relax_tapml.compare.tolerances.stored import StoredTolerance
+from relax_tapml.compare.tolerances.stored import ReadTensor, StoredTolerance, WriteTensor
 
 
 class Tolerance(ABC):
@@ -83,7 +83,7 @@ class StorableTolerance(Tolerance):
     """The fields of a ``StoredTolerance`` that it has, in their order, and names of its numbers."""
 
     @abstractmethod
-    def store(self, write: Callable[[Array], str], inputs: Sequence[Array]) -> StoredTolerance:
+    def store(self, write: WriteTensor, inputs: Sequence[Array]) -> StoredTolerance:
         """Return what a suite stores.
 
         Parameters
@@ -101,9 +101,7 @@ class StorableTolerance(Tolerance):
 
     @classmethod
     @abstractmethod
-    def read(
-        cls, stored: StoredTolerance, tensor: Callable[[str], Array], inputs: Sequence[str]
-    ) -> Tolerance:
+    def read(cls, stored: StoredTolerance, tensor: ReadTensor, inputs: Sequence[str]) -> Self:
         """Return the tolerance that was stored.
 
         Parameters
