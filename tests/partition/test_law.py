@@ -91,7 +91,7 @@ def programs(draw: st.DrawFn) -> Program:
                 if helper_var is not None and draw(st.integers(0, 3)) == 0:
                     call = relax.Call(helper_var, [values[-1]])
                     values.append(builder.emit(call))
-            picked = draw(st.lists(st.sampled_from(values), min_size=1, max_size=3))
+            picked = draw(st.lists(st.sampled_from([*values, *weights]), min_size=1, max_size=3))
             outputs = [builder.emit_output(value) for value in picked]
         result = outputs[0] if len(outputs) == 1 else relax.Tuple(outputs)
         builder.emit_func_output(result)
@@ -238,19 +238,6 @@ class Entries:
         y = R.exp(x)
         z = R.add(y, w)
         return (R.sqrt(z), w)
-
-
-@I.ir_module
-class PassedThrough:
-    """Outputs that are inputs, weights, or the same value twice."""
-
-    @R.function
-    def main(
-        x: R.Tensor((3, 4), "float32"), y: R.Tensor((3, 4), "float32"), w: R.Tensor((4,), "float32")
-    ):
-        R.func_attr({"num_input": 2})
-        z = R.add(x, y)
-        return (x, z, w, (z, y))
 
 
 @I.ir_module
@@ -428,7 +415,6 @@ SPECIAL = {
     "else": (Else, "main", [np.array(False), ROW]),
     "entry": (Entries, "main", [ROW]),
     "other entry": (Entries, "other", [ROW]),
-    "passed through": (PassedThrough, "main", [ROW, ROW]),
     "tuples": (Tuples, "main", [ROW]),
     "dims": (Dimensions, "main", [ROW]),
     "shapes": (Shapes, "main", [ROW]),

@@ -11,7 +11,13 @@ import numpy as np
 from relax_tapml.arrays import Array, is_float, is_same_value
 from relax_tapml.compare.tolerances.difference import absolute_difference
 from relax_tapml.compare.tolerances.elements import ElementTolerance, rounded_up
-from relax_tapml.compare.tolerances.stored import ReadTensor, StoredTolerance, WriteTensor
+from relax_tapml.compare.tolerances.stored import (
+    ReadTensor,
+    Shape,
+    StoredTolerance,
+    Tensors,
+    WriteTensor,
+)
 from relax_tapml.compare.tolerances.tolerance import StorableTolerance, Tolerance
 
 
@@ -91,12 +97,7 @@ class ChoiceTolerance(StorableTolerance):
 
     @classmethod
     def check_stored(
-        cls,
-        stored: StoredTolerance,
-        shape: tuple[int, ...],
-        *,
-        inputs: Sequence[tuple[int, ...]],
-        tensors: Sequence[tuple[str, tuple[int, ...]]],
+        cls, stored: StoredTolerance, shape: Shape, *, inputs: Sequence[Shape], tensors: Tensors
     ) -> None:
         *bounds, (_, extents) = tensors
         if extents[1:] != shape:

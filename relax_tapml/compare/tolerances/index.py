@@ -10,7 +10,13 @@ import numpy as np
 
 from relax_tapml.arrays import Array
 from relax_tapml.compare.tolerances._chosen_distance import chosen, chosen_distance
-from relax_tapml.compare.tolerances.stored import ReadTensor, StoredTolerance, WriteTensor
+from relax_tapml.compare.tolerances.stored import (
+    ReadTensor,
+    Shape,
+    StoredTolerance,
+    Tensors,
+    WriteTensor,
+)
 from relax_tapml.compare.tolerances.tolerance import StorableTolerance
 
 
@@ -84,12 +90,7 @@ class IndexTolerance(StorableTolerance):
 
     @classmethod
     def check_stored(
-        cls,
-        stored: StoredTolerance,
-        shape: tuple[int, ...],
-        *,
-        inputs: Sequence[tuple[int, ...]],
-        tensors: Sequence[tuple[str, tuple[int, ...]]],
+        cls, stored: StoredTolerance, shape: Shape, *, inputs: Sequence[Shape], tensors: Tensors
     ) -> None:
         position, axis = stored.position
         if not 0 <= position < len(inputs):

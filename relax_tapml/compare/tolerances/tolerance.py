@@ -8,7 +8,13 @@ from typing import ClassVar, Self
 
 from relax_tapml.arrays import Array
 from relax_tapml.compare.tolerances.difference import absolute_difference
-from relax_tapml.compare.tolerances.stored import ReadTensor, StoredTolerance, WriteTensor
+from relax_tapml.compare.tolerances.stored import (
+    ReadTensor,
+    Shape,
+    StoredTolerance,
+    Tensors,
+    WriteTensor,
+)
 
 
 class Tolerance(ABC):
@@ -121,12 +127,7 @@ class StorableTolerance(Tolerance):
 
     @classmethod
     def check_stored(
-        cls,
-        stored: StoredTolerance,
-        shape: tuple[int, ...],
-        *,
-        inputs: Sequence[tuple[int, ...]],
-        tensors: Sequence[tuple[str, tuple[int, ...]]],
+        cls, stored: StoredTolerance, shape: Shape, *, inputs: Sequence[Shape], tensors: Tensors
     ) -> None:
         """Raise ``ValueError`` unless what is stored fits an output of a case.
 
