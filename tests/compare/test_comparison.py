@@ -170,6 +170,8 @@ def test_integers_must_be_equal(dtype):
     comparison = compare(oracle, result)
     found = comparison.mismatches, comparison.max_abs, comparison.metrics["max_ulp"]
     assert found == (1, 1.0, None)
+    exact = RuleTolerance(atol=0.0, rtol=0.0, origin=f"{dtype} values must be equal")
+    assert comparison.tolerance == exact
     assert comparison.first_expected == top
     assert compare(oracle, oracle.copy()).verdict is Verdict.PASS
 
