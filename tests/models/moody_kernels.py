@@ -28,43 +28,42 @@ def environment(name):
     return T.call_extern("int32", "atoi", T.call_extern("handle", "getenv", name))
 
 
+def error():
+    return T.Cast("float32", environment("TAPML_TEST_LIE"))
+
+
+def end_server():
+    server = T.call_extern("int32", "getppid")
+    return T.call_extern("int32", "kill", server, environment("TAPML_TEST_SIGNAL"))
+
+
+def end_device():
+    return T.call_extern("int32", "raise", environment("TAPML_TEST_SIGNAL"))
+
+
 @T.prim_func(private=True, s_tir=True)
 def increment(x: T.handle, y: T.handle):
     n = T.int64()
     X = T.match_buffer(x, (n, 4))
     Y = T.match_buffer(y, (n, 4))
-    T.evaluate(
-        T.call_extern(
-            "int32",
-            "kill",
-            T.call_extern("int32", "getppid"),
-            environment("TAPML_TEST_SIGNAL"),
-        )
-    )
-    T.evaluate(T.call_extern("int32", "raise", environment("TAPML_TEST_SIGNAL")))
+    T.evaluate(end_server())
+    T.evaluate(end_device())
     for i, j in T.grid(n, 4):
         with T.sblock("Y"):
             vi, vj = T.axis.remap("SS", [i, j])
-            Y[vi, vj] = X[vi, vj] + T.float32(1) + T.Cast("float32", environment("TAPML_TEST_LIE"))
+            Y[vi, vj] = X[vi, vj] + T.float32(1) + error()
 
 
 @T.prim_func(private=True, s_tir=True)
 def double_inplace(x: T.handle):
     n = T.int64()
     X = T.match_buffer(x, (n, 4))
-    T.evaluate(
-        T.call_extern(
-            "int32",
-            "kill",
-            T.call_extern("int32", "getppid"),
-            environment("TAPML_TEST_SIGNAL"),
-        )
-    )
-    T.evaluate(T.call_extern("int32", "raise", environment("TAPML_TEST_SIGNAL")))
+    T.evaluate(end_server())
+    T.evaluate(end_device())
     for i, j in T.grid(n, 4):
         with T.sblock("X"):
             vi, vj = T.axis.remap("SS", [i, j])
-            X[vi, vj] = X[vi, vj] * T.float32(2) + T.Cast("float32", environment("TAPML_TEST_LIE"))
+            X[vi, vj] = X[vi, vj] * T.float32(2) + error()
 
 
 @T.prim_func(private=True, s_tir=True)
@@ -74,21 +73,12 @@ def add_and_subtract(
     Y: T.Buffer((2, 4), "float32"),
     Z: T.Buffer((2, 4), "float32"),
 ):
-    T.evaluate(
-        T.call_extern(
-            "int32",
-            "kill",
-            T.call_extern("int32", "getppid"),
-            environment("TAPML_TEST_SIGNAL"),
-        )
-    )
-    T.evaluate(T.call_extern("int32", "raise", environment("TAPML_TEST_SIGNAL")))
+    T.evaluate(end_server())
+    T.evaluate(end_device())
     for i, j in T.grid(2, 4):
         with T.sblock("Y"):
             vi, vj = T.axis.remap("SS", [i, j])
-            Y[vi, vj] = (
-                X[vi, vj] + T.Cast("float32", k) + T.Cast("float32", environment("TAPML_TEST_LIE"))
-            )
+            Y[vi, vj] = X[vi, vj] + T.Cast("float32", k) + error()
             Z[vi, vj] = X[vi, vj] - T.Cast("float32", k)
 
 
