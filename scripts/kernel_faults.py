@@ -1,7 +1,7 @@
 """Passes that make the kernel of one unit wrong by what it stores.
 
-With this folder on ``PYTHONPATH``, ``--device-pipeline kernel_faults:UNIT_wild`` makes the kernel of
-a unit store far away, and ``kernel_faults:UNIT_behind`` one row further on.
+With this folder on ``PYTHONPATH``, ``--device-pipeline kernel_faults:UNIT_wild`` makes the kernel
+of a unit store far away, and ``kernel_faults:UNIT_behind`` one row further on.
 """
 
 from __future__ import annotations

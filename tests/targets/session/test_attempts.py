@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import signal
 from contextlib import closing
@@ -56,15 +55,6 @@ def test_attempts_end_and_all_are_reported(kill_first):
         open_session("process", LLVM)
     assert len(killed) == ATTEMPTS
     assert str(caught.value).count("was terminated by SIGKILL") == ATTEMPTS
-
-
-def test_a_process_that_ends_itself_is_not_started_again(tmp_path, monkeypatch, caplog):
-    """It would do so again."""
-    (tmp_path / "ml_dtypes.py").write_text("raise RuntimeError('planted')")
-    monkeypatch.syspath_prepend(tmp_path)
-    with pytest.raises(DeviceUnavailable, match="planted"), caplog.at_level(logging.WARNING):
-        open_session("process", LLVM)
-    assert not caplog.records
 
 
 def test_a_kill_is_not_a_crash(units):
