@@ -95,7 +95,7 @@ def false_alarms(attempts: Iterable[Attempt]) -> list[Attempt]:
 
 
 def print_report(console: Console, attempts: Sequence[Attempt]) -> None:
-    """Print one row for each kind of operator, then what was missed and what was blamed."""
+    """Print one row for each kind of operator, then what is equivalent, missed or blamed."""
     operators: dict[str, list[Attempt]] = {}
     for attempt in attempts:
         name = operator_kind(attempt.unit.partition("/")[2])
@@ -104,7 +104,12 @@ def print_report(console: Console, attempts: Sequence[Attempt]) -> None:
     counts["all"] = count(attempts)
     console.print(_suite_table(counts))
     console.print(_ways_table(counts))
-    for title, chosen in (("missed", missed(attempts)), ("false alarm", false_alarms(attempts))):
+    equivalent = [a for a in attempts if a.is_equivalent and not a.unbuilt]
+    for title, chosen in (
+        ("equivalent", equivalent),
+        ("missed", missed(attempts)),
+        ("false alarm", false_alarms(attempts)),
+    ):
         for a in chosen:
             why = a.difference.text if a.difference else a.found.get(SUITE, "")
             far = " far from the recorded inputs" if is_far(a) else ""

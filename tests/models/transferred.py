@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
-from contextlib import suppress
+from contextlib import closing, suppress
 
 import ml_dtypes
 import numpy as np
 import psutil
+
+from relax_tapml.targets.open_session import open_session
 
 ARRAYS = {
     **{
@@ -37,6 +39,12 @@ def check_round_trip(session, array) -> None:
     assert back.shape == array.shape
     assert back.dtype == array.dtype.newbyteorder("=")
     assert back.tobytes() == array.astype(back.dtype).tobytes()
+
+
+def check_session(spec, target) -> None:
+    """Open a session, and send an array there and back."""
+    with closing(open_session(spec, target)) as session:
+        check_round_trip(session, ARRAYS["float32"])
 
 
 def check_gone(processes) -> None:

@@ -20,7 +20,7 @@ import pytest
 import tvm
 from broken_pipelines import breaks
 from tiny_model import UNITS, in_numpy, model
-from transferred import ARRAYS, check_gone, check_round_trip, led_by
+from transferred import ARRAYS, check_gone, check_round_trip, check_session, led_by
 
 import relax_tapml
 from relax_tapml import bring_up
@@ -67,12 +67,13 @@ def no_tools(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("triple", "is_owned"),
     [
-        *(
-            (f"{name}-gnu", True)
-            for name in ("aarch64-linux", "aarch64-unknown-linux", "arm64-linux")
-        ),
-        *((name, False) for name in ("x86_64-linux-gnu", "aarch64-linux-android")),
-        *((name, False) for name in ("arm64-apple-macosx", "armv7-linux-gnu")),
+        ("aarch64-linux-gnu", True),
+        ("aarch64-unknown-linux-gnu", True),
+        ("arm64-linux-gnu", True),
+        ("x86_64-linux-gnu", False),
+        ("aarch64-linux-android", False),
+        ("arm64-apple-macosx", False),
+        ("armv7-linux-gnu", False),
     ],
 )
 def test_triples_of_64_bit_arm_with_the_usual_c_library_are_owned(triple, is_owned, other_machine):
@@ -342,8 +343,7 @@ def test_a_silent_connection_delays_no_client(board):
         port = port_of(process)
         for _ in range(40):
             stack.enter_context(socket.create_connection(("127.0.0.1", port)))
-        with closing(open_session(f"rpc:127.0.0.1:{port}", parse_target("arm64"))) as session:
-            np.testing.assert_array_equal(session.download(session.upload(X)), X)
+        check_session(f"rpc:127.0.0.1:{port}", parse_target("arm64"))
 
 
 @needs_emulator
@@ -367,8 +367,7 @@ def test_a_board_that_is_short_of_something_serves_later(board, left, message):
                 while connection.recv(100):  # it was let in before
                     pass
             server.rlimit(psutil.RLIMIT_NOFILE, limits)
-        with closing(open_session(f"rpc:127.0.0.1:{port}", parse_target("arm64"))) as session:
-            np.testing.assert_array_equal(session.download(session.upload(X)), X)
+        check_session(f"rpc:127.0.0.1:{port}", parse_target("arm64"))
 
 
 @needs_emulator

@@ -16,7 +16,7 @@ import psutil
 import pytest
 import tvm
 from broken_pipelines import _map_stores, _store, breaks, scale
-from transferred import check_gone, led_by
+from transferred import check_gone, check_round_trip, led_by
 from tvm import relax, tirx
 from tvm.s_tir import Schedule
 from tvm.script import tirx as T  # noqa: N812
@@ -363,9 +363,7 @@ def test_tensors_come_back_as_they_went(node):
         for dtype in ("float32", "float16", "int32", "uint32", "int8", "uint8", "bool"):
             for shape in ((), (1,), (3,), (5, 7), (1000, 33)):
                 array = rng.integers(0, 2 if dtype == "bool" else 100, shape).astype(dtype)
-                back = session.download(session.upload(array))
-                assert back.dtype == array.dtype
-                assert back.tobytes() == array.tobytes()
+                check_round_trip(session, array)
 
 
 @in_browser
