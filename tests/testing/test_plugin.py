@@ -107,7 +107,7 @@ def test_a_blunt_case_is_not_green(suite, run_pytest):
         "test_softmax.py::test_softmax[main-001-case1]": "SKIPPED",
     }
     text = " ".join(done.stdout.split())
-    assert "softmax: blunt, no ground for a pass: zeros would pass, with a tolerance of" in text
+    assert "zeros would pass, with a tolerance of" in text
     found = ElementTree.parse(suite.parents[1] / "elsewhere" / "j.xml").iter("property")
     powers = [one.get("value") for one in found if one.get("name") == "power of output 0"]
     assert [power.split(":")[0] for power in powers] == ["blunt", "sharp", "blunt", "blunt"]

@@ -110,7 +110,7 @@ def test_a_shared_session_is_fresh_only_if_the_replay_opened_it(suite):
 
 @pytest.mark.parametrize(
     ("failing", "reason"),
-    [("is_broken", "terminated by something"), ("is_wrong", "differs by up to 1, ")],
+    [("is_broken", "was terminated by something"), ("is_wrong", "differs by up to 1, ")],
 )
 def test_a_failure_in_context_only_is_not_the_units(opened, failing, reason):
     """Alone in a fresh session it passes: that is the verdict, with a note."""
