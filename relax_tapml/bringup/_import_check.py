@@ -27,7 +27,7 @@ from relax_tapml.errors import SourceError
 from relax_tapml.files.machine import raise_machine_error
 from relax_tapml.frontend.model import Model, Sample
 from relax_tapml.passes.bounded_outputs import bounded_outputs
-from relax_tapml.printable import error_line, message_line
+from relax_tapml.printable import error_line, message_line, names_text
 from relax_tapml.results.import_result import ImportDistance, ImportPower, ImportResult
 
 _NAMED_AT_MOST = 5
@@ -82,11 +82,9 @@ class ImportCheck:
         if self.note:
             parts.append(self.note)
         if self.verdict is Verdict.INCONCLUSIVE:
-            named = ", ".join(self.blunt[:_NAMED_AT_MOST]) or "no value is judged"
-            more = len(self.blunt) - _NAMED_AT_MOST
+            named = names_text(self.blunt, _NAMED_AT_MOST) or "no value is judged"
             parts = [
-                "what the output may be off by would also accept 1.1 times the output "
-                f"({named}{f' and {more} more' if more > 0 else ''})",
+                f"what the output may be off by would also accept 1.1 times the output ({named})",
                 *parts,
             ]
         else:

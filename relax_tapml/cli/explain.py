@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from relax_tapml.cli.trust import TRUST_HELP
+from relax_tapml.printable import names_text
 
 _NAMED_AT_MOST = 4
 
@@ -121,9 +122,11 @@ def _print(steps: dict[int, Any], calls: Any) -> None:
         weights = sum(crossing.size_bytes or 0 for crossing in call.parameters)
         table.add_row(
             call.region,
-            _named(call.sites),
-            _named([f"{item.name} {item.type}" for item in call.uploads]),
-            _named([f"{item.name} {item.type}" for item in call.downloads]),
+            names_text(call.sites, _NAMED_AT_MOST) or "-",
+            names_text([f"{item.name} {item.type}" for item in call.uploads], _NAMED_AT_MOST)
+            or "-",
+            names_text([f"{item.name} {item.type}" for item in call.downloads], _NAMED_AT_MOST)
+            or "-",
             f"{len(call.parameters)}, {size_text(weights)}" if call.parameters else "-",
         )
     console.print(table)
@@ -134,10 +137,3 @@ def _print(steps: dict[int, Any], calls: Any) -> None:
         f"{count_text(sums['uploads'], 'value')} to the device, "
         f"{sums['downloads']} back, {size(sums['bytes'])}"
     )
-
-
-def _named(names: Sequence[str]) -> str:
-    if not names:
-        return "-"
-    more = len(names) - _NAMED_AT_MOST
-    return ", ".join(names[:_NAMED_AT_MOST]) + (f" and {more} more" if more > 0 else "")
