@@ -8,8 +8,8 @@ import json
 import broken_pipelines
 import numpy as np
 import pytest
-from blunt_suite import widen
 from broken_pipelines import breaks
+from edited_suite import widen
 from rich.console import Console
 from tiny_model import UNITS, model
 

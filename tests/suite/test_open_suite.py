@@ -10,6 +10,7 @@ import shutil
 import pytest
 import tvm_ffi
 from damaged_json import damaged
+from edited_suite import edited
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -25,15 +26,10 @@ FUZZ = settings(
 )
 
 
-def _document(suite):
-    return json.loads((suite / "manifest.json").read_text())
-
-
 def _edit(suite, change):
     """Change the manifest and give it a right checksum, as a hostile person would."""
-    document = _document(suite)
-    change(document)
-    (suite / "manifest.json").write_bytes(seal(document))
+    with edited(suite) as document:
+        change(document)
 
 
 def _flip_last_byte(path):
