@@ -223,7 +223,6 @@ def loop_visibly(kernel: Kernel) -> Kernel:
 
 
 all_loop = tvm.transform.Sequential([breaks(unit, loop_visibly) for unit in UNITS])
-NO_PASS = 3
 
 
 def _map_stores(kernel: Kernel, rewrite: Callable[[Any], Any]) -> Kernel:

@@ -11,7 +11,7 @@ import pytest
 import tvm_ffi
 from damaged_json import damaged
 from edited_suite import edited
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from relax_tapml.errors import StoreError, UsageError
@@ -19,11 +19,7 @@ from relax_tapml.suite.manifest import SCHEMA
 from relax_tapml.suite.manifest_file import seal
 from relax_tapml.suite.open_suite import open_suite
 
-FUZZ = settings(
-    max_examples=120,
-    derandomize=True,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
+FUZZ = settings(max_examples=120, derandomize=True)
 
 
 def _edit(suite, change):
