@@ -253,8 +253,8 @@ def test_an_output_that_the_framework_cannot_judge_is_told(build):
         (
             [MODEL, "--text", "Rain?"],
             2,
-            f"model {MODEL} takes arrays, not texts. Give --inputs; --text is for mlc:CONFIG "
-            "and the built-in examples: minilm.",
+            f"model {MODEL} takes arrays, not texts. Give --inputs; --text is for minilm "
+            "and mlc:CONFIG.",
         ),
         (
             [MODEL, "--migrate", "some"],
@@ -331,7 +331,7 @@ X = np.zeros((4, 8), "float32")
         ),
         (
             lambda path: path.write_bytes(b"PK\x03\x04, cut off"),
-            "inputs {path}: cannot be read: it is no .npz archive. Write it again.",
+            "inputs {path}: cannot be read: it is not an .npz archive. Write it again.",
         ),
         (lambda path: None, "inputs {path}: no such file or folder."),
     ],

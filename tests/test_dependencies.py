@@ -177,3 +177,11 @@ def test_every_room_describes_itself(room: str) -> None:
     if len(tree.body) == 2:
         names = [name.rpartition(".")[2] for name in MODULES if name.rpartition(".")[0] == room]
         assert sorted(exported) == sorted(name for name in names if not name.startswith("_"))
+
+
+def test_the_picture_of_the_rooms_is_true() -> None:
+    """The docs draw the levels, the highest first."""
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    drawn = re.search(r"## Rooms.*?```\n(.*?)```", page, re.DOTALL)
+    assert drawn is not None
+    assert [set(line.split()) for line in drawn[1].splitlines()] == LEVELS[::-1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import json
 import re
 import shlex
@@ -16,6 +17,7 @@ from typing import Any
 import pytest
 
 from relax_tapml import build
+from relax_tapml.bringup.main_job import run_stages
 from relax_tapml.cli import main as command
 from relax_tapml.compare.verdict import Verdict
 from relax_tapml.testing.plugin import pytest_addoption
@@ -298,3 +300,9 @@ def test_no_page_is_too_long() -> None:
     """A page that needs more is two pages; what is generated may be long."""
     long = {page.name: len(page.read_text().splitlines()) for page in _WRITTEN_BY_HAND}
     assert {name: count for name, count in long.items() if count > 250} == {}
+
+
+def test_the_main_job_is_shown_as_it_is() -> None:
+    """The function that calls the stages, and nothing else, in the page about the architecture."""
+    page = (DOCS / "architecture.md").read_text()
+    assert inspect.getsource(run_stages) in page

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from relax_tapml.bringup.migrate_model import Migrated, MigrationPlan, migrate
     from relax_tapml.bringup.options import Options
     from relax_tapml.bringup.side_spec import SideSpec
+    from relax_tapml.bringup.summary import Findings, summarise
     from relax_tapml.bringup.target_build import (
         PreparedTarget,
         TargetBuild,
@@ -35,6 +36,7 @@ __all__ = [
     "BuiltSource",
     "CarvePlan",
     "DeviceSpec",
+    "Findings",
     "IrDump",
     "Lowered",
     "Migrated",
@@ -54,6 +56,7 @@ __all__ = [
     "prepare_target",
     "read_lowered",
     "replay_alone",
+    "summarise",
     "trust_source",
 ]
 
@@ -62,6 +65,7 @@ _HOMES = {
     "BuiltSource": "relax_tapml.bringup.trusted_source",
     "CarvePlan": "relax_tapml.bringup.carved_suite",
     "DeviceSpec": "relax_tapml.bringup.alone",
+    "Findings": "relax_tapml.bringup.summary",
     "IrDump": "relax_tapml.bringup.ir_dump",
     "Lowered": "relax_tapml.bringup.lowered_model",
     "Migrated": "relax_tapml.bringup.migrate_model",
@@ -81,6 +85,7 @@ _HOMES = {
     "prepare_target": "relax_tapml.bringup.target_build",
     "read_lowered": "relax_tapml.bringup.lowered_model",
     "replay_alone": "relax_tapml.bringup.alone",
+    "summarise": "relax_tapml.bringup.summary",
     "trust_source": "relax_tapml.bringup.trusted_source",
 }
 

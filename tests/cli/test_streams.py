@@ -90,7 +90,7 @@ def test_a_parser_is_no_exception():
         assert without_bug(done.stderr)
 
 
-def test_text_of_others_is_not_obeyed(result, tmp_path):
+def test_text_of_others_is_not_obeyed(document, tmp_path):
     """In tables, sentences and messages; colours are not sent where there is no terminal."""
     evil = "\x1b]0;t\x07\x1b[2J\x9b\r\b\u202e\u2028[bold]"
 
@@ -102,7 +102,7 @@ def test_text_of_others_is_not_obeyed(result, tmp_path):
         is_word = isinstance(value, str) and value.replace("_", "").isalpha() and len(value) > 8
         return value + evil if is_word else value
 
-    document = marked(result)
+    document = marked(document)
     document["skipped"] = [{"site": evil, "reason": evil}]
     document["units"][0].update(name=evil, verdict="mismatch", reason=evil)
     document["culprits"] = [evil]
