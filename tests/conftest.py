@@ -14,7 +14,7 @@ from typing import Any
 
 import psutil
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from relax_tapml.replays.unit.replayer import Replayer
 from relax_tapml.replays.unit.unit_replay import UnitReplay, replay_unit
@@ -35,8 +35,10 @@ pytest_plugins = [
     "written_suite",
 ]
 
-# How long an example takes is not what any test is about.
-settings.register_profile("untimed", deadline=None)
+# How long an example takes is not what any test is about. Examples may share a fixture's folder.
+settings.register_profile(
+    "untimed", deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 settings.load_profile("untimed")
 
 

@@ -2,37 +2,24 @@
 
 from __future__ import annotations
 
-import io
 import json
 
 import broken_pipelines
 import numpy as np
 import pytest
-from blunt_suite import widen
 from broken_pipelines import breaks
-from rich.console import Console
-from tiny_model import UNITS, model
+from edited_suite import widen
+from tiny_model import UNITS
+from tiny_runs import printed, run_again, unit_of
 
-from relax_tapml import bring_up
 from relax_tapml.bringup import alone
-from relax_tapml.cli.present import present
 from relax_tapml.compare.tolerances.rule import RuleTolerance
 from relax_tapml.errors import ExitCode
 
 
-def again(finished, **options):
+def again(finished, pipeline=None):
     """Continue a finished run whose units are to be replayed anew."""
-    return bring_up(model(), session="inline", out=finished, resume=True, repeat=2, **options)
-
-
-def shown(result, out):
-    stream = io.StringIO()
-    present(result, out=out, console=Console(file=stream, width=400))
-    return " ".join(stream.getvalue().split())
-
-
-def unit_of(result, name):
-    return next(unit for unit in result.document["units"] if unit["name"] == name)
+    return run_again(finished, pipeline, repeat=2)
 
 
 def test_a_run_with_power_says_so_case_by_case(finished):
@@ -67,7 +54,7 @@ def test_a_unit_with_blunt_cases_alone_stays_on_the_host(finished, monkeypatch):
     # Its kernel is the source's: what it may be off blurs no output of the model.
     assert result.document["steps"][-1]["verdict"] == "pass"
     assert not any(one["blunt"] for one in result.document["outputs"])
-    told = shown(result, finished)
+    told = printed(result)
     assert "Inconclusive on llvm: 1 of 8 units has an output that only blunt tolerances" in told
     assert "softmax: no case can tell right from wrong: zeros would pass" in told
     page = (finished / "report.html").read_text()
@@ -101,7 +88,7 @@ def test_a_migration_that_no_output_judges_accepts_nothing(finished):
     assert {step["verdict"] for step in result.document["steps"]} == {"inconclusive"}
     assert len(result.document["steps"]) == len(UNITS) + 1
     assert all(one["blunt"] for one in result.document["outputs"])
-    told = shown(result, finished)
+    told = printed(result)
     assert "All 8 units pass alone on llvm; none has been moved." in told
     assert "No output of the model can tell right from wrong (of 'first', output" in told
     assert "so no step is accepted and nothing stays on the device" in told
@@ -115,7 +102,7 @@ def test_neither_the_units_nor_the_model_judged_is_inconclusive(finished):
     widen(finished / "tests", "softmax")
     result = again(finished)
     assert (result.verdict, result.exit_code) == ("inconclusive", ExitCode.INCONCLUSIVE)
-    told = shown(result, finished)
+    told = printed(result)
     assert "1 of 8 units has an output that only blunt tolerances judge" in told
     assert "no output of the model can tell right from wrong" in told
 
@@ -123,10 +110,10 @@ def test_neither_the_units_nor_the_model_judged_is_inconclusive(finished):
 @pytest.mark.usefixtures("blind")
 def test_a_culprit_is_named_although_no_output_judges_the_others(finished):
     """What is wrong alone is wrong; that the rest is open is said beside it."""
-    result = again(finished, device_pipeline=breaks("softmax", broken_pipelines.scale))
+    result = again(finished, breaks("softmax", broken_pipelines.scale))
     assert (result.verdict, result.culprits) == ("mismatch", ["softmax"])
     assert result.exit_code is ExitCode.MISMATCH
-    assert "no output of the model can tell right from wrong" in shown(result, finished)
+    assert "no output of the model can tell right from wrong" in printed(result)
 
 
 def test_an_output_that_is_never_judged_sharply_is_named(finished, monkeypatch):
@@ -143,5 +130,5 @@ def test_an_output_that_is_never_judged_sharply_is_named(finished, monkeypatch):
     result = again(finished)
     assert result.verdict == "pass"
     assert [one["output"] for one in result.document["outputs"] if one["blunt"]] == [1, 1]
-    assert "Only blunt tolerances judge output 1 of the model" in shown(result, finished)
+    assert "Only blunt tolerances judge output 1 of the model" in printed(result)
     assert np.isfinite(result.document["steps"][-1]["error"])

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import broken_pipelines
-import psutil
 import pytest
 import tvm
 from broken_pipelines import breaks
-from tiny_model import UNITS, model
-
-from relax_tapml import bring_up
+from tiny_model import UNITS
+from tiny_runs import all_but, device_processes, run_again, unit_of
 
 FIRST, SECOND = "softmax", "layer_norm"
 
@@ -26,15 +24,8 @@ def test_two_units_that_are_wrong_together_are_both_named(strategy, finished):
             breaks(SECOND, broken_pipelines.minds_mark),
         ]
     )
-    before = set(psutil.Process().children(recursive=True))
-    result = bring_up(
-        model(),
-        session="process",
-        strategy=strategy,
-        out=finished,
-        resume=True,
-        device_pipeline=pipeline,
-    )
+    before = device_processes()
+    result = run_again(finished, pipeline, session="process", strategy=strategy)
     assert (result.verdict, result.culprits) == ("mismatch", [FIRST, SECOND])
     units = {unit["name"]: unit for unit in result.document["units"]}
     assert {unit["alone"] for unit in units.values()} == {"pass"}
@@ -46,21 +37,20 @@ def test_two_units_that_are_wrong_together_are_both_named(strategy, finished):
     steps = result.document["steps"]
     assert (steps[-1]["verdict"], steps[-1]["boundary"]) == (
         "pass",
-        sorted(set(UNITS) - {SECOND}),
+        all_but(SECOND),
     )
     pair = [step for step in steps if step["boundary"] == sorted([FIRST, SECOND])]
     assert [(step["purpose"], step["verdict"]) for step in pair] == [("reduce", "mismatch")]
-    children = set(psutil.Process().children(recursive=True)) - before
-    assert not [child for child in children if "relax_tapml" in " ".join(child.cmdline())]
+    assert device_processes() == before
 
 
 def test_a_search_that_was_stopped_goes_on(finished):
     """Resumed it makes the steps that are missing; another search begins anew."""
-    first = bring_up(model(), session="inline", out=finished, resume=True, strategy="bisect")
+    first = run_again(finished, strategy="bisect")
     assert [step["purpose"] for step in first.document["steps"]] == ["baseline", "move"]
-    again = bring_up(model(), session="inline", out=finished, resume=True, strategy="bisect")
+    again = run_again(finished, strategy="bisect")
     assert again.document["steps"] == first.document["steps"]
-    by_kind = bring_up(model(), session="inline", out=finished, resume=True, by="kind")
+    by_kind = run_again(finished, by="kind")
     assert [step["purpose"] for step in by_kind.document["steps"]] == [
         "baseline",
         *["move"] * len(UNITS),
@@ -73,7 +63,7 @@ def test_a_search_that_was_stopped_goes_on(finished):
 )
 def test_what_moves_in_a_step_is_chosen(by, steps, finished):
     """All sites get there, whatever moves at once; the steps say what."""
-    result = bring_up(model(), session="inline", out=finished, resume=True, by=by)
+    result = run_again(finished, by=by)
     assert (result.verdict, result.document["by"]) == ("pass", by)
     assert len(result.document["steps"]) == 1 + steps
     assert all(unit["on_device"] for unit in result.document["units"])
@@ -90,7 +80,7 @@ def test_a_boundary_that_was_written_can_be_edited_and_used(finished, tmp_path):
     document["units"], document["sites"] = ["cumsum"], ["main/000/matmul"]
     path = tmp_path / "mine.json"
     path.write_text(json.dumps(document))
-    result = bring_up(model(), session="inline", out=finished, resume=True, boundary=path)
+    result = run_again(finished, boundary=path)
     assert result.verdict == "pass"
     assert result.document["steps"][-1]["boundary"] == ["cumsum", "matmul"]
     assert result.document["steps"][-1]["crossing_bytes"] == 4 * (32 + 32 + 16 + 16)
@@ -103,11 +93,9 @@ def test_a_boundary_that_was_written_can_be_edited_and_used(finished, tmp_path):
 def test_a_unit_that_is_wrong_now_and_then_is_flaky(finished):
     """With its count; nobody else is named, and the bundle leaves it on the host."""
     pipeline = breaks("softmax", broken_pipelines.every_third)
-    result = bring_up(
-        model(), session="inline", out=finished, resume=True, device_pipeline=pipeline, repeat=9
-    )
+    result = run_again(finished, pipeline, repeat=9)
     assert (result.verdict, result.culprits) == ("flaky", ["softmax"])
-    told = next(unit for unit in result.document["units"] if unit["name"] == "softmax")
+    told = unit_of(result, "softmax")
     assert (told["runs"], told["failures"]) == (9, 3)
     assert told["reason"].startswith("fails 3 of 9 times: differs by up to ")
-    assert result.document["steps"][-1]["boundary"] == sorted(set(UNITS) - {"softmax"})
+    assert result.document["steps"][-1]["boundary"] == all_but("softmax")

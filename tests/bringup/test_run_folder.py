@@ -7,7 +7,7 @@ import re
 import pytest
 import tvm
 from damaged_json import damaged
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from relax_tapml.bringup._run_state import DeviceState, RunState
@@ -205,11 +205,7 @@ def test_a_state_with_other_types_is_refused(run):
             assert folder.state is None
 
 
-@settings(
-    max_examples=200,
-    derandomize=True,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
+@settings(max_examples=200, derandomize=True)
 @given(data=st.data())
 def test_any_other_value_in_a_state_is_refused_or_harmless(data, finished):
     """It never ends in an error that does not say which folder is damaged."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
+from made_results import unit
 
 from relax_tapml.bringup.summary import (
     inconclusive_reason,
@@ -22,10 +23,7 @@ ALONE = UnitResult(name="a", verdict=Verdict.PASS, error=1e-7, tolerance=1e-5, c
 
 
 def units(*verdicts):
-    return [
-        UnitResult(name=f"u{number}", verdict=Verdict(verdict))
-        for number, verdict in enumerate(verdicts)
-    ]
+    return [unit(f"u{number}", verdict) for number, verdict in enumerate(verdicts)]
 
 
 @pytest.mark.parametrize(

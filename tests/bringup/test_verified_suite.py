@@ -10,16 +10,13 @@ from tvm.script import ir as I  # noqa: N812
 from tvm.script import relax as R  # noqa: N812
 
 from relax_tapml import bring_up
-from relax_tapml.carve.select.choose_cases import choose_cases
 from relax_tapml.carve.unit.unit_tolerances import UnitTolerances
-from relax_tapml.carve.write_suite import write_suite
 from relax_tapml.compare.verdict import Verdict
 from relax_tapml.derive.derivation import Derivation
 from relax_tapml.frontend.model import Model, Sample
 from relax_tapml.replays.replay import replay
 from relax_tapml.suite.open_suite import open_suite
 from relax_tapml.suite.revise_suite import drop_probes
-from relax_tapml.targets.platforms.parse_target import parse_target
 
 
 @I.ir_module
@@ -47,20 +44,9 @@ def recording(record_model, tmp_path_factory):
     found.store.close()
 
 
-def write(recording, folder):
-    cases = choose_cases(recording.store, recording.sites)
-    return write_suite(
-        folder,
-        cases,
-        lowered=recording.lowered,
-        store=recording.store,
-        source=parse_target("llvm"),
-    )
-
-
 def test_a_probe_is_left_out_with_everything_that_only_it_needed(recording, tmp_path):
     """The suite is whole: it opens, passes, and has no unlisted file."""
-    written = write(recording, tmp_path / "tests")
+    written = recording.write_suite(tmp_path / "tests")
     before = written.manifest
     dropped = next(case for case in before.units["softmax"].cases if case.name.endswith("large"))
     reasons = {f"softmax/{dropped.name}": "the source itself fails this probe: NaN"}
@@ -134,7 +120,7 @@ def test_an_evaluation_that_crashes_costs_a_probe_and_not_the_tool(
 
     monkeypatch.setattr(Derivation, "evaluated", crashing)
     monkeypatch.setattr(UnitTolerances, "of", counted)
-    manifest = write(recording, tmp_path / "tests").manifest
+    manifest = recording.write_suite(tmp_path / "tests").manifest
     assert manifest.units.keys() == {"softmax", "sum"}
     assert set(manifest.dropped_probes.values()) == {
         "its float64 evaluation was terminated by SIGABRT"
@@ -152,7 +138,7 @@ def test_probes_that_cannot_be_made_say_why(record_model, tmp_path, monkeypatch)
     x = np.array([[3, 1], [2, 7]], "int64")
     recording = record_model(Doubled, tmp_path / "captures", [(x,)])
     monkeypatch.setattr(Derivation, "evaluated", lambda *_args, **_options: None)
-    manifest = write(recording, tmp_path / "tests").manifest
+    manifest = recording.write_suite(tmp_path / "tests").manifest
     recording.store.close()
     (reason,) = set(manifest.dropped_probes.values())
     assert "cannot be evaluated in float64" in reason
@@ -172,7 +158,7 @@ class Doubled:
 def test_tolerances_that_cannot_be_derived_without_a_crash_say_so(recording, tmp_path, monkeypatch):
     """What the dtype allows is used, and the origin has the reason."""
     monkeypatch.setattr(Derivation, "tolerances", lambda *_args, **_options: os.abort())
-    manifest = write(recording, tmp_path / "tests").manifest
+    manifest = recording.write_suite(tmp_path / "tests").manifest
     for unit in manifest.units.values():
         origin = unit.cases[0].outputs[0].tolerance.origin
         assert origin.endswith("because its float64 evaluation was terminated by SIGABRT")

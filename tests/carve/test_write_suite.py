@@ -7,7 +7,6 @@ import tvm
 
 from relax_tapml.capture.values import OpaqueValue, ParameterValue
 from relax_tapml.carve.select.choose_cases import choose_cases
-from relax_tapml.carve.write_suite import write_suite
 from relax_tapml.errors import StoreError, UsageError
 from relax_tapml.suite.open_suite import open_suite
 
@@ -23,14 +22,7 @@ UNITS = [
 
 
 def _write(recording, folder, cases=None, **options):
-    return write_suite(
-        folder,
-        choose_cases(recording.store, recording.sites) if cases is None else cases,
-        lowered=recording.lowered,
-        store=recording.store,
-        source=tvm.target.Target("llvm"),
-        **{"is_probed": False, **options},
-    )
+    return recording.write_suite(folder, cases, is_probed=False, **options)
 
 
 def test_what_is_written_can_be_read_back(recording, suite):

@@ -2,30 +2,21 @@
 
 from __future__ import annotations
 
+import made_results
 import pytest
 
 from relax_tapml.compare.verdict import Verdict
 from relax_tapml.migrate.in_context import InContext, contexts
 from relax_tapml.migrate.move_groups import MoveGroup
 from relax_tapml.migrate.strategies.strategy import Finding
-from relax_tapml.results.step_result import Exhaustion, StepResult, StepSeconds
+from relax_tapml.results.step_result import Exhaustion
 
 GROUPS = {name: MoveGroup(name=name, unit=name, sites=frozenset()) for name in "abc"}
 
 
 def step(verdict=Verdict.MISMATCH, reason="on 'x': differs by up to 2", **fields):
-    return StepResult(
-        **{
-            "boundary": (),
-            "verdict": verdict,
-            "reason": reason,
-            "error": 2.0,
-            "runs": 2,
-            "failures": 2,
-            "seconds": StepSeconds(),
-            **fields,
-        }
-    )
+    given = {"reason": reason, "error": 2.0, "runs": 2, "failures": 2, **fields}
+    return made_results.step(verdict=verdict, **given)
 
 
 STEPS = [step(Verdict.PASS, ""), step()]

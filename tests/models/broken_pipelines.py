@@ -45,9 +45,14 @@ def breaks(unit: str, fault: Callable[[Kernel], Kernel]) -> tvm.transform.Pass:
     return change
 
 
+def storing(change: Callable[[Any], Any]) -> Callable[[Kernel], Kernel]:
+    """Return the fault that stores what ``change`` makes of a value instead of the value."""
+    return lambda kernel: _map_stores(kernel, lambda s: _store(s, change(s.value)))
+
+
 def scale(kernel: Kernel) -> Kernel:
     """Multiply what is stored by a constant that is 1 % off."""
-    return _map_stores(kernel, lambda s: _store(s, s.value * tirx.const(1.01, s.value.ty)))
+    return storing(lambda value: value * tirx.const(1.01, value.ty))(kernel)
 
 
 def nan(kernel: Kernel) -> Kernel:
@@ -119,7 +124,7 @@ def leaks(limit: int, *, aborts: bool = False) -> Callable[[Kernel], Kernel]:
             body = tirx.SeqStmt([tirx.IfThenElse(is_full, end, None), kernel.body])
         else:
             factor = tirx.Select(is_full, tirx.const(0.0, "float32"), tirx.const(1.0, "float32"))
-            body = _map_stores(kernel, lambda s: _store(s, s.value * factor)).body
+            body = storing(lambda value: value * factor)(kernel).body
         keep = tirx.Bind(handle, tirx.call_extern("int32", "dup", 0))
         return kernel.with_body(tirx.SeqStmt([keep, body]))
 
@@ -138,7 +143,7 @@ def minds_mark(kernel: Kernel) -> Kernel:
     factor = tirx.Select(
         tirx.isnullptr(mark), tirx.const(1.0, "float32"), tirx.const(1.01, "float32")
     )
-    return _map_stores(kernel, lambda s: _store(s, s.value * factor))
+    return storing(lambda value: value * factor)(kernel)
 
 
 @tvm.register_global_func("broken_pipelines.count")
@@ -153,8 +158,11 @@ def every_third(kernel: Kernel) -> Kernel:
     calls = tirx.Var("calls", "int32")
     called = tirx.call_packed("broken_pipelines.count")
     factor = tirx.Select(calls % 3 == 0, tirx.const(1.01, "float32"), tirx.const(1.0, "float32"))
-    changed = _map_stores(kernel, lambda s: _store(s, s.value * factor))
+    changed = storing(lambda value: value * factor)(kernel)
     return kernel.with_body(tirx.SeqStmt([tirx.Bind(calls, called), changed.body]))
+
+
+off_by_half = storing(lambda value: value + tirx.const(0.5, "float32"))
 
 
 def unbuildable(kernel: Kernel) -> Kernel:
@@ -215,7 +223,6 @@ def loop_visibly(kernel: Kernel) -> Kernel:
 
 
 all_loop = tvm.transform.Sequential([breaks(unit, loop_visibly) for unit in UNITS])
-NO_PASS = 3
 
 
 def _map_stores(kernel: Kernel, rewrite: Callable[[Any], Any]) -> Kernel:

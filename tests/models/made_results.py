@@ -19,9 +19,17 @@ from relax_tapml.results.unit_result import UnitResult
 
 @pytest.fixture
 def document() -> dict[str, Any]:
-    """A ``result.json`` of MiniLM on cuda: 26 units, one mismatch."""
+    """A ``result.json`` of MiniLM on cuda: 26 units, moved one at a time, and one mismatch.
+
+    The file has no boundaries: each is the one before, without what failed, and the unit moved.
+    """
     path = Path(__file__).parents[1] / "report" / "minilm.json"
     found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    moved: list[str] = []
+    for tried in found["steps"]:
+        tried["boundary"] = [*moved, tried["unit"]]
+        if tried["verdict"] == "pass":
+            moved.append(tried["unit"])
     return found
 
 

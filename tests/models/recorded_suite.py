@@ -23,6 +23,8 @@ from relax_tapml.passes.annotate_sites import annotated_calls
 from relax_tapml.passes.insert_capture import InsertCapture
 from relax_tapml.passes.site import Site
 
+LLVM = tvm.target.Target("llvm")
+
 
 @I.ir_module
 class Kinds:
@@ -101,6 +103,12 @@ class Recording:
             for record in self.store.calls(site=site.id)
         ]
 
+    def write_suite(self, folder, cases=None, **options):
+        """Write a suite of these cases, or of those that are chosen, and return it."""
+        chosen = choose_cases(self.store, self.sites) if cases is None else cases
+        given = {"lowered": self.lowered, "store": self.store, "source": LLVM}
+        return write_suite(folder, chosen, **{**given, **options})
+
     def weight_type(self, name):
         array = self.store.parameter(name)
         return relax.TensorType(array.shape, array.dtype.name)
@@ -152,31 +160,6 @@ def recording(tmp_path_factory):
 @pytest.fixture
 def suite(recording, tmp_path):
     """A suite of every unit, without probes, in the folder ``tests`` of an output folder."""
-    cases = choose_cases(recording.store, recording.sites)
     folder = tmp_path / "out" / "tests"
-    source = tvm.target.Target("llvm")
-    write_suite(
-        folder,
-        cases,
-        lowered=recording.lowered,
-        store=recording.store,
-        source=source,
-        is_probed=False,
-    )
+    recording.write_suite(folder, is_probed=False)
     return folder
-
-
-@pytest.fixture
-def replaced():
-    """A function from a unit and a PrimFunc to a pipeline that makes it the unit's kernel."""
-
-    def pipeline_of(unit, kernel):
-        @tvm.transform.module_pass(opt_level=0, name="Replace")
-        def replace_kernel(module, _ctx):
-            out = module.clone()
-            out.update_func(module.get_global_var(unit), kernel)
-            return out
-
-        return replace_kernel
-
-    return pipeline_of

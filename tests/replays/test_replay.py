@@ -1,10 +1,8 @@
 import pytest
 import tvm
-from increment_kernels import off_by_half
-from tvm.script import tirx as T  # noqa: N812
+from broken_pipelines import abort, breaks, loop, off_by_half, unbuildable
 
 from relax_tapml.carve.select.choose_cases import choose_cases
-from relax_tapml.carve.write_suite import write_suite
 from relax_tapml.compare.verdict import Verdict
 from relax_tapml.errors import DeviceUnavailable, ExitCode, StoreError, UsageError
 from relax_tapml.partition.bytecode import compile_functions
@@ -14,33 +12,6 @@ from relax_tapml.replays.unit.unit_replay import UnitReplay
 
 # Registered in the recording process only: no other device has it.
 SINE = "test_carve.sine"
-
-
-@T.prim_func(private=True, s_tir=True)
-def aborting(x: T.handle, y: T.handle):
-    n = T.int64()
-    T.match_buffer(x, (n, 4))
-    T.match_buffer(y, (n, 4))
-    T.evaluate(T.call_extern("int32", "abort"))
-
-
-@T.prim_func(private=True, s_tir=True)
-def hanging(x: T.handle, y: T.handle):
-    n = T.int64()
-    T.match_buffer(x, (n, 4))
-    T.match_buffer(y, (n, 4))
-    T.evaluate(T.call_extern("int32", "pause"))
-
-
-@T.prim_func(private=True, s_tir=True)
-def unbuildable(x: T.handle, y: T.handle):
-    n = T.int64()
-    X = T.match_buffer(x, (n, 4))
-    Y = T.match_buffer(y, (n, 4))
-    for i in T.thread_binding(4, thread="threadIdx.x"):
-        with T.sblock("Y"):
-            vi = T.axis.spatial(4, i)
-            Y[0, vi] = X[0, vi]
 
 
 def _expected(**others):
@@ -60,8 +31,8 @@ def test_every_unit_passes_on_the_platform_it_was_recorded_on(suite):
         assert detail.worst.max_abs == 0
 
 
-def test_a_wrong_kernel_fails_its_unit_and_no_other(suite, replaced):
-    report = replay(suite, session="inline", device_pipeline=replaced("increment", off_by_half))
+def test_a_wrong_kernel_fails_its_unit_and_no_other(suite):
+    report = replay(suite, session="inline", device_pipeline=breaks("increment", off_by_half))
     assert report.units == _expected(increment=Verdict.MISMATCH)
     assert report.exit_code is ExitCode.MISMATCH
     detail = report.details["increment"]
@@ -78,17 +49,17 @@ def test_a_device_process_gives_the_same_results(suite):
 
 
 @pytest.mark.parametrize(
-    ("kernel", "verdict", "reason", "timeout_s"),
+    ("fault", "verdict", "reason", "timeout_s"),
     # A timeout must leave a device process the time to start.
-    [(aborting, Verdict.CRASH, "SIGABRT", 60), (hanging, Verdict.TIMEOUT, "15 s", 15)],
+    [(abort, Verdict.CRASH, "SIGABRT", 60), (loop, Verdict.TIMEOUT, "15 s", 15)],
     ids=["crash", "timeout"],
 )
 def test_a_fault_is_the_verdict_of_its_unit_and_the_rest_goes_on(
-    suite, replaced, kernel, verdict, reason, timeout_s
+    suite, fault, verdict, reason, timeout_s
 ):
     units = ["add", "increment", "double_inplace"]
     report = replay(
-        suite, device_pipeline=replaced("increment", kernel), timeout_s=timeout_s, units=units
+        suite, device_pipeline=breaks("increment", fault), timeout_s=timeout_s, units=units
     )
     assert report.units == {"add": "pass", "increment": verdict, "double_inplace": "pass"}
     detail = report.details["increment"]
@@ -97,8 +68,8 @@ def test_a_fault_is_the_verdict_of_its_unit_and_the_rest_goes_on(
     assert f"not run: main-000-case0 ended with {verdict}" in detail.cases[1].reason
 
 
-def test_a_kernel_that_does_not_build_is_the_verdict_of_its_unit(suite, replaced):
-    report = replay(suite, session="inline", device_pipeline=replaced("increment", unbuildable))
+def test_a_kernel_that_does_not_build_is_the_verdict_of_its_unit(suite):
+    report = replay(suite, session="inline", device_pipeline=breaks("increment", unbuildable))
     assert report.units == _expected(increment=Verdict.BUILD_ERROR)
     assert report.details["increment"].reason.startswith("increment does not build for llvm: ")
 
@@ -119,22 +90,22 @@ def test_what_a_device_refused_is_reported_although_it_was_lost(suite, monkeypat
     assert (report.exit_code, report.unjudged) == (ExitCode.MISMATCH, ["cumsum"])
 
 
-def test_what_does_not_build_is_reported_although_there_is_no_device(suite, replaced, monkeypatch):
+def test_what_does_not_build_is_reported_although_there_is_no_device(suite, monkeypatch):
     """Whichever unit comes first; without such a unit nothing is known, which is an error."""
     monkeypatch.setattr("sys.executable", "/no/such/python")
     for units in (["add", "increment"], ["increment", "add"]):
-        report = replay(suite, device_pipeline=replaced("increment", unbuildable), units=units)
+        report = replay(suite, device_pipeline=breaks("increment", unbuildable), units=units)
         assert report.units == {"add": "inconclusive", "increment": "build_error"}
         assert (report.exit_code, report.unjudged) == (ExitCode.MISMATCH, ["add"])
         assert "the device process cannot be started" in report.unavailable
     with pytest.raises(DeviceUnavailable):
-        replay(suite, device_pipeline=replaced("increment", unbuildable), units=["add"])
+        replay(suite, device_pipeline=breaks("increment", unbuildable), units=["add"])
 
 
-def test_what_does_not_build_is_reported_although_no_tracker_answers(suite, replaced):
+def test_what_does_not_build_is_reported_although_no_tracker_answers(suite):
     """A fleet is looked up before its devices."""
     session = "tracker:127.0.0.1:9:none"
-    pipeline = replaced("increment", unbuildable)
+    pipeline = breaks("increment", unbuildable)
     report = replay(suite, session=session, device_pipeline=pipeline, timeout_s=1)
     assert report.units["increment"] == "build_error"
     assert set(report.units.values()) == {"build_error", "inconclusive"}
@@ -175,13 +146,8 @@ def test_kernels_are_built_once_and_kept(suite, tmp_path):
 
 
 def test_a_unit_that_could_not_be_carved_is_reported_as_skipped(recording, tmp_path):
-    write_suite(
-        tmp_path / "tests",
-        [c for c in choose_cases(recording.store, recording.sites) if c.unit == "add"],
-        lowered=recording.lowered,
-        store=recording.store,
-        source=tvm.target.Target("llvm"),
-    )
+    cases = choose_cases(recording.store, recording.sites)
+    recording.write_suite(tmp_path / "tests", [case for case in cases if case.unit == "add"])
     report = replay(tmp_path, session="inline")
     assert report.units == dict.fromkeys(report.units, Verdict.SKIPPED) | {"add": Verdict.PASS}
     assert len(report.units) == 7

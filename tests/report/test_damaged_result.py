@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from damaged_json import damaged
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
@@ -20,11 +20,7 @@ from relax_tapml.report.page import render
 from relax_tapml.results.result_file import read_result
 
 
-@settings(
-    max_examples=250,
-    derandomize=True,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
+@settings(max_examples=250, derandomize=True)
 @given(data=st.data())
 def test_any_other_value_is_refused_when_it_is_read_or_can_be_reported(
     data: st.DataObject, document: dict[str, Any], finished: Path

@@ -4,46 +4,40 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 import tvm
+from edited_suite import edited
 from tvm import relax, tirx
 
 from relax_tapml.carve.select.choose_cases import choose_cases
-from relax_tapml.carve.write_suite import write_suite
 from relax_tapml.cli.main import main
 from relax_tapml.errors import StoreError
 from relax_tapml.foreign.module import _Checked
 from relax_tapml.replays.replay import replay
-from relax_tapml.suite.manifest import MANIFEST
-from relax_tapml.suite.manifest_file import seal
 from relax_tapml.suite.open_suite import open_suite
 from relax_tapml.testing.carved import CarvedSuites
 
 UNIT = "increment"
 
 
-def manifest_of(suite: Path) -> dict[str, Any]:
-    document: dict[str, Any] = json.loads((suite / MANIFEST).read_text())
-    return document
-
-
-def write(suite: Path, document: dict[str, Any]) -> None:
-    """Write a manifest that fits the files, as anyone can."""
-    for name in document["sha256"]:
-        document["sha256"][name] = hashlib.sha256((suite / name).read_bytes()).hexdigest()
-    (suite / MANIFEST).write_bytes(seal(document))
+@contextmanager
+def fitted(suite: Path) -> Iterator[dict[str, Any]]:
+    """Change a manifest, which then fits the files, as anyone can."""
+    with edited(suite) as document:
+        yield document
+        for name in document["sha256"]:
+            document["sha256"][name] = hashlib.sha256((suite / name).read_bytes()).hexdigest()
 
 
 def replace_module(suite: Path, change: Callable[[tvm.IRModule], tvm.IRModule]) -> Path:
-    document = manifest_of(suite)
-    path = suite / document["units"][UNIT]["module"]
-    path.write_text(tvm.ir.save_json(change(tvm.ir.load_json(path.read_text()))))
-    write(suite, document)
+    with fitted(suite) as document:
+        path = suite / document["units"][UNIT]["module"]
+        path.write_text(tvm.ir.save_json(change(tvm.ir.load_json(path.read_text()))))
     return path
 
 
@@ -79,11 +73,10 @@ def test_a_call_of_the_c_library_is_asked_about(suite):
 def test_a_function_named_by_a_path_is_refused(suite, tmp_path):
     """The kernel library wrote the unit's library there."""
     evil = str(tmp_path / "evil")
-    document = manifest_of(suite)
-    path = suite / document["units"][UNIT]["module"]
-    path.write_text(path.read_text().replace(f'"{UNIT}"', f'"{evil}"'))
-    document["units"] = {evil if k == UNIT else k: v for k, v in document["units"].items()}
-    write(suite, document)
+    with fitted(suite) as document:
+        path = suite / document["units"][UNIT]["module"]
+        path.write_text(path.read_text().replace(f'"{UNIT}"', f'"{evil}"'))
+        document["units"] = {evil if k == UNIT else k: v for k, v in document["units"].items()}
     with pytest.raises(StoreError, match="evil"):
         replay(suite, session="inline")
     assert not list(tmp_path.glob("evil*"))
@@ -119,10 +112,9 @@ def test_python_in_a_key_is_refused(suite, tmp_path):
 
 
 def test_control_characters_in_names_are_refused(suite):
-    document = manifest_of(suite)
     unit = "incre\x1b[31mment"
-    document["units"] = {unit if k == UNIT else k: v for k, v in document["units"].items()}
-    write(suite, document)
+    with edited(suite) as document:
+        document["units"] = {unit if k == UNIT else k: v for k, v in document["units"].items()}
     with pytest.raises(StoreError, match=r"x1b\[31m") as caught:
         open_suite(suite)
     assert str(caught.value).isprintable()
@@ -141,8 +133,8 @@ def test_what_is_opened_twice_is_checked_once(suite, monkeypatch):
 
 def test_carved_tests_ask_too(suite):
     replace_module(suite, with_call(tirx.call_extern("int32", "getppid")))
-    unit = manifest_of(suite)["units"][UNIT]
-    test, case = str(suite / unit["test"]), unit["cases"][0]["name"]
+    unit = open_suite(suite, trust=True).manifest.units[UNIT]
+    test, case = str(suite / unit.test), unit.cases[0].name
     about = {"test_files": frozenset({Path(test)}), "target": None, "session": "inline"}
     suites = CarvedSuites(**about, device_pipeline=None, timeout_s=60.0)
     with pytest.raises(pytest.fail.Exception, match=r"getppid.*--tapml-trust"):
@@ -158,14 +150,7 @@ def test_what_a_run_carves_from_its_own_model_is_not_asked_about(recording, tmp_
     lowered = strange(recording.lowered)
     cases = [case for case in choose_cases(recording.store, recording.sites) if case.unit == UNIT]
     folder = tmp_path / "tests"
-    write_suite(
-        folder,
-        cases,
-        lowered=lowered,
-        store=recording.store,
-        source=tvm.target.Target("llvm"),
-        is_probed=False,
-    )
+    recording.write_suite(folder, cases, lowered=lowered, is_probed=False)
     assert open_suite(folder).module(UNIT)
     monkeypatch.setattr("relax_tapml.foreign.module._CHECKED", _Checked(sound=set(), calls=set()))
     with pytest.raises(StoreError, match="getpgrp"):

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import json
-
 import numpy as np
 import pytest
+from edited_suite import edited
 from tvm.script import ir as I  # noqa: N812
 from tvm.script import relax as R  # noqa: N812
 
-from relax_tapml.carve.select.choose_cases import choose_cases
-from relax_tapml.carve.write_suite import write_suite
 from relax_tapml.compare.verdict import Verdict
 from relax_tapml.errors import StoreError
 from relax_tapml.replays.replay import replay
-from relax_tapml.suite.manifest_file import seal
 from relax_tapml.suite.merge import merge_suites
 from relax_tapml.suite.open_suite import open_suite
 from relax_tapml.suite.reproducer import reproducer
-from relax_tapml.targets.platforms.parse_target import parse_target
 
 
 @I.ir_module
@@ -48,13 +43,7 @@ def made(record_model, tmp_path_factory):
     ]
     recording = record_model(Product, tmp_path_factory.mktemp("made") / "captures", samples)
     folder = tmp_path_factory.mktemp("made_suite") / "tests"
-    write_suite(
-        folder,
-        choose_cases(recording.store, recording.sites),
-        lowered=recording.lowered,
-        store=recording.store,
-        source=parse_target("llvm"),
-    )
+    recording.write_suite(folder)
     recording.store.close()
     return folder
 
@@ -100,11 +89,9 @@ def test_it_replays_merges_and_reproduces(made, tmp_path):
 def test_a_recipe_that_makes_another_tensor_is_refused(made, tmp_path, field, value, message):
     """With a right checksum of the manifest, as a hostile person would."""
     merge_suites(tmp_path / "copy", [made])
-    path = tmp_path / "copy" / "manifest.json"
-    document = json.loads(path.read_text())
     digest = exact_case(open_suite(tmp_path / "copy")).inputs[1].tensor
-    document["tensors"][digest]["recipe"][field] = value
-    path.write_bytes(seal(document))
+    with edited(tmp_path / "copy") as document:
+        document["tensors"][digest]["recipe"][field] = value
     with pytest.raises(StoreError, match=message):
         open_suite(tmp_path / "copy").tensor(digest)
 
@@ -112,11 +99,9 @@ def test_a_recipe_that_makes_another_tensor_is_refused(made, tmp_path, field, va
 def test_a_tensor_without_file_and_recipe_is_refused(made, tmp_path):
     """And one with both."""
     merge_suites(tmp_path / "copy", [made])
-    path = tmp_path / "copy" / "manifest.json"
-    document = json.loads(path.read_text())
     digest = exact_case(open_suite(tmp_path / "copy")).inputs[1].tensor
-    document["tensors"][digest]["recipe"] = None
-    path.write_bytes(seal(document))
+    with edited(tmp_path / "copy") as document:
+        document["tensors"][digest]["recipe"] = None
     with pytest.raises(StoreError, match="a file or a recipe"):
         open_suite(tmp_path / "copy")
 

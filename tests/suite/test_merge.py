@@ -6,14 +6,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import tvm
 import tvm_ffi
 from tvm.script import ir as I  # noqa: N812
 from tvm.script import relax as R  # noqa: N812
 from tvm.script import tirx as T  # noqa: N812
 
-from relax_tapml.carve.select.choose_cases import choose_cases
-from relax_tapml.carve.write_suite import write_suite
 from relax_tapml.compare.verdict import Verdict
 from relax_tapml.errors import StoreError, UsageError
 from relax_tapml.replays.replay import replay
@@ -62,14 +59,8 @@ def _carved(record_model, folder, seed):
     rng = np.random.default_rng(seed)
     samples = [(rng.standard_normal((3, 4), "float32"),) for _ in range(2)]
     recording = record_model(Other, folder / "captures", samples)
-    with recording.store as store:
-        write_suite(
-            folder / "gpt-2" / "tests",
-            choose_cases(store, recording.sites),
-            lowered=recording.lowered,
-            store=store,
-            source=tvm.target.Target("llvm"),
-        )
+    with recording.store:
+        recording.write_suite(folder / "gpt-2" / "tests")
     return folder / "gpt-2" / "tests"
 
 

@@ -10,7 +10,8 @@ import shutil
 import pytest
 import tvm_ffi
 from damaged_json import damaged
-from hypothesis import HealthCheck, given, settings
+from edited_suite import edited
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from relax_tapml.errors import StoreError, UsageError
@@ -18,22 +19,13 @@ from relax_tapml.suite.manifest import SCHEMA
 from relax_tapml.suite.manifest_file import seal
 from relax_tapml.suite.open_suite import open_suite
 
-FUZZ = settings(
-    max_examples=120,
-    derandomize=True,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
-
-
-def _document(suite):
-    return json.loads((suite / "manifest.json").read_text())
+FUZZ = settings(max_examples=120, derandomize=True)
 
 
 def _edit(suite, change):
     """Change the manifest and give it a right checksum, as a hostile person would."""
-    document = _document(suite)
-    change(document)
-    (suite / "manifest.json").write_bytes(seal(document))
+    with edited(suite) as document:
+        change(document)
 
 
 def _flip_last_byte(path):

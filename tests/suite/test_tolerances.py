@@ -9,6 +9,7 @@ from dataclasses import asdict
 import ml_dtypes
 import numpy as np
 import pytest
+from edited_suite import edited
 
 from relax_tapml import tensor_file
 from relax_tapml.compare.tolerances.elements import ElementTolerance
@@ -22,7 +23,6 @@ from relax_tapml.compare.verdict import Verdict
 from relax_tapml.errors import StoreError
 from relax_tapml.replays.replay import replay
 from relax_tapml.suite.manifest import SuiteCase, SuiteInput, SuiteOutput
-from relax_tapml.suite.manifest_file import seal
 from relax_tapml.suite.open_suite import open_suite
 from relax_tapml.suite.tolerances import read_tolerance, store_tolerance
 from relax_tapml.targets.platforms.parse_target import parse_target
@@ -172,12 +172,9 @@ def test_what_makes_no_tolerance_is_refused(fields, message):
 
 def give(suite, unit, **fields):
     """Give the first output of every case of a unit another tolerance, as an editor could."""
-    path = suite / "manifest.json"
-    document = json.loads(path.read_text())
-    for case in document["units"][unit]["cases"]:
-        case["outputs"][0]["tolerance"] = {"origin": "edited", **fields}
-    path.write_bytes(seal(document))
-    return document
+    with edited(suite) as document:
+        for case in document["units"][unit]["cases"]:
+            case["outputs"][0]["tolerance"] = {"origin": "edited", **fields}
 
 
 def add_tensor(suite, array):
@@ -186,16 +183,14 @@ def add_tensor(suite, array):
     digest = hashlib.sha256(data).hexdigest()
     file = f"data/{digest[:32]}.safetensors"
     (suite / file).write_bytes(data)
-    path = suite / "manifest.json"
-    document = json.loads(path.read_text())
-    document["tensors"][digest] = {
-        "file": file,
-        "dtype": array.dtype.name,
-        "shape": list(array.shape),
-        "rows": None,
-    }
-    document["sha256"][file] = digest
-    path.write_bytes(seal(document))
+    with edited(suite) as document:
+        document["tensors"][digest] = {
+            "file": file,
+            "dtype": array.dtype.name,
+            "shape": list(array.shape),
+            "rows": None,
+        }
+        document["sha256"][file] = digest
     return digest
 
 
@@ -229,10 +224,8 @@ def test_a_bound_that_does_not_fit_its_output_is_refused(suite, dtype, shape):
 
 
 def keep_one_case(suite, unit):
-    path = suite / "manifest.json"
-    document = json.loads(path.read_text())
-    document["units"][unit]["cases"] = document["units"][unit]["cases"][:1]
-    path.write_bytes(seal(document))
+    with edited(suite) as document:
+        del document["units"][unit]["cases"][1:]
     opened = open_suite(suite)
     return opened.tensor(opened.manifest.units[unit].cases[0].outputs[0].tensor)
 

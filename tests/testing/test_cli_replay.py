@@ -1,7 +1,7 @@
 import json
 
 import pytest
-from blunt_suite import widen
+from edited_suite import widen
 
 from relax_tapml.cli.main import main
 

@@ -8,7 +8,7 @@ import sys
 from xml.etree import ElementTree
 
 import pytest
-from blunt_suite import widen
+from edited_suite import widen
 
 from relax_tapml.suite.pytest_file import render_skipped
 

@@ -32,7 +32,7 @@ class GuardedFunction:
     Parameters
     ----------
     function
-        It takes one pattern more for each of ``patterns``, uint8, and returns what ``guards`` of
+        It takes a pattern more for each of ``pattern_sizes``, uint8, and returns what ``guards`` of
         each of ``blocks`` hold after the call, uint8 of ``GUARD_BYTES`` each.
     blocks
         The memory it allocates.
@@ -40,11 +40,6 @@ class GuardedFunction:
 
     function: relax.Function
     blocks: tuple[PoisonedBlock, ...]
-
-    @property
-    def patterns(self) -> tuple[int, ...]:
-        """Sizes of the patterns."""
-        return pattern_sizes(self.blocks)
 
 
 def guarded_call(

@@ -8,12 +8,9 @@ from tvm.script import ir as I  # noqa: N812
 from tvm.script import relax as R  # noqa: N812
 
 from relax_tapml import bring_up
-from relax_tapml.carve.select.choose_cases import choose_cases
-from relax_tapml.carve.write_suite import write_suite
 from relax_tapml.compare.verdict import Verdict
 from relax_tapml.frontend.model import Model, Sample
 from relax_tapml.replays.replay import replay
-from relax_tapml.targets.platforms.parse_target import parse_target
 
 
 @I.ir_module
@@ -48,19 +45,8 @@ def attention(record_model, tmp_path_factory):
     sample = (x, y, mask, np.array([3, 0, 1]), rng.standard_normal((8, 8), "float32"))
     recording = record_model(Attention, tmp_path_factory.mktemp("probes") / "captures", [sample])
     folder = tmp_path_factory.mktemp("probed") / "tests"
-    yield recording, write(recording, folder), sample
+    yield recording, recording.write_suite(folder), sample
     recording.store.close()
-
-
-def write(recording, folder, **options):
-    return write_suite(
-        folder,
-        choose_cases(recording.store, recording.sites),
-        lowered=recording.lowered,
-        store=recording.store,
-        source=parse_target("llvm"),
-        **options,
-    )
 
 
 def probes_of(suite, unit):
@@ -134,14 +120,14 @@ def test_probes_pass_on_the_source(attention):
 def test_the_same_recording_gives_the_same_probes(attention, tmp_path):
     """They are not random."""
     recording, suite, _ = attention
-    again = write(recording, tmp_path / "tests").manifest
+    again = recording.write_suite(tmp_path / "tests").manifest
     assert again.units == suite.manifest.units
 
 
 def test_probes_can_be_left_out(attention, tmp_path):
     """All of them."""
     recording, _, _ = attention
-    manifest = write(recording, tmp_path / "none", is_probed=False).manifest
+    manifest = recording.write_suite(tmp_path / "none", is_probed=False).manifest
     assert not any(case.is_probe for unit in manifest.units.values() for case in unit.cases)
 
 

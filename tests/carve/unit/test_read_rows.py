@@ -11,12 +11,8 @@ from tvm.script import relax as R  # noqa: N812
 from tvm.script import tirx as T  # noqa: N812
 
 from relax_tapml import tensor_file
-from relax_tapml.carve.select.choose_cases import choose_cases
-from relax_tapml.carve.write_suite import write_suite
 from relax_tapml.compare.verdict import Verdict
 from relax_tapml.replays.replay import replay
-from relax_tapml.suite.open_suite import open_suite
-from relax_tapml.targets.platforms.parse_target import parse_target
 
 
 @I.ir_module
@@ -42,14 +38,7 @@ def suite(record_model, tmp_path_factory):
     samples = [(np.array(rows), table, other) for rows in ([5, 8999, 5], [0, 77, 1234])]
     folder = tmp_path_factory.mktemp("rows")
     recording = record_model(Embedding, folder / "captures", samples)
-    write_suite(
-        folder / "tests",
-        choose_cases(recording.store, recording.sites),
-        lowered=recording.lowered,
-        store=recording.store,
-        source=parse_target("llvm"),
-    )
-    yield open_suite(folder / "tests"), table
+    yield recording.write_suite(folder / "tests"), table
     recording.store.close()
 
 
@@ -111,13 +100,7 @@ def test_a_weight_that_a_call_takes_twice_is_held_in_full(record_model, tmp_path
     """The rows that matter in one place are not those of the other."""
     table = np.random.default_rng(0).standard_normal((9000, 32)).astype("float32")
     recording = record_model(Twice, tmp_path / "captures", [(np.array([5, 1, 0]), table)])
-    manifest = write_suite(
-        tmp_path / "tests",
-        choose_cases(recording.store, recording.sites),
-        lowered=recording.lowered,
-        store=recording.store,
-        source=parse_target("llvm"),
-    ).manifest
+    manifest = recording.write_suite(tmp_path / "tests").manifest
     recording.store.close()
     (case, *_) = manifest.units["first_and_last"].cases
     assert [item.weight for item in case.inputs] == ["w", None, "w"]

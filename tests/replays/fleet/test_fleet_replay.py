@@ -7,8 +7,7 @@ from contextlib import closing
 
 import moody_kernels
 import pytest
-from increment_kernels import off_by_half
-from tvm.script import tirx as T  # noqa: N812
+from broken_pipelines import abort, breaks, off_by_half
 
 from relax_tapml.compare.verdict import Verdict
 from relax_tapml.errors import DeviceUnavailable, ExitCode, StoreError
@@ -21,14 +20,6 @@ from relax_tapml.targets.session.traffic import Traffic
 
 # Of the recorded model, the units that a process without its sine can run.
 UNITS = ["increment", "cumsum", "add_and_subtract", "vm.builtin.reshape", "add", "double_inplace"]
-
-
-@T.prim_func(private=True, s_tir=True)
-def aborting(x: T.handle, y: T.handle):
-    n = T.int64()
-    T.match_buffer(x, (n, 4))
-    T.match_buffer(y, (n, 4))
-    T.evaluate(T.call_extern("int32", "abort"))
 
 
 @pytest.fixture
@@ -56,9 +47,9 @@ def moody(on, first_served):
     return run
 
 
-def test_verdicts_and_their_order_are_those_of_one_device(on, suite, replaced):
+def test_verdicts_and_their_order_are_those_of_one_device(on, suite):
     """Each unit names the device that decided, and a failure happened on two."""
-    wrong = replaced("increment", off_by_half)
+    wrong = breaks("increment", off_by_half)
     one = replay(suite, session="inline", device_pipeline=wrong, units=UNITS)
     report = on("three", device_pipeline=wrong)
     assert list(report.units.items()) == list(one.units.items())
@@ -70,9 +61,9 @@ def test_verdicts_and_their_order_are_those_of_one_device(on, suite, replaced):
     assert report.suspects == {}
 
 
-def test_a_kernel_that_crashes_everywhere_is_a_crash_of_its_unit(on, fleet, replaced):
+def test_a_kernel_that_crashes_everywhere_is_a_crash_of_its_unit(on, fleet):
     """Two devices are enough to know; the rest of the suite goes on, and all servers are there."""
-    report = on("three", device_pipeline=replaced("increment", aborting))
+    report = on("three", device_pipeline=breaks("increment", abort))
     assert report.units == dict.fromkeys(UNITS, Verdict.PASS) | {"increment": Verdict.CRASH}
     assert sum(record.faults for record in report.devices.values()) == 2
     assert "was terminated by SIGABRT; so on " in report.details["increment"].reason
@@ -120,10 +111,10 @@ def test_what_a_server_that_dies_had_in_hand_goes_to_another(moody, fleet, suite
         replay(suite, session=fleet.session("mortal"), timeout_s=1)
 
 
-def test_what_was_judged_is_kept_when_all_devices_are_lost(on, doom, fleet, replaced):
+def test_what_was_judged_is_kept_when_all_devices_are_lost(on, doom, fleet):
     """What is wrong is wrong, on one device if need be; the rest is open, with the reason."""
     doom("doomed", {"increment", "cumsum"})
-    report = on("doomed", device_pipeline=replaced("increment", off_by_half))
+    report = on("doomed", device_pipeline=breaks("increment", off_by_half))
     assert list(report.units) == UNITS
     assert report.units["increment"] is Verdict.MISMATCH
     assert report.units["cumsum"] is Verdict.PASS

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 import tvm
-from increment_kernels import off_by_half, scribbling
+from broken_pipelines import breaks, off_by_half
+from tvm.script import tirx as T  # noqa: N812
 
 from relax_tapml.compare.verdict import Verdict
 from relax_tapml.errors import DeviceCrash
@@ -149,18 +150,30 @@ def test_a_session_that_cannot_be_renewed_is_not(opened):
     assert len(sessions.opened) == 1
 
 
+@T.prim_func(private=True, s_tir=True)
+def scribbling(x: T.handle, y: T.handle):
+    n = T.int64()
+    X = T.match_buffer(x, (n, 4))
+    Y = T.match_buffer(y, (n, 4))
+    for i, j in T.grid(n, 4):
+        with T.sblock("Y"):
+            vi, vj = T.axis.remap("SS", [i, j])
+            Y[vi, vj] = X[vi, vj] + T.float32(1)
+            X[vi, vj] = T.float32(0)
+
+
 @pytest.mark.parametrize(
-    ("kernel", "reason"),
+    ("fault", "reason"),
     [
         (off_by_half, "differs by up to 0.5, "),
-        (scribbling, "it writes to its input 0, which it may only read"),
+        (lambda _: scribbling, "it writes to its input 0, which it may only read"),
     ],
 )
-def test_a_unit_that_fails_alone_costs_one_session(suite, replaced, kernel, reason):
+def test_a_unit_that_fails_alone_costs_one_session(suite, fault, reason):
     """However many cases it has; and the rest goes on."""
     sessions = Sessions()
     units = ["add", "increment", "cumsum"]
-    pipeline = replaced("increment", kernel)
+    pipeline = breaks("increment", fault)
     report = replay(suite, device=sessions.device, device_pipeline=pipeline, units=units)
     assert report.units == {"add": "pass", "increment": "mismatch", "cumsum": "pass"}
     assert report.details["increment"].reason.startswith(reason)

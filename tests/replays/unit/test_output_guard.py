@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+
 import ml_dtypes
 import numpy as np
 import pytest
@@ -14,7 +16,7 @@ from tvm.script import tirx as T
 from relax_tapml.partition.bytecode import compile_functions
 from relax_tapml.partition.kernel_library import KernelLibrary
 from relax_tapml.replays.unit._output_guard import guarded_call
-from relax_tapml.replays.unit._poison import GUARD_BYTES, PoisonedBlock
+from relax_tapml.replays.unit._poison import GUARD_BYTES, PoisonedBlock, pattern_sizes
 from relax_tapml.targets.open_session import open_session
 from relax_tapml.targets.session.poison import Poison
 
@@ -54,24 +56,26 @@ def with_guards(module):
     return out, guarded
 
 
+def called(module, guarded, x, poison, session, folder):
+    """Return outputs and guards of a call on a device."""
+    library = KernelLibrary(folder)
+    kernels = library.build(module, LLVM)
+    functions = compile_functions(module, LLVM, library)
+    (size,) = pattern_sizes(guarded.blocks)
+    with closing(open_session(session, LLVM)) as device:
+        program = device.load(functions.bytecode, kernels.files())
+        arguments = [device.upload(array) for array in (x, poison.pattern(size))]
+        return [device.download(one) for one in device.call(program, "replay", arguments)]
+
+
 @pytest.mark.parametrize("session", ["inline", "process"])
 def test_a_right_kernel_returns_what_it_did_and_the_pattern(session, tmp_path):
     """Behind each output, in this process and over RPC."""
     module, guarded = with_guards(Two)
     assert [block.output for block in guarded.blocks] == [0, 1]
-    (size,) = guarded.patterns
     poison = Poison(seed=3)
-    library = KernelLibrary(tmp_path)
-    kernels = library.build(module, LLVM)
-    functions = compile_functions(module, LLVM, library)
-    device = open_session(session, LLVM)
-    try:
-        program = device.load(functions.bytecode, kernels.files())
-        arguments = [device.upload(np.float32([1, 2, 3])), device.upload(poison.pattern(size))]
-        results = device.call(program, "replay", arguments)
-        y, z, *guards = (device.download(result) for result in results)
-    finally:
-        device.close()
+    x = np.float32([1, 2, 3])
+    y, z, *guards = called(module, guarded, x, poison, session, tmp_path)
     assert (y.tolist(), z.tolist()) == ([1, 2, 3], [1.0] * 5)
     seen = list(zip(guarded.blocks, guards, strict=True))
     assert [block.overrun(block.behind, guard, poison) for block, guard in seen] == ["", ""]
@@ -216,19 +220,9 @@ def test_where_an_offset_is_taken_there_is_a_guard_before(name, expected, sessio
     for function in ("right", "wrong"):
         del module[function]
     module["replay"] = guarded.function.with_attr("global_symbol", "replay")
-    library = KernelLibrary(tmp_path)
-    kernels = library.build(module, LLVM)
-    functions = compile_functions(module, LLVM, library)
     (block,), poison = guarded.blocks, Poison(seed=9)
     x = np.arange(8, dtype="float32")
-    device = open_session(session, LLVM)
-    try:
-        program = device.load(functions.bytecode, kernels.files())
-        pattern = device.upload(poison.pattern(block.pattern_bytes))
-        results = device.call(program, "replay", [device.upload(x), pattern])
-        y, *guards = (device.download(result) for result in results)
-    finally:
-        device.close()
+    y, *guards = called(module, guarded, x, poison, session, tmp_path)
     assert y.tolist() == x.tolist()
     found = [block.overrun(p, g, poison) for p, g in zip(block.guards, guards, strict=True)]
     assert found == expected
