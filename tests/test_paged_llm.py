@@ -8,6 +8,7 @@ import paged_llm
 import pytest
 import tvm_ffi
 from broken_pipelines import abort, breaks, scale
+from tiny_runs import unit_of
 from tvm import tirx
 
 import relax_tapml
@@ -101,9 +102,8 @@ def test_a_wrong_kernel_of_a_quantized_decoder_is_named(unit, fault, clean_quant
     assert (clean_quantized.verdict, clean_quantized.culprits) == ("pass", [])
     result = run(quantized, clean_quantized.out, resume=True, device_pipeline=breaks(unit, fault))
     assert (result.verdict, result.culprits) == ("mismatch", [unit])
-    (told,) = (u for u in result.document["units"] if u["name"] == unit)
     if unit.startswith("fused_dequantize"):
-        assert told["origin"] == "layers.*.self_attn.o_proj"
+        assert unit_of(result, unit)["origin"] == "layers.*.self_attn.o_proj"
 
 
 @pytest.mark.parametrize(

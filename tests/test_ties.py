@@ -19,6 +19,7 @@ from choosing_models import (
     second_best,
     sums_backwards,
 )
+from tiny_runs import unit_of
 
 from relax_tapml import bring_up
 from relax_tapml.errors import SourceError
@@ -44,7 +45,7 @@ def test_the_last_of_equal_scores_is_right_and_reported(make, unit, count, tmp_p
     ties = [tie for step in moved for tie in step["ties"]]
     assert len(ties) == len(moved)
     assert all(f"main/000/{unit}: {count} values" in tie for tie in ties)
-    (own,) = (u for u in result.document["units"] if u["name"] == unit)
+    own = unit_of(result, unit)
     assert own["metrics"]["ties"] == int(count.split()[0])
     assert own["on_device"]
 

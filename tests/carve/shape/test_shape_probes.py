@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tvm_ffi
 from broken_pipelines import breaks
+from tiny_runs import unit_of
 from tvm import tirx
 from tvm.script import ir as I  # noqa: N812
 from tvm.script import relax as R  # noqa: N812
@@ -188,5 +189,4 @@ def test_a_kernel_that_is_right_for_some_lengths_only_is_named(unit, fault, clea
     pipeline = breaks(unit, _rows(FAULTS[fault]))
     result = _run(model, clean.out, resume=True, device_pipeline=pipeline)
     assert (result.verdict, result.culprits) == ("mismatch", [unit])
-    [listed] = (u for u in result.document["units"] if u["name"] == unit)
-    assert "in other shapes" in listed["reason"]
+    assert "in other shapes" in unit_of(result, unit)["reason"]

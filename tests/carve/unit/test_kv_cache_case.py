@@ -10,6 +10,7 @@ import pytest
 import tvm
 import tvm_ffi
 from broken_pipelines import breaks, scale
+from tiny_runs import unit_of
 from tvm import relax
 from tvm.relax.frontend.nn.llm.kv_cache import RopeMode
 
@@ -31,10 +32,6 @@ def run(model, out, **options):
     return bring_up(
         model, out=out, session="inline", strategy="isolated", is_probed=False, **options
     )
-
-
-def unit(result, name=ATTENTION):
-    return next(u for u in result.document["units"] if u["name"] == name)
 
 
 @pytest.fixture(scope="module")
@@ -134,7 +131,7 @@ def test_it_is_not_accused_of_what_its_kernels_do(wrong, clean):
     """It differs, too, in its output or in what it leaves in the cache."""
     result = run(paged_llm.model(), clean.out, resume=True, device_pipeline=breaks(wrong, scale))
     assert result.culprits == [wrong]
-    found = unit(result)
+    found = unit_of(result, ATTENTION)
     assert found["verdict"] == "skipped"
     assert found["reason"] == f"mismatch; not judged, since it runs {wrong} (mismatch)"
 
@@ -173,6 +170,6 @@ def test_what_cannot_be_recorded_is_reported(model, reason, tmp_path):
     """TVM's checkpoints hold one sequence of full attention; the kernels are carved anyway."""
     result = run(model, tmp_path / "run")
     assert result.verdict == "pass"
-    assert unit(result, "tir_kv_cache_transpose_append")["verdict"] == "pass"
-    assert unit(result)["verdict"] == "skipped"
-    assert unit(result)["reason"] == f"its KV cache cannot be recorded: {reason}"
+    assert unit_of(result, "tir_kv_cache_transpose_append")["verdict"] == "pass"
+    assert unit_of(result, ATTENTION)["verdict"] == "skipped"
+    assert unit_of(result, ATTENTION)["reason"] == f"its KV cache cannot be recorded: {reason}"
