@@ -7,10 +7,7 @@ TAPML_TEST_SIGNAL (0 is none) to the server and to itself.
 from __future__ import annotations
 
 import tvm
-from broken_pipelines import breaks, storing
-from tvm import tirx
-
-from relax_tapml._compat import TirStringImm
+from tvm.script import tirx as T  # noqa: N812
 
 RIGHT = {"TAPML_TEST_LIE": "0", "TAPML_TEST_SIGNAL": "0"}
 # The mark is what ``broken_pipelines.minds_mark`` minds.
@@ -88,20 +85,10 @@ def add_and_subtract(
 UNITS = ["increment", "add_and_subtract", "double_inplace"]
 
 
-def environment(name):
-    value = tirx.call_extern("handle", "getenv", TirStringImm(name))
-    return tirx.call_extern("int32", "atoi", value)
-
-
-def moody(kernel):
-    signal = environment("TAPML_TEST_SIGNAL")
-    sent = [
-        tirx.call_extern("int32", "kill", tirx.call_extern("int32", "getppid"), signal),
-        tirx.call_extern("int32", "raise", signal),
-    ]
-    wrong = tirx.Cast("float32", environment("TAPML_TEST_LIE"))
-    body = storing(lambda value: value + wrong)(kernel).body
-    return kernel.with_body(tirx.SeqStmt([*map(tirx.Evaluate, sent), body]))
-
-
-pipeline = tvm.transform.Sequential([breaks(unit, moody) for unit in UNITS])
+@tvm.transform.module_pass(opt_level=0, name="Moody")
+def pipeline(module, _context):
+    """Give the three units these kernels."""
+    out = module.clone()
+    for name in UNITS:
+        out.update_func(module.get_global_var(name), globals()[name])
+    return out
