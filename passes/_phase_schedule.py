@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import tvm
 from tvm import relax
 
-from .operator_call import operator_call
+from .operator_call import may_write, operator_call
 from .site import Site, site_of
 from .value_leaves import Leaf, ValueLeaves, bindings_in
 
@@ -209,11 +209,7 @@ def _may_write(binding: relax.Binding, mod: tvm.IRModule) -> bool:
         return any(_may_write(b, mod) for branch in branches for b in bindings_in(branch))
     if not isinstance(value, relax.Call):
         return False
-    found = operator_call(value, mod)
-    if found is None:
-        # A subroutine may contain anything; bookkeeping operators write nothing.
-        return isinstance(value.op, tvm.ir.GlobalVar | relax.Var)
-    return found.may_write
+    return may_write(value, operator_call(value, mod))
 
 
 def _has_place(binding: relax.Binding) -> bool:

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 import tvm
 from tvm import relax
 
+from ._rewriting import with_functions
 from .module_pass import ModulePass
-from .operator_call import is_unit_function, operator_call
+from .operator_call import operator_call, operator_functions
 from .site import Site, site_of, with_site
 
 
@@ -36,33 +37,25 @@ class AnnotateSites(ModulePass):
 
     def transform_module(self, mod: tvm.IRModule, _ctx: tvm.transform.PassContext) -> tvm.IRModule:
         updated = {}
-        for gvar, function in mod.functions.items():
-            if not isinstance(function, relax.Function) or is_unit_function(function):
-                continue
+        for gvar, function in operator_functions(mod):
             namer = _Namer(mod, gvar.name_hint)
             named = namer.visit_expr(function)
             if namer.changed:
                 updated[gvar] = named
-        if not updated:
-            return mod
-        out = mod.clone()
-        for gvar, function in updated.items():
-            out.update_func(gvar, function)
-        return out
+        return with_functions(mod, updated)
 
 
 def annotated_calls(mod: tvm.IRModule) -> Iterator[tuple[Site, relax.Call]]:
     """Yield every named call of a module, function by function in program order."""
-    for function in mod.functions.values():
-        if isinstance(function, relax.Function) and not is_unit_function(function):
-            calls: list[relax.Call] = []
-            relax.analysis.post_order_visit(
-                function, lambda e, out=calls: out.append(e) if isinstance(e, relax.Call) else None
-            )
-            for call in calls:
-                site = site_of(call)
-                if site is not None:
-                    yield site, call
+    for _, function in operator_functions(mod):
+        calls: list[relax.Call] = []
+        relax.analysis.post_order_visit(
+            function, lambda e, out=calls: out.append(e) if isinstance(e, relax.Call) else None
+        )
+        for call in calls:
+            site = site_of(call)
+            if site is not None:
+                yield site, call
 
 
 @relax.expr_functor.mutator

@@ -10,6 +10,7 @@ from tvm.ir import PrimType
 
 from relax_tapml._compat import Constant, StringImm
 
+from ._rewriting import with_functions
 from .annotate_sites import annotated_calls
 from .module_pass import ModulePass
 from .operator_call import CallKind, has_run_time_shape, leaf_types, operator_call
@@ -54,20 +55,16 @@ class AssignSides(ModulePass):
             on_device = site.unit in self._units or site.id in self._sites
             if on_device and _obstacle(call, mod) is None:
                 chosen.setdefault(site.function, []).append(site.id)
-        out = mod
+        updated = {}
         for gvar, function in mod.functions.items():
             if not isinstance(function, relax.Function):
                 continue
             sites = chosen.get(gvar.name_hint)
             if sites:
-                function = function.with_attr(DEVICE_SITES_ATTR, sites)
+                updated[gvar] = function.with_attr(DEVICE_SITES_ATTR, sites)
             elif function.attrs and DEVICE_SITES_ATTR in function.attrs:
-                function = function.without_attr(DEVICE_SITES_ATTR)
-            else:
-                continue
-            out = out.clone() if out is mod else out
-            out.update_func(gvar, function)
-        return out
+                updated[gvar] = function.without_attr(DEVICE_SITES_ATTR)
+        return with_functions(mod, updated)
 
 
 def host_only_sites(mod: tvm.IRModule) -> dict[str, str]:

@@ -12,7 +12,7 @@ import tvm_ffi
 from tvm import relax, tirx
 
 from ._device_protocol import DOWNLOAD, PARAMETER, REGION_ATTR, RUN, UPLOAD
-from .operator_call import is_unit_function
+from .operator_call import operator_functions
 from .site import sites_of
 from .value_leaves import bindings_in
 
@@ -97,16 +97,10 @@ def device_calls(mod: tvm.IRModule) -> tuple[DeviceCall, ...]:
     """
     return tuple(
         call
-        for gvar, function in mod.functions.items()
-        if _is_host_function(function)
+        for gvar, function in operator_functions(mod)
+        if not (function.attrs and REGION_ATTR in function.attrs)
         for call in _calls_of(gvar.name_hint, function, mod)
     )
-
-
-def _is_host_function(function: tvm.ir.BaseFunc) -> bool:
-    if not isinstance(function, relax.Function) or is_unit_function(function):
-        return False
-    return not (function.attrs and REGION_ATTR in function.attrs)
 
 
 def _calls_of(name: str, function: relax.Function, mod: tvm.IRModule) -> Iterator[DeviceCall]:

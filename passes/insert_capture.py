@@ -12,10 +12,10 @@ from tvm.ir import GlobalVar, TupleType
 
 from relax_tapml._compat import Constant, StringImm
 
-from ._rewriting import packed_call, with_bindings, with_body, with_branches
+from ._rewriting import packed_call, rewritten, with_bindings, with_body, with_branches
 from .cache_call import AFTER, BEFORE, reads_cache
 from .module_pass import ModulePass
-from .operator_call import OperatorCall, is_unit_function, operator_call
+from .operator_call import may_write, operator_call
 from .site import Site, site_of
 from .value_leaves import Leaf, ValueLeaves, bindings_in
 from .weights import Weights
@@ -83,19 +83,13 @@ class InsertCapture(ModulePass):
         self._select = select or SiteFilter()
 
     def transform_module(self, mod: tvm.IRModule, _ctx: tvm.transform.PassContext) -> tvm.IRModule:
-        flat = relax.transform.ToNonDataflow()(mod)
-        updated = {}
-        for gvar, function in flat.functions.items():
-            if isinstance(function, relax.Function) and not is_unit_function(function):
-                writer = _FunctionInstrumenter(flat, gvar.name_hint, function, self._select)
-                if writer.selects_any():
-                    updated[gvar] = writer.rewrite()
-        if not updated:
-            return mod
-        out = flat.clone()
-        for gvar, function in updated.items():
-            out.update_func(gvar, function)
-        return relax.transform.RemovePurityChecking()(out)
+        return rewritten(mod, self._rewrite)
+
+    def _rewrite(
+        self, mod: tvm.IRModule, name: str, function: relax.Function
+    ) -> relax.Function | None:
+        writer = _FunctionInstrumenter(mod, name, function, self._select)
+        return writer.rewrite() if writer.selects_any() else None
 
 
 class _FunctionInstrumenter:
@@ -182,7 +176,7 @@ class _FunctionInstrumenter:
         if site is not None:
             yield from self._capture(_INPUTS, site, args)
         yield binding
-        if _may_write(call, found):
+        if may_write(call, found):
             self._numbers.clear()
         yield from read
         if site is not None:
@@ -225,13 +219,6 @@ class _FunctionInstrumenter:
                 return index
         self._constants.append(constant)
         return len(self._constants) - 1
-
-
-def _may_write(call: relax.Call, found: OperatorCall | None) -> bool:
-    if found is not None:
-        return found.may_write
-    # A subroutine may contain anything; bookkeeping operators write nothing.
-    return isinstance(call.op, GlobalVar | relax.Var)
 
 
 def _access(leaf: Leaf) -> tuple[relax.Expr, list[relax.Binding]]:

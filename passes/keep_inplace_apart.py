@@ -8,6 +8,7 @@ import tvm
 from tvm import relax, tirx
 from tvm.ir import GlobalVar, Op
 
+from ._rewriting import with_functions
 from .module_pass import ModulePass
 from .value_leaves import Leaf, ValueLeaves, bindings_in
 
@@ -47,12 +48,7 @@ class KeepInplaceApart(ModulePass):
             if isinstance(mod[gvar], tirx.PrimFunc)
         )
         found = [gvar for gvar in kernels if _pattern(mod[gvar]) != _OPAQUE]
-        if not found:
-            return mod
-        out = mod.clone()
-        for gvar in found:
-            out.update_func(gvar, mod[gvar].with_attr(_PATTERN, _OPAQUE))
-        return out
+        return with_functions(mod, {gvar: mod[gvar].with_attr(_PATTERN, _OPAQUE) for gvar in found})
 
 
 def _kept(function: relax.Function) -> Iterator[GlobalVar]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -146,6 +147,26 @@ def operator_call(call: relax.Call, module: tvm.IRModule) -> OperatorCall | None
         may_write=reason is not None,
         skip_reason=reason,
     )
+
+
+def may_write(call: relax.Call, found: OperatorCall | None) -> bool:
+    """Return whether a call, of which ``operator_call`` returned ``found``, may write to values."""
+    if found is not None:
+        return found.may_write
+    # A subroutine may contain anything; bookkeeping operators write nothing.
+    return isinstance(call.op, GlobalVar | relax.Var)
+
+
+def operator_functions(mod: tvm.IRModule) -> Iterator[tuple[GlobalVar, relax.Function]]:
+    """Yield the functions that call units."""
+    for gvar, function in mod.functions.items():
+        if is_caller(function):
+            yield gvar, function
+
+
+def is_caller(function: tvm.ir.BaseFunc) -> bool:
+    """Return whether a function is one that calls units, rather than a unit or part of a unit."""
+    return isinstance(function, relax.Function) and not is_unit_function(function)
 
 
 def is_unit_function(function: tvm.ir.BaseFunc) -> bool:

@@ -15,9 +15,9 @@ from .operator_call import (
     UNIT_ATTR,
     CallKind,
     has_run_time_shape,
-    is_unit_function,
     leaf_types,
     operator_call,
+    operator_functions,
 )
 
 
@@ -49,11 +49,10 @@ class OutlineDispatchedOps(ModulePass):
 
     def transform_module(self, mod: tvm.IRModule, _ctx: tvm.transform.PassContext) -> tvm.IRModule:
         outliner = _Outliner(mod)
-        for gvar, function in mod.functions.items():
-            if isinstance(function, relax.Function) and not is_unit_function(function):
-                outlined = outliner.visit_expr(function)
-                if not outlined.same_as(function):
-                    outliner.builder_.update_func(gvar, outlined)
+        for gvar, function in operator_functions(mod):
+            outlined = outliner.visit_expr(function)
+            if not outlined.same_as(function):
+                outliner.builder_.update_func(gvar, outlined)
         return outliner.builder_.get() if outliner.count else mod
 
 

@@ -10,9 +10,9 @@ from tvm.ir import TupleType
 
 from relax_tapml._compat import StringImm
 
-from ._rewriting import packed_call, with_bindings, with_body, with_branches
+from ._rewriting import packed_call, rewritten, with_bindings, with_body, with_branches
 from .module_pass import ModulePass
-from .operator_call import is_unit_function, operator_call
+from .operator_call import operator_call
 from .site import Site, site_of
 
 OBSERVE = "relax_tapml.choice.observe"
@@ -53,19 +53,13 @@ class ReplaceChoices(ModulePass):
         self._is_observed = is_observed
 
     def transform_module(self, mod: tvm.IRModule, _ctx: tvm.transform.PassContext) -> tvm.IRModule:
-        flat = relax.transform.ToNonDataflow()(mod)
-        updated = {}
-        for gvar, function in flat.functions.items():
-            if isinstance(function, relax.Function) and not is_unit_function(function):
-                body = self._sequence(function.body, flat)
-                if not body.same_as(function.body):
-                    updated[gvar] = with_body(function, body)
-        if not updated:
-            return mod
-        out = flat.clone()
-        for gvar, function in updated.items():
-            out.update_func(gvar, function)
-        return relax.transform.RemovePurityChecking()(out)
+        return rewritten(mod, self._rewrite)
+
+    def _rewrite(
+        self, mod: tvm.IRModule, _name: str, function: relax.Function
+    ) -> relax.Function | None:
+        body = self._sequence(function.body, mod)
+        return None if body.same_as(function.body) else with_body(function, body)
 
     def _sequence(self, seq: relax.SeqExpr, mod: tvm.IRModule) -> relax.SeqExpr:
         before = [binding for block in seq.blocks for binding in block.bindings]

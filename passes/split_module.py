@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import tvm
-from tvm import relax
 
 from ._device_protocol import REGION_ATTR
-from .operator_call import is_unit_function
+from .operator_call import is_caller
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +42,7 @@ def split_module(
     host: dict[tvm.ir.GlobalVar, tvm.ir.BaseFunc] = {}
     device: dict[tvm.ir.GlobalVar, tvm.ir.BaseFunc] = {}
     for gvar, function in mod.functions.items():
-        if not _is_entry(function):
+        if not is_caller(function):
             continue
         is_region = function.attrs and REGION_ATTR in function.attrs
         (device if is_region else host)[gvar] = function
@@ -56,7 +55,3 @@ def split_module(
 
 def _without(entries: set[str], mod: tvm.IRModule) -> dict[tvm.ir.GlobalVar, tvm.ir.BaseFunc]:
     return {g: f for g, f in mod.functions.items() if g.name_hint not in entries}
-
-
-def _is_entry(function: tvm.ir.BaseFunc) -> bool:
-    return isinstance(function, relax.Function) and not is_unit_function(function)

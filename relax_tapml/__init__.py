@@ -61,7 +61,7 @@ __getattr__ = lazily(__name__, _HOMES)
 
 
 class _LastFinder:
-    """Is asked for a module when nobody has found it, and says why the passes are missing."""
+    """The last finder of modules: explains why the passes are missing."""
 
     @staticmethod
     def find_spec(name: str, path: object = None, target: object = None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 # Most text has none of these, and only a search is needed.
 _SUSPECT = re.compile(r"[^\n\t -~]")
@@ -46,3 +47,9 @@ def error_line(error: BaseException) -> str:
     """Return the type of an error with the first line of its message, safe to print."""
     kind, line = type(error).__name__, message_line(error)
     return line if line == kind else f"{kind}: {line}"
+
+
+def names_text(names: Sequence[str], most: int = 3) -> str:
+    """Write the first names of a list: ``a, b, c and 4 more``."""
+    more = len(names) - most
+    return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")

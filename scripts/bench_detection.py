@@ -16,7 +16,6 @@ if there were fewer than 200 of these.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 import tempfile
@@ -29,7 +28,7 @@ import tvm
 from detection_gpu import Tried, try_suite
 from detection_models import MODELS
 from detection_pool import Attempt, examine_all
-from detection_report import count, document, print_report
+from detection_report import count, print_report
 from detection_worker import Task
 from rich.console import Console
 
@@ -80,12 +79,12 @@ def examine_model(
             attempt.unit = f"{name}/{attempt.unit}"
             attempts.append(attempt)
         counts = count(examined.attempts)
-        told = examined.skipped or (
+        text = examined.skipped or (
             f"{counts.mutants} mutants, {counts.equivalent} equivalent, "
             f"{counts.missed + counts.far} missed, "
             f"{counts.variants} variants, {counts.alarms[SUITE]} false alarms"
         )
-        console.print(f"{name}/{examined.unit}: {told}", soft_wrap=True, highlight=False)
+        console.print(f"{name}/{examined.unit}: {text}", soft_wrap=True, highlight=False)
     return attempts
 
 
@@ -146,7 +145,6 @@ def main() -> int:
         "--target", choices=["llvm", "cuda"], default="llvm", help="cuda: correct kernels on a GPU"
     )
     parser.add_argument("--suites", type=Path, help="folder of runs that are already carved")
-    parser.add_argument("--out", type=Path, help="write everything as JSON")
     args = parser.parse_args()
     console, log = Console(width=120), Console(stderr=True)
     began = time.perf_counter()
@@ -184,9 +182,6 @@ def main() -> int:
         f"{total.variants} correct ones, at most {args.mutants} mutants and {args.variants} "
         f"variants of each kind and unit, {seconds:.0f} s"
     )
-    if args.out is not None:
-        found = {"seconds": seconds, "models_run": args.models, **document(attempts)}
-        args.out.write_text(json.dumps(found, indent=1), encoding="utf-8")
     is_enough = total.share >= LEAST_CAUGHT and total.variants >= LEAST_VARIANTS
     return 0 if is_enough and not total.alarms[SUITE] else 1
 

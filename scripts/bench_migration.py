@@ -28,9 +28,7 @@ import numpy as np
 from built_model import LLVM, BuiltModel, build_model
 from migration_parts import (
     Build,
-    Comparison,
     Migration,
-    compare_each_kernel,
     migrate_all,
     movable_units,
     run_source,
@@ -54,10 +52,7 @@ MOST_BUILDS = 3.0
 
 NOTES = """\
 A full build, and lowering with two runs of tvm.compile, are medians times the steps;
-neither includes a run of the model.
-LibCompareVMInstrument runs each kernel once more, alone, and compares its last output by one
-tolerance for all. It tells nothing of kernels in company, leaves no bundle, and a kernel that
-crashes ends it."""
+neither includes a run of the model."""
 
 MODELS: dict[str, Callable[[], Model]] = {
     "minilm": lambda: load_model("minilm", texts=sentences(1, 11)),
@@ -85,8 +80,6 @@ class Measured:
         Seconds of running all samples on the source.
     migrations
         By strategy.
-    comparison
-        Of TVM's own instrument.
     """
 
     model: str
@@ -97,7 +90,6 @@ class Measured:
     steps: list[list[float]]
     plain_s: float
     migrations: dict[str, Migration]
-    comparison: Comparison
 
     @property
     def build_s(self) -> float:
@@ -141,7 +133,6 @@ def measure(model: Model, args: argparse.Namespace, folder: Path, say: Console) 
         steps=steps,
         plain_s=sum(plain),
         migrations=migrations,
-        comparison=compare_each_kernel(built),
     )
 
 
@@ -209,31 +200,24 @@ class Rows:
             MOST_STEP,
         )
         self._add("step without its run, slowest boundary", max(found.step_s), MOST_STEP)
-        told = f"a fresh device session, median of {len(found.sessions)}"
-        self._add(told, statistics.median(found.sessions))
+        text = f"a fresh device session, median of {len(found.sessions)}"
+        self._add(text, statistics.median(found.sessions))
         for name, migration in found.migrations.items():
             self._add_migration(name, migration, found)
-        self._add_others(found)
-
-    def _add_migration(self, name: str, migration: Migration, found: Measured) -> None:
-        count = len(migration.steps)
-        told = f"{name}: {count} steps, {migration.on_device} of {found.units} units moved"
-        self._add(f"{told}, without runs", migration.own_s, MOST_BUILDS)
-        self._add(f"{told}, with runs", migration.wall_s)
-        self._add(f"{count} runs of the undivided model", count * found.plain_s)
-        self.is_good = self.is_good and migration.on_device == found.units
-
-    def _add_others(self, found: Measured) -> None:
         count = found.units + 1
         self._add(f"instead, a full build at each of {count} steps", count * found.build_s)
         self._add(
             f"instead, tvm.compile of both sides at each of {count} steps",
             count * (found.lower_s + 2 * statistics.median(found.compiles)),
         )
-        compared = found.comparison
-        told = f"instead, LibCompareVMInstrument, 1 sample, {len(compared.units)} kernels"
-        self._add(told, compared.run_s)
-        self._add("  after tvm.compile of it", compared.build_s)
+
+    def _add_migration(self, name: str, migration: Migration, found: Measured) -> None:
+        count = len(migration.steps)
+        text = f"{name}: {count} steps, {migration.on_device} of {found.units} units moved"
+        self._add(f"{text}, without runs", migration.own_s, MOST_BUILDS)
+        self._add(f"{text}, with runs", migration.wall_s)
+        self._add(f"{count} runs of the undivided model", count * found.plain_s)
+        self.is_good = self.is_good and migration.on_device == found.units
 
     def _add(self, what: str, seconds: float, most: float | None = None) -> None:
         share = seconds / self._build_s

@@ -61,6 +61,7 @@ def read_store(folder: Path | str) -> None:
     from relax_tapml.capture.values import TensorValue
 
     with CaptureStore.open(Path(folder)) as opened:
+        opened.sites(), opened.stats()
         incomplete = set(opened.incomplete_samples())
         for name in opened.samples():
             if name not in incomplete:

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import ml_dtypes  # noqa: F401 - makes bfloat16 known to NumPy
-import numpy as np
 import tvm
 import tvm_ffi
 from detection_worker import last_line
@@ -24,6 +23,7 @@ from tvm import tirx
 from tvm.s_tir import dlight
 from tvm.s_tir.dlight.gpu import matmul
 
+from mutation.guarded import untouched
 from mutation.unit_cases import KernelCase, NotAKernelCallError, kernel_cases
 from mutation.variants import variants
 from mutation.variants.gpu import RULES, applied
@@ -141,16 +141,12 @@ def _tried(
 def _run(kernel: Any, case: KernelCase) -> list[Array]:
     device = tvm.cuda(0)
     inputs = [tvm.runtime.tensor(array, device) for array in case.inputs]
-    outputs = [tvm.runtime.tensor(_poison(array), device) for array in case.oracles]
+    outputs = [
+        tvm.runtime.tensor(untouched(array.shape, array.dtype), device) for array in case.oracles
+    ]
     kernel(*inputs, *outputs, *case.scalars)
     device.sync()
     return [output.numpy() for output in outputs]
-
-
-def _poison(array: Array) -> Array:
-    poison = np.empty(array.shape, array.dtype)
-    poison.reshape(-1).view(np.uint8)[:] = 0 if array.dtype == bool else 0xA5
-    return poison
 
 
 def _reason(case: KernelCase, outputs: Sequence[Array]) -> str:

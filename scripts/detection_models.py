@@ -12,7 +12,7 @@ import transformers
 from detection_reductions import reductions
 from torch import nn
 from tvm import relax
-from zoo_models import Wrapped, fill
+from zoo_models import LM, VOCABULARY, Wrapped, fill
 
 from relax_tapml.arrays import Array
 from relax_tapml.frontend.load.load_model import load_model
@@ -20,7 +20,6 @@ from relax_tapml.frontend.model import Model
 from relax_tapml.frontend.torch_export import from_torch
 
 TOKENS = 24
-VOCABULARY = 256
 PIXELS = 32
 TEXTS = (
     "The quick brown fox jumps over the lazy dog.",
@@ -41,18 +40,7 @@ def decoder() -> Model:
     The weights are random. As in trained models, one head of each layer attends sharply, with
     logits far above 88, where the exponential of a float32 overflows; and few channels are large.
     """
-    config = transformers.LlamaConfig(
-        vocab_size=VOCABULARY,
-        hidden_size=64,
-        intermediate_size=128,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=128,
-        pad_token_id=0,
-        bos_token_id=1,
-        eos_token_id=2,
-    )
+    config = transformers.LlamaConfig(**LM)
     config._attn_implementation = "eager"
     llama = transformers.LlamaForCausalLM(config)
     fill(llama, matrices=0.15, vectors=0.1)

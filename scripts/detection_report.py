@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from detection_pool import WAYS, Attempt
 from detection_worker import MUTANT, VARIANT
@@ -60,19 +59,6 @@ class Counts:
         """How many of the wrong mutants the suite finds, of 1."""
         return self.caught[SUITE] / self.faulty if self.faulty else 0.0
 
-    def document(self) -> dict[str, Any]:
-        """Return all numbers for JSON."""
-        return {
-            "mutants": self.mutants,
-            "equivalent": self.equivalent,
-            "missed_far": self.far,
-            "caught": self.caught,
-            "missed": self.missed,
-            "variants": self.variants,
-            "false_alarms": self.alarms,
-            "unbuilt": self.unbuilt,
-        }
-
 
 def count(attempts: Iterable[Attempt]) -> Counts:
     """Count attempts."""
@@ -97,14 +83,6 @@ def is_far(attempt: Attempt) -> bool:
     return attempt.difference is not None and not attempt.difference.is_near
 
 
-def by(attempts: Sequence[Attempt], key: Callable[[Attempt], str]) -> dict[str, Counts]:
-    """Count attempts by the key of each."""
-    groups: dict[str, list[Attempt]] = {}
-    for attempt in attempts:
-        groups.setdefault(key(attempt), []).append(attempt)
-    return {name: count(group) for name, group in sorted(groups.items())}
-
-
 def missed(attempts: Iterable[Attempt]) -> list[Attempt]:
     """Return the mutants that are wrong and were not found."""
     return [a for a in attempts if a.role == MUTANT and not a.unbuilt and SUITE not in a.found
@@ -116,43 +94,22 @@ def false_alarms(attempts: Iterable[Attempt]) -> list[Attempt]:
     return [a for a in attempts if a.role == VARIANT and SUITE in a.found]
 
 
-def document(attempts: Sequence[Attempt]) -> dict[str, Any]:
-    """Return everything for JSON: totals, groups, and each attempt that is worth a look."""
-
-    def listed(chosen: Iterable[Attempt]) -> list[dict[str, Any]]:
-        return [
-            {
-                "unit": a.unit,
-                "kind": a.kind,
-                "where": a.where,
-                "difference": a.difference.text if a.difference else None,
-                "is_near": a.difference.is_near if a.difference else None,
-                "found": a.found,
-                "unbuilt": a.unbuilt,
-            }
-            for a in chosen
-        ]
-
-    groups = {"operators": _operator, "models": _model, "kinds": _kind}
-    return {
-        "total": count(attempts).document(),
-        **{
-            group: {name: counts.document() for name, counts in by(attempts, key).items()}
-            for group, key in groups.items()
-        },
-        "missed": listed(missed(attempts)),
-        "false_alarms": listed(false_alarms(attempts)),
-        "equivalent": listed(a for a in attempts if a.is_equivalent and not a.unbuilt),
-        "unbuilt": listed(a for a in attempts if a.unbuilt),
-    }
-
-
 def print_report(console: Console, attempts: Sequence[Attempt]) -> None:
-    """Print one row for each kind of operator, then what was missed and what was blamed."""
-    counts = {**by(attempts, _operator), "all": count(attempts)}
+    """Print one row for each kind of operator, then what is equivalent, missed or blamed."""
+    operators: dict[str, list[Attempt]] = {}
+    for attempt in attempts:
+        name = operator_kind(attempt.unit.partition("/")[2])
+        operators.setdefault(name, []).append(attempt)
+    counts = {name: count(group) for name, group in sorted(operators.items())}
+    counts["all"] = count(attempts)
     console.print(_suite_table(counts))
     console.print(_ways_table(counts))
-    for title, chosen in (("missed", missed(attempts)), ("false alarm", false_alarms(attempts))):
+    equivalent = [a for a in attempts if a.is_equivalent and not a.unbuilt]
+    for title, chosen in (
+        ("equivalent", equivalent),
+        ("missed", missed(attempts)),
+        ("false alarm", false_alarms(attempts)),
+    ):
         for a in chosen:
             why = a.difference.text if a.difference else a.found.get(SUITE, "")
             far = " far from the recorded inputs" if is_far(a) else ""
@@ -177,15 +134,3 @@ def _ways_table(counts: Mapping[str, Counts]) -> Table:
         cells = (f"{share} / {of.alarms[way]}" for way, share in zip(WAYS, shares, strict=True))
         table.add_row(name, *cells)
     return table
-
-
-def _operator(attempt: Attempt) -> str:
-    return operator_kind(attempt.unit.partition("/")[2])
-
-
-def _kind(attempt: Attempt) -> str:
-    return f"{attempt.role}: {attempt.kind}"
-
-
-def _model(attempt: Attempt) -> str:
-    return attempt.unit.partition("/")[0]

@@ -1,4 +1,8 @@
-"""Passes that make the kernel of one unit wrong by what it stores."""
+"""Passes that make the kernel of one unit wrong by what it stores.
+
+With this folder on ``PYTHONPATH``, ``--device-pipeline kernel_faults:UNIT_wild`` makes the kernel
+of a unit store far away, and ``kernel_faults:UNIT_behind`` one row further on.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +12,15 @@ from typing import Any
 import tvm
 import tvm_ffi
 from tvm import tirx
+
+_ROWS = {"wild": 1 << 40, "behind": 1}
+
+
+def __getattr__(name: str) -> tvm.transform.Pass:
+    unit, _, fault = name.rpartition("_")
+    if not unit or fault not in _ROWS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return breaks(unit, rows_behind(_ROWS[fault]))
 
 
 def breaks(unit: str, fault: Callable[[Any], Any]) -> tvm.transform.Pass:

@@ -7,21 +7,16 @@ Each function is a model of the main command, with this folder on ``PYTHONPATH``
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 import transformers
 from torch import nn
+from zoo_models import LM, Wrapped
 
 from relax_tapml.frontend.model import Meaning, Model
 from relax_tapml.frontend.torch_export import from_torch
 
 TOKENS = 32
 VOCABULARY = 1000
-HIDDEN = 256
-INTERMEDIATE = 688
-HEADS = 8
-KV_HEADS = 4
 SAMPLES = 2
 
 
@@ -47,16 +42,16 @@ def llama(name: str, *, layers: int, dtype: torch.dtype) -> Model:
     layer around 1, so nothing overflows in float16 and no layer is without effect.
     """
     config = transformers.LlamaConfig(
-        vocab_size=VOCABULARY,
-        hidden_size=HIDDEN,
-        intermediate_size=INTERMEDIATE,
-        num_hidden_layers=layers,
-        num_attention_heads=HEADS,
-        num_key_value_heads=KV_HEADS,
-        max_position_embeddings=2 * TOKENS,
-        pad_token_id=0,
-        bos_token_id=1,
-        eos_token_id=2,
+        **LM
+        | {
+            "vocab_size": VOCABULARY,
+            "hidden_size": 256,
+            "intermediate_size": 688,
+            "num_hidden_layers": layers,
+            "num_attention_heads": 8,
+            "num_key_value_heads": 4,
+            "max_position_embeddings": 2 * TOKENS,
+        }
     )
     config._attn_implementation = "eager"
     model = transformers.LlamaForCausalLM(config)
@@ -66,21 +61,12 @@ def llama(name: str, *, layers: int, dtype: torch.dtype) -> Model:
         [torch.randint(3, VOCABULARY, (1, TOKENS), generator=generator)] for _ in range(SAMPLES)
     ]
     return from_torch(
-        _Logits(model.to(dtype)),
+        Wrapped(model.to(dtype), ["input_ids"], "logits", use_cache=False),
         samples[0],
         samples=samples,
         name=name,
         meaning=Meaning.TOKENS,
     )
-
-
-class _Logits(nn.Module):
-    def __init__(self, model: Any) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, ids: torch.Tensor) -> Any:
-        return self.model(input_ids=ids, use_cache=False).logits
 
 
 def _fill(model: nn.Module, generator: torch.Generator) -> None:

@@ -9,12 +9,10 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import tvm
 from built_model import LLVM, BuiltModel, lowered
 from tvm import relax
-from tvm.relax.testing.lib_comparator import LibCompareVMInstrument
 
 from relax_tapml.arrays import Array
 from relax_tapml.compare.tolerances.rule import tolerance_for
@@ -77,25 +75,6 @@ class Migration:
     def own_s(self) -> float:
         """Seconds of everything else."""
         return self.wall_s - self.run_s
-
-
-@dataclass(frozen=True, kw_only=True)
-class Comparison:
-    """What TVM's ``LibCompareVMInstrument`` took for one sample.
-
-    Parameters
-    ----------
-    build_s
-        To compile the model and the kernels to compare with.
-    run_s
-        Of a run with every call compared.
-    units
-        Names that it compared.
-    """
-
-    build_s: float
-    run_s: float
-    units: frozenset[str]
 
 
 def movable_units(built: BuiltModel) -> list[str]:
@@ -219,29 +198,3 @@ def migrate_all(
             f"{wrong[0].unit} fails with the source's own kernels: {wrong[0].reason}"
         )
     return Migration(steps=tuple(steps), wall_s=wall_s, on_device=len(search.accepted))
-
-
-class _Noting(LibCompareVMInstrument):  # type: ignore[misc]
-    def __init__(self, module: Any) -> None:
-        super().__init__(module, tvm.cpu(), verbose=False)
-        self.names: set[str] = set()
-
-    def compare(self, name: str, *args: Any) -> None:
-        self.names.add(name)
-        super().compare(name, *args)
-
-
-def compare_each_kernel(built: BuiltModel) -> Comparison:
-    """Run one sample under TVM's own instrument, which runs each kernel again and compares."""
-    began = time.perf_counter()
-    executable = tvm.compile(built.lowered, target=LLVM)
-    machine = relax.VirtualMachine(executable, tvm.cpu())
-    instrument = _Noting(tvm.compile(built.lowered, target=LLVM).jit())
-    build_s = time.perf_counter() - began
-    machine.set_instrument(instrument)
-    arguments = built.arguments(0)
-    machine[built.model.entry](*arguments)  # The first run touches its memory.
-    began = time.perf_counter()
-    machine[built.model.entry](*arguments)
-    run_s = time.perf_counter() - began
-    return Comparison(build_s=build_s, run_s=run_s, units=frozenset(instrument.names))

@@ -193,7 +193,7 @@ _TEXT = _sizes(
     "max_position_embeddings",
     pad_token_id=0,
 )
-_LM: dict[str, Any] = {**_TEXT, **_SPECIAL, "num_key_value_heads": 2}
+LM: dict[str, Any] = {**_TEXT, **_SPECIAL, "num_key_value_heads": 2}
 _LM_ALL_HEADS: dict[str, Any] = {**_TEXT, **_SPECIAL}
 _GPT = _sizes("vocab_size n_embd - n_layer n_head n_positions", **_ENDS)
 _TWO_STACKS: dict[str, Any] = {
@@ -228,7 +228,7 @@ _EXPERTS: dict[str, Any] = {
 }
 _LOCAL_EXPERTS: dict[str, Any] = {"num_local_experts": 4, "num_experts_per_tok": 2}
 _DEEPSEEK: dict[str, Any] = {
-    **_LM,
+    **LM,
     "num_key_value_heads": HEADS,
     "q_lora_rank": 32,
     "kv_lora_rank": 32,
@@ -314,7 +314,7 @@ _decoder = partial(
     output="logits",
     fixed={"use_cache": False},
 )
-_lm = partial(_decoder, **_LM)
+_lm = partial(_decoder, **LM)
 _encoder = partial(_builder, names="input_ids attention_mask")
 _bert = partial(_encoder, **_TEXT)
 _both = partial(_decoder, kind="ForConditionalGeneration", names="input_ids decoder_input_ids")
@@ -347,7 +347,7 @@ _DECODERS: dict[str, Builder] = {
     "qwen3": _lm("Qwen3", head_dim=16),
     "gemma": _lm("Gemma", head_dim=16),
     "gemma2": _lm("Gemma2", head_dim=16, sliding_window=8),
-    "gemma3_text": _decoder("Gemma3", config="TextConfig", **_LM, head_dim=16, sliding_window=8),
+    "gemma3_text": _decoder("Gemma3", config="TextConfig", **LM, head_dim=16, sliding_window=8),
     "stablelm": _lm("StableLm"),
     "olmo": _lm("Olmo"),
     "olmo2": _lm("Olmo2"),

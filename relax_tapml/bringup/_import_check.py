@@ -27,10 +27,10 @@ from relax_tapml.errors import SourceError
 from relax_tapml.files.machine import raise_machine_error
 from relax_tapml.frontend.model import Model, Sample
 from relax_tapml.passes.bounded_outputs import bounded_outputs
-from relax_tapml.printable import error_line, message_line
+from relax_tapml.printable import error_line, message_line, names_text
 from relax_tapml.results.import_result import ImportDistance, ImportPower, ImportResult
 
-_SHOWN_AT_MOST = 5
+_NAMED_AT_MOST = 5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,20 +78,18 @@ class ImportCheck:
     @property
     def reason(self) -> str:
         """Why it is no pass, with tolerance and origin."""
-        told = [f"tolerance {self.decisive.allowed:.3g}: {self.decisive.tolerance.origin}"]
+        parts = [f"tolerance {self.decisive.allowed:.3g}: {self.decisive.tolerance.origin}"]
         if self.note:
-            told.append(self.note)
+            parts.append(self.note)
         if self.verdict is Verdict.INCONCLUSIVE:
-            shown = ", ".join(self.blunt[:_SHOWN_AT_MOST]) or "no value is judged"
-            more = len(self.blunt) - _SHOWN_AT_MOST
-            told = [
-                "what the output may be off by would also accept 1.1 times the output "
-                f"({shown}{f' and {more} more' if more > 0 else ''})",
-                *told,
+            named = names_text(self.blunt, _NAMED_AT_MOST) or "no value is judged"
+            parts = [
+                f"what the output may be off by would also accept 1.1 times the output ({named})",
+                *parts,
             ]
         else:
-            told = [self.decisive.reason, *told]
-        return "; ".join(told)
+            parts = [self.decisive.reason, *parts]
+        return "; ".join(parts)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -138,7 +138,7 @@ class Source:
         outputs
             Of ``run``.
         stage
-            Is told how far it is.
+            Shows the progress.
         moved
             The units that may be on the target; None for all.
         choices
@@ -298,7 +298,7 @@ class Source:
         work
             Sends ``{"sample": index}`` before a sample, and arrays with the document None.
         stage
-            Is told how far it is.
+            Shows the progress.
         how
             What is special about these runs, for people.
         on_told
@@ -339,7 +339,7 @@ class Source:
             f"the source {self._target.kind.name} {cause} on sample {sample.name!r}{how}, "
             f"{f'in {at}' if at else 'in no operator when it is run again'}. A source must run "
             "the whole model: look for a division by zero, an index outside its tensor, or inputs "
-            "that the model does not allow. Nothing is said about the target"
+            "that the model does not allow. The target was not judged"
         )
 
     def _where(self, sample: Sample) -> str:

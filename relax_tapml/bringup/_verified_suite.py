@@ -40,7 +40,7 @@ def write_verified_suite(
 ) -> Suite:
     """Write a suite and replay it where it was recorded, replacing an older one.
 
-    What fails there says nothing about a target. A probe may fail, since no source has run it
+    What fails there is not about a target. A probe may fail, since no source has run it
     before, and is dropped with the reason; a recorded case may not.
 
     Parameters

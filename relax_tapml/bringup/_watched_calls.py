@@ -17,11 +17,11 @@ Instrument = Callable[..., None]
 
 
 class CallFailed(Exception):  # noqa: N818 - it never leaves the source
-    """A function of the source raised; the message is the last line of what it said."""
+    """A function of the source raised; the message is the last line of its error."""
 
 
 class WatchedFunctions:
-    """The functions of a model, whose failures can be told from those of the code between them.
+    """The functions of a model, whose failures differ in type from those of the code between.
 
     Parameters
     ----------

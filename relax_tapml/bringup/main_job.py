@@ -62,7 +62,7 @@ def bring_up(
     texts
         Sentences, for text models.
     quantization
-        Of a model ``mlc:CONFIG``; by default what its config says.
+        Of a model ``mlc:CONFIG``; by default that of its config.
     resume
         Continue an interrupted run in ``out``; also after editing a kernel, when only what
         depends on it is done again.

@@ -106,8 +106,8 @@ class RunFolder(Closing):
         """Return whether there is a run; raise ``UsageError`` if the folder cannot be used."""
         path = self.path
         if not path.is_dir():
-            told = "it is a link to nothing" if path.is_symlink() else "it is a file"
-            raise UsageError(f"--out {path}: {told}. Name a folder")
+            what = "it is a link to nothing" if path.is_symlink() else "it is a file"
+            raise UsageError(f"--out {path}: {what}. Name a folder")
         present = sorted(
             child.name
             for child in path.iterdir()

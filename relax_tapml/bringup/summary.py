@@ -21,6 +21,7 @@ from relax_tapml.frontend.model import Model
 from relax_tapml.migrate.in_context import in_context
 from relax_tapml.partition.site_table import SiteEntry
 from relax_tapml.passes.origin import unit_text
+from relax_tapml.printable import names_text
 from relax_tapml.results.pipeline_result import PipelineResult
 from relax_tapml.results.run_result import (
     CaptureResult,
@@ -34,7 +35,6 @@ from relax_tapml.suite.composite_units import caused_by_kernels, units_run
 from relax_tapml.suite.open_suite import Suite
 from relax_tapml.versions import versions
 
-_NAMED_AT_MOST = 3
 _NOTHING_COMPARED = "no unit was compared on the target"
 
 
@@ -133,12 +133,10 @@ def inconclusive_reason(units: Sequence[UnitResult]) -> str:
     disputed = [unit.name for unit in open_units if not unit.blunt]
     reasons = []
     if blunt:
-        named = ", ".join(blunt[:_NAMED_AT_MOST])
-        more = len(blunt) - _NAMED_AT_MOST
         reasons.append(
             f"{len(blunt)} of {len(units)} units {'has' if len(blunt) == 1 else 'have'} an output "
             "that only blunt tolerances judge, which a grossly wrong result would pass too "
-            f"({named}{f' and {more} more' if more > 0 else ''})"
+            f"({names_text(blunt)})"
         )
     if disputed:
         reasons.append(f"devices disagree about {', '.join(disputed)}")

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from relax_tapml.cli.trust import TRUST_HELP
+from relax_tapml.printable import names_text
 
 _NAMED_AT_MOST = 4
 
@@ -22,7 +23,7 @@ def add_parser(subparsers: Any) -> None:
         help="show regions, crossings and bytes of a boundary",
         description="Show what a boundary makes of a model: regions, which are the device calls, "
         "and the values that cross from one side to the other for them. Without an option every "
-        "step of a run is a line, and the last good one is shown in full. Nothing is run.",
+        "step of a run is a line, and the last good one is printed in full. Nothing is run.",
     )
     parser.add_argument("folder", type=Path, metavar="DIR", help="the output folder of a run")
     which = parser.add_mutually_exclusive_group()
@@ -47,18 +48,18 @@ def run(args: argparse.Namespace) -> int:
             if path.stem.isdecimal()
         }
         bundle = args.folder / "bundle"
-        told = explain(lowered, read_bundle_boundary(bundle)) if bundle.exists() else None
+        calls = explain(lowered, read_bundle_boundary(bundle)) if bundle.exists() else None
     else:
         path = args.boundary or args.folder / "boundaries" / f"{args.step:03d}.json"
-        steps, told = {}, explain(lowered, read_boundary(path))
+        steps, calls = {}, explain(lowered, read_boundary(path))
     if args.json:
         document = {
-            "steps": [{"step": step, **_sums(calls)} for step, calls in steps.items()],
-            "calls": None if told is None else [asdict(call) for call in told],
+            "steps": [{"step": step, **_sums(crossing)} for step, crossing in steps.items()],
+            "calls": None if calls is None else [asdict(call) for call in calls],
         }
         sys.stdout.write(json.dumps(document) + "\n")
     else:
-        _print(steps, told)
+        _print(steps, calls)
     return 0
 
 
@@ -91,7 +92,7 @@ def _sums(calls: Sequence[Any]) -> dict[str, Any]:
     }
 
 
-def _print(steps: dict[int, Any], told: Any) -> None:
+def _print(steps: dict[int, Any], calls: Any) -> None:
     from rich.table import Table
 
     from relax_tapml.cli.console import console_of
@@ -112,32 +113,27 @@ def _print(steps: dict[int, Any], told: Any) -> None:
             *counts, total = _sums(calls).values()
             table.add_row(str(step), *map(str, counts), size(total))
         console.print(table)
-    if told is None:
+    if calls is None:
         return
     if steps:
         console.print("\nThe last good one:")
     table = Table("region", "sites", "to the device", "to the host", "weights", box=None)
-    for call in told:
+    for call in calls:
         weights = sum(crossing.size_bytes or 0 for crossing in call.parameters)
         table.add_row(
             call.region,
-            _named(call.sites),
-            _named([f"{item.name} {item.type}" for item in call.uploads]),
-            _named([f"{item.name} {item.type}" for item in call.downloads]),
+            names_text(call.sites, _NAMED_AT_MOST) or "-",
+            names_text([f"{item.name} {item.type}" for item in call.uploads], _NAMED_AT_MOST)
+            or "-",
+            names_text([f"{item.name} {item.type}" for item in call.downloads], _NAMED_AT_MOST)
+            or "-",
             f"{len(call.parameters)}, {size_text(weights)}" if call.parameters else "-",
         )
     console.print(table)
-    sums = _sums(told)
+    sums = _sums(calls)
     console.print(
         f"{count_text(sums['sites'], 'site')} in {count_text(sums['regions'], 'region')} "
         f"({count_text(sums['functions'], 'function')}); "
         f"{count_text(sums['uploads'], 'value')} to the device, "
         f"{sums['downloads']} back, {size(sums['bytes'])}"
     )
-
-
-def _named(names: Sequence[str]) -> str:
-    if not names:
-        return "-"
-    more = len(names) - _NAMED_AT_MOST
-    return ", ".join(names[:_NAMED_AT_MOST]) + (f" and {more} more" if more > 0 else "")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from relax_tapml.cli.trust import TRUST_HELP
+from relax_tapml.printable import names_text
 
 _SHOWN = 5
 
@@ -37,8 +38,7 @@ def run(args: argparse.Namespace) -> int:
     merged = merge_suites(args.out, args.suites, replace=args.force, trust=args.trust)
     for name, units in merged.manifest.merged_from.items():
         renamed = [f"{old} -> {new}" for new, old in units.items() if new != old]
-        more = f" and {len(renamed) - _SHOWN} more" if len(renamed) > _SHOWN else ""
-        note = f", renamed: {', '.join(renamed[:_SHOWN])}{more}" if renamed else ""
+        note = f", renamed: {names_text(renamed, _SHOWN)}" if renamed else ""
         sys.stdout.write(f"{name}: {len(units)} units{note}\n")
     cases = sum(len(unit.cases) for unit in merged.manifest.units.values())
     sys.stdout.write(

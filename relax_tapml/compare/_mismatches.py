@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from relax_tapml.arrays import Array
-from relax_tapml.compare._first_mismatch import mismatch_at
+from relax_tapml.arrays import Array, is_float
 from relax_tapml.compare.metrics.block import Block
+from relax_tapml.compare.metrics.ulp import max_ulp
 
 BEYOND = "beyond the tolerance"
 # All ways in which values differ, the most severe first.
@@ -107,6 +108,39 @@ def describe(mismatches: Mismatches, oracle: Array, actual: Array, differs: str)
     return f"{differs}, {count}: expected {first.expected:.6g}, got {first.actual:.6g}"
 
 
+@dataclass(frozen=True, kw_only=True)
+class FirstMismatch:
+    """One value that differs, as Python numbers.
+
+    Parameters
+    ----------
+    index
+        Its position, one number for each dimension.
+    expected, actual
+        In the oracle and in the result.
+    ulp
+        How far apart they are in units in the last place; None unless both are finite floats.
+    """
+
+    index: tuple[int, ...]
+    expected: float | int | bool
+    actual: float | int | bool
+    ulp: int | None
+
+
+def mismatch_at(place: int, oracle: Array, actual: Array) -> FirstMismatch:
+    """Return the mismatch at a flat index."""
+    index = tuple(int(i) for i in np.unravel_index(place, oracle.shape))
+    expected, got = oracle[index], actual[index]
+    is_finite = is_float(expected.dtype) and np.isfinite(expected) and np.isfinite(got)
+    return FirstMismatch(
+        index=index,
+        expected=_number(expected),
+        actual=_number(got),
+        ulp=max_ulp(np.asarray(expected), np.asarray(got)) if is_finite else None,
+    )
+
+
 def _masks(block: Block) -> Iterator[tuple[str, Array]]:
     """Yield the ways with disjoint masks of the values that differ so."""
     yield BEYOND, block.distance > block.allowed
@@ -127,3 +161,11 @@ def _masks(block: Block) -> Iterator[tuple[str, Array]]:
     )
     for way, mask in zip(_WAYS, masks, strict=False):
         yield way, mask if block.is_judged is None else mask & block.is_judged
+
+
+def _number(value: Any) -> float | int | bool:
+    # ml_dtypes scalars have no item() that gives a Python number.
+    if value.dtype.kind in "biuf":
+        number: float | int | bool = value.item()
+        return number
+    return float(value) if is_float(value.dtype) else int(value)

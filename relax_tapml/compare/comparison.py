@@ -8,8 +8,7 @@ from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 
 from relax_tapml.arrays import Array, is_float, is_integer
-from relax_tapml.compare._first_mismatch import mismatch_at
-from relax_tapml.compare._mismatches import BEYOND, Mismatches, describe
+from relax_tapml.compare._mismatches import BEYOND, Mismatches, describe, mismatch_at
 from relax_tapml.compare._worst_value import WorstValue
 from relax_tapml.compare.metrics.block import Collector, blocks
 from relax_tapml.compare.metrics.metric import Measure

@@ -114,11 +114,9 @@ class FrameworkTolerance(Tolerance):
         return np.where(np.isfinite(as_float64(oracle)), found, np.nan)
 
     def allowed(self, oracle: Array) -> Array:
-        """Return the bounds."""
         return self.bound.reshape(oracle.shape)
 
     def part(self, where: slice) -> FrameworkTolerance:
-        """Return the tolerance of a slice of the flattened oracle."""
         return FrameworkTolerance(
             accurate=self.accurate.reshape(-1)[where],
             bound=self.bound.reshape(-1)[where],

@@ -78,10 +78,6 @@ class Power:
             return None
         return max(0, math.ceil(min(1.0 / self.least, 2.0**53)) - 1)
 
-    def sees_one_of(self, terms: int) -> bool:
-        """Return whether one missing term in a reduction of ``terms`` equal ones is detected."""
-        return self.terms is None or terms <= self.terms
-
     @property
     def description(self) -> str:
         """A clause with the error that a blunt tolerance accepts; empty for a sharp one."""

@@ -16,7 +16,7 @@ of the sum's dtype. Three bounds of the total error are used:
   rounding, the correlation changes with the order, and half of each rounding counts; in dtypes
   narrower than float32, where that would be large, at most eight times the measured error.
 
-``scripts/bench_sums.py`` compares this with sums in many orders, of many kinds of terms.
+``tests/derive/test_partial_sums.py`` compares this with sums of many kinds of terms in many orders.
 """
 
 from __future__ import annotations

@@ -17,6 +17,7 @@ from relax_tapml.foreign._graph import SEAL_KEY, Graph, GraphFault, plain_json
 from relax_tapml.foreign.calls import external_calls
 from relax_tapml.foreign.loading import try_load
 from relax_tapml.foreign.names import quoted
+from relax_tapml.printable import names_text
 
 TRUST = "trust=True, or --trust on the command line, --tapml-trust with pytest"
 """How the user states that a file comes from a source that may run code here."""
@@ -158,10 +159,9 @@ def _checked(data: bytes, where: str, fix: str, trust: bool) -> Graph:
             if not item.is_harmless and item.name not in _CHECKED.calls
         ]
         if unsafe:
-            listed = ", ".join(f"{quoted(item.name)} ({item.how})" for item in unsafe[:3])
-            more = f" and {len(unsafe) - 3} more" if len(unsafe) > 3 else ""
+            listed = names_text([f"{quoted(item.name)} ({item.how})" for item in unsafe])
             raise StoreError(
-                f"{where} calls {listed}{more} outside of itself, which is not known to be "
+                f"{where} calls {listed} outside of itself, which is not known to be "
                 f"harmless: running it may do anything that you may do. If you trust its source, "
                 f"pass {TRUST}"
             )

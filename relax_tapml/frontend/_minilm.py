@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 
 from relax_tapml.errors import UsageError
-from relax_tapml.frontend._quote import text_start
-from relax_tapml.frontend._silent import silent
+from relax_tapml.frontend._texts import silent, text_start
 from relax_tapml.frontend.model import Meaning, Model, Sample
 from relax_tapml.frontend.torch_export import from_torch
 

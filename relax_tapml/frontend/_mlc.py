@@ -20,8 +20,7 @@ from relax_tapml.arrays import Array
 from relax_tapml.errors import LoweringError, StoreError, TapmlError, UsageError
 from relax_tapml.files.machine import raise_machine_error
 from relax_tapml.files.read import read_bytes
-from relax_tapml.frontend._quote import text_start
-from relax_tapml.frontend._silent import silent
+from relax_tapml.frontend._texts import silent, text_start
 from relax_tapml.frontend.inputs import load_samples
 from relax_tapml.frontend.mlc_model import SEED, mlc_model, prompt_sample
 from relax_tapml.frontend.mlc_pipeline import INSTALL, Metadata, each_module

@@ -8,6 +8,7 @@ from typing import Any
 from relax_tapml.arrays import Array
 from relax_tapml.errors import UsageError
 from relax_tapml.frontend._arrays import to_array
+from relax_tapml.printable import names_text
 
 
 def named_params(given: Any, names: Sequence[str], entry: str) -> dict[str, Array]:
@@ -62,7 +63,8 @@ def check_names(given: Iterable[str], names: Sequence[str], entry: str) -> None:
     if missing or extra:
         raise UsageError(
             f"the parameters given do not match those of '{entry}': "
-            f"missing: {_listed(missing)}; not taken by it: {_listed(extra)}. "
+            f"missing: {names_text(missing, 5) or 'none'}; "
+            f"not taken by it: {names_text(extra, 5) or 'none'}. "
             "Name them as the Relax function's parameters."
         )
 
@@ -72,8 +74,3 @@ def param_count(given: Any, entry: str) -> int:
     if isinstance(given, Mapping) and isinstance(given.get(entry), Sequence):
         given = given[entry]
     return len(given)
-
-
-def _listed(names: Sequence[str]) -> str:
-    first = ", ".join(names[:5]) or "none"
-    return first + (f" and {len(names) - 5} more" if len(names) > 5 else "")

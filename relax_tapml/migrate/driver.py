@@ -69,7 +69,7 @@ def migrate(
         if proposal.purpose is Purpose.BASELINE and not outcome.is_good:
             raise SourceError(
                 "with no unit on the device the partitioned model differs from the source: "
-                f"{step.reason}. Nothing can be said about the target"
+                f"{step.reason}. The target was not judged"
             )
         steps.append(step)
         on_step(step)

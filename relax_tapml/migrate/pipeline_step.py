@@ -17,12 +17,12 @@ from relax_tapml.errors import DeviceFault
 from relax_tapml.migrate._pipeline_search import wrong_functions, wrong_passes
 from relax_tapml.migrate.trial import Trial
 from relax_tapml.partition.built_functions import weight_names
-from relax_tapml.partition.device_side import is_caller, reached
+from relax_tapml.partition.device_side import reached
 from relax_tapml.partition.graph_passes import GraphPasses, restored
 from relax_tapml.partition.lower_for_target import dispatched
 from relax_tapml.partition.whole_module import WholeModule, WholeProgram, build_whole
 from relax_tapml.passes.annotate_sites import annotated_calls
-from relax_tapml.passes.operator_call import operator_call
+from relax_tapml.passes.operator_call import is_caller, operator_call
 from relax_tapml.results.pipeline_result import PipelineResult
 from relax_tapml.results.step_result import Purpose, StepResult, StepSeconds
 from relax_tapml.targets.session.attempts import retry_if_killed, was_killed

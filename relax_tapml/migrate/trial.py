@@ -85,8 +85,8 @@ class Trial:
     def step(self, proposal: Proposal) -> StepResult:
         """Run the model with a boundary and compare with the source's outputs.
 
-        What fails is run again: a device that answers now like this and now like that is flaky,
-        and says nothing about what moved last.
+        What fails is run again: a device whose results differ from run to run is flaky, and then
+        the last move is not known to be wrong.
 
         Raises
         ------
@@ -257,7 +257,7 @@ class Trial:
     ) -> _Attempt:
         """Run every sample; the first that differs ends it, and a failure ends the session.
 
-        So what a wrong kernel has left behind in the device's memory accuses nobody later.
+        So what a wrong kernel has left in the device's memory is not blamed on another one later.
         """
         if self._calls.is_renewing and self._calls.so_far():
             self.device.close()

@@ -14,7 +14,7 @@ from tvm.ir import GlobalVar
 from relax_tapml.errors import LoweringError
 from relax_tapml.partition.kernel_library import unit_kernels
 from relax_tapml.partition.lower_for_target import applied, dispatched, rebound
-from relax_tapml.passes.operator_call import UNIT_ATTR, is_unit_function
+from relax_tapml.passes.operator_call import UNIT_ATTR, is_caller, is_unit_function
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,11 +84,6 @@ def device_side(
         changed=changed,
         unjudged=unjudged,
     )
-
-
-def is_caller(function: tvm.ir.BaseFunc) -> bool:
-    """Return whether a function is one that calls units, rather than a unit or part of a unit."""
-    return isinstance(function, relax.Function) and not is_unit_function(function)
 
 
 def changed_callers(before: tvm.IRModule, after: tvm.IRModule) -> tuple[str, ...]:

@@ -10,11 +10,11 @@ from tvm import relax
 from tvm.ir import GlobalVar, PrimType
 
 from relax_tapml.errors import LoweringError
-from relax_tapml.partition.device_side import changed_functions, is_caller, reached
+from relax_tapml.partition.device_side import changed_functions, reached
 from relax_tapml.partition.kernel_library import KernelLibrary
 from relax_tapml.partition.lower_for_target import applied, dispatched, flattened, rebound
 from relax_tapml.partition.whole_module import build_whole
-from relax_tapml.passes.operator_call import leaf_types
+from relax_tapml.passes.operator_call import is_caller, leaf_types
 
 _BEFORE = "_before"
 

@@ -10,7 +10,7 @@ import tvm
 from tvm import relax
 
 from relax_tapml.passes.annotate_sites import annotated_calls
-from relax_tapml.passes.operator_call import is_unit_function
+from relax_tapml.passes.operator_call import operator_functions
 from relax_tapml.passes.origin import Origin
 from relax_tapml.passes.site import Site, origins_of, site_of
 from relax_tapml.passes.value_leaves import bindings_in
@@ -52,9 +52,7 @@ def site_table(lowered: tvm.IRModule) -> tuple[SiteEntry, ...]:
     site before it. The layer of a weight is its name up to the first number.
     """
     weights = {
-        gvar.name_hint: _weights_read(function)
-        for gvar, function in lowered.functions.items()
-        if isinstance(function, relax.Function) and not is_unit_function(function)
+        gvar.name_hint: _weights_read(function) for gvar, function in operator_functions(lowered)
     }
     entries = []
     layer = function = ""

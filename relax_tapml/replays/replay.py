@@ -107,7 +107,7 @@ def replay(
     device_pipeline
         A Relax pass, or ``MODULE:ATTR`` that names one, applied before units are scheduled and
         built: to the whole model if the suite lies in the output folder of a run, or else to the
-        units. A unit of which nothing can be said alone after that is ``skipped``.
+        units. A unit that cannot be judged alone after that is ``skipped``.
     side
         What it made of the model, if that is known.
     kernels

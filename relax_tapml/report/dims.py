@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from relax_tapml.report.quantities import count_text, names_text
+from relax_tapml.printable import names_text
+from relax_tapml.report.quantities import count_text
 from relax_tapml.results.run_result import RunResult
 
 

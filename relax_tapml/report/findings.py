@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from relax_tapml.compare.verdict import Verdict
 from relax_tapml.frontend.model import Meaning
-from relax_tapml.report.quantities import count_text, names_text, number_text, value_text
+from relax_tapml.printable import names_text
+from relax_tapml.report.quantities import count_text, number_text, value_text
 from relax_tapml.results.device_result import DeviceResult
 from relax_tapml.results.run_result import RunResult
 from relax_tapml.results.step_result import Purpose, StepResult

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 from relax_tapml.compare import power
 from relax_tapml.compare.verdict import Verdict
+from relax_tapml.printable import names_text
 from relax_tapml.report.findings import capitalized, closed
-from relax_tapml.report.quantities import count_text, names_text
+from relax_tapml.report.quantities import count_text
 from relax_tapml.results.run_result import OutputPower, RunResult
 from relax_tapml.results.unit_result import CasePower
 

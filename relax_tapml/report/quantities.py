@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-
-_NAMED_AT_MOST = 3
+from collections.abc import Mapping
 
 
 def number_text(value: float | None) -> str:
@@ -67,10 +65,3 @@ def size_text(size_bytes: int) -> str:
 def count_text(count: int, noun: str) -> str:
     """Write a count with its noun: ``1 unit``, ``26 units``."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
-
-
-def names_text(names: Sequence[str]) -> str:
-    """Write the first names of a list: ``a, b, c and 4 more``."""
-    if len(names) <= _NAMED_AT_MOST:
-        return ", ".join(names)
-    return f"{', '.join(names[:_NAMED_AT_MOST])} and {len(names) - _NAMED_AT_MOST} more"

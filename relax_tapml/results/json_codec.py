@@ -82,7 +82,8 @@ def decode(document: Any, kind: type[Result]) -> Result:
     Raises
     ------
     msgspec.ValidationError
-        A field without a default is missing, or a value is of another type. The message says where.
+        A field without a default is missing, or a value is of another type; the message names the
+        place.
     """
     if isinstance(document, dict) and is_dataclass(kind):
         reserved = {item.name for item in fields(kind) if keyword.iskeyword(item.name[:-1])}
@@ -96,7 +97,7 @@ def read_as(document: Any, kind: type[Result], path: Path, *, fix: str) -> Resul
     Raises
     ------
     StoreError
-        It is none; the message says where in the file.
+        It is none; the message names the place in the file.
     """
     try:
         return decode(document, kind)

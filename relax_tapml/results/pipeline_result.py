@@ -1,4 +1,4 @@
-"""What a run says about a device's pipeline that changes Relax functions."""
+"""What a run found about a device's pipeline that changes Relax functions."""
 
 from __future__ import annotations
 

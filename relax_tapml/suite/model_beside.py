@@ -6,7 +6,7 @@ import tvm
 
 from relax_tapml.files.read import MAX_JSON_BYTES, read_bytes
 from relax_tapml.foreign.module import read_module
-from relax_tapml.partition.device_side import is_caller
+from relax_tapml.passes.operator_call import is_caller
 from relax_tapml.passes.submodule import is_same
 from relax_tapml.suite.open_suite import Suite
 

@@ -20,7 +20,7 @@ _LOW_PRECISION = "functions of the lowest precision that any device has"
 def store_tolerance(
     tolerance: Tolerance, *, write: Callable[[Array], str], inputs: Sequence[Array]
 ) -> StoredTolerance:
-    """Return what the manifest says of a tolerance; see ``StorableTolerance.store``.
+    """Return a tolerance as the manifest holds it; see ``StorableTolerance.store``.
 
     Raises
     ------

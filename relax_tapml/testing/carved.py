@@ -61,7 +61,7 @@ class CarvedSuites:
         """Run one case; fail the calling test with a short message unless it passes.
 
         A case that passes and is blunt, so that it could hardly have failed, is skipped with the
-        reason: no test is green that says nothing.
+        reason: a green test has compared something.
 
         Parameters
         ----------
@@ -70,15 +70,15 @@ class CarvedSuites:
         unit, case
             Names in the suite's manifest.
         properties
-            What the test's report says of it, for JUnit files; what came out is added.
+            Of the test, for JUnit files; the results are added.
         """
         __tracebackhide__ = True
         try:
             result = self._run(Path(test_file).parent, unit, case)
         except TapmlError as error:
-            told = printable(f"{unit}: {error}")
+            message = printable(f"{unit}: {error}")
             # From None: pytest would print the error, too, as it is.
-            raise pytest.fail.Exception(told, pytrace=False) from None
+            raise pytest.fail.Exception(message, pytrace=False) from None
         if properties is not None:
             properties.extend(_properties(result))
         if result.verdict is Verdict.SKIPPED:
@@ -88,7 +88,7 @@ class CarvedSuites:
         for output, item in enumerate(result.comparisons):
             if not item.is_empty and not item.is_sharp:
                 where = f"output {output}: " if len(result.comparisons) > 1 else ""
-                why = f"{unit}: blunt, no ground for a pass: {where}{blunt_reason(item)}"
+                why = f"{unit}: blunt, so not evidence for a pass: {where}{blunt_reason(item)}"
                 pytest.skip(printable(why))
 
     def close(self) -> None:
@@ -108,7 +108,7 @@ class CarvedSuites:
         return replayer.run(unit, chosen, repeat=self.repeat)
 
     def _opened(self, folder: Path) -> Replayer | TapmlError:
-        """Open a suite; what is wrong with it is told by each of its tests, and found out once."""
+        """Open a suite, once; if it is damaged, each of its tests fails with the error."""
         try:
             target = self.target and parse_target(self.target)
             suite = open_suite(folder, target or None, trust=self.trust)

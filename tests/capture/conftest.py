@@ -14,45 +14,28 @@ from tvm.script import ir as I  # noqa: N812
 from tvm.script import relax as R  # noqa: N812
 
 from relax_tapml.capture.store import CaptureStore
+from relax_tapml.partition.lower import lower
 from relax_tapml.passes import native
+from relax_tapml.passes.insert_capture import InsertCapture
 
 
 @I.ir_module
-class Instrumented:
+class Model:
     @R.function
     def main(x: R.Tensor((8, 8), "float32"), w: R.Tensor((8, 8), "float32")):
-        R.func_attr({"relax.force_pure": True})
-        frame = R.call_packed("relax_tapml.capture.begin_frame", R.str("main"), ty_args=[R.Object])
-        _ = R.call_packed(
-            "relax_tapml.capture.inputs",
-            *(frame, R.str("main/000/matmul"), R.str("+0"), x, R.str("@w"), w),
-            ty_args=[R.Tuple([])],
-        )
-        y = R.matmul(x, w)
-        _1 = R.call_packed(
-            "relax_tapml.capture.outputs",
-            *(frame, R.str("main/000/matmul"), R.str("+1"), y),
-            ty_args=[R.Tuple([])],
-        )
-        _2 = R.call_packed(
-            "relax_tapml.capture.inputs",
-            *(frame, R.str("main/001/add"), R.str("=1"), R.str("=0")),
-            ty_args=[R.Tuple([])],
-        )
-        z = R.add(y, x)
-        _3 = R.call_packed(
-            "relax_tapml.capture.outputs",
-            *(frame, R.str("main/001/add"), R.str("+2"), z),
-            ty_args=[R.Tuple([])],
-        )
+        R.func_attr({"num_input": 1})
+        with R.dataflow():
+            y = R.matmul(x, w)
+            z = R.add(y, x)
+            R.output(y, z)
         return (z, y)
 
 
 @pytest.fixture(scope="session")
 def instrumented():
-    """The instrumented model, ready to run."""
+    """The model with every call recorded, ready to run."""
     native.load()
-    return relax.VirtualMachine(tvm.compile(Instrumented, "llvm"), tvm.cpu())
+    return relax.VirtualMachine(tvm.compile(InsertCapture()(lower(Model)), "llvm"), tvm.cpu())
 
 
 @pytest.fixture

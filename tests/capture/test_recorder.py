@@ -22,6 +22,11 @@ def raise_after(call_site):
     raise ZeroDivisionError
 
 
+def full(specs, path):
+    """A disk without space for a segment."""
+    raise OSError(28, "No space left on device")
+
+
 def call_many(call_site, count, size):
     """A run of distinct tensors."""
     for value in range(count):
@@ -137,10 +142,6 @@ def test_incomplete_sample_is_replaced_and_complete_one_is_kept(store, call_site
 
 def test_writing_failure_is_raised_at_the_end_of_the_sample(store, call_site, monkeypatch):
     """A full disk neither hangs the run nor goes unnoticed, and the store stays sound."""
-
-    def full(specs, path):
-        raise OSError(28, "No space left on device")
-
     with Recorder(store, budget_bytes=100_000) as recorder:
         with recorder.sample("before"):
             call_site("main/000/f", [1], [2])
@@ -161,10 +162,6 @@ def test_writing_failure_is_raised_at_the_end_of_the_sample(store, call_site, mo
 
 def test_failure_during_a_raising_run_is_noted(store, call_site, monkeypatch):
     """The run's exception is raised, with a note about the capture."""
-
-    def full(specs, path):
-        raise OSError(28, "No space left on device")
-
     monkeypatch.setattr("relax_tapml.capture._segment.serialize_file", full)
     with (
         Recorder(store) as recorder,

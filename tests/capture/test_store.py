@@ -11,6 +11,7 @@ from contextlib import closing
 
 import numpy as np
 import pytest
+from campaign_readers import read_store
 from damaged_json import damaged
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -62,16 +63,21 @@ def test_interrupted_create_can_be_repeated(store, tmp_path):
     CaptureStore.create(folder, {"model": "again"}).close()
 
 
-def test_open_missing_folder(tmp_path):
-    """The error names the folder and the fix."""
-    with pytest.raises(StoreError, match=r"nowhere: the folder does not exist. Check the path"):
-        CaptureStore.open(tmp_path / "nowhere")
-
-
-def test_open_folder_that_is_no_store(tmp_path):
-    """The error names the file that a store needs."""
-    with pytest.raises(StoreError, match=r"is not a capture store: expected index.sqlite"):
-        CaptureStore.open(tmp_path)
+@pytest.mark.parametrize(
+    ("folder", "content", "message"),
+    [
+        ("nowhere", None, "nowhere: the folder does not exist. Check the path"),
+        ("", None, "is not a capture store: expected index.sqlite"),
+        ("", b"not a database" * 1000, "index of capture store .* is damaged"),
+    ],
+    ids=["no folder", "no store", "no database"],
+)
+def test_what_is_no_store_is_refused(tmp_path, folder, content, message):
+    """With its name, the file that a store needs, and the fix."""
+    if content:
+        (tmp_path / "index.sqlite").write_bytes(content)
+    with pytest.raises(StoreError, match=message):
+        CaptureStore.open(tmp_path / folder)
 
 
 def test_open_newer_schema(store):
@@ -80,13 +86,6 @@ def test_open_newer_schema(store):
         connection.execute("UPDATE manifest SET value = '2' WHERE key = 'schema'")
     with pytest.raises(StoreError, match=r"has schema 2, expected 1\. Read it with"):
         CaptureStore.open(store.folder)
-
-
-def test_open_damaged_index(tmp_path):
-    """An index that is no database is named."""
-    (tmp_path / "index.sqlite").write_bytes(b"not a database" * 1000)
-    with pytest.raises(StoreError, match=r"index of capture store .* is damaged"):
-        CaptureStore.open(tmp_path)
 
 
 def test_open_in_a_read_only_folder(store, monkeypatch):
@@ -180,12 +179,18 @@ def test_flipped_byte_is_found_when_verified(store):
         store.tensor(digest, verify=True)
 
 
-def test_missing_segment(store):
-    """A removed file is named."""
+@pytest.mark.parametrize(
+    ("replace", "message"),
+    [(lambda path: None, "cannot be read: No such file"), (os.mkfifo, "is no file")],
+    ids=["missing", "a pipe without a writer"],
+)
+def test_a_segment_that_is_no_file_is_refused(store, replace, message):
+    """By name, and without waiting."""
     (digest,) = write(store, np.arange(100.0))
     (segment,) = segments(store)
     segment.unlink()
-    with pytest.raises(StoreError, match=rf"{segment} cannot be read: No such file"):
+    replace(segment)
+    with pytest.raises(StoreError, match=rf"{segment} {message}"):
         store.tensor(digest)
 
 
@@ -201,22 +206,6 @@ def test_segment_of_other_content(store):
         connection.execute("UPDATE tensors SET shape = '[7]' WHERE digest = ?", [second])
     with pytest.raises(StoreError, match=r"disagrees with the index .* takes 56 bytes, got 400"):
         store.tensor(second)
-
-
-def read_all(folder):
-    """Read everything that a store has, in every way."""
-    with CaptureStore.open(folder) as store:
-        assert store.manifest
-        store.sites(), store.stats()
-        for name in store.samples():
-            if store.is_complete(name):
-                store.sample_outputs(name)
-        for call in store.calls():
-            for value in (*call.inputs, *(call.outputs or ())):
-                if isinstance(value, TensorValue):
-                    store.tensor(value.digest, verify=True)
-        for name in store.parameters():
-            store.parameter(name, verify=True)
 
 
 COLUMNS = {
@@ -250,7 +239,7 @@ def test_any_other_value_in_the_index_is_refused_or_harmless(store, table):
             with closing(sqlite3.connect(index)) as connection, contextlib.suppress(sqlite3.Error):
                 connection.execute(f"UPDATE {table} SET {column} = ?", [value])
                 connection.commit()
-            for read in (read_all, lambda folder: StoreWriter(folder).close()):
+            for read in (read_store, lambda folder: StoreWriter(folder).close()):
                 with contextlib.suppress(StoreError):
                     read(store.folder)
             index.write_bytes(good)
@@ -295,19 +284,9 @@ def test_any_other_value_in_a_segment_header_is_refused_or_harmless(store, data)
     segment.write_bytes(len(header).to_bytes(8, "little") + header + good[end:])
     try:
         with contextlib.suppress(StoreError):
-            read_all(store.folder)
+            read_store(store.folder)
     finally:
         segment.write_bytes(good)
-
-
-def test_a_segment_that_is_a_pipe_is_refused(store):
-    """It has no writer."""
-    (digest,) = write(store, np.arange(3))
-    (segment,) = segments(store)
-    segment.unlink()
-    os.mkfifo(segment)
-    with pytest.raises(StoreError, match="is no file"):
-        store.tensor(digest)
 
 
 def test_record_of_a_missing_tensor(store):

@@ -127,6 +127,7 @@ def test_what_was_judged_before_the_device_was_lost_is_printed(finished, lost_at
         ([], "give --target, or --on TARGET=SESSION"),
         (["--on", "llvm"], "--on llvm: expected TARGET=SESSION"),
         (["--on", "llvm=nowhere"], "session 'nowhere' of target llvm: expected "),
+        (["--target", "llvm", "--unit", "x"], "has no case of unit 'x'"),
         (["--on", "lvm=inline"], "target 'lvm' is not known"),
         (["--on", INLINE, "--on", INLINE], "each --on may be given once"),
         (["--on", INLINE, "--target", "llvm"], "give --on for each target"),

@@ -1,5 +1,6 @@
 """``relax-tapml reproduce``."""
 
+import re
 import shutil
 import subprocess
 import sys
@@ -70,30 +71,26 @@ def test_the_suite_of_a_run_is_as_good_as_its_folder(wrong, tmp_path, capsys):
     assert any("the failure repeats" in line for line in _lines(capsys))
 
 
-def test_a_crash_of_the_script_repeats_a_crash(wrong, tmp_path, capsys):
-    """Nothing but the script's process ends, and how it ended is printed."""
-    out = wrong("softmax_abort", "process")
-    assert main(["reproduce", str(out), "softmax", "--output", str(tmp_path)]) == 0
+@pytest.mark.parametrize(
+    ("unit", "fault", "session", "code", "messages"),
+    [
+        # Nothing but the script's process ends.
+        ("softmax", "abort", "process", 0, ["SIGABRT.*the failure repeats"]),
+        # The script raises what the build did.
+        ("softmax", "unbuildable", "inline", 0, ["failure repeats", "^no generated source: soft"]),
+        # What only the guards of a replay see.
+        ("fused_gelu", "overrun", "inline", 3, ["failure does NOT repeat here", "^written: "]),
+    ],
+)
+def test_how_the_script_ended_is_printed(
+    unit, fault, session, code, messages, wrong, tmp_path, capsys
+):
+    """Where the failure does not repeat the files are written, and the exit code is 3."""
+    out = wrong(f"{unit}_{fault}", session)
+    assert main(["reproduce", str(out), unit, "--output", str(tmp_path)]) == code
     lines = _lines(capsys)
-    assert any("SIGABRT" in line and "the failure repeats" in line for line in lines)
-
-
-def test_a_kernel_that_does_not_build_is_written(wrong, tmp_path, capsys):
-    """The script raises what the build did; why there is no generated source is printed."""
-    out = wrong("softmax_unbuildable")
-    assert main(["reproduce", str(out), "softmax", "--output", str(tmp_path)]) == 0
-    lines = _lines(capsys)
-    assert any("the failure repeats" in line for line in lines)
-    assert any(line.startswith("no generated source: softmax: ") for line in lines)
-
-
-def test_a_failure_that_does_not_repeat_is_inconclusive(wrong, tmp_path, capsys):
-    """What only the guards of a replay see: the files are written, the exit code is 3."""
-    out = wrong("fused_gelu_overrun")
-    assert main(["reproduce", str(out), "fused_gelu", "--output", str(tmp_path)]) == 3
-    lines = _lines(capsys)
-    assert any("the failure does NOT repeat here" in line for line in lines)
-    assert any(line.startswith("written: ") for line in lines)
+    for message in messages:
+        assert any(re.search(message, line) for line in lines), lines
 
 
 def test_what_fails_in_context_only_is_stated(wrong, tmp_path, capsys):

@@ -40,26 +40,10 @@ def test_everything_equals_itself(array):
     """An array passes against itself, whatever its bits."""
     comparison = compare(array, array.copy())
     assert comparison.verdict is Verdict.PASS
-    assert (
-        comparison.mismatches,
-        comparison.max_abs,
-        comparison.metrics["max_ulp"],
-    ) == (0, 0.0, 0)
+    found = comparison.mismatches, comparison.max_abs, comparison.metrics["max_ulp"]
+    assert found == (0, 0.0, 0)
     assert comparison.total == array.size
     assert comparison.first_index is None
-
-
-@given(st.data())
-def test_counts_are_symmetric(data):
-    """With an absolute tolerance it does not matter which side is the oracle."""
-    left = data.draw(FLOAT32)
-    right = data.draw(hnp.arrays(np.float32, left.shape, elements=st.floats(width=32)))
-    one, other = compare(left, right, LOOSE), compare(right, left, LOOSE)
-    assert one.mismatches == other.mismatches
-    assert one.max_abs == other.max_abs
-    assert one.metrics["max_ulp"] == other.metrics["max_ulp"]
-    assert one.first_index == other.first_index
-    assert one.verdict is other.verdict
 
 
 @given(st.data())
@@ -112,20 +96,6 @@ def test_nonfinite_values_must_be_in_the_same_places(dtype, expected, actual, na
     assert comparison.max_abs == 0.0
 
 
-def test_nonfinite_values_are_counted():
-    """The census has both sides."""
-    oracle = np.array([NAN, INF, -INF, 1.0, 2.0], "float32")
-    result = np.array([NAN, INF, -INF, NAN, INF], "float32")
-    comparison = compare(oracle, result)
-    assert comparison.metrics["nonfinite"] == {
-        "expected_nan": 1,
-        "expected_inf": 2,
-        "actual_nan": 2,
-        "actual_inf": 3,
-    }
-    assert comparison.mismatches == 2
-
-
 def test_the_most_severe_mismatch_is_the_reason():
     """A NaN is named before a larger number of values that are merely off."""
     oracle = np.ones((1, 2, 3), "float32")
@@ -144,13 +114,6 @@ def test_reason_of_a_wrong_value_has_both():
     assert holds_in_order(reason, "0.5", "2 of 3 values", "[1]", "expected 2, got 2.5")
 
 
-def test_signed_zeros_are_equal():
-    """0.0 and -0.0 are one value, also with no tolerance."""
-    comparison = compare(np.array([0.0, -0.0]), np.array([-0.0, 0.0]), NONE)
-    assert comparison.verdict is Verdict.PASS
-    assert comparison.metrics["max_ulp"] == 0
-
-
 def test_denormals_may_be_flushed_but_are_compared():
     """A device may flush denormals to zero; exact comparison sees the difference."""
     oracle = np.array([1e-42, -1e-42, 1e-39], "float32")
@@ -167,16 +130,6 @@ def test_empty_tensors_say_that_nothing_was_compared(dtype, shape):
     assert comparison.verdict is Verdict.PASS
     assert comparison.total == 0
     assert str(list(shape)) in comparison.reason
-
-
-@pytest.mark.parametrize("dtype", FLOATS + INTEGERS)
-def test_scalars_are_compared(dtype):
-    """A tensor without dimensions has one value, at the empty index."""
-    oracle, result = np.array(0).astype(dtype), np.array(1).astype(dtype)
-    comparison = compare(oracle, result, NONE)
-    assert (comparison.total, comparison.mismatches, comparison.first_index) == (1, 1, ())
-    assert (comparison.first_expected, comparison.first_actual) == (0, 1)
-    assert compare(oracle, oracle).verdict is Verdict.PASS
 
 
 def test_strides_do_not_matter():
@@ -215,11 +168,10 @@ def test_integers_must_be_equal(dtype):
     result = oracle.copy()
     result[1] = top - 1
     comparison = compare(oracle, result)
-    assert (
-        comparison.mismatches,
-        comparison.max_abs,
-        comparison.metrics["max_ulp"],
-    ) == (1, 1.0, None)
+    found = comparison.mismatches, comparison.max_abs, comparison.metrics["max_ulp"]
+    assert found == (1, 1.0, None)
+    exact = RuleTolerance(atol=0.0, rtol=0.0, origin=f"{dtype} values must be equal")
+    assert comparison.tolerance == exact
     assert comparison.first_expected == top
     assert compare(oracle, oracle.copy()).verdict is Verdict.PASS
 
@@ -276,6 +228,11 @@ def test_the_worst_decides():
     assert worst([near, far]) is far
     assert worst([near, far, nan]) is nan
     assert math.isnan(nan.error)
+    # A small error near its limit is worse than a large one far from it.
+    tight = compare(one, one + 0.01, RuleTolerance(atol=0.011, rtol=0.0, origin="tight"))
+    assert worst([near, tight]) is tight
+    unjudged = compare(one, one, ElementTolerance(bound=one * NAN, origin="noise"))
+    assert worst([unjudged, compare(one[:0], one[:0]), near]) is near
     with pytest.raises(ValueError, match="zero comparisons"):
         worst([])
 
@@ -351,17 +308,6 @@ def test_first_mismatch_is_measured_in_ulp():
     assert compare(one, np.nextafter(one, 2 * one), exact).first_ulp == 1
     assert compare(one, one * np.float32(NAN), exact).first_ulp is None
     assert compare(np.array([1]), np.array([2]), exact).first_ulp is None
-
-
-def test_the_worst_uses_up_most_of_its_tolerance():
-    """A small error near its limit is worse than a large one far from it."""
-    one = np.array([1.0])
-    far = compare(one, one + 0.25, LOOSE)
-    near = compare(one, one + 0.01, RuleTolerance(atol=0.011, rtol=0.0, origin="tight"))
-    assert worst([far, near]) is near
-    unjudged = compare(one, one, ElementTolerance(bound=one * NAN, origin="noise"))
-    empty = compare(one[:0], one[:0])
-    assert worst([unjudged, empty, far]) is far
 
 
 @given(st.data(), st.integers(1, 5))

@@ -105,16 +105,6 @@ def test_a_tolerance_of_nothing_sees_everything(oracle):
     assert power_of(oracle, EqualTolerance(origin="test")) == EXACT
 
 
-@given(arrays, st.floats(2, 10))
-def test_a_tolerance_twice_as_large_as_the_output_is_blunt(oracle, factor):
-    """Not even the sign is known: nothing at all is seen."""
-    bound = np.maximum(np.abs(oracle) * factor, 1.0).astype("float32")
-    power = power_of(oracle, ElementTolerance(bound=bound, origin="test"))
-    assert power.is_blunt
-    assert not power.sees
-    assert power.terms == 0
-
-
 @given(arrays, st.floats(1e-3, 50), st.floats(1, 10))
 def test_a_larger_tolerance_never_sees_more(oracle, atol, factor):
     """Neither errors nor terms, and it is blunt if the smaller one is."""
@@ -146,10 +136,8 @@ def test_one_dropped_term_is_seen_up_to_a_length():
     """One of n equal terms is 1/n of the result; longer reductions are reported, not blunt."""
     power = power_of(np.full((2, 8), 4.0), within(0.01))
     assert power.terms == 399
-    assert power.sees_one_of(399)
-    assert not power.sees_one_of(400)
     assert not power.is_blunt
-    assert EXACT.sees_one_of(10**9)
+    assert EXACT.terms is None
 
 
 @pytest.mark.parametrize("dtype", ["int32", "uint8", "bool", "float32", "float16"])

@@ -34,14 +34,6 @@ def test_numbers_of_each_dtype(dtype, rtol, atol_of_one):
     assert dtype in tolerance.origin
 
 
-@pytest.mark.parametrize("dtype", ["bool", "int32", "uint64", "int4"])
-def test_integers_are_exact(dtype):
-    """Integers leave nothing to round."""
-    tolerance = tolerance_for(np.ones(3).astype(dtype))
-    assert (tolerance.atol, tolerance.rtol) == (0.0, 0.0)
-    assert tolerance.origin == f"{dtype} values must be equal"
-
-
 def test_scale_is_the_median():
     """For values of one kind the scale is their median magnitude."""
     atol = tolerance_for(NORMAL.astype("float32")).atol

@@ -67,9 +67,3 @@ def test_types_of_unusual_layout():
     assert max_ulp(values[:1], values[3:]) == 4
     powers = np.array([1.0, 8.0]).astype(ml_dtypes.float8_e8m0fnu)
     assert max_ulp(powers[:1], powers[1:]) == 3
-
-
-def test_strided_arrays():
-    """Distances are taken by index, not by memory."""
-    base = np.arange(6, dtype="float32").reshape(2, 3)
-    assert max_ulp(base.T, np.ascontiguousarray(base.T)) == 0

@@ -10,7 +10,7 @@ import tvm_ffi
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from operator_kernels import KERNELS, MATRIX, ROW, inputs_of, kernel
-from tvm import relax
+from tvm import relax, te, tirx
 from tvm.script import tirx as T  # noqa: N812
 
 from mutation.guarded import GuardedTensor
@@ -44,13 +44,24 @@ def derived(function, inputs, oracle):
     return tolerance
 
 
+def judged(function, inputs=None):
+    """Run a kernel on llvm; return what it gives and the derived tolerance of it."""
+    inputs = inputs_of(function) if inputs is None else inputs
+    oracle = result_of(function, inputs)
+    return oracle, derived(function, inputs, oracle)
+
+
+def elementwise(body, *params):
+    """A kernel that computes each value of its result from those at the same place."""
+    tensors = [te.placeholder(shape, dtype, f"x{n}") for n, (shape, dtype) in enumerate(params)]
+    out = te.compute(params[0][0], lambda *at: body(*(tensor[at] for tensor in tensors)))
+    return te.create_prim_func([*tensors, out])
+
+
 @pytest.mark.parametrize("name", KERNELS)
 def test_the_source_is_inside(name):
     """What the kernel itself returns would be legal had another kernel returned it."""
-    function = KERNELS[name]
-    inputs = inputs_of(function)
-    oracle = result_of(function, inputs)
-    tolerance = derived(function, inputs, oracle)
+    oracle, tolerance = judged(KERNELS[name])
     assert np.isfinite(tolerance.allowed(oracle)).all()
     assert "the source is" not in tolerance.origin
 
@@ -65,8 +76,7 @@ def test_every_variant_is_inside(name, seed, scale):
         (array * scale).astype(array.dtype) if is_float(array.dtype) else array
         for array in inputs_of(function, seed)
     ]
-    oracle = result_of(function, inputs)
-    tolerance = derived(function, inputs, oracle)
+    oracle, tolerance = judged(function, inputs)
     count = 0
     for variant in variants(function, seed=seed):
         if variant.kind == "GPU schedule":
@@ -80,10 +90,7 @@ def test_every_variant_is_inside(name, seed, scale):
 @pytest.mark.parametrize("name", ROUNDING)
 def test_a_bound_is_near_what_float32_can_do(name):
     """Half of the values may differ by less than a hundred roundings of the largest value."""
-    function = KERNELS[name]
-    inputs = inputs_of(function)
-    oracle = result_of(function, inputs)
-    tolerance = derived(function, inputs, oracle)
+    oracle, tolerance = judged(KERNELS[name])
     assert isinstance(tolerance, ElementTolerance)
     allowed = tolerance.allowed(oracle)
     assert 0 < np.median(allowed) < 100 * 2**-24 * np.abs(oracle).max()
@@ -94,21 +101,18 @@ def test_a_bound_is_near_what_float32_can_do(name):
 @pytest.mark.parametrize("name", EXACT)
 def test_what_rounds_nothing_must_be_equal(name):
     """Kernels that move, choose and compare; only denormals may be flushed."""
-    function = KERNELS[name]
-    inputs = inputs_of(function)
-    tolerance = derived(function, inputs, result_of(function, inputs))
+    _, tolerance = judged(KERNELS[name])
     assert isinstance(tolerance, EqualTolerance | RuleTolerance)
     if isinstance(tolerance, RuleTolerance):
         assert (tolerance.atol, tolerance.rtol) == (2.0**-126, 0.0)
 
 
 def test_the_origin_lists_what_was_counted():
-    """Sums with their length, elementary functions by name."""
-    function = KERNELS["softmax"]
-    inputs = inputs_of(function)
-    origin = derived(function, inputs, result_of(function, inputs)).origin
-    assert "sums of 8 terms" in origin
-    assert "exp" in origin
+    """Sums with their length, elementary functions by name; these are the same on every device."""
+    _, tolerance = judged(KERNELS["softmax"])
+    assert "sums of 8 terms" in tolerance.origin
+    assert "exp" in tolerance.origin
+    assert tolerance.low_precision is None
 
 
 def test_each_value_has_a_bound_of_its_own():
@@ -116,8 +120,8 @@ def test_each_value_has_a_bound_of_its_own():
     function = KERNELS["matmul"]
     x, w = inputs_of(function)
     x[0] *= 1000
-    oracle = result_of(function, [x, w])
-    allowed = derived(function, [x, w], oracle).allowed(oracle)
+    oracle, tolerance = judged(function, [x, w])
+    allowed = tolerance.allowed(oracle)
     assert allowed[0].min() > 30 * allowed[1:].max()
 
 
@@ -126,9 +130,8 @@ def test_cancellation_is_allowed_for():
     function = KERNELS["gelu"]
     (x,) = inputs_of(function)
     x[:] = -4.0
-    oracle = result_of(function, [x])
+    oracle, tolerance = judged(function, [x])
     other = (np.float32(0.5) * x * (1 + np.tanh(np.float32(1.1296) * x))).astype(np.float32)
-    tolerance = derived(function, [x], oracle)
     # An erf that is off by one rounding of 1 is fine, another function is not.
     assert compare(oracle, oracle + np.float32(1.2e-7), tolerance).verdict is Verdict.PASS
     assert compare(oracle, other, tolerance).verdict is Verdict.MISMATCH
@@ -141,8 +144,7 @@ def test_masks_are_judged(lowest):
     (x,) = inputs_of(function)
     unmasked = result_of(function, [x])
     x[:, 5:] += np.float32(lowest)
-    oracle = result_of(function, [x])
-    tolerance = derived(function, [x], oracle)
+    oracle, tolerance = judged(function, [x])
     allowed = tolerance.allowed(oracle)
     assert np.isfinite(allowed).all()
     assert allowed.max() < 1e-5
@@ -154,8 +156,7 @@ def test_a_sum_with_a_mask_may_not_lose_it():
     function = kernel(lambda x, m: x + m, MATRIX, MATRIX)
     x, mask = inputs_of(function)
     mask[:] = np.finfo(np.float32).min
-    oracle = result_of(function, [x, mask])
-    tolerance = derived(function, [x, mask], oracle)
+    oracle, tolerance = judged(function, [x, mask])
     assert compare(oracle, x, tolerance).mismatches == x.size
 
 
@@ -258,8 +259,8 @@ def test_a_tie_of_rounding_may_go_either_way():
     function = kernel(lambda x, y: relax.op.astype(relax.op.round(x / y), "int32"), ROW, ROW)
     x = np.array([2.4, 2.5, 2.6, 7.5, 1.1, 3.5, 100.2, 0.0], np.float32) * np.float32(0.7)
     y = np.full(8, 0.7, np.float32)
-    oracle = result_of(function, [x, y])
-    allowed = derived(function, [x, y], oracle).allowed(oracle)
+    oracle, tolerance = judged(function, [x, y])
+    allowed = tolerance.allowed(oracle)
     np.testing.assert_array_equal(allowed > 0, [0, 1, 0, 1, 0, 1, 0, 0])
     assert allowed.max() <= 2
 
@@ -269,8 +270,7 @@ def test_a_comparison_is_not_judged_where_rounding_decides():
     function = kernel(lambda x, y: relax.op.less(x * y, relax.const(0.1, "float32")), ROW, ROW)
     x = np.array([0.1, 0.2, 0.3, 0.05, -1, 0, 1, 5], np.float32)
     y = np.array([1.0000001, 0.5, 0.5, 2, 1, 1, 1, 1], np.float32)
-    oracle = result_of(function, [x, y])
-    tolerance = derived(function, [x, y], oracle)
+    oracle, tolerance = judged(function, [x, y])
     np.testing.assert_array_equal(np.isnan(tolerance.allowed(oracle)), [1, 1, 0, 1, 0, 0, 0, 0])
     wrong = oracle.copy()
     wrong[4] = not wrong[4]
@@ -279,24 +279,12 @@ def test_a_comparison_is_not_judged_where_rounding_decides():
 
 def test_a_mask_made_from_whole_numbers_has_no_edge_to_doubt():
     """(1 - m) * lowest is exact for m of 0 and 1, although products carry errors."""
-
-    @T.prim_func(private=True, s_tir=True)
-    def masked(
-        x: T.Buffer((T.int64(8), T.int64(8)), "float32"),
-        m: T.Buffer((T.int64(8), T.int64(8)), "float32"),
-        y: T.Buffer((T.int64(8), T.int64(8)), "float32"),
-    ):
-        for i, j in T.grid(T.int64(8), T.int64(8)):
-            with T.sblock("y"):
-                vi, vj = T.axis.remap("SS", [i, j])
-                y[vi, vj] = x[vi, vj] + (T.float32(1) - m[vi, vj]) * T.float32(-3.4e38)
-
+    masked = elementwise(lambda x, m: x + (1 - m) * T.float32(-3.4e38), MATRIX, MATRIX)
     x, mask = inputs_of(masked)
     mask[:] = 1
     mask[:, 6:] = 0
-    oracle = result_of(masked, [x, mask])
-    allowed = derived(masked, [x, mask], oracle).allowed(oracle)
-    assert allowed[:, :6].max() < 1e-6
+    oracle, tolerance = judged(masked, [x, mask])
+    assert tolerance.allowed(oracle)[:, :6].max() < 1e-6
 
 
 def test_indices_of_the_largest_are_compared_by_value():
@@ -314,8 +302,8 @@ def test_padding_is_not_read():
     """A condition keeps loads in bounds, also in the evaluation in float64."""
     function = kernel(lambda x: relax.op.nn.pad(x * x, [2, 2]), ((3,), "float32"))
     x = np.array([1.1, 2.2, 3.3], np.float32)
-    oracle = result_of(function, [x])
-    allowed = derived(function, [x], oracle).allowed(oracle)
+    oracle, tolerance = judged(function, [x])
+    allowed = tolerance.allowed(oracle)
     assert oracle.shape == (7,)
     assert allowed[[0, 1, 5, 6]].max() <= 2.0**-126
     assert allowed[2:5].min() > 0
@@ -341,14 +329,7 @@ def test_an_infinity_of_the_kernel_must_be_there():
     tolerance = derived(function, [x, x], oracle)
     finite = np.ones(8, np.float32)
     assert compare(oracle, finite, tolerance).mismatches == 1
-
-    @T.prim_func(private=True, s_tir=True)
-    def inverse(x: T.Buffer((T.int64(8),), "float32"), y: T.Buffer((T.int64(8),), "float32")):
-        for i in range(T.int64(8)):
-            with T.sblock("y"):
-                vi = T.axis.spatial(T.int64(8), i)
-                y[vi] = T.float32(1) / x[vi]
-
+    inverse = elementwise(lambda x: T.float32(1) / x, ROW)
     with np.errstate(divide="ignore"):
         oracle = 1 / x
     tolerance = derived(inverse, [x], oracle)
@@ -376,14 +357,7 @@ def test_what_is_written_in_place_begins_with_its_argument():
 
 def test_what_cannot_be_followed_falls_back_on_the_rule():
     """And the origin has the reason."""
-
-    @T.prim_func(private=True, s_tir=True)
-    def external(x: T.Buffer((T.int64(4),), "float32"), y: T.Buffer((T.int64(4),), "float32")):
-        for i in range(T.int64(4)):
-            with T.sblock("y"):
-                vi = T.axis.spatial(T.int64(4), i)
-                y[vi] = T.call_extern("float32", "expm1f", x[vi])
-
+    external = elementwise(lambda x: tirx.call_extern("float32", "expm1f", x), ((4,), "float32"))
     oracle = np.ones(4, np.float32)
     derivation = Derivation(external, [1])
     (tolerance,) = derivation.tolerances({0: oracle}, {}, [oracle])
@@ -419,8 +393,7 @@ def test_nothing_changes_the_kernel():
     for name in ("softmax", "take", "unpack_int4"):
         function = KERNELS[name]
         before = tvm.ir.load_json(tvm.ir.save_json(function))
-        inputs = inputs_of(function)
-        derived(function, inputs, result_of(function, inputs))
+        judged(function)
         assert tvm_ffi.structural_equal(function, before)
 
 
@@ -502,18 +475,9 @@ def test_a_minimum_has_the_error_of_what_wins():
 
 def test_a_division_that_a_condition_prevents_is_not_done():
     """Both arms of a choice are evaluated; dividing whole numbers by zero would end the process."""
-
-    @T.prim_func(private=True, s_tir=True)
-    def ratio(
-        a: T.Buffer((T.int64(4),), "int32"),
-        b: T.Buffer((T.int64(4),), "int32"),
-        y: T.Buffer((T.int64(4),), "int32"),
-    ):
-        for i in range(T.int64(4)):
-            with T.sblock("y"):
-                vi = T.axis.spatial(T.int64(4), i)
-                y[vi] = T.if_then_else(b[vi] != 0, T.truncdiv(a[vi], b[vi]), 0)
-
+    ratio = elementwise(
+        lambda a, b: tirx.if_then_else(b != 0, tirx.truncdiv(a, b), 0), *[((4,), "int32")] * 2
+    )
     a, b = np.array([7, 8, 9, 10], np.int32), np.array([2, 0, 3, 0], np.int32)
     [found], _ = Derivation(ratio, [2]).evaluated({0: a, 1: b}, {}, [a])
     np.testing.assert_array_equal(found, [3, 0, 3, 0])
@@ -603,18 +567,10 @@ def test_a_whole_number_becomes_float16_with_its_rounding():
 
 def test_one_over_infinity_is_zero():
     """What is added to an infinity does not change it, nor its inverse."""
-
-    @T.prim_func(private=True, s_tir=True)
-    def inverse(x: T.Buffer((T.int64(2),), "float32"), y: T.Buffer((T.int64(2),), "float32")):
-        for i in range(T.int64(2)):
-            with T.sblock("y"):
-                vi = T.axis.spatial(T.int64(2), i)
-                y[vi] = T.float32(1) / (x[vi] * T.float32(1.1))
-
+    inverse = elementwise(lambda x: T.float32(1) / (x * T.float32(1.1)), ((2,), "float32"))
     x = np.array([np.inf, 2.0], np.float32)
     oracle = (1 / (x * np.float32(1.1))).astype(np.float32)
-    (tolerance,) = Derivation(inverse, [1]).tolerances({0: x}, {}, [oracle])
-    assert tolerance.allowed(oracle)[0] < 1e-37
+    assert derived(inverse, [x], oracle).allowed(oracle)[0] < 1e-37
 
 
 def test_arguments_that_cannot_be_evaluated_end_no_run():
@@ -634,18 +590,12 @@ def test_browsers_may_be_less_accurate(name, dtype, allowed):
     """By what WGSL allows for sine and cosine, also after a sum; elsewhere by much less."""
     x = np.linspace(-3, 3, 101).astype(dtype)
     function = kernel(lambda v: relax.op.add(getattr(relax.op, name)(v), v), (x.shape, dtype))
-    tolerance = derived(function, [x], result_of(function, [x]))
+    _, tolerance = judged(function, [x])
     bound, wider = (np.asarray(b, "float64") for b in (tolerance.bound, tolerance.low_precision))
     assert (wider >= allowed).all()
     assert (wider <= 1.3 * allowed + bound).all()
     if dtype == "float32":
         assert (bound < 0.01 * wider).all()
-
-
-def test_other_functions_are_the_same_everywhere():
-    function = KERNELS["softmax"]
-    inputs = inputs_of(function)
-    assert derived(function, inputs, result_of(function, inputs)).low_precision is None
 
 
 def test_whole_numbers_that_only_a_low_precision_cosine_changes():
@@ -657,8 +607,7 @@ def test_whole_numbers_that_only_a_low_precision_cosine_changes():
         ),
         (x.shape, "float32"),
     )
-    oracle = result_of(function, [x])
-    tolerance = derived(function, [x], oracle)
+    oracle, tolerance = judged(function, [x])
     assert not tolerance.allowed(oracle).any()
     assert set(np.asarray(tolerance.low_precision, "float64")) == {0.0, 1.0}
 
@@ -667,8 +616,8 @@ def test_without_low_precision_bounds_such_devices_are_not_judged(monkeypatch):
     """They would be held to what only others can do."""
     x = np.linspace(-1, 1, 32).astype("float32")
     function = kernel(relax.op.sin, (x.shape, "float32"))
-    oracle = result_of(function, [x])
-    bound = derived(function, [x], oracle).bound
+    oracle, tolerance = judged(function, [x])
+    bound = tolerance.bound
     monkeypatch.setattr("relax_tapml.derive.derivation.LOW_PRECISION_FUNCTIONS", {})
     tolerance = derived(function, [x], oracle)
     assert np.isnan(tolerance.low_precision).all()
@@ -680,7 +629,7 @@ def test_a_tangent_is_a_sine_by_a_cosine():
     """Far from its poles a few units in the last place; less accurate in a browser."""
     x = np.linspace(-1.2, 1.2, 64).astype("float32")
     function = kernel(relax.op.tan, (x.shape, "float32"))
-    tolerance = derived(function, [x], result_of(function, [x]))
+    _, tolerance = judged(function, [x])
     bound, wider = (np.asarray(b, "float64") for b in (tolerance.bound, tolerance.low_precision))
     assert (np.abs(np.tan(x) - np.tan(x.astype("float64"))) <= bound).all()
     assert bound.max() < 2e-5

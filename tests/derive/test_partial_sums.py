@@ -46,7 +46,7 @@ def product(k, n, dtype, seed=0):
     [("float16", 64), ("float16", 4096), ("bfloat16", 512), ("float32", 12544)],
 )
 def test_sums_in_many_orders_are_inside(dtype, length):
-    """Of terms of many kinds, every partial sum rounded to the dtype."""
+    """Of terms of many kinds, every partial sum rounded to the dtype; docs/judging.md has 0.7."""
     rows = 4
     function = row_sums(rows, length, dtype)
     for name, wide in terms_of_kinds(rows, length, seed=1):
@@ -55,7 +55,7 @@ def test_sums_in_many_orders_are_inside(dtype, length):
         oracle, allowed = evaluated(function, terms, like=like)
         for order, result in sums(terms):
             with np.errstate(invalid="ignore"):
-                is_inside = np.abs(as_float64(result) - oracle) <= allowed
+                is_inside = np.abs(as_float64(result) - oracle) <= 0.7 * allowed
             is_judged = np.isfinite(oracle) & np.isfinite(allowed)
             assert is_inside[is_judged].all(), (name, order)
 

@@ -45,11 +45,6 @@ def affine():
 
 
 @pytest.fixture
-def make_affine_sample():
-    return affine_sample
-
-
-@pytest.fixture
 def run_on_llvm():
     """Compile a model for llvm and return its flattened outputs for each sample."""
 

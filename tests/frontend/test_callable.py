@@ -64,30 +64,36 @@ def test_the_import_path_is_left_as_it_was(zoo, tmp_path):
     assert sys.path == before
 
 
-def test_a_missing_module_is_named(zoo):
-    with refused(UsageError, "nowhere.at_all:f", "no module 'nowhere'", "install"):
-        load_callable("nowhere.at_all:f")
+@pytest.mark.parametrize(
+    ("spec", "named"),
+    [
+        ("nowhere.at_all:f", ("no module 'nowhere'", "install")),
+        ("ZOO:modle", ("'modle'", "model or Model?")),
+        ("ZOO:three", ("(IRModule, dict, int)", "(IRModule, params)")),
+        ("ZOO:none", ("NoneType", "(IRModule, params)")),
+        ("ZOO:number", ("int", "callable")),
+    ],
+)
+def test_what_makes_no_model_is_refused(zoo, spec, named):
+    spec = spec.replace("ZOO", zoo)
+    with refused(UsageError, spec, *named):
+        load_callable(spec)
 
 
-def test_a_module_that_imports_a_missing_one_is_not_blamed_on_its_name(tmp_path, monkeypatch):
-    file = tmp_path / "needs_more.py"
-    file.write_text("import nowhere_to_be_found\n")
+@pytest.mark.parametrize(
+    ("source", "reason", "line"),
+    [
+        ("import nowhere_to_be_found\n", "No module named 'nowhere_to_be_found'", 1),
+        ("\nx = 1 / 0\n", "ZeroDivisionError: division", 2),
+    ],
+    ids=["imports_more", "raises"],
+)
+def test_a_module_that_raises_is_named_with_the_line(tmp_path, monkeypatch, source, reason, line):
+    file = tmp_path / f"raises_at_{line}.py"
+    file.write_text(source)
     monkeypatch.chdir(tmp_path)
-    with refused(UsageError, "needs_more:f", "No module named 'nowhere_to_be_found'", f"{file}:1"):
-        load_callable("needs_more:f")
-
-
-def test_a_module_that_raises_is_named_with_the_line(tmp_path, monkeypatch):
-    file = tmp_path / "raises_on_import.py"
-    file.write_text("\nx = 1 / 0\n")
-    monkeypatch.chdir(tmp_path)
-    with refused(UsageError, "raises_on_import:f", "ZeroDivisionError: division", f"{file}:2"):
-        load_callable("raises_on_import:f")
-
-
-def test_a_missing_attribute_gets_close_matches(zoo):
-    with refused(UsageError, f"{zoo}:modle", "'modle'", "model or Model?"):
-        load_callable(f"{zoo}:modle")
+    with refused(UsageError, f"raises_at_{line}:f", reason, f"{file}:{line}"):
+        load_callable(f"raises_at_{line}:f")
 
 
 def test_a_callable_that_raises_is_named_with_the_line(zoo, tmp_path):
@@ -100,16 +106,3 @@ def test_a_callable_that_raises_is_named_with_the_line(zoo, tmp_path):
 def test_the_packages_own_errors_pass_through(zoo):
     with pytest.raises(SourceError, match=r"^not an oracle$"):
         load_callable(f"{zoo}:refused")
-
-
-@pytest.mark.parametrize(
-    ("attribute", "got"), [("three", "(IRModule, dict, int)"), ("none", "NoneType")]
-)
-def test_another_result_is_refused(zoo, attribute, got):
-    with refused(UsageError, f"{zoo}:{attribute}", got, "(IRModule, params)"):
-        load_callable(f"{zoo}:{attribute}")
-
-
-def test_what_cannot_be_called_is_refused(zoo):
-    with refused(UsageError, f"{zoo}:number", "int", "callable"):
-        load_callable(f"{zoo}:number")

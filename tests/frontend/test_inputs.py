@@ -26,6 +26,9 @@ def save_safetensors(file, **arrays):
     file.write_bytes(dump_tensors(arrays))
 
 
+SAVE = {".npz": np.savez_compressed, ".safetensors": save_safetensors}
+
+
 @pytest.mark.parametrize(
     ("file_name", "save"),
     [("a.npz", np.savez), ("a.npz", np.savez_compressed), ("a.safetensors", save_safetensors)],
@@ -58,14 +61,12 @@ def test_bfloat16_is_kept(tmp_path, signature):
     assert sample.arrays[0].dtype == ml_dtypes.bfloat16
 
 
-def test_a_missing_path_is_named(tmp_path, signature):
-    with refused(UsageError, f"{tmp_path}/no.npz", "no such file"):
-        load_samples([tmp_path / "no.npz"], signature)
-
-
-def test_an_empty_folder_is_refused(tmp_path, signature):
-    with refused(UsageError, tmp_path, "empty", ".npz"):
-        load_samples([tmp_path], signature)
+@pytest.mark.parametrize(
+    ("path", "named"), [("no.npz", ("/no.npz", "no such file")), ("", ("empty", ".npz"))]
+)
+def test_a_path_without_samples_is_refused(tmp_path, signature, path, named):
+    with refused(UsageError, tmp_path, *named):
+        load_samples([tmp_path / path], signature)
 
 
 def test_another_kind_of_file_is_not_skipped(tmp_path, signature):
@@ -75,27 +76,19 @@ def test_another_kind_of_file_is_not_skipped(tmp_path, signature):
         load_samples([tmp_path], signature)
 
 
-def test_other_names_are_refused(tmp_path, signature):
-    np.savez(tmp_path / "a.npz", x=X, z=Y)
-    with refused(UsageError, f"{tmp_path}/a.npz", "x, y of 'main', got x, z", "arr_0, arr_1"):
-        load_samples([tmp_path / "a.npz"], signature)
-
-
-def test_a_wrong_count_is_refused(tmp_path, signature):
-    np.savez(tmp_path / "a.npz", X, Y, Y)
-    with refused(UsageError, f"{tmp_path}/a.npz", "x, y of 'main', got arr_0, arr_1, arr_2"):
-        load_samples([tmp_path / "a.npz"], signature)
-
-
-def test_a_dtype_that_npz_loses_is_refused(tmp_path, signature):
-    np.savez(tmp_path / "a.npz", x=X.astype(ml_dtypes.bfloat16), y=Y)
-    with refused(UsageError, f"{tmp_path}/a.npz", "'x'", "bfloat16", ".safetensors"):
-        load_samples([tmp_path / "a.npz"], signature)
-
-
-def test_a_pickle_is_never_loaded(tmp_path, signature):
-    np.savez(tmp_path / "a.npz", x=np.array([None]), y=Y)
-    with refused(UsageError, f"{tmp_path}/a.npz", "allow_pickle=False"):
+@pytest.mark.parametrize(
+    ("arrays", "named"),
+    [
+        ({"x": X, "z": Y}, ("x, y of 'main', got x, z", "arr_0, arr_1")),
+        ({"arr_0": X, "arr_1": Y, "arr_2": Y}, ("x, y of 'main', got arr_0, arr_1, arr_2",)),
+        ({"x": X.astype(ml_dtypes.bfloat16), "y": Y}, ("'x'", "bfloat16", ".safetensors")),
+        ({"x": np.array([None]), "y": Y}, ("allow_pickle=False",)),
+    ],
+    ids=["other names", "wrong count", "a dtype that npz loses", "a pickle"],
+)
+def test_arrays_that_cannot_be_inputs_are_refused(tmp_path, signature, arrays, named):
+    np.savez(tmp_path / "a.npz", **arrays)
+    with refused(UsageError, f"{tmp_path}/a.npz", *named):
         load_samples([tmp_path / "a.npz"], signature)
 
 
@@ -104,13 +97,10 @@ def test_a_pickle_is_never_loaded(tmp_path, signature):
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
-@given(data=st.data(), suffix=st.sampled_from([".npz", ".safetensors"]))
+@given(data=st.data(), suffix=st.sampled_from(list(SAVE)))
 def test_any_changed_bytes_are_refused_or_harmless(tmp_path, signature, data, suffix):
     file = tmp_path / f"changed{suffix}"
-    if suffix == ".npz":
-        np.savez_compressed(file, x=X, y=Y)
-    else:
-        save_safetensors(file, x=X, y=Y)
+    SAVE[suffix](file, x=X, y=Y)
     content = bytearray(file.read_bytes())
     where = data.draw(st.integers(0, len(content) - 1))
     content[where : where + data.draw(st.integers(1, 8))] = data.draw(st.binary(max_size=8))
@@ -127,13 +117,10 @@ def test_an_archive_that_unpacks_to_more_than_memory_is_refused(tmp_path, signat
         load_samples([tmp_path / "a.npz"], signature)
 
 
-@pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
+@pytest.mark.parametrize("suffix", SAVE)
 def test_a_cut_file_is_refused(tmp_path, signature, suffix):
     file = tmp_path / f"a{suffix}"
-    if suffix == ".npz":
-        np.savez(file, X, Y)
-    else:
-        save_safetensors(file, x=X, y=Y)
+    SAVE[suffix](file, x=X, y=Y)
     file.write_bytes(file.read_bytes()[:-40])
     with refused(UsageError, file, "cannot be read", "again"):
         load_samples([file], signature)

@@ -43,11 +43,6 @@ def test_a_relax_module_takes_given_inputs(ir_file, tmp_path, run_on_llvm):
     np.testing.assert_array_equal(shifted, np.arange(4) + 3)
 
 
-def test_a_relax_module_without_inputs_is_refused(ir_file):
-    with refused(UsageError, "'affine'", "--inputs", "x, y"):
-        load_model(str(ir_file))
-
-
 def test_given_inputs_are_checked(ir_file, tmp_path):
     np.savez(tmp_path / "mine.npz", x=X, y=np.arange(5))
     with refused(UsageError, "mine.npz", "'y'", "[n * 2], got [5] (n = 2)"):

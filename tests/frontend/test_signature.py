@@ -44,15 +44,6 @@ def test_two_parameters_of_one_name_are_refused():
         signature_of(builder.get(), "main", 0)
 
 
-def test_a_model_that_fits_is_accepted(affine):
-    assert check_model(affine).entry == "main"
-
-
-def test_a_model_without_samples_is_refused(affine):
-    with refused(UsageError, "'affine'", "--inputs", "x, y"):
-        check_model(dataclasses.replace(affine, samples=()))
-
-
 X = np.zeros((2, 4), "float32")
 Y = np.zeros(4, "int64")
 

@@ -123,13 +123,6 @@ def test_a_file_that_is_no_program_is_refused(tmp_path):
         load_pt2(tmp_path / "m.pt2")
 
 
-def test_a_dtype_the_importer_gets_wrong_is_refused_at_its_node():
-    module = module_of(lambda self, x: x.cumprod(0))
-    named = ("'cumprod'", "Tiny", "int64, got bool", "convert_map={'cumprod.default'")
-    with refused(LoweringError, *named):
-        from_torch(module, (torch.tensor([True, False]),))
-
-
 def test_a_converter_closes_the_gap(run_on_llvm):
     from tvm import relax
 
@@ -144,14 +137,6 @@ def test_a_converter_closes_the_gap(run_on_llvm):
         convert_map={"cumprod.default": cumprod},
     )
     np.testing.assert_array_equal(run_on_llvm(model)[0][0], [1, 1, 0])
-
-
-@pytest.mark.parametrize("dtype", [torch.bool, torch.int32, torch.float32])
-def test_cumsum_counts_in_torchs_dtype(dtype, run_on_llvm):
-    module = module_of(lambda self, x: x.cumsum(0))
-    model = from_torch(module, (torch.tensor([1, 0, 1, 1]).to(dtype),))
-    expected = model.reference(model.samples[0])[0]
-    np.testing.assert_array_equal(run_on_llvm(model)[0][0], expected, strict=True)
 
 
 @pytest.mark.parametrize(
@@ -192,37 +177,40 @@ def test_a_shape_the_importer_gets_wrong_is_refused():
             from_torch(module, (torch.ones(3),), convert_map={"exp.default": wrong})
 
 
-def test_an_operator_without_a_converter_is_named():
-    module = module_of(lambda self, x: torch.special.bessel_j0(x))
-    with refused(LoweringError, "Tiny", "special_bessel_j0.default", "convert_map="):
-        from_torch(module, (torch.ones(3),))
+def writes(self, x):
+    self.total.add_(x)
+    return self.total + 0
 
 
-def test_an_output_that_is_no_tensor_is_refused():
-    with refused(UsageError, "Tiny", "output 1 is 7", "wrapper"):
-        from_torch(module_of(lambda self, x: (x + 1, 7)), (torch.ones(3),))
+def raises(self, x):
+    raise RuntimeError("this module is broken")
 
 
-def test_an_input_that_is_no_tensor_is_refused():
-    with refused(UsageError, "Tiny", "'k' is 2", "wrapper"):
-        from_torch(module_of(lambda self, x, k: x * k), (torch.ones(3), 2))
+ONES = torch.ones(3)
 
 
-def test_a_module_that_writes_its_buffers_is_refused():
-    def forward(self, x):
-        self.total.add_(x)
-        return self.total + 0
-
-    with refused(UsageError, "Tiny writes to total", "wrapper"):
-        from_torch(module_of(forward, total=torch.zeros(3)), (torch.ones(3),))
-
-
-def test_a_module_that_cannot_be_exported_is_refused():
-    def forward(self, x):
-        raise RuntimeError("this module is broken")
-
-    with refused(UsageError, "torch.export of Tiny failed"):
-        from_torch(module_of(forward), (torch.ones(3),))
+@pytest.mark.parametrize(
+    ("error", "forward", "given", "named"),
+    [
+        (
+            *(LoweringError, lambda self, x: x.cumprod(0), (ONES > 0,)),
+            ("'cumprod'", "Tiny", "int64, got bool", "convert_map={'cumprod.default'"),
+        ),
+        (
+            *(LoweringError, lambda self, x: torch.special.bessel_j0(x), (ONES,)),
+            ("Tiny", "special_bessel_j0.default", "convert_map="),
+        ),
+        (UsageError, lambda self, x: (x + 1, 7), (ONES,), ("Tiny", "output 1 is 7", "wrapper")),
+        (UsageError, lambda self, x, k: x * k, (ONES, 2), ("Tiny", "'k' is 2", "wrapper")),
+        (UsageError, writes, (ONES,), ("Tiny writes to total", "wrapper")),
+        (UsageError, raises, (ONES,), ("torch.export of Tiny failed",)),
+    ],
+    ids=["dtype", "converter", "output", "input", "writes", "raises"],
+)
+def test_what_cannot_be_imported_is_refused(error, forward, given, named):
+    """A dtype that the importer gets wrong and an operator without a converter, at the node."""
+    with refused(error, *named):
+        from_torch(module_of(forward, total=torch.zeros(3)), given)
 
 
 def test_samples_are_checked(convolution, arguments):

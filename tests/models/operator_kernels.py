@@ -8,6 +8,8 @@ import numpy as np
 from tvm import relax, tirx
 from tvm.script import tirx as T  # noqa: N812
 
+from mutation.guarded import GuardedTensor
+from mutation.kernel import output_tensors
 from relax_tapml.partition.lower import lower
 
 Body = Callable[..., relax.Expr]
@@ -109,3 +111,15 @@ def _random(rng: np.random.Generator, buffer: tirx.Buffer) -> np.ndarray:
     if "int" in dtype:
         return rng.integers(0, 4, shape).astype(dtype)
     return rng.standard_normal(shape).astype(dtype)
+
+
+def empty_output(function: tirx.PrimFunc) -> np.ndarray:
+    """Return zeros of the shape and the dtype of what a kernel returns."""
+    out = function.params[-1]
+    return np.zeros([int(extent) for extent in out.shape], str(out.dtype))
+
+
+def computed(kernel: Callable[..., list[np.ndarray]], inputs: list[np.ndarray], like: np.ndarray):
+    """Return what a built kernel gives, with guards around all tensors."""
+    (found,) = kernel([GuardedTensor(array) for array in inputs], output_tensors([like]))
+    return found

@@ -6,12 +6,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from operator_kernels import KERNELS, inputs_of, kernel
+from operator_kernels import KERNELS, computed, empty_output, inputs_of, kernel
 from tvm import relax
 
 from mutation.detection import FIXED, RANDOM, SUITE, Detector
-from mutation.guarded import GuardedTensor
-from mutation.kernel import build_kernels, output_tensors
+from mutation.kernel import build_kernels
 from mutation.mutants import mutants
 from mutation.operator_kind import operator_kind
 from mutation.random_inputs import normal_inputs, wide_inputs
@@ -22,10 +21,7 @@ from relax_tapml.suite.open_suite import open_suite
 
 def cases_of(function, inputs):
     """Return one case, recorded on the kernel itself."""
-    out = function.params[-1]
-    empty = np.zeros([int(extent) for extent in out.shape], str(out.dtype))
-    tensors = [GuardedTensor(array) for array in inputs]
-    oracles = tuple(build_kernels([function])[0](tensors, output_tensors([empty])))
+    oracles = (computed(build_kernels([function])[0], inputs, empty_output(function)),)
     case = KernelCase(
         name="case0",
         inputs=tuple(inputs),
@@ -36,9 +32,9 @@ def cases_of(function, inputs):
     return KernelCases(unit="unit", function=function, cases=(case,))
 
 
-def test_a_suite_is_read_as_calls_of_its_kernels(suite):
+def test_a_suite_is_read_as_calls_of_its_kernels(moved_suite):
     """The kernel gives the oracles of every case, for all units of the suite."""
-    opened = open_suite(suite)
+    opened = open_suite(moved_suite)
     for unit in opened.manifest.units:
         found = kernel_cases(opened, unit)
         assert len(found.cases) == len(opened.manifest.units[unit].cases)
@@ -46,9 +42,9 @@ def test_a_suite_is_read_as_calls_of_its_kernels(suite):
         assert Detector(found).carved(built) == {}
 
 
-def test_a_suite_catches_the_mutants_of_its_units(suite):
+def test_a_suite_catches_the_mutants_of_its_units(moved_suite):
     """A suite that passes on a broken kernel is a failed test."""
-    opened = open_suite(suite)
+    opened = open_suite(moved_suite)
     (unit,) = (name for name in opened.manifest.units if "matmul" in name)
     found = kernel_cases(opened, unit)
     detector = Detector(found)

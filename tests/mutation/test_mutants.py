@@ -8,30 +8,23 @@ import tvm
 import tvm_ffi
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from operator_kernels import KERNELS, inputs_of, kernel
+from operator_kernels import KERNELS, computed, empty_output, inputs_of, kernel
 from tvm import relax
 
-from mutation.guarded import GuardedTensor
-from mutation.kernel import build_kernels, output_tensors
+from mutation.kernel import build_kernels
 from mutation.mutants import KINDS, mutants
 from relax_tapml._compat import verify_well_formed
 
 QUICK = {"kind": "llvm", "opt-level": 0}
 
 
-def run(built, inputs, oracle):
-    (actual,) = built([GuardedTensor(array) for array in inputs], output_tensors([oracle]))
-    return actual
-
-
 def results(function, kind, inputs, where=""):
     """Return what the kernel computes, and each of its mutants of a kind."""
     chosen = [m for m in mutants(function) if m.kind == kind and where in m.where]
-    out = function.params[-1]
-    empty = np.zeros([int(extent) for extent in out.shape], str(out.dtype))
+    empty = empty_output(function)
     first, *rest = build_kernels([function, *(m.function for m in chosen)], QUICK)
     assert rest, f"no mutant of kind {kind}"
-    return run(first, inputs, empty), [run(built, inputs, empty) for built in rest]
+    return computed(first, inputs, empty), [computed(built, inputs, empty) for built in rest]
 
 
 @pytest.mark.parametrize("name", KERNELS)
@@ -174,7 +167,7 @@ def test_a_truncating_cast_never_rounds_away_from_zero(seed):
     x = (np.random.default_rng(seed).standard_normal(8) * 10).astype(np.float32)
     function = KERNELS["to_half"]
     built = build_kernels([m.function for m in mutants(function) if m.kind == "truncating cast"])
-    found = run(built[0], [x], np.zeros(8, np.float16)).astype(np.float32)
+    found = computed(built[0], [x], np.zeros(8, np.float16)).astype(np.float32)
     assert (np.abs(found) <= np.abs(x)).all()
     assert (np.abs(found - x) <= np.spacing(np.abs(found).astype(np.float16))).all()
 

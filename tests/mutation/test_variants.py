@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 import tvm
 import tvm_ffi
-from operator_kernels import KERNELS, inputs_of
+from operator_kernels import KERNELS, computed, empty_output, inputs_of
 
-from mutation.guarded import GuardedTensor
-from mutation.kernel import build_kernels, output_tensors
+from mutation.kernel import build_kernels
 from mutation.variants import KINDS, loops, variants
 from relax_tapml._compat import verify_well_formed
 
@@ -31,14 +30,11 @@ def built_variants(function):
 def test_every_variant_computes_the_same(name):
     """In exact arithmetic, so in float32 all but the last digits; bit for bit in other loops."""
     function = KERNELS[name]
-    inputs = [GuardedTensor(array) for array in inputs_of(function)]
-    shape = [int(extent) for extent in function.params[-1].shape]
-    outputs = output_tensors([np.zeros(shape, np.float32)])
-    (original,) = build_kernels([function])
-    (right,) = original(inputs, outputs)
+    inputs, empty = inputs_of(function), empty_output(function)
+    right = computed(build_kernels([function])[0], inputs, empty)
     count = 0
     for variant, kernel in built_variants(function):
-        (found,) = kernel(inputs, outputs)
+        found = computed(kernel, inputs, empty)
         np.testing.assert_allclose(found, right, rtol=2e-5, atol=1e-6, err_msg=variant.where)
         if variant.kind in loops.MAKERS:
             np.testing.assert_array_equal(found, right, err_msg=variant.where)
@@ -82,13 +78,12 @@ def test_partial_sums_really_change_the_order():
     """Otherwise nothing is learned about tolerances."""
     rng = np.random.default_rng(1)
     function = KERNELS["sum"]
-    inputs = [GuardedTensor((rng.standard_normal((4, 32)) * 1e3).astype(np.float32))]
-    outputs = output_tensors([np.zeros(4, np.float32)])
-    (original,) = build_kernels([function])
-    (right,) = original(inputs, outputs)
+    inputs = [(rng.standard_normal((4, 32)) * 1e3).astype(np.float32)]
+    empty = empty_output(function)
+    right = computed(build_kernels([function])[0], inputs, empty)
     differing = {
         variant.kind
         for variant, kernel in built_variants(function)
-        if (kernel(inputs, outputs)[0] != right).any()
+        if (computed(kernel, inputs, empty) != right).any()
     }
     assert {"partial sums", "pairwise sum", "backwards", "float64 accumulator"} <= differing

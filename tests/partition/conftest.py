@@ -6,21 +6,18 @@ from collections.abc import Callable
 
 import pytest
 import tvm
+from same_kernels import LLVM, partitioned
 from tiny_model import model
 
 from relax_tapml.arrays import Array
 from relax_tapml.frontend.model import Model
-from relax_tapml.partition.boundary import Boundary
 from relax_tapml.partition.built_functions import flat_values
 from relax_tapml.partition.bytecode import compile_functions
 from relax_tapml.partition.hybrid import Host
 from relax_tapml.partition.kernel_library import KernelLibrary, KernelSet
 from relax_tapml.partition.lower import lower, mark_inputs
 from relax_tapml.partition.lower_for_target import lower_for_target
-from relax_tapml.partition.program import PartitionedProgram, partition
-from relax_tapml.targets.platforms.parse_target import parse_target
-
-LLVM = parse_target("llvm")
+from relax_tapml.partition.program import PartitionedProgram
 
 
 @pytest.fixture(scope="session")
@@ -66,15 +63,7 @@ def part(
     """Put units on the device; ``device_units`` are the host's unless they are given."""
 
     def part(*boundary: str, device_units: tvm.IRModule = units) -> PartitionedProgram:
-        return partition(
-            lowered,
-            Boundary(units=boundary),
-            host_units=units,
-            device_units=device_units,
-            source=LLVM,
-            target=LLVM,
-            library=library,
-        )
+        return partitioned(lowered, units, library, *boundary, device_units=device_units)
 
     return part
 

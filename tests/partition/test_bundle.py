@@ -18,13 +18,11 @@ from damaged_json import damaged
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from refusals import refused
+from same_kernels import LLVM
 
 from relax_tapml.errors import StoreError, TapmlError
 from relax_tapml.partition.boundary import Boundary
 from relax_tapml.partition.bundle import load, write_bundle
-from relax_tapml.targets.platforms.parse_target import parse_target
-
-LLVM = parse_target("llvm")
 
 
 @pytest.fixture

@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import tvm
+from same_kernels import LLVM, partitioned
 from tvm import relax, tirx
 
 from relax_tapml.errors import DeviceCrash
 from relax_tapml.partition._host_guard import HostGuard
 from relax_tapml.partition._value_dependence import deciding_params
-from relax_tapml.partition.boundary import Boundary
 from relax_tapml.partition.hybrid import Host, HybridModule
 from relax_tapml.partition.kernel_library import KernelLibrary
 from relax_tapml.partition.lower import lower, mark_inputs
 from relax_tapml.partition.lower_for_target import lower_for_target
-from relax_tapml.partition.program import partition
 from relax_tapml.targets.session.inline import InlineSession
-
-LLVM = tvm.target.Target("llvm")
 
 
 def lowered(body, *inputs):
@@ -83,15 +79,7 @@ class Gather:
         self.library = library
 
     def hybrid(self, *units):
-        program = partition(
-            self.module,
-            Boundary(units=units),
-            host_units=self.units,
-            device_units=self.units,
-            source=LLVM,
-            target=LLVM,
-            library=self.library,
-        )
+        program = partitioned(self.module, self.units, self.library, *units)
         session = self.session if units else None
         return HybridModule(self.host, program, session, self.kernels.files())
 

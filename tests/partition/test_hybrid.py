@@ -10,23 +10,19 @@ import broken_pipelines
 import numpy as np
 import pytest
 import tvm
+from same_kernels import LLVM, partitioned
 from tiny_model import UNITS
 from tvm.script import ir as I
 from tvm.script import relax as R
 from tvm.script import tirx as T
 
 from relax_tapml.errors import DeviceCrash, DeviceError, DeviceFault, DeviceTimeout
-from relax_tapml.partition.boundary import Boundary
 from relax_tapml.partition.built_functions import flat_values
 from relax_tapml.partition.hybrid import Host, HybridModule
 from relax_tapml.partition.lower_for_target import lower_for_target
-from relax_tapml.partition.program import PartitionedProgram, partition
 from relax_tapml.passes.annotate_sites import AnnotateSites
 from relax_tapml.targets.open_session import open_session
-from relax_tapml.targets.platforms.parse_target import parse_target
 from relax_tapml.targets.session.inline import InlineSession
-
-LLVM = parse_target("llvm")
 
 
 def same(got: list[np.ndarray], wanted: list[np.ndarray]) -> bool:
@@ -53,12 +49,6 @@ def test_a_device_process_gives_the_same_bits(
         before = [array.copy() for array in sample.arrays]
         assert same(hybrid["main"](*sample.arrays), wanted)
         assert same(list(sample.arrays), before)
-
-
-def test_without_a_device_no_session_is_needed(part, host, expected, tiny):
-    """The program runs on the host alone."""
-    hybrid = HybridModule(host, part())
-    assert same(hybrid["main"](*tiny.samples[0].arrays), expected[0])
 
 
 def test_a_device_program_needs_a_session(part, host):
@@ -115,15 +105,7 @@ def test_kernels_may_work_in_place(library, process, boundary):
     lowered = AnnotateSites()(InPlace)
     units = lower_for_target(lowered, LLVM)
     kernels = library.build(units, LLVM).files()
-    program = partition(
-        lowered,
-        Boundary(units=boundary),
-        host_units=units,
-        device_units=units,
-        source=LLVM,
-        target=LLVM,
-        library=library,
-    )
+    program = partitioned(lowered, units, library, *boundary)
     x = np.arange(4, dtype="float32")
     for session in (InlineSession(LLVM), process):
         hybrid = HybridModule(Host(LLVM, kernels, {}), program, session, kernels)
@@ -175,14 +157,6 @@ def test_a_device_that_cannot_load_is_a_fault(part, host, tmp_path, process):
         HybridModule(host, part("softmax"), process, [bad])
 
 
-def test_an_error_of_the_host_is_no_fault_of_the_device(part, host, kernels, tiny):
-    """An input of the wrong shape is refused by the host's own program."""
-    hybrid = HybridModule(host, part("softmax"), InlineSession(LLVM), kernels.files())
-    with pytest.raises(Exception, match=r"x|shape") as error:
-        hybrid["main"](tiny.samples[0].arrays[0][:2])
-    assert not isinstance(error.value, DeviceFault)
-
-
 def test_a_program_is_freed_with_its_module(part, host, kernels, tiny):
     """The callbacks do not keep what keeps them."""
     modules = []
@@ -207,10 +181,3 @@ def test_results_are_flattened_in_order():
     a, b, c = (tvm.runtime.tensor(np.full(2, i)) for i in range(3))
     assert [int(array[0]) for array in flat_values((a, ((b,), c)))] == [0, 1, 2]
     assert len(flat_values(a)) == 1
-
-
-def test_the_program_is_a_value(part):
-    """Its fields are those of the boundary it was made for."""
-    program = part("softmax")
-    assert isinstance(program, PartitionedProgram)
-    assert program.boundary == Boundary(units={"softmax"})

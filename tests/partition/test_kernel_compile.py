@@ -10,15 +10,13 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from same_kernels import LLVM
 from tiny_model import UNITS
 
 from relax_tapml.errors import MachineError
 from relax_tapml.partition.kernel_library import KernelLibrary
 from relax_tapml.processes.fork import forked
-from relax_tapml.targets.platforms.parse_target import parse_target
 from relax_tapml.targets.platforms.platform import Platform
-
-LLVM = parse_target("llvm")
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="compilers are in forks on Linux")
 
@@ -97,14 +95,20 @@ def test_llvm_that_cannot_write_is_the_machine(tmp_path, units, at_softmax, monk
     assert [path.name for path in tmp_path.iterdir()] == ["kernels"]
 
 
-def test_no_room_for_files_is_the_machine(tmp_path, units):
+@pytest.mark.parametrize(
+    ("limit", "message"),
+    [("RLIMIT_FSIZE", r"(?i)file.*ulimit -f"), ("RLIMIT_NOFILE", "Too many open files")],
+)
+def test_no_room_for_files_is_the_machine(tmp_path, units, limit, message):
     """In LLVM, in the linker or in our own code. Later all kernels are built."""
 
     def work(fork) -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (9000, 9000))
+        used = len(list(Path("/proc/self/fd").iterdir()))
+        most = 9000 if limit == "RLIMIT_FSIZE" else used
+        resource.setrlimit(getattr(resource, limit), (most, most))
         KernelLibrary(tmp_path).build(units, LLVM)
 
-    with pytest.raises(MachineError, match=r"(?i)file.*ulimit -f"):
+    with pytest.raises(MachineError, match=message):
         list(forked(work))
     assert len(KernelLibrary(tmp_path).build(units, LLVM).built) == len(UNITS)
 
@@ -114,13 +118,3 @@ def test_a_missing_compiler_is_the_machine(tmp_path, units, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(MachineError, match=r"g\+\+.* PATH"):
         KernelLibrary(tmp_path / "kernels").build(units, LLVM)
-
-
-def test_few_descriptors_are_the_machine(tmp_path, units):
-    def work(fork) -> None:
-        used = len(list(Path("/proc/self/fd").iterdir()))
-        resource.setrlimit(resource.RLIMIT_NOFILE, (used, used))
-        KernelLibrary(tmp_path).build(units, LLVM)
-
-    with pytest.raises(MachineError, match="Too many open files"):
-        list(forked(work))

@@ -9,13 +9,11 @@ import subprocess
 
 import pytest
 import tvm
+from same_kernels import LLVM
 from tiny_model import UNITS
 from tvm.ir import GlobalVar
 
 from relax_tapml.partition.kernel_library import KernelLibrary
-from relax_tapml.targets.platforms.parse_target import parse_target
-
-LLVM = parse_target("llvm")
 
 
 @pytest.fixture
@@ -26,22 +24,10 @@ def softmax(tmp_path, units):
     return path, other
 
 
-def truncate(path, other) -> None:
-    path.write_bytes(path.read_bytes()[:1000])
-
-
-def empty(path, other) -> None:
-    path.write_bytes(b"")
-
-
 def flip(path, other) -> None:
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
     path.write_bytes(data)
-
-
-def swap(path, other) -> None:
-    shutil.copyfile(other, path)
 
 
 def pipe(path, other) -> None:
@@ -62,7 +48,16 @@ def plant(path, other) -> None:
     subprocess.run(command, check=True)
 
 
-@pytest.mark.parametrize("damage", [truncate, empty, flip, swap, pipe, folder, plant])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda path, other: path.write_bytes(path.read_bytes()[:1000]),
+        lambda path, other: path.write_bytes(b""),
+        lambda path, other: shutil.copyfile(other, path),
+        *(flip, pipe, folder, plant),
+    ],
+    ids=["truncate", "empty", "swap", "flip", "pipe", "folder", "plant"],
+)
 def test_a_damaged_kernel_is_built_again(softmax, units, damage, caplog):
     """It alone, with a note; what is returned can be loaded."""
     path, other = softmax

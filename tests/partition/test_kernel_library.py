@@ -7,14 +7,13 @@ from pathlib import Path
 import broken_pipelines
 import pytest
 import tvm
+from same_kernels import LLVM
 from tiny_model import UNITS
 
 from relax_tapml.errors import LoweringError
 from relax_tapml.partition.kernel_library import KernelLibrary, unit_kernels
 from relax_tapml.partition.lower_for_target import lower_for_target
 from relax_tapml.targets.platforms.parse_target import parse_target
-
-LLVM = parse_target("llvm")
 
 
 def files(folder: Path) -> set[str]:

@@ -11,6 +11,7 @@ import pytest
 import tvm
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
+from same_kernels import LLVM, partitioned
 from tvm import relax
 from tvm.script import ir as I
 from tvm.script import relax as R
@@ -23,7 +24,6 @@ from relax_tapml.partition.hybrid import Host, HybridModule
 from relax_tapml.partition.kernel_library import KernelLibrary
 from relax_tapml.partition.lower import lower
 from relax_tapml.partition.lower_for_target import lower_for_target
-from relax_tapml.partition.program import partition
 from relax_tapml.passes.annotate_sites import AnnotateSites, annotated_calls
 from relax_tapml.passes.assign_sides import AssignSides, host_only_sites
 from relax_tapml.passes.operator_call import leaf_types
@@ -32,7 +32,6 @@ from relax_tapml.passes.outline_regions import OutlineRegions
 from relax_tapml.passes.split_module import split_module
 from relax_tapml.targets.session.inline import InlineSession
 
-LLVM = tvm.target.Target("llvm")
 ROWS, COLUMNS = 3, 4
 UNARY = [relax.op.nn.relu, relax.op.negative, relax.op.sqrt, lambda x: relax.op.cumsum(x, axis=1)]
 BINARY = [relax.op.add, relax.op.multiply, relax.op.maximum]
@@ -92,7 +91,7 @@ def programs(draw: st.DrawFn) -> Program:
                 if helper_var is not None and draw(st.integers(0, 3)) == 0:
                     call = relax.Call(helper_var, [values[-1]])
                     values.append(builder.emit(call))
-            picked = draw(st.lists(st.sampled_from(values), min_size=1, max_size=3))
+            picked = draw(st.lists(st.sampled_from([*values, *weights]), min_size=1, max_size=3))
             outputs = [builder.emit_output(value) for value in picked]
         result = outputs[0] if len(outputs) == 1 else relax.Tuple(outputs)
         builder.emit_func_output(result)
@@ -136,17 +135,9 @@ def hybrid_of(
     units = lower_for_target(program.module, LLVM)
     kernels = library.build(units, LLVM)
     assert not kernels.failed
-    parted = partition(
-        program.module,
-        boundary,
-        host_units=units,
-        device_units=units,
-        source=LLVM,
-        target=LLVM,
-        library=library,
-        is_merged=is_merged,
-        poisoned=kernels.paths if is_poisoned else (),
-    )
+    poisoned = kernels.paths if is_poisoned else ()
+    options = {"boundary": boundary, "is_merged": is_merged, "poisoned": poisoned}
+    parted = partitioned(program.module, units, library, **options)
     moved = boundary.resolve(program.module) - host_only_sites(program.module).keys()
     assert (parted.device is not None) == bool(moved)
     assert sorted(site for call in parted.calls for site in call.sites) == sorted(moved)
@@ -247,19 +238,6 @@ class Entries:
         y = R.exp(x)
         z = R.add(y, w)
         return (R.sqrt(z), w)
-
-
-@I.ir_module
-class PassedThrough:
-    """Outputs that are inputs, weights, or the same value twice."""
-
-    @R.function
-    def main(
-        x: R.Tensor((3, 4), "float32"), y: R.Tensor((3, 4), "float32"), w: R.Tensor((4,), "float32")
-    ):
-        R.func_attr({"num_input": 2})
-        z = R.add(x, y)
-        return (x, z, w, (z, y))
 
 
 @I.ir_module
@@ -432,39 +410,25 @@ class Recursion:
 ROW = np.arange(12, dtype="float32").reshape(3, 4)
 
 
-@pytest.mark.parametrize(
-    ("module", "entry", "inputs"),
-    [
-        (Then, "main", [np.array(True), ROW]),
-        (Else, "main", [np.array(False), ROW]),
-        (Entries, "main", [ROW]),
-        (Entries, "other", [ROW]),
-        (PassedThrough, "main", [ROW, ROW]),
-        (Tuples, "main", [ROW]),
-        (Dimensions, "main", [ROW]),
-        (Shapes, "main", [ROW]),
-        (Written, "main", [ROW]),
-        (Cached, "main", [np.array(True), ROW]),
-        (Closure, "main", [ROW]),
-        (Recursion, "main", [np.array(3, "int32"), ROW]),
-    ],
-    ids=[
-        "then",
-        "else",
-        "entry",
-        "other entry",
-        "passed through",
-        "tuples",
-        "dims",
-        "shapes",
-        "written",
-        "cache",
-        "closure",
-        "recursion",
-    ],
-)
-def test_every_boundary_equals_the_whole_module(module, entry, inputs, library) -> None:
+SPECIAL = {
+    "then": (Then, "main", [np.array(True), ROW]),
+    "else": (Else, "main", [np.array(False), ROW]),
+    "entry": (Entries, "main", [ROW]),
+    "other entry": (Entries, "other", [ROW]),
+    "tuples": (Tuples, "main", [ROW]),
+    "dims": (Dimensions, "main", [ROW]),
+    "shapes": (Shapes, "main", [ROW]),
+    "written": (Written, "main", [ROW]),
+    "cache": (Cached, "main", [np.array(True), ROW]),
+    "closure": (Closure, "main", [ROW]),
+    "recursion": (Recursion, "main", [np.array(3, "int32"), ROW]),
+}
+
+
+@pytest.mark.parametrize("name", SPECIAL)
+def test_every_boundary_equals_the_whole_module(name, library) -> None:
     """The law for what random modules lack: every set of units of a few special modules."""
+    module, entry, inputs = SPECIAL[name]
     lifted = relax.transform.LambdaLift()(relax.transform.LegalizeOps()(module))
     lowered = AnnotateSites()(OutlineDispatchedOps()(lifted))
     program = Program(

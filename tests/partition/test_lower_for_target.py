@@ -6,13 +6,12 @@ import broken_pipelines
 import pytest
 import tvm
 import tvm_ffi
+from same_kernels import LLVM
 from tvm import relax, tirx
 
 from relax_tapml.errors import LoweringError
 from relax_tapml.partition.lower_for_target import lower_for_target
-from relax_tapml.targets.platforms.parse_target import parse_target
 
-LLVM = parse_target("llvm")
 CUDA = tvm.target.Target("cuda")
 
 

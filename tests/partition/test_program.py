@@ -6,23 +6,20 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import tvm
+from same_kernels import LLVM, partitioned
 from tiny_model import UNITS
 from tvm.script import ir as I
 from tvm.script import relax as R
 from tvm.script import tirx as T
 
-from relax_tapml.errors import LoweringError, UsageError
+from relax_tapml.errors import LoweringError
 from relax_tapml.partition.boundary import Boundary
 from relax_tapml.partition.bytecode import load_bytecode
 from relax_tapml.partition.hybrid import Host, HybridModule
 from relax_tapml.partition.kernel_library import KernelLibrary
 from relax_tapml.partition.lower import lower
 from relax_tapml.partition.lower_for_target import lower_for_target
-from relax_tapml.partition.program import partition
-from relax_tapml.targets.platforms.parse_target import parse_target
 from relax_tapml.targets.session.inline import InlineSession
-
-LLVM = parse_target("llvm")
 
 
 def functions(bytecode: bytes) -> set[str]:
@@ -48,17 +45,7 @@ def test_each_side_has_its_functions(part):
     assert "main" in functions(program.host.bytecode)
     assert functions(program.device.bytecode) >= {"main_region0"}
     assert "main" not in functions(program.device.bytecode)
-
-
-def test_nothing_on_the_device(part):
-    """There is no device program."""
     assert part().device is None
-
-
-def test_a_name_the_module_does_not_have_is_refused(part):
-    """A boundary with a typing error must not seem to have been tried."""
-    with pytest.raises(UsageError, match=r"^boundary: the model has no unit 'softmx'; it has soft"):
-        part("softmx")
 
 
 def test_the_same_boundary_gives_the_same_bytecode(part):
@@ -101,13 +88,12 @@ def test_symbolic_dimensions_need_a_function_beside_the_vm(tmp_path):
     lowered = lower(Symbolic)
     units = lower_for_target(lowered, LLVM)
     kernels = library.build(units, LLVM)
-    sides = {"host_units": units, "device_units": units, "source": LLVM, "target": LLVM}
-    program = partition(lowered, Boundary(units={"cumsum"}), library=library, **sides)
+    program = partitioned(lowered, units, library, "cumsum")
     files = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
     beside = {*program.host.shape_functions, *program.device.shape_functions}
     assert beside
     assert beside == files.keys() - set(kernels.files())
-    again = partition(lowered, Boundary(units={"cumsum"}), library=library, **sides)
+    again = partitioned(lowered, units, library, "cumsum")
     assert {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == files
     assert again.host.shape_functions == program.host.shape_functions
     hybrid = HybridModule(

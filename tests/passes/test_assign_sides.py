@@ -75,13 +75,6 @@ def test_an_empty_boundary_has_no_attributes(apply, plain):
     tvm.ir.assert_structural_equal(moved_back, plain)
 
 
-def test_another_boundary_replaces_the_last(apply, plain):
-    """Also in functions where nothing is left on the device."""
-    first = apply(AssignSides(units={"tir_sin"}), plain)
-    second = apply(AssignSides(units={"tir_exp"}), first)
-    assert device_sites(second) == {"main": ["main/000/tir_exp", "main/002/tir_exp"]}
-
-
 @I.ir_module
 class Bound:
     """Calls that cannot run on a device, and two that can."""

@@ -16,18 +16,6 @@ def calls(module, *units):
     return device_calls(OutlineRegions()(AssignSides(units=units)(module)))
 
 
-def test_without_device_sites_there_is_no_call(lowered):
-    """Nothing crosses."""
-
-    @I.ir_module
-    class Module:
-        @R.function
-        def main(x: R.Tensor((4,), "float32")):
-            return R.exp(x)
-
-    assert calls(lowered(Module)) == ()
-
-
 def test_each_copy_is_listed_once_where_it_is_needed(lowered):
     """A later call has what an earlier one brought; what stays on the device does not cross."""
 
@@ -81,39 +69,3 @@ def test_a_size_that_only_the_run_knows_is_none(lowered):
     assert bytes_of([call]) is None
     (call,) = calls(lowered(Module), "tir_exp")
     assert call.uploads == (Crossing(name="x", type="float32[n, 4]", size_bytes=None),)
-
-
-def test_branches_come_with_their_own_copies(lowered):
-    """A call in a branch is one, whether or not the branch is taken."""
-
-    @I.ir_module
-    class Module:
-        @R.function
-        def main(cond: R.Tensor((), "bool"), x: R.Tensor((4,), "float32")):
-            if cond:
-                b = R.sin(x)
-                y = R.exp(b)
-            else:
-                y = R.exp(x)
-            return y
-
-    found = calls(lowered(Module), "tir_exp")
-    assert [(call.sites, len(call.uploads), len(call.downloads)) for call in found] == [
-        (("main/001/tir_exp",), 1, 1),
-        (("main/002/tir_exp",), 1, 1),
-    ]
-
-
-def test_items_of_a_tuple_cross_one_by_one(lowered):
-    """Of a tuple only what is read on the other side."""
-
-    @I.ir_module
-    class Module:
-        @R.function
-        def main(x: R.Tensor((4,), "float32")):
-            parts = R.split(x, 2)
-            first = parts[0]
-            return R.exp(first)
-
-    (call,) = calls(lowered(Module), "split")
-    assert [crossing.type for crossing in call.downloads] == ["float32[2]"]

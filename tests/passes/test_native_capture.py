@@ -21,6 +21,8 @@ from tvm.script import ir as I  # noqa: N812
 from tvm.script import relax as R  # noqa: N812
 
 from relax_tapml.passes import native
+from relax_tapml.passes.annotate_sites import AnnotateSites
+from relax_tapml.passes.insert_capture import InsertCapture
 
 KIB = 1 << 10
 
@@ -310,34 +312,15 @@ def test_tensors_of_another_device_are_copied_to_the_host(capture):
 
 
 @I.ir_module
-class Instrumented:
-    @R.function
+class Plain:
+    @R.function(pure=False)
     def main(x: R.Tensor((4,), "float32"), w: R.Tensor((4,), "float32")):
-        R.func_attr({"relax.force_pure": True})
-        frame = R.call_packed("relax_tapml.capture.begin_frame", R.str("main"), ty_args=[R.Object])
-        _ = R.call_packed(
-            "relax_tapml.capture.inputs",
-            *(frame, R.str("main/000/add"), R.str("+0"), x, R.str("@w"), w),
-            ty_args=[R.Tuple([])],
-        )
+        R.func_attr({"num_input": 1})
         y = R.add(x, w)
-        _1 = R.call_packed(
-            "relax_tapml.capture.outputs",
-            *(frame, R.str("main/000/add"), R.str("+1"), y),
-            ty_args=[R.Tuple([])],
-        )
-        _2 = R.call_packed(
-            "relax_tapml.capture.inputs",
-            *(frame, R.str("main/001/maybe_fail"), R.str("=1")),
-            ty_args=[R.Tuple([])],
-        )
-        z = R.call_packed("relax_tapml_test.maybe_fail", y, ty_args=[R.Tensor((4,), "float32")])
-        _3 = R.call_packed(
-            "relax_tapml.capture.outputs",
-            *(frame, R.str("main/001/maybe_fail"), R.str("+2"), z),
-            ty_args=[R.Tuple([])],
-        )
-        return z
+        return R.call_packed("relax_tapml_test.maybe_fail", y, ty_args=[R.Tensor((4,), "float32")])
+
+
+Instrumented = InsertCapture()(AnnotateSites()(Plain))
 
 
 def test_error_in_a_run_leaves_its_call_open(capture):
@@ -407,7 +390,7 @@ def test_native_library_works_without_python(tmp_path):
         "inputs 0 main 0 main/000/add t:0 p:w",
         "tensor 2: 11 22 33 44",
         "outputs 0 0 t:2",
-        "inputs 0 main 1 main/001/maybe_fail t:2",
+        "inputs 0 main 1 main/001/relax_tapml_test.maybe_fail t:2",
         "tensor 3: 11 22 33 44",
         "outputs 0 1 t:3",
         "strided int4: Cannot capture a value of m/000/f: expected a contiguous tensor, got a "

@@ -249,25 +249,6 @@ def test_each_site_may_be_a_region_of_its_own(graph: Graph):
     assert sum(call.crossings for call in calls) == needed[UPLOAD] + needed[DOWNLOAD]
 
 
-def test_values_between_regions_stay_on_the_device():
-    """A value that only a later region reads is passed to it without a copy."""
-    graph = Graph(
-        operands=((-1, -1), (0, -3), (1, 1), (0, 2)),
-        on_device=(True, True, False, True),
-        outputs=(3,),
-    )
-    after = OutlineRegions()(graph.module())
-    assert external_calls(after["main"]) == [
-        (UPLOAD, ("x",)),
-        (PARAMETER, ("w",)),
-        (RUN, ("main_region0", "x_device", "w_device")),
-        (DOWNLOAD, ("gv1_device",)),
-        (UPLOAD, ("gv2",)),
-        (RUN, ("main_region1", "gv_device", "gv2_device")),
-        (DOWNLOAD, ("gv3_device",)),
-    ]
-
-
 def test_host_calls_with_effects_keep_their_order(lowered, apply):
     """Also where the data flow would let them change places, or a value is written in between."""
 
@@ -295,25 +276,6 @@ def test_host_calls_with_effects_keep_their_order(lowered, apply):
         after = apply(OutlineRegions(), AssignSides(units=units)(module))
         names = [name for name, _ in external_calls(after["main"])]
         assert [name for name in names if name in before] == before
-
-
-def test_a_value_the_host_writes_to_is_sent_again(lowered):
-    """The copy on the device is not what the host has made of it."""
-
-    @I.ir_module
-    class Module:
-        @R.function(pure=False)
-        def main(x: R.Tensor((4,), "float32"), w: R.Tensor((4,), "float32")):
-            R.func_attr({"num_input": 1})
-            a = R.add(x, w)
-            _ = R.call_packed("write", x, w, ty_args=R.Tuple([]))
-            b = R.add(x, w)
-            c = R.add(a, b)
-            return c
-
-    after = OutlineRegions()(AssignSides(units={"add"})(lowered(Module)))
-    sent = [args for name, args in external_calls(after["main"]) if name in (UPLOAD, PARAMETER)]
-    assert sent == [("x",), ("w",), ("x",), ("w",)]
 
 
 def test_items_of_tuples_cross_one_by_one(lowered, apply):
@@ -350,40 +312,6 @@ def test_items_of_tuples_cross_one_by_one(lowered, apply):
         (PARAMETER, ("packed.1",)),
         (RUN, ("main_region0", "parts_device", "packed_device")),
         (DOWNLOAD, ("y_device",)),
-    ]
-
-
-def test_undefined_dimensions_are_passed_as_a_shape(lowered, apply):
-    """One more argument, where no tensor defines them; a shape that is a value is passed on."""
-
-    @I.ir_module
-    class Module:
-        @R.function(private=True)
-        def unit_pad(x: R.Tensor((4,), "float32"), s: R.Shape(["n"])) -> R.Tensor((4,), "float32"):
-            R.func_attr({"relax_tapml.unit": "pad"})
-            return x
-
-        @R.function
-        def main(x: R.Tensor(("n",), "float32"), y: R.Tensor((4,), "float32")):
-            n = T.int64()
-            a = R.full(R.shape([n + 1]), R.const(1.0, "float32"), dtype="float32")
-            b = R.exp(x)
-            s = R.shape_of(b)
-            cls = Module
-            c = cls.unit_pad(y, s)
-            return (a, c)
-
-    module = lowered(Module)
-    full = apply(OutlineRegions(), AssignSides(units={"full"})(module))
-    (run,) = [b.value for b in bindings_in(full["main"].body) if _is_run(b.value)]
-    assert isinstance(run.args[-1], relax.ShapeExpr)
-    (n,) = run.args[-1].values
-    assert n.same_as(full["main"].params[0].ty.shape.values[0])
-    assert isinstance(full["main_region0"].params[-1].ty, relax.ShapeType)
-    pad = apply(OutlineRegions(), AssignSides(units={"pad"})(module))
-    assert external_calls(pad["main"])[:2] == [
-        (UPLOAD, ("y",)),
-        (RUN, ("main_region0", "y_device", "s")),
     ]
 
 

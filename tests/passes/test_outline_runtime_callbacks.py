@@ -6,16 +6,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import tvm
+from same_kernels import LLVM, partitioned
 from tvm import relax
 from tvm.script import ir as I
 from tvm.script import relax as R
 from tvm.script import tirx as T
 
-from relax_tapml.partition.boundary import Boundary
 from relax_tapml.partition.hybrid import Host, HybridModule
 from relax_tapml.partition.kernel_library import KernelLibrary
 from relax_tapml.partition.lower_for_target import lower_for_target
-from relax_tapml.partition.program import partition
 from relax_tapml.passes import native
 from relax_tapml.passes.annotate_sites import AnnotateSites, annotated_calls
 from relax_tapml.passes.assign_sides import host_only_sites
@@ -25,8 +24,6 @@ from relax_tapml.passes.outline_runtime_callbacks import (
     written_params,
 )
 from relax_tapml.targets.open_session import open_session
-
-LLVM = tvm.target.Target("llvm")
 
 
 @tvm.register_global_func("test_callbacks.apply")
@@ -102,15 +99,7 @@ def test_on_either_side_the_runtime_gets_the_same(lowered, units, spec, tmp_path
     library = KernelLibrary(tmp_path)
     kernels = library.build(side, LLVM)
     assert not kernels.failed
-    program = partition(
-        lowered,
-        Boundary(units=units),
-        host_units=side,
-        device_units=side,
-        source=LLVM,
-        target=LLVM,
-        library=library,
-    )
+    program = partitioned(lowered, side, library, *units)
     assert len(program.calls) == len(units)
     host = Host(LLVM, kernels.files(), {})
     session = open_session(spec, LLVM)

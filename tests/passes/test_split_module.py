@@ -10,7 +10,6 @@ from tvm.script import ir as I
 from tvm.script import relax as R
 
 from relax_tapml.partition.lower_for_target import lower_for_target
-from relax_tapml.passes.annotate_sites import annotated_calls
 from relax_tapml.passes.assign_sides import AssignSides
 from relax_tapml.passes.outline_regions import OutlineRegions
 from relax_tapml.passes.split_module import split_module
@@ -53,14 +52,6 @@ def test_functions_go_to_their_side(module):
     relax.analysis.well_formed(sides.device)
 
 
-def test_nothing_on_the_device(module):
-    """There is no device module then."""
-    units = lower_for_target(module, LLVM)
-    sides = split_module(OutlineRegions()(AssignSides()(module)), units, units)
-    assert sides.device is None
-    assert names(sides.host) == names(units)
-
-
 def test_each_side_has_its_own_units(module):
     """With whatever they call, Relax functions included; its version of an entry is not used."""
 
@@ -89,14 +80,3 @@ def test_each_side_has_its_own_units(module):
     swapped = split_module(outlined, device_units, host_units)
     assert "mine" in swapped.host["tir_exp"].attrs
     assert not (swapped.host["main"].attrs and "mine" in swapped.host["main"].attrs)
-
-
-def test_calls_are_of_the_units_that_are_there(module):
-    """By GlobalVar, not by name alone."""
-    units = lower_for_target(module, LLVM)
-    outlined = OutlineRegions()(AssignSides(units={"tir_exp"})(module))
-    sides = split_module(outlined, units, units)
-    for side in (sides.host, sides.device):
-        for _, call in annotated_calls(side):
-            callee = call.op if isinstance(call.op, tvm.ir.GlobalVar) else call.args[0]
-            assert callee in side.functions

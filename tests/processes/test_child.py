@@ -12,6 +12,7 @@ from contextlib import closing
 
 import psutil
 import pytest
+from transferred import check_gone
 
 from relax_tapml.files.scratch import ScratchFolder
 from relax_tapml.processes.child import Child
@@ -114,8 +115,7 @@ def test_whom_a_process_leaves_behind_ends_when_its_own_end_is_seen(tmp_path):
             pass
         left = int(child.log_tail())
         if psutil.pid_exists(left):
-            _, alive = psutil.wait_procs([psutil.Process(left)], timeout=120)
-            assert [p for p in alive if p.status() != psutil.STATUS_ZOMBIE] == []
+            check_gone([psutil.Process(left)])
 
 
 def test_a_folder_goes_although_something_is_still_written_to_it(tmp_path, monkeypatch):

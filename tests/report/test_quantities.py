@@ -2,10 +2,10 @@ from __future__ import annotations
 
 import pytest
 
+from relax_tapml.printable import names_text
 from relax_tapml.report.quantities import (
     count_text,
     metrics_text,
-    names_text,
     number_text,
     seconds_text,
     size_text,

@@ -61,7 +61,6 @@ def test_bench_migration_reports_steps_migration_and_comparisons():
         rf"linear: 2 steps, 1 of 1 units moved, with runs {number}",
         rf"a full build at each of 2 steps {number}",
         rf"tvm\.compile of both sides at each of 2 steps {number}",
-        rf"LibCompareVMInstrument, 1 sample, [23]\d kernels {number}",
     ):
         assert re.search(row, text), (row, out)
 
@@ -79,7 +78,7 @@ def test_bench_migration_sees_a_broken_promise(monkeypatch, step_s, own_s, on_de
     """
     monkeypatch.syspath_prepend(SCRIPTS)
     from bench_migration import Measured, Rows
-    from migration_parts import Build, Comparison, Migration
+    from migration_parts import Build, Migration
 
     rows = Rows("inline")
     rows.add_model(
@@ -91,10 +90,7 @@ def test_bench_migration_sees_a_broken_promise(monkeypatch, step_s, own_s, on_de
             sessions=[1.0],
             steps=[[0.1, 9.0, 0.1], [0.1, 0.1, 0.1], [step_s, 0.1, step_s]],
             plain_s=1.0,
-            migrations={
-                "linear": Migration(steps=(), wall_s=own_s, on_device=on_device),
-            },
-            comparison=Comparison(build_s=1.0, run_s=1.0, units=frozenset()),
+            migrations={"linear": Migration(steps=(), wall_s=own_s, on_device=on_device)},
         )
     )
     assert rows.is_good is is_good

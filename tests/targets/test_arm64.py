@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform as machine
 import signal
 import socket
@@ -10,18 +9,18 @@ import struct
 import subprocess
 import sys
 import zipfile
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager
 from importlib.metadata import version
 from pathlib import Path
 
 import broken_pipelines
-import ml_dtypes
 import numpy as np
 import psutil
 import pytest
 import tvm
 from broken_pipelines import breaks
 from tiny_model import UNITS, in_numpy, model
+from transferred import ARRAYS, check_gone, check_round_trip, check_session, led_by
 
 import relax_tapml
 from relax_tapml import bring_up
@@ -65,25 +64,22 @@ def no_tools(tmp_path, monkeypatch):
     return tmp_path / "cache"
 
 
-def target_of(triple: str):
-    return parse_target(f'{{"kind": "llvm", "mtriple": "{triple}"}}')
-
-
 @pytest.mark.parametrize(
-    "triple", ["aarch64-linux-gnu", "aarch64-unknown-linux-gnu", "arm64-linux-gnu"]
+    ("triple", "is_owned"),
+    [
+        ("aarch64-linux-gnu", True),
+        ("aarch64-unknown-linux-gnu", True),
+        ("arm64-linux-gnu", True),
+        ("x86_64-linux-gnu", False),
+        ("aarch64-linux-android", False),
+        ("arm64-apple-macosx", False),
+        ("armv7-linux-gnu", False),
+    ],
 )
-def test_triples_of_arm_linux_are_owned(triple, other_machine):
-    """The name of the platform, or any triple of 64-bit ARM and the usual C library."""
-    assert isinstance(platform_of(parse_target("arm64")), Arm64)
-    assert isinstance(platform_of(target_of(triple)), Arm64)
-
-
-@pytest.mark.parametrize(
-    "triple", ["x86_64-linux-gnu", "aarch64-linux-android", "arm64-apple-macosx", "armv7-linux-gnu"]
-)
-def test_other_triples_are_not_owned(triple, other_machine):
-    """Other processors, and systems with compilers of their own."""
-    assert not isinstance(platform_of(target_of(triple)), Arm64)
+def test_triples_of_64_bit_arm_with_the_usual_c_library_are_owned(triple, is_owned, other_machine):
+    """Not those of other processors, nor of systems with compilers of their own."""
+    target = parse_target(f'{{"kind": "llvm", "mtriple": "{triple}"}}')
+    assert isinstance(platform_of(target), Arm64) == is_owned
 
 
 def test_a_machine_of_the_kind_needs_no_platform(monkeypatch):
@@ -217,31 +213,11 @@ def session():
         yield opened
 
 
-ARRAYS = {
-    "bool": np.array([True, False, True]),
-    "int8": np.arange(-3, 3, dtype="int8"),
-    "uint64": np.array([0, 2**64 - 1], "uint64"),
-    "float16": np.array([6e-8, 65504, -0.0, np.nan], "float16"),
-    "float32": np.array([[0.0, -0.0], [np.nan, 1e-45], [np.inf, -np.inf]], "float32"),
-    "float64": np.array([5e-324, 1e300]),
-    "bfloat16": np.array([0.5, 1e-40, 3e38]).astype(ml_dtypes.bfloat16),
-    "float8_e4m3fn": np.array([0.5, 448, -2]).astype(ml_dtypes.float8_e4m3fn),
-    "scalar": np.float32(2.5).reshape(()),
-    "empty": np.zeros((0, 3), "float32"),
-    "large": np.random.default_rng(0).standard_normal((300, 400)).astype("float32"),
-    "large bfloat16": np.random.default_rng(0).standard_normal(90000).astype(ml_dtypes.bfloat16),
-    "large float8": np.random.default_rng(0).standard_normal(9000).astype(ml_dtypes.float8_e5m2),
-}
-
-
 @needs_emulator
 @pytest.mark.parametrize("name", ARRAYS)
 def test_round_trip_is_exact(session, name):
     """Every bit comes back, by messages and through the file that both processes open."""
-    array = ARRAYS[name]
-    back = session.download(session.upload(array))
-    assert (back.shape, back.dtype) == (array.shape, array.dtype)
-    assert back.tobytes() == array.tobytes()
+    check_round_trip(session, ARRAYS[name])
 
 
 @needs_emulator
@@ -310,13 +286,7 @@ def test_kernels_wrong_for_arm_alone_are_named(finished, device_processes):
     assert "did not end in 4 s" in message["sum"]
     assert len(device_processes) >= 3
     # An emulator that outlived its parent has no parent, but is still in the session.
-    left = []
-    for one in psutil.process_iter():
-        with suppress(ProcessLookupError):
-            if os.getsid(one.pid) in device_processes:
-                left.append(one)
-    _, alive = psutil.wait_procs(left, timeout=120)
-    assert [p for p in alive if p.status() != psutil.STATUS_ZOMBIE] == []
+    check_gone(led_by(device_processes))
 
 
 @pytest.fixture(scope="module")
@@ -373,8 +343,7 @@ def test_a_silent_connection_delays_no_client(board):
         port = port_of(process)
         for _ in range(40):
             stack.enter_context(socket.create_connection(("127.0.0.1", port)))
-        with closing(open_session(f"rpc:127.0.0.1:{port}", parse_target("arm64"))) as session:
-            np.testing.assert_array_equal(session.download(session.upload(X)), X)
+        check_session(f"rpc:127.0.0.1:{port}", parse_target("arm64"))
 
 
 @needs_emulator
@@ -398,8 +367,7 @@ def test_a_board_that_is_short_of_something_serves_later(board, left, message):
                 while connection.recv(100):  # it was let in before
                     pass
             server.rlimit(psutil.RLIMIT_NOFILE, limits)
-        with closing(open_session(f"rpc:127.0.0.1:{port}", parse_target("arm64"))) as session:
-            np.testing.assert_array_equal(session.download(session.upload(X)), X)
+        check_session(f"rpc:127.0.0.1:{port}", parse_target("arm64"))
 
 
 @needs_emulator
@@ -490,5 +458,4 @@ def test_killed_parent_leaves_no_emulator():
     assert any("qemu" in process.name() for process in processes)
     parent.send_signal(signal.SIGKILL)
     parent.communicate()
-    _, alive = psutil.wait_procs(processes, timeout=120)
-    assert not alive
+    check_gone(processes)

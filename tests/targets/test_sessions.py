@@ -5,11 +5,9 @@ from __future__ import annotations
 import ml_dtypes
 import numpy as np
 import pytest
+from transferred import ARRAYS, check_round_trip
 
-from relax_tapml.errors import (
-    DeviceError,
-    UsageError,
-)
+from relax_tapml.errors import DeviceError, UsageError
 from relax_tapml.targets.open_session import open_session
 from relax_tapml.targets.platforms.parse_target import parse_target
 from relax_tapml.targets.session.traffic import Traffic
@@ -30,36 +28,10 @@ def session(request):
     session.close()
 
 
-ARRAYS = {
-    **{
-        np.dtype(code).name: np.array([[0, 1, 2], [3, 1, 0]]).astype(code)
-        for code in np.typecodes["AllInteger"] + "?e"
-    },
-    "float32": np.array([[0.0, -0.0, np.nan], [np.inf, -np.inf, 1e-42]], "float32"),
-    "float64": np.array([1e-310, 1e300]),
-    **{
-        name: np.array([[0.5, 1, 2], [4, 1, 0]]).astype(getattr(ml_dtypes, name))
-        for name in ("bfloat16", "float8_e4m3fn", "float8_e5m2", "float4_e2m1fn")
-    },
-    "scalar": np.float32(2.5).reshape(()),
-    "empty": np.zeros((0, 3), "float32"),
-    "transposed": np.arange(6, dtype="int32").reshape(2, 3).T,
-    "transposed bfloat16": np.arange(6).reshape(2, 3).T.astype(ml_dtypes.bfloat16),
-    "big endian": np.arange(6, dtype=">i4"),
-    "large": np.random.default_rng(0).standard_normal((300, 400)).astype("float32"),
-    "large bfloat16": np.random.default_rng(0).standard_normal(90000).astype(ml_dtypes.bfloat16),
-    "large float4": np.random.default_rng(0).standard_normal(200000).astype("float4_e2m1fn"),
-}
-
-
 @pytest.mark.parametrize("name", ARRAYS)
 def test_round_trip_is_exact(session, name):
     """Upload and download give back shape, dtype and every bit."""
-    array = ARRAYS[name]
-    back = session.download(session.upload(array))
-    assert back.shape == array.shape
-    assert back.dtype == array.dtype.newbyteorder("=")
-    assert back.tobytes() == array.astype(back.dtype).tobytes()
+    check_round_trip(session, ARRAYS[name])
 
 
 @pytest.mark.parametrize("dtype", [ml_dtypes.int4, np.complex64, object, "U3", "M8[s]"])

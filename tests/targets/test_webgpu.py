@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import socket
 import time
@@ -17,6 +16,7 @@ import psutil
 import pytest
 import tvm
 from broken_pipelines import _map_stores, _store, breaks, scale
+from transferred import check_gone, check_round_trip, led_by
 from tvm import relax, tirx
 from tvm.s_tir import Schedule
 from tvm.script import tirx as T  # noqa: N812
@@ -53,15 +53,25 @@ def node(monkeypatch):
     return "node"
 
 
-def wide(kernel):
-    """Bind 1024 threads to a block."""
+def bound(kernel, axis, factors):
+    """Split all loops in two, and bind them to an axis of the grid and to threads."""
     schedule = Schedule(tvm.IRModule({"main": kernel.with_attr("global_symbol", "main")}))
     for block in schedule.get_child_blocks(schedule.get_sblock("root")):
-        loop = schedule.fuse(*schedule.get_loops(block))
-        outer, inner = schedule.split(loop, [None, 1024])
-        schedule.bind(outer, "blockIdx.x")
+        outer, inner = schedule.split(schedule.fuse(*schedule.get_loops(block)), factors)
+        schedule.bind(outer, axis)
         schedule.bind(inner, "threadIdx.x")
-    return schedule.mod["main"].with_attr("tirx.is_scheduled", True)
+    scheduled = schedule.mod["main"].without_attr("global_symbol")
+    return scheduled.with_attr("tirx.is_scheduled", True)
+
+
+def wide(kernel):
+    """Bind 1024 threads to a block."""
+    return bound(kernel, "blockIdx.x", [None, 1024])
+
+
+def crowded(kernel):
+    """Launch more groups in a dimension than the 65535 of WebGPU."""
+    return bound(kernel, "blockIdx.y", [70000, 1])
 
 
 def invalid(kernel):
@@ -80,18 +90,6 @@ def endless(kernel):
         return tirx.SeqStmt([store, tirx.While(stored * 0 == 0, store)])
 
     return _map_stores(kernel, repeat)
-
-
-def crowded(kernel):
-    """Launch more groups in a dimension than the 65535 of WebGPU."""
-    schedule = Schedule(tvm.IRModule({"main": kernel.with_attr("global_symbol", "main")}))
-    for block in schedule.get_child_blocks(schedule.get_sblock("root")):
-        loop = schedule.fuse(*schedule.get_loops(block))
-        outer, inner = schedule.split(loop, [70000, 1])
-        schedule.bind(outer, "blockIdx.y")
-        schedule.bind(inner, "threadIdx.x")
-    scheduled = schedule.mod["main"].without_attr("global_symbol")
-    return scheduled.with_attr("tirx.is_scheduled", True)
 
 
 def hungry(kernel):
@@ -303,14 +301,11 @@ def test_a_kernel_that_needs_more_memory_than_there_is_is_named(finished, node):
 @in_browser
 def test_an_array_larger_than_a_buffer_is_an_error_of_its_upload(node):
     """With the limit, before anything is sent; what comes next works."""
-    session = open_session(node, WEBGPU)
-    try:
+    with closing(open_session(node, WEBGPU)) as session:
         with pytest.raises(DeviceError, match=r"upload of int8.* exceeds the max buffer size"):
             session.upload(np.zeros((1 << 30) + 4, np.int8))
         array = np.arange(5, dtype=np.float32)
         assert (session.download(session.upload(array)) == array).all()
-    finally:
-        session.close()
 
 
 @in_browser
@@ -363,17 +358,12 @@ def test_a_sine_as_inaccurate_as_wgsl_allows_is_right(adapter, low, high, tmp_pa
 @in_browser
 def test_tensors_come_back_as_they_went(node):
     """Of any size: WebGPU copies whole words only."""
-    session = open_session(node, WEBGPU)
-    try:
+    with closing(open_session(node, WEBGPU)) as session:
         rng = np.random.default_rng(0)
         for dtype in ("float32", "float16", "int32", "uint32", "int8", "uint8", "bool"):
             for shape in ((), (1,), (3,), (5, 7), (1000, 33)):
                 array = rng.integers(0, 2 if dtype == "bool" else 100, shape).astype(dtype)
-                back = session.download(session.upload(array))
-                assert back.dtype == array.dtype
-                assert back.tobytes() == array.tobytes()
-    finally:
-        session.close()
+                check_round_trip(session, array)
 
 
 @in_browser
@@ -394,15 +384,12 @@ def test_the_page_is_for_who_knows_the_secret():
 def test_a_session_listens_on_loopback_only():
     """The gateway for the page and the client, and all ports of the browser."""
     listening = set()
-    session = open_session("process", WEBGPU)
-    try:
+    with closing(open_session("process", WEBGPU)) as session:
         for process in family(session):
             with suppress(psutil.NoSuchProcess):
                 for connection in process.net_connections("tcp"):
                     if connection.status == psutil.CONN_LISTEN:
                         listening.add(connection.laddr.ip)
-    finally:
-        session.close()
     assert listening == {"127.0.0.1"}
 
 
@@ -427,16 +414,6 @@ def family(session) -> list[psutil.Process]:
     return [gateway, *gateway.children(recursive=True)]
 
 
-def led_by(leader: psutil.Process) -> list[psutil.Process]:
-    """The processes of a gateway's session, also those without a parent."""
-    led = []
-    for process in psutil.process_iter():
-        with suppress(ProcessLookupError):
-            if os.getsid(process.pid) == leader.pid:
-                led.append(process)
-    return led
-
-
 def download_for_ever(session, tensor):
     while True:
         session.download(tensor)
@@ -452,8 +429,7 @@ def download_for_ever(session, tensor):
 )
 def test_a_browser_that_ends_is_a_crash_and_leaves_nothing(victim, message):
     """As a whole, or the process of it that runs kernels, which loses the device."""
-    session = open_session("process", WEBGPU, timeout_s=30)
-    try:
+    with closing(open_session("process", WEBGPU, timeout_s=30)) as session:
         tensor = session.upload(np.zeros(10, np.float32))
         gateway, *browser = family(session)
         kinds = {process: " ".join(process.cmdline()) for process in browser}
@@ -464,28 +440,19 @@ def test_a_browser_that_ends_is_a_crash_and_leaves_nothing(victim, message):
             process.kill()
         with pytest.raises(DeviceCrash, match=message):
             download_for_ever(session, tensor)
-    finally:
-        session.close()
-    # Killed with their group: they need a moment to end.
-    left = {gateway, *browser, *led_by(gateway)}
-    _, alive = psutil.wait_procs(left, timeout=120)
-    assert [p for p in alive if p.status() != psutil.STATUS_ZOMBIE] == []
+    check_gone({gateway, *browser, *led_by([gateway.pid])})
 
 
 @in_browser
 def test_a_gateway_that_ends_takes_its_browser_along():
     """Killed from outside, such as by Linux for want of memory."""
-    session = open_session("process", WEBGPU)
-    try:
+    with closing(open_session("process", WEBGPU)) as session:
         gateway, *browser = family(session)
         assert len(browser) > 1
         gateway.kill()
         with pytest.raises(DeviceCrash, match=r"closed the connection|was terminated by SIGKILL"):
             session.upload(np.zeros(1000, np.float32))
-    finally:
-        session.close()
-    _, alive = psutil.wait_procs(browser, timeout=120)
-    assert [p for p in alive if p.status() != psutil.STATUS_ZOMBIE] == []
+    check_gone(browser)
 
 
 class _Nobody:

@@ -21,7 +21,6 @@ class Cosine(Metric):
         self._actual_squares = 0.0
 
     def add(self, block: Block) -> None:
-        """Take a block into account."""
         signal, response = block.signal, block.response
         squares = block.squares
         self._oracle_squares += squares

@@ -18,7 +18,6 @@ class NonFinite(Metric):
         self._counts = [0, 0, 0, 0]
 
     def add(self, block: Block) -> None:
-        """Take a block into account."""
         if block.is_finite:
             return
         found = (*_count(block.wide_oracle), *_count(block.wide_actual))
@@ -26,7 +25,6 @@ class NonFinite(Metric):
 
     @property
     def value(self) -> dict[str, int]:
-        """The counts of all blocks so far."""
         names = ("expected_nan", "expected_inf", "actual_nan", "actual_inf")
         return dict(zip(names, self._counts, strict=True))
 

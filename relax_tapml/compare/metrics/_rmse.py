@@ -21,7 +21,6 @@ class Rmse(Metric):
         self._count = 0
 
     def add(self, block: Block) -> None:
-        """Take a block into account."""
         counted = block.counted
         self._count += block.oracle.size if counted is None else int(np.count_nonzero(counted))
         if not block.is_identical:
@@ -29,5 +28,4 @@ class Rmse(Metric):
 
     @property
     def value(self) -> float:
-        """The metric of all blocks so far."""
         return self._norm / math.sqrt(self._count) if self._count else 0.0

@@ -25,14 +25,12 @@ class Saturation(Metric):
         self._actual = 0
 
     def add(self, block: Block) -> None:
-        """Take a block into account."""
         expected = _count(block.oracle, block.wide_oracle)
         self._expected += expected
         self._actual += expected if block.is_identical else _count(block.actual, block.wide_actual)
 
     @property
     def value(self) -> dict[str, int]:
-        """The counts of all blocks so far."""
         return {"expected": self._expected, "actual": self._actual}
 
 

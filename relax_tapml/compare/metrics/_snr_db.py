@@ -20,7 +20,6 @@ class SnrDb(Metric):
         self._noise = 0.0
 
     def add(self, block: Block) -> None:
-        """Take a block into account."""
         self._signal = math.hypot(self._signal, norm(block.signal))
         if not block.is_identical:
             self._noise = math.hypot(self._noise, norm(block.distance))

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from relax_tapml.compare.metrics._cosine import Cosine
-from relax_tapml.compare.metrics._max_abs import MaxAbs
-from relax_tapml.compare.metrics._max_rel import MaxRel
-from relax_tapml.compare.metrics._max_ulp import MaxUlp
+from relax_tapml.compare.metrics._largest import MaxAbs, MaxRel, MaxUlp
 from relax_tapml.compare.metrics._nonfinite import NonFinite
 from relax_tapml.compare.metrics._rmse import Rmse
 from relax_tapml.compare.metrics._saturation import Saturation

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import numpy as np
 
 from relax_tapml.arrays import Array, is_float, is_same_value
 from relax_tapml.compare.tolerances.difference import absolute_difference
 from relax_tapml.compare.tolerances.elements import ElementTolerance, rounded_up
-from relax_tapml.compare.tolerances.stored import StoredTolerance
+from relax_tapml.compare.tolerances.stored import (
+    ReadTensor,
+    Shape,
+    StoredTolerance,
+    Tensors,
+    WriteTensor,
+)
 from relax_tapml.compare.tolerances.tolerance import StorableTolerance, Tolerance
 
 
@@ -55,23 +61,18 @@ class ChoiceTolerance(StorableTolerance):
 
     @property
     def of_nearest(self) -> Tolerance:
-        """The base."""
         return self.base
 
     def ties(self, oracle: Array, nearest: Array, actual: Array, mismatches: int) -> int:
-        """Return how many values are nearer to another oracle."""
         return int(np.count_nonzero(~is_same_value(nearest, oracle)))
 
     def distance(self, oracle: Array, actual: Array) -> Array:
-        """Return the distance from the nearest oracle."""
         return self.base.distance(self.nearest(oracle, actual), actual)
 
     def allowed(self, oracle: Array) -> Array:
-        """Return what the base allows."""
         return self.base.allowed(oracle)
 
     def check(self, oracle: Array) -> None:
-        """Raise ``ValueError`` if the oracle has another shape."""
         self.base.check(oracle)
         if self.alternatives.shape[1:] != oracle.shape:
             raise ValueError(
@@ -79,8 +80,7 @@ class ChoiceTolerance(StorableTolerance):
                 f"got {list(self.alternatives.shape[1:])}"
             )
 
-    def store(self, write: Callable[[Array], str], inputs: Sequence[Array]) -> StoredTolerance:
-        """See ``StorableTolerance``."""
+    def store(self, write: WriteTensor, inputs: Sequence[Array]) -> StoredTolerance:
         bound = self.base.allowed(self.alternatives[0])
         return StoredTolerance(
             kind=self.kind,
@@ -90,24 +90,15 @@ class ChoiceTolerance(StorableTolerance):
         )
 
     @classmethod
-    def read(
-        cls, stored: StoredTolerance, tensor: Callable[[str], Array], inputs: Sequence[str]
-    ) -> ChoiceTolerance:
-        """See ``StorableTolerance``."""
+    def read(cls, stored: StoredTolerance, tensor: ReadTensor, inputs: Sequence[str]) -> Self:
         bound, others = (tensor(stored.tensors[name]) for name in cls.stored)
         base = ElementTolerance(bound=bound, origin=stored.origin)
         return cls(base=base, alternatives=others, origin=stored.origin)
 
     @classmethod
     def check_stored(
-        cls,
-        stored: StoredTolerance,
-        shape: tuple[int, ...],
-        *,
-        inputs: Sequence[tuple[int, ...]],
-        tensors: Sequence[tuple[str, tuple[int, ...]]],
+        cls, stored: StoredTolerance, shape: Shape, *, inputs: Sequence[Shape], tensors: Tensors
     ) -> None:
-        """See ``StorableTolerance``."""
         *bounds, (_, extents) = tensors
         if extents[1:] != shape:
             raise ValueError(

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import ml_dtypes
 import numpy as np
 
 from relax_tapml.arrays import Array, as_float64, is_float
 from relax_tapml.compare.tolerances.equal import EqualTolerance
-from relax_tapml.compare.tolerances.stored import StoredTolerance
+from relax_tapml.compare.tolerances.stored import ReadTensor, StoredTolerance, WriteTensor
 from relax_tapml.compare.tolerances.tolerance import StorableTolerance, Tolerance
 
 
@@ -60,7 +60,6 @@ class ElementTolerance(StorableTolerance):
         return as_float64(self.bound)
 
     def check(self, oracle: Array) -> None:
-        """Raise ``ValueError`` if the oracle has another shape."""
         if oracle.shape != self.bound.shape:
             raise ValueError(
                 f"expected a bound for each value of {list(oracle.shape)}, "
@@ -68,11 +67,9 @@ class ElementTolerance(StorableTolerance):
             )
 
     def part(self, where: slice) -> ElementTolerance:
-        """Return the bounds of a slice of the flattened oracle."""
         return ElementTolerance(bound=self.bound.reshape(-1)[where], origin=self.origin)
 
-    def store(self, write: Callable[[Array], str], inputs: Sequence[Array]) -> StoredTolerance:
-        """See ``StorableTolerance``."""
+    def store(self, write: WriteTensor, inputs: Sequence[Array]) -> StoredTolerance:
         return StoredTolerance(
             kind=self.kind,
             origin=self.origin,
@@ -81,10 +78,7 @@ class ElementTolerance(StorableTolerance):
         )
 
     @classmethod
-    def read(
-        cls, stored: StoredTolerance, tensor: Callable[[str], Array], inputs: Sequence[str]
-    ) -> ElementTolerance:
-        """See ``StorableTolerance``."""
+    def read(cls, stored: StoredTolerance, tensor: ReadTensor, inputs: Sequence[str]) -> Self:
         return cls(bound=tensor(stored.tensors["bound"]), origin=stored.origin)
 
 

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import numpy as np
 
 from relax_tapml.arrays import Array
 from relax_tapml.compare.tolerances._chosen_distance import chosen, chosen_distance
-from relax_tapml.compare.tolerances.stored import StoredTolerance
+from relax_tapml.compare.tolerances.stored import (
+    ReadTensor,
+    Shape,
+    StoredTolerance,
+    Tensors,
+    WriteTensor,
+)
 from relax_tapml.compare.tolerances.tolerance import StorableTolerance
 
 
@@ -64,15 +70,12 @@ class IndexTolerance(StorableTolerance):
         return np.maximum(distance - slack, 0.0)
 
     def allowed(self, oracle: Array) -> Array:
-        """Return zeros."""
         return np.zeros(oracle.shape)
 
     def ties(self, oracle: Array, nearest: Array, actual: Array, mismatches: int) -> int:
-        """Return how many indices differ from the oracle's and are not wrong."""
         return int(np.count_nonzero(oracle != actual)) - mismatches
 
-    def store(self, write: Callable[[Array], str], inputs: Sequence[Array]) -> StoredTolerance:
-        """See ``StorableTolerance``."""
+    def store(self, write: WriteTensor, inputs: Sequence[Array]) -> StoredTolerance:
         return StoredTolerance(
             kind=self.kind,
             origin=self.origin,
@@ -81,23 +84,14 @@ class IndexTolerance(StorableTolerance):
         )
 
     @classmethod
-    def read(
-        cls, stored: StoredTolerance, tensor: Callable[[str], Array], inputs: Sequence[str]
-    ) -> IndexTolerance:
-        """See ``StorableTolerance``."""
+    def read(cls, stored: StoredTolerance, tensor: ReadTensor, inputs: Sequence[str]) -> Self:
         position, axis = stored.position
         return cls(values=tensor(inputs[position]), axis=axis, origin=stored.origin)
 
     @classmethod
     def check_stored(
-        cls,
-        stored: StoredTolerance,
-        shape: tuple[int, ...],
-        *,
-        inputs: Sequence[tuple[int, ...]],
-        tensors: Sequence[tuple[str, tuple[int, ...]]],
+        cls, stored: StoredTolerance, shape: Shape, *, inputs: Sequence[Shape], tensors: Tensors
     ) -> None:
-        """See ``StorableTolerance``."""
         position, axis = stored.position
         if not 0 <= position < len(inputs):
             raise ValueError(f"there is no input {position} among {len(inputs)}")

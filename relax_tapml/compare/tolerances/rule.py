@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import numpy as np
 
 from relax_tapml.arrays import Array, as_float64, finfo, is_float, is_integer
-from relax_tapml.compare.tolerances.stored import StoredTolerance
+from relax_tapml.compare.tolerances.stored import ReadTensor, StoredTolerance, WriteTensor
 from relax_tapml.compare.tolerances.tolerance import StorableTolerance
 from relax_tapml.compare.tolerances.usual_magnitude import usual_magnitude
 
@@ -48,7 +48,6 @@ class RuleTolerance(StorableTolerance):
                 raise ValueError(f"{name}: expected a finite number of at least 0, got {value}")
 
     def allowed(self, oracle: Array) -> Array:
-        """Return ``rtol * |oracle| + atol``, and ``atol`` where the oracle is not finite."""
         allowed = np.asarray(np.abs(as_float64(oracle)))
         with np.errstate(over="ignore", invalid="ignore"):
             allowed *= self.rtol
@@ -58,15 +57,11 @@ class RuleTolerance(StorableTolerance):
             allowed[~np.isfinite(as_float64(oracle))] = self.atol
         return allowed
 
-    def store(self, write: Callable[[Array], str], inputs: Sequence[Array]) -> StoredTolerance:
-        """See ``StorableTolerance``."""
+    def store(self, write: WriteTensor, inputs: Sequence[Array]) -> StoredTolerance:
         return StoredTolerance(kind=self.kind, origin=self.origin, atol=self.atol, rtol=self.rtol)
 
     @classmethod
-    def read(
-        cls, stored: StoredTolerance, tensor: Callable[[str], Array], inputs: Sequence[str]
-    ) -> RuleTolerance:
-        """See ``StorableTolerance``."""
+    def read(cls, stored: StoredTolerance, tensor: ReadTensor, inputs: Sequence[str]) -> Self:
         numbers = stored.values
         return cls(atol=numbers["atol"], rtol=numbers["rtol"], origin=stored.origin)
 

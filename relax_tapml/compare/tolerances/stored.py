@@ -3,7 +3,20 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+
+from relax_tapml.arrays import Array
+
+Shape = tuple[int, ...]
+Tensors = Sequence[tuple[str, Shape]]
+"""Dtype and shape of each of ``StoredTolerance.digests``."""
+
+WriteTensor = Callable[[Array], str]
+"""Writes a tensor of a suite and returns its digest."""
+
+ReadTensor = Callable[[str], Array]
+"""Reads a tensor of a suite by its digest."""
 
 
 @dataclass(frozen=True, kw_only=True)

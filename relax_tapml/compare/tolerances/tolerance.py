@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
-from typing import ClassVar
+from collections.abc import Sequence
+from typing import ClassVar, Self
 
 from relax_tapml.arrays import Array
 from relax_tapml.compare.tolerances.difference import absolute_difference
-from relax_tapml.compare.tolerances.stored import StoredTolerance
+from relax_tapml.compare.tolerances.stored import (
+    ReadTensor,
+    Shape,
+    StoredTolerance,
+    Tensors,
+    WriteTensor,
+)
 
 
 class Tolerance(ABC):
@@ -83,7 +89,7 @@ class StorableTolerance(Tolerance):
     """The fields of a ``StoredTolerance`` that it has, in their order, and names of its numbers."""
 
     @abstractmethod
-    def store(self, write: Callable[[Array], str], inputs: Sequence[Array]) -> StoredTolerance:
+    def store(self, write: WriteTensor, inputs: Sequence[Array]) -> StoredTolerance:
         """Return what a suite stores.
 
         Parameters
@@ -101,9 +107,7 @@ class StorableTolerance(Tolerance):
 
     @classmethod
     @abstractmethod
-    def read(
-        cls, stored: StoredTolerance, tensor: Callable[[str], Array], inputs: Sequence[str]
-    ) -> Tolerance:
+    def read(cls, stored: StoredTolerance, tensor: ReadTensor, inputs: Sequence[str]) -> Self:
         """Return the tolerance that was stored.
 
         Parameters
@@ -123,12 +127,7 @@ class StorableTolerance(Tolerance):
 
     @classmethod
     def check_stored(
-        cls,
-        stored: StoredTolerance,
-        shape: tuple[int, ...],
-        *,
-        inputs: Sequence[tuple[int, ...]],
-        tensors: Sequence[tuple[str, tuple[int, ...]]],
+        cls, stored: StoredTolerance, shape: Shape, *, inputs: Sequence[Shape], tensors: Tensors
     ) -> None:
         """Raise ``ValueError`` unless what is stored fits an output of a case.
 

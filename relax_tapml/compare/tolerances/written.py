@@ -29,15 +29,12 @@ class WrittenTolerance(Tolerance):
     origin: str
 
     def distance(self, oracle: Array, actual: Array) -> Array:
-        """Return the distance of ``inner``."""
         return self.inner.distance(oracle, actual)
 
     def allowed(self, oracle: Array) -> Array:
-        """Return what ``inner`` allows, and NaN where the oracle was never written."""
         return np.where(self.unwritten, np.nan, self.inner.allowed(oracle))
 
     def check(self, oracle: Array) -> None:
-        """Raise ``ValueError`` if this is not a tolerance for the shape of an oracle."""
         self.inner.check(oracle)
 
 

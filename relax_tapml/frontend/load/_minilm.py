@@ -19,11 +19,9 @@ class MiniLM(Frontend):
     takes_texts = True
 
     def matches(self, spec: str) -> bool:
-        """See ``Frontend``."""
         return spec == self.usage
 
     def load(self, request: Request) -> Model:
-        """See ``Frontend``."""
         from relax_tapml.frontend._minilm import minilm
 
         if request.inputs:

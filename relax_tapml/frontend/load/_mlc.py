@@ -24,11 +24,9 @@ class MLC(Frontend):
     takes_quantization = True
 
     def matches(self, spec: str) -> bool:
-        """See ``Frontend``."""
         return spec.startswith(_PREFIX)
 
     def load(self, request: Request) -> Model:
-        """See ``Frontend``."""
         from relax_tapml.frontend._mlc import load_mlc
 
         return load_mlc(

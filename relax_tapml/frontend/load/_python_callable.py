@@ -17,11 +17,9 @@ class PythonCallable(Frontend):
     summary = "package.module:callable, which returns (IRModule, params) or a Model"
 
     def matches(self, spec: str) -> bool:
-        """See ``Frontend``."""
         return ":" in spec
 
     def load(self, request: Request) -> Model:
-        """See ``Frontend``."""
         from relax_tapml.frontend._callable import load_callable
 
         return load_callable(request.spec)

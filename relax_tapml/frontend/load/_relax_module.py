@@ -21,7 +21,6 @@ class RelaxModule(FileFrontend):
     suffix = ".json"
 
     def load_file(self, path: Path, *, trust: bool) -> Model:
-        """See ``FileFrontend``."""
         from relax_tapml.frontend.saved import load_ir
 
         return load_ir(path, trust=trust)

@@ -18,11 +18,9 @@ class SavedFolder(Frontend):
     summary = "a folder written by relax_tapml.save_model"
 
     def matches(self, spec: str) -> bool:
-        """See ``Frontend``."""
         return bool(spec) and Path(spec).is_dir()
 
     def load(self, request: Request) -> Model:
-        """See ``Frontend``."""
         from relax_tapml.frontend.saved import load_saved
 
         return load_saved(Path(request.spec), trust=request.trust)

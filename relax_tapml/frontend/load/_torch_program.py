@@ -19,7 +19,6 @@ class TorchProgram(FileFrontend):
     suffix = ".pt2"
 
     def load_file(self, path: Path, *, trust: bool) -> Model:
-        """See ``FileFrontend``."""
         from relax_tapml.frontend.torch_export import load_pt2
 
         return load_pt2(path, trust=trust)

@@ -74,7 +74,6 @@ class FileFrontend(Frontend):
     suffix: ClassVar[str]
 
     def matches(self, spec: str) -> bool:
-        """Whether it ends with the suffix."""
         return Path(spec).suffix == self.suffix
 
     def load(self, request: Request) -> Model:

@@ -16,9 +16,10 @@ from tvm.ir import GlobalVar
 from relax_tapml.errors import LoweringError
 from relax_tapml.files.machine import raise_machine_error
 from relax_tapml.partition.bytecode import compile_functions
-from relax_tapml.partition.device_side import device_side, is_caller
+from relax_tapml.partition.device_side import device_side
 from relax_tapml.partition.kernel_library import KernelLibrary, KernelSet
 from relax_tapml.partition.lower_for_target import lower_for_target
+from relax_tapml.passes.operator_call import is_caller
 from relax_tapml.passes.site import Site
 from relax_tapml.passes.submodule import is_same, retarget_calls, submodule
 from relax_tapml.replays.unit._case_module import case_module

@@ -14,6 +14,7 @@ from typing import Any
 from tvm.rpc import base
 
 from relax_tapml.errors import DeviceUnavailable
+from relax_tapml.printable import names_text
 
 _SPEC = re.compile(r"tracker:(?P<host>.+?):(?P<port>\d+):(?P<key>.+)")
 _POLL_S = 0.1
@@ -184,11 +185,9 @@ def _registered_text(host: str, port: int, key: str) -> str:
         return "it does not answer"
     if key in keys:
         servers = keys[key].servers
-        listed = servers[:_LISTED]
-        more = "" if len(servers) <= _LISTED else f" and {len(servers) - _LISTED} more"
         return (
             f"{len(servers)} of that key {'is' if len(servers) == 1 else 'are'} registered, none "
-            f"is free ({', '.join(listed)}{more})"
+            f"is free ({names_text(servers, _LISTED)})"
         )
     if keys:
         there = ", ".join(f"{name!r} ({len(status.servers)})" for name, status in keys.items())

@@ -5,12 +5,12 @@ from __future__ import annotations
 import socket
 import struct
 import threading
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 
 import numpy as np
 import pytest
+from transferred import check_session
 
-from relax_tapml.targets.open_session import open_session
 from relax_tapml.targets.platforms.parse_target import parse_target
 from relax_tapml.targets.server.device_process import DeviceProcess
 from relax_tapml.targets.server.handshake import KeyedListener, authenticate, send_key, send_success
@@ -100,8 +100,7 @@ def crowded(monkeypatch, others):
 
 
 def test_a_device_process_finds_its_client(crowded):
-    with closing(open_session("process", LLVM)) as session:
-        np.testing.assert_array_equal(session.download(session.upload(X)), X)
+    check_session("process", LLVM)
 
 
 def test_a_server_of_a_fleet_finds_its_client(crowded, others, fleet):
@@ -109,5 +108,4 @@ def test_a_server_of_a_fleet_finds_its_client(crowded, others, fleet):
     spec = fleet.session("two")
     for address in fleet.addresses["two"]:
         others(int(address.rpartition(":")[2]))
-    with closing(open_session(spec, LLVM)) as session:
-        np.testing.assert_array_equal(session.download(session.upload(X)), X)
+    check_session(spec, LLVM)

@@ -1,15 +1,19 @@
-"""Keep ``transformers`` quiet: stderr is for the progress of a run."""
+"""Texts for a tokenizer of ``transformers``."""
 
 from __future__ import annotations
 
 import contextlib
+import textwrap
 from collections.abc import Iterator
 from typing import Any
 
 
 @contextlib.contextmanager
 def silent(transformers: Any) -> Iterator[None]:
-    """Keep transformers' progress bars and advice off stderr; errors still raise."""
+    """Keep transformers' progress bars and advice off stderr, which is for the progress of a run.
+
+    Errors still raise.
+    """
     logging = transformers.utils.logging
     verbosity, had_bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
@@ -20,3 +24,8 @@ def silent(transformers: Any) -> Iterator[None]:
         logging.set_verbosity(verbosity)
         if had_bars:
             logging.enable_progress_bar()
+
+
+def text_start(text: str) -> str:
+    """Return the first words of a text, as the name of a sample."""
+    return textwrap.shorten(text, 40, placeholder="...") or "(empty)"
