@@ -28,10 +28,15 @@ def send(*numbers):
 
 @pytest.fixture(autouse=True)
 def handlers():
-    """What was there before is there again."""
+    """The usual handlers, also where the tests run with signals ignored; they are left in place."""
     before = [signal.getsignal(number) for number in NUMBERS]
+    usual = [signal.default_int_handler, signal.SIG_DFL, signal.SIG_DFL]
+    for number, handler in zip(NUMBERS, usual, strict=True):
+        signal.signal(number, handler)
     yield
-    assert [signal.getsignal(number) for number in NUMBERS] == before
+    assert [signal.getsignal(number) for number in NUMBERS] == usual
+    for number, handler in zip(NUMBERS, before, strict=True):
+        signal.signal(number, handler)
 
 
 @pytest.mark.parametrize("number", NUMBERS)
