@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import statistics
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
 
 from relax_tapml.bringup._judged_outputs import JudgedOutput, judged_outputs
 from relax_tapml.bringup.alone import Alone, DeviceSpec, replayed
@@ -21,7 +20,7 @@ from relax_tapml.errors import DeviceUnavailable, MachineError, SourceError
 from relax_tapml.migrate.built_sides import BuiltSides, units_of
 from relax_tapml.migrate.choices import SourceChoices
 from relax_tapml.migrate.in_context import InContext, in_context
-from relax_tapml.migrate.migration import Migration, NoLog, StepLog
+from relax_tapml.migrate.migration import Migration, MigrationLog, NoLog
 from relax_tapml.migrate.move_groups import By, move_batches
 from relax_tapml.migrate.pipeline_step import PipelineTrial, judge_pipeline
 from relax_tapml.migrate.strategies.registry import STRATEGIES
@@ -91,28 +90,6 @@ class Migrated:
     pipeline_step: StepResult | None = None
     lost: str = ""
     source_error: SourceError | None = None
-
-
-class MigrationLog(StepLog, Protocol):
-    """Where a migration is kept, so that an interrupted one can go on."""
-
-    def earlier_pipeline(self, restored: Collection[str]) -> PipelineRun | None:
-        """Return an earlier run of the pipeline's module with the same kernels restored."""
-
-    def add_pipeline(self, run: PipelineRun) -> None:
-        """Keep the run of the pipeline's module."""
-
-
-class NoMigrationLog(NoLog):
-    """The log of a migration that begins anew and is not to be continued."""
-
-    def earlier_pipeline(self, restored: Collection[str]) -> PipelineRun | None:
-        """Return no run."""
-        del restored
-        return None
-
-    def add_pipeline(self, run: PipelineRun) -> None:
-        """Keep nothing."""
 
 
 def migrate(
@@ -187,7 +164,7 @@ class _Job:
         self._spec = dataclasses.replace(device, avoided=(*device.avoided, *alone.suspects))
         self._plan = plan
         self._dump = dump
-        self._log: MigrationLog = log or NoMigrationLog()
+        self._log: MigrationLog = log or NoLog()
         self._device = self._spec.open(build)
         self._choices = SourceChoices(trusted.built.lowered.module)
         lowered = trusted.built.lowered
@@ -206,25 +183,28 @@ class _Job:
         names = [sample.name for sample in self._trusted.built.model.samples]
         outputs = tuple(judged_outputs(names, self._trusted.outputs, tolerances))
         trial = self._trial(tolerances)
-        lost = ""
         try:
-            self._migration.run(trial, limit=self._plan.limit, stage=stage)
+            lost = self._steps(trial, stage)
             self._write(bundle, trial, stage)
-            if pipeline is not None:
-                lost = f"the module that {self._build.spec.pipeline_name!r} returned was not judged"
-                ran = self._pipeline_run(trial, stage)
-                return self._found(outputs, pipeline=ran.result, pipeline_step=ran.step)
+            if lost or pipeline is None:
+                return self._found(outputs, pipeline=pipeline, lost=lost)
+            ran = self._pipeline_run(trial, stage)
         except SourceError as error:
             return self._found(outputs, pipeline=pipeline, source_error=error)
-        except (DeviceUnavailable, MachineError) as error:
-            if not lost:
-                done = count_text(len(self._migration.steps), "step")
-                lost = f"the migration stopped after {done}"
-                self._write(bundle, trial, stage)
-            return self._found(outputs, pipeline=pipeline, lost=f"{lost}: {error}")
         finally:
             self._device.close()
-        return self._found(outputs)
+        if isinstance(ran, str):
+            return self._found(outputs, pipeline=pipeline, lost=ran)
+        return self._found(outputs, pipeline=ran.result, pipeline_step=ran.step)
+
+    def _steps(self, trial: Trial, stage: Stage) -> str:
+        """Make the steps; return why that stopped early, empty if it did not."""
+        try:
+            self._migration.run(trial, limit=self._plan.limit, stage=stage)
+        except (DeviceUnavailable, MachineError) as error:
+            done = count_text(len(self._migration.steps), "step")
+            return f"the migration stopped after {done}: {error}"
+        return ""
 
     def _tolerances(self, stage: Stage) -> list[list[Tolerance]]:
         moved = {group.unit for group in self._migration.groups.values()}
@@ -290,8 +270,11 @@ class _Job:
             f"{count_text(len(shifts), 'step')}{median}"
         )
 
-    def _pipeline_run(self, trial: Trial, stage: Stage) -> PipelineRun:
-        """Run the module that the target's pipeline returned, unless an earlier run has done so."""
+    def _pipeline_run(self, trial: Trial, stage: Stage) -> PipelineRun | str:
+        """Run the module that the target's pipeline returned, unless an earlier run has done so.
+
+        Returns a sentence where the device or the machine does not let it be judged.
+        """
         passes = self._build.prepared.passes
         assert passes is not None
         contexts = self._migration.contexts()
@@ -305,10 +288,13 @@ class _Job:
         stage.say(f"running the module that {name!r} returned as a whole")
         # Use a fresh session: earlier steps may have corrupted device memory.
         self._device.close()
-        step, result = judge_pipeline(
-            PipelineTrial(trial=trial, passes=passes, wrong=wrong),
-            self._build.prepared.side.changed,
-        )
+        try:
+            step, result = judge_pipeline(
+                PipelineTrial(trial=trial, passes=passes, wrong=wrong),
+                self._build.prepared.side.changed,
+            )
+        except (DeviceUnavailable, MachineError) as error:
+            return f"the module that {name!r} returned was not judged: {error}"
         ran = PipelineRun(step=step, result=result)
         self._log.add_pipeline(ran)
         stage.say(f"the module that {name!r} returned, run as a whole: {result.verdict}")

@@ -255,7 +255,7 @@ class RunFolder(Closing):
             self._keep_device(alone=dict(alone.units), devices=dict(alone.devices))
 
     def earlier_steps(self, strategy: str, batches: Sequence[Sequence[str]]) -> list[StepResult]:
-        """Return the steps of an earlier run of the same search; see ``StepLog``."""
+        """Return the steps of an earlier run of the same search; see ``MigrationLog``."""
         names = tuple(tuple(batch) for batch in batches)
         search = self.kept_device.search
         if search is None or (search.strategy, search.batches) != (strategy, names):
@@ -265,7 +265,7 @@ class RunFolder(Closing):
         return list(search.steps)
 
     def add_step(self, step: StepResult, boundary: Boundary) -> None:
-        """Keep one more step, and its boundary as a file; see ``StepLog``."""
+        """Keep one more step, and its boundary as a file; see ``MigrationLog``."""
         search = self.kept_device.search
         assert search is not None
         self.boundaries.mkdir(exist_ok=True)

@@ -66,15 +66,17 @@ class StoreWriter(Closing):
             raise
         self._sample: int | None = None
         self._parameters: dict[str, str] = {}
-        self.abandon()
-
-    def abandon(self) -> None:
-        """Drop everything that is not flushed."""
         self._tensors: dict[str, HostTensor] = {}
         self._rows: list[tuple[str, Sequence[Any]]] = []
         self._seen_bytes = 0
         self._held_bytes = 0
         self._held_since: float | None = None
+
+    def abandon(self) -> None:
+        """Drop everything that is not flushed."""
+        self._tensors, self._rows = {}, []
+        self._seen_bytes = self._held_bytes = 0
+        self._held_since = None
 
     @property
     def held_bytes(self) -> int:

@@ -119,10 +119,12 @@ class StandardStreams:
     error is lost.
     """
 
-    def __enter__(self) -> StandardStreams:
+    def __init__(self) -> None:
         _keep_descriptors()
-        self._were = sys.stdout, sys.stderr
+        self._previous = sys.stdout, sys.stderr
         self._out, self._err = Sink(sys.stdout), Sink(sys.stderr)
+
+    def __enter__(self) -> StandardStreams:
         sys.stdout, sys.stderr = printable_stream(self._out), printable_stream(self._err)
         return self
 
@@ -132,7 +134,7 @@ class StandardStreams:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        sys.stdout, sys.stderr = self._were
+        sys.stdout, sys.stderr = self._previous
 
     def finish(self, code: int) -> int:
         """Write buffered text, and return the exit code of a command that ends with ``code``.

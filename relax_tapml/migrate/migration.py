@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Protocol
 
 from relax_tapml.compare.verdict import Verdict
@@ -15,11 +15,12 @@ from relax_tapml.migrate.trial import Trial
 from relax_tapml.partition.boundary import Boundary, boundary_of
 from relax_tapml.partition.site_table import SiteEntry
 from relax_tapml.progress import Stage
+from relax_tapml.results.pipeline_result import PipelineRun
 from relax_tapml.results.step_result import StepResult
 
 
-class StepLog(Protocol):
-    """Where the steps of a search are kept, so that an interrupted one can go on."""
+class MigrationLog(Protocol):
+    """Where a migration is kept, so that an interrupted one can go on."""
 
     def earlier_steps(self, strategy: str, batches: Sequence[Sequence[str]]) -> list[StepResult]:
         """Return the steps an earlier run made in the same search; none if it made another.
@@ -34,9 +35,15 @@ class StepLog(Protocol):
     def add_step(self, step: StepResult, boundary: Boundary) -> None:
         """Keep one more step, and the boundary that it tried."""
 
+    def earlier_pipeline(self, restored: Collection[str]) -> PipelineRun | None:
+        """Return an earlier run of the pipeline's module with the same kernels restored."""
+
+    def add_pipeline(self, run: PipelineRun) -> None:
+        """Keep the run of the pipeline's module."""
+
 
 class NoLog:
-    """The log of a search that begins anew and is not to be continued."""
+    """The log of a migration that begins anew and is not to be continued."""
 
     def earlier_steps(self, strategy: str, batches: Sequence[Sequence[str]]) -> list[StepResult]:
         """Return no steps."""
@@ -44,6 +51,14 @@ class NoLog:
         return []
 
     def add_step(self, step: StepResult, boundary: Boundary) -> None:
+        """Keep nothing."""
+
+    def earlier_pipeline(self, restored: Collection[str]) -> PipelineRun | None:
+        """Return no run."""
+        del restored
+        return None
+
+    def add_pipeline(self, run: PipelineRun) -> None:
         """Keep nothing."""
 
 
@@ -67,7 +82,7 @@ class Migration:
         strategy: Strategy,
         batches: Sequence[Sequence[MoveGroup]],
         table: Sequence[SiteEntry],
-        log: StepLog,
+        log: MigrationLog,
     ) -> None:
         names = [[group.name for group in batch] for batch in batches]
         self.groups = {group.name: group for batch in batches for group in batch}
