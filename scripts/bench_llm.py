@@ -46,11 +46,12 @@ class StageCost:
 
 @dataclass(frozen=True, kw_only=True)
 class Plain:
-    """One run of the model, in seconds: by PyTorch, and by the source."""
+    """The model without anything around it; see ``llm_plain_run``."""
 
     weights_bytes: int
     torch_s: float
     source_s: float
+    bundle_apart: float | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +91,7 @@ def measure(name: str, args: argparse.Namespace, out: Path) -> Cost:
     """Run the main command on one model."""
     command = [sys.executable, "-m", "relax_tapml.build", f"llm_models:{name}", "--json"]
     command += ["--source", args.source, "--target", args.target, "--session", args.session]
-    command += ["--out", str(out)]
+    command += ["--out", str(out), "--force"]
     if args.broken:
         command += ["--device-pipeline", f"kernel_faults:{args.broken}_off"]
     paths = [str(SCRIPTS), os.environ.get("PYTHONPATH", "")]
@@ -136,13 +137,15 @@ def measure(name: str, args: argparse.Namespace, out: Path) -> Cost:
     )
 
 
-def _plain(name: str, args: argparse.Namespace, out: Path, environment: dict[str, str]) -> Plain:
+def _plain(
+    name: str, args: argparse.Namespace, out: Path, environment: dict[str, str]
+) -> Plain | None:
     command = [sys.executable, str(SCRIPTS / "llm_plain_run.py"), name, args.source]
-    command.append(str(out / "kernels"))
+    command.append(str(out))
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         print(done.stderr, file=sys.stderr)
-        return Plain(weights_bytes=0, torch_s=float("nan"), source_s=float("nan"))
+        return None
     return Plain(**json.loads(done.stdout.splitlines()[-1]))
 
 
@@ -168,6 +171,9 @@ def stage_table(cost: Cost) -> Table:
         add("one plain run of the source", cost.plain.source_s)
         add("one run of PyTorch", cost.plain.torch_s)
         table.add_row("weights", "", "", f"{cost.plain.weights_bytes / MB:.0f}")
+        if cost.plain.bundle_apart is not None:
+            apart = f"{cost.plain.bundle_apart:.2g} of the outputs' RMS"
+            table.add_row(f"the bundle is off by at most {apart}", "", "", "")
     table.add_section()
     for part, size in cost.parts.items():
         table.add_row(f"on disk: {part}", "", "", f"{size / MB:.0f}")

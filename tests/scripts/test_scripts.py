@@ -245,7 +245,7 @@ def test_bench_llm_prints_every_stage_and_exits_by_the_verdict(monkeypatch):
         verdict="mismatch",
         culprits=["matmul"],
         steps="3 bisect",
-        plain=bench_llm.Plain(weights_bytes=10**9, torch_s=0.5, source_s=2.0),
+        plain=bench_llm.Plain(weights_bytes=10**9, torch_s=0.5, source_s=2.0, bundle_apart=0.0),
     )
     console = Console(width=150, record=True)
     console.print(bench_llm.stage_table(cost))
