@@ -236,9 +236,10 @@ def _axes(found: _Accesses) -> Iterator[FreeAxis]:
                     classes.bad.add(node)
     for store in found.stores:
         inside = found.allocated.get(store.buffer, ())
+        at = {index for index in store.indices if isinstance(index, tirx.Var)}
         for variable in store.loops:
             # What is allocated inside a loop belongs to one turn of it.
-            if variable not in store.indices and variable not in inside:
+            if variable not in at and variable not in inside:
                 classes.bad.add(variable)
                 classes.root(variable)
     numbers = {param: number for number, param in enumerate(found.params)}

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import pytest
+from kernels_of_axes import (
+    adds_its_transpose,
+    grouped_heads,
+    half_of_the_rows,
+    keeps_the_last,
+    reads_neighbours,
+)
 from operator_kernels import kernel, layer_norm
 from tvm import relax
-from tvm.script import tirx as T  # noqa: N812
 
 from relax_tapml.kernel_flow.free_axes import free_axes
 from relax_tapml.kernel_flow.plain_kernel import plain_kernel
@@ -57,62 +63,6 @@ def test_rows_of_a_norm_are_free():
     assert [results for results, _, _ in found] == [[(3, 0)], [(3, 1)], [(3, 2)]]
     # The last axis is free too, but of its input every element is needed.
     assert found[2][1] == [(1, 0), (2, 0)]
-
-
-@T.prim_func(private=True, s_tir=True)
-def grouped_heads(q: T.handle, k: T.handle, s: T.handle):
-    n = T.int64()
-    Q = T.match_buffer(q, (8, n, 16), F)
-    K = T.match_buffer(k, (2, n, 16), F)
-    S = T.match_buffer(s, (8, n, n), F)
-    for h, i, j, d in T.grid(8, n, n, 16):
-        with T.sblock("S"):
-            vh, vi, vj, vd = T.axis.remap("SSSR", [h, i, j, d])
-            with T.init():
-                S[vh, vi, vj] = T.float32(0)
-            S[vh, vi, vj] = S[vh, vi, vj] + Q[vh, vi, vd] * K[vh // 4, vj, vd]
-
-
-@T.prim_func(private=True, s_tir=True)
-def reads_neighbours(a: T.Buffer((8, 8), F), b: T.Buffer((8, 8), F)):
-    t = T.sblock_alloc_buffer((8, 8), F)
-    for i, j in T.grid(8, 8):
-        with T.sblock("T"):
-            vi, vj = T.axis.remap("SS", [i, j])
-            t[vi, vj] = a[vi, vj] * T.float32(2)
-    for i, j in T.grid(8, 8):
-        with T.sblock("B"):
-            vi, vj = T.axis.remap("SS", [i, j])
-            b[vi, vj] = t[vi, (vj + 1) % 8]
-
-
-@T.prim_func(private=True, s_tir=True)
-def half_of_the_rows(a: T.Buffer((8, 8), F), b: T.Buffer((8, 8), F)):
-    for i, j in T.grid(4, 8):
-        with T.sblock("B"):
-            vi, vj = T.axis.remap("SS", [i, j])
-            b[vi, vj] = a[vi, vj]
-
-
-@T.prim_func(private=True, s_tir=True)
-def adds_its_transpose(a: T.Buffer((8, 8), F), b: T.Buffer((8, 8), F)):
-    t = T.sblock_alloc_buffer((8, 8), F)
-    for i, j in T.grid(8, 8):
-        with T.sblock("T"):
-            vi, vj = T.axis.remap("SS", [i, j])
-            t[vi, vj] = a[vi, vj] * T.float32(2)
-    for i, j in T.grid(8, 8):
-        with T.sblock("B"):
-            vi, vj = T.axis.remap("SS", [i, j])
-            b[vi, vj] = t[vi, vj] + t[vj, vi]
-
-
-@T.prim_func(private=True, s_tir=True)
-def keeps_the_last(a: T.Buffer((8, 8), F), b: T.Buffer((8,), F)):
-    for i, j in T.grid(8, 8):
-        with T.sblock("B"):
-            vi, vj = T.axis.remap("SS", [i, j])
-            b[vi] = a[vi, vj]
 
 
 @pytest.mark.parametrize(
