@@ -47,7 +47,8 @@ std::recursive_mutex mutex;
 std::map<void*, std::shared_ptr<Stream>> streams;
 std::map<void*, std::shared_ptr<Event>> events;
 std::map<std::string, int> counts;
-std::map<std::string, std::pair<int, int>> failures;  // Function to the calls before, and the error.
+// Function to the number of calls that fail, or -1 for all, and the error.
+std::map<std::string, std::pair<int, int>> failures;
 bool is_compute_eager = false;
 bool is_copy_eager = false;
 int64_t free_bytes = int64_t{16} << 30;
@@ -101,7 +102,8 @@ void Enqueue(void* stream, Operation operation) {
 int Called(const char* name) {
   ++counts[name];
   auto failure = failures.find(name);
-  if (failure == failures.end() || failure->second.first-- > 0) return 0;
+  if (failure == failures.end() || failure->second.first == 0) return 0;
+  if (failure->second.first > 0) --failure->second.first;
   return failure->second.second;
 }
 
@@ -273,10 +275,20 @@ TVM_FFI_STATIC_INIT_BLOCK() {
              size_t bytes = ffi::GetDataSize(*tensor.GetDLTensorPtr());
              Enqueue(stream, {nullptr, [=] { std::memset(tensor.data_ptr(), value, bytes); }});
            })
-      // Let a function fail with an error after that many more calls.
+      // Let all calls of a function fail from now on, or the next one.
       .def("fake_cuda.fail",
-           [](ffi::String name, int calls, int error) {
-             failures[std::string(name)] = {calls, error};
+           [](ffi::String name, int error) { failures[std::string(name)] = {-1, error}; })
+      .def("fake_cuda.fail_once",
+           [](ffi::String name, int error) { failures[std::string(name)] = {1, error}; })
+      // Let what the second stream is given from now on begin after what the first one has.
+      .def("fake_cuda.order",
+           [](int64_t first, int64_t second) {
+             std::lock_guard<std::recursive_mutex> lock(mutex);
+             auto event = std::make_shared<Event>();
+             event->stream = StreamOf(reinterpret_cast<void*>(first));
+             Enqueue(reinterpret_cast<void*>(first),
+                     {nullptr, [event] { event->has_happened = true; }});
+             Enqueue(reinterpret_cast<void*>(second), {event, nullptr});
            })
       .def("fake_cuda.set_free_bytes", [](int64_t bytes) { free_bytes = bytes; })
       .def("fake_cuda.count",
