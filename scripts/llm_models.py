@@ -66,11 +66,14 @@ LLMS = {
     "llama_8b": Proportions(
         hidden=4096, intermediate=14336, heads=32, kv_heads=8, vocabulary=128_256, layers=32
     ),
+    "llama_small": Proportions(
+        hidden=1024, intermediate=2816, heads=16, kv_heads=16, vocabulary=32_000, layers=8
+    ),
     "llama_tiny": Proportions(
         hidden=64, intermediate=176, heads=4, kv_heads=2, vocabulary=512, layers=2, is_tied=True
     ),
 }
-"""Llama-3.2-1B, Llama-3.1-8B, and one that takes no time."""
+"""Llama-3.2-1B, Llama-3.1-8B, and two that take little time and next to none."""
 
 _NAME = re.compile(
     rf"({'|'.join(LLMS)})_({'|'.join(_DTYPES)})(?:_layers(\d+))?(?:_tokens(\d+))?(?:_samples(\d+))?"
