@@ -263,6 +263,7 @@ class _Job:
                 device_kernels=self._build.kernels.files(units),
                 params=built.model.params,
             )
+            self._log.keep_last_good(program.calls)
         shifts = [step.seconds.shift or 0.0 for step in migration.steps]
         median = f", median shift {statistics.median(shifts):.2f} s" if shifts else ""
         stage.say(

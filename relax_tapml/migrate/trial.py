@@ -22,7 +22,7 @@ from relax_tapml.migrate.move_groups import MoveGroup
 from relax_tapml.migrate.strategies.strategy import Proposal
 from relax_tapml.partition.hybrid import HybridModule
 from relax_tapml.partition.program import PartitionedProgram
-from relax_tapml.passes.device_calls import bytes_of
+from relax_tapml.passes.crossings import bytes_of
 from relax_tapml.passes.site import Site
 from relax_tapml.replays.replay import ReplayReport
 from relax_tapml.results.step_result import (
@@ -142,6 +142,7 @@ class Trial:
             regions=len(program.calls),
             crossings=sum(call.crossings for call in program.calls),
             crossing_bytes=bytes_of(program.calls),
+            calls=program.calls,
             bytes_moved=attempts[0].traffic.total,
             bytes_to_device=attempts[0].traffic.to_device,
             agreement=None if first.agreement is None else AgreementResult.of(first.agreement),

@@ -14,7 +14,8 @@ from relax_tapml.partition.built_functions import WeightNames, weight_names
 from relax_tapml.partition.bytecode import CompiledFunctions, compile_functions
 from relax_tapml.partition.kernel_library import KernelLibrary
 from relax_tapml.passes.assign_sides import AssignSides
-from relax_tapml.passes.device_calls import DeviceCall, device_calls
+from relax_tapml.passes.crossings import DeviceCall
+from relax_tapml.passes.device_calls import device_calls
 from relax_tapml.passes.outline_regions import OutlineRegions
 from relax_tapml.passes.poison_results import PoisonedRegion, poison_results
 from relax_tapml.passes.split_module import split_module
