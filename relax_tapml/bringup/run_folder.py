@@ -301,7 +301,8 @@ class RunFolder(Closing):
 
     def _keep(self, state: RunState) -> None:
         self.state = state
-        write_file(self.path / _STATE, json.dumps(encode(state), indent=1) + "\n")
+        # Without an indent, which json writes in Python: it is replaced after every step.
+        write_file(self.path / _STATE, json.dumps(encode(state)) + "\n")
 
 
 def read_device_side(folder: Path, *, trust: bool = False) -> tvm.IRModule | None:
