@@ -141,17 +141,18 @@ def run_stages(
     except SourceError as error:
         write_result(folder.path, summarise(found, options, clock.seconds, folder.path, str(error)))
         raise
-    with clock.stage("replay") as stage:
-        alone = found.alone = folder.alone(lowered.units) or replay_alone(
-            suite, build, options.device, stage
-        )
-        folder.keep_alone(alone)
-        stage.say(alone_text(alone, build))
-    with clock.stage("migrate") as stage:
-        migrated = found.migrated = migrate(
-            trusted, suite, build, alone, options.device, options.plan,
-            folder.bundle, folder, dump, stage,
-        )  # fmt: skip
+    with options.device.shared(build) as device:
+        with clock.stage("replay") as stage:
+            alone = found.alone = folder.alone(lowered.units) or replay_alone(
+                suite, build, options.device, stage, device
+            )
+            folder.keep_alone(alone)
+            stage.say(alone_text(alone, build))
+        with clock.stage("migrate") as stage:
+            migrated = found.migrated = migrate(
+                trusted, suite, build, alone, options.device, options.plan,
+                folder.bundle, folder, dump, stage, device,
+            )  # fmt: skip
     result = summarise(found, options, clock.seconds, folder.path)
     write_result(folder.path, result)
     render(result, out=folder.path)
