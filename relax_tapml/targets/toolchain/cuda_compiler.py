@@ -89,7 +89,7 @@ def _nvrtc_without_fast_math() -> Iterator[None]:
     option undoes what it does to ``powf``. Delete this when they have a setting for it.
     """
     try:
-        nvrtc = importlib.import_module(_NVRTC)
+        nvrtc: Any = importlib.import_module(_NVRTC)
     except ImportError:  # TVM says what to install when it wants to compile.
         yield
         return
