@@ -183,10 +183,14 @@ std::string Recording::CaptureParameter(const std::string& name, const ffi::Tens
   // Two threads may both copy it; the queue then holds it twice, in a valid order.
   int64_t seq = CopyToQueue(tensor, site);
   Push({ffi::String("param"), seq, ffi::String(name)});
+  KnowParameter(name, tensor);
+  return ref;
+}
+
+void Recording::KnowParameter(const std::string& name, const ffi::Tensor& tensor) {
   ffi::Tensor held = tensor;  // After the swap: the previous tensor, released without the lock.
   std::lock_guard<std::mutex> lock(parameters_mutex_);
   if (is_active()) std::swap(parameters_[name], held);
-  return ref;
 }
 
 void Recording::Push(Event event) {
@@ -412,6 +416,11 @@ TVM_FFI_STATIC_INIT_BLOCK() {
                    << "relax_tapml.capture.mark: no recorder is active. Start one first.";
              }
              recording->Mark(text);
+           })
+      .def("relax_tapml.capture.know_parameter",
+           [](const ffi::String& name, const ffi::Tensor& tensor) {
+             std::shared_ptr<Recording> recording = CurrentRecording::Global().Get();
+             if (recording != nullptr) recording->KnowParameter(name, tensor);
            })
       .def("relax_tapml.capture.drain",
            [](int64_t max_events, int64_t timeout_ms) -> ffi::Array<Event> {

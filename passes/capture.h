@@ -51,6 +51,8 @@ class Recording {
   /*! \brief The ref of a parameter, copied first if this tensor was not the last of its name. */
   std::string CaptureParameter(const std::string& name, const tvm::ffi::Tensor& tensor,
                                const std::string& site);
+  /*! \brief Take a tensor for the recorded content of a parameter: it is not captured again. */
+  void KnowParameter(const std::string& name, const tvm::ffi::Tensor& tensor);
   /*! \brief Queue an event without tensors, waiting while the budget is spent. */
   void Push(Event event);
   /*! \brief Queue a mark at once. */

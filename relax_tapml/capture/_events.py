@@ -36,9 +36,7 @@ class EventWriter:
                 _, number, name = event
                 digest, nbytes = self._tensors[number]
                 self._writer.count_seen(-nbytes)
-                # A parameter whose content has changed is recorded by content from then on.
-                is_first = self._writer.add_parameter(name, digest) == digest
-                self._parameters[name] = f"p:{name}" if is_first else f"t:{digest}"
+                self._name_parameter(name, digest)
             case "inputs":
                 _, frame, function, call, site, refs = event
                 self._writer.add_call(
@@ -56,6 +54,10 @@ class EventWriter:
             case kind:
                 raise ValueError(f"unknown capture event {kind!r}")
 
+    def add_parameter(self, name: str, tensor: HostTensor) -> None:
+        """Record the content of a parameter that the queue does not copy."""
+        self._name_parameter(name, self._writer.add_tensor(tensor))
+
     def end_sample(self, outputs: Iterable[HostTensor | str] | None) -> None:
         """End the sample: complete with its run's outputs, incomplete with None."""
         self._tensors.clear()
@@ -71,6 +73,11 @@ class EventWriter:
             else:
                 refs.append(output)
         self._writer.end_sample(refs)
+
+    def _name_parameter(self, name: str, digest: str) -> None:
+        # A parameter whose content has changed is recorded by content from then on.
+        is_first = self._writer.add_parameter(name, digest) == digest
+        self._parameters[name] = f"p:{name}" if is_first else f"t:{digest}"
 
     def _named(self, refs: Iterable[str]) -> list[str]:
         return [self._name(str(ref)) for ref in refs]
