@@ -103,6 +103,7 @@ def summarise(
         source=options.source,
         target=options.target,
         session=options.session,
+        source_options="" if trusted is None else trusted.built.side.options_text,
         devices={} if found.alone is None else dict(found.alone.devices),
         strategy=str(options.strategy),
         by=str(options.by),

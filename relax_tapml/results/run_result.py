@@ -111,6 +111,8 @@ class RunResult:
         The model.
     source, target, session
         As they were given.
+    source_options
+        How the source's kernels were compiled, where that is not TVM's default; empty otherwise.
     devices
         What each device did in the replay, by its name.
     strategy, by
@@ -143,6 +145,7 @@ class RunResult:
     source: str
     target: str
     session: str
+    source_options: str = ""
     devices: dict[str, DeviceResult] = field(default_factory=dict)
     strategy: str = "linear"
     by: str = "unit"
