@@ -98,7 +98,16 @@ class Source:
         self._target = target
         self._library = library
         self.kernels = kernels
-        self.host = Host(target, kernels.files(), model.params, units)
+        files = kernels.files()
+        self.host = self._forked_host = Host(target, files, model.params, units)
+        if can_fork(target):  # Runs are forks, but for the hybrids of a migration.
+            self._forked_host = Host(target, files, model.params, is_forked=True)
+
+    def take_model(self, model: Model) -> None:
+        """Run another model from now on, which differs in where its weights lie only."""
+        self._model = model
+        for host in (self.host, self._forked_host):
+            host.take_params(model.params)
 
     def run(self, stage: Stage) -> list[list[Array]]:
         """Return the outputs of every sample, flattened.
@@ -152,7 +161,7 @@ class Source:
         units, callbacks = self.units, {}
         if choices is not None and choices.units:
             units = ReplaceChoices(choices.units, is_observed=True)(self.units)
-            callbacks = dict(choices.callbacks(self.host.device))
+            callbacks = dict(choices.callbacks(self._forked_host.device))
         machine = self._virtual_machine(units, callbacks)
         functions = self._functions(machine)
         levels = noise_levels(suite, moved)
@@ -215,7 +224,7 @@ class Source:
     def _alternatives(self, choices: SourceChoices) -> list[list[list[Array]]]:
         """Return the outputs with other choices, sample by sample and turn by turn."""
         units = ReplaceChoices(choices.units, is_observed=True)(self.units)
-        machine = self._virtual_machine(units, choices.callbacks(self.host.device))
+        machine = self._virtual_machine(units, choices.callbacks(self._forked_host.device))
         functions = self._functions(machine)
 
         def work(fork: ForkChannel) -> None:
@@ -270,6 +279,7 @@ class Source:
                     # one than the first runs had, and kernels that remember something are seen.
                     fork.send({"sample": missing[0]})
                     self._model.run(plain, self._model.samples[missing[0]])
+                    recorder.parameters(self._weights())
                     for index in missing:
                         fork.send({"sample": index})
                         sample = self._model.samples[index]
@@ -317,7 +327,7 @@ class Source:
             except CallFailed as failure:
                 fork.send({"failed": str(failure)})
 
-        self._upload_weights()
+        self._weights()  # Here, or every fork would upload them for itself.
         try:
             for message in forked(guarded, is_safe=can_fork(self._target)):
                 if message.document is None:
@@ -368,20 +378,20 @@ class Source:
             return death.at
         return found[0] if found else ""
 
-    def _upload_weights(self) -> None:
-        """Upload them here, or every fork would do so for itself."""
-        for names in weight_names(self.units).values():
-            for name in self.host.params.keys() & set(names):
-                self.host.weight(name)
+    def _weights(self) -> dict[str, Any]:
+        """Return the weights that functions take, on the source's device."""
+        host = self._forked_host
+        names = {name for names in weight_names(self.units).values() for name in names}
+        return {name: host.weight(name) for name in host.params if name in names}
 
     def _virtual_machine(
         self, module: tvm.IRModule, callbacks: Mapping[str, Callable[..., Any]] | None = None
     ) -> Any:
         functions = compile_functions(module, self._target, self._library)
-        return self.host.virtual_machine(functions, callback_module(callbacks or {}))
+        return self._forked_host.virtual_machine(functions, callback_module(callbacks or {}))
 
     def _functions(self, machine: Any) -> Functions:
-        return WatchedFunctions(self.host.functions(machine, weight_names(self.units)))
+        return WatchedFunctions(self._forked_host.functions(machine, weight_names(self.units)))
 
 
 def sample_label(index: int, name: str) -> str:

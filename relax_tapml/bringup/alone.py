@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from relax_tapml.bringup.target_build import TargetBuild
@@ -16,6 +17,7 @@ from relax_tapml.report.quantities import count_text
 from relax_tapml.results.device_result import DeviceResult
 from relax_tapml.results.unit_result import UnitResult
 from relax_tapml.suite.open_suite import Suite
+from relax_tapml.targets.fleet.tracker import TrackerKey
 from relax_tapml.targets.open_session import open_device
 from relax_tapml.targets.session.device import Device
 
@@ -46,6 +48,21 @@ class DeviceSpec:
         return open_device(
             self.session, build.spec.target, timeout_s=self.timeout_s, avoided=self.avoided
         )
+
+    @contextmanager
+    def shared(self, build: TargetBuild) -> Iterator[Device | None]:
+        """Provide one device for replay and migration, whose process then starts once.
+
+        None for a tracker, whose devices share the work of a replay and then go back.
+        """
+        if TrackerKey.parse(self.session) is not None:
+            yield None
+            return
+        device = self.open(build)
+        try:
+            yield device
+        finally:
+            device.close()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,7 +120,11 @@ class Alone:
 
 
 def replay_alone(
-    suite: Suite, build: TargetBuild, device: DeviceSpec, stage: Stage = SILENT
+    suite: Suite,
+    build: TargetBuild,
+    device: DeviceSpec,
+    stage: Stage = SILENT,
+    shared: Device | None = None,
 ) -> Alone:
     """Replay a suite on the target's device; units of a fleet are spread over all free devices.
 
@@ -117,6 +138,9 @@ def replay_alone(
         Where they run.
     stage
         Shows the progress.
+    shared
+        The device of ``device.shared``; None for one of its own. A session in which nothing failed
+        is left open, without the tensors of the cases.
 
     Raises
     ------
@@ -124,7 +148,9 @@ def replay_alone(
         As ``replay``: nothing is known of any unit.
     """
     stage.say(f"replaying {count_text(len(suite.manifest.units), 'unit')}")
-    report = replayed(suite, build, device, repeat=device.repeat)
+    report = replayed(suite, build, device, repeat=device.repeat, device=shared)
+    if shared is not None:
+        shared.release()
     return Alone(
         units={name: unit_result(detail) for name, detail in report.details.items()},
         devices=report.devices,

@@ -16,6 +16,7 @@ from relax_tapml.bringup.lowered_model import lower_model
 from relax_tapml.bringup.migrate_model import migrate
 from relax_tapml.bringup.options import OptionFields, Options
 from relax_tapml.bringup.run_folder import RunFolder
+from relax_tapml.bringup.stored_weights import free_memory, with_stored_weights
 from relax_tapml.bringup.summary import Findings, summarise
 from relax_tapml.bringup.target_build import build_target, prepare_target
 from relax_tapml.bringup.trusted_source import build_source, trust_source
@@ -129,6 +130,10 @@ def run_stages(
             trusted.require(options.target)
         with clock.stage("capture") as stage:
             store = found.store = capture(trusted, folder.captures, dump, stage)
+            trusted = found.trusted = with_stored_weights(trusted, store)
+            found.model = trusted.built.model
+            del model, built  # The framework's weights go with them.
+            free_memory(store)
         with clock.stage("carve") as stage:
             suite = found.suite = folder.suite(options.carving) or carve(
                 store, lowered, source, folder.tests, folder.kernels, options.carving, stage
@@ -141,17 +146,18 @@ def run_stages(
     except SourceError as error:
         write_result(folder.path, summarise(found, options, clock.seconds, folder.path, str(error)))
         raise
-    with clock.stage("replay") as stage:
-        alone = found.alone = folder.alone(lowered.units) or replay_alone(
-            suite, build, options.device, stage
-        )
-        folder.keep_alone(alone)
-        stage.say(alone_text(alone, build))
-    with clock.stage("migrate") as stage:
-        migrated = found.migrated = migrate(
-            trusted, suite, build, alone, options.device, options.plan,
-            folder.bundle, folder, dump, stage,
-        )  # fmt: skip
+    with options.device.shared(build) as device:
+        with clock.stage("replay") as stage:
+            alone = found.alone = folder.alone(lowered.units) or replay_alone(
+                suite, build, options.device, stage, device
+            )
+            folder.keep_alone(alone)
+            stage.say(alone_text(alone, build))
+        with clock.stage("migrate") as stage:
+            migrated = found.migrated = migrate(
+                trusted, suite, build, alone, options.device, options.plan,
+                folder.bundle, folder, dump, stage, device,
+            )  # fmt: skip
     result = summarise(found, options, clock.seconds, folder.path)
     write_result(folder.path, result)
     render(result, out=folder.path)

@@ -37,6 +37,7 @@ from relax_tapml.results.step_result import StepResult
 from relax_tapml.results.unit_result import culprits
 from relax_tapml.suite.manifest import writing_all
 from relax_tapml.suite.open_suite import Suite
+from relax_tapml.targets.session.device import Device
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,6 +104,7 @@ def migrate(
     log: MigrationLog | None = None,
     dump: IrDump = NO_DUMP,
     stage: Stage = SILENT,
+    shared: Device | None = None,
 ) -> Migrated:
     """Move units that pass alone to the device, and run the whole model after each move.
 
@@ -128,6 +130,8 @@ def migrate(
         Gets the module after each pass that partitions the last good step.
     stage
         Shows the progress.
+    shared
+        The device of ``device.shared``, which it closes; None for one of its own.
 
     Returns
     -------
@@ -138,7 +142,7 @@ def migrate(
     if plan.strategy is None or alone.lost:
         return Migrated(pipeline=_not_run(build))
     suite = suite.for_target(build.spec.target)
-    job = _Job(plan.strategy, trusted, suite, build, alone, device, plan, log, dump)
+    job = _Job(plan.strategy, trusted, suite, build, alone, device, plan, log, dump, shared)
     return job.run(bundle, stage)
 
 
@@ -156,6 +160,7 @@ class _Job:
         plan: MigrationPlan,
         log: MigrationLog | None,
         dump: IrDump,
+        shared: Device | None,
     ) -> None:
         self._trusted = trusted
         self._suite = suite
@@ -165,7 +170,7 @@ class _Job:
         self._plan = plan
         self._dump = dump
         self._log: MigrationLog = log or NoLog()
-        self._device = self._spec.open(build)
+        self._device = shared or self._spec.open(build)
         self._choices = SourceChoices(trusted.built.lowered.module)
         lowered = trusted.built.lowered
         chosen = None if plan.boundary is None else plan.boundary.among(lowered.table)
@@ -224,6 +229,7 @@ class _Job:
             library=build.library,
             device_kernels=build.kernels,
             poisoned=writing_all(self._suite.manifest),
+            table=built.lowered.table,
         )
         return Trial(
             sides=sides,
@@ -263,6 +269,7 @@ class _Job:
                 device_kernels=self._build.kernels.files(units),
                 params=built.model.params,
             )
+            self._log.keep_last_good(program.calls)
         shifts = [step.seconds.shift or 0.0 for step in migration.steps]
         median = f", median shift {statistics.median(shifts):.2f} s" if shifts else ""
         stage.say(

@@ -12,8 +12,10 @@ import tvm_ffi
 from tvm import relax
 
 from relax_tapml.arrays import Array
+from relax_tapml.capture.host_tensor import tensor_over
 from relax_tapml.errors import TapmlError, UsageError
 from relax_tapml.files.machine import raise_machine_error
+from relax_tapml.files.mapped import is_mapped
 from relax_tapml.partition._host_guard import HostGuard
 from relax_tapml.partition.built_functions import BuiltFunctions, WeightNames
 from relax_tapml.partition.bytecode import CompiledFunctions, load_bytecode
@@ -46,6 +48,11 @@ class Host:
     units
         The module as prepared for the source, to protect its kernels against wrong values from a
         device (see ``HostGuard``); None without that protection.
+    is_forked
+        Whether functions are called in forks of this process only. What they write to a weight,
+        rightly or not, then stays there, and on a CPU the arrays themselves are used. Otherwise
+        this is so with mapped files (``files.mapped``), whose pages are private, and all other
+        weights are copied.
     """
 
     def __init__(
@@ -54,12 +61,16 @@ class Host:
         kernels: Sequence[Path],
         params: Mapping[str, Array],
         units: tvm.IRModule | None = None,
+        *,
+        is_forked: bool = False,
     ) -> None:
         self.guard = HostGuard(units) if units is not None and can_fork(target) else None
         self.device = device_of(target)
         self.params = dict(params)
         self._kernels = [tvm.runtime.load_module(str(path)) for path in kernels]
         self._weights: dict[str, Any] = {}
+        self._is_forked = is_forked
+        self._is_cpu = self.device.__device_type_name__() == "cpu"
 
     def weight(self, name: str) -> Any:
         """Return a weight on the host's device, uploading it on first use.
@@ -75,8 +86,20 @@ class Host:
                 "the model's params, or set the function's attribute num_input"
             )
         if name not in self._weights:
-            self._weights[name] = self.upload(self.params[name])
+            self._weights[name] = self._loaded(self.params[name])
         return self._weights[name]
+
+    def _loaded(self, array: Array) -> Any:
+        tensor = None
+        if self._is_cpu and (self._is_forked or is_mapped(array)):
+            tensor = tensor_over(array)
+        return self.upload(array) if tensor is None else tensor
+
+    def take_params(self, params: Mapping[str, Array]) -> None:
+        """Use other arrays of the same content, from where they lie."""
+        self.params = dict(params)
+        if self._is_cpu:  # A GPU has its copies.
+            self._weights.clear()
 
     def functions(self, machine: relax.VirtualMachine, weights: WeightNames) -> BuiltFunctions:
         """Return the functions of a VM on the host's device."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import tvm
@@ -13,8 +13,10 @@ from relax_tapml.partition.boundary import Boundary
 from relax_tapml.partition.built_functions import WeightNames, weight_names
 from relax_tapml.partition.bytecode import CompiledFunctions, compile_functions
 from relax_tapml.partition.kernel_library import KernelLibrary
+from relax_tapml.partition.site_table import SiteEntry, site_table
 from relax_tapml.passes.assign_sides import AssignSides
-from relax_tapml.passes.device_calls import DeviceCall, device_calls
+from relax_tapml.passes.crossings import DeviceCall
+from relax_tapml.passes.device_calls import device_calls
 from relax_tapml.passes.outline_regions import OutlineRegions
 from relax_tapml.passes.poison_results import PoisonedRegion, poison_results
 from relax_tapml.passes.split_module import split_module
@@ -60,6 +62,7 @@ def partition(
     library: KernelLibrary,
     is_merged: bool = True,
     poisoned: Collection[str] = (),
+    table: Sequence[SiteEntry] = (),
 ) -> PartitionedProgram:
     """Move the boundary: assign sides, outline regions, split, compile bytecode; build no kernel.
 
@@ -80,6 +83,8 @@ def partition(
     poisoned
         Units whose results are filled with a pattern before they are computed, where a region
         returns them. These must be units that write all of their results.
+    table
+        Of ``site_table(lowered)``, if that is known.
 
     Raises
     ------
@@ -88,7 +93,7 @@ def partition(
     LoweringError
         A pass raised: an error of the partition, not of the model.
     """
-    outlined = _outlined(lowered, boundary, is_merged=is_merged)
+    outlined = _outlined(lowered, boundary.among(table or site_table(lowered)), is_merged=is_merged)
     try:
         sides = split_module(outlined, host_units, device_units)
         host = compile_functions(sides.host, source, library)
@@ -112,11 +117,12 @@ def explain(lowered: tvm.IRModule, boundary: Boundary) -> tuple[DeviceCall, ...]
 
     Nothing is compiled. Raises as ``partition`` does.
     """
-    return device_calls(_outlined(lowered, boundary))
+    return device_calls(_outlined(lowered, boundary.resolve(lowered)))
 
 
-def _outlined(lowered: tvm.IRModule, boundary: Boundary, *, is_merged: bool = True) -> tvm.IRModule:
-    sites = boundary.resolve(lowered)
+def _outlined(
+    lowered: tvm.IRModule, sites: Collection[str], *, is_merged: bool = True
+) -> tvm.IRModule:
     try:
         return OutlineRegions(is_merged=is_merged)(AssignSides(sites=sites)(lowered))
     except Exception as error:

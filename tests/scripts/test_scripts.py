@@ -203,3 +203,58 @@ def test_an_opencl_front_end_accepts_every_kernel_of_minilm():
     """As the page of these GPUs states."""
     done = run("opencl_sources.py")
     assert re.fullmatch(r"clang accepts (\d+) of \1 kernels as CL1.2\n", done.stdout), done.stdout
+
+
+@needs_minilm
+def test_an_llm_is_made_by_its_name(monkeypatch):
+    """Dtype, depth and length are part of the name, and a tied weight is one weight."""
+    monkeypatch.syspath_prepend(SCRIPTS)
+    import llm_models
+    import torch
+
+    built = llm_models.decoder("llama_tiny_float16_layers1_tokens8_samples2")
+    assert {parameter.dtype for parameter in built.module.parameters()} == {torch.float16}
+    assert len(built.module.model.model.layers) == 1
+    assert [tuple(ids.shape) for [ids] in built.samples] == [(1, 8), (1, 8)]
+    assert built.module.model.lm_head.weight is built.module.model.model.embed_tokens.weight
+    with torch.no_grad():
+        logits = built.module(*built.samples[0])
+    assert logits.shape == (1, 8, 512)
+    assert 0.5 < float(logits.float().std()) < 2
+    with pytest.raises(AttributeError, match="llama_nano"):
+        _ = llm_models.llama_nano_float16
+
+
+@needs_minilm
+def test_bench_llm_prints_every_stage_and_exits_by_the_verdict(monkeypatch):
+    """A wrong kernel that is named is what was expected of a run with one."""
+    monkeypatch.syspath_prepend(SCRIPTS)
+    import bench_llm
+    from rich.console import Console
+
+    stages = {
+        name: bench_llm.StageCost(seconds=2.0 + n, peak_bytes=3 * 10**9, text=name)
+        for n, name in enumerate(bench_llm.STAGES)
+    }
+    cost = bench_llm.Cost(
+        name="one",
+        stages=stages,
+        parts=dict.fromkeys(bench_llm.PARTS, 5 * 10**6),
+        seconds=35.0,
+        peak_bytes=4 * 10**9,
+        verdict="mismatch",
+        culprits=["matmul"],
+        steps="3 bisect",
+        plain=bench_llm.Plain(weights_bytes=10**9, torch_s=0.5, source_s=2.0, bundle_apart=0.0),
+    )
+    console = Console(width=150, record=True)
+    console.print(bench_llm.stage_table(cost))
+    console.print(bench_llm.growth_table([cost, cost]))
+    text = console.export_text()
+    for title in (*bench_llm.STAGES, "whole run", "plain run", "PyTorch", "4000", "17.5", "matmul"):
+        assert title in text, title
+    monkeypatch.setattr(bench_llm, "measure", lambda *_: cost)
+    monkeypatch.setattr(bench_llm.sys, "argv", ["bench_llm.py", "--broken", "matmul"])
+    assert bench_llm.main() == 0
+    monkeypatch.setattr(bench_llm.sys, "argv", ["bench_llm.py"])
+    assert bench_llm.main() == 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +74,13 @@ class VMSession(ABC):
     def _shape(self, extents: tuple[int, ...]) -> Any:
         """Return a shape as an argument of a function on the device."""
 
+    def _call(self, module: DeviceModule, function: str, args: Sequence[Any]) -> list[DeviceTensor]:
+        """Run a function to its end, and return its tensors."""
+        results = self._flatten(module[function](*args))
+        # A GPU reports a kernel's failure when it runs it, which may be after the call.
+        self._device.sync()
+        return results
+
     @abstractmethod
     def _flatten(self, result: Any) -> list[DeviceTensor]:
         """Return the tensors of a result, in order, independent of the call's arguments."""
@@ -126,10 +133,12 @@ class VMSession(ABC):
         """Run a Relax function to its end; results stay on the device."""
         with self._guard(f"call of {function}"):
             values = [self._shape(arg) if isinstance(arg, tuple) else arg for arg in args]
-            results = self._flatten(module[function](*values))
-            # A GPU reports a kernel's failure when it runs it, which may be after the call.
-            self._device.sync()
-            return results
+            return self._call(module, function, values)
+
+    def release(self) -> None:
+        """Free the parameters; the next use of one uploads it again."""
+        with suppress(Exception):  # A dead server has freed them already.
+            self._parameters.clear()
 
     def close(self) -> None:
         """Free what the session holds on the device."""

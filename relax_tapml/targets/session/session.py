@@ -58,5 +58,8 @@ class DeviceSession(Protocol):
         result may be a view of an argument (a reshape), but not the argument itself.
         """
 
+    def release(self) -> None:
+        """Free the parameters; the next use of one uploads it again. Never raises."""
+
     def close(self) -> None:
         """End the session and everything it started. Never raises; may be called twice."""
