@@ -14,7 +14,7 @@ from relax_tapml.partition.built_functions import WeightNames, weight_names
 from relax_tapml.partition.bytecode import CompiledFunctions, compile_functions
 from relax_tapml.partition.derived_weights import Derivation, derivations
 from relax_tapml.partition.kernel_library import KernelLibrary
-from relax_tapml.passes.assign_sides import AssignSides, host_only_sites
+from relax_tapml.passes.assign_sides import AssignSides
 from relax_tapml.passes.device_calls import DeviceCall, device_calls
 from relax_tapml.passes.lift_derived_weights import LiftDerivedWeights
 from relax_tapml.passes.outline_regions import OutlineRegions
@@ -65,6 +65,7 @@ def partition(
     library: KernelLibrary,
     is_merged: bool = True,
     poisoned: Collection[str] = (),
+    lifted: tvm.IRModule | None = None,
 ) -> PartitionedProgram:
     """Move the boundary: assign sides, outline regions, split, compile bytecode; build no kernel.
 
@@ -85,6 +86,8 @@ def partition(
     poisoned
         Units whose results are filled with a pattern before they are computed, where a region
         returns them. These must be units that write all of their results.
+    lifted
+        What ``LiftDerivedWeights`` makes of ``lowered``, where that is known.
 
     Raises
     ------
@@ -94,8 +97,9 @@ def partition(
         A pass raised: an error of the partition, not of the model.
     """
     sites = boundary.resolve(lowered)
-    lifted = LiftDerivedWeights()(lowered)
+    lifted = lifted or LiftDerivedWeights()(lowered)
     outlined = _outlined(lifted, sites, is_merged=is_merged)
+    calls = device_calls(outlined)
     try:
         sides = split_module(outlined, host_units, device_units)
         host = compile_functions(sides.host, source, library)
@@ -109,8 +113,8 @@ def partition(
         host=host,
         device=device,
         weights=weight_names(lifted),
-        calls=device_calls(outlined),
-        derivations=derivations(lifted, sites.difference(host_only_sites(lowered))),
+        calls=calls,
+        derivations=derivations(lifted, {site for call in calls for site in call.sites}),
         poisoned=found.regions if found else {},
     )
 
