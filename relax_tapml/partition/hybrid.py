@@ -324,4 +324,6 @@ class _DeviceCalls:
         return self._session.parameter(_POISON.name(size), _POISON.pattern(size))
 
     def _download(self, tensor: Any) -> Any:
-        return self._host.upload(self._session.download(tensor))
+        copy = self._host.upload(self._session.download(tensor))
+        self._derived.note_download(copy, tensor)
+        return copy
