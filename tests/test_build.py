@@ -16,7 +16,7 @@ from tiny_model import UNITS
 
 from relax_tapml import bring_up
 from relax_tapml.build import main
-from relax_tapml.progress import SilentStage
+from relax_tapml.progress import SilentReporter, SilentStage
 
 MODEL = "tiny_model:model"
 STAGES = ["model", "source", "capture", "carve", "kernels", "replay", "migrate"]
@@ -472,7 +472,7 @@ def test_captures_cut_off_are_told(build, finished):
     assert build(*arguments, out=finished).code == 0
 
 
-class Interrupting:
+class Interrupting(SilentReporter):
     """A reporter that presses Ctrl-C in a stage, as it begins or at a part of it."""
 
     def __init__(self, name, part=None):
