@@ -78,6 +78,10 @@ class Host:
             self._weights[name] = self.upload(self.params[name])
         return self._weights[name]
 
+    def forget_weights(self) -> None:
+        """Upload each weight anew: a device that shares them may have written to them."""
+        self._weights.clear()
+
     def functions(self, machine: relax.VirtualMachine, weights: WeightNames) -> BuiltFunctions:
         """Return the functions of a VM on the host's device."""
         return BuiltFunctions(machine, self.upload, self.weight, weights)
@@ -165,6 +169,11 @@ class HybridModule:
         )
 
     @property
+    def is_shared(self) -> bool:
+        """Whether both sides use the same weights, on one device of this process."""
+        return self._calls is not None and self._calls.is_shared
+
+    @property
     def last_sites(self) -> tuple[str, ...]:
         """Ids of the sites in the last device call; none if there was no call.
 
@@ -221,6 +230,8 @@ class _DeviceCalls:
         self._poisoned = poisoned
         self._session = session
         self._module = module
+        # Both sides on one device of this process: nothing goes through memory of the CPU.
+        self.is_shared = session.shares(host.device)
         self._end: TapmlError | None = None
         self.last_region: str | None = None
         self.made: Counter[str] = Counter()
@@ -251,9 +262,13 @@ class _DeviceCalls:
         return guarded
 
     def _upload(self, tensor: Any) -> Any:
+        if self.is_shared:
+            return self._session.copy(tensor, is_upload=True)
         return self._session.upload(to_host(tensor))
 
     def _parameter(self, name: str) -> Any:
+        if self.is_shared:
+            return self._host.weight(name)
         return self._session.parameter(name, self._host.params[name])
 
     def _run(self, region: str, *args: Any) -> Any:
@@ -272,4 +287,6 @@ class _DeviceCalls:
         return self._session.parameter(_POISON.name(size), _POISON.pattern(size))
 
     def _download(self, tensor: Any) -> Any:
+        if self.is_shared:
+            return self._session.copy(tensor, is_upload=False)
         return self._host.upload(self._session.download(tensor))
