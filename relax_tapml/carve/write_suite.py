@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -58,6 +58,7 @@ def write_suite(
     replace: bool = False,
     pipeline: tvm.transform.Pass | None = None,
     kernels: Path | None = None,
+    on_unit: Callable[[str], None] = lambda _unit: None,
 ) -> Suite:
     """Write cases as a suite, all of it or nothing.
 
@@ -85,6 +86,8 @@ def write_suite(
         The source's own pass, and where kernels for the source are kept. Without a place for
         these, units that run the kernels of others get the tolerances of their dtypes, which right
         kernels may miss together.
+    on_unit
+        Called with each unit that was carved.
 
     Returns
     -------
@@ -102,7 +105,7 @@ def write_suite(
     folder = Path(folder)
     check_replaceable(folder, replace=replace)
     with new_folder(folder) as scratch:
-        suite = _Writer(scratch, lowered, store, source, is_probed).write(cases)
+        suite = _Writer(scratch, lowered, store, source, is_probed, on_unit).write(cases)
         if kernels is not None:
             library = KernelLibrary(kernels)
             found = composite_tolerances(suite, source=source, pipeline=pipeline, library=library)
@@ -137,7 +140,9 @@ class _Writer:
         store: CaptureStore,
         source: Any,
         is_probed: bool,
+        on_unit: Callable[[str], None],
     ) -> None:
+        self._on_unit = on_unit
         self._files = SuiteFiles(folder, {}, {})
         self._lowered = lowered
         self._store = store
@@ -207,6 +212,7 @@ class _Writer:
                     self._add(made)
                     if made.unit is not None:
                         written[unit] = made.unit
+                    self._on_unit(unit)
             except ForkFailed as death:
                 if retries.allows(death):
                     self._files.remove_unlisted()
