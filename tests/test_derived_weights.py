@@ -68,7 +68,7 @@ def test_a_bundle_derives_what_it_needs(migrated):
     sample = model().samples[0]
     with load(migrated.out / "bundle") as bundle:
         outputs = [model().run(bundle, sample) for _ in range(2)]
-    rows, transposed, *_ = outputs[0]
+    _, transposed, *_ = outputs[0]
     np.testing.assert_array_equal(transposed, weights()["w0"].T)
     assert [a.tobytes() for a in outputs[0]] == [a.tobytes() for a in outputs[1]]
 
