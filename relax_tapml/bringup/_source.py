@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -80,6 +81,11 @@ class Source:
     ------
     LoweringError
         A kernel of the source did not build: there is nothing to trust.
+
+    Attributes
+    ----------
+    run_s
+        Seconds in which all samples ran; 0 before ``run``.
     """
 
     def __init__(
@@ -96,15 +102,25 @@ class Source:
                 f"the source cannot be built: unit {unit}: {reason}. The source must run the whole "
                 "model; choose another --source"
             )
+        self.run_s = 0.0
         self._model = model
         self.units = units
         self._target = target
         self._library = library
         self.kernels = kernels
-        self.host = Host(target, kernels.files(), model.params, units)
+        files = kernels.files()
+        self.host = self._forked_host = Host(target, files, model.params, units)
+        if can_fork(target):  # Runs are forks, but for the hybrids of a migration.
+            self._forked_host = Host(target, files, model.params, is_forked=True)
+
+    def take_model(self, model: Model) -> None:
+        """Run another model from now on, which differs in where its weights lie only."""
+        self._model = model
+        for host in (self.host, self._forked_host):
+            host.take_params(model.params)
 
     def run(self, stage: Stage) -> list[list[Array]]:
-        """Return the outputs of every sample, flattened.
+        """Return the outputs of every sample, flattened; ``run_s`` is then how long they took.
 
         Raises
         ------
@@ -117,9 +133,20 @@ class Source:
             functions = program.functions()
             for index, sample in enumerate(self._model.samples):
                 fork.send({"sample": index})
-                fork.send(None, self._model.run(functions, sample))
+                began = time.perf_counter()
+                outputs = self._model.run(functions, sample)
+                fork.send({"sample": index, "seconds": time.perf_counter() - began})
+                fork.send(None, outputs)
 
-        return list(self._watched(work, stage))
+        seconds: dict[int, float] = {}
+
+        def keep(message: Message) -> None:
+            if "seconds" in message.document:
+                seconds[message.document["sample"]] = message.document["seconds"]
+
+        outputs = list(self._watched(work, stage, on_told=keep))
+        self.run_s = sum(seconds.values())
+        return outputs
 
     def tolerances(
         self,
@@ -156,7 +183,7 @@ class Source:
         units, callbacks = self.units, {}
         if choices is not None and choices.units:
             units = ReplaceChoices(choices.units, is_observed=True)(self.units)
-            callbacks = dict(choices.callbacks(self.host.device))
+            callbacks = dict(choices.callbacks(self._forked_host.device))
         program = self._program(units, callbacks)
         machine = program.machine
         levels = noise_levels(suite, moved)
@@ -224,7 +251,7 @@ class Source:
     def _alternatives(self, choices: SourceChoices) -> list[list[list[Array]]]:
         """Return the outputs with other choices, sample by sample and turn by turn."""
         units = ReplaceChoices(choices.units, is_observed=True)(self.units)
-        program = self._program(units, choices.callbacks(self.host.device))
+        program = self._program(units, choices.callbacks(self._forked_host.device))
 
         def work(fork: ForkChannel) -> None:
             functions = program.functions()
@@ -279,6 +306,7 @@ class Source:
                     # one than the first runs had, and kernels that remember something are seen.
                     fork.send({"sample": missing[0]})
                     self._model.run(plain.functions(), self._model.samples[missing[0]])
+                    recorder.parameters(self._weights())
                     # The first sample has the calls that derive weights.
                     functions = captured.functions()
                     for index in missing:
@@ -328,7 +356,7 @@ class Source:
             except CallFailed as failure:
                 fork.send({"failed": str(failure)})
 
-        self._upload_weights()
+        self._weights()  # Here, or every fork would upload them for itself.
         try:
             for message in forked(guarded, is_safe=can_fork(self._target)):
                 if message.document is None:
@@ -338,7 +366,9 @@ class Source:
                 else:
                     on_told(message)
                     index = message.document["sample"]
-                    stage.update(index, len(self._model.samples))
+                    count = len(self._model.samples)
+                    stage.update(index, count)
+                    stage.say(f"running sample {index + 1} of {count}{how}")
         except ForkFailed as death:
             ForkRetries(f"running the source{how}", most_kills=1).allows(death)
             raise self._failed(index, death.text, death.at, how) from None
@@ -379,19 +409,20 @@ class Source:
             return death.at
         return found[0] if found else ""
 
-    def _upload_weights(self) -> None:
-        """Upload them here, or every fork would do so for itself."""
-        for names in weight_names(LiftDerivedWeights()(self.units)).values():
-            for name in self.host.params.keys() & set(names):
-                self.host.weight(name)
+    def _weights(self) -> dict[str, Any]:
+        """Return the weights that functions take, on the source's device."""
+        host = self._forked_host
+        taken = weight_names(LiftDerivedWeights()(self.units)).values()
+        names = {name for each in taken for name in each}
+        return {name: host.weight(name) for name in host.params if name in names}
 
     def _program(
         self, module: tvm.IRModule, callbacks: Mapping[str, Callable[..., Any]] | None = None
     ) -> _SourceProgram:
         lifted = LiftDerivedWeights()(module)
         functions = compile_functions(lifted, self._target, self._library)
-        machine = self.host.virtual_machine(functions, callback_module(callbacks or {}))
-        return _SourceProgram(host=self.host, machine=machine, lifted=lifted)
+        machine = self._forked_host.virtual_machine(functions, callback_module(callbacks or {}))
+        return _SourceProgram(host=self._forked_host, machine=machine, lifted=lifted)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,8 +12,10 @@ import tvm_ffi
 from tvm import relax
 
 from relax_tapml.arrays import Array
+from relax_tapml.capture.host_tensor import tensor_over
 from relax_tapml.errors import TapmlError, UsageError
 from relax_tapml.files.machine import raise_machine_error
+from relax_tapml.files.mapped import is_mapped
 from relax_tapml.partition._host_guard import HostGuard
 from relax_tapml.partition.built_functions import BuiltFunctions, WeightNames
 from relax_tapml.partition.bytecode import CompiledFunctions, load_bytecode
@@ -47,6 +49,11 @@ class Host:
     units
         The module as prepared for the source, to protect its kernels against wrong values from a
         device (see ``HostGuard``); None without that protection.
+    is_forked
+        Whether functions are called in forks of this process only. What they write to a weight,
+        rightly or not, then stays there, and on a CPU the arrays themselves are used. Otherwise
+        this is so with mapped files (``files.mapped``), whose pages are private, and all other
+        weights are copied.
     """
 
     def __init__(
@@ -55,12 +62,16 @@ class Host:
         kernels: Sequence[Path],
         params: Mapping[str, Array],
         units: tvm.IRModule | None = None,
+        *,
+        is_forked: bool = False,
     ) -> None:
         self.guard = HostGuard(units) if units is not None and can_fork(target) else None
         self.device = device_of(target)
         self.params = dict(params)
         self._kernels = [tvm.runtime.load_module(str(path)) for path in kernels]
         self._weights: dict[str, Any] = {}
+        self._is_forked = is_forked
+        self._is_cpu = self.device.__device_type_name__() == "cpu"
         # Of hybrids, kept from step to step.
         self.derived = DerivedValues()
 
@@ -82,7 +93,21 @@ class Host:
                 f"the model has no weight '{name}', which one of its functions takes. Add it to "
                 "the model's params, or set the function's attribute num_input"
             )
-        return self.upload(self.params[name])
+        array, tensor = self.params[name], None
+        if self._is_cpu and (self._is_forked or is_mapped(array)):
+            tensor = tensor_over(array)
+        return self.upload(array) if tensor is None else tensor
+
+    def forget_weights(self) -> None:
+        """Upload each weight anew: a device that shares them may have written to them."""
+        self._weights.clear()
+        self.derived = DerivedValues()
+
+    def take_params(self, params: Mapping[str, Array]) -> None:
+        """Use other arrays of the same content, from where they lie."""
+        self.params = dict(params)
+        if self._is_cpu:  # A GPU has its copies.
+            self._weights.clear()
 
     def functions(
         self,
@@ -193,6 +218,11 @@ class HybridModule:
         )
 
     @property
+    def is_shared(self) -> bool:
+        """Whether both sides use the same weights, on one device of this process."""
+        return self._calls is not None and self._calls.is_shared
+
+    @property
     def last_sites(self) -> tuple[str, ...]:
         """Ids of the sites in the last device call; none if there was no call.
 
@@ -251,6 +281,8 @@ class _DeviceCalls:
         self._poisoned = poisoned
         self._session = session
         self._module = module
+        # Both sides on one device of this process: nothing goes through memory of the CPU.
+        self.is_shared = session.shares(host.device)
         self._end: TapmlError | None = None
         self.last_region: str | None = None
         self.made: Counter[str] = Counter()
@@ -281,11 +313,15 @@ class _DeviceCalls:
         return guarded
 
     def _upload(self, tensor: Any) -> Any:
+        if self.is_shared:
+            return self._session.copy(tensor, is_upload=True)
         return self._session.upload(to_host(tensor))
 
     def _parameter(self, name: str) -> Any:
         if name in self._derived:
             return self._derived.on_device(name)
+        if self.is_shared:
+            return self._host.weight(name)
         return self._session.parameter(name, self._host.params[name])
 
     def _run(self, region: str, *args: Any) -> Any:
@@ -304,6 +340,9 @@ class _DeviceCalls:
         return self._session.parameter(_POISON.name(size), _POISON.pattern(size))
 
     def _download(self, tensor: Any) -> Any:
-        copy = self._host.upload(self._session.download(tensor))
+        if self.is_shared:
+            copy = self._session.copy(tensor, is_upload=False)
+        else:
+            copy = self._host.upload(self._session.download(tensor))
         self._derived.note_download(copy, tensor)
         return copy

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import tvm
@@ -14,8 +14,10 @@ from relax_tapml.partition.built_functions import WeightNames, weight_names
 from relax_tapml.partition.bytecode import CompiledFunctions, compile_functions
 from relax_tapml.partition.derived_weights import Derivation, derivations
 from relax_tapml.partition.kernel_library import KernelLibrary
+from relax_tapml.partition.site_table import SiteEntry, site_table
 from relax_tapml.passes.assign_sides import AssignSides
-from relax_tapml.passes.device_calls import DeviceCall, device_calls
+from relax_tapml.passes.crossings import DeviceCall
+from relax_tapml.passes.device_calls import device_calls
 from relax_tapml.passes.lift_derived_weights import LiftDerivedWeights
 from relax_tapml.passes.outline_regions import OutlineRegions
 from relax_tapml.passes.poison_results import PoisonedRegion, poison_results
@@ -65,6 +67,7 @@ def partition(
     library: KernelLibrary,
     is_merged: bool = True,
     poisoned: Collection[str] = (),
+    table: Sequence[SiteEntry] = (),
     lifted: tvm.IRModule | None = None,
 ) -> PartitionedProgram:
     """Move the boundary: assign sides, outline regions, split, compile bytecode; build no kernel.
@@ -86,6 +89,8 @@ def partition(
     poisoned
         Units whose results are filled with a pattern before they are computed, where a region
         returns them. These must be units that write all of their results.
+    table
+        Of ``site_table(lowered)``, if that is known.
     lifted
         What ``LiftDerivedWeights`` makes of ``lowered``, where that is known.
 
@@ -96,7 +101,7 @@ def partition(
     LoweringError
         A pass raised: an error of the partition, not of the model.
     """
-    sites = boundary.resolve(lowered)
+    sites = boundary.among(table or site_table(lowered))
     lifted = lifted or LiftDerivedWeights()(lowered)
     outlined = _outlined(lifted, sites, is_merged=is_merged)
     calls = device_calls(outlined)
