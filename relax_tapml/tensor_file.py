@@ -9,11 +9,12 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Mapping, Sequence
-from typing import BinaryIO
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
 
 import numpy as np
-import safetensors
 import safetensors.numpy
 
 from relax_tapml.arrays import Array, dtype_named
@@ -43,11 +44,35 @@ _NAME, _ROWS = "tensor", "rows"
 _LENGTH_BYTES = 8
 # A header of one tensor has about a hundred.
 _MAX_HEADER = 100_000
+# As of the safetensors library.
+_MAX_FILE_HEADER = 100_000_000
 # Of a tensor of which a file holds some: no table of words or tokens has more, but any number is
 # written easily, and all of them are filled.
 _MAX_ROWS = 1 << 24
 
-_Entries = dict[str, tuple[str, list[int]]]
+# Of TVM's kernels.
+_ALIGNMENT = 64
+
+_Types = dict[str, tuple[str, list[int]]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RawTensor:
+    """A tensor to be written: what safetensors calls its dtype, and its bytes, an uint8 array."""
+
+    code: str
+    shape: Sequence[int]
+    data: Array
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Entry:
+    """A tensor in the header of a file; its bytes lie from ``begin`` to ``end`` behind it."""
+
+    code: str
+    shape: list[int]
+    begin: int
+    end: int
 
 
 def dump_tensors(arrays: Mapping[str, Array]) -> bytes:
@@ -59,32 +84,87 @@ def dump_tensors(arrays: Mapping[str, Array]) -> bytes:
         An array's dtype has no safetensors name.
     """
     for name, array in arrays.items():
-        if array.dtype not in _DTYPES.values():
-            raise ValueError(f"'{name}' is {array.dtype}, which safetensors cannot hold")
+        _check_dtype(name, array)
     # The writer takes the buffer as it lies, so a transposed view must be copied first.
     dense = {name: np.require(array, requirements="C") for name, array in arrays.items()}
     return bytes(safetensors.numpy.save(dense))
 
 
-def parse_tensors(data: bytes) -> dict[str, Array]:
-    """Return the arrays in the bytes of a safetensors file, by name.
+def parse_tensors(data: bytes | Array) -> dict[str, Array]:
+    """Return the arrays in the content of a safetensors file, by name.
+
+    Parameters
+    ----------
+    data
+        Bytes, or an array of them (uint8), as of ``files.mapped.map_file``. The arrays are views of
+        it; only those that lie at no multiple of their elements' size are copied.
 
     Raises
     ------
     ValueError
         The bytes are not a whole safetensors file, or hold a dtype that NumPy lacks.
     """
-    try:
-        entries = safetensors.deserialize(data)  # type: ignore[no-untyped-call]
-    except (safetensors.SafetensorError, MemoryError) as error:
-        raise ValueError(f"not a whole safetensors file: {error}") from error
+    content = np.frombuffer(data, np.uint8) if isinstance(data, bytes) else data
+    length = int.from_bytes(content[:_LENGTH_BYTES].tobytes(), "little")
+    start = _LENGTH_BYTES + length
+    if content.nbytes < _LENGTH_BYTES or start > min(content.nbytes, _MAX_FILE_HEADER):
+        raise ValueError(f"not a whole safetensors file: it has {content.nbytes} bytes")
     arrays: dict[str, Array] = {}
-    for name, entry in entries:
-        dtype = _DTYPES.get(entry["dtype"])
+    entries = _entries(content[_LENGTH_BYTES:start].tobytes())
+    _check_gaps(entries.values(), content.nbytes - start)
+    for name, entry in entries.items():
+        dtype = _DTYPES.get(entry.code)
         if dtype is None:
-            raise ValueError(f"'{name}' is {entry['dtype']}, which NumPy cannot hold")
-        arrays[name] = np.frombuffer(entry["data"], dtype=dtype).reshape(entry["shape"])
+            raise ValueError(f"'{name}' is {entry.code}, which NumPy cannot hold")
+        if math.prod(entry.shape) * dtype.itemsize != entry.end - entry.begin:
+            raise ValueError(
+                f"not a whole safetensors file: '{name}' has {entry.end - entry.begin} bytes"
+            )
+        values = content[start + entry.begin : start + entry.end].view(dtype)
+        arrays[name] = (values if values.flags.aligned else values.copy()).reshape(entry.shape)
     return arrays
+
+
+def write_tensors(path: Path, tensors: Mapping[str, RawTensor]) -> None:
+    """Write a safetensors file straight from memory, without a copy of it.
+
+    Tensors begin at multiples of 64 bytes, as TVM wants them, but for those behind one whose size
+    is no such multiple; these come last.
+    """
+    order = sorted(tensors, key=lambda name: tensors[name].data.nbytes % _ALIGNMENT != 0)
+    header: dict[str, Any] = {}
+    end = 0
+    for name in order:
+        tensor = tensors[name]
+        begin, end = end, end + tensor.data.nbytes
+        header[name] = {
+            "dtype": tensor.code,
+            "shape": list(tensor.shape),
+            "data_offsets": [begin, end],
+        }
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-(_LENGTH_BYTES + len(text)) % _ALIGNMENT)
+    with path.open("wb") as file:
+        file.write(len(text).to_bytes(_LENGTH_BYTES, "little") + text)
+        for name in order:
+            file.write(tensors[name].data.data)
+
+
+def raw_tensors(arrays: Mapping[str, Array]) -> dict[str, RawTensor]:
+    """Return arrays as ``write_tensors`` takes them: views, where they are contiguous.
+
+    Raises
+    ------
+    ValueError
+        An array's dtype has no safetensors name.
+    """
+    found = {}
+    for name, array in arrays.items():
+        _check_dtype(name, array)
+        dense = np.require(array, array.dtype.newbyteorder("<"), "C")
+        data = dense.reshape(-1).view(np.uint8)
+        found[name] = RawTensor(code=FILE_DTYPES[array.dtype.name], shape=array.shape, data=data)
+    return found
 
 
 def dump_tensor(array: Array) -> bytes:
@@ -149,7 +229,7 @@ def parse_tensor(
     """
     held = parse_tensors(data)
     actual = {name: (FILE_DTYPES[a.dtype.name], list(a.shape)) for name, a in held.items()}
-    _check_entries(actual, dtype, shape, rows)
+    _check_types(actual, dtype, shape, rows)
     values = held[_NAME].reshape(-1).view(dtype_named(dtype))
     if rows is None:
         return values.reshape(shape)
@@ -178,30 +258,60 @@ def check_header(
         raise ValueError(
             f"its header claims {length} bytes, expected at most {min(_MAX_HEADER, size)}"
         )
-    try:
-        header = json.loads(file.read(length))
-        actual = {name: (entry["dtype"], entry["shape"]) for name, entry in header.items()}
-        ends = sorted(tuple(entry["data_offsets"]) for entry in header.values())
-    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-        raise ValueError(f"not a whole safetensors file: {error}") from error
-    _check_entries(actual, dtype, shape, rows)
+    entries = _entries(file.read(length))
+    _check_types({n: (e.code, e.shape) for n, e in entries.items()}, dtype, shape, rows)
     held = shape if rows is None else (rows, *shape[1:])
     total = math.prod(held) * dtype_named(dtype).itemsize + _LENGTH_BYTES * (rows or 0)
     if start + total != size:
         raise ValueError(
             f"expected {total} bytes of {dtype} {list(held)}, got {size - start} bytes"
         )
-    # One after the other, without gaps.
-    if [end for end, _ in ends] + [total] != [0] + [end for _, end in ends]:
-        raise ValueError(f"its tensors lie at {ends}, expected {total} bytes without gaps")
+    _check_gaps(entries.values(), total)
 
 
-def _check_entries(actual: _Entries, dtype: str, shape: Sequence[int], rows: int | None) -> None:
+def _check_dtype(name: str, array: Array) -> None:
+    if array.dtype not in _DTYPES.values():
+        raise ValueError(f"'{name}' is {array.dtype}, which safetensors cannot hold")
+
+
+def _entries(text: bytes) -> dict[str, _Entry]:
+    """Return what a header lists. Raises ``ValueError`` if it is none."""
+    try:
+        header = json.loads(text)
+        header.pop("__metadata__", None)
+        found = {}
+        for name, item in header.items():
+            code, shape, (begin, end) = item["dtype"], item["shape"], item["data_offsets"]
+            if not isinstance(code, str) or not all(map(_is_size, (*shape, begin, end))):
+                raise ValueError(f"{name!r} is no entry of a tensor")
+            found[name] = _Entry(code=code, shape=list(shape), begin=begin, end=end)
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise ValueError(f"not a whole safetensors file: {error}") from error
+    return found
+
+
+def _is_size(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 62
+
+
+def _check_gaps(entries: Iterable[_Entry], total: int) -> None:
+    """Raise ``ValueError`` unless tensors lie one after the other and take all bytes."""
+    ends = sorted((entry.begin, entry.end) for entry in entries)
+    if [end for _, end in ends[:-1]] != [begin for begin, _ in ends[1:]] or (
+        (ends[0][0], ends[-1][1]) if ends else (0, 0)
+    ) != (0, total):
+        raise ValueError(
+            f"not a whole safetensors file: its tensors lie at {ends[:5]}, expected {total} bytes "
+            "without gaps"
+        )
+
+
+def _check_types(actual: _Types, dtype: str, shape: Sequence[int], rows: int | None) -> None:
     """Raise ``ValueError`` unless a file has dtype and shape by name as it should."""
     size_bytes = math.prod(shape) * dtype_named(dtype).itemsize
     if min(shape, default=0) < 0 or size_bytes > MAX_TENSOR_BYTES:
         raise ValueError(f"a tensor of {dtype} {list(shape)} cannot be held")
-    as_bytes: _Entries = {_NAME: ("U8", [size_bytes])}
+    as_bytes: _Types = {_NAME: ("U8", [size_bytes])}
     code = FILE_DTYPES.get(dtype)
     if rows is None:
         expected = as_bytes if code is None else {_NAME: (code, list(shape))}

@@ -120,7 +120,7 @@ def carve(
         cases,
         lowered=lowered.module,
         store=store,
-        source=side.target,
+        source=side.accurate().target,
         pipeline=side.pipeline,
         kernels=kernels,
         is_probed=plan.is_probed,

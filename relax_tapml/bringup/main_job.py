@@ -17,6 +17,7 @@ from relax_tapml.bringup.lowered_model import lower_model, lowered_text
 from relax_tapml.bringup.migrate_model import migrate
 from relax_tapml.bringup.options import OptionFields, Options
 from relax_tapml.bringup.run_folder import RunFolder
+from relax_tapml.bringup.stored_weights import free_memory, with_stored_weights
 from relax_tapml.bringup.summary import Findings, summarise
 from relax_tapml.bringup.target_build import build_target, prepare_target
 from relax_tapml.bringup.trusted_source import build_source, trust_source
@@ -139,6 +140,10 @@ def run_stages(
             clock.expect(planner.plan(trusted.measured, is_carved=is_carved), stage)
         with clock.stage("capture") as stage:
             store = found.store = capture(trusted, folder.captures, dump, stage)
+            trusted = found.trusted = with_stored_weights(trusted, store)
+            found.model = trusted.built.model
+            del model, built  # The framework's weights go with them.
+            free_memory(store)
         with clock.stage("carve") as stage:
             suite = found.suite = folder.suite(options.carving) or carve(
                 store, lowered, source, folder.tests, folder.kernels, options.carving, stage

@@ -107,8 +107,8 @@ class Options:
 
     def sides(self) -> tuple[SideSpec, SideSpec]:
         """Return source and target; the target's platform has what it needs on this machine."""
-        source = SideSpec.of(self.source, self.host_pipeline)
-        target = SideSpec.of(self.target, self.device_pipeline)
+        source = SideSpec.of(self.source, self.host_pipeline, "inline")
+        target = SideSpec.of(self.target, self.device_pipeline, self.session)
         # What is not installed is reported before minutes are spent.
         platform_of(target.target).check()
         return source, target

@@ -107,7 +107,7 @@ def build_source(
     lowered
         Of that model.
     side
-        The source.
+        The source. Its kernels are compiled without fast math.
     kernels
         Folder of cached kernels, made if it is not there.
     dump
@@ -120,7 +120,8 @@ def build_source(
     LoweringError
         A kernel of the source does not build, or its pipeline raised.
     """
-    stage.say(f"building kernels for {side.name}")
+    side = side.accurate()
+    stage.say(f"building kernels for {side.described}")
     library = KernelLibrary(kernels)
     with dump.phase("source"):
         units = lower_for_target(lowered.module, side.target, side.pipeline)
@@ -158,7 +159,7 @@ def trust_source(built: BuiltSource, is_checked: bool = True, stage: Stage = SIL
     outputs = built.source.run(stage)
     run_s = built.source.run_s
     stage.say("comparing with the framework")
-    name, model = built.side.name, built.model.name
+    name, model = built.side.described, built.model.name
     try:
         check = built.source.check_import(outputs, SourceChoices(built.lowered.module))
     except SourceError as error:

@@ -43,6 +43,7 @@ from relax_tapml.suite.recipe import Recipe
 from relax_tapml.suite.revise_suite import set_tolerances
 from relax_tapml.suite.suite_files import SuiteFiles
 from relax_tapml.suite.tolerances import store_tolerance
+from relax_tapml.targets.platforms.parse_target import portable_text
 from relax_tapml.versions import versions
 
 
@@ -168,7 +169,7 @@ class _Writer:
         units = self._write_units({unit: stems.stem(unit) for unit in by_unit}, by_unit)
         self._files.write_other_tests({**self._skipped, **self._skipped_sites})
         manifest = Manifest(
-            source=str(self._source),
+            source=portable_text(self._source),
             versions=versions(),
             units=units,
             tensors=self._files.tensors,

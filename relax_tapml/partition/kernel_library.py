@@ -12,6 +12,7 @@ import tvm
 from tvm import relax, tirx
 from tvm.ir import GlobalVar
 
+from relax_tapml.cpu_schedule.schedule_for_cpu import RULES_VERSION
 from relax_tapml.errors import LoweringError
 from relax_tapml.files.machine import machine_errors
 from relax_tapml.partition._kernel_compile import KernelJob, compile_kernels
@@ -53,9 +54,10 @@ class KernelLibrary:
     """A folder of shared objects, one for each (PrimFunc, target), named by content.
 
     A kernel's name has the SHA-256 of its IR, the target, the options that the environment gives
-    its compiler, and TVM's version. So a changed kernel is a new file, an unchanged one is never
-    built again, and several runs may share a folder. A file that is damaged, or that another user
-    has built, is not used; see ``KernelFiles``.
+    its compiler, and the versions of TVM and of the rules by which kernels for CPUs are scheduled.
+    So a changed kernel is a new file, an unchanged one is never built again, and several runs may
+    share a folder. A file that is damaged, or that another user has built, is not used; see
+    ``KernelFiles``.
 
     Parameters
     ----------
@@ -176,7 +178,8 @@ def _job(
     name = gvar.name_hint
     module = tvm.IRModule({gvar: function.with_attr("global_symbol", name)})
     options = json.dumps([json.loads(str(target)), compiler], sort_keys=True)
-    content = "\n".join((tvm.ir.save_json(module), options, tvm.__version__))
+    rules = str(RULES_VERSION)
+    content = "\n".join((tvm.ir.save_json(module), options, tvm.__version__, rules))
     platform = platform_of(target)
     return KernelJob(
         name=KernelName(

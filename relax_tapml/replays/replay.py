@@ -147,7 +147,7 @@ def replay(
     """
     if repeat < 1:
         raise UsageError(f"repeat {repeat}: expected at least 1")
-    parsed = parse_target(target) if isinstance(target, str) else target
+    parsed = parse_target(target, session) if isinstance(target, str) else target
     opened = suite if isinstance(suite, Suite) else open_suite(suite, parsed, trust=trust)
     chosen = _chosen(opened, units)
     with Replayer(

@@ -135,6 +135,8 @@ class RunResult:
         The model.
     source, target, session
         As they were given.
+    source_options
+        How the source's kernels were compiled, where that is not TVM's default; empty otherwise.
     devices
         What each device did in the replay, by its name.
     strategy, by
@@ -170,6 +172,7 @@ class RunResult:
     source: str
     target: str
     session: str
+    source_options: str = ""
     devices: dict[str, DeviceResult] = field(default_factory=dict)
     strategy: str = "linear"
     strategy_reason: str = ""

@@ -19,6 +19,7 @@ from relax_tapml.errors import (
     DeviceUnavailable,
 )
 from relax_tapml.files.machine import lack_in, lack_now, lack_of
+from relax_tapml.files.mapped import place_of
 from relax_tapml.processes.deadline import Deadline
 from relax_tapml.processes.interrupt import OnInterrupt
 from relax_tapml.targets.server.exit_report import ExitReport
@@ -199,6 +200,9 @@ class RPCSession(VMSession):
 
     def _to_device(self, array: Array) -> DeviceTensor:
         if self._files and self._files.pays_for(array.nbytes, array.dtype.name):
+            place = place_of(array)
+            if place is not None:
+                return self._files.map(place, array, self._device)
             return self._files.upload(array, self._device)
         return super()._to_device(array)
 
