@@ -161,9 +161,10 @@ class _OtherFormError(Exception):
 def read_kernel(function: Any) -> Kernel | None:
     """Return a PrimFunc as nests; None if it is none, or is scheduled already.
 
-    It is none if it has loops of no iteration, or loops that no block is bound to one by one, predicates, annotations, parts
-    of buffers, calls with an effect or of functions outside of TVM; if two points of a nest may
-    write the same element; or if a point reads what another one of its nest writes.
+    It is none if it has loops of no iteration, or loops that no block is bound to one by one,
+    predicates, annotations, parts of buffers, calls with an effect or of functions outside of TVM;
+    if two points of a nest may write the same element; or if a point reads what another one of its
+    nest writes.
     """
     body = function.body
     if not isinstance(body, SBlockRealize) or function.attrs.get("tirx.is_scheduled", False):
