@@ -17,6 +17,7 @@ from relax_tapml.compare.tolerances.tolerance import Tolerance
 from relax_tapml.derive._chosen_index import ChosenIndex, chosen_indices
 from relax_tapml.derive._evaluation import MOST_ITERATIONS, Evaluation, too_long
 from relax_tapml.derive._low_precision import CUDA_FAST_MATH, WGSL_FUNCTIONS
+from relax_tapml.derive._moves import Moves
 from relax_tapml.derive._precision import SMALLEST_NORMAL, underflow
 from relax_tapml.derive._shadow_kernel import ShadowKernel
 from relax_tapml.derive._shadow_runs import USUAL, Evaluated, Mode
@@ -26,6 +27,7 @@ from relax_tapml.files.machine import raise_machine_error
 from relax_tapml.printable import message_line
 
 _LOW_PRECISION = {name.split(".")[1] for name in {*WGSL_FUNCTIONS, *CUDA_FAST_MATH}}
+_UNMADE = Evaluated(values={}, errors={})
 _MOVES_ONLY = "the kernel moves and chooses values and rounds none, so they must be equal"
 
 
@@ -53,6 +55,7 @@ class Derivation:
         self._function = function
         self._results = list(results)
         self._evaluation = Evaluation(function, results, is_perturbed=is_perturbed)
+        self._moves = Moves(function, results)
 
     def tolerances(
         self,
@@ -126,6 +129,9 @@ class Derivation:
         if self._shadow is None or not arguments.keys().isdisjoint(self._results):
             return None
         try:
+            if not self._shadow.rounds and self._moves.are_all:
+                oracles = self._moves.results(arguments, scalars, like)
+                return oracles, self._from_errors(arguments, _UNMADE, oracles)
             mode = Mode(is_exact=is_exact)
             made = self._evaluation.run(mode, arguments, scalars, like)
             with np.errstate(over="ignore", invalid="ignore"):
