@@ -54,11 +54,19 @@ class Evaluation:
     ----------
     function, results, is_perturbed
         As for ``ShadowRuns``.
+    times
+        How many such calls are one evaluation, which is divided into blocks. They count together.
     """
 
     def __init__(
-        self, function: tirx.PrimFunc, results: Sequence[int], *, is_perturbed: bool = False
+        self,
+        function: tirx.PrimFunc,
+        results: Sequence[int],
+        *,
+        is_perturbed: bool = False,
+        times: int = 1,
     ) -> None:
+        self._times = times
         self._function = function
         self._results = list(results)
         self.whole = ShadowRuns(function, results, is_perturbed=is_perturbed)
@@ -66,11 +74,11 @@ class Evaluation:
 
     def iterations(self, shapes: Mapping[int, Shape], scalars: Mapping[int, float]) -> float:
         """Return how many iterations of loops an evaluation takes, by the shapes of parameters."""
-        whole = iterations_of(self._function, shapes, scalars)
+        whole = self._whole(shapes, scalars)
         if whole <= EXACT_ITERATIONS or self._pieces is None:
             return whole
         dims = dims_of(self._function, shapes, scalars)
-        return sum(
+        return self._times * sum(
             iterations_of(piece.function, {}, {}, dims)
             for piece in self._pieces.pieces
             if isinstance(piece, Part)
@@ -98,7 +106,7 @@ class Evaluation:
         """
         shapes = {number: array.shape for number, array in arguments.items()}
         shapes |= {n: array.shape for n, array in zip(self._results, like, strict=True)}
-        whole = iterations_of(self._function, shapes, scalars)
+        whole = self._whole(shapes, scalars)
         rest = self.iterations(shapes, scalars)
         if rest > MOST_ITERATIONS:
             raise NotDerivableError(too_long(rest))
@@ -117,6 +125,9 @@ class Evaluation:
         for number, array in zip(self._results, like, strict=True):
             run.shapes[params[number]] = array.shape
         return run.results({number: params[number] for number in self._results})
+
+    def _whole(self, shapes: Mapping[int, Shape], scalars: Mapping[int, float]) -> float:
+        return self._times * iterations_of(self._function, shapes, scalars)
 
     @cached_property
     def _pieces(self) -> Pieces | None:

@@ -502,6 +502,8 @@ class _Sample:
             )
             if size < extent
         ]
+        if not shares:
+            return ""
         kinds = " or ".join(shares)
         return (
             f"the partial sums of {count} of {total} elements ({sizes[-2]} rows x {sizes[-1]} "

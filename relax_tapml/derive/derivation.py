@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from tvm import tirx
@@ -14,6 +15,7 @@ from relax_tapml.compare.tolerances.elements import ElementTolerance, with_low_p
 from relax_tapml.compare.tolerances.equal import EqualTolerance
 from relax_tapml.compare.tolerances.rule import RuleTolerance, tolerance_for
 from relax_tapml.compare.tolerances.tolerance import Tolerance
+from relax_tapml.derive._blocks import Blocking, Blocks
 from relax_tapml.derive._chosen_index import ChosenIndex, chosen_indices
 from relax_tapml.derive._evaluation import MOST_ITERATIONS, Evaluation, too_long
 from relax_tapml.derive._low_precision import CUDA_FAST_MATH, WGSL_FUNCTIONS
@@ -47,14 +49,24 @@ class Derivation:
         Numbers of its parameters that hold results.
     is_perturbed
         Whether inputs are perturbed also where nothing rounds; see ``shadow_kernel_of``.
+    times
+        How many calls are evaluated together, as blocks of one.
     """
 
     def __init__(
-        self, function: tirx.PrimFunc, results: Sequence[int], *, is_perturbed: bool = False
+        self,
+        function: tirx.PrimFunc,
+        results: Sequence[int],
+        *,
+        is_perturbed: bool = False,
+        times: int = 1,
     ) -> None:
         self._function = function
         self._results = list(results)
-        self._evaluation = Evaluation(function, results, is_perturbed=is_perturbed)
+        self._is_block = times > 1
+        self._evaluation = Evaluation(function, results, is_perturbed=is_perturbed, times=times)
+        self._blocking = Blocking(function, results)
+        self._in_blocks: dict[tuple[Any, int], Derivation] = {}
         self._moves = Moves(function, results)
 
     def tolerances(
@@ -88,6 +100,9 @@ class Derivation:
         ]
         if all(tolerance is not None for tolerance in found):
             return [tolerance for tolerance in found if tolerance is not None]
+        blocks = self._blocks(arguments, scalars, oracles)
+        if blocks is not None:
+            return self._tolerances_of_blocks(blocks, arguments, scalars, oracles)
         try:
             made = self._evaluation.run(USUAL, arguments, scalars, oracles)
             derived = self._from_errors(arguments, made, oracles)
@@ -132,6 +147,11 @@ class Derivation:
             if not self._shadow.rounds and self._moves.are_all:
                 oracles = self._moves.results(arguments, scalars, like)
                 return oracles, self._from_errors(arguments, _UNMADE, oracles)
+            blocks = self._blocks(arguments, scalars, like)
+            if blocks is not None:
+                return self._evaluated_in_blocks(
+                    blocks, arguments, scalars, like, is_exact=is_exact
+                )
             mode = Mode(is_exact=is_exact)
             made = self._evaluation.run(mode, arguments, scalars, like)
             with np.errstate(over="ignore", invalid="ignore"):
@@ -178,6 +198,80 @@ class Derivation:
             raise NotDerivableError(self._reason)
         made = self._evaluation.run(USUAL, arguments, scalars, like, slack=slack)
         return made.values, made.errors
+
+    def _blocks(
+        self,
+        arguments: Mapping[int, Array],
+        scalars: Mapping[int, float],
+        results: Sequence[Array],
+    ) -> Blocks | None:
+        if self._is_block or not arguments.keys().isdisjoint(self._results):
+            return None
+        shapes = {number: array.shape for number, array in arguments.items()}
+        shapes |= {n: array.shape for n, array in zip(self._results, results, strict=True)}
+        return self._blocking.of(shapes, scalars)
+
+    def _of_block(self, blocks: Blocks) -> Derivation:
+        key = blocks.axis.loops, blocks.count
+        if key not in self._in_blocks:
+            function, count = blocks.function, blocks.count
+            self._in_blocks[key] = Derivation(function, self._results, times=count)
+        return self._in_blocks[key]
+
+    def _tolerances_of_blocks(
+        self,
+        blocks: Blocks,
+        arguments: Mapping[int, Array],
+        scalars: Mapping[int, float],
+        oracles: Sequence[Array],
+    ) -> list[Tolerance]:
+        inner = self._of_block(blocks)
+        found = [
+            inner.tolerances(
+                blocks.arguments(arguments, block),
+                scalars,
+                blocks.results(self._results, oracles, block),
+            )
+            for block in blocks.each()
+        ]
+        return self._joined(blocks, found, arguments, oracles)
+
+    def _evaluated_in_blocks(
+        self,
+        blocks: Blocks,
+        arguments: Mapping[int, Array],
+        scalars: Mapping[int, float],
+        like: Sequence[Array],
+        *,
+        is_exact: bool,
+    ) -> tuple[list[Array], list[Tolerance]] | None:
+        inner = self._of_block(blocks)
+        oracles = [np.zeros_like(array) for array in like]
+        found = []
+        for block in blocks.each():
+            views = blocks.results(self._results, oracles, block)
+            given = blocks.arguments(arguments, block)
+            made = inner.evaluated(given, scalars, views, is_exact=is_exact)
+            if made is None:
+                return None
+            for view, values in zip(views, made[0], strict=True):
+                view[...] = values
+            found.append(made[1])
+        return oracles, self._joined(blocks, found, arguments, oracles)
+
+    def _joined(
+        self,
+        blocks: Blocks,
+        found: Sequence[Sequence[Tolerance]],
+        arguments: Mapping[int, Array],
+        oracles: Sequence[Array],
+    ) -> list[Tolerance]:
+        joined = []
+        for place, (number, oracle) in enumerate(zip(self._results, oracles, strict=True)):
+            parts = [tolerances[place] for tolerances in found]
+            whole = self._simple(number, arguments, oracle) or blocks.joined(number, parts, oracle)
+            joined.append(whole or rule_because(oracle, "some of its blocks cannot be evaluated"))
+        return joined
 
     def _from_errors(
         self,
