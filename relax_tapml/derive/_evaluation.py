@@ -25,7 +25,11 @@ EXACT_ITERATIONS = 1e8
 takes some nanoseconds, for each order of the sums."""
 
 MOST_ITERATIONS = 2e9
-"""A kernel, without its products of two tensors, is not evaluated if its loops run longer."""
+"""A kernel is not evaluated as a whole if its loops run longer."""
+
+PRODUCT_COST, EXACT_PRODUCT_COST = 1 / 20, 1 / 300
+"""What a term of a product that a matrix library computes costs, in iterations of a loop: with the
+errors of the sum, and of sums that are known to be exact."""
 
 _MANY = 1e6
 _FEW_ORDERS = (ORDERS[0], ORDERS[2])
@@ -72,17 +76,18 @@ class Evaluation:
         self.whole = ShadowRuns(function, results, is_perturbed=is_perturbed)
         self._parts: dict[int, ShadowRuns] = {}
 
-    def iterations(self, shapes: Mapping[int, Shape], scalars: Mapping[int, float]) -> float:
+    def iterations(
+        self, mode: Mode, shapes: Mapping[int, Shape], scalars: Mapping[int, float]
+    ) -> float:
         """Return how many iterations of loops an evaluation takes, by the shapes of parameters."""
         whole = self._whole(shapes, scalars)
         if whole <= EXACT_ITERATIONS or self._pieces is None:
             return whole
         dims = dims_of(self._function, shapes, scalars)
-        return self._times * sum(
-            iterations_of(piece.function, {}, {}, dims)
-            for piece in self._pieces.pieces
-            if isinstance(piece, Part)
-        )
+        parts = [piece for piece in self._pieces.pieces if isinstance(piece, Part)]
+        rest = self._times * sum(iterations_of(part.function, {}, {}, dims) for part in parts)
+        cost = EXACT_PRODUCT_COST if mode.is_exact else PRODUCT_COST
+        return rest + cost * (whole - rest)
 
     def run(
         self,
@@ -107,8 +112,8 @@ class Evaluation:
         shapes = {number: array.shape for number, array in arguments.items()}
         shapes |= {n: array.shape for n, array in zip(self._results, like, strict=True)}
         whole = self._whole(shapes, scalars)
-        rest = self.iterations(shapes, scalars)
-        if rest > MOST_ITERATIONS:
+        rest = self.iterations(mode, shapes, scalars)
+        if rest > MOST_ITERATIONS and self._times == 1:
             raise NotDerivableError(too_long(rest))
         orders = ORDERS[:1] if mode.is_exact else _orders(rest)
         is_inplace = not arguments.keys().isdisjoint(self._results)

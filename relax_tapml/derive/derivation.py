@@ -21,6 +21,7 @@ from relax_tapml.derive._evaluation import MOST_ITERATIONS, Evaluation, too_long
 from relax_tapml.derive._low_precision import CUDA_FAST_MATH, WGSL_FUNCTIONS
 from relax_tapml.derive._moves import Moves
 from relax_tapml.derive._precision import SMALLEST_NORMAL, underflow
+from relax_tapml.derive._sample import sample_of
 from relax_tapml.derive._shadow_kernel import ShadowKernel
 from relax_tapml.derive._shadow_runs import USUAL, Evaluated, Mode
 from relax_tapml.derive.bounded import NotDerivableError
@@ -100,6 +101,9 @@ class Derivation:
         ]
         if all(tolerance is not None for tolerance in found):
             return [tolerance for tolerance in found if tolerance is not None]
+        reason = self.too_long(self._shapes(arguments, oracles), scalars)
+        if reason:
+            return self._tolerances_of_sample(arguments, scalars, oracles, reason)
         blocks = self._blocks(arguments, scalars, oracles)
         if blocks is not None:
             return self._tolerances_of_blocks(blocks, arguments, scalars, oracles)
@@ -111,9 +115,17 @@ class Derivation:
             raise_machine_error(error, "deriving tolerances")
             return [rule_because(oracle, _unevaluated(error)) for oracle in oracles]
 
-    def too_long(self, shapes: Mapping[int, tuple[int, ...]], scalars: Mapping[int, float]) -> str:
+    def too_long(
+        self,
+        shapes: Mapping[int, tuple[int, ...]],
+        scalars: Mapping[int, float],
+        *,
+        is_exact: bool = False,
+    ) -> str:
         """Return why an evaluation would take too long, by the shapes of parameters; or nothing."""
-        count = self._evaluation.iterations(shapes, scalars)
+        if self._is_block:
+            return ""
+        count = self._evaluation.iterations(Mode(is_exact=is_exact), shapes, scalars)
         return too_long(count) if count > MOST_ITERATIONS else ""
 
     def evaluated(
@@ -207,9 +219,39 @@ class Derivation:
     ) -> Blocks | None:
         if self._is_block or not arguments.keys().isdisjoint(self._results):
             return None
+        return self._blocking.of(self._shapes(arguments, results), scalars)
+
+    def _shapes(
+        self, arguments: Mapping[int, Array], results: Sequence[Array]
+    ) -> dict[int, tuple[int, ...]]:
         shapes = {number: array.shape for number, array in arguments.items()}
-        shapes |= {n: array.shape for n, array in zip(self._results, results, strict=True)}
-        return self._blocking.of(shapes, scalars)
+        return shapes | {n: array.shape for n, array in zip(self._results, results, strict=True)}
+
+    def _tolerances_of_sample(
+        self,
+        arguments: Mapping[int, Array],
+        scalars: Mapping[int, float],
+        oracles: Sequence[Array],
+        reason: str,
+    ) -> list[Tolerance]:
+        """Return tolerances of a call that takes too long: of a sample, and the rule elsewhere."""
+        shapes = self._shapes(arguments, oracles)
+        sample = None
+        if arguments.keys().isdisjoint(self._results) and not self._is_block:
+            sample = sample_of(self._function, self._results, shapes, scalars, oracles)
+        if sample is None:
+            return [rule_because(oracle, reason) for oracle in oracles]
+        some = [
+            np.ascontiguousarray(oracle[sample.grid(number, oracle.shape)])
+            for number, oracle in zip(self._results, oracles, strict=True)
+        ]
+        inner = Derivation(sample.function, self._results)
+        found = inner.tolerances(sample.arguments(arguments), scalars, some)
+        return [
+            self._simple(number, arguments, oracle)
+            or sample.tolerance(number, tolerance, oracle, reason)
+            for number, tolerance, oracle in zip(self._results, found, oracles, strict=True)
+        ]
 
     def _of_block(self, blocks: Blocks) -> Derivation:
         key = blocks.axis.loops, blocks.count
