@@ -100,7 +100,8 @@ class Blocks:
                 if coarse is not None:
                     wider = part.bound if part.low_precision is None else part.low_precision
                     _part(coarse, number, self.axis.results, block)[...] = wider
-        return ElementTolerance(bound=bound, origin=elements[0].origin, low_precision=coarse)
+        origin = f"in each of {self.count} blocks: {elements[0].origin}"
+        return ElementTolerance(bound=bound, origin=origin, low_precision=coarse)
 
 
 def _part(array: Array, number: int, dims: Sequence[TensorDim], block: slice) -> Array:

@@ -20,7 +20,7 @@ from relax_tapml.kernel_flow.iterations import Shape, iterations_of
 from relax_tapml.kernel_flow.kernel_call import dims_of
 from relax_tapml.kernel_flow.plain_kernel import plain_kernel
 
-EXACT_ITERATIONS = 1e8
+EXACT_ITERATIONS = 3e7
 """Of the innermost loops of a kernel: up to so many, every partial sum of it is followed. Each
 takes some nanoseconds, for each order of the sums."""
 

@@ -18,25 +18,29 @@ and columns, since all its parts grow with it. What it depends on is how terms a
 
 from __future__ import annotations
 
+import functools
 import math
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
+from threadpoolctl import ThreadpoolController
 from tvm import tirx
 
 from relax_tapml._compat import prim
 from relax_tapml.arrays import Array, as_float64, finfo
+from relax_tapml.cores import usable_cores
 from relax_tapml.derive._partial_sums import INDEPENDENT, digits
 from relax_tapml.derive._pieces import Operand, Product
 from relax_tapml.derive._precision import INPUT_PERTURBATION, overflow, underflow, unit_roundoff
 from relax_tapml.derive._shadow_runs import ORDERS, USUAL, ShadowRuns
 from relax_tapml.kernel_flow.integer_values import integer_values
 
-SAMPLED_TERMS = 1 << 22
+SAMPLED_TERMS = 1 << 23
 """How many terms of sums a sample has, each of which is added in each of the orders."""
 
 SAFETY = 1.5
@@ -46,6 +50,7 @@ CONFIDENCE = 0.95
 
 _BLOCK = 1 << 19  # Values of one float64 block of a factor, of which a few are held.
 _OVERFLOW_MARGIN = 2.0
+_MOST_THREADS = 16  # Each holds a few blocks.
 _LARGE = 1e30  # Larger sums might overflow in float32.
 _SEGMENT = 128  # The most terms between two partial sums that are computed.
 
@@ -244,17 +249,24 @@ class _Sums:
         values, errors = np.empty(shape), np.empty(shape)
         most = errors if self._is_exact else np.empty(shape)
         step = max(1, _BLOCK // max(1, self._count))
-        for batch in range(shape[0]):
-            for rows in _slices(shape[1], step):
-                a = _Block(self._left, batch, rows)
-                for columns in _slices(shape[2], step):
-                    b = _Block(self._right, batch, columns)
-                    at = batch, rows, columns
-                    with np.errstate(all="ignore"):
-                        if self._is_exact:
-                            values[at], errors[at] = self._exact(a, b)
-                        else:
-                            values[at], errors[at], most[at] = self._rounded(a, b)
+
+        def compute(a: _Block, batch: int, rows: slice, columns: slice) -> None:
+            b = _Block(self._right, batch, columns)
+            at = batch, rows, columns
+            with np.errstate(all="ignore"):
+                if self._is_exact:
+                    values[at], errors[at] = self._exact(a, b)
+                else:
+                    values[at], errors[at], most[at] = self._rounded(a, b)
+
+        # The library's own threads would only share its products, and wait for each other busily.
+        with _libraries().limit(limits=1, user_api="blas"), _threads() as pool:
+            for batch in range(shape[0]):
+                for rows in _slices(shape[1], step):
+                    a = _Block(self._left, batch, rows)
+                    work = functools.partial(compute, a, batch, rows)
+                    for _ in pool.map(work, _slices(shape[2], step)):
+                        pass
         return values, errors, most
 
     def _exact(self, a: _Block, b: _Block) -> tuple[Array, Array]:
@@ -293,6 +305,16 @@ class _Sums:
         if self._limit < math.inf:
             error = np.where(highest > self._limit, np.inf, error)
         return np.where(np.isinf(value), 0.0, error)
+
+
+@cache
+def _libraries() -> ThreadpoolController:
+    """Return what limits the threads of NumPy's matrix library."""
+    return ThreadpoolController()
+
+
+def _threads() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(min(usable_cores(), _MOST_THREADS))
 
 
 def _walk(a: Array, b: Array, squares: Array, n: Array) -> tuple[Array, Array]:
