@@ -209,14 +209,14 @@ def filled_rows(values: Array, rows: Array, count: int) -> Array:
 
 
 def parse_tensor(
-    data: bytes, dtype: str, shape: Sequence[int], *, rows: int | None = None
+    data: bytes | Array, dtype: str, shape: Sequence[int], *, rows: int | None = None
 ) -> Array:
     """Return the array of ``dtype`` and ``shape`` that a file of ``dump_tensor`` holds.
 
     Parameters
     ----------
     data
-        The file.
+        The file; see ``parse_tensors``.
     dtype, shape
         Of the array.
     rows
@@ -300,10 +300,7 @@ def _check_gaps(entries: Iterable[_Entry], total: int) -> None:
     if [end for _, end in ends[:-1]] != [begin for begin, _ in ends[1:]] or (
         (ends[0][0], ends[-1][1]) if ends else (0, 0)
     ) != (0, total):
-        raise ValueError(
-            f"not a whole safetensors file: its tensors lie at {ends[:5]}, expected {total} bytes "
-            "without gaps"
-        )
+        raise ValueError(f"its tensors lie at {ends[:5]}, expected {total} bytes without gaps")
 
 
 def _check_types(actual: _Types, dtype: str, shape: Sequence[int], rows: int | None) -> None:

@@ -20,6 +20,7 @@ from tvm_ffi import structural_walk
 from relax_tapml import tensor_file
 from relax_tapml.arrays import Array
 from relax_tapml.errors import StoreError, UsageError
+from relax_tapml.files.mapped import map_file
 from relax_tapml.files.read import (
     MAX_JSON_BYTES,
     listed_file,
@@ -150,7 +151,7 @@ class Suite:
             return self._made(digest, entry)
         path = self.folder / entry.file
         try:
-            data = read_bytes(path, fix=CARVE_AGAIN, max_bytes=tensor_file.MAX_TENSOR_BYTES)
+            data = map_file(path, fix=CARVE_AGAIN, max_bytes=tensor_file.MAX_TENSOR_BYTES)
             return tensor_file.parse_tensor(data, entry.dtype, entry.shape, rows=entry.rows)
         except (ValueError, MemoryError) as error:
             fault = error if isinstance(error, ValueError) else "out of memory"
