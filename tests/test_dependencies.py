@@ -19,6 +19,7 @@ LEVELS = [
     {"compare.tolerances"},
     {"compare.metrics"},
     {"processes", "compare", "capture", "kernel_flow"},
+    {"cpu_schedule"},
     {"foreign", "derive", "targets.server", "targets.toolchain"},
     {"targets.session", "targets.arm64"},
     {"targets.web"},

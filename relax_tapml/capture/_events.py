@@ -6,7 +6,7 @@ numbers them, the store names them by content.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from relax_tapml.capture._writer import StoreWriter
@@ -25,11 +25,11 @@ class EventWriter:
         # Name of a parameter to the ref of its current content.
         self._parameters: dict[str, str] = {}
 
-    def apply(self, event: Sequence[Any]) -> None:
-        """Apply one event, of any kind but a mark."""
+    def apply(self, event: Sequence[Any], tensors: Mapping[int, HostTensor]) -> None:
+        """Apply one event, of any kind but a mark; ``tensors`` has its tensor by number."""
         match event[0]:
             case "tensor":
-                tensor = HostTensor.view_of(event[2])
+                tensor = tensors[event[1]]
                 self._tensors[event[1]] = self._writer.add_tensor(tensor), tensor.nbytes
                 self._writer.count_seen(tensor.nbytes)
             case "param":

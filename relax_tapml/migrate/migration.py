@@ -14,6 +14,7 @@ from relax_tapml.migrate.strategies.strategy import Strategy
 from relax_tapml.migrate.trial import Trial
 from relax_tapml.partition.boundary import Boundary, boundary_of
 from relax_tapml.partition.site_table import SiteEntry
+from relax_tapml.passes.crossings import DeviceCall
 from relax_tapml.progress import Stage
 from relax_tapml.results.pipeline_result import PipelineRun
 from relax_tapml.results.step_result import StepResult
@@ -32,8 +33,14 @@ class MigrationLog(Protocol):
             groups in the order in which they move.
         """
 
+    def earlier_strategy(self, batches: Sequence[Sequence[str]]) -> str | None:
+        """Return the strategy of an earlier run with these move groups; None if there was none."""
+
     def add_step(self, step: StepResult, boundary: Boundary) -> None:
         """Keep one more step, and the boundary that it tried."""
+
+    def keep_last_good(self, calls: Sequence[DeviceCall]) -> None:
+        """Keep the device calls of the last good boundary."""
 
     def earlier_pipeline(self, restored: Collection[str]) -> PipelineRun | None:
         """Return an earlier run of the pipeline's module with the same kernels restored."""
@@ -50,7 +57,15 @@ class NoLog:
         del strategy, batches
         return []
 
+    def earlier_strategy(self, batches: Sequence[Sequence[str]]) -> str | None:
+        """Return none."""
+        del batches
+        return None
+
     def add_step(self, step: StepResult, boundary: Boundary) -> None:
+        """Keep nothing."""
+
+    def keep_last_good(self, calls: Sequence[DeviceCall]) -> None:
         """Keep nothing."""
 
     def earlier_pipeline(self, restored: Collection[str]) -> PipelineRun | None:

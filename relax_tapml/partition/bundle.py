@@ -28,6 +28,7 @@ from relax_tapml.files.replace import new_folder
 from relax_tapml.partition._bundle_code import check_code
 from relax_tapml.partition.boundary import Boundary
 from relax_tapml.partition.bytecode import CompiledFunctions
+from relax_tapml.partition.derived_weights import Derivation
 from relax_tapml.partition.hybrid import Host, HybridModule
 from relax_tapml.partition.program import PartitionedProgram
 from relax_tapml.printable import error_line, message_line
@@ -35,7 +36,7 @@ from relax_tapml.targets.open_session import open_session
 from relax_tapml.tensor_file import parse_tensors, raw_tensors, write_tensors
 from relax_tapml.versions import versions
 
-_SCHEMA = 3
+_SCHEMA = 4
 _KIND = "relax_tapml.bundle"
 _MANIFEST = "manifest.json"
 _PARAMS = "params.safetensors"
@@ -68,13 +69,17 @@ class _Manifest:
     device: _Side
     params: tuple[str, ...]
     weights: dict[str, tuple[str, ...]]
+    derivations: tuple[Derivation, ...]
     versions: dict[str, str]
     sha256: dict[str, str]
 
     def __post_init__(self) -> None:
         if self.host.bytecode is None:
             raise ValueError("the host has no bytecode")
-        unknown = {name for names in self.weights.values() for name in names} - {*self.params}
+        derived = {result.name for item in self.derivations for result in item.results}
+        unknown = {name for names in self.weights.values() for name in names} - derived
+        unknown.update(name for item in self.derivations for name in item.weights)
+        unknown.difference_update(self.params)
         if unknown:
             raise ValueError(f"{sorted(unknown)[0]!r} is not a weight of the bundle")
         if any(len({*names}) < len(names) for names in self.weights.values()):
@@ -94,7 +99,8 @@ def write_bundle(
     """Write a bundle and replace an older one; if that fails, the older one stays as it is.
 
     The folder has the bytecode of both sides, their kernels, the weights and ``manifest.json`` with
-    the boundary, the targets, versions and the SHA-256 of every file.
+    the boundary, the targets, versions and the SHA-256 of every file. Weights that the program
+    derives from these are not in it: they are computed once when a loaded bundle is first called.
     """
     with new_folder(folder, check=_checked_manifest) as new:
         _fill(new, program, host_kernels, device_kernels, params, source, target)
@@ -136,6 +142,7 @@ def _fill(
         device=sides["device"],
         params=tuple(params),
         weights={name: tuple(names) for name, names in program.weights.items()},
+        derivations=program.derivations,
         versions=versions(),
         sha256={path.relative_to(folder).as_posix(): _sha256(path) for path in files},
     )
@@ -189,6 +196,7 @@ def load(
         device=_functions(folder, manifest.device) if manifest.device.bytecode else None,
         weights=manifest.weights,
         calls=(),
+        derivations=manifest.derivations,
     )
     host_kernels = [folder / name for name in manifest.host.kernels]
     bytecode = {folder / str(manifest.host.bytecode): program.host.bytecode}
