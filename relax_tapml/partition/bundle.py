@@ -15,6 +15,7 @@ from relax_tapml.arrays import Array
 from relax_tapml.cpu_schedule.native_cpu import instruction_sets, missing_instruction_sets
 from relax_tapml.errors import StoreError, TapmlError, UsageError
 from relax_tapml.files.closing import Closing
+from relax_tapml.files.mapped import map_file
 from relax_tapml.files.read import (
     MAX_JSON_BYTES,
     MAX_WEIGHTS_BYTES,
@@ -34,7 +35,7 @@ from relax_tapml.partition.program import PartitionedProgram
 from relax_tapml.printable import error_line, message_line
 from relax_tapml.targets.open_session import open_session
 from relax_tapml.targets.platforms.registry import platform_of
-from relax_tapml.tensor_file import dump_tensors, parse_tensors
+from relax_tapml.tensor_file import parse_tensors, raw_tensors, write_tensors
 from relax_tapml.versions import versions
 
 _SCHEMA = 4
@@ -136,7 +137,7 @@ def _fill(
             kernels=tuple(f"{side}/{path.name}" for path in kernels),
             instruction_sets=instruction_sets(compiled_for),
         )
-    (folder / _PARAMS).write_bytes(dump_tensors(params))
+    write_tensors(folder / _PARAMS, raw_tensors(params))
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     manifest = _Manifest(
         boundary=program.boundary.document(),
@@ -193,7 +194,7 @@ def load(
     if manifest.device.bytecode and session in platform_of(target).sessions():
         _check_cpu(folder, manifest.device, target)
     try:
-        params = parse_tensors(read_bytes(folder / _PARAMS, fix=_FIX, max_bytes=MAX_WEIGHTS_BYTES))
+        params = parse_tensors(map_file(folder / _PARAMS, fix=_FIX, max_bytes=MAX_WEIGHTS_BYTES))
         weights = {name: params[name] for name in manifest.params}
     except (KeyError, ValueError) as error:
         why = f"{_PARAMS} has no weight {error}" if isinstance(error, KeyError) else error
