@@ -12,7 +12,7 @@ memory: ``capture_gpu``.
 Exits with 1 if capture until all is on disk costs more than 1.15 x plain (medians), if memory grows
 by more than the queue's budget and 200 MB, if the store is larger than 1.05 x its distinct bytes,
 or if a later sentence stored parameters again. With ``--target`` if capture into host memory costs
-more than 1.5 x the longer of the plain run and the copy.
+more than 1.5 x the longer of the plain run and the copy, or captured bytes are not right.
 """
 
 from __future__ import annotations
@@ -204,7 +204,7 @@ def parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--rounds", type=int, default=9, help="rounds after the first (9)")
     add("--tokens", type=int, default=11, help="tokens of each sentence (11)")
-    add("--budget-mb", type=int, default=64, help="budget of the queue (64)")
+    add("--budget-mb", type=int, default=64, help="budget of the queue (64; 256 is the recorder's)")
     add("--runs", type=int, nargs="*", default=[5, 50], help="lengths of captures (5 50)")
     add("--memory-of", type=int, help=argparse.SUPPRESS)
     add("--target", help="measure a Llama on this target instead of MiniLM on llvm")

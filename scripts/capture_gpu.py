@@ -3,7 +3,8 @@
 ``python bench_capture.py --target cuda`` calls it. In one process: the model plain; captured until
 the run has returned, and until everything is in host memory; the same with each tensor copied by
 itself, the run waiting; captured into a store, and until all is on disk; and one copy of as
-many bytes to page-locked memory, the speed of the bus. Every run has other inputs.
+many bytes to page-locked memory, the speed of the bus. Every run has other inputs. Before that, the
+bytes of one run are compared with those of a run that waits for each copy.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from rich.console import Console
 from rich.table import Table
 
 from relax_tapml.bringup import SideSpec, build_source, lower_model
+from relax_tapml.capture.host_tensor import HostTensor
 from relax_tapml.capture.recorder import Recorder
 from relax_tapml.capture.store import CaptureStore
 from relax_tapml.frontend.model import Model
@@ -86,30 +88,39 @@ def build(name: str, target: str, samples: int, folder: Path) -> Programs:
 
 
 class Consumer(threading.Thread):
-    """Takes what is captured out of the queue, and drops it."""
+    """Takes what is captured out of the queue, and drops it; ``digests`` are those of tensors."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_hashing: bool) -> None:
         super().__init__(daemon=True)
         self.has_mark = threading.Event()
         self.is_over = False
+        self.digests: list[str] = []
+        self._is_hashing = is_hashing
 
     def run(self) -> None:
         """Drain until the recording is over."""
         drain = tvm_ffi.get_global_func("relax_tapml.capture.drain")
         while not self.is_over:
-            if any(event[0] == "mark" for event in drain(256, 100)):
+            events = drain(256, 100)
+            if self._is_hashing:
+                tensors = [HostTensor.view_of(event[2]) for event in events if event[0] == "tensor"]
+                self.digests += [tensor.digest for tensor in tensors]
+                del tensors
+            if any(event[0] == "mark" for event in events):
                 self.has_mark.set()
 
 
 @contextmanager
-def recording(budget_bytes: int, *, is_waiting: bool) -> Iterator[Consumer]:
+def recording(
+    budget_bytes: int, *, is_waiting: bool, is_hashing: bool = False
+) -> Iterator[Consumer]:
     """Record into host memory; with ``is_waiting`` the run waits for the copy of each tensor."""
     if is_waiting:
         start = tvm_ffi.get_global_func("relax_tapml.capture.start_with_driver")
         start(budget_bytes, NO_DRIVER)
     else:
         tvm_ffi.get_global_func("relax_tapml.capture.start")(budget_bytes)
-    consumer = Consumer()
+    consumer = Consumer(is_hashing=is_hashing)
     consumer.start()
     try:
         yield consumer
@@ -117,6 +128,19 @@ def recording(budget_bytes: int, *, is_waiting: bool) -> Iterator[Consumer]:
         consumer.is_over = True
         consumer.join()
         tvm_ffi.get_global_func("relax_tapml.capture.stop")()
+
+
+def count_differences(programs: Programs, budget_bytes: int) -> tuple[int, int]:
+    """Return how many tensors of a run there are, and how many differ if they are waited for."""
+    digests = []
+    for is_waiting in (False, True):
+        with recording(budget_bytes, is_waiting=is_waiting, is_hashing=True) as consumer:
+            programs.run(programs.captured, 0)
+            tvm_ffi.get_global_func("relax_tapml.capture.mark")("end")
+            consumer.has_mark.wait()
+        digests.append(consumer.digests)
+    staged, waited = digests
+    return len(waited), sum(a != b for a, b in zip(staged, waited, strict=True))
 
 
 def stats() -> dict[str, int]:
@@ -219,8 +243,12 @@ def bench(args: argparse.Namespace) -> int:
         folder = Path(scratch)
         samples = args.rounds + WARM_UP
         programs = build(args.model, args.target, samples, folder / "kernels")
+        count, differing = count_differences(programs, args.budget_mb << 20)
+        console.print(f"{differing} of {count} tensors differ from those that are waited for")
         seconds = measure(programs, args.rounds, args.budget_mb << 20, folder, console.print)
     console.print(table(seconds))
+    if differing:
+        return 1
     if not seconds.get(COPIED):
         console.print("no copy was measured: PyTorch has no CUDA here")
         return 0

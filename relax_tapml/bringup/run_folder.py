@@ -224,8 +224,11 @@ class RunFolder(Closing):
 
     def suite(self, plan: CarvePlan) -> Suite | None:
         """Return the suite of an earlier run, if it was carved so."""
-        is_same = self.kept.carved == plan and self.tests.is_dir()
-        return open_suite(self.tests) if is_same else None
+        return open_suite(self.tests) if self.is_carved(plan) else None
+
+    def is_carved(self, plan: CarvePlan) -> bool:
+        """Whether an earlier run has left a suite that was carved so."""
+        return self.kept.carved == plan and self.tests.is_dir()
 
     def keep_carved(self, plan: CarvePlan) -> None:
         """Keep how the suite was carved."""
@@ -256,15 +259,24 @@ class RunFolder(Closing):
         if not alone.lost and self.kept_device.alone != alone.units:
             self._keep_device(alone=dict(alone.units), devices=dict(alone.devices))
 
-    def earlier_steps(self, strategy: str, batches: Sequence[Sequence[str]]) -> list[StepResult]:
+    def earlier_steps(
+        self, strategy: str, batches: Sequence[Sequence[str]], reason: str = ""
+    ) -> list[StepResult]:
         """Return the steps of an earlier run of the same search; see ``MigrationLog``."""
         names = tuple(tuple(batch) for batch in batches)
         search = self.kept_device.search
         if search is None or (search.strategy, search.batches) != (strategy, names):
-            search = SearchState(strategy=strategy, batches=names)
+            search = SearchState(strategy=strategy, batches=names, reason=reason)
             self._drop_search()
             self._keep_device(search=search)
         return list(search.steps)
+
+    def earlier_choice(self, batches: Sequence[Sequence[str]]) -> tuple[str, str] | None:
+        """Return the strategy that an earlier run chose, and why; see ``MigrationLog``."""
+        search = self.kept_device.search
+        if search is None or not search.reason or search.batches != tuple(map(tuple, batches)):
+            return None
+        return search.strategy, search.reason
 
     def add_step(self, step: StepResult, boundary: Boundary) -> None:
         """Keep one more step, and its boundary as a file; see ``MigrationLog``."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,7 @@ from relax_tapml._compat import TensorLoad, prim, prim_op
 from relax_tapml.arrays import is_integer
 from relax_tapml.cpu_schedule._nests import Axis, Nest, found, same, uses, with_loads
 from relax_tapml.cpu_schedule._registers import Registers
+from relax_tapml.cpu_schedule._sums import Sums
 
 _DTYPES = frozenset(
     {"float16", "bfloat16", "float32", "float64"}
@@ -51,6 +53,10 @@ class TilePlan:
         Variables.
     packed
         The expression that is packed; None to read it where it lies.
+    is_contiguous
+        Whether what neighbouring lanes read are neighbours in memory.
+    sums
+        Where sums are while they grow.
     """
 
     nest: Nest
@@ -62,6 +68,8 @@ class TilePlan:
     sum: Any
     operand: Any
     packed: Any
+    is_contiguous: bool
+    sums: Sums
 
     @property
     def has_tail(self) -> bool:
@@ -69,8 +77,18 @@ class TilePlan:
         return self.lane.static is None or self.lane.static % self.lanes != 0
 
 
-def tile_plan(nest: Nest, registers: Registers) -> TilePlan | None:
-    """Return how to compute a reduction in tiles; None where they do not help."""
+def tile_plan(nest: Nest, registers: Registers, inner: Sequence[Any]) -> TilePlan | None:
+    """Return how to compute a reduction in tiles; None where they do not help.
+
+    Parameters
+    ----------
+    nest
+        Any nest.
+    registers
+        Of the CPU.
+    inner
+        The buffers that are inside the kernel.
+    """
     store, first = nest.body, nest.init
     if not nest.reductions or not all(isinstance(s, tirx.BufferStore) for s in nest.statements):
         return None
@@ -93,15 +111,15 @@ def tile_plan(nest: Nest, registers: Registers) -> TilePlan | None:
         if axis is not lane and not any(uses(operand, axis.var) for operand in operands)
     ]
     row = max(shared, key=lambda axis: axis.size, default=None)
-    lies_well = all(_is_contiguous(operand, lane) for operand in operands)
+    is_contiguous = all(_is_contiguous(operand, lane) for operand in operands)
     can_pack = len(operands) == 1 and row is not None
-    if not lies_well and not can_pack:
+    if not is_contiguous and not can_pack:
         return None
     lanes = _lanes(lane, registers, dtype, has_rows=row is not None)
     has_tail = lane.static is None or lane.static % lanes != 0
     packed = None
     operand = tirx.Var("operand", str(operands[0].ty.dtype)) if operands else None
-    if can_pack and row is not None and (not lies_well or has_tail or row.size >= _PACKED_ROWS):
+    if can_pack and row is not None and (not is_contiguous or has_tail or row.size >= _PACKED_ROWS):
         (packed,) = operands
         value = tvm_ffi.structural_map(
             value, (type(packed), lambda node: operand if same(node, packed) else node)
@@ -119,6 +137,8 @@ def tile_plan(nest: Nest, registers: Registers) -> TilePlan | None:
         sum=before,
         operand=operand,
         packed=packed,
+        is_contiguous=is_contiguous,
+        sums=Sums.of(nest, inner),
     )
 
 

@@ -91,6 +91,16 @@ def with_native_cpu(target: Any) -> Any:
     return tvm.target.Target(document)
 
 
+def without_native_cpu(target: Any) -> Any:
+    """Return the target that ``with_native_cpu`` made this one of; the same if it did not."""
+    if target.kind.name != "llvm" or not target.attrs.get("mcpu"):
+        return target
+    named = ("mcpu", "mattr")
+    rest = {key: value for key, value in json.loads(str(target)).items() if key not in named}
+    plain = tvm.target.Target(rest)
+    return plain if str(with_native_cpu(plain)) == str(target) else target
+
+
 def instruction_sets(target: Any) -> tuple[str, ...]:
     """Return the instruction sets that code for a target may use, by LLVM's names.
 
@@ -102,8 +112,8 @@ def instruction_sets(target: Any) -> tuple[str, ...]:
 def missing_instruction_sets(names: tuple[str, ...]) -> tuple[str, ...]:
     """Return which of some instruction sets the CPU of this machine lacks.
 
-    Code that uses them ends its process here. Where the system does not list what its CPU has, none
-    is missing.
+    Code that uses them would end its process here. Where the system does not list what its CPU
+    has, none is missing.
     """
     listed = _listed()
     return () if listed is None else tuple(name for name in names if name not in listed)

@@ -280,16 +280,6 @@ TVM_FFI_STATIC_INIT_BLOCK() {
            [](ffi::String name, int error) { failures[std::string(name)] = {-1, error}; })
       .def("fake_cuda.fail_once",
            [](ffi::String name, int error) { failures[std::string(name)] = {1, error}; })
-      // Let what the second stream is given from now on begin after what the first one has.
-      .def("fake_cuda.order",
-           [](int64_t first, int64_t second) {
-             std::lock_guard<std::recursive_mutex> lock(mutex);
-             auto event = std::make_shared<Event>();
-             event->stream = StreamOf(reinterpret_cast<void*>(first));
-             Enqueue(reinterpret_cast<void*>(first),
-                     {nullptr, [event] { event->has_happened = true; }});
-             Enqueue(reinterpret_cast<void*>(second), {event, nullptr});
-           })
       .def("fake_cuda.set_free_bytes", [](int64_t bytes) { free_bytes = bytes; })
       .def("fake_cuda.count",
            [](ffi::String name) -> int64_t { return counts[std::string(name)]; });

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tvm_ffi
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from relax_tapml.passes import native
@@ -55,7 +55,6 @@ class Fake:
             "fail_once",
             "set_free_bytes",
             "count",
-            "order",
         ):
             setattr(self, name, tvm_ffi.get_global_func(f"fake_cuda.{name}"))
 
@@ -130,11 +129,16 @@ def test_staging_memory_is_not_used_again_too_early(fake, early):
         assert (data == value).all()
 
 
+@example(  # The end of the ring is skipped while what is there, and after it, is on its way.
+    sizes=[3 * MIB, 3 * MIB, 1536 * KIB, 2 * MIB, 3 * MIB, 3584 * KIB],
+    early=(True, False),
+    budget=64 * MIB,
+)
 @settings(max_examples=25, deadline=None)
 @given(
     sizes=st.lists(st.integers(1, 100 * KIB) | st.integers(MIB, 3 * MIB), min_size=1, max_size=25),
     early=st.sampled_from(EARLY),
-    budget=st.sampled_from([6 * MIB, 32 * MIB]),
+    budget=st.sampled_from([6 * MIB, 64 * MIB]),
 )
 def test_any_sizes_arrive_in_order(library, sizes, early, budget):
     """Whatever is staged comes out, in the order and with the values of its capture."""
@@ -151,7 +155,7 @@ def test_any_sizes_arrive_in_order(library, sizes, early, budget):
             fake.inputs(frame, "main/000/f", "+0", x)
             fake.fill(x, 0)
             captured += 1
-            if fake.stats()["in_flight_bytes"] > budget // 4:
+            if fake.stats()["in_flight_bytes"] > budget // 2:
                 seen += fake.drained(captured - len(seen))
         seen += fake.drained(captured - len(seen))
         assert [data.nbytes for data in seen] == sizes
@@ -199,16 +203,14 @@ def test_streams_of_their_own_are_followed(fake, early):
     fake.start(early=early)
     fake.set_free_bytes(64 * MIB)  # A ring of 8 MiB, which is gone through several times.
     frame, gpu = fake.begin_frame("main"), tvm_ffi.device("cuda:0")
-    tensors = [fake.tensor(nbytes) for nbytes in (3 * MIB, 100 * KIB, 700 * KIB, 2 * MIB)]
+    sizes = (3 * MIB, 100 * KIB, 700 * KIB, 2 * MIB)
     seen = []
     for value in range(1, 25):
-        x = tensors[value % 4]
+        x = fake.tensor(sizes[value % 4])
         with tvm_ffi.use_raw_stream(gpu, 1 << (4 + value % 3)):
             fake.fill(x, value)
             fake.inputs(frame, "main/000/f", "+0", x)
             fake.fill(x, 0)
-        # The tensor is used again, in another stream.
-        fake.order(1 << (4 + value % 3), 1 << (4 + (value + 1) % 3))
         if value % 12 == 0:
             seen += fake.drained(12)
     for value, data in enumerate(seen, start=1):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib.util
 import json
 import os
@@ -43,6 +44,21 @@ def test_bench_capture_reports_every_variant_and_the_store():
     assert after_first == after_last
     assert float(re.search(r"on disk: x (\d\.\d+)", out)[1]) <= 1.05
     assert float(re.search(r"raise the peak by (\d+) MB", out)[1]) <= 264
+
+
+@needs_minilm
+def test_bench_capture_measures_a_target(monkeypatch, capsys):
+    """Also without a GPU: what is captured is right, and each variant has its row."""
+    monkeypatch.syspath_prepend(SCRIPTS)
+    import capture_gpu
+
+    options = {"target": "llvm", "model": "llama_tiny_float32_layers1_tokens4"}
+    assert capture_gpu.bench(argparse.Namespace(**options, rounds=1, budget_mb=64)) == 0
+    out = capsys.readouterr().out
+    assert re.search(r"0 of \d+ tensors differ", out)
+    for variant in ("plain", "has returned", "all in host memory", "one by one", "all on disk"):
+        assert re.search(rf"{variant}.*│ \d+\.\d\d ", out), variant
+    assert "no copy was measured" in out
 
 
 @needs_minilm
