@@ -13,7 +13,7 @@ from relax_tapml.bringup.migrate_model import MigrationPlan
 from relax_tapml.bringup.side_spec import SideSpec
 from relax_tapml.cores import usable_cores
 from relax_tapml.frontend.model import Model
-from relax_tapml.report.quantities import about_text, count_text
+from relax_tapml.report.quantities import about_text, count_text, rough_text
 
 # Measured on two cores of an x86 server with MiniLM and small Llamas. They set the first plan; what
 # a run measures replaces those that matter most.
@@ -61,8 +61,8 @@ class Plan:
         for title, seconds in self.seconds.items():
             note = f" ({self.migration})" if title == "migrate" and self.migration else ""
             if seconds >= 0.5 or note:
-                parts.append(f"{title} {about_text(seconds)}{note}")
-        return f"about {about_text(self.total_s)}: {', '.join(parts)}"
+                parts.append(f"{title} {rough_text(seconds)}{note}")
+        return f"{about_text(self.total_s)}: {', '.join(parts)}"
 
 
 class Planner:
