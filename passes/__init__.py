@@ -11,6 +11,7 @@ __all__ = [
     "assign_sides",
     "bounded_outputs",
     "cache_call",
+    "crossings",
     "device_calls",
     "insert_capture",
     "keep_inplace_apart",

@@ -48,14 +48,19 @@ class AnnotateSites(ModulePass):
 def annotated_calls(mod: tvm.IRModule) -> Iterator[tuple[Site, relax.Call]]:
     """Yield every named call of a module, function by function in program order."""
     for _, function in operator_functions(mod):
-        calls: list[relax.Call] = []
-        relax.analysis.post_order_visit(
-            function, lambda e, out=calls: out.append(e) if isinstance(e, relax.Call) else None
-        )
-        for call in calls:
-            site = site_of(call)
-            if site is not None:
-                yield site, call
+        yield from annotated_calls_in(function)
+
+
+def annotated_calls_in(function: relax.Function) -> Iterator[tuple[Site, relax.Call]]:
+    """Yield every named call of a function in program order."""
+    calls: list[relax.Call] = []
+    relax.analysis.post_order_visit(
+        function, lambda e: calls.append(e) if isinstance(e, relax.Call) else None
+    )
+    for call in calls:
+        site = site_of(call)
+        if site is not None:
+            yield site, call
 
 
 @relax.expr_functor.mutator

@@ -11,9 +11,15 @@ from tvm.ir import PrimType
 from relax_tapml._compat import Constant, StringImm
 
 from ._rewriting import with_functions
-from .annotate_sites import annotated_calls
+from .annotate_sites import annotated_calls, annotated_calls_in
 from .module_pass import ModulePass
-from .operator_call import CallKind, has_run_time_shape, leaf_types, operator_call
+from .operator_call import (
+    CallKind,
+    has_run_time_shape,
+    leaf_types,
+    operator_call,
+    operator_functions,
+)
 
 DEVICE_SITES_ATTR = "relax_tapml.device_sites"
 """Function attribute: ids of the sites of this function that run on the device."""
@@ -50,16 +56,14 @@ class AssignSides(ModulePass):
         self._sites = frozenset(sites)
 
     def transform_module(self, mod: tvm.IRModule, _ctx: tvm.transform.PassContext) -> tvm.IRModule:
-        chosen: dict[str, list[str]] = {}
-        for site, call in annotated_calls(mod):
-            on_device = site.unit in self._units or site.id in self._sites
-            if on_device and _obstacle(call, mod) is None:
-                chosen.setdefault(site.function, []).append(site.id)
         updated = {}
-        for gvar, function in mod.functions.items():
-            if not isinstance(function, relax.Function):
-                continue
-            sites = chosen.get(gvar.name_hint)
+        for gvar, function in operator_functions(mod):
+            sites = [
+                site.id
+                for site, call in annotated_calls_in(function)
+                if (site.unit in self._units or site.id in self._sites)
+                and _obstacle(call, mod) is None
+            ]
             if sites:
                 updated[gvar] = function.with_attr(DEVICE_SITES_ATTR, sites)
             elif function.attrs and DEVICE_SITES_ATTR in function.attrs:

@@ -19,9 +19,11 @@ size_t CapacityFor(size_t bytes) {
   return (bytes + step - 1) / step * step;
 }
 
-void Free(void* data) noexcept { ::operator delete(data, kAlignment); }
-
 }  // namespace
+
+void* HostMemory::Allocate(size_t bytes) { return ::operator new(bytes, kAlignment); }
+
+void HostMemory::Free(void* data) noexcept { ::operator delete(data, kAlignment); }
 
 Buffer::~Buffer() { pool_->GiveBack(data_, capacity_bytes_); }
 
@@ -29,7 +31,15 @@ BufferPool::~BufferPool() { StopKeeping(); }
 
 std::shared_ptr<Buffer> BufferPool::Acquire(size_t bytes) {
   size_t capacity_bytes = CapacityFor(bytes);
-  if (!budget_->Reserve(capacity_bytes)) return nullptr;
+  return budget_->Reserve(capacity_bytes) ? Reserved(capacity_bytes) : nullptr;
+}
+
+std::shared_ptr<Buffer> BufferPool::TryAcquire(size_t bytes) {
+  size_t capacity_bytes = CapacityFor(bytes);
+  return budget_->TryReserve(capacity_bytes) ? Reserved(capacity_bytes) : nullptr;
+}
+
+std::shared_ptr<Buffer> BufferPool::Reserved(size_t capacity_bytes) {
   void* data = nullptr;
   try {
     data = Take(capacity_bytes);
@@ -55,12 +65,12 @@ void* BufferPool::Take(size_t capacity_bytes) {
   }
   while (!kept_.empty() && allocated_bytes_ + capacity_bytes > budget_->limit_bytes()) {
     auto largest = std::prev(kept_.end());
-    Free(largest->second.back());
+    memory_->Free(largest->second.back());
     allocated_bytes_ -= largest->first;
     largest->second.pop_back();
     if (largest->second.empty()) kept_.erase(largest);
   }
-  void* data = ::operator new(capacity_bytes, kAlignment);
+  void* data = memory_->Allocate(capacity_bytes);
   allocated_bytes_ += capacity_bytes;
   return data;
 }
@@ -79,7 +89,7 @@ void BufferPool::GiveBack(void* data, size_t capacity_bytes) noexcept {
       }
     }
     if (!is_kept) {
-      Free(data);
+      memory_->Free(data);
       allocated_bytes_ -= capacity_bytes;
     }
   }
@@ -90,7 +100,7 @@ void BufferPool::StopKeeping() noexcept {
   std::lock_guard<std::mutex> lock(mutex_);
   is_keeping_ = false;
   for (auto& [capacity_bytes, buffers] : kept_) {
-    for (void* data : buffers) Free(data);
+    for (void* data : buffers) memory_->Free(data);
     allocated_bytes_ -= capacity_bytes * buffers.size();
   }
   kept_.clear();

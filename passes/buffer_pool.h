@@ -17,6 +17,15 @@ namespace relax_tapml {
 
 class BufferPool;
 
+/*! \brief Where a pool's buffers come from; used with the pool's lock held. */
+class HostMemory {
+ public:
+  virtual ~HostMemory() = default;
+  /*! \brief Memory aligned to 64 bytes. \throws std::bad_alloc when there is none. */
+  virtual void* Allocate(size_t bytes);
+  virtual void Free(void* data) noexcept;
+};
+
 /*! \brief Host memory that goes back to its pool, which it keeps alive, when it is destroyed. */
 class Buffer {
  public:
@@ -44,7 +53,9 @@ class Buffer {
  */
 class BufferPool : public std::enable_shared_from_this<BufferPool> {
  public:
-  explicit BufferPool(std::shared_ptr<ByteBudget> budget) : budget_(std::move(budget)) {}
+  explicit BufferPool(std::shared_ptr<ByteBudget> budget,
+                      std::unique_ptr<HostMemory> memory = std::make_unique<HostMemory>())
+      : budget_(std::move(budget)), memory_(std::move(memory)) {}
   ~BufferPool();
   BufferPool(const BufferPool&) = delete;
   BufferPool& operator=(const BufferPool&) = delete;
@@ -55,6 +66,8 @@ class BufferPool : public std::enable_shared_from_this<BufferPool> {
    * \throws std::bad_alloc when the system has no memory left.
    */
   std::shared_ptr<Buffer> Acquire(size_t bytes);
+  /*! \brief As Acquire, without waiting: nullptr where that would wait. */
+  std::shared_ptr<Buffer> TryAcquire(size_t bytes);
   /*! \brief Free every kept buffer, and from now on each buffer that comes back. */
   void StopKeeping() noexcept;
   /*! \brief Bytes of buffers in use and kept. */
@@ -62,10 +75,13 @@ class BufferPool : public std::enable_shared_from_this<BufferPool> {
 
  private:
   friend class Buffer;
+  // A buffer whose capacity the budget has counted.
+  std::shared_ptr<Buffer> Reserved(size_t capacity_bytes);
   void* Take(size_t capacity_bytes);
   void GiveBack(void* data, size_t capacity_bytes) noexcept;
 
   const std::shared_ptr<ByteBudget> budget_;
+  const std::unique_ptr<HostMemory> memory_;
   mutable std::mutex mutex_;
   // Guarded by mutex_. Kept buffers by capacity.
   std::map<size_t, std::vector<void*>> kept_;

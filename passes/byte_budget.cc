@@ -10,14 +10,23 @@ namespace relax_tapml {
 bool ByteBudget::Reserve(size_t bytes) {
   std::unique_lock<std::mutex> lock(mutex_);
   ++waiting_;
-  released_.wait(lock, [&] {
-    return closed_ || in_flight_bytes_ == 0 || in_flight_bytes_ + bytes <= limit_bytes_;
-  });
+  released_.wait(lock, [&] { return closed_ || Fits(bytes); });
   --waiting_;
   if (closed_) return false;
+  Count(bytes);
+  return true;
+}
+
+bool ByteBudget::TryReserve(size_t bytes) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  if (closed_ || !Fits(bytes)) return false;
+  Count(bytes);
+  return true;
+}
+
+void ByteBudget::Count(size_t bytes) {
   in_flight_bytes_ += bytes;
   peak_bytes_ = std::max(peak_bytes_, in_flight_bytes_);
-  return true;
 }
 
 void ByteBudget::Release(size_t bytes) noexcept {

@@ -26,6 +26,8 @@ class ByteBudget {
    * \return False, with nothing counted, once the budget is closed.
    */
   bool Reserve(size_t bytes);
+  /*! \brief As Reserve, without waiting: false where that would wait. */
+  bool TryReserve(size_t bytes);
   /*! \brief Give back what Reserve counted. */
   void Release(size_t bytes) noexcept;
   /*! \brief Wake all waiters; every later Reserve returns false. */
@@ -39,6 +41,12 @@ class ByteBudget {
   int64_t waiting() const;
 
  private:
+  // With mutex_ held.
+  bool Fits(size_t bytes) const {
+    return in_flight_bytes_ == 0 || in_flight_bytes_ + bytes <= limit_bytes_;
+  }
+  void Count(size_t bytes);
+
   const size_t limit_bytes_;
   mutable std::mutex mutex_;
   std::condition_variable released_;

@@ -22,13 +22,22 @@ namespace ffi = tvm::ffi;
 // The bytes that are counted for an event besides its tensor, so that scalars are bounded, too.
 constexpr size_t kEventBytes = 256;
 constexpr size_t kRefBytes = 64;
+constexpr const char* kCudaLibrary = "libcuda.so.1";
 
 // Lets a tensor own a pooled buffer.
 struct PooledAllocator {
   std::shared_ptr<Buffer> buffer;
-  void AllocData(DLTensor* tensor) { tensor->data = buffer->data(); }
+  void* data;
+  void AllocData(DLTensor* tensor) { tensor->data = data; }
   void FreeData(DLTensor*) { buffer.reset(); }
 };
+
+// A tensor in host memory at `data`, a part of `owner`, like one of any device.
+Event TensorEvent(int64_t seq, const ffi::Tensor& like, std::shared_ptr<Buffer> owner, void* data) {
+  ffi::Tensor tensor = ffi::Tensor::FromNDAlloc(PooledAllocator{std::move(owner), data},
+                                                like.shape(), like.dtype(), DLDevice{kDLCPU, 0});
+  return {ffi::String("tensor"), seq, tensor};
+}
 
 bool IsSameTensor(const ffi::Tensor& a, const ffi::Tensor& b) {
   auto equal = [](ffi::ShapeView x, ffi::ShapeView y) {
@@ -72,28 +81,91 @@ std::string ScalarRef(ffi::AnyView value) {
 
 }  // namespace
 
-Recording::Recording(size_t budget_bytes)
+Recording::Recording(size_t budget_bytes, std::string cuda_library)
     : budget_(std::make_shared<ByteBudget>(budget_bytes)),
       pool_(std::make_shared<BufferPool>(budget_)),
-      queue_(budget_) {}
+      queue_(budget_),
+      cuda_library_(std::move(cuda_library)) {}
 
-int64_t Recording::CopyToQueue(const ffi::Tensor& tensor, const std::string& site) {
-  int64_t seq = next_tensor_.fetch_add(1);
-  size_t bytes = ffi::GetDataSize(*tensor.GetDLTensorPtr());
-  std::shared_ptr<Buffer> buffer;
+std::shared_ptr<Buffer> Recording::HostBuffer(size_t bytes, const std::string& site) {
   try {
-    buffer = pool_->Acquire(bytes);
+    std::shared_ptr<Buffer> buffer = pool_->TryAcquire(bytes);
+    if (buffer != nullptr) return buffer;
+    FlushStagings();  // What this waits for may wait for what they hold.
+    return pool_->Acquire(bytes);
   } catch (const std::bad_alloc&) {
     TVM_FFI_THROW(RuntimeError) << "Cannot capture a value of " << site << ": no host memory for "
                                 << bytes << " bytes. Record with a smaller byte budget.";
   }
+}
+
+int64_t Recording::CopyToQueue(const ffi::Tensor& tensor, const std::string& site) {
+  int64_t seq = next_tensor_.fetch_add(1);
+  size_t bytes = ffi::GetDataSize(*tensor.GetDLTensorPtr());
+  if (tensor.device().device_type == kDLCUDA && bytes != 0 && tensor.IsContiguous() &&
+      Stage(tensor, seq, site)) {
+    return seq;
+  }
+  std::shared_ptr<Buffer> buffer = HostBuffer(bytes, site);
   if (buffer == nullptr) return seq;  // Stopped meanwhile: its event would be dropped too.
   CopyToHost(tensor, buffer->data(), site);
   captured_bytes_.fetch_add(static_cast<int64_t>(bytes));
-  ffi::Tensor copy = ffi::Tensor::FromNDAlloc(PooledAllocator{std::move(buffer)}, tensor.shape(),
-                                              tensor.dtype(), DLDevice{kDLCPU, 0});
-  queue_.Push({ffi::String("tensor"), seq, copy}, 0);
+  void* data = buffer->data();
+  queue_.Push(TensorEvent(seq, tensor, std::move(buffer), data), 0);
   return seq;
+}
+
+bool Recording::Stage(const ffi::Tensor& tensor, int64_t seq, const std::string& site) {
+  std::shared_ptr<CudaStaging> staging = StagingOf(tensor.device().device_id);
+  if (staging == nullptr) return false;
+  bool is_refused = false;
+  CudaStaging::Staged staged = staging->Stage(tensor, site, &is_refused);
+  if (is_refused) {
+    std::lock_guard<std::mutex> lock(stagings_mutex_);
+    if (note_.empty()) {
+      note_ = "a tensor of " + site + " with " +
+              std::to_string(ffi::GetDataSize(*tensor.GetDLTensorPtr())) +
+              " bytes does not fit into the memory for copies";
+    }
+    return false;
+  }
+  if (staged.owner == nullptr) return true;  // Stopped meanwhile: its event would be dropped too.
+  auto bytes = static_cast<int64_t>(ffi::GetDataSize(*tensor.GetDLTensorPtr()));
+  captured_bytes_.fetch_add(bytes);
+  staged_bytes_.fetch_add(bytes);
+  queue_.Push(TensorEvent(seq, tensor, std::move(staged.owner), staged.data), 0, staged.batch);
+  return true;
+}
+
+std::shared_ptr<CudaStaging> Recording::StagingOf(int gpu) {
+  std::lock_guard<std::mutex> lock(stagings_mutex_);
+  auto found = stagings_.find(gpu);
+  if (found != stagings_.end() || !is_active()) {
+    return found == stagings_.end() ? nullptr : found->second;
+  }
+  std::string why_not;
+  auto wake = [this] { queue_.Wake(); };
+  std::shared_ptr<CudaStaging> staging =
+      CudaStaging::Open(cuda_library_, gpu, budget_, wake, &why_not);
+  if (staging == nullptr) note_ = why_not;
+  stagings_[gpu] = staging;
+  return staging;
+}
+
+void Recording::FlushStagings() {
+  std::unordered_map<int, std::shared_ptr<CudaStaging>> stagings;
+  {
+    std::lock_guard<std::mutex> lock(stagings_mutex_);
+    stagings = stagings_;
+  }
+  for (auto& [gpu, staging] : stagings) {
+    if (staging != nullptr) staging->Flush();
+  }
+}
+
+std::string Recording::note() const {
+  std::lock_guard<std::mutex> lock(stagings_mutex_);
+  return note_;
 }
 
 std::string Recording::CaptureTensor(const ffi::Tensor& tensor, const std::string& site) {
@@ -111,10 +183,14 @@ std::string Recording::CaptureParameter(const std::string& name, const ffi::Tens
   // Two threads may both copy it; the queue then holds it twice, in a valid order.
   int64_t seq = CopyToQueue(tensor, site);
   Push({ffi::String("param"), seq, ffi::String(name)});
+  KnowParameter(name, tensor);
+  return ref;
+}
+
+void Recording::KnowParameter(const std::string& name, const ffi::Tensor& tensor) {
   ffi::Tensor held = tensor;  // After the swap: the previous tensor, released without the lock.
   std::lock_guard<std::mutex> lock(parameters_mutex_);
   if (is_active()) std::swap(parameters_[name], held);
-  return ref;
 }
 
 void Recording::Push(Event event) {
@@ -123,11 +199,34 @@ void Recording::Push(Event event) {
   queue_.Push(std::move(event), bytes);
 }
 
-void Recording::Mark(const ffi::String& text) { queue_.Push({ffi::String("mark"), text}, 0); }
+void Recording::Mark(const ffi::String& text) {
+  FlushStagings();
+  queue_.Push({ffi::String("mark"), text}, 0);
+}
+
+ffi::Array<Event> Recording::Drain(int64_t max_events, int64_t timeout_ms) {
+  ffi::Array<Event> events = queue_.Drain(max_events, timeout_ms);
+  if (!events.empty() || !is_active()) return events;
+  // Perhaps the run waits for this thread, or does something else for a while.
+  FlushStagings();
+  return queue_.Drain(max_events, 0);
+}
 
 void Recording::Stop() noexcept {
   is_active_.store(false, std::memory_order_release);
   queue_.Close();
+  std::unordered_map<int, std::shared_ptr<CudaStaging>> stagings;
+  {
+    std::lock_guard<std::mutex> lock(stagings_mutex_);
+    stagings.swap(stagings_);
+  }
+  for (auto& [gpu, staging] : stagings) {
+    try {
+      if (staging != nullptr) staging->Flush();
+    } catch (...) {
+      // Draining throws it.
+    }
+  }
   budget_->Close();
   pool_->StopKeeping();
   std::unordered_map<std::string, ffi::Tensor> parameters;
@@ -136,9 +235,21 @@ void Recording::Stop() noexcept {
 }
 
 ffi::Map<ffi::String, int64_t> Recording::Stats() const {
+  int64_t batches = 0, ring_bytes = 0;
+  {
+    std::lock_guard<std::mutex> lock(stagings_mutex_);
+    for (auto& [gpu, staging] : stagings_) {
+      if (staging == nullptr) continue;
+      batches += staging->batches();
+      ring_bytes += static_cast<int64_t>(staging->ring_bytes());
+    }
+  }
   return {{"active", is_active() ? 1 : 0},
           {"tensors", next_tensor_.load()},
           {"captured_bytes", captured_bytes_.load()},
+          {"staged_bytes", staged_bytes_.load()},
+          {"batches", batches},
+          {"ring_bytes", ring_bytes},
           {"queued_events", queue_.size()},
           {"budget_bytes", static_cast<int64_t>(budget_->limit_bytes())},
           {"in_flight_bytes", static_cast<int64_t>(budget_->in_flight_bytes())},
@@ -222,12 +333,13 @@ class CurrentRecording {
     return recording_;
   }
 
-  void Start(int64_t budget_bytes) {
+  void Start(int64_t budget_bytes, std::string cuda_library) {
     if (budget_bytes <= 0) {
       TVM_FFI_THROW(ValueError) << "relax_tapml.capture.start: expected a positive byte budget, "
                                 << "got " << budget_bytes << ".";
     }
-    auto next = std::make_shared<Recording>(static_cast<size_t>(budget_bytes));
+    auto next = std::make_shared<Recording>(static_cast<size_t>(budget_bytes),
+                                            std::move(cuda_library));
     std::shared_ptr<Recording> previous;  // Released with its events, without the lock.
     std::lock_guard<std::mutex> lock(mutex_);
     if (is_active()) {
@@ -283,7 +395,18 @@ TVM_FFI_STATIC_INIT_BLOCK() {
       .def_packed("relax_tapml.capture.inputs", Intrinsic<&FrameObj::Inputs>)
       .def_packed("relax_tapml.capture.outputs", Intrinsic<&FrameObj::Outputs>)
       .def("relax_tapml.capture.start",
-           [](int64_t budget_bytes) { CurrentRecording::Global().Start(budget_bytes); })
+           [](int64_t budget_bytes) {
+             CurrentRecording::Global().Start(budget_bytes, kCudaLibrary);
+           })
+      .def("relax_tapml.capture.start_with_driver",
+           [](int64_t budget_bytes, ffi::String cuda_library) {
+             CurrentRecording::Global().Start(budget_bytes, cuda_library);
+           })
+      .def("relax_tapml.capture.note",
+           []() -> ffi::String {
+             std::shared_ptr<Recording> recording = CurrentRecording::Global().Get();
+             return recording == nullptr ? "" : recording->note();
+           })
       .def("relax_tapml.capture.stop", []() { CurrentRecording::Global().Stop(); })
       .def("relax_tapml.capture.mark",
            [](const ffi::String& text) {
@@ -293,6 +416,11 @@ TVM_FFI_STATIC_INIT_BLOCK() {
                    << "relax_tapml.capture.mark: no recorder is active. Start one first.";
              }
              recording->Mark(text);
+           })
+      .def("relax_tapml.capture.know_parameter",
+           [](const ffi::String& name, const ffi::Tensor& tensor) {
+             std::shared_ptr<Recording> recording = CurrentRecording::Global().Get();
+             if (recording != nullptr) recording->KnowParameter(name, tensor);
            })
       .def("relax_tapml.capture.drain",
            [](int64_t max_events, int64_t timeout_ms) -> ffi::Array<Event> {

@@ -25,6 +25,7 @@
 
 #include "buffer_pool.h"
 #include "byte_budget.h"
+#include "cuda_staging.h"
 #include "event_queue.h"
 
 namespace relax_tapml {
@@ -32,7 +33,12 @@ namespace relax_tapml {
 /*! \brief One recorder, from start to stop. All members may be called from any thread. */
 class Recording {
  public:
-  explicit Recording(size_t budget_bytes);
+  /*!
+   * \brief Begin to record.
+   * \param budget_bytes Limit of host memory for what is queued and not consumed.
+   * \param cuda_library The driver of CUDA GPUs, for dlopen.
+   */
+  Recording(size_t budget_bytes, std::string cuda_library);
   ~Recording() { Stop(); }
   Recording(const Recording&) = delete;
   Recording& operator=(const Recording&) = delete;
@@ -45,30 +51,44 @@ class Recording {
   /*! \brief The ref of a parameter, copied first if this tensor was not the last of its name. */
   std::string CaptureParameter(const std::string& name, const tvm::ffi::Tensor& tensor,
                                const std::string& site);
+  /*! \brief Take a tensor for the recorded content of a parameter: it is not captured again. */
+  void KnowParameter(const std::string& name, const tvm::ffi::Tensor& tensor);
   /*! \brief Queue an event without tensors, waiting while the budget is spent. */
   void Push(Event event);
   /*! \brief Queue a mark at once. */
   void Mark(const tvm::ffi::String& text);
+  /*! \brief Why tensors of a GPU were copied one by one, the run waiting; empty if none was. */
+  std::string note() const;
 
   /*! \brief End recording and wake all waiting threads; queued events can still be drained. */
   void Stop() noexcept;
-  tvm::ffi::Array<Event> Drain(int64_t max_events, int64_t timeout_ms) {
-    return queue_.Drain(max_events, timeout_ms);
-  }
+  tvm::ffi::Array<Event> Drain(int64_t max_events, int64_t timeout_ms);
   tvm::ffi::Map<tvm::ffi::String, int64_t> Stats() const;
 
  private:
   int64_t CopyToQueue(const tvm::ffi::Tensor& tensor, const std::string& site);
+  // A host buffer; nullptr once the recording has stopped.
+  std::shared_ptr<Buffer> HostBuffer(size_t bytes, const std::string& site);
+  // Queue a tensor of a GPU without waiting for its copy. False where only waiting is possible.
+  bool Stage(const tvm::ffi::Tensor& tensor, int64_t seq, const std::string& site);
+  std::shared_ptr<CudaStaging> StagingOf(int gpu);
+  void FlushStagings();
 
   std::atomic<bool> is_active_{true};
   std::atomic<int64_t> next_frame_{0};
   std::atomic<int64_t> next_tensor_{0};
   std::atomic<int64_t> captured_bytes_{0};
+  std::atomic<int64_t> staged_bytes_{0};
   // A drained tensor owns its buffer, the buffer its pool, the pool its budget: each outlives
   // this recording while something uses it.
   const std::shared_ptr<ByteBudget> budget_;
   const std::shared_ptr<BufferPool> pool_;
   EventQueue queue_;
+  const std::string cuda_library_;
+  mutable std::mutex stagings_mutex_;
+  // Guarded by stagings_mutex_. By GPU; null where it cannot be had, for the reason in note_.
+  std::unordered_map<int, std::shared_ptr<CudaStaging>> stagings_;
+  std::string note_;
   std::mutex parameters_mutex_;
   // Guarded by parameters_mutex_. Holding the tensor keeps its address from being used again.
   std::unordered_map<std::string, tvm::ffi::Tensor> parameters_;

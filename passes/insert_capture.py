@@ -18,7 +18,7 @@ from .module_pass import ModulePass
 from .operator_call import may_write, operator_call
 from .site import Site, site_of
 from .value_leaves import Leaf, ValueLeaves, bindings_in
-from .weights import Weights
+from .weights import DERIVED_ATTR, WEIGHTS_OF_ATTR, Weights
 
 _BEGIN_FRAME = "relax_tapml.capture.begin_frame"
 _INPUTS = "relax_tapml.capture.inputs"
@@ -55,8 +55,9 @@ class InsertCapture(ModulePass):
     their arguments may be tensors, tuples, constants, scalars, shapes and opaque objects. Where a
     call reads a KV cache, the cache's content is recorded before the call and after it. Function
     parameters after the first ``num_input`` ones, and constants, are weights: they are recorded
-    once, by name. A value that several sites read is captured once per frame and then referred to
-    by number. After a call that may write to its arguments, all values are captured again.
+    once, by name. So is what a function of ``LiftDerivedWeights`` computes. A value that several
+    sites read is captured once per frame and then referred to by number. After a call that may
+    write to its arguments, all values are captured again.
 
     Precondition: ``AnnotateSites`` has run, and after it no pass that rewrites calls into
     destination-passing style. The result computes bit-identical outputs, may be built with the
@@ -108,13 +109,16 @@ class _FunctionInstrumenter:
         self._leaves = ValueLeaves()
         self._numbers: dict[Leaf, int] = {}
         self._weights = Weights(function, mod)
+        self._derives = DERIVED_ATTR in (function.attrs or {})
 
     def selects_any(self) -> bool:
         values = (binding.value for binding in bindings_in(self._function.body))
         return any(isinstance(value, relax.Call) and self._selected(value) for value in values)
 
     def rewrite(self) -> relax.Function:
-        begin = packed_call(_BEGIN_FRAME, [StringImm(self._name)], relax.ObjectType())
+        attrs = self._function.attrs or {}
+        owner = str(attrs.get(WEIGHTS_OF_ATTR, self._name))
+        begin = packed_call(_BEGIN_FRAME, [StringImm(owner)], relax.ObjectType())
         body = self._sequence(self._function.body, [relax.VarBinding(self._frame, begin)])
         return with_body(self._function, body)
 
@@ -203,6 +207,8 @@ class _FunctionInstrumenter:
         if isinstance(leaf.root, Constant):
             return f"@{self._name}.const{self._constant(leaf.root)}", True
         weight = self._weights.name(leaf)
+        if weight is None and self._derives and isinstance(leaf.root, relax.Var):
+            weight = ".".join((leaf.root.name, *map(str, leaf.path)))
         if weight is not None:
             return f"@{weight}", True
         if leaf in self._numbers:

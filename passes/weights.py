@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import tvm
 from tvm import relax
+from tvm.ir import TupleType
 
 from .operator_call import operator_call
 from .value_leaves import Leaf, ValueLeaves, bindings_in
+
+DERIVED_ATTR = "relax_tapml.derived_weights"
+"""Function attribute: the names of its results, which are weights that it computes from others."""
+
+WEIGHTS_OF_ATTR = "relax_tapml.weights_of"
+"""Function attribute: the name of the function that takes the results of this one as weights."""
 
 
 def weight_params(function: relax.Function) -> list[relax.Var]:
@@ -14,6 +21,17 @@ def weight_params(function: relax.Function) -> list[relax.Var]:
     attrs = function.attrs or {}
     params = list(function.params)
     return params[int(attrs["num_input"]) :] if "num_input" in attrs else []
+
+
+def derived_names(name: str, ty: tvm.ir.Type) -> list[str]:
+    """Name the leaves of a derived weight, left to right: ``split(w).0`` for items of a tuple."""
+    if not isinstance(ty, TupleType):
+        return [name]
+    return [
+        leaf
+        for index, field in enumerate(ty.fields)
+        for leaf in derived_names(f"{name}.{index}", field)
+    ]
 
 
 class Weights:

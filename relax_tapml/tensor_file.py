@@ -1,7 +1,7 @@
 """Tensors in a safetensors file, bit for bit: several by name, or one of any dtype.
 
-Of one tensor of which only some rows matter, the file may hold these rows and their numbers. The
-other rows are filled when it is read, with the same values in other places.
+Of a large tensor the file may hold some rows and their numbers, or some columns: its part at some
+places of an axis. The rest is filled when it is read, with the same values in other places.
 """
 
 from __future__ import annotations
@@ -9,14 +9,15 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Mapping, Sequence
-from typing import BinaryIO
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
 
 import numpy as np
-import safetensors
 import safetensors.numpy
 
-from relax_tapml.arrays import Array, dtype_named
+from relax_tapml.arrays import Array, dtype_named, hashed
 
 FILE_DTYPES = {
     "bool": "BOOL",
@@ -43,11 +44,35 @@ _NAME, _ROWS = "tensor", "rows"
 _LENGTH_BYTES = 8
 # A header of one tensor has about a hundred.
 _MAX_HEADER = 100_000
+# As of the safetensors library.
+_MAX_FILE_HEADER = 100_000_000
 # Of a tensor of which a file holds some: no table of words or tokens has more, but any number is
 # written easily, and all of them are filled.
 _MAX_ROWS = 1 << 24
 
-_Entries = dict[str, tuple[str, list[int]]]
+# Of TVM's kernels.
+_ALIGNMENT = 64
+
+_Types = dict[str, tuple[str, list[int]]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RawTensor:
+    """A tensor to be written: what safetensors calls its dtype, and its bytes, an uint8 array."""
+
+    code: str
+    shape: Sequence[int]
+    data: Array
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Entry:
+    """A tensor in the header of a file; its bytes lie from ``begin`` to ``end`` behind it."""
+
+    code: str
+    shape: list[int]
+    begin: int
+    end: int
 
 
 def dump_tensors(arrays: Mapping[str, Array]) -> bytes:
@@ -59,32 +84,87 @@ def dump_tensors(arrays: Mapping[str, Array]) -> bytes:
         An array's dtype has no safetensors name.
     """
     for name, array in arrays.items():
-        if array.dtype not in _DTYPES.values():
-            raise ValueError(f"'{name}' is {array.dtype}, which safetensors cannot hold")
+        _check_dtype(name, array)
     # The writer takes the buffer as it lies, so a transposed view must be copied first.
     dense = {name: np.require(array, requirements="C") for name, array in arrays.items()}
     return bytes(safetensors.numpy.save(dense))
 
 
-def parse_tensors(data: bytes) -> dict[str, Array]:
-    """Return the arrays in the bytes of a safetensors file, by name.
+def parse_tensors(data: bytes | Array) -> dict[str, Array]:
+    """Return the arrays in the content of a safetensors file, by name.
+
+    Parameters
+    ----------
+    data
+        Bytes, or an array of them (uint8), as of ``files.mapped.map_file``. The arrays are views of
+        it; only those that lie at no multiple of their elements' size are copied.
 
     Raises
     ------
     ValueError
         The bytes are not a whole safetensors file, or hold a dtype that NumPy lacks.
     """
-    try:
-        entries = safetensors.deserialize(data)  # type: ignore[no-untyped-call]
-    except (safetensors.SafetensorError, MemoryError) as error:
-        raise ValueError(f"not a whole safetensors file: {error}") from error
+    content = np.frombuffer(data, np.uint8) if isinstance(data, bytes) else data
+    length = int.from_bytes(content[:_LENGTH_BYTES].tobytes(), "little")
+    start = _LENGTH_BYTES + length
+    if content.nbytes < _LENGTH_BYTES or start > min(content.nbytes, _MAX_FILE_HEADER):
+        raise ValueError(f"not a whole safetensors file: it has {content.nbytes} bytes")
     arrays: dict[str, Array] = {}
-    for name, entry in entries:
-        dtype = _DTYPES.get(entry["dtype"])
+    entries = _entries(content[_LENGTH_BYTES:start].tobytes())
+    _check_gaps(entries.values(), content.nbytes - start)
+    for name, entry in entries.items():
+        dtype = _DTYPES.get(entry.code)
         if dtype is None:
-            raise ValueError(f"'{name}' is {entry['dtype']}, which NumPy cannot hold")
-        arrays[name] = np.frombuffer(entry["data"], dtype=dtype).reshape(entry["shape"])
+            raise ValueError(f"'{name}' is {entry.code}, which NumPy cannot hold")
+        if math.prod(entry.shape) * dtype.itemsize != entry.end - entry.begin:
+            raise ValueError(
+                f"not a whole safetensors file: '{name}' has {entry.end - entry.begin} bytes"
+            )
+        values = content[start + entry.begin : start + entry.end].view(dtype)
+        arrays[name] = (values if values.flags.aligned else values.copy()).reshape(entry.shape)
     return arrays
+
+
+def write_tensors(path: Path, tensors: Mapping[str, RawTensor]) -> None:
+    """Write a safetensors file straight from memory, without a copy of it.
+
+    Tensors begin at multiples of 64 bytes, as TVM wants them, but for those behind one whose size
+    is no such multiple; these come last.
+    """
+    order = sorted(tensors, key=lambda name: tensors[name].data.nbytes % _ALIGNMENT != 0)
+    header: dict[str, Any] = {}
+    end = 0
+    for name in order:
+        tensor = tensors[name]
+        begin, end = end, end + tensor.data.nbytes
+        header[name] = {
+            "dtype": tensor.code,
+            "shape": list(tensor.shape),
+            "data_offsets": [begin, end],
+        }
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-(_LENGTH_BYTES + len(text)) % _ALIGNMENT)
+    with path.open("wb") as file:
+        file.write(len(text).to_bytes(_LENGTH_BYTES, "little") + text)
+        for name in order:
+            file.write(tensors[name].data.data)
+
+
+def raw_tensors(arrays: Mapping[str, Array]) -> dict[str, RawTensor]:
+    """Return arrays as ``write_tensors`` takes them: views, where they are contiguous.
+
+    Raises
+    ------
+    ValueError
+        An array's dtype has no safetensors name.
+    """
+    found = {}
+    for name, array in arrays.items():
+        _check_dtype(name, array)
+        dense = np.require(array, array.dtype.newbyteorder("<"), "C")
+        data = dense.reshape(-1).view(np.uint8)
+        found[name] = RawTensor(code=FILE_DTYPES[array.dtype.name], shape=array.shape, data=data)
+    return found
 
 
 def dump_tensor(array: Array) -> bytes:
@@ -98,49 +178,78 @@ def dump_tensor(array: Array) -> bytes:
     return dump_tensors({_NAME: dense})
 
 
-def can_hold_rows(array: Array) -> bool:
-    """Return whether ``dump_rows`` takes an array."""
+def can_hold_part(array: Array) -> bool:
+    """Return whether ``dump_part`` takes an array."""
     return array.ndim > 0 and array.dtype.name in FILE_DTYPES
 
 
-def dump_rows(array: Array, rows: Array) -> bytes:
-    """Return the bytes of a file that holds some rows of ``array``.
+def dump_part(array: Array, places: Array, axis: int = 0) -> bytes:
+    """Return the bytes of a file that holds a part of ``array``.
 
     Parameters
     ----------
     array
         Of at least one axis, and of a dtype that safetensors has a name for.
-    rows
-        Numbers of the rows, ascending: int64, at least one.
+    places
+        Along the axis, ascending: int64, at least one.
+    axis
+        Of the array.
     """
-    return dump_tensors({_NAME: array[rows], _ROWS: rows})
+    return dump_tensors({_NAME: array.take(places, axis), _ROWS: places})
 
 
-def filled_rows(values: Array, rows: Array, count: int) -> Array:
-    """Return ``count`` rows, of which ``rows`` are ``values``.
+def filled(values: Array, places: Array, count: int, axis: int = 0) -> Array:
+    """Return ``count`` places along an axis, of which ``places`` are ``values``.
 
-    The others hold the same values one place further, again and again, so that they look like
-    the rest and yet differ from it.
+    Each other place holds one of ``values``, which a hash of the place chooses, rotated by as many
+    elements as that says. So it looks like them and differs from each, and what reads a wrong place
+    reads something else. It is the same tensor on every machine.
     """
-    shape = (count, *values.shape[1:])
-    array = np.resize(np.roll(values.reshape(-1), 1), shape)
-    array[rows] = values
+    held = values.shape[axis]
+    rest = np.moveaxis(values, axis, 0).reshape(held, -1)
+    size = rest.shape[1]
+    shape = (*values.shape[:axis], count, *values.shape[axis + 1 :])
+    array = np.empty(shape, values.dtype)
+    if size:
+        hashes = hashed(np.arange(count, dtype=np.uint64))
+        chosen = (hashes % np.uint64(held)).astype(np.int64)
+        turned = (hashes >> np.uint64(32)) % np.uint64(max(size - 1, 1)) + np.uint64(size > 1)
+        turned = turned.astype(np.int64)
+        before, after = math.prod(shape[:axis]), math.prod(shape[axis + 1 :])
+        parts = array.reshape(before, count, after)
+        if before == 1:
+            for place in range(count):
+                turn, source = turned[place], rest[chosen[place]]
+                parts[0, place, : size - turn] = source[turn:]
+                parts[0, place, size - turn :] = source[:turn]
+        else:
+            flat = rest.reshape(-1)
+            within = np.arange(after, dtype=np.int64)
+            for start in range(before):
+                at = (start * after + within + turned[:, None]) % size
+                parts[start] = flat[chosen[:, None] * size + at]
+    array[(slice(None),) * axis + (places,)] = values
     return array
 
 
 def parse_tensor(
-    data: bytes, dtype: str, shape: Sequence[int], *, rows: int | None = None
+    data: bytes | Array,
+    dtype: str,
+    shape: Sequence[int],
+    *,
+    rows: int | None = None,
+    axis: int = 0,
 ) -> Array:
     """Return the array of ``dtype`` and ``shape`` that a file of ``dump_tensor`` holds.
 
     Parameters
     ----------
     data
-        The file.
+        The file; see ``parse_tensors``.
     dtype, shape
         Of the array.
-    rows
-        How many rows the file holds, if it is one of ``dump_rows``.
+    rows, axis
+        How many places of which axis the file holds, if it is one of ``dump_part``.
 
     Raises
     ------
@@ -149,18 +258,23 @@ def parse_tensor(
     """
     held = parse_tensors(data)
     actual = {name: (FILE_DTYPES[a.dtype.name], list(a.shape)) for name, a in held.items()}
-    _check_entries(actual, dtype, shape, rows)
+    _check_types(actual, dtype, shape, rows, axis)
     values = held[_NAME].reshape(-1).view(dtype_named(dtype))
     if rows is None:
         return values.reshape(shape)
-    numbers = held[_ROWS]
-    if numbers[0] < 0 or numbers[-1] >= shape[0] or bool((np.diff(numbers) <= 0).any()):
-        raise ValueError(f"its rows are not {rows} ascending numbers below {shape[0]}")
-    return filled_rows(values.reshape(rows, *shape[1:]), numbers, shape[0])
+    places, count = held[_ROWS], shape[axis]
+    if places[0] < 0 or places[-1] >= count or bool((np.diff(places) <= 0).any()):
+        raise ValueError(f"its places are not {rows} ascending numbers below {count}")
+    return filled(values.reshape(_held_shape(shape, rows, axis)), places, count, axis)
 
 
 def check_header(
-    file: BinaryIO, dtype: str, shape: Sequence[int], *, rows: int | None = None
+    file: BinaryIO,
+    dtype: str,
+    shape: Sequence[int],
+    *,
+    rows: int | None = None,
+    axis: int = 0,
 ) -> None:
     """Check that an open file is one of ``dump_tensor``, without reading the tensor itself.
 
@@ -178,37 +292,70 @@ def check_header(
         raise ValueError(
             f"its header claims {length} bytes, expected at most {min(_MAX_HEADER, size)}"
         )
-    try:
-        header = json.loads(file.read(length))
-        actual = {name: (entry["dtype"], entry["shape"]) for name, entry in header.items()}
-        ends = sorted(tuple(entry["data_offsets"]) for entry in header.values())
-    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-        raise ValueError(f"not a whole safetensors file: {error}") from error
-    _check_entries(actual, dtype, shape, rows)
-    held = shape if rows is None else (rows, *shape[1:])
+    entries = _entries(file.read(length))
+    _check_types({n: (e.code, e.shape) for n, e in entries.items()}, dtype, shape, rows, axis)
+    held = shape if rows is None else _held_shape(shape, rows, axis)
     total = math.prod(held) * dtype_named(dtype).itemsize + _LENGTH_BYTES * (rows or 0)
     if start + total != size:
         raise ValueError(
             f"expected {total} bytes of {dtype} {list(held)}, got {size - start} bytes"
         )
-    # One after the other, without gaps.
-    if [end for end, _ in ends] + [total] != [0] + [end for _, end in ends]:
-        raise ValueError(f"its tensors lie at {ends}, expected {total} bytes without gaps")
+    _check_gaps(entries.values(), total)
 
 
-def _check_entries(actual: _Entries, dtype: str, shape: Sequence[int], rows: int | None) -> None:
+def _check_dtype(name: str, array: Array) -> None:
+    if array.dtype not in _DTYPES.values():
+        raise ValueError(f"'{name}' is {array.dtype}, which safetensors cannot hold")
+
+
+def _entries(text: bytes) -> dict[str, _Entry]:
+    """Return what a header lists. Raises ``ValueError`` if it is none."""
+    try:
+        header = json.loads(text)
+        header.pop("__metadata__", None)
+        found = {}
+        for name, item in header.items():
+            code, shape, (begin, end) = item["dtype"], item["shape"], item["data_offsets"]
+            if not isinstance(code, str) or not all(map(_is_size, (*shape, begin, end))):
+                raise ValueError(f"{name!r} is no entry of a tensor")
+            found[name] = _Entry(code=code, shape=list(shape), begin=begin, end=end)
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise ValueError(f"not a whole safetensors file: {error}") from error
+    return found
+
+
+def _is_size(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 62
+
+
+def _check_gaps(entries: Iterable[_Entry], total: int) -> None:
+    """Raise ``ValueError`` unless tensors lie one after the other and take all bytes."""
+    ends = sorted((entry.begin, entry.end) for entry in entries)
+    if [end for _, end in ends[:-1]] != [begin for begin, _ in ends[1:]] or (
+        (ends[0][0], ends[-1][1]) if ends else (0, 0)
+    ) != (0, total):
+        raise ValueError(f"its tensors lie at {ends[:5]}, expected {total} bytes without gaps")
+
+
+def _held_shape(shape: Sequence[int], rows: int, axis: int) -> tuple[int, ...]:
+    return (*shape[:axis], rows, *shape[axis + 1 :])
+
+
+def _check_types(
+    actual: _Types, dtype: str, shape: Sequence[int], rows: int | None, axis: int
+) -> None:
     """Raise ``ValueError`` unless a file has dtype and shape by name as it should."""
     size_bytes = math.prod(shape) * dtype_named(dtype).itemsize
     if min(shape, default=0) < 0 or size_bytes > MAX_TENSOR_BYTES:
         raise ValueError(f"a tensor of {dtype} {list(shape)} cannot be held")
-    as_bytes: _Entries = {_NAME: ("U8", [size_bytes])}
+    as_bytes: _Types = {_NAME: ("U8", [size_bytes])}
     code = FILE_DTYPES.get(dtype)
     if rows is None:
         expected = as_bytes if code is None else {_NAME: (code, list(shape))}
-    elif code is not None and shape and 0 < rows <= shape[0] <= _MAX_ROWS:
-        expected = {_NAME: (code, [rows, *shape[1:]]), _ROWS: ("I64", [rows])}
+    elif code is not None and axis < len(shape) and 0 < rows <= shape[axis] <= _MAX_ROWS:
+        expected = {_NAME: (code, list(_held_shape(shape, rows, axis))), _ROWS: ("I64", [rows])}
     else:
-        raise ValueError(f"{rows} rows of {dtype} {list(shape)} cannot be held")
+        raise ValueError(f"{rows} places of axis {axis} of {dtype} {list(shape)} cannot be held")
     # Older files hold bytes of some dtypes that safetensors has a name for.
     if actual != expected and (rows is not None or actual != as_bytes):
         raise ValueError(f"expected {expected}, got {actual}")

@@ -6,9 +6,13 @@ debuggers of this stack do; and under TVM's own ``LibCompareVMInstrument``. Each
 sentence, so every activation is new, and begins with another variant. Then the size of the store,
 and in child processes the peak memory of a short and a long capture.
 
+With ``--target`` a Llama on that target instead, beside one copy of the same bytes to page-locked
+memory: ``capture_gpu``.
+
 Exits with 1 if capture until all is on disk costs more than 1.15 x plain (medians), if memory grows
 by more than the queue's budget and 200 MB, if the store is larger than 1.05 x its distinct bytes,
-or if a later sentence stored parameters again.
+or if a later sentence stored parameters again. With ``--target`` if capture into host memory costs
+more than 1.5 x the longer of the plain run and the copy, or captured bytes are not right.
 """
 
 from __future__ import annotations
@@ -26,6 +30,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import capture_gpu
 import numpy as np
 import tvm
 from built_model import LLVM, BuiltModel
@@ -199,15 +204,23 @@ def parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--rounds", type=int, default=9, help="rounds after the first (9)")
     add("--tokens", type=int, default=11, help="tokens of each sentence (11)")
-    add("--budget-mb", type=int, default=64, help="budget of the queue (64)")
+    add("--budget-mb", type=int, default=64, help="budget of the queue (64; 256 is the recorder's)")
     add("--runs", type=int, nargs="*", default=[5, 50], help="lengths of captures (5 50)")
     add("--memory-of", type=int, help=argparse.SUPPRESS)
+    add("--target", help="measure a Llama on this target instead of MiniLM on llvm")
+    add(
+        "--model",
+        default="llama_small_float16_layers8_tokens64",
+        help="of llm_models, with --target (llama_small_float16_layers8_tokens64)",
+    )
     return parser
 
 
 def main() -> int:
     """Run the benchmark and print its tables."""
     args = parser().parse_args()
+    if args.target:
+        return capture_gpu.bench(args)
     with tempfile.TemporaryDirectory(prefix="tapml-bench-") as scratch:
         folder = Path(scratch)
         if args.memory_of is not None:

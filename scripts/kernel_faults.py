@@ -1,7 +1,8 @@
 """Passes that make the kernel of one unit wrong by what it stores.
 
 With this folder on ``PYTHONPATH``, ``--device-pipeline kernel_faults:UNIT_wild`` makes the kernel
-of a unit store far away, and ``kernel_faults:UNIT_behind`` one row further on.
+of a unit store far away, ``kernel_faults:UNIT_behind`` one row further on, and
+``kernel_faults:UNIT_off`` values that are a little off.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ _ROWS = {"wild": 1 << 40, "behind": 1}
 
 def __getattr__(name: str) -> tvm.transform.Pass:
     unit, _, fault = name.rpartition("_")
+    if unit and fault == "off":
+        return breaks(unit, a_little_off)
     if not unit or fault not in _ROWS:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return breaks(unit, rows_behind(_ROWS[fault]))

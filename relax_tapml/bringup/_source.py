@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +27,13 @@ from relax_tapml.frontend.model import Functions, Model, Sample
 from relax_tapml.migrate.choices import SourceChoices
 from relax_tapml.partition.built_functions import weight_names
 from relax_tapml.partition.bytecode import compile_functions
+from relax_tapml.partition.derived_weights import DerivedWeights, derivations, deriving_units
 from relax_tapml.partition.hybrid import Host, callback_module
 from relax_tapml.partition.kernel_library import KernelLibrary, KernelSet
 from relax_tapml.passes import native
 from relax_tapml.passes.annotate_sites import annotated_calls
 from relax_tapml.passes.insert_capture import InsertCapture
+from relax_tapml.passes.lift_derived_weights import LiftDerivedWeights
 from relax_tapml.passes.operator_call import operator_call
 from relax_tapml.passes.replace_choices import ReplaceChoices
 from relax_tapml.processes.fork import (
@@ -77,6 +81,11 @@ class Source:
     ------
     LoweringError
         A kernel of the source did not build: there is nothing to trust.
+
+    Attributes
+    ----------
+    run_s
+        Seconds in which all samples ran; 0 before ``run``.
     """
 
     def __init__(
@@ -93,29 +102,51 @@ class Source:
                 f"the source cannot be built: unit {unit}: {reason}. The source must run the whole "
                 "model; choose another --source"
             )
+        self.run_s = 0.0
         self._model = model
         self.units = units
         self._target = target
         self._library = library
         self.kernels = kernels
-        self.host = Host(target, kernels.files(), model.params, units)
+        files = kernels.files()
+        self.host = self._forked_host = Host(target, files, model.params, units)
+        if can_fork(target):  # Runs are forks, but for the hybrids of a migration.
+            self._forked_host = Host(target, files, model.params, is_forked=True)
+
+    def take_model(self, model: Model) -> None:
+        """Run another model from now on, which differs in where its weights lie only."""
+        self._model = model
+        for host in (self.host, self._forked_host):
+            host.take_params(model.params)
 
     def run(self, stage: Stage) -> list[list[Array]]:
-        """Return the outputs of every sample, flattened.
+        """Return the outputs of every sample, flattened; ``run_s`` is then how long they took.
 
         Raises
         ------
         SourceError
             The source crashes, or one of its calls fails; the operator is named.
         """
-        functions = self._functions(self._virtual_machine(self.units))
+        program = self._program(self.units)
 
         def work(fork: ForkChannel) -> None:
+            functions = program.functions()
             for index, sample in enumerate(self._model.samples):
                 fork.send({"sample": index})
-                fork.send(None, self._model.run(functions, sample))
+                began = time.perf_counter()
+                outputs = self._model.run(functions, sample)
+                fork.send({"sample": index, "seconds": time.perf_counter() - began})
+                fork.send(None, outputs)
 
-        return list(self._watched(work, stage))
+        seconds: dict[int, float] = {}
+
+        def keep(message: Message) -> None:
+            if "seconds" in message.document:
+                seconds[message.document["sample"]] = message.document["seconds"]
+
+        outputs = list(self._watched(work, stage, on_told=keep))
+        self.run_s = sum(seconds.values())
+        return outputs
 
     def tolerances(
         self,
@@ -149,15 +180,19 @@ class Source:
         SourceError
             The source crashes when results of its operators are moved within their tolerances.
         """
+        if moved is not None and not moved:  # Nothing that is compared comes from a target.
+            return [output_tolerances(found, [found] * RUNS) for found in outputs]
         units, callbacks = self.units, {}
         if choices is not None and choices.units:
             units = ReplaceChoices(choices.units, is_observed=True)(self.units)
-            callbacks = dict(choices.callbacks(self.host.device))
-        machine = self._virtual_machine(units, callbacks)
-        functions = self._functions(machine)
+            callbacks = dict(choices.callbacks(self._forked_host.device))
+        program = self._program(units, callbacks)
+        machine = program.machine
         levels = noise_levels(suite, moved)
+        is_derived_noisy = not program.deriving_units.isdisjoint(levels)
 
         def work(fork: ForkChannel) -> None:
+            functions = program.functions()
             for index, sample in enumerate(self._model.samples):
                 fork.send({"sample": index})
                 if choices is not None and callbacks:
@@ -167,6 +202,9 @@ class Source:
                 for seed in range(RUNS):
                     disturbed = noise(levels, seed)
                     machine.set_instrument(both(noting(fork.note), disturbed))
+                    if is_derived_noisy:
+                        # The weights that it derives are to be moved too.
+                        functions = program.functions()
                     with choices.disturbed(index) if choices and callbacks else nullcontext():
                         fork.send(None, self._model.run(functions, sample))
                 if choices is not None and callbacks:
@@ -215,11 +253,11 @@ class Source:
     def _alternatives(self, choices: SourceChoices) -> list[list[list[Array]]]:
         """Return the outputs with other choices, sample by sample and turn by turn."""
         units = ReplaceChoices(choices.units, is_observed=True)(self.units)
-        machine = self._virtual_machine(units, choices.callbacks(self.host.device))
-        functions = self._functions(machine)
+        program = self._program(units, choices.callbacks(self._forked_host.device))
 
         def work(fork: ForkChannel) -> None:
-            machine.set_instrument(noting(fork.note))
+            functions = program.functions()
+            program.machine.set_instrument(noting(fork.note))
             for index, sample in enumerate(self._model.samples):
                 fork.send({"sample": index})
                 for turn in range(_TURNS):
@@ -257,9 +295,9 @@ class Source:
         if missing:
             native.load()
             with dump.phase("capture"):
-                instrumented = InsertCapture()(self.units)
-            functions = self._functions(self._virtual_machine(instrumented))
-            plain = self._functions(self._virtual_machine(self.units))
+                instrumented = InsertCapture()(LiftDerivedWeights()(self.units))
+            captured = self._program(instrumented)
+            plain = self._program(self.units)
 
             def work(fork: ForkChannel) -> None:
                 with (
@@ -269,7 +307,10 @@ class Source:
                     # Each fork begins with the same memory. A run before these makes it another
                     # one than the first runs had, and kernels that remember something are seen.
                     fork.send({"sample": missing[0]})
-                    self._model.run(plain, self._model.samples[missing[0]])
+                    self._model.run(plain.functions(), self._model.samples[missing[0]])
+                    recorder.parameters(self._weights())
+                    # The first sample has the calls that derive weights.
+                    functions = captured.functions()
                     for index in missing:
                         fork.send({"sample": index})
                         sample = self._model.samples[index]
@@ -317,7 +358,7 @@ class Source:
             except CallFailed as failure:
                 fork.send({"failed": str(failure)})
 
-        self._upload_weights()
+        self._weights()  # Here, or every fork would upload them for itself.
         try:
             for message in forked(guarded, is_safe=can_fork(self._target)):
                 if message.document is None:
@@ -327,7 +368,9 @@ class Source:
                 else:
                     on_told(message)
                     index = message.document["sample"]
-                    stage.update(index, len(self._model.samples))
+                    count = len(self._model.samples)
+                    stage.update(index, count)
+                    stage.say(f"running sample {index + 1} of {count}{how}")
         except ForkFailed as death:
             ForkRetries(f"running the source{how}", most_kills=1).allows(death)
             raise self._failed(index, death.text, death.at, how) from None
@@ -344,10 +387,10 @@ class Source:
 
     def _where(self, sample: Sample) -> str:
         """Run a sample again, each call noted before it begins; return where that ends."""
-        machine = self._virtual_machine(InsertCapture()(self.units))
-        functions = self._functions(machine)
+        program = self._program(InsertCapture()(LiftDerivedWeights()(self.units)))
 
         def work(fork: ForkChannel) -> None:
+            functions = program.functions()
             last = ""
 
             def note(at: str) -> None:
@@ -355,7 +398,7 @@ class Source:
                 last = at
                 fork.note(at)
 
-            machine.set_instrument(noting(note))
+            program.machine.set_instrument(noting(note))
             try:
                 for _ in range(_TRIALS):
                     self._model.run(functions, sample)
@@ -368,20 +411,50 @@ class Source:
             return death.at
         return found[0] if found else ""
 
-    def _upload_weights(self) -> None:
-        """Upload them here, or every fork would do so for itself."""
-        for names in weight_names(self.units).values():
-            for name in self.host.params.keys() & set(names):
-                self.host.weight(name)
+    def _weights(self) -> dict[str, Any]:
+        """Return the weights that functions take, on the source's device."""
+        host = self._forked_host
+        taken = weight_names(LiftDerivedWeights()(self.units)).values()
+        names = {name for each in taken for name in each}
+        return {name: host.weight(name) for name in host.params if name in names}
 
-    def _virtual_machine(
+    def _program(
         self, module: tvm.IRModule, callbacks: Mapping[str, Callable[..., Any]] | None = None
-    ) -> Any:
-        functions = compile_functions(module, self._target, self._library)
-        return self.host.virtual_machine(functions, callback_module(callbacks or {}))
+    ) -> _SourceProgram:
+        lifted = LiftDerivedWeights()(module)
+        functions = compile_functions(lifted, self._target, self._library)
+        machine = self._forked_host.virtual_machine(functions, callback_module(callbacks or {}))
+        return _SourceProgram(host=self._forked_host, machine=machine, lifted=lifted)
 
-    def _functions(self, machine: Any) -> Functions:
-        return WatchedFunctions(self.host.functions(machine, weight_names(self.units)))
+
+@dataclass(frozen=True, kw_only=True)
+class _SourceProgram:
+    """A module of the source, ready to run.
+
+    Parameters
+    ----------
+    host
+        Has the weights.
+    machine
+        The VM.
+    lifted
+        What it was compiled from, with functions that derive weights.
+    """
+
+    host: Host
+    machine: Any
+    lifted: tvm.IRModule
+
+    @property
+    def deriving_units(self) -> frozenset[str]:
+        """The units that derive weights, and so run once."""
+        return deriving_units(self.lifted)
+
+    def functions(self) -> Functions:
+        """Return its functions; those of one call of this derive each weight once."""
+        derived = DerivedWeights(derivations(self.lifted))
+        names = weight_names(self.lifted)
+        return WatchedFunctions(self.host.functions(self.machine, names, derived))
 
 
 def sample_label(index: int, name: str) -> str:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from relax_tapml.bringup.lowered_model import Lowered
 from relax_tapml.bringup.target_build import TargetBuild
 from relax_tapml.compare.verdict import Verdict
-from relax_tapml.partition.site_table import SiteEntry
-from relax_tapml.progress import SILENT, Stage
+from relax_tapml.progress import SILENT, Stage, showing
 from relax_tapml.replays.replay import ReplayReport, replay
 from relax_tapml.replays.results import unit_result
 from relax_tapml.report.findings import unjudged_text
@@ -16,6 +17,7 @@ from relax_tapml.report.quantities import count_text
 from relax_tapml.results.device_result import DeviceResult
 from relax_tapml.results.unit_result import UnitResult
 from relax_tapml.suite.open_suite import Suite
+from relax_tapml.targets.fleet.tracker import TrackerKey
 from relax_tapml.targets.open_session import open_device
 from relax_tapml.targets.session.device import Device
 
@@ -47,6 +49,21 @@ class DeviceSpec:
             self.session, build.spec.target, timeout_s=self.timeout_s, avoided=self.avoided
         )
 
+    @contextmanager
+    def shared(self, build: TargetBuild) -> Iterator[Device | None]:
+        """Provide one device for replay and migration, whose process then starts once.
+
+        None for a tracker, whose devices share the work of a replay and then go back.
+        """
+        if TrackerKey.parse(self.session) is not None:
+            yield None
+            return
+        device = self.open(build)
+        try:
+            yield device
+        finally:
+            device.close()
+
 
 @dataclass(frozen=True, kw_only=True)
 class Alone:
@@ -76,34 +93,18 @@ class Alone:
         """Devices whose results are not trusted."""
         return tuple(name for name, device in self.devices.items() if device.suspect)
 
-    def movable(
-        self,
-        table: Sequence[SiteEntry],
-        host_only: Collection[str],
-        boundary: Collection[str] | None,
-    ) -> set[str]:
-        """Return the sites whose unit passes alone, and which may and shall leave the host.
-
-        Parameters
-        ----------
-        table
-            Of ``site_table``.
-        host_only
-            Sites that cannot leave the host.
-        boundary
-            Sites that may; None for all others.
-        """
-        return {
-            entry.site.id
-            for entry in table
-            if self.units[entry.site.unit].verdict is Verdict.PASS
-            and entry.site.id not in host_only
-            and (boundary is None or entry.site.id in boundary)
-        }
+    @property
+    def passing(self) -> frozenset[str]:
+        """The units that pass, which may move."""
+        return frozenset(n for n, unit in self.units.items() if unit.verdict is Verdict.PASS)
 
 
 def replay_alone(
-    suite: Suite, build: TargetBuild, device: DeviceSpec, stage: Stage = SILENT
+    suite: Suite,
+    build: TargetBuild,
+    device: DeviceSpec,
+    stage: Stage = SILENT,
+    shared: Device | None = None,
 ) -> Alone:
     """Replay a suite on the target's device; units of a fleet are spread over all free devices.
 
@@ -117,6 +118,9 @@ def replay_alone(
         Where they run.
     stage
         Shows the progress.
+    shared
+        The device of ``device.shared``; None for one of its own. A session in which nothing failed
+        is left open, without the tensors of the cases.
 
     Raises
     ------
@@ -124,12 +128,37 @@ def replay_alone(
         As ``replay``: nothing is known of any unit.
     """
     stage.say(f"replaying {count_text(len(suite.manifest.units), 'unit')}")
-    report = replayed(suite, build, device, repeat=device.repeat)
+    report = replayed(suite, build, device, repeat=device.repeat, device=shared, stage=stage)
+    if shared is not None:
+        shared.release()
     return Alone(
         units={name: unit_result(detail) for name, detail in report.details.items()},
         devices=report.devices,
         lost=unjudged_text(report.unjudged, report.unavailable),
     )
+
+
+def movable(
+    lowered: Lowered, passing: Collection[str], boundary: Collection[str] | None
+) -> set[str]:
+    """Return the ids of the sites that may and shall leave the host.
+
+    Parameters
+    ----------
+    lowered
+        The module.
+    passing
+        Units that pass alone.
+    boundary
+        Sites that shall; None for all.
+    """
+    return {
+        entry.site.id
+        for entry in lowered.table
+        if entry.site.unit in passing
+        and entry.site.id not in lowered.host_only
+        and (boundary is None or entry.site.id in boundary)
+    }
 
 
 def alone_text(alone: Alone, build: TargetBuild) -> str:
@@ -147,6 +176,7 @@ def replayed(
     repeat: int,
     units: Sequence[str] | None = None,
     device: Device | None = None,
+    stage: Stage = SILENT,
 ) -> ReplayReport:
     """Replay units of a suite, on a device that is shared with others if one is given."""
     prepared = build.prepared
@@ -161,4 +191,5 @@ def replayed(
         units=units,
         repeat=repeat,
         device=device,
+        on_unit=showing(stage, "units replayed"),
     )

@@ -8,14 +8,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Unpack
 
+from relax_tapml.bringup._plan import Planner
 from relax_tapml.bringup._stage_clock import StageClock
 from relax_tapml.bringup.alone import alone_text, replay_alone
 from relax_tapml.bringup.carved_suite import capture, carve, suite_text
 from relax_tapml.bringup.ir_dump import IrDump
-from relax_tapml.bringup.lowered_model import lower_model
+from relax_tapml.bringup.lowered_model import lower_model, lowered_text
 from relax_tapml.bringup.migrate_model import migrate
 from relax_tapml.bringup.options import OptionFields, Options
 from relax_tapml.bringup.run_folder import RunFolder
+from relax_tapml.bringup.stored_weights import free_memory, with_stored_weights
 from relax_tapml.bringup.summary import Findings, summarise
 from relax_tapml.bringup.target_build import build_target, prepare_target
 from relax_tapml.bringup.trusted_source import build_source, trust_source
@@ -26,6 +28,7 @@ from relax_tapml.frontend.load.load_model import load_model
 from relax_tapml.frontend.model import Model
 from relax_tapml.progress import Reporter, SilentReporter
 from relax_tapml.report.page import render
+from relax_tapml.report.quantities import seconds_text
 from relax_tapml.results.result_file import write_result
 from relax_tapml.results.run_result import RunResult
 
@@ -115,43 +118,58 @@ def run_stages(
 ) -> RunResult:
     """Run the stages in order; what an earlier run left in the folder is taken over."""
     source, target, dump = *options.sides(), IrDump(options.dump_ir)
-    with clock.stage("model", "lower") as stage:
-        model = load()
+    with clock.stage("model") as stage:
+        with clock.loading():
+            model = load()
         lowered = lower_model(model, options.boundary, dump, stage)
         prepared = prepare_target(lowered, target, options.boundary, dump)
+        stage.say(f"{lowered_text(model, lowered)}, loaded in {seconds_text(clock.seconds.load)}")
     folder.begin()
     found = Findings(model=model, lowered=lowered)
+    with clock.stage("plan") as stage:
+        planner = Planner(model, lowered, source, target, options.plan, options.repeat)
+        clock.expect(planner.plan(), stage)
     try:
-        with clock.stage("source", "build_kernels") as stage:
+        with clock.stage("source") as stage:
             built = build_source(model, lowered, source, folder.kernels, dump, stage)
             folder.continue_source(built.identity, lowered.module)
             trusted = found.trusted = trust_source(built, options.is_import_checked, stage)
             trusted.require(options.target)
+        with clock.stage("plan") as stage:
+            is_carved = folder.is_carved(options.carving)
+            clock.expect(planner.plan(trusted.measured, is_carved=is_carved), stage)
         with clock.stage("capture") as stage:
             store = found.store = capture(trusted, folder.captures, dump, stage)
+            trusted = found.trusted = with_stored_weights(trusted, store)
+            found.model = trusted.built.model
+            del model, built, planner  # The framework's weights go with them.
+            free_memory(store)
         with clock.stage("carve") as stage:
             suite = found.suite = folder.suite(options.carving) or carve(
                 store, lowered, source, folder.tests, folder.kernels, options.carving, stage
             )
             folder.keep_carved(options.carving)
             stage.say(suite_text(suite, source))
-        with clock.stage("kernels", "build_kernels") as stage:
+        with clock.stage("kernels") as stage:
             build = build_target(prepared, folder.kernels, stage)
             folder.continue_device({**build.identity, **options.judging}, prepared.units)
     except SourceError as error:
+        found.estimate = clock.estimate
         write_result(folder.path, summarise(found, options, clock.seconds, folder.path, str(error)))
         raise
-    with clock.stage("replay") as stage:
-        alone = found.alone = folder.alone(lowered.units) or replay_alone(
-            suite, build, options.device, stage
-        )
-        folder.keep_alone(alone)
-        stage.say(alone_text(alone, build))
-    with clock.stage("migrate") as stage:
-        migrated = found.migrated = migrate(
-            trusted, suite, build, alone, options.device, options.plan,
-            folder.bundle, folder, dump, stage,
-        )  # fmt: skip
+    with options.device.shared(build) as device:
+        with clock.stage("replay") as stage:
+            alone = found.alone = folder.alone(lowered.units) or replay_alone(
+                suite, build, options.device, stage, device
+            )
+            folder.keep_alone(alone)
+            stage.say(alone_text(alone, build))
+        with clock.stage("migrate") as stage:
+            migrated = found.migrated = migrate(
+                trusted, suite, build, alone, options.device, options.plan,
+                folder.bundle, folder, dump, stage, device,
+            )  # fmt: skip
+    found.estimate = clock.estimate
     result = summarise(found, options, clock.seconds, folder.path)
     write_result(folder.path, result)
     render(result, out=folder.path)

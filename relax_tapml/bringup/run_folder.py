@@ -21,6 +21,8 @@ from relax_tapml.files.replace import delete, write_file
 from relax_tapml.files.scratch import is_scratch, sweep
 from relax_tapml.foreign.module import read_module, sealed_json
 from relax_tapml.partition.boundary import Boundary
+from relax_tapml.passes.crossings import DeviceCall
+from relax_tapml.results.calls_file import LAST_GOOD, calls_file, write_calls
 from relax_tapml.results.json_codec import encode, read_as
 from relax_tapml.results.pipeline_result import PipelineRun
 from relax_tapml.results.step_result import StepResult
@@ -222,8 +224,11 @@ class RunFolder(Closing):
 
     def suite(self, plan: CarvePlan) -> Suite | None:
         """Return the suite of an earlier run, if it was carved so."""
-        is_same = self.kept.carved == plan and self.tests.is_dir()
-        return open_suite(self.tests) if is_same else None
+        return open_suite(self.tests) if self.is_carved(plan) else None
+
+    def is_carved(self, plan: CarvePlan) -> bool:
+        """Whether an earlier run has left a suite that was carved so."""
+        return self.kept.carved == plan and self.tests.is_dir()
 
     def keep_carved(self, plan: CarvePlan) -> None:
         """Keep how the suite was carved."""
@@ -254,15 +259,24 @@ class RunFolder(Closing):
         if not alone.lost and self.kept_device.alone != alone.units:
             self._keep_device(alone=dict(alone.units), devices=dict(alone.devices))
 
-    def earlier_steps(self, strategy: str, batches: Sequence[Sequence[str]]) -> list[StepResult]:
+    def earlier_steps(
+        self, strategy: str, batches: Sequence[Sequence[str]], reason: str = ""
+    ) -> list[StepResult]:
         """Return the steps of an earlier run of the same search; see ``MigrationLog``."""
         names = tuple(tuple(batch) for batch in batches)
         search = self.kept_device.search
         if search is None or (search.strategy, search.batches) != (strategy, names):
-            search = SearchState(strategy=strategy, batches=names)
+            search = SearchState(strategy=strategy, batches=names, reason=reason)
             self._drop_search()
             self._keep_device(search=search)
         return list(search.steps)
+
+    def earlier_choice(self, batches: Sequence[Sequence[str]]) -> tuple[str, str] | None:
+        """Return the strategy that an earlier run chose, and why; see ``MigrationLog``."""
+        search = self.kept_device.search
+        if search is None or not search.reason or search.batches != tuple(map(tuple, batches)):
+            return None
+        return search.strategy, search.reason
 
     def add_step(self, step: StepResult, boundary: Boundary) -> None:
         """Keep one more step, and its boundary as a file; see ``MigrationLog``."""
@@ -270,8 +284,15 @@ class RunFolder(Closing):
         assert search is not None
         self.boundaries.mkdir(exist_ok=True)
         text = json.dumps(boundary.document(), indent=1) + "\n"
-        write_file(self.boundaries / f"{len(search.steps):03d}.json", text)
+        path = self.boundaries / f"{len(search.steps):03d}.json"
+        write_file(path, text)
+        write_calls(calls_file(path), step.calls)
         self._keep_device(search=replace(search, steps=(*search.steps, step)))
+
+    def keep_last_good(self, calls: Sequence[DeviceCall]) -> None:
+        """Keep the device calls of the bundle; see ``MigrationLog``."""
+        self.boundaries.mkdir(exist_ok=True)
+        write_calls(self.boundaries / LAST_GOOD, calls)
 
     def earlier_pipeline(self, restored: Collection[str]) -> PipelineRun | None:
         """Return an earlier run of the pipeline's module; see ``MigrationLog``."""
@@ -292,7 +313,8 @@ class RunFolder(Closing):
 
     def _keep(self, state: RunState) -> None:
         self.state = state
-        write_file(self.path / _STATE, json.dumps(encode(state), indent=1) + "\n")
+        # Without an indent, which json writes in Python: it is replaced after every step.
+        write_file(self.path / _STATE, json.dumps(encode(state)) + "\n")
 
 
 def read_device_side(folder: Path, *, trust: bool = False) -> tvm.IRModule | None:

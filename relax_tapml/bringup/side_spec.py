@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import tvm
 
 from relax_tapml.partition.pipeline import load_pipeline
 from relax_tapml.targets.platforms.parse_target import parse_target
+from relax_tapml.targets.platforms.registry import platform_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,10 +48,28 @@ class SideSpec:
         parsed = parse_target(target, session) if isinstance(target, str) else target
         return cls(target=parsed, pipeline=load_pipeline(pipeline))
 
+    def accurate(self) -> SideSpec:
+        """Return the side for kernels that are trusted, compiled without fast math.
+
+        Stages do this to their source. Applied twice, it changes nothing more.
+        """
+        target = platform_of(self.target).accurate(self.target)
+        return self if target is self.target else replace(self, target=target)
+
+    @property
+    def options_text(self) -> str:
+        """How its kernels are compiled, for people; empty where that is TVM's default."""
+        return platform_of(self.target).options_text(self.target)
+
     @property
     def name(self) -> str:
         """The kind of its target."""
         return str(self.target.kind.name)
+
+    @property
+    def described(self) -> str:
+        """The kind of its target, and what is special about its compile options, for people."""
+        return f"{self.name} ({self.options_text})" if self.options_text else self.name
 
     @property
     def pipeline_name(self) -> str:

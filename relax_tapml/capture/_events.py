@@ -6,7 +6,7 @@ numbers them, the store names them by content.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from relax_tapml.capture._writer import StoreWriter
@@ -25,20 +25,18 @@ class EventWriter:
         # Name of a parameter to the ref of its current content.
         self._parameters: dict[str, str] = {}
 
-    def apply(self, event: Sequence[Any]) -> None:
-        """Apply one event, of any kind but a mark."""
+    def apply(self, event: Sequence[Any], tensors: Mapping[int, HostTensor]) -> None:
+        """Apply one event, of any kind but a mark; ``tensors`` has its tensor by number."""
         match event[0]:
             case "tensor":
-                tensor = HostTensor.view_of(event[2])
+                tensor = tensors[event[1]]
                 self._tensors[event[1]] = self._writer.add_tensor(tensor), tensor.nbytes
                 self._writer.count_seen(tensor.nbytes)
             case "param":
                 _, number, name = event
                 digest, nbytes = self._tensors[number]
                 self._writer.count_seen(-nbytes)
-                # A parameter whose content has changed is recorded by content from then on.
-                is_first = self._writer.add_parameter(name, digest) == digest
-                self._parameters[name] = f"p:{name}" if is_first else f"t:{digest}"
+                self._name_parameter(name, digest)
             case "inputs":
                 _, frame, function, call, site, refs = event
                 self._writer.add_call(
@@ -56,6 +54,10 @@ class EventWriter:
             case kind:
                 raise ValueError(f"unknown capture event {kind!r}")
 
+    def add_parameter(self, name: str, tensor: HostTensor) -> None:
+        """Record the content of a parameter that the queue does not copy."""
+        self._name_parameter(name, self._writer.add_tensor(tensor))
+
     def end_sample(self, outputs: Iterable[HostTensor | str] | None) -> None:
         """End the sample: complete with its run's outputs, incomplete with None."""
         self._tensors.clear()
@@ -71,6 +73,11 @@ class EventWriter:
             else:
                 refs.append(output)
         self._writer.end_sample(refs)
+
+    def _name_parameter(self, name: str, digest: str) -> None:
+        # A parameter whose content has changed is recorded by content from then on.
+        is_first = self._writer.add_parameter(name, digest) == digest
+        self._parameters[name] = f"p:{name}" if is_first else f"t:{digest}"
 
     def _named(self, refs: Iterable[str]) -> list[str]:
         return [self._name(str(ref)) for ref in refs]

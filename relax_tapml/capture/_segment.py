@@ -1,27 +1,21 @@
-"""One safetensors file of the store, its tensors named by digest.
-
-Files are written with the safetensors library and read here, because its NumPy reader has no
-float8: the format is an eight-byte length, a JSON header and the data.
-"""
+"""One safetensors file of the store, its tensors named by digest."""
 
 from __future__ import annotations
 
-import mmap
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-import numpy as np
 from msgspec import Meta
-from safetensors import TensorSpec, serialize_file
 
 from relax_tapml.arrays import Array
 from relax_tapml.capture.host_tensor import HostTensor
 from relax_tapml.errors import StoreError
-from relax_tapml.files.read import open_file, parse_json, typed
+from relax_tapml.files.mapped import map_file
+from relax_tapml.files.read import parse_json, typed
 from relax_tapml.files.replace import new_file
-from relax_tapml.tensor_file import FILE_DTYPES
+from relax_tapml.tensor_file import FILE_DTYPES, RawTensor, write_tensors
 
 _FIX = "Restore the file, or delete the store and capture again"
 # It is mapped, not read; a single tensor may be larger than a usual segment.
@@ -30,22 +24,20 @@ _MAX_BYTES = 1 << 42
 
 def write_segment(path: Path, tensors: Iterable[HostTensor]) -> None:
     """Write a segment atomically."""
-    specs = {}
+    raw = {}
     for tensor in tensors:
-        is_shared = tensor.dtype in FILE_DTYPES  # else stored as bytes
-        specs[tensor.digest] = TensorSpec(
-            dtype=tensor.dtype if is_shared else "uint8",
-            shape=tensor.shape if is_shared else (tensor.nbytes,),
-            data_ptr=tensor.data.ctypes.data,
-            data_len=tensor.nbytes,
+        code = FILE_DTYPES.get(tensor.dtype)  # else stored as bytes
+        raw[tensor.digest] = RawTensor(
+            code=code or "U8",
+            shape=tensor.shape if code else (tensor.nbytes,),
+            data=tensor.data,
         )
     with new_file(path) as partial:
-        serialize_file(specs, partial)
-        partial.chmod(path.parent.stat().st_mode & 0o666)  # The library makes it private.
+        write_tensors(partial, raw)
 
 
 class Segment:
-    """A segment mapped into memory, read-only.
+    """A segment mapped into memory.
 
     Raises
     ------
@@ -69,7 +61,9 @@ class Segment:
         if entry is None:
             raise _damaged(self._path, f"expected tensor {digest} in it, found none")
         begin, end = entry.data_offsets
-        return self._data[begin:end]
+        data = self._data[begin:end]
+        data.flags.writeable = False
+        return data
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,14 +74,9 @@ class _Entry:
 
 
 def _map(path: Path) -> tuple[dict[str, _Entry], Array]:
-    with open_file(path, fix=_FIX, max_bytes=_MAX_BYTES) as file:
-        try:
-            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        except ValueError as error:
-            raise _damaged(path, "the file is empty") from error
-        except OSError as error:
-            raise _damaged(path, f"it cannot be read: {error.strerror}") from error
-    content = np.frombuffer(mapped, dtype=np.uint8)
+    content = map_file(path, fix=_FIX, max_bytes=_MAX_BYTES)
+    if content.size == 0:
+        raise _damaged(path, "the file is empty")
     header_bytes = int.from_bytes(content[:8].tobytes(), "little")
     if content.nbytes < 8 + header_bytes:
         raise _damaged(

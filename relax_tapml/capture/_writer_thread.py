@@ -12,7 +12,9 @@ from typing import Any
 import tvm_ffi
 
 from relax_tapml.capture._events import EventWriter
+from relax_tapml.capture._hashing import Hashing
 from relax_tapml.capture._writer import StoreWriter
+from relax_tapml.capture.host_tensor import HostTensor
 from relax_tapml.errors import StoreError
 
 _DRAIN_EVENTS = 32  # Drained tensors count against the budget until the batch is done.
@@ -40,6 +42,7 @@ class WriterThread(threading.Thread):
         super().__init__(name="relax_tapml.capture", daemon=True)
         self._writer = writer
         self._events = events
+        self._hashing = Hashing()
         self._segment_bytes = segment_bytes
         self._actions: dict[str, tuple[Callable[[], None], Future[None]]] = {}
         # Actions whose marks are in the queue.
@@ -106,14 +109,17 @@ class WriterThread(threading.Thread):
                 self._is_over = True
             for token in list(self._actions):
                 self._take(token)
+            self._hashing.close()
             self._writer.close()
 
     def _handle(self, events: Any) -> int:
+        tensors: dict[int, HostTensor] = {}
+        self._guard(lambda: tensors.update(self._hashing.hashed(events)))
         for event in events:
             if event[0] == "mark":
                 self._take(event[1])
             else:
-                self._guard(partial(self._events.apply, event))
+                self._guard(partial(self._events.apply, event, tensors))
             if self._is_flush_due(is_idle=False):
                 self._guard(self._writer.flush)
         return len(events)

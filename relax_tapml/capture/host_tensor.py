@@ -16,6 +16,7 @@ import tvm_ffi
 
 from relax_tapml.arrays import Array
 
+_ALIGNMENT = 64
 _DIGEST_CHARS = 32  # 128 bits of SHA-256: names stay short, and content does not collide.
 
 
@@ -99,6 +100,22 @@ class HostTensor:
         lanes = tvm_ffi.dtype(self.dtype).lanes
         shape = self.shape if lanes == 1 else (*self.shape, lanes)
         return self.data.view(element).reshape(shape)
+
+
+def tensor_over(array: Array) -> Any | None:
+    """Return a CPU ``tvm.runtime.Tensor`` over the memory of an array, None where that cannot be.
+
+    The memory must be contiguous, in the machine's byte order, and begin at a multiple of 64 bytes,
+    as TVM's kernels want it. It may be written to, also where the array is read-only.
+    """
+    is_whole = array.flags.c_contiguous and array.dtype.isnative and array.size > 0
+    if not is_whole or array.ctypes.data % _ALIGNMENT:
+        return None
+    # By its address: NumPy exports neither types of ml_dtypes nor what is read-only.
+    memory = (ctypes.c_uint8 * array.nbytes).from_address(array.ctypes.data)
+    memory.owner = array  # type: ignore[attr-defined]
+    tensor = tvm.runtime.from_dlpack(np.ctypeslib.as_array(memory))
+    return tensor._create_view(array.shape, array.dtype.name)
 
 
 def packed_bytes(dtype: str, shape: tuple[int, ...]) -> int:

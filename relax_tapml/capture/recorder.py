@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Self
@@ -58,6 +58,7 @@ class Recorder:
         self._store = store
         self._sites = list(sites)
         self._budget_bytes = budget_bytes
+        self._segment_bytes = min(_LARGEST_SEGMENT_BYTES, budget_bytes // 4)
         self._outputs: list[HostTensor | str] | None = None
         self._sample: str | None = None
 
@@ -75,7 +76,7 @@ class Recorder:
         self._thread = WriterThread(
             self._writer,
             self._events,
-            segment_bytes=min(_LARGEST_SEGMENT_BYTES, self._budget_bytes // 4),
+            segment_bytes=self._segment_bytes,
         )
         self._thread.start()
         return self
@@ -89,6 +90,37 @@ class Recorder:
         failure = self._thread.finish()
         if failure is not None and error is None:
             raise failure
+
+    def parameters(self, tensors: Mapping[str, Any]) -> None:
+        """Record parameters straight from their memory, before the first run that takes them.
+
+        Otherwise each is copied into the queue when a run takes it.
+
+        Parameters
+        ----------
+        tensors
+            ``tvm.runtime.Tensor`` by name of the parameter. Those that are not contiguous, or on
+            no CPU, are left to the runs.
+
+        Raises
+        ------
+        StoreError
+            Writing failed.
+        """
+        known = {name: tensor for name, tensor in tensors.items() if _is_readable(tensor)}
+
+        def write() -> None:
+            for name, tensor in known.items():
+                self._events.add_parameter(name, HostTensor.view_of(tensor))
+                if self._writer.held_bytes >= self._segment_bytes:
+                    self._writer.flush()
+            # No copies: nothing may be held when the tensors change.
+            self._writer.flush()
+
+        self._thread.do(write)
+        know = tvm_ffi.get_global_func("relax_tapml.capture.know_parameter")
+        for name, tensor in known.items():
+            know(name, tensor)
 
     @contextmanager
     def sample(self, name: str) -> Iterator[None]:
@@ -135,6 +167,11 @@ class Recorder:
         if self._outputs is not None:
             raise UsageError(f"The outputs of sample {self._sample!r} were recorded already.")
         self._outputs = list(_leaves(outputs))
+
+
+def _is_readable(tensor: Any) -> bool:
+    is_cpu: bool = tensor.device.__device_type_name__() == "cpu"
+    return is_cpu and tensor.is_contiguous()
 
 
 def _leaves(value: Any) -> Iterator[HostTensor | str]:

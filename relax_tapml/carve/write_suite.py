@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,7 +41,7 @@ from relax_tapml.suite.open_suite import Suite, open_suite
 from relax_tapml.suite.pytest_file import FileStems
 from relax_tapml.suite.recipe import Recipe
 from relax_tapml.suite.revise_suite import set_tolerances
-from relax_tapml.suite.suite_files import SuiteFiles
+from relax_tapml.suite.suite_files import HeldPart, SuiteFiles
 from relax_tapml.suite.tolerances import store_tolerance
 from relax_tapml.targets.platforms.parse_target import portable_text
 from relax_tapml.versions import versions
@@ -58,6 +58,7 @@ def write_suite(
     replace: bool = False,
     pipeline: tvm.transform.Pass | None = None,
     kernels: Path | None = None,
+    on_unit: Callable[[str], None] = lambda _unit: None,
 ) -> Suite:
     """Write cases as a suite, all of it or nothing.
 
@@ -85,6 +86,8 @@ def write_suite(
         The source's own pass, and where kernels for the source are kept. Without a place for
         these, units that run the kernels of others get the tolerances of their dtypes, which right
         kernels may miss together.
+    on_unit
+        Called with each unit that was carved.
 
     Returns
     -------
@@ -102,7 +105,7 @@ def write_suite(
     folder = Path(folder)
     check_replaceable(folder, replace=replace)
     with new_folder(folder) as scratch:
-        suite = _Writer(scratch, lowered, store, source, is_probed).write(cases)
+        suite = _Writer(scratch, lowered, store, source, is_probed, on_unit).write(cases)
         if kernels is not None:
             library = KernelLibrary(kernels)
             found = composite_tolerances(suite, source=source, pipeline=pipeline, library=library)
@@ -137,7 +140,9 @@ class _Writer:
         store: CaptureStore,
         source: Any,
         is_probed: bool,
+        on_unit: Callable[[str], None],
     ) -> None:
+        self._on_unit = on_unit
         self._files = SuiteFiles(folder, {}, {})
         self._lowered = lowered
         self._store = store
@@ -207,6 +212,7 @@ class _Writer:
                     self._add(made)
                     if made.unit is not None:
                         written[unit] = made.unit
+                    self._on_unit(unit)
             except ForkFailed as death:
                 if retries.allows(death):
                     self._files.remove_unlisted()
@@ -264,7 +270,7 @@ class _Writer:
     def _write_cases(self, unit: str, stem: str, carved: CarvedUnit) -> SuiteUnit:
         # By object: what several cases take is written once, and most of the time goes here.
         digests: dict[int, str] = {}
-        described = [self._describe(case, carved.rows, digests) for case in carved.cases]
+        described = [self._describe(case, carved.parts, digests) for case in carved.cases]
         entry = SuiteUnit(
             module=f"units/{stem}.json",
             test=f"test_{stem}.py",
@@ -279,12 +285,12 @@ class _Writer:
         return entry
 
     def _describe(
-        self, case: CarvedCase, rows: Mapping[str, Array], digests: dict[int, str]
+        self, case: CarvedCase, parts: Mapping[int, HeldPart], digests: dict[int, str]
     ) -> SuiteCase:
-        def write(array: Array, weight: str | None = None, recipe: Recipe | None = None) -> str:
+        def write(array: Array, recipe: Recipe | None = None) -> str:
             if id(array) not in digests:
-                held = rows.get(weight or "")
-                digests[id(array)] = self._files.write_array(array, held, recipe)
+                part = parts.get(id(array))
+                digests[id(array)] = self._files.write_array(array, part, recipe)
             return digests[id(array)]
 
         record = case.record
@@ -297,7 +303,7 @@ class _Writer:
             function=case.function,
             may_write=case.may_write,
             inputs=tuple(
-                SuiteInput(tensor=write(array, weight, case.recipes.get(place)), weight=weight)
+                SuiteInput(tensor=write(array, case.recipes.get(place)), weight=weight)
                 for place, (array, weight) in enumerate(zip(case.inputs, case.weights, strict=True))
             ),
             outputs=tuple(

@@ -18,6 +18,7 @@ __all__ = [
     "present",
     "progress",
     "replay",
+    "replayed",
     "report",
     "reproduce",
     "reproduced",

@@ -10,9 +10,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.table import Table
-
-from relax_tapml.cli.console import console_of
 from relax_tapml.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -71,6 +68,10 @@ def _summary(store: CaptureStore) -> dict[str, Any]:
 
 
 def _print(summary: dict[str, Any]) -> None:
+    from rich.table import Table
+
+    from relax_tapml.cli.console import console_of
+
     stats = summary["stats"]
     console = console_of(soft_wrap=True)
     console.print(

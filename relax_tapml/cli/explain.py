@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from relax_tapml.cli.trust import TRUST_HELP
+from relax_tapml.errors import UsageError
+from relax_tapml.passes.crossings import DeviceCall, bytes_of
 from relax_tapml.printable import names_text
 
 _NAMED_AT_MOST = 4
@@ -36,22 +38,29 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the command and return its exit code."""
-    from relax_tapml.partition.boundary import read_boundary  # imports TVM
-    from relax_tapml.partition.bundle import read_bundle_boundary
-    from relax_tapml.partition.program import explain
+    from relax_tapml.results.calls_file import LAST_GOOD, calls_file, read_calls
 
-    lowered = _lowered(args.folder, trust=args.trust)
-    if args.boundary is None and args.step is None:
-        steps = {
-            int(path.stem): explain(lowered, read_boundary(path))
-            for path in sorted((args.folder / "boundaries").glob("[0-9][0-9][0-9]*.json"))
-            if path.stem.isdecimal()
-        }
-        bundle = args.folder / "bundle"
-        calls = explain(lowered, read_bundle_boundary(bundle)) if bundle.exists() else None
+    boundaries: Path = args.folder / "boundaries"
+    model = _Model(args.folder, is_trusted=args.trust)
+    steps: dict[int, Sequence[DeviceCall]] = {}
+    calls: Sequence[DeviceCall] | None = None
+    if args.boundary is not None:
+        calls = model.explain(args.boundary)
+    elif args.step is not None:
+        path = boundaries / f"{args.step:03d}.json"
+        calls = read_calls(calls_file(path))
+        calls = model.explain(path) if calls is None else calls
     else:
-        path = args.boundary or args.folder / "boundaries" / f"{args.step:03d}.json"
-        steps, calls = {}, explain(lowered, read_boundary(path))
+        model.require()
+        paths = sorted(boundaries.glob("[0-9][0-9][0-9]*.json"))
+        for path in paths:
+            if path.stem.isdecimal():
+                known = read_calls(calls_file(path))
+                steps[int(path.stem)] = model.explain(path) if known is None else known
+        bundle = args.folder / "bundle"
+        if bundle.exists():
+            calls = read_calls(boundaries / LAST_GOOD)
+            calls = model.explain_bundle(bundle) if calls is None else calls
     if args.json:
         document = {
             "steps": [{"step": step, **_sums(crossing)} for step, crossing in steps.items()],
@@ -63,25 +72,50 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _lowered(folder: Path, *, trust: bool) -> Any:
-    from relax_tapml.errors import UsageError
-    from relax_tapml.files.read import MAX_JSON_BYTES, read_bytes
-    from relax_tapml.foreign.module import read_module
+class _Model:
+    """The lowered module of a run, read when a boundary must be partitioned to be explained."""
 
-    path = folder / "lowered.json"
-    if not path.exists():
-        raise UsageError(
-            f"{folder} has no lowered.json: expected the output folder of "
-            "`python -m relax_tapml.build`"
-        )
-    fix = "Run the build again"
-    data = read_bytes(path, fix=fix, max_bytes=MAX_JSON_BYTES)
-    return read_module(data, str(path), fix=fix, trust=trust)
+    def __init__(self, folder: Path, *, is_trusted: bool) -> None:
+        self._path = folder / "lowered.json"
+        self._folder = folder
+        self._is_trusted = is_trusted
+        self._module: Any = None
+
+    def require(self) -> None:
+        """Raise ``UsageError`` unless the folder is one of a run."""
+        if not self._path.exists():
+            raise UsageError(
+                f"{self._folder} has no lowered.json: expected the output folder of "
+                "`python -m relax_tapml.build`"
+            )
+
+    def explain(self, boundary: Path) -> Sequence[DeviceCall]:
+        """Return the device calls of a boundary in a file."""
+        from relax_tapml.partition.boundary import read_boundary  # imports TVM
+        from relax_tapml.partition.program import explain
+
+        return explain(self._lowered(), read_boundary(boundary))
+
+    def explain_bundle(self, bundle: Path) -> Sequence[DeviceCall]:
+        """Return the device calls of a bundle."""
+        from relax_tapml.partition.bundle import read_bundle_boundary  # imports TVM
+        from relax_tapml.partition.program import explain
+
+        return explain(self._lowered(), read_bundle_boundary(bundle))
+
+    def _lowered(self) -> Any:
+        from relax_tapml.files.read import MAX_JSON_BYTES, read_bytes
+        from relax_tapml.foreign.module import read_module
+
+        if self._module is None:
+            self.require()
+            fix = "Run the build again"
+            data = read_bytes(self._path, fix=fix, max_bytes=MAX_JSON_BYTES)
+            self._module = read_module(data, str(self._path), fix=fix, trust=self._is_trusted)
+        return self._module
 
 
-def _sums(calls: Sequence[Any]) -> dict[str, Any]:
-    from relax_tapml.passes.device_calls import bytes_of
-
+def _sums(calls: Sequence[DeviceCall]) -> dict[str, Any]:
     return {
         "sites": sum(len(call.sites) for call in calls),
         "regions": len(calls),
@@ -92,7 +126,7 @@ def _sums(calls: Sequence[Any]) -> dict[str, Any]:
     }
 
 
-def _print(steps: dict[int, Any], calls: Any) -> None:
+def _print(steps: dict[int, Sequence[DeviceCall]], calls: Sequence[DeviceCall] | None) -> None:
     from rich.table import Table
 
     from relax_tapml.cli.console import console_of
@@ -109,8 +143,8 @@ def _print(steps: dict[int, Any], calls: Any) -> None:
         table = Table("step", box=None)
         for name in ("sites", "regions", "functions", "uploads", "downloads", "bytes"):
             table.add_column(name, justify="right")
-        for step, calls in steps.items():
-            *counts, total = _sums(calls).values()
+        for step, made in steps.items():
+            *counts, total = _sums(made).values()
             table.add_row(str(step), *map(str, counts), size(total))
         console.print(table)
     if calls is None:

@@ -3,23 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import json
-import sys
 from pathlib import Path
 from typing import Any
 
-from relax_tapml.cli.matrix import print_matrix
-from relax_tapml.cli.progress import Progress
 from relax_tapml.cli.trust import TRUST_HELP
-from relax_tapml.compare.verdict import Verdict
 from relax_tapml.errors import UsageError
-from relax_tapml.report.findings import suspicions, tolerance_text
-from relax_tapml.report.quantities import count_text, number_text, seconds_text, size_text
-from relax_tapml.results.device_result import DeviceResult
-from relax_tapml.results.json_codec import encode
-from relax_tapml.results.matrix_result import CellResult, Column, MatrixResult
-from relax_tapml.results.replay_result import ReplayResult
-from relax_tapml.results.unit_result import ReplayedUnit
 
 
 def add_parser(subparsers: Any) -> None:
@@ -75,6 +63,8 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the command and return its exit code."""
+    on = _columns(args)
+    from relax_tapml.cli.replayed import print_replay, run_matrix
     from relax_tapml.replays.replay import replay  # imports TVM
     from relax_tapml.replays.results import replay_result
 
@@ -86,103 +76,25 @@ def run(args: argparse.Namespace) -> int:
         "trust": args.trust,
     }
     if args.on or len(args.folders) > 1:
-        return _run_matrix(args, options)
-    _check_target(args)
+        return run_matrix(args.folders, on, options, as_json=args.json)
     report = replay(args.folders[0], target=args.target, session=args.session, **options)
-    result = replay_result(report)
-    if args.json:
-        _print_json(result)
-    else:
-        _print(result, args.target)
+    print_replay(replay_result(report), args.target, as_json=args.json)
     return int(report.exit_code)
 
 
-def _print(result: ReplayResult, target: str) -> None:
-    has_devices = len(result.devices) > 1
-    explained: dict[str, list[str]] = {}
-    for unit in result.units:
-        text = _explained(unit, has_devices=has_devices)
-        if text:
-            explained.setdefault(text, []).append(unit.name)
-    for text, names in explained.items():
-        sys.stdout.write(f"{', '.join(names)}: {text}\n")
-    for name, device in result.devices.items() if has_devices else ():
-        sys.stdout.write(f"device {name}: {_work(device)}\n")
-    for sentence in suspicions(result.devices):
-        sys.stdout.write(f"{sentence}\n")
-    passed = sum(unit.verdict is Verdict.PASS for unit in result.units)
-    passes = "passes" if passed == 1 else "pass"
-    total = count_text(len(result.units), "unit")
-    sys.stdout.write(f"{passed} of {total} {passes} alone on {target}\n")
-
-
-def _explained(unit: ReplayedUnit, *, has_devices: bool) -> str:
-    """Return why a unit does not pass, or passes with low precision; empty otherwise."""
-    if unit.verdict is Verdict.PASS:
-        return f"pass, low precision: {unit.precision_reason}" if unit.precision else ""
-    text = f"{unit.verdict}: {unit.reason}"
-    if unit.tolerance is not None:
-        tolerance = tolerance_text(unit.tolerance, unit.tolerance_origin)
-        text += f"\n  error {number_text(unit.error)}, {tolerance}"
-    return f"{text}\n  on {unit.device}" if unit.device and has_devices else text
-
-
-def _run_matrix(args: argparse.Namespace, options: dict[str, Any]) -> int:
-    from relax_tapml.replays.matrix import replay_matrix  # imports TVM
-
-    columns = [_column(text) for text in args.on]
-    if not columns:
-        _check_target(args)
-        columns = [Column(target=args.target, session=args.session)]
-    elif args.target:
+def _columns(args: argparse.Namespace) -> list[tuple[str, str]]:
+    """Return targets and their sessions; wrong usage is told before TVM is imported."""
+    if args.on and args.target:
         raise UsageError("--target and --on: give --on for each target")
+    if not args.on and not args.target:
+        raise UsageError("replay: give --target, or --on TARGET=SESSION once or more")
     if args.unit and len(args.folders) > 1:
         raise UsageError("--unit: expected one suite, got several")
-    with Progress().stage("replay") as stage:
-        done: list[CellResult] = []
-
-        def on_cell(cell: CellResult) -> None:
-            done.append(cell)
-            stage.update(len(done), len(args.folders) * len(columns))
-            passed = f"{cell.passed} of {count_text(len(cell.units), 'unit')}"
-            stage.say(f"{cell.suite} on {cell.target}: passed {passed}")
-
-        matrix = replay_matrix(args.folders, columns, on_cell=on_cell, **options)
-        stage.say(
-            f"{count_text(len(args.folders), 'suite')} on {count_text(len(columns), 'target')}"
-        )
-    if args.json:
-        _print_json(matrix)
-    else:
-        print_matrix(matrix)
-    return int(matrix.exit_code)
+    return [_column(text) for text in args.on] or [(args.target, args.session)]
 
 
-def _check_target(args: argparse.Namespace) -> None:
-    if not args.target:
-        raise UsageError("replay: give --target, or --on TARGET=SESSION once or more")
-
-
-def _column(text: str) -> Column:
+def _column(text: str) -> tuple[str, str]:
     target, equals, session = text.rpartition("=")
     if not equals or not target:
         raise UsageError(f"--on {text}: expected TARGET=SESSION, such as llvm=process")
-    return Column(target=target, session=session)
-
-
-def _print_json(result: ReplayResult | MatrixResult) -> None:
-    json.dump(encode(result), sys.stdout, indent=1, allow_nan=False)
-    sys.stdout.write("\n")
-
-
-def _work(device: DeviceResult) -> str:
-    parts = [
-        count_text(device.units, "unit"),
-        seconds_text(device.seconds),
-        f"{size_text(device.traffic.total)} moved",
-    ]
-    if device.faults:
-        parts.append(count_text(device.faults, "fault"))
-    if device.lost:
-        parts.append(f"lost: {device.lost}")
-    return ", ".join(parts)
+    return target, session

@@ -7,11 +7,7 @@ import sys
 from argparse import ArgumentParser, Namespace, _SubParsersAction
 from pathlib import Path
 
-from relax_tapml.cli.present import present
 from relax_tapml.errors import ExitCode
-from relax_tapml.report.page import render
-from relax_tapml.results.json_codec import encode
-from relax_tapml.results.result_file import read_result
 
 
 def add_parser(subparsers: _SubParsersAction[ArgumentParser]) -> None:
@@ -28,6 +24,11 @@ def add_parser(subparsers: _SubParsersAction[ArgumentParser]) -> None:
 
 def run(args: Namespace) -> int:
     """Render ``DIR/report.html`` from ``DIR/result.json``; 0 whatever the verdict was."""
+    from relax_tapml.cli.present import present  # imports rich
+    from relax_tapml.report.page import render
+    from relax_tapml.results.json_codec import encode
+    from relax_tapml.results.result_file import read_result
+
     result = read_result(args.folder)
     render(result, out=args.folder)
     if args.json:

@@ -3,43 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
-import tvm
 from tvm import tirx
 
-from relax_tapml.arrays import Array, as_float64, is_float, is_integer
+from relax_tapml.arrays import Array, is_integer
 from relax_tapml.compare.tolerances.elements import ElementTolerance, with_low_precision
 from relax_tapml.compare.tolerances.equal import EqualTolerance
 from relax_tapml.compare.tolerances.rule import RuleTolerance, tolerance_for
 from relax_tapml.compare.tolerances.tolerance import Tolerance
+from relax_tapml.derive._blocks import Blocking, Blocks
 from relax_tapml.derive._chosen_index import ChosenIndex, chosen_indices
-from relax_tapml.derive._functions import FUNCTIONS
-from relax_tapml.derive._low_precision import (
-    CUDA_FAST_MATH,
-    LOW_PRECISION_FUNCTIONS,
-    WGSL_FUNCTIONS,
-)
-from relax_tapml.derive._precision import SMALLEST_NORMAL, input_perturbation, underflow
-from relax_tapml.derive._shadow_kernel import ENTRY, ShadowKernel, shadow_kernel_of
+from relax_tapml.derive._evaluation import MOST_ITERATIONS, Evaluation, too_long
+from relax_tapml.derive._low_precision import CUDA_FAST_MATH, WGSL_FUNCTIONS
+from relax_tapml.derive._moves import Moves
+from relax_tapml.derive._precision import SMALLEST_NORMAL, underflow
+from relax_tapml.derive._sample import sample_of
+from relax_tapml.derive._shadow_kernel import ShadowKernel
+from relax_tapml.derive._shadow_runs import USUAL, Evaluated, Mode
 from relax_tapml.derive.bounded import NotDerivableError
 from relax_tapml.derive.error_bounds import bound_tolerance, equal_values, output_error_bounds
 from relax_tapml.files.machine import raise_machine_error
 from relax_tapml.printable import message_line
 
-ORDERS = (1, 2, 32, 256)
-"""In how many lanes the terms of sums are added, one lane after the other. The largest error of all
-these orders counts. The first is the order of the kernel; see ``derive._partial_sums`` for further
-orders that each of them covers."""
-
-_KEPT = 4
-# A shadow kernel runs a few times only, so most of its cost is the compilation, which takes half as
-# long without the optimiser's later passes.
-_TARGET = {"kind": "llvm", "opt-level": 1}
 _LOW_PRECISION = {name.split(".")[1] for name in {*WGSL_FUNCTIONS, *CUDA_FAST_MATH}}
+_UNMADE = Evaluated(values={}, errors={})
 _MOVES_ONLY = "the kernel moves and chooses values and rounds none, so they must be equal"
 
 
@@ -59,25 +50,31 @@ class Derivation:
         Numbers of its parameters that hold results.
     is_perturbed
         Whether inputs are perturbed also where nothing rounds; see ``shadow_kernel_of``.
+    times
+        How many calls are evaluated together, as blocks of one.
     """
 
     def __init__(
-        self, function: tirx.PrimFunc, results: Sequence[int], *, is_perturbed: bool = False
+        self,
+        function: tirx.PrimFunc,
+        results: Sequence[int],
+        *,
+        is_perturbed: bool = False,
+        times: int = 1,
     ) -> None:
         self._function = function
         self._results = list(results)
-        self._built_shadows: dict[tuple[bool, bool], _BuiltShadow] = {}
-        self._is_moved = is_perturbed
-        # Keyed by the id of an array, which is kept beside it so that no other array gets that id.
-        self._perturbations: dict[int, tuple[Array, Any]] = {}
+        self._is_block = times > 1
+        self._evaluation = Evaluation(function, results, is_perturbed=is_perturbed, times=times)
+        self._blocking = Blocking(function, results)
+        self._in_blocks: dict[tuple[Any, int], Derivation] = {}
+        self._moves = Moves(function, results)
 
     def tolerances(
         self,
         arguments: Mapping[int, Array],
         scalars: Mapping[int, float],
         oracles: Sequence[Array],
-        *,
-        orders: Sequence[int] = ORDERS,
     ) -> list[Tolerance]:
         """Return how far each result may be from its oracle.
 
@@ -89,8 +86,6 @@ class Derivation:
             Numbers.
         oracles
             What the source returned, in the order of ``results``.
-        orders
-            Of ``ORDERS``, at least the first: the kernel is evaluated once for each.
 
         Returns
         -------
@@ -106,15 +101,32 @@ class Derivation:
         ]
         if all(tolerance is not None for tolerance in found):
             return [tolerance for tolerance in found if tolerance is not None]
+        reason = self.too_long(self._shapes(arguments, oracles), scalars)
+        if reason:
+            return self._tolerances_of_sample(arguments, scalars, oracles, reason)
+        blocks = self._blocks(arguments, scalars, oracles)
+        if blocks is not None:
+            return self._tolerances_of_blocks(blocks, arguments, scalars, oracles)
         try:
-            values, errors = self._evaluated(self._shadow, arguments, scalars, oracles, orders)
-            derived = self._from_errors(arguments, values, errors, oracles)
-            return self._with_low_precision(
-                derived, arguments, scalars, oracles, orders, is_exact=False
-            )
+            made = self._evaluation.run(USUAL, arguments, scalars, oracles)
+            derived = self._from_errors(arguments, made, oracles)
+            return self._with_low_precision(derived, arguments, scalars, oracles, is_exact=False)
         except Exception as error:  # Whatever TVM and NumPy raise about arguments or memory.
             raise_machine_error(error, "deriving tolerances")
             return [rule_because(oracle, _unevaluated(error)) for oracle in oracles]
+
+    def too_long(
+        self,
+        shapes: Mapping[int, tuple[int, ...]],
+        scalars: Mapping[int, float],
+        *,
+        is_exact: bool = False,
+    ) -> str:
+        """Return why an evaluation would take too long, by the shapes of parameters; or nothing."""
+        if self._is_block:
+            return ""
+        count = self._evaluation.iterations(Mode(is_exact=is_exact), shapes, scalars)
+        return too_long(count) if count > MOST_ITERATIONS else ""
 
     def evaluated(
         self,
@@ -122,8 +134,8 @@ class Derivation:
         scalars: Mapping[int, float],
         like: Sequence[Array],
         *,
-        orders: Sequence[int] = ORDERS,
         is_exact: bool = False,
+        recorded: Sequence[Any] | None = None,
     ) -> tuple[list[Array], list[Tolerance]] | None:
         """Evaluate the PrimFunc in float64 on arguments that no source ran on.
 
@@ -133,10 +145,11 @@ class Derivation:
             As for ``tolerances``.
         like
             Arrays of the dtypes and shapes of the results.
-        orders
-            As for ``tolerances``; one is enough where ``is_exact``.
         is_exact
             Whether what no order of the operations rounds must be equal; see ``shadow_kernel_of``.
+        recorded
+            For each result an index of the values that a source did compute: those of ``like``
+            there, which are allowed as in ``tolerances``. By default none.
 
         Returns
         -------
@@ -147,16 +160,26 @@ class Derivation:
         if self._shadow is None or not arguments.keys().isdisjoint(self._results):
             return None
         try:
-            shadow = self._built_shadow(is_low_precision=False, is_exact=is_exact)
-            values, errors = self._evaluated(shadow, arguments, scalars, like, orders)
+            if not self._shadow.rounds and self._moves.are_all:
+                oracles = self._moves.results(arguments, scalars, like)
+                return oracles, self._from_errors(arguments, _UNMADE, oracles)
+            blocks = self._blocks(arguments, scalars, like)
+            if blocks is not None:
+                return self._evaluated_in_blocks(
+                    blocks, arguments, scalars, like, is_exact=is_exact
+                )
+            mode = Mode(is_exact=is_exact)
+            made = self._evaluation.run(mode, arguments, scalars, like)
             with np.errstate(over="ignore", invalid="ignore"):
                 oracles = [
-                    values[number].astype(array.dtype)
+                    made.values[number].astype(array.dtype)
                     for number, array in zip(self._results, like, strict=True)
                 ]
-            found = self._from_errors(arguments, values, errors, oracles)
+            for oracle, array, index in zip(oracles, like, recorded or (), strict=False):
+                oracle[index] = array[index]
+            found = self._from_errors(arguments, made, oracles)
             return oracles, self._with_low_precision(
-                found, arguments, scalars, oracles, orders, is_exact=is_exact
+                found, arguments, scalars, oracles, is_exact=is_exact
             )
         except Exception as error:
             raise_machine_error(error, "deriving tolerances")
@@ -168,8 +191,6 @@ class Derivation:
         scalars: Mapping[int, float],
         like: Sequence[Array],
         slack: Mapping[int, Array],
-        *,
-        orders: Sequence[int] = ORDERS,
     ) -> tuple[dict[int, Array], dict[int, Array]]:
         """Evaluate the PrimFunc in float64.
 
@@ -179,8 +200,7 @@ class Derivation:
             As for ``evaluated``.
         slack
             How far float arguments may be off, where that is more than their last place.
-        orders
-            As for ``tolerances``.
+
 
         Returns
         -------
@@ -194,21 +214,126 @@ class Derivation:
         """
         if self._shadow is None:
             raise NotDerivableError(self._reason)
-        return self._evaluated(self._shadow, arguments, scalars, like, orders, slack)
+        made = self._evaluation.run(USUAL, arguments, scalars, like, slack=slack)
+        return made.values, made.errors
+
+    def _blocks(
+        self,
+        arguments: Mapping[int, Array],
+        scalars: Mapping[int, float],
+        results: Sequence[Array],
+    ) -> Blocks | None:
+        if self._is_block or not arguments.keys().isdisjoint(self._results):
+            return None
+        return self._blocking.of(self._shapes(arguments, results), scalars)
+
+    def _shapes(
+        self, arguments: Mapping[int, Array], results: Sequence[Array]
+    ) -> dict[int, tuple[int, ...]]:
+        shapes = {number: array.shape for number, array in arguments.items()}
+        return shapes | {n: array.shape for n, array in zip(self._results, results, strict=True)}
+
+    def _tolerances_of_sample(
+        self,
+        arguments: Mapping[int, Array],
+        scalars: Mapping[int, float],
+        oracles: Sequence[Array],
+        reason: str,
+    ) -> list[Tolerance]:
+        """Return tolerances of a call that takes too long: of a sample, and the rule elsewhere."""
+        shapes = self._shapes(arguments, oracles)
+        sample = None
+        if arguments.keys().isdisjoint(self._results) and not self._is_block:
+            sample = sample_of(self._function, self._results, shapes, scalars, oracles)
+        if sample is None:
+            return [rule_because(oracle, reason) for oracle in oracles]
+        some = [
+            np.ascontiguousarray(oracle[sample.grid(number, oracle.shape)])
+            for number, oracle in zip(self._results, oracles, strict=True)
+        ]
+        inner = Derivation(sample.function, self._results)
+        found = inner.tolerances(sample.arguments(arguments), scalars, some)
+        return [
+            self._simple(number, arguments, oracle)
+            or sample.tolerance(number, tolerance, oracle, reason)
+            for number, tolerance, oracle in zip(self._results, found, oracles, strict=True)
+        ]
+
+    def _of_block(self, blocks: Blocks) -> Derivation:
+        key = blocks.axis.loops, blocks.count
+        if key not in self._in_blocks:
+            function, count = blocks.function, blocks.count
+            self._in_blocks[key] = Derivation(function, self._results, times=count)
+        return self._in_blocks[key]
+
+    def _tolerances_of_blocks(
+        self,
+        blocks: Blocks,
+        arguments: Mapping[int, Array],
+        scalars: Mapping[int, float],
+        oracles: Sequence[Array],
+    ) -> list[Tolerance]:
+        inner = self._of_block(blocks)
+        found = [
+            inner.tolerances(
+                blocks.arguments(arguments, block),
+                scalars,
+                blocks.results(self._results, oracles, block),
+            )
+            for block in blocks.each()
+        ]
+        return self._joined(blocks, found, arguments, oracles)
+
+    def _evaluated_in_blocks(
+        self,
+        blocks: Blocks,
+        arguments: Mapping[int, Array],
+        scalars: Mapping[int, float],
+        like: Sequence[Array],
+        *,
+        is_exact: bool,
+    ) -> tuple[list[Array], list[Tolerance]] | None:
+        inner = self._of_block(blocks)
+        oracles = [np.zeros_like(array) for array in like]
+        found = []
+        for block in blocks.each():
+            views = blocks.results(self._results, oracles, block)
+            given = blocks.arguments(arguments, block)
+            made = inner.evaluated(given, scalars, views, is_exact=is_exact)
+            if made is None:
+                return None
+            for view, values in zip(views, made[0], strict=True):
+                view[...] = values
+            found.append(made[1])
+        return oracles, self._joined(blocks, found, arguments, oracles)
+
+    def _joined(
+        self,
+        blocks: Blocks,
+        found: Sequence[Sequence[Tolerance]],
+        arguments: Mapping[int, Array],
+        oracles: Sequence[Array],
+    ) -> list[Tolerance]:
+        joined = []
+        for place, (number, oracle) in enumerate(zip(self._results, oracles, strict=True)):
+            parts = [tolerances[place] for tolerances in found]
+            whole = self._simple(number, arguments, oracle) or blocks.joined(number, parts, oracle)
+            joined.append(whole or rule_because(oracle, "some of its blocks cannot be evaluated"))
+        return joined
 
     def _from_errors(
         self,
         arguments: Mapping[int, Array],
-        values: Mapping[int, Array],
-        errors: Mapping[int, Array],
+        made: Evaluated,
         oracles: Sequence[Array],
     ) -> list[Tolerance]:
+        origin = f"{self._origin}; {made.note}" if made.note else self._origin
         return [
             self._simple(number, arguments, oracle)
             or bound_tolerance(
-                *output_error_bounds(values[number], errors.get(number), oracle),
+                *output_error_bounds(made.values[number], made.errors.get(number), oracle),
                 oracle,
-                self._origin,
+                origin,
             )
             for number, oracle in zip(self._results, oracles, strict=True)
         ]
@@ -219,7 +344,6 @@ class Derivation:
         arguments: Mapping[int, Array],
         scalars: Mapping[int, float],
         oracles: Sequence[Array],
-        orders: Sequence[int],
         *,
         is_exact: bool,
     ) -> list[Tolerance]:
@@ -228,12 +352,12 @@ class Derivation:
         Where these bounds cannot be derived, no value is judged on such devices.
         """
         assert self._shadow is not None
-        if not _LOW_PRECISION.intersection(self._shadow.kernel.error_sources):
+        if not _LOW_PRECISION.intersection(self._shadow.error_sources):
             return found
         try:
-            shadow = self._built_shadow(is_low_precision=True, is_exact=is_exact)
-            values, errors = self._evaluated(shadow, arguments, scalars, oracles, orders)
-            wider = self._from_errors(arguments, values, errors, oracles)
+            mode = Mode(is_low_precision=True, is_exact=is_exact)
+            made = self._evaluation.run(mode, arguments, scalars, oracles)
+            wider = self._from_errors(arguments, made, oracles)
         except Exception as error:  # Whatever TVM and NumPy raise about arguments or memory.
             raise_machine_error(error, "deriving tolerances")
             return [
@@ -242,10 +366,10 @@ class Derivation:
         return [with_low_precision(*both) for both in zip(found, wider, strict=True)]
 
     @cached_property
-    def _rewritten(self) -> _BuiltShadow | str:
-        """The shadow kernel, compiled; or the reason why there is none."""
+    def _rewritten(self) -> ShadowKernel | str:
+        """The shadow kernel; or the reason why there is none."""
         try:
-            return self._built_shadow(is_low_precision=False, is_exact=False)
+            return self._evaluation.whole.shadow(USUAL).kernel
         except NotDerivableError as error:
             return str(error)
         except Exception as error:  # Whatever TVM raises about an unforeseen kernel.
@@ -253,28 +377,12 @@ class Derivation:
             return _unevaluated(error)
 
     @property
-    def _shadow(self) -> _BuiltShadow | None:
+    def _shadow(self) -> ShadowKernel | None:
         return None if isinstance(self._rewritten, str) else self._rewritten
 
     @property
     def _reason(self) -> str:
         return self._rewritten if isinstance(self._rewritten, str) else ""
-
-    def _built_shadow(self, *, is_low_precision: bool, is_exact: bool) -> _BuiltShadow:
-        """Return a shadow kernel, compiled on first use."""
-        key = is_low_precision, is_exact
-        if key not in self._built_shadows:
-            functions = LOW_PRECISION_FUNCTIONS if is_low_precision else FUNCTIONS
-            shadow = shadow_kernel_of(
-                self._function,
-                self._results,
-                functions,
-                is_exact=is_exact,
-                is_perturbed=self._is_moved,
-            )
-            built = tvm.tirx.build(tvm.IRModule({ENTRY: shadow.function}), target=_TARGET)
-            self._built_shadows[key] = _BuiltShadow(kernel=shadow, run=built[ENTRY])
-        return self._built_shadows[key]
 
     @cached_property
     def _chosen(self) -> dict[int, ChosenIndex]:
@@ -288,7 +396,7 @@ class Derivation:
         if chosen is not None and chosen.values in arguments:
             return chosen.tolerance(arguments)
         assert self._shadow is not None
-        if self._shadow.kernel.rounds:
+        if self._shadow.rounds:
             return None
         if is_integer(oracle.dtype):
             return equal_values(oracle.dtype)
@@ -298,89 +406,11 @@ class Derivation:
             )
         return EqualTolerance(origin=_MOVES_ONLY)
 
-    def _evaluated(
-        self,
-        shadow: _BuiltShadow,
-        arguments: Mapping[int, Array],
-        scalars: Mapping[int, float],
-        oracles: Sequence[Array],
-        orders: Sequence[int] = ORDERS,
-        slack: Mapping[int, Array] | None = None,
-    ) -> tuple[dict[int, Array], dict[int, Array]]:
-        """Run a shadow kernel; return values and errors of results by number of the parameter."""
-        slack = slack or {}
-        outputs = dict(zip(self._results, oracles, strict=True))
-        passed: list[Any] = []
-        values: dict[int, Any] = {}
-        for number in range(len(self._function.params)):
-            if number in scalars:
-                passed.append(scalars[number])
-            elif number in outputs:
-                initial = arguments.get(number)
-                if initial is None:
-                    initial = np.zeros_like(outputs[number])
-                wide = as_float64(initial) if is_float(initial.dtype) else initial
-                values[number] = tvm.runtime.tensor(np.require(wide, requirements=["C", "W"]))
-                passed.append(values[number])
-            else:
-                passed.append(tvm.runtime.tensor(_widened(arguments[number])))
-        for number in shadow.kernel.perturbed:
-            perturbation = self._perturbation(arguments[number])
-            if number in slack:
-                larger = np.fmax(perturbation.numpy(), slack[number].astype(np.float32))
-                perturbation = tvm.runtime.tensor(np.require(larger, np.float32, "C"))
-            passed.append(perturbation)
-        errors = {
-            n: tvm.runtime.tensor(self._initial(n, arguments, outputs[n]))
-            for n in shadow.kernel.errors
-        }
-        passed += errors.values()
-        if not shadow.kernel.has_lanes:
-            shadow.run(*passed)
-            return _arrays(values), _arrays(errors)
-        tensors = [*values.values(), *errors.values()]
-        begun = [tensor.numpy() for tensor in tensors]
-        largest: dict[int, Array] = {}
-        # The order of the kernel comes last, so that its values are the ones returned.
-        for lanes in reversed(orders):
-            for tensor, array in zip(tensors, begun, strict=True):
-                tensor.copyfrom(array)
-            shadow.run(*passed, lanes)
-            for n, found in _arrays(errors).items():
-                # A NaN means an error without a bound, and ``maximum`` keeps it.
-                largest[n] = np.maximum(largest[n], found) if n in largest else found
-        return _arrays(values), largest
-
-    def _perturbation(self, array: Array) -> Any:
-        """Return the perturbation of an input; the last few are kept, since cases share weights."""
-        if id(array) not in self._perturbations:
-            while len(self._perturbations) >= _KEPT:
-                self._perturbations.pop(next(iter(self._perturbations)))
-            self._perturbations[id(array)] = (array, tvm.runtime.tensor(input_perturbation(array)))
-        return self._perturbations[id(array)][1]
-
-    def _initial(self, number: int, arguments: Mapping[int, Array], oracle: Array) -> Array:
-        if number in arguments and is_float(arguments[number].dtype):
-            return input_perturbation(arguments[number]).astype(np.float64)
-        return np.zeros(oracle.shape)
-
     @property
     def _origin(self) -> str:
         assert self._shadow is not None
-        sources = ", ".join(("rounding of each operation", *self._shadow.kernel.error_sources))
+        sources = ", ".join(("rounding of each operation", *self._shadow.error_sources))
         return f"float64 evaluation with the errors of: {sources}"
-
-
-@dataclass(frozen=True, kw_only=True)
-class _BuiltShadow:
-    """A shadow kernel, and its compiled function."""
-
-    kernel: ShadowKernel
-    run: Any
-
-
-def _arrays(tensors: Mapping[int, Any]) -> dict[int, Array]:
-    return {number: tensor.numpy() for number, tensor in tensors.items()}
 
 
 def _without_low_precision(found: Tolerance, oracle: Array, error: Exception) -> Tolerance:
@@ -393,13 +423,6 @@ def _without_low_precision(found: Tolerance, oracle: Array, error: Exception) ->
 
 def _unevaluated(error: Exception) -> str:
     return f"the kernel cannot be evaluated in float64: {message_line(error, -1)}"
-
-
-def _widened(array: Array) -> Array:
-    """Return an input as the shadow kernel takes it: floats narrower than float32 as float32."""
-    if is_float(array.dtype) and array.dtype.itemsize < 4:
-        return array.astype(np.float32)
-    return np.require(array, requirements="C")
 
 
 def rule_because(oracle: Array, reason: str) -> RuleTolerance:

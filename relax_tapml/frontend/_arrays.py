@@ -6,8 +6,10 @@ from typing import Any
 
 import ml_dtypes
 import numpy as np
+import tvm
 
 from relax_tapml.arrays import Array
+from relax_tapml.capture.host_tensor import HostTensor, numpy_dtype
 
 
 def to_array(value: Any) -> Array:
@@ -34,9 +36,17 @@ def to_array(value: Any) -> Array:
         return value
     if type(value).__module__.startswith("torch"):
         return _from_torch(value)
+    if isinstance(value, tvm.runtime.Tensor) and _is_plain(value):
+        return HostTensor.view_of(value).array()
     if callable(getattr(value, "numpy", None)):
         return np.asarray(value.numpy())
     raise TypeError(f"expected a tensor or an array, got {type(value).__name__}")
+
+
+def _is_plain(tensor: tvm.runtime.Tensor) -> bool:
+    """Whether NumPy can read the memory of a tensor as it lies."""
+    is_cpu = tensor.device.__device_type_name__() == "cpu"
+    return is_cpu and tensor.is_contiguous() and numpy_dtype(str(tensor.dtype)) is not None
 
 
 def _from_torch(tensor: Any) -> Array:

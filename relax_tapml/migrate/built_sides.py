@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import tvm
 
@@ -11,6 +12,8 @@ from relax_tapml.partition.boundary import Boundary
 from relax_tapml.partition.hybrid import Host
 from relax_tapml.partition.kernel_library import KernelLibrary, KernelSet
 from relax_tapml.partition.program import PartitionedProgram, partition
+from relax_tapml.partition.site_table import SiteEntry
+from relax_tapml.passes.lift_derived_weights import LiftDerivedWeights
 from relax_tapml.passes.operator_call import UNIT_ATTR
 from relax_tapml.passes.replace_choices import ReplaceChoices
 from relax_tapml.passes.site import Site
@@ -38,6 +41,8 @@ class BuiltSides:
     poisoned
         Units that are known to write all of their results: what a step returns of them lies in
         memory that holds a pattern before.
+    table
+        Of ``site_table(lowered)``; made at each step if it is empty.
     """
 
     lowered: tvm.IRModule
@@ -49,6 +54,7 @@ class BuiltSides:
     library: KernelLibrary
     device_kernels: KernelSet
     poisoned: frozenset[str] = frozenset()
+    table: Sequence[SiteEntry] = ()
 
     def partition(
         self,
@@ -80,7 +86,13 @@ class BuiltSides:
             library=self.library,
             is_merged=is_merged,
             poisoned=self.poisoned if is_poisoned else (),
+            table=self.table,
+            lifted=None if replaced else self._lifted,
         )
+
+    @cached_property
+    def _lifted(self) -> tvm.IRModule:
+        return LiftDerivedWeights()(self.lowered)
 
 
 def units_of(sites: Collection[str]) -> frozenset[str]:

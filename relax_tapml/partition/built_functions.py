@@ -11,7 +11,7 @@ from tvm import relax
 
 from relax_tapml.arrays import Array
 from relax_tapml.errors import UsageError
-from relax_tapml.passes.weights import weight_params
+from relax_tapml.passes.weights import DERIVED_ATTR, weight_params
 from relax_tapml.targets.session.tensors import to_host
 
 WeightNames = Mapping[str, Sequence[str]]
@@ -19,11 +19,13 @@ WeightNames = Mapping[str, Sequence[str]]
 
 
 def weight_names(module: tvm.IRModule) -> WeightNames:
-    """Return the names of the parameters after the first ``num_input`` of each public function."""
+    """Return the names of the parameters after the first ``num_input`` of each entry function."""
     return {
         gvar.name_hint: tuple(var.name for var in weight_params(function))
         for gvar, function in module.functions.items()
-        if isinstance(function, relax.Function) and "global_symbol" in (function.attrs or {})
+        if isinstance(function, relax.Function)
+        and "global_symbol" in (function.attrs or {})
+        and DERIVED_ATTR not in (function.attrs or {})
     }
 
 

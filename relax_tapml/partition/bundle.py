@@ -15,6 +15,7 @@ from relax_tapml.arrays import Array
 from relax_tapml.cpu_schedule.native_cpu import instruction_sets, missing_instruction_sets
 from relax_tapml.errors import StoreError, TapmlError, UsageError
 from relax_tapml.files.closing import Closing
+from relax_tapml.files.mapped import map_file
 from relax_tapml.files.read import (
     MAX_JSON_BYTES,
     MAX_WEIGHTS_BYTES,
@@ -28,15 +29,16 @@ from relax_tapml.files.replace import new_folder
 from relax_tapml.partition._bundle_code import check_code
 from relax_tapml.partition.boundary import Boundary
 from relax_tapml.partition.bytecode import CompiledFunctions
+from relax_tapml.partition.derived_weights import Derivation
 from relax_tapml.partition.hybrid import Host, HybridModule
 from relax_tapml.partition.program import PartitionedProgram
 from relax_tapml.printable import error_line, message_line
 from relax_tapml.targets.open_session import open_session
 from relax_tapml.targets.platforms.registry import platform_of
-from relax_tapml.tensor_file import dump_tensors, parse_tensors
+from relax_tapml.tensor_file import parse_tensors, raw_tensors, write_tensors
 from relax_tapml.versions import versions
 
-_SCHEMA = 3
+_SCHEMA = 4
 _KIND = "relax_tapml.bundle"
 _MANIFEST = "manifest.json"
 _PARAMS = "params.safetensors"
@@ -70,13 +72,17 @@ class _Manifest:
     device: _Side
     params: tuple[str, ...]
     weights: dict[str, tuple[str, ...]]
+    derivations: tuple[Derivation, ...]
     versions: dict[str, str]
     sha256: dict[str, str]
 
     def __post_init__(self) -> None:
         if self.host.bytecode is None:
             raise ValueError("the host has no bytecode")
-        unknown = {name for names in self.weights.values() for name in names} - {*self.params}
+        derived = {result.name for item in self.derivations for result in item.results}
+        unknown = {name for names in self.weights.values() for name in names} - derived
+        unknown.update(name for item in self.derivations for name in item.weights)
+        unknown.difference_update(self.params)
         if unknown:
             raise ValueError(f"{sorted(unknown)[0]!r} is not a weight of the bundle")
         if any(len({*names}) < len(names) for names in self.weights.values()):
@@ -97,7 +103,8 @@ def write_bundle(
 
     The folder has the bytecode of both sides, their kernels, the weights and ``manifest.json`` with
     the boundary, the targets, the instruction sets that their CPUs must have, versions and the
-    SHA-256 of every file.
+    SHA-256 of every file. Weights that the program derives from these are not in it: they are
+    computed once when a loaded bundle is first called.
     """
     with new_folder(folder, check=_checked_manifest) as new:
         _fill(new, program, host_kernels, device_kernels, params, source, target)
@@ -130,7 +137,7 @@ def _fill(
             kernels=tuple(f"{side}/{path.name}" for path in kernels),
             instruction_sets=instruction_sets(compiled_for),
         )
-    (folder / _PARAMS).write_bytes(dump_tensors(params))
+    write_tensors(folder / _PARAMS, raw_tensors(params))
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     manifest = _Manifest(
         boundary=program.boundary.document(),
@@ -140,6 +147,7 @@ def _fill(
         device=sides["device"],
         params=tuple(params),
         weights={name: tuple(names) for name, names in program.weights.items()},
+        derivations=program.derivations,
         versions=versions(),
         sha256={path.relative_to(folder).as_posix(): _sha256(path) for path in files},
     )
@@ -186,7 +194,7 @@ def load(
     if manifest.device.bytecode and session in platform_of(target).sessions():
         _check_cpu(folder, manifest.device, target)
     try:
-        params = parse_tensors(read_bytes(folder / _PARAMS, fix=_FIX, max_bytes=MAX_WEIGHTS_BYTES))
+        params = parse_tensors(map_file(folder / _PARAMS, fix=_FIX, max_bytes=MAX_WEIGHTS_BYTES))
         weights = {name: params[name] for name in manifest.params}
     except (KeyError, ValueError) as error:
         why = f"{_PARAMS} has no weight {error}" if isinstance(error, KeyError) else error
@@ -197,6 +205,7 @@ def load(
         device=_functions(folder, manifest.device) if manifest.device.bytecode else None,
         weights=manifest.weights,
         calls=(),
+        derivations=manifest.derivations,
     )
     host_kernels = [folder / name for name in manifest.host.kernels]
     bytecode = {folder / str(manifest.host.bytecode): program.host.bytecode}

@@ -12,11 +12,14 @@ import tvm_ffi
 from tvm import relax
 
 from relax_tapml.arrays import Array
+from relax_tapml.capture.host_tensor import tensor_over
 from relax_tapml.errors import TapmlError, UsageError
 from relax_tapml.files.machine import raise_machine_error
+from relax_tapml.files.mapped import is_mapped
 from relax_tapml.partition._host_guard import HostGuard
 from relax_tapml.partition.built_functions import BuiltFunctions, WeightNames
 from relax_tapml.partition.bytecode import CompiledFunctions, load_bytecode
+from relax_tapml.partition.derived_weights import Derivation, DerivedValues, DerivedWeights
 from relax_tapml.partition.program import PartitionedProgram
 from relax_tapml.passes import native
 from relax_tapml.passes.outline_regions import DOWNLOAD, PARAMETER, RUN, UPLOAD
@@ -46,6 +49,11 @@ class Host:
     units
         The module as prepared for the source, to protect its kernels against wrong values from a
         device (see ``HostGuard``); None without that protection.
+    is_forked
+        Whether functions are called in forks of this process only. What they write to a weight,
+        rightly or not, then stays there, and on a CPU the arrays themselves are used. Otherwise
+        this is so with mapped files (``files.mapped``), whose pages are private, and all other
+        weights are copied.
     """
 
     def __init__(
@@ -54,12 +62,18 @@ class Host:
         kernels: Sequence[Path],
         params: Mapping[str, Array],
         units: tvm.IRModule | None = None,
+        *,
+        is_forked: bool = False,
     ) -> None:
         self.guard = HostGuard(units) if units is not None and can_fork(target) else None
         self.device = device_of(target)
         self.params = dict(params)
         self._kernels = [tvm.runtime.load_module(str(path)) for path in kernels]
         self._weights: dict[str, Any] = {}
+        self._is_forked = is_forked
+        self._is_cpu = self.device.__device_type_name__() == "cpu"
+        # Of hybrids, kept from step to step.
+        self.derived = DerivedValues()
 
     def weight(self, name: str) -> Any:
         """Return a weight on the host's device, uploading it on first use.
@@ -69,18 +83,55 @@ class Host:
         UsageError
             There is none of that name.
         """
+        if name not in self._weights:
+            self._weights[name] = self._uploaded(name)
+        return self._weights[name]
+
+    def _uploaded(self, name: str) -> Any:
         if name not in self.params:
             raise UsageError(
                 f"the model has no weight '{name}', which one of its functions takes. Add it to "
                 "the model's params, or set the function's attribute num_input"
             )
-        if name not in self._weights:
-            self._weights[name] = self.upload(self.params[name])
-        return self._weights[name]
+        array, tensor = self.params[name], None
+        if self._is_cpu and (self._is_forked or is_mapped(array)):
+            tensor = tensor_over(array)
+        return self.upload(array) if tensor is None else tensor
 
-    def functions(self, machine: relax.VirtualMachine, weights: WeightNames) -> BuiltFunctions:
-        """Return the functions of a VM on the host's device."""
-        return BuiltFunctions(machine, self.upload, self.weight, weights)
+    def forget_weights(self) -> None:
+        """Upload each weight anew: a device that shares them may have written to them."""
+        self._weights.clear()
+        self.derived = DerivedValues()
+
+    def take_params(self, params: Mapping[str, Array]) -> None:
+        """Use other arrays of the same content, from where they lie."""
+        self.params = dict(params)
+        if self._is_cpu:  # A GPU has its copies.
+            self._weights.clear()
+
+    def functions(
+        self,
+        machine: relax.VirtualMachine,
+        weights: WeightNames,
+        derived: DerivedWeights | None = None,
+    ) -> BuiltFunctions:
+        """Return the functions of a VM on the host's device, with those weights that it derives."""
+
+        def derive(derivation: Derivation) -> Any:
+            # Weights that nothing else reads are not kept.
+            return machine[derivation.function](
+                *(
+                    self.weight(name) if name in self._weights else self._uploaded(name)
+                    for name in derivation.weights
+                )
+            )
+
+        def weight(name: str) -> Any:
+            if derived is not None and name in derived:
+                return derived.value(name, derive).tensor
+            return self.weight(name)
+
+        return BuiltFunctions(machine, self.upload, weight, weights)
 
     def upload(self, array: Array) -> Any:
         """Copy an array to the host's device."""
@@ -141,12 +192,14 @@ class HybridModule:
         self._calls: _DeviceCalls | None = None
         self._sites: dict[str, tuple[str, ...]] = {}
         given = callbacks or {}
+        derived = DerivedWeights(program.derivations, host.derived)
         if program.device is not None:
             if session is None:
                 raise ValueError("a program with units on the device needs a session")
             kernels = (*program.device.shape_functions, *device_kernels)
             module = session.load(program.device.bytecode, kernels)
-            self._calls = _DeviceCalls(host, session, module, program.poisoned)
+            host.derived.begin(session)
+            self._calls = _DeviceCalls(host, session, module, program.poisoned, derived)
             self._sites = {call.region: call.sites for call in program.calls}
             given = {**given, **self._calls.callbacks()}
         machine = host.virtual_machine(program.host, callback_module(given))
@@ -154,7 +207,7 @@ class HybridModule:
             watch = host.guard.instrument(has_device=program.device is not None)
             if watch is not None:
                 machine.set_instrument(watch)
-        self._functions = host.functions(machine, program.weights)
+        self._functions = host.functions(machine, program.weights, derived)
 
     @property
     def calls(self) -> Counter[str]:
@@ -163,6 +216,11 @@ class HybridModule:
         return Counter(
             {site: made[region] for region, sites in self._sites.items() for site in sites}
         )
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether both sides use the same weights, on one device of this process."""
+        return self._calls is not None and self._calls.is_shared
 
     @property
     def last_sites(self) -> tuple[str, ...]:
@@ -216,11 +274,15 @@ class _DeviceCalls:
         session: DeviceSession,
         module: DeviceModule,
         poisoned: Mapping[str, PoisonedRegion],
+        derived: DerivedWeights,
     ) -> None:
         self._host = host
+        self._derived = derived
         self._poisoned = poisoned
         self._session = session
         self._module = module
+        # Both sides on one device of this process: nothing goes through memory of the CPU.
+        self.is_shared = session.shares(host.device)
         self._end: TapmlError | None = None
         self.last_region: str | None = None
         self.made: Counter[str] = Counter()
@@ -251,9 +313,15 @@ class _DeviceCalls:
         return guarded
 
     def _upload(self, tensor: Any) -> Any:
+        if self.is_shared:
+            return self._session.copy(tensor, is_upload=True)
         return self._session.upload(to_host(tensor))
 
     def _parameter(self, name: str) -> Any:
+        if name in self._derived:
+            return self._derived.on_device(name)
+        if self.is_shared:
+            return self._host.weight(name)
         return self._session.parameter(name, self._host.params[name])
 
     def _run(self, region: str, *args: Any) -> Any:
@@ -272,4 +340,9 @@ class _DeviceCalls:
         return self._session.parameter(_POISON.name(size), _POISON.pattern(size))
 
     def _download(self, tensor: Any) -> Any:
-        return self._host.upload(self._session.download(tensor))
+        if self.is_shared:
+            copy = self._session.copy(tensor, is_upload=False)
+        else:
+            copy = self._host.upload(self._session.download(tensor))
+        self._derived.note_download(copy, tensor)
+        return copy

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -75,7 +75,12 @@ class KernelLibrary:
         self._files = KernelFiles(folder)
         self.built_count = 0
 
-    def build(self, side: tvm.IRModule, target: tvm.target.Target) -> KernelSet:
+    def build(
+        self,
+        side: tvm.IRModule,
+        target: tvm.target.Target,
+        on_built: Callable[[int, int], None] = lambda _done, _total: None,
+    ) -> KernelSet:
         """Schedule, compile and link missing kernels, in parallel, as the target's platform does.
 
         Parameters
@@ -85,6 +90,9 @@ class KernelLibrary:
             scheduled yet, get their default schedules.
         target
             The target to build for.
+        on_built
+            Called after each kernel that was missing, with how many of how many are done; from any
+            thread.
 
         Raises
         ------
@@ -95,7 +103,7 @@ class KernelLibrary:
         """
         functions = {g: f for g, f in side.functions.items() if isinstance(f, tirx.PrimFunc)}
         platform_of(target).check()
-        jobs, kernels = self._kernels(functions, target)
+        jobs, kernels = self._kernels(functions, target, on_built)
         paths: dict[str, tuple[Path, ...]] = {}
         failed: dict[str, str] = {}
         for unit, names in unit_kernels(side).items():
@@ -129,7 +137,10 @@ class KernelLibrary:
         return tuple(kernel.path for kernel in kernels if kernel.path)
 
     def _kernels(
-        self, functions: Mapping[GlobalVar, tirx.PrimFunc], target: tvm.target.Target
+        self,
+        functions: Mapping[GlobalVar, tirx.PrimFunc],
+        target: tvm.target.Target,
+        on_built: Callable[[int, int], None] = lambda _done, _total: None,
     ) -> tuple[list[KernelJob], dict[str, _Kernel]]:
         """Return the jobs of kernels, and the kernels by name, built where they are missing."""
         platform = platform_of(target)
@@ -141,7 +152,7 @@ class KernelLibrary:
             there = self._files.find(job.name for job in jobs)
             # Kernels of different names may have the same file, so each file is made once.
             missing = {job.name: job for job in jobs if job.name not in there}
-            compiled = compile_kernels(list(missing.values()), platform, self._files)
+            compiled = compile_kernels(list(missing.values()), platform, self._files, on_built)
         return jobs, {
             job.name.kernel: _Kernel(path=there[job.name])
             if job.name in there

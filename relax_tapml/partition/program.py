@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import tvm
@@ -12,9 +12,13 @@ from relax_tapml.files.machine import raise_machine_error
 from relax_tapml.partition.boundary import Boundary
 from relax_tapml.partition.built_functions import WeightNames, weight_names
 from relax_tapml.partition.bytecode import CompiledFunctions, compile_functions
+from relax_tapml.partition.derived_weights import Derivation, derivations
 from relax_tapml.partition.kernel_library import KernelLibrary
+from relax_tapml.partition.site_table import SiteEntry, site_table
 from relax_tapml.passes.assign_sides import AssignSides
-from relax_tapml.passes.device_calls import DeviceCall, device_calls
+from relax_tapml.passes.crossings import DeviceCall
+from relax_tapml.passes.device_calls import device_calls
+from relax_tapml.passes.lift_derived_weights import LiftDerivedWeights
 from relax_tapml.passes.outline_regions import OutlineRegions
 from relax_tapml.passes.poison_results import PoisonedRegion, poison_results
 from relax_tapml.passes.split_module import split_module
@@ -34,6 +38,8 @@ class PartitionedProgram:
         The region functions; None if no site is on the device.
     weights
         Names of the weights that each entry function takes.
+    derivations
+        The functions of the host's program that compute some of these weights from others.
     calls
         The device calls of the host, with the values that are copied for them. Empty in a program
         that was loaded from a bundle.
@@ -46,6 +52,7 @@ class PartitionedProgram:
     device: CompiledFunctions | None
     weights: WeightNames
     calls: tuple[DeviceCall, ...]
+    derivations: tuple[Derivation, ...] = ()
     poisoned: Mapping[str, PoisonedRegion] = field(default_factory=dict)
 
 
@@ -60,6 +67,8 @@ def partition(
     library: KernelLibrary,
     is_merged: bool = True,
     poisoned: Collection[str] = (),
+    table: Sequence[SiteEntry] = (),
+    lifted: tvm.IRModule | None = None,
 ) -> PartitionedProgram:
     """Move the boundary: assign sides, outline regions, split, compile bytecode; build no kernel.
 
@@ -80,6 +89,10 @@ def partition(
     poisoned
         Units whose results are filled with a pattern before they are computed, where a region
         returns them. These must be units that write all of their results.
+    table
+        Of ``site_table(lowered)``, if that is known.
+    lifted
+        What ``LiftDerivedWeights`` makes of ``lowered``, where that is known.
 
     Raises
     ------
@@ -88,7 +101,10 @@ def partition(
     LoweringError
         A pass raised: an error of the partition, not of the model.
     """
-    outlined = _outlined(lowered, boundary, is_merged=is_merged)
+    sites = boundary.among(table or site_table(lowered))
+    lifted = lifted or LiftDerivedWeights()(lowered)
+    outlined = _outlined(lifted, sites, is_merged=is_merged)
+    calls = device_calls(outlined)
     try:
         sides = split_module(outlined, host_units, device_units)
         host = compile_functions(sides.host, source, library)
@@ -101,8 +117,9 @@ def partition(
         boundary=boundary,
         host=host,
         device=device,
-        weights=weight_names(lowered),
-        calls=device_calls(outlined),
+        weights=weight_names(lifted),
+        calls=calls,
+        derivations=derivations(lifted, {site for call in calls for site in call.sites}),
         poisoned=found.regions if found else {},
     )
 
@@ -112,13 +129,15 @@ def explain(lowered: tvm.IRModule, boundary: Boundary) -> tuple[DeviceCall, ...]
 
     Nothing is compiled. Raises as ``partition`` does.
     """
-    return device_calls(_outlined(lowered, boundary))
-
-
-def _outlined(lowered: tvm.IRModule, boundary: Boundary, *, is_merged: bool = True) -> tvm.IRModule:
     sites = boundary.resolve(lowered)
+    return device_calls(_outlined(LiftDerivedWeights()(lowered), sites))
+
+
+def _outlined(
+    lifted: tvm.IRModule, sites: Collection[str], *, is_merged: bool = True
+) -> tvm.IRModule:
     try:
-        return OutlineRegions(is_merged=is_merged)(AssignSides(sites=sites)(lowered))
+        return OutlineRegions(is_merged=is_merged)(AssignSides(sites=sites)(lifted))
     except Exception as error:
         raise_machine_error(error, f"partitioning with {len(sites)} sites on the device")
         raise LoweringError(

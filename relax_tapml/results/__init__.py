@@ -8,6 +8,7 @@ writes and reads ``result.json``. No room has JSON shapes of its own for what is
 """
 
 __all__ = [
+    "calls_file",
     "device_result",
     "import_result",
     "json_codec",

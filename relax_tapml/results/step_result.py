@@ -9,7 +9,8 @@ from enum import StrEnum
 from relax_tapml.compare.agreement import Agreement
 from relax_tapml.compare.verdict import Verdict
 from relax_tapml.frontend.model import Meaning
-from relax_tapml.results.json_codec import Count, Number, Seconds
+from relax_tapml.passes.crossings import DeviceCall
+from relax_tapml.results.json_codec import NOT_IN_JSON, Count, Number, Seconds
 
 
 class Purpose(StrEnum):
@@ -138,6 +139,9 @@ class StepResult:
     ties
         Where units chose otherwise than the source among equal scores, a sentence each. The outputs
         were then compared with the choices replaced by those of the source.
+    calls
+        The device calls of the program, which have a file of their own (``calls_file``); empty in
+        a step that was read.
     """
 
     boundary: tuple[str, ...]
@@ -161,3 +165,4 @@ class StepResult:
     exhausting: dict[str, Exhaustion] = field(default_factory=dict)
     session: str = ""
     ties: tuple[str, ...] = ()
+    calls: tuple[DeviceCall, ...] = field(default=(), metadata=NOT_IN_JSON)

@@ -146,7 +146,7 @@ def test_writing_failure_is_raised_at_the_end_of_the_sample(store, call_site, mo
         with recorder.sample("before"):
             call_site("main/000/f", [1], [2])
         with monkeypatch.context() as patch:
-            patch.setattr("relax_tapml.capture._segment.serialize_file", full)
+            patch.setattr("relax_tapml.capture._segment.write_tensors", full)
             with (
                 pytest.raises(StoreError, match=r"Recording stopped: .*No space left"),
                 recorder.sample("during"),
@@ -162,7 +162,7 @@ def test_writing_failure_is_raised_at_the_end_of_the_sample(store, call_site, mo
 
 def test_failure_during_a_raising_run_is_noted(store, call_site, monkeypatch):
     """The run's exception is raised, with a note about the capture."""
-    monkeypatch.setattr("relax_tapml.capture._segment.serialize_file", full)
+    monkeypatch.setattr("relax_tapml.capture._segment.write_tensors", full)
     with (
         Recorder(store) as recorder,
         pytest.raises(ZeroDivisionError) as raised,

@@ -335,7 +335,7 @@ def test_unflushed_records_are_not_seen(store):
 def test_failed_flush_leaves_nothing_behind(store, monkeypatch):
     """When the disk is full, no temporary file and no row stay."""
 
-    def full(specs, path):
+    def full(path, tensors):
         path.write_bytes(b"half")
         raise OSError(28, "No space left on device")
 
@@ -343,7 +343,7 @@ def test_failed_flush_leaves_nothing_behind(store, monkeypatch):
         writer.begin_sample("s")
         writer.add_tensor(HostTensor.of_array(np.arange(3)))
         with monkeypatch.context() as patch:
-            patch.setattr("relax_tapml.capture._segment.serialize_file", full)
+            patch.setattr("relax_tapml.capture._segment.write_tensors", full)
             with pytest.raises(OSError, match="No space left"):
                 writer.flush()
         assert segments(store) == []

@@ -90,5 +90,5 @@ def test_another_folder_is_wrong_usage(tmp_path, capsys):
 def test_a_damaged_module_is_told(out, tmp_path, capsys):
     """Not as an internal error."""
     (tmp_path / "lowered.json").write_text("{")
-    assert main(["explain", str(tmp_path)]) == 3
+    assert main(["explain", str(tmp_path), "--boundary", str(out / "boundaries" / "001.json")]) == 3
     assert "lowered.json is damaged" in capsys.readouterr().err

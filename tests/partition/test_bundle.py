@@ -166,7 +166,7 @@ def test_any_other_value_in_the_manifest_is_refused_or_harmless(bundle, data):
 def test_another_schema_is_refused(bundle):
     """It may mean something else."""
     edit(bundle, lambda manifest: manifest.update(schema=1))
-    not_loaded(bundle, "manifest.json: expected schema 3, got 1")
+    not_loaded(bundle, "manifest.json: expected schema 4, got 1")
 
 
 @pytest.mark.parametrize("name", ["../outside.so", "/etc/hostname"])
@@ -205,7 +205,7 @@ def test_a_file_without_a_checksum_is_refused(bundle):
         ("{", "Expecting property name"),
         ('{"kind": "relax_tapml.suite"}', "manifest.json"),
         ("[]", "manifest.json"),
-        ('{"kind": "relax_tapml.bundle", "schema": 3}', "`boundary`"),
+        ('{"kind": "relax_tapml.bundle", "schema": 4}', "`boundary`"),
     ],
     ids=["none", "no json", "other kind", "no object", "incomplete"],
 )

@@ -35,6 +35,7 @@ from relax_tapml.targets.session.inline import InlineSession
 ROWS, COLUMNS = 3, 4
 UNARY = [relax.op.nn.relu, relax.op.negative, relax.op.sqrt, lambda x: relax.op.cumsum(x, axis=1)]
 BINARY = [relax.op.add, relax.op.multiply, relax.op.maximum]
+DERIVING = [relax.op.negative, relax.op.exp, lambda x: relax.op.cumsum(x, axis=0)]
 
 
 @pytest.fixture(scope="module")
@@ -66,13 +67,16 @@ def programs(draw: st.DrawFn) -> Program:
             builder.emit_func_output(builder.emit(relax.op.nn.relu(y)))
     helper_var = builder.get().get_global_var("helper") if helper else None
     inputs = [relax.Var(f"x{i}", ty) for i in range(draw(st.integers(1, 2)))]
-    weights = [relax.Var("w", relax.TensorType((COLUMNS,), "float32"))]
+    row = relax.TensorType((COLUMNS,), "float32")
+    weights = [relax.Var(name, row) for name in ("w", "v")]
     rng = np.random.default_rng(draw(st.integers(0, 2**31)))
     with builder.function("main", [*inputs, *weights], attrs={"num_input": len(inputs)}):
         values = list(inputs)
+        constants = list(weights)
         with builder.dataflow():
             for _ in range(draw(st.integers(1, 8))):
-                kind = draw(st.sampled_from(["unary", "binary", "weight", "constant", "split"]))
+                kinds = ["unary", "binary", "weight", "constant", "split", "derive", "derive two"]
+                kind = draw(st.sampled_from(kinds))
                 value = draw(st.sampled_from(values))
                 if kind == "unary":
                     values.append(builder.emit(draw(st.sampled_from(UNARY))(value)))
@@ -80,7 +84,14 @@ def programs(draw: st.DrawFn) -> Program:
                     other = draw(st.sampled_from(values))
                     values.append(builder.emit(draw(st.sampled_from(BINARY))(value, other)))
                 elif kind == "weight":
-                    values.append(builder.emit(relax.op.add(value, weights[0])))
+                    weight = draw(st.sampled_from(constants))
+                    values.append(builder.emit(relax.op.add(value, weight)))
+                elif kind == "derive":
+                    weight = draw(st.sampled_from(constants))
+                    constants.append(builder.emit(draw(st.sampled_from(DERIVING))(weight)))
+                elif kind == "derive two":
+                    pair = [draw(st.sampled_from(constants)) for _ in range(2)]
+                    constants.append(builder.emit(draw(st.sampled_from(BINARY))(*pair)))
                 elif kind == "constant":
                     constant = relax.const(rng.standard_normal(COLUMNS).astype("float32"))
                     values.append(builder.emit(relax.op.multiply(value, constant)))
@@ -91,7 +102,7 @@ def programs(draw: st.DrawFn) -> Program:
                 if helper_var is not None and draw(st.integers(0, 3)) == 0:
                     call = relax.Call(helper_var, [values[-1]])
                     values.append(builder.emit(call))
-            picked = draw(st.lists(st.sampled_from([*values, *weights]), min_size=1, max_size=3))
+            picked = draw(st.lists(st.sampled_from([*values, *constants]), min_size=1, max_size=3))
             outputs = [builder.emit_output(value) for value in picked]
         result = outputs[0] if len(outputs) == 1 else relax.Tuple(outputs)
         builder.emit_func_output(result)
@@ -105,8 +116,8 @@ def programs(draw: st.DrawFn) -> Program:
         if draw(st.booleans()) and not symbolic:
             module = relax.transform.DataflowUseInplaceCalls()(module)
         module = AnnotateSites()(OutlineDispatchedOps()(module))
-    weight = rng.standard_normal(COLUMNS).astype("float32")
-    return Program(module=module, input_count=len(inputs), weights={"w": weight})
+    arrays = {var.name: rng.standard_normal(COLUMNS).astype("float32") for var in weights}
+    return Program(module=module, input_count=len(inputs), weights=arrays)
 
 
 def _has_operator(module: tvm.IRModule) -> bool:
@@ -407,6 +418,36 @@ class Recursion:
         return R.negative(z)
 
 
+@I.ir_module
+class Derived:
+    """A derived weight crosses into a branch and out of the function; one is written to."""
+
+    @R.function
+    def main(
+        cond: R.Tensor((), "bool"), x: R.Tensor((3, 4), "float32"), w: R.Tensor((4,), "float32")
+    ):
+        R.func_attr({"num_input": 2})
+        a = R.sqrt(w)
+        b = R.negative(a)
+        if cond:  # noqa: SIM108
+            y = R.add(x, a)
+        else:
+            y = x
+        z = R.add(y, w)
+        return (R.add(z, b), a)
+
+    @R.function(pure=False)
+    def other(x: R.Tensor((3, 4), "float32"), w: R.Tensor((4,), "float32")):
+        R.func_attr({"num_input": 1})
+        a = R.sqrt(w)
+        halves = R.split(a, 2, axis=0)
+        left = halves[0]
+        b = R.negative(w)
+        _ = R.call_packed("relax_tapml.test_law.double", b, ty_args=R.Tuple([]))
+        c = R.add(x, b)
+        return (R.add(c, a), left, w)
+
+
 ROW = np.arange(12, dtype="float32").reshape(3, 4)
 
 
@@ -421,6 +462,8 @@ SPECIAL = {
     "written": (Written, "main", [ROW]),
     "cache": (Cached, "main", [np.array(True), ROW]),
     "closure": (Closure, "main", [ROW]),
+    "derived": (Derived, "main", [np.array(True), ROW]),
+    "derived otherwise": (Derived, "other", [ROW]),
     "recursion": (Recursion, "main", [np.array(3, "int32"), ROW]),
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib.util
 import json
 import os
@@ -43,6 +44,21 @@ def test_bench_capture_reports_every_variant_and_the_store():
     assert after_first == after_last
     assert float(re.search(r"on disk: x (\d\.\d+)", out)[1]) <= 1.05
     assert float(re.search(r"raise the peak by (\d+) MB", out)[1]) <= 264
+
+
+@needs_minilm
+def test_bench_capture_measures_a_target(monkeypatch, capsys):
+    """Also without a GPU: what is captured is right, and each variant has its row."""
+    monkeypatch.syspath_prepend(SCRIPTS)
+    import capture_gpu
+
+    options = {"target": "llvm", "model": "llama_tiny_float32_layers1_tokens4"}
+    assert capture_gpu.bench(argparse.Namespace(**options, rounds=1, budget_mb=64)) == 0
+    out = capsys.readouterr().out
+    assert re.search(r"0 of \d+ tensors differ", out)
+    for variant in ("plain", "has returned", "all in host memory", "one by one", "all on disk"):
+        assert re.search(rf"{variant}.*│ \d+\.\d\d ", out), variant
+    assert "no copy was measured" in out
 
 
 @needs_minilm
@@ -203,3 +219,58 @@ def test_an_opencl_front_end_accepts_every_kernel_of_minilm():
     """As the page of these GPUs states."""
     done = run("opencl_sources.py")
     assert re.fullmatch(r"clang accepts (\d+) of \1 kernels as CL1.2\n", done.stdout), done.stdout
+
+
+@needs_minilm
+def test_an_llm_is_made_by_its_name(monkeypatch):
+    """Dtype, depth and length are part of the name, and a tied weight is one weight."""
+    monkeypatch.syspath_prepend(SCRIPTS)
+    import llm_models
+    import torch
+
+    built = llm_models.decoder("llama_tiny_float16_layers1_tokens8_samples2")
+    assert {parameter.dtype for parameter in built.module.parameters()} == {torch.float16}
+    assert len(built.module.model.model.layers) == 1
+    assert [tuple(ids.shape) for [ids] in built.samples] == [(1, 8), (1, 8)]
+    assert built.module.model.lm_head.weight is built.module.model.model.embed_tokens.weight
+    with torch.no_grad():
+        logits = built.module(*built.samples[0])
+    assert logits.shape == (1, 8, 512)
+    assert 0.5 < float(logits.float().std()) < 2
+    with pytest.raises(AttributeError, match="llama_nano"):
+        _ = llm_models.llama_nano_float16
+
+
+@needs_minilm
+def test_bench_llm_prints_every_stage_and_exits_by_the_verdict(monkeypatch):
+    """A wrong kernel that is named is what was expected of a run with one."""
+    monkeypatch.syspath_prepend(SCRIPTS)
+    import bench_llm
+    from rich.console import Console
+
+    stages = {
+        name: bench_llm.StageCost(seconds=2.0 + n, peak_bytes=3 * 10**9, text=name)
+        for n, name in enumerate(bench_llm.STAGES)
+    }
+    cost = bench_llm.Cost(
+        name="one",
+        stages=stages,
+        parts=dict.fromkeys(bench_llm.PARTS, 5 * 10**6),
+        seconds=35.0,
+        peak_bytes=4 * 10**9,
+        verdict="mismatch",
+        culprits=["matmul"],
+        steps="3 bisect",
+        plain=bench_llm.Plain(weights_bytes=10**9, torch_s=0.5, source_s=2.0, bundle_apart=0.0),
+    )
+    console = Console(width=150, record=True)
+    console.print(bench_llm.stage_table(cost))
+    console.print(bench_llm.growth_table([cost, cost]))
+    text = console.export_text()
+    for title in (*bench_llm.STAGES, "whole run", "plain run", "PyTorch", "4000", "17.5", "matmul"):
+        assert title in text, title
+    monkeypatch.setattr(bench_llm, "measure", lambda *_: cost)
+    monkeypatch.setattr(bench_llm.sys, "argv", ["bench_llm.py", "--broken", "matmul"])
+    assert bench_llm.main() == 0
+    monkeypatch.setattr(bench_llm.sys, "argv", ["bench_llm.py"])
+    assert bench_llm.main() == 1

@@ -77,7 +77,7 @@ def case_function(
         pages = arguments.tensor("pages", state.pages)
         operands = [arguments.bind(arg) for arg in found.args[1:]]
     arguments.finish()
-    returned = _returned_type(call.ty, record.outputs or ())
+    returned = _returned_type(call.ty, record.outputs or (), weight_type)
 
     builder = relax.BlockBuilder()
     is_pure = state is None and found.kind is not CallKind.PACKED
@@ -201,7 +201,11 @@ def _literal(value: Value, ty: tvm.ir.Type) -> relax.Expr:
             raise NotCarvableError(f"it takes a {type(value).__name__}, which cannot be replayed")
 
 
-def _returned_type(ty: tvm.ir.Type, outputs: Sequence[Value]) -> tvm.ir.Type:
+def _returned_type(
+    ty: tvm.ir.Type,
+    outputs: Sequence[Value],
+    weight_type: Callable[[str], relax.TensorType],
+) -> tvm.ir.Type:
     """Return the type of a call's result with the shapes that were recorded."""
     expected = len(leaf_types(ty))
     if expected == 0:
@@ -214,6 +218,8 @@ def _returned_type(ty: tvm.ir.Type, outputs: Sequence[Value]) -> tvm.ir.Type:
         if isinstance(ty, TupleType):
             return TupleType([concrete(field) for field in ty.fields])
         value = next(remaining)
+        if isinstance(value, ParameterValue):  # Derived from other weights.
+            return weight_type(value.name)
         if not isinstance(value, TensorValue):
             raise NotCarvableError(f"it returns {ty}, expected tensors only")
         return relax.TensorType(value.shape, value.dtype)

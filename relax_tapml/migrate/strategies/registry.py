@@ -7,9 +7,12 @@ from relax_tapml.migrate.strategies._bisect import Bisect
 from relax_tapml.migrate.strategies._linear import Linear
 from relax_tapml.migrate.strategies.strategy import Strategy
 
+LINEAR = Linear()
+BISECT = Bisect()
+
 STRATEGIES: tuple[Strategy, ...] = (
-    Linear(),
-    Bisect(),
+    LINEAR,
+    BISECT,
 )
 
 ISOLATED = "isolated"

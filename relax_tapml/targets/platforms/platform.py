@@ -77,6 +77,19 @@ class Platform(ABC):
         """Return a target with the attributes that compiling for the platform needs."""
         return target
 
+    def accurate(self, target: Any) -> Any:
+        """Return the target for kernels that are trusted: no compile option costs accuracy.
+
+        Kernels of this target and of the given one are cached apart. Applied twice, it changes
+        nothing more. The target itself where the platform has no such option.
+        """
+        return target
+
+    def options_text(self, target: Any) -> str:
+        """What compile options of a target differ from TVM's, for people; empty if none does."""
+        del target
+        return ""
+
     def here(self, target: Any) -> Any:
         """Return a target for code that is compiled and run on this machine."""
         return target

@@ -16,7 +16,7 @@ from tvm.rpc import server
 from tvm.support import utils
 
 from relax_tapml.processes.child import end_with_parent
-from relax_tapml.targets.server import file_exchange
+from relax_tapml.targets.server import file_exchange, region_calls
 from relax_tapml.targets.server.handshake import KeyedListener, send_success
 
 _WAIT_S = 3600.0
@@ -31,6 +31,7 @@ def main() -> None:
     # Each loaded kernel would be a line of the log that is printed after a crash.
     logging.getLogger("RPCServer").setLevel(logging.WARNING)
     file_exchange.register(folder)
+    region_calls.register()
     connection = _accept(listener, key)
     listener.close()
     server._serve_loop(connection, "", utils.tempdir())

@@ -2,7 +2,7 @@
 
 TVM's RPC writes tensors byte by byte, at 30 to 60 MB/s, and takes several messages to create one.
 A file is many times faster: for the tensors of a hybrid run, and for parameters when a crashed
-device process is replaced.
+device process is replaced. What lies in a file already is mapped from there and copied by nobody.
 """
 
 from __future__ import annotations
@@ -19,12 +19,17 @@ import tvm
 import tvm_ffi
 from tvm.runtime import _ffi_api
 
-from relax_tapml.arrays import Array
+from relax_tapml.arrays import Array, dtype_named
+from relax_tapml.capture.host_tensor import tensor_over
+from relax_tapml.files.mapped import FilePlace, map_file
+from relax_tapml.files.read import MAX_WEIGHTS_BYTES
 
 _TAKE = "relax_tapml.targets.tensor_from_file"
 _GIVE = "relax_tapml.targets.tensor_to_file"
+_MAP = "relax_tapml.targets.tensor_of_file"
 _SMALL_BYTES = 1 << 12
 _FILE_BYTES = 1 << 20
+_FIX = "Run again"
 
 
 class FileExchange:
@@ -41,6 +46,7 @@ class FileExchange:
     def __init__(self, remote: Any, folder: Path) -> None:
         self._take = remote.get_function(_TAKE)
         self._give = remote.get_function(_GIVE)
+        self._map = remote.get_function(_MAP)
         self._file = _MappedFile(folder)
 
     def upload(self, array: Array, device: Any) -> Any:
@@ -48,6 +54,15 @@ class FileExchange:
         content = self._file.at_least(array.nbytes)
         content[: array.nbytes] = array.reshape(-1).view(np.uint8).data
         return self._take(device, array.dtype.name, *array.shape)
+
+    def map(self, place: FilePlace, array: Array, device: Any) -> Any:
+        """Return a tensor of an array that lies in a file, which the server maps.
+
+        On a CPU its pages are those that this process has; they are copied when a kernel writes to
+        them.
+        """
+        where = str(place.path), place.offset
+        return self._map(device, *where, array.dtype.name, *array.shape)
 
     def download(self, tensor: Any) -> Array:
         """Copy a tensor to a new array."""
@@ -79,6 +94,15 @@ def register(folder: Path) -> None:
     def give(tensor: Any) -> None:
         _ffi_api.TVMTensorCopyToBytes(tensor, *bytes_of(tensor))
 
+    def mapped(device: Any, path: str, offset: int, dtype: str, *shape: int) -> Any:
+        kind = dtype_named(dtype)
+        size = math.prod(shape) * kind.itemsize
+        content = map_file(Path(path), fix=_FIX, max_bytes=MAX_WEIGHTS_BYTES)
+        array = content[offset : offset + size].view(kind).reshape(shape)
+        is_cpu = device.__device_type_name__() == "cpu"
+        tensor = tensor_over(array) if is_cpu else None
+        return tvm.runtime.tensor(array, device) if tensor is None else tensor
+
     def bytes_of(tensor: Any) -> tuple[ctypes.c_void_p, int]:
         size = math.prod(tensor.shape) * tensor.dtype.itemsize
         data = np.frombuffer(file.at_least(size), np.uint8)
@@ -86,6 +110,7 @@ def register(folder: Path) -> None:
 
     tvm.register_global_func(_TAKE, take, override=True)
     tvm.register_global_func(_GIVE, give, override=True)
+    tvm.register_global_func(_MAP, mapped, override=True)
 
 
 class _MappedFile:

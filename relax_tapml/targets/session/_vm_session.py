@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any
 
+import tvm
 from tvm import relax
 
 from relax_tapml.arrays import Array
@@ -74,6 +76,13 @@ class VMSession(ABC):
     def _shape(self, extents: tuple[int, ...]) -> Any:
         """Return a shape as an argument of a function on the device."""
 
+    def _call(self, module: DeviceModule, function: str, args: Sequence[Any]) -> list[DeviceTensor]:
+        """Run a function to its end, and return its tensors."""
+        results = self._flatten(module[function](*args))
+        # A GPU reports a kernel's failure when it runs it, which may be after the call.
+        self._device.sync()
+        return results
+
     @abstractmethod
     def _flatten(self, result: Any) -> list[DeviceTensor]:
         """Return the tensors of a result, in order, independent of the call's arguments."""
@@ -112,6 +121,19 @@ class VMSession(ABC):
             )
         return tensor
 
+    def shares(self, device: Any) -> bool:
+        """Whether its tensors lie on a device of this process: not by default."""
+        del device
+        return False
+
+    def copy(self, tensor: DeviceTensor, *, is_upload: bool) -> DeviceTensor:
+        """Copy a tensor of a device that it ``shares``, without leaving the device."""
+        with self._guard("upload" if is_upload else "download"):
+            copied = tensor.copyto(tvm.runtime.empty(tensor.shape, tensor.dtype, tensor.device))
+        size_bytes = math.prod(tensor.shape) * tensor.dtype.itemsize
+        self.traffic += Traffic(to_device=size_bytes) if is_upload else Traffic(to_host=size_bytes)
+        return copied
+
     def load(self, bytecode: bytes, kernels: Sequence[Path]) -> DeviceModule:
         """Link serialised bytecode with kernel libraries, each sent once per session."""
         with self._guard("load"):
@@ -126,10 +148,12 @@ class VMSession(ABC):
         """Run a Relax function to its end; results stay on the device."""
         with self._guard(f"call of {function}"):
             values = [self._shape(arg) if isinstance(arg, tuple) else arg for arg in args]
-            results = self._flatten(module[function](*values))
-            # A GPU reports a kernel's failure when it runs it, which may be after the call.
-            self._device.sync()
-            return results
+            return self._call(module, function, values)
+
+    def release(self) -> None:
+        """Free the parameters; the next use of one uploads it again."""
+        with suppress(Exception):  # A dead server has freed them already.
+            self._parameters.clear()
 
     def close(self) -> None:
         """Free what the session holds on the device."""

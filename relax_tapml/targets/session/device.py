@@ -55,6 +55,11 @@ class Device:
         """Whether the server of the last session has ended; False where that cannot be observed."""
         return False
 
+    def release(self) -> None:
+        """Free the parameters that the open session has; they are uploaded again when needed."""
+        if self._session is not None:
+            self._session.release()
+
     def close(self) -> None:
         """End the session, if any; the next use opens a fresh one."""
         if self._session is not None:

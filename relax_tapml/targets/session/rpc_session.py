@@ -19,13 +19,15 @@ from relax_tapml.errors import (
     DeviceUnavailable,
 )
 from relax_tapml.files.machine import lack_in, lack_now, lack_of
+from relax_tapml.files.mapped import place_of
 from relax_tapml.processes.deadline import Deadline
 from relax_tapml.processes.interrupt import OnInterrupt
 from relax_tapml.targets.server.exit_report import ExitReport
 from relax_tapml.targets.server.file_exchange import FileExchange
+from relax_tapml.targets.server.region_calls import RegionCalls
 from relax_tapml.targets.session._fault_text import fault_text
 from relax_tapml.targets.session._vm_session import VMSession, check_machine
-from relax_tapml.targets.session.session import DeviceTensor
+from relax_tapml.targets.session.session import DeviceModule, DeviceTensor
 from relax_tapml.targets.session.tvm_device import device_of
 
 _CLOSE_S = 5.0
@@ -115,6 +117,7 @@ class RPCSession(VMSession):
                 self._array_item = self._remote.get_function("ffi.ArrayGetItem")
                 self._make_shape = self._remote.get_function("ffi.Shape")
                 self._files = FileExchange(self._remote, server.folder) if server.folder else None
+                self._calls = RegionCalls(self._remote) if server.folder else None
         except DeviceUnavailable:
             server.close()
             raise
@@ -197,6 +200,9 @@ class RPCSession(VMSession):
 
     def _to_device(self, array: Array) -> DeviceTensor:
         if self._files and self._files.pays_for(array.nbytes, array.dtype.name):
+            place = place_of(array)
+            if place is not None:
+                return self._files.map(place, array, self._device)
             return self._files.upload(array, self._device)
         return super()._to_device(array)
 
@@ -216,6 +222,11 @@ class RPCSession(VMSession):
 
     def _shape(self, extents: tuple[int, ...]) -> Any:
         return self._make_shape(*extents)
+
+    def _call(self, module: DeviceModule, function: str, args: Sequence[Any]) -> list[DeviceTensor]:
+        if self._calls is None:
+            return super()._call(module, function, args)
+        return self._calls(module, function, args)
 
     def _flatten(self, result: Any) -> list[DeviceTensor]:
         if isinstance(result, tvm.runtime.Tensor):

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
+import sys
+import types
 
 import pytest
 import tvm
@@ -12,6 +15,7 @@ from relax_tapml.targets.platforms.registry import platform_of
 from relax_tapml.targets.toolchain.cuda_compiler import cuda_compiler, fast_math_option
 
 MODE = "TVM_CUDA_COMPILE_MODE"
+NO_FAST_MATH = "TVM_CUDA_NVCC_NO_FAST_MATH"
 
 
 @pytest.fixture
@@ -90,3 +94,65 @@ def test_fast_math_is_what_the_compiler_gets(nvcc, monkeypatch):
     assert cuda.low_precision_math(target) is None
     monkeypatch.setenv(MODE, "nvrtc")
     assert fast_math_option() == "nvrtc --use_fast_math"
+
+
+def test_a_trusted_kernel_is_compiled_without_fast_math(nvcc, monkeypatch):
+    """Whatever the user has set, and only that kernel; its name differs from the other's."""
+    target = tvm.target.Target({"kind": "cuda", "arch": "sm_90"}, host="llvm")
+    cuda = platform_of(target)
+    trusted = cuda.accurate(target)
+    assert platform_of(trusted) is cuda
+    assert cuda.accurate(trusted) is trusted
+    assert (trusted.arch, trusted.host.kind.name) == ("sm_90", "llvm")
+    with cuda.compiler(trusted) as options:
+        assert options == {MODE: "nvcc", NO_FAST_MATH: "1"}
+        assert os.environ[NO_FAST_MATH] == "1"
+    assert NO_FAST_MATH not in os.environ
+    assert cuda.low_precision_math(trusted) is None
+    with cuda.compiler(target) as options:
+        assert options == {MODE: "nvcc"}
+    assert cuda.low_precision_math(target) is not None
+    assert "accurate" not in str(target)
+    assert (cuda.options_text(target), cuda.options_text(trusted)) == (
+        *("", "compiled without fast math"),
+    )
+
+
+@pytest.mark.parametrize("is_accurate", [True, False])
+def test_nvrtc_gets_the_option_for_others_only(nvcc, monkeypatch, is_accurate):
+    """TVM always passes it to NVRTC, so it is taken out on the way."""
+    nvcc.unlink()
+    given = []
+
+    class Nvrtc(types.ModuleType):
+        """NVRTC, as far as a compilation needs it."""
+
+        def nvrtcCompileProgram(self, program, count, options):
+            given.append((count, list(options)))
+
+    module = Nvrtc("cuda.bindings.nvrtc")
+    for name in ("cuda", "cuda.bindings"):
+        monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
+    monkeypatch.setitem(sys.modules, "cuda.bindings.nvrtc", module)
+    with cuda_compiler(is_accurate=is_accurate):
+        module.nvrtcCompileProgram("p", 2, [b"-default-device", b"--use_fast_math"])
+    module.nvrtcCompileProgram("p", 1, [b"--use_fast_math"])
+    kept = [b"-default-device"] if is_accurate else [b"-default-device", b"--use_fast_math"]
+    assert given == [(len(kept), kept), (1, [b"--use_fast_math"])]
+
+
+def test_real_kernels_of_both_kinds_differ():
+    """A power is computed by another function, where there is a compiler to see it."""
+    if shutil.which("nvcc") is None:
+        pytest.skip("needs nvcc")
+    target = tvm.target.Target({"kind": "cuda", "arch": "sm_90"}, host="llvm")
+    cuda = platform_of(target)
+    sizes = []
+    for one in (target, cuda.accurate(target)):
+        with cuda.compiler(one), one:
+            code = (
+                'extern "C" __global__ void f(float* x) '
+                "{ x[threadIdx.x] = powf(x[threadIdx.x], 3.5f); }"
+            )
+            sizes.append(len(tvm.get_global_func("tvm_callback_cuda_compile")(code)))
+    assert sizes[1] > 1.2 * sizes[0]

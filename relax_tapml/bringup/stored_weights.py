@@ -1,0 +1,65 @@
+"""Use the weights in a capture store in place of those in memory."""
+
+from __future__ import annotations
+
+import ctypes
+import dataclasses
+import gc
+from contextlib import suppress
+
+import numpy as np
+
+from relax_tapml.arrays import Array
+from relax_tapml.bringup.trusted_source import Trusted
+from relax_tapml.capture.store import CaptureStore
+
+_PART = 1 << 24
+_LEAST_FREED_BYTES = 1 << 26
+
+
+def with_stored_weights(trusted: Trusted, store: CaptureStore) -> Trusted:
+    """Return the same source with its weights as the store has them: mapped, not held.
+
+    Host, device process and bundle then share the pages of these files. The framework's own run is
+    left out; it has been compared, and has the framework's weights. Weights that the store lacks,
+    or has with another content because the model overwrote them, stay as they are.
+
+    Parameters
+    ----------
+    trusted
+        The source; it uses the weights of the store from now on.
+    store
+        Of ``capture``.
+    """
+    built = trusted.built
+    names = set(store.parameters())
+    params = {
+        name: _stored(store, name, array) if name in names else array
+        for name, array in built.model.params.items()
+    }
+    model = dataclasses.replace(built.model, params=params, reference=None, accurate=None)
+    built.source.take_model(model)
+    return dataclasses.replace(trusted, built=dataclasses.replace(built, model=model))
+
+
+def free_memory(store: CaptureStore) -> None:
+    """Give back to the system what nobody refers to any more, if the model's weights are large."""
+    if store.stats().parameter_bytes < _LEAST_FREED_BYTES:
+        return
+    gc.collect()  # A module of a framework is full of cycles.
+    with suppress(OSError, AttributeError):  # Another C library than glibc.
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+def _stored(store: CaptureStore, name: str, array: Array) -> Array:
+    stored = store.parameter(name)
+    return stored if _is_same(stored, array) else array
+
+
+def _is_same(one: Array, other: Array) -> bool:
+    """Whether arrays hold the same bytes, without a copy of them."""
+    if (one.dtype, one.shape) != (other.dtype, other.shape):
+        return False
+    a, b = (np.ascontiguousarray(array).reshape(-1).view(np.uint8) for array in (one, other))
+    starts = range(0, a.size, _PART)
+    return all(np.array_equal(a[i : i + _PART], b[i : i + _PART]) for i in starts)

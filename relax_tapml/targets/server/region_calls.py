@@ -1,0 +1,89 @@
+"""Call a function of a VM with one message, its results included; both halves.
+
+Through TVM's RPC a result must be counted, fetched and copied one by one, five messages each: more
+than a small kernel takes. A server with Python does all that itself.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import tvm
+import tvm_ffi
+
+_CALL = "relax_tapml.targets.call"
+
+
+class RegionCalls:
+    """The client's half.
+
+    Parameters
+    ----------
+    remote
+        A ``tvm.rpc.RPCSession`` whose server has called ``register``.
+    """
+
+    def __init__(self, remote: Any) -> None:
+        self._call = remote.get_function(_CALL)
+        self._size = remote.get_function("ffi.ArraySize")
+        self._item = remote.get_function("ffi.ArrayGetItem")
+        # The number of results is a matter of the function's type: it is asked for once.
+        self._counts: WeakKeyDictionary[Any, dict[str, int]] = WeakKeyDictionary()
+
+    def __call__(self, machine: Any, name: str, args: Sequence[Any]) -> list[Any]:
+        """Run a Relax function to its end, and return its tensors, flattened and in order.
+
+        Parameters
+        ----------
+        machine
+            The remote ``relax.VirtualMachine``.
+        name
+            Of the function.
+        args
+            Remote tensors, remote shapes, numbers.
+        """
+        found = self._call(machine.module, name, *args)
+        counts = self._counts.setdefault(machine, {})
+        if name not in counts:
+            counts[name] = self._size(found)
+        return [self._item(found, index) for index in range(counts[name])]
+
+
+def register() -> None:
+    """Register the server's half as a global function."""
+
+    def call(machine: Any, name: str, *args: Any) -> Any:
+        results = _leaves(machine[name](*args))
+        taken = [_extent(arg) for arg in args if isinstance(arg, tvm.runtime.Tensor)]
+        owned = [_owned(result, taken) for result in results]
+        for device in {result.device for result in owned}:
+            # A GPU reports a kernel's failure when it runs it, which may be after the call.
+            device.sync()
+        return tvm_ffi.convert(owned)
+
+    tvm.register_global_func(_CALL, call, override=True)
+
+
+def _leaves(result: Any) -> list[Any]:
+    if isinstance(result, tvm.runtime.Tensor):
+        return [result]
+    return [leaf for item in result for leaf in _leaves(item)]
+
+
+def _owned(result: Any, taken: Sequence[tuple[int, int]]) -> Any:
+    """Return a result; a copy of one that is a view of an argument (a reshape).
+
+    Over RPC such a view does not keep the argument's memory.
+    """
+    begin, end = _extent(result)
+    if not any(begin < last and first < end for first, last in taken):
+        return result
+    return result.copyto(tvm.runtime.empty(result.shape, result.dtype, result.device))
+
+
+def _extent(tensor: Any) -> tuple[int, int]:
+    begin = tensor.data_ptr()
+    return begin, begin + math.prod(tensor.shape) * tensor.dtype.itemsize

@@ -1,0 +1,72 @@
+"""The memory of a process and all that it started, sampled while it runs."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+from types import TracebackType
+
+import psutil
+
+_PERIOD_S = 0.2
+
+
+class MemorySampler:
+    """Samples the proportional set size (PSS) of a tree of processes until the context ends.
+
+    A page that several processes have mapped counts once in the sum, so forks and mapped files are
+    not counted twice.
+
+    Parameters
+    ----------
+    pid
+        The root of the tree.
+    """
+
+    def __init__(self, pid: int) -> None:
+        self._pid = pid
+        self._samples: list[tuple[float, int]] = []
+        self._ends = threading.Event()
+        self._thread = threading.Thread(target=self._sample, daemon=True)
+
+    def __enter__(self) -> MemorySampler:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._ends.set()
+        self._thread.join()
+
+    def peak_bytes(self, begin: float, end: float) -> int:
+        """Return the largest sum between two times of ``time.monotonic``; 0 without a sample."""
+        return max((size for at, size in self._samples if begin <= at <= end), default=0)
+
+    def _sample(self) -> None:
+        while not self._ends.wait(_PERIOD_S):
+            self._samples.append((time.monotonic(), _tree_bytes(self._pid)))
+
+
+def _tree_bytes(pid: int) -> int:
+    try:
+        root = psutil.Process(pid)
+        tree = [root, *root.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return 0
+    return sum(_pss_bytes(process.pid) for process in tree)
+
+
+def _pss_bytes(pid: int) -> int:
+    try:
+        text = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    except OSError:  # It has ended.
+        return 0
+    for line in text.splitlines():
+        if line.startswith("Pss:"):
+            return int(line.split()[1]) * 1024
+    return 0
