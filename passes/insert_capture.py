@@ -55,8 +55,9 @@ class InsertCapture(ModulePass):
     their arguments may be tensors, tuples, constants, scalars, shapes and opaque objects. Where a
     call reads a KV cache, the cache's content is recorded before the call and after it. Function
     parameters after the first ``num_input`` ones, and constants, are weights: they are recorded
-    once, by name. So is what a function of ``LiftDerivedWeights`` computes. A value that several sites read is captured once per frame and then referred to
-    by number. After a call that may write to its arguments, all values are captured again.
+    once, by name. So is what a function of ``LiftDerivedWeights`` computes. A value that several
+    sites read is captured once per frame and then referred to by number. After a call that may
+    write to its arguments, all values are captured again.
 
     Precondition: ``AnnotateSites`` has run, and after it no pass that rewrites calls into
     destination-passing style. The result computes bit-identical outputs, may be built with the

@@ -74,28 +74,27 @@ class LiftDerivedWeights(ModulePass):
     def transform_module(self, mod: tvm.IRModule, _ctx: tvm.transform.PassContext) -> tvm.IRModule:
         flat = relax.transform.ToNonDataflow()(mod)
         names = _Names(flat)
-        liftable = set(_liftable_functions(flat))
+        # In alphabetical order, so that names do not depend on the order of functions.
+        lifts = {name: _Lift(flat, name, names) for name in sorted(_liftable_functions(flat))}
+        if all(lift.is_empty for lift in lifts.values()):
+            return mod
         functions: dict[GlobalVar, tvm.ir.BaseFunc] = {}
-        is_changed = False
         for gvar, function in flat.functions.items():
-            lift = _Lift(flat, gvar.name_hint, names) if gvar in liftable else None
-            if lift is None or lift.is_empty:
+            name = gvar.name_hint
+            if name not in lifts or lifts[name].is_empty:
                 functions[gvar] = function
                 continue
-            is_changed = True
-            weights_name = names.function(gvar.name_hint)
-            parts = lift.parts(weights_name)
-            for name, part in zip((gvar.name_hint, weights_name), parts, strict=True):
+            weights_name = names.function(name)
+            parts = lifts[name].parts(weights_name)
+            for part_name, part in zip((name, weights_name), parts, strict=True):
                 # The given variable has another type, and belongs to the given module.
-                part_gvar = GlobalVar(name)
+                part_gvar = GlobalVar(part_name)
                 relax.expr._update_type(part_gvar, part.ty)
                 functions[part_gvar] = part
-        if not is_changed:
-            return mod
         return tvm.IRModule(functions, attrs=flat.attrs, global_infos=flat.global_infos)
 
 
-def _liftable_functions(mod: tvm.IRModule) -> Iterator[GlobalVar]:
+def _liftable_functions(mod: tvm.IRModule) -> Iterator[str]:
     """Yield the entry functions with marked weights that no function of the module calls."""
     called: set[str] = set()
     for function in mod.functions.values():
@@ -105,7 +104,7 @@ def _liftable_functions(mod: tvm.IRModule) -> Iterator[GlobalVar]:
         attrs = function.attrs or {}
         is_entry = "global_symbol" in attrs and "num_input" in attrs and DERIVED_ATTR not in attrs
         if is_entry and gvar.name_hint not in called:
-            yield gvar
+            yield gvar.name_hint
 
 
 class _Names:

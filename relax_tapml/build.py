@@ -79,9 +79,9 @@ def parser() -> argparse.ArgumentParser:
     )
     add(
         "--strategy",
-        default="linear",
         choices=list(CHOICES),
-        help="; ".join(f"{name}: {summary}" for name, summary in CHOICES.items()) + " (linear)",
+        help="; ".join(f"{name}: {summary}" for name, summary in CHOICES.items())
+        + " (linear; bisect if that would take more than ten minutes)",
     )
     add(
         "--boundary",

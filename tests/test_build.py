@@ -16,10 +16,11 @@ from tiny_model import UNITS
 
 from relax_tapml import bring_up
 from relax_tapml.build import main
-from relax_tapml.progress import SilentStage
+from relax_tapml.progress import SilentReporter, SilentStage
 
 MODEL = "tiny_model:model"
-STAGES = ["model", "source", "capture", "carve", "kernels", "replay", "migrate"]
+STAGES = ["model", "plan", "source", "capture", "carve", "kernels", "replay", "migrate"]
+LINES = ["model", "plan", "source", "plan", *STAGES[3:]]
 
 
 def strict(text):
@@ -67,7 +68,7 @@ def test_json_prints_the_document_and_nothing_else(done):
     document = strict(done.run.stdout)
     assert document == strict((done.folder / "result.json").read_text())
     assert done.run.stdout.count("\n") == 1
-    assert [line.split()[0] for line in done.run.stderr.splitlines()] == STAGES
+    assert [line.split()[0] for line in done.run.stderr.splitlines()] == LINES
 
 
 def test_the_document_has_every_key_of_the_contract(done):
@@ -472,7 +473,7 @@ def test_captures_cut_off_are_told(build, finished):
     assert build(*arguments, out=finished).code == 0
 
 
-class Interrupting:
+class Interrupting(SilentReporter):
     """A reporter that presses Ctrl-C in a stage, as it begins or at a part of it."""
 
     def __init__(self, name, part=None):

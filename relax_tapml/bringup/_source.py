@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -80,6 +81,11 @@ class Source:
     ------
     LoweringError
         A kernel of the source did not build: there is nothing to trust.
+
+    Attributes
+    ----------
+    run_s
+        Seconds in which all samples ran; 0 before ``run``.
     """
 
     def __init__(
@@ -96,6 +102,7 @@ class Source:
                 f"the source cannot be built: unit {unit}: {reason}. The source must run the whole "
                 "model; choose another --source"
             )
+        self.run_s = 0.0
         self._model = model
         self.units = units
         self._target = target
@@ -113,7 +120,7 @@ class Source:
             host.take_params(model.params)
 
     def run(self, stage: Stage) -> list[list[Array]]:
-        """Return the outputs of every sample, flattened.
+        """Return the outputs of every sample, flattened; ``run_s`` is then how long they took.
 
         Raises
         ------
@@ -126,9 +133,20 @@ class Source:
             functions = program.functions()
             for index, sample in enumerate(self._model.samples):
                 fork.send({"sample": index})
-                fork.send(None, self._model.run(functions, sample))
+                began = time.perf_counter()
+                outputs = self._model.run(functions, sample)
+                fork.send({"sample": index, "seconds": time.perf_counter() - began})
+                fork.send(None, outputs)
 
-        return list(self._watched(work, stage))
+        seconds: dict[int, float] = {}
+
+        def keep(message: Message) -> None:
+            if "seconds" in message.document:
+                seconds[message.document["sample"]] = message.document["seconds"]
+
+        outputs = list(self._watched(work, stage, on_told=keep))
+        self.run_s = sum(seconds.values())
+        return outputs
 
     def tolerances(
         self,
@@ -348,7 +366,9 @@ class Source:
                 else:
                     on_told(message)
                     index = message.document["sample"]
-                    stage.update(index, len(self._model.samples))
+                    count = len(self._model.samples)
+                    stage.update(index, count)
+                    stage.say(f"running sample {index + 1} of {count}{how}")
         except ForkFailed as death:
             ForkRetries(f"running the source{how}", most_kills=1).allows(death)
             raise self._failed(index, death.text, death.at, how) from None

@@ -36,7 +36,9 @@ def write_verified_suite(
     pipeline: tvm.transform.Pass | None,
     kernels: Path,
     is_probed: bool,
+    on_unit: Callable[[str], None],
     on_written: Callable[[Manifest], None],
+    on_replayed: Callable[[str], None],
 ) -> Suite:
     """Write a suite and replay it where it was recorded, replacing an older one.
 
@@ -49,8 +51,12 @@ def write_verified_suite(
         As for ``write_suite``.
     pipeline, kernels
         The source's own pass, and the folder its kernels are in.
+    on_unit
+        Called with each unit that was carved.
     on_written
         Called before the replay.
+    on_replayed
+        Called with the unit of each case that was replayed.
 
     Returns
     -------
@@ -72,13 +78,14 @@ def write_verified_suite(
         replace=True,
         pipeline=pipeline,
         kernels=kernels,
+        on_unit=on_unit,
     )
     on_written(suite.manifest)
-    failures, unwritten = _replayed(suite, source, pipeline, kernels)
+    failures, unwritten = _replayed(suite, source, pipeline, kernels, on_replayed)
     if unwritten:
         # No device is judged by values that even the source does not write.
         suite = note_unwritten(suite, unwritten)
-        failures, _ = _replayed(suite, source, pipeline, kernels)
+        failures, _ = _replayed(suite, source, pipeline, kernels, on_replayed)
     recorded = {name: reason for name, reason in failures.items() if not name.is_probe}
     if recorded:
         reasons = "; ".join(f"{name.unit}: {reason}" for name, reason in recorded.items())
@@ -116,7 +123,11 @@ class _Name:
 
 
 def _replayed(
-    suite: Suite, source: Any, pipeline: tvm.transform.Pass | None, kernels: Path
+    suite: Suite,
+    source: Any,
+    pipeline: tvm.transform.Pass | None,
+    kernels: Path,
+    on_replayed: Callable[[str], None],
 ) -> tuple[dict[_Name, str], dict[tuple[str, str], Sequence[Array | None]]]:
     """Replay every case on the source.
 
@@ -158,6 +169,7 @@ def _replayed(
             try:
                 for message in forked(work, is_safe=is_forked):
                     unit, case = waiting.pop(0)
+                    on_replayed(unit)
                     outcome = decode(message.document, _CaseOutcome)
                     if outcome.verdict not in _HARMLESS:
                         name = _Name(unit=unit, case=case.name, is_probe=case.is_probe)

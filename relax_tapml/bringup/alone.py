@@ -6,10 +6,10 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from relax_tapml.bringup.lowered_model import Lowered
 from relax_tapml.bringup.target_build import TargetBuild
 from relax_tapml.compare.verdict import Verdict
-from relax_tapml.partition.site_table import SiteEntry
-from relax_tapml.progress import SILENT, Stage
+from relax_tapml.progress import SILENT, Stage, showing
 from relax_tapml.replays.replay import ReplayReport, replay
 from relax_tapml.replays.results import unit_result
 from relax_tapml.report.findings import unjudged_text
@@ -93,30 +93,10 @@ class Alone:
         """Devices whose results are not trusted."""
         return tuple(name for name, device in self.devices.items() if device.suspect)
 
-    def movable(
-        self,
-        table: Sequence[SiteEntry],
-        host_only: Collection[str],
-        boundary: Collection[str] | None,
-    ) -> set[str]:
-        """Return the sites whose unit passes alone, and which may and shall leave the host.
-
-        Parameters
-        ----------
-        table
-            Of ``site_table``.
-        host_only
-            Sites that cannot leave the host.
-        boundary
-            Sites that may; None for all others.
-        """
-        return {
-            entry.site.id
-            for entry in table
-            if self.units[entry.site.unit].verdict is Verdict.PASS
-            and entry.site.id not in host_only
-            and (boundary is None or entry.site.id in boundary)
-        }
+    @property
+    def passing(self) -> frozenset[str]:
+        """The units that pass, which may move."""
+        return frozenset(n for n, unit in self.units.items() if unit.verdict is Verdict.PASS)
 
 
 def replay_alone(
@@ -148,7 +128,7 @@ def replay_alone(
         As ``replay``: nothing is known of any unit.
     """
     stage.say(f"replaying {count_text(len(suite.manifest.units), 'unit')}")
-    report = replayed(suite, build, device, repeat=device.repeat, device=shared)
+    report = replayed(suite, build, device, repeat=device.repeat, device=shared, stage=stage)
     if shared is not None:
         shared.release()
     return Alone(
@@ -156,6 +136,29 @@ def replay_alone(
         devices=report.devices,
         lost=unjudged_text(report.unjudged, report.unavailable),
     )
+
+
+def movable(
+    lowered: Lowered, passing: Collection[str], boundary: Collection[str] | None
+) -> set[str]:
+    """Return the ids of the sites that may and shall leave the host.
+
+    Parameters
+    ----------
+    lowered
+        The module.
+    passing
+        Units that pass alone.
+    boundary
+        Sites that shall; None for all.
+    """
+    return {
+        entry.site.id
+        for entry in lowered.table
+        if entry.site.unit in passing
+        and entry.site.id not in lowered.host_only
+        and (boundary is None or entry.site.id in boundary)
+    }
 
 
 def alone_text(alone: Alone, build: TargetBuild) -> str:
@@ -173,6 +176,7 @@ def replayed(
     repeat: int,
     units: Sequence[str] | None = None,
     device: Device | None = None,
+    stage: Stage = SILENT,
 ) -> ReplayReport:
     """Replay units of a suite, on a device that is shared with others if one is given."""
     prepared = build.prepared
@@ -187,4 +191,5 @@ def replayed(
         units=units,
         repeat=repeat,
         device=device,
+        on_unit=showing(stage, "units replayed"),
     )

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from relax_tapml.bringup._verified_suite import write_verified_suite
+from relax_tapml.bringup._work import iterations_of
 from relax_tapml.bringup.ir_dump import NO_DUMP, IrDump
 from relax_tapml.bringup.lowered_model import Lowered
 from relax_tapml.bringup.side_spec import SideSpec
@@ -112,7 +114,7 @@ def carve(
     sites = [site for site, _ in calls]
     work = UnitWork(lowered.module, {site.id: call for site, call in calls})
     cases = choose_cases(store, sites, plan.cases_per_unit, work=work)
-    stage.say(f"writing {len(cases)} cases")
+    shown = _Shown(stage, iterations_of(lowered), len(cases), side.name)
     return write_verified_suite(
         folder,
         cases,
@@ -122,8 +124,41 @@ def carve(
         pipeline=side.pipeline,
         kernels=kernels,
         is_probed=plan.is_probed,
-        on_written=lambda manifest: stage.say(f"replaying {case_counts(manifest)} on {side.name}"),
+        on_unit=shown.carved,
+        on_written=shown.written,
+        on_replayed=shown.replayed,
     )
+
+
+class _Shown:
+    """The progress of carving: units by what their kernels do, then cases."""
+
+    def __init__(
+        self, stage: Stage, iterations: Mapping[str, int], cases: int, source: str
+    ) -> None:
+        self._stage = stage
+        self._iterations = iterations
+        self._source = source
+        self._units = self._cases = self._done = 0
+        # What a unit costs whatever it does, in iterations.
+        self._base = max(sum(iterations.values()) // max(len(iterations), 1), 1)
+        self._total = sum(iterations.values()) + self._base * len(iterations)
+        stage.say(f"writing {count_text(cases, 'case')} of {count_text(len(iterations), 'unit')}")
+
+    def carved(self, unit: str) -> None:
+        self._units += 1
+        self._done += self._iterations.get(unit, 0) + self._base
+        self._stage.update(self._done, self._total)
+        self._stage.say(f"{self._units} of {len(self._iterations)} units carved, last {unit}")
+
+    def written(self, manifest: Manifest) -> None:
+        self._total = sum(len(unit.cases) for unit in manifest.units.values())
+        self._stage.say(f"replaying {case_counts(manifest)} on {self._source}")
+
+    def replayed(self, unit: str) -> None:
+        del unit
+        self._cases += 1
+        self._stage.update(min(self._cases, self._total), self._total)
 
 
 def suite_text(suite: Suite, side: SideSpec) -> str:

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Unpack
 
+from relax_tapml.bringup._plan import Planner
 from relax_tapml.bringup._stage_clock import StageClock
 from relax_tapml.bringup.alone import alone_text, replay_alone
 from relax_tapml.bringup.carved_suite import capture, carve, suite_text
@@ -116,18 +117,25 @@ def run_stages(
 ) -> RunResult:
     """Run the stages in order; what an earlier run left in the folder is taken over."""
     source, target, dump = *options.sides(), IrDump(options.dump_ir)
-    with clock.stage("model", "lower") as stage:
-        model = load()
+    with clock.stage("model") as stage:
+        with clock.loading():
+            model = load()
         lowered = lower_model(model, options.boundary, dump, stage)
         prepared = prepare_target(lowered, target, options.boundary, dump)
     folder.begin()
     found = Findings(model=model, lowered=lowered)
+    with clock.stage("plan") as stage:
+        planner = Planner(model, lowered, source, target, options.plan, options.repeat)
+        clock.expect(planner.plan(), stage)
     try:
-        with clock.stage("source", "build_kernels") as stage:
+        with clock.stage("source") as stage:
             built = build_source(model, lowered, source, folder.kernels, dump, stage)
             folder.continue_source(built.identity, lowered.module)
             trusted = found.trusted = trust_source(built, options.is_import_checked, stage)
             trusted.require(options.target)
+        with clock.stage("plan") as stage:
+            is_carved = folder.is_carved(options.carving)
+            clock.expect(planner.plan(trusted.measured, is_carved=is_carved), stage)
         with clock.stage("capture") as stage:
             store = found.store = capture(trusted, folder.captures, dump, stage)
             trusted = found.trusted = with_stored_weights(trusted, store)
@@ -140,10 +148,11 @@ def run_stages(
             )
             folder.keep_carved(options.carving)
             stage.say(suite_text(suite, source))
-        with clock.stage("kernels", "build_kernels") as stage:
+        with clock.stage("kernels") as stage:
             build = build_target(prepared, folder.kernels, stage)
             folder.continue_device({**build.identity, **options.judging}, prepared.units)
     except SourceError as error:
+        found.estimate = clock.estimate
         write_result(folder.path, summarise(found, options, clock.seconds, folder.path, str(error)))
         raise
     with options.device.shared(build) as device:
@@ -158,6 +167,7 @@ def run_stages(
                 trusted, suite, build, alone, options.device, options.plan,
                 folder.bundle, folder, dump, stage, device,
             )  # fmt: skip
+    found.estimate = clock.estimate
     result = summarise(found, options, clock.seconds, folder.path)
     write_result(folder.path, result)
     render(result, out=folder.path)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import statistics
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from relax_tapml.bringup._fitting_strategy import fitting, step_seconds
 from relax_tapml.bringup._judged_outputs import JudgedOutput, judged_outputs
-from relax_tapml.bringup.alone import Alone, DeviceSpec, replayed
+from relax_tapml.bringup.alone import Alone, DeviceSpec, movable, replayed
 from relax_tapml.bringup.ir_dump import NO_DUMP, IrDump
+from relax_tapml.bringup.lowered_model import Lowered
 from relax_tapml.bringup.target_build import TargetBuild
 from relax_tapml.bringup.trusted_source import Trusted
 from relax_tapml.compare.repeat import ROUNDS
@@ -21,9 +23,9 @@ from relax_tapml.migrate.built_sides import BuiltSides, units_of
 from relax_tapml.migrate.choices import SourceChoices
 from relax_tapml.migrate.in_context import InContext, in_context
 from relax_tapml.migrate.migration import Migration, MigrationLog, NoLog
-from relax_tapml.migrate.move_groups import By, move_batches
+from relax_tapml.migrate.move_groups import By, MoveGroup, move_batches
 from relax_tapml.migrate.pipeline_step import PipelineTrial, judge_pipeline
-from relax_tapml.migrate.strategies.registry import STRATEGIES
+from relax_tapml.migrate.strategies.registry import LINEAR, strategy_named
 from relax_tapml.migrate.strategies.strategy import Strategy
 from relax_tapml.migrate.trial import Trial
 from relax_tapml.partition.boundary import Boundary
@@ -54,12 +56,21 @@ class MigrationPlan:
         Only these sites may move; None for all that can.
     limit
         How many moves are made now; None for all.
+    bisect_above_s
+        If the strategy would take longer than so many seconds, by the source's own run time and the
+        number of move groups, ``bisect`` is used instead; None for never.
     """
 
-    strategy: Strategy | None = STRATEGIES[0]
+    strategy: Strategy | None = LINEAR
     by: By = By.UNIT
     boundary: Boundary | None = None
     limit: int | None = None
+    bisect_above_s: float | None = None
+
+    def batches(self, lowered: Lowered, passing: Collection[str]) -> list[list[MoveGroup]]:
+        """Return what moves, in order, if some units pass alone; see ``move_batches``."""
+        chosen = None if self.boundary is None else self.boundary.among(lowered.table)
+        return move_batches(lowered.table, self.by, movable(lowered, passing, chosen))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +79,8 @@ class Migrated:
 
     Parameters
     ----------
+    strategy, strategy_reason
+        The name of the strategy, and why it was chosen; empty where it was given, or none was used.
     steps
         The boundaries that were tried, in order.
     contexts
@@ -84,6 +97,8 @@ class Migrated:
         Why the source could not go on; None if it did.
     """
 
+    strategy: str = ""
+    strategy_reason: str = ""
     steps: tuple[StepResult, ...] = ()
     contexts: Mapping[str, InContext] = field(default_factory=dict)
     outputs: tuple[JudgedOutput, ...] = ()
@@ -142,7 +157,12 @@ def migrate(
     if plan.strategy is None or alone.lost:
         return Migrated(pipeline=_not_run(build))
     suite = suite.for_target(build.spec.target)
-    job = _Job(plan.strategy, trusted, suite, build, alone, device, plan, log, dump, shared)
+    batches = plan.batches(trusted.built.lowered, alone.passing)
+    log = log or NoLog()
+    strategy, reason = _strategy(plan, plan.strategy, batches, trusted, device, log)
+    job = _Job(
+        strategy, reason, batches, trusted, suite, build, alone, device, plan, log, dump, shared
+    )
     return job.run(bundle, stage)
 
 
@@ -152,13 +172,15 @@ class _Job:
     def __init__(
         self,
         strategy: Strategy,
+        reason: str,
+        batches: Sequence[Sequence[MoveGroup]],
         trusted: Trusted,
         suite: Suite,
         build: TargetBuild,
         alone: Alone,
         device: DeviceSpec,
         plan: MigrationPlan,
-        log: MigrationLog | None,
+        log: MigrationLog,
         dump: IrDump,
         shared: Device | None,
     ) -> None:
@@ -169,14 +191,13 @@ class _Job:
         self._spec = dataclasses.replace(device, avoided=(*device.avoided, *alone.suspects))
         self._plan = plan
         self._dump = dump
-        self._log: MigrationLog = log or NoLog()
+        self._strategy = strategy
+        self._reason = reason
+        self._log = log
         self._device = shared or self._spec.open(build)
         self._choices = SourceChoices(trusted.built.lowered.module)
-        lowered = trusted.built.lowered
-        chosen = None if plan.boundary is None else plan.boundary.among(lowered.table)
-        movable = alone.movable(lowered.table, lowered.host_only, chosen)
-        batches = move_batches(lowered.table, plan.by, movable)
-        self._migration = Migration(strategy, batches, lowered.table, self._log)
+        table = trusted.built.lowered.table
+        self._migration = Migration(strategy, batches, table, self._log)
 
     def run(self, bundle: Path | None, stage: Stage) -> Migrated:
         """Make the steps, write the bundle, and run the pipeline's module."""
@@ -275,7 +296,13 @@ class _Job:
         stage.say(
             f"{len(units)} of {len(self._alone.units)} units on the device after "
             f"{count_text(len(shifts), 'step')}{median}"
+            + (f" ({self._strategy.name}: {self._reason})" if self._is_bisecting else "")
         )
+
+    @property
+    def _is_bisecting(self) -> bool:
+        """Whether another strategy than usual was chosen."""
+        return bool(self._reason) and self._strategy is not self._plan.strategy
 
     def _pipeline_run(self, trial: Trial, stage: Stage) -> PipelineRun | str:
         """Run the module that the target's pipeline returned, unless an earlier run has done so.
@@ -317,6 +344,8 @@ class _Job:
         source_error: SourceError | None = None,
     ) -> Migrated:
         return Migrated(
+            strategy=self._strategy.name,
+            strategy_reason=self._reason,
             steps=tuple(self._migration.steps),
             contexts=self._migration.contexts(),
             outputs=outputs,
@@ -325,6 +354,29 @@ class _Job:
             lost=lost,
             source_error=source_error,
         )
+
+
+def _strategy(
+    plan: MigrationPlan,
+    usual: Strategy,
+    batches: Sequence[Sequence[MoveGroup]],
+    trusted: Trusted,
+    device: DeviceSpec,
+    log: MigrationLog,
+) -> tuple[Strategy, str]:
+    """Return the strategy and why it was chosen: that of an earlier run with these move groups.
+
+    So a resumed run goes on as it began, whatever it measures itself.
+    """
+    step_s = step_seconds(trusted.run_s * device.repeat, len(trusted.built.lowered.table))
+    strategy, reason = fitting(usual, len(batches), step_s, plan.bisect_above_s)
+    if not reason:
+        return strategy, ""
+    earlier = log.earlier_strategy([[group.name for group in batch] for batch in batches])
+    if earlier is None or earlier == strategy.name:
+        return strategy, reason
+    begun = strategy_named(earlier)
+    return (strategy, reason) if begun is None else (begun, "the run that is resumed began so")
 
 
 def _not_run(build: TargetBuild) -> PipelineResult | None:

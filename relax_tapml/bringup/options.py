@@ -15,11 +15,13 @@ from relax_tapml.bringup.migrate_model import MigrationPlan
 from relax_tapml.bringup.side_spec import SideSpec
 from relax_tapml.errors import UsageError
 from relax_tapml.migrate.move_groups import By
-from relax_tapml.migrate.strategies.registry import strategy_named
+from relax_tapml.migrate.strategies.registry import LINEAR, strategy_named
 from relax_tapml.partition.boundary import Boundary, read_boundary
 from relax_tapml.targets.open_session import check_session
 from relax_tapml.targets.platforms.parse_target import parse_target
 from relax_tapml.targets.platforms.registry import platform_of
+
+_BISECT_ABOVE_S = 600.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +38,7 @@ class Options:
         A Relax pass for that side's lowered module, or ``MODULE:ATTR``.
     strategy
         The name of one of ``STRATEGIES``, or ``isolated``, which stops after replaying each unit
-        alone.
+        alone. None for ``linear``, and for ``bisect`` where that would take more than ten minutes.
     by
         What moves in one step.
     boundary
@@ -65,7 +67,7 @@ class Options:
     session: str = "process"
     host_pipeline: str | tvm.transform.Pass | None = None
     device_pipeline: str | tvm.transform.Pass | None = None
-    strategy: str = "linear"
+    strategy: str | None = None
     by: By = By.UNIT
     boundary: Boundary | None = None
     migrate: str | int = "all"
@@ -79,7 +81,7 @@ class Options:
 
     def __post_init__(self) -> None:
         # From Python they may be plain strings.
-        strategy = strategy_named(self.strategy)
+        strategy = LINEAR if self.strategy is None else strategy_named(self.strategy)
         object.__setattr__(self, "by", _one_of(By, "--by", self.by))
         check_session(self.session, parse_target(self.target))
         if self.migrate not in ("all", "next") and not str(self.migrate).isdecimal():
@@ -105,8 +107,8 @@ class Options:
 
     def sides(self) -> tuple[SideSpec, SideSpec]:
         """Return source and target; the target's platform has what it needs on this machine."""
-        source = SideSpec.of(self.source, self.host_pipeline)
-        target = SideSpec.of(self.target, self.device_pipeline)
+        source = SideSpec.of(self.source, self.host_pipeline, "inline")
+        target = SideSpec.of(self.target, self.device_pipeline, self.session)
         # What is not installed is reported before minutes are spent.
         platform_of(target.target).check()
         return source, target
@@ -130,11 +132,15 @@ class Options:
     def plan(self) -> MigrationPlan:
         """How the boundary moves."""
         named: dict[str | int, int | None] = {"all": None, "next": 1}
+        limit = named[self.migrate] if self.migrate in named else int(self.migrate)
+        # A number of moves is one of single groups.
+        is_free = self.strategy is None and limit is None
         return MigrationPlan(
-            strategy=strategy_named(self.strategy),
+            strategy=LINEAR if self.strategy is None else strategy_named(self.strategy),
             by=self.by,
             boundary=self.boundary,
-            limit=named[self.migrate] if self.migrate in named else int(self.migrate),
+            limit=limit,
+            bisect_above_s=_BISECT_ABOVE_S if is_free else None,
         )
 
     @property
@@ -151,7 +157,7 @@ class OptionFields(TypedDict, total=False):
     session: str
     host_pipeline: str | tvm.transform.Pass | None
     device_pipeline: str | tvm.transform.Pass | None
-    strategy: str
+    strategy: str | None
     by: By | str
     boundary: Boundary | Path | str | None
     migrate: str | int

@@ -224,8 +224,11 @@ class RunFolder(Closing):
 
     def suite(self, plan: CarvePlan) -> Suite | None:
         """Return the suite of an earlier run, if it was carved so."""
-        is_same = self.kept.carved == plan and self.tests.is_dir()
-        return open_suite(self.tests) if is_same else None
+        return open_suite(self.tests) if self.is_carved(plan) else None
+
+    def is_carved(self, plan: CarvePlan) -> bool:
+        """Whether an earlier run has left a suite that was carved so."""
+        return self.kept.carved == plan and self.tests.is_dir()
 
     def keep_carved(self, plan: CarvePlan) -> None:
         """Keep how the suite was carved."""
@@ -265,6 +268,12 @@ class RunFolder(Closing):
             self._drop_search()
             self._keep_device(search=search)
         return list(search.steps)
+
+    def earlier_strategy(self, batches: Sequence[Sequence[str]]) -> str | None:
+        """Return the strategy of an earlier run with these groups; see ``MigrationLog``."""
+        search = self.kept_device.search
+        is_same = search is not None and search.batches == tuple(map(tuple, batches))
+        return search.strategy if search is not None and is_same else None
 
     def add_step(self, step: StepResult, boundary: Boundary) -> None:
         """Keep one more step, and its boundary as a file; see ``MigrationLog``."""

@@ -28,7 +28,7 @@ class SideSpec:
     pipeline: tvm.transform.Pass | None = None
 
     @classmethod
-    def of(cls, target: Any, pipeline: Any = None) -> SideSpec:
+    def of(cls, target: Any, pipeline: Any = None, session: str | None = None) -> SideSpec:
         """Return a side from what people write.
 
         Parameters
@@ -37,13 +37,15 @@ class SideSpec:
             A target's kind, tag or JSON; or a ``tvm.target.Target``.
         pipeline
             ``MODULE:ATTR`` or a pass; None for none.
+        session
+            Where it runs, as for ``parse_target``.
 
         Raises
         ------
         UsageError
             The target is not known, or the pipeline cannot be imported or is no pass.
         """
-        parsed = parse_target(target) if isinstance(target, str) else target
+        parsed = parse_target(target, session) if isinstance(target, str) else target
         return cls(target=parsed, pipeline=load_pipeline(pipeline))
 
     def accurate(self) -> SideSpec:

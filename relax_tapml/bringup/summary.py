@@ -19,12 +19,14 @@ from relax_tapml.capture.store import CaptureStore
 from relax_tapml.compare.verdict import Verdict, most_severe
 from relax_tapml.frontend.model import Model
 from relax_tapml.migrate.in_context import in_context
+from relax_tapml.migrate.strategies.registry import LINEAR
 from relax_tapml.partition.site_table import SiteEntry
 from relax_tapml.passes.origin import unit_text
 from relax_tapml.printable import names_text
 from relax_tapml.results.pipeline_result import PipelineResult
 from relax_tapml.results.run_result import (
     CaptureResult,
+    Estimate,
     ModelResult,
     RunResult,
     SkippedSite,
@@ -46,12 +48,15 @@ class Findings:
     ----------
     model, lowered
         What was run.
+    estimate
+        What the stages were expected to take.
     trusted, store, suite, alone, migrated
         Of the stages of these names.
     """
 
     model: Model
     lowered: Lowered
+    estimate: Estimate | None = None
     trusted: Trusted | None = None
     store: CaptureStore | None = None
     suite: Suite | None = None
@@ -99,13 +104,15 @@ def summarise(
         unproven={} if found.suite is None else dict(found.suite.manifest.dropped_probes),
         versions=_versions(),
         seconds=seconds,
+        estimate=found.estimate,
         model=_model_result(found),
         source=options.source,
         target=options.target,
         session=options.session,
         source_options="" if trusted is None else trusted.built.side.options_text,
         devices={} if found.alone is None else dict(found.alone.devices),
-        strategy=str(options.strategy),
+        strategy=migrated.strategy or options.strategy or LINEAR.name,
+        strategy_reason=migrated.strategy_reason,
         by=str(options.by),
         device_pipeline=_name_of(options.device_pipeline),
         host_pipeline=_name_of(options.host_pipeline),

@@ -17,7 +17,7 @@ from relax_tapml.partition.boundary import Boundary
 from relax_tapml.partition.device_side import DeviceSide, device_side
 from relax_tapml.partition.graph_passes import GraphPasses
 from relax_tapml.partition.kernel_library import KernelLibrary, KernelSet
-from relax_tapml.progress import SILENT, Stage
+from relax_tapml.progress import SILENT, Stage, showing
 from relax_tapml.versions import versions
 
 
@@ -143,7 +143,8 @@ def build_target(prepared: PreparedTarget, kernels: Path, stage: Stage = SILENT)
     library = KernelLibrary(kernels)
     if prepared.passes is not None:
         prepared.passes.check(library)
-    built = library.build(prepared.units, prepared.spec.target)
+    spec = prepared.spec
+    built = library.build(prepared.units, spec.target, showing(stage, f"kernels for {spec.name}"))
     count = len(built.paths)
     stage.say(
         f"{count} of {count + len(built.failed)} units build for {prepared.spec.name}, "

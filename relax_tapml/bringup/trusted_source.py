@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 from relax_tapml.arrays import Array
 from relax_tapml.bringup._identity import source_identity
 from relax_tapml.bringup._import_check import ImportCheck
+from relax_tapml.bringup._measured import Measured
 from relax_tapml.bringup._source import Source
 from relax_tapml.bringup.ir_dump import NO_DUMP, IrDump
 from relax_tapml.bringup.lowered_model import Lowered
@@ -19,7 +21,7 @@ from relax_tapml.frontend.model import Model
 from relax_tapml.migrate.choices import SourceChoices
 from relax_tapml.partition.kernel_library import KernelLibrary
 from relax_tapml.partition.lower_for_target import lower_for_target
-from relax_tapml.progress import SILENT, Stage
+from relax_tapml.progress import SILENT, Stage, showing
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +36,8 @@ class BuiltSource:
         What runs.
     identity
         Digests of what captures depend on, by the name that a user would give each.
+    build_s
+        Seconds of building its kernels.
     """
 
     model: Model
@@ -41,6 +45,7 @@ class BuiltSource:
     side: SideSpec
     source: Source
     identity: Mapping[str, str]
+    build_s: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +64,8 @@ class Trusted:
         Why the import is not known to be right; empty if it is.
     is_refused
         Whether it is known to be wrong, so that nothing may be concluded about a target.
+    run_s
+        Seconds in which the source ran all samples.
     """
 
     built: BuiltSource
@@ -66,6 +73,12 @@ class Trusted:
     check: ImportCheck | None = None
     doubt: str = ""
     is_refused: bool = False
+    run_s: float = 0.0
+
+    @property
+    def measured(self) -> Measured:
+        """What its run shows of how long the rest will take."""
+        return Measured(run_s=self.run_s, build_s=self.built.build_s)
 
     def require(self, target: str) -> None:
         """Raise ``SourceError`` if the import is wrong, which a run on ``target`` would hide."""
@@ -112,13 +125,16 @@ def build_source(
     library = KernelLibrary(kernels)
     with dump.phase("source"):
         units = lower_for_target(lowered.module, side.target, side.pipeline)
-    built = library.build(units, side.target)
+    began = time.perf_counter()
+    built = library.build(units, side.target, showing(stage, f"kernels for {side.name}"))
+    build_s = time.perf_counter() - began
     return BuiltSource(
         model=model,
         lowered=lowered,
         side=side,
         source=Source(model, units, side.target, built, library),
         identity=source_identity(model, lowered.module, units, built),
+        build_s=build_s,
     )
 
 
@@ -140,8 +156,9 @@ def trust_source(built: BuiltSource, is_checked: bool = True, stage: Stage = SIL
     SourceError
         The source crashes; or the framework's own run fails, and ``is_checked``.
     """
-    stage.say("comparing with the framework")
     outputs = built.source.run(stage)
+    run_s = built.source.run_s
+    stage.say("comparing with the framework")
     name, model = built.side.described, built.model.name
     try:
         check = built.source.check_import(outputs, SourceChoices(built.lowered.module))
@@ -149,10 +166,10 @@ def trust_source(built: BuiltSource, is_checked: bool = True, stage: Stage = SIL
         if is_checked:
             raise
         stage.say(f"{name}; the framework's own run failed")
-        return Trusted(built=built, outputs=outputs, doubt=str(error))
+        return Trusted(built=built, outputs=outputs, doubt=str(error), run_s=run_s)
     if check is None:
         stage.say(f"{name}; there is no framework output to compare with")
-        return Trusted(built=built, outputs=outputs)
+        return Trusted(built=built, outputs=outputs, run_s=run_s)
     stage.say(f"{name} {check.agreement} (max abs {check.apart:.2g})")
     doubts = {
         Verdict.PASS: "",
@@ -171,4 +188,5 @@ def trust_source(built: BuiltSource, is_checked: bool = True, stage: Stage = SIL
         check=check,
         doubt=doubts.get(check.verdict, wrong),
         is_refused=is_checked and check.verdict not in doubts,
+        run_s=run_s,
     )

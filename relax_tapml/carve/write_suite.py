@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,6 +43,7 @@ from relax_tapml.suite.recipe import Recipe
 from relax_tapml.suite.revise_suite import set_tolerances
 from relax_tapml.suite.suite_files import SuiteFiles
 from relax_tapml.suite.tolerances import store_tolerance
+from relax_tapml.targets.platforms.parse_target import portable_text
 from relax_tapml.versions import versions
 
 
@@ -57,6 +58,7 @@ def write_suite(
     replace: bool = False,
     pipeline: tvm.transform.Pass | None = None,
     kernels: Path | None = None,
+    on_unit: Callable[[str], None] = lambda _unit: None,
 ) -> Suite:
     """Write cases as a suite, all of it or nothing.
 
@@ -84,6 +86,8 @@ def write_suite(
         The source's own pass, and where kernels for the source are kept. Without a place for
         these, units that run the kernels of others get the tolerances of their dtypes, which right
         kernels may miss together.
+    on_unit
+        Called with each unit that was carved.
 
     Returns
     -------
@@ -101,7 +105,7 @@ def write_suite(
     folder = Path(folder)
     check_replaceable(folder, replace=replace)
     with new_folder(folder) as scratch:
-        suite = _Writer(scratch, lowered, store, source, is_probed).write(cases)
+        suite = _Writer(scratch, lowered, store, source, is_probed, on_unit).write(cases)
         if kernels is not None:
             library = KernelLibrary(kernels)
             found = composite_tolerances(suite, source=source, pipeline=pipeline, library=library)
@@ -136,7 +140,9 @@ class _Writer:
         store: CaptureStore,
         source: Any,
         is_probed: bool,
+        on_unit: Callable[[str], None],
     ) -> None:
+        self._on_unit = on_unit
         self._files = SuiteFiles(folder, {}, {})
         self._lowered = lowered
         self._store = store
@@ -163,7 +169,7 @@ class _Writer:
         units = self._write_units({unit: stems.stem(unit) for unit in by_unit}, by_unit)
         self._files.write_other_tests({**self._skipped, **self._skipped_sites})
         manifest = Manifest(
-            source=str(self._source),
+            source=portable_text(self._source),
             versions=versions(),
             units=units,
             tensors=self._files.tensors,
@@ -206,6 +212,7 @@ class _Writer:
                     self._add(made)
                     if made.unit is not None:
                         written[unit] = made.unit
+                    self._on_unit(unit)
             except ForkFailed as death:
                 if retries.allows(death):
                     self._files.remove_unlisted()

@@ -80,7 +80,7 @@ def run(args: argparse.Namespace) -> int:
         )
     suite = open_suite(args.folder, trust=args.trust)
     target_text = args.target or (record.result.target if record else suite.manifest.source)
-    target = parse_target(target_text)
+    target = parse_target(target_text, record.result.session if record else "inline")
     suite = open_suite(args.folder, target, trust=args.trust)
     unit = suite.unit(args.unit)
     found = record.unit(args.unit) if record and _is_of_run(args, record) else None

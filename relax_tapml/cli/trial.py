@@ -36,7 +36,7 @@ def run_a_kernel(platform: Platform) -> str:
         Some part does not work.
     """
     began = time.perf_counter()
-    target = parse_target(platform.name)
+    target = parse_target(platform.name, "process")
     side = lower_for_target(lower(mark_inputs(_addition(), ())), target)
     x = np.arange(_SIZE, dtype=np.float32)
     with scratch_folder() as folder:

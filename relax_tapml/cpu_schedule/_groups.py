@@ -43,7 +43,7 @@ class Group:
 
 def groups_of(kernel: Kernel, registers: Registers) -> list[Group]:
     """Return all nests of a kernel in groups, in an order that keeps what each nest reads."""
-    plans = [tile_plan(nest, registers) for nest in kernel.nests]
+    plans = [tile_plan(nest, registers, kernel.root.alloc_buffers) for nest in kernel.nests]
     producers = {
         number: source
         for number, plan in enumerate(plans)

@@ -82,11 +82,7 @@ class Tile:
             they are all.
         """
         plan = self.plan
-        dtype = str(plan.nest.body.value.ty.dtype)
-        sums = [
-            tirx.decl_buffer([plan.lanes], dtype, f"sums_{number}", scope="local")
-            for number in range(plan.rows)
-        ]
+        sums = [plan.sums.buffer(plan.lanes, number) for number in range(plan.rows)]
 
         def add(at: Mapping[Any, Any], number: Any) -> Any:
             return sequence(
@@ -126,7 +122,7 @@ class Tile:
 
         def load(lane: Any) -> Any:
             value = tirx.BufferLoad(nest.body.buffer, self._place(offset, lane))
-            return tirx.BufferStore(sums, value, [lane])
+            return self.plan.sums.store(sums, value, lane)
 
         return tirx.IfThenElse(is_first, initial, self._valid_lanes(load))
 
@@ -135,7 +131,7 @@ class Tile:
 
         def value(lane: Any) -> Any:
             values = {**self._values(offset, lane), **at}
-            values[plan.sum] = tirx.BufferLoad(sums, [lane])
+            values[plan.sum] = plan.sums.load(sums, lane)
             if panel is not None:
                 values[plan.operand] = tirx.BufferLoad(panel, [number * plan.lanes + lane])
             return substituted(plan.template, values)
@@ -146,7 +142,7 @@ class Tile:
         plan = self.plan
 
         def store(lane: Any) -> Any:
-            value = tirx.BufferLoad(sums, [lane])
+            value = plan.sums.load(sums, lane)
             return tirx.BufferStore(plan.nest.body.buffer, value, self._place(offset, lane))
 
         stored = self._valid_lanes(store)
@@ -159,7 +155,7 @@ class Tile:
         return [substituted(index, values) for index in self.plan.nest.body.indices]
 
     def _every_lane(self, sums: Any, value: Callable[[Any], Any]) -> Any:
-        return vector(self.plan.lanes, lambda lane: tirx.BufferStore(sums, value(lane), [lane]))
+        return vector(self.plan.lanes, lambda lane: self.plan.sums.store(sums, value(lane), lane))
 
     def _valid_lanes(self, body: Callable[[Any], Any]) -> Any:
         every = vector(self.plan.lanes, body)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,7 @@ from relax_tapml._compat import TensorLoad, prim, prim_op
 from relax_tapml.arrays import is_integer
 from relax_tapml.cpu_schedule._nests import Axis, Nest, found, same, uses, with_loads
 from relax_tapml.cpu_schedule._registers import Registers
+from relax_tapml.cpu_schedule._sums import Sums
 
 _DTYPES = frozenset(
     {"float16", "bfloat16", "float32", "float64"}
@@ -51,6 +53,8 @@ class TilePlan:
         Variables.
     packed
         The expression that is packed; None to read it where it lies.
+    sums
+        Where sums are while they grow.
     """
 
     nest: Nest
@@ -62,6 +66,7 @@ class TilePlan:
     sum: Any
     operand: Any
     packed: Any
+    sums: Sums
 
     @property
     def has_tail(self) -> bool:
@@ -69,8 +74,18 @@ class TilePlan:
         return self.lane.static is None or self.lane.static % self.lanes != 0
 
 
-def tile_plan(nest: Nest, registers: Registers) -> TilePlan | None:
-    """Return how to compute a reduction in tiles; None where they do not help."""
+def tile_plan(nest: Nest, registers: Registers, inner: Sequence[Any]) -> TilePlan | None:
+    """Return how to compute a reduction in tiles; None where they do not help.
+
+    Parameters
+    ----------
+    nest
+        Any nest.
+    registers
+        Of the CPU.
+    inner
+        The buffers that are inside the kernel.
+    """
     store, first = nest.body, nest.init
     if not nest.reductions or not all(isinstance(s, tirx.BufferStore) for s in nest.statements):
         return None
@@ -119,6 +134,7 @@ def tile_plan(nest: Nest, registers: Registers) -> TilePlan | None:
         sum=before,
         operand=operand,
         packed=packed,
+        sums=Sums.of(nest, inner),
     )
 
 

@@ -91,6 +91,16 @@ def with_native_cpu(target: Any) -> Any:
     return tvm.target.Target(document)
 
 
+def without_native_cpu(target: Any) -> Any:
+    """Return the target that ``with_native_cpu`` made this one of; the same if it did not."""
+    if target.kind.name != "llvm" or not target.attrs.get("mcpu"):
+        return target
+    named = ("mcpu", "mattr")
+    rest = {key: value for key, value in json.loads(str(target)).items() if key not in named}
+    plain = tvm.target.Target(rest)
+    return plain if str(with_native_cpu(plain)) == str(target) else target
+
+
 def instruction_sets(target: Any) -> tuple[str, ...]:
     """Return the instruction sets that code for a target may use, by LLVM's names.
 

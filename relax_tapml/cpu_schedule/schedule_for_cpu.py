@@ -58,7 +58,7 @@ def schedule_for_cpu(
     # Fewer iterations take less time than to start the threads.
     least = least_iterations >> 6
     body = sequence(
-        [_statement(group, own, least) for group, own in zip(groups, inner, strict=True)]
+        [_statement(kernel, group, own, least) for group, own in zip(groups, inner, strict=True)]
     )
     moved = {buffer for own in inner for buffer in own}
     moved |= {buffer for group in groups if group.producer for buffer in group.producer.written}
@@ -68,7 +68,7 @@ def schedule_for_cpu(
     return scheduled.with_attr("tirx.is_scheduled", True)
 
 
-def _statement(group: Group, inner: Sequence[Any], least: int) -> Any:
+def _statement(kernel: Kernel, group: Group, inner: Sequence[Any], least: int) -> Any:
     nest = group.nests[0]
     is_parallel = sum(nest.iterations for nest in group.nests) >= least
     if len(group.nests) > 1:
@@ -78,7 +78,7 @@ def _statement(group: Group, inner: Sequence[Any], least: int) -> Any:
     if (axis := transposed_axis(nest)) is not None:
         return transpose(nest, axis, is_parallel=is_parallel)
     if can_be_side_by_side(nest):
-        return side_by_side(nest, is_parallel=is_parallel)
+        return side_by_side(nest, kernel.root.alloc_buffers, is_parallel=is_parallel)
     return parallel(nest, is_parallel=is_parallel)
 
 

@@ -56,7 +56,7 @@ class ShadowKernel:
         results are float64.
     perturbed
         Numbers of the kernel's parameters that are float inputs. The perturbation of each of their
-        values is passed as float32.
+        values is passed as float32, of wide ones as float64.
     errors
         Numbers of the kernel's parameters that are results with errors, which are float64.
     rounds
@@ -83,6 +83,8 @@ def shadow_kernel_of(
     *,
     is_exact: bool = False,
     is_perturbed: bool = False,
+    wide: frozenset[int] = frozenset(),
+    kept: frozenset[int] = frozenset(),
 ) -> ShadowKernel:
     """Rewrite a PrimFunc to float64, with an error bound beside each value.
 
@@ -112,6 +114,12 @@ def shadow_kernel_of(
     is_perturbed
         Whether inputs are perturbed also where nothing rounds, because they are themselves results
         with errors.
+    wide
+        Numbers of the float inputs that are values of a shadow kernel themselves: float64, with
+        errors in float64.
+    kept
+        Numbers of the results that another part of the kernel reads: these are rounded to their
+        dtype.
 
     Raises
     ------
@@ -123,12 +131,14 @@ def shadow_kernel_of(
     uncertain: set[Any] = set()
     while True:
         # A tensor has errors if a value stored in it has one, which may depend on other tensors.
-        rewriter = _Rewriter(plain, frozenset(results), uncertain, functions, is_exact=is_exact)
+        rewriter = _Rewriter(
+            plain, frozenset(results), uncertain, functions, is_exact=is_exact, wide=wide, kept=kept
+        )
         shadow = rewriter.shadow()
         if rewriter.found <= uncertain:
             break
         uncertain |= rewriter.found
-    if shadow.rounds or is_exact or is_perturbed:
+    if shadow.rounds or is_exact or is_perturbed or wide:
         return shadow
     # Without a rounding, the same input bits give the same output bits: no perturbation is needed.
     return _Rewriter(plain, frozenset(results), set(), functions, has_perturbations=False).shadow()
@@ -146,6 +156,8 @@ class _Rewriter:
         *,
         has_perturbations: bool = True,
         is_exact: bool = False,
+        wide: frozenset[int] = frozenset(),
+        kept: frozenset[int] = frozenset(),
     ) -> None:
         self.found: set[Any] = set()
         self._function = function
@@ -166,7 +178,8 @@ class _Rewriter:
         self._expressions = Expressions(
             places=self._places, bind=self._bind, functions=functions, is_exact=is_exact
         )
-        self._reread = loaded_buffers(function)
+        self._reread = loaded_buffers(function) | {function.params[number] for number in kept}
+        self._wide = wide
 
     def shadow(self) -> ShadowKernel:
         params, perturbations, errors = [], {}, {}
@@ -182,12 +195,13 @@ class _Rewriter:
                 if place.errors is not None:
                     errors[number_] = place.errors
             elif is_float(dtype):
-                wide = F64 if dtype == F64 else "float32"
+                is_wide = number_ in self._wide
+                wide = F64 if dtype == F64 or is_wide else "float32"
                 values = tirx.decl_buffer(param.shape, wide, param.name)
                 place = Place(values=values)
-                if self._has_perturbations:
+                if self._has_perturbations or is_wide:
                     place.errors = perturbations[number_] = tirx.decl_buffer(
-                        param.shape, "float32", f"{param.name}_perturbation"
+                        param.shape, F64 if is_wide else "float32", f"{param.name}_perturbation"
                     )
             else:
                 place = Place(values=param)

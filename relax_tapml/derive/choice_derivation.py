@@ -21,7 +21,7 @@ from relax_tapml.compare.tolerances.tolerance import Tolerance
 from relax_tapml.derive._chooser import Chooser, choosers, extra_results, with_choices, with_scores
 from relax_tapml.derive._chosen_index import chosen_indices
 from relax_tapml.derive.bounded import NotDerivableError
-from relax_tapml.derive.derivation import ORDERS, Derivation
+from relax_tapml.derive.derivation import Derivation
 from relax_tapml.derive.error_bounds import bound_tolerance, output_error_bounds
 from relax_tapml.files.machine import raise_machine_error
 
@@ -93,14 +93,12 @@ class ChoiceDerivation:
         scalars: Mapping[int, float],
         oracles: Sequence[Array],
         slack: Mapping[int, Array] | None = None,
-        *,
-        orders: Sequence[int] = ORDERS,
     ) -> list[Tolerance]:
         """Return how far each result may be from its oracle; see ``Derivation.tolerances``.
 
         Parameters
         ----------
-        arguments, scalars, oracles, orders
+        arguments, scalars, oracles
             As there.
         slack
             How far float arguments may be off, where that is more than their last place.
@@ -110,11 +108,15 @@ class ChoiceDerivation:
         if all(direct):
             return [tolerance for tolerance in direct if tolerance is not None]
         try:
-            found = self._evaluate_choices(arguments, scalars, oracles, slack, orders)[1]
+            found = self._evaluate_choices(arguments, scalars, oracles, slack)[1]
         except Exception as error:  # Whatever TVM and NumPy raise about an unforeseen kernel.
             raise_machine_error(error, "deriving tolerances")
-            return self._plain.tolerances(arguments, scalars, oracles, orders=orders)
+            return self._plain.tolerances(arguments, scalars, oracles)
         return [index or other for index, other in zip(direct, found, strict=True)]
+
+    def too_long(self, shapes: Mapping[int, tuple[int, ...]], scalars: Mapping[int, float]) -> str:
+        """Return why an evaluation would take too long; see ``Derivation.too_long``."""
+        return self._plain.too_long(shapes, scalars)
 
     def evaluated(
         self,
@@ -122,7 +124,6 @@ class ChoiceDerivation:
         scalars: Mapping[int, float],
         like: Sequence[Array],
         *,
-        orders: Sequence[int] = ORDERS,
         is_exact: bool = False,
     ) -> tuple[list[Array], list[Tolerance]] | None:
         """Evaluate the PrimFunc without a source; see ``Derivation.evaluated``.
@@ -132,10 +133,10 @@ class ChoiceDerivation:
         if is_exact:
             return None
         try:
-            oracles, found = self._evaluate_choices(arguments, scalars, None, {}, orders, like)
+            oracles, found = self._evaluate_choices(arguments, scalars, None, {}, like)
         except Exception as error:
             raise_machine_error(error, "deriving tolerances")
-            return self._plain.evaluated(arguments, scalars, like, orders=orders)
+            return self._plain.evaluated(arguments, scalars, like)
         direct = [self._of_index(number, arguments, {}) for number in self._results]
         return oracles, [index or other for index, other in zip(direct, found, strict=True)]
 
@@ -153,18 +154,15 @@ class ChoiceDerivation:
         scalars: Mapping[int, float],
         oracles: Sequence[Array] | None,
         slack: Mapping[int, Array],
-        orders: Sequence[int],
         like: Sequence[Array] = (),
     ) -> tuple[list[Array], list[Tolerance]]:
         """Evaluate with every choice; return oracles, of float64 by default, and tolerances."""
         if not arguments.keys().isdisjoint(self._results):
             raise NotDerivableError("the kernel writes to its arguments")
         like = oracles or like
-        picked, is_cut = self._picked(arguments, scalars, like, slack, orders)
+        picked, is_cut = self._picked(arguments, scalars, like, slack)
         runs = [
-            self._forced.values_and_errors(
-                {**arguments, **choice}, scalars, like, slack, orders=orders
-            )
+            self._forced.values_and_errors({**arguments, **choice}, scalars, like, slack)
             for choice in picked
         ]
         rounded = [
@@ -188,7 +186,6 @@ class ChoiceDerivation:
         scalars: Mapping[int, float],
         like: Sequence[Array],
         slack: Mapping[int, Array],
-        orders: Sequence[int],
     ) -> tuple[list[dict[int, Array]], bool]:
         """Return the choices to evaluate, and whether further choices were left out."""
         extents = _extents(self._params, arguments)
@@ -196,14 +193,10 @@ class ChoiceDerivation:
         empty = [np.zeros(_shape(buffer, extents), str(buffer.dtype)) for buffer in extra]
         is_chosen = True
         try:
-            evaluated = self._open.values_and_errors(
-                arguments, scalars, [*like, *empty], slack, orders=orders
-            )
+            evaluated = self._open.values_and_errors(arguments, scalars, [*like, *empty], slack)
         except NotDerivableError:  # Rounding may change the choice, and other results depend on it.
             is_chosen = False
-            evaluated = self._scores.values_and_errors(
-                arguments, scalars, [*like, *empty], slack, orders=orders
-            )
+            evaluated = self._scores.values_and_errors(arguments, scalars, [*like, *empty], slack)
         values, errors = evaluated
         candidates = []
         for chooser in self._found:

@@ -10,7 +10,7 @@ from tvm import tirx
 
 from relax_tapml._compat import SBlockRealize
 from relax_tapml.kernel_flow.interval import Interval, bounds
-from relax_tapml.kernel_flow.kernel_call import KernelCall
+from relax_tapml.kernel_flow.kernel_call import KernelCall, dims_of
 
 Shape = tuple[int, ...]
 
@@ -30,7 +30,28 @@ def iterations(call: KernelCall, inputs: Sequence[Shape], outputs: Sequence[Shap
     """
     shapes = {number: inputs[index] for number, index in call.inputs.items()}
     shapes.update(zip(call.results, outputs, strict=False))
-    return _inside(call.kernel.body, call.fixed(shapes))
+    return iterations_of(call.kernel, shapes, call.scalars)
+
+
+def iterations_of(
+    function: tirx.PrimFunc,
+    shapes: Mapping[int, Shape],
+    scalars: Mapping[int, float],
+    dims: Mapping[tirx.Var, int] | None = None,
+) -> float:
+    """Return how often the innermost loops of a PrimFunc run.
+
+    Parameters
+    ----------
+    function
+        With blocks or without.
+    shapes, scalars
+        Of parameters, by number.
+    dims
+        Values of further variables.
+    """
+    known = {**dims_of(function, shapes, scalars), **(dims or {})}
+    return _inside(function.body, {v: Interval(size, size) for v, size in known.items()})
 
 
 def _inside(statement: Any, sizes: Mapping[tirx.Var, Interval]) -> float:

@@ -56,17 +56,31 @@ class KernelCall:
         shapes
             Parameter number to the shape it has in the call.
         """
-        params = list(self.kernel.params)
-        known = {
-            params[number]: Interval(value, value)
-            for number, value in self.scalars.items()
-            if isinstance(value, int)
-        }
-        for number, shape in shapes.items():
-            for extent, actual in zip(params[number].ty.shape, shape, strict=True):
-                if isinstance(extent, tirx.Var):
-                    known[extent] = Interval(actual, actual)
-        return known
+        known = dims_of(self.kernel, shapes, self.scalars)
+        return {variable: Interval(size, size) for variable, size in known.items()}
+
+
+def dims_of(
+    function: tirx.PrimFunc, shapes: Mapping[int, tuple[int, ...]], scalars: Mapping[int, float]
+) -> dict[tirx.Var, int]:
+    """Return the values of a PrimFunc's integer parameters and symbolic dimensions.
+
+    Parameters
+    ----------
+    function
+        The PrimFunc.
+    shapes, scalars
+        Of its parameters in a call, by number.
+    """
+    params = list(function.params)
+    known = {params[n]: value for n, value in scalars.items() if isinstance(value, int)}
+    known |= {
+        extent: actual
+        for number, shape in shapes.items()
+        for extent, actual in zip(params[number].ty.shape, shape, strict=True)
+        if isinstance(extent, tirx.Var)
+    }
+    return known
 
 
 def kernel_call_of(module: tvm.IRModule, function: str) -> KernelCall | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import tvm
 
@@ -12,6 +13,7 @@ from relax_tapml.partition.hybrid import Host
 from relax_tapml.partition.kernel_library import KernelLibrary, KernelSet
 from relax_tapml.partition.program import PartitionedProgram, partition
 from relax_tapml.partition.site_table import SiteEntry
+from relax_tapml.passes.lift_derived_weights import LiftDerivedWeights
 from relax_tapml.passes.operator_call import UNIT_ATTR
 from relax_tapml.passes.replace_choices import ReplaceChoices
 from relax_tapml.passes.site import Site
@@ -85,7 +87,12 @@ class BuiltSides:
             is_merged=is_merged,
             poisoned=self.poisoned if is_poisoned else (),
             table=self.table,
+            lifted=None if replaced else self._lifted,
         )
+
+    @cached_property
+    def _lifted(self) -> tvm.IRModule:
+        return LiftDerivedWeights()(self.lowered)
 
 
 def units_of(sites: Collection[str]) -> frozenset[str]:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from relax_tapml.compare.verdict import Verdict
 from relax_tapml.errors import SourceError, StoreError
 from relax_tapml.migrate.strategies.search import Search
-from relax_tapml.migrate.strategies.strategy import Outcome
+from relax_tapml.migrate.strategies.strategy import Outcome, Proposal
 from relax_tapml.migrate.trial import Trial
 from relax_tapml.progress import SILENT, Stage
 from relax_tapml.results.step_result import Purpose, StepResult
@@ -62,7 +62,9 @@ def migrate(
             if limit is not None and moves >= limit:
                 return
             moves += 1
-        stage.update(len(steps), len(steps) + search.remaining)
+        total = len(steps) + search.remaining
+        stage.update(len(steps), total)
+        stage.say(f"step {len(steps) + 1} of {total}, {_doing(proposal)}")
         step = trial.step(proposal)
         outcome = outcome_of(step)
         search.settle(outcome)
@@ -73,6 +75,15 @@ def migrate(
             )
         steps.append(step)
         on_step(step)
+
+
+def _doing(proposal: Proposal) -> str:
+    """Return what a step tries, for people."""
+    if not proposal.moved:
+        return "nothing on the device"
+    first, *others = proposal.moved
+    more = f" and {len(others)} more" if others else ""
+    return f"{proposal.purpose}: {first}{more}"
 
 
 def outcome_of(step: StepResult) -> Outcome:

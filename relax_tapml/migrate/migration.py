@@ -33,6 +33,9 @@ class MigrationLog(Protocol):
             groups in the order in which they move.
         """
 
+    def earlier_strategy(self, batches: Sequence[Sequence[str]]) -> str | None:
+        """Return the strategy of an earlier run with these move groups; None if there was none."""
+
     def add_step(self, step: StepResult, boundary: Boundary) -> None:
         """Keep one more step, and the boundary that it tried."""
 
@@ -53,6 +56,11 @@ class NoLog:
         """Return no steps."""
         del strategy, batches
         return []
+
+    def earlier_strategy(self, batches: Sequence[Sequence[str]]) -> str | None:
+        """Return none."""
+        del batches
+        return None
 
     def add_step(self, step: StepResult, boundary: Boundary) -> None:
         """Keep nothing."""

@@ -330,6 +330,8 @@ class Trial:
         )
         if verdict not in _RIGHT:
             self.device.close()
+            if hybrid is not None and hybrid.is_shared:
+                self.sides.host.forget_weights()
         return attempt
 
     def _agreements(self, index: int, outputs: Sequence[Array]) -> list[Agreement]:

@@ -6,7 +6,7 @@ import os
 import struct
 import tempfile
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,7 +53,10 @@ class Compiled:
 
 
 def compile_kernels(
-    jobs: Sequence[KernelJob], platform: Platform, files: KernelFiles
+    jobs: Sequence[KernelJob],
+    platform: Platform,
+    files: KernelFiles,
+    on_built: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> dict[KernelName, Compiled]:
     """Compile kernels on all cores.
 
@@ -69,6 +72,8 @@ def compile_kernels(
         The platform of all of them; its ``compiler`` has been set up.
     files
         The folder of the results.
+    on_built
+        Called after each kernel, with how many of how many are done; from any thread.
 
     Raises
     ------
@@ -81,7 +86,7 @@ def compile_kernels(
     while left := [job for job in jobs if job.name not in done]:
         alone = next(iter(suspects.values()), None)
         chosen = left[:_MOST] if alone is None else [alone]
-        for death in _round(chosen, platform, files, done):
+        for death in _round(chosen, platform, files, done, lambda: on_built(len(done), len(jobs))):
             is_retried = retries.allows(death)
             if lack := lack_now(files.folder):
                 raise lack.error(_doing(platform))
@@ -107,6 +112,7 @@ def _round(
     platform: Platform,
     files: KernelFiles,
     done: dict[KernelName, Compiled],
+    on_done: Callable[[], None],
 ) -> list[ForkFailed]:
     """Compile kernels in a fork for each core, and return the deaths of forks.
 
@@ -135,6 +141,7 @@ def _round(
             for message in forked(work, is_safe=is_forked):
                 number, path, reason = message.document
                 done[jobs[number].name] = Compiled(path=Path(path) if path else None, reason=reason)
+                on_done()
                 if is_over.is_set():
                     return
         except ForkFailed as death:

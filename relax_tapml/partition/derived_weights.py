@@ -176,8 +176,18 @@ class DerivedValues:
         """Return the value of a weight; None if it has not been computed."""
         return self._values.get((weight.origin, weight.device_sites))
 
-    def add(self, weight: DerivedWeight, tensor: Any) -> None:
-        """Keep a value; where an equal one of the same expression is kept, that one."""
+    def add(self, weight: DerivedWeight, tensor: Any, copy: DeviceTensor | None = None) -> None:
+        """Keep a value; where an equal one of the same expression is kept, that one.
+
+        Parameters
+        ----------
+        weight
+            Whose value it is.
+        tensor
+            On the host's device.
+        copy
+            On the session's device, which has computed it; None if it has not.
+        """
         if self.of(weight) is not None:
             return
         alike = self._alike.setdefault(weight.expression, [])
@@ -186,6 +196,8 @@ class DerivedValues:
             value = DerivedValue(key=self._free_key(weight.name), tensor=tensor)
             alike.append(value)
         self._values[weight.origin, weight.device_sites] = value
+        if copy is not None:
+            self._sent.setdefault(value.key, copy)
 
     def on_device(self, value: DerivedValue) -> DeviceTensor:
         """Return the copy of a value that the session keeps."""
@@ -220,6 +232,8 @@ class DerivedWeights:
         self, derivations: Sequence[Derivation] = (), values: DerivedValues | None = None
     ) -> None:
         self._values = DerivedValues() if values is None else values
+        self._downloads: list[tuple[Any, DeviceTensor]] = []
+        self._is_deriving = False
         self._found = {
             result.name: (derivation, result)
             for derivation in derivations
@@ -244,11 +258,26 @@ class DerivedWeights:
         derivation, weight = self._found[name]
         value = self._values.of(weight)
         if value is None and derive is not None:
-            for result, tensor in zip(derivation.results, derive(derivation), strict=True):
-                self._values.add(result, tensor)
+            self._is_deriving = True
+            try:
+                tensors = derive(derivation)
+                for result, tensor in zip(derivation.results, tensors, strict=True):
+                    copies = (copy for one, copy in self._downloads if one.same_as(tensor))
+                    self._values.add(result, tensor, next(copies, None))
+            finally:
+                self._is_deriving = False
+                self._downloads.clear()
             value = self._values.of(weight)
         assert value is not None, f"{name} was not derived before the program was run"
         return value
+
+    def note_download(self, tensor: Any, copy: DeviceTensor) -> None:
+        """Note that a tensor of the host is a copy of one that the device has.
+
+        What the device has derived need not be sent to it.
+        """
+        if self._is_deriving:
+            self._downloads.append((tensor, copy))
 
     def on_device(self, name: str) -> DeviceTensor:
         """Return the device's copy of a derived weight that the host has."""

@@ -98,6 +98,11 @@ class Host:
             tensor = tensor_over(array)
         return self.upload(array) if tensor is None else tensor
 
+    def forget_weights(self) -> None:
+        """Upload each weight anew: a device that shares them may have written to them."""
+        self._weights.clear()
+        self.derived = DerivedValues()
+
     def take_params(self, params: Mapping[str, Array]) -> None:
         """Use other arrays of the same content, from where they lie."""
         self.params = dict(params)
@@ -213,6 +218,11 @@ class HybridModule:
         )
 
     @property
+    def is_shared(self) -> bool:
+        """Whether both sides use the same weights, on one device of this process."""
+        return self._calls is not None and self._calls.is_shared
+
+    @property
     def last_sites(self) -> tuple[str, ...]:
         """Ids of the sites in the last device call; none if there was no call.
 
@@ -271,6 +281,8 @@ class _DeviceCalls:
         self._poisoned = poisoned
         self._session = session
         self._module = module
+        # Both sides on one device of this process: nothing goes through memory of the CPU.
+        self.is_shared = session.shares(host.device)
         self._end: TapmlError | None = None
         self.last_region: str | None = None
         self.made: Counter[str] = Counter()
@@ -301,11 +313,15 @@ class _DeviceCalls:
         return guarded
 
     def _upload(self, tensor: Any) -> Any:
+        if self.is_shared:
+            return self._session.copy(tensor, is_upload=True)
         return self._session.upload(to_host(tensor))
 
     def _parameter(self, name: str) -> Any:
         if name in self._derived:
             return self._derived.on_device(name)
+        if self.is_shared:
+            return self._host.weight(name)
         return self._session.parameter(name, self._host.params[name])
 
     def _run(self, region: str, *args: Any) -> Any:
@@ -324,4 +340,9 @@ class _DeviceCalls:
         return self._session.parameter(_POISON.name(size), _POISON.pattern(size))
 
     def _download(self, tensor: Any) -> Any:
-        return self._host.upload(self._session.download(tensor))
+        if self.is_shared:
+            copy = self._session.copy(tensor, is_upload=False)
+        else:
+            copy = self._host.upload(self._session.download(tensor))
+        self._derived.note_download(copy, tensor)
+        return copy

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +12,7 @@ import tvm
 from tvm import relax, tirx
 from tvm.ir import GlobalVar
 
+from relax_tapml.cpu_schedule.schedule_for_cpu import RULES_VERSION
 from relax_tapml.errors import LoweringError
 from relax_tapml.files.machine import machine_errors
 from relax_tapml.partition._kernel_compile import KernelJob, compile_kernels
@@ -53,9 +54,10 @@ class KernelLibrary:
     """A folder of shared objects, one for each (PrimFunc, target), named by content.
 
     A kernel's name has the SHA-256 of its IR, the target, the options that the environment gives
-    its compiler, and TVM's version. So a changed kernel is a new file, an unchanged one is never
-    built again, and several runs may share a folder. A file that is damaged, or that another user
-    has built, is not used; see ``KernelFiles``.
+    its compiler, and the versions of TVM and of the rules by which kernels for CPUs are scheduled.
+    So a changed kernel is a new file, an unchanged one is never built again, and several runs may
+    share a folder. A file that is damaged, or that another user has built, is not used; see
+    ``KernelFiles``.
 
     Parameters
     ----------
@@ -73,7 +75,12 @@ class KernelLibrary:
         self._files = KernelFiles(folder)
         self.built_count = 0
 
-    def build(self, side: tvm.IRModule, target: tvm.target.Target) -> KernelSet:
+    def build(
+        self,
+        side: tvm.IRModule,
+        target: tvm.target.Target,
+        on_built: Callable[[int, int], None] = lambda _done, _total: None,
+    ) -> KernelSet:
         """Schedule, compile and link missing kernels, in parallel, as the target's platform does.
 
         Parameters
@@ -83,6 +90,9 @@ class KernelLibrary:
             scheduled yet, get their default schedules.
         target
             The target to build for.
+        on_built
+            Called after each kernel that was missing, with how many of how many are done; from any
+            thread.
 
         Raises
         ------
@@ -93,7 +103,7 @@ class KernelLibrary:
         """
         functions = {g: f for g, f in side.functions.items() if isinstance(f, tirx.PrimFunc)}
         platform_of(target).check()
-        jobs, kernels = self._kernels(functions, target)
+        jobs, kernels = self._kernels(functions, target, on_built)
         paths: dict[str, tuple[Path, ...]] = {}
         failed: dict[str, str] = {}
         for unit, names in unit_kernels(side).items():
@@ -127,7 +137,10 @@ class KernelLibrary:
         return tuple(kernel.path for kernel in kernels if kernel.path)
 
     def _kernels(
-        self, functions: Mapping[GlobalVar, tirx.PrimFunc], target: tvm.target.Target
+        self,
+        functions: Mapping[GlobalVar, tirx.PrimFunc],
+        target: tvm.target.Target,
+        on_built: Callable[[int, int], None] = lambda _done, _total: None,
     ) -> tuple[list[KernelJob], dict[str, _Kernel]]:
         """Return the jobs of kernels, and the kernels by name, built where they are missing."""
         platform = platform_of(target)
@@ -139,7 +152,7 @@ class KernelLibrary:
             there = self._files.find(job.name for job in jobs)
             # Kernels of different names may have the same file, so each file is made once.
             missing = {job.name: job for job in jobs if job.name not in there}
-            compiled = compile_kernels(list(missing.values()), platform, self._files)
+            compiled = compile_kernels(list(missing.values()), platform, self._files, on_built)
         return jobs, {
             job.name.kernel: _Kernel(path=there[job.name])
             if job.name in there
@@ -165,7 +178,8 @@ def _job(
     name = gvar.name_hint
     module = tvm.IRModule({gvar: function.with_attr("global_symbol", name)})
     options = json.dumps([json.loads(str(target)), compiler], sort_keys=True)
-    content = "\n".join((tvm.ir.save_json(module), options, tvm.__version__))
+    rules = str(RULES_VERSION)
+    content = "\n".join((tvm.ir.save_json(module), options, tvm.__version__, rules))
     platform = platform_of(target)
     return KernelJob(
         name=KernelName(

@@ -15,7 +15,7 @@ from relax_tapml.partition.bytecode import CompiledFunctions, compile_functions
 from relax_tapml.partition.derived_weights import Derivation, derivations
 from relax_tapml.partition.kernel_library import KernelLibrary
 from relax_tapml.partition.site_table import SiteEntry, site_table
-from relax_tapml.passes.assign_sides import AssignSides, host_only_sites
+from relax_tapml.passes.assign_sides import AssignSides
 from relax_tapml.passes.crossings import DeviceCall
 from relax_tapml.passes.device_calls import device_calls
 from relax_tapml.passes.lift_derived_weights import LiftDerivedWeights
@@ -68,6 +68,7 @@ def partition(
     is_merged: bool = True,
     poisoned: Collection[str] = (),
     table: Sequence[SiteEntry] = (),
+    lifted: tvm.IRModule | None = None,
 ) -> PartitionedProgram:
     """Move the boundary: assign sides, outline regions, split, compile bytecode; build no kernel.
 
@@ -90,6 +91,8 @@ def partition(
         returns them. These must be units that write all of their results.
     table
         Of ``site_table(lowered)``, if that is known.
+    lifted
+        What ``LiftDerivedWeights`` makes of ``lowered``, where that is known.
 
     Raises
     ------
@@ -99,8 +102,9 @@ def partition(
         A pass raised: an error of the partition, not of the model.
     """
     sites = boundary.among(table or site_table(lowered))
-    lifted = LiftDerivedWeights()(lowered)
+    lifted = lifted or LiftDerivedWeights()(lowered)
     outlined = _outlined(lifted, sites, is_merged=is_merged)
+    calls = device_calls(outlined)
     try:
         sides = split_module(outlined, host_units, device_units)
         host = compile_functions(sides.host, source, library)
@@ -114,8 +118,8 @@ def partition(
         host=host,
         device=device,
         weights=weight_names(lifted),
-        calls=device_calls(outlined),
-        derivations=derivations(lifted, sites.difference(host_only_sites(lowered))),
+        calls=calls,
+        derivations=derivations(lifted, {site for call in calls for site in call.sites}),
         poisoned=found.regions if found else {},
     )
 

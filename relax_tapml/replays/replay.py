@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -88,6 +88,7 @@ def replay(
     device: Device | None = None,
     seed: int | None = None,
     trust: bool = False,
+    on_unit: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> ReplayReport:
     """Run every unit of a suite alone on a device and compare it with what was recorded.
 
@@ -127,6 +128,8 @@ def replay(
     trust
         Whether the suite comes from somebody who may run any code here: its units may then call
         functions that are not known to be harmless.
+    on_unit
+        Called after each unit, with how many of how many are done; from any thread.
 
     Raises
     ------
@@ -144,7 +147,7 @@ def replay(
     """
     if repeat < 1:
         raise UsageError(f"repeat {repeat}: expected at least 1")
-    parsed = parse_target(target) if isinstance(target, str) else target
+    parsed = parse_target(target, session) if isinstance(target, str) else target
     opened = suite if isinstance(suite, Suite) else open_suite(suite, parsed, trust=trust)
     chosen = _chosen(opened, units)
     with Replayer(
@@ -164,7 +167,7 @@ def replay(
         try:
             count = 1 if tracker is None else free_devices(tracker, timeout_s=timeout_s)
             if tracker is None or count < 2:
-                details, devices, lost = _on_one(replayer, chosen, repeat)
+                details, devices, lost = _on_one(replayer, chosen, repeat, on_unit)
             else:
                 fleet = FleetReplay(
                     tracker,
@@ -174,6 +177,7 @@ def replay(
                     open_replayer=replayer.on,
                     units=chosen,
                     repeat=repeat,
+                    on_unit=on_unit,
                 )
                 details, devices, lost = fleet.run(), fleet.devices, fleet.unavailable
         except (DeviceUnavailable, MachineError) as error:
@@ -204,7 +208,10 @@ def replay(
 
 
 def _on_one(
-    replayer: Replayer, units: Sequence[str], repeat: int
+    replayer: Replayer,
+    units: Sequence[str],
+    repeat: int,
+    on_unit: Callable[[int, int], None],
 ) -> tuple[dict[str, UnitReplay], dict[str, DeviceResult], _Lost | None]:
     """Replay units one after another on whatever device their sessions are on.
 
@@ -222,6 +229,7 @@ def _on_one(
                 devices[name] += DeviceResult(lost=f"no session could be opened for {unit}")
             return details, devices, error
         details[unit] = detail
+        on_unit(len(details), len(units))
         if detail.device:
             name = detail.device
             devices[name] = devices.get(name, DeviceResult()) + DeviceResult(

@@ -50,6 +50,20 @@ def seconds_text(seconds: float | None) -> str:
     return f"{minutes} min {rest} s"
 
 
+def about_text(seconds: float) -> str:
+    """Write a duration that is not known well, in few digits: ``20 s``, ``4 min``, ``1.5 h``."""
+    if seconds < 0.95:
+        return "under 1 s"
+    if seconds < 9.5:
+        return f"{seconds:.0f} s"
+    if seconds < 97.5:
+        return f"{round(seconds / 5) * 5} s"
+    if seconds < 97.5 * 60:
+        return f"{seconds / 60:.0f} min"
+    hours = seconds / 3600
+    return f"{hours:.1f} h" if hours < 9.95 else f"{hours:.0f} h"
+
+
 def size_text(size_bytes: int) -> str:
     """Write a size in decimal units: ``812 B``, ``41 kB``, ``1.2 GB``."""
     if size_bytes < 1000:

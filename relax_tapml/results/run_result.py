@@ -28,8 +28,13 @@ class SkippedSite:
 
 @dataclass(frozen=True, kw_only=True)
 class StageSeconds:
-    """How long each stage took in this run, and all of it."""
+    """How long each stage took in this run, and all of it.
 
+    ``load`` is the part of ``lower`` in which the model was loaded: its framework was imported, and
+    its program exported.
+    """
+
+    load: Seconds = 0.0
     lower: Seconds = 0.0
     build_kernels: Seconds = 0.0
     capture: Seconds = 0.0
@@ -37,6 +42,23 @@ class StageSeconds:
     replay: Seconds = 0.0
     migrate: Seconds = 0.0
     total: Seconds = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """What a run was expected to take, to be compared with ``seconds``.
+
+    Parameters
+    ----------
+    first
+        After lowering, from counts alone.
+    corrected
+        After the source had run once; None if that was not reached. Stages before have what they
+        took.
+    """
+
+    first: StageSeconds
+    corrected: StageSeconds | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,6 +129,8 @@ class RunResult:
         Distribution name to version, of what made the run; and the machine's architecture.
     seconds
         Of each stage.
+    estimate
+        What they were expected to take; None if the run did not get that far.
     model
         The model.
     source, target, session
@@ -116,7 +140,9 @@ class RunResult:
     devices
         What each device did in the replay, by its name.
     strategy, by
-        How the migration was to proceed.
+        How the migration proceeded, or was to.
+    strategy_reason
+        Why the strategy was chosen; empty where it was given.
     device_pipeline, host_pipeline
         As they were given, or their names; None without one.
     captures
@@ -141,6 +167,7 @@ class RunResult:
     unproven: dict[str, str] = field(default_factory=dict)
     versions: dict[str, str]
     seconds: StageSeconds
+    estimate: Estimate | None = None
     model: ModelResult | None = None
     source: str
     target: str
@@ -148,6 +175,7 @@ class RunResult:
     source_options: str = ""
     devices: dict[str, DeviceResult] = field(default_factory=dict)
     strategy: str = "linear"
+    strategy_reason: str = ""
     by: str = "unit"
     device_pipeline: str | None = None
     host_pipeline: str | None = None

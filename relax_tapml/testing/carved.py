@@ -110,12 +110,12 @@ class CarvedSuites:
     def _opened(self, folder: Path) -> Replayer | TapmlError:
         """Open a suite, once; if it is damaged, each of its tests fails with the error."""
         try:
-            target = self.target and parse_target(self.target)
+            target = self.target and parse_target(self.target, self.session)
             suite = open_suite(folder, target or None, trust=self.trust)
             selected = {path.name for path in self.test_files if path.parent == folder}
             replayer = Replayer(
                 suite,
-                target=target or parse_target(suite.manifest.source),
+                target=target or parse_target(suite.manifest.source, self.session),
                 session=self.session,
                 device_pipeline=load_pipeline(self.device_pipeline),
                 timeout_s=self.timeout_s,

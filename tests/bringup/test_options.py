@@ -19,6 +19,22 @@ def test_how_many_moves_may_be_made(migrate, limit):
 
 
 @pytest.mark.parametrize(
+    ("fields", "name", "is_free"),
+    [
+        ({}, "linear", True),
+        ({"strategy": "linear"}, "linear", False),
+        ({"strategy": "bisect"}, "bisect", False),
+        ({"migrate": "next"}, "linear", False),
+    ],
+)
+def test_a_strategy_that_is_given_is_obeyed(fields, name, is_free):
+    """Without one the size of the model decides, unless single moves are asked for."""
+    plan = Options(**fields).plan
+    assert plan.strategy.name == name
+    assert (plan.bisect_above_s is not None) == is_free
+
+
+@pytest.mark.parametrize(
     ("fields", "message"),
     [
         ({"strategy": "random"}, "--strategy random: expected one of linear, bisect, isolated"),

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import io
+import re
+import time
 
 import pytest
 from rich.console import Console
@@ -55,6 +57,35 @@ def test_a_terminal_sees_the_stage_move() -> None:
         stage.say("moving gelu")
     assert stream.getvalue().count("migrate") >= 2
     assert "moving gelu" in stream.getvalue()
+
+
+def test_a_long_stage_says_in_a_log_how_far_it_is() -> None:
+    """What it does, the share that is done, and the time left, now and then."""
+    stream = io.StringIO()
+    progress = Progress(Console(file=stream, highlight=False, width=80), interval_s=0.02)
+    progress.expect({"carve": 100.0, "replay": 60.0})
+    with progress.stage("carve") as stage:
+        stage.update(0, 4)
+        stage.update(1, 4)
+        stage.say("1 of 4 units carved")
+        end = time.monotonic() + 20
+        while "1 of 4" not in stream.getvalue() and time.monotonic() < end:
+            time.sleep(0.01)
+    beat, *_, last = stream.getvalue().splitlines()
+    assert re.fullmatch(
+        r"carve    1 of 4 units carved: 25%, under 1 s so far, about .* left, 60 s in all", beat
+    )
+    assert last.startswith("carve    1 of 4 units carved ")
+
+
+def test_a_terminal_sees_the_time_left() -> None:
+    """As expected, until the stage itself shows how fast it is."""
+    stream = io.StringIO()
+    progress = Progress(Console(file=stream, width=120, force_terminal=True))
+    progress.expect({"carve": 100.0, "replay": 60.0})
+    with progress.stage("carve"):
+        pass
+    assert "about 2 min left" in stream.getvalue() or "about 100 s left" in stream.getvalue()
 
 
 def test_progress_goes_to_stderr(capsys: pytest.CaptureFixture[str]) -> None:

@@ -618,7 +618,7 @@ def test_without_low_precision_bounds_such_devices_are_not_judged(monkeypatch):
     function = kernel(relax.op.sin, (x.shape, "float32"))
     oracle, tolerance = judged(function, [x])
     bound = tolerance.bound
-    monkeypatch.setattr("relax_tapml.derive.derivation.LOW_PRECISION_FUNCTIONS", {})
+    monkeypatch.setattr("relax_tapml.derive._shadow_runs.LOW_PRECISION_FUNCTIONS", {})
     tolerance = derived(function, [x], oracle)
     assert np.isnan(tolerance.low_precision).all()
     assert "not judged" in tolerance.origin

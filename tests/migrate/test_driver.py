@@ -18,12 +18,13 @@ class Watcher:
 
     def __init__(self):
         self.updates = []
+        self.texts = []
 
     def update(self, done, total):
         self.updates.append((done, total))
 
     def say(self, text):
-        raise AssertionError(text)
+        self.texts.append(text)
 
 
 def run(tiny, device, *, steps=None, limit=None, oracles=None):
@@ -46,6 +47,8 @@ def test_units_move_one_by_one_and_each_step_is_saved(tiny, failing_session):
     assert search.accepted == set(UNITS)
     assert [step.unit for step in steps] == [None, *UNITS]
     assert saved == steps
+    assert watcher.texts[0] == f"step 1 of {len(UNITS) + 1}, nothing on the device"
+    assert watcher.texts[1] == f"step 2 of {len(UNITS) + 1}, move: {UNITS[0]}"
     assert watcher.updates == [(done, len(UNITS) + 1) for done in range(len(UNITS) + 1)]
 
 

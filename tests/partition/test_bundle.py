@@ -204,7 +204,7 @@ def test_a_file_without_a_checksum_is_refused(bundle):
         ("{", "Expecting property name"),
         ('{"kind": "relax_tapml.suite"}', "manifest.json"),
         ("[]", "manifest.json"),
-        ('{"kind": "relax_tapml.bundle", "schema": 3}', "`boundary`"),
+        ('{"kind": "relax_tapml.bundle", "schema": 4}', "`boundary`"),
     ],
     ids=["none", "no json", "other kind", "no object", "incomplete"],
 )

@@ -112,6 +112,29 @@ def test_kernels_may_work_in_place(library, process, boundary):
         assert same(hybrid["main"](x), [0 - x * 2, (0 - x * 2) * 2])
 
 
+def test_both_sides_on_one_device_share_its_memory(part, host, kernels, expected, tiny):
+    """As on a GPU of this process: weights are not uploaded, values are copied on the device."""
+
+    class Session(InlineSession):
+        def shares(self, device):
+            return device == self._device
+
+        def upload(self, array):
+            assert array.dtype == np.uint8, "only patterns are uploaded"
+            return super().upload(array)
+
+        def download(self, _tensor):
+            raise AssertionError("a value went through memory of the CPU")
+
+    session = Session(LLVM)
+    hybrid = HybridModule(host, part("matmul", "softmax"), session, kernels.files())
+    assert same(hybrid["main"](*tiny.samples[0].arrays), expected[0])
+    assert hybrid.is_shared
+    assert session.traffic.to_device > 0
+    assert session.traffic.to_host > 0
+    assert not InlineSession(LLVM).shares(host.device), "the CPU has the only copy of weights"
+
+
 @pytest.mark.parametrize("kind", [DeviceError, DeviceCrash, DeviceTimeout])
 @pytest.mark.parametrize("where", ["upload", "parameter", "call", "download"])
 def test_a_fault_of_the_device_keeps_its_class(part, host, kernels, expected, tiny, kind, where):

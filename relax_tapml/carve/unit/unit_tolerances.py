@@ -15,19 +15,9 @@ from relax_tapml.compare.tolerances.elements import ElementTolerance, rounded_up
 from relax_tapml.compare.tolerances.rule import tolerance_for
 from relax_tapml.compare.tolerances.tolerance import Tolerance
 from relax_tapml.derive.choice_derivation import ChoiceDerivation, derivation_of
-from relax_tapml.derive.derivation import ORDERS, Derivation, rule_because
+from relax_tapml.derive.derivation import Derivation, rule_because
 from relax_tapml.derive.operators import operator_tolerances
-from relax_tapml.kernel_flow.iterations import iterations
 from relax_tapml.kernel_flow.kernel_call import KernelCall, kernel_call_of
-
-MOST_ITERATIONS = 1e10
-"""Of the innermost loops of a kernel that is evaluated in float64, at some nanoseconds each.
-
-Probes, for which it is evaluated several times, are made of kernels with a tenth of them.
-"""
-
-_MANY, _VERY_MANY = 1e6, 1e9
-_FEW_ORDERS = (ORDERS[0], ORDERS[2])
 
 
 class UnitTolerances:
@@ -66,16 +56,10 @@ class UnitTolerances:
         if call is None:
             found = self._of_operator(function, inputs, oracles)
             return found or [rule_because(o, "the unit is no PrimFunc") for o in oracles]
-        count = _iterations(call, inputs, oracles)
-        if count > MOST_ITERATIONS:
-            reason = f"its float64 evaluation would run {count:.1g} loop iterations"
-            return [rule_because(oracle, reason) for oracle in oracles]
         refusal = self._evaluations.begin()
         if refusal:
             return [rule_because(oracle, refusal) for oracle in oracles]
-        found = self._derivation(call).tolerances(
-            _arguments(call, inputs), call.scalars, oracles, orders=_orders(count)
-        )
+        found = self._derivation(call).tolerances(_arguments(call, inputs), call.scalars, oracles)
         return list(map(no_more_than_rule, found, oracles)) if call.is_runtime_callback else found
 
     def evaluated(
@@ -104,7 +88,6 @@ class UnitTolerances:
             _arguments(call, inputs),
             call.scalars,
             like,
-            orders=ORDERS[:1] if is_exact else _orders(_iterations(call, inputs, like)),
             is_exact=is_exact,
         )
         if found is None:
@@ -119,15 +102,15 @@ class UnitTolerances:
         It may still turn out that the errors of the PrimFunc cannot be followed.
         """
         call = kernel_call_of(self._module, function)
-        count = 0.0 if call is None else _iterations(call, inputs, like)
         if call is None:
             self.unevaluated = "the unit is no PrimFunc"
         elif not call.inputs.keys().isdisjoint(call.results):
             self.unevaluated = "it writes to its arguments"
-        elif count > MOST_ITERATIONS / 10:
-            self.unevaluated = f"its float64 evaluation would run {count:.1g} loop iterations"
         else:
-            return call
+            self.unevaluated = self._derivation(call).too_long(
+                _shapes(call, inputs, like), call.scalars
+            )
+            return None if self.unevaluated else call
         return None
 
     def _derivation(self, call: KernelCall) -> Derivation | ChoiceDerivation:
@@ -165,15 +148,11 @@ def _arguments(call: KernelCall, inputs: Sequence[Array]) -> dict[int, Array]:
     return {**{number: inputs[index] for number, index in call.inputs.items()}, **call.constants}
 
 
-def _orders(iterations: float) -> Sequence[int]:
-    """Return in how many orders the sums of a kernel are evaluated, which each take their time."""
-    if iterations > _VERY_MANY:
-        return ORDERS[:1]
-    return ORDERS if iterations <= _MANY else _FEW_ORDERS
-
-
-def _iterations(call: KernelCall, inputs: Sequence[Array], outputs: Sequence[Array]) -> float:
-    return iterations(call, [a.shape for a in inputs], [a.shape for a in outputs])
+def _shapes(
+    call: KernelCall, inputs: Sequence[Array], outputs: Sequence[Array]
+) -> dict[int, tuple[int, ...]]:
+    shapes = {number: inputs[index].shape for number, index in call.inputs.items()}
+    return shapes | {n: array.shape for n, array in zip(call.results, outputs, strict=False)}
 
 
 def no_more_than_rule(derived: Tolerance, oracle: Array) -> Tolerance:

@@ -20,6 +20,10 @@ class Bisect(Strategy):
     summary = "move all at once, halve what fails"
     moves_all_first = True
 
+    def least_steps(self, groups: int) -> int:
+        """See ``Strategy``."""
+        return 1 + min(groups, 1)
+
     def proposals(self, state: SearchState, groups: Sequence[Sequence[str]]) -> Proposals:
         """See ``Strategy``."""
         rest = [part for group in groups for part in group]

@@ -131,6 +131,10 @@ class Strategy(ABC):
     moves_all_first: ClassVar[bool] = False
     """Whether its first move is everything, so that the number of moves cannot be limited."""
 
+    def least_steps(self, groups: int) -> int:
+        """Return how many steps a model of so many move groups takes if nothing is wrong."""
+        return 1 + groups
+
     @abstractmethod
     def proposals(self, state: SearchState, groups: Sequence[Sequence[str]]) -> Proposals:
         """Yield what to try and receive what came of it, so that it reads as the algorithm it is.

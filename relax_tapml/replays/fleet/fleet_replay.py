@@ -84,6 +84,8 @@ class FleetReplay:
         What to replay.
     repeat
         How often each case is run.
+    on_unit
+        Called after each unit, with how many of how many are done; from any thread.
 
     Attributes
     ----------
@@ -103,7 +105,9 @@ class FleetReplay:
         open_replayer: Callable[[Device], Replayer],
         units: Sequence[str],
         repeat: int,
+        on_unit: Callable[[int, int], None] = lambda _done, _total: None,
     ) -> None:
+        self._on_unit = on_unit
         self.devices: dict[str, DeviceResult] = {}
         self.unavailable: DeviceUnavailable | None = None
         self._tracker = tracker
@@ -285,6 +289,7 @@ class FleetReplay:
                 self._pending.remove(job)
                 self._judged[job.unit] = job
                 self._details[job.unit] = detail
+                self._on_unit(len(self._details), len(self._units))
                 self._suspects.update(outvoted_devices(outcomes))
 
     def _has_others(self, job: _Job) -> bool:

@@ -9,6 +9,7 @@ from typing import Any
 from tvm.rpc import server
 from tvm.support import utils
 
+from relax_tapml.cpu_schedule.native_cpu import with_native_cpu, without_native_cpu
 from relax_tapml.targets.platforms.platform import Platform
 from relax_tapml.targets.server.exit_report import ExitReport
 
@@ -24,6 +25,14 @@ class Local(Platform):
         """Whether kernels of a ``tvm.target.Target`` are this platform's: yes."""
         del target
         return True
+
+    def here(self, target: Any) -> Any:
+        """Return a target for code that is compiled and run on this machine: for its CPU."""
+        return with_native_cpu(target)
+
+    def portable(self, target: Any) -> Any:
+        """Return the target that ``here`` made this one of, for any machine."""
+        return without_native_cpu(target)
 
     def serve(self, connection: socket.socket, folder: Path) -> ExitReport:
         """Serve a client of a fleet in this process, a fork, until it leaves."""

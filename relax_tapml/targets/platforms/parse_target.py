@@ -11,8 +11,16 @@ from relax_tapml.errors import UsageError
 from relax_tapml.targets.platforms.registry import PLATFORMS, platform_of
 
 
-def parse_target(text: str) -> Any:
+def parse_target(text: str, session: str | None = None) -> Any:
     """Return the ``tvm.target.Target`` of a kind (``cuda``), a tag, a JSON object or a platform.
+
+    Parameters
+    ----------
+    text
+        What people write.
+    session
+        Where its code will run. With a session of this machine, code for a CPU uses all of its
+        instructions, unless ``text`` names a CPU, features or a triple. None if that is not known.
 
     Raises
     ------
@@ -34,7 +42,14 @@ def parse_target(text: str) -> Any:
             f"target {text!r}: this build of TVM cannot generate code for {kind}; it can for "
             f"{', '.join(_built_kinds())}"
         )
-    return platform_of(target).complete(target)
+    platform = platform_of(target)
+    target = platform.complete(target)
+    return platform.here(target) if session in platform.sessions() else target
+
+
+def portable_text(target: Any) -> str:
+    """Return a target as text, for any machine: without what only says which CPU this one has."""
+    return str(platform_of(target).portable(target))
 
 
 def _names() -> list[str]:

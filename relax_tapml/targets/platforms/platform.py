@@ -90,6 +90,14 @@ class Platform(ABC):
         del target
         return ""
 
+    def here(self, target: Any) -> Any:
+        """Return a target for code that is compiled and run on this machine."""
+        return target
+
+    def portable(self, target: Any) -> Any:
+        """Return the target that ``here`` made this one of, for any machine."""
+        return target
+
     def host(self, target: Any) -> Any:
         """Return the target of functions that run beside the VM, on the device's CPU."""
         return target.host or (target if "cpu" in target.keys else tvm.target.Target("llvm"))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any
 
+import tvm
 from tvm import relax
 
 from relax_tapml.arrays import Array
@@ -118,6 +120,19 @@ class VMSession(ABC):
                 f"{array.dtype}{list(array.shape)}; give another array another name"
             )
         return tensor
+
+    def shares(self, device: Any) -> bool:
+        """Whether its tensors lie on a device of this process: not by default."""
+        del device
+        return False
+
+    def copy(self, tensor: DeviceTensor, *, is_upload: bool) -> DeviceTensor:
+        """Copy a tensor of a device that it ``shares``, without leaving the device."""
+        with self._guard("upload" if is_upload else "download"):
+            copied = tensor.copyto(tvm.runtime.empty(tensor.shape, tensor.dtype, tensor.device))
+        size_bytes = math.prod(tensor.shape) * tensor.dtype.itemsize
+        self.traffic += Traffic(to_device=size_bytes) if is_upload else Traffic(to_host=size_bytes)
+        return copied
 
     def load(self, bytecode: bytes, kernels: Sequence[Path]) -> DeviceModule:
         """Link serialised bytecode with kernel libraries, each sent once per session."""

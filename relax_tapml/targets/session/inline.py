@@ -39,6 +39,14 @@ class InlineSession(VMSession):
     def __init__(self, target: Any) -> None:
         super().__init__(device_of(target))
 
+    def shares(self, device: Any) -> bool:
+        """Whether a device of this process is the session's own, and has memory of its own.
+
+        Not the CPU: there a wrong kernel could write to the model's only copy of its weights.
+        """
+        is_cpu = device.dlpack_device_type() == tvm.cpu().dlpack_device_type()
+        return bool(device == self._device) and not is_cpu
+
     @contextmanager
     def _guard(self, action: str) -> Iterator[None]:
         try:

@@ -43,6 +43,16 @@ class DeviceSession(Protocol):
         A name belongs to one array: ``UsageError`` if its shape or dtype changes.
         """
 
+    def shares(self, device: Any) -> bool:
+        """Whether its tensors lie on a ``tvm.runtime.Device`` of this process.
+
+        Then a parameter of that device is one of the session as it is, and ``copy`` copies tensors
+        either way.
+        """
+
+    def copy(self, tensor: DeviceTensor, *, is_upload: bool) -> DeviceTensor:
+        """Copy a tensor of a device that it ``shares``, without leaving the device."""
+
     def load(self, bytecode: bytes, kernels: Sequence[Path]) -> DeviceModule:
         """Link serialised ``relax.VMExecutable`` bytecode with kernel libraries.
 

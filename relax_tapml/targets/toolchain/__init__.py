@@ -1,7 +1,7 @@
 """What schedules, checks and compiles kernels, and what must be installed for it.
 
 In come PrimFuncs and a target; out go scheduled PrimFuncs, or a ``LoweringError`` for what the
-target cannot run. ``default_schedule`` schedules for GPUs, ``gpu_limits`` refuses kernels that no
+target cannot run. ``default_schedule`` schedules them, ``gpu_limits`` refuses kernels that no
 driver would launch, ``cuda_compiler`` and ``rocm_compiler`` set up external compilers,
 ``requirement`` describes what a platform needs, and ``low_precision_math`` its less accurate
 functions.

@@ -1,7 +1,8 @@
-"""Schedules for kernels that their target cannot run without one."""
+"""Schedules for kernels that have none."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import tvm
@@ -10,16 +11,18 @@ from tvm.s_tir import dlight
 from tvm_ffi import structural_walk
 from tvm_ffi.structural import VisitInterrupt
 
+from relax_tapml.cpu_schedule.schedule_for_cpu import schedule_for_cpu
 from relax_tapml.errors import LoweringError
 from relax_tapml.files.machine import raise_machine_error
 
 
 def schedule(module: Any, target: Any) -> Any:
-    """Schedule the PrimFuncs of a module where the target requires it.
+    """Schedule the PrimFuncs of a module that are not scheduled yet.
 
     A GPU kernel must bind its loops to threads, so those that do not get dlight's default GPU
-    schedules, the ones of ``relax.get_default_pipeline``. PrimFuncs marked ``tirx.is_scheduled``
-    or already bound to threads are not changed; on a CPU nothing is.
+    schedules, the ones of ``relax.get_default_pipeline``. On a CPU, kernels that run long get the
+    schedules of ``schedule_for_cpu``; in WebAssembly none does, which has no threads. PrimFuncs
+    marked ``tirx.is_scheduled`` or already bound to threads are not changed.
 
     Returns
     -------
@@ -32,7 +35,8 @@ def schedule(module: Any, target: Any) -> Any:
         dlight raised; the message names the PrimFunc.
     """
     if "gpu" not in target.keys:
-        return module
+        is_cpu = target.kind.name == "llvm" and "wasm" not in str(target.attrs.get("mtriple", ""))
+        return _replaced(module, _scheduled_for_cpu(module, target)) if is_cpu else module
     rules = dlight.ApplyDefaultSchedule(
         dlight.gpu.Matmul(),
         dlight.gpu.GEMV(),
@@ -54,10 +58,25 @@ def schedule(module: Any, target: Any) -> Any:
                 f"{name.name_hint}: {error}. Schedule it in the device pipeline and mark it "
                 "tirx.is_scheduled"
             ) from error
-    if not scheduled:
+    return _replaced(module, scheduled)
+
+
+def _scheduled_for_cpu(module: Any, target: Any) -> dict[Any, Any]:
+    scheduled = {}
+    for name, function in module.functions_items():
+        if not isinstance(function, tirx.PrimFunc):
+            continue
+        made = schedule_for_cpu(function, target)
+        if not made.same_as(function):
+            scheduled[name] = made
+    return scheduled
+
+
+def _replaced(module: Any, functions: Mapping[Any, Any]) -> Any:
+    if not functions:
         return module
     result = module.clone()
-    for name, function in scheduled.items():
+    for name, function in functions.items():
         result.update_func(name, function)
     return result
 

@@ -1,0 +1,47 @@
+"""Which strategy fits a model of some size, and how long its steps will about take."""
+
+from __future__ import annotations
+
+from relax_tapml.migrate.strategies.registry import BISECT
+from relax_tapml.migrate.strategies.strategy import Strategy
+from relax_tapml.report.quantities import about_text, count_text
+
+# Measured: a hybrid run compared with one of the source; and the partition of a module.
+_HYBRID = 1.3
+_SHIFT_S = 0.02
+_SITE_SHIFT_S = 2e-4
+
+
+def step_seconds(run_s: float, sites: int) -> float:
+    """Return about how long a step takes whose samples run so long on the source."""
+    return _SHIFT_S + sites * _SITE_SHIFT_S + _HYBRID * run_s
+
+
+def fitting(
+    strategy: Strategy, groups: int, step_s: float, bisect_above_s: float | None
+) -> tuple[Strategy, str]:
+    """Return the strategy for a model of some size, and why it is that one.
+
+    Parameters
+    ----------
+    strategy
+        What is used where there is time for it.
+    groups
+        How many move groups there are.
+    step_s
+        Seconds of one step.
+    bisect_above_s
+        If it would take longer than so many seconds, ``bisect`` is used instead; None for never,
+        and then there is no reason to give.
+    """
+    if bisect_above_s is None:
+        return strategy, ""
+    steps = strategy.least_steps(groups)
+    takes = (
+        f"{strategy.name} would take about {about_text(steps * step_s)}, "
+        f"{count_text(steps, 'step')} of {about_text(step_s)} each"
+    )
+    limit = about_text(bisect_above_s)
+    if steps * step_s <= bisect_above_s:
+        return strategy, f"{takes}, which is not more than {limit}"
+    return BISECT, f"{takes}, which is more than {limit}"

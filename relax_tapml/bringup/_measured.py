@@ -1,0 +1,21 @@
+"""What the first run of a source shows of how long the rest will take."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """What the source's first run has shown.
+
+    Parameters
+    ----------
+    run_s
+        Seconds of one run of all samples.
+    build_s
+        Seconds of building the source's kernels.
+    """
+
+    run_s: float
+    build_s: float

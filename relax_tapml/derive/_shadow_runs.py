@@ -1,0 +1,239 @@
+"""The shadow kernels of one PrimFunc, compiled when they are first run."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import tvm
+from tvm import tirx
+
+from relax_tapml.arrays import Array, as_float64, is_float
+from relax_tapml.derive._functions import FUNCTIONS
+from relax_tapml.derive._low_precision import LOW_PRECISION_FUNCTIONS
+from relax_tapml.derive._precision import input_perturbation
+from relax_tapml.derive._shadow_kernel import ENTRY, ShadowKernel, shadow_kernel_of
+
+ORDERS = (1, 2, 32, 256)
+"""In how many lanes the terms of sums are added, one lane after the other. The largest error of all
+these orders counts. The first is the order of the kernel; see ``derive._partial_sums`` for further
+orders that each of them covers."""
+
+_KEPT = 4
+# A shadow kernel runs a few times only, so most of its cost is the compilation, which takes half as
+# long without the optimiser's later passes.
+TARGET = {"kind": "llvm", "opt-level": 1}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mode:
+    """What a shadow kernel allows for.
+
+    Parameters
+    ----------
+    is_low_precision
+        Whether elementary functions are as inaccurate as on some platforms.
+    is_exact
+        Whether what no order of the operations rounds has no error; see ``shadow_kernel_of``.
+    """
+
+    is_low_precision: bool = False
+    is_exact: bool = False
+
+
+USUAL = Mode()
+EXACT = Mode(is_exact=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluated:
+    """Results in float64, by number of the parameter.
+
+    Parameters
+    ----------
+    values
+        Of floats float64, else of the kernel's dtype.
+    errors
+        How far a right kernel may be from them, float64, of the results that have errors.
+    note
+        What was evaluated for a part of the elements only, a phrase for people; empty if nothing.
+    """
+
+    values: dict[int, Array]
+    errors: dict[int, Array]
+    note: str = ""
+
+
+class BuiltShadow:
+    """A shadow kernel, compiled when it is first run."""
+
+    def __init__(self, kernel: ShadowKernel) -> None:
+        self.kernel = kernel
+
+    @cached_property
+    def run(self) -> Any:
+        """The compiled function."""
+        return tvm.tirx.build(tvm.IRModule({ENTRY: self.kernel.function}), target=TARGET)[ENTRY]
+
+
+class ShadowRuns:
+    """Evaluates one PrimFunc in float64.
+
+    Parameters
+    ----------
+    function
+        As Relax lowers operators.
+    results
+        Numbers of its parameters that hold results.
+    is_perturbed
+        Whether inputs are perturbed also where nothing rounds; see ``shadow_kernel_of``.
+    wide, kept
+        As for ``shadow_kernel_of``.
+    """
+
+    def __init__(
+        self,
+        function: tirx.PrimFunc,
+        results: Sequence[int],
+        *,
+        is_perturbed: bool = False,
+        wide: Collection[int] = (),
+        kept: Collection[int] = (),
+    ) -> None:
+        self.function = function
+        self.results = list(results)
+        self._is_perturbed = is_perturbed
+        self._wide = frozenset(wide)
+        self._kept = frozenset(kept)
+        self._shadows: dict[Mode, BuiltShadow] = {}
+        # Keyed by the id of an array, which is kept beside it so that no other array gets that id.
+        self._perturbations: dict[int, tuple[Array, Any]] = {}
+
+    def shadow(self, mode: Mode) -> BuiltShadow:
+        """Return a shadow kernel.
+
+        Raises
+        ------
+        NotDerivableError
+            The errors of the PrimFunc cannot be followed.
+        """
+        if mode not in self._shadows:
+            kernel = shadow_kernel_of(
+                self.function,
+                self.results,
+                LOW_PRECISION_FUNCTIONS if mode.is_low_precision else FUNCTIONS,
+                is_exact=mode.is_exact,
+                is_perturbed=self._is_perturbed,
+                wide=self._wide,
+                kept=self._kept,
+            )
+            self._shadows[mode] = BuiltShadow(kernel)
+        return self._shadows[mode]
+
+    def run(
+        self,
+        mode: Mode,
+        arguments: Mapping[int, Array],
+        scalars: Mapping[int, float],
+        like: Sequence[Array],
+        *,
+        orders: Sequence[int] = ORDERS,
+        slack: Mapping[int, Array] | None = None,
+    ) -> Evaluated:
+        """Evaluate all elements of the results.
+
+        Parameters
+        ----------
+        mode
+            Which shadow kernel.
+        arguments
+            Tensor arguments by number of the parameter; of results, only those written in place.
+        scalars
+            Numbers.
+        like
+            Arrays of the dtypes and shapes of the results.
+        orders
+            Of ``ORDERS``, at least the first: the kernel is evaluated once for each.
+        slack
+            How far float arguments may be off, where that is more than their last place; of
+            arguments that are ``wide``, their errors.
+        """
+        shadow = self.shadow(mode)
+        slack = slack or {}
+        outputs = dict(zip(self.results, like, strict=True))
+        passed: list[Any] = []
+        values: dict[int, Any] = {}
+        for number in range(len(self.function.params)):
+            if number in scalars:
+                passed.append(scalars[number])
+            elif number in outputs:
+                initial = arguments.get(number)
+                if initial is None:
+                    initial = np.zeros_like(outputs[number])
+                wide = as_float64(initial) if is_float(initial.dtype) else initial
+                values[number] = tvm.runtime.tensor(np.require(wide, requirements=["C", "W"]))
+                passed.append(values[number])
+            else:
+                passed.append(tvm.runtime.tensor(_widened(arguments[number])))
+        passed += [
+            self._perturbation_of(number, arguments[number], slack.get(number))
+            for number in shadow.kernel.perturbed
+        ]
+        errors = {
+            n: tvm.runtime.tensor(_initial(arguments.get(n), outputs[n]))
+            for n in shadow.kernel.errors
+        }
+        passed += errors.values()
+        if not shadow.kernel.has_lanes:
+            shadow.run(*passed)
+            return Evaluated(values=_arrays(values), errors=_arrays(errors))
+        tensors = [*values.values(), *errors.values()]
+        begun = [tensor.numpy() for tensor in tensors] if len(orders) > 1 else []
+        largest: dict[int, Array] = {}
+        # The order of the kernel comes last, so that its values are the ones returned.
+        for lanes in reversed(orders):
+            for tensor, array in zip(tensors, begun, strict=False):
+                tensor.copyfrom(array)
+            shadow.run(*passed, lanes)
+            for n, found in _arrays(errors).items():
+                # A NaN means an error without a bound, and ``maximum`` keeps it.
+                largest[n] = np.maximum(largest[n], found) if n in largest else found
+        return Evaluated(values=_arrays(values), errors=largest)
+
+    def _perturbation_of(self, number: int, array: Array, slack: Array | None) -> Any:
+        if number in self._wide:
+            errors = np.zeros(array.shape) if slack is None else slack
+            return tvm.runtime.tensor(np.require(errors, np.float64, "C"))
+        perturbation = self._perturbation(array)
+        if slack is None:
+            return perturbation
+        larger = np.fmax(perturbation.numpy(), slack.astype(np.float32))
+        return tvm.runtime.tensor(np.require(larger, np.float32, "C"))
+
+    def _perturbation(self, array: Array) -> Any:
+        """Return the perturbation of an input; the last few are kept, since cases share weights."""
+        if id(array) not in self._perturbations:
+            while len(self._perturbations) >= _KEPT:
+                self._perturbations.pop(next(iter(self._perturbations)))
+            self._perturbations[id(array)] = (array, tvm.runtime.tensor(input_perturbation(array)))
+        return self._perturbations[id(array)][1]
+
+
+def _initial(argument: Array | None, result: Array) -> Array:
+    if argument is not None and is_float(argument.dtype):
+        return input_perturbation(argument).astype(np.float64)
+    return np.zeros(result.shape)
+
+
+def _arrays(tensors: Mapping[int, Any]) -> dict[int, Array]:
+    return {number: tensor.numpy() for number, tensor in tensors.items()}
+
+
+def _widened(array: Array) -> Array:
+    """Return an input as the shadow kernel takes it: floats narrower than float32 as float32."""
+    if is_float(array.dtype) and array.dtype.itemsize < 4:
+        return array.astype(np.float32)
+    return np.require(array, requirements="C")
