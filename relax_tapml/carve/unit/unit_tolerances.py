@@ -83,7 +83,7 @@ class UnitTolerances:
             None also where the unit is no PrimFunc, or one that would run for long, and where
             this evaluation crashed before.
         """
-        call = self.evaluable(function, inputs, like)
+        call = self.evaluable(function, inputs, like, is_exact=is_exact)
         if call is None:
             return None
         self.unevaluated = self._evaluations.begin()
@@ -105,7 +105,12 @@ class UnitTolerances:
         return found
 
     def evaluable(
-        self, function: str, inputs: Sequence[Array], like: Sequence[Array]
+        self,
+        function: str,
+        inputs: Sequence[Array],
+        like: Sequence[Array],
+        *,
+        is_exact: bool = False,
     ) -> KernelCall | None:
         """Return the call of a PrimFunc that ``evaluated`` may take; None where it returns None.
 
@@ -118,7 +123,7 @@ class UnitTolerances:
             self.unevaluated = "it writes to its arguments"
         else:
             self.unevaluated = self._derivation(call).too_long(
-                _shapes(call, inputs, like), call.scalars
+                _shapes(call, inputs, like), call.scalars, is_exact=is_exact
             )
             return None if self.unevaluated else call
         return None
