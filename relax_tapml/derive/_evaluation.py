@@ -25,10 +25,10 @@ EXACT_ITERATIONS = 3e7
 """Of the innermost loops of a kernel: up to so many, every partial sum of it is followed. Each
 takes some nanoseconds, for each order of the sums."""
 
-MOST_ITERATIONS = 2e9
+MOST_ITERATIONS = 4e9
 """A kernel is not evaluated as a whole if its loops run longer."""
 
-PRODUCT_COST, EXACT_PRODUCT_COST = 1 / 20, 1 / 300
+PRODUCT_COST, EXACT_PRODUCT_COST = 1 / 40, 1 / 300
 """What a term of a product that a matrix library computes costs, in iterations of a loop: with the
 errors of the sum, and of sums that are known to be exact."""
 

@@ -530,11 +530,12 @@ class _Sample:
         if not shares:
             return ""
         kinds = " or ".join(shares)
+        batches = f" x {sizes[0]} batches" if self.shape[0] > 1 else ""
         return (
-            f"the partial sums of {count} of {total} elements ({sizes[-2]} rows x {sizes[-1]} "
-            f"columns{f' x {sizes[0]} batches' if self.shape[0] > 1 else ''}); others have "
-            f"{factor:.2g} times the error of a random order, {SAFETY:g} times the most that these "
-            f"show, which at {CONFIDENCE:.0%} confidence counts whatever more than {kinds} have"
+            f"partial sums were followed for {count} of {total} elements ({sizes[1]} rows x "
+            f"{sizes[2]} columns{batches}); others may be off by {factor:.2g} times the estimate "
+            f"from sums of squares, {SAFETY:g} times the largest ratio among these, which have met "
+            f"whatever more than {kinds} do with {CONFIDENCE:.0%} confidence"
         )
 
 
