@@ -27,7 +27,12 @@ from relax_tapml.frontend.model import Functions, Model, Sample
 from relax_tapml.migrate.choices import SourceChoices
 from relax_tapml.partition.built_functions import weight_names
 from relax_tapml.partition.bytecode import compile_functions
-from relax_tapml.partition.derived_weights import DerivedWeights, derivations, deriving_units
+from relax_tapml.partition.derived_weights import (
+    DerivedValues,
+    DerivedWeights,
+    derivations,
+    deriving_units,
+)
 from relax_tapml.partition.hybrid import Host, callback_module
 from relax_tapml.partition.kernel_library import KernelLibrary, KernelSet
 from relax_tapml.passes import native
@@ -113,11 +118,33 @@ class Source:
         if can_fork(target):  # Runs are forks, but for the hybrids of a migration.
             self._forked_host = Host(target, files, model.params, is_forked=True)
 
-    def take_model(self, model: Model) -> None:
-        """Run another model from now on, which differs in where its weights lie only."""
+    def take_model(self, model: Model, derived: Mapping[str, Array], lowered: tvm.IRModule) -> None:
+        """Run another model from now on, which differs in where its weights lie only.
+
+        Parameters
+        ----------
+        model
+            With the same weights.
+        derived
+            Derived weights by name, as the source has computed them; those that lack are computed.
+        lowered
+            Hybrids are made of it.
+        """
         self._model = model
-        for host in (self.host, self._forked_host):
-            host.take_params(model.params)
+        own = derivations(LiftDerivedWeights()(self.units))
+        # A pipeline of the source may have changed what it derives.
+        is_alike = derivations(LiftDerivedWeights()(lowered)) == own
+        self._forked_host.take_params(model.params)
+        self._forked_host.take_derived(own, derived)
+        if self.host is not self._forked_host:
+            self.host.take_params(model.params)
+            self.host.take_derived(own if is_alike else (), derived)
+
+    @property
+    def derived_names(self) -> frozenset[str]:
+        """The names of the weights that it derives."""
+        found = derivations(LiftDerivedWeights()(self.units))
+        return frozenset(result.name for item in found for result in item.results)
 
     def run(self, stage: Stage) -> list[list[Array]]:
         """Return the outputs of every sample, flattened; ``run_s`` is then how long they took.
@@ -190,7 +217,7 @@ class Source:
         is_derived_noisy = not program.deriving_units.isdisjoint(levels)
 
         def work(fork: ForkChannel) -> None:
-            functions = program.functions()
+            functions = program.functions(self._forked_host.derived)
             for index, sample in enumerate(self._model.samples):
                 fork.send({"sample": index})
                 if choices is not None and callbacks:
@@ -448,9 +475,9 @@ class _SourceProgram:
         """The units that derive weights, and so run once."""
         return deriving_units(self.lifted)
 
-    def functions(self) -> Functions:
-        """Return its functions; those of one call of this derive each weight once."""
-        derived = DerivedWeights(derivations(self.lifted))
+    def functions(self, values: DerivedValues | None = None) -> Functions:
+        """Return its functions; they derive each weight once, unless ``values`` has it."""
+        derived = DerivedWeights(derivations(self.lifted), values)
         names = weight_names(self.lifted)
         return WatchedFunctions(self.host.functions(self.machine, names, derived))
 
