@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -131,7 +132,7 @@ class Source:
             Hybrids are made of it.
         """
         self._model = model
-        own = derivations(LiftDerivedWeights()(self.units))
+        own = derivations(self._lifted)
         # A pipeline of the source may have changed what it derives.
         is_alike = derivations(LiftDerivedWeights()(lowered)) == own
         self._forked_host.take_params(model.params)
@@ -143,7 +144,7 @@ class Source:
     @property
     def derived_names(self) -> frozenset[str]:
         """The names of the weights that it derives."""
-        found = derivations(LiftDerivedWeights()(self.units))
+        found = derivations(self._lifted)
         return frozenset(result.name for item in found for result in item.results)
 
     def run(self, stage: Stage) -> list[list[Array]]:
@@ -154,7 +155,7 @@ class Source:
         SourceError
             The source crashes, or one of its calls fails; the operator is named.
         """
-        program = self._program(self.units)
+        program = self._program(self._lifted)
 
         def work(fork: ForkChannel) -> None:
             functions = program.functions()
@@ -207,9 +208,11 @@ class Source:
         SourceError
             The source crashes when results of its operators are moved within their tolerances.
         """
-        units, callbacks = self.units, {}
+        units, callbacks = self._lifted, {}
         if choices is not None and choices.units:
-            units = ReplaceChoices(choices.units, is_observed=True)(self.units)
+            units = LiftDerivedWeights()(
+                ReplaceChoices(choices.units, is_observed=True)(self.units)
+            )
             callbacks = dict(choices.callbacks(self._forked_host.device))
         program = self._program(units, callbacks)
         machine = program.machine
@@ -278,7 +281,8 @@ class Source:
     def _alternatives(self, choices: SourceChoices) -> list[list[list[Array]]]:
         """Return the outputs with other choices, sample by sample and turn by turn."""
         units = ReplaceChoices(choices.units, is_observed=True)(self.units)
-        program = self._program(units, choices.callbacks(self._forked_host.device))
+        callbacks = choices.callbacks(self._forked_host.device)
+        program = self._program(LiftDerivedWeights()(units), callbacks)
 
         def work(fork: ForkChannel) -> None:
             functions = program.functions()
@@ -320,9 +324,9 @@ class Source:
         if missing:
             native.load()
             with dump.phase("capture"):
-                instrumented = InsertCapture()(LiftDerivedWeights()(self.units))
+                instrumented = InsertCapture()(self._lifted)
             captured = self._program(instrumented)
-            plain = self._program(self.units)
+            plain = self._program(self._lifted)
 
             def work(fork: ForkChannel) -> None:
                 with (
@@ -412,7 +416,7 @@ class Source:
 
     def _where(self, sample: Sample) -> str:
         """Run a sample again, each call noted before it begins; return where that ends."""
-        program = self._program(InsertCapture()(LiftDerivedWeights()(self.units)))
+        program = self._program(InsertCapture()(self._lifted))
 
         def work(fork: ForkChannel) -> None:
             functions = program.functions()
@@ -439,14 +443,19 @@ class Source:
     def _weights(self) -> dict[str, Any]:
         """Return the weights that functions take, on the source's device."""
         host = self._forked_host
-        taken = weight_names(LiftDerivedWeights()(self.units)).values()
-        names = {name for each in taken for name in each}
+        names = {name for each in weight_names(self._lifted).values() for name in each}
+        if host is not self.host:
+            # These are no copies. A GPU need not keep what it only derives other weights from.
+            names.update(name for item in derivations(self._lifted) for name in item.weights)
         return {name: host.weight(name) for name in host.params if name in names}
 
+    @cached_property
+    def _lifted(self) -> tvm.IRModule:
+        return LiftDerivedWeights()(self.units)
+
     def _program(
-        self, module: tvm.IRModule, callbacks: Mapping[str, Callable[..., Any]] | None = None
+        self, lifted: tvm.IRModule, callbacks: Mapping[str, Callable[..., Any]] | None = None
     ) -> _SourceProgram:
-        lifted = LiftDerivedWeights()(module)
         functions = compile_functions(lifted, self._target, self._library)
         machine = self._forked_host.virtual_machine(functions, callback_module(callbacks or {}))
         return _SourceProgram(host=self._forked_host, machine=machine, lifted=lifted)
