@@ -91,5 +91,5 @@ def test_a_resumed_run_goes_on_as_it_began(tmp_path, monkeypatch):
     assert first.estimate.corrected is not None
     monkeypatch.setattr(options, "_BISECT_ABOVE_S", 600.0)
     again = bring_up(tiny, session="inline", out=tmp_path / "run", resume=True)
-    assert again.strategy == "bisect"
+    assert (again.strategy, again.strategy_reason) == (first.strategy, first.strategy_reason)
     assert [dataclasses.replace(step, calls=()) for step in first.steps] == list(again.steps)
