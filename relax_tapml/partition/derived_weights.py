@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -222,6 +222,9 @@ class DerivedValues:
         return self._sent[value.key]
 
     def _keep(self, weight: DerivedWeight, tensor: Any, array: Array | None = None) -> DerivedValue:
+        if array is None and weight.device_sites:
+            # What the host derives, if that is stored, for an equal value of a device to share.
+            self.of(replace(weight, device_sites=()))
         alike = self._alike.setdefault(weight.expression, [])
         value = next((value for value in alike if _is_equal(value.tensor, tensor)), None)
         if value is None:
