@@ -93,6 +93,7 @@ def noise_levels(suite: Suite, moved: Collection[str] | None = None) -> dict[str
         level = float(np.median(judged)) if judged.size else 0.0
         if level > _LEAST:
             levels[name] = Noise(level=level, results=tuple(call.results))
+    suite.forget_made()
     return levels
 
 
