@@ -29,8 +29,9 @@ def require_room(folder: Path, size: CaptureSize) -> None:
     left_bytes = int(_SHARE * (free_bytes - size.weight_bytes))
     fix = "Name another folder with --out"
     if left_bytes > 0:
-        megabytes = max(left_bytes // 10**6, 1)
-        fix = f"Capture fewer calls, as with --capture-calls {megabytes}MB, or name another --out"
+        unit, name = (10**6, "MB") if left_bytes >= 10**6 else (10**3, "KB")
+        fit = f"{max(left_bytes // unit, 1)}{name}"
+        fix = f"Capture fewer calls, as with --capture-calls {fit}, or name another --out"
     raise MachineError(
         f"capturing into {folder} takes about {size_text(size.total_bytes)} "
         f"({size_text(size.weight_bytes)} of weights, {size_text(size.activation_bytes)} of "
