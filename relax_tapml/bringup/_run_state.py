@@ -19,12 +19,15 @@ class SearchState:
     ----------
     strategy, batches
         What decides which steps are made.
+    reason
+        Why the strategy was chosen; empty where it was given.
     steps
         Those made so far.
     """
 
     strategy: str
     batches: tuple[tuple[str, ...], ...]
+    reason: str = ""
     steps: tuple[StepResult, ...] = ()
 
 

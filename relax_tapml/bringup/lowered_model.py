@@ -93,14 +93,19 @@ def lower_model(
     lowered = Lowered(module=module, entry=model.entry)
     if boundary is not None:
         boundary.among(lowered.table)
-    weights_bytes = sum(array.nbytes for array in model.params.values())
     for note in lowered.notes:
         stage.say(note)
-    stage.say(
+    stage.say(lowered_text(model, lowered))
+    return lowered
+
+
+def lowered_text(model: Model, lowered: Lowered) -> str:
+    """Return how large a model is, for people."""
+    weights_bytes = sum(array.nbytes for array in model.params.values())
+    return (
         f"{model.name}: {len(lowered.units)} units, {len(lowered.table)} sites, "
         f"{weights_bytes / 1e6:.0f} MB of parameters"
     )
-    return lowered
 
 
 def read_lowered(path: Path, *, entry: str = "main", trust: bool = False) -> Lowered:

@@ -13,7 +13,7 @@ from relax_tapml.bringup._stage_clock import StageClock
 from relax_tapml.bringup.alone import alone_text, replay_alone
 from relax_tapml.bringup.carved_suite import capture, carve, suite_text
 from relax_tapml.bringup.ir_dump import IrDump
-from relax_tapml.bringup.lowered_model import lower_model
+from relax_tapml.bringup.lowered_model import lower_model, lowered_text
 from relax_tapml.bringup.migrate_model import migrate
 from relax_tapml.bringup.options import OptionFields, Options
 from relax_tapml.bringup.run_folder import RunFolder
@@ -28,6 +28,7 @@ from relax_tapml.frontend.load.load_model import load_model
 from relax_tapml.frontend.model import Model
 from relax_tapml.progress import Reporter, SilentReporter
 from relax_tapml.report.page import render
+from relax_tapml.report.quantities import seconds_text
 from relax_tapml.results.result_file import write_result
 from relax_tapml.results.run_result import RunResult
 
@@ -122,6 +123,7 @@ def run_stages(
             model = load()
         lowered = lower_model(model, options.boundary, dump, stage)
         prepared = prepare_target(lowered, target, options.boundary, dump)
+        stage.say(f"{lowered_text(model, lowered)}, loaded in {seconds_text(clock.seconds.load)}")
     folder.begin()
     found = Findings(model=model, lowered=lowered)
     with clock.stage("plan") as stage:
@@ -140,7 +142,7 @@ def run_stages(
             store = found.store = capture(trusted, folder.captures, dump, stage, options.capturing)
             trusted = found.trusted = with_stored_weights(trusted, store)
             found.model = trusted.built.model
-            del model, built  # The framework's weights go with them.
+            del model, built, planner  # The framework's weights go with them.
             free_memory(store)
         with clock.stage("carve") as stage:
             suite = found.suite = folder.suite(options.carving) or carve(

@@ -197,7 +197,7 @@ class _Job:
         self._device = shared or self._spec.open(build)
         self._choices = SourceChoices(trusted.built.lowered.module)
         table = trusted.built.lowered.table
-        self._migration = Migration(strategy, batches, table, self._log)
+        self._migration = Migration(strategy, batches, table, self._log, reason)
 
     def run(self, bundle: Path | None, stage: Stage) -> Migrated:
         """Make the steps, write the bundle, and run the pipeline's module."""
@@ -364,19 +364,17 @@ def _strategy(
     device: DeviceSpec,
     log: MigrationLog,
 ) -> tuple[Strategy, str]:
-    """Return the strategy and why it was chosen: that of an earlier run with these move groups.
+    """Return the strategy, and why it was chosen; empty where it was given.
 
-    So a resumed run goes on as it began, whatever it measures itself.
+    A choice of an earlier run stands: a resumed run goes on as it began, whatever it measures.
     """
     step_s = step_seconds(trusted.run_s * device.repeat, len(trusted.built.lowered.table))
     strategy, reason = fitting(usual, len(batches), step_s, plan.bisect_above_s)
     if not reason:
         return strategy, ""
-    earlier = log.earlier_strategy([[group.name for group in batch] for batch in batches])
-    if earlier is None or earlier == strategy.name:
-        return strategy, reason
-    begun = strategy_named(earlier)
-    return (strategy, reason) if begun is None else (begun, "the run that is resumed began so")
+    earlier = log.earlier_choice([[group.name for group in batch] for batch in batches])
+    begun = None if earlier is None else strategy_named(earlier[0])
+    return (strategy, reason) if earlier is None or begun is None else (begun, earlier[1])
 
 
 def _not_run(build: TargetBuild) -> PipelineResult | None:

@@ -259,21 +259,24 @@ class RunFolder(Closing):
         if not alone.lost and self.kept_device.alone != alone.units:
             self._keep_device(alone=dict(alone.units), devices=dict(alone.devices))
 
-    def earlier_steps(self, strategy: str, batches: Sequence[Sequence[str]]) -> list[StepResult]:
+    def earlier_steps(
+        self, strategy: str, batches: Sequence[Sequence[str]], reason: str = ""
+    ) -> list[StepResult]:
         """Return the steps of an earlier run of the same search; see ``MigrationLog``."""
         names = tuple(tuple(batch) for batch in batches)
         search = self.kept_device.search
         if search is None or (search.strategy, search.batches) != (strategy, names):
-            search = SearchState(strategy=strategy, batches=names)
+            search = SearchState(strategy=strategy, batches=names, reason=reason)
             self._drop_search()
             self._keep_device(search=search)
         return list(search.steps)
 
-    def earlier_strategy(self, batches: Sequence[Sequence[str]]) -> str | None:
-        """Return the strategy of an earlier run with these groups; see ``MigrationLog``."""
+    def earlier_choice(self, batches: Sequence[Sequence[str]]) -> tuple[str, str] | None:
+        """Return the strategy that an earlier run chose, and why; see ``MigrationLog``."""
         search = self.kept_device.search
-        is_same = search is not None and search.batches == tuple(map(tuple, batches))
-        return search.strategy if search is not None and is_same else None
+        if search is None or not search.reason or search.batches != tuple(map(tuple, batches)):
+            return None
+        return search.strategy, search.reason
 
     def add_step(self, step: StepResult, boundary: Boundary) -> None:
         """Keep one more step, and its boundary as a file; see ``MigrationLog``."""

@@ -23,7 +23,9 @@ from relax_tapml.results.step_result import StepResult
 class MigrationLog(Protocol):
     """Where a migration is kept, so that an interrupted one can go on."""
 
-    def earlier_steps(self, strategy: str, batches: Sequence[Sequence[str]]) -> list[StepResult]:
+    def earlier_steps(
+        self, strategy: str, batches: Sequence[Sequence[str]], reason: str = ""
+    ) -> list[StepResult]:
         """Return the steps an earlier run made in the same search; none if it made another.
 
         Parameters
@@ -31,10 +33,12 @@ class MigrationLog(Protocol):
         strategy, batches
             What decides which steps are made: the name of the strategy, and the names of the move
             groups in the order in which they move.
+        reason
+            Why the strategy was chosen, which is kept; empty where it was given.
         """
 
-    def earlier_strategy(self, batches: Sequence[Sequence[str]]) -> str | None:
-        """Return the strategy of an earlier run with these move groups; None if there was none."""
+    def earlier_choice(self, batches: Sequence[Sequence[str]]) -> tuple[str, str] | None:
+        """Return the strategy that an earlier run chose for these move groups, and why."""
 
     def add_step(self, step: StepResult, boundary: Boundary) -> None:
         """Keep one more step, and the boundary that it tried."""
@@ -52,12 +56,14 @@ class MigrationLog(Protocol):
 class NoLog:
     """The log of a migration that begins anew and is not to be continued."""
 
-    def earlier_steps(self, strategy: str, batches: Sequence[Sequence[str]]) -> list[StepResult]:
+    def earlier_steps(
+        self, strategy: str, batches: Sequence[Sequence[str]], reason: str = ""
+    ) -> list[StepResult]:
         """Return no steps."""
-        del strategy, batches
+        del strategy, batches, reason
         return []
 
-    def earlier_strategy(self, batches: Sequence[Sequence[str]]) -> str | None:
+    def earlier_choice(self, batches: Sequence[Sequence[str]]) -> tuple[str, str] | None:
         """Return none."""
         del batches
         return None
@@ -90,6 +96,8 @@ class Migration:
         Of ``site_table``.
     log
         Where steps are kept.
+    reason
+        Why the strategy was chosen; empty where it was given.
     """
 
     def __init__(
@@ -98,10 +106,11 @@ class Migration:
         batches: Sequence[Sequence[MoveGroup]],
         table: Sequence[SiteEntry],
         log: MigrationLog,
+        reason: str = "",
     ) -> None:
         names = [[group.name for group in batch] for batch in batches]
         self.groups = {group.name: group for batch in batches for group in batch}
-        self.steps = log.earlier_steps(strategy.name, names)
+        self.steps = log.earlier_steps(strategy.name, names, reason)
         self._search = Search(strategy, names)
         self._table = table
         self._log = log

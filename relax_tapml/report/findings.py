@@ -184,7 +184,7 @@ def agreement_text(result: RunResult) -> str:
 
 
 def notes(result: RunResult) -> list[str]:
-    """Return what a reader of a good result should know: ties, and passes that did not work.
+    """Return what a reader of a good result should know: ties, failed passes, the search.
 
     The ties are those of the last good step, which the bundle holds.
     """
@@ -193,7 +193,10 @@ def notes(result: RunResult) -> list[str]:
         f"A tie {tie}. With the choices of {result.source} imposed there the outputs agree."
         for tie in (good[-1].ties if good else ())
     ]
-    return [*ties, *(capitalized(closed(note)) for note in result.lowering_notes)]
+    searched = []
+    if result.strategy_reason and result.strategy != "linear":
+        searched.append(closed(f"Moved by {result.strategy}: {result.strategy_reason}"))
+    return [*ties, *(capitalized(closed(note)) for note in result.lowering_notes), *searched]
 
 
 def tolerance_text(tolerance: float | None, origin: str | None = None) -> str:

@@ -234,6 +234,18 @@ def test_a_session_that_wears_out_accuses_nobody(tiny, failing_session):
     assert worn.opened == before + 3
 
 
+def test_what_fails_in_the_session_of_others_counts_if_it_fails_in_a_fresh_one(
+    tiny, failing_session
+):
+    """A replay has used up what a session has; the boundary is right."""
+    faults = [DeviceCrash("was used up")]
+    device = Device(lambda: failing_session(faults.pop() if faults else None))
+    assert device.session.fault is not None
+    step = attempt(tiny, device, "softmax")
+    assert (step.verdict, step.runs, step.failures) == (Verdict.PASS, 1, 0)
+    assert device.opened == 2
+
+
 def test_a_unit_that_wears_a_session_out_is_named(tiny, failing_session):
     """Not what moved last; the step is tried again without it."""
     found = Exhaustion(calls=6, verdict=Verdict.CRASH, reason="died")

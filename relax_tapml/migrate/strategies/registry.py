@@ -7,12 +7,13 @@ from relax_tapml.migrate.strategies._bisect import Bisect
 from relax_tapml.migrate.strategies._linear import Linear
 from relax_tapml.migrate.strategies.strategy import Strategy
 
-STRATEGIES: tuple[Strategy, Strategy] = (
-    Linear(),
-    Bisect(),
-)
+LINEAR = Linear()
+BISECT = Bisect()
 
-LINEAR, BISECT = STRATEGIES
+STRATEGIES: tuple[Strategy, ...] = (
+    LINEAR,
+    BISECT,
+)
 
 ISOLATED = "isolated"
 """Given in place of a strategy: only replay each unit alone, and move nothing."""

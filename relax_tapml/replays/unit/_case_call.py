@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from relax_tapml.arrays import Array
 from relax_tapml.replays.unit._poison import (
     both,
@@ -18,6 +20,8 @@ from relax_tapml.suite.manifest import SuiteCase
 from relax_tapml.suite.open_suite import Suite
 from relax_tapml.targets.session.poison import Poison
 from relax_tapml.targets.session.session import DeviceModule, DeviceSession, DeviceTensor
+
+_BLOCK = 1 << 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,15 +76,20 @@ class CaseCaller:
         self._programs = programs
         self._poison = poison
 
-    def arguments(self, session: DeviceSession, case: SuiteCase) -> list[DeviceTensor]:
-        """Upload the inputs of a case, but for weights that the session has."""
+    def arguments(
+        self, session: DeviceSession, case: SuiteCase, inputs: Sequence[Array] | None = None
+    ) -> list[DeviceTensor]:
+        """Upload the inputs of a case, read unless given, but for weights that the session has."""
         return [
-            session.upload(self._suite.tensor(item.tensor))
+            session.upload(array)
             if item.weight is None or case.may_write
             # By content: two layers may share a weight, and one name may stand for several.
-            else session.parameter(item.tensor, self._suite.tensor(item.tensor))
-            for item in case.inputs
+            else session.parameter(item.tensor, array)
+            for item, array in zip(case.inputs, inputs or self._inputs(case), strict=True)
         ]
+
+    def _inputs(self, case: SuiteCase) -> list[Array]:
+        return [self._suite.tensor(item.tensor) for item in case.inputs]
 
     def call(
         self,
@@ -119,9 +128,10 @@ class CaseCaller:
         self, session: DeviceSession, module: DeviceModule, unit: str, case: SuiteCase
     ) -> CheckedCall:
         """Call a unit once and check what it did to its inputs and to memory."""
-        arguments = self.arguments(session, case)
+        inputs = self._inputs(case)
+        arguments = self.arguments(session, case, inputs)
         returned = self.call(session, module, unit, case, arguments)
-        changed = [] if case.may_write else self._changed(session, case, arguments)
+        changed = [] if case.may_write else _changed(session, inputs, arguments)
         untouched = self._untouched(session, module, unit, case, returned)
         unwritten = tuple(
             without(mask, self._suite.tensor(output.unwritten) if output.unwritten else None)
@@ -166,12 +176,27 @@ class CaseCaller:
             for (mask, output), other in zip(pairs, again.untouched, strict=True)
         ]
 
-    def _changed(
-        self, session: DeviceSession, case: SuiteCase, arguments: Sequence[DeviceTensor]
-    ) -> list[int]:
-        """Return which inputs are not what they were."""
-        return [
-            index
-            for index, (item, argument) in enumerate(zip(case.inputs, arguments, strict=True))
-            if session.download(argument).tobytes() != self._suite.tensor(item.tensor).tobytes()
-        ]
+
+def _changed(
+    session: DeviceSession, inputs: Sequence[Array], arguments: Sequence[DeviceTensor]
+) -> list[int]:
+    """Return which arguments are not, to the byte, what was uploaded."""
+    pairs = zip(inputs, arguments, strict=True)
+    return [
+        index
+        for index, (array, argument) in enumerate(pairs)
+        if not _are_equal(session.download(argument), array)
+    ]
+
+
+def _are_equal(one: Array, other: Array) -> bool:
+    """Whether two arrays hold the same bytes; block by block, without a copy of either."""
+    first, second = (_bytes_of(array) for array in (one, other))
+    return first.size == second.size and all(
+        np.array_equal(first[begin : begin + _BLOCK], second[begin : begin + _BLOCK])
+        for begin in range(0, first.size, _BLOCK)
+    )
+
+
+def _bytes_of(array: Array) -> Array:
+    return np.ascontiguousarray(array).reshape(-1).view(np.uint8)
