@@ -67,10 +67,12 @@ std::string CudaBatch::What() const {
 
 void CudaBatch::Add(CudaAddress from, void* to, size_t bytes, std::shared_ptr<Buffer> owner,
                     const std::string& site) {
-  if (owners_.empty() || owners_.back() != owner) owners_.push_back(std::move(owner));
+  // A copy must lie within one allocation; two may be neighbours.
+  bool is_same_buffer = !owners_.empty() && owners_.back() == owner;
+  if (!is_same_buffer) owners_.push_back(std::move(owner));
   last_site_ = site;
   size_bytes_ += bytes;
-  if (!copies_.empty()) {
+  if (is_same_buffer) {
     Copy& last = copies_.back();
     if (last.from + last.bytes == from && static_cast<char*>(last.to) + last.bytes == to) {
       last.bytes += bytes;

@@ -10,6 +10,9 @@ import numpy as np
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
+# Of splitmix64 (Steele, Lea and Flood, Fast splittable pseudorandom number generators, 2014).
+_STEP = np.uint64(0x9E3779B97F4A7C15)
+_MIX = ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB))
 _DTYPE_NAME = re.compile(r"bool|u?int\d+|b?float\d+(_\w+)?|complex\d+")
 
 
@@ -54,3 +57,12 @@ def is_same_value(a: Array, b: Array) -> Array:
         wide, other = as_float64(a), as_float64(b)
         is_same = (wide == other) | (np.isnan(wide) & np.isnan(other))
     return np.asarray(is_same)
+
+
+def hashed(numbers: Array) -> Array:
+    """Return a hash of each number, the same everywhere: uint64 to uint64."""
+    with np.errstate(over="ignore"):
+        mixed = (numbers + np.uint64(1)) * _STEP
+        for shift, factor in _MIX:
+            mixed = (mixed ^ (mixed >> np.uint64(shift))) * np.uint64(factor)
+    return np.asarray(mixed ^ (mixed >> np.uint64(31)))

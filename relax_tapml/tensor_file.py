@@ -1,7 +1,7 @@
 """Tensors in a safetensors file, bit for bit: several by name, or one of any dtype.
 
-Of one tensor of which only some rows matter, the file may hold these rows and their numbers. The
-other rows are filled when it is read, with the same values in other places.
+Of a large tensor the file may hold some rows and their numbers, or some columns: its part at some
+places of an axis. The rest is filled when it is read, with the same values in other places.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import safetensors.numpy
 
-from relax_tapml.arrays import Array, dtype_named
+from relax_tapml.arrays import Array, dtype_named, hashed
 
 FILE_DTYPES = {
     "bool": "BOOL",
@@ -178,49 +178,78 @@ def dump_tensor(array: Array) -> bytes:
     return dump_tensors({_NAME: dense})
 
 
-def can_hold_rows(array: Array) -> bool:
-    """Return whether ``dump_rows`` takes an array."""
+def can_hold_part(array: Array) -> bool:
+    """Return whether ``dump_part`` takes an array."""
     return array.ndim > 0 and array.dtype.name in FILE_DTYPES
 
 
-def dump_rows(array: Array, rows: Array) -> bytes:
-    """Return the bytes of a file that holds some rows of ``array``.
+def dump_part(array: Array, places: Array, axis: int = 0) -> bytes:
+    """Return the bytes of a file that holds a part of ``array``.
 
     Parameters
     ----------
     array
         Of at least one axis, and of a dtype that safetensors has a name for.
-    rows
-        Numbers of the rows, ascending: int64, at least one.
+    places
+        Along the axis, ascending: int64, at least one.
+    axis
+        Of the array.
     """
-    return dump_tensors({_NAME: array[rows], _ROWS: rows})
+    return dump_tensors({_NAME: array.take(places, axis), _ROWS: places})
 
 
-def filled_rows(values: Array, rows: Array, count: int) -> Array:
-    """Return ``count`` rows, of which ``rows`` are ``values``.
+def filled(values: Array, places: Array, count: int, axis: int = 0) -> Array:
+    """Return ``count`` places along an axis, of which ``places`` are ``values``.
 
-    The others hold the same values one place further, again and again, so that they look like
-    the rest and yet differ from it.
+    Each other place holds one of ``values``, which a hash of the place chooses, rotated by as many
+    elements as that says. So it looks like them and differs from each, and what reads a wrong place
+    reads something else. It is the same tensor on every machine.
     """
-    shape = (count, *values.shape[1:])
-    array = np.resize(np.roll(values.reshape(-1), 1), shape)
-    array[rows] = values
+    held = values.shape[axis]
+    rest = np.moveaxis(values, axis, 0).reshape(held, -1)
+    size = rest.shape[1]
+    shape = (*values.shape[:axis], count, *values.shape[axis + 1 :])
+    array = np.empty(shape, values.dtype)
+    if size:
+        hashes = hashed(np.arange(count, dtype=np.uint64))
+        chosen = (hashes % np.uint64(held)).astype(np.int64)
+        turned = (hashes >> np.uint64(32)) % np.uint64(max(size - 1, 1)) + np.uint64(size > 1)
+        turned = turned.astype(np.int64)
+        before, after = math.prod(shape[:axis]), math.prod(shape[axis + 1 :])
+        parts = array.reshape(before, count, after)
+        if before == 1:
+            for place in range(count):
+                turn, source = turned[place], rest[chosen[place]]
+                parts[0, place, : size - turn] = source[turn:]
+                parts[0, place, size - turn :] = source[:turn]
+        else:
+            flat = rest.reshape(-1)
+            within = np.arange(after, dtype=np.int64)
+            for start in range(before):
+                at = (start * after + within + turned[:, None]) % size
+                parts[start] = flat[chosen[:, None] * size + at]
+    array[(slice(None),) * axis + (places,)] = values
     return array
 
 
 def parse_tensor(
-    data: bytes, dtype: str, shape: Sequence[int], *, rows: int | None = None
+    data: bytes | Array,
+    dtype: str,
+    shape: Sequence[int],
+    *,
+    rows: int | None = None,
+    axis: int = 0,
 ) -> Array:
     """Return the array of ``dtype`` and ``shape`` that a file of ``dump_tensor`` holds.
 
     Parameters
     ----------
     data
-        The file.
+        The file; see ``parse_tensors``.
     dtype, shape
         Of the array.
-    rows
-        How many rows the file holds, if it is one of ``dump_rows``.
+    rows, axis
+        How many places of which axis the file holds, if it is one of ``dump_part``.
 
     Raises
     ------
@@ -229,18 +258,23 @@ def parse_tensor(
     """
     held = parse_tensors(data)
     actual = {name: (FILE_DTYPES[a.dtype.name], list(a.shape)) for name, a in held.items()}
-    _check_types(actual, dtype, shape, rows)
+    _check_types(actual, dtype, shape, rows, axis)
     values = held[_NAME].reshape(-1).view(dtype_named(dtype))
     if rows is None:
         return values.reshape(shape)
-    numbers = held[_ROWS]
-    if numbers[0] < 0 or numbers[-1] >= shape[0] or bool((np.diff(numbers) <= 0).any()):
-        raise ValueError(f"its rows are not {rows} ascending numbers below {shape[0]}")
-    return filled_rows(values.reshape(rows, *shape[1:]), numbers, shape[0])
+    places, count = held[_ROWS], shape[axis]
+    if places[0] < 0 or places[-1] >= count or bool((np.diff(places) <= 0).any()):
+        raise ValueError(f"its places are not {rows} ascending numbers below {count}")
+    return filled(values.reshape(_held_shape(shape, rows, axis)), places, count, axis)
 
 
 def check_header(
-    file: BinaryIO, dtype: str, shape: Sequence[int], *, rows: int | None = None
+    file: BinaryIO,
+    dtype: str,
+    shape: Sequence[int],
+    *,
+    rows: int | None = None,
+    axis: int = 0,
 ) -> None:
     """Check that an open file is one of ``dump_tensor``, without reading the tensor itself.
 
@@ -259,8 +293,8 @@ def check_header(
             f"its header claims {length} bytes, expected at most {min(_MAX_HEADER, size)}"
         )
     entries = _entries(file.read(length))
-    _check_types({n: (e.code, e.shape) for n, e in entries.items()}, dtype, shape, rows)
-    held = shape if rows is None else (rows, *shape[1:])
+    _check_types({n: (e.code, e.shape) for n, e in entries.items()}, dtype, shape, rows, axis)
+    held = shape if rows is None else _held_shape(shape, rows, axis)
     total = math.prod(held) * dtype_named(dtype).itemsize + _LENGTH_BYTES * (rows or 0)
     if start + total != size:
         raise ValueError(
@@ -300,13 +334,16 @@ def _check_gaps(entries: Iterable[_Entry], total: int) -> None:
     if [end for _, end in ends[:-1]] != [begin for begin, _ in ends[1:]] or (
         (ends[0][0], ends[-1][1]) if ends else (0, 0)
     ) != (0, total):
-        raise ValueError(
-            f"not a whole safetensors file: its tensors lie at {ends[:5]}, expected {total} bytes "
-            "without gaps"
-        )
+        raise ValueError(f"its tensors lie at {ends[:5]}, expected {total} bytes without gaps")
 
 
-def _check_types(actual: _Types, dtype: str, shape: Sequence[int], rows: int | None) -> None:
+def _held_shape(shape: Sequence[int], rows: int, axis: int) -> tuple[int, ...]:
+    return (*shape[:axis], rows, *shape[axis + 1 :])
+
+
+def _check_types(
+    actual: _Types, dtype: str, shape: Sequence[int], rows: int | None, axis: int
+) -> None:
     """Raise ``ValueError`` unless a file has dtype and shape by name as it should."""
     size_bytes = math.prod(shape) * dtype_named(dtype).itemsize
     if min(shape, default=0) < 0 or size_bytes > MAX_TENSOR_BYTES:
@@ -315,10 +352,10 @@ def _check_types(actual: _Types, dtype: str, shape: Sequence[int], rows: int | N
     code = FILE_DTYPES.get(dtype)
     if rows is None:
         expected = as_bytes if code is None else {_NAME: (code, list(shape))}
-    elif code is not None and shape and 0 < rows <= shape[0] <= _MAX_ROWS:
-        expected = {_NAME: (code, [rows, *shape[1:]]), _ROWS: ("I64", [rows])}
+    elif code is not None and axis < len(shape) and 0 < rows <= shape[axis] <= _MAX_ROWS:
+        expected = {_NAME: (code, list(_held_shape(shape, rows, axis))), _ROWS: ("I64", [rows])}
     else:
-        raise ValueError(f"{rows} rows of {dtype} {list(shape)} cannot be held")
+        raise ValueError(f"{rows} places of axis {axis} of {dtype} {list(shape)} cannot be held")
     # Older files hold bytes of some dtypes that safetensors has a name for.
     if actual != expected and (rows is not None or actual != as_bytes):
         raise ValueError(f"expected {expected}, got {actual}")

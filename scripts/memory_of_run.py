@@ -25,11 +25,14 @@ _EVERY_S = 0.05
 
 @dataclass
 class Peak:
-    """The sample of a stage with the most memory: MB by the kind of page."""
+    """The sample of a stage with the most memory: MB by the kind of page.
+
+    ``processes`` has the pages of its own of each process, the command itself first.
+    """
 
     own: float = 0.0
     files: float = 0.0
-    processes: int = 0
+    processes: list[float] = field(default_factory=list)
 
     @property
     def total(self) -> float:
@@ -75,8 +78,9 @@ def memory_of_tree(pid: int) -> Peak:
         kinds = {line.split(":")[0]: line.split()[1] for line in text.splitlines()[1:]}
         files = float(kinds.get("Pss_File", 0)) * 1024 / 1e6
         found.files += files
-        found.own += float(kinds.get("Pss", 0)) * 1024 / 1e6 - files
-        found.processes += 1
+        own = float(kinds.get("Pss", 0)) * 1024 / 1e6 - files
+        found.own += own
+        found.processes.append(own)
     return found
 
 
@@ -98,12 +102,13 @@ def main() -> int:
     code = process.wait()
     thread.join()
     watch.end_stage("end")
-    print(f"{'stage':12}{'peak MB':>10}{'of it own':>11}{'files':>8}{'peak own':>10}  processes")
+    print(f"{'stage':12}{'peak MB':>10}{'of it own':>11}{'files':>8}{'peak own':>10}  own of each")
     for name, total, own in watch.stages:
-        share = f"  {total.total / options.weights_mb:.2f} x" if options.weights_mb else ""
+        share = f"{total.total / (options.weights_mb or 1):.2f} x, " * bool(options.weights_mb)
+        each = " + ".join(f"{process:.0f}" for process in own.processes)
         print(
             f"{name:12}{total.total:10.0f}{total.own:11.0f}{total.files:8.0f}{own.own:10.0f}"
-            f"  {total.processes}{share}"
+            f"  {share}{each}"
         )
     return code
 

@@ -42,7 +42,7 @@ def test_a_tensor_that_an_older_version_kept_as_bytes_is_read():
     [
         ("float64", (2,), None, "expected .*F64.*got .*F32"),
         ("float32", (3,), None, r"expected .*\[3\].*got .*\[2\]"),
-        ("float32", (2,), -1, "not a whole safetensors file"),
+        ("float32", (2,), -1, "without gaps|not a whole safetensors file"),
         ("float31", (2,), None, "'float31' is not a dtype"),
     ],
 )
@@ -66,5 +66,5 @@ def test_a_dtype_without_a_safetensors_name_is_refused():
 
 def test_a_cut_file_is_refused():
     data = dump_tensors({"x": np.ones(4, "float32")})
-    with pytest.raises(ValueError, match=r"^not a whole safetensors file: "):
+    with pytest.raises(ValueError, match=r"without gaps$"):
         parse_tensors(data[:-1])

@@ -113,11 +113,21 @@ class Source:
         if can_fork(target):  # Runs are forks, but for the hybrids of a migration.
             self._forked_host = Host(target, files, model.params, is_forked=True)
 
-    def take_model(self, model: Model) -> None:
-        """Run another model from now on, which differs in where its weights lie only."""
+    def take_model(self, model: Model, store: CaptureStore) -> None:
+        """Run another model from now on, which differs in where its weights lie only.
+
+        Weights that it derives are those that were captured.
+        """
         self._model = model
+        names = set(store.parameters())
+        derived = {
+            result.origin: store.parameter(result.name)
+            for item in derivations(LiftDerivedWeights()(self.units))
+            for result in item.results
+            if result.name in names
+        }
         for host in (self.host, self._forked_host):
-            host.take_params(model.params)
+            host.take_params(model.params, derived)
 
     def run(self, stage: Stage) -> list[list[Array]]:
         """Return the outputs of every sample, flattened; ``run_s`` is then how long they took.
@@ -204,7 +214,7 @@ class Source:
                     machine.set_instrument(both(noting(fork.note), disturbed))
                     if is_derived_noisy:
                         # The weights that it derives are to be moved too.
-                        functions = program.functions()
+                        functions = program.functions(is_derived_anew=True)
                     with choices.disturbed(index) if choices and callbacks else nullcontext():
                         fork.send(None, self._model.run(functions, sample))
                 if choices is not None and callbacks:
@@ -450,9 +460,16 @@ class _SourceProgram:
         """The units that derive weights, and so run once."""
         return deriving_units(self.lifted)
 
-    def functions(self) -> Functions:
-        """Return its functions; those of one call of this derive each weight once."""
-        derived = DerivedWeights(derivations(self.lifted))
+    def functions(self, *, is_derived_anew: bool = False) -> Functions:
+        """Return its functions; those of one call of this derive each weight at most once.
+
+        Parameters
+        ----------
+        is_derived_anew
+            Whether each is derived, also one that is stored.
+        """
+        values = None if is_derived_anew else self.host.derived_values()
+        derived = DerivedWeights(derivations(self.lifted), values)
         names = weight_names(self.lifted)
         return WatchedFunctions(self.host.functions(self.machine, names, derived))
 

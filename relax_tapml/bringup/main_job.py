@@ -142,7 +142,7 @@ def run_stages(
             store = found.store = capture(trusted, folder.captures, dump, stage)
             trusted = found.trusted = with_stored_weights(trusted, store)
             found.model = trusted.built.model
-            del model, built  # The framework's weights go with them.
+            del model, built, planner  # The framework's weights go with them.
             free_memory(store)
         with clock.stage("carve") as stage:
             suite = found.suite = folder.suite(options.carving) or carve(

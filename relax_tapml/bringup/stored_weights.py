@@ -38,7 +38,7 @@ def with_stored_weights(trusted: Trusted, store: CaptureStore) -> Trusted:
         for name, array in built.model.params.items()
     }
     model = dataclasses.replace(built.model, params=params, reference=None, accurate=None)
-    built.source.take_model(model)
+    built.source.take_model(model, store)
     return dataclasses.replace(trusted, built=dataclasses.replace(built, model=model))
 
 

@@ -18,6 +18,7 @@ from relax_tapml.carve.shape.shape_cases import ShapeCases
 from relax_tapml.carve.unit.carved_unit import CarvedCase, CarvedUnit
 from relax_tapml.carve.unit.constant_inputs import constant_inputs, constant_places
 from relax_tapml.carve.unit.evaluations import Evaluations
+from relax_tapml.carve.unit.part_weights import RecordedTensors, case_tensors
 from relax_tapml.carve.unit.read_rows import read_rows
 from relax_tapml.carve.unit.unit_module import case_function, unit_module
 from relax_tapml.carve.unit.unit_tolerances import UnitTolerances
@@ -26,6 +27,7 @@ from relax_tapml.passes.operator_call import operator_call
 from relax_tapml.passes.site import Site
 from relax_tapml.suite.manifest import SuiteDim
 from relax_tapml.suite.pytest_file import identifier
+from relax_tapml.suite.suite_files import HeldPart
 
 _RESIZED_VALUES = 1 << 20
 
@@ -79,27 +81,41 @@ def carve_unit(
     )
     module = unit_module(lowered, functions)
     unit = UnitTolerances(module, evaluations)
+    recordings = [
+        RecordedTensors(
+            function=function,
+            inputs=tuple(tensors.array(value) for _, value in placed_tensors(case.record.inputs)),
+            outputs=tuple(
+                tensors.array(value) for _, value in placed_tensors(case.record.outputs or ())
+            ),
+            weights=tuple(weight_name(value) for _, value in placed_tensors(case.record.inputs)),
+        )
+        for case, _, function in found
+    ]
     carved = []
-    for number, (case, call, function) in enumerate(found):
+    parts: dict[int, HeldPart] = {}
+    for number, ((case, call, function), recording, made_of) in enumerate(
+        zip(found, recordings, case_tensors(unit, recordings), strict=True)
+    ):
         site = calls[case.record.site][0]
         operator = operator_call(call, lowered)
         recorded = placed_tensors(case.record.inputs)
-        inputs = tuple(tensors.array(value) for _, value in recorded)
-        outputs = tuple(
-            tensors.array(value) for _, value in placed_tensors(case.record.outputs or ())
-        )
+        for place, part in made_of.input_parts.items():
+            parts[id(made_of.inputs[place])] = part
+        for place, part in made_of.output_parts.items():
+            parts[id(made_of.outputs[place])] = part
         carved.append(
             CarvedCase(
                 name=f"{identifier(site.function)}-{site.ordinal:03d}-case{number}",
                 record=case.record,
                 function=function,
                 may_write=operator is not None and operator.may_write,
-                inputs=inputs,
-                outputs=outputs,
-                weights=tuple(weight_name(value) for _, value in recorded),
+                inputs=made_of.inputs,
+                outputs=made_of.outputs,
+                weights=recording.weights,
                 fixed=frozenset(n for n, (at, _) in enumerate(recorded) if at in case.fixed),
-                tolerances=tuple(unit.of(function, inputs, outputs)),
-                reason=case.reason,
+                tolerances=made_of.tolerances,
+                reason="; ".join(filter(None, (case.reason, made_of.reason))),
             )
         )
     inexact, missing = "", {}
@@ -109,13 +125,17 @@ def carve_unit(
         carved += [_probe_case(base, probe) for probe in made.found]
         inexact, missing = made.inexact, dict(made.missing)
         carved += _shape_probes(unit, module, shapes, carved)
-    rows = read_rows(unit, carved)
+    for name, rows in read_rows(unit, carved, parts).items():
+        for item in carved:
+            for array, weight in zip(item.inputs, item.weights, strict=True):
+                if weight == name:
+                    parts[id(array)] = HeldPart(places=rows)
     crashed = {} if evaluations is None else evaluations.refused
     missing.update({f"float64-evaluation-{number}": why for number, why in crashed.items()})
     return CarvedUnit(
         module=module,
         cases=tuple(carved),
-        rows=rows,
+        parts=parts,
         uncarved=uncarved,
         constant_inputs=constant_inputs(module, carved),
         inexact=inexact,

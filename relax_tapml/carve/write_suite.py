@@ -41,7 +41,7 @@ from relax_tapml.suite.open_suite import Suite, open_suite
 from relax_tapml.suite.pytest_file import FileStems
 from relax_tapml.suite.recipe import Recipe
 from relax_tapml.suite.revise_suite import set_tolerances
-from relax_tapml.suite.suite_files import SuiteFiles
+from relax_tapml.suite.suite_files import HeldPart, SuiteFiles
 from relax_tapml.suite.tolerances import store_tolerance
 from relax_tapml.targets.platforms.parse_target import portable_text
 from relax_tapml.versions import versions
@@ -270,7 +270,7 @@ class _Writer:
     def _write_cases(self, unit: str, stem: str, carved: CarvedUnit) -> SuiteUnit:
         # By object: what several cases take is written once, and most of the time goes here.
         digests: dict[int, str] = {}
-        described = [self._describe(case, carved.rows, digests) for case in carved.cases]
+        described = [self._describe(case, carved.parts, digests) for case in carved.cases]
         entry = SuiteUnit(
             module=f"units/{stem}.json",
             test=f"test_{stem}.py",
@@ -285,12 +285,12 @@ class _Writer:
         return entry
 
     def _describe(
-        self, case: CarvedCase, rows: Mapping[str, Array], digests: dict[int, str]
+        self, case: CarvedCase, parts: Mapping[int, HeldPart], digests: dict[int, str]
     ) -> SuiteCase:
-        def write(array: Array, weight: str | None = None, recipe: Recipe | None = None) -> str:
+        def write(array: Array, recipe: Recipe | None = None) -> str:
             if id(array) not in digests:
-                held = rows.get(weight or "")
-                digests[id(array)] = self._files.write_array(array, held, recipe)
+                part = parts.get(id(array))
+                digests[id(array)] = self._files.write_array(array, part, recipe)
             return digests[id(array)]
 
         record = case.record
@@ -303,7 +303,7 @@ class _Writer:
             function=case.function,
             may_write=case.may_write,
             inputs=tuple(
-                SuiteInput(tensor=write(array, weight, case.recipes.get(place)), weight=weight)
+                SuiteInput(tensor=write(array, case.recipes.get(place)), weight=weight)
                 for place, (array, weight) in enumerate(zip(case.inputs, case.weights, strict=True))
             ),
             outputs=tuple(

@@ -161,9 +161,10 @@ class _OtherFormError(Exception):
 def read_kernel(function: Any) -> Kernel | None:
     """Return a PrimFunc as nests; None if it is none, or is scheduled already.
 
-    It is none if it has loops that no block is bound to one by one, predicates, annotations, parts
-    of buffers, calls with an effect or of functions outside of TVM; if two points of a nest may
-    write the same element; or if a point reads what another one of its nest writes.
+    It is none if it has loops of no iteration, or loops that no block is bound to one by one,
+    predicates, annotations, parts of buffers, calls with an effect or of functions outside of TVM;
+    if two points of a nest may write the same element; or if a point reads what another one of its
+    nest writes.
     """
     body = function.body
     if not isinstance(body, SBlockRealize) or function.attrs.get("tirx.is_scheduled", False):
@@ -244,6 +245,7 @@ def _nest(statement: Any) -> Nest:
     _require(len(axes) == len(loops))
     ordered = [axes[loop] for loop in loops]
     for axis in ordered:
+        _require(axis.static != 0)
         if axis.static == 1:
             fixed[axis.var] = tirx.IntImm(axis.dtype, 0)
     nest = Nest(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from tvm import tirx
@@ -27,6 +27,8 @@ _TERMS = 512
 # With fewer tasks than this, rows are divided among them too, this many to each.
 _FEW_TASKS = 16
 _ROWS_OF_TASK = 256
+# Terms that are read of one lane before the next, where terms are neighbours in memory.
+_LINE = 16
 _ZERO = tirx.IntImm("int64", 0)
 
 
@@ -147,21 +149,49 @@ def _pack(
         lanes = simplified(tirx.min(lanes, wide(plan.lane.extent) - begin))
     zero = tirx.const(0, str(plan.packed.ty.dtype))
 
-    def copy(at: Mapping[Any, Any], number: Any) -> Any:
-        def one(lane: Any) -> Any:
-            values = {**known, **at, plan.lane.var: (begin + lane).astype(plan.lane.dtype)}
-            value = substituted(operand, values)
-            return tirx.BufferStore(panel, value, [number * plan.lanes + lane])
+    def copy(at: Mapping[Any, Any], number: Any, lane: Any) -> Any:
+        values = {**known, **at, plan.lane.var: (begin + lane).astype(plan.lane.dtype)}
+        value = substituted(operand, values)
+        return tirx.BufferStore(panel, value, [number * plan.lanes + lane])
 
+    def fill(_at: Mapping[Any, Any], number: Any) -> Any:
         def none(lane: Any) -> Any:
             return tirx.BufferStore(panel, zero, [number * plan.lanes + lanes + lane])
 
-        copied = loop(lanes, one, "lane")
-        if not plan.has_tail:
-            return copied
-        return sequence([copied, loop(simplified(plan.lanes - lanes), none, "lane")])
+        return loop(simplified(plan.lanes - lanes), none, "lane")
 
-    return over_terms(terms, copy)
+    if plan.is_contiguous:
+        copied = over_terms(
+            terms, lambda at, number: loop(lanes, lambda lane: copy(at, number, lane), "lane")
+        )
+    else:
+        copied = _by_lines(terms, lanes, copy)
+    if not plan.has_tail:
+        return copied
+    return sequence([copied, over_terms(terms, fill)])
+
+
+def _by_lines(
+    terms: Sequence[Terms], lanes: Any, body: Callable[[Mapping[Any, Any], Any, Any], Any]
+) -> Any:
+    """Return loops over terms and lanes that finish a line of one lane before the next lane."""
+    *outer, inner = terms
+
+    def lines(at: Mapping[Any, Any], number: Any) -> Any:
+        def line(part: Any, lane: Any) -> Any:
+            first = simplified(part * _LINE)
+            length = simplified(tirx.min(tirx.IntImm("int64", _LINE), inner.count - first))
+            some = Terms(axis=inner.axis, begin=simplified(inner.begin + first), count=length)
+            before = simplified(number * inner.count + first)
+            return over_terms([some], lambda here, term: body({**at, **here}, before + term, lane))
+
+        return loop(
+            ceildiv(inner.count, _LINE),
+            lambda part: loop(lanes, lambda lane: line(part, lane), "lane"),
+            "line",
+        )
+
+    return over_terms(outer, lines)
 
 
 def _produced(operand: Any, producer: Nest | None) -> Any:

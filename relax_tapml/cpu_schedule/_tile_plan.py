@@ -53,6 +53,8 @@ class TilePlan:
         Variables.
     packed
         The expression that is packed; None to read it where it lies.
+    is_contiguous
+        Whether what neighbouring lanes read are neighbours in memory.
     sums
         Where sums are while they grow.
     """
@@ -66,6 +68,7 @@ class TilePlan:
     sum: Any
     operand: Any
     packed: Any
+    is_contiguous: bool
     sums: Sums
 
     @property
@@ -108,15 +111,15 @@ def tile_plan(nest: Nest, registers: Registers, inner: Sequence[Any]) -> TilePla
         if axis is not lane and not any(uses(operand, axis.var) for operand in operands)
     ]
     row = max(shared, key=lambda axis: axis.size, default=None)
-    lies_well = all(_is_contiguous(operand, lane) for operand in operands)
+    is_contiguous = all(_is_contiguous(operand, lane) for operand in operands)
     can_pack = len(operands) == 1 and row is not None
-    if not lies_well and not can_pack:
+    if not is_contiguous and not can_pack:
         return None
     lanes = _lanes(lane, registers, dtype, has_rows=row is not None)
     has_tail = lane.static is None or lane.static % lanes != 0
     packed = None
     operand = tirx.Var("operand", str(operands[0].ty.dtype)) if operands else None
-    if can_pack and row is not None and (not lies_well or has_tail or row.size >= _PACKED_ROWS):
+    if can_pack and row is not None and (not is_contiguous or has_tail or row.size >= _PACKED_ROWS):
         (packed,) = operands
         value = tvm_ffi.structural_map(
             value, (type(packed), lambda node: operand if same(node, packed) else node)
@@ -134,6 +137,7 @@ def tile_plan(nest: Nest, registers: Registers, inner: Sequence[Any]) -> TilePla
         sum=before,
         operand=operand,
         packed=packed,
+        is_contiguous=is_contiguous,
         sums=Sums.of(nest, inner),
     )
 

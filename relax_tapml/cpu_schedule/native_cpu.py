@@ -112,8 +112,8 @@ def instruction_sets(target: Any) -> tuple[str, ...]:
 def missing_instruction_sets(names: tuple[str, ...]) -> tuple[str, ...]:
     """Return which of some instruction sets the CPU of this machine lacks.
 
-    Code that uses them ends its process here. Where the system does not list what its CPU has, none
-    is missing.
+    Code that uses them would end its process here. Where the system does not list what its CPU
+    has, none is missing.
     """
     listed = _listed()
     return () if listed is None else tuple(name for name in names if name not in listed)

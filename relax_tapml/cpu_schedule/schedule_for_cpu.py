@@ -33,7 +33,8 @@ def schedule_for_cpu(
 
     What it computes stays bit for bit the same: each element is computed by the same operations in
     the same order, sums included. (LLVM may contract a product and a sum to one instruction with
-    one rounding, with a schedule as without.)
+    one rounding, with a schedule as without. A reduction over a symbolic dimension of 0 gets its
+    initial value, where TVM leaves the result unwritten.)
 
     Parameters
     ----------

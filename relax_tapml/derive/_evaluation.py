@@ -20,12 +20,16 @@ from relax_tapml.kernel_flow.iterations import Shape, iterations_of
 from relax_tapml.kernel_flow.kernel_call import dims_of
 from relax_tapml.kernel_flow.plain_kernel import plain_kernel
 
-EXACT_ITERATIONS = 1e8
+EXACT_ITERATIONS = 3e7
 """Of the innermost loops of a kernel: up to so many, every partial sum of it is followed. Each
 takes some nanoseconds, for each order of the sums."""
 
 MOST_ITERATIONS = 2e9
-"""A kernel, without its products of two tensors, is not evaluated if its loops run longer."""
+"""A kernel is not evaluated as a whole if its loops run longer."""
+
+PRODUCT_COST, EXACT_PRODUCT_COST = 1 / 20, 1 / 300
+"""What a term of a product that a matrix library computes costs, in iterations of a loop: with the
+errors of the sum, and of sums that are known to be exact."""
 
 _MANY = 1e6
 _FEW_ORDERS = (ORDERS[0], ORDERS[2])
@@ -54,27 +58,36 @@ class Evaluation:
     ----------
     function, results, is_perturbed
         As for ``ShadowRuns``.
+    times
+        How many such calls are one evaluation, which is divided into blocks. They count together.
     """
 
     def __init__(
-        self, function: tirx.PrimFunc, results: Sequence[int], *, is_perturbed: bool = False
+        self,
+        function: tirx.PrimFunc,
+        results: Sequence[int],
+        *,
+        is_perturbed: bool = False,
+        times: int = 1,
     ) -> None:
+        self._times = times
         self._function = function
         self._results = list(results)
         self.whole = ShadowRuns(function, results, is_perturbed=is_perturbed)
         self._parts: dict[int, ShadowRuns] = {}
 
-    def iterations(self, shapes: Mapping[int, Shape], scalars: Mapping[int, float]) -> float:
+    def iterations(
+        self, mode: Mode, shapes: Mapping[int, Shape], scalars: Mapping[int, float]
+    ) -> float:
         """Return how many iterations of loops an evaluation takes, by the shapes of parameters."""
-        whole = iterations_of(self._function, shapes, scalars)
+        whole = self._whole(shapes, scalars)
         if whole <= EXACT_ITERATIONS or self._pieces is None:
             return whole
         dims = dims_of(self._function, shapes, scalars)
-        return sum(
-            iterations_of(piece.function, {}, {}, dims)
-            for piece in self._pieces.pieces
-            if isinstance(piece, Part)
-        )
+        parts = [piece for piece in self._pieces.pieces if isinstance(piece, Part)]
+        rest = self._times * sum(iterations_of(part.function, {}, {}, dims) for part in parts)
+        cost = EXACT_PRODUCT_COST if mode.is_exact else PRODUCT_COST
+        return rest + cost * (whole - rest)
 
     def run(
         self,
@@ -98,9 +111,9 @@ class Evaluation:
         """
         shapes = {number: array.shape for number, array in arguments.items()}
         shapes |= {n: array.shape for n, array in zip(self._results, like, strict=True)}
-        whole = iterations_of(self._function, shapes, scalars)
-        rest = self.iterations(shapes, scalars)
-        if rest > MOST_ITERATIONS:
+        whole = self._whole(shapes, scalars)
+        rest = self.iterations(mode, shapes, scalars)
+        if rest > MOST_ITERATIONS and self._times == 1:
             raise NotDerivableError(too_long(rest))
         orders = ORDERS[:1] if mode.is_exact else _orders(rest)
         is_inplace = not arguments.keys().isdisjoint(self._results)
@@ -117,6 +130,9 @@ class Evaluation:
         for number, array in zip(self._results, like, strict=True):
             run.shapes[params[number]] = array.shape
         return run.results({number: params[number] for number in self._results})
+
+    def _whole(self, shapes: Mapping[int, Shape], scalars: Mapping[int, float]) -> float:
+        return self._times * iterations_of(self._function, shapes, scalars)
 
     @cached_property
     def _pieces(self) -> Pieces | None:

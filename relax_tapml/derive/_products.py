@@ -18,25 +18,29 @@ and columns, since all its parts grow with it. What it depends on is how terms a
 
 from __future__ import annotations
 
+import functools
 import math
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
+from threadpoolctl import ThreadpoolController
 from tvm import tirx
 
 from relax_tapml._compat import prim
 from relax_tapml.arrays import Array, as_float64, finfo
+from relax_tapml.cores import usable_cores
 from relax_tapml.derive._partial_sums import INDEPENDENT, digits
 from relax_tapml.derive._pieces import Operand, Product
 from relax_tapml.derive._precision import INPUT_PERTURBATION, overflow, underflow, unit_roundoff
 from relax_tapml.derive._shadow_runs import ORDERS, USUAL, ShadowRuns
 from relax_tapml.kernel_flow.integer_values import integer_values
 
-SAMPLED_TERMS = 1 << 22
+SAMPLED_TERMS = 1 << 23
 """How many terms of sums a sample has, each of which is added in each of the orders."""
 
 SAFETY = 1.5
@@ -44,8 +48,10 @@ SAFETY = 1.5
 
 CONFIDENCE = 0.95
 
-_BLOCK = 1 << 21  # Values of one float64 block of a factor, of which a few are held.
+_BLOCK = 1 << 19  # Values of one float64 block of a factor, of which a few are held.
 _OVERFLOW_MARGIN = 2.0
+_MOST_THREADS = 16  # Each holds a few blocks.
+_LARGE = 1e30  # Larger sums might overflow in float32.
 _SEGMENT = 128  # The most terms between two partial sums that are computed.
 
 
@@ -233,7 +239,8 @@ class _Sums:
         self._tiny = self._count * sum(map(underflow, narrow))
         self._digits = min(map(digits, [*narrow, self._dtype]))
         limits = [overflow(dtype) for dtype in (*narrow, self._dtype)]
-        self._limit = min((limit for limit in limits if limit is not None), default=None)
+        self._limit = min((limit for limit in limits if limit is not None), default=math.inf)
+        self._grain = _grain(left.values) * _grain(right.values) if is_exact else 0.0
 
     def run(self) -> tuple[Array, Array, Array]:
         """Return values, estimates of the errors, and the largest errors of any order."""
@@ -241,51 +248,73 @@ class _Sums:
         shape = (left.shape[0], left.shape[1], right.shape[1])
         values, errors = np.empty(shape), np.empty(shape)
         most = errors if self._is_exact else np.empty(shape)
-        grain = _grain(left) * _grain(right) if self._is_exact else 0.0
         step = max(1, _BLOCK // max(1, self._count))
-        for batch in range(shape[0]):
-            for rows in _slices(shape[1], step):
-                a = _Block(self._left, batch, rows)
-                for columns in _slices(shape[2], step):
-                    b = _Block(self._right, batch, columns)
-                    at = batch, rows, columns
-                    with np.errstate(all="ignore"):
-                        if self._is_exact:
-                            values[at], errors[at] = self._exact(a, b, grain)
-                        else:
-                            values[at], errors[at], most[at] = self._rounded(a, b)
+
+        def compute(a: _Block, batch: int, rows: slice, columns: slice) -> None:
+            b = _Block(self._right, batch, columns)
+            at = batch, rows, columns
+            with np.errstate(all="ignore"):
+                if self._is_exact:
+                    values[at], errors[at] = self._exact(a, b)
+                else:
+                    values[at], errors[at], most[at] = self._rounded(a, b)
+
+        # The library's own threads would only share its products, and wait for each other busily.
+        with _libraries().limit(limits=1, user_api="blas"), _threads() as pool:
+            for batch in range(shape[0]):
+                for rows in _slices(shape[1], step):
+                    a = _Block(self._left, batch, rows)
+                    work = functools.partial(compute, a, batch, rows)
+                    for _ in pool.map(work, _slices(shape[2], step)):
+                        pass
         return values, errors, most
 
-    def _exact(self, a: _Block, b: _Block, grain: float) -> tuple[Array, Array]:
+    def _exact(self, a: _Block, b: _Block) -> tuple[Array, Array]:
+        has_errors = a.errors is not None or b.errors is not None
+        # A sum of magnitudes is at most this; then no order rounds, nor does float32.
+        largest = a.largest * b.largest * min(a.most, b.most)
+        room = min(2.0**self._digits * self._grain, self._limit)
+        if largest <= min(room, 2.0**24 * self._grain) and not has_errors and largest < _LARGE:
+            value = a.wide.astype(np.float32) @ b.wide.astype(np.float32).T
+            return value.astype(np.float64), np.zeros(value.shape)
         value = a.wide @ b.wide.T
         carried = a.carried(b, self._left.step, self._right.step)
         size = np.abs(a.wide) @ np.abs(b.wide).T
         most = (self._count * self._unit + self._term_unit) * size
-        error = np.where(size <= 2.0**self._digits * grain, 0.0, most) + carried
+        error = np.where(size <= 2.0**self._digits * self._grain, 0.0, most) + carried
         return value, self._finite(value, error, size)
 
     def _rounded(self, a: _Block, b: _Block) -> tuple[Array, Array, Array]:
         carried = a.carried(b, self._left.step, self._right.step) + self._tiny
-        size_a, size_b = np.abs(a.wide), np.abs(b.wide)
-        size = size_a @ size_b.T
+        size, squares = a.sizes(b)
         carried += size * (self._term_unit + self._left.step + self._right.step)
-        squares = np.square(size_a, out=size_a) @ np.square(size_b, out=size_b).T
         # The largest number of terms that are not zero.
         n = np.minimum(a.count[:, None], b.count[None, :]).astype(np.float64)
         n = np.maximum(n, 1.0)
         value, walk = _walk(a.wide, b.wide, squares, n)
         estimate = carried + INDEPENDENT * self._unit * np.sqrt(walk)
         most = carried + n * self._unit * size
-        highest = np.minimum(
-            size, _OVERFLOW_MARGIN * (np.abs(value) + INDEPENDENT * np.sqrt(squares))
-        )
+        highest = size
+        if self._limit < math.inf:
+            near = _OVERFLOW_MARGIN * (np.abs(value) + INDEPENDENT * np.sqrt(squares))
+            highest = np.minimum(size, near)
         return value, self._finite(value, estimate, highest), self._finite(value, most, highest)
 
     def _finite(self, value: Array, error: Array, highest: Array) -> Array:
         """Return infinite errors where a partial sum may overflow, none for infinite values."""
-        if self._limit is not None:
+        if self._limit < math.inf:
             error = np.where(highest > self._limit, np.inf, error)
         return np.where(np.isinf(value), 0.0, error)
+
+
+@cache
+def _libraries() -> ThreadpoolController:
+    """Return what limits the threads of NumPy's matrix library."""
+    return ThreadpoolController()
+
+
+def _threads() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(min(usable_cores(), _MOST_THREADS))
 
 
 def _walk(a: Array, b: Array, squares: Array, n: Array) -> tuple[Array, Array]:
@@ -308,23 +337,24 @@ def _walk(a: Array, b: Array, squares: Array, n: Array) -> tuple[Array, Array]:
     count = a.shape[1]
     m = max(1, min(_SEGMENT, math.isqrt(2 * count)))
     shape = a.shape[0], b.shape[0]
-    total, below, below_squares, steps = (np.zeros(shape) for _ in range(4))
+    step, square = np.empty(shape), np.empty(shape)
+    total, sums, sums_squared, steps_squared = (np.zeros(shape) for _ in range(4))
     for terms in _slices(count, m):
-        length = terms.stop - terms.start
-        step = a[:, terms] @ b[:, terms].T
-        # Of the partial sums from total to total + step, on a straight line.
-        middle = total + 0.5 * step
-        below += length * middle
-        np.square(step, out=step)
-        below_squares += length * (np.square(middle) + step / 12)
-        steps += step / length
-        total = 2 * (middle - total) + total
-    stray = m * m / 6 * np.maximum(squares - steps, 0.0)
-    forward = below_squares + stray
-    backward = forward + count * total * total - 2 * total * below
-    mean = total / n
-    variance = np.maximum(squares / n - mean * mean, 0.0)
-    shuffled = n * (n + 1) / 6 * (mean * mean * (2 * n + 1) + variance)
+        np.matmul(a[:, terms], b[:, terms].T, out=step)
+        total += step
+        sums += total
+        sums_squared += np.square(total, out=square)
+        steps_squared += np.square(step, out=square)
+    # A straight line from s to t has squares (s**2 + s t + t**2) / 3 on average.
+    whole = np.square(total)
+    below = m * (sums - 0.5 * total)
+    squared = m * (sums_squared - 0.5 * whole - steps_squared / 6)
+    stray = m / 6 * np.maximum(m * squares - steps_squared, 0.0)
+    forward = squared + stray
+    backward = forward + count * whole - 2 * total * below
+    mean = np.square(total / n)
+    variance = np.maximum(squares / n - mean, 0.0)
+    shuffled = n * (n + 1) / 6 * (mean * (2 * n + 1) + variance)
     return total, np.maximum(shuffled, np.maximum(forward, backward))
 
 
@@ -336,6 +366,37 @@ class _Block:
         errors = matrix.errors
         self.errors = None if errors is None else errors[batch, rows]
         self.count = np.count_nonzero(self.wide, axis=1)
+
+    @cached_property
+    def largest(self) -> float:
+        """The largest magnitude; NaN if there is a NaN."""
+        return float(np.abs(self.wide).max(initial=0.0))
+
+    @property
+    def most(self) -> int:
+        """The largest number of values of one row that are not zero."""
+        return int(self.count.max(initial=0))
+
+    @cached_property
+    def _scaled(self) -> tuple[Array, Array]:
+        """Magnitudes in float32, each row divided by a power of two; and these powers."""
+        rows = np.abs(self.wide)
+        largest = rows.max(axis=1, initial=0.0, keepdims=True)
+        _, exponent = np.frexp(np.where(np.isfinite(largest), largest, 1.0))
+        scale = np.ldexp(1.0, exponent)
+        rows /= scale
+        return rows.astype(np.float32), scale[:, 0]
+
+    def sizes(self, other: _Block) -> tuple[Array, Array]:
+        """Return the sums of the magnitudes and of the squares of the terms.
+
+        They serve for bounds, so float32 is accurate enough.
+        """
+        (own, scale), (others, other_scale) = self._scaled, other._scaled
+        scales = scale[:, None] * other_scale[None, :]
+        size = (own @ others.T) * scales
+        squares = (np.square(own) @ np.square(others).T) * np.square(scales)
+        return size, squares
 
     def carried(self, other: _Block, step: float, other_step: float) -> Array:
         """Return what given errors of the factors come to in each sum."""
@@ -361,6 +422,10 @@ def _grain(array: Array) -> float:
     step = max(1, _BLOCK // max(1, flat.shape[1]))
     for rows in _slices(flat.shape[0], step):
         wide = as_float64(flat[rows])
+        if math.isfinite(least):
+            in_grains = wide / least
+            if np.array_equal(in_grains, np.rint(in_grains)):
+                continue
         mantissa, exponent = np.frexp(wide[np.isfinite(wide) & (wide != 0)])
         whole = np.ldexp(mantissa, 53).astype(np.int64)
         lowest = np.ldexp((whole & -whole).astype(np.float64), exponent - 53)
@@ -459,6 +524,8 @@ class _Sample:
             )
             if size < extent
         ]
+        if not shares:
+            return ""
         kinds = " or ".join(shares)
         return (
             f"the partial sums of {count} of {total} elements ({sizes[-2]} rows x {sizes[-1]} "

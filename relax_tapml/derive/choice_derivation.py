@@ -114,9 +114,15 @@ class ChoiceDerivation:
             return self._plain.tolerances(arguments, scalars, oracles)
         return [index or other for index, other in zip(direct, found, strict=True)]
 
-    def too_long(self, shapes: Mapping[int, tuple[int, ...]], scalars: Mapping[int, float]) -> str:
+    def too_long(
+        self,
+        shapes: Mapping[int, tuple[int, ...]],
+        scalars: Mapping[int, float],
+        *,
+        is_exact: bool = False,
+    ) -> str:
         """Return why an evaluation would take too long; see ``Derivation.too_long``."""
-        return self._plain.too_long(shapes, scalars)
+        return self._plain.too_long(shapes, scalars, is_exact=is_exact)
 
     def evaluated(
         self,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from tvm import tirx
@@ -14,10 +15,13 @@ from relax_tapml.compare.tolerances.elements import ElementTolerance, with_low_p
 from relax_tapml.compare.tolerances.equal import EqualTolerance
 from relax_tapml.compare.tolerances.rule import RuleTolerance, tolerance_for
 from relax_tapml.compare.tolerances.tolerance import Tolerance
+from relax_tapml.derive._blocks import Blocking, Blocks
 from relax_tapml.derive._chosen_index import ChosenIndex, chosen_indices
 from relax_tapml.derive._evaluation import MOST_ITERATIONS, Evaluation, too_long
 from relax_tapml.derive._low_precision import CUDA_FAST_MATH, WGSL_FUNCTIONS
+from relax_tapml.derive._moves import Moves
 from relax_tapml.derive._precision import SMALLEST_NORMAL, underflow
+from relax_tapml.derive._sample import sample_of
 from relax_tapml.derive._shadow_kernel import ShadowKernel
 from relax_tapml.derive._shadow_runs import USUAL, Evaluated, Mode
 from relax_tapml.derive.bounded import NotDerivableError
@@ -26,6 +30,7 @@ from relax_tapml.files.machine import raise_machine_error
 from relax_tapml.printable import message_line
 
 _LOW_PRECISION = {name.split(".")[1] for name in {*WGSL_FUNCTIONS, *CUDA_FAST_MATH}}
+_UNMADE = Evaluated(values={}, errors={})
 _MOVES_ONLY = "the kernel moves and chooses values and rounds none, so they must be equal"
 
 
@@ -45,14 +50,25 @@ class Derivation:
         Numbers of its parameters that hold results.
     is_perturbed
         Whether inputs are perturbed also where nothing rounds; see ``shadow_kernel_of``.
+    times
+        How many calls are evaluated together, as blocks of one.
     """
 
     def __init__(
-        self, function: tirx.PrimFunc, results: Sequence[int], *, is_perturbed: bool = False
+        self,
+        function: tirx.PrimFunc,
+        results: Sequence[int],
+        *,
+        is_perturbed: bool = False,
+        times: int = 1,
     ) -> None:
         self._function = function
         self._results = list(results)
-        self._evaluation = Evaluation(function, results, is_perturbed=is_perturbed)
+        self._is_block = times > 1
+        self._evaluation = Evaluation(function, results, is_perturbed=is_perturbed, times=times)
+        self._blocking = Blocking(function, results)
+        self._in_blocks: dict[tuple[Any, int], Derivation] = {}
+        self._moves = Moves(function, results)
 
     def tolerances(
         self,
@@ -85,6 +101,12 @@ class Derivation:
         ]
         if all(tolerance is not None for tolerance in found):
             return [tolerance for tolerance in found if tolerance is not None]
+        reason = self.too_long(self._shapes(arguments, oracles), scalars)
+        if reason:
+            return self._tolerances_of_sample(arguments, scalars, oracles, reason)
+        blocks = self._blocks(arguments, scalars, oracles)
+        if blocks is not None:
+            return self._tolerances_of_blocks(blocks, arguments, scalars, oracles)
         try:
             made = self._evaluation.run(USUAL, arguments, scalars, oracles)
             derived = self._from_errors(arguments, made, oracles)
@@ -93,9 +115,17 @@ class Derivation:
             raise_machine_error(error, "deriving tolerances")
             return [rule_because(oracle, _unevaluated(error)) for oracle in oracles]
 
-    def too_long(self, shapes: Mapping[int, tuple[int, ...]], scalars: Mapping[int, float]) -> str:
+    def too_long(
+        self,
+        shapes: Mapping[int, tuple[int, ...]],
+        scalars: Mapping[int, float],
+        *,
+        is_exact: bool = False,
+    ) -> str:
         """Return why an evaluation would take too long, by the shapes of parameters; or nothing."""
-        count = self._evaluation.iterations(shapes, scalars)
+        if self._is_block:
+            return ""
+        count = self._evaluation.iterations(Mode(is_exact=is_exact), shapes, scalars)
         return too_long(count) if count > MOST_ITERATIONS else ""
 
     def evaluated(
@@ -105,6 +135,7 @@ class Derivation:
         like: Sequence[Array],
         *,
         is_exact: bool = False,
+        recorded: Sequence[Any] | None = None,
     ) -> tuple[list[Array], list[Tolerance]] | None:
         """Evaluate the PrimFunc in float64 on arguments that no source ran on.
 
@@ -116,16 +147,30 @@ class Derivation:
             Arrays of the dtypes and shapes of the results.
         is_exact
             Whether what no order of the operations rounds must be equal; see ``shadow_kernel_of``.
+        recorded
+            For each result an index of the values that a source did compute: those of ``like``
+            there, which are allowed as in ``tolerances``. By default none.
 
         Returns
         -------
         tuple or None
             Results, rounded to their dtypes, and their tolerances. None where the errors of the
-            PrimFunc cannot be followed, or where it writes to its arguments.
+            PrimFunc cannot be followed, where it writes to its arguments, and where the evaluation
+            would take too long.
         """
         if self._shadow is None or not arguments.keys().isdisjoint(self._results):
             return None
+        if self.too_long(self._shapes(arguments, like), scalars, is_exact=is_exact):
+            return None
         try:
+            if not self._shadow.rounds and self._moves.are_all:
+                oracles = self._moves.results(arguments, scalars, like)
+                return oracles, self._from_errors(arguments, _UNMADE, oracles)
+            blocks = self._blocks(arguments, scalars, like)
+            if blocks is not None:
+                return self._evaluated_in_blocks(
+                    blocks, arguments, scalars, like, is_exact=is_exact
+                )
             mode = Mode(is_exact=is_exact)
             made = self._evaluation.run(mode, arguments, scalars, like)
             with np.errstate(over="ignore", invalid="ignore"):
@@ -133,6 +178,8 @@ class Derivation:
                     made.values[number].astype(array.dtype)
                     for number, array in zip(self._results, like, strict=True)
                 ]
+            for oracle, array, index in zip(oracles, like, recorded or (), strict=False):
+                oracle[index] = array[index]
             found = self._from_errors(arguments, made, oracles)
             return oracles, self._with_low_precision(
                 found, arguments, scalars, oracles, is_exact=is_exact
@@ -172,6 +219,110 @@ class Derivation:
             raise NotDerivableError(self._reason)
         made = self._evaluation.run(USUAL, arguments, scalars, like, slack=slack)
         return made.values, made.errors
+
+    def _blocks(
+        self,
+        arguments: Mapping[int, Array],
+        scalars: Mapping[int, float],
+        results: Sequence[Array],
+    ) -> Blocks | None:
+        if self._is_block or not arguments.keys().isdisjoint(self._results):
+            return None
+        return self._blocking.of(self._shapes(arguments, results), scalars)
+
+    def _shapes(
+        self, arguments: Mapping[int, Array], results: Sequence[Array]
+    ) -> dict[int, tuple[int, ...]]:
+        shapes = {number: array.shape for number, array in arguments.items()}
+        return shapes | {n: array.shape for n, array in zip(self._results, results, strict=True)}
+
+    def _tolerances_of_sample(
+        self,
+        arguments: Mapping[int, Array],
+        scalars: Mapping[int, float],
+        oracles: Sequence[Array],
+        reason: str,
+    ) -> list[Tolerance]:
+        """Return tolerances of a call that takes too long: of a sample, and the rule elsewhere."""
+        shapes = self._shapes(arguments, oracles)
+        sample = None
+        if arguments.keys().isdisjoint(self._results) and not self._is_block:
+            sample = sample_of(self._function, self._results, shapes, scalars, oracles)
+        if sample is None:
+            return [rule_because(oracle, reason) for oracle in oracles]
+        some = [
+            np.ascontiguousarray(oracle[sample.grid(number, oracle.shape)])
+            for number, oracle in zip(self._results, oracles, strict=True)
+        ]
+        inner = Derivation(sample.function, self._results)
+        found = inner.tolerances(sample.arguments(arguments), scalars, some)
+        return [
+            self._simple(number, arguments, oracle)
+            or sample.tolerance(number, tolerance, oracle, reason)
+            for number, tolerance, oracle in zip(self._results, found, oracles, strict=True)
+        ]
+
+    def _of_block(self, blocks: Blocks) -> Derivation:
+        key = blocks.axis.loops, blocks.count
+        if key not in self._in_blocks:
+            function, count = blocks.function, blocks.count
+            self._in_blocks[key] = Derivation(function, self._results, times=count)
+        return self._in_blocks[key]
+
+    def _tolerances_of_blocks(
+        self,
+        blocks: Blocks,
+        arguments: Mapping[int, Array],
+        scalars: Mapping[int, float],
+        oracles: Sequence[Array],
+    ) -> list[Tolerance]:
+        inner = self._of_block(blocks)
+        found = [
+            inner.tolerances(
+                blocks.arguments(arguments, block),
+                scalars,
+                blocks.results(self._results, oracles, block),
+            )
+            for block in blocks.each()
+        ]
+        return self._joined(blocks, found, arguments, oracles)
+
+    def _evaluated_in_blocks(
+        self,
+        blocks: Blocks,
+        arguments: Mapping[int, Array],
+        scalars: Mapping[int, float],
+        like: Sequence[Array],
+        *,
+        is_exact: bool,
+    ) -> tuple[list[Array], list[Tolerance]] | None:
+        inner = self._of_block(blocks)
+        oracles = [np.zeros_like(array) for array in like]
+        found = []
+        for block in blocks.each():
+            views = blocks.results(self._results, oracles, block)
+            given = blocks.arguments(arguments, block)
+            made = inner.evaluated(given, scalars, views, is_exact=is_exact)
+            if made is None:
+                return None
+            for view, values in zip(views, made[0], strict=True):
+                view[...] = values
+            found.append(made[1])
+        return oracles, self._joined(blocks, found, arguments, oracles)
+
+    def _joined(
+        self,
+        blocks: Blocks,
+        found: Sequence[Sequence[Tolerance]],
+        arguments: Mapping[int, Array],
+        oracles: Sequence[Array],
+    ) -> list[Tolerance]:
+        joined = []
+        for place, (number, oracle) in enumerate(zip(self._results, oracles, strict=True)):
+            parts = [tolerances[place] for tolerances in found]
+            whole = self._simple(number, arguments, oracle) or blocks.joined(number, parts, oracle)
+            joined.append(whole or rule_because(oracle, "some of its blocks cannot be evaluated"))
+        return joined
 
     def _from_errors(
         self,

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from relax_tapml.errors import StoreError, UsageError
-from relax_tapml.files.read import MAX_WEIGHTS_BYTES, read_bytes
+from relax_tapml.files.mapped import map_file
+from relax_tapml.files.read import MAX_WEIGHTS_BYTES
 from relax_tapml.frontend._callable import from_module
 from relax_tapml.frontend._unpack_params import UnpackParams
 from relax_tapml.frontend.inputs import as_samples
@@ -71,7 +72,7 @@ def from_nn_module(
 
 def _read(file: Path) -> dict[str, Any]:
     try:
-        data = read_bytes(file, fix="Name another file", max_bytes=MAX_WEIGHTS_BYTES)
+        data = map_file(file, fix="Name another file", max_bytes=MAX_WEIGHTS_BYTES)
         return dict(parse_tensors(data))
     except (ValueError, StoreError) as error:
         raise UsageError(f"parameters {file}: cannot be read: {error}.") from error

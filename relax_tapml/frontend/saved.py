@@ -15,11 +15,12 @@ import tvm
 
 from relax_tapml.arrays import Array
 from relax_tapml.errors import StoreError, UsageError
+from relax_tapml.files.mapped import map_file
 from relax_tapml.files.read import (
     MAX_WEIGHTS_BYTES,
     listed_file,
-    read_bytes,
     read_json,
+    sha256_of,
     typed,
 )
 from relax_tapml.files.replace import new_folder
@@ -28,7 +29,7 @@ from relax_tapml.foreign.names import first_fault
 from relax_tapml.frontend._callable import from_module
 from relax_tapml.frontend.model import Meaning, Model, Sample
 from relax_tapml.frontend.signature import check_model
-from relax_tapml.tensor_file import dump_tensors, parse_tensors
+from relax_tapml.tensor_file import parse_tensors, raw_tensors, write_tensors
 from relax_tapml.versions import versions
 
 SCHEMA = 1
@@ -86,35 +87,32 @@ def save_model(model: Model, folder: Path | str) -> None:
         raise UsageError(f"{folder} exists and is not an empty folder. Choose another name.")
     inputs = [f"inputs/{index:03}.safetensors" for index in range(len(model.samples))]
     try:
-        files = {
-            _MODULE: tvm.ir.save_json(model.module).encode(),
-            _PARAMS: dump_tensors(model.params),
-        }
+        tensors = {_PARAMS: raw_tensors(model.params)}
         for file, sample in zip(inputs, model.samples, strict=True):
             arrays = dict(zip(signature.input_names, sample.arrays, strict=True))
-            files[file] = dump_tensors(arrays)
+            tensors[file] = raw_tensors(arrays)
     except ValueError as error:
         raise UsageError(f"model '{model.name}' cannot be saved: {error}.") from error
-    manifest = _Manifest(
-        name=model.name,
-        entry=model.entry,
-        meaning=model.meaning,
-        params=tuple(model.params),
-        inputs=tuple(signature.input_names),
-        samples=tuple(
-            _Sample(name=sample.name, file=file)
-            for sample, file in zip(model.samples, inputs, strict=True)
-        ),
-        versions=versions(),
-        sha256={name: hashlib.sha256(data).hexdigest() for name, data in files.items()},
-    )
-    document = {"schema": SCHEMA, "kind": _KIND, **asdict(manifest)}
-    files[_MANIFEST] = json.dumps(document, indent=1).encode()
     with new_folder(folder, check=load_saved) as scratch:
-        for name, data in files.items():
-            file_path = scratch / name
-            file_path.parent.mkdir(exist_ok=True)
-            file_path.write_bytes(data)
+        (scratch / _MODULE).write_text(tvm.ir.save_json(model.module))
+        for name, held in tensors.items():
+            (scratch / name).parent.mkdir(exist_ok=True)
+            write_tensors(scratch / name, held)
+        manifest = _Manifest(
+            name=model.name,
+            entry=model.entry,
+            meaning=model.meaning,
+            params=tuple(model.params),
+            inputs=tuple(signature.input_names),
+            samples=tuple(
+                _Sample(name=sample.name, file=file)
+                for sample, file in zip(model.samples, inputs, strict=True)
+            ),
+            versions=versions(),
+            sha256={name: _sha256(scratch / name) for name in (_MODULE, *tensors)},
+        )
+        document = {"schema": SCHEMA, "kind": _KIND, **asdict(manifest)}
+        (scratch / _MANIFEST).write_text(json.dumps(document, indent=1))
 
 
 def load_saved(folder: Path, *, trust: bool = False) -> Model:
@@ -129,7 +127,7 @@ def load_saved(folder: Path, *, trust: bool = False) -> Model:
     path = folder / _MANIFEST
     manifest = _read_manifest(path)
 
-    def content(name: str) -> bytes:
+    def content(name: str) -> Array:
         return _checked(listed_file(folder, name, by=path, fix=_FIX), manifest.sha256[name])
 
     try:
@@ -145,7 +143,7 @@ def load_saved(folder: Path, *, trust: bool = False) -> Model:
             samples.append(Sample(name=item.name, arrays=ordered))
         return Model(
             name=manifest.name,
-            module=_module(folder / _MODULE, content(_MODULE), trust),
+            module=_module(folder / _MODULE, content(_MODULE).tobytes(), trust),
             params={name: params[name] for name in manifest.params},
             samples=tuple(samples),
             entry=manifest.entry,
@@ -170,9 +168,9 @@ def load_ir(file: Path, *, trust: bool = False) -> Model:
     UsageError
         The parameters do not match those of ``main``.
     """
-    module = _module(file, _bytes(file), trust)
+    module = _module(file, _content(file).tobytes(), trust)
     weights = file.with_suffix(".safetensors")
-    params = _tensors(weights, _bytes(weights)) if weights.exists() else {}
+    params = _tensors(weights, _content(weights)) if weights.exists() else {}
     return from_module(module, params, name=file.stem)
 
 
@@ -193,9 +191,10 @@ def _read_manifest(path: Path) -> _Manifest:
     return typed(document, _Manifest, path, fix=_FIX)
 
 
-def _checked(file: Path, sha256: str) -> bytes:
-    data = _bytes(file)
-    actual = hashlib.sha256(data).hexdigest()
+def _checked(file: Path, sha256: str) -> Array:
+    """Return the content of a file, mapped, after comparing it with its checksum."""
+    data = _content(file)
+    actual = hashlib.sha256(data.data).hexdigest()
     if actual != sha256:
         raise StoreError(
             f"{file} was changed or cut short: expected SHA-256 {sha256}, got {actual}. {_FIX}"
@@ -203,11 +202,15 @@ def _checked(file: Path, sha256: str) -> bytes:
     return data
 
 
-def _bytes(file: Path) -> bytes:
-    return read_bytes(file, fix="Save it again", max_bytes=MAX_WEIGHTS_BYTES)
+def _content(file: Path) -> Array:
+    return map_file(file, fix="Save it again", max_bytes=MAX_WEIGHTS_BYTES)
 
 
-def _tensors(file: Path, data: bytes) -> dict[str, Array]:
+def _sha256(file: Path) -> str:
+    return sha256_of(file, fix=_FIX, max_bytes=MAX_WEIGHTS_BYTES)
+
+
+def _tensors(file: Path, data: Array) -> dict[str, Array]:
     try:
         return parse_tensors(data)
     except ValueError as error:

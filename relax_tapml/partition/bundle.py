@@ -12,8 +12,10 @@ from typing import Any
 import tvm
 
 from relax_tapml.arrays import Array
+from relax_tapml.cpu_schedule.native_cpu import instruction_sets, missing_instruction_sets
 from relax_tapml.errors import StoreError, TapmlError, UsageError
 from relax_tapml.files.closing import Closing
+from relax_tapml.files.mapped import map_file
 from relax_tapml.files.read import (
     MAX_JSON_BYTES,
     MAX_WEIGHTS_BYTES,
@@ -32,7 +34,8 @@ from relax_tapml.partition.hybrid import Host, HybridModule
 from relax_tapml.partition.program import PartitionedProgram
 from relax_tapml.printable import error_line, message_line
 from relax_tapml.targets.open_session import open_session
-from relax_tapml.tensor_file import dump_tensors, parse_tensors
+from relax_tapml.targets.platforms.registry import platform_of
+from relax_tapml.tensor_file import parse_tensors, raw_tensors, write_tensors
 from relax_tapml.versions import versions
 
 _SCHEMA = 4
@@ -44,11 +47,12 @@ _FIX = "Run the build again"
 
 @dataclass(frozen=True, kw_only=True)
 class _Side:
-    """Files of one side, relative to the bundle."""
+    """Files of one side, relative to the bundle, and what its CPU must have."""
 
     bytecode: str | None
     shape_functions: tuple[str, ...]
     kernels: tuple[str, ...]
+    instruction_sets: tuple[str, ...] = ()
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -98,8 +102,9 @@ def write_bundle(
     """Write a bundle and replace an older one; if that fails, the older one stays as it is.
 
     The folder has the bytecode of both sides, their kernels, the weights and ``manifest.json`` with
-    the boundary, the targets, versions and the SHA-256 of every file. Weights that the program
-    derives from these are not in it: they are computed once when a loaded bundle is first called.
+    the boundary, the targets, the instruction sets that their CPUs must have, versions and the
+    SHA-256 of every file. Weights that the program derives from these are not in it: they are
+    computed once when a loaded bundle is first called.
     """
     with new_folder(folder, check=_checked_manifest) as new:
         _fill(new, program, host_kernels, device_kernels, params, source, target)
@@ -115,9 +120,9 @@ def _fill(
     target: tvm.target.Target,
 ) -> None:
     sides: dict[str, _Side] = {}
-    for side, functions, kernels in (
-        ("host", program.host, host_kernels),
-        ("device", program.device, device_kernels),
+    for side, functions, kernels, compiled_for in (
+        ("host", program.host, host_kernels, source),
+        ("device", program.device, device_kernels, target),
     ):
         if functions is None:
             sides[side] = _Side(bytecode=None, shape_functions=(), kernels=())
@@ -130,8 +135,9 @@ def _fill(
             bytecode=f"{side}.vm",
             shape_functions=tuple(f"{side}/{path.name}" for path in functions.shape_functions),
             kernels=tuple(f"{side}/{path.name}" for path in kernels),
+            instruction_sets=instruction_sets(compiled_for),
         )
-    (folder / _PARAMS).write_bytes(dump_tensors(params))
+    write_tensors(folder / _PARAMS, raw_tensors(params))
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     manifest = _Manifest(
         boundary=program.boundary.document(),
@@ -172,8 +178,9 @@ def load(
     Raises
     ------
     StoreError
-        The folder is not a bundle, damaged, or of another schema; or its bytecode calls a function
-        that is not on the list and ``trust`` is false.
+        The folder is not a bundle, damaged, or of another schema; it was built for a CPU with
+        instructions that this machine's lacks; or its bytecode calls a function that is not on the
+        list and ``trust`` is false.
     DeviceUnavailable
         No session could be opened.
     DeviceFault
@@ -183,8 +190,11 @@ def load(
     manifest = _checked_manifest(folder)
     path = folder / _MANIFEST
     source, target = (_target(text, path) for text in (manifest.source, manifest.target))
+    _check_cpu(folder, manifest.host, source)
+    if manifest.device.bytecode and session in platform_of(target).sessions():
+        _check_cpu(folder, manifest.device, target)
     try:
-        params = parse_tensors(read_bytes(folder / _PARAMS, fix=_FIX, max_bytes=MAX_WEIGHTS_BYTES))
+        params = parse_tensors(map_file(folder / _PARAMS, fix=_FIX, max_bytes=MAX_WEIGHTS_BYTES))
         weights = {name: params[name] for name in manifest.params}
     except (KeyError, ValueError) as error:
         why = f"{_PARAMS} has no weight {error}" if isinstance(error, KeyError) else error
@@ -220,6 +230,18 @@ def load(
         # Whatever TVM raises about files that do not belong together.
         raise StoreError(f"{folder} cannot be linked: {message_line(error)}. {_FIX}") from error
     return Bundle(hybrid, program, opened)
+
+
+def _check_cpu(folder: Path, side: _Side, target: tvm.target.Target) -> None:
+    """Raise ``StoreError`` if code of a side would end this process by an illegal instruction."""
+    missing = missing_instruction_sets(side.instruction_sets)
+    if missing:
+        cpu = target.attrs.get("mcpu", "another CPU")
+        raise StoreError(
+            f"{folder} was built for {cpu}; the CPU of this machine lacks "
+            f"{', '.join(map(repr, missing))}. Run the build again on this machine, or with a "
+            'source and a target for any CPU: \'{"kind": "llvm", "mcpu": "x86-64"}\''
+        )
 
 
 def read_bundle_boundary(folder: Path) -> Boundary:

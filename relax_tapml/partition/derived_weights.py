@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,6 +12,7 @@ import tvm
 from tvm import relax
 
 from relax_tapml.arrays import Array
+from relax_tapml.capture.host_tensor import HostTensor, tensor_over
 from relax_tapml.passes.operator_call import operator_functions
 from relax_tapml.passes.site import Site, site_of
 from relax_tapml.passes.value_leaves import Leaf, ValueLeaves, bindings_in
@@ -19,6 +20,7 @@ from relax_tapml.passes.weights import DERIVED_ATTR, weight_params
 from relax_tapml.targets.session.session import DeviceSession, DeviceTensor
 from relax_tapml.targets.session.tensors import to_host
 
+_PART = 1 << 24
 _ORDINAL = re.compile(r"#\d+")
 
 
@@ -138,10 +140,13 @@ class DerivedValue:
         Names the value for a device: the weight's name, or another where that has other bits.
     tensor
         On the host's device.
+    array
+        The same bytes, in a file that a device may map; None where they are in memory only.
     """
 
     key: str
     tensor: Any
+    array: Array | None = None
 
 
 @dataclass
@@ -151,7 +156,15 @@ class DerivedValues:
     A value depends on which of the sites that compute it are on the device. One that a device has
     computed is forgotten with the session. Equal values of one expression share their memory, and a
     device gets them once.
+
+    Parameters
+    ----------
+    stored
+        Values that the host's own kernels have computed before, in mapped files, by ``origin`` of
+        the weight: they are not computed again. For a host on a CPU.
     """
+
+    stored: Mapping[str, Array] = field(default_factory=dict)
 
     _values: dict[tuple[str, tuple[str, ...]], DerivedValue] = field(default_factory=dict)
     _sent: dict[str, DeviceTensor] = field(default_factory=dict)
@@ -174,7 +187,13 @@ class DerivedValues:
 
     def of(self, weight: DerivedWeight) -> DerivedValue | None:
         """Return the value of a weight; None if it has not been computed."""
-        return self._values.get((weight.origin, weight.device_sites))
+        value = self._values.get((weight.origin, weight.device_sites))
+        if value is None and not weight.device_sites and weight.origin in self.stored:
+            array = self.stored[weight.origin]
+            tensor = tensor_over(array)
+            if tensor is not None:
+                value = self._keep(weight, tensor, array)
+        return value
 
     def add(self, weight: DerivedWeight, tensor: Any, copy: DeviceTensor | None = None) -> None:
         """Keep a value; where an equal one of the same expression is kept, that one.
@@ -190,12 +209,7 @@ class DerivedValues:
         """
         if self.of(weight) is not None:
             return
-        alike = self._alike.setdefault(weight.expression, [])
-        value = next((value for value in alike if _is_equal(value.tensor, tensor)), None)
-        if value is None:
-            value = DerivedValue(key=self._free_key(weight.name), tensor=tensor)
-            alike.append(value)
-        self._values[weight.origin, weight.device_sites] = value
+        value = self._keep(weight, tensor)
         if copy is not None:
             self._sent.setdefault(value.key, copy)
 
@@ -203,8 +217,18 @@ class DerivedValues:
         """Return the copy of a value that the session keeps."""
         assert self._session is not None
         if value.key not in self._sent:
-            self._sent[value.key] = self._session.parameter(value.key, to_host(value.tensor))
+            array = to_host(value.tensor) if value.array is None else value.array
+            self._sent[value.key] = self._session.parameter(value.key, array)
         return self._sent[value.key]
+
+    def _keep(self, weight: DerivedWeight, tensor: Any, array: Array | None = None) -> DerivedValue:
+        alike = self._alike.setdefault(weight.expression, [])
+        value = next((value for value in alike if _is_equal(value.tensor, tensor)), None)
+        if value is None:
+            value = DerivedValue(key=self._free_key(weight.name), tensor=tensor, array=array)
+            alike.append(value)
+        self._values[weight.origin, weight.device_sites] = value
+        return value
 
     def _free_key(self, name: str) -> str:
         key, count = name, 1
@@ -287,8 +311,13 @@ class DerivedWeights:
 def _is_equal(a: Any, b: Any) -> bool:
     if str(a.dtype) != str(b.dtype) or tuple(a.shape) != tuple(b.shape):
         return False
-    return bool(np.array_equal(_bytes(to_host(a)), _bytes(to_host(b))))
+    one, other = _bytes(a), _bytes(b)
+    starts = range(0, one.size, _PART)
+    return all(np.array_equal(one[i : i + _PART], other[i : i + _PART]) for i in starts)
 
 
-def _bytes(array: Array) -> Array:
-    return np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+def _bytes(tensor: Any) -> Array:
+    """Return the bytes of a tensor, not copied from a CPU."""
+    if tensor.device.__device_type_name__() == "cpu":
+        return HostTensor.view_of(tensor).data
+    return np.ascontiguousarray(to_host(tensor)).reshape(-1).view(np.uint8)

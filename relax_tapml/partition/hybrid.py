@@ -74,6 +74,7 @@ class Host:
         self._is_cpu = self.device.__device_type_name__() == "cpu"
         # Of hybrids, kept from step to step.
         self.derived = DerivedValues()
+        self._stored_derived: dict[str, Array] = {}
 
     def weight(self, name: str) -> Any:
         """Return a weight on the host's device, uploading it on first use.
@@ -101,13 +102,26 @@ class Host:
     def forget_weights(self) -> None:
         """Upload each weight anew: a device that shares them may have written to them."""
         self._weights.clear()
-        self.derived = DerivedValues()
+        self.derived = self.derived_values()
 
-    def take_params(self, params: Mapping[str, Array]) -> None:
-        """Use other arrays of the same content, from where they lie."""
+    def derived_values(self) -> DerivedValues:
+        """Return what keeps derived weights; those that are stored are not computed again."""
+        return DerivedValues(stored=self._stored_derived)
+
+    def take_params(self, params: Mapping[str, Array], derived: Mapping[str, Array]) -> None:
+        """Use other arrays of the same content, from where they lie.
+
+        Parameters
+        ----------
+        params
+            All weights by name.
+        derived
+            Weights that the host's kernels have derived, as ``DerivedValues`` takes them.
+        """
         self.params = dict(params)
         if self._is_cpu:  # A GPU has its copies.
-            self._weights.clear()
+            self._stored_derived = {n: array for n, array in derived.items() if is_mapped(array)}
+            self.forget_weights()
 
     def functions(
         self,

@@ -25,9 +25,12 @@ class SuiteTensor:
         Relative to the suite, with ``/``. None if the tensor is made by a recipe.
     dtype, shape
         Of the tensor.
-    rows
-        How many of its rows the file holds; the others matter to no case that takes it. None if
-        the file holds all.
+    rows, axis
+        How many places of an axis, rows of the first, the file holds; the others are filled when it
+        is read. None if the file holds all.
+    whole
+        SHA-256 of the filled tensor's bytes, where the oracles of cases depend on how it is filled;
+        None where the other places matter to no case that takes it.
     recipe
         How the tensor is made; None if a file holds it.
 
@@ -42,6 +45,8 @@ class SuiteTensor:
     shape: tuple[Count, ...]
     rows: Count | None = None
     recipe: Recipe | None = None
+    axis: Count = 0
+    whole: str | None = None
 
     def __post_init__(self) -> None:
         if (self.file is None) == (self.recipe is None):

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import tvm
 from tvm import relax, tirx
 from tvm.ir import Call, Op
@@ -20,6 +21,7 @@ from tvm_ffi import structural_walk
 from relax_tapml import tensor_file
 from relax_tapml.arrays import Array
 from relax_tapml.errors import StoreError, UsageError
+from relax_tapml.files.mapped import map_file
 from relax_tapml.files.read import (
     MAX_JSON_BYTES,
     listed_file,
@@ -40,6 +42,8 @@ from relax_tapml.suite.manifest import (
 from relax_tapml.suite.manifest_file import CARVE_AGAIN, read_manifest
 from relax_tapml.targets.platforms.registry import platform_of
 from relax_tapml.targets.toolchain.low_precision_math import LowPrecisionMath
+
+_MADE_BYTES = 1 << 28
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -66,6 +70,8 @@ class Suite:
     low_precision_math: LowPrecisionMath | None = None
     trust: bool = False
     _modules: dict[str, tvm.IRModule] = field(default_factory=dict, repr=False)
+    # Tensors that took time to make, the last ones last: the cases of a unit share them.
+    _made: dict[str, Array] = field(default_factory=dict, repr=False)
 
     def for_target(self, target: Any) -> Suite:
         """Return the same suite, opened for a ``tvm.target.Target``; no file is read again."""
@@ -137,7 +143,7 @@ class Suite:
         return module
 
     def tensor(self, digest: str) -> Array:
-        """Read a tensor, in its own dtype.
+        """Read a tensor, in its own dtype; it must not be changed.
 
         Raises
         ------
@@ -146,17 +152,42 @@ class Suite:
             makes another tensor than it did.
         """
         entry = self.manifest.tensors[digest]
-        if entry.file is None:
-            return self._made(digest, entry)
-        path = self.folder / entry.file
+        if entry.file is not None and entry.rows is None:
+            return self._read(entry.file, entry)
+        array = self._made.pop(digest, None)
+        if array is None:
+            if entry.file is None:
+                array = self._generated(digest, entry)
+            else:
+                array = self._read(entry.file, entry)
+        self._made[digest] = array
+        # Threads that replay on devices of a fleet share the suite.
+        kept = list(self._made.items())
+        excess = sum(made.nbytes for _, made in kept) - _MADE_BYTES
+        for old, made in kept[:-1]:
+            if excess > 0:
+                self._made.pop(old, None)
+                excess -= made.nbytes
+        return array
+
+    def _read(self, file: str, entry: SuiteTensor) -> Array:
+        path = self.folder / file
         try:
-            data = read_bytes(path, fix=CARVE_AGAIN, max_bytes=tensor_file.MAX_TENSOR_BYTES)
-            return tensor_file.parse_tensor(data, entry.dtype, entry.shape, rows=entry.rows)
+            data = map_file(path, fix=CARVE_AGAIN, max_bytes=tensor_file.MAX_TENSOR_BYTES)
+            array = tensor_file.parse_tensor(
+                data, entry.dtype, entry.shape, rows=entry.rows, axis=entry.axis
+            )
         except (ValueError, MemoryError) as error:
             fault = error if isinstance(error, ValueError) else "out of memory"
             raise StoreError(f"{path}: {fault}. {CARVE_AGAIN}") from error
+        if entry.whole is not None and sha256_of_array(array) != entry.whole:
+            raise StoreError(
+                f"{path}: the places that it does not hold are not filled as they were. "
+                f"Use {_versions(self.manifest)}, or carve the suite again"
+            )
+        return array
 
-    def _made(self, digest: str, entry: SuiteTensor) -> Array:
+    def _generated(self, digest: str, entry: SuiteTensor) -> Array:
         assert entry.recipe is not None
         where = self.folder / MANIFEST
         try:
@@ -217,6 +248,11 @@ def open_suite(folder: Path | str, target: Any = None, *, trust: bool = False) -
     return suite if target is None else suite.for_target(target)
 
 
+def sha256_of_array(array: Array) -> str:
+    """Return the SHA-256 of the bytes of an array."""
+    return hashlib.sha256(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data).hexdigest()
+
+
 def called(module: tvm.IRModule) -> frozenset[str]:
     """Return the functions that a module's kernels call, as ``LowPrecisionMath`` names them."""
     names: set[str] = set()
@@ -273,7 +309,9 @@ def _check_content(folder: Path, name: str, sha256: str, max_bytes: int) -> None
 def _check_tensor(path: Path, tensor: SuiteTensor) -> None:
     try:
         with open_file(path, fix=CARVE_AGAIN, max_bytes=tensor_file.MAX_TENSOR_BYTES) as file:
-            tensor_file.check_header(file, tensor.dtype, tensor.shape, rows=tensor.rows)
+            tensor_file.check_header(
+                file, tensor.dtype, tensor.shape, rows=tensor.rows, axis=tensor.axis
+            )
     except (OSError, ValueError) as error:
         raise StoreError(f"{path}: {error}. {CARVE_AGAIN}") from error
 

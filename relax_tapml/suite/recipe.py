@@ -12,15 +12,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from relax_tapml.arrays import Array, dtype_named, is_float
+from relax_tapml.arrays import Array, dtype_named, hashed, is_float
 
 _MOST_MAGNITUDE, _MOST_PARTS, _MOST_EXPONENT = 1 << 20, 1 << 16, 1000
 _PART = 1 << 20
 MOST_ELEMENTS = 1 << 30
 """Of a made tensor. A manifest comes from anywhere, and a shape in it must not fill the memory."""
-# Of splitmix64 (Steele, Lea and Flood, Fast splittable pseudorandom number generators, 2014).
-_STEP = np.uint64(0x9E3779B97F4A7C15)
-_MIX = ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,18 +95,10 @@ class Recipe:
         return np.asarray(array.reshape(tuple(shape)))
 
     def _values(self, places: Array) -> Array:
-        hashes = _hashed(places + _hashed(np.asarray([self.seed], np.uint64)))
+        hashes = hashed(places + hashed(np.asarray([self.seed], np.uint64)))
         whole = 1.0 + (hashes >> np.uint64(40)) % np.uint64(self.magnitude)
         signed = np.where(hashes & np.uint64(1), whole, -whole) if self.is_signed else whole
         if self.parts > 1:
             own = (hashes >> np.uint64(8)) % np.uint64(self.parts) == np.uint64(self.part)
             signed = np.where(own, signed, 0.0)
         return np.ldexp(signed, self.exponent)
-
-
-def _hashed(numbers: Array) -> Array:
-    with np.errstate(over="ignore"):
-        mixed = (numbers + np.uint64(1)) * _STEP
-        for shift, factor in _MIX:
-            mixed = (mixed ^ (mixed >> np.uint64(shift))) * np.uint64(factor)
-    return np.asarray(mixed ^ (mixed >> np.uint64(31)))

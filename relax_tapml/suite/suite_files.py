@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import tvm
@@ -11,7 +12,7 @@ import tvm
 from relax_tapml.arrays import Array
 from relax_tapml.suite._slow_cases import slow_cases
 from relax_tapml.suite.manifest import SuiteTensor, SuiteUnit
-from relax_tapml.suite.open_suite import Suite
+from relax_tapml.suite.open_suite import Suite, sha256_of_array
 from relax_tapml.suite.pytest_file import (
     CONFIG,
     CONFIG_NAME,
@@ -20,10 +21,30 @@ from relax_tapml.suite.pytest_file import (
     render_unit,
 )
 from relax_tapml.suite.recipe import MOST_ELEMENTS, Recipe
-from relax_tapml.tensor_file import dump_rows, dump_tensor
+from relax_tapml.tensor_file import dump_part, dump_tensor
 
 # Smaller tensors are files: these can be looked at with any tool.
 _LEAST_MADE = 1 << 14
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeldPart:
+    """What a suite holds of a large tensor: some places of an axis.
+
+    Parameters
+    ----------
+    places
+        Along the axis, ascending: int64.
+    axis
+        Of the tensor.
+    is_filled
+        Whether the tensor is what ``tensor_file.filled`` makes of them, and cases depend on that.
+        Otherwise other places matter to no case.
+    """
+
+    places: Array
+    axis: int = 0
+    is_filled: bool = False
 
 
 class SuiteFiles:
@@ -75,14 +96,14 @@ class SuiteFiles:
                 path.unlink()
 
     def write_array(
-        self, array: Array, rows: Array | None = None, recipe: Recipe | None = None
+        self, array: Array, part: HeldPart | None = None, recipe: Recipe | None = None
     ) -> str:
-        """Write a tensor unless its content is there already; return the digest of its file.
+        """Write a tensor, or a part of it, unless it is there already; return the file's digest.
 
         A large one that a recipe makes has that instead of a file, and the digest of what the file
         would be.
         """
-        data = dump_tensor(array) if rows is None else dump_rows(array, rows)
+        data = dump_tensor(array) if part is None else dump_part(array, part.places, part.axis)
         digest = hashlib.sha256(data).hexdigest()
         is_made = array.nbytes >= _LEAST_MADE and array.size <= MOST_ELEMENTS
         if digest not in self.tensors and recipe is not None and is_made:
@@ -96,7 +117,9 @@ class SuiteFiles:
                 file=file,
                 dtype=array.dtype.name,
                 shape=array.shape,
-                rows=None if rows is None else len(rows),
+                rows=None if part is None else len(part.places),
+                axis=0 if part is None else part.axis,
+                whole=sha256_of_array(array) if part is not None and part.is_filled else None,
             )
         return digest
 

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from refusals import refused
 from same_kernels import LLVM
 
+from relax_tapml.cpu_schedule import native_cpu
 from relax_tapml.errors import StoreError, TapmlError
 from relax_tapml.partition.boundary import Boundary
 from relax_tapml.partition.bundle import load, write_bundle
@@ -255,3 +256,18 @@ def test_bytecode_that_calls_what_may_do_harm_needs_trust(bundle):
     with pytest.raises(StoreError, match=r"host\.vm calls.*--trust"):
         load(bundle)
     load(bundle, trust=True).close()
+
+
+def test_a_bundle_for_another_cpu_is_refused(bundle, monkeypatch):
+    """It names the CPU, what this one lacks, and what to do; loading would be a crash."""
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    manifest["source"] = '{"kind": "llvm", "mcpu": "znver5"}'
+    manifest["host"]["instruction_sets"] = ["sse3", "avx512f"]
+    (bundle / "manifest.json").write_text(json.dumps(manifest))
+    monkeypatch.setattr(native_cpu, "_listed", lambda: {"sse3", "avx2"})
+    with pytest.raises(
+        StoreError, match=r"built for znver5; .* lacks 'avx512f'\. Run the build again on this"
+    ):
+        load(bundle)
+    monkeypatch.setattr(native_cpu, "_listed", lambda: {"sse3", "avx512f"})
+    load(bundle).close()

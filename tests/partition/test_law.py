@@ -418,6 +418,36 @@ class Recursion:
         return R.negative(z)
 
 
+@I.ir_module
+class Derived:
+    """A derived weight crosses into a branch and out of the function; one is written to."""
+
+    @R.function
+    def main(
+        cond: R.Tensor((), "bool"), x: R.Tensor((3, 4), "float32"), w: R.Tensor((4,), "float32")
+    ):
+        R.func_attr({"num_input": 2})
+        a = R.sqrt(w)
+        b = R.negative(a)
+        if cond:  # noqa: SIM108
+            y = R.add(x, a)
+        else:
+            y = x
+        z = R.add(y, w)
+        return (R.add(z, b), a)
+
+    @R.function(pure=False)
+    def other(x: R.Tensor((3, 4), "float32"), w: R.Tensor((4,), "float32")):
+        R.func_attr({"num_input": 1})
+        a = R.sqrt(w)
+        halves = R.split(a, 2, axis=0)
+        left = halves[0]
+        b = R.negative(w)
+        _ = R.call_packed("relax_tapml.test_law.double", b, ty_args=R.Tuple([]))
+        c = R.add(x, b)
+        return (R.add(c, a), left, w)
+
+
 ROW = np.arange(12, dtype="float32").reshape(3, 4)
 
 
@@ -432,6 +462,8 @@ SPECIAL = {
     "written": (Written, "main", [ROW]),
     "cache": (Cached, "main", [np.array(True), ROW]),
     "closure": (Closure, "main", [ROW]),
+    "derived": (Derived, "main", [np.array(True), ROW]),
+    "derived otherwise": (Derived, "other", [ROW]),
     "recursion": (Recursion, "main", [np.array(3, "int32"), ROW]),
 }
 

@@ -126,7 +126,8 @@ def probes(
         None of them if nothing would change, if the unit cannot be evaluated in float64, or if its
         results would be inaccurate for every candidate.
     """
-    call = unit.evaluable(function, inputs, outputs)
+    # Exact sums are evaluated faster than others.
+    call = unit.evaluable(function, inputs, outputs, is_exact=True)
     if call is None:
         return Probes(missing={ANY: unit.unevaluated})
     recorded = RecordedCall(
@@ -183,6 +184,8 @@ class _Maker:
 
     def varied(self, number: int, name: str) -> Probe | None:
         """Change floats, whole numbers and constants together: none hides a fault of another."""
+        if not self._is_short(name):
+            return None
         has_specials = number == 1 and only_moves_and_adds(self._recorded)
         for change, ordinary in self._moved(number):
             for floats, text in scaled(ordinary, number):
@@ -196,7 +199,7 @@ class _Maker:
 
     def rows(self) -> Probe | None:
         """Make all floats negative, where floats decide something."""
-        if not compares_floats(self._recorded):
+        if not compares_floats(self._recorded) or not self._is_short(ROWS):
             return None
         for change, ordinary in self._moved(0):
             for floats, text in negative_rows(ordinary) if ordinary else ():
@@ -204,6 +207,14 @@ class _Maker:
                 if found is not None:
                     return found
         return None
+
+    def _is_short(self, name: str) -> bool:
+        """Return whether the unit is evaluated with errors; if not, note why there is no probe."""
+        recorded = self._recorded
+        call = self._unit.evaluable(self._function, recorded.inputs, recorded.outputs)
+        if call is None:
+            self.missing[name] = self._unit.unevaluated
+        return call is not None
 
     def exact(self, others: Sequence[Probe]) -> tuple[list[Probe], str]:
         """Make the sums of the unit exact, where it has any.

@@ -12,6 +12,7 @@ from relax_tapml.capture.values import CallRecord
 from relax_tapml.compare.tolerances.tolerance import Tolerance
 from relax_tapml.suite.manifest import SuiteDim
 from relax_tapml.suite.recipe import Recipe
+from relax_tapml.suite.suite_files import HeldPart
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,8 +72,8 @@ class CarvedUnit:
         The smallest module that holds the case functions.
     cases
         May be empty.
-    rows
-        Of weights of which only some rows matter: name to row numbers.
+    parts
+        What is held of a tensor of which only some places matter, by the ``id`` of its array.
     uncarved
         Sites that could not be carved although chosen: id to reason.
     constant_inputs
@@ -87,7 +88,7 @@ class CarvedUnit:
 
     module: tvm.IRModule
     cases: tuple[CarvedCase, ...]
-    rows: Mapping[str, Array]
+    parts: Mapping[int, HeldPart]
     uncarved: Mapping[str, str]
     constant_inputs: tuple[str, ...] = ()
     inexact: str = ""

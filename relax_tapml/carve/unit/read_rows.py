@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -11,6 +11,7 @@ from relax_tapml.arrays import Array
 from relax_tapml.carve.unit.carved_unit import CarvedCase
 from relax_tapml.carve.unit.unit_tolerances import UnitTolerances
 from relax_tapml.compare.tolerances.choices import ChoiceTolerance
+from relax_tapml.suite.suite_files import HeldPart
 
 LEAST_BYTES = 1 << 20
 _LARGEST_SHARE = 0.25
@@ -18,8 +19,19 @@ _LARGEST_SHARE = 0.25
 Call = tuple[str, Sequence[Array], Sequence[Array]]
 
 
-def read_rows(unit: UnitTolerances, cases: Sequence[CarvedCase]) -> dict[str, Array]:
+def read_rows(
+    unit: UnitTolerances, cases: Sequence[CarvedCase], parts: Mapping[int, HeldPart]
+) -> dict[str, Array]:
     """Find the weights that every case takes at one place and reads few rows of.
+
+    Parameters
+    ----------
+    unit
+        Evaluates the unit.
+    cases
+        Of the unit.
+    parts
+        By the ``id`` of an array, what is held of it; such weights are left out.
 
     Returns
     -------
@@ -31,7 +43,9 @@ def read_rows(unit: UnitTolerances, cases: Sequence[CarvedCase]) -> dict[str, Ar
         return found  # Another choice may read other rows.
     for place, name in enumerate(cases[0].weights if cases else ()):
         takers = [case for case in cases if name in case.weights]
-        if name is None or not all(_is_only_place(name, place, case) for case in takers):
+        if name is None or any(id(case.inputs[place]) in parts for case in takers):
+            continue
+        if not all(_is_only_place(name, place, case) for case in takers):
             continue
         calls = [(case.function, case.inputs, case.outputs) for case in takers]
         rows = _rows_of(unit, calls, place)
@@ -67,7 +81,7 @@ def _rows_of(unit: UnitTolerances, calls: Sequence[Call], place: int) -> Array |
         other rows matter.
     """
     table = calls[0][1][place]
-    if table.nbytes < LEAST_BYTES or table.ndim < 2 or not tensor_file.can_hold_rows(table):
+    if table.nbytes < LEAST_BYTES or table.ndim < 2 or not tensor_file.can_hold_part(table):
         return None
     count = table.shape[0]
     numbers = [
@@ -83,7 +97,7 @@ def _rows_of(unit: UnitTolerances, calls: Sequence[Call], place: int) -> Array |
     rows = np.asarray(rows[(rows >= 0) & (rows < count)])
     if not 0 < rows.size <= _LARGEST_SHARE * count:
         return None
-    filled = tensor_file.filled_rows(table[rows], rows, count)
+    filled = tensor_file.filled(table[rows], rows, count)
     for function, inputs, outputs in calls:
         whole = unit.evaluated(function, inputs, outputs)
         partial = unit.evaluated(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import tvm
@@ -17,7 +18,9 @@ from relax_tapml.compare.tolerances.tolerance import Tolerance
 from relax_tapml.derive.choice_derivation import ChoiceDerivation, derivation_of
 from relax_tapml.derive.derivation import Derivation, rule_because
 from relax_tapml.derive.operators import operator_tolerances
+from relax_tapml.kernel_flow.free_axes import free_axes
 from relax_tapml.kernel_flow.kernel_call import KernelCall, kernel_call_of
+from relax_tapml.kernel_flow.plain_kernel import plain_kernel
 
 
 class UnitTolerances:
@@ -36,6 +39,7 @@ class UnitTolerances:
         self._evaluations = evaluations or Evaluations()
         # Why the last call of ``evaluated`` or ``evaluable`` returned None.
         self.unevaluated = ""
+        self._free_axes: dict[tuple[str, int], dict[int, dict[int, int]]] = {}
         self._derivations: dict[
             tuple[tirx.PrimFunc, tuple[int, ...]], Derivation | ChoiceDerivation
         ] = {}
@@ -69,6 +73,7 @@ class UnitTolerances:
         like: Sequence[Array],
         *,
         is_exact: bool = False,
+        recorded: Sequence[Any] | None = None,
     ) -> tuple[list[Array], list[Tolerance]] | None:
         """Evaluate a case function in float64; see ``Derivation.evaluated``.
 
@@ -78,24 +83,34 @@ class UnitTolerances:
             None also where the unit is no PrimFunc, or one that would run for long, and where
             this evaluation crashed before.
         """
-        call = self.evaluable(function, inputs, like)
+        call = self.evaluable(function, inputs, like, is_exact=is_exact)
         if call is None:
             return None
         self.unevaluated = self._evaluations.begin()
         if self.unevaluated:
             return None
-        found = self._derivation(call).evaluated(
-            _arguments(call, inputs),
-            call.scalars,
-            like,
-            is_exact=is_exact,
-        )
+        derivation = self._derivation(call)
+        arguments = _arguments(call, inputs)
+        if recorded is None:
+            found = derivation.evaluated(arguments, call.scalars, like, is_exact=is_exact)
+        elif isinstance(derivation, Derivation):
+            found = derivation.evaluated(
+                arguments, call.scalars, like, is_exact=is_exact, recorded=recorded
+            )
+        else:
+            self.unevaluated = "another choice may read other places"
+            return None
         if found is None:
             self.unevaluated = "it cannot be evaluated in float64; see the origin of its tolerances"
         return found
 
     def evaluable(
-        self, function: str, inputs: Sequence[Array], like: Sequence[Array]
+        self,
+        function: str,
+        inputs: Sequence[Array],
+        like: Sequence[Array],
+        *,
+        is_exact: bool = False,
     ) -> KernelCall | None:
         """Return the call of a PrimFunc that ``evaluated`` may take; None where it returns None.
 
@@ -108,10 +123,51 @@ class UnitTolerances:
             self.unevaluated = "it writes to its arguments"
         else:
             self.unevaluated = self._derivation(call).too_long(
-                _shapes(call, inputs, like), call.scalars
+                _shapes(call, inputs, like), call.scalars, is_exact=is_exact
             )
             return None if self.unevaluated else call
         return None
+
+    def free_axes_of(self, function: str, place: int) -> dict[int, dict[int, int]]:
+        """Return the axes of an input that matter to single places of results.
+
+        Parameters
+        ----------
+        function
+            Of the module: the one that does the call.
+        place
+            Position of the input.
+
+        Returns
+        -------
+        dict
+            Axis of the input to the dimension of each result that has it, by number of the result.
+            At each place along that axis, the results depend on the input at this place only, and
+            results without it do not depend on the input. Empty where nothing is proven.
+        """
+        key = function, place
+        if key not in self._free_axes:
+            self._free_axes[key] = self._find_free_axes(function, place)
+        return self._free_axes[key]
+
+    def _find_free_axes(self, function: str, place: int) -> dict[int, dict[int, int]]:
+        call = kernel_call_of(self._module, function)
+        if call is None or call.is_runtime_callback:
+            return {}
+        params = [number for number, index in call.inputs.items() if index == place]
+        if len(params) != 1 or not call.inputs.keys().isdisjoint(call.results):
+            return {}
+        try:
+            axes = free_axes(plain_kernel(call.kernel))
+        except Exception:  # Whatever TVM raises about a kernel that it cannot lower.
+            return {}
+        found: dict[int, dict[int, int]] = {}
+        for axis in axes:
+            at = [item.dim for item in axis.inputs if item.param == params[0]]
+            results = {call.results.index(i.param): i.dim for i in axis.results}
+            if len(at) == 1 and len(results) == len(axis.results):
+                found[at[0]] = results
+        return found
 
     def _derivation(self, call: KernelCall) -> Derivation | ChoiceDerivation:
         key = (call.kernel, tuple(call.results))

@@ -114,7 +114,7 @@ def test_rows_come_back_where_they_were(count, width, data):
     """The others look like them."""
     rows = np.array(sorted(data.draw(st.sets(st.integers(0, count - 1), min_size=1))), np.int64)
     array = np.arange(count * width, dtype=np.int32).reshape(count, width)
-    made = tensor_file.dump_rows(array, rows)
+    made = tensor_file.dump_part(array, rows)
     found = tensor_file.parse_tensor(made, "int32", array.shape, rows=len(rows))
     np.testing.assert_array_equal(found[rows], array[rows])
     assert np.isin(found, array[rows]).all()
@@ -126,7 +126,7 @@ def test_rows_come_back_where_they_were(count, width, data):
 def test_row_numbers_that_make_no_sense_are_refused(rows):
     """A file may have been edited."""
     array = np.zeros((12, 2), np.float32)
-    made = tensor_file.dump_rows(array, np.array([0, 1]))
+    made = tensor_file.dump_part(array, np.array([0, 1]))
     forged = made.replace(np.array([0, 1]).tobytes(), np.array(rows).tobytes())
     with pytest.raises(ValueError, match="not 2 ascending numbers below 12"):
         tensor_file.parse_tensor(forged, "float32", (12, 2), rows=2)
@@ -135,7 +135,7 @@ def test_row_numbers_that_make_no_sense_are_refused(rows):
 def test_a_header_of_rows_is_checked_without_the_rows(tmp_path):
     """Count, dtype and size must be those that are listed."""
     path = tmp_path / "x.safetensors"
-    path.write_bytes(tensor_file.dump_rows(np.zeros((12, 2), np.float32), np.array([0, 7])))
+    path.write_bytes(tensor_file.dump_part(np.zeros((12, 2), np.float32), np.array([0, 7])))
     with path.open("rb") as file:
         tensor_file.check_header(file, "float32", (12, 2), rows=2)
     for wrong in ({"rows": 3}, {"rows": None}, {"rows": 13}, {"rows": 0}):

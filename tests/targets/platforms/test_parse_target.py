@@ -9,8 +9,9 @@ from tvm.script import ir as I
 from tvm.script import relax as R
 from tvm.script import tirx as T
 
+from relax_tapml.cpu_schedule.native_cpu import native_cpu_target
 from relax_tapml.errors import DeviceUnavailable, LoweringError, UsageError
-from relax_tapml.targets.platforms.parse_target import parse_target
+from relax_tapml.targets.platforms.parse_target import parse_target, portable_text
 from relax_tapml.targets.session.tvm_device import device_of
 from relax_tapml.targets.toolchain.default_schedule import schedule
 
@@ -71,9 +72,43 @@ def test_schedule_is_idempotent():
     assert schedule(after, CUDA) is after
 
 
-def test_cpu_kernels_need_no_schedule():
+def test_short_cpu_kernels_need_no_schedule():
     """The same module is returned."""
     assert schedule(Before, parse_target("llvm")) is Before
+
+
+def test_long_cpu_kernels_are_scheduled_where_there_are_threads():
+    """Those of a CPU are, those that run beside WebGPU are not."""
+
+    @I.ir_module
+    class Long:
+        @T.prim_func(private=True, s_tir=True)
+        def double(x: T.Buffer((1024, 1024), "float32"), y: T.Buffer((1024, 1024), "float32")):
+            for i, j in T.grid(1024, 1024):
+                with T.sblock("y"):
+                    v_i, v_j = T.axis.remap("SS", [i, j])
+                    y[v_i, v_j] = x[v_i, v_j] + x[v_i, v_j]
+
+    assert "T.parallel" in schedule(Long, parse_target("llvm"))["double"].script()
+    assert schedule(Long, parse_target("webgpu").host) is Long
+
+
+@pytest.mark.parametrize("session", ["inline", "process"])
+def test_code_of_this_machine_is_for_its_cpu(session):
+    """Unless the target names one, or a triple; suites have the target for any machine."""
+    target = parse_target("llvm", session)
+    assert str(target) == str(native_cpu_target())
+    assert portable_text(target) == str(parse_target("llvm"))
+    for text in ('{"kind": "llvm", "mcpu": "x86-64"}', '{"kind": "llvm", "mattr": ["+avx2"]}'):
+        assert str(parse_target(text, session)) == str(parse_target(text))
+        assert portable_text(parse_target(text, session)) == str(parse_target(text))
+
+
+@pytest.mark.parametrize("session", [None, "rpc:host:9090", "tracker:host:9190:key"])
+def test_code_of_other_machines_is_for_any_cpu(session):
+    """What runs elsewhere, or where is not known."""
+    assert "mcpu" not in parse_target("llvm", session).attrs
+    assert str(parse_target("arm64", "process")) == str(parse_target("arm64"))
 
 
 def test_schedule_names_the_function_it_fails_on(monkeypatch):

@@ -1,0 +1,161 @@
+"""Derived weights are computed once, by the host or by the device, and are held once."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import pytest
+import tvm
+from same_kernels import LLVM, partitioned
+from tvm.script import ir as I  # noqa: N812
+from tvm.script import relax as R  # noqa: N812
+
+from relax_tapml.partition.derived_weights import (
+    DerivedValues,
+    DerivedWeight,
+    derivations,
+    deriving_units,
+)
+from relax_tapml.partition.hybrid import Host, HybridModule
+from relax_tapml.partition.kernel_library import KernelLibrary
+from relax_tapml.partition.lower import lower
+from relax_tapml.partition.lower_for_target import lower_for_target
+from relax_tapml.passes.lift_derived_weights import LiftDerivedWeights
+from relax_tapml.targets.session.inline import InlineSession
+
+
+@I.ir_module
+class Module:
+    @R.function
+    def main(x: R.Tensor((2, 8), "float32"), w: R.Tensor((4, 8), "float32")):
+        R.func_attr({"num_input": 1})
+        with R.dataflow():
+            t = R.permute_dims(w)
+            y = R.matmul(x, t)
+            n = R.nn.softmax(w, axis=0)
+            u = R.permute_dims(n)
+            z = R.matmul(x, u)
+            r = R.add(y, z)
+            R.output(r)
+        return r
+
+
+WEIGHT = np.arange(32, dtype="float32").reshape(4, 8)
+X = np.ones((2, 8), "float32")
+OTHER = np.ones(3, "float32")
+
+
+class Session(InlineSession):
+    """A session that counts what it does."""
+
+    def __init__(self) -> None:
+        super().__init__(LLVM)
+        self.made = Counter()
+
+    def upload(self, array):
+        self.made["upload"] += 1
+        return super().upload(array)
+
+    def call(self, module, function, args):
+        self.made[function] += 1
+        return super().call(module, function, args)
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    lowered = lower(Module)
+    units = lower_for_target(lowered, LLVM)
+    library = KernelLibrary(tmp_path_factory.mktemp("kernels"))
+    return lowered, units, library, library.build(units, LLVM)
+
+
+@pytest.fixture
+def hybrid(built):
+    """Return a hybrid with units on a device; all of a test have one host."""
+    lowered, units, library, kernels = built
+    host = Host(LLVM, kernels.files(), {"w": WEIGHT})
+
+    def hybrid(session, *moved):
+        program = partitioned(lowered, units, library, *moved)
+        return HybridModule(host, program, session, kernels.files())
+
+    hybrid.host = host
+    return hybrid
+
+
+def test_the_module_derives_as_the_tests_say(built):
+    """Two weights, one of them over another one."""
+    lifted = LiftDerivedWeights()(built[0])
+    (derivation,) = derivations(lifted, ["main/000/transpose", "main/001/softmax"])
+    assert (derivation.function, derivation.weights) == ("main_weights", ("w",))
+    assert [(item.name, item.origin, item.device_sites) for item in derivation.results] == [
+        ("transpose(w)", "main/000/transpose", ("main/000/transpose",)),
+        ("transpose(softmax(w))", "main/002/transpose", ("main/001/softmax",)),
+    ]
+    assert deriving_units(lifted) == {"transpose", "softmax"}
+
+
+def test_the_device_derives_once_in_a_session(hybrid):
+    """Whatever moves then, and however often it runs; it is not sent what it has computed."""
+    session = Session()
+    plain = hybrid(None)["main"](X)
+    moved = ["transpose", "softmax"]
+    for more in ([], ["matmul"], ["matmul", "fused_matmul_add"]):
+        program = hybrid(session, *moved, *more)
+        for _ in range(2):
+            (result,) = program["main"](X)
+            assert result.tobytes() == plain[0].tobytes()
+    assert session.made["main_weights_region0"] == 1
+    # The weight once, and the input in each run of two programs.
+    assert session.made["upload"] == 1 + 4
+    again = Session()
+    hybrid(again, *moved)["main"](X)
+    assert again.made["main_weights_region0"] == 1
+
+
+def test_equal_values_are_held_once(hybrid):
+    """What the device computes bit for bit as the host does is the host's."""
+    hybrid(None)["main"](X)
+    before = {value.tensor for value in hybrid.host.derived._values.values()}
+    hybrid(Session(), "transpose")["main"](X)
+    assert {value.tensor for value in hybrid.host.derived._values.values()} == before
+    assert len(before) == 2
+
+
+def test_a_value_belongs_to_the_session_that_has_computed_it():
+    """In another one it is computed again; what the host has computed stays."""
+    values = DerivedValues()
+    first, second = Session(), Session()
+    here = DerivedWeight(name="f(w)", origin="main/000/f")
+    there = DerivedWeight(name="f(w)", origin="main/000/f", device_sites=("main/000/f",))
+    values.begin(first)
+    values.add(here, tvm.runtime.tensor(OTHER))
+    values.add(there, tvm.runtime.tensor(OTHER + 1))
+    kept, wrong = values.of(here), values.of(there)
+    assert kept is not None
+    assert wrong is not None
+    assert kept.key != wrong.key
+    values.begin(first)
+    assert values.of(there) is wrong
+    values.begin(second)
+    assert (values.of(here), values.of(there)) == (kept, None)
+
+
+def test_a_device_gets_the_value_of_its_own_variant():
+    """Names alone do not say who has computed it."""
+    values = DerivedValues()
+    session = Session()
+    values.begin(session)
+    one = DerivedWeight(name="f(w)", origin="main/000/f")
+    same = DerivedWeight(name="f(w)#2", origin="main/007/f")
+    other = DerivedWeight(name="f(w)", origin="main/000/f", device_sites=("main/000/f",))
+    values.add(one, tvm.runtime.tensor(OTHER))
+    values.add(same, tvm.runtime.tensor(OTHER))
+    values.add(other, tvm.runtime.tensor(-OTHER))
+    assert values.of(same) is values.of(one)
+    for weight, expected in ((one, OTHER), (other, -OTHER), (same, OTHER)):
+        value = values.of(weight)
+        assert value is not None
+        np.testing.assert_array_equal(values.on_device(value).numpy(), expected)
+    assert session.made["upload"] == 2
