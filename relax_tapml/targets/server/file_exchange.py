@@ -46,7 +46,7 @@ class FileExchange:
     def __init__(self, remote: Any, folder: Path) -> None:
         self._take = remote.get_function(_TAKE)
         self._give = remote.get_function(_GIVE)
-        self._map = remote.get_function(_MAP)
+        self._map = optional_function(remote, _MAP)
         self._file = _MappedFile(folder)
 
     def upload(self, array: Array, device: Any) -> Any:
@@ -56,11 +56,13 @@ class FileExchange:
         return self._take(device, array.dtype.name, *array.shape)
 
     def map(self, place: FilePlace, array: Array, device: Any) -> Any:
-        """Return a tensor of an array that lies in a file, which the server maps.
+        """Return a tensor of an array that lies in a file, which a server with Python maps.
 
         On a CPU its pages are those that this process has; they are copied when a kernel writes to
-        them.
+        them. To another server the array is copied.
         """
+        if self._map is None:
+            return self.upload(array, device)
         where = str(place.path), place.offset
         return self._map(device, *where, array.dtype.name, *array.shape)
 
@@ -80,6 +82,14 @@ class FileExchange:
         """Whether a tensor is large enough, and stored byte for byte as its array is."""
         kind = tvm_ffi.dtype(dtype)
         return size_bytes >= _SMALL_BYTES and kind.bits % 8 == 0 and kind.lanes == 1
+
+
+def optional_function(remote: Any, name: str) -> Any:
+    """Return a function of a server; None where it lacks it, as one without Python does."""
+    try:
+        return remote.get_function(name)
+    except AttributeError:
+        return None
 
 
 def register(folder: Path) -> None:

@@ -14,6 +14,8 @@ from weakref import WeakKeyDictionary
 import tvm
 import tvm_ffi
 
+from relax_tapml.targets.server.file_exchange import optional_function
+
 _CALL = "relax_tapml.targets.call"
 
 
@@ -23,15 +25,23 @@ class RegionCalls:
     Parameters
     ----------
     remote
-        A ``tvm.rpc.RPCSession`` whose server has called ``register``.
+        A ``tvm.rpc.RPCSession``.
+    call
+        The function of its server, which has called ``register``.
     """
 
-    def __init__(self, remote: Any) -> None:
-        self._call = remote.get_function(_CALL)
+    def __init__(self, remote: Any, call: Any) -> None:
+        self._call = call
         self._size = remote.get_function("ffi.ArraySize")
         self._item = remote.get_function("ffi.ArrayGetItem")
         # The number of results is a matter of the function's type: it is asked for once.
         self._counts: WeakKeyDictionary[Any, dict[str, int]] = WeakKeyDictionary()
+
+    @classmethod
+    def of(cls, remote: Any) -> RegionCalls | None:
+        """Return the half for a connection; None for a server without Python."""
+        call = optional_function(remote, _CALL)
+        return None if call is None else cls(remote, call)
 
     def __call__(self, machine: Any, name: str, args: Sequence[Any]) -> list[Any]:
         """Run a Relax function to its end, and return its tensors, flattened and in order.

@@ -117,7 +117,7 @@ class RPCSession(VMSession):
                 self._array_item = self._remote.get_function("ffi.ArrayGetItem")
                 self._make_shape = self._remote.get_function("ffi.Shape")
                 self._files = FileExchange(self._remote, server.folder) if server.folder else None
-                self._calls = RegionCalls(self._remote) if server.folder else None
+                self._calls = RegionCalls.of(self._remote) if server.folder else None
         except DeviceUnavailable:
             server.close()
             raise
