@@ -153,6 +153,7 @@ class _Shown:
 
     def written(self, manifest: Manifest) -> None:
         self._total = sum(len(unit.cases) for unit in manifest.units.values())
+        self._stage.update(0, self._total)
         self._stage.say(f"replaying {case_counts(manifest)} on {self._source}")
 
     def replayed(self, unit: str) -> None:

@@ -114,6 +114,14 @@ class Options:
         return source, target
 
     @property
+    def built_for(self) -> dict[str, str]:
+        """The exact targets of both sides, as JSON, with the CPU where code runs here."""
+        return {
+            "source": str(parse_target(self.source, "inline")),
+            "target": str(parse_target(self.target, self.session)),
+        }
+
+    @property
     def carving(self) -> CarvePlan:
         """What is carved."""
         return CarvePlan(cases_per_unit=self.cases_per_unit, is_probed=self.is_probed)

@@ -26,6 +26,7 @@ from relax_tapml.printable import names_text
 from relax_tapml.results.pipeline_result import PipelineResult
 from relax_tapml.results.run_result import (
     CaptureResult,
+    DiskBytes,
     Estimate,
     ModelResult,
     RunResult,
@@ -109,6 +110,7 @@ def summarise(
         source=options.source,
         target=options.target,
         session=options.session,
+        built_for=options.built_for,
         source_options="" if trusted is None else trusted.built.side.options_text,
         devices={} if found.alone is None else dict(found.alone.devices),
         strategy=migrated.strategy or options.strategy or LINEAR.name,
@@ -117,6 +119,7 @@ def summarise(
         device_pipeline=_name_of(options.device_pipeline),
         host_pipeline=_name_of(options.host_pipeline),
         captures=_capture_result(found.store),
+        bytes=_disk_bytes(found, out),
         import_check=import_distance(check),
         import_=import_result(check, "" if trusted is None or failure else trusted.doubt),
         lowering_notes=found.lowered.notes,
@@ -294,6 +297,19 @@ def _capture_result(store: CaptureStore | None) -> CaptureResult:
     return CaptureResult(
         calls=stats.calls, bytes_stored=stats.disk_bytes, bytes_seen=stats.seen_bytes
     )
+
+
+def _disk_bytes(found: Findings, out: Path) -> DiskBytes:
+    return DiskBytes(
+        captures=_size_bytes(found.store.folder) if found.store is not None else 0,
+        tests=_size_bytes(found.suite.folder) if found.suite is not None else 0,
+        kernels=_size_bytes(out / "kernels"),
+        bundle=_size_bytes(out / "bundle"),
+    )
+
+
+def _size_bytes(folder: Path) -> int:
+    return sum(path.lstat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 def _name_of(pipeline: Any) -> str | None:

@@ -33,6 +33,8 @@ _ORIGIN = (
 )
 
 _GAP = 1e3  # Mask values are that far above all others.
+# Of a larger oracle, as of a permuted weight, parts are looked at that lie apart.
+_MOST_VALUES, _PART = 1 << 20, 1 << 14
 _LEAST = 1e-30  # Less is what may be flushed to zero.
 
 Instrument = Callable[..., None]
@@ -82,13 +84,8 @@ def noise_levels(suite: Suite, moved: Collection[str] | None = None) -> dict[str
             for output in case.outputs if not case.is_probe else ():
                 oracle = suite.tensor(output.tensor)
                 if is_float(oracle.dtype) and oracle.size:
-                    allowed, scale = (
-                        read_tolerance(suite.as_allowed(name), case, output).allowed(oracle),
-                        _scale(oracle),
-                    )
-                    # What may be flushed to zero is not noise.
-                    allowed = np.where(allowed > _LEAST, allowed, 0.0)
-                    shares.append(allowed[scale > 0] / scale[scale > 0])
+                    tolerance = read_tolerance(suite.as_allowed(name), case, output)
+                    shares.append(_shares(oracle, tolerance))
         if not shares:
             continue
         judged = np.concatenate(shares)
@@ -96,7 +93,24 @@ def noise_levels(suite: Suite, moved: Collection[str] | None = None) -> dict[str
         level = float(np.median(judged)) if judged.size else 0.0
         if level > _LEAST:
             levels[name] = Noise(level=level, results=tuple(call.results))
+    suite.forget_made()
     return levels
+
+
+def _shares(oracle: Array, tolerance: Tolerance) -> Array:
+    """Return how far values may be off, relative to their size; of a large oracle some of them."""
+    if oracle.size > _MOST_VALUES and tolerance.is_elementwise:
+        flat = oracle.reshape(-1)
+        starts = np.linspace(0, flat.size - _PART, _MOST_VALUES // _PART).astype(np.int64)
+        parts = [slice(int(start), int(start) + _PART) for start in starts]
+        allowed = np.concatenate([tolerance.part(part).allowed(flat[part]) for part in parts])
+        oracle = np.concatenate([flat[part] for part in parts])
+    else:
+        allowed = tolerance.allowed(oracle)
+    scale = _scale(oracle)
+    # What may be flushed to zero is not noise.
+    allowed = np.where(allowed > _LEAST, allowed, 0.0)
+    return np.asarray(allowed[scale > 0] / scale[scale > 0])
 
 
 def _kernels_of(suite: Suite, units: Collection[str]) -> set[str]:

@@ -12,6 +12,7 @@ import tvm
 from tvm import relax
 
 from relax_tapml.arrays import Array
+from relax_tapml.capture.host_tensor import HostTensor
 from relax_tapml.passes.operator_call import operator_functions
 from relax_tapml.passes.site import Site, site_of
 from relax_tapml.passes.value_leaves import Leaf, ValueLeaves, bindings_in
@@ -20,6 +21,7 @@ from relax_tapml.targets.session.session import DeviceSession, DeviceTensor
 from relax_tapml.targets.session.tensors import to_host
 
 _ORDINAL = re.compile(r"#\d+")
+_PART = 1 << 24
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,10 +140,13 @@ class DerivedValue:
         Names the value for a device: the weight's name, or another where that has other bits.
     tensor
         On the host's device.
+    array
+        The same on the CPU, where it is in a file; None elsewhere.
     """
 
     key: str
     tensor: Any
+    array: Array | None = None
 
 
 @dataclass
@@ -176,7 +181,14 @@ class DerivedValues:
         """Return the value of a weight; None if it has not been computed."""
         return self._values.get((weight.origin, weight.device_sites))
 
-    def add(self, weight: DerivedWeight, tensor: Any, copy: DeviceTensor | None = None) -> None:
+    def add(
+        self,
+        weight: DerivedWeight,
+        tensor: Any,
+        *,
+        copy: DeviceTensor | None = None,
+        array: Array | None = None,
+    ) -> None:
         """Keep a value; where an equal one of the same expression is kept, that one.
 
         Parameters
@@ -187,13 +199,15 @@ class DerivedValues:
             On the host's device.
         copy
             On the session's device, which has computed it; None if it has not.
+        array
+            The same in a file, if it is.
         """
         if self.of(weight) is not None:
             return
         alike = self._alike.setdefault(weight.expression, [])
         value = next((value for value in alike if _is_equal(value.tensor, tensor)), None)
         if value is None:
-            value = DerivedValue(key=self._free_key(weight.name), tensor=tensor)
+            value = DerivedValue(key=self._free_key(weight.name), tensor=tensor, array=array)
             alike.append(value)
         self._values[weight.origin, weight.device_sites] = value
         if copy is not None:
@@ -203,7 +217,8 @@ class DerivedValues:
         """Return the copy of a value that the session keeps."""
         assert self._session is not None
         if value.key not in self._sent:
-            self._sent[value.key] = self._session.parameter(value.key, to_host(value.tensor))
+            array = to_host(value.tensor) if value.array is None else value.array
+            self._sent[value.key] = self._session.parameter(value.key, array)
         return self._sent[value.key]
 
     def _free_key(self, name: str) -> str:
@@ -263,7 +278,7 @@ class DerivedWeights:
                 tensors = derive(derivation)
                 for result, tensor in zip(derivation.results, tensors, strict=True):
                     copies = (copy for one, copy in self._downloads if one.same_as(tensor))
-                    self._values.add(result, tensor, next(copies, None))
+                    self._values.add(result, tensor, copy=next(copies, None))
             finally:
                 self._is_deriving = False
                 self._downloads.clear()
@@ -287,8 +302,12 @@ class DerivedWeights:
 def _is_equal(a: Any, b: Any) -> bool:
     if str(a.dtype) != str(b.dtype) or tuple(a.shape) != tuple(b.shape):
         return False
-    return bool(np.array_equal(_bytes(to_host(a)), _bytes(to_host(b))))
+    one, other = (_bytes(tensor) for tensor in (a, b))
+    starts = range(0, one.size, _PART)
+    return all(np.array_equal(one[i : i + _PART], other[i : i + _PART]) for i in starts)
 
 
-def _bytes(array: Array) -> Array:
-    return np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+def _bytes(tensor: Any) -> Array:
+    is_cpu = tensor.device.dlpack_device_type() == tvm.cpu().dlpack_device_type()
+    is_plain = is_cpu and tensor.is_contiguous()
+    return (HostTensor.view_of if is_plain else HostTensor.copy_of)(tensor).data

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +108,21 @@ class Host:
         self.params = dict(params)
         if self._is_cpu:  # A GPU has its copies.
             self._weights.clear()
+
+    def take_derived(self, found: Iterable[Derivation], arrays: Mapping[str, Array]) -> None:
+        """Use derived weights that have been computed before, in hybrids with nothing on a device.
+
+        Parameters
+        ----------
+        found
+            What derives them.
+        arrays
+            Values by name, mapped files. Only a CPU uses them: another device computes faster.
+        """
+        for result in (result for derivation in found for result in derivation.results):
+            tensor = tensor_over(arrays[result.name]) if result.name in arrays else None
+            if tensor is not None and self._is_cpu:
+                self.derived.add(result, tensor, array=arrays[result.name])
 
     def functions(
         self,
@@ -319,6 +334,8 @@ class _DeviceCalls:
 
     def _parameter(self, name: str) -> Any:
         if name in self._derived:
+            if self.is_shared:
+                return self._derived.value(name).tensor
             return self._derived.on_device(name)
         if self.is_shared:
             return self._host.weight(name)
@@ -341,8 +358,7 @@ class _DeviceCalls:
 
     def _download(self, tensor: Any) -> Any:
         if self.is_shared:
-            copy = self._session.copy(tensor, is_upload=False)
-        else:
-            copy = self._host.upload(self._session.download(tensor))
+            return self._session.copy(tensor, is_upload=False)
+        copy = self._host.upload(self._session.download(tensor))
         self._derived.note_download(copy, tensor)
         return copy

@@ -82,6 +82,16 @@ class CaptureResult:
 
 
 @dataclass(frozen=True, kw_only=True)
+class DiskBytes:
+    """What each part of the output folder takes on the disk: the sizes of its files."""
+
+    captures: Count = 0
+    tests: Count = 0
+    kernels: Count = 0
+    bundle: Count = 0
+
+
+@dataclass(frozen=True, kw_only=True)
 class OutputPower(PowerResult):
     """What the tolerance of one output of the model sees, for one sample.
 
@@ -135,6 +145,9 @@ class RunResult:
         The model.
     source, target, session
         As they were given.
+    built_for
+        The targets that ``source`` and ``target`` stand for, as JSON, with this machine's CPU where
+        code runs here.
     source_options
         How the source's kernels were compiled, where that is not TVM's default; empty otherwise.
     devices
@@ -147,6 +160,8 @@ class RunResult:
         As they were given, or their names; None without one.
     captures
         What was captured.
+    bytes
+        What the parts of the output folder take on the disk.
     import_check, import_
         How the source compares with the framework; None without a framework's output.
     lowering_notes
@@ -172,6 +187,7 @@ class RunResult:
     source: str
     target: str
     session: str
+    built_for: dict[str, str] = field(default_factory=dict)
     source_options: str = ""
     devices: dict[str, DeviceResult] = field(default_factory=dict)
     strategy: str = "linear"
@@ -180,6 +196,7 @@ class RunResult:
     device_pipeline: str | None = None
     host_pipeline: str | None = None
     captures: CaptureResult = field(default_factory=CaptureResult)
+    bytes: DiskBytes = field(default_factory=DiskBytes)
     import_check: ImportDistance | None = None
     import_: ImportResult | None = None
     lowering_notes: tuple[str, ...] = ()
