@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from relax_tapml.bringup._capture_notes import CaptureNotes, why_left_out
 from relax_tapml.bringup._import_check import import_distance, import_result
 from relax_tapml.bringup._judged_outputs import blunt_outputs_text
 from relax_tapml.bringup.alone import Alone
@@ -277,6 +278,9 @@ def _skipped(units: Sequence[UnitResult], found: Findings) -> list[SkippedSite]:
     if found.suite is not None:
         skipped.update(found.suite.manifest.skipped_sites)
     skipped.update(found.lowered.host_only)
+    for record in [] if found.store is None else found.store.sites():
+        if reason := why_left_out(record):
+            skipped.setdefault(record.site, reason)
     return [SkippedSite(site=site, reason=reason) for site, reason in skipped.items()]
 
 
@@ -293,9 +297,15 @@ def _model_result(found: Findings) -> ModelResult:
 def _capture_result(store: CaptureStore | None) -> CaptureResult:
     if store is None:
         return CaptureResult()
-    stats = store.stats()
+    stats, notes = store.stats(), CaptureNotes.of(store)
     return CaptureResult(
-        calls=stats.calls, bytes_stored=stats.disk_bytes, bytes_seen=stats.seen_bytes
+        calls=stats.calls,
+        sites=len(store.called_sites()),
+        bytes_stored=stats.disk_bytes,
+        bytes_seen=stats.seen_bytes,
+        bytes_expected=notes.expected_bytes,
+        capture_calls=notes.capture_calls,
+        waited=notes.waited,
     )
 
 

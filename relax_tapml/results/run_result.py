@@ -74,11 +74,33 @@ class ModelResult:
 
 @dataclass(frozen=True, kw_only=True)
 class CaptureResult:
-    """What was captured: calls of operators, bytes on the disk, and bytes of all tensors seen."""
+    """What was captured.
+
+    Parameters
+    ----------
+    calls
+        Calls of operators.
+    sites
+        Sites that have a captured call.
+    bytes_stored
+        On the disk.
+    bytes_seen
+        Of all activations captured, equal ones counted again.
+    bytes_expected
+        What was expected to be stored at most: weights, and activations whose shapes were known.
+    capture_calls
+        Which calls were captured, as given to ``--capture-calls``.
+    waited
+        Why a GPU waited for the copy of each tensor, which is slow; empty where it did not.
+    """
 
     calls: Count = 0
+    sites: Count = 0
     bytes_stored: Count = 0
     bytes_seen: Count = 0
+    bytes_expected: Count = 0
+    capture_calls: str = "all"
+    waited: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
