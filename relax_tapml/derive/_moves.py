@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 import tvm
 from tvm import tirx
+from tvm.ir import expr as ir_expr
 
-from relax_tapml._compat import prim
+from relax_tapml._compat import TensorLoad, prim
 from relax_tapml.arrays import Array
 from relax_tapml.cpu_schedule.native_cpu import native_cpu_target
 from relax_tapml.cpu_schedule.schedule_for_cpu import schedule_for_cpu
-from relax_tapml.kernel_flow.expressions import is_float_expr, nodes
+from relax_tapml.kernel_flow.expressions import choice_of, is_float_expr, nodes
 
 _ENTRY = "moves"
 
@@ -39,6 +40,11 @@ class Moves:
         """Whether the PrimFunc does nothing else: it casts no floats, and calculates with none."""
         kinds = (prim.Add, prim.Sub, prim.Mul, prim.Div, prim.Cast)
         found = [node for kind in kinds for node in nodes(self._function.body, kind)]
+        found += [
+            call
+            for call in nodes(self._function.body, ir_expr.Call)
+            if choice_of(call) is None and not isinstance(call, TensorLoad)
+        ]
         return not any(is_float_expr(node) for node in found)
 
     @cached_property

@@ -391,3 +391,20 @@ def test_a_store_on_disk_with_packed_elements(tmp_path):
         cases = choose_cases(store, [FIRST])
     assert cases
     assert "magnitude" not in "".join(case.reason for case in cases)
+
+
+def test_of_large_weights_a_few_layers_are_read(monkeypatch):
+    """A unit that takes weights alone reads those of three layers; which order it has is seen."""
+    monkeypatch.setattr("relax_tapml.carve.select.choose_cases.LARGE_WEIGHT", 1000)
+    monkeypatch.setattr("relax_tapml.carve.select._recorded_tensors.MOST_VALUES", 1000)
+    rng = np.random.default_rng(0)
+    store = Store()
+    sites = [Site(function="main", ordinal=layer, unit="transpose") for layer in range(12)]
+    for layer, site in enumerate(sites):
+        weight = rng.standard_normal((30, 40), dtype="float32")
+        store.add(site, store.weight(f"w{layer}", weight), returns=(weight.T.copy(),))
+    found = _records(store, sites)
+    assert [record.site for record in found] == [sites[0].id]
+    read = {digest for digest in store.reads if digest in store.tensors}
+    assert len(read) == 3
+    assert not {store.records[n].outputs[0].digest for n in range(2, 11)} & read
