@@ -193,6 +193,21 @@ void Recording::KnowParameter(const std::string& name, const ffi::Tensor& tensor
   if (is_active()) std::swap(parameters_[name], held);
 }
 
+int64_t Recording::CountExecution(const std::string& function) {
+  std::lock_guard<std::mutex> lock(sampling_mutex_);
+  return executions_[function]++;
+}
+
+void Recording::RestartExecutions() {
+  std::lock_guard<std::mutex> lock(sampling_mutex_);
+  executions_.clear();
+}
+
+bool Recording::IsNewUnit(const std::string& unit) {
+  std::lock_guard<std::mutex> lock(sampling_mutex_);
+  return units_.insert(unit).second;
+}
+
 void Recording::Push(Event event) {
   size_t bytes = kEventBytes;
   if (auto refs = event.back().as<ffi::Array<ffi::String>>()) bytes += refs->size() * kRefBytes;
@@ -274,12 +289,18 @@ ffi::Array<ffi::String> FrameObj::Refs(const std::string& site, ffi::PackedArgs 
       refs.push_back(value->second);
       continue;
     }
-    if ((kind != '+' && kind != '@') || i + 1 == tokens.size()) {
+    bool has_value = kind == '+' || kind == '?' || kind == '@';
+    if (!has_value || i + 1 == tokens.size()) {
       TVM_FFI_THROW(ValueError) << "Site " << site << " has capture token \"" << token
-                                << "\", expected =K, or +K or @NAME followed by a value. "
+                                << "\", expected =K, or +K, ?K or @NAME followed by a value. "
                                 << "Run InsertCapture on the module again.";
     }
     ffi::AnyView value = tokens[++i];
+    auto known = kind == '?' ? remembered_.find(key) : remembered_.end();
+    if (known != remembered_.end()) {
+      refs.push_back(known->second);
+      continue;
+    }
     std::string ref;
     // Not as<Tensor>: None would convert to a null tensor.
     if (value.type_index() != ffi::TypeIndex::kTVMFFITensor) {
@@ -290,12 +311,17 @@ ffi::Array<ffi::String> FrameObj::Refs(const std::string& site, ffi::PackedArgs 
       ref = recording_->CaptureTensor(value.cast<ffi::Tensor>(), site);
     }
     refs.push_back(ref);
-    if (kind == '+') remembered_[key] = std::move(ref);
+    if (kind != '@') remembered_[key] = std::move(ref);
   }
   return refs;
 }
 
 void FrameObj::Inputs(const ffi::String& site, ffi::PackedArgs tokens) {
+  if (is_sampled_) {
+    std::string text = site;
+    bool is_new = recording_->IsNewUnit(text.substr(text.rfind('/') + 1));
+    if (is_skipped_ && !is_new) return;
+  }
   ffi::Array<ffi::String> refs = Refs(site, tokens);
   int64_t call = next_call_++;
   open_calls_[site] = call;
@@ -305,6 +331,7 @@ void FrameObj::Inputs(const ffi::String& site, ffi::PackedArgs tokens) {
 void FrameObj::Outputs(const ffi::String& site, ffi::PackedArgs tokens) {
   auto open = open_calls_.find(site);
   if (open == open_calls_.end()) {
+    if (is_skipped_) return;
     TVM_FFI_THROW(ValueError) << "Outputs of site " << site << " in a frame of " << function_
                               << ", expected its inputs before them. "
                               << "Run InsertCapture on the module again.";
@@ -367,11 +394,13 @@ class CurrentRecording {
   std::atomic<bool> is_active_{false};
 };
 
-ffi::ObjectRef BeginFrame(ffi::String function) {
+template <typename... Sampling>
+ffi::ObjectRef BeginFrame(ffi::String function, Sampling... sampling) {
   static const ffi::ObjectRef idle(ffi::make_object<FrameObj>());
   CurrentRecording& current = CurrentRecording::Global();
   if (!current.is_active()) return idle;
-  return ffi::ObjectRef(ffi::make_object<FrameObj>(current.Get(), std::move(function)));
+  return ffi::ObjectRef(
+      ffi::make_object<FrameObj>(current.Get(), std::move(function), sampling...));
 }
 
 // The first arguments of both intrinsics are the frame and the site.
@@ -391,7 +420,21 @@ void Intrinsic(ffi::PackedArgs args, ffi::Any*) {
 TVM_FFI_STATIC_INIT_BLOCK() {
   namespace refl = tvm::ffi::reflection;
   refl::GlobalDef()
-      .def("relax_tapml.capture.begin_frame", BeginFrame)
+      .def("relax_tapml.capture.begin_frame",
+           [](ffi::String function) { return BeginFrame(std::move(function)); })
+      .def("relax_tapml.capture.begin_sampled_frame",
+           [](ffi::String function, int64_t period) {
+             if (period < 1) {
+               TVM_FFI_THROW(ValueError) << "A frame of " << function << " has a sampling period "
+                                         << "of " << period << ", expected at least 1.";
+             }
+             return BeginFrame(std::move(function), period);
+           })
+      .def("relax_tapml.capture.restart_executions",
+           []() {
+             std::shared_ptr<Recording> recording = CurrentRecording::Global().Get();
+             if (recording != nullptr) recording->RestartExecutions();
+           })
       .def_packed("relax_tapml.capture.inputs", Intrinsic<&FrameObj::Inputs>)
       .def_packed("relax_tapml.capture.outputs", Intrinsic<&FrameObj::Outputs>)
       .def("relax_tapml.capture.start",

@@ -22,6 +22,7 @@
 #include <mutex>
 #include <string>
 #include <unordered_map>
+#include <unordered_set>
 
 #include "buffer_pool.h"
 #include "byte_budget.h"
@@ -45,6 +46,12 @@ class Recording {
 
   bool is_active() const { return is_active_.load(std::memory_order_acquire); }
   int64_t NextFrame() { return next_frame_.fetch_add(1); }
+  /*! \brief Count an execution of a function; returns how many there were before it. */
+  int64_t CountExecution(const std::string& function);
+  /*! \brief Count executions anew, at the beginning of a sample. */
+  void RestartExecutions();
+  /*! \brief Whether no frame that is sampled has called a unit before. */
+  bool IsNewUnit(const std::string& unit);
 
   /*! \brief Copy a tensor into the queue, waiting while the budget is spent; returns its ref. */
   std::string CaptureTensor(const tvm::ffi::Tensor& tensor, const std::string& site);
@@ -89,6 +96,10 @@ class Recording {
   // Guarded by stagings_mutex_. By GPU; null where it cannot be had, for the reason in note_.
   std::unordered_map<int, std::shared_ptr<CudaStaging>> stagings_;
   std::string note_;
+  std::mutex sampling_mutex_;
+  // Guarded by sampling_mutex_.
+  std::unordered_map<std::string, int64_t> executions_;
+  std::unordered_set<std::string> units_;
   std::mutex parameters_mutex_;
   // Guarded by parameters_mutex_. Holding the tensor keeps its address from being used again.
   std::unordered_map<std::string, tvm::ffi::Tensor> parameters_;
@@ -108,6 +119,12 @@ class FrameObj : public tvm::ffi::Object {
       : recording_(std::move(recording)),
         function_(std::move(function)),
         frame_(recording_->NextFrame()) {}
+  /*! \brief One of every `period` frames of a function; the others record units that are new. */
+  FrameObj(std::shared_ptr<Recording> recording, tvm::ffi::String function, int64_t period)
+      : FrameObj(std::move(recording), std::move(function)) {
+    is_sampled_ = true;
+    is_skipped_ = recording_->CountExecution(function_) % period != 0;
+  }
 
   bool is_recording() const { return recording_ != nullptr && recording_->is_active(); }
   /*! \brief Record that `site` is about to be called with the values that `tokens` describe. */
@@ -124,10 +141,12 @@ class FrameObj : public tvm::ffi::Object {
   const std::shared_ptr<Recording> recording_;
   const tvm::ffi::String function_;
   const int64_t frame_{-1};
+  bool is_sampled_{false};
+  bool is_skipped_{false};
   int64_t next_call_{0};
   // Calls that have not returned, by site.
   std::unordered_map<std::string, int64_t> open_calls_;
-  // Refs of captured values, by the K of `+K` and `=K`.
+  // Refs of captured values, by the K of `+K`, `=K` and `?K`.
   std::unordered_map<std::string, std::string> remembered_;
 };
 

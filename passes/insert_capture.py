@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 import tvm
-from tvm import relax
+from tvm import relax, tirx
 from tvm.ir import GlobalVar, TupleType
 
 from relax_tapml._compat import Constant, StringImm
@@ -21,21 +21,31 @@ from .value_leaves import Leaf, ValueLeaves, bindings_in
 from .weights import DERIVED_ATTR, WEIGHTS_OF_ATTR, Weights
 
 _BEGIN_FRAME = "relax_tapml.capture.begin_frame"
+_BEGIN_SAMPLED_FRAME = "relax_tapml.capture.begin_sampled_frame"
 _INPUTS = "relax_tapml.capture.inputs"
 _OUTPUTS = "relax_tapml.capture.outputs"
 
 
 @dataclass(frozen=True, kw_only=True)
 class SiteFilter:
-    """Which sites to capture: shell-style patterns, None for all; all three must match."""
+    """Which sites to capture: all for which each of these that is not None holds.
+
+    Parameters
+    ----------
+    functions, units, sites
+        Shell-style patterns, of which one must match.
+    ids
+        The ids of sites, for many of them.
+    """
 
     functions: Collection[str] | None = None
     units: Collection[str] | None = None
     sites: Collection[str] | None = None
+    ids: frozenset[str] | None = None
 
     def matches(self, site: Site) -> bool:
         """Return whether a site is selected."""
-        return all(
+        return (self.ids is None or site.id in self.ids) and all(
             patterns is None or any(fnmatchcase(name, pattern) for pattern in patterns)
             for name, patterns in (
                 (site.function, self.functions),
@@ -78,10 +88,17 @@ class InsertCapture(ModulePass):
     ----------
     select
         Which sites to capture; all by default.
+    every
+        Capture the first of so many frames of each function, by sample. In the frames between, a
+        site is captured if its unit has not been called before. Functions of
+        ``LiftDerivedWeights`` run once, and are always captured.
     """
 
-    def __init__(self, select: SiteFilter | None = None) -> None:
+    def __init__(self, select: SiteFilter | None = None, every: int = 1) -> None:
+        if every < 1:
+            raise ValueError(f"InsertCapture: every: expected at least 1, got {every}")
         self._select = select or SiteFilter()
+        self._every = every
 
     def transform_module(self, mod: tvm.IRModule, _ctx: tvm.transform.PassContext) -> tvm.IRModule:
         return rewritten(mod, self._rewrite)
@@ -89,7 +106,7 @@ class InsertCapture(ModulePass):
     def _rewrite(
         self, mod: tvm.IRModule, name: str, function: relax.Function
     ) -> relax.Function | None:
-        writer = _FunctionInstrumenter(mod, name, function, self._select)
+        writer = _FunctionInstrumenter(mod, name, function, self._select, self._every)
         return writer.rewrite() if writer.selects_any() else None
 
 
@@ -97,7 +114,12 @@ class _FunctionInstrumenter:
     """Rewrites one function, binding by binding."""
 
     def __init__(
-        self, mod: tvm.IRModule, name: str, function: relax.Function, select: SiteFilter
+        self,
+        mod: tvm.IRModule,
+        name: str,
+        function: relax.Function,
+        select: SiteFilter,
+        every: int,
     ) -> None:
         self._mod = mod
         self._name = name
@@ -110,6 +132,7 @@ class _FunctionInstrumenter:
         self._numbers: dict[Leaf, int] = {}
         self._weights = Weights(function, mod)
         self._derives = DERIVED_ATTR in (function.attrs or {})
+        self._every = 1 if self._derives else every
 
     def selects_any(self) -> bool:
         values = (binding.value for binding in bindings_in(self._function.body))
@@ -118,7 +141,11 @@ class _FunctionInstrumenter:
     def rewrite(self) -> relax.Function:
         attrs = self._function.attrs or {}
         owner = str(attrs.get(WEIGHTS_OF_ATTR, self._name))
-        begin = packed_call(_BEGIN_FRAME, [StringImm(owner)], relax.ObjectType())
+        intrinsic, args = _BEGIN_FRAME, [StringImm(owner)]
+        if self._every > 1:
+            intrinsic = _BEGIN_SAMPLED_FRAME
+            args.append(tirx.IntImm("int64", self._every))
+        begin = packed_call(intrinsic, args, relax.ObjectType())
         body = self._sequence(self._function.body, [relax.VarBinding(self._frame, begin)])
         return with_body(self._function, body)
 
@@ -212,7 +239,9 @@ class _FunctionInstrumenter:
         if weight is not None:
             return f"@{weight}", True
         if leaf in self._numbers:
-            return f"={self._numbers[leaf]}", False
+            # The call that captured it may be left out in a frame.
+            kind = "?" if self._every > 1 else "="
+            return f"{kind}{self._numbers[leaf]}", self._every > 1
         number = self._values
         self._values += 1
         if isinstance(leaf.root, relax.Var):

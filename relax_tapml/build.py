@@ -97,6 +97,14 @@ def parser() -> argparse.ArgumentParser:
         help="run each case and each step N times, for a device whose results vary (1)",
     )
     add(
+        "--capture-calls",
+        default="all",
+        metavar="all|N|SIZE[/K]",
+        help="operator calls to capture: all; N of each unit in a run of a function, from its "
+        "first to its last; or as many of each unit as fit into a SIZE such as 2GB. With /K only "
+        "of every K-th run of a function, as in a decoding loop (all)",
+    )
+    add(
         "--cases-per-unit",
         type=int,
         default=3,
@@ -161,6 +169,7 @@ def _run(args: argparse.Namespace) -> int:
         boundary=args.boundary,
         migrate=args.migrate,
         repeat=args.repeat,
+        capture_calls=args.capture_calls,
         cases_per_unit=args.cases_per_unit,
         is_probed=not args.no_probes,
         timeout_s=args.timeout,

@@ -10,6 +10,7 @@ from types import TracebackType
 import psutil
 
 _PERIOD_S = 0.2
+_SHARE = 0.02  # Of the time that a sample may take: the kernel walks all pages for it.
 
 
 class MemorySampler:
@@ -48,8 +49,11 @@ class MemorySampler:
         return max((size for at, size in self._samples if begin <= at <= end), default=0)
 
     def _sample(self) -> None:
-        while not self._ends.wait(_PERIOD_S):
-            self._samples.append((time.monotonic(), _tree_bytes(self._pid)))
+        pause = _PERIOD_S
+        while not self._ends.wait(pause):
+            began = time.monotonic()
+            self._samples.append((began, _tree_bytes(self._pid)))
+            pause = max(_PERIOD_S, (time.monotonic() - began) / _SHARE)
 
 
 def _tree_bytes(pid: int) -> int:

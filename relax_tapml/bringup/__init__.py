@@ -15,6 +15,7 @@ from relax_tapml._lazy import lazily
 
 if TYPE_CHECKING:
     from relax_tapml.bringup.alone import Alone, DeviceSpec, replay_alone
+    from relax_tapml.bringup.capture_plan import CapturePlan
     from relax_tapml.bringup.carved_suite import CarvePlan, capture, carve
     from relax_tapml.bringup.ir_dump import IrDump
     from relax_tapml.bringup.lowered_model import Lowered, lower_model, read_lowered
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Alone",
     "BuiltSource",
+    "CapturePlan",
     "CarvePlan",
     "DeviceSpec",
     "Findings",
@@ -63,6 +65,7 @@ __all__ = [
 _HOMES = {
     "Alone": "relax_tapml.bringup.alone",
     "BuiltSource": "relax_tapml.bringup.trusted_source",
+    "CapturePlan": "relax_tapml.bringup.capture_plan",
     "CarvePlan": "relax_tapml.bringup.carved_suite",
     "DeviceSpec": "relax_tapml.bringup.alone",
     "Findings": "relax_tapml.bringup.summary",

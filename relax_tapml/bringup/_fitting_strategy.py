@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from relax_tapml.migrate.strategies.registry import BISECT
 from relax_tapml.migrate.strategies.strategy import Strategy
-from relax_tapml.report.quantities import about_text, count_text
+from relax_tapml.report.quantities import about_text, count_text, rough_text
 
 # Measured: a hybrid run compared with one of the source; and the partition of a module.
 _HYBRID = 1.3
@@ -38,10 +38,10 @@ def fitting(
         return strategy, ""
     steps = strategy.least_steps(groups)
     takes = (
-        f"{strategy.name} would take about {about_text(steps * step_s)}, "
-        f"{count_text(steps, 'step')} of {about_text(step_s)} each"
+        f"{strategy.name} would take {about_text(steps * step_s)}, "
+        f"{count_text(steps, 'step')} of {rough_text(step_s)} each"
     )
-    limit = about_text(bisect_above_s)
+    limit = rough_text(bisect_above_s)
     if steps * step_s <= bisect_above_s:
         return strategy, f"{takes}, which is not more than {limit}"
     return BISECT, f"{takes}, which is more than {limit}"

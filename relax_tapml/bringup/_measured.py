@@ -13,9 +13,10 @@ class Measured:
     ----------
     run_s
         Seconds of one run of all samples.
-    build_s
-        Seconds of building the source's kernels.
+    build_s, kernels_built
+        Seconds of building the source's kernels, and how many were missing.
     """
 
     run_s: float
     build_s: float
+    kernels_built: int

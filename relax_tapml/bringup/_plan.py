@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 from relax_tapml.bringup._fitting_strategy import fitting, step_seconds
@@ -13,13 +15,13 @@ from relax_tapml.bringup.migrate_model import MigrationPlan
 from relax_tapml.bringup.side_spec import SideSpec
 from relax_tapml.cores import usable_cores
 from relax_tapml.frontend.model import Model
-from relax_tapml.report.quantities import about_text, count_text
+from relax_tapml.report.quantities import about_text, count_text, rough_text
 
-# Measured on two cores of an x86 server with MiniLM and small Llamas. They set the first plan; what
-# a run measures replaces those that matter most.
+# Measured on two idle cores of an x86 server with MiniLM and small Llamas. They set the first plan;
+# the run time and the build time that are measured replace those that matter most.
 _CPU_ITERATIONS_PER_S = 1e9
 _GPU_ITERATIONS_PER_S = 1e11
-_CPU_KERNEL_S = 0.15
+_CPU_KERNEL_S = 0.25
 _GPU_KERNEL_S = 3.0
 _DISK_BYTES_PER_S = 4e8
 _UNIT_CARVE_S = 0.16
@@ -32,6 +34,8 @@ _REPLAY_CALLS = 10
 _NOISY_RUNS = 3
 # What a stage takes whatever the model is.
 _STAGE_S = 0.5
+# So many kernels show how fast the machine is, compared with that one.
+_KERNELS_ENOUGH = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,8 +65,8 @@ class Plan:
         for title, seconds in self.seconds.items():
             note = f" ({self.migration})" if title == "migrate" and self.migration else ""
             if seconds >= 0.5 or note:
-                parts.append(f"{title} {about_text(seconds)}{note}")
-        return f"about {about_text(self.total_s)}: {', '.join(parts)}"
+                parts.append(f"{title} {rough_text(seconds)}{note}")
+        return f"{about_text(self.total_s)}: {', '.join(parts)}"
 
 
 class Planner:
@@ -103,26 +107,26 @@ class Planner:
         """
         work, source, target = self._work, self._source, self._target
         units, is_alike = len(work.iterations), _kind(source) == _kind(target)
-        run_s = work.samples * work.of_a_run / _rate(source)
-        build_s = _build_s(units, source)
+        slowness = _slowness(source, measured)
         seconds: dict[str, float] = {}
         if measured is None:
-            seconds["source"] = _STAGE_S + build_s + 1.5 * run_s
+            run_s = slowness * work.samples * work.of_a_run / _rate(source)
+            seconds["source"] = slowness * (_STAGE_S + _build_s(units, source)) + 1.5 * run_s
         else:
-            run_s, build_s = measured.run_s, measured.build_s
+            run_s = measured.run_s
         iteration_s = run_s / max(work.samples * work.of_a_run, 1)
         seconds["capture"] = seconds["carve"] = 0.0
         if not is_carved:
             stored = work.samples * work.activation_bytes + work.weights_bytes
-            seconds["capture"] = _STAGE_S + 2 * run_s + stored / _DISK_BYTES_PER_S
+            seconds["capture"] = slowness * (_STAGE_S + stored / _DISK_BYTES_PER_S) + 2 * run_s
             evaluated = _CARVE_CALLS * work.of_each_unit * iteration_s
-            seconds["carve"] = _STAGE_S + units * _UNIT_CARVE_S + evaluated
+            seconds["carve"] = slowness * (_STAGE_S + units * _UNIT_CARVE_S) + evaluated
         is_built = str(source.target) == str(target.target) and target.pipeline is None
         if not is_built:
-            seconds["kernels"] = build_s if is_alike else _build_s(units, target)
+            seconds["kernels"] = slowness * _build_s(units, target)
         target_s = iteration_s if is_alike else 1 / _rate(target)
         replayed = _REPLAY_CALLS * work.of_each_unit * target_s
-        seconds["replay"] = _SESSION_S + units * _UNIT_REPLAY_S + replayed
+        seconds["replay"] = slowness * (_SESSION_S + units * _UNIT_REPLAY_S) + replayed
         seconds["migrate"] = 0.0
         usual = self._migration.strategy
         if usual is None:
@@ -134,8 +138,22 @@ class Planner:
         if self._migration.limit is not None:
             steps = min(steps, self._migration.limit + 1)
         sent_s = work.weights_bytes / _DISK_BYTES_PER_S
-        seconds["migrate"] = _STAGE_S + _NOISY_RUNS * run_s + steps * step_s + sent_s
+        runs_s = _NOISY_RUNS * run_s + steps * step_s
+        seconds["migrate"] = slowness * (_STAGE_S + sent_s) + runs_s
         return Plan(seconds=seconds, migration=f"{strategy.name}, {count_text(steps, 'step')}")
+
+
+def _slowness(source: SideSpec, measured: Measured | None) -> float:
+    """Return how much slower this machine is than that of the constants, with what else it does.
+
+    By the kernels that were built, if these were enough, and else by the load.
+    """
+    is_shown = measured is not None and measured.kernels_built >= _KERNELS_ENOUGH
+    if measured is not None and is_shown and _kind(source) == "cpu":
+        return measured.build_s / _build_s(measured.kernels_built, source)
+    with suppress(OSError, AttributeError):  # Some systems have no such number.
+        return max(1.0, os.getloadavg()[0] / usable_cores())
+    return 1.0
 
 
 def _rate(side: SideSpec) -> float:

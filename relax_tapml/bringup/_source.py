@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,13 @@ from typing import Any
 import tvm
 
 from relax_tapml.arrays import Array
+from relax_tapml.bringup._capture_notes import CaptureNotes, left_out
+from relax_tapml.bringup._capture_room import require_room
+from relax_tapml.bringup._capture_size import FunctionCall
 from relax_tapml.bringup._import_check import ImportCheck, check_import
+from relax_tapml.bringup._sampled_capture import sampled_capture
 from relax_tapml.bringup._watched_calls import CallFailed, WatchedFunctions, both, noting
+from relax_tapml.bringup.capture_plan import ALL, CapturePlan
 from relax_tapml.bringup.ir_dump import NO_DUMP, IrDump
 from relax_tapml.capture.index import INDEX_FILE
 from relax_tapml.capture.recorder import Recorder
@@ -23,7 +28,7 @@ from relax_tapml.capture.values import SiteRecord
 from relax_tapml.carve.sensitivity import RUNS, noise, noise_levels, output_tolerances
 from relax_tapml.compare.tolerances.tolerance import Tolerance
 from relax_tapml.compare.verdict import Verdict
-from relax_tapml.errors import LoweringError, SourceError
+from relax_tapml.errors import LoweringError, SourceError, UsageError
 from relax_tapml.frontend.model import Functions, Model, Sample
 from relax_tapml.migrate.choices import SourceChoices
 from relax_tapml.partition.built_functions import weight_names
@@ -51,6 +56,7 @@ from relax_tapml.processes.fork import (
     forked,
 )
 from relax_tapml.progress import SILENT, Stage
+from relax_tapml.results.json_codec import decode, encode
 from relax_tapml.suite.open_suite import Suite
 
 # What fails now and then, or only after a while, is to be met again.
@@ -92,6 +98,8 @@ class Source:
     ----------
     run_s
         Seconds in which all samples ran; 0 before ``run``.
+    calls
+        The calls of each sample; none before ``run``.
     """
 
     def __init__(
@@ -109,6 +117,7 @@ class Source:
                 "model; choose another --source"
             )
         self.run_s = 0.0
+        self.calls: list[list[FunctionCall]] = []
         self._model = model
         self.units = units
         self._target = target
@@ -148,7 +157,7 @@ class Source:
         return frozenset(result.name for item in found for result in item.results)
 
     def run(self, stage: Stage) -> list[list[Array]]:
-        """Return the outputs of every sample, flattened; ``run_s`` is then how long they took.
+        """Return the outputs of every sample, flattened; then ``run_s`` and ``calls`` are known.
 
         Raises
         ------
@@ -158,22 +167,28 @@ class Source:
         program = self._program(self._lifted)
 
         def work(fork: ForkChannel) -> None:
-            functions = program.functions()
+            called: list[FunctionCall] = []
+            functions = program.functions(
+                on_call=lambda name, values: called.append(FunctionCall.of(name, values))
+            )
             for index, sample in enumerate(self._model.samples):
                 fork.send({"sample": index})
+                called.clear()
                 began = time.perf_counter()
                 outputs = self._model.run(functions, sample)
-                fork.send({"sample": index, "seconds": time.perf_counter() - began})
+                run = _Run(seconds=time.perf_counter() - began, calls=tuple(called))
+                fork.send({"sample": index, "run": encode(run)})
                 fork.send(None, outputs)
 
-        seconds: dict[int, float] = {}
+        runs: dict[int, _Run] = {}
 
         def keep(message: Message) -> None:
-            if "seconds" in message.document:
-                seconds[message.document["sample"]] = message.document["seconds"]
+            if "run" in message.document:
+                runs[message.document["sample"]] = decode(message.document["run"], _Run)
 
         outputs = list(self._watched(work, stage, on_told=keep))
-        self.run_s = sum(seconds.values())
+        self.run_s = sum(run.seconds for run in runs.values())
+        self.calls = [list(runs[index].calls) for index in sorted(runs)]
         return outputs
 
     def tolerances(
@@ -305,35 +320,54 @@ class Source:
         outputs: Sequence[Sequence[Array]],
         dump: IrDump = NO_DUMP,
         stage: Stage = SILENT,
+        plan: CapturePlan = ALL,
     ) -> CaptureStore:
         """Run every sample that is not captured yet with capture calls, into a store.
 
         Raises
         ------
+        UsageError
+            Other calls were captured into the store before.
+        MachineError
+            There is no room for what will be captured.
         SourceError
             A captured run gave other outputs than the plain one: the source does not repeat
             itself, so it is no oracle.
         StoreError
             The store cannot be written.
         """
-        # A run that was killed early may have left the folder without an index.
-        if not (folder / INDEX_FILE).exists():
-            manifest = {"model": self._model.name, "source": str(self._target)}
-            CaptureStore.create(folder, manifest).close()
         labels = [sample_label(i, sample.name) for i, sample in enumerate(self._model.samples)]
-        with CaptureStore.open(folder) as store:
-            missing = [i for i, label in enumerate(labels) if not store.is_complete(label)]
+        missing, has_weights = list(range(len(labels))), False
+        # A run that was killed early may have left the folder without an index.
+        if (folder / INDEX_FILE).exists():
+            with CaptureStore.open(folder) as store:
+                _require_plan(store, plan)
+                missing = [i for i, label in enumerate(labels) if not store.is_complete(label)]
+                has_weights = bool(store.parameters())
         if missing:
             native.load()
             with dump.phase("capture"):
-                instrumented = InsertCapture()(self._lifted)
-            captured = self._program(instrumented)
+                calls = [self.calls[i] for i in missing if i < len(self.calls)]
+                weights = {name: array.nbytes for name, array in self._model.params.items()}
+                sampled = sampled_capture(self._lifted, plan, calls, weights)
+            size = sampled.size
+            require_room(folder, replace(size, weight_bytes=0) if has_weights else size)
+            if not (folder / INDEX_FILE).exists():
+                notes = CaptureNotes(
+                    model=self._model.name,
+                    source=str(self._target),
+                    capture_calls=plan.text,
+                    expected_bytes=size.total_bytes,
+                )
+                CaptureStore.create(folder, notes.manifest).close()
+            sites = site_records(self.units, sampled.left_out, plan)
+            captured = self._program(sampled.module)
             plain = self._program(self._lifted)
 
             def work(fork: ForkChannel) -> None:
                 with (
                     CaptureStore.open(folder) as store,
-                    Recorder(store, sites=site_records(self.units)) as recorder,
+                    Recorder(store, sites=sites) as recorder,
                 ):
                     # Each fork begins with the same memory. A run before these makes it another
                     # one than the first runs had, and kernels that remember something are seen.
@@ -486,11 +520,32 @@ class _SourceProgram:
         """The units that derive weights, and so run once."""
         return deriving_units(self.lifted)
 
-    def functions(self, values: DerivedValues | None = None) -> Functions:
-        """Return its functions; they derive each weight once, unless ``values`` has it."""
+    def functions(
+        self,
+        values: DerivedValues | None = None,
+        *,
+        on_call: Callable[[str, Sequence[Any]], None] = lambda _name, _values: None,
+    ) -> Functions:
+        """Return its functions; they derive each weight once, unless ``values`` has it.
+
+        Parameters
+        ----------
+        values
+            Derived weights that are kept.
+        on_call
+            Gets the name of each function that is called, and the arguments.
+        """
         derived = DerivedWeights(derivations(self.lifted), values)
         names = weight_names(self.lifted)
-        return WatchedFunctions(self.host.functions(self.machine, names, derived))
+        return WatchedFunctions(self.host.functions(self.machine, names, derived), on_call)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Run:
+    """One run of a sample."""
+
+    seconds: float
+    calls: tuple[FunctionCall, ...]
 
 
 def sample_label(index: int, name: str) -> str:
@@ -498,22 +553,37 @@ def sample_label(index: int, name: str) -> str:
     return f"{index:03d} {name}"
 
 
-def site_records(module: tvm.IRModule) -> list[SiteRecord]:
-    """Describe every site for the store."""
+def site_records(
+    module: tvm.IRModule, unchosen: Collection[str] = (), plan: CapturePlan = ALL
+) -> list[SiteRecord]:
+    """Describe every site for the store, and why those that were not chosen are not captured."""
     records = []
     for site, call in annotated_calls(module):
         found = operator_call(call, module)
         if found is not None:
+            description = {"skipped": found.skip_reason} if found.skip_reason else {}
+            if site.id in unchosen:
+                description |= left_out(plan.text)
             records.append(
                 SiteRecord(
                     site=site.id,
                     function=site.function,
                     unit=site.unit,
                     kind=str(found.kind),
-                    description={"skipped": found.skip_reason} if found.skip_reason else {},
+                    description=description,
                 )
             )
     return records
+
+
+def _require_plan(store: CaptureStore, plan: CapturePlan) -> None:
+    known = CaptureNotes.of(store).capture_calls
+    if known != plan.text:
+        raise UsageError(
+            f"--capture-calls {plan.text}: calls were captured into {store.folder} with "
+            f"--capture-calls {known}. Give the same, delete that folder, or start anew with "
+            "--force"
+        )
 
 
 def _are_identical(expected: Sequence[Array], actual: Sequence[Array]) -> bool:

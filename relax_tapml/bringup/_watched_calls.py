@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from relax_tapml.errors import TapmlError
@@ -27,16 +27,24 @@ class WatchedFunctions:
     ----------
     functions
         Of the source.
+    on_call
+        Gets the name of each function that is called, and the arguments.
     """
 
-    def __init__(self, functions: Functions) -> None:
+    def __init__(
+        self,
+        functions: Functions,
+        on_call: Callable[[str, Sequence[Any]], None] = lambda _name, _values: None,
+    ) -> None:
         self._functions = functions
+        self._on_call = on_call
 
     def __getitem__(self, name: str) -> Callable[..., list[Any]]:
         """Return a function; calling it raises ``CallFailed`` where the source fails."""
         function = self._functions[name]
 
         def call(*values: Any) -> list[Any]:
+            self._on_call(name, values)
             try:
                 return function(*values)
             except TapmlError:

@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from relax_tapml.bringup._capture_notes import CaptureNotes
 from relax_tapml.bringup._verified_suite import write_verified_suite
 from relax_tapml.bringup._work import iterations_of
+from relax_tapml.bringup.capture_plan import ALL, CapturePlan
 from relax_tapml.bringup.ir_dump import NO_DUMP, IrDump
 from relax_tapml.bringup.lowered_model import Lowered
 from relax_tapml.bringup.side_spec import SideSpec
@@ -39,9 +41,13 @@ class CarvePlan:
 
 
 def capture(
-    trusted: Trusted, folder: Path, dump: IrDump = NO_DUMP, stage: Stage = SILENT
+    trusted: Trusted,
+    folder: Path,
+    dump: IrDump = NO_DUMP,
+    stage: Stage = SILENT,
+    plan: CapturePlan = ALL,
 ) -> CaptureStore:
-    """Run the source with capture calls, and record every operator call of every sample.
+    """Run the source with capture calls, and record the operator calls of every sample.
 
     Parameters
     ----------
@@ -53,22 +59,38 @@ def capture(
         Gets the module with capture calls.
     stage
         Shows the progress.
+    plan
+        Which calls are recorded; all by default.
 
     Raises
     ------
+    UsageError
+        The store has other calls than those of the plan.
+    MachineError
+        The file system has no room for what will be stored.
     SourceError
         A captured run gave other outputs than the plain one.
     StoreError
         The store cannot be read or written.
     """
     built = trusted.built
-    store = built.source.capture(folder, trusted.outputs, dump, stage)
-    stats = store.stats()
-    stage.say(
-        f"{len(built.lowered.table)} sites x {len(built.model.samples)} inputs: "
-        f"{stats.disk_bytes / 1e6:.0f} MB stored, {stats.seen_bytes / 1e6:.0f} MB seen"
-    )
+    store = built.source.capture(folder, trusted.outputs, dump, stage, plan)
+    stage.say(captured_text(store, len(built.lowered.table), len(built.model.samples)))
     return store
+
+
+def captured_text(store: CaptureStore, sites: int, samples: int) -> str:
+    """Return what a store has of so many sites and samples, for people."""
+    stats, notes = store.stats(), CaptureNotes.of(store)
+    chosen = option = ""
+    if notes.capture_calls != ALL.text:
+        chosen = f"{len(store.called_sites())} of "
+        option = f" (--capture-calls {notes.capture_calls})"
+    return (
+        f"{chosen}{sites} sites x {samples} inputs{option}: "
+        f"{stats.disk_bytes / 1e6:.0f} MB stored, {stats.seen_bytes / 1e6:.0f} MB seen"
+        f"{f'; the GPU waited for each copy: {notes.waited}' if notes.waited else ''}"
+    )
 
 
 def carve(
@@ -153,6 +175,7 @@ class _Shown:
 
     def written(self, manifest: Manifest) -> None:
         self._total = sum(len(unit.cases) for unit in manifest.units.values())
+        self._stage.update(0, self._total)
         self._stage.say(f"replaying {case_counts(manifest)} on {self._source}")
 
     def replayed(self, unit: str) -> None:

@@ -139,7 +139,7 @@ def run_stages(
             is_carved = folder.is_carved(options.carving)
             clock.expect(planner.plan(trusted.measured, is_carved=is_carved), stage)
         with clock.stage("capture") as stage:
-            store = found.store = capture(trusted, folder.captures, dump, stage)
+            store = found.store = capture(trusted, folder.captures, dump, stage, options.capturing)
             trusted = found.trusted = with_stored_weights(trusted, store)
             found.model = trusted.built.model
             del model, built, planner  # The framework's weights go with them.

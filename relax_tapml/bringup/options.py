@@ -10,6 +10,7 @@ from typing import Any, TypedDict, TypeVar
 import tvm
 
 from relax_tapml.bringup.alone import DeviceSpec
+from relax_tapml.bringup.capture_plan import CapturePlan
 from relax_tapml.bringup.carved_suite import CarvePlan
 from relax_tapml.bringup.migrate_model import MigrationPlan
 from relax_tapml.bringup.side_spec import SideSpec
@@ -47,6 +48,9 @@ class Options:
         How many moves to make in this run: ``all``, ``next`` or a number.
     repeat
         How often each case and each boundary is run, for devices that do not repeat themselves.
+    capture_calls
+        Which operator calls are captured: ``all``, a number of calls of each unit, or a size such
+        as ``2GB``; each may end with ``/K``. See ``CapturePlan``.
     cases_per_unit
         At most this many recorded cases are carved for a unit.
     is_probed
@@ -72,6 +76,7 @@ class Options:
     boundary: Boundary | None = None
     migrate: str | int = "all"
     repeat: int = 1
+    capture_calls: str | int = "all"
     cases_per_unit: int = 3
     is_probed: bool = True
     timeout_s: float = 60.0
@@ -91,6 +96,7 @@ class Options:
                 f"--migrate {self.migrate}: {strategy.name} begins with all at once; use "
                 "--strategy linear, or name what may move with --boundary"
             )
+        CapturePlan.parse(str(self.capture_calls))
         if self.repeat < 1:
             raise UsageError(f"--repeat {self.repeat}: expected at least 1")
         if self.cases_per_unit < 1:
@@ -112,6 +118,19 @@ class Options:
         # What is not installed is reported before minutes are spent.
         platform_of(target.target).check()
         return source, target
+
+    @property
+    def built_for(self) -> dict[str, str]:
+        """The exact targets of both sides, as JSON, with the CPU where code runs here."""
+        return {
+            "source": str(parse_target(self.source, "inline")),
+            "target": str(parse_target(self.target, self.session)),
+        }
+
+    @property
+    def capturing(self) -> CapturePlan:
+        """Which calls are captured."""
+        return CapturePlan.parse(str(self.capture_calls))
 
     @property
     def carving(self) -> CarvePlan:
@@ -162,6 +181,7 @@ class OptionFields(TypedDict, total=False):
     boundary: Boundary | Path | str | None
     migrate: str | int
     repeat: int
+    capture_calls: str | int
     cases_per_unit: int
     is_probed: bool
     timeout_s: float

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from relax_tapml.bringup._capture_notes import CaptureNotes, why_left_out
 from relax_tapml.bringup._import_check import import_distance, import_result
 from relax_tapml.bringup._judged_outputs import blunt_outputs_text
 from relax_tapml.bringup.alone import Alone
@@ -26,6 +27,7 @@ from relax_tapml.printable import names_text
 from relax_tapml.results.pipeline_result import PipelineResult
 from relax_tapml.results.run_result import (
     CaptureResult,
+    DiskBytes,
     Estimate,
     ModelResult,
     RunResult,
@@ -109,6 +111,7 @@ def summarise(
         source=options.source,
         target=options.target,
         session=options.session,
+        built_for=options.built_for,
         source_options="" if trusted is None else trusted.built.side.options_text,
         devices={} if found.alone is None else dict(found.alone.devices),
         strategy=migrated.strategy or options.strategy or LINEAR.name,
@@ -117,6 +120,7 @@ def summarise(
         device_pipeline=_name_of(options.device_pipeline),
         host_pipeline=_name_of(options.host_pipeline),
         captures=_capture_result(found.store),
+        bytes=_disk_bytes(found, out),
         import_check=import_distance(check),
         import_=import_result(check, "" if trusted is None or failure else trusted.doubt),
         lowering_notes=found.lowered.notes,
@@ -274,6 +278,9 @@ def _skipped(units: Sequence[UnitResult], found: Findings) -> list[SkippedSite]:
     if found.suite is not None:
         skipped.update(found.suite.manifest.skipped_sites)
     skipped.update(found.lowered.host_only)
+    for record in [] if found.store is None else found.store.sites():
+        if reason := why_left_out(record):
+            skipped.setdefault(record.site, reason)
     return [SkippedSite(site=site, reason=reason) for site, reason in skipped.items()]
 
 
@@ -290,10 +297,29 @@ def _model_result(found: Findings) -> ModelResult:
 def _capture_result(store: CaptureStore | None) -> CaptureResult:
     if store is None:
         return CaptureResult()
-    stats = store.stats()
+    stats, notes = store.stats(), CaptureNotes.of(store)
     return CaptureResult(
-        calls=stats.calls, bytes_stored=stats.disk_bytes, bytes_seen=stats.seen_bytes
+        calls=stats.calls,
+        sites=len(store.called_sites()),
+        bytes_stored=stats.disk_bytes,
+        bytes_seen=stats.seen_bytes,
+        bytes_expected=notes.expected_bytes,
+        capture_calls=notes.capture_calls,
+        waited=notes.waited,
     )
+
+
+def _disk_bytes(found: Findings, out: Path) -> DiskBytes:
+    return DiskBytes(
+        captures=_size_bytes(found.store.folder) if found.store is not None else 0,
+        tests=_size_bytes(found.suite.folder) if found.suite is not None else 0,
+        kernels=_size_bytes(out / "kernels"),
+        bundle=_size_bytes(out / "bundle"),
+    )
+
+
+def _size_bytes(folder: Path) -> int:
+    return sum(path.lstat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 def _name_of(pipeline: Any) -> str | None:

@@ -78,7 +78,11 @@ class Trusted:
     @property
     def measured(self) -> Measured:
         """What its run shows of how long the rest will take."""
-        return Measured(run_s=self.run_s, build_s=self.built.build_s)
+        return Measured(
+            run_s=self.run_s,
+            build_s=self.built.build_s,
+            kernels_built=len(self.built.source.kernels.built),
+        )
 
     def require(self, target: str) -> None:
         """Raise ``SourceError`` if the import is wrong, which a run on ``target`` would hide."""

@@ -97,6 +97,10 @@ class StoreWriter(Closing):
                 [site.site, site.function, site.unit, site.kind, description],
             )
 
+    def set_manifest(self, key: str, value: Any) -> None:
+        """Add an entry to the manifest, or replace it; ``value`` is JSON."""
+        self._append("INSERT OR REPLACE INTO manifest VALUES (?, ?)", [key, json.dumps(value)])
+
     def begin_sample(self, name: str) -> None:
         """Begin a sample, dropping an earlier attempt that did not end.
 

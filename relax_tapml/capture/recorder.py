@@ -137,6 +137,7 @@ class Recorder:
         if self._sample is not None:
             raise UsageError(f"Sample {name!r} begins before sample {self._sample!r} has ended.")
         self._thread.do(lambda: self._writer.begin_sample(name))
+        tvm_ffi.get_global_func("relax_tapml.capture.restart_executions")()
         self._sample, self._outputs = name, None
         try:
             yield
@@ -148,9 +149,21 @@ class Recorder:
             raise
         else:
             outputs: list[HostTensor | str] = self._outputs or []
-            self._thread.do(lambda: self._events.end_sample(outputs))
+            waited = self.waited
+
+            def end() -> None:
+                if waited:
+                    self._writer.set_manifest("waited", waited)
+                self._events.end_sample(outputs)
+
+            self._thread.do(end)
         finally:
             self._sample, self._outputs = None, None
+
+    @property
+    def waited(self) -> str:
+        """Why tensors of a GPU were copied one by one, the run waiting; empty if none was."""
+        return str(tvm_ffi.get_global_func("relax_tapml.capture.note")())
 
     def outputs(self, outputs: Any) -> None:
         """Record the results of the sample's run: a value, or nested sequences of values.

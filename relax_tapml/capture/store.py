@@ -177,6 +177,10 @@ class CaptureStore(Closing):
                 outputs=None if outputs is None else self._listed(outputs),
             )
 
+    def called_sites(self) -> frozenset[str]:
+        """Return the sites that have a call."""
+        return frozenset(self._names("SELECT DISTINCT site FROM calls"))
+
     def sample_outputs(self, sample: str) -> tuple[Value, ...]:
         """Return the leaves of the results of a complete sample's run.
 

@@ -80,7 +80,7 @@ class CallRecord:
         The sample that was run.
     frame, function, call
         The ordinal of the function's execution in the sample, the function's name, and the
-        ordinal of the call in that execution.
+        ordinal of the call in that execution; among what was recorded.
     site
         The site called.
     inputs

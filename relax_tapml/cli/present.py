@@ -170,6 +170,10 @@ def _print_transfers(result: RunResult, console: Console) -> None:
         table.add_row(f"  {name}", size_text(sent), size_text(fetched), seconds_text(seconds))
     table.add_row("  this run", "", "", seconds_text(result.seconds.total))
     console.print(table)
+    parts = ((name, getattr(result.bytes, name)) for name in ("captures", "tests", "bundle"))
+    on_disk = ", ".join(f"{name} {size_text(size)}" for name, size in parts if size)
+    if on_disk:
+        console.print(plain(f"  on disk: {on_disk}"))
     console.print()
 
 

@@ -26,7 +26,7 @@ from relax_tapml.cli.console import console_of, plain
 from relax_tapml.cli.streams import printable_stream, sink_of
 from relax_tapml.printable import printable
 from relax_tapml.progress import Pace, Stage
-from relax_tapml.report.quantities import about_text, seconds_text
+from relax_tapml.report.quantities import about_text, rough_text, seconds_text
 
 _NAME_WIDTH = 9
 _TEXT_WIDTH = 64
@@ -64,8 +64,8 @@ class _LiveStage:
         left_s = self._pace.left_s
         if left_s is None:
             return ""
-        total = f", {about_text(left_s + self._later_s)} in all" if self._later_s > 1 else ""
-        return f"about {about_text(left_s)} left{total}"
+        total = f", {rough_text(left_s + self._later_s)} in all" if self._later_s > 1 else ""
+        return f"{about_text(left_s)} left{total}"
 
     @property
     def line(self) -> str:
@@ -73,7 +73,7 @@ class _LiveStage:
         share = self._pace.done_share
         parts = [
             "" if share is None else f"{share:.0%}",
-            f"{about_text(self._pace.elapsed_s)} so far",
+            f"{rough_text(self._pace.elapsed_s)} so far",
             self.left_text,
         ]
         return f"{self.text}: {', '.join(filter(None, parts))}".removeprefix(": ")

@@ -155,9 +155,12 @@ class Derivation:
         -------
         tuple or None
             Results, rounded to their dtypes, and their tolerances. None where the errors of the
-            PrimFunc cannot be followed, or where it writes to its arguments.
+            PrimFunc cannot be followed, where it writes to its arguments, and where the evaluation
+            would take too long.
         """
         if self._shadow is None or not arguments.keys().isdisjoint(self._results):
+            return None
+        if self.too_long(self._shapes(arguments, like), scalars, is_exact=is_exact):
             return None
         try:
             if not self._shadow.rounds and self._moves.are_all:

@@ -51,7 +51,12 @@ def seconds_text(seconds: float | None) -> str:
 
 
 def about_text(seconds: float) -> str:
-    """Write a duration that is not known well, in few digits: ``20 s``, ``4 min``, ``1.5 h``."""
+    """Write a duration that is not known well: ``about 20 s``, ``about 4 min``, ``under 1 s``."""
+    return "under 1 s" if seconds < 0.95 else f"about {rough_text(seconds)}"
+
+
+def rough_text(seconds: float) -> str:
+    """Write a duration in few digits: ``20 s``, ``4 min``, ``1.5 h``."""
     if seconds < 0.95:
         return "under 1 s"
     if seconds < 9.5:

@@ -74,11 +74,43 @@ class ModelResult:
 
 @dataclass(frozen=True, kw_only=True)
 class CaptureResult:
-    """What was captured: calls of operators, bytes on the disk, and bytes of all tensors seen."""
+    """What was captured.
+
+    Parameters
+    ----------
+    calls
+        Calls of operators.
+    sites
+        Sites that have a captured call.
+    bytes_stored
+        On the disk.
+    bytes_seen
+        Of all activations captured, equal ones counted again.
+    bytes_expected
+        What was expected to be stored at most: weights, and activations whose shapes were known.
+    capture_calls
+        Which calls were captured, as given to ``--capture-calls``.
+    waited
+        Why a GPU waited for the copy of each tensor, which is slow; empty where it did not.
+    """
 
     calls: Count = 0
+    sites: Count = 0
     bytes_stored: Count = 0
     bytes_seen: Count = 0
+    bytes_expected: Count = 0
+    capture_calls: str = "all"
+    waited: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiskBytes:
+    """What each part of the output folder takes on the disk: the sizes of its files."""
+
+    captures: Count = 0
+    tests: Count = 0
+    kernels: Count = 0
+    bundle: Count = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,6 +167,9 @@ class RunResult:
         The model.
     source, target, session
         As they were given.
+    built_for
+        The targets that ``source`` and ``target`` stand for, as JSON, with this machine's CPU where
+        code runs here.
     source_options
         How the source's kernels were compiled, where that is not TVM's default; empty otherwise.
     devices
@@ -147,6 +182,8 @@ class RunResult:
         As they were given, or their names; None without one.
     captures
         What was captured.
+    bytes
+        What the parts of the output folder take on the disk.
     import_check, import_
         How the source compares with the framework; None without a framework's output.
     lowering_notes
@@ -172,6 +209,7 @@ class RunResult:
     source: str
     target: str
     session: str
+    built_for: dict[str, str] = field(default_factory=dict)
     source_options: str = ""
     devices: dict[str, DeviceResult] = field(default_factory=dict)
     strategy: str = "linear"
@@ -180,6 +218,7 @@ class RunResult:
     device_pipeline: str | None = None
     host_pipeline: str | None = None
     captures: CaptureResult = field(default_factory=CaptureResult)
+    bytes: DiskBytes = field(default_factory=DiskBytes)
     import_check: ImportDistance | None = None
     import_: ImportResult | None = None
     lowering_notes: tuple[str, ...] = ()

@@ -43,6 +43,8 @@ from relax_tapml.suite.manifest_file import CARVE_AGAIN, read_manifest
 from relax_tapml.targets.platforms.registry import platform_of
 from relax_tapml.targets.toolchain.low_precision_math import LowPrecisionMath
 
+_MADE_BYTES = 1 << 28
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Suite:
@@ -68,6 +70,8 @@ class Suite:
     low_precision_math: LowPrecisionMath | None = None
     trust: bool = False
     _modules: dict[str, tvm.IRModule] = field(default_factory=dict, repr=False)
+    # Tensors that took time to make, the last ones last: the cases of a unit share them.
+    _made: dict[str, Array] = field(default_factory=dict, repr=False)
 
     def for_target(self, target: Any) -> Suite:
         """Return the same suite, opened for a ``tvm.target.Target``; no file is read again."""
@@ -139,7 +143,7 @@ class Suite:
         return module
 
     def tensor(self, digest: str) -> Array:
-        """Read a tensor, in its own dtype.
+        """Read a tensor, in its own dtype; it must not be changed.
 
         Raises
         ------
@@ -148,9 +152,30 @@ class Suite:
             makes another tensor than it did.
         """
         entry = self.manifest.tensors[digest]
-        if entry.file is None:
-            return self._made(digest, entry)
-        path = self.folder / entry.file
+        if entry.file is not None and entry.rows is None:
+            return self._read(entry.file, entry)
+        array = self._made.pop(digest, None)
+        if array is None:
+            if entry.file is None:
+                array = self._generated(digest, entry)
+            else:
+                array = self._read(entry.file, entry)
+        self._made[digest] = array
+        # Threads that replay on devices of a fleet share the suite.
+        kept = list(self._made.items())
+        excess = sum(made.nbytes for _, made in kept) - _MADE_BYTES
+        for old, made in kept[:-1]:
+            if excess > 0:
+                self._made.pop(old, None)
+                excess -= made.nbytes
+        return array
+
+    def forget_made(self) -> None:
+        """Free the tensors that are kept because they took time to make."""
+        self._made.clear()
+
+    def _read(self, file: str, entry: SuiteTensor) -> Array:
+        path = self.folder / file
         try:
             data = map_file(path, fix=CARVE_AGAIN, max_bytes=tensor_file.MAX_TENSOR_BYTES)
             array = tensor_file.parse_tensor(
@@ -166,7 +191,7 @@ class Suite:
             )
         return array
 
-    def _made(self, digest: str, entry: SuiteTensor) -> Array:
+    def _generated(self, digest: str, entry: SuiteTensor) -> Array:
         assert entry.recipe is not None
         where = self.folder / MANIFEST
         try:

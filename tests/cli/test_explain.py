@@ -1,6 +1,7 @@
 """``relax-tapml explain``."""
 
 import json
+import shutil
 
 import pytest
 from tiny_model import UNITS, model
@@ -92,3 +93,20 @@ def test_a_damaged_module_is_told(out, tmp_path, capsys):
     (tmp_path / "lowered.json").write_text("{")
     assert main(["explain", str(tmp_path), "--boundary", str(out / "boundaries" / "001.json")]) == 3
     assert "lowered.json is damaged" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("content", ["{", '{"schema": 1}', '{"schema": 7, "calls": []}', "[]"])
+def test_damaged_device_calls_are_told(out, tmp_path, capsys, content):
+    """With the file; they are not guessed from the model instead."""
+    folder = shutil.copytree(out, tmp_path / "run")
+    (folder / "boundaries" / "001.calls.json").write_text(content)
+    assert main(["explain", str(folder)]) == 3
+    assert "001.calls.json" in capsys.readouterr().err
+
+
+def test_a_run_without_files_of_device_calls_is_explained(out, tmp_path, capsys):
+    """As another version has left it: its boundaries are partitioned again."""
+    folder = shutil.copytree(out, tmp_path / "run")
+    for path in (folder / "boundaries").glob("*.calls.json"):
+        path.unlink()
+    assert explained(capsys, folder) == explained(capsys, out)

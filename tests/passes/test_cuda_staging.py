@@ -55,10 +55,11 @@ class Fake:
             "fail_once",
             "set_free_bytes",
             "count",
+            "wrong",
+            "deinitialise",
+            "host_allocations",
         ):
             setattr(self, name, tvm_ffi.get_global_func(f"fake_cuda.{name}"))
-
-        self.set_free_bytes = tvm_ffi.get_global_func("fake_cuda.set_free_bytes")
 
     def start(self, budget: int = 64 * MIB, early: tuple[bool, bool] = (False, False)) -> None:
         self.stop()
@@ -66,8 +67,8 @@ class Fake:
         start = tvm_ffi.get_global_func("relax_tapml.capture.start_with_driver")
         start(budget, str(self._library))
 
-    def tensor(self, nbytes: int) -> tvm_ffi.Tensor:
-        return self.empty(tvm_ffi.Shape([nbytes]), "uint8")
+    def tensor(self, nbytes: int, gpu: int = 0) -> tvm_ffi.Tensor:
+        return self.empty(tvm_ffi.Shape([nbytes]), "uint8", gpu)
 
     def drained(self, count: int) -> list[np.ndarray]:
         """Drain until that many tensors have come; copies of them."""
@@ -86,6 +87,7 @@ def fake(library) -> Iterator[Fake]:
     made.start()
     yield made
     made.stop()
+    assert list(made.wrong()) == []
 
 
 @pytest.mark.parametrize("early", EARLY)
@@ -161,6 +163,7 @@ def test_any_sizes_arrive_in_order(library, sizes, early, budget):
         assert [data.nbytes for data in seen] == sizes
         assert all((data == value).all() for value, data in enumerate(seen, start=1))
         assert fake.stats()["peak_in_flight_bytes"] <= budget
+        assert list(fake.wrong()) == []
     finally:
         fake.stop()
 
@@ -215,6 +218,65 @@ def test_streams_of_their_own_are_followed(fake, early):
             seen += fake.drained(12)
     for value, data in enumerate(seen, start=1):
         assert (data == value).all()
+
+
+@pytest.mark.parametrize("early", EARLY)
+def test_neighbouring_allocations_are_two_copies(fake, early):
+    """A copy lies within one allocation of host memory, also where the next one follows it."""
+    fake.start(64 * MIB, early)
+    frame = fake.begin_frame("main")
+    # A large tensor has an allocation of its own, each behind that of the one before.
+    for value in range(4):
+        x = fake.tensor(1280 * KIB)
+        fake.fill(x, value)
+        fake.inputs(frame, "main/000/f", "+0", x)
+    for value, data in enumerate(fake.drained(4)):
+        assert (data == value).all()
+    assert fake.count("cuMemcpyDtoHAsync") == 4
+
+
+@pytest.mark.parametrize("early", EARLY)
+def test_each_gpu_has_a_staging_of_its_own(fake, early):
+    """Streams, events and memory are used in the context that they were made in."""
+    fake.start(64 * MIB, early)
+    frame = fake.begin_frame("main")
+    for value in range(12):
+        x = fake.tensor(700 * KIB, gpu=value % 2)
+        fake.fill(x, value)
+        fake.inputs(frame, "main/000/f", "+0", x)
+    for value, data in enumerate(fake.drained(12)):
+        assert (data == value).all()
+    assert fake.stats()["ring_bytes"] == 2 * 256 * MIB
+
+
+def test_a_driver_that_has_ended_is_no_error(fake):
+    """At the end of a process the driver may be gone before what it has allocated."""
+    frame, x = fake.begin_frame("main"), fake.tensor(100 * KIB)
+    for _ in range(50):
+        fake.inputs(frame, "main/000/f", "+0", x)
+    held = fake.drain(20, 100)
+    fake.deinitialise()
+    fake.stop()
+    del held, x, frame
+    fake.drain(100, 1)  # What had arrived by then.
+    with pytest.raises(RuntimeError, match="CUDA_ERROR_DEINITIALIZED"):
+        fake.drain(100, 1)
+
+
+def test_page_locked_memory_is_freed_with_the_last_tensor(fake):
+    """Not earlier: what was drained can be read after the recording has ended."""
+    frame, x = fake.begin_frame("main"), fake.tensor(100 * KIB)
+    before = fake.host_allocations()
+    fake.fill(x, 5)
+    for _ in range(50):
+        fake.inputs(frame, "main/000/f", "+0", x)
+    held = [event[2] for event in fake.drain(20, 100) if event[0] == "tensor"]
+    fake.start(1 * MIB)
+    assert held
+    assert all((tensor.numpy() == 5).all() for tensor in held)
+    assert fake.host_allocations() > before
+    del held, frame  # A frame holds its recording.
+    assert fake.host_allocations() == before
 
 
 def test_a_run_that_waits_for_memory_gets_it(fake):

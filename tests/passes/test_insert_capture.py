@@ -433,6 +433,54 @@ def test_a_branch_is_recorded_when_it_runs(record):
     assert taken[1] == ROW.tolist()
 
 
+@I.ir_module
+class Rare:
+    """A unit that few frames call, with a value that a call before it captures."""
+
+    @R.function
+    def main(cond: R.Tensor((), "bool"), x: R.Tensor((4,), "float32")):
+        a = R.add(x, x)
+        if cond:
+            y = R.exp(a)
+        else:
+            y = a
+        return y
+
+
+def test_frames_between_record_what_is_new_only(record, apply):
+    """Every third frame is recorded; a unit that is first called in another is, with its values."""
+    captured = apply(InsertCapture(every=3), AnnotateSites()(relax.transform.LegalizeOps()(Rare)))
+    runs = [[np.array(turn in (4, 5)), ROW + turn] for turn in range(8)]
+    recording = record(compiled(captured), *runs)
+    assert recording.sites() == [
+        *("main/000/add", "main/000/add", "main/001/tir_exp", "main/000/add"),
+    ]
+    assert [inputs[0] for inputs, _ in recording.calls("main/000/add")] == [
+        (ROW + turn).tolist() for turn in (0, 3, 6)
+    ]
+    ((given, _),) = recording.calls("main/001/tir_exp")
+    assert given == [(2 * (ROW + 4)).tolist()]
+
+
+def test_each_sample_counts_its_frames(tmp_path):
+    """So the first frame of each is recorded."""
+    vm = compiled(InsertCapture(every=2)(AnnotateSites()(Simple)))
+    store = CaptureStore.create(tmp_path / "store", {})
+    with Recorder(store) as recorder:
+        for name in ("one", "other"):
+            with recorder.sample(name):
+                for turn in range(3):
+                    run(vm, [ROW + turn, ROW])
+    for name in ("one", "other"):
+        found = [call.site for call in store.calls(sample=name)]
+        assert found == ["main/000/add", "main/001/add"] * 2
+
+
+def test_a_period_is_a_number_of_frames():
+    with pytest.raises(ValueError, match="every: expected at least 1, got 0"):
+        InsertCapture(every=0)
+
+
 def test_a_call_that_cannot_be_captured_runs_on(record, apply):
     """It has a name and a reason, and no records."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -13,6 +14,10 @@ from relax_tapml.carve.select._recorded_tensors import RecordedTensors
 from relax_tapml.carve.select.call_facts import Recorded, call_facts, tensors
 from relax_tapml.carve.select.call_work import UnitWork
 from relax_tapml.passes.site import Site
+
+LARGE_WEIGHT, MOST_WEIGHTS = 1 << 20, 3
+"""Of units that take large weights alone, of so many values, so many calls of each shape are
+compared."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +77,8 @@ def choose_cases(
     the cases of a unit that takes a weight share one weight and differ in their activations.
 
     Fixed tensors, which the model alone decides, count by shape only; their values count, by rule
-    4, in units that take no others. See ``TensorFacts`` and ``call_facts`` for all facts.
+    4, in units that take no others; of large ones, few calls are looked at. See ``TensorFacts``
+    and ``call_facts`` for all facts.
 
     Parameters
     ----------
@@ -103,9 +109,11 @@ def choose_cases(
     stored: set[Recorded] = set()
     cases: list[Case] = []
     for unit, unit_sites in by_unit.items():
-        records = _distinct(store, unit_sites)
-        if not records:
+        distinct = _distinct(store, unit_sites)
+        if not distinct:
             continue
+        recorded.add(distinct)
+        records = _few_of_weights(distinct, recorded)
         coverage = _coverage(records, recorded, store, work)
         count = 0
         while count < per_unit or (per_unit > 1 and coverage.lacks_extremes):
@@ -132,13 +140,34 @@ def _distinct(store: CaptureStore, sites: Sequence[Site]) -> list[CallRecord]:
     return list(records.values())
 
 
+def _few_of_weights(
+    records: Sequence[CallRecord], recorded: RecordedTensors
+) -> Sequence[CallRecord]:
+    """Leave out calls on large tensors that the model alone decides, of which layers have many.
+
+    Those of the first layers and the last stay, of each shape: reading the weights of all layers
+    takes long, and a unit that takes nothing else has few cases.
+    """
+    shapes: dict[tuple[str, ...], list[CallRecord]] = {}
+    for record in records:
+        layouts = [recorded.layouts[value] for value in tensors(record.inputs)]
+        is_large = any(math.prod(layout.shape) > LARGE_WEIGHT for layout in layouts)
+        if not is_large or any(True for _ in _varying([record], recorded)):
+            return records
+        shapes.setdefault(tuple(map(str, layouts)), []).append(record)
+    return [
+        record
+        for same in shapes.values()
+        for record in (same if len(same) <= MOST_WEIGHTS else [*same[: MOST_WEIGHTS - 1], same[-1]])
+    ]
+
+
 def _coverage(
     records: Sequence[CallRecord],
     recorded: RecordedTensors,
     store: CaptureStore,
     work: UnitWork | None,
 ) -> Coverage:
-    recorded.add(records)
     counted = set(_varying(records, recorded))
     is_fixed = not counted
     if is_fixed:

@@ -13,6 +13,9 @@ from relax_tapml.arrays import Array, is_float
 CHUNK = 1 << 18
 """Values looked at together: small tensors are stacked, large ones cut along their rows."""
 
+MOST_VALUES = 1 << 22
+"""Of a single tensor; of a larger one, parts are read. Facts choose cases and prove nothing."""
+
 MASK = -1e4
 """A float of this or less is a mask value: models mask with -1e4, -1e9 or the dtype's lowest."""
 
@@ -95,7 +98,9 @@ class TensorNumbers:
 def tensor_numbers(arrays: Sequence[Array]) -> list[TensorNumbers]:
     """Return the numbers about arrays of one dtype and shape, at least one array.
 
-    At most about ``CHUNK`` values are copied at a time, or one row where that is longer.
+    At most about ``CHUNK`` values are copied at a time, or one row where that is longer. Of an
+    array of more than ``MOST_VALUES`` values, that many are read, in parts from its beginning to
+    its end.
     """
     parts = [_numbers(chunk) for chunk in _chunks(arrays)]
     if len(arrays) > 1 and parts:
@@ -118,7 +123,10 @@ def _chunks(arrays: Sequence[Array]) -> Iterator[Array]:
     if len(arrays) == 1:
         rows = arrays[0].reshape(1, -1, columns)
         step = max(1, CHUNK // columns)
-        for start in range(0, rows.shape[1], step):
+        starts = range(0, rows.shape[1], step)
+        # Of a very large tensor, as many evenly spaced parts as are read of one at the limit.
+        every = -(-len(starts) // max(1, MOST_VALUES // (step * columns)))
+        for start in dict.fromkeys((*starts[::every], starts[-1])):
             yield rows[:, start : start + step]
         return
     step = max(1, CHUNK // size)
