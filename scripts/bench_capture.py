@@ -42,6 +42,7 @@ from tvm.relax.testing.lib_comparator import LibCompareVMInstrument
 
 from relax_tapml.capture.recorder import Recorder
 from relax_tapml.capture.store import CaptureStore, StoreStats
+from relax_tapml.partition.bytecode import compile_functions
 from relax_tapml.passes import native
 from relax_tapml.passes.insert_capture import InsertCapture
 
@@ -71,9 +72,10 @@ def captured_function(minilm: BuiltModel) -> Any:
     return minilm.functions(InsertCapture())[minilm.model.entry]
 
 
-def dumping_function(executable: Any, entry: str, folder: Path) -> Any:
+def dumping_function(minilm: BuiltModel, folder: Path) -> Any:
     """Return the entry function with ``np.savez`` of each call's arguments after the call."""
-    machine = relax.VirtualMachine(executable, tvm.cpu())
+    functions = compile_functions(minilm.units, LLVM, minilm.library)
+    machine = minilm.host.virtual_machine(functions)
     folder.mkdir()
     count = 0
 
@@ -87,7 +89,7 @@ def dumping_function(executable: Any, entry: str, folder: Path) -> Any:
         np.savez(folder / f"{count % 1000:03d}_{name}.npz", *tensors)
 
     machine.set_instrument(instrument)
-    return machine[entry]
+    return machine[minilm.model.entry]
 
 
 def comparing_function(executable: Any, entry: str) -> Any:
@@ -103,11 +105,10 @@ def time_variants(rounds: int, tokens: int, budget_mb: int, folder: Path) -> Tim
     executable = tvm.compile(minilm.lowered, target=LLVM)
     entry = minilm.model.entry
     captured, plain = captured_function(minilm), minilm.functions()[entry]
-    inputs = len(minilm.model.samples[0].arrays)
     others = {
-        PLAIN: lambda *arguments: plain(*arguments[:inputs]),
-        DUMPED: dumping_function(executable, entry, folder / "dump"),
-        COMPARED: comparing_function(executable, entry),
+        PLAIN: (minilm.inputs, plain),
+        DUMPED: (minilm.arguments, dumping_function(minilm, folder / "dump")),
+        COMPARED: (minilm.arguments, comparing_function(executable, entry)),
     }
     seconds: dict[str, list[float]] = {
         name: [] for name in (PLAIN, CAPTURED, ON_DISK, DUMPED, COMPARED)
@@ -115,22 +116,25 @@ def time_variants(rounds: int, tokens: int, budget_mb: int, folder: Path) -> Tim
     store = CaptureStore.create(folder / "store", {})
     with store, Recorder(store, budget_bytes=budget_mb << 20) as recorder:
 
-        def record(index: int, arguments: list[Any]) -> None:
+        def record(index: int) -> None:
+            inputs = minilm.inputs(index)
             began = time.perf_counter()
             with recorder.sample(str(index)):
-                outputs = captured(*arguments[:inputs])
+                outputs = captured(*inputs)
                 seconds[CAPTURED].append(time.perf_counter() - began)
                 recorder.outputs(outputs)
             seconds[ON_DISK].append(time.perf_counter() - began)
 
-        def run(name: str, arguments: list[Any]) -> None:
+        def run(name: str, index: int) -> None:
+            arguments_of, function = others[name]
+            arguments = arguments_of(index)
             began = time.perf_counter()
-            others[name](*arguments)
+            function(*arguments)
             seconds[name].append(time.perf_counter() - began)
 
-        variants: list[Callable[[int, list[Any]], None]] = [
+        variants: list[Callable[[int], None]] = [
             record,
-            *(lambda _, arguments, name=name: run(name, arguments) for name in others),
+            *(lambda index, name=name: run(name, index) for name in others),
         ]
         for index in range(rounds + 1):
             first = index % len(variants)
@@ -139,7 +143,7 @@ def time_variants(rounds: int, tokens: int, budget_mb: int, folder: Path) -> Tim
                 # Twice, of which the second counts: while the others ran, the machine may have
                 # taken back the memory that only this one uses.
                 for run_index in (2 * index, 2 * index + 1):
-                    variant(run_index, minilm.arguments(run_index))
+                    variant(run_index)
             if index == 0:
                 after_first = store.stats()
         after_last = store.stats()

@@ -35,11 +35,12 @@ class BuiltModel:
 
     def inputs(self, index: int) -> list[Any]:
         """Return what the entry function of ``functions`` takes for a sample."""
-        return [self.host.upload(array) for array in self.model.samples[index].arrays]
+        return list(self.model.samples[index].arrays)
 
     def arguments(self, index: int) -> list[Any]:
         """Return what the entry function of a VM takes for a sample."""
-        return [*self.inputs(index), *map(self.host.weight, self.model.params)]
+        inputs = map(self.host.upload, self.inputs(index))
+        return [*inputs, *map(self.host.weight, self.model.params)]
 
     def functions(self, instrument: tvm.transform.Pass | None = None) -> BuiltFunctions:
         """Return the functions as the source runs them, with its derived weights computed once.
