@@ -16,6 +16,7 @@ __all__ = [
     "insert_capture",
     "keep_inplace_apart",
     "keep_origins",
+    "lift_derived_weights",
     "module_pass",
     "native",
     "operator_call",

@@ -11,6 +11,7 @@ __all__ = [
     "built_functions",
     "bundle",
     "bytecode",
+    "derived_weights",
     "device_side",
     "graph_passes",
     "hybrid",
