@@ -42,7 +42,6 @@ from tvm.relax.testing.lib_comparator import LibCompareVMInstrument
 
 from relax_tapml.capture.recorder import Recorder
 from relax_tapml.capture.store import CaptureStore, StoreStats
-from relax_tapml.partition.bytecode import compile_functions
 from relax_tapml.passes import native
 from relax_tapml.passes.insert_capture import InsertCapture
 
@@ -69,9 +68,7 @@ class Timings:
 def captured_function(minilm: BuiltModel) -> Any:
     """Return the entry function with every site captured."""
     native.load()
-    instrumented = InsertCapture()(minilm.units)
-    functions = compile_functions(instrumented, LLVM, minilm.library)
-    return minilm.host.virtual_machine(functions)[minilm.model.entry]
+    return minilm.functions(InsertCapture())[minilm.model.entry]
 
 
 def dumping_function(executable: Any, entry: str, folder: Path) -> Any:
@@ -105,9 +102,10 @@ def time_variants(rounds: int, tokens: int, budget_mb: int, folder: Path) -> Tim
     minilm = build_minilm(folder / "kernels", texts=2 * rounds + 2, tokens=tokens)
     executable = tvm.compile(minilm.lowered, target=LLVM)
     entry = minilm.model.entry
-    captured = captured_function(minilm)
+    captured, plain = captured_function(minilm), minilm.functions()[entry]
+    inputs = len(minilm.model.samples[0].arrays)
     others = {
-        PLAIN: relax.VirtualMachine(executable, tvm.cpu())[entry],
+        PLAIN: lambda *arguments: plain(*arguments[:inputs]),
         DUMPED: dumping_function(executable, entry, folder / "dump"),
         COMPARED: comparing_function(executable, entry),
     }
@@ -120,7 +118,7 @@ def time_variants(rounds: int, tokens: int, budget_mb: int, folder: Path) -> Tim
         def record(index: int, arguments: list[Any]) -> None:
             began = time.perf_counter()
             with recorder.sample(str(index)):
-                outputs = captured(*arguments)
+                outputs = captured(*arguments[:inputs])
                 seconds[CAPTURED].append(time.perf_counter() - began)
                 recorder.outputs(outputs)
             seconds[ON_DISK].append(time.perf_counter() - began)
@@ -155,8 +153,7 @@ def time_variants(rounds: int, tokens: int, budget_mb: int, folder: Path) -> Tim
 def memory_growth_mb(runs: int, tokens: int, budget_mb: int, folder: Path) -> float:
     """Capture that many runs; return by how much this process's peak memory grew."""
     minilm = build_minilm(folder / "kernels", texts=runs, tokens=tokens)
-    plain = minilm.host.virtual_machine(compile_functions(minilm.units, LLVM, minilm.library))
-    plain[minilm.model.entry](*minilm.arguments(0))
+    minilm.functions()[minilm.model.entry](*minilm.inputs(0))
     captured = captured_function(minilm)
     before = _memory_mb("VmRSS:")
     Path("/proc/self/clear_refs").write_text("5")  # Forgets the peak so far.
@@ -164,7 +161,7 @@ def memory_growth_mb(runs: int, tokens: int, budget_mb: int, folder: Path) -> fl
     with store, Recorder(store, budget_bytes=budget_mb << 20) as recorder:
         for index in range(runs):
             with recorder.sample(str(index)):
-                recorder.outputs(captured(*minilm.arguments(index)))
+                recorder.outputs(captured(*minilm.inputs(index)))
     return _memory_mb("VmHWM:") - before
 
 

@@ -10,10 +10,14 @@ import tvm
 
 from relax_tapml.frontend.model import Model
 from relax_tapml.frontend.signature import check_model
+from relax_tapml.partition.built_functions import BuiltFunctions, weight_names
+from relax_tapml.partition.bytecode import compile_functions
+from relax_tapml.partition.derived_weights import DerivedWeights, derivations
 from relax_tapml.partition.hybrid import Host
 from relax_tapml.partition.kernel_library import KernelLibrary, KernelSet
 from relax_tapml.partition.lower import lower, mark_inputs
 from relax_tapml.partition.lower_for_target import lower_for_target
+from relax_tapml.passes.lift_derived_weights import LiftDerivedWeights
 
 LLVM = tvm.target.Target("llvm")
 
@@ -29,10 +33,27 @@ class BuiltModel:
     kernels: KernelSet
     host: Host
 
+    def inputs(self, index: int) -> list[Any]:
+        """Return what the entry function of ``functions`` takes for a sample."""
+        return [self.host.upload(array) for array in self.model.samples[index].arrays]
+
     def arguments(self, index: int) -> list[Any]:
-        """Return what the entry function takes for a sample."""
-        inputs = map(self.host.upload, self.model.samples[index].arrays)
-        return [*inputs, *map(self.host.weight, self.model.params)]
+        """Return what the entry function of a VM takes for a sample."""
+        return [*self.inputs(index), *map(self.host.weight, self.model.params)]
+
+    def functions(self, instrument: tvm.transform.Pass | None = None) -> BuiltFunctions:
+        """Return the functions as the source runs them, with its derived weights computed once.
+
+        Parameters
+        ----------
+        instrument
+            Is applied to what is compiled.
+        """
+        lifted = LiftDerivedWeights()(self.units)
+        module = lifted if instrument is None else instrument(lifted)
+        machine = self.host.virtual_machine(compile_functions(module, LLVM, self.library))
+        derived = DerivedWeights(derivations(lifted))
+        return self.host.functions(machine, weight_names(lifted), derived)
 
 
 def lowered(model: Model) -> tvm.IRModule:

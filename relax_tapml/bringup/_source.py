@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,12 @@ from relax_tapml.frontend.model import Functions, Model, Sample
 from relax_tapml.migrate.choices import SourceChoices
 from relax_tapml.partition.built_functions import weight_names
 from relax_tapml.partition.bytecode import compile_functions
-from relax_tapml.partition.derived_weights import DerivedWeights, derivations, deriving_units
+from relax_tapml.partition.derived_weights import (
+    DerivedValues,
+    DerivedWeights,
+    derivations,
+    deriving_units,
+)
 from relax_tapml.partition.hybrid import Host, callback_module
 from relax_tapml.partition.kernel_library import KernelLibrary, KernelSet
 from relax_tapml.passes import native
@@ -122,21 +128,33 @@ class Source:
         if can_fork(target):  # Runs are forks, but for the hybrids of a migration.
             self._forked_host = Host(target, files, model.params, is_forked=True)
 
-    def take_model(self, model: Model, store: CaptureStore) -> None:
+    def take_model(self, model: Model, derived: Mapping[str, Array], lowered: tvm.IRModule) -> None:
         """Run another model from now on, which differs in where its weights lie only.
 
-        Weights that it derives are those that were captured.
+        Parameters
+        ----------
+        model
+            With the same weights.
+        derived
+            Derived weights by name, as the source has computed them; those that lack are computed.
+        lowered
+            Hybrids are made of it.
         """
         self._model = model
-        names = set(store.parameters())
-        derived = {
-            result.origin: store.parameter(result.name)
-            for item in derivations(LiftDerivedWeights()(self.units))
-            for result in item.results
-            if result.name in names
-        }
-        for host in (self.host, self._forked_host):
-            host.take_params(model.params, derived)
+        own = derivations(self._lifted)
+        # A pipeline of the source may have changed what it derives.
+        is_alike = derivations(LiftDerivedWeights()(lowered)) == own
+        self._forked_host.take_params(model.params)
+        self._forked_host.take_derived(own, derived)
+        if self.host is not self._forked_host:
+            self.host.take_params(model.params)
+            self.host.take_derived(own if is_alike else (), derived)
+
+    @property
+    def derived_names(self) -> frozenset[str]:
+        """The names of the weights that it derives."""
+        found = derivations(self._lifted)
+        return frozenset(result.name for item in found for result in item.results)
 
     def run(self, stage: Stage) -> list[list[Array]]:
         """Return the outputs of every sample, flattened; then ``run_s`` and ``calls`` are known.
@@ -146,12 +164,12 @@ class Source:
         SourceError
             The source crashes, or one of its calls fails; the operator is named.
         """
-        program = self._program(self.units)
+        program = self._program(self._lifted)
 
         def work(fork: ForkChannel) -> None:
             called: list[FunctionCall] = []
             functions = program.functions(
-                lambda name, values: called.append(FunctionCall.of(name, values))
+                on_call=lambda name, values: called.append(FunctionCall.of(name, values))
             )
             for index, sample in enumerate(self._model.samples):
                 fork.send({"sample": index})
@@ -207,9 +225,11 @@ class Source:
         """
         if moved is not None and not moved:  # Nothing that is compared comes from a target.
             return [output_tolerances(found, [found] * RUNS) for found in outputs]
-        units, callbacks = self.units, {}
+        units, callbacks = self._lifted, {}
         if choices is not None and choices.units:
-            units = ReplaceChoices(choices.units, is_observed=True)(self.units)
+            units = LiftDerivedWeights()(
+                ReplaceChoices(choices.units, is_observed=True)(self.units)
+            )
             callbacks = dict(choices.callbacks(self._forked_host.device))
         program = self._program(units, callbacks)
         machine = program.machine
@@ -217,7 +237,7 @@ class Source:
         is_derived_noisy = not program.deriving_units.isdisjoint(levels)
 
         def work(fork: ForkChannel) -> None:
-            functions = program.functions()
+            functions = program.functions(self._forked_host.derived)
             for index, sample in enumerate(self._model.samples):
                 fork.send({"sample": index})
                 if choices is not None and callbacks:
@@ -229,7 +249,7 @@ class Source:
                     machine.set_instrument(both(noting(fork.note), disturbed))
                     if is_derived_noisy:
                         # The weights that it derives are to be moved too.
-                        functions = program.functions(is_derived_anew=True)
+                        functions = program.functions()
                     with choices.disturbed(index) if choices and callbacks else nullcontext():
                         fork.send(None, self._model.run(functions, sample))
                 if choices is not None and callbacks:
@@ -278,7 +298,8 @@ class Source:
     def _alternatives(self, choices: SourceChoices) -> list[list[list[Array]]]:
         """Return the outputs with other choices, sample by sample and turn by turn."""
         units = ReplaceChoices(choices.units, is_observed=True)(self.units)
-        program = self._program(units, choices.callbacks(self._forked_host.device))
+        callbacks = choices.callbacks(self._forked_host.device)
+        program = self._program(LiftDerivedWeights()(units), callbacks)
 
         def work(fork: ForkChannel) -> None:
             functions = program.functions()
@@ -326,10 +347,9 @@ class Source:
         if missing:
             native.load()
             with dump.phase("capture"):
-                lifted = LiftDerivedWeights()(self.units)
                 calls = [self.calls[i] for i in missing if i < len(self.calls)]
                 weights = {name: array.nbytes for name, array in self._model.params.items()}
-                sampled = sampled_capture(lifted, plan, calls, weights)
+                sampled = sampled_capture(self._lifted, plan, calls, weights)
             size = sampled.size
             require_room(folder, replace(size, weight_bytes=0) if has_weights else size)
             if not (folder / INDEX_FILE).exists():
@@ -342,7 +362,7 @@ class Source:
                 CaptureStore.create(folder, notes.manifest).close()
             sites = site_records(self.units, sampled.left_out, plan)
             captured = self._program(sampled.module)
-            plain = self._program(self.units)
+            plain = self._program(self._lifted)
 
             def work(fork: ForkChannel) -> None:
                 with (
@@ -432,7 +452,7 @@ class Source:
 
     def _where(self, sample: Sample) -> str:
         """Run a sample again, each call noted before it begins; return where that ends."""
-        program = self._program(InsertCapture()(LiftDerivedWeights()(self.units)))
+        program = self._program(InsertCapture()(self._lifted))
 
         def work(fork: ForkChannel) -> None:
             functions = program.functions()
@@ -459,14 +479,19 @@ class Source:
     def _weights(self) -> dict[str, Any]:
         """Return the weights that functions take, on the source's device."""
         host = self._forked_host
-        taken = weight_names(LiftDerivedWeights()(self.units)).values()
-        names = {name for each in taken for name in each}
+        names = {name for each in weight_names(self._lifted).values() for name in each}
+        if host is not self.host:
+            # These are no copies. A GPU need not keep what it only derives other weights from.
+            names.update(name for item in derivations(self._lifted) for name in item.weights)
         return {name: host.weight(name) for name in host.params if name in names}
 
+    @cached_property
+    def _lifted(self) -> tvm.IRModule:
+        return LiftDerivedWeights()(self.units)
+
     def _program(
-        self, module: tvm.IRModule, callbacks: Mapping[str, Callable[..., Any]] | None = None
+        self, lifted: tvm.IRModule, callbacks: Mapping[str, Callable[..., Any]] | None = None
     ) -> _SourceProgram:
-        lifted = LiftDerivedWeights()(module)
         functions = compile_functions(lifted, self._target, self._library)
         machine = self._forked_host.virtual_machine(functions, callback_module(callbacks or {}))
         return _SourceProgram(host=self._forked_host, machine=machine, lifted=lifted)
@@ -497,20 +522,19 @@ class _SourceProgram:
 
     def functions(
         self,
-        on_call: Callable[[str, Sequence[Any]], None] = lambda _name, _values: None,
+        values: DerivedValues | None = None,
         *,
-        is_derived_anew: bool = False,
+        on_call: Callable[[str, Sequence[Any]], None] = lambda _name, _values: None,
     ) -> Functions:
-        """Return its functions; those of one call of this derive each weight at most once.
+        """Return its functions; they derive each weight once, unless ``values`` has it.
 
         Parameters
         ----------
+        values
+            Derived weights that are kept.
         on_call
             Gets the name of each function that is called, and the arguments.
-        is_derived_anew
-            Whether each is derived, also one that is stored.
         """
-        values = None if is_derived_anew else self.host.derived_values()
         derived = DerivedWeights(derivations(self.lifted), values)
         names = weight_names(self.lifted)
         return WatchedFunctions(self.host.functions(self.machine, names, derived), on_call)

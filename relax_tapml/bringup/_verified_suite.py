@@ -36,9 +36,9 @@ def write_verified_suite(
     pipeline: tvm.transform.Pass | None,
     kernels: Path,
     is_probed: bool,
-    on_unit: Callable[[str], None],
-    on_written: Callable[[Manifest], None],
-    on_replayed: Callable[[str], None],
+    on_unit: Callable[[str], None] = lambda _unit: None,
+    on_written: Callable[[Manifest], None] = lambda _manifest: None,
+    on_replayed: Callable[[str], None] = lambda _unit: None,
 ) -> Suite:
     """Write a suite and replay it where it was recorded, replacing an older one.
 

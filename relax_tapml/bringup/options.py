@@ -120,6 +120,14 @@ class Options:
         return source, target
 
     @property
+    def built_for(self) -> dict[str, str]:
+        """The exact targets of both sides, as JSON, with the CPU where code runs here."""
+        return {
+            "source": str(parse_target(self.source, "inline")),
+            "target": str(parse_target(self.target, self.session)),
+        }
+
+    @property
     def capturing(self) -> CapturePlan:
         """Which calls are captured."""
         return CapturePlan.parse(str(self.capture_calls))

@@ -22,7 +22,8 @@ def with_stored_weights(trusted: Trusted, store: CaptureStore) -> Trusted:
 
     Host, device process and bundle then share the pages of these files. The framework's own run is
     left out; it has been compared, and has the framework's weights. Weights that the store lacks,
-    or has with another content because the model overwrote them, stay as they are.
+    or has with another content because the model overwrote them, stay as they are. Derived weights
+    of a source on a CPU are taken from the store too, and not computed again.
 
     Parameters
     ----------
@@ -30,6 +31,11 @@ def with_stored_weights(trusted: Trusted, store: CaptureStore) -> Trusted:
         The source; it uses the weights of the store from now on.
     store
         Of ``capture``.
+
+    Raises
+    ------
+    StoreError
+        The store is damaged.
     """
     built = trusted.built
     names = set(store.parameters())
@@ -38,7 +44,10 @@ def with_stored_weights(trusted: Trusted, store: CaptureStore) -> Trusted:
         for name, array in built.model.params.items()
     }
     model = dataclasses.replace(built.model, params=params, reference=None, accurate=None)
-    built.source.take_model(model, store)
+    derived = {
+        name: store.parameter(name, verify=True) for name in names & built.source.derived_names
+    }
+    built.source.take_model(model, derived, built.lowered.module)
     return dataclasses.replace(trusted, built=dataclasses.replace(built, model=model))
 
 

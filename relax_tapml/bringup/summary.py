@@ -111,6 +111,7 @@ def summarise(
         source=options.source,
         target=options.target,
         session=options.session,
+        built_for=options.built_for,
         source_options="" if trusted is None else trusted.built.side.options_text,
         devices={} if found.alone is None else dict(found.alone.devices),
         strategy=migrated.strategy or options.strategy or LINEAR.name,

@@ -19,10 +19,10 @@ from relax_tapml.cpu_schedule._transpose import transpose, transposed_axis
 RULES_VERSION = 1
 """Rises with every change of what the rules write, so that kernels in caches are built again."""
 
-LEAST_ITERATIONS = 1 << 20
+LEAST_ITERATIONS = 1 << 18
 """Kernels with fewer iterations stay as they are.
 
-They run for about a millisecond, and building a schedule takes some hundredths of a second more.
+They run for less than a millisecond, about as long as it takes to write a schedule.
 """
 
 
@@ -57,7 +57,7 @@ def schedule_for_cpu(
     groups = groups_of(kernel, registers_of(target))
     inner = [_inner_buffers(kernel, group) for group in groups]
     # Fewer iterations take less time than to start the threads.
-    least = least_iterations >> 6
+    least = least_iterations >> 4
     body = sequence(
         [_statement(kernel, group, own, least) for group, own in zip(groups, inner, strict=True)]
     )

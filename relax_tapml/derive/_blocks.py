@@ -22,7 +22,7 @@ from relax_tapml.kernel_flow.kernel_call import KernelCall
 from relax_tapml.kernel_flow.plain_kernel import plain_kernel
 from relax_tapml.kernel_flow.restricted_kernel import restricted_kernel
 
-BLOCK_BYTES = 1 << 29
+BLOCK_BYTES = 1 << 28
 """What an evaluation may hold of the tensors of a kernel, in float64 and with errors."""
 
 # For each element: value and error, and as much while bounds are made of them.

@@ -13,6 +13,7 @@ from tvm import tirx
 from relax_tapml._compat import Analyzer
 from relax_tapml.arrays import Array, is_float
 from relax_tapml.derive._pieces import Part, Pieces, Product, pieces_of
+from relax_tapml.derive._precision import input_perturbation
 from relax_tapml.derive._products import Factor, evaluate_product
 from relax_tapml.derive._shadow_runs import ORDERS, Evaluated, Mode, ShadowRuns
 from relax_tapml.derive.bounded import NotDerivableError
@@ -24,10 +25,10 @@ EXACT_ITERATIONS = 3e7
 """Of the innermost loops of a kernel: up to so many, every partial sum of it is followed. Each
 takes some nanoseconds, for each order of the sums."""
 
-MOST_ITERATIONS = 2e9
+MOST_ITERATIONS = 4e9
 """A kernel is not evaluated as a whole if its loops run longer."""
 
-PRODUCT_COST, EXACT_PRODUCT_COST = 1 / 20, 1 / 300
+PRODUCT_COST, EXACT_PRODUCT_COST = 1 / 40, 1 / 300
 """What a term of a product that a matrix library computes costs, in iterations of a loop: with the
 errors of the sum, and of sums that are known to be exact."""
 
@@ -71,6 +72,7 @@ class Evaluation:
         times: int = 1,
     ) -> None:
         self._times = times
+        self._is_perturbed = is_perturbed
         self._function = function
         self._results = list(results)
         self.whole = ShadowRuns(function, results, is_perturbed=is_perturbed)
@@ -124,9 +126,10 @@ class Evaluation:
         run.scalars |= {params[number]: value for number, value in scalars.items()}
         run.scalars |= dims_of(self._function, shapes, scalars)
         for number, array in arguments.items():
-            run.tensors[params[number]] = Factor(
-                values=array, errors=(slack or {}).get(number), is_input=True
-            )
+            errors = (slack or {}).get(number)
+            if errors is not None:
+                errors = np.fmax(input_perturbation(array), errors).astype(np.float64)
+            run.tensors[params[number]] = Factor(values=array, errors=errors, is_input=True)
         for number, array in zip(self._results, like, strict=True):
             run.shapes[params[number]] = array.shape
         return run.results({number: params[number] for number in self._results})
@@ -142,7 +145,13 @@ class Evaluation:
         # Which of its tensors are values of another piece is the same in every call.
         key = id(part)
         if key not in self._parts:
-            self._parts[key] = ShadowRuns(part.function, part.results, wide=wide, kept=kept)
+            self._parts[key] = ShadowRuns(
+                part.function,
+                part.results,
+                is_perturbed=self._is_perturbed,
+                wide=wide,
+                kept=kept,
+            )
         return self._parts[key]
 
 

@@ -48,6 +48,8 @@ SAFETY = 1.5
 
 CONFIDENCE = 0.95
 
+_PART = 1 << 20  # Values looked at together where many are.
+_MOST_ROWS = 256
 _BLOCK = 1 << 19  # Values of one float64 block of a factor, of which a few are held.
 _OVERFLOW_MARGIN = 2.0
 _MOST_THREADS = 16  # Each holds a few blocks.
@@ -248,7 +250,8 @@ class _Sums:
         shape = (left.shape[0], left.shape[1], right.shape[1])
         values, errors = np.empty(shape), np.empty(shape)
         most = errors if self._is_exact else np.empty(shape)
-        step = max(1, _BLOCK // max(1, self._count))
+        step = max(1, min(_MOST_ROWS, _BLOCK // max(1, self._count)))
+        wide = max(1, min(_PART // 8 // min(step, shape[1]), _BLOCK // max(1, self._count)))
 
         def compute(a: _Block, batch: int, rows: slice, columns: slice) -> None:
             b = _Block(self._right, batch, columns)
@@ -265,7 +268,7 @@ class _Sums:
                 for rows in _slices(shape[1], step):
                     a = _Block(self._left, batch, rows)
                     work = functools.partial(compute, a, batch, rows)
-                    for _ in pool.map(work, _slices(shape[2], step)):
+                    for _ in pool.map(work, _slices(shape[2], wide)):
                         pass
         return values, errors, most
 
@@ -527,11 +530,12 @@ class _Sample:
         if not shares:
             return ""
         kinds = " or ".join(shares)
+        batches = f" x {sizes[0]} batches" if self.shape[0] > 1 else ""
         return (
-            f"the partial sums of {count} of {total} elements ({sizes[-2]} rows x {sizes[-1]} "
-            f"columns{f' x {sizes[0]} batches' if self.shape[0] > 1 else ''}); others have "
-            f"{factor:.2g} times the error of a random order, {SAFETY:g} times the most that these "
-            f"show, which at {CONFIDENCE:.0%} confidence counts whatever more than {kinds} have"
+            f"partial sums were followed for {count} of {total} elements ({sizes[1]} rows x "
+            f"{sizes[2]} columns{batches}); others may be off by {factor:.2g} times the estimate "
+            f"from sums of squares, {SAFETY:g} times the largest ratio among these, which have met "
+            f"whatever more than {kinds} do with {CONFIDENCE:.0%} confidence"
         )
 
 
@@ -563,17 +567,22 @@ def _sizes(shape: tuple[int, int, int], budget: int) -> tuple[int, int, int]:
 
 def _extremes(values: Array, errors: Array) -> list[int]:
     """Return the flat places of the largest and least magnitudes, and of unusual errors."""
-    flat = np.abs(values.reshape(-1))
-    found: list[int] = []
-    with np.errstate(all="ignore"):
-        share = flat / errors.reshape(-1)
-    for measure in (flat, share, errors.reshape(-1)):
-        if np.isnan(measure).any():
-            found.append(int(np.argmax(np.isnan(measure))))
-        judged = np.nan_to_num(measure, nan=-1.0, posinf=-1.0)
-        found.append(int(judged.argmax()))
-        found.append(int(np.where(judged < 0, np.inf, judged).argmin()))
-    return found
+    flat, apart = values.reshape(-1), errors.reshape(-1)
+    best: dict[tuple[int, int], tuple[float, int]] = {}
+    for part in _slices(flat.size, _PART):
+        with np.errstate(all="ignore"):
+            size = np.abs(flat[part])
+            for number, measure in enumerate((size, size / apart[part], apart[part])):
+                for sign in (1, -1):
+                    signed = np.where(np.isfinite(measure), sign * measure, -math.inf)
+                    place = int(signed.argmax())
+                    known = best.get((number, sign), (-math.inf, 0))
+                    if signed[place] > known[0]:
+                        best[number, sign] = float(signed[place]), part.start + place
+            strange = np.flatnonzero(~np.isfinite(size))[:1]
+            if strange.size:
+                best.setdefault((3, 1), (0.0, part.start + int(strange[0])))
+    return [place for _, place in best.values()]
 
 
 _Factor = tuple[str, tuple[str, ...], bool]

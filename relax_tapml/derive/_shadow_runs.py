@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import tvm
 from tvm import tirx
 
 from relax_tapml.arrays import Array, as_float64, is_float
+from relax_tapml.cpu_schedule.native_cpu import native_cpu_target
 from relax_tapml.derive._functions import FUNCTIONS
 from relax_tapml.derive._low_precision import LOW_PRECISION_FUNCTIONS
 from relax_tapml.derive._precision import input_perturbation
@@ -23,9 +25,6 @@ these orders counts. The first is the order of the kernel; see ``derive._partial
 orders that each of them covers."""
 
 _KEPT = 4
-# A shadow kernel runs a few times only, so most of its cost is the compilation, which takes half as
-# long without the optimiser's later passes.
-TARGET = {"kind": "llvm", "opt-level": 1}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +75,18 @@ class BuiltShadow:
     @cached_property
     def run(self) -> Any:
         """The compiled function."""
-        return tvm.tirx.build(tvm.IRModule({ENTRY: self.kernel.function}), target=TARGET)[ENTRY]
+        return tvm.tirx.build(tvm.IRModule({ENTRY: self.kernel.function}), target=_target())[ENTRY]
+
+
+@cache
+def _target() -> Any:
+    """Return this machine's CPU, with little optimisation.
+
+    A shadow kernel runs a few times only, so most of its cost is the compilation, which takes half
+    as long without the optimiser's later passes. Instructions of the CPU save a third of a run.
+    """
+    document = json.loads(str(native_cpu_target()))
+    return tvm.target.Target({**document, "opt-level": 1})
 
 
 class ShadowRuns:

@@ -11,6 +11,8 @@ from relax_tapml.compare.tolerances.equal import EqualTolerance
 from relax_tapml.compare.tolerances.tolerance import Tolerance
 from relax_tapml.derive._precision import underflow
 
+_PART = 1 << 20
+
 
 def output_error_bounds(value: Array, error: Array | None, oracle: Array) -> tuple[Array, float]:
     """Return how far each result may be from its oracle, and how far off the oracle itself is.
@@ -38,10 +40,21 @@ def output_error_bounds(value: Array, error: Array | None, oracle: Array) -> tup
     """
     if not is_float(oracle.dtype):
         return _whole(value, error, oracle)
-    shape = oracle.shape
-    # NumPy turns results without axes into scalars, which cannot be written to.
-    wide, value = as_float64(oracle).reshape(-1), value.reshape(-1)
-    radius = np.zeros(value.shape) if error is None else error.reshape(-1)
+    # Flat: NumPy turns results without axes into scalars, which cannot be written to.
+    flat, value = oracle.reshape(-1), value.reshape(-1)
+    radius = None if error is None else error.reshape(-1)
+    bound, most = np.empty(flat.shape), 0.0
+    # In parts: the temporaries of a large result would be many times its size.
+    for start in range(0, flat.size, _PART):
+        part = slice(start, start + _PART)
+        own = np.zeros(value[part].shape) if radius is None else radius[part]
+        bound[part], excess = _float_bounds(value[part], own, flat[part])
+        most = max(most, excess)
+    return bound.reshape(oracle.shape), most
+
+
+def _float_bounds(value: Array, radius: Array, oracle: Array) -> tuple[Array, float]:
+    wide = as_float64(oracle)
     with np.errstate(invalid="ignore", over="ignore"):
         low, middle, high = (
             _rounded(x, oracle.dtype) for x in (value - radius, value, value + radius)
@@ -59,7 +72,7 @@ def output_error_bounds(value: Array, error: Array | None, oracle: Array) -> tup
         agrees = (middle == wide) | (np.isnan(value) & np.isnan(wide))
         bound[agrees & ~np.isfinite(wide)] = 0.0
     finite = excess[np.isfinite(excess)]
-    return bound.reshape(shape), float(finite.max(initial=0.0))
+    return bound, float(finite.max(initial=0.0))
 
 
 def _rounded(value: Array, dtype: np.dtype[np.generic]) -> Array:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,7 +12,7 @@ import tvm
 from tvm import relax
 
 from relax_tapml.arrays import Array
-from relax_tapml.capture.host_tensor import HostTensor, tensor_over
+from relax_tapml.capture.host_tensor import HostTensor
 from relax_tapml.passes.operator_call import operator_functions
 from relax_tapml.passes.site import Site, site_of
 from relax_tapml.passes.value_leaves import Leaf, ValueLeaves, bindings_in
@@ -20,8 +20,8 @@ from relax_tapml.passes.weights import DERIVED_ATTR, weight_params
 from relax_tapml.targets.session.session import DeviceSession, DeviceTensor
 from relax_tapml.targets.session.tensors import to_host
 
-_PART = 1 << 24
 _ORDINAL = re.compile(r"#\d+")
+_PART = 1 << 24
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,7 +141,7 @@ class DerivedValue:
     tensor
         On the host's device.
     array
-        The same bytes, in a file that a device may map; None where they are in memory only.
+        The same on the CPU, where it is in a file; None elsewhere.
     """
 
     key: str
@@ -156,15 +156,7 @@ class DerivedValues:
     A value depends on which of the sites that compute it are on the device. One that a device has
     computed is forgotten with the session. Equal values of one expression share their memory, and a
     device gets them once.
-
-    Parameters
-    ----------
-    stored
-        Values that the host's own kernels have computed before, in mapped files, by ``origin`` of
-        the weight: they are not computed again. For a host on a CPU.
     """
-
-    stored: Mapping[str, Array] = field(default_factory=dict)
 
     _values: dict[tuple[str, tuple[str, ...]], DerivedValue] = field(default_factory=dict)
     _sent: dict[str, DeviceTensor] = field(default_factory=dict)
@@ -187,15 +179,16 @@ class DerivedValues:
 
     def of(self, weight: DerivedWeight) -> DerivedValue | None:
         """Return the value of a weight; None if it has not been computed."""
-        value = self._values.get((weight.origin, weight.device_sites))
-        if value is None and not weight.device_sites and weight.origin in self.stored:
-            array = self.stored[weight.origin]
-            tensor = tensor_over(array)
-            if tensor is not None:
-                value = self._keep(weight, tensor, array)
-        return value
+        return self._values.get((weight.origin, weight.device_sites))
 
-    def add(self, weight: DerivedWeight, tensor: Any, copy: DeviceTensor | None = None) -> None:
+    def add(
+        self,
+        weight: DerivedWeight,
+        tensor: Any,
+        *,
+        copy: DeviceTensor | None = None,
+        array: Array | None = None,
+    ) -> None:
         """Keep a value; where an equal one of the same expression is kept, that one.
 
         Parameters
@@ -206,10 +199,17 @@ class DerivedValues:
             On the host's device.
         copy
             On the session's device, which has computed it; None if it has not.
+        array
+            The same in a file, if it is.
         """
         if self.of(weight) is not None:
             return
-        value = self._keep(weight, tensor)
+        alike = self._alike.setdefault(weight.expression, [])
+        value = next((value for value in alike if _is_equal(value.tensor, tensor)), None)
+        if value is None:
+            value = DerivedValue(key=self._free_key(weight.name), tensor=tensor, array=array)
+            alike.append(value)
+        self._values[weight.origin, weight.device_sites] = value
         if copy is not None:
             self._sent.setdefault(value.key, copy)
 
@@ -220,15 +220,6 @@ class DerivedValues:
             array = to_host(value.tensor) if value.array is None else value.array
             self._sent[value.key] = self._session.parameter(value.key, array)
         return self._sent[value.key]
-
-    def _keep(self, weight: DerivedWeight, tensor: Any, array: Array | None = None) -> DerivedValue:
-        alike = self._alike.setdefault(weight.expression, [])
-        value = next((value for value in alike if _is_equal(value.tensor, tensor)), None)
-        if value is None:
-            value = DerivedValue(key=self._free_key(weight.name), tensor=tensor, array=array)
-            alike.append(value)
-        self._values[weight.origin, weight.device_sites] = value
-        return value
 
     def _free_key(self, name: str) -> str:
         key, count = name, 1
@@ -287,7 +278,7 @@ class DerivedWeights:
                 tensors = derive(derivation)
                 for result, tensor in zip(derivation.results, tensors, strict=True):
                     copies = (copy for one, copy in self._downloads if one.same_as(tensor))
-                    self._values.add(result, tensor, next(copies, None))
+                    self._values.add(result, tensor, copy=next(copies, None))
             finally:
                 self._is_deriving = False
                 self._downloads.clear()
@@ -311,13 +302,12 @@ class DerivedWeights:
 def _is_equal(a: Any, b: Any) -> bool:
     if str(a.dtype) != str(b.dtype) or tuple(a.shape) != tuple(b.shape):
         return False
-    one, other = _bytes(a), _bytes(b)
+    one, other = (_bytes(tensor) for tensor in (a, b))
     starts = range(0, one.size, _PART)
     return all(np.array_equal(one[i : i + _PART], other[i : i + _PART]) for i in starts)
 
 
 def _bytes(tensor: Any) -> Array:
-    """Return the bytes of a tensor, not copied from a CPU."""
-    if tensor.device.__device_type_name__() == "cpu":
-        return HostTensor.view_of(tensor).data
-    return np.ascontiguousarray(to_host(tensor)).reshape(-1).view(np.uint8)
+    is_cpu = tensor.device.dlpack_device_type() == tvm.cpu().dlpack_device_type()
+    is_plain = is_cpu and tensor.is_contiguous()
+    return (HostTensor.view_of if is_plain else HostTensor.copy_of)(tensor).data

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +74,6 @@ class Host:
         self._is_cpu = self.device.__device_type_name__() == "cpu"
         # Of hybrids, kept from step to step.
         self.derived = DerivedValues()
-        self._stored_derived: dict[str, Array] = {}
 
     def weight(self, name: str) -> Any:
         """Return a weight on the host's device, uploading it on first use.
@@ -102,26 +101,28 @@ class Host:
     def forget_weights(self) -> None:
         """Upload each weight anew: a device that shares them may have written to them."""
         self._weights.clear()
-        self.derived = self.derived_values()
+        self.derived = DerivedValues()
 
-    def derived_values(self) -> DerivedValues:
-        """Return what keeps derived weights; those that are stored are not computed again."""
-        return DerivedValues(stored=self._stored_derived)
+    def take_params(self, params: Mapping[str, Array]) -> None:
+        """Use other arrays of the same content, from where they lie."""
+        self.params = dict(params)
+        if self._is_cpu:  # A GPU has its copies.
+            self._weights.clear()
 
-    def take_params(self, params: Mapping[str, Array], derived: Mapping[str, Array]) -> None:
-        """Use other arrays of the same content, from where they lie.
+    def take_derived(self, found: Iterable[Derivation], arrays: Mapping[str, Array]) -> None:
+        """Use derived weights that have been computed before, in hybrids with nothing on a device.
 
         Parameters
         ----------
-        params
-            All weights by name.
-        derived
-            Weights that the host's kernels have derived, as ``DerivedValues`` takes them.
+        found
+            What derives them.
+        arrays
+            Values by name, mapped files. Only a CPU uses them: another device computes faster.
         """
-        self.params = dict(params)
-        if self._is_cpu:  # A GPU has its copies.
-            self._stored_derived = {n: array for n, array in derived.items() if is_mapped(array)}
-            self.forget_weights()
+        for result in (result for derivation in found for result in derivation.results):
+            tensor = tensor_over(arrays[result.name]) if result.name in arrays else None
+            if tensor is not None and self._is_cpu:
+                self.derived.add(result, tensor, array=arrays[result.name])
 
     def functions(
         self,
@@ -333,6 +334,8 @@ class _DeviceCalls:
 
     def _parameter(self, name: str) -> Any:
         if name in self._derived:
+            if self.is_shared:
+                return self._derived.value(name).tensor
             return self._derived.on_device(name)
         if self.is_shared:
             return self._host.weight(name)
@@ -355,8 +358,7 @@ class _DeviceCalls:
 
     def _download(self, tensor: Any) -> Any:
         if self.is_shared:
-            copy = self._session.copy(tensor, is_upload=False)
-        else:
-            copy = self._host.upload(self._session.download(tensor))
+            return self._session.copy(tensor, is_upload=False)
+        copy = self._host.upload(self._session.download(tensor))
         self._derived.note_download(copy, tensor)
         return copy

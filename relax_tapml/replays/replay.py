@@ -188,6 +188,7 @@ def replay(
             details.update((unit, replay_unit(replayer, unit, repeat)) for unit in unbuilt)
             if not details:
                 raise lost
+    opened.forget_made()
     verdicts = {unit: detail.verdict for unit, detail in details.items()}
     for unit, reason in caused_by_kernels(
         verdicts, units_run(opened, failed_units(verdicts))

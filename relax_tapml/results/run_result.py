@@ -167,6 +167,9 @@ class RunResult:
         The model.
     source, target, session
         As they were given.
+    built_for
+        The targets that ``source`` and ``target`` stand for, as JSON, with this machine's CPU where
+        code runs here.
     source_options
         How the source's kernels were compiled, where that is not TVM's default; empty otherwise.
     devices
@@ -206,6 +209,7 @@ class RunResult:
     source: str
     target: str
     session: str
+    built_for: dict[str, str] = field(default_factory=dict)
     source_options: str = ""
     devices: dict[str, DeviceResult] = field(default_factory=dict)
     strategy: str = "linear"

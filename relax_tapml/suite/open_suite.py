@@ -170,6 +170,10 @@ class Suite:
                 excess -= made.nbytes
         return array
 
+    def forget_made(self) -> None:
+        """Free the tensors that are kept because they took time to make."""
+        self._made.clear()
+
     def _read(self, file: str, entry: SuiteTensor) -> Array:
         path = self.folder / file
         try:

@@ -176,12 +176,8 @@ def test_a_kernel_that_is_missing_bothers_only_who_needs_it(tiny, failing_sessio
     kernels = tiny.sides.device_kernels
     missing = {"cumsum", "layer_norm"}
     paths = {unit: files for unit, files in kernels.paths.items() if unit not in missing}
-    sides = type(tiny.sides)(
-        **{
-            **vars(tiny.sides),
-            "device_kernels": type(kernels)(paths=paths, built=(), failed=dict.fromkeys(missing)),
-        }
-    )
+    built = replace(kernels, paths=paths, built=(), failed=dict.fromkeys(missing))
+    sides = replace(tiny.sides, device_kernels=built)
     step = attempt(tiny, Device(failing_session), *paths, sides=sides)
     assert (step.verdict, step.reason) == (Verdict.PASS, "")
 

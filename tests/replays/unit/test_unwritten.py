@@ -78,7 +78,6 @@ def suite(record_model, tmp_path_factory):
         pipeline=None,
         kernels=folder / "kernels",
         is_probed=False,
-        on_written=lambda _manifest: None,
     )
     recording.store.close()
     return folder / "tests"
