@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
-from relax_tapml.bringup.capture_plan import ALL
+from relax_tapml.bringup.capture_plan import ALL, CapturePlan
+from relax_tapml.capture.index import INDEX_FILE
 from relax_tapml.capture.store import CaptureStore
 from relax_tapml.capture.values import SiteRecord
+from relax_tapml.errors import UsageError
 from relax_tapml.files.read import typed
 
 _NOT_CAPTURED = "not_captured"
@@ -55,3 +58,23 @@ def left_out(capture_calls: str) -> dict[str, str]:
 def why_left_out(site: SiteRecord) -> str:
     """Return why a site was not captured; empty if it was chosen."""
     return str(site.description.get(_NOT_CAPTURED, ""))
+
+
+def require_plan(folder: Path, plan: CapturePlan) -> None:
+    """Check that a store, if there is one, has the calls of a plan.
+
+    Raises
+    ------
+    UsageError
+        It was captured with another plan.
+    """
+    if not (folder / INDEX_FILE).exists():
+        return
+    with CaptureStore.open(folder) as store:
+        known = CaptureNotes.of(store).capture_calls
+    if known != plan.text:
+        raise UsageError(
+            f"--capture-calls {plan.text}: calls were captured into {folder} with "
+            f"--capture-calls {known}. Give the same, delete that folder, or start anew with "
+            "--force"
+        )

@@ -13,7 +13,7 @@ from typing import Any
 import tvm
 
 from relax_tapml.arrays import Array
-from relax_tapml.bringup._capture_notes import CaptureNotes, left_out
+from relax_tapml.bringup._capture_notes import CaptureNotes, left_out, require_plan
 from relax_tapml.bringup._capture_room import require_room
 from relax_tapml.bringup._capture_size import FunctionCall
 from relax_tapml.bringup._import_check import ImportCheck, check_import
@@ -28,7 +28,7 @@ from relax_tapml.capture.values import SiteRecord
 from relax_tapml.carve.sensitivity import RUNS, noise, noise_levels, output_tolerances
 from relax_tapml.compare.tolerances.tolerance import Tolerance
 from relax_tapml.compare.verdict import Verdict
-from relax_tapml.errors import LoweringError, SourceError, UsageError
+from relax_tapml.errors import LoweringError, SourceError
 from relax_tapml.frontend.model import Functions, Model, Sample
 from relax_tapml.migrate.choices import SourceChoices
 from relax_tapml.partition.built_functions import weight_names
@@ -338,10 +338,10 @@ class Source:
         """
         labels = [sample_label(i, sample.name) for i, sample in enumerate(self._model.samples)]
         missing, has_weights = list(range(len(labels))), False
+        require_plan(folder, plan)
         # A run that was killed early may have left the folder without an index.
         if (folder / INDEX_FILE).exists():
             with CaptureStore.open(folder) as store:
-                _require_plan(store, plan)
                 missing = [i for i, label in enumerate(labels) if not store.is_complete(label)]
                 has_weights = bool(store.parameters())
         if missing:
@@ -574,16 +574,6 @@ def site_records(
                 )
             )
     return records
-
-
-def _require_plan(store: CaptureStore, plan: CapturePlan) -> None:
-    known = CaptureNotes.of(store).capture_calls
-    if known != plan.text:
-        raise UsageError(
-            f"--capture-calls {plan.text}: calls were captured into {store.folder} with "
-            f"--capture-calls {known}. Give the same, delete that folder, or start anew with "
-            "--force"
-        )
 
 
 def _are_identical(expected: Sequence[Array], actual: Sequence[Array]) -> bool:

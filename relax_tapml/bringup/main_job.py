@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Unpack
 
+from relax_tapml.bringup._capture_notes import require_plan
 from relax_tapml.bringup._plan import Planner
 from relax_tapml.bringup._stage_clock import StageClock
 from relax_tapml.bringup.alone import alone_text, replay_alone
@@ -125,6 +126,7 @@ def run_stages(
         prepared = prepare_target(lowered, target, options.boundary, dump)
         stage.say(f"{lowered_text(model, lowered)}, loaded in {seconds_text(clock.seconds.load)}")
     folder.begin()
+    require_plan(folder.captures, options.capturing)
     found = Findings(model=model, lowered=lowered)
     with clock.stage("plan") as stage:
         planner = Planner(model, lowered, source, target, options.plan, options.repeat)

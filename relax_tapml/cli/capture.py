@@ -83,6 +83,11 @@ def _print(summary: dict[str, Any]) -> None:
         f"{_size(stats['seen_bytes'])} seen; {_size(stats['parameter_bytes'])} of parameters; "
         f"{_size(stats['disk_bytes'])} on disk"
     )
+    manifest = summary["manifest"]
+    if manifest.get("capture_calls", "all") != "all":
+        console.print(f"captured with --capture-calls {manifest['capture_calls']}")
+    if manifest.get("waited"):
+        console.print(f"the GPU waited for each copy: {manifest['waited']}")
     for sample in summary["samples"]:
         state = "complete" if sample["complete"] else "incomplete: capture it again"
         console.print(f"sample {sample['name']}: {state}")
