@@ -286,3 +286,16 @@ def test_threads_of_one_sample(store, call_site):
         function, ordinal, _ = call.site.split("/")
         expected = [int(function[1:]), int(ordinal)]
         np.testing.assert_array_equal(store.tensor(call.inputs[0].digest), expected)
+
+
+def test_parameters_are_written_without_the_queue(tmp_path):
+    """Aligned, from their own memory; the runs do not copy them again."""
+    weights = {n: tvm.runtime.tensor(np.full(k, k, "float32")) for n, k in (("a", 3), ("b", 64))}
+    with CaptureStore.create(tmp_path / "s", {}) as store:
+        with Recorder(store) as recorder:
+            recorder.parameters(weights)
+            seen = tvm_ffi.get_global_func("relax_tapml.capture.stats")()
+            assert seen["tensors"] == 0
+        for name, tensor in weights.items():
+            np.testing.assert_array_equal(store.parameter(name), tensor.numpy())
+        assert store.parameter("b").ctypes.data % 64 == 0

@@ -8,9 +8,11 @@ import pytest
 import tvm
 
 from relax_tapml.errors import DeviceUnavailable
+from relax_tapml.files.mapped import map_file
 from relax_tapml.targets.open_session import open_session
 from relax_tapml.targets.platforms.parse_target import parse_target
 from relax_tapml.targets.server.file_exchange import FileExchange
+from relax_tapml.tensor_file import parse_tensors, raw_tensors, write_tensors
 
 LLVM = parse_target("llvm")
 DTYPES = [
@@ -112,3 +114,20 @@ def test_file_that_cannot_grow_is_an_error(session, monkeypatch):
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     _check(session, _random(4096, "uint8"))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "bool"])
+def test_what_lies_in_a_file_is_mapped_by_the_server(session, dtype, tmp_path, monkeypatch):
+    """Nothing is copied through the exchange, and the server's copy is its own."""
+    array = _random(64 * 96, dtype).reshape(-1, 32)
+    write_tensors(tmp_path / "w", raw_tensors({"w": array}))
+    found = parse_tensors(map_file(tmp_path / "w", fix="", max_bytes=1 << 20))["w"]
+    monkeypatch.setattr(FileExchange, "upload", lambda *_: pytest.fail("it was copied"))
+    tensor = session.upload(found)
+    assert session.download(tensor).tobytes() == array.tobytes()
+    zeros = tvm.runtime.empty(tensor.shape, tensor.dtype, session._device)
+    zeros.copyto(tensor)
+    changed = session.download(tensor).tobytes()
+    assert changed == session.download(zeros).tobytes()
+    assert found.tobytes() == array.tobytes()
+    assert (tmp_path / "w").read_bytes().endswith(array.tobytes())

@@ -1,0 +1,73 @@
+"""Files mapped into memory."""
+
+from __future__ import annotations
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+from relax_tapml.capture.host_tensor import tensor_over
+from relax_tapml.errors import StoreError
+from relax_tapml.files.mapped import is_mapped, map_file, place_of
+from relax_tapml.tensor_file import parse_tensors, raw_tensors, write_tensors
+
+ARRAYS = {
+    "odd": np.arange(3, dtype="int8"),
+    "w": np.arange(96, dtype="float32").reshape(4, 24),
+    "half": np.arange(64).astype(ml_dtypes.bfloat16),
+}
+
+
+@pytest.fixture
+def file(tmp_path):
+    write_tensors(tmp_path / "w.safetensors", raw_tensors(ARRAYS))
+    return tmp_path / "w.safetensors"
+
+
+def mapped(file):
+    return parse_tensors(map_file(file, fix="Write it again", max_bytes=1 << 20))
+
+
+def test_tensors_are_views_of_the_file(file):
+    """TVM takes them as they lie, and another process finds their bytes."""
+    found = mapped(file)
+    for name, array in ARRAYS.items():
+        np.testing.assert_array_equal(found[name], array)
+        assert is_mapped(found[name])
+        place = place_of(found[name])
+        assert place.path == file
+        data = file.read_bytes()[place.offset : place.offset + place.size_bytes]
+        assert data == array.tobytes()
+    for name in ("w", "half"):
+        tensor = tensor_over(found[name])
+        assert tensor.data_ptr() == found[name].ctypes.data
+        np.testing.assert_array_equal(tensor.numpy(), ARRAYS[name])
+
+
+def test_what_is_written_stays_in_the_process(file):
+    before = file.read_bytes()
+    found = mapped(file)["w"]
+    found[0] = 5
+    assert (mapped(file)["w"] == ARRAYS["w"]).all()
+    assert file.read_bytes() == before
+
+
+def test_another_file_of_the_name_is_not_the_place(file):
+    """The mapping goes on to be the file that it was."""
+    found = mapped(file)["w"]
+    file.rename(file.with_name("old"))
+    assert place_of(found) is None
+    write_tensors(file, raw_tensors({"w": ARRAYS["w"] + 1}))
+    assert place_of(found) is None
+    np.testing.assert_array_equal(found, ARRAYS["w"])
+
+
+def test_arrays_elsewhere_have_no_place(file):
+    assert place_of(ARRAYS["w"]) is None
+    assert place_of(mapped(file)["w"][:, 1:]) is None
+    assert place_of(mapped(file)["w"].copy()) is None
+
+
+def test_a_missing_file_is_refused(tmp_path):
+    with pytest.raises(StoreError, match="Write it again"):
+        map_file(tmp_path / "none", fix="Write it again", max_bytes=1)
