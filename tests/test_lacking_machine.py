@@ -38,7 +38,7 @@ def told(result) -> Any:
 @pytest.mark.parametrize("side", ["source", "device"])
 def test_kernels_that_no_room_is_for_are_built_later(side, tmp_path, monkeypatch, undisturbed):
     """The run that is resumed ends as one that nothing has happened to."""
-    full = parse_target("llvm" if side == "source" else OTHER)
+    full = parse_target("llvm" if side == "source" else OTHER, "process")
     compiled = Platform.compile
 
     def compile_(self, module, target, path):
