@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import safetensors.numpy
 
-from relax_tapml.arrays import Array, dtype_named, hashed
+from relax_tapml.arrays import Array, dtype_named, empty_aligned, hashed
 
 FILE_DTYPES = {
     "bool": "BOOL",
@@ -49,6 +49,9 @@ _MAX_FILE_HEADER = 100_000_000
 # Of a tensor of which a file holds some: no table of words or tokens has more, but any number is
 # written easily, and all of them are filled.
 _MAX_ROWS = 1 << 24
+
+# Elements that are filled together.
+_FILLED = 1 << 19
 
 # Of TVM's kernels.
 _ALIGNMENT = 64
@@ -209,27 +212,47 @@ def filled(values: Array, places: Array, count: int, axis: int = 0) -> Array:
     rest = np.moveaxis(values, axis, 0).reshape(held, -1)
     size = rest.shape[1]
     shape = (*values.shape[:axis], count, *values.shape[axis + 1 :])
-    array = np.empty(shape, values.dtype)
+    array = empty_aligned(shape, values.dtype)
     if size:
         hashes = hashed(np.arange(count, dtype=np.uint64))
         chosen = (hashes % np.uint64(held)).astype(np.int64)
         turned = (hashes >> np.uint64(32)) % np.uint64(max(size - 1, 1)) + np.uint64(size > 1)
         turned = turned.astype(np.int64)
-        before, after = math.prod(shape[:axis]), math.prod(shape[axis + 1 :])
-        parts = array.reshape(before, count, after)
-        if before == 1:
-            for place in range(count):
-                turn, source = turned[place], rest[chosen[place]]
-                parts[0, place, : size - turn] = source[turn:]
-                parts[0, place, size - turn :] = source[:turn]
-        else:
-            flat = rest.reshape(-1)
-            within = np.arange(after, dtype=np.int64)
-            for start in range(before):
-                at = (start * after + within + turned[:, None]) % size
-                parts[start] = flat[chosen[:, None] * size + at]
+        bits = f"u{values.itemsize}"
+        parts = array.view(bits).reshape(
+            math.prod(shape[:axis]), count, math.prod(shape[axis + 1 :])
+        )
+        _fill(parts, np.ascontiguousarray(rest).view(bits), chosen, turned)
     array[(slice(None),) * axis + (places,)] = values
     return array
+
+
+def _fill(parts: Array, rest: Array, chosen: Array, turned: Array) -> None:
+    """Fill each place of the middle axis with a row of ``rest``, rotated.
+
+    Parameters
+    ----------
+    parts
+        Before the axis, the axis, and behind it: ``[before, count, after]``.
+    rest
+        Contiguous, ``[held, before * after]``.
+    chosen, turned
+        For each place the row, and by how many elements it is rotated: int64.
+    """
+    before, count, after = parts.shape
+    size = rest.shape[1]
+    # Some elements of all places at once, or of some places: they lie one after the other in a row.
+    step = min(before, max(1, _FILLED // (count * after)))
+    many = max(1, _FILLED // (step * after))
+    ring = np.concatenate([rest, rest[:, : step * after]], axis=1)
+    windows = np.lib.stride_tricks.sliding_window_view(ring, step * after, axis=1)
+    for start in range(0, before, step):
+        extent = min(step, before - start)
+        for first in range(0, count, many):
+            some = slice(first, first + many)
+            at = (turned[some] + start * after) % size
+            found = windows[chosen[some], at, : extent * after]
+            parts[start : start + extent, some] = found.reshape(-1, extent, after).swapaxes(0, 1)
 
 
 def parse_tensor(

@@ -15,7 +15,7 @@ import numpy as np
 from relax_tapml.arrays import Array, dtype_named, hashed, is_float
 
 _MOST_MAGNITUDE, _MOST_PARTS, _MOST_EXPONENT = 1 << 20, 1 << 16, 1000
-_PART = 1 << 20
+_PART = 1 << 15
 MOST_ELEMENTS = 1 << 30
 """Of a made tensor. A manifest comes from anywhere, and a shape in it must not fill the memory."""
 
@@ -96,9 +96,16 @@ class Recipe:
 
     def _values(self, places: Array) -> Array:
         hashes = hashed(places + hashed(np.asarray([self.seed], np.uint64)))
-        whole = 1.0 + (hashes >> np.uint64(40)) % np.uint64(self.magnitude)
+        whole = 1.0 + _remainder(hashes >> np.uint64(40), self.magnitude)
         signed = np.where(hashes & np.uint64(1), whole, -whole) if self.is_signed else whole
         if self.parts > 1:
-            own = (hashes >> np.uint64(8)) % np.uint64(self.parts) == np.uint64(self.part)
+            own = _remainder(hashes >> np.uint64(8), self.parts) == np.uint64(self.part)
             signed = np.where(own, signed, 0.0)
-        return np.ldexp(signed, self.exponent)
+        return np.ldexp(signed, self.exponent) if self.exponent else signed
+
+
+def _remainder(numbers: Array, divisor: int) -> Array:
+    """Return numbers modulo a divisor, uint64; of a power of two without the slow division."""
+    if divisor & (divisor - 1) == 0:
+        return np.asarray(numbers & np.uint64(divisor - 1))
+    return np.asarray(numbers % np.uint64(divisor))
