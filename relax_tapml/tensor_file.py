@@ -6,6 +6,7 @@ places of an axis. The rest is filled when it is read, with the same values in o
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -18,6 +19,7 @@ import numpy as np
 import safetensors.numpy
 
 from relax_tapml.arrays import Array, dtype_named, hashed
+from relax_tapml.files.mapped import shared_array
 
 FILE_DTYPES = {
     "bool": "BOOL",
@@ -52,6 +54,9 @@ _MAX_ROWS = 1 << 24
 
 # Of TVM's kernels.
 _ALIGNMENT = 64
+
+# Of places that are filled together where they do not lie one after the other.
+_TILE_PLACES, _TILE_BYTES = 256, 1 << 25
 
 _Types = dict[str, tuple[str, list[int]]]
 
@@ -178,6 +183,23 @@ def dump_tensor(array: Array) -> bytes:
     return dump_tensors({_NAME: dense})
 
 
+def sha256_of_tensor(array: Array) -> str:
+    """Return the SHA-256 of what ``dump_tensor`` returns, without a copy of the array."""
+    dense = np.require(array, requirements="C")
+    if dense.dtype.name not in FILE_DTYPES or dense.dtype.byteorder == ">":
+        return hashlib.sha256(dump_tensor(dense)).hexdigest()
+    entry = {
+        "dtype": FILE_DTYPES[dense.dtype.name],
+        "shape": list(dense.shape),
+        "data_offsets": [0, dense.nbytes],
+    }
+    text = json.dumps({_NAME: entry}, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % _LENGTH_BYTES)
+    content = hashlib.sha256(len(text).to_bytes(_LENGTH_BYTES, "little") + text)
+    content.update(dense.reshape(-1).view(np.uint8).data)
+    return content.hexdigest()
+
+
 def can_hold_part(array: Array) -> bool:
     """Return whether ``dump_part`` takes an array."""
     return array.ndim > 0 and array.dtype.name in FILE_DTYPES
@@ -209,7 +231,7 @@ def filled(values: Array, places: Array, count: int, axis: int = 0) -> Array:
     rest = np.moveaxis(values, axis, 0).reshape(held, -1)
     size = rest.shape[1]
     shape = (*values.shape[:axis], count, *values.shape[axis + 1 :])
-    array = np.empty(shape, values.dtype)
+    array = shared_array(shape, values.dtype)
     if size:
         hashes = hashed(np.arange(count, dtype=np.uint64))
         chosen = (hashes % np.uint64(held)).astype(np.int64)
@@ -217,17 +239,19 @@ def filled(values: Array, places: Array, count: int, axis: int = 0) -> Array:
         turned = turned.astype(np.int64)
         before, after = math.prod(shape[:axis]), math.prod(shape[axis + 1 :])
         parts = array.reshape(before, count, after)
-        if before == 1:
-            for place in range(count):
+        step = count if before == 1 else max(1, min(_TILE_PLACES, _TILE_BYTES // rest[0].nbytes))
+        tile = np.empty((0 if before == 1 else min(step, count), size), values.dtype)
+        for first in range(0, count, step):
+            places_of_tile = range(first, min(first + step, count))
+            # Places lie one after the other in a tile: each is written by two copies.
+            rows = parts[0] if before == 1 else tile
+            for row, place in enumerate(places_of_tile):
                 turn, source = turned[place], rest[chosen[place]]
-                parts[0, place, : size - turn] = source[turn:]
-                parts[0, place, size - turn :] = source[:turn]
-        else:
-            flat = rest.reshape(-1)
-            within = np.arange(after, dtype=np.int64)
-            for start in range(before):
-                at = (start * after + within + turned[:, None]) % size
-                parts[start] = flat[chosen[:, None] * size + at]
+                rows[row, : size - turn] = source[turn:]
+                rows[row, size - turn :] = source[:turn]
+            if before > 1:
+                done = tile[: len(places_of_tile)].reshape(-1, before, after)
+                parts[:, first : first + step] = done.transpose(1, 0, 2)
     array[(slice(None),) * axis + (places,)] = values
     return array
 
