@@ -6,6 +6,7 @@ places of an axis. The rest is filled when it is read, with the same values in o
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -17,7 +18,8 @@ from typing import Any, BinaryIO
 import numpy as np
 import safetensors.numpy
 
-from relax_tapml.arrays import Array, dtype_named, empty_aligned, hashed
+from relax_tapml.arrays import Array, dtype_named, hashed
+from relax_tapml.files.mapped import shared_array
 
 FILE_DTYPES = {
     "bool": "BOOL",
@@ -55,6 +57,7 @@ _FILLED = 1 << 19
 
 # Of TVM's kernels.
 _ALIGNMENT = 64
+
 
 _Types = dict[str, tuple[str, list[int]]]
 
@@ -181,6 +184,23 @@ def dump_tensor(array: Array) -> bytes:
     return dump_tensors({_NAME: dense})
 
 
+def sha256_of_tensor(array: Array) -> str:
+    """Return the SHA-256 of what ``dump_tensor`` returns, without a copy of the array."""
+    dense = np.require(array, requirements="C")
+    if dense.dtype.name not in FILE_DTYPES or dense.dtype.byteorder == ">":
+        return hashlib.sha256(dump_tensor(dense)).hexdigest()
+    entry = {
+        "dtype": FILE_DTYPES[dense.dtype.name],
+        "shape": list(dense.shape),
+        "data_offsets": [0, dense.nbytes],
+    }
+    text = json.dumps({_NAME: entry}, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % _LENGTH_BYTES)
+    content = hashlib.sha256(len(text).to_bytes(_LENGTH_BYTES, "little") + text)
+    content.update(dense.reshape(-1).view(np.uint8).data)
+    return content.hexdigest()
+
+
 def can_hold_part(array: Array) -> bool:
     """Return whether ``dump_part`` takes an array."""
     return array.ndim > 0 and array.dtype.name in FILE_DTYPES
@@ -212,7 +232,7 @@ def filled(values: Array, places: Array, count: int, axis: int = 0) -> Array:
     rest = np.moveaxis(values, axis, 0).reshape(held, -1)
     size = rest.shape[1]
     shape = (*values.shape[:axis], count, *values.shape[axis + 1 :])
-    array = empty_aligned(shape, values.dtype)
+    array = shared_array(shape, values.dtype)
     if size:
         hashes = hashed(np.arange(count, dtype=np.uint64))
         chosen = (hashes % np.uint64(held)).astype(np.int64)

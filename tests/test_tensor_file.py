@@ -1,8 +1,20 @@
+import hashlib
+
 import ml_dtypes
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from relax_tapml.tensor_file import dump_tensor, dump_tensors, parse_tensor, parse_tensors
+from relax_tapml.arrays import hashed
+from relax_tapml.tensor_file import (
+    dump_tensor,
+    dump_tensors,
+    filled,
+    parse_tensor,
+    parse_tensors,
+    sha256_of_tensor,
+)
 
 DTYPES = [
     np.bool_, np.int8, np.uint8, np.int16, np.uint16, np.int32, np.uint32, np.int64, np.uint64,
@@ -68,3 +80,41 @@ def test_a_cut_file_is_refused():
     data = dump_tensors({"x": np.ones(4, "float32")})
     with pytest.raises(ValueError, match=r"without gaps$"):
         parse_tensors(data[:-1])
+
+
+@pytest.mark.parametrize("dtype", [*DTYPES, ml_dtypes.int4], ids=lambda dtype: np.dtype(dtype).name)
+@pytest.mark.parametrize("shape", [(), (0, 3), (2, 3)])
+def test_the_digest_of_a_file_needs_no_file(dtype, shape):
+    array = np.arange(np.prod(shape, dtype=int)).astype(dtype).reshape(shape).T
+    assert sha256_of_tensor(array) == hashlib.sha256(dump_tensor(array)).hexdigest()
+
+
+@given(
+    shape=st.lists(st.integers(1, 9), min_size=1, max_size=3),
+    axis=st.integers(0, 2),
+    held=st.sets(st.integers(0, 8), min_size=1),
+    tile=st.integers(1, 4),
+)
+def test_other_places_are_filled_by_their_hash(shape, axis, held, tile):
+    """However many of them are filled at once."""
+    axis = axis % len(shape)
+    count = shape[axis]
+    places = np.array(sorted({place % count for place in held}))
+    rows = [len(places) if n == axis else extent for n, extent in enumerate(shape)]
+    values = np.arange(np.prod(rows)).astype("int32").reshape(rows)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("relax_tapml.tensor_file._FILLED", tile)
+        found = filled(values, places, count, axis)
+    assert found.shape == tuple(shape)
+    for place in range(count):
+        actual = found.take(place, axis).reshape(-1)
+        at = np.flatnonzero(places == place)
+        if at.size:
+            expected = values.take(at[0], axis).reshape(-1)
+        else:
+            number = int(hashed(np.array([place], np.uint64))[0])
+            source = values.take(number % len(places), axis).reshape(-1)
+            size = source.size
+            turn = (number >> 32) % max(size - 1, 1) + (size > 1)
+            expected = np.roll(source, -turn)
+        np.testing.assert_array_equal(actual, expected)
