@@ -6,6 +6,7 @@ places of an axis. The rest is filled when it is read, with the same values in o
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -50,8 +51,10 @@ _MAX_FILE_HEADER = 100_000_000
 # written easily, and all of them are filled.
 _MAX_ROWS = 1 << 24
 
-# Elements that are filled together.
-_FILLED = 1 << 19
+# Bytes of a tensor that is hashed where it lies.
+_LEAST_HASHED = 1 << 24
+# Elements that are filled together, and of one place.
+_FILLED, _TOGETHER = 1 << 19, 256
 
 # Of TVM's kernels.
 _ALIGNMENT = 64
@@ -181,6 +184,24 @@ def dump_tensor(array: Array) -> bytes:
     return dump_tensors({_NAME: dense})
 
 
+def digest_of(array: Array) -> str:
+    """Return the SHA-256 of what ``dump_tensor`` returns for an array, without making it."""
+    dense = np.require(array, requirements="C")
+    if dense.dtype.name not in FILE_DTYPES or array.nbytes < _LEAST_HASHED:
+        return hashlib.sha256(dump_tensor(array)).hexdigest()
+    # The header is the one that the library writes.
+    entry = {
+        "dtype": FILE_DTYPES[dense.dtype.name],
+        "shape": list(dense.shape),
+        "data_offsets": [0, dense.nbytes],
+    }
+    text = json.dumps({_NAME: entry}, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % _LENGTH_BYTES)
+    made = hashlib.sha256(len(text).to_bytes(_LENGTH_BYTES, "little") + text)
+    made.update(dense.reshape(-1).view(np.uint8).data)
+    return made.hexdigest()
+
+
 def can_hold_part(array: Array) -> bool:
     """Return whether ``dump_part`` takes an array."""
     return array.ndim > 0 and array.dtype.name in FILE_DTYPES
@@ -241,8 +262,8 @@ def _fill(parts: Array, rest: Array, chosen: Array, turned: Array) -> None:
     """
     before, count, after = parts.shape
     size = rest.shape[1]
-    # Some elements of all places at once, or of some places: they lie one after the other in a row.
-    step = min(before, max(1, _FILLED // (count * after)))
+    # Some elements of some places at once: they lie one after the other in a row of ``rest``.
+    step = min(before, max(1, _TOGETHER // after))
     many = max(1, _FILLED // (step * after))
     ring = np.concatenate([rest, rest[:, : step * after]], axis=1)
     windows = np.lib.stride_tricks.sliding_window_view(ring, step * after, axis=1)

@@ -198,7 +198,7 @@ class Suite:
             array = entry.recipe.array(entry.dtype, entry.shape)
         except (ValueError, MemoryError) as error:
             raise StoreError(f"{where}: tensor {digest}: {error}. {CARVE_AGAIN}") from error
-        made = hashlib.sha256(tensor_file.dump_tensor(array)).hexdigest()
+        made = tensor_file.digest_of(array)
         if made != digest:
             raise StoreError(
                 f"{where}: tensor {digest} is made by a recipe, which makes {made} here. "

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -88,20 +89,27 @@ class Recipe:
         if not is_float(made_of) or not 0 <= size <= MOST_ELEMENTS or min(shape, default=0) < 0:
             raise ValueError(f"a tensor of {dtype} {list(shape)} cannot be generated")
         array = np.empty(size, made_of)
+        table = self._table(made_of)
         # In parts: the hashes are several times as large as the tensor.
         for start in range(0, size, _PART):
             places = np.arange(start, min(start + _PART, size), dtype=np.uint64)
-            array[start : start + _PART] = self._values(places).astype(made_of)
+            array[start : start + _PART] = table[self._indices(places)]
         return np.asarray(array.reshape(tuple(shape)))
 
-    def _values(self, places: Array) -> Array:
+    def _table(self, dtype: np.dtype[Any]) -> Array:
+        """Return all values: zero, then each whole number, negative and positive."""
+        whole = np.repeat(np.arange(1.0, self.magnitude + 1), 2)
+        whole[::2] *= -1 if self.is_signed else 1
+        return np.asarray(np.ldexp(np.concatenate([[0.0], whole]), self.exponent).astype(dtype))
+
+    def _indices(self, places: Array) -> Array:
         hashes = hashed(places + hashed(np.asarray([self.seed], np.uint64)))
-        whole = 1.0 + _remainder(hashes >> np.uint64(40), self.magnitude)
-        signed = np.where(hashes & np.uint64(1), whole, -whole) if self.is_signed else whole
+        size = _remainder(hashes >> np.uint64(40), self.magnitude)
+        found = (size << np.uint64(1)) + (hashes & np.uint64(1)) + np.uint64(1)
         if self.parts > 1:
             own = _remainder(hashes >> np.uint64(8), self.parts) == np.uint64(self.part)
-            signed = np.where(own, signed, 0.0)
-        return np.ldexp(signed, self.exponent) if self.exponent else signed
+            found *= own
+        return found.astype(np.int64)
 
 
 def _remainder(numbers: Array, divisor: int) -> Array:
