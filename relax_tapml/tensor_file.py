@@ -52,8 +52,10 @@ _MAX_FILE_HEADER = 100_000_000
 # written easily, and all of them are filled.
 _MAX_ROWS = 1 << 24
 
-# Elements that are filled together.
-_FILLED = 1 << 19
+# Bytes of a tensor that is hashed where it lies.
+_LEAST_HASHED = 1 << 24
+# Elements that are filled together, and of one place.
+_FILLED, _TOGETHER = 1 << 19, 256
 
 # Of TVM's kernels.
 _ALIGNMENT = 64
@@ -261,8 +263,8 @@ def _fill(parts: Array, rest: Array, chosen: Array, turned: Array) -> None:
     """
     before, count, after = parts.shape
     size = rest.shape[1]
-    # Some elements of all places at once, or of some places: they lie one after the other in a row.
-    step = min(before, max(1, _FILLED // (count * after)))
+    # Some elements of some places at once: they lie one after the other in a row of ``rest``.
+    step = min(before, max(1, _TOGETHER // after))
     many = max(1, _FILLED // (step * after))
     ring = np.concatenate([rest, rest[:, : step * after]], axis=1)
     windows = np.lib.stride_tricks.sliding_window_view(ring, step * after, axis=1)

@@ -365,10 +365,11 @@ class _Block:
     """Some rows of a factor, in float64."""
 
     def __init__(self, matrix: _Matrix, batch: int, rows: slice) -> None:
-        self.wide = as_float64(matrix.values[batch, rows])
+        self._given = matrix.values[batch, rows]
+        self.wide = as_float64(self._given)
         errors = matrix.errors
         self.errors = None if errors is None else errors[batch, rows]
-        self.count = np.count_nonzero(self.wide, axis=1)
+        self.count = np.count_nonzero(self._given, axis=1)
 
     @cached_property
     def largest(self) -> float:
@@ -382,7 +383,12 @@ class _Block:
 
     @cached_property
     def _scaled(self) -> tuple[Array, Array]:
-        """Magnitudes in float32, each row divided by a power of two; and these powers."""
+        """Magnitudes in float32, each row divided by a power of two; and these powers.
+
+        Sums of squares of products of float16 fit float32 as they are.
+        """
+        if self._given.dtype == np.float16:
+            return np.abs(self._given).astype(np.float32), np.ones(len(self._given))
         rows = np.abs(self.wide)
         largest = rows.max(axis=1, initial=0.0, keepdims=True)
         _, exponent = np.frexp(np.where(np.isfinite(largest), largest, 1.0))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
@@ -32,6 +32,9 @@ from relax_tapml.printable import message_line
 _LOW_PRECISION = {name.split(".")[1] for name in {*WGSL_FUNCTIONS, *CUDA_FAST_MATH}}
 _UNMADE = Evaluated(values={}, errors={})
 _MOVES_ONLY = "the kernel moves and chooses values and rounds none, so they must be equal"
+
+Promising = Callable[[Sequence[Array], Sequence[Tolerance], Sequence[Array]], bool]
+"""Whether results of a block, their tolerances, and the part of ``like``, are worth going on."""
 
 
 class Derivation:
@@ -136,6 +139,7 @@ class Derivation:
         *,
         is_exact: bool = False,
         recorded: Sequence[Any] | None = None,
+        is_promising: Promising | None = None,
     ) -> tuple[list[Array], list[Tolerance]] | None:
         """Evaluate the PrimFunc in float64 on arguments that no source ran on.
 
@@ -150,13 +154,15 @@ class Derivation:
         recorded
             For each result an index of the values that a source did compute: those of ``like``
             there, which are allowed as in ``tolerances``. By default none.
+        is_promising
+            Asked after the first of several blocks, by default not.
 
         Returns
         -------
         tuple or None
             Results, rounded to their dtypes, and their tolerances. None where the errors of the
-            PrimFunc cannot be followed, where it writes to its arguments, and where the evaluation
-            would take too long.
+            PrimFunc cannot be followed, where it writes to its arguments, where the evaluation
+            would take too long, and where the first block is not promising.
         """
         if self._shadow is None or not arguments.keys().isdisjoint(self._results):
             return None
@@ -169,7 +175,12 @@ class Derivation:
             blocks = self._blocks(arguments, scalars, like)
             if blocks is not None:
                 return self._evaluated_in_blocks(
-                    blocks, arguments, scalars, like, is_exact=is_exact
+                    blocks,
+                    arguments,
+                    scalars,
+                    like,
+                    is_exact=is_exact,
+                    is_promising=is_promising,
                 )
             mode = Mode(is_exact=is_exact)
             made = self._evaluation.run(mode, arguments, scalars, like)
@@ -295,16 +306,21 @@ class Derivation:
         like: Sequence[Array],
         *,
         is_exact: bool,
+        is_promising: Promising | None,
     ) -> tuple[list[Array], list[Tolerance]] | None:
         inner = self._of_block(blocks)
         oracles = [np.zeros_like(array) for array in like]
-        found = []
+        found: list[list[Tolerance]] = []
         for block in blocks.each():
             views = blocks.results(self._results, oracles, block)
             given = blocks.arguments(arguments, block)
             made = inner.evaluated(given, scalars, views, is_exact=is_exact)
             if made is None:
                 return None
+            if is_promising is not None and not found:
+                begun = blocks.results(self._results, like, block)
+                if not is_promising(*made, begun):
+                    return None
             for view, values in zip(views, made[0], strict=True):
                 view[...] = values
             found.append(made[1])

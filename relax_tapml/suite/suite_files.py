@@ -21,7 +21,7 @@ from relax_tapml.suite.pytest_file import (
     render_unit,
 )
 from relax_tapml.suite.recipe import MOST_ELEMENTS, Recipe
-from relax_tapml.tensor_file import dump_part, dump_tensor
+from relax_tapml.tensor_file import dump_part, dump_tensor, sha256_of_tensor
 
 # Smaller tensors are files: these can be looked at with any tool.
 _LEAST_MADE = 1 << 14
@@ -103,13 +103,16 @@ class SuiteFiles:
         A large one that a recipe makes has that instead of a file, and the digest of what the file
         would be.
         """
+        is_made = array.nbytes >= _LEAST_MADE and array.size <= MOST_ELEMENTS
+        if recipe is not None and is_made and part is None:
+            digest = sha256_of_tensor(array)
+            if digest not in self.tensors:
+                self.tensors[digest] = SuiteTensor(
+                    file=None, dtype=array.dtype.name, shape=array.shape, recipe=recipe
+                )
+            return digest
         data = dump_tensor(array) if part is None else dump_part(array, part.places, part.axis)
         digest = hashlib.sha256(data).hexdigest()
-        is_made = array.nbytes >= _LEAST_MADE and array.size <= MOST_ELEMENTS
-        if digest not in self.tensors and recipe is not None and is_made:
-            self.tensors[digest] = SuiteTensor(
-                file=None, dtype=array.dtype.name, shape=array.shape, recipe=recipe
-            )
         if digest not in self.tensors:
             file = f"data/{digest[:32]}.safetensors"
             self.write(file, data)

@@ -305,15 +305,25 @@ class _Maker:
 
     def _probe(self, name: str, change: _Change) -> Probe | None:
         inputs = self._inputs(change)
-        evaluated = self._unit.evaluated(self._function, inputs, self._recorded.outputs)
-        if evaluated is None:
+        asked: list[bool] = []
+
+        def is_promising(
+            results: Sequence[Array], tolerances: Sequence[Tolerance], recorded: Sequence[Array]
+        ) -> bool:
+            asked.append(all(map(_is_accurate, results, tolerances, recorded)))
+            return asked[-1]
+
+        evaluated = self._unit.evaluated(
+            self._function, inputs, self._recorded.outputs, is_promising=is_promising
+        )
+        if evaluated is None and all(asked):
             self._is_followed = False
             self.missing[name] = self._unit.unevaluated
             return None
-        results, tolerances = evaluated
-        if not all(map(_is_accurate, results, tolerances, self._recorded.outputs)):
+        if evaluated is None or not all(map(_is_accurate, *evaluated, self._recorded.outputs)):
             self.missing[name] = "its results would be inaccurate for all inputs that were tried"
             return None
+        results, tolerances = evaluated
         self.missing[name] = ""
         return Probe(
             name=name,

@@ -214,7 +214,9 @@ def _permuted(
     permuted = filled.array.transpose(order)
     axis = order.index(filled.part.axis)
     part = HeldPart(places=filled.part.places, axis=axis, is_filled=True)
-    values = permuted.take(part.places, axis)
+    # NumPy would copy all of a permuted array to take some places of it.
+    held = filled.array.take(part.places, filled.part.axis)
+    values = np.ascontiguousarray(held.transpose(order))
     made = tensor_file.filled(values, part.places, permuted.shape[axis], axis)
     # Where more than one other axis is permuted, the result is filled in another order.
     is_filled = _is_same(permuted, made)

@@ -16,7 +16,7 @@ from relax_tapml.compare.tolerances.elements import ElementTolerance, rounded_up
 from relax_tapml.compare.tolerances.rule import tolerance_for
 from relax_tapml.compare.tolerances.tolerance import Tolerance
 from relax_tapml.derive.choice_derivation import ChoiceDerivation, derivation_of
-from relax_tapml.derive.derivation import Derivation, rule_because
+from relax_tapml.derive.derivation import Derivation, Promising, rule_because
 from relax_tapml.derive.operators import operator_tolerances
 from relax_tapml.kernel_flow.free_axes import free_axes
 from relax_tapml.kernel_flow.kernel_call import KernelCall, kernel_call_of
@@ -74,6 +74,7 @@ class UnitTolerances:
         *,
         is_exact: bool = False,
         recorded: Sequence[Any] | None = None,
+        is_promising: Promising | None = None,
     ) -> tuple[list[Array], list[Tolerance]] | None:
         """Evaluate a case function in float64; see ``Derivation.evaluated``.
 
@@ -91,12 +92,17 @@ class UnitTolerances:
             return None
         derivation = self._derivation(call)
         arguments = _arguments(call, inputs)
-        if recorded is None:
-            found = derivation.evaluated(arguments, call.scalars, like, is_exact=is_exact)
-        elif isinstance(derivation, Derivation):
+        if isinstance(derivation, Derivation):
             found = derivation.evaluated(
-                arguments, call.scalars, like, is_exact=is_exact, recorded=recorded
+                arguments,
+                call.scalars,
+                like,
+                is_exact=is_exact,
+                recorded=recorded,
+                is_promising=is_promising,
             )
+        elif recorded is None:
+            found = derivation.evaluated(arguments, call.scalars, like, is_exact=is_exact)
         else:
             self.unevaluated = "another choice may read other places"
             return None
