@@ -240,7 +240,10 @@ def filled(values: Array, places: Array, count: int, axis: int = 0) -> Array:
         before, after = math.prod(shape[:axis]), math.prod(shape[axis + 1 :])
         parts = array.reshape(before, count, after)
         step = count if before == 1 else max(1, min(_TILE_PLACES, _TILE_BYTES // rest[0].nbytes))
-        tile = np.empty((0 if before == 1 else min(step, count), size), values.dtype)
+        # Rows that lie a multiple of 4 KiB apart would share a few lines of the cache.
+        width = size + -size % (4096 // values.itemsize) + 64 // values.itemsize
+        tile = np.empty((0 if before == 1 else min(step, count), width), values.dtype)
+        tile = tile[:, :size]
         for first in range(0, count, step):
             places_of_tile = range(first, min(first + step, count))
             # Places lie one after the other in a tile: each is written by two copies.
