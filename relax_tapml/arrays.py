@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import ml_dtypes
 import numpy as np
 
 Array = np.ndarray[Any, np.dtype[Any]]
+
+_ALIGNMENT = 64
 
 # Of splitmix64 (Steele, Lea and Flood, Fast splittable pseudorandom number generators, 2014).
 _STEP = np.uint64(0x9E3779B97F4A7C15)
@@ -42,6 +46,14 @@ def is_integer(dtype: np.dtype[Any] | str) -> bool:
 def finfo(dtype: np.dtype[Any]) -> Any:
     """Return ``ml_dtypes.finfo``, which knows NumPy's types too."""
     return ml_dtypes.finfo(dtype)
+
+
+def empty_aligned(shape: Sequence[int], dtype: np.dtype[Any]) -> Array:
+    """Return an array whose memory begins at a multiple of 64 bytes, as TVM's kernels want it."""
+    size = math.prod(shape) * dtype.itemsize
+    memory = np.empty(size + _ALIGNMENT, np.uint8)
+    start = -memory.ctypes.data % _ALIGNMENT
+    return memory[start : start + size].view(dtype).reshape(tuple(shape))
 
 
 def as_float64(array: Array) -> Array:

@@ -52,11 +52,12 @@ _MAX_FILE_HEADER = 100_000_000
 # written easily, and all of them are filled.
 _MAX_ROWS = 1 << 24
 
+# Elements that are filled together.
+_FILLED = 1 << 19
+
 # Of TVM's kernels.
 _ALIGNMENT = 64
 
-# Of places that are filled together where they do not lie one after the other.
-_TILE_PLACES, _TILE_BYTES = 256, 1 << 25
 
 _Types = dict[str, tuple[str, list[int]]]
 
@@ -237,26 +238,41 @@ def filled(values: Array, places: Array, count: int, axis: int = 0) -> Array:
         chosen = (hashes % np.uint64(held)).astype(np.int64)
         turned = (hashes >> np.uint64(32)) % np.uint64(max(size - 1, 1)) + np.uint64(size > 1)
         turned = turned.astype(np.int64)
-        before, after = math.prod(shape[:axis]), math.prod(shape[axis + 1 :])
-        parts = array.reshape(before, count, after)
-        step = count if before == 1 else max(1, min(_TILE_PLACES, _TILE_BYTES // rest[0].nbytes))
-        # Rows that lie a multiple of 4 KiB apart would share a few lines of the cache.
-        width = size + -size % (4096 // values.itemsize) + 64 // values.itemsize
-        tile = np.empty((0 if before == 1 else min(step, count), width), values.dtype)
-        tile = tile[:, :size]
-        for first in range(0, count, step):
-            places_of_tile = range(first, min(first + step, count))
-            # Places lie one after the other in a tile: each is written by two copies.
-            rows = parts[0] if before == 1 else tile
-            for row, place in enumerate(places_of_tile):
-                turn, source = turned[place], rest[chosen[place]]
-                rows[row, : size - turn] = source[turn:]
-                rows[row, size - turn :] = source[:turn]
-            if before > 1:
-                done = tile[: len(places_of_tile)].reshape(-1, before, after)
-                parts[:, first : first + step] = done.transpose(1, 0, 2)
+        bits = f"u{values.itemsize}"
+        parts = array.view(bits).reshape(
+            math.prod(shape[:axis]), count, math.prod(shape[axis + 1 :])
+        )
+        _fill(parts, np.ascontiguousarray(rest).view(bits), chosen, turned)
     array[(slice(None),) * axis + (places,)] = values
     return array
+
+
+def _fill(parts: Array, rest: Array, chosen: Array, turned: Array) -> None:
+    """Fill each place of the middle axis with a row of ``rest``, rotated.
+
+    Parameters
+    ----------
+    parts
+        Before the axis, the axis, and behind it: ``[before, count, after]``.
+    rest
+        Contiguous, ``[held, before * after]``.
+    chosen, turned
+        For each place the row, and by how many elements it is rotated: int64.
+    """
+    before, count, after = parts.shape
+    size = rest.shape[1]
+    # Some elements of all places at once, or of some places: they lie one after the other in a row.
+    step = min(before, max(1, _FILLED // (count * after)))
+    many = max(1, _FILLED // (step * after))
+    ring = np.concatenate([rest, rest[:, : step * after]], axis=1)
+    windows = np.lib.stride_tricks.sliding_window_view(ring, step * after, axis=1)
+    for start in range(0, before, step):
+        extent = min(step, before - start)
+        for first in range(0, count, many):
+            some = slice(first, first + many)
+            at = (turned[some] + start * after) % size
+            found = windows[chosen[some], at, : extent * after]
+            parts[start : start + extent, some] = found.reshape(-1, extent, after).swapaxes(0, 1)
 
 
 def parse_tensor(

@@ -103,7 +103,7 @@ def test_other_places_are_filled_by_their_hash(shape, axis, held, tile):
     rows = [len(places) if n == axis else extent for n, extent in enumerate(shape)]
     values = np.arange(np.prod(rows)).astype("int32").reshape(rows)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("relax_tapml.tensor_file._TILE_PLACES", tile)
+        patch.setattr("relax_tapml.tensor_file._FILLED", tile)
         found = filled(values, places, count, axis)
     assert found.shape == tuple(shape)
     for place in range(count):

@@ -118,6 +118,12 @@ def tensor_over(array: Array) -> Any | None:
     return tensor._create_view(array.shape, array.dtype.name)
 
 
+def tensor_of(array: Array) -> Any:
+    """Return a CPU tensor over the memory of an array, which must not be written to, or a copy."""
+    tensor = tensor_over(array)
+    return tvm.runtime.tensor(np.require(array, requirements="C")) if tensor is None else tensor
+
+
 def packed_bytes(dtype: str, shape: tuple[int, ...]) -> int:
     """Return the bytes of a packed tensor, rounded up as TVM does for sub-byte elements."""
     element = tvm_ffi.dtype(dtype)

@@ -13,6 +13,7 @@ from tvm.ir import expr as ir_expr
 
 from relax_tapml._compat import TensorLoad, prim
 from relax_tapml.arrays import Array
+from relax_tapml.capture.host_tensor import tensor_of
 from relax_tapml.cpu_schedule.native_cpu import native_cpu_target
 from relax_tapml.cpu_schedule.schedule_for_cpu import schedule_for_cpu
 from relax_tapml.kernel_flow.expressions import choice_of, is_float_expr, nodes
@@ -70,7 +71,7 @@ class Moves:
         """
         passed: dict[int, Any] = dict(scalars)
         for number, array in arguments.items():
-            passed[number] = tvm.runtime.tensor(np.require(array, requirements="C"))
+            passed[number] = tensor_of(array)
         made = [tvm.runtime.tensor(np.zeros_like(array)) for array in like]
         passed |= dict(zip(self._results, made, strict=True))
         self._run(*(passed[number] for number in range(len(self._function.params))))

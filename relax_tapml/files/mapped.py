@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from relax_tapml.arrays import Array
+from relax_tapml.arrays import Array, empty_aligned
 from relax_tapml.errors import MachineError, StoreError
 from relax_tapml.files.read import open_file
 
@@ -106,18 +106,18 @@ def shared_array(shape: Sequence[int], dtype: np.dtype[Any]) -> Array:
     """
     size_bytes = math.prod(shape) * dtype.itemsize
     if size_bytes < _SHARED_BYTES or not hasattr(os, "memfd_create"):
-        return np.empty(tuple(shape), dtype)
+        return empty_aligned(shape, dtype)
     try:
         descriptor = os.memfd_create("relax_tapml.array")
     except OSError:
-        return np.empty(tuple(shape), dtype)
+        return empty_aligned(shape, dtype)
     try:
         os.ftruncate(descriptor, size_bytes)
         path = Path(f"/proc/{os.getpid()}/fd/{descriptor}")
         mapping = _Mapping(descriptor, size_bytes, path, is_memory=True)
     except OSError:
         os.close(descriptor)
-        return np.empty(tuple(shape), dtype)
+        return empty_aligned(shape, dtype)
     weakref.finalize(mapping, os.close, descriptor).atexit = False
     return _array_over(mapping, size_bytes).view(dtype).reshape(tuple(shape))
 

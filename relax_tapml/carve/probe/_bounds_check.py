@@ -14,6 +14,7 @@ from tvm.ir import expr as ir_expr
 
 from relax_tapml._compat import TensorLoad, buffer_of, prim
 from relax_tapml.arrays import Array
+from relax_tapml.capture.host_tensor import tensor_of
 from relax_tapml.kernel_flow.expressions import (
     DIVISIONS,
     choice_of,
@@ -90,7 +91,7 @@ class BoundsCheck:
             elif number in outputs:
                 passed.append(tvm.runtime.tensor(np.zeros_like(outputs[number])))
             else:
-                passed.append(tvm.runtime.tensor(np.require(arguments[number], requirements="C")))
+                passed.append(tensor_of(arguments[number]))
         found = tvm.runtime.tensor(np.zeros(1, np.int32))
         counts = [
             tvm.runtime.tensor(np.zeros(outputs[number].shape, np.int32))

@@ -10,6 +10,8 @@ import tvm
 from relax_tapml.arrays import Array
 from relax_tapml.carve.unit.carved_unit import CarvedCase
 
+_COMPARED = 1 << 18
+
 
 def constant_inputs(module: tvm.IRModule, cases: Sequence[CarvedCase]) -> tuple[str, ...]:
     """Return which inputs, weights apart, are the same in all cases: ``mask: all 0``."""
@@ -46,7 +48,16 @@ def holds_one_value(arrays: Sequence[Array]) -> bool:
     """Return whether some arrays, of any shapes, hold one value throughout, the same in all."""
     firsts = [array.reshape(-1)[:1] for array in arrays if array.size]
     return bool(firsts) and all(
-        array.dtype == firsts[0].dtype and bool(np.all(array == firsts[0])) for array in arrays
+        array.dtype == firsts[0].dtype and _is_throughout(array, firsts[0]) for array in arrays
+    )
+
+
+def _is_throughout(array: Array, first: Array) -> bool:
+    flat = array.reshape(-1)
+    # In parts: the first of a large array mostly tells.
+    return all(
+        bool(np.all(flat[start : start + _COMPARED] == first))
+        for start in range(0, flat.size, _COMPARED)
     )
 
 

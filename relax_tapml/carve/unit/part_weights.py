@@ -19,7 +19,7 @@ _HELD_BYTES = 1 << 18
 _LEAST_HELD = 16
 _LARGEST_SHARE = 0.25
 _SEED = 0
-_COMPARED = 1 << 22
+_TILE = 256
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -211,30 +211,45 @@ def _permuted(
     if weight.dtype != output.dtype or not _is_same(weight.transpose(order), output):
         return None
     filled = taken[0]
-    made = np.ascontiguousarray(filled.array.transpose(order))
+    permuted = filled.array.transpose(order)
     axis = order.index(filled.part.axis)
     part = HeldPart(places=filled.part.places, axis=axis, is_filled=True)
-    values = made.take(part.places, axis)
-    again = tensor_file.filled(values, part.places, made.shape[axis], axis)
+    values = permuted.take(part.places, axis)
+    made = tensor_file.filled(values, part.places, permuted.shape[axis], axis)
+    # Where more than one other axis is permuted, the result is filled in another order.
+    is_filled = _is_same(permuted, made)
+    if not is_filled:
+        made = np.ascontiguousarray(permuted)
     return CaseTensors(
         inputs=(filled.array,),
         outputs=(made,),
         tolerances=tuple(unit.of(call.function, [filled.array], [made])),
         input_parts={0: filled.part},
-        # Where more than one other axis is permuted, the result is filled in another order.
-        output_parts={0: part} if _is_same(again, made) else {},
+        output_parts={0: part} if is_filled else {},
         reason=_reason(call, taken, "the result is the filled weight, permuted"),
     )
 
 
 def _is_same(one: Array, other: Array) -> bool:
-    """Whether arrays hold the same bits, compared in parts."""
+    """Whether arrays hold the same bits.
+
+    They are compared in tiles of the first and the last axis: either may lie in memory in any
+    order.
+    """
     if one.shape != other.shape:
         return False
-    rows = max(1, _COMPARED // max(1, math.prod(one.shape[1:])))
+    if one.ndim < 2:
+        return one.tobytes() == other.tobytes()
+    bits = f"u{one.itemsize}"
+    columns = range(0, one.shape[-1], _TILE)
+    rows = max(1, _TILE // max(1, math.prod(one.shape[1:-1])))
     return all(
-        one[start : start + rows].tobytes() == other[start : start + rows].tobytes()
-        for start in range(0, len(one), rows)
+        np.array_equal(
+            one[row : row + rows, ..., column : column + _TILE].view(bits),
+            other[row : row + rows, ..., column : column + _TILE].view(bits),
+        )
+        for row in range(0, len(one), rows)
+        for column in columns
     )
 
 
