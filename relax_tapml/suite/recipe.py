@@ -109,16 +109,19 @@ class Recipe:
     def _whole(self, places: Array) -> Array:
         """Return the whole numbers at some places: int64."""
         hashes = hashed(places + hashed(np.asarray([self.seed], np.uint64)))
-        # NumPy divides by one number with multiplications, but takes the rest with divisions.
-        high = (hashes >> np.uint64(40)).astype(np.uint32)
-        magnitude = np.uint32(self.magnitude)
-        whole = 1 + (high - high // magnitude * magnitude).astype(np.int64)
+        whole = 1 + _rest(hashes >> np.uint64(40), self.magnitude).astype(np.int64)
         if self.is_signed:
             whole = np.where(hashes & np.uint64(1), whole, -whole)
         if self.parts > 1:
-            own = (hashes >> np.uint64(8)) % np.uint64(self.parts) == np.uint64(self.part)
+            own = _rest(hashes >> np.uint64(8), self.parts) == np.uint64(self.part)
             whole = np.where(own, whole, 0)
         return whole
 
     def _values(self, whole: Array) -> Array:
         return np.ldexp(whole.astype(np.float64), self.exponent)
+
+
+def _rest(numbers: Array, divisor: int) -> Array:
+    """Return the rest of a division of uint64, which NumPy does with multiplications, unlike %."""
+    by = np.uint64(divisor)
+    return np.asarray(numbers - numbers // by * by)

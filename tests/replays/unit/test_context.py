@@ -179,3 +179,26 @@ def test_a_unit_that_fails_alone_costs_one_session(suite, fault, reason):
     assert report.details["increment"].reason.startswith(reason)
     assert [case.verdict for case in report.details["increment"].cases] == ["mismatch"] * 3
     assert len(sessions.opened) == 2
+
+
+@pytest.mark.parametrize(("kept_bytes", "is_freed"), [(0, True), (1 << 28, False)])
+def test_weights_of_earlier_units_are_freed(opened, monkeypatch, kept_bytes, is_freed):
+    """When another unit begins, if they are many; what is needed again is uploaded again."""
+    monkeypatch.setattr("relax_tapml.replays.unit._case_call._KEPT_BYTES", kept_bytes)
+    released = []
+    release = FakeSession.release
+    monkeypatch.setattr(FakeSession, "release", lambda self: (released.append(1), release(self)))
+    units = opened.manifest.units
+    weighted = [
+        name
+        for name, unit in units.items()
+        if any(item.weight is not None for item in unit.cases[0].inputs)
+    ]
+    [unit, *_] = weighted
+    other = next(name for name in units if name != unit)
+    sessions = Sessions()
+    with Replayer(opened, target=LLVM, session="", device=sessions.device) as replayer:
+        for name in (unit, unit, other, unit):
+            assert run(replayer, name).verdict is Verdict.PASS
+    assert bool(released) == is_freed
+    assert len(sessions.opened) == 1
