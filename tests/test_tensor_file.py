@@ -1,8 +1,19 @@
+import hashlib
+
 import ml_dtypes
 import numpy as np
 import pytest
 
-from relax_tapml.tensor_file import dump_tensor, dump_tensors, parse_tensor, parse_tensors
+from relax_tapml import tensor_file
+from relax_tapml.arrays import hashed
+from relax_tapml.tensor_file import (
+    digest_of,
+    dump_tensor,
+    dump_tensors,
+    filled,
+    parse_tensor,
+    parse_tensors,
+)
 
 DTYPES = [
     np.bool_, np.int8, np.uint8, np.int16, np.uint16, np.int32, np.uint32, np.int64, np.uint64,
@@ -68,3 +79,32 @@ def test_a_cut_file_is_refused():
     data = dump_tensors({"x": np.ones(4, "float32")})
     with pytest.raises(ValueError, match=r"without gaps$"):
         parse_tensors(data[:-1])
+
+
+@pytest.mark.parametrize("dtype", [*DTYPES, ml_dtypes.float8_e4m3b11fnuz])
+@pytest.mark.parametrize("shape", [(2, 3), (), (0, 4)])
+def test_a_digest_is_that_of_the_file(dtype, shape, monkeypatch):
+    """It is made without the file."""
+    monkeypatch.setattr(tensor_file, "_LEAST_HASHED", 0)
+    array = np.ones(shape, dtype).T
+    assert digest_of(array) == hashlib.sha256(dump_tensor(array)).hexdigest()
+
+
+@pytest.mark.parametrize("together", [(1 << 19, 256), (64, 4), (7, 3)])
+@pytest.mark.parametrize(
+    ("shape", "axis"), [((5, 7, 3), 0), ((5, 7, 3), 1), ((5, 7, 3), 2), ((40,), 0), ((1, 9), 1)]
+)
+def test_what_is_filled_is_rotated_values(shape, axis, together, monkeypatch):
+    """Each place holds a rotated part, chosen by its hash, in whatever tiles it is filled."""
+    monkeypatch.setattr(tensor_file, "_FILLED", together[0])
+    monkeypatch.setattr(tensor_file, "_TOGETHER", together[1])
+    held = shape[axis] // 3 + 1
+    places = np.arange(held, dtype=np.int64)
+    values = np.random.default_rng(0).standard_normal((*shape[:axis], held, *shape[axis + 1 :]))
+    made = np.moveaxis(filled(values, places, shape[axis], axis), axis, 0)
+    rows = np.moveaxis(values, axis, 0).reshape(held, -1)
+    for place, number in enumerate(hashed(np.arange(shape[axis], dtype=np.uint64)).tolist()):
+        size = rows.shape[1]
+        turn = (number >> 32) % max(size - 1, 1) + (size > 1)
+        expected = rows[place] if place < held else np.roll(rows[number % held], -turn)
+        np.testing.assert_array_equal(made[place].reshape(-1), expected)
