@@ -18,7 +18,8 @@ from typing import Any, BinaryIO
 import numpy as np
 import safetensors.numpy
 
-from relax_tapml.arrays import Array, dtype_named, empty_aligned, hashed
+from relax_tapml.arrays import Array, dtype_named, hashed
+from relax_tapml.files.mapped import shared_array
 
 FILE_DTYPES = {
     "bool": "BOOL",
@@ -51,13 +52,12 @@ _MAX_FILE_HEADER = 100_000_000
 # written easily, and all of them are filled.
 _MAX_ROWS = 1 << 24
 
-# Bytes of a tensor that is hashed where it lies.
-_LEAST_HASHED = 1 << 24
 # Elements that are filled together, and of one place.
 _FILLED, _TOGETHER = 1 << 19, 256
 
 # Of TVM's kernels.
 _ALIGNMENT = 64
+
 
 _Types = dict[str, tuple[str, list[int]]]
 
@@ -184,12 +184,11 @@ def dump_tensor(array: Array) -> bytes:
     return dump_tensors({_NAME: dense})
 
 
-def digest_of(array: Array) -> str:
-    """Return the SHA-256 of what ``dump_tensor`` returns for an array, without making it."""
+def sha256_of_tensor(array: Array) -> str:
+    """Return the SHA-256 of what ``dump_tensor`` returns, without a copy of the array."""
     dense = np.require(array, requirements="C")
-    if dense.dtype.name not in FILE_DTYPES or array.nbytes < _LEAST_HASHED:
-        return hashlib.sha256(dump_tensor(array)).hexdigest()
-    # The header is the one that the library writes.
+    if dense.dtype.name not in FILE_DTYPES or dense.dtype.byteorder == ">":
+        return hashlib.sha256(dump_tensor(dense)).hexdigest()
     entry = {
         "dtype": FILE_DTYPES[dense.dtype.name],
         "shape": list(dense.shape),
@@ -197,9 +196,9 @@ def digest_of(array: Array) -> str:
     }
     text = json.dumps({_NAME: entry}, separators=(",", ":")).encode()
     text += b" " * (-len(text) % _LENGTH_BYTES)
-    made = hashlib.sha256(len(text).to_bytes(_LENGTH_BYTES, "little") + text)
-    made.update(dense.reshape(-1).view(np.uint8).data)
-    return made.hexdigest()
+    content = hashlib.sha256(len(text).to_bytes(_LENGTH_BYTES, "little") + text)
+    content.update(dense.reshape(-1).view(np.uint8).data)
+    return content.hexdigest()
 
 
 def can_hold_part(array: Array) -> bool:
@@ -233,7 +232,7 @@ def filled(values: Array, places: Array, count: int, axis: int = 0) -> Array:
     rest = np.moveaxis(values, axis, 0).reshape(held, -1)
     size = rest.shape[1]
     shape = (*values.shape[:axis], count, *values.shape[axis + 1 :])
-    array = empty_aligned(shape, values.dtype)
+    array = shared_array(shape, values.dtype)
     if size:
         hashes = hashed(np.arange(count, dtype=np.uint64))
         chosen = (hashes % np.uint64(held)).astype(np.int64)

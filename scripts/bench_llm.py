@@ -112,7 +112,7 @@ def measure(name: str, args: argparse.Namespace, out: Path) -> Cost:
                 now = time.monotonic()
                 print(f"{now - began:7.1f} s  {line.rstrip()}", file=sys.stderr, flush=True)
                 title = line.split(" ", 1)[0]
-                if title in STAGES:
+                if title in STAGES and " so far" not in line:
                     stages[title] = StageCost(
                         seconds=now - stage_began,
                         peak_bytes=memory.peak_bytes(stage_began, now),

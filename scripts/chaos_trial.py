@@ -20,7 +20,10 @@ LIMITS = Limits(seconds=240.0)
 _INTERNAL = 70
 # What differs between two runs that did the same: times, and what an interrupted run had to bring
 # to a second device.
-_VARYING = ("seconds", "devices", "bytes_stored", "bytes_moved", "bytes_to_device")
+_VARYING = (
+    *("seconds", "estimate", "devices", "bytes"),
+    *("bytes_stored", "bytes_moved", "bytes_to_device"),
+)
 _WRONG_VERDICTS = ("mismatch", "crash", "timeout", "build_error", "flaky")
 # In the names of kernels: of what they are made of, and of what the linker made of it this time.
 _HASHES = re.compile(r"(-[0-9a-f]{32})+\.")

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import threading
 import time
-from pathlib import Path
 from types import TracebackType
 
-import psutil
+from memory_of_run import memory_of_tree
 
 _PERIOD_S = 0.2
 _SHARE = 0.02  # Of the time that a sample may take: the kernel walks all pages for it.
@@ -17,7 +16,8 @@ class MemorySampler:
     """Samples the proportional set size (PSS) of a tree of processes until the context ends.
 
     A page that several processes have mapped counts once in the sum, so forks and mapped files are
-    not counted twice.
+    not counted twice. Of mapped files those pages count that are in memory, although the system can
+    drop them.
 
     Parameters
     ----------
@@ -52,25 +52,5 @@ class MemorySampler:
         pause = _PERIOD_S
         while not self._ends.wait(pause):
             began = time.monotonic()
-            self._samples.append((began, _tree_bytes(self._pid)))
+            self._samples.append((began, int(memory_of_tree(self._pid).total * 1e6)))
             pause = max(_PERIOD_S, (time.monotonic() - began) / _SHARE)
-
-
-def _tree_bytes(pid: int) -> int:
-    try:
-        root = psutil.Process(pid)
-        tree = [root, *root.children(recursive=True)]
-    except psutil.NoSuchProcess:
-        return 0
-    return sum(_pss_bytes(process.pid) for process in tree)
-
-
-def _pss_bytes(pid: int) -> int:
-    try:
-        text = Path(f"/proc/{pid}/smaps_rollup").read_text()
-    except OSError:  # It has ended.
-        return 0
-    for line in text.splitlines():
-        if line.startswith("Pss:"):
-            return int(line.split()[1]) * 1024
-    return 0

@@ -3,16 +3,17 @@ import hashlib
 import ml_dtypes
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from relax_tapml import tensor_file
 from relax_tapml.arrays import hashed
 from relax_tapml.tensor_file import (
-    digest_of,
     dump_tensor,
     dump_tensors,
     filled,
     parse_tensor,
     parse_tensors,
+    sha256_of_tensor,
 )
 
 DTYPES = [
@@ -81,30 +82,40 @@ def test_a_cut_file_is_refused():
         parse_tensors(data[:-1])
 
 
-@pytest.mark.parametrize("dtype", [*DTYPES, ml_dtypes.float8_e4m3b11fnuz])
-@pytest.mark.parametrize("shape", [(2, 3), (), (0, 4)])
-def test_a_digest_is_that_of_the_file(dtype, shape, monkeypatch):
-    """It is made without the file."""
-    monkeypatch.setattr(tensor_file, "_LEAST_HASHED", 0)
-    array = np.ones(shape, dtype).T
-    assert digest_of(array) == hashlib.sha256(dump_tensor(array)).hexdigest()
+@pytest.mark.parametrize("dtype", [*DTYPES, ml_dtypes.int4], ids=lambda dtype: np.dtype(dtype).name)
+@pytest.mark.parametrize("shape", [(), (0, 3), (2, 3)])
+def test_the_digest_of_a_file_needs_no_file(dtype, shape):
+    array = np.arange(np.prod(shape, dtype=int)).astype(dtype).reshape(shape).T
+    assert sha256_of_tensor(array) == hashlib.sha256(dump_tensor(array)).hexdigest()
 
 
-@pytest.mark.parametrize("together", [(1 << 19, 256), (64, 4), (7, 3)])
-@pytest.mark.parametrize(
-    ("shape", "axis"), [((5, 7, 3), 0), ((5, 7, 3), 1), ((5, 7, 3), 2), ((40,), 0), ((1, 9), 1)]
+@given(
+    shape=st.lists(st.integers(1, 9), min_size=1, max_size=3),
+    axis=st.integers(0, 2),
+    held=st.sets(st.integers(0, 8), min_size=1),
+    tile=st.integers(1, 4),
 )
-def test_what_is_filled_is_rotated_values(shape, axis, together, monkeypatch):
-    """Each place holds a rotated part, chosen by its hash, in whatever tiles it is filled."""
-    monkeypatch.setattr(tensor_file, "_FILLED", together[0])
-    monkeypatch.setattr(tensor_file, "_TOGETHER", together[1])
-    held = shape[axis] // 3 + 1
-    places = np.arange(held, dtype=np.int64)
-    values = np.random.default_rng(0).standard_normal((*shape[:axis], held, *shape[axis + 1 :]))
-    made = np.moveaxis(filled(values, places, shape[axis], axis), axis, 0)
-    rows = np.moveaxis(values, axis, 0).reshape(held, -1)
-    for place, number in enumerate(hashed(np.arange(shape[axis], dtype=np.uint64)).tolist()):
-        size = rows.shape[1]
-        turn = (number >> 32) % max(size - 1, 1) + (size > 1)
-        expected = rows[place] if place < held else np.roll(rows[number % held], -turn)
-        np.testing.assert_array_equal(made[place].reshape(-1), expected)
+def test_other_places_are_filled_by_their_hash(shape, axis, held, tile):
+    """However many of them are filled at once."""
+    axis = axis % len(shape)
+    count = shape[axis]
+    places = np.array(sorted({place % count for place in held}))
+    rows = [len(places) if n == axis else extent for n, extent in enumerate(shape)]
+    values = np.arange(np.prod(rows)).astype("int32").reshape(rows)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("relax_tapml.tensor_file._FILLED", tile)
+        patch.setattr("relax_tapml.tensor_file._TOGETHER", max(1, tile - 1))
+        found = filled(values, places, count, axis)
+    assert found.shape == tuple(shape)
+    for place in range(count):
+        actual = found.take(place, axis).reshape(-1)
+        at = np.flatnonzero(places == place)
+        if at.size:
+            expected = values.take(at[0], axis).reshape(-1)
+        else:
+            number = int(hashed(np.array([place], np.uint64))[0])
+            source = values.take(number % len(places), axis).reshape(-1)
+            size = source.size
+            turn = (number >> 32) % max(size - 1, 1) + (size > 1)
+            expected = np.roll(source, -turn)
+        np.testing.assert_array_equal(actual, expected)

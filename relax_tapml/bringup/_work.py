@@ -111,7 +111,7 @@ def _guessed(params: Sequence[tirx.Var], guess: int) -> dict[tirx.Var, int]:
 
 
 def _size(ty: relax.TensorType, guess: int) -> tuple[int, int]:
-    if ty.shape is None:
+    if not isinstance(ty.shape, relax.ShapeExpr):  # Not stated, or computed at run time.
         return guess, 4
     extents = [int(e) if isinstance(e, tirx.IntImm) else guess for e in ty.shape.values]
     return math.prod(extents), max(tvm.DataType(ty.dtype).itemsize, 1)

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import math
 import mmap
 import os
 import weakref
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from relax_tapml.arrays import Array
+from relax_tapml.arrays import Array, empty_aligned
 from relax_tapml.errors import MachineError, StoreError
 from relax_tapml.files.read import open_file
 
@@ -22,6 +25,7 @@ _LIBC.mmap.argtypes = [
     *(ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long)
 ]
 _LIBC.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
+_SHARED_BYTES = 1 << 24
 _FAILED = ctypes.c_void_p(-1).value
 
 
@@ -35,22 +39,40 @@ class FilePlace:
 
 
 class _Mapping:
-    """A private mapping of a whole file.
+    """A mapping of a whole file, private unless the file is memory of this process.
 
     Not ``mmap.mmap``, which keeps a descriptor, of which a process has too few for all weights.
     """
 
-    def __init__(self, descriptor: int, size_bytes: int, path: Path) -> None:
+    def __init__(
+        self, descriptor: int, size_bytes: int, path: Path, *, is_memory: bool = False
+    ) -> None:
         self.path = path.absolute()
-        self.identity = _identity(os.fstat(descriptor))
+        self.is_memory = is_memory
+        self._identity = self._identity_of(os.fstat(descriptor))
         # Nearly nothing is ever written to these pages, so no memory need be kept for it.
         flags = mmap.MAP_PRIVATE | getattr(mmap, "MAP_NORESERVE", 0)
+        if is_memory:
+            flags = mmap.MAP_SHARED
         access = mmap.PROT_READ | mmap.PROT_WRITE
         address = _LIBC.mmap(None, size_bytes, access, flags, descriptor, 0)
         if address in (None, _FAILED):
             raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
         self.address: int = address
         weakref.finalize(self, _LIBC.munmap, address, size_bytes).atexit = False
+
+    @property
+    def is_there(self) -> bool:
+        """Whether another process finds the same content at ``path``."""
+        try:
+            return self._identity_of(self.path.stat()) == self._identity
+        except OSError:
+            return False
+
+    def _identity_of(self, status: os.stat_result) -> tuple[int, ...]:
+        # The content of memory is written after it is mapped.
+        time_ns = 0 if self.is_memory else status.st_mtime_ns
+        return status.st_dev, status.st_ino, status.st_size, time_ns
 
 
 def map_file(path: Path, *, fix: str, max_bytes: int) -> Array:
@@ -73,6 +95,34 @@ def map_file(path: Path, *, fix: str, max_bytes: int) -> Array:
             if error.errno == errno.ENOMEM:
                 raise MachineError(f"{path} cannot be mapped: out of memory") from error
             raise StoreError(f"{path} cannot be read: {error.strerror}. {fix}") from error
+    return _array_over(mapping, size_bytes)
+
+
+def shared_array(shape: Sequence[int], dtype: np.dtype[Any]) -> Array:
+    """Return a new array, of any content, that other processes may map, see ``place_of``.
+
+    It is freed as any other. A small one is an ordinary array, and so is one on a system that
+    cannot do this.
+    """
+    size_bytes = math.prod(shape) * dtype.itemsize
+    if size_bytes < _SHARED_BYTES or not hasattr(os, "memfd_create"):
+        return empty_aligned(shape, dtype)
+    try:
+        descriptor = os.memfd_create("relax_tapml.array")
+    except OSError:
+        return empty_aligned(shape, dtype)
+    try:
+        os.ftruncate(descriptor, size_bytes)
+        path = Path(f"/proc/{os.getpid()}/fd/{descriptor}")
+        mapping = _Mapping(descriptor, size_bytes, path, is_memory=True)
+    except OSError:
+        os.close(descriptor)
+        return empty_aligned(shape, dtype)
+    weakref.finalize(mapping, os.close, descriptor).atexit = False
+    return _array_over(mapping, size_bytes).view(dtype).reshape(tuple(shape))
+
+
+def _array_over(mapping: _Mapping, size_bytes: int) -> Array:
     memory = (ctypes.c_uint8 * size_bytes).from_address(mapping.address)
     memory.owner = mapping  # type: ignore[attr-defined]
     return np.asarray(np.ctypeslib.as_array(memory))
@@ -80,22 +130,20 @@ def map_file(path: Path, *, fix: str, max_bytes: int) -> Array:
 
 def is_mapped(array: Array) -> bool:
     """Return whether an array is a view of ``map_file``'s."""
-    return _mapping(array) is not None
+    mapping = _mapping(array)
+    return mapping is not None and not mapping.is_memory
 
 
 def place_of(array: Array) -> FilePlace | None:
     """Return where another process finds the bytes of an array.
 
-    None where the array is no C-contiguous view of ``map_file``'s, or the file is gone or changed.
+    None where the array is no C-contiguous view of ``map_file``'s or ``shared_array``'s, or the
+    file is gone or changed.
     """
     mapping = _mapping(array)
     if mapping is None or not array.flags.c_contiguous or array.size == 0:
         return None
-    try:
-        is_there = _identity(mapping.path.stat()) == mapping.identity
-    except OSError:
-        is_there = False
-    if not is_there:
+    if not mapping.is_there:
         return None
     offset = array.ctypes.data - mapping.address
     return FilePlace(path=mapping.path, offset=offset, size_bytes=array.nbytes)
@@ -109,7 +157,3 @@ def _mapping(array: Array) -> _Mapping | None:
             return owner
         base = base.obj if isinstance(base, memoryview) else getattr(base, "base", None)
     return None
-
-
-def _identity(status: os.stat_result) -> tuple[int, ...]:
-    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns

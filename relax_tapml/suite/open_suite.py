@@ -198,7 +198,7 @@ class Suite:
             array = entry.recipe.array(entry.dtype, entry.shape)
         except (ValueError, MemoryError) as error:
             raise StoreError(f"{where}: tensor {digest}: {error}. {CARVE_AGAIN}") from error
-        made = tensor_file.digest_of(array)
+        made = tensor_file.sha256_of_tensor(array)
         if made != digest:
             raise StoreError(
                 f"{where}: tensor {digest} is made by a recipe, which makes {made} here. "

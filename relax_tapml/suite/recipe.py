@@ -9,14 +9,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from relax_tapml.arrays import Array, dtype_named, hashed, is_float
+from relax_tapml.files.mapped import shared_array
 
 _MOST_MAGNITUDE, _MOST_PARTS, _MOST_EXPONENT = 1 << 20, 1 << 16, 1000
-_PART = 1 << 15
+_PART = 1 << 16  # Of the places that are hashed at once: what that takes stays in a cache.
+_MOST_LISTED = 1 << 14
 MOST_ELEMENTS = 1 << 30
 """Of a made tensor. A manifest comes from anywhere, and a shape in it must not fill the memory."""
 
@@ -88,32 +89,36 @@ class Recipe:
         size = math.prod(shape)
         if not is_float(made_of) or not 0 <= size <= MOST_ELEMENTS or min(shape, default=0) < 0:
             raise ValueError(f"a tensor of {dtype} {list(shape)} cannot be generated")
-        array = np.empty(size, made_of)
-        table = self._table(made_of)
+        array = shared_array((size,), made_of)
+        # Few values are converted once each, and then chosen.
+        is_listed = self.magnitude <= _MOST_LISTED
+        listed = self._values(np.arange(-self.magnitude, self.magnitude + 1)) if is_listed else None
+        if listed is not None:
+            listed = listed.astype(made_of)
         # In parts: the hashes are several times as large as the tensor.
         for start in range(0, size, _PART):
             places = np.arange(start, min(start + _PART, size), dtype=np.uint64)
-            array[start : start + _PART] = table[self._indices(places)]
+            whole = self._whole(places)
+            array[start : start + _PART] = (
+                self._values(whole).astype(made_of)
+                if listed is None
+                else listed[whole + self.magnitude]
+            )
         return np.asarray(array.reshape(tuple(shape)))
 
-    def _table(self, dtype: np.dtype[Any]) -> Array:
-        """Return all values: zero, then each whole number, negative and positive."""
-        whole = np.repeat(np.arange(1.0, self.magnitude + 1), 2)
-        whole[::2] *= -1 if self.is_signed else 1
-        return np.asarray(np.ldexp(np.concatenate([[0.0], whole]), self.exponent).astype(dtype))
-
-    def _indices(self, places: Array) -> Array:
+    def _whole(self, places: Array) -> Array:
+        """Return the whole numbers at some places: int64."""
         hashes = hashed(places + hashed(np.asarray([self.seed], np.uint64)))
-        size = _remainder(hashes >> np.uint64(40), self.magnitude)
-        found = (size << np.uint64(1)) + (hashes & np.uint64(1)) + np.uint64(1)
+        # NumPy divides by one number with multiplications, but takes the rest with divisions.
+        high = (hashes >> np.uint64(40)).astype(np.uint32)
+        magnitude = np.uint32(self.magnitude)
+        whole = 1 + (high - high // magnitude * magnitude).astype(np.int64)
+        if self.is_signed:
+            whole = np.where(hashes & np.uint64(1), whole, -whole)
         if self.parts > 1:
-            own = _remainder(hashes >> np.uint64(8), self.parts) == np.uint64(self.part)
-            found *= own
-        return found.astype(np.int64)
+            own = (hashes >> np.uint64(8)) % np.uint64(self.parts) == np.uint64(self.part)
+            whole = np.where(own, whole, 0)
+        return whole
 
-
-def _remainder(numbers: Array, divisor: int) -> Array:
-    """Return numbers modulo a divisor, uint64; of a power of two without the slow division."""
-    if divisor & (divisor - 1) == 0:
-        return np.asarray(numbers & np.uint64(divisor - 1))
-    return np.asarray(numbers % np.uint64(divisor))
+    def _values(self, whole: Array) -> Array:
+        return np.ldexp(whole.astype(np.float64), self.exponent)

@@ -21,7 +21,7 @@ from relax_tapml.suite.pytest_file import (
     render_unit,
 )
 from relax_tapml.suite.recipe import MOST_ELEMENTS, Recipe
-from relax_tapml.tensor_file import digest_of, dump_part, dump_tensor
+from relax_tapml.tensor_file import dump_part, dump_tensor, sha256_of_tensor
 
 # Smaller tensors are files: these can be looked at with any tool.
 _LEAST_MADE = 1 << 14
@@ -105,7 +105,7 @@ class SuiteFiles:
         """
         is_made = array.nbytes >= _LEAST_MADE and array.size <= MOST_ELEMENTS
         if recipe is not None and is_made and part is None:
-            digest = digest_of(array)
+            digest = sha256_of_tensor(array)
             if digest not in self.tensors:
                 self.tensors[digest] = SuiteTensor(
                     file=None, dtype=array.dtype.name, shape=array.shape, recipe=recipe

@@ -8,7 +8,7 @@ import pytest
 
 from relax_tapml.capture.host_tensor import tensor_over
 from relax_tapml.errors import StoreError
-from relax_tapml.files.mapped import is_mapped, map_file, place_of
+from relax_tapml.files.mapped import is_mapped, map_file, place_of, shared_array
 from relax_tapml.tensor_file import parse_tensors, raw_tensors, write_tensors
 
 ARRAYS = {
@@ -71,3 +71,23 @@ def test_arrays_elsewhere_have_no_place(file):
 def test_a_missing_file_is_refused(tmp_path):
     with pytest.raises(StoreError, match="Write it again"):
         map_file(tmp_path / "none", fix="Write it again", max_bytes=1)
+
+
+def test_another_process_finds_a_shared_array():
+    """As long as the array is there; what the other one writes stays there."""
+    array = shared_array((3, 2 << 20), np.dtype("float32"))
+    array[:] = 5
+    place = place_of(array[1:])
+    assert not is_mapped(array)
+    found = map_file(place.path, fix="Run again", max_bytes=1 << 30)
+    assert (found[place.offset :].view("float32") == 5).all()
+    found[:] = 0
+    assert (array == 5).all()
+    del array
+    assert not place.path.exists()
+    assert (found == 0).all()
+
+
+def test_a_small_array_is_not_shared():
+    assert place_of(shared_array((4, 0), np.dtype("int8"))) is None
+    assert place_of(shared_array((4, 3), np.dtype("int8"))) is None

@@ -8,6 +8,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
+from relax_tapml.arrays import hashed
 from relax_tapml.suite.recipe import Recipe
 
 PINNED = "e92659a239b2e26bcc6cee1c14d553a8ed0fb5e5df6ede81077e16f0a4e93bb7"
@@ -47,6 +48,26 @@ def test_tensors_differ_by_seed_and_agree_in_parts_of_a_million():
     long = Recipe(seed=1, magnitude=8).array("float32", ((1 << 20) + 1000,))
     np.testing.assert_array_equal(long[:1000], one)
     assert len(np.unique(long[-1000:])) == 16
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float64"])
+@pytest.mark.parametrize("magnitude", [1, 3, 5000, 1 << 20])
+@pytest.mark.parametrize(("parts", "is_signed"), [(1, True), (3, False)])
+def test_each_value_is_that_of_its_hash(dtype, magnitude, parts, is_signed):
+    """However it is computed."""
+    recipe = Recipe(
+        seed=4, magnitude=magnitude, parts=parts, part=parts - 1, exponent=-3, is_signed=is_signed
+    )
+    made = recipe.array(dtype, (500,))
+    seed = int(hashed(np.array([4], np.uint64))[0])
+    for place, value in enumerate(made):
+        number = int(hashed(np.array([(place + seed) % 2**64], np.uint64))[0])
+        whole = 1 + (number >> 40) % magnitude
+        if is_signed and not number & 1:
+            whole = -whole
+        if (number >> 8) % parts != parts - 1:
+            whole = 0
+        assert value == np.float64(whole / 8).astype(made.dtype)
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float8_e4m3fn", "float64"])

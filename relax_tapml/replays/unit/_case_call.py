@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from relax_tapml.arrays import Array
 from relax_tapml.replays.unit._poison import (
     both,
@@ -21,7 +19,8 @@ from relax_tapml.suite.open_suite import Suite
 from relax_tapml.targets.session.poison import Poison
 from relax_tapml.targets.session.session import DeviceModule, DeviceSession, DeviceTensor
 
-_BLOCK = 1 << 20
+# More weights of other units are freed before those of the next unit are uploaded.
+_KEPT_BYTES = 1 << 28
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,18 +74,42 @@ class CaseCaller:
         self._suite = suite
         self._programs = programs
         self._poison = poison
+        # Which session has weights of which unit, and how many bytes.
+        self._session: DeviceSession | None = None
+        self._unit = ""
+        self._weights: dict[str, int] = {}
 
     def arguments(
-        self, session: DeviceSession, case: SuiteCase, inputs: Sequence[Array] | None = None
+        self,
+        session: DeviceSession,
+        unit: str,
+        case: SuiteCase,
+        inputs: Sequence[Array] | None = None,
     ) -> list[DeviceTensor]:
-        """Upload the inputs of a case, read unless given, but for weights that the session has."""
+        """Upload the inputs of a case, read unless given, but for weights that the session has.
+
+        Where the weights of the units before are many, the session forgets them first.
+        """
+        inputs = inputs or self._inputs(case)
+        self._make_room(session, unit)
+        for item, array in zip(case.inputs, inputs, strict=True):
+            if item.weight is not None and not case.may_write:
+                self._weights[item.tensor] = array.nbytes
         return [
             session.upload(array)
             if item.weight is None or case.may_write
             # By content: two layers may share a weight, and one name may stand for several.
             else session.parameter(item.tensor, array)
-            for item, array in zip(case.inputs, inputs or self._inputs(case), strict=True)
+            for item, array in zip(case.inputs, inputs, strict=True)
         ]
+
+    def _make_room(self, session: DeviceSession, unit: str) -> None:
+        if session is not self._session:
+            self._session, self._weights = session, {}
+        if unit != self._unit and sum(self._weights.values()) > _KEPT_BYTES:
+            session.release()
+            self._weights = {}
+        self._unit = unit
 
     def _inputs(self, case: SuiteCase) -> list[Array]:
         return [self._suite.tensor(item.tensor) for item in case.inputs]
@@ -129,7 +152,7 @@ class CaseCaller:
     ) -> CheckedCall:
         """Call a unit once and check what it did to its inputs and to memory."""
         inputs = self._inputs(case)
-        arguments = self.arguments(session, case, inputs)
+        arguments = self.arguments(session, unit, case, inputs)
         returned = self.call(session, module, unit, case, arguments)
         changed = [] if case.may_write else _changed(session, inputs, arguments)
         untouched = self._untouched(session, module, unit, case, returned)
@@ -169,7 +192,7 @@ class CaseCaller:
         pairs = list(zip(returned.untouched, returned.outputs, strict=True))
         if not any(mask is not None and not is_certain(output) for mask, output in pairs):
             return returned.untouched
-        arguments = self.arguments(session, case)
+        arguments = self.arguments(session, unit, case)
         again = self.call(session, module, unit, case, arguments, self._poison.inverted)
         return [
             mask if mask is None or is_certain(output) else both(mask, other)
@@ -183,20 +206,5 @@ def _changed(
     """Return which arguments are not, to the byte, what was uploaded."""
     pairs = zip(inputs, arguments, strict=True)
     return [
-        index
-        for index, (array, argument) in enumerate(pairs)
-        if not _are_equal(session.download(argument), array)
+        index for index, (array, argument) in enumerate(pairs) if not session.holds(argument, array)
     ]
-
-
-def _are_equal(one: Array, other: Array) -> bool:
-    """Whether two arrays hold the same bytes; block by block, without a copy of either."""
-    first, second = (_bytes_of(array) for array in (one, other))
-    return first.size == second.size and all(
-        np.array_equal(first[begin : begin + _BLOCK], second[begin : begin + _BLOCK])
-        for begin in range(0, first.size, _BLOCK)
-    )
-
-
-def _bytes_of(array: Array) -> Array:
-    return np.ascontiguousarray(array).reshape(-1).view(np.uint8)

@@ -14,6 +14,8 @@ from relax_tapml.targets.session.poison import Poison
 GUARD_BYTES = 1 << 14
 """Bytes behind a result, and before it, that are checked after the call."""
 
+_BLOCK_BYTES = 1 << 18  # Of an output that is compared with the pattern at once.
+
 
 @dataclass(frozen=True, kw_only=True)
 class PoisonedBlock:
@@ -75,14 +77,27 @@ class PoisonedBlock:
         if not actual.size:
             return None
         values = np.ascontiguousarray(actual).reshape(-1).view(f"u{actual.dtype.itemsize}")
-        expected = self._held(self.before_bytes, actual.nbytes, poison)
-        held = np.asarray(values == expected.view(values.dtype)).reshape(actual.shape)
-        return held if held.any() else None
+        step = _BLOCK_BYTES // values.itemsize
+        found: Array | None = None
+        for begin in range(0, values.size, step):
+            part = values[begin : begin + step]
+            place = self.before_bytes + begin * values.itemsize
+            are_held = part == self._held(place, part.nbytes, poison).view(values.dtype)
+            if are_held.any():
+                if found is None:
+                    found = np.zeros(values.size, np.bool_)
+                found[begin : begin + step] = are_held
+        return None if found is None else found.reshape(actual.shape)
 
     def _held(self, place: int, size_bytes: int, poison: Poison) -> Array:
         """Return what lay at a place before the call."""
-        pattern = np.roll(poison.pattern(self.pattern_bytes), -place % self.pattern_bytes)
-        return np.resize(pattern, size_bytes)
+        pattern = poison.pattern(self.pattern_bytes)
+        pieces = []
+        for begin in range(place, place + size_bytes, self.pattern_bytes):
+            start = begin % self.pattern_bytes
+            end = start + min(self.pattern_bytes, place + size_bytes - begin)
+            pieces += [pattern[start:end], pattern[: max(0, end - self.pattern_bytes)]]
+        return np.concatenate(pieces)
 
 
 def is_certain(actual: Array) -> bool:

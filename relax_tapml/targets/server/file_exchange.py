@@ -11,6 +11,7 @@ import ctypes
 import math
 import mmap
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +22,20 @@ from tvm.runtime import _ffi_api
 
 from relax_tapml.arrays import Array, dtype_named
 from relax_tapml.capture.host_tensor import tensor_over
+from relax_tapml.errors import StoreError
 from relax_tapml.files.mapped import FilePlace, map_file
 from relax_tapml.files.read import MAX_WEIGHTS_BYTES
 
 _TAKE = "relax_tapml.targets.tensor_from_file"
+_PUT = "relax_tapml.targets.part_from_file"
 _GIVE = "relax_tapml.targets.tensor_to_file"
 _MAP = "relax_tapml.targets.tensor_of_file"
 _SMALL_BYTES = 1 << 12
 _FILE_BYTES = 1 << 20
+# Larger tensors cross in parts, so that the file, which stays in memory, is small.
+_PART_BYTES = 1 << 25
+# The type of a remote device is that of the device there, plus a multiple of this.
+_REMOTE = 128
 _FIX = "Run again"
 
 
@@ -45,15 +52,22 @@ class FileExchange:
 
     def __init__(self, remote: Any, folder: Path) -> None:
         self._take = remote.get_function(_TAKE)
+        self._put = remote.get_function(_PUT)
         self._give = remote.get_function(_GIVE)
         self._map = optional_function(remote, _MAP)
         self._file = _MappedFile(folder)
 
     def upload(self, array: Array, device: Any) -> Any:
         """Copy a C-contiguous array to a new tensor on ``device``."""
-        content = self._file.at_least(array.nbytes)
-        content[: array.nbytes] = array.reshape(-1).view(np.uint8).data
-        return self._take(device, array.dtype.name, *array.shape)
+        data = array.reshape(-1).view(np.uint8)
+        tensor = None
+        for begin, size in _parts(array.nbytes, device):
+            self._file.at_least(size)[:size] = data[begin : begin + size].data
+            if tensor is None:
+                tensor = self._take(device, array.dtype.name, *array.shape)
+            else:
+                self._put(tensor, begin, size)
+        return tensor
 
     def map(self, place: FilePlace, array: Array, device: Any) -> Any:
         """Return a tensor of an array that lies in a file, which a server with Python maps.
@@ -64,14 +78,31 @@ class FileExchange:
         if self._map is None:
             return self.upload(array, device)
         where = str(place.path), place.offset
-        return self._map(device, *where, array.dtype.name, *array.shape)
+        tensor = self._map(device, *where, array.dtype.name, *array.shape)
+        return self.upload(array, device) if tensor is None else tensor
 
     def download(self, tensor: Any) -> Array:
         """Copy a tensor to a new array."""
-        shape, dtype = tuple(tensor.shape), np.dtype(str(tensor.dtype))
-        content = self._file.at_least(math.prod(shape) * dtype.itemsize)
-        self._give(tensor)
-        return np.ndarray(shape, dtype, content).copy()
+        array = np.empty(tuple(tensor.shape), np.dtype(str(tensor.dtype)))
+        data = array.reshape(-1).view(np.uint8)
+        for begin, part in self._downloaded(tensor, array.nbytes):
+            data[begin : begin + part.size] = part
+        return array
+
+    def holds(self, tensor: Any, array: Array) -> bool:
+        """Whether a tensor has the bytes of a C-contiguous array of its shape and dtype."""
+        data = array.reshape(-1).view(np.uint8)
+        return all(
+            np.array_equal(part, data[begin : begin + part.size])
+            for begin, part in self._downloaded(tensor, array.nbytes)
+        )
+
+    def _downloaded(self, tensor: Any, size_bytes: int) -> Iterator[tuple[int, Array]]:
+        """Yield the bytes of a tensor in parts, each with its place; valid until the next one."""
+        for begin, size in _parts(size_bytes, tensor.device):
+            content = self._file.at_least(size)
+            self._give(tensor, begin, size)
+            yield begin, np.frombuffer(content, np.uint8, size)
 
     def close(self) -> None:
         """Unmap the file. Never raises; may be called twice."""
@@ -82,6 +113,17 @@ class FileExchange:
         """Whether a tensor is large enough, and stored byte for byte as its array is."""
         kind = tvm_ffi.dtype(dtype)
         return size_bytes >= _SMALL_BYTES and kind.bits % 8 == 0 and kind.lanes == 1
+
+
+def _parts(size_bytes: int, device: Any) -> list[tuple[int, int]]:
+    """Return where the parts of a tensor begin that cross one by one, and their sizes.
+
+    At least one, of no bytes where the tensor has none. Only a CPU's memory is copied in parts.
+    """
+    is_cpu = device.dlpack_device_type() % _REMOTE == tvm.cpu().dlpack_device_type()
+    step = _PART_BYTES if is_cpu else max(size_bytes, 1)
+    starts = range(0, max(size_bytes, 1), step)
+    return [(begin, min(step, size_bytes - begin)) for begin in starts]
 
 
 def optional_function(remote: Any, name: str) -> Any:
@@ -98,27 +140,43 @@ def register(folder: Path) -> None:
 
     def take(device: Any, dtype: str, *shape: int) -> Any:
         tensor = tvm.runtime.empty(shape, dtype, device)
-        _ffi_api.TVMTensorCopyFromBytes(tensor, *bytes_of(tensor))
+        begin, size = _parts(size_of(tensor), device)[0]
+        put(tensor, begin, size)
         return tensor
 
-    def give(tensor: Any) -> None:
-        _ffi_api.TVMTensorCopyToBytes(tensor, *bytes_of(tensor))
+    def put(tensor: Any, begin: int, size: int) -> None:
+        if size == size_of(tensor):
+            _ffi_api.TVMTensorCopyFromBytes(tensor, address(size), size)
+        else:
+            ctypes.memmove(tensor.data_ptr() + begin, address(size), size)
+
+    def give(tensor: Any, begin: int, size: int) -> None:
+        if size == size_of(tensor):
+            _ffi_api.TVMTensorCopyToBytes(tensor, address(size), size)
+        else:
+            ctypes.memmove(address(size), tensor.data_ptr() + begin, size)
 
     def mapped(device: Any, path: str, offset: int, dtype: str, *shape: int) -> Any:
         kind = dtype_named(dtype)
         size = math.prod(shape) * kind.itemsize
-        content = map_file(Path(path), fix=_FIX, max_bytes=MAX_WEIGHTS_BYTES)
+        try:
+            content = map_file(Path(path), fix=_FIX, max_bytes=MAX_WEIGHTS_BYTES)
+        except StoreError:  # The memory of a process may be hidden from others.
+            return None
         array = content[offset : offset + size].view(kind).reshape(shape)
         is_cpu = device.__device_type_name__() == "cpu"
         tensor = tensor_over(array) if is_cpu else None
         return tvm.runtime.tensor(array, device) if tensor is None else tensor
 
-    def bytes_of(tensor: Any) -> tuple[ctypes.c_void_p, int]:
-        size = math.prod(tensor.shape) * tensor.dtype.itemsize
+    def size_of(tensor: Any) -> int:
+        return int(math.prod(tensor.shape) * tensor.dtype.itemsize)
+
+    def address(size: int) -> ctypes.c_void_p:
         data = np.frombuffer(file.at_least(size), np.uint8)
-        return data.ctypes.data_as(ctypes.c_void_p), size
+        return data.ctypes.data_as(ctypes.c_void_p)
 
     tvm.register_global_func(_TAKE, take, override=True)
+    tvm.register_global_func(_PUT, put, override=True)
     tvm.register_global_func(_GIVE, give, override=True)
     tvm.register_global_func(_MAP, mapped, override=True)
 

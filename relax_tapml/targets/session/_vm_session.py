@@ -17,8 +17,17 @@ from relax_tapml.errors import DeviceUnavailable, UsageError
 from relax_tapml.files.machine import Lack
 from relax_tapml.targets.session._loaded_kernels import LoadedKernels
 from relax_tapml.targets.session.session import DeviceModule, DeviceTensor, DeviceValue
-from relax_tapml.targets.session.tensors import check_dtype, plain, to_device, to_host
+from relax_tapml.targets.session.tensors import (
+    are_same_bytes,
+    check_dtype,
+    plain,
+    to_device,
+    to_host,
+)
 from relax_tapml.targets.session.traffic import Traffic
+
+FREE_KEPT = "vm.builtin.memory_manager.clear"
+"""The function of TVM that frees the memory which VMs keep."""
 
 
 def check_machine(message: str, lack: Lack | None) -> None:
@@ -108,6 +117,16 @@ class VMSession(ABC):
         self.traffic += Traffic(to_host=array.nbytes)
         return array
 
+    def holds(self, tensor: DeviceTensor, array: Array) -> bool:
+        """Whether a device tensor has the bytes of an array of its shape and dtype."""
+        with self._guard("download"):
+            is_equal = self._is_equal(tensor, plain(array))
+        self.traffic += Traffic(to_host=array.nbytes)
+        return is_equal
+
+    def _is_equal(self, tensor: DeviceTensor, array: Array) -> bool:
+        return are_same_bytes(self._to_host(tensor), array)
+
     def parameter(self, name: str, array: Array) -> DeviceTensor:
         """Return the device copy of a parameter, uploading it on first use in this session."""
         kind = (array.shape, array.dtype)
@@ -151,9 +170,14 @@ class VMSession(ABC):
             return self._call(module, function, values)
 
     def release(self) -> None:
-        """Free the parameters; the next use of one uploads it again."""
+        """Free the parameters, and memory that is kept for results to come."""
         with suppress(Exception):  # A dead server has freed them already.
             self._parameters.clear()
+            self._free_kept()
+
+    @abstractmethod
+    def _free_kept(self) -> None:
+        """Free the memory of results that VMs on the device keep for the next ones."""
 
     def close(self) -> None:
         """Free what the session holds on the device."""

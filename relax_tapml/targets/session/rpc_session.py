@@ -26,7 +26,7 @@ from relax_tapml.targets.server.exit_report import ExitReport
 from relax_tapml.targets.server.file_exchange import FileExchange
 from relax_tapml.targets.server.region_calls import RegionCalls
 from relax_tapml.targets.session._fault_text import fault_text
-from relax_tapml.targets.session._vm_session import VMSession, check_machine
+from relax_tapml.targets.session._vm_session import FREE_KEPT, VMSession, check_machine
 from relax_tapml.targets.session.session import DeviceModule, DeviceTensor
 from relax_tapml.targets.session.tvm_device import device_of
 
@@ -211,6 +211,15 @@ class RPCSession(VMSession):
         if self._files and self._files.pays_for(size_bytes, str(tensor.dtype)):
             return self._files.download(tensor)
         return super()._to_host(tensor)
+
+    def _is_equal(self, tensor: DeviceTensor, array: Array) -> bool:
+        if self._files and self._files.pays_for(array.nbytes, str(tensor.dtype)):
+            return self._files.holds(tensor, array)
+        return super()._is_equal(tensor, array)
+
+    def _free_kept(self) -> None:
+        with self._guard("release"):
+            self._remote.get_function(FREE_KEPT)()
 
     def _load_kernels(self, path: Path, name: str) -> Any:
         self._remote.upload(str(path), name)

@@ -37,6 +37,12 @@ class DeviceSession(Protocol):
     def download(self, tensor: DeviceTensor) -> Array:
         """Copy a device tensor back; bfloat16 and float8 come as ``ml_dtypes``."""
 
+    def holds(self, tensor: DeviceTensor, array: Array) -> bool:
+        """Whether a device tensor has the bytes of an array of its shape and dtype.
+
+        It crosses as by ``download``, but a large one is never in memory as a whole.
+        """
+
     def parameter(self, name: str, array: Array) -> DeviceTensor:
         """Return the device copy of a parameter, uploading it on first use in this session.
 
@@ -69,7 +75,10 @@ class DeviceSession(Protocol):
         """
 
     def release(self) -> None:
-        """Free the parameters; the next use of one uploads it again. Never raises."""
+        """Free the parameters, and memory that is kept for results to come; never raises.
+
+        The next use of a parameter uploads it again.
+        """
 
     def close(self) -> None:
         """End the session and everything it started. Never raises; may be called twice."""

@@ -9,6 +9,8 @@ import ml_dtypes
 import numpy as np
 import pytest
 import tvm
+from hypothesis import given
+from hypothesis import strategies as st
 from tvm.script import ir as I
 from tvm.script import relax as R
 from tvm.script import tirx as T
@@ -123,6 +125,37 @@ def test_untouched_values_hold_the_pattern():
     held[200:] = 1
     assert block.untouched(held, poison) is None
     assert block.untouched(np.zeros((0, 3), "float32"), poison) is None
+
+
+@given(
+    count=st.integers(1, 400),
+    before_bytes=st.sampled_from([0, 64, 8192]),
+    block_bytes=st.sampled_from([16, 64, 1 << 18]),
+    dtype=st.sampled_from(["uint8", "float16", "float64"]),
+    written=st.sets(st.integers(0, 399)),
+)
+def test_untouched_values_are_the_same_block_by_block(
+    count, before_bytes, block_bytes, dtype, written
+):
+    """Wherever blocks of the output, and repeats of the pattern, begin."""
+    poison, pattern_bytes = Poison(seed=7), 256
+    block = PoisonedBlock(
+        output=0, tensor_bytes=count * 8, pattern_bytes=pattern_bytes, before_bytes=before_bytes
+    )
+    memory = np.resize(poison.pattern(pattern_bytes), block.size_bytes)
+    size_bytes = count * np.dtype(dtype).itemsize
+    values = memory[before_bytes : before_bytes + size_bytes].view(dtype).copy()
+    whole = values.copy()
+    places = [place for place in written if place < count]
+    values.view(f"u{values.itemsize}")[places] ^= 1
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("relax_tapml.replays.unit._poison._BLOCK_BYTES", block_bytes)
+        found = block.untouched(values, poison)
+    bits = f"u{values.itemsize}"
+    expected = values.view(bits) == whole.view(bits)
+    assert (found is None) == (not expected.any())
+    if found is not None:
+        np.testing.assert_array_equal(found, expected)
 
 
 @I.ir_module

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import ml_dtypes
 import numpy as np
 import pytest
 import tvm
 
 from relax_tapml.errors import DeviceUnavailable
-from relax_tapml.files.mapped import map_file
+from relax_tapml.files.mapped import FilePlace, map_file
 from relax_tapml.targets.open_session import open_session
 from relax_tapml.targets.platforms.parse_target import parse_target
 from relax_tapml.targets.server.file_exchange import FileExchange
@@ -93,6 +95,26 @@ def test_file_grows_with_the_tensors():
     session.close()
 
 
+def test_large_tensors_cross_in_parts(session):
+    """A difference is found in each of them; and the file is not larger than one."""
+    array = _random((70 << 20) + 3, "uint8")
+    tensor = session.upload(array)
+    assert session.holds(tensor, array)
+    assert session.download(tensor).tobytes() == array.tobytes()
+    for place in (0, 40 << 20, array.size - 1):
+        array[place] ^= 1
+        assert not session.holds(tensor, array)
+        array[place] ^= 1
+
+
+def test_what_the_server_cannot_map_is_uploaded(session):
+    """As where the memory of a process is hidden from others."""
+    place = FilePlace(path=Path("/proc/1/fd/no"), offset=0, size_bytes=4096)
+    array = _random(4096, "uint8")
+    tensor = session._files.map(place, array, session._device)
+    assert session.download(tensor).tobytes() == array.tobytes()
+
+
 def test_space_is_reserved_before_it_is_written(session):
     """The file has no holes, which a full disk would turn into a SIGBUS."""
     _check(session, _random(4096, "uint8"))
@@ -105,12 +127,12 @@ def test_file_that_cannot_grow_is_an_error(session, monkeypatch):
     _check(session, _random(4096, "uint8"))
     resource = pytest.importorskip("resource")
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (32 << 20, limits[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (16 << 20, limits[1]))
     try:
         with pytest.raises(
             DeviceUnavailable, match=r"upload of uint8.* failed on .*File too large"
         ):
-            session.upload(np.zeros(48 << 20, "uint8"))
+            session.upload(np.zeros(24 << 20, "uint8"))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     _check(session, _random(4096, "uint8"))
