@@ -52,8 +52,6 @@ _MAX_FILE_HEADER = 100_000_000
 # written easily, and all of them are filled.
 _MAX_ROWS = 1 << 24
 
-# Bytes of a tensor that is hashed where it lies.
-_LEAST_HASHED = 1 << 24
 # Elements that are filled together, and of one place.
 _FILLED, _TOGETHER = 1 << 19, 256
 

@@ -104,6 +104,7 @@ def test_other_places_are_filled_by_their_hash(shape, axis, held, tile):
     values = np.arange(np.prod(rows)).astype("int32").reshape(rows)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("relax_tapml.tensor_file._FILLED", tile)
+        patch.setattr("relax_tapml.tensor_file._TOGETHER", max(1, tile - 1))
         found = filled(values, places, count, axis)
     assert found.shape == tuple(shape)
     for place in range(count):

@@ -163,6 +163,32 @@ def test_pieces_and_blocks_give_what_the_whole_gives(name, small, monkeypatch):
         assert np.median(share) < 8
 
 
+def test_an_evaluation_in_blocks_is_given_up_at_the_first(monkeypatch):
+    """Where that is not promising; a call of one block is not asked about."""
+    function = kernel(relax.op.matmul, ((5, 64), "float16"), ((64, 64), "float16"))
+    rng = np.random.default_rng(0)
+    arguments = {
+        n: rng.standard_normal(s).astype("float16") for n, s in enumerate([(5, 64), (64, 64)])
+    }
+    like = np.zeros((5, 64), "float16")
+    asked = []
+
+    def is_promising(results, tolerances, parts):
+        asked.append([results[0].shape, tolerances[0].bound.shape, parts[0].shape])
+        return False
+
+    def run():
+        return Derivation(function, [2]).evaluated(arguments, {}, [like], is_promising=is_promising)
+
+    assert run() is not None
+    assert asked == []
+    monkeypatch.setattr(_blocks, "BLOCK_BYTES", 1 << 12)
+    assert run() is None
+    [[result, *others]] = asked
+    assert others == [result, result]
+    assert np.prod(result) < like.size
+
+
 def test_a_kernel_is_taken_apart_at_its_products():
     """What comes before, between and after them are kernels of their own."""
     function = kernel(silu, ((5, 64), "float16"), ((64, 4), "float16"), ((4,), "float16"))
