@@ -14,8 +14,8 @@ ROOT = Path(__file__).resolve().parent.parent
 # imports itself and rooms of lower levels, never another of its own level.
 LEVELS = [
     {"errors", "_compat", "_lazy", "printable", "arrays", "progress", "versions", "cores"},
-    {"tensor_file"},
     {"files", "passes"},
+    {"tensor_file"},
     {"compare.tolerances"},
     {"compare.metrics"},
     {"processes", "compare", "capture", "kernel_flow"},
