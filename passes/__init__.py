@@ -11,7 +11,6 @@ __all__ = [
     "assign_sides",
     "bounded_outputs",
     "cache_call",
-    "crossings",
     "device_calls",
     "insert_capture",
     "keep_inplace_apart",

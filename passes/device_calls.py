@@ -10,8 +10,9 @@ import tvm
 import tvm_ffi
 from tvm import relax, tirx
 
+from relax_tapml.crossings import Crossing, DeviceCall
+
 from ._device_protocol import DOWNLOAD, PARAMETER, REGION_ATTR, RUN, UPLOAD
-from .crossings import Crossing, DeviceCall
 from .operator_call import operator_functions
 from .site import sites_of
 from .value_leaves import bindings_in

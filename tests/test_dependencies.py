@@ -13,7 +13,17 @@ ROOT = Path(__file__).resolve().parent.parent
 # A room is a folder; one that has no level here is a part of the folder that it lies in. A room
 # imports itself and rooms of lower levels, never another of its own level.
 LEVELS = [
-    {"errors", "_compat", "_lazy", "printable", "arrays", "progress", "versions", "cores"},
+    {
+        "errors",
+        "_compat",
+        "_lazy",
+        "printable",
+        "arrays",
+        "progress",
+        "versions",
+        "cores",
+        "crossings",
+    },
     {"files", "passes"},
     {"tensor_file"},
     {"compare.tolerances"},

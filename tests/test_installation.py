@@ -43,7 +43,7 @@ def run_in_tree(tmp_path_factory):
     "command",
     [
         "from relax_tapml.build import main; sys.exit(main(['minilm', '--out', 'out']))",
-        "from relax_tapml.cli.main import main; sys.exit(main(['replay', '.']))",
+        "from relax_tapml.cli.main import main; sys.exit(main(['replay', '.', '--on', 'llvm=']))",
     ],
 )
 def test_a_command_names_the_library_and_both_ways_out(command, run_in_tree):

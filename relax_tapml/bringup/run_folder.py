@@ -13,6 +13,7 @@ import tvm
 from relax_tapml.bringup._run_state import DeviceState, RunState, SearchState
 from relax_tapml.bringup.alone import Alone
 from relax_tapml.bringup.carved_suite import CarvePlan
+from relax_tapml.crossings import DeviceCall
 from relax_tapml.errors import StoreError, UsageError
 from relax_tapml.files.closing import Closing
 from relax_tapml.files.lock import LOCK_FILE, FolderLock
@@ -21,7 +22,6 @@ from relax_tapml.files.replace import delete, write_file
 from relax_tapml.files.scratch import is_scratch, sweep
 from relax_tapml.foreign.module import read_module, sealed_json
 from relax_tapml.partition.boundary import Boundary
-from relax_tapml.passes.crossings import DeviceCall
 from relax_tapml.results.calls_file import LAST_GOOD, calls_file, write_calls
 from relax_tapml.results.json_codec import encode, read_as
 from relax_tapml.results.pipeline_result import PipelineRun

@@ -8,12 +8,14 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from relax_tapml.cli.trust import TRUST_HELP
 from relax_tapml.errors import UsageError
-from relax_tapml.passes.crossings import DeviceCall, bytes_of
 from relax_tapml.printable import names_text
+
+if TYPE_CHECKING:
+    from relax_tapml.crossings import DeviceCall
 
 _NAMED_AT_MOST = 4
 
@@ -116,6 +118,8 @@ class _Model:
 
 
 def _sums(calls: Sequence[DeviceCall]) -> dict[str, Any]:
+    from relax_tapml.crossings import bytes_of
+
     return {
         "sites": sum(len(call.sites) for call in calls),
         "regions": len(calls),

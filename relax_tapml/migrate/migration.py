@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Sequence
 from typing import Protocol
 
 from relax_tapml.compare.verdict import Verdict
+from relax_tapml.crossings import DeviceCall
 from relax_tapml.migrate.driver import migrate
 from relax_tapml.migrate.in_context import InContext, contexts
 from relax_tapml.migrate.move_groups import MoveGroup
@@ -14,7 +15,6 @@ from relax_tapml.migrate.strategies.strategy import Strategy
 from relax_tapml.migrate.trial import Trial
 from relax_tapml.partition.boundary import Boundary, boundary_of
 from relax_tapml.partition.site_table import SiteEntry
-from relax_tapml.passes.crossings import DeviceCall
 from relax_tapml.progress import Stage
 from relax_tapml.results.pipeline_result import PipelineRun
 from relax_tapml.results.step_result import StepResult

@@ -13,6 +13,7 @@ from relax_tapml.compare.comparison import compare_all, worst
 from relax_tapml.compare.repeat import repeated
 from relax_tapml.compare.tolerances.tolerance import Tolerance
 from relax_tapml.compare.verdict import FAULTS, Verdict, verdict_of
+from relax_tapml.crossings import bytes_of
 from relax_tapml.errors import DeviceFault, DeviceUnavailable
 from relax_tapml.frontend.model import Model
 from relax_tapml.migrate._session_calls import SessionCalls
@@ -22,7 +23,6 @@ from relax_tapml.migrate.move_groups import MoveGroup
 from relax_tapml.migrate.strategies.strategy import Proposal
 from relax_tapml.partition.hybrid import HybridModule
 from relax_tapml.partition.program import PartitionedProgram
-from relax_tapml.passes.crossings import bytes_of
 from relax_tapml.passes.site import Site
 from relax_tapml.replays.replay import ReplayReport
 from relax_tapml.results.step_result import (

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import tvm
 
+from relax_tapml.crossings import DeviceCall
 from relax_tapml.errors import LoweringError
 from relax_tapml.files.machine import raise_machine_error
 from relax_tapml.partition.boundary import Boundary
@@ -16,7 +17,6 @@ from relax_tapml.partition.derived_weights import Derivation, derivations
 from relax_tapml.partition.kernel_library import KernelLibrary
 from relax_tapml.partition.site_table import SiteEntry, site_table
 from relax_tapml.passes.assign_sides import AssignSides
-from relax_tapml.passes.crossings import DeviceCall
 from relax_tapml.passes.device_calls import device_calls
 from relax_tapml.passes.lift_derived_weights import LiftDerivedWeights
 from relax_tapml.passes.outline_regions import OutlineRegions

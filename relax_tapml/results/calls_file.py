@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from relax_tapml.crossings import DeviceCall
 from relax_tapml.errors import StoreError
 from relax_tapml.files.read import read_json
 from relax_tapml.files.replace import write_file
-from relax_tapml.passes.crossings import DeviceCall
 from relax_tapml.results.json_codec import encode, read_as
 
 LAST_GOOD = "last.calls.json"

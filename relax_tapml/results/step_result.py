@@ -8,8 +8,8 @@ from enum import StrEnum
 
 from relax_tapml.compare.agreement import Agreement
 from relax_tapml.compare.verdict import Verdict
+from relax_tapml.crossings import DeviceCall
 from relax_tapml.frontend.model import Meaning
-from relax_tapml.passes.crossings import DeviceCall
 from relax_tapml.results.json_codec import NOT_IN_JSON, Count, Number, Seconds
 
 

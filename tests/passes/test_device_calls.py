@@ -7,8 +7,8 @@ from tvm.script import ir as I
 from tvm.script import relax as R
 from tvm.script import tirx as T
 
+from relax_tapml.crossings import Crossing, DeviceCall, bytes_of
 from relax_tapml.passes.assign_sides import AssignSides
-from relax_tapml.passes.crossings import Crossing, DeviceCall, bytes_of
 from relax_tapml.passes.device_calls import device_calls
 from relax_tapml.passes.outline_regions import OutlineRegions
 

@@ -8,7 +8,6 @@ from tiny_model import model
 from relax_tapml import bring_up, replay
 from relax_tapml.compare.verdict import Verdict
 from relax_tapml.errors import DeviceUnavailable
-from relax_tapml.targets.server.file_exchange import FileExchange
 from relax_tapml.targets.session.rpc_session import RPCSession
 
 
@@ -65,17 +64,16 @@ def test_a_device_without_room_judges_nothing(finished, monkeypatch):
     with pytest.raises(DeviceUnavailable, match="No space left on device"):
         replay(finished / "tests", target="llvm", units=["softmax", "sum"])
     monkeypatch.undo()
-    monkeypatch.setattr(FileExchange, "pays_for", staticmethod(lambda size, dtype: True))
-    uploads: list[int] = []
-    upload = FileExchange.upload
+    sent: list[int] = []
+    send = RPCSession._to_device
 
     def full_later(self, *args):
-        uploads.append(1)
-        if len(uploads) > 12:
+        sent.append(1)
+        if len(sent) > 12:
             raise OSError(28, "No space left on device")
-        return upload(self, *args)
+        return send(self, *args)
 
-    monkeypatch.setattr(FileExchange, "upload", full_later)
+    monkeypatch.setattr(RPCSession, "_to_device", full_later)
     report = replay(finished / "tests", target="llvm")
     assert set(report.units.values()) == {Verdict.PASS, Verdict.INCONCLUSIVE}
     assert "No space left on device" in report.unavailable
