@@ -52,7 +52,8 @@ class FileExchange:
 
     def __init__(self, remote: Any, folder: Path) -> None:
         self._take = remote.get_function(_TAKE)
-        self._put = remote.get_function(_PUT)
+        # A server without it, which has no Python, takes and gives whole tensors.
+        self._put = optional_function(remote, _PUT)
         self._give = remote.get_function(_GIVE)
         self._map = optional_function(remote, _MAP)
         self._file = _MappedFile(folder)
@@ -61,7 +62,7 @@ class FileExchange:
         """Copy a C-contiguous array to a new tensor on ``device``."""
         data = array.reshape(-1).view(np.uint8)
         tensor = None
-        for begin, size in _parts(array.nbytes, device):
+        for begin, size in self._parts(array.nbytes, device):
             self._file.at_least(size)[:size] = data[begin : begin + size].data
             if tensor is None:
                 tensor = self._take(device, array.dtype.name, *array.shape)
@@ -99,10 +100,13 @@ class FileExchange:
 
     def _downloaded(self, tensor: Any, size_bytes: int) -> Iterator[tuple[int, Array]]:
         """Yield the bytes of a tensor in parts, each with its place; valid until the next one."""
-        for begin, size in _parts(size_bytes, tensor.device):
+        for begin, size in self._parts(size_bytes, tensor.device):
             content = self._file.at_least(size)
-            self._give(tensor, begin, size)
+            self._give(tensor, *(() if self._put is None else (begin, size)))
             yield begin, np.frombuffer(content, np.uint8, size)
+
+    def _parts(self, size_bytes: int, device: Any) -> list[tuple[int, int]]:
+        return [(0, size_bytes)] if self._put is None else _parts(size_bytes, device)
 
     def close(self) -> None:
         """Unmap the file. Never raises; may be called twice."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 
 import ml_dtypes
@@ -26,9 +27,15 @@ DTYPES = [
 @pytest.fixture(scope="module")
 def session():
     """A session on a device process."""
-    session = open_session("process", LLVM)
-    yield session
-    session.close()
+    with closing(open_session("process", LLVM)) as session:
+        yield session
+
+
+@pytest.fixture
+def fresh_session():
+    """One whose file has its first size."""
+    with closing(open_session("process", LLVM)) as session:
+        yield session
 
 
 def _random(size_bytes: int, dtype: str) -> np.ndarray:
@@ -122,9 +129,9 @@ def test_space_is_reserved_before_it_is_written(session):
     assert status.st_blocks * 512 >= status.st_size >= 1 << 20
 
 
-def test_file_that_cannot_grow_is_an_error(session, monkeypatch):
+def test_file_that_cannot_grow_is_an_error(fresh_session):
     """Without space for a tensor its transfer fails and the session lives."""
-    _check(session, _random(4096, "uint8"))
+    _check(fresh_session, _random(4096, "uint8"))
     resource = pytest.importorskip("resource")
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (16 << 20, limits[1]))
@@ -132,10 +139,10 @@ def test_file_that_cannot_grow_is_an_error(session, monkeypatch):
         with pytest.raises(
             DeviceUnavailable, match=r"upload of uint8.* failed on .*File too large"
         ):
-            session.upload(np.zeros(24 << 20, "uint8"))
+            fresh_session.upload(np.zeros(24 << 20, "uint8"))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    _check(session, _random(4096, "uint8"))
+    _check(fresh_session, _random(4096, "uint8"))
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "bool"])
