@@ -1,4 +1,4 @@
-"""A model lowered and built for llvm, as the benchmarks use it."""
+"""A model lowered and built, by default for llvm, as the benchmarks use it."""
 
 from __future__ import annotations
 
@@ -32,6 +32,7 @@ class BuiltModel:
     library: KernelLibrary
     kernels: KernelSet
     host: Host
+    target: tvm.target.Target = LLVM
 
     def inputs(self, index: int) -> list[Any]:
         """Return what the entry function of ``functions`` takes for a sample."""
@@ -52,7 +53,7 @@ class BuiltModel:
         """
         lifted = LiftDerivedWeights()(self.units)
         module = lifted if instrument is None else instrument(lifted)
-        machine = self.host.virtual_machine(compile_functions(module, LLVM, self.library))
+        machine = self.host.virtual_machine(compile_functions(module, self.target, self.library))
         derived = DerivedWeights(derivations(lifted))
         return self.host.functions(machine, weight_names(lifted), derived)
 
@@ -63,17 +64,18 @@ def lowered(model: Model) -> tvm.IRModule:
     return lower(mark_inputs(model.module, model.params))
 
 
-def build_model(model: Model, folder: Path) -> BuiltModel:
+def build_model(model: Model, folder: Path, target: tvm.target.Target = LLVM) -> BuiltModel:
     """Lower and build a model, with kernels in ``folder``."""
     module = lowered(model)
-    units = lower_for_target(module, LLVM)
+    units = lower_for_target(module, target)
     library = KernelLibrary(folder)
-    kernels = library.build(units, LLVM)
+    kernels = library.build(units, target)
     return BuiltModel(
         model=model,
         lowered=module,
         units=units,
         library=library,
         kernels=kernels,
-        host=Host(LLVM, kernels.files(), model.params),
+        host=Host(target, kernels.files(), model.params),
+        target=target,
     )

@@ -2,8 +2,9 @@
 
 ``python llm_plain_run.py MODEL SOURCE OUT`` prints one line of JSON: seconds of PyTorch and of the
 source, each run twice, of which the second counts; and how far the bundle's outputs are from the
-source's, the largest difference in units of the RMS of the source's. OUT is the output folder of a
-run of the main command, whose kernels are not built again.
+source's, the largest difference in units of the RMS of the source's. The source runs the first
+sample, with its derived weights, as after the first call of a process. OUT is the output folder of
+a run of the main command, whose kernels are not built again.
 """
 
 from __future__ import annotations
@@ -18,13 +19,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from built_model import build_model
 from llm_models import Decoder, decoder, model_of
 
 import relax_tapml
 from relax_tapml.arrays import Array
-from relax_tapml.bringup import SideSpec, build_source, lower_model
+from relax_tapml.bringup import SideSpec
 from relax_tapml.frontend.model import Model
-from relax_tapml.progress import SILENT
 
 
 def main() -> None:
@@ -33,16 +34,15 @@ def main() -> None:
     built = decoder(name)
     torch_s = _torch_s(built, "cuda" if target.startswith("cuda") else "cpu")
     model = model_of(built)
-    source = build_source(
-        model, lower_model(model), SideSpec.of(target), Path(out) / "kernels"
-    ).source
-    outputs = source.run(SILENT)
+    plain = build_model(model, Path(out) / "kernels", SideSpec.of(target).accurate().target)
+    functions = plain.functions()
+    outputs = [model.run(functions, sample) for sample in model.samples]
     print(
         json.dumps(
             {
                 "weights_bytes": sum(array.nbytes for array in model.params.values()),
                 "torch_s": torch_s,
-                "source_s": _second_s(lambda: source.run(SILENT)),
+                "source_s": _second_s(lambda: model.run(functions, model.samples[0])),
                 "bundle_apart": _bundle_apart(Path(out) / "bundle", model, outputs),
             }
         )
