@@ -34,7 +34,9 @@ def main() -> None:
     built = decoder(name)
     torch_s = _torch_s(built, "cuda" if target.startswith("cuda") else "cpu")
     model = model_of(built)
-    plain = build_model(model, Path(out) / "kernels", SideSpec.of(target).accurate().target)
+    plain = build_model(
+        model, Path(out) / "kernels", SideSpec.of(target, session="inline").accurate().target
+    )
     functions = plain.functions()
     outputs = [model.run(functions, sample) for sample in model.samples]
     print(
