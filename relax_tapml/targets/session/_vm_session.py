@@ -26,9 +26,6 @@ from relax_tapml.targets.session.tensors import (
 )
 from relax_tapml.targets.session.traffic import Traffic
 
-FREE_KEPT = "vm.builtin.memory_manager.clear"
-"""The function of TVM that frees the memory which VMs keep."""
-
 
 def check_machine(message: str, lack: Lack | None) -> None:
     """Raise an error if the machine of a device, and no kernel, caused a failure.
@@ -169,10 +166,20 @@ class VMSession(ABC):
             values = [self._shape(arg) if isinstance(arg, tuple) else arg for arg in args]
             return self._call(module, function, values)
 
+    def maps(self, array: Array) -> bool:
+        """Whether a parameter has the pages of an array: not by default."""
+        del array
+        return False
+
     def release(self) -> None:
         """Free the parameters, and memory that is kept for results to come."""
         with suppress(Exception):  # A dead server has freed them already.
             self._parameters.clear()
+        self.free_kept()
+
+    def free_kept(self) -> None:
+        """Free memory that is kept for results to come."""
+        with suppress(Exception):
             self._free_kept()
 
     @abstractmethod
