@@ -216,19 +216,42 @@ def _fill(builder: relax.BlockBuilder, ty: relax.TensorType, pattern: relax.Var)
         return tensor
     whole = relax.ShapeExpr([size])
     storage = builder.emit(relax.op.memory.alloc_storage(whole, 0, "global", "uint8"), "storage")
+    first = relax.op.memory.view(pattern, relax.ShapeExpr([PATTERN_BYTES]), "uint8", 0)
+    emit_fill(builder, storage, size, builder.emit(first, "view"), PATTERN_BYTES)
+    return builder.emit(relax.op.memory.alloc_tensor(storage, 0, ty.shape, dtype), "result")
+
+
+def emit_fill(
+    builder: relax.BlockBuilder,
+    storage: relax.Var,
+    size_bytes: int,
+    pattern: relax.Var,
+    pattern_bytes: int,
+) -> None:
+    """Emit copies that fill a storage with a pattern, again and again.
+
+    Each copies what is filled already, so there are few of them however short the pattern is.
+
+    Parameters
+    ----------
+    builder
+        Of the function.
+    storage, size_bytes
+        What is filled, and its bytes, at least those of the pattern.
+    pattern, pattern_bytes
+        A tensor of uint8, and how many.
+    """
 
     def part(begin: int, length: int) -> relax.Var:
         shape = relax.ShapeExpr([length])
         return builder.emit(relax.op.memory.alloc_tensor(storage, begin, shape, "uint8"), "part")
 
-    first = relax.op.memory.view(pattern, relax.ShapeExpr([PATTERN_BYTES]), "uint8", 0)
-    builder.emit(_copy(builder.emit(first, "view"), part(0, PATTERN_BYTES)))
-    done = PATTERN_BYTES
-    while done < size:
-        length = min(done, size - done)
+    builder.emit(_copy(pattern, part(0, pattern_bytes)))
+    done = pattern_bytes
+    while done < size_bytes:
+        length = min(done, size_bytes - done)
         builder.emit(_copy(part(0, length), part(done, length)))
         done += length
-    return builder.emit(relax.op.memory.alloc_tensor(storage, 0, ty.shape, dtype), "result")
 
 
 def _known_bytes(extents: Sequence[int | tirx.Var | None], width: int) -> int | None:
