@@ -9,12 +9,15 @@ from collections import Counter
 import numpy as np
 import pytest
 import tvm
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from same_kernels import LLVM, partitioned
 from tvm.script import ir as I  # noqa: N812
 from tvm.script import relax as R  # noqa: N812
 
 from relax_tapml.arrays import empty_aligned
 from relax_tapml.capture.host_tensor import tensor_over
+from relax_tapml.files.mapped import map_file
 from relax_tapml.partition.derived_weights import (
     DerivedValues,
     DerivedWeight,
@@ -27,6 +30,7 @@ from relax_tapml.partition.lower import lower
 from relax_tapml.partition.lower_for_target import lower_for_target
 from relax_tapml.passes.lift_derived_weights import LiftDerivedWeights
 from relax_tapml.targets.session.inline import InlineSession
+from relax_tapml.tensor_file import parse_tensors, raw_tensors, write_tensors
 
 
 @I.ir_module
@@ -268,3 +272,51 @@ def test_a_device_gets_the_value_of_its_own_variant():
         assert value is not None
         np.testing.assert_array_equal(values.on_device(value).numpy(), expected)
     assert session.made["upload"] == 2
+
+
+UNITS = ("transpose", "softmax", "matmul", "fused_matmul_add")
+
+
+@settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(order=st.permutations(UNITS), is_mapped=st.booleans())
+def test_each_weight_crosses_once_in_whatever_order_units_move(
+    built, tmp_path_factory, order, is_mapped
+):
+    """Whoever derives it, and whoever has derived it before."""
+    lowered, units, library, kernels = built
+    weights = {"w": WEIGHT}
+    if is_mapped:
+        file = tmp_path_factory.mktemp("weights") / "w"
+        write_tensors(file, raw_tensors(weights))
+        weights = parse_tensors(map_file(file, fix="", max_bytes=1 << 20))
+    host = Host(LLVM, kernels.files(), weights)
+    sent = Counter()
+
+    class Recording(Session):
+        def upload(self, array):
+            if array.shape in ((4, 8), (8, 4)):
+                sent[array.tobytes()] += 1
+            return super().upload(array)
+
+    session = Recording()
+    (expected,) = HybridModule(host, partitioned(lowered, units, library))["main"](X)
+    for count in range(1, len(order) + 1):
+        program = partitioned(lowered, units, library, *order[:count])
+        (output,) = HybridModule(host, program, session, kernels.files())["main"](X)
+        assert output.tobytes() == expected.tobytes()
+    assert max(sent.values()) == 1
+
+
+def test_tied_weights_of_a_file_are_one_on_the_device(tmp_path):
+    """Each has a name of its own; arrays in memory may change and are not compared."""
+    write_tensors(tmp_path / "w", raw_tensors({"w": WEIGHT, "v": WEIGHT + 1}))
+    found = parse_tensors(map_file(tmp_path / "w", fix="", max_bytes=1 << 20))
+    session = Session()
+    one, other = session.parameter("a", found["w"]), session.parameter("b", found["w"][:])
+    assert one.data_ptr() == other.data_ptr()
+    apart = [session.parameter(f"c{i}", array) for i, array in enumerate((found["v"], WEIGHT))]
+    assert len({tensor.data_ptr() for tensor in (one, *apart)}) == 3
+    assert session.made["upload"] == 3
+    session.release()
+    session.parameter("a", found["w"])
+    assert session.made["upload"] == 4
