@@ -73,6 +73,23 @@ class Blocks:
             for number, array in zip(numbers, results, strict=True)
         ]
 
+    def places(
+        self, numbers: Sequence[int], places: Sequence[tuple[Array, ...]], block: slice
+    ) -> list[tuple[Array, ...]]:
+        """Return which of some places of results one block has, counted from where it begins."""
+        divided = {(at.param, at.dim) for at in self.axis.results}
+
+        def inside(along: Array) -> Array:
+            return along[(along >= block.start) & (along < block.stop)] - block.start
+
+        return [
+            tuple(
+                inside(along) if (number, dim) in divided else along
+                for dim, along in enumerate(of_result)
+            )
+            for number, of_result in zip(numbers, places, strict=True)
+        ]
+
     def joined(self, number: int, parts: Sequence[Tolerance], oracle: Array) -> Tolerance | None:
         """Return the tolerance of a result from those of its blocks; None if they differ in kind.
 

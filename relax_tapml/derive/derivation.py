@@ -33,6 +33,9 @@ _LOW_PRECISION = {name.split(".")[1] for name in {*WGSL_FUNCTIONS, *CUDA_FAST_MA
 _UNMADE = Evaluated(values={}, errors={})
 _MOVES_ONLY = "the kernel moves and chooses values and rounds none, so they must be equal"
 
+Places = tuple[Array, ...]
+"""A grid of elements of a result: for each of its axes some places, ascending."""
+
 Promising = Callable[[Sequence[Array], Sequence[Tolerance], Sequence[Array]], bool]
 """Whether results of a block, their tolerances, and the part of ``like``, are worth going on."""
 
@@ -138,7 +141,7 @@ class Derivation:
         like: Sequence[Array],
         *,
         is_exact: bool = False,
-        recorded: Sequence[Any] | None = None,
+        recorded: Sequence[Places] | None = None,
         is_promising: Promising | None = None,
     ) -> tuple[list[Array], list[Tolerance]] | None:
         """Evaluate the PrimFunc in float64 on arguments that no source ran on.
@@ -152,8 +155,8 @@ class Derivation:
         is_exact
             Whether what no order of the operations rounds must be equal; see ``shadow_kernel_of``.
         recorded
-            For each result an index of the values that a source did compute: those of ``like``
-            there, which are allowed as in ``tolerances``. By default none.
+            For each result where a source did compute it: there ``like`` holds its values, which
+            are the oracle, and are allowed as in ``tolerances``. By default nowhere.
         is_promising
             Asked after the first of several blocks, by default not.
 
@@ -171,6 +174,7 @@ class Derivation:
         try:
             if not self._shadow.rounds and self._moves.are_all:
                 oracles = self._moves.results(arguments, scalars, like)
+                _put_recorded(oracles, like, recorded)
                 return oracles, self._from_errors(arguments, _UNMADE, oracles)
             blocks = self._blocks(arguments, scalars, like)
             if blocks is not None:
@@ -180,6 +184,7 @@ class Derivation:
                     scalars,
                     like,
                     is_exact=is_exact,
+                    recorded=recorded,
                     is_promising=is_promising,
                 )
             mode = Mode(is_exact=is_exact)
@@ -189,8 +194,7 @@ class Derivation:
                     made.values[number].astype(array.dtype)
                     for number, array in zip(self._results, like, strict=True)
                 ]
-            for oracle, array, index in zip(oracles, like, recorded or (), strict=False):
-                oracle[index] = array[index]
+            _put_recorded(oracles, like, recorded)
             found = self._from_errors(arguments, made, oracles)
             return oracles, self._with_low_precision(
                 found, arguments, scalars, oracles, is_exact=is_exact
@@ -306,21 +310,26 @@ class Derivation:
         like: Sequence[Array],
         *,
         is_exact: bool,
+        recorded: Sequence[Places] | None,
         is_promising: Promising | None,
     ) -> tuple[list[Array], list[Tolerance]] | None:
         inner = self._of_block(blocks)
         oracles = [np.zeros_like(array) for array in like]
         found: list[list[Tolerance]] = []
         for block in blocks.each():
-            views = blocks.results(self._results, oracles, block)
-            given = blocks.arguments(arguments, block)
-            made = inner.evaluated(given, scalars, views, is_exact=is_exact)
+            begun = blocks.results(self._results, like, block)
+            made = inner.evaluated(
+                blocks.arguments(arguments, block),
+                scalars,
+                begun,
+                is_exact=is_exact,
+                recorded=recorded and blocks.places(self._results, recorded, block),
+            )
             if made is None:
                 return None
-            if is_promising is not None and not found:
-                begun = blocks.results(self._results, like, block)
-                if not is_promising(*made, begun):
-                    return None
+            if is_promising is not None and not found and not is_promising(*made, begun):
+                return None
+            views = blocks.results(self._results, oracles, block)
             for view, values in zip(views, made[0], strict=True):
                 view[...] = values
             found.append(made[1])
@@ -430,6 +439,15 @@ class Derivation:
         assert self._shadow is not None
         sources = ", ".join(("rounding of each operation", *self._shadow.error_sources))
         return f"float64 evaluation with the errors of: {sources}"
+
+
+def _put_recorded(
+    oracles: Sequence[Array], like: Sequence[Array], recorded: Sequence[Places] | None
+) -> None:
+    """Let what a source did compute be the oracle."""
+    for oracle, array, places in zip(oracles, like, recorded or (), strict=recorded is not None):
+        grid = np.ix_(*places)
+        oracle[grid] = array[grid]
 
 
 def _without_low_precision(found: Tolerance, oracle: Array, error: Exception) -> Tolerance:

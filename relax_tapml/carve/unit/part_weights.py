@@ -182,7 +182,7 @@ def _evaluated(
     for place, weight in taken.items():
         for number, dim in unit.free_axes_of(call.function, place)[weight.part.axis].items():
             kept[number][dim] = np.intersect1d(kept[number][dim], weight.part.places)
-    recorded = [np.ix_(*places) for places in kept]
+    recorded = [tuple(places) for places in kept]
     found = unit.evaluated(call.function, inputs, call.outputs, recorded=recorded)
     if found is None:
         return None
