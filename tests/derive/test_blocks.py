@@ -18,7 +18,6 @@ M, K, N = 5, 64, 64
 def way(request, monkeypatch):
     if request.param == "blocks":
         monkeypatch.setattr(_blocks, "BLOCK_BYTES", 1 << 12)
-    return request.param
 
 
 def product(dtype):
@@ -30,12 +29,13 @@ def inputs(dtype):
     return {n: rng.standard_normal(s).astype(dtype) for n, s in enumerate([(M, K), (K, N)])}
 
 
-COLUMNS = {"some": [0, 3, 17, 40, 63], "one block": [1, 2], "all": range(N), "none": []}
+COLUMNS = {"some": [0, 3, 17, 40, 63], "the last block": [62], "all": range(N), "none": []}
 
 
 @pytest.mark.parametrize("columns", COLUMNS)
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
-def test_what_a_source_computed_is_the_oracle(columns, dtype, way):
+@pytest.mark.usefixtures("way")
+def test_what_a_source_computed_is_the_oracle(columns, dtype):
     """And its bounds reach from there over all legal results; other elements are evaluated."""
     derivation, arguments = Derivation(product(dtype), [2]), inputs(dtype)
     places = (np.arange(M), np.array(COLUMNS[columns], int))
@@ -52,7 +52,6 @@ def test_what_a_source_computed_is_the_oracle(columns, dtype, way):
     expected = np.where(is_recorded, of_source.allowed(source), usual.allowed(evaluated))
     np.testing.assert_array_equal(allowed, expected)
     assert ("the source is up to" in tolerance.origin) == bool(is_recorded.any())
-    assert ("blocks" in tolerance.origin) == (way == "blocks")
     right, wrong = as_float64(evaluated), as_float64(oracle) + 1.1 * allowed
     assert (np.abs(right - as_float64(oracle)) <= allowed).all()
     assert (np.abs(wrong - as_float64(oracle)) > allowed).all()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import tvm
@@ -16,7 +15,7 @@ from relax_tapml.compare.tolerances.elements import ElementTolerance, rounded_up
 from relax_tapml.compare.tolerances.rule import tolerance_for
 from relax_tapml.compare.tolerances.tolerance import Tolerance
 from relax_tapml.derive.choice_derivation import ChoiceDerivation, derivation_of
-from relax_tapml.derive.derivation import Derivation, Places, Promising, rule_because
+from relax_tapml.derive.derivation import Derivation, Promising, rule_because
 from relax_tapml.derive.operators import operator_tolerances
 from relax_tapml.kernel_flow.free_axes import free_axes
 from relax_tapml.kernel_flow.kernel_call import KernelCall, kernel_call_of
@@ -73,7 +72,7 @@ class UnitTolerances:
         like: Sequence[Array],
         *,
         is_exact: bool = False,
-        recorded: Sequence[Places] | None = None,
+        recorded: Sequence[tuple[Array, ...]] | None = None,
         is_promising: Promising | None = None,
     ) -> tuple[list[Array], list[Tolerance]] | None:
         """Evaluate a case function in float64; see ``Derivation.evaluated``.
