@@ -7,6 +7,7 @@ places of an axis. The rest is filled when it is read, with the same values in o
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import math
 import os
@@ -19,6 +20,7 @@ import numpy as np
 import safetensors.numpy
 
 from relax_tapml.arrays import Array, dtype_named, hashed
+from relax_tapml.cores import in_threads, slices
 from relax_tapml.files.mapped import shared_array
 
 FILE_DTYPES = {
@@ -266,13 +268,15 @@ def _fill(parts: Array, rest: Array, chosen: Array, turned: Array) -> None:
     many = max(1, _FILLED // (step * after))
     ring = np.concatenate([rest, rest[:, : step * after]], axis=1)
     windows = np.lib.stride_tricks.sliding_window_view(ring, step * after, axis=1)
-    for start in range(0, before, step):
-        extent = min(step, before - start)
-        for first in range(0, count, many):
-            some = slice(first, first + many)
-            at = (turned[some] + start * after) % size
-            found = windows[chosen[some], at, : extent * after]
-            parts[start : start + extent, some] = found.reshape(-1, extent, after).swapaxes(0, 1)
+
+    def fill(part: tuple[slice, slice]) -> None:
+        elements, some = part
+        extent = elements.stop - elements.start
+        at = (turned[some] + elements.start * after) % size
+        found = windows[chosen[some], at, : extent * after]
+        parts[part] = found.reshape(-1, extent, after).swapaxes(0, 1)
+
+    in_threads(fill, itertools.product(slices(before, step), slices(count, many)))
 
 
 def parse_tensor(

@@ -21,6 +21,7 @@ from tvm import tirx
 from relax_tapml._compat import prim
 from relax_tapml.arrays import Array, as_float64
 from relax_tapml.cores import in_threads, slices
+from relax_tapml.derive._partial_sums import digits
 from relax_tapml.derive._pieces import Product
 from relax_tapml.derive._product_matrices import Matrix
 from relax_tapml.derive._product_sums import Sums
@@ -49,16 +50,7 @@ def calibrated(product: Product, left: Matrix, right: Matrix, sums: Sums) -> tup
         product.casts,
         str(product.result.dtype),
     )
-    arguments, slack = {}, {}
-    for number, (matrix, rows) in enumerate(((left, sample.rows), (right, sample.columns))):
-        at = np.ix_(sample.batch, rows)
-        arguments[number] = np.ascontiguousarray(matrix.values[at])
-        if matrix.errors is not None:
-            slack[number] = matrix.errors[at]
-        if not matrix.is_input:
-            arguments[number] = as_float64(arguments[number])
-    like = np.empty((len(sample.batch), len(sample.rows), len(sample.columns)), np.float64)
-    found = runs.run(USUAL, arguments, {}, [like], orders=ORDERS, slack=slack).errors[2]
+    found = _followed(runs, left, right, sample)
     estimates = errors[grid]
     with np.errstate(all="ignore"):
         ratios = found / estimates
@@ -78,6 +70,26 @@ def calibrated(product: Product, left: Matrix, right: Matrix, sums: Sums) -> tup
     in_threads(scale, slices(flat.size, _PART))
     errors[grid] = found
     return errors, sampled(sample.sizes, sample.shape, factor)
+
+
+def _followed(runs: ShadowRuns, left: Matrix, right: Matrix, sample: _Sample) -> Array:
+    """Return the errors of the elements of a sample, ``[batch, rows, columns]``."""
+    count, ways = len(sample.columns), len(runs.results)
+    # Some columns may be there twice, so that each result has as many.
+    columns = np.resize(sample.columns, math.ceil(count / ways) * ways)
+    parts = [(left, sample.rows), *((right, columns[number::ways]) for number in range(ways))]
+    arguments, slack = {}, {}
+    for number, (matrix, rows) in enumerate(parts):
+        at = np.ix_(sample.batch, rows)
+        arguments[number] = np.ascontiguousarray(matrix.values[at])
+        if matrix.errors is not None:
+            slack[number] = matrix.errors[at]
+        if not matrix.is_input:
+            arguments[number] = as_float64(arguments[number])
+    like = np.empty((len(sample.batch), len(sample.rows), len(columns) // ways))
+    made = runs.run(USUAL, arguments, {}, [like] * ways, orders=ORDERS, slack=slack)
+    errors = np.stack([made.errors[number] for number in runs.results], axis=-1)
+    return errors.reshape(*errors.shape[:2], -1)[..., :count]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,7 +192,11 @@ _Factor = tuple[str, tuple[str, ...], bool]
 
 @cache
 def _sampled_runs(left: _Factor, right: _Factor, casts: tuple[str, ...], dtype: str) -> ShadowRuns:
-    """Return the runs of a product of ``[batch, i, k]`` and ``[batch, j, k]``, of any extents.
+    """Return the runs of products of ``[batch, i, k]`` and ``[batch, j, k]``, of any extents.
+
+    Sums of a dtype narrower than float32 are followed two by two: the second factors are two
+    tensors, each with half of the rows, and so are the results. Rounding such a sum is a long chain
+    of operations, each of which waits for the one before; those of the other sum fill the time.
 
     Parameters
     ----------
@@ -197,24 +213,25 @@ def _sampled_runs(left: _Factor, right: _Factor, casts: tuple[str, ...], dtype: 
     batches, rows, columns, terms = (
         tirx.Var(name, "int64") for name in ("batches", "rows", "columns", "terms")
     )
-    buffers = [
-        tirx.decl_buffer((batches, extent, terms), factor[0], name)
-        for name, extent, factor in (("A", rows, left), ("B", columns, right))
-    ]
-    result = tirx.decl_buffer((batches, rows, columns), dtype, "C")
-    factors = [
-        _cast(tirx.BufferLoad(buffer, [b, at, k]), factor[1])
-        for buffer, at, factor in ((buffers[0], i, left), (buffers[1], j, right))
-    ]
-    total = tirx.BufferLoad(result, [b, i, j]) + _cast(factors[0] * factors[1], casts)
-    body: Any = tirx.BufferStore(result, total, [b, i, j])
+    ways = range(2 if digits(dtype) < digits("float32") else 1)
+    own = tirx.decl_buffer((batches, rows, terms), left[0], "A")
+    others = [tirx.decl_buffer((batches, columns, terms), right[0], f"B{n}") for n in ways]
+    results = [tirx.decl_buffer((batches, rows, columns), dtype, f"C{n}") for n in ways]
+    factor = _cast(tirx.BufferLoad(own, [b, i, k]), left[1])
+    stores = []
+    for other, result in zip(others, results, strict=True):
+        product = factor * _cast(tirx.BufferLoad(other, [b, j, k]), right[1])
+        total = tirx.BufferLoad(result, [b, i, j]) + _cast(product, casts)
+        stores.append(tirx.BufferStore(result, total, [b, i, j]))
+    body: Any = tirx.SeqStmt(stores) if len(stores) > 1 else stores[0]
     for variable, extent in ((k, terms), (j, columns), (b, batches), (i, rows)):
         body = tirx.For(variable, zero, extent, tirx.ForKind.SERIAL, body)
-    function = tirx.PrimFunc([*buffers, result], body).with_attrs(
+    function = tirx.PrimFunc([own, *others, *results], body).with_attrs(
         {"global_symbol": "product", "tirx.noalias": True}
     )
-    wide = [number for number, factor in enumerate((left, right)) if factor[2]]
-    return ShadowRuns(function, [2], wide=wide)
+    wide = [0] if left[2] else []
+    wide += [1 + number for number in ways] if right[2] else []
+    return ShadowRuns(function, [1 + len(ways) + number for number in ways], wide=wide)
 
 
 def _cast(expr: Any, dtypes: tuple[str, ...]) -> Any:

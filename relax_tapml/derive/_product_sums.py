@@ -212,7 +212,10 @@ def _walk(a: Array, b: Array, squares: Array, n: Array, memory: Memory) -> tuple
     )
     if rest or not count:
         np.matmul(a[:, whole_ones * m :], b[:, whole_ones * m :].T, out=steps[-1])
-    totals = np.add.accumulate(steps, axis=0, out=memory.of("totals", steps.shape, np.float64))
+    totals = memory.of("totals", steps.shape, np.float64)
+    np.copyto(totals[0], steps[0])
+    for before, step, total in zip(totals, steps[1:], totals[1:], strict=False):
+        np.add(before, step, out=total)
     total = totals[-1].copy()
     sums = np.add.reduce(totals, axis=0)
     sums_squared = np.add.reduce(np.square(totals, out=totals), axis=0)

@@ -21,7 +21,7 @@ from relax_tapml.arrays import Array
 from relax_tapml.cores import in_threads, slices
 from relax_tapml.derive._product_matrices import Matrix
 
-TILE = 1 << 18
+TILE = 1 << 19
 """Values of one tile, and of one array of temporaries."""
 
 _PANEL = 1 << 21  # Values of one panel.
