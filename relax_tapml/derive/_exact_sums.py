@@ -8,7 +8,7 @@ from typing import Self
 
 import numpy as np
 
-from relax_tapml.arrays import Array
+from relax_tapml.arrays import Array, copy_wide
 from relax_tapml.derive._partial_sums import digits
 from relax_tapml.derive._pieces import Product
 from relax_tapml.derive._precision import overflow, unit_roundoff
@@ -65,7 +65,7 @@ def _grained(matrix: Matrix, batch: int, rows: slice, memory: Memory | None) -> 
     memory = memory or Memory()
     given = matrix.values[batch, rows]
     wide = memory.like("wide", given, np.float64)
-    np.copyto(wide, given)
+    copy_wide(wide, given)
     narrow = memory.like("narrow", given, np.float32)
     with np.errstate(over="ignore"):
         np.copyto(narrow, wide, casting="same_kind")

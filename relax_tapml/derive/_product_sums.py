@@ -19,7 +19,7 @@ from typing import Self
 
 import numpy as np
 
-from relax_tapml.arrays import Array
+from relax_tapml.arrays import Array, copy_wide
 from relax_tapml.derive._partial_sums import INDEPENDENT
 from relax_tapml.derive._pieces import Product
 from relax_tapml.derive._precision import overflow, underflow, unit_roundoff
@@ -97,7 +97,7 @@ def _measured(matrix: Matrix, batch: int, rows: slice, memory: Memory | None) ->
     memory = memory or Memory()
     given = matrix.values[batch, rows]
     wide = memory.like("wide", given, np.float64)
-    np.copyto(wide, given)
+    copy_wide(wide, given)
     is_term = np.not_equal(wide, 0.0, out=memory.like("is_term", given, np.bool_))
     sizes, squares = (memory.like(name, given, np.float32) for name in ("sizes", "squares"))
     scale = np.ones(len(given))
