@@ -14,7 +14,9 @@ from relax_tapml._compat import Analyzer
 from relax_tapml.arrays import Array, is_float
 from relax_tapml.derive._pieces import Part, Pieces, Product, pieces_of
 from relax_tapml.derive._precision import input_perturbation
-from relax_tapml.derive._products import Factor, evaluate_product
+from relax_tapml.derive._product_matrices import Factor
+from relax_tapml.derive._products import evaluate_product
+from relax_tapml.derive._sampled import Sampled
 from relax_tapml.derive._shadow_runs import ORDERS, Evaluated, Mode, ShadowRuns
 from relax_tapml.derive.bounded import NotDerivableError
 from relax_tapml.kernel_flow.iterations import Shape, iterations_of
@@ -167,7 +169,7 @@ class _Run:
         self.scalars: dict[Any, float] = {}
         self.tensors: dict[Any, Factor] = {}
         self.shapes: dict[Any, tuple[int, ...]] = {}
-        self._notes: list[str] = []
+        self._samples: list[Sampled] = []
         self._read = {buffer for piece in pieces.pieces for buffer in piece.read}
 
     def results(self, wanted: Mapping[int, Any]) -> Evaluated:
@@ -180,7 +182,7 @@ class _Run:
         return Evaluated(
             values={number: factor.values for number, factor in found.items()},
             errors={n: factor.errors for n, factor in found.items() if factor.errors is not None},
-            note="; ".join(dict.fromkeys(self._notes)),
+            samples=tuple(self._samples),
         )
 
     def _multiply(self, product: Product) -> None:
@@ -196,8 +198,8 @@ class _Run:
         self.tensors[product.result] = Factor(
             values=made.values, errors=made.errors, is_input=False
         )
-        if made.note:
-            self._notes.append(made.note)
+        if made.sampled is not None:
+            self._samples.append(made.sampled)
 
     def _run_part(self, part: Part) -> None:
         arguments, slack, wide = {}, {}, []

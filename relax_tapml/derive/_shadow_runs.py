@@ -17,6 +17,7 @@ from relax_tapml.cpu_schedule.native_cpu import native_cpu_target
 from relax_tapml.derive._functions import FUNCTIONS
 from relax_tapml.derive._low_precision import LOW_PRECISION_FUNCTIONS
 from relax_tapml.derive._precision import input_perturbation
+from relax_tapml.derive._sampled import Sampled
 from relax_tapml.derive._shadow_kernel import ENTRY, ShadowKernel, shadow_kernel_of
 
 ORDERS = (1, 2, 32, 256)
@@ -57,13 +58,13 @@ class Evaluated:
         Of floats float64, else of the kernel's dtype.
     errors
         How far a right kernel may be from them, float64, of the results that have errors.
-    note
-        What was evaluated for a part of the elements only, a phrase for people; empty if nothing.
+    samples
+        Of each product, which of its elements were followed and which only estimated.
     """
 
     values: dict[int, Array]
     errors: dict[int, Array]
-    note: str = ""
+    samples: tuple[Sampled, ...] = ()
 
 
 class BuiltShadow:
