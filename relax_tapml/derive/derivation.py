@@ -17,13 +17,13 @@ from relax_tapml.compare.tolerances.tolerance import Tolerance
 from relax_tapml.derive._blocks import Blocking, Blocks
 from relax_tapml.derive._call import EVERYWHERE, Call, Places, Recorded
 from relax_tapml.derive._chosen_index import ChosenIndex, chosen_indices
-from relax_tapml.derive._evaluation import MOST_ITERATIONS, Evaluation, too_long
+from relax_tapml.derive._evaluation import Evaluation
 from relax_tapml.derive._low_precision import CUDA_FAST_MATH, WGSL_FUNCTIONS
 from relax_tapml.derive._moves import Moves
 from relax_tapml.derive._precision import SMALLEST_NORMAL, underflow
 from relax_tapml.derive._result_bounds import ResultBounds
+from relax_tapml.derive._rewriter import ShadowKernel
 from relax_tapml.derive._sample import sample_of
-from relax_tapml.derive._shadow_kernel import ShadowKernel
 from relax_tapml.derive._shadow_runs import USUAL, Evaluated, Mode
 from relax_tapml.derive.bounded import NotDerivableError
 from relax_tapml.derive.error_bounds import equal_values, kept_error_bounds
@@ -133,8 +133,7 @@ class Derivation:
         """Return why an evaluation would take too long, by the shapes of parameters; or nothing."""
         if self._is_block:
             return ""
-        count = self._evaluation.iterations(Mode(is_exact=is_exact), shapes, scalars)
-        return too_long(count) if count > MOST_ITERATIONS else ""
+        return self._evaluation.work(shapes, scalars, is_exact=is_exact).too_long
 
     def evaluated(
         self,
