@@ -26,8 +26,9 @@ from relax_tapml.targets.server.exit_report import ExitReport
 from relax_tapml.targets.server.file_exchange import FileExchange
 from relax_tapml.targets.server.region_calls import RegionCalls
 from relax_tapml.targets.session._fault_text import fault_text
-from relax_tapml.targets.session._vm_session import FREE_KEPT, VMSession, check_machine
+from relax_tapml.targets.session._vm_session import VMSession, check_machine
 from relax_tapml.targets.session.session import DeviceModule, DeviceTensor
+from relax_tapml.targets.session.tensors import FREE_KEPT
 from relax_tapml.targets.session.tvm_device import device_of
 
 _CLOSE_S = 5.0
@@ -197,6 +198,19 @@ class RPCSession(VMSession):
         self._end = end
         self._server.interrupt()
         return end
+
+    def maps(self, array: Array) -> bool:
+        """Whether a parameter has the pages of an array, as in a process with a CPU as its device.
+
+        Not with an array of another byte order or that is too small to cross through a file.
+        """
+        return (
+            self._files is not None
+            and self._files.maps(self._device)
+            and self._files.pays_for(array.nbytes, array.dtype.name)
+            and array.dtype.isnative
+            and place_of(array) is not None
+        )
 
     def _to_device(self, array: Array) -> DeviceTensor:
         if self._files and self._files.pays_for(array.nbytes, array.dtype.name):

@@ -15,6 +15,9 @@ _NARROW = frozenset({"int2", "int4", "uint2", "uint4", "float6_e2m3fn", "float6_
 
 _BLOCK = 1 << 20
 
+FREE_KEPT = "vm.builtin.memory_manager.clear"
+"""The function of TVM that frees the memory which VMs keep."""
+
 
 def check_dtype(array: Array) -> None:
     """Refuse an array that no tensor can hold.
@@ -56,3 +59,8 @@ def are_same_bytes(one: Array, other: Array) -> bool:
         np.array_equal(first[begin : begin + _BLOCK], second[begin : begin + _BLOCK])
         for begin in range(0, first.size, _BLOCK)
     )
+
+
+def free_kept() -> None:
+    """Free the memory that VMs of this process keep for results to come."""
+    tvm.get_global_func(FREE_KEPT)()
