@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Sequence
+import time
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -90,14 +91,22 @@ def derivations(module: tvm.IRModule, device_sites: Collection[str] = ()) -> tup
 
 def deriving_units(module: tvm.IRModule) -> frozenset[str]:
     """Return the units whose sites ``LiftDerivedWeights`` has moved."""
-    calls = (
-        site_of(binding.value)
-        for _, function in operator_functions(module)
-        if DERIVED_ATTR in (function.attrs or {})
-        for binding in bindings_in(function.body)
-        if isinstance(binding.value, relax.Call)
-    )
-    return frozenset(site.unit for site in calls if site is not None)
+    return frozenset(site.unit for site in _lifted(module))
+
+
+def lifted_sites(module: tvm.IRModule) -> frozenset[str]:
+    """Return the ids of the sites that ``LiftDerivedWeights`` has moved."""
+    return frozenset(site.id for site in _lifted(module))
+
+
+def _lifted(module: tvm.IRModule) -> Iterator[Site]:
+    for _, function in operator_functions(module):
+        if DERIVED_ATTR not in (function.attrs or {}):
+            continue
+        for binding in bindings_in(function.body):
+            site = site_of(binding.value) if isinstance(binding.value, relax.Call) else None
+            if site is not None:
+                yield site
 
 
 def _results(function: relax.Function, device_sites: Collection[str]) -> list[DerivedWeight]:
@@ -241,6 +250,11 @@ class DerivedWeights:
         Of the program.
     values
         Where values are kept; by default they are kept for this program only.
+
+    Attributes
+    ----------
+    seconds
+        In which weights were derived, of the calls of the program that needed them.
     """
 
     def __init__(
@@ -249,6 +263,7 @@ class DerivedWeights:
         self._values = DerivedValues() if values is None else values
         self._downloads: list[tuple[Any, DeviceTensor]] = []
         self._is_deriving = False
+        self.seconds = 0.0
         self._found = {
             result.name: (derivation, result)
             for derivation in derivations
@@ -274,6 +289,7 @@ class DerivedWeights:
         value = self._values.of(weight)
         if value is None and derive is not None:
             self._is_deriving = True
+            began = time.perf_counter()
             try:
                 tensors = derive(derivation)
                 for result, tensor in zip(derivation.results, tensors, strict=True):
@@ -281,6 +297,7 @@ class DerivedWeights:
                     self._values.add(result, tensor, copy=next(copies, None))
             finally:
                 self._is_deriving = False
+                self.seconds += time.perf_counter() - began
                 self._downloads.clear()
             value = self._values.of(weight)
         assert value is not None, f"{name} was not derived before the program was run"

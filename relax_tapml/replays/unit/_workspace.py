@@ -83,8 +83,8 @@ def with_all(pages: Sequence[int], others: Sequence[Sequence[int]]) -> list[int]
 def filler(pages: Sequence[int]) -> tirx.PrimFunc:
     """Return a PrimFunc that allocates buffers together, fills them and gives them back.
 
-    It takes ``PAGE_WORDS`` words, uint32, and an output of one word, which is of no use. To LLVM the
-    number of words is not known, nor are the lengths of the loops that follow from it: it would
+    It takes ``PAGE_WORDS`` words, uint32, and an output of one word, which is of no use. To LLVM
+    the number of words is not known, nor are the lengths of the loops that follow from it: it would
     unroll those of some lengths to thousands of stores, and take ten seconds for it.
     """
     words = tirx.Var("words", "int64")
