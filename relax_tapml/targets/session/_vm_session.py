@@ -26,9 +26,6 @@ from relax_tapml.targets.session.tensors import (
 )
 from relax_tapml.targets.session.traffic import Traffic
 
-FREE_KEPT = "vm.builtin.memory_manager.clear"
-"""The function of TVM that frees the memory which VMs keep."""
-
 
 def check_machine(message: str, lack: Lack | None) -> None:
     """Raise an error if the machine of a device, and no kernel, caused a failure.
