@@ -144,8 +144,12 @@ class Costs:
 
     @property
     def carve_s(self) -> float:
-        """Seconds of writing the cases and probes of all units, without replaying them."""
-        return sum(self._carved_s(unit) for unit in self._units)
+        """Seconds of writing the cases and probes of all units, without replaying them.
+
+        Units are carved beside each other, each by one core.
+        """
+        each = [self._carved_s(unit) for unit in self._units]
+        return max(sum(each) / usable_cores(), max(each, default=0.0))
 
     def replay_s(self, call_factor: float, kind: str) -> float:
         """Return the seconds of replaying all cases.
