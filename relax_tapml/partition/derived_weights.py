@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Collection, Sequence
+import time
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -93,14 +94,22 @@ def derivations(module: tvm.IRModule, device_sites: Collection[str] = ()) -> tup
 
 def deriving_units(module: tvm.IRModule) -> frozenset[str]:
     """Return the units whose sites ``LiftDerivedWeights`` has moved."""
-    calls = (
-        site_of(binding.value)
-        for _, function in operator_functions(module)
-        if DERIVED_ATTR in (function.attrs or {})
-        for binding in bindings_in(function.body)
-        if isinstance(binding.value, relax.Call)
-    )
-    return frozenset(site.unit for site in calls if site is not None)
+    return frozenset(site.unit for site in _lifted(module))
+
+
+def lifted_sites(module: tvm.IRModule) -> frozenset[str]:
+    """Return the ids of the sites that ``LiftDerivedWeights`` has moved."""
+    return frozenset(site.id for site in _lifted(module))
+
+
+def _lifted(module: tvm.IRModule) -> Iterator[Site]:
+    for _, function in operator_functions(module):
+        if DERIVED_ATTR not in (function.attrs or {}):
+            continue
+        for binding in bindings_in(function.body):
+            site = site_of(binding.value) if isinstance(binding.value, relax.Call) else None
+            if site is not None:
+                yield site
 
 
 def _results(function: relax.Function, device_sites: Collection[str]) -> list[DerivedWeight]:
@@ -290,6 +299,11 @@ class DerivedWeights:
         Of the program.
     values
         Where values are kept; by default they are kept for this program only.
+
+    Attributes
+    ----------
+    seconds
+        In which weights were derived, of the calls of the program that needed them.
     """
 
     def __init__(
@@ -298,6 +312,7 @@ class DerivedWeights:
         self._values = DerivedValues() if values is None else values
         self._downloads: list[tuple[Any, DeviceTensor]] = []
         self._deriving: Derivation | None = None
+        self.seconds = 0.0
         self._found = {
             result.name: (derivation, result)
             for derivation in derivations
@@ -322,7 +337,9 @@ class DerivedWeights:
         derivation, weight = self._found[name]
         value = self._values.of(weight)
         if value is None and derive is not None:
+            began = time.perf_counter()
             self._values.note_derived(self._derived(derivation, derive))
+            self.seconds += time.perf_counter() - began
             value = self._values.of(weight)
         assert value is not None, f"{name} was not derived before the program was run"
         return value

@@ -14,6 +14,7 @@ from relax_tapml.passes.poison_results import PATTERN_BYTES, emit_fill
 from relax_tapml.passes.submodule import submodule
 from relax_tapml.replays.unit._poison import GUARD_BYTES, PoisonedBlock, pattern_sizes
 from relax_tapml.replays.unit._workspace import PAGE_WORDS
+from relax_tapml.targets.server.functions import ServerFunction
 
 _ALLOC_TENSOR = Op.get("relax.builtin.alloc_tensor")
 _TIR_CALLS = tuple(
@@ -21,7 +22,7 @@ _TIR_CALLS = tuple(
 )
 _PURE_PACKED = Op.get("relax.call_pure_packed")
 _RESHAPE = "vm.builtin.reshape"
-_COPY = relax.ExternFunc("runtime.TVMTensorCopyFromTo")
+_COPY = relax.ExternFunc(str(ServerFunction.COPY))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -25,11 +25,12 @@ from relax_tapml.capture.host_tensor import tensor_over
 from relax_tapml.errors import StoreError
 from relax_tapml.files.mapped import FilePlace, map_file
 from relax_tapml.files.read import MAX_WEIGHTS_BYTES
+from relax_tapml.targets.server.functions import (
+    ServerFunction,
+    optional_function,
+    server_function,
+)
 
-_TAKE = "relax_tapml.targets.tensor_from_file"
-_PUT = "relax_tapml.targets.part_from_file"
-_GIVE = "relax_tapml.targets.tensor_to_file"
-_MAP = "relax_tapml.targets.tensor_of_file"
 _SMALL_BYTES = 1 << 12
 _FILE_BYTES = 1 << 20
 # Larger tensors cross in parts, so that the file, which stays in memory, is small.
@@ -51,11 +52,11 @@ class FileExchange:
     """
 
     def __init__(self, remote: Any, folder: Path) -> None:
-        self._take = remote.get_function(_TAKE)
+        self._take = server_function(remote, ServerFunction.TENSOR_FROM_FILE)
         # A server without it, which has no Python, takes and gives whole tensors.
-        self._put = optional_function(remote, _PUT)
-        self._give = remote.get_function(_GIVE)
-        self._map = optional_function(remote, _MAP)
+        self._put = optional_function(remote, ServerFunction.PART_FROM_FILE)
+        self._give = server_function(remote, ServerFunction.TENSOR_TO_FILE)
+        self._map = optional_function(remote, ServerFunction.TENSOR_OF_FILE)
         self._file = _MappedFile(folder)
 
     def upload(self, array: Array, device: Any) -> Any:
@@ -139,14 +140,6 @@ def _is_cpu(device: Any) -> bool:
     return bool(device.dlpack_device_type() % _REMOTE == tvm.cpu().dlpack_device_type())
 
 
-def optional_function(remote: Any, name: str) -> Any:
-    """Return a function of a server; None where it lacks it, as one without Python does."""
-    try:
-        return remote.get_function(name)
-    except AttributeError:
-        return None
-
-
 def register(folder: Path) -> None:
     """Register the server's half as global functions."""
     file = _MappedFile(folder)
@@ -188,10 +181,10 @@ def register(folder: Path) -> None:
         data = np.frombuffer(file.at_least(size), np.uint8)
         return data.ctypes.data_as(ctypes.c_void_p)
 
-    tvm.register_global_func(_TAKE, take, override=True)
-    tvm.register_global_func(_PUT, put, override=True)
-    tvm.register_global_func(_GIVE, give, override=True)
-    tvm.register_global_func(_MAP, mapped, override=True)
+    tvm.register_global_func(str(ServerFunction.TENSOR_FROM_FILE), take, override=True)
+    tvm.register_global_func(str(ServerFunction.PART_FROM_FILE), put, override=True)
+    tvm.register_global_func(str(ServerFunction.TENSOR_TO_FILE), give, override=True)
+    tvm.register_global_func(str(ServerFunction.TENSOR_OF_FILE), mapped, override=True)
 
 
 class _MappedFile:

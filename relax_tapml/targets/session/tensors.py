@@ -9,14 +9,12 @@ import tvm
 
 from relax_tapml.arrays import Array
 from relax_tapml.errors import UsageError
+from relax_tapml.targets.server.functions import ServerFunction
 
 # TVM 0.27 counts bits for these and ml_dtypes bytes, so that a copy fails.
 _NARROW = frozenset({"int2", "int4", "uint2", "uint4", "float6_e2m3fn", "float6_e3m2fn"})
 
 _BLOCK = 1 << 20
-
-FREE_KEPT = "vm.builtin.memory_manager.clear"
-"""The function of TVM that frees the memory which VMs keep."""
 
 
 def check_dtype(array: Array) -> None:
@@ -63,4 +61,4 @@ def are_same_bytes(one: Array, other: Array) -> bool:
 
 def free_kept() -> None:
     """Free the memory that VMs of this process keep for results to come."""
-    tvm.get_global_func(FREE_KEPT)()
+    tvm.get_global_func(str(ServerFunction.FREE_KEPT))()
