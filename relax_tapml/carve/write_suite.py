@@ -241,7 +241,7 @@ class _Writer:
         evaluations: Evaluations,
     ) -> _WrittenUnit:
         """Carve a unit and write its files."""
-        known = set(self._files.sha256)
+        known = self._files.sha256.keys() | self._files.tensors.keys()
         carved = carve_unit(
             cases,
             lowered=self._lowered,
@@ -261,7 +261,7 @@ class _Writer:
         return _WrittenUnit(
             unit=entry,
             sha256={name: sha for name, sha in files.sha256.items() if name not in known},
-            tensors={d: tensor for d, tensor in files.tensors.items() if tensor.file not in known},
+            tensors={d: tensor for d, tensor in files.tensors.items() if d not in known},
             skipped=skipped,
             skipped_sites=carved.uncarved if entry is not None else {},
             dropped_probes={f"{unit}/{name}": why for name, why in carved.missing_probes.items()},
@@ -310,7 +310,7 @@ class _Writer:
                 SuiteOutput(
                     tensor=write(array),
                     tolerance=store_tolerance(
-                        tolerance, write=self._files.write_array, inputs=case.inputs
+                        tolerance, write=self._files.tolerance_writer(), inputs=case.inputs
                     ),
                 )
                 for array, tolerance in zip(case.outputs, case.tolerances, strict=True)

@@ -32,6 +32,7 @@ from relax_tapml.files.read import (
 from relax_tapml.foreign.module import check_modules, read_module
 from relax_tapml.foreign.names import first_fault, symbol_fault, text_fault
 from relax_tapml.passes.operator_call import leaf_types
+from relax_tapml.suite import _encoded_file
 from relax_tapml.suite.manifest import (
     MANIFEST,
     Manifest,
@@ -152,7 +153,7 @@ class Suite:
             makes another tensor than it did.
         """
         entry = self.manifest.tensors[digest]
-        if entry.file is not None and entry.rows is None:
+        if entry.file is not None and entry.rows is None and not entry.copied:
             return self._read(entry.file, entry)
         array = self._made.pop(digest, None)
         if array is None:
@@ -178,9 +179,12 @@ class Suite:
         path = self.folder / file
         try:
             data = map_file(path, fix=CARVE_AGAIN, max_bytes=tensor_file.MAX_TENSOR_BYTES)
-            array = tensor_file.parse_tensor(
-                data, entry.dtype, entry.shape, rows=entry.rows, axis=entry.axis
-            )
+            if entry.is_encoded:
+                array = _encoded_file.parse(data, entry)
+            else:
+                array = tensor_file.parse_tensor(
+                    data, entry.dtype, entry.shape, rows=entry.rows, axis=entry.axis
+                )
         except (ValueError, MemoryError) as error:
             fault = error if isinstance(error, ValueError) else "out of memory"
             raise StoreError(f"{path}: {fault}. {CARVE_AGAIN}") from error
@@ -313,9 +317,12 @@ def _check_content(folder: Path, name: str, sha256: str, max_bytes: int) -> None
 def _check_tensor(path: Path, tensor: SuiteTensor) -> None:
     try:
         with open_file(path, fix=CARVE_AGAIN, max_bytes=tensor_file.MAX_TENSOR_BYTES) as file:
-            tensor_file.check_header(
-                file, tensor.dtype, tensor.shape, rows=tensor.rows, axis=tensor.axis
-            )
+            if tensor.is_encoded:
+                _encoded_file.check(file, tensor)
+            else:
+                tensor_file.check_header(
+                    file, tensor.dtype, tensor.shape, rows=tensor.rows, axis=tensor.axis
+                )
     except (OSError, ValueError) as error:
         raise StoreError(f"{path}: {error}. {CARVE_AGAIN}") from error
 

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import tvm
 
 from relax_tapml.arrays import Array
+from relax_tapml.compare.tolerances.bound_table import BoundTable
+from relax_tapml.compare.tolerances.stored import TensorWriter
+from relax_tapml.suite._encoded_file import dump as dump_encoded
 from relax_tapml.suite._slow_cases import slow_cases
-from relax_tapml.suite.manifest import SuiteTensor, SuiteUnit
+from relax_tapml.suite.copies import Copies
+from relax_tapml.suite.manifest import SuiteAxis, SuiteTensor, SuiteUnit
 from relax_tapml.suite.open_suite import Suite, sha256_of_array
 from relax_tapml.suite.pytest_file import (
     CONFIG,
@@ -71,12 +76,12 @@ class SuiteFiles:
         manifest = suite.manifest
         return cls(suite.folder, dict(manifest.tensors), dict(manifest.sha256))
 
-    def write(self, name: str, data: bytes) -> None:
-        """Write a file."""
+    def write(self, name: str, data: bytes, sha256: str | None = None) -> None:
+        """Write a file, whose SHA-256 may be known."""
         path = self.folder / name
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(data)
-        self.sha256[name] = hashlib.sha256(data).hexdigest()
+        self.sha256[name] = sha256 or hashlib.sha256(data).hexdigest()
 
     def write_unit(self, name: str, entry: SuiteUnit, module: tvm.IRModule) -> None:
         """Write the module and the pytest file of a unit, whose tensors are written."""
@@ -96,34 +101,105 @@ class SuiteFiles:
                 path.unlink()
 
     def write_array(
-        self, array: Array, part: HeldPart | None = None, recipe: Recipe | None = None
+        self,
+        array: Array,
+        part: HeldPart | None = None,
+        recipe: Recipe | None = None,
+        copies: Sequence[Copies] = (),
     ) -> str:
-        """Write a tensor, or a part of it, unless it is there already; return the file's digest.
+        """Write a tensor, or a part of it, unless it is there already; return its digest.
 
-        A large one that a recipe makes has that instead of a file, and the digest of what the file
-        would be.
+        That is the SHA-256 of what would be its own file, also where it shares the file of another
+        tensor or where a recipe makes it.
+
+        Parameters
+        ----------
+        array
+            The whole tensor.
+        part
+            Of which of its places the file holds.
+        recipe
+            How a large one is made, which is then no file. Without ``part`` and ``copies``.
+        copies
+            The axes along which other places are copies of those that the file holds, ascending.
+            Without ``part``.
         """
-        is_made = array.nbytes >= _LEAST_MADE and array.size <= MOST_ELEMENTS
-        if recipe is not None and is_made and part is None:
-            digest = sha256_of_tensor(array)
-            if digest not in self.tensors:
-                self.tensors[digest] = SuiteTensor(
-                    file=None, dtype=array.dtype.name, shape=array.shape, recipe=recipe
-                )
-            return digest
-        data = dump_tensor(array) if part is None else dump_part(array, part.places, part.axis)
-        digest = hashlib.sha256(data).hexdigest()
-        if digest not in self.tensors:
-            file = f"data/{digest[:32]}.safetensors"
-            self.write(file, data)
-            self.tensors[digest] = SuiteTensor(
+        if copies:
+            held = array
+            for item in copies:
+                held = item.held(held)
+            return self._write_encoded(array, dump_encoded(held, copies), copies)
+        if part is not None:
+            data = dump_part(array, part.places, part.axis)
+            digest = hashlib.sha256(data).hexdigest()
+            file = self._file(digest, data, digest)
+            whole = sha256_of_array(array) if part.is_filled else None
+            entry = SuiteTensor(
                 file=file,
                 dtype=array.dtype.name,
                 shape=array.shape,
-                rows=None if part is None else len(part.places),
-                axis=0 if part is None else part.axis,
-                whole=sha256_of_array(array) if part is not None and part.is_filled else None,
+                rows=len(part.places),
+                axis=part.axis,
+                whole=whole,
             )
+            return self._add(digest, entry)
+        is_made = array.nbytes >= _LEAST_MADE and array.size <= MOST_ELEMENTS
+        if recipe is not None and is_made:
+            entry = SuiteTensor(file=None, dtype=array.dtype.name, shape=array.shape, recipe=recipe)
+            return self._add(sha256_of_tensor(array), entry)
+        data = dump_tensor(array)
+        digest = hashlib.sha256(data).hexdigest()
+        # Tensors of the same bytes in another shape have the same file.
+        content = hashlib.sha256(array.dtype.name.encode())
+        content.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+        file = self._file(content.hexdigest(), data, digest)
+        entry = SuiteTensor(file=file, dtype=array.dtype.name, shape=array.shape)
+        return self._add(digest, entry)
+
+    def write_bound(self, bound: Array, copies: Sequence[Copies] = ()) -> str:
+        """Write the bounds of a tolerance as a table of values where that takes fewer bytes.
+
+        Each is then at most ``bound_table.STEP`` of itself larger. Parameters and result are those
+        of ``write_array``.
+        """
+        held = bound
+        for item in copies:
+            held = item.held(held)
+        table = BoundTable.of(held)
+        data = b"" if table is None else dump_encoded(table, copies)
+        if table is None or len(data) >= held.nbytes:
+            return self.write_array(bound, copies=copies)
+        return self._write_encoded(bound, data, copies, values=len(table.values))
+
+    def tolerance_writer(self, copies: Sequence[Copies] = ()) -> TensorWriter:
+        """Return what writes the tensors of a tolerance of an output with such copies."""
+        return TensorWriter(
+            oracle=self.write_array, bound=lambda bound: self.write_bound(bound, copies)
+        )
+
+    def _write_encoded(
+        self, array: Array, data: bytes, copies: Sequence[Copies], values: int | None = None
+    ) -> str:
+        sha256 = hashlib.sha256(data).hexdigest()
+        entry = SuiteTensor(
+            file=self._file(sha256, data, sha256),
+            dtype=array.dtype.name,
+            shape=array.shape,
+            copied=tuple(SuiteAxis(axis=item.axis, held=len(item.places)) for item in copies),
+            table=values,
+        )
+        described = f"{sha256} {entry.dtype} {entry.shape} {entry.copied} {values}"
+        return self._add(hashlib.sha256(described.encode()).hexdigest(), entry)
+
+    def _file(self, content: str, data: bytes, sha256: str) -> str:
+        """Write a file, unless there is one of the same content; return its name."""
+        file = f"data/{content[:32]}.safetensors"
+        if file not in self.sha256:
+            self.write(file, data, sha256)
+        return file
+
+    def _add(self, digest: str, entry: SuiteTensor) -> str:
+        self.tensors.setdefault(digest, entry)
         return digest
 
 
