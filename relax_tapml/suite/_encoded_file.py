@@ -1,7 +1,7 @@
 """Files of tensors that a suite does not hold as they are: most places copied, or few values.
 
-A file is safetensors with ``placesN``, the held places of axis N, for each axis with copies; and
-with ``tensor``, the values at these places, or with ``table`` and ``codes``: which of the values in
+A file is safetensors with ``placesN``, the held places of the Nth axis that has copies; and with
+``tensor``, the values at these places, or with ``table`` and ``codes``: which of the values in
 the table is at each of them, a byte each or two bytes where the table has more than 256 values (the
 low bytes of all, then the high bytes), compressed by zlib.
 """
@@ -37,7 +37,7 @@ def dump(held: Array | BoundTable, copies: Sequence[Copies]) -> bytes:
     copies
         The axes along which other places are copies.
     """
-    arrays = {f"{_PLACES}{item.axis}": item.places for item in copies}
+    arrays = {f"{_PLACES}{number}": item.places for number, item in enumerate(copies)}
     if isinstance(held, BoundTable):
         arrays[_TABLE] = held.values
         planes = held.places.astype(held.places.dtype.newbyteorder("<")).view(np.uint8)
@@ -55,7 +55,7 @@ def check(file: BinaryIO, entry: SuiteTensor) -> None:
     size_bytes = math.prod(entry.shape) * dtype_named(entry.dtype).itemsize
     if code is None or size_bytes > tensor_file.MAX_TENSOR_BYTES:
         raise ValueError(f"a tensor of {entry.dtype} {list(entry.shape)} cannot be held")
-    expected = {f"{_PLACES}{item.axis}": ("I64", [item.held]) for item in entry.copied}
+    expected = {f"{_PLACES}{n}": ("I64", [item.held]) for n, item in enumerate(entry.copied)}
     count = math.prod(_held_shape(entry))
     if entry.table is None:
         expected[_TENSOR] = (code, [count])
@@ -82,9 +82,9 @@ def parse(data: Array, entry: SuiteTensor) -> Array:
     else:
         places = _places(arrays[_CODES], math.prod(shape), entry.table)
         array = BoundTable(values=arrays[_TABLE], places=places).bounds().reshape(shape)
-    for item in entry.copied:
+    for number, item in enumerate(entry.copied):
         count = entry.shape[item.axis]
-        places = arrays[f"{_PLACES}{item.axis}"]
+        places = arrays[f"{_PLACES}{number}"]
         array = Copies(axis=item.axis, places=places, count=count).whole(array)
     return array
 

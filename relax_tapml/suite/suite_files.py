@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -173,8 +173,11 @@ class SuiteFiles:
 
     def tolerance_writer(self, copies: Sequence[Copies] = ()) -> TensorWriter:
         """Return what writes the tensors of a tolerance of an output with such copies."""
+        # Other oracles lie along an axis of their own, the first.
+        behind = [replace(item, axis=item.axis + 1) for item in copies]
         return TensorWriter(
-            oracle=self.write_array, bound=lambda bound: self.write_bound(bound, copies)
+            oracle=lambda oracle: self.write_array(oracle, copies=behind),
+            bound=lambda bound: self.write_bound(bound, copies),
         )
 
     def _write_encoded(

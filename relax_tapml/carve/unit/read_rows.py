@@ -43,7 +43,9 @@ def read_rows(
         return found  # Another choice may read other rows.
     for place, name in enumerate(cases[0].weights if cases else ()):
         takers = [case for case in cases if name in case.weights]
-        if name is None or any(id(case.inputs[place]) in parts for case in takers):
+        if name is None or any(
+            id(case.inputs[place]) in parts or place in case.copies.inputs for case in takers
+        ):
             continue
         if not all(_is_only_place(name, place, case) for case in takers):
             continue
