@@ -20,7 +20,7 @@ from relax_tapml.carve.unit.constant_inputs import constant_inputs, constant_pla
 from relax_tapml.carve.unit.copied_axes import EXACT, CopiedAxes, copied_axes, with_copies
 from relax_tapml.carve.unit.evaluations import Evaluations
 from relax_tapml.carve.unit.part_weights import RecordedTensors, case_tensors
-from relax_tapml.carve.unit.read_rows import read_rows
+from relax_tapml.carve.unit.read_rows import read_rows, tables
 from relax_tapml.carve.unit.unit_module import case_function, unit_module
 from relax_tapml.carve.unit.unit_tolerances import UnitTolerances
 from relax_tapml.errors import NotCarvableError
@@ -96,7 +96,7 @@ def carve_unit(
     carved = []
     parts: dict[int, HeldPart] = {}
     copied = with_copies(module, recordings)
-    tensors_of = case_tensors(unit, [changed for _, changed in copied])
+    tensors_of = case_tensors(unit, _without(tables(unit, recordings), copied))
     for number, ((case, call, function), recording, (copies, _), made_of) in enumerate(
         zip(found, recordings, copied, tensors_of, strict=True)
     ):
@@ -146,6 +146,16 @@ def carve_unit(
         dims_seen_once=tuple(_seen_once(shapes, carved)),
         missing_probes=missing,
     )
+
+
+def _without(
+    names: frozenset[str], copied: Sequence[tuple[CopiedAxes, RecordedTensors]]
+) -> list[RecordedTensors]:
+    """Return calls in which some weights have no name, so that they stay as they are."""
+    return [
+        replace(call, weights=tuple(None if name in names else name for name in call.weights))
+        for _, call in copied
+    ]
 
 
 def _seen_once(shapes: ShapeCases, cases: Sequence[CarvedCase]) -> Iterator[SuiteDim]:

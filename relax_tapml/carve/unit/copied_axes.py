@@ -42,17 +42,22 @@ class Limits:
     held_bytes
         About what is held of a larger one, at least 16 places of an axis. Weights that have the
         axis are cut to this, too.
-    is_weight_whole
-        Whether axes that weights have are taken last. Otherwise the longest are first.
+    weight_axes_bytes
+        Places along an axis that a weight has become copies only where a tensor is larger than
+        this. Not less than ``most_bytes``.
     """
 
     most_bytes: int
     held_bytes: int
-    is_weight_whole: bool = False
+    weight_axes_bytes: int
+
+    def most_on(self, axis: _Axis, call: RecordedTensors) -> int:
+        """Return of how many bytes a tensor may be whose places along an axis all differ."""
+        return self.weight_axes_bytes if axis.has_weight(call) else self.most_bytes
 
 
-RECORDED = Limits(most_bytes=1 << 22, held_bytes=1 << 20)
-EXACT = Limits(most_bytes=1 << 22, held_bytes=1 << 22, is_weight_whole=True)
+RECORDED = Limits(most_bytes=1 << 22, held_bytes=1 << 20, weight_axes_bytes=1 << 22)
+EXACT = Limits(most_bytes=1 << 22, held_bytes=1 << 22, weight_axes_bytes=1 << 25)
 """Of probes with exact sums: these see which column of a weight is read, by equality."""
 
 
@@ -147,8 +152,8 @@ def copied_axes(
 ) -> CopiedAxes:
     """Choose the axes of a call along which places become copies.
 
-    Axes are taken until no tensor that is no weight is larger than it may be, or until there are
-    no more, in the order that the limits say.
+    Axes are taken while they are axes of a tensor, no weight, that is larger than it may be: first
+    those with which least is held; those that a weight has last if they should rather stay.
 
     Parameters
     ----------
@@ -172,15 +177,15 @@ def copied_axes(
     if _permutes_weight(call, axes):
         return CopiedAxes()
     chosen: list[tuple[_Axis, Array]] = []
-    while axes and sizes.largest > limits.most_bytes:
-        axes.sort(key=lambda axis: (limits.is_weight_whole and axis.has_weight(call), -axis.count))
-        axis = axes.pop(0)
-        held = max(_LEAST_HELD, axis.count * limits.held_bytes // max(sizes.largest_on(axis), 1))
-        if held > _LARGEST_SHARE * axis.count or not sizes.is_large_on(axis, limits.most_bytes):
-            continue
-        places = _places(axis, call, held)
-        sizes.cut(axis, len(places))
-        chosen.append((axis, places))
+    for axis in sorted(
+        axes, key=lambda axis: (limits.most_on(axis, call), sizes.cut_bytes(axis, limits))
+    ):
+        held = sizes.held_places(axis, limits)
+        is_large = sizes.is_large_on(axis, limits.most_on(axis, call))
+        if is_large and held <= _LARGEST_SHARE * axis.count:
+            places = _places(axis, call, held)
+            sizes.cut(axis, len(places))
+            chosen.append((axis, places))
     return _as_copies(chosen)
 
 
@@ -218,8 +223,16 @@ class _Sizes:
         own = [n for n, name in zip(self.inputs, self.weights, strict=True) if name is None]
         return max((*own, *self.outputs), default=0)
 
-    def largest_on(self, axis: _Axis) -> int:
-        """Of all tensors that have an axis."""
+    def held_places(self, axis: _Axis, limits: Limits) -> int:
+        """How many places of an axis should be held."""
+        return max(_LEAST_HELD, axis.count * limits.held_bytes // max(self._largest_on(axis), 1))
+
+    def cut_bytes(self, axis: _Axis, limits: Limits) -> int:
+        """How much would be held then of the largest tensor that has the axis."""
+        places = self.held_places(axis, limits)
+        return self._largest_on(axis) * min(places, axis.count) // max(axis.count, 1)
+
+    def _largest_on(self, axis: _Axis) -> int:
         return max([self.inputs[n] for n in axis.inputs] + [self.outputs[n] for n in axis.outputs])
 
     def is_large_on(self, axis: _Axis, most_bytes: int) -> bool:

@@ -48,9 +48,9 @@ def opened(record_model, tmp_path_factory, weights):
     folder = tmp_path_factory.mktemp("copies")
     recording = record_model(Head, folder / "captures", [(x, *weights)])
     with pytest.MonkeyPatch.context() as patch:
-        limits = {"most_bytes": 50_000, "held_bytes": 16_000}
-        patch.setattr(copied_axes, "RECORDED", Limits(**limits))
-        exact = Limits(most_bytes=50_000, held_bytes=40_000, is_weight_whole=True)
+        recorded = Limits(most_bytes=50_000, held_bytes=16_000, weight_axes_bytes=50_000)
+        patch.setattr(copied_axes, "RECORDED", recorded)
+        exact = Limits(most_bytes=50_000, held_bytes=16_000, weight_axes_bytes=400_000)
         patch.setattr("relax_tapml.carve._carve_unit.EXACT", exact)
         yield recording.write_suite(folder / "tests")
     recording.store.close()
