@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -19,7 +20,7 @@ from tvm.ir import Call, Op
 from tvm_ffi import structural_walk
 
 from relax_tapml import tensor_file
-from relax_tapml.arrays import Array
+from relax_tapml.arrays import Array, dtype_named
 from relax_tapml.errors import StoreError, UsageError
 from relax_tapml.files.mapped import map_file
 from relax_tapml.files.read import (
@@ -45,6 +46,7 @@ from relax_tapml.targets.platforms.registry import platform_of
 from relax_tapml.targets.toolchain.low_precision_math import LowPrecisionMath
 
 _MADE_BYTES = 1 << 28
+_COPIED_BYTES = 1 << 25
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -153,9 +155,7 @@ class Suite:
             makes another tensor than it did.
         """
         entry = self.manifest.tensors[digest]
-        # Bounds are read again where they are needed again: few of them are.
-        is_made = entry.rows is not None or (bool(entry.copied) and entry.table is None)
-        if entry.file is not None and not is_made:
+        if entry.file is not None and not _takes_long(entry):
             return self._read(entry.file, entry)
         array = self._made.pop(digest, None)
         if array is None:
@@ -327,6 +327,15 @@ def _check_tensor(path: Path, tensor: SuiteTensor) -> None:
                 )
     except (OSError, ValueError) as error:
         raise StoreError(f"{path}: {error}. {CARVE_AGAIN}") from error
+
+
+def _takes_long(entry: SuiteTensor) -> bool:
+    """Return whether making a tensor of its file takes much longer than reading it.
+
+    Copies of some megabytes take milliseconds. If they were kept, a weight would go for them.
+    """
+    size_bytes = math.prod(entry.shape) * dtype_named(entry.dtype).itemsize
+    return entry.rows is not None or (bool(entry.copied) and size_bytes > _COPIED_BYTES)
 
 
 def _call_fault(case: SuiteCase, function: tvm.ir.BaseFunc) -> str:
