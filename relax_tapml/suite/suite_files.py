@@ -191,7 +191,8 @@ class SuiteFiles:
             copied=tuple(SuiteAxis(axis=item.axis, held=len(item.places)) for item in copies),
             table=values,
         )
-        described = f"{sha256} {entry.dtype} {entry.shape} {entry.copied} {values}"
+        axes = [(item.axis, item.held) for item in entry.copied]
+        described = f"{sha256} {entry.dtype} {list(entry.shape)} {axes} {values}"
         return self._add(hashlib.sha256(described.encode()).hexdigest(), entry)
 
     def _file(self, content: str, data: bytes, sha256: str) -> str:

@@ -11,10 +11,70 @@ from tvm.script import tirx as T  # noqa: N812
 
 from relax_tapml.carve.unit import copied_axes
 from relax_tapml.carve.unit.copied_axes import Limits
+from relax_tapml.carve.unit.part_weights import RecordedTensors
 from relax_tapml.compare.verdict import Verdict
 from relax_tapml.replays.replay import replay
 
 M, K, N = 64, 32, 640
+
+
+@I.ir_module
+class Kernels:
+    """Of 64 columns: equal inputs give equal results in the first kernel only."""
+
+    @T.prim_func(private=True, s_tir=True)
+    def scale(X: T.Buffer((4, 64), "float32"), Y: T.Buffer((4, 64), "float32")):
+        for i, j in T.grid(4, 64):
+            with T.sblock("Y"):
+                vi, vj = T.axis.remap("SS", [i, j])
+                Y[vi, vj] = X[vi, vj] * T.float32(2)
+
+    @T.prim_func(private=True, s_tir=True)
+    def add_number(X: T.Buffer((4, 64), "float32"), Y: T.Buffer((4, 64), "float32")):
+        for i, j in T.grid(4, 64):
+            with T.sblock("Y"):
+                vi, vj = T.axis.remap("SS", [i, j])
+                Y[vi, vj] = X[vi, vj] + T.Cast("float32", vj)
+
+    @T.prim_func(private=True, s_tir=True)
+    def mask(X: T.Buffer((4, 64), "float32"), Y: T.Buffer((4, 64), "float32")):
+        for i, j in T.grid(4, 64):
+            with T.sblock("Y"):
+                vi, vj = T.axis.remap("SS", [i, j])
+                Y[vi, vj] = T.if_then_else(vi < vj, X[vi, vj], T.float32(0))
+
+    @T.prim_func(private=True, s_tir=True)
+    def times_neighbour(X: T.Buffer((4, 64), "float32"), Y: T.Buffer((4, 64), "float32")):
+        for i, j in T.grid(4, 64):
+            with T.sblock("Y"):
+                vi, vj = T.axis.remap("SS", [i, j])
+                Y[vi, vj] = X[vi, vj] * X[vi, (vj + 1) % 64]
+
+    @T.prim_func(private=True, s_tir=True)
+    def running(X: T.Buffer((4, 64), "float32"), Y: T.Buffer((4, 64), "float32")):
+        for i, j in T.grid(4, 64):
+            with T.sblock("Y"):
+                vi, vj = T.axis.remap("SS", [i, j])
+                Y[vi, vj] = X[vi, vj] + T.if_then_else(vj > 0, Y[vi, vj - 1], T.float32(0))
+
+    @R.function
+    def main(x: R.Tensor((4, 64), "float32")):
+        cls = Kernels
+        return R.call_tir(cls.scale, (x,), R.Tensor((4, 64), "float32"))
+
+
+@pytest.mark.parametrize("name", ["scale", "add_number", "mask", "times_neighbour", "running"])
+def test_only_what_follows_from_equal_inputs_is_copied(name):
+    """Not where the number of the place, or the input at another one, matters."""
+    module = Kernels.clone()
+    kernel = Kernels[name]
+    module.update_func(module.get_global_var("scale"), kernel)
+    x = np.random.default_rng(0).standard_normal((4, 64)).astype("float32")
+    call = RecordedTensors(function="main", inputs=(x,), outputs=(x,), weights=(None,))
+    limits = Limits(most_bytes=100, held_bytes=10, weight_axes_bytes=100)
+    found = copied_axes.copied_axes(module, call, limits)
+    assert [item.axis for item in found.outputs.get(0, ())] == ([1] if name == "scale" else [])
+    assert found.inputs.keys() == found.outputs.keys()
 
 
 @I.ir_module
