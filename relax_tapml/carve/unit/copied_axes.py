@@ -27,7 +27,7 @@ from relax_tapml.suite.copies import Copies
 from relax_tapml.tensor_file import can_hold_part
 
 _LEAST_HELD = 16
-_LARGEST_SHARE = 0.25
+_LEAST_TIMES = 4
 _SEED = 0
 
 
@@ -40,8 +40,8 @@ class Limits:
     most_bytes
         Of what is smaller all is held.
     held_bytes
-        About what is held of a larger one, at least 16 places of an axis. Weights that have the
-        axis are cut to this, too.
+        About what is held of a larger one: at least 16 places of an axis, at most a quarter.
+        Weights that have the axis are cut to this, too.
     weight_axes_bytes
         Places along an axis that a weight has become copies only where a tensor is larger than
         this. Not less than ``most_bytes``.
@@ -56,7 +56,7 @@ class Limits:
         return self.weight_axes_bytes if axis.has_weight(call) else self.most_bytes
 
 
-RECORDED = Limits(most_bytes=1 << 22, held_bytes=1 << 20, weight_axes_bytes=1 << 22)
+RECORDED = Limits(most_bytes=1 << 20, held_bytes=1 << 20, weight_axes_bytes=1 << 20)
 EXACT = Limits(most_bytes=1 << 22, held_bytes=1 << 22, weight_axes_bytes=1 << 25)
 """Of probes with exact sums: these see which column of a weight is read, by equality."""
 
@@ -180,10 +180,9 @@ def copied_axes(
     for axis in sorted(
         axes, key=lambda axis: (limits.most_on(axis, call), sizes.cut_bytes(axis, limits))
     ):
-        held = sizes.held_places(axis, limits)
         is_large = sizes.is_large_on(axis, limits.most_on(axis, call))
-        if is_large and held <= _LARGEST_SHARE * axis.count:
-            places = _places(axis, call, held)
+        if is_large and axis.count >= _LEAST_HELD * _LEAST_TIMES:
+            places = _places(axis, call, sizes.held_places(axis, limits))
             sizes.cut(axis, len(places))
             chosen.append((axis, places))
     return _as_copies(chosen)
@@ -225,12 +224,13 @@ class _Sizes:
 
     def held_places(self, axis: _Axis, limits: Limits) -> int:
         """How many places of an axis should be held."""
-        return max(_LEAST_HELD, axis.count * limits.held_bytes // max(self._largest_on(axis), 1))
+        places = axis.count * limits.held_bytes // max(self._largest_on(axis), 1)
+        return min(max(places, _LEAST_HELD), axis.count // _LEAST_TIMES)
 
     def cut_bytes(self, axis: _Axis, limits: Limits) -> int:
         """How much would be held then of the largest tensor that has the axis."""
         places = self.held_places(axis, limits)
-        return self._largest_on(axis) * min(places, axis.count) // max(axis.count, 1)
+        return self._largest_on(axis) * places // max(axis.count, 1)
 
     def _largest_on(self, axis: _Axis) -> int:
         return max([self.inputs[n] for n in axis.inputs] + [self.outputs[n] for n in axis.outputs])
