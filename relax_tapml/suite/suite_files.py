@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 import tvm
 
 from relax_tapml.arrays import Array
@@ -17,7 +17,7 @@ from relax_tapml.suite._encoded_file import dump as dump_encoded
 from relax_tapml.suite._slow_cases import slow_cases
 from relax_tapml.suite.copies import Copies
 from relax_tapml.suite.manifest import SuiteAxis, SuiteTensor, SuiteUnit
-from relax_tapml.suite.open_suite import Suite, sha256_of_array
+from relax_tapml.suite.open_suite import Suite, digest_of, digest_of_array, sha256_of_array
 from relax_tapml.suite.pytest_file import (
     CONFIG,
     CONFIG_NAME,
@@ -26,10 +26,12 @@ from relax_tapml.suite.pytest_file import (
     render_unit,
 )
 from relax_tapml.suite.recipe import MOST_ELEMENTS, Recipe
-from relax_tapml.tensor_file import dump_part, dump_tensor, sha256_of_tensor
+from relax_tapml.tensor_file import dump_part, dump_tensor
 
 # Smaller tensors are files: these can be looked at with any tool.
 _LEAST_MADE = 1 << 14
+
+_DATA = "data"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,10 +79,15 @@ class SuiteFiles:
         return cls(suite.folder, dict(manifest.tensors), dict(manifest.sha256))
 
     def write(self, name: str, data: bytes, sha256: str | None = None) -> None:
-        """Write a file, whose SHA-256 may be known."""
+        """Write a file, whole or not at all, so that several processes may write the same one.
+
+        Its SHA-256 may be known.
+        """
         path = self.folder / name
         path.parent.mkdir(exist_ok=True)
-        path.write_bytes(data)
+        partial = path.with_name(f".{path.name}.{os.getpid()}")
+        partial.write_bytes(data)
+        partial.replace(path)
         self.sha256[name] = sha256 or hashlib.sha256(data).hexdigest()
 
     def write_unit(self, name: str, entry: SuiteUnit, module: tvm.IRModule) -> None:
@@ -109,8 +116,7 @@ class SuiteFiles:
     ) -> str:
         """Write a tensor, or a part of it, unless it is there already; return its digest.
 
-        That is the SHA-256 of what would be its own file, also where it shares the file of another
-        tensor or where a recipe makes it.
+        Files hold tensors with one axis, so those of equal bytes have the same file.
 
         Parameters
         ----------
@@ -124,37 +130,23 @@ class SuiteFiles:
             The axes along which other places are copies of those that the file holds, ascending.
             Without ``part``.
         """
+        entry = SuiteTensor(file="", dtype=array.dtype.name, shape=array.shape)
         if copies:
             held = array
             for item in copies:
                 held = item.held(held)
-            return self._write_encoded(array, dump_encoded(held, copies), copies)
+            entry = replace(entry, copied=_copied(copies))
+            return self._add(entry, dump_encoded(held, copies))
         if part is not None:
-            data = dump_part(array, part.places, part.axis)
-            digest = hashlib.sha256(data).hexdigest()
-            file = self._file(digest, data, digest)
             whole = sha256_of_array(array) if part.is_filled else None
-            entry = SuiteTensor(
-                file=file,
-                dtype=array.dtype.name,
-                shape=array.shape,
-                rows=len(part.places),
-                axis=part.axis,
-                whole=whole,
-            )
-            return self._add(digest, entry)
+            entry = replace(entry, rows=len(part.places), axis=part.axis, whole=whole)
+            return self._add(entry, dump_part(array, part.places, part.axis))
         is_made = array.nbytes >= _LEAST_MADE and array.size <= MOST_ELEMENTS
         if recipe is not None and is_made:
-            entry = SuiteTensor(file=None, dtype=array.dtype.name, shape=array.shape, recipe=recipe)
-            return self._add(sha256_of_tensor(array), entry)
-        data = dump_tensor(array)
-        digest = hashlib.sha256(data).hexdigest()
-        # Tensors of the same bytes in another shape have the same file.
-        content = hashlib.sha256(array.dtype.name.encode())
-        content.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
-        file = self._file(content.hexdigest(), data, digest)
-        entry = SuiteTensor(file=file, dtype=array.dtype.name, shape=array.shape)
-        return self._add(digest, entry)
+            digest = digest_of_array(array)
+            self.tensors.setdefault(digest, replace(entry, file=None, recipe=recipe))
+            return digest
+        return self._add(entry, dump_tensor(array.reshape(-1)))
 
     def write_bound(self, bound: Array, copies: Sequence[Copies] = ()) -> str:
         """Write the bounds of a tolerance as a table of values where that takes fewer bytes.
@@ -169,7 +161,14 @@ class SuiteFiles:
         data = b"" if table is None else dump_encoded(table, copies)
         if table is None or len(data) >= held.nbytes:
             return self.write_array(bound, copies=copies)
-        return self._write_encoded(bound, data, copies, values=len(table.values))
+        entry = SuiteTensor(
+            file="",
+            dtype=bound.dtype.name,
+            shape=bound.shape,
+            copied=_copied(copies),
+            table=len(table.values),
+        )
+        return self._add(entry, data)
 
     def tolerance_writer(self, copies: Sequence[Copies] = ()) -> TensorWriter:
         """Return what writes the tensors of a tolerance of an output with such copies."""
@@ -180,31 +179,27 @@ class SuiteFiles:
             bound=lambda bound: self.write_bound(bound, copies),
         )
 
-    def _write_encoded(
-        self, array: Array, data: bytes, copies: Sequence[Copies], values: int | None = None
-    ) -> str:
+    def _add(self, entry: SuiteTensor, data: bytes) -> str:
+        """Write the file of a tensor, unless it is there; list the tensor; return its digest."""
         sha256 = hashlib.sha256(data).hexdigest()
-        entry = SuiteTensor(
-            file=self._file(sha256, data, sha256),
-            dtype=array.dtype.name,
-            shape=array.shape,
-            copied=tuple(SuiteAxis(axis=item.axis, held=len(item.places)) for item in copies),
-            table=values,
-        )
-        axes = [(item.axis, item.held) for item in entry.copied]
-        described = f"{sha256} {entry.dtype} {list(entry.shape)} {axes} {values}"
-        return self._add(hashlib.sha256(described.encode()).hexdigest(), entry)
-
-    def _file(self, content: str, data: bytes, sha256: str) -> str:
-        """Write a file, unless there is one of the same content; return its name."""
-        file = f"data/{content[:32]}.safetensors"
+        file = f"{_DATA}/{sha256[:32]}.safetensors"
         if file not in self.sha256:
-            self.write(file, data, sha256)
-        return file
-
-    def _add(self, digest: str, entry: SuiteTensor) -> str:
-        self.tensors.setdefault(digest, entry)
+            if (self.folder / file).exists():  # Another process has written it.
+                self.sha256[file] = sha256
+            else:
+                self.write(file, data, sha256)
+        digest = digest_of(entry, sha256)
+        self.tensors.setdefault(digest, replace(entry, file=file))
         return digest
+
+
+def _copied(copies: Sequence[Copies]) -> tuple[SuiteAxis, ...]:
+    return tuple(SuiteAxis(axis=item.axis, held=len(item.places)) for item in copies)
+
+
+def is_data(name: str) -> bool:
+    """Whether a file of a suite holds a tensor."""
+    return name.startswith(f"{_DATA}/")
 
 
 def unit_test(
