@@ -159,19 +159,23 @@ class Suite:
             return self._read(entry.file, entry)
         array = self._made.pop(digest, None)
         if array is None:
+            self._make_room(_size_bytes(entry))
             if entry.file is None:
                 array = self._generated(digest, entry)
             else:
                 array = self._read(entry.file, entry)
         self._made[digest] = array
+        return array
+
+    def _make_room(self, size_bytes: int) -> None:
+        """Free the oldest of the tensors that are kept, before another one takes so much."""
         # Threads that replay on devices of a fleet share the suite.
         kept = list(self._made.items())
-        excess = sum(made.nbytes for _, made in kept) - _MADE_BYTES
-        for old, made in kept[:-1]:
+        excess = sum(made.nbytes for _, made in kept) + size_bytes - _MADE_BYTES
+        for old, made in kept:
             if excess > 0:
                 self._made.pop(old, None)
                 excess -= made.nbytes
-        return array
 
     def forget_made(self) -> None:
         """Free the tensors that are kept because they took time to make."""
@@ -349,8 +353,12 @@ def _takes_long(entry: SuiteTensor) -> bool:
 
     Copies of some megabytes take milliseconds. If they were kept, a weight would go for them.
     """
-    size_bytes = math.prod(entry.shape) * dtype_named(entry.dtype).itemsize
-    return entry.rows is not None or (bool(entry.copied) and size_bytes > _COPIED_BYTES)
+    is_large_copy = bool(entry.copied) and _size_bytes(entry) > _COPIED_BYTES
+    return entry.rows is not None or is_large_copy
+
+
+def _size_bytes(entry: SuiteTensor) -> int:
+    return math.prod(entry.shape) * dtype_named(entry.dtype).itemsize
 
 
 def _call_fault(case: SuiteCase, function: tvm.ir.BaseFunc) -> str:
