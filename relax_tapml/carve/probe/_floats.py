@@ -45,7 +45,9 @@ def _shuffled(flat: Array, generator: np.random.Generator) -> Array:
         np.take(whole[parts[part]], order, out=moved[part])
 
     in_threads(move, range(count))
-    found[count * _PART :] = generator.permutation(flat[count * _PART :])
+    # By places: ``permutation`` of no values at all would write to the array, which may be mapped.
+    rest = flat[count * _PART :]
+    found[count * _PART :] = rest[generator.permutation(rest.size)]
     return found
 
 
