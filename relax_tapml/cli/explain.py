@@ -155,18 +155,15 @@ def _print(steps: dict[int, Sequence[DeviceCall]], calls: Sequence[DeviceCall] |
         return
     if steps:
         console.print("\nThe last good one:")
-    table = Table("region", "sites", "to the device", "to the host", "weights", box=None)
+    table = Table("region", box=None)
+    table.add_column("calls", justify="right")
+    for name in ("sites", "to the device", "to the host", "weights"):
+        table.add_column(name)
+    by_region: dict[str, list[DeviceCall]] = {}
     for call in calls:
-        weights = sum(crossing.size_bytes or 0 for crossing in call.parameters)
-        table.add_row(
-            call.region,
-            names_text(call.sites, _NAMED_AT_MOST) or "-",
-            names_text([f"{item.name} {item.type}" for item in call.uploads], _NAMED_AT_MOST)
-            or "-",
-            names_text([f"{item.name} {item.type}" for item in call.downloads], _NAMED_AT_MOST)
-            or "-",
-            f"{len(call.parameters)}, {size_text(weights)}" if call.parameters else "-",
-        )
+        by_region.setdefault(call.region, []).append(call)
+    for region, same in by_region.items():
+        table.add_row(region, str(len(same)), *_row(same))
     console.print(table)
     sums = _sums(calls)
     console.print(
@@ -174,4 +171,18 @@ def _print(steps: dict[int, Sequence[DeviceCall]], calls: Sequence[DeviceCall] |
         f"({count_text(sums['functions'], 'function')}); "
         f"{count_text(sums['uploads'], 'value')} to the device, "
         f"{sums['downloads']} back, {size(sums['bytes'])}"
+    )
+
+
+def _row(calls: Sequence[DeviceCall]) -> tuple[str, ...]:
+    """Return the texts of the calls of one region: sites, both directions, and weights."""
+    from relax_tapml.report.quantities import size_text
+
+    sites = [site for call in calls for site in call.sites]
+    uploads = [f"{item.name} {item.type}" for call in calls for item in call.uploads]
+    downloads = [f"{item.name} {item.type}" for call in calls for item in call.downloads]
+    weights = [item.size_bytes or 0 for call in calls for item in call.parameters]
+    return (
+        *(names_text(names, _NAMED_AT_MOST) or "-" for names in (sites, uploads, downloads)),
+        f"{len(weights)}, {size_text(sum(weights))}" if weights else "-",
     )

@@ -7,7 +7,9 @@ import pytest
 from tiny_model import UNITS, model
 
 from relax_tapml.bringup.main_job import bring_up
+from relax_tapml.cli.explain import _row
 from relax_tapml.cli.main import main
+from relax_tapml.crossings import Crossing, DeviceCall
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +69,26 @@ def test_people_get_a_table(out, capsys):
     ]
     assert lines[len(UNITS) + 3] == "The last good one:"
     assert lines[-1] == ("9 sites in 1 region (1 function); 1 value to the device, 3 back, 336 B")
+
+
+def test_calls_of_one_region_are_a_line():
+    """A model has a region for each layer; JSON has every call."""
+    crossing = Crossing(name="x", type="float32[4]", size_bytes=16)
+    calls = [
+        DeviceCall(
+            function="main",
+            region="main_region0",
+            sites=(f"main/{n}/add",),
+            uploads=(crossing,),
+            downloads=(),
+            parameters=(crossing,),
+        )
+        for n in range(6)
+    ]
+    sites, uploads, downloads, weights = _row(calls)
+    assert "main/0/add" in sites
+    assert "2 more" in sites
+    assert (uploads.count("float32[4]"), downloads, weights) == (4, "-", "6, 96 B")
 
 
 @pytest.mark.parametrize(
