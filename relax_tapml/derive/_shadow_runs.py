@@ -18,8 +18,9 @@ from relax_tapml.cpu_schedule.native_cpu import native_cpu_target
 from relax_tapml.derive._functions import FUNCTIONS
 from relax_tapml.derive._low_precision import LOW_PRECISION_FUNCTIONS
 from relax_tapml.derive._precision import input_perturbation
+from relax_tapml.derive._rewriter import ENTRY, ShadowKernel
 from relax_tapml.derive._sampled import Sampled
-from relax_tapml.derive._shadow_kernel import ENTRY, ShadowKernel, shadow_kernel_of
+from relax_tapml.derive._shadow_kernel import shadow_kernel_of
 
 ORDERS = (1, 2, 32, 256)
 """In how many lanes the terms of sums are added, one lane after the other. The largest error of all

@@ -22,8 +22,8 @@ from relax_tapml.derive._low_precision import CUDA_FAST_MATH, WGSL_FUNCTIONS
 from relax_tapml.derive._moves import Moves
 from relax_tapml.derive._precision import SMALLEST_NORMAL, underflow
 from relax_tapml.derive._result_bounds import ResultBounds
+from relax_tapml.derive._rewriter import ShadowKernel
 from relax_tapml.derive._sample import sample_of
-from relax_tapml.derive._shadow_kernel import ShadowKernel
 from relax_tapml.derive._shadow_runs import USUAL, Evaluated, Mode
 from relax_tapml.derive.bounded import NotDerivableError
 from relax_tapml.derive.error_bounds import equal_values, kept_error_bounds
