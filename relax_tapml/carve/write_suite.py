@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +16,11 @@ from relax_tapml.arrays import Array
 from relax_tapml.capture.store import CaptureStore
 from relax_tapml.carve._carve_unit import carve_unit
 from relax_tapml.carve._composite_tolerances import composite_tolerances
+from relax_tapml.carve._unit_jobs import memory_limit, need_bytes, unit_jobs
 from relax_tapml.carve.select.choose_cases import Case
 from relax_tapml.carve.unit.carved_unit import CarvedCase, CarvedUnit
 from relax_tapml.carve.unit.evaluations import Evaluations
+from relax_tapml.cores import usable_cores
 from relax_tapml.errors import SourceError
 from relax_tapml.files.replace import check_replaceable, new_folder
 from relax_tapml.foreign.module import mark_checked
@@ -26,7 +29,15 @@ from relax_tapml.partition.site_table import site_table
 from relax_tapml.passes.annotate_sites import annotated_calls
 from relax_tapml.passes.operator_call import operator_call
 from relax_tapml.passes.submodule import submodule
-from relax_tapml.processes.fork import ForkChannel, ForkFailed, ForkRetries, can_fork, forked
+from relax_tapml.processes.fork import (
+    ForkChannel,
+    ForkFailed,
+    ForkGroup,
+    ForkRetries,
+    can_fork,
+    forked,
+)
+from relax_tapml.processes.within_memory import WithinMemory
 from relax_tapml.suite.manifest import (
     MANIFEST,
     Manifest,
@@ -41,10 +52,13 @@ from relax_tapml.suite.open_suite import Suite, open_suite
 from relax_tapml.suite.pytest_file import FileStems
 from relax_tapml.suite.recipe import Recipe
 from relax_tapml.suite.revise_suite import set_tolerances
-from relax_tapml.suite.suite_files import HeldPart, SuiteFiles
+from relax_tapml.suite.suite_files import HeldPart, SuiteFiles, is_data
 from relax_tapml.suite.tolerances import store_tolerance
 from relax_tapml.targets.platforms.parse_target import portable_text
 from relax_tapml.versions import versions
+
+# Units are evaluated on the CPU, whatever the source.
+_CAN_FORK = can_fork(tvm.target.Target("llvm"))
 
 
 def write_suite(
@@ -184,53 +198,74 @@ class _Writer:
     def _write_units(
         self, stems: Mapping[str, str], cases: Mapping[str, Sequence[Case]]
     ) -> dict[str, SuiteUnit]:
-        """Write unit after unit, in a fork, because their float64 evaluations may crash.
+        """Write the units in forks, because their float64 evaluations may crash.
 
-        A unit that crashed is carved again without the evaluation that did it, and then the rest.
+        A unit that crashed is carved again without the evaluation that did it. Forks run beside
+        each other where there are cores and memory.
         """
-        written: dict[str, SuiteUnit] = {}
-        waiting = list(stems)
-        refused: dict[int, str] = {}
-
-        def work(fork: ForkChannel) -> None:
-            # A connection to SQLite is for one thread of one process.
-            store = CaptureStore.open(self._store.folder)
-            for unit in waiting:
-                is_first = unit == waiting[0]
-                evaluations = Evaluations(note=fork.note, refused=refused if is_first else {})
-                fork.note("")
-                made = self._write_unit(unit, stems[unit], cases[unit], store, evaluations)
-                fork.send(msgspec.to_builtins(made))
-
+        most = usable_cores() if _CAN_FORK else 1
+        needs = {unit: need_bytes(cases[unit], self._store) for unit in stems}
+        forks = ForkGroup()
         retries = ForkRetries("carving the suite")
-        while waiting:
-            try:
-                for message in forked(work, is_safe=can_fork(self._source)):
-                    unit = waiting.pop(0)
-                    refused = {}
-                    made = msgspec.convert(message.document, _WrittenUnit)
-                    self._add(made)
-                    if made.unit is not None:
-                        written[unit] = made.unit
-                    self._on_unit(unit)
-            except ForkFailed as death:
-                if retries.allows(death):
-                    self._files.remove_unlisted()
-                    continue
-                if not death.at or int(death.at) in refused:
-                    raise SourceError(f"carving unit {waiting[0]} {death.text}") from None
-                refused[int(death.at)] = f"its float64 evaluation {death.text}"
-                self._files.remove_unlisted()
-        return written
+        written: dict[str, _WrittenUnit] = {}
+        reporting = threading.Lock()
+
+        def write(waiting: list[str]) -> bool:
+            refused: dict[int, str] = {}
+
+            def work(fork: ForkChannel) -> None:
+                # A connection to SQLite is for one thread of one process.
+                store = CaptureStore.open(self._store.folder)
+                for unit in waiting:
+                    is_first = unit == waiting[0]
+                    evaluations = Evaluations(note=fork.note, refused=refused if is_first else {})
+                    fork.note("")
+                    made = self._write_unit(unit, stems[unit], cases[unit], store, evaluations)
+                    fork.send(msgspec.to_builtins(made))
+
+            while waiting:
+                try:
+                    for message in forked(work, is_safe=_CAN_FORK, group=forks):
+                        unit = waiting.pop(0)
+                        refused = {}
+                        written[unit] = msgspec.convert(message.document, _WrittenUnit)
+                        with reporting:
+                            self._on_unit(unit)
+                except ForkFailed as death:
+                    if forks.is_ended:
+                        return True
+                    if retries.allows(death):
+                        return False  # There may be memory for it when nothing runs beside it.
+                    if not death.at or int(death.at) in refused:
+                        raise SourceError(f"carving unit {waiting[0]} {death.text}") from None
+                    refused[int(death.at)] = f"its float64 evaluation {death.text}"
+            return True
+
+        beside = WithinMemory[list[str]](most=most, limit_bytes=memory_limit(self._lowered))
+        beside.run(unit_jobs(needs, most), write, stop=forks.end)
+        # In the order of the units, whichever was done first.
+        for unit in stems:
+            self._add(written[unit])
+        self._drop_unused()
+        return {unit: entry for unit in stems if (entry := written[unit].unit) is not None}
 
     def _add(self, made: _WrittenUnit) -> None:
-        """Take over what a fork has written."""
-        self._files.sha256.update(made.sha256)
+        """Take over what a fork has written; of what two have written, the first."""
+        files = self._files
+        files.sha256.update(made.sha256)
         mark_checked(made.sha256.values())
-        self._files.tensors.update(made.tensors)
+        files.tensors.update({d: t for d, t in made.tensors.items() if d not in files.tensors})
         self._skipped.update(made.skipped)
         self._skipped_sites.update(made.skipped_sites)
         self._dropped_probes.update(made.dropped_probes)
+
+    def _drop_unused(self) -> None:
+        """Remove files that no entry names: of a tensor that two forks wrote in two ways."""
+        files = self._files
+        used = {tensor.file for tensor in files.tensors.values()}
+        for name in [name for name in files.sha256 if is_data(name) and name not in used]:
+            del files.sha256[name]
+        files.remove_unlisted()
 
     def _write_unit(
         self,
@@ -241,7 +276,6 @@ class _Writer:
         evaluations: Evaluations,
     ) -> _WrittenUnit:
         """Carve a unit and write its files."""
-        known = set(self._files.sha256)
         carved = carve_unit(
             cases,
             lowered=self._lowered,
@@ -252,25 +286,27 @@ class _Writer:
         )
         entry: SuiteUnit | None = None
         skipped: dict[str, str] = {}
+        files = SuiteFiles(self._files.folder, {}, {})
         if carved.cases:
-            entry = self._write_cases(unit, stem, carved)
+            entry = self._write_cases(files, unit, stem, carved)
         else:
             reasons = iter(carved.uncarved.values())
             skipped[unit] = next(reasons, None) or self._why_never(unit)
-        files = self._files
         return _WrittenUnit(
             unit=entry,
-            sha256={name: sha for name, sha in files.sha256.items() if name not in known},
-            tensors={d: tensor for d, tensor in files.tensors.items() if tensor.file not in known},
+            sha256=files.sha256,
+            tensors=files.tensors,
             skipped=skipped,
             skipped_sites=carved.uncarved if entry is not None else {},
             dropped_probes={f"{unit}/{name}": why for name, why in carved.missing_probes.items()},
         )
 
-    def _write_cases(self, unit: str, stem: str, carved: CarvedUnit) -> SuiteUnit:
+    def _write_cases(
+        self, files: SuiteFiles, unit: str, stem: str, carved: CarvedUnit
+    ) -> SuiteUnit:
         # By object: what several cases take is written once, and most of the time goes here.
         digests: dict[int, str] = {}
-        described = [self._describe(case, carved.parts, digests) for case in carved.cases]
+        described = [self._describe(files, case, carved.parts, digests) for case in carved.cases]
         entry = SuiteUnit(
             module=f"units/{stem}.json",
             test=f"test_{stem}.py",
@@ -281,16 +317,20 @@ class _Writer:
         )
         # Without the functions of probes that could not be made.
         module = submodule(carved.module, {case.function: None for case in carved.cases})
-        self._files.write_unit(unit, entry, module)
+        files.write_unit(unit, entry, module)
         return entry
 
     def _describe(
-        self, case: CarvedCase, parts: Mapping[int, HeldPart], digests: dict[int, str]
+        self,
+        files: SuiteFiles,
+        case: CarvedCase,
+        parts: Mapping[int, HeldPart],
+        digests: dict[int, str],
     ) -> SuiteCase:
         def write(array: Array, recipe: Recipe | None = None) -> str:
             if id(array) not in digests:
                 part = parts.get(id(array))
-                digests[id(array)] = self._files.write_array(array, part, recipe)
+                digests[id(array)] = files.write_array(array, part, recipe)
             return digests[id(array)]
 
         record = case.record
@@ -310,7 +350,7 @@ class _Writer:
                 SuiteOutput(
                     tensor=write(array),
                     tolerance=store_tolerance(
-                        tolerance, write=self._files.write_array, inputs=case.inputs
+                        tolerance, write=files.write_array, inputs=case.inputs
                     ),
                 )
                 for array, tolerance in zip(case.outputs, case.tolerances, strict=True)

@@ -170,6 +170,38 @@ class _PipeChannel(ForkChannel):
         self._pipe.flush()
 
 
+class ForkGroup:
+    """Forks that are ended together, from any thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._pids: set[int] = set()
+        self.is_ended = False
+
+    def end(self) -> None:
+        """End the forks that live, and those that are started later."""
+        with self._lock:
+            self.is_ended = True
+            for pid in self._pids:
+                _kill(pid)
+
+    def _add(self, pid: int) -> None:
+        with self._lock:
+            self._pids.add(pid)
+            if self.is_ended:
+                _kill(pid)
+
+    def _remove(self, pid: int) -> None:
+        """Forget a fork before its end is collected: another process may get its number then."""
+        with self._lock:
+            self._pids.discard(pid)
+
+
+def _kill(pid: int) -> None:
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+
+
 def can_fork(target: tvm.target.Target) -> bool:
     """Whether code for a target can be run in a fork: on the CPU of a Linux machine.
 
@@ -180,7 +212,9 @@ def can_fork(target: tvm.target.Target) -> bool:
     return bool(sys.platform == "linux" and device.__device_type_name__() == "cpu")
 
 
-def forked(work: Callable[[ForkChannel], None], *, is_safe: bool = True) -> Iterator[Message]:
+def forked(
+    work: Callable[[ForkChannel], None], *, is_safe: bool = True, group: ForkGroup | None = None
+) -> Iterator[Message]:
     """Do work in a fork of this process, and yield what it sends, as it comes.
 
     A fork has everything that this process has, closures and loaded kernels included, and costs
@@ -197,6 +231,8 @@ def forked(work: Callable[[ForkChannel], None], *, is_safe: bool = True) -> Iter
         Gets the channel it reports through.
     is_safe
         From ``can_fork``; otherwise the work runs in this process, unprotected.
+    group
+        Can end the fork from another thread; it then fails as killed.
 
     Raises
     ------
@@ -239,18 +275,21 @@ def forked(work: Callable[[ForkChannel], None], *, is_safe: bool = True) -> Iter
                 raise
             os.close(results_end)
             os.close(life)
+        group = group or ForkGroup()
+        group._add(pid)
         is_over, code = False, 0
         try:
             with os.fdopen(results, "rb") as pipe:
                 while (message := _received(pipe)) is not None:
                     yield message
+            group._remove(pid)
             code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
             is_over = True
         finally:
             os.close(life_end)
+            group._remove(pid)
             if not is_over:
-                with suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
+                _kill(pid)
                 os.waitpid(pid, 0)
             printed.seek(0)
             text = printed.read().decode(errors="replace")

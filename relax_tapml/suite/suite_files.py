@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,8 @@ from relax_tapml.tensor_file import dump_part, dump_tensor, sha256_of_tensor
 
 # Smaller tensors are files: these can be looked at with any tool.
 _LEAST_MADE = 1 << 14
+
+_DATA = "data"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,10 +75,12 @@ class SuiteFiles:
         return cls(suite.folder, dict(manifest.tensors), dict(manifest.sha256))
 
     def write(self, name: str, data: bytes) -> None:
-        """Write a file."""
+        """Write a file, whole or not at all, so that several processes may write the same one."""
         path = self.folder / name
         path.parent.mkdir(exist_ok=True)
-        path.write_bytes(data)
+        partial = path.with_name(f".{path.name}.{os.getpid()}")
+        partial.write_bytes(data)
+        partial.replace(path)
         self.sha256[name] = hashlib.sha256(data).hexdigest()
 
     def write_unit(self, name: str, entry: SuiteUnit, module: tvm.IRModule) -> None:
@@ -114,8 +119,11 @@ class SuiteFiles:
         data = dump_tensor(array) if part is None else dump_part(array, part.places, part.axis)
         digest = hashlib.sha256(data).hexdigest()
         if digest not in self.tensors:
-            file = f"data/{digest[:32]}.safetensors"
-            self.write(file, data)
+            file = f"{_DATA}/{digest[:32]}.safetensors"
+            if (self.folder / file).exists():  # Another process has written it.
+                self.sha256[file] = digest
+            else:
+                self.write(file, data)
             self.tensors[digest] = SuiteTensor(
                 file=file,
                 dtype=array.dtype.name,
@@ -125,6 +133,11 @@ class SuiteFiles:
                 whole=sha256_of_array(array) if part is not None and part.is_filled else None,
             )
         return digest
+
+
+def is_data(name: str) -> bool:
+    """Whether a file of a suite holds a tensor."""
+    return name.startswith(f"{_DATA}/")
 
 
 def unit_test(

@@ -4,6 +4,7 @@
 import os
 import subprocess
 import sys
+import threading
 import time
 
 import ml_dtypes
@@ -15,7 +16,7 @@ from tvm.script import ir as I
 from tvm.script import tirx as T
 
 from relax_tapml.errors import SourceError, UsageError
-from relax_tapml.processes.fork import ForkFailed, can_fork, forked
+from relax_tapml.processes.fork import ForkFailed, ForkGroup, can_fork, forked
 
 
 def test_documents_and_arrays_come_back_as_they_are():
@@ -169,3 +170,21 @@ def test_without_a_fork_the_work_is_done_here():
     assert (message.document, message.arrays[0].sum(), kept) == (2, 3.0, [1])
     assert not can_fork(tvm.target.Target("cuda"))
     assert can_fork(tvm.target.Target("llvm")) == (sys.platform == "linux")
+
+
+def test_a_group_ends_its_forks_from_another_thread():
+    """Also those that are started after the end."""
+    group = ForkGroup()
+
+    def work(fork):
+        fork.send("begun")
+        time.sleep(600)
+
+    messages = forked(work, group=group)
+    assert next(messages).document == "begun"
+    threading.Thread(target=group.end).start()
+    with pytest.raises(ForkFailed) as caught:
+        next(messages)
+    assert caught.value.is_killed
+    with pytest.raises(ForkFailed):
+        list(forked(work, group=group))
