@@ -18,6 +18,9 @@ _COPY = relax.ExternFunc("runtime.TVMTensorCopyFromTo")
 
 Shape = Sequence[int]
 
+PATTERN_BYTES = 1 << 16
+"""As much of a pattern as larger results of a known size are filled with, again and again."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class PoisonedRegion:
@@ -36,7 +39,10 @@ class PoisonedRegion:
     results: tuple[tuple[tuple[int | tirx.Var, ...], int], ...]
 
     def size_bytes(self, shapes: Sequence[Shape]) -> int:
-        """Return the bytes of the largest result.
+        """Return how many bytes of the pattern it reads.
+
+        As many as its largest result has, but for results of more than ``PATTERN_BYTES`` whose size
+        is known before the call: these are filled with so many.
 
         Parameters
         ----------
@@ -48,10 +54,12 @@ class PoisonedRegion:
             for extent, actual in zip(_extents(ty), shape, strict=False):
                 if isinstance(extent, tirx.Var):
                     values[extent] = int(actual)
-        return max(
-            math.prod(e if isinstance(e, int) else values[e] for e in extents) * width
-            for extents, width in self.results
-        )
+        sizes = []
+        for extents, width in self.results:
+            known = _known_bytes(extents, width)
+            numbers = (values[e] if isinstance(e, tirx.Var) else e for e in extents)
+            sizes.append(math.prod(numbers) * width if known is None else min(known, PATTERN_BYTES))
+        return max(sizes)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +91,10 @@ def poison_results(mod: tvm.IRModule, units: Collection[str]) -> PoisonedModule:
             R.call_packed("runtime.TVMTensorCopyFromTo", view, y)
             cls.relu(x, y)
             return (y,)
+
+    A result of a known size of more than ``PATTERN_BYTES`` gets so much of the pattern, and the
+    rest of it is a copy of what is filled already, twice as much each time. So neither the pattern
+    nor the time that it takes grows with a derived weight.
 
     Parameters
     ----------
@@ -194,11 +206,58 @@ class _Renewed(relax.PyExprMutator):  # type: ignore[misc]
 
 
 def _fill(builder: relax.BlockBuilder, ty: relax.TensorType, pattern: relax.Var) -> relax.Var:
+    """Emit a tensor that holds a pattern; where it is longer than that, again and again."""
     dtype = str(ty.dtype)
-    tensor = builder.emit(relax.op.builtin.alloc_tensor(ty.shape, dtype, 0, "global"), "result")
-    view = builder.emit(relax.op.memory.view(pattern, ty.shape, dtype, 0), "view")
-    builder.emit(_copy(view, tensor))
-    return tensor
+    size = _known_bytes(_extents(ty), _width(ty))
+    if size is None or size <= PATTERN_BYTES:
+        tensor = builder.emit(relax.op.builtin.alloc_tensor(ty.shape, dtype, 0, "global"), "result")
+        view = builder.emit(relax.op.memory.view(pattern, ty.shape, dtype, 0), "view")
+        builder.emit(_copy(view, tensor))
+        return tensor
+    whole = relax.ShapeExpr([size])
+    storage = builder.emit(relax.op.memory.alloc_storage(whole, 0, "global", "uint8"), "storage")
+    first = relax.op.memory.view(pattern, relax.ShapeExpr([PATTERN_BYTES]), "uint8", 0)
+    emit_fill(builder, storage, size, builder.emit(first, "view"), PATTERN_BYTES)
+    return builder.emit(relax.op.memory.alloc_tensor(storage, 0, ty.shape, dtype), "result")
+
+
+def emit_fill(
+    builder: relax.BlockBuilder,
+    storage: relax.Var,
+    size_bytes: int,
+    pattern: relax.Var,
+    pattern_bytes: int,
+) -> None:
+    """Emit copies that fill a storage with a pattern, again and again.
+
+    Each copies what is filled already, so there are few of them however short the pattern is.
+
+    Parameters
+    ----------
+    builder
+        Of the function.
+    storage, size_bytes
+        What is filled, and its bytes, at least those of the pattern.
+    pattern, pattern_bytes
+        A tensor of uint8, and how many.
+    """
+
+    def part(begin: int, length: int) -> relax.Var:
+        shape = relax.ShapeExpr([length])
+        return builder.emit(relax.op.memory.alloc_tensor(storage, begin, shape, "uint8"), "part")
+
+    builder.emit(_copy(pattern, part(0, pattern_bytes)))
+    done = pattern_bytes
+    while done < size_bytes:
+        length = min(done, size_bytes - done)
+        builder.emit(_copy(part(0, length), part(done, length)))
+        done += length
+
+
+def _known_bytes(extents: Sequence[int | tirx.Var | None], width: int) -> int | None:
+    """Return the bytes of a tensor; None where its size is not known before the call."""
+    numbers = [extent for extent in extents if isinstance(extent, int)]
+    return math.prod(numbers) * width if len(numbers) == len(extents) else None
 
 
 def _copy(source: relax.Var, to: relax.Var) -> relax.Call:

@@ -7,12 +7,13 @@ places of an axis. The rest is filled when it is read, with the same values in o
 from __future__ import annotations
 
 import hashlib
-import itertools
 import json
 import math
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -133,11 +134,24 @@ def parse_tensors(data: bytes | Array) -> dict[str, Array]:
     return arrays
 
 
-def write_tensors(path: Path, tensors: Mapping[str, RawTensor]) -> None:
+def write_tensors(
+    path: Path,
+    tensors: Mapping[str, RawTensor],
+    *,
+    on_bytes: Callable[[memoryview], object] = lambda _data: None,
+) -> None:
     """Write a safetensors file straight from memory, without a copy of it.
 
     Tensors begin at multiples of 64 bytes, as TVM wants them, but for those behind one whose size
     is no such multiple; these come last.
+
+    Parameters
+    ----------
+    path, tensors
+        The file, and what goes into it.
+    on_bytes
+        Called with what is written, part after part, in a thread, while it is written: ``update``
+        of a hash.
     """
     order = sorted(tensors, key=lambda name: tensors[name].data.nbytes % _ALIGNMENT != 0)
     header: dict[str, Any] = {}
@@ -152,10 +166,18 @@ def write_tensors(path: Path, tensors: Mapping[str, RawTensor]) -> None:
         }
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-(_LENGTH_BYTES + len(text)) % _ALIGNMENT)
-    with path.open("wb") as file:
-        file.write(len(text).to_bytes(_LENGTH_BYTES, "little") + text)
-        for name in order:
-            file.write(tensors[name].data.data)
+    parts = [memoryview(len(text).to_bytes(_LENGTH_BYTES, "little") + text)]
+    parts += [tensors[name].data.data for name in order]
+    with path.open("wb") as file, ThreadPoolExecutor(1) as thread:
+        seen = [thread.submit(on_bytes, part) for part in parts]
+        try:
+            for part in parts:
+                file.write(part)
+            for one in seen:
+                one.result()
+        except BaseException:
+            thread.shutdown(cancel_futures=True)
+            raise
 
 
 def raw_tensors(arrays: Mapping[str, Array]) -> dict[str, RawTensor]:
@@ -269,14 +291,14 @@ def _fill(parts: Array, rest: Array, chosen: Array, turned: Array) -> None:
     ring = np.concatenate([rest, rest[:, : step * after]], axis=1)
     windows = np.lib.stride_tricks.sliding_window_view(ring, step * after, axis=1)
 
-    def fill(part: tuple[slice, slice]) -> None:
-        elements, some = part
-        extent = elements.stop - elements.start
-        at = (turned[some] + elements.start * after) % size
-        found = windows[chosen[some], at, : extent * after]
-        parts[part] = found.reshape(-1, extent, after).swapaxes(0, 1)
+    def fill(block: tuple[slice, slice]) -> None:
+        some, places = block
+        extent = some.stop - some.start
+        at = (turned[places] + some.start * after) % size
+        found = windows[chosen[places], at, : extent * after]
+        parts[block] = found.reshape(-1, extent, after).swapaxes(0, 1)
 
-    in_threads(fill, itertools.product(slices(before, step), slices(count, many)))
+    in_threads(fill, product(slices(before, step), slices(count, many)))
 
 
 def parse_tensor(

@@ -24,9 +24,10 @@ from typing import Any
 import numpy as np
 import torch
 import tvm
+from four_bit_product import four_bit_product
 from rich.console import Console
 from rich.table import Table
-from tvm import relax, te, tirx
+from tvm import relax, tirx
 
 from relax_tapml.cpu_schedule._nests import read_kernel
 from relax_tapml.cpu_schedule.native_cpu import native_cpu_target
@@ -47,26 +48,6 @@ class Kernel:
     inputs: Sequence[tuple[Sequence[int], str]]
     ours: Callable[..., Any]
     torch: Callable[..., Any] | None
-
-
-def four_bits(builder: Any, x: Any, packed: Any, scale: Any) -> Any:
-    """Return a product with weights of four bits, eight in a word, in groups of 32."""
-
-    def kernel(x: Any, packed: Any, scale: Any) -> Any:
-        count, terms, dtype = packed.shape[0], packed.shape[1] * 8, x.dtype
-
-        def weight(i: Any, j: Any) -> Any:
-            shifted = packed[i, j // 8] >> (j % 8 * 4).astype("uint32")
-            nibble = (shifted & tirx.const(15, "uint32")).astype(dtype)
-            return (nibble - tirx.const(7, dtype)) * scale[i, j // 32]
-
-        weights = te.compute((count, terms), weight, "weights")
-        k = te.reduce_axis((0, terms), "k")
-        return te.compute(
-            (x.shape[0], count), lambda i, j: te.sum(x[i, k] * weights[j, k], axis=k), "product"
-        )
-
-    return builder.call_te(kernel, x, packed, scale)
 
 
 def kernels(tokens: int, hidden: int, inner: int) -> Iterator[Kernel]:
@@ -97,7 +78,7 @@ def kernels(tokens: int, hidden: int, inner: int) -> Iterator[Kernel]:
                 ([inner, hidden // 8], "uint32"),
                 ([inner, hidden // 32], dtype),
             ],
-            ours=four_bits,
+            ours=four_bit_product,
             torch=None,
         )
         for form, shape in (("k,kn->n", [hidden, inner]), ("k,nk->n", [inner, hidden])):

@@ -74,6 +74,16 @@ def rpc_port() -> Iterator[int]:
     )
 
 
+@pytest.fixture(scope="session")
+def program_without_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A server for this machine that has TVM's C++ runtime and no Python."""
+    import server_without_python
+
+    if not server_without_python.SUPPORTED:
+        pytest.skip("the server is for Linux")
+    return server_without_python.build(tmp_path_factory.mktemp("server"))
+
+
 @pytest.fixture
 def cutting_port(rpc_port: int, tmp_path: Path) -> Iterator[int]:
     """The port of the same server, which dies in the middle of an answer: see the script."""

@@ -1,20 +1,10 @@
-"""Which strategy fits a model of some size, and how long its steps will about take."""
+"""Which strategy fits a model of some size."""
 
 from __future__ import annotations
 
 from relax_tapml.migrate.strategies.registry import BISECT
 from relax_tapml.migrate.strategies.strategy import Strategy
 from relax_tapml.report.quantities import about_text, count_text, rough_text
-
-# Measured: a hybrid run compared with one of the source; and the partition of a module.
-_HYBRID = 1.3
-_SHIFT_S = 0.02
-_SITE_SHIFT_S = 2e-4
-
-
-def step_seconds(run_s: float, sites: int) -> float:
-    """Return about how long a step takes whose samples run so long on the source."""
-    return _SHIFT_S + sites * _SITE_SHIFT_S + _HYBRID * run_s
 
 
 def fitting(

@@ -12,11 +12,14 @@ class Measured:
     Parameters
     ----------
     run_s
-        Seconds of one run of all samples.
+        Seconds of one run of all samples, without deriving weights.
+    derive_s
+        Seconds of deriving all weights.
     build_s, kernels_built
         Seconds of building the source's kernels, and how many were missing.
     """
 
     run_s: float
+    derive_s: float
     build_s: float
     kernels_built: int

@@ -2,39 +2,29 @@
 
 from __future__ import annotations
 
-import os
+import math
 from collections.abc import Mapping
-from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from relax_tapml.bringup._fitting_strategy import fitting, step_seconds
+from relax_tapml.bringup._costs import Costs, step_seconds
+from relax_tapml.bringup._fitting_strategy import fitting
+from relax_tapml.bringup._machine_speed import MachineSpeed, machine_speed
 from relax_tapml.bringup._measured import Measured
 from relax_tapml.bringup._work import work_of
 from relax_tapml.bringup.lowered_model import Lowered
 from relax_tapml.bringup.migrate_model import MigrationPlan
 from relax_tapml.bringup.side_spec import SideSpec
-from relax_tapml.cores import usable_cores
 from relax_tapml.frontend.model import Model
 from relax_tapml.report.quantities import about_text, count_text, rough_text
 
-# Measured on two idle cores of an x86 server with MiniLM and small Llamas. They set the first plan;
-# the run time and the build time that are measured replace those that matter most.
-_CPU_ITERATIONS_PER_S = 1e9
-_GPU_ITERATIONS_PER_S = 1e11
-_CPU_KERNEL_S = 0.25
-_GPU_KERNEL_S = 3.0
-_DISK_BYTES_PER_S = 4e8
-_UNIT_CARVE_S = 0.16
-_UNIT_REPLAY_S = 0.03
-_SESSION_S = 1.0
-# Calls of a unit, for its cases and probes: evaluated in float64 and in its dtype, and replayed.
-_CARVE_CALLS = 40
-_REPLAY_CALLS = 10
 # For the tolerances of the model's outputs.
 _NOISY_RUNS = 3
-# What a stage takes whatever the model is.
-_STAGE_S = 0.5
-# So many kernels show how fast the machine is, compared with that one.
+# Of each stage whatever the model is, and of opening a session.
+_STAGE_S = 0.3
+_SESSION_S = 0.5
+# A replay on the source builds what fills workspaces, too, about one for so many units.
+_UNITS_OF_A_FILLER = 3
+# So many kernels show how fast the machine builds, compared with the one that was measured.
 _KERNELS_ENOUGH = 4
 
 
@@ -78,6 +68,8 @@ class Planner:
         What is run.
     source, target, migration, repeat
         How.
+    speed
+        Of this machine; measured if it is None.
     """
 
     def __init__(
@@ -88,8 +80,10 @@ class Planner:
         target: SideSpec,
         migration: MigrationPlan,
         repeat: int = 1,
+        speed: MachineSpeed | None = None,
     ) -> None:
-        self._work = work_of(model, lowered)
+        work = work_of(model, lowered)
+        self._costs = Costs(work=work, speed=speed or machine_speed(work.heaviest_dtype))
         self._lowered = lowered
         self._source, self._target = source, target
         self._migration = migration
@@ -105,64 +99,63 @@ class Planner:
         is_carved
             Whether an earlier run has captured and carved.
         """
-        work, source, target = self._work, self._source, self._target
-        units, is_alike = len(work.iterations), _kind(source) == _kind(target)
-        slowness = _slowness(source, measured)
+        costs = self._costs if measured is None else self._corrected(measured)
+        work, source, target = costs.work, _kind(self._source), _kind(self._target)
+        run_s, derive_s = costs.run_s(source), costs.derive_s(source)
+        factor = 1.0
         seconds: dict[str, float] = {}
         if measured is None:
-            run_s = slowness * work.samples * work.of_a_run / _rate(source)
-            seconds["source"] = slowness * (_STAGE_S + _build_s(units, source)) + 1.5 * run_s
+            building_s = costs.build_s(len(work.units), source)
+            ran_s = 1.5 * run_s + derive_s + costs.framework_s
+            seconds["source"] = costs.fixed_s(_STAGE_S) + building_s + ran_s
         else:
-            run_s = measured.run_s
-        iteration_s = run_s / max(work.samples * work.of_a_run, 1)
+            factor = _factor(measured.run_s + measured.derive_s, run_s + derive_s)
+            run_s, derive_s = measured.run_s, measured.derive_s
+        target_factor = factor if source == target else 1.0
         seconds["capture"] = seconds["carve"] = 0.0
         if not is_carved:
-            stored = work.samples * work.activation_bytes + work.weights_bytes
-            seconds["capture"] = slowness * (_STAGE_S + stored / _DISK_BYTES_PER_S) + 2 * run_s
-            evaluated = _CARVE_CALLS * work.of_each_unit * iteration_s
-            seconds["carve"] = slowness * (_STAGE_S + units * _UNIT_CARVE_S) + evaluated
-        is_built = str(source.target) == str(target.target) and target.pipeline is None
-        if not is_built:
-            seconds["kernels"] = slowness * _build_s(units, target)
-        target_s = iteration_s if is_alike else 1 / _rate(target)
-        replayed = _REPLAY_CALLS * work.of_each_unit * target_s
-        seconds["replay"] = slowness * (_SESSION_S + units * _UNIT_REPLAY_S) + replayed
+            stored = work.weights_bytes + work.derived_bytes
+            stored += work.samples * work.activation_bytes
+            running_s = 2 * (run_s + derive_s)
+            seconds["capture"] = costs.fixed_s(_STAGE_S) + costs.disk_s(stored) + running_s
+            fillers_s = costs.build_s(len(work.units) // _UNITS_OF_A_FILLER, source)
+            replay_s = costs.replay_s(factor, source)
+            seconds["carve"] = costs.fixed_s(_STAGE_S) + costs.carve_s + fillers_s + replay_s
+        is_same = str(self._source.target) == str(self._target.target)
+        if not is_same or self._target.pipeline is not None:
+            seconds["kernels"] = costs.build_s(len(work.units), target)
+        session_s = costs.fixed_s(_SESSION_S)
+        seconds["replay"] = session_s + self._repeat * costs.replay_s(target_factor, target)
         seconds["migrate"] = 0.0
         usual = self._migration.strategy
         if usual is None:
             return Plan(seconds=seconds)
         groups = len(self._migration.batches(self._lowered, self._lowered.units))
-        step_s = step_seconds(run_s * self._repeat, len(self._lowered.table))
+        step_s = step_seconds(run_s * self._repeat, len(self._lowered.table), costs.slowness)
         strategy, _ = fitting(usual, groups, step_s, self._migration.bisect_above_s)
         steps = strategy.least_steps(groups)
         if self._migration.limit is not None:
             steps = min(steps, self._migration.limit + 1)
-        sent_s = work.weights_bytes / _DISK_BYTES_PER_S
-        runs_s = _NOISY_RUNS * run_s + steps * step_s
-        seconds["migrate"] = slowness * (_STAGE_S + sent_s) + runs_s
+        runs_s = _NOISY_RUNS * run_s + derive_s + steps * step_s
+        written_s = costs.disk_s(work.weights_bytes)
+        seconds["migrate"] = costs.fixed_s(_STAGE_S) + written_s + runs_s
         return Plan(seconds=seconds, migration=f"{strategy.name}, {count_text(steps, 'step')}")
 
+    def _corrected(self, measured: Measured) -> Costs:
+        """Return what the parts cost on a machine that has built the source's kernels so fast.
 
-def _slowness(source: SideSpec, measured: Measured | None) -> float:
-    """Return how much slower this machine is than that of the constants, with what else it does.
-
-    By the kernels that were built, if these were enough, and else by the load.
-    """
-    is_shown = measured is not None and measured.kernels_built >= _KERNELS_ENOUGH
-    if measured is not None and is_shown and _kind(source) == "cpu":
-        return measured.build_s / _build_s(measured.kernels_built, source)
-    with suppress(OSError, AttributeError):  # Some systems have no such number.
-        return max(1.0, os.getloadavg()[0] / usable_cores())
-    return 1.0
+        Building wants all cores, so what else the machine does slows it down more than the rest.
+        """
+        costs, kind = self._costs, _kind(self._source)
+        if measured.kernels_built < _KERNELS_ENOUGH or kind != "cpu":
+            return costs
+        slower = _factor(measured.build_s, costs.build_s(measured.kernels_built, kind))
+        return replace(costs, speed=replace(costs.speed, busy=costs.speed.busy * math.sqrt(slower)))
 
 
-def _rate(side: SideSpec) -> float:
-    return _CPU_ITERATIONS_PER_S if _kind(side) == "cpu" else _GPU_ITERATIONS_PER_S
-
-
-def _build_s(units: int, side: SideSpec) -> float:
-    each = _CPU_KERNEL_S if _kind(side) == "cpu" else _GPU_KERNEL_S
-    return units * each / usable_cores()
+def _factor(measured_s: float, expected_s: float) -> float:
+    """Return how many times longer than expected something took."""
+    return measured_s / expected_s if expected_s > 0 else 1.0
 
 
 def _kind(side: SideSpec) -> str:

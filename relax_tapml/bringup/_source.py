@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import tvm
 
@@ -18,7 +16,8 @@ from relax_tapml.bringup._capture_room import require_room
 from relax_tapml.bringup._capture_size import FunctionCall
 from relax_tapml.bringup._import_check import ImportCheck, check_import
 from relax_tapml.bringup._sampled_capture import sampled_capture
-from relax_tapml.bringup._watched_calls import CallFailed, WatchedFunctions, both, noting
+from relax_tapml.bringup._source_runs import SourceRuns
+from relax_tapml.bringup._watched_calls import both, noting
 from relax_tapml.bringup.capture_plan import ALL, CapturePlan
 from relax_tapml.bringup.ir_dump import NO_DUMP, IrDump
 from relax_tapml.capture.index import INDEX_FILE
@@ -29,38 +28,26 @@ from relax_tapml.carve.sensitivity import RUNS, noise, noise_levels, output_tole
 from relax_tapml.compare.tolerances.tolerance import Tolerance
 from relax_tapml.compare.verdict import Verdict
 from relax_tapml.errors import LoweringError, SourceError
-from relax_tapml.frontend.model import Functions, Model, Sample
+from relax_tapml.frontend.model import Model
 from relax_tapml.migrate.choices import SourceChoices
-from relax_tapml.partition.built_functions import weight_names
-from relax_tapml.partition.bytecode import compile_functions
 from relax_tapml.partition.derived_weights import (
-    DerivedValues,
-    DerivedWeights,
     derivations,
-    deriving_units,
 )
-from relax_tapml.partition.hybrid import Host, callback_module
+from relax_tapml.partition.hybrid import Host
 from relax_tapml.partition.kernel_library import KernelLibrary, KernelSet
 from relax_tapml.passes import native
 from relax_tapml.passes.annotate_sites import annotated_calls
-from relax_tapml.passes.insert_capture import InsertCapture
 from relax_tapml.passes.lift_derived_weights import LiftDerivedWeights
 from relax_tapml.passes.operator_call import operator_call
 from relax_tapml.passes.replace_choices import ReplaceChoices
 from relax_tapml.processes.fork import (
     ForkChannel,
-    ForkFailed,
-    ForkRetries,
     Message,
-    can_fork,
-    forked,
 )
 from relax_tapml.progress import SILENT, Stage
 from relax_tapml.results.json_codec import decode, encode
 from relax_tapml.suite.open_suite import Suite
 
-# What fails now and then, or only after a while, is to be met again.
-_TRIALS = 3
 _DIFFERENT = (
     "sample {name!r}: two runs of the source gave different outputs. A source must repeat itself "
     "bit for bit to be an oracle; look for a race or for uninitialised memory in its kernels"
@@ -71,10 +58,6 @@ _TURNS = 8  # Other choices that the framework's outputs are compared with.
 
 class Source:
     """A model built for its source.
-
-    Whatever it runs, runs in a fork (``relax_tapml.processes.fork``), because a kernel of the
-    source may crash as one of the target may. Only a source that cannot be forked runs in this
-    process.
 
     Parameters
     ----------
@@ -96,8 +79,9 @@ class Source:
 
     Attributes
     ----------
-    run_s
-        Seconds in which all samples ran; 0 before ``run``.
+    run_s, derive_s
+        Seconds in which all samples ran, and in which it derived weights for that; 0 before
+        ``run``.
     calls
         The calls of each sample; none before ``run``.
     """
@@ -116,45 +100,30 @@ class Source:
                 f"the source cannot be built: unit {unit}: {reason}. The source must run the whole "
                 "model; choose another --source"
             )
-        self.run_s = 0.0
+        self.run_s = self.derive_s = 0.0
         self.calls: list[list[FunctionCall]] = []
-        self._model = model
-        self.units = units
-        self._target = target
-        self._library = library
         self.kernels = kernels
-        files = kernels.files()
-        self.host = self._forked_host = Host(target, files, model.params, units)
-        if can_fork(target):  # Runs are forks, but for the hybrids of a migration.
-            self._forked_host = Host(target, files, model.params, is_forked=True)
+        self._runs = SourceRuns(model, units, target, kernels.files(), library)
 
-    def take_model(self, model: Model, derived: Mapping[str, Array], lowered: tvm.IRModule) -> None:
-        """Run another model from now on, which differs in where its weights lie only.
+    @property
+    def units(self) -> tvm.IRModule:
+        """The lowered module as prepared for the source."""
+        return self._runs.units
 
-        Parameters
-        ----------
-        model
-            With the same weights.
-        derived
-            Derived weights by name, as the source has computed them; those that lack are computed.
-        lowered
-            Hybrids are made of it.
-        """
-        self._model = model
-        own = derivations(self._lifted)
-        # A pipeline of the source may have changed what it derives.
-        is_alike = derivations(LiftDerivedWeights()(lowered)) == own
-        self._forked_host.take_params(model.params)
-        self._forked_host.take_derived(own, derived)
-        if self.host is not self._forked_host:
-            self.host.take_params(model.params)
-            self.host.take_derived(own if is_alike else (), derived)
+    @property
+    def host(self) -> Host:
+        """What runs the host's side of hybrids."""
+        return self._runs.host
 
     @property
     def derived_names(self) -> frozenset[str]:
         """The names of the weights that it derives."""
-        found = derivations(self._lifted)
+        found = derivations(self._runs.lifted)
         return frozenset(result.name for item in found for result in item.results)
+
+    def take_model(self, model: Model, derived: Mapping[str, Array], lowered: tvm.IRModule) -> None:
+        """Run another model from now on; see ``SourceRuns.take_model``."""
+        self._runs.take_model(model, derived, lowered)
 
     def run(self, stage: Stage) -> list[list[Array]]:
         """Return the outputs of every sample, flattened; then ``run_s`` and ``calls`` are known.
@@ -164,19 +133,24 @@ class Source:
         SourceError
             The source crashes, or one of its calls fails; the operator is named.
         """
-        program = self._program(self._lifted)
+        program = self._runs.program(self._runs.lifted)
 
         def work(fork: ForkChannel) -> None:
             called: list[FunctionCall] = []
+            derived = program.derived_weights()
             functions = program.functions(
-                on_call=lambda name, values: called.append(FunctionCall.of(name, values))
+                derived, on_call=lambda name, values: called.append(FunctionCall.of(name, values))
             )
-            for index, sample in enumerate(self._model.samples):
+            for index, sample in enumerate(self._runs.model.samples):
                 fork.send({"sample": index})
                 called.clear()
-                began = time.perf_counter()
-                outputs = self._model.run(functions, sample)
-                run = _Run(seconds=time.perf_counter() - began, calls=tuple(called))
+                began, derived.seconds = time.perf_counter(), 0.0
+                outputs = self._runs.model.run(functions, sample)
+                run = _Run(
+                    seconds=time.perf_counter() - began - derived.seconds,
+                    derive_s=derived.seconds,
+                    calls=tuple(called),
+                )
                 fork.send({"sample": index, "run": encode(run)})
                 fork.send(None, outputs)
 
@@ -186,8 +160,9 @@ class Source:
             if "run" in message.document:
                 runs[message.document["sample"]] = decode(message.document["run"], _Run)
 
-        outputs = list(self._watched(work, stage, on_told=keep))
+        outputs = list(self._runs.watched(work, stage, on_told=keep))
         self.run_s = sum(run.seconds for run in runs.values())
+        self.derive_s = sum(run.derive_s for run in runs.values())
         self.calls = [list(runs[index].calls) for index in sorted(runs)]
         return outputs
 
@@ -225,25 +200,25 @@ class Source:
         """
         if moved is not None and not moved:  # Nothing that is compared comes from a target.
             return [output_tolerances(found, [found] * RUNS) for found in outputs]
-        units, callbacks = self._lifted, {}
+        units, callbacks = self._runs.lifted, {}
         if choices is not None and choices.units:
             units = LiftDerivedWeights()(
                 ReplaceChoices(choices.units, is_observed=True)(self.units)
             )
-            callbacks = dict(choices.callbacks(self._forked_host.device))
-        program = self._program(units, callbacks)
+            callbacks = dict(choices.callbacks(self._runs.forked_host.device))
+        program = self._runs.program(units, callbacks)
         machine = program.machine
         levels = noise_levels(suite, moved)
         is_derived_noisy = not program.deriving_units.isdisjoint(levels)
 
         def work(fork: ForkChannel) -> None:
-            functions = program.functions(self._forked_host.derived)
-            for index, sample in enumerate(self._model.samples):
+            functions = program.functions(program.derived_weights(self._runs.forked_host.derived))
+            for index, sample in enumerate(self._runs.model.samples):
                 fork.send({"sample": index})
                 if choices is not None and callbacks:
                     machine.set_instrument(noting(fork.note))
                     with choices.recording(index):
-                        self._model.run(functions, sample)
+                        self._runs.model.run(functions, sample)
                 for seed in range(RUNS):
                     disturbed = noise(levels, seed)
                     machine.set_instrument(both(noting(fork.note), disturbed))
@@ -251,7 +226,7 @@ class Source:
                         # The weights that it derives are to be moved too.
                         functions = program.functions()
                     with choices.disturbed(index) if choices and callbacks else nullcontext():
-                        fork.send(None, self._model.run(functions, sample))
+                        fork.send(None, self._runs.model.run(functions, sample))
                 if choices is not None and callbacks:
                     counts, arrays = choices.recorded(index)
                     fork.send({"sample": index, "choices": counts}, arrays)
@@ -262,10 +237,10 @@ class Source:
                 choices.restore(document["sample"], document["choices"], message.arrays)
 
         how = " with results moved within their tolerances"
-        runs = list(self._watched(work, stage, how=how, on_told=keep))
+        runs = list(self._runs.watched(work, stage, how=how, on_told=keep))
         return [
             output_tolerances(outputs[index], runs[index * RUNS : (index + 1) * RUNS])
-            for index in range(len(self._model.samples))
+            for index in range(len(self._runs.model.samples))
         ]
 
     def check_import(
@@ -289,29 +264,29 @@ class Source:
         SourceError
             The framework's own run raised.
         """
-        check = check_import(self._model, outputs)
+        check = check_import(self._runs.model, outputs)
         is_wrong = check is not None and check.verdict is Verdict.MISMATCH
         if not is_wrong or choices is None or not choices.units:
             return check
-        return check_import(self._model, outputs, self._alternatives(choices))
+        return check_import(self._runs.model, outputs, self._alternatives(choices))
 
     def _alternatives(self, choices: SourceChoices) -> list[list[list[Array]]]:
         """Return the outputs with other choices, sample by sample and turn by turn."""
         units = ReplaceChoices(choices.units, is_observed=True)(self.units)
-        callbacks = choices.callbacks(self._forked_host.device)
-        program = self._program(LiftDerivedWeights()(units), callbacks)
+        callbacks = choices.callbacks(self._runs.forked_host.device)
+        program = self._runs.program(LiftDerivedWeights()(units), callbacks)
 
         def work(fork: ForkChannel) -> None:
             functions = program.functions()
             program.machine.set_instrument(noting(fork.note))
-            for index, sample in enumerate(self._model.samples):
+            for index, sample in enumerate(self._runs.model.samples):
                 fork.send({"sample": index})
                 for turn in range(_TURNS):
                     with choices.alternative(turn):
-                        fork.send(None, self._model.run(functions, sample))
+                        fork.send(None, self._runs.model.run(functions, sample))
 
-        runs = list(self._watched(work, SILENT, how=" with other choices among equal scores"))
-        count = len(self._model.samples)
+        runs = list(self._runs.watched(work, SILENT, how=" with other choices among equal scores"))
+        count = len(self._runs.model.samples)
         return [runs[index * _TURNS : (index + 1) * _TURNS] for index in range(count)]
 
     def capture(
@@ -336,7 +311,7 @@ class Source:
         StoreError
             The store cannot be written.
         """
-        labels = [sample_label(i, sample.name) for i, sample in enumerate(self._model.samples)]
+        labels = [sample_label(i, sample.name) for i, sample in enumerate(self._runs.model.samples)]
         missing, has_weights = list(range(len(labels))), False
         require_plan(folder, plan)
         # A run that was killed early may have left the folder without an index.
@@ -348,21 +323,21 @@ class Source:
             native.load()
             with dump.phase("capture"):
                 calls = [self.calls[i] for i in missing if i < len(self.calls)]
-                weights = {name: array.nbytes for name, array in self._model.params.items()}
-                sampled = sampled_capture(self._lifted, plan, calls, weights)
+                weights = {name: array.nbytes for name, array in self._runs.model.params.items()}
+                sampled = sampled_capture(self._runs.lifted, plan, calls, weights)
             size = sampled.size
             require_room(folder, replace(size, weight_bytes=0) if has_weights else size)
             if not (folder / INDEX_FILE).exists():
                 notes = CaptureNotes(
-                    model=self._model.name,
-                    source=str(self._target),
+                    model=self._runs.model.name,
+                    source=str(self._runs.target),
                     capture_calls=plan.text,
                     expected_bytes=size.total_bytes,
                 )
                 CaptureStore.create(folder, notes.manifest).close()
             sites = site_records(self.units, sampled.left_out, plan)
-            captured = self._program(sampled.module)
-            plain = self._program(self._lifted)
+            captured = self._runs.program(sampled.module)
+            plain = self._runs.program(self._runs.lifted)
 
             def work(fork: ForkChannel) -> None:
                 with (
@@ -372,179 +347,30 @@ class Source:
                     # Each fork begins with the same memory. A run before these makes it another
                     # one than the first runs had, and kernels that remember something are seen.
                     fork.send({"sample": missing[0]})
-                    self._model.run(plain.functions(), self._model.samples[missing[0]])
-                    recorder.parameters(self._weights())
+                    self._runs.model.run(plain.functions(), self._runs.model.samples[missing[0]])
+                    recorder.parameters(self._runs.weights())
                     # The first sample has the calls that derive weights.
                     functions = captured.functions()
                     for index in missing:
                         fork.send({"sample": index})
-                        sample = self._model.samples[index]
+                        sample = self._runs.model.samples[index]
                         with recorder.sample(labels[index]):
-                            result = self._model.run(functions, sample)
+                            result = self._runs.model.run(functions, sample)
                             recorder.outputs(result)
                             # Raised in here, it leaves the sample incomplete: it is no oracle.
                             if not _are_identical(outputs[index], result):
                                 raise SourceError(_DIFFERENT.format(name=sample.name))
 
-            list(self._watched(work, stage, how=" while it is captured"))
+            list(self._runs.watched(work, stage, how=" while it is captured"))
         return CaptureStore.open(folder)
-
-    def _watched(
-        self,
-        work: Callable[[ForkChannel], None],
-        stage: Stage,
-        *,
-        how: str = "",
-        on_told: Callable[[Message], None] = lambda _message: None,
-    ) -> Iterator[list[Array]]:
-        """Do work that runs samples in a fork; yield the arrays that it sends.
-
-        Parameters
-        ----------
-        work
-            Sends ``{"sample": index}`` before a sample, and arrays with the document None.
-        stage
-            Shows the progress.
-        how
-            What is special about these runs, for people.
-        on_told
-            Called with each message that tells the sample; it may hold more.
-
-        Raises
-        ------
-        SourceError
-            The source crashed, or a call of it failed.
-        """
-        index = 0
-
-        def guarded(fork: ForkChannel) -> None:
-            try:
-                work(fork)
-            except CallFailed as failure:
-                fork.send({"failed": str(failure)})
-
-        self._weights()  # Here, or every fork would upload them for itself.
-        try:
-            for message in forked(guarded, is_safe=can_fork(self._target)):
-                if message.document is None:
-                    yield list(message.arrays)
-                elif "failed" in message.document:
-                    raise self._failed(index, f"fails: {message.document['failed']}", "", how)
-                else:
-                    on_told(message)
-                    index = message.document["sample"]
-                    count = len(self._model.samples)
-                    stage.update(index, count)
-                    stage.say(f"running sample {index + 1} of {count}{how}")
-        except ForkFailed as death:
-            ForkRetries(f"running the source{how}", most_kills=1).allows(death)
-            raise self._failed(index, death.text, death.at, how) from None
-
-    def _failed(self, index: int, cause: str, at: str, how: str) -> SourceError:
-        sample = self._model.samples[index]
-        at = at or self._where(sample)
-        return SourceError(
-            f"the source {self._target.kind.name} {cause} on sample {sample.name!r}{how}, "
-            f"{f'in {at}' if at else 'in no operator when it is run again'}. A source must run "
-            "the whole model: look for a division by zero, an index outside its tensor, or inputs "
-            "that the model does not allow. The target was not judged"
-        )
-
-    def _where(self, sample: Sample) -> str:
-        """Run a sample again, each call noted before it begins; return where that ends."""
-        program = self._program(InsertCapture()(self._lifted))
-
-        def work(fork: ForkChannel) -> None:
-            functions = program.functions()
-            last = ""
-
-            def note(at: str) -> None:
-                nonlocal last
-                last = at
-                fork.note(at)
-
-            program.machine.set_instrument(noting(note))
-            try:
-                for _ in range(_TRIALS):
-                    self._model.run(functions, sample)
-            except CallFailed:
-                fork.send(last)
-
-        try:
-            found = [message.document for message in forked(work, is_safe=can_fork(self._target))]
-        except ForkFailed as death:
-            return death.at
-        return found[0] if found else ""
-
-    def _weights(self) -> dict[str, Any]:
-        """Return the weights that functions take, on the source's device."""
-        host = self._forked_host
-        names = {name for each in weight_names(self._lifted).values() for name in each}
-        if host is not self.host:
-            # These are no copies. A GPU need not keep what it only derives other weights from.
-            names.update(name for item in derivations(self._lifted) for name in item.weights)
-        return {name: host.weight(name) for name in host.params if name in names}
-
-    @cached_property
-    def _lifted(self) -> tvm.IRModule:
-        return LiftDerivedWeights()(self.units)
-
-    def _program(
-        self, lifted: tvm.IRModule, callbacks: Mapping[str, Callable[..., Any]] | None = None
-    ) -> _SourceProgram:
-        functions = compile_functions(lifted, self._target, self._library)
-        machine = self._forked_host.virtual_machine(functions, callback_module(callbacks or {}))
-        return _SourceProgram(host=self._forked_host, machine=machine, lifted=lifted)
-
-
-@dataclass(frozen=True, kw_only=True)
-class _SourceProgram:
-    """A module of the source, ready to run.
-
-    Parameters
-    ----------
-    host
-        Has the weights.
-    machine
-        The VM.
-    lifted
-        What it was compiled from, with functions that derive weights.
-    """
-
-    host: Host
-    machine: Any
-    lifted: tvm.IRModule
-
-    @property
-    def deriving_units(self) -> frozenset[str]:
-        """The units that derive weights, and so run once."""
-        return deriving_units(self.lifted)
-
-    def functions(
-        self,
-        values: DerivedValues | None = None,
-        *,
-        on_call: Callable[[str, Sequence[Any]], None] = lambda _name, _values: None,
-    ) -> Functions:
-        """Return its functions; they derive each weight once, unless ``values`` has it.
-
-        Parameters
-        ----------
-        values
-            Derived weights that are kept.
-        on_call
-            Gets the name of each function that is called, and the arguments.
-        """
-        derived = DerivedWeights(derivations(self.lifted), values)
-        names = weight_names(self.lifted)
-        return WatchedFunctions(self.host.functions(self.machine, names, derived), on_call)
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Run:
-    """One run of a sample."""
+    """One run of a sample: its seconds, and those of deriving weights, which come on top."""
 
     seconds: float
+    derive_s: float
     calls: tuple[FunctionCall, ...]
 
 

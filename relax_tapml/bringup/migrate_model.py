@@ -8,7 +8,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from relax_tapml.bringup._fitting_strategy import fitting, step_seconds
+from relax_tapml.bringup._costs import step_seconds
+from relax_tapml.bringup._fitting_strategy import fitting
 from relax_tapml.bringup._judged_outputs import JudgedOutput, judged_outputs
 from relax_tapml.bringup.alone import Alone, DeviceSpec, movable, replayed
 from relax_tapml.bringup.ir_dump import NO_DUMP, IrDump

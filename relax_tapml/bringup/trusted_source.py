@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from relax_tapml.arrays import Array
@@ -64,8 +64,8 @@ class Trusted:
         Why the import is not known to be right; empty if it is.
     is_refused
         Whether it is known to be wrong, so that nothing may be concluded about a target.
-    run_s
-        Seconds in which the source ran all samples.
+    run_s, derive_s
+        Seconds in which the source ran all samples, and in which it derived weights for that.
     """
 
     built: BuiltSource
@@ -74,12 +74,14 @@ class Trusted:
     doubt: str = ""
     is_refused: bool = False
     run_s: float = 0.0
+    derive_s: float = 0.0
 
     @property
     def measured(self) -> Measured:
         """What its run shows of how long the rest will take."""
         return Measured(
             run_s=self.run_s,
+            derive_s=self.derive_s,
             build_s=self.built.build_s,
             kernels_built=len(self.built.source.kernels.built),
         )
@@ -161,19 +163,20 @@ def trust_source(built: BuiltSource, is_checked: bool = True, stage: Stage = SIL
         The source crashes; or the framework's own run fails, and ``is_checked``.
     """
     outputs = built.source.run(stage)
-    run_s = built.source.run_s
+    source = built.source
+    ran = Trusted(built=built, outputs=outputs, run_s=source.run_s, derive_s=source.derive_s)
     stage.say("comparing with the framework")
     name, model = built.side.described, built.model.name
     try:
-        check = built.source.check_import(outputs, SourceChoices(built.lowered.module))
+        check = source.check_import(outputs, SourceChoices(built.lowered.module))
     except SourceError as error:
         if is_checked:
             raise
         stage.say(f"{name}; the framework's own run failed")
-        return Trusted(built=built, outputs=outputs, doubt=str(error), run_s=run_s)
+        return replace(ran, doubt=str(error))
     if check is None:
         stage.say(f"{name}; there is no framework output to compare with")
-        return Trusted(built=built, outputs=outputs, run_s=run_s)
+        return ran
     stage.say(f"{name} {check.agreement} (max abs {check.apart:.2g})")
     doubts = {
         Verdict.PASS: "",
@@ -186,11 +189,9 @@ def trust_source(built: BuiltSource, is_checked: bool = True, stage: Stage = SIL
     )
     if not is_checked:
         wrong += ". The run went on nevertheless: --no-import-check"
-    return Trusted(
-        built=built,
-        outputs=outputs,
+    return replace(
+        ran,
         check=check,
         doubt=doubts.get(check.verdict, wrong),
         is_refused=is_checked and check.verdict not in doubts,
-        run_s=run_s,
     )

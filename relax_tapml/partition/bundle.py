@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -137,8 +138,11 @@ def _fill(
             kernels=tuple(f"{side}/{path.name}" for path in kernels),
             instruction_sets=instruction_sets(compiled_for),
         )
-    write_tensors(folder / _PARAMS, raw_tensors(params))
     files = sorted(path for path in folder.rglob("*") if path.is_file())
+    sha256 = {path.relative_to(folder).as_posix(): _sha256(path) for path in files}
+    of_params = hashlib.sha256()
+    write_tensors(folder / _PARAMS, raw_tensors(params), on_bytes=of_params.update)
+    sha256[_PARAMS] = of_params.hexdigest()
     manifest = _Manifest(
         boundary=program.boundary.document(),
         source=str(source),
@@ -149,7 +153,7 @@ def _fill(
         weights={name: tuple(names) for name, names in program.weights.items()},
         derivations=program.derivations,
         versions=versions(),
-        sha256={path.relative_to(folder).as_posix(): _sha256(path) for path in files},
+        sha256=sha256,
     )
     document = {"schema": _SCHEMA, "kind": _KIND, **asdict(manifest)}
     (folder / _MANIFEST).write_text(json.dumps(document, indent=1) + "\n")

@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from four_bit_product import four_bit_product
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scheduled_kernels import (
     Tensor,
     arguments,
     differences,
-    four_bit_product,
     relax_kernels,
     run,
     scheduled,

@@ -9,7 +9,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 import tvm
-from tvm import relax, te, tirx
+from tvm import relax, tirx
 
 from relax_tapml.cpu_schedule.native_cpu import native_cpu_target
 from relax_tapml.cpu_schedule.schedule_for_cpu import schedule_for_cpu
@@ -46,26 +46,6 @@ def relax_kernels(tensors: Sequence[Tensor], operators: Callable[..., Any]) -> l
         builder.emit_func_output(out)
     module = relax.get_pipeline("zero")(builder.get())
     return [f for f in module.functions.values() if isinstance(f, tirx.PrimFunc)]
-
-
-def four_bit_product(builder: Any, x: Any, packed: Any, scale: Any) -> Any:
-    """Return a product with weights of four bits, eight in a word, which a kernel unpacks."""
-
-    def kernel(x: Any, packed: Any, scale: Any) -> Any:
-        count, terms, dtype = packed.shape[0], packed.shape[1] * 8, x.dtype
-
-        def weight(i: Any, j: Any) -> Any:
-            shifted = packed[i, j // 8] >> (j % 8 * 4).astype("uint32")
-            nibble = (shifted & tirx.const(15, "uint32")).astype(dtype)
-            return (nibble - tirx.const(7, dtype)) * scale[i, j // 8]
-
-        weights = te.compute((count, terms), weight, "weights")
-        k = te.reduce_axis((0, terms), "k")
-        return te.compute(
-            (x.shape[0], count), lambda i, j: te.sum(x[i, k] * weights[j, k], axis=k), "product"
-        )
-
-    return builder.call_te(kernel, x, packed, scale)
 
 
 def arguments(

@@ -36,7 +36,7 @@ def run(name, *options):
 def test_bench_capture_reports_every_variant_and_the_store():
     """Times, sizes and memory are printed; sizes do not depend on how busy the machine is."""
     out = run("bench_capture.py", "--rounds", "1", "--tokens", "6", "--runs", "1").stdout
-    for variant in ("plain", "captured", "on disk", "np.savez", "LibCompareVMInstrument"):
+    for variant in ("plain", "captured", "on disk", "by hand", "np.savez", "LibCompareVMInst"):
         assert re.search(rf"{variant}.*│ \d+\.\d{{3}} +│ \d+\.\d{{2}} ", out), variant
     after_first, after_last = re.search(
         r"parameters take (\d+) bytes after the first sentence, (\d+)\s+after \d", out

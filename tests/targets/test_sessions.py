@@ -5,6 +5,7 @@ from __future__ import annotations
 import ml_dtypes
 import numpy as np
 import pytest
+import server_without_python
 from transferred import ARRAYS, check_round_trip
 
 from relax_tapml.errors import DeviceError, UsageError
@@ -17,10 +18,16 @@ X = np.linspace(-3, 3, 32, dtype="float32").reshape(4, 8)
 W = np.linspace(1, 2, 32, dtype="float32").reshape(4, 8)
 
 
-@pytest.fixture(scope="module", params=["inline", "process", "rpc"])
+@pytest.fixture(scope="module", params=["inline", "process", "rpc", "without Python"])
 def session(request):
     """One session of each kind, shared: opening one imports TVM in another process."""
     spec = request.param
+    if spec == "without Python":
+        program = request.getfixturevalue("program_without_python")
+        session = server_without_python.open_session(program)
+        yield session
+        session.close()
+        return
     if spec == "rpc":
         spec = f"rpc:127.0.0.1:{request.getfixturevalue('rpc_port')}"
     session = open_session(spec, LLVM)

@@ -83,11 +83,18 @@ def with_all(pages: Sequence[int], others: Sequence[Sequence[int]]) -> list[int]
 def filler(pages: Sequence[int]) -> tirx.PrimFunc:
     """Return a PrimFunc that allocates buffers together, fills them and gives them back.
 
-    It takes ``PAGE_WORDS`` words, uint32, and an output of one word, which is of no use.
+    It takes ``PAGE_WORDS`` words, uint32, and an output of one word, which is of no use. To LLVM
+    the number of words is not known, nor are the lengths of the loops that follow from it: it would
+    unroll those of some lengths to thousands of stores, and take ten seconds for it.
     """
-    pattern = te.placeholder((PAGE_WORDS,), "uint32", "pattern")
+    words = tirx.Var("words", "int64")
+    pattern = te.placeholder((words,), "uint32", "pattern")
     buffers = [
-        te.compute((size, PAGE_WORDS), lambda _page, word: pattern[word], f"buffer{number}")
+        te.compute(
+            (size * words // PAGE_WORDS, words),
+            lambda _page, word: pattern[word],
+            f"buffer{number}",
+        )
         for number, size in enumerate(pages)
     ]
     used = te.compute((1,), lambda one: sum((b[one, 0] for b in buffers[1:]), buffers[0][one, 0]))

@@ -20,16 +20,17 @@ import tvm
 import tvm_ffi
 from tvm.runtime import _ffi_api
 
-from relax_tapml.arrays import Array, dtype_named
+from relax_tapml.arrays import Array, dtype_named, empty_aligned
 from relax_tapml.capture.host_tensor import tensor_over
 from relax_tapml.errors import StoreError
 from relax_tapml.files.mapped import FilePlace, map_file
 from relax_tapml.files.read import MAX_WEIGHTS_BYTES
+from relax_tapml.targets.server.functions import (
+    ServerFunction,
+    optional_function,
+    server_function,
+)
 
-_TAKE = "relax_tapml.targets.tensor_from_file"
-_PUT = "relax_tapml.targets.part_from_file"
-_GIVE = "relax_tapml.targets.tensor_to_file"
-_MAP = "relax_tapml.targets.tensor_of_file"
 _SMALL_BYTES = 1 << 12
 _FILE_BYTES = 1 << 20
 # Larger tensors cross in parts, so that the file, which stays in memory, is small.
@@ -51,11 +52,11 @@ class FileExchange:
     """
 
     def __init__(self, remote: Any, folder: Path) -> None:
-        self._take = remote.get_function(_TAKE)
+        self._take = server_function(remote, ServerFunction.TENSOR_FROM_FILE)
         # A server without it, which has no Python, takes and gives whole tensors.
-        self._put = optional_function(remote, _PUT)
-        self._give = remote.get_function(_GIVE)
-        self._map = optional_function(remote, _MAP)
+        self._put = optional_function(remote, ServerFunction.PART_FROM_FILE)
+        self._give = server_function(remote, ServerFunction.TENSOR_TO_FILE)
+        self._map = optional_function(remote, ServerFunction.TENSOR_OF_FILE)
         self._file = _MappedFile(folder)
 
     def upload(self, array: Array, device: Any) -> Any:
@@ -69,6 +70,10 @@ class FileExchange:
             else:
                 self._put(tensor, begin, size)
         return tensor
+
+    def maps(self, device: Any) -> bool:
+        """Whether ``map`` returns pages of the file on a device, if the server may open it."""
+        return self._map is not None and _is_cpu(device)
 
     def map(self, place: FilePlace, array: Array, device: Any) -> Any:
         """Return a tensor of an array that lies in a file, which a server with Python maps.
@@ -84,7 +89,7 @@ class FileExchange:
 
     def download(self, tensor: Any) -> Array:
         """Copy a tensor to a new array."""
-        array = np.empty(tuple(tensor.shape), np.dtype(str(tensor.dtype)))
+        array = empty_aligned(tuple(tensor.shape), np.dtype(str(tensor.dtype)))
         data = array.reshape(-1).view(np.uint8)
         for begin, part in self._downloaded(tensor, array.nbytes):
             data[begin : begin + part.size] = part
@@ -103,7 +108,9 @@ class FileExchange:
         for begin, size in self._parts(size_bytes, tensor.device):
             content = self._file.at_least(size)
             self._give(tensor, *(() if self._put is None else (begin, size)))
-            yield begin, np.frombuffer(content, np.uint8, size)
+            whole = np.frombuffer(content, np.uint8, size)
+            for start in range(0, max(size, 1), _PART_BYTES):
+                yield begin + start, whole[start : start + _PART_BYTES]
 
     def _parts(self, size_bytes: int, device: Any) -> list[tuple[int, int]]:
         return [(0, size_bytes)] if self._put is None else _parts(size_bytes, device)
@@ -124,18 +131,13 @@ def _parts(size_bytes: int, device: Any) -> list[tuple[int, int]]:
 
     At least one, of no bytes where the tensor has none. Only a CPU's memory is copied in parts.
     """
-    is_cpu = device.dlpack_device_type() % _REMOTE == tvm.cpu().dlpack_device_type()
-    step = _PART_BYTES if is_cpu else max(size_bytes, 1)
+    step = _PART_BYTES if _is_cpu(device) else max(size_bytes, 1)
     starts = range(0, max(size_bytes, 1), step)
     return [(begin, min(step, size_bytes - begin)) for begin in starts]
 
 
-def optional_function(remote: Any, name: str) -> Any:
-    """Return a function of a server; None where it lacks it, as one without Python does."""
-    try:
-        return remote.get_function(name)
-    except AttributeError:
-        return None
+def _is_cpu(device: Any) -> bool:
+    return bool(device.dlpack_device_type() % _REMOTE == tvm.cpu().dlpack_device_type())
 
 
 def register(folder: Path) -> None:
@@ -179,10 +181,10 @@ def register(folder: Path) -> None:
         data = np.frombuffer(file.at_least(size), np.uint8)
         return data.ctypes.data_as(ctypes.c_void_p)
 
-    tvm.register_global_func(_TAKE, take, override=True)
-    tvm.register_global_func(_PUT, put, override=True)
-    tvm.register_global_func(_GIVE, give, override=True)
-    tvm.register_global_func(_MAP, mapped, override=True)
+    tvm.register_global_func(str(ServerFunction.TENSOR_FROM_FILE), take, override=True)
+    tvm.register_global_func(str(ServerFunction.PART_FROM_FILE), put, override=True)
+    tvm.register_global_func(str(ServerFunction.TENSOR_TO_FILE), give, override=True)
+    tvm.register_global_func(str(ServerFunction.TENSOR_OF_FILE), mapped, override=True)
 
 
 class _MappedFile:

@@ -14,9 +14,11 @@ from weakref import WeakKeyDictionary
 import tvm
 import tvm_ffi
 
-from relax_tapml.targets.server.file_exchange import optional_function
-
-_CALL = "relax_tapml.targets.call"
+from relax_tapml.targets.server.functions import (
+    ServerFunction,
+    optional_function,
+    server_function,
+)
 
 
 class RegionCalls:
@@ -32,15 +34,15 @@ class RegionCalls:
 
     def __init__(self, remote: Any, call: Any) -> None:
         self._call = call
-        self._size = remote.get_function("ffi.ArraySize")
-        self._item = remote.get_function("ffi.ArrayGetItem")
+        self._size = server_function(remote, ServerFunction.ARRAY_SIZE)
+        self._item = server_function(remote, ServerFunction.ARRAY_ITEM)
         # The number of results is a matter of the function's type: it is asked for once.
         self._counts: WeakKeyDictionary[Any, dict[str, int]] = WeakKeyDictionary()
 
     @classmethod
     def of(cls, remote: Any) -> RegionCalls | None:
         """Return the half for a connection; None for a server without Python."""
-        call = optional_function(remote, _CALL)
+        call = optional_function(remote, ServerFunction.CALL)
         return None if call is None else cls(remote, call)
 
     def __call__(self, machine: Any, name: str, args: Sequence[Any]) -> list[Any]:
@@ -74,7 +76,7 @@ def register() -> None:
             device.sync()
         return tvm_ffi.convert(owned)
 
-    tvm.register_global_func(_CALL, call, override=True)
+    tvm.register_global_func(str(ServerFunction.CALL), call, override=True)
 
 
 def _leaves(result: Any) -> list[Any]:

@@ -12,9 +12,11 @@ import tvm_ffi
 
 from relax_tapml.errors import DeviceError
 from relax_tapml.files.machine import lack_of
+from relax_tapml.targets.server.functions import ServerFunction
 from relax_tapml.targets.session._fault_text import fault_text
-from relax_tapml.targets.session._vm_session import FREE_KEPT, VMSession, check_machine
+from relax_tapml.targets.session._vm_session import VMSession, check_machine
 from relax_tapml.targets.session.session import DeviceTensor
+from relax_tapml.targets.session.tensors import free_kept
 from relax_tapml.targets.session.tvm_device import device_of
 
 
@@ -61,10 +63,10 @@ class InlineSession(VMSession):
         return tvm.runtime.load_module(str(path))
 
     def _load_bytecode(self, bytecode: bytes) -> Any:
-        return tvm.get_global_func("ffi.Module.load_from_bytes.relax.VMExecutable")(bytecode)
+        return tvm.get_global_func(str(ServerFunction.LOAD_BYTECODE))(bytecode)
 
     def _free_kept(self) -> None:
-        tvm.get_global_func(FREE_KEPT)()
+        free_kept()
 
     def _shape(self, extents: tuple[int, ...]) -> Any:
         return tvm_ffi.Shape(extents)

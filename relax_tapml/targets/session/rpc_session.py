@@ -24,9 +24,10 @@ from relax_tapml.processes.deadline import Deadline
 from relax_tapml.processes.interrupt import OnInterrupt
 from relax_tapml.targets.server.exit_report import ExitReport
 from relax_tapml.targets.server.file_exchange import FileExchange
+from relax_tapml.targets.server.functions import ServerFunction, server_function
 from relax_tapml.targets.server.region_calls import RegionCalls
 from relax_tapml.targets.session._fault_text import fault_text
-from relax_tapml.targets.session._vm_session import FREE_KEPT, VMSession, check_machine
+from relax_tapml.targets.session._vm_session import VMSession, check_machine
 from relax_tapml.targets.session.session import DeviceModule, DeviceTensor
 from relax_tapml.targets.session.tvm_device import device_of
 
@@ -113,9 +114,9 @@ class RPCSession(VMSession):
                     session_constructor_args=list(constructor),
                 )
                 super().__init__(device_of(target, self._remote))
-                self._array_size = self._remote.get_function("ffi.ArraySize")
-                self._array_item = self._remote.get_function("ffi.ArrayGetItem")
-                self._make_shape = self._remote.get_function("ffi.Shape")
+                self._array_size = server_function(self._remote, ServerFunction.ARRAY_SIZE)
+                self._array_item = server_function(self._remote, ServerFunction.ARRAY_ITEM)
+                self._make_shape = server_function(self._remote, ServerFunction.SHAPE)
                 self._files = FileExchange(self._remote, server.folder) if server.folder else None
                 self._calls = RegionCalls.of(self._remote) if server.folder else None
         except DeviceUnavailable:
@@ -198,6 +199,19 @@ class RPCSession(VMSession):
         self._server.interrupt()
         return end
 
+    def maps(self, array: Array) -> bool:
+        """Whether a parameter has the pages of an array, as in a process with a CPU as its device.
+
+        Not with an array of another byte order or that is too small to cross through a file.
+        """
+        return (
+            self._files is not None
+            and self._files.maps(self._device)
+            and self._files.pays_for(array.nbytes, array.dtype.name)
+            and array.dtype.isnative
+            and place_of(array) is not None
+        )
+
     def _to_device(self, array: Array) -> DeviceTensor:
         if self._files and self._files.pays_for(array.nbytes, array.dtype.name):
             place = place_of(array)
@@ -219,15 +233,14 @@ class RPCSession(VMSession):
 
     def _free_kept(self) -> None:
         with self._guard("release"):
-            self._remote.get_function(FREE_KEPT)()
+            server_function(self._remote, ServerFunction.FREE_KEPT)()
 
     def _load_kernels(self, path: Path, name: str) -> Any:
         self._remote.upload(str(path), name)
         return self._remote.load_module(name)
 
     def _load_bytecode(self, bytecode: bytes) -> Any:
-        name = "ffi.Module.load_from_bytes.relax.VMExecutable"
-        return self._remote.get_function(name)(bytecode)
+        return server_function(self._remote, ServerFunction.LOAD_BYTECODE)(bytecode)
 
     def _shape(self, extents: tuple[int, ...]) -> Any:
         return self._make_shape(*extents)
@@ -250,7 +263,7 @@ class RPCSession(VMSession):
         if self._end is None:
             self._end = DeviceCrash("it was closed")
             with suppress(Exception), Deadline(_CLOSE_S, self._server.interrupt):
-                self._remote.get_function("CloseRPCConnection")()
+                server_function(self._remote, ServerFunction.CLOSE)()
         self._server.close()
         if self._files:
             self._files.close()
