@@ -45,7 +45,9 @@ def _shuffled(flat: Array, generator: np.random.Generator) -> Array:
         np.take(whole[parts[part]], order, out=moved[part])
 
     in_threads(move, range(count))
-    found[count * _PART :] = generator.permutation(flat[count * _PART :])
+    rest = flat[count * _PART :]
+    # Not of the values: NumPy would shuffle no values in place, which read-only memory refuses.
+    found[count * _PART :] = rest[generator.permutation(rest.size)]
     return found
 
 
