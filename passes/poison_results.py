@@ -21,6 +21,8 @@ Shape = Sequence[int]
 PATTERN_BYTES = 1 << 16
 """As much of a pattern as larger results of a known size are filled with, again and again."""
 
+_COPIES = 32  # Of a pattern at most, until it is made longer.
+
 
 @dataclass(frozen=True, kw_only=True)
 class PoisonedRegion:
@@ -92,9 +94,8 @@ def poison_results(mod: tvm.IRModule, units: Collection[str]) -> PoisonedModule:
             cls.relu(x, y)
             return (y,)
 
-    A result of a known size of more than ``PATTERN_BYTES`` gets so much of the pattern, and the
-    rest of it is a copy of what is filled already, twice as much each time. So neither the pattern
-    nor the time that it takes grows with a derived weight.
+    A result of a known size of more than ``PATTERN_BYTES`` is filled with so much of the pattern,
+    again and again. So the pattern does not grow with a derived weight.
 
     Parameters
     ----------
@@ -230,28 +231,39 @@ def emit_fill(
 ) -> None:
     """Emit copies that fill a storage with a pattern, again and again.
 
-    Each copies what is filled already, so there are few of them however short the pattern is.
+    They are few, however short the pattern is: it is made longer first, twice as long each time.
+    Nothing is copied within one storage, which WebGPU refuses.
 
     Parameters
     ----------
     builder
         Of the function.
     storage, size_bytes
-        What is filled, and its bytes, at least those of the pattern.
+        What is filled, and its bytes, a multiple of those of the pattern unless the VM owns that.
     pattern, pattern_bytes
         A tensor of uint8, and how many.
     """
 
-    def part(begin: int, length: int) -> relax.Var:
-        shape = relax.ShapeExpr([length])
-        return builder.emit(relax.op.memory.alloc_tensor(storage, begin, shape, "uint8"), "part")
+    def shape(length: int) -> relax.ShapeExpr:
+        return relax.ShapeExpr([length])
 
-    builder.emit(_copy(pattern, part(0, pattern_bytes)))
-    done = pattern_bytes
-    while done < size_bytes:
-        length = min(done, size_bytes - done)
-        builder.emit(_copy(part(0, length), part(done, length)))
-        done += length
+    def part(of: relax.Var, begin: int, length: int) -> relax.Var:
+        tensor = relax.op.memory.alloc_tensor(of, begin, shape(length), "uint8")
+        return builder.emit(tensor, "part")
+
+    while pattern_bytes * _COPIES < size_bytes:
+        twice = relax.op.memory.alloc_storage(shape(2 * pattern_bytes), 0, "global", "uint8")
+        longer = builder.emit(twice, "longer")
+        for begin in (0, pattern_bytes):
+            builder.emit(_copy(pattern, part(longer, begin, pattern_bytes)))
+        pattern_bytes *= 2
+        pattern = part(longer, 0, pattern_bytes)
+    for begin in range(0, size_bytes, pattern_bytes):
+        length = min(pattern_bytes, size_bytes - begin)
+        if length < pattern_bytes:
+            rest = relax.op.memory.view(pattern, shape(length), "uint8", 0)
+            pattern = builder.emit(rest, "rest")
+        builder.emit(_copy(pattern, part(storage, begin, length)))
 
 
 def _known_bytes(extents: Sequence[int | tirx.Var | None], width: int) -> int | None:

@@ -355,13 +355,7 @@ def check_header(
         Its header is too long, is no header, or states another dtype, shape or size than expected.
     """
     size = os.fstat(file.fileno()).st_size
-    length = int.from_bytes(file.read(_LENGTH_BYTES), "little")
-    start = _LENGTH_BYTES + length
-    if length > _MAX_HEADER or start > size:
-        raise ValueError(
-            f"its header claims {length} bytes, expected at most {min(_MAX_HEADER, size)}"
-        )
-    entries = _entries(file.read(length))
+    start, entries = _read_header(file, size)
     _check_types({n: (e.code, e.shape) for n, e in entries.items()}, dtype, shape, rows, axis)
     held = shape if rows is None else _held_shape(shape, rows, axis)
     total = math.prod(held) * dtype_named(dtype).itemsize + _LENGTH_BYTES * (rows or 0)
@@ -370,6 +364,35 @@ def check_header(
             f"expected {total} bytes of {dtype} {list(held)}, got {size - start} bytes"
         )
     _check_gaps(entries.values(), total)
+
+
+def file_types(file: BinaryIO) -> dict[str, tuple[str, list[int]]]:
+    """Return what safetensors calls the dtype of each tensor of an open file, and its shape.
+
+    Raises
+    ------
+    ValueError
+        Its header is too long, is no header, or states other sizes than the file has.
+    """
+    size = os.fstat(file.fileno()).st_size
+    start, entries = _read_header(file, size)
+    _check_gaps(entries.values(), size - start)
+    for name, entry in entries.items():
+        dtype = _DTYPES.get(entry.code)
+        if dtype is None or math.prod(entry.shape) * dtype.itemsize != entry.end - entry.begin:
+            raise ValueError(f"'{name}' is no whole tensor of {entry.code} {entry.shape}")
+    return {name: (entry.code, entry.shape) for name, entry in entries.items()}
+
+
+def _read_header(file: BinaryIO, size: int) -> tuple[int, dict[str, _Entry]]:
+    """Return where the tensors of a file of ``size`` bytes begin, and what its header lists."""
+    length = int.from_bytes(file.read(_LENGTH_BYTES), "little")
+    start = _LENGTH_BYTES + length
+    if length > _MAX_HEADER or start > size:
+        raise ValueError(
+            f"its header claims {length} bytes, expected at most {min(_MAX_HEADER, size)}"
+        )
+    return start, _entries(file.read(length))
 
 
 def _check_dtype(name: str, array: Array) -> None:
@@ -425,6 +448,15 @@ def _check_types(
         expected = {_NAME: (code, list(_held_shape(shape, rows, axis))), _ROWS: ("I64", [rows])}
     else:
         raise ValueError(f"{rows} places of axis {axis} of {dtype} {list(shape)} cannot be held")
-    # Older files hold bytes of some dtypes that safetensors has a name for.
-    if actual != expected and (rows is not None or actual != as_bytes):
+    if rows is None:
+        # Tensors of other shapes share the file, and older files hold bytes of some dtypes that
+        # safetensors has a name for.
+        is_same = any(_sizes(actual) == _sizes(types) for types in (expected, as_bytes))
+    else:
+        is_same = actual == expected
+    if not is_same:
         raise ValueError(f"expected {expected}, got {actual}")
+
+
+def _sizes(types: _Types) -> dict[str, tuple[str, int]]:
+    return {name: (code, math.prod(shape)) for name, (code, shape) in types.items()}

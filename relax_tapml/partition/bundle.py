@@ -107,7 +107,8 @@ def write_bundle(
     SHA-256 of every file. Weights that the program derives from these are not in it: they are
     computed once when a loaded bundle is first called.
     """
-    with new_folder(folder, check=_checked_manifest) as new:
+    # The SHA-256 of each file was computed from what is there: it is not read once more.
+    with new_folder(folder, check=_manifest_of) as new:
         _fill(new, program, host_kernels, device_kernels, params, source, target)
 
 
@@ -310,6 +311,21 @@ def _functions(folder: Path, side: _Side) -> CompiledFunctions:
 
 
 def _checked_manifest(folder: Path) -> _Manifest:
+    """Return the manifest of a bundle whose files are all there and unchanged."""
+    manifest = _manifest_of(folder)
+    for name in _files_of(manifest):
+        file = folder / name
+        if _sha256(file) != manifest.sha256.get(name):
+            raise StoreError(f"{file} is damaged: its SHA-256 differs. {_FIX}")
+    return manifest
+
+
+def _files_of(manifest: _Manifest) -> list[str]:
+    return sorted({_PARAMS, *manifest.host.files, *manifest.device.files, *manifest.sha256})
+
+
+def _manifest_of(folder: Path) -> _Manifest:
+    """Return the manifest of a bundle whose files are all there."""
     path = folder / _MANIFEST
     if not path.exists() and not path.is_symlink():
         raise StoreError(
@@ -325,10 +341,8 @@ def _checked_manifest(folder: Path) -> _Manifest:
             "the build again"
         )
     manifest = typed(document, _Manifest, path, fix=_FIX)
-    for name in sorted({_PARAMS, *manifest.host.files, *manifest.device.files, *manifest.sha256}):
-        file = listed_file(folder, name, by=path, fix=_FIX)
-        if _sha256(file) != manifest.sha256.get(name):
-            raise StoreError(f"{file} is damaged: its SHA-256 differs. {_FIX}")
+    for name in _files_of(manifest):
+        listed_file(folder, name, by=path, fix=_FIX)
     return manifest
 
 

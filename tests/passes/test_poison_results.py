@@ -99,17 +99,17 @@ class Large:
     """A region of a kernel that writes one row of many, more than a pattern is long."""
 
     @T.prim_func(private=True, s_tir=True)
-    def one_row(X: T.Buffer((4,), "float16"), Y: T.Buffer((999, 101), "float16")):
-        for j in range(101):
+    def one_row(X: T.Buffer((4,), "float16"), Y: T.Buffer((999, 4001), "float16")):
+        for j in range(4001):
             with T.sblock("Y"):
-                vj = T.axis.spatial(101, j)
+                vj = T.axis.spatial(4001, j)
                 Y[500, vj] = X[0]
 
     @R.function(pure=False)
     def region(x: R.Tensor((4,), "float16")):
         R.func_attr({"relax_tapml.region": "main"})
         cls = Large
-        y = R.call_tir(cls.one_row, (x,), out_ty=R.Tensor((999, 101), "float16"))
+        y = R.call_tir(cls.one_row, (x,), out_ty=R.Tensor((999, 4001), "float16"))
         outputs = (y,)
         return outputs
 

@@ -45,8 +45,8 @@ def _shuffled(flat: Array, generator: np.random.Generator) -> Array:
         np.take(whole[parts[part]], order, out=moved[part])
 
     in_threads(move, range(count))
+    # By places: ``permutation`` of no values at all would write to the array, which may be mapped.
     rest = flat[count * _PART :]
-    # Not of the values: NumPy would shuffle no values in place, which read-only memory refuses.
     found[count * _PART :] = rest[generator.permutation(rest.size)]
     return found
 
