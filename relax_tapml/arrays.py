@@ -13,7 +13,7 @@ import numpy as np
 Array = np.ndarray[Any, np.dtype[Any]]
 
 _ALIGNMENT = 64
-_FEW, _PART = 1 << 12, 1 << 15  # Values: of small arrays, and of what is widened at once.
+_FEW, _PART = 1 << 12, 1 << 16  # Values: of small arrays, and of what is widened at once.
 
 # Of splitmix64 (Steele, Lea and Flood, Fast splittable pseudorandom number generators, 2014).
 _STEP = np.uint64(0x9E3779B97F4A7C15)

@@ -123,7 +123,7 @@ class Blocks:
                 inside(along) if (number, dim) in divided else along
                 for dim, along in enumerate(places)
             )
-            for number, places in zip(call.numbers, call.recorded, strict=True)
+            for number, places in zip(call.numbers, call.recorded, strict=bool(call.recorded))
         )
 
 

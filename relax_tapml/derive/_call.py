@@ -1,4 +1,4 @@
-"""One call of a PrimFunc that is to be evaluated."""
+"""One call of a PrimFunc that is evaluated, as all ways to evaluate it take it."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ class Call:
     like
         For each result an array of its dtype and shape, with the values that a source computed.
     recorded
-        For each result where it did.
+        For each result where it did; empty for nowhere.
     """
 
     numbers: tuple[int, ...]
     arguments: Mapping[int, Array]
     scalars: Mapping[int, float]
     like: Sequence[Array]
-    recorded: tuple[Recorded, ...]
+    recorded: tuple[Recorded, ...] = ()
 
     @property
     def shapes(self) -> dict[int, tuple[int, ...]]:
@@ -62,15 +62,23 @@ class Call:
         values
             Of the float64 evaluation, by number of the parameter.
         """
+        nowhere: list[Recorded | None] = [None] * len(self.numbers)
         return [
             array if places is EVERYWHERE else _oracle(values[number], array, places)
-            for number, array, places in zip(self.numbers, self.like, self.recorded, strict=True)
+            for number, array, places in zip(
+                self.numbers, self.like, self.recorded or nowhere, strict=True
+            )
         ]
 
+    def is_recorded(self, position: int) -> bool:
+        """Return whether a source computed all of a result, by its place among the results."""
+        return bool(self.recorded) and self.recorded[position] is EVERYWHERE
 
-def _oracle(values: Array, array: Array, places: Places) -> Array:
+
+def _oracle(values: Array, array: Array, places: Places | None) -> Array:
     with np.errstate(over="ignore", invalid="ignore"):
         oracle = values.astype(array.dtype)
-    grid = np.ix_(*places)
-    oracle[grid] = array[grid]
+    if places is not None:
+        grid = np.ix_(*places)
+        oracle[grid] = array[grid]
     return oracle

@@ -13,6 +13,7 @@ from tvm import tirx
 
 from relax_tapml._compat import Analyzer
 from relax_tapml.arrays import Array, is_float
+from relax_tapml.derive._call import Call
 from relax_tapml.derive._pieces import Part, Pieces, Product, pieces_of
 from relax_tapml.derive._precision import input_perturbation
 from relax_tapml.derive._product_matrices import Factor
@@ -103,7 +104,6 @@ class Evaluation:
         self._times = times
         self._is_perturbed = is_perturbed
         self._function = function
-        self._results = list(results)
         self.whole = ShadowRuns(function, results, is_perturbed=is_perturbed)
         self._parts: dict[int, ShadowRuns] = {}
 
@@ -119,19 +119,12 @@ class Evaluation:
         rest = self._times * sum(iterations_of(part.function, {}, {}, dims) for part in parts)
         return Work(iterations=rest, terms=(whole - rest) * (EXACT_SHARE if is_exact else 1.0))
 
-    def run(
-        self,
-        mode: Mode,
-        arguments: Mapping[int, Array],
-        scalars: Mapping[int, float],
-        like: Sequence[Array],
-        slack: Mapping[int, Array] | None = None,
-    ) -> Evaluated:
+    def run(self, mode: Mode, call: Call, slack: Mapping[int, Array] | None = None) -> Evaluated:
         """Evaluate all elements of the results, in as many orders as there is time for.
 
         Parameters
         ----------
-        mode, arguments, scalars, like, slack
+        mode, call, slack
             As for ``ShadowRuns.run``.
 
         Raises
@@ -139,8 +132,7 @@ class Evaluation:
         NotDerivableError
             The errors cannot be followed, or the evaluation would take too long.
         """
-        shapes = {number: array.shape for number, array in arguments.items()}
-        shapes |= {n: array.shape for n, array in zip(self._results, like, strict=True)}
+        shapes, scalars = call.shapes, call.scalars
         whole = self._whole(shapes, scalars)
         work = self.work(shapes, scalars, is_exact=mode.is_exact)
         if work.too_long and self._times == 1:
@@ -148,21 +140,20 @@ class Evaluation:
         orders: Sequence[int] = ORDERS[:1]
         if not mode.is_exact:
             orders = _orders(work.iterations + PRODUCT_COST * work.terms)
-        is_inplace = not arguments.keys().isdisjoint(self._results)
-        if whole <= EXACT_ITERATIONS or self._pieces is None or is_inplace:
-            return self.whole.run(mode, arguments, scalars, like, orders=orders, slack=slack)
+        if whole <= EXACT_ITERATIONS or self._pieces is None or call.is_in_place:
+            return self.whole.run(mode, call, orders=orders, slack=slack)
         run = _Run(self._pieces, mode, orders, self._runs_of)
         params = list(self._function.params)
         run.scalars |= {params[number]: value for number, value in scalars.items()}
         run.scalars |= dims_of(self._function, shapes, scalars)
-        for number, array in arguments.items():
+        for number, array in call.arguments.items():
             errors = (slack or {}).get(number)
             if errors is not None:
                 errors = np.fmax(input_perturbation(array), errors).astype(np.float64)
             run.tensors[params[number]] = Factor(values=array, errors=errors, is_input=True)
-        for number, array in zip(self._results, like, strict=True):
+        for number, array in zip(call.numbers, call.like, strict=True):
             run.shapes[params[number]] = array.shape
-        return run.results({number: params[number] for number in self._results})
+        return run.results({number: params[number] for number in call.numbers})
 
     def _whole(self, shapes: Mapping[int, Shape], scalars: Mapping[int, float]) -> float:
         return self._times * iterations_of(self._function, shapes, scalars)
@@ -251,9 +242,9 @@ class _Run:
             np.empty(self._shape(part.buffers[n]), _like(str(part.buffers[n].dtype)))
             for n in part.results
         ]
-        made = self._runs_of(part, wide, kept).run(
-            self._mode, arguments, scalars, like, orders=self._orders, slack=slack
-        )
+        call = Call(numbers=part.results, arguments=arguments, scalars=scalars, like=like)
+        runs = self._runs_of(part, wide, kept)
+        made = runs.run(self._mode, call, orders=self._orders, slack=slack)
         for number in part.results:
             self.tensors[part.buffers[number]] = Factor(
                 values=made.values[number], errors=made.errors.get(number), is_input=False

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -15,6 +14,7 @@ from relax_tapml.arrays import Array, empty_aligned
 from relax_tapml.capture.host_tensor import tensor_of
 from relax_tapml.cpu_schedule.native_cpu import native_cpu_target
 from relax_tapml.cpu_schedule.schedule_for_cpu import schedule_for_cpu
+from relax_tapml.derive._call import Call
 from relax_tapml.derive._shadow_runs import tensor_to_write
 from relax_tapml.kernel_flow.expressions import choice_of, is_float_expr, nodes
 
@@ -28,13 +28,10 @@ class Moves:
     ----------
     function
         As Relax lowers operators.
-    results
-        Numbers of its parameters that hold results.
     """
 
-    def __init__(self, function: tirx.PrimFunc, results: Sequence[int]) -> None:
+    def __init__(self, function: tirx.PrimFunc) -> None:
         self._function = function
-        self._results = list(results)
 
     @cached_property
     def are_all(self) -> bool:
@@ -54,26 +51,13 @@ class Moves:
         function = schedule_for_cpu(self._function, target).with_attr("global_symbol", _ENTRY)
         return tvm.tirx.build(tvm.IRModule({_ENTRY: function}), target=target)[_ENTRY]
 
-    def results(
-        self,
-        arguments: Mapping[int, Array],
-        scalars: Mapping[int, float],
-        like: Sequence[Array],
-    ) -> list[Array]:
-        """Return results, of the dtypes and shapes of ``like``.
-
-        Parameters
-        ----------
-        arguments, scalars
-            By number of the parameter.
-        like
-            An array for each result.
-        """
-        passed: dict[int, Any] = dict(scalars)
-        for number, array in arguments.items():
+    def results(self, call: Call) -> list[Array]:
+        """Return the results of a call, all of them moved."""
+        passed: dict[int, Any] = dict(call.scalars)
+        for number, array in call.arguments.items():
             passed[number] = tensor_of(array)
-        made = [empty_aligned(array.shape, array.dtype) for array in like]
-        for number, array in zip(self._results, made, strict=True):
+        made = [empty_aligned(array.shape, array.dtype) for array in call.like]
+        for number, array in zip(call.numbers, made, strict=True):
             array[...] = 0
             passed[number] = tensor_to_write(array)
         self._run(*(passed[number] for number in range(len(self._function.params))))

@@ -21,6 +21,7 @@ from tvm import tirx
 from relax_tapml._compat import prim
 from relax_tapml.arrays import Array, as_float64
 from relax_tapml.cores import in_threads, slices
+from relax_tapml.derive._call import Call
 from relax_tapml.derive._partial_sums import digits
 from relax_tapml.derive._pieces import Product
 from relax_tapml.derive._product_matrices import Matrix
@@ -87,7 +88,8 @@ def _followed(runs: ShadowRuns, left: Matrix, right: Matrix, sample: _Sample) ->
         if not matrix.is_input:
             arguments[number] = as_float64(arguments[number])
     like = np.empty((len(sample.batch), len(sample.rows), len(columns) // ways))
-    made = runs.run(USUAL, arguments, {}, [like] * ways, orders=ORDERS, slack=slack)
+    call = Call(numbers=tuple(runs.results), arguments=arguments, scalars={}, like=[like] * ways)
+    made = runs.run(USUAL, call, orders=ORDERS, slack=slack)
     errors = np.stack([made.errors[number] for number in runs.results], axis=-1)
     return errors.reshape(*errors.shape[:2], -1)[..., :count]
 

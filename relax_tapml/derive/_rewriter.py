@@ -15,7 +15,7 @@ from relax_tapml.derive._expression import Expressions, Place
 from relax_tapml.derive._functions import Function
 from relax_tapml.derive._partial_sums import PartialSum
 from relax_tapml.derive._precision import unit_roundoff
-from relax_tapml.derive._shadow_loops import in_lanes, is_parallel, is_short, runs_once, serial
+from relax_tapml.derive._shadow_loops import in_lanes, is_parallel, is_short, serial
 from relax_tapml.derive._sum_loops import SERIAL, added_to, is_same_element, terms_of
 from relax_tapml.derive.bounded import (
     F64,
@@ -233,7 +233,7 @@ class Rewriter:
         if is_reordered:
             self._has_lanes = True
             self._emitted.add(in_lanes(self._lanes, variable, start, extent, body))
-        elif all(map(runs_once, self._loops)) and not runs_once(loop) and is_parallel(loop):
+        elif not self._loops and is_parallel(loop):
             self._emitted.add(tirx.For(variable, start, extent, tirx.ForKind.PARALLEL, body))
         else:
             self._emitted.add(serial(variable, start, extent, body))

@@ -75,8 +75,3 @@ def is_parallel(loop: tirx.For) -> bool:
 def is_short(loop: tirx.For) -> bool:
     """Return whether a loop is so short that its order does not matter."""
     return isinstance(loop.extent, prim.IntImm) and int(loop.extent) < _SHORT
-
-
-def runs_once(loop: tirx.For) -> bool:
-    """Return whether a loop has one turn only, as over a batch of one."""
-    return isinstance(loop.extent, prim.IntImm) and int(loop.extent) == 1

@@ -15,6 +15,7 @@ from tvm import tirx
 from relax_tapml.arrays import Array, copy_wide, empty_aligned, is_float
 from relax_tapml.capture.host_tensor import tensor_of, tensor_over
 from relax_tapml.cpu_schedule.native_cpu import native_cpu_target
+from relax_tapml.derive._call import Call
 from relax_tapml.derive._functions import FUNCTIONS
 from relax_tapml.derive._low_precision import LOW_PRECISION_FUNCTIONS
 from relax_tapml.derive._precision import input_perturbation
@@ -149,25 +150,19 @@ class ShadowRuns:
     def run(
         self,
         mode: Mode,
-        arguments: Mapping[int, Array],
-        scalars: Mapping[int, float],
-        like: Sequence[Array],
+        call: Call,
         *,
         orders: Sequence[int] = ORDERS,
         slack: Mapping[int, Array] | None = None,
     ) -> Evaluated:
-        """Evaluate all elements of the results.
+        """Evaluate all elements of the results of a call.
 
         Parameters
         ----------
         mode
             Which shadow kernel.
-        arguments
-            Tensor arguments by number of the parameter; of results, only those written in place.
-        scalars
-            Numbers.
-        like
-            Arrays of the dtypes and shapes of the results.
+        call
+            Of the PrimFunc.
         orders
             Of ``ORDERS``, at least the first: the kernel is evaluated once for each.
         slack
@@ -176,13 +171,13 @@ class ShadowRuns:
         """
         shadow = self.shadow(mode)
         slack = slack or {}
-        outputs = dict(zip(self.results, like, strict=True))
+        arguments, outputs = call.arguments, dict(zip(self.results, call.like, strict=True))
         values = {n: _initial_values(arguments.get(n), array) for n, array in outputs.items()}
         errors = {n: _initial_errors(arguments.get(n), outputs[n]) for n in shadow.kernel.errors}
         passed: list[Any] = []
         for number in range(len(self.function.params)):
-            if number in scalars:
-                passed.append(scalars[number])
+            if number in call.scalars:
+                passed.append(call.scalars[number])
             elif number in outputs:
                 passed.append(tensor_to_write(values[number]))
             else:

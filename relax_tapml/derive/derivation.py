@@ -79,7 +79,7 @@ class Derivation:
         self._evaluation = Evaluation(function, results, is_perturbed=is_perturbed, times=times)
         self._blocking = Blocking(function, results)
         self._in_blocks: dict[tuple[Any, int], Derivation] = {}
-        self._moves = Moves(function, results)
+        self._moves = Moves(function)
 
     def tolerances(
         self,
@@ -168,15 +168,14 @@ class Derivation:
             PrimFunc cannot be followed, where it writes to its arguments, where the evaluation
             would take too long, and where the first block is not promising.
         """
-        nowhere = [(np.zeros(0, np.int64),) * array.ndim for array in like]
-        call = self._call(arguments, scalars, like, recorded or nowhere)
+        call = self._call(arguments, scalars, like, recorded or ())
         if self._shadow is None or call.is_in_place:
             return None
         if self.too_long(call.shapes, scalars, is_exact=is_exact):
             return None
         try:
             if not self._shadow.rounds and self._moves.are_all:
-                moved = self._moves.results(arguments, scalars, like)
+                moved = self._moves.results(call)
                 oracles = call.oracles(dict(zip(self._results, moved, strict=True)))
                 return oracles, self._tolerances(call, oracles, [None] * len(oracles))
             made = self._judged(call, is_exact=is_exact, is_promising=is_promising)
@@ -216,7 +215,7 @@ class Derivation:
         """
         if self._shadow is None:
             raise NotDerivableError(self._reason)
-        made = self._evaluation.run(USUAL, arguments, scalars, like, slack=slack)
+        made = self._evaluation.run(USUAL, self._call(arguments, scalars, like), slack)
         return made.values, made.errors
 
     def _call(
@@ -224,7 +223,7 @@ class Derivation:
         arguments: Mapping[int, Array],
         scalars: Mapping[int, float],
         like: Sequence[Array],
-        recorded: Sequence[Recorded],
+        recorded: Sequence[Recorded] = (),
     ) -> Call:
         return Call(
             numbers=tuple(self._results),
@@ -273,8 +272,8 @@ class Derivation:
             return self._judged_whole(call, is_exact=is_exact)
         inner = self._of_block(blocks)
         oracles = [
-            array if places is EVERYWHERE else np.empty_like(array)
-            for array, places in zip(call.like, call.recorded, strict=True)
+            array if call.is_recorded(position) else np.empty_like(array)
+            for position, array in enumerate(call.like)
         ]
         found: list[_Bounds] = []
         for block in blocks.each():
@@ -286,8 +285,8 @@ class Derivation:
                     raise _UnpromisingError
             found.append(bounds)
             views = blocks.views(self._results, oracles, block)
-            for view, values, places in zip(views, made, call.recorded, strict=True):
-                if places is not EVERYWHERE:
+            for position, (view, values) in enumerate(zip(views, made, strict=True)):
+                if not call.is_recorded(position):
                     view[...] = values
         return oracles, [
             blocks.joined(number, parts, oracle.shape)
@@ -306,7 +305,7 @@ class Derivation:
         if self._shadow is None:
             raise NotDerivableError(self._reason)
         mode = Mode(is_exact=is_exact)
-        made = self._evaluation.run(mode, call.arguments, call.scalars, call.like)
+        made = self._evaluation.run(mode, call)
         oracles = call.oracles(made.values)
         bounds = self._bounds(call, made, oracles)
         if not _LOW_PRECISION.intersection(self._shadow.error_sources):
@@ -315,7 +314,7 @@ class Derivation:
         reason = ""
         try:
             mode = replace(mode, is_low_precision=True)
-            made = self._evaluation.run(mode, call.arguments, call.scalars, call.like)
+            made = self._evaluation.run(mode, call)
             wider = self._bounds(call, made, oracles)
         except Exception as error:  # Whatever TVM and NumPy raise about arguments or memory.
             raise_machine_error(error, "deriving tolerances")

@@ -21,7 +21,7 @@ def test_values_are_moved_without_a_change(dtype):
     bits = np.random.default_rng(0).integers(0, 2 if dtype == "bool" else 256, (6, 8 * 4), np.uint8)
     x = np.ascontiguousarray(bits).view(kind)[:, :8].copy()
     function = kernel(relax.op.permute_dims, ((6, 8), dtype))
-    assert Moves(function, [1]).are_all
+    assert Moves(function).are_all
     found = Derivation(function, [1]).evaluated({0: x}, {}, [np.zeros((8, 6), kind)])
     assert found is not None
     [result], _ = found
@@ -31,4 +31,4 @@ def test_values_are_moved_without_a_change(dtype):
 @pytest.mark.parametrize("body", [relax.op.exp, lambda x: relax.op.astype(x, "float16")])
 def test_what_computes_a_float_is_no_move(body):
     """A cast is none either: it may round."""
-    assert not Moves(kernel(body, ((6, 8), "float32")), [1]).are_all
+    assert not Moves(kernel(body, ((6, 8), "float32"))).are_all

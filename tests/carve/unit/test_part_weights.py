@@ -5,12 +5,17 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import tvm
+from operator_kernels import kernel
+from tvm import relax
 from tvm.script import ir as I  # noqa: N812
 from tvm.script import relax as R  # noqa: N812
 from tvm.script import tirx as T  # noqa: N812
 
 from relax_tapml import tensor_file
+from relax_tapml.carve.unit.part_weights import RecordedTensors, case_tensors
+from relax_tapml.carve.unit.unit_tolerances import UnitTolerances
 from relax_tapml.compare.verdict import Verdict
+from relax_tapml.derive import _blocks
 from relax_tapml.errors import StoreError
 from relax_tapml.replays.replay import replay
 from relax_tapml.suite.open_suite import open_suite
@@ -103,6 +108,34 @@ def test_the_suite_passes(suite):
     assert set(report.units.values()) == {Verdict.PASS}
 
 
+@pytest.mark.parametrize("block_bytes", [1 << 28, 1 << 20], ids=["whole", "blocks"])
+def test_held_columns_have_the_recorded_results(weights, block_bytes, monkeypatch):
+    """Those of the source, which may be off, also where a unit is evaluated in blocks."""
+    monkeypatch.setattr(_blocks, "BLOCK_BYTES", block_bytes)
+    builder = relax.BlockBuilder()
+    args = [relax.Var(n, R.Tensor(s, "float32")) for n, s in (("x", (4, K)), ("w", (K, N)))]
+    product = kernel(relax.op.matmul, ((4, K), "float32"), ((K, N), "float32"))
+    callee = builder.add_func(product.without_attr("global_symbol"), "matmul")
+    with builder.function("main", args):
+        result = relax.call_tir(callee, args, R.Tensor((4, N), "float32"))
+        builder.emit_func_output(builder.emit(result))
+    x = np.random.default_rng(1).standard_normal((4, K)).astype("float32")
+    source = x @ weights[0] + np.float32(0.01)
+    call = RecordedTensors(
+        function="main", inputs=(x, weights[0]), outputs=(source,), weights=(None, "w")
+    )
+    [case] = case_tensors(UnitTolerances(builder.get()), [call])
+    places = case.input_parts[1].places
+    assert {0, LAST} <= set(places.tolist())
+    np.testing.assert_array_equal(case.outputs[0][:, places], source[:, places])
+    others = np.setdiff1d(np.arange(N), places)
+    exact = (x.astype(np.float64) @ case.inputs[1].astype(np.float64)).astype("float32")
+    np.testing.assert_array_equal(case.outputs[0][:, others], exact[:, others])
+    allowed = case.tolerances[0].allowed(case.outputs[0])
+    assert (allowed[:, places] > 0.009).all()
+    assert (allowed[:, others] < 0.002).all()
+
+
 def wrong_column(column: int, other: int):
     """Return a product that reads another column of the weight at one column."""
 
@@ -127,13 +160,13 @@ def wrong_column(column: int, other: int):
 )
 def test_a_column_that_is_read_wrongly_is_seen(suite, column, other):
     """Also one that is not held, and one that is held instead of it."""
-    kernel = wrong_column(column, other).with_attr("global_symbol", "matmul")
+    changed = wrong_column(column, other).with_attr("global_symbol", "matmul")
 
     @tvm.transform.module_pass(opt_level=0, name="WrongColumn")
     def change(module, _ctx):
         out = module.clone()
         gvar = module.get_global_var("matmul")
-        out.update_func(gvar, kernel.without_attr("global_symbol"))
+        out.update_func(gvar, changed.without_attr("global_symbol"))
         return out
 
     report = replay(suite[0].folder, session="inline", device_pipeline=change, units=["matmul"])
