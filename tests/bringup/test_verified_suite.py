@@ -120,6 +120,8 @@ def test_an_evaluation_that_crashes_costs_a_probe_and_not_the_tool(
 
     monkeypatch.setattr(Derivation, "evaluated", crashing)
     monkeypatch.setattr(UnitTolerances, "of", counted)
+    # Both units in one fork, one after the other.
+    monkeypatch.setattr("relax_tapml.carve.write_suite.usable_cores", lambda: 1)
     manifest = recording.write_suite(tmp_path / "tests").manifest
     assert manifest.units.keys() == {"softmax", "sum"}
     assert set(manifest.dropped_probes.values()) == {
