@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import tvm
 import tvm_ffi
@@ -32,12 +33,17 @@ _LONGEST_NAME = 160
 
 @tvm.transform.module_pass(opt_level=0, name="LiftDerivedWeights")
 class LiftDerivedWeights(ModulePass):
-    """Move the sites that read weights and constants only into a function that runs once.
+    """Move the sites that read weights and constants only into functions that run once.
 
     A transposed, dequantised or concatenated weight is the same in every run. Such a *derived
     weight* becomes a parameter of the function that reads it, after its weights, and a new function
-    computes all derived weights of that function. They are named after what computes them, such as
-    ``permute_dims(p_fc_weight)``; where two have one expression, the second gets ``#2``.
+    computes it. They are named after what computes them, such as ``permute_dims(p_fc_weight)``;
+    where two have one expression, the second gets ``#2``.
+
+    Each *chain*, lifted sites that read one another's results, is a function of its own
+    (``main_weights``, ``main_weights2``, ...), in the order of their first sites. So whoever runs
+    them needs memory for one chain at a time, and computes one anew without the others. Sites that
+    nothing reads go with the first chain.
 
     A site is lifted if it calls a kernel, all its arguments are weights, constants, numbers, shapes
     or results of lifted sites, and nothing writes to its results. Sites in a branch stay there,
@@ -84,9 +90,7 @@ class LiftDerivedWeights(ModulePass):
             if name not in lifts or lifts[name].is_empty:
                 functions[gvar] = function
                 continue
-            weights_name = names.function(name)
-            parts = lifts[name].parts(weights_name)
-            for part_name, part in zip((name, weights_name), parts, strict=True):
+            for part_name, part in lifts[name].parts(names.functions(name)):
                 # The given variable has another type, and belongs to the given module.
                 part_gvar = GlobalVar(part_name)
                 relax.expr._update_type(part_gvar, part.ty)
@@ -120,14 +124,13 @@ class _Names:
             if isinstance(function, relax.Function):
                 self._weights.update(param.name for param in function.params)
 
-    def function(self, owner: str) -> str:
-        """Return a free name for the function that computes the weights of ``owner``."""
-        name, count = f"{owner}_weights", 1
-        while name in self._functions:
-            count += 1
-            name = f"{owner}_weights{count}"
-        self._functions.add(name)
-        return name
+    def functions(self, owner: str) -> Iterator[str]:
+        """Yield free names for the functions that compute the weights of ``owner``."""
+        for count in itertools.count(1):
+            name = f"{owner}_weights{count if count > 1 else ''}"
+            if name not in self._functions:
+                self._functions.add(name)
+                yield name
 
     def weight(self, expression: str) -> str:
         """Return a free name for a weight that is computed by an expression."""
@@ -167,10 +170,47 @@ class _Lift:
         """Whether nothing can be lifted."""
         return not self._lifted
 
-    def parts(self, weights_name: str) -> tuple[relax.Function, relax.Function]:
-        """Return the function without the lifted sites, and the function that has them."""
+    def parts(self, names: Iterator[str]) -> Iterator[tuple[str, relax.Function]]:
+        """Yield the function without the lifted sites, and those that have them, by name."""
         rest, needed = self._without_unread()
         read = [var for var in self._lifted if var in needed]
+        yield self._name, self._without_lifted(rest, needed, read)
+        for chain, name in zip(self._chains(set(read)), names, strict=False):
+            yield name, self._weights_function(name, chain, [var for var in read if var in chain])
+
+    def _chains(self, read: set[relax.Var]) -> list[dict[relax.Var, relax.VarBinding]]:
+        """Return the lifted sites, those together that read one another's results, in order.
+
+        Each chain has a result that is read; what is not goes with the first.
+        """
+        position = {var: index for index, var in enumerate(self._lifted)}
+        # By number of a site, the first site of its chain, or one that leads there.
+        first = list(range(len(position)))
+
+        def chain_of(index: int) -> int:
+            while first[index] != index:
+                index = first[index]
+            return index
+
+        for index, binding in enumerate(self._lifted.values()):
+            for var in relax.analysis.free_vars(binding.value):
+                for leaf in self._leaves.of(var):
+                    if leaf.root in position:
+                        one, other = chain_of(index), chain_of(position[leaf.root])
+                        first[max(one, other)] = min(one, other)
+        chains: dict[int, dict[relax.Var, relax.VarBinding]] = {}
+        for index, (var, binding) in enumerate(self._lifted.items()):
+            chains.setdefault(chain_of(index), {})[var] = binding
+        needed = [chain for chain in chains.values() if not read.isdisjoint(chain)]
+        if not needed:
+            return [self._lifted]
+        unread = {v for chain in chains.values() if read.isdisjoint(chain) for v in chain}
+        with_first = {v: b for v, b in self._lifted.items() if v in needed[0] or v in unread}
+        return [with_first, *needed[1:]]
+
+    def _without_lifted(
+        self, rest: list[relax.Binding], needed: set[relax.Var], read: Sequence[relax.Var]
+    ) -> relax.Function:
         given: list[relax.Var] = []
         bindings: list[relax.Binding] = []
         for var in read:
@@ -187,7 +227,7 @@ class _Lift:
         inputs = list(function.params)[: len(function.params) - len(weights)]
         kept = [var for var in weights if var in needed or not _has_numbers_only(var.ty)]
         body = with_bindings(function.body, [*bindings, *rest])
-        without = relax.Function(
+        return relax.Function(
             [*inputs, *kept, *given],
             body,
             function.ret_ty,
@@ -195,7 +235,6 @@ class _Lift:
             attrs=function.attrs,
             span=function.span,
         )
-        return without, self._weights_function(weights_name, read)
 
     def _without_unread(self) -> tuple[list[relax.Binding], set[relax.Var]]:
         """Return what stays, without renamings that nothing there reads, and what it reads."""
@@ -207,10 +246,15 @@ class _Lift:
                 needed.update(relax.analysis.free_vars(binding.value))
         return kept[::-1], needed
 
-    def _weights_function(self, name: str, read: Sequence[relax.Var]) -> relax.Function:
+    def _weights_function(
+        self,
+        name: str,
+        chain: Mapping[relax.Var, relax.VarBinding],
+        read: Sequence[relax.Var],
+    ) -> relax.Function:
         own: dict[relax.Var, relax.Var] = {}
         bindings: list[relax.Binding] = []
-        for var, binding in self._lifted.items():
+        for var, binding in chain.items():
             value = binding.value
             args = []
             for arg in value.args:

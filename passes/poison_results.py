@@ -18,6 +18,11 @@ _COPY = relax.ExternFunc("runtime.TVMTensorCopyFromTo")
 
 Shape = Sequence[int]
 
+PATTERN_BYTES = 1 << 16
+"""As much of a pattern as larger results of a known size are filled with, again and again."""
+
+_COPIES = 32  # Of a pattern at most, until it is made longer.
+
 
 @dataclass(frozen=True, kw_only=True)
 class PoisonedRegion:
@@ -36,7 +41,10 @@ class PoisonedRegion:
     results: tuple[tuple[tuple[int | tirx.Var, ...], int], ...]
 
     def size_bytes(self, shapes: Sequence[Shape]) -> int:
-        """Return the bytes of the largest result.
+        """Return how many bytes of the pattern it reads.
+
+        As many as its largest result has, but for results of more than ``PATTERN_BYTES`` whose size
+        is known before the call: these are filled with so many.
 
         Parameters
         ----------
@@ -48,10 +56,12 @@ class PoisonedRegion:
             for extent, actual in zip(_extents(ty), shape, strict=False):
                 if isinstance(extent, tirx.Var):
                     values[extent] = int(actual)
-        return max(
-            math.prod(e if isinstance(e, int) else values[e] for e in extents) * width
-            for extents, width in self.results
-        )
+        sizes = []
+        for extents, width in self.results:
+            known = _known_bytes(extents, width)
+            numbers = (values[e] if isinstance(e, tirx.Var) else e for e in extents)
+            sizes.append(math.prod(numbers) * width if known is None else min(known, PATTERN_BYTES))
+        return max(sizes)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +93,9 @@ def poison_results(mod: tvm.IRModule, units: Collection[str]) -> PoisonedModule:
             R.call_packed("runtime.TVMTensorCopyFromTo", view, y)
             cls.relu(x, y)
             return (y,)
+
+    A result of a known size of more than ``PATTERN_BYTES`` is filled with so much of the pattern,
+    again and again. So the pattern does not grow with a derived weight.
 
     Parameters
     ----------
@@ -194,11 +207,69 @@ class _Renewed(relax.PyExprMutator):  # type: ignore[misc]
 
 
 def _fill(builder: relax.BlockBuilder, ty: relax.TensorType, pattern: relax.Var) -> relax.Var:
+    """Emit a tensor that holds a pattern; where it is longer than that, again and again."""
     dtype = str(ty.dtype)
-    tensor = builder.emit(relax.op.builtin.alloc_tensor(ty.shape, dtype, 0, "global"), "result")
-    view = builder.emit(relax.op.memory.view(pattern, ty.shape, dtype, 0), "view")
-    builder.emit(_copy(view, tensor))
-    return tensor
+    size = _known_bytes(_extents(ty), _width(ty))
+    if size is None or size <= PATTERN_BYTES:
+        tensor = builder.emit(relax.op.builtin.alloc_tensor(ty.shape, dtype, 0, "global"), "result")
+        view = builder.emit(relax.op.memory.view(pattern, ty.shape, dtype, 0), "view")
+        builder.emit(_copy(view, tensor))
+        return tensor
+    whole = relax.ShapeExpr([size])
+    storage = builder.emit(relax.op.memory.alloc_storage(whole, 0, "global", "uint8"), "storage")
+    first = relax.op.memory.view(pattern, relax.ShapeExpr([PATTERN_BYTES]), "uint8", 0)
+    emit_fill(builder, storage, size, builder.emit(first, "view"), PATTERN_BYTES)
+    return builder.emit(relax.op.memory.alloc_tensor(storage, 0, ty.shape, dtype), "result")
+
+
+def emit_fill(
+    builder: relax.BlockBuilder,
+    storage: relax.Var,
+    size_bytes: int,
+    pattern: relax.Var,
+    pattern_bytes: int,
+) -> None:
+    """Emit copies that fill a storage with a pattern, again and again.
+
+    They are few, however short the pattern is: it is made longer first, twice as long each time.
+    Nothing is copied within one storage, which WebGPU refuses.
+
+    Parameters
+    ----------
+    builder
+        Of the function.
+    storage, size_bytes
+        What is filled, and its bytes, a multiple of those of the pattern unless the VM owns that.
+    pattern, pattern_bytes
+        A tensor of uint8, and how many.
+    """
+
+    def shape(length: int) -> relax.ShapeExpr:
+        return relax.ShapeExpr([length])
+
+    def part(of: relax.Var, begin: int, length: int) -> relax.Var:
+        tensor = relax.op.memory.alloc_tensor(of, begin, shape(length), "uint8")
+        return builder.emit(tensor, "part")
+
+    while pattern_bytes * _COPIES < size_bytes:
+        twice = relax.op.memory.alloc_storage(shape(2 * pattern_bytes), 0, "global", "uint8")
+        longer = builder.emit(twice, "longer")
+        for begin in (0, pattern_bytes):
+            builder.emit(_copy(pattern, part(longer, begin, pattern_bytes)))
+        pattern_bytes *= 2
+        pattern = part(longer, 0, pattern_bytes)
+    for begin in range(0, size_bytes, pattern_bytes):
+        length = min(pattern_bytes, size_bytes - begin)
+        if length < pattern_bytes:
+            rest = relax.op.memory.view(pattern, shape(length), "uint8", 0)
+            pattern = builder.emit(rest, "rest")
+        builder.emit(_copy(pattern, part(storage, begin, length)))
+
+
+def _known_bytes(extents: Sequence[int | tirx.Var | None], width: int) -> int | None:
+    """Return the bytes of a tensor; None where its size is not known before the call."""
+    numbers = [extent for extent in extents if isinstance(extent, int)]
+    return math.prod(numbers) * width if len(numbers) == len(extents) else None
 
 
 def _copy(source: relax.Var, to: relax.Var) -> relax.Call:

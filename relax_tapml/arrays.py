@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import ml_dtypes
@@ -13,6 +13,7 @@ import numpy as np
 Array = np.ndarray[Any, np.dtype[Any]]
 
 _ALIGNMENT = 64
+_FEW, _PART = 1 << 12, 1 << 15  # Values: of small arrays, and of what is widened at once.
 
 # Of splitmix64 (Steele, Lea and Flood, Fast splittable pseudorandom number generators, 2014).
 _STEP = np.uint64(0x9E3779B97F4A7C15)
@@ -58,8 +59,73 @@ def empty_aligned(shape: Sequence[int], dtype: np.dtype[Any]) -> Array:
 
 def as_float64(array: Array) -> Array:
     """Return the same values as float64; exact but for integers above 2**53."""
-    with np.errstate(invalid="ignore"):  # ml_dtypes warns of every NaN
-        return array.astype(np.float64, copy=False)
+    if array.size < _FEW or array.dtype.name not in _WIDENED:
+        with np.errstate(invalid="ignore"):  # ml_dtypes warns of every NaN
+            return array.astype(np.float64, copy=False)
+    wide = np.empty_like(array, np.float64, subok=False)
+    copy_wide(wide, array)
+    return wide
+
+
+def copy_wide(wide: Array, array: Array) -> None:
+    """Copy floats to an array of float32 or float64, which holds them exactly.
+
+    Float16 and bfloat16 are widened by operations on their bits, which is several times as fast as
+    what NumPy and ``ml_dtypes`` do value by value, and takes no lock.
+
+    Parameters
+    ----------
+    wide
+        Of the same shape. It is fastest if it lies in memory in the same order.
+    array
+        Of any float dtype.
+    """
+    widen = _WIDENED.get(array.dtype.name)
+    if widen is None or not array.size:
+        with np.errstate(invalid="ignore", over="ignore"):
+            np.copyto(wide, array, casting="same_kind")
+        return
+    if array.size > _PART:
+        # Along the axis of the largest strides: the temporaries of a part stay in a cache.
+        extents = [abs(s) if n > 1 else -1 for s, n in zip(array.strides, array.shape, strict=True)]
+        axis = int(np.argmax(extents))
+        step = max(1, _PART * array.shape[axis] // array.size)
+        for start in range(0, array.shape[axis], step):
+            at = (slice(None),) * axis + (slice(start, start + step),)
+            copy_wide(wide[at], array[at])
+        return
+    found = widen(array.view(np.uint16))
+    with np.errstate(invalid="ignore"):
+        np.copyto(wide, array if found is None else found)
+
+
+def _widened_half(bits: Array) -> Array | None:
+    """Return float16 as float32; None where some are not finite."""
+    size = np.asarray(bits & np.uint16(0x7FFF))
+    if size.max() >= 0x7C00:
+        return None
+    wide = np.asarray(size.astype(np.uint32))
+    wide <<= np.uint32(13)
+    wide += np.uint32(112 << 23)
+    # Normal numbers are right. Others, below 2**-14, are 2**-15 + x / 2, which ``twice`` maps to x;
+    # of all larger numbers it makes larger ones.
+    values = wide.view(np.float32)
+    twice = values + values
+    twice -= np.float32(2.0**-14)
+    np.minimum(values, twice, out=values)
+    wide |= (bits & np.uint16(0x8000)).astype(np.uint32) << np.uint32(16)
+    return values
+
+
+def _widened_bfloat(bits: Array) -> Array:
+    """Return bfloat16 as float32, of which it is the first half."""
+    return np.asarray(bits.astype(np.uint32) << np.uint32(16)).view(np.float32)
+
+
+_WIDENED: dict[str, Callable[[Array], Array | None]] = {
+    "float16": _widened_half,
+    "bfloat16": _widened_bfloat,
+}
 
 
 def is_same_value(a: Array, b: Array) -> Array:

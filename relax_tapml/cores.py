@@ -1,13 +1,20 @@
-"""How many processor cores this process may use."""
+"""How many processor cores this process may use, and work for all of them."""
 
 from __future__ import annotations
 
 import math
 import os
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
+from typing import TypeVar
+
+MOST_THREADS = 16
+"""Of one piece of work. Each thread holds some memory, and waits for that of the machine."""
 
 _CGROUPS = Path("/sys/fs/cgroup")
+_Item = TypeVar("_Item")
 
 
 def usable_cores() -> int:
@@ -20,6 +27,36 @@ def usable_cores() -> int:
     else:  # macOS
         cores = os.cpu_count() or 1
     return min(cores, _quota(_CGROUPS) or cores)
+
+
+def in_threads(work: Callable[[_Item], None], items: Iterable[_Item]) -> None:
+    """Do some work for each item, in a thread for each core; return when all of it is done.
+
+    It pays where the work is done without the lock of Python's interpreter, as NumPy's operations
+    on large arrays of its own dtypes are.
+
+    Parameters
+    ----------
+    work
+        Does its own part of the whole, whatever the order. What it raises is raised here.
+    items
+        What it is done for.
+    """
+    listed = list(items)
+    threads = min(usable_cores(), MOST_THREADS, len(listed))
+    if threads <= 1:
+        for item in listed:
+            work(item)
+        return
+    with ThreadPoolExecutor(threads) as pool:
+        for _ in pool.map(work, listed):
+            pass
+
+
+def slices(extent: int, step: int) -> Iterator[slice]:
+    """Yield the slices of a range that are ``step`` long, the last perhaps shorter."""
+    for start in range(0, extent, step):
+        yield slice(start, min(extent, start + step))
 
 
 def _quota(cgroups: Path) -> int | None:

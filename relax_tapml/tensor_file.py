@@ -10,8 +10,10 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -19,6 +21,7 @@ import numpy as np
 import safetensors.numpy
 
 from relax_tapml.arrays import Array, dtype_named, hashed
+from relax_tapml.cores import in_threads, slices
 from relax_tapml.files.mapped import shared_array
 
 FILE_DTYPES = {
@@ -131,11 +134,24 @@ def parse_tensors(data: bytes | Array) -> dict[str, Array]:
     return arrays
 
 
-def write_tensors(path: Path, tensors: Mapping[str, RawTensor]) -> None:
+def write_tensors(
+    path: Path,
+    tensors: Mapping[str, RawTensor],
+    *,
+    on_bytes: Callable[[memoryview], object] = lambda _data: None,
+) -> None:
     """Write a safetensors file straight from memory, without a copy of it.
 
     Tensors begin at multiples of 64 bytes, as TVM wants them, but for those behind one whose size
     is no such multiple; these come last.
+
+    Parameters
+    ----------
+    path, tensors
+        The file, and what goes into it.
+    on_bytes
+        Called with what is written, part after part, in a thread, while it is written: ``update``
+        of a hash.
     """
     order = sorted(tensors, key=lambda name: tensors[name].data.nbytes % _ALIGNMENT != 0)
     header: dict[str, Any] = {}
@@ -150,10 +166,18 @@ def write_tensors(path: Path, tensors: Mapping[str, RawTensor]) -> None:
         }
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-(_LENGTH_BYTES + len(text)) % _ALIGNMENT)
-    with path.open("wb") as file:
-        file.write(len(text).to_bytes(_LENGTH_BYTES, "little") + text)
-        for name in order:
-            file.write(tensors[name].data.data)
+    parts = [memoryview(len(text).to_bytes(_LENGTH_BYTES, "little") + text)]
+    parts += [tensors[name].data.data for name in order]
+    with path.open("wb") as file, ThreadPoolExecutor(1) as thread:
+        seen = [thread.submit(on_bytes, part) for part in parts]
+        try:
+            for part in parts:
+                file.write(part)
+            for one in seen:
+                one.result()
+        except BaseException:
+            thread.shutdown(cancel_futures=True)
+            raise
 
 
 def raw_tensors(arrays: Mapping[str, Array]) -> dict[str, RawTensor]:
@@ -266,13 +290,15 @@ def _fill(parts: Array, rest: Array, chosen: Array, turned: Array) -> None:
     many = max(1, _FILLED // (step * after))
     ring = np.concatenate([rest, rest[:, : step * after]], axis=1)
     windows = np.lib.stride_tricks.sliding_window_view(ring, step * after, axis=1)
-    for start in range(0, before, step):
-        extent = min(step, before - start)
-        for first in range(0, count, many):
-            some = slice(first, first + many)
-            at = (turned[some] + start * after) % size
-            found = windows[chosen[some], at, : extent * after]
-            parts[start : start + extent, some] = found.reshape(-1, extent, after).swapaxes(0, 1)
+
+    def fill(block: tuple[slice, slice]) -> None:
+        some, places = block
+        extent = some.stop - some.start
+        at = (turned[places] + some.start * after) % size
+        found = windows[chosen[places], at, : extent * after]
+        parts[block] = found.reshape(-1, extent, after).swapaxes(0, 1)
+
+    in_threads(fill, product(slices(before, step), slices(count, many)))
 
 
 def parse_tensor(
@@ -329,13 +355,7 @@ def check_header(
         Its header is too long, is no header, or states another dtype, shape or size than expected.
     """
     size = os.fstat(file.fileno()).st_size
-    length = int.from_bytes(file.read(_LENGTH_BYTES), "little")
-    start = _LENGTH_BYTES + length
-    if length > _MAX_HEADER or start > size:
-        raise ValueError(
-            f"its header claims {length} bytes, expected at most {min(_MAX_HEADER, size)}"
-        )
-    entries = _entries(file.read(length))
+    start, entries = _read_header(file, size)
     _check_types({n: (e.code, e.shape) for n, e in entries.items()}, dtype, shape, rows, axis)
     held = shape if rows is None else _held_shape(shape, rows, axis)
     total = math.prod(held) * dtype_named(dtype).itemsize + _LENGTH_BYTES * (rows or 0)
@@ -344,6 +364,35 @@ def check_header(
             f"expected {total} bytes of {dtype} {list(held)}, got {size - start} bytes"
         )
     _check_gaps(entries.values(), total)
+
+
+def file_types(file: BinaryIO) -> dict[str, tuple[str, list[int]]]:
+    """Return what safetensors calls the dtype of each tensor of an open file, and its shape.
+
+    Raises
+    ------
+    ValueError
+        Its header is too long, is no header, or states other sizes than the file has.
+    """
+    size = os.fstat(file.fileno()).st_size
+    start, entries = _read_header(file, size)
+    _check_gaps(entries.values(), size - start)
+    for name, entry in entries.items():
+        dtype = _DTYPES.get(entry.code)
+        if dtype is None or math.prod(entry.shape) * dtype.itemsize != entry.end - entry.begin:
+            raise ValueError(f"'{name}' is no whole tensor of {entry.code} {entry.shape}")
+    return {name: (entry.code, entry.shape) for name, entry in entries.items()}
+
+
+def _read_header(file: BinaryIO, size: int) -> tuple[int, dict[str, _Entry]]:
+    """Return where the tensors of a file of ``size`` bytes begin, and what its header lists."""
+    length = int.from_bytes(file.read(_LENGTH_BYTES), "little")
+    start = _LENGTH_BYTES + length
+    if length > _MAX_HEADER or start > size:
+        raise ValueError(
+            f"its header claims {length} bytes, expected at most {min(_MAX_HEADER, size)}"
+        )
+    return start, _entries(file.read(length))
 
 
 def _check_dtype(name: str, array: Array) -> None:
@@ -399,6 +448,15 @@ def _check_types(
         expected = {_NAME: (code, list(_held_shape(shape, rows, axis))), _ROWS: ("I64", [rows])}
     else:
         raise ValueError(f"{rows} places of axis {axis} of {dtype} {list(shape)} cannot be held")
-    # Older files hold bytes of some dtypes that safetensors has a name for.
-    if actual != expected and (rows is not None or actual != as_bytes):
+    if rows is None:
+        # Tensors of other shapes share the file, and older files hold bytes of some dtypes that
+        # safetensors has a name for.
+        is_same = any(_sizes(actual) == _sizes(types) for types in (expected, as_bytes))
+    else:
+        is_same = actual == expected
+    if not is_same:
         raise ValueError(f"expected {expected}, got {actual}")
+
+
+def _sizes(types: _Types) -> dict[str, tuple[str, int]]:
+    return {name: (code, math.prod(shape)) for name, (code, shape) in types.items()}

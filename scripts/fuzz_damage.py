@@ -9,6 +9,7 @@ import random
 import shutil
 import sqlite3
 import zipfile
+import zlib
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -251,19 +252,28 @@ def other_unit(case: Case, path: Path) -> str:
 
 
 def large_tensor(case: Case, path: Path) -> str:
-    """Let a tensor be far larger than its file: by its rows, by its shape, or by a recipe."""
+    """Let a tensor be far larger than its file: by rows, copies, codes, its shape, or a recipe."""
     from relax_tapml.tensor_file import dump_tensors
 
     document = json.loads(path.read_text())
     entry = document["tensors"][case.draw.choice(sorted(document["tensors"]))]
     count = case.draw.choice((2**28, 2**33, 2**40, 2**62, -1))
-    way = case.draw.choice(("rows", "shape", "recipe", "empty"))
-    if way == "rows":
-        name = "data/rows.safetensors"
-        rows = {"tensor": np.ones((1, 8), "float32"), "rows": np.array([0], "int64")}
-        (path.parent / name).write_bytes(dump_tensors(rows))
+    way = case.draw.choice(("rows", "copies", "codes", "shape", "recipe", "empty"))
+    if way in ("rows", "copies", "codes"):
+        name = "data/hostile.safetensors"
+        ones, places = np.ones((1, 8), "float32"), np.array([0], "int64")
+        codes = np.frombuffer(zlib.compress(bytes(min(max(count, 0), 2**20))), "uint8")
+        arrays, changed = {
+            "rows": ({"tensor": ones, "rows": places}, {"rows": 1}),
+            "copies": (
+                {"tensor": ones.reshape(-1), "places0": places},
+                {"rows": None, "copied": [{"axis": 0, "held": 1}]},
+            ),
+            "codes": ({"table": ones[0, :1], "codes": codes}, {"rows": None, "table": 1}),
+        }[way]
+        (path.parent / name).write_bytes(dump_tensors(arrays))
         document["sha256"][name] = ""
-        entry.update(file=name, shape=[count, 8], rows=1)
+        entry.update(file=name, shape=[count, 8], recipe=None, **changed)
     elif way == "shape":
         entry["shape"] = [count, 8]
     elif way == "empty":
@@ -271,7 +281,7 @@ def large_tensor(case: Case, path: Path) -> str:
     else:
         recipe = {"seed": 1, "magnitude": 3, "parts": 1, "part": 0, "exponent": 0}
         recipe["is_signed"] = True
-        entry.update(file=None, rows=None, shape=[count], recipe=recipe)
+        entry.update(file=None, rows=None, copied=[], table=None, shape=[count], recipe=recipe)
     path.write_text(dumped(document))
     return f"{way} of {count}"
 

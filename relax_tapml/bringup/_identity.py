@@ -13,6 +13,7 @@ import tvm
 from tvm import relax
 
 from relax_tapml.arrays import Array
+from relax_tapml.cores import in_threads
 from relax_tapml.frontend.model import Model
 from relax_tapml.partition.kernel_library import KernelSet
 
@@ -65,11 +66,17 @@ def _drive_text(drive: Any) -> str:
 
 
 def _digest(items: Iterable[str | Array]) -> str:
-    digest = hashlib.sha256()
-    for item in items:
+    listed = list(items)
+    digests = [b""] * len(listed)
+
+    def add(number: int) -> None:
+        item = listed[number]
         if isinstance(item, str):
-            digest.update(item.encode())
+            digests[number] = hashlib.sha256(b"text" + item.encode()).digest()
         else:
-            digest.update(f"{item.dtype}{item.shape}".encode())
+            digest = hashlib.sha256(f"{item.dtype}{item.shape}".encode())
             digest.update(np.ascontiguousarray(item).view(np.uint8).data)
-    return digest.hexdigest()
+            digests[number] = digest.digest()
+
+    in_threads(add, range(len(listed)))
+    return hashlib.sha256(b"".join(digests)).hexdigest()

@@ -13,6 +13,7 @@ from relax_tapml.bringup.capture_plan import CapturePlan
 from relax_tapml.passes.insert_capture import InsertCapture, SiteFilter
 from relax_tapml.passes.operator_call import operator_call, operator_functions
 from relax_tapml.passes.site import site_of
+from relax_tapml.passes.weights import DERIVED_ATTR, WEIGHTS_OF_ATTR
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,18 +95,38 @@ def _spread(group: Sequence[str], count: int) -> list[str]:
 
 
 def _groups(module: tvm.IRModule) -> Iterator[list[str]]:
-    """Yield the sites of each unit that can be captured, by function and branch, in order."""
+    """Yield the sites of each unit that can be captured, by function and branch, in order.
+
+    The functions that derive weights of one function count as one: each of them runs once.
+    """
+    deriving: dict[str, dict[str, list[str]]] = {}
     for _, function in operator_functions(module):
+        attrs = function.attrs or {}
+        if DERIVED_ATTR in attrs:
+            found = deriving.setdefault(str(attrs[WEIGHTS_OF_ATTR]), {})
+            _add_sites(module, function.body, found)
+            continue
         pending = [function.body]
         while pending:
-            found: dict[str, list[str]] = {}
-            for block in pending.pop().blocks:
-                for binding in block.bindings:
-                    value = binding.value
-                    if isinstance(value, relax.If):
-                        pending += [value.true_branch, value.false_branch]
-                    site = site_of(value) if isinstance(value, relax.Call) else None
-                    operator = None if site is None else operator_call(value, module)
-                    if site is not None and operator is not None and not operator.skip_reason:
-                        found.setdefault(site.unit, []).append(site.id)
+            found = {}
+            pending += _add_sites(module, pending.pop(), found)
             yield from found.values()
+    for found in deriving.values():
+        yield from found.values()
+
+
+def _add_sites(
+    module: tvm.IRModule, body: relax.SeqExpr, found: dict[str, list[str]]
+) -> list[relax.SeqExpr]:
+    """Add the sites of a body by unit, without those of its branches; return its branches."""
+    branches: list[relax.SeqExpr] = []
+    for block in body.blocks:
+        for binding in block.bindings:
+            value = binding.value
+            if isinstance(value, relax.If):
+                branches += [value.true_branch, value.false_branch]
+            site = site_of(value) if isinstance(value, relax.Call) else None
+            operator = None if site is None else operator_call(value, module)
+            if site is not None and operator is not None and not operator.skip_reason:
+                found.setdefault(site.unit, []).append(site.id)
+    return branches

@@ -12,6 +12,7 @@ import numpy as np
 from relax_tapml.arrays import Array
 from relax_tapml.bringup.trusted_source import Trusted
 from relax_tapml.capture.store import CaptureStore
+from relax_tapml.files.mapped import drop_pages
 
 _PART = 1 << 24
 _LEAST_FREED_BYTES = 1 << 26
@@ -45,7 +46,8 @@ def with_stored_weights(trusted: Trusted, store: CaptureStore) -> Trusted:
     }
     model = dataclasses.replace(built.model, params=params, reference=None, accurate=None)
     derived = {
-        name: store.parameter(name, verify=True) for name in names & built.source.derived_names
+        name: _checked(store.parameter(name, verify=True))
+        for name in names & built.source.derived_names
     }
     built.source.take_model(model, derived, built.lowered.module)
     return dataclasses.replace(trusted, built=dataclasses.replace(built, model=model))
@@ -62,7 +64,13 @@ def free_memory(store: CaptureStore) -> None:
 
 def _stored(store: CaptureStore, name: str, array: Array) -> Array:
     stored = store.parameter(name)
-    return stored if _is_same(stored, array) else array
+    return _checked(stored) if _is_same(stored, array) else array
+
+
+def _checked(stored: Array) -> Array:
+    """Return an array that has been read once; it takes no memory until it is read again."""
+    drop_pages(stored)
+    return stored
 
 
 def _is_same(one: Array, other: Array) -> bool:

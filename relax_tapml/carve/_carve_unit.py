@@ -17,9 +17,10 @@ from relax_tapml.carve.select.choose_cases import Case
 from relax_tapml.carve.shape.shape_cases import ShapeCases
 from relax_tapml.carve.unit.carved_unit import CarvedCase, CarvedUnit
 from relax_tapml.carve.unit.constant_inputs import constant_inputs, constant_places
+from relax_tapml.carve.unit.copied_axes import EXACT, CopiedAxes, copied_axes, with_copies
 from relax_tapml.carve.unit.evaluations import Evaluations
 from relax_tapml.carve.unit.part_weights import RecordedTensors, case_tensors
-from relax_tapml.carve.unit.read_rows import read_rows
+from relax_tapml.carve.unit.read_rows import read_rows, tables
 from relax_tapml.carve.unit.unit_module import case_function, unit_module
 from relax_tapml.carve.unit.unit_tolerances import UnitTolerances
 from relax_tapml.errors import NotCarvableError
@@ -94,8 +95,10 @@ def carve_unit(
     ]
     carved = []
     parts: dict[int, HeldPart] = {}
-    for number, ((case, call, function), recording, made_of) in enumerate(
-        zip(found, recordings, case_tensors(unit, recordings), strict=True)
+    copied = with_copies(module, recordings)
+    tensors_of = case_tensors(unit, _without(tables(unit, recordings), copied))
+    for number, ((case, call, function), recording, (copies, _), made_of) in enumerate(
+        zip(found, recordings, copied, tensors_of, strict=True)
     ):
         site = calls[case.record.site][0]
         operator = operator_call(call, lowered)
@@ -111,17 +114,18 @@ def carve_unit(
                 function=function,
                 may_write=operator is not None and operator.may_write,
                 inputs=made_of.inputs,
-                outputs=made_of.outputs,
+                outputs=copies.results(made_of.outputs),
                 weights=recording.weights,
                 fixed=frozenset(n for n, (at, _) in enumerate(recorded) if at in case.fixed),
-                tolerances=made_of.tolerances,
-                reason="; ".join(filter(None, (case.reason, made_of.reason))),
+                tolerances=copies.tolerances(made_of.tolerances),
+                reason="; ".join(filter(None, (case.reason, made_of.reason, copies.reason))),
+                copies=copies,
             )
         )
     inexact, missing = "", {}
     if is_probed and carved:
         base = min(carved, key=_size)
-        made = _probes(unit, base, constant_places(carved))
+        made = _probes(unit, module, base, constant_places(carved))
         carved += [_probe_case(base, probe) for probe in made.found]
         inexact, missing = made.inexact, dict(made.missing)
         carved += _shape_probes(unit, module, shapes, carved)
@@ -144,6 +148,16 @@ def carve_unit(
     )
 
 
+def _without(
+    names: frozenset[str], copied: Sequence[tuple[CopiedAxes, RecordedTensors]]
+) -> list[RecordedTensors]:
+    """Return calls in which some weights have no name, so that they stay as they are."""
+    return [
+        replace(call, weights=tuple(None if name in names else name for name in call.weights))
+        for _, call in copied
+    ]
+
+
 def _seen_once(shapes: ShapeCases, cases: Sequence[CarvedCase]) -> Iterator[SuiteDim]:
     for dim in shapes.dims:
         if len(dim.values) == 1:
@@ -157,7 +171,12 @@ def _seen_once(shapes: ShapeCases, cases: Sequence[CarvedCase]) -> Iterator[Suit
             )
 
 
-def _probes(unit: UnitTolerances, base: CarvedCase, constant: frozenset[int]) -> Probes:
+def _probes(
+    unit: UnitTolerances, module: tvm.IRModule, base: CarvedCase, constant: frozenset[int]
+) -> Probes:
+    tensors = RecordedTensors(
+        function=base.function, inputs=base.inputs, outputs=base.outputs, weights=base.weights
+    )
     return probes(
         unit,
         base.function,
@@ -166,6 +185,8 @@ def _probes(unit: UnitTolerances, base: CarvedCase, constant: frozenset[int]) ->
         fixed=base.fixed,
         constant=constant,
         base=base.name,
+        copies=base.copies,
+        exact_copies=copied_axes(module, tensors, EXACT),
     )
 
 
@@ -181,9 +202,10 @@ def _probe_case(base: CarvedCase, probe: Probe) -> CarvedCase:
             for name, made, recorded in zip(base.weights, probe.inputs, base.inputs, strict=True)
         ),
         tolerances=probe.tolerances,
-        reason=probe.reason,
+        reason="; ".join(filter(None, (probe.reason, probe.copies.reason))),
         is_probe=True,
         recipes=probe.recipes,
+        copies=probe.copies,
     )
 
 
@@ -226,6 +248,7 @@ def _shape_probes(
             tolerances=probe.tolerances,
             reason=f"probe: values of {base.name} in other shapes, {listed}",
             is_probe=True,
+            copies=CopiedAxes(),
             sizes=sizes,
         )
 

@@ -38,6 +38,7 @@ from relax_tapml.processes.fork import (
     forked,
 )
 from relax_tapml.processes.within_memory import WithinMemory
+from relax_tapml.suite.copies import Copies
 from relax_tapml.suite.manifest import (
     MANIFEST,
     Manifest,
@@ -327,11 +328,14 @@ class _Writer:
         parts: Mapping[int, HeldPart],
         digests: dict[int, str],
     ) -> SuiteCase:
-        def write(array: Array, recipe: Recipe | None = None) -> str:
+        def write(array: Array, copies: Sequence[Copies] = (), recipe: Recipe | None = None) -> str:
             if id(array) not in digests:
                 part = parts.get(id(array))
-                digests[id(array)] = files.write_array(array, part, recipe)
+                digests[id(array)] = files.write_array(array, part, recipe, copies)
             return digests[id(array)]
+
+        def copies_of(number: int) -> Sequence[Copies]:
+            return case.copies.outputs.get(number, ())
 
         record = case.record
         return SuiteCase(
@@ -343,17 +347,24 @@ class _Writer:
             function=case.function,
             may_write=case.may_write,
             inputs=tuple(
-                SuiteInput(tensor=write(array, case.recipes.get(place)), weight=weight)
+                SuiteInput(
+                    tensor=write(array, case.copies.inputs.get(place, ()), case.recipes.get(place)),
+                    weight=weight,
+                )
                 for place, (array, weight) in enumerate(zip(case.inputs, case.weights, strict=True))
             ),
             outputs=tuple(
                 SuiteOutput(
-                    tensor=write(array),
+                    tensor=write(array, copies_of(number)),
                     tolerance=store_tolerance(
-                        tolerance, write=files.write_array, inputs=case.inputs
+                        tolerance,
+                        write=files.tolerance_writer(copies_of(number)),
+                        inputs=case.inputs,
                     ),
                 )
-                for array, tolerance in zip(case.outputs, case.tolerances, strict=True)
+                for number, (array, tolerance) in enumerate(
+                    zip(case.outputs, case.tolerances, strict=True)
+                )
             ),
             reason=case.reason,
             origins=tuple(origin.text for origin in self._origins[record.site]),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -12,9 +12,8 @@ import numpy as np
 from tvm import tirx
 
 from relax_tapml.arrays import Array
-from relax_tapml.compare.tolerances.elements import ElementTolerance
-from relax_tapml.compare.tolerances.equal import EqualTolerance
-from relax_tapml.compare.tolerances.tolerance import Tolerance
+from relax_tapml.derive._call import EVERYWHERE, Call, Recorded
+from relax_tapml.derive._result_bounds import ResultBounds
 from relax_tapml.kernel_flow.expressions import nodes
 from relax_tapml.kernel_flow.free_axes import FreeAxis, TensorDim, free_axes
 from relax_tapml.kernel_flow.interval import bounds
@@ -58,23 +57,31 @@ class Blocks:
         for start in range(0, self.extent, self.length):
             yield slice(start, min(start + self.length, self.extent))
 
-    def arguments(self, arguments: Mapping[int, Array], block: slice) -> dict[int, Array]:
-        """Return the arguments of one block."""
-        found = {n: _part(array, n, self.axis.inputs, block) for n, array in arguments.items()}
-        found[len(self.function.params) - 1] = np.arange(block.start, block.stop, dtype=np.int64)
-        return found
+    def of(self, call: Call, block: slice) -> Call:
+        """Return the call of the restricted kernel for one block, whose arrays are views."""
+        arguments = {n: _part(a, n, self.axis.inputs, block) for n, a in call.arguments.items()}
+        arguments[len(self.function.params) - 1] = np.arange(
+            block.start, block.stop, dtype=np.int64
+        )
+        return Call(
+            numbers=call.numbers,
+            arguments=arguments,
+            scalars=call.scalars,
+            like=self.views(call.numbers, call.like, block),
+            recorded=self._places(call, block),
+        )
 
-    def results(
-        self, numbers: Sequence[int], results: Sequence[Array], block: slice
-    ) -> list[Array]:
+    def views(self, numbers: Sequence[int], results: Sequence[Array], block: slice) -> list[Array]:
         """Return the parts of results, views, that one block has."""
         return [
             _part(array, number, self.axis.results, block)
             for number, array in zip(numbers, results, strict=True)
         ]
 
-    def joined(self, number: int, parts: Sequence[Tolerance], oracle: Array) -> Tolerance | None:
-        """Return the tolerance of a result from those of its blocks; None if they differ in kind.
+    def joined(
+        self, number: int, parts: Sequence[ResultBounds | None], shape: Sequence[int]
+    ) -> ResultBounds | None:
+        """Return the bounds of a result from those of its blocks; None if it needs none.
 
         Parameters
         ----------
@@ -82,26 +89,42 @@ class Blocks:
             Of the parameter.
         parts
             One for each block.
-        oracle
-            The whole result.
+        shape
+            Of the whole result.
         """
-        elements = [part for part in parts if isinstance(part, ElementTolerance)]
-        if not elements:
-            return parts[0]
-        if len(elements) + sum(isinstance(part, EqualTolerance) for part in parts) < len(parts):
+        known = [part for part in parts if part is not None]
+        if len(known) < len(parts):
             return None
-        bound = np.zeros(oracle.shape, elements[0].bound.dtype)
+
+        def whole(arrays: Iterable[Array]) -> Array:
+            joined = np.empty(shape, known[0].bound.dtype)
+            for block, array in zip(self.each(), arrays, strict=True):
+                _part(joined, number, self.axis.results, block)[...] = array
+            return joined
+
         coarse = None
-        if any(part.low_precision is not None for part in elements):
-            coarse = np.zeros_like(bound)
-        for block, part in zip(self.each(), parts, strict=True):
-            if isinstance(part, ElementTolerance):
-                _part(bound, number, self.axis.results, block)[...] = part.bound
-                if coarse is not None:
-                    wider = part.bound if part.low_precision is None else part.low_precision
-                    _part(coarse, number, self.axis.results, block)[...] = wider
-        origin = f"in each of {self.count} blocks: {elements[0].origin}"
-        return ElementTolerance(bound=bound, origin=origin, low_precision=coarse)
+        if any(part.low_precision is not None for part in known):
+            coarse = whole(
+                part.bound if part.low_precision is None else part.low_precision for part in known
+            )
+        return ResultBounds.joined(known, whole(part.bound for part in known), coarse)
+
+    def _places(self, call: Call, block: slice) -> tuple[Recorded, ...]:
+        divided = {(at.param, at.dim) for at in self.axis.results}
+
+        def inside(along: Array) -> Array:
+            is_inside: Array = (along >= block.start) & (along < block.stop)
+            return np.asarray(along[is_inside] - block.start)
+
+        return tuple(
+            EVERYWHERE
+            if places is EVERYWHERE
+            else tuple(
+                inside(along) if (number, dim) in divided else along
+                for dim, along in enumerate(places)
+            )
+            for number, places in zip(call.numbers, call.recorded, strict=True)
+        )
 
 
 def _part(array: Array, number: int, dims: Sequence[TensorDim], block: slice) -> Array:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -14,7 +15,9 @@ from relax_tapml._compat import Analyzer
 from relax_tapml.arrays import Array, is_float
 from relax_tapml.derive._pieces import Part, Pieces, Product, pieces_of
 from relax_tapml.derive._precision import input_perturbation
-from relax_tapml.derive._products import Factor, evaluate_product
+from relax_tapml.derive._product_matrices import Factor
+from relax_tapml.derive._products import evaluate_product
+from relax_tapml.derive._sampled import Sampled
 from relax_tapml.derive._shadow_runs import ORDERS, Evaluated, Mode, ShadowRuns
 from relax_tapml.derive.bounded import NotDerivableError
 from relax_tapml.kernel_flow.iterations import Shape, iterations_of
@@ -26,11 +29,17 @@ EXACT_ITERATIONS = 3e7
 takes some nanoseconds, for each order of the sums."""
 
 MOST_ITERATIONS = 4e9
-"""A kernel is not evaluated as a whole if its loops run longer."""
+"""A kernel is not evaluated as a whole if its loops run longer: half a minute on one core."""
 
-PRODUCT_COST, EXACT_PRODUCT_COST = 1 / 40, 1 / 300
-"""What a term of a product that a matrix library computes costs, in iterations of a loop: with the
-errors of the sum, and of sums that are known to be exact."""
+MOST_TERMS = 2e12
+"""Nor if a matrix library adds up more products for it. Each takes 0.2 ns of one core, and the work
+is done by all cores: 400 s of one, 25 s of 16."""
+
+EXACT_SHARE = 1 / 4
+"""What a term of a sum that is known to be exact takes, of one with the errors of the sum."""
+
+PRODUCT_COST = 1 / 40
+"""What a term of a product costs beside an iteration of a loop."""
 
 _MANY = 1e6
 _FEW_ORDERS = (ORDERS[0], ORDERS[2])
@@ -43,9 +52,29 @@ def _orders(iterations: float) -> Sequence[int]:
     return ORDERS if iterations <= _MANY else _FEW_ORDERS
 
 
-def too_long(iterations: float) -> str:
-    """Return the reason why a kernel of so many iterations is not evaluated."""
-    return f"its float64 evaluation would run {iterations:.1g} loop iterations"
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """What an evaluation does.
+
+    Parameters
+    ----------
+    iterations
+        Of the innermost loops of shadow kernels.
+    terms
+        Products that a matrix library adds up; those of exact sums count as their share.
+    """
+
+    iterations: float
+    terms: float = 0.0
+
+    @property
+    def too_long(self) -> str:
+        """Why this is not done; empty if it is."""
+        if self.iterations > MOST_ITERATIONS:
+            return f"its float64 evaluation would run {self.iterations:.1g} loop iterations"
+        if self.terms > MOST_TERMS:
+            return f"its float64 evaluation would add up {self.terms:.1g} products"
+        return ""
 
 
 class Evaluation:
@@ -78,18 +107,17 @@ class Evaluation:
         self.whole = ShadowRuns(function, results, is_perturbed=is_perturbed)
         self._parts: dict[int, ShadowRuns] = {}
 
-    def iterations(
-        self, mode: Mode, shapes: Mapping[int, Shape], scalars: Mapping[int, float]
-    ) -> float:
-        """Return how many iterations of loops an evaluation takes, by the shapes of parameters."""
+    def work(
+        self, shapes: Mapping[int, Shape], scalars: Mapping[int, float], *, is_exact: bool
+    ) -> Work:
+        """Return what an evaluation does, by the shapes of parameters."""
         whole = self._whole(shapes, scalars)
         if whole <= EXACT_ITERATIONS or self._pieces is None:
-            return whole
+            return Work(iterations=whole)
         dims = dims_of(self._function, shapes, scalars)
         parts = [piece for piece in self._pieces.pieces if isinstance(piece, Part)]
         rest = self._times * sum(iterations_of(part.function, {}, {}, dims) for part in parts)
-        cost = EXACT_PRODUCT_COST if mode.is_exact else PRODUCT_COST
-        return rest + cost * (whole - rest)
+        return Work(iterations=rest, terms=(whole - rest) * (EXACT_SHARE if is_exact else 1.0))
 
     def run(
         self,
@@ -114,10 +142,12 @@ class Evaluation:
         shapes = {number: array.shape for number, array in arguments.items()}
         shapes |= {n: array.shape for n, array in zip(self._results, like, strict=True)}
         whole = self._whole(shapes, scalars)
-        rest = self.iterations(mode, shapes, scalars)
-        if rest > MOST_ITERATIONS and self._times == 1:
-            raise NotDerivableError(too_long(rest))
-        orders = ORDERS[:1] if mode.is_exact else _orders(rest)
+        work = self.work(shapes, scalars, is_exact=mode.is_exact)
+        if work.too_long and self._times == 1:
+            raise NotDerivableError(work.too_long)
+        orders: Sequence[int] = ORDERS[:1]
+        if not mode.is_exact:
+            orders = _orders(work.iterations + PRODUCT_COST * work.terms)
         is_inplace = not arguments.keys().isdisjoint(self._results)
         if whole <= EXACT_ITERATIONS or self._pieces is None or is_inplace:
             return self.whole.run(mode, arguments, scalars, like, orders=orders, slack=slack)
@@ -167,7 +197,7 @@ class _Run:
         self.scalars: dict[Any, float] = {}
         self.tensors: dict[Any, Factor] = {}
         self.shapes: dict[Any, tuple[int, ...]] = {}
-        self._notes: list[str] = []
+        self._samples: list[Sampled] = []
         self._read = {buffer for piece in pieces.pieces for buffer in piece.read}
 
     def results(self, wanted: Mapping[int, Any]) -> Evaluated:
@@ -180,7 +210,7 @@ class _Run:
         return Evaluated(
             values={number: factor.values for number, factor in found.items()},
             errors={n: factor.errors for n, factor in found.items() if factor.errors is not None},
-            note="; ".join(dict.fromkeys(self._notes)),
+            samples=tuple(self._samples),
         )
 
     def _multiply(self, product: Product) -> None:
@@ -196,8 +226,8 @@ class _Run:
         self.tensors[product.result] = Factor(
             values=made.values, errors=made.errors, is_input=False
         )
-        if made.note:
-            self._notes.append(made.note)
+        if made.sampled is not None:
+            self._samples.append(made.sampled)
 
     def _run_part(self, part: Part) -> None:
         arguments, slack, wide = {}, {}, []

@@ -6,16 +6,16 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
-import numpy as np
 import tvm
 from tvm import tirx
 from tvm.ir import expr as ir_expr
 
 from relax_tapml._compat import TensorLoad, prim
-from relax_tapml.arrays import Array
+from relax_tapml.arrays import Array, empty_aligned
 from relax_tapml.capture.host_tensor import tensor_of
 from relax_tapml.cpu_schedule.native_cpu import native_cpu_target
 from relax_tapml.cpu_schedule.schedule_for_cpu import schedule_for_cpu
+from relax_tapml.derive._shadow_runs import tensor_to_write
 from relax_tapml.kernel_flow.expressions import choice_of, is_float_expr, nodes
 
 _ENTRY = "moves"
@@ -72,7 +72,9 @@ class Moves:
         passed: dict[int, Any] = dict(scalars)
         for number, array in arguments.items():
             passed[number] = tensor_of(array)
-        made = [tvm.runtime.tensor(np.zeros_like(array)) for array in like]
-        passed |= dict(zip(self._results, made, strict=True))
+        made = [empty_aligned(array.shape, array.dtype) for array in like]
+        for number, array in zip(self._results, made, strict=True):
+            array[...] = 0
+            passed[number] = tensor_to_write(array)
         self._run(*(passed[number] for number in range(len(self._function.params))))
-        return [tensor.numpy() for tensor in made]
+        return made

@@ -12,12 +12,15 @@ import numpy as np
 import tvm
 from tvm import tirx
 
-from relax_tapml.arrays import Array, as_float64, is_float
+from relax_tapml.arrays import Array, copy_wide, empty_aligned, is_float
+from relax_tapml.capture.host_tensor import tensor_of, tensor_over
 from relax_tapml.cpu_schedule.native_cpu import native_cpu_target
 from relax_tapml.derive._functions import FUNCTIONS
 from relax_tapml.derive._low_precision import LOW_PRECISION_FUNCTIONS
 from relax_tapml.derive._precision import input_perturbation
-from relax_tapml.derive._shadow_kernel import ENTRY, ShadowKernel, shadow_kernel_of
+from relax_tapml.derive._rewriter import ENTRY, ShadowKernel
+from relax_tapml.derive._sampled import Sampled
+from relax_tapml.derive._shadow_kernel import shadow_kernel_of
 
 ORDERS = (1, 2, 32, 256)
 """In how many lanes the terms of sums are added, one lane after the other. The largest error of all
@@ -57,13 +60,13 @@ class Evaluated:
         Of floats float64, else of the kernel's dtype.
     errors
         How far a right kernel may be from them, float64, of the results that have errors.
-    note
-        What was evaluated for a part of the elements only, a phrase for people; empty if nothing.
+    samples
+        Of each product, which of its elements were followed and which only estimated.
     """
 
     values: dict[int, Array]
     errors: dict[int, Array]
-    note: str = ""
+    samples: tuple[Sampled, ...] = ()
 
 
 class BuiltShadow:
@@ -174,44 +177,36 @@ class ShadowRuns:
         shadow = self.shadow(mode)
         slack = slack or {}
         outputs = dict(zip(self.results, like, strict=True))
+        values = {n: _initial_values(arguments.get(n), array) for n, array in outputs.items()}
+        errors = {n: _initial_errors(arguments.get(n), outputs[n]) for n in shadow.kernel.errors}
         passed: list[Any] = []
-        values: dict[int, Any] = {}
         for number in range(len(self.function.params)):
             if number in scalars:
                 passed.append(scalars[number])
             elif number in outputs:
-                initial = arguments.get(number)
-                if initial is None:
-                    initial = np.zeros_like(outputs[number])
-                wide = as_float64(initial) if is_float(initial.dtype) else initial
-                values[number] = tvm.runtime.tensor(np.require(wide, requirements=["C", "W"]))
-                passed.append(values[number])
+                passed.append(tensor_to_write(values[number]))
             else:
-                passed.append(tvm.runtime.tensor(_widened(arguments[number])))
+                passed.append(tensor_of(_widened(arguments[number])))
         passed += [
             self._perturbation_of(number, arguments[number], slack.get(number))
             for number in shadow.kernel.perturbed
         ]
-        errors = {
-            n: tvm.runtime.tensor(_initial(arguments.get(n), outputs[n]))
-            for n in shadow.kernel.errors
-        }
-        passed += errors.values()
+        passed += map(tensor_to_write, errors.values())
         if not shadow.kernel.has_lanes:
             shadow.run(*passed)
-            return Evaluated(values=_arrays(values), errors=_arrays(errors))
-        tensors = [*values.values(), *errors.values()]
-        begun = [tensor.numpy() for tensor in tensors] if len(orders) > 1 else []
+            return Evaluated(values=values, errors=errors)
+        written = [*values.values(), *errors.values()]
+        begun = [array.copy() for array in written] if len(orders) > 1 else []
         largest: dict[int, Array] = {}
         # The order of the kernel comes last, so that its values are the ones returned.
         for lanes in reversed(orders):
-            for tensor, array in zip(tensors, begun, strict=False):
-                tensor.copyfrom(array)
+            for array, initial in zip(written, begun, strict=False):
+                array[...] = initial
             shadow.run(*passed, lanes)
-            for n, found in _arrays(errors).items():
+            for n, found in errors.items():
                 # A NaN means an error without a bound, and ``maximum`` keeps it.
-                largest[n] = np.maximum(largest[n], found) if n in largest else found
-        return Evaluated(values=_arrays(values), errors=largest)
+                largest[n] = np.maximum(largest[n], found) if n in largest else found.copy()
+        return Evaluated(values=values, errors=largest)
 
     def _perturbation_of(self, number: int, array: Array, slack: Array | None) -> Any:
         if number in self._wide:
@@ -232,18 +227,38 @@ class ShadowRuns:
         return self._perturbations[id(array)][1]
 
 
-def _initial(argument: Array | None, result: Array) -> Array:
+def tensor_to_write(array: Array) -> Any:
+    """Return a tensor over the memory of what ``empty_aligned`` returned."""
+    tensor = tensor_over(array)
+    assert tensor is not None or not array.size
+    return tvm.runtime.tensor(array) if tensor is None else tensor
+
+
+def _initial_values(argument: Array | None, result: Array) -> Array:
+    """Return the memory of a result, with what the kernel finds there."""
+    dtype = np.dtype(np.float64) if is_float(result.dtype) else result.dtype
+    values = empty_aligned(result.shape, dtype)
+    if argument is None:
+        values[...] = 0
+    elif is_float(dtype):
+        copy_wide(values, argument)
+    else:
+        values[...] = argument
+    return values
+
+
+def _initial_errors(argument: Array | None, result: Array) -> Array:
+    errors = empty_aligned(result.shape, np.dtype(np.float64))
+    errors[...] = 0.0
     if argument is not None and is_float(argument.dtype):
-        return input_perturbation(argument).astype(np.float64)
-    return np.zeros(result.shape)
-
-
-def _arrays(tensors: Mapping[int, Any]) -> dict[int, Array]:
-    return {number: tensor.numpy() for number, tensor in tensors.items()}
+        errors[...] = input_perturbation(argument)
+    return errors
 
 
 def _widened(array: Array) -> Array:
     """Return an input as the shadow kernel takes it: floats narrower than float32 as float32."""
-    if is_float(array.dtype) and array.dtype.itemsize < 4:
-        return array.astype(np.float32)
-    return np.require(array, requirements="C")
+    if not is_float(array.dtype) or array.dtype.itemsize >= 4:
+        return array
+    wide = empty_aligned(array.shape, np.dtype(np.float32))
+    copy_wide(wide, array)
+    return wide

@@ -11,30 +11,38 @@ import numpy as np
 from tvm import tirx
 
 from relax_tapml.arrays import Array, is_integer
-from relax_tapml.compare.tolerances.elements import ElementTolerance, with_low_precision
 from relax_tapml.compare.tolerances.equal import EqualTolerance
 from relax_tapml.compare.tolerances.rule import RuleTolerance, tolerance_for
 from relax_tapml.compare.tolerances.tolerance import Tolerance
 from relax_tapml.derive._blocks import Blocking, Blocks
+from relax_tapml.derive._call import EVERYWHERE, Call, Places, Recorded
 from relax_tapml.derive._chosen_index import ChosenIndex, chosen_indices
-from relax_tapml.derive._evaluation import MOST_ITERATIONS, Evaluation, too_long
+from relax_tapml.derive._evaluation import Evaluation
 from relax_tapml.derive._low_precision import CUDA_FAST_MATH, WGSL_FUNCTIONS
 from relax_tapml.derive._moves import Moves
 from relax_tapml.derive._precision import SMALLEST_NORMAL, underflow
+from relax_tapml.derive._result_bounds import ResultBounds
+from relax_tapml.derive._rewriter import ShadowKernel
 from relax_tapml.derive._sample import sample_of
-from relax_tapml.derive._shadow_kernel import ShadowKernel
 from relax_tapml.derive._shadow_runs import USUAL, Evaluated, Mode
 from relax_tapml.derive.bounded import NotDerivableError
-from relax_tapml.derive.error_bounds import bound_tolerance, equal_values, output_error_bounds
+from relax_tapml.derive.error_bounds import equal_values, kept_error_bounds
 from relax_tapml.files.machine import raise_machine_error
 from relax_tapml.printable import message_line
 
 _LOW_PRECISION = {name.split(".")[1] for name in {*WGSL_FUNCTIONS, *CUDA_FAST_MATH}}
-_UNMADE = Evaluated(values={}, errors={})
 _MOVES_ONLY = "the kernel moves and chooses values and rounds none, so they must be equal"
 
 Promising = Callable[[Sequence[Array], Sequence[Tolerance], Sequence[Array]], bool]
 """Whether results of a block, their tolerances, and the part of ``like``, are worth going on."""
+
+
+_Bounds = list[ResultBounds | None]
+_Judged = tuple[list[Array], _Bounds]
+
+
+class _UnpromisingError(Exception):
+    """The first of several blocks is not promising."""
 
 
 class Derivation:
@@ -104,19 +112,16 @@ class Derivation:
         ]
         if all(tolerance is not None for tolerance in found):
             return [tolerance for tolerance in found if tolerance is not None]
-        reason = self.too_long(self._shapes(arguments, oracles), scalars)
+        call = self._call(arguments, scalars, oracles, [EVERYWHERE] * len(oracles))
+        reason = self.too_long(call.shapes, scalars)
         if reason:
-            return self._tolerances_of_sample(arguments, scalars, oracles, reason)
-        blocks = self._blocks(arguments, scalars, oracles)
-        if blocks is not None:
-            return self._tolerances_of_blocks(blocks, arguments, scalars, oracles)
+            return self._tolerances_of_sample(call, reason)
         try:
-            made = self._evaluation.run(USUAL, arguments, scalars, oracles)
-            derived = self._from_errors(arguments, made, oracles)
-            return self._with_low_precision(derived, arguments, scalars, oracles, is_exact=False)
+            made = self._judged(call)
         except Exception as error:  # Whatever TVM and NumPy raise about arguments or memory.
             raise_machine_error(error, "deriving tolerances")
             return [rule_because(oracle, _unevaluated(error)) for oracle in oracles]
+        return self._tolerances(call, *made)
 
     def too_long(
         self,
@@ -128,8 +133,7 @@ class Derivation:
         """Return why an evaluation would take too long, by the shapes of parameters; or nothing."""
         if self._is_block:
             return ""
-        count = self._evaluation.iterations(Mode(is_exact=is_exact), shapes, scalars)
-        return too_long(count) if count > MOST_ITERATIONS else ""
+        return self._evaluation.work(shapes, scalars, is_exact=is_exact).too_long
 
     def evaluated(
         self,
@@ -138,7 +142,7 @@ class Derivation:
         like: Sequence[Array],
         *,
         is_exact: bool = False,
-        recorded: Sequence[Any] | None = None,
+        recorded: Sequence[Places] | None = None,
         is_promising: Promising | None = None,
     ) -> tuple[list[Array], list[Tolerance]] | None:
         """Evaluate the PrimFunc in float64 on arguments that no source ran on.
@@ -152,8 +156,8 @@ class Derivation:
         is_exact
             Whether what no order of the operations rounds must be equal; see ``shadow_kernel_of``.
         recorded
-            For each result an index of the values that a source did compute: those of ``like``
-            there, which are allowed as in ``tolerances``. By default none.
+            For each result where a source did compute it: there ``like`` holds its values, which
+            are the oracle, and are allowed as in ``tolerances``. By default nowhere.
         is_promising
             Asked after the first of several blocks, by default not.
 
@@ -164,40 +168,24 @@ class Derivation:
             PrimFunc cannot be followed, where it writes to its arguments, where the evaluation
             would take too long, and where the first block is not promising.
         """
-        if self._shadow is None or not arguments.keys().isdisjoint(self._results):
+        nowhere = [(np.zeros(0, np.int64),) * array.ndim for array in like]
+        call = self._call(arguments, scalars, like, recorded or nowhere)
+        if self._shadow is None or call.is_in_place:
             return None
-        if self.too_long(self._shapes(arguments, like), scalars, is_exact=is_exact):
+        if self.too_long(call.shapes, scalars, is_exact=is_exact):
             return None
         try:
             if not self._shadow.rounds and self._moves.are_all:
-                oracles = self._moves.results(arguments, scalars, like)
-                return oracles, self._from_errors(arguments, _UNMADE, oracles)
-            blocks = self._blocks(arguments, scalars, like)
-            if blocks is not None:
-                return self._evaluated_in_blocks(
-                    blocks,
-                    arguments,
-                    scalars,
-                    like,
-                    is_exact=is_exact,
-                    is_promising=is_promising,
-                )
-            mode = Mode(is_exact=is_exact)
-            made = self._evaluation.run(mode, arguments, scalars, like)
-            with np.errstate(over="ignore", invalid="ignore"):
-                oracles = [
-                    made.values[number].astype(array.dtype)
-                    for number, array in zip(self._results, like, strict=True)
-                ]
-            for oracle, array, index in zip(oracles, like, recorded or (), strict=False):
-                oracle[index] = array[index]
-            found = self._from_errors(arguments, made, oracles)
-            return oracles, self._with_low_precision(
-                found, arguments, scalars, oracles, is_exact=is_exact
-            )
+                moved = self._moves.results(arguments, scalars, like)
+                oracles = call.oracles(dict(zip(self._results, moved, strict=True)))
+                return oracles, self._tolerances(call, oracles, [None] * len(oracles))
+            made = self._judged(call, is_exact=is_exact, is_promising=is_promising)
+        except _UnpromisingError:
+            return None
         except Exception as error:
             raise_machine_error(error, "deriving tolerances")
             return None
+        return made[0], self._tolerances(call, *made)
 
     def values_and_errors(
         self,
@@ -231,34 +219,27 @@ class Derivation:
         made = self._evaluation.run(USUAL, arguments, scalars, like, slack=slack)
         return made.values, made.errors
 
-    def _blocks(
+    def _call(
         self,
         arguments: Mapping[int, Array],
         scalars: Mapping[int, float],
-        results: Sequence[Array],
-    ) -> Blocks | None:
-        if self._is_block or not arguments.keys().isdisjoint(self._results):
-            return None
-        return self._blocking.of(self._shapes(arguments, results), scalars)
+        like: Sequence[Array],
+        recorded: Sequence[Recorded],
+    ) -> Call:
+        return Call(
+            numbers=tuple(self._results),
+            arguments=arguments,
+            scalars=scalars,
+            like=like,
+            recorded=tuple(recorded),
+        )
 
-    def _shapes(
-        self, arguments: Mapping[int, Array], results: Sequence[Array]
-    ) -> dict[int, tuple[int, ...]]:
-        shapes = {number: array.shape for number, array in arguments.items()}
-        return shapes | {n: array.shape for n, array in zip(self._results, results, strict=True)}
-
-    def _tolerances_of_sample(
-        self,
-        arguments: Mapping[int, Array],
-        scalars: Mapping[int, float],
-        oracles: Sequence[Array],
-        reason: str,
-    ) -> list[Tolerance]:
+    def _tolerances_of_sample(self, call: Call, reason: str) -> list[Tolerance]:
         """Return tolerances of a call that takes too long: of a sample, and the rule elsewhere."""
-        shapes = self._shapes(arguments, oracles)
+        oracles = call.like
         sample = None
-        if arguments.keys().isdisjoint(self._results) and not self._is_block:
-            sample = sample_of(self._function, self._results, shapes, scalars, oracles)
+        if not call.is_in_place and not self._is_block:
+            sample = sample_of(self._function, self._results, call.shapes, call.scalars, oracles)
         if sample is None:
             return [rule_because(oracle, reason) for oracle in oracles]
         some = [
@@ -266,11 +247,51 @@ class Derivation:
             for number, oracle in zip(self._results, oracles, strict=True)
         ]
         inner = Derivation(sample.function, self._results)
-        found = inner.tolerances(sample.arguments(arguments), scalars, some)
+        found = inner.tolerances(sample.arguments(call.arguments), call.scalars, some)
         return [
-            self._simple(number, arguments, oracle)
+            self._simple(number, call.arguments, oracle)
             or sample.tolerance(number, tolerance, oracle, reason)
             for number, tolerance, oracle in zip(self._results, found, oracles, strict=True)
+        ]
+
+    def _judged(
+        self, call: Call, *, is_exact: bool = False, is_promising: Promising | None = None
+    ) -> _Judged:
+        """Evaluate a call, in blocks if it is large; return oracles, and bounds of each.
+
+        Raises
+        ------
+        _UnpromisingError
+            The first of several blocks is not promising.
+        Exception
+            Whatever TVM and NumPy raise about arguments or memory.
+        """
+        blocks = None
+        if not self._is_block and not call.is_in_place:
+            blocks = self._blocking.of(call.shapes, call.scalars)
+        if blocks is None:
+            return self._judged_whole(call, is_exact=is_exact)
+        inner = self._of_block(blocks)
+        oracles = [
+            array if places is EVERYWHERE else np.empty_like(array)
+            for array, places in zip(call.like, call.recorded, strict=True)
+        ]
+        found: list[_Bounds] = []
+        for block in blocks.each():
+            here = blocks.of(call, block)
+            made, bounds = inner._judged_whole(here, is_exact=is_exact)
+            if is_promising is not None and not found:
+                tolerances = inner._tolerances(here, made, bounds)
+                if not is_promising(made, tolerances, here.like):
+                    raise _UnpromisingError
+            found.append(bounds)
+            views = blocks.views(self._results, oracles, block)
+            for view, values, places in zip(views, made, call.recorded, strict=True):
+                if places is not EVERYWHERE:
+                    view[...] = values
+        return oracles, [
+            blocks.joined(number, parts, oracle.shape)
+            for number, oracle, *parts in zip(self._results, oracles, *found, strict=True)
         ]
 
     def _of_block(self, blocks: Blocks) -> Derivation:
@@ -280,109 +301,52 @@ class Derivation:
             self._in_blocks[key] = Derivation(function, self._results, times=count)
         return self._in_blocks[key]
 
-    def _tolerances_of_blocks(
-        self,
-        blocks: Blocks,
-        arguments: Mapping[int, Array],
-        scalars: Mapping[int, float],
-        oracles: Sequence[Array],
-    ) -> list[Tolerance]:
-        inner = self._of_block(blocks)
-        found = [
-            inner.tolerances(
-                blocks.arguments(arguments, block),
-                scalars,
-                blocks.results(self._results, oracles, block),
-            )
-            for block in blocks.each()
-        ]
-        return self._joined(blocks, found, arguments, oracles)
-
-    def _evaluated_in_blocks(
-        self,
-        blocks: Blocks,
-        arguments: Mapping[int, Array],
-        scalars: Mapping[int, float],
-        like: Sequence[Array],
-        *,
-        is_exact: bool,
-        is_promising: Promising | None,
-    ) -> tuple[list[Array], list[Tolerance]] | None:
-        inner = self._of_block(blocks)
-        oracles = [np.zeros_like(array) for array in like]
-        found: list[list[Tolerance]] = []
-        for block in blocks.each():
-            views = blocks.results(self._results, oracles, block)
-            given = blocks.arguments(arguments, block)
-            made = inner.evaluated(given, scalars, views, is_exact=is_exact)
-            if made is None:
-                return None
-            if is_promising is not None and not found:
-                begun = blocks.results(self._results, like, block)
-                if not is_promising(*made, begun):
-                    return None
-            for view, values in zip(views, made[0], strict=True):
-                view[...] = values
-            found.append(made[1])
-        return oracles, self._joined(blocks, found, arguments, oracles)
-
-    def _joined(
-        self,
-        blocks: Blocks,
-        found: Sequence[Sequence[Tolerance]],
-        arguments: Mapping[int, Array],
-        oracles: Sequence[Array],
-    ) -> list[Tolerance]:
-        joined = []
-        for place, (number, oracle) in enumerate(zip(self._results, oracles, strict=True)):
-            parts = [tolerances[place] for tolerances in found]
-            whole = self._simple(number, arguments, oracle) or blocks.joined(number, parts, oracle)
-            joined.append(whole or rule_because(oracle, "some of its blocks cannot be evaluated"))
-        return joined
-
-    def _from_errors(
-        self,
-        arguments: Mapping[int, Array],
-        made: Evaluated,
-        oracles: Sequence[Array],
-    ) -> list[Tolerance]:
-        origin = f"{self._origin}; {made.note}" if made.note else self._origin
-        return [
-            self._simple(number, arguments, oracle)
-            or bound_tolerance(
-                *output_error_bounds(made.values[number], made.errors.get(number), oracle),
-                oracle,
-                origin,
-            )
-            for number, oracle in zip(self._results, oracles, strict=True)
-        ]
-
-    def _with_low_precision(
-        self,
-        found: list[Tolerance],
-        arguments: Mapping[int, Array],
-        scalars: Mapping[int, float],
-        oracles: Sequence[Array],
-        *,
-        is_exact: bool,
-    ) -> list[Tolerance]:
-        """Add bounds for devices with low-precision functions, if the kernel calls such a function.
-
-        Where these bounds cannot be derived, no value is judged on such devices.
-        """
-        assert self._shadow is not None
+    def _judged_whole(self, call: Call, *, is_exact: bool) -> _Judged:
+        """Evaluate a call at once; see ``_judged``."""
+        if self._shadow is None:
+            raise NotDerivableError(self._reason)
+        mode = Mode(is_exact=is_exact)
+        made = self._evaluation.run(mode, call.arguments, call.scalars, call.like)
+        oracles = call.oracles(made.values)
+        bounds = self._bounds(call, made, oracles)
         if not _LOW_PRECISION.intersection(self._shadow.error_sources):
-            return found
+            return oracles, bounds
+        wider: _Bounds
+        reason = ""
         try:
-            mode = Mode(is_low_precision=True, is_exact=is_exact)
-            made = self._evaluation.run(mode, arguments, scalars, oracles)
-            wider = self._from_errors(arguments, made, oracles)
+            mode = replace(mode, is_low_precision=True)
+            made = self._evaluation.run(mode, call.arguments, call.scalars, call.like)
+            wider = self._bounds(call, made, oracles)
         except Exception as error:  # Whatever TVM and NumPy raise about arguments or memory.
             raise_machine_error(error, "deriving tolerances")
-            return [
-                _without_low_precision(*both, error) for both in zip(found, oracles, strict=True)
-            ]
-        return [with_low_precision(*both) for both in zip(found, wider, strict=True)]
+            reason = f"not judged on devices with low-precision functions: {_unevaluated(error)}"
+            wider = [one and one.unknown() for one in bounds]
+        return oracles, [
+            one and other and replace(one, low_precision=other.bound, unjudged=reason)
+            for one, other in zip(bounds, wider, strict=True)
+        ]
+
+    def _bounds(self, call: Call, made: Evaluated, oracles: Sequence[Array]) -> _Bounds:
+        """Return the bounds of each result; None of those that need none."""
+        found: _Bounds = []
+        for number, oracle in zip(self._results, oracles, strict=True):
+            if self._simple(number, call.arguments, oracle) is not None:
+                found.append(None)
+                continue
+            error = made.errors.get(number)
+            bound, excess = kept_error_bounds(made.values[number], error, oracle)
+            found.append(ResultBounds(bound=bound, excess=excess, samples=made.samples))
+        return found
+
+    def _tolerances(self, call: Call, oracles: Sequence[Array], bounds: _Bounds) -> list[Tolerance]:
+        found = []
+        for number, oracle, of_result in zip(self._results, oracles, bounds, strict=True):
+            tolerance = self._simple(number, call.arguments, oracle)
+            if tolerance is None:
+                assert of_result is not None
+                tolerance = of_result.tolerance(oracle, self._origin)
+            found.append(tolerance)
+        return found
 
     @cached_property
     def _rewritten(self) -> ShadowKernel | str:
@@ -430,14 +394,6 @@ class Derivation:
         assert self._shadow is not None
         sources = ", ".join(("rounding of each operation", *self._shadow.error_sources))
         return f"float64 evaluation with the errors of: {sources}"
-
-
-def _without_low_precision(found: Tolerance, oracle: Array, error: Exception) -> Tolerance:
-    """Return the same tolerance, which judges nothing on devices with low-precision functions."""
-    reason = f"not judged on devices with low-precision functions: {_unevaluated(error)}"
-    unjudged = ElementTolerance(bound=np.full(oracle.shape, np.nan), origin="")
-    both = with_low_precision(found, unjudged)
-    return replace(both, origin=f"{found.origin}; {reason}")  # type: ignore[type-var]
 
 
 def _unevaluated(error: Exception) -> str:

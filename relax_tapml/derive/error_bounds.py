@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from relax_tapml.arrays import Array, as_float64, finfo, is_float, is_integer
@@ -9,9 +11,10 @@ from relax_tapml.compare.tolerances.difference import absolute_difference
 from relax_tapml.compare.tolerances.elements import ElementTolerance, rounded_up
 from relax_tapml.compare.tolerances.equal import EqualTolerance
 from relax_tapml.compare.tolerances.tolerance import Tolerance
+from relax_tapml.cores import in_threads, slices
 from relax_tapml.derive._precision import underflow
 
-_PART = 1 << 20
+_PART = 1 << 16  # What one of them takes stays in a cache.
 
 
 def output_error_bounds(value: Array, error: Array | None, oracle: Array) -> tuple[Array, float]:
@@ -38,19 +41,38 @@ def output_error_bounds(value: Array, error: Array | None, oracle: Array) -> tup
         The largest distance of an oracle from what is legal, in multiples of that error; at most 1
         if the source is as accurate as it should be.
     """
+    return _bounds(value, error, oracle, np.dtype(np.float64))
+
+
+def kept_error_bounds(value: Array, error: Array | None, oracle: Array) -> tuple[Array, float]:
+    """Return the same with the bounds as a tolerance keeps them: rounded up, mostly to 16 bits."""
+    return _bounds(value, error, oracle, rounded_up(np.zeros(1), oracle.dtype).dtype)
+
+
+def _bounds(
+    value: Array, error: Array | None, oracle: Array, dtype: np.dtype[Any]
+) -> tuple[Array, float]:
+    def rounded(bound: Array) -> Array:
+        return bound if dtype == np.float64 else rounded_up(bound, oracle.dtype)
+
     if not is_float(oracle.dtype):
-        return _whole(value, error, oracle)
+        whole, excess = _whole(value, error, oracle)
+        return rounded(whole), excess
     # Flat: NumPy turns results without axes into scalars, which cannot be written to.
     flat, value = oracle.reshape(-1), value.reshape(-1)
     radius = None if error is None else error.reshape(-1)
-    bound, most = np.empty(flat.shape), 0.0
+    bound = np.empty(flat.shape, dtype)
+    largest = [0.0]
+
     # In parts: the temporaries of a large result would be many times its size.
-    for start in range(0, flat.size, _PART):
-        part = slice(start, start + _PART)
+    def fill(part: slice) -> None:
         own = np.zeros(value[part].shape) if radius is None else radius[part]
-        bound[part], excess = _float_bounds(value[part], own, flat[part])
-        most = max(most, excess)
-    return bound.reshape(oracle.shape), most
+        found, excess = _float_bounds(value[part], own, flat[part])
+        bound[part] = rounded(found)
+        largest.append(excess)
+
+    in_threads(fill, slices(flat.size, _PART))
+    return bound.reshape(oracle.shape), max(largest)
 
 
 def _float_bounds(value: Array, radius: Array, oracle: Array) -> tuple[Array, float]:
@@ -102,9 +124,16 @@ def bound_tolerance(bound: Array, excess: float, oracle: Array, origin: str) -> 
     """
     if is_integer(oracle.dtype) and not bound.any():
         return equal_values(oracle.dtype)
-    if excess > 1:
-        origin += f"; the source is up to {excess:.2g} times as far from it and is allowed"
-    return ElementTolerance(bound=rounded_up(bound, oracle.dtype), origin=origin)
+    return ElementTolerance(
+        bound=rounded_up(bound, oracle.dtype), origin=origin + excess_text(excess)
+    )
+
+
+def excess_text(excess: float) -> str:
+    """Return what an origin adds where the source is less accurate than a kernel should be."""
+    if excess <= 1:
+        return ""
+    return f"; the source is up to {excess:.2g} times as far from it and is allowed"
 
 
 def equal_values(dtype: np.dtype[np.generic]) -> EqualTolerance:

@@ -25,6 +25,7 @@ _LIBC.mmap.argtypes = [
     *(ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long)
 ]
 _LIBC.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
+_LIBC.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
 _SHARED_BYTES = 1 << 24
 _FAILED = ctypes.c_void_p(-1).value
 
@@ -132,6 +133,23 @@ def is_mapped(array: Array) -> bool:
     """Return whether an array is a view of ``map_file``'s."""
     mapping = _mapping(array)
     return mapping is not None and not mapping.is_memory
+
+
+def drop_pages(array: Array) -> None:
+    """Take an array's pages out of the memory of this process; they come back when they are read.
+
+    Only of an array of ``map_file``'s that nobody has written to: what was written would be lost.
+    It stays in the system's cache of the file, so reading it again is fast. Nothing happens where
+    the system cannot do this, or the array is none of ``map_file``'s.
+    """
+    advice = getattr(mmap, "MADV_DONTNEED", None)
+    if advice is None or not is_mapped(array) or not array.flags.c_contiguous:
+        return
+    # Pages that other arrays begin or end in stay.
+    begin = -(-array.ctypes.data // mmap.PAGESIZE) * mmap.PAGESIZE
+    end = (array.ctypes.data + array.nbytes) // mmap.PAGESIZE * mmap.PAGESIZE
+    if begin < end:
+        _LIBC.madvise(begin, end - begin, advice)
 
 
 def place_of(array: Array) -> FilePlace | None:

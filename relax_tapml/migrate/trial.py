@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 
 from relax_tapml.arrays import Array
 from relax_tapml.compare.agreement import Agreement, agreement, joined
-from relax_tapml.compare.comparison import compare_all, worst
+from relax_tapml.compare.comparison import Comparison, compare_all, worst
 from relax_tapml.compare.repeat import repeated
 from relax_tapml.compare.tolerances.tolerance import Tolerance
 from relax_tapml.compare.verdict import FAULTS, Verdict, verdict_of
@@ -33,6 +33,7 @@ from relax_tapml.results.step_result import (
 )
 from relax_tapml.targets.session.attempts import retry_if_killed, was_killed
 from relax_tapml.targets.session.device import Device
+from relax_tapml.targets.session.tensors import are_same_bytes
 from relax_tapml.targets.session.traffic import Traffic
 
 _RIGHT = (Verdict.PASS, Verdict.INCONCLUSIVE)
@@ -80,6 +81,8 @@ class Trial:
     _calls: SessionCalls = field(init=False)
     # The session that the device had before, in which others have run; 0 if it had none.
     _earlier_session: int = field(init=False)
+    # By sample, the outputs that were compared last.
+    _compared: dict[int, _Compared] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "_calls", SessionCalls(self.device))
@@ -294,8 +297,8 @@ class Trial:
                     with choices.replaced(index) as found_ties:
                         outputs = self.model.run(hybrid, sample)
                     ties += found_ties.sentences(sample.name)
-                comparisons = compare_all(self.oracles[index], outputs, self.tolerances[index])
-                agreements += self._agreements(index, outputs)
+                comparisons, agreed = self._compare(index, outputs)
+                agreements += agreed
                 found = worst(comparisons)
                 error = max(error, found.error)
                 is_sharp |= any(item.is_sharp for item in comparisons)
@@ -333,6 +336,22 @@ class Trial:
             if hybrid is not None and hybrid.is_shared:
                 self.sides.host.forget_weights()
         return attempt
+
+    def _compare(
+        self, index: int, outputs: Sequence[Array]
+    ) -> tuple[Sequence[Comparison], Sequence[Agreement]]:
+        """Compare the outputs of a sample with the source's; once where they are the last ones.
+
+        Most moves change no bit of them, and comparing a model's logits takes as long as a part of
+        its run.
+        """
+        last = self._compared.get(index)
+        if last is None or not _are_same(last.outputs, outputs):
+            comparisons = compare_all(self.oracles[index], outputs, self.tolerances[index])
+            agreements = self._agreements(index, outputs)
+            last = _Compared(outputs=outputs, comparisons=comparisons, agreements=agreements)
+            self._compared[index] = last
+        return last.comparisons, last.agreements
 
     def _agreements(self, index: int, outputs: Sequence[Array]) -> list[Agreement]:
         meaning = self.model.meaning
@@ -375,6 +394,22 @@ class Trial:
             # Use a fresh session: earlier calls may have corrupted device memory.
             self.device.close()
         return f" (one site after another, {where})"
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Compared:
+    """Outputs of a sample, and how they compare with the source's."""
+
+    outputs: Sequence[Array]
+    comparisons: Sequence[Comparison]
+    agreements: Sequence[Agreement]
+
+
+def _are_same(one: Sequence[Array], other: Sequence[Array]) -> bool:
+    return len(one) == len(other) and all(
+        (a.dtype, a.shape) == (b.dtype, b.shape) and are_same_bytes(a, b)
+        for a, b in zip(one, other, strict=True)
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

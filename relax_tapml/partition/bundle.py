@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -106,7 +107,8 @@ def write_bundle(
     SHA-256 of every file. Weights that the program derives from these are not in it: they are
     computed once when a loaded bundle is first called.
     """
-    with new_folder(folder, check=_checked_manifest) as new:
+    # The SHA-256 of each file was computed from what is there: it is not read once more.
+    with new_folder(folder, check=_manifest_of) as new:
         _fill(new, program, host_kernels, device_kernels, params, source, target)
 
 
@@ -137,8 +139,11 @@ def _fill(
             kernels=tuple(f"{side}/{path.name}" for path in kernels),
             instruction_sets=instruction_sets(compiled_for),
         )
-    write_tensors(folder / _PARAMS, raw_tensors(params))
     files = sorted(path for path in folder.rglob("*") if path.is_file())
+    sha256 = {path.relative_to(folder).as_posix(): _sha256(path) for path in files}
+    of_params = hashlib.sha256()
+    write_tensors(folder / _PARAMS, raw_tensors(params), on_bytes=of_params.update)
+    sha256[_PARAMS] = of_params.hexdigest()
     manifest = _Manifest(
         boundary=program.boundary.document(),
         source=str(source),
@@ -149,7 +154,7 @@ def _fill(
         weights={name: tuple(names) for name, names in program.weights.items()},
         derivations=program.derivations,
         versions=versions(),
-        sha256={path.relative_to(folder).as_posix(): _sha256(path) for path in files},
+        sha256=sha256,
     )
     document = {"schema": _SCHEMA, "kind": _KIND, **asdict(manifest)}
     (folder / _MANIFEST).write_text(json.dumps(document, indent=1) + "\n")
@@ -306,6 +311,21 @@ def _functions(folder: Path, side: _Side) -> CompiledFunctions:
 
 
 def _checked_manifest(folder: Path) -> _Manifest:
+    """Return the manifest of a bundle whose files are all there and unchanged."""
+    manifest = _manifest_of(folder)
+    for name in _files_of(manifest):
+        file = folder / name
+        if _sha256(file) != manifest.sha256.get(name):
+            raise StoreError(f"{file} is damaged: its SHA-256 differs. {_FIX}")
+    return manifest
+
+
+def _files_of(manifest: _Manifest) -> list[str]:
+    return sorted({_PARAMS, *manifest.host.files, *manifest.device.files, *manifest.sha256})
+
+
+def _manifest_of(folder: Path) -> _Manifest:
+    """Return the manifest of a bundle whose files are all there."""
     path = folder / _MANIFEST
     if not path.exists() and not path.is_symlink():
         raise StoreError(
@@ -321,10 +341,8 @@ def _checked_manifest(folder: Path) -> _Manifest:
             "the build again"
         )
     manifest = typed(document, _Manifest, path, fix=_FIX)
-    for name in sorted({_PARAMS, *manifest.host.files, *manifest.device.files, *manifest.sha256}):
-        file = listed_file(folder, name, by=path, fix=_FIX)
-        if _sha256(file) != manifest.sha256.get(name):
-            raise StoreError(f"{file} is damaged: its SHA-256 differs. {_FIX}")
+    for name in _files_of(manifest):
+        listed_file(folder, name, by=path, fix=_FIX)
     return manifest
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -19,10 +20,12 @@ from relax_tapml.passes.site import Site, site_of
 from relax_tapml.passes.value_leaves import Leaf, ValueLeaves, bindings_in
 from relax_tapml.passes.weights import DERIVED_ATTR, weight_params
 from relax_tapml.targets.session.session import DeviceSession, DeviceTensor
-from relax_tapml.targets.session.tensors import to_host
+from relax_tapml.targets.session.tensors import free_kept, to_host
 
 _ORDINAL = re.compile(r"#\d+")
 _PART = 1 << 24
+# More memory than this, of values that were derived, is given back to the system.
+_KEPT_BYTES = 1 << 28
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,7 +167,7 @@ class DerivedValues:
 
     A value depends on which of the sites that compute it are on the device. One that a device has
     computed is forgotten with the session. Equal values of one expression share their memory, and a
-    device gets them once.
+    device gets them once; one that maps files has no copy of what lies in a file.
     """
 
     _values: dict[tuple[str, tuple[str, ...]], DerivedValue] = field(default_factory=dict)
@@ -172,6 +175,8 @@ class DerivedValues:
     _session: DeviceSession | None = None
     _alike: dict[str, list[DerivedValue]] = field(default_factory=dict)
     _keys: set[str] = field(default_factory=set)
+    # Bytes that were derived since memory was given back.
+    _derived_bytes: int = 0
 
     def begin(self, session: DeviceSession) -> None:
         """Forget what another session than this one has computed or was given."""
@@ -219,8 +224,52 @@ class DerivedValues:
             value = DerivedValue(key=self._free_key(weight.name), tensor=tensor, array=array)
             alike.append(value)
         self._values[weight.origin, weight.device_sites] = value
-        if copy is not None:
+        if copy is not None and not self._is_mapped(value):
             self._sent.setdefault(value.key, copy)
+
+    def equal_to(self, copy: DeviceTensor, weights: Sequence[DerivedWeight]) -> Any | None:
+        """Return the tensor of a kept value that a tensor of the device equals, without a copy.
+
+        Parameters
+        ----------
+        copy
+            A tensor of the session's device.
+        weights
+            It may be one of these; only values of their expressions are looked at.
+
+        Returns
+        -------
+        tensor or None
+            On the host's device; None if none is equal, or all of them lie elsewhere than on a CPU.
+        """
+        assert self._session is not None
+        for expression in {weight.expression for weight in weights}:
+            for value in self._alike.get(expression, ()):
+                array = _array(value)
+                if (
+                    array is not None
+                    and tuple(copy.shape) == array.shape
+                    and str(copy.dtype) == array.dtype.name
+                    and self._session.holds(copy, array)
+                ):
+                    return value.tensor
+        return None
+
+    def note_derived(self, size_bytes: int) -> None:
+        """Give memory back to the system that VMs keep, once so many bytes were derived.
+
+        They keep it for results of the same size, of which there will be none.
+        """
+        self._derived_bytes += size_bytes
+        if self._derived_bytes > _KEPT_BYTES:
+            self._derived_bytes = 0
+            free_kept()
+            if self._session is not None:
+                self._session.free_kept()
+
+    def _is_mapped(self, value: DerivedValue) -> bool:
+        assert self._session is not None
+        return value.array is not None and self._session.maps(value.array)
 
     def on_device(self, value: DerivedValue) -> DeviceTensor:
         """Return the copy of a value that the session keeps."""
@@ -262,7 +311,7 @@ class DerivedWeights:
     ) -> None:
         self._values = DerivedValues() if values is None else values
         self._downloads: list[tuple[Any, DeviceTensor]] = []
-        self._is_deriving = False
+        self._deriving: Derivation | None = None
         self.seconds = 0.0
         self._found = {
             result.name: (derivation, result)
@@ -283,40 +332,69 @@ class DerivedWeights:
         name
             Of the weight.
         derive
-            Runs the function that computes it, and others with it, unless that was done before.
+            Runs the function that computes it, unless that was done before.
         """
         derivation, weight = self._found[name]
         value = self._values.of(weight)
         if value is None and derive is not None:
-            self._is_deriving = True
             began = time.perf_counter()
-            try:
-                tensors = derive(derivation)
-                for result, tensor in zip(derivation.results, tensors, strict=True):
-                    copies = (copy for one, copy in self._downloads if one.same_as(tensor))
-                    self._values.add(result, tensor, copy=next(copies, None))
-            finally:
-                self._is_deriving = False
-                self.seconds += time.perf_counter() - began
-                self._downloads.clear()
+            self._values.note_derived(self._derived(derivation, derive))
+            self.seconds += time.perf_counter() - began
             value = self._values.of(weight)
         assert value is not None, f"{name} was not derived before the program was run"
         return value
 
-    def note_download(self, tensor: Any, copy: DeviceTensor) -> None:
-        """Note that a tensor of the host is a copy of one that the device has.
+    def _derived(
+        self, derivation: Derivation, derive: Callable[[Derivation], Sequence[Any]]
+    ) -> int:
+        """Derive and keep values; return their bytes. What equals a kept value is not held."""
+        size_bytes = 0
+        self._deriving = derivation
+        try:
+            for result, tensor in zip(derivation.results, derive(derivation), strict=True):
+                copies = (copy for one, copy in self._downloads if one.same_as(tensor))
+                self._values.add(result, tensor, copy=next(copies, None))
+                size_bytes += math.prod(tensor.shape) * tensor.dtype.itemsize
+        finally:
+            self._deriving = None
+            self._downloads.clear()
+        return size_bytes
 
-        What the device has derived need not be sent to it.
+    def download(self, copy: DeviceTensor, fetch: Callable[[DeviceTensor], Any]) -> Any:
+        """Return a tensor of the device on the host.
+
+        What the device has derived need not be sent to it; and where the host has the same value
+        already, that one is returned, which nothing writes to.
+
+        Parameters
+        ----------
+        copy
+            On the session's device.
+        fetch
+            Copies it.
         """
-        if self._is_deriving:
-            self._downloads.append((tensor, copy))
+        if self._deriving is None:
+            return fetch(copy)
+        tensor = self._values.equal_to(copy, self._deriving.results)
+        tensor = fetch(copy) if tensor is None else tensor
+        self._downloads.append((tensor, copy))
+        return tensor
 
     def on_device(self, name: str) -> DeviceTensor:
         """Return the device's copy of a derived weight that the host has."""
         return self._values.on_device(self.value(name))
 
 
+def _array(value: DerivedValue) -> Array | None:
+    """Return a value as an array over its memory; None where that is not the CPU's."""
+    if value.array is not None:
+        return value.array
+    return HostTensor.view_of(value.tensor).array() if _is_plain(value.tensor) else None
+
+
 def _is_equal(a: Any, b: Any) -> bool:
+    if a.same_as(b):
+        return True
     if str(a.dtype) != str(b.dtype) or tuple(a.shape) != tuple(b.shape):
         return False
     one, other = (_bytes(tensor) for tensor in (a, b))
@@ -325,6 +403,9 @@ def _is_equal(a: Any, b: Any) -> bool:
 
 
 def _bytes(tensor: Any) -> Array:
+    return (HostTensor.view_of if _is_plain(tensor) else HostTensor.copy_of)(tensor).data
+
+
+def _is_plain(tensor: Any) -> bool:
     is_cpu = tensor.device.dlpack_device_type() == tvm.cpu().dlpack_device_type()
-    is_plain = is_cpu and tensor.is_contiguous()
-    return (HostTensor.view_of if is_plain else HostTensor.copy_of)(tensor).data
+    return bool(is_cpu and tensor.is_contiguous())

@@ -23,14 +23,13 @@ from relax_tapml.partition.derived_weights import Derivation, DerivedValues, Der
 from relax_tapml.partition.program import PartitionedProgram
 from relax_tapml.passes import native
 from relax_tapml.passes.outline_regions import DOWNLOAD, PARAMETER, RUN, UPLOAD
-from relax_tapml.passes.poison_results import PoisonedRegion
+from relax_tapml.passes.poison_results import PATTERN_BYTES, PoisonedRegion
 from relax_tapml.processes.fork import can_fork
 from relax_tapml.targets.session.poison import Poison
-from relax_tapml.targets.session.session import DeviceModule, DeviceSession
+from relax_tapml.targets.session.session import DeviceModule, DeviceSession, DeviceTensor
 from relax_tapml.targets.session.tensors import plain, to_device, to_host
 from relax_tapml.targets.session.tvm_device import device_of
 
-_LEAST_PATTERN = 1 << 16
 # Drawn once for each run of the tool.
 _POISON = Poison.draw()
 
@@ -151,6 +150,11 @@ class Host:
     def upload(self, array: Array) -> Any:
         """Copy an array to the host's device."""
         return to_device(plain(array), self.device)
+
+    def take(self, array: Array) -> Any:
+        """Return an array that nobody else uses on the host's device: on a CPU its own memory."""
+        tensor = tensor_over(array) if self._is_cpu else None
+        return self.upload(array) if tensor is None else tensor
 
     def virtual_machine(self, functions: CompiledFunctions, *modules: Any) -> relax.VirtualMachine:
         """Return a VM for compiled functions, linked with the source's kernels and ``modules``."""
@@ -296,6 +300,7 @@ class _DeviceCalls:
         self._poisoned = poisoned
         self._session = session
         self._module = module
+        self._patterns: dict[int, DeviceTensor] = {}
         # Both sides on one device of this process: nothing goes through memory of the CPU.
         self.is_shared = session.shares(host.device)
         self._end: TapmlError | None = None
@@ -350,15 +355,19 @@ class _DeviceCalls:
         return tvm_ffi.convert(self._session.call(self._module, region, values))
 
     def _pattern(self, region: PoisonedRegion, values: Sequence[Any]) -> Any:
-        """Return a pattern on the device that is as long as the largest result of a region."""
+        """Return a pattern on the device that is as long as a region needs it."""
         shapes = [value if isinstance(value, tuple) else tuple(value.shape) for value in values]
-        # Powers of two, since a pattern of each length is sent once.
-        size = max(_LEAST_PATTERN, 1 << (region.size_bytes(shapes) - 1).bit_length())
-        return self._session.parameter(_POISON.name(size), _POISON.pattern(size))
+        # Powers of two, since a pattern of each length is made and sent once.
+        size = max(PATTERN_BYTES, 1 << (region.size_bytes(shapes) - 1).bit_length())
+        if size not in self._patterns:
+            pattern = _POISON.pattern(size)
+            self._patterns[size] = self._session.parameter(_POISON.name(size), pattern)
+        return self._patterns[size]
 
     def _download(self, tensor: Any) -> Any:
         if self.is_shared:
             return self._session.copy(tensor, is_upload=False)
-        copy = self._host.upload(self._session.download(tensor))
-        self._derived.note_download(copy, tensor)
-        return copy
+        return self._derived.download(tensor, self._fetched)
+
+    def _fetched(self, tensor: Any) -> Any:
+        return self._host.take(self._session.download(tensor))

@@ -8,6 +8,7 @@ be off by. ``SuiteFiles`` writes files for ``carve``; ``revise_suite`` changes t
 
 __all__ = [
     "composite_units",
+    "copies",
     "manifest",
     "manifest_file",
     "merge",

@@ -10,9 +10,23 @@ from relax_tapml.compare.tolerances.stored import StoredTolerance
 from relax_tapml.results.json_codec import Count
 from relax_tapml.suite.recipe import Recipe
 
-SCHEMA = 3
+SCHEMA = 4
+READ_SCHEMAS = (3, 4)
+"""What this version reads: in 3 no tensor shares a file, is copied along axes, or has a table."""
+
 KIND = "relax_tapml.suite"
 MANIFEST = "manifest.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SuiteAxis:
+    """An axis along which a file holds some places, of which all others are copies.
+
+    ``suite.copies`` says of which; ``held`` is how many the file has.
+    """
+
+    axis: Count
+    held: Count
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +36,8 @@ class SuiteTensor:
     Parameters
     ----------
     file
-        Relative to the suite, with ``/``. None if the tensor is made by a recipe.
+        Relative to the suite, with ``/``. Tensors of equal bytes share one, whatever their shapes
+        are. None if the tensor is made by a recipe.
     dtype, shape
         Of the tensor.
     rows, axis
@@ -33,11 +48,16 @@ class SuiteTensor:
         None where the other places matter to no case that takes it.
     recipe
         How the tensor is made; None if a file holds it.
+    copied
+        The axes, ascending, along which most places are copies of those that the file holds.
+    table
+        How many values the tensor has, if the file holds these and which of them is where; see
+        ``compare.tolerances.bound_table``. None if it holds the tensor itself.
 
     Raises
     ------
     ValueError
-        There is neither a file nor a recipe, or both.
+        There is neither a file nor a recipe, or both; or it is held in two ways.
     """
 
     file: str | None
@@ -47,10 +67,19 @@ class SuiteTensor:
     recipe: Recipe | None = None
     axis: Count = 0
     whole: str | None = None
+    copied: tuple[SuiteAxis, ...] = ()
+    table: Count | None = None
 
     def __post_init__(self) -> None:
         if (self.file is None) == (self.recipe is None):
             raise ValueError("a tensor needs a file or a recipe, and not both")
+        if self.is_encoded and (self.recipe is not None or self.rows is not None):
+            raise ValueError("a tensor is held in two ways")
+
+    @property
+    def is_encoded(self) -> bool:
+        """Whether its file is one of ``suite._encoded_file``."""
+        return bool(self.copied) or self.table is not None
 
 
 @dataclass(frozen=True, kw_only=True)

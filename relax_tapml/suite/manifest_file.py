@@ -11,7 +11,7 @@ from typing import Any
 from relax_tapml.errors import StoreError
 from relax_tapml.files.read import read_json, typed
 from relax_tapml.printable import printable
-from relax_tapml.suite.manifest import KIND, SCHEMA, Manifest, check_tolerances
+from relax_tapml.suite.manifest import KIND, READ_SCHEMAS, SCHEMA, Manifest, check_tolerances
 
 CARVE_AGAIN = "Carve the suite again"
 # A manifest has about a kilobyte for each case.
@@ -65,11 +65,12 @@ def read_manifest(path: Path) -> Manifest:
     if not isinstance(document, dict) or document.get("kind") != KIND:
         raise StoreError(f"{path} is not the manifest of a suite. {CARVE_AGAIN}")
     schema = document.get("schema")
-    if schema != SCHEMA or isinstance(schema, bool):
+    if schema not in READ_SCHEMAS or isinstance(schema, bool):
         wrote = f"relax_tapml that wrote it: {document.get('versions')}"
         is_newer = isinstance(schema, int) and schema > SCHEMA
         fix = f"Use the version of {wrote}." if is_newer else f"{CARVE_AGAIN}, or use the {wrote}."
-        raise StoreError(f"{path} has schema {schema!r}, this version reads {SCHEMA}. {fix}")
+        reads = " and ".join(map(str, READ_SCHEMAS))
+        raise StoreError(f"{path} has schema {schema!r}, this version reads {reads}. {fix}")
     checksum = document.pop(_CHECKSUM, None)
     actual = _checksum(document)
     if checksum != actual:

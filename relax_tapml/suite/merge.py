@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from relax_tapml.errors import UsageError
 from relax_tapml.files.replace import check_replaceable, new_folder
@@ -185,8 +185,12 @@ def _write(folder: Path, labelled: Mapping[str, Suite], collected: _Collected) -
         suite, tensor = collected.tensors[digest]
         if tensor.file is None:
             continue
-        file = f"data/{digest[:32]}.safetensors"
-        files.write(file, (suite.folder / tensor.file).read_bytes())
+        sha256 = suite.manifest.sha256[tensor.file]
+        file = f"data/{PurePosixPath(tensor.file).name}"
+        if files.sha256.get(file, sha256) != sha256:
+            file = f"data/{sha256[:32]}.safetensors"
+        if file not in files.sha256:
+            files.write(file, (suite.folder / tensor.file).read_bytes(), sha256)
         tensors[digest] = replace(tensor, file=file)
     files.write_other_tests(
         {**collected.skipped, **collected.skipped_sites, **collected.dropped_probes}

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -19,7 +20,7 @@ from tvm.ir import Call, Op
 from tvm_ffi import structural_walk
 
 from relax_tapml import tensor_file
-from relax_tapml.arrays import Array
+from relax_tapml.arrays import Array, dtype_named
 from relax_tapml.errors import StoreError, UsageError
 from relax_tapml.files.mapped import map_file
 from relax_tapml.files.read import (
@@ -32,6 +33,7 @@ from relax_tapml.files.read import (
 from relax_tapml.foreign.module import check_modules, read_module
 from relax_tapml.foreign.names import first_fault, symbol_fault, text_fault
 from relax_tapml.passes.operator_call import leaf_types
+from relax_tapml.suite import _encoded_file
 from relax_tapml.suite.manifest import (
     MANIFEST,
     Manifest,
@@ -44,6 +46,7 @@ from relax_tapml.targets.platforms.registry import platform_of
 from relax_tapml.targets.toolchain.low_precision_math import LowPrecisionMath
 
 _MADE_BYTES = 1 << 28
+_COPIED_BYTES = 1 << 25
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -152,23 +155,27 @@ class Suite:
             makes another tensor than it did.
         """
         entry = self.manifest.tensors[digest]
-        if entry.file is not None and entry.rows is None:
+        if entry.file is not None and not _takes_long(entry):
             return self._read(entry.file, entry)
         array = self._made.pop(digest, None)
         if array is None:
+            self._make_room(_size_bytes(entry))
             if entry.file is None:
                 array = self._generated(digest, entry)
             else:
                 array = self._read(entry.file, entry)
         self._made[digest] = array
+        return array
+
+    def _make_room(self, size_bytes: int) -> None:
+        """Free the oldest of the tensors that are kept, before another one takes so much."""
         # Threads that replay on devices of a fleet share the suite.
         kept = list(self._made.items())
-        excess = sum(made.nbytes for _, made in kept) - _MADE_BYTES
-        for old, made in kept[:-1]:
+        excess = sum(made.nbytes for _, made in kept) + size_bytes - _MADE_BYTES
+        for old, made in kept:
             if excess > 0:
                 self._made.pop(old, None)
                 excess -= made.nbytes
-        return array
 
     def forget_made(self) -> None:
         """Free the tensors that are kept because they took time to make."""
@@ -178,9 +185,12 @@ class Suite:
         path = self.folder / file
         try:
             data = map_file(path, fix=CARVE_AGAIN, max_bytes=tensor_file.MAX_TENSOR_BYTES)
-            array = tensor_file.parse_tensor(
-                data, entry.dtype, entry.shape, rows=entry.rows, axis=entry.axis
-            )
+            if entry.is_encoded:
+                array = _encoded_file.parse(data, entry)
+            else:
+                array = tensor_file.parse_tensor(
+                    data, entry.dtype, entry.shape, rows=entry.rows, axis=entry.axis
+                )
         except (ValueError, MemoryError) as error:
             fault = error if isinstance(error, ValueError) else "out of memory"
             raise StoreError(f"{path}: {fault}. {CARVE_AGAIN}") from error
@@ -198,8 +208,9 @@ class Suite:
             array = entry.recipe.array(entry.dtype, entry.shape)
         except (ValueError, MemoryError) as error:
             raise StoreError(f"{where}: tensor {digest}: {error}. {CARVE_AGAIN}") from error
-        made = tensor_file.sha256_of_tensor(array)
-        if made != digest:
+        made = digest_of_array(array)
+        # Suites of schema 3 know tensors by what was their file.
+        if made != digest and tensor_file.sha256_of_tensor(array) != digest:
             raise StoreError(
                 f"{where}: tensor {digest} is made by a recipe, which makes {made} here. "
                 f"Use {_versions(self.manifest)}, or carve the suite again"
@@ -255,6 +266,20 @@ def open_suite(folder: Path | str, target: Any = None, *, trust: bool = False) -
 def sha256_of_array(array: Array) -> str:
     """Return the SHA-256 of the bytes of an array."""
     return hashlib.sha256(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data).hexdigest()
+
+
+def digest_of(entry: SuiteTensor, sha256: str) -> str:
+    """Return the name of a tensor in a manifest: what it is, and the SHA-256 of its file."""
+    axes = [(item.axis, item.held) for item in entry.copied]
+    held = f"{entry.rows} {entry.axis} {axes} {entry.table}"
+    named = f"{sha256} {entry.dtype} {list(entry.shape)} {held}"
+    return hashlib.sha256(named.encode()).hexdigest()
+
+
+def digest_of_array(array: Array) -> str:
+    """Return the name of a tensor whose file holds it as it is, or would, without a copy of it."""
+    sha256 = tensor_file.sha256_of_tensor(array.reshape(-1))
+    return digest_of(SuiteTensor(file="", dtype=array.dtype.name, shape=array.shape), sha256)
 
 
 def called(module: tvm.IRModule) -> frozenset[str]:
@@ -313,11 +338,27 @@ def _check_content(folder: Path, name: str, sha256: str, max_bytes: int) -> None
 def _check_tensor(path: Path, tensor: SuiteTensor) -> None:
     try:
         with open_file(path, fix=CARVE_AGAIN, max_bytes=tensor_file.MAX_TENSOR_BYTES) as file:
-            tensor_file.check_header(
-                file, tensor.dtype, tensor.shape, rows=tensor.rows, axis=tensor.axis
-            )
+            if tensor.is_encoded:
+                _encoded_file.check(file, tensor)
+            else:
+                tensor_file.check_header(
+                    file, tensor.dtype, tensor.shape, rows=tensor.rows, axis=tensor.axis
+                )
     except (OSError, ValueError) as error:
         raise StoreError(f"{path}: {error}. {CARVE_AGAIN}") from error
+
+
+def _takes_long(entry: SuiteTensor) -> bool:
+    """Return whether making a tensor of its file takes much longer than reading it.
+
+    Copies of some megabytes take milliseconds. If they were kept, a weight would go for them.
+    """
+    is_large_copy = bool(entry.copied) and _size_bytes(entry) > _COPIED_BYTES
+    return entry.rows is not None or is_large_copy
+
+
+def _size_bytes(entry: SuiteTensor) -> int:
+    return math.prod(entry.shape) * dtype_named(entry.dtype).itemsize
 
 
 def _call_fault(case: SuiteCase, function: tvm.ir.BaseFunc) -> str:

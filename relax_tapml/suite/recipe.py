@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from relax_tapml.arrays import Array, dtype_named, hashed, is_float
+from relax_tapml.cores import in_threads, slices
 from relax_tapml.files.mapped import shared_array
 
 _MOST_MAGNITUDE, _MOST_PARTS, _MOST_EXPONENT = 1 << 20, 1 << 16, 1000
@@ -95,15 +96,17 @@ class Recipe:
         listed = self._values(np.arange(-self.magnitude, self.magnitude + 1)) if is_listed else None
         if listed is not None:
             listed = listed.astype(made_of)
-        # In parts: the hashes are several times as large as the tensor.
-        for start in range(0, size, _PART):
-            places = np.arange(start, min(start + _PART, size), dtype=np.uint64)
-            whole = self._whole(places)
-            array[start : start + _PART] = (
+
+        def fill(part: slice) -> None:
+            whole = self._whole(np.arange(part.start, part.stop, dtype=np.uint64))
+            array[part] = (
                 self._values(whole).astype(made_of)
                 if listed is None
                 else listed[whole + self.magnitude]
             )
+
+        # In parts: the hashes are several times as large as the tensor.
+        in_threads(fill, slices(size, _PART))
         return np.asarray(array.reshape(tuple(shape)))
 
     def _whole(self, places: Array) -> Array:

@@ -25,6 +25,7 @@ def set_tolerances(
 ) -> Suite:
     """Give cases of a suite other tolerances, by the names of unit and case; return it so."""
     files = SuiteFiles.of(suite)
+    writer = files.tolerance_writer()
 
     def changed(unit: str, case: SuiteCase) -> SuiteCase:
         found = tolerances.get((unit, case.name))
@@ -32,7 +33,7 @@ def set_tolerances(
             return case
         inputs = [suite.tensor(item.tensor) for item in case.inputs]
         outputs = tuple(
-            replace(output, tolerance=store_tolerance(item, write=files.write_array, inputs=inputs))
+            replace(output, tolerance=store_tolerance(item, write=writer, inputs=inputs))
             for output, item in zip(case.outputs, found, strict=True)
         )
         return replace(case, outputs=outputs)

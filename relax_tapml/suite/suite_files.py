@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import tvm
 
 from relax_tapml.arrays import Array
+from relax_tapml.compare.tolerances.bound_table import BoundTable
+from relax_tapml.compare.tolerances.stored import TensorWriter
+from relax_tapml.suite._encoded_file import dump as dump_encoded
 from relax_tapml.suite._slow_cases import slow_cases
-from relax_tapml.suite.manifest import SuiteTensor, SuiteUnit
-from relax_tapml.suite.open_suite import Suite, sha256_of_array
+from relax_tapml.suite.copies import Copies
+from relax_tapml.suite.manifest import SuiteAxis, SuiteTensor, SuiteUnit
+from relax_tapml.suite.open_suite import Suite, digest_of, digest_of_array, sha256_of_array
 from relax_tapml.suite.pytest_file import (
     CONFIG,
     CONFIG_NAME,
@@ -22,7 +26,7 @@ from relax_tapml.suite.pytest_file import (
     render_unit,
 )
 from relax_tapml.suite.recipe import MOST_ELEMENTS, Recipe
-from relax_tapml.tensor_file import dump_part, dump_tensor, sha256_of_tensor
+from relax_tapml.tensor_file import dump_part, dump_tensor
 
 # Smaller tensors are files: these can be looked at with any tool.
 _LEAST_MADE = 1 << 14
@@ -74,14 +78,17 @@ class SuiteFiles:
         manifest = suite.manifest
         return cls(suite.folder, dict(manifest.tensors), dict(manifest.sha256))
 
-    def write(self, name: str, data: bytes) -> None:
-        """Write a file, whole or not at all, so that several processes may write the same one."""
+    def write(self, name: str, data: bytes, sha256: str | None = None) -> None:
+        """Write a file, whole or not at all, so that several processes may write the same one.
+
+        Its SHA-256 may be known.
+        """
         path = self.folder / name
         path.parent.mkdir(exist_ok=True)
         partial = path.with_name(f".{path.name}.{os.getpid()}")
         partial.write_bytes(data)
         partial.replace(path)
-        self.sha256[name] = hashlib.sha256(data).hexdigest()
+        self.sha256[name] = sha256 or hashlib.sha256(data).hexdigest()
 
     def write_unit(self, name: str, entry: SuiteUnit, module: tvm.IRModule) -> None:
         """Write the module and the pytest file of a unit, whose tensors are written."""
@@ -101,38 +108,93 @@ class SuiteFiles:
                 path.unlink()
 
     def write_array(
-        self, array: Array, part: HeldPart | None = None, recipe: Recipe | None = None
+        self,
+        array: Array,
+        part: HeldPart | None = None,
+        recipe: Recipe | None = None,
+        copies: Sequence[Copies] = (),
     ) -> str:
-        """Write a tensor, or a part of it, unless it is there already; return the file's digest.
+        """Write a tensor, or a part of it, unless it is there already; return its digest.
 
-        A large one that a recipe makes has that instead of a file, and the digest of what the file
-        would be.
+        Files hold tensors with one axis, so those of equal bytes have the same file.
+
+        Parameters
+        ----------
+        array
+            The whole tensor.
+        part
+            Of which of its places the file holds.
+        recipe
+            How a large one is made, which is then no file. Without ``part`` and ``copies``.
+        copies
+            The axes along which other places are copies of those that the file holds, ascending.
+            Without ``part``.
         """
+        entry = SuiteTensor(file="", dtype=array.dtype.name, shape=array.shape)
+        if copies:
+            held = array
+            for item in copies:
+                held = item.held(held)
+            entry = replace(entry, copied=_copied(copies))
+            return self._add(entry, dump_encoded(held, copies))
+        if part is not None:
+            whole = sha256_of_array(array) if part.is_filled else None
+            entry = replace(entry, rows=len(part.places), axis=part.axis, whole=whole)
+            return self._add(entry, dump_part(array, part.places, part.axis))
         is_made = array.nbytes >= _LEAST_MADE and array.size <= MOST_ELEMENTS
-        if recipe is not None and is_made and part is None:
-            digest = sha256_of_tensor(array)
-            if digest not in self.tensors:
-                self.tensors[digest] = SuiteTensor(
-                    file=None, dtype=array.dtype.name, shape=array.shape, recipe=recipe
-                )
+        if recipe is not None and is_made:
+            digest = digest_of_array(array)
+            self.tensors.setdefault(digest, replace(entry, file=None, recipe=recipe))
             return digest
-        data = dump_tensor(array) if part is None else dump_part(array, part.places, part.axis)
-        digest = hashlib.sha256(data).hexdigest()
-        if digest not in self.tensors:
-            file = f"{_DATA}/{digest[:32]}.safetensors"
+        return self._add(entry, dump_tensor(array.reshape(-1)))
+
+    def write_bound(self, bound: Array, copies: Sequence[Copies] = ()) -> str:
+        """Write the bounds of a tolerance as a table of values where that takes fewer bytes.
+
+        Each is then at most ``bound_table.STEP`` of itself larger. Parameters and result are those
+        of ``write_array``.
+        """
+        held = bound
+        for item in copies:
+            held = item.held(held)
+        table = BoundTable.of(held)
+        data = b"" if table is None else dump_encoded(table, copies)
+        if table is None or len(data) >= held.nbytes:
+            return self.write_array(bound, copies=copies)
+        entry = SuiteTensor(
+            file="",
+            dtype=bound.dtype.name,
+            shape=bound.shape,
+            copied=_copied(copies),
+            table=len(table.values),
+        )
+        return self._add(entry, data)
+
+    def tolerance_writer(self, copies: Sequence[Copies] = ()) -> TensorWriter:
+        """Return what writes the tensors of a tolerance of an output with such copies."""
+        # Other oracles lie along an axis of their own, the first.
+        behind = [replace(item, axis=item.axis + 1) for item in copies]
+        return TensorWriter(
+            oracle=lambda oracle: self.write_array(oracle, copies=behind),
+            bound=lambda bound: self.write_bound(bound, copies),
+        )
+
+    def _add(self, entry: SuiteTensor, data: bytes) -> str:
+        """Write the file of a tensor, unless it is there; list the tensor; return its digest."""
+        sha256 = hashlib.sha256(data).hexdigest()
+        file = f"{_DATA}/{sha256[:32]}.safetensors"
+        if file not in self.sha256:
             if (self.folder / file).exists():  # Another process has written it.
-                self.sha256[file] = digest
+                self.sha256[file] = sha256
             else:
-                self.write(file, data)
-            self.tensors[digest] = SuiteTensor(
-                file=file,
-                dtype=array.dtype.name,
-                shape=array.shape,
-                rows=None if part is None else len(part.places),
-                axis=0 if part is None else part.axis,
-                whole=sha256_of_array(array) if part is not None and part.is_filled else None,
-            )
+                self.write(file, data, sha256)
+        digest = digest_of(entry, sha256)
+        self.tensors.setdefault(digest, replace(entry, file=file))
         return digest
+
+
+def _copied(copies: Sequence[Copies]) -> tuple[SuiteAxis, ...]:
+    return tuple(SuiteAxis(axis=item.axis, held=len(item.places)) for item in copies)
 
 
 def is_data(name: str) -> bool:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 from relax_tapml.arrays import Array
 from relax_tapml.compare.tolerances.registry import kind_of
-from relax_tapml.compare.tolerances.stored import StoredTolerance
+from relax_tapml.compare.tolerances.stored import StoredTolerance, TensorWriter
 from relax_tapml.compare.tolerances.tolerance import StorableTolerance, Tolerance
 from relax_tapml.compare.tolerances.written import only_written
 from relax_tapml.errors import StoreError
@@ -18,7 +18,7 @@ _LOW_PRECISION = "functions of the lowest precision that any device has"
 
 
 def store_tolerance(
-    tolerance: Tolerance, *, write: Callable[[Array], str], inputs: Sequence[Array]
+    tolerance: Tolerance, *, write: TensorWriter, inputs: Sequence[Array]
 ) -> StoredTolerance:
     """Return a tolerance as the manifest holds it; see ``StorableTolerance.store``.
 

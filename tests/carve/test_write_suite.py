@@ -66,9 +66,10 @@ def test_weights_and_equal_tensors_are_written_once(suite):
     ]
     assert len(weights) > 1
     assert len(set(weights)) == 1
-    assert len(list((suite / "data").iterdir())) == len(manifest.tensors)
+    files = {tensor.file for tensor in manifest.tensors.values()}
+    assert len(list((suite / "data").iterdir())) == len(files) < len(manifest.tensors)
     contents = {hashlib.sha256(file.read_bytes()).digest() for file in (suite / "data").iterdir()}
-    assert len(contents) == len(manifest.tensors)
+    assert len(contents) == len(files)
 
 
 def test_the_same_cases_give_the_same_files(recording, suite, tmp_path):

@@ -10,7 +10,7 @@ from tvm import relax
 
 from mutation.sum_orders import sums, terms_of_kinds
 from relax_tapml.arrays import as_float64
-from relax_tapml.derive import _blocks, _evaluation, _products
+from relax_tapml.derive import _blocks, _evaluation, _product_sample
 from relax_tapml.derive._pieces import Part, Product, pieces_of
 from relax_tapml.derive.derivation import Derivation
 from relax_tapml.kernel_flow.plain_kernel import plain_kernel
@@ -22,7 +22,7 @@ def small(monkeypatch):
     monkeypatch.setattr(_evaluation, "EXACT_ITERATIONS", 0)
 
     def sampled(elements, terms):
-        monkeypatch.setattr(_products, "SAMPLED_TERMS", elements * terms)
+        monkeypatch.setattr(_product_sample, "SAMPLED_TERMS", elements * terms)
 
     return sampled
 

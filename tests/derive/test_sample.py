@@ -8,7 +8,7 @@ from operator_kernels import kernel
 from tvm import relax
 
 from relax_tapml.compare.tolerances.rule import RuleTolerance
-from relax_tapml.derive import _sample, derivation
+from relax_tapml.derive import _evaluation, _sample
 from relax_tapml.derive.derivation import Derivation
 
 
@@ -23,7 +23,7 @@ def evaluate(function, arguments, like):
 @pytest.fixture
 def long(monkeypatch):
     """Let a kernel of more than 4000 iterations be too long, and a sample have 2000."""
-    monkeypatch.setattr(derivation, "MOST_ITERATIONS", 4000)
+    monkeypatch.setattr(_evaluation, "MOST_ITERATIONS", 4000)
     monkeypatch.setattr(_sample, "SAMPLED_ITERATIONS", 2000)
 
 
@@ -44,7 +44,7 @@ def test_a_sample_has_the_bounds_of_the_whole(body, shapes, dtype, long):
     last = function.params[len(shapes)]
     like = np.zeros([int(extent) for extent in last.shape], dtype)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(derivation, "MOST_ITERATIONS", 1e9)
+        patch.setattr(_evaluation, "MOST_ITERATIONS", 1e9)
         [oracle], [whole] = evaluate(function, arguments, like)
     assert evaluate(function, arguments, like) is None
     [tolerance] = Derivation(function, [len(shapes)]).tolerances(arguments, {}, [oracle])
@@ -62,3 +62,17 @@ def test_without_a_free_axis_the_rule_remains(long):
     [tolerance] = Derivation(function, [1]).tolerances({0: x}, {}, [np.float32(5120)[...]])
     assert isinstance(tolerance, RuleTolerance)
     assert "loop iterations" in tolerance.origin
+
+
+def test_products_have_a_limit_of_their_own(monkeypatch):
+    """Below it a product of any size is evaluated; above, what it would add up is the reason."""
+    monkeypatch.setattr(_evaluation, "EXACT_ITERATIONS", 100)
+    monkeypatch.setattr(_evaluation, "MOST_ITERATIONS", 1000)
+    monkeypatch.setattr(_evaluation, "MOST_TERMS", 5 * 64 * 40)
+    shapes = {0: (5, 64), 1: (64, 40), 2: (5, 40)}
+    function = kernel(relax.op.matmul, (shapes[0], "float32"), (shapes[1], "float32"))
+    assert not Derivation(function, [2]).too_long(shapes, {})
+    monkeypatch.setattr(_evaluation, "MOST_TERMS", 5 * 64 * 40 - 1)
+    derivation = Derivation(function, [2])
+    assert "add up 1e+04 products" in derivation.too_long(shapes, {})
+    assert not derivation.too_long(shapes, {}, is_exact=True)  # Which takes a share of the time.

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import ml_dtypes
 import numpy as np
 import pytest
 
 from relax_tapml.capture.host_tensor import tensor_over
 from relax_tapml.errors import StoreError
-from relax_tapml.files.mapped import is_mapped, map_file, place_of, shared_array
+from relax_tapml.files.mapped import drop_pages, is_mapped, map_file, place_of, shared_array
 from relax_tapml.tensor_file import parse_tensors, raw_tensors, write_tensors
 
 ARRAYS = {
@@ -91,3 +94,36 @@ def test_another_process_finds_a_shared_array():
 def test_a_small_array_is_not_shared():
     assert place_of(shared_array((4, 0), np.dtype("int8"))) is None
     assert place_of(shared_array((4, 3), np.dtype("int8"))) is None
+
+
+def resident_bytes(array) -> int:
+    """Return how much of the mapping that an array lies in is in the memory of this process."""
+    address, is_inside = array.ctypes.data, False
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        if re.match(r"[0-9a-f]+-[0-9a-f]+ ", line):
+            begin, end = (int(number, 16) for number in line.split()[0].split("-"))
+            is_inside = begin <= address < end
+        elif is_inside and line.startswith("Rss:"):
+            return int(line.split()[1]) * 1024
+    raise AssertionError
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="only Linux lists it")
+def test_pages_that_were_dropped_are_read_again(tmp_path):
+    """The array is as it was, and so are its neighbours in the file."""
+    size = 1 << 20
+    large = np.arange(size, dtype="int32")
+    arrays = {"before": ARRAYS["w"], "large": large, "behind": ARRAYS["w"]}
+    write_tensors(tmp_path / "large", raw_tensors(arrays))
+    data = map_file(tmp_path / "large", fix="", max_bytes=1 << 30)
+    found = parse_tensors(data)
+    found["before"][0] = found["behind"][0] = 7
+    assert np.array_equal(found["large"], large)
+    assert resident_bytes(found["large"]) >= large.nbytes
+    drop_pages(found["large"])
+    assert resident_bytes(found["large"]) < large.nbytes // 4
+    assert np.array_equal(found["large"], large)
+    assert (found["before"][0] == 7).all()
+    assert (found["behind"][0] == 7).all()
+    drop_pages(large)
+    assert large[-1] == size - 1

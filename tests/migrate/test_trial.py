@@ -6,6 +6,7 @@ import tvm
 from broken_pipelines import breaks
 from tvm import tirx
 
+from relax_tapml.compare.comparison import compare_all
 from relax_tapml.compare.tolerances.rule import RuleTolerance
 from relax_tapml.compare.verdict import Verdict
 from relax_tapml.errors import DeviceCrash, DeviceError, DeviceTimeout, DeviceUnavailable
@@ -45,6 +46,39 @@ def test_with_nothing_on_the_device_none_is_opened(tiny):
     step = attempt(tiny, Device(refuse))
     assert (step.verdict, step.unit, step.boundary) == (Verdict.PASS, None, ())
     assert step.bytes_moved == 0
+
+
+def test_outputs_are_compared_once_while_they_stay_the_same(tiny, failing_session, monkeypatch):
+    """Not one of other bits; and those of before are compared again after it."""
+    compared = []
+
+    def counted(oracles, outputs, tolerances):
+        compared.append(outputs)
+        return compare_all(oracles, outputs, tolerances)
+
+    monkeypatch.setattr("relax_tapml.migrate.trial.compare_all", counted)
+
+    class Session(failing_session):
+        is_wrong = False
+
+        def download(self, tensor):
+            return super().download(tensor) + np.float32(self.is_wrong)
+
+    device = Device(Session)
+    trial = tiny.trial(device)
+    found = []
+    for units, is_wrong in (
+        (["softmax"], False),
+        (["softmax", "matmul"], False),
+        (["softmax", "matmul"], True),
+        (["softmax"], False),
+    ):
+        compared.clear()
+        Session.is_wrong = is_wrong
+        move = Proposal(boundary=frozenset(units), moved=units[-1:], purpose=Purpose.MOVE)
+        found.append((trial.step(move).verdict, bool(compared)))
+    mismatch, right = Verdict.MISMATCH, Verdict.PASS
+    assert found == [(right, True), (right, False), (mismatch, True), (right, True)]
 
 
 def test_the_first_sample_that_differs_is_named(tiny, failing_session):

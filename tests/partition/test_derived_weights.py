@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections import Counter
 
 import numpy as np
 import pytest
 import tvm
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from same_kernels import LLVM, partitioned
 from tvm.script import ir as I  # noqa: N812
 from tvm.script import relax as R  # noqa: N812
 
+from relax_tapml.arrays import empty_aligned
+from relax_tapml.capture.host_tensor import tensor_over
+from relax_tapml.files.mapped import map_file
 from relax_tapml.partition.derived_weights import (
     DerivedValues,
     DerivedWeight,
@@ -23,6 +30,7 @@ from relax_tapml.partition.lower import lower
 from relax_tapml.partition.lower_for_target import lower_for_target
 from relax_tapml.passes.lift_derived_weights import LiftDerivedWeights
 from relax_tapml.targets.session.inline import InlineSession
+from relax_tapml.tensor_file import parse_tensors, raw_tensors, write_tensors
 
 
 @I.ir_module
@@ -85,15 +93,22 @@ def hybrid(built):
 
 
 def test_the_module_derives_as_the_tests_say(built):
-    """Two weights, one of them over another one."""
+    """Two weights, one of them over another one, neither of which needs the other."""
     lifted = LiftDerivedWeights()(built[0])
-    (derivation,) = derivations(lifted, ["main/000/transpose", "main/001/softmax"])
-    assert (derivation.function, derivation.weights) == ("main_weights", ("w",))
-    assert [(item.name, item.origin, item.device_sites) for item in derivation.results] == [
+    found = derivations(lifted, ["main/000/transpose", "main/001/softmax"])
+    assert [(item.function, item.weights) for item in found] == [
+        ("main_weights", ("w",)),
+        ("main_weights2", ("w",)),
+    ]
+    results = [result for item in found for result in item.results]
+    assert [(item.name, item.origin, item.device_sites) for item in results] == [
         ("transpose(w)", "main/000/transpose", ("main/000/transpose",)),
         ("transpose(softmax(w))", "main/002/transpose", ("main/001/softmax",)),
     ]
     assert deriving_units(lifted) == {"transpose", "softmax"}
+
+
+REGIONS = ("main_weights_region0", "main_weights2_region0")
 
 
 def test_the_device_derives_once_in_a_session(hybrid):
@@ -106,12 +121,110 @@ def test_the_device_derives_once_in_a_session(hybrid):
         for _ in range(2):
             (result,) = program["main"](X)
             assert result.tobytes() == plain[0].tobytes()
-    assert session.made["main_weights_region0"] == 1
+    assert [session.made[region] for region in REGIONS] == [1, 1]
     # The weight once, and the input in each run of two programs.
     assert session.made["upload"] == 1 + 4
     again = Session()
     hybrid(again, *moved)["main"](X)
-    assert again.made["main_weights_region0"] == 1
+    assert [again.made[region] for region in REGIONS] == [1, 1]
+
+
+def test_a_weight_is_derived_anew_only_if_its_own_sites_move(hybrid):
+    """What another chain of sites computes stays as it is."""
+    session = Session()
+    hybrid(session, "softmax")["main"](X)
+    assert [session.made[region] for region in REGIONS] == [0, 1]
+
+
+LAYERS = 4
+
+
+@I.ir_module
+class Layers:
+    """As many weights that are transposed as there are layers."""
+
+    @R.function
+    def main(
+        x: R.Tensor((2, 8), "float32"),
+        a: R.Tensor((8, 8), "float32"),
+        b: R.Tensor((8, 8), "float32"),
+        c: R.Tensor((8, 8), "float32"),
+        d: R.Tensor((8, 8), "float32"),
+    ):
+        R.func_attr({"num_input": 1})
+        with R.dataflow():
+            y = R.matmul(x, R.permute_dims(a))
+            z = R.matmul(y, R.permute_dims(b))
+            r = R.matmul(z, R.permute_dims(c))
+            s = R.matmul(r, R.permute_dims(d))
+            R.output(s)
+        return s
+
+
+class Live:
+    """Copies of tensors and arrays, and how many of them are alive, at most at the same time."""
+
+    def __init__(self) -> None:
+        self.now = self.most = 0
+
+    def array(self, given):
+        copied = empty_aligned(given.shape, given.dtype)
+        copied[:] = given
+        self.now += 1
+        self.most = max(self.most, self.now)
+        weakref.finalize(copied, self._forget)
+        return copied
+
+    def tensor(self, given):
+        return tensor_over(self.array(given.numpy()))
+
+    def _forget(self) -> None:
+        self.now -= 1
+
+
+class MappingSession(Session):
+    """As the process of a CPU: its parameters are pages of files."""
+
+    def __init__(self, results: Live, downloads: Live) -> None:
+        super().__init__()
+        self._results, self._downloads = results, downloads
+
+    def maps(self, array):
+        return True
+
+    def call(self, module, function, args):
+        return [self._results.tensor(tensor) for tensor in super().call(module, function, args)]
+
+    def download(self, tensor):
+        return self._downloads.array(super().download(tensor))
+
+
+@pytest.mark.parametrize("is_equal", [True, False])
+def test_one_chain_is_held_at_a_time(is_equal, tmp_path):
+    """Of what a device derives: of results that the host has no other memory is needed at all."""
+    lowered = lower(Layers)
+    units = lower_for_target(lowered, LLVM)
+    library = KernelLibrary(tmp_path)
+    kernels = library.build(units, LLVM)
+    rng = np.random.default_rng(0)
+    weights = {name: rng.standard_normal((8, 8)).astype("float32") for name in "abcd"}
+    host = Host(LLVM, kernels.files(), weights)
+    derived = {f"transpose({name})": empty_aligned((8, 8), np.dtype("float32")) for name in "abcd"}
+    for name, weight in weights.items():
+        derived[f"transpose({name})"][:] = weight.T if is_equal else weight.T + 1
+    host.take_derived(derivations(LiftDerivedWeights()(lowered)), derived)
+    results, downloads = Live(), Live()
+    session = MappingSession(results, downloads)
+    program = partitioned(lowered, units, library, "transpose")
+    (output,) = HybridModule(host, program, session, kernels.files())["main"](X)
+    gc.collect()
+    np.testing.assert_allclose(
+        output, X @ weights["a"].T @ weights["b"].T @ weights["c"].T @ weights["d"].T, rtol=1e-4
+    )
+    if is_equal:
+        assert (results.most, results.now, downloads.most) == (1, 0, 0)
+    else:  # All are other values, which both sides keep.
+        assert (results.most, downloads.most) == (LAYERS, LAYERS)
 
 
 def test_equal_values_are_held_once(hybrid):
@@ -159,3 +272,51 @@ def test_a_device_gets_the_value_of_its_own_variant():
         assert value is not None
         np.testing.assert_array_equal(values.on_device(value).numpy(), expected)
     assert session.made["upload"] == 2
+
+
+UNITS = ("transpose", "softmax", "matmul", "fused_matmul_add")
+
+
+@settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(order=st.permutations(UNITS), is_mapped=st.booleans())
+def test_each_weight_crosses_once_in_whatever_order_units_move(
+    built, tmp_path_factory, order, is_mapped
+):
+    """Whoever derives it, and whoever has derived it before."""
+    lowered, units, library, kernels = built
+    weights = {"w": WEIGHT}
+    if is_mapped:
+        file = tmp_path_factory.mktemp("weights") / "w"
+        write_tensors(file, raw_tensors(weights))
+        weights = parse_tensors(map_file(file, fix="", max_bytes=1 << 20))
+    host = Host(LLVM, kernels.files(), weights)
+    sent = Counter()
+
+    class Recording(Session):
+        def upload(self, array):
+            if array.shape in ((4, 8), (8, 4)):
+                sent[array.tobytes()] += 1
+            return super().upload(array)
+
+    session = Recording()
+    (expected,) = HybridModule(host, partitioned(lowered, units, library))["main"](X)
+    for count in range(1, len(order) + 1):
+        program = partitioned(lowered, units, library, *order[:count])
+        (output,) = HybridModule(host, program, session, kernels.files())["main"](X)
+        assert output.tobytes() == expected.tobytes()
+    assert max(sent.values()) == 1
+
+
+def test_tied_weights_of_a_file_are_one_on_the_device(tmp_path):
+    """Each has a name of its own; arrays in memory may change and are not compared."""
+    write_tensors(tmp_path / "w", raw_tensors({"w": WEIGHT, "v": WEIGHT + 1}))
+    found = parse_tensors(map_file(tmp_path / "w", fix="", max_bytes=1 << 20))
+    session = Session()
+    one, other = session.parameter("a", found["w"]), session.parameter("b", found["w"][:])
+    assert one.data_ptr() == other.data_ptr()
+    apart = [session.parameter(f"c{i}", array) for i, array in enumerate((found["v"], WEIGHT))]
+    assert len({tensor.data_ptr() for tensor in (one, *apart)}) == 3
+    assert session.made["upload"] == 3
+    session.release()
+    session.parameter("a", found["w"])
+    assert session.made["upload"] == 4

@@ -58,15 +58,25 @@ def test_a_chain_is_lifted(apply, lowered):
         "tir_sqrt(u)",
     ]
     assert sites(lifted) == ["main/001/add", "main/004/add", "main/005/add"]
-    assert params(lifted, "main_weights") == ["w", "v", "u"]
+    assert params(lifted, "main_weights") == ["w", "v"]
     assert sites(lifted, "main_weights") == [
-        *("main/000/tir_exp", "main/002/multiply", "main/003/tir_negative", "main/006/tir_sqrt")
+        *("main/000/tir_exp", "main/002/multiply", "main/003/tir_negative")
     ]
     attrs = lifted["main_weights"].attrs
     assert (attrs["num_input"], attrs["relax_tapml.weights_of"]) == (0, "main")
-    assert list(attrs[DERIVED_ATTR]) == params(lifted)[2:]
+    assert list(attrs[DERIVED_ATTR]) == params(lifted)[2:4]
     both = {site.id for site, _ in annotated_calls(lifted)}
     assert both == {site.id for site, _ in annotated_calls(module)}
+
+
+def test_chains_that_share_no_site_are_functions_of_their_own(apply, lowered):
+    """One may be computed without the other; both belong to the function that they were in."""
+    lifted = apply(LiftDerivedWeights(), lowered(Chain))
+    assert params(lifted, "main_weights2") == ["u"]
+    assert sites(lifted, "main_weights2") == ["main/006/tir_sqrt"]
+    attrs = lifted["main_weights2"].attrs
+    assert (attrs["num_input"], attrs["relax_tapml.weights_of"]) == (0, "main")
+    assert list(attrs[DERIVED_ATTR]) == ["tir_sqrt(u)"]
 
 
 def test_twice_is_once(apply, lowered):
@@ -85,7 +95,8 @@ def test_it_computes_the_same(apply, lowered):
     plain = relax.VirtualMachine(tvm.compile(module, "llvm"), tvm.cpu())
     parted = relax.VirtualMachine(tvm.compile(lifted, "llvm"), tvm.cpu())
     expected = plain["main"](x, w, v, u)
-    actual = parted["main"](x, w, *parted["main_weights"](w, v, u))
+    derived = [*parted["main_weights"](w, v), *parted["main_weights2"](u)]
+    actual = parted["main"](x, w, *derived)
     for one, other in zip(_flat(expected), _flat(actual), strict=True):
         assert one.numpy().tobytes() == other.numpy().tobytes()
 

@@ -13,7 +13,7 @@ from tvm.script import tirx as T
 
 from relax_tapml.partition.bytecode import compile_functions
 from relax_tapml.partition.kernel_library import KernelLibrary
-from relax_tapml.passes.poison_results import poison_results
+from relax_tapml.passes.poison_results import PATTERN_BYTES, poison_results
 from relax_tapml.targets.open_session import open_session
 from relax_tapml.targets.session.poison import Poison
 
@@ -91,6 +91,48 @@ def test_what_no_kernel_writes_is_the_pattern(session, tmp_path):
         assert (z[0] == 7).all()
         held = poison.pattern(256)[: 16 * rows].view("int32").reshape(rows, 4)
         assert np.array_equal(z[1:], held[1:])
+    device.close()
+
+
+@I.ir_module
+class Large:
+    """A region of a kernel that writes one row of many, more than a pattern is long."""
+
+    @T.prim_func(private=True, s_tir=True)
+    def one_row(X: T.Buffer((4,), "float16"), Y: T.Buffer((999, 4001), "float16")):
+        for j in range(4001):
+            with T.sblock("Y"):
+                vj = T.axis.spatial(4001, j)
+                Y[500, vj] = X[0]
+
+    @R.function(pure=False)
+    def region(x: R.Tensor((4,), "float16")):
+        R.func_attr({"relax_tapml.region": "main"})
+        cls = Large
+        y = R.call_tir(cls.one_row, (x,), out_ty=R.Tensor((999, 4001), "float16"))
+        outputs = (y,)
+        return outputs
+
+
+@pytest.mark.parametrize("session", ["inline", "process"])
+def test_a_large_result_is_filled_with_a_short_pattern(session, tmp_path):
+    """To its last byte, again and again: as long as the result the pattern need not be."""
+    found = poison_results(Large, {"one_row"})
+    assert found.regions["region"].size_bytes([(4,)]) == PATTERN_BYTES
+    library = KernelLibrary(tmp_path)
+    kernels = library.build(found.module, LLVM)
+    functions = compile_functions(found.module, LLVM, library)
+    device = open_session(session, LLVM)
+    program = device.load(functions.bytecode, kernels.files())
+    pattern = Poison(seed=1).pattern(2 * PATTERN_BYTES)
+    x = device.upload(np.ones(4, "float16"))
+    for _ in range(2):
+        (y,) = device.call(program, "region", [x, device.upload(pattern)])
+        result = device.download(y)
+        assert (result[500] == 1).all()
+        filled = np.resize(pattern[:PATTERN_BYTES], result.nbytes).view("float16")
+        result[500] = filled.reshape(result.shape)[500]
+        assert result.tobytes() == filled.tobytes()
     device.close()
 
 

@@ -17,7 +17,7 @@ from relax_tapml.compare.tolerances.equal import EqualTolerance
 from relax_tapml.compare.tolerances.index import IndexTolerance
 from relax_tapml.compare.tolerances.registry import kind_of
 from relax_tapml.compare.tolerances.rule import RuleTolerance
-from relax_tapml.compare.tolerances.stored import StoredTolerance
+from relax_tapml.compare.tolerances.stored import StoredTolerance, TensorWriter
 from relax_tapml.compare.tolerances.tolerance import Tolerance
 from relax_tapml.compare.verdict import Verdict
 from relax_tapml.errors import StoreError
@@ -52,7 +52,9 @@ class Tensors:
 
     def round_trip(self, tolerance):
         inputs = [self.written[item.tensor] for item in self.inputs]
-        kept = store_tolerance(tolerance, write=self.write, inputs=inputs)
+        kept = store_tolerance(
+            tolerance, write=TensorWriter(oracle=self.write, bound=self.write), inputs=inputs
+        )
         output = SuiteOutput(tensor="output", tolerance=kept)
         case = SuiteCase(
             name="main-000-case0",

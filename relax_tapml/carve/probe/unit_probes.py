@@ -19,6 +19,7 @@ from relax_tapml.carve.probe._rows import (
     with_specials,
 )
 from relax_tapml.carve.probe._whole_numbers import whole_numbers
+from relax_tapml.carve.unit.copied_axes import CopiedAxes
 from relax_tapml.carve.unit.unit_tolerances import UnitTolerances
 from relax_tapml.compare.tolerances.tolerance import Tolerance
 from relax_tapml.kernel_flow.iterations import iterations
@@ -30,6 +31,7 @@ ROWS = "rows"
 EXACT = "exact"
 ANY = "probes"
 
+_LOOKED_AT = 20  # Of a larger result, about 2 to the power of this many values.
 # So many of the outputs must be finite, where the recorded ones are, and have an error; and half of
 # the errors must be small against the largest output: of this part, or so many eps of the dtype.
 _JUDGED = 0.9
@@ -59,6 +61,8 @@ class Probe:
         How the inputs came about, a sentence.
     recipes
         How inputs are made that a suite need not hold, by position.
+    copies
+        The axes along which most places are copies.
     """
 
     name: str
@@ -67,6 +71,7 @@ class Probe:
     tolerances: tuple[Tolerance, ...]
     reason: str
     recipes: Mapping[int, Recipe] = field(default_factory=dict)
+    copies: CopiedAxes = field(default_factory=CopiedAxes)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,6 +103,8 @@ def probes(
     fixed: frozenset[int],
     constant: frozenset[int],
     base: str,
+    copies: CopiedAxes,
+    exact_copies: CopiedAxes,
 ) -> Probes:
     """Make a few probes from one recorded call.
 
@@ -119,6 +126,8 @@ def probes(
         Positions of the other inputs that hold one value, the same in all recorded calls.
     base
         Name of the recorded case.
+    copies, exact_copies
+        The axes of the call along which most places are copies, and of probes with exact sums.
 
     Returns
     -------
@@ -137,7 +146,7 @@ def probes(
         fixed=fixed,
         constant=constant,
     )
-    maker = _Maker(unit, function, recorded, base)
+    maker = _Maker(unit, function, recorded, base, copies, exact_copies)
     made = [maker.varied(number, name) for number, name in enumerate((LARGE, SMALL))]
     exact, inexact = maker.exact([probe for probe in made if probe is not None])
     made.append(maker.rows())
@@ -166,12 +175,19 @@ class _Maker:
     """Makes candidates from one recorded call, and probes of those that can be evaluated."""
 
     def __init__(
-        self, unit: UnitTolerances, function: str, recorded: RecordedCall, base: str
+        self,
+        unit: UnitTolerances,
+        function: str,
+        recorded: RecordedCall,
+        base: str,
+        copies: CopiedAxes,
+        exact_copies: CopiedAxes,
     ) -> None:
         self._unit = unit
         self._function = function
         self._recorded = recorded
         self._base = base
+        self._copies, self._exact_copies = copies, exact_copies
         # Why there is no probe of a name, empty if there is one.
         self.missing: dict[str, str] = {}
         # Whether the unit can be evaluated at all, as far as is known.
@@ -223,7 +239,7 @@ class _Maker:
         ----------
         others
             Probes with larger and smaller inputs. Where the tolerances of all detect one wrong
-            term, exact sums detect no more.
+            term, and no place is a copy of another, exact sums detect no more.
 
         Returns
         -------
@@ -233,8 +249,11 @@ class _Maker:
         sums = ExactSums(self._recorded)
         if not self._is_followed or not sums.has_sums:
             return [], ""
-        if others and all(
-            all(map(sums.sees_terms, other.outputs, other.tolerances)) for other in others
+        # Also where these have copies: then exact sums have none along the axes of weights.
+        if (
+            others
+            and not self._copies.inputs
+            and all(all(map(sums.sees_terms, other.outputs, other.tolerances)) for other in others)
         ):
             return [], ""
         if sums.obstacle:
@@ -256,7 +275,10 @@ class _Maker:
 
     def _exact(self, sums: ExactSums, part: int, more: int) -> Probe | None:
         floats = sums.inputs(part, more=more)
-        inputs = [floats.arrays.get(n, array) for n, array in enumerate(self._recorded.inputs)]
+        copies = self._exact_copies
+        inputs = copies.copied(
+            [floats.arrays.get(n, array) for n, array in enumerate(self._recorded.inputs)]
+        )
         evaluated = self._unit.evaluated(
             self._function, inputs, self._recorded.outputs, is_exact=True
         )
@@ -267,11 +289,12 @@ class _Maker:
         terms = "every term" if parts == 1 else f"one term in {parts}"
         return Probe(
             name=EXACT if part == 0 else f"{EXACT}{part + 1}",
-            inputs=tuple(inputs),
-            outputs=tuple(results),
-            tolerances=tuple(tolerances),
+            inputs=inputs,
+            outputs=copies.results(results),
+            tolerances=copies.tolerances(tolerances),
             reason=f"probe: small whole numbers, of which sums are exact in every order, {terms}",
-            recipes=floats.recipes,
+            recipes={n: of for n, of in floats.recipes.items() if n not in copies.inputs},
+            copies=copies,
         )
 
     def _moved(self, number: int) -> Iterator[tuple[_Change, dict[int, Array]]]:
@@ -327,14 +350,17 @@ class _Maker:
         self.missing[name] = ""
         return Probe(
             name=name,
-            inputs=tuple(inputs),
-            outputs=tuple(results),
-            tolerances=tuple(tolerances),
+            inputs=inputs,
+            outputs=self._copies.results(results),
+            tolerances=self._copies.tolerances(tolerances),
+            copies=self._copies,
             reason=f"probe: inputs of {self._base}, {_listed(change.texts)}",
         )
 
-    def _inputs(self, change: _Change) -> list[Array]:
-        return [change.arrays.get(n, array) for n, array in enumerate(self._recorded.inputs)]
+    def _inputs(self, change: _Change) -> tuple[Array, ...]:
+        recorded = self._recorded.inputs
+        changed = [change.arrays.get(n, array) for n, array in enumerate(recorded)]
+        return self._copies.copied(changed, known=recorded)
 
 
 def _listed(parts: Sequence[str]) -> str:
@@ -343,11 +369,17 @@ def _listed(parts: Sequence[str]) -> str:
 
 
 def _is_accurate(result: Array, tolerance: Tolerance, recorded: Array) -> bool:
-    """Return whether most values have a bound that is small against the results."""
+    """Return whether most values have a bound that is small against the results.
+
+    Of a large result about a million values are looked at, at even distances.
+    """
     if not is_float(result.dtype) or result.size == 0:
         return True
-    wide, allowed = as_float64(result), tolerance.allowed(result)
-    is_finite, was_finite = np.isfinite(wide), np.isfinite(as_float64(recorded))
+    # Odd, so that it does not meet the same column in each row.
+    some = slice(None, None, (result.size >> _LOOKED_AT) | 1)
+    wide = as_float64(result.reshape(-1)[some])
+    allowed = tolerance.allowed(result).reshape(-1)[some]
+    is_finite, was_finite = np.isfinite(wide), np.isfinite(as_float64(recorded.reshape(-1)[some]))
     if is_finite.sum() < _JUDGED * was_finite.sum() or not is_finite.any():
         return False
     is_judged = np.isfinite(allowed)

@@ -9,6 +9,7 @@ import tvm
 
 from relax_tapml.arrays import Array
 from relax_tapml.capture.values import CallRecord
+from relax_tapml.carve.unit.copied_axes import CopiedAxes
 from relax_tapml.compare.tolerances.tolerance import Tolerance
 from relax_tapml.suite.manifest import SuiteDim
 from relax_tapml.suite.recipe import Recipe
@@ -43,6 +44,8 @@ class CarvedCase:
         Whether it was not recorded.
     recipes
         How inputs are made that a suite need not hold, by position.
+    copies
+        The axes of inputs and outputs along which a suite holds a few places only.
     sizes
         Of a probe with other shapes, the symbolic dimensions by name.
     """
@@ -59,6 +62,7 @@ class CarvedCase:
     reason: str
     is_probe: bool = False
     recipes: Mapping[int, Recipe] = field(default_factory=dict)
+    copies: CopiedAxes = field(default_factory=CopiedAxes)
     sizes: Mapping[str, int] = field(default_factory=dict)
 
 

@@ -12,6 +12,7 @@ from relax_tapml import tensor_file
 from relax_tapml.arrays import Array, as_float64, is_float
 from relax_tapml.carve.unit.unit_tolerances import UnitTolerances
 from relax_tapml.compare.tolerances.tolerance import Tolerance
+from relax_tapml.cores import in_threads, slices
 from relax_tapml.suite.suite_files import HeldPart
 
 LEAST_BYTES = 1 << 20
@@ -182,7 +183,7 @@ def _evaluated(
     for place, weight in taken.items():
         for number, dim in unit.free_axes_of(call.function, place)[weight.part.axis].items():
             kept[number][dim] = np.intersect1d(kept[number][dim], weight.part.places)
-    recorded = [np.ix_(*places) for places in kept]
+    recorded = [tuple(places) for places in kept]
     found = unit.evaluated(call.function, inputs, call.outputs, recorded=recorded)
     if found is None:
         return None
@@ -243,16 +244,19 @@ def _is_same(one: Array, other: Array) -> bool:
     if one.ndim < 2:
         return one.tobytes() == other.tobytes()
     bits = f"u{one.itemsize}"
-    columns = range(0, one.shape[-1], _TILE)
     rows = max(1, _TILE // max(1, math.prod(one.shape[1:-1])))
-    return all(
-        np.array_equal(
-            one[row : row + rows, ..., column : column + _TILE].view(bits),
-            other[row : row + rows, ..., column : column + _TILE].view(bits),
-        )
-        for row in range(0, len(one), rows)
-        for column in columns
-    )
+    different: list[slice] = []
+
+    def compare(band: slice) -> None:
+        for column in slices(one.shape[-1], _TILE):
+            if different:
+                return
+            part = band, ..., column
+            if not np.array_equal(one[part].view(bits), other[part].view(bits)):
+                different.append(band)
+
+    in_threads(compare, slices(len(one), rows))
+    return not different
 
 
 def _reason(call: RecordedTensors, taken: Mapping[int, _Filled], what: str) -> str:

@@ -9,6 +9,7 @@ import numpy as np
 from relax_tapml import tensor_file
 from relax_tapml.arrays import Array
 from relax_tapml.carve.unit.carved_unit import CarvedCase
+from relax_tapml.carve.unit.part_weights import RecordedTensors
 from relax_tapml.carve.unit.unit_tolerances import UnitTolerances
 from relax_tapml.compare.tolerances.choices import ChoiceTolerance
 from relax_tapml.suite.suite_files import HeldPart
@@ -43,7 +44,9 @@ def read_rows(
         return found  # Another choice may read other rows.
     for place, name in enumerate(cases[0].weights if cases else ()):
         takers = [case for case in cases if name in case.weights]
-        if name is None or any(id(case.inputs[place]) in parts for case in takers):
+        if name is None or any(
+            id(case.inputs[place]) in parts or place in case.copies.inputs for case in takers
+        ):
             continue
         if not all(_is_only_place(name, place, case) for case in takers):
             continue
@@ -54,8 +57,24 @@ def read_rows(
     return found
 
 
-def _is_only_place(name: str, place: int, case: CarvedCase) -> bool:
-    return [n for n, weight in enumerate(case.weights) if weight == name] == [place]
+def tables(unit: UnitTolerances, calls: Sequence[RecordedTensors]) -> frozenset[str]:
+    """Return the names of the weights of which recorded calls read few rows, see ``read_rows``.
+
+    Of these rows are held, not columns, of which each is as long as the table.
+    """
+    found = []
+    for place, name in enumerate(calls[0].weights if calls else ()):
+        takers = [call for call in calls if name in call.weights]
+        if name is None or not all(_is_only_place(name, place, call) for call in takers):
+            continue
+        named = [(call.function, call.inputs, call.outputs) for call in takers]
+        if _rows_of(unit, named, place) is not None:
+            found.append(name)
+    return frozenset(found)
+
+
+def _is_only_place(name: str, place: int, call: CarvedCase | RecordedTensors) -> bool:
+    return [n for n, weight in enumerate(call.weights) if weight == name] == [place]
 
 
 def _rows_of(unit: UnitTolerances, calls: Sequence[Call], place: int) -> Array | None:

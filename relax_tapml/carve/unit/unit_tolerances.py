@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import tvm
@@ -73,7 +72,7 @@ class UnitTolerances:
         like: Sequence[Array],
         *,
         is_exact: bool = False,
-        recorded: Sequence[Any] | None = None,
+        recorded: Sequence[tuple[Array, ...]] | None = None,
         is_promising: Promising | None = None,
     ) -> tuple[list[Array], list[Tolerance]] | None:
         """Evaluate a case function in float64; see ``Derivation.evaluated``.

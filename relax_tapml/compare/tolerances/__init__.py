@@ -5,6 +5,7 @@ Each kind of tolerance is one file, which holds how values are judged and how a 
 """
 
 __all__ = [
+    "bound_table",
     "choices",
     "difference",
     "elements",

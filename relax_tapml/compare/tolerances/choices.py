@@ -16,7 +16,7 @@ from relax_tapml.compare.tolerances.stored import (
     Shape,
     StoredTolerance,
     Tensors,
-    WriteTensor,
+    TensorWriter,
 )
 from relax_tapml.compare.tolerances.tolerance import StorableTolerance, Tolerance
 
@@ -80,13 +80,13 @@ class ChoiceTolerance(StorableTolerance):
                 f"got {list(self.alternatives.shape[1:])}"
             )
 
-    def store(self, write: WriteTensor, inputs: Sequence[Array]) -> StoredTolerance:
+    def store(self, write: TensorWriter, inputs: Sequence[Array]) -> StoredTolerance:
         bound = self.base.allowed(self.alternatives[0])
         return StoredTolerance(
             kind=self.kind,
             origin=self.origin,
-            bound=write(rounded_up(bound, self.alternatives.dtype)),
-            alternatives=write(self.alternatives),
+            bound=write.bound(rounded_up(bound, self.alternatives.dtype)),
+            alternatives=write.oracle(self.alternatives),
         )
 
     @classmethod

@@ -11,7 +11,7 @@ import numpy as np
 
 from relax_tapml.arrays import Array, as_float64, is_float
 from relax_tapml.compare.tolerances.equal import EqualTolerance
-from relax_tapml.compare.tolerances.stored import ReadTensor, StoredTolerance, WriteTensor
+from relax_tapml.compare.tolerances.stored import ReadTensor, StoredTolerance, TensorWriter
 from relax_tapml.compare.tolerances.tolerance import StorableTolerance, Tolerance
 
 
@@ -69,12 +69,12 @@ class ElementTolerance(StorableTolerance):
     def part(self, where: slice) -> ElementTolerance:
         return ElementTolerance(bound=self.bound.reshape(-1)[where], origin=self.origin)
 
-    def store(self, write: WriteTensor, inputs: Sequence[Array]) -> StoredTolerance:
+    def store(self, write: TensorWriter, inputs: Sequence[Array]) -> StoredTolerance:
         return StoredTolerance(
             kind=self.kind,
             origin=self.origin,
-            bound=write(self.bound),
-            coarse=None if self.low_precision is None else write(self.low_precision),
+            bound=write.bound(self.bound),
+            coarse=None if self.low_precision is None else write.bound(self.low_precision),
         )
 
     @classmethod

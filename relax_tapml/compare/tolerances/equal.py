@@ -9,7 +9,7 @@ from typing import ClassVar, Self
 import numpy as np
 
 from relax_tapml.arrays import Array
-from relax_tapml.compare.tolerances.stored import ReadTensor, StoredTolerance, WriteTensor
+from relax_tapml.compare.tolerances.stored import ReadTensor, StoredTolerance, TensorWriter
 from relax_tapml.compare.tolerances.tolerance import StorableTolerance
 
 
@@ -26,7 +26,7 @@ class EqualTolerance(StorableTolerance):
     def allowed(self, oracle: Array) -> Array:
         return np.zeros(oracle.shape)
 
-    def store(self, write: WriteTensor, inputs: Sequence[Array]) -> StoredTolerance:
+    def store(self, write: TensorWriter, inputs: Sequence[Array]) -> StoredTolerance:
         return StoredTolerance(kind=self.kind, origin=self.origin)
 
     @classmethod

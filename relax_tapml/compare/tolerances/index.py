@@ -15,7 +15,7 @@ from relax_tapml.compare.tolerances.stored import (
     Shape,
     StoredTolerance,
     Tensors,
-    WriteTensor,
+    TensorWriter,
 )
 from relax_tapml.compare.tolerances.tolerance import StorableTolerance
 
@@ -75,7 +75,7 @@ class IndexTolerance(StorableTolerance):
     def ties(self, oracle: Array, nearest: Array, actual: Array, mismatches: int) -> int:
         return int(np.count_nonzero(oracle != actual)) - mismatches
 
-    def store(self, write: WriteTensor, inputs: Sequence[Array]) -> StoredTolerance:
+    def store(self, write: TensorWriter, inputs: Sequence[Array]) -> StoredTolerance:
         return StoredTolerance(
             kind=self.kind,
             origin=self.origin,

@@ -10,7 +10,7 @@ from typing import ClassVar, Self
 import numpy as np
 
 from relax_tapml.arrays import Array, as_float64, finfo, is_float, is_integer
-from relax_tapml.compare.tolerances.stored import ReadTensor, StoredTolerance, WriteTensor
+from relax_tapml.compare.tolerances.stored import ReadTensor, StoredTolerance, TensorWriter
 from relax_tapml.compare.tolerances.tolerance import StorableTolerance
 from relax_tapml.compare.tolerances.usual_magnitude import usual_magnitude
 
@@ -57,7 +57,7 @@ class RuleTolerance(StorableTolerance):
             allowed[~np.isfinite(as_float64(oracle))] = self.atol
         return allowed
 
-    def store(self, write: WriteTensor, inputs: Sequence[Array]) -> StoredTolerance:
+    def store(self, write: TensorWriter, inputs: Sequence[Array]) -> StoredTolerance:
         return StoredTolerance(kind=self.kind, origin=self.origin, atol=self.atol, rtol=self.rtol)
 
     @classmethod

@@ -12,8 +12,22 @@ Shape = tuple[int, ...]
 Tensors = Sequence[tuple[str, Shape]]
 """Dtype and shape of each of ``StoredTolerance.digests``."""
 
-WriteTensor = Callable[[Array], str]
-"""Writes a tensor of a suite and returns its digest."""
+
+@dataclass(frozen=True, kw_only=True)
+class TensorWriter:
+    """Writes tensors of a suite; each function returns the digest of what it wrote.
+
+    Parameters
+    ----------
+    oracle
+        Writes an array as it is.
+    bound
+        Writes bounds, which may become a little larger.
+    """
+
+    oracle: Callable[[Array], str]
+    bound: Callable[[Array], str]
+
 
 ReadTensor = Callable[[str], Array]
 """Reads a tensor of a suite by its digest."""

@@ -13,7 +13,7 @@ from relax_tapml.compare.tolerances.stored import (
     Shape,
     StoredTolerance,
     Tensors,
-    WriteTensor,
+    TensorWriter,
 )
 
 
@@ -89,13 +89,13 @@ class StorableTolerance(Tolerance):
     """The fields of a ``StoredTolerance`` that it has, in their order, and names of its numbers."""
 
     @abstractmethod
-    def store(self, write: WriteTensor, inputs: Sequence[Array]) -> StoredTolerance:
+    def store(self, write: TensorWriter, inputs: Sequence[Array]) -> StoredTolerance:
         """Return what a suite stores.
 
         Parameters
         ----------
         write
-            Writes a tensor of the suite and returns its digest.
+            Writes the tensors of the tolerance.
         inputs
             The tensor inputs of the case, in order.
 

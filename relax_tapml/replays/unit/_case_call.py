@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,7 +14,7 @@ from relax_tapml.replays.unit._poison import (
     unwritten_text,
     without,
 )
-from relax_tapml.replays.unit.unit_programs import UnitPrograms
+from relax_tapml.replays.unit.unit_programs import FORGET, UnitPrograms
 from relax_tapml.suite.manifest import SuiteCase
 from relax_tapml.suite.open_suite import Suite
 from relax_tapml.targets.session.poison import Poison
@@ -74,24 +75,22 @@ class CaseCaller:
         self._suite = suite
         self._programs = programs
         self._poison = poison
-        # Which session has weights of which unit, and how many bytes.
+        # Which session has which weights, and how many bytes.
         self._session: DeviceSession | None = None
-        self._unit = ""
         self._weights: dict[str, int] = {}
 
     def arguments(
         self,
         session: DeviceSession,
-        unit: str,
         case: SuiteCase,
         inputs: Sequence[Array] | None = None,
     ) -> list[DeviceTensor]:
         """Upload the inputs of a case, read unless given, but for weights that the session has.
 
-        Where the weights of the units before are many, the session forgets them first.
+        Where the weights of the cases before are many, the session forgets them first.
         """
         inputs = inputs or self._inputs(case)
-        self._make_room(session, unit)
+        self._make_room(session, case)
         for item, array in zip(case.inputs, inputs, strict=True):
             if item.weight is not None and not case.may_write:
                 self._weights[item.tensor] = array.nbytes
@@ -103,13 +102,17 @@ class CaseCaller:
             for item, array in zip(case.inputs, inputs, strict=True)
         ]
 
-    def _make_room(self, session: DeviceSession, unit: str) -> None:
+    def _make_room(self, session: DeviceSession, case: SuiteCase) -> None:
         if session is not self._session:
             self._session, self._weights = session, {}
-        if unit != self._unit and sum(self._weights.values()) > _KEPT_BYTES:
-            session.release()
-            self._weights = {}
-        self._unit = unit
+        needed = {item.tensor for item in case.inputs}
+        others = (size for name, size in self._weights.items() if name not in needed)
+        if sum(others) > _KEPT_BYTES:
+            self._forget_weights(session)
+
+    def _forget_weights(self, session: DeviceSession) -> None:
+        session.release()
+        self._weights = {}
 
     def _inputs(self, case: SuiteCase) -> list[Array]:
         return [self._suite.tensor(item.tensor) for item in case.inputs]
@@ -125,14 +128,38 @@ class CaseCaller:
     ) -> Returned:
         """Do the call of a case in memory that holds ``poison``, by default the pattern."""
         poison = poison or self._poison
-        blocks = self._programs.blocks(unit, case.function)
+        results = self._results(session, module, unit, case, arguments, poison)
+        return self._returned(session, unit, case, results, poison)
+
+    def _results(
+        self,
+        session: DeviceSession,
+        module: DeviceModule,
+        unit: str,
+        case: SuiteCase,
+        arguments: Sequence[DeviceTensor],
+        poison: Poison,
+    ) -> list[DeviceTensor]:
+        """Do the call of a case; what it returns stays on the device."""
         patterns = [
             session.parameter(poison.name(size), poison.pattern(size))
-            for size in pattern_sizes(blocks)
+            for size in pattern_sizes(self._programs.blocks(unit, case.function))
         ]
         function = self._programs.function(unit, case.function)
-        results = session.call(module, function, [*arguments, *patterns])
+        return session.call(module, function, [*arguments, *patterns])
+
+    def _returned(
+        self,
+        session: DeviceSession,
+        unit: str,
+        case: SuiteCase,
+        results: list[DeviceTensor],
+        poison: Poison,
+    ) -> Returned:
+        """Fetch what a call returned, and free it on the device: ``results`` is empty then."""
+        blocks = self._programs.blocks(unit, case.function)
         values = [session.download(result) for result in results]
+        results.clear()
         outputs, guards = values[: len(case.outputs)], values[len(case.outputs) :]
         places = [(block, place) for block in blocks for place in block.guards]
         found = [
@@ -152,9 +179,19 @@ class CaseCaller:
     ) -> CheckedCall:
         """Call a unit once and check what it did to its inputs and to memory."""
         inputs = self._inputs(case)
-        arguments = self.arguments(session, unit, case, inputs)
-        returned = self.call(session, module, unit, case, arguments)
+        arguments = self.arguments(session, case, inputs)
+        results = self._results(session, module, unit, case, arguments, self._poison)
         changed = [] if case.may_write else _changed(session, inputs, arguments)
+        del inputs, arguments
+        # Large inputs, results on the device, their copies and oracles follow one another.
+        is_large = sum(math.prod(one.shape) * one.dtype.itemsize for one in results) > _KEPT_BYTES
+        if is_large:
+            self._forget_weights(session)
+            self._suite.forget_made()
+        returned = self._returned(session, unit, case, results, self._poison)
+        if is_large:
+            session.call(module, FORGET, [])
+            session.free_kept()
         untouched = self._untouched(session, module, unit, case, returned)
         unwritten = tuple(
             without(mask, self._suite.tensor(output.unwritten) if output.unwritten else None)
@@ -192,7 +229,7 @@ class CaseCaller:
         pairs = list(zip(returned.untouched, returned.outputs, strict=True))
         if not any(mask is not None and not is_certain(output) for mask, output in pairs):
             return returned.untouched
-        arguments = self.arguments(session, unit, case)
+        arguments = self.arguments(session, case)
         again = self.call(session, module, unit, case, arguments, self._poison.inverted)
         return [
             mask if mask is None or is_certain(output) else both(mask, other)

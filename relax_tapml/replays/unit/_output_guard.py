@@ -10,6 +10,7 @@ from tvm import relax, tirx
 from tvm.ir import GlobalVar, Op, TupleType
 
 from relax_tapml.passes.operator_call import WRITES_ATTR, is_unit_function
+from relax_tapml.passes.poison_results import PATTERN_BYTES, emit_fill
 from relax_tapml.passes.submodule import submodule
 from relax_tapml.replays.unit._poison import GUARD_BYTES, PoisonedBlock, pattern_sizes
 from relax_tapml.replays.unit._workspace import PAGE_WORDS
@@ -22,8 +23,6 @@ _TIR_CALLS = tuple(
 _PURE_PACKED = Op.get("relax.call_pure_packed")
 _RESHAPE = "vm.builtin.reshape"
 _COPY = relax.ExternFunc(str(ServerFunction.COPY))
-# A block is filled by at most so many copies, so that neither the program nor the pattern is long.
-_COPIES = 16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,10 +143,7 @@ def _with_blocks(
                 relax.op.memory.alloc_storage(size, 0, "global", "uint8"), "storage"
             )
             pattern = patterns[block.pattern_bytes]
-            for copy in range(block.copies):
-                place = copy * block.pattern_bytes
-                part = _tensor_in(storage, place, pattern.ty.shape, "uint8")
-                builder.emit(_copy(pattern, builder.emit(part, "part")))
+            emit_fill(builder, storage, block.size_bytes, pattern, block.pattern_bytes)
             if filler is not None and not guards:
                 words = _tensor_in(storage, 0, relax.ShapeExpr([PAGE_WORDS]), "uint32")
                 unused = relax.op.builtin.alloc_tensor(relax.ShapeExpr([1]), "uint32", 0, "global")
@@ -265,11 +261,11 @@ def _block(
 ) -> PoisonedBlock:
     unit = max(alignment, 1)
     tensor_bytes = -(-_size_bytes(var.ty) // unit) * unit
-    least = -(-(before_bytes + tensor_bytes + GUARD_BYTES) // _COPIES)
+    least = before_bytes + tensor_bytes + GUARD_BYTES
     return PoisonedBlock(
         output=output,
         tensor_bytes=tensor_bytes,
-        pattern_bytes=max(2 * GUARD_BYTES, 1 << (least - 1).bit_length()),
+        pattern_bytes=min(1 << (least - 1).bit_length(), PATTERN_BYTES),
         before_bytes=before_bytes,
     )
 

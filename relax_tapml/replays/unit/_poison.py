@@ -44,19 +44,14 @@ class PoisonedBlock:
         return self.before_bytes + self.tensor_bytes
 
     @property
-    def copies(self) -> int:
-        """How often the pattern is repeated; then the block ends."""
-        return math.ceil((self.behind + GUARD_BYTES) / self.pattern_bytes)
-
-    @property
     def guards(self) -> tuple[int, ...]:
         """Where guards of ``GUARD_BYTES`` begin."""
         return (0, self.behind) if self.before_bytes else (self.behind,)
 
     @property
     def size_bytes(self) -> int:
-        """Bytes of the whole block."""
-        return self.copies * self.pattern_bytes
+        """Bytes of the whole block: the pattern as often as it takes."""
+        return math.ceil((self.behind + GUARD_BYTES) / self.pattern_bytes) * self.pattern_bytes
 
     def overrun(self, place: int, guard: Array, poison: Poison) -> str:
         """Return a sentence about what was written in one of ``guards``; empty if nothing."""

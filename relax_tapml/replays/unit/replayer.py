@@ -213,7 +213,7 @@ class Replayer(Closing):
                     return number, self._unbuilt(unit, case), False
                 session = self._session.open()
                 if not arguments or case.may_write:
-                    arguments = self._caller.arguments(session, unit, case)
+                    arguments = self._caller.arguments(session, case)
                 called = self._caller.call(session, module, unit, case, arguments)
             except DeviceFault as fault:
                 return number, faulted(unit, case, fault), was_killed(fault)

@@ -31,6 +31,9 @@ from relax_tapml.targets.platforms.registry import platform_of
 
 Functions = dict[GlobalVar, tvm.ir.BaseFunc]
 
+FORGET = "relax_tapml_forget"
+"""A function of every program that does nothing. A VM keeps what it has returned last."""
+
 # What fills workspaces is named so; no unit is.
 _FILLER = "relax_tapml_filler_"
 
@@ -315,6 +318,7 @@ class UnitPrograms:
     def _guarded(self, module: tvm.IRModule, names: Sequence[str]) -> tvm.IRModule:
         """Poison the memory of the results of the functions where that can be done."""
         module = module.clone()
+        module.update_func(GlobalVar(FORGET), _forget())
         alignment = platform_of(self._target).copy_alignment
         fillers = self._fillers(module, names)
         for name in names:
@@ -360,6 +364,13 @@ class UnitPrograms:
             else:
                 renamed[gvar] = function
         return renamed
+
+
+def _forget() -> relax.Function:
+    builder = relax.BlockBuilder()
+    with builder.function(FORGET, []):
+        builder.emit_func_output(relax.Tuple([]))
+    return builder.get()[FORGET]
 
 
 def _sharing(

@@ -20,7 +20,7 @@ import tvm
 import tvm_ffi
 from tvm.runtime import _ffi_api
 
-from relax_tapml.arrays import Array, dtype_named
+from relax_tapml.arrays import Array, dtype_named, empty_aligned
 from relax_tapml.capture.host_tensor import tensor_over
 from relax_tapml.errors import StoreError
 from relax_tapml.files.mapped import FilePlace, map_file
@@ -71,6 +71,10 @@ class FileExchange:
                 self._put(tensor, begin, size)
         return tensor
 
+    def maps(self, device: Any) -> bool:
+        """Whether ``map`` returns pages of the file on a device, if the server may open it."""
+        return self._map is not None and _is_cpu(device)
+
     def map(self, place: FilePlace, array: Array, device: Any) -> Any:
         """Return a tensor of an array that lies in a file, which a server with Python maps.
 
@@ -85,7 +89,7 @@ class FileExchange:
 
     def download(self, tensor: Any) -> Array:
         """Copy a tensor to a new array."""
-        array = np.empty(tuple(tensor.shape), np.dtype(str(tensor.dtype)))
+        array = empty_aligned(tuple(tensor.shape), np.dtype(str(tensor.dtype)))
         data = array.reshape(-1).view(np.uint8)
         for begin, part in self._downloaded(tensor, array.nbytes):
             data[begin : begin + part.size] = part
@@ -104,7 +108,9 @@ class FileExchange:
         for begin, size in self._parts(size_bytes, tensor.device):
             content = self._file.at_least(size)
             self._give(tensor, *(() if self._put is None else (begin, size)))
-            yield begin, np.frombuffer(content, np.uint8, size)
+            whole = np.frombuffer(content, np.uint8, size)
+            for start in range(0, max(size, 1), _PART_BYTES):
+                yield begin + start, whole[start : start + _PART_BYTES]
 
     def _parts(self, size_bytes: int, device: Any) -> list[tuple[int, int]]:
         return [(0, size_bytes)] if self._put is None else _parts(size_bytes, device)
@@ -125,10 +131,13 @@ def _parts(size_bytes: int, device: Any) -> list[tuple[int, int]]:
 
     At least one, of no bytes where the tensor has none. Only a CPU's memory is copied in parts.
     """
-    is_cpu = device.dlpack_device_type() % _REMOTE == tvm.cpu().dlpack_device_type()
-    step = _PART_BYTES if is_cpu else max(size_bytes, 1)
+    step = _PART_BYTES if _is_cpu(device) else max(size_bytes, 1)
     starts = range(0, max(size_bytes, 1), step)
     return [(begin, min(step, size_bytes - begin)) for begin in starts]
+
+
+def _is_cpu(device: Any) -> bool:
+    return bool(device.dlpack_device_type() % _REMOTE == tvm.cpu().dlpack_device_type())
 
 
 def register(folder: Path) -> None:

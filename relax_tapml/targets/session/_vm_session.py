@@ -15,6 +15,7 @@ from tvm import relax
 from relax_tapml.arrays import Array
 from relax_tapml.errors import DeviceUnavailable, UsageError
 from relax_tapml.files.machine import Lack
+from relax_tapml.files.mapped import is_mapped
 from relax_tapml.targets.session._loaded_kernels import LoadedKernels
 from relax_tapml.targets.session.session import DeviceModule, DeviceTensor, DeviceValue
 from relax_tapml.targets.session.tensors import (
@@ -65,6 +66,8 @@ class VMSession(ABC):
         self._device = device
         self._kernels = LoadedKernels(self._load_kernels)
         self._parameters: dict[str, tuple[tuple[Any, ...], DeviceTensor]] = {}
+        # Of mapped arrays, which must live as long: their addresses tell them apart.
+        self._of_mapped: dict[tuple[Any, ...], tuple[Array, DeviceTensor]] = {}
 
     @abstractmethod
     def _guard(self, action: str) -> AbstractContextManager[None]:
@@ -125,10 +128,13 @@ class VMSession(ABC):
         return are_same_bytes(self._to_host(tensor), array)
 
     def parameter(self, name: str, array: Array) -> DeviceTensor:
-        """Return the device copy of a parameter, uploading it on first use in this session."""
+        """Return the device copy of a parameter, uploading it on first use in this session.
+
+        Names of one mapped array, as those of tied weights in a store, share it.
+        """
         kind = (array.shape, array.dtype)
         if name not in self._parameters:
-            self._parameters[name] = (kind, self.upload(array))
+            self._parameters[name] = (kind, self._uploaded(array))
         known, tensor = self._parameters[name]
         if known != kind:
             raise UsageError(
@@ -166,11 +172,33 @@ class VMSession(ABC):
             values = [self._shape(arg) if isinstance(arg, tuple) else arg for arg in args]
             return self._call(module, function, values)
 
+    def _uploaded(self, array: Array) -> DeviceTensor:
+        if not is_mapped(array):
+            return self.upload(array)
+        key = (array.ctypes.data, array.shape, array.strides, array.dtype)
+        if key not in self._of_mapped:
+            self._of_mapped[key] = (array, self.upload(array))
+        return self._of_mapped[key][1]
+
+    def maps(self, array: Array) -> bool:
+        """Whether a parameter has the pages of an array: not by default."""
+        del array
+        return False
+
     def release(self) -> None:
         """Free the parameters, and memory that is kept for results to come."""
         with suppress(Exception):  # A dead server has freed them already.
-            self._parameters.clear()
+            self._forget_parameters()
+        self.free_kept()
+
+    def free_kept(self) -> None:
+        """Free memory that is kept for results to come."""
+        with suppress(Exception):
             self._free_kept()
+
+    def _forget_parameters(self) -> None:
+        self._parameters.clear()
+        self._of_mapped.clear()
 
     @abstractmethod
     def _free_kept(self) -> None:
@@ -178,5 +206,5 @@ class VMSession(ABC):
 
     def close(self) -> None:
         """Free what the session holds on the device."""
-        self._parameters.clear()
+        self._forget_parameters()
         self._kernels.clear()

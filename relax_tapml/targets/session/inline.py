@@ -16,6 +16,7 @@ from relax_tapml.targets.server.functions import ServerFunction
 from relax_tapml.targets.session._fault_text import fault_text
 from relax_tapml.targets.session._vm_session import VMSession, check_machine
 from relax_tapml.targets.session.session import DeviceTensor
+from relax_tapml.targets.session.tensors import free_kept
 from relax_tapml.targets.session.tvm_device import device_of
 
 
@@ -65,7 +66,7 @@ class InlineSession(VMSession):
         return tvm.get_global_func(str(ServerFunction.LOAD_BYTECODE))(bytecode)
 
     def _free_kept(self) -> None:
-        tvm.get_global_func(str(ServerFunction.FREE_KEPT))()
+        free_kept()
 
     def _shape(self, extents: tuple[int, ...]) -> Any:
         return tvm_ffi.Shape(extents)

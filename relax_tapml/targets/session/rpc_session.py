@@ -199,6 +199,19 @@ class RPCSession(VMSession):
         self._server.interrupt()
         return end
 
+    def maps(self, array: Array) -> bool:
+        """Whether a parameter has the pages of an array, as in a process with a CPU as its device.
+
+        Not with an array of another byte order or that is too small to cross through a file.
+        """
+        return (
+            self._files is not None
+            and self._files.maps(self._device)
+            and self._files.pays_for(array.nbytes, array.dtype.name)
+            and array.dtype.isnative
+            and place_of(array) is not None
+        )
+
     def _to_device(self, array: Array) -> DeviceTensor:
         if self._files and self._files.pays_for(array.nbytes, array.dtype.name):
             place = place_of(array)

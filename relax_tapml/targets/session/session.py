@@ -49,6 +49,12 @@ class DeviceSession(Protocol):
         A name belongs to one array: ``UsageError`` if its shape or dtype changes.
         """
 
+    def maps(self, array: Array) -> bool:
+        """Whether a parameter has the pages of the file that an array lies in.
+
+        Then a parameter takes no memory of the device, and making one copies nothing.
+        """
+
     def shares(self, device: Any) -> bool:
         """Whether its tensors lie on a ``tvm.runtime.Device`` of this process.
 
@@ -79,6 +85,9 @@ class DeviceSession(Protocol):
 
         The next use of a parameter uploads it again.
         """
+
+    def free_kept(self) -> None:
+        """Free memory that is kept for results to come; never raises."""
 
     def close(self) -> None:
         """End the session and everything it started. Never raises; may be called twice."""

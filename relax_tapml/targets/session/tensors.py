@@ -9,6 +9,7 @@ import tvm
 
 from relax_tapml.arrays import Array
 from relax_tapml.errors import UsageError
+from relax_tapml.targets.server.functions import ServerFunction
 
 # TVM 0.27 counts bits for these and ml_dtypes bytes, so that a copy fails.
 _NARROW = frozenset({"int2", "int4", "uint2", "uint4", "float6_e2m3fn", "float6_e3m2fn"})
@@ -56,3 +57,8 @@ def are_same_bytes(one: Array, other: Array) -> bool:
         np.array_equal(first[begin : begin + _BLOCK], second[begin : begin + _BLOCK])
         for begin in range(0, first.size, _BLOCK)
     )
+
+
+def free_kept() -> None:
+    """Free the memory that VMs of this process keep for results to come."""
+    tvm.get_global_func(str(ServerFunction.FREE_KEPT))()

@@ -17,6 +17,7 @@ from mutation.unit_cases import KernelCase, KernelCases
 from mutation.variants import variants
 from relax_tapml.carve.probe.unit_probes import probes
 from relax_tapml.carve.unit.constant_inputs import holds_one_value
+from relax_tapml.carve.unit.copied_axes import CopiedAxes
 from relax_tapml.carve.unit.unit_tolerances import UnitTolerances
 
 HEADER = "@T.prim_func(s_tir=True)\ndef main"
@@ -145,6 +146,8 @@ def probed():
             fixed=fixed,
             constant=frozenset(constant),
             base="recorded",
+            copies=CopiedAxes(),
+            exact_copies=CopiedAxes(),
         )
         return Probed(
             source=source,

@@ -12,6 +12,7 @@ from relax_tapml.errors import DeviceCrash
 from relax_tapml.replays.replay import replay
 from relax_tapml.replays.unit import replayer
 from relax_tapml.replays.unit.replayer import Replayer
+from relax_tapml.replays.unit.unit_programs import FORGET
 from relax_tapml.suite.open_suite import open_suite
 from relax_tapml.targets.session.device import Device
 from relax_tapml.targets.session.inline import InlineSession
@@ -202,3 +203,32 @@ def test_weights_of_earlier_units_are_freed(opened, monkeypatch, kept_bytes, is_
             assert run(replayer, name).verdict is Verdict.PASS
     assert bool(released) == is_freed
     assert len(sessions.opened) == 1
+
+
+def test_large_inputs_and_results_follow_one_another(opened, monkeypatch):
+    """Weights are freed before results are fetched, and then what the VM returned."""
+    monkeypatch.setattr("relax_tapml.replays.unit._case_call._KEPT_BYTES", 0)
+    done = []
+
+    class Session(FakeSession):
+        def call(self, module, function, args):
+            done.append(function)
+            return super().call(module, function, args)
+
+        def download(self, tensor):
+            done.append(len(self._parameters))
+            return super().download(tensor)
+
+        def free_kept(self):
+            done.append("freed")
+            super().free_kept()
+
+    sessions = Sessions(Session)
+    with Replayer(opened, target=LLVM, session="", device=sessions.device) as replayer:
+        for unit in opened.manifest.units:
+            done.clear()
+            assert run(replayer, unit).verdict is Verdict.PASS
+            called, freed, *fetched, forgot, freed_again = done
+            assert called.startswith("replay_")
+            assert {*fetched} == {0}
+            assert (freed, forgot, freed_again) == ("freed", FORGET, "freed")

@@ -1,0 +1,43 @@
+"""Widening of narrow floats."""
+
+from __future__ import annotations
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+from relax_tapml.arrays import as_float64, copy_wide
+
+EVERY = np.arange(1 << 16, dtype=np.uint16)
+
+
+def same_bits(one, other):
+    return one.dtype == other.dtype and np.array_equal(
+        np.where(np.isnan(one), 0, one).view(f"u{one.itemsize}"),
+        np.where(np.isnan(other), 0, other).view(f"u{one.itemsize}"),
+    )
+
+
+@pytest.mark.parametrize("name", ["float16", "bfloat16"])
+@pytest.mark.parametrize("wide", [np.float32, np.float64])
+def test_every_value_is_widened_exactly(name, wide):
+    """Finite ones, in arrays with and without others; zeros keep their sign."""
+    every = EVERY.view(getattr(ml_dtypes, name, name))
+    with np.errstate(invalid="ignore"):
+        expected = every.astype(wide)
+    finite = np.isfinite(expected)
+    for values, right in ((every, expected), (every[finite], expected[finite])):
+        found = np.empty(values.shape, wide)
+        copy_wide(found, values)
+        assert same_bits(found, right)
+        assert np.array_equal(np.isnan(found), np.isnan(right))
+
+
+@pytest.mark.parametrize("name", ["float16", "bfloat16", "float32", "float8_e4m3fn"])
+def test_any_layout_is_widened(name):
+    """Transposed, reversed, with gaps, of no axis and of none of a size, larger than a part."""
+    dtype = np.dtype(getattr(ml_dtypes, name, name))
+    base = np.random.default_rng(0).standard_normal((3, 130, 257)).astype(dtype)
+    for array in (base, base.T, base[:, ::-1, ::2], base[0, 0, 0], base[:0], base[1].T):
+        array = np.asarray(array)
+        assert same_bits(as_float64(array), array.astype(np.float64))
