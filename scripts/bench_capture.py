@@ -204,9 +204,9 @@ def time_variants(rounds: int, tokens: int, budget_mb: int, folder: Path) -> Tim
     )
 
 
-def memory_growth_mb(runs: int, tokens: int, budget_mb: int, folder: Path) -> float:
+def memory_growth_mb(runs: int, tokens: int, budget_mb: int, folder: Path, kernels: Path) -> float:
     """Capture that many runs; return by how much this process's peak memory grew."""
-    minilm = build_minilm(folder / "kernels", texts=runs, tokens=tokens)
+    minilm = build_minilm(kernels, texts=runs, tokens=tokens)
     minilm.functions()[minilm.model.entry](*minilm.inputs(0))
     captured = captured_function(minilm)
     before = _memory_mb("VmRSS:")
@@ -219,9 +219,11 @@ def memory_growth_mb(runs: int, tokens: int, budget_mb: int, folder: Path) -> fl
     return _memory_mb("VmHWM:") - before
 
 
-def memory_growth_of_child_mb(runs: int, args: argparse.Namespace) -> float:
-    """Return ``memory_growth_mb`` in a process of its own."""
-    options = {"memory-of": runs, "tokens": args.tokens, "budget-mb": args.budget_mb}
+def memory_growth_of_child_mb(runs: int, args: argparse.Namespace, kernels: Path) -> float:
+    """Return ``memory_growth_mb`` in a process of its own, with kernels that are built."""
+    options = {
+        "memory-of": runs, "tokens": args.tokens, "budget-mb": args.budget_mb, "kernels": kernels
+    }  # fmt: skip
     command = [sys.executable, __file__, *(f"--{name}={value}" for name, value in options.items())]
     output = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
     return float(json.loads(output.splitlines()[-1]))
@@ -258,6 +260,7 @@ def parser() -> argparse.ArgumentParser:
     add("--budget-mb", type=int, default=64, help="budget of the queue (64; 256 is the recorder's)")
     add("--runs", type=int, nargs="*", default=[5, 50], help="lengths of captures (5 50)")
     add("--memory-of", type=int, help=argparse.SUPPRESS)
+    add("--kernels", type=Path, help=argparse.SUPPRESS)
     add("--target", help="measure a Llama on this target instead of MiniLM on llvm")
     add(
         "--model",
@@ -275,10 +278,12 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="tapml-bench-") as scratch:
         folder = Path(scratch)
         if args.memory_of is not None:
-            grown = memory_growth_mb(args.memory_of, args.tokens, args.budget_mb, folder)
-            print(json.dumps(grown))
+            sizes = (args.tokens, args.budget_mb)
+            print(json.dumps(memory_growth_mb(args.memory_of, *sizes, folder, args.kernels)))
             return 0
         timings = time_variants(args.rounds, args.tokens, args.budget_mb, folder)
+        kernels = folder / "kernels"
+        grown = {runs: memory_growth_of_child_mb(runs, args, kernels) for runs in args.runs}
     console = Console(width=100, highlight=False)
     console.print(time_table(timings.seconds))
     medians = {name: statistics.median(values) for name, values in timings.seconds.items()}
@@ -301,8 +306,7 @@ def main() -> int:
         and first.parameter_bytes == last.parameter_bytes > 0
     )
     allowed_mb = args.budget_mb + MOST_MEMORY_MB
-    for runs in args.runs:
-        grown_mb = memory_growth_of_child_mb(runs, args)
+    for runs, grown_mb in grown.items():
         console.print(
             f"memory: {runs} captured runs raise the peak by {grown_mb:.0f} MB "
             f"(at most the budget of {args.budget_mb} MB and {MOST_MEMORY_MB} MB)"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -47,8 +48,9 @@ class MachineSpeed:
     busy: float = 1.0
 
 
+@cache
 def machine_speed(dtype: str) -> MachineSpeed:
-    """Measure the speed of this machine's CPU.
+    """Measure the speed of this machine's CPU, once in a process.
 
     It is measured in a fork, as what a source runs: this process gets no threads by it, and a
     compiler that crashes ends nothing else.

@@ -35,7 +35,9 @@ def workspace_pages(module: tvm.IRModule, name: str) -> list[int]:
     Parameters
     ----------
     module
-        As prepared for a side, before schedules. What a schedule adds is not found.
+        As prepared for a side, before schedules. A buffer that a schedule makes of one row of it is
+        smaller, so in the thread that calls the kernel it lies in what was filled; other threads
+        have memory of their own. What a schedule adds itself, it writes.
     name
         Of a case function.
     """
