@@ -81,7 +81,7 @@ def copy_wide(wide: Array, array: Array) -> None:
         Of any float dtype.
     """
     widen = _WIDENED.get(array.dtype.name)
-    if widen is None or not array.size:
+    if widen is None or not array.size or not array.dtype.isnative:
         with np.errstate(invalid="ignore", over="ignore"):
             np.copyto(wide, array, casting="same_kind")
         return

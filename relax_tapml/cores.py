@@ -29,6 +29,11 @@ def usable_cores() -> int:
     return min(cores, _quota(_CGROUPS) or cores)
 
 
+def threads_at_most() -> int:
+    """Return how many threads do one piece of work at most."""
+    return min(usable_cores(), MOST_THREADS)
+
+
 def in_threads(work: Callable[[_Item], None], items: Iterable[_Item]) -> None:
     """Do some work for each item, in a thread for each core; return when all of it is done.
 
@@ -43,7 +48,7 @@ def in_threads(work: Callable[[_Item], None], items: Iterable[_Item]) -> None:
         What it is done for.
     """
     listed = list(items)
-    threads = min(usable_cores(), MOST_THREADS, len(listed))
+    threads = min(threads_at_most(), len(listed))
     if threads <= 1:
         for item in listed:
             work(item)

@@ -138,7 +138,7 @@ def write_tensors(
     path: Path,
     tensors: Mapping[str, RawTensor],
     *,
-    on_bytes: Callable[[memoryview], object] = lambda _data: None,
+    on_bytes: Callable[[memoryview], object] | None = None,
 ) -> None:
     """Write a safetensors file straight from memory, without a copy of it.
 
@@ -168,16 +168,19 @@ def write_tensors(
     text += b" " * (-(_LENGTH_BYTES + len(text)) % _ALIGNMENT)
     parts = [memoryview(len(text).to_bytes(_LENGTH_BYTES, "little") + text)]
     parts += [tensors[name].data.data for name in order]
-    with path.open("wb") as file, ThreadPoolExecutor(1) as thread:
-        seen = [thread.submit(on_bytes, part) for part in parts]
-        try:
-            for part in parts:
-                file.write(part)
-            for one in seen:
-                one.result()
-        except BaseException:
-            thread.shutdown(cancel_futures=True)
-            raise
+    with path.open("wb") as file:
+        if on_bytes is None:
+            file.writelines(parts)
+            return
+        with ThreadPoolExecutor(1) as thread:
+            seen = [thread.submit(on_bytes, part) for part in parts]
+            try:
+                file.writelines(parts)
+                for one in seen:
+                    one.result()
+            except BaseException:
+                thread.shutdown(cancel_futures=True)
+                raise
 
 
 def raw_tensors(arrays: Mapping[str, Array]) -> dict[str, RawTensor]:

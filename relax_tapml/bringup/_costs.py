@@ -10,13 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from relax_tapml.bringup._machine_speed import MachineSpeed
+from relax_tapml.bringup._machine_speed import BUILD_S, MachineSpeed
 from relax_tapml.bringup._work import LoopKind, UnitLoad, Work
 from relax_tapml.cores import usable_cores
 from relax_tapml.cpu_schedule.schedule_for_cpu import LEAST_ITERATIONS
 
 # Of the processor, in which the machine of the constants builds the kernel of ``machine_speed``.
-_BUILD_S = 0.1
 
 # A call of a kernel; an iteration of its loops without a schedule; one that computes a value.
 _CALL_S = 5e-5
@@ -90,7 +89,7 @@ class Costs:
     @property
     def slowness(self) -> float:
         """How many times longer than on the machine of the constants Python takes."""
-        return self.speed.busy * self.speed.build_s / _BUILD_S
+        return self.speed.busy * self.speed.build_s / BUILD_S
 
     def fixed_s(self, seconds: float) -> float:
         """Return what takes so long on the machine of the constants."""
@@ -146,7 +145,8 @@ class Costs:
     def carve_s(self) -> float:
         """Seconds of writing the cases and probes of all units, without replaying them.
 
-        Units are carved beside each other, each by one core.
+        Units are carved beside each other, the largest in this estimate by one core, though
+        products use all.
         """
         each = [self._carved_s(unit) for unit in self._units]
         return max(sum(each) / usable_cores(), max(each, default=0.0))

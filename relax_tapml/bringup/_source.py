@@ -30,9 +30,7 @@ from relax_tapml.compare.verdict import Verdict
 from relax_tapml.errors import LoweringError, SourceError
 from relax_tapml.frontend.model import Model
 from relax_tapml.migrate.choices import SourceChoices
-from relax_tapml.partition.derived_weights import (
-    derivations,
-)
+from relax_tapml.partition.derived_weights import derivations
 from relax_tapml.partition.hybrid import Host
 from relax_tapml.partition.kernel_library import KernelLibrary, KernelSet
 from relax_tapml.passes import native
@@ -40,10 +38,7 @@ from relax_tapml.passes.annotate_sites import annotated_calls
 from relax_tapml.passes.lift_derived_weights import LiftDerivedWeights
 from relax_tapml.passes.operator_call import operator_call
 from relax_tapml.passes.replace_choices import ReplaceChoices
-from relax_tapml.processes.fork import (
-    ForkChannel,
-    Message,
-)
+from relax_tapml.processes.fork import ForkChannel, Message
 from relax_tapml.progress import SILENT, Stage
 from relax_tapml.results.json_codec import decode, encode
 from relax_tapml.suite.open_suite import Suite

@@ -23,6 +23,7 @@ from relax_tapml.carve.unit.part_weights import RecordedTensors, case_tensors
 from relax_tapml.carve.unit.read_rows import read_rows, tables
 from relax_tapml.carve.unit.unit_module import case_function, unit_module
 from relax_tapml.carve.unit.unit_tolerances import UnitTolerances
+from relax_tapml.derive.error_bounds import has_excess
 from relax_tapml.errors import NotCarvableError
 from relax_tapml.passes.operator_call import operator_call
 from relax_tapml.passes.site import Site
@@ -95,8 +96,16 @@ def carve_unit(
     ]
     carved = []
     parts: dict[int, HeldPart] = {}
+    read = tables(unit, recordings)
     copied = with_copies(module, recordings)
-    tensors_of = case_tensors(unit, _without(tables(unit, recordings), copied))
+    tensors_of = case_tensors(unit, _without(read, copied))
+    if any(
+        copies.outputs and any(map(has_excess, made_of.tolerances))
+        for (copies, _), made_of in zip(copied, tensors_of, strict=True)
+    ):
+        # The source's results at held places say nothing of those at others.
+        copied = [(CopiedAxes(), recording) for recording in recordings]
+        tensors_of = case_tensors(unit, _without(read, copied))
     for number, ((case, call, function), recording, (copies, _), made_of) in enumerate(
         zip(found, recordings, copied, tensors_of, strict=True)
     ):

@@ -11,6 +11,7 @@ from tvm import relax
 from relax_tapml.capture.store import CaptureStore
 from relax_tapml.capture.values import ParameterValue, TensorValue
 from relax_tapml.carve.select.choose_cases import Case
+from relax_tapml.cores import threads_at_most
 from relax_tapml.passes.operator_call import leaf_types, operator_functions
 from relax_tapml.passes.weights import weight_params
 from relax_tapml.processes.within_memory import Job
@@ -19,6 +20,8 @@ _LARGE_BYTES = 64 << 20
 # Of the tensors of a case, for their copies, float64 blocks, bounds and probes.
 _TIMES = 4
 _BASE_BYTES = 2 << 30
+# A thread that evaluates products keeps so much, where these are not small.
+_THREAD_BYTES, _SMALL_BYTES = 26 << 20, 1 << 20
 
 
 def need_bytes(cases: Sequence[Case], store: CaptureStore) -> int:
@@ -68,7 +71,15 @@ def unit_jobs(needs: Mapping[str, int], most: int) -> list[Job[list[str]]]:
     large = sorted((u for u in needs if needs[u] > _LARGE_BYTES), key=lambda u: -needs[u])
     small = [unit for unit in needs if needs[unit] <= _LARGE_BYTES]
     lists = [*([unit] for unit in large), *(small[start::most] for start in range(most))]
-    return [Job(work=units, need_bytes=max(needs[u] for u in units)) for units in lists if units]
+    return [
+        Job(work=units, need_bytes=_with_threads(max(needs[u] for u in units)))
+        for units in lists
+        if units
+    ]
+
+
+def _with_threads(need: int) -> int:
+    return need + (_THREAD_BYTES * threads_at_most() if need > _SMALL_BYTES else 0)
 
 
 def _item_bytes(dtype: str) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +35,7 @@ from relax_tapml.processes.fork import (
     ForkRetries,
     can_fork,
     forked,
+    without_forks,
 )
 from relax_tapml.processes.within_memory import WithinMemory
 from relax_tapml.suite.copies import Copies
@@ -207,11 +207,11 @@ class _Writer:
         most = usable_cores() if _CAN_FORK else 1
         needs = {unit: need_bytes(cases[unit], self._store) for unit in stems}
         forks = ForkGroup()
-        retries = ForkRetries("carving the suite")
         written: dict[str, _WrittenUnit] = {}
-        reporting = threading.Lock()
+        retries: dict[int, ForkRetries] = {}
 
         def write(waiting: list[str]) -> bool:
+            own = retries.setdefault(id(waiting), ForkRetries("carving the suite"))
             refused: dict[int, str] = {}
 
             def work(fork: ForkChannel) -> None:
@@ -230,12 +230,12 @@ class _Writer:
                         unit = waiting.pop(0)
                         refused = {}
                         written[unit] = msgspec.convert(message.document, _WrittenUnit)
-                        with reporting:
+                        with without_forks():
                             self._on_unit(unit)
                 except ForkFailed as death:
                     if forks.is_ended:
                         return True
-                    if retries.allows(death):
+                    if own.allows(death):
                         return False  # There may be memory for it when nothing runs beside it.
                     if not death.at or int(death.at) in refused:
                         raise SourceError(f"carving unit {waiting[0]} {death.text}") from None

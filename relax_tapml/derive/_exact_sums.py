@@ -118,9 +118,8 @@ def _grain(wide: Array, memory: Memory) -> float:
     """
     least = _lowest_bit(wide[:1])
     in_grains = np.divide(wide, least, out=memory.like("in_grains", wide, np.float64))
-    if not np.array_equal(
-        in_grains, np.rint(in_grains, out=memory.like("whole", wide, np.float64))
-    ):
+    whole = np.rint(in_grains, out=memory.like("whole", wide, np.float64))
+    if not math.isfinite(least) or not np.array_equal(in_grains, whole):
         least = min(least, _lowest_bit(wide))
     return least if math.isfinite(least) else 1.0
 

@@ -148,12 +148,14 @@ def each_tile(
                     compute(tile, part, Place(batch=batch, rows=rows, columns=own), memory)
                 else:
                     compute(part, tile, Place(batch=batch, rows=own, columns=rows), memory)
+        panel.count_down()
 
     def items() -> Iterator[tuple[int, _Panel, slice]]:
         for batch in range(batches):
             for rows in slices(min(height, width), panel_step):
-                panel = _Panel(held, batch, rows, prepare)
-                for tile in slices(max(height, width), step):
+                tiles = list(slices(max(height, width), step))
+                panel = _Panel(held, batch, rows, prepare, len(tiles))
+                for tile in tiles:
                     yield batch, panel, tile
 
     # The library's own threads would only share its products, and wait for each other busily.
@@ -162,10 +164,13 @@ def each_tile(
 
 
 class _Panel:
-    """Rows of the held factor, prepared by the first thread that needs them."""
+    """Rows of the held factor, prepared by the first thread that needs them, for so many tiles."""
 
-    def __init__(self, matrix: Matrix, batch: int, rows: slice, prepare: Prepare) -> None:
+    def __init__(
+        self, matrix: Matrix, batch: int, rows: slice, prepare: Prepare, tiles: int
+    ) -> None:
         self.rows = rows
+        self._tiles = tiles
         self._prepare = functools.partial(prepare, matrix, batch, rows, None)
         self._lock = threading.Lock()
         self._prepared: Any = None
@@ -175,7 +180,14 @@ class _Panel:
         with self._lock:
             if self._prepared is None:
                 self._prepared = self._prepare()
-        return self._prepared
+            return self._prepared
+
+    def count_down(self) -> None:
+        """Free the rows after the last tile."""
+        with self._lock:
+            self._tiles -= 1
+            if not self._tiles:
+                self._prepared = None
 
 
 @functools.cache

@@ -48,7 +48,6 @@ class Mode:
 
 
 USUAL = Mode()
-EXACT = Mode(is_exact=True)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,6 +14,7 @@ from relax_tapml.compare.tolerances.tolerance import Tolerance
 from relax_tapml.cores import in_threads, slices
 from relax_tapml.derive._precision import underflow
 
+_EXCESS = "; the source is"
 _PART = 1 << 16  # What one of them takes stays in a cache.
 
 
@@ -133,7 +134,15 @@ def excess_text(excess: float) -> str:
     """Return what an origin adds where the source is less accurate than a kernel should be."""
     if excess <= 1:
         return ""
-    return f"; the source is up to {excess:.2g} times as far from it and is allowed"
+    return f"{_EXCESS} up to {excess:.2g} times as far from it and is allowed"
+
+
+def has_excess(tolerance: Tolerance) -> bool:
+    """Return whether a tolerance allows for a source that is less accurate than a kernel should be.
+
+    Such a source may return other values for the same inputs at another place of an axis.
+    """
+    return _EXCESS in tolerance.origin
 
 
 def equal_values(dtype: np.dtype[np.generic]) -> EqualTolerance:

@@ -15,7 +15,7 @@ import threading
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import IO, Any, NoReturn
 
@@ -116,7 +116,7 @@ class ForkRetries:
         if lack := lack_in(failure.printed):
             raise lack.error(self._doing) from failure
         self._kills += failure.is_killed
-        if self._kills == self._most_kills:
+        if self._kills >= self._most_kills:
             often = f", {self._kills} times" if self._kills > 1 else ""
             raise MachineError(
                 f"{self._doing}: its process {failure.cause}{often}. The "
@@ -200,6 +200,16 @@ class ForkGroup:
 def _kill(pid: int) -> None:
     with suppress(ProcessLookupError):
         os.kill(pid, signal.SIGKILL)
+
+
+@contextmanager
+def without_forks() -> Iterator[None]:
+    """Let no other thread fork in the block, as while something is printed.
+
+    A fork that is made while a stream is locked finds it locked for ever.
+    """
+    with _forking:
+        yield
 
 
 def can_fork(target: tvm.target.Target) -> bool:

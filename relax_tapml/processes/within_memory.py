@@ -62,7 +62,7 @@ class WithinMemory(Generic[Work]):
         Raises
         ------
         BaseException
-            The first that a job raised, after all others have ended.
+            One that a job raised, after all others have ended.
         """
         self._waiting = list(jobs)
 
@@ -78,6 +78,9 @@ class WithinMemory(Generic[Work]):
                     self._give_back(job, is_done=is_done)
 
         count = max(min(self._most, len(jobs)), 1)
+        if count == 1:  # In the caller's thread, which an interrupt reaches.
+            watch(0)
+            return
         with ThreadPoolExecutor(count) as pool:
             try:
                 for _ in pool.map(watch, range(count)):

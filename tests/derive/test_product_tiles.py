@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import weakref
+
 import ml_dtypes
 import numpy as np
 import pytest
@@ -10,10 +12,11 @@ from tvm import relax
 
 from relax_tapml import cores
 from relax_tapml.derive import _product_tiles
-from relax_tapml.derive._exact_sums import exact_sums
+from relax_tapml.derive._exact_sums import _grain, exact_sums
 from relax_tapml.derive._pieces import pieces_of
 from relax_tapml.derive._product_matrices import Matrix
 from relax_tapml.derive._product_sums import sums_of_products
+from relax_tapml.derive._product_tiles import Memory
 from relax_tapml.kernel_flow.plain_kernel import plain_kernel
 
 
@@ -79,3 +82,21 @@ def test_a_grain_is_that_of_the_values(monkeypatch):
     right[0, -1, 1], left[:, :, 1] = 1 + 2.0**-10, 1.0
     assert errors()[:, -1].all()
     assert not errors()[:, :-4].any()
+
+
+def test_a_first_row_of_zeros_says_nothing_of_the_grain():
+    """It has no lowest bit; the others have values below one."""
+    values = np.array([[0.0, 0.0], [0.375, 0.25]])
+    assert _grain(values, Memory()) == 0.125
+    assert _grain(np.zeros((2, 2)), Memory()) == 1.0
+
+
+def test_a_panel_is_freed_after_its_last_tile():
+    """The prepared rows are several times as large as the factor."""
+    matrix = Matrix(values=np.ones((1, 4, 2)), errors=None, is_input=True)
+    panel = _product_tiles._Panel(matrix, 0, slice(0, 4), lambda *_args: np.ones(3), 2)
+    prepared = weakref.ref(panel.prepared)
+    panel.count_down()
+    assert prepared() is not None
+    panel.count_down()
+    assert prepared() is None

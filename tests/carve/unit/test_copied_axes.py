@@ -13,6 +13,7 @@ from relax_tapml.carve.unit import copied_axes
 from relax_tapml.carve.unit.copied_axes import Limits
 from relax_tapml.carve.unit.part_weights import RecordedTensors
 from relax_tapml.compare.verdict import Verdict
+from relax_tapml.derive import error_bounds
 from relax_tapml.replays.replay import replay
 
 M, K, N = 64, 32, 640
@@ -114,6 +115,23 @@ def opened(record_model, tmp_path_factory, weights):
         patch.setattr("relax_tapml.carve._carve_unit.EXACT", exact)
         yield recording.write_suite(folder / "tests")
     recording.store.close()
+
+
+@pytest.mark.parametrize(("excess", "is_copied"), [(0.9, True), (3.0, False)])
+def test_results_of_an_inaccurate_source_are_held_whole(
+    record_model, tmp_path, weights, monkeypatch, excess, is_copied
+):
+    """Those at held places say nothing of the others, where it may be off to the other side."""
+    x = np.random.default_rng(1).standard_normal((M, K)).astype("float32")
+    recording = record_model(Head, tmp_path / "captures", [(x, *weights)])
+    limits = Limits(most_bytes=50_000, held_bytes=16_000, weight_axes_bytes=50_000)
+    monkeypatch.setattr(copied_axes, "RECORDED", limits)
+    texts = error_bounds.excess_text
+    monkeypatch.setattr("relax_tapml.derive._result_bounds.excess_text", lambda _: texts(excess))
+    suite = recording.write_suite(tmp_path / "tests", is_probed=False)
+    recording.store.close()
+    _, cases = product(suite)
+    assert any(tensor.copied for tensor in tensors_of(suite, cases["case0"])) == is_copied
 
 
 def product(opened):
