@@ -15,8 +15,6 @@ from relax_tapml.bringup._work import LoopKind, UnitLoad, Work
 from relax_tapml.cores import usable_cores
 from relax_tapml.cpu_schedule.schedule_for_cpu import LEAST_ITERATIONS
 
-# Of the processor, in which the machine of the constants builds the kernel of ``machine_speed``.
-
 # A call of a kernel; an iteration of its loops without a schedule; one that computes a value.
 _CALL_S = 5e-5
 _PLAIN_S = 2e-9
