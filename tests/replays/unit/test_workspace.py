@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import tvm
@@ -63,13 +65,19 @@ def test_rows_of_a_schedule_are_filled_too():
     assert all(kernel.attrs["tirx.is_scheduled"] for kernel in kernels)
     right, wrong = map(built, kernels)
     x, y = (tvm.runtime.tensor(np.ones((ROWS, COLUMNS), "float32")) for _ in range(2))
-    right(x, y)
-    assert set(y.numpy()[:, WRITTEN:].reshape(-1)) == {1}
-    wrong(x, y)
-    pages = [ROWS * COLUMNS // PAGE_WORDS]
-    pattern = tvm.runtime.tensor(np.full(PAGE_WORDS, 0x42424242, "uint32"))
-    built(filler(with_all(pages, [pages])))(pattern, tvm.runtime.tensor(np.zeros(1, "uint32")))
-    wrong(x, y)
+
+    def run():
+        right(x, y)
+        assert set(y.numpy()[:, WRITTEN:].reshape(-1)) == {1}
+        wrong(x, y)
+        pages = [ROWS * COLUMNS // PAGE_WORDS]
+        pattern = tvm.runtime.tensor(np.full(PAGE_WORDS, 0x42424242, "uint32"))
+        built(filler(with_all(pages, [pages])))(pattern, tvm.runtime.tensor(np.zeros(1, "uint32")))
+        wrong(x, y)
+
+    # A thread has memory of its own: a smaller piece that others left would be taken for a row.
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(run).result()
     seen = (y.numpy()[:, WRITTEN:] != 1).all(axis=1)
     assert seen[0]
     assert seen.sum() >= ROWS // 64
