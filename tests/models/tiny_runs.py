@@ -9,6 +9,7 @@ from typing import Any
 import psutil
 from rich.console import Console
 from tiny_model import UNITS, model
+from transferred import command_line
 
 from relax_tapml import bring_up
 from relax_tapml.cli.present import present
@@ -51,4 +52,4 @@ def printed(result: Any) -> str:
 def device_processes() -> list[psutil.Process]:
     """Return the processes of this project that this process has started and that still run."""
     children = psutil.Process().children(recursive=True)
-    return [child for child in children if "relax_tapml" in " ".join(child.cmdline())]
+    return [child for child in children if "relax_tapml" in command_line(child)]

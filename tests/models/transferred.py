@@ -53,6 +53,14 @@ def check_gone(processes) -> None:
     assert [p for p in alive if p.status() != psutil.STATUS_ZOMBIE] == []
 
 
+def command_line(process: psutil.Process) -> str:
+    """Return the command of a process; nothing if it has ended since it was listed."""
+    try:
+        return " ".join(process.cmdline())
+    except psutil.NoSuchProcess:  # Or one that nobody has collected yet.
+        return ""
+
+
 def led_by(leaders) -> list[psutil.Process]:
     """Return the processes of the sessions of some processes, also those without a parent."""
     led = []

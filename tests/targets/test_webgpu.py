@@ -16,7 +16,7 @@ import psutil
 import pytest
 import tvm
 from broken_pipelines import _map_stores, _store, breaks, scale
-from transferred import check_gone, check_round_trip, led_by
+from transferred import check_gone, check_round_trip, command_line, led_by
 from tvm import relax, tirx
 from tvm.s_tir import Schedule
 from tvm.script import tirx as T  # noqa: N812
@@ -432,7 +432,7 @@ def test_a_browser_that_ends_is_a_crash_and_leaves_nothing(victim, message):
     with closing(open_session("process", WEBGPU, timeout_s=30)) as session:
         tensor = session.upload(np.zeros(10, np.float32))
         gateway, *browser = family(session)
-        kinds = {process: " ".join(process.cmdline()) for process in browser}
+        kinds = {process: line for process in browser if (line := command_line(process))}
         chosen = [p for p, line in kinds.items() if f"--type={victim}" in line] or [
             p for p, line in kinds.items() if "--type=" not in line
         ]
