@@ -13,6 +13,7 @@ import numpy as np
 Array = np.ndarray[Any, np.dtype[Any]]
 
 _ALIGNMENT = 64
+_COMPARED = 1 << 20  # Bytes that are compared at once.
 _FEW, _PART = 1 << 12, 1 << 16  # Values: of small arrays, and of what is widened at once.
 
 # Of splitmix64 (Steele, Lea and Flood, Fast splittable pseudorandom number generators, 2014).
@@ -135,6 +136,23 @@ def is_same_value(a: Array, b: Array) -> Array:
         wide, other = as_float64(a), as_float64(b)
         is_same = (wide == other) | (np.isnan(wide) & np.isnan(other))
     return np.asarray(is_same)
+
+
+def are_same_bytes(one: Array, other: Array) -> bool:
+    """Whether two arrays hold the same bytes; block by block, without a copy of either."""
+    first, second = (np.ascontiguousarray(a).reshape(-1).view(np.uint8) for a in (one, other))
+    return first.size == second.size and all(
+        np.array_equal(first[begin : begin + _COMPARED], second[begin : begin + _COMPARED])
+        for begin in range(0, first.size, _COMPARED)
+    )
+
+
+def are_same_arrays(some: Sequence[Array], others: Sequence[Array]) -> bool:
+    """Whether arrays have the same dtypes, shapes and bytes, one by one."""
+    return len(some) == len(others) and all(
+        (one.dtype, one.shape) == (other.dtype, other.shape) and are_same_bytes(one, other)
+        for one, other in zip(some, others, strict=True)
+    )
 
 
 def hashed(numbers: Array) -> Array:

@@ -6,7 +6,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from relax_tapml.arrays import as_float64, copy_wide
+from relax_tapml.arrays import are_same_arrays, as_float64, copy_wide
 
 EVERY = np.arange(1 << 16, dtype=np.uint16)
 
@@ -42,3 +42,16 @@ def test_any_layout_is_widened(name):
     for array in (swapped, base, base.T, base[:, ::-1, ::2], base[0, 0, 0], base[:0], base[1].T):
         array = np.asarray(array)
         assert same_bits(as_float64(array), array.astype(np.float64))
+
+
+def test_arrays_are_the_same_by_dtype_shape_and_every_byte(monkeypatch):
+    """Also behind the first part that is compared, and where values are equal but bits are not."""
+    monkeypatch.setattr("relax_tapml.arrays._COMPARED", 8)
+    one = np.arange(6, dtype="float32").reshape(2, 3)
+    last = one.copy()
+    last[-1, -1] = 7
+    assert are_same_arrays([one, one.T], [one.copy(), one.T.copy()])
+    others = (last, one.T, one.view("int32"), one.reshape(-1), np.where(one == 0, -0.0, one))
+    for other in others:
+        assert not are_same_arrays([one], [other.astype(other.dtype)])
+    assert not are_same_arrays([one], [one, one])

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import tvm
 
-from relax_tapml.arrays import Array
+from relax_tapml.arrays import Array, are_same_arrays
 from relax_tapml.bringup._capture_notes import CaptureNotes, left_out, require_plan
 from relax_tapml.bringup._capture_room import require_room
 from relax_tapml.bringup._capture_size import FunctionCall
@@ -353,7 +353,7 @@ class Source:
                             result = self._runs.model.run(functions, sample)
                             recorder.outputs(result)
                             # Raised in here, it leaves the sample incomplete: it is no oracle.
-                            if not _are_identical(outputs[index], result):
+                            if not are_same_arrays(outputs[index], result):
                                 raise SourceError(_DIFFERENT.format(name=sample.name))
 
             list(self._runs.watched(work, stage, how=" while it is captured"))
@@ -395,10 +395,3 @@ def site_records(
                 )
             )
     return records
-
-
-def _are_identical(expected: Sequence[Array], actual: Sequence[Array]) -> bool:
-    return len(expected) == len(actual) and all(
-        a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes()
-        for a, b in zip(expected, actual, strict=True)
-    )

@@ -7,14 +7,11 @@ import dataclasses
 import gc
 from contextlib import suppress
 
-import numpy as np
-
-from relax_tapml.arrays import Array
+from relax_tapml.arrays import Array, are_same_arrays
 from relax_tapml.bringup.trusted_source import Trusted
 from relax_tapml.capture.store import CaptureStore
 from relax_tapml.files.mapped import drop_pages
 
-_PART = 1 << 24
 _LEAST_FREED_BYTES = 1 << 26
 
 
@@ -64,19 +61,10 @@ def free_memory(store: CaptureStore) -> None:
 
 def _stored(store: CaptureStore, name: str, array: Array) -> Array:
     stored = store.parameter(name)
-    return _checked(stored) if _is_same(stored, array) else array
+    return _checked(stored) if are_same_arrays([stored], [array]) else array
 
 
 def _checked(stored: Array) -> Array:
     """Return an array that has been read once; it takes no memory until it is read again."""
     drop_pages(stored)
     return stored
-
-
-def _is_same(one: Array, other: Array) -> bool:
-    """Whether arrays hold the same bytes, without a copy of them."""
-    if (one.dtype, one.shape) != (other.dtype, other.shape):
-        return False
-    a, b = (np.ascontiguousarray(array).reshape(-1).view(np.uint8) for array in (one, other))
-    starts = range(0, a.size, _PART)
-    return all(np.array_equal(a[i : i + _PART], b[i : i + _PART]) for i in starts)

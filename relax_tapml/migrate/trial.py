@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from relax_tapml.arrays import Array
+from relax_tapml.arrays import Array, are_same_arrays
 from relax_tapml.compare.agreement import Agreement, agreement, joined
 from relax_tapml.compare.comparison import Comparison, compare_all, worst
 from relax_tapml.compare.repeat import repeated
@@ -33,7 +33,6 @@ from relax_tapml.results.step_result import (
 )
 from relax_tapml.targets.session.attempts import retry_if_killed, was_killed
 from relax_tapml.targets.session.device import Device
-from relax_tapml.targets.session.tensors import are_same_bytes
 from relax_tapml.targets.session.traffic import Traffic
 
 _RIGHT = (Verdict.PASS, Verdict.INCONCLUSIVE)
@@ -346,7 +345,7 @@ class Trial:
         its run.
         """
         last = self._compared.get(index)
-        if last is None or not _are_same(last.outputs, outputs):
+        if last is None or not are_same_arrays(last.outputs, outputs):
             comparisons = compare_all(self.oracles[index], outputs, self.tolerances[index])
             agreements = self._agreements(index, outputs)
             last = _Compared(outputs=outputs, comparisons=comparisons, agreements=agreements)
@@ -403,13 +402,6 @@ class _Compared:
     outputs: Sequence[Array]
     comparisons: Sequence[Comparison]
     agreements: Sequence[Agreement]
-
-
-def _are_same(one: Sequence[Array], other: Sequence[Array]) -> bool:
-    return len(one) == len(other) and all(
-        (a.dtype, a.shape) == (b.dtype, b.shape) and are_same_bytes(a, b)
-        for a, b in zip(one, other, strict=True)
-    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,11 +9,10 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import tvm
 from tvm import relax
 
-from relax_tapml.arrays import Array
+from relax_tapml.arrays import Array, are_same_bytes
 from relax_tapml.capture.host_tensor import HostTensor
 from relax_tapml.passes.operator_call import operator_functions
 from relax_tapml.passes.site import Site, site_of
@@ -23,7 +22,6 @@ from relax_tapml.targets.session.session import DeviceSession, DeviceTensor
 from relax_tapml.targets.session.tensors import free_kept, to_host
 
 _ORDINAL = re.compile(r"#\d+")
-_PART = 1 << 24
 # More memory than this, of values that were derived, is given back to the system.
 _KEPT_BYTES = 1 << 28
 
@@ -397,9 +395,7 @@ def _is_equal(a: Any, b: Any) -> bool:
         return True
     if str(a.dtype) != str(b.dtype) or tuple(a.shape) != tuple(b.shape):
         return False
-    one, other = (_bytes(tensor) for tensor in (a, b))
-    starts = range(0, one.size, _PART)
-    return all(np.array_equal(one[i : i + _PART], other[i : i + _PART]) for i in starts)
+    return are_same_bytes(_bytes(a), _bytes(b))
 
 
 def _bytes(tensor: Any) -> Array:

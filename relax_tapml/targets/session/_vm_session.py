@@ -12,14 +12,13 @@ from typing import Any
 import tvm
 from tvm import relax
 
-from relax_tapml.arrays import Array
+from relax_tapml.arrays import Array, are_same_bytes
 from relax_tapml.errors import DeviceUnavailable, UsageError
 from relax_tapml.files.machine import Lack
 from relax_tapml.files.mapped import is_mapped
 from relax_tapml.targets.session._loaded_kernels import LoadedKernels
 from relax_tapml.targets.session.session import DeviceModule, DeviceTensor, DeviceValue
 from relax_tapml.targets.session.tensors import (
-    are_same_bytes,
     check_dtype,
     plain,
     to_device,

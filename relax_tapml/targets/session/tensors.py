@@ -14,8 +14,6 @@ from relax_tapml.targets.server.functions import ServerFunction
 # TVM 0.27 counts bits for these and ml_dtypes bytes, so that a copy fails.
 _NARROW = frozenset({"int2", "int4", "uint2", "uint4", "float6_e2m3fn", "float6_e3m2fn"})
 
-_BLOCK = 1 << 20
-
 
 def check_dtype(array: Array) -> None:
     """Refuse an array that no tensor can hold.
@@ -48,15 +46,6 @@ def to_host(tensor: Any) -> Array:
     """Copy a tensor to a new array; bfloat16 and float8 are ``ml_dtypes``."""
     array: Array = tensor.numpy()
     return array
-
-
-def are_same_bytes(one: Array, other: Array) -> bool:
-    """Whether two arrays hold the same bytes; block by block, without a copy of either."""
-    first, second = (np.ascontiguousarray(a).reshape(-1).view(np.uint8) for a in (one, other))
-    return first.size == second.size and all(
-        np.array_equal(first[begin : begin + _BLOCK], second[begin : begin + _BLOCK])
-        for begin in range(0, first.size, _BLOCK)
-    )
 
 
 def free_kept() -> None:
