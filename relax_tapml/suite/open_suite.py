@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,7 @@ from relax_tapml.foreign.module import check_modules, read_module
 from relax_tapml.foreign.names import first_fault, symbol_fault, text_fault
 from relax_tapml.passes.operator_call import leaf_types
 from relax_tapml.suite import _encoded_file
+from relax_tapml.suite._made_tensors import MadeTensors
 from relax_tapml.suite.manifest import (
     MANIFEST,
     Manifest,
@@ -45,8 +46,7 @@ from relax_tapml.suite.manifest_file import CARVE_AGAIN, read_manifest
 from relax_tapml.targets.platforms.registry import platform_of
 from relax_tapml.targets.toolchain.low_precision_math import LowPrecisionMath
 
-_MADE_BYTES = 1 << 28
-_COPIED_BYTES = 1 << 25
+_LARGE_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -73,8 +73,8 @@ class Suite:
     low_precision_math: LowPrecisionMath | None = None
     trust: bool = False
     _modules: dict[str, tvm.IRModule] = field(default_factory=dict, repr=False)
-    # Tensors that took time to make, the last ones last: the cases of a unit share them.
-    _made: dict[str, Array] = field(default_factory=dict, repr=False)
+    # The cases of a unit share them.
+    _made: MadeTensors = field(default_factory=MadeTensors, repr=False)
 
     def for_target(self, target: Any) -> Suite:
         """Return the same suite, opened for a ``tvm.target.Target``; no file is read again."""
@@ -155,31 +155,40 @@ class Suite:
             makes another tensor than it did.
         """
         entry = self.manifest.tensors[digest]
-        if entry.file is not None and not _takes_long(entry):
-            return self._read(entry.file, entry)
-        array = self._made.pop(digest, None)
-        if array is None:
-            self._make_room(_size_bytes(entry))
-            if entry.file is None:
-                array = self._generated(digest, entry)
-            else:
-                array = self._read(entry.file, entry)
-        self._made[digest] = array
-        return array
+        if not _is_made(entry):
+            return self._make(digest)
+        return self._made.take(digest, _size_bytes(entry), lambda: self._make(digest))
 
-    def _make_room(self, size_bytes: int) -> None:
-        """Free the oldest of the tensors that are kept, before another one takes so much."""
-        # Threads that replay on devices of a fleet share the suite.
-        kept = list(self._made.items())
-        excess = sum(made.nbytes for _, made in kept) + size_bytes - _MADE_BYTES
-        for old, made in kept:
-            if excess > 0:
-                self._made.pop(old, None)
-                excess -= made.nbytes
+    def expect(self, digests: Sequence[str]) -> None:
+        """Tell which tensors are read from now on, in order: what is made of others is kept so."""
+        tensors = self.manifest.tensors
+        self._made.expect([digest for digest in digests if _is_made(tensors[digest])])
+
+    def make_ahead(self, digest: str) -> None:
+        """Make an expected tensor as soon as there is room for it; see ``MadeTensors``.
+
+        Raises
+        ------
+        StoreError
+            As ``tensor``.
+        """
+        size_bytes = _size_bytes(self.manifest.tensors[digest])
+        self._made.make_ahead(digest, size_bytes, lambda: self._make(digest))
+
+    def is_large(self, digest: str) -> bool:
+        """Whether making a tensor takes so long that it pays to do it in another thread."""
+        entry = self.manifest.tensors[digest]
+        return _is_made(entry) and _size_bytes(entry) >= _LARGE_BYTES
 
     def forget_made(self) -> None:
-        """Free the tensors that are kept because they took time to make."""
-        self._made.clear()
+        """Free the tensors that are kept because they took time to make, and are not expected."""
+        self._made.forget()
+
+    def _make(self, digest: str) -> Array:
+        entry = self.manifest.tensors[digest]
+        if entry.file is None:
+            return self._generated(digest, entry)
+        return self._read(entry.file, entry)
 
     def _read(self, file: str, entry: SuiteTensor) -> Array:
         path = self.folder / file
@@ -348,13 +357,9 @@ def _check_tensor(path: Path, tensor: SuiteTensor) -> None:
         raise StoreError(f"{path}: {error}. {CARVE_AGAIN}") from error
 
 
-def _takes_long(entry: SuiteTensor) -> bool:
-    """Return whether making a tensor of its file takes much longer than reading it.
-
-    Copies of some megabytes take milliseconds. If they were kept, a weight would go for them.
-    """
-    is_large_copy = bool(entry.copied) and _size_bytes(entry) > _COPIED_BYTES
-    return entry.rows is not None or is_large_copy
+def _is_made(entry: SuiteTensor) -> bool:
+    """Return whether a tensor is more than the bytes of its file."""
+    return entry.file is None or entry.rows is not None or entry.is_encoded
 
 
 def _size_bytes(entry: SuiteTensor) -> int:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from relax_tapml.arrays import Array
+from relax_tapml.replays.unit._cases_ahead import CasesAhead
 from relax_tapml.replays.unit._poison import (
     both,
     is_certain,
@@ -75,9 +76,20 @@ class CaseCaller:
         self._suite = suite
         self._programs = programs
         self._poison = poison
+        self._ahead = CasesAhead(suite, ())
         # Which session has which weights, and how many bytes.
         self._session: DeviceSession | None = None
         self._weights: dict[str, int] = {}
+
+    def expect(self, cases: Iterable[tuple[str, SuiteCase]]) -> None:
+        """Tell which cases follow, with their units; their large tensors are made meanwhile."""
+        self._ahead.close()
+        self._ahead = CasesAhead(self._suite, cases)
+        self._ahead.start()
+
+    def close(self) -> None:
+        """End what ``expect`` began."""
+        self._ahead.close()
 
     def arguments(
         self,
@@ -178,11 +190,13 @@ class CaseCaller:
         self, session: DeviceSession, module: DeviceModule, unit: str, case: SuiteCase
     ) -> CheckedCall:
         """Call a unit once and check what it did to its inputs and to memory."""
+        self._ahead.begin(unit, case)
         inputs = self._inputs(case)
         arguments = self.arguments(session, case, inputs)
         results = self._results(session, module, unit, case, arguments, self._poison)
         changed = [] if case.may_write else _changed(session, inputs, arguments)
         del inputs, arguments
+        self._ahead.called()
         # Large inputs, results on the device, their copies and oracles follow one another.
         is_large = sum(math.prod(one.shape) * one.dtype.itemsize for one in results) > _KEPT_BYTES
         if is_large:
