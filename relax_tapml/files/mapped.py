@@ -17,7 +17,7 @@ import numpy as np
 
 from relax_tapml.arrays import Array, empty_aligned
 from relax_tapml.errors import MachineError, StoreError
-from relax_tapml.files.read import open_file
+from relax_tapml.files.read import MAX_WEIGHTS_BYTES, open_file
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _LIBC.mmap.restype = ctypes.c_void_p
@@ -165,6 +165,19 @@ def place_of(array: Array) -> FilePlace | None:
         return None
     offset = array.ctypes.data - mapping.address
     return FilePlace(path=mapping.path, offset=offset, size_bytes=array.nbytes)
+
+
+def array_at(place: FilePlace, dtype: np.dtype[Any], shape: Sequence[int], *, fix: str) -> Array:
+    """Map the bytes at a place once more: what is written to them stays in this array.
+
+    Raises
+    ------
+    StoreError
+        The file cannot be opened, as the memory of a process that is hidden from others.
+    """
+    content = map_file(place.path, fix=fix, max_bytes=MAX_WEIGHTS_BYTES)
+    part = content[place.offset : place.offset + place.size_bytes]
+    return part.view(dtype).reshape(tuple(shape))
 
 
 def _mapping(array: Array) -> _Mapping | None:

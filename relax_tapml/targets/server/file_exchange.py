@@ -11,7 +11,7 @@ import ctypes
 import math
 import mmap
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +20,11 @@ import tvm
 import tvm_ffi
 from tvm.runtime import _ffi_api
 
-from relax_tapml.arrays import Array, dtype_named, empty_aligned
-from relax_tapml.capture.host_tensor import tensor_over
+from relax_tapml.arrays import Array, are_same_bytes, dtype_named, empty_aligned
+from relax_tapml.capture.host_tensor import HostTensor, tensor_over
+from relax_tapml.cores import slices
 from relax_tapml.errors import StoreError
-from relax_tapml.files.mapped import FilePlace, map_file
-from relax_tapml.files.read import MAX_WEIGHTS_BYTES
+from relax_tapml.files.mapped import FilePlace, array_at, drop_pages, place_of
 from relax_tapml.targets.server.functions import (
     ServerFunction,
     optional_function,
@@ -56,6 +56,7 @@ class FileExchange:
         # A server without it, which has no Python, takes and gives whole tensors.
         self._put = optional_function(remote, ServerFunction.PART_FROM_FILE)
         self._give = server_function(remote, ServerFunction.TENSOR_TO_FILE)
+        self._holds = optional_function(remote, ServerFunction.TENSOR_HOLDS_FILE)
         self._map = optional_function(remote, ServerFunction.TENSOR_OF_FILE)
         self._file = _MappedFile(folder)
 
@@ -96,7 +97,15 @@ class FileExchange:
         return array
 
     def holds(self, tensor: Any, array: Array) -> bool:
-        """Whether a tensor has the bytes of a C-contiguous array of its shape and dtype."""
+        """Whether a tensor has the bytes of a C-contiguous array of its shape and dtype.
+
+        What lies in a file is compared on the server, if that may open it: nothing crosses.
+        """
+        place = None if self._holds is None else place_of(array)
+        if place is not None:
+            found = self._holds(tensor, str(place.path), place.offset)
+            if found >= 0:
+                return bool(found)
         data = array.reshape(-1).view(np.uint8)
         return all(
             np.array_equal(part, data[begin : begin + part.size])
@@ -163,16 +172,34 @@ def register(folder: Path) -> None:
             ctypes.memmove(address(size), tensor.data_ptr() + begin, size)
 
     def mapped(device: Any, path: str, offset: int, dtype: str, *shape: int) -> Any:
-        kind = dtype_named(dtype)
-        size = math.prod(shape) * kind.itemsize
-        try:
-            content = map_file(Path(path), fix=_FIX, max_bytes=MAX_WEIGHTS_BYTES)
-        except StoreError:  # The memory of a process may be hidden from others.
+        array = content_at(path, offset, dtype_named(dtype), shape)
+        if array is None:
             return None
-        array = content[offset : offset + size].view(kind).reshape(shape)
         is_cpu = device.__device_type_name__() == "cpu"
         tensor = tensor_over(array) if is_cpu else None
         return tvm.runtime.tensor(array, device) if tensor is None else tensor
+
+    def holds(tensor: Any, path: str, offset: int) -> int:
+        content = content_at(path, offset, np.dtype(np.uint8), (size_of(tensor),))
+        if content is None:
+            return -1
+        is_cpu = tensor.device.__device_type_name__() == "cpu"
+        held = (HostTensor.view_of(tensor) if is_cpu else HostTensor.copy_of(tensor)).data
+        for part in slices(content.size, _PART_BYTES):
+            if not are_same_bytes(held[part], content[part]):
+                return 0
+            drop_pages(content[part])
+        return 1
+
+    def content_at(
+        path: str, offset: int, dtype: np.dtype[Any], shape: Sequence[int]
+    ) -> Array | None:
+        size = math.prod(shape) * dtype.itemsize
+        place = FilePlace(path=Path(path), offset=offset, size_bytes=size)
+        try:
+            return array_at(place, dtype, shape, fix=_FIX)
+        except StoreError:  # The memory of a process may be hidden from others.
+            return None
 
     def size_of(tensor: Any) -> int:
         return int(math.prod(tensor.shape) * tensor.dtype.itemsize)
@@ -184,6 +211,7 @@ def register(folder: Path) -> None:
     tvm.register_global_func(str(ServerFunction.TENSOR_FROM_FILE), take, override=True)
     tvm.register_global_func(str(ServerFunction.PART_FROM_FILE), put, override=True)
     tvm.register_global_func(str(ServerFunction.TENSOR_TO_FILE), give, override=True)
+    tvm.register_global_func(str(ServerFunction.TENSOR_HOLDS_FILE), holds, override=True)
     tvm.register_global_func(str(ServerFunction.TENSOR_OF_FILE), mapped, override=True)
 
 
