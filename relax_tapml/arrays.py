@@ -12,6 +12,8 @@ import ml_dtypes
 import numpy as np
 
 Array = np.ndarray[Any, np.dtype[Any]]
+Allocate = Callable[[Sequence[int], np.dtype[Any]], Array]
+"""Returns a new array of a shape and a dtype, contiguous, of any content."""
 
 _ALIGNMENT = 64
 _WORD = np.dtype(np.uint64)

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from relax_tapml.arrays import Array, empty_aligned
+from relax_tapml.arrays import Array, are_same_bytes, empty_aligned
 from relax_tapml.errors import MachineError, StoreError
 from relax_tapml.files.read import MAX_WEIGHTS_BYTES, open_file
 
@@ -27,6 +27,7 @@ _LIBC.mmap.argtypes = [
 _LIBC.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
 _LIBC.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
 _SHARED_BYTES = 1 << 24
+_COMPARED = 1 << 18  # Bytes that are read at once.
 _FAILED = ctypes.c_void_p(-1).value
 
 
@@ -178,6 +179,27 @@ def array_at(place: FilePlace, dtype: np.dtype[Any], shape: Sequence[int], *, fi
     content = map_file(place.path, fix=fix, max_bytes=MAX_WEIGHTS_BYTES)
     part = content[place.offset : place.offset + place.size_bytes]
     return part.view(dtype).reshape(tuple(shape))
+
+
+def are_bytes_at(place: FilePlace, data: Array, *, fix: str) -> bool:
+    """Return whether a file has these bytes at a place: uint8, one axis.
+
+    They are read part by part, which takes less time than to map what is looked at once.
+
+    Raises
+    ------
+    StoreError
+        As ``array_at``.
+    """
+    part = np.empty(_COMPARED, np.uint8)
+    with open_file(place.path, fix=fix, max_bytes=MAX_WEIGHTS_BYTES) as file:
+        file.seek(place.offset)
+        for begin in range(0, data.size, _COMPARED):
+            expected = data[begin : begin + _COMPARED]
+            found = part[: expected.size]
+            if file.readinto(found.data) != found.size or not are_same_bytes(found, expected):
+                return False
+    return True
 
 
 def _mapping(array: Array) -> _Mapping | None:

@@ -10,6 +10,7 @@ import hashlib
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,9 @@ from tvm.ir import Call, Op
 from tvm_ffi import structural_walk
 
 from relax_tapml import tensor_file
-from relax_tapml.arrays import Array, dtype_named
+from relax_tapml.arrays import Allocate, Array, dtype_named, empty_aligned
 from relax_tapml.errors import StoreError, UsageError
-from relax_tapml.files.mapped import map_file
+from relax_tapml.files.mapped import map_file, shared_array
 from relax_tapml.files.read import (
     MAX_JSON_BYTES,
     listed_file,
@@ -186,19 +187,33 @@ class Suite:
 
     def _make(self, digest: str) -> Array:
         entry = self.manifest.tensors[digest]
+        # A device of this machine maps what it is given; other memory takes less time to get.
+        allocate = shared_array if digest in self._given else empty_aligned
         if entry.file is None:
-            return self._generated(digest, entry)
-        return self._read(entry.file, entry)
+            return self._generated(digest, entry, allocate)
+        return self._read(entry.file, entry, allocate)
 
-    def _read(self, file: str, entry: SuiteTensor) -> Array:
+    @cached_property
+    def _given(self) -> frozenset[str]:
+        """What cases give to a device."""
+        units = self.manifest.units.values()
+        cases = [case for unit in units for case in unit.cases]
+        return frozenset(item.tensor for case in cases for item in case.inputs)
+
+    def _read(self, file: str, entry: SuiteTensor, allocate: Allocate) -> Array:
         path = self.folder / file
         try:
             data = map_file(path, fix=CARVE_AGAIN, max_bytes=tensor_file.MAX_TENSOR_BYTES)
             if entry.is_encoded:
-                array = _encoded_file.parse(data, entry)
+                array = _encoded_file.parse(data, entry, allocate=allocate)
             else:
                 array = tensor_file.parse_tensor(
-                    data, entry.dtype, entry.shape, rows=entry.rows, axis=entry.axis
+                    data,
+                    entry.dtype,
+                    entry.shape,
+                    rows=entry.rows,
+                    axis=entry.axis,
+                    allocate=allocate,
                 )
         except (ValueError, MemoryError) as error:
             fault = error if isinstance(error, ValueError) else "out of memory"
@@ -210,11 +225,11 @@ class Suite:
             )
         return array
 
-    def _generated(self, digest: str, entry: SuiteTensor) -> Array:
+    def _generated(self, digest: str, entry: SuiteTensor, allocate: Allocate) -> Array:
         assert entry.recipe is not None
         where = self.folder / MANIFEST
         try:
-            array = entry.recipe.array(entry.dtype, entry.shape)
+            array = entry.recipe.array(entry.dtype, entry.shape, allocate=allocate)
         except (ValueError, MemoryError) as error:
             raise StoreError(f"{where}: tensor {digest}: {error}. {CARVE_AGAIN}") from error
         made = digest_of_array(array)

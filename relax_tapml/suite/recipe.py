@@ -12,9 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from relax_tapml.arrays import Array, dtype_named, hash_in_place, hashed, is_float
+from relax_tapml.arrays import Allocate, Array, dtype_named, empty_aligned, hash_in_place, hashed, is_float
 from relax_tapml.cores import in_threads, slices
-from relax_tapml.files.mapped import shared_array
 
 _MOST_MAGNITUDE, _MOST_PARTS, _MOST_EXPONENT = 1 << 20, 1 << 16, 1000
 # Places that are hashed at once, so that what that takes stays in a cache; and by one thread.
@@ -72,7 +71,9 @@ class Recipe:
                     f"{low} to {high}"
                 )
 
-    def array(self, dtype: str, shape: Sequence[int]) -> Array:
+    def array(
+        self, dtype: str, shape: Sequence[int], *, allocate: Allocate = empty_aligned
+    ) -> Array:
         """Return the tensor.
 
         Parameters
@@ -81,6 +82,8 @@ class Recipe:
             A float dtype by name. It holds the values exactly, or they are rounded to it.
         shape
             Of the tensor.
+        allocate
+            Makes the array.
 
         Raises
         ------
@@ -91,7 +94,7 @@ class Recipe:
         size = math.prod(shape)
         if not is_float(made_of) or not 0 <= size <= MOST_ELEMENTS or min(shape, default=0) < 0:
             raise ValueError(f"a tensor of {dtype} {list(shape)} cannot be generated")
-        array = shared_array((size,), made_of)
+        array = allocate((size,), made_of)
         # Few values are converted once each, and then chosen. As bits: NumPy copies values of
         # ml_dtypes one by one.
         bits = np.dtype(f"u{made_of.itemsize}")

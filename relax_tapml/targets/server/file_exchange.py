@@ -11,7 +11,7 @@ import ctypes
 import math
 import mmap
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +20,10 @@ import tvm
 import tvm_ffi
 from tvm.runtime import _ffi_api
 
-from relax_tapml.arrays import Array, are_same_bytes, dtype_named, empty_aligned
+from relax_tapml.arrays import Array, dtype_named, empty_aligned
 from relax_tapml.capture.host_tensor import HostTensor, tensor_over
-from relax_tapml.cores import slices
 from relax_tapml.errors import StoreError
-from relax_tapml.files.mapped import FilePlace, array_at, drop_pages, place_of
+from relax_tapml.files.mapped import FilePlace, are_bytes_at, array_at, place_of
 from relax_tapml.targets.server.functions import (
     ServerFunction,
     optional_function,
@@ -172,34 +171,25 @@ def register(folder: Path) -> None:
             ctypes.memmove(address(size), tensor.data_ptr() + begin, size)
 
     def mapped(device: Any, path: str, offset: int, dtype: str, *shape: int) -> Any:
-        array = content_at(path, offset, dtype_named(dtype), shape)
-        if array is None:
+        kind = dtype_named(dtype)
+        size = math.prod(shape) * kind.itemsize
+        place = FilePlace(path=Path(path), offset=offset, size_bytes=size)
+        try:
+            array = array_at(place, kind, shape, fix=_FIX)
+        except StoreError:  # The memory of a process may be hidden from others.
             return None
         is_cpu = device.__device_type_name__() == "cpu"
         tensor = tensor_over(array) if is_cpu else None
         return tvm.runtime.tensor(array, device) if tensor is None else tensor
 
     def holds(tensor: Any, path: str, offset: int) -> int:
-        content = content_at(path, offset, np.dtype(np.uint8), (size_of(tensor),))
-        if content is None:
-            return -1
         is_cpu = tensor.device.__device_type_name__() == "cpu"
-        held = (HostTensor.view_of(tensor) if is_cpu else HostTensor.copy_of(tensor)).data
-        for part in slices(content.size, _PART_BYTES):
-            if not are_same_bytes(held[part], content[part]):
-                return 0
-            drop_pages(content[part])
-        return 1
-
-    def content_at(
-        path: str, offset: int, dtype: np.dtype[Any], shape: Sequence[int]
-    ) -> Array | None:
-        size = math.prod(shape) * dtype.itemsize
-        place = FilePlace(path=Path(path), offset=offset, size_bytes=size)
+        held = HostTensor.view_of(tensor) if is_cpu else HostTensor.copy_of(tensor)
+        place = FilePlace(path=Path(path), offset=offset, size_bytes=held.nbytes)
         try:
-            return array_at(place, dtype, shape, fix=_FIX)
-        except StoreError:  # The memory of a process may be hidden from others.
-            return None
+            return int(are_bytes_at(place, held.data, fix=_FIX))
+        except StoreError:
+            return -1
 
     def size_of(tensor: Any) -> int:
         return int(math.prod(tensor.shape) * tensor.dtype.itemsize)
