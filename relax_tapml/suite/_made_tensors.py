@@ -9,7 +9,7 @@ from relax_tapml.arrays import Array
 
 _Make = Callable[[], Array]
 
-_MOST_BYTES = 1 << 30
+_MOST_BYTES = 5 << 28
 _MOST_UNEXPECTED = 1 << 28
 
 

@@ -12,7 +12,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from relax_tapml.arrays import Allocate, Array, dtype_named, empty_aligned, hash_in_place, hashed, is_float
+from relax_tapml.arrays import (
+    Allocate,
+    Array,
+    dtype_named,
+    empty_aligned,
+    hash_in_place,
+    hashed,
+    is_float,
+)
 from relax_tapml.cores import in_threads, slices
 
 _MOST_MAGNITUDE, _MOST_PARTS, _MOST_EXPONENT = 1 << 20, 1 << 16, 1000
@@ -128,7 +136,9 @@ class Recipe:
             uint64, three rows of as many places; the result is one of them. All that is computed
             of some places stays in a cache.
         """
-        hashes, choices, rest = scratch
+        hashes: Array = scratch[0]
+        choices: Array = scratch[1]
+        rest: Array = scratch[2]
         hashes[:] = np.arange(start, start + hashes.size, dtype=np.uint64)
         with np.errstate(over="ignore"):
             hashes += hashed(np.asarray([self.seed], np.uint64))

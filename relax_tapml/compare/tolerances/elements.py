@@ -91,10 +91,10 @@ class ElementTolerance(StorableTolerance):
 def _has_negative(bound: Array) -> bool:
     if bound.dtype.name == "float8_e8m0fnu" or not bound.size:
         return False
-    if bound.dtype.isnative and bound.itemsize in _SIGNED:
-        # Of what is below zero, -0 and some NaN, the first bit is set.
-        if int(np.ascontiguousarray(bound).view(_SIGNED[bound.itemsize]).min()) >= 0:
-            return False
+    # Of what is below zero, -0 and some NaN, the first bit is set.
+    signed = _SIGNED.get(bound.itemsize) if bound.dtype.isnative else None
+    if signed is not None and int(np.ascontiguousarray(bound).view(signed).min()) >= 0:
+        return False
     return bool((as_float64(bound) < 0).any())
 
 
