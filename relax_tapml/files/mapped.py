@@ -26,7 +26,9 @@ _LIBC.mmap.argtypes = [
 ]
 _LIBC.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
 _LIBC.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
-_SHARED_BYTES = 1 << 24
+SHARED_BYTES = 1 << 24
+"""Of the smallest array that ``shared_array`` shares."""
+
 _COMPARED = 1 << 18  # Bytes that are read at once.
 _FAILED = ctypes.c_void_p(-1).value
 
@@ -107,7 +109,7 @@ def shared_array(shape: Sequence[int], dtype: np.dtype[Any]) -> Array:
     cannot do this.
     """
     size_bytes = math.prod(shape) * dtype.itemsize
-    if size_bytes < _SHARED_BYTES or not hasattr(os, "memfd_create"):
+    if size_bytes < SHARED_BYTES or not hasattr(os, "memfd_create"):
         return empty_aligned(shape, dtype)
     try:
         descriptor = os.memfd_create("relax_tapml.array")

@@ -22,8 +22,9 @@ from tvm_ffi import structural_walk
 
 from relax_tapml import tensor_file
 from relax_tapml.arrays import Allocate, Array, dtype_named, empty_aligned
+from relax_tapml.compare.tolerances.equal import EqualTolerance
 from relax_tapml.errors import StoreError, UsageError
-from relax_tapml.files.mapped import map_file, shared_array
+from relax_tapml.files.mapped import SHARED_BYTES, map_file, shared_array
 from relax_tapml.files.read import (
     MAX_JSON_BYTES,
     listed_file,
@@ -40,6 +41,7 @@ from relax_tapml.suite.manifest import (
     MANIFEST,
     Manifest,
     SuiteCase,
+    SuiteOutput,
     SuiteTensor,
     SuiteUnit,
 )
@@ -181,24 +183,34 @@ class Suite:
         entry = self.manifest.tensors[digest]
         return _is_made(entry) and _size_bytes(entry) >= _LARGE_BYTES
 
+    def is_compared_there(self, output: SuiteOutput) -> bool:
+        """Whether a result is compared with its oracle where it is before it crosses.
+
+        That is where it is large and should be the same, which it nearly always is to the bit.
+        """
+        size_bytes = _size_bytes(self.manifest.tensors[output.tensor])
+        return output.tolerance.kind == EqualTolerance.kind and size_bytes >= SHARED_BYTES
+
     def forget_made(self) -> None:
         """Free the tensors that are kept because they took time to make, and are not expected."""
         self._made.forget()
 
     def _make(self, digest: str) -> Array:
         entry = self.manifest.tensors[digest]
-        # A device of this machine maps what it is given; other memory takes less time to get.
-        allocate = shared_array if digest in self._given else empty_aligned
+        # A device of this machine maps what it takes; other memory takes less time to get.
+        allocate = shared_array if digest in self._shared else empty_aligned
         if entry.file is None:
             return self._generated(digest, entry, allocate)
         return self._read(entry.file, entry, allocate)
 
     @cached_property
-    def _given(self) -> frozenset[str]:
-        """What cases give to a device."""
+    def _shared(self) -> frozenset[str]:
+        """What cases give to a device, or compare there."""
         units = self.manifest.units.values()
         cases = [case for unit in units for case in unit.cases]
-        return frozenset(item.tensor for case in cases for item in case.inputs)
+        given = (item.tensor for case in cases for item in case.inputs)
+        outputs = (output for case in cases for output in case.outputs)
+        return frozenset((*given, *(o.tensor for o in outputs if self.is_compared_there(o))))
 
     def _read(self, file: str, entry: SuiteTensor, allocate: Allocate) -> Array:
         path = self.folder / file
