@@ -29,6 +29,9 @@ _LIBC.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
 SHARED_BYTES = 1 << 24
 """Of the smallest array that ``shared_array`` shares."""
 
+# What Linux tells of the pages of a process, 64 bits each: admin-guide/mm/pagemap.rst.
+_PAGES = Path("/proc/self/pagemap")
+_IS_PRESENT_OR_SWAPPED, _IS_OF_FILE = np.uint64(3 << 62), np.uint64(1 << 61)
 _COMPARED = 1 << 18  # Bytes that are read at once.
 _FAILED = ctypes.c_void_p(-1).value
 
@@ -181,6 +184,36 @@ def array_at(place: FilePlace, dtype: np.dtype[Any], shape: Sequence[int], *, fi
     content = map_file(place.path, fix=fix, max_bytes=MAX_WEIGHTS_BYTES)
     part = content[place.offset : place.offset + place.size_bytes]
     return part.view(dtype).reshape(tuple(shape))
+
+
+def written_parts(array: Array) -> list[slice]:
+    """Return the bytes of an array of ``map_file``'s that this process may have written to.
+
+    Writing to a page of a private mapping makes a copy of it, which Linux tells of each page. All
+    bytes, where the system does not. The array is C-contiguous.
+    """
+    whole = slice(0, array.nbytes)
+    if not is_mapped(array) or not array.size:
+        return [whole]
+    first = array.ctypes.data // mmap.PAGESIZE
+    count = -(-(array.ctypes.data + array.nbytes) // mmap.PAGESIZE) - first
+    try:
+        with _PAGES.open("rb", buffering=0) as file:
+            file.seek(8 * first)
+            pages = np.frombuffer(file.read(8 * count), np.uint64)
+    except OSError:
+        return [whole]
+    if pages.size != count:
+        return [whole]
+    is_there = (pages & _IS_PRESENT_OR_SWAPPED) != 0
+    own = np.flatnonzero(is_there & ((pages & _IS_OF_FILE) == 0))
+    runs = np.split(own, np.flatnonzero(np.diff(own) > 1) + 1) if own.size else []
+    start = first * mmap.PAGESIZE - array.ctypes.data
+    bounds = [
+        (start + int(run[0]) * mmap.PAGESIZE, start + (int(run[-1]) + 1) * mmap.PAGESIZE)
+        for run in runs
+    ]
+    return [slice(max(0, begin), min(array.nbytes, end)) for begin, end in bounds]
 
 
 def are_bytes_at(place: FilePlace, data: Array, *, fix: str) -> bool:

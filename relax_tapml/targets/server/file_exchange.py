@@ -12,8 +12,10 @@ import math
 import mmap
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from weakref import WeakValueDictionary
 
 import numpy as np
 import tvm
@@ -23,7 +25,7 @@ from tvm.runtime import _ffi_api
 from relax_tapml.arrays import Array, dtype_named, empty_aligned
 from relax_tapml.capture.host_tensor import HostTensor, tensor_over
 from relax_tapml.errors import StoreError
-from relax_tapml.files.mapped import FilePlace, are_bytes_at, array_at, place_of
+from relax_tapml.files.mapped import FilePlace, are_bytes_at, array_at, place_of, written_parts
 from relax_tapml.targets.server.functions import (
     ServerFunction,
     optional_function,
@@ -151,6 +153,8 @@ def _is_cpu(device: Any) -> bool:
 def register(folder: Path) -> None:
     """Register the server's half as global functions."""
     file = _MappedFile(folder)
+    # By address, the arrays that tensors of this process have the memory of.
+    of_file: WeakValueDictionary[int, Array] = WeakValueDictionary()
 
     def take(device: Any, dtype: str, *shape: int) -> Any:
         tensor = tvm.runtime.empty(shape, dtype, device)
@@ -180,14 +184,28 @@ def register(folder: Path) -> None:
             return None
         is_cpu = device.__device_type_name__() == "cpu"
         tensor = tensor_over(array) if is_cpu else None
+        if tensor is not None:
+            of_file[array.ctypes.data] = array
         return tvm.runtime.tensor(array, device) if tensor is None else tensor
 
     def holds(tensor: Any, path: str, offset: int) -> int:
         is_cpu = tensor.device.__device_type_name__() == "cpu"
         held = HostTensor.view_of(tensor) if is_cpu else HostTensor.copy_of(tensor)
         place = FilePlace(path=Path(path), offset=offset, size_bytes=held.nbytes)
+        array = of_file.get(tensor.data_ptr()) if is_cpu else None
+        # What lies there itself is the same where nobody has written to it.
+        parts = [slice(0, held.nbytes)]
+        if array is not None and place_of(array) == place:
+            parts = written_parts(array)
         try:
-            return int(are_bytes_at(place, held.data, fix=_FIX))
+            return int(
+                all(
+                    are_bytes_at(
+                        replace(place, offset=offset + part.start), held.data[part], fix=_FIX
+                    )
+                    for part in parts
+                )
+            )
         except StoreError:
             return -1
 
