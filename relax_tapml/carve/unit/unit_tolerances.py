@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 
 import numpy as np
 import tvm
@@ -10,7 +11,9 @@ from tvm import relax, tirx
 from tvm.ir import GlobalVar, Op
 
 from relax_tapml.arrays import Array, as_float64, is_integer
+from relax_tapml.carve.unit.copied_axes import CopiedAxes
 from relax_tapml.carve.unit.evaluations import Evaluations
+from relax_tapml.carve.unit.held_call import held_call
 from relax_tapml.compare.tolerances.elements import ElementTolerance, rounded_up
 from relax_tapml.compare.tolerances.rule import tolerance_for
 from relax_tapml.compare.tolerances.tolerance import Tolerance
@@ -38,10 +41,21 @@ class UnitTolerances:
         self._evaluations = evaluations or Evaluations()
         # Why the last call of ``evaluated`` or ``evaluable`` returned None.
         self.unevaluated = ""
+        self._copies = CopiedAxes()
+        self._held_calls: dict[tuple[str, CopiedAxes], KernelCall] = {}
         self._free_axes: dict[tuple[str, int], dict[int, dict[int, int]]] = {}
         self._derivations: dict[
             tuple[tirx.PrimFunc, tuple[int, ...]], Derivation | ChoiceDerivation
         ] = {}
+
+    def with_copies(self, copies: CopiedAxes) -> UnitTolerances:
+        """Return what evaluates calls with copies, of which it is given the held places only.
+
+        The evaluations of both are counted together.
+        """
+        found = copy(self)
+        found._copies = copies
+        return found
 
     def of(
         self, function: str, inputs: Sequence[Array], oracles: Sequence[Array]
@@ -55,7 +69,7 @@ class UnitTolerances:
         inputs, oracles
             The tensors of the case, in order.
         """
-        call = kernel_call_of(self._module, function)
+        call = self._call(function)
         if call is None:
             found = self._of_operator(function, inputs, oracles)
             return found or [rule_because(o, "the unit is no PrimFunc") for o in oracles]
@@ -121,7 +135,7 @@ class UnitTolerances:
 
         It may still turn out that the errors of the PrimFunc cannot be followed.
         """
-        call = kernel_call_of(self._module, function)
+        call = self._call(function)
         if call is None:
             self.unevaluated = "the unit is no PrimFunc"
         elif not call.inputs.keys().isdisjoint(call.results):
@@ -173,6 +187,16 @@ class UnitTolerances:
             if len(at) == 1 and len(results) == len(axis.results):
                 found[at[0]] = results
         return found
+
+    def _call(self, function: str) -> KernelCall | None:
+        """Return the call of a PrimFunc that a case function does, restricted to held places."""
+        key = function, self._copies
+        if key not in self._held_calls:
+            call = kernel_call_of(self._module, function)
+            if call is None:
+                return None
+            self._held_calls[key] = held_call(call, self._copies)
+        return self._held_calls[key]
 
     def _derivation(self, call: KernelCall) -> Derivation | ChoiceDerivation:
         key = (call.kernel, tuple(call.results))
