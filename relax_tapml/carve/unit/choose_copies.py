@@ -18,6 +18,7 @@ from relax_tapml.arrays import Array, as_float64, is_float
 from relax_tapml.carve.unit.call_tensors import CallTensors
 from relax_tapml.carve.unit.copied_axes import CopiedAxes, CopiedAxis, held_places
 from relax_tapml.carve.unit.held_call import kernel_axes
+from relax_tapml.derive.choice_derivation import can_restrict
 from relax_tapml.kernel_flow.kernel_call import KernelCall, kernel_call_of
 from relax_tapml.tensor_file import can_hold_part
 
@@ -202,6 +203,8 @@ def _axes(module: tvm.IRModule, tensors: CallTensors) -> Iterator[_Axis]:
     if call is None or call.is_runtime_callback:
         return
     if not call.inputs.keys().isdisjoint(call.results):
+        return
+    if not can_restrict(call.kernel, call.results):
         return
     try:
         _, found = kernel_axes(call)

@@ -17,7 +17,11 @@ from relax_tapml.carve.unit.held_call import held_call
 from relax_tapml.compare.tolerances.elements import ElementTolerance, rounded_up
 from relax_tapml.compare.tolerances.rule import tolerance_for
 from relax_tapml.compare.tolerances.tolerance import Tolerance
-from relax_tapml.derive.choice_derivation import ChoiceDerivation, derivation_of
+from relax_tapml.derive.choice_derivation import (
+    ChoiceDerivation,
+    derivation_of,
+    restricted_derivation,
+)
 from relax_tapml.derive.derivation import Derivation, Promising, rule_because
 from relax_tapml.derive.operators import operator_tolerances
 from relax_tapml.kernel_flow.free_axes import free_axes
@@ -76,7 +80,9 @@ class UnitTolerances:
         refusal = self._evaluations.begin()
         if refusal:
             return [rule_because(oracle, refusal) for oracle in oracles]
-        found = self._derivation(call).tolerances(_arguments(call, inputs), call.scalars, oracles)
+        found = self._derivation(function, call).tolerances(
+            _arguments(call, inputs), call.scalars, oracles
+        )
         return list(map(no_more_than_rule, found, oracles)) if call.is_runtime_callback else found
 
     def evaluated(
@@ -103,7 +109,7 @@ class UnitTolerances:
         self.unevaluated = self._evaluations.begin()
         if self.unevaluated:
             return None
-        derivation = self._derivation(call)
+        derivation = self._derivation(function, call)
         arguments = _arguments(call, inputs)
         if isinstance(derivation, Derivation):
             found = derivation.evaluated(
@@ -141,7 +147,7 @@ class UnitTolerances:
         elif not call.inputs.keys().isdisjoint(call.results):
             self.unevaluated = "it writes to its arguments"
         else:
-            self.unevaluated = self._derivation(call).too_long(
+            self.unevaluated = self._derivation(function, call).too_long(
                 _shapes(call, inputs, like), call.scalars, is_exact=is_exact
             )
             return None if self.unevaluated else call
@@ -198,10 +204,16 @@ class UnitTolerances:
             self._held_calls[key] = held_call(call, self._copies)
         return self._held_calls[key]
 
-    def _derivation(self, call: KernelCall) -> Derivation | ChoiceDerivation:
+    def _derivation(self, function: str, call: KernelCall) -> Derivation | ChoiceDerivation:
+        """Return the derivation for a call of ``_call``, which a case function does."""
         key = (call.kernel, tuple(call.results))
         if key not in self._derivations:
-            self._derivations[key] = derivation_of(call.kernel, call.results)
+            whole = kernel_call_of(self._module, function)
+            self._derivations[key] = (
+                restricted_derivation(call.kernel, whole.kernel, call.results)
+                if whole is not None and self._copies.axes
+                else derivation_of(call.kernel, call.results)
+            )
         return self._derivations[key]
 
     def _of_operator(
