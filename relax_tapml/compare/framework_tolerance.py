@@ -17,7 +17,7 @@ from typing import ClassVar
 import numpy as np
 
 from relax_tapml.arrays import Array, as_float64, finfo, is_float
-from relax_tapml.compare._magnitudes import PART, root_mean_square_of, trimmed_root_mean_square
+from relax_tapml.compare.magnitudes import PART, root_mean_square_of, trimmed_root_mean_square
 from relax_tapml.compare.tolerances.difference import absolute_difference
 from relax_tapml.compare.tolerances.elements import ElementTolerance
 from relax_tapml.compare.tolerances.rule import RuleTolerance, tolerance_for

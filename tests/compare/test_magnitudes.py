@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from relax_tapml.compare import _magnitudes
-from relax_tapml.compare._magnitudes import root_mean_square_of, trimmed_root_mean_square
+from relax_tapml.compare import magnitudes
+from relax_tapml.compare.magnitudes import root_mean_square_of, trimmed_root_mean_square
 
 VALUES = st.one_of(st.sampled_from([0.0, 1.0, 1.0625, 2.0]), st.floats(0, 1e30))
 
@@ -22,7 +22,7 @@ VALUES = st.one_of(st.sampled_from([0.0, 1.0, 1.0625, 2.0]), st.floats(0, 1e30))
 )
 def test_parts_together_have_the_mean_of_the_whole(values, outliers, step):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_magnitudes, "PART", step)
+        patch.setattr(magnitudes, "PART", step)
         found = root_mean_square_of(lambda part: values[part], values.size)
         trimmed = trimmed_root_mean_square(lambda part: values[part], values.size, outliers)
     kept = np.sort(values)[: max(1, int(values.size * (1 - outliers)))]
