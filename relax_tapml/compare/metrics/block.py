@@ -8,15 +8,25 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
 
+import ml_dtypes
 import numpy as np
 
-from relax_tapml.arrays import Array, as_float64, is_float
+from relax_tapml.arrays import Array, are_same_bytes, as_float64, is_float
 from relax_tapml.compare.metrics.norm import dot
 from relax_tapml.compare.tolerances.tolerance import Tolerance
 
 BLOCK_VALUES = 1 << 16
 """Small enough that the float64 temporaries of a block stay in a core's cache, and large enough
 that NumPy's cost of a call is negligible."""
+
+# The squares of these floats are float64 numbers, and so are sums of them.
+_SQUARED_BYTES = 4
+_INFINITIES = {
+    np.dtype(dtype): int(np.asarray(np.inf, dtype).view(f"u{np.dtype(dtype).itemsize}"))
+    for dtype in (np.float16, ml_dtypes.bfloat16, np.float32, np.float64)
+}
+"""The bits of infinity, one more than those of the largest finite value, where larger magnitudes
+have larger bits."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -44,7 +54,7 @@ class Block:
     @cached_property
     def is_identical(self) -> bool:
         """Whether both sides are the same bytes."""
-        return bool(np.array_equal(_bits(self.oracle), _bits(self.actual)))
+        return are_same_bytes(self.oracle, self.actual)
 
     @cached_property
     def wide_oracle(self) -> Array:
@@ -61,12 +71,29 @@ class Block:
         """Whether every value of both sides is finite."""
         if not is_float(self.oracle.dtype):
             return True
+        if self.largest is not None:
+            infinity = _INFINITIES[self.oracle.dtype]
+            others = self.largest if self.is_identical else _largest(self.actual)
+            return self.largest < infinity and others is not None and others < infinity
         # A sum is cheaper than a mask. If it overflows, the mask decides.
         with np.errstate(over="ignore", invalid="ignore"):
             return all(
                 math.isfinite(side.sum()) or bool(np.isfinite(side).all())
                 for side in (self.wide_oracle, self.wide_actual)
             )
+
+    @cached_property
+    def largest(self) -> int | None:
+        """The bits of the largest magnitude in the oracle: infinity's and more are not finite.
+
+        None where there is no value, or the order of its dtype's bits is another one.
+        """
+        return _largest(self.oracle)
+
+    @property
+    def is_saturated(self) -> bool:
+        """Whether a value of the oracle may be at the limit of its dtype, or is not finite."""
+        return self.largest is None or self.largest >= _INFINITIES[self.oracle.dtype] - 1
 
     @cached_property
     def allowed(self) -> Array:
@@ -77,6 +104,8 @@ class Block:
     @cached_property
     def is_judged(self) -> Array | None:
         """Which values are judged; None if all are."""
+        if self.tolerance.is_exact:
+            return None
         unjudged = np.isnan(self.allowed)
         return ~unjudged if unjudged.any() else None
 
@@ -103,6 +132,20 @@ class Block:
     def signal(self) -> Array:
         """The oracle as float64, flat, 0 where it does not count."""
         return self._counting(self.wide_oracle)
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether both sides are the same finite values, all judged, whose squares have no limit.
+
+        What follows from their squares needs these only if there are other blocks.
+        """
+        return (
+            self.tolerance.is_exact
+            and self.is_identical
+            and self.is_finite
+            and self.largest is not None
+            and self.oracle.itemsize <= _SQUARED_BYTES
+        )
 
     @cached_property
     def squares(self) -> float:
@@ -155,9 +198,9 @@ def blocks(oracle: Array, actual: Array, tolerance: Tolerance) -> Iterator[Block
         )
 
 
-def _bits(array: Array) -> Array:
-    # `reshape` copies a view with other strides, so that large arrays are contiguous here.
-    dense = array.reshape(-1)
-    if not dense.flags.c_contiguous:
-        dense = dense.copy()
-    return dense.view(f"u{dense.dtype.itemsize}")
+def _largest(values: Array) -> int | None:
+    """Return what ``Block.largest`` is."""
+    if values.dtype not in _INFINITIES or not values.size:
+        return None
+    bits = np.dtype(f"u{values.itemsize}").type
+    return int((values.reshape(-1).view(bits) & bits(np.iinfo(bits).max >> 1)).max())
