@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from relax_tapml.compare.comparison import compare
 from relax_tapml.compare.metrics import block, registry
 from relax_tapml.compare.metrics.metric import Metric
+from relax_tapml.compare.power import InjectedError
 from relax_tapml.compare.tolerances.elements import ElementTolerance
 from relax_tapml.compare.tolerances.equal import EqualTolerance
 from relax_tapml.compare.tolerances.rule import tolerance_for
@@ -95,3 +96,32 @@ def test_a_metric_that_cannot_join_gets_all_blocks_in_order(monkeypatch):
     monkeypatch.setattr(block, "_PART_VALUES", 40)
     values = np.ones((20, 10), "float32")
     assert compare(values, values).metrics["firsts"] == 20
+
+
+@pytest.mark.parametrize("row", [0, 3, 4, 19])
+def test_half_of_a_row_that_is_not_seen_counts_in_any_part(monkeypatch, row):
+    """Its last half, where a part may end."""
+    monkeypatch.setattr(block, "_PART_VALUES", 40)
+    oracle = np.ones((20, 10), "float32")
+    bound = np.full(oracle.shape, 1e-3, "float32")
+    assert InjectedError.HALF_ROW in compare(oracle, oracle, bounds(bound)).power.sees
+    bound[row, 5:] = 2.0
+    assert InjectedError.HALF_ROW not in compare(oracle, oracle, bounds(bound)).power.sees
+
+
+@pytest.mark.parametrize("row", [0, 19])
+def test_mask_values_of_any_part_are_none_of_the_scale(monkeypatch, row):
+    oracle = np.ones((20, 10), "float32")
+    oracle[row] = -1e9
+    whole = compare(oracle, oracle, bounds(np.full(oracle.shape, 0.5, "float32")))
+    monkeypatch.setattr(block, "_PART_VALUES", 40)
+    parts = compare(oracle, oracle, bounds(np.full(oracle.shape, 0.5, "float32")))
+    assert parts.power == whole.power
+    # Where masks are all that a part has, too.
+    bound = np.full(oracle.shape, 0.5, "float32")
+    bound[:row] = bound[row + 1 :] = np.nan
+    assert compare(oracle, oracle, bounds(bound)).power.share < 1e-6
+
+
+def bounds(values):
+    return ElementTolerance(bound=values, origin="bounds")
