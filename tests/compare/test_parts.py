@@ -120,7 +120,7 @@ def test_mask_values_of_any_part_are_none_of_the_scale(monkeypatch, row):
     # Where masks are all that a part has, too.
     bound = np.full(oracle.shape, 0.5, "float32")
     bound[:row] = bound[row + 1 :] = np.nan
-    assert compare(oracle, oracle, bounds(bound)).power.share < 1e-6
+    assert compare(oracle, oracle, bounds(bound)).power.share == pytest.approx(5e-10)
 
 
 def bounds(values):
