@@ -33,6 +33,13 @@ class Cosine(Metric):
         self._actual_squares += squares if block.is_identical else dot(response, response)
         self._products += squares if block.is_identical else dot(signal, response)
 
+    def join(self, later: Cosine) -> None:
+        for one in self._plain.join(later._plain):
+            self._add(one)
+        self._oracle_squares += later._oracle_squares
+        self._actual_squares += later._actual_squares
+        self._products += later._products
+
     @property
     def value(self) -> float | None:
         """The metric of all blocks so far, from -1 to 1.

@@ -29,7 +29,19 @@ class PlainBlocks:
             self.has_values |= block.largest != 0
             self._kept.append(block)
             return
+        yield from self._all_kept()
+        yield block
+
+    def join(self, later: PlainBlocks) -> Iterator[Block]:
+        """Take over what another one has of the blocks that follow; yield as ``due`` does."""
+        self.has_values |= later.has_values
+        if self.are_all and later.are_all:
+            self._kept += later._kept
+            return
+        yield from self._all_kept()
+        yield from later._all_kept()
+
+    def _all_kept(self) -> Iterator[Block]:
         self.are_all = False
         yield from self._kept
         self._kept.clear()
-        yield block

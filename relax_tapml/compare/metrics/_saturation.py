@@ -31,6 +31,10 @@ class Saturation(Metric):
         self._expected += expected
         self._actual += expected if block.is_identical else _count(block.actual, block.wide_actual)
 
+    def join(self, later: Saturation) -> None:
+        self._expected += later._expected
+        self._actual += later._actual
+
     @property
     def value(self) -> dict[str, int]:
         return {"expected": self._expected, "actual": self._actual}

@@ -30,6 +30,12 @@ class SnrDb(Metric):
         if not block.is_identical:
             self._noise = math.hypot(self._noise, norm(block.distance))
 
+    def join(self, later: SnrDb) -> None:
+        for one in self._plain.join(later._plain):
+            self._add(one)
+        self._signal = math.hypot(self._signal, later._signal)
+        self._noise = math.hypot(self._noise, later._noise)
+
     @property
     def value(self) -> float | None:
         """The metric of all blocks so far; infinite without noise, or else -infinite for zeros.

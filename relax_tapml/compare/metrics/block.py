@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 import ml_dtypes
 import numpy as np
@@ -14,10 +13,13 @@ import numpy as np
 from relax_tapml.arrays import Array, are_same_bytes, as_float64, is_float
 from relax_tapml.compare.metrics.norm import dot
 from relax_tapml.compare.tolerances.tolerance import Tolerance
+from relax_tapml.cores import slices
 
 BLOCK_VALUES = 1 << 16
 """Small enough that the float64 temporaries of a block stay in a core's cache, and large enough
 that NumPy's cost of a call is negligible."""
+
+_PART_VALUES = 1 << 21
 
 # The squares of these floats are float64 numbers, and so are sums of them.
 _SQUARED_BYTES = 4
@@ -27,6 +29,28 @@ _INFINITIES = {
 }
 """The bits of infinity, one more than those of the largest finite value, where larger magnitudes
 have larger bits."""
+
+
+_Value = TypeVar("_Value")
+
+
+class computed_once(Generic[_Value]):  # noqa: N801 - used as property is
+    """A property that is computed on first use, as by ``functools.cached_property``.
+
+    Before Python 3.12, that one lets no two threads compute it at once, also of two objects.
+    """
+
+    def __init__(self, compute: Callable[[Any], _Value]) -> None:
+        self._compute = compute
+        self.__doc__ = compute.__doc__
+
+    def __set_name__(self, _owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, block: Any, _owner: type | None = None) -> _Value:
+        found: _Value = self._compute(block)
+        block.__dict__[self._name] = found
+        return found
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -51,22 +75,22 @@ class Block:
     actual: Array
     tolerance: Tolerance
 
-    @cached_property
+    @computed_once
     def is_identical(self) -> bool:
         """Whether both sides are the same bytes."""
         return are_same_bytes(self.oracle, self.actual)
 
-    @cached_property
+    @computed_once
     def wide_oracle(self) -> Array:
         """The oracle as float64, flat."""
         return as_float64(self.oracle).reshape(-1)
 
-    @cached_property
+    @computed_once
     def wide_actual(self) -> Array:
         """The result as float64, flat."""
         return self.wide_oracle if self.is_identical else as_float64(self.actual).reshape(-1)
 
-    @cached_property
+    @computed_once
     def is_finite(self) -> bool:
         """Whether every value of both sides is finite."""
         if not is_float(self.oracle.dtype):
@@ -82,7 +106,7 @@ class Block:
                 for side in (self.wide_oracle, self.wide_actual)
             )
 
-    @cached_property
+    @computed_once
     def largest(self) -> int | None:
         """The bits of the largest magnitude in the oracle: infinity's and more are not finite.
 
@@ -95,13 +119,13 @@ class Block:
         """Whether a value of the oracle may be at the limit of its dtype, or is not finite."""
         return self.largest is None or self.largest >= _INFINITIES[self.oracle.dtype] - 1
 
-    @cached_property
+    @computed_once
     def allowed(self) -> Array:
         """How far each value may be, float64, flat; NaN where it is not judged."""
         oracle = self.wide_oracle if self._is_wide else self.oracle
         return self.tolerance.allowed(oracle).reshape(-1)
 
-    @cached_property
+    @computed_once
     def is_judged(self) -> Array | None:
         """Which values are judged; None if all are."""
         if self.tolerance.is_exact:
@@ -109,7 +133,7 @@ class Block:
         unjudged = np.isnan(self.allowed)
         return ~unjudged if unjudged.any() else None
 
-    @cached_property
+    @computed_once
     def distance(self) -> Array:
         """How far each value is from the oracle's, float64, flat; 0 where it does not count."""
         if self.is_identical:
@@ -120,7 +144,7 @@ class Block:
             distance = self.tolerance.distance(self.oracle, self.actual).reshape(-1)
         return distance if self.counted is None else np.where(self.counted, distance, 0.0)
 
-    @cached_property
+    @computed_once
     def counted(self) -> Array | None:
         """Which values count; None if all do."""
         if self.is_finite:
@@ -128,7 +152,7 @@ class Block:
         are_finite = np.isfinite(self.wide_oracle) & np.isfinite(self.wide_actual)
         return are_finite if self.is_judged is None else are_finite & self.is_judged
 
-    @cached_property
+    @computed_once
     def signal(self) -> Array:
         """The oracle as float64, flat, 0 where it does not count."""
         return self._counting(self.wide_oracle)
@@ -147,12 +171,12 @@ class Block:
             and self.oracle.itemsize <= _SQUARED_BYTES
         )
 
-    @cached_property
+    @computed_once
     def squares(self) -> float:
         """The squared norm of ``signal``."""
         return dot(self.signal, self.signal)
 
-    @cached_property
+    @computed_once
     def response(self) -> Array:
         """The result as float64, flat, 0 where it does not count."""
         return self.signal if self.is_identical else self._counting(self.wide_actual)
@@ -173,10 +197,19 @@ class Collector(Protocol):
         """Take a block into account."""
 
 
-def blocks(oracle: Array, actual: Array, tolerance: Tolerance) -> Iterator[Block]:
-    """Yield two arrays of one shape and dtype in parts, in row-major order.
+def blocks(
+    oracle: Array, actual: Array, tolerance: Tolerance, part: slice | None = None
+) -> Iterator[Block]:
+    """Yield two arrays of one shape and dtype in blocks, in row-major order.
 
-    There is one part if the tolerance needs all values at once.
+    There is one block if the tolerance needs all values at once.
+
+    Parameters
+    ----------
+    oracle, actual, tolerance
+        What is compared.
+    part
+        Of the flattened arrays, from ``parts_of``; by default all.
 
     Raises
     ------
@@ -188,14 +221,26 @@ def blocks(oracle: Array, actual: Array, tolerance: Tolerance) -> Iterator[Block
         yield Block(start=0, oracle=oracle, actual=actual, tolerance=tolerance)
         return
     flat_oracle, flat_actual = oracle.reshape(-1), actual.reshape(-1)
-    for start in range(0, oracle.size, BLOCK_VALUES):
-        where = slice(start, min(start + BLOCK_VALUES, oracle.size))
+    whole = slice(0, oracle.size) if part is None else part
+    for start in range(whole.start, whole.stop, BLOCK_VALUES):
+        where = slice(start, min(start + BLOCK_VALUES, whole.stop))
         yield Block(
             start=start,
             oracle=flat_oracle[where],
             actual=flat_actual[where],
             tolerance=tolerance.part(where),
         )
+
+
+def parts_of(oracle: Array, tolerance: Tolerance) -> list[slice]:
+    """Return the parts of a flattened oracle that are judged beside each other, whole rows each.
+
+    There is one unless it is large.
+    """
+    row = oracle.shape[-1] if oracle.ndim and oracle.shape[-1] > 1 else oracle.size
+    if not tolerance.is_elementwise or oracle.size <= _PART_VALUES:
+        return [slice(0, oracle.size)]
+    return list(slices(oracle.size, max(1, _PART_VALUES // row) * row))
 
 
 def _largest(values: Array) -> int | None:
