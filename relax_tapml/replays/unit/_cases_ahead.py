@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from itertools import chain
 from threading import Thread
 
-from relax_tapml.errors import StoreError
+from relax_tapml.errors import TapmlError
 from relax_tapml.suite.manifest import SuiteCase
 from relax_tapml.suite.open_suite import Suite
 
@@ -28,28 +27,35 @@ class CasesAhead:
         self._suite = suite
         listed = list(cases)
         self._places = {(unit, case.name): place for place, (unit, case) in enumerate(listed)}
-        # Of each case what its call takes, and what its results are judged by.
-        self._inputs = [_large(suite, _inputs(case)) for _, case in listed]
-        self._judging = [_large(suite, _judging(case)) for _, case in listed]
+        # In the order in which they are taken; and where in it the inputs of each case begin, and
+        # what its results are judged by.
+        self._taken: list[str] = []
+        self._inputs: list[int] = []
+        self._judging: list[int] = []
+        for _, case in listed:
+            self._inputs.append(len(self._taken))
+            self._taken += filter(suite.is_large, _inputs(case))
+            self._judging.append(len(self._taken))
+            self._taken += filter(suite.is_large, _judging(case))
         self._place = 0
         self._is_closed = False
         self._thread: Thread | None = None
 
     def start(self) -> None:
         """Begin to make what the first cases take."""
-        self._expect(has_inputs=True)
-        if any(chain(self._inputs, self._judging)):
+        self._suite.expect(self._taken)
+        if self._taken:
             self._thread = Thread(target=self._make, name="cases ahead", daemon=True)
             self._thread.start()
 
     def begin(self, unit: str, case: SuiteCase) -> None:
         """Tell that a case is run now."""
         self._place = self._places.get((unit, case.name), self._place)
-        self._expect(has_inputs=True)
+        self._expect_from(self._inputs)
 
     def called(self) -> None:
         """Tell that the call of the case has been done, so that its inputs are not taken again."""
-        self._expect(has_inputs=False)
+        self._expect_from(self._judging)
 
     def close(self) -> None:
         """End the thread, once what it makes now is made."""
@@ -58,25 +64,16 @@ class CasesAhead:
         if self._thread is not None:
             self._thread.join()
 
-    def _expect(self, *, has_inputs: bool) -> None:
-        self._suite.expect(self._digests(self._place, has_inputs=has_inputs))
-
-    def _digests(self, place: int, *, has_inputs: bool = True) -> Sequence[str]:
-        """Return what is taken from a case on, in order."""
-        pairs = zip(self._inputs[place:], self._judging[place:], strict=True)
-        taken = [*chain.from_iterable(chain(inputs, judging) for inputs, judging in pairs)]
-        return taken if has_inputs or not taken else taken[len(self._inputs[place]) :]
+    def _expect_from(self, starts: Sequence[int]) -> None:
+        if self._taken:
+            self._suite.expect(self._taken[starts[self._place] :])
 
     def _make(self) -> None:
-        for digest in dict.fromkeys(self._digests(0)):
+        for digest in dict.fromkeys(self._taken):
             if self._is_closed:
                 return
-            with suppress(StoreError, MemoryError):  # The case that takes it tells.
+            with suppress(TapmlError, MemoryError):  # The case that takes it tells.
                 self._suite.make_ahead(digest)
-
-
-def _large(suite: Suite, digests: Iterable[str]) -> list[str]:
-    return [digest for digest in digests if suite.is_large(digest)]
 
 
 def _inputs(case: SuiteCase) -> list[str]:
