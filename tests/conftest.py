@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
+import inspect
+import linecache
+import os
 import shutil
 import subprocess
 import sys
@@ -22,6 +26,24 @@ from relax_tapml.targets.fleet.local_fleet import LocalFleet
 from relax_tapml.targets.fleet.tracker import TrackerKey, free_devices
 from relax_tapml.targets.session.rpc_session import RPCSession
 
+
+def stack(context: int = 1) -> list[inspect.FrameInfo]:
+    """``inspect.stack`` with the line of each frame, and no search for its module.
+
+    TVMScript calls it for every function. The search goes through all modules, for each of the
+    many frames that pytest has, and took half of the time in which the tests were collected.
+    """
+    found, frame = [], sys._getframe(1)
+    while frame is not None:
+        code, line = frame.f_code, frame.f_lineno
+        lines = [linecache.getline(code.co_filename, line, frame.f_globals)] if context else None
+        found.append(inspect.FrameInfo(frame, code.co_filename, line, code.co_name, lines, 0))
+        frame = frame.f_back
+    return found
+
+
+inspect.stack = stack  # Before the models of the tests are imported.
+
 MODELS = Path(__file__).parent / "models"
 # Named on command lines as people name their own: MODULE:ATTR, with MODULE importable.
 sys.path.insert(0, str(MODELS))
@@ -29,6 +51,7 @@ sys.path.insert(0, str(MODELS))
 sys.path.append(str(MODELS.parents[1] / "scripts"))
 pytest_plugins = [
     "made_results",
+    "paged_runs",
     "recorded_suite",
     "target_units",
     "tiny_trial",
@@ -48,15 +71,45 @@ def models() -> Path:
     return MODELS
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _processes_find_the_models() -> Iterator[None]:
+    """And ``sitecustomize``. Not for workers of xdist, which start before any fixture."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(MODELS), prepend=os.pathsep)
+        yield
+
+
 @pytest.fixture(scope="session")
-def _finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def made_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """A function that returns a folder which ``make(folder)`` has filled, to be read only.
+
+    The first worker that asks for a name makes it; others wait for it.
+    """
+    here = tmp_path_factory.getbasetemp()
+    # The folders of the workers lie in one.
+    shared = here.parent if "PYTEST_XDIST_WORKER" in os.environ else here
+
+    def made(name: str, make: Callable[[Path], Any]) -> Path:
+        folder, complete = shared / name / "out", shared / name / "complete"
+        folder.parent.mkdir(exist_ok=True)
+        with (folder.parent / "lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not complete.exists():
+                shutil.rmtree(folder, ignore_errors=True)  # Of a worker that has not ended it.
+                make(folder)
+                complete.touch()
+        return folder
+
+    return made
+
+
+@pytest.fixture(scope="session")
+def _finished(made_once: Callable[..., Path]) -> Path:
     from tiny_model import model
 
     from relax_tapml import bring_up
 
-    out = tmp_path_factory.mktemp("finished") / "tiny"
-    bring_up(model(), session="inline", out=out)
-    return out
+    return made_once("tiny", lambda out: bring_up(model(), session="inline", out=out))
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import dataclasses
 
 import numpy as np
 import paged_llm
+import paged_runs
 import pytest
 import tvm
 import tvm_ffi
@@ -14,7 +15,7 @@ from tiny_runs import unit_of
 from tvm import relax
 from tvm.relax.frontend.nn.llm.kv_cache import RopeMode
 
-from relax_tapml import bring_up, replay
+from relax_tapml import replay
 from relax_tapml._compat import IS_TVM_026
 from relax_tapml.compare.verdict import Verdict
 from relax_tapml.errors import LoweringError
@@ -29,15 +30,12 @@ PAGE = 16  # Tokens in a page.
 
 
 def run(model, out, **options):
-    return bring_up(
-        model, out=out, session="inline", strategy="isolated", is_probed=False, **options
-    )
+    return paged_runs.run(model, out, strategy="isolated", **options)
 
 
 @pytest.fixture(scope="module")
-def clean(tmp_path_factory):
-    """A run with right kernels: prefill in two parts, then decode."""
-    return run(paged_llm.model(), tmp_path_factory.mktemp("cache") / "run")
+def clean(clean_paged):
+    return clean_paged
 
 
 def tokens(pages, count):
@@ -118,18 +116,18 @@ def rotates_nothing():
     return change
 
 
-def test_a_pipeline_that_makes_another_cache_is_refused(clean):
+def test_a_pipeline_that_makes_another_cache_is_refused(clean, paged):
     """No device can be given the object that its function returns."""
     with pytest.raises(
         LoweringError, match=r"RotatesNothing.*create_cache takes or returns an obj"
     ):
-        run(paged_llm.model(), clean.out, resume=True, device_pipeline=rotates_nothing())
+        run(paged, clean.out, resume=True, device_pipeline=rotates_nothing())
 
 
 @pytest.mark.parametrize("wrong", ["tir_kv_cache_transpose_append", "batch_decode_paged_kv_cpu"])
-def test_it_is_not_accused_of_what_its_kernels_do(wrong, clean):
+def test_it_is_not_accused_of_what_its_kernels_do(wrong, clean, paged):
     """It differs, too, in its output or in what it leaves in the cache."""
-    result = run(paged_llm.model(), clean.out, resume=True, device_pipeline=breaks(wrong, scale))
+    result = run(paged, clean.out, resume=True, device_pipeline=breaks(wrong, scale))
     assert result.culprits == [wrong]
     found = unit_of(result, ATTENTION)
     assert found["verdict"] == "skipped"
