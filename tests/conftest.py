@@ -35,9 +35,11 @@ def stack(context: int = 1) -> list[inspect.FrameInfo]:
     """
     found, frame = [], sys._getframe(1)
     while frame is not None:
-        code, line = frame.f_code, frame.f_lineno
-        lines = [linecache.getline(code.co_filename, line, frame.f_globals)] if context else None
-        found.append(inspect.FrameInfo(frame, code.co_filename, line, code.co_name, lines, 0))
+        file, line, lines = frame.f_code.co_filename, frame.f_lineno, None
+        if context:
+            linecache.checkcache(file)
+            lines = [linecache.getline(file, line, frame.f_globals)]
+        found.append(inspect.FrameInfo(frame, file, line, frame.f_code.co_name, lines, 0))
         frame = frame.f_back
     return found
 
