@@ -255,7 +255,9 @@ def doom(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, set[st
             return detail
 
         monkeypatch.setattr("relax_tapml.replays.fleet.fleet_replay.replay_unit", last)
-        monkeypatch.setattr("relax_tapml.replays.fleet.fleet_replay._RETURN_S", 0.5)  # No server returns.
+        monkeypatch.setattr(
+            "relax_tapml.replays.fleet.fleet_replay._RETURN_S", 0.5
+        )  # No server returns.
 
     return prepare
 
