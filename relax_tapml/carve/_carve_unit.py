@@ -15,11 +15,13 @@ from relax_tapml.carve._stored_tensors import StoredTensors, placed_tensors, wei
 from relax_tapml.carve.probe.unit_probes import Probe, Probes, probes
 from relax_tapml.carve.select.choose_cases import Case
 from relax_tapml.carve.shape.shape_cases import ShapeCases
+from relax_tapml.carve.unit.call_tensors import CallTensors
 from relax_tapml.carve.unit.carved_unit import CarvedCase, CarvedUnit
+from relax_tapml.carve.unit.choose_copies import EXACT, copied_axes, with_copies
 from relax_tapml.carve.unit.constant_inputs import constant_inputs, constant_places
-from relax_tapml.carve.unit.copied_axes import EXACT, CopiedAxes, copied_axes, with_copies
+from relax_tapml.carve.unit.copied_axes import CopiedAxes
 from relax_tapml.carve.unit.evaluations import Evaluations
-from relax_tapml.carve.unit.part_weights import RecordedTensors, case_tensors
+from relax_tapml.carve.unit.part_weights import case_tensors
 from relax_tapml.carve.unit.read_rows import read_rows, tables
 from relax_tapml.carve.unit.unit_module import case_function, unit_module
 from relax_tapml.carve.unit.unit_tolerances import UnitTolerances
@@ -84,7 +86,7 @@ def carve_unit(
     module = unit_module(lowered, functions)
     unit = UnitTolerances(module, evaluations)
     recordings = [
-        RecordedTensors(
+        CallTensors(
             function=function,
             inputs=tuple(tensors.array(value) for _, value in placed_tensors(case.record.inputs)),
             outputs=tuple(
@@ -100,14 +102,14 @@ def carve_unit(
     copied = with_copies(module, recordings)
     tensors_of = case_tensors(unit, _without(read, copied))
     if any(
-        copies.outputs and any(map(has_excess, made_of.tolerances))
-        for (copies, _), made_of in zip(copied, tensors_of, strict=True)
+        call.copies.axes and any(map(has_excess, made_of.tolerances))
+        for call, made_of in zip(copied, tensors_of, strict=True)
     ):
         # The source's results at held places say nothing of those at others.
-        copied = [(CopiedAxes(), recording) for recording in recordings]
+        copied = recordings
         tensors_of = case_tensors(unit, _without(read, copied))
-    for number, ((case, call, function), recording, (copies, _), made_of) in enumerate(
-        zip(found, recordings, copied, tensors_of, strict=True)
+    for number, ((case, call, function), recording, copies, made_of) in enumerate(
+        zip(found, recordings, (one.copies for one in copied), tensors_of, strict=True)
     ):
         site = calls[case.record.site][0]
         operator = operator_call(call, lowered)
@@ -123,18 +125,18 @@ def carve_unit(
                 function=function,
                 may_write=operator is not None and operator.may_write,
                 inputs=made_of.inputs,
-                outputs=copies.results(made_of.outputs),
+                outputs=made_of.outputs,
                 weights=recording.weights,
                 fixed=frozenset(n for n, (at, _) in enumerate(recorded) if at in case.fixed),
-                tolerances=copies.tolerances(made_of.tolerances),
+                tolerances=made_of.tolerances,
                 reason="; ".join(filter(None, (case.reason, made_of.reason, copies.reason))),
                 copies=copies,
             )
         )
     inexact, missing = "", {}
     if is_probed and carved:
-        base = min(carved, key=_size)
-        made = _probes(unit, module, base, constant_places(carved))
+        base, whole = min(zip(carved, recordings, strict=True), key=lambda pair: _size(pair[1]))
+        made = _probes(unit, module, base, whole, constant_places(carved))
         carved += [_probe_case(base, probe) for probe in made.found]
         inexact, missing = made.inexact, dict(made.missing)
         carved += _shape_probes(unit, module, shapes, carved)
@@ -157,13 +159,11 @@ def carve_unit(
     )
 
 
-def _without(
-    names: frozenset[str], copied: Sequence[tuple[CopiedAxes, RecordedTensors]]
-) -> list[RecordedTensors]:
+def _without(names: frozenset[str], calls: Sequence[CallTensors]) -> list[CallTensors]:
     """Return calls in which some weights have no name, so that they stay as they are."""
     return [
         replace(call, weights=tuple(None if name in names else name for name in call.weights))
-        for _, call in copied
+        for call in calls
     ]
 
 
@@ -181,22 +181,25 @@ def _seen_once(shapes: ShapeCases, cases: Sequence[CarvedCase]) -> Iterator[Suit
 
 
 def _probes(
-    unit: UnitTolerances, module: tvm.IRModule, base: CarvedCase, constant: frozenset[int]
+    unit: UnitTolerances,
+    module: tvm.IRModule,
+    base: CarvedCase,
+    recording: CallTensors,
+    constant: frozenset[int],
 ) -> Probes:
-    tensors = RecordedTensors(
-        function=base.function, inputs=base.inputs, outputs=base.outputs, weights=base.weights
+    """Make probes of a case; ``recording`` has its tensors as they were recorded."""
+    copies = copied_axes(module, recording, EXACT)
+    inputs = copies.held_inputs(
+        [
+            whole if place in base.copies.inputs else own
+            for place, (own, whole) in enumerate(zip(base.inputs, recording.inputs, strict=True))
+        ]
     )
-    return probes(
-        unit,
-        base.function,
-        base.inputs,
-        base.outputs,
-        fixed=base.fixed,
-        constant=constant,
-        base=base.name,
-        copies=base.copies,
-        exact_copies=copied_axes(module, tensors, EXACT),
+    exact = replace(
+        recording, inputs=inputs, outputs=copies.held_outputs(recording.outputs), copies=copies
     )
+    own = replace(recording, inputs=base.inputs, outputs=base.outputs, copies=base.copies)
+    return probes(unit, own, exact=exact, fixed=base.fixed, constant=constant, base=base.name)
 
 
 def _probe_case(base: CarvedCase, probe: Probe) -> CarvedCase:
@@ -244,7 +247,10 @@ def _shape_probes(
     base = next((case for case in carved if case.record == shapes.record), None)
     if base is None:
         return
-    for probe, function in shapes.probes(unit, module, base.function, base.inputs, base.outputs):
+    # Cut to other shapes, so of whole tensors; a weight with copies is no longer that weight.
+    inputs = base.copies.whole_inputs(base.inputs)
+    outputs = base.copies.whole_outputs(base.outputs)
+    for probe, function in shapes.probes(unit, module, base.function, inputs, outputs):
         sizes = shapes.named(probe)
         listed = ", ".join(f"{name} = {size}" for name, size in sizes.items())
         label = "x".join(str(size) for size in sizes.values())
@@ -262,8 +268,8 @@ def _shape_probes(
         )
 
 
-def _size(case: CarvedCase) -> int:
-    return sum(math.prod(array.shape) for array in (*case.inputs, *case.outputs))
+def _size(call: CallTensors) -> int:
+    return sum(math.prod(array.shape) for array in (*call.inputs, *call.outputs))
 
 
 def _named(functions: dict[str, relax.Function], function: relax.Function) -> str:

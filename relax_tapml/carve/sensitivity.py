@@ -10,17 +10,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import count
 from typing import Any
 
 import numpy as np
 
 from relax_tapml.arrays import Array, as_float64, is_float
 from relax_tapml.carve.select.tensor_statistics import MASK
+from relax_tapml.compare.magnitudes import PART, root_mean_square_of
 from relax_tapml.compare.tolerances.difference import absolute_difference
 from relax_tapml.compare.tolerances.elements import ElementTolerance
 from relax_tapml.compare.tolerances.rule import tolerance_for
 from relax_tapml.compare.tolerances.tolerance import Tolerance
 from relax_tapml.compare.tolerances.usual_magnitude import usual_magnitude
+from relax_tapml.cores import in_threads, slices
 from relax_tapml.kernel_flow.kernel_call import kernel_call_of
 from relax_tapml.suite.open_suite import Suite
 from relax_tapml.suite.tolerances import read_tolerance
@@ -135,7 +138,7 @@ def noise(levels: Mapping[str, Noise], seed: int) -> Instrument:
     seed
         Of the random numbers.
     """
-    rng = np.random.default_rng(seed)
+    calls = count()
 
     def instrument(_func: Any, name: str, before_run: bool, _ret: Any, *args: Any) -> None:
         found = levels.get(name)
@@ -146,22 +149,24 @@ def noise(levels: Mapping[str, Noise], seed: int) -> Instrument:
             array = result.numpy()
             if not is_float(array.dtype):
                 continue
-            result.copyfrom(_moved(array, found.level, rng))
+            result.copyfrom(_moved(array, found.level, (seed, next(calls))))
 
     return instrument
 
 
-def _moved(array: Array, level: float, rng: np.random.Generator) -> Array:
+def _moved(array: Array, level: float, seeds: tuple[int, int]) -> Array:
     """Return an array whose values are moved at random, each as far as ``level`` of its scale.
 
-    In blocks, and in float32 unless the values are wider: this is done for all results of a run.
+    In blocks, each with random numbers of its own, in threads, and in float32 unless the values are
+    wider: this is done for all results of a run.
     """
     kind = np.float64 if array.dtype.itemsize > 4 else np.float32
     flat = array.reshape(-1)
     moved = np.empty_like(flat)
     usual = usual_magnitude(flat[:: max(1, flat.size // _SAMPLED)])
-    for begin in range(0, flat.size, _BLOCK):
-        place = slice(begin, begin + _BLOCK)
+
+    def move(place: slice) -> None:
+        rng = np.random.Generator(np.random.SFC64([*seeds, place.start]))
         with np.errstate(over="ignore", invalid="ignore"):
             values: Any = flat[place].astype(kind)
             random = rng.random(values.shape, kind)
@@ -174,6 +179,8 @@ def _moved(array: Array, level: float, rng: np.random.Generator) -> Array:
             random[is_held] = 0
             values += random
             moved[place] = values.astype(array.dtype)
+
+    in_threads(move, slices(flat.size, _BLOCK))
     return moved.reshape(array.shape)
 
 
@@ -191,22 +198,44 @@ def output_tolerances(
     """
     tolerances: list[Tolerance] = []
     for number, oracle in enumerate(outputs):
-        rule = tolerance_for(oracle)
         runs = [run[number] for run in disturbed]
         if not is_float(oracle.dtype) or any(run.shape != oracle.shape for run in runs):
-            tolerances.append(rule)
-            continue
-        apart = np.array([absolute_difference(oracle, run) for run in runs])
-        # NaN where a run is not finite: such a value may be anything.
-        farthest = apart.max(axis=0, initial=0.0)
-        known = apart[np.isfinite(apart)]
-        usual = float(np.sqrt(np.mean(known**2))) if known.size else 0.0
-        bound = rule.allowed(oracle) + _FACTOR * np.maximum(farthest, usual)
-        # Where the oracle itself is not finite it must be met, unless noise changes that.
-        is_held = ~np.isfinite(as_float64(oracle)) & ~_differ_in_kind(oracle, runs)
-        bound = np.where(is_held, 0.0, bound)
-        tolerances.append(ElementTolerance(bound=bound, origin=_ORIGIN))
+            tolerances.append(tolerance_for(oracle))
+        else:
+            bound = _bound(oracle.reshape(-1), [run.reshape(-1) for run in runs])
+            tolerances.append(ElementTolerance(bound=bound.reshape(oracle.shape), origin=_ORIGIN))
     return tolerances
+
+
+def _bound(oracle: Array, runs: Sequence[Array]) -> Array:
+    """Return how far each value may be off, of one axis; float32 unless the oracle is wider."""
+    rule = tolerance_for(oracle)
+    bound = np.empty(oracle.shape, np.float64 if oracle.dtype.itemsize > 4 else np.float32)
+
+    def apart(part: slice) -> list[Array]:
+        """NaN where a run is not finite: such a value may be anything."""
+        return [absolute_difference(oracle[part], run[part]) for run in runs]
+
+    def known(part: slice) -> Array:
+        found = np.concatenate([np.zeros(0), *apart(part)])
+        return np.asarray(found[np.isfinite(found)])
+
+    usual = root_mean_square_of(known, oracle.size)
+
+    def fill(part: slice) -> None:
+        own = oracle[part]
+        farthest = np.maximum.reduce([np.zeros(own.shape), *apart(part)])
+        allowed = rule.allowed(own) + _FACTOR * np.maximum(farthest, usual)
+        # Where the oracle itself is not finite it must be met, unless noise changes that.
+        is_held = ~np.isfinite(as_float64(own)) & ~_differ_in_kind(own, [run[part] for run in runs])
+        allowed[is_held] = 0.0
+        with np.errstate(over="ignore"):
+            bound[part] = allowed
+        is_less = bound[part] < allowed
+        bound[part][is_less] = np.nextafter(bound[part][is_less], np.inf, dtype=bound.dtype)
+
+    in_threads(fill, slices(oracle.size, PART))
+    return bound
 
 
 def _differ_in_kind(oracle: Array, runs: Sequence[Array]) -> Array:

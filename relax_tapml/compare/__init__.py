@@ -3,7 +3,7 @@
 An oracle, a result and one of the ``tolerances`` flow in; a ``comparison.Comparison`` flows out,
 with its ``verdict``, its ``metrics`` and its ``power``: which errors the tolerance can detect. A
 mismatch is a value here, never an exception. ``framework_tolerance``, ``choice_comparison`` and
-``agreement`` compare the outputs of whole models.
+``agreement`` compare the outputs of whole models; ``magnitudes`` are means over large ones.
 """
 
 __all__ = [
@@ -11,6 +11,7 @@ __all__ = [
     "choice_comparison",
     "comparison",
     "framework_tolerance",
+    "magnitudes",
     "metrics",
     "power",
     "repeat",

@@ -11,16 +11,18 @@ by the error that the same computation has by its own precision.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
 
 from relax_tapml.arrays import Array, as_float64, finfo, is_float
+from relax_tapml.compare.magnitudes import PART, root_mean_square_of, trimmed_root_mean_square
 from relax_tapml.compare.tolerances.difference import absolute_difference
 from relax_tapml.compare.tolerances.elements import ElementTolerance
 from relax_tapml.compare.tolerances.rule import RuleTolerance, tolerance_for
 from relax_tapml.compare.tolerances.tolerance import Tolerance
+from relax_tapml.cores import in_threads, slices
 
 FACTOR = 16.0
 """The allowed multiple of the framework's own error, for each value. Sums in another order, and
@@ -46,12 +48,45 @@ def root_mean_square(array: Array) -> float:
 
     0 where there are none.
     """
-    sizes = np.abs(as_float64(array)).reshape(-1)
-    sizes = np.sort(sizes[np.isfinite(sizes) & (sizes > 0)])
-    gaps = np.flatnonzero((sizes[1:] >= _MASK) & (sizes[1:] > _GAP * sizes[:-1]))
-    if gaps.size:
-        sizes = sizes[: gaps[0] + 1]
-    return _rms(sizes)
+    flat = array.reshape(-1)
+    most = _least_mask(flat)
+
+    def sizes(part: slice) -> Array:
+        found = _sizes(flat[part])
+        return found[found < most] if math.isfinite(most) else found
+
+    return root_mean_square_of(sizes, flat.size)
+
+
+def _least_mask(flat: Array) -> float:
+    """Return the smallest mask value, infinity where there is none.
+
+    It is the first large value, by size, far above the one before it.
+    """
+    large: list[Array] = []
+    below: list[float] = []
+
+    def look(part: slice) -> None:
+        found = _sizes(flat[part])
+        if found.size and found.max() >= _MASK:
+            large.append(np.unique(found[found >= _MASK]))
+            found = found[found < _MASK]
+        below.append(float(found.max(initial=0.0)))
+
+    in_threads(look, slices(flat.size, PART))
+    if not large:
+        return math.inf
+    values = np.concatenate([[max(below)], np.unique(np.concatenate(large))])
+    if not values[0]:
+        values = values[1:]
+    gaps = np.flatnonzero(values[1:] > _GAP * values[:-1])
+    return float(values[gaps[0] + 1]) if gaps.size else math.inf
+
+
+def _sizes(flat: Array) -> Array:
+    """Return the magnitudes of the finite values that are not zero, in float64."""
+    sizes = np.abs(as_float64(flat))
+    return np.asarray(sizes[np.isfinite(sizes) & (sizes > 0)])
 
 
 def plain_tolerance(oracle: Array, *, is_bounded: bool = False) -> RuleTolerance:
@@ -88,46 +123,75 @@ def plain_tolerance(oracle: Array, *, is_bounded: bool = False) -> RuleTolerance
 class FrameworkTolerance(Tolerance):
     """Values are held to a more accurate run of the framework, not to the oracle.
 
+    A value may be ``FACTOR`` times as far from it as the largest of: what the oracle is off by
+    there, ``of_rows`` of its row, and ``usual``; and at least as far as ``plain`` allows.
+
     Parameters
     ----------
     accurate
-        That run: float64, of the oracle's shape.
-    bound
-        How far each value may be from it: float64, of the oracle's shape, NaN where not judged.
+        That run, of the oracle's shape.
+    of_rows
+        The root mean square of what the oracle is off by, for each row along its last axis:
+        float64, one axis.
+    usual
+        The same of all values but the largest hundredth.
     overall
-        How far all values together may be from it: a root mean square, without the largest
-        hundredth. Infinite where there are too few values.
+        How far all values together may be from the accurate run: a root mean square, without the
+        largest hundredth. Infinite where there are too few values.
+    plain
+        What the dtype allows.
     origin
         One sentence for reports: how the bounds were found.
+    first
+        Where in the flattened output the first value is, of a part.
+    width
+        How many values a row of the output has.
     """
 
     accurate: Array
-    bound: Array
+    of_rows: Array
+    usual: float
     overall: float
+    plain: RuleTolerance
     origin: str
+    width: int
+    first: int = 0
     is_elementwise: ClassVar[bool] = True
     differs: ClassVar[str] = "differs from the framework's more accurate run"
 
     def distance(self, oracle: Array, actual: Array) -> Array:
         """Return how far each value is from the accurate run, NaN where a side is not finite."""
-        found = absolute_difference(self.accurate.reshape(oracle.shape), as_float64(actual))
+        accurate = self.accurate.reshape(oracle.shape)
+        found = absolute_difference(as_float64(accurate), as_float64(actual))
         return np.where(np.isfinite(as_float64(oracle)), found, np.nan)
 
     def allowed(self, oracle: Array) -> Array:
-        return self.bound.reshape(oracle.shape)
+        """Return how far each value may be, NaN where only one run of the framework is finite."""
+        flat, accurate = as_float64(oracle).reshape(-1), as_float64(self.accurate).reshape(-1)
+        error = _error(flat, accurate)
+        places = np.arange(self.first, self.first + flat.size) // self.width
+        level = np.maximum(np.maximum(error, self.of_rows[places]), self.usual)
+        bound = np.maximum(self.plain.allowed(flat), FACTOR * level)
+        bound[np.isfinite(flat) != np.isfinite(accurate)] = np.nan
+        return bound.reshape(oracle.shape)
 
     def part(self, where: slice) -> FrameworkTolerance:
-        return FrameworkTolerance(
+        return replace(
+            self,
             accurate=self.accurate.reshape(-1)[where],
-            bound=self.bound.reshape(-1)[where],
-            overall=self.overall,
-            origin=self.origin,
+            first=self.first + (where.start or 0),
         )
 
     def overall_excess(self, oracle: Array, actual: Array) -> str:
         """Return a sentence if all values together are too far off, else an empty string."""
-        found = self.distance(oracle, actual)
-        usual = _usual(found[np.isfinite(found) & np.isfinite(self.bound)])
+        left, right = oracle.reshape(-1), actual.reshape(-1)
+
+        def distances(part: slice) -> Array:
+            own = self.part(part)
+            found = own.distance(left[part], right[part])
+            return found[np.isfinite(found) & np.isfinite(own.allowed(left[part]))]
+
+        usual = trimmed_root_mean_square(distances, left.size, _OUTLIERS)
         if not usual > self.overall:
             return ""
         return (
@@ -172,24 +236,39 @@ def framework_tolerance(oracle: Array, accurate: Array, plain: RuleTolerance) ->
         )
     if float(finfo(accurate.dtype).eps) >= float(finfo(oracle.dtype).eps):
         return None
-    wide = as_float64(accurate)
-    error = absolute_difference(as_float64(oracle), wide)
-    is_open = np.isfinite(wide) != np.isfinite(as_float64(oracle))
-    error = np.where(np.isfinite(error), error, 0.0)
-    rows = error.reshape(-1, error.shape[-1] if error.ndim else 1)
-    of_row = np.sqrt((rows**2).mean(axis=1, keepdims=True))
-    usual = _usual(error)
-    level = np.maximum(np.maximum(rows, of_row), usual).reshape(error.shape)
-    bound = np.maximum(plain.allowed(oracle), FACTOR * level)
+    left, right = oracle.reshape(-1), accurate.reshape(-1)
+    width = max(oracle.shape[-1] if oracle.ndim else 1, 1)
+
+    def errors(part: slice) -> Array:
+        return _error(as_float64(left[part]), as_float64(right[part]))
+
+    of_rows = np.empty(left.size // width)
+
+    def set_rows(rows: slice) -> None:
+        found = errors(slice(rows.start * width, rows.stop * width)).reshape(-1, width)
+        of_rows[rows] = np.sqrt(np.mean(found**2, axis=1))
+
+    in_threads(set_rows, slices(len(of_rows), max(1, PART // width)))
+    usual = trimmed_root_mean_square(errors, left.size, _OUTLIERS)
+    whole = math.sqrt(np.mean(of_rows**2)) if of_rows.size else 0.0
     overall = max(OVERALL_FACTOR * usual, plain.atol)
     return FrameworkTolerance(
-        accurate=wide,
-        bound=np.where(is_open, np.nan, bound),
-        overall=overall if error.size >= _FEWEST else math.inf,
+        accurate=accurate,
+        of_rows=of_rows,
+        usual=usual,
+        overall=overall if left.size >= _FEWEST else math.inf,
+        plain=plain,
         origin=f"{FACTOR:g} times the error of the framework's own {oracle.dtype} run against its "
-        f"{accurate.dtype} run (root mean square {_rms(error):.2g}), and {OVERALL_FACTOR:g} times "
+        f"{accurate.dtype} run (root mean square {whole:.2g}), and {OVERALL_FACTOR:g} times "
         f"over all values; at least {plain.origin}",
+        width=width,
     )
+
+
+def _error(oracle: Array, accurate: Array) -> Array:
+    """Return what the framework's own run is off by, 0 where either run is not finite."""
+    error = absolute_difference(oracle, accurate)
+    return np.where(np.isfinite(error), error, 0.0)
 
 
 def is_blunt(oracle: Array, tolerance: Tolerance) -> bool:
@@ -205,8 +284,20 @@ def is_blunt(oracle: Array, tolerance: Tolerance) -> bool:
         return True
     if isinstance(tolerance, FrameworkTolerance) and share < _SEEN:
         return False
-    with np.errstate(invalid="ignore"):
-        return not (_SEEN * np.abs(as_float64(oracle)) > tolerance.allowed(oracle)).any()
+    return not _sees_a_tenth(oracle, tolerance)
+
+
+def _sees_a_tenth(oracle: Array, tolerance: Tolerance) -> bool:
+    """Return whether a tenth of some value is more than is allowed there."""
+
+    def sees(values: Array, own: Tolerance) -> bool:
+        with np.errstate(invalid="ignore"):
+            return bool((_SEEN * np.abs(as_float64(values)) > own.allowed(values)).any())
+
+    if not tolerance.is_elementwise:
+        return sees(oracle, tolerance)
+    flat = oracle.reshape(-1)
+    return any(sees(flat[part], tolerance.part(part)) for part in slices(flat.size, PART))
 
 
 def share_of(oracle: Array, tolerance: Tolerance) -> float | None:
@@ -216,14 +307,14 @@ def share_of(oracle: Array, tolerance: Tolerance) -> float | None:
     size = root_mean_square(oracle)
     if size and isinstance(tolerance, FrameworkTolerance) and math.isfinite(tolerance.overall):
         return tolerance.overall / size
-    allowed = tolerance.allowed(oracle).reshape(-1)
-    return _rms(allowed[np.isfinite(allowed)]) / size if size else None
+    if not size:
+        return None
+    flat = oracle.reshape(-1)
+    # One that is not elementwise is asked for all values at once.
+    whole = None if tolerance.is_elementwise else tolerance.allowed(oracle).reshape(-1)
 
+    def allowed(part: slice) -> Array:
+        found = tolerance.part(part).allowed(flat[part]) if whole is None else whole[part]
+        return np.asarray(found[np.isfinite(found)])
 
-def _usual(errors: Array) -> float:
-    """Return the root mean square of all but the largest hundredth."""
-    return _rms(np.sort(errors.reshape(-1))[: max(1, int(errors.size * (1 - _OUTLIERS)))])
-
-
-def _rms(values: Array) -> float:
-    return float(np.sqrt(np.mean(values**2))) if values.size else 0.0
+    return root_mean_square_of(allowed, flat.size) / size

@@ -48,6 +48,31 @@ def derivation_of(
     )
 
 
+def can_restrict(function: tirx.PrimFunc, results: Sequence[int]) -> bool:
+    """Return whether ``restricted_derivation`` follows what a PrimFunc chooses, if anything.
+
+    It does where all results are the chosen indices themselves.
+    """
+    return not choosers(function) or chosen_indices(function, results).keys() == set(results)
+
+
+def restricted_derivation(
+    restricted: tirx.PrimFunc, function: tirx.PrimFunc, results: Sequence[int]
+) -> Derivation:
+    """Return the derivation of tolerances for a PrimFunc restricted to places of free axes.
+
+    Parameters
+    ----------
+    restricted
+        From ``restricted_kernel``, which has no blocks; so what is found in these is found in the
+        function.
+    function, results
+        As for ``Derivation``; the function as Relax lowers operators, and one of which
+        ``can_restrict`` is true.
+    """
+    return Derivation(restricted, results, chosen=chosen_indices(function, results))
+
+
 class ChoiceDerivation:
     """Derives tolerances for calls of a PrimFunc that chooses.
 

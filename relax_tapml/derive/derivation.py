@@ -63,6 +63,8 @@ class Derivation:
         Whether inputs are perturbed also where nothing rounds; see ``shadow_kernel_of``.
     times
         How many calls are evaluated together, as blocks of one.
+    chosen
+        Which results are indices; by default those that ``chosen_indices`` finds.
     """
 
     def __init__(
@@ -72,8 +74,10 @@ class Derivation:
         *,
         is_perturbed: bool = False,
         times: int = 1,
+        chosen: Mapping[int, ChosenIndex] | None = None,
     ) -> None:
         self._function = function
+        self._known_chosen = chosen
         self._results = list(results)
         self._is_block = times > 1
         self._evaluation = Evaluation(function, results, is_perturbed=is_perturbed, times=times)
@@ -367,7 +371,9 @@ class Derivation:
         return self._rewritten if isinstance(self._rewritten, str) else ""
 
     @cached_property
-    def _chosen(self) -> dict[int, ChosenIndex]:
+    def _chosen(self) -> Mapping[int, ChosenIndex]:
+        if self._known_chosen is not None:
+            return self._known_chosen
         return chosen_indices(self._function, self._results)
 
     def _simple(

@@ -121,7 +121,7 @@ class SuiteFiles:
         Parameters
         ----------
         array
-            The whole tensor.
+            The tensor; where it has ``copies`` the places that are held.
         part
             Of which of its places the file holds.
         recipe
@@ -130,13 +130,10 @@ class SuiteFiles:
             The axes along which other places are copies of those that the file holds, ascending.
             Without ``part``.
         """
-        entry = SuiteTensor(file="", dtype=array.dtype.name, shape=array.shape)
+        shape = _whole_shape(array, copies)
+        entry = SuiteTensor(file="", dtype=array.dtype.name, shape=shape, copied=_copied(copies))
         if copies:
-            held = array
-            for item in copies:
-                held = item.held(held)
-            entry = replace(entry, copied=_copied(copies))
-            return self._add(entry, dump_encoded(held, copies))
+            return self._add(entry, dump_encoded(array, copies))
         if part is not None:
             whole = sha256_of_array(array) if part.is_filled else None
             entry = replace(entry, rows=len(part.places), axis=part.axis, whole=whole)
@@ -154,17 +151,14 @@ class SuiteFiles:
         Each is then at most ``bound_table.STEP`` of itself larger. Parameters and result are those
         of ``write_array``.
         """
-        held = bound
-        for item in copies:
-            held = item.held(held)
-        table = BoundTable.of(held)
+        table = BoundTable.of(bound)
         data = b"" if table is None else dump_encoded(table, copies)
-        if table is None or len(data) >= held.nbytes:
+        if table is None or len(data) >= bound.nbytes:
             return self.write_array(bound, copies=copies)
         entry = SuiteTensor(
             file="",
             dtype=bound.dtype.name,
-            shape=bound.shape,
+            shape=_whole_shape(bound, copies),
             copied=_copied(copies),
             table=len(table.values),
         )
@@ -191,6 +185,13 @@ class SuiteFiles:
         digest = digest_of(entry, sha256)
         self.tensors.setdefault(digest, replace(entry, file=file))
         return digest
+
+
+def _whole_shape(held: Array, copies: Sequence[Copies]) -> tuple[int, ...]:
+    shape = list(held.shape)
+    for item in copies:
+        shape[item.axis] = item.count
+    return tuple(shape)
 
 
 def _copied(copies: Sequence[Copies]) -> tuple[SuiteAxis, ...]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -19,6 +20,7 @@ from relax_tapml.carve.probe._rows import (
     with_specials,
 )
 from relax_tapml.carve.probe._whole_numbers import whole_numbers
+from relax_tapml.carve.unit.call_tensors import CallTensors
 from relax_tapml.carve.unit.copied_axes import CopiedAxes
 from relax_tapml.carve.unit.unit_tolerances import UnitTolerances
 from relax_tapml.compare.tolerances.tolerance import Tolerance
@@ -52,26 +54,27 @@ class Probe:
     name
         Unique among the probes of a unit.
     inputs
-        Tensors, in order; those that the model alone decides are the recorded ones.
+        Tensors, in order; those that the model alone decides are the recorded ones. Of tensors
+        with copies, the places held.
     outputs
         The float64 evaluation of the unit, rounded to the dtypes of the outputs.
     tolerances
         One for each output.
+    copies
+        The axes along which most places are copies.
     reason
         How the inputs came about, a sentence.
     recipes
         How inputs are made that a suite need not hold, by position.
-    copies
-        The axes along which most places are copies.
     """
 
     name: str
     inputs: tuple[Array, ...]
     outputs: tuple[Array, ...]
     tolerances: tuple[Tolerance, ...]
+    copies: CopiedAxes
     reason: str
     recipes: Mapping[int, Recipe] = field(default_factory=dict)
-    copies: CopiedAxes = field(default_factory=CopiedAxes)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,15 +99,12 @@ class Probes:
 
 def probes(
     unit: UnitTolerances,
-    function: str,
-    inputs: Sequence[Array],
-    outputs: Sequence[Array],
+    recorded: CallTensors,
     *,
+    exact: CallTensors,
     fixed: frozenset[int],
     constant: frozenset[int],
     base: str,
-    copies: CopiedAxes,
-    exact_copies: CopiedAxes,
 ) -> Probes:
     """Make a few probes from one recorded call.
 
@@ -116,18 +116,16 @@ def probes(
     ----------
     unit
         Evaluates the unit.
-    function
-        Of the unit's module: the one that does the call.
-    inputs, outputs
-        Tensors of the recorded call, in order.
+    recorded
+        The call.
+    exact
+        The same call with the copies that probes with exact sums have.
     fixed
         Positions of the inputs that the model alone decides, which stay as they are.
     constant
         Positions of the other inputs that hold one value, the same in all recorded calls.
     base
         Name of the recorded case.
-    copies, exact_copies
-        The axes of the call along which most places are copies, and of probes with exact sums.
 
     Returns
     -------
@@ -135,22 +133,23 @@ def probes(
         None of them if nothing would change, if the unit cannot be evaluated in float64, or if its
         results would be inaccurate for every candidate.
     """
+    held = unit.with_copies(recorded.copies)
     # Exact sums are evaluated faster than others.
-    call = unit.evaluable(function, inputs, outputs, is_exact=True)
+    call = held.evaluable(recorded.function, recorded.inputs, recorded.outputs, is_exact=True)
     if call is None:
-        return Probes(missing={ANY: unit.unevaluated})
-    recorded = RecordedCall(
+        return Probes(missing={ANY: held.unevaluated})
+    made_of = RecordedCall(
         call=call,
-        inputs=tuple(inputs),
-        outputs=tuple(outputs),
+        inputs=recorded.inputs,
+        outputs=recorded.outputs,
         fixed=fixed,
         constant=constant,
     )
-    maker = _Maker(unit, function, recorded, base, copies, exact_copies)
+    maker = _Maker(held, recorded, made_of, exact, base)
     made = [maker.varied(number, name) for number, name in enumerate((LARGE, SMALL))]
-    exact, inexact = maker.exact([probe for probe in made if probe is not None])
+    exact_sums, inexact = maker.exact([probe for probe in made if probe is not None])
     made.append(maker.rows())
-    found = tuple(probe for probe in (*made, *exact) if probe is not None)
+    found = tuple(probe for probe in (*made, *exact_sums) if probe is not None)
     missing = {name: why for name, why in maker.missing.items() if why}
     if not found and not missing:
         missing[ANY] = "none of its inputs may change"
@@ -177,26 +176,27 @@ class _Maker:
     def __init__(
         self,
         unit: UnitTolerances,
-        function: str,
+        tensors: CallTensors,
         recorded: RecordedCall,
+        exact: CallTensors,
         base: str,
-        copies: CopiedAxes,
-        exact_copies: CopiedAxes,
     ) -> None:
         self._unit = unit
-        self._function = function
+        self._function = tensors.function
+        self._copies = tensors.copies
         self._recorded = recorded
+        self._exact_tensors = exact
         self._base = base
-        self._copies, self._exact_copies = copies, exact_copies
         # Why there is no probe of a name, empty if there is one.
         self.missing: dict[str, str] = {}
         # Whether the unit can be evaluated at all, as far as is known.
         self._is_followed = True
+        # Of the whole call, which is what a replay runs.
         self._iterations = iterations(
             recorded.call,
             [array.shape for array in recorded.inputs],
             [array.shape for array in recorded.outputs],
-        )
+        ) * math.prod(axis.count / len(axis.places) for axis in tensors.copies.axes)
 
     def varied(self, number: int, name: str) -> Probe | None:
         """Change floats, whole numbers and constants together: none hides a fault of another."""
@@ -252,18 +252,26 @@ class _Maker:
         # Also where these have copies: then exact sums have none along the axes of weights.
         if (
             others
-            and not self._copies.inputs
+            and not self._copies.axes
             and all(all(map(sums.sees_terms, other.outputs, other.tolerances)) for other in others)
         ):
             return [], ""
         if sums.obstacle:
             return [], sums.obstacle
+        tensors = self._exact_tensors
+        unit = self._unit.with_copies(tensors.copies)
+        call = unit.evaluable(self._function, tensors.inputs, tensors.outputs, is_exact=True)
+        if call is None:
+            return [], unit.unevaluated
+        sums = ExactSums(
+            replace(self._recorded, call=call, inputs=tensors.inputs, outputs=tensors.outputs)
+        )
         most = MOST_PROBES if self._iterations <= _CHEAP else 1
         for more in _SPARSER:
             parts = sums.parts(more)
             found: list[Probe] = []
             for part in range(min(parts, most)):
-                made = self._exact(sums, part, more)
+                made = self._exact(unit, sums, part, more)
                 if made is None:
                     break
                 found.append(made)
@@ -273,15 +281,11 @@ class _Maker:
                 return found, text
         return [], "its sums are rounded also for small whole numbers"
 
-    def _exact(self, sums: ExactSums, part: int, more: int) -> Probe | None:
+    def _exact(self, unit: UnitTolerances, sums: ExactSums, part: int, more: int) -> Probe | None:
         floats = sums.inputs(part, more=more)
-        copies = self._exact_copies
-        inputs = copies.copied(
-            [floats.arrays.get(n, array) for n, array in enumerate(self._recorded.inputs)]
-        )
-        evaluated = self._unit.evaluated(
-            self._function, inputs, self._recorded.outputs, is_exact=True
-        )
+        tensors = self._exact_tensors
+        inputs = tuple(floats.arrays.get(n, array) for n, array in enumerate(tensors.inputs))
+        evaluated = unit.evaluated(self._function, inputs, tensors.outputs, is_exact=True)
         if evaluated is None or not all(map(is_exact, *evaluated)):
             return None
         results, tolerances = evaluated
@@ -290,11 +294,11 @@ class _Maker:
         return Probe(
             name=EXACT if part == 0 else f"{EXACT}{part + 1}",
             inputs=inputs,
-            outputs=copies.results(results),
-            tolerances=copies.tolerances(tolerances),
+            outputs=tuple(results),
+            tolerances=tuple(tolerances),
+            copies=tensors.copies,
             reason=f"probe: small whole numbers, of which sums are exact in every order, {terms}",
-            recipes={n: of for n, of in floats.recipes.items() if n not in copies.inputs},
-            copies=copies,
+            recipes={n: r for n, r in floats.recipes.items() if n not in tensors.copies.inputs},
         )
 
     def _moved(self, number: int) -> Iterator[tuple[_Change, dict[int, Array]]]:
@@ -351,16 +355,15 @@ class _Maker:
         return Probe(
             name=name,
             inputs=inputs,
-            outputs=self._copies.results(results),
-            tolerances=self._copies.tolerances(tolerances),
+            outputs=tuple(results),
+            tolerances=tuple(tolerances),
             copies=self._copies,
             reason=f"probe: inputs of {self._base}, {_listed(change.texts)}",
         )
 
     def _inputs(self, change: _Change) -> tuple[Array, ...]:
         recorded = self._recorded.inputs
-        changed = [change.arrays.get(n, array) for n, array in enumerate(recorded)]
-        return self._copies.copied(changed, known=recorded)
+        return tuple(change.arrays.get(n, array) for n, array in enumerate(recorded))
 
 
 def _listed(parts: Sequence[str]) -> str:

@@ -31,7 +31,8 @@ class CarvedCase:
     may_write
         Whether the call may change its arguments in place.
     inputs, outputs
-        Tensors, in order. A tensor that several cases take is one object.
+        Tensors, in order; of those with copies, the places held. A tensor that several cases take
+        is one object.
     weights
         For each input the name of the weight it is, or None.
     fixed

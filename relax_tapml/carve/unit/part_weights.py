@@ -10,6 +10,7 @@ import numpy as np
 
 from relax_tapml import tensor_file
 from relax_tapml.arrays import Array, as_float64, is_float
+from relax_tapml.carve.unit.call_tensors import CallTensors
 from relax_tapml.carve.unit.unit_tolerances import UnitTolerances
 from relax_tapml.compare.tolerances.tolerance import Tolerance
 from relax_tapml.cores import in_threads, slices
@@ -21,26 +22,6 @@ _LEAST_HELD = 16
 _LARGEST_SHARE = 0.25
 _SEED = 0
 _TILE = 256
-
-
-@dataclass(frozen=True, kw_only=True)
-class RecordedTensors:
-    """The tensors of a recorded call.
-
-    Parameters
-    ----------
-    function
-        The case function that does the call.
-    inputs, outputs
-        In order.
-    weights
-        For each input the name of the weight it is, or None.
-    """
-
-    function: str
-    inputs: tuple[Array, ...]
-    outputs: tuple[Array, ...]
-    weights: tuple[str | None, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +46,7 @@ class CaseTensors:
     reason: str = ""
 
 
-def case_tensors(unit: UnitTolerances, calls: Sequence[RecordedTensors]) -> list[CaseTensors]:
+def case_tensors(unit: UnitTolerances, calls: Sequence[CallTensors]) -> list[CaseTensors]:
     """Return the tensors of cases, large weights filled where that changes no recorded result.
 
     Along an axis on which the unit computes each element of its results by itself, as the columns
@@ -80,13 +61,18 @@ def case_tensors(unit: UnitTolerances, calls: Sequence[RecordedTensors]) -> list
         Evaluates the unit.
     calls
         The recorded calls of the unit.
+
+    Returns
+    -------
+    list of CaseTensors
+        Of a call with copies, the held places.
     """
     axes = _axes_of_weights(unit, calls)
     weights: dict[str, _Filled] = {}
     for name, axis in axes.items():
         takers = [call for call in calls if name in call.weights]
         weights[name] = _Filled.of(unit, takers[0], name, axis)
-    return [_of_call(unit, call, weights) for call in calls]
+    return [_of_call(unit.with_copies(call.copies), call, weights) for call in calls]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,7 +83,7 @@ class _Filled:
     part: HeldPart
 
     @classmethod
-    def of(cls, unit: UnitTolerances, call: RecordedTensors, name: str, axis: int) -> _Filled:
+    def of(cls, unit: UnitTolerances, call: CallTensors, name: str, axis: int) -> _Filled:
         place = call.weights.index(name)
         weight = call.inputs[place]
         count = weight.shape[axis]
@@ -109,7 +95,7 @@ class _Filled:
         return cls(array=array, part=HeldPart(places=places, axis=axis, is_filled=True))
 
 
-def _axes_of_weights(unit: UnitTolerances, calls: Sequence[RecordedTensors]) -> dict[str, int]:
+def _axes_of_weights(unit: UnitTolerances, calls: Sequence[CallTensors]) -> dict[str, int]:
     """Return the weights that may be filled, with the axis; the same for all calls."""
     found: dict[str, int] = {}
     for name in dict.fromkeys(name for call in calls for name in call.weights if name):
@@ -122,7 +108,7 @@ def _axes_of_weights(unit: UnitTolerances, calls: Sequence[RecordedTensors]) -> 
     return found
 
 
-def _fillable_axes(unit: UnitTolerances, call: RecordedTensors, name: str) -> Iterator[int]:
+def _fillable_axes(unit: UnitTolerances, call: CallTensors, name: str) -> Iterator[int]:
     if call.weights.count(name) != 1:
         return
     place = call.weights.index(name)
@@ -141,7 +127,7 @@ def _held_places(weight: Array, axis: int) -> int:
     return max(_LEAST_HELD, _HELD_BYTES // place_bytes)
 
 
-def _extreme_places(unit: UnitTolerances, call: RecordedTensors, place: int, axis: int) -> Array:
+def _extreme_places(unit: UnitTolerances, call: CallTensors, place: int, axis: int) -> Array:
     """Return where along the axis results are largest, smallest, and nearest to zero."""
     found: list[int] = []
     for number, dim in unit.free_axes_of(call.function, place)[axis].items():
@@ -155,7 +141,7 @@ def _extreme_places(unit: UnitTolerances, call: RecordedTensors, place: int, axi
 
 
 def _of_call(
-    unit: UnitTolerances, call: RecordedTensors, weights: Mapping[str, _Filled]
+    unit: UnitTolerances, call: CallTensors, weights: Mapping[str, _Filled]
 ) -> CaseTensors:
     taken = {
         place: weights[name]
@@ -174,7 +160,7 @@ def _of_call(
 
 
 def _evaluated(
-    unit: UnitTolerances, call: RecordedTensors, taken: Mapping[int, _Filled]
+    unit: UnitTolerances, call: CallTensors, taken: Mapping[int, _Filled]
 ) -> CaseTensors | None:
     inputs = tuple(
         taken[place].array if place in taken else array for place, array in enumerate(call.inputs)
@@ -199,7 +185,7 @@ def _evaluated(
 
 
 def _permuted(
-    unit: UnitTolerances, call: RecordedTensors, taken: Mapping[int, _Filled]
+    unit: UnitTolerances, call: CallTensors, taken: Mapping[int, _Filled]
 ) -> CaseTensors | None:
     """Return the case of a unit that permutes the axes of its one input; None of another."""
     if len(call.inputs) != 1 or len(call.outputs) != 1:
@@ -259,7 +245,7 @@ def _is_same(one: Array, other: Array) -> bool:
     return not different
 
 
-def _reason(call: RecordedTensors, taken: Mapping[int, _Filled], what: str) -> str:
+def _reason(call: CallTensors, taken: Mapping[int, _Filled], what: str) -> str:
     held = ", ".join(
         f"{len(weight.part.places)} of {weight.array.shape[weight.part.axis]} places of axis "
         f"{weight.part.axis} of {call.weights[place]}"

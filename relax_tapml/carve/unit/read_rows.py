@@ -8,16 +8,14 @@ import numpy as np
 
 from relax_tapml import tensor_file
 from relax_tapml.arrays import Array
+from relax_tapml.carve.unit.call_tensors import CallTensors
 from relax_tapml.carve.unit.carved_unit import CarvedCase
-from relax_tapml.carve.unit.part_weights import RecordedTensors
 from relax_tapml.carve.unit.unit_tolerances import UnitTolerances
 from relax_tapml.compare.tolerances.choices import ChoiceTolerance
 from relax_tapml.suite.suite_files import HeldPart
 
 LEAST_BYTES = 1 << 20
 _LARGEST_SHARE = 0.25
-
-Call = tuple[str, Sequence[Array], Sequence[Array]]
 
 
 def read_rows(
@@ -48,16 +46,25 @@ def read_rows(
             id(case.inputs[place]) in parts or place in case.copies.inputs for case in takers
         ):
             continue
-        if not all(_is_only_place(name, place, case) for case in takers):
+        calls = [
+            CallTensors(
+                function=case.function,
+                inputs=case.inputs,
+                outputs=case.outputs,
+                weights=case.weights,
+                copies=case.copies,
+            )
+            for case in takers
+        ]
+        if not all(_is_only_place(name, place, call) for call in calls):
             continue
-        calls = [(case.function, case.inputs, case.outputs) for case in takers]
         rows = _rows_of(unit, calls, place)
         if rows is not None:
             found[name] = rows
     return found
 
 
-def tables(unit: UnitTolerances, calls: Sequence[RecordedTensors]) -> frozenset[str]:
+def tables(unit: UnitTolerances, calls: Sequence[CallTensors]) -> frozenset[str]:
     """Return the names of the weights of which recorded calls read few rows, see ``read_rows``.
 
     Of these rows are held, not columns, of which each is as long as the table.
@@ -67,17 +74,16 @@ def tables(unit: UnitTolerances, calls: Sequence[RecordedTensors]) -> frozenset[
         takers = [call for call in calls if name in call.weights]
         if name is None or not all(_is_only_place(name, place, call) for call in takers):
             continue
-        named = [(call.function, call.inputs, call.outputs) for call in takers]
-        if _rows_of(unit, named, place) is not None:
+        if _rows_of(unit, takers, place) is not None:
             found.append(name)
     return frozenset(found)
 
 
-def _is_only_place(name: str, place: int, call: CarvedCase | RecordedTensors) -> bool:
+def _is_only_place(name: str, place: int, call: CallTensors) -> bool:
     return [n for n, weight in enumerate(call.weights) if weight == name] == [place]
 
 
-def _rows_of(unit: UnitTolerances, calls: Sequence[Call], place: int) -> Array | None:
+def _rows_of(unit: UnitTolerances, calls: Sequence[CallTensors], place: int) -> Array | None:
     """Return the rows of one input that matter to all calls, where they are few.
 
     Rows are guessed: they are the whole numbers among the other inputs, as for an embedding. Then
@@ -88,8 +94,7 @@ def _rows_of(unit: UnitTolerances, calls: Sequence[Call], place: int) -> Array |
     unit
         Evaluates the unit.
     calls
-        Name of the case function, inputs and outputs of each call. The input in question is the
-        same in all.
+        The input in question is the same in all, and has no copies.
     place
         Its position among the inputs.
 
@@ -99,14 +104,14 @@ def _rows_of(unit: UnitTolerances, calls: Sequence[Call], place: int) -> Array |
         Ascending row numbers, int64. None if the input is small, if most rows are read, or if
         other rows matter.
     """
-    table = calls[0][1][place]
+    table = calls[0].inputs[place]
     if table.nbytes < LEAST_BYTES or table.ndim < 2 or not tensor_file.can_hold_part(table):
         return None
     count = table.shape[0]
     numbers = [
         array.reshape(-1).astype(np.int64)
-        for _, inputs, _ in calls
-        for array in inputs
+        for call in calls
+        for array in call.inputs
         if array.dtype.kind in "iu" and array.size <= count
     ]
     if not numbers:
@@ -117,11 +122,11 @@ def _rows_of(unit: UnitTolerances, calls: Sequence[Call], place: int) -> Array |
     if not 0 < rows.size <= _LARGEST_SHARE * count:
         return None
     filled = tensor_file.filled(table[rows], rows, count)
-    for function, inputs, outputs in calls:
-        whole = unit.evaluated(function, inputs, outputs)
-        partial = unit.evaluated(
-            function, [filled if n == place else array for n, array in enumerate(inputs)], outputs
-        )
+    for call in calls:
+        held = unit.with_copies(call.copies)
+        changed = [filled if n == place else array for n, array in enumerate(call.inputs)]
+        whole = held.evaluated(call.function, call.inputs, call.outputs)
+        partial = held.evaluated(call.function, changed, call.outputs)
         if whole is None or partial is None:
             return None
         pairs = zip(whole[0], partial[0], strict=True)

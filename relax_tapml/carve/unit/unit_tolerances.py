@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 
 import numpy as np
 import tvm
@@ -10,11 +11,17 @@ from tvm import relax, tirx
 from tvm.ir import GlobalVar, Op
 
 from relax_tapml.arrays import Array, as_float64, is_integer
+from relax_tapml.carve.unit.copied_axes import CopiedAxes
 from relax_tapml.carve.unit.evaluations import Evaluations
+from relax_tapml.carve.unit.held_call import held_call
 from relax_tapml.compare.tolerances.elements import ElementTolerance, rounded_up
 from relax_tapml.compare.tolerances.rule import tolerance_for
 from relax_tapml.compare.tolerances.tolerance import Tolerance
-from relax_tapml.derive.choice_derivation import ChoiceDerivation, derivation_of
+from relax_tapml.derive.choice_derivation import (
+    ChoiceDerivation,
+    derivation_of,
+    restricted_derivation,
+)
 from relax_tapml.derive.derivation import Derivation, Promising, rule_because
 from relax_tapml.derive.operators import operator_tolerances
 from relax_tapml.kernel_flow.free_axes import free_axes
@@ -38,10 +45,21 @@ class UnitTolerances:
         self._evaluations = evaluations or Evaluations()
         # Why the last call of ``evaluated`` or ``evaluable`` returned None.
         self.unevaluated = ""
+        self._copies = CopiedAxes()
+        self._held_calls: dict[tuple[str, CopiedAxes], KernelCall] = {}
         self._free_axes: dict[tuple[str, int], dict[int, dict[int, int]]] = {}
         self._derivations: dict[
             tuple[tirx.PrimFunc, tuple[int, ...]], Derivation | ChoiceDerivation
         ] = {}
+
+    def with_copies(self, copies: CopiedAxes) -> UnitTolerances:
+        """Return what evaluates calls with copies, of which it is given the held places only.
+
+        The evaluations of both are counted together.
+        """
+        found = copy(self)
+        found._copies = copies
+        return found
 
     def of(
         self, function: str, inputs: Sequence[Array], oracles: Sequence[Array]
@@ -55,14 +73,16 @@ class UnitTolerances:
         inputs, oracles
             The tensors of the case, in order.
         """
-        call = kernel_call_of(self._module, function)
+        call = self._call(function)
         if call is None:
             found = self._of_operator(function, inputs, oracles)
             return found or [rule_because(o, "the unit is no PrimFunc") for o in oracles]
         refusal = self._evaluations.begin()
         if refusal:
             return [rule_because(oracle, refusal) for oracle in oracles]
-        found = self._derivation(call).tolerances(_arguments(call, inputs), call.scalars, oracles)
+        found = self._derivation(function, call).tolerances(
+            _arguments(call, inputs), call.scalars, oracles
+        )
         return list(map(no_more_than_rule, found, oracles)) if call.is_runtime_callback else found
 
     def evaluated(
@@ -89,7 +109,7 @@ class UnitTolerances:
         self.unevaluated = self._evaluations.begin()
         if self.unevaluated:
             return None
-        derivation = self._derivation(call)
+        derivation = self._derivation(function, call)
         arguments = _arguments(call, inputs)
         if isinstance(derivation, Derivation):
             found = derivation.evaluated(
@@ -121,13 +141,13 @@ class UnitTolerances:
 
         It may still turn out that the errors of the PrimFunc cannot be followed.
         """
-        call = kernel_call_of(self._module, function)
+        call = self._call(function)
         if call is None:
             self.unevaluated = "the unit is no PrimFunc"
         elif not call.inputs.keys().isdisjoint(call.results):
             self.unevaluated = "it writes to its arguments"
         else:
-            self.unevaluated = self._derivation(call).too_long(
+            self.unevaluated = self._derivation(function, call).too_long(
                 _shapes(call, inputs, like), call.scalars, is_exact=is_exact
             )
             return None if self.unevaluated else call
@@ -174,10 +194,26 @@ class UnitTolerances:
                 found[at[0]] = results
         return found
 
-    def _derivation(self, call: KernelCall) -> Derivation | ChoiceDerivation:
+    def _call(self, function: str) -> KernelCall | None:
+        """Return the call of a PrimFunc that a case function does, restricted to held places."""
+        key = function, self._copies
+        if key not in self._held_calls:
+            call = kernel_call_of(self._module, function)
+            if call is None:
+                return None
+            self._held_calls[key] = held_call(call, self._copies)
+        return self._held_calls[key]
+
+    def _derivation(self, function: str, call: KernelCall) -> Derivation | ChoiceDerivation:
+        """Return the derivation for a call of ``_call``, which a case function does."""
         key = (call.kernel, tuple(call.results))
         if key not in self._derivations:
-            self._derivations[key] = derivation_of(call.kernel, call.results)
+            whole = kernel_call_of(self._module, function)
+            self._derivations[key] = (
+                restricted_derivation(call.kernel, whole.kernel, call.results)
+                if whole is not None and self._copies.axes
+                else derivation_of(call.kernel, call.results)
+            )
         return self._derivations[key]
 
     def _of_operator(

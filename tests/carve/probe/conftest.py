@@ -16,8 +16,8 @@ from mutation.kernel import build_kernels, output_tensors
 from mutation.unit_cases import KernelCase, KernelCases
 from mutation.variants import variants
 from relax_tapml.carve.probe.unit_probes import probes
+from relax_tapml.carve.unit.call_tensors import CallTensors
 from relax_tapml.carve.unit.constant_inputs import holds_one_value
-from relax_tapml.carve.unit.copied_axes import CopiedAxes
 from relax_tapml.carve.unit.unit_tolerances import UnitTolerances
 
 HEADER = "@T.prim_func(s_tir=True)\ndef main"
@@ -138,16 +138,19 @@ def probed():
             for n, array in enumerate(inputs)
             if n not in fixed and array.size and holds_one_value([array])
         }
+        call = CallTensors(
+            function="main",
+            inputs=tuple(inputs),
+            outputs=(recorded,),
+            weights=(None,) * len(inputs),
+        )
         found = probes(
             UnitTolerances(_module(function, inputs, recorded)),
-            "main",
-            inputs,
-            [recorded],
+            call,
+            exact=call,
             fixed=fixed,
             constant=frozenset(constant),
             base="recorded",
-            copies=CopiedAxes(),
-            exact_copies=CopiedAxes(),
         )
         return Probed(
             source=source,

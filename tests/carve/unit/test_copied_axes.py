@@ -9,9 +9,9 @@ from tvm.script import ir as I  # noqa: N812
 from tvm.script import relax as R  # noqa: N812
 from tvm.script import tirx as T  # noqa: N812
 
-from relax_tapml.carve.unit import copied_axes
-from relax_tapml.carve.unit.copied_axes import Limits
-from relax_tapml.carve.unit.part_weights import RecordedTensors
+from relax_tapml.carve.unit import choose_copies
+from relax_tapml.carve.unit.call_tensors import CallTensors
+from relax_tapml.carve.unit.choose_copies import Limits
 from relax_tapml.compare.verdict import Verdict
 from relax_tapml.derive import error_bounds
 from relax_tapml.replays.replay import replay
@@ -71,9 +71,9 @@ def test_only_what_follows_from_equal_inputs_is_copied(name):
     kernel = Kernels[name]
     module.update_func(module.get_global_var("scale"), kernel)
     x = np.random.default_rng(0).standard_normal((4, 64)).astype("float32")
-    call = RecordedTensors(function="main", inputs=(x,), outputs=(x,), weights=(None,))
+    call = CallTensors(function="main", inputs=(x,), outputs=(x,), weights=(None,))
     limits = Limits(most_bytes=100, held_bytes=10, weight_axes_bytes=100)
-    found = copied_axes.copied_axes(module, call, limits)
+    found = choose_copies.copied_axes(module, call, limits)
     assert [item.axis for item in found.outputs.get(0, ())] == ([1] if name == "scale" else [])
     assert found.inputs.keys() == found.outputs.keys()
 
@@ -110,7 +110,7 @@ def opened(record_model, tmp_path_factory, weights):
     recording = record_model(Head, folder / "captures", [(x, *weights)])
     with pytest.MonkeyPatch.context() as patch:
         recorded = Limits(most_bytes=50_000, held_bytes=16_000, weight_axes_bytes=50_000)
-        patch.setattr(copied_axes, "RECORDED", recorded)
+        patch.setattr(choose_copies, "RECORDED", recorded)
         exact = Limits(most_bytes=50_000, held_bytes=16_000, weight_axes_bytes=400_000)
         patch.setattr("relax_tapml.carve._carve_unit.EXACT", exact)
         yield recording.write_suite(folder / "tests")
@@ -125,7 +125,7 @@ def test_results_of_an_inaccurate_source_are_held_whole(
     x = np.random.default_rng(1).standard_normal((M, K)).astype("float32")
     recording = record_model(Head, tmp_path / "captures", [(x, *weights)])
     limits = Limits(most_bytes=50_000, held_bytes=16_000, weight_axes_bytes=50_000)
-    monkeypatch.setattr(copied_axes, "RECORDED", limits)
+    monkeypatch.setattr(choose_copies, "RECORDED", limits)
     texts = error_bounds.excess_text
     monkeypatch.setattr("relax_tapml.derive._result_bounds.excess_text", lambda _: texts(excess))
     suite = recording.write_suite(tmp_path / "tests", is_probed=False)

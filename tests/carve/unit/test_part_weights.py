@@ -12,7 +12,8 @@ from tvm.script import relax as R  # noqa: N812
 from tvm.script import tirx as T  # noqa: N812
 
 from relax_tapml import tensor_file
-from relax_tapml.carve.unit.part_weights import RecordedTensors, case_tensors
+from relax_tapml.carve.unit.call_tensors import CallTensors
+from relax_tapml.carve.unit.part_weights import case_tensors
 from relax_tapml.carve.unit.unit_tolerances import UnitTolerances
 from relax_tapml.compare.verdict import Verdict
 from relax_tapml.derive import _blocks
@@ -121,7 +122,7 @@ def test_held_columns_have_the_recorded_results(weights, block_bytes, monkeypatc
         builder.emit_func_output(builder.emit(result))
     x = np.random.default_rng(1).standard_normal((4, K)).astype("float32")
     source = x @ weights[0] + np.float32(0.01)
-    call = RecordedTensors(
+    call = CallTensors(
         function="main", inputs=(x, weights[0]), outputs=(source,), weights=(None, "w")
     )
     [case] = case_tensors(UnitTolerances(builder.get()), [call])

@@ -1,0 +1,102 @@
+"""A call with copies, evaluated as the smaller call that computes the held places only."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from operator_kernels import kernel, layer_norm
+from tvm import relax
+
+from relax_tapml.carve.unit.call_tensors import CallTensors
+from relax_tapml.carve.unit.choose_copies import Limits, copied_axes
+from relax_tapml.carve.unit.unit_tolerances import UnitTolerances
+
+F = "float32"
+ROWS = 80
+LIMITS = Limits(most_bytes=200, held_bytes=2000, weight_axes_bytes=200)
+
+
+def module_of(function, inputs, output):
+    builder = relax.BlockBuilder()
+    arguments = [
+        relax.Var(f"x{n}", relax.TensorType(array.shape, array.dtype.name))
+        for n, array in enumerate(inputs)
+    ]
+    name = builder.add_func(function, "kernel")
+    with builder.function("main", arguments):
+        returned = relax.TensorType(output.shape, output.dtype.name)
+        out = builder.emit(relax.call_tir(name, relax.Tuple(arguments), out_ty=returned))
+        builder.emit_func_output(relax.Tuple([out]))
+    return builder.get()
+
+
+def drawn(*shape):
+    return np.random.default_rng(len(shape)).standard_normal(shape).astype(F)
+
+
+KERNELS = {
+    "product": (
+        kernel(relax.op.matmul, ((ROWS, 7), F), ((7, 6), F)),
+        [drawn(ROWS, 7), drawn(7, 6)],
+        np.empty((ROWS, 6), F),
+    ),
+    "both axes of a product": (
+        kernel(relax.op.matmul, ((ROWS, 7), F), ((7, 640), F)),
+        [drawn(ROWS, 7), drawn(7, 640)],
+        np.empty((ROWS, 640), F),
+    ),
+    "softmax": (
+        kernel(lambda x: relax.op.nn.softmax(x, axis=-1), ((2, ROWS, 8), F)),
+        [drawn(2, ROWS, 8)],
+        np.empty((2, ROWS, 8), F),
+    ),
+    "norm": (
+        kernel(layer_norm, ((ROWS, 8), F), ((8,), F), ((8,), F)),
+        [drawn(ROWS, 8), drawn(8), drawn(8)],
+        np.empty((ROWS, 8), F),
+    ),
+    "choice": (
+        kernel(lambda x: relax.op.argmax(x, axis=1), ((ROWS, 6), F)),
+        [np.round(drawn(ROWS, 6))],
+        np.empty(ROWS, "int64"),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", KERNELS)
+def test_held_places_have_the_values_and_bounds_of_the_whole_call(name):
+    function, inputs, like = KERNELS[name]
+    module = module_of(function, inputs, like)
+    unit = UnitTolerances(module)
+    call = CallTensors(
+        function="main", inputs=tuple(inputs), outputs=(like,), weights=(None,) * len(inputs)
+    )
+    copies = copied_axes(module, call, LIMITS)
+    held = copies.held_inputs(inputs)
+    assert sum(array.size for array in held) < sum(array.size for array in inputs)
+
+    whole_inputs = copies.whole_inputs(held)
+    [whole], [whole_tolerance] = unit.evaluated("main", whole_inputs, [like])
+    smaller = unit.with_copies(copies)
+    [value], [tolerance] = smaller.evaluated("main", held, copies.held_outputs([like]))
+
+    assert value.size < whole.size
+    np.testing.assert_array_equal(*copies.held_outputs([whole]), value)
+    np.testing.assert_array_equal(*copies.whole_outputs([value]), whole)
+    allowed = whole_tolerance.allowed(whole)
+    np.testing.assert_array_equal(*copies.held_outputs([allowed]), tolerance.allowed(value))
+    assert type(tolerance) is type(whole_tolerance)
+    [of] = smaller.of("main", held, [value])
+    np.testing.assert_array_equal(of.allowed(value), tolerance.allowed(value))
+
+
+def test_what_is_too_long_as_a_whole_may_be_evaluated_in_part(monkeypatch):
+    monkeypatch.setattr("relax_tapml.derive._evaluation.MOST_ITERATIONS", 3000)
+    function, inputs, like = KERNELS["softmax"]
+    module = module_of(function, inputs, like)
+    unit = UnitTolerances(module)
+    assert unit.evaluable("main", inputs, [like]) is None
+    call = CallTensors(function="main", inputs=tuple(inputs), outputs=(like,), weights=(None,))
+    copies = copied_axes(module, call, LIMITS)
+    held = unit.with_copies(copies)
+    assert held.evaluable("main", copies.held_inputs(inputs), copies.held_outputs([like]))
