@@ -18,6 +18,7 @@ from typing import Any
 
 import psutil
 import pytest
+import tvm
 from hypothesis import HealthCheck, settings
 
 from relax_tapml.replays.unit.replayer import Replayer
@@ -112,6 +113,30 @@ def _finished(made_once: Callable[..., Path]) -> Path:
     from relax_tapml import bring_up
 
     return made_once("tiny", lambda out: bring_up(model(), session="inline", out=out))
+
+
+@pytest.fixture(scope="session")
+def wrong_together(_finished: Path, made_once: Callable[..., Path]) -> Path:
+    """The folder of a run of ``tiny_model`` with two kernels that are wrong together, read only.
+
+    That of softmax leaves a mark in the process that the one of layer_norm minds; alone, both are
+    right. The mark stays in a process, so every trial after a failure needs a fresh one.
+    """
+    import broken_pipelines as broken
+    from tiny_runs import device_processes, run_again
+
+    def make(out: Path) -> None:
+        passes = [
+            broken.breaks("softmax", broken.leaves_mark),
+            broken.breaks("layer_norm", broken.minds_mark),
+        ]
+        before = device_processes()
+        shutil.copytree(_finished, out)
+        pipeline = tvm.transform.Sequential(passes)
+        run_again(out, pipeline, session="process", strategy="bisect")
+        assert device_processes() == before
+
+    return made_once("wrong-together", make)
 
 
 @pytest.fixture
