@@ -86,11 +86,10 @@ def nibbles_reversed(kernel):
     [
         ("fused_dequantize1_transpose1", nibbles_reversed),
         ("batch_decode_paged_kv_cpu", scale),
-        ("fused_rope", scale),
     ],
 )
 def test_a_wrong_kernel_of_a_quantized_decoder_is_named(unit, fault, clean_quantized, quantized):
-    """Unpacking, paged attention or rotation, after 64 tokens of prefill and 32 of decode."""
+    """Unpacking or paged attention, after 64 tokens of prefill and 32 of decode."""
     assert (clean_quantized.verdict, clean_quantized.culprits) == ("pass", [])
     result = run(quantized, clean_quantized.out, resume=True, device_pipeline=breaks(unit, fault))
     assert (result.verdict, result.culprits) == ("mismatch", [unit])
