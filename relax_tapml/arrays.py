@@ -5,14 +5,18 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any
 
 import ml_dtypes
 import numpy as np
 
 Array = np.ndarray[Any, np.dtype[Any]]
+Allocate = Callable[[Sequence[int], np.dtype[Any]], Array]
+"""Returns a new array of a shape and a dtype, contiguous, of any content."""
 
 _ALIGNMENT = 64
+_WORD = np.dtype(np.uint64)
 _COMPARED = 1 << 20  # Bytes that are compared at once.
 _FEW, _PART = 1 << 12, 1 << 16  # Values: of small arrays, and of what is widened at once.
 
@@ -33,6 +37,7 @@ def dtype_named(name: str) -> np.dtype[Any]:
     raise ValueError(f"{name!r} is not a dtype that NumPy can hold")
 
 
+@cache  # NumPy makes the name of a dtype anew each time.
 def is_float(dtype: np.dtype[Any] | str) -> bool:
     """Return whether a dtype of NumPy, or the name of one of TVM, is a float, as bfloat16 is."""
     name = dtype if isinstance(dtype, str) else dtype.name
@@ -141,9 +146,14 @@ def is_same_value(a: Array, b: Array) -> Array:
 def are_same_bytes(one: Array, other: Array) -> bool:
     """Whether two arrays hold the same bytes; block by block, without a copy of either."""
     first, second = (np.ascontiguousarray(a).reshape(-1).view(np.uint8) for a in (one, other))
-    return first.size == second.size and all(
-        np.array_equal(first[begin : begin + _COMPARED], second[begin : begin + _COMPARED])
-        for begin in range(0, first.size, _COMPARED)
+    if first.size != second.size:
+        return False
+    if first.size % _WORD.itemsize == 0:
+        first, second = first.view(_WORD), second.view(_WORD)  # An eighth as many results.
+    step = _COMPARED // first.itemsize
+    return all(
+        np.array_equal(first[begin : begin + step], second[begin : begin + step])
+        for begin in range(0, first.size, step)
     )
 
 
@@ -157,8 +167,17 @@ def are_same_arrays(some: Sequence[Array], others: Sequence[Array]) -> bool:
 
 def hashed(numbers: Array) -> Array:
     """Return a hash of each number, the same everywhere: uint64 to uint64."""
+    hashes = np.array(numbers, np.uint64)
+    hash_in_place(hashes, np.empty_like(hashes))
+    return hashes
+
+
+def hash_in_place(numbers: Array, scratch: Array) -> None:
+    """Replace each number by its hash: uint64, as ``scratch`` is, of the same shape."""
     with np.errstate(over="ignore"):
-        mixed = (numbers + np.uint64(1)) * _STEP
+        numbers += np.uint64(1)
+        numbers *= _STEP
         for shift, factor in _MIX:
-            mixed = (mixed ^ (mixed >> np.uint64(shift))) * np.uint64(factor)
-    return np.asarray(mixed ^ (mixed >> np.uint64(31)))
+            numbers ^= np.right_shift(numbers, np.uint64(shift), out=scratch)
+            numbers *= np.uint64(factor)
+        numbers ^= np.right_shift(numbers, np.uint64(31), out=scratch)

@@ -20,9 +20,8 @@ from typing import Any, BinaryIO
 import numpy as np
 import safetensors.numpy
 
-from relax_tapml.arrays import Array, dtype_named, hashed
+from relax_tapml.arrays import Allocate, Array, dtype_named, empty_aligned, hashed
 from relax_tapml.cores import in_threads, slices
-from relax_tapml.files.mapped import shared_array
 
 FILE_DTYPES = {
     "bool": "BOOL",
@@ -248,7 +247,9 @@ def dump_part(array: Array, places: Array, axis: int = 0) -> bytes:
     return dump_tensors({_NAME: array.take(places, axis), _ROWS: places})
 
 
-def filled(values: Array, places: Array, count: int, axis: int = 0) -> Array:
+def filled(
+    values: Array, places: Array, count: int, axis: int = 0, *, allocate: Allocate = empty_aligned
+) -> Array:
     """Return ``count`` places along an axis, of which ``places`` are ``values``.
 
     Each other place holds one of ``values``, which a hash of the place chooses, rotated by as many
@@ -259,7 +260,7 @@ def filled(values: Array, places: Array, count: int, axis: int = 0) -> Array:
     rest = np.moveaxis(values, axis, 0).reshape(held, -1)
     size = rest.shape[1]
     shape = (*values.shape[:axis], count, *values.shape[axis + 1 :])
-    array = shared_array(shape, values.dtype)
+    array = allocate(shape, values.dtype)
     if size:
         hashes = hashed(np.arange(count, dtype=np.uint64))
         chosen = (hashes % np.uint64(held)).astype(np.int64)
@@ -311,6 +312,7 @@ def parse_tensor(
     *,
     rows: int | None = None,
     axis: int = 0,
+    allocate: Allocate = empty_aligned,
 ) -> Array:
     """Return the array of ``dtype`` and ``shape`` that a file of ``dump_tensor`` holds.
 
@@ -322,6 +324,8 @@ def parse_tensor(
         Of the array.
     rows, axis
         How many places of which axis the file holds, if it is one of ``dump_part``.
+    allocate
+        Makes the array that is filled then.
 
     Raises
     ------
@@ -337,7 +341,8 @@ def parse_tensor(
     places, count = held[_ROWS], shape[axis]
     if places[0] < 0 or places[-1] >= count or bool((np.diff(places) <= 0).any()):
         raise ValueError(f"its places are not {rows} ascending numbers below {count}")
-    return filled(values.reshape(_held_shape(shape, rows, axis)), places, count, axis)
+    held_places = values.reshape(_held_shape(shape, rows, axis))
+    return filled(held_places, places, count, axis, allocate=allocate)
 
 
 def check_header(

@@ -33,14 +33,17 @@ _DISK_BYTES_PER_S = 5e8
 _FRAMEWORK_TERM_S = 2e-11
 _FRAMEWORK_LOW_TERM_S = 2e-10
 
-# Carving: a unit; an iteration of an evaluation in float64 in which all sums are followed, up to so
-# many, and in which only a sample of them is; and a value that is computed by itself, or judged.
+# Carving: a unit; an iteration of an evaluation in float64 in which all sums are followed, up to
+# so many, and in which only a sample of them is; a value that is computed by itself, or judged; and
+# one that is only read, or drawn. Of a large result so many values are evaluated.
 _CARVED_UNIT_S = 0.1
 _FOLLOWED_S = 2e-8
 _FOLLOWED = 3e7
 _SAMPLED_S = 1.6e-9
 _CARVED_VALUE_S = 2.5e-7
 _CARVED_WEIGHT_S = 1e-8
+_READ_S = 1e-8
+_HELD_VALUES = 1 << 19
 
 # Replaying: a unit with its cases; of each case, a value that is compared, and one that is given.
 _REPLAYED_UNIT_S = 0.03
@@ -170,13 +173,19 @@ class Costs:
         return self.work.units.values()
 
     def _carved_s(self, unit: UnitLoad) -> float:
+        if unit.derivations:  # Of a weight that is derived, rows are carved.
+            each_s = _CARVED_WEIGHT_S * unit.iterations
+            return self.fixed_s(_CARVED_UNIT_S + each_s)
+        values = min(unit.values, _HELD_VALUES)
+        iterations = unit.iterations * values / max(unit.values, 1)
+        read_s = _READ_S * (unit.values + unit.taken)
         if unit.kind is LoopKind.EACH:
-            # Of a weight that is derived, rows are carved.
-            each_s = _CARVED_WEIGHT_S if unit.derivations else _CARVED_VALUE_S
-            return self.fixed_s(_CARVED_UNIT_S + unit.iterations * each_s)
-        followed = min(unit.iterations, _FOLLOWED)
-        evaluated = _FOLLOWED_S * followed + _SAMPLED_S * (unit.iterations - followed)
-        return self.fixed_s(_CARVED_UNIT_S + evaluated + _CARVED_VALUE_S * unit.values)
+            evaluated_s = _CARVED_VALUE_S * iterations
+        else:
+            followed = min(iterations, _FOLLOWED)
+            evaluated_s = _FOLLOWED_S * followed + _SAMPLED_S * (iterations - followed)
+            evaluated_s += _CARVED_VALUE_S * values
+        return self.fixed_s(_CARVED_UNIT_S + read_s + evaluated_s)
 
 
 def _judged_s(unit: UnitLoad) -> float:

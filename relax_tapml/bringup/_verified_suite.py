@@ -154,6 +154,7 @@ def _replayed(
         ]
 
         def work(fork: ForkChannel) -> None:
+            replayer.expect(waiting)
             for unit, case in waiting:
                 result = replayer.run(unit, case)
                 masks = [mask for mask in result.unwritten if mask is not None]

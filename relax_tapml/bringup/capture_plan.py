@@ -64,7 +64,7 @@ class CapturePlan:
         calls = int(match["calls"]) if match and match["calls"] else None
         size = None
         if match and match["size"]:
-            size = int(float(match["size"]) * _UNITS[match["unit"].upper()])
+            size = round(float(match["size"]) * _UNITS[match["unit"].upper()])
         every = int(match["every"] or 1) if match else 0
         if every < 1 or calls == 0 or size == 0:
             raise UsageError(

@@ -84,6 +84,18 @@ class Mismatches:
                 count=count, first=block.start + place, allowed=float(block.allowed[place])
             )
 
+    def join(self, later: Mismatches) -> None:
+        """Take into account what another one has found in the blocks that follow."""
+        self.total += later.total
+        self.count += later.count
+        if self.first is None:
+            self.first = later.first
+        for way, found in later._findings.items():
+            if way in self._findings:
+                self._findings[way].count += found.count
+            else:
+                self._findings[way] = found
+
 
 def describe(mismatches: Mismatches, oracle: Array, actual: Array, differs: str) -> str:
     """Return the most severe way in which values differ as a sentence; empty if none differs.

@@ -52,6 +52,11 @@ class RowHalves:
         self._is_unseen |= bool((found[:-1] == _UNSEEN).any())
         self._half, self._score = int(halves[-1]), int(found[-1])
 
+    def join(self, later: RowHalves) -> None:
+        """Take over the values that follow, of which the first is the first of a row."""
+        self._is_unseen = not self.are_seen or later._is_unseen
+        self._half, self._score = later._half, later._score
+
     def add_seen(self, start: int, count: int) -> None:
         """Add ``count`` values of score 2."""
         last = start + count - 1

@@ -47,6 +47,11 @@ class WorstValue:
             self.allowed = float(alloweds[found])
             self.ratio = float(ratios[found])
 
+    def join(self, later: WorstValue) -> None:
+        """Take into account what another one has found in the blocks that follow."""
+        if math.isnan(self.allowed) or later.ratio > self.ratio:
+            self.distance, self.allowed, self.ratio = later.distance, later.allowed, later.ratio
+
     def _begin(self, block: Block) -> None:
         counted = block.counted
         if counted is None:

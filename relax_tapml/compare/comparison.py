@@ -10,13 +10,14 @@ from itertools import zip_longest
 from relax_tapml.arrays import Array, is_float, is_integer
 from relax_tapml.compare._mismatches import BEYOND, Mismatches, describe, mismatch_at
 from relax_tapml.compare._worst_value import WorstValue
-from relax_tapml.compare.metrics.block import Collector, blocks
-from relax_tapml.compare.metrics.metric import Measure
+from relax_tapml.compare.metrics.block import Collector, blocks, parts_of
+from relax_tapml.compare.metrics.metric import Measure, Metric
 from relax_tapml.compare.metrics.registry import measures, metrics_for
 from relax_tapml.compare.power import Power, PowerMeter, is_above_tolerance
 from relax_tapml.compare.tolerances.rule import tolerance_for
 from relax_tapml.compare.tolerances.tolerance import Tolerance
 from relax_tapml.compare.verdict import Verdict
+from relax_tapml.cores import in_threads
 
 
 def _nothing_measured() -> dict[str, Measure]:
@@ -166,16 +167,72 @@ def _judge_choices(oracle: Array, actual: Array, tolerance: Tolerance) -> Compar
     return replace(found, ties=ties, tolerance=tolerance)
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Collected:
+    """What is found in a part of two arrays."""
+
+    mismatches: Mismatches
+    worst_value: WorstValue
+    metrics: list[Metric]
+    power: PowerMeter
+
+    @classmethod
+    def of(
+        cls, oracle: Array, actual: Array, tolerance: Tolerance, part: slice, metrics: list[Metric]
+    ) -> _Collected:
+        found = cls(
+            mismatches=Mismatches(),
+            worst_value=WorstValue(),
+            metrics=metrics,
+            power=PowerMeter(oracle, tolerance),
+        )
+        collectors: list[Collector] = [found.mismatches, found.worst_value, *metrics]
+        for block in blocks(oracle, actual, tolerance, part):
+            for collector in collectors:
+                collector.add(block)
+            if not found.mismatches.count:
+                found.power.add(block)
+        return found
+
+    def join(self, later: _Collected) -> None:
+        self.mismatches.join(later.mismatches)
+        self.worst_value.join(later.worst_value)
+        for metric, other in zip(self.metrics, later.metrics, strict=True):
+            metric.join(other)
+        if not self.mismatches.count:
+            self.power.join(later.power)
+
+
+def _collected(oracle: Array, actual: Array, tolerance: Tolerance) -> _Collected:
+    """Return what is found in two arrays, part by part in threads where they are large."""
+    has_floats = is_float(oracle.dtype)
+    parts = parts_of(oracle, tolerance)
+    if len(parts) == 1:
+        metrics = metrics_for(has_floats=has_floats)
+        return _Collected.of(oracle, actual, tolerance, parts[0], metrics)
+    found: dict[int, _Collected] = {}
+    apart = [metric for metric in metrics_for(has_floats=has_floats) if not metric.can_join()]
+
+    def collect(number: int) -> None:
+        if number == len(parts):
+            for block in blocks(oracle, actual, tolerance):
+                for metric in apart:
+                    metric.add(block)
+            return
+        metrics = [m for m in metrics_for(has_floats=has_floats) if m.can_join()]
+        found[number] = _Collected.of(oracle, actual, tolerance, parts[number], metrics)
+
+    in_threads(collect, range(len(parts) + bool(apart)))
+    first, *later = (found[number] for number in range(len(parts)))
+    for one in later:
+        first.join(one)
+    first.metrics.extend(apart)
+    return first
+
+
 def _judge(oracle: Array, actual: Array, tolerance: Tolerance) -> Comparison:
-    mismatches, worst_value = Mismatches(), WorstValue()
-    metrics = metrics_for(has_floats=is_float(oracle.dtype))
-    power = PowerMeter(oracle, tolerance)
-    collectors: list[Collector] = [mismatches, worst_value, *metrics]
-    for block in blocks(oracle, actual, tolerance):
-        for collector in collectors:
-            collector.add(block)
-        if not mismatches.count:
-            power.add(block)
+    found = _collected(oracle, actual, tolerance)
+    mismatches, worst_value, power = found.mismatches, found.worst_value, found.power
     comparison = Comparison(
         verdict=Verdict.PASS,
         reason="",
@@ -183,7 +240,7 @@ def _judge(oracle: Array, actual: Array, tolerance: Tolerance) -> Comparison:
         unjudged=oracle.size - mismatches.total,
         error=worst_value.distance,
         allowed=worst_value.allowed,
-        metrics=measures(metrics),
+        metrics=measures(found.metrics),
         tolerance=tolerance,
     )
     if mismatches.total == 0:

@@ -190,6 +190,14 @@ class PowerMeter:
         for sums, where in ((self._masks, is_mask), (self._values, ~is_mask)):
             sums.add(size[where], allowed[where], ratio[where], self._tiny)
 
+    def join(self, later: PowerMeter) -> None:
+        """Take over the values that follow, of which the first is the first of a row."""
+        self._is_judged |= later._is_judged
+        self._is_number |= later._is_number
+        self._values = self._values.joined(later._values)
+        self._masks = self._masks.joined(later._masks)
+        self._halves.join(later._halves)
+
     @property
     def value(self) -> Power | None:
         """The power in all blocks so far; None where no value is judged."""

@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from relax_tapml.arrays import Array, empty_aligned
+from relax_tapml.arrays import Array, are_same_bytes, empty_aligned
 from relax_tapml.errors import MachineError, StoreError
-from relax_tapml.files.read import open_file
+from relax_tapml.files.read import MAX_WEIGHTS_BYTES, open_file
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _LIBC.mmap.restype = ctypes.c_void_p
@@ -26,7 +26,13 @@ _LIBC.mmap.argtypes = [
 ]
 _LIBC.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
 _LIBC.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
-_SHARED_BYTES = 1 << 24
+SHARED_BYTES = 1 << 24
+"""Of the smallest array that ``shared_array`` shares."""
+
+# What Linux tells of the pages of a process, 64 bits each: admin-guide/mm/pagemap.rst.
+_PAGES = Path("/proc/self/pagemap")
+_IS_PRESENT_OR_SWAPPED, _IS_OF_FILE = np.uint64(3 << 62), np.uint64(1 << 61)
+_COMPARED = 1 << 18  # Bytes that are read at once.
 _FAILED = ctypes.c_void_p(-1).value
 
 
@@ -106,7 +112,7 @@ def shared_array(shape: Sequence[int], dtype: np.dtype[Any]) -> Array:
     cannot do this.
     """
     size_bytes = math.prod(shape) * dtype.itemsize
-    if size_bytes < _SHARED_BYTES or not hasattr(os, "memfd_create"):
+    if size_bytes < SHARED_BYTES or not hasattr(os, "memfd_create"):
         return empty_aligned(shape, dtype)
     try:
         descriptor = os.memfd_create("relax_tapml.array")
@@ -165,6 +171,70 @@ def place_of(array: Array) -> FilePlace | None:
         return None
     offset = array.ctypes.data - mapping.address
     return FilePlace(path=mapping.path, offset=offset, size_bytes=array.nbytes)
+
+
+def array_at(place: FilePlace, dtype: np.dtype[Any], shape: Sequence[int], *, fix: str) -> Array:
+    """Map the bytes at a place once more: what is written to them stays in this array.
+
+    Raises
+    ------
+    StoreError
+        The file cannot be opened, as the memory of a process that is hidden from others.
+    """
+    content = map_file(place.path, fix=fix, max_bytes=MAX_WEIGHTS_BYTES)
+    part = content[place.offset : place.offset + place.size_bytes]
+    return part.view(dtype).reshape(tuple(shape))
+
+
+def written_parts(array: Array) -> list[slice]:
+    """Return the bytes of an array of ``map_file``'s that this process may have written to.
+
+    Writing to a page of a private mapping makes a copy of it, which Linux tells of each page. All
+    bytes, where the system does not. The array is C-contiguous.
+    """
+    whole = slice(0, array.nbytes)
+    if not is_mapped(array) or not array.size:
+        return [whole]
+    first = array.ctypes.data // mmap.PAGESIZE
+    count = -(-(array.ctypes.data + array.nbytes) // mmap.PAGESIZE) - first
+    try:
+        with _PAGES.open("rb", buffering=0) as file:
+            file.seek(8 * first)
+            pages = np.frombuffer(file.read(8 * count), np.uint64)
+    except OSError:
+        return [whole]
+    if pages.size != count:
+        return [whole]
+    is_there = (pages & _IS_PRESENT_OR_SWAPPED) != 0
+    own = np.flatnonzero(is_there & ((pages & _IS_OF_FILE) == 0))
+    runs = np.split(own, np.flatnonzero(np.diff(own) > 1) + 1) if own.size else []
+    start = first * mmap.PAGESIZE - array.ctypes.data
+    bounds = [
+        (start + int(run[0]) * mmap.PAGESIZE, start + (int(run[-1]) + 1) * mmap.PAGESIZE)
+        for run in runs
+    ]
+    return [slice(max(0, begin), min(array.nbytes, end)) for begin, end in bounds]
+
+
+def are_bytes_at(place: FilePlace, data: Array, *, fix: str) -> bool:
+    """Return whether a file has these bytes at a place: uint8, one axis.
+
+    They are read part by part, which takes less time than to map what is looked at once.
+
+    Raises
+    ------
+    StoreError
+        As ``array_at``.
+    """
+    part = np.empty(_COMPARED, np.uint8)
+    with open_file(place.path, fix=fix, max_bytes=MAX_WEIGHTS_BYTES) as file:
+        file.seek(place.offset)
+        for begin in range(0, data.size, _COMPARED):
+            expected = data[begin : begin + _COMPARED]
+            found = part[: expected.size]
+            if file.readinto(found.data) != found.size or not are_same_bytes(found, expected):
+                return False
+    return True
 
 
 def _mapping(array: Array) -> _Mapping | None:

@@ -221,6 +221,8 @@ def _on_one(
     details: dict[str, UnitReplay] = {}
     devices: dict[str, DeviceResult] = {}
     name = ""
+    cases = replayer.suite.manifest.units
+    replayer.expect((unit, case) for unit in units for case in cases[unit].cases)
     for unit in units:
         began, before = time.perf_counter(), replayer.traffic
         try:

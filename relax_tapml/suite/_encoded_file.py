@@ -16,7 +16,7 @@ from typing import BinaryIO
 import numpy as np
 
 from relax_tapml import tensor_file
-from relax_tapml.arrays import Array, dtype_named
+from relax_tapml.arrays import Allocate, Array, dtype_named, empty_aligned
 from relax_tapml.compare.tolerances.bound_table import BoundTable, place_dtype
 from relax_tapml.suite.copies import Copies
 from relax_tapml.suite.manifest import SuiteTensor
@@ -67,8 +67,8 @@ def check(file: BinaryIO, entry: SuiteTensor) -> None:
         raise ValueError(f"expected {expected}, got {actual}")
 
 
-def parse(data: Array, entry: SuiteTensor) -> Array:
-    """Return the tensor that a file holds.
+def parse(data: Array, entry: SuiteTensor, *, allocate: Allocate = empty_aligned) -> Array:
+    """Return the tensor that a file holds, in an array that ``allocate`` makes if it has copies.
 
     Raises
     ------
@@ -85,7 +85,7 @@ def parse(data: Array, entry: SuiteTensor) -> Array:
     for number, item in enumerate(entry.copied):
         count = entry.shape[item.axis]
         places = arrays[f"{_PLACES}{number}"]
-        array = Copies(axis=item.axis, places=places, count=count).whole(array)
+        array = Copies(axis=item.axis, places=places, count=count).whole(array, allocate=allocate)
     return array
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
-from relax_tapml.arrays import Array, hashed
-from relax_tapml.files.mapped import shared_array
+from relax_tapml.arrays import Allocate, Array, empty_aligned, hashed
+from relax_tapml.cores import in_threads, slices
+
+_TOGETHER = 1 << 20  # Values that one thread copies at once.
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -70,10 +73,23 @@ class Copies:
         """Return the places of a whole tensor that are held."""
         return array.take(self.places, self.axis)
 
-    def whole(self, held: Array) -> Array:
+    def whole(self, held: Array, *, allocate: Allocate = empty_aligned) -> Array:
         """Return the whole tensor, from the places that are held."""
-        shape = (*held.shape[: self.axis], self.count, *held.shape[self.axis + 1 :])
-        array = shared_array(shape, held.dtype)
+        before, behind = held.shape[: self.axis], held.shape[self.axis + 1 :]
+        array = allocate((*before, self.count, *behind), held.dtype)
+        if not array.size:
+            return array
         bits = f"u{held.itemsize}"  # Values of ml_dtypes are copied one by one.
-        np.take(held.view(bits), self.sources, self.axis, out=array.view(bits), mode="clip")
+        extents = math.prod(before), math.prod(behind)
+        few = np.ascontiguousarray(held).view(bits).reshape(extents[0], -1, extents[1])
+        many = array.view(bits).reshape(extents[0], self.count, extents[1])
+
+        def copy(part: slice) -> None:
+            if extents[0] > 1:
+                np.take(few[part], self.sources, 1, out=many[part], mode="clip")
+            else:
+                np.take(few[0], self.sources[part], 0, out=many[0, part], mode="clip")
+
+        whole = extents[0] if extents[0] > 1 else self.count
+        in_threads(copy, slices(whole, max(1, _TOGETHER * whole // array.size)))
         return array

@@ -8,8 +8,9 @@ from __future__ import annotations
 import difflib
 import hashlib
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,10 @@ from tvm.ir import Call, Op
 from tvm_ffi import structural_walk
 
 from relax_tapml import tensor_file
-from relax_tapml.arrays import Array, dtype_named
+from relax_tapml.arrays import Allocate, Array, dtype_named, empty_aligned
+from relax_tapml.compare.tolerances.equal import EqualTolerance
 from relax_tapml.errors import StoreError, UsageError
-from relax_tapml.files.mapped import map_file
+from relax_tapml.files.mapped import SHARED_BYTES, map_file, shared_array
 from relax_tapml.files.read import (
     MAX_JSON_BYTES,
     listed_file,
@@ -34,10 +36,12 @@ from relax_tapml.foreign.module import check_modules, read_module
 from relax_tapml.foreign.names import first_fault, symbol_fault, text_fault
 from relax_tapml.passes.operator_call import leaf_types
 from relax_tapml.suite import _encoded_file
+from relax_tapml.suite._made_tensors import MadeTensors
 from relax_tapml.suite.manifest import (
     MANIFEST,
     Manifest,
     SuiteCase,
+    SuiteOutput,
     SuiteTensor,
     SuiteUnit,
 )
@@ -45,8 +49,7 @@ from relax_tapml.suite.manifest_file import CARVE_AGAIN, read_manifest
 from relax_tapml.targets.platforms.registry import platform_of
 from relax_tapml.targets.toolchain.low_precision_math import LowPrecisionMath
 
-_MADE_BYTES = 1 << 28
-_COPIED_BYTES = 1 << 25
+_LARGE_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -73,8 +76,8 @@ class Suite:
     low_precision_math: LowPrecisionMath | None = None
     trust: bool = False
     _modules: dict[str, tvm.IRModule] = field(default_factory=dict, repr=False)
-    # Tensors that took time to make, the last ones last: the cases of a unit share them.
-    _made: dict[str, Array] = field(default_factory=dict, repr=False)
+    # The cases of a unit share them.
+    _made: MadeTensors = field(default_factory=MadeTensors, repr=False)
 
     def for_target(self, target: Any) -> Suite:
         """Return the same suite, opened for a ``tvm.target.Target``; no file is read again."""
@@ -155,41 +158,74 @@ class Suite:
             makes another tensor than it did.
         """
         entry = self.manifest.tensors[digest]
-        if entry.file is not None and not _takes_long(entry):
-            return self._read(entry.file, entry)
-        array = self._made.pop(digest, None)
-        if array is None:
-            self._make_room(_size_bytes(entry))
-            if entry.file is None:
-                array = self._generated(digest, entry)
-            else:
-                array = self._read(entry.file, entry)
-        self._made[digest] = array
-        return array
+        if not _is_made(entry):
+            return self._make(digest)
+        return self._made.take(digest, _size_bytes(entry), lambda: self._make(digest))
 
-    def _make_room(self, size_bytes: int) -> None:
-        """Free the oldest of the tensors that are kept, before another one takes so much."""
-        # Threads that replay on devices of a fleet share the suite.
-        kept = list(self._made.items())
-        excess = sum(made.nbytes for _, made in kept) + size_bytes - _MADE_BYTES
-        for old, made in kept:
-            if excess > 0:
-                self._made.pop(old, None)
-                excess -= made.nbytes
+    def expect(self, digests: Sequence[str]) -> None:
+        """Tell which tensors are read from now on, in order: what is made of others is kept so."""
+        tensors = self.manifest.tensors
+        self._made.expect([digest for digest in digests if _is_made(tensors[digest])])
+
+    def make_ahead(self, digest: str) -> None:
+        """Make an expected tensor as soon as there is room for it; see ``MadeTensors``.
+
+        Raises
+        ------
+        StoreError
+            As ``tensor``.
+        """
+        size_bytes = _size_bytes(self.manifest.tensors[digest])
+        self._made.make_ahead(digest, size_bytes, lambda: self._make(digest))
+
+    def is_large(self, digest: str) -> bool:
+        """Whether making a tensor takes so long that it pays to do it in another thread."""
+        entry = self.manifest.tensors[digest]
+        return _is_made(entry) and _size_bytes(entry) >= _LARGE_BYTES
+
+    def is_compared_there(self, output: SuiteOutput) -> bool:
+        """Whether a result is compared with its oracle where it is before it crosses.
+
+        That is where it is large and should be the same, which it nearly always is to the bit.
+        """
+        size_bytes = _size_bytes(self.manifest.tensors[output.tensor])
+        return output.tolerance.kind == EqualTolerance.kind and size_bytes >= SHARED_BYTES
 
     def forget_made(self) -> None:
-        """Free the tensors that are kept because they took time to make."""
-        self._made.clear()
+        """Free the tensors that are kept because they took time to make, and are not expected."""
+        self._made.forget()
 
-    def _read(self, file: str, entry: SuiteTensor) -> Array:
+    def _make(self, digest: str) -> Array:
+        entry = self.manifest.tensors[digest]
+        # A device of this machine maps what it takes; other memory takes less time to get.
+        allocate = shared_array if digest in self._shared else empty_aligned
+        if entry.file is None:
+            return self._generated(digest, entry, allocate)
+        return self._read(entry.file, entry, allocate)
+
+    @cached_property
+    def _shared(self) -> frozenset[str]:
+        """What cases give to a device, or compare there."""
+        units = self.manifest.units.values()
+        cases = [case for unit in units for case in unit.cases]
+        given = (item.tensor for case in cases for item in case.inputs)
+        outputs = (output for case in cases for output in case.outputs)
+        return frozenset((*given, *(o.tensor for o in outputs if self.is_compared_there(o))))
+
+    def _read(self, file: str, entry: SuiteTensor, allocate: Allocate) -> Array:
         path = self.folder / file
         try:
             data = map_file(path, fix=CARVE_AGAIN, max_bytes=tensor_file.MAX_TENSOR_BYTES)
             if entry.is_encoded:
-                array = _encoded_file.parse(data, entry)
+                array = _encoded_file.parse(data, entry, allocate=allocate)
             else:
                 array = tensor_file.parse_tensor(
-                    data, entry.dtype, entry.shape, rows=entry.rows, axis=entry.axis
+                    data,
+                    entry.dtype,
+                    entry.shape,
+                    rows=entry.rows,
+                    axis=entry.axis,
+                    allocate=allocate,
                 )
         except (ValueError, MemoryError) as error:
             fault = error if isinstance(error, ValueError) else "out of memory"
@@ -201,11 +237,11 @@ class Suite:
             )
         return array
 
-    def _generated(self, digest: str, entry: SuiteTensor) -> Array:
+    def _generated(self, digest: str, entry: SuiteTensor, allocate: Allocate) -> Array:
         assert entry.recipe is not None
         where = self.folder / MANIFEST
         try:
-            array = entry.recipe.array(entry.dtype, entry.shape)
+            array = entry.recipe.array(entry.dtype, entry.shape, allocate=allocate)
         except (ValueError, MemoryError) as error:
             raise StoreError(f"{where}: tensor {digest}: {error}. {CARVE_AGAIN}") from error
         made = digest_of_array(array)
@@ -348,13 +384,9 @@ def _check_tensor(path: Path, tensor: SuiteTensor) -> None:
         raise StoreError(f"{path}: {error}. {CARVE_AGAIN}") from error
 
 
-def _takes_long(entry: SuiteTensor) -> bool:
-    """Return whether making a tensor of its file takes much longer than reading it.
-
-    Copies of some megabytes take milliseconds. If they were kept, a weight would go for them.
-    """
-    is_large_copy = bool(entry.copied) and _size_bytes(entry) > _COPIED_BYTES
-    return entry.rows is not None or is_large_copy
+def _is_made(entry: SuiteTensor) -> bool:
+    """Return whether a tensor is more than the bytes of its file."""
+    return entry.file is None or entry.rows is not None or entry.is_encoded
 
 
 def _size_bytes(entry: SuiteTensor) -> int:

@@ -12,12 +12,20 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from relax_tapml.arrays import Array, dtype_named, hashed, is_float
+from relax_tapml.arrays import (
+    Allocate,
+    Array,
+    dtype_named,
+    empty_aligned,
+    hash_in_place,
+    hashed,
+    is_float,
+)
 from relax_tapml.cores import in_threads, slices
-from relax_tapml.files.mapped import shared_array
 
 _MOST_MAGNITUDE, _MOST_PARTS, _MOST_EXPONENT = 1 << 20, 1 << 16, 1000
-_PART = 1 << 16  # Of the places that are hashed at once: what that takes stays in a cache.
+# Places that are hashed at once, so that what that takes stays in a cache; and by one thread.
+_PART, _TOGETHER = 1 << 15, 1 << 19
 _MOST_LISTED = 1 << 14
 MOST_ELEMENTS = 1 << 30
 """Of a made tensor. A manifest comes from anywhere, and a shape in it must not fill the memory."""
@@ -71,7 +79,9 @@ class Recipe:
                     f"{low} to {high}"
                 )
 
-    def array(self, dtype: str, shape: Sequence[int]) -> Array:
+    def array(
+        self, dtype: str, shape: Sequence[int], *, allocate: Allocate = empty_aligned
+    ) -> Array:
         """Return the tensor.
 
         Parameters
@@ -80,6 +90,8 @@ class Recipe:
             A float dtype by name. It holds the values exactly, or they are rounded to it.
         shape
             Of the tensor.
+        allocate
+            Makes the array.
 
         Raises
         ------
@@ -90,41 +102,77 @@ class Recipe:
         size = math.prod(shape)
         if not is_float(made_of) or not 0 <= size <= MOST_ELEMENTS or min(shape, default=0) < 0:
             raise ValueError(f"a tensor of {dtype} {list(shape)} cannot be generated")
-        array = shared_array((size,), made_of)
-        # Few values are converted once each, and then chosen.
+        array = allocate((size,), made_of)
+        # Few values are converted once each, and then chosen. As bits: NumPy copies values of
+        # ml_dtypes one by one.
+        bits = np.dtype(f"u{made_of.itemsize}")
         is_listed = self.magnitude <= _MOST_LISTED
-        listed = self._values(np.arange(-self.magnitude, self.magnitude + 1)) if is_listed else None
-        if listed is not None:
-            listed = listed.astype(made_of)
+        listed = self._values(np.arange(2 * self.magnitude + 1)) if is_listed else None
+        table = None if listed is None else listed.astype(made_of).view(bits)
 
         def fill(part: slice) -> None:
-            whole = self._whole(np.arange(part.start, part.stop, dtype=np.uint64))
-            array[part] = (
-                self._values(whole).astype(made_of)
-                if listed is None
-                else listed[whole + self.magnitude]
-            )
+            scratch = np.empty((3, _PART), np.uint64)
+            for start in range(part.start, part.stop, _PART):
+                stop = min(start + _PART, part.stop)
+                choices = self._choices(start, scratch[:, : stop - start]).view(np.int64)
+                if table is None:
+                    array[start:stop] = self._values(choices).astype(made_of)
+                else:
+                    np.take(table, choices, out=array[start:stop].view(bits), mode="clip")
 
-        # In parts: the hashes are several times as large as the tensor.
-        in_threads(fill, slices(size, _PART))
+        in_threads(fill, slices(size, _TOGETHER))
         return np.asarray(array.reshape(tuple(shape)))
 
-    def _whole(self, places: Array) -> Array:
-        """Return the whole numbers at some places: int64."""
-        hashes = hashed(places + hashed(np.asarray([self.seed], np.uint64)))
-        whole = 1 + _rest(hashes >> np.uint64(40), self.magnitude).astype(np.int64)
-        if self.is_signed:
-            whole = np.where(hashes & np.uint64(1), whole, -whole)
-        if self.parts > 1:
-            own = _rest(hashes >> np.uint64(8), self.parts) == np.uint64(self.part)
-            whole = np.where(own, whole, 0)
-        return whole
+    def _choices(self, start: int, scratch: Array) -> Array:
+        """Return which of the values is at each of successive places: uint64.
 
-    def _values(self, whole: Array) -> Array:
+        Value ``2 * n`` is ``-(n + 1)``, ``2 * n + 1`` is ``n + 1``, and the last one is 0.
+
+        Parameters
+        ----------
+        start
+            The first place.
+        scratch
+            uint64, three rows of as many places; the result is one of them. All that is computed
+            of some places stays in a cache.
+        """
+        hashes: Array = scratch[0]
+        choices: Array = scratch[1]
+        rest: Array = scratch[2]
+        hashes[:] = np.arange(start, start + hashes.size, dtype=np.uint64)
+        with np.errstate(over="ignore"):
+            hashes += hashed(np.asarray([self.seed], np.uint64))
+        hash_in_place(hashes, rest)
+        np.right_shift(hashes, np.uint64(40), out=choices)
+        _divide(choices, self.magnitude, rest)
+        choices <<= np.uint64(1)
+        if self.is_signed:
+            choices |= np.bitwise_and(hashes, np.uint64(1), out=rest)
+        else:
+            choices |= np.uint64(1)
+        if self.parts > 1:
+            hashes >>= np.uint64(8)
+            _divide(hashes, self.parts, rest)
+            choices[hashes != np.uint64(self.part)] = 2 * self.magnitude
+        return choices
+
+    def _values(self, choices: Array) -> Array:
+        """Return the values of ``_choices``, float64."""
+        whole = choices // 2 + 1
+        whole = np.where(choices % 2 == 1, whole, -whole)
+        whole[choices == 2 * self.magnitude] = 0
         return np.ldexp(whole.astype(np.float64), self.exponent)
 
 
-def _rest(numbers: Array, divisor: int) -> Array:
-    """Return the rest of a division of uint64, which NumPy does with multiplications, unlike %."""
+def _divide(numbers: Array, divisor: int, scratch: Array) -> None:
+    """Replace each number by the rest of its division; NumPy divides by multiplications, not ``%``.
+
+    All are uint64; ``scratch`` has the shape of the numbers.
+    """
     by = np.uint64(divisor)
-    return np.asarray(numbers - numbers // by * by)
+    if divisor & (divisor - 1):
+        np.floor_divide(numbers, by, out=scratch)
+        scratch *= by
+        numbers -= scratch
+    else:
+        numbers &= by - np.uint64(1)

@@ -1,7 +1,7 @@
 """Which calls are captured, as it is written on a command line."""
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from relax_tapml.bringup.capture_plan import CapturePlan
@@ -24,6 +24,7 @@ def test_it_is_a_number_or_a_size_and_a_period(text, expected):
     assert CapturePlan.parse(text) == expected
 
 
+@example(None, 8033, 1)
 @given(st.none() | st.integers(1, 1000), st.none() | st.integers(1, 10**13), st.integers(1, 1000))
 def test_its_text_is_read_as_the_same(calls, size, every):
     plan = CapturePlan(most_calls=None if size else calls, most_bytes=size, every=every)

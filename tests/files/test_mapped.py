@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 
 import ml_dtypes
@@ -11,7 +12,17 @@ import pytest
 
 from relax_tapml.capture.host_tensor import tensor_over
 from relax_tapml.errors import StoreError
-from relax_tapml.files.mapped import drop_pages, is_mapped, map_file, place_of, shared_array
+from relax_tapml.files.mapped import (
+    FilePlace,
+    are_bytes_at,
+    array_at,
+    drop_pages,
+    is_mapped,
+    map_file,
+    place_of,
+    shared_array,
+    written_parts,
+)
 from relax_tapml.tensor_file import parse_tensors, raw_tensors, write_tensors
 
 ARRAYS = {
@@ -127,3 +138,39 @@ def test_pages_that_were_dropped_are_read_again(tmp_path):
     assert (found["behind"][0] == 7).all()
     drop_pages(large)
     assert large[-1] == size - 1
+
+
+@pytest.mark.parametrize("is_memory", [False, True])
+def test_pages_that_were_written_are_told(tmp_path, is_memory):
+    """Each place that is written lies in a part; pages that are only read do not."""
+    if is_memory:
+        shared = shared_array((5 << 22,), np.dtype("uint8"))
+        shared[:] = 7
+        array = array_at(place_of(shared), shared.dtype, shared.shape, fix="")
+    else:
+        path = tmp_path / "file"
+        path.write_bytes(bytes(5 << 22))
+        array = map_file(path, fix="", max_bytes=1 << 30)[64:]
+    assert int(array.max()) in (0, 7)
+    is_told = written_parts(array) == []
+    for place in (0, 4096 * 3, 4096 * 4 + 5, array.size - 1):
+        array[place] += 1
+        assert any(part.start <= place < part.stop for part in written_parts(array))
+    assert not is_memory or int(shared.max()) == 7
+    if sys.platform == "linux":
+        assert is_told
+        assert sum(part.stop - part.start for part in written_parts(array)) <= 5 * 4096
+
+
+def test_bytes_at_a_place_are_compared(tmp_path):
+    """To the last one, and not beyond the end of the file."""
+    data = np.random.default_rng(0).integers(0, 256, (1 << 18) + 77, np.uint8)
+    path = tmp_path / "file"
+    path.write_bytes(b"head" + data.tobytes())
+    place = FilePlace(path=path, offset=4, size_bytes=data.size)
+    assert are_bytes_at(place, data, fix="")
+    for at in (0, 1 << 18, data.size - 1):
+        data[at] ^= 1
+        assert not are_bytes_at(place, data, fix="")
+        data[at] ^= 1
+    assert not are_bytes_at(place, np.append(data, np.uint8(0)), fix="")

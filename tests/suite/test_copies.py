@@ -1,5 +1,7 @@
 """Tensors most of whose places along an axis are copies of a few."""
 
+from unittest import mock
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -15,11 +17,19 @@ def copies(draw):
     return Copies(axis=draw(st.integers(0, 2)), places=np.array(sorted(places)), count=count)
 
 
-@given(copies())
-def test_every_place_is_held_or_a_copy_of_one(item):
-    """Held places stay, and what is made of copies alone has the same copies."""
-    shape = [2, 3]
+@given(copies(), st.integers(1, 2000), st.booleans())
+def test_every_place_is_held_or_a_copy_of_one(item, together, is_alone):
+    """Held places stay, and what is made of copies alone has the same copies.
+
+    However many values are copied at once, by threads that share the work.
+    """
+    shape = [1, 3] if is_alone else [2, 3]
     shape.insert(item.axis, item.count)
+    with mock.patch("relax_tapml.suite.copies._TOGETHER", together):
+        _check_copies(item, shape)
+
+
+def _check_copies(item, shape):
     array = np.random.default_rng(0).integers(0, 99, shape).astype(np.float16)
     whole = item.whole(item.held(array))
     assert (whole.shape, whole.dtype) == (array.shape, array.dtype)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from relax_tapml.compare.metrics._plain_blocks import PlainBlocks
 from relax_tapml.compare.metrics.block import Block
 from relax_tapml.compare.metrics.metric import Metric
 from relax_tapml.compare.metrics.norm import dot
@@ -16,16 +17,28 @@ class Cosine(Metric):
     is_for_integers = False
 
     def __init__(self) -> None:
+        self._plain = PlainBlocks()
         self._products = 0.0
         self._oracle_squares = 0.0
         self._actual_squares = 0.0
 
     def add(self, block: Block) -> None:
+        for one in self._plain.due(block):
+            self._add(one)
+
+    def _add(self, block: Block) -> None:
         signal, response = block.signal, block.response
         squares = block.squares
         self._oracle_squares += squares
         self._actual_squares += squares if block.is_identical else dot(response, response)
         self._products += squares if block.is_identical else dot(signal, response)
+
+    def join(self, later: Cosine) -> None:
+        for one in self._plain.join(later._plain):
+            self._add(one)
+        self._oracle_squares += later._oracle_squares
+        self._actual_squares += later._actual_squares
+        self._products += later._products
 
     @property
     def value(self) -> float | None:
@@ -33,6 +46,8 @@ class Cosine(Metric):
 
         None where there is no angle: one side is all zeros, or its squares are out of range.
         """
+        if self._plain.are_all and self._plain.has_values:
+            return 1.0
         lengths = math.sqrt(self._oracle_squares) * math.sqrt(self._actual_squares)
         if not (0.0 < lengths < math.inf and math.isfinite(self._products)):
             return None

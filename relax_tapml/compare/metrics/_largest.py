@@ -21,6 +21,9 @@ class _Largest(Metric):
         if not block.is_identical:
             self._largest = max(self._largest, self._largest_in(block))
 
+    def join(self, later: _Largest) -> None:
+        self._largest = max(self._largest, later._largest)
+
     @abstractmethod
     def _largest_in(self, block: Block) -> float | int:
         """Return the number of a block with differences."""

@@ -23,6 +23,9 @@ class NonFinite(Metric):
         found = (*_count(block.wide_oracle), *_count(block.wide_actual))
         self._counts = [so_far + more for so_far, more in zip(self._counts, found, strict=True)]
 
+    def join(self, later: NonFinite) -> None:
+        self._counts = [a + b for a, b in zip(self._counts, later._counts, strict=True)]
+
     @property
     def value(self) -> dict[str, int]:
         names = ("expected_nan", "expected_inf", "actual_nan", "actual_inf")

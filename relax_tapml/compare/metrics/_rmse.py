@@ -26,6 +26,10 @@ class Rmse(Metric):
         if not block.is_identical:
             self._norm = math.hypot(self._norm, norm(block.distance))
 
+    def join(self, later: Rmse) -> None:
+        self._norm = math.hypot(self._norm, later._norm)
+        self._count += later._count
+
     @property
     def value(self) -> float:
         return self._norm / math.sqrt(self._count) if self._count else 0.0

@@ -25,9 +25,15 @@ class Saturation(Metric):
         self._actual = 0
 
     def add(self, block: Block) -> None:
+        if block.is_identical and not block.is_saturated:
+            return
         expected = _count(block.oracle, block.wide_oracle)
         self._expected += expected
         self._actual += expected if block.is_identical else _count(block.actual, block.wide_actual)
+
+    def join(self, later: Saturation) -> None:
+        self._expected += later._expected
+        self._actual += later._actual
 
     @property
     def value(self) -> dict[str, int]:

@@ -22,9 +22,13 @@ def dot(left: Array, right: Array) -> float:
         )
 
 
-def norm(values: Array) -> float:
-    """Return ``sqrt(sum(values**2))`` of a float64 vector; infinite only if it is too large."""
-    squares = dot(values, values)
+def norm(values: Array, squares: float | None = None) -> float:
+    """Return ``sqrt(sum(values**2))`` of a float64 vector; infinite only if it is too large.
+
+    ``squares`` is ``dot(values, values)``, if that is known.
+    """
+    if squares is None:
+        squares = dot(values, values)
     if 1e-200 < squares < math.inf:
         return math.sqrt(squares)
     # The square is too small or too large, which is rare enough for another pass.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from typing import ClassVar, Self
 
@@ -13,6 +14,8 @@ from relax_tapml.arrays import Array, as_float64, is_float
 from relax_tapml.compare.tolerances.equal import EqualTolerance
 from relax_tapml.compare.tolerances.stored import ReadTensor, StoredTolerance, TensorWriter
 from relax_tapml.compare.tolerances.tolerance import StorableTolerance, Tolerance
+
+_SIGNED = {1: np.int8, 2: np.int16, 4: np.int32, 8: np.int64}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -50,7 +53,7 @@ class ElementTolerance(StorableTolerance):
                 continue
             if not is_float(bound.dtype):
                 raise ValueError(f"{name}: expected a float dtype, got {bound.dtype}")
-            if bound.dtype.name != "float8_e8m0fnu" and bool((as_float64(bound) < 0).any()):
+            if _has_negative(bound):
                 raise ValueError(f"{name}: expected at least 0, got {as_float64(bound).min()}")
             object.__setattr__(self, name, np.require(bound, requirements="C"))
 
@@ -67,7 +70,10 @@ class ElementTolerance(StorableTolerance):
             )
 
     def part(self, where: slice) -> ElementTolerance:
-        return ElementTolerance(bound=self.bound.reshape(-1)[where], origin=self.origin)
+        part = copy(self)  # Nothing of it need be checked once more.
+        object.__setattr__(part, "bound", self.bound.reshape(-1)[where])
+        object.__setattr__(part, "low_precision", None)
+        return part
 
     def store(self, write: TensorWriter, inputs: Sequence[Array]) -> StoredTolerance:
         return StoredTolerance(
@@ -80,6 +86,16 @@ class ElementTolerance(StorableTolerance):
     @classmethod
     def read(cls, stored: StoredTolerance, tensor: ReadTensor, inputs: Sequence[str]) -> Self:
         return cls(bound=tensor(stored.tensors["bound"]), origin=stored.origin)
+
+
+def _has_negative(bound: Array) -> bool:
+    if bound.dtype.name == "float8_e8m0fnu" or not bound.size:
+        return False
+    # Of what is below zero, -0 and some NaN, the first bit is set.
+    signed = _SIGNED.get(bound.itemsize) if bound.dtype.isnative else None
+    if signed is not None and int(np.ascontiguousarray(bound).view(signed).min()) >= 0:
+        return False
+    return bool((as_float64(bound) < 0).any())
 
 
 def with_low_precision(usual: Tolerance, wider: Tolerance) -> Tolerance:

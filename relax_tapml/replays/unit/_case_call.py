@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from relax_tapml.arrays import Array
+from relax_tapml.replays.unit._cases_ahead import CasesAhead
 from relax_tapml.replays.unit._poison import (
     both,
     is_certain,
@@ -15,7 +16,7 @@ from relax_tapml.replays.unit._poison import (
     without,
 )
 from relax_tapml.replays.unit.unit_programs import FORGET, UnitPrograms
-from relax_tapml.suite.manifest import SuiteCase
+from relax_tapml.suite.manifest import SuiteCase, SuiteOutput
 from relax_tapml.suite.open_suite import Suite
 from relax_tapml.targets.session.poison import Poison
 from relax_tapml.targets.session.session import DeviceModule, DeviceSession, DeviceTensor
@@ -75,9 +76,20 @@ class CaseCaller:
         self._suite = suite
         self._programs = programs
         self._poison = poison
+        self._ahead = CasesAhead(suite, ())
         # Which session has which weights, and how many bytes.
         self._session: DeviceSession | None = None
         self._weights: dict[str, int] = {}
+
+    def expect(self, cases: Iterable[tuple[str, SuiteCase]]) -> None:
+        """Tell which cases follow, with their units; their large tensors are made meanwhile."""
+        self._ahead.close()
+        self._ahead = CasesAhead(self._suite, cases)
+        self._ahead.start()
+
+    def close(self) -> None:
+        """End what ``expect`` began."""
+        self._ahead.close()
 
     def arguments(
         self,
@@ -158,7 +170,11 @@ class CaseCaller:
     ) -> Returned:
         """Fetch what a call returned, and free it on the device: ``results`` is empty then."""
         blocks = self._programs.blocks(unit, case.function)
-        values = [session.download(result) for result in results]
+        oracles = [*case.outputs, *([None] * (len(results) - len(case.outputs)))]
+        values = [
+            self._value(session, result, output)
+            for result, output in zip(results, oracles, strict=True)
+        ]
         results.clear()
         outputs, guards = values[: len(case.outputs)], values[len(case.outputs) :]
         places = [(block, place) for block in blocks for place in block.guards]
@@ -174,15 +190,36 @@ class CaseCaller:
             outputs=outputs, overruns=[text for text in found if text], untouched=untouched
         )
 
+    def _value(
+        self, session: DeviceSession, result: DeviceTensor, output: SuiteOutput | None
+    ) -> Array:
+        """Fetch a result, unless it is large and the bytes of its oracle, which is returned then.
+
+        Parameters
+        ----------
+        session, result
+            Where the result is.
+        output
+            What it is compared with; None for what is no output of the case.
+        """
+        if output is not None and self._suite.is_compared_there(output):
+            oracle = self._suite.tensor(output.tensor)
+            is_like = tuple(result.shape) == oracle.shape and str(result.dtype) == oracle.dtype.name
+            if is_like and session.holds(result, oracle):
+                return oracle
+        return session.download(result)
+
     def checked_call(
         self, session: DeviceSession, module: DeviceModule, unit: str, case: SuiteCase
     ) -> CheckedCall:
         """Call a unit once and check what it did to its inputs and to memory."""
+        self._ahead.begin(unit, case)
         inputs = self._inputs(case)
         arguments = self.arguments(session, case, inputs)
         results = self._results(session, module, unit, case, arguments, self._poison)
         changed = [] if case.may_write else _changed(session, inputs, arguments)
         del inputs, arguments
+        self._ahead.called()
         # Large inputs, results on the device, their copies and oracles follow one another.
         is_large = sum(math.prod(one.shape) * one.dtype.itemsize for one in results) > _KEPT_BYTES
         if is_large:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -113,6 +113,7 @@ class Replayer(Closing):
 
     def close(self) -> None:
         """End the device session, unless it is shared, and remove temporary kernels."""
+        self._caller.close()
         if self._is_ours or self._is_one_of_many:
             self._session.renew()
         self._temporary.close()
@@ -142,6 +143,13 @@ class Replayer(Closing):
     def unbuilt(self) -> frozenset[str]:
         """Units that cannot be run on any device; empty before ``build``."""
         return frozenset(self._programs.failed)
+
+    def expect(self, cases: Iterable[tuple[str, SuiteCase]]) -> None:
+        """Tell which cases will be run, with their units, in order.
+
+        The tensors of the next ones are made in a thread meanwhile, if they are large.
+        """
+        self._caller.expect(cases)
 
     def run(self, unit: str, case: SuiteCase, *, repeat: int = 1) -> CaseReplay:
         """Run one case ``repeat`` times and compare every output with its oracle.

@@ -12,8 +12,10 @@ import math
 import mmap
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from weakref import WeakValueDictionary
 
 import numpy as np
 import tvm
@@ -21,10 +23,9 @@ import tvm_ffi
 from tvm.runtime import _ffi_api
 
 from relax_tapml.arrays import Array, dtype_named, empty_aligned
-from relax_tapml.capture.host_tensor import tensor_over
+from relax_tapml.capture.host_tensor import HostTensor, tensor_over
 from relax_tapml.errors import StoreError
-from relax_tapml.files.mapped import FilePlace, map_file
-from relax_tapml.files.read import MAX_WEIGHTS_BYTES
+from relax_tapml.files.mapped import FilePlace, are_bytes_at, array_at, place_of, written_parts
 from relax_tapml.targets.server.functions import (
     ServerFunction,
     optional_function,
@@ -56,6 +57,7 @@ class FileExchange:
         # A server without it, which has no Python, takes and gives whole tensors.
         self._put = optional_function(remote, ServerFunction.PART_FROM_FILE)
         self._give = server_function(remote, ServerFunction.TENSOR_TO_FILE)
+        self._holds = optional_function(remote, ServerFunction.TENSOR_HOLDS_FILE)
         self._map = optional_function(remote, ServerFunction.TENSOR_OF_FILE)
         self._file = _MappedFile(folder)
 
@@ -96,7 +98,15 @@ class FileExchange:
         return array
 
     def holds(self, tensor: Any, array: Array) -> bool:
-        """Whether a tensor has the bytes of a C-contiguous array of its shape and dtype."""
+        """Whether a tensor has the bytes of a C-contiguous array of its shape and dtype.
+
+        What lies in a file is compared on the server, if that may open it: nothing crosses.
+        """
+        place = None if self._holds is None else place_of(array)
+        if place is not None:
+            found = self._holds(tensor, str(place.path), place.offset)
+            if found >= 0:
+                return bool(found)
         data = array.reshape(-1).view(np.uint8)
         return all(
             np.array_equal(part, data[begin : begin + part.size])
@@ -143,6 +153,8 @@ def _is_cpu(device: Any) -> bool:
 def register(folder: Path) -> None:
     """Register the server's half as global functions."""
     file = _MappedFile(folder)
+    # By address, the arrays that tensors of this process have the memory of.
+    of_file: WeakValueDictionary[int, Array] = WeakValueDictionary()
 
     def take(device: Any, dtype: str, *shape: int) -> Any:
         tensor = tvm.runtime.empty(shape, dtype, device)
@@ -165,14 +177,37 @@ def register(folder: Path) -> None:
     def mapped(device: Any, path: str, offset: int, dtype: str, *shape: int) -> Any:
         kind = dtype_named(dtype)
         size = math.prod(shape) * kind.itemsize
+        place = FilePlace(path=Path(path), offset=offset, size_bytes=size)
         try:
-            content = map_file(Path(path), fix=_FIX, max_bytes=MAX_WEIGHTS_BYTES)
+            array = array_at(place, kind, shape, fix=_FIX)
         except StoreError:  # The memory of a process may be hidden from others.
             return None
-        array = content[offset : offset + size].view(kind).reshape(shape)
         is_cpu = device.__device_type_name__() == "cpu"
         tensor = tensor_over(array) if is_cpu else None
+        if tensor is not None:
+            of_file[array.ctypes.data] = array
         return tvm.runtime.tensor(array, device) if tensor is None else tensor
+
+    def holds(tensor: Any, path: str, offset: int) -> int:
+        is_cpu = tensor.device.__device_type_name__() == "cpu"
+        held = HostTensor.view_of(tensor) if is_cpu else HostTensor.copy_of(tensor)
+        place = FilePlace(path=Path(path), offset=offset, size_bytes=held.nbytes)
+        array = of_file.get(tensor.data_ptr()) if is_cpu else None
+        # What lies there itself is the same where nobody has written to it.
+        parts = [slice(0, held.nbytes)]
+        if array is not None and place_of(array) == place:
+            parts = written_parts(array)
+        try:
+            return int(
+                all(
+                    are_bytes_at(
+                        replace(place, offset=offset + part.start), held.data[part], fix=_FIX
+                    )
+                    for part in parts
+                )
+            )
+        except StoreError:
+            return -1
 
     def size_of(tensor: Any) -> int:
         return int(math.prod(tensor.shape) * tensor.dtype.itemsize)
@@ -184,6 +219,7 @@ def register(folder: Path) -> None:
     tvm.register_global_func(str(ServerFunction.TENSOR_FROM_FILE), take, override=True)
     tvm.register_global_func(str(ServerFunction.PART_FROM_FILE), put, override=True)
     tvm.register_global_func(str(ServerFunction.TENSOR_TO_FILE), give, override=True)
+    tvm.register_global_func(str(ServerFunction.TENSOR_HOLDS_FILE), holds, override=True)
     tvm.register_global_func(str(ServerFunction.TENSOR_OF_FILE), mapped, override=True)
 
 

@@ -53,6 +53,7 @@ class ServerFunction(StrEnum):
     TENSOR_TO_FILE = "relax_tapml.targets.tensor_to_file", Provider.EXCHANGE
 
     PART_FROM_FILE = "relax_tapml.targets.part_from_file", Provider.PYTHON
+    TENSOR_HOLDS_FILE = "relax_tapml.targets.tensor_holds_file", Provider.PYTHON
     TENSOR_OF_FILE = "relax_tapml.targets.tensor_of_file", Provider.PYTHON
     CALL = "relax_tapml.targets.call", Provider.PYTHON
 

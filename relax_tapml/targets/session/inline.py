@@ -10,14 +10,19 @@ from typing import Any
 import tvm
 import tvm_ffi
 
+from relax_tapml.arrays import Array, are_same_bytes
+from relax_tapml.capture.host_tensor import HostTensor, tensor_over
 from relax_tapml.errors import DeviceError
 from relax_tapml.files.machine import lack_of
+from relax_tapml.files.mapped import array_at, place_of
 from relax_tapml.targets.server.functions import ServerFunction
 from relax_tapml.targets.session._fault_text import fault_text
 from relax_tapml.targets.session._vm_session import VMSession, check_machine
 from relax_tapml.targets.session.session import DeviceTensor
 from relax_tapml.targets.session.tensors import free_kept
 from relax_tapml.targets.session.tvm_device import device_of
+
+_FIX = "Run again"
 
 
 class InlineSession(VMSession):
@@ -46,8 +51,11 @@ class InlineSession(VMSession):
 
         Not the CPU: there a wrong kernel could write to the model's only copy of its weights.
         """
-        is_cpu = device.dlpack_device_type() == tvm.cpu().dlpack_device_type()
-        return bool(device == self._device) and not is_cpu
+        return bool(device == self._device) and not self._is_cpu
+
+    @property
+    def _is_cpu(self) -> bool:
+        return bool(self._device.dlpack_device_type() == tvm.cpu().dlpack_device_type())
 
     @contextmanager
     def _guard(self, action: str) -> Iterator[None]:
@@ -58,6 +66,21 @@ class InlineSession(VMSession):
             message = f"{action} failed in this process: {text}"
             check_machine(message, lack_of(error))
             raise DeviceError(message, text=text) from error
+
+    def _to_device(self, array: Array) -> DeviceTensor:
+        if self._is_cpu:
+            # Mapped once more, so that a kernel which writes to it changes its own pages only.
+            place = place_of(array)
+            own = None if place is None else array_at(place, array.dtype, array.shape, fix=_FIX)
+            tensor = None if own is None else tensor_over(own)
+            if tensor is not None:
+                return tensor
+        return super()._to_device(array)
+
+    def _is_equal(self, tensor: DeviceTensor, array: Array) -> bool:
+        if self._is_cpu:
+            return are_same_bytes(HostTensor.view_of(tensor).data, array)
+        return super()._is_equal(tensor, array)
 
     def _load_kernels(self, path: Path, name: str) -> Any:  # noqa: ARG002 - the name is for servers
         return tvm.runtime.load_module(str(path))
