@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
+import inspect
+import linecache
+import os
 import shutil
 import subprocess
 import sys
@@ -14,6 +18,7 @@ from typing import Any
 
 import psutil
 import pytest
+import tvm
 from hypothesis import HealthCheck, settings
 
 from relax_tapml.replays.unit.replayer import Replayer
@@ -22,6 +27,26 @@ from relax_tapml.targets.fleet.local_fleet import LocalFleet
 from relax_tapml.targets.fleet.tracker import TrackerKey, free_devices
 from relax_tapml.targets.session.rpc_session import RPCSession
 
+
+def stack(context: int = 1) -> list[inspect.FrameInfo]:
+    """``inspect.stack`` with the line of each frame, and no search for its module.
+
+    TVMScript calls it for every function. The search goes through all modules, for each of the
+    many frames that pytest has, and took half of the time in which the tests were collected.
+    """
+    found, frame = [], sys._getframe(1)
+    while frame is not None:
+        file, line, lines = frame.f_code.co_filename, frame.f_lineno, None
+        if context:
+            linecache.checkcache(file)
+            lines = [linecache.getline(file, line, frame.f_globals)]
+        found.append(inspect.FrameInfo(frame, file, line, frame.f_code.co_name, lines, 0))
+        frame = frame.f_back
+    return found
+
+
+inspect.stack = stack  # Before the models of the tests are imported.
+
 MODELS = Path(__file__).parent / "models"
 # Named on command lines as people name their own: MODULE:ATTR, with MODULE importable.
 sys.path.insert(0, str(MODELS))
@@ -29,6 +54,7 @@ sys.path.insert(0, str(MODELS))
 sys.path.append(str(MODELS.parents[1] / "scripts"))
 pytest_plugins = [
     "made_results",
+    "paged_runs",
     "recorded_suite",
     "target_units",
     "tiny_trial",
@@ -48,15 +74,69 @@ def models() -> Path:
     return MODELS
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _processes_find_the_models() -> Iterator[None]:
+    """And ``sitecustomize``. Not for workers of xdist, which start before any fixture."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(MODELS), prepend=os.pathsep)
+        yield
+
+
 @pytest.fixture(scope="session")
-def _finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def made_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """A function that returns a folder which ``make(folder)`` has filled, to be read only.
+
+    The first worker that asks for a name makes it; others wait for it.
+    """
+    here = tmp_path_factory.getbasetemp()
+    # The folders of the workers lie in one.
+    shared = here.parent if "PYTEST_XDIST_WORKER" in os.environ else here
+
+    def made(name: str, make: Callable[[Path], Any]) -> Path:
+        folder, complete = shared / name / "out", shared / name / "complete"
+        folder.parent.mkdir(exist_ok=True)
+        with (folder.parent / "lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not complete.exists():
+                shutil.rmtree(folder, ignore_errors=True)  # Of a worker that has not ended it.
+                make(folder)
+                complete.touch()
+        return folder
+
+    return made
+
+
+@pytest.fixture(scope="session")
+def _finished(made_once: Callable[..., Path]) -> Path:
     from tiny_model import model
 
     from relax_tapml import bring_up
 
-    out = tmp_path_factory.mktemp("finished") / "tiny"
-    bring_up(model(), session="inline", out=out)
-    return out
+    return made_once("tiny", lambda out: bring_up(model(), session="inline", out=out))
+
+
+@pytest.fixture(scope="session")
+def wrong_together(_finished: Path, made_once: Callable[..., Path]) -> Path:
+    """The folder of a run of ``tiny_model`` with two kernels that are wrong together, read only.
+
+    That of softmax leaves a mark in the process that the one of layer_norm minds; alone, both are
+    right. The mark stays in a process, so every trial after a failure needs a fresh one.
+    """
+    import broken_pipelines as broken
+    from tiny_runs import device_processes, run_again
+
+    def make(out: Path) -> None:
+        passes = [
+            broken.breaks("softmax", broken.leaves_mark),
+            broken.breaks("layer_norm", broken.minds_mark),
+        ]
+        before = device_processes()
+        shutil.copytree(_finished, out)
+        pipeline = tvm.transform.Sequential(passes)
+        run_again(out, pipeline, session="process", strategy="bisect")
+        assert device_processes() == before
+
+    return made_once("wrong-together", make)
 
 
 @pytest.fixture
@@ -200,6 +280,9 @@ def doom(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, set[st
             return detail
 
         monkeypatch.setattr("relax_tapml.replays.fleet.fleet_replay.replay_unit", last)
+        monkeypatch.setattr(
+            "relax_tapml.replays.fleet.fleet_replay._RETURN_S", 0.5
+        )  # No server returns.
 
     return prepare
 

@@ -496,22 +496,25 @@ class Interrupting(SilentReporter):
 
 
 @pytest.mark.parametrize(
-    ("stage", "part"),
-    [*((name, None) for name in STAGES), ("source", 1), ("capture", 1), ("migrate", 3)],
+    "places",
+    [[(stage, None) for stage in STAGES], [("source", 1), ("capture", 1), ("migrate", 3)]],
+    ids=["at the start of each stage", "within a stage"],
 )
-def test_an_interrupted_run_resumes_to_the_same_result(build, finished, stage, part):
-    """Wherever it was interrupted, at the start of a stage or within."""
+def test_an_interrupted_run_resumes_to_the_same_result(finished, places):
+    """Wherever it was interrupted, again and again."""
     options = {
         "session": "inline",
         "device_pipeline": "broken_pipelines:split_scale",
         "inputs": [],
+        "resume": True,
     }
-    whole = bring_up(MODEL, out=finished, resume=True, **options)
+    whole = bring_up(MODEL, out=finished, **options)
     out = finished.with_name("interrupted")
-    with pytest.raises(KeyboardInterrupt):
-        bring_up(MODEL, out=out, reporter=Interrupting(stage, part), **options)
-    assert not (out / "result.json").exists()
-    resumed = bring_up(MODEL, out=out, resume=True, **options)
+    for place in places:
+        with pytest.raises(KeyboardInterrupt):
+            bring_up(MODEL, out=out, reporter=Interrupting(*place), **options)
+        assert not (out / "result.json").exists()
+    resumed = bring_up(MODEL, out=out, **options)
     assert without_times(resumed.document) == without_times(whole.document)
     assert resumed.culprits == ["split"]
 

@@ -63,9 +63,11 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
         if (Path(folder) / LIBRARY).exists()
     )
     shutil.copy(library, passes)
-    # Not the finder of an editable install, which would find the package where it was installed.
+    # Not the finder of an editable install, which would find the package where it was installed,
+    # and not torch, which nothing here needs.
     (tree / "sitecustomize.py").write_text(
         "import sys\nsys.meta_path[:] = [f for f in sys.meta_path if isinstance(f, type)]\n"
+        "sys.modules['torch'] = None\n"
     )
     for name, text in blocks("python").items():
         assert not (tree / name).exists()

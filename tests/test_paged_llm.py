@@ -8,12 +8,12 @@ import paged_llm
 import pytest
 import tvm_ffi
 from broken_pipelines import abort, breaks, scale
+from paged_runs import run
 from tiny_runs import unit_of
 from tvm import tirx
 
 import relax_tapml
 from mutation.mutants import mutants
-from relax_tapml import bring_up
 from relax_tapml.capture.store import CaptureStore
 from relax_tapml.suite.open_suite import open_suite
 
@@ -27,22 +27,14 @@ CACHE = {
 }
 
 
-def run(model, out, **options):
-    """Bring the model up, by halves and without probes."""
-    given = {"session": "inline", "strategy": "bisect", "is_probed": False, **options}
-    return bring_up(model, out=out, **given)
+@pytest.fixture(scope="module")
+def clean(clean_paged):
+    return clean_paged
 
 
 @pytest.fixture(scope="module")
-def model():
-    """Prompts of two lengths, prefilled in two parts, then decoded."""
-    return paged_llm.model()
-
-
-@pytest.fixture(scope="module")
-def clean(model, tmp_path_factory):
-    """A run with right kernels."""
-    return run(model, tmp_path_factory.mktemp("paged") / "run")
+def model(paged):
+    return paged
 
 
 def test_every_kernel_that_ran_moves_also_those_of_the_cache(clean):
@@ -94,11 +86,10 @@ def nibbles_reversed(kernel):
     [
         ("fused_dequantize1_transpose1", nibbles_reversed),
         ("batch_decode_paged_kv_cpu", scale),
-        ("fused_rope", scale),
     ],
 )
 def test_a_wrong_kernel_of_a_quantized_decoder_is_named(unit, fault, clean_quantized, quantized):
-    """Unpacking, paged attention or rotation, after 64 tokens of prefill and 32 of decode."""
+    """Unpacking or paged attention, after 64 tokens of prefill and 32 of decode."""
     assert (clean_quantized.verdict, clean_quantized.culprits) == ("pass", [])
     result = run(quantized, clean_quantized.out, resume=True, device_pipeline=breaks(unit, fault))
     assert (result.verdict, result.culprits) == ("mismatch", [unit])

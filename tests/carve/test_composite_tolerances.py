@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
-import paged_llm
 import pytest
 import tvm
 from broken_pipelines import _map_stores, _store
+from paged_runs import run
 from tvm import tirx
 
-from relax_tapml import bring_up
 from relax_tapml._compat import IS_TVM_026
 from relax_tapml.carve.sensitivity import noise_levels
 from relax_tapml.kernel_flow.kernel_call import kernel_call_of
@@ -23,15 +22,8 @@ KERNELS = ("batch_decode_paged_kv_cpu", "batch_prefill_ragged_kv", "fused_rope")
 
 
 @pytest.fixture(scope="module")
-def model():
-    return paged_llm.model()
-
-
-@pytest.fixture(scope="module")
-def clean(model, tmp_path_factory):
-    """A run with right kernels."""
-    out = tmp_path_factory.mktemp("composites") / "run"
-    return bring_up(model, out=out, session="inline", strategy="bisect", is_probed=False)
+def clean(clean_paged):
+    return clean_paged
 
 
 def test_attention_is_the_only_one(clean):
@@ -78,21 +70,13 @@ def moved(share):
     return change
 
 
-def test_kernels_within_their_tolerances_make_no_unit_fail(clean, model):
+def test_kernels_within_their_tolerances_make_no_unit_fail(clean, paged):
     """Alone, together in the cache, or in the outputs of the model."""
     levels = noise_levels(open_suite(clean.out))
     share = {name: levels[name].level / 8 for name in KERNELS}
-    result = bring_up(
-        model,
-        out=clean.out,
-        resume=True,
-        session="inline",
-        strategy="bisect",
-        is_probed=False,
-        device_pipeline=moved(share),
-    )
+    result = run(paged, clean.out, resume=True, device_pipeline=moved(share))
     units = {u["name"]: u for u in result.document["units"]}
-    assert result.culprits == []
+    assert {name: units[name]["reason"] for name in result.culprits} == {}
     assert units[ATTENTION]["verdict"] == "pass"
     assert units[ATTENTION]["error"] > 0
 

@@ -9,7 +9,6 @@ from dataclasses import replace
 import broken_pipelines
 import pytest
 import tiny_model
-import tvm
 
 from relax_tapml import bring_up
 from relax_tapml.cli.main import main
@@ -93,18 +92,12 @@ def test_how_the_script_ended_is_printed(
         assert any(re.search(message, line) for line in lines), lines
 
 
-def test_what_fails_in_context_only_is_stated(wrong, tmp_path, capsys):
+def test_what_fails_in_context_only_is_stated(wrong_together, tmp_path, capsys):
     """The script holds the kernel; alone it passes, as in the run."""
-    broken_pipelines.in_context = tvm.transform.Sequential(
-        [
-            broken_pipelines.breaks("softmax", broken_pipelines.leaves_mark),
-            broken_pipelines.breaks("sum", broken_pipelines.minds_mark),
-        ]
-    )
-    out = wrong("in_context", "process")
-    assert main(["reproduce", str(out), "sum", "--output", str(tmp_path)]) == 0
+    command = ["reproduce", str(wrong_together), "layer_norm", "--output", str(tmp_path)]
+    assert main(command) == 0
     assert any("only together with softmax; alone it passes" in line for line in _lines(capsys))
-    assert "getenv" in (tmp_path / "sum.py").read_text()
+    assert "getenv" in (tmp_path / "layer_norm.py").read_text()
 
 
 def test_a_unit_that_passed_agrees(wrong, tmp_path, capsys):

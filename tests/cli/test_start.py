@@ -1,5 +1,6 @@
 """What a command imports before it needs it: TVM and torch take seconds, on a busy machine many."""
 
+import os
 import subprocess
 import sys
 
@@ -19,7 +20,8 @@ COMMANDS = ("replay", "explain", "report", "reproduce", "merge", "doctor", "flee
 def started(module, *argv):
     """Run a command line in a fresh process; return what it has imported, and its exit code."""
     command = [sys.executable, "-c", RUN, module, *map(str, argv)]
-    ended = subprocess.run(command, capture_output=True, text=True, check=True)
+    environment = {**os.environ, "RELAX_TAPML_TEST_TORCH": "1"}  # Or its import would not be seen.
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     return ended.stdout.splitlines()[-1]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass
 from typing import Any
 
@@ -157,9 +158,14 @@ def recording(tmp_path_factory):
     recording.store.close()
 
 
-@pytest.fixture
-def suite(recording, tmp_path):
-    """A suite of every unit, without probes, in the folder ``tests`` of an output folder."""
-    folder = tmp_path / "out" / "tests"
+@pytest.fixture(scope="session")
+def _suite(recording, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("suite") / "tests"
     recording.write_suite(folder, is_probed=False)
     return folder
+
+
+@pytest.fixture
+def suite(_suite, tmp_path):
+    """A suite of every unit, without probes, in the folder ``tests`` of an output folder."""
+    return shutil.copytree(_suite, tmp_path / "out" / "tests")

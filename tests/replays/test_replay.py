@@ -51,7 +51,7 @@ def test_a_device_process_gives_the_same_results(suite):
 @pytest.mark.parametrize(
     ("fault", "verdict", "reason", "timeout_s"),
     # A timeout must leave a device process the time to start.
-    [(abort, Verdict.CRASH, "SIGABRT", 60), (loop, Verdict.TIMEOUT, "15 s", 15)],
+    [(abort, Verdict.CRASH, "SIGABRT", 60), (loop, Verdict.TIMEOUT, "5 s", 5)],
     ids=["crash", "timeout"],
 )
 def test_a_fault_is_the_verdict_of_its_unit_and_the_rest_goes_on(

@@ -20,7 +20,7 @@ from relax_tapml.report.page import render
 from relax_tapml.results.result_file import read_result
 
 
-@settings(max_examples=250, derandomize=True)
+@settings(max_examples=120, derandomize=True)
 @given(data=st.data())
 def test_any_other_value_is_refused_when_it_is_read_or_can_be_reported(
     data: st.DataObject, document: dict[str, Any], finished: Path

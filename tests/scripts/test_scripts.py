@@ -23,10 +23,11 @@ NO_EXTRA = [
 needs_minilm = pytest.mark.skipif(bool(NO_EXTRA), reason="needs the extra 'minilm'")
 
 
-def run(name, *options):
+def run(name, *options, **environment):
     """Run a script in a process of its own; it may find a promise broken on a busy machine."""
     command = [sys.executable, SCRIPTS / name, *options]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=1800)
+    environment = os.environ | environment
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=1800)
     assert done.returncode in (0, 1), done.stderr
     assert "Traceback" not in done.stderr
     return done
@@ -35,7 +36,8 @@ def run(name, *options):
 @needs_minilm
 def test_bench_capture_reports_every_variant_and_the_store():
     """Times, sizes and memory are printed; sizes do not depend on how busy the machine is."""
-    out = run("bench_capture.py", "--rounds", "1", "--tokens", "6", "--runs", "1").stdout
+    options = ("--rounds", "1", "--tokens", "6", "--runs", "1")
+    out = run("bench_capture.py", *options, RELAX_TAPML_TEST_TORCH="1").stdout
     for variant in ("plain", "captured", "on disk", "by hand", "np.savez", "LibCompareVMInst"):
         assert re.search(rf"{variant}.*│ \d+\.\d{{3}} +│ \d+\.\d{{2}} ", out), variant
     after_first, after_last = re.search(
@@ -62,10 +64,17 @@ def test_bench_capture_measures_a_target(monkeypatch, capsys):
 
 
 @needs_minilm
-def test_bench_migration_reports_steps_migration_and_comparisons():
+def test_bench_migration_reports_steps_migration_and_comparisons(monkeypatch, capsys):
     """Each number is there as seconds and as full builds, and what is promised has its limit."""
+    monkeypatch.syspath_prepend(SCRIPTS)
+    import bench_migration
+    import tiny_model
+
+    monkeypatch.setitem(bench_migration.MODELS, "minilm", tiny_model.model)
     options = ("--model", "minilm", "--units", "1", "--rounds", "1", "--builds", "1")
-    out = run("bench_migration.py", *options, "--session", "inline").stdout
+    monkeypatch.setattr(sys, "argv", ["bench_migration.py", *options, "--session", "inline"])
+    assert bench_migration.main() in (0, 1)  # It may find a promise broken on a busy machine.
+    out = capsys.readouterr().out
     text = " ".join(out.replace("│", " ").split())
     number = r"\d[\d.e+-]* \d+\.\d{3}"
     for row in (
@@ -149,18 +158,22 @@ def test_sentences_differ_and_are_the_same_every_time(monkeypatch):
 
 
 @needs_minilm
-def test_the_zoo_brings_a_sample_up(tmp_path):
+def test_the_zoo_brings_a_sample_up(tmp_path, monkeypatch, capsys):
     """One architecture, for several lengths; its result is kept and not made again."""
     options = ("falcon", "--shapes", "symbolic", "--out", tmp_path / "zoo")
-    done = run("zoo.py", *map(str, options))
+    done = run("zoo.py", *map(str, options), RELAX_TAPML_TEST_TORCH="1")
     assert done.returncode == 0, done.stdout
     assert re.search(r"falcon +symbolic .* 0 skipped +pass .* named", done.stdout)
     row = json.loads((tmp_path / "zoo" / "falcon-symbolic.json").read_text())
     assert row["named"] == [row["broken"]]
     assert not (tmp_path / "zoo" / "falcon-symbolic.run").exists()
     assert "1 of 1 architectures are right" in done.stdout
-    again = run("zoo.py", *map(str, options))
-    assert again.stdout.splitlines()[0] == done.stdout.splitlines()[0]
+    monkeypatch.syspath_prepend(SCRIPTS)
+    import zoo
+
+    monkeypatch.setattr(sys, "argv", ["zoo.py", *map(str, options)])
+    assert zoo.main() == 0
+    assert capsys.readouterr().out.splitlines()[0] == done.stdout.splitlines()[0]
 
 
 @needs_minilm
@@ -217,7 +230,7 @@ def test_bench_fleet_reports_servers_and_imitated_boards(finished):
 @pytest.mark.skipif(shutil.which("clang") is None, reason="needs clang")
 def test_an_opencl_front_end_accepts_every_kernel_of_minilm():
     """As the page of these GPUs states."""
-    done = run("opencl_sources.py")
+    done = run("opencl_sources.py", RELAX_TAPML_TEST_TORCH="1")
     assert re.fullmatch(r"clang accepts (\d+) of \1 kernels as CL1.2\n", done.stdout), done.stdout
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
 
 import numpy as np
 import paged_llm
+import paged_runs
 import pytest
 import tvm
 import tvm_ffi
@@ -14,30 +16,32 @@ from tiny_runs import unit_of
 from tvm import relax
 from tvm.relax.frontend.nn.llm.kv_cache import RopeMode
 
-from relax_tapml import bring_up, replay
+from relax_tapml import bringup, replay
 from relax_tapml._compat import IS_TVM_026
+from relax_tapml.carve.select.choose_cases import choose_cases
+from relax_tapml.carve.write_suite import write_suite
 from relax_tapml.compare.verdict import Verdict
 from relax_tapml.errors import LoweringError
+from relax_tapml.passes.annotate_sites import annotated_calls
 from relax_tapml.passes.cache_call import CREATE
 from relax_tapml.suite.open_suite import open_suite
 
 pytestmark = pytest.mark.skipif(IS_TVM_026, reason="caches of TVM 0.26 have no checkpoints")
 
 ATTENTION = "vm.builtin.attention_kv_cache_attention_with_fused_qkv"
+APPEND = "tir_kv_cache_transpose_append"
 STATE = "vm.builtin.kv_state"
+LLVM = bringup.SideSpec.of("llvm")
 PAGE = 16  # Tokens in a page.
 
 
 def run(model, out, **options):
-    return bring_up(
-        model, out=out, session="inline", strategy="isolated", is_probed=False, **options
-    )
+    return paged_runs.run(model, out, strategy="isolated", **options)
 
 
 @pytest.fixture(scope="module")
-def clean(tmp_path_factory):
-    """A run with right kernels: prefill in two parts, then decode."""
-    return run(paged_llm.model(), tmp_path_factory.mktemp("cache") / "run")
+def clean(clean_paged):
+    return clean_paged
 
 
 def tokens(pages, count):
@@ -118,18 +122,18 @@ def rotates_nothing():
     return change
 
 
-def test_a_pipeline_that_makes_another_cache_is_refused(clean):
+def test_a_pipeline_that_makes_another_cache_is_refused(clean, paged):
     """No device can be given the object that its function returns."""
     with pytest.raises(
         LoweringError, match=r"RotatesNothing.*create_cache takes or returns an obj"
     ):
-        run(paged_llm.model(), clean.out, resume=True, device_pipeline=rotates_nothing())
+        run(paged, clean.out, resume=True, device_pipeline=rotates_nothing())
 
 
-@pytest.mark.parametrize("wrong", ["tir_kv_cache_transpose_append", "batch_decode_paged_kv_cpu"])
-def test_it_is_not_accused_of_what_its_kernels_do(wrong, clean):
+@pytest.mark.parametrize("wrong", [APPEND, "batch_decode_paged_kv_cpu"])
+def test_it_is_not_accused_of_what_its_kernels_do(wrong, clean, paged):
     """It differs, too, in its output or in what it leaves in the cache."""
-    result = run(paged_llm.model(), clean.out, resume=True, device_pipeline=breaks(wrong, scale))
+    result = run(paged, clean.out, resume=True, device_pipeline=breaks(wrong, scale))
     assert result.culprits == [wrong]
     found = unit_of(result, ATTENTION)
     assert found["verdict"] == "skipped"
@@ -157,19 +161,31 @@ def builtin(name):
 
 
 @pytest.mark.parametrize(
-    ("model", "reason"),
+    ("make", "reason"),
     [
-        (prefills((4, 5)), "it holds more than one sequence"),
+        (partial(prefills, (4, 5)), "it holds more than one sequence"),
         (
-            prefills((9,), slides=True),
+            partial(prefills, (9,), slides=True),
             "PagedAttentionKVCache checkpointing does not support sliding-window cache layouts.",
         ),
     ],
 )
-def test_what_cannot_be_recorded_is_reported(model, reason, tmp_path):
+def test_what_cannot_be_recorded_is_reported(make, reason, clean, tmp_path):
     """TVM's checkpoints hold one sequence of full attention; the kernels are carved anyway."""
-    result = run(model, tmp_path / "run")
-    assert result.verdict == "pass"
-    assert unit_of(result, "tir_kv_cache_transpose_append")["verdict"] == "pass"
-    assert unit_of(result, ATTENTION)["verdict"] == "skipped"
-    assert unit_of(result, ATTENTION)["reason"] == f"its KV cache cannot be recorded: {reason}"
+    model, kernels = make(), clean.out / "kernels"  # Of the same module.
+    lowered = bringup.lower_model(model)
+    trusted = bringup.trust_source(bringup.build_source(model, lowered, LLVM, kernels))
+    store = bringup.capture(trusted, tmp_path / "captures")
+    sites = [site for site, _ in annotated_calls(lowered.module)]
+    cases = choose_cases(store, [site for site in sites if site.unit in (APPEND, ATTENTION)], 1)
+    suite = write_suite(
+        tmp_path / "tests",
+        cases,
+        lowered=lowered.module,
+        store=store,
+        source=LLVM.target,
+        is_probed=False,
+    )
+    assert suite.manifest.units[APPEND].cases
+    assert ATTENTION not in suite.manifest.units
+    assert suite.manifest.skipped[ATTENTION] == f"its KV cache cannot be recorded: {reason}"

@@ -139,6 +139,7 @@ def test_a_kernel_that_ends_every_server_is_named(fleet, on, monkeypatch):
         return call(session, *args)
 
     monkeypatch.setattr(RPCSession, "call", together)
+    monkeypatch.setattr("relax_tapml.replays.fleet.fleet_replay._RETURN_S", 0.5)  # None returns.
     with pytest.raises(DeviceUnavailable) as caught:
         on("fatal", units=moody_kernels.UNITS, device_pipeline="moody_kernels:pipeline")
     message = str(caught.value)
