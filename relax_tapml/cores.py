@@ -34,7 +34,9 @@ def threads_at_most() -> int:
     return min(usable_cores(), MOST_THREADS)
 
 
-def in_threads(work: Callable[[_Item], None], items: Iterable[_Item]) -> None:
+def in_threads(
+    work: Callable[[_Item], None], items: Iterable[_Item], most: int = MOST_THREADS
+) -> None:
     """Do some work for each item, in a thread for each core; return when all of it is done.
 
     It pays where the work is done without the lock of Python's interpreter, as NumPy's operations
@@ -46,9 +48,11 @@ def in_threads(work: Callable[[_Item], None], items: Iterable[_Item]) -> None:
         Does its own part of the whole, whatever the order. What it raises is raised here.
     items
         What it is done for.
+    most
+        How many threads there are at most: few where much of the work needs the lock.
     """
     listed = list(items)
-    threads = min(threads_at_most(), len(listed))
+    threads = min(threads_at_most(), len(listed), most)
     if threads <= 1:
         for item in listed:
             work(item)

@@ -20,6 +20,10 @@ from relax_tapml.compare.verdict import Verdict
 from relax_tapml.cores import in_threads
 
 
+# A quarter of the time of a comparison Python's lock is held.
+_THREADS = 4
+
+
 def _nothing_measured() -> dict[str, Measure]:
     return measures(metrics_for(has_floats=False))
 
@@ -222,7 +226,7 @@ def _collected(oracle: Array, actual: Array, tolerance: Tolerance) -> _Collected
         metrics = [m for m in metrics_for(has_floats=has_floats) if m.can_join()]
         found[number] = _Collected.of(oracle, actual, tolerance, parts[number], metrics)
 
-    in_threads(collect, range(len(parts) + bool(apart)))
+    in_threads(collect, range(len(parts) + bool(apart)), most=_THREADS)
     first, *later = (found[number] for number in range(len(parts)))
     for one in later:
         first.join(one)

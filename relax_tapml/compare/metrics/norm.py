@@ -8,18 +8,15 @@ import numpy as np
 
 from relax_tapml.arrays import Array
 
-# OpenBLAS uses threads for longer vectors. On a busy machine these wait for each other, and the
-# same comparison takes ten times as long.
-_PIECE = 8192
-
 
 def dot(left: Array, right: Array) -> float:
-    """Return the dot product of two float64 vectors, in one thread; not finite if it overflows."""
+    """Return the dot product of two float64 vectors, in one thread; not finite if it overflows.
+
+    ``np.dot`` calls OpenBLAS, which uses threads for long vectors. On a busy machine these wait for
+    each other, and the same comparison takes ten times as long.
+    """
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-        return sum(
-            float(np.dot(left[start : start + _PIECE], right[start : start + _PIECE]))
-            for start in range(0, left.size, _PIECE)
-        )
+        return float(np.einsum("i,i", left, right))
 
 
 def norm(values: Array, squares: float | None = None) -> float:
