@@ -31,7 +31,7 @@ _GPU_KERNEL_S = 3.0
 _DISK_BYTES_PER_S = 5e8
 # A framework's own run: a term of a product; a low dtype is run a second time in float64.
 _FRAMEWORK_TERM_S = 2e-11
-_FRAMEWORK_LOW_TERM_S = 2e-10
+_FRAMEWORK_LOW_TERM_S = 1e-10
 
 # Carving: a unit; an iteration of an evaluation in float64 in which all sums are followed, up to
 # so many, and in which only a sample of them is; a value that is computed by itself, or judged; and
@@ -48,7 +48,7 @@ _HELD_VALUES = 1 << 19
 # Replaying: a unit with its cases; of each case, a value that is compared, and one that is given.
 _REPLAYED_UNIT_S = 0.03
 _CASES = 4
-_COMPARED_S = 6e-8
+_COMPARED_S = 1.5e-8
 _GIVEN_S = 2e-9
 
 # A step: the partition of a module, and a run of both sides compared with one of the source.
