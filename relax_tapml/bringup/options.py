@@ -32,7 +32,7 @@ class Options:
     Parameters
     ----------
     source, target
-        TVM targets: a kind, a tag or JSON.
+        TVM targets: a kind, a tag or JSON. A ``tvm.target.Target`` is kept as its JSON.
     session
         Where the device runs, as for ``open_session``.
     host_pipeline, device_pipeline
@@ -85,6 +85,9 @@ class Options:
     dump_ir: Path | None = None
 
     def __post_init__(self) -> None:
+        for name in ("source", "target"):
+            if isinstance(getattr(self, name), tvm.target.Target):
+                object.__setattr__(self, name, str(getattr(self, name)))
         # From Python they may be plain strings.
         strategy = LINEAR if self.strategy is None else strategy_named(self.strategy)
         object.__setattr__(self, "by", _one_of(By, "--by", self.by))

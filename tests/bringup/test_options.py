@@ -1,6 +1,7 @@
 """What a run is asked to do is checked before anything is done."""
 
 import pytest
+import tvm
 
 from relax_tapml.bringup.options import Options
 from relax_tapml.errors import UsageError
@@ -11,6 +12,14 @@ def test_choices_may_be_plain_strings():
     """As from Python or a command line."""
     options = Options(strategy="bisect", by="layer")
     assert (options.strategy, options.by) == ("bisect", By.LAYER)
+
+
+def test_targets_may_be_objects():
+    """They are kept as text, so results and the state of a run have them."""
+    target = tvm.target.Target({"kind": "llvm", "mcpu": "x86-64"})
+    options = Options(source=target, target=target)
+    assert options.source == options.target == str(target)
+    assert [side.target.attrs["mcpu"] for side in options.sides()] == ["x86-64"] * 2
 
 
 @pytest.mark.parametrize(("migrate", "limit"), [("all", None), ("next", 1), ("3", 3), (0, 0)])
