@@ -198,8 +198,9 @@ def _probes(
     exact = replace(
         recording, inputs=inputs, outputs=copies.held_outputs(recording.outputs), copies=copies
     )
-    own = replace(recording, inputs=base.inputs, outputs=base.outputs, copies=base.copies)
-    return probes(unit, own, exact=exact, fixed=base.fixed, constant=constant, base=base.name)
+    return probes(
+        unit, base.tensors, exact=exact, fixed=base.fixed, constant=constant, base=base.name
+    )
 
 
 def _probe_case(base: CarvedCase, probe: Probe) -> CarvedCase:

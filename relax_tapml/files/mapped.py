@@ -200,11 +200,12 @@ def written_parts(array: Array) -> list[slice]:
     try:
         with _PAGES.open("rb", buffering=0) as file:
             file.seek(8 * first)
-            pages = np.frombuffer(file.read(8 * count), np.uint64)
+            entries = file.read(8 * count)
     except OSError:
         return [whole]
-    if pages.size != count:
+    if len(entries) != 8 * count:
         return [whole]
+    pages = np.frombuffer(entries, np.uint64)
     is_there = (pages & _IS_PRESENT_OR_SWAPPED) != 0
     own = np.flatnonzero(is_there & ((pages & _IS_OF_FILE) == 0))
     runs = np.split(own, np.flatnonzero(np.diff(own) > 1) + 1) if own.size else []

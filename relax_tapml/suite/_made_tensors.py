@@ -95,6 +95,7 @@ class MadeTensors:
         finally:
             with self._changed:
                 del self._making[digest]
+                self._free_unexpected(0)
                 self._changed.notify_all()
 
     def _unexpected(self) -> tuple[str, ...]:

@@ -144,7 +144,7 @@ class Recipe:
             hashes += hashed(np.asarray([self.seed], np.uint64))
         hash_in_place(hashes, rest)
         np.right_shift(hashes, np.uint64(40), out=choices)
-        _divide(choices, self.magnitude, rest)
+        _take_rest(choices, self.magnitude, rest)
         choices <<= np.uint64(1)
         if self.is_signed:
             choices |= np.bitwise_and(hashes, np.uint64(1), out=rest)
@@ -152,7 +152,7 @@ class Recipe:
             choices |= np.uint64(1)
         if self.parts > 1:
             hashes >>= np.uint64(8)
-            _divide(hashes, self.parts, rest)
+            _take_rest(hashes, self.parts, rest)
             choices[hashes != np.uint64(self.part)] = 2 * self.magnitude
         return choices
 
@@ -164,8 +164,8 @@ class Recipe:
         return np.ldexp(whole.astype(np.float64), self.exponent)
 
 
-def _divide(numbers: Array, divisor: int, scratch: Array) -> None:
-    """Replace each number by the rest of its division; NumPy divides by multiplications, not ``%``.
+def _take_rest(numbers: Array, divisor: int, scratch: Array) -> None:
+    """Replace numbers by the rests of a division; NumPy divides by multiplications, unlike ``%``.
 
     All are uint64; ``scratch`` has the shape of the numbers.
     """

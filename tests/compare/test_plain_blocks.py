@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from relax_tapml.compare.comparison import compare
 from relax_tapml.compare.metrics import block
+from relax_tapml.compare.metrics._plain_blocks import PlainBlocks
 from relax_tapml.compare.tolerances.elements import ElementTolerance
 from relax_tapml.compare.tolerances.equal import EqualTolerance
 
@@ -84,3 +85,15 @@ def test_bounds_below_zero_are_refused(dtype):
     bound[4] = -bound[4]
     with pytest.raises(ValueError, match="bound: expected at least 0, got"):
         ElementTolerance(bound=bound, origin="test")
+
+
+def test_float64_copies_are_freed_once_squares_are_known():
+    """Where a block that differs follows many that do not."""
+    kept = PlainBlocks()
+    values = np.ones(16, "float32")
+    *same, last = block.blocks(values, np.append(values[:15], np.float32(2)), EQUAL)
+    assert [due for one in same for due in kept.due(one)] == []
+    for one in kept.due(last):
+        assert one.squares == 4
+    assert not any("wide_oracle" in one.__dict__ for one in same)
+    assert all(one.__dict__["squares"] == 4 for one in same)

@@ -125,8 +125,9 @@ def test_bounds_of_another_shape_are_refused(shape):
 
 def test_bounds_that_are_none_are_refused():
     """A negative bound would call every value wrong."""
-    with pytest.raises(ValueError, match="got -1"):
-        ElementTolerance(bound=np.array([1.0, -1.0]), origin="test")
+    for dtype in ("float64", "float32", ml_dtypes.bfloat16, ml_dtypes.float4_e2m1fn):
+        with pytest.raises(ValueError, match="got -1"):
+            ElementTolerance(bound=np.array([1.0, -1.0]).astype(dtype), origin="test")
     with pytest.raises(ValueError, match="got int64"):
         ElementTolerance(bound=np.array([1, 2]), origin="test")
 

@@ -170,3 +170,18 @@ def test_limits_hold_whatever_is_done(sizes, acts):
         others = sum(array.nbytes for digest, array in kept.items() if digest not in expected)
         assert made.kept_bytes <= 100 + 30 + max(sizes)
         assert others <= 30 + max(sizes)
+
+
+def test_what_nobody_expects_any_more_once_it_is_made_is_not_kept():
+    """However large it is."""
+    tensors = MadeTensors(1000, 100)
+    tensors.expect(["a"])
+
+    def make():
+        tensors.expect(())
+        return np.zeros(900, np.uint8)
+
+    tensors.make_ahead("a", 900, make)
+    made = []
+    tensors.take("a", 900, lambda: made.append(1) or np.zeros(900, np.uint8))
+    assert made

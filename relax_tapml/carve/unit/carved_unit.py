@@ -9,6 +9,7 @@ import tvm
 
 from relax_tapml.arrays import Array
 from relax_tapml.capture.values import CallRecord
+from relax_tapml.carve.unit.call_tensors import CallTensors
 from relax_tapml.carve.unit.copied_axes import CopiedAxes
 from relax_tapml.compare.tolerances.tolerance import Tolerance
 from relax_tapml.suite.manifest import SuiteDim
@@ -65,6 +66,17 @@ class CarvedCase:
     recipes: Mapping[int, Recipe] = field(default_factory=dict)
     copies: CopiedAxes = field(default_factory=CopiedAxes)
     sizes: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def tensors(self) -> CallTensors:
+        """Its tensors, as those of a recorded call."""
+        return CallTensors(
+            function=self.function,
+            inputs=self.inputs,
+            outputs=self.outputs,
+            weights=self.weights,
+            copies=self.copies,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

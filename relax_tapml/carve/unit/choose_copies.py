@@ -64,6 +64,7 @@ def with_copies(module: tvm.IRModule, calls: Sequence[CallTensors]) -> list[Call
     weight with copies has no name in what is returned: ``part_weights`` leaves it as it is.
     """
     chosen: dict[tuple[object, ...], CopiedAxes] = {}
+    # By array and its copies: two inputs that are one array may have copies along other axes.
     made: dict[tuple[int, int], Array] = {}
     found = []
     for call in calls:
@@ -74,7 +75,7 @@ def with_copies(module: tvm.IRModule, calls: Sequence[CallTensors]) -> list[Call
         copies = chosen[key]
         inputs = []
         for place, array in enumerate(call.inputs):
-            one = id(array), id(copies) if place in copies.inputs else 0
+            one = id(array), id(copies.inputs[place]) if place in copies.inputs else 0
             if one not in made:
                 made[one] = held_places(array, copies.inputs.get(place, ()))
             inputs.append(made[one])
@@ -240,12 +241,14 @@ def _permutes_weight(call: CallTensors, axes: Sequence[_Axis]) -> bool:
 
 
 def _places(axis: _Axis, call: CallTensors, held: int) -> Array:
-    """Return places that are held: drawn, the ends, and where results are extreme; int64."""
-    drawn = np.random.default_rng((_SEED, axis.count)).permutation(axis.count)[:held]
-    extreme = [0, axis.count - 1]
+    """Return places that are held: the ends, where results are extreme, and drawn ones; int64."""
+    ends = [0, axis.count - 1]
     for number, dim in axis.outputs.items():
         output = call.outputs[number]
         values = as_float64(output) if is_float(output.dtype) else output
-        ends = values.argmax(), values.argmin()
-        extreme += [int(np.unravel_index(at, output.shape)[dim]) for at in ends]
-    return np.unique(np.concatenate([drawn, extreme])).astype(np.int64)
+        extreme = values.argmax(), values.argmin()
+        ends += [int(np.unravel_index(at, output.shape)[dim]) for at in extreme]
+    first = np.unique(ends)
+    order = np.random.default_rng((_SEED, axis.count)).permutation(axis.count)
+    drawn = order[~np.isin(order, first)][: max(held - len(first), 0)]
+    return np.sort(np.concatenate([first, drawn])).astype(np.int64)

@@ -46,16 +46,7 @@ def read_rows(
             id(case.inputs[place]) in parts or place in case.copies.inputs for case in takers
         ):
             continue
-        calls = [
-            CallTensors(
-                function=case.function,
-                inputs=case.inputs,
-                outputs=case.outputs,
-                weights=case.weights,
-                copies=case.copies,
-            )
-            for case in takers
-        ]
+        calls = [case.tensors for case in takers]
         if not all(_is_only_place(name, place, call) for call in calls):
             continue
         rows = _rows_of(unit, calls, place)

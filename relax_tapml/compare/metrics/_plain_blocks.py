@@ -43,5 +43,7 @@ class PlainBlocks:
 
     def _all_kept(self) -> Iterator[Block]:
         self.are_all = False
-        yield from self._kept
+        for block in self._kept:
+            yield block
+            block.forget_values()
         self._kept.clear()

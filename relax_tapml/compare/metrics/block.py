@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar, overload
 
 import ml_dtypes
 import numpy as np
@@ -47,7 +47,15 @@ class computed_once(Generic[_Value]):  # noqa: N801 - used as property is
     def __set_name__(self, _owner: type, name: str) -> None:
         self._name = name
 
-    def __get__(self, block: Any, _owner: type | None = None) -> _Value:
+    @overload
+    def __get__(self, block: None, _owner: type | None = None) -> computed_once[_Value]: ...
+    @overload
+    def __get__(self, block: object, _owner: type | None = None) -> _Value: ...
+    def __get__(
+        self, block: object | None, _owner: type | None = None
+    ) -> computed_once[_Value] | _Value:
+        if block is None:
+            return self
         found: _Value = self._compute(block)
         block.__dict__[self._name] = found
         return found
@@ -156,6 +164,11 @@ class Block:
     def signal(self) -> Array:
         """The oracle as float64, flat, 0 where it does not count."""
         return self._counting(self.wide_oracle)
+
+    def forget_values(self) -> None:
+        """Free the float64 copies of values; they are made again if they are asked for."""
+        for name in ("wide_oracle", "wide_actual", "signal", "response"):
+            self.__dict__.pop(name, None)
 
     @property
     def is_plain(self) -> bool:

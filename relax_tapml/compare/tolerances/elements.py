@@ -10,7 +10,7 @@ from typing import ClassVar, Self
 import ml_dtypes
 import numpy as np
 
-from relax_tapml.arrays import Array, as_float64, is_float
+from relax_tapml.arrays import Array, as_float64, finfo, is_float
 from relax_tapml.compare.tolerances.equal import EqualTolerance
 from relax_tapml.compare.tolerances.stored import ReadTensor, StoredTolerance, TensorWriter
 from relax_tapml.compare.tolerances.tolerance import StorableTolerance, Tolerance
@@ -92,7 +92,8 @@ def _has_negative(bound: Array) -> bool:
     if bound.dtype.name == "float8_e8m0fnu" or not bound.size:
         return False
     # Of what is below zero, -0 and some NaN, the first bit is set.
-    signed = _SIGNED.get(bound.itemsize) if bound.dtype.isnative else None
+    is_signed_first = finfo(bound.dtype).bits == 8 * bound.itemsize and bound.dtype.isnative
+    signed = _SIGNED.get(bound.itemsize) if is_signed_first else None
     if signed is not None and int(np.ascontiguousarray(bound).view(signed).min()) >= 0:
         return False
     return bool((as_float64(bound) < 0).any())

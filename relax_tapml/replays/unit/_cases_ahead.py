@@ -6,7 +6,6 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from threading import Thread
 
-from relax_tapml.errors import TapmlError
 from relax_tapml.suite.manifest import SuiteCase
 from relax_tapml.suite.open_suite import Suite
 
@@ -72,7 +71,7 @@ class CasesAhead:
         for digest in dict.fromkeys(self._taken):
             if self._is_closed:
                 return
-            with suppress(TapmlError, MemoryError):  # The case that takes it tells.
+            with suppress(Exception):  # The case that takes it tells.
                 self._suite.make_ahead(digest)
 
 

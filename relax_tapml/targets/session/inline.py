@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import tvm_ffi
 
 from relax_tapml.arrays import Array, are_same_bytes
 from relax_tapml.capture.host_tensor import HostTensor, tensor_over
-from relax_tapml.errors import DeviceError
+from relax_tapml.errors import DeviceError, MachineError, StoreError
 from relax_tapml.files.machine import lack_of
 from relax_tapml.files.mapped import array_at, place_of
 from relax_tapml.targets.server.functions import ServerFunction
@@ -71,7 +71,9 @@ class InlineSession(VMSession):
         if self._is_cpu:
             # Mapped once more, so that a kernel which writes to it changes its own pages only.
             place = place_of(array)
-            own = None if place is None else array_at(place, array.dtype, array.shape, fix=_FIX)
+            own = None
+            with suppress(StoreError, MachineError):  # Then it is copied.
+                own = None if place is None else array_at(place, array.dtype, array.shape, fix=_FIX)
             tensor = None if own is None else tensor_over(own)
             if tensor is not None:
                 return tensor

@@ -40,7 +40,8 @@ class DeviceSession(Protocol):
     def holds(self, tensor: DeviceTensor, array: Array) -> bool:
         """Whether a device tensor has the bytes of an array of its shape and dtype.
 
-        It crosses as by ``download``, but a large one is never in memory as a whole.
+        They are compared where the tensor is, where the session can; ``traffic`` counts it as
+        fetched in any case.
         """
 
     def parameter(self, name: str, array: Array) -> DeviceTensor:

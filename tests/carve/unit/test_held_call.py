@@ -7,9 +7,12 @@ import pytest
 from operator_kernels import kernel, layer_norm
 from tvm import relax
 
+from relax_tapml.carve.unit import choose_copies
 from relax_tapml.carve.unit.call_tensors import CallTensors
-from relax_tapml.carve.unit.choose_copies import Limits, copied_axes
+from relax_tapml.carve.unit.choose_copies import Limits, copied_axes, with_copies
 from relax_tapml.carve.unit.unit_tolerances import UnitTolerances
+from relax_tapml.compare.comparison import compare
+from relax_tapml.compare.verdict import Verdict
 
 F = "float32"
 ROWS = 80
@@ -100,3 +103,31 @@ def test_what_is_too_long_as_a_whole_may_be_evaluated_in_part(monkeypatch):
     copies = copied_axes(module, call, LIMITS)
     held = unit.with_copies(copies)
     assert held.evaluable("main", copies.held_inputs(inputs), copies.held_outputs([like]))
+
+
+def test_one_array_that_is_two_inputs_has_copies_of_its_own_in_each(monkeypatch):
+    """Along rows of the one and columns of the other; a store has equal tensors once."""
+    monkeypatch.setattr(choose_copies, "RECORDED", LIMITS)
+    x = drawn(ROWS, ROWS)
+    function = kernel(relax.op.matmul, ((ROWS, ROWS), F), ((ROWS, ROWS), F))
+    module = module_of(function, [x, x], x)
+    recorded = CallTensors(function="main", inputs=(x, x), outputs=(x @ x,), weights=(None, None))
+    [held] = with_copies(module, [recorded])
+    rows, columns = held.inputs
+    assert rows.shape[0] < ROWS == rows.shape[1] == columns.shape[0] > columns.shape[1]
+    unit = UnitTolerances(module).with_copies(held.copies)
+    [tolerance] = unit.of("main", held.inputs, held.outputs)
+    assert "float64 evaluation" in tolerance.origin
+    assert compare(held.outputs[0], rows @ columns, tolerance).verdict is Verdict.PASS
+
+
+@pytest.mark.parametrize("name", KERNELS)
+def test_at_most_a_quarter_of_the_places_is_held(name):
+    function, inputs, like = KERNELS[name]
+    call = CallTensors(
+        function="main", inputs=tuple(inputs), outputs=(like,), weights=(None,) * len(inputs)
+    )
+    module = module_of(function, inputs, np.zeros_like(like))
+    for axis in copied_axes(module, call, LIMITS).axes:
+        assert 16 <= len(axis.places) <= axis.count // 4
+        assert {0, axis.count - 1} <= set(axis.places.tolist())

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from relax_tapml.capture.host_tensor import HostTensor
+from relax_tapml.errors import MachineError, StoreError
 from relax_tapml.files.mapped import map_file
 from relax_tapml.targets.open_session import open_session
 from relax_tapml.targets.platforms.parse_target import parse_target
@@ -43,3 +44,20 @@ def test_what_is_written_is_seen_and_stays_there(kind, tmp_path):
             assert session.holds(tensor, array)
     assert array.tobytes() == before.tobytes()
     assert path.read_bytes()[64:] == before.tobytes()
+
+
+@pytest.mark.parametrize("error", [StoreError, MachineError])
+def test_what_cannot_be_mapped_is_copied(tmp_path, monkeypatch, error):
+    """For want of descriptors or address space."""
+
+    def refuse(*_args, **_kwargs):
+        raise error("no room")
+
+    path = tmp_path / "file"
+    path.write_bytes(bytes(range(256)))
+    array = map_file(path, fix="", max_bytes=1 << 20)
+    monkeypatch.setattr("relax_tapml.targets.session.inline.array_at", refuse)
+    with closing(open_session("inline", LLVM)) as session:
+        tensor = session.upload(array)
+        assert session.holds(tensor, array)
+        assert session.download(tensor).tobytes() == array.tobytes()
