@@ -34,6 +34,8 @@ from rich.console import Console
 
 from mutation.detection import SUITE
 from relax_tapml.bringup.main_job import bring_up
+from relax_tapml.carve.unit import choose_copies
+from relax_tapml.carve.unit.choose_copies import Limits
 from relax_tapml.compare.power import power_of
 from relax_tapml.suite.open_suite import open_suite
 from relax_tapml.suite.tolerances import read_tolerance
@@ -55,6 +57,13 @@ def carve(name: str, folder: Path, cases: int, *, is_probed: bool) -> Path:
         is_probed=is_probed,
     )
     return folder / name / "tests"
+
+
+def hold_parts(most_bytes: int) -> None:
+    """Carve as if tensors were large that take more bytes, as those of LLMs are."""
+    few = {"most_bytes": most_bytes, "held_bytes": 4 * most_bytes}
+    choose_copies.RECORDED = Limits(**few, weight_axes_bytes=most_bytes)
+    choose_copies.EXACT = Limits(**few, weight_axes_bytes=64 * most_bytes)
 
 
 def examine_model(
@@ -137,6 +146,9 @@ def main() -> int:
     parser.add_argument("--limit", type=int, help="only so many units of each model")
     parser.add_argument("--cases", type=int, default=3, help="cases per unit (3)")
     parser.add_argument("--no-probes", action="store_true", help="recorded cases only")
+    parser.add_argument(
+        "--most-bytes", type=int, help="hold parts of tensors that take more bytes (1 MB)"
+    )
     parser.add_argument("--mutants", type=int, default=6, help="of each kind and unit (6)")
     parser.add_argument("--variants", type=int, default=2, help="of each kind and unit (2)")
     parser.add_argument("--jobs", type=int, default=2, help="processes (2)")
@@ -146,6 +158,8 @@ def main() -> int:
     )
     parser.add_argument("--suites", type=Path, help="folder of runs that are already carved")
     args = parser.parse_args()
+    if args.most_bytes:
+        hold_parts(args.most_bytes)
     console, log = Console(width=120), Console(stderr=True)
     began = time.perf_counter()
     attempts: list[Attempt] = []

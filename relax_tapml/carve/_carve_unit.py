@@ -17,7 +17,7 @@ from relax_tapml.carve.select.choose_cases import Case
 from relax_tapml.carve.shape.shape_cases import ShapeCases
 from relax_tapml.carve.unit.call_tensors import CallTensors
 from relax_tapml.carve.unit.carved_unit import CarvedCase, CarvedUnit
-from relax_tapml.carve.unit.choose_copies import EXACT, copied_axes, with_copies
+from relax_tapml.carve.unit.choose_copies import exact_copies, with_copies
 from relax_tapml.carve.unit.constant_inputs import constant_inputs, constant_places
 from relax_tapml.carve.unit.copied_axes import CopiedAxes
 from relax_tapml.carve.unit.evaluations import Evaluations
@@ -188,7 +188,7 @@ def _probes(
     constant: frozenset[int],
 ) -> Probes:
     """Make probes of a case; ``recording`` has its tensors as they were recorded."""
-    copies = copied_axes(module, recording, EXACT)
+    copies = exact_copies(module, recording)
     inputs = copies.held_inputs(
         [
             whole if place in base.copies.inputs else own

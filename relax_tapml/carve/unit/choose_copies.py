@@ -57,6 +57,11 @@ EXACT = Limits(most_bytes=1 << 22, held_bytes=1 << 22, weight_axes_bytes=1 << 25
 """Of probes with exact sums: these see which column of a weight is read, by equality."""
 
 
+def exact_copies(module: tvm.IRModule, call: CallTensors) -> CopiedAxes:
+    """Return the axes along which places of a call become copies where its sums are exact."""
+    return copied_axes(module, call, EXACT)
+
+
 def with_copies(module: tvm.IRModule, calls: Sequence[CallTensors]) -> list[CallTensors]:
     """Return the calls of a unit with copies along the axes that ``copied_axes`` chooses.
 

@@ -112,7 +112,7 @@ def opened(record_model, tmp_path_factory, weights):
         recorded = Limits(most_bytes=50_000, held_bytes=16_000, weight_axes_bytes=50_000)
         patch.setattr(choose_copies, "RECORDED", recorded)
         exact = Limits(most_bytes=50_000, held_bytes=16_000, weight_axes_bytes=400_000)
-        patch.setattr("relax_tapml.carve._carve_unit.EXACT", exact)
+        patch.setattr(choose_copies, "EXACT", exact)
         yield recording.write_suite(folder / "tests")
     recording.store.close()
 
