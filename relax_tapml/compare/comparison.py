@@ -19,7 +19,7 @@ from relax_tapml.compare.tolerances.tolerance import Tolerance
 from relax_tapml.compare.verdict import Verdict
 from relax_tapml.cores import in_threads
 
-# A quarter of the time of a comparison Python's lock is held.
+# More threads would mostly wait for the lock of Python's interpreter.
 _THREADS = 4
 
 

@@ -77,7 +77,7 @@ class Derivation:
         chosen: Mapping[int, ChosenIndex] | None = None,
     ) -> None:
         self._function = function
-        self._known_chosen = chosen
+        self._given_chosen = chosen
         self._results = list(results)
         self._is_block = times > 1
         self._evaluation = Evaluation(function, results, is_perturbed=is_perturbed, times=times)
@@ -372,9 +372,9 @@ class Derivation:
 
     @cached_property
     def _chosen(self) -> Mapping[int, ChosenIndex]:
-        if self._known_chosen is not None:
-            return self._known_chosen
-        return chosen_indices(self._function, self._results)
+        if self._given_chosen is None:
+            return chosen_indices(self._function, self._results)
+        return self._given_chosen
 
     def _simple(
         self, number: int, arguments: Mapping[int, Array], oracle: Array

@@ -55,6 +55,17 @@ def test_the_same_seed_makes_the_same_noise():
     assert (found[0] != found[2]).any()
 
 
+def test_no_two_results_or_blocks_have_the_same_noise(monkeypatch):
+    """Or what differs in sign would cancel out, or add up, in all of them at once."""
+    monkeypatch.setattr("relax_tapml.carve.sensitivity._BLOCK", 8)
+    tensors = [tvm.runtime.tensor(np.ones(16, np.float32)) for _ in range(2)]
+    instrument = noise({"a": Noise(level=1e-3, results=(0,))}, 0)
+    for tensor in tensors:
+        instrument(None, "a", False, None, tensor)
+    parts = [part.tobytes() for tensor in tensors for part in tensor.numpy().reshape(2, 8)]
+    assert len(set(parts)) == 4
+
+
 def test_an_output_may_be_farther_off_than_it_was_seen_to_move():
     """And at least as far as its dtype allows; where noise makes it infinite it is not judged."""
     oracle = np.array([1.0, 2.0, np.inf, np.nan, 5.0], np.float32)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
+import tvm
 from tvm import relax, tirx
 from tvm.script import tirx as T  # noqa: N812
 
@@ -94,6 +95,23 @@ KERNELS: dict[str, tirx.PrimFunc] = {
     "take": kernel(lambda w, i: relax.op.take(w, i, axis=0), MATRIX, INDICES),
     "unpack_int4": unpack_int4,
 }
+
+
+def module_of(
+    function: tirx.PrimFunc, inputs: Sequence[np.ndarray], output: np.ndarray
+) -> tvm.IRModule:
+    """Return a module whose ``main`` calls a PrimFunc, as a unit's does."""
+    builder = relax.BlockBuilder()
+    arguments = [
+        relax.Var(f"x{n}", relax.TensorType(array.shape, array.dtype.name))
+        for n, array in enumerate(inputs)
+    ]
+    name = builder.add_func(function, "kernel")
+    with builder.function("main", arguments):
+        returned = relax.TensorType(output.shape, output.dtype.name)
+        out = builder.emit(relax.call_tir(name, relax.Tuple(arguments), out_ty=returned))
+        builder.emit_func_output(relax.Tuple([out]))
+    return builder.get()
 
 
 def inputs_of(function: tirx.PrimFunc, seed: int = 0) -> list[np.ndarray]:

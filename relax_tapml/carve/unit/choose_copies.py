@@ -250,6 +250,8 @@ def _places(axis: _Axis, call: CallTensors, held: int) -> Array:
     ends = [0, axis.count - 1]
     for number, dim in axis.outputs.items():
         output = call.outputs[number]
+        if not output.size:
+            continue
         values = as_float64(output) if is_float(output.dtype) else output
         extreme = values.argmax(), values.argmin()
         ends += [int(np.unravel_index(at, output.shape)[dim]) for at in extreme]

@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 import pytest
 import tvm
-from tvm import relax
+from operator_kernels import module_of
 
 from mutation.detection import SUITE, Detector
 from mutation.guarded import GuardedTensor
@@ -45,7 +45,7 @@ class Probed:
 
     def cases(self, found):
         """Return the recorded call and some probes as cases of a kernel."""
-        unit = UnitTolerances(_module(self.function, self.inputs, self.output))
+        unit = UnitTolerances(module_of(self.function, self.inputs, self.output))
         recorded = KernelCase(
             name="recorded",
             inputs=self.inputs,
@@ -109,20 +109,6 @@ def _built(made):
     return [*_built(made[:half]), *_built(made[half:])]
 
 
-def _module(function, inputs, output):
-    builder = relax.BlockBuilder()
-    arguments = [
-        relax.Var(f"x{n}", relax.TensorType(array.shape, array.dtype.name))
-        for n, array in enumerate(inputs)
-    ]
-    kernel = builder.add_func(function, "kernel")
-    with builder.function("main", arguments):
-        returned = relax.TensorType(output.shape, output.dtype.name)
-        out = builder.emit(relax.call_tir(kernel, relax.Tuple(arguments), out_ty=returned))
-        builder.emit_func_output(relax.Tuple([out]))
-    return builder.get()
-
-
 @pytest.fixture(scope="session")
 def probed():
     """A function from a kernel's source, its inputs and an empty output to a ``Probed``."""
@@ -145,7 +131,7 @@ def probed():
             weights=(None,) * len(inputs),
         )
         found = probes(
-            UnitTolerances(_module(function, inputs, recorded)),
+            UnitTolerances(module_of(function, inputs, recorded)),
             call,
             exact=call,
             fixed=fixed,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from operator_kernels import kernel, layer_norm
+from operator_kernels import kernel, layer_norm, module_of
 from tvm import relax
 
 from relax_tapml.carve.unit import choose_copies
@@ -17,20 +17,6 @@ from relax_tapml.compare.verdict import Verdict
 F = "float32"
 ROWS = 80
 LIMITS = Limits(most_bytes=200, held_bytes=2000, weight_axes_bytes=200)
-
-
-def module_of(function, inputs, output):
-    builder = relax.BlockBuilder()
-    arguments = [
-        relax.Var(f"x{n}", relax.TensorType(array.shape, array.dtype.name))
-        for n, array in enumerate(inputs)
-    ]
-    name = builder.add_func(function, "kernel")
-    with builder.function("main", arguments):
-        returned = relax.TensorType(output.shape, output.dtype.name)
-        out = builder.emit(relax.call_tir(name, relax.Tuple(arguments), out_ty=returned))
-        builder.emit_func_output(relax.Tuple([out]))
-    return builder.get()
 
 
 def drawn(*shape):
@@ -131,3 +117,13 @@ def test_at_most_a_quarter_of_the_places_is_held(name):
     for axis in copied_axes(module, call, LIMITS).axes:
         assert 16 <= len(axis.places) <= axis.count // 4
         assert {0, axis.count - 1} <= set(axis.places.tolist())
+
+
+def test_a_result_without_values_has_no_extreme_places():
+    """What is large is an input then."""
+    x, like = drawn(ROWS, 8), np.empty((ROWS, 0), F)
+    function = kernel(lambda v: relax.op.strided_slice(v, [1], [0], [0]), ((ROWS, 8), F))
+    module = module_of(function, [x], like)
+    call = CallTensors(function="main", inputs=(x,), outputs=(like,), weights=(None,))
+    for axis in copied_axes(module, call, LIMITS).axes:
+        assert len(axis.places) <= axis.count // 4
