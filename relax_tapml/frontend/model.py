@@ -87,6 +87,10 @@ class Model:
         output arrays. It alone interprets the sample's arrays. Its calls must not depend on
         computed values (as in greedy decoding), because one rounding could then change all later
         calls.
+    for_target
+        Makes ``module`` once more, for another target: the same Relax functions, with the kernels
+        that a compiler makes for that target, such as those of a KV cache. Only needed where
+        ``module`` already has such kernels; None where it does not, or where there is no way.
     """
 
     name: str
@@ -98,6 +102,7 @@ class Model:
     accurate: Callable[[Sample], list[Array]] | None = field(default=None, compare=False)
     meaning: Meaning | None = None
     drive: Callable[[Functions, Sample], list[Array]] | None = field(default=None, compare=False)
+    for_target: Callable[[Any], Any] | None = field(default=None, compare=False)
 
     def run(self, functions: Functions, sample: Sample) -> list[Array]:
         """Run a sample and return its outputs.
