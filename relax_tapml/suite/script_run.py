@@ -18,6 +18,7 @@ from typing import Any
 import tvm
 
 from relax_tapml.processes.deadline import Deadline
+from relax_tapml.system import IS_MACOS
 from relax_tapml.targets.platforms.registry import platform_of
 
 _TAIL_BYTES = 20_000
@@ -84,7 +85,7 @@ def run_script(script: Path, *, timeout_s: float) -> ScriptRun:
 
 def _end(process: subprocess.Popen[bytes]) -> None:
     if process.poll() is None:
-        with suppress(ProcessLookupError):
+        with suppress(ProcessLookupError, PermissionError):  # macOS has the second if it has ended
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 
@@ -128,4 +129,5 @@ def unavailable_here(target: Any) -> str:
 def _is_of_this_machine(triple: str) -> bool:
     aliases = {"amd64": "x86_64", "arm64": "aarch64", "x64": "x86_64"}
     ours, theirs = platform.machine().lower(), triple.split("-")[0].lower()
-    return aliases.get(ours, ours) == aliases.get(theirs, theirs)
+    is_macos = any(system in triple for system in ("apple", "darwin", "macos"))
+    return is_macos == IS_MACOS and aliases.get(ours, ours) == aliases.get(theirs, theirs)

@@ -6,6 +6,7 @@ import json
 import re
 
 from relax_tapml.cli.main import main
+from relax_tapml.system import install_command
 from relax_tapml.targets.platforms.registry import PLATFORMS
 
 
@@ -30,7 +31,7 @@ def test_what_is_missing_comes_with_the_command_that_installs_it(capsys, monkeyp
     assert main(["doctor", "webgpu"]) == 3
     message = capsys.readouterr().out
     assert "here      missing: wasm-ld" in message
-    assert "apt-get install -y --no-install-recommends emscripten" in message
+    assert install_command(debian="emscripten", macos="brew install lld") in message
 
 
 def test_parts_of_rocm_are_packages(capsys, monkeypatch):
