@@ -102,6 +102,7 @@ def test_nothing_is_lacking_where_all_is_well(tmp_path):
     ("limit", "message"),
     [(resource.RLIMIT_FSIZE, "File too large"), (resource.RLIMIT_NOFILE, "Too many open files")],
 )
+@pytest.mark.needs_forks
 def test_a_probe_finds_what_no_text_reports(tmp_path, limit, message):
     def work(fork) -> None:
         resource.setrlimit(limit, (10, 10))
