@@ -21,5 +21,6 @@ __all__ = [
     "pipeline",
     "program",
     "site_table",
+    "target_kernels",
     "whole_module",
 ]

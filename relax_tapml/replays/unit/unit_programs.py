@@ -89,7 +89,8 @@ class UnitPrograms:
         side: tvm.IRModule | None = None,
         unjudged: Mapping[str, str] | None = None,
     ) -> None:
-        self.unjudged = dict(unjudged or {})
+        lacking = {unit: why for unit in suite.manifest.units if (why := suite.lacking(unit))}
+        self.unjudged = {**lacking, **(unjudged or {})}
         self.failed: dict[str, str] = {}
         self._suite = suite
         self._target = target
@@ -353,7 +354,7 @@ class UnitPrograms:
 
     def _renamed(self, unit: str) -> Functions:
         """Return a unit's functions, those that do its cases under names no other unit has."""
-        module = self._suite.module(unit)
+        module = self._suite.target_module(unit)
         cases = {case.function for case in self._suite.manifest.units[unit].cases}
         renamed: Functions = {}
         for gvar, function in module.functions.items():
