@@ -15,6 +15,7 @@ __all__ = [
     "device_side",
     "graph_passes",
     "hybrid",
+    "kernel_interface",
     "kernel_library",
     "lower",
     "lower_for_target",

@@ -10,8 +10,8 @@ from functools import cached_property
 import tvm
 from tvm import tirx
 
-from relax_tapml.partition._kernel_interface import KernelInterface
 from relax_tapml.partition._kernel_uses import KernelUse, kernel_uses
+from relax_tapml.partition.kernel_interface import KernelInterface
 from relax_tapml.passes.submodule import is_same
 
 
