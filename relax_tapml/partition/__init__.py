@@ -21,6 +21,7 @@ __all__ = [
     "lower_for_target",
     "pipeline",
     "program",
+    "shipped_module",
     "site_table",
     "target_kernels",
     "whole_module",

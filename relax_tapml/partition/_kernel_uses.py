@@ -34,13 +34,14 @@ class KernelUse:
         Equal in two modules whose functions compute the same, whatever their kernels are.
     kernel
         Its name.
-    is_given
-        Whether it is given to the runtime, which calls it later.
+    receiver
+        The function of the runtime that it is given to, which calls it later; empty for a kernel
+        that the call itself runs.
     """
 
     place: str
     kernel: str
-    is_given: bool
+    receiver: str = ""
 
 
 def kernel_uses(module: tvm.IRModule) -> list[KernelUse]:
@@ -102,10 +103,9 @@ class _Values:
         elif value.op == _MAKE_CLOSURE or self._makes_callback(value):
             self._held[binding.var] = [((), kernel) for _, kernel in kernels]
         else:
-            is_tir = isinstance(value.op, Op) and value.op.name.startswith("relax.call_tir")
             for path, kernel in kernels:
                 place = f"{self._name}: argument {'.'.join(map(str, path))} of {text}"
-                yield KernelUse(place, kernel, is_given=not is_tir)
+                yield KernelUse(place, kernel, _receiver(value))
         self._texts[binding.var] = text
 
     def _kernels(self, value: relax.Expr) -> list[_Held]:
@@ -167,6 +167,14 @@ class _Values:
 
     def _makes_callback(self, call: relax.Call) -> bool:
         return bool(call.op == _WITH_CONTEXT and call.args[0].global_symbol == MAKE_CALLBACK)
+
+
+def _receiver(call: relax.Call) -> str:
+    """Return the function of the runtime that a call is of; empty for a call of a kernel."""
+    for function in (call.op, *call.args[:1]):
+        if isinstance(function, relax.ExternFunc):
+            return str(function.global_symbol)
+    return ""
 
 
 def _type_text(ty: tvm.ir.Type) -> str:
