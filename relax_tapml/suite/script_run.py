@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import tvm
+from tvm.target import codegen
 
 from relax_tapml.processes.deadline import Deadline
-from relax_tapml.system import IS_MACOS
 from relax_tapml.targets.platforms.registry import platform_of
 
 _TAIL_BYTES = 20_000
@@ -129,5 +129,5 @@ def unavailable_here(target: Any) -> str:
 def _is_of_this_machine(triple: str) -> bool:
     aliases = {"amd64": "x86_64", "arm64": "aarch64", "x64": "x86_64"}
     ours, theirs = platform.machine().lower(), triple.split("-")[0].lower()
-    is_macos = any(system in triple for system in ("apple", "darwin", "macos"))
-    return is_macos == IS_MACOS and aliases.get(ours, ours) == aliases.get(theirs, theirs)
+    is_apple = "apple" in triple, "apple" in str(codegen.llvm_get_system_triple())
+    return is_apple[0] == is_apple[1] and aliases.get(ours, ours) == aliases.get(theirs, theirs)
