@@ -44,6 +44,11 @@ def behind(error: BaseException) -> Exception:
         (MemoryError(), "out of memory"),
         (RuntimeError("ld: final link failed: No space left on device"), "final link failed"),
         (RuntimeError("g++: fatal error: Killed signal terminated program cc1plus"), "cc1plus"),
+        (
+            RuntimeError("xcrun: error: invalid active developer path (/Library/Developer)"),
+            "invalid active developer path",
+        ),
+        (RuntimeError("xcode-select: note: no developer tools were found"), "no developer tools"),
         (RuntimeError("OperationalError: database or disk is full"), "disk is full"),
         (RuntimeError("collect2: fatal error: cannot find \u2018ld\u2019"), "cannot find"),
         (RuntimeError("OSError: [Errno 24] Too many open files: '/tmp/x'"), "Too many open files"),

@@ -12,6 +12,7 @@ class Metal(UntriedGPU):
 
     name = "metal"
     summary = "an Apple GPU; build on the Mac itself"
+    elsewhere = "build them on a Mac"
     copy_alignment = 4  # MTLBlitCommandEncoder, on macOS
 
     def start(self) -> Server:

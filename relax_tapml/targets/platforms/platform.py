@@ -55,6 +55,9 @@ class Platform(ABC):
     tried_on: ClassVar[str]
     """The hardware that this package was run on, as text; ``no hardware`` if there is none."""
 
+    elsewhere: ClassVar[str] = "run them over RPC"
+    """What to do with kernels where there is no such device, a clause."""
+
     suffix: ClassVar[str] = ".so"
     """The suffix of the file of a compiled kernel."""
 
