@@ -144,6 +144,7 @@ def test_a_source_that_crashes_only_later_is_told_when(tmp_path):
     assert calls == []
 
 
+@pytest.mark.needs_forks
 def test_a_crash_under_noise_names_the_operator(monkeypatch, tmp_path):
     """A source may stand no change of its values; that is found after the replay."""
 
