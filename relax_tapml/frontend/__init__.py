@@ -14,7 +14,9 @@ __all__ = [
     "model",
     "nn_module",
     "paged_drive",
+    "paged_engine",
     "saved",
+    "scenarios",
     "signature",
     "torch_export",
 ]
