@@ -206,6 +206,7 @@ class Tree(_WithTrees):
 _TREE = (-1, 0, 0, 1, 2)
 _ROOTS = (-1,)
 _LEAVES = (0, 0)
+_DRAFTED = 3
 
 
 def _verify(cache: PagedSequences, prompts: Tokens, drafted: Array, tree: tuple[int, ...]) -> Array:
@@ -214,7 +215,7 @@ def _verify(cache: PagedSequences, prompts: Tokens, drafted: Array, tree: tuple[
 
 
 @dataclass(frozen=True, kw_only=True)
-class HiddenStates(_WithTrees):
+class HiddenStates(Scenario):
     """What a draft model is fed with: hidden states, of which the last ones become logits."""
 
     name = "hidden"
@@ -231,7 +232,7 @@ class HiddenStates(_WithTrees):
 
     def run(self, engine: PagedEngine, prompt: Array, following: Array) -> list[Array]:
         prompts = prompts_of(prompt, min(2, engine.batch))
-        cache = engine.cache(len(ids) + len(_TREE) + 2 for ids in prompts.values())
+        cache = engine.cache(len(ids) + 2 + _DRAFTED for ids in prompts.values())
         cache.add(*prompts)
         drafted = np.concatenate([following, prompt])
         hidden = []
@@ -247,9 +248,8 @@ class HiddenStates(_WithTrees):
         name = "batch_decode_to_last_hidden_states"
         hidden.append(cache.forward(name, token, is_decode=True)[:, 0])
         hidden.append(cache.forward("decode_to_last_hidden_states", {0: drafted[:1]})[0])
-        tokens = {n: _taken(drafted, n, len(_TREE)) for n in prompts}
-        name, tree = "batch_verify_to_last_hidden_states", _TREE * len(prompts)
-        hidden.append(cache.forward(name, tokens, tree=tree)[0])
+        tokens = {n: _taken(drafted, n, _DRAFTED) for n in prompts}
+        hidden.append(cache.forward("batch_verify_to_last_hidden_states", tokens)[0])
         return [engine.functions["get_logits"](np.concatenate(hidden))[0]]
 
 
