@@ -7,8 +7,10 @@ and the framework's own outputs. Others call ``load.load_model`` or a ``from_...
 """
 
 __all__ = [
+    "drives",
     "inputs",
     "load",
+    "mlc_drive",
     "mlc_model",
     "mlc_pipeline",
     "model",
