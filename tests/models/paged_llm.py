@@ -234,6 +234,11 @@ def spec(
     }
 
 
+def exported(*, kinds: Sequence[str]) -> tvm.IRModule:
+    """Return the module of a decoder with these kinds of attention in its layers."""
+    return Decoder(nn.Linear, kinds=kinds).export_tvm(spec())[0]
+
+
 def model(
     *,
     prompts: tuple[int, ...] = (9, 17),
@@ -241,32 +246,24 @@ def model(
     is_quantized: bool = False,
     dtype: str = "float32",
     is_engine: bool = False,
-    kinds: Sequence[str] = ("mha",) * LAYERS,
 ) -> Model:
     """Return the decoder with drawn weights; each prompt is prefilled in parts.
 
     With ``is_quantized`` all matrices but the embedding and the last are of 4 bits. Weights,
     activations and the cache are ``dtype``, logits float32. With ``is_engine`` it has all functions
-    that MLC's engine calls, and runs all scenarios; ``kinds`` are those of its layers' attention.
+    that MLC's engine calls, and runs all scenarios.
     """
 
-    def decoder(target: tvm.target.Target) -> Decoder:
-        linear = Int4Linear if is_quantized else nn.Linear
-        return Decoder(linear, dtype=dtype, target=target, kinds=kinds)
+    def made_for(target: tvm.target.Target) -> Model:
+        decoder = Decoder(linear, dtype=dtype, target=target)
+        given = spec(dtype=dtype, is_engine=is_engine)
+        return from_nn_module(decoder, given, params=params, name="paged llm", entry="prefill")
 
-    def exported(target: tvm.target.Target) -> Model:
-        return from_nn_module(
-            decoder(target),
-            spec(dtype=dtype, is_engine=is_engine),
-            params=params,
-            name="paged llm",
-            entry="prefill",
-        )
-
+    linear = Int4Linear if is_quantized else nn.Linear
     llvm = tvm.target.Target("llvm")
     rng = np.random.default_rng(0)
     params = {}
-    for name, parameter in decoder(llvm).named_parameters():
+    for name, parameter in Decoder(linear, dtype=dtype).named_parameters():
         shape = tuple(int(extent) for extent in parameter.shape)
         if parameter.dtype == "uint32":
             params[name] = rng.integers(0, 1 << 32, shape, "uint32")
@@ -284,12 +281,12 @@ def model(
         )
         for count in prompts
     )
-    made = exported(llvm)
+    made = made_for(llvm)
     drive = PagedDrive(create="create_cache", chunk=min(prompts) - 1)
     return dataclasses.replace(
         made,
         samples=samples,
         drive=drive.with_all(made.module) if is_engine else drive,
         meaning=Meaning.TOKENS,
-        for_target=lambda target: exported(target).module,
+        for_target=lambda target: made_for(target).module,
     )
