@@ -15,7 +15,7 @@ from relax_tapml.arrays import Array
 from relax_tapml.capture.store import CaptureStore
 from relax_tapml.carve._carve_unit import carve_unit
 from relax_tapml.carve._composite_tolerances import composite_tolerances
-from relax_tapml.carve._uncalled import why_uncalled
+from relax_tapml.carve._uncalled import unread_caches, why_uncalled
 from relax_tapml.carve._unit_jobs import memory_limit, need_bytes, unit_jobs
 from relax_tapml.carve.select.choose_cases import Case
 from relax_tapml.carve.unit.carved_unit import CarvedCase, CarvedUnit
@@ -299,7 +299,16 @@ class _Writer:
             sha256=files.sha256,
             tensors=files.tensors,
             skipped=skipped,
-            skipped_sites=carved.uncarved if entry is not None else {},
+            skipped_sites={
+                **unread_caches(
+                    [call for call in self._calls.values() if call[0].unit == unit],
+                    store,
+                    self._lowered,
+                ),
+                **carved.uncarved,
+            }
+            if entry is not None
+            else {},
             dropped_probes={f"{unit}/{name}": why for name, why in carved.missing_probes.items()},
         )
 

@@ -22,7 +22,7 @@ from relax_tapml.files.machine import raise_machine_error
 from relax_tapml.files.read import read_bytes
 from relax_tapml.frontend._texts import silent, text_start
 from relax_tapml.frontend.inputs import load_samples
-from relax_tapml.frontend.mlc_drive import mlc_drive
+from relax_tapml.frontend.mlc_drive import for_batches, mlc_drive
 from relax_tapml.frontend.mlc_model import SEED, mlc_model, prompt_sample
 from relax_tapml.frontend.mlc_pipeline import INSTALL, Metadata, each_module
 from relax_tapml.frontend.model import Model, Sample
@@ -134,6 +134,7 @@ def _compile(file: Path, quantization: str | None, target: Any) -> _Compiled:
         config = dict(json.loads(read_bytes(file, fix="Name another", max_bytes=_MAX_BYTES)))
     except (StoreError, ValueError, TypeError, RecursionError) as error:
         raise UsageError(f"{file} is not a config of a model: {error}") from error
+    config = for_batches(config)
     found: list[_Compiled] = []
     extents: dict[str, int] = {}
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import tvm
 from tvm import relax
@@ -57,6 +58,20 @@ def mlc_drive(module: tvm.IRModule, metadata: Metadata, samples: Iterable[Sample
             "relax_tapml.mlc.carving(drive=...) in a build script of MLC"
         )
     return drive.with_all(module)
+
+
+def for_batches(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a config of a model that takes several sequences at once.
+
+    Where a config does not say how many, as those of Hugging Face do not, MLC's models take one,
+    and compilers plan memory for that. One that says it stays as it is.
+    """
+    inner = config.get("model_config")
+    if "max_batch_size" in config or "max_batch_size" in (inner or {}):
+        return dict(config)
+    if isinstance(inner, dict):
+        return {**config, "model_config": {**inner, "max_batch_size": _BATCH}}
+    return {**config, "max_batch_size": _BATCH}
 
 
 def _positive(metadata: Metadata, name: str, otherwise: int) -> int:

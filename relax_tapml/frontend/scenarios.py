@@ -133,7 +133,7 @@ class Fork(Scenario):
 
 @dataclass(frozen=True, kw_only=True)
 class Batch(Scenario):
-    """Up to three sequences of different lengths, the last of which is forked from the first.
+    """Up to three sequences of different lengths, the last of which is forked from another.
 
     They are prefilled together, part by part, and decode together; the first one ends before the
     others.
@@ -152,7 +152,8 @@ class Batch(Scenario):
         cache = engine.cache([*(len(ids) + len(following) for ids in prompts.values()), new])
         cache.add(*prompts)
         prefilled = [cache.prefill_batch(part) for part in batch_parts(prompts, engine.chunk)]
-        cache.fork(0, count - 1, fork_place(len(prompt), engine.page_size))
+        parent = count - 2
+        cache.fork(parent, count - 1, fork_place(len(prompts[parent]), engine.page_size))
         going = list(range(count))
         decoded = []
         for step in range(len(following)):
@@ -254,6 +255,28 @@ class HiddenStates(Scenario):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Drafts(Scenario):
+    """The hidden states that a draft model starts from, kept in slots between two rounds.
+
+    Those of the prompt's last tokens are put into every other slot of a store, and taken out again
+    in another order.
+    """
+
+    name = "drafts"
+    summary = "hidden states put into slots of a store and taken out again"
+    needs = ("scatter_hidden_states", "gather_hidden_states", "get_logits")
+
+    def run(self, engine: PagedEngine, prompt: Array, following: Array) -> list[Array]:
+        states = engine.embedded(np.concatenate([prompt, following])[-_DRAFTED:])
+        slots = np.arange(len(states), dtype="int32") * 2
+        store = np.zeros((2 * len(states), states.shape[1]), states.dtype)
+        (store,) = engine.functions["scatter_hidden_states"](states, slots, store)
+        room = np.zeros_like(states)
+        (states,) = engine.functions["gather_hidden_states"](store, slots[::-1].copy(), room)
+        return [engine.functions["get_logits"](states)[0]]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Softmax(Scenario):
     """Probabilities of the next token of two sequences with temperatures of their own."""
 
@@ -277,6 +300,7 @@ SCENARIOS: tuple[Scenario, ...] = (
     Tree(),
     Window(),
     HiddenStates(),
+    Drafts(),
     Softmax(),
 )
 

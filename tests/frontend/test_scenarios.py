@@ -74,7 +74,7 @@ def test_a_batch_computes_what_single_sequences_do(engine):
     assert prefilled.shape[1] == sum(map(len, batch_parts(prompts, engine.chunk)))
     assert len(decoded) == 3 * 3 + 2  # The first sequence ends before the last step.
     close(prefilled[0, -1], logits_of(engine, PROMPT))
-    forked = PROMPT[: fork_place(len(PROMPT), 16)]
+    forked = prompts[1][: fork_place(len(prompts[1]), 16)]
     for n, ids in enumerate([PROMPT, prompts[1], forked]):
         steps = [np.roll(FOLLOWING, -step - n)[:1] for step in range(2)]
         close(decoded[n, 0], logits_of(engine, ids, steps[0]))
