@@ -12,6 +12,7 @@ __all__ = [
     "bounded_outputs",
     "cache_call",
     "cache_creation",
+    "call_loose_kernels",
     "correct_tree_kernels",
     "device_calls",
     "insert_capture",

@@ -69,8 +69,8 @@ def parser() -> argparse.ArgumentParser:
         default=[],
         metavar="NAME",
         help="how a decoder with a paged KV cache is run: chat, batch, fork, tree, window, hidden, "
-        "drafts or softmax; may be repeated (all that the model allows); or MODULE:FUNCTION, "
-        "which runs a sample of any model",
+        "drafts, softmax or logits; may be repeated (all that the model allows); or "
+        "MODULE:FUNCTION, which runs a sample of any model",
     )
     add("--device-pipeline", metavar="MODULE:ATTR", help="Relax pass for the device's module")
     add("--host-pipeline", metavar="MODULE:ATTR", help="Relax pass for the host's module")

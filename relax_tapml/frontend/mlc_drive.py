@@ -13,6 +13,7 @@ from relax_tapml.frontend.mlc_pipeline import Metadata
 from relax_tapml.frontend.model import Sample
 from relax_tapml.frontend.paged_drive import PagedDrive
 from relax_tapml.frontend.paged_engine import SlidingWindow
+from relax_tapml.passes.call_loose_kernels import CallLooseKernels
 
 _BATCH = 3
 """The most sequences at once, if the model takes as many."""
@@ -57,7 +58,7 @@ def mlc_drive(module: tvm.IRModule, metadata: Metadata, samples: Iterable[Sample
             "decoders with a paged KV cache are run without a drive of your own. For others, use "
             "relax_tapml.mlc.carving(drive=...) in a build script of MLC"
         )
-    return drive.with_all(module)
+    return drive.with_all(CallLooseKernels()(module))
 
 
 def for_batches(config: Mapping[str, Any]) -> dict[str, Any]:

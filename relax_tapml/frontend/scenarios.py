@@ -18,6 +18,7 @@ from relax_tapml.frontend.paged_engine import (
     last_tokens,
 )
 from relax_tapml.passes.cache_creation import AttentionKind, CacheCreation
+from relax_tapml.passes.call_loose_kernels import PREFIX
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -293,6 +294,50 @@ class Softmax(Scenario):
         return [softmax(np.concatenate(rows), temperatures)[0]]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Logits(Scenario):
+    """What an engine does to logits in place: a bias, penalties and a mask of allowed tokens.
+
+    Then their probabilities are put into slots and taken out, as those of drafts are.
+    """
+
+    name = "logits"
+    summary = "a bias, penalties and a mask applied to logits, probabilities kept in slots"
+    needs = (
+        f"{PREFIX}apply_logit_bias_inplace",
+        f"{PREFIX}apply_penalty_inplace",
+        f"{PREFIX}apply_bitmask_inplace",
+        f"{PREFIX}scatter_probs",
+        f"{PREFIX}gather_probs",
+    )
+
+    def run(self, engine: PagedEngine, prompt: Array, following: Array) -> list[Array]:
+        cache = engine.cache([len(prompt) + len(following)])
+        prefilled, decoded = _chat(cache, prompt, following)
+        logits = np.concatenate([found[0, -1:] for found in (prefilled + decoded)[-2:]])
+        count, vocabulary = logits.shape
+        rows = np.arange(count, dtype="int32")
+        tokens = np.resize(prompt, 2 * count)
+        owners = np.repeat(rows, 2)
+
+        def changed(name: str, *arguments: Array) -> Array:
+            found: Array = engine.functions[f"{PREFIX}{name}"](*arguments)[0]
+            return found
+
+        bias = np.linspace(-1, 1, 2 * count, dtype="float32")
+        biased = changed("apply_logit_bias_inplace", logits, owners, tokens, bias)
+        counts = np.arange(1, 2 * count + 1, dtype="int32")
+        penalties = np.resize(np.array([0.25, 0.5, 1.25], "float32"), (count, 3))
+        name = "apply_penalty_inplace"
+        penalized = changed(name, biased, rows, owners, tokens, counts, penalties)
+        mask = np.full((count, -(-vocabulary // 32)), 0x5A5A5A5A, "int32")
+        masked = changed("apply_bitmask_inplace", penalized.copy(), rows, mask)
+        slots, store = 2 * rows, np.zeros((2 * count, vocabulary), "float32")
+        kept = changed("scatter_probs", penalized, slots, store)
+        taken = changed("gather_probs", kept, slots[::-1].copy(), np.zeros_like(penalized))
+        return [masked, taken]
+
+
 SCENARIOS: tuple[Scenario, ...] = (
     Chat(),
     Batch(),
@@ -302,6 +347,7 @@ SCENARIOS: tuple[Scenario, ...] = (
     HiddenStates(),
     Drafts(),
     Softmax(),
+    Logits(),
 )
 
 
