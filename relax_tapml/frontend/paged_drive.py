@@ -69,7 +69,7 @@ class PagedDrive:
     def __call__(self, functions: Functions, sample: Sample) -> list[Array]:
         """Run a sample; see the class."""
         prompt, following = (array[0] for array in sample.arrays)
-        engine = self._engine(functions, len(prompt))
+        engine = self.engine(functions, len(prompt))
         return [out for one in self.scenarios for out in one.run(engine, prompt, following)]
 
     def with_all(self, module: tvm.IRModule) -> PagedDrive:
@@ -83,7 +83,7 @@ class PagedDrive:
         """Return which of some scenarios a module does not allow, and why not."""
         made = self._creation(module)
         functions = _functions(module)
-        engine = self._engine({}, 1)
+        engine = self.engine({}, 1)
         found = ((one, one.misfit(engine, functions, made)) for one in scenarios)
         return {one: reason for one, reason in found if reason is not None}
 
@@ -129,7 +129,8 @@ class PagedDrive:
     def _creation(self, module: tvm.IRModule) -> CacheCreation | None:
         return next((c for c in cache_creations(module) if c.gvar.name_hint == self.create), None)
 
-    def _engine(self, functions: Functions, longest: int) -> PagedEngine:
+    def engine(self, functions: Functions, longest: int) -> PagedEngine:
+        """Return what scenarios are run with, for a prompt of ``longest`` tokens."""
         return PagedEngine(
             functions=functions,
             embed=self.embed,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +12,9 @@ import tvm
 import tvm_ffi
 
 from relax_tapml.arrays import Array
+from relax_tapml.errors import TapmlError, UsageError
 from relax_tapml.frontend.model import Functions
+from relax_tapml.printable import error_line
 
 Tokens = Mapping[int, Array]
 """Token ids by sequence, each int32 of shape ``(n,)``, in the order of the batch."""
@@ -100,27 +103,27 @@ class PagedSequences:
     def add(self, *sequences: int) -> None:
         """Add empty sequences."""
         for sequence in sequences:
-            _builtin("kv_state_add_sequence")(self.cache, sequence)
+            _call("kv_state_add_sequence", self.cache, sequence)
             if self.window is not None:
-                slide = _builtin("attention_kv_cache_enable_sliding_window_for_seq")
-                slide(self.cache, sequence, self.window.size, self.window.sink)
+                slide = "attention_kv_cache_enable_sliding_window_for_seq"
+                _call(slide, self.cache, sequence, self.window.size, self.window.sink)
 
     def fork(self, parent: int, child: int, length: int) -> None:
         """Add a sequence that shares the first ``length`` tokens of another."""
-        _builtin("kv_state_fork_sequence")(self.cache, parent, child, length)
+        _call("kv_state_fork_sequence", self.cache, parent, child, length)
 
     def pop(self, sequence: int, count: int) -> None:
         """Take the last ``count`` tokens of a sequence away."""
-        _builtin("kv_state_popn")(self.cache, sequence, count)
+        _call("kv_state_popn", self.cache, sequence, count)
 
     def remove(self, sequence: int) -> None:
         """Remove a sequence."""
-        _builtin("kv_state_remove_sequence")(self.cache, sequence)
+        _call("kv_state_remove_sequence", self.cache, sequence)
 
     def accept(self, leaves: Mapping[int, int]) -> None:
         """Keep of each sequence's last tree the tokens from its root to a leaf, by number."""
-        commit = _builtin("attention_kv_cache_commit_accepted_token_tree_nodes")
-        commit(self.cache, _shape(leaves), _shape(leaves.values()))
+        commit = "attention_kv_cache_commit_accepted_token_tree_nodes"
+        _call(commit, self.cache, _shape(leaves), _shape(leaves.values()))
 
     def prefill(self, sequence: int, ids: Array) -> Array:
         """Append tokens to one sequence; results of shape ``(1, n or 1, ...)``."""
@@ -164,11 +167,11 @@ class PagedSequences:
         """
         lengths = _shape(len(ids) for ids in tokens.values())
         trees = [] if tree is None else [_shape(tree)]
-        _builtin("kv_state_begin_forward")(self.cache, _shape(tokens), lengths, *trees)
+        _call("kv_state_begin_forward", self.cache, _shape(tokens), lengths, *trees)
         embeddings = self.engine.embedded(np.concatenate(list(tokens.values())))
         shaped = embeddings[:, None] if is_decode else embeddings[None]
         found: Array = self.engine.functions[function](shaped, *more, self.cache)[0]
-        _builtin("kv_state_end_forward")(self.cache)
+        _call("kv_state_end_forward", self.cache)
         return found
 
 
@@ -181,5 +184,13 @@ def _shape(values: Iterable[int]) -> tvm_ffi.Shape:
     return tvm_ffi.Shape(tuple(values))
 
 
-def _builtin(name: str) -> Any:
-    return tvm.get_global_func(f"vm.builtin.{name}")
+def _call(name: str, *arguments: Any) -> None:
+    """Call a function of TVM's caches. Raises ``UsageError`` with its words where it refuses."""
+    try:
+        tvm.get_global_func(f"vm.builtin.{name}")(*arguments)
+    except TapmlError:
+        raise
+    except Exception as error:
+        # TVM's message begins with the condition that does not hold.
+        words = re.split(r" is false: |\) : ", error_line(error), maxsplit=1)[-1]
+        raise UsageError(f"TVM's KV cache refuses {name}: {words}") from error

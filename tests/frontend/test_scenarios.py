@@ -40,7 +40,7 @@ def engine(model):
     functions = BuiltFunctions(
         machine, tvm.runtime.tensor, weights.__getitem__, weight_names(module)
     )
-    return dataclasses.replace(model.drive, chunk=13)._engine(functions, 1)
+    return dataclasses.replace(model.drive, chunk=13).engine(functions, 1)
 
 
 def logits_of(engine, *ids):
@@ -169,6 +169,16 @@ def test_what_cannot_run_is_told_before_anything_runs(change, message, model):
     drive = dataclasses.replace(model.drive, **change)
     with pytest.raises(UsageError, match=message):
         drive.check(model.module)
+
+
+def test_what_the_cache_refuses_is_told_in_its_words(engine):
+    """Without the condition that TVM puts before them."""
+    cache = engine.cache([16])
+    with pytest.raises(UsageError, match=r'popn: The sequence "5" cannot be found in KV cache\.$'):
+        cache.pop(5, 1)
+    cache.add(0)
+    with pytest.raises(UsageError, match=r"begin_forward: The KV cache is full\. No page can be"):
+        cache.prefill(0, PROMPT)
 
 
 def test_layers_that_have_windows_only_are_told(model):
