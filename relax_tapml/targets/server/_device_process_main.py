@@ -1,6 +1,7 @@
 """The device process, started by ``DeviceProcess``: serves one RPC client and ends with it.
 
-Its argument is the file descriptor of a listening socket, its secret the key a client must present.
+Its first argument is the file descriptor of a listening socket, its secret the key a client must
+present. Further arguments are paths of libraries that add devices to TVM.
 TMPDIR is its own folder, which it removes if the client's process is killed.
 """
 
@@ -34,7 +35,7 @@ def main() -> None:
     region_calls.register()
     connection = _accept(listener, key)
     listener.close()
-    server._serve_loop(connection, "", utils.tempdir())
+    server._serve_loop(connection, ":".join(sys.argv[2:]), utils.tempdir())
 
 
 def _accept(listener: socket.socket, key: str) -> socket.socket:
