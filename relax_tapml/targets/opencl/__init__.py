@@ -8,4 +8,4 @@ it, ``device_api`` TVM's interface to these; ``payload`` reads what TVM saves, `
 ``kernel`` run it, ``work_items`` orders work items.
 """
 
-__all__ = ["devices", "runtime"]
+__all__ = ["devices", "runtime", "work_items"]

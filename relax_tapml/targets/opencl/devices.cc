@@ -4,6 +4,8 @@
 #include <map>
 #include <mutex>
 
+#include "work_items.h"
+
 namespace relax_tapml::opencl {
 namespace {
 
@@ -26,6 +28,7 @@ std::vector<cl_device_id> ListDevices() {
     for (cl_device_id device : devices) {
       cl_ulong type = 0;
       cl->clGetDeviceInfo(device, CL_DEVICE_TYPE, sizeof(type), &type, nullptr);
+      if (WorkItemOrder() && !(type & CL_DEVICE_TYPE_CPU)) continue;
       ranked.emplace_back(type & CL_DEVICE_TYPE_GPU ? 0 : type & CL_DEVICE_TYPE_CPU ? 2 : 1, device);
     }
   }

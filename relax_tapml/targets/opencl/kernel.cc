@@ -75,7 +75,7 @@ cl_kernel Program::MakeKernel(int device, const std::string& name) {
   const ClDeviceState& state = GetDevice(device);
   std::lock_guard<std::mutex> lock(mutex_);
   if (built_.count(device) == 0) {
-    const std::string source = WorkItemOrder() + source_;
+    const std::string source = OrderedSource() + source_;
     const char* text = source.c_str();
     cl_int status;
     const cl_program program =
@@ -135,6 +135,7 @@ void Kernel::operator()(tvm::ffi::PackedArgs args) {
     if (made_.count(device) == 0) made_[device] = program_->MakeKernel(device, signature_.name);
     const cl_kernel kernel = made_.at(device);
     for (int index = 0; index < count; ++index) SetArgument(kernel, index, args[index]);
+    FillLocalMemory(GetDevice(device), kernel, queue.handle());
     const cl_int status = cl.clEnqueueNDRangeKernel(
         queue.handle(), kernel, 3, nullptr, all.data(), range.items.data(), 0, nullptr, &event);
     if (status != CL_SUCCESS) {

@@ -18,7 +18,7 @@ namespace relax_tapml::opencl {
 // Source of OpenCL C, compiled for a device when a kernel is first launched there. Thread-safe.
 class Program {
  public:
-  // As on disk; see WorkItemOrder for what is put in front of it.
+  // See OrderedSource for what is put in front of it.
   explicit Program(std::string source) : source_(std::move(source)) {}
   ~Program();
   Program(const Program&) = delete;

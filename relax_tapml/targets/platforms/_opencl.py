@@ -12,6 +12,7 @@ import tvm
 from relax_tapml.errors import LoweringError
 from relax_tapml.targets.opencl.devices import OpenCLDevice, list_devices
 from relax_tapml.targets.opencl.runtime import opencl_runtime
+from relax_tapml.targets.opencl.work_items import one_by_one
 from relax_tapml.targets.platforms._gpu import GPU
 from relax_tapml.targets.platforms.platform import START_S, Opener
 from relax_tapml.targets.server.device_process import DeviceProcess
@@ -30,10 +31,8 @@ _WITHOUT = {"float16": "without_float16", "float64": "without_float64"}
 _EXTENSIONS = {"float16": "cl_khr_fp16", "float64": "cl_khr_fp64"}
 _THREADS = ("max_num_threads", "max_threads_per_block")
 _LOCAL_MEMORY = "max_shared_memory_per_block"
-# pocl runs the work items of a group one after the other, from one barrier to the next. By default
-# it lets LLVM vectorise over them, so that several run in lock step, as in a GPU's warp.
-_ONE_BY_ONE = {"POCL_WORK_GROUP_METHOD": "loops"}
-_REVERSED = {"RELAX_TAPML_OPENCL_WORK_ITEMS": "reversed"}
+# Sessions that find races; see opencl/work_items.h.
+_ORDERS = ("in-order", "reversed")
 
 
 class OpenCL(GPU):
@@ -75,10 +74,7 @@ class OpenCL(GPU):
         return {
             "inline": lambda target, _: InlineSession(target),
             "process": lambda target, timeout_s: self._open(target, timeout_s, {}),
-            "in-order": lambda target, timeout_s: self._open(target, timeout_s, _ONE_BY_ONE),
-            "reversed": lambda target, timeout_s: self._open(
-                target, timeout_s, {**_ONE_BY_ONE, **_REVERSED}
-            ),
+            **{order: self._ordered(order) for order in _ORDERS},
         }
 
     def server_command(self, options: str) -> str:
@@ -106,6 +102,10 @@ class OpenCL(GPU):
     def start(self) -> Server:
         """Start a server on this machine. Raises ``DeviceUnavailable``."""
         return self._start({})
+
+    def _ordered(self, order: str) -> Opener:
+        environment = one_by_one(order)
+        return lambda target, timeout_s: self._open(target, timeout_s, environment)
 
     def _start(self, environment: dict[str, str]) -> Server:
         library = opencl_runtime()
