@@ -1,4 +1,4 @@
-"""Print the OpenCL devices of this machine as JSON: a list of the fields of ``OpenCLDevice``.
+"""Print the OpenCL devices of this machine as JSON: fields of ``OpenCLDevice``, and extensions.
 
 A program of its own, since drivers start threads and may crash; see ``devices.list_devices``.
 """
@@ -42,15 +42,17 @@ def _devices(library: Any) -> list[tuple[int, dict[str, Any]]]:
         for device in _handles(library.clGetDeviceIDs, platform, ctypes.c_uint64(_ALL_TYPES)):
             kind = _number(library, device, _TYPE)
             extensions = _text(library.clGetDeviceInfo, device, _EXTENSIONS).split()
+            if _number(library, device, _DOUBLES):  # Since OpenCL 1.2 it need not be listed.
+                extensions.append("cl_khr_fp64")
             rank = 0 if kind & _GPU else 2 if kind & _CPU else 1
             fields = {
                 "name": _text(library.clGetDeviceInfo, device, _NAME),
                 "platform": name,
                 "driver": _text(library.clGetDeviceInfo, device, _DRIVER),
+                "is_cpu": bool(kind & _CPU),
                 "max_threads": _number(library, device, _MAX_GROUP),
                 "local_memory_bytes": _number(library, device, _LOCAL_MEMORY),
-                "has_float16": "cl_khr_fp16" in extensions,
-                "has_float64": bool(_number(library, device, _DOUBLES)),
+                "extensions": extensions,
             }
             found.append((rank, fields))
     return found

@@ -7,8 +7,16 @@ import json
 import subprocess
 import sys
 from dataclasses import dataclass
+from typing import Any
 
 _LISTING_S = 60.0
+
+EXTENSIONS = {
+    "float16": "cl_khr_fp16",
+    "float64": "cl_khr_fp64",
+    "warp shuffles": "cl_intel_subgroups",
+}
+"""What not every device has, by name, and the extension of OpenCL that TVM's kernels use for it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,32 +27,28 @@ class OpenCLDevice:
     ----------
     name, platform, driver
         Names of the device and of its driver, and the driver's version.
+    is_cpu
+        Whether it is a CPU. No work items of one run in lock step.
     max_threads
         How many work items a group may have.
     local_memory_bytes
         How much memory a group may share.
-    has_float16, has_float64
-        Whether kernels may compute in these types.
+    lacks
+        Names in ``EXTENSIONS`` of what kernels cannot use.
     """
 
     name: str
     platform: str
     driver: str
+    is_cpu: bool
     max_threads: int
     local_memory_bytes: int
-    has_float16: bool
-    has_float64: bool
-
-    @property
-    def lacks(self) -> tuple[str, ...]:
-        """Return the floating-point types that kernels must not use."""
-        has = {"float16": self.has_float16, "float64": self.has_float64}
-        return tuple(name for name, is_there in has.items() if not is_there)
+    lacks: tuple[str, ...]
 
     @property
     def text(self) -> str:
         """A description, in a line."""
-        without = f", without {' and '.join(self.lacks)}" if self.lacks else ""
+        without = f", without {', '.join(self.lacks)}" if self.lacks else ""
         return f"{self.name} ({self.platform}, driver {self.driver}){without}"
 
 
@@ -76,4 +80,9 @@ def list_devices() -> Listing:
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]
         return Listing(devices=(), error=f"a driver failed with code {done.returncode}: {last}")
-    return Listing(devices=tuple(OpenCLDevice(**item) for item in json.loads(done.stdout)))
+    return Listing(devices=tuple(_device(**item) for item in json.loads(done.stdout)))
+
+
+def _device(*, extensions: list[str], **fields: Any) -> OpenCLDevice:
+    lacks = tuple(name for name, extension in EXTENSIONS.items() if extension not in extensions)
+    return OpenCLDevice(**fields, lacks=lacks)

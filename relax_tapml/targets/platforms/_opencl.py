@@ -10,7 +10,7 @@ from typing import Any
 import tvm
 
 from relax_tapml.errors import LoweringError
-from relax_tapml.targets.opencl.devices import OpenCLDevice, list_devices
+from relax_tapml.targets.opencl.devices import EXTENSIONS, OpenCLDevice, list_devices
 from relax_tapml.targets.opencl.runtime import opencl_runtime
 from relax_tapml.targets.opencl.work_items import one_by_one
 from relax_tapml.targets.platforms._gpu import GPU
@@ -25,10 +25,10 @@ from relax_tapml.targets.toolchain.gpu_limits import check_limits
 from relax_tapml.targets.toolchain.requirement import Requirement
 
 _POCL = "apt-get install -y --no-install-recommends pocl-opencl-icd ocl-icd-libopencl1"
-# In the keys of a target: what the device of this machine cannot compute in. TVM looks for none.
-_WITHOUT = {"float16": "without_float16", "float64": "without_float64"}
-# What kernels that compute in these types begin with.
-_EXTENSIONS = {"float16": "cl_khr_fp16", "float64": "cl_khr_fp64"}
+# In the keys of a target: what the device of this machine lacks. TVM looks for none of them.
+_WITHOUT = {name: f"without_{name.replace(' ', '_')}" for name in EXTENSIONS}
+# What the source of kernels that need it has in it.
+_MARKS = {**EXTENSIONS, "warp shuffles": "intel_sub_group_"}
 _THREADS = ("max_num_threads", "max_threads_per_block")
 _LOCAL_MEMORY = "max_shared_memory_per_block"
 # Sessions that find races; see opencl/work_items.h.
@@ -66,7 +66,7 @@ class OpenCL(GPU):
         scheduled = schedule(module, target)
         check_limits(scheduled, target)
         built = tvm.tirx.build(scheduled, target=target)
-        _check_types(built, target)
+        _check_extensions(built, target)
         built.export_library(str(path))
 
     def sessions(self) -> Mapping[str, Opener]:
@@ -122,7 +122,7 @@ class OpenCL(GPU):
 
 
 def _limited(target: Any, device: OpenCLDevice) -> Any:
-    """Return a target with the limits of a device, and what that cannot compute in, in its keys."""
+    """Return a target with the limits of a device, and what that lacks in its keys."""
     attributes, defaults = json.loads(str(target)), tvm.target.Target(target.kind.name).attrs
     for name in _THREADS:
         attributes[name] = min(int(target.attrs[name]), device.max_threads)
@@ -130,17 +130,19 @@ def _limited(target: Any, device: OpenCLDevice) -> Any:
     is_default = stated == int(defaults[_LOCAL_MEMORY])
     most = device.local_memory_bytes
     attributes[_LOCAL_MEMORY] = most if is_default else min(stated, most)
+    if device.is_cpu:
+        attributes["thread_warp_size"] = 1
     lacks = (_WITHOUT[name] for name in device.lacks)
     attributes["keys"] = [*attributes["keys"], *(key for key in lacks if key not in target.keys)]
     return tvm.target.Target(attributes)
 
 
-def _check_types(built: Any, target: Any) -> None:
-    """Raise ``LoweringError`` if kernels compute in a type that the target's device lacks."""
+def _check_extensions(built: Any, target: Any) -> None:
+    """Raise ``LoweringError`` if kernels need what the target's device lacks."""
+    sources = [module.inspect_source() for module in built.imports]
     for name, key in _WITHOUT.items():
-        sources = (module.inspect_source() for module in built.imports if key in target.keys)
-        if any(_EXTENSIONS[name] in source for source in sources):
+        if key in target.keys and any(_MARKS[name] in source for source in sources):
             raise LoweringError(
-                f"the kernel uses {name}, which the OpenCL device of this machine lacks "
-                f"({_EXTENSIONS[name]})"
+                f"the kernel needs {name}, which the OpenCL device of this machine lacks "
+                f"({EXTENSIONS[name]})"
             )
