@@ -67,34 +67,40 @@ std::string BuildLog(cl_program program, cl_device_id device) {
 }  // namespace
 
 Program::~Program() {
-  for (const auto& [device, program] : built_) RequireCl().clReleaseProgram(program);
+  for (const auto& item : built_) RequireCl().clReleaseProgram(item.second);
+}
+
+Program::Program(const std::string& source) : source_(OrderedSource() + source) {
+  if (CountDevices() > 0) Built(0);
 }
 
 cl_kernel Program::MakeKernel(int device, const std::string& name) {
-  const Cl& cl = RequireCl();
-  const ClDeviceState& state = GetDevice(device);
   std::lock_guard<std::mutex> lock(mutex_);
-  if (built_.count(device) == 0) {
-    const std::string source = OrderedSource() + source_;
-    const char* text = source.c_str();
-    cl_int status;
-    const cl_program program =
-        cl.clCreateProgramWithSource(state.context, 1, &text, nullptr, &status);
-    Check(status, "clCreateProgramWithSource");
-    status = cl.clBuildProgram(program, 1, &state.id, "", nullptr, nullptr);
-    if (status != CL_SUCCESS) {
-      const std::string log = BuildLog(program, state.id);
-      cl.clReleaseProgram(program);
-      TVM_FFI_THROW(RuntimeError) << "OpenCL: " << state.Text(CL_DEVICE_NAME)
-                                  << " cannot compile kernel " << name << ": "
-                                  << StatusText(status) << ": " << log;
-    }
-    built_[device] = program;
-  }
   cl_int status;
-  const cl_kernel kernel = cl.clCreateKernel(built_.at(device), name.c_str(), &status);
+  const cl_kernel kernel = RequireCl().clCreateKernel(Built(device), name.c_str(), &status);
   Check(status, "clCreateKernel of " + name);
   return kernel;
+}
+
+cl_program Program::Built(int device) {
+  const auto found = built_.find(device);
+  if (found != built_.end()) return found->second;
+  const Cl& cl = RequireCl();
+  const ClDeviceState& state = GetDevice(device);
+  const char* text = source_.c_str();
+  cl_int status;
+  const cl_program program = cl.clCreateProgramWithSource(state.context, 1, &text, nullptr, &status);
+  Check(status, "clCreateProgramWithSource");
+  status = cl.clBuildProgram(program, 1, &state.id, "", nullptr, nullptr);
+  if (status != CL_SUCCESS) {
+    const std::string log = BuildLog(program, state.id);
+    cl.clReleaseProgram(program);
+    TVM_FFI_THROW(RuntimeError) << "OpenCL: " << state.Text(CL_DEVICE_NAME)
+                                << " cannot compile the kernel: " << StatusText(status) << ": "
+                                << log;
+  }
+  built_[device] = program;
+  return program;
 }
 
 Kernel::Kernel(std::shared_ptr<Program> program, Signature signature)
@@ -117,7 +123,7 @@ Kernel::Kernel(std::shared_ptr<Program> program, Signature signature)
 }
 
 Kernel::~Kernel() {
-  for (const auto& [device, kernel] : made_) RequireCl().clReleaseKernel(kernel);
+  for (const auto& item : made_) RequireCl().clReleaseKernel(item.second);
 }
 
 void Kernel::operator()(tvm::ffi::PackedArgs args) {

@@ -15,19 +15,24 @@
 
 namespace relax_tapml::opencl {
 
-// Source of OpenCL C, compiled for a device when a kernel is first launched there. Thread-safe.
+// Source of OpenCL C, compiled for the first device at once, since one that it cannot be compiled
+// for must not be loaded, and for others when a kernel is first launched there. Thread-safe.
 class Program {
  public:
-  // See OrderedSource for what is put in front of it.
-  explicit Program(std::string source) : source_(std::move(source)) {}
+  // See OrderedSource for what is put in front of the source. Without a device it is not compiled.
+  // Throws a RuntimeError that has the compiler's messages.
+  explicit Program(const std::string& source);
   ~Program();
   Program(const Program&) = delete;
   Program& operator=(const Program&) = delete;
 
-  // Returns a new kernel. Throws a RuntimeError that has the compiler's messages.
+  // Returns a new kernel. Throws as the constructor does.
   cl_kernel MakeKernel(int device, const std::string& name);
 
  private:
+  // The caller holds the lock.
+  cl_program Built(int device);
+
   const std::string source_;
   std::mutex mutex_;  // Guards the map; held while a device's compiler runs.
   std::map<int, cl_program> built_;

@@ -34,7 +34,7 @@ class KernelModule final : public tvm::ffi::ModuleObj {
                                 << ", and only source (cl) can be run";
     }
     source_ = payload.code;
-    const auto program = std::make_shared<Program>(std::move(payload.code));
+    const auto program = std::make_shared<Program>(payload.code);
     for (Signature& signature : payload.kernels) {
       const std::string name = signature.name;
       kernels_[name] = std::make_shared<Kernel>(program, std::move(signature));

@@ -41,6 +41,7 @@ class OpenCL(GPU):
     name = "opencl"
     summary = "a device with an OpenCL driver: a GPU, or this machine's CPU by pocl"
     tried_on = "pocl 3.1 on x86-64; no GPU"
+    needs_own_runtime = True
 
     def here(self, target: Any) -> Any:
         """Return a target within the limits of this machine's device.
@@ -89,7 +90,7 @@ class OpenCL(GPU):
             Requirement(
                 name="an OpenCL device",
                 use=f"runs kernels here{f'; {listing.error}' if listing.error else ''}",
-                found="; ".join(device.text for device in listing.devices) or None,
+                found="; ".join(self.devices_here()) or None,
                 install=_POCL,
                 is_needed=False,
             ),
@@ -98,6 +99,10 @@ class OpenCL(GPU):
     def has_device_here(self) -> bool:
         """Whether this machine has a device to run kernels on, or a stand-in for one."""
         return bool(list_devices().devices)
+
+    def devices_here(self) -> list[str]:
+        """Return descriptions of this machine's devices; the first one is used."""
+        return [device.text for device in list_devices().devices]
 
     def start(self) -> Server:
         """Start a server on this machine. Raises ``DeviceUnavailable``."""
