@@ -7,6 +7,7 @@ TMPDIR is its own folder, which it removes if the client's process is killed.
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import os
 import socket
@@ -31,11 +32,13 @@ def main() -> None:
     folder = Path(os.environ["TMPDIR"])
     # Each loaded kernel would be a line of the log that is printed after a crash.
     logging.getLogger("RPCServer").setLevel(logging.WARNING)
+    for library in sys.argv[2:]:
+        ctypes.CDLL(library)
     file_exchange.register(folder)
     region_calls.register()
     connection = _accept(listener, key)
     listener.close()
-    server._serve_loop(connection, ":".join(sys.argv[2:]), utils.tempdir())
+    server._serve_loop(connection, "", utils.tempdir())
 
 
 def _accept(listener: socket.socket, key: str) -> socket.socket:
