@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import tvm
-import tvm_ffi
 
 from relax_tapml.arrays import Array
 from relax_tapml.errors import UsageError
 from relax_tapml.frontend.model import Functions, Sample
+
+_BUILTIN = "vm.builtin."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +60,7 @@ class PagedDrive:
         length = self.sequence_length or prompt.shape[1] + following.shape[1]
         sizes = ((1,), (length,), (length,), (self.page_size,), (0,))
         (cache,) = functions[self.create](*sizes)
-        _builtin("kv_state_add_sequence")(cache, 0)
+        functions.runtime(f"{_BUILTIN}kv_state_add_sequence")(cache, 0)
         prefilled = [
             self._forward(functions, self.prefill, ids, cache)
             for ids in _parts(prompt, self.chunk or prompt.shape[1])
@@ -71,19 +71,15 @@ class PagedDrive:
         return [np.concatenate(logits, axis=1) for logits in (prefilled, decoded) if logits]
 
     def _forward(self, functions: Functions, name: str, ids: Array, cache: Any) -> Array:
-        _builtin("kv_state_begin_forward")(cache, tvm_ffi.Shape([0]), tvm_ffi.Shape([ids.shape[1]]))
+        functions.runtime(f"{_BUILTIN}kv_state_begin_forward")(cache, (0,), (ids.shape[1],))
         if self.is_flat:
             embeddings = functions[self.embed](ids[0])[0][None]
         else:
             (embeddings,) = functions[self.embed](ids)
         logits: Array = functions[name](embeddings, cache)[0]
-        _builtin("kv_state_end_forward")(cache)
+        functions.runtime(f"{_BUILTIN}kv_state_end_forward")(cache)
         return logits
 
 
 def _parts(ids: Array, size: int) -> list[Array]:
     return [ids[:, start : start + size] for start in range(0, ids.shape[1], size)]
-
-
-def _builtin(name: str) -> Any:
-    return tvm.get_global_func(f"vm.builtin.{name}")

@@ -17,7 +17,7 @@ from relax_tapml.frontend.nn_module import from_nn_module
 from relax_tapml.frontend.paged_drive import PagedDrive
 
 VOCABULARY = 96
-HIDDEN = 32
+HIDDEN = 64  # A CUDA kernel of decoding binds 1024 / HEAD_DIM threads to an axis that has 64.
 HEADS = 4
 KV_HEADS = 2
 HEAD_DIM = HIDDEN // HEADS
@@ -35,6 +35,10 @@ class Int4Linear(nn.Module):
         self.q_scale = nn.Parameter((outputs, inputs // GROUP), "float32")
         self.shape = (outputs, inputs)
 
+    def to(self, dtype: str | None = None) -> None:
+        """Change the dtype of the scales; the numbers stay packed."""
+        self.q_scale.to(dtype)
+
     def forward(self, x: nn.Tensor) -> nn.Tensor:
         """Unpack the matrix and multiply."""
 
@@ -42,7 +46,7 @@ class Int4Linear(nn.Module):
             def value(row: tirx.Expr, column: tirx.Expr) -> tirx.Expr:
                 shift = tirx.Cast("uint32", column % GROUP * 4)
                 number = (packed[row, column // GROUP] >> shift) & tirx.const(15, "uint32")
-                return (tirx.Cast("float32", number) - 7) * scale[row, column // GROUP]
+                return (tirx.Cast(scale.dtype, number) - 7) * scale[row, column // GROUP]
 
             return te.compute(self.shape, value, name="dequantize")
 
@@ -80,13 +84,22 @@ class Layer(nn.Module):
 
 
 class Decoder(nn.Module):
-    """The functions that MLC gives a model."""
+    """The functions that MLC gives a model; its cache has the kernels for ``target``."""
 
-    def __init__(self, linear: type[nn.Module]) -> None:
+    def __init__(
+        self,
+        linear: type[nn.Module],
+        *,
+        dtype: str = "float32",
+        target: tvm.target.Target | None = None,
+    ) -> None:
+        self.target = target or tvm.target.Target("llvm")
+        self.dtype = "float32"
         self.embed_tokens = nn.Embedding(VOCABULARY, HIDDEN)
         self.layers = nn.ModuleList([Layer(linear) for _ in range(LAYERS)])
         self.norm = nn.RMSNorm(HIDDEN, -1, 1e-5, bias=False)
         self.lm_head = nn.Linear(HIDDEN, VOCABULARY, bias=False)
+        self.to(dtype)
 
     def embed(self, ids: nn.Tensor):
         return self.embed_tokens(ids)
@@ -94,7 +107,11 @@ class Decoder(nn.Module):
     def _forward(self, x, cache):
         for index, layer in enumerate(self.layers):
             x = layer(x, cache, index)
-        return self.lm_head(self.norm(x)), cache
+        return self._logits(x), cache
+
+    def _logits(self, x):
+        logits = self.lm_head(self.norm(x))
+        return logits if logits.dtype == "float32" else logits.astype("float32")
 
     def prefill(self, embeds: nn.Tensor, paged_kv_cache: PagedKVCache):
         return self._forward(embeds, paged_kv_cache)
@@ -132,12 +149,12 @@ class Decoder(nn.Module):
             rope_ext_factors=relax.prim_value(0),
             rotary_dim=HEAD_DIM,
             enable_disaggregation=False,
-            dtype="float32",
-            target=tvm.target.Target("llvm"),
+            dtype=self.dtype,
+            target=self.target,
         )
 
 
-def spec(params: str = "plain") -> dict[str, Any]:
+def spec(params: str = "plain", dtype: str = "float32") -> dict[str, Any]:
     """Return what the functions take; weights as ``params`` says, ``plain`` or ``packed``."""
     cache = nn.spec.Object(object_type=PagedKVCache)
     mode = {"param_mode": params, "effect_mode": "none"}
@@ -145,12 +162,12 @@ def spec(params: str = "plain") -> dict[str, Any]:
     return {
         "embed": {"ids": nn.spec.Tensor([1, "n"], "int32"), "$": mode},
         "prefill": {
-            "embeds": nn.spec.Tensor([1, "n", HIDDEN], "float32"),
+            "embeds": nn.spec.Tensor([1, "n", HIDDEN], dtype),
             "paged_kv_cache": cache,
             "$": mode,
         },
         "decode": {
-            "embeds": nn.spec.Tensor([1, 1, HIDDEN], "float32"),
+            "embeds": nn.spec.Tensor([1, 1, HIDDEN], dtype),
             "paged_kv_cache": cache,
             "$": mode,
         },
@@ -166,16 +183,30 @@ def spec(params: str = "plain") -> dict[str, Any]:
 
 
 def model(
-    *, prompts: tuple[int, ...] = (9, 17), steps: int = 5, is_quantized: bool = False
+    *,
+    prompts: tuple[int, ...] = (9, 17),
+    steps: int = 5,
+    is_quantized: bool = False,
+    dtype: str = "float32",
 ) -> Model:
     """Return the decoder with drawn weights; each prompt is prefilled in parts.
 
-    With ``is_quantized`` all matrices but the embedding and the last are of 4 bits.
+    With ``is_quantized`` all matrices but the embedding and the last are of 4 bits. Weights,
+    activations and the cache are ``dtype``, logits float32.
     """
-    module = Decoder(Int4Linear if is_quantized else nn.Linear)
+
+    def decoder(target: tvm.target.Target) -> Decoder:
+        return Decoder(Int4Linear if is_quantized else nn.Linear, dtype=dtype, target=target)
+
+    def exported(target: tvm.target.Target) -> Model:
+        return from_nn_module(
+            decoder(target), spec(dtype=dtype), params=params, name="paged llm", entry="prefill"
+        )
+
+    llvm = tvm.target.Target("llvm")
     rng = np.random.default_rng(0)
     params = {}
-    for name, parameter in module.named_parameters():
+    for name, parameter in decoder(llvm).named_parameters():
         shape = tuple(int(extent) for extent in parameter.shape)
         if parameter.dtype == "uint32":
             params[name] = rng.integers(0, 1 << 32, shape, "uint32")
@@ -185,8 +216,7 @@ def model(
             noise += 1
         elif "q_scale" in name:
             noise = 0.05 + 0.1 * abs(noise)
-        params[name] = noise.astype("float32")
-    built = from_nn_module(module, spec(), params=params, name="paged llm", entry="prefill")
+        params[name] = noise.astype(parameter.dtype)
     samples = tuple(
         Sample(
             name=f"{count} tokens",
@@ -195,4 +225,10 @@ def model(
         for count in prompts
     )
     drive = PagedDrive(create="create_cache", chunk=min(prompts) - 1)
-    return dataclasses.replace(built, samples=samples, drive=drive, meaning=Meaning.TOKENS)
+    return dataclasses.replace(
+        exported(llvm),
+        samples=samples,
+        drive=drive,
+        meaning=Meaning.TOKENS,
+        for_target=lambda target: exported(target).module,
+    )
