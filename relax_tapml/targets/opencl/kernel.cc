@@ -91,7 +91,7 @@ cl_program Program::Built(int device) {
   cl_int status;
   const cl_program program = cl.clCreateProgramWithSource(state.context, 1, &text, nullptr, &status);
   Check(status, "clCreateProgramWithSource");
-  status = cl.clBuildProgram(program, 1, &state.id, "", nullptr, nullptr);
+  status = cl.clBuildProgram(program, 1, &state.id, BuildOptions(), nullptr, nullptr);
   if (status != CL_SUCCESS) {
     const std::string log = BuildLog(program, state.id);
     cl.clReleaseProgram(program);

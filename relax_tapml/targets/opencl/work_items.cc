@@ -73,6 +73,8 @@ std::optional<WorkItems> WorkItemOrder() {
 
 std::string OrderedSource() { return WorkItemOrder() == WorkItems::kReversed ? kReversedIds : ""; }
 
+const char* BuildOptions() { return WorkItemOrder() ? "-cl-opt-disable" : ""; }
+
 void FillLocalMemory(const ClDeviceState& device, cl_kernel kernel, cl_command_queue queue) {
   if (!WorkItemOrder()) return;
   const Cl& cl = RequireCl();

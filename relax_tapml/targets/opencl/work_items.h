@@ -27,6 +27,10 @@ std::optional<WorkItems> WorkItemOrder();
 // Returns what is put in front of the source of kernels.
 std::string OrderedSource();
 
+// Returns the options that kernels are compiled with. Where an order is set the compiler changes
+// nothing, since it may move what a work item does before what another one does: they are parallel.
+const char* BuildOptions();
+
 // Fills the memory that groups of a kernel share, on all compute units, with NaN of every type, if
 // an order is set. Thread-safe.
 void FillLocalMemory(const ClDeviceState& device, cl_kernel kernel, cl_command_queue queue);
