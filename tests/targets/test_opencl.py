@@ -509,6 +509,34 @@ def endless(kernel):
     return _map_stores(kernel, repeat)
 
 
+@T.prim_func(private=True, s_tir=True)
+def first_of_rows(n: T.Buffer((4, 8), "float32"), total: T.Buffer((4,), "float32")):
+    """In place of ``sum``, with a buffer of 1 PiB between two launches."""
+    T.func_attr({"tirx.is_scheduled": True})
+    scratch = T.alloc_buffer((T.int64(1 << 48),), "float32")
+    for i in T.thread_binding(4, thread="threadIdx.x"):
+        with T.sblock("scratch"):
+            row = T.axis.spatial(4, i)
+            scratch[T.Cast("int64", row) * T.int64(1 << 46)] = n[row, 0]
+    for i in T.thread_binding(4, thread="threadIdx.x"):
+        with T.sblock("total"):
+            row = T.axis.spatial(4, i)
+            total[row] = scratch[T.Cast("int64", row) * T.int64(1 << 46)]
+
+
+@on_opencl
+def test_a_kernel_that_needs_more_memory_than_there_is_is_named(finished):
+    """With OpenCL's status, and the session continues."""
+    report = replay(
+        finished,
+        target="opencl",
+        device_pipeline=breaks("sum", lambda _: first_of_rows),
+        units=["sum", "softmax"],
+    )
+    assert report.units == {"sum": "crash", "softmax": "pass"}
+    assert re.search(r"allocating \d+ bytes on .* failed: CL_", report.details["sum"].reason)
+
+
 @on_opencl
 @pytest.mark.parametrize(
     ("fault", "verdict", "reason"),
