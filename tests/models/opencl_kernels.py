@@ -8,8 +8,13 @@ from typing import Any
 
 import numpy as np
 import tvm
+import tvm_ffi
+from tvm import tirx
+from tvm.relax.frontend.nn.llm import kv_cache
 from tvm.script import tirx as T  # noqa: N812
 
+from relax_tapml._compat import StringImm
+from relax_tapml.files.scratch import scratch_folder
 from relax_tapml.targets.opencl.runtime import load_opencl
 
 _CODES = {"int": 0, "uint": 1, "float": 2, "handle": 3}
@@ -45,6 +50,40 @@ def on_device(array: np.ndarray) -> Any:
 def pointer(tensor: Any, offset: int = 0) -> ctypes.c_void_p:
     """Return the address of a tensor's memory, plus ``offset``."""
     return ctypes.c_void_p(tensor.data_ptr() + offset)
+
+
+def merge_of_attention(*, has_barrier: bool) -> Any:
+    """Return TVM's kernel that joins two states of attention, of 4 heads of 32 values.
+
+    It is wrong in TVM 0.26 and 0.27 where a head's threads are not in lock step: each of the eight
+    reads ``S`` of the head and writes to it. With a barrier before it is written it is right.
+    """
+    kernel = kv_cache._merge_state_inplace(4, 32, "float32", tvm.target.Target("opencl"))
+    if not has_barrier:
+        return kernel
+    barrier = tirx.Evaluate(tirx.call_intrin("int32", "tirx.tvm_storage_sync", StringImm("shared")))
+
+    def change(store: Any) -> Any:
+        return tirx.SeqStmt([barrier, store]) if store.buffer.name == "S" else store
+
+    return tvm_ffi.structural_map(kernel, (tirx.BufferStore, change))
+
+
+def merge_error(kernel: Any) -> float:
+    """Run such a kernel on the first device; return how far it is off."""
+    load_opencl()
+    target = tvm.target.Target("opencl", host="llvm")
+    module = tvm.IRModule({"k": kernel.with_attr("global_symbol", "k")})
+    with scratch_folder() as folder:
+        tvm.tirx.build(module, target=target).export_library(str(folder / "k.so"))
+        function = tvm.runtime.load_module(str(folder / "k.so"))["k"]
+    rng = np.random.default_rng(0)
+    values, others = rng.standard_normal((2, 8, 4, 32)).astype("float32")
+    sums, other_sums = rng.standard_normal((2, 8, 4)).astype("float32")
+    tensors = [on_device(array) for array in (values, sums, others, other_sums)]
+    function(*tensors)
+    weight = 1 / (1 + np.exp2(other_sums - sums))[..., None]
+    return float(np.abs(tensors[0].numpy() - (values * weight + others * (1 - weight))).max())
 
 
 def _text(text: str) -> bytes:

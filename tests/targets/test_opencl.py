@@ -416,11 +416,11 @@ print(json.dumps(wrong))
 """
 
 
-def wrong_values(order, cases):
-    """How many values of 256 are wrong of each kernel, in a process with an order of work items."""
+def run_in_order(order, script, request=None):
+    """Run a script in a process with an order of work items; return the JSON it prints last."""
     done = subprocess.run(
-        [sys.executable, "-c", _RACES],
-        input=json.dumps(cases),
+        [sys.executable, "-c", script],
+        input=json.dumps(request),
         env={**os.environ, **one_by_one(order)},
         capture_output=True,
         text=True,
@@ -438,8 +438,21 @@ def test_a_missing_barrier_shows_in_one_of_two_orders():
     reads = [("0", first), ("63", last), ("i ^ 1", pairs)]
     cases = [(EXCHANGE % (line, text), which) for line in ("", barrier) for text, which in reads]
     # The later half of each pair reads what is there; all but one read too early of the last.
-    assert wrong_values("in-order", cases) == [0, 4 * 63, 4 * 32, 0, 0, 0]
-    assert wrong_values("reversed", cases) == [4 * 63, 0, 4 * 32, 0, 0, 0]
+    assert run_in_order("in-order", _RACES, cases) == [0, 4 * 63, 4 * 32, 0, 0, 0]
+    assert run_in_order("reversed", _RACES, cases) == [4 * 63, 0, 4 * 32, 0, 0, 0]
+
+
+@on_pocl
+@pytest.mark.parametrize("order", ["in-order", "reversed"])
+def test_tvms_merge_of_attention_needs_a_barrier(order):
+    """Others that use the platform's runtime must know; see docs/platforms/opencl.md."""
+    script = (
+        "from opencl_kernels import merge_error, merge_of_attention\n"
+        "print([merge_error(merge_of_attention(has_barrier=it)) for it in (False, True)])\n"
+    )
+    as_it_is, with_barrier = run_in_order(order, script)
+    assert as_it_is > 0.1
+    assert with_barrier < 1e-6
 
 
 @on_pocl
