@@ -19,17 +19,18 @@ std::vector<cl_device_id> ListDevices() {
   std::vector<std::pair<int, cl_device_id>> ranked;
   for (cl_platform_id platform : platforms) {
     // One platform without devices, or with a broken driver, does not hide the others.
-    if (cl->clGetDeviceIDs(platform, CL_DEVICE_TYPE_ALL, 0, nullptr, &count) != CL_SUCCESS) continue;
+    const auto get = [&](cl_uint room, cl_device_id* devices, cl_uint* found) {
+      return cl->clGetDeviceIDs(platform, CL_DEVICE_TYPE_ALL, room, devices, found) == CL_SUCCESS;
+    };
+    if (!get(0, nullptr, &count)) continue;
     std::vector<cl_device_id> devices(count);
-    if (cl->clGetDeviceIDs(platform, CL_DEVICE_TYPE_ALL, count, devices.data(), nullptr) !=
-        CL_SUCCESS) {
-      continue;
-    }
+    if (!get(count, devices.data(), nullptr)) continue;
     for (cl_device_id device : devices) {
       cl_ulong type = 0;
       cl->clGetDeviceInfo(device, CL_DEVICE_TYPE, sizeof(type), &type, nullptr);
       if (WorkItemOrder() && !(type & CL_DEVICE_TYPE_CPU)) continue;
-      ranked.emplace_back(type & CL_DEVICE_TYPE_GPU ? 0 : type & CL_DEVICE_TYPE_CPU ? 2 : 1, device);
+      const int rank = type & CL_DEVICE_TYPE_GPU ? 0 : type & CL_DEVICE_TYPE_CPU ? 2 : 1;
+      ranked.emplace_back(rank, device);
     }
   }
   std::stable_sort(ranked.begin(), ranked.end(),

@@ -30,8 +30,8 @@ struct ClDeviceState {
 };
 
 // Returns how many devices there are; 0 without libOpenCL or without a platform. GPUs come first,
-// CPUs last, each kind in the order of the platforms; where an order of work items is set, there are
-// CPUs only.
+// CPUs last, each kind in the order of the platforms. Where an order of work items is set, only CPUs
+// count.
 int CountDevices();
 
 // Returns a device, whose context is made by the first call. Throws a RuntimeError if there is no

@@ -89,7 +89,8 @@ cl_program Program::Built(int device) {
   const ClDeviceState& state = GetDevice(device);
   const char* text = source_.c_str();
   cl_int status;
-  const cl_program program = cl.clCreateProgramWithSource(state.context, 1, &text, nullptr, &status);
+  const cl_program program =
+      cl.clCreateProgramWithSource(state.context, 1, &text, nullptr, &status);
   Check(status, "clCreateProgramWithSource");
   status = cl.clBuildProgram(program, 1, &state.id, BuildOptions(), nullptr, nullptr);
   if (status != CL_SUCCESS) {
@@ -108,7 +109,8 @@ Kernel::Kernel(std::shared_ptr<Program> program, Signature signature)
   for (const DLDataType& type : signature_.arguments) {
     if (!IsSupported(type)) {
       TVM_FFI_THROW(ValueError) << "OpenCL: kernel " << signature_.name
-                                << " takes an argument of type " << tvm::ffi::DLDataTypeToString(type)
+                                << " takes an argument of type "
+                                << tvm::ffi::DLDataTypeToString(type)
                                 << ", which cannot be passed";
     }
   }
