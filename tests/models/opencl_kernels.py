@@ -59,14 +59,27 @@ def merge_of_attention(*, has_barrier: bool) -> Any:
     reads ``S`` of the head and writes to it. With a barrier before it is written it is right.
     """
     kernel = kv_cache._merge_state_inplace(4, 32, "float32", tvm.target.Target("opencl"))
-    if not has_barrier:
-        return kernel
+    return with_barrier(kernel) if has_barrier else kernel
+
+
+def with_barrier(kernel: Any) -> Any:
+    """Let the threads of a merge wait for one another before they write to its ``S``."""
     barrier = tirx.Evaluate(tirx.call_intrin("int32", "tirx.tvm_storage_sync", StringImm("shared")))
 
     def change(store: Any) -> Any:
         return tirx.SeqStmt([barrier, store]) if store.buffer.name == "S" else store
 
     return tvm_ffi.structural_map(kernel, (tirx.BufferStore, change))
+
+
+@tvm.transform.module_pass(opt_level=0, name="RightMerge")
+def right_merge(module: tvm.IRModule, _ctx: tvm.transform.PassContext) -> tvm.IRModule:
+    """A device pipeline for decoders with TVM's paged KV cache."""
+    changed = module.clone()
+    for gvar, function in module.functions_items():
+        if "merge_state" in gvar.name_hint and isinstance(function, tirx.PrimFunc):
+            changed.update_func(gvar, with_barrier(function))
+    return changed
 
 
 def merge_error(kernel: Any) -> float:
