@@ -32,8 +32,9 @@ _FIX = "Install a C++ compiler (apt-get install -y g++), or set CXX to one with 
 _compiling = threading.Lock()
 
 
+@functools.cache
 def has_own_runtime() -> bool:
-    """Whether OpenCL is part of the TVM of this process, or was added to it."""
+    """Whether OpenCL is part of TVM: as it was before ``load_opencl`` added it to this process."""
     return tvm.get_global_func("device_api.opencl", allow_missing=True) is not None
 
 
@@ -65,10 +66,11 @@ def opencl_runtime() -> Path | None:
     return path
 
 
+@functools.cache
 def load_opencl() -> None:
     """Add OpenCL to the TVM of this process, unless it has it. Raises ``DeviceUnavailable``."""
     path = opencl_runtime()
-    if path is None or has_own_runtime():
+    if path is None:
         return
     try:
         ctypes.CDLL(str(path))
