@@ -443,6 +443,15 @@ def test_a_missing_barrier_shows_in_one_of_two_orders():
 
 
 @on_pocl
+def test_what_an_earlier_launch_left_in_shared_memory_is_gone():
+    """Where races are looked for: a kernel may have forgotten to write it, or be about to."""
+    itself = list(range(64))
+    written = EXCHANGE % ("", "i")
+    cases = [(written, itself), (written.replace("shared[i] = a[base + i];", ""), itself)]
+    assert run_in_order("in-order", _RACES, cases) == [0, 256]
+
+
+@on_pocl
 @pytest.mark.parametrize("order", ["in-order", "reversed"])
 def test_tvms_merge_of_attention_needs_a_barrier(order):
     """Others that use the platform's runtime must know; see docs/platforms/opencl.md."""
