@@ -52,7 +52,7 @@ def _examine(platform: Platform, *, is_tried: bool) -> dict[str, Any]:
     missing = [item.name for item in needs if item.is_needed and not item.found]
     state, detail = ("missing", ", ".join(missing)) if missing else ("ready", "")
     if not missing and not platform.has_device_here():
-        state, detail = "kernels only", "there is no such device here; run them over RPC"
+        state, detail = "kernels only", f"there is no such device here; {platform.elsewhere}"
     if is_tried and state == "ready":
         from relax_tapml.cli.trial import run_a_kernel  # imports TVM
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
@@ -14,6 +13,7 @@ from typing import Any, ClassVar
 import tvm
 
 from relax_tapml.errors import DeviceUnavailable
+from relax_tapml.system import FORKS_ARE_SAFE
 from relax_tapml.targets.server.device_process import DeviceProcess
 from relax_tapml.targets.server.exit_report import ExitReport
 from relax_tapml.targets.server.forward import forward
@@ -54,6 +54,9 @@ class Platform(ABC):
 
     tried_on: ClassVar[str]
     """The hardware that this package was run on, as text; ``no hardware`` if there is none."""
+
+    elsewhere: ClassVar[str] = "run them over RPC"
+    """What to do with kernels where there is no such device, a clause."""
 
     suffix: ClassVar[str] = ".so"
     """The suffix of the file of a compiled kernel."""
@@ -129,11 +132,11 @@ class Platform(ABC):
     def compiles_in_fork(self, target: Any) -> bool:
         """Whether ``compile`` may be called in a fork of this process.
 
-        It may where it only generates code and starts programs. On macOS system libraries may
-        not be used in a fork, and a compiler that queries a GPU's driver cannot run in one.
+        It may where it only generates code and starts programs, and ``FORKS_ARE_SAFE``; a compiler
+        that queries a GPU's driver cannot run in one.
         """
         del target
-        return sys.platform == "linux"
+        return FORKS_ARE_SAFE
 
     def sessions(self) -> Mapping[str, Opener]:
         """Return how to open a device on this machine, by ``--session``; ``process`` is one."""
