@@ -443,6 +443,20 @@ def test_a_missing_barrier_shows_in_one_of_two_orders():
 
 
 @on_pocl
+def test_what_an_earlier_launch_left_in_shared_memory_is_gone():
+    """Where races are looked for: a kernel may have forgotten to write it, or be about to."""
+    code = EXCHANGE.replace("shared[i] = a[base + i];", "") % ("", "i")
+    script = (
+        "import numpy as np\n"
+        "from opencl_kernels import POINTER, kernel, on_device, pointer\n"
+        f"function, out = kernel([POINTER] * 2, {code!r}), on_device(np.zeros(256, np.int32))\n"
+        "function(pointer(out), pointer(out), 4, 64)\n"
+        "print(np.unique(out.numpy()).tolist())\n"
+    )
+    assert run_in_order("in-order", script) == [-1]
+
+
+@on_pocl
 @pytest.mark.parametrize("order", ["in-order", "reversed"])
 def test_tvms_merge_of_attention_needs_a_barrier(order):
     """Others that use the platform's runtime must know; see docs/platforms/opencl.md."""

@@ -44,7 +44,6 @@ inline constexpr cl_uint CL_DRIVER_VERSION = 0x102D;
 inline constexpr cl_uint CL_DEVICE_VERSION = 0x102F;
 inline constexpr cl_uint CL_PROGRAM_BUILD_LOG = 0x1183;
 inline constexpr cl_uint CL_KERNEL_WORK_GROUP_SIZE = 0x11B0;
-inline constexpr cl_uint CL_KERNEL_LOCAL_MEM_SIZE = 0x11B2;
 inline constexpr cl_uint CL_EVENT_COMMAND_EXECUTION_STATUS = 0x11D3;
 
 // The functions; each has the name and the type that the standard gives it.

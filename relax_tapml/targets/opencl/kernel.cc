@@ -70,7 +70,7 @@ Program::~Program() {
   for (const auto& item : built_) RequireCl().clReleaseProgram(item.second);
 }
 
-Program::Program(const std::string& source) : source_(OrderedSource() + source) {
+Program::Program(const std::string& source) : source_(OrderedSource(source)) {
   if (CountDevices() > 0) Built(0);
 }
 
@@ -143,7 +143,6 @@ void Kernel::operator()(tvm::ffi::PackedArgs args) {
     if (made_.count(device) == 0) made_[device] = program_->MakeKernel(device, signature_.name);
     const cl_kernel kernel = made_.at(device);
     for (int index = 0; index < count; ++index) SetArgument(kernel, index, args[index]);
-    FillLocalMemory(GetDevice(device), kernel, queue.handle());
     const cl_int status = cl.clEnqueueNDRangeKernel(
         queue.handle(), kernel, 3, nullptr, all.data(), range.items.data(), 0, nullptr, &event);
     if (status != CL_SUCCESS) {

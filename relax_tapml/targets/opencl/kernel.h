@@ -19,7 +19,7 @@ namespace relax_tapml::opencl {
 // for must not be loaded, and for others when a kernel is first launched there. Thread-safe.
 class Program {
  public:
-  // See OrderedSource for what is put in front of the source. Without a device it is not compiled.
+  // See OrderedSource for what is compiled. Without a device nothing is.
   // Throws a RuntimeError that has the compiler's messages.
   explicit Program(const std::string& source);
   ~Program();

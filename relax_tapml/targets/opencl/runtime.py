@@ -24,7 +24,7 @@ _FOLDER = Path(__file__).parent
 _OPTIONS = (
     *("-std=c++20", "-O1", "-fPIC", "-fvisibility=hidden", "-shared", "-Wall", "-Wextra"),
     # The libraries are found by name: TVM has loaded them.
-    *("-Wl,-z,defs", "-Wl,--no-as-needed", "-ldl"),
+    *("-Wl,-z,defs", "-Wl,--no-as-needed", "-ldl", "-lstdc++"),
 )
 _FIX = "Install a C++ compiler (apt-get install -y g++), or set CXX to one with C++20"
 

@@ -3,8 +3,8 @@
 #include <tvm/ffi/error.h>
 
 #include <cstdlib>
-#include <map>
-#include <mutex>
+#include <regex>
+#include <sstream>
 #include <string_view>
 
 namespace relax_tapml::opencl {
@@ -27,14 +27,16 @@ static inline size_t relax_tapml_global_id(uint axis) {
 #define get_global_id relax_tapml_global_id
 )";
 
-// One work item a group; volatile, since nothing reads what it writes.
 constexpr const char* kFill = R"(
-__kernel void fill(__local volatile uint* memory, uint count) {
-  for (uint i = 0; i < count; ++i) memory[i] = 0xFFFFFFFF;
+static inline void relax_tapml_fill(__local uchar* memory, size_t size) {
+  size_t item = 0, items = 1;
+  for (uint axis = 0; axis < 3; ++axis) {
+    item = item * get_local_size(axis) + get_local_id(axis);
+    items *= get_local_size(axis);
+  }
+  for (size_t i = item; i < size; i += items) memory[i] = 0xFF;
 }
 )";
-// More than one for each compute unit, so that each gets some.
-constexpr size_t kGroupsPerUnit = 4;
 
 std::optional<WorkItems> ReadOrder() {
   const char* value = std::getenv(kVariable);
@@ -46,22 +48,34 @@ std::optional<WorkItems> ReadOrder() {
   TVM_FFI_UNREACHABLE();
 }
 
-// Returns the kernel of kFill on a device; the caller holds a lock.
-cl_kernel FillKernel(const ClDeviceState& device) {
-  static auto* const made = new std::map<cl_device_id, cl_kernel>;
-  if (made->count(device.id) == 0) {
-    const Cl& cl = RequireCl();
-    cl_int status;
-    const char* source = kFill;
-    const cl_program program =
-        cl.clCreateProgramWithSource(device.context, 1, &source, nullptr, &status);
-    Check(status, "clCreateProgramWithSource");
-    Check(cl.clBuildProgram(program, 1, &device.id, "", nullptr, nullptr), "clBuildProgram");
-    const cl_kernel kernel = cl.clCreateKernel(program, "fill", &status);
-    Check(status, "clCreateKernel");
-    made->emplace(device.id, kernel);
+// Moves declarations of shared memory to the beginning of their kernels and fills it there. TVM
+// writes each on a line of its own, and gives each a name that is unique in its kernel.
+std::string WithFilledMemory(const std::string& source) {
+  static const std::regex declaration(R"(\s*__local \w+ (\w+)\[\d+\];\s*)");
+  std::istringstream lines(source);
+  std::ostringstream result;
+  std::string line, beginning, body;
+  const auto finish_kernel = [&] {
+    if (!beginning.empty()) beginning += "  barrier(CLK_LOCAL_MEM_FENCE);\n";
+    result << beginning << body;
+    beginning.clear();
+    body.clear();
+  };
+  while (std::getline(lines, line)) {
+    std::smatch match;
+    if (line.rfind("__kernel", 0) == 0 && line.back() == '{') {
+      finish_kernel();
+      result << line << '\n';
+    } else if (std::regex_match(line, match, declaration)) {
+      const std::string name = match[1];
+      beginning += line + "\n  relax_tapml_fill((__local uchar*)" + name;
+      beginning += ", sizeof(" + name + "));\n";
+    } else {
+      body += line + '\n';
+    }
   }
-  return made->at(device.id);
+  finish_kernel();
+  return result.str();
 }
 
 }  // namespace
@@ -71,27 +85,12 @@ std::optional<WorkItems> WorkItemOrder() {
   return order;
 }
 
-std::string OrderedSource() { return WorkItemOrder() == WorkItems::kReversed ? kReversedIds : ""; }
+std::string OrderedSource(const std::string& source) {
+  const std::optional<WorkItems> order = WorkItemOrder();
+  if (!order) return source;
+  return (*order == WorkItems::kReversed ? kReversedIds : "") + (kFill + WithFilledMemory(source));
+}
 
 const char* BuildOptions() { return WorkItemOrder() ? "-cl-opt-disable" : ""; }
-
-void FillLocalMemory(const ClDeviceState& device, cl_kernel kernel, cl_command_queue queue) {
-  if (!WorkItemOrder()) return;
-  const Cl& cl = RequireCl();
-  cl_ulong size = 0;
-  Check(cl.clGetKernelWorkGroupInfo(kernel, device.id, CL_KERNEL_LOCAL_MEM_SIZE, sizeof(size),
-                                    &size, nullptr),
-        "clGetKernelWorkGroupInfo");
-  if (size == 0) return;
-  static auto* const mutex = new std::mutex;  // Guards the arguments that OpenCL keeps.
-  std::lock_guard<std::mutex> lock(*mutex);
-  const cl_kernel fill = FillKernel(device);
-  const cl_uint count = static_cast<cl_uint>((size + sizeof(cl_uint) - 1) / sizeof(cl_uint));
-  const size_t groups = kGroupsPerUnit * device.Info<cl_uint>(CL_DEVICE_MAX_COMPUTE_UNITS), one = 1;
-  Check(cl.clSetKernelArg(fill, 0, count * sizeof(cl_uint), nullptr), "clSetKernelArg");
-  Check(cl.clSetKernelArg(fill, 1, sizeof(count), &count), "clSetKernelArg");
-  Check(cl.clEnqueueNDRangeKernel(queue, fill, 1, nullptr, &groups, &one, 0, nullptr, nullptr),
-        "clEnqueueNDRangeKernel");
-}
 
 }  // namespace relax_tapml::opencl
