@@ -19,6 +19,7 @@ import tvm
 from relax_tapml.arrays import Array
 from relax_tapml.bringup.main_job import bring_up
 from relax_tapml.bringup.options import OptionFields
+from relax_tapml.frontend.mlc_drive import mlc_drive
 from relax_tapml.frontend.mlc_model import mlc_model, prompt_sample
 from relax_tapml.frontend.mlc_pipeline import (
     LAST_BEFORE_SCHEDULES,
@@ -77,7 +78,7 @@ def carving(
     dims
         Extents of dimensions that MLC leaves open, such as ``vocab_size``, for random weights.
     drive
-        Runs a sample; by default as MLC's runtime does.
+        Runs a sample; by default all scenarios that the model allows, as MLC's runtime would.
     pipeline, after
         Name of the registered pipeline, and of the pass in it after which the module is taken.
     resume, force, options
@@ -93,15 +94,16 @@ def carving(
     carved = Carved()
 
     def bring(module: tvm.IRModule, metadata: Metadata) -> None:
+        samples = [
+            prompt_sample(f"prompt {number}", prompt, following)
+            for number, prompt in enumerate(prompts)
+        ]
         carved.model = mlc_model(
             module,
             metadata,
             name="MLC model",
-            samples=[
-                prompt_sample(f"prompt {number}", prompt, following)
-                for number, prompt in enumerate(prompts)
-            ],
-            drive=drive or PagedDrive(is_flat=True),
+            samples=samples,
+            drive=drive or mlc_drive(module, metadata, samples),
             params=params,
             dims=dims,
         )

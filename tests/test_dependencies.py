@@ -31,7 +31,7 @@ LEVELS = [
     {"compare.metrics"},
     {"processes", "compare", "capture", "kernel_flow"},
     {"cpu_schedule"},
-    {"foreign", "derive", "targets.server", "targets.toolchain"},
+    {"foreign", "derive", "targets.opencl", "targets.server", "targets.toolchain"},
     {"targets.session", "targets.arm64"},
     {"targets.web"},
     {"targets.platforms"},

@@ -68,6 +68,7 @@ def _examine(platform: Platform, *, is_tried: bool) -> dict[str, Any]:
         "sessions": [*platform.sessions(), *platform.remote_sessions],
         "state": state,
         "detail": detail,
+        "devices": platform.devices_here(),
         "requirements": [
             {
                 "name": item.name,
@@ -88,6 +89,7 @@ def _print(examined: list[dict[str, Any]]) -> None:
         lines = [
             item["summary"],
             f"here      {state}",
+            *(f"device    {device}" for device in item["devices"]),
             f"sessions  {', '.join(item['sessions'])}",
             f"tried on  {item['tried_on']}",
         ]

@@ -22,18 +22,18 @@ from relax_tapml.files.machine import raise_machine_error
 from relax_tapml.files.read import read_bytes
 from relax_tapml.frontend._texts import silent, text_start
 from relax_tapml.frontend.inputs import load_samples
+from relax_tapml.frontend.mlc_drive import for_batches, mlc_drive
 from relax_tapml.frontend.mlc_model import SEED, mlc_model, prompt_sample
 from relax_tapml.frontend.mlc_pipeline import INSTALL, Metadata, each_module
 from relax_tapml.frontend.model import Model, Sample
-from relax_tapml.frontend.paged_drive import PagedDrive
 from relax_tapml.frontend.signature import Signature, check_model
 from relax_tapml.printable import error_line
 from relax_tapml.targets.platforms.parse_target import parse_target
 
 _CONFIGS = ("mlc-chat-config.json", "config.json")
 _WEIGHTS = ("tensor-cache.json", "ndarray-cache.json")
-_DRAWN = (21, 8)
-"""The number of tokens of each random prompt."""
+_DRAWN = (67, 8)
+"""The number of tokens of each random prompt, where the context of the model is as long."""
 _DECODED = 3
 """Tokens at the end of a sample that are decoded one by one; those before are prefilled."""
 
@@ -88,7 +88,7 @@ def load_mlc(
         compiled.metadata,
         name=f"{name}{drawn}",
         samples=samples,
-        drive=_drive(compiled, samples),
+        drive=mlc_drive(compiled.module, compiled.metadata, samples),
         dims=compiled.extents,
     )
     if weights is None:
@@ -134,6 +134,7 @@ def _compile(file: Path, quantization: str | None, target: Any) -> _Compiled:
         config = dict(json.loads(read_bytes(file, fix="Name another", max_bytes=_MAX_BYTES)))
     except (StoreError, ValueError, TypeError, RecursionError) as error:
         raise UsageError(f"{file} is not a config of a model: {error}") from error
+    config = for_batches(config)
     found: list[_Compiled] = []
     extents: dict[str, int] = {}
 
@@ -209,35 +210,12 @@ def _mlc(file: Path, quantization: str | None) -> tuple[Callable[..., None], dic
     }
 
 
-def _drive(compiled: _Compiled, samples: Sequence[Sample]) -> PagedDrive:
-    """Return a drive that prefills the longest prompt in two parts.
-
-    The second part attends to tokens in the cache, with other kernels than the first.
-    """
-    prompts = [sample.arrays[0].shape[1] for sample in samples]
-    half = -(-max(prompts) // 2)
-    limit = int(compiled.metadata.get("prefill_chunk_size", half))
-    drive = PagedDrive(is_flat=True, chunk=min(half, limit) if limit > 0 else half)
-    functions = {
-        gvar.name_hint
-        for gvar, function in compiled.module.functions_items()
-        if isinstance(function, relax.Function)
-    }
-    missing = {drive.embed, drive.prefill, drive.decode, drive.create} - functions
-    if missing:
-        raise UsageError(
-            f"{compiled.metadata['model_type']} has no {', '.join(sorted(missing))}: mlc:CONFIG "
-            "runs only decoders with a paged KV cache. For others, use "
-            "relax_tapml.mlc.carving(drive=...) in a build script of MLC"
-        )
-    return drive
-
-
 def _samples(
     folder: Path, inputs: Sequence[Path], texts: Sequence[str], compiled: _Compiled
 ) -> list[Sample]:
     if inputs and texts:
         raise UsageError("give --inputs or --text, not both")
+    limit = int(compiled.metadata.get("context_window_size", -1))
     vocabulary = compiled.extents.get("vocab_size", 0)
     if vocabulary < 1:
         raise UsageError(
@@ -252,8 +230,8 @@ def _samples(
         given = _tokenized(folder, texts)
     else:
         rng = np.random.default_rng(SEED)
-        given = [(f"{count} random tokens", rng.integers(0, vocabulary, count)) for count in _DRAWN]
-    limit = int(compiled.metadata.get("context_window_size", -1))
+        counts = dict.fromkeys(min(count, limit) if limit > 0 else count for count in _DRAWN)
+        given = [(f"{count} random tokens", rng.integers(0, vocabulary, count)) for count in counts]
     return [_sample(name, tokens, vocabulary, limit) for name, tokens in given]
 
 

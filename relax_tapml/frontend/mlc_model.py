@@ -16,6 +16,7 @@ from relax_tapml.frontend.mlc_pipeline import Metadata
 from relax_tapml.frontend.model import Meaning, Model, Sample
 from relax_tapml.frontend.paged_drive import PagedDrive
 from relax_tapml.partition.lower import NAMING
+from relax_tapml.passes.call_loose_kernels import CallLooseKernels
 
 SEED = 0
 """The seed of random weights and tokens."""
@@ -67,7 +68,8 @@ def mlc_model(
     for gvar, function in module.functions.items():
         if isinstance(function, relax.Function) and "num_input" in (function.attrs or {}):
             module = UnpackParams(gvar.name_hint, names)(module)
-    lowered = tvm.transform.Sequential([relax.transform.LambdaLift(), *NAMING])(module)
+    passes = [CallLooseKernels(), relax.transform.LambdaLift(), *NAMING]
+    lowered = tvm.transform.Sequential(passes)(module)
     return Model(
         name=name,
         module=lowered,

@@ -112,7 +112,7 @@ def unavailable_here(target: Any) -> str:
     """Return why a script with TVM alone cannot run for a target here; empty if it can."""
     owner = platform_of(target)
     kind = target.kind.name
-    if "inline" not in owner.sessions():
+    if "inline" not in owner.sessions() or owner.needs_own_runtime:
         return f"{owner.name} needs {owner.summary}, which a script with TVM alone cannot use"
     triple = str(target.attrs.get("mtriple", "") or "")
     if kind == "llvm" and triple and not _is_of_this_machine(triple):

@@ -68,6 +68,27 @@ def test_a_module_is_read_as_it_was_written() -> None:
     tvm.ir.assert_structural_equal(read(Add), Add)
 
 
+def test_a_statement_may_come_from_several_places() -> None:
+    """As those of TVM's attention kernels for GPUs, which are made of functions."""
+    parts = [tvm.ir.Span(tvm.ir.SourceName(name), 1, 1, 1, 1) for name in ("one", "other")]
+    statement = tirx.Evaluate(tirx.const(0, "int32"), tvm.ir.SequentialSpan(parts))
+    module = tvm.IRModule({"kernel": tirx.PrimFunc([], statement)})
+    assert len(read(module)["kernel"].body.span.spans) == 2
+
+
+def test_a_kernel_may_be_bound_to_threads() -> None:
+    """With an axis that has no range of its own."""
+
+    @I.ir_module
+    class Bound:
+        @T.prim_func(private=True)
+        def kernel(a: T.Buffer((4,), "float32")):
+            for i in T.thread_binding(4, thread="threadIdx.x"):
+                a[i] = 1.0
+
+    tvm.ir.assert_structural_equal(read(Bound), Bound)
+
+
 def test_types_of_plain_values_are_part_of_a_module() -> None:
     """An operator's attribute may be a dtype."""
 

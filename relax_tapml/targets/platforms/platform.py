@@ -67,6 +67,9 @@ class Platform(ABC):
     copy_alignment: ClassVar[int] = 1
     """The alignment, in bytes, of a copy within a buffer."""
 
+    needs_own_runtime: ClassVar[bool] = False
+    """Whether code runs in a process here only with a runtime of this package beside TVM's."""
+
     @abstractmethod
     def owns(self, target: Any) -> bool:
         """Whether kernels of a ``tvm.target.Target`` are this platform's."""
@@ -162,6 +165,10 @@ class Platform(ABC):
     def has_device_here(self) -> bool:
         """Whether this machine has a device to run kernels on, or a stand-in for one."""
         return True
+
+    def devices_here(self) -> list[str]:
+        """Return descriptions of this machine's devices, for people; empty if none has one."""
+        return []
 
     def prepare_client(self) -> None:
         """Build what this machine needs for its half of a session; may take minutes, once.
