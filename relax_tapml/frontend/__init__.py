@@ -9,6 +9,7 @@ and the framework's own outputs. Others call ``load.load_model`` or a ``from_...
 __all__ = [
     "inputs",
     "load",
+    "mlc_compat",
     "mlc_model",
     "mlc_pipeline",
     "model",
