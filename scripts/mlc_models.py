@@ -57,7 +57,7 @@ _DEEPSEEK: Config = {
     **_LLAMA,
     **_EXPERTS,
     **_TOKENS,
-    "moe_intermediate_size": 32,
+    "moe_intermediate_size": 64,
     "n_shared_experts": 1,
     "n_routed_experts": 4,
     "first_k_dense_replace": 1,
@@ -104,7 +104,7 @@ _QWEN2_MOE: Config = {
     **_LLAMA,
     **_EXPERTS,
     "num_experts": 4,
-    "moe_intermediate_size": 32,
+    "moe_intermediate_size": 64,
     "decoder_sparse_step": 1,
 }
 _QWEN3_5: Config = {
@@ -165,7 +165,7 @@ CONFIGS: Mapping[str, Config] = MappingProxyType(
             "rotary_emb_base": 10000,
         },
         "qwen2": _LLAMA,
-        "qwen2_moe": {**_QWEN2_MOE, "shared_expert_intermediate_size": 32},
+        "qwen2_moe": {**_QWEN2_MOE, "shared_expert_intermediate_size": 64},
         "qwen3": _LLAMA,
         "qwen3-embedding": _LLAMA,
         "qwen3_5": {"text_config": _QWEN3_5, **_SIZES},
