@@ -79,6 +79,7 @@ def test_a_wrong_kernel_that_only_the_target_has_is_named(model, clean_paged):
     assert (result.verdict, result.culprits) == ("mismatch", [DECODE])
     assert result.cache.verdict == "skipped"
     assert f"{DECODE} is wrong" in result.cache.reason
+    assert unit_of(result, DECODE)["target_kernel"] == f"{DECODE}_there"
     suite = open_suite(result.out / "tests")
     assert len(suite.manifest.units[DECODE].targets) == 1
 
@@ -111,7 +112,7 @@ def test_what_is_wrong_only_with_the_cache_on_the_device_blames_what_makes_it(
     monkeypatch.setattr(cache_step, "shipped", wrong)
     result = run_there(model, clean_paged)
     assert (result.verdict, result.culprits) == (Verdict.MISMATCH, [CREATE])
-    assert "with the cache on the device the model fails" in unit_of(result, CREATE)["reason"]
+    assert "with it on the device the model fails" in unit_of(result, CREATE)["reason"]
 
 
 def test_a_model_that_cannot_be_made_for_the_target_ends_with_the_reason(model, clean_paged):

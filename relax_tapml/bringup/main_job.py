@@ -129,7 +129,7 @@ def run_stages(
         stage.say(f"{lowered_text(model, lowered)}, loaded in {seconds_text(clock.seconds.load)}")
     folder.begin()
     require_plan(folder.captures, options.capturing)
-    found = Findings(model=model, lowered=lowered)
+    found = Findings(model=model, lowered=lowered, kernels=kernels)
     with clock.stage("plan") as stage:
         planner = Planner(model, lowered, source, target, options.plan, options.repeat)
         clock.expect(planner.plan(), stage)

@@ -37,7 +37,7 @@ from relax_tapml.partition.target_kernels import given_kernels
 from relax_tapml.progress import SILENT, Stage
 from relax_tapml.replays.endurance import find_exhausting_unit
 from relax_tapml.report.quantities import count_text
-from relax_tapml.results.cache_result import CacheResult
+from relax_tapml.results.cache_result import CacheResult, kept_text
 from relax_tapml.results.pipeline_result import PipelineResult, PipelineRun
 from relax_tapml.results.step_result import StepResult
 from relax_tapml.results.unit_result import culprits
@@ -247,13 +247,14 @@ class _Job:
         units = [in_context(u, found.contexts.get(name)) for name, u in self._alone.units.items()]
         unpaired = [name for name in given if name in prepared.side.unjudged]
         is_whole = self._plan.boundary is None and self._plan.limit is None
-        stage.say("running the model with its KV cache on the device")
+        maker = next(iter(given.values()))
+        stage.say(f"running the model with its {kept_text(maker)} on the device")
         # Use a fresh session: earlier steps may have corrupted device memory.
         self._device.close()
         try:
             step, result = judge_cache(
                 trial,
-                next(iter(given.values())),
+                maker,
                 prepared.kernels,
                 {
                     "is wrong": culprits(units),
@@ -263,9 +264,9 @@ class _Job:
                 },
             )
         except (DeviceUnavailable, MachineError) as error:
-            lost = f"the model was not run with its KV cache on the device: {error}"
+            lost = f"the model was not run with its {kept_text(maker)} on the device: {error}"
             return dataclasses.replace(found, lost=lost)
-        stage.say(f"with its KV cache on the device: {result.verdict}")
+        stage.say(f"with its {result.what} on the device: {result.verdict}")
         return dataclasses.replace(found, cache=result, cache_step=step)
 
     def _steps(self, trial: Trial, stage: Stage) -> str:

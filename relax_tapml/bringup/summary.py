@@ -22,6 +22,7 @@ from relax_tapml.frontend.model import Model
 from relax_tapml.migrate.in_context import in_context
 from relax_tapml.migrate.strategies.registry import LINEAR
 from relax_tapml.partition.site_table import SiteEntry
+from relax_tapml.partition.target_kernels import SAME, TargetKernels
 from relax_tapml.passes.origin import unit_text
 from relax_tapml.passes.site import Site
 from relax_tapml.printable import names_text
@@ -52,6 +53,8 @@ class Findings:
     ----------
     model, lowered
         What was run.
+    kernels
+        Those that the model has for the target.
     estimate
         What the stages were expected to take.
     trusted, store, suite, alone, migrated
@@ -60,6 +63,7 @@ class Findings:
 
     model: Model
     lowered: Lowered
+    kernels: TargetKernels = SAME
     estimate: Estimate | None = None
     trusted: Trusted | None = None
     store: CaptureStore | None = None
@@ -188,9 +192,7 @@ def _units(found: Findings) -> list[UnitResult]:
     for entry in found.lowered.table:
         sites.setdefault(entry.site.unit, []).append(entry)
     units = [
-        _described(
-            in_context(found.alone.units[name], contexts.get(name)), sites[name], found.suite
-        )
+        _described(in_context(found.alone.units[name], contexts.get(name)), sites[name], found)
         for name in found.lowered.units
     ]
     if found.migrated is not None and found.migrated.cache is not None:
@@ -225,14 +227,15 @@ def _called(found: Findings) -> frozenset[str]:
     return frozenset() if found.store is None else found.store.called_sites()
 
 
-def _described(unit: UnitResult, sites: Sequence[SiteEntry], suite: Suite | None) -> UnitResult:
+def _described(unit: UnitResult, sites: Sequence[SiteEntry], found: Findings) -> UnitResult:
     """Return a unit with where the model calls it, and what no case of it shows."""
-    entry = None if suite is None else suite.manifest.units.get(unit.name)
+    entry = None if found.suite is None else found.suite.manifest.units.get(unit.name)
     unit = dataclasses.replace(
         unit,
         sites=len(sites),
         origin=unit_text(site.origins for site in sites),
         origins={site.site.id: tuple(one.text for one in site.origins) for site in sites},
+        target_kernel=found.kernels.names.get(unit.name, ""),
     )
     if entry is None:
         return unit

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 
 from relax_tapml.compare.verdict import Verdict
-from relax_tapml.errors import LoweringError
+from relax_tapml.errors import LoweringError, TapmlError
+from relax_tapml.files.machine import raise_machine_error
 from relax_tapml.migrate.trial import Trial
 from relax_tapml.migrate.whole_trial import WholeTrial
 from relax_tapml.partition.shipped_module import shipped
 from relax_tapml.partition.target_kernels import TargetKernels
-from relax_tapml.printable import names_text
-from relax_tapml.results.cache_result import CacheResult
+from relax_tapml.printable import error_line, names_text
+from relax_tapml.results.cache_result import CacheResult, kept_text
 from relax_tapml.results.step_result import Purpose, StepResult
 
 
@@ -52,15 +53,24 @@ def judge_cache(
         step = WholeTrial(trial=trial, purpose=Purpose.CACHE).step(module)
     except LoweringError as error:
         return None, _not_run(unit, Verdict.INCONCLUSIVE, str(error))
+    except TapmlError:
+        raise
+    except Exception as error:  # Of the drive: what the device raises is a fault of the step.
+        raise_machine_error(error, "running the model as a whole")
+        why = (
+            f"its drive raised {error_line(error)}. A drive must call functions of TVM's runtime "
+            "by functions.runtime, so that they are called where the object is"
+        )
+        return None, _not_run(unit, Verdict.SKIPPED, why)
     if step.verdict is Verdict.PASS:
         return step, CacheResult(unit=unit, verdict=Verdict.PASS)
     reason = (
-        "every unit is right alone and with the cache on the host, but with the cache on the "
+        f"every unit is right alone and with the {kept_text(unit)} on the host, but with it on the "
         f"device the model fails {step.reason}"
     )
     return step, CacheResult(unit=unit, verdict=step.verdict, reason=reason)
 
 
 def _not_run(unit: str, verdict: Verdict, why: str) -> CacheResult:
-    reason = f"the model was not run with its KV cache on the device: {why}"
+    reason = f"the model was not run with its {kept_text(unit)} on the device: {why}"
     return CacheResult(unit=unit, verdict=verdict, reason=reason)

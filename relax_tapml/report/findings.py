@@ -65,6 +65,8 @@ def explain(unit: UnitResult) -> str:
     """Return the findings about one unit that did not pass, as sentences."""
     reason = unit.reason or _difference(unit)
     sentences = [closed(reason if reason.startswith(f"{unit.name} ") else f"{unit.name}: {reason}")]
+    if unit.target_kernel:
+        sentences.append(f"The target's own kernel was run, which is {unit.target_kernel} there.")
     if unit.tolerance is not None:
         tolerance = tolerance_text(unit.tolerance, unit.tolerance_origin)
         sentences.append(closed(f"T{tolerance[1:]}"))
@@ -133,7 +135,7 @@ def cache_text(result: RunResult) -> str:
     if found is None:
         return ""
     if found.verdict is Verdict.PASS:
-        return f"With its KV cache on the device, too, the model agrees with {result.source}."
+        return f"With its {found.what} on the device, too, the model agrees with {result.source}."
     return "" if found.reason == result.reason else capitalized(closed(found.reason))
 
 
@@ -242,7 +244,7 @@ def moved_text(step: StepResult) -> str:
     if step.purpose is Purpose.PIPELINE:
         return "the whole module, as the device's pipeline returned it"
     if step.purpose is Purpose.CACHE:
-        return "the whole module, with its KV cache on the device"
+        return "the whole module, with its KV cache or state on the device"
     moved = step.moved or ((step.unit,) if step.unit else ())
     if not moved:
         return "-"

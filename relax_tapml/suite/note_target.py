@@ -20,7 +20,7 @@ from relax_tapml.suite.suite_files import SuiteFiles
 
 
 def note_target(suite: Suite, target: tvm.target.Target, kernels: TargetKernels) -> Suite:
-    """Give the units of a suite the kernels that they have on one more target; others stay.
+    """Give the units of a suite the kernels that they have on a target; those of others stay.
 
     Parameters
     ----------
@@ -67,8 +67,11 @@ def _with_kernels(
         entry = write_kernels(
             files, {kernel: applied[kernel] for kernel in own if kernel in kernels.kernels}
         )
-    else:
-        return unit
+    else:  # The target has the source's, whatever it had before.
+        others = {
+            text: known for text, known in unit.targets.items() if text != target_text(target)
+        }
+        return replace(unit, targets=others)
     return replace(unit, targets={**unit.targets, target_text(target): entry})
 
 

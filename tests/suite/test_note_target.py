@@ -77,7 +77,9 @@ def test_targets_are_added_one_after_another_and_once(suite):
     noted(suite, scale)
     assert (suite / MANIFEST).read_bytes() == before
     assert len(open_suite(suite).manifest.units[UNIT].targets) == 2
-    assert note_target(open_suite(suite), THERE, SAME).manifest.units[UNIT].targets
+    alone = note_target(open_suite(suite), THERE, SAME)
+    assert len(alone.manifest.units[UNIT].targets) == 1
+    assert replay(suite, target=THERE, session="inline", units=[UNIT]).exit_code == 0
 
 
 def test_a_merged_suite_has_the_kernels_of_both(suite, tmp_path):
