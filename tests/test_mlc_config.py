@@ -20,6 +20,7 @@ from tvm.contrib import tvmjs
 from relax_tapml.build import main, parser
 from relax_tapml.errors import LoweringError, StoreError, UsageError
 from relax_tapml.frontend.load.load_model import load_model
+from relax_tapml.partition.lower import lowering_notes
 
 VOCABULARY = 96
 HAS_MLC = importlib.util.find_spec("mlc_llm") is not None
@@ -195,6 +196,9 @@ def test_a_model_is_made_for_another_target_by_the_same_passes(stand_in, folder)
     tvm.ir.assert_structural_equal(cpu, model.module, map_free_vars=True)
     assert "batch_decode_paged_kv" in kernels(gpu) - kernels(model.module)
     assert "batch_decode_paged_kv_cpu" in kernels(model.module) - kernels(gpu)
+    assert lowering_notes(cpu) == []
+    assert [note.split()[1] for note in lowering_notes(gpu)] == ["FuseAddRMSNorm"]
+    assert "fused" not in gpu.attrs
     for name in ("embed", "prefill", "decode"):
         tvm.ir.assert_structural_equal(gpu[name], model.module[name], map_free_vars=True)
     with pytest.raises(LoweringError, match=r"target .*nvptx.*: ValueError: .*\nanother line"):
@@ -205,6 +209,8 @@ def test_a_source_may_be_a_gpu(stand_in, folder):
     """MLC compiles for it; for another target, libraries of the source are off."""
     model = load_model(f"mlc:{folder}", quantization="q0f32", source="cuda")
     assert "batch_decode_paged_kv" in kernels(model.module)
+    assert "fused" in model.module.attrs
+    assert "fused" in model.for_target(tvm.target.Target("opencl")).attrs
     assert "batch_decode_paged_kv_cpu" in kernels(model.for_target(tvm.target.Target("llvm")))
 
 

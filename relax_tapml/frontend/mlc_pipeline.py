@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
@@ -32,6 +32,12 @@ names of dimensions) and the ``dtype`` of each weight."""
 _LIBRARIES = ("flashinfer", "cublas_gemm", "faster_transformer")
 """Arguments of the pipeline that choose libraries of the platform it compiles for."""
 
+_OTHER_CUT = ("FuseAddRMSNorm",)
+"""Passes for some targets only that divide the model into other kernels than without them."""
+
+_NOTES = "relax_tapml.lowering_notes"
+"""The attribute that ``relax_tapml.partition.lower.lowering_notes`` reads."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Taken:
@@ -46,8 +52,10 @@ class Taken:
     for_target
         Runs the pipeline again for another target, on the module and the metadata that it was
         given, and returns the module as it is after the same pass. Libraries of the platform
-        (FlashInfer, cuBLAS) are off. The context is that of the compilation, but for the target.
-        Raises ``LoweringError`` where the pipeline fails for that target.
+        (FlashInfer, cuBLAS) are off, as are passes that would divide the model into other kernels
+        than ``module`` has; its attribute ``relax_tapml.lowering_notes`` names them. The context is
+        that of the compilation, but for the target. Raises ``LoweringError`` where the pipeline
+        fails for that target.
     """
 
     module: tvm.IRModule
@@ -124,27 +132,32 @@ def _wrapped(
         def outer(module: tvm.IRModule, _ctx: tvm.transform.PassContext) -> tvm.IRModule:
             context = _Context.current()
             given = module.clone()
+            ran: set[str] = set()
 
             def for_target(target: Any) -> tvm.IRModule:
                 changed = {**arguments, **{name: False for name in _LIBRARIES if name in arguments}}
                 changed |= {"target": target} if "target" in arguments else {}
                 if "metadata" in arguments:
                     changed["metadata"] = deepcopy(original_metadata)
+                off = [name for name in _OTHER_CUT if name not in ran]
                 try:
                     with tvm_for_mlc(), target:
-                        return _taken(original(**changed), given, after, context)
+                        made = _taken(original(**changed), given, after, context, off)
                 except Exception as error:
                     raise_machine_error(error, f"making the module for {target}")
                     raise LoweringError(
                         f"the pipeline that made the module fails for the target {target}: "
                         f"{error_text(error)}"
                     ) from error
+                notes = [_note(name) for name in made.off]
+                return made.module.with_attr(_NOTES, notes) if notes else made.module
 
             try:
-                taken = _taken(inner, given, after, context)
+                first = _taken(inner, given, after, context)
+                ran.update(first.ran)
                 # Not in the compilation's own context, whose options are for its target.
                 with tvm.transform.PassContext():
-                    use(Taken(module=taken, metadata=metadata, for_target=for_target))
+                    use(Taken(module=first.module, metadata=metadata, for_target=for_target))
             except Exception as error:
                 raised.append(error)
                 raise
@@ -168,25 +181,47 @@ class _Context:
         return _Context(current.opt_level, dict(current.config))
 
 
-class _Taken(Exception):  # noqa: N818 - it is not an error
+class _Enough(Exception):  # noqa: N818 - it is not an error
     """Ends a pipeline after its module was taken."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Run:
+    """A run of a pipeline: its module, the passes that ran, and those that were skipped as off."""
+
+    module: tvm.IRModule
+    ran: set[str]
+    off: list[str]
+
+
 def _taken(
-    inner: tvm.transform.Pass, module: tvm.IRModule, after: str, context: _Context
-) -> tvm.IRModule:
-    """Run a pipeline on a copy of a module up to the end of a pass, and return the module.
+    inner: tvm.transform.Pass,
+    module: tvm.IRModule,
+    after: str,
+    context: _Context,
+    off: Sequence[str] = (),
+) -> _Run:
+    """Run a pipeline on a copy of a module up to the end of a pass, without passes that are off.
 
     A copy, because some of MLC's passes change the module that they are given.
     """
     found: list[tvm.IRModule] = []
+    ran: set[str] = set()
+    skipped: list[str] = []
 
     @tvm.instrument.pass_instrument
     class Take:
+        def should_run(self, _module: tvm.IRModule, info: Any) -> bool:
+            if info.name not in off:
+                return True
+            skipped.append(info.name)
+            return False
+
         def run_after_pass(self, taken: tvm.IRModule, info: Any) -> None:
+            ran.add(info.name)
             if info.name == after and not found:
                 found.append(taken)
-                raise _Taken
+                raise _Enough
 
     try:
         with tvm.transform.PassContext(
@@ -201,4 +236,11 @@ def _taken(
             f"the pipeline has no pass '{after}', after which its module is taken. Name another "
             "pass with after="
         )
-    return found[0]
+    return _Run(module=found[0], ran=ran, off=skipped)
+
+
+def _note(name: str) -> str:
+    return (
+        f"pass {name} of MLC-LLM was left out: it did not run for the source, and the kernels of "
+        "both targets would not correspond"
+    )

@@ -110,6 +110,14 @@ class CleanUp:
         return mod
 
 
+@tvm.transform.module_pass(opt_level=0, name="FuseAddRMSNorm")
+class FuseAddRMSNorm:
+    """For GPUs only; it would make other kernels."""
+
+    def transform_module(self, mod, _ctx):
+        return mod.with_attr("fused", True)
+
+
 @tvm.transform.module_pass(opt_level=0, name="Late")
 class Late:
     """A phase that must not be reached."""
@@ -131,6 +139,7 @@ def pipeline(target, metadata, flashinfer=False):
     return tvm.transform.Sequential(
         [
             DispatchKVCacheCreation(target, metadata),
+            *([FuseAddRMSNorm()] if target.kind.name != "llvm" else []),
             *([Outdated()] if metadata["model_type"] == "outdated" else []),
             *(relax.backend.DispatchSampling(), relax.backend.DispatchSortScan()),
             *(transform.LegalizeOps(), transform.AnnotateTIROpPattern(), transform.FoldConstant()),
