@@ -1,6 +1,6 @@
 import json
 
-MODELS = ["decoder", "encoder", "outdated"]
+MODELS = ["decoder", "encoder", "outdated", "mixture", "pictures"]
 
 
 def detect_model_type(model_type, config):
