@@ -157,6 +157,35 @@ def written_params(kernel: tirx.PrimFunc) -> list[int]:
     return [n for n in params if kernel.params[n].name in buffers] or params
 
 
+def callback_kernels(mod: tvm.IRModule) -> dict[str, str]:
+    """Return the kernel that each function between the runtime and a kernel calls, by its name."""
+    found: dict[str, str] = {}
+    for gvar, function in mod.functions.items():
+        unit = _unit_called_back(function, mod)
+        if unit is not None:
+            found[gvar.name_hint] = str(unit.attrs[UNIT_ATTR])
+    return found
+
+
+def _unit_called_back(function: tvm.ir.BaseFunc, mod: tvm.IRModule) -> relax.Function | None:
+    """Return the unit of a function that ``OutlineRuntimeCallbacks`` has made; None for others."""
+    if not isinstance(function, relax.Function) or not isinstance(function.body, relax.SeqExpr):
+        return None
+    bindings = list(bindings_in(function.body))
+    if not any(_stores_result(binding.value) for binding in bindings):
+        return None
+    call = bindings[0].value
+    return mod[call.op] if isinstance(call, relax.Call) and call.op in mod.functions else None
+
+
+def _stores_result(value: relax.Expr) -> bool:
+    return (
+        isinstance(value, relax.Call)
+        and isinstance(value.op, relax.ExternFunc)
+        and value.op.global_symbol == STORE_RESULT
+    )
+
+
 def _parameters(kernel: tirx.PrimFunc) -> list[relax.Var]:
     return [relax.Var(param.name, _type(param.ty)) for param in kernel.params]
 

@@ -65,9 +65,24 @@ def test_a_wrong_one_is_named(unit, session, clean):
     assert (result.verdict, result.culprits) == ("mismatch", [unit])
 
 
-def test_calls_that_take_the_state_are_told(clean):
-    """They do nothing but call these kernels."""
-    reasons = {item["site"]: item["reason"] for item in clean.document["skipped"]}
+def test_the_state_moves_last(clean):
+    """And with it the calls that do nothing but call these kernels."""
+    assert (clean.document["cache"]["verdict"], clean.document["skipped"]) == ("pass", [])
+    assert clean.document["steps"][-1]["purpose"] == "cache"
+
+
+def test_a_drive_that_calls_the_runtime_of_this_process_is_told_what_to_do(clean):
+    """The state would be in another one; everything before is judged."""
+    result = run(clean.out, resume=True, session="process")
+    assert (result.verdict, result.cache.verdict) == ("pass", "skipped")
+    assert "functions.runtime" in result.cache.reason
+
+
+def test_calls_that_take_the_state_are_told_where_it_stays(clean):
+    """With a wrong kernel the state is not moved."""
+    pipeline = breaks("state_set", scale)
+    result = run(clean.out, resume=True, device_pipeline=pipeline)
+    reasons = {item["site"]: item["reason"] for item in result.document["skipped"]}
     assert reasons == {
         f"step/{site}": f"{site[4:]} is a function of the runtime ({kind}), not a kernel"
         for site, kind in {

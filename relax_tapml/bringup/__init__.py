@@ -59,6 +59,7 @@ __all__ = [
     "read_lowered",
     "replay_alone",
     "summarise",
+    "target_kernels",
     "trust_source",
 ]
 
@@ -89,6 +90,7 @@ _HOMES = {
     "read_lowered": "relax_tapml.bringup.lowered_model",
     "replay_alone": "relax_tapml.bringup.alone",
     "summarise": "relax_tapml.bringup.summary",
+    "target_kernels": "relax_tapml.bringup.target_build",
     "trust_source": "relax_tapml.bringup.trusted_source",
 }
 

@@ -55,6 +55,10 @@ class WatchedFunctions:
 
         return call
 
+    def runtime(self, name: str) -> Callable[..., Any]:
+        """Return a function of the runtime, as it is."""
+        return self._functions.runtime(name)
+
 
 def noting(note: Callable[[str], None]) -> Instrument:
     """Return an instrument for a Relax VM that notes each operator before it runs.

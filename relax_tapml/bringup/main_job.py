@@ -20,7 +20,7 @@ from relax_tapml.bringup.options import OptionFields, Options
 from relax_tapml.bringup.run_folder import RunFolder
 from relax_tapml.bringup.stored_weights import free_memory, with_stored_weights
 from relax_tapml.bringup.summary import Findings, summarise
-from relax_tapml.bringup.target_build import build_target, prepare_target
+from relax_tapml.bringup.target_build import build_target, prepare_target, target_kernels
 from relax_tapml.bringup.trusted_source import build_source, trust_source
 from relax_tapml.errors import SourceError, UsageError
 from relax_tapml.files.machine import machine_errors
@@ -33,6 +33,7 @@ from relax_tapml.report.page import render
 from relax_tapml.report.quantities import seconds_text
 from relax_tapml.results.result_file import write_result
 from relax_tapml.results.run_result import RunResult
+from relax_tapml.suite.note_target import note_target
 
 
 def bring_up(
@@ -128,11 +129,12 @@ def run_stages(
         with clock.loading():
             model = load()
         lowered = lower_model(model, options.boundary, dump, stage)
-        prepared = prepare_target(lowered, target, options.boundary, dump)
+        kernels = target_kernels(model, lowered, source, target, stage)
+        prepared = prepare_target(lowered, target, options.boundary, dump, kernels)
         stage.say(f"{lowered_text(model, lowered)}, loaded in {seconds_text(clock.seconds.load)}")
     folder.begin()
     require_plan(folder.captures, options.capturing)
-    found = Findings(model=model, lowered=lowered)
+    found = Findings(model=model, lowered=lowered, kernels=kernels)
     with clock.stage("plan") as stage:
         planner = Planner(model, lowered, source, target, options.plan, options.repeat)
         clock.expect(planner.plan(), stage)
@@ -152,9 +154,10 @@ def run_stages(
             del model, built, planner  # The framework's weights go with them.
             free_memory(store)
         with clock.stage("carve") as stage:
-            suite = found.suite = folder.suite(options.carving) or carve(
+            suite = folder.suite(options.carving) or carve(
                 store, lowered, source, folder.tests, folder.kernels, options.carving, stage
             )
+            suite = found.suite = note_target(suite, target.target, kernels)
             folder.keep_carved(options.carving)
             stage.say(suite_text(suite, source))
         with clock.stage("kernels") as stage:

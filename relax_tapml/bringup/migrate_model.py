@@ -21,6 +21,7 @@ from relax_tapml.compare.tolerances.tolerance import Tolerance
 from relax_tapml.compare.verdict import Verdict
 from relax_tapml.errors import DeviceUnavailable, MachineError, SourceError
 from relax_tapml.migrate.built_sides import BuiltSides, units_of
+from relax_tapml.migrate.cache_step import judge_cache
 from relax_tapml.migrate.choices import SourceChoices
 from relax_tapml.migrate.in_context import InContext, in_context
 from relax_tapml.migrate.migration import Migration, MigrationLog, NoLog
@@ -32,9 +33,11 @@ from relax_tapml.migrate.trial import Trial
 from relax_tapml.partition.boundary import Boundary
 from relax_tapml.partition.bundle import write_bundle
 from relax_tapml.partition.device_side import unit_roots
+from relax_tapml.partition.target_kernels import given_kernels
 from relax_tapml.progress import SILENT, Stage
 from relax_tapml.replays.endurance import find_exhausting_unit
 from relax_tapml.report.quantities import count_text
+from relax_tapml.results.cache_result import CacheResult, kept_text
 from relax_tapml.results.pipeline_result import PipelineResult, PipelineRun
 from relax_tapml.results.step_result import StepResult
 from relax_tapml.results.unit_result import culprits
@@ -92,6 +95,10 @@ class Migrated:
         About a pipeline that changes Relax functions; None without one.
     pipeline_step
         Its run; None if it was not run.
+    cache
+        About the model with its KV cache on the device; None for a model without one.
+    cache_step
+        Its run; None if it was not run.
     lost
         Why the migration did not come to its end; empty if it did.
     source_error
@@ -105,6 +112,8 @@ class Migrated:
     outputs: tuple[JudgedOutput, ...] = ()
     pipeline: PipelineResult | None = None
     pipeline_step: StepResult | None = None
+    cache: CacheResult | None = None
+    cache_step: StepResult | None = None
     lost: str = ""
     source_error: SourceError | None = None
 
@@ -213,8 +222,10 @@ class _Job:
         try:
             lost = self._steps(trial, stage)
             self._write(bundle, trial, stage)
-            if lost or pipeline is None:
+            if lost:
                 return self._found(outputs, pipeline=pipeline, lost=lost)
+            if pipeline is None:
+                return self._with_cache(trial, outputs, stage)
             ran = self._pipeline_run(trial, stage)
         except SourceError as error:
             return self._found(outputs, pipeline=pipeline, source_error=error)
@@ -223,6 +234,40 @@ class _Job:
         if isinstance(ran, str):
             return self._found(outputs, pipeline=pipeline, lost=ran)
         return self._found(outputs, pipeline=ran.result, pipeline_step=ran.step)
+
+    def _with_cache(
+        self, trial: Trial, outputs: tuple[JudgedOutput, ...], stage: Stage
+    ) -> Migrated:
+        """Run a model that has a KV cache with it on the device, and return what was found."""
+        found = self._found(outputs)
+        given = given_kernels(trial.sides.lowered)
+        if not given:
+            return found
+        prepared, failed = self._build.prepared, self._build.kernels.failed
+        units = [in_context(u, found.contexts.get(name)) for name, u in self._alone.units.items()]
+        unpaired = [name for name in given if name in prepared.side.unjudged]
+        is_whole = self._plan.boundary is None and self._plan.limit is None
+        maker = next(iter(given.values()))
+        stage.say(f"running the model with its {kept_text(maker)} on the device")
+        # Use a fresh session: earlier steps may have corrupted device memory.
+        self._device.close()
+        try:
+            step, result = judge_cache(
+                trial,
+                maker,
+                prepared.kernels,
+                {
+                    "is wrong": culprits(units),
+                    "has no kernel for the target": unpaired,
+                    "does not build": [n for n in failed if n in given],
+                    "may not all move, by --boundary or --limit": [] if is_whole else ["its sites"],
+                },
+            )
+        except (DeviceUnavailable, MachineError) as error:
+            lost = f"the model was not run with its {kept_text(maker)} on the device: {error}"
+            return dataclasses.replace(found, lost=lost)
+        stage.say(f"with its {result.what} on the device: {result.verdict}")
+        return dataclasses.replace(found, cache=result, cache_step=step)
 
     def _steps(self, trial: Trial, stage: Stage) -> str:
         """Make the steps; return why that stopped early, empty if it did not."""

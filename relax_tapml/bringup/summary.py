@@ -22,8 +22,11 @@ from relax_tapml.frontend.model import Model
 from relax_tapml.migrate.in_context import in_context
 from relax_tapml.migrate.strategies.registry import LINEAR
 from relax_tapml.partition.site_table import SiteEntry
+from relax_tapml.partition.target_kernels import SAME, TargetKernels
 from relax_tapml.passes.origin import unit_text
+from relax_tapml.passes.site import Site
 from relax_tapml.printable import names_text
+from relax_tapml.results.cache_result import CacheResult
 from relax_tapml.results.pipeline_result import PipelineResult
 from relax_tapml.results.run_result import (
     CaptureResult,
@@ -50,6 +53,8 @@ class Findings:
     ----------
     model, lowered
         What was run.
+    kernels
+        Those that the model has for the target.
     estimate
         What the stages were expected to take.
     trusted, store, suite, alone, migrated
@@ -58,6 +63,7 @@ class Findings:
 
     model: Model
     lowered: Lowered
+    kernels: TargetKernels = SAME
     estimate: Estimate | None = None
     trusted: Trusted | None = None
     store: CaptureStore | None = None
@@ -91,7 +97,7 @@ def summarise(
     units = _units(found)
     migrated = found.migrated or Migrated()
     verdict, names, reason = _conclusion(units, migrated, found.alone, failure)
-    steps = (*migrated.steps, migrated.pipeline_step)
+    steps = (*migrated.steps, migrated.pipeline_step, migrated.cache_step)
     trusted = found.trusted
     check = None if trusted is None else trusted.check
     return RunResult(
@@ -102,6 +108,7 @@ def summarise(
         outputs=tuple(output.result for output in migrated.outputs),
         steps=tuple(step for step in steps if step is not None),
         pipeline=migrated.pipeline,
+        cache=migrated.cache,
         skipped=tuple(_skipped(units, found)),
         unproven={} if found.suite is None else dict(found.suite.manifest.dropped_probes),
         versions=_versions(),
@@ -185,25 +192,50 @@ def _units(found: Findings) -> list[UnitResult]:
     for entry in found.lowered.table:
         sites.setdefault(entry.site.unit, []).append(entry)
     units = [
-        _described(
-            in_context(found.alone.units[name], contexts.get(name)), sites[name], found.suite
-        )
+        _described(in_context(found.alone.units[name], contexts.get(name)), sites[name], found)
         for name in found.lowered.units
     ]
+    if found.migrated is not None and found.migrated.cache is not None:
+        units = _with_cache(units, found.migrated.cache, found)
     wrong = culprits(units)
     if wrong and found.suite is not None:
         units = without_explained(units, units_run(found.suite, wrong))
     return units
 
 
-def _described(unit: UnitResult, sites: Sequence[SiteEntry], suite: Suite | None) -> UnitResult:
+def _with_cache(
+    units: Sequence[UnitResult], cache: CacheResult, found: Findings
+) -> list[UnitResult]:
+    """Return the units with what a run with the cache on the device has shown of those on the host.
+
+    What makes the cache is no operator that could be replayed: that run alone judges it.
+    """
+    if not (cache.verdict is Verdict.PASS or cache.verdict.is_wrong):
+        return list(units)
+    on_host = {Site.parse(site).unit for site in found.lowered.host_only if site in _called(found)}
+    judged = []
+    for unit in units:
+        if unit.name == cache.unit:
+            unit = dataclasses.replace(unit, verdict=cache.verdict, reason=cache.reason)
+        if cache.verdict is Verdict.PASS and unit.name in {*on_host, cache.unit}:
+            unit = dataclasses.replace(unit, on_device=True)
+        judged.append(unit)
+    return judged
+
+
+def _called(found: Findings) -> frozenset[str]:
+    return frozenset() if found.store is None else found.store.called_sites()
+
+
+def _described(unit: UnitResult, sites: Sequence[SiteEntry], found: Findings) -> UnitResult:
     """Return a unit with where the model calls it, and what no case of it shows."""
-    entry = None if suite is None else suite.manifest.units.get(unit.name)
+    entry = None if found.suite is None else found.suite.manifest.units.get(unit.name)
     unit = dataclasses.replace(
         unit,
         sites=len(sites),
         origin=unit_text(site.origins for site in sites),
         origins={site.site.id: tuple(one.text for one in site.origins) for site in sites},
+        target_kernel=found.kernels.names.get(unit.name, ""),
     )
     if entry is None:
         return unit
@@ -230,6 +262,9 @@ def _conclusion(
         reason = "; ".join(filter(None, (reason, blunt)))
     if migrated.pipeline is not None:
         verdict, names, reason = with_pipeline(verdict, names, reason, migrated.pipeline)
+    cache = migrated.cache
+    if cache is not None and not names and cache.verdict in (Verdict.INCONCLUSIVE, Verdict.FLAKY):
+        verdict, reason = Verdict.INCONCLUSIVE, cache.reason
     worn_out = [step.session for step in migrated.steps if step.session]
     if worn_out and not names:
         verdict, reason = Verdict.INCONCLUSIVE, worn_out[0]
@@ -277,7 +312,16 @@ def _skipped(units: Sequence[UnitResult], found: Findings) -> list[SkippedSite]:
     }
     if found.suite is not None:
         skipped.update(found.suite.manifest.skipped_sites)
+    cache = None if found.migrated is None else found.migrated.cache
     skipped.update(found.lowered.host_only)
+    if cache is not None and cache.verdict is Verdict.PASS:
+        # With its cache on the device all of the model ran there, as far as it was called at all.
+        ran = _called(found)
+        skipped = {
+            site: why
+            for site, why in skipped.items()
+            if site not in ran and Site.parse(site).unit != cache.unit
+        }
     for record in [] if found.store is None else found.store.sites():
         if reason := why_left_out(record):
             skipped.setdefault(record.site, reason)

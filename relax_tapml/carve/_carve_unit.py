@@ -12,6 +12,7 @@ from tvm import relax
 
 from relax_tapml.capture.store import CaptureStore
 from relax_tapml.carve._stored_tensors import StoredTensors, placed_tensors, weight_name
+from relax_tapml.carve.probe.even_probe import even_probe
 from relax_tapml.carve.probe.unit_probes import Probe, Probes, probes
 from relax_tapml.carve.select.choose_cases import Case
 from relax_tapml.carve.shape.shape_cases import ShapeCases
@@ -139,6 +140,7 @@ def carve_unit(
         made = _probes(unit, module, base, whole, constant_places(carved))
         carved += [_probe_case(base, probe) for probe in made.found]
         inexact, missing = made.inexact, dict(made.missing)
+        carved += _even_probes(unit, carved, recordings)
         carved += _shape_probes(unit, module, shapes, carved)
     for name, rows in read_rows(unit, carved, parts).items():
         for item in carved:
@@ -201,6 +203,17 @@ def _probes(
     return probes(
         unit, base.tensors, exact=exact, fixed=base.fixed, constant=constant, base=base.name
     )
+
+
+def _even_probes(
+    unit: UnitTolerances, carved: Sequence[CarvedCase], recordings: Sequence[CallTensors]
+) -> Iterator[CarvedCase]:
+    """Yield a probe of each recorded case in which all tokens count; none but of attention."""
+    cases = [case for case in carved if not case.is_probe]
+    for number, (case, recording) in enumerate(zip(cases, recordings, strict=True)):
+        probe = even_probe(unit, recording, case.name)
+        if probe is not None:
+            yield _probe_case(case, replace(probe, name=f"{probe.name}{number}"))
 
 
 def _probe_case(base: CarvedCase, probe: Probe) -> CarvedCase:

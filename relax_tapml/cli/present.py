@@ -16,6 +16,7 @@ from relax_tapml.compare.verdict import Verdict
 from relax_tapml.report.dims import dim_rows, dims_text
 from relax_tapml.report.findings import (
     agreement_text,
+    cache_text,
     closed,
     explain,
     headline,
@@ -200,7 +201,7 @@ def _sentences(result: RunResult, out: Path) -> list[str]:
     sentences = [headline(result), *(explain(unit) for unit in explained[:_EXPLAINED_AT_MOST])]
     if len(explained) > _EXPLAINED_AT_MOST:
         sentences.append(f"The report explains {len(explained) - _EXPLAINED_AT_MOST} more.")
-    sentences += filter(None, [pipeline_text(result)])
+    sentences += filter(None, [pipeline_text(result), cache_text(result)])
     sentences += open_end(result)
     sentences += power_sentences(result)
     sentences += precision_text(result.units)

@@ -36,6 +36,13 @@ class Functions(Protocol):
         passed to other functions.
         """
 
+    def runtime(self, name: str) -> Callable[..., Any]:
+        """Return a function of TVM's runtime, ``vm.builtin.kv_state_add_sequence``, for objects.
+
+        It takes objects that these functions have returned, shapes (tuples of int) and numbers, and
+        is called where the objects are, which may be on a device.
+        """
+
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:

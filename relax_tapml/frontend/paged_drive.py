@@ -83,9 +83,11 @@ class PagedDrive:
         """Return which of some scenarios a module does not allow, and why not."""
         made = self._creation(module)
         functions = _functions(module)
-        engine = self.engine({}, 1)
-        found = ((one, one.misfit(engine, functions, made)) for one in scenarios)
-        return {one: reason for one, reason in found if reason is not None}
+        found = {
+            one: one.misfit(functions, made, batch=self.batch, window=self.window)
+            for one in scenarios
+        }
+        return {one: reason for one, reason in found.items() if reason is not None}
 
     def check(self, module: tvm.IRModule) -> None:
         """Check, before anything runs, that the scenarios can be run with a module.

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import tvm
-import tvm_ffi
 
 from relax_tapml.arrays import Array
 from relax_tapml.errors import TapmlError, UsageError
@@ -103,27 +101,27 @@ class PagedSequences:
     def add(self, *sequences: int) -> None:
         """Add empty sequences."""
         for sequence in sequences:
-            _call("kv_state_add_sequence", self.cache, sequence)
+            self._call("kv_state_add_sequence", sequence)
             if self.window is not None:
                 slide = "attention_kv_cache_enable_sliding_window_for_seq"
-                _call(slide, self.cache, sequence, self.window.size, self.window.sink)
+                self._call(slide, sequence, self.window.size, self.window.sink)
 
     def fork(self, parent: int, child: int, length: int) -> None:
         """Add a sequence that shares the first ``length`` tokens of another."""
-        _call("kv_state_fork_sequence", self.cache, parent, child, length)
+        self._call("kv_state_fork_sequence", parent, child, length)
 
     def pop(self, sequence: int, count: int) -> None:
         """Take the last ``count`` tokens of a sequence away."""
-        _call("kv_state_popn", self.cache, sequence, count)
+        self._call("kv_state_popn", sequence, count)
 
     def remove(self, sequence: int) -> None:
         """Remove a sequence."""
-        _call("kv_state_remove_sequence", self.cache, sequence)
+        self._call("kv_state_remove_sequence", sequence)
 
     def accept(self, leaves: Mapping[int, int]) -> None:
         """Keep of each sequence's last tree the tokens from its root to a leaf, by number."""
         commit = "attention_kv_cache_commit_accepted_token_tree_nodes"
-        _call(commit, self.cache, _shape(leaves), _shape(leaves.values()))
+        self._call(commit, tuple(leaves), tuple(leaves.values()))
 
     def prefill(self, sequence: int, ids: Array) -> Array:
         """Append tokens to one sequence; results of shape ``(1, n or 1, ...)``."""
@@ -165,32 +163,27 @@ class PagedSequences:
             Whether the embeddings are of shape ``(n, 1, hidden size)`` instead of
             ``(1, n, hidden size)``.
         """
-        lengths = _shape(len(ids) for ids in tokens.values())
-        trees = [] if tree is None else [_shape(tree)]
-        _call("kv_state_begin_forward", self.cache, _shape(tokens), lengths, *trees)
+        lengths = tuple(len(ids) for ids in tokens.values())
+        trees = [] if tree is None else [tuple(tree)]
+        self._call("kv_state_begin_forward", tuple(tokens), lengths, *trees)
         embeddings = self.engine.embedded(np.concatenate(list(tokens.values())))
         shaped = embeddings[:, None] if is_decode else embeddings[None]
         found: Array = self.engine.functions[function](shaped, *more, self.cache)[0]
-        _call("kv_state_end_forward", self.cache)
+        self._call("kv_state_end_forward")
         return found
+
+    def _call(self, name: str, *arguments: Any) -> None:
+        """Call a function of TVM's caches; ``UsageError`` with its words where it refuses."""
+        try:
+            self.engine.functions.runtime(f"vm.builtin.{name}")(self.cache, *arguments)
+        except TapmlError:
+            raise
+        except Exception as error:
+            # TVM's message begins with the condition that does not hold.
+            words = re.split(r" is false: |\) : ", error_line(error), maxsplit=1)[-1]
+            raise UsageError(f"TVM's KV cache refuses {name}: {words}") from error
 
 
 def last_tokens(tokens: Tokens) -> Array:
     """Return the place of the last token of each sequence in a batch, int32."""
     return np.cumsum([len(ids) for ids in tokens.values()], dtype="int32") - np.int32(1)
-
-
-def _shape(values: Iterable[int]) -> tvm_ffi.Shape:
-    return tvm_ffi.Shape(tuple(values))
-
-
-def _call(name: str, *arguments: Any) -> None:
-    """Call a function of TVM's caches. Raises ``UsageError`` with its words where it refuses."""
-    try:
-        tvm.get_global_func(f"vm.builtin.{name}")(*arguments)
-    except TapmlError:
-        raise
-    except Exception as error:
-        # TVM's message begins with the condition that does not hold.
-        words = re.split(r" is false: |\) : ", error_line(error), maxsplit=1)[-1]
-        raise UsageError(f"TVM's KV cache refuses {name}: {words}") from error

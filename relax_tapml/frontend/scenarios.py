@@ -41,25 +41,32 @@ class Scenario(ABC):
     """Whether its sequences may have a sliding window."""
 
     def misfit(
-        self, engine: PagedEngine, functions: Collection[str], made: CacheCreation | None
+        self,
+        functions: Collection[str],
+        made: CacheCreation | None,
+        *,
+        batch: int,
+        window: SlidingWindow | None,
     ) -> str | None:
         """Return why it cannot be run with a decoder; None if it can.
 
         Parameters
         ----------
-        engine
-            As it would run it.
         functions
             The names of all functions of the model.
         made
             How its caches are made; None where that is not known.
+        batch
+            The most sequences at once.
+        window
+            The sliding window that all sequences of the model have, if any.
         """
         missing = [name for name in self.needs if name not in functions]
         if missing:
             return f"the module has no {', '.join(missing)}"
-        if engine.batch < self.sequences:
-            return f"it needs {self.sequences} sequences at once, the model takes {engine.batch}"
-        if engine.window is not None and not self.is_windowed:
+        if batch < self.sequences:
+            return f"it needs {self.sequences} sequences at once, the model takes {batch}"
+        if window is not None and not self.is_windowed:
             return "the model's sequences have a sliding window"
         return self._misfit_of_cache(made) if made is not None else None
 

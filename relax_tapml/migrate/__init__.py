@@ -8,6 +8,7 @@ of their own, ``migrate.strategies``.
 
 __all__ = [
     "built_sides",
+    "cache_step",
     "choices",
     "driver",
     "in_context",
@@ -16,4 +17,5 @@ __all__ = [
     "pipeline_step",
     "strategies",
     "trial",
+    "whole_trial",
 ]

@@ -77,10 +77,29 @@ class BuiltFunctions:
 
         return call
 
+    def runtime(self, name: str) -> Callable[..., Any]:
+        """Return a function of the runtime; see ``relax_tapml.frontend.model.Functions``.
+
+        Raises
+        ------
+        UsageError
+            This TVM has none of that name.
+        """
+        function = runtime_function(name)
+        return lambda *values: function(*map(self._argument, values))
+
     def _argument(self, value: Any) -> Any:
         if isinstance(value, tuple):
             return tvm_ffi.Shape(value)
         return value if isinstance(value, int | float | tvm_ffi.Object) else self._upload(value)
+
+
+def runtime_function(name: str) -> Any:
+    """Return a global function of TVM. Raises ``UsageError`` if there is none of that name."""
+    function = tvm.get_global_func(name, allow_missing=True)
+    if function is None:
+        raise UsageError(f"no function '{name}' in this TVM, {tvm.__version__}")
+    return function
 
 
 def flat_values(result: Any) -> list[Any]:

@@ -295,6 +295,10 @@ class Bundle(Closing):
 
         return call
 
+    def runtime(self, name: str) -> Callable[..., Any]:
+        """Return a function of the runtime; see ``relax_tapml.frontend.model.Functions``."""
+        return self._hybrid.runtime(name)
+
     def close(self) -> None:
         """End the device session. May be called twice."""
         if self._session is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 import tvm
@@ -14,6 +14,7 @@ from tvm.ir import GlobalVar
 from relax_tapml.errors import LoweringError
 from relax_tapml.partition.kernel_library import unit_kernels
 from relax_tapml.partition.lower_for_target import applied, dispatched, rebound
+from relax_tapml.partition.target_kernels import SAME, TargetKernels
 from relax_tapml.passes.operator_call import UNIT_ATTR, is_caller, is_unit_function
 
 
@@ -44,6 +45,7 @@ def device_side(
     lowered: tvm.IRModule,
     target: tvm.target.Target,
     pipeline: tvm.transform.Pass | None = None,
+    kernels: TargetKernels = SAME,
 ) -> DeviceSide:
     """Lower the target-dependent parts, apply the side's own pass, and separate its result.
 
@@ -58,32 +60,39 @@ def device_side(
         From ``lower``, or functions that call its units; not changed.
     target, pipeline
         As for ``lower_for_target``.
+    kernels
+        Those that the model has for the target in the place of its own. The pass gets a module with
+        them.
 
     Raises
     ------
     LoweringError
         The pass raised, or a function that it returned calls one that it did not return.
     """
-    plain = rebound(dispatched(lowered, target), lowered)
+    plain = rebound(dispatched(kernels.applied(lowered), target), lowered)
+    lacking = {unit: why for unit, why in kernels.lacking.items() if unit in unit_roots(plain)}
     if pipeline is None:
-        return DeviceSide(units=plain)
+        return DeviceSide(units=_kept(plain, plain, lacking), unjudged=lacking)
     returned = applied(pipeline, plain, target)
     _check_callees(returned, pipeline)
     whole = rebound(returned, plain)
     changed = changed_callers(plain, whole)
     if not changed:
-        return DeviceSide(units=whole)
-    unjudged = _unjudged(plain, whole, str(pipeline.info.name))
-    roots = unit_roots(plain)
-    kept = [name for unit, name in roots.items() if unit not in unjudged]
+        return DeviceSide(units=_kept(plain, whole, lacking), unjudged=lacking)
+    unjudged = {**_unjudged(plain, whole, str(pipeline.info.name)), **lacking}
+    return DeviceSide(
+        units=_kept(plain, whole, unjudged), graph=returned, changed=changed, unjudged=unjudged
+    )
+
+
+def _kept(plain: tvm.IRModule, whole: tvm.IRModule, unjudged: Mapping[str, str]) -> tvm.IRModule:
+    """Return the callers of ``plain`` with the units of ``whole`` that can be judged alone."""
+    if not unjudged and not changed_callers(plain, whole):
+        return whole
+    kept = [name for unit, name in unit_roots(plain).items() if unit not in unjudged]
     functions = {g: f for g, f in plain.functions.items() if is_caller(f)}
     functions.update(reached(whole, kept))
-    return DeviceSide(
-        units=tvm.IRModule(functions, attrs=plain.attrs, global_infos=whole.global_infos),
-        graph=returned,
-        changed=changed,
-        unjudged=unjudged,
-    )
+    return tvm.IRModule(functions, attrs=plain.attrs, global_infos=whole.global_infos)
 
 
 def changed_callers(before: tvm.IRModule, after: tvm.IRModule) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from relax_tapml.errors import LoweringError
 from relax_tapml.partition.device_side import changed_functions, reached
 from relax_tapml.partition.kernel_library import KernelLibrary
 from relax_tapml.partition.lower_for_target import applied, dispatched, flattened, rebound
+from relax_tapml.partition.target_kernels import SAME, TargetKernels
 from relax_tapml.partition.whole_module import build_whole
 from relax_tapml.passes.operator_call import is_caller, leaf_types
 
@@ -30,15 +31,21 @@ class GraphPasses:
         What the side is built for.
     pipeline
         The side's own pass; a ``Sequential`` is made of its passes, any other is one.
+    kernels
+        As for ``device_side``.
     """
 
     def __init__(
-        self, lowered: tvm.IRModule, target: tvm.target.Target, pipeline: tvm.transform.Pass
+        self,
+        lowered: tvm.IRModule,
+        target: tvm.target.Target,
+        pipeline: tvm.transform.Pass,
+        kernels: TargetKernels = SAME,
     ) -> None:
         self.passes = tuple(flattened(pipeline))
         self.pipeline = pipeline
         self.target = target
-        self.plain = rebound(dispatched(lowered, target), lowered)
+        self.plain = rebound(dispatched(kernels.applied(lowered), target), lowered)
         self._modules: dict[int, tvm.IRModule] = {0: self.plain}
 
     @property

@@ -271,6 +271,10 @@ class HybridModule:
 
         return call
 
+    def runtime(self, name: str) -> Callable[..., Any]:
+        """Return a function of the runtime on the host, where objects are."""
+        return self._functions.runtime(name)
+
     def _take_end(self) -> TapmlError | None:
         """Return the error that ended the last call, on either side."""
         guard = self._host.guard

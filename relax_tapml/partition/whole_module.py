@@ -96,7 +96,10 @@ class WholeModule:
         self._module = session.load(program.functions.bytecode, kernels)
 
     def __getitem__(self, name: str) -> Callable[..., list[Any]]:
-        """Return a function of arrays, shapes and numbers; see ``frontend.model.Functions``."""
+        """Return a function of arrays, shapes, numbers and objects that stay on the device.
+
+        See ``relax_tapml.frontend.model.Functions``.
+        """
         if name not in self._weights:
             names = ", ".join(sorted(self._weights)) or "none"
             raise UsageError(f"no function '{name}'; the module has: {names}")
@@ -110,9 +113,16 @@ class WholeModule:
                 if isinstance(value, np.ndarray)
             ]
             results = self._session.call(self._module, name, [*inputs, *weights])
-            return [self._session.download(result) for result in results]
+            return [
+                self._session.download(result) if isinstance(result, tvm.runtime.Tensor) else result
+                for result in results
+            ]
 
         return call
+
+    def runtime(self, name: str) -> Callable[..., Any]:
+        """Return a function of the device's runtime, where objects are."""
+        return lambda *values: self._session.call_runtime(name, values)
 
     def overwritten(self) -> str:
         """Return a sentence about an input that the module has changed, else an empty string.

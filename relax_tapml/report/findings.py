@@ -65,6 +65,8 @@ def explain(unit: UnitResult) -> str:
     """Return the findings about one unit that did not pass, as sentences."""
     reason = unit.reason or _difference(unit)
     sentences = [closed(reason if reason.startswith(f"{unit.name} ") else f"{unit.name}: {reason}")]
+    if unit.target_kernel:
+        sentences.append(f"The target's own kernel was run, which is {unit.target_kernel} there.")
     if unit.tolerance is not None:
         tolerance = tolerance_text(unit.tolerance, unit.tolerance_origin)
         sentences.append(closed(f"T{tolerance[1:]}"))
@@ -127,6 +129,16 @@ def pipeline_text(result: RunResult) -> str:
     return text
 
 
+def cache_text(result: RunResult) -> str:
+    """Return what was found with a model's KV cache on the device; empty for one without."""
+    found = result.cache
+    if found is None:
+        return ""
+    if found.verdict is Verdict.PASS:
+        return f"With its {found.what} on the device, too, the model agrees with {result.source}."
+    return "" if found.reason == result.reason else capitalized(closed(found.reason))
+
+
 def suspicions(devices: Mapping[str, DeviceResult]) -> list[str]:
     """Return a sentence for each device whose results are not trusted."""
     return [
@@ -163,7 +175,7 @@ def agreement_text(result: RunResult) -> str:
     good = [
         step
         for step in result.steps
-        if step.verdict is Verdict.PASS and step.purpose is not Purpose.PIPELINE
+        if step.verdict is Verdict.PASS and step.purpose not in (Purpose.PIPELINE, Purpose.CACHE)
     ]
     found = good[-1].agreement if good else None
     if found is None:
@@ -231,6 +243,8 @@ def moved_text(step: StepResult) -> str:
     """Return what a step had on the device that the last good one had not, and why."""
     if step.purpose is Purpose.PIPELINE:
         return "the whole module, as the device's pipeline returned it"
+    if step.purpose is Purpose.CACHE:
+        return "the whole module, with its KV cache or state on the device"
     moved = step.moved or ((step.unit,) if step.unit else ())
     if not moved:
         return "-"

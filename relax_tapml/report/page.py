@@ -18,6 +18,7 @@ from relax_tapml.report._log_scale import LogScale
 from relax_tapml.report._step_timings import lay_out_timings
 from relax_tapml.report.dims import dim_rows
 from relax_tapml.report.findings import (
+    cache_text,
     explain,
     headline,
     moved_text,
@@ -92,7 +93,7 @@ def render(result: RunResult, *, out: Path) -> None:
             *(explain(unit) for unit in units if unit.name in culprits),
             # The others have the reason in their row.
             *[explain(unit) for unit in units if unit.blunt][:_EXPLAINED_AT_MOST],
-            *filter(None, [pipeline_text(result)]),
+            *filter(None, [pipeline_text(result), cache_text(result)]),
             *open_end(result),
             *precision_text(units),
             *notes(result),

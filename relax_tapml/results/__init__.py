@@ -1,13 +1,14 @@
 """What runs and replays found, as types, and the one codec that writes and reads them as JSON.
 
 Whoever finds something out makes these frozen dataclasses: ``UnitResult``, ``StepResult``,
-``DeviceResult``, ``PipelineResult``, and of a whole run ``RunResult``; of a replay
+``DeviceResult``, ``PipelineResult``, ``CacheResult``, and of a whole run ``RunResult``; of a replay
 ``ReplayResult``. Whoever reports it reads them: the terminal, ``report.html``, ``reproduce``, a
 resumed run. ``json_codec.encode`` and ``decode`` turn each into JSON and back; ``result_file``
 writes and reads ``result.json``. No room has JSON shapes of its own for what is a result.
 """
 
 __all__ = [
+    "cache_result",
     "calls_file",
     "device_result",
     "import_result",

@@ -8,6 +8,7 @@ from typing import Any
 
 from relax_tapml.compare.verdict import Verdict, exit_code_of
 from relax_tapml.errors import ExitCode
+from relax_tapml.results.cache_result import CacheResult
 from relax_tapml.results.device_result import DeviceResult
 from relax_tapml.results.import_result import ImportDistance, ImportResult
 from relax_tapml.results.json_codec import NOT_IN_JSON, Count, Seconds, encode
@@ -152,6 +153,8 @@ class RunResult:
         The boundaries that were tried, in order.
     pipeline
         About a device's pipeline that changes Relax functions; None without one.
+    cache
+        About the model with its KV cache on the device; None for a model without one.
     skipped
         Sites about which nothing is claimed.
     unproven
@@ -200,6 +203,7 @@ class RunResult:
     outputs: tuple[OutputPower, ...] = ()
     steps: tuple[StepResult, ...]
     pipeline: PipelineResult | None = None
+    cache: CacheResult | None = None
     skipped: tuple[SkippedSite, ...]
     unproven: dict[str, str] = field(default_factory=dict)
     versions: dict[str, str]

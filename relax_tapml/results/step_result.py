@@ -26,6 +26,8 @@ class Purpose(StrEnum):
     """What else must be on the device for a move group to fail?"""
     PIPELINE = "pipeline"
     """No boundary: the module that the device's pipeline returned is run as a whole."""
+    CACHE = "cache"
+    """No boundary: the model is run as a whole, with its KV cache on the device, too."""
 
 
 @dataclass(frozen=True, kw_only=True)

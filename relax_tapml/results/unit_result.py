@@ -164,6 +164,9 @@ class UnitResult(UnitOutcome):
         Inputs that are the same in all cases; what of its sums no case shows.
     dims_seen_once
         Symbolic dimensions that had one value only.
+    target_kernel
+        What the compiler calls the kernel that the target has in the place of the source's; empty
+        where both are made from one kernel.
     """
 
     alone: Verdict | None = None
@@ -182,6 +185,7 @@ class UnitResult(UnitOutcome):
     constant_inputs: tuple[str, ...] = ()
     inexact: str = ""
     dims_seen_once: tuple[DimResult, ...] = ()
+    target_kernel: str = ""
 
     @property
     def is_low_precision(self) -> bool:

@@ -2,8 +2,9 @@
 
 ``open_suite`` checks every file once and returns a ``Suite``, which all others take; nothing of a
 suite is used unchecked. ``manifest`` has the types of its entries, ``tolerances`` what a case may
-be off by. ``SuiteFiles`` writes files for ``carve``; ``revise_suite`` changes them afterwards, and
-``merge`` joins suites. ``reproducer`` writes one case as a script, and ``script_run`` runs it.
+be off by. ``SuiteFiles`` writes files for ``carve``; ``revise_suite`` and ``note_target`` change
+them afterwards, and ``merge`` joins suites. ``reproducer`` writes one case as a script, and
+``script_run`` runs it.
 """
 
 __all__ = [
@@ -13,6 +14,7 @@ __all__ = [
     "manifest_file",
     "merge",
     "model_beside",
+    "note_target",
     "open_suite",
     "pytest_file",
     "recipe",

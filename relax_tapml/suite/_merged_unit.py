@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeAlias
 
 import tvm
 import tvm_ffi
-from tvm import relax
+from tvm import relax, tirx
 from tvm.ir import GlobalVar
 
 from relax_tapml.passes.operator_call import UNIT_ATTR
 from relax_tapml.passes.submodule import retarget_calls
 from relax_tapml.suite.manifest import SuiteCase, SuiteDim, SuiteUnit
+
+# Kernels of a target by the names of those that they stand for.
+TargetFunctions: TypeAlias = Mapping[str, tirx.PrimFunc]
 
 
 @dataclass(kw_only=True)
@@ -36,6 +39,8 @@ class MergedUnit:
         As in ``SuiteUnit``.
     dims
         Its symbolic dimensions that had one value only, in each suite that it comes from.
+    targets
+        By target, the kernels that it has there in the place of some, or why it has none.
     """
 
     name: str
@@ -46,9 +51,16 @@ class MergedUnit:
     constant_inputs: tuple[str, ...]
     inexact: str
     dims: list[SuiteDim] = field(default_factory=list)
+    targets: dict[str, TargetFunctions | str] = field(default_factory=dict)
 
     @classmethod
-    def read(cls, name: str, module: tvm.IRModule, entry: SuiteUnit) -> MergedUnit:
+    def read(
+        cls,
+        name: str,
+        module: tvm.IRModule,
+        entry: SuiteUnit,
+        targets: Mapping[str, TargetFunctions | str],
+    ) -> MergedUnit:
         """Take the module of a unit apart."""
         called = {case.function for case in entry.cases}
         kernels = {g: module[g] for g in module.functions if g.name_hint not in called}
@@ -62,6 +74,7 @@ class MergedUnit:
             constant_inputs=entry.constant_inputs,
             inexact=entry.inexact,
             dims=list(entry.dims_seen_once),
+            targets=dict(targets),
         )
 
     def has_kernel_of(self, other: MergedUnit) -> bool:
@@ -92,6 +105,7 @@ class MergedUnit:
                 for gvar, f in self.kernels.items()
             },
             callers={key: retarget_calls(f, renamed) for key, f in self.callers.items()},
+            targets=_renamed(self.targets, {old: new.name_hint for old, new in renamed.items()}),
         )
 
     def take_cases(self, other: MergedUnit, label: str) -> int:
@@ -108,6 +122,8 @@ class MergedUnit:
         theirs = (gvar.name_hint for gvar in other.kernels)
         renamed = dict(zip(theirs, self.kernels, strict=True))
         self.dims += [dim for dim in other.dims if dim not in self.dims]
+        names_here = {old: new.name_hint for old, new in renamed.items()}
+        self.targets = {**_renamed(other.targets, names_here), **self.targets}
         known = {_identity(case) for case in self.cases}
         names = {case.name for case in self.cases}
         # An input that is constant in both suites, but with different values, is not constant.
@@ -165,6 +181,17 @@ class MergedUnit:
                 for gvar, f in self.kernels.items()
             }
         )
+
+
+def _renamed(
+    targets: Mapping[str, TargetFunctions | str], names: Mapping[str, str]
+) -> dict[str, TargetFunctions | str]:
+    return {
+        target: found
+        if isinstance(found, str)
+        else {names[name]: function for name, function in found.items()}
+        for target, found in targets.items()
+    }
 
 
 def _free(name: str, label: str, taken: Collection[str]) -> str:

@@ -10,9 +10,13 @@ from relax_tapml.compare.tolerances.stored import StoredTolerance
 from relax_tapml.results.json_codec import Count
 from relax_tapml.suite.recipe import Recipe
 
-SCHEMA = 4
-READ_SCHEMAS = (3, 4)
-"""What this version reads: in 3 no tensor shares a file, is copied along axes, or has a table."""
+SCHEMA = 5
+READ_SCHEMAS = (3, 4, 5)
+"""What this version reads.
+
+In 3 no tensor shares a file, is copied along axes, or has a table; before 5 no unit has kernels
+of other targets.
+"""
 
 KIND = "relax_tapml.suite"
 MANIFEST = "manifest.json"
@@ -181,6 +185,32 @@ class SuiteDim:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SuiteKernels:
+    """The kernels of a unit that a compiler makes otherwise for a target than for the source.
+
+    Parameters
+    ----------
+    file
+        A module of kernels, which stand for those of the same names in the unit's module; None if
+        the target has none.
+    reason
+        Why it has none, so that the unit cannot be judged there; empty if there is a file.
+
+    Raises
+    ------
+    ValueError
+        There is neither a file nor a reason, or both.
+    """
+
+    file: str | None = None
+    reason: str = ""
+
+    def __post_init__(self) -> None:
+        if (self.file is None) == (not self.reason):
+            raise ValueError("kernels of a target need a file or a reason, and not both")
+
+
+@dataclass(frozen=True, kw_only=True)
 class SuiteUnit:
     """One unit.
 
@@ -197,6 +227,9 @@ class SuiteUnit:
         term is tested.
     dims_seen_once
         The symbolic dimensions that had one value only.
+    targets
+        Kernels that the unit has on other targets, by the target's whole JSON. Empty for a unit
+        that each target makes from the same kernel, which is most units.
     """
 
     module: str
@@ -205,6 +238,7 @@ class SuiteUnit:
     constant_inputs: tuple[str, ...] = ()
     inexact: str = ""
     dims_seen_once: tuple[SuiteDim, ...] = ()
+    targets: dict[str, SuiteKernels] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -69,7 +69,8 @@ def read_manifest(path: Path) -> Manifest:
         wrote = f"relax_tapml that wrote it: {document.get('versions')}"
         is_newer = isinstance(schema, int) and schema > SCHEMA
         fix = f"Use the version of {wrote}." if is_newer else f"{CARVE_AGAIN}, or use the {wrote}."
-        reads = " and ".join(map(str, READ_SCHEMAS))
+        *earlier, last = map(str, READ_SCHEMAS)
+        reads = f"{', '.join(earlier)} and {last}"
         raise StoreError(f"{path} has schema {schema!r}, this version reads {reads}. {fix}")
     checksum = document.pop(_CHECKSUM, None)
     actual = _checksum(document)
@@ -102,8 +103,10 @@ def _check_references(manifest: Manifest) -> None:
             _ = listed[tensor.file]
             _check_suffix(tensor.file, ".safetensors")
     for unit in manifest.units.values():
-        _ = listed[unit.module], listed[unit.test]
-        _check_suffix(unit.module, ".json")
+        _ = listed[unit.test]
+        for name in (unit.module, *(k.file for k in unit.targets.values() if k.file is not None)):
+            _ = listed[name]
+            _check_suffix(name, ".json")
         if not unit.cases:
             raise ValueError("a unit has no cases")
         if len({case.name for case in unit.cases}) < len(unit.cases):

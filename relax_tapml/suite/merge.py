@@ -12,10 +12,12 @@ from relax_tapml.suite._merged_unit import MergedUnit
 from relax_tapml.suite.manifest import (
     MANIFEST,
     Manifest,
+    SuiteKernels,
     SuiteTensor,
     SuiteUnit,
 )
 from relax_tapml.suite.manifest_file import dump_manifest
+from relax_tapml.suite.note_target import write_kernels
 from relax_tapml.suite.open_suite import Suite, open_suite
 from relax_tapml.suite.pytest_file import FileStems, identifier
 from relax_tapml.suite.suite_files import SuiteFiles
@@ -128,7 +130,7 @@ def _collect(labelled: Mapping[str, Suite]) -> _Collected:
     for label, suite in labelled.items():
         names = found.merged_from[label] = {}
         for name, entry in suite.manifest.units.items():
-            unit = MergedUnit.read(name, suite.module(name), entry)
+            unit = MergedUnit.read(name, suite.module(name), entry, suite.kernels_by_target(name))
             known = next((other for other in found.units if other.has_kernel_of(unit)), None)
             if known is None:
                 known = unit.named(_free(name, label, {other.name for other in found.units}))
@@ -177,6 +179,12 @@ def _write(folder: Path, labelled: Mapping[str, Suite], collected: _Collected) -
             constant_inputs=unit.constant_inputs,
             inexact=unit.inexact,
             dims_seen_once=tuple(unit.dims),
+            targets={
+                target: SuiteKernels(reason=found)
+                if isinstance(found, str)
+                else write_kernels(files, found)
+                for target, found in unit.targets.items()
+            },
         )
         files.write_unit(unit.name, entry, unit.module())
         units[unit.name] = entry

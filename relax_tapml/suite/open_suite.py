@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -34,6 +35,7 @@ from relax_tapml.files.read import (
 )
 from relax_tapml.foreign.module import check_modules, read_module
 from relax_tapml.foreign.names import first_fault, symbol_fault, text_fault
+from relax_tapml.partition.target_kernels import TargetKernels
 from relax_tapml.passes.operator_call import leaf_types
 from relax_tapml.suite import _encoded_file
 from relax_tapml.suite._made_tensors import MadeTensors
@@ -41,6 +43,7 @@ from relax_tapml.suite.manifest import (
     MANIFEST,
     Manifest,
     SuiteCase,
+    SuiteKernels,
     SuiteOutput,
     SuiteTensor,
     SuiteUnit,
@@ -68,6 +71,8 @@ class Suite:
         Of the device that it is opened for; None if it has none, or is not known.
     trust
         Whether its units may call anything outside themselves.
+    target
+        What it is opened for; None for the source.
     """
 
     folder: Path
@@ -75,13 +80,15 @@ class Suite:
     is_low_precision: bool = False
     low_precision_math: LowPrecisionMath | None = None
     trust: bool = False
+    target: tvm.target.Target | None = None
     _modules: dict[str, tvm.IRModule] = field(default_factory=dict, repr=False)
     # The cases of a unit share them.
     _made: MadeTensors = field(default_factory=MadeTensors, repr=False)
 
     def for_target(self, target: Any) -> Suite:
         """Return the same suite, opened for a ``tvm.target.Target``; no file is read again."""
-        return replace(self, low_precision_math=platform_of(target).low_precision_math(target))
+        allowed = platform_of(target).low_precision_math(target)
+        return replace(self, low_precision_math=allowed, target=target)
 
     def low_precision(self) -> Suite:
         """Return the same suite for devices with elementary functions of low precision."""
@@ -95,7 +102,7 @@ class Suite:
         allowed = self.low_precision_math
         if self.is_low_precision or allowed is None:
             return self
-        return self.low_precision() if allowed.names & called(self.module(unit)) else self
+        return self.low_precision() if allowed.names & called(self.target_module(unit)) else self
 
     def unit(self, name: str) -> SuiteUnit:
         """Return a unit. Raises ``UsageError`` if the suite has no case of it."""
@@ -129,6 +136,90 @@ class Suite:
         if unit not in self._modules:
             self._modules[unit] = self._read_module(unit)
         return self._modules[unit]
+
+    def target_module(self, unit: str) -> tvm.IRModule:
+        """Return a unit's module with the kernels that the suite's target has in the place of some.
+
+        It is ``module`` for most units and for the source, and where ``lacking`` has a reason.
+
+        Raises
+        ------
+        StoreError
+            As ``module``; or the kernels are not those of the unit.
+        """
+        module = self.module(unit)
+        kernels = self._kernels(unit)
+        if kernels is None or kernels.file is None:
+            return module
+        own = {gvar.name_hint: gvar for gvar in module.functions}
+        result = module.clone()
+        for name, kernel in self._target_kernels(kernels.file, module).items():
+            result.update_func(own[name], kernel)
+        return result
+
+    def kernels_by_target(self, unit: str) -> dict[str, dict[str, tirx.PrimFunc] | str]:
+        """Return by target the kernels that a unit has there in the place of some, or why not."""
+        return {
+            target: kernels.reason
+            if kernels.file is None
+            else self._target_kernels(kernels.file, self.module(unit))
+            for target, kernels in self.manifest.units[unit].targets.items()
+        }
+
+    def target_kernels(self) -> TargetKernels:
+        """Return the kernels of all units that the suite's target has in the place of some."""
+        kernels: dict[str, tirx.PrimFunc] = {}
+        for unit in self.manifest.units:
+            found = self._kernels(unit)
+            if found is not None and found.file is not None:
+                kernels.update(self._target_kernels(found.file, self.module(unit)))
+        lacking = {unit: why for unit in self.manifest.units if (why := self.lacking(unit))}
+        return TargetKernels(kernels=kernels, lacking=lacking)
+
+    def lacking(self, unit: str) -> str:
+        """Return why a unit has no kernels for the suite's target; empty if it has."""
+        entry = self.manifest.units[unit]
+        kernels = self._kernels(unit)
+        if kernels is not None:
+            return kernels.reason
+        if not entry.targets or self._is_of_source:
+            return ""
+        there = ", ".join(entry.targets)
+        return (
+            f"its kernels are made for the source, {self.manifest.source}; the suite has others "
+            f"for {there}, and none for {target_text(self.target)}. Run the build for that "
+            "target, in the output folder of the suite with --resume"
+        )
+
+    def _kernels(self, unit: str) -> SuiteKernels | None:
+        if self.target is None:
+            return None
+        return self.manifest.units[unit].targets.get(target_text(self.target))
+
+    @cached_property
+    def _is_of_source(self) -> bool:
+        """Whether the suite's target is of the kind of its source."""
+        if self.target is None:
+            return True
+        return bool(tvm.target.Target(self.manifest.source).kind.name == self.target.kind.name)
+
+    def _target_kernels(self, file: str, module: tvm.IRModule) -> dict[str, tirx.PrimFunc]:
+        if file not in self._modules:
+            self._modules[file] = self._read_kernels(file, module)
+        return {g.name_hint: kernel for g, kernel in self._modules[file].functions.items()}
+
+    def _read_kernels(self, file: str, module: tvm.IRModule) -> tvm.IRModule:
+        path, fix = self.folder / file, _fix(self.manifest)
+        data = read_bytes(path, fix=fix, max_bytes=MAX_JSON_BYTES)
+        kernels = read_module(data, str(path), fix=fix, trust=self.trust)
+        own = {gvar.name_hint: function for gvar, function in module.functions.items()}
+        for gvar, kernel in kernels.functions.items():
+            replaced = own.get(gvar.name_hint)
+            if not (isinstance(kernel, tirx.PrimFunc) and isinstance(replaced, tirx.PrimFunc)):
+                raise StoreError(
+                    f"{path}: {gvar.name_hint} is no kernel of its unit. {CARVE_AGAIN}"
+                )
+        return kernels
 
     def _read_module(self, unit: str) -> tvm.IRModule:
         entry = self.manifest.units[unit]
@@ -292,11 +383,18 @@ def open_suite(folder: Path | str, target: Any = None, *, trust: bool = False) -
         if tensor.file is not None:
             _check_tensor(folder / tensor.file, tensor)
     fix = _fix(manifest)
-    paths = [folder / unit.module for unit in manifest.units.values()]
+    units = manifest.units.values()
+    of_targets = (k.file for u in units for k in u.targets.values() if k.file is not None)
+    paths = [folder / name for name in (*(unit.module for unit in units), *of_targets)]
     contents = {str(path): read_bytes(path, fix=fix, max_bytes=MAX_JSON_BYTES) for path in paths}
     check_modules(contents, fix=fix, trust=trust)
     suite = Suite(folder=folder, manifest=manifest, trust=trust)
     return suite if target is None else suite.for_target(target)
+
+
+def target_text(target: tvm.target.Target) -> str:
+    """Return a target in the form that manifests have: its whole JSON, in one order."""
+    return json.dumps(json.loads(str(target)), sort_keys=True)
 
 
 def sha256_of_array(array: Array) -> str:

@@ -18,7 +18,7 @@ from relax_tapml.frontend.nn_module import from_nn_module
 from relax_tapml.frontend.paged_drive import PagedDrive
 
 VOCABULARY = 96
-HIDDEN = 32
+HIDDEN = 64  # A CUDA kernel of decoding binds 1024 / HEAD_DIM threads to an axis that has 64.
 HEADS = 4
 KV_HEADS = 2
 HEAD_DIM = HIDDEN // HEADS

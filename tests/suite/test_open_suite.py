@@ -113,15 +113,15 @@ DAMAGE = {
     ),
     "newer schema": (
         lambda s: _edit(s, lambda d: d.update(schema=SCHEMA + 1)),
-        f"has schema {SCHEMA + 1}, this version reads 3 and {SCHEMA}. Use the version of .*tvm",
+        f"has schema {SCHEMA + 1}, this version reads 3, 4 and {SCHEMA}. Use the version of .*tvm",
     ),
     "older schema": (
         lambda s: _edit(s, lambda d: d.update(schema=1)),
-        f"has schema 1, this version reads 3 and {SCHEMA}. Carve the suite again",
+        f"has schema 1, this version reads 3, 4 and {SCHEMA}. Carve the suite again",
     ),
     "no schema": (
         lambda s: _edit(s, lambda d: d.pop("schema")),
-        f"has schema None, this version reads 3 and {SCHEMA}",
+        f"has schema None, this version reads 3, 4 and {SCHEMA}",
     ),
     "an edited manifest": (
         lambda s: (s / "manifest.json").write_text(

@@ -337,7 +337,7 @@ class _Maker:
         def is_promising(
             results: Sequence[Array], tolerances: Sequence[Tolerance], recorded: Sequence[Array]
         ) -> bool:
-            asked.append(all(map(_is_accurate, results, tolerances, recorded)))
+            asked.append(all(map(is_accurate, results, tolerances, recorded)))
             return asked[-1]
 
         evaluated = self._unit.evaluated(
@@ -347,7 +347,7 @@ class _Maker:
             self._is_followed = False
             self.missing[name] = self._unit.unevaluated
             return None
-        if evaluated is None or not all(map(_is_accurate, *evaluated, self._recorded.outputs)):
+        if evaluated is None or not all(map(is_accurate, *evaluated, self._recorded.outputs)):
             self.missing[name] = "its results would be inaccurate for all inputs that were tried"
             return None
         results, tolerances = evaluated
@@ -371,7 +371,7 @@ def _listed(parts: Sequence[str]) -> str:
     return f"{', '.join(others)} and {last}" if others else last
 
 
-def _is_accurate(result: Array, tolerance: Tolerance, recorded: Array) -> bool:
+def is_accurate(result: Array, tolerance: Tolerance, recorded: Array) -> bool:
     """Return whether most values have a bound that is small against the results.
 
     Of a large result about a million values are looked at, at even distances.

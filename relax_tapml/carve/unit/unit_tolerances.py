@@ -24,9 +24,11 @@ from relax_tapml.derive.choice_derivation import (
 )
 from relax_tapml.derive.derivation import Derivation, Promising, rule_because
 from relax_tapml.derive.operators import operator_tolerances
+from relax_tapml.files.machine import raise_machine_error
 from relax_tapml.kernel_flow.free_axes import free_axes
 from relax_tapml.kernel_flow.kernel_call import KernelCall, kernel_call_of
 from relax_tapml.kernel_flow.plain_kernel import plain_kernel
+from relax_tapml.printable import message_line
 
 
 class UnitTolerances:
@@ -128,6 +130,46 @@ class UnitTolerances:
         if found is None:
             self.unevaluated = "it cannot be evaluated in float64; see the origin of its tolerances"
         return found
+
+    @property
+    def module(self) -> tvm.IRModule:
+        """The module of the unit."""
+        return self._module
+
+    def callback(self, function: str) -> KernelCall | None:
+        """Return the call of a case function whose kernel the runtime calls; None for others."""
+        call = self._call(function)
+        return call if call is not None and call.is_runtime_callback else None
+
+    def evaluated_callback(
+        self, function: str, inputs: Sequence[Array], like: Sequence[Array]
+    ) -> tuple[list[Array], list[Tolerance]] | None:
+        """Evaluate in float64 a kernel that the runtime calls, which writes to its arguments.
+
+        Parameters and result are those of ``evaluated``; inputs that it writes to are as they are
+        before the call.
+        """
+        call = self.callback(function)
+        if call is None:
+            return None
+        derivation = self._derivation(function, call)
+        is_long = derivation.too_long(_shapes(call, inputs, like), call.scalars)
+        self.unevaluated = is_long or self._evaluations.begin()
+        if self.unevaluated or not isinstance(derivation, Derivation):
+            return None
+        arguments = _arguments(call, inputs)
+        try:
+            values, _ = derivation.values_and_errors(arguments, call.scalars, like, {})
+        except Exception as error:  # Whatever TVM and NumPy raise about arguments or memory.
+            raise_machine_error(error, "evaluating a kernel")
+            self.unevaluated = message_line(error)
+            return None
+        outputs = [
+            values[number].astype(array.dtype)
+            for number, array in zip(call.results, like, strict=True)
+        ]
+        found = derivation.tolerances(arguments, call.scalars, outputs)
+        return outputs, list(map(no_more_than_rule, found, outputs))
 
     def evaluable(
         self,

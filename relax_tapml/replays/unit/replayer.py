@@ -351,7 +351,9 @@ class _RepeatElsewhere(Exception):  # noqa: N818 - it ends the rounds of a case,
 def _side_beside(suite: Suite, target: Any, pipeline: Any) -> DeviceSide | None:
     """Apply a pipeline to the model beside a suite; None where there is none."""
     lowered = model_beside(suite)
-    return None if lowered is None else device_side(lowered, target, pipeline)
+    return (
+        None if lowered is None else device_side(lowered, target, pipeline, suite.target_kernels())
+    )
 
 
 def kernels_beside(suite: Suite) -> Path | None:

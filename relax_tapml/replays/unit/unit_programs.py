@@ -23,6 +23,7 @@ from relax_tapml.passes.operator_call import is_caller
 from relax_tapml.passes.site import Site
 from relax_tapml.passes.submodule import is_same, retarget_calls, submodule
 from relax_tapml.replays.unit._case_module import case_module
+from relax_tapml.replays.unit._offset_inputs import with_offset_inputs
 from relax_tapml.replays.unit._output_guard import guarded_call
 from relax_tapml.replays.unit._poison import PoisonedBlock
 from relax_tapml.replays.unit._workspace import filler, with_all, workspace_pages
@@ -89,7 +90,8 @@ class UnitPrograms:
         side: tvm.IRModule | None = None,
         unjudged: Mapping[str, str] | None = None,
     ) -> None:
-        self.unjudged = dict(unjudged or {})
+        lacking = {unit: why for unit in suite.manifest.units if (why := suite.lacking(unit))}
+        self.unjudged = {**lacking, **(unjudged or {})}
         self.failed: dict[str, str] = {}
         self._suite = suite
         self._target = target
@@ -320,6 +322,10 @@ class UnitPrograms:
         module = module.clone()
         module.update_func(GlobalVar(FORGET), _forget())
         alignment = platform_of(self._target).copy_alignment
+        for name in names:
+            function = with_offset_inputs(module, name, alignment=alignment)
+            if function is not None:
+                module.update_func(module.get_global_var(name), function)
         fillers = self._fillers(module, names)
         for name in names:
             guarded = guarded_call(module, name, alignment=alignment, filler=fillers.get(name))
@@ -353,7 +359,7 @@ class UnitPrograms:
 
     def _renamed(self, unit: str) -> Functions:
         """Return a unit's functions, those that do its cases under names no other unit has."""
-        module = self._suite.module(unit)
+        module = self._suite.target_module(unit)
         cases = {case.function for case in self._suite.manifest.units[unit].cases}
         renamed: Functions = {}
         for gvar, function in module.functions.items():

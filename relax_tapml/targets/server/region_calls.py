@@ -46,7 +46,7 @@ class RegionCalls:
         return None if call is None else cls(remote, call)
 
     def __call__(self, machine: Any, name: str, args: Sequence[Any]) -> list[Any]:
-        """Run a Relax function to its end, and return its tensors, flattened and in order.
+        """Run a Relax function to its end, and return its results, flattened and in order.
 
         Parameters
         ----------
@@ -70,8 +70,12 @@ def register() -> None:
     def call(machine: Any, name: str, *args: Any) -> Any:
         results = _leaves(machine[name](*args))
         taken = [_extent(arg) for arg in args if isinstance(arg, tvm.runtime.Tensor)]
-        owned = [_owned(result, taken) for result in results]
-        for device in {result.device for result in owned}:
+        owned = [
+            _owned(result, taken) if isinstance(result, tvm.runtime.Tensor) else result
+            for result in results
+        ]
+        tensors = [result for result in owned if isinstance(result, tvm.runtime.Tensor)]
+        for device in {tensor.device for tensor in tensors}:
             # A GPU reports a kernel's failure when it runs it, which may be after the call.
             device.sync()
         return tvm_ffi.convert(owned)
@@ -80,9 +84,9 @@ def register() -> None:
 
 
 def _leaves(result: Any) -> list[Any]:
-    if isinstance(result, tvm.runtime.Tensor):
-        return [result]
-    return [leaf for item in result for leaf in _leaves(item)]
+    if isinstance(result, list | tuple | tvm_ffi.Array):
+        return [leaf for item in result for leaf in _leaves(item)]
+    return [result]
 
 
 def _owned(result: Any, taken: Sequence[tuple[int, int]]) -> Any:

@@ -84,6 +84,10 @@ class VMSession(ABC):
     def _shape(self, extents: tuple[int, ...]) -> Any:
         """Return a shape as an argument of a function on the device."""
 
+    @abstractmethod
+    def _runtime_function(self, name: str) -> Any:
+        """Return a global function on the device."""
+
     def _call(self, module: DeviceModule, function: str, args: Sequence[Any]) -> list[DeviceTensor]:
         """Run a function to its end, and return its tensors."""
         results = self._flatten(module[function](*args))
@@ -170,6 +174,12 @@ class VMSession(ABC):
         with self._guard(f"call of {function}"):
             values = [self._shape(arg) if isinstance(arg, tuple) else arg for arg in args]
             return self._call(module, function, values)
+
+    def call_runtime(self, name: str, args: Sequence[Any]) -> Any:
+        """Call a function of the device's TVM runtime, by its registered name."""
+        with self._guard(f"call of {name}"):
+            values = [self._shape(arg) if isinstance(arg, tuple) else arg for arg in args]
+            return self._runtime_function(name)(*values)
 
     def _uploaded(self, array: Array) -> DeviceTensor:
         if not is_mapped(array):

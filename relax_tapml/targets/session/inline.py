@@ -96,7 +96,10 @@ class InlineSession(VMSession):
     def _shape(self, extents: tuple[int, ...]) -> Any:
         return tvm_ffi.Shape(extents)
 
+    def _runtime_function(self, name: str) -> Any:
+        return tvm.get_global_func(name)
+
     def _flatten(self, result: Any) -> list[DeviceTensor]:
-        if isinstance(result, tvm.runtime.Tensor):
-            return [result]
-        return [leaf for item in result for leaf in self._flatten(item)]
+        if isinstance(result, list | tuple | tvm_ffi.Array):
+            return [leaf for item in result for leaf in self._flatten(item)]
+        return [result]

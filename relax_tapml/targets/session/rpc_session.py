@@ -102,6 +102,7 @@ class RPCSession(VMSession):
         self._server = server
         self._timeout_s = timeout_s
         self._end: DeviceFault | None = None
+        self._runtime_functions: dict[str, Any] = {}
         try:
             with (
                 Deadline(start_s, server.interrupt, pid=server.pid) as deadline,
@@ -245,6 +246,11 @@ class RPCSession(VMSession):
     def _shape(self, extents: tuple[int, ...]) -> Any:
         return self._make_shape(*extents)
 
+    def _runtime_function(self, name: str) -> Any:
+        if name not in self._runtime_functions:
+            self._runtime_functions[name] = self._remote.get_function(name)
+        return self._runtime_functions[name]
+
     def _call(self, module: DeviceModule, function: str, args: Sequence[Any]) -> list[DeviceTensor]:
         if self._calls is None:
             return super()._call(module, function, args)
@@ -255,7 +261,13 @@ class RPCSession(VMSession):
             # A view of an argument (a reshape) does not keep the argument's memory over RPC.
             own = tvm.runtime.empty(result.shape, result.dtype, self._device)
             return [result.copyto(own)]
-        items = (self._array_item(result, i) for i in range(self._array_size(result)))
+        try:
+            size = self._array_size(result)
+        except Exception:
+            if not self._is_alive():
+                raise
+            return [result]  # It is no array: an object, which stays there.
+        items = (self._array_item(result, i) for i in range(size))
         return [leaf for item in items for leaf in self._flatten(item)]
 
     def close(self) -> None:

@@ -77,8 +77,16 @@ class DeviceSession(Protocol):
     ) -> list[DeviceTensor]:
         """Run a Relax function to its end; results stay on the device.
 
-        The function returns a tensor or a tuple, which may be nested and is flattened. Over RPC a
-        result may be a view of an argument (a reshape), but not the argument itself.
+        The function returns a tensor, an object that stays on the device (a KV cache), or a tuple,
+        which may be nested and is flattened. Over RPC a result may be a view of an argument (a
+        reshape), but not the argument itself.
+        """
+
+    def call_runtime(self, name: str, args: Sequence[Any]) -> Any:
+        """Call a function of the device's TVM runtime, by its registered name.
+
+        ``args`` are objects that functions on the device have returned, tuples of ints for shapes,
+        and numbers; the result is such a value, or None.
         """
 
     def release(self) -> None:

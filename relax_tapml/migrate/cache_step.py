@@ -1,0 +1,76 @@
+"""The model with its KV cache on the device, as it is shipped: one more step."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+from relax_tapml.compare.verdict import Verdict
+from relax_tapml.errors import LoweringError, TapmlError
+from relax_tapml.files.machine import raise_machine_error
+from relax_tapml.migrate.trial import Trial
+from relax_tapml.migrate.whole_trial import WholeTrial
+from relax_tapml.partition.shipped_module import shipped
+from relax_tapml.partition.target_kernels import TargetKernels
+from relax_tapml.printable import error_line, names_text
+from relax_tapml.results.cache_result import CacheResult, kept_text
+from relax_tapml.results.step_result import Purpose, StepResult
+
+
+def judge_cache(
+    trial: Trial, unit: str, kernels: TargetKernels, obstacles: Mapping[str, Collection[str]]
+) -> tuple[StepResult | None, CacheResult]:
+    """Run a model with its KV cache on the device, so that a decode step runs there as a whole.
+
+    So it is shown what no boundary shows: the kernels as the runtime itself calls them there, with
+    parts of larger buffers, and in the places where the target's own module gives them to it.
+
+    Parameters
+    ----------
+    trial
+        What runs.
+    unit
+        The function of the runtime that makes the cache.
+    kernels
+        Those that the model has for the target.
+    obstacles
+        Why it cannot be run: what is wrong, "is wrong", to units. Empty entries do not count.
+
+    Returns
+    -------
+    tuple
+        The step, None where it was not run; and the result for the cache.
+
+    Raises
+    ------
+    DeviceUnavailable
+        No session could be opened.
+    """
+    reasons = [f"{names_text(sorted(names))} {what}" for what, names in obstacles.items() if names]
+    if reasons:
+        return None, _not_run(unit, Verdict.SKIPPED, "; ".join(reasons))
+    try:
+        module = shipped(trial.sides.device_units, kernels)
+        step = WholeTrial(trial=trial, purpose=Purpose.CACHE).step(module)
+    except LoweringError as error:
+        return None, _not_run(unit, Verdict.INCONCLUSIVE, str(error))
+    except TapmlError:
+        raise
+    except Exception as error:  # Of the drive: what the device raises is a fault of the step.
+        raise_machine_error(error, "running the model as a whole")
+        why = (
+            f"its drive raised {error_line(error)}. A drive must call functions of TVM's runtime "
+            "by functions.runtime, so that they are called where the object is"
+        )
+        return None, _not_run(unit, Verdict.SKIPPED, why)
+    if step.verdict is Verdict.PASS:
+        return step, CacheResult(unit=unit, verdict=Verdict.PASS)
+    reason = (
+        f"every unit is right alone and with the {kept_text(unit)} on the host, but with it on the "
+        f"device the model fails {step.reason}"
+    )
+    return step, CacheResult(unit=unit, verdict=step.verdict, reason=reason)
+
+
+def _not_run(unit: str, verdict: Verdict, why: str) -> CacheResult:
+    reason = f"the model was not run with its {kept_text(unit)} on the device: {why}"
+    return CacheResult(unit=unit, verdict=verdict, reason=reason)

@@ -1,0 +1,207 @@
+# ruff: noqa: N812 - TVMScript
+"""Kernels of two targets are paired by what they are used for and by their interface."""
+
+from __future__ import annotations
+
+import paged_llm
+import pytest
+import tvm
+import tvm_ffi
+from tvm import relax, tirx
+from tvm.ir import GlobalVar
+from tvm.script import ir as I
+from tvm.script import relax as R
+from tvm.script import tirx as T
+
+from relax_tapml.partition.kernel_interface import KernelInterface
+from relax_tapml.partition.lower import lower, mark_inputs
+from relax_tapml.partition.shipped_module import shipped
+from relax_tapml.partition.target_kernels import SAME, given_kernels, pair_kernels
+from relax_tapml.passes.submodule import retarget_calls
+
+TREE = {"batch_tree_attn", "tree_attn_paged_kv_cpu"}
+
+
+def lowered(model, module):
+    return lower(mark_inputs(module, model.params))
+
+
+@pytest.fixture(scope="module")
+def decoder():
+    """The paged decoder in float16, and it lowered."""
+    model = paged_llm.model(dtype="float16")
+    return model, lowered(model, model.module)
+
+
+def made_for(model, target):
+    return lowered(model, model.for_target(tvm.target.Target(target)))
+
+
+@pytest.mark.parametrize(
+    "target", [{"kind": "cuda", "arch": "sm_90"}, "webgpu"], ids=["cuda", "webgpu"]
+)
+def test_every_kernel_of_a_cache_has_its_counterpart(decoder, target):
+    """Also the two that TVM gives to the runtime in each other's place on CPUs."""
+    model, own = decoder
+    other = made_for(model, target)
+    found = pair_kernels(own, other)
+    assert found.lacking == {}
+    assert set(found.exchanged) == TREE
+    for name, kernel in found.kernels.items():
+        assert KernelInterface.of(kernel).fits(KernelInterface.of(own[name]))
+    same = set(given_kernels(own)) - set(found.kernels)
+    for name in same:
+        assert tvm_ffi.structural_equal(own[name], other[name], map_free_vars=True)
+    # Attention, its merge, and what copies pages are made otherwise for every GPU.
+    assert found.names["batch_decode_paged_kv_cpu"] == "batch_decode_paged_kv"
+    assert found.names["merge_state_inplace_cpu"] == "tir_attention_merge_state"
+    assert len(found.names) == 10
+
+
+def test_the_same_target_has_the_same_kernels(decoder):
+    model, own = decoder
+    found = pair_kernels(own, made_for(model, "llvm"))
+    assert not found
+    assert found.applied(own) is own
+
+
+def renamed(module, names):
+    """Return a module in which functions have other names, in their calls too."""
+    gvars = {}
+    for old, new in names.items():
+        gvars[old] = GlobalVar(new)
+        relax.expr._update_type(gvars[old], module.get_global_var(old).ty)
+    functions = {
+        gvars.get(gvar.name_hint, gvar): retarget_calls(function, gvars)
+        for gvar, function in module.functions.items()
+    }
+    return tvm.IRModule(functions, attrs=module.attrs)
+
+
+def test_names_say_nothing(decoder):
+    """Two kernels of one interface that exchange their names stay in their places."""
+    model, own = decoder
+    rope, append = "fused_rope", "tir_kv_cache_transpose_append"
+    cuda = model.for_target(tvm.target.Target("opencl"))
+    prefill, decode = "batch_prefill_paged_kv", "batch_decode_paged_kv"
+    other = lowered(model, renamed(cuda, {prefill: decode, decode: prefill, rope: append + "_x"}))
+    found = pair_kernels(own, other)
+    assert found.names["batch_prefill_paged_kv_cpu"] == decode
+    assert found.names["batch_decode_paged_kv_cpu"] == prefill
+
+
+def test_a_kernel_of_another_interface_is_refused_with_both(decoder):
+    model, own = decoder
+    module = model.for_target(tvm.target.Target("opencl"))
+    name = "fused_rope"
+    kernel = module[name]
+    params = [*kernel.params, tirx.Var("more", "int32")]
+    wider = tirx.PrimFunc(params, kernel.body, attrs=kernel.attrs)
+    module.update_func(module.get_global_var(name), wider)
+    found = pair_kernels(own, lowered(model, module))
+    assert set(found.lacking) == {name}
+    for one in (kernel, wider):
+        assert str(KernelInterface.of(one)) in found.lacking[name]
+
+
+@I.ir_module
+class Here:
+    @T.prim_func(private=True, s_tir=True)
+    def twice(x: T.Buffer((4,), "float32"), y: T.Buffer((4,), "float32")):
+        for i in range(4):
+            with T.sblock("y"):
+                v = T.axis.spatial(4, i)
+                y[v] = x[v] + x[v]
+
+    @T.prim_func(private=True, s_tir=True)
+    def square(x: T.Buffer((4,), "float32"), y: T.Buffer((4,), "float32")):
+        for i in range(4):
+            with T.sblock("y"):
+                v = T.axis.spatial(4, i)
+                y[v] = x[v] * x[v]
+
+    @R.function
+    def main(x: R.Tensor((4,), "float32")) -> R.Tensor((4,), "float32"):
+        cls = Here
+        with R.dataflow():
+            a = R.call_tir(cls.twice, (x,), out_ty=R.Tensor((4,), "float32"))
+            b = R.call_tir(cls.square, (a,), out_ty=R.Tensor((4,), "float32"))
+            R.output(b)
+        return b
+
+
+@I.ir_module
+class There:
+    @T.prim_func(private=True, s_tir=True)
+    def doubled(x: T.Buffer((4,), "float32"), y: T.Buffer((4,), "float32")):
+        for i in T.thread_binding(4, thread="threadIdx.x"):
+            with T.sblock("y"):
+                v = T.axis.spatial(4, i)
+                y[v] = x[v] * T.float32(2)
+
+    @T.prim_func(private=True, s_tir=True)
+    def square(x: T.Buffer((4,), "float32"), y: T.Buffer((4,), "float32")):
+        for i in range(4):
+            with T.sblock("y"):
+                v = T.axis.spatial(4, i)
+                y[v] = x[v] * x[v]
+
+    @R.function
+    def main(x: R.Tensor((4,), "float32")) -> R.Tensor((4,), "float32"):
+        cls = There
+        with R.dataflow():
+            a = R.call_tir(cls.doubled, (x,), out_ty=R.Tensor((4,), "float32"))
+            b = R.call_tir(cls.square, (a,), out_ty=R.Tensor((4,), "float32"))
+            R.output(b)
+        return b
+
+
+@I.ir_module
+class Both:
+    """The same two kernels, both of ``x``."""
+
+    @T.prim_func(private=True, s_tir=True)
+    def twice(x: T.Buffer((4,), "float32"), y: T.Buffer((4,), "float32")):
+        for i in range(4):
+            with T.sblock("y"):
+                v = T.axis.spatial(4, i)
+                y[v] = x[v] + x[v]
+
+    @T.prim_func(private=True, s_tir=True)
+    def square(x: T.Buffer((4,), "float32"), y: T.Buffer((4,), "float32")):
+        for i in range(4):
+            with T.sblock("y"):
+                v = T.axis.spatial(4, i)
+                y[v] = x[v] * x[v]
+
+    @R.function
+    def main(x: R.Tensor((4,), "float32")):
+        cls = Both
+        with R.dataflow():
+            a = R.call_tir(cls.twice, (x,), out_ty=R.Tensor((4,), "float32"))
+            b = R.call_tir(cls.square, (x,), out_ty=R.Tensor((4,), "float32"))
+            R.output(a, b)
+        return (a, b)
+
+
+def test_a_kernel_that_is_called_is_replaced_where_the_function_computes_the_same():
+    found = pair_kernels(Here, There)
+    assert found.names == {"twice": "doubled"}
+    assert found.lacking == {}
+    assert "threadIdx.x" in found.applied(Here)["twice"].script()
+
+
+def test_kernels_that_compute_the_same_values_are_not_told_apart():
+    """Their order alone would pair them; each stays the source's."""
+    swapped = renamed(Both, {"twice": "square", "square": "twice"})
+    assert pair_kernels(Both, swapped) == SAME
+
+
+def test_the_shipped_module_gives_each_kernel_in_the_place_of_the_target(decoder):
+    """To the runtime itself, so that it needs no native library."""
+    model, own = decoder
+    other = made_for(model, "opencl")
+    kernels = pair_kernels(own, other)
+    module = shipped(kernels.applied(own), kernels)
+    assert pair_kernels(module, other) == SAME
+    assert "relax_tapml" not in module["create_cache"].script()
