@@ -111,6 +111,13 @@ def test_a_window_slides(engine):
     assert abs(decoded - steps).max() > 0.05
     wide = dataclasses.replace(engine, window=SlidingWindow(size=100))
     close(ran("chat", wide)[0], whole)
+    narrow = dataclasses.replace(engine, window=SlidingWindow(size=20, sink=1))
+    alone = narrow.cache([len(PROMPT)])
+    alone.add(0)
+    size = engine.chunk // 3
+    parts = [PROMPT[at : at + size] for at in range(0, len(PROMPT), size)]
+    last = [alone.prefill(0, part) for part in parts][-1]
+    close(ran("batch", narrow)[0][0, -1], last[0, -1])
 
 
 def test_hidden_states_and_temperatures(engine):
@@ -161,7 +168,7 @@ def test_a_function_may_take_the_place_of_scenarios(model, tmp_path, monkeypatch
         ({"batch": 1, "scenarios": SCENARIOS}, "batch cannot be run: it needs 2 sequences"),
         (
             {"window": SlidingWindow(size=8), "scenarios": SCENARIOS},
-            "scenario batch cannot be run: the model's sequences have a sliding window",
+            "scenario fork cannot be run: the model's sequences have a sliding window",
         ),
     ],
 )
