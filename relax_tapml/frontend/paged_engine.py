@@ -82,6 +82,23 @@ class PagedEngine:
             return np.asarray(self.functions[self.embed](ids)[0])
         return np.asarray(self.functions[self.embed](ids[None])[0][0])
 
+    def call(self, name: str, cache: Any, *arguments: Any) -> None:
+        """Call a function of TVM's caches, where the cache is; shapes are tuples.
+
+        Raises
+        ------
+        UsageError
+            It refuses, with its words.
+        """
+        try:
+            self.functions.runtime(f"vm.builtin.{name}")(cache, *arguments)
+        except TapmlError:
+            raise
+        except Exception as error:
+            # TVM's message begins with the condition that does not hold.
+            words = re.split(r" is false: |\) : ", error_line(error), maxsplit=1)[-1]
+            raise UsageError(f"TVM's KV cache refuses {name}: {words}") from error
+
     def parts(self, ids: Array) -> list[Array]:
         """Return token ids in parts that may be prefilled at once."""
         return [ids[start : start + self.chunk] for start in range(0, len(ids), self.chunk)]
@@ -97,6 +114,9 @@ class PagedSequences:
     engine: PagedEngine
     cache: Any
     window: SlidingWindow | None
+
+    def _call(self, name: str, *arguments: Any) -> None:
+        self.engine.call(name, self.cache, *arguments)
 
     def add(self, *sequences: int) -> None:
         """Add empty sequences."""
@@ -171,17 +191,6 @@ class PagedSequences:
         found: Array = self.engine.functions[function](shaped, *more, self.cache)[0]
         self._call("kv_state_end_forward")
         return found
-
-    def _call(self, name: str, *arguments: Any) -> None:
-        """Call a function of TVM's caches; ``UsageError`` with its words where it refuses."""
-        try:
-            self.engine.functions.runtime(f"vm.builtin.{name}")(self.cache, *arguments)
-        except TapmlError:
-            raise
-        except Exception as error:
-            # TVM's message begins with the condition that does not hold.
-            words = re.split(r" is false: |\) : ", error_line(error), maxsplit=1)[-1]
-            raise UsageError(f"TVM's KV cache refuses {name}: {words}") from error
 
 
 def last_tokens(tokens: Tokens) -> Array:
