@@ -145,9 +145,7 @@ def test_without_a_driver_there_are_kernels_only(no_driver, capsys):
     printed = capsys.readouterr().out
     assert "here      kernels only: there is no such device here" in printed
     assert "apt-get install -y --no-install-recommends pocl-opencl-icd" in printed
-    with pytest.raises(
-        DeviceUnavailable, match=r"no OpenCL device \(apt-get install .*pocl-op"
-    ):
+    with pytest.raises(DeviceUnavailable, match=r"no OpenCL device \(apt-get install .*pocl-op"):
         open_session("process", parse_target("opencl", "process"))
 
 
