@@ -124,6 +124,7 @@ def test_a_call_that_raises_is_an_error_of_the_source(tmp_path):
     assert "expected a multiple of 8 on sample 'ones', in main/001/" in str(caught.value)
 
 
+@pytest.mark.needs_forks
 def test_a_source_that_crashes_only_later_is_told_when(tmp_path):
     """The second run in a process is the captured one."""
     calls = []
@@ -143,6 +144,7 @@ def test_a_source_that_crashes_only_later_is_told_when(tmp_path):
     assert calls == []
 
 
+@pytest.mark.needs_forks
 def test_a_crash_under_noise_names_the_operator(monkeypatch, tmp_path):
     """A source may stand no change of its values; that is found after the replay."""
 

@@ -97,11 +97,12 @@ def test_a_probe_that_crashes_the_source_is_dropped(tmp_path):
         host_pipeline="crashing:aborting_when_large",
     )
     assert result.verdict == "pass"
-    assert result.document["unproven"]["softmax/main-000-large"] == (
-        "the source itself fails this probe: it was terminated by SIGABRT"
-    )
+    reason = result.document["unproven"]["softmax/main-000-large"]
+    assert reason.startswith("the source itself fails this probe: ")
+    assert reason.endswith(" was terminated by SIGABRT")
 
 
+@pytest.mark.needs_forks
 def test_an_evaluation_that_crashes_costs_a_probe_and_not_the_tool(
     recording, tmp_path, monkeypatch
 ):
@@ -157,6 +158,7 @@ class Doubled:
         return a
 
 
+@pytest.mark.needs_forks
 def test_tolerances_that_cannot_be_derived_without_a_crash_say_so(recording, tmp_path, monkeypatch):
     """What the dtype allows is used, and the origin has the reason."""
     monkeypatch.setattr(Derivation, "tolerances", lambda *_args, **_options: os.abort())

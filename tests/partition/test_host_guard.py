@@ -112,6 +112,7 @@ def test_a_wrong_index_of_the_device_is_a_crash_and_not_our_end(tmp_path):
     assert result.shape == (3, 8)
 
 
+@pytest.mark.needs_forks
 def test_values_that_the_source_had_are_not_tried_again(tmp_path, monkeypatch):
     """A right device costs no fork."""
     gather = Gather(tmp_path, factor=1)

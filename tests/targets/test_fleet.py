@@ -177,6 +177,10 @@ def test_no_server_waits_while_a_client_prepares(session, monkeypatch):
 
 def test_clients_learn_where_a_server_listens():
     """Which need not be where the tracker sees it."""
+    try:
+        socket.create_server(("127.0.0.2", 0)).close()
+    except OSError:
+        pytest.skip("this machine has no second address of its own")  # as macOS
     with closing(LocalFleet(1, key="board", host="127.0.0.2")) as local:
         local.wait(240)
         open_session(local.session, LLVM).close()
