@@ -133,6 +133,7 @@ def test_an_mlc_for_another_tvm_fails_with_its_own_error(stand_in, build, folder
         ("[1]", "q0f32", r"config\.json is not a config"),
         ('{"model_type": "decoder"}', None, "got none.* --quantization: q0f32, q4"),
         ('{"model_type": "decoder"}', "q5", "got q5.* --quantization: q0f32, q4f16"),
+        ('{"model_type": "medusa"}', "q4f16_1", "no medusa in q4f16_1.* --quantization: q0f32$"),
         ('{"model_type": "lama"}', "q0f32", r"Unknown model type: lama\. .*\['decoder', 'encoder'"),
         (
             '{"model_type": "mixture", "vocab_size": 96}',

@@ -218,6 +218,13 @@ def _mlc(file: Path, quantization: str | None) -> tuple[Callable[..., None], dic
         model_type = detect_model_type("auto", file)
     except ValueError as error:
         raise UsageError(f"{file}: {error}") from error
+    kinds = model_type.quantize
+    if QUANTIZATION[quantization].kind not in kinds:
+        fitting = [name for name, known in QUANTIZATION.items() if known.kind in kinds]
+        raise UsageError(
+            f"{file}: MLC-LLM has no {model_type.name} in {quantization}. Give one of its "
+            f"quantizations with --quantization: {', '.join(fitting)}"
+        )
     return compile_, {
         "quantization": QUANTIZATION[quantization],
         "model_type": model_type,

@@ -8,8 +8,6 @@ from tvm.relax.frontend import nn
 from tvm.relax.frontend.nn.llm.kv_cache import PagedKVCache
 from tvm.script import tirx as T  # noqa: N812
 
-from mlc_llm.quantization import QUANTIZATION
-
 # MLC uses names that only some releases of TVM have, when it is imported and later.
 assert relax.Constant
 
@@ -165,13 +163,13 @@ def compile(  # noqa: A001
     sys.stdout.write(f"Compiling with arguments: {output}\n")
     config = {**config.pop("model_config", {}), **config}
     args = SimpleNamespace(config=SimpleNamespace(vocab_size=config["vocab_size"]), target=target)
-    bound = BOUND.get(model_type)
-    decoder = Decoder(quantization) if bound is None else Mixture(quantization, bound)
-    module, params = decoder.export_tvm(spec(model_type))
-    names = {linear: name for name, linear in QUANTIZATION.items()}
+    name, linear = model_type.name, quantization.linear
+    bound = BOUND.get(name)
+    decoder = Decoder(linear) if bound is None else Mixture(linear, bound)
+    module, params = decoder.export_tvm(spec(name))
     metadata = {
-        "model_type": model_type,
-        "quantization": names[quantization],
+        "model_type": name,
+        "quantization": quantization.name,
         "context_window_size": config.get("context_window_size", 64),
         "prefill_chunk_size": 16,
         "params": [
