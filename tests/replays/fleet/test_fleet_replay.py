@@ -111,6 +111,7 @@ def test_what_a_server_that_dies_had_in_hand_goes_to_another(moody, fleet, suite
         replay(suite, session=fleet.session("mortal"), timeout_s=1)
 
 
+@pytest.mark.needs_forks  # whose sessions start at once
 def test_what_was_judged_is_kept_when_all_devices_are_lost(on, doom, fleet):
     """What is wrong is wrong, on one device if need be; the rest is open, with the reason."""
     doom("doomed", {"increment", "cumsum"})
@@ -129,6 +130,7 @@ def test_what_was_judged_is_kept_when_all_devices_are_lost(on, doom, fleet):
         assert f"{address}: its server " in report.unavailable
 
 
+@pytest.mark.needs_forks  # whose sessions start at once
 def test_a_kernel_that_ends_every_server_is_named(fleet, on, monkeypatch):
     """Both servers are gone, so nothing is known of any unit."""
     both = threading.Barrier(2)
