@@ -9,9 +9,6 @@ _READING = {
     f"{_PREFIX}{name}" for name in ("attention_with_fused_qkv", "self_attention", "cross_attention")
 }
 
-CREATE = "vm.builtin.paged_attention_kv_cache_create"
-"""Creates a cache; its first argument is the size."""
-
 SEQUENCE = 0
 """Id of the one sequence whose state TVM's caches can export and import."""
 

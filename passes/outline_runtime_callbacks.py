@@ -97,28 +97,16 @@ class _Outliner(relax.PyExprMutator):  # type: ignore[misc]
 
     def _add_functions(self, gvar: GlobalVar, kernel: tirx.PrimFunc) -> GlobalVar:
         name = gvar.name_hint
-        written = written_params(kernel)
-        params = _parameters(kernel)
-        run = relax.Var("_", TupleType([]))
-        call = relax.Call(gvar, params)
-        relax.expr._update_type(call, TupleType([]))
-        outputs = relax.Tuple([params[index] for index in written])
-        result = relax.Var("result", outputs.ty)
-        unit = _function(
-            params,
-            [relax.VarBinding(run, call), relax.VarBinding(result, outputs)],
-            result,
-            {UNIT_ATTR: name, WRITES_ATTR: 1, "relax.force_pure": 1},
-        )
+        unit = unit_function(gvar, kernel)
         unit_gvar = self.builder_.add_func(unit, f"unit_{name}")
 
         params = _parameters(kernel)
-        result = relax.Var("result", outputs.ty)
+        result = relax.Var("result", unit.ret_ty)
         call = relax.Call(unit_gvar, params)
-        relax.expr._update_type(call, outputs.ty)
+        relax.expr._update_type(call, unit.ret_ty)
         bindings: list[relax.Binding] = [relax.VarBinding(result, call)]
-        for position, index in enumerate(written):
-            item = relax.Var("item", outputs.ty.fields[position])
+        for position, index in enumerate(written_params(kernel)):
+            item = relax.Var("item", unit.ret_ty.fields[position])
             bindings.append(relax.VarBinding(item, relax.TupleGetItem(result, position)))
             store = relax.Call(
                 relax.ExternFunc(STORE_RESULT), [params[index], item], ty_args=[TupleType([])]
@@ -128,6 +116,22 @@ class _Outliner(relax.PyExprMutator):  # type: ignore[misc]
         bindings.append(relax.VarBinding(done, relax.Tuple([])))
         callback = _function(params, bindings, done, {"relax.force_pure": 1})
         return self.builder_.add_func(callback, f"callback_{name}")
+
+
+def unit_function(gvar: GlobalVar, kernel: tirx.PrimFunc) -> relax.Function:
+    """Return the function that is the unit of a kernel: it returns what the kernel writes to."""
+    params = _parameters(kernel)
+    run = relax.Var("_", TupleType([]))
+    call = relax.Call(gvar, params)
+    relax.expr._update_type(call, TupleType([]))
+    outputs = relax.Tuple([params[index] for index in written_params(kernel)])
+    result = relax.Var("result", outputs.ty)
+    return _function(
+        params,
+        [relax.VarBinding(run, call), relax.VarBinding(result, outputs)],
+        result,
+        {UNIT_ATTR: gvar.name_hint, WRITES_ATTR: 1, "relax.force_pure": 1},
+    )
 
 
 def written_params(kernel: tirx.PrimFunc) -> list[int]:

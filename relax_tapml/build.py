@@ -63,6 +63,15 @@ def parser() -> argparse.ArgumentParser:
         help="input of a text model; may be repeated",
     )
     add("--quantization", metavar="NAME", help="of mlc:CONFIG, such as q4f16_1 (as in CONFIG)")
+    add(
+        "--drive",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="how a decoder with a paged KV cache is run: chat, batch, fork, tree, window, hidden, "
+        "drafts, softmax or logits; may be repeated (all that the model allows); or "
+        "MODULE:FUNCTION, which runs a sample of any model",
+    )
     add("--device-pipeline", metavar="MODULE:ATTR", help="Relax pass for the device's module")
     add("--host-pipeline", metavar="MODULE:ATTR", help="Relax pass for the host's module")
     add(
@@ -156,6 +165,7 @@ def _run(args: argparse.Namespace) -> int:
         inputs=args.inputs,
         texts=args.text,
         quantization=args.quantization,
+        drive=args.drive,
         resume=args.resume,
         force=args.force,
         reporter=Progress(),

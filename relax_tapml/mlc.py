@@ -18,6 +18,7 @@ from relax_tapml.arrays import Array
 from relax_tapml.bringup.main_job import bring_up
 from relax_tapml.bringup.options import OptionFields
 from relax_tapml.frontend.mlc_compat import tvm_for_mlc
+from relax_tapml.frontend.mlc_drive import mlc_drive
 from relax_tapml.frontend.mlc_model import mlc_model, prompt_sample
 from relax_tapml.frontend.mlc_pipeline import (
     LAST_BEFORE_SCHEDULES,
@@ -78,7 +79,7 @@ def carving(
     dims
         Extents of dimensions that MLC leaves open, such as ``vocab_size``, for random weights.
     drive
-        Runs a sample; by default as MLC's runtime does.
+        Runs a sample; by default all scenarios that the model allows, as MLC's runtime would.
     pipeline, after
         Name of the registered pipeline, and of the pass in it after which the module is taken.
     resume, force, options
@@ -94,14 +95,15 @@ def carving(
     carved = Carved()
 
     def bring(taken: Taken) -> None:
+        samples = [
+            prompt_sample(f"prompt {number}", prompt, following)
+            for number, prompt in enumerate(prompts)
+        ]
         carved.model = mlc_model(
             taken,
             name="MLC model",
-            samples=[
-                prompt_sample(f"prompt {number}", prompt, following)
-                for number, prompt in enumerate(prompts)
-            ],
-            drive=drive or PagedDrive(is_flat=True),
+            samples=samples,
+            drive=drive or mlc_drive(taken.module, taken.metadata, samples),
             params=params,
             dims=dims,
         )

@@ -3,13 +3,13 @@
 # this machine, run the platform's tests, none of which may be skipped, and bring MiniLM up on it.
 # Run it in a virtual environment. Exits with 3 where something cannot be installed.
 #
-#   scripts/from_scratch.sh webgpu|arm64
+#   scripts/from_scratch.sh webgpu|arm64|opencl
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 target=${1:-}
-if [[ $target != webgpu && $target != arm64 ]]; then
-  echo "usage: scripts/from_scratch.sh webgpu|arm64" >&2
+if [[ ! $target =~ ^(webgpu|arm64|opencl)$ ]]; then
+  echo "usage: scripts/from_scratch.sh webgpu|arm64|opencl" >&2
   exit 2
 fi
 

@@ -23,6 +23,7 @@ from hypothesis import HealthCheck, settings
 
 from relax_tapml.replays.unit.replayer import Replayer
 from relax_tapml.replays.unit.unit_replay import UnitReplay, replay_unit
+from relax_tapml.system import FORKS_ARE_SAFE
 from relax_tapml.targets.fleet.local_fleet import LocalFleet
 from relax_tapml.targets.fleet.tracker import TrackerKey, free_devices
 from relax_tapml.targets.session.rpc_session import RPCSession
@@ -66,6 +67,19 @@ settings.register_profile(
     "untimed", deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 settings.load_profile("untimed")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Register the mark of what only holds where work is done in forks of this process."""
+    config.addinivalue_line("markers", "needs_forks: is skipped where forks are not safe")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what needs forks where these are not safe."""
+    if not FORKS_ARE_SAFE:
+        for item in items:
+            if item.get_closest_marker("needs_forks"):
+                item.add_marker(pytest.mark.skip(reason="forks are not safe on this system"))
 
 
 @pytest.fixture(scope="session")

@@ -23,6 +23,7 @@ LEVELS = [
         "versions",
         "cores",
         "crossings",
+        "system",
     },
     {"files", "passes"},
     {"tensor_file"},
@@ -30,7 +31,7 @@ LEVELS = [
     {"compare.metrics"},
     {"processes", "compare", "capture", "kernel_flow"},
     {"cpu_schedule"},
-    {"foreign", "derive", "targets.server", "targets.toolchain"},
+    {"foreign", "derive", "targets.opencl", "targets.server", "targets.toolchain"},
     {"targets.session", "targets.arm64"},
     {"targets.web"},
     {"targets.platforms"},
@@ -196,3 +197,10 @@ def test_the_picture_of_the_rooms_is_true() -> None:
     drawn = re.search(r"## Rooms.*?```\n(.*?)```", page, re.DOTALL)
     assert drawn is not None
     assert [set(line.split()) for line in drawn[1].splitlines()] == LEVELS[::-1]
+
+
+def test_one_place_asks_for_the_system() -> None:
+    """Others ask `system` for what they need."""
+    asks = re.compile(r"\bsys\.platform\b|\bos\.uname\b|\bplatform\.system\b|\bos\.name\b")
+    texts = {name: path.read_text(encoding="utf-8") for name, path in FILES.items()}
+    assert [name for name, text in texts.items() if asks.search(text)] == ["relax_tapml.system"]

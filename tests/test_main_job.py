@@ -233,6 +233,7 @@ def test_without_a_device_nothing_is_said_about_it(tmp_path, monkeypatch):
     assert bring_up(model(), session="inline", out=tmp_path, resume=True).verdict == "pass"
 
 
+@pytest.mark.needs_forks
 def test_units_that_do_not_build_are_named_without_a_device(tmp_path, monkeypatch):
     """That needs none; the others are open, and a later run goes on with them."""
     pipeline = breaks("split", broken_pipelines.unbuildable)

@@ -197,8 +197,8 @@ def test_a_model_is_made_for_another_target_by_the_same_passes(stand_in, folder)
     tvm.ir.assert_structural_equal(cpu, model.module, map_free_vars=True)
     assert "batch_decode_paged_kv" in kernels(gpu) - kernels(model.module)
     assert "batch_decode_paged_kv_cpu" in kernels(model.module) - kernels(gpu)
-    assert lowering_notes(cpu) == []
-    assert [note.split()[1] for note in lowering_notes(gpu)] == ["FuseAddRMSNorm"]
+    left_out = ["FuseAddRMSNorm" in note for note in lowering_notes(gpu)]
+    assert (left_out, "FuseAddRMSNorm" in str(lowering_notes(cpu))) == ([True], False)
     assert "fused" not in gpu.attrs
     for name in ("embed", "prefill", "decode"):
         tvm.ir.assert_structural_equal(gpu[name], model.module[name], map_free_vars=True)

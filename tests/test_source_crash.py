@@ -32,6 +32,7 @@ from relax_tapml.frontend.model import Model, Sample
         ("wild_scatter", "was terminated by SIGSEGV on sample 's0', in main/000/scatter_elements"),
     ],
 )
+@pytest.mark.needs_forks
 def test_a_crash_of_the_source_names_operator_and_sample(name, told, tmp_path):
     """It is no verdict about the target, and the folder says so too."""
     with pytest.raises(SourceError) as caught:
@@ -42,6 +43,7 @@ def test_a_crash_of_the_source_names_operator_and_sample(name, told, tmp_path):
     assert document["reason"] == str(caught.value)
 
 
+@pytest.mark.needs_forks
 def test_a_source_that_aborts_ends_the_command_line_with_3(models, tmp_path):
     """One line on stderr, and no signal."""
     environment = {**os.environ, "PYTHONPATH": str(models)}
@@ -55,6 +57,7 @@ def test_a_source_that_aborts_ends_the_command_line_with_3(models, tmp_path):
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.needs_forks
 def test_a_crash_while_constants_are_folded_is_met_by_the_source(tmp_path, caplog):
     """Lowering runs kernels too; it goes on without folding, and the source then says where."""
     with pytest.raises(

@@ -104,8 +104,8 @@ def test_what_is_wrong_only_with_the_cache_on_the_device_blames_what_makes_it(
 ):
     right = cache_step.shipped
 
-    def wrong(side, kernels):
-        module = right(side, kernels)
+    def wrong(side):
+        module = right(side)
         module.update_func(module.get_global_var(DECODE), scale(module[DECODE]))
         return module
 

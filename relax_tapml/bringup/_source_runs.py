@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -35,7 +36,9 @@ from relax_tapml.processes.fork import (
     forked,
 )
 from relax_tapml.progress import Stage
+from relax_tapml.system import FORKS_ARE_SAFE
 
+_log = logging.getLogger(__name__)
 # What fails now and then, or only after a while, is to be met again.
 _TRIALS = 3
 
@@ -128,6 +131,11 @@ class SourceRuns:
         self.host = self.forked_host = Host(target, kernels, model.params, units)
         if can_fork(target):
             self.forked_host = Host(target, kernels, model.params, is_forked=True)
+        elif not FORKS_ARE_SAFE:
+            _log.warning(
+                "the source runs in this process, because forks are not safe on this system: if a "
+                "kernel of it crashes, this process ends with it"
+            )
 
     def take_model(self, model: Model, derived: Mapping[str, Array], lowered: tvm.IRModule) -> None:
         """Run another model from now on, which differs in where its weights lie only.

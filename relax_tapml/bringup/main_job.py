@@ -24,6 +24,7 @@ from relax_tapml.bringup.target_build import build_target, prepare_target, targe
 from relax_tapml.bringup.trusted_source import build_source, trust_source
 from relax_tapml.errors import SourceError, UsageError
 from relax_tapml.files.machine import machine_errors
+from relax_tapml.frontend.drives import with_drive
 from relax_tapml.frontend.inputs import as_samples
 from relax_tapml.frontend.load.load_model import load_model
 from relax_tapml.frontend.model import Model
@@ -42,6 +43,7 @@ def bring_up(
     inputs: Sequence[Any] = (),
     texts: Sequence[str] = (),
     quantization: str | None = None,
+    drive: Sequence[str] = (),
     resume: bool = False,
     force: bool = False,
     reporter: Reporter | None = None,
@@ -68,6 +70,9 @@ def bring_up(
         Sentences, for text models.
     quantization
         Of a model ``mlc:CONFIG``; by default that of its config.
+    drive
+        Names of the scenarios by which a decoder with a paged KV cache is run, or one
+        ``package.module:function`` in place of ``Model.drive``.
     resume
         Continue an interrupted run in ``out``; also after editing a kernel, when only what
         depends on it is done again.
@@ -105,7 +110,7 @@ def bring_up(
         may be ``inconclusive`` instead, as above.
     """
     options = (options or Options()).changed(fields)
-    load = partial(_loaded, model, inputs, texts, quantization, options)
+    load = partial(_driven, model, inputs, texts, quantization, drive, options)
     clock = StageClock(reporter or SilentReporter())
     with (
         machine_errors(f"running in {out}", Path(out)),
@@ -181,6 +186,17 @@ def run_stages(
     if migrated.source_error is not None and not result.culprits:
         raise migrated.source_error
     return result
+
+
+def _driven(
+    model: Model | str,
+    inputs: Sequence[Any],
+    texts: Sequence[str],
+    quantization: str | None,
+    drive: Sequence[str],
+    options: Options,
+) -> Model:
+    return with_drive(_loaded(model, inputs, texts, quantization, options), drive)
 
 
 def _loaded(

@@ -255,7 +255,6 @@ class _Job:
             step, result = judge_cache(
                 trial,
                 maker,
-                prepared.kernels,
                 {
                     "is wrong": culprits(units),
                     "has no kernel for the target": unpaired,

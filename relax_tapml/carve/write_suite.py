@@ -15,6 +15,7 @@ from relax_tapml.arrays import Array
 from relax_tapml.capture.store import CaptureStore
 from relax_tapml.carve._carve_unit import carve_unit
 from relax_tapml.carve._composite_tolerances import composite_tolerances
+from relax_tapml.carve._uncalled import unread_caches, why_uncalled
 from relax_tapml.carve._unit_jobs import memory_limit, need_bytes, unit_jobs
 from relax_tapml.carve.select.choose_cases import Case
 from relax_tapml.carve.unit.carved_unit import CarvedCase, CarvedUnit
@@ -292,13 +293,22 @@ class _Writer:
             entry = self._write_cases(files, unit, stem, carved)
         else:
             reasons = iter(carved.uncarved.values())
-            skipped[unit] = next(reasons, None) or self._why_never(unit)
+            skipped[unit] = next(reasons, None) or self._why_never(unit, store)
         return _WrittenUnit(
             unit=entry,
             sha256=files.sha256,
             tensors=files.tensors,
             skipped=skipped,
-            skipped_sites=carved.uncarved if entry is not None else {},
+            skipped_sites={
+                **unread_caches(
+                    [call for call in self._calls.values() if call[0].unit == unit],
+                    store,
+                    self._lowered,
+                ),
+                **carved.uncarved,
+            }
+            if entry is not None
+            else {},
             dropped_probes={f"{unit}/{name}": why for name, why in carved.missing_probes.items()},
         )
 
@@ -371,9 +381,11 @@ class _Writer:
             is_probe=case.is_probe,
         )
 
-    def _why_never(self, unit: str) -> str:
-        for site, call in self._calls.values():
+    def _why_never(self, unit: str, store: CaptureStore) -> str:
+        calls = [(site, call) for site, call in self._calls.values() if site.unit == unit]
+        for _, call in calls:
             found = operator_call(call, self._lowered)
-            if site.unit == unit and found is not None and found.skip_reason is not None:
+            if found is not None and found.skip_reason is not None:
                 return str(found.skip_reason)
-        return "no call of it that returned was recorded"
+        sites = [site for site, _ in calls]
+        return why_uncalled(unit, sites, store.called_sites(), self._lowered)

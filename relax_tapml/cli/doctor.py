@@ -52,7 +52,7 @@ def _examine(platform: Platform, *, is_tried: bool) -> dict[str, Any]:
     missing = [item.name for item in needs if item.is_needed and not item.found]
     state, detail = ("missing", ", ".join(missing)) if missing else ("ready", "")
     if not missing and not platform.has_device_here():
-        state, detail = "kernels only", "there is no such device here; run them over RPC"
+        state, detail = "kernels only", f"there is no such device here; {platform.elsewhere}"
     if is_tried and state == "ready":
         from relax_tapml.cli.trial import run_a_kernel  # imports TVM
 
@@ -68,6 +68,7 @@ def _examine(platform: Platform, *, is_tried: bool) -> dict[str, Any]:
         "sessions": [*platform.sessions(), *platform.remote_sessions],
         "state": state,
         "detail": detail,
+        "devices": platform.devices_here(),
         "requirements": [
             {
                 "name": item.name,
@@ -88,6 +89,7 @@ def _print(examined: list[dict[str, Any]]) -> None:
         lines = [
             item["summary"],
             f"here      {state}",
+            *(f"device    {device}" for device in item["devices"]),
             f"sessions  {', '.join(item['sessions'])}",
             f"tried on  {item['tried_on']}",
         ]

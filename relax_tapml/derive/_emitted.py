@@ -28,11 +28,15 @@ class Emitted:
         if is_cell or isinstance(value, tirx.Var):
             return value
         name, dtype = f"t{len(self._statements)}", dtype_of(value)
-        if dtype != F64:
+        is_guarded = isinstance(value, TensorLoad) and any(
+            isinstance(index, tirx.Select) for index in value.indices
+        )
+        if dtype != F64 and not is_guarded:
             var = tirx.Var(name, dtype)
             self.add(tirx.Bind(var, value))
             return var
-        # TVM's simplifier substitutes variables into each other without limit, but not cells.
+        # TVM's simplifier substitutes variables into each other without limit, but not cells. A
+        # guarded load may be in the guard of the next one, and so on.
         return self.new_cell(name, value)
 
     def new_cell(self, name: str, value: Any) -> Any:

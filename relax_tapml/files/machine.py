@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from relax_tapml.errors import MachineError, TapmlError, UsageError
+from relax_tapml.system import install_command
 
 _SPACE = "Free space there"
 _FILES = "Close other programs, or raise the limit (ulimit -n)"
@@ -25,7 +26,8 @@ _MEMORY = "Close other programs, or use a machine with more memory"
 _PROCESSES = "Close other programs, or raise the limit (ulimit -u)"
 _SIZE = "Raise the limit on the size of files (ulimit -f)"
 _RIGHTS = "Give this user the rights to it, or name another"
-_COMPILER = "Install a C++ compiler ('apt-get install -y g++'), and have it in PATH"
+_COMPILER_COMMAND = install_command(debian="g++", macos="xcode-select --install")
+_COMPILER = f"Install a C++ compiler ('{_COMPILER_COMMAND}'), and have it in PATH"
 _DISK = "Check the disk"
 _TMPDIR = "Make it, or name another one"
 
@@ -85,7 +87,10 @@ _TEXTS = (
     (
         re.compile(
             rf"no such file or directory: '({_PROGRAM})'|cannot (find|execute) .{{0,40}}(compiler"
-            r"|cc1plus|['\u2018](as|ld)['\u2019]|collect2)|nvcc: (command )?not found",
+            r"|cc1plus|['\u2018](as|ld)['\u2019]|collect2)|nvcc: (command )?not found"
+            # Without Xcode's tools macOS has stand-ins for compilers, which print one of these.
+            r"|invalid active developer path|no developer tools were found"
+            r"|agreed to the Xcode",
             re.I,
         ),
         _COMPILER,

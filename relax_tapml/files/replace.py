@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -11,9 +10,7 @@ from pathlib import Path
 
 from relax_tapml.errors import UsageError
 from relax_tapml.files.scratch import scratch_folder
-
-# Of Linux's renameat2.
-_AT_FDCWD, _RENAME_EXCHANGE = -100, 2
+from relax_tapml.system import exchange
 
 
 def write_file(path: Path, content: str | bytes) -> None:
@@ -77,7 +74,7 @@ def _move(new: Path, path: Path, old: Path) -> None:
     if path.is_symlink() or path.is_file():
         path.unlink()
     elif path.exists():
-        if _exchange(new, path):
+        if exchange(new, path):
             return
         path.rename(old)
     try:
@@ -86,19 +83,6 @@ def _move(new: Path, path: Path, old: Path) -> None:
         if old.exists():
             old.rename(path)
         raise
-
-
-def _exchange(one: Path, other: Path) -> bool:
-    """Exchange two folders in one move; return False where the system cannot.
-
-    With two moves the process may be killed between them, and leave no folder at ``path``.
-    """
-    try:
-        rename = ctypes.CDLL(None).renameat2
-    except (OSError, AttributeError):
-        return False
-    names = os.fsencode(one), os.fsencode(other)
-    return bool(rename(_AT_FDCWD, names[0], _AT_FDCWD, names[1], _RENAME_EXCHANGE) == 0)
 
 
 def check_replaceable(folder: Path, *, replace: bool) -> None:

@@ -40,6 +40,9 @@ _ROOMS = frozenset({"ffi", "ir", "prim", "tirx", "s_tir", "relax", "te", "sym", 
 _NOT_DATA = frozenset({"ffi.Module", "ffi.Function", "ffi.Error", "ffi.OpaquePyObject"})
 # TVM itself leaves these fields empty, although their types do not allow it.
 _MAY_BE_EMPTY = frozenset({"span", "attrs"})
+# A span of several parts, as inlined functions have, is in no file of its own; what binds a loop to
+# threads has the loop's extent.
+_EMPTY_IN = frozenset({("ir.SequentialSpan", "source_name"), ("tirx.IterVar", "dom")})
 _INT64 = 1 << 63
 # Static types of fields that hold their value: int, bool, float, dtype.
 _HOLDS_VALUE = frozenset({1, 2, 3, 5})
@@ -217,7 +220,8 @@ def _fields_of(kind: str) -> dict[str, _Field]:
                 may_be_empty=IS_TVM_026
                 or "None" in schema
                 or schema == "Any"
-                or field.name in _MAY_BE_EMPTY,
+                or field.name in _MAY_BE_EMPTY
+                or (kind, field.name) in _EMPTY_IN,
             )
         info = info.parent_type_info
     return found

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import resource
 import signal
-import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import tvm
@@ -13,20 +13,44 @@ import tvm_ffi
 
 from relax_tapml._compat import load_json, verify_well_formed
 from relax_tapml.errors import MachineError, StoreError
+from relax_tapml.foreign._apart import done_apart
 from relax_tapml.printable import error_line
 from relax_tapml.processes.fork import ForkChannel, ForkFailed, forked
+from relax_tapml.system import FORKS_ARE_SAFE
 
 _CPU_SECONDS = 20
 _CPU_SECONDS_PER_MB = 20
 # Ends a child that blocks without using the processor.
 _WALL_TO_CPU = 30
 _MEMORY_BYTES = 4 << 30
+_STATM = Path("/proc/self/statm")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ForeignFiles:
+    """Files that a child reads.
+
+    Parameters
+    ----------
+    contents
+        By path for messages.
+    libraries
+        Paths of shared libraries.
+    fix
+        What to do if one cannot be used, a sentence.
+    """
+
+    contents: Mapping[str, bytes]
+    libraries: Sequence[Path] = ()
+    fix: str
+
+
+Work = Callable[[ForkChannel, ForeignFiles], None]
+"""A function of a module: a new process finds it there. Calls ``note`` with what it reads next."""
 
 
 def try_load(texts: Mapping[str, str], *, fix: str) -> None:
-    """Read, walk, print and hash modules in a fork of this process.
-
-    On Linux only: elsewhere TVM may not work in a fork, and they are read in this process.
+    """Read, walk, print and hash modules in a child process.
 
     Parameters
     ----------
@@ -43,53 +67,54 @@ def try_load(texts: Mapping[str, str], *, fix: str) -> None:
     if not texts:
         return
 
-    def work(fork: ForkChannel) -> None:
-        for where, text in texts.items():
-            fork.note(where)
-            _use(text, where, fix)
-
-    run_limited(work, size=sum(map(len, texts.values())), what="reading", fix=fix)
+    contents = {where: text.encode() for where, text in texts.items()}
+    run_limited(use_modules, ForeignFiles(contents=contents, fix=fix), what="reading")
 
 
-def run_limited(work: Callable[[ForkChannel], None], *, size: int, what: str, fix: str) -> None:
-    """Run work that may crash in a fork, with limits that grow with the size of its input.
+def use_modules(child: ForkChannel, files: ForeignFiles) -> None:
+    """Use the modules in some JSON as the tool does first; a ``Work``."""
+    for where, content in files.contents.items():
+        child.note(where)
+        _use(content.decode(), where, files.fix)
 
-    Processor time is limited, so that a busy machine refuses nothing.
+
+def run_limited(work: Work, files: ForeignFiles, *, what: str) -> None:
+    """Run work that may crash in a child, with limits that grow with the size of its input.
+
+    The child is a fork, which starts in milliseconds, where ``FORKS_ARE_SAFE``; elsewhere a new
+    process, which starts as long as TVM does. Processor time is limited, so that a busy machine
+    refuses nothing; memory where the system tells how much is held.
 
     Parameters
     ----------
     work
-        Calls ``note`` with the file that it reads next.
-    size
-        Bytes of all files.
+        What the child does.
+    files
+        What it reads.
     what
         For messages: what the work does with a file.
-    fix
-        What to do if it cannot be used, a sentence.
 
     Raises
     ------
     StoreError
-        A signal ended the fork, it exceeded a limit, or it raised such an error.
+        A signal ended the child, it exceeded a limit, or it raised such an error.
     MachineError
-        There is not enough memory to fork.
+        There is not enough memory for a child.
     """
-    is_linux = sys.platform == "linux"
+    size = sum(map(len, files.contents.values()))
     seconds = _CPU_SECONDS + _CPU_SECONDS_PER_MB * (size >> 20)
 
-    def limited(fork: ForkChannel) -> None:
-        if is_linux:
-            _limit(seconds)
-        work(fork)
-
     try:
-        for _ in forked(limited, is_safe=is_linux):
-            pass
+        if FORKS_ARE_SAFE:
+            for _ in forked(lambda fork: do_limited(work, fork, files, seconds)):
+                pass
+        else:
+            done_apart(work, files, seconds)
     except ForkFailed as failure:
         cause = failure.cause
         if "SIGXCPU" in cause or "SIGALRM" in cause:
             cause = f"needed more than {seconds} s"
-        raise StoreError(f"{failure.at}: TVM {cause} while {what} it. {fix}") from None
+        raise StoreError(f"{failure.at}: TVM {cause} while {what} it. {files.fix}") from None
     except OSError as error:
         raise MachineError(
             f"no child process can be started to check files: {error.strerror}. Free memory, or "
@@ -97,11 +122,20 @@ def run_limited(work: Callable[[ForkChannel], None], *, size: int, what: str, fi
         ) from error
 
 
+def do_limited(work: Work, child: ForkChannel, files: ForeignFiles, seconds: int) -> None:
+    """Do work in this process, the child, with limits."""
+    _limit(seconds)
+    work(child, files)
+
+
 def _limit(seconds: int) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))
     signal.setitimer(signal.ITIMER_REAL, seconds * _WALL_TO_CPU)
-    held = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
+    try:
+        held = int(_STATM.read_text(encoding="ascii").split()[0])
+    except OSError:
+        return
     limit = held * resource.getpagesize() + _MEMORY_BYTES
     _, hard = resource.getrlimit(resource.RLIMIT_AS)
     if hard == resource.RLIM_INFINITY or limit < hard:

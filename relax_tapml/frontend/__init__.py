@@ -7,15 +7,19 @@ and the framework's own outputs. Others call ``load.load_model`` or a ``from_...
 """
 
 __all__ = [
+    "drives",
     "inputs",
     "load",
     "mlc_compat",
+    "mlc_drive",
     "mlc_model",
     "mlc_pipeline",
     "model",
     "nn_module",
     "paged_drive",
+    "paged_engine",
     "saved",
+    "scenarios",
     "signature",
     "torch_export",
 ]

@@ -33,9 +33,9 @@ def load_callable(spec: str) -> Model:
     UsageError
         The module or callable does not exist, raises, or returns something else.
     """
-    module_name, _, attribute = spec.partition(":")
     with _importable(Path.cwd()):
-        function = _import(module_name, attribute, spec)
+        function = _import("model", spec)
+        attribute = spec.partition(":")[2]
         try:
             result = function()
         except TapmlError:
@@ -51,6 +51,15 @@ def load_callable(spec: str) -> Model:
         f"model {spec} returned {_described(result)}, expected (IRModule, params) or a "
         "relax_tapml.frontend.model.Model."
     )
+
+
+def import_callable(spec: str, what: str) -> Any:
+    """Return ``package.module:callable``; the current directory can be imported from.
+
+    ``what`` is what it is for, in messages. Raises ``UsageError`` as ``load_callable`` does.
+    """
+    with _importable(Path.cwd()):
+        return _import(what, spec)
 
 
 def from_module(module: tvm.IRModule, params: Any, *, name: str, entry: str = "main") -> Model:
@@ -69,32 +78,33 @@ def from_module(module: tvm.IRModule, params: Any, *, name: str, entry: str = "m
     return Model(name=name, module=module, params=arrays, samples=(), entry=entry)
 
 
-def _import(module_name: str, attribute: str, spec: str) -> Any:
+def _import(what: str, spec: str) -> Any:
+    module_name, _, attribute = spec.partition(":")
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
             raise UsageError(
-                f"model {spec}: importing {module_name} failed: {error}{_place(error)}"
+                f"{what} {spec}: importing {module_name} failed: {error}{_place(error)}"
             ) from error
         raise UsageError(
-            f"model {spec}: no module '{error.name}' here or in the environment. Run from the "
+            f"{what} {spec}: no module '{error.name}' here or in the environment. Run from the "
             "directory that holds it, or install its package."
         ) from error
     except Exception as error:
         raise_machine_error(error, f"importing {module_name}")
         raise UsageError(
-            f"model {spec}: importing {module_name} raised {error_line(error)}{_place(error)}"
+            f"{what} {spec}: importing {module_name} raised {error_line(error)}{_place(error)}"
         ) from error
     value: Any = module
     for part in attribute.split("."):
         if not hasattr(value, part):
             close = difflib.get_close_matches(part, dir(value), n=3)
             hint = f" Did you mean {' or '.join(close)}?" if close else ""
-            raise UsageError(f"model {spec}: {module_name} has no '{attribute}'.{hint}")
+            raise UsageError(f"{what} {spec}: {module_name} has no '{attribute}'.{hint}")
         value = getattr(value, part)
     if not callable(value):
-        raise UsageError(f"model {spec}: {attribute} is {_described(value)}, not a callable.")
+        raise UsageError(f"{what} {spec}: {attribute} is {_described(value)}, not a callable.")
     return value
 
 

@@ -21,9 +21,10 @@ from relax_tapml.errors import LoweringError, StoreError, TapmlError, UsageError
 from relax_tapml.files.machine import raise_machine_error
 from relax_tapml.files.read import read_bytes
 from relax_tapml.frontend._texts import silent, text_start
-from relax_tapml.frontend._thread_bound import thread_bound_kernels
+from relax_tapml.frontend._thread_bound import thread_bound_kernels, without_functions
 from relax_tapml.frontend.inputs import load_samples
 from relax_tapml.frontend.mlc_compat import FITTING, tvm_for_mlc
+from relax_tapml.frontend.mlc_drive import for_batches, mlc_drive
 from relax_tapml.frontend.mlc_model import SEED, mlc_model, prompt_sample
 from relax_tapml.frontend.mlc_pipeline import INSTALL, Metadata, Taken, each_module
 from relax_tapml.frontend.model import Model, Sample
@@ -34,8 +35,8 @@ from relax_tapml.targets.platforms.parse_target import parse_target
 
 _CONFIGS = ("mlc-chat-config.json", "config.json")
 _WEIGHTS = ("tensor-cache.json", "ndarray-cache.json")
-_DRAWN = (21, 8)
-"""The number of tokens of each random prompt."""
+_DRAWN = (67, 8)
+"""The number of tokens of each random prompt, where the context of the model is as long."""
 _DECODED = 3
 """Tokens at the end of a sample that are decoded one by one; those before are prefilled."""
 
@@ -83,8 +84,11 @@ def load_mlc(
     target = parse_target(source)
     compiled = _compile(file, quantization, target)
     samples = _samples(file.parent, inputs, texts, compiled)
-    drive = _drive(compiled, samples)
+    drive = mlc_drive(compiled.module, compiled.metadata, samples)
     left_out = _bound_to_threads(compiled, drive) if "cpu" in target.keys else []
+    if left_out:
+        left = without_functions(compiled.module, left_out)
+        drive = mlc_drive(left, compiled.metadata, samples)
     weights = next((file.parent / n for n in _WEIGHTS if (file.parent / n).is_file()), None)
     random = [*(["weights"] if weights is None else []), *([] if inputs or texts else ["tokens"])]
     drawn = f" with random {' and '.join(random)} (seed {SEED})" if random else ""
@@ -149,6 +153,7 @@ def _compile(file: Path, quantization: str | None, target: Any) -> _Compiled:
         config = dict(json.loads(read_bytes(file, fix="Name another", max_bytes=_MAX_BYTES)))
     except (StoreError, ValueError, TypeError, RecursionError) as error:
         raise UsageError(f"{file} is not a config of a model: {error}") from error
+    config = for_batches(config)
     found: list[_Compiled] = []
     extents: dict[str, int] = {}
 
@@ -230,34 +235,10 @@ def _mlc(file: Path, quantization: str | None) -> tuple[Callable[..., None], dic
     }
 
 
-def _drive(compiled: _Compiled, samples: Sequence[Sample]) -> PagedDrive:
-    """Return a drive that prefills the longest prompt in two parts.
-
-    The second part attends to tokens in the cache, with other kernels than the first.
-    """
-    prompts = [sample.arrays[0].shape[1] for sample in samples]
-    half = -(-max(prompts) // 2)
-    limit = int(compiled.metadata.get("prefill_chunk_size", half))
-    drive = PagedDrive(is_flat=True, chunk=min(half, limit) if limit > 0 else half)
-    functions = {
-        gvar.name_hint
-        for gvar, function in compiled.module.functions_items()
-        if isinstance(function, relax.Function)
-    }
-    missing = {drive.embed, drive.prefill, drive.decode, drive.create} - functions
-    if missing:
-        raise UsageError(
-            f"{compiled.metadata['model_type']} has no {', '.join(sorted(missing))}: mlc:CONFIG "
-            "runs only decoders with a paged KV cache. For others, use "
-            "relax_tapml.mlc.carving(drive=...) in a build script of MLC"
-        )
-    return drive
-
-
 def _bound_to_threads(compiled: _Compiled, drive: PagedDrive) -> list[str]:
-    """Return the functions that no CPU can run. Raises ``UsageError`` if the drive calls them."""
+    """Return the functions that no CPU can run. Raises ``UsageError`` if the drive needs them."""
     found = thread_bound_kernels(compiled.module)
-    called = {value for value in vars(drive).values() if isinstance(value, str)}
+    called = {drive.embed, drive.prefill, drive.decode, drive.create}
     for name in sorted(called & found.keys()):
         raise UsageError(
             f"{name} of {compiled.metadata['model_type']} calls {names_text(found[name])}, which "
@@ -272,6 +253,7 @@ def _samples(
 ) -> list[Sample]:
     if inputs and texts:
         raise UsageError("give --inputs or --text, not both")
+    limit = int(compiled.metadata.get("context_window_size", -1))
     vocabulary = compiled.extents.get("vocab_size", 0)
     if vocabulary < 1:
         raise UsageError(
@@ -286,8 +268,8 @@ def _samples(
         given = _tokenized(folder, texts)
     else:
         rng = np.random.default_rng(SEED)
-        given = [(f"{count} random tokens", rng.integers(0, vocabulary, count)) for count in _DRAWN]
-    limit = int(compiled.metadata.get("context_window_size", -1))
+        counts = dict.fromkeys(min(count, limit) if limit > 0 else count for count in _DRAWN)
+        given = [(f"{count} random tokens", rng.integers(0, vocabulary, count)) for count in counts]
     return [_sample(name, tokens, vocabulary, limit) for name, tokens in given]
 
 

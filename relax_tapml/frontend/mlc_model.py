@@ -18,6 +18,7 @@ from relax_tapml.frontend.mlc_pipeline import Taken
 from relax_tapml.frontend.model import Meaning, Model, Sample
 from relax_tapml.frontend.paged_drive import PagedDrive
 from relax_tapml.partition.lower import NAMING
+from relax_tapml.passes.call_loose_kernels import CallLooseKernels
 
 SEED = 0
 """The seed of random weights and tokens."""
@@ -93,7 +94,8 @@ def _lowered(module: tvm.IRModule, names: Sequence[str], without: Sequence[str])
     for gvar, function in module.functions.items():
         if isinstance(function, relax.Function) and "num_input" in (function.attrs or {}):
             module = UnpackParams(gvar.name_hint, names)(module)
-    return tvm.transform.Sequential([relax.transform.LambdaLift(), *NAMING])(module)
+    passes = [CallLooseKernels(), relax.transform.LambdaLift(), *NAMING]
+    return tvm.transform.Sequential(passes)(module)
 
 
 def prompt_sample(name: str, prompt: Sequence[int], following: Sequence[int]) -> Sample:

@@ -19,6 +19,7 @@ from relax_tapml.arrays import Array
 from relax_tapml.errors import UsageError
 from relax_tapml.frontend._params import check_names
 from relax_tapml.frontend.model import Model, Sample
+from relax_tapml.frontend.paged_drive import PagedDrive
 
 Dims = dict[Any, int]
 
@@ -127,6 +128,8 @@ def check_model(model: Model) -> Signature:
             f"model '{model.name}' comes without inputs. Give real ones with --inputs FILE.npz "
             f"(arrays: {', '.join(signature.input_names)})."
         )
+    if isinstance(model.drive, PagedDrive):
+        model.drive.check(model.module)
     if model.drive is None:
         for sample in model.samples:
             check_sample(signature, sample, dims)

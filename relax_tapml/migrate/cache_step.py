@@ -10,19 +10,18 @@ from relax_tapml.files.machine import raise_machine_error
 from relax_tapml.migrate.trial import Trial
 from relax_tapml.migrate.whole_trial import WholeTrial
 from relax_tapml.partition.shipped_module import shipped
-from relax_tapml.partition.target_kernels import TargetKernels
 from relax_tapml.printable import error_line, names_text
 from relax_tapml.results.cache_result import CacheResult, kept_text
 from relax_tapml.results.step_result import Purpose, StepResult
 
 
 def judge_cache(
-    trial: Trial, unit: str, kernels: TargetKernels, obstacles: Mapping[str, Collection[str]]
+    trial: Trial, unit: str, obstacles: Mapping[str, Collection[str]]
 ) -> tuple[StepResult | None, CacheResult]:
     """Run a model with its KV cache on the device, so that a decode step runs there as a whole.
 
     So it is shown what no boundary shows: the kernels as the runtime itself calls them there, with
-    parts of larger buffers, and in the places where the target's own module gives them to it.
+    parts of larger buffers, and what the runtime does on that device.
 
     Parameters
     ----------
@@ -30,8 +29,6 @@ def judge_cache(
         What runs.
     unit
         The function of the runtime that makes the cache.
-    kernels
-        Those that the model has for the target.
     obstacles
         Why it cannot be run: what is wrong, "is wrong", to units. Empty entries do not count.
 
@@ -49,7 +46,7 @@ def judge_cache(
     if reasons:
         return None, _not_run(unit, Verdict.SKIPPED, "; ".join(reasons))
     try:
-        module = shipped(trial.sides.device_units, kernels)
+        module = shipped(trial.sides.device_units)
         step = WholeTrial(trial=trial, purpose=Purpose.CACHE).step(module)
     except LoweringError as error:
         return None, _not_run(unit, Verdict.INCONCLUSIVE, str(error))

@@ -10,7 +10,7 @@ import tvm
 from relax_tapml.errors import StoreError
 from relax_tapml.foreign.bytecode import BytecodeFault, check_bytecode
 from relax_tapml.foreign.calls import is_harmless
-from relax_tapml.foreign.loading import run_limited
+from relax_tapml.foreign.loading import ForeignFiles, run_limited
 from relax_tapml.foreign.module import TRUST
 from relax_tapml.foreign.names import quoted
 from relax_tapml.partition.bytecode import load_bytecode
@@ -55,25 +55,29 @@ def check_code(
                 f"do anything with your rights. If you trust the author of the file, pass {TRUST}"
             )
 
-    def work(fork: ForkChannel) -> None:
-        for path, data in bytecode.items():
-            fork.note(str(path))
-            try:
-                executable = load_bytecode(data)
-                executable["as_text"]()
-                executable["stats"]()
-            except Exception as error:  # Whatever TVM raises about it.
-                raise StoreError(f"{path} is damaged: {message_line(error)}. {_FIX}") from None
-        for path in libraries:
-            fork.note(str(path))
-            try:
-                tvm.runtime.load_module(str(path))
-            except Exception as error:
-                raise StoreError(
-                    f"{path} cannot be loaded: {message_line(error)}. {_FIX}"
-                ) from None
+    contents = {str(path): data for path, data in bytecode.items()}
+    files = ForeignFiles(contents=contents, libraries=libraries, fix=_FIX)
+    run_limited(load_code, files, what="loading")
 
-    run_limited(work, size=sum(map(len, bytecode.values())), what="loading", fix=_FIX)
+
+def load_code(child: ForkChannel, files: ForeignFiles) -> None:
+    """Load bytecode and libraries in a child process; a ``Work``."""
+    for where, data in files.contents.items():
+        child.note(where)
+        try:
+            executable = load_bytecode(data)
+            executable["as_text"]()
+            executable["stats"]()
+        except Exception as error:  # Whatever TVM raises about it.
+            raise StoreError(f"{where} is damaged: {message_line(error)}. {files.fix}") from None
+    for path in files.libraries:
+        child.note(str(path))
+        try:
+            tvm.runtime.load_module(str(path))
+        except Exception as error:
+            raise StoreError(
+                f"{path} cannot be loaded: {message_line(error)}. {files.fix}"
+            ) from None
 
 
 def _is_registered(name: str) -> bool:

@@ -16,6 +16,7 @@ from relax_tapml.files.seals import SEAL_DIGITS, Seals
 
 _MAX_BYTES = 1 << 28
 _LISTED = 3
+_MACHO = b"\xcf\xfa\xed\xfe"  # The first bytes of such a file of 64 bits.
 _log = logging.getLogger(__name__)
 
 
@@ -45,9 +46,9 @@ class KernelName:
 class KernelFiles:
     """The shared objects in a folder.
 
-    Each ends with a seal of its content and name, which only this user can make. A file that is
-    truncated, changed, renamed or built by another user is ignored, so that no code is loaded that
-    came with a folder from somewhere else.
+    Each ends with a seal of its content and name, which only this user can make, or has it in a
+    file beside it. A file that is truncated, changed, renamed or built by another user is ignored,
+    so that no code is loaded that came with a folder from somewhere else.
 
     Parameters
     ----------
@@ -97,13 +98,21 @@ class KernelFiles:
             built = scratch / str(name)
             compiled(built)
             path = self.folder / str(name)
-            with built.open("ab") as file:
-                file.write(_section(self._seals.seal(str(name), built.read_bytes())))
-            if path.is_dir():  # which a file does not replace
-                delete(path)
-            with new_file(path) as partial:
-                built.rename(partial)
+            content = built.read_bytes()
+            section = _section(self._seals.seal(str(name), content))
+            if _is_macho(content):
+                self._replace(_beside(path), lambda partial: partial.write_bytes(section))
+            else:
+                with built.open("ab") as file:
+                    file.write(section)
+            self._replace(path, built.rename)
         return path
+
+    def _replace(self, path: Path, write: Callable[[Path], object]) -> None:
+        if path.is_dir():  # which a file does not replace
+            delete(path)
+        with new_file(path) as partial:
+            write(partial)
 
     def sweep(self) -> None:
         """Remove the files of compilers that died."""
@@ -112,13 +121,26 @@ class KernelFiles:
     def _is_ours(self, name: KernelName, path: Path) -> bool:
         try:
             content = read_bytes(path, fix="", max_bytes=_MAX_BYTES)
+            at = len(content)
+            if _is_macho(content):
+                section = read_bytes(_beside(path), fix="", max_bytes=_MAX_BYTES)
+            else:
+                at = max(at - len(_section("")) - SEAL_DIGITS, 0)
+                section = content[at:]
         except StoreError:
             return False
-        at = max(len(content) - len(_section("")) - SEAL_DIGITS, 0)
-        seal = content[-SEAL_DIGITS:].decode(errors="replace")
-        return content[at:] == _section(seal) and self._seals.is_sealed(
-            str(name), content[:at], seal
-        )
+        seal = section[-SEAL_DIGITS:].decode(errors="replace")
+        return section == _section(seal) and self._seals.is_sealed(str(name), content[:at], seal)
+
+
+def _is_macho(content: bytes) -> bool:
+    """Whether a file is a library of macOS, which is signed: nothing may be added at its end."""
+    return content.startswith(_MACHO)
+
+
+def _beside(path: Path) -> Path:
+    """Return the path of a file for the seal of another."""
+    return path.with_name(f"{path.name}.seal")
 
 
 def _section(seal: str) -> bytes:

@@ -13,19 +13,20 @@ from relax_tapml.errors import LoweringError
 from relax_tapml.files.machine import raise_machine_error
 from relax_tapml.partition._fold_constants import FoldConstants
 from relax_tapml.passes.annotate_sites import AnnotateSites, annotated_calls
+from relax_tapml.passes.correct_tree_kernels import CorrectTreeKernels
 from relax_tapml.passes.keep_inplace_apart import KeepInplaceApart
 from relax_tapml.passes.keep_origins import FuseOpsKeepingOrigins, KeepOrigins
+from relax_tapml.passes.notes import notes_of, with_notes
 from relax_tapml.passes.outline_dispatched_ops import OutlineDispatchedOps
 from relax_tapml.passes.outline_runtime_callbacks import OutlineRuntimeCallbacks
 from relax_tapml.printable import message_line
 
 # Operators that LegalizeOps lowers differently for a GPU; each side lowers them itself.
 _TARGET_DEPENDENT = ["relax.scatter_elements", "relax.scatter_nd"]
-_NOTES = "relax_tapml.lowering_notes"
 _log = logging.getLogger(__name__)
 
 # The passes that make units and sites of a module whose kernels are already fused.
-NAMING = (OutlineRuntimeCallbacks(), OutlineDispatchedOps(), AnnotateSites())
+NAMING = (CorrectTreeKernels(), OutlineRuntimeCallbacks(), OutlineDispatchedOps(), AnnotateSites())
 
 Passes = tuple[tvm.transform.Pass, ...]
 
@@ -65,13 +66,12 @@ def lower(module: tvm.IRModule) -> tvm.IRModule:
             "lowering the model: no Relax function has an operator call, so there is nothing to "
             "carve or migrate. Check the model's entry function"
         )
-    return module.with_attr(_NOTES, notes) if notes else module
+    return with_notes(module, notes)
 
 
 def lowering_notes(lowered: tvm.IRModule) -> list[str]:
-    """Return a sentence for each optional pass that failed, with the reason."""
-    attrs = lowered.attrs or {}
-    return [str(note) for note in attrs[_NOTES]] if _NOTES in attrs else []
+    """Return a sentence for each optional pass that failed, and for what was set right."""
+    return notes_of(lowered)
 
 
 def _needed(module: tvm.IRModule, step: tvm.transform.Pass) -> tvm.IRModule:

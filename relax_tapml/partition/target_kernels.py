@@ -29,15 +29,11 @@ class TargetKernels:
     lacking
         Kernels that the runtime calls and that have no counterpart: name to reason. They are made
         for the source and may not be run on the target.
-    exchanged
-        Kernels that are given to the runtime in the place of which the target gives another one:
-        name to the name of that one, both as the lowered module has them.
     """
 
     kernels: Mapping[str, tirx.PrimFunc] = field(default_factory=dict)
     names: Mapping[str, str] = field(default_factory=dict)
     lacking: Mapping[str, str] = field(default_factory=dict)
-    exchanged: Mapping[str, str] = field(default_factory=dict)
 
     def __bool__(self) -> bool:
         """Whether anything differs by target."""
@@ -73,7 +69,7 @@ def pair_kernels(lowered: tvm.IRModule, other: tvm.IRModule) -> TargetKernels:
     Two kernels are counterparts if they are used in the same place, by calls of the same values,
     and have the same interface. Kernels that are given to the runtime may be given to it in
     another place; there the only unused kernel of that interface is the counterpart. Names say
-    nothing: TVM exchanges two of the kernels of a paged KV cache on CPUs.
+    nothing.
 
     Parameters
     ----------
@@ -111,25 +107,7 @@ class _Pairing:
         for name, other in pairs.items():
             if not is_same(_anonymous(self._own[name]), _anonymous(self._other[other])):
                 self._kernels[name], self._names[name] = self._other[other], other
-        return TargetKernels(
-            kernels=self._kernels,
-            names=self._names,
-            lacking=self._lacking,
-            exchanged=self._exchanged(found, pairs),
-        )
-
-    def _exchanged(
-        self, found: Mapping[str, Sequence[str]], pairs: Mapping[str, str]
-    ) -> dict[str, str]:
-        """Return the own kernels in whose places the other module has another one's counterpart."""
-        own = {other: name for name, other in pairs.items()}
-        return {
-            name: own[found[name][0]]
-            for name in self._own.given
-            if len(found.get(name, ())) == 1
-            and found[name][0] in own
-            and own[found[name][0]] != name
-        }
+        return TargetKernels(kernels=self._kernels, names=self._names, lacking=self._lacking)
 
     def _in_same_place(self) -> dict[str, list[str]]:
         """Return the kernels of the other module that are used where each own one is."""

@@ -30,6 +30,7 @@ from relax_tapml.files.machine import lack_in
 from relax_tapml.printable import message_line
 from relax_tapml.processes.child import ending_text, is_kill
 from relax_tapml.processes.interrupt import ENDING, OnInterrupt
+from relax_tapml.system import FORKS_ARE_SAFE
 
 MOST_KILLS = 3
 """How often work is started whose process is killed from outside."""
@@ -213,13 +214,12 @@ def without_forks() -> Iterator[None]:
 
 
 def can_fork(target: tvm.target.Target) -> bool:
-    """Whether code for a target can be run in a fork: on the CPU of a Linux machine.
+    """Whether code for a target can be run in a fork: on a CPU, where ``FORKS_ARE_SAFE``.
 
-    No GPU driver survives a fork, and a fault of a GPU's kernel is an error of the call. On macOS
-    system libraries may not be used in a fork.
+    No GPU driver survives a fork, and a fault of a GPU's kernel is an error of the call.
     """
     device = tvm.runtime.device_from_target(target)
-    return bool(sys.platform == "linux" and device.__device_type_name__() == "cpu")
+    return bool(FORKS_ARE_SAFE and device.__device_type_name__() == "cpu")
 
 
 def forked(

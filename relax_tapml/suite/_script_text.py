@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 from dataclasses import dataclass
 
 import tvm
@@ -15,6 +14,7 @@ from relax_tapml._compat import portable_script
 from relax_tapml.foreign.script import script_fault
 from relax_tapml.printable import message_line
 from relax_tapml.processes.fork import ForkChannel, ForkFailed, forked
+from relax_tapml.system import FORKS_ARE_SAFE
 
 _COMMENTED_IMPORT = re.compile(r"^# (?=from [\w.]+ import )", re.MULTILINE)
 
@@ -60,7 +60,7 @@ def script_text(module: tvm.IRModule) -> ScriptText:
         fork.send(_difference(module, text))
 
     try:
-        [message] = forked(work, is_safe=sys.platform == "linux")
+        [message] = forked(work, is_safe=FORKS_ARE_SAFE)
     except ForkFailed as death:
         return ScriptText(text=source, inexact=f"TVM {death.cause} while reading it")
     return ScriptText(text=source, inexact=message.document)

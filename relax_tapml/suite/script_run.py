@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import tvm
+from tvm.target import codegen
 
 from relax_tapml.processes.deadline import Deadline
 from relax_tapml.targets.platforms.registry import platform_of
@@ -84,7 +85,7 @@ def run_script(script: Path, *, timeout_s: float) -> ScriptRun:
 
 def _end(process: subprocess.Popen[bytes]) -> None:
     if process.poll() is None:
-        with suppress(ProcessLookupError):
+        with suppress(ProcessLookupError, PermissionError):  # macOS has the second if it has ended
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 
@@ -111,7 +112,7 @@ def unavailable_here(target: Any) -> str:
     """Return why a script with TVM alone cannot run for a target here; empty if it can."""
     owner = platform_of(target)
     kind = target.kind.name
-    if "inline" not in owner.sessions():
+    if "inline" not in owner.sessions() or owner.needs_own_runtime:
         return f"{owner.name} needs {owner.summary}, which a script with TVM alone cannot use"
     triple = str(target.attrs.get("mtriple", "") or "")
     if kind == "llvm" and triple and not _is_of_this_machine(triple):
@@ -128,4 +129,5 @@ def unavailable_here(target: Any) -> str:
 def _is_of_this_machine(triple: str) -> bool:
     aliases = {"amd64": "x86_64", "arm64": "aarch64", "x64": "x86_64"}
     ours, theirs = platform.machine().lower(), triple.split("-")[0].lower()
-    return aliases.get(ours, ours) == aliases.get(theirs, theirs)
+    is_apple = "apple" in triple, "apple" in str(codegen.llvm_get_system_triple())
+    return is_apple[0] == is_apple[1] and aliases.get(ours, ours) == aliases.get(theirs, theirs)

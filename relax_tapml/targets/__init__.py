@@ -7,4 +7,14 @@ the client's half of a device, ``server`` the device's half, ``fleet`` devices l
 ``toolchain`` what compiles and schedules; ``web`` and ``arm64`` are runtimes of this package.
 """
 
-__all__ = ["arm64", "fleet", "open_session", "platforms", "server", "session", "toolchain", "web"]
+__all__ = [
+    "arm64",
+    "fleet",
+    "open_session",
+    "opencl",
+    "platforms",
+    "server",
+    "session",
+    "toolchain",
+    "web",
+]

@@ -44,6 +44,11 @@ def behind(error: BaseException) -> Exception:
         (MemoryError(), "out of memory"),
         (RuntimeError("ld: final link failed: No space left on device"), "final link failed"),
         (RuntimeError("g++: fatal error: Killed signal terminated program cc1plus"), "cc1plus"),
+        (
+            RuntimeError("xcrun: error: invalid active developer path (/Library/Developer)"),
+            "invalid active developer path",
+        ),
+        (RuntimeError("xcode-select: note: no developer tools were found"), "no developer tools"),
         (RuntimeError("OperationalError: database or disk is full"), "disk is full"),
         (RuntimeError("collect2: fatal error: cannot find \u2018ld\u2019"), "cannot find"),
         (RuntimeError("OSError: [Errno 24] Too many open files: '/tmp/x'"), "Too many open files"),
@@ -102,6 +107,7 @@ def test_nothing_is_lacking_where_all_is_well(tmp_path):
     ("limit", "message"),
     [(resource.RLIMIT_FSIZE, "File too large"), (resource.RLIMIT_NOFILE, "Too many open files")],
 )
+@pytest.mark.needs_forks
 def test_a_probe_finds_what_no_text_reports(tmp_path, limit, message):
     def work(fork) -> None:
         resource.setrlimit(limit, (10, 10))

@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable
 from typing import Any
 
+import foreign_work
 import pytest
 import tvm
 import tvm_ffi
@@ -65,6 +66,27 @@ def first(document: Document, kind: str) -> dict[str, Any]:
 
 def test_a_module_is_read_as_it_was_written() -> None:
     tvm.ir.assert_structural_equal(read(Add), Add)
+
+
+def test_a_statement_may_come_from_several_places() -> None:
+    """As those of TVM's attention kernels for GPUs, which are made of functions."""
+    parts = [tvm.ir.Span(tvm.ir.SourceName(name), 1, 1, 1, 1) for name in ("one", "other")]
+    statement = tirx.Evaluate(tirx.const(0, "int32"), tvm.ir.SequentialSpan(parts))
+    module = tvm.IRModule({"kernel": tirx.PrimFunc([], statement)})
+    assert len(read(module)["kernel"].body.span.spans) == 2
+
+
+def test_a_kernel_may_be_bound_to_threads() -> None:
+    """With an axis that has no range of its own."""
+
+    @I.ir_module
+    class Bound:
+        @T.prim_func(private=True)
+        def kernel(a: T.Buffer((4,), "float32")):
+            for i in T.thread_binding(4, thread="threadIdx.x"):
+                a[i] = 1.0
+
+    tvm.ir.assert_structural_equal(read(Bound), Bound)
 
 
 def test_types_of_plain_values_are_part_of_a_module() -> None:
@@ -152,6 +174,7 @@ def test_an_unsound_module_is_refused_with_its_file(change: Callable[[Document],
     assert str(caught.value).isprintable()
 
 
+@pytest.mark.needs_forks
 def test_what_kills_tvm_kills_a_child(monkeypatch: pytest.MonkeyPatch) -> None:
     """As a crash of TVM does; the tool continues and names the file."""
     monkeypatch.setattr(loading, "load_json", lambda _: os.abort())
@@ -159,6 +182,32 @@ def test_what_kills_tvm_kills_a_child(monkeypatch: pytest.MonkeyPatch) -> None:
         read(Add.with_attr("seen", "never before"))
 
 
+@pytest.fixture
+def _without_forks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loading, "FORKS_ARE_SAFE", False)
+
+
+@pytest.mark.usefixtures("_without_forks")
+def test_without_forks_a_new_process_reads() -> None:
+    """What it refuses is refused with the same message."""
+    sound = tvm.ir.save_json(Add)
+    loading.try_load({"unit.json": sound}, fix=FIX)
+    with pytest.raises(StoreError, match=r"^other\.json is damaged: .*Write it again\.$"):
+        loading.try_load({"unit.json": sound, "other.json": "{"}, fix=FIX)
+
+
+@pytest.mark.usefixtures("_without_forks")
+def test_without_forks_what_never_ends_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And what is wrong in the tool is no fault of a file."""
+    monkeypatch.setattr(loading, "_CPU_SECONDS", 3)
+    files = loading.ForeignFiles(contents={"a.json": b"", "b.json": b""}, fix=FIX)
+    with pytest.raises(StoreError, match=r"^b\.json: TVM needed more than 3 s while reading it"):
+        loading.run_limited(foreign_work.forever, files, what="reading")
+    with pytest.raises(RuntimeError, match="a fault of the tool"):
+        loading.run_limited(foreign_work.wrong, files, what="reading")
+
+
+@pytest.mark.needs_forks
 def test_what_never_ends_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     def forever(_: str) -> None:
         while True:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -92,8 +93,10 @@ class Decoder(nn.Module):
         *,
         dtype: str = "float32",
         target: tvm.target.Target | None = None,
+        kinds: Sequence[str] = ("mha",) * LAYERS,
     ) -> None:
         self.target = target or tvm.target.Target("llvm")
+        self.kinds = list(kinds)
         self.dtype = "float32"
         self.embed_tokens = nn.Embedding(VOCABULARY, HIDDEN)
         self.layers = nn.ModuleList([Layer(linear) for _ in range(LAYERS)])
@@ -104,20 +107,45 @@ class Decoder(nn.Module):
     def embed(self, ids: nn.Tensor):
         return self.embed_tokens(ids)
 
-    def _forward(self, x, cache):
+    def _hidden(self, x, cache):
         for index, layer in enumerate(self.layers):
             x = layer(x, cache, index)
-        return self._logits(x), cache
+        return self.norm(x)
 
-    def _logits(self, x):
-        logits = self.lm_head(self.norm(x))
+    def get_logits(self, hidden_states: nn.Tensor):
+        logits = self.lm_head(hidden_states)
         return logits if logits.dtype == "float32" else logits.astype("float32")
+
+    def _forward(self, x, cache):
+        return self.get_logits(self._hidden(x, cache)), cache
 
     def prefill(self, embeds: nn.Tensor, paged_kv_cache: PagedKVCache):
         return self._forward(embeds, paged_kv_cache)
 
     def decode(self, embeds: nn.Tensor, paged_kv_cache: PagedKVCache):
         return self._forward(embeds, paged_kv_cache)
+
+    def batch_prefill(
+        self, embeds: nn.Tensor, logit_positions: nn.Tensor, paged_kv_cache: PagedKVCache
+    ):
+        hidden = op.take(self._hidden(embeds, paged_kv_cache), logit_positions, axis=1)
+        return self.get_logits(hidden), paged_kv_cache
+
+    batch_decode = batch_verify = prefill
+
+    def prefill_to_last_hidden_states(self, embeds: nn.Tensor, paged_kv_cache: PagedKVCache):
+        return self._hidden(embeds, paged_kv_cache), paged_kv_cache
+
+    decode_to_last_hidden_states = prefill_to_last_hidden_states
+    batch_prefill_to_last_hidden_states = prefill_to_last_hidden_states
+    batch_decode_to_last_hidden_states = prefill_to_last_hidden_states
+    batch_verify_to_last_hidden_states = prefill_to_last_hidden_states
+
+    def batch_select_last_hidden_states(self, hidden_states: nn.Tensor, logit_positions: nn.Tensor):
+        return op.take(hidden_states, logit_positions, axis=0)
+
+    def softmax_with_temperature(self, logits: nn.Tensor, temperature: nn.Tensor):
+        return op.softmax(logits / op.reshape(temperature, (temperature.shape[0], 1, 1)), -1)
 
     def create_cache(
         self,
@@ -128,7 +156,7 @@ class Decoder(nn.Module):
         support_sliding_window: tirx.Var,
     ) -> PagedKVCache:
         return TIRPagedKVCache(
-            attn_kind="mha",
+            attn_kind=self.kinds,
             max_batch_size=max_batch_size,
             max_total_seq_len=max_total_seq_len,
             prefill_chunk_size=prefill_chunk_size,
@@ -154,32 +182,61 @@ class Decoder(nn.Module):
         )
 
 
-def spec(params: str = "plain", dtype: str = "float32") -> dict[str, Any]:
-    """Return what the functions take; weights as ``params`` says, ``plain`` or ``packed``."""
+def spec(
+    params: str = "plain", dtype: str = "float32", *, is_engine: bool = False
+) -> dict[str, Any]:
+    """Return what the functions take; weights as ``params`` says, ``plain`` or ``packed``.
+
+    With ``is_engine``, those of all functions that MLC's engine calls.
+    """
     cache = nn.spec.Object(object_type=PagedKVCache)
     mode = {"param_mode": params, "effect_mode": "none"}
     none = {"param_mode": "none", "effect_mode": "none"}
-    return {
+    row, token, rows = ([1, "n", HIDDEN], [1, 1, HIDDEN], ["b", 1, HIDDEN])
+    positions = nn.spec.Tensor(["b"], "int32")
+
+    def forward(shape: list[Any], **more: Any) -> dict[str, Any]:
+        embeds = nn.spec.Tensor(shape, dtype)
+        return {"embeds": embeds, **more, "paged_kv_cache": cache, "$": mode}
+
+    sizes = ("max_batch_size", "max_total_seq_len", "prefill_chunk_size", "page_size")
+    found = {
         "embed": {"ids": nn.spec.Tensor([1, "n"], "int32"), "$": mode},
-        "prefill": {
-            "embeds": nn.spec.Tensor([1, "n", HIDDEN], dtype),
-            "paged_kv_cache": cache,
-            "$": mode,
-        },
-        "decode": {
-            "embeds": nn.spec.Tensor([1, 1, HIDDEN], dtype),
-            "paged_kv_cache": cache,
-            "$": mode,
-        },
-        "create_cache": {
-            "max_batch_size": int,
-            "max_total_seq_len": int,
-            "prefill_chunk_size": int,
-            "page_size": int,
-            "support_sliding_window": int,
+        "prefill": forward(row),
+        "decode": forward(token),
+        "create_cache": {**dict.fromkeys((*sizes, "support_sliding_window"), int), "$": none},
+    }
+    if not is_engine:
+        return found
+    hidden = nn.spec.Tensor(["n", HIDDEN], dtype)
+    softmax = {
+        "logits": nn.spec.Tensor(["b", 1, VOCABULARY], "float32"),
+        "temperature": nn.spec.Tensor(["b"], "float32"),
+    }
+    last = "to_last_hidden_states"
+    return {
+        **found,
+        "batch_prefill": forward(row, logit_positions=positions),
+        "batch_decode": forward(rows),
+        "batch_verify": forward(row),
+        f"prefill_{last}": forward(row),
+        f"decode_{last}": forward(token),
+        f"batch_prefill_{last}": forward(row),
+        f"batch_decode_{last}": forward(rows),
+        f"batch_verify_{last}": forward(row),
+        "batch_select_last_hidden_states": {
+            "hidden_states": hidden,
+            "logit_positions": positions,
             "$": none,
         },
+        "get_logits": {"hidden_states": hidden, "$": mode},
+        "softmax_with_temperature": {**softmax, "$": none},
     }
+
+
+def exported(*, kinds: Sequence[str]) -> tvm.IRModule:
+    """Return the module of a decoder with these kinds of attention in its layers."""
+    return Decoder(nn.Linear, kinds=kinds).export_tvm(spec())[0]
 
 
 def model(
@@ -188,25 +245,25 @@ def model(
     steps: int = 5,
     is_quantized: bool = False,
     dtype: str = "float32",
+    is_engine: bool = False,
 ) -> Model:
     """Return the decoder with drawn weights; each prompt is prefilled in parts.
 
     With ``is_quantized`` all matrices but the embedding and the last are of 4 bits. Weights,
-    activations and the cache are ``dtype``, logits float32.
+    activations and the cache are ``dtype``, logits float32. With ``is_engine`` it has all functions
+    that MLC's engine calls, and runs all scenarios.
     """
 
-    def decoder(target: tvm.target.Target) -> Decoder:
-        return Decoder(Int4Linear if is_quantized else nn.Linear, dtype=dtype, target=target)
+    def made_for(target: tvm.target.Target) -> Model:
+        decoder = Decoder(linear, dtype=dtype, target=target)
+        given = spec(dtype=dtype, is_engine=is_engine)
+        return from_nn_module(decoder, given, params=params, name="paged llm", entry="prefill")
 
-    def exported(target: tvm.target.Target) -> Model:
-        return from_nn_module(
-            decoder(target), spec(dtype=dtype), params=params, name="paged llm", entry="prefill"
-        )
-
+    linear = Int4Linear if is_quantized else nn.Linear
     llvm = tvm.target.Target("llvm")
     rng = np.random.default_rng(0)
     params = {}
-    for name, parameter in decoder(llvm).named_parameters():
+    for name, parameter in Decoder(linear, dtype=dtype).named_parameters():
         shape = tuple(int(extent) for extent in parameter.shape)
         if parameter.dtype == "uint32":
             params[name] = rng.integers(0, 1 << 32, shape, "uint32")
@@ -224,11 +281,12 @@ def model(
         )
         for count in prompts
     )
+    made = made_for(llvm)
     drive = PagedDrive(create="create_cache", chunk=min(prompts) - 1)
     return dataclasses.replace(
-        exported(llvm),
+        made,
         samples=samples,
-        drive=drive,
+        drive=drive.with_all(made.module) if is_engine else drive,
         meaning=Meaning.TOKENS,
-        for_target=lambda target: exported(target).module,
+        for_target=lambda target: made_for(target).module,
     )

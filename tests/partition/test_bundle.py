@@ -24,6 +24,7 @@ from relax_tapml.cpu_schedule import native_cpu
 from relax_tapml.errors import StoreError, TapmlError
 from relax_tapml.partition.boundary import Boundary
 from relax_tapml.partition.bundle import load, write_bundle
+from relax_tapml.system import FORKS_ARE_SAFE
 
 
 @pytest.fixture
@@ -234,8 +235,10 @@ def test_bytecode_that_leads_out_of_its_tables_is_refused(bundle):
         load(bundle)
 
 
-def test_a_library_that_ends_its_process_is_refused(bundle, tmp_path):
-    """Loading it runs code of it: a child does that first."""
+@pytest.mark.parametrize("is_forked", [True, False])
+def test_a_library_that_ends_its_process_is_refused(bundle, tmp_path, monkeypatch, is_forked):
+    """Loading it runs code of it: a child does that first, a new process where forks are unsafe."""
+    monkeypatch.setattr("relax_tapml.foreign.loading.FORKS_ARE_SAFE", is_forked and FORKS_ARE_SAFE)
     source = tmp_path / "evil.c"
     source.write_text("#include <stdlib.h>\n__attribute__((constructor)) void f(void) {abort();}\n")
     name = next(path for path in (bundle / "host").iterdir()).relative_to(bundle).as_posix()

@@ -100,6 +100,7 @@ class WrongSession(InlineSession):
 INPUTS = (FLOATS, np.array([0, 1, 1]))
 
 
+@pytest.mark.needs_forks
 def test_a_wrong_index_of_the_device_is_a_crash_and_not_our_end(tmp_path):
     """It is attributed to what the device computed; the next call may go on."""
     gather = Gather(tmp_path, factor=2**40)

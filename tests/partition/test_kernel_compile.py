@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import resource
 import signal
-import sys
 import tempfile
 
 import pytest
@@ -17,7 +16,7 @@ from relax_tapml.partition.kernel_library import KernelLibrary
 from relax_tapml.processes.fork import forked
 from relax_tapml.targets.platforms.platform import Platform
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="compilers are in forks on Linux")
+pytestmark = pytest.mark.needs_forks
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from same_kernels import LLVM
 from tiny_model import UNITS
 from tvm.ir import GlobalVar
 
+from relax_tapml.partition._kernel_files import KernelFiles, KernelName
 from relax_tapml.partition.kernel_library import KernelLibrary
 
 
@@ -107,3 +108,29 @@ def test_a_kernel_has_a_file_whatever_its_name(tmp_path, units, name):
     assert path.parent == tmp_path / "kernels"
     assert [child.name for child in tmp_path.iterdir()] == ["kernels"]
     assert path.is_file()
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda kernel, seal: flip(kernel, None),
+        lambda kernel, seal: flip(seal, None),
+        lambda kernel, seal: seal.unlink(),
+        lambda kernel, seal: kernel.write_bytes(kernel.read_bytes() + seal.read_bytes()),
+        lambda kernel, seal: shutil.copyfile(kernel.with_name("other"), kernel),
+    ],
+    ids=["kernel", "seal", "no seal", "appended", "swap"],
+)
+def test_nothing_is_added_to_a_signed_library(tmp_path, damage):
+    """As those of macOS are: the seal is beside it, and guards it as well."""
+    files = KernelFiles(tmp_path)
+    content = b"\xcf\xfa\xed\xfe of some kernel, with a signature at its end"
+    name = KernelName(kernel="softmax", platform="metal", digest="12", suffix=".so")
+    made = files.make(name, lambda path: path.write_bytes(content))
+    assert made.read_bytes() == content
+    assert files.find([name]) == {name: made}
+    (tmp_path / "other").write_bytes(content + b"!")
+    damage(made, tmp_path / f"{name}.seal")
+    assert files.find([name]) == {}
+    files.make(name, lambda path: path.write_bytes(content))
+    assert files.find([name]) == {name: made}

@@ -19,8 +19,6 @@ from relax_tapml.partition.shipped_module import shipped
 from relax_tapml.partition.target_kernels import SAME, given_kernels, pair_kernels
 from relax_tapml.passes.submodule import retarget_calls
 
-TREE = {"batch_tree_attn", "tree_attn_paged_kv_cpu"}
-
 
 def lowered(model, module):
     return lower(mark_inputs(module, model.params))
@@ -41,12 +39,10 @@ def made_for(model, target):
     "target", [{"kind": "cuda", "arch": "sm_90"}, "webgpu"], ids=["cuda", "webgpu"]
 )
 def test_every_kernel_of_a_cache_has_its_counterpart(decoder, target):
-    """Also the two that TVM gives to the runtime in each other's place on CPUs."""
     model, own = decoder
     other = made_for(model, target)
     found = pair_kernels(own, other)
     assert found.lacking == {}
-    assert set(found.exchanged) == TREE
     for name, kernel in found.kernels.items():
         assert KernelInterface.of(kernel).fits(KernelInterface.of(own[name]))
     same = set(given_kernels(own)) - set(found.kernels)
@@ -88,6 +84,20 @@ def test_names_say_nothing(decoder):
     found = pair_kernels(own, other)
     assert found.names["batch_prefill_paged_kv_cpu"] == decode
     assert found.names["batch_decode_paged_kv_cpu"] == prefill
+
+
+def test_a_kernel_that_is_given_in_another_place_is_found_by_its_interface(decoder):
+    """The only one that is left of it."""
+    model, own = decoder
+    module = model.for_target(tvm.target.Target("opencl"))
+    copied, merged = "copy_single_page", "tir_attention_merge_state"
+    both = {copied: module.get_global_var(merged), merged: module.get_global_var(copied)}
+    maker = module.get_global_var("create_cache")
+    module.update_func(maker, retarget_calls(module[maker], both))
+    found = pair_kernels(own, lowered(model, module))
+    assert found.lacking == {}
+    assert found.names["copy_single_page_cpu"] == copied
+    assert found.names["merge_state_inplace_cpu"] == merged
 
 
 def test_a_kernel_of_another_interface_is_refused_with_both(decoder):
@@ -197,11 +207,10 @@ def test_kernels_that_compute_the_same_values_are_not_told_apart():
     assert pair_kernels(Both, swapped) == SAME
 
 
-def test_the_shipped_module_gives_each_kernel_in_the_place_of_the_target(decoder):
-    """To the runtime itself, so that it needs no native library."""
+def test_the_shipped_module_gives_the_kernels_to_the_runtime_itself(decoder):
+    """In the places where the target's own module gives them; it needs no native library."""
     model, own = decoder
     other = made_for(model, "opencl")
-    kernels = pair_kernels(own, other)
-    module = shipped(kernels.applied(own), kernels)
+    module = shipped(pair_kernels(own, other).applied(own))
     assert pair_kernels(module, other) == SAME
     assert "relax_tapml" not in module["create_cache"].script()

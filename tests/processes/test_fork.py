@@ -17,8 +17,10 @@ from tvm.script import tirx as T
 
 from relax_tapml.errors import SourceError, UsageError
 from relax_tapml.processes.fork import ForkFailed, ForkGroup, can_fork, forked
+from relax_tapml.system import FORKS_ARE_SAFE
 
 
+@pytest.mark.needs_forks
 def test_documents_and_arrays_come_back_as_they_are():
     """In order, every dtype and shape, scalars and empty ones included."""
     arrays = [
@@ -42,6 +44,7 @@ def test_documents_and_arrays_come_back_as_they_are():
         )
 
 
+@pytest.mark.needs_forks
 def test_a_death_tells_its_cause_and_the_last_note():
     """What was sent before has come; what was printed is part of the text."""
     seen = []
@@ -60,6 +63,7 @@ def test_a_death_tells_its_cause_and_the_last_note():
 
 
 @pytest.mark.parametrize("error", [SourceError("a"), UsageError("b"), ValueError("c")], ids=repr)
+@pytest.mark.needs_forks
 def test_an_exception_keeps_its_class(error):
     """Also one of the package; others are a RuntimeError that names them."""
 
@@ -71,6 +75,7 @@ def test_an_exception_keeps_its_class(error):
     assert str(caught.value) == str(error)
 
 
+@pytest.mark.needs_forks
 def test_an_unknown_exception_is_named():
     class OddError(Exception):
         pass
@@ -84,6 +89,7 @@ def test_an_unknown_exception_is_named():
     assert "in work" in caught.value.__notes__[0]
 
 
+@pytest.mark.needs_forks
 def test_what_is_left_early_is_killed():
     """A caller that stops reading does not wait for the rest."""
 
@@ -97,6 +103,7 @@ def test_what_is_left_early_is_killed():
     assert not psutil.pid_exists(pid)
 
 
+@pytest.mark.needs_forks
 def test_a_fork_changes_nothing_here_and_what_it_prints_is_seen(capfd):
     kept = [1]
 
@@ -109,6 +116,7 @@ def test_a_fork_changes_nothing_here_and_what_it_prints_is_seen(capfd):
     assert "printed" in capfd.readouterr().err
 
 
+@pytest.mark.needs_forks
 def test_a_fork_ends_with_its_parent(tmp_path):
     """Also if that is killed."""
     script = tmp_path / "parent.py"
@@ -142,6 +150,7 @@ class Parallel:
                     Y[vi, vj] = X[vi, vj] * T.float32(2)
 
 
+@pytest.mark.needs_forks
 def test_parallel_kernels_run_in_a_fork_after_they_ran_here():
     """TVM's threads do not exist there: the work has others."""
     built = tvm.tirx.build(Parallel, target="llvm")
@@ -169,9 +178,10 @@ def test_without_a_fork_the_work_is_done_here():
     [message] = forked(work, is_safe=False)
     assert (message.document, message.arrays[0].sum(), kept) == (2, 3.0, [1])
     assert not can_fork(tvm.target.Target("cuda"))
-    assert can_fork(tvm.target.Target("llvm")) == (sys.platform == "linux")
+    assert can_fork(tvm.target.Target("llvm")) == FORKS_ARE_SAFE
 
 
+@pytest.mark.needs_forks
 def test_a_group_ends_its_forks_from_another_thread():
     """Also those that are started after the end."""
     group = ForkGroup()

@@ -113,6 +113,7 @@ def test_what_is_waited_for_is_ended_first(number):
     assert ending.number == number
 
 
+@pytest.mark.needs_forks
 def test_a_fork_leaves_them_to_its_parent():
     """A signal that all processes of a group get is no crash of a unit."""
 

@@ -82,10 +82,12 @@ def test_triples_of_64_bit_arm_with_the_usual_c_library_are_owned(triple, is_own
     assert isinstance(platform_of(target), Arm64) == is_owned
 
 
-def test_a_machine_of_the_kind_needs_no_platform(monkeypatch):
-    """There the target is the machine itself, and every session works."""
-    monkeypatch.setattr(machine, "machine", lambda: "aarch64")
-    assert platform_of(parse_target("arm64")).name == "llvm"
+@pytest.mark.parametrize(("is_macos", "name"), [(False, "llvm"), (True, "arm64")])
+def test_a_machine_of_the_kind_needs_no_platform(monkeypatch, is_macos, name):
+    """There the target is the machine itself, and every session works; a Mac is of another kind."""
+    monkeypatch.setattr(machine, "machine", lambda: "arm64" if is_macos else "aarch64")
+    monkeypatch.setattr("relax_tapml.targets.platforms._arm64.IS_MACOS", is_macos)
+    assert platform_of(parse_target("arm64")).name == name
 
 
 def test_target_survives_its_own_text(other_machine):

@@ -25,6 +25,7 @@ from relax_tapml import Model, bring_up, replay
 from relax_tapml.cli.exit import guarded
 from relax_tapml.errors import DeviceCrash, DeviceError, DeviceUnavailable, UsageError
 from relax_tapml.frontend.model import Sample
+from relax_tapml.system import install_command
 from relax_tapml.targets.fleet.local_fleet import LocalFleet
 from relax_tapml.targets.open_session import check_session, open_session
 from relax_tapml.targets.platforms.parse_target import parse_target
@@ -165,7 +166,8 @@ def test_a_browser_is_the_only_place():
 def test_a_missing_tool_is_named_with_the_command_that_installs_it(monkeypatch):
     """Before anything is built."""
     monkeypatch.setenv("PATH", "/nowhere")
-    with pytest.raises(DeviceUnavailable, match=r"wasm-ld is missing \(apt-get install .*emscr"):
+    install = install_command(debian="emscripten", macos="brew install lld")
+    with pytest.raises(DeviceUnavailable, match=rf"wasm-ld is missing \({re.escape(install)}"):
         platform_of(WEBGPU).check()
 
 

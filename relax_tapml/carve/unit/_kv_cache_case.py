@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Self
 
 import tvm
 from tvm import relax, tirx
-from tvm.ir import GlobalVar, Op, TupleType
+from tvm.ir import TupleType
 
 from relax_tapml.capture.values import CallRecord, TensorValue
 from relax_tapml.errors import NotCarvableError
-from relax_tapml.passes.cache_call import CREATE, SEQUENCE, reads_cache
+from relax_tapml.passes.cache_call import SEQUENCE, reads_cache
+from relax_tapml.passes.cache_creation import CacheCreation, cache_creations
 from relax_tapml.passes.operator_call import OperatorCall
-from relax_tapml.passes.value_leaves import bindings_in
 
 _CHECKPOINT = "attention_kv_cache"
-_CALL_PURE_PACKED = Op.get("relax.call_pure_packed")
 _COPY = relax.ExternFunc("runtime.TVMTensorCopyFromTo")
 
 
@@ -77,7 +75,7 @@ class CacheState:
         # Sequences, tokens, tokens at once, tokens in a page: no more than the call needs.
         page_size = self.pages.shape[4]
         sizes = (1, self.before + self.added, max(self.before, self.added), page_size)
-        call = relax.Call(maker.gvar, maker.arguments(sizes))
+        call = relax.Call(maker.gvar, _arguments(maker, sizes))
         relax.expr._update_type(call, relax.ObjectType())
         cache = builder.emit(call, "cache")
         sequence = relax.prim_value(SEQUENCE)
@@ -116,63 +114,28 @@ class CacheState:
         return after
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Maker:
-    """The function of a module that makes its KV caches.
-
-    ``sizes`` are the first argument of what makes one, as the function computes it: sequences,
-    tokens, tokens at once, tokens in a page, and whether, and how far, windows slide.
-    """
-
-    gvar: GlobalVar
-    params: tuple[relax.Var, ...]
-    sizes: tuple[tirx.Expr, ...]
-    first_layer: int
-    layers: int
-
-    def arguments(self, sizes: tuple[int, ...]) -> list[relax.Expr]:
-        """Return what to call the function with for these sizes; windows do not slide."""
-        known = dict.fromkeys(self.sizes, 0)
-        known.update(zip(self.sizes, sizes, strict=False))
-        arguments = []
-        for param in self.params:
-            values = list(getattr(param.ty, "values", None) or [])
-            if len(values) != 1 or values[0] not in known:
-                raise NotCarvableError(
-                    f"parameter {param.name} of {self.gvar.name_hint}, which makes its KV cache, "
-                    "is no size of it"
-                )
-            arguments.append(relax.ShapeExpr([known[values[0]]]))
-        return arguments
-
-
-def _maker(lowered: tvm.IRModule) -> _Maker:
-    found = []
-    for gvar, function in lowered.functions.items():
-        for call in _creations(function) if isinstance(function, relax.Function) else ():
-            bounds = [int(bound) for bound in call.args[2].values]
-            maker = _Maker(
-                gvar=gvar,
-                params=tuple(function.params),
-                sizes=tuple(call.args[1].values),
-                first_layer=bounds[0],
-                layers=bounds[1] - bounds[0],
-            )
-            found.append(maker)
+def _maker(lowered: tvm.IRModule) -> CacheCreation:
+    found = list(cache_creations(lowered))
     if len(found) != 1:
         names = ", ".join(maker.gvar.name_hint for maker in found) or "none"
         raise NotCarvableError(f"expected one function that makes KV caches, found {names}")
     return found[0]
 
 
-def _creations(function: relax.Function) -> Iterator[relax.Call]:
-    for binding in bindings_in(function.body):
-        call = binding.value
-        is_packed = isinstance(call, relax.Call) and call.op == _CALL_PURE_PACKED
-        if is_packed and getattr(call.args[0], "global_symbol", None) == CREATE:
-            if not all(isinstance(arg, relax.ShapeExpr) for arg in call.args[1:3]):
-                raise NotCarvableError("its KV cache is made with sizes that are no plain shapes")
-            yield call
+def _arguments(maker: CacheCreation, sizes: tuple[int, ...]) -> list[relax.Expr]:
+    """Return what to call its function with for these sizes; windows do not slide."""
+    known = dict.fromkeys(maker.sizes, 0)
+    known.update(zip(maker.sizes, sizes, strict=False))
+    arguments = []
+    for param in maker.params:
+        values = list(getattr(param.ty, "values", None) or [])
+        if len(values) != 1 or values[0] not in known:
+            raise NotCarvableError(
+                f"parameter {param.name} of {maker.gvar.name_hint}, which makes its KV cache, "
+                "is no size of it"
+            )
+        arguments.append(relax.ShapeExpr([known[values[0]]]))
+    return arguments
 
 
 def emit_held(builder: relax.BlockBuilder, tensor: relax.Var) -> relax.Var:

@@ -6,11 +6,11 @@ import shutil
 import subprocess
 from pathlib import Path
 
+from relax_tapml.system import install_command
 from relax_tapml.targets.toolchain.requirement import Requirement, program
 
 COMPILER = "aarch64-linux-gnu-g++"
 _EMULATORS = ("qemu-aarch64-static", "qemu-aarch64")
-_INSTALL = "apt-get install -y --no-install-recommends"
 
 
 def cross_compiler() -> Requirement:
@@ -18,7 +18,7 @@ def cross_compiler() -> Requirement:
     return program(
         COMPILER,
         use="links kernels and builds the server",
-        install=f"{_INSTALL} g++-aarch64-linux-gnu",
+        install=install_command(debian="g++-aarch64-linux-gnu", macos=None),
     )
 
 
@@ -29,7 +29,7 @@ def emulator() -> Requirement:
         name=_EMULATORS[0],
         use="runs the server on this machine (--session process)",
         found=found,
-        install=f"{_INSTALL} qemu-user-static",
+        install=install_command(debian="qemu-user-static", macos=None),
         is_needed=False,
     )
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import json
 import logging
-import multiprocessing
 import os
 import select
 import socket
@@ -22,12 +21,14 @@ import sys
 import time
 from dataclasses import asdict
 from ipaddress import ip_address
+from multiprocessing import get_context
 from pathlib import Path
 
 from tvm.rpc import base
 
 from relax_tapml.files.scratch import scratch_folder
 from relax_tapml.processes.child import end_with_parent, ending_text, is_kill, log_tail
+from relax_tapml.system import FORKS_ARE_SAFE
 from relax_tapml.targets.fleet._own_user import listener_for
 from relax_tapml.targets.platforms.platform import Platform
 from relax_tapml.targets.platforms.registry import platform_named
@@ -45,6 +46,7 @@ _LOG = "log"
 _PATIENCE = 3
 # The client has closed its end, which it does only to leave; macOS reports only POLLHUP.
 _HUNG_UP = getattr(select, "POLLRDHUP", select.POLLHUP)
+_PROCESS = get_context("fork").Process if FORKS_ARE_SAFE else get_context("spawn").Process
 
 
 class _Server:
@@ -115,9 +117,9 @@ class _Server:
     def _run(self, connection: socket.socket, others: tuple[socket.socket, ...]) -> ExitReport:
         """Run a session in a process of its own, until that ends or the client is gone."""
         with connection, scratch_folder() as folder:
-            session = multiprocessing.get_context("fork").Process(
-                target=_session, args=(self.platform, connection, others, folder)
-            )
+            # A fork starts at once, and must not keep what this process listens to.
+            inherited = others if FORKS_ARE_SAFE else ()
+            session = _PROCESS(target=_session, args=(self.platform, connection, inherited, folder))
             session.start()
             poll = select.poll()
             poll.register(connection, _HUNG_UP)

@@ -11,6 +11,7 @@ from typing import Any
 import tvm
 from tvm.support import cc
 
+from relax_tapml.system import IS_MACOS
 from relax_tapml.targets.arm64.runtime import runtime
 from relax_tapml.targets.arm64.server import build_server
 from relax_tapml.targets.arm64.toolchain import COMPILER, cross_compiler, emulator, system_root
@@ -42,7 +43,7 @@ class Arm64(Platform):
             target.kind.name == "llvm"
             and triple.split("-")[0] in _ARCHITECTURES
             and not any(system in triple for system in _OTHERS)
-            and machine.machine() not in _ARCHITECTURES
+            and (IS_MACOS or machine.machine() not in _ARCHITECTURES)
         )
 
     def target_json(self, text: str) -> str | None:

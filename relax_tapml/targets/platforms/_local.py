@@ -35,6 +35,6 @@ class Local(Platform):
         return without_native_cpu(target)
 
     def serve(self, connection: socket.socket, folder: Path) -> ExitReport:
-        """Serve a client of a fleet in this process, a fork, until it leaves."""
+        """Serve a client of a fleet in this process until it leaves."""
         server._serve_loop(connection, "", utils.tempdir(str(folder / "work")))
         return ExitReport(cause=None)

@@ -1,12 +1,153 @@
-"""Devices with an OpenCL driver."""
+"""Devices with an OpenCL driver: GPUs, and this machine's CPU by pocl."""
 
 from __future__ import annotations
 
-from relax_tapml.targets.platforms._gpu import UntriedGPU
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import tvm
+
+from relax_tapml.errors import LoweringError
+from relax_tapml.targets.opencl.devices import EXTENSIONS, OpenCLDevice, list_devices
+from relax_tapml.targets.opencl.runtime import opencl_runtime
+from relax_tapml.targets.opencl.work_items import one_by_one
+from relax_tapml.targets.platforms._gpu import GPU
+from relax_tapml.targets.platforms.platform import START_S, Opener
+from relax_tapml.targets.server.device_process import DeviceProcess
+from relax_tapml.targets.session.attempts import open_with_retries
+from relax_tapml.targets.session.inline import InlineSession
+from relax_tapml.targets.session.rpc_session import Server
+from relax_tapml.targets.session.session import DeviceSession
+from relax_tapml.targets.toolchain.default_schedule import schedule
+from relax_tapml.targets.toolchain.gpu_limits import check_limits
+from relax_tapml.targets.toolchain.requirement import Requirement
+
+_POCL = "apt-get install -y --no-install-recommends pocl-opencl-icd ocl-icd-libopencl1"
+# In the keys of a target: what the device of this machine lacks. TVM looks for none of them.
+_WITHOUT = {name: f"without_{name.replace(' ', '_')}" for name in EXTENSIONS}
+# What the source of kernels that need it has in it.
+_MARKS = {**EXTENSIONS, "warp shuffles": "intel_sub_group_"}
+_THREADS = ("max_num_threads", "max_threads_per_block")
+_LOCAL_MEMORY = "max_shared_memory_per_block"
+# Sessions that find races; see opencl/work_items.h.
+_ORDERS = ("in-order", "reversed")
 
 
-class OpenCL(UntriedGPU):
-    """Kernels in OpenCL C."""
+class OpenCL(GPU):
+    """Kernels in OpenCL C, run by the runtime of this package."""
 
     name = "opencl"
-    summary = "a GPU with an OpenCL driver, over RPC to a TVM runtime that has OpenCL"
+    summary = "a device with an OpenCL driver: a GPU, or this machine's CPU by pocl"
+    tried_on = "pocl 3.1 on x86-64; no GPU"
+    needs_own_runtime = True
+
+    def here(self, target: Any) -> Any:
+        """Return a target within the limits of this machine's device.
+
+        TVM's targets for OpenCL have what every device has; these limits become the device's own,
+        and stated ones are kept where the device has as much.
+        """
+        devices = list_devices().devices
+        return target if not devices else _limited(target, devices[0])
+
+    def portable(self, target: Any) -> Any:
+        """Return the target that ``here`` made this one of, for any machine."""
+        attributes = json.loads(str(target))
+        defaults = tvm.target.Target(self.name).attrs
+        for name in (*_THREADS, _LOCAL_MEMORY):
+            attributes[name] = int(defaults[name])
+        attributes["keys"] = [key for key in attributes["keys"] if key not in _WITHOUT.values()]
+        plain = tvm.target.Target(attributes)
+        return plain if str(self.here(plain)) == str(target) else target
+
+    def compile(self, module: Any, target: Any, path: Path) -> None:
+        """Schedule and compile a module of one PrimFunc to a file that the device loads."""
+        scheduled = schedule(module, target)
+        check_limits(scheduled, target)
+        built = tvm.tirx.build(scheduled, target=target)
+        _check_extensions(built, target)
+        built.export_library(str(path))
+
+    def sessions(self) -> Mapping[str, Opener]:
+        """Return how to open a device on this machine, by the name of ``--session``."""
+        return {
+            "inline": lambda target, _: InlineSession(target),
+            "process": lambda target, timeout_s: self._open(target, timeout_s, {}),
+            **{order: self._ordered(order) for order in _ORDERS},
+        }
+
+    def server_command(self, options: str) -> str:
+        """Return the command that starts a server on the device's machine, for messages."""
+        library = '"$(python -m relax_tapml.targets.opencl)"'
+        return f"'python -m tvm.exec.rpc_server {options} --load-library {library}'"
+
+    def requirements(self) -> list[Requirement]:
+        """Return what it needs on this machine beside Python packages, found or missing."""
+        listing = list_devices()
+        return [
+            Requirement(
+                name="an OpenCL device",
+                use=f"runs kernels here{f'; {listing.error}' if listing.error else ''}",
+                found="; ".join(self.devices_here()) or None,
+                install=_POCL,
+                is_needed=False,
+            ),
+        ]
+
+    def has_device_here(self) -> bool:
+        """Whether this machine has a device to run kernels on, or a stand-in for one."""
+        return bool(list_devices().devices)
+
+    def devices_here(self) -> list[str]:
+        """Return descriptions of this machine's devices; the first one is used."""
+        return [device.text for device in list_devices().devices]
+
+    def start(self) -> Server:
+        """Start a server on this machine. Raises ``DeviceUnavailable``."""
+        return self._start({})
+
+    def _ordered(self, order: str) -> Opener:
+        environment = one_by_one(order)
+        return lambda target, timeout_s: self._open(target, timeout_s, environment)
+
+    def _start(self, environment: dict[str, str]) -> Server:
+        library = opencl_runtime()
+        libraries = [] if library is None else [str(library)]
+        return DeviceProcess(arguments=libraries, environment=environment)
+
+    def _open(self, target: Any, timeout_s: float, environment: dict[str, str]) -> DeviceSession:
+        start_s = max(timeout_s, START_S)
+        return open_with_retries(
+            lambda: self.connect(
+                self._start(environment), target, timeout_s=timeout_s, start_s=start_s
+            )
+        )
+
+
+def _limited(target: Any, device: OpenCLDevice) -> Any:
+    """Return a target with the limits of a device, and what that lacks in its keys."""
+    attributes, defaults = json.loads(str(target)), tvm.target.Target(target.kind.name).attrs
+    for name in _THREADS:
+        attributes[name] = min(int(target.attrs[name]), device.max_threads)
+    stated = int(target.attrs[_LOCAL_MEMORY])
+    is_default = stated == int(defaults[_LOCAL_MEMORY])
+    most = device.local_memory_bytes
+    attributes[_LOCAL_MEMORY] = most if is_default else min(stated, most)
+    if device.is_cpu:
+        attributes["thread_warp_size"] = 1
+    lacks = (_WITHOUT[name] for name in device.lacks)
+    attributes["keys"] = [*attributes["keys"], *(key for key in lacks if key not in target.keys)]
+    return tvm.target.Target(attributes)
+
+
+def _check_extensions(built: Any, target: Any) -> None:
+    """Raise ``LoweringError`` if kernels need what the target's device lacks."""
+    sources = [module.inspect_source() for module in built.imports]
+    for name, key in _WITHOUT.items():
+        if key in target.keys and any(_MARKS[name] in source for source in sources):
+            raise LoweringError(
+                f"the kernel needs {name}, which the OpenCL device of this machine lacks "
+                f"({EXTENSIONS[name]})"
+            )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
@@ -14,6 +13,7 @@ from typing import Any, ClassVar
 import tvm
 
 from relax_tapml.errors import DeviceUnavailable
+from relax_tapml.system import FORKS_ARE_SAFE
 from relax_tapml.targets.server.device_process import DeviceProcess
 from relax_tapml.targets.server.exit_report import ExitReport
 from relax_tapml.targets.server.forward import forward
@@ -55,6 +55,9 @@ class Platform(ABC):
     tried_on: ClassVar[str]
     """The hardware that this package was run on, as text; ``no hardware`` if there is none."""
 
+    elsewhere: ClassVar[str] = "run them over RPC"
+    """What to do with kernels where there is no such device, a clause."""
+
     suffix: ClassVar[str] = ".so"
     """The suffix of the file of a compiled kernel."""
 
@@ -63,6 +66,9 @@ class Platform(ABC):
 
     copy_alignment: ClassVar[int] = 1
     """The alignment, in bytes, of a copy within a buffer."""
+
+    needs_own_runtime: ClassVar[bool] = False
+    """Whether code runs in a process here only with a runtime of this package beside TVM's."""
 
     @abstractmethod
     def owns(self, target: Any) -> bool:
@@ -126,11 +132,11 @@ class Platform(ABC):
     def compiles_in_fork(self, target: Any) -> bool:
         """Whether ``compile`` may be called in a fork of this process.
 
-        It may where it only generates code and starts programs. On macOS system libraries may
-        not be used in a fork, and a compiler that queries a GPU's driver cannot run in one.
+        It may where it only generates code and starts programs, and ``FORKS_ARE_SAFE``; a compiler
+        that queries a GPU's driver cannot run in one.
         """
         del target
-        return sys.platform == "linux"
+        return FORKS_ARE_SAFE
 
     def sessions(self) -> Mapping[str, Opener]:
         """Return how to open a device on this machine, by ``--session``; ``process`` is one."""
@@ -159,6 +165,10 @@ class Platform(ABC):
     def has_device_here(self) -> bool:
         """Whether this machine has a device to run kernels on, or a stand-in for one."""
         return True
+
+    def devices_here(self) -> list[str]:
+        """Return descriptions of this machine's devices, for people; empty if none has one."""
+        return []
 
     def prepare_client(self) -> None:
         """Build what this machine needs for its half of a session; may take minutes, once.

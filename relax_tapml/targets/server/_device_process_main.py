@@ -1,11 +1,13 @@
 """The device process, started by ``DeviceProcess``: serves one RPC client and ends with it.
 
-Its argument is the file descriptor of a listening socket, its secret the key a client must present.
+Its first argument is the file descriptor of a listening socket, its secret the key a client must
+present. Further arguments are paths of libraries that add devices to TVM.
 TMPDIR is its own folder, which it removes if the client's process is killed.
 """
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import os
 import socket
@@ -30,6 +32,8 @@ def main() -> None:
     folder = Path(os.environ["TMPDIR"])
     # Each loaded kernel would be a line of the log that is printed after a crash.
     logging.getLogger("RPCServer").setLevel(logging.WARNING)
+    for library in sys.argv[2:]:
+        ctypes.CDLL(library)
     file_exchange.register(folder)
     region_calls.register()
     connection = _accept(listener, key)

@@ -26,7 +26,7 @@ class DeviceProcess:
         ``arguments``, its secret is the key.
     arguments
         Further arguments of the process.
-    has_torch
+    has_torch, environment
         As for a ``Child``.
 
     Raises
@@ -43,6 +43,7 @@ class DeviceProcess:
         arguments: Sequence[str] = (),
         *,
         has_torch: bool = False,
+        environment: dict[str, str] | None = None,
     ) -> None:
         self.host = "127.0.0.1"
         self.key = secrets.token_hex(16)
@@ -59,6 +60,7 @@ class DeviceProcess:
                     arguments,
                     secret=self.key,
                     folder=folder,
+                    environment=environment,
                     has_torch=has_torch,
                 )
         except OSError as error:

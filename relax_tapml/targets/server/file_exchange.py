@@ -10,7 +10,6 @@ from __future__ import annotations
 import ctypes
 import math
 import mmap
-import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -26,6 +25,7 @@ from relax_tapml.arrays import Array, dtype_named, empty_aligned
 from relax_tapml.capture.host_tensor import HostTensor, tensor_over
 from relax_tapml.errors import StoreError
 from relax_tapml.files.mapped import FilePlace, are_bytes_at, array_at, place_of, written_parts
+from relax_tapml.system import reserve
 from relax_tapml.targets.server.functions import (
     ServerFunction,
     optional_function,
@@ -235,8 +235,7 @@ class _MappedFile:
         if self._content is None or len(self._content) < size_bytes:
             self._path.touch()
             with self._path.open("r+b") as file:
-                # Not truncate: writing to a hole in the file on a full disk would be a SIGBUS.
-                os.posix_fallocate(file.fileno(), 0, max(size_bytes, _FILE_BYTES))
+                reserve(file.fileno(), max(size_bytes, _FILE_BYTES))
                 self._content = mmap.mmap(file.fileno(), 0)
         return self._content
 

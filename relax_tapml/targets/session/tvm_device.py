@@ -7,6 +7,7 @@ from typing import Any
 import tvm
 
 from relax_tapml.errors import DeviceUnavailable
+from relax_tapml.targets.opencl.runtime import load_opencl
 
 
 def device_of(target: Any, remote: Any = None) -> Any:
@@ -22,11 +23,13 @@ def device_of(target: Any, remote: Any = None) -> Any:
     Raises
     ------
     DeviceUnavailable
-        The runtime has no support for the device or the machine has none.
+        The runtime has no support for the device and cannot get it, or the machine has none.
     """
     device = tvm.runtime.device_from_target(target)
     name = device.__device_type_name__()
     where = "here" if remote is None else "on the device's machine"
+    if remote is None and name == "opencl":
+        load_opencl()
     if remote is not None:
         device = remote.device(device.dlpack_device_type(), device.index)
     try:

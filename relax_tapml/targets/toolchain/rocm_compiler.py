@@ -15,11 +15,11 @@ from pathlib import Path
 import tvm
 from tvm.support import rocm
 
+from relax_tapml.system import install_command
 from relax_tapml.targets.toolchain.requirement import Requirement
 
 _ROOT = "ROCM_PATH"
 _LIBRARY = "amdgcn/bitcode/ocml.bc"
-_APT = "apt-get install -y --no-install-recommends"
 # The oldest that links the code objects of TVM's LLVM.
 _LLD = 19
 
@@ -57,19 +57,19 @@ def is_detected() -> bool:
 def requirements() -> list[Requirement]:
     """Return what compiling AMD code needs, found or missing."""
     major = tvm.target.codegen.llvm_version_major()
+    libraries = install_command(debian="rocm-device-libs", macos=None)
     return [
         Requirement(
             name="ROCm's device libraries",
             use="are part of every kernel",
             found=_device_libraries(),
-            install=f"{_APT} rocm-device-libs, or install ROCm and set {_ROOT} if it is not in "
-            "/opt/rocm",
+            install=f"{libraries}, or install ROCm and set {_ROOT} if it is not in /opt/rocm",
         ),
         Requirement(
             name=f"ld.lld of LLVM {_LLD} or newer",
             use="links kernels",
             found=_linker(),
-            install=f"{_APT} lld-{major}",
+            install=install_command(debian=f"lld-{major}", macos=None),
         ),
     ]
 

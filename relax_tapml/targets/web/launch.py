@@ -9,7 +9,15 @@ from pathlib import Path
 from typing import Protocol
 
 from relax_tapml.errors import DeviceUnavailable
-from relax_tapml.targets.web.toolchain import browser, node, npm_command, npm_folder
+from relax_tapml.system import IS_MACOS
+from relax_tapml.targets.web.toolchain import (
+    BROWSER_COMMAND,
+    NODE_COMMAND,
+    browser,
+    node,
+    npm_command,
+    npm_folder,
+)
 
 _HERE = Path(__file__).parent
 _START = "start.html"
@@ -74,7 +82,7 @@ class HeadlessBrowser:
         if found is None:
             raise DeviceUnavailable(
                 "session process of target webgpu: there is no browser. "
-                "'apt-get install -y chromium', or set RELAX_TAPML_BROWSER to a Chromium"
+                f"'{BROWSER_COMMAND}', or set RELAX_TAPML_BROWSER to a Chromium"
             )
         # The URL has a secret: it is in a file that only this user can read, not an argument.
         start = folder / _START
@@ -86,11 +94,12 @@ class HeadlessBrowser:
             *("--enable-unsafe-webgpu", "--ignore-gpu-blocklist"),
             # A kernel may take long; the caller's timeout ends it.
             *("--disable-gpu-watchdog", "--disable-hang-monitor"),
-            "--enable-features=Vulkan",
             f"--user-data-dir={folder / 'profile'}",
         ]
-        if not list(Path("/dev").glob("dri/renderD*")):
-            flags.append("--use-webgpu-adapter=swiftshader")
+        if not IS_MACOS:  # whose browsers use Metal
+            flags.append("--enable-features=Vulkan")
+            if not list(Path("/dev").glob("dri/renderD*")):
+                flags.append("--use-webgpu-adapter=swiftshader")
         if os.geteuid() == 0:
             flags.append("--no-sandbox")
         return Program(command=[found, *flags, start.as_uri()])
@@ -125,7 +134,7 @@ class Node:
         if found is None:
             raise DeviceUnavailable(
                 "session node of target webgpu: Node or its packages are missing. "
-                f"'apt-get install -y nodejs npm', then '{npm_command()}'"
+                f"'{NODE_COMMAND}', then '{npm_command()}'"
             )
         return Program(
             command=[found, str(_HERE / "node.cjs")],

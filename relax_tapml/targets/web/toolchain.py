@@ -10,11 +10,17 @@ import tvm
 
 from relax_tapml._compat import IS_TVM_026
 from relax_tapml.files.cache_folder import cache_folder
+from relax_tapml.system import install_command
 from relax_tapml.targets.toolchain.requirement import Requirement, program
 
 # Versions that were tested together: TVM's wire format and its JavaScript half must match.
 NPM_PACKAGES = ("@mlc-ai/web-runtime@0.27.0-dev0", "webgpu@0.6.2", "ws@8.23.0")
-_BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+NODE_COMMAND = install_command(debian="nodejs npm", macos="brew install node")
+BROWSER_COMMAND = install_command(debian="chromium", macos="brew install --cask google-chrome")
+_BROWSERS = (
+    *("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"),
+    "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
+)
 _LINKERS = ("wasm-ld", "wasm-ld-19", "wasm-ld-18", "wasm-ld-17", "wasm-ld-16", "wasm-ld-14")
 
 
@@ -51,7 +57,6 @@ def linker() -> str | None:
 
 def requirements() -> list[Requirement]:
     """Return what compiling kernels for WebGPU and running them here needs, found or missing."""
-    apt = "apt-get install -y --no-install-recommends"
     return [
         Requirement(
             name="TVM 0.27",
@@ -63,17 +68,17 @@ def requirements() -> list[Requirement]:
             name="wasm-ld",
             use="links kernels",
             found=linker(),
-            install=f"{apt} emscripten",
+            install=install_command(debian="emscripten", macos="brew install lld"),
         ),
         program(
             "emcc",
             use="compiles TVM's runtime to WebAssembly, once",
-            install=f"{apt} emscripten",
+            install=install_command(debian="emscripten", macos="brew install emscripten"),
         ),
         program(
             "node",
             use="runs --session node, WebGPU without a browser, and comes with npm",
-            install=f"{apt} nodejs npm",
+            install=NODE_COMMAND,
             is_needed=False,
         ),
         npm_packages(),
@@ -81,7 +86,7 @@ def requirements() -> list[Requirement]:
             name="chromium",
             use="is the browser of --session process",
             found=browser(),
-            install=f"{apt} chromium",
+            install=BROWSER_COMMAND,
             is_needed=False,
         ),
     ]

@@ -23,7 +23,7 @@ from relax_tapml.carve.write_suite import write_suite
 from relax_tapml.compare.verdict import Verdict
 from relax_tapml.errors import LoweringError
 from relax_tapml.passes.annotate_sites import annotated_calls
-from relax_tapml.passes.cache_call import CREATE
+from relax_tapml.passes.cache_creation import CREATE
 from relax_tapml.suite.open_suite import open_suite
 
 pytestmark = pytest.mark.skipif(IS_TVM_026, reason="caches of TVM 0.26 have no checkpoints")

@@ -7,6 +7,7 @@ import socket
 import struct
 import subprocess
 import sys
+import threading
 from contextlib import closing
 from pathlib import Path
 
@@ -31,9 +32,6 @@ TRACKER_MAGIC = struct.pack("<i", 0x2F271).hex()
 WRONG_KEY = (struct.pack("<ii", 0xFF271, 8) + b"client:x").hex()
 REFUSED = struct.pack("<i", 0xFF271 + 2).hex()
 
-pytestmark = pytest.mark.skipif(
-    not _own_user._TABLES[0].exists(), reason="only Linux lists the owners of connections"
-)
 as_root = pytest.mark.skipif(
     not hasattr(os, "geteuid") or os.geteuid() != 0, reason="root alone may be another user"
 )
@@ -67,6 +65,30 @@ def test_a_fleet_may_be_shared():
         assert shared.reach.startswith("Every user of this machine can run code")
 
 
+@pytest.fixture(params=["table", "processes"])
+def _way(request, monkeypatch):
+    """Of finding an owner: that of Linux, and that of macOS."""
+    if request.param == "processes":
+        monkeypatch.setattr(_own_user, "_TABLES", (Path("/nowhere"), Path("/nowhere")))
+    elif not _own_user._TABLES[0].exists():
+        pytest.skip("this system has no table of connections")
+
+
+@as_root
+@pytest.mark.usefixtures("_way")
+def test_connections_of_others_are_told_apart():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        own = _own_user.OwnUserListener(os.dup(listener.fileno()))
+        served = threading.Thread(target=lambda: own.accept()[0].send(b"served"))
+        served.start()
+        port = listener.getsockname()[1]
+        assert answer(NOBODY, port, "00") == ""
+        assert bytes.fromhex(answer(0, port, "00")) == b"served"
+        served.join()
+        own.close()
+
+
+@pytest.mark.usefixtures("_way")
 def test_a_connection_that_is_closed_is_nobodys():
     """The system does not list its owner any more."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -77,6 +99,7 @@ def test_a_connection_that_is_closed_is_nobodys():
             assert not _own_user.is_own(served)
 
 
+@pytest.mark.usefixtures("_way")
 @pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="no IPv6")
 @pytest.mark.parametrize(("here", "there"), [("::1", "::1"), ("::", "127.0.0.1")])
 def test_addresses_of_ipv6_are_known(here, there):
@@ -91,6 +114,7 @@ def test_addresses_of_ipv6_are_known(here, there):
 
 def test_a_system_that_does_not_tell_users_apart_is_refused(monkeypatch):
     monkeypatch.setattr(_own_user, "_TABLES", (Path("/nowhere"), Path("/nowhere")))
+    monkeypatch.setattr(_own_user.psutil, "process_iter", list)
     with pytest.raises(DeviceUnavailable, match="--any-user"):
         LocalFleet(0, key="k")
     LocalFleet(0, key="k", is_shared=True).close()

@@ -1,0 +1,201 @@
+"""Scenarios make the calls of an engine, and all kernels of a cache run and are right."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import paged_llm
+import pytest
+import tvm
+from tvm import relax
+
+from relax_tapml.errors import UsageError
+from relax_tapml.frontend.drives import with_drive
+from relax_tapml.frontend.model import Sample
+from relax_tapml.frontend.paged_drive import PagedDrive, scenario_named
+from relax_tapml.frontend.paged_engine import SlidingWindow
+from relax_tapml.frontend.scenarios import SCENARIOS, batch_parts, fork_place, prompts_of
+from relax_tapml.partition.built_functions import BuiltFunctions, weight_names
+from relax_tapml.partition.lower import mark_inputs
+from relax_tapml.passes.cache_creation import cache_creations
+from relax_tapml.passes.correct_tree_kernels import CorrectTreeKernels
+
+ALL = ["chat", "batch", "fork", "tree", "window", "hidden", "softmax"]
+PROMPT = np.random.default_rng(0).integers(0, paged_llm.VOCABULARY, 40, "int32")
+FOLLOWING = np.random.default_rng(1).integers(0, paged_llm.VOCABULARY, 4, "int32")
+
+
+@pytest.fixture(scope="module")
+def model():
+    return paged_llm.model(is_engine=True)
+
+
+@pytest.fixture(scope="module")
+def engine(model):
+    """Its functions, built by TVM."""
+    module = CorrectTreeKernels()(mark_inputs(model.module, model.params))
+    machine = relax.VirtualMachine(tvm.compile(module, "llvm"), tvm.cpu())
+    weights = {name: tvm.runtime.tensor(array) for name, array in model.params.items()}
+    functions = BuiltFunctions(
+        machine, tvm.runtime.tensor, weights.__getitem__, weight_names(module)
+    )
+    return dataclasses.replace(model.drive, chunk=13).engine(functions, 1)
+
+
+def logits_of(engine, *ids):
+    """Logits after all of these tokens, prefilled at once."""
+    tokens = np.concatenate([np.atleast_1d(part) for part in ids]).astype("int32")
+    cache = engine.cache([len(tokens)])
+    cache.add(0)
+    return cache.prefill(0, tokens)[0, -1]
+
+
+def close(found, expected):
+    np.testing.assert_allclose(found, expected, rtol=2e-4, atol=2e-4)
+
+
+def ran(name, engine, prompt=PROMPT, following=FOLLOWING):
+    return scenario_named(name).run(engine, prompt, following)
+
+
+def test_all_scenarios_are_run_where_the_functions_allow(model):
+    assert [one.name for one in model.drive.scenarios] == ALL
+    few = paged_llm.model()
+    drive = few.drive.with_all(few.module)
+    assert [one.name for one in drive.scenarios] == ["chat", "fork", "window"]
+    assert [one.name for one in few.drive.scenarios] == ["chat"]
+
+
+def test_a_batch_computes_what_single_sequences_do(engine):
+    """Each row is the logits of one sequence, whatever is beside it; so is the forked one."""
+    prefilled, decoded = ran("batch", engine)
+    prompts = prompts_of(PROMPT, 2)
+    assert prefilled.shape[1] == sum(map(len, batch_parts(prompts, engine.chunk)))
+    assert len(decoded) == 3 * 3 + 2  # The first sequence ends before the last step.
+    close(prefilled[0, -1], logits_of(engine, PROMPT))
+    forked = prompts[1][: fork_place(len(prompts[1]), 16)]
+    for n, ids in enumerate([PROMPT, prompts[1], forked]):
+        steps = [np.roll(FOLLOWING, -step - n)[:1] for step in range(2)]
+        close(decoded[n, 0], logits_of(engine, ids, steps[0]))
+        close(decoded[3 + n, 0], logits_of(engine, ids, *steps))
+
+
+def test_a_fork_goes_on_from_the_shared_prefix(engine):
+    prefilled, decoded = ran("fork", engine)
+    forked = PROMPT[: fork_place(len(PROMPT), 16)]
+    close(prefilled[0, -1], logits_of(engine, forked, FOLLOWING))
+    close(decoded[0, 0], logits_of(engine, PROMPT[:-1], FOLLOWING[:1]))
+    close(decoded[0, 1], logits_of(engine, forked, FOLLOWING, FOLLOWING[:1]))
+
+
+def test_a_tree_computes_each_of_its_paths(engine):
+    """Before it is committed, after a path is kept, and on a tree that is in the cache."""
+    _, verified, decoded = ran("tree", engine)
+    drafted = np.concatenate([FOLLOWING, PROMPT])
+    tree = drafted[:5]  # Parents -1, 0, 0, 1, 2.
+    close(verified[0, 3], logits_of(engine, PROMPT, tree[[0, 1, 3]]))
+    kept = np.concatenate([PROMPT, tree[[0, 2, 4]]])
+    close(verified[0, 4], logits_of(engine, kept))
+    close(decoded[0, 0], logits_of(engine, kept, drafted[:1]))
+    root = np.concatenate([kept, drafted[:1], drafted[:1]])
+    for leaf in (0, 1):
+        close(decoded[2 + leaf, 0], logits_of(engine, root, drafted[leaf]))
+
+
+def test_a_window_slides(engine):
+    """Logits are those of full attention until it slides, and others then."""
+    prefilled, decoded = ran("window", engine)
+    whole, steps = ran("chat", engine)
+    close(prefilled[0, :13], whole[0, :13])
+    assert abs(decoded - steps).max() > 0.05
+    wide = dataclasses.replace(engine, window=SlidingWindow(size=100))
+    close(ran("chat", wide)[0], whole)
+
+
+def test_hidden_states_and_temperatures(engine):
+    (logits,) = ran("hidden", engine)
+    close(logits[0], logits_of(engine, PROMPT[: engine.chunk // 2]))
+    (probabilities,) = ran("softmax", engine)
+    np.testing.assert_allclose(probabilities.sum(-1), 1, rtol=1e-5)
+    assert probabilities[0].max() > probabilities[1].max()  # The lower temperature.
+
+
+@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize(("length", "following"), [(1, 0), (16, 1), (17, 3)])
+def test_any_length_runs(name, length, following, engine):
+    """Also one token, one page, and nothing to decode."""
+    outputs = ran(name, engine, PROMPT[:length], FOLLOWING[:following])
+    assert outputs
+    assert all(np.isfinite(output).all() for output in outputs)
+
+
+def test_a_sample_is_run_by_the_named_scenarios(model):
+    chosen = with_drive(model, ["fork", "chat"])
+    assert [one.name for one in chosen.drive.scenarios] == ["fork", "chat"]
+    with pytest.raises(UsageError, match=r"no scenario 'bath'(.|\n)*  batch: up to three"):
+        with_drive(model, ["bath"])
+    with pytest.raises(UsageError, match="a function runs the whole sample"):
+        with_drive(model, ["chat", "a.module:function"])
+    other = dataclasses.replace(model, drive=None)
+    with pytest.raises(UsageError, match="scenarios are for decoders"):
+        with_drive(other, ["chat"])
+    assert with_drive(other, []) is other
+
+
+def test_a_function_may_take_the_place_of_scenarios(model, tmp_path, monkeypatch):
+    """It gets functions and sample as they are; what it returns are the outputs."""
+    (tmp_path / "own_drive.py").write_text("def run(functions, sample):\n    return [sample.name]")
+    monkeypatch.chdir(tmp_path)
+    own = with_drive(model, ["own_drive:run"])
+    assert own.drive({}, Sample(name="a", arrays=())) == ["a"]
+    with pytest.raises(UsageError, match="drive own_drive:walk: own_drive has no 'walk'"):
+        with_drive(model, ["own_drive:walk"])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"page_size": 32}, r"page_size 32: TVM has built .* for pages of 16 .* page_size=16"),
+        ({"create": "create"}, "the module has no create"),
+        ({"batch": 1, "scenarios": SCENARIOS}, "batch cannot be run: it needs 2 sequences"),
+        (
+            {"window": SlidingWindow(size=8), "scenarios": SCENARIOS},
+            "scenario batch cannot be run: the model's sequences have a sliding window",
+        ),
+    ],
+)
+def test_what_cannot_run_is_told_before_anything_runs(change, message, model):
+    drive = dataclasses.replace(model.drive, **change)
+    with pytest.raises(UsageError, match=message):
+        drive.check(model.module)
+
+
+def test_what_the_cache_refuses_is_told_in_its_words(engine):
+    """Without the condition that TVM puts before them."""
+    cache = engine.cache([16])
+    with pytest.raises(UsageError, match=r'popn: The sequence "5" cannot be found in KV cache\.$'):
+        cache.pop(5, 1)
+    cache.add(0)
+    with pytest.raises(UsageError, match=r"begin_forward: The KV cache is full\. No page can be"):
+        cache.prefill(0, PROMPT)
+
+
+def test_layers_that_have_windows_only_are_told(model):
+    """TVM's cache would end the process."""
+    module = paged_llm.exported(kinds=("mha_sliding", "mha_sliding"))
+    with pytest.raises(UsageError, match=r"all layers .* kind mha"):
+        PagedDrive(create="create_cache").check(module)
+    mixed = paged_llm.exported(kinds=("mha", "mha_sliding"))
+    drive = PagedDrive(create="create_cache").with_all(mixed)
+    assert [one.name for one in drive.scenarios] == ["chat", "fork"]
+
+
+def test_kernels_for_trees_are_passed_in_the_order_in_which_the_runtime_reads_them(model):
+    corrected = CorrectTreeKernels()(model.module)
+    (before,), (after,) = cache_creations(model.module), cache_creations(corrected)
+    first, second = (before.kernels[number] for number in (20, 21))
+    assert (after.kernels[20], after.kernels[21]) == (second, first)
+    assert CorrectTreeKernels()(corrected).same_as(corrected)
+    on_gpu = model.for_target(tvm.target.Target("opencl"))
+    assert CorrectTreeKernels()(on_gpu).same_as(on_gpu)
