@@ -20,7 +20,6 @@ from tvm.contrib import tvmjs
 from relax_tapml.build import main, parser
 from relax_tapml.errors import LoweringError, StoreError, UsageError
 from relax_tapml.frontend.load.load_model import load_model
-from relax_tapml.frontend.scenarios import SCENARIOS
 from relax_tapml.partition.lower import lowering_notes
 
 VOCABULARY = 96
@@ -198,8 +197,8 @@ def test_a_model_is_made_for_another_target_by_the_same_passes(stand_in, folder)
     tvm.ir.assert_structural_equal(cpu, model.module, map_free_vars=True)
     assert "batch_decode_paged_kv" in kernels(gpu) - kernels(model.module)
     assert "batch_decode_paged_kv_cpu" in kernels(model.module) - kernels(gpu)
-    assert not any("FuseAddRMSNorm" in note for note in lowering_notes(cpu))
-    assert [note.split()[1] for note in lowering_notes(gpu)] == ["FuseAddRMSNorm"]
+    left_out = ["FuseAddRMSNorm" in note for note in lowering_notes(gpu)]
+    assert (left_out, "FuseAddRMSNorm" in str(lowering_notes(cpu))) == ([True], False)
     assert "fused" not in gpu.attrs
     for name in ("embed", "prefill", "decode"):
         tvm.ir.assert_structural_equal(gpu[name], model.module[name], map_free_vars=True)
@@ -292,19 +291,6 @@ def test_texts_are_for_the_tokenizer_in_the_folder(stand_in, folder):
     )
 
 
-def test_random_prompts_fit_into_the_context(stand_in, folder):
-    config = {"model_type": "decoder", "vocab_size": VOCABULARY, "context_window_size": 5}
-    (folder / "config.json").write_text(json.dumps(config))
-    model = load_model(f"mlc:{folder}", quantization="q0f32")
-    assert [sum(a.size for a in sample.arrays) for sample in model.samples] == [5]
-    assert [one.name for one in model.drive.scenarios] == ["chat", "fork", "window"]
-
-
-def test_a_scenario_that_there_is_not_is_refused(stand_in, build, folder):
-    ended = build(f"mlc:{folder}", "--quantization", "q0f32", "--drive", "bath")
-    refused(ended, 2, r"no scenario 'bath'")
-
-
 @pytest.mark.parametrize("config", ["decoder", "decoder/config.json"])
 def test_the_output_folder_is_not_the_models_own(tmp_path, folder, monkeypatch, config):
     """MLC writes weights to dist/NAME; a run does not."""
@@ -326,7 +312,6 @@ def test_help_says_how(capsys):
     text = " ".join(capsys.readouterr().out.split())
     assert "mlc:CONFIG" in text
     assert "--quantization NAME" in text
-    assert all(one.name in text[text.index("--drive NAME") :] for one in SCENARIOS)
 
 
 @pytest.mark.skipif(not HAS_MLC, reason="needs mlc_llm, which is on no package registry")

@@ -84,9 +84,11 @@ def load_mlc(
     target = parse_target(source)
     compiled = _compile(file, quantization, target)
     samples = _samples(file.parent, inputs, texts, compiled)
-    left_out = _bound_to_threads(compiled) if "cpu" in target.keys else []
-    runnable = without_functions(compiled.module, left_out)
-    drive = mlc_drive(runnable, compiled.metadata, samples)
+    drive = mlc_drive(compiled.module, compiled.metadata, samples)
+    left_out = _bound_to_threads(compiled, drive) if "cpu" in target.keys else []
+    if left_out:
+        left = without_functions(compiled.module, left_out)
+        drive = mlc_drive(left, compiled.metadata, samples)
     weights = next((file.parent / n for n in _WEIGHTS if (file.parent / n).is_file()), None)
     random = [*(["weights"] if weights is None else []), *([] if inputs or texts else ["tokens"])]
     drawn = f" with random {' and '.join(random)} (seed {SEED})" if random else ""
@@ -233,10 +235,10 @@ def _mlc(file: Path, quantization: str | None) -> tuple[Callable[..., None], dic
     }
 
 
-def _bound_to_threads(compiled: _Compiled) -> list[str]:
-    """Return the functions that no CPU can run. Raises ``UsageError`` if every drive calls one."""
+def _bound_to_threads(compiled: _Compiled, drive: PagedDrive) -> list[str]:
+    """Return the functions that no CPU can run. Raises ``UsageError`` if the drive needs them."""
     found = thread_bound_kernels(compiled.module)
-    called = {value for value in vars(PagedDrive()).values() if isinstance(value, str)}
+    called = {drive.embed, drive.prefill, drive.decode, drive.create}
     for name in sorted(called & found.keys()):
         raise UsageError(
             f"{name} of {compiled.metadata['model_type']} calls {names_text(found[name])}, which "

@@ -15,8 +15,8 @@ assert relax.Constant
 class Decoder(paged_llm.Decoder):
     """As MLC's: the vocabulary is open, and tokens are embedded without an axis of the batch."""
 
-    def __init__(self, linear):
-        super().__init__(linear)
+    def __init__(self, linear, **options):
+        super().__init__(linear, **options)
         self.embed_tokens = nn.Embedding("vocab_size", paged_llm.HIDDEN)
         self.lm_head = nn.Linear(paged_llm.HIDDEN, "vocab_size", bias=False)
 
@@ -52,17 +52,6 @@ def copied(x):
     return nn.op.tensor_ir_op(copy, "bound_copy", [x], out)
 
 
-class Cache(nn.Module):
-    """Creates the cache of a decoder."""
-
-    def __init__(self, target):
-        self.target = target
-        self.dtype = "float32"
-        self.kinds = ["mha"] * paged_llm.LAYERS
-
-    create_tir_paged_kv_cache = paged_llm.Decoder.create_cache
-
-
 def spec(model_type):
     out = paged_llm.spec("packed")
     out["embed"]["ids"] = nn.spec.Tensor(["n"], "int32")
@@ -96,7 +85,9 @@ class DispatchKVCacheCreation:
             return mod
         self.metadata["kv_cache"] = self.target.kind.name
         created = {"create_tir_paged_kv_cache": paged_llm.spec()["create_cache"]}
-        cache, _ = Cache(self.target).export_tvm(created)
+        decoder = Decoder(nn.Linear, target=self.target)
+        decoder.create_tir_paged_kv_cache = decoder.create_cache
+        cache, _ = decoder.export_tvm(created)
         for gvar, function in cache.functions.items():
             mod[gvar] = function
         return mod
