@@ -14,22 +14,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Unpack
 
-import tvm
-
 from relax_tapml.arrays import Array
 from relax_tapml.bringup.main_job import bring_up
 from relax_tapml.bringup.options import OptionFields
+from relax_tapml.frontend.mlc_compat import tvm_for_mlc
 from relax_tapml.frontend.mlc_drive import mlc_drive
 from relax_tapml.frontend.mlc_model import mlc_model, prompt_sample
 from relax_tapml.frontend.mlc_pipeline import (
     LAST_BEFORE_SCHEDULES,
     PIPELINE,
-    Metadata,
+    Taken,
     each_module,
 )
 from relax_tapml.frontend.model import Model
 from relax_tapml.frontend.paged_drive import PagedDrive
 from relax_tapml.results.run_result import RunResult
+
+__all__ = ["Carved", "carving", "tvm_for_mlc"]
 
 
 @dataclass
@@ -93,17 +94,16 @@ def carving(
     """
     carved = Carved()
 
-    def bring(module: tvm.IRModule, metadata: Metadata) -> None:
+    def bring(taken: Taken) -> None:
         samples = [
             prompt_sample(f"prompt {number}", prompt, following)
             for number, prompt in enumerate(prompts)
         ]
         carved.model = mlc_model(
-            module,
-            metadata,
+            taken,
             name="MLC model",
             samples=samples,
-            drive=drive or mlc_drive(module, metadata, samples),
+            drive=drive or mlc_drive(taken.module, taken.metadata, samples),
             params=params,
             dims=dims,
         )

@@ -49,6 +49,16 @@ def error_line(error: BaseException) -> str:
     return line if line == kind else f"{kind}: {line}"
 
 
+def error_text(error: BaseException) -> str:
+    """Return the type of an error with its whole message, safe to print.
+
+    Lines that only mark a place in the line above are left out, as are spaces around lines.
+    """
+    lines = [line.strip() for line in str(error).splitlines() if line.strip(" \t|^~")]
+    text = "\n".join([type(error).__name__ + (":" if lines else ""), *lines])
+    return printable(text.replace("\n", " ", 1))
+
+
 def names_text(names: Sequence[str], most: int = 3) -> str:
     """Write the first names of a list: ``a, b, c and 4 more``."""
     more = len(names) - most

@@ -10,13 +10,14 @@ import random
 import shutil
 import time
 import warnings
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from kernel_faults import a_little_off, breaks
 from zoo_models import ARCHITECTURES, BATCH, STEPS, TOKENS, Architecture, Built
+from zoo_pool import Row
 
 from relax_tapml import Model, bring_up
 from relax_tapml.errors import TapmlError
@@ -29,50 +30,34 @@ _SYMBOLIC_SHAPES = [(BATCH, TOKENS), (3, 24), (1, 8)]
 
 
 @dataclass(kw_only=True)
-class Row:
+class ZooRow(Row):
     """What came of one architecture.
 
     Parameters
     ----------
-    name, family, shapes
+    family, shapes
         Which; ``shapes`` is static or symbolic.
-    stage
-        How far it came: ``done`` at the end.
     units, sites, skipped
         How many there are, and how many sites were not compared.
     clean
         Verdict of the run with right kernels.
     broken, named
         The unit whose kernel was made wrong, and what the run named.
-    reason
-        Why it is not right; empty if it is.
-    seconds
-        By stage, and in all.
     """
 
-    name: str
     family: str
     shapes: str
-    stage: str = "start"
     units: int = 0
     sites: int = 0
     skipped: int = 0
     clean: str = ""
     broken: str = ""
     named: list[str] = field(default_factory=list)
-    reason: str = ""
-    seconds: dict[str, float] = field(default_factory=dict)
 
     @property
     def is_right(self) -> bool:
         """Whether right kernels passed and exactly the broken one was named."""
         return self.stage == "done" and not self.reason
-
-    def save(self, path: Path) -> None:
-        """Write it, so that what ends this process does not end what is known."""
-        partial = path.with_suffix(".part")
-        partial.write_text(json.dumps(asdict(self), indent=1))
-        partial.replace(path)
 
 
 def work(name: str, shapes: str, path: Path) -> None:
@@ -84,7 +69,7 @@ def work(name: str, shapes: str, path: Path) -> None:
     warnings.filterwarnings("ignore")
     logging.disable(logging.WARNING)
     torch.set_num_threads(1)
-    row = Row(name=name, family=ARCHITECTURES[name].family, shapes=shapes)
+    row = ZooRow(name=name, family=ARCHITECTURES[name].family, shapes=shapes)
     row.save(path)
     began = time.perf_counter()
     folder = path.with_suffix(".run")
@@ -99,7 +84,7 @@ def work(name: str, shapes: str, path: Path) -> None:
         shutil.rmtree(folder)
 
 
-def _bring_up(architecture: Architecture, row: Row, path: Path, folder: Path) -> None:
+def _bring_up(architecture: Architecture, row: ZooRow, path: Path, folder: Path) -> None:
     row.stage = "import"
     row.save(path)
     began = time.perf_counter()

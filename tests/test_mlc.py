@@ -89,6 +89,8 @@ def test_a_compilation_leaves_a_carved_model_and_what_it_would_have_without(expo
     with carving(tmp_path / "right") as carved:
         same = compiled(exported)
     tvm.ir.assert_structural_equal(same, plain)
+    again = carved.model.for_target(LLVM)
+    tvm.ir.assert_structural_equal(again, carved.model.module, map_free_vars=True)
     assert (carved.result.verdict, carved.result.culprits) == ("pass", [])
     kernels = {g.name_hint for g, f in plain.functions.items() if isinstance(f, tvm.tirx.PrimFunc)}
     units = {unit["name"]: unit for unit in carved.result.document["units"]}

@@ -18,8 +18,9 @@ from tvm import relax
 from tvm.contrib import tvmjs
 
 from relax_tapml.build import main, parser
-from relax_tapml.errors import StoreError, UsageError
+from relax_tapml.errors import LoweringError, StoreError, UsageError
 from relax_tapml.frontend.load.load_model import load_model
+from relax_tapml.partition.lower import lowering_notes
 
 VOCABULARY = 96
 HAS_MLC = importlib.util.find_spec("mlc_llm") is not None
@@ -131,7 +132,13 @@ def test_an_mlc_for_another_tvm_fails_with_its_own_error(stand_in, build, folder
         ("[1]", "q0f32", r"config\.json is not a config"),
         ('{"model_type": "decoder"}', None, "got none.* --quantization: q0f32, q4"),
         ('{"model_type": "decoder"}', "q5", "got q5.* --quantization: q0f32, q4f16"),
+        ('{"model_type": "medusa"}', "q4f16_1", "no medusa in q4f16_1.* --quantization: q0f32$"),
         ('{"model_type": "lama"}', "q0f32", r"Unknown model type: lama\. .*\['decoder', 'encoder'"),
+        (
+            '{"model_type": "mixture", "vocab_size": 96}',
+            "q0f32",
+            r"decode of mixture calls bound_copy, which .* threads .*--source cuda",
+        ),
         (
             '{"model_type": "encoder", "vocab_size": 96}',
             "q0f32",
@@ -176,6 +183,50 @@ def test_a_config_is_brought_up_like_any_model(stand_in, build, folder, monkeypa
     wrong = build(*asked, "--resume", "--device-pipeline", "mlc_test_pipelines:wrong")
     assert wrong.code == 1, wrong.err
     assert json.loads((wrong.folder / "result.json").read_text())["culprits"] == [unit]
+
+
+def kernels(module):
+    return {g.name_hint for g, f in module.functions.items() if isinstance(f, tvm.tirx.PrimFunc)}
+
+
+def test_a_model_is_made_for_another_target_by_the_same_passes(stand_in, folder):
+    """Other kernels of the cache, and the same functions with the same parameters."""
+    model = load_model(f"mlc:{folder}", quantization="q4f16_1")
+    gpu, cpu = (model.for_target(tvm.target.Target(kind)) for kind in ("opencl", "llvm"))
+    # The regions of a paged kernel read a buffer before it is allocated: a free variable.
+    tvm.ir.assert_structural_equal(cpu, model.module, map_free_vars=True)
+    assert "batch_decode_paged_kv" in kernels(gpu) - kernels(model.module)
+    assert "batch_decode_paged_kv_cpu" in kernels(model.module) - kernels(gpu)
+    left_out = ["FuseAddRMSNorm" in note for note in lowering_notes(gpu)]
+    assert (left_out, "FuseAddRMSNorm" in str(lowering_notes(cpu))) == ([True], False)
+    assert "fused" not in gpu.attrs
+    for name in ("embed", "prefill", "decode"):
+        tvm.ir.assert_structural_equal(gpu[name], model.module[name], map_free_vars=True)
+    with pytest.raises(LoweringError, match=r"target .*nvptx.*: ValueError: .*\nanother line"):
+        model.for_target(tvm.target.Target({"kind": "nvptx", "mcpu": "sm_80"}))
+
+
+def test_a_source_may_be_a_gpu(stand_in, folder):
+    """MLC compiles for it; for another target, libraries of the source are off."""
+    model = load_model(f"mlc:{folder}", quantization="q0f32", source="cuda")
+    assert "batch_decode_paged_kv" in kernels(model.module)
+    assert "fused" in model.module.attrs
+    assert "fused" in model.for_target(tvm.target.Target("opencl")).attrs
+    assert "batch_decode_paged_kv_cpu" in kernels(model.for_target(tvm.target.Target("llvm")))
+
+
+def test_functions_that_a_cpu_cannot_run_are_left_out_where_nothing_calls_them(stand_in, folder):
+    """The name says so; a GPU keeps them."""
+    (folder / "config.json").write_text('{"model_type": "pictures", "vocab_size": 96}')
+    cpu, gpu = (
+        load_model(f"mlc:{folder}", quantization="q0f32", source=source)
+        for source in ("llvm", "opencl")
+    )
+    assert cpu.name == "pictures q0f32 without image_embed with random weights and tokens (seed 0)"
+    assert "without" not in gpu.name
+    for module, bound in ((cpu.module, set()), (gpu.module, {"bound_copy"})):
+        assert kernels(module) & {"bound_copy"} == bound
+    assert "bound_copy" not in kernels(cpu.for_target(tvm.target.Target("opencl")))
 
 
 @pytest.mark.parametrize("name", ["tensor-cache.json", "ndarray-cache.json"])

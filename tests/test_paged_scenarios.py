@@ -19,7 +19,10 @@ DECODE = "batch_decode_paged_kv_cpu"
 @pytest.fixture(scope="module")
 def model():
     """Three sequences at once, of up to 43 tokens, one of them forked."""
-    made = with_drive(paged_llm.model(prompts=(40,), steps=3, is_engine=True), ["batch"])
+    states = [name for name in paged_llm.spec(is_engine=True) if "hidden_states" in name]
+    few = [*states, "batch_verify", "get_logits"]
+    engine = paged_llm.model(prompts=(40,), steps=3, is_engine=True, left_out=few)
+    made = with_drive(engine, ["batch"])
     return dataclasses.replace(made, drive=dataclasses.replace(made.drive, chunk=None))
 
 
@@ -35,6 +38,9 @@ def test_what_a_batch_does_not_call_is_told_with_the_reason(clean):
     assert reasons["softmax"] == f"{told}the run did not call softmax_with_temperature"
     window = "the KV cache calls it where one token of each sequence with a sliding window does"
     assert reasons[f"{DECODE}_sliding_window"] == told + window
+    attention = "vm.builtin.attention_kv_cache_attention_with_fused_qkv"
+    (unit,) = [one for one in clean.document["units"] if one["name"] == attention]
+    assert unit["reason"] == "its KV cache cannot be recorded: it holds more than one sequence"
     notes = clean.document["lowering_notes"]
     assert [note for note in notes if "token trees on CPUs" in note] == notes
 
@@ -73,13 +79,15 @@ def second_sequence(kernel):
     ],
 )
 def test_a_wrong_kernel_is_named_alone(unit, fault, clean, model):
-    result = run(model, clean.out, resume=True, device_pipeline=breaks(unit, fault))
+    pipeline = breaks(unit, fault)
+    result = run(model, clean.out, resume=True, strategy="isolated", device_pipeline=pipeline)
     assert (result.verdict, result.culprits) == ("mismatch", [unit])
 
 
 def test_a_kernel_that_reads_past_the_page_table_is_named(clean, model):
     """Whether it crashes, or attends to what is there, depends on memory."""
     pipeline = breaks(DECODE, contexts(lambda n: n + 16))
-    result = run(model, clean.out, resume=True, session="process", device_pipeline=pipeline)
+    how = {"session": "process", "strategy": "isolated"}
+    result = run(model, clean.out, resume=True, device_pipeline=pipeline, **how)
     assert result.verdict in ("mismatch", "crash")
     assert result.culprits == [DECODE]

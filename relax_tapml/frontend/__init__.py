@@ -10,6 +10,7 @@ __all__ = [
     "drives",
     "inputs",
     "load",
+    "mlc_compat",
     "mlc_drive",
     "mlc_model",
     "mlc_pipeline",

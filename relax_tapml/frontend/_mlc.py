@@ -21,13 +21,16 @@ from relax_tapml.errors import LoweringError, StoreError, TapmlError, UsageError
 from relax_tapml.files.machine import raise_machine_error
 from relax_tapml.files.read import read_bytes
 from relax_tapml.frontend._texts import silent, text_start
+from relax_tapml.frontend._thread_bound import thread_bound_kernels, without_functions
 from relax_tapml.frontend.inputs import load_samples
+from relax_tapml.frontend.mlc_compat import FITTING, tvm_for_mlc
 from relax_tapml.frontend.mlc_drive import for_batches, mlc_drive
 from relax_tapml.frontend.mlc_model import SEED, mlc_model, prompt_sample
-from relax_tapml.frontend.mlc_pipeline import INSTALL, Metadata, each_module
+from relax_tapml.frontend.mlc_pipeline import INSTALL, Metadata, Taken, each_module
 from relax_tapml.frontend.model import Model, Sample
+from relax_tapml.frontend.paged_drive import PagedDrive
 from relax_tapml.frontend.signature import Signature, check_model
-from relax_tapml.printable import error_line
+from relax_tapml.printable import error_line, error_text, names_text
 from relax_tapml.targets.platforms.parse_target import parse_target
 
 _CONFIGS = ("mlc-chat-config.json", "config.json")
@@ -63,33 +66,42 @@ def load_mlc(
     quantization
         Name of one of MLC's quantizations; by default that of the config.
     source
-        The TVM target that MLC compiles for.
+        The TVM target that MLC compiles for. Functions that it cannot run and that the drive does
+        not call are left out, which the name of the model notes.
 
     Raises
     ------
     UsageError
         No such config, quantization or type of model; MLC-LLM cannot be imported; the model is not
-        a decoder with a paged KV cache; inputs are not token ids, or too many.
+        a decoder with a paged KV cache, or not one that the source can run; inputs are not token
+        ids, or too many.
     LoweringError
         MLC-LLM fails with this TVM.
     StoreError
         The weights cannot be read.
     """
     file = _config_file(Path(config))
-    compiled = _compile(file, quantization, parse_target(source))
+    target = parse_target(source)
+    compiled = _compile(file, quantization, target)
     samples = _samples(file.parent, inputs, texts, compiled)
+    drive = mlc_drive(compiled.module, compiled.metadata, samples)
+    left_out = _bound_to_threads(compiled, drive) if "cpu" in target.keys else []
+    if left_out:
+        left = without_functions(compiled.module, left_out)
+        drive = mlc_drive(left, compiled.metadata, samples)
     weights = next((file.parent / n for n in _WEIGHTS if (file.parent / n).is_file()), None)
     random = [*(["weights"] if weights is None else []), *([] if inputs or texts else ["tokens"])]
     drawn = f" with random {' and '.join(random)} (seed {SEED})" if random else ""
     name = f"{compiled.metadata['model_type']} {compiled.metadata['quantization']}"
+    without = f" without {', '.join(left_out)}" if left_out else ""
     make = partial(
         mlc_model,
-        compiled.module,
-        compiled.metadata,
-        name=f"{name}{drawn}",
+        compiled.taken,
+        name=f"{name}{without}{drawn}",
         samples=samples,
-        drive=mlc_drive(compiled.module, compiled.metadata, samples),
+        drive=drive,
         dims=compiled.extents,
+        without=left_out,
     )
     if weights is None:
         return make()
@@ -103,11 +115,18 @@ def load_mlc(
 
 @dataclass(frozen=True, kw_only=True)
 class _Compiled:
-    """MLC's fused module and its metadata; ``extents`` are the numbers of its config, by name."""
+    """What MLC has compiled; ``extents`` are the numbers of its config, by name."""
 
-    module: tvm.IRModule
-    metadata: Metadata
+    taken: Taken
     extents: Mapping[str, int]
+
+    @property
+    def module(self) -> tvm.IRModule:
+        return self.taken.module
+
+    @property
+    def metadata(self) -> Metadata:
+        return self.taken.metadata
 
 
 _MAX_BYTES = 64 << 20
@@ -143,11 +162,12 @@ def _compile(file: Path, quantization: str | None, target: Any) -> _Compiled:
         with args.target:
             pipeline(module)
 
-    def keep(module: tvm.IRModule, metadata: Metadata) -> None:
-        found.append(_Compiled(module=module, metadata=metadata, extents=extents))
+    def keep(taken: Taken) -> None:
+        found.append(_Compiled(taken=taken, extents=extents))
         raise _Enough
 
-    compile_, arguments = _mlc(file, quantization or config.get("quantization"))
+    with tvm_for_mlc():
+        compile_, arguments = _mlc(file, quantization or config.get("quantization"))
     try:
         # Stdout is for results; MLC prints its arguments there.
         with each_module(keep), contextlib.redirect_stdout(io.StringIO()):
@@ -166,13 +186,11 @@ def _compile(file: Path, quantization: str | None, target: Any) -> _Compiled:
     except Exception as error:
         raise_machine_error(error, f"compiling {file} with mlc_llm")
         raise LoweringError(
-            f"mlc_llm fails on {file} with TVM {tvm.__version__}: {error_line(error)}. Either the "
-            "config is incomplete, or this mlc_llm is for another version of TVM"
+            f"mlc_llm fails on {file} with TVM {tvm.__version__}: {error_text(error)}\n"
+            f"Either the config is incomplete, or MLC does not support the model on "
+            f"{target.kind.name}, or this mlc_llm is for another version of TVM: use {FITTING}"
         ) from error
-    raise LoweringError(
-        f"mlc_llm compiled {file} without calling its pipeline. Install an mlc_llm that matches "
-        f"TVM {tvm.__version__}. {INSTALL}"
-    )
+    raise LoweringError(f"mlc_llm compiled {file} without calling its pipeline. {INSTALL}")
 
 
 def _mlc(file: Path, quantization: str | None) -> tuple[Callable[..., None], dict[str, Any]]:
@@ -190,7 +208,7 @@ def _mlc(file: Path, quantization: str | None) -> tuple[Callable[..., None], dic
             ) from error
         raise UsageError(
             f"mlc_llm is installed, but cannot be imported with TVM {tvm.__version__}: "
-            f"{error_line(error)}. Either it is incomplete, or it is for another version of TVM. "
+            f"{error_text(error)}\nEither it is incomplete, or it is for another version of TVM. "
             f"{INSTALL}."
         ) from error
     if quantization not in QUANTIZATION:
@@ -202,12 +220,32 @@ def _mlc(file: Path, quantization: str | None) -> tuple[Callable[..., None], dic
         model_type = detect_model_type("auto", file)
     except ValueError as error:
         raise UsageError(f"{file}: {error}") from error
+    kinds = model_type.quantize
+    if QUANTIZATION[quantization].kind not in kinds:
+        fitting = [name for name, known in QUANTIZATION.items() if known.kind in kinds]
+        raise UsageError(
+            f"{file}: MLC-LLM has no {model_type.name} in {quantization}. Give one of its "
+            f"quantizations with --quantization: {', '.join(fitting)}"
+        )
     return compile_, {
         "quantization": QUANTIZATION[quantization],
         "model_type": model_type,
         "opt": OptimizationFlags(),
         "overrides": ModelConfigOverride(),
     }
+
+
+def _bound_to_threads(compiled: _Compiled, drive: PagedDrive) -> list[str]:
+    """Return the functions that no CPU can run. Raises ``UsageError`` if the drive needs them."""
+    found = thread_bound_kernels(compiled.module)
+    called = {drive.embed, drive.prefill, drive.decode, drive.create}
+    for name in sorted(called & found.keys()):
+        raise UsageError(
+            f"{name} of {compiled.metadata['model_type']} calls {names_text(found[name])}, which "
+            "MLC binds to threads of a GPU whatever it compiles for. Give a GPU as the source, "
+            "e.g. --source cuda or --source opencl"
+        )
+    return list(found)
 
 
 def _samples(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,9 @@ from tvm import relax
 
 from relax_tapml.arrays import Array
 from relax_tapml.errors import UsageError
+from relax_tapml.frontend._thread_bound import without_functions
 from relax_tapml.frontend._unpack_params import UnpackParams
-from relax_tapml.frontend.mlc_pipeline import Metadata
+from relax_tapml.frontend.mlc_pipeline import Taken
 from relax_tapml.frontend.model import Meaning, Model, Sample
 from relax_tapml.frontend.paged_drive import PagedDrive
 from relax_tapml.partition.lower import NAMING
@@ -23,22 +25,23 @@ SEED = 0
 
 
 def mlc_model(
-    module: tvm.IRModule,
-    metadata: Metadata,
+    taken: Taken,
     *,
     name: str,
     samples: Sequence[Sample],
     drive: PagedDrive,
     params: Mapping[str, Array] | None = None,
     dims: Mapping[str, int] | None = None,
+    without: Sequence[str] = (),
 ) -> Model:
     """Return a model of a fused module of MLC, which takes its weights as one tuple.
 
-    Its units are the kernels that MLC's passes have fused: they are not fused again.
+    Its units are the kernels that MLC's passes have fused: they are not fused again. For another
+    target, MLC's passes run again.
 
     Parameters
     ----------
-    module, metadata
+    taken
         From ``each_module``.
     name
         For people.
@@ -50,13 +53,15 @@ def mlc_model(
         Weights by MLC's names; without them, random ones of ``drawn`` are used.
     dims
         Extents of dimensions that MLC leaves open, such as ``vocab_size``, for random weights.
+    without
+        Functions to leave out.
 
     Raises
     ------
     UsageError
         A weight is missing, or ``dims`` lacks a dimension.
     """
-    declared = metadata.get("params", ())
+    declared = taken.metadata.get("params", ())
     given = drawn(declared, dims or {}) if params is None else params
     names = [str(parameter["name"]) for parameter in declared]
     missing = [name for name in names if name not in given]
@@ -65,20 +70,32 @@ def mlc_model(
             f"no value for {len(missing)} of {len(names)} weights: {', '.join(missing[:5])}. Give "
             "them by MLC's names, converted with the same quantization"
         )
-    for gvar, function in module.functions.items():
-        if isinstance(function, relax.Function) and "num_input" in (function.attrs or {}):
-            module = UnpackParams(gvar.name_hint, names)(module)
-    passes = [CallLooseKernels(), relax.transform.LambdaLift(), *NAMING]
-    lowered = tvm.transform.Sequential(passes)(module)
     return Model(
         name=name,
-        module=lowered,
+        module=_lowered(taken.module, names, without),
         params={name: given[name] for name in names},
         samples=tuple(samples),
         entry=drive.prefill,
         meaning=Meaning.TOKENS,
         drive=drive,
+        for_target=partial(_for_target, taken, names, without),
     )
+
+
+def _for_target(
+    taken: Taken, names: Sequence[str], without: Sequence[str], target: Any
+) -> tvm.IRModule:
+    return _lowered(taken.for_target(target), names, without)
+
+
+def _lowered(module: tvm.IRModule, names: Sequence[str], without: Sequence[str]) -> tvm.IRModule:
+    """Return a module whose weights are parameters of these names, and whose sites are named."""
+    module = without_functions(module, without)
+    for gvar, function in module.functions.items():
+        if isinstance(function, relax.Function) and "num_input" in (function.attrs or {}):
+            module = UnpackParams(gvar.name_hint, names)(module)
+    passes = [CallLooseKernels(), relax.transform.LambdaLift(), *NAMING]
+    return tvm.transform.Sequential(passes)(module)
 
 
 def prompt_sample(name: str, prompt: Sequence[int], following: Sequence[int]) -> Sample:

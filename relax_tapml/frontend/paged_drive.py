@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import tvm
 from tvm import relax
@@ -84,9 +83,11 @@ class PagedDrive:
         """Return which of some scenarios a module does not allow, and why not."""
         made = self._creation(module)
         functions = _functions(module)
-        engine = self.engine(_NoFunctions(), 1)
-        found = ((one, one.misfit(engine, functions, made)) for one in scenarios)
-        return {one: reason for one, reason in found if reason is not None}
+        found = {
+            one: one.misfit(functions, made, batch=self.batch, window=self.window)
+            for one in scenarios
+        }
+        return {one: reason for one, reason in found.items() if reason is not None}
 
     def check(self, module: tvm.IRModule) -> None:
         """Check, before anything runs, that the scenarios can be run with a module.
@@ -145,16 +146,6 @@ class PagedDrive:
             is_flat=self.is_flat,
             window=self.window,
         )
-
-
-class _NoFunctions:
-    """Of an engine of which only the sizes are asked for."""
-
-    def __getitem__(self, name: str) -> Callable[..., list[Any]]:
-        raise KeyError(name)
-
-    def runtime(self, name: str) -> Callable[..., Any]:
-        raise KeyError(name)
 
 
 def _functions(module: tvm.IRModule) -> set[str]:

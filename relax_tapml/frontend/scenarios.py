@@ -41,25 +41,32 @@ class Scenario(ABC):
     """Whether its sequences may have a sliding window."""
 
     def misfit(
-        self, engine: PagedEngine, functions: Collection[str], made: CacheCreation | None
+        self,
+        functions: Collection[str],
+        made: CacheCreation | None,
+        *,
+        batch: int,
+        window: SlidingWindow | None,
     ) -> str | None:
         """Return why it cannot be run with a decoder; None if it can.
 
         Parameters
         ----------
-        engine
-            As it would run it.
         functions
             The names of all functions of the model.
         made
             How its caches are made; None where that is not known.
+        batch
+            The most sequences at once.
+        window
+            The sliding window that all sequences of the model have, if any.
         """
         missing = [name for name in self.needs if name not in functions]
         if missing:
             return f"the module has no {', '.join(missing)}"
-        if engine.batch < self.sequences:
-            return f"it needs {self.sequences} sequences at once, the model takes {engine.batch}"
-        if engine.window is not None and not self.is_windowed:
+        if batch < self.sequences:
+            return f"it needs {self.sequences} sequences at once, the model takes {batch}"
+        if window is not None and not self.is_windowed:
             return "the model's sequences have a sliding window"
         return self._misfit_of_cache(made) if made is not None else None
 
@@ -137,24 +144,27 @@ class Batch(Scenario):
     """Up to three sequences of different lengths, the last of which is forked from another.
 
     They are prefilled together, part by part, and decode together; the first one ends before the
-    others.
+    others. Sequences with a sliding window are not forked: TVM allows it within the sink only.
     """
 
     name = "batch"
     summary = "up to three sequences of different lengths at once, one of them forked"
     needs = ("batch_prefill", "batch_decode")
     sequences = 2
-    is_windowed = False
 
     def run(self, engine: PagedEngine, prompt: Array, following: Array) -> list[Array]:
         count = min(3, engine.batch)
-        prompts = prompts_of(prompt, count - 1)
-        new = len(following) + engine.page_size
-        cache = engine.cache([*(len(ids) + len(following) for ids in prompts.values()), new])
+        is_forked = engine.window is None
+        prompts = prompts_of(prompt, count - is_forked)
+        lengths = [len(ids) + len(following) for ids in prompts.values()]
+        if is_forked:
+            lengths.append(len(following) + engine.page_size)
+        cache = engine.cache(lengths)
         cache.add(*prompts)
         prefilled = [cache.prefill_batch(part) for part in batch_parts(prompts, engine.chunk)]
-        parent = count - 2
-        cache.fork(parent, count - 1, fork_place(len(prompts[parent]), engine.page_size))
+        if is_forked:
+            parent = count - 2
+            cache.fork(parent, count - 1, fork_place(len(prompts[parent]), engine.page_size))
         going = list(range(count))
         decoded = []
         for step in range(len(following)):

@@ -18,7 +18,6 @@ from relax_tapml.frontend.paged_engine import SlidingWindow
 from relax_tapml.frontend.scenarios import SCENARIOS, batch_parts, fork_place, prompts_of
 from relax_tapml.partition.built_functions import BuiltFunctions, weight_names
 from relax_tapml.partition.lower import mark_inputs
-from relax_tapml.passes.cache_creation import cache_creations
 from relax_tapml.passes.correct_tree_kernels import CorrectTreeKernels
 
 ALL = ["chat", "batch", "fork", "tree", "window", "hidden", "softmax"]
@@ -111,6 +110,13 @@ def test_a_window_slides(engine):
     assert abs(decoded - steps).max() > 0.05
     wide = dataclasses.replace(engine, window=SlidingWindow(size=100))
     close(ran("chat", wide)[0], whole)
+    narrow = dataclasses.replace(engine, window=SlidingWindow(size=20, sink=1))
+    alone = narrow.cache([len(PROMPT)])
+    alone.add(0)
+    size = engine.chunk // 3
+    parts = [PROMPT[at : at + size] for at in range(0, len(PROMPT), size)]
+    last = [alone.prefill(0, part) for part in parts][-1]
+    close(ran("batch", narrow)[0][0, -1], last[0, -1])
 
 
 def test_hidden_states_and_temperatures(engine):
@@ -161,7 +167,7 @@ def test_a_function_may_take_the_place_of_scenarios(model, tmp_path, monkeypatch
         ({"batch": 1, "scenarios": SCENARIOS}, "batch cannot be run: it needs 2 sequences"),
         (
             {"window": SlidingWindow(size=8), "scenarios": SCENARIOS},
-            "scenario batch cannot be run: the model's sequences have a sliding window",
+            "scenario fork cannot be run: the model's sequences have a sliding window",
         ),
     ],
 )
@@ -189,13 +195,3 @@ def test_layers_that_have_windows_only_are_told(model):
     mixed = paged_llm.exported(kinds=("mha", "mha_sliding"))
     drive = PagedDrive(create="create_cache").with_all(mixed)
     assert [one.name for one in drive.scenarios] == ["chat", "fork"]
-
-
-def test_kernels_for_trees_are_passed_in_the_order_in_which_the_runtime_reads_them(model):
-    corrected = CorrectTreeKernels()(model.module)
-    (before,), (after,) = cache_creations(model.module), cache_creations(corrected)
-    first, second = (before.kernels[number] for number in (20, 21))
-    assert (after.kernels[20], after.kernels[21]) == (second, first)
-    assert CorrectTreeKernels()(corrected).same_as(corrected)
-    on_gpu = model.for_target(tvm.target.Target("opencl"))
-    assert CorrectTreeKernels()(on_gpu).same_as(on_gpu)

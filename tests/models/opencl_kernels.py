@@ -13,7 +13,7 @@ from tvm import tirx
 from tvm.relax.frontend.nn.llm import kv_cache
 from tvm.script import tirx as T  # noqa: N812
 
-from relax_tapml._compat import StringImm
+from relax_tapml._compat import TirStringImm
 from relax_tapml.files.scratch import scratch_folder
 from relax_tapml.targets.opencl.runtime import load_opencl
 
@@ -64,7 +64,9 @@ def merge_of_attention(*, has_barrier: bool) -> Any:
 
 def with_barrier(kernel: Any) -> Any:
     """Let the threads of a merge wait for one another before they write to its ``S``."""
-    barrier = tirx.Evaluate(tirx.call_intrin("int32", "tirx.tvm_storage_sync", StringImm("shared")))
+    barrier = tirx.Evaluate(
+        tirx.call_intrin("int32", "tirx.tvm_storage_sync", TirStringImm("shared"))
+    )
 
     def change(store: Any) -> Any:
         return tirx.SeqStmt([barrier, store]) if store.buffer.name == "S" else store

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -246,17 +246,20 @@ def model(
     is_quantized: bool = False,
     dtype: str = "float32",
     is_engine: bool = False,
+    left_out: Iterable[str] = (),
 ) -> Model:
     """Return the decoder with drawn weights; each prompt is prefilled in parts.
 
     With ``is_quantized`` all matrices but the embedding and the last are of 4 bits. Weights,
     activations and the cache are ``dtype``, logits float32. With ``is_engine`` it has all functions
-    that MLC's engine calls, and runs all scenarios.
+    that MLC's engine calls but those ``left_out``, and runs all scenarios that they allow.
     """
 
     def made_for(target: tvm.target.Target) -> Model:
         decoder = Decoder(linear, dtype=dtype, target=target)
         given = spec(dtype=dtype, is_engine=is_engine)
+        for name in left_out:
+            del given[name]
         return from_nn_module(decoder, given, params=params, name="paged llm", entry="prefill")
 
     linear = Int4Linear if is_quantized else nn.Linear

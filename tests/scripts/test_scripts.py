@@ -182,14 +182,14 @@ def test_a_gap_of_the_importer_is_an_error_and_no_verdict(tmp_path, monkeypatch)
     monkeypatch.syspath_prepend(SCRIPTS)
     from tvm.relax.frontend.torch.exported_program_translator import ExportedProgramImporter
     from zoo_models import ARCHITECTURES
-    from zoo_worker import Row, _bring_up
+    from zoo_worker import ZooRow, _bring_up
 
     from relax_tapml.errors import SourceError
     from relax_tapml.frontend._corrected_importer import CorrectedImporter
 
     stock = ExportedProgramImporter._index_tensor
     monkeypatch.setattr(CorrectedImporter, "_index_tensor", stock)
-    row = Row(name="falcon", family="decoder", shapes="static")
+    row = ZooRow(name="falcon", family="decoder", shapes="static")
     with pytest.raises(SourceError, match="does not compute what the framework does"):
         _bring_up(ARCHITECTURES["falcon"], row, tmp_path / "row.json", tmp_path / "run")
     assert (row.stage, row.clean, row.named) == ("clean", "", [])
@@ -199,22 +199,49 @@ def test_a_gap_of_the_importer_is_an_error_and_no_verdict(tmp_path, monkeypatch)
 
 def test_the_zoo_outlives_a_crash(tmp_path, monkeypatch):
     """What one architecture does to its process is its row, and nobody else's."""
-    pytest.importorskip("transformers", reason="needs the extra 'minilm'")
     monkeypatch.syspath_prepend(SCRIPTS)
-    import multiprocessing
+    for name in ("PYTHONPATH", "TVM_NUM_THREADS", "OMP_NUM_THREADS"):
+        monkeypatch.delenv(name, raising=False)  # The rows' processes get them.
+    from zoo_pool import Row, Task, make_rows
 
-    import zoo
-
-    monkeypatch.setattr(zoo, "work", _crash)
-    context = multiprocessing.get_context("fork")
-    row = zoo._in_process(context, "bert", "static", tmp_path / "bert-static.json")
-    assert not row.is_right
+    task = Task(file="bert-static", blank=Row(name="bert"), arguments=(6,))
+    options = {"jobs": 1, "timeout_s": 60, "preloaded": []}
+    (row,) = make_rows([task], _crash, tmp_path, is_again=False, **options)
     assert row.reason.startswith("exit code 6 in stage start")
-    assert zoo._read(tmp_path / "bert-static.json") == row
+    assert Row.read(tmp_path / "bert-static.json") == row
+    assert list(make_rows([task], os.abort, tmp_path, is_again=False, **options)) == [row]
 
 
-def _crash(*_):
-    os._exit(6)
+def test_the_zoo_of_mlc_tells_what_came_of_each_model(tmp_path, monkeypatch, capsys):
+    """As Markdown; a reason keeps to its cell, and an unknown name is refused with all names."""
+    monkeypatch.syspath_prepend(SCRIPTS)
+    for name in ("PYTHONPATH", "TVM_NUM_THREADS", "OMP_NUM_THREADS"):
+        monkeypatch.delenv(name, raising=False)
+    import mlc_zoo
+    from mlc_zoo_worker import MLCRow
+
+    rows = [
+        MLCRow(name="llama", stage="done", made=["llvm"], units=3, moved=2, verdict="pass"),
+        MLCRow(name="mixtral", stage="make", reason="bound | to\nthreads"),
+    ]
+    for row in rows:
+        row.seconds["total"] = 1.0
+        row.save(tmp_path / f"{row.name}-q4f16_1-llvm-llvm.json")
+    options = ["llama", "mixtral", "--out", str(tmp_path), "--markdown"]
+    monkeypatch.setattr(sys, "argv", ["mlc_zoo.py", *options])
+    assert mlc_zoo.main() == 0
+    out = capsys.readouterr().out
+    assert "| llama | llvm | 3 | 0 | 0 | 2 | pass |" in out
+    assert "| mixtral | - | - | - | - | - | bound \\| to threads |" in out
+    assert "llvm to llvm: 1 of 2 models pass" in out
+    monkeypatch.setattr(sys, "argv", ["mlc_zoo.py", "lama"])
+    with pytest.raises(SystemExit):
+        mlc_zoo.main()
+    assert "deepseek_v3" in capsys.readouterr().err
+
+
+def _crash(code, _path):
+    os._exit(code)
 
 
 def test_bench_fleet_reports_servers_and_imitated_boards(finished):

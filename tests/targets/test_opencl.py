@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import re
@@ -144,8 +145,18 @@ def test_without_a_driver_there_are_kernels_only(no_driver, capsys):
     printed = capsys.readouterr().out
     assert "here      kernels only: there is no such device here" in printed
     assert "apt-get install -y --no-install-recommends pocl-opencl-icd" in printed
-    with pytest.raises(DeviceUnavailable, match="there is no opencl device on the device's machi"):
+    with pytest.raises(DeviceUnavailable, match=r"no OpenCL device \(apt-get install .*pocl-op"):
         open_session("process", parse_target("opencl", "process"))
+
+
+def test_orders_of_work_items_need_a_cpu(monkeypatch):
+    """A GPU runs work items at the same time."""
+    gpu = dataclasses.replace(SMALL, is_cpu=False)
+    monkeypatch.setattr(
+        "relax_tapml.targets.platforms._opencl.list_devices", lambda: Listing(devices=(gpu,))
+    )
+    with pytest.raises(DeviceUnavailable, match=r"no OpenCL CPU device \(apt-get install .*pocl"):
+        open_session("reversed", OPENCL)
 
 
 def test_a_driver_that_crashes_is_reported(monkeypatch, tmp_path):

@@ -9,7 +9,7 @@ from typing import Any
 
 import tvm
 
-from relax_tapml.errors import LoweringError
+from relax_tapml.errors import DeviceUnavailable, LoweringError
 from relax_tapml.targets.opencl.devices import EXTENSIONS, OpenCLDevice, list_devices
 from relax_tapml.targets.opencl.runtime import opencl_runtime
 from relax_tapml.targets.opencl.work_items import one_by_one
@@ -31,8 +31,6 @@ _WITHOUT = {name: f"without_{name.replace(' ', '_')}" for name in EXTENSIONS}
 _MARKS = {**EXTENSIONS, "warp shuffles": "intel_sub_group_"}
 _THREADS = ("max_num_threads", "max_threads_per_block")
 _LOCAL_MEMORY = "max_shared_memory_per_block"
-# Sessions that find races; see opencl/work_items.h.
-_ORDERS = ("in-order", "reversed")
 
 
 class OpenCL(GPU):
@@ -71,11 +69,12 @@ class OpenCL(GPU):
         built.export_library(str(path))
 
     def sessions(self) -> Mapping[str, Opener]:
-        """Return how to open a device on this machine, by the name of ``--session``."""
+        """Return how to open a device on this machine; two find races, see ``work_items.h``."""
         return {
             "inline": lambda target, _: InlineSession(target),
-            "process": lambda target, timeout_s: self._open(target, timeout_s, {}),
-            **{order: self._ordered(order) for order in _ORDERS},
+            "process": lambda target, timeout_s: self._open(None, target, timeout_s),
+            "in-order": lambda target, timeout_s: self._open("in-order", target, timeout_s),
+            "reversed": lambda target, timeout_s: self._open("reversed", target, timeout_s),
         }
 
     def server_command(self, options: str) -> str:
@@ -106,23 +105,24 @@ class OpenCL(GPU):
 
     def start(self) -> Server:
         """Start a server on this machine. Raises ``DeviceUnavailable``."""
-        return self._start({})
+        return self._start(None)
 
-    def _ordered(self, order: str) -> Opener:
-        environment = one_by_one(order)
-        return lambda target, timeout_s: self._open(target, timeout_s, environment)
-
-    def _start(self, environment: dict[str, str]) -> Server:
+    def _start(self, order: str | None) -> Server:
+        listing = list_devices()
+        if not any(device.is_cpu or order is None for device in listing.devices):
+            kind = "device" if order is None else "CPU device"
+            reason = listing.error or f"this machine has no OpenCL {kind} ({_POCL})"
+            raise DeviceUnavailable(f"target opencl: {reason}. See 'relax-tapml doctor opencl'")
         library = opencl_runtime()
-        libraries = [] if library is None else [str(library)]
-        return DeviceProcess(arguments=libraries, environment=environment)
+        return DeviceProcess(
+            arguments=[] if library is None else [str(library)],
+            environment={} if order is None else one_by_one(order),
+        )
 
-    def _open(self, target: Any, timeout_s: float, environment: dict[str, str]) -> DeviceSession:
+    def _open(self, order: str | None, target: Any, timeout_s: float) -> DeviceSession:
         start_s = max(timeout_s, START_S)
         return open_with_retries(
-            lambda: self.connect(
-                self._start(environment), target, timeout_s=timeout_s, start_s=start_s
-            )
+            lambda: self.connect(self._start(order), target, timeout_s=timeout_s, start_s=start_s)
         )
 
 

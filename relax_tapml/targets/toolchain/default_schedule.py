@@ -22,7 +22,8 @@ def schedule(module: Any, target: Any) -> Any:
     A GPU kernel must bind its loops to threads, so those that do not get dlight's default GPU
     schedules, the ones of ``relax.get_default_pipeline``. On a CPU, kernels that run long get the
     schedules of ``schedule_for_cpu``; in WebAssembly none does, which has no threads. PrimFuncs
-    marked ``tirx.is_scheduled`` or already bound to threads are not changed.
+    marked ``tirx.is_scheduled`` or already bound to threads are not changed. Those bound only to
+    blocks of threads, as in MLC-LLM's mixtures of experts, get one where dlight has it.
 
     Returns
     -------
@@ -53,6 +54,8 @@ def schedule(module: Any, target: Any) -> Any:
                 scheduled[name] = rules(tvm.IRModule({name: function}))[name]
         except Exception as error:
             raise_machine_error(error, f"scheduling {name.name_hint}")
+            if _binds(function, "blockIdx"):
+                continue
             raise LoweringError(
                 f"schedule: dlight has no {target.kind.name} schedule for PrimFunc "
                 f"{name.name_hint}: {error}. Schedule it in the device pipeline and mark it "
@@ -85,10 +88,19 @@ def _is_scheduled(function: Any) -> bool:
     if function.attrs and function.attrs.get("tirx.is_scheduled", False):
         return True
 
+    return _binds(function, "threadIdx") or _binds(function, "vthread")
+
+
+def _binds(function: Any, tag: str) -> bool:
+    """Whether a loop of a PrimFunc is bound to threads, or blocks, whose name begins so."""
+
     def check(node: Any) -> Any:
-        binds = (isinstance(node, tirx.For) and node.kind == tirx.ForKind.THREAD_BINDING) or (
-            isinstance(node, tirx.AttrStmt) and node.attr_key == "thread_extent"
-        )
-        return VisitInterrupt() if binds else None
+        if isinstance(node, tirx.For) and node.kind == tirx.ForKind.THREAD_BINDING:
+            bound = node.thread_binding
+        elif isinstance(node, tirx.AttrStmt) and node.attr_key == "thread_extent":
+            bound = node.node
+        else:
+            return None
+        return VisitInterrupt() if str(bound.thread_tag).startswith(tag) else None
 
     return structural_walk(function.body, (tirx.Stmt, check), order="pre") is not None

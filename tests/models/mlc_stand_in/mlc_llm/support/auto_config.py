@@ -1,6 +1,8 @@
 import json
+from types import SimpleNamespace
 
-MODELS = ["decoder", "encoder", "outdated"]
+KINDS = ("no-quant", "group-quant")
+MODELS = ["decoder", "encoder", "outdated", "mixture", "pictures", "medusa"]
 
 
 def detect_model_type(model_type, config):
@@ -8,4 +10,5 @@ def detect_model_type(model_type, config):
     found = json.loads(config.read_text())["model_type"]
     if found not in MODELS:
         raise ValueError(f"Unknown model type: {found}. Available ones: {MODELS}")
-    return found
+    kinds = KINDS[:1] if found == "medusa" else KINDS
+    return SimpleNamespace(name=found, quantize=dict.fromkeys(kinds))
