@@ -16,12 +16,13 @@ Delete this file when TVM has both right.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import tvm
 import tvm_ffi
 from tvm import relax, tirx
 from tvm.ir import GlobalVar
+from tvm.relax.expr_functor import PyExprMutator, mutator
 
 from relax_tapml._compat import TensorLoad, buffer_of
 
@@ -70,10 +71,20 @@ def _is_swapped(made: CacheCreation, mod: tvm.IRModule) -> bool:
 
 
 def _in_order(function: relax.Function) -> relax.Function:
-    calls = list(creating_calls(function))
+    turned = _Turned(list(creating_calls(function)))
+    return turned.visit_expr(function)
 
-    def turned(call: relax.Call) -> relax.Call:
-        if not any(call.same_as(one) for one in calls):
+
+@mutator
+class _Turned(PyExprMutator):  # type: ignore[misc]
+    """Exchange the two kernels in calls; ``structural_map`` cannot copy all constants of 0.26."""
+
+    def __init__(self, calls: Sequence[relax.Call]) -> None:
+        super().__init__()
+        self.calls = calls
+
+    def visit_call_(self, call: relax.Call) -> relax.Call:
+        if not any(call.same_as(one) for one in self.calls):
             return call
         args = list(call.args)
         first, second = (role + 1 for role in _TREE)
@@ -81,8 +92,6 @@ def _in_order(function: relax.Function) -> relax.Function:
         changed = relax.Call(call.op, args, call.attrs, call.ty_args, call.span)
         relax.expr._update_type(changed, call.ty)
         return changed
-
-    return tvm_ffi.structural_map(function, (relax.Call, turned))
 
 
 def _bounded(kernel: tirx.PrimFunc) -> tirx.PrimFunc:

@@ -14,6 +14,7 @@ from tvm import relax
 from relax_tapml.errors import LoweringError, UsageError
 from relax_tapml.files.machine import raise_machine_error
 from relax_tapml.frontend.mlc_compat import FITTING, tvm_for_mlc
+from relax_tapml.passes.notes import with_notes
 from relax_tapml.printable import error_text
 
 PIPELINE = "mlc_llm"
@@ -35,9 +36,6 @@ _LIBRARIES = ("flashinfer", "cublas_gemm", "faster_transformer")
 _OTHER_CUT = ("FuseAddRMSNorm",)
 """Passes for some targets only that divide the model into other kernels than without them."""
 
-_NOTES = "relax_tapml.lowering_notes"
-"""The attribute that ``relax_tapml.partition.lower.lowering_notes`` reads."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Taken:
@@ -53,7 +51,7 @@ class Taken:
         Runs the pipeline again for another target, on the module and the metadata that it was
         given, and returns the module as it is after the same pass. Libraries of the platform
         (FlashInfer, cuBLAS) are off, as are passes that would divide the model into other kernels
-        than ``module`` has; its attribute ``relax_tapml.lowering_notes`` names them. The context is
+        than ``module`` has; its notes (``relax_tapml.passes.notes``) name them. The context is
         that of the compilation, but for the target. Raises ``LoweringError`` where the pipeline
         fails for that target.
     """
@@ -150,7 +148,7 @@ def _wrapped(
                         f"{error_text(error)}"
                     ) from error
                 notes = [_note(name) for name in made.off]
-                return made.module.with_attr(_NOTES, notes) if notes else made.module
+                return with_notes(made.module, notes)
 
             try:
                 first = _taken(inner, given, after, context)
