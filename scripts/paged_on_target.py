@@ -1,9 +1,10 @@
 """Bring a small decoder with a paged KV cache up on a target, then with wrong kernels of its cache.
 
-``python scripts/paged_on_target.py --target cuda`` prefills 64 tokens and decodes 32, alone and in a
-batch of three sequences, in several dtypes, and prints a row each: how many of the kernels that the
-cache calls were replayed and moved, how the model does with the cache on the device, how many
-tokens are the source's. Then six kernels are made wrong, one at a time, and the row says what is named.
+``python scripts/paged_on_target.py --target cuda --out dist/paged`` prefills 64 tokens and decodes
+32, alone and in a batch of three sequences, in several dtypes, and prints a row each: how many of
+the kernels that the cache calls were replayed and moved, how the model does with the cache on the
+device, how many tokens are the source's. Then six kernels are made wrong, one at a time, and the
+row says what is named.
 """
 
 from __future__ import annotations
@@ -69,8 +70,9 @@ def second_sequence(kernel: tirx.PrimFunc) -> tirx.PrimFunc:
     def changed(store: tirx.BufferStore) -> tirx.BufferStore:
         if store.buffer.name != "output":
             return store
-        wrong = store.value * tirx.const(1.01, store.value.ty)
-        value = tirx.Select(store.indices[0] == 1, wrong, store.value)
+        dtype = store.value.ty
+        factor = tirx.Cast(dtype, store.indices[0] == 1) * tirx.const(0.01, dtype)
+        value = store.value * (factor + tirx.const(1, dtype))
         return tirx.BufferStore(store.buffer, value, store.indices)
 
     return tvm_ffi.structural_map(kernel, (tirx.BufferStore, changed))

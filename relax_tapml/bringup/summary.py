@@ -130,7 +130,7 @@ def summarise(
         bytes=_disk_bytes(found, out),
         import_check=import_distance(check),
         import_=import_result(check, "" if trusted is None or failure else trusted.doubt),
-        lowering_notes=found.lowered.notes,
+        lowering_notes=(*found.lowered.notes, *found.kernels.notes),
         out=out,
     )
 

@@ -12,7 +12,13 @@ import tvm_ffi
 from tvm import relax, tirx
 from tvm.ir import GlobalVar, Op, PrimType, TupleType
 
-from relax_tapml.passes.operator_call import MAKE_CALLBACK, UNIT_ATTR, is_caller
+from relax_tapml.passes.operator_call import (
+    MAKE_CALLBACK,
+    UNIT_ATTR,
+    WRITES_ATTR,
+    is_caller,
+    is_unit_function,
+)
 from relax_tapml.passes.outline_runtime_callbacks import callback_kernels
 
 _MAKE_CLOSURE = Op.get("relax.make_closure")
@@ -47,7 +53,8 @@ class KernelUse:
 def kernel_uses(module: tvm.IRModule) -> list[KernelUse]:
     """Return every use of a kernel by a function that calls units, in program order.
 
-    A unit of a dispatched operator has no kernel yet, and is none.
+    A unit of a dispatched operator has no kernel yet. One that was made for a kernel that writes to
+    its arguments is used as that kernel.
     """
     uses: list[KernelUse] = []
     callbacks = callback_kernels(module)
@@ -116,13 +123,13 @@ class _Values:
             name = value.name_hint
             if name in self._callbacks:
                 return [((), self._callbacks[name])]
-            is_kernel = isinstance(self._module.functions.get(value), tirx.PrimFunc)
-            return [((), name)] if is_kernel else []
+            kernel = _kernel_of(value, self._module)
+            return [] if kernel is None else [((), kernel)]
         if isinstance(value, relax.TupleGetItem):
             held = self._kernels(value.tuple_value)
             return [(path[1:], kernel) for path, kernel in held if path[0] == value.index]
         if isinstance(value, relax.Tuple | relax.Call):
-            parts = value.fields if isinstance(value, relax.Tuple) else value.args
+            parts = value.fields if isinstance(value, relax.Tuple) else [value.op, *value.args]
             return [
                 ((number, *path), kernel)
                 for number, part in enumerate(parts)
@@ -159,7 +166,7 @@ class _Values:
 
     def _callee(self, gvar: GlobalVar) -> str:
         function: Any = self._module.functions.get(gvar)
-        if isinstance(function, tirx.PrimFunc):
+        if _kernel_of(gvar, self._module) is not None:
             return "kernel"
         if function is not None and function.attrs and UNIT_ATTR in function.attrs:
             return f"unit {function.attrs[UNIT_ATTR]}"
@@ -167,6 +174,18 @@ class _Values:
 
     def _makes_callback(self, call: relax.Call) -> bool:
         return bool(call.op == _WITH_CONTEXT and call.args[0].global_symbol == MAKE_CALLBACK)
+
+
+def _kernel_of(gvar: GlobalVar, module: tvm.IRModule) -> str | None:
+    """Return the kernel that a call of a function runs: itself, or the one that a unit is for."""
+    function: Any = module.functions.get(gvar)
+    if isinstance(function, tirx.PrimFunc):
+        return str(gvar.name_hint)
+    if is_unit_function(function) and WRITES_ATTR in function.attrs:
+        unit = str(function.attrs[UNIT_ATTR])
+        names = (callee.name_hint for callee in relax.analysis.all_global_vars(function))
+        return unit if unit in names else None
+    return None
 
 
 def _receiver(call: relax.Call) -> str:

@@ -12,6 +12,7 @@ from tvm import tirx
 
 from relax_tapml.partition._kernel_uses import KernelUse, kernel_uses
 from relax_tapml.partition.kernel_interface import KernelInterface
+from relax_tapml.passes.notes import notes_of
 from relax_tapml.passes.submodule import is_same
 
 
@@ -24,6 +25,8 @@ class TargetKernels:
     kernels
         By the name of the kernel that each one replaces. Kernels that are the same for both
         targets are not in it.
+    notes
+        What was done to the module that was made for the target, a sentence each.
     names
         What the compiler calls them, by the same names.
     lacking
@@ -32,6 +35,7 @@ class TargetKernels:
     """
 
     kernels: Mapping[str, tirx.PrimFunc] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
     names: Mapping[str, str] = field(default_factory=dict)
     lacking: Mapping[str, str] = field(default_factory=dict)
 
@@ -85,6 +89,8 @@ class _Pairing:
     def __init__(self, lowered: tvm.IRModule, other: tvm.IRModule) -> None:
         self._own = _Side(lowered)
         self._other = _Side(other)
+        known = notes_of(lowered)
+        self._notes = tuple(note for note in notes_of(other) if note not in known)
         self._kernels: dict[str, tirx.PrimFunc] = {}
         self._names: dict[str, str] = {}
         self._lacking: dict[str, str] = {}
@@ -107,7 +113,12 @@ class _Pairing:
         for name, other in pairs.items():
             if not is_same(_anonymous(self._own[name]), _anonymous(self._other[other])):
                 self._kernels[name], self._names[name] = self._other[other], other
-        return TargetKernels(kernels=self._kernels, names=self._names, lacking=self._lacking)
+        return TargetKernels(
+            kernels=self._kernels,
+            notes=self._notes,
+            names=self._names,
+            lacking=self._lacking,
+        )
 
     def _in_same_place(self) -> dict[str, list[str]]:
         """Return the kernels of the other module that are used where each own one is."""

@@ -17,6 +17,7 @@ from relax_tapml.partition.kernel_interface import KernelInterface
 from relax_tapml.partition.lower import lower, mark_inputs
 from relax_tapml.partition.shipped_module import shipped
 from relax_tapml.partition.target_kernels import SAME, given_kernels, pair_kernels
+from relax_tapml.passes.call_loose_kernels import CallLooseKernels
 from relax_tapml.passes.submodule import retarget_calls
 
 
@@ -205,6 +206,41 @@ def test_kernels_that_compute_the_same_values_are_not_told_apart():
     """Their order alone would pair them; each stays the source's."""
     swapped = renamed(Both, {"twice": "square", "square": "twice"})
     assert pair_kernels(Both, swapped) == SAME
+
+
+def loose(body):
+    """Return a module with a kernel that an engine calls by name, which writes to its argument."""
+
+    @I.ir_module
+    class Module:
+        @R.function
+        def main(x: R.Tensor((4,), "float32")):
+            R.func_attr({"num_input": 1})
+            return R.add(x, x)
+
+    module = Module.clone()
+    module["bias"] = body.with_attr("global_symbol", "bias")
+    return lower(mark_inputs(CallLooseKernels()(module), ()))
+
+
+def test_a_kernel_that_an_engine_calls_by_name_has_its_counterpart():
+    @T.prim_func(s_tir=True)
+    def here(x: T.Buffer((4,), "float32")):
+        for i in range(4):
+            with T.sblock("x"):
+                v = T.axis.spatial(4, i)
+                x[v] = x[v] + T.float32(1)
+
+    @T.prim_func(s_tir=True)
+    def there(x: T.Buffer((4,), "float32")):
+        for i in T.thread_binding(4, thread="threadIdx.x"):
+            with T.sblock("x"):
+                v = T.axis.spatial(4, i)
+                x[v] = x[v] + T.float32(1)
+
+    found = pair_kernels(loose(here), loose(there))
+    assert (found.names, found.lacking) == ({"bias": "bias"}, {})
+    assert "threadIdx.x" in found.kernels["bias"].script()
 
 
 def test_the_shipped_module_gives_the_kernels_to_the_runtime_itself(decoder):

@@ -30,6 +30,10 @@ from relax_tapml.kernel_flow.kernel_call import KernelCall, kernel_call_of
 from relax_tapml.kernel_flow.plain_kernel import plain_kernel
 from relax_tapml.printable import message_line
 
+_MASK = -1e4
+"""Logarithms of this and below are of no weight at all."""
+_OF_MASK = 1e-3
+
 
 class UnitTolerances:
     """Derives tolerances for the cases of a unit.
@@ -299,6 +303,10 @@ def no_more_than_rule(derived: Tolerance, oracle: Array) -> Tolerance:
 
     A kernel of a KV cache scales what it has summed up by how the maximum moved, again and again.
     All of that cancels out in the end; the bounds of it do not, and grow with the sequence.
+
+    Where a sequence has no token the logarithm of the sum of its weights is a mask, to which a
+    kernel that adds up in several threads adds the logarithm of their number. No weight is left of
+    either.
     """
     rule = tolerance_for(oracle)
     if not isinstance(derived, ElementTolerance) or is_integer(oracle.dtype):
@@ -306,13 +314,19 @@ def no_more_than_rule(derived: Tolerance, oracle: Array) -> Tolerance:
     # NaN where the errors have grown beyond all bounds: there the dtype decides.
     own = as_float64(derived.bound)
     least = np.fmin(own, rule.allowed(oracle))
-    bound = np.where(np.isfinite(as_float64(oracle)), least, own)
+    values = as_float64(oracle)
+    bound = np.where(np.isfinite(values), least, own)
+    origin = f"{derived.origin}; at most {rule.origin}"
+    is_mask = np.isfinite(values) & (values <= _MASK)
+    if is_mask.any():
+        bound = np.where(is_mask, np.maximum(bound, _OF_MASK * np.abs(values)), bound)
+        origin += f"; {_OF_MASK:g} of a mask, which says that a sequence has no token there"
     low_precision = None
     if derived.low_precision is not None:
         low_precision = rounded_up(bound + _more(derived.low_precision, own), oracle.dtype)
     return ElementTolerance(
         bound=rounded_up(bound, oracle.dtype),
-        origin=f"{derived.origin}; at most {rule.origin}",
+        origin=origin,
         low_precision=low_precision,
     )
 

@@ -71,6 +71,17 @@ def server_function(remote: Any, function: ServerFunction) -> Any:
     return remote.get_function(str(function))
 
 
+def runtime_function(remote: Any, name: str) -> Any:
+    """Return a function of TVM's runtime that the user's own code names, not the session.
+
+    Raises
+    ------
+    AttributeError
+        The server's TVM has none of that name.
+    """
+    return remote.get_function(name)
+
+
 def optional_function(remote: Any, function: ServerFunction) -> Any:
     """Return a function of a server; None where it lacks it, as one without Python may."""
     try:

@@ -24,7 +24,11 @@ from relax_tapml.processes.deadline import Deadline
 from relax_tapml.processes.interrupt import OnInterrupt
 from relax_tapml.targets.server.exit_report import ExitReport
 from relax_tapml.targets.server.file_exchange import FileExchange
-from relax_tapml.targets.server.functions import ServerFunction, server_function
+from relax_tapml.targets.server.functions import (
+    ServerFunction,
+    runtime_function,
+    server_function,
+)
 from relax_tapml.targets.server.region_calls import RegionCalls
 from relax_tapml.targets.session._fault_text import fault_text
 from relax_tapml.targets.session._vm_session import VMSession, check_machine
@@ -248,7 +252,7 @@ class RPCSession(VMSession):
 
     def _runtime_function(self, name: str) -> Any:
         if name not in self._runtime_functions:
-            self._runtime_functions[name] = self._remote.get_function(name)
+            self._runtime_functions[name] = runtime_function(self._remote, name)
         return self._runtime_functions[name]
 
     def _call(self, module: DeviceModule, function: str, args: Sequence[Any]) -> list[DeviceTensor]:

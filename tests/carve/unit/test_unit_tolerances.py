@@ -60,3 +60,14 @@ def test_what_low_precision_functions_add_is_not_cut_off():
     found = no_more_than_rule(derived, oracle)
     assert 4.9e-4 < float(found.low_precision[0]) < 6e-4
     assert float(found.low_precision[1]) == float(found.bound[1])  # Nobody knows what they add.
+
+
+def test_a_sequence_without_tokens_may_have_any_mask():
+    """A kernel of many threads adds the logarithm of their number to it, and no weight is left."""
+    oracle = np.float32([-50000, 5.0])
+    derived = ElementTolerance(bound=np.float32([1e-3, 1e-5]), origin="derived")
+    found = no_more_than_rule(derived, oracle)
+    threads = np.log2(1024)
+    assert threads < found.allowed(oracle)[0] < 100
+    assert found.allowed(oracle)[1] == np.float32(1e-5)
+    assert "no token" in found.origin
