@@ -8,10 +8,10 @@ from typing import Any
 
 Config = Mapping[str, Any]
 
-_HIDDEN = 64
-_INNER = 128
+_HIDDEN = 128
+_INNER = 256
 _HEADS = 4
-_HEAD_DIM = 16
+_HEAD_DIM = 32  # With fewer, decoding needs more threads than CUDA has along an axis.
 _LAYERS = 2
 _VOCABULARY = 128
 _POSITIONS = 256

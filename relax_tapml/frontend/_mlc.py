@@ -22,6 +22,7 @@ from relax_tapml.files.machine import raise_machine_error
 from relax_tapml.files.read import read_bytes
 from relax_tapml.frontend._texts import silent, text_start
 from relax_tapml.frontend._thread_bound import thread_bound_kernels, without_functions
+from relax_tapml.frontend._uncompiled import uncompiled_functions
 from relax_tapml.frontend.inputs import load_samples
 from relax_tapml.frontend.mlc_compat import FITTING, tvm_for_mlc
 from relax_tapml.frontend.mlc_drive import for_batches, mlc_drive
@@ -85,7 +86,7 @@ def load_mlc(
     compiled = _compile(file, quantization, target)
     samples = _samples(file.parent, inputs, texts, compiled)
     drive = mlc_drive(compiled.module, compiled.metadata, samples)
-    left_out = _bound_to_threads(compiled, drive) if "cpu" in target.keys else []
+    left_out = _left_out(compiled, drive, target)
     if left_out:
         left = without_functions(compiled.module, left_out)
         drive = mlc_drive(left, compiled.metadata, samples)
@@ -235,17 +236,26 @@ def _mlc(file: Path, quantization: str | None) -> tuple[Callable[..., None], dic
     }
 
 
-def _bound_to_threads(compiled: _Compiled, drive: PagedDrive) -> list[str]:
-    """Return the functions that no CPU can run. Raises ``UsageError`` if the drive needs them."""
-    found = thread_bound_kernels(compiled.module)
+def _left_out(compiled: _Compiled, drive: PagedDrive, target: Any) -> list[str]:
+    """Return the functions that the source cannot run and that not every drive needs.
+
+    Raises
+    ------
+    UsageError
+        The drive needs one.
+    """
     called = {drive.embed, drive.prefill, drive.decode, drive.create}
+    refused = list(uncompiled_functions(compiled.module, called))
+    if "cpu" not in target.keys:
+        return refused
+    found = thread_bound_kernels(compiled.module)
     for name in sorted(called & found.keys()):
         raise UsageError(
             f"{name} of {compiled.metadata['model_type']} calls {names_text(found[name])}, which "
             "MLC binds to threads of a GPU whatever it compiles for. Give a GPU as the source, "
             "e.g. --source cuda or --source opencl"
         )
-    return list(found)
+    return [*found, *(name for name in refused if name not in found)]
 
 
 def _samples(

