@@ -256,9 +256,19 @@ class HybridModule:
         See ``relax_tapml.frontend.model.Functions``. A call raises ``DeviceFault`` if the device
         fails, or if its values crash a kernel of the host.
         """
-        function = self._functions[name]
+        return self._followed(name, self._functions[name])
 
-        def call(*values: Any) -> list[Any]:
+    def runtime(self, name: str) -> Callable[..., Any]:
+        """Return a function of the runtime on the host, where objects are.
+
+        It may call kernels, so a call raises as one of an entry function does.
+        """
+        return self._followed(name, self._functions.runtime(name))
+
+    def _followed(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Return a function that raises what ended its call, on either side."""
+
+        def call(*values: Any) -> Any:
             try:
                 return function(*values)
             except Exception as error:
@@ -270,10 +280,6 @@ class HybridModule:
                 raise
 
         return call
-
-    def runtime(self, name: str) -> Callable[..., Any]:
-        """Return a function of the runtime on the host, where objects are."""
-        return self._functions.runtime(name)
 
     def _take_end(self) -> TapmlError | None:
         """Return the error that ended the last call, on either side."""

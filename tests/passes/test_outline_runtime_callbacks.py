@@ -6,12 +6,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import tvm
+from broken_pipelines import abort, breaks
 from same_kernels import LLVM, partitioned
 from tvm import relax
 from tvm.script import ir as I
 from tvm.script import relax as R
 from tvm.script import tirx as T
 
+from relax_tapml.errors import DeviceCrash
 from relax_tapml.partition.hybrid import Host, HybridModule
 from relax_tapml.partition.kernel_library import KernelLibrary
 from relax_tapml.partition.lower_for_target import lower_for_target
@@ -108,6 +110,57 @@ def test_on_either_side_the_runtime_gets_the_same(lowered, units, spec, tmp_path
     (actual,) = hybrid["main"](x)
     np.testing.assert_array_equal(actual, expected(x))
     assert hybrid.last_sites == (("callback_" + units[-1] + "/000/" + units[-1],) if units else ())
+    session.close()
+
+
+_kept: list[object] = []
+
+
+@tvm.register_global_func("test_callbacks.keep")
+def keep(kernel, x):
+    """Keep a kernel for later, as a cache does."""
+    _kept[:] = [kernel]
+    return x
+
+
+@tvm.register_global_func("test_callbacks.call_kept")
+def call_kept():
+    """Call it where no function of the module runs."""
+    _kept[0](tvm.runtime.tensor(np.ones((3, 4), "float32")))
+
+
+@I.ir_module
+class Keeps:
+    @T.prim_func(private=True, s_tir=True)
+    def halve(x: T.Buffer((3, 4), "float32")):
+        for i, j in T.grid(3, 4):
+            with T.sblock("x"):
+                v_i, v_j = T.axis.remap("SS", [i, j])
+                x[v_i, v_j] = x[v_i, v_j] * T.float32(0.5)
+
+    @R.function(pure=False)
+    def main(x: R.Tensor((3, 4), "float32")):
+        cls = Keeps
+        return R.call_packed(
+            "test_callbacks.keep", cls.halve, x, ty_args=R.Tensor((3, 4), "float32")
+        )
+
+
+def test_a_kernel_that_ends_the_device_in_a_call_of_the_runtime_is_a_fault_of_the_device(tmp_path):
+    """Not of the runtime, which only calls it."""
+    native.load()
+    lowered = AnnotateSites()(OutlineRuntimeCallbacks()(Keeps))
+    own = lower_for_target(lowered, LLVM)
+    broken = lower_for_target(lowered, LLVM, breaks("halve", abort))
+    library = KernelLibrary(tmp_path)
+    kernels, wrong = library.build(own, LLVM), library.build(broken, LLVM)
+    program = partitioned(lowered, own, library, "halve", device_units=broken)
+    session = open_session("process", LLVM)
+    hybrid = HybridModule(Host(LLVM, kernels.files(), {}), program, session, wrong.files())
+    hybrid["main"](np.ones((3, 4), "float32"))
+    with pytest.raises(DeviceCrash, match="SIGABRT"):
+        hybrid.runtime("test_callbacks.call_kept")()
+    _kept.clear()
     session.close()
 
 
