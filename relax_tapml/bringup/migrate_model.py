@@ -41,7 +41,7 @@ from relax_tapml.results.cache_result import CacheResult, kept_text
 from relax_tapml.results.pipeline_result import PipelineResult, PipelineRun
 from relax_tapml.results.step_result import StepResult
 from relax_tapml.results.unit_result import culprits
-from relax_tapml.suite.manifest import writing_all
+from relax_tapml.suite.manifest import NEVER_CALLED, writing_all
 from relax_tapml.suite.open_suite import Suite
 from relax_tapml.targets.session.device import Device
 
@@ -247,20 +247,30 @@ class _Job:
         units = [in_context(u, found.contexts.get(name)) for name, u in self._alone.units.items()]
         unpaired = [name for name in given if name in prepared.side.unjudged]
         is_whole = self._plan.boundary is None and self._plan.limit is None
-        maker = next(iter(given.values()))
+        makers = tuple(dict.fromkeys(given.values()))
+        maker = makers[0]
+        unjudged = [
+            unit.name
+            for unit in units
+            if unit.verdict is not Verdict.PASS
+            and not unit.verdict.is_wrong
+            and unit.name not in makers
+            and not unit.reason.startswith(NEVER_CALLED)
+        ]
         stage.say(f"running the model with its {kept_text(maker)} on the device")
         # Use a fresh session: earlier steps may have corrupted device memory.
         self._device.close()
         try:
             step, result = judge_cache(
                 trial,
-                maker,
+                makers,
                 {
                     "is wrong": culprits(units),
                     "has no kernel for the target": unpaired,
                     "does not build": [n for n in failed if n in given],
                     "may not all move, by --boundary or --limit": [] if is_whole else ["its sites"],
                 },
+                unjudged,
             )
         except (DeviceUnavailable, MachineError) as error:
             lost = f"the model was not run with its {kept_text(maker)} on the device: {error}"

@@ -263,8 +263,11 @@ def _conclusion(
     if migrated.pipeline is not None:
         verdict, names, reason = with_pipeline(verdict, names, reason, migrated.pipeline)
     cache = migrated.cache
-    if cache is not None and not names and cache.verdict in (Verdict.INCONCLUSIVE, Verdict.FLAKY):
-        verdict, reason = Verdict.INCONCLUSIVE, cache.reason
+    if cache is not None and not names:
+        if cache.verdict.is_wrong:  # What makes it is no unit.
+            verdict, names, reason = cache.verdict, [cache.unit], ""
+        elif cache.verdict in (Verdict.INCONCLUSIVE, Verdict.FLAKY):
+            verdict, reason = Verdict.INCONCLUSIVE, cache.reason
     worn_out = [step.session for step in migrated.steps if step.session]
     if worn_out and not names:
         verdict, reason = Verdict.INCONCLUSIVE, worn_out[0]

@@ -13,8 +13,8 @@ from relax_tapml.passes.cache_creation import WHEN_CALLED, cache_creations
 from relax_tapml.passes.operator_call import operator_call
 from relax_tapml.passes.site import Site
 from relax_tapml.printable import names_text
+from relax_tapml.suite.manifest import NEVER_CALLED
 
-_NONE = "no call of it that returned was recorded"
 _NAMED_AT_MOST = 3
 
 
@@ -37,13 +37,13 @@ def why_uncalled(
     for made in cache_creations(lowered):
         for role, kernels in made.kernels.items():
             if unit in {kernel.name_hint for kernel in kernels}:
-                return f"{_NONE}: the KV cache calls it {WHEN_CALLED[role]}"
+                return f"{NEVER_CALLED}: the KV cache calls it {WHEN_CALLED[role]}"
     reached = {site.split("/")[0] for site in called}
     functions = sorted({site.function for site in sites})
     missed = [function for function in functions if function not in reached]
     if not missed:
-        return _NONE
-    return f"{_NONE}: the run did not call {names_text(missed, _NAMED_AT_MOST)}"
+        return NEVER_CALLED
+    return f"{NEVER_CALLED}: the run did not call {names_text(missed, _NAMED_AT_MOST)}"
 
 
 def unread_caches(

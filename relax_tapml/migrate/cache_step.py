@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 from relax_tapml.compare.verdict import Verdict
 from relax_tapml.errors import LoweringError, TapmlError
@@ -14,9 +14,14 @@ from relax_tapml.printable import error_line, names_text
 from relax_tapml.results.cache_result import CacheResult, kept_text
 from relax_tapml.results.step_result import Purpose, StepResult
 
+_MISSING = "Cannot find ffi::Function"
+
 
 def judge_cache(
-    trial: Trial, unit: str, obstacles: Mapping[str, Collection[str]]
+    trial: Trial,
+    units: Sequence[str],
+    obstacles: Mapping[str, Collection[str]],
+    unjudged: Collection[str],
 ) -> tuple[StepResult | None, CacheResult]:
     """Run a model with its KV cache on the device, so that a decode step runs there as a whole.
 
@@ -27,10 +32,12 @@ def judge_cache(
     ----------
     trial
         What runs.
-    unit
-        The function of the runtime that makes the cache.
+    units
+        The functions of the runtime that make caches, at least one.
     obstacles
         Why it cannot be run: what is wrong, "is wrong", to units. Empty entries do not count.
+    unjudged
+        Units that were called and of which nothing is known: they run here for the first time.
 
     Returns
     -------
@@ -42,6 +49,7 @@ def judge_cache(
     DeviceUnavailable
         No session could be opened.
     """
+    unit = units[0]
     reasons = [f"{names_text(sorted(names))} {what}" for what, names in obstacles.items() if names]
     if reasons:
         return None, _not_run(unit, Verdict.SKIPPED, "; ".join(reasons))
@@ -61,6 +69,16 @@ def judge_cache(
         return None, _not_run(unit, Verdict.SKIPPED, why)
     if step.verdict is Verdict.PASS:
         return step, CacheResult(unit=unit, verdict=Verdict.PASS)
+    if _MISSING in step.reason:
+        # A function of the user's own process, which the device's runtime does not have.
+        return step, _not_run(unit, Verdict.SKIPPED, step.reason)
+    others = [*unjudged, *units[1:]]
+    if others:
+        reason = (
+            f"with its {kept_text(unit)} on the device the model fails {step.reason}; it may be "
+            f"{names_text(sorted(others))} as well as {unit}"
+        )
+        return step, CacheResult(unit=unit, verdict=Verdict.INCONCLUSIVE, reason=reason)
     reason = (
         f"every unit is right alone and with the {kept_text(unit)} on the host, but with it on the "
         f"device the model fails {step.reason}"

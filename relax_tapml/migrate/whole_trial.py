@@ -111,7 +111,10 @@ class WholeTrial:
         verdict, reason, error = Verdict.PASS, "", 0.0
         is_killed = False
         try:
-            whole = WholeModule(program, device.session, trial.model.params, weights)
+            is_pure = self._is_pure()
+            whole = WholeModule(
+                program, device.session, trial.model.params, weights, keeps_inputs=is_pure
+            )
             linked = time.perf_counter()
             samples = list(enumerate(trial.model.samples))
             if trial.model.params:
@@ -130,7 +133,7 @@ class WholeTrial:
                         reason += f" (error {found.error:.2g}, tolerance {found.allowed:.2g})"
                     verdict, error = found.verdict, found.error
                     break
-                changed = whole.overwritten() if self._is_pure() else ""
+                changed = whole.overwritten() if is_pure else ""
                 if changed:
                     verdict = Verdict.MISMATCH
                     reason = f"on {sample.name!r}: {changed}"

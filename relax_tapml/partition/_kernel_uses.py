@@ -43,11 +43,14 @@ class KernelUse:
     receiver
         The function of the runtime that it is given to, which calls it later; empty for a kernel
         that the call itself runs.
+    is_written
+        Whether the call runs it by way of a unit that returns what it writes to.
     """
 
     place: str
     kernel: str
     receiver: str = ""
+    is_written: bool = False
 
 
 def kernel_uses(module: tvm.IRModule) -> list[KernelUse]:
@@ -112,7 +115,8 @@ class _Values:
         else:
             for path, kernel in kernels:
                 place = f"{self._name}: argument {'.'.join(map(str, path))} of {text}"
-                yield KernelUse(place, kernel, _receiver(value))
+                is_written = isinstance(value.op, GlobalVar)
+                yield KernelUse(place, kernel, _receiver(value), is_written=is_written)
         self._texts[binding.var] = text
 
     def _kernels(self, value: relax.Expr) -> list[_Held]:

@@ -63,6 +63,8 @@ class KernelInterface:
 def _param_text(ty: tvm.ir.Type, symbols: dict[Any, str]) -> str:
     if isinstance(ty, PrimType):
         return str(ty.dtype)
+    if not hasattr(ty, "shape"):
+        return str(ty)
     shape = ", ".join(_extent_text(extent, symbols) for extent in ty.shape)
     text = f"{ty.dtype}[{shape}]"
     strides = getattr(ty, "strides", None)
@@ -85,4 +87,5 @@ def _extent_text(extent: Any, symbols: dict[Any, str]) -> str:
 
 def _has_offset(ty: tvm.ir.Type) -> bool:
     offset = getattr(ty, "elem_offset", None)
-    return offset is not None and not isinstance(offset, tirx.IntImm)
+    is_free = offset is not None and not isinstance(offset, tirx.IntImm)
+    return is_free and int(getattr(ty, "offset_factor", 1) or 1) == 1

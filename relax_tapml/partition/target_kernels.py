@@ -97,19 +97,25 @@ class _Pairing:
 
     def result(self) -> TargetKernels:
         found = self._in_same_place()
-        pairs: dict[str, str] = {}
-        for name, others in found.items():
-            if len(others) == 1 and self._fits(name, others[0]):
-                pairs[name] = others[0]
+        placed = {name: others[0] for name, others in found.items() if self._are_equal(others)}
+        pairs = {
+            name: other
+            for name, other in placed.items()
+            if self._fits(name, other) and self._is_only(name, other, placed)
+        }
         unused = [n for n in self._other.given if n not in pairs.values()]
-        for name in self._own.given:
-            if name in pairs:
-                continue
-            fitting = [other for other in unused if self._fits(name, other)]
-            if len(fitting) == 1:
-                pairs[name] = fitting[0]
+        left = [name for name in self._own.given if name not in pairs]
+        fitting = {name: [n for n in unused if self._fits(name, n)] for name in left}
+        for name, others in fitting.items():
+            rivals = [n for n in left if n != name and set(others) & set(fitting[n])]
+            if len(others) == 1 and not rivals:
+                pairs[name] = others[0]
             else:
-                self._lacking[name] = self._why(name, found.get(name, []), fitting)
+                self._lacking[name] = self._why(name, found.get(name, []), others)
+        # What a place has there, and what an engine calls by name, is not the source's kernel.
+        for name in dict.fromkeys([*found, *self._own.written]):
+            if name not in pairs and name not in self._lacking:
+                self._lacking[name] = self._why(name, found.get(name, []), [])
         for name, other in pairs.items():
             if not is_same(_anonymous(self._own[name]), _anonymous(self._other[other])):
                 self._kernels[name], self._names[name] = self._other[other], other
@@ -133,15 +139,24 @@ class _Pairing:
                     found[name].append(other)
         return found
 
+    def _are_equal(self, others: Sequence[str]) -> bool:
+        first, *rest = (_anonymous(self._other[other]) for other in others)
+        return all(is_same(first, one) for one in rest)
+
+    def _is_only(self, name: str, other: str, placed: Mapping[str, str]) -> bool:
+        """Whether no other own kernel, apart from equal ones, is in the place of a kernel."""
+        rivals = (self._own[n] for n, found in placed.items() if found == other and n != name)
+        return all(is_same(_anonymous(self._own[name]), _anonymous(one)) for one in rivals)
+
     def _fits(self, name: str, other: str) -> bool:
         return self._other.interface(other).fits(self._own.interface(name))
 
     def _why(self, name: str, placed: Sequence[str], fitting: Sequence[str]) -> str:
         own = self._own.interface(name)
-        if len(fitting) > 1:
+        if fitting:
             return (
-                f"it is made for the source, and the target has {len(fitting)} kernels that could "
-                f"stand for it, {' and '.join(fitting)}, all of {own}"
+                f"it is made for the source, and it is not clear which kernel of the target stands "
+                f"for it, {' or '.join(fitting)}, of {own}"
             )
         if not placed:
             return f"it is made for the source, and the target has no kernel in its place: {own}"
@@ -170,6 +185,12 @@ class _Side:
         """The kernels that are given to the runtime, each once."""
         uses = (use for uses in self.uses.values() for use in uses)
         return list(dict.fromkeys(use.kernel for use in uses if use.receiver))
+
+    @cached_property
+    def written(self) -> list[str]:
+        """The kernels that write to their arguments and are called by name, each once."""
+        uses = (use for uses in self.uses.values() for use in uses)
+        return list(dict.fromkeys(use.kernel for use in uses if use.is_written))
 
     def interface(self, name: str) -> KernelInterface:
         if name not in self._interfaces:

@@ -74,6 +74,8 @@ class WholeModule:
         Weights by name; each is sent on first use.
     weights
         Names of the weights that each function takes after its inputs.
+    keeps_inputs
+        Whether inputs are kept for ``overwritten``.
 
     Raises
     ------
@@ -87,7 +89,10 @@ class WholeModule:
         session: DeviceSession,
         params: Mapping[str, Array],
         weights: WeightNames,
+        *,
+        keeps_inputs: bool = True,
     ) -> None:
+        self._keeps_inputs = keeps_inputs
         self._session = session
         self._params = params
         self._weights = weights
@@ -107,11 +112,12 @@ class WholeModule:
         def call(*values: Any) -> list[Any]:
             weights = [self._session.parameter(w, self._params[w]) for w in self._weights[name]]
             inputs = [self._argument(value) for value in values]
-            self._inputs += [
-                (f"input {n} of {name}", value, tensor)
-                for n, (value, tensor) in enumerate(zip(values, inputs, strict=True))
-                if isinstance(value, np.ndarray)
-            ]
+            if self._keeps_inputs:
+                self._inputs += [
+                    (f"input {n} of {name}", value, tensor)
+                    for n, (value, tensor) in enumerate(zip(values, inputs, strict=True))
+                    if isinstance(value, np.ndarray)
+                ]
             results = self._session.call(self._module, name, [*inputs, *weights])
             return [
                 self._session.download(result) if isinstance(result, tvm.runtime.Tensor) else result

@@ -12,7 +12,7 @@ from tvm import relax, tirx
 from tvm.ir import GlobalVar
 
 from relax_tapml.passes.operator_call import UNIT_ATTR
-from relax_tapml.passes.submodule import retarget_calls
+from relax_tapml.passes.submodule import is_same, retarget_calls
 from relax_tapml.suite.manifest import SuiteCase, SuiteDim, SuiteUnit
 
 # Kernels of a target by the names of those that they stand for.
@@ -78,10 +78,12 @@ class MergedUnit:
         )
 
     def has_kernel_of(self, other: MergedUnit) -> bool:
-        """Return whether both compute the same, whatever the names are.
+        """Return whether both compute the same, on each target, whatever the names are.
 
         A unit without a kernel of its own is known by its name, that of the external function.
         """
+        if not _are_same(self.targets, other.targets):
+            return False
         if not self.kernels or not other.kernels:
             return not self.kernels and not other.kernels and self.name == other.name
         return bool(tvm_ffi.structural_equal(self._plain_kernels(), other._plain_kernels()))
@@ -122,8 +124,6 @@ class MergedUnit:
         theirs = (gvar.name_hint for gvar in other.kernels)
         renamed = dict(zip(theirs, self.kernels, strict=True))
         self.dims += [dim for dim in other.dims if dim not in self.dims]
-        names_here = {old: new.name_hint for old, new in renamed.items()}
-        self.targets = {**_renamed(other.targets, names_here), **self.targets}
         known = {_identity(case) for case in self.cases}
         names = {case.name for case in self.cases}
         # An input that is constant in both suites, but with different values, is not constant.
@@ -181,6 +181,27 @@ class MergedUnit:
                 for gvar, f in self.kernels.items()
             }
         )
+
+
+def _are_same(
+    here: Mapping[str, TargetFunctions | str], there: Mapping[str, TargetFunctions | str]
+) -> bool:
+    if here.keys() != there.keys():
+        return False
+    for target, found in here.items():
+        other = there[target]
+        if isinstance(found, str) or isinstance(other, str):
+            if found != other:
+                return False
+            continue
+        pairs = zip(_in_order(found), _in_order(other), strict=False)
+        if len(found) != len(other) or not all(is_same(a, b) for a, b in pairs):
+            return False
+    return True
+
+
+def _in_order(kernels: TargetFunctions) -> list[tirx.PrimFunc]:
+    return [_anonymous(kernel) for _, kernel in sorted(kernels.items())]
 
 
 def _renamed(

@@ -20,6 +20,8 @@ of other targets.
 
 KIND = "relax_tapml.suite"
 MANIFEST = "manifest.json"
+NEVER_CALLED = "no call of it that returned was recorded"
+"""Why a unit has no case, as ``skipped`` begins to say it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -267,6 +269,9 @@ class Manifest:
     merged_from
         Of a merged suite: name of each suite it was made from, to its units, as name here to name
         there. Empty otherwise.
+    targets
+        The targets, as whole JSON, that are known: a unit that lists no kernels for one has the
+        source's there.
     """
 
     source: str
@@ -278,6 +283,7 @@ class Manifest:
     dropped_probes: dict[str, str]
     sha256: dict[str, str]
     merged_from: dict[str, dict[str, str]] = field(default_factory=dict)
+    targets: tuple[str, ...] = ()
 
 
 def writing_all(manifest: Manifest) -> frozenset[str]:

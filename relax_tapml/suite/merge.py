@@ -214,6 +214,11 @@ def _write(folder: Path, labelled: Mapping[str, Suite], collected: _Collected) -
         dropped_probes=collected.dropped_probes,
         sha256=files.sha256,
         merged_from=collected.merged_from,
+        targets=tuple(
+            target
+            for target in first.targets
+            if all(target in suite.manifest.targets for suite in labelled.values())
+        ),
     )
     (folder / MANIFEST).write_bytes(dump_manifest(manifest))
     return MergedSuites(

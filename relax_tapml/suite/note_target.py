@@ -36,10 +36,11 @@ def note_target(suite: Suite, target: tvm.target.Target, kernels: TargetKernels)
         name: _with_kernels(suite, name, unit, target, kernels, files)
         for name, unit in suite.manifest.units.items()
     }
-    if units == suite.manifest.units:
+    targets = tuple(dict.fromkeys((*suite.manifest.targets, target_text(target))))
+    if units == suite.manifest.units and targets == suite.manifest.targets:
         return suite
     mark_checked(files.sha256[name] for name in files.sha256.keys() - suite.manifest.sha256.keys())
-    manifest = replace(suite.manifest, units=units, sha256=files.sha256)
+    manifest = replace(suite.manifest, units=units, sha256=files.sha256, targets=targets)
     write_file(suite.folder / MANIFEST, dump_manifest(manifest))
     return replace(suite, manifest=manifest)
 

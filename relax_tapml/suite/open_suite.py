@@ -35,6 +35,7 @@ from relax_tapml.files.read import (
 )
 from relax_tapml.foreign.module import check_modules, read_module
 from relax_tapml.foreign.names import first_fault, symbol_fault, text_fault
+from relax_tapml.partition.kernel_interface import KernelInterface
 from relax_tapml.partition.target_kernels import TargetKernels
 from relax_tapml.passes.operator_call import leaf_types
 from relax_tapml.suite import _encoded_file
@@ -182,7 +183,7 @@ class Suite:
         kernels = self._kernels(unit)
         if kernels is not None:
             return kernels.reason
-        if not entry.targets or self._is_of_source:
+        if not entry.targets or self._is_of_source or self._is_known:
             return ""
         there = ", ".join(entry.targets)
         return (
@@ -196,6 +197,10 @@ class Suite:
             return None
         return self.manifest.units[unit].targets.get(target_text(self.target))
 
+    @property
+    def _is_known(self) -> bool:
+        return self.target is None or target_text(self.target) in self.manifest.targets
+
     @cached_property
     def _is_of_source(self) -> bool:
         """Whether the suite's target is of the kind of its source."""
@@ -205,21 +210,21 @@ class Suite:
 
     def _target_kernels(self, file: str, module: tvm.IRModule) -> dict[str, tirx.PrimFunc]:
         if file not in self._modules:
-            self._modules[file] = self._read_kernels(file, module)
-        return {g.name_hint: kernel for g, kernel in self._modules[file].functions.items()}
+            self._modules[file] = self._read_kernels(file)
+        own = {gvar.name_hint: function for gvar, function in module.functions.items()}
+        found = {g.name_hint: kernel for g, kernel in self._modules[file].functions.items()}
+        for name, kernel in found.items():
+            if not _stands_for(kernel, own.get(name)):
+                raise StoreError(
+                    f"{self.folder / file}: {name} is no kernel of its unit, or has another "
+                    f"interface. {CARVE_AGAIN}"
+                )
+        return found
 
-    def _read_kernels(self, file: str, module: tvm.IRModule) -> tvm.IRModule:
+    def _read_kernels(self, file: str) -> tvm.IRModule:
         path, fix = self.folder / file, _fix(self.manifest)
         data = read_bytes(path, fix=fix, max_bytes=MAX_JSON_BYTES)
-        kernels = read_module(data, str(path), fix=fix, trust=self.trust)
-        own = {gvar.name_hint: function for gvar, function in module.functions.items()}
-        for gvar, kernel in kernels.functions.items():
-            replaced = own.get(gvar.name_hint)
-            if not (isinstance(kernel, tirx.PrimFunc) and isinstance(replaced, tirx.PrimFunc)):
-                raise StoreError(
-                    f"{path}: {gvar.name_hint} is no kernel of its unit. {CARVE_AGAIN}"
-                )
-        return kernels
+        return read_module(data, str(path), fix=fix, trust=self.trust)
 
     def _read_module(self, unit: str) -> tvm.IRModule:
         entry = self.manifest.units[unit]
@@ -390,6 +395,13 @@ def open_suite(folder: Path | str, target: Any = None, *, trust: bool = False) -
     check_modules(contents, fix=fix, trust=trust)
     suite = Suite(folder=folder, manifest=manifest, trust=trust)
     return suite if target is None else suite.for_target(target)
+
+
+def _stands_for(kernel: tvm.ir.BaseFunc, replaced: tvm.ir.BaseFunc | None) -> bool:
+    """Whether a kernel can be called as the one that it replaces is."""
+    if not (isinstance(kernel, tirx.PrimFunc) and isinstance(replaced, tirx.PrimFunc)):
+        return False
+    return KernelInterface.of(kernel).fits(KernelInterface.of(replaced))
 
 
 def target_text(target: tvm.target.Target) -> str:

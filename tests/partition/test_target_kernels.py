@@ -243,6 +243,42 @@ def test_a_kernel_that_an_engine_calls_by_name_has_its_counterpart():
     assert "threadIdx.x" in found.kernels["bias"].script()
 
 
+def test_a_loose_kernel_that_the_target_has_otherwise_is_refused():
+    """An engine there calls another one."""
+
+    @T.prim_func(s_tir=True)
+    def here(x: T.Buffer((4,), "float32"), n: T.int32):
+        for i in range(4):
+            with T.sblock("x"):
+                v = T.axis.spatial(4, i)
+                x[v] = x[v] + T.Cast("float32", n)
+
+    @T.prim_func(s_tir=True)
+    def there(x: T.Buffer((4,), "float32"), n: T.int64):
+        for i in range(4):
+            with T.sblock("x"):
+                v = T.axis.spatial(4, i)
+                x[v] = x[v] + T.Cast("float32", n)
+
+    found = pair_kernels(loose(here), loose(there))
+    assert set(found.lacking) == {"bias"}
+    assert "int32" in found.lacking["bias"]
+
+
+def test_one_kernel_stands_for_one_only(decoder):
+    """Two that could both be meant by the only one that is left are refused."""
+    model, own = decoder
+    module = model.for_target(tvm.target.Target("opencl"))
+    decode, window = "batch_decode_paged_kv", "batch_prefill_paged_kv_sliding_window"
+    first = module.get_global_var("tir_kv_cache_debug_get_kv")
+    maker = module.get_global_var("create_cache")
+    lost = dict.fromkeys((decode, f"{decode}_sliding_window", window), first)
+    module.update_func(maker, retarget_calls(module[maker], lost))
+    found = pair_kernels(own, lowered(model, module))
+    names = {"batch_decode_paged_kv_cpu", "batch_decode_paged_kv_cpu_sliding_window"}
+    assert names <= set(found.lacking)
+
+
 def test_the_shipped_module_gives_the_kernels_to_the_runtime_itself(decoder):
     """In the places where the target's own module gives them; it needs no native library."""
     model, own = decoder

@@ -77,6 +77,7 @@ def test_targets_are_added_one_after_another_and_once(suite):
     noted(suite, scale)
     assert (suite / MANIFEST).read_bytes() == before
     assert len(open_suite(suite).manifest.units[UNIT].targets) == 2
+    assert not open_suite(suite, ELSEWHERE).lacking(next(iter(open_suite(suite).manifest.units)))
     alone = note_target(open_suite(suite), THERE, SAME)
     assert len(alone.manifest.units[UNIT].targets) == 1
     assert replay(suite, target=THERE, session="inline", units=[UNIT]).exit_code == 0
