@@ -11,6 +11,7 @@ from collections.abc import Collection
 import tvm
 from tvm import relax
 
+from relax_tapml.files.machine import raise_machine_error
 from relax_tapml.passes.submodule import submodule
 from relax_tapml.printable import message_line
 
@@ -40,5 +41,6 @@ def uncompiled_functions(module: tvm.IRModule, needed: Collection[str]) -> dict[
         try:
             tvm.transform.Sequential(_PASSES)(submodule(module, [name]))
         except Exception as error:  # Whatever TVM raises.
+            raise_machine_error(error, f"compiling {name}")
             found[name] = message_line(error)
     return found
