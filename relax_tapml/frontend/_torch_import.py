@@ -9,6 +9,7 @@ PyTorch recorded for it. Wrong values of the right type are found later, by the 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -24,10 +25,30 @@ from relax_tapml.passes.origin import Origin
 from relax_tapml.printable import error_line
 
 
+@dataclass(frozen=True, kw_only=True)
+class Imported:
+    """A program and what became of it.
+
+    Parameters
+    ----------
+    program
+        Decomposed.
+    module
+        Its function ``main`` keeps the program's parameters as arguments. Buffers are constants.
+    values
+        What each node of the program's graph became: an expression of ``main``, a number, or a
+        sequence of these.
+    """
+
+    program: torch.export.ExportedProgram
+    module: tvm.IRModule
+    values: dict[torch.fx.Node, Any]
+
+
 def import_program(
     program: torch.export.ExportedProgram, convert_map: dict[str, Callable[..., Any]], label: str
-) -> tvm.IRModule:
-    """Return Relax whose function ``main`` keeps the program's parameters as arguments.
+) -> Imported:
+    """Import a program node by node.
 
     Parameters
     ----------
@@ -67,7 +88,7 @@ def import_program(
             "operator with convert_map=."
         ) from error
     _check_outputs(program, module, label)
-    return module
+    return Imported(program=program, module=module, values=importer.env)
 
 
 class _CheckedImporter(CorrectedImporter):
@@ -93,9 +114,15 @@ class _CheckedImporter(CorrectedImporter):
 
 
 def _origin(node: torch.fx.Node) -> Origin:
+    return Origin(module=module_path(node), node=node.name)
+
+
+def module_path(node: torch.fx.Node) -> str:
+    """Return the path of the module that a node is in; empty for the model itself."""
     # From the model down to the module the node is in: path and class of each.
-    stack = list(node.meta.get("nn_module_stack", {}).values())
-    return Origin(module=stack[-1][0] if stack else "", node=node.name)
+    stack = list((node.meta.get("nn_module_stack") or {}).values())
+    path = stack[-1][0] if stack else ""
+    return "" if path.startswith("_empty_nn_module_stack") else path
 
 
 def _check_node(node: torch.fx.Node, value: Any, label: str) -> None:
