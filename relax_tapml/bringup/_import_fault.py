@@ -11,7 +11,7 @@ the graph's order.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -30,7 +30,7 @@ from relax_tapml.errors import MachineError, SourceError, TapmlError
 from relax_tapml.files.names import file_stem
 from relax_tapml.files.replace import write_file
 from relax_tapml.files.scratch import scratch_folder
-from relax_tapml.frontend.model import FrameworkGraph, Functions, Model, NodeCall, Sample
+from relax_tapml.frontend.model import NODE, FrameworkGraph, Functions, Model, NodeCall, Sample
 from relax_tapml.passes.submodule import submodule
 from relax_tapml.printable import error_line
 from relax_tapml.progress import SILENT, Stage
@@ -44,8 +44,11 @@ from relax_tapml.results.import_result import (
 _BATCH_BYTES = 256 << 20  # Of arguments and results that are held at once.
 _MOST_S = 300.0
 _NAMED_AT_MOST = 8
-_CONFIRMED_AT_MOST = 8
+_CONFIRMED_AT_MOST = 24
 _REASONS_AT_MOST = 20
+
+
+_Kind = tuple[str, str]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,19 +61,46 @@ class _Fault:
     got: Array | None = None
 
     @property
-    def kind(self) -> tuple[str, str]:
+    def kind(self) -> _Kind:
         """Nodes of one kind have the same operator and became the same Relax."""
         return self.call.node.operator, self.call.function or self.call.node.name
 
 
 @dataclass(kw_only=True)
 class _Judged:
-    """What has been found about the nodes so far."""
+    """What has been found about the nodes so far.
+
+    Attributes
+    ----------
+    nodes
+        Those compared.
+    faults
+        The first wrong node of each kind. It holds its arguments, so the others are names only.
+    alike
+        The other wrong nodes of each kind.
+    confirmations
+        How many nodes were judged as models of their own.
+    """
 
     nodes: set[str] = field(default_factory=set)
-    faults: list[_Fault] = field(default_factory=list)
+    faults: dict[_Kind, _Fault] = field(default_factory=dict)
+    alike: dict[_Kind, list[str]] = field(default_factory=dict)
     unjudged: dict[str, str] = field(default_factory=dict)
+    confirmations: int = 0
     is_cut_short: bool = False
+
+    def add(self, fault: _Fault) -> None:
+        """Add a wrong node; of one with several results only the first that is wrong."""
+        name = fault.call.node.name
+        if any(name in names for names in self.alike.values()):
+            return
+        if any(name == other.call.node.name for other in self.faults.values()):
+            return
+        if fault.kind in self.faults:
+            self.alike[fault.kind].append(name)
+        else:
+            self.faults[fault.kind] = fault
+            self.alike[fault.kind] = []
 
 
 def find_import_fault(
@@ -133,28 +163,39 @@ class _Search:
     def finding(self, folder: Path) -> ImportFinding:
         judged = self._alone()
         unjudged = {**self._graph.unjudged, **judged.unjudged}
-        shown = dict(list(unjudged.items())[:_REASONS_AT_MOST])
-        counts = {"judged": len(judged.nodes), "unjudged": len(unjudged), "reasons": shown}
-        if judged.faults:
-            nodes = self._named(judged.faults, folder)
-            text = _nodes_text(nodes)
-        else:
-            nodes, text = (), f"each of {len(judged.nodes)} nodes is right by itself"
-            if unjudged:
-                text += f", {len(unjudged)} could not be judged"
+        finding = ImportFinding(
+            text="",
+            judged=len(judged.nodes),
+            unjudged=len(unjudged),
+            reasons=dict(list(unjudged.items())[:_REASONS_AT_MOST]),
+        )
+        end = ""
         if judged.is_cut_short:
-            text += f"; the search ended after {_MOST_S:.0f} s, before the last node"
-        if nodes or judged.is_cut_short:
-            return ImportFinding(text=text, nodes=nodes, **counts)
+            end = f"; the search ended after {_MOST_S:.0f} s, before the last node"
+        if judged.faults:
+            kinds = list(judged.faults)[:_NAMED_AT_MOST]
+            nodes = tuple(
+                self._wrong_node(judged.faults[kind], judged.alike[kind], folder) for kind in kinds
+            )
+            text = _nodes_text(nodes) + end
+            if nodes[0].script:
+                text += f". {folder.parent / nodes[0].script} shows it"
+            return replace(finding, nodes=nodes, text=text)
+        text = f"each of {len(judged.nodes)} nodes is right by itself"
+        if unjudged:
+            text += f", {len(unjudged)} could not be judged"
+        if judged.is_cut_short:
+            return replace(finding, text=text + end)
         first = self._first_difference()
         text += f"; {_together_text(first, self._trusted.built.side.pipeline is not None)}"
-        return ImportFinding(text=text, first=first, **counts)
+        return replace(finding, text=text, first=first)
 
     # Each node by itself.
 
     def _alone(self) -> _Judged:
         judged = _Judged()
-        built = self._built(sorted(gv.name_hint for gv in self._functions()), judged)
+        names = sorted(gvar.name_hint for gvar in self._graph.module.functions)
+        built = self._built([name for name in names if name.startswith(NODE)], judged)
         for batch in _batches(self._graph.calls()):
             if time.monotonic() > self._deadline:
                 judged.is_cut_short = True
@@ -162,17 +203,11 @@ class _Search:
             for call, got in self._results(batch, built, judged):
                 judged.nodes.add(call.node.name)
                 fault = self._judge(call, got)
-                if fault is not None:
-                    judged.faults.append(fault)
+                if fault is not None and self._is_confirmed(fault, judged):
+                    judged.add(fault)
             self._stage.update(len(judged.nodes), self._graph.nodes)
             self._stage.say(f"{len(judged.nodes)} of {self._graph.nodes} nodes compared")
-        judged.faults = self._confirmed(judged.faults)
         return judged
-
-    def _functions(self) -> list[object]:
-        return [
-            gvar for gvar in self._graph.module.functions if gvar.name_hint.startswith("node_")
-        ]
 
     def _built(self, names: Sequence[str], judged: _Judged) -> dict[str, BuiltSource]:
         """Build the nodes' functions together; those that cannot be built are left out."""
@@ -186,7 +221,7 @@ class _Search:
             raise
         except Exception as error:
             if len(names) == 1:
-                judged.unjudged[names[0].removeprefix("node_")] = error_line(error)
+                judged.unjudged[names[0].removeprefix(NODE)] = error_line(error)
                 return {}
             half = len(names) // 2
             return {**self._built(names[:half], judged), **self._built(names[half:], judged)}
@@ -218,7 +253,9 @@ class _Search:
         samples = tuple(
             Sample(name=f"{call.node.name} ({call.function})", arrays=call.inputs) for call in calls
         )
-        functions = {sample.name: call.function for sample, call in zip(samples, calls, strict=True)}
+        functions = {
+            sample.name: call.function for sample, call in zip(samples, calls, strict=True)
+        }
         model = replace(
             built.model,
             samples=samples,
@@ -233,7 +270,7 @@ class _Search:
                     yield from self._run([call], built, judged)
                 return
             judged.nodes.add(calls[0].node.name)
-            judged.faults.append(_Fault(call=calls[0], reason=str(error)))
+            judged.add(_Fault(call=calls[0], reason=str(error)))
             return
         for call, found in zip(calls, outputs, strict=True):
             yield call, found[0]
@@ -244,40 +281,29 @@ class _Search:
             return None
         return _Fault(call=call, reason=check.decisive.reason, check=check, got=got)
 
-    def _confirmed(self, faults: Iterable[_Fault]) -> list[_Fault]:
-        """Return the faults without those that only choose otherwise among equal scores."""
-        kinds: dict[tuple[str, str], bool] = {}
-        kept = []
-        for fault in faults:
-            if fault.kind not in kinds or not kinds[fault.kind]:
-                is_asked = fault.call.function and len(kinds) < _CONFIRMED_AT_MOST
-                kinds[fault.kind] = not is_asked or fault.check is None or self._is_wrong(fault)
-            if kinds[fault.kind]:
-                kept.append(fault)
-        return kept
+    def _is_confirmed(self, fault: _Fault, judged: _Judged) -> bool:
+        """Return whether a node is wrong as a model of its own, too.
 
-    def _is_wrong(self, fault: _Fault) -> bool:
-        """Judge a node as a model of its own, with other choices among equal scores."""
+        There, other choices among equal scores are right.
+        """
+        if (
+            fault.kind in judged.faults
+            or not fault.call.function
+            or judged.confirmations == _CONFIRMED_AT_MOST
+        ):
+            return True
+        judged.confirmations += 1
         model = _node_model(fault.call, self._graph)
         try:
             built = build_source(model, lower_model(model), self._side, self._kernels)
             check = trust_source(built).check
-        except TapmlError:
+        except MachineError:
+            raise
+        except TapmlError:  # It has no operator: nothing is chosen.
             return True
         return check is not None and check.verdict is Verdict.MISMATCH
 
-    def _named(self, faults: Sequence[_Fault], folder: Path) -> tuple[WrongNode, ...]:
-        kinds: dict[tuple[str, str], list[_Fault]] = {}
-        # Of a node with several results the first that is wrong.
-        by_node = {fault.call.node.name: fault for fault in reversed(faults)}
-        for fault in reversed(by_node.values()):
-            kinds.setdefault(fault.kind, []).append(fault)
-        return tuple(
-            self._wrong_node(same, folder) for same in list(kinds.values())[:_NAMED_AT_MOST]
-        )
-
-    def _wrong_node(self, same: Sequence[_Fault], folder: Path) -> WrongNode:
-        fault = same[0]
+    def _wrong_node(self, fault: _Fault, alike: Sequence[str], folder: Path) -> WrongNode:
         call, check = fault.call, fault.check
         allowed = None if check is None else check.decisive.allowed
         files = call.files(0.0 if allowed is None else allowed, file_stem(call.node.name))
@@ -299,7 +325,7 @@ class _Search:
             worst=None if fault.got is None else _worst(call.expected[0], fault.got),
             tolerance=allowed,
             tolerance_origin=None if check is None else check.decisive.tolerance.origin,
-            alike=tuple(dict.fromkeys(other.call.node.name for other in same[1:])),
+            alike=tuple(alike),
             script=f"{folder.name}/{next(iter(files))}" if files else "",
         )
 
@@ -337,7 +363,8 @@ class _Search:
 
 
 def _batches(calls: Iterator[NodeCall]) -> Iterator[list[NodeCall]]:
-    batch, size = [], 0
+    batch: list[NodeCall] = []
+    size = 0
     for call in calls:
         own = sum(array.nbytes for array in (*call.inputs, *call.expected))
         if batch and size + own > _BATCH_BYTES:
@@ -442,4 +469,3 @@ def _together_text(first: FirstDifference | None, has_pipeline: bool) -> str:
         f"the source that differs is {first.site}, node {first.node}, {first.operator}{where}: "
         f"{first.reason}"
     )
-

@@ -169,7 +169,9 @@ def run_stages(
             folder.continue_device({**build.identity, **options.judging}, prepared.units)
     except SourceError as error:
         found.estimate = clock.estimate
-        write_result(folder.path, summarise(found, options, clock.seconds, folder.path, str(error)))
+        result = summarise(found, options, clock.seconds, folder.path, str(error))
+        write_result(folder.path, result)
+        render(result, out=folder.path)
         raise
     with options.device.shared(build) as device:
         with clock.stage("replay") as stage:

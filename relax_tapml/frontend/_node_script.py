@@ -71,7 +71,7 @@ def node_script(what: NodeScript) -> dict[str, bytes]:
     dtypes = {f"a{n}": str(t.dtype).removeprefix("torch.") for n, t in enumerate(tensors)}
     dtypes |= {f"x{n}": array.dtype.name for n, array in enumerate(what.inputs)}
     data = io.BytesIO()
-    np.savez(data, **arrays)
+    np.savez(data, allow_pickle=False, **arrays)
     blanks = {
         "NODE": _line(f"{what.node.name} ({what.node.operator})"),
         "MODULE": _line(what.node.module or "the model itself"),

@@ -28,7 +28,7 @@ from relax_tapml.frontend._arrays import to_array, to_torch
 from relax_tapml.frontend._node_script import NodeScript, node_script
 from relax_tapml.frontend._torch_import import Imported, module_path
 from relax_tapml.frontend._wide_run import run_wide
-from relax_tapml.frontend.model import GraphNode, NodeCall, Sample
+from relax_tapml.frontend.model import NODE, GraphNode, NodeCall, Sample
 from relax_tapml.printable import error_line
 
 _SHOWN = 6  # Values of a tensor in a text.
@@ -140,7 +140,7 @@ class TorchGraph:
             return
         try:
             inputs = tuple(self._input(source, run.node, env) for source in cut.inputs)
-        except _NoValue as error:
+        except _NoValueError as error:
             self.unjudged[node.name] = str(error)
             return
         yield NodeCall(
@@ -171,7 +171,8 @@ class TorchGraph:
     def _input(self, source: Any, node: Node, env: Mapping[Node, Any]) -> Array:
         """Return the framework's value for an argument of a node's Relax."""
         if not isinstance(source, tvm.ir.Expr | relax.Expr):
-            return source  # a constant
+            constant: Array = source
+            return constant
         holders = [
             value
             for near in node.all_input_nodes
@@ -184,10 +185,10 @@ class TorchGraph:
             if mine.same_as(source)
         ]
         if not holders:
-            raise _NoValue("it reads a value that the framework has no node for")
+            raise _NoValueError("it reads a value that the framework has no node for")
         first, *others = holders
         if not all(_is_equal(first, other) for other in others):
-            raise _NoValue("two of its arguments differ, and are one value in Relax")
+            raise _NoValueError("two of its arguments differ, and are one value in Relax")
         return to_array(first)
 
     def _number(self, run: _Run, value: float) -> Iterator[NodeCall]:
@@ -208,7 +209,7 @@ class TorchGraph:
         )
 
 
-class _NoValue(TapmlError):
+class _NoValueError(TapmlError):
     """The framework's value of an argument is not known."""
 
 
@@ -295,7 +296,7 @@ class _Cutter:
         for name, other in same:
             if tvm_ffi.structural_equal(function, other):
                 return name
-        same.append((f"node_{node.name}", function))
+        same.append((f"{NODE}{node.name}", function))
         return same[-1][0]
 
 
@@ -515,9 +516,9 @@ def _symbol_values(function: relax.Function, sample: Sample) -> dict[Any, Any]:
                     dim,
                     (
                         tirx.Var,
-                        lambda var, n=number, own=symbol: tirx.IntImm("int64", n)
-                        if var.same_as(own)
-                        else found.get(var, var),
+                        lambda var, n=number, own=symbol: (
+                            tirx.IntImm("int64", n) if var.same_as(own) else found.get(var, var)
+                        ),
                     ),
                 )
             )

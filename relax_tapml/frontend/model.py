@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Protocol
@@ -11,6 +11,9 @@ import numpy as np
 
 from relax_tapml.arrays import Array
 from relax_tapml.errors import UsageError
+
+NODE = "node_"
+"""The names of a graph's functions begin with it; the name of a node follows."""
 
 
 class Meaning(StrEnum):
@@ -104,10 +107,11 @@ class NodeCall:
     accurate
         The same from a run in a wider dtype, as ``Model.accurate``.
     got
-        What the importer has instead of a function: the value of a node that computes a dimension.
+        What the importer has instead of a function: the value of a node that computes a
+        dimension.
     files
-        Makes a script that needs the framework, TVM and NumPy only, and the data that it reads: name
-        to content. Takes what may be off and the stem of the names.
+        Makes a script that needs the framework, TVM and NumPy only, and the data that it reads:
+        name to content. Takes what may be off and the stem of the names.
     """
 
     node: GraphNode
@@ -127,8 +131,8 @@ class FrameworkGraph(Protocol):
     Attributes
     ----------
     module
-        A function for each different piece of Relax that a node became, ``x, y -> node(x, y)``;
-        without symbolic dimensions.
+        A function ``node_NAME`` for each different piece of Relax that a node became, of the values
+        that it reads; without symbolic dimensions. And what they call.
     nodes
         How many nodes compute something.
     unjudged
@@ -137,7 +141,7 @@ class FrameworkGraph(Protocol):
 
     module: Any
     nodes: int
-    unjudged: Mapping[str, str]
+    unjudged: dict[str, str]
 
     def calls(self, *, is_whole: bool = False) -> Iterator[NodeCall]:
         """Run the graph in the framework, node by node; values are freed after their last use.
