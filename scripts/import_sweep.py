@@ -1,8 +1,8 @@
 """Import every core operator of PyTorch, run it once on llvm, and compare it with PyTorch.
 
 The operators are those that PyTorch marks as core; the calls are recorded from the samples that it
-tests its operators with. Each call is exported, imported and run in a process of its own, so a
-crash or a hang is an outcome. Nothing should be silently wrong: what cannot be imported rightly is
+tests its operators with. Calls are exported, imported and run in processes of their own, so a crash
+or a hang is an outcome. Nothing should be silently wrong: what cannot be imported rightly is
 to be refused. Results are kept in ``--out`` by operator and not made again.
 
 ``python scripts/import_sweep.py --all --markdown docs/operators.md`` takes about half an hour.
@@ -181,42 +181,51 @@ def _is_a_choice(model: Model) -> bool:
 
 
 def sweep_operator(name: str, operator: Any, calls: Sequence[CoreCall]) -> OperatorResult:
-    """Sweep the calls of an operator, each in a process of its own."""
-    return OperatorResult(operator=name, calls=[_apart(operator, call) for call in calls])
+    """Sweep the calls of an operator in a process of its own; after a crash, in another one."""
+    results: list[CallResult] = []
+    while len(results) < len(calls):
+        results += _apart(operator, calls[len(results) :])
+    return OperatorResult(operator=name, calls=results)
 
 
-def _apart(operator: Any, call: CoreCall) -> CallResult:
+def _apart(operator: Any, calls: Sequence[CoreCall]) -> list[CallResult]:
+    """Return the results up to the first call that does not return, or all of them."""
     context = multiprocessing.get_context("fork")
     receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=_send, args=(sender, operator, call))
+    process = context.Process(target=_send, args=(sender, operator, calls))
     process.start()
     sender.close()
-    result: CallResult | None = None
-    is_late = not receiver.poll(_TIMEOUT_S)
-    if not is_late:
+    results: list[CallResult] = []
+    fault: tuple[Outcome, str] | None = None
+    while fault is None and len(results) < len(calls):
+        if not receiver.poll(_TIMEOUT_S):
+            fault = Outcome.HANG, f"no result after {_TIMEOUT_S} s"
+            break
         try:
-            result = receiver.recv()
+            results.append(receiver.recv())
         except EOFError:
-            result = None
-    if is_late:
-        process.kill()
+            process.join()
+            code = process.exitcode or 0
+            name = signal.Signals(-code).name if code < 0 else f"exit {code}"
+            fault = Outcome.CRASH, name
+    process.kill()
     process.join()
     receiver.close()
-    if result is not None:
-        return result
-    outcome, reason = Outcome.HANG, f"no result after {_TIMEOUT_S} s"
-    if not is_late:
-        code = process.exitcode or 0
-        outcome, reason = Outcome.CRASH, signal.Signals(-code).name if code < 0 else f"exit {code}"
-    return CallResult(call=call.text, origin=call.origin, outcome=outcome, reason=reason)
+    if fault is not None:
+        call = calls[len(results)]
+        results.append(
+            CallResult(call=call.text, origin=call.origin, outcome=fault[0], reason=fault[1])
+        )
+    return results
 
 
-def _send(sender: Any, operator: Any, call: CoreCall) -> None:
+def _send(sender: Any, operator: Any, calls: Sequence[CoreCall]) -> None:
     quiet = os.open(os.devnull, os.O_WRONLY)
     os.dup2(quiet, 1)
     os.dup2(quiet, 2)
     faulthandler.disable()
-    sender.send(sweep_call(operator, call))
+    for call in calls:
+        sender.send(sweep_call(operator, call))
     sender.close()
 
 
