@@ -6,6 +6,7 @@ passes the tests.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from types import SimpleNamespace
@@ -168,6 +169,34 @@ class CorrectedImporter(ExportedProgramImporter):  # type: ignore[misc]
             return result
         spatial = (1,) * (len(self.shape_of(x)) - 2)
         return self._emit(relax.op.add(result, relax.op.reshape(bias, (1, -1, *spatial))))
+
+    def _avg_pool1d(self, node: Node) -> Any:
+        return self._averages(node, super()._avg_pool1d)
+
+    def _avg_pool2d(self, node: Node) -> Any:
+        return self._averages(node, super()._avg_pool2d)
+
+    def _avg_pool3d(self, node: Node) -> Any:
+        return self._averages(node, super()._avg_pool3d)
+
+    def _averages(self, node: Node, stock: Callable[[Any], Any]) -> Any:
+        """Divide sums by ``divisor_override``, which TVM ignores; refuse means of integers, which
+        it rounds otherwise, and divisors where windows end outside of the padding.
+        """
+        given: Any = node.args
+        defaults: Any = (None, [], 0, False, True, None)
+        values: Any = (*given, *defaults[len(given) - 1 :])
+        x, size, stride, padding, is_ceiled, _, divisor = values
+        if not _dtype(node).startswith(("float", "bfloat")):
+            raise NotImplementedError("averages of integers")
+        if divisor is None:
+            return stock(node)
+        if is_ceiled or len(size) == 1:
+            raise NotImplementedError("divisor_override with ceil_mode, or with a square window")
+        args = (x, size, stride, padding, False, True)
+        plain = SimpleNamespace(args=args, kwargs={}, normalized_arguments=lambda _: (args, {}))
+        scale = relax.const(math.prod(size) / divisor, _dtype(node))
+        return self._emit(relax.op.multiply(stock(plain), scale))
 
     def _native_layer_norm(self, node: Node) -> Any:
         """Compute bfloat16 in float32, as PyTorch does; TVM does not lower it."""
