@@ -151,6 +151,66 @@ def test_reductions_that_tvm_has_no_converter_for(function, dtype, run_on_llvm):
     agrees(from_torch(module_of(function), (INTEGERS.to(dtype),)), run_on_llvm)
 
 
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: x > 2.5,
+        lambda x: x == 2.5,
+        lambda x: x <= x.float() - 0.5,
+        lambda x: (x > 2) == (x > 3),
+        lambda x: (x > 2) >= 1,
+        lambda x: x.clamp(1.5, 4),
+        lambda x: torch.remainder(x, 2.5),
+        lambda x: torch.where(x > 2, x, 0.5),
+        lambda x: torch.where(x > 2, x, x.float() / 2),
+    ],
+)
+def test_integers_meet_other_numbers_as_they_are(function, run_on_llvm):
+    """2.5 is not rounded to 2 because the tensor has integers."""
+    agrees(from_torch(module_of(function), (INTEGERS,)), run_on_llvm, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: x.sort(1)[0],
+        lambda x: x.sort(1, descending=True)[1],
+        lambda x: x.topk(2)[1],
+        lambda x: x.max(0)[0],
+        lambda x: x.argmax(1),
+        torch.isnan,
+    ],
+)
+def test_bfloat16_is_ordered_by_value(function, run_on_llvm):
+    """Not by its bits, in which negative numbers are the largest."""
+    x = torch.tensor([[-1.0, 2, -3], [4, -5, 0.5]]).bfloat16()
+    agrees(from_torch(module_of(function), (x,)), run_on_llvm)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+@pytest.mark.parametrize("function", [torch.selu, lambda x: torch.celu(x, 2.0), torch.nn.ELU(0.5)])
+def test_exponential_units_have_their_scales(function, dtype, run_on_llvm):
+    """Also where the exponential of what is not chosen overflows."""
+    x = torch.tensor([[-3.0, -0.5, 0], [0.5, 2, 100]]).to(dtype)
+    agrees(from_torch(module_of(function), (x,)), run_on_llvm, rtol=2e-3, atol=1e-3)
+
+
+def test_the_maxima_of_a_pooling_are_right_and_their_places_refused(run_on_llvm):
+    """TVM's converter returns zeros for the places."""
+    pool = torch.nn.functional.max_pool2d_with_indices
+    image = torch.arange(32).reshape(1, 2, 4, 4) - 9
+    agrees(from_torch(module_of(lambda x: pool(x, 2)[0]), (image,)), run_on_llvm)
+    with refused(LoweringError, "getitem", "aten.max_pool2d_with_indices.default has no result 1"):
+        from_torch(module_of(lambda x: pool(x, 2)[1]), (image,))
+
+
+def test_a_second_result_that_a_converter_lacks_is_refused():
+    """It is not the first one, even where that has its shape."""
+    norm = torch.ops.aten.native_layer_norm.default
+    with refused(LoweringError, "aten.native_layer_norm.default has no result 1"):
+        from_torch(module_of(lambda x: norm(x, [1], None, None, 1e-5)[1]), (torch.ones(1),))
+
+
 @pytest.mark.parametrize("padding", [0, 1])
 def test_a_pooling_has_its_divisor(padding, run_on_llvm):
     image = torch.linspace(-1, 1, 96).reshape(1, 2, 6, 8).cos()
