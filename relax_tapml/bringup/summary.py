@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from relax_tapml.bringup.trusted_source import Trusted
 from relax_tapml.capture.store import CaptureStore
 from relax_tapml.compare.verdict import Verdict, most_severe
 from relax_tapml.frontend.model import Model
+from relax_tapml.frontend.paged_drive import PagedDrive
 from relax_tapml.migrate.in_context import in_context
 from relax_tapml.migrate.strategies.registry import LINEAR
 from relax_tapml.partition.site_table import SiteEntry
@@ -130,7 +131,7 @@ def summarise(
         bytes=_disk_bytes(found, out),
         import_check=import_distance(check),
         import_=import_result(check, "" if trusted is None or failure else trusted.doubt),
-        lowering_notes=(*found.lowered.notes, *found.kernels.notes),
+        lowering_notes=tuple(_notes(found)),
         out=out,
     )
 
@@ -221,6 +222,16 @@ def _with_cache(
             unit = dataclasses.replace(unit, on_device=True)
         judged.append(unit)
     return judged
+
+
+def _notes(found: Findings) -> Iterator[str]:
+    """Yield what was done to the model, as far as it was called, and how its drive runs it."""
+    called = {Site.parse(site).unit for site in _called(found)}
+    for note in (*found.lowered.notes, *found.kernels.notes):
+        if not note.kernels or called.intersection(note.kernels):
+            yield note.text
+    if isinstance(found.model.drive, PagedDrive):
+        yield from found.model.drive.notes
 
 
 def _called(found: Findings) -> frozenset[str]:

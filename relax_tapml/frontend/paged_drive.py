@@ -46,7 +46,7 @@ class PagedDrive:
     is_flat
         Whether ``embed`` takes and returns tokens without the axis of the batch, as MLC's does.
     window
-        The sliding window of each sequence, of a model that is always run with one.
+        The sliding window of each sequence, of a model that engines always run with one.
     """
 
     scenarios: tuple[Scenario, ...] = (Chat(),)
@@ -79,14 +79,23 @@ class PagedDrive:
             self, scenarios=tuple(one for one in SCENARIOS if one not in misfits)
         )
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What it does that no engine does, a sentence each."""
+        names = [one.name for one in self.scenarios if not one.is_windowed]
+        if self.window is None or not names:
+            return ()
+        return (
+            f"scenarios {', '.join(names)} ran without the model's sliding window of "
+            f"{self.window.size} tokens, with which TVM forks no sequence and verifies no tree. No "
+            "engine does so, but the kernels of full attention run nowhere else",
+        )
+
     def misfits(self, module: tvm.IRModule, scenarios: Iterable[Scenario]) -> dict[Scenario, str]:
         """Return which of some scenarios a module does not allow, and why not."""
         made = self._creation(module)
         functions = _functions(module)
-        found = {
-            one: one.misfit(functions, made, batch=self.batch, window=self.window)
-            for one in scenarios
-        }
+        found = {one: one.misfit(functions, made, batch=self.batch) for one in scenarios}
         return {one: reason for one, reason in found.items() if reason is not None}
 
     def check(self, module: tvm.IRModule) -> None:

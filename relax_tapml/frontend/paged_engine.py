@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -75,6 +76,10 @@ class PagedEngine:
         sizes = (len(pages), room, room, self.page_size, int(window is not None))
         (cache,) = self.functions[self.create](*((size,) for size in sizes))
         return PagedSequences(engine=self, cache=cache, window=window)
+
+    def without_window(self) -> PagedEngine:
+        """Return an engine whose caches have no window, unless one is asked for."""
+        return dataclasses.replace(self, window=None)
 
     def embedded(self, ids: Array) -> Array:
         """Return embeddings of shape ``(n, hidden size)`` for ids of shape ``(n,)``."""

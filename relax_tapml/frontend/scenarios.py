@@ -38,15 +38,15 @@ class Scenario(ABC):
     """How many sequences it must at least have at once."""
 
     is_windowed: ClassVar[bool] = True
-    """Whether its sequences may have a sliding window."""
+    """Whether its caches have the sliding window of the model, if it has one.
+
+    TVM forks a sequence with a window within the sink only, and takes no trees of tokens for it.
+    But a model with a window also makes caches without: no engine asks for one, but only there the
+    kernels of full attention run that the model comes with.
+    """
 
     def misfit(
-        self,
-        functions: Collection[str],
-        made: CacheCreation | None,
-        *,
-        batch: int,
-        window: SlidingWindow | None,
+        self, functions: Collection[str], made: CacheCreation | None, *, batch: int
     ) -> str | None:
         """Return why it cannot be run with a decoder; None if it can.
 
@@ -58,16 +58,12 @@ class Scenario(ABC):
             How its caches are made; None where that is not known.
         batch
             The most sequences at once.
-        window
-            The sliding window that all sequences of the model have, if any.
         """
         missing = [name for name in self.needs if name not in functions]
         if missing:
             return f"the module has no {', '.join(missing)}"
         if batch < self.sequences:
             return f"it needs {self.sequences} sequences at once, the model takes {batch}"
-        if window is not None and not self.is_windowed:
-            return "the model's sequences have a sliding window"
         return self._misfit_of_cache(made) if made is not None else None
 
     def _misfit_of_cache(self, _made: CacheCreation) -> str | None:
@@ -127,6 +123,7 @@ class Fork(Scenario):
     is_windowed = False
 
     def run(self, engine: PagedEngine, prompt: Array, following: Array) -> list[Array]:
+        engine = engine.without_window()
         new = len(following) + engine.page_size
         cache = engine.cache([len(prompt) + new, len(following) + new])
         cache.add(0)
@@ -189,36 +186,63 @@ class _WithTrees(Scenario):
 
 @dataclass(frozen=True, kw_only=True)
 class Tree(_WithTrees):
-    """Speculative decoding: trees of drafted tokens are verified, and a path of each is kept.
-
-    The next trees grow over two forward passes, so the second attends to a tree in the cache.
-    """
+    """Speculative decoding: trees of drafted tokens are verified, and a path of each is kept."""
 
     name = "tree"
-    summary = "trees of drafted tokens verified at once, a path kept, then trees in two passes"
+    summary = "trees of drafted tokens verified at once, a path kept, then decode"
     needs = ("batch_prefill", "batch_decode", "batch_verify")
 
     def run(self, engine: PagedEngine, prompt: Array, following: Array) -> list[Array]:
-        prompts = prompts_of(prompt, min(2, engine.batch))
-        grown = len(_TREE) + 1 + len(_ROOTS) + len(_LEAVES)
-        cache = engine.cache(len(ids) + grown for ids in prompts.values())
-        cache.add(*prompts)
-        prefilled = [cache.prefill_batch(part) for part in batch_parts(prompts, engine.chunk)]
+        cache, prompts, prefilled = _prefilled(engine.without_window(), prompt, len(_TREE) + 1)
         drafted = np.concatenate([following, prompt])
-        verified = [_verify(cache, prompts, drafted, _TREE)]
+        verified = _verify(cache, prompts, drafted, _TREE)
         cache.accept(dict.fromkeys(prompts, len(_TREE) - 1))
-        decoded = [cache.decode_batch(dict.fromkeys(prompts, drafted[:1]))]
-        verified.append(_verify(cache, prompts, drafted, _ROOTS))
+        decoded = cache.decode_batch(dict.fromkeys(prompts, drafted[:1]))
+        return [*_joined(prefilled), verified, decoded]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grow(_WithTrees):
+    """Trees of drafted tokens that grow over two passes: the second attends to one in the cache."""
+
+    name = "grow"
+    summary = "trees of drafted tokens that grow over two passes"
+    needs = ("batch_prefill", "batch_decode", "batch_verify")
+
+    def run(self, engine: PagedEngine, prompt: Array, following: Array) -> list[Array]:
+        room = len(_ROOTS) + len(_LEAVES)
+        cache, prompts, prefilled = _prefilled(engine.without_window(), prompt, room)
+        drafted = np.concatenate([following, prompt])
+        verified = _verify(cache, prompts, drafted, _ROOTS)
         tree = _LEAVES * len(prompts)
         leaves = {n: _taken(drafted, n, len(_LEAVES)) for n in prompts}
-        decoded.append(cache.forward("batch_decode", leaves, tree=tree, is_decode=True))
-        return [*_joined(prefilled), *_joined(verified), *_joined(decoded, axis=0)]
+        decoded = cache.forward("batch_decode", leaves, tree=tree, is_decode=True)
+        return [*_joined(prefilled), verified, decoded]
+
+    def _misfit_of_cache(self, made: CacheCreation) -> str | None:
+        if AttentionKind.SLIDING in made.kinds:
+            return (
+                "in layers with a window of their own TVM calls its kernel for trees that are in "
+                "the cache with lengths of another shape than the kernel takes"
+            )
+        return super()._misfit_of_cache(made)
 
 
 _TREE = (-1, 0, 0, 1, 2)
 _ROOTS = (-1,)
 _LEAVES = (0, 0)
 _DRAFTED = 3
+
+
+def _prefilled(
+    engine: PagedEngine, prompt: Array, room: int
+) -> tuple[PagedSequences, Tokens, list[Array]]:
+    """Return a cache with up to two sequences and their prompts, prefilled, and the logits."""
+    prompts = prompts_of(prompt, min(2, engine.batch))
+    cache = engine.cache(len(ids) + room for ids in prompts.values())
+    cache.add(*prompts)
+    parts = batch_parts(prompts, engine.chunk)
+    return cache, prompts, [cache.prefill_batch(part) for part in parts]
 
 
 def _verify(cache: PagedSequences, prompts: Tokens, drafted: Array, tree: tuple[int, ...]) -> Array:
@@ -353,6 +377,7 @@ SCENARIOS: tuple[Scenario, ...] = (
     Batch(),
     Fork(),
     Tree(),
+    Grow(),
     Window(),
     HiddenStates(),
     Drafts(),

@@ -12,7 +12,7 @@ from tvm import tirx
 
 from relax_tapml.partition._kernel_uses import KernelUse, kernel_uses
 from relax_tapml.partition.kernel_interface import KernelInterface
-from relax_tapml.passes.notes import notes_of
+from relax_tapml.passes.notes import Note, notes_of
 from relax_tapml.passes.submodule import is_same
 
 
@@ -26,7 +26,7 @@ class TargetKernels:
         By the name of the kernel that each one replaces. Kernels that are the same for both
         targets are not in it.
     notes
-        What was done to the module that was made for the target, a sentence each.
+        What was done to the module that was made for the target; kernels by the same names.
     names
         What the compiler calls them, by the same names.
     lacking
@@ -35,7 +35,7 @@ class TargetKernels:
     """
 
     kernels: Mapping[str, tirx.PrimFunc] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
+    notes: tuple[Note, ...] = ()
     names: Mapping[str, str] = field(default_factory=dict)
     lacking: Mapping[str, str] = field(default_factory=dict)
 
@@ -90,7 +90,7 @@ class _Pairing:
         self._own = _Side(lowered)
         self._other = _Side(other)
         known = notes_of(lowered)
-        self._notes = tuple(note for note in notes_of(other) if note not in known)
+        self._notes = [note for note in notes_of(other) if note not in known]
         self._kernels: dict[str, tirx.PrimFunc] = {}
         self._names: dict[str, str] = {}
         self._lacking: dict[str, str] = {}
@@ -119,9 +119,13 @@ class _Pairing:
         for name, other in pairs.items():
             if not is_same(_anonymous(self._own[name]), _anonymous(self._other[other])):
                 self._kernels[name], self._names[name] = self._other[other], other
+        own = {other: name for name, other in pairs.items()}
         return TargetKernels(
             kernels=self._kernels,
-            notes=self._notes,
+            notes=tuple(
+                Note(note.text, tuple(own.get(kernel, kernel) for kernel in note.kernels))
+                for note in self._notes
+            ),
             names=self._names,
             lacking=self._lacking,
         )

@@ -18,9 +18,10 @@ from relax_tapml.frontend.paged_engine import SlidingWindow
 from relax_tapml.frontend.scenarios import SCENARIOS, batch_parts, fork_place, prompts_of
 from relax_tapml.partition.built_functions import BuiltFunctions, weight_names
 from relax_tapml.partition.lower import mark_inputs
+from relax_tapml.passes.cache_creation import cache_creations
 from relax_tapml.passes.correct_tree_kernels import CorrectTreeKernels
 
-ALL = ["chat", "batch", "fork", "tree", "window", "hidden", "softmax"]
+ALL = ["chat", "batch", "fork", "tree", "grow", "window", "hidden", "softmax"]
 PROMPT = np.random.default_rng(0).integers(0, paged_llm.VOCABULARY, 40, "int32")
 FOLLOWING = np.random.default_rng(1).integers(0, paged_llm.VOCABULARY, 4, "int32")
 
@@ -89,7 +90,7 @@ def test_a_fork_goes_on_from_the_shared_prefix(engine):
 
 
 def test_a_tree_computes_each_of_its_paths(engine):
-    """Before it is committed, after a path is kept, and on a tree that is in the cache."""
+    """Before it is committed, and after a path is kept."""
     _, verified, decoded = ran("tree", engine)
     drafted = np.concatenate([FOLLOWING, PROMPT])
     tree = drafted[:5]  # Parents -1, 0, 0, 1, 2.
@@ -97,9 +98,29 @@ def test_a_tree_computes_each_of_its_paths(engine):
     kept = np.concatenate([PROMPT, tree[[0, 2, 4]]])
     close(verified[0, 4], logits_of(engine, kept))
     close(decoded[0, 0], logits_of(engine, kept, drafted[:1]))
-    root = np.concatenate([kept, drafted[:1], drafted[:1]])
+
+
+def test_a_tree_grows_on_one_in_the_cache(engine):
+    """Each leaf attends to the root that another pass has appended."""
+    _, verified, decoded = ran("grow", engine)
+    drafted = np.concatenate([FOLLOWING, PROMPT])
+    close(verified[0, 0], logits_of(engine, PROMPT, drafted[:1]))
     for leaf in (0, 1):
-        close(decoded[2 + leaf, 0], logits_of(engine, root, drafted[leaf]))
+        close(decoded[leaf, 0], logits_of(engine, PROMPT, drafted[:1], drafted[leaf]))
+
+
+def test_a_model_with_a_window_forks_and_drafts_without(engine, model):
+    """With full attention, and the result says so; other scenarios have the window."""
+    narrow = dataclasses.replace(engine, window=SlidingWindow(size=20, sink=1))
+    for name in ("fork", "tree", "grow"):
+        close(ran(name, narrow)[-1], ran(name, engine)[-1])
+    drive = dataclasses.replace(model.drive, window=narrow.window)
+    assert drive.with_all(model.module).scenarios == model.drive.scenarios
+    (note,) = drive.notes
+    assert note.startswith(
+        "scenarios fork, tree, grow ran without the model's sliding window of 20 "
+    )
+    assert model.drive.notes == dataclasses.replace(drive, scenarios=()).notes == ()
 
 
 def test_a_window_slides(engine):
@@ -165,10 +186,6 @@ def test_a_function_may_take_the_place_of_scenarios(model, tmp_path, monkeypatch
         ({"page_size": 32}, r"page_size 32: TVM has built .* for pages of 16 .* page_size=16"),
         ({"create": "create"}, "the module has no create"),
         ({"batch": 1, "scenarios": SCENARIOS}, "batch cannot be run: it needs 2 sequences"),
-        (
-            {"window": SlidingWindow(size=8), "scenarios": SCENARIOS},
-            "scenario fork cannot be run: the model's sequences have a sliding window",
-        ),
     ],
 )
 def test_what_cannot_run_is_told_before_anything_runs(change, message, model):
@@ -195,3 +212,7 @@ def test_layers_that_have_windows_only_are_told(model):
     mixed = paged_llm.exported(kinds=("mha", "mha_sliding"))
     drive = PagedDrive(create="create_cache").with_all(mixed)
     assert [one.name for one in drive.scenarios] == ["chat", "fork"]
+    grow, tree = scenario_named("grow"), scenario_named("tree")
+    (made,) = cache_creations(mixed)
+    assert tree.misfit(tree.needs, made, batch=2) is None
+    assert "layers with a window of their own" in str(grow.misfit(grow.needs, made, batch=2))
