@@ -111,7 +111,7 @@ def _note(made: CacheCreation, kernels: Iterable[GlobalVar]) -> Note:
     names = sorted(gvar.name_hint for gvar in kernels)
     text = (
         f"TVM passes the kernels for token trees on CPUs ({' and '.join(names)}) to the KV cache "
-        f"of {made.gvar.name_hint} in the wrong order, and one reads outside its tensor. This run has "
-        "both right; in the module as TVM builds it, the first token tree fails"
+        f"of {made.gvar.name_hint} in the wrong order, and one reads outside its tensor. This run "
+        "has both right; in the module as TVM builds it, the first token tree fails"
     )
     return Note(text, tuple(names))
