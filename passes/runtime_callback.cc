@@ -4,6 +4,7 @@
  * place.
  */
 #include <tvm/ffi/container/tensor.h>
+#include <tvm/ffi/error.h>
 #include <tvm/ffi/function.h>
 #include <tvm/ffi/reflection/registry.h>
 
@@ -15,6 +16,10 @@ namespace {
 
 namespace ffi = tvm::ffi;
 
+// What a kernel raises gets the kind of KernelFailed (kernel_failed.py), so that it is not taken for
+// a refusal of the runtime that called it.
+constexpr const char* kKernelFailed = "KernelFailed";
+
 // The runtime may keep the function after the VM is destroyed, but must not call it then.
 ffi::Function MakeCallback(void* vm, ffi::ObjectRef closure) {
   static const ffi::Function invoke = ffi::Function::GetGlobalRequired("vm.builtin.invoke_closure");
@@ -22,8 +27,12 @@ ffi::Function MakeCallback(void* vm, ffi::ObjectRef closure) {
       [vm, closure = std::move(closure)](ffi::PackedArgs args, ffi::Any* result) {
         std::vector<ffi::AnyView> packed{vm, closure};
         for (int i = 0; i < args.size(); ++i) packed.push_back(args[i]);
-        invoke.CallPacked(ffi::PackedArgs(packed.data(), static_cast<int32_t>(packed.size())),
-                          result);
+        try {
+          invoke.CallPacked(ffi::PackedArgs(packed.data(), static_cast<int32_t>(packed.size())),
+                            result);
+        } catch (const ffi::Error& error) {
+          throw ffi::Error(kKernelFailed, error.message(), error.backtrace());
+        }
       });
 }
 

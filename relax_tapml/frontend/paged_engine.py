@@ -13,6 +13,7 @@ import numpy as np
 from relax_tapml.arrays import Array
 from relax_tapml.errors import TapmlError, UsageError
 from relax_tapml.frontend.model import Functions
+from relax_tapml.passes.kernel_failed import KernelFailed
 from relax_tapml.printable import error_line
 
 Tokens = Mapping[int, Array]
@@ -94,10 +95,12 @@ class PagedEngine:
         ------
         UsageError
             It refuses, with its words.
+        KernelFailed
+            A kernel that it calls fails.
         """
         try:
             self.functions.runtime(f"vm.builtin.{name}")(cache, *arguments)
-        except TapmlError:
+        except (TapmlError, KernelFailed):
             raise
         except Exception as error:
             # TVM's message begins with the condition that does not hold.
