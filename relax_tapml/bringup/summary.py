@@ -209,16 +209,16 @@ def _with_cache(
 ) -> list[UnitResult]:
     """Return the units with what a run with the cache on the device has shown of those on the host.
 
-    What makes the cache is no operator that could be replayed: that run alone judges it.
+    What makes caches is no operator that could be replayed: that run alone judges it.
     """
     if not (cache.verdict is Verdict.PASS or cache.verdict.is_wrong):
         return list(units)
     on_host = {Site.parse(site).unit for site in found.lowered.host_only if site in _called(found)}
     judged = []
     for unit in units:
-        if unit.name == cache.unit:
+        if unit.name in cache.units:
             unit = dataclasses.replace(unit, verdict=cache.verdict, reason=cache.reason)
-        if cache.verdict is Verdict.PASS and unit.name in {*on_host, cache.unit}:
+        if cache.verdict is Verdict.PASS and unit.name in {*on_host, *cache.units}:
             unit = dataclasses.replace(unit, on_device=True)
         judged.append(unit)
     return judged
@@ -276,7 +276,7 @@ def _conclusion(
     cache = migrated.cache
     if cache is not None and not names:
         if cache.verdict.is_wrong:  # What makes it is no unit.
-            verdict, names, reason = cache.verdict, [cache.unit], ""
+            verdict, names, reason = cache.verdict, list(cache.units), ""
         elif cache.verdict in (Verdict.INCONCLUSIVE, Verdict.FLAKY):
             verdict, reason = Verdict.INCONCLUSIVE, cache.reason
     worn_out = [step.session for step in migrated.steps if step.session]
@@ -334,7 +334,7 @@ def _skipped(units: Sequence[UnitResult], found: Findings) -> list[SkippedSite]:
         skipped = {
             site: why
             for site, why in skipped.items()
-            if site not in ran and Site.parse(site).unit != cache.unit
+            if site not in ran and Site.parse(site).unit not in cache.units
         }
     for record in [] if found.store is None else found.store.sites():
         if reason := why_left_out(record):

@@ -67,6 +67,11 @@ def given_kernels(lowered: tvm.IRModule) -> dict[str, str]:
     return {use.kernel: use.receiver for use in kernel_uses(lowered) if use.receiver}
 
 
+def kernel_receivers(lowered: tvm.IRModule) -> tuple[str, ...]:
+    """Return the functions that a module gives kernels to, each once: they make caches and such."""
+    return tuple(dict.fromkeys(use.receiver for use in kernel_uses(lowered) if use.receiver))
+
+
 def pair_kernels(lowered: tvm.IRModule, other: tvm.IRModule) -> TargetKernels:
     """Find the counterparts of a module's kernels in the same model made for another target.
 
