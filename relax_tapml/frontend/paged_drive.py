@@ -72,9 +72,12 @@ class PagedDrive:
         engine = self.engine(functions, len(prompt))
         return [out for one in self.scenarios for out in one.run(engine, prompt, following)]
 
-    def with_all(self, module: tvm.IRModule) -> PagedDrive:
-        """Return the drive with all scenarios that the functions and caches of a module allow."""
-        misfits = self.misfits(module, SCENARIOS)
+    def with_all(self, module: tvm.IRModule, target: tvm.target.Target | None = None) -> PagedDrive:
+        """Return the drive with all scenarios that the functions and caches of a module allow.
+
+        ``target`` is what it will run on, if that is known.
+        """
+        misfits = self.misfits(module, SCENARIOS, target)
         return dataclasses.replace(
             self, scenarios=tuple(one for one in SCENARIOS if one not in misfits)
         )
@@ -91,11 +94,18 @@ class PagedDrive:
             "engine does so, but the kernels of full attention run nowhere else",
         )
 
-    def misfits(self, module: tvm.IRModule, scenarios: Iterable[Scenario]) -> dict[Scenario, str]:
+    def misfits(
+        self,
+        module: tvm.IRModule,
+        scenarios: Iterable[Scenario],
+        target: tvm.target.Target | None = None,
+    ) -> dict[Scenario, str]:
         """Return which of some scenarios a module does not allow, and why not."""
         made = self._creation(module)
         functions = _functions(module)
-        found = {one: one.misfit(functions, made, batch=self.batch) for one in scenarios}
+        found = {
+            one: one.misfit(functions, made, batch=self.batch, target=target) for one in scenarios
+        }
         return {one: reason for one, reason in found.items() if reason is not None}
 
     def check(self, module: tvm.IRModule) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
+import tvm
 
 from relax_tapml.arrays import Array
 from relax_tapml.frontend.paged_engine import (
@@ -46,7 +47,12 @@ class Scenario(ABC):
     """
 
     def misfit(
-        self, functions: Collection[str], made: CacheCreation | None, *, batch: int
+        self,
+        functions: Collection[str],
+        made: CacheCreation | None,
+        *,
+        batch: int,
+        target: tvm.target.Target | None = None,
     ) -> str | None:
         """Return why it cannot be run with a decoder; None if it can.
 
@@ -58,13 +64,19 @@ class Scenario(ABC):
             How its caches are made; None where that is not known.
         batch
             The most sequences at once.
+        target
+            What the model runs on; None where that is not known.
         """
         missing = [name for name in self.needs if name not in functions]
         if missing:
             return f"the module has no {', '.join(missing)}"
         if batch < self.sequences:
             return f"it needs {self.sequences} sequences at once, the model takes {batch}"
-        return self._misfit_of_cache(made) if made is not None else None
+        reason = self._misfit_of_cache(made) if made is not None else None
+        return reason or (self._misfit_of_target(target) if target is not None else None)
+
+    def _misfit_of_target(self, _target: tvm.target.Target) -> str | None:
+        return None
 
     def _misfit_of_cache(self, _made: CacheCreation) -> str | None:
         return None
@@ -175,6 +187,14 @@ class Batch(Scenario):
 @dataclass(frozen=True, kw_only=True)
 class _WithTrees(Scenario):
     is_windowed = False
+
+    def _misfit_of_target(self, target: tvm.target.Target) -> str | None:
+        if "cpu" in target.keys or target.kind.name == "cuda":
+            return None
+        return (
+            "on devices other than CPUs and CUDA, TVM's cache gives its kernels for token trees a "
+            "mask of one dimension, and they take one of two"
+        )
 
     def _misfit_of_cache(self, made: CacheCreation) -> str | None:
         if AttentionKind.LATENT in made.kinds:
@@ -320,12 +340,7 @@ class Softmax(Scenario):
     needs = ("softmax_with_temperature",)
 
     def run(self, engine: PagedEngine, prompt: Array, following: Array) -> list[Array]:
-        cache = engine.cache([len(prompt) + len(following)])
-        prefilled, decoded = _chat(cache, prompt, following)
-        rows = [logits[:, -1:] for logits in (prefilled + decoded)[-min(2, engine.batch) :]]
-        temperatures = np.array([0.7, 1.3], "float32")[: len(rows)]
-        softmax = engine.functions["softmax_with_temperature"]
-        return [softmax(np.concatenate(rows), temperatures)[0]]
+        return [_last_probabilities(engine, prompt, following)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -372,6 +387,175 @@ class Logits(Scenario):
         return [masked, taken]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Draw(Scenario):
+    """Tokens drawn from probabilities, with their probabilities and the largest ones.
+
+    In place of a random number each draw gets the middle of the interval of a token, so that no
+    rounding makes it another one. Results are probabilities, which are nearly equal where it could.
+    """
+
+    name = "draw"
+    summary = "tokens drawn from probabilities, and the largest probabilities"
+    needs = (
+        "softmax_with_temperature",
+        "multinomial_from_uniform",
+        "argsort_probs",
+        "sampler_take_probs",
+    )
+
+    def run(self, engine: PagedEngine, prompt: Array, following: Array) -> list[Array]:
+        functions = engine.functions
+        found = _last_probabilities(engine, prompt, following)
+        rows = _draws(len(found), engine.batch)
+        likely = np.argsort(-found, kind="stable")
+        uniform = [_middle(found[row], likely[row, n]) for n, row in enumerate(rows)]
+        draw = functions["multinomial_from_uniform"]
+        (tokens,) = draw(found, np.array(uniform, "float32"), rows)
+        _, places = functions["argsort_probs"](found)
+        offsets = rows[:, None] * np.int32(found.shape[1]) + np.arange(_LARGEST, dtype="int32")
+        take = functions["sampler_take_probs"]
+        drawn, largest, _ = take(found, places, rows, tokens, offsets.ravel())
+        return [drawn[:, None], largest[:, None]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TopP(Scenario):
+    """Tokens drawn from the most probable ones, which together have a probability of ``p``.
+
+    Draws are as in ``Draw``, and ``p`` is in the middle between two counts of tokens.
+    """
+
+    name = "top_p"
+    summary = "tokens drawn from the most probable ones only"
+    needs = ("softmax_with_temperature", "argsort_probs", "sample_with_top_p")
+
+    def run(self, engine: PagedEngine, prompt: Array, following: Array) -> list[Array]:
+        found = _last_probabilities(engine, prompt, following)
+        ordered, places = engine.functions["argsort_probs"](found)
+        rows = _draws(len(found), engine.batch)
+        kept = [row[: _kept(row)].astype("float64") for row in ordered]
+        bounds = np.array([row.sum() - row[-1] / 2 for row in kept], "float32")
+        uniform = [
+            _middle(kept[row], n % len(kept[row])) / kept[row].sum() for n, row in enumerate(rows)
+        ]
+        draw = engine.functions["sample_with_top_p"]
+        (tokens,) = draw(ordered, places, np.array(uniform, "float32"), rows, bounds)
+        return [ordered, found[rows, tokens][:, None]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verify(_WithTrees):
+    """Speculative decoding with a sampler, which decides by chance what is kept of a tree.
+
+    Of two tokens drafted for one place the first sequence rejects one, the second none. Random
+    numbers and the probabilities of drafts are far from where a decision would be another.
+    """
+
+    name = "verify"
+    summary = "trees of drafted tokens verified by a sampler, and a token drawn after them"
+    needs = (
+        "batch_prefill",
+        "batch_verify",
+        "softmax_with_temperature",
+        "renormalize_by_top_p",
+        "sampler_verify_draft_tokens",
+        "multinomial_from_uniform",
+    )
+
+    def run(self, engine: PagedEngine, prompt: Array, following: Array) -> list[Array]:
+        functions, size = engine.functions, len(_CHOICE)
+        cache, prompts, _ = _prefilled(engine.without_window(), prompt, size)
+        drafted = np.concatenate([following, prompt])
+        logits = _verify(cache, prompts, drafted, _CHOICE)[0]
+        tokens = np.concatenate([_taken(drafted, n, size) for n in prompts])
+        # No more rows at once than a model plans memory for.
+        pieces = [logits[at : at + engine.batch] for at in range(0, len(logits), engine.batch)]
+        found = np.concatenate([_renormalized(engine, _softmax(engine, rows)) for rows in pieces])
+        drafts = np.full_like(found, 0.1 / found.shape[1])
+        drafts[np.arange(len(tokens)), tokens] += np.float32(0.9)
+        uniform = np.zeros(len(tokens), "float32")
+        uniform[1] = 1
+        starts = np.arange(0, len(tokens), size, dtype="int32")
+        links = [_linked(each, starts) for each in ((1, -1, -1), (-1, 2, -1))]
+        verify = functions["sampler_verify_draft_tokens"]
+        left, ends = verify(drafts, tokens, found, *links, uniform, starts)
+        draw = functions["multinomial_from_uniform"]
+        middles = [_middle(left[row], int(left[row].argmax())) for row in ends]
+        (drawn,) = draw(left, np.array(middles, "float32"), ends)
+        cache.accept(dict(zip(prompts, (ends - starts).tolist(), strict=True)))
+        return [left, ends[:, None], left[ends, drawn][:, None]]
+
+
+_CHOICE = (-1, 0, 0)
+"""A tree: a token, and two drafted ones for the place after it."""
+
+_LARGEST = 2
+"""How many of the largest probabilities are asked for with each draw."""
+
+
+def _last_probabilities(engine: PagedEngine, prompt: Array, following: Array) -> Array:
+    """Return probabilities of the next token after up to two contexts, ``(n, vocabulary)``."""
+    cache = engine.cache([len(prompt) + len(following)])
+    prefilled, decoded = _chat(cache, prompt, following)
+    rows = [logits[0, -1:] for logits in (prefilled + decoded)[-min(2, engine.batch) :]]
+    return _softmax(engine, np.concatenate(rows))
+
+
+def _softmax(engine: PagedEngine, logits: Array) -> Array:
+    """Return probabilities of logits, both ``(n, vocabulary)``, with temperatures of their own."""
+    temperatures = np.resize(np.array([0.7, 1.3], "float32"), len(logits))
+    found: Array = engine.functions["softmax_with_temperature"](logits[:, None], temperatures)[0]
+    return found[:, 0]
+
+
+def _renormalized(engine: PagedEngine, probabilities: Array) -> Array:
+    """Return probabilities without those of the least probable tokens, as MLC's sampler does."""
+    bounds, pivots = [], []
+    for row in probabilities:
+        ordered = np.sort(row.astype("float64"))[::-1]
+        count = _kept(ordered)
+        bound = ordered[:count].sum() - ordered[count - 1] / 2
+        rest = 1 - bound
+        bounds.append(bound)
+        pivots.append([min(rest, 0.5), 0.02, 0.01] if rest >= 0.02 else [rest, rest / 2, rest / 4])
+    renormalize = engine.functions["renormalize_by_top_p"]
+    given = (np.array(each, "float32") for each in (bounds, pivots))
+    found: Array = renormalize(probabilities, *given)[0]
+    return found
+
+
+def _kept(ordered: Array) -> int:
+    """Return how many of the largest probabilities to keep: where the next one is much smaller.
+
+    ``ordered`` is from the largest to the smallest. What is kept has 0.5 to 0.95, if that is
+    possible; with a bound in the middle of the last interval no rounding changes the number.
+    """
+    sums = np.cumsum(ordered, dtype="float64")
+    counts = np.flatnonzero((sums >= 0.5) & (sums <= 0.95))
+    if not len(counts) or counts[-1] + 1 == len(ordered):
+        return max(1, int(np.searchsorted(sums, 0.5)))
+    drops = ordered[counts] - ordered[counts + 1]
+    return int(counts[drops.argmax()]) + 1
+
+
+def _middle(probabilities: Array, token: int) -> float:
+    """Return the number between 0 and 1 that is in the middle of a token's interval."""
+    row = probabilities.astype("float64")
+    return float(row[:token].sum() + row[token] / 2)
+
+
+def _draws(rows: int, count: int) -> Array:
+    """Return which row each of ``count`` draws is from, int32, in turn."""
+    return np.arange(count, dtype="int32") % np.int32(rows)
+
+
+def _linked(links: tuple[int, ...], starts: Array) -> Array:
+    """Return the links of equal trees, one after another; -1 where a node has none."""
+    each = np.array(links, "int32")
+    return np.concatenate([np.where(each < 0, each, each + start) for start in starts])
+
+
 SCENARIOS: tuple[Scenario, ...] = (
     Chat(),
     Batch(),
@@ -382,6 +566,9 @@ SCENARIOS: tuple[Scenario, ...] = (
     HiddenStates(),
     Drafts(),
     Softmax(),
+    Draw(),
+    TopP(),
+    Verify(),
     Logits(),
 )
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 import tvm
-from tvm import tirx
+from tvm import relax, tirx
 
 from relax_tapml.partition._kernel_uses import KernelUse, kernel_uses
 from relax_tapml.partition.kernel_interface import KernelInterface
@@ -96,6 +96,7 @@ class _Pairing:
         self._other = _Side(other)
         known = notes_of(lowered)
         self._notes = [note for note in notes_of(other) if note not in known]
+        self._more = sorted(_public(other) - _public(lowered))
         self._kernels: dict[str, tirx.PrimFunc] = {}
         self._names: dict[str, str] = {}
         self._lacking: dict[str, str] = {}
@@ -127,9 +128,12 @@ class _Pairing:
         own = {other: name for name, other in pairs.items()}
         return TargetKernels(
             kernels=self._kernels,
-            notes=tuple(
-                Note(note.text, tuple(own.get(kernel, kernel) for kernel in note.kernels))
-                for note in self._notes
+            notes=(
+                *(
+                    Note(note.text, tuple(own.get(kernel, kernel) for kernel in note.kernels))
+                    for note in self._notes
+                ),
+                *([_untested(self._more)] if self._more else []),
             ),
             names=self._names,
             lacking=self._lacking,
@@ -174,6 +178,21 @@ class _Pairing:
             f"it is made for the source, and the target's kernel in its place has another "
             f"interface. Here {own}; there {listed}"
         )
+
+
+def _public(module: tvm.IRModule) -> set[str]:
+    return {
+        gvar.name_hint
+        for gvar, function in module.functions.items()
+        if isinstance(function, relax.Function) and "global_symbol" in (function.attrs or {})
+    }
+
+
+def _untested(names: Sequence[str]) -> Note:
+    return Note(
+        f"made for the target, the model also has {', '.join(names)}, which the source has not: "
+        "they were not tested. A source of the target's kind has them"
+    )
 
 
 class _Side:

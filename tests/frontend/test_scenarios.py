@@ -148,6 +148,110 @@ def test_hidden_states_and_temperatures(engine):
     assert probabilities[0].max() > probabilities[1].max()  # The lower temperature.
 
 
+def sampled(noise):
+    """What MLC's sampler computes, with probabilities that are a little off."""
+
+    def argsort(probs):
+        places = np.argsort(-probs, axis=-1, kind="stable").astype("int32")
+        return [np.take_along_axis(probs, places, -1), places]
+
+    def draw(probs, uniform, rows):
+        sums = np.cumsum(noise(probs[rows]), axis=-1, dtype="float64")
+        return [(sums <= uniform[:, None]).sum(-1).astype("int32")]
+
+    def top_p(ordered, places, uniform, rows, bounds):
+        sums = np.cumsum(noise(ordered), axis=-1, dtype="float64")
+        ends = (sums < bounds[:, None]).sum(-1)
+        parts = sums[rows] / sums[rows, ends[rows]][:, None]
+        return [places[rows, (parts <= uniform[:, None]).sum(-1)]]
+
+    def take(probs, places, rows, tokens, offsets):
+        row, at = offsets // probs.shape[1], offsets % probs.shape[1]
+        return [probs[rows, tokens], probs[row, places[row, at]], places[row, at]]
+
+    def renormalize(probs, bounds, pivots):
+        assert (np.diff(pivots) <= 0).all()
+        ordered = argsort(noise(probs))[0]
+        ends = (np.cumsum(ordered, axis=-1, dtype="float64") < bounds[:, None]).sum(-1)
+        kept = np.where(probs >= np.take_along_axis(ordered, ends[:, None], -1) * 0.999, probs, 0)
+        return [kept / kept.sum(-1, keepdims=True)]
+
+    def verify(drafts, tokens, probs, children, siblings, uniform, ends):
+        probs, ends = probs.copy(), ends.copy()
+        for n, node in enumerate(ends):
+            child = children[node]
+            while child != -1:
+                token = tokens[child]
+                if probs[node, token] >= uniform[child] * drafts[child, token]:
+                    node, child = child, children[child]
+                else:
+                    left = np.maximum(noise(probs[node]) - drafts[child], 0)
+                    probs[node], child = left / left.sum(), siblings[child]
+            ends[n] = node
+        return [probs, ends]
+
+    return {
+        "argsort_probs": argsort,
+        "multinomial_from_uniform": draw,
+        "sample_with_top_p": top_p,
+        "sampler_take_probs": take,
+        "renormalize_by_top_p": renormalize,
+        "sampler_verify_draft_tokens": verify,
+    }
+
+
+class Sampling:
+    """The functions of an engine with those of a sampler."""
+
+    def __init__(self, functions, noise):
+        self.functions, self.sampler, self.runtime = functions, sampled(noise), functions.runtime
+
+    def __getitem__(self, name):
+        return self.sampler.get(name) or self.functions[name]
+
+
+@pytest.mark.parametrize(("name", "batch"), [("draw", 3), ("draw", 1), ("top_p", 3), ("verify", 3)])
+def test_rounding_changes_no_decision_of_a_sampler(name, batch, engine):
+    """Nothing that is drawn is another one where probabilities are a thousandth off."""
+    rng = np.random.default_rng(0)
+
+    def noisy(probs):
+        return probs * rng.uniform(0.999, 1.001, probs.shape).astype("float32")
+
+    exact, off = (
+        ran(
+            name,
+            dataclasses.replace(engine, functions=Sampling(engine.functions, noise), batch=batch),
+        )
+        for noise in (lambda probs: probs, noisy)
+    )
+    for one, other in zip(exact, off, strict=True):
+        np.testing.assert_allclose(one, other, rtol=0.01, atol=1e-5)
+
+
+def test_a_sampler_draws_what_is_likely_and_rejects_a_draft(engine):
+    """The most probable token of each row first; one draft of the first sequence is not kept."""
+    exact = dataclasses.replace(engine, functions=Sampling(engine.functions, np.copy))
+    (found,) = ran("softmax", engine)
+    ordered = np.sort(found, axis=-1)[:, ::-1]
+    drawn, largest = ran("draw", exact)
+    close(drawn[:, 0], [ordered[0, 0], ordered[1, 1], ordered[0, 2]])
+    close(largest.reshape(3, 2), ordered[[0, 1, 0], :2])
+    _, from_kept = ran("top_p", exact)
+    close(from_kept, drawn)
+    left, ends, _ = ran("verify", exact)
+    assert ends.ravel().tolist() == [2, 4]
+    close(left.sum(-1), 1)
+
+
+def test_trees_need_a_cache_that_runs_them(model):
+    """TVM's gives kernels on OpenCL a mask of another shape."""
+    drive = model.drive
+    for kind, expected in (("opencl", {"tree", "grow"}), ("llvm", set())):
+        found = drive.with_all(model.module, tvm.target.Target(kind)).scenarios
+        assert {one.name for one in {*drive.scenarios} - {*found}} == expected
+
+
 @pytest.mark.parametrize("name", ALL)
 @pytest.mark.parametrize(("length", "following"), [(1, 0), (16, 1), (17, 3)])
 def test_any_length_runs(name, length, following, engine):
