@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import platform
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from relax_tapml.migrate.in_context import in_context
 from relax_tapml.migrate.strategies.registry import LINEAR
 from relax_tapml.partition.site_table import SiteEntry
 from relax_tapml.partition.target_kernels import SAME, TargetKernels
+from relax_tapml.passes.notes import Note
 from relax_tapml.passes.origin import unit_text
 from relax_tapml.passes.site import Site
 from relax_tapml.printable import names_text
@@ -131,7 +132,7 @@ def summarise(
         bytes=_disk_bytes(found, out),
         import_check=import_distance(check),
         import_=import_result(check, "" if trusted is None or failure else trusted.doubt),
-        lowering_notes=tuple(_notes(found)),
+        lowering_notes=_notes(found),
         out=out,
     )
 
@@ -224,14 +225,19 @@ def _with_cache(
     return judged
 
 
-def _notes(found: Findings) -> Iterator[str]:
-    """Yield what was done to the model, as far as it was called, and how its drive runs it."""
+def notes_about(notes: Iterable[Note], called: Collection[str]) -> tuple[str, ...]:
+    """Return the texts of notes about the whole module, or about a unit that was called."""
+    return tuple(n.text for n in notes if not n.kernels or not set(n.kernels).isdisjoint(called))
+
+
+def _notes(found: Findings) -> tuple[str, ...]:
+    """Return what was done to the model, and what its drive does that no engine does."""
     called = {Site.parse(site).unit for site in _called(found)}
-    for note in (*found.lowered.notes, *found.kernels.notes):
-        if not note.kernels or called.intersection(note.kernels):
-            yield note.text
-    if isinstance(found.model.drive, PagedDrive):
-        yield from found.model.drive.notes
+    drive = found.model.drive
+    return (
+        *notes_about((*found.lowered.notes, *found.kernels.notes), called),
+        *(drive.notes if isinstance(drive, PagedDrive) else ()),
+    )
 
 
 def _called(found: Findings) -> frozenset[str]:
