@@ -411,8 +411,8 @@ class Draw(Scenario):
         likely = np.argsort(-found, kind="stable")
         uniform = [_middle(found[row], likely[row, n]) for n, row in enumerate(rows)]
         draw = functions["multinomial_from_uniform"]
-        (tokens,) = draw(found, np.array(uniform, "float32"), rows)
-        _, places = functions["argsort_probs"](found)
+        tokens = _within(draw(found, np.array(uniform, "float32"), rows)[0], found.shape[1])
+        places = _within(functions["argsort_probs"](found)[1], found.shape[1])
         offsets = rows[:, None] * np.int32(found.shape[1]) + np.arange(_LARGEST, dtype="int32")
         take = functions["sampler_take_probs"]
         drawn, largest, _ = take(found, places, rows, tokens, offsets.ravel())
@@ -436,12 +436,14 @@ class TopP(Scenario):
         rows = _draws(len(found), engine.batch)
         kept = [row[: _kept(row)].astype("float64") for row in ordered]
         bounds = np.array([row.sum() - row[-1] / 2 for row in kept], "float32")
-        uniform = [
-            _middle(kept[row], n % len(kept[row])) / kept[row].sum() for n, row in enumerate(rows)
-        ]
+        with np.errstate(all="ignore"):  # What is wrong may have no probability at all.
+            uniform = [
+                _middle(kept[row], n % len(kept[row])) / kept[row].sum()
+                for n, row in enumerate(rows)
+            ]
         draw = engine.functions["sample_with_top_p"]
         (tokens,) = draw(ordered, places, np.array(uniform, "float32"), rows, bounds)
-        return [ordered, found[rows, tokens][:, None]]
+        return [ordered, found[rows, _within(tokens, found.shape[1])][:, None]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -480,11 +482,12 @@ class Verify(_WithTrees):
         links = [_linked(each, starts) for each in ((1, -1, -1), (-1, 2, -1))]
         verify = functions["sampler_verify_draft_tokens"]
         left, ends = verify(drafts, tokens, found, *links, uniform, starts)
+        rows = _within(ends, len(left))
+        middles = [_middle(left[row], int(left[row].argmax())) for row in rows]
         draw = functions["multinomial_from_uniform"]
-        middles = [_middle(left[row], int(left[row].argmax())) for row in ends]
-        (drawn,) = draw(left, np.array(middles, "float32"), ends)
-        cache.accept(dict(zip(prompts, (ends - starts).tolist(), strict=True)))
-        return [left, ends[:, None], left[ends, drawn][:, None]]
+        drawn = _within(draw(left, np.array(middles, "float32"), rows)[0], left.shape[1])
+        cache.accept({number: 2 if number == 0 else 1 for number in prompts})
+        return [left, ends[:, None], left[rows, drawn][:, None]]
 
 
 _CHOICE = (-1, 0, 0)
@@ -548,6 +551,12 @@ def _middle(probabilities: Array, token: int) -> float:
 def _draws(rows: int, count: int) -> Array:
     """Return which row each of ``count`` draws is from, int32, in turn."""
     return np.arange(count, dtype="int32") % np.int32(rows)
+
+
+def _within(numbers: Array, count: int) -> Array:
+    """Return numbers that are below a count: a wrong kernel may give any, which may be read by."""
+    found: Array = numbers % np.array(count, numbers.dtype)
+    return found
 
 
 def _linked(links: tuple[int, ...], starts: Array) -> Array:

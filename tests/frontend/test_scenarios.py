@@ -229,6 +229,25 @@ def test_rounding_changes_no_decision_of_a_sampler(name, batch, engine):
         np.testing.assert_allclose(one, other, rtol=0.01, atol=1e-5)
 
 
+@pytest.mark.parametrize("name", ["draw", "top_p", "verify"])
+def test_a_wrong_sampler_gives_wrong_outputs_and_no_error(name, engine):
+    """Whatever its kernels return, later calls get places inside their tensors."""
+
+    class Wild(Sampling):
+        def __getitem__(self, name):
+            function = super().__getitem__(name)
+            if name not in self.sampler:
+                return function
+            return lambda *args: [
+                np.full_like(found, -7 if found.dtype == np.int32 else 0)
+                for found in function(*args)
+            ]
+
+    functions = Wild(engine.functions, np.copy)
+    with np.errstate(all="ignore"):
+        assert ran(name, dataclasses.replace(engine, functions=functions))
+
+
 def test_a_sampler_draws_what_is_likely_and_rejects_a_draft(engine):
     """The most probable token of each row first; one draft of the first sequence is not kept."""
     exact = dataclasses.replace(engine, functions=Sampling(engine.functions, np.copy))
