@@ -284,7 +284,7 @@ def markdown(results: Sequence[OperatorResult]) -> str:
         "Written by `python scripts/import_sweep.py --all --markdown docs/operators.md`. Each of "
         f"PyTorch {torch.__version__.partition('+')[0]}'s core operators is called as PyTorch's "
         "own samples call it, exported, imported, run on llvm and compared with PyTorch by the "
-        "rules of the [import check](judging.md#the-source-and-its-framework). What is refused is "
+        "rules of the [import check](judging.md#the-import-check). What is refused is "
         "refused with the operator and the module that it is in. `not exported`: `torch.export` "
         "does not take the call.",
         "",

@@ -16,6 +16,8 @@ _HARMLESS = frozenset(
 _HARMLESS_IN = {
     "aten::embedding": {"padding_idx", "scale_grad_by_freq", "sparse"},
     "aten::_native_batch_norm_legit_no_training": {"momentum"},
+    # Without running statistics those of the batch are taken, as in training.
+    "aten::_native_batch_norm_legit": {"training", "momentum"},
     "aten::native_group_norm": {"N", "C", "HxW"},
 }
 

@@ -270,6 +270,12 @@ def test_poolings_that_would_be_wrong_are_refused(image, named):
         from_torch(pooling, (image,))
 
 
+def test_an_instance_norm_takes_the_statistics_of_its_input(run_on_llvm):
+    """Momentum is for running statistics, which it has none of."""
+    image = torch.linspace(-2, 3, 96).reshape(2, 3, 4, 4).sin()
+    agrees(from_torch(torch.nn.InstanceNorm2d(3), (image,)), run_on_llvm, rtol=1e-4, atol=1e-5)
+
+
 def test_topk_in_any_order_is_sorted(run_on_llvm):
     """PyTorch does not define the order, so any order is right."""
     model = from_torch(
