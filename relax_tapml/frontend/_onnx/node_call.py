@@ -1,0 +1,41 @@
+"""What a converter of an ONNX node gets and returns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class NodeCall:
+    """What a converter gets.
+
+    Parameters
+    ----------
+    builder
+        A ``relax.BlockBuilder`` in the function.
+    inputs
+        Relax expressions, None for an optional input that is left out; an index beyond the last
+        gives None, too. Small initializers are constants.
+    attributes
+        Those that the node has: numbers, bytes, tuples, or messages of ONNX.
+    opset
+        Version of the operator's domain.
+    outputs
+        Which outputs are used.
+    """
+
+    builder: Any
+    inputs: Sequence[Any]
+    attributes: dict[str, Any]
+    opset: int
+    outputs: tuple[bool, ...]
+
+    def emit(self, value: Any) -> Any:
+        """Bind an expression to a variable."""
+        return self.builder.emit(value)
+
+
+Converter = Callable[[NodeCall], Any]
+"""Returns an expression, or a sequence of them, one for each output."""
