@@ -140,7 +140,7 @@ def _imported(
         params=imported.params,
         samples=samples,
         reference=_Reference(opened, inputs),
-        accurate=_Accurate(opened, inputs),
+        accurate=_Accurate(folded, inputs),
         meaning=meaning,
     )
     check_model(model)
@@ -157,16 +157,19 @@ class _Reference:
     def __call__(self, sample: Sample) -> list[Array]:
         from relax_tapml.frontend._onnx.runtime import run_model
 
-        return run_model(
-            self._opened.origin, dict(zip(self._names, sample.arrays, strict=True))
-        )
+        return run_model(self._opened.origin, dict(zip(self._names, sample.arrays, strict=True)))
 
 
-class _Accurate(_Reference):
-    """Runs the model in float64, or in float32 what is float16."""
+class _Accurate:
+    """Runs the folded graph in float64."""
+
+    def __init__(self, folded: Any, inputs: Sequence[Any]) -> None:
+        self._folded = folded
+        self._names = [one.name for one in inputs]
 
     def __call__(self, sample: Sample) -> list[Array]:
-        from relax_tapml.frontend._onnx.widen import run_wide
+        from relax_tapml.frontend._onnx.evaluate import run_wide
 
         feeds = dict(zip(self._names, sample.arrays, strict=True))
-        return run_wide(self._opened.proto, feeds)
+        found: list[Array] = run_wide(self._folded.model, feeds, self._folded.dtypes)
+        return found

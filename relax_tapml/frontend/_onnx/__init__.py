@@ -7,7 +7,9 @@ can be imported, ``importer`` makes Relax of it, and ``runtime`` runs the model 
 
 __all__ = [
     "converters",
+    "convolution",
     "definitions",
+    "evaluate",
     "fold",
     "importer",
     "interface",
@@ -16,5 +18,4 @@ __all__ = [
     "nodes",
     "recurrent",
     "runtime",
-    "widen",
 ]

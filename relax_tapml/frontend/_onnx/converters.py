@@ -6,13 +6,7 @@ passes the tests and ``scripts/onnx_import_sweep.py``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
-
-
 from relax_tapml.frontend._onnx.recurrent import gru, lstm, rnn
-
 
 WRONG: dict[str, str] = {}
 """Operators that TVM converts to wrong values in some cases, with what is wrong.
@@ -21,4 +15,3 @@ They are replaced by ONNX's definition where there is one, else refused."""
 
 CONVERTERS: dict[str, Converter] = {"GRU": gru, "LSTM": lstm, "RNN": rnn}
 """By operator, ``Slice`` or ``com.microsoft::FusedConv``."""
-

@@ -20,9 +20,7 @@ _DEEPEST = 8
 """Of definitions that use defined operators."""
 
 
-def with_definitions(
-    model: onnx.ModelProto, known: Collection[str], label: str
-) -> onnx.ModelProto:
+def with_definitions(model: onnx.ModelProto, known: Collection[str], label: str) -> onnx.ModelProto:
     """Return a model without its own functions and, if it can be, of known operators only.
 
     Parameters

@@ -7,6 +7,7 @@ none is fused, and values that are computed here are computed by onnxruntime.
 
 from __future__ import annotations
 
+import contextlib
 from collections import ChainMap
 from collections.abc import Iterable, MutableMapping, Sequence
 from dataclasses import dataclass, field
@@ -22,6 +23,7 @@ from relax_tapml.frontend._onnx.nodes import (
     STANDARD,
     Types,
     described,
+    dtype_of,
     graph_attribute,
     name_of,
     opset_of,
@@ -62,6 +64,15 @@ class Folded:
     types: Types
     constants: dict[str, Array]
     notes: tuple[str, ...]
+
+    @property
+    def dtypes(self) -> dict[str, str]:
+        """Dtypes of the values that are tensors of numbers, by name."""
+        found = {}
+        for name, kind in self.types.items():
+            with contextlib.suppress(ValueError):
+                found[name] = dtype_of(kind.tensor_type.elem_type)
+        return found
 
 
 @dataclass(kw_only=True)
@@ -232,7 +243,7 @@ class _Folder:
                 scope.tensors[tensor.name] = tensor
             scope.made.append(tensor)
             return True
-        kinds = {"value_int": np.int64, "value_ints": np.int64}
+        kinds: dict[str, Any] = {"value_int": np.int64, "value_ints": np.int64}
         kinds |= {"value_float": np.float32, "value_floats": np.float32}
         if attribute.name not in kinds:
             return False
@@ -381,11 +392,11 @@ def _common(first: onnx.TypeProto, second: onnx.TypeProto) -> onnx.TypeProto:
     """Return what two branches agree on."""
     if first == second:
         return first
-    shapes = shape_of(first), shape_of(second)
+    one, other = shape_of(first), shape_of(second)
     kind = first.tensor_type.elem_type
-    if shapes[0] is None or shapes[1] is None or len(shapes[0]) != len(shapes[1]):
+    if one is None or other is None or len(one) != len(other):
         return onnx.helper.make_tensor_type_proto(kind, None)
-    dims = [a if a == b else None for a, b in zip(*shapes, strict=True)]
+    dims = [a if a == b else None for a, b in zip(one, other, strict=True)]
     return onnx.helper.make_tensor_type_proto(kind, dims)
 
 
@@ -440,5 +451,3 @@ def _remove_unused(graph: onnx.GraphProto) -> None:
     values = list(tensors.values())
     del graph.initializer[:]
     graph.initializer.extend(values)
-
-

@@ -154,6 +154,7 @@ class _Importer(onnx_frontend.ONNXGraphImporter):  # type: ignore[misc]
 
     def __init__(self, folded: Folded, convert_map: Mapping[str, Converter], label: str) -> None:
         super().__init__({}, None)
+        self._nodes: dict[str, Any] = {}
         self.opset = opset_of(folded.model)
         self.origins: dict[relax.Var, list[Origin]] = {}
         self._folded = folded
@@ -340,9 +341,7 @@ class _Importer(onnx_frontend.ONNXGraphImporter):  # type: ignore[misc]
 
     def _described(self, node: onnx.NodeProto) -> str:
         place = f"{self._made} of {self._count} nodes"
-        return described(
-            node, opset_of(self._folded.model, node.domain), self._folded.types, place
-        )
+        return described(node, opset_of(self._folded.model, node.domain), self._folded.types, place)
 
     def _fix(self, node: onnx.NodeProto) -> str:
         shapes = [shape_of(self._folded.types.get(name)) for name in node.input if name]
@@ -379,5 +378,3 @@ def _difference(kind: onnx.TypeProto | None, value: Any) -> str:
                 text = str(ty.shape).removeprefix("R.shape(").removesuffix(")")
                 return f"expected {type_text(kind)}, got {text}"
     return ""
-
-

@@ -207,7 +207,9 @@ def check_dims(inputs: Sequence[GraphInput], dims: Mapping[str, Sequence[int]]) 
     names = dim_names(inputs)
     unknown = [name for name in dims if name not in names]
     if unknown:
-        has = f"it has {', '.join(map(printable, names))}" if names else "all of its sizes are fixed"
+        has = (
+            f"it has {', '.join(map(printable, names))}" if names else "all of its sizes are fixed"
+        )
         raise UsageError(
             f"no dimension of the model is called {', '.join(map(printable, unknown))}; {has} "
             f"(inputs: {'; '.join(one.text for one in inputs)}). Name one of these: "
@@ -226,9 +228,7 @@ def default_sizes(inputs: Sequence[GraphInput], dims: Mapping[str, Sequence[int]
 
     A dimension without a given size is 1 if it is the first of an input, otherwise 64.
     """
-    first = {
-        one.dims[0].text for one in inputs if one.dims and isinstance(one.dims[0], Dim)
-    }
+    first = {one.dims[0].text for one in inputs if one.dims and isinstance(one.dims[0], Dim)}
     names = dim_names(inputs)
     return Sizes(
         values={
@@ -334,7 +334,7 @@ def as_samples_by_name(items: Sequence[Any], inputs: Sequence[GraphInput]) -> tu
     """
     from relax_tapml.frontend.inputs import as_samples
 
-    samples = []
+    samples: list[Sample] = []
     for number, item in enumerate(items):
         if isinstance(item, Mapping):
             arrays = in_order(item, inputs, f"input {number}")

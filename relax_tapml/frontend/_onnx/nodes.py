@@ -21,9 +21,7 @@ _LISTED_BYTES = 60
 
 def operator_of(node: onnx.NodeProto) -> str:
     """Return the operator with its domain, if it is not ONNX's: ``com.microsoft::FusedConv``."""
-    return (
-        node.op_type if node.domain in STANDARD else printable(f"{node.domain}::{node.op_type}")
-    )
+    return node.op_type if node.domain in STANDARD else printable(f"{node.domain}::{node.op_type}")
 
 
 def name_of(node: onnx.NodeProto) -> str:
@@ -82,7 +80,7 @@ def dtype_of(elem_type: int) -> str:
     dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(elem_type))
     if dtype.kind in "OSUc" or (dtype.kind == "V" and not hasattr(ml_dtypes, dtype.name)):
         raise ValueError(f"values of type {dtype.name}")
-    return dtype.name
+    return str(dtype.name)
 
 
 def shape_of(kind: onnx.TypeProto | None) -> list[int | str] | None:

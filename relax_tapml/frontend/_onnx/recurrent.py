@@ -264,5 +264,3 @@ def _number(value: Any, axis: int, what: str) -> int:
     if not isinstance(size, int | np.integer | tirx.IntImm):
         raise ValueError(f"{what} is not a number, and steps are unrolled")
     return int(size)
-
-

@@ -94,7 +94,11 @@ def one_node_model(
             if name not in constants
         ],
         [onnx.helper.make_empty_tensor_value_info(name) for name in node.output if name],
-        [onnx.numpy_helper.from_array(constants[name], name) for name in names if name in constants],
+        [
+            onnx.numpy_helper.from_array(constants[name], name)
+            for name in names
+            if name in constants
+        ],
     )
     # The oldest version that has all types; files of it can be read by every release in use.
     return onnx.helper.make_model(graph, opset_imports=list(opsets), ir_version=10)
