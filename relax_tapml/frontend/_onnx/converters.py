@@ -6,6 +6,7 @@ passes the tests and ``scripts/onnx_import_sweep.py``.
 
 from __future__ import annotations
 
+from relax_tapml.frontend._onnx.node_call import Converter
 from relax_tapml.frontend._onnx.recurrent import gru, lstm, rnn
 
 WRONG: dict[str, str] = {}

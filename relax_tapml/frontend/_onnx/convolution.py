@@ -35,8 +35,8 @@ def convolution(inputs: Sequence[Array | None], attributes: Mapping[str, Any]) -
 
 
 def transposed_convolution(inputs: Sequence[Array | None], attributes: Mapping[str, Any]) -> Array:
-    """Return what ``ConvTranspose`` computes; as ``convolution``, weights (channels, outputs / group,
-    ...).
+    """Return what ``ConvTranspose`` computes; as ``convolution``, for other weights: (channels,
+    outputs / group, ...).
     """
     x, w, bias = _operands(inputs)
     rank = x.ndim - 2

@@ -287,9 +287,9 @@ class _Importer(onnx_frontend.ONNXGraphImporter):  # type: ignore[misc]
 
     def _as_tensor(self, value: Any) -> Any:
         """Return a shape as a tensor of int64."""
-        if isinstance(value, relax.ShapeExpr):
-            if all(isinstance(dim, tirx.IntImm) for dim in value.values):
-                return relax.const(np.array([int(dim) for dim in value.values], np.int64))
+        dims = value.values if isinstance(value, relax.ShapeExpr) else [None]
+        if all(isinstance(dim, tirx.IntImm) for dim in dims):
+            return relax.const(np.array([int(dim) for dim in dims], np.int64))
         return self.bb.emit(relax.op.shape_to_tensor(value))
 
     def _branches(self, node: onnx.NodeProto) -> list[Any]:
