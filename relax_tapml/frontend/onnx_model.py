@@ -157,7 +157,7 @@ class _Reference:
     def __call__(self, sample: Sample) -> list[Array]:
         from relax_tapml.frontend._onnx.runtime import run_model
 
-        return run_model(self._opened.origin, dict(zip(self._names, sample.arrays, strict=True)))
+        return run_model(self._opened.content, dict(zip(self._names, sample.arrays, strict=True)))
 
 
 class _Accurate:

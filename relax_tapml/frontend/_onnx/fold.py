@@ -11,6 +11,7 @@ import contextlib
 from collections import ChainMap
 from collections.abc import Iterable, MutableMapping, Sequence
 from dataclasses import dataclass, field
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -37,6 +38,8 @@ from relax_tapml.printable import message_line
 
 MOST_VALUES = 1 << 14
 """Of arrays that are folded: shapes, indices and scalars, but no weights."""
+_KEPT = {"DequantizeLinear", "QuantizeLinear"}
+"""Quantised weights stay as they are in the file."""
 _RANDOM = {
     *("Bernoulli", "Dropout", "Multinomial", "RandomNormal", "RandomNormalLike"),
     *("RandomUniform", "RandomUniformLike"),
@@ -165,7 +168,7 @@ class _Folder:
             scope.types[tensor.name] = onnx.helper.make_tensor_type_proto(
                 tensor.data_type, list(tensor.dims)
             )
-            if int(np.prod(tensor.dims, dtype=np.int64)) <= MOST_VALUES:
+            if prod(tensor.dims) <= MOST_VALUES:
                 array = _array(tensor)
                 if array is not None:
                     scope.constants[tensor.name] = array
@@ -196,7 +199,7 @@ class _Folder:
 
     def _is_folded(self, node: onnx.NodeProto, scope: _Scope) -> bool:
         """Make the outputs of a node constants, if its inputs decide them."""
-        if node.domain not in STANDARD or node.op_type in _RANDOM or any(subgraphs(node)):
+        if node.domain not in STANDARD or node.op_type in _RANDOM | _KEPT or any(subgraphs(node)):
             return False
         if node.op_type in ("Shape", "Size"):
             shape = static_shape(scope.types.get(node.input[0]))
@@ -214,7 +217,7 @@ class _Folder:
         self._infer(node, trial)
         for name in node.output:
             shape = static_shape(trial.types.get(name))
-            if shape is None or int(np.prod(shape, dtype=np.int64)) > MOST_VALUES:
+            if shape is None or prod(shape) > MOST_VALUES:
                 return False
         arrays = {name: scope.constants[name] for name in names}
         if any(array.dtype.kind not in "biuf" for array in arrays.values()):
@@ -235,7 +238,7 @@ class _Folder:
             scope.types[tensor.name] = onnx.helper.make_tensor_type_proto(
                 tensor.data_type, list(tensor.dims)
             )
-            if int(np.prod(tensor.dims, dtype=np.int64)) <= MOST_VALUES:
+            if prod(tensor.dims) <= MOST_VALUES:
                 array = _array(tensor)
                 if array is None:
                     return False
@@ -309,7 +312,7 @@ class _Folder:
             scope.types[copy.name] = onnx.helper.make_tensor_type_proto(
                 tensor.data_type, list(tensor.dims)
             )
-            array = _array(copy) if np.prod(copy.dims, dtype=np.int64) <= MOST_VALUES else None
+            array = _array(copy) if prod(copy.dims) <= MOST_VALUES else None
             if array is not None:
                 scope.constants[copy.name] = array
                 scope.tensors[copy.name] = copy
@@ -347,15 +350,25 @@ class _Folder:
         except onnx.shape_inference.InferenceError as error:
             if not all(static_shape(types.get(name)) is not None for name in node.input if name):
                 return
-            opset = opset_of(self._model, node.domain)
-            raise UsageError(
-                f"{self._label} cannot have inputs of these sizes: "
-                f"{described(node, opset, scope.types)}: {message_line(error, -1)}. Give other "
-                "sizes with --dim NAME=VALUE, or other inputs."
-            ) from error
+            raise self._unfit(node, scope, message_line(error, -1)) from error
+        if node.op_type == "Reshape" and node.domain in STANDARD:
+            before, after = (
+                static_shape(kind) for kind in (types[node.input[0]], found[node.output[0]])
+            )
+            if before is not None and after is not None and prod(before) != prod(after):
+                raise self._unfit(node, scope, f"{list(before)} cannot become {list(after)}")
         for name, kind in found.items():
             if name and kind.WhichOneof("value"):
                 scope.types[name] = kind
+
+
+    def _unfit(self, node: onnx.NodeProto, scope: _Scope, reason: str) -> UsageError:
+        opset = opset_of(self._model, node.domain)
+        return UsageError(
+            f"{self._label} cannot have inputs of these sizes: "
+            f"{described(node, opset, scope.types)}: {reason}. Give other sizes with "
+            "--dim NAME=VALUE, or other inputs."
+        )
 
 
 def _dims(one: GraphInput, sizes: dict[str, int]) -> list[int | str | None]:
@@ -372,7 +385,7 @@ def _dims(one: GraphInput, sizes: dict[str, int]) -> list[int | str | None]:
 
 def _shape_value(node: onnx.NodeProto, shape: tuple[int, ...]) -> Array:
     if node.op_type == "Size":
-        return np.array(np.prod(shape, dtype=np.int64), np.int64)
+        return np.array(prod(shape), np.int64)
     bounds = {attribute.name: attribute.i for attribute in node.attribute}
     return np.array(shape[bounds.get("start", 0) : bounds.get("end", len(shape))], np.int64)
 

@@ -287,7 +287,7 @@ class _Importer(onnx_frontend.ONNXGraphImporter):  # type: ignore[misc]
 
     def _as_tensor(self, value: Any) -> Any:
         """Return a shape as a tensor of int64."""
-        dims = value.values if isinstance(value, relax.ShapeExpr) else [None]
+        dims: list[Any] = list(value.values) if isinstance(value, relax.ShapeExpr) else [None]
         if all(isinstance(dim, tirx.IntImm) for dim in dims):
             return relax.const(np.array([int(dim) for dim in dims], np.int64))
         return self.bb.emit(relax.op.shape_to_tensor(value))

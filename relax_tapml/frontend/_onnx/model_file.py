@@ -28,15 +28,20 @@ class OnnxModel:
     ----------
     proto
         The model with all of its weights, as it is in the file.
-    origin
-        The file, or the serialised model where there is none.
+    file
+        Where it lies, if onnxruntime is to read it there: it is larger than a message may be.
     name
         For people: the file's name, or that of the graph.
     """
 
     proto: onnx.ModelProto
-    origin: Path | bytes
+    file: Path | None
     name: str
+
+    @property
+    def content(self) -> Path | bytes:
+        """What onnxruntime loads."""
+        return self.file or self.proto.SerializeToString()
 
 
 def open_model(given: Any, name: str | None) -> OnnxModel:
@@ -56,11 +61,7 @@ def open_model(given: Any, name: str | None) -> OnnxModel:
                 "onnx.save(model, file, save_as_external_data=True) and give the file."
             )
         _check(given, "the model", given)
-        return OnnxModel(
-            proto=given,
-            origin=given.SerializeToString(),
-            name=name or given.graph.name or "model",
-        )
+        return OnnxModel(proto=given, file=None, name=name or given.graph.name or "model")
     if not isinstance(given, str | Path):
         raise UsageError(
             f"from_onnx takes a file or an onnx.ModelProto, got a {type(given).__name__}."
@@ -68,7 +69,9 @@ def open_model(given: Any, name: str | None) -> OnnxModel:
     file = Path(given)
     if not file.is_file():
         raise UsageError(f"model {file}: no such file.")
-    return OnnxModel(proto=_read(file), origin=file, name=name or file.stem)
+    proto = _read(file)
+    is_large = proto.ByteSize() > _MAX_PROTO_BYTES
+    return OnnxModel(proto=proto, file=file if is_large else None, name=name or file.stem)
 
 
 def _read(file: Path) -> onnx.ModelProto:
