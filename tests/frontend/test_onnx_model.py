@@ -330,9 +330,7 @@ def test_functions_of_the_file_are_replaced_by_their_nodes(agrees):
 
 
 def test_operators_that_onnx_defines_by_others_are_replaced(agrees):
-    graph = model(
-        [node("Celu", ["x"], ["y"], alpha=2.0)], [value("x", "float32", [3, 4])], ["y"]
-    )
+    graph = model([node("Celu", ["x"], ["y"], alpha=2.0)], [value("x", "float32", [3, 4])], ["y"])
     agrees(graph, samples=[[X]])
 
 
@@ -385,9 +383,7 @@ def test_too_many_steps_are_refused():
 
 def test_external_data_lies_beside_the_file(tmp_path, agrees):
     file = tmp_path / "net.onnx"
-    onnx.save(
-        network(), file, save_as_external_data=True, size_threshold=0, location="net.bin"
-    )
+    onnx.save(network(), file, save_as_external_data=True, size_threshold=0, location="net.bin")
     agrees(file)
     (tmp_path / "net.bin").write_bytes(b"short")
     with refused(StoreError, "net.bin", "too short"):
@@ -412,9 +408,7 @@ def test_a_file_on_the_command_line_takes_named_inputs(tmp_path):
     assert (loaded.name, loaded.samples[0].name) == ("net", "one.npz")
     assert loaded.samples[0].arrays[0].shape == (2, 2, 6, 6)
     with refused(UsageError, "one.npz: batch is 2", "--dim says 1"):
-        load_model(
-            str(tmp_path / "net.onnx"), inputs=[tmp_path / "one.npz"], dims={"batch": (1,)}
-        )
+        load_model(str(tmp_path / "net.onnx"), inputs=[tmp_path / "one.npz"], dims={"batch": (1,)})
 
 
 @pytest.mark.parametrize("content", [b"version https://git-lfs\n", b"", bytes(64)])

@@ -6,16 +6,20 @@ can be imported, ``importer`` makes Relax of it, and ``runtime`` runs the model 
 """
 
 __all__ = [
+    "constants",
     "converters",
     "convolution",
     "definitions",
     "evaluate",
     "fold",
+    "graph",
     "importer",
     "interface",
     "model_file",
     "node_call",
+    "node_script",
     "nodes",
     "recurrent",
+    "resize",
     "runtime",
 ]

@@ -1,18 +1,246 @@
 """Converters in place of TVM's: for operators that it lacks, or converts wrongly.
 
-Each docstring describes what TVM's own converter does wrong. Delete a converter here when TVM's
-passes the tests and ``scripts/onnx_import_sweep.py``.
+Each docstring says what TVM's own converter does wrong. Delete a converter here when TVM's passes
+the tests and ``scripts/onnx_import_sweep.py``.
 """
 
 from __future__ import annotations
 
-from relax_tapml.frontend._onnx.node_call import Converter
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from tvm import relax, te, tirx
+from tvm.ir import Expr
+
+from relax_tapml._compat import Constant
+from relax_tapml.frontend._onnx.constants import array_of, number_list
+from relax_tapml.frontend._onnx.node_call import Converter, NodeCall
 from relax_tapml.frontend._onnx.recurrent import gru, lstm, rnn
+from relax_tapml.frontend._onnx.resize import resize, upsample
+
+_FAR = 20.0
+"""Where mish(x) is x in float64."""
+
+
+def _reduce_max(call: NodeCall) -> Any:
+    """Start at -inf: TVM starts at the lowest finite value, which is then the largest of none."""
+    return _extreme(call, -math.inf, relax.op.max)
+
+
+def _reduce_min(call: NodeCall) -> Any:
+    """As ``_reduce_max``."""
+    return _extreme(call, math.inf, relax.op.min)
+
+
+def _extreme(call: NodeCall, start: float, stock: Callable[..., Any]) -> Any:
+    x, axes = call.inputs[0], _axes(call)
+    if axes is None:
+        return x
+    keeps = bool(call.attributes.get("keepdims", 1))
+    if "float" not in str(x.ty.dtype) or not all(_is_static(x)):
+        return stock(x, axes, keeps)
+    reduced = sorted(axis % x.ty.ndim for axis in axes)
+    shape = [int(size) for size in x.ty.shape.values]
+    larger = tirx.max if start < 0 else tirx.min
+    over = te.comm_reducer(
+        lambda a, b: larger(a, b),
+        lambda dtype: tirx.const(start, dtype),
+        name="max" if start < 0 else "min",
+    )
+
+    def compute(data: Any) -> Any:
+        loops = [te.reduce_axis((0, shape[axis]), name=f"k{axis}") for axis in reduced]
+        if keeps:
+            out = [1 if axis in reduced else size for axis, size in enumerate(shape)]
+        else:
+            out = [size for axis, size in enumerate(shape) if axis not in reduced]
+
+        def value(*indices: Any) -> Any:
+            own, given = iter(loops), iter(indices)
+            at = []
+            for axis in range(len(shape)):
+                if axis in reduced:
+                    at.append(next(own))
+                    if keeps:
+                        next(given)
+                else:
+                    at.append(next(given))
+            return over(data(*at), axis=loops)
+
+        return te.compute(out, value, name="reduced")
+
+    return call.builder.emit_te(compute, x, primfunc_name_hint="max" if start < 0 else "min")
+
+
+def _axes(call: NodeCall) -> list[int] | None:
+    """Return the axes of a reduction; None where it returns its input."""
+    if "axes" in call.attributes:
+        axes: Any = call.attributes["axes"]
+    elif len(call.inputs) > 1 and call.inputs[1] is not None:
+        axes = number_list(call.inputs[1], "axes")
+    else:
+        axes = ()
+    if axes:
+        return [int(axis) for axis in axes]
+    if call.attributes.get("noop_with_empty_axes", 0):
+        return None
+    return list(range(call.inputs[0].ty.ndim))
+
+
+def _is_inf(call: NodeCall) -> Any:
+    """Look at one sign only, if that is asked for; TVM looks at both."""
+    x, op = call.inputs[0], relax.op
+    has = [call.attributes.get(f"detect_{name}", 1) for name in ("negative", "positive")]
+    if all(has):
+        return op.isinf(x)
+    sign = op.less if has[0] else op.greater
+    found = op.logical_and(op.isinf(x), sign(x, relax.const(0, x.ty.dtype)))
+    return found if any(has) else op.zeros_like(op.isinf(x))
+
+
+def _mish(call: NodeCall) -> Any:
+    """Keep the digits of large negative numbers, which TVM loses in ``log(1 + exp(x))``.
+
+    With e = exp(x), tanh(log(1 + e)) is n / (n + 2) for n = e (e + 2).
+    """
+    op, x = relax.op, call.inputs[0]
+    dtype = x.ty.dtype
+    far = relax.const(_FAR if dtype != "float16" else 5.0, dtype)
+    two = relax.const(2, dtype)
+    e = call.emit(op.exp(op.minimum(x, far)))
+    n = call.emit(op.multiply(e, op.add(e, two)))
+    near = call.emit(op.multiply(x, op.divide(n, op.add(n, two))))
+    return op.where(op.less(x, far), near, x)
+
+
+def _bit_shift(call: NodeCall) -> Any:
+    """Shift out all bits where a number is shifted by its width or more; TVM leaves that to the
+    processor.
+    """
+    op, (x, by) = relax.op, call.inputs[:2]
+    dtype = str(x.ty.dtype)
+    width = relax.const(int(dtype.lstrip("uint")), dtype)
+    zero = relax.const(0, dtype)
+    is_out = call.emit(op.greater_equal(by, width))
+    if not dtype.startswith("u"):
+        is_out = call.emit(op.logical_or(is_out, op.less(by, zero)))
+    near = call.emit(op.where(is_out, zero, by))
+    if call.attributes["direction"] == b"LEFT":
+        return op.where(is_out, zero, op.left_shift(x, near))
+    rest = zero
+    if not dtype.startswith("u"):
+        rest = call.emit(op.where(op.less(x, zero), relax.const(-1, dtype), zero))
+    return op.where(is_out, rest, op.right_shift(x, near))
+
+
+def _mod(call: NodeCall) -> Any:
+    """Compute floats with the sign of the divisor from ``fmod``: TVM returns NaN for infinities."""
+    op, (x, y) = relax.op, call.inputs[:2]
+    if call.attributes.get("fmod", 0):
+        return op.mod(x, y)
+    if "float" not in str(x.ty.dtype):
+        return op.floor_mod(x, y)
+    zero = relax.const(0, x.ty.dtype)
+    rest = call.emit(op.mod(x, y))
+    is_other = op.logical_xor(op.less(rest, zero), op.less(y, zero))
+    is_other = call.emit(op.logical_and(is_other, op.not_equal(rest, zero)))
+    return op.where(is_other, op.add(rest, y), rest)
+
+
+def _gather(call: NodeCall) -> Any:
+    """Wrap negative indices here, and keep all of them inside.
+
+    TVM computes the size when the model runs, and reads anywhere where an index is outside, as in
+    the branch of an ``If`` that is not taken.
+    """
+    op, (data, indices) = relax.op, call.inputs[:2]
+    if any(isinstance(value.ty, relax.ShapeType) for value in (data, indices)):
+        return call.stock()
+    axis = call.attributes.get("axis", 0) % data.ty.ndim
+    size = data.ty.shape.values[axis] if isinstance(data.ty.shape, relax.ShapeExpr) else None
+    if isinstance(indices, Constant) and isinstance(size, tirx.IntImm):
+        given = array_of(indices)
+        return op.take(data, relax.const(np.where(given < 0, given + int(size), given)), axis)
+    dtype = str(indices.ty.dtype)
+    if not dtype.startswith("u"):
+        extent = _extent(call, data, axis, size, dtype)
+        is_negative = op.less(indices, relax.const(0, dtype))
+        indices = call.emit(op.where(is_negative, op.add(indices, extent), indices))
+    return op.take(data, indices, axis, mode="clip")
+
+
+def _extent(call: NodeCall, data: Any, axis: int, size: Any, dtype: str) -> Any:
+    if isinstance(size, tirx.IntImm):
+        return relax.const(int(size), dtype)
+    shape = call.emit(relax.op.shape_to_tensor(relax.op.shape_of(data)))
+    found = call.emit(relax.op.take(shape, relax.const(axis, "int64"), axis=0))
+    return found if dtype == "int64" else call.emit(relax.op.astype(found, dtype))
+
+
+def _suppression(call: NodeCall) -> Any:
+    """Keep a box whose overlap is the threshold, which TVM suppresses."""
+    if not all(value is None or isinstance(value, Constant) for value in call.inputs[2:5]):
+        raise ValueError("its limits are computed, and TVM would take others")
+    threshold = call.inputs[3]
+    if threshold is None:
+        return call.stock()
+    above = np.nextafter(array_of(threshold), np.float32(np.inf), dtype="float32")
+    return call.stock({3: relax.const(above)})
+
+
+def _is_static(value: Expr) -> list[bool]:
+    shape = value.ty.shape
+    if not isinstance(shape, relax.ShapeExpr):
+        return [False]
+    return [isinstance(size, tirx.IntImm) for size in shape.values]
+
 
 WRONG: dict[str, str] = {}
-"""Operators that TVM converts to wrong values in some cases, with what is wrong.
+"""Operators that TVM converts to wrong values, with what is wrong.
 
 They are replaced by ONNX's definition where there is one, else refused."""
 
-CONVERTERS: dict[str, Converter] = {"GRU": gru, "LSTM": lstm, "RNN": rnn}
+CONVERTERS: dict[str, Converter] = {
+    "BitShift": _bit_shift,
+    "GRU": gru,
+    "Gather": _gather,
+    "IsInf": _is_inf,
+    "LSTM": lstm,
+    "Mish": _mish,
+    "Mod": _mod,
+    "NonMaxSuppression": _suppression,
+    "RNN": rnn,
+    "ReduceMax": _reduce_max,
+    "ReduceMin": _reduce_min,
+    "Resize": resize,
+    "Upsample": upsample,
+}
 """By operator, ``Slice`` or ``com.microsoft::FusedConv``."""
+
+
+def _training(call: NodeCall) -> str:
+    if call.attributes.get("training_mode", 0):
+        return "in training mode it would return the statistics that it was given"
+    return ""
+
+
+def _expand(call: NodeCall) -> str:
+    if isinstance(call.inputs[1], Constant | relax.ShapeExpr):
+        return ""
+    return "the shape is computed, and dimensions of 1 in it would not keep those of the data"
+
+
+def _roi_align(call: NodeCall) -> str:
+    if call.attributes.get("mode", b"avg") == b"max":
+        return "of mode max it would take the largest of other samples"
+    return ""
+
+
+DOUBTS: dict[str, Callable[[NodeCall], str]] = {
+    "BatchNormalization": _training,
+    "Expand": _expand,
+    "RoiAlign": _roi_align,
+}
+"""Return why TVM would convert a node wrongly, or an empty text; by operator."""

@@ -53,15 +53,35 @@ def with_definitions(model: onnx.ModelProto, known: Collection[str], label: str)
             if not names:
                 break
             model = onnx.inliner.inline_selected_functions(
-                model, [("", name) for name in names], inline_schema_functions=True
+                _with_defaults(model, names),
+                [("", name) for name in names],
+                inline_schema_functions=True,
             )
     except Exception as error:
         raise_machine_error(error, f"importing {label}")
         raise LoweringError(
             f"{label}: ONNX cannot replace functions by their nodes: {error_line(error)}. Do it "
-            "yourself, with onnx.inliner"
+            "yourself, with onnx.inliner, or give converters with convert_map="
         ) from error
     return model
+
+
+def _with_defaults(model: onnx.ModelProto, names: Collection[str]) -> onnx.ModelProto:
+    """Return a model whose nodes have the attributes that they left out.
+
+    ONNX's inliner leaves what refers to an attribute that is not there without a value.
+    """
+    new = onnx.ModelProto()
+    new.CopyFrom(model)
+    for node in all_nodes(new.graph):
+        if node.op_type not in names or node.domain not in STANDARD:
+            continue
+        schema = onnx.defs.get_schema(node.op_type, opset_of(model), "")
+        has = {attribute.name for attribute in node.attribute}
+        for name, attribute in schema.attributes.items():
+            if name not in has and attribute.default_value.name:
+                node.attribute.append(attribute.default_value)
+    return new
 
 
 def _is_defined(operator: str, version: int) -> bool:

@@ -144,6 +144,7 @@ class _Folder:
         scope = _Scope(types={}, constants={}, tensors={})
         for one in inputs:
             scope.types[one.name] = tensor_type(one.dtype, _dims(one, sizes))
+            self._keep_empty(one.name, scope.types[one.name], scope)
         graph = self._graph(self._model.graph, scope)
         del graph.input[:]
         for one in inputs:
@@ -194,6 +195,8 @@ class _Folder:
                 left.extend(self._branches(node, scope))
                 continue
             self._infer(node, scope)
+            if all(name in scope.constants for name in node.output if name):
+                continue
             left.append(node)
         return left
 
@@ -230,7 +233,7 @@ class _Folder:
         return True
 
     def _is_constant(self, node: onnx.NodeProto, scope: _Scope) -> bool:
-        (attribute, *_) = [a for a in node.attribute if a.name.startswith(("value", "sparse"))]
+        attribute = next(iter(node.attribute), onnx.AttributeProto())
         if attribute.name == "value":
             tensor = onnx.TensorProto()
             tensor.CopyFrom(attribute.t)
@@ -360,7 +363,14 @@ class _Folder:
         for name, kind in found.items():
             if name and kind.WhichOneof("value"):
                 scope.types[name] = kind
+                self._keep_empty(name, kind, scope)
 
+    def _keep_empty(self, name: str, kind: onnx.TypeProto, scope: _Scope) -> None:
+        """Make a tensor without elements a constant: TVM leaves sums of nothing unwritten."""
+        shape = static_shape(kind)
+        if shape is not None and 0 in shape:
+            dtype = onnx.helper.tensor_dtype_to_np_dtype(kind.tensor_type.elem_type)
+            scope.keep(name, np.empty(shape, dtype))
 
     def _unfit(self, node: onnx.NodeProto, scope: _Scope, reason: str) -> UsageError:
         opset = opset_of(self._model, node.domain)

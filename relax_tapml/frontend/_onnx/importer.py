@@ -8,6 +8,7 @@ the comparison with onnxruntime.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -23,7 +24,7 @@ from relax_tapml._compat import Constant
 from relax_tapml.arrays import Array
 from relax_tapml.errors import LoweringError
 from relax_tapml.files.machine import raise_machine_error
-from relax_tapml.frontend._onnx.converters import CONVERTERS, WRONG
+from relax_tapml.frontend._onnx.converters import CONVERTERS, DOUBTS, WRONG
 from relax_tapml.frontend._onnx.fold import Folded
 from relax_tapml.frontend._onnx.interface import GraphInput
 from relax_tapml.frontend._onnx.node_call import Converter, NodeCall
@@ -38,10 +39,12 @@ from relax_tapml.frontend._onnx.nodes import (
     operator_of,
     opset_of,
     shape_of,
+    static_shape,
     type_text,
 )
 from relax_tapml.passes.keep_origins import give_origins
 from relax_tapml.passes.origin import Origin
+from relax_tapml.passes.submodule import submodule
 from relax_tapml.printable import message_line, names_text, printable
 
 _PARAMETER_VALUES = 256
@@ -160,6 +163,7 @@ class _Importer(onnx_frontend.ONNXGraphImporter):  # type: ignore[misc]
         self._folded = folded
         self._map = convert_map
         self._label = label
+        self._places = places_of(folded.model.graph)
         self._count = sum(1 for _ in all_nodes(folded.model.graph))
         self._made = 0
         self._taken: set[str] = set()
@@ -182,6 +186,43 @@ class _Importer(onnx_frontend.ONNXGraphImporter):  # type: ignore[misc]
             params={self._nodes[name].name: array for name, array in arrays.items()},
         )
 
+    def add_function(
+        self,
+        function: str,
+        node: onnx.NodeProto,
+        output: str,
+        arguments: Sequence[str],
+        constants: Mapping[str, Array],
+    ) -> None:
+        """Add a function that returns an output of one node, to the builder's module."""
+        self._nodes = {
+            name: relax.const(array, array.dtype.name) for name, array in constants.items()
+        }
+        variables = []
+        for at, name in enumerate(arguments):
+            kind = self._folded.types[name]
+            shape, dtype = static_shape(kind), dtype_of(kind.tensor_type.elem_type)
+            if shape is None:
+                raise ValueError(f"the shape of {name} is not known")
+            variables.append(relax.Var(f"x{at}", relax.TensorType(shape, dtype)))
+            self._nodes[name] = variables[-1]
+        # With a builder of its own first: one that a converter leaves unfinished cannot go on.
+        kept, self.bb = self.bb, relax.BlockBuilder()
+        try:
+            self._build(function, node, output, variables)
+        finally:
+            self.bb = kept
+        self._build(function, node, output, variables)
+
+    def _build(
+        self, function: str, node: onnx.NodeProto, output: str, variables: list[relax.Var]
+    ) -> None:
+        outside = dict(self._nodes)
+        with self.bb.function(function, params=variables):
+            self._take_nodes([node])
+            self.bb.emit_func_output(self._output(output))
+        self._nodes = outside
+
     def _inputs_as_variables(
         self, inputs: Sequence[GraphInput], sizes: Mapping[str, int]
     ) -> list[relax.Var]:
@@ -200,7 +241,7 @@ class _Importer(onnx_frontend.ONNXGraphImporter):  # type: ignore[misc]
         """Bind initializers; return those that become parameters, by their name in the graph."""
         params = {}
         for tensor in graph.initializer:
-            array = np.asarray(onnx.numpy_helper.to_array(tensor)).reshape(tuple(tensor.dims))
+            array = _array(tensor)
             if array.size < _PARAMETER_VALUES or self._is_inner(graph):
                 self._nodes[tensor.name] = relax.const(array, array.dtype.name)
             else:
@@ -248,23 +289,23 @@ class _Importer(onnx_frontend.ONNXGraphImporter):  # type: ignore[misc]
         if node.op_type == "If" and node.domain in STANDARD:
             return self._branches(node)
         own = self._map.get(operator_of(node))
-        inputs = onnx_frontend.onnx_input(
-            [self._operand(name, node, is_own=own is not None) for name in node.input]
-        )
+        inputs = onnx_frontend.onnx_input([self._operand(name, node) for name in node.input])
         attributes = attributes_of(node)
+        call = NodeCall(
+            builder=self.bb,
+            inputs=inputs,
+            attributes=attributes,
+            opset=opset_of(self._folded.model, node.domain),
+            outputs=tuple(bool(name) for name in node.output),
+            stock=lambda other=None: self._stock(node, inputs, other or {}),
+        )
         if own is not None:
-            result = own(
-                NodeCall(
-                    builder=self.bb,
-                    inputs=inputs,
-                    attributes=attributes,
-                    opset=opset_of(self._folded.model, node.domain),
-                    outputs=tuple(bool(name) for name in node.output),
-                )
-            )
+            result = own(call)
         else:
-            attributes["tvm_custom"] = {"name": node.name, "num_outputs": len(node.output)}
-            result = self._convert_operator(node.op_type, inputs, attributes, self.opset)
+            doubt = DOUBTS[node.op_type](call) if node.op_type in DOUBTS else ""
+            if doubt:
+                raise ValueError(doubt)
+            result = call.stock()
         if isinstance(result, tuple | list):
             return list(result)
         if isinstance(result, relax.Tuple):
@@ -276,12 +317,19 @@ class _Importer(onnx_frontend.ONNXGraphImporter):  # type: ignore[misc]
                 return [relax.TupleGetItem(whole, at) for at in range(len(whole.ty.fields))]
         return [result]
 
-    def _operand(self, name: str, node: onnx.NodeProto, *, is_own: bool) -> Any:
+    def _stock(self, node: onnx.NodeProto, inputs: Any, other: Mapping[int, Any]) -> Any:
+        given = [other.get(at, value) for at, value in enumerate(inputs)]
+        inputs = onnx_frontend.onnx_input(given)
+        attributes = attributes_of(node)
+        attributes["tvm_custom"] = {"name": node.name, "num_outputs": len(node.output)}
+        return self._convert_operator(node.op_type, inputs, attributes, self.opset)
+
+    def _operand(self, name: str, node: onnx.NodeProto) -> Any:
         if not name:
             return None
         value = self._nodes[name]
         is_shape = isinstance(getattr(value, "ty", None), relax.ShapeType)
-        if is_shape and (is_own or node.op_type not in _TAKE_SHAPES):
+        if is_shape and node.op_type not in _TAKE_SHAPES:
             return self._as_tensor(value)
         return value
 
@@ -323,7 +371,7 @@ class _Importer(onnx_frontend.ONNXGraphImporter):  # type: ignore[misc]
         is_plain = isinstance(value, relax.Var | relax.ShapeExpr | Constant)
         if isinstance(value, relax.Expr) and not is_plain:
             value = self.bb.emit(value)
-            self.origins.setdefault(value, [_origin(node)])
+            self.origins.setdefault(value, [self._places[node.output[0]]])
         kind = self._folded.types.get(name)
         difference = _difference(kind, value)
         if difference:
@@ -350,10 +398,64 @@ class _Importer(onnx_frontend.ONNXGraphImporter):  # type: ignore[misc]
         return f"Give a converter: from_onnx(..., convert_map={{'{operator_of(node)}': ...}})"
 
 
-def _origin(node: onnx.NodeProto) -> Origin:
-    """Return the path of a name such as ``/encoder/layer.0/MatMul`` and its last part."""
-    parts = name_of(node).replace(":", "_").strip("/").split("/")
-    return Origin(module=".".join(parts[:-1]), node=parts[-1])
+class NodeImporter:
+    """Imports single nodes of a graph, as the functions of one module.
+
+    Attributes
+    ----------
+    constants
+        The small initializers of the graph, which are constants in functions.
+    """
+
+    def __init__(self, folded: Folded, convert_map: Mapping[str, Converter]) -> None:
+        self.constants: dict[str, Array] = {
+            tensor.name: array
+            for tensor in folded.model.graph.initializer
+            if (array := _array(tensor)).size < _PARAMETER_VALUES
+        }
+        self._importer = _Importer(folded, {**CONVERTERS, **convert_map}, "the node")
+
+    def arguments(self, node: onnx.NodeProto) -> list[str]:
+        """Return the values that the function of a node takes."""
+        names = dict.fromkeys(name for name in node.input if name)
+        return [name for name in names if name not in self.constants]
+
+    def add(self, function: str, node: onnx.NodeProto, output: str) -> None:
+        """Add a function that returns an output of a node. Errors are those of the importer."""
+        self._importer.add_function(function, node, output, self.arguments(node), self.constants)
+
+    def module(self, function: str | None = None) -> tvm.IRModule:
+        """Return all functions, or one of them, with what they call."""
+        whole = relax.transform.ConvertToDataflow(min_size=1)(self._importer.bb.get())
+        if function is None:
+            return whole
+        return submodule(whole, [function])
+
+
+def places_of(graph: onnx.GraphProto) -> dict[str, Origin]:
+    """Return the place of each value's node, with a name that no other node has.
+
+    ``/encoder/layer.0/MatMul`` is node ``MatMul`` of module ``encoder.layer.0``; where several
+    nodes end so, the third of them is called ``MatMul#3``.
+    """
+    paths = {
+        node.output[0]: name_of(node).replace(":", "_").strip("/").split("/")
+        for node in all_nodes(graph)
+    }
+    shared = Counter(parts[-1] for parts in paths.values())
+    seen: Counter[str] = Counter()
+    found = {}
+    for node in all_nodes(graph):
+        parts = paths[node.output[0]]
+        seen[parts[-1]] += 1
+        name = parts[-1] if shared[parts[-1]] == 1 else f"{parts[-1]}#{seen[parts[-1]]}"
+        place = Origin(module=".".join(parts[:-1]), node=name)
+        found.update(dict.fromkeys((one for one in node.output if one), place))
+    return found
+
+
+def _array(tensor: onnx.TensorProto) -> Array:
+    return np.asarray(onnx.numpy_helper.to_array(tensor)).reshape(tuple(tensor.dims))
 
 
 def _difference(kind: onnx.TypeProto | None, value: Any) -> str:

@@ -24,6 +24,8 @@ class NodeCall:
         Version of the operator's domain.
     outputs
         Which outputs are used.
+    stock
+        Returns what TVM's own converter makes of the node; takes other inputs by position.
     """
 
     builder: Any
@@ -31,6 +33,7 @@ class NodeCall:
     attributes: dict[str, Any]
     opset: int
     outputs: tuple[bool, ...]
+    stock: Callable[..., Any]
 
     def emit(self, value: Any) -> Any:
         """Bind an expression to a variable."""

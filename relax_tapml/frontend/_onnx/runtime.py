@@ -52,8 +52,8 @@ def run_model(model: Path | bytes, feeds: Mapping[str, Array]) -> list[Array]:
 def _value(array: Array) -> Any:
     kind = _NO_NUMPY.get(array.dtype.name)
     if kind is None:
-        return onnxruntime.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(array))
-    raw = np.ascontiguousarray(array).view(np.uint16)
+        return onnxruntime.OrtValue.ortvalue_from_numpy(np.array(array, order="C"))
+    raw = np.array(array, order="C").view(np.uint16)
     return onnxruntime.OrtValue.ortvalue_from_numpy_with_onnx_type(raw, kind)
 
 
