@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Unpack
 
 from relax_tapml.bringup._capture_notes import require_plan
+from relax_tapml.bringup._import_fault import find_import_fault
 from relax_tapml.bringup._plan import Planner
 from relax_tapml.bringup._stage_clock import StageClock
 from relax_tapml.bringup.alone import alone_text, replay_alone
@@ -146,6 +147,9 @@ def run_stages(
             built = build_source(model, lowered, source, folder.kernels, dump, stage)
             folder.continue_source(built.identity, lowered.module)
             trusted = found.trusted = trust_source(built, options.is_import_checked, stage)
+            trusted = found.trusted = find_import_fault(
+                trusted, folder.import_faults, folder.kernels, stage
+            )
             trusted.require(options.target)
         with clock.stage("plan") as stage:
             is_carved = folder.is_carved(options.carving)
@@ -168,7 +172,9 @@ def run_stages(
             folder.continue_device({**build.identity, **options.judging}, prepared.units)
     except SourceError as error:
         found.estimate = clock.estimate
-        write_result(folder.path, summarise(found, options, clock.seconds, folder.path, str(error)))
+        result = summarise(found, options, clock.seconds, folder.path, str(error))
+        write_result(folder.path, result)
+        render(result, out=folder.path)
         raise
     with options.device.shared(build) as device:
         with clock.stage("replay") as stage:

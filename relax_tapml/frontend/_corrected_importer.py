@@ -25,7 +25,7 @@ _UNARY = (
     *("erf", "exp", "log", "log10", "log1p", "log2", "reciprocal", "rsqrt", "sigmoid", "sqrt"),
     *("tan", "tanh"),
 )
-_BINARY = ["add", "mul", "pow", "sub"]
+_BINARY = ("mul", "pow")
 _FAR = 1 << 62
 _OVERLOADS = ("default", "Tensor", "Scalar", "Tensor_Scalar", "Tensor_Tensor")
 
@@ -40,8 +40,13 @@ class CorrectedImporter(ExportedProgramImporter):  # type: ignore[misc]
         return {
             **stock,
             **{name: self._promoting(stock[name]) for name in promoted & stock.keys()},
-            "div.Scalar": self._div,
-            "div.Tensor": self._div,
+            **dict.fromkeys(("add.Tensor", "add.Scalar"), self._scaled(relax.op.add)),
+            **dict.fromkeys(("sub.Tensor", "sub.Scalar"), self._scaled(relax.op.subtract)),
+            **dict.fromkeys(("div.Scalar", "div.Tensor", "div.Tensor_mode"), self._div),
+            "div.Scalar_mode": self._div,
+            "amax.default": self._extreme(relax.op.max),
+            "amin.default": self._extreme(relax.op.min),
+            **dict.fromkeys(("any.default", "any.dim", "any.dims"), self._any),
             **dict.fromkeys(("bmm.default", "matmul.default", "mm.default"), self._matmul),
         }
 
@@ -57,6 +62,42 @@ class CorrectedImporter(ExportedProgramImporter):  # type: ignore[misc]
                 return stock(node)
 
         return convert
+
+    def _scaled(self, operator: Callable[[Any, Any], Any]) -> Callable[[Node], Any]:
+        """Add or subtract ``alpha`` times the second operand, in the result's dtype; TVM leaves
+        ``alpha`` out.
+        """
+
+        def convert(node: Node) -> Any:
+            dtype = _dtype(node)
+            first, second = (self._operand(arg, dtype) for arg in node.args[:2])
+            if dtype == "bool":
+                return self._emit(relax.op.logical_or(first, second))
+            alpha: Any = node.args[2] if len(node.args) > 2 else node.kwargs.get("alpha", 1)
+            if alpha != 1:
+                second = self._emit(relax.op.multiply(second, self._operand(alpha, dtype)))
+            return self._emit(operator(first, second))
+
+        return convert
+
+    def _extreme(self, operator: Callable[..., Any]) -> Callable[[Node], Any]:
+        """Reduce along any number of axes; TVM has no converter."""
+
+        def convert(node: Node) -> Any:
+            given: Any = (*self.retrieve_args(node), *((), False)[len(node.args) - 1 :])
+            x, dims, is_kept = given
+            return self._emit(operator(x, list(dims) or None, keepdims=is_kept))
+
+        return convert
+
+    def _any(self, node: Node) -> Any:
+        """Compare with zero first; TVM returns the largest value of what is no boolean."""
+        given: Any = (*self.retrieve_args(node), *(None, False)[len(node.args) - 1 :])
+        x, dims, is_kept = given
+        if x.ty.dtype != "bool":
+            x = self._emit(relax.op.not_equal(x, relax.const(0, x.ty.dtype)))
+        counted = self._emit(relax.op.astype(x, "int8"))
+        return self._cast(self._emit(relax.op.max(counted, dims, keepdims=is_kept)), "bool")
 
     def _div(self, node: Node) -> Any:
         """Divide in the result's dtype: TVM divides integers as integers, and cannot divide float16
