@@ -9,7 +9,7 @@ from typing import Any
 
 from relax_tapml.arrays import Array
 from relax_tapml.errors import UsageError
-from relax_tapml.frontend.model import Meaning, Model, Sample
+from relax_tapml.frontend.model import FrameworkGraph, Meaning, Model, Sample
 from relax_tapml.frontend.signature import check_model
 from relax_tapml.passes.notes import with_notes
 
@@ -141,6 +141,7 @@ def _imported(
         samples=samples,
         reference=_Reference(opened, inputs),
         accurate=_Accurate(folded, inputs),
+        graph=_Graphs(proto, inputs, convert_map, opened.name),
         meaning=meaning,
     )
     check_model(model)
@@ -173,3 +174,29 @@ class _Accurate:
         feeds = dict(zip(self._names, sample.arrays, strict=True))
         found: list[Array] = run_wide(self._folded.model, feeds, self._folded.dtypes)
         return found
+
+
+class _Graphs:
+    """Makes the graph of a sample, all of whose dimensions are numbers."""
+
+    def __init__(
+        self,
+        proto: Any,
+        inputs: Sequence[Any],
+        convert_map: Mapping[str, Callable[..., Any]],
+        label: str,
+    ) -> None:
+        self._proto = proto
+        self._inputs = inputs
+        self._convert_map = convert_map
+        self._label = label
+
+    def __call__(self, sample: Sample) -> FrameworkGraph:
+        from relax_tapml.frontend._onnx.fold import fold
+        from relax_tapml.frontend._onnx.graph import OnnxGraph
+        from relax_tapml.frontend._onnx.interface import sizes_of_samples
+
+        sizes = sizes_of_samples(self._inputs, [sample], {})
+        folded = fold(self._proto, self._inputs, sizes.fixed, self._label)
+        feeds = {one.name: array for one, array in zip(self._inputs, sample.arrays, strict=True)}
+        return OnnxGraph(folded, feeds, self._convert_map)

@@ -159,6 +159,7 @@ class _Importer(onnx_frontend.ONNXGraphImporter):  # type: ignore[misc]
         super().__init__({}, None)
         self._nodes: dict[str, Any] = {}
         self.opset = opset_of(folded.model)
+        self.bb: Any = relax.BlockBuilder()
         self.origins: dict[relax.Var, list[Origin]] = {}
         self._folded = folded
         self._map = convert_map

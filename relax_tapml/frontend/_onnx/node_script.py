@@ -6,6 +6,7 @@ import io
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -58,7 +59,8 @@ def node_script(
     names = [info.name for info in single.graph.input]
     inputs = list(dict.fromkeys([*names, *arguments]))
     data = io.BytesIO()
-    np.savez(data, **{f"x{at}": run.inputs[name] for at, name in enumerate(inputs)})
+    arrays: dict[str, Any] = {f"x{at}": run.inputs[name] for at, name in enumerate(inputs)}
+    np.savez(data, **arrays)
     blanks = {
         "NODE": _line(f"{node.name} ({node.operator})"),
         "SOURCE": _line(node.source),

@@ -19,6 +19,9 @@ from relax_tapml.arrays import Array
 from relax_tapml.frontend._onnx.constants import array_of
 from relax_tapml.frontend._onnx.node_call import NodeCall
 
+_Tap = tuple[Array, Array | None]
+"""Which element of the input, and its weight, for each element of the result; None for weight 1."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class _Axis:
@@ -57,7 +60,7 @@ def resize(call: NodeCall) -> Any:
         places = _places(one, _coordinates(call))
         is_out = (places < 0) | (places > one.before - 1)
         if mode == "nearest":
-            taps = [(_nearest(call, one, places), None)]
+            taps: list[_Tap] = [(_nearest(call, one, places), None)]
         else:
             taps = _taps(call, one, places, mode)
         if one.before == one.after and _is_same(taps, one.before):
@@ -187,7 +190,7 @@ def _nearest(call: NodeCall, one: _Axis, places: Array) -> Array:
     return np.clip(found, 0, one.before - 1).astype("int64")
 
 
-def _taps(call: NodeCall, one: _Axis, places: Array, mode: str) -> list[tuple[Array, Array | None]]:
+def _taps(call: NodeCall, one: _Axis, places: Array, mode: str) -> list[_Tap]:
     """Return the elements that are summed, with their weights: index and weight by element."""
     base = np.floor(places)
     rest = (places - base).astype("float64")
@@ -218,14 +221,14 @@ def _cubic(distance: Array, a: float) -> Array:
     return np.where(distance <= 1, near, np.where(distance < 2, far, 0))
 
 
-def _is_same(taps: Sequence[tuple[Array, Array | None]], size: int) -> bool:
+def _is_same(taps: Sequence[_Tap], size: int) -> bool:
     """Whether taps return the input as it is."""
     (index, weight), *others = taps
     is_one = weight is None or bool(np.all(weight == 1))
     return not others and is_one and np.array_equal(index, np.arange(size))
 
 
-def _mixed(call: NodeCall, x: Any, axis: int, taps: Sequence[tuple[Array, Array | None]]) -> Any:
+def _mixed(call: NodeCall, x: Any, axis: int, taps: Sequence[_Tap]) -> Any:
     op, total = relax.op, None
     for index, weight in taps:
         part = call.emit(op.take(x, relax.const(index), axis))
