@@ -43,7 +43,7 @@ def from_onnx(
         For people; that of the file or of the graph by default.
     convert_map
         Converters by operator, ``"Slice"`` or ``"com.microsoft::QuickGelu"``, in place of others.
-        One gets a ``NodeCall`` (builder, inputs, attributes) and returns Relax.
+        One gets a ``OnnxCall`` (builder, inputs, attributes) and returns Relax.
     meaning
         What the last axis of the outputs is.
 

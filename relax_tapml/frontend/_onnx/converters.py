@@ -16,7 +16,7 @@ from tvm.ir import Expr
 
 from relax_tapml._compat import Constant
 from relax_tapml.frontend._onnx.constants import array_of, number_list
-from relax_tapml.frontend._onnx.node_call import Converter, NodeCall
+from relax_tapml.frontend._onnx.onnx_call import Converter, OnnxCall
 from relax_tapml.frontend._onnx.recurrent import gru, lstm, rnn
 from relax_tapml.frontend._onnx.resize import resize, upsample
 
@@ -24,17 +24,17 @@ _FAR = 20.0
 """Where mish(x) is x in float64."""
 
 
-def _reduce_max(call: NodeCall) -> Any:
+def _reduce_max(call: OnnxCall) -> Any:
     """Start at -inf: TVM starts at the lowest finite value, which is then the largest of none."""
     return _extreme(call, -math.inf, relax.op.max)
 
 
-def _reduce_min(call: NodeCall) -> Any:
+def _reduce_min(call: OnnxCall) -> Any:
     """As ``_reduce_max``."""
     return _extreme(call, math.inf, relax.op.min)
 
 
-def _extreme(call: NodeCall, start: float, stock: Callable[..., Any]) -> Any:
+def _extreme(call: OnnxCall, start: float, stock: Callable[..., Any]) -> Any:
     x, axes = call.inputs[0], _axes(call)
     if axes is None:
         return x
@@ -74,7 +74,7 @@ def _extreme(call: NodeCall, start: float, stock: Callable[..., Any]) -> Any:
     return call.builder.emit_te(compute, x, primfunc_name_hint="max" if start < 0 else "min")
 
 
-def _axes(call: NodeCall) -> list[int] | None:
+def _axes(call: OnnxCall) -> list[int] | None:
     """Return the axes of a reduction; None where it returns its input."""
     if "axes" in call.attributes:
         axes: Any = call.attributes["axes"]
@@ -89,7 +89,7 @@ def _axes(call: NodeCall) -> list[int] | None:
     return list(range(call.inputs[0].ty.ndim))
 
 
-def _is_inf(call: NodeCall) -> Any:
+def _is_inf(call: OnnxCall) -> Any:
     """Look at one sign only, if that is asked for; TVM looks at both."""
     x, op = call.inputs[0], relax.op
     has = [call.attributes.get(f"detect_{name}", 1) for name in ("negative", "positive")]
@@ -100,7 +100,7 @@ def _is_inf(call: NodeCall) -> Any:
     return found if any(has) else op.zeros_like(op.isinf(x))
 
 
-def _mish(call: NodeCall) -> Any:
+def _mish(call: OnnxCall) -> Any:
     """Keep the digits of large negative numbers, which TVM loses in ``log(1 + exp(x))``.
 
     With e = exp(x), tanh(log(1 + e)) is n / (n + 2) for n = e (e + 2).
@@ -115,7 +115,7 @@ def _mish(call: NodeCall) -> Any:
     return op.where(op.less(x, far), near, x)
 
 
-def _bit_shift(call: NodeCall) -> Any:
+def _bit_shift(call: OnnxCall) -> Any:
     """Shift out all bits where a number is shifted by its width or more; TVM leaves that to the
     processor.
     """
@@ -135,7 +135,7 @@ def _bit_shift(call: NodeCall) -> Any:
     return op.where(is_out, rest, op.right_shift(x, near))
 
 
-def _mod(call: NodeCall) -> Any:
+def _mod(call: OnnxCall) -> Any:
     """Compute floats with the sign of the divisor from ``fmod``: TVM returns NaN for infinities."""
     op, (x, y) = relax.op, call.inputs[:2]
     if call.attributes.get("fmod", 0):
@@ -149,7 +149,7 @@ def _mod(call: NodeCall) -> Any:
     return op.where(is_other, op.add(rest, y), rest)
 
 
-def _gather(call: NodeCall) -> Any:
+def _gather(call: OnnxCall) -> Any:
     """Wrap negative indices here, and keep all of them inside.
 
     TVM computes the size when the model runs, and reads anywhere where an index is outside, as in
@@ -171,7 +171,7 @@ def _gather(call: NodeCall) -> Any:
     return op.take(data, indices, axis, mode="clip")
 
 
-def _extent(call: NodeCall, data: Any, axis: int, size: Any, dtype: str) -> Any:
+def _extent(call: OnnxCall, data: Any, axis: int, size: Any, dtype: str) -> Any:
     if isinstance(size, tirx.IntImm):
         return relax.const(int(size), dtype)
     shape = call.emit(relax.op.shape_to_tensor(relax.op.shape_of(data)))
@@ -179,7 +179,7 @@ def _extent(call: NodeCall, data: Any, axis: int, size: Any, dtype: str) -> Any:
     return found if dtype == "int64" else call.emit(relax.op.astype(found, dtype))
 
 
-def _suppression(call: NodeCall) -> Any:
+def _suppression(call: OnnxCall) -> Any:
     """Keep a box whose overlap is the threshold, which TVM suppresses."""
     if not all(value is None or isinstance(value, Constant) for value in call.inputs[2:5]):
         raise ValueError("its limits are computed, and TVM would take others")
@@ -220,25 +220,25 @@ CONVERTERS: dict[str, Converter] = {
 """By operator, ``Slice`` or ``com.microsoft::FusedConv``."""
 
 
-def _training(call: NodeCall) -> str:
+def _training(call: OnnxCall) -> str:
     if call.attributes.get("training_mode", 0):
         return "in training mode it would return the statistics that it was given"
     return ""
 
 
-def _expand(call: NodeCall) -> str:
+def _expand(call: OnnxCall) -> str:
     if isinstance(call.inputs[1], Constant | relax.ShapeExpr):
         return ""
     return "the shape is computed, and dimensions of 1 in it would not keep those of the data"
 
 
-def _roi_align(call: NodeCall) -> str:
+def _roi_align(call: OnnxCall) -> str:
     if call.attributes.get("mode", b"avg") == b"max":
         return "of mode max it would take the largest of other samples"
     return ""
 
 
-DOUBTS: dict[str, Callable[[NodeCall], str]] = {
+DOUBTS: dict[str, Callable[[OnnxCall], str]] = {
     "BatchNormalization": _training,
     "Expand": _expand,
     "RoiAlign": _roi_align,

@@ -13,7 +13,6 @@ from relax_tapml.arrays import Array
 from relax_tapml.frontend._onnx.evaluate import NodeRun, Wide, node_runs
 from relax_tapml.frontend._onnx.fold import Folded
 from relax_tapml.frontend._onnx.importer import NodeImporter, places_of
-from relax_tapml.frontend._onnx.node_call import Converter
 from relax_tapml.frontend._onnx.node_script import node_script
 from relax_tapml.frontend._onnx.nodes import (
     attributes_of,
@@ -23,6 +22,7 @@ from relax_tapml.frontend._onnx.nodes import (
     subgraphs,
     type_text,
 )
+from relax_tapml.frontend._onnx.onnx_call import Converter
 from relax_tapml.frontend.model import GraphNode, NodeCall
 from relax_tapml.printable import error_line, printable
 

@@ -27,7 +27,6 @@ from relax_tapml.files.machine import raise_machine_error
 from relax_tapml.frontend._onnx.converters import CONVERTERS, DOUBTS, WRONG
 from relax_tapml.frontend._onnx.fold import Folded
 from relax_tapml.frontend._onnx.interface import GraphInput
-from relax_tapml.frontend._onnx.node_call import Converter, NodeCall
 from relax_tapml.frontend._onnx.nodes import (
     STANDARD,
     all_nodes,
@@ -42,6 +41,7 @@ from relax_tapml.frontend._onnx.nodes import (
     static_shape,
     type_text,
 )
+from relax_tapml.frontend._onnx.onnx_call import Converter, OnnxCall
 from relax_tapml.passes.keep_origins import give_origins
 from relax_tapml.passes.origin import Origin
 from relax_tapml.passes.submodule import submodule
@@ -292,7 +292,7 @@ class _Importer(onnx_frontend.ONNXGraphImporter):  # type: ignore[misc]
         own = self._map.get(operator_of(node))
         inputs = onnx_frontend.onnx_input([self._operand(name, node) for name in node.input])
         attributes = attributes_of(node)
-        call = NodeCall(
+        call = OnnxCall(
             builder=self.bb,
             inputs=inputs,
             attributes=attributes,

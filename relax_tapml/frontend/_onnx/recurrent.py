@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from tvm import relax, tirx
 
-from relax_tapml.frontend._onnx.node_call import NodeCall
+from relax_tapml.frontend._onnx.onnx_call import OnnxCall
 
 MOST_STEPS = 512
 """Of all directions; a longer sequence would make a module of too many calls."""
@@ -54,7 +54,7 @@ class _Direction:
         In the order of the operator.
     """
 
-    call: NodeCall
+    call: OnnxCall
     projected: Any
     recurrent: Any
     bias: Any
@@ -70,17 +70,17 @@ class _Direction:
         return [self.call.emit(relax.TupleGetItem(parts, at)) for at in range(count)]
 
 
-def lstm(call: NodeCall) -> list[Any]:
+def lstm(call: OnnxCall) -> list[Any]:
     """Return Y, Y_h and Y_c of an ``LSTM``."""
     return _layer(call, gates=4, activations=["sigmoid", "tanh", "tanh"], step=_lstm_step)
 
 
-def gru(call: NodeCall) -> list[Any]:
+def gru(call: OnnxCall) -> list[Any]:
     """Return Y and Y_h of a ``GRU``."""
     return _layer(call, gates=3, activations=["sigmoid", "tanh"], step=_gru_step)
 
 
-def rnn(call: NodeCall) -> list[Any]:
+def rnn(call: OnnxCall) -> list[Any]:
     """Return Y and Y_h of an ``RNN``."""
     return _layer(call, gates=1, activations=["tanh"], step=_rnn_step)
 
@@ -139,7 +139,7 @@ def _rnn_step(one: _Direction, x: Any, state: _State) -> _State:
     return _State(emit(one.activations[0](total)))
 
 
-def _layer(call: NodeCall, *, gates: int, activations: list[str], step: Step) -> list[Any]:
+def _layer(call: OnnxCall, *, gates: int, activations: list[str], step: Step) -> list[Any]:
     """Unroll all directions.
 
     Raises
@@ -184,7 +184,7 @@ def _layer(call: NodeCall, *, gates: int, activations: list[str], step: Step) ->
     return results
 
 
-def _masked(call: NodeCall, new: _State, before: _State, lengths: Any, t: int) -> Any:
+def _masked(call: OnnxCall, new: _State, before: _State, lengths: Any, t: int) -> Any:
     """Return the output and the state of a step: zero, and as before, after a sequence's end."""
     if lengths is None:
         return new.hidden, new
@@ -199,7 +199,7 @@ def _masked(call: NodeCall, new: _State, before: _State, lengths: Any, t: int) -
 
 
 def _direction(
-    call: NodeCall, x: Any, at: int, gates: int, activations: list[Callable[[Any], Any]]
+    call: OnnxCall, x: Any, at: int, gates: int, activations: list[Callable[[Any], Any]]
 ) -> _Direction:
     op, emit = relax.op, call.emit
     weights, recurrent = (_part(call, call.inputs[number], at) for number in (1, 2))
@@ -224,7 +224,7 @@ def _direction(
     )
 
 
-def _first(call: NodeCall, at: int, layout: int, batch: Any, size: int, has_cell: bool) -> _State:
+def _first(call: OnnxCall, at: int, layout: int, batch: Any, size: int, has_cell: bool) -> _State:
     dtype = call.inputs[0].ty.dtype
     found = []
     for given in call.inputs[5 : 7 if has_cell else 6]:
@@ -235,13 +235,13 @@ def _first(call: NodeCall, at: int, layout: int, batch: Any, size: int, has_cell
     return _State(*found)
 
 
-def _part(call: NodeCall, value: Any, at: int, axis: int = 0) -> Any:
+def _part(call: OnnxCall, value: Any, at: int, axis: int = 0) -> Any:
     """Return what belongs to one direction."""
     part = call.emit(relax.op.strided_slice(value, [axis], [at], [at + 1]))
     return call.emit(relax.op.squeeze(part, [axis]))
 
 
-def _directions(call: NodeCall) -> list[bool]:
+def _directions(call: OnnxCall) -> list[bool]:
     """Return for each direction whether it goes from the end."""
     name = call.attributes.get("direction", b"forward").decode()
     found = {"forward": [False], "reverse": [True], "bidirectional": [False, True]}
@@ -250,7 +250,7 @@ def _directions(call: NodeCall) -> list[bool]:
     return found[name]
 
 
-def _activations(call: NodeCall, default: list[str], at: int) -> list[Callable[[Any], Any]]:
+def _activations(call: OnnxCall, default: list[str], at: int) -> list[Callable[[Any], Any]]:
     given = [name.decode().lower() for name in call.attributes.get("activations", ())]
     names = given[at * len(default) : (at + 1) * len(default)] or default
     unknown = [name for name in names if name not in _ACTIVATIONS]

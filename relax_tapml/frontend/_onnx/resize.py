@@ -17,7 +17,7 @@ from tvm import relax, tirx
 from relax_tapml._compat import Constant
 from relax_tapml.arrays import Array
 from relax_tapml.frontend._onnx.constants import array_of
-from relax_tapml.frontend._onnx.node_call import NodeCall
+from relax_tapml.frontend._onnx.onnx_call import OnnxCall
 
 _Tap = tuple[Array, Array | None]
 """Which element of the input, and its weight, for each element of the result; None for weight 1."""
@@ -46,7 +46,7 @@ class _Axis:
     region: tuple[float, float]
 
 
-def resize(call: NodeCall) -> Any:
+def resize(call: OnnxCall) -> Any:
     """Return a tensor of other sizes. Raises ``ValueError`` where they are not known."""
     x = call.inputs[0]
     if not all(isinstance(size, tirx.IntImm) for size in x.ty.shape.values):
@@ -73,12 +73,12 @@ def resize(call: NodeCall) -> Any:
     return result
 
 
-def upsample(call: NodeCall) -> Any:
+def upsample(call: OnnxCall) -> Any:
     """Return a tensor of larger sizes; the scales are an attribute before version 9."""
     return resize(call)
 
 
-def _symbolic(call: NodeCall) -> Any:
+def _symbolic(call: OnnxCall) -> Any:
     """Leave whole scales to TVM, where the ratio of the sizes is the scale."""
     scales = _scales(call)
     is_plain = not {"antialias", "exclude_outside", "axes"} & call.attributes.keys()
@@ -87,13 +87,13 @@ def _symbolic(call: NodeCall) -> Any:
     return call.stock()
 
 
-def _coordinates(call: NodeCall) -> str:
+def _coordinates(call: OnnxCall) -> str:
     default = b"asymmetric" if call.opset < 11 else b"half_pixel"
     name: bytes = call.attributes.get("coordinate_transformation_mode", default)
     return name.decode()
 
 
-def _scales(call: NodeCall) -> Array | None:
+def _scales(call: OnnxCall) -> Array | None:
     if "scales" in call.attributes:
         return np.array(call.attributes["scales"], "float32")
     at = 1 if call.opset < 11 else 2
@@ -110,7 +110,7 @@ def _constant(value: Any, what: str) -> Array:
     return array_of(value)
 
 
-def _axes(call: NodeCall) -> list[_Axis]:
+def _axes(call: OnnxCall) -> list[_Axis]:
     shape = [int(size) for size in call.inputs[0].ty.shape.values]
     rank = len(shape)
     axes = [axis % rank for axis in call.attributes.get("axes", range(rank))]
@@ -134,7 +134,7 @@ def _axes(call: NodeCall) -> list[_Axis]:
     return found
 
 
-def _sized(call: NodeCall, before: Sequence[int], sizes: Array) -> tuple[list[int], Array]:
+def _sized(call: OnnxCall, before: Sequence[int], sizes: Array) -> tuple[list[int], Array]:
     ratios = [int(size) / old for size, old in zip(sizes, before, strict=True)]
     policy = call.attributes.get("keep_aspect_ratio_policy", b"stretch")
     if policy == b"stretch":
@@ -144,7 +144,7 @@ def _sized(call: NodeCall, before: Sequence[int], sizes: Array) -> tuple[list[in
     return after, np.array([ratio] * len(before), "float32")
 
 
-def _regions(call: NodeCall, count: int) -> list[tuple[float, float]]:
+def _regions(call: OnnxCall, count: int) -> list[tuple[float, float]]:
     if _coordinates(call) != "tf_crop_and_resize":
         return [(0.0, 1.0)] * count
     ends = _constant(call.inputs[1], "the region")
@@ -176,7 +176,7 @@ def _places(one: _Axis, mode: str) -> Array:
     raise ValueError(f"the mode of coordinates {mode!r} is not known")
 
 
-def _nearest(call: NodeCall, one: _Axis, places: Array) -> Array:
+def _nearest(call: OnnxCall, one: _Axis, places: Array) -> Array:
     default = b"round_prefer_floor"
     if call.opset < 11:
         default = b"floor" if one.scale >= 1 else b"ceil"
@@ -190,7 +190,7 @@ def _nearest(call: NodeCall, one: _Axis, places: Array) -> Array:
     return np.clip(found, 0, one.before - 1).astype("int64")
 
 
-def _taps(call: NodeCall, one: _Axis, places: Array, mode: str) -> list[_Tap]:
+def _taps(call: OnnxCall, one: _Axis, places: Array, mode: str) -> list[_Tap]:
     """Return the elements that are summed, with their weights: index and weight by element."""
     base = np.floor(places)
     rest = (places - base).astype("float64")
@@ -228,7 +228,7 @@ def _is_same(taps: Sequence[_Tap], size: int) -> bool:
     return not others and is_one and np.array_equal(index, np.arange(size))
 
 
-def _mixed(call: NodeCall, x: Any, axis: int, taps: Sequence[_Tap]) -> Any:
+def _mixed(call: OnnxCall, x: Any, axis: int, taps: Sequence[_Tap]) -> Any:
     op, total = relax.op, None
     for index, weight in taps:
         part = call.emit(op.take(x, relax.const(index), axis))

@@ -8,7 +8,7 @@ from typing import Any
 
 
 @dataclass(frozen=True, kw_only=True)
-class NodeCall:
+class OnnxCall:
     """What a converter gets.
 
     Parameters
@@ -40,5 +40,5 @@ class NodeCall:
         return self.builder.emit(value)
 
 
-Converter = Callable[[NodeCall], Any]
+Converter = Callable[[OnnxCall], Any]
 """Returns an expression, or a sequence of them, one for each output."""
