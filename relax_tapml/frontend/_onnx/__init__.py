@@ -7,6 +7,7 @@ can be imported, ``importer`` makes Relax of it, and ``runtime`` runs the model 
 
 __all__ = [
     "constants",
+    "contents",
     "converters",
     "convolution",
     "definitions",

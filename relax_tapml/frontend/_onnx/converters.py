@@ -14,8 +14,8 @@ import numpy as np
 from tvm import relax, te, tirx
 from tvm.ir import Expr
 
-from relax_tapml._compat import Constant
-from relax_tapml.frontend._onnx.constants import array_of, number_list
+from relax_tapml._compat import Analyzer, Constant
+from relax_tapml.frontend._onnx.constants import array_of, dims_of, number_list
 from relax_tapml.frontend._onnx.onnx_call import Converter, OnnxCall
 from relax_tapml.frontend._onnx.recurrent import gru, lstm, rnn
 from relax_tapml.frontend._onnx.resize import resize, upsample
@@ -156,8 +156,6 @@ def _gather(call: OnnxCall) -> Any:
     the branch of an ``If`` that is not taken.
     """
     op, (data, indices) = relax.op, call.inputs[:2]
-    if any(isinstance(value.ty, relax.ShapeType) for value in (data, indices)):
-        return call.stock()
     axis = call.attributes.get("axis", 0) % data.ty.ndim
     size = data.ty.shape.values[axis] if isinstance(data.ty.shape, relax.ShapeExpr) else None
     if isinstance(indices, Constant) and isinstance(size, tirx.IntImm):
@@ -190,6 +188,40 @@ def _suppression(call: OnnxCall) -> Any:
     return call.stock({3: relax.const(above)})
 
 
+def _reshape(call: OnnxCall) -> Any:
+    """Find the size that is left out as an expression of symbolic dimensions."""
+    x, target = call.inputs[:2]
+    before = x.ty.shape
+    if not isinstance(before, relax.ShapeExpr):
+        return call.stock()
+    dims: list[Any] = dims_of(target, "the shape")
+    if not call.attributes.get("allowzero", 0):
+        dims = [before.values[at] if _is(dim, 0) else dim for at, dim in enumerate(dims)]
+    if any(_is(dim, -1) for dim in dims):
+        known = math.prod([dim for dim in dims if not _is(dim, -1)])
+        rest = Analyzer().simplify(tirx.floordiv(math.prod(before.values), known))
+        dims = [rest if _is(dim, -1) else dim for dim in dims]
+    return relax.op.reshape(x, relax.ShapeExpr(dims))
+
+
+def _expand(call: OnnxCall) -> Any:
+    """Keep a dimension of the data where that of the shape is 1, also where it is symbolic."""
+    x, target = call.inputs[:2]
+    dims = dims_of(target, "the shape")
+    if not isinstance(x.ty.shape, relax.ShapeExpr):
+        raise ValueError("the shape of the data is not known")
+    before = list(x.ty.shape.values)
+    rank = max(len(dims), len(before))
+    dims = [1] * (rank - len(dims)) + dims
+    before = [1] * (rank - len(before)) + before
+    after = [old if _is(new, 1) else new for old, new in zip(before, dims, strict=True)]
+    return relax.op.broadcast_to(x, relax.ShapeExpr(after))
+
+
+def _is(dim: Any, number: int) -> bool:
+    return isinstance(dim, int | tirx.IntImm) and int(dim) == number
+
+
 def _is_static(value: Expr) -> list[bool]:
     shape = value.ty.shape
     if not isinstance(shape, relax.ShapeExpr):
@@ -204,6 +236,7 @@ They are replaced by ONNX's definition where there is one, else refused."""
 
 CONVERTERS: dict[str, Converter] = {
     "BitShift": _bit_shift,
+    "Expand": _expand,
     "GRU": gru,
     "Gather": _gather,
     "IsInf": _is_inf,
@@ -214,6 +247,7 @@ CONVERTERS: dict[str, Converter] = {
     "RNN": rnn,
     "ReduceMax": _reduce_max,
     "ReduceMin": _reduce_min,
+    "Reshape": _reshape,
     "Resize": resize,
     "Upsample": upsample,
 }
@@ -226,12 +260,6 @@ def _training(call: OnnxCall) -> str:
     return ""
 
 
-def _expand(call: OnnxCall) -> str:
-    if isinstance(call.inputs[1], Constant | relax.ShapeExpr):
-        return ""
-    return "the shape is computed, and dimensions of 1 in it would not keep those of the data"
-
-
 def _roi_align(call: OnnxCall) -> str:
     if call.attributes.get("mode", b"avg") == b"max":
         return "of mode max it would take the largest of other samples"
@@ -240,7 +268,6 @@ def _roi_align(call: OnnxCall) -> str:
 
 DOUBTS: dict[str, Callable[[OnnxCall], str]] = {
     "BatchNormalization": _training,
-    "Expand": _expand,
     "RoiAlign": _roi_align,
 }
 """Return why TVM would convert a node wrongly, or an empty text; by operator."""

@@ -24,6 +24,7 @@ from relax_tapml._compat import Constant
 from relax_tapml.arrays import Array
 from relax_tapml.errors import LoweringError
 from relax_tapml.files.machine import raise_machine_error
+from relax_tapml.frontend._onnx.contents import Content, as_content, content_of, is_number
 from relax_tapml.frontend._onnx.converters import CONVERTERS, DOUBTS, WRONG
 from relax_tapml.frontend._onnx.fold import Folded
 from relax_tapml.frontend._onnx.interface import GraphInput
@@ -50,9 +51,14 @@ from relax_tapml.printable import message_line, names_text, printable
 _PARAMETER_VALUES = 256
 """Smaller initializers are constants: scales, axes, slopes, which converters want to read."""
 _TAKE_SHAPES = {
-    *("Reshape", "Resize", "ConstantOfShape", "Gather", "Slice", "Shape", "Expand", "Concat"),
-    *("Equal", "Where", "Cast", "CastLike", "Squeeze"),
+    "ConstantOfShape": (0,),
+    "Expand": (1,),
+    "Reshape": (1,),
+    "Resize": (3,),
+    "Slice": (1, 2),
+    "Tile": (1,),
 }
+"""The inputs that may be shapes, with symbolic dimensions, by operator."""
 _MICROSOFT = {
     *("AllClassNMS", "Attention", "BiasGelu", "EmbedLayerNormalization", "FastGelu", "Gelu"),
     *("MatMulInteger16", "SkipLayerNormalization"),
@@ -148,7 +154,7 @@ def import_graph(
     LoweringError
         A converter raises, or its result has another dtype or shape than ONNX infers.
     """
-    importer = _Importer(folded, {**CONVERTERS, **convert_map}, label)
+    importer = _Importer(folded, convert_map, label)
     return importer.run(inputs, sizes)
 
 
@@ -162,12 +168,14 @@ class _Importer(onnx_frontend.ONNXGraphImporter):  # type: ignore[misc]
         self.bb: Any = relax.BlockBuilder()
         self.origins: dict[relax.Var, list[Origin]] = {}
         self._folded = folded
-        self._map = convert_map
+        self._given = convert_map
+        self._map = {**CONVERTERS, **convert_map}
         self._label = label
         self._places = places_of(folded.model.graph)
         self._count = sum(1 for _ in all_nodes(folded.model.graph))
         self._made = 0
         self._taken: set[str] = set()
+        self._contents: dict[str, Content] = {}
 
     def run(self, inputs: Sequence[GraphInput], sizes: Mapping[str, int]) -> Imported:
         graph = self._folded.model.graph
@@ -243,6 +251,9 @@ class _Importer(onnx_frontend.ONNXGraphImporter):  # type: ignore[misc]
         params = {}
         for tensor in graph.initializer:
             array = _array(tensor)
+            content = as_content(array)
+            if content is not None:
+                self._contents[tensor.name] = content
             if array.size < _PARAMETER_VALUES or self._is_inner(graph):
                 self._nodes[tensor.name] = relax.const(array, array.dtype.name)
             else:
@@ -270,6 +281,8 @@ class _Importer(onnx_frontend.ONNXGraphImporter):  # type: ignore[misc]
     def _take_nodes(self, nodes: Iterable[onnx.NodeProto]) -> None:
         for node in nodes:
             self._made += 1
+            if self._is_known(node):
+                continue
             try:
                 values = self._converted(node)
                 if len(values) < sum(1 for name in node.output if name):
@@ -290,7 +303,9 @@ class _Importer(onnx_frontend.ONNXGraphImporter):  # type: ignore[misc]
         if node.op_type == "If" and node.domain in STANDARD:
             return self._branches(node)
         own = self._map.get(operator_of(node))
-        inputs = onnx_frontend.onnx_input([self._operand(name, node) for name in node.input])
+        inputs = onnx_frontend.onnx_input(
+            [self._operand(name, node, at) for at, name in enumerate(node.input)]
+        )
         attributes = attributes_of(node)
         call = OnnxCall(
             builder=self.bb,
@@ -325,13 +340,48 @@ class _Importer(onnx_frontend.ONNXGraphImporter):  # type: ignore[misc]
         attributes["tvm_custom"] = {"name": node.name, "num_outputs": len(node.output)}
         return self._convert_operator(node.op_type, inputs, attributes, self.opset)
 
-    def _operand(self, name: str, node: onnx.NodeProto) -> Any:
+    def _is_known(self, node: onnx.NodeProto) -> bool:
+        """Keep the value of a node that computes with dimensions, if it is known before a run."""
+        if len(node.output) != 1 or operator_of(node) in self._given:
+            return False
+        given = [self._contents.get(name) if name else None for name in node.input]
+        data = self._nodes.get(node.input[0]) if node.input else None
+        content = content_of(node, given, data)
+        if content is None:
+            return False
+        name = node.output[0]
+        self._contents[name] = content
+        if is_number(content):
+            dtype = self._dtype_of(name)
+            self._nodes[name] = relax.const(content.astype(dtype), dtype)
+        return True
+
+    def _dtype_of(self, name: str) -> str:
+        kind = self._folded.types.get(name)
+        return "int64" if kind is None else dtype_of(kind.tensor_type.elem_type)
+
+    def _operand(self, name: str, node: onnx.NodeProto, at: int) -> Any:
         if not name:
             return None
+        content = self._contents.get(name)
+        if content is not None and not is_number(content):
+            if content.ndim == 1 and at in _TAKE_SHAPES.get(node.op_type, ()):
+                return relax.ShapeExpr(list(content))
+            if name not in self._nodes:
+                return self._content_tensor(name)
         value = self._nodes[name]
         is_shape = isinstance(getattr(value, "ty", None), relax.ShapeType)
-        if is_shape and node.op_type not in _TAKE_SHAPES:
-            return self._as_tensor(value)
+        return self._as_tensor(value) if is_shape else value
+
+    def _content_tensor(self, name: str) -> Any:
+        """Return what is known of dimensions as a tensor that is computed in a run."""
+        content = self._contents[name]
+        value = self._as_tensor(relax.ShapeExpr(list(content.reshape(-1))))
+        if content.ndim != 1:
+            value = self.bb.emit(relax.op.reshape(value, content.shape))
+        if self._dtype_of(name) != "int64":
+            value = self.bb.emit(relax.op.astype(value, self._dtype_of(name)))
+        self._nodes[name] = value
         return value
 
     def _as_tensor(self, value: Any) -> Any:
@@ -347,7 +397,7 @@ class _Importer(onnx_frontend.ONNXGraphImporter):  # type: ignore[misc]
         Operators of ONNX have no effects. ``relax.If`` is not used, because TVM 0.27 plans memory
         across its branches, so that one uses storage which only the other has allocated.
         """
-        condition = self._nodes[node.input[0]]
+        condition = self._operand(node.input[0], node, 0)
         if condition.ty.ndim != 0:
             condition = self.bb.emit(relax.op.reshape(condition, ()))
         branches = []
@@ -383,6 +433,8 @@ class _Importer(onnx_frontend.ONNXGraphImporter):  # type: ignore[misc]
         self._nodes[name] = value
 
     def _output(self, name: str) -> Any:
+        if name not in self._nodes:
+            return self._content_tensor(name)
         value = self._nodes[name]
         if isinstance(getattr(value, "ty", None), relax.ShapeType):
             return self._as_tensor(value)
@@ -414,7 +466,7 @@ class NodeImporter:
             for tensor in folded.model.graph.initializer
             if (array := _array(tensor)).size < _PARAMETER_VALUES
         }
-        self._importer = _Importer(folded, {**CONVERTERS, **convert_map}, "the node")
+        self._importer = _Importer(folded, convert_map, "the node")
 
     def arguments(self, node: onnx.NodeProto) -> list[str]:
         """Return the values that the function of a node takes."""
