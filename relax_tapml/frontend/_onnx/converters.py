@@ -16,10 +16,13 @@ from tvm.ir import Expr
 
 from relax_tapml._compat import Analyzer, Constant
 from relax_tapml.frontend._onnx.constants import array_of, dims_of, number_list
+from relax_tapml.frontend._onnx.nodes import dtype_of
 from relax_tapml.frontend._onnx.onnx_call import Converter, OnnxCall
 from relax_tapml.frontend._onnx.recurrent import gru, lstm, rnn
 from relax_tapml.frontend._onnx.resize import resize, upsample
 
+_END = 10**8
+"""A bound of a slice from which on it is the end of a symbolic dimension, which is no longer."""
 _FAR = 20.0
 """Where mish(x) is x in float64."""
 
@@ -218,6 +221,42 @@ def _expand(call: OnnxCall) -> Any:
     return relax.op.broadcast_to(x, relax.ShapeExpr(after))
 
 
+def _slice(call: OnnxCall) -> Any:
+    """End a slice of a symbolic dimension at the dimension; TVM ends it at the smaller of that and
+    a number, which equals no other size.
+    """
+    x = call.inputs[0]
+    given = [*call.inputs, None, None][1:5]
+    is_known = all(value is None or isinstance(value, Constant) for value in given)
+    if not is_known or given[0] is None or not isinstance(x.ty.shape, relax.ShapeExpr):
+        return call.stock()
+    starts, ends = (number_list(value, "a bound") for value in given[:2])
+    axes = list(range(len(starts))) if given[2] is None else number_list(given[2], "axes")
+    steps = [1] * len(starts) if given[3] is None else number_list(given[3], "steps")
+    sizes = [x.ty.shape.values[axis] for axis in axes]
+    if all(isinstance(size, tirx.IntImm) for size in sizes):
+        return call.stock()
+    bounds = []
+    for start, end, step, size in zip(starts, ends, steps, sizes, strict=True):
+        if step != 1:
+            return call.stock()
+        if isinstance(size, tirx.IntImm):
+            first, last, _ = slice(start, end).indices(int(size))
+            bounds.append((first, max(first, last)))
+        elif 0 <= end < _END:
+            return call.stock()
+        else:
+            first = start if start >= 0 else size + start
+            bounds.append((first, size if end >= _END else size + end))
+    begin, stop = ([_prim(bound[side]) for bound in bounds] for side in (0, 1))
+    once = [_prim(1)] * len(bounds)
+    return relax.op.strided_slice(x, axes, begin, stop, once, assume_inbound=True)
+
+
+def _prim(value: Any) -> Any:
+    return tirx.IntImm("int64", value) if isinstance(value, int) else value
+
+
 def _is(dim: Any, number: int) -> bool:
     return isinstance(dim, int | tirx.IntImm) and int(dim) == number
 
@@ -249,6 +288,7 @@ CONVERTERS: dict[str, Converter] = {
     "ReduceMin": _reduce_min,
     "Reshape": _reshape,
     "Resize": resize,
+    "Slice": _slice,
     "Upsample": upsample,
 }
 """By operator, ``Slice`` or ``com.microsoft::FusedConv``."""
@@ -260,6 +300,17 @@ def _training(call: OnnxCall) -> str:
     return ""
 
 
+def _small_floats(call: OnnxCall) -> str:
+    dtypes = [str(value.ty.dtype) for value in call.inputs if value is not None]
+    target = call.attributes.get("to", call.attributes.get("output_dtype"))
+    if target:
+        dtypes.append(dtype_of(target))
+    small = [dtype for dtype in dtypes if dtype.startswith(("float8", "float4"))]
+    if small:
+        return f"TVM 0.27 converts {small[0]} to other values on CPUs"
+    return ""
+
+
 def _roi_align(call: OnnxCall) -> str:
     if call.attributes.get("mode", b"avg") == b"max":
         return "of mode max it would take the largest of other samples"
@@ -268,6 +319,10 @@ def _roi_align(call: OnnxCall) -> str:
 
 DOUBTS: dict[str, Callable[[OnnxCall], str]] = {
     "BatchNormalization": _training,
+    "Cast": _small_floats,
+    "CastLike": _small_floats,
+    "DequantizeLinear": _small_floats,
+    "QuantizeLinear": _small_floats,
     "RoiAlign": _roi_align,
 }
 """Return why TVM would convert a node wrongly, or an empty text; by operator."""

@@ -49,6 +49,8 @@ class _Axis:
 def resize(call: OnnxCall) -> Any:
     """Return a tensor of other sizes. Raises ``ValueError`` where they are not known."""
     x = call.inputs[0]
+    if not isinstance(x.ty.shape, relax.ShapeExpr):
+        raise ValueError("the shape of the data is not known")
     if not all(isinstance(size, tirx.IntImm) for size in x.ty.shape.values):
         return _symbolic(call)
     options = call.attributes
