@@ -123,7 +123,7 @@ def _axes(call: OnnxCall) -> list[_Axis]:
         given = _constant(sizes, "the sizes")
         after, scales = _sized(call, [shape[axis] for axis in axes], given)
     else:
-        after = [math.floor(shape[a] * float(s)) for a, s in zip(axes, scales, strict=True)]
+        after = [math.floor(np.float32(shape[a]) * s) for a, s in zip(axes, scales, strict=True)]
     regions = _regions(call, len(axes))
     found = [
         _Axis(axis=axis, before=shape[axis], after=size, scale=float(scale), region=region)
