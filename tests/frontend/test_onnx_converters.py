@@ -171,6 +171,10 @@ def test_shapes_with_symbolic_dimensions_are_followed(agrees):
             ),
             "the shape is computed",
         ),
+        (
+            unary("Slice", IMAGE, opset=9, starts=[0], ends=[1], axes=[2]),
+            "in opset 9 it had other attributes; convert the model",
+        ),
     ],
 )
 def test_what_would_be_wrong_is_refused_with_its_node(graph, reason):

@@ -300,6 +300,13 @@ def _training(call: OnnxCall) -> str:
     return ""
 
 
+def _dropout(call: OnnxCall) -> str:
+    mode = call.inputs[2] if len(call.inputs) > 2 else None
+    if mode is None or (isinstance(mode, Constant) and not array_of(mode).any()):
+        return ""
+    return "in training mode it would drop nothing"
+
+
 def _small_floats(call: OnnxCall) -> str:
     dtypes = [str(value.ty.dtype) for value in call.inputs if value is not None]
     target = call.attributes.get("to", call.attributes.get("output_dtype"))
@@ -322,6 +329,7 @@ DOUBTS: dict[str, Callable[[OnnxCall], str]] = {
     "Cast": _small_floats,
     "CastLike": _small_floats,
     "DequantizeLinear": _small_floats,
+    "Dropout": _dropout,
     "QuantizeLinear": _small_floats,
     "RoiAlign": _roi_align,
 }

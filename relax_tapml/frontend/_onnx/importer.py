@@ -68,6 +68,8 @@ _OTHER_IN_ONNX = {"Attention"}
 """Of these, ONNX has another operator of the same name."""
 _NOT_TENSORS = re.compile(r"Sequence|Optional")
 _NAMED_AT_MOST = 8
+_NEWER = 13
+"""The opset from which on operators take axes and shapes as inputs."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -336,6 +338,7 @@ class _Importer(onnx_frontend.ONNXGraphImporter):  # type: ignore[misc]
     def _stock(self, node: onnx.NodeProto, inputs: Any, other: Mapping[int, Any]) -> Any:
         given = [other.get(at, value) for at, value in enumerate(inputs)]
         inputs = onnx_frontend.onnx_input(given)
+        _check_version(node, self.opset)
         attributes = attributes_of(node)
         attributes["tvm_custom"] = {"name": node.name, "num_outputs": len(node.output)}
         return self._convert_operator(node.op_type, inputs, attributes, self.opset)
@@ -509,6 +512,33 @@ def places_of(graph: onnx.GraphProto) -> dict[str, Origin]:
 
 def _array(tensor: onnx.TensorProto) -> Array:
     return np.asarray(onnx.numpy_helper.to_array(tensor)).reshape(tuple(tensor.dims))
+
+
+def _check_version(node: onnx.NodeProto, opset: int) -> None:
+    """Refuse a node of an opset older than TVM's converter, if the operator has changed since.
+
+    TVM takes the oldest converter that it has, which then looks for inputs or attributes that the
+    node does not have.
+    """
+    converter = onnx_frontend._get_convert_map()[node.op_type]
+    marks = [name for name in dir(converter) if name.startswith("_impl_v")]
+    oldest = min((int(mark.removeprefix("_impl_v")) for mark in marks), default=0)
+    if opset >= oldest or node.domain not in STANDARD:
+        return
+    old, new = (onnx.defs.get_schema(node.op_type, max(at, 1), "") for at in (opset, oldest))
+    names = [[one.name for one in schema.inputs][: len(node.input)] for schema in (old, new)]
+    gone = [
+        attribute.name
+        for attribute in node.attribute
+        if attribute.name not in new.attributes
+        and attribute != old.attributes[attribute.name].default_value
+    ]
+    if gone or names[0] != names[1]:
+        raise ValueError(
+            f"TVM converts it as of opset {oldest}, and in opset {opset} it had other "
+            f"{'attributes' if gone else 'inputs'}; convert the model with "
+            f"onnx.version_converter.convert_version(model, {max(oldest, _NEWER)})"
+        )
 
 
 def _difference(kind: onnx.TypeProto | None, value: Any) -> str:
