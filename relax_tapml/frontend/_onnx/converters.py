@@ -221,6 +221,51 @@ def _expand(call: OnnxCall) -> Any:
     return relax.op.broadcast_to(x, relax.ShapeExpr(after))
 
 
+def _layer_normalization(call: OnnxCall) -> Any:
+    """Return the mean and the inverse deviation, too, where they are used."""
+    if not any(call.outputs[1:]):
+        return call.stock()
+    op, emit, (x, scale) = relax.op, call.emit, call.inputs[:2]
+    axes = list(range(call.attributes.get("axis", -1) % x.ty.ndim, x.ty.ndim))
+    wide = emit(op.astype(x, "float32"))
+    mean = emit(op.mean(wide, axes, keepdims=True))
+    apart = emit(op.subtract(wide, mean))
+    variance = emit(op.mean(emit(op.multiply(apart, apart)), axes, keepdims=True))
+    epsilon = relax.const(call.attributes.get("epsilon", 1e-5), "float32")
+    inverse = emit(op.rsqrt(emit(op.add(variance, epsilon))))
+    normal = emit(op.astype(emit(op.multiply(apart, inverse)), x.ty.dtype))
+    result = emit(op.multiply(normal, scale))
+    if len(call.inputs) > 2 and call.inputs[2] is not None:
+        result = emit(op.add(result, call.inputs[2]))
+    return [result, mean, inverse]
+
+
+def _power(call: OnnxCall) -> Any:
+    """Raise to powers of another dtype; TVM refuses that."""
+    op, (x, y) = relax.op, call.inputs[:2]
+    own, other = str(x.ty.dtype), str(y.ty.dtype)
+    if own == other:
+        return call.stock()
+    if "float" in own or "float" not in other:
+        return op.power(x, call.emit(op.astype(y, own)))
+    return op.astype(call.emit(op.power(call.emit(op.astype(x, other)), y)), own)
+
+
+def _one_hot(call: OnnxCall) -> Any:
+    """Count negative indices from the end, along any axis; TVM takes scalars only."""
+    op, emit, (indices, depth, values) = relax.op, call.emit, call.inputs[:3]
+    (length,) = number_list(depth, "the depth")
+    axis = call.attributes.get("axis", -1) % (indices.ty.ndim + 1)
+    size = relax.const(length, "int64")
+    at = emit(op.expand_dims(emit(op.astype(indices, "int64")), axis))
+    at = emit(op.where(op.less(at, relax.const(0, "int64")), op.add(at, size), at))
+    places = np.arange(length).reshape(-1, *(1,) * (indices.ty.ndim - axis))
+    off, on = (
+        emit(op.squeeze(emit(op.strided_slice(values, [0], [n], [n + 1])), [0])) for n in (0, 1)
+    )
+    return op.where(op.equal(at, relax.const(places)), on, off)
+
+
 def _slice(call: OnnxCall) -> Any:
     """End a slice of a symbolic dimension at the dimension; TVM ends it at the smaller of that and
     a number, which equals no other size.
@@ -280,9 +325,12 @@ CONVERTERS: dict[str, Converter] = {
     "Gather": _gather,
     "IsInf": _is_inf,
     "LSTM": lstm,
+    "LayerNormalization": _layer_normalization,
     "Mish": _mish,
     "Mod": _mod,
     "NonMaxSuppression": _suppression,
+    "OneHot": _one_hot,
+    "Pow": _power,
     "RNN": rnn,
     "ReduceMax": _reduce_max,
     "ReduceMin": _reduce_min,

@@ -66,7 +66,7 @@ _MICROSOFT = {
 """What TVM's converters take from the domain of onnxruntime's own operators."""
 _OTHER_IN_ONNX = {"Attention"}
 """Of these, ONNX has another operator of the same name."""
-_NOT_TENSORS = re.compile(r"Sequence|Optional")
+_NOT_TENSORS = re.compile(r"Sequence|Optional|(Split|Concat)\w*Sequence")
 _NAMED_AT_MOST = 8
 _NEWER = 13
 """The opset from which on operators take axes and shapes as inputs."""
@@ -111,7 +111,7 @@ def check_operators(model: onnx.ModelProto, folded: Folded, own: Iterable[str], 
             is_known = is_known or operator in known
         elif node.domain == "com.microsoft":
             is_known = is_known or node.op_type in _MICROSOFT
-        if not is_known or (_NOT_TENSORS.search(node.op_type) and operator not in given):
+        if not is_known or (_NOT_TENSORS.match(node.op_type) and operator not in given):
             found.setdefault(operator, []).append(node)
     if not found:
         return
@@ -120,7 +120,7 @@ def check_operators(model: onnx.ModelProto, folded: Folded, own: Iterable[str], 
         first = described(nodes[0], opset_of(model, nodes[0].domain), folded.types)
         more = f" and {len(nodes) - 1} more" if len(nodes) > 1 else ""
         why = WRONG.get(operator, "")
-        if _NOT_TENSORS.search(operator):
+        if _NOT_TENSORS.match(operator):
             why = "its values are sequences or optional, and Relax has tensors only"
         lines.append(f"  {first}{more}" + (f": {why}" if why else ""))
     raise LoweringError(
