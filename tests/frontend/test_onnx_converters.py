@@ -215,3 +215,57 @@ def test_convolutions_in_float64_are_those_of_onnxruntime(
         return
     got = compute([x.astype("float64"), w, weights(3, 6)], attributes)
     np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5)
+
+
+def integers(seed, dtype, *shape):
+    limits = np.iinfo(dtype)
+    return np.random.default_rng(seed).integers(limits.min, limits.max, shape, dtype)
+
+
+def test_quantised_convolutions_agree(agrees):
+    """With padding, groups, a bias, and a scale and a zero point for each channel."""
+    graph = model(
+        [
+            node(
+                "QLinearConv",
+                ["x", "xs", "xz", "w", "ws", "wz", "ys", "yz", "b"],
+                ["y"],
+                pads=[1, 0, 1, 2],
+                group=2,
+            )
+        ],
+        [value("x", "uint8", [1, 4, 6, 5])],
+        ["y"],
+        {
+            "xs": np.float32(0.02),
+            "xz": np.uint8(121),
+            "w": integers(1, "int8", 6, 2, 3, 3),
+            "ws": np.linspace(0.01, 0.03, 6, dtype="float32"),
+            "wz": np.zeros(6, "int8"),
+            "ys": np.float32(0.6),
+            "yz": np.uint8(7),
+            "b": np.arange(-300, 300, 100, dtype="int32"),
+        },
+    )
+    agrees(graph, samples=[[integers(2, "uint8", 1, 4, 6, 5)]])
+
+
+def test_powers_may_have_another_dtype(agrees):
+    x = np.array([0.5, 2, 3], "float32")
+    agrees(unary("Pow", x, {"by": np.array([2, 3, -1])}), samples=[[x]])
+
+
+def test_one_hot_counts_from_the_end(agrees):
+    x = np.array([[0, -1], [2, 9]])
+    constants = {"depth": np.array(4), "values": np.array([-1, 3], "float32")}
+    agrees(unary("OneHot", x, constants, axis=1), samples=[[x]])
+
+
+def test_layer_norms_return_their_statistics(agrees):
+    graph = model(
+        [node("LayerNormalization", ["x", "w"], ["y", "mean", "inverse"], axis=2)],
+        [value("x", "float32", [1, 2, 5, 6])],
+        ["y", "mean", "inverse"],
+        {"w": weights(1, 5, 6)},
+    )
+    agrees(graph, samples=[[IMAGE]])

@@ -20,6 +20,7 @@ __all__ = [
     "node_script",
     "nodes",
     "onnx_call",
+    "quantized",
     "recurrent",
     "resize",
     "runtime",

@@ -18,6 +18,7 @@ from relax_tapml._compat import Analyzer, Constant
 from relax_tapml.frontend._onnx.constants import array_of, dims_of, number_list
 from relax_tapml.frontend._onnx.nodes import dtype_of
 from relax_tapml.frontend._onnx.onnx_call import Converter, OnnxCall
+from relax_tapml.frontend._onnx.quantized import conv_integer, q_linear_conv, q_linear_matmul
 from relax_tapml.frontend._onnx.recurrent import gru, lstm, rnn
 from relax_tapml.frontend._onnx.resize import resize, upsample
 
@@ -320,6 +321,7 @@ They are replaced by ONNX's definition where there is one, else refused."""
 
 CONVERTERS: dict[str, Converter] = {
     "BitShift": _bit_shift,
+    "ConvInteger": conv_integer,
     "Expand": _expand,
     "GRU": gru,
     "Gather": _gather,
@@ -331,6 +333,8 @@ CONVERTERS: dict[str, Converter] = {
     "NonMaxSuppression": _suppression,
     "OneHot": _one_hot,
     "Pow": _power,
+    "QLinearConv": q_linear_conv,
+    "QLinearMatMul": q_linear_matmul,
     "RNN": rnn,
     "ReduceMax": _reduce_max,
     "ReduceMin": _reduce_min,
