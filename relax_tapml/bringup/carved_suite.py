@@ -142,7 +142,7 @@ def carve(
         cases,
         lowered=lowered.module,
         store=store,
-        source=side.accurate().target,
+        source=side.trusted().target,
         pipeline=side.pipeline,
         kernels=kernels,
         is_probed=plan.is_probed,

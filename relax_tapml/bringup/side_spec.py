@@ -48,12 +48,12 @@ class SideSpec:
         parsed = parse_target(target, session) if isinstance(target, str) else target
         return cls(target=parsed, pipeline=load_pipeline(pipeline))
 
-    def accurate(self) -> SideSpec:
-        """Return the side for kernels that are trusted, compiled without fast math.
+    def trusted(self) -> SideSpec:
+        """Return the side for kernels that are trusted; see ``Platform.trusted``.
 
         Stages do this to their source. Applied twice, it changes nothing more.
         """
-        target = platform_of(self.target).accurate(self.target)
+        target = platform_of(self.target).trusted(self.target)
         return self if target is self.target else replace(self, target=target)
 
     @property

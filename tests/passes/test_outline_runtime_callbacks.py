@@ -6,6 +6,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import tvm
+import tvm_ffi
 from broken_pipelines import abort, breaks
 from same_kernels import LLVM, partitioned
 from tvm import relax
@@ -212,3 +213,48 @@ def test_kernels_are_passed_themselves_again(lowered):
     machine = relax.VirtualMachine(tvm.compile(module, LLVM), tvm.cpu())
     assert machine["main"](tvm.runtime.tensor(x)).numpy().tobytes() == expected(x).tobytes()
     assert inline_runtime_callbacks(again, lowered).same_as(again)
+
+
+_streams = []
+
+
+@tvm.register_global_func("test_callbacks.note_stream")
+def note_stream(_x):
+    _streams.append(tvm_ffi.get_raw_stream(tvm_ffi.device("cpu", 0)))
+
+
+@tvm.register_global_func("test_callbacks.on_a_stream")
+def on_a_stream(callback, x):
+    """Call back as a KV cache that copies pages does, from a stream of its own."""
+    with tvm_ffi.use_raw_stream(tvm_ffi.device("cpu", 0), 64):
+        callback(x)
+        note_stream(x)
+    return x
+
+
+def test_a_callback_runs_on_the_default_stream():
+    """The VM's allocator and copies know no other; the stream of the caller is then as it was."""
+
+    @I.ir_module
+    class Noting:
+        @R.function(private=True, pure=False)
+        def noted(x: R.Tensor((2,), "float32")) -> R.Tensor((2,), "float32"):
+            R.call_packed("test_callbacks.note_stream", x, ty_args=(R.Tuple,))
+            return x
+
+        @R.function(pure=False)
+        def main(x: R.Tensor((2,), "float32")) -> R.Tensor((2,), "float32"):
+            cls = Noting
+            closure = R.make_closure(cls.noted, ())
+            callback = R.call_builtin_with_ctx(
+                "relax_tapml.runtime_callback.make", (closure,), ty_args=(R.Any,)
+            )
+            return R.call_packed(
+                "test_callbacks.on_a_stream", callback, x, ty_args=R.Tensor((2,), "float32")
+            )
+
+    native.load()
+    vm = relax.VirtualMachine(tvm.compile(Noting, LLVM), tvm.cpu())
+    _streams.clear()
+    vm["main"](tvm.runtime.tensor(np.zeros(2, "float32")))
+    assert _streams == [0, 64]

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from typing import Any
-
-import tvm
 
 from relax_tapml.targets.platforms._gpu import GPU
 from relax_tapml.targets.toolchain.cuda_compiler import (
@@ -17,9 +14,7 @@ from relax_tapml.targets.toolchain.cuda_compiler import (
 )
 from relax_tapml.targets.toolchain.low_precision_math import LowPrecisionMath
 from relax_tapml.targets.toolchain.requirement import Requirement, program
-
-# In the keys of a target, which reach every place that compiles for it. TVM looks for none of them.
-_ACCURATE = "accurate_math"
+from relax_tapml.targets.toolchain.trusted_target import is_trusted
 
 
 class Cuda(GPU):
@@ -31,15 +26,7 @@ class Cuda(GPU):
 
     def compiler(self, target: Any) -> AbstractContextManager[Mapping[str, str]]:
         """Set up the compiler of kernels; yields facts that become part of a kernel's cache key."""
-        return cuda_compiler(is_accurate=_ACCURATE in target.keys)
-
-    def accurate(self, target: Any) -> Any:
-        """Return the target for kernels that are compiled without fast math."""
-        if _ACCURATE in target.keys:
-            return target
-        attributes = json.loads(str(target))
-        attributes["keys"] = [*attributes["keys"], _ACCURATE]
-        return tvm.target.Target(attributes)
+        return cuda_compiler(is_accurate=is_trusted(target))
 
     def compiles_in_fork(self, target: Any) -> bool:
         """Whether ``compile`` may be called in a fork: no, TVM queries the driver meanwhile."""
@@ -48,11 +35,11 @@ class Cuda(GPU):
 
     def options_text(self, target: Any) -> str:
         """What compile options of a target differ from TVM's, for people; empty if none does."""
-        return "compiled without fast math" if _ACCURATE in target.keys else ""
+        return "compiled without fast math" if is_trusted(target) else ""
 
     def low_precision_math(self, target: Any) -> LowPrecisionMath | None:
         """Return which functions are computed less accurately under the options in use, and why."""
-        if _ACCURATE in target.keys:
+        if is_trusted(target):
             return None
         option = fast_math_option()
         if option is None:

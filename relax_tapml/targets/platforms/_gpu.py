@@ -12,6 +12,7 @@ from relax_tapml.targets.server.device_process import DeviceProcess
 from relax_tapml.targets.session.rpc_session import Server
 from relax_tapml.targets.toolchain.default_schedule import schedule
 from relax_tapml.targets.toolchain.gpu_limits import check_limits
+from relax_tapml.targets.toolchain.trusted_target import trusted
 
 
 class GPU(Platform):
@@ -20,6 +21,10 @@ class GPU(Platform):
     def owns(self, target: Any) -> bool:
         """Whether kernels of a ``tvm.target.Target`` are this platform's."""
         return bool(target.kind.name == self.name)
+
+    def trusted(self, target: Any) -> Any:
+        """Return the target for kernels without fast math and with the guards TVM drops."""
+        return trusted(target)
 
     def compile(self, module: Any, target: Any, path: Path) -> None:
         """Schedule and compile a module of one PrimFunc to a file that the device loads."""

@@ -83,11 +83,12 @@ class Platform(ABC):
         """Return a target with the attributes that compiling for the platform needs."""
         return target
 
-    def accurate(self, target: Any) -> Any:
-        """Return the target for kernels that are trusted: no compile option costs accuracy.
+    def trusted(self, target: Any) -> Any:
+        """Return the target for kernels of the source.
 
-        Kernels of this target and of the given one are cached apart. Applied twice, it changes
-        nothing more. The target itself where the platform has no such option.
+        No compile option costs accuracy, and what TVM is known to lower wrongly is right. Kernels
+        of this target and of the given one are cached apart. Applied twice, it changes nothing
+        more. The target itself where the platform has nothing of the kind.
         """
         return target
 

@@ -14,6 +14,8 @@ from tvm_ffi.structural import VisitInterrupt
 from relax_tapml.cpu_schedule.schedule_for_cpu import schedule_for_cpu
 from relax_tapml.errors import LoweringError
 from relax_tapml.files.machine import raise_machine_error
+from relax_tapml.targets.toolchain.keep_guards import keep_guards
+from relax_tapml.targets.toolchain.trusted_target import is_trusted
 
 
 def schedule(module: Any, target: Any) -> Any:
@@ -23,7 +25,8 @@ def schedule(module: Any, target: Any) -> Any:
     schedules, the ones of ``relax.get_default_pipeline``. On a CPU, kernels that run long get the
     schedules of ``schedule_for_cpu``; in WebAssembly none does, which has no threads. PrimFuncs
     marked ``tirx.is_scheduled`` or already bound to threads are not changed. Those bound only to
-    blocks of threads, as in MLC-LLM's mixtures of experts, get one where dlight has it.
+    blocks of threads, as in MLC-LLM's mixtures of experts, get one where dlight has it. For a
+    trusted GPU, all then get the guards that TVM would drop (``keep_guards``).
 
     Returns
     -------
@@ -61,7 +64,18 @@ def schedule(module: Any, target: Any) -> Any:
                 f"{name.name_hint}: {error}. Schedule it in the device pipeline and mark it "
                 "tirx.is_scheduled"
             ) from error
-    return _replaced(module, scheduled)
+    made = _replaced(module, scheduled)
+    return _replaced(made, _guarded(made)) if is_trusted(target) else made
+
+
+def _guarded(module: Any) -> dict[Any, Any]:
+    found = {}
+    for name, function in module.functions_items():
+        if isinstance(function, tirx.PrimFunc):
+            guarded = keep_guards(function)
+            if not guarded.same_as(function):
+                found[name] = guarded
+    return found
 
 
 def _scheduled_for_cpu(module: Any, target: Any) -> dict[Any, Any]:

@@ -100,9 +100,9 @@ def test_a_trusted_kernel_is_compiled_without_fast_math(nvcc, monkeypatch):
     """Whatever the user has set, and only that kernel; its name differs from the other's."""
     target = tvm.target.Target({"kind": "cuda", "arch": "sm_90"}, host="llvm")
     cuda = platform_of(target)
-    trusted = cuda.accurate(target)
+    trusted = cuda.trusted(target)
     assert platform_of(trusted) is cuda
-    assert cuda.accurate(trusted) is trusted
+    assert cuda.trusted(trusted) is trusted
     assert (trusted.arch, trusted.host.kind.name) == ("sm_90", "llvm")
     with cuda.compiler(trusted) as options:
         assert options == {MODE: "nvcc", NO_FAST_MATH: "1"}
@@ -112,7 +112,7 @@ def test_a_trusted_kernel_is_compiled_without_fast_math(nvcc, monkeypatch):
     with cuda.compiler(target) as options:
         assert options == {MODE: "nvcc"}
     assert cuda.low_precision_math(target) is not None
-    assert "accurate" not in str(target)
+    assert "trusted" not in str(target)
     assert (cuda.options_text(target), cuda.options_text(trusted)) == (
         *("", "compiled without fast math"),
     )
@@ -148,7 +148,7 @@ def test_real_kernels_of_both_kinds_differ():
     target = tvm.target.Target({"kind": "cuda", "arch": "sm_90"}, host="llvm")
     cuda = platform_of(target)
     sizes = []
-    for one in (target, cuda.accurate(target)):
+    for one in (target, cuda.trusted(target)):
         with cuda.compiler(one), one:
             code = (
                 'extern "C" __global__ void f(float* x) '
