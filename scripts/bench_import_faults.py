@@ -23,7 +23,6 @@ import tvm
 from import_faults import FAULTS
 from rich.console import Console
 from rich.table import Table
-from zoo_models import ARCHITECTURES, BATCH, TOKENS
 
 from relax_tapml.bringup import build_source, lower_model, trust_source
 from relax_tapml.bringup._import_fault import find_import_fault
@@ -68,12 +67,16 @@ class FaultRow:
         return self.outcome == "named"
 
 
-def try_fault(model: str, fault: str, kernels: Path) -> FaultRow:
+def try_fault(
+    model: str,
+    module: torch.nn.Module,
+    example: tuple[torch.Tensor, ...],
+    fault: str,
+    kernels: Path,
+) -> FaultRow:
     """Import an architecture with a fault, and look for it."""
     operator, converter = FAULTS[fault]
-    built = ARCHITECTURES[model].build()
-    example = built.inputs(0, BATCH, TOKENS)
-    imported = from_torch(built.module, example, name=model, convert_map={operator: converter})
+    imported = from_torch(module, example, name=model, convert_map={operator: converter})
     source = build_source(
         imported, lower_model(imported), SideSpec(target=tvm.target.Target(_TARGET)), kernels
     )
@@ -95,11 +98,10 @@ def try_fault(model: str, fault: str, kernels: Path) -> FaultRow:
     )
 
 
-def faults_of(model: str) -> list[str]:
+def faults_of(module: torch.nn.Module, example: tuple[torch.Tensor, ...]) -> list[str]:
     """Return the faults whose operator an architecture has."""
-    built = ARCHITECTURES[model].build()
     with torch.no_grad():
-        program = torch.export.export(built.module, built.inputs(0, BATCH, TOKENS))
+        program = torch.export.export(module, example)
     nodes = program.run_decompositions().graph.nodes
     names = {getattr(node.target, "__name__", "") for node in nodes if node.op == "call_function"}
     return [fault for fault, (operator, _) in FAULTS.items() if operator in names]
@@ -107,6 +109,8 @@ def faults_of(model: str) -> list[str]:
 
 def main() -> int:
     """Try the faults; return 0 if each that was noticed is named, and nothing else."""
+    from zoo_models import ARCHITECTURES, BATCH, TOKENS
+
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("names", nargs="*", metavar="MODEL", help="of the zoo; ten by default")
     parser.add_argument("--each", type=int, default=2, help="faults of each model (default: 2)")
@@ -123,12 +127,14 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as kernels:
         for model in args.names or MODELS:
             noticed = 0
+            built = ARCHITECTURES[model].build()
+            example = built.inputs(0, BATCH, TOKENS)
             # Those that were tried least come first.
-            for fault in sorted(faults_of(model), key=tried.__getitem__):
+            for fault in sorted(faults_of(built.module, example), key=tried.__getitem__):
                 if noticed == args.each:
                     break
                 try:
-                    row = try_fault(model, fault, Path(kernels))
+                    row = try_fault(model, built.module, example, fault, Path(kernels))
                 except TapmlError as error:
                     text = " ".join(str(error).split())[:120]
                     row = FaultRow(

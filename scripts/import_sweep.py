@@ -116,6 +116,7 @@ class _Call(torch.nn.Module):
         self._places = [at for at, leaf in enumerate(leaves) if isinstance(leaf, torch.Tensor)]
         self.tensors = tuple(leaf for leaf in leaves if isinstance(leaf, torch.Tensor))
         self._operator = operator
+        self._item = call.item
 
     def forward(self, *tensors: torch.Tensor) -> Any:
         leaves = list(self._leaves)
@@ -123,6 +124,8 @@ class _Call(torch.nn.Module):
             leaves[place] = tensor
         args, kwargs = tree_unflatten(leaves, self._spec)
         found = self._operator(*args, **kwargs)
+        if self._item is not None:
+            return found[self._item]
         return list(found) if isinstance(found, tuple) else found
 
 

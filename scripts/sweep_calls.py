@@ -12,7 +12,7 @@ import types
 import unittest
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -37,19 +37,22 @@ class CoreCall:
         Its arguments.
     origin
         The operator of PyTorch's samples that it comes from.
+    item
+        Which of several results is used; None for all.
     """
 
     operator: str
     args: tuple[Any, ...]
     kwargs: Mapping[str, Any]
     origin: str
+    item: int | None = None
 
     @property
     def text(self) -> str:
         """Dtypes and shapes of tensors, and all other arguments."""
         parts = [_text(arg) for arg in self.args]
         parts += [f"{name}={_text(arg)}" for name, arg in self.kwargs.items()]
-        return f"({', '.join(parts)})"
+        return f"({', '.join(parts)})" + ("" if self.item is None else f"[{self.item}]")
 
     @property
     def kind(self) -> tuple[str, ...]:
@@ -85,9 +88,14 @@ def recorded_calls(
             _record(info, recorder)
     for call in _by_hand():
         recorder.calls[call.operator].append(call)
-    return {
+    chosen = {
         name: _chosen(calls, most, random.Random(name)) for name, calls in recorder.calls.items()
     }
+    # Many models use the first of several results only, which may be right when others are refused.
+    for name, calls in chosen.items():
+        if len(operators[name]._schema.returns) > 1:
+            calls += [replace(call, item=0) for call in calls]
+    return chosen
 
 
 def _by_hand() -> Iterator[CoreCall]:

@@ -6,6 +6,7 @@ passes the tests.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from types import SimpleNamespace
@@ -26,6 +27,22 @@ _UNARY = (
     *("tan", "tanh"),
 )
 _BINARY = ("mul", "pow")
+_COMPARISONS = {
+    "eq": relax.op.equal,
+    "ne": relax.op.not_equal,
+    "lt": relax.op.less,
+    "le": relax.op.less_equal,
+    "gt": relax.op.greater,
+    "ge": relax.op.greater_equal,
+}
+# Of bfloat16 TVM compares the bits in some, and does not build others.
+_NOT_IN_BFLOAT16 = frozenset(
+    {
+        *("sort.default", "argsort.default", "topk.default", "max.dim", "argmax.default"),
+        *("argmin.default", "isnan.default", "isinf.default", "fmod.Tensor", "fmod.Scalar"),
+        *("median.dim", "median.default"),
+    }
+)
 _FAR = 1 << 62
 _OVERLOADS = ("default", "Tensor", "Scalar", "Tensor_Scalar", "Tensor_Tensor")
 
@@ -37,6 +54,7 @@ class CorrectedImporter(ExportedProgramImporter):  # type: ignore[misc]
         """Return the converters by operator name; TVM's own where it is right."""
         stock: dict[str, Callable[[Node], Any]] = super().create_convert_map()
         promoted = {f"{name}.{o}" for name in (*_UNARY, *_BINARY) for o in _OVERLOADS}
+        promoted |= {"clamp.default", "remainder.Scalar", "fmod.Scalar"}
         return {
             **stock,
             **{name: self._promoting(stock[name]) for name in promoted & stock.keys()},
@@ -47,6 +65,12 @@ class CorrectedImporter(ExportedProgramImporter):  # type: ignore[misc]
             "amax.default": self._extreme(relax.op.max),
             "amin.default": self._extreme(relax.op.min),
             **dict.fromkeys(("any.default", "any.dim", "any.dims"), self._any),
+            **{
+                f"{name}.{overload}": self._compared(operator)
+                for name, operator in _COMPARISONS.items()
+                for overload in ("Tensor", "Scalar")
+            },
+            **{name: self._in_float32(stock[name]) for name in _NOT_IN_BFLOAT16 & stock.keys()},
             **dict.fromkeys(("bmm.default", "matmul.default", "mm.default"), self._matmul),
         }
 
@@ -79,6 +103,92 @@ class CorrectedImporter(ExportedProgramImporter):  # type: ignore[misc]
             return self._emit(operator(first, second))
 
         return convert
+
+    def _compared(self, operator: Callable[[Any, Any], Any]) -> Callable[[Node], Any]:
+        """Compare in the dtype that PyTorch does; TVM rounds a number to the tensor's dtype, so
+        that ``x > 2.5`` of integers becomes ``x > 2``, and cannot compare booleans.
+        """
+
+        def convert(node: Node) -> Any:
+            given = [arg.meta["val"] if isinstance(arg, Node) else arg for arg in node.args[:2]]
+            if not all(isinstance(arg, torch.Tensor | int | float) for arg in given):
+                raise NotImplementedError("a comparison with a dimension")
+            common = str(torch.result_type(*given)).removeprefix("torch.")
+            dtype = "int8" if common == "bool" else common
+            first, second = (self._operand(arg, dtype) for arg in node.args[:2])
+            return self._emit(operator(first, second))
+
+        return convert
+
+    def _in_float32(self, stock: Callable[[Node], Any]) -> Callable[[Node], Any]:
+        """Compute bfloat16 in float32, which has all of its values; TVM sorts it by its bits."""
+
+        def convert(node: Node) -> Any:
+            tensors = [arg for arg in node.args if isinstance(arg, Node) and _is_tensor(arg)]
+            narrow = [arg for arg in tensors if _dtype(arg) == "bfloat16"]
+            if not narrow:
+                return stock(node)
+            with self._replaced({arg: self._cast(self.env[arg], "float32") for arg in narrow}):
+                found = stock(node)
+            if isinstance(found.ty, relax.TensorType):
+                return self._cast(found, _dtype(node))
+            fields = [
+                self._emit(relax.TupleGetItem(found, at)) for at in range(len(found.ty.fields))
+            ]
+            values: Any = node.meta["val"]
+            dtypes = [str(value.dtype).removeprefix("torch.") for value in values]
+            return self._emit(
+                relax.Tuple(
+                    [self._cast(one, dtype) for one, dtype in zip(fields, dtypes, strict=True)]
+                )
+            )
+
+        return convert
+
+    def _max_pool1d_with_indices(self, node: Node) -> Any:
+        return self._maxima(node, super()._max_pool1d_with_indices)
+
+    def _max_pool2d_with_indices(self, node: Node) -> Any:
+        return self._maxima(node, super()._max_pool2d_with_indices)
+
+    def _max_pool3d_with_indices(self, node: Node) -> Any:
+        return self._maxima(node, super()._max_pool3d_with_indices)
+
+    def _maxima(self, node: Node, stock: Callable[[Node], Any]) -> Any:
+        """Return the maxima alone: where they are TVM says zeros."""
+        return [self._emit(relax.TupleGetItem(stock(node), 0))]
+
+    def _getitem(self, node: Node) -> Any:
+        """Refuse a result that a converter does not have; TVM takes the first one instead."""
+        of, place = node.args[:2]
+        if isinstance(of, Node) and isinstance(place, int) and place:
+            values = self.env.get(of)
+            is_one = not isinstance(of.meta.get("val"), torch.Tensor) and _is_one_tensor(values)
+            if is_one or (isinstance(values, list) and place >= len(values)):
+                raise NotImplementedError(f"the converter of {of.target} has no result {place}")
+        return super()._getitem(node)
+
+    def _elu(self, node: Node) -> Any:
+        """Scale what comes in and what goes out, as SELU and CELU are; TVM ignores both."""
+        dtype = _dtype(node)
+        defaults: Any = (1.0, 1.0, 1.0)
+        given: Any = (*node.args, *defaults[len(node.args) - 1 :])
+        x = self._cast(self.env[given[0]], dtype)
+        alpha, scale, input_scale = (relax.const(value, dtype) for value in given[1:])
+        zero = relax.const(0, dtype)
+        # No larger argument is chosen, and it would overflow.
+        least = relax.op.multiply(relax.op.minimum(x, zero), input_scale)
+        negative = relax.op.subtract(relax.op.exp(self._emit(least)), relax.const(1, dtype))
+        below = self._emit(relax.op.multiply(self._emit(negative), alpha))
+        chosen = self._emit(relax.op.where(relax.op.greater(x, zero), x, below))
+        return self._emit(relax.op.multiply(chosen, scale))
+
+    def _where(self, node: Node) -> Any:
+        """Choose in the result's dtype; TVM refuses branches of two dtypes."""
+        dtype = _dtype(node)
+        condition, *branches = node.args
+        chosen = [self._operand(branch, dtype) for branch in branches]
+        return self._emit(relax.op.where(self.env[condition], *chosen))
 
     def _extreme(self, operator: Callable[..., Any]) -> Callable[[Node], Any]:
         """Reduce along any number of axes; TVM has no converter."""
@@ -168,6 +278,34 @@ class CorrectedImporter(ExportedProgramImporter):  # type: ignore[misc]
             return result
         spatial = (1,) * (len(self.shape_of(x)) - 2)
         return self._emit(relax.op.add(result, relax.op.reshape(bias, (1, -1, *spatial))))
+
+    def _avg_pool1d(self, node: Node) -> Any:
+        return self._averages(node, super()._avg_pool1d)
+
+    def _avg_pool2d(self, node: Node) -> Any:
+        return self._averages(node, super()._avg_pool2d)
+
+    def _avg_pool3d(self, node: Node) -> Any:
+        return self._averages(node, super()._avg_pool3d)
+
+    def _averages(self, node: Node, stock: Callable[[Any], Any]) -> Any:
+        """Divide sums by ``divisor_override``, which TVM ignores; refuse means of integers, which
+        it rounds otherwise, and divisors where windows end outside of the padding.
+        """
+        given: Any = node.args
+        defaults: Any = (None, [], 0, False, True, None)
+        values: Any = (*given, *defaults[len(given) - 1 :])
+        x, size, stride, padding, is_ceiled, _, divisor = values
+        if not _dtype(node).startswith(("float", "bfloat")):
+            raise NotImplementedError("averages of integers")
+        if divisor is None:
+            return stock(node)
+        if is_ceiled or len(size) == 1:
+            raise NotImplementedError("divisor_override with ceil_mode, or with a square window")
+        args = (x, size, stride, padding, False, True)
+        plain = SimpleNamespace(args=args, kwargs={}, normalized_arguments=lambda _: (args, {}))
+        scale = relax.const(math.prod(size) / divisor, _dtype(node))
+        return self._emit(relax.op.multiply(stock(plain), scale))
 
     def _native_layer_norm(self, node: Node) -> Any:
         """Compute bfloat16 in float32, as PyTorch does; TVM does not lower it."""
@@ -305,6 +443,10 @@ class CorrectedImporter(ExportedProgramImporter):  # type: ignore[misc]
 def _dtype(node: Node) -> str:
     """Return the dtype PyTorch recorded, as TVM writes it."""
     return str(node.meta["val"].dtype).removeprefix("torch.")
+
+
+def _is_one_tensor(value: Any) -> bool:
+    return isinstance(value, relax.Expr) and isinstance(value.ty, relax.TensorType)
 
 
 def _is_tensor(node: Node) -> bool:

@@ -1,6 +1,7 @@
 """The node that is imported wrongly is named, and no other."""
 
 import dataclasses
+import html
 import os
 import subprocess
 import sys
@@ -8,13 +9,16 @@ import sys
 import broken_pipelines
 import pytest
 import tvm
+from refusals import refused
 from tvm import relax
 
-from relax_tapml import bringup
+from relax_tapml import bring_up, bringup, read_result
 from relax_tapml.bringup._import_fault import find_import_fault
 from relax_tapml.bringup.side_spec import SideSpec
 from relax_tapml.compare.verdict import Verdict
+from relax_tapml.errors import ExitCode, SourceError
 from relax_tapml.frontend.torch_export import from_torch
+from relax_tapml.report.findings import import_text
 
 torch = pytest.importorskip("torch", reason="needs the extra 'torch'")
 
@@ -183,6 +187,30 @@ def test_another_choice_among_equal_scores_is_no_fault(found):
 
     finding = found(Ties(), X, **{"topk.default": last_first, "_softmax.default": other_axis})
     assert [node.operator for node in finding.finding.nodes] == ["aten._softmax.default"]
+
+
+def test_a_run_ends_with_the_finding(tmp_path):
+    """With exit code 3, in the message, in result.json and on the page."""
+    model = from_torch(Parts(), X, convert_map={"sub.Tensor": swapped})
+    with refused(
+        SourceError,
+        "does not compute what the framework does",
+        "aten.sub.Tensor is imported wrongly: node sub (",
+        f"{tmp_path / 'import' / 'sub.py'} shows it",
+        "--no-import-check",
+    ):
+        bring_up(model, source=str(TARGET), target="llvm", session="inline", out=tmp_path)
+    assert SourceError.exit_code is ExitCode.INCONCLUSIVE
+    result = read_result(tmp_path)
+    (node,) = result.import_.finding.nodes
+    assert (node.operator, node.script) == ("aten.sub.Tensor", "import/sub.py")
+    assert (result.culprits, result.units) == ([], ())
+    (sentence,) = import_text(result)
+    assert sentence.startswith("aten.sub.Tensor is imported wrongly: node sub, ")
+    page = html.unescape((tmp_path / "report.html").read_text())
+    assert sentence in page
+    assert "python import/sub.py" in page
+    assert node.relax in page
 
 
 def test_a_right_source_is_left_as_it_is(found):
