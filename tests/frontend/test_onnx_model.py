@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import sys
+from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -438,3 +441,17 @@ def test_a_more_accurate_run_is_in_float64():
     assert wide.dtype == np.float64
     np.testing.assert_allclose(plain, wide, rtol=0, atol=1e-5)
     assert not np.array_equal(plain, wide.astype("float32").astype("float64"))
+
+
+def test_a_model_of_a_package_agrees_with_real_weights_and_inputs(agrees):
+    """Magika, which tells the types of files: this one is Python."""
+    found = find_spec("magika")
+    if found is None or found.origin is None:
+        pytest.skip("needs the package magika, for its weights")
+    folder = Path(found.origin).parent / "models" / "standard_v3_3"
+    content = Path(__file__).read_bytes().strip()
+    tokens = np.array([[*content[:1024], *content[-1024:]]], "int32")
+    imported = agrees(folder / "model.onnx", samples=[{"bytes": tokens}])
+    labels = json.loads((folder / "config.min.json").read_text())["target_labels_space"]
+    (scores,) = imported.reference(imported.samples[0])
+    assert labels[int(scores.argmax())] == "python"
