@@ -124,6 +124,7 @@ def _by_hand() -> Iterator[CoreCall]:
                 ([2, 3], None),
                 (None, [2.0, 2.0]),
                 (None, [1.5, 0.6]),
+                (None, [1.3, 1.7]),
             )
         ),
     ]

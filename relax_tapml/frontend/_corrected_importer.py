@@ -39,9 +39,12 @@ _COMPARISONS = {
 _NOT_IN_BFLOAT16 = frozenset(
     {
         *("sort.default", "argsort.default", "topk.default", "max.dim", "argmax.default"),
-        *("argmin.default", "isnan.default", "isinf.default", "fmod.Tensor", "fmod.Scalar"),
-        *("median.dim", "median.default"),
+        *("argmin.default", "isnan.default", "isinf.default", "median.dim", "median.default"),
     }
+)
+_NOT_IN_HALF = (
+    *("acos.default", "acosh.default", "asin.default", "asinh.default", "atan.default"),
+    *("atan2.default", "cosh.default", "sinh.default", "fmod.Tensor", "fmod.Scalar"),
 )
 _FAR = 1 << 62
 _OVERLOADS = ("default", "Tensor", "Scalar", "Tensor_Scalar", "Tensor_Tensor")
@@ -54,7 +57,7 @@ class CorrectedImporter(ExportedProgramImporter):  # type: ignore[misc]
         """Return the converters by operator name; TVM's own where it is right."""
         stock: dict[str, Callable[[Node], Any]] = super().create_convert_map()
         promoted = {f"{name}.{o}" for name in (*_UNARY, *_BINARY) for o in _OVERLOADS}
-        promoted |= {"clamp.default", "remainder.Scalar", "fmod.Scalar"}
+        promoted |= {"remainder.Scalar"}
         return {
             **stock,
             **{name: self._promoting(stock[name]) for name in promoted & stock.keys()},
@@ -71,6 +74,14 @@ class CorrectedImporter(ExportedProgramImporter):  # type: ignore[misc]
                 for overload in ("Tensor", "Scalar")
             },
             **{name: self._in_float32(stock[name]) for name in _NOT_IN_BFLOAT16 & stock.keys()},
+            **{
+                name: self._in_float32(stock[name], ("float16", "bfloat16"), is_promoting=True)
+                for name in _NOT_IN_HALF
+            },
+            "mul.Tensor": self._logical(relax.op.logical_and, self._promoting(stock["mul.Tensor"])),
+            "maximum.default": self._logical(relax.op.logical_or, stock["maximum.default"]),
+            "minimum.default": self._logical(relax.op.logical_and, stock["minimum.default"]),
+            **dict.fromkeys(("clamp.default", "clamp.Tensor"), self._clamp),
             **dict.fromkeys(("bmm.default", "matmul.default", "mm.default"), self._matmul),
         }
 
@@ -120,14 +131,47 @@ class CorrectedImporter(ExportedProgramImporter):  # type: ignore[misc]
 
         return convert
 
-    def _in_float32(self, stock: Callable[[Node], Any]) -> Callable[[Node], Any]:
-        """Compute bfloat16 in float32, which has all of its values; TVM sorts it by its bits."""
+    def _logical(
+        self, operator: Callable[[Any, Any], Any], stock: Callable[[Node], Any]
+    ) -> Callable[[Node], Any]:
+        """Compute booleans as such; TVM does not build their product, maximum and minimum."""
+
+        def convert(node: Node) -> Any:
+            if _dtype(node) != "bool":
+                return stock(node)
+            first, second = (self._operand(arg, "bool") for arg in node.args[:2])
+            return self._emit(operator(first, second))
+
+        return convert
+
+    def _clamp(self, node: Node) -> Any:
+        """Keep to the bounds that there are; TVM compares integers with infinity for others."""
+        dtype = _dtype(node)
+        value = self._operand(node.args[0], dtype)
+        for at, (name, operator) in enumerate(
+            (("min", relax.op.maximum), ("max", relax.op.minimum)), start=1
+        ):
+            bound: Any = node.args[at] if len(node.args) > at else node.kwargs.get(name)
+            if bound is not None:
+                value = self._emit(operator(value, self._operand(bound, dtype)))
+        return value
+
+    def _in_float32(
+        self,
+        stock: Callable[[Node], Any],
+        dtypes: tuple[str, ...] = ("bfloat16",),
+        *,
+        is_promoting: bool = False,
+    ) -> Callable[[Node], Any]:
+        """Compute narrow floats in float32, which has all of their values, and round once; TVM
+        orders bfloat16 by its bits, and has no arcs and hyperbolic functions of float16.
+        """
 
         def convert(node: Node) -> Any:
             tensors = [arg for arg in node.args if isinstance(arg, Node) and _is_tensor(arg)]
-            narrow = [arg for arg in tensors if _dtype(arg) == "bfloat16"]
+            narrow = [arg for arg in tensors if _dtype(arg) in dtypes]
             if not narrow:
-                return stock(node)
+                return self._promoting(stock)(node) if is_promoting else stock(node)
             with self._replaced({arg: self._cast(self.env[arg], "float32") for arg in narrow}):
                 found = stock(node)
             if isinstance(found.ty, relax.TensorType):
@@ -136,10 +180,10 @@ class CorrectedImporter(ExportedProgramImporter):  # type: ignore[misc]
                 self._emit(relax.TupleGetItem(found, at)) for at in range(len(found.ty.fields))
             ]
             values: Any = node.meta["val"]
-            dtypes = [str(value.dtype).removeprefix("torch.") for value in values]
+            results = [str(value.dtype).removeprefix("torch.") for value in values]
             return self._emit(
                 relax.Tuple(
-                    [self._cast(one, dtype) for one, dtype in zip(fields, dtypes, strict=True)]
+                    [self._cast(one, dtype) for one, dtype in zip(fields, results, strict=True)]
                 )
             )
 
@@ -153,6 +197,42 @@ class CorrectedImporter(ExportedProgramImporter):  # type: ignore[misc]
 
     def _max_pool3d_with_indices(self, node: Node) -> Any:
         return self._maxima(node, super()._max_pool3d_with_indices)
+
+    def _upsample_nearest2d(self, node: Node) -> Any:
+        """Take the elements that PyTorch takes; TVM rounds to others unless a size is a multiple of
+        the old one.
+        """
+        of: Any = node.args[0]
+        shape = of.meta["val"].shape
+        if not all(isinstance(extent, int) for extent in shape[2:]):
+            raise NotImplementedError("nearest neighbours along a symbolic dimension")
+        x = self.env[of]
+        for axis in (2, 3):
+            places = torch.arange(shape[axis], dtype=torch.float32)
+            places = places.reshape([1, 1, -1, 1] if axis == 2 else [1, 1, 1, -1])
+            image = places.expand(1, 1, *shape[2:])
+            found = torch.ops.aten.upsample_nearest2d.vec(image, *node.args[1:], **node.kwargs)
+            taken = (found[0, 0, :, 0] if axis == 2 else found[0, 0, 0]).long()
+            x = self._emit(relax.op.take(x, relax.const(taken.numpy(), "int64"), axis))
+        return x
+
+    def _upsample_bilinear2d(self, node: Node) -> Any:
+        self._check_scales(node)
+        return super()._upsample_bilinear2d(node)
+
+    def _upsample_bicubic2d(self, node: Node) -> Any:
+        self._check_scales(node)
+        return super()._upsample_bicubic2d(node)
+
+    def _check_scales(self, node: Node) -> None:
+        """Refuse scales that no whole size has: TVM uses the ratio of sizes instead."""
+        given: Any = node.args
+        values: Any = (*given, *(None,) * (4 - len(given)))
+        of, size, _, scales = values
+        if size is None and isinstance(of, Node) and isinstance(scales, list | tuple):
+            for extent, scale in zip(of.meta["val"].shape[2:], scales, strict=True):
+                if not isinstance(extent, int) or extent * scale != int(extent * scale):
+                    raise NotImplementedError(f"a scale of {scale} for a dimension of {extent}")
 
     def _maxima(self, node: Node, stock: Callable[[Node], Any]) -> Any:
         """Return the maxima alone: where they are TVM says zeros."""
