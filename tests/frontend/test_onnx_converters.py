@@ -269,3 +269,30 @@ def test_layer_norms_return_their_statistics(agrees):
         {"w": weights(1, 5, 6)},
     )
     agrees(graph, samples=[[IMAGE]])
+
+
+@pytest.mark.parametrize("opset", [7, 9, 11, 13, 15, 17])
+def test_operators_of_old_opsets_are_imported(agrees, opset):
+    """Where their form has not changed, whatever their inputs were called."""
+    graph = model(
+        [
+            node("Conv", ["x", "w"], ["c"], pads=[1] * 4),
+            node("BatchNormalization", ["c", "s", "b", "m", "v"], ["n"], epsilon=1e-3),
+            node("Relu", ["n"], ["r"]),
+            node("MaxPool", ["r"], ["p"], kernel_shape=[2, 2]),
+            node("GlobalAveragePool", ["p"], ["g"]),
+            node("Flatten", ["g"], ["f"]),
+            node("Gemm", ["f", "k", "b"], ["l"]),
+            node("Softmax", ["l"], ["y"], axis=1),
+        ],
+        [value("x", "float32", [1, 2, 5, 6])],
+        ["y"],
+        {
+            "w": weights(1, 3, 2, 3, 3),
+            "k": weights(2, 3, 3),
+            "v": np.full(3, 0.5, "float32"),
+            **{name: weights(3, 3) for name in "sbm"},
+        },
+        opset=opset,
+    )
+    agrees(graph, samples=[[IMAGE]])
