@@ -32,6 +32,7 @@ from tvm import relax
 
 from relax_tapml.errors import TapmlError
 from relax_tapml.frontend.onnx_model import from_onnx
+from relax_tapml.printable import error_line
 
 RIGHT, REFUSED, WRONG = "right", "refused", "wrong"
 _SECONDS = 60
@@ -201,11 +202,11 @@ def _run(test: Any, model: onnx.ModelProto, inputs: Any) -> tuple[str, str]:
     try:
         built = tvm.compile(imported.module, target=tvm.target.Target(_TARGET))
     except Exception as error:
-        return REFUSED, f"tvm.compile: {type(error).__name__}: {str(error).splitlines()[-1][:200]}"
+        return REFUSED, f"tvm.compile: {error_line(error)}"
     try:
         outputs = _results(built, imported)
     except Exception as error:
-        return REFUSED, f"running: {type(error).__name__}: {str(error).splitlines()[0][:200]}"
+        return REFUSED, f"running: {error_line(error)}"
     expected = test.data_sets[0][1]
     for number, (want, got) in enumerate(zip(expected, outputs, strict=True)):
         fault = _fault(_array(want), got, test)

@@ -296,3 +296,8 @@ def test_operators_of_old_opsets_are_imported(agrees, opset):
         opset=opset,
     )
     agrees(graph, samples=[[IMAGE]])
+
+
+def test_old_slopes_belong_to_channels(agrees):
+    x = weights(1, 1, 3, 4, 3)
+    agrees(unary("PRelu", x, {"slope": np.array([0.1, 0.2, 0.3], "float32")}, 6), samples=[[x]])

@@ -252,6 +252,16 @@ def _power(call: OnnxCall) -> Any:
     return op.astype(call.emit(op.power(call.emit(op.astype(x, other)), y)), own)
 
 
+def _prelu(call: OnnxCall) -> Any:
+    """Before version 7 a slope is one for each channel; TVM takes it for the last axis."""
+    op, (x, slope) = relax.op, call.inputs[:2]
+    if call.opset >= 7 or slope.ty.ndim != 1:
+        return call.stock()
+    slope = call.emit(op.reshape(slope, (-1, *(1,) * (x.ty.ndim - 2))))
+    is_negative = op.less(x, relax.const(0, x.ty.dtype))
+    return op.where(is_negative, op.multiply(x, slope), x)
+
+
 def _one_hot(call: OnnxCall) -> Any:
     """Count negative indices from the end, along any axis; TVM takes scalars only."""
     op, emit, (indices, depth, values) = relax.op, call.emit, call.inputs[:3]
@@ -332,6 +342,7 @@ CONVERTERS: dict[str, Converter] = {
     "Mod": _mod,
     "NonMaxSuppression": _suppression,
     "OneHot": _one_hot,
+    "PRelu": _prelu,
     "Pow": _power,
     "QLinearConv": q_linear_conv,
     "QLinearMatMul": q_linear_matmul,

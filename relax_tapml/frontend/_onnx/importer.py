@@ -68,6 +68,8 @@ _OTHER_IN_ONNX = {"Attention"}
 """Of these, ONNX has another operator of the same name."""
 _NOT_TENSORS = re.compile(r"Sequence|Optional|(Split|Concat)\w*Sequence")
 _NAMED_AT_MOST = 8
+_HARMLESS = {("broadcast", 1), ("is_test", 1)}
+"""Old attributes that say what is always so now."""
 _NEWER = 13
 """The opset from which on operators take axes and shapes as inputs."""
 
@@ -530,6 +532,7 @@ def _check_version(node: onnx.NodeProto, opset: int) -> None:
         attribute.name
         for attribute in node.attribute
         if attribute.name not in new.attributes
+        and (attribute.name, attribute.i) not in _HARMLESS
         and attribute != old.attributes[attribute.name].default_value
     ]
     if gone or not new.min_input <= len(node.input) <= new.max_input:
