@@ -122,8 +122,7 @@ class CorrectedImporter(ExportedProgramImporter):  # type: ignore[misc]
 
         def convert(node: Node) -> Any:
             given = [arg.meta["val"] if isinstance(arg, Node) else arg for arg in node.args[:2]]
-            if not all(isinstance(arg, torch.Tensor | int | float) for arg in given):
-                raise NotImplementedError("a comparison with a dimension")
+            given = [2 if isinstance(arg, torch.SymInt) else arg for arg in given]
             common = str(torch.result_type(*given)).removeprefix("torch.")
             dtype = "int8" if common == "bool" else common
             first, second = (self._operand(arg, dtype) for arg in node.args[:2])
@@ -496,9 +495,14 @@ class CorrectedImporter(ExportedProgramImporter):  # type: ignore[misc]
         return self._emit(relax.op.squeeze(self._emit(row), dim))
 
     def _operand(self, value: Any, dtype: str) -> Any:
-        """Return a node's value or a number as a tensor of ``dtype``."""
-        if isinstance(value, Node) and _is_tensor(value):
-            return self._cast(self.env[value], dtype)
+        """Return a node's value, which may be a dimension, or a number as a tensor of ``dtype``."""
+        if isinstance(value, Node):
+            found = self.env[value]
+            if _is_tensor(value):
+                return self._cast(found, dtype)
+            if not isinstance(found, int | float):
+                return self._prim_value_to_scalar_tensor(found, dtype)
+            value = found
         return relax.const(value, dtype)
 
     def _cast(self, value: Any, dtype: str) -> Any:

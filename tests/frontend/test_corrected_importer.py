@@ -187,6 +187,40 @@ def test_bfloat16_is_ordered_by_value(function, run_on_llvm):
     agrees(from_torch(module_of(function), (x,)), run_on_llvm)
 
 
+@NO_ARITHMETIC
+@pytest.mark.parametrize(
+    "function",
+    [lambda x: x + x.shape[0], lambda x: x - x.shape[0] // 2, lambda x: x > x.shape[0] - 2],
+)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.int64])
+def test_a_dimension_is_an_operand(function, dtype, run_on_llvm):
+    example = torch.arange(15).reshape(5, 3).to(dtype)
+    model = from_torch(module_of(function), (example,), dynamic_shapes=(({0: N},),))
+    agrees(model, run_on_llvm)
+
+
+@pytest.mark.parametrize("size", [(8, 7), (2, 3), None])
+def test_nearest_neighbours_are_those_of_pytorch(size, run_on_llvm):
+    """For sizes that are no multiples, and for scales that no whole size has."""
+    image = torch.arange(40.0).reshape(1, 2, 4, 5)
+    scale = None if size else (1.3, 1.7)
+
+    def resize(x):
+        return torch.nn.functional.interpolate(x, size, scale, mode="nearest")
+
+    agrees(from_torch(module_of(resize), (image,)), run_on_llvm)
+
+
+def test_a_scale_that_no_size_has_is_refused():
+    """TVM would use the ratio of the sizes, and PyTorch does not."""
+
+    def resize(x):
+        return torch.nn.functional.interpolate(x, scale_factor=1.3, mode="bilinear")
+
+    with refused(LoweringError, "upsample_bilinear2d", "a scale of 1.3 for a dimension of 4"):
+        from_torch(module_of(resize), (torch.ones(1, 1, 4, 5),))
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
 @pytest.mark.parametrize("function", [torch.selu, lambda x: torch.celu(x, 2.0), torch.nn.ELU(0.5)])
 def test_exponential_units_have_their_scales(function, dtype, run_on_llvm):
