@@ -11,7 +11,7 @@ from relax_tapml.arrays import Array
 from relax_tapml.errors import UsageError
 from relax_tapml.frontend.model import FrameworkGraph, Meaning, Model, Sample
 from relax_tapml.frontend.signature import check_model
-from relax_tapml.passes.notes import with_notes
+from relax_tapml.passes.notes import Note, with_notes
 
 _INSTALL = "pip install 'relax-tapml[onnx]'"
 
@@ -136,7 +136,7 @@ def _imported(
     notes = [*interface.size_notes(inputs, sizes, not given), *folded.notes]
     model = Model(
         name=opened.name,
-        module=with_notes(imported.module, notes),
+        module=with_notes(imported.module, [Note(text) for text in notes]),
         params=imported.params,
         samples=samples,
         reference=_Reference(opened, inputs),

@@ -14,7 +14,7 @@ pytest.importorskip("onnxruntime", reason="needs relax-tapml[onnx]")
 import onnx
 from onnx_graphs import model, node, value, weights
 
-from relax_tapml.errors import LoweringError
+from relax_tapml.errors import LoweringError, StoreError
 from relax_tapml.frontend._onnx.convolution import convolution, transposed_convolution
 from relax_tapml.frontend._onnx.runtime import run_model
 from relax_tapml.frontend.onnx_model import from_onnx
@@ -304,3 +304,18 @@ def test_old_slopes_belong_to_channels(run_on_llvm):
     imported = from_onnx(unary("PRelu", x, {"slope": slope}, 6), samples=[[x]])
     expected = np.where(x < 0, x * slope[:, None, None], x)
     np.testing.assert_allclose(run_on_llvm(imported)[0][0], expected, rtol=1e-6)
+
+
+def test_channels_may_come_first(run_on_llvm):
+    """In mode CRD, which onnxruntime has no kernel for."""
+    x = weights(1, 1, 2, 4, 6)
+    graph = unary("SpaceToDepth", x, opset=13, blocksize=2)
+    graph.graph.node[0].attribute.append(onnx.helper.make_attribute("mode", "CRD"))
+    del graph.opset_import[:]
+    graph.opset_import.append(onnx.helper.make_opsetid("", onnx.defs.onnx_opset_version()))
+    try:
+        imported = from_onnx(graph, samples=[[x]])
+    except StoreError:
+        pytest.skip("this onnx has no such mode")
+    parts = x.reshape(1, 2, 2, 2, 3, 2).transpose(0, 1, 3, 5, 2, 4)
+    np.testing.assert_array_equal(run_on_llvm(imported)[0][0], parts.reshape(1, 8, 2, 3))

@@ -252,6 +252,17 @@ def _power(call: OnnxCall) -> Any:
     return op.astype(call.emit(op.power(call.emit(op.astype(x, other)), y)), own)
 
 
+def _space_to_depth(call: OnnxCall) -> Any:
+    """Keep channels first in mode CRD, which TVM does not know."""
+    if call.attributes.get("mode", b"DCR") == b"DCR":
+        return call.stock()
+    op, x, size = relax.op, call.inputs[0], call.attributes["blocksize"]
+    n, c, h, w = x.ty.shape.values
+    parts = call.emit(op.reshape(x, (n, c, h // size, size, w // size, size)))
+    moved = call.emit(op.permute_dims(parts, [0, 1, 3, 5, 2, 4]))
+    return op.reshape(moved, (n, c * size * size, h // size, w // size))
+
+
 def _prelu(call: OnnxCall) -> Any:
     """Before version 7 a slope is one for each channel; TVM takes it for the last axis."""
     op, (x, slope) = relax.op, call.inputs[:2]
@@ -352,6 +363,7 @@ CONVERTERS: dict[str, Converter] = {
     "Reshape": _reshape,
     "Resize": resize,
     "Slice": _slice,
+    "SpaceToDepth": _space_to_depth,
     "Upsample": upsample,
 }
 """By operator, ``Slice`` or ``com.microsoft::FusedConv``."""
