@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Unpack
@@ -44,6 +44,7 @@ def bring_up(
     inputs: Sequence[Any] = (),
     texts: Sequence[str] = (),
     quantization: str | None = None,
+    dims: Mapping[str, Sequence[int]] | None = None,
     drive: Sequence[str] = (),
     resume: bool = False,
     force: bool = False,
@@ -71,6 +72,8 @@ def bring_up(
         Sentences, for text models.
     quantization
         Of a model ``mlc:CONFIG``; by default that of its config.
+    dims
+        Sizes of dimensions that a ``model.onnx`` leaves open, by name.
     drive
         Names of the scenarios by which a decoder with a paged KV cache is run, or one
         ``package.module:function`` in place of ``Model.drive``.
@@ -111,7 +114,7 @@ def bring_up(
         may be ``inconclusive`` instead, as above.
     """
     options = (options or Options()).changed(fields)
-    load = partial(_driven, model, inputs, texts, quantization, drive, options)
+    load = partial(_driven, model, inputs, texts, quantization, dims, drive, options)
     clock = StageClock(reporter or SilentReporter())
     with (
         machine_errors(f"running in {out}", Path(out)),
@@ -199,10 +202,11 @@ def _driven(
     inputs: Sequence[Any],
     texts: Sequence[str],
     quantization: str | None,
+    dims: Mapping[str, Sequence[int]] | None,
     drive: Sequence[str],
     options: Options,
 ) -> Model:
-    return with_drive(_loaded(model, inputs, texts, quantization, options), drive)
+    return with_drive(_loaded(model, inputs, texts, quantization, dims, options), drive)
 
 
 def _loaded(
@@ -210,6 +214,7 @@ def _loaded(
     inputs: Sequence[Any],
     texts: Sequence[str],
     quantization: str | None,
+    dims: Mapping[str, Sequence[int]] | None,
     options: Options,
 ) -> Model:
     if isinstance(model, str):
@@ -219,6 +224,7 @@ def _loaded(
             inputs=paths,
             texts=texts,
             quantization=quantization,
+            dims=dims,
             source=options.source,
             trust=options.trust,
         )
@@ -226,6 +232,8 @@ def _loaded(
         raise UsageError("texts are for text models; give a Model samples instead")
     if quantization is not None:
         raise UsageError("quantization is for a model mlc:CONFIG; a Model has its own")
+    if dims:
+        raise UsageError("dims are for a model.onnx; give them to from_onnx, or a Model samples")
     if not inputs:
         return model
     return dataclasses.replace(model, samples=as_samples(inputs))
