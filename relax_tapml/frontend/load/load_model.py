@@ -30,7 +30,8 @@ def load_model(
     ----------
     spec
         A name of one of ``FRONTENDS``: a built-in example, ``package.module:callable``, a folder
-        written by ``save_model``, a Relax module ``.json``, a torch ``.pt2``, or ``mlc:CONFIG``.
+        written by ``save_model``, a Relax module ``.json``, a torch ``.pt2``, ``hf:FOLDER``, or
+        ``mlc:CONFIG``.
     inputs
         ``.npz`` and ``.safetensors`` files, or folders of them, one sample per file. They replace
         the samples that come with the model.
