@@ -111,6 +111,18 @@ class Model:
     drive: Callable[[Functions, Sample], list[Array]] | None = field(default=None, compare=False)
     for_target: Callable[[Any], Any] | None = field(default=None, compare=False)
 
+    def __post_init__(self) -> None:
+        """Take a meaning by its name, too; ``UsageError`` if there is none of that name."""
+        if self.meaning is None:
+            return
+        try:
+            object.__setattr__(self, "meaning", Meaning(self.meaning))
+        except ValueError as error:
+            raise UsageError(
+                f"meaning {self.meaning!r} of {self.name}: expected one of "
+                f"{', '.join(repr(str(one)) for one in Meaning)}"
+            ) from error
+
     def run(self, functions: Functions, sample: Sample) -> list[Array]:
         """Run a sample and return its outputs.
 

@@ -14,7 +14,10 @@ class PythonCallable(Frontend):
     """The user's own function, which returns a model."""
 
     usage = "package.module:callable"
-    summary = "package.module:callable, which returns (IRModule, params) or a Model"
+    summary = (
+        "package.module:callable[:arguments], which returns a Model, (IRModule, params), an "
+        "exported program of torch, or (torch module, example inputs)"
+    )
 
     def matches(self, spec: str) -> bool:
         return ":" in spec
