@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Protocol
@@ -98,6 +98,8 @@ class Model:
         Makes ``module`` once more, for another target: the same Relax functions, with the kernels
         that a compiler makes for that target, such as those of a KV cache. Only needed where
         ``module`` already has such kernels; None where it does not, or where there is no way.
+    from_texts
+        Makes samples of texts, with the model's tokenizer, for ``--text``; None without one.
     """
 
     name: str
@@ -110,6 +112,9 @@ class Model:
     meaning: Meaning | None = None
     drive: Callable[[Functions, Sample], list[Array]] | None = field(default=None, compare=False)
     for_target: Callable[[Any], Any] | None = field(default=None, compare=False)
+    from_texts: Callable[[Sequence[str]], Sequence[Sample]] | None = field(
+        default=None, compare=False
+    )
 
     def __post_init__(self) -> None:
         """Take a meaning by its name, too; ``UsageError`` if there is none of that name."""

@@ -23,7 +23,7 @@ from relax_tapml.frontend.hf.task_inputs import (
     takes_text,
     token_ids,
 )
-from relax_tapml.frontend.inputs import load_samples
+from relax_tapml.frontend.inputs import check_files, load_samples
 from relax_tapml.frontend.model import Model
 from relax_tapml.frontend.signature import signature_of
 from relax_tapml.frontend.torch_export import from_torch
@@ -67,6 +67,7 @@ def load_hf(
     LoweringError
         TVM cannot import an operator.
     """
+    check_files(inputs)
     checkpoint = read_checkpoint(folder, trust=trust)
     name = folder.resolve().name + (" (weights drawn)" if checkpoint.is_drawn else "")
     texts = _texts(checkpoint, texts)

@@ -19,6 +19,8 @@ class PythonCallable(Frontend):
         "exported program of torch, or (torch module, example inputs)"
     )
 
+    may_take_texts = True
+
     def matches(self, spec: str) -> bool:
         return ":" in spec
 

@@ -183,5 +183,6 @@ def test_a_decoder_that_counts_on_a_growing_cache_has_none(tmp_path):
 
 
 def test_a_decoder_takes_prompts_not_files(decoder, tmp_path):
+    np.savez(tmp_path / "one.npz", ids=np.ones((1, 3), "int64"))
     with pytest.raises(UsageError, match="--text"):
         load_model(decoder, inputs=[tmp_path])
