@@ -255,8 +255,8 @@ def test_an_output_that_the_framework_cannot_judge_is_told(build):
         (
             [MODEL, "--text", "Rain?"],
             2,
-            f"model {MODEL} takes arrays, not texts. Give --inputs; --text is for minilm "
-            "and mlc:CONFIG.",
+            f"model {MODEL} takes arrays, not texts. Give --inputs; --text is for minilm, "
+            "mlc:CONFIG and hf:FOLDER",
         ),
         (
             [MODEL, "--migrate", "some"],

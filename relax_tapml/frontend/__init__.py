@@ -2,12 +2,14 @@
 
 The name of a model flows in (a file, a folder, a Python callable, a built-in example, a
 configuration of MLC-LLM); a checked ``model.Model`` flows out: Relax, parameters by name, samples
-and the framework's own outputs. Others call ``load.load_model`` or a ``from_...`` function;
-``model`` holds plain dataclasses, which every room may import.
+and the framework's own outputs. Others call ``load.load_model`` or a ``from_...`` function; the
+room ``hf`` reads checkpoint folders; ``model`` holds plain dataclasses, which every room may
+import.
 """
 
 __all__ = [
     "drives",
+    "hf",
     "inputs",
     "load",
     "mlc_compat",

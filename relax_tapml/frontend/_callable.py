@@ -1,12 +1,16 @@
-"""A model from Python: ``package.module:callable``."""
+"""A model from Python: ``package.module:callable``, with arguments if it takes any."""
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import difflib
 import importlib
 import importlib.util
+import inspect
 import sys
+import sysconfig
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,25 +23,42 @@ from relax_tapml.frontend._params import named_params, param_count
 from relax_tapml.frontend._unpack_params import UnpackParams
 from relax_tapml.frontend.model import Model
 from relax_tapml.frontend.signature import signature_of
+from relax_tapml.frontend.torch_export import from_torch
 from relax_tapml.printable import error_line
+
+_RETURNS = (
+    "a relax_tapml.Model, (IRModule, params), a torch.export.ExportedProgram, or (torch.nn.Module, "
+    "example inputs)"
+)
+# Code that is not the user's lies there, or in a folder site-packages.
+_NOT_THEIRS = ("<", sysconfig.get_path("stdlib"), str(Path(__file__).resolve().parent.parent))
 
 
 def load_callable(spec: str) -> Model:
-    """Import ``package.module:callable``, call it without arguments and return its model.
+    """Import ``package.module:callable[:arguments]``, call it and return its model.
 
-    The current directory can be imported from. The callable returns a ``Model``, or
-    ``(IRModule, params)`` with parameters in a form ``named_params`` takes.
+    The current directory can be imported from. ``arguments`` are separated by commas, and may have
+    names: ``my.models:llama:tiny,layers=4``. What Python reads as a literal is passed as one, all
+    else as text.
+
+    The callable returns a ``Model``; ``(IRModule, params)`` with parameters in a form
+    ``named_params`` takes; a ``torch.export.ExportedProgram``; or a ``torch.nn.Module`` and its
+    example inputs, as ``from_torch`` takes them.
 
     Raises
     ------
     UsageError
-        The module or callable does not exist, raises, or returns something else.
+        The module or callable does not exist, raises, takes other arguments, or returns something
+        else.
     """
+    name, arguments = _split(spec)
     with _importable(Path.cwd()):
-        function = _import("model", spec)
-        attribute = spec.partition(":")[2]
+        function = _import("model", name)
+        attribute = name.partition(":")[2]
+        positional, named = _read_arguments(arguments)
+        _check_call(spec, function, positional, named)
         try:
-            result = function()
+            result = function(*positional, **named)
         except TapmlError:
             raise
         except Exception as error:
@@ -45,12 +66,68 @@ def load_callable(spec: str) -> Model:
             raise UsageError(f"model {spec} raised {error_line(error)}{_place(error)}") from error
     if isinstance(result, Model):
         return result
-    if isinstance(result, tuple) and len(result) == 2 and isinstance(result[0], tvm.IRModule):
-        return from_module(result[0], result[1], name=attribute)
-    raise UsageError(
-        f"model {spec} returned {_described(result)}, expected (IRModule, params) or a "
-        "relax_tapml.frontend.model.Model."
-    )
+    if isinstance(result, tuple) and len(result) == 2:
+        first, second = result
+        if isinstance(first, tvm.IRModule):
+            return from_module(first, second, name=attribute)
+        if _is_torch(first, "nn.Module"):
+            return from_torch(first, _as_arguments(second), name=attribute)
+    if _is_torch(result, "export.ExportedProgram"):
+        return from_torch(result, name=attribute)
+    raise UsageError(f"model {spec} returned {_described(result)}, expected {_RETURNS}.")
+
+
+def _split(spec: str) -> tuple[str, str]:
+    """Divide ``package.module:callable:arguments``."""
+    module, separator, rest = spec.partition(":")
+    attribute, _, arguments = rest.partition(":")
+    return f"{module}{separator}{attribute}", arguments
+
+
+def _read_arguments(text: str) -> tuple[list[Any], dict[str, Any]]:
+    positional: list[Any] = []
+    named: dict[str, Any] = {}
+    for part in text.split(",") if text else []:
+        name, separator, value = part.partition("=")
+        if separator and name.strip().isidentifier():
+            named[name.strip()] = _value(value)
+        else:
+            positional.append(_value(part))
+    return positional, named
+
+
+def _value(text: str) -> Any:
+    try:
+        return ast.literal_eval(text.strip())
+    except (ValueError, SyntaxError):
+        return text.strip()
+
+
+def _check_call(spec: str, function: Any, positional: list[Any], named: dict[str, Any]) -> None:
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):  # Some builtins have none.
+        return
+    try:
+        signature.bind(*positional, **named)
+    except TypeError as error:
+        raise UsageError(
+            f"model {spec}: {error}; the callable takes {signature}. Give arguments behind a colon,"
+            " separated by commas: package.module:callable:tiny,layers=4"
+        ) from error
+
+
+def _is_torch(value: Any, name: str) -> bool:
+    """Whether a value is of a class of PyTorch, which is imported if any value is."""
+    kind: Any = sys.modules.get("torch")
+    for part in name.split("."):
+        kind = getattr(kind, part, None)
+    return kind is not None and isinstance(value, kind)
+
+
+def _as_arguments(inputs: Any) -> Any:
+    """Return example inputs as positional or keyword arguments; a single tensor is one."""
+    return (inputs,) if _is_torch(inputs, "Tensor") else inputs
 
 
 def import_callable(spec: str, what: str) -> Any:
@@ -121,13 +198,19 @@ def _importable(folder: Path) -> Iterator[None]:
 
 
 def _place(error: Exception) -> str:
-    """Return the line that raised."""
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    if trace is None:
+    """Return the innermost line of the user's code that raised, or of any if none of it did."""
+    if isinstance(error, SyntaxError) and error.filename:
+        return f" (at {error.filename}:{error.lineno})"
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [
+        frame
+        for frame in frames
+        if "site-packages" not in frame.filename and not frame.filename.startswith(_NOT_THEIRS)
+    ]
+    if not frames:
         return ""
-    return f" (at {trace.tb_frame.f_code.co_filename}:{trace.tb_lineno})"
+    frame = (own or frames)[-1]
+    return f" (at {frame.filename}:{frame.lineno})"
 
 
 def _described(value: Any) -> str:

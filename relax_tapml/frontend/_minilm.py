@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Sequence
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from relax_tapml.errors import UsageError
-from relax_tapml.frontend._texts import silent, text_start
+from relax_tapml.frontend._texts import default_texts, silent, text_start
 from relax_tapml.frontend.model import Meaning, Model, Sample
 from relax_tapml.frontend.torch_export import from_torch
 
@@ -66,12 +65,6 @@ def minilm(texts: Sequence[str] = ()) -> Model:
         name="all-MiniLM-L6-v2",
         meaning=Meaning.EMBEDDING,
     )
-
-
-def default_texts() -> list[str]:
-    """Return the sentences that come with the package."""
-    file = resources.files("relax_tapml.frontend") / "minilm_sentences.txt"
-    return file.read_text(encoding="utf-8").splitlines()
 
 
 def _model_folder() -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import textwrap
 from collections.abc import Iterator
+from importlib import resources
 from typing import Any
 
 
@@ -29,3 +30,9 @@ def silent(transformers: Any) -> Iterator[None]:
 def text_start(text: str) -> str:
     """Return the first words of a text, as the name of a sample."""
     return textwrap.shorten(text, 40, placeholder="...") or "(empty)"
+
+
+def default_texts() -> list[str]:
+    """Return the sentences that come with the package."""
+    file = resources.files("relax_tapml.frontend") / "minilm_sentences.txt"
+    return file.read_text(encoding="utf-8").splitlines()

@@ -49,6 +49,12 @@ def read_arrays(paths: Iterable[Path]) -> Iterator[tuple[Path, dict[str, Array]]
             yield file, _read(file)
 
 
+def check_files(paths: Iterable[Path]) -> None:
+    """Check that there are sample files; ``UsageError`` if there are not. Nothing is read."""
+    for path in paths:
+        _files(path)
+
+
 def as_samples(items: Iterable[Sample | Sequence[Any]]) -> tuple[Sample, ...]:
     """Return samples; sequences of arrays or tensors are converted to samples."""
     return tuple(

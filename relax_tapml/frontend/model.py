@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Protocol
@@ -194,6 +194,8 @@ class Model:
     graph
         Makes the framework's graph for a sample, with what the importer made of each node; called
         only where source and framework differ. None where there is no such graph.
+    from_texts
+        Makes samples of texts, with the model's tokenizer, for ``--text``; None without one.
     """
 
     name: str
@@ -207,6 +209,21 @@ class Model:
     drive: Callable[[Functions, Sample], list[Array]] | None = field(default=None, compare=False)
     for_target: Callable[[Any], Any] | None = field(default=None, compare=False)
     graph: Callable[[Sample], FrameworkGraph] | None = field(default=None, compare=False)
+    from_texts: Callable[[Sequence[str]], Sequence[Sample]] | None = field(
+        default=None, compare=False
+    )
+
+    def __post_init__(self) -> None:
+        """Take a meaning by its name, too; ``UsageError`` if there is none of that name."""
+        if self.meaning is None:
+            return
+        try:
+            object.__setattr__(self, "meaning", Meaning(self.meaning))
+        except ValueError as error:
+            raise UsageError(
+                f"meaning {self.meaning!r} of {self.name}: expected one of "
+                f"{', '.join(repr(str(one)) for one in Meaning)}"
+            ) from error
 
     def run(self, functions: Functions, sample: Sample) -> list[Array]:
         """Run a sample and return its outputs.

@@ -106,3 +106,71 @@ def test_a_callable_that_raises_is_named_with_the_line(zoo, tmp_path):
 def test_the_packages_own_errors_pass_through(zoo):
     with pytest.raises(SourceError, match=r"^not an oracle$"):
         load_callable(f"{zoo}:refused")
+
+
+TORCH = """
+import torch
+from torch import nn
+
+class Scaled(nn.Module):
+    def __init__(self, width, factor):
+        super().__init__()
+        self.linear = nn.Linear(width, 2)
+        self.factor = factor
+
+    def forward(self, x):
+        return self.linear(x) * self.factor
+
+def with_inputs(width=3, factor=2.0): return Scaled(width, factor), (torch.ones(1, width),)
+def with_tensor(): return Scaled(3, 1.0), torch.ones(1, 3)
+def by_name(): return Scaled(3, 1.0), {"x": torch.ones(1, 3)}
+def exported(): return torch.export.export(Scaled(3, 1.0).eval(), (torch.ones(1, 3),))
+def alone(): return Scaled(3, 1.0)
+def text(word, *, flag): return Scaled(len(word), 1.0 if flag is True else 0.0), torch.ones(1, 4)
+def deep():
+    return Scaled(3, 1.0)(torch.ones(1, 5))
+"""
+
+
+@pytest.fixture
+def torch_zoo(tmp_path, monkeypatch):
+    pytest.importorskip("torch")
+    name = f"torch_{tmp_path.name}".replace("-", "_")
+    (tmp_path / f"{name}.py").write_text(TORCH)
+    monkeypatch.chdir(tmp_path)
+    return name
+
+
+@pytest.mark.parametrize("attribute", ["with_inputs", "with_tensor", "by_name", "exported"])
+def test_a_torch_module_or_program_makes_a_model(torch_zoo, attribute):
+    model = load_callable(f"{torch_zoo}:{attribute}")
+    (sample,) = model.samples
+    assert (model.name, sample.arrays[0].shape) == (attribute, (1, 3))
+    assert model.reference(sample)[0].shape == (1, 2)
+
+
+def test_arguments_follow_behind_a_colon(torch_zoo):
+    model = load_callable(f"{torch_zoo}:with_inputs:5,factor=0.5")
+    assert model.samples[0].arrays[0].shape == (1, 5)
+    assert load_callable(f"{torch_zoo}:text:four,flag=True").samples[0].arrays[0].shape == (1, 4)
+
+
+@pytest.mark.parametrize(
+    ("call", "named"),
+    [
+        ("with_inputs:1,2,3", ("too many", "(width=3, factor=2.0)")),
+        ("text", ("missing", "flag")),
+        ("alone", ("Scaled", "example inputs")),
+        ("deep", ("5", ".py:12")),
+    ],
+)
+def test_torch_calls_that_make_no_model_are_refused(torch_zoo, call, named):
+    """Of an error inside of PyTorch the line of the user's own code is shown."""
+    with refused(UsageError, call.partition(":")[0], *named):
+        load_callable(f"{torch_zoo}:{call}")
+
+
+def test_a_syntax_error_is_shown_where_it_is(torch_zoo, tmp_path):
+    (tmp_path / f"{torch_zoo}.py").write_text("x = 1\ny = (\n")
+    with refused(UsageError, f"{torch_zoo}.py:2"):
+        load_callable(f"{torch_zoo}:f")

@@ -94,3 +94,42 @@ def test_a_missing_file_gets_close_matches(tmp_path, suffix):
     (tmp_path / f"model{suffix}").write_text("")
     with refused(UsageError, f"{tmp_path}/modle{suffix}", f"Did you mean model{suffix}?"):
         load_model(f"{tmp_path}/modle{suffix}")
+
+
+def test_a_model_of_ones_own_may_take_texts(tmp_path, monkeypatch):
+    (tmp_path / "load_test_texts.py").write_text(
+        """
+import numpy as np
+from relax_tapml import Model, Sample
+from relax_tapml.frontend.load.load_model import load_model
+
+def tokenized(texts):
+    return [Sample(name=t, arrays=(np.full(4, len(t), "float32"),)) for t in texts]
+
+def load():
+    from load_test_texts_module import Scale
+    return Model(name="m", module=Scale, params={}, samples=(), from_texts=tokenized)
+"""
+    )
+    (tmp_path / "load_test_texts_module.py").write_text(
+        """
+from tvm.script import ir as I
+from tvm.script import relax as R
+
+@I.ir_module
+class Scale:
+    @R.function
+    def main(x: R.Tensor((4,), "float32")):
+        return R.add(x, x)
+"""
+    )
+    monkeypatch.chdir(tmp_path)
+    model = load_model("load_test_texts:load", texts=["a", "bcd"])
+    assert [(s.name, s.arrays[0][0]) for s in model.samples] == [("a", 1), ("bcd", 3)]
+
+
+def test_files_are_looked_for_before_the_model_is_made(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "load_test_slow.py").write_text("def load(): raise AssertionError('made')")
+    with refused(UsageError, "nothing.npz", "no such file"):
+        load_model("load_test_slow:load", inputs=[tmp_path / "nothing.npz"])

@@ -10,7 +10,7 @@ from tvm.script import ir as I
 from tvm.script import relax as R
 
 from relax_tapml.errors import UsageError
-from relax_tapml.frontend.model import Model, Sample
+from relax_tapml.frontend.model import Meaning, Model, Sample
 from relax_tapml.frontend.signature import check_model, signature_of
 
 
@@ -108,3 +108,10 @@ def test_an_input_that_is_no_tensor_is_refused():
     sample = Sample(name="s", arrays=(X,))
     with refused(UsageError, "s: ", "'cache'", "R.Any", "tensors"):
         check_model(Model(name="m", module=Module, params={}, samples=(sample,)))
+
+
+def test_a_meaning_may_be_given_by_name():
+    options = {"name": "m", "module": None, "params": {}, "samples": ()}
+    assert Model(**options, meaning="embedding").meaning is Meaning.EMBEDDING
+    with pytest.raises(UsageError, match=r"'vectors'.*'embedding'"):
+        Model(**options, meaning="vectors")

@@ -14,7 +14,12 @@ class PythonCallable(Frontend):
     """The user's own function, which returns a model."""
 
     usage = "package.module:callable"
-    summary = "package.module:callable, which returns (IRModule, params) or a Model"
+    summary = (
+        "package.module:callable[:arguments], which returns a Model, (IRModule, params), an "
+        "exported program of torch, or (torch module, example inputs)"
+    )
+
+    may_take_texts = True
 
     def matches(self, spec: str) -> bool:
         return ":" in spec

@@ -47,6 +47,9 @@ class Frontend(ABC):
     Otherwise texts are refused, and inputs replace the samples of the loaded model.
     """
 
+    may_take_texts: ClassVar[bool] = False
+    """Whether a model of it may have a tokenizer of its own, ``Model.from_texts``."""
+
     takes_quantization: ClassVar[bool] = False
     """Whether it takes the name of a quantization."""
 

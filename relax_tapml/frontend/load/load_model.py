@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from relax_tapml.errors import UsageError
-from relax_tapml.frontend.inputs import load_samples
+from relax_tapml.frontend.inputs import check_files, load_samples
 from relax_tapml.frontend.load.frontend import Frontend, Request
 from relax_tapml.frontend.load.registry import FRONTENDS
 from relax_tapml.frontend.model import Model
@@ -31,13 +31,14 @@ def load_model(
     ----------
     spec
         A name of one of ``FRONTENDS``: a built-in example, ``package.module:callable``, a folder
-        written by ``save_model``, a Relax module ``.json``, a torch ``.pt2``, an ``.onnx``, or
-        ``mlc:CONFIG``.
+        written by ``save_model``, a Relax module ``.json``, a torch ``.pt2``, an ``.onnx``,
+        ``hf:FOLDER``, or ``mlc:CONFIG``.
     inputs
         ``.npz`` and ``.safetensors`` files, or folders of them, one sample per file. They replace
         the samples that come with the model.
     texts
-        Sentences for a text model, one sample each; they replace its own.
+        Sentences for a text model, one sample each; they replace its own. A model of another kind
+        needs ``Model.from_texts``.
     quantization
         For ``mlc:CONFIG`` only; by default that of the config.
     dims
@@ -73,11 +74,10 @@ def load_model(
         close = difflib.get_close_matches(spec.lower(), [one.usage for one in FRONTENDS], n=3)
         hint = f" Did you mean {' or '.join(close)}?" if close else ""
         raise UsageError(f"no model '{spec}'.{hint} {_accepted()}")
-    if texts and not frontend.takes_texts:
-        named = _named([one for one in FRONTENDS if one.takes_texts])
-        raise UsageError(
-            f"model {spec} takes arrays, not texts. Give --inputs; --text is for {named}."
-        )
+    if texts and not (frontend.takes_texts or frontend.may_take_texts):
+        raise UsageError(_takes_no_texts(spec))
+    if not frontend.takes_texts:  # Those read the files themselves.
+        check_files(inputs)
     model = frontend.load(
         Request(
             spec=spec,
@@ -89,10 +89,26 @@ def load_model(
             trust=trust,
         )
     )
+    if texts and not frontend.takes_texts:
+        model = _with_texts(model, spec, texts)
     if inputs and not (frontend.takes_texts or frontend.takes_dims):
         model = _with_inputs(model, spec, inputs)
     check_model(model)
     return model
+
+
+def _with_texts(model: Model, spec: str, texts: Sequence[str]) -> Model:
+    if model.from_texts is None:
+        raise UsageError(_takes_no_texts(spec))
+    return dataclasses.replace(model, samples=tuple(model.from_texts(texts)))
+
+
+def _takes_no_texts(spec: str) -> str:
+    named = _named([one for one in FRONTENDS if one.takes_texts])
+    return (
+        f"model {spec} takes arrays, not texts. Give --inputs; --text is for {named}, and for a "
+        "Model with from_texts."
+    )
 
 
 def _with_inputs(model: Model, spec: str, inputs: Sequence[Path]) -> Model:
@@ -110,4 +126,5 @@ def _accepted() -> str:
 
 
 def _named(frontends: Sequence[Frontend]) -> str:
-    return " and ".join(frontend.usage for frontend in frontends)
+    *first, last = (frontend.usage for frontend in frontends)
+    return f"{', '.join(first)} and {last}" if first else last

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from relax_tapml.frontend.load._hf import HuggingFace
 from relax_tapml.frontend.load._minilm import MiniLM
 from relax_tapml.frontend.load._mlc import MLC
 from relax_tapml.frontend.load._onnx_file import OnnxFile
@@ -15,6 +16,7 @@ from relax_tapml.frontend.load.frontend import Frontend
 FRONTENDS: tuple[Frontend, ...] = (
     MiniLM(),
     MLC(),
+    HuggingFace(),
     SavedFolder(),
     RelaxModule(),
     TorchProgram(),
