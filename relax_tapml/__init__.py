@@ -15,8 +15,9 @@ if TYPE_CHECKING:
     from relax_tapml.bringup.main_job import bring_up
     from relax_tapml.bringup.options import Options
     from relax_tapml.frontend.load.load_model import load_model
-    from relax_tapml.frontend.model import Model, Sample
+    from relax_tapml.frontend.model import Meaning, Model, Sample
     from relax_tapml.frontend.nn_module import from_nn_module
+    from relax_tapml.frontend.onnx_model import from_onnx
     from relax_tapml.frontend.saved import save_model
     from relax_tapml.frontend.torch_export import from_torch
     from relax_tapml.partition.bundle import load
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from relax_tapml.results.run_result import RunResult
 
 __all__ = [
+    "Meaning",
     "Model",
     "Options",
     "ReplayReport",
@@ -32,6 +34,7 @@ __all__ = [
     "Sample",
     "bring_up",
     "from_nn_module",
+    "from_onnx",
     "from_torch",
     "load",
     "load_model",
@@ -41,6 +44,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Meaning": "relax_tapml.frontend.model",
     "Model": "relax_tapml.frontend.model",
     "Options": "relax_tapml.bringup.options",
     "ReplayReport": "relax_tapml.replays.replay",
@@ -48,6 +52,7 @@ _HOMES = {
     "Sample": "relax_tapml.frontend.model",
     "bring_up": "relax_tapml.bringup.main_job",
     "from_nn_module": "relax_tapml.frontend.nn_module",
+    "from_onnx": "relax_tapml.frontend.onnx_model",
     "from_torch": "relax_tapml.frontend.torch_export",
     "load": "relax_tapml.partition.bundle",
     "load_model": "relax_tapml.frontend.load.load_model",

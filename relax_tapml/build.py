@@ -62,6 +62,16 @@ def parser() -> argparse.ArgumentParser:
         default=[],
         help="input of a text model; may be repeated",
     )
+    add(
+        "--dim",
+        action="append",
+        default=[],
+        type=_dim,
+        metavar="NAME=N[,N]",
+        help="size of a dimension that model.onnx leaves open: one fixes it, several keep it "
+        "symbolic; may be repeated (those of the inputs; without --inputs 1 for a first dimension, "
+        "else 64)",
+    )
     add("--quantization", metavar="NAME", help="of mlc:CONFIG, such as q4f16_1 (as in CONFIG)")
     add(
         "--drive",
@@ -147,6 +157,17 @@ def parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _dim(text: str) -> tuple[str, tuple[int, ...]]:
+    """Read ``NAME=1,8``."""
+    name, separator, sizes = text.rpartition("=")
+    try:
+        if not separator or not name:
+            raise ValueError
+        return name, tuple(int(size) for size in sizes.split(","))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"expected NAME=1 or NAME=1,8, got {text!r}") from error
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     return guarded(_run)(parsed(parser(), argv))
@@ -165,6 +186,7 @@ def _run(args: argparse.Namespace) -> int:
         inputs=args.inputs,
         texts=args.text,
         quantization=args.quantization,
+        dims=dict(args.dim),
         drive=args.drive,
         resume=args.resume,
         force=args.force,

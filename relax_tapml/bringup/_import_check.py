@@ -28,7 +28,12 @@ from relax_tapml.files.machine import raise_machine_error
 from relax_tapml.frontend.model import Model, Sample
 from relax_tapml.passes.bounded_outputs import bounded_outputs
 from relax_tapml.printable import error_line, message_line, names_text
-from relax_tapml.results.import_result import ImportDistance, ImportPower, ImportResult
+from relax_tapml.results.import_result import (
+    ImportDistance,
+    ImportFinding,
+    ImportPower,
+    ImportResult,
+)
 
 _NAMED_AT_MOST = 5
 
@@ -56,6 +61,8 @@ class ImportCheck:
     note
         Why there is no more accurate run although it was asked for; empty if there is, or it was
         not.
+    sample
+        The position of the sample that decided.
     """
 
     verdict: Verdict
@@ -65,6 +72,7 @@ class ImportCheck:
     share: float | None
     blunt: tuple[str, ...]
     note: str
+    sample: int = 0
 
     @property
     def agreement(self) -> str:
@@ -96,6 +104,7 @@ class ImportCheck:
 class _Output:
     """One output of one sample, judged."""
 
+    sample: int
     place: str
     plain: Comparison
     decisive: Comparison
@@ -158,6 +167,7 @@ def check_import(
         share=chosen.share,
         blunt=tuple(output.place for output in judged if output.is_blunt),
         note=wide.note,
+        sample=chosen.sample,
     )
 
 
@@ -174,6 +184,7 @@ def _judged(
     if len(theirs) != len(mine):
         for comparison in compare_all(theirs, mine):
             yield _Output(
+                sample=number,
                 place=_place(sample, 0),
                 plain=comparison,
                 decisive=comparison,
@@ -202,6 +213,7 @@ def _judged(
         if decisive.verdict is Verdict.MISMATCH and turned:
             decisive = compare_with_choices(theirs, mine, turned)[position]
         yield _Output(
+            sample=number,
             place=_place(sample, position),
             plain=plain,
             decisive=decisive,
@@ -283,7 +295,9 @@ def import_distance(check: ImportCheck | None) -> ImportDistance | None:
     )
 
 
-def import_result(check: ImportCheck | None, warning: str) -> ImportResult | None:
+def import_result(
+    check: ImportCheck | None, warning: str, finding: ImportFinding | None = None
+) -> ImportResult | None:
     """Return ``import`` of ``result.json``.
 
     Parameters
@@ -292,6 +306,8 @@ def import_result(check: ImportCheck | None, warning: str) -> ImportResult | Non
         None where there is no framework's output, or it was not asked for.
     warning
         Why the run went on although the import is not known to be right; empty if it is.
+    finding
+        What makes the source differ.
 
     Returns
     -------
@@ -309,6 +325,7 @@ def import_result(check: ImportCheck | None, warning: str) -> ImportResult | Non
         tolerance_origin=check.decisive.tolerance.origin,
         power=ImportPower(tolerance_of_rms=check.share, blunt=check.blunt),
         note=check.note,
+        finding=finding,
     )
 
 

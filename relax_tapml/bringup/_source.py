@@ -98,6 +98,7 @@ class Source:
         self.run_s = self.derive_s = 0.0
         self.calls: list[list[FunctionCall]] = []
         self.kernels = kernels
+        self.library = library
         self._runs = SourceRuns(model, units, target, kernels.files(), library)
 
     @property

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Unpack
 
 from relax_tapml.bringup._capture_notes import require_plan
+from relax_tapml.bringup._import_fault import find_import_fault
 from relax_tapml.bringup._plan import Planner
 from relax_tapml.bringup._stage_clock import StageClock
 from relax_tapml.bringup.alone import alone_text, replay_alone
@@ -43,6 +44,7 @@ def bring_up(
     inputs: Sequence[Any] = (),
     texts: Sequence[str] = (),
     quantization: str | None = None,
+    dims: Mapping[str, Sequence[int]] | None = None,
     drive: Sequence[str] = (),
     resume: bool = False,
     force: bool = False,
@@ -70,6 +72,8 @@ def bring_up(
         Sentences, for text models.
     quantization
         Of a model ``mlc:CONFIG``; by default that of its config.
+    dims
+        Sizes of dimensions that a ``model.onnx`` leaves open, by name.
     drive
         Names of the scenarios by which a decoder with a paged KV cache is run, or one
         ``package.module:function`` in place of ``Model.drive``.
@@ -110,7 +114,7 @@ def bring_up(
         may be ``inconclusive`` instead, as above.
     """
     options = (options or Options()).changed(fields)
-    load = partial(_driven, model, inputs, texts, quantization, drive, options)
+    load = partial(_driven, model, inputs, texts, quantization, dims, drive, options)
     clock = StageClock(reporter or SilentReporter())
     with (
         machine_errors(f"running in {out}", Path(out)),
@@ -143,6 +147,9 @@ def run_stages(
             built = build_source(model, lowered, source, folder.kernels, dump, stage)
             folder.continue_source(built.identity, lowered.module)
             trusted = found.trusted = trust_source(built, options.is_import_checked, stage)
+            trusted = found.trusted = find_import_fault(
+                trusted, folder.import_faults, folder.kernels, stage
+            )
             trusted.require(options.target)
         with clock.stage("plan") as stage:
             is_carved = folder.is_carved(options.carving)
@@ -165,7 +172,9 @@ def run_stages(
             folder.continue_device({**build.identity, **options.judging}, prepared.units)
     except SourceError as error:
         found.estimate = clock.estimate
-        write_result(folder.path, summarise(found, options, clock.seconds, folder.path, str(error)))
+        result = summarise(found, options, clock.seconds, folder.path, str(error))
+        write_result(folder.path, result)
+        render(result, out=folder.path)
         raise
     with options.device.shared(build) as device:
         with clock.stage("replay") as stage:
@@ -193,10 +202,11 @@ def _driven(
     inputs: Sequence[Any],
     texts: Sequence[str],
     quantization: str | None,
+    dims: Mapping[str, Sequence[int]] | None,
     drive: Sequence[str],
     options: Options,
 ) -> Model:
-    return with_drive(_loaded(model, inputs, texts, quantization, options), drive)
+    return with_drive(_loaded(model, inputs, texts, quantization, dims, options), drive)
 
 
 def _loaded(
@@ -204,6 +214,7 @@ def _loaded(
     inputs: Sequence[Any],
     texts: Sequence[str],
     quantization: str | None,
+    dims: Mapping[str, Sequence[int]] | None,
     options: Options,
 ) -> Model:
     if isinstance(model, str):
@@ -213,6 +224,7 @@ def _loaded(
             inputs=paths,
             texts=texts,
             quantization=quantization,
+            dims=dims,
             source=options.source,
             trust=options.trust,
         )
@@ -220,6 +232,8 @@ def _loaded(
         raise UsageError("texts are for text models; give a Model samples instead")
     if quantization is not None:
         raise UsageError("quantization is for a model mlc:CONFIG; a Model has its own")
+    if dims:
+        raise UsageError("dims are for a model.onnx; give them to from_onnx, or a Model samples")
     if not inputs:
         return model
     return dataclasses.replace(model, samples=as_samples(inputs))

@@ -37,7 +37,7 @@ _KIND = "relax_tapml.run"
 # The state last: until it is deleted the folder can be seen to be ours.
 _OURS = (
     *("result.json", "report.html", "captures", "tests", "kernels", "bundle"),
-    *("boundaries", "lowered.json", _DEVICE, _STATE),
+    *("import", "boundaries", "lowered.json", _DEVICE, _STATE),
 )
 # What a run ends with.
 _ENDS = ("result.json", "report.html")
@@ -164,6 +164,11 @@ class RunFolder(Closing):
     def kernels(self) -> Path:
         """The kernel library."""
         return self.path / "kernels"
+
+    @property
+    def import_faults(self) -> Path:
+        """Scripts that show the nodes which are imported wrongly; only there if some are."""
+        return self.path / "import"
 
     @property
     def bundle(self) -> Path:

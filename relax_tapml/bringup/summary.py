@@ -131,7 +131,11 @@ def summarise(
         captures=_capture_result(found.store),
         bytes=_disk_bytes(found, out),
         import_check=import_distance(check),
-        import_=import_result(check, "" if trusted is None or failure else trusted.doubt),
+        import_=import_result(
+            check,
+            "" if trusted is None or failure else trusted.doubt,
+            None if trusted is None else trusted.finding,
+        ),
         lowering_notes=_notes(found),
         out=out,
     )

@@ -22,6 +22,7 @@ from relax_tapml.migrate.choices import SourceChoices
 from relax_tapml.partition.kernel_library import KernelLibrary
 from relax_tapml.partition.lower_for_target import lower_for_target
 from relax_tapml.progress import SILENT, Stage, showing
+from relax_tapml.results.import_result import ImportFinding
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +65,8 @@ class Trusted:
         Why the import is not known to be right; empty if it is.
     is_refused
         Whether it is known to be wrong, so that nothing may be concluded about a target.
+    finding
+        What makes it differ from the framework; None where it does not, or that was not looked for.
     run_s, derive_s
         Seconds in which the source ran all samples, and in which it derived weights for that.
     """
@@ -73,6 +76,7 @@ class Trusted:
     check: ImportCheck | None = None
     doubt: str = ""
     is_refused: bool = False
+    finding: ImportFinding | None = None
     run_s: float = 0.0
     derive_s: float = 0.0
 
@@ -89,9 +93,12 @@ class Trusted:
     def require(self, target: str) -> None:
         """Raise ``SourceError`` if the import is wrong, which a run on ``target`` would hide."""
         if self.is_refused:
+            if self.finding is None:
+                found = "look for an operator that the importer or the host pipeline gets wrong"
+            else:
+                found = self.finding.text
             raise SourceError(
-                f"{self.doubt}. Nothing is known about {target}; look for an operator that the "
-                "importer or the host pipeline gets wrong, or go on nevertheless with "
+                f"{self.doubt}. Nothing is known about {target}; {found}. To go on nevertheless: "
                 "--no-import-check"
             )
 

@@ -20,6 +20,7 @@ from relax_tapml.report.findings import (
     closed,
     explain,
     headline,
+    import_text,
     is_pass,
     notes,
     open_end,
@@ -217,6 +218,7 @@ def _sentences(result: RunResult, out: Path) -> list[str]:
             "The source does not agree with the framework: max abs "
             f"{closed(f'{number_text(check.max_abs)}, {tolerance}')}"
         )
+    sentences += import_text(result)
     sentences += filter(None, [dims_text(result)])
     if result.skipped:
         sentences.append(
@@ -236,6 +238,9 @@ def _sentences(result: RunResult, out: Path) -> list[str]:
 
 def _next(result: RunResult, out: Path) -> list[tuple[str, str]]:
     lines = [("Report:", str(out / "report.html"))]
+    finding = None if result.import_ is None else result.import_.finding
+    scripts = [] if finding is None else [node.script for node in finding.nodes if node.script]
+    lines += [("Import:", shlex.join(["python", str(out / script)])) for script in scripts]
     pipeline = result.device_pipeline
     # A pass object given from Python has no name a command could use.
     is_repeatable = not pipeline or ":" in pipeline

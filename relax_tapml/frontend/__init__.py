@@ -16,6 +16,7 @@ __all__ = [
     "mlc_pipeline",
     "model",
     "nn_module",
+    "onnx_model",
     "paged_drive",
     "paged_engine",
     "saved",

@@ -61,3 +61,13 @@ def _from_torch(tensor: Any) -> Array:
     bits = {1: torch.uint8, 2: torch.int16}[tensor.element_size()]
     raw: Array = tensor.contiguous().view(bits).numpy()
     return raw.view(getattr(ml_dtypes, name))
+
+
+def to_torch(array: Array) -> Any:
+    """Copy an array into a torch tensor of the same dtype."""
+    import torch
+
+    if array.dtype.isbuiltin == 1:
+        return torch.tensor(array)
+    bits = {1: "uint8", 2: "int16"}[array.dtype.itemsize]
+    return torch.tensor(array.view(bits)).view(getattr(torch, array.dtype.name))

@@ -6,6 +6,7 @@ passes the tests.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from types import SimpleNamespace
@@ -25,7 +26,26 @@ _UNARY = (
     *("erf", "exp", "log", "log10", "log1p", "log2", "reciprocal", "rsqrt", "sigmoid", "sqrt"),
     *("tan", "tanh"),
 )
-_BINARY = ["add", "mul", "pow", "sub"]
+_BINARY = ("mul", "pow")
+_COMPARISONS = {
+    "eq": relax.op.equal,
+    "ne": relax.op.not_equal,
+    "lt": relax.op.less,
+    "le": relax.op.less_equal,
+    "gt": relax.op.greater,
+    "ge": relax.op.greater_equal,
+}
+# Of bfloat16 TVM compares the bits in some, and does not build others.
+_NOT_IN_BFLOAT16 = frozenset(
+    {
+        *("sort.default", "argsort.default", "topk.default", "max.dim", "argmax.default"),
+        *("argmin.default", "isnan.default", "isinf.default", "median.dim", "median.default"),
+    }
+)
+_NOT_IN_HALF = (
+    *("acos.default", "acosh.default", "asin.default", "asinh.default", "atan.default"),
+    *("atan2.default", "cosh.default", "sinh.default", "fmod.Tensor", "fmod.Scalar"),
+)
 _FAR = 1 << 62
 _OVERLOADS = ("default", "Tensor", "Scalar", "Tensor_Scalar", "Tensor_Tensor")
 
@@ -37,11 +57,31 @@ class CorrectedImporter(ExportedProgramImporter):  # type: ignore[misc]
         """Return the converters by operator name; TVM's own where it is right."""
         stock: dict[str, Callable[[Node], Any]] = super().create_convert_map()
         promoted = {f"{name}.{o}" for name in (*_UNARY, *_BINARY) for o in _OVERLOADS}
+        promoted |= {"remainder.Scalar"}
         return {
             **stock,
             **{name: self._promoting(stock[name]) for name in promoted & stock.keys()},
-            "div.Scalar": self._div,
-            "div.Tensor": self._div,
+            **dict.fromkeys(("add.Tensor", "add.Scalar"), self._scaled(relax.op.add)),
+            **dict.fromkeys(("sub.Tensor", "sub.Scalar"), self._scaled(relax.op.subtract)),
+            **dict.fromkeys(("div.Scalar", "div.Tensor", "div.Tensor_mode"), self._div),
+            "div.Scalar_mode": self._div,
+            "amax.default": self._extreme(relax.op.max),
+            "amin.default": self._extreme(relax.op.min),
+            **dict.fromkeys(("any.default", "any.dim", "any.dims"), self._any),
+            **{
+                f"{name}.{overload}": self._compared(operator)
+                for name, operator in _COMPARISONS.items()
+                for overload in ("Tensor", "Scalar")
+            },
+            **{name: self._in_float32(stock[name]) for name in _NOT_IN_BFLOAT16 & stock.keys()},
+            **{
+                name: self._in_float32(stock[name], ("float16", "bfloat16"), is_promoting=True)
+                for name in _NOT_IN_HALF
+            },
+            "mul.Tensor": self._logical(relax.op.logical_and, self._promoting(stock["mul.Tensor"])),
+            "maximum.default": self._logical(relax.op.logical_or, stock["maximum.default"]),
+            "minimum.default": self._logical(relax.op.logical_and, stock["minimum.default"]),
+            **dict.fromkeys(("clamp.default", "clamp.Tensor"), self._clamp),
             **dict.fromkeys(("bmm.default", "matmul.default", "mm.default"), self._matmul),
         }
 
@@ -57,6 +97,196 @@ class CorrectedImporter(ExportedProgramImporter):  # type: ignore[misc]
                 return stock(node)
 
         return convert
+
+    def _scaled(self, operator: Callable[[Any, Any], Any]) -> Callable[[Node], Any]:
+        """Add or subtract ``alpha`` times the second operand, in the result's dtype; TVM leaves
+        ``alpha`` out.
+        """
+
+        def convert(node: Node) -> Any:
+            dtype = _dtype(node)
+            first, second = (self._operand(arg, dtype) for arg in node.args[:2])
+            if dtype == "bool":
+                return self._emit(relax.op.logical_or(first, second))
+            alpha: Any = node.args[2] if len(node.args) > 2 else node.kwargs.get("alpha", 1)
+            if alpha != 1:
+                second = self._emit(relax.op.multiply(second, self._operand(alpha, dtype)))
+            return self._emit(operator(first, second))
+
+        return convert
+
+    def _compared(self, operator: Callable[[Any, Any], Any]) -> Callable[[Node], Any]:
+        """Compare in the dtype that PyTorch does; TVM rounds a number to the tensor's dtype, so
+        that ``x > 2.5`` of integers becomes ``x > 2``, and cannot compare booleans.
+        """
+
+        def convert(node: Node) -> Any:
+            given = [arg.meta["val"] if isinstance(arg, Node) else arg for arg in node.args[:2]]
+            given = [2 if isinstance(arg, torch.SymInt) else arg for arg in given]
+            common = str(torch.result_type(*given)).removeprefix("torch.")
+            dtype = "int8" if common == "bool" else common
+            first, second = (self._operand(arg, dtype) for arg in node.args[:2])
+            return self._emit(operator(first, second))
+
+        return convert
+
+    def _logical(
+        self, operator: Callable[[Any, Any], Any], stock: Callable[[Node], Any]
+    ) -> Callable[[Node], Any]:
+        """Compute booleans as such; TVM does not build their product, maximum and minimum."""
+
+        def convert(node: Node) -> Any:
+            if _dtype(node) != "bool":
+                return stock(node)
+            first, second = (self._operand(arg, "bool") for arg in node.args[:2])
+            return self._emit(operator(first, second))
+
+        return convert
+
+    def _clamp(self, node: Node) -> Any:
+        """Keep to the bounds that there are; TVM compares integers with infinity for others."""
+        dtype = _dtype(node)
+        value = self._operand(node.args[0], dtype)
+        for at, (name, operator) in enumerate(
+            (("min", relax.op.maximum), ("max", relax.op.minimum)), start=1
+        ):
+            bound: Any = node.args[at] if len(node.args) > at else node.kwargs.get(name)
+            if bound is not None:
+                value = self._emit(operator(value, self._operand(bound, dtype)))
+        return value
+
+    def _in_float32(
+        self,
+        stock: Callable[[Node], Any],
+        dtypes: tuple[str, ...] = ("bfloat16",),
+        *,
+        is_promoting: bool = False,
+    ) -> Callable[[Node], Any]:
+        """Compute narrow floats in float32, which has all of their values, and round once; TVM
+        orders bfloat16 by its bits, and has no arcs and hyperbolic functions of float16.
+        """
+
+        def convert(node: Node) -> Any:
+            tensors = [arg for arg in node.args if isinstance(arg, Node) and _is_tensor(arg)]
+            narrow = [arg for arg in tensors if _dtype(arg) in dtypes]
+            if not narrow:
+                return self._promoting(stock)(node) if is_promoting else stock(node)
+            with self._replaced({arg: self._cast(self.env[arg], "float32") for arg in narrow}):
+                found = stock(node)
+            if isinstance(found.ty, relax.TensorType):
+                return self._cast(found, _dtype(node))
+            fields = [
+                self._emit(relax.TupleGetItem(found, at)) for at in range(len(found.ty.fields))
+            ]
+            values: Any = node.meta["val"]
+            results = [str(value.dtype).removeprefix("torch.") for value in values]
+            return self._emit(
+                relax.Tuple(
+                    [self._cast(one, dtype) for one, dtype in zip(fields, results, strict=True)]
+                )
+            )
+
+        return convert
+
+    def _max_pool1d_with_indices(self, node: Node) -> Any:
+        return self._maxima(node, super()._max_pool1d_with_indices)
+
+    def _max_pool2d_with_indices(self, node: Node) -> Any:
+        return self._maxima(node, super()._max_pool2d_with_indices)
+
+    def _max_pool3d_with_indices(self, node: Node) -> Any:
+        return self._maxima(node, super()._max_pool3d_with_indices)
+
+    def _upsample_nearest2d(self, node: Node) -> Any:
+        """Take the elements that PyTorch takes; TVM rounds to others unless a size is a multiple of
+        the old one.
+        """
+        of: Any = node.args[0]
+        shape = of.meta["val"].shape
+        if not all(isinstance(extent, int) for extent in shape[2:]):
+            raise NotImplementedError("nearest neighbours along a symbolic dimension")
+        x = self.env[of]
+        for axis in (2, 3):
+            places = torch.arange(shape[axis], dtype=torch.float32)
+            places = places.reshape([1, 1, -1, 1] if axis == 2 else [1, 1, 1, -1])
+            image = places.expand(1, 1, *shape[2:])
+            found = torch.ops.aten.upsample_nearest2d.vec(image, *node.args[1:], **node.kwargs)
+            taken = (found[0, 0, :, 0] if axis == 2 else found[0, 0, 0]).long()
+            x = self._emit(relax.op.take(x, relax.const(taken.numpy(), "int64"), axis))
+        return x
+
+    def _upsample_bilinear2d(self, node: Node) -> Any:
+        self._check_scales(node)
+        return super()._upsample_bilinear2d(node)
+
+    def _upsample_bicubic2d(self, node: Node) -> Any:
+        self._check_scales(node)
+        return super()._upsample_bicubic2d(node)
+
+    def _check_scales(self, node: Node) -> None:
+        """Refuse scales that no whole size has: TVM uses the ratio of sizes instead."""
+        given: Any = node.args
+        values: Any = (*given, *(None,) * (4 - len(given)))
+        of, size, _, scales = values
+        if size is None and isinstance(of, Node) and isinstance(scales, list | tuple):
+            for extent, scale in zip(of.meta["val"].shape[2:], scales, strict=True):
+                if not isinstance(extent, int) or extent * scale != int(extent * scale):
+                    raise NotImplementedError(f"a scale of {scale} for a dimension of {extent}")
+
+    def _maxima(self, node: Node, stock: Callable[[Node], Any]) -> Any:
+        """Return the maxima alone: where they are TVM says zeros."""
+        return [self._emit(relax.TupleGetItem(stock(node), 0))]
+
+    def _getitem(self, node: Node) -> Any:
+        """Refuse a result that a converter does not have; TVM takes the first one instead."""
+        of, place = node.args[:2]
+        if isinstance(of, Node) and isinstance(place, int) and place:
+            values = self.env.get(of)
+            is_one = not isinstance(of.meta.get("val"), torch.Tensor) and _is_one_tensor(values)
+            if is_one or (isinstance(values, list) and place >= len(values)):
+                raise NotImplementedError(f"the converter of {of.target} has no result {place}")
+        return super()._getitem(node)
+
+    def _elu(self, node: Node) -> Any:
+        """Scale what comes in and what goes out, as SELU and CELU are; TVM ignores both."""
+        dtype = _dtype(node)
+        defaults: Any = (1.0, 1.0, 1.0)
+        given: Any = (*node.args, *defaults[len(node.args) - 1 :])
+        x = self._cast(self.env[given[0]], dtype)
+        alpha, scale, input_scale = (relax.const(value, dtype) for value in given[1:])
+        zero = relax.const(0, dtype)
+        # No larger argument is chosen, and it would overflow.
+        least = relax.op.multiply(relax.op.minimum(x, zero), input_scale)
+        negative = relax.op.subtract(relax.op.exp(self._emit(least)), relax.const(1, dtype))
+        below = self._emit(relax.op.multiply(self._emit(negative), alpha))
+        chosen = self._emit(relax.op.where(relax.op.greater(x, zero), x, below))
+        return self._emit(relax.op.multiply(chosen, scale))
+
+    def _where(self, node: Node) -> Any:
+        """Choose in the result's dtype; TVM refuses branches of two dtypes."""
+        dtype = _dtype(node)
+        condition, *branches = node.args
+        chosen = [self._operand(branch, dtype) for branch in branches]
+        return self._emit(relax.op.where(self.env[condition], *chosen))
+
+    def _extreme(self, operator: Callable[..., Any]) -> Callable[[Node], Any]:
+        """Reduce along any number of axes; TVM has no converter."""
+
+        def convert(node: Node) -> Any:
+            given: Any = (*self.retrieve_args(node), *((), False)[len(node.args) - 1 :])
+            x, dims, is_kept = given
+            return self._emit(operator(x, list(dims) or None, keepdims=is_kept))
+
+        return convert
+
+    def _any(self, node: Node) -> Any:
+        """Compare with zero first; TVM returns the largest value of what is no boolean."""
+        given: Any = (*self.retrieve_args(node), *(None, False)[len(node.args) - 1 :])
+        x, dims, is_kept = given
+        if x.ty.dtype != "bool":
+            x = self._emit(relax.op.not_equal(x, relax.const(0, x.ty.dtype)))
+        counted = self._emit(relax.op.astype(x, "int8"))
+        return self._cast(self._emit(relax.op.max(counted, dims, keepdims=is_kept)), "bool")
 
     def _div(self, node: Node) -> Any:
         """Divide in the result's dtype: TVM divides integers as integers, and cannot divide float16
@@ -127,6 +357,34 @@ class CorrectedImporter(ExportedProgramImporter):  # type: ignore[misc]
             return result
         spatial = (1,) * (len(self.shape_of(x)) - 2)
         return self._emit(relax.op.add(result, relax.op.reshape(bias, (1, -1, *spatial))))
+
+    def _avg_pool1d(self, node: Node) -> Any:
+        return self._averages(node, super()._avg_pool1d)
+
+    def _avg_pool2d(self, node: Node) -> Any:
+        return self._averages(node, super()._avg_pool2d)
+
+    def _avg_pool3d(self, node: Node) -> Any:
+        return self._averages(node, super()._avg_pool3d)
+
+    def _averages(self, node: Node, stock: Callable[[Any], Any]) -> Any:
+        """Divide sums by ``divisor_override``, which TVM ignores; refuse means of integers, which
+        it rounds otherwise, and divisors where windows end outside of the padding.
+        """
+        given: Any = node.args
+        defaults: Any = (None, [], 0, False, True, None)
+        values: Any = (*given, *defaults[len(given) - 1 :])
+        x, size, stride, padding, is_ceiled, _, divisor = values
+        if not _dtype(node).startswith(("float", "bfloat")):
+            raise NotImplementedError("averages of integers")
+        if divisor is None:
+            return stock(node)
+        if is_ceiled or len(size) == 1:
+            raise NotImplementedError("divisor_override with ceil_mode, or with a square window")
+        args = (x, size, stride, padding, False, True)
+        plain = SimpleNamespace(args=args, kwargs={}, normalized_arguments=lambda _: (args, {}))
+        scale = relax.const(math.prod(size) / divisor, _dtype(node))
+        return self._emit(relax.op.multiply(stock(plain), scale))
 
     def _native_layer_norm(self, node: Node) -> Any:
         """Compute bfloat16 in float32, as PyTorch does; TVM does not lower it."""
@@ -237,9 +495,14 @@ class CorrectedImporter(ExportedProgramImporter):  # type: ignore[misc]
         return self._emit(relax.op.squeeze(self._emit(row), dim))
 
     def _operand(self, value: Any, dtype: str) -> Any:
-        """Return a node's value or a number as a tensor of ``dtype``."""
-        if isinstance(value, Node) and _is_tensor(value):
-            return self._cast(self.env[value], dtype)
+        """Return a node's value, which may be a dimension, or a number as a tensor of ``dtype``."""
+        if isinstance(value, Node):
+            found = self.env[value]
+            if _is_tensor(value):
+                return self._cast(found, dtype)
+            if not isinstance(found, int | float):
+                return self._prim_value_to_scalar_tensor(found, dtype)
+            value = found
         return relax.const(value, dtype)
 
     def _cast(self, value: Any, dtype: str) -> Any:
@@ -264,6 +527,10 @@ class CorrectedImporter(ExportedProgramImporter):  # type: ignore[misc]
 def _dtype(node: Node) -> str:
     """Return the dtype PyTorch recorded, as TVM writes it."""
     return str(node.meta["val"].dtype).removeprefix("torch.")
+
+
+def _is_one_tensor(value: Any) -> bool:
+    return isinstance(value, relax.Expr) and isinstance(value.ty, relax.TensorType)
 
 
 def _is_tensor(node: Node) -> bool:

@@ -9,6 +9,7 @@ PyTorch recorded for it. Wrong values of the right type are found later, by the 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -19,15 +20,39 @@ from tvm import relax, tirx
 from relax_tapml.errors import LoweringError, TapmlError, UsageError
 from relax_tapml.files.machine import raise_machine_error
 from relax_tapml.frontend._corrected_importer import CorrectedImporter
+from relax_tapml.frontend._read_arguments import WatchedNode
 from relax_tapml.passes.keep_origins import give_origins
 from relax_tapml.passes.origin import Origin
-from relax_tapml.printable import error_line
+from relax_tapml.printable import error_line, names_text
+
+_CONVERTER = "Give a converter: convert_map"
+_NAMED_AT_MOST = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Imported:
+    """A program and what became of it.
+
+    Parameters
+    ----------
+    program
+        Decomposed.
+    module
+        Its function ``main`` keeps the program's parameters as arguments. Buffers are constants.
+    values
+        What each node of the program's graph became: an expression of ``main``, a number, or a
+        sequence of these.
+    """
+
+    program: torch.export.ExportedProgram
+    module: tvm.IRModule
+    values: dict[torch.fx.Node, Any]
 
 
 def import_program(
     program: torch.export.ExportedProgram, convert_map: dict[str, Callable[..., Any]], label: str
-) -> tvm.IRModule:
-    """Return Relax whose function ``main`` keeps the program's parameters as arguments.
+) -> Imported:
+    """Import a program node by node.
 
     Parameters
     ----------
@@ -67,7 +92,7 @@ def import_program(
             "operator with convert_map=."
         ) from error
     _check_outputs(program, module, label)
-    return module
+    return Imported(program=program, module=module, values=importer.env)
 
 
 class _CheckedImporter(CorrectedImporter):
@@ -77,6 +102,65 @@ class _CheckedImporter(CorrectedImporter):
         super().__init__()
         self.label = label
         self.origins: dict[relax.Var, list[Origin]] = {}
+
+    def create_convert_map(self) -> dict[str, Callable[[torch.fx.Node], Any]]:
+        """Return converters that name the node where they raise, or ignore an argument of it."""
+        converters = super().create_convert_map()
+        return {name: self._watched(convert) for name, convert in converters.items()}
+
+    def update_convert_map(self, custom_convert_map: dict[str, Callable[..., Any]]) -> None:
+        """Use other converters, which name the node where they raise."""
+        super().update_convert_map(
+            {
+                name: lambda node, importer, how=convert: self._named(node, how, node, importer)
+                for name, convert in custom_convert_map.items()
+            }
+        )
+
+    def retrieve_args(self, node: Any) -> Any:
+        """Return the values of a node's arguments, which are not read yet."""
+        if not isinstance(node, WatchedNode):
+            return super().retrieve_args(node)
+        return node.args.evaluated(self._retrieve_args)
+
+    def _watched(self, convert: Callable[[Any], Any]) -> Callable[[torch.fx.Node], Any]:
+        def watched(node: torch.fx.Node) -> Any:
+            seen = WatchedNode(node)
+            value = self._named(node, convert, seen)
+            ignored = seen.ignored()
+            if ignored:
+                raise LoweringError(
+                    f"TVM cannot import {node_place(node)} of {self.label}: its converter ignores "
+                    f"{ignored}. {_CONVERTER}={{'{converter_name(node)}': ...}}."
+                )
+            return value
+
+        return watched
+
+    def _named(self, node: torch.fx.Node, convert: Callable[..., Any], *arguments: Any) -> Any:
+        try:
+            return convert(*arguments)
+        except TapmlError:
+            raise
+        except Exception as error:
+            raise_machine_error(error, f"importing {self.label}")
+            raise LoweringError(
+                f"TVM cannot import {node_place(node)} of {self.label}: {error_line(error)}. "
+                f"{_CONVERTER}={{'{converter_name(node)}': ...}}."
+            ) from error
+
+    def _check_unsupported_func_type(self, nodes: Any) -> None:
+        missing = {
+            converter_name(node): node_place(node)
+            for node in reversed(list(nodes))
+            if node.op == "call_function" and converter_name(node) not in self.convert_map
+        }
+        if missing:
+            places = names_text(list(reversed(missing.values())), _NAMED_AT_MOST)
+            raise LoweringError(
+                f"TVM cannot import {self.label}: it has no converter for {places}. {_CONVERTER}="
+                f"{{'{next(reversed(missing))}': ...}}."
+            )
 
     def _translate_fx_graph(
         self, graph_module: Any, nodes: Any, inputs_vars: Any, custom_ops: Any = None
@@ -93,9 +177,26 @@ class _CheckedImporter(CorrectedImporter):
 
 
 def _origin(node: torch.fx.Node) -> Origin:
+    return Origin(module=module_path(node), node=node.name)
+
+
+def module_path(node: torch.fx.Node) -> str:
+    """Return the path of the module that a node is in; empty for the model itself."""
     # From the model down to the module the node is in: path and class of each.
-    stack = list(node.meta.get("nn_module_stack", {}).values())
-    return Origin(module=stack[-1][0] if stack else "", node=node.name)
+    stack = list((node.meta.get("nn_module_stack") or {}).values())
+    path = stack[-1][0] if stack else ""
+    return "" if path.startswith("_empty_nn_module_stack") else path
+
+
+def converter_name(node: torch.fx.Node) -> str:
+    """Return the name under which a node's converter is looked up: ``mul.Tensor``."""
+    return getattr(node.target, "__name__", str(node.target))
+
+
+def node_place(node: torch.fx.Node) -> str:
+    """Return a node with its operator and the module that it is in, for messages."""
+    path = module_path(node)
+    return f"node '{node.name}' ({converter_name(node)}){f' in {path}' if path else ''}"
 
 
 def _check_node(node: torch.fx.Node, value: Any, label: str) -> None:
@@ -106,10 +207,9 @@ def _check_node(node: torch.fx.Node, value: Any, label: str) -> None:
         return
     difference = _difference(expected, ty)
     if difference:
-        operator = getattr(node.target, "__name__", str(node.target))
         raise LoweringError(
-            f"TVM imports node '{node.name}' ({operator}) of {label} wrongly: {difference}. "
-            f"Give a converter: convert_map={{'{operator}': ...}}."
+            f"TVM imports {node_place(node)} of {label} wrongly: {difference}. "
+            f"{_CONVERTER}={{'{converter_name(node)}': ...}}."
         )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import math
 import zipfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -37,10 +37,16 @@ def load_samples(paths: Iterable[Path], signature: Signature) -> tuple[Sample, .
         function's inputs.
     """
     return tuple(
-        Sample(name=file.name, arrays=_in_order(_read(file), signature, file))
-        for path in paths
-        for file in _files(path)
+        Sample(name=file.name, arrays=_in_order(arrays, signature, file))
+        for file, arrays in read_arrays(paths)
     )
+
+
+def read_arrays(paths: Iterable[Path]) -> Iterator[tuple[Path, dict[str, Array]]]:
+    """Yield each file of samples with its arrays by name; see ``load_samples``."""
+    for path in paths:
+        for file in _files(path):
+            yield file, _read(file)
 
 
 def as_samples(items: Iterable[Sample | Sequence[Any]]) -> tuple[Sample, ...]:

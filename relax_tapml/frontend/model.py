@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Protocol
@@ -11,6 +11,9 @@ import numpy as np
 
 from relax_tapml.arrays import Array
 from relax_tapml.errors import UsageError
+
+NODE = "node_"
+"""The names of a graph's functions begin with it; the name of a node follows."""
 
 
 class Meaning(StrEnum):
@@ -62,6 +65,96 @@ class Sample:
 
 
 @dataclass(frozen=True, kw_only=True)
+class GraphNode:
+    """One node of a framework's graph.
+
+    Parameters
+    ----------
+    name
+        In the graph: ``mul_3``.
+    operator
+        With its overload: ``aten.mul.Tensor``.
+    module
+        Path of the module that it is in; empty for the model itself.
+    source
+        File, line and text of the code that it comes from; empty where that is not known.
+    """
+
+    name: str
+    operator: str
+    module: str = ""
+    source: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class NodeCall:
+    """One node as the framework computes it, with what the importer made of it.
+
+    Parameters
+    ----------
+    node
+        The node; for an item of several results the node that returns these.
+    value
+        The name of the node whose value it is: of the item, there.
+    call
+        The call with names, dtypes, shapes and a few values of its tensors.
+    function
+        The function of ``FrameworkGraph.module`` that the node became.
+    inputs
+        Its arguments, as the framework computed them.
+    expected
+        What the framework's node returns.
+    accurate
+        The same from a run in a wider dtype, as ``Model.accurate``.
+    got
+        What the importer has instead of a function: the value of a node that computes a
+        dimension.
+    files
+        Makes a script that needs the framework, TVM and NumPy only, and the data that it reads:
+        name to content. Takes what may be off and the stem of the names.
+    """
+
+    node: GraphNode
+    value: str
+    call: str
+    function: str = ""
+    inputs: tuple[Array, ...] = ()
+    expected: tuple[Array, ...]
+    accurate: Callable[[], list[Array]] = field(compare=False)
+    got: tuple[Array, ...] | None = None
+    files: Callable[[float, str], dict[str, bytes]] = field(compare=False)
+
+
+class FrameworkGraph(Protocol):
+    """The graph that a model was imported from, for one sample.
+
+    Attributes
+    ----------
+    module
+        A function ``node_NAME`` for each different piece of Relax that a node became, of the values
+        that it reads; without symbolic dimensions. And what they call.
+    nodes
+        How many nodes compute something.
+    unjudged
+        The nodes among them that cannot be compared, with the reason.
+    """
+
+    module: Any
+    nodes: int
+    unjudged: dict[str, str]
+
+    def calls(self, *, is_whole: bool = False) -> Iterator[NodeCall]:
+        """Run the graph in the framework, node by node; values are freed after their last use.
+
+        Parameters
+        ----------
+        is_whole
+            Whether ``accurate`` is of a run of the whole graph in a wider dtype, up to the node,
+            and not of the node with the arguments of the framework's own run.
+        """
+
+
+@dataclass(frozen=True, kw_only=True)
 class Model:
     """What a frontend returns.
 
@@ -98,6 +191,9 @@ class Model:
         Makes ``module`` once more, for another target: the same Relax functions, with the kernels
         that a compiler makes for that target, such as those of a KV cache. Only needed where
         ``module`` already has such kernels; None where it does not, or where there is no way.
+    graph
+        Makes the framework's graph for a sample, with what the importer made of each node; called
+        only where source and framework differ. None where there is no such graph.
     """
 
     name: str
@@ -110,6 +206,7 @@ class Model:
     meaning: Meaning | None = None
     drive: Callable[[Functions, Sample], list[Array]] | None = field(default=None, compare=False)
     for_target: Callable[[Any], Any] | None = field(default=None, compare=False)
+    graph: Callable[[Sample], FrameworkGraph] | None = field(default=None, compare=False)
 
     def run(self, functions: Functions, sample: Sample) -> list[Array]:
         """Run a sample and return its outputs.

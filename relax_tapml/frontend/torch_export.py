@@ -18,12 +18,12 @@ from relax_tapml.errors import StoreError, UsageError
 from relax_tapml.files.machine import raise_machine_error
 from relax_tapml.foreign.module import TRUST
 from relax_tapml.frontend._archive import check_sizes
-from relax_tapml.frontend._arrays import to_array
+from relax_tapml.frontend._arrays import to_array, to_torch
 from relax_tapml.frontend._params import named_params
 from relax_tapml.frontend._plain_dims import with_plain_dims
 from relax_tapml.frontend._program_file import check_program_file, weights_only
 from relax_tapml.frontend.inputs import as_samples
-from relax_tapml.frontend.model import Meaning, Model, Sample
+from relax_tapml.frontend.model import FrameworkGraph, Meaning, Model, Sample
 from relax_tapml.frontend.signature import check_model, signature_of
 from relax_tapml.printable import error_line
 
@@ -87,7 +87,7 @@ def from_torch(
         else:
             run = module.eval()
             program = _export(torch, module, example_inputs, dynamic_shapes, label)
-        imported = import_program(program, dict(convert_map or {}), label)
+        imported = import_program(program, dict(convert_map or {}), label).module
     imported, detached = relax.frontend.detach_params(imported)
     entry = imported.get_global_var(_ENTRY)
     imported.update_func(entry, with_plain_dims(imported[entry]))
@@ -101,10 +101,21 @@ def from_torch(
         reference=lambda sample: _outputs(torch, program, run, sample),
         accurate=lambda sample: _accurate(torch, program, run, sample),
         meaning=meaning,
+        graph=lambda sample: _graph(program, dict(convert_map or {}), label, sample),
     )
     if model.samples:
         check_model(model)
     return model
+
+
+def _graph(
+    program: Any, convert_map: dict[str, Callable[..., Any]], label: str, sample: Sample
+) -> FrameworkGraph:
+    from relax_tapml.frontend._torch_graph import TorchGraph
+    from relax_tapml.frontend._torch_import import import_program
+
+    with _quiet():
+        return TorchGraph(import_program(program, convert_map, label), sample)
 
 
 def load_pt2(file: Path, *, trust: bool = False) -> Model:
@@ -208,7 +219,7 @@ def _outputs(
     torch: Any, program: Any, run: Callable[..., Any], sample: Sample, dtype: Any = None
 ) -> list[Array]:
     """Run the module on a sample; with a dtype, in that dtype (see ``run_wide``)."""
-    leaves = [_to_torch(torch, array) for array in sample.arrays]
+    leaves = [to_torch(array) for array in sample.arrays]
     if dtype is not None:  # Also where no operator widens them: a module may write to its inputs.
         leaves = [leaf.to(dtype) if leaf.is_floating_point() else leaf for leaf in leaves]
     args, kwargs = torch.utils._pytree.tree_unflatten(leaves, program.call_spec.in_spec)
@@ -235,14 +246,6 @@ def _accurate(torch: Any, program: Any, run: Callable[..., Any], sample: Sample)
 def _float_dtypes(torch: Any, run: Any) -> set[Any]:
     tensors = [*run.parameters(), *run.buffers()] if isinstance(run, torch.nn.Module) else []
     return {tensor.dtype for tensor in tensors if tensor.is_floating_point()}
-
-
-def _to_torch(torch: Any, array: Array) -> Any:
-    """Copy an array into a torch tensor of the same dtype."""
-    if array.dtype.isbuiltin == 1:
-        return torch.tensor(array)
-    bits = {1: "uint8", 2: "int16"}[array.dtype.itemsize]
-    return torch.tensor(array.view(bits)).view(getattr(torch, array.dtype.name))
 
 
 @contextlib.contextmanager

@@ -10,6 +10,7 @@ from relax_tapml.frontend.model import Meaning
 from relax_tapml.printable import names_text
 from relax_tapml.report.quantities import count_text, number_text, value_text
 from relax_tapml.results.device_result import DeviceResult
+from relax_tapml.results.import_result import WrongNode
 from relax_tapml.results.run_result import RunResult
 from relax_tapml.results.step_result import Purpose, StepResult
 from relax_tapml.results.unit_result import UnitOutcome, UnitResult
@@ -209,6 +210,33 @@ def notes(result: RunResult) -> list[str]:
     if result.strategy_reason and result.strategy != "linear":
         searched.append(closed(f"Moved by {result.strategy}: {result.strategy_reason}"))
     return [*ties, *(capitalized(closed(note)) for note in result.lowering_notes), *searched]
+
+
+def import_text(result: RunResult) -> list[str]:
+    """Return what makes the source differ from the framework: a sentence for each wrong node."""
+    finding = None if result.import_ is None else result.import_.finding
+    if finding is None:
+        return []
+    if not finding.nodes:
+        return [closed(capitalized(finding.text))]
+    return [_wrong_node_text(node) for node in finding.nodes]
+
+
+def _wrong_node_text(node: WrongNode) -> str:
+    where = f" in {node.module}" if node.module else ""
+    line = f", {node.source}" if node.source else ""
+    alike = f" So are {names_text(node.alike)}." if node.alike else ""
+    value = ""
+    if node.worst is not None:
+        at = f" at {list(node.worst.index)}" if node.worst.index else ""
+        value = (
+            f" Farthest off{at}: expected {number_text(node.worst.expected)}, got "
+            f"{number_text(node.worst.got)}, allowed {number_text(node.tolerance)}."
+        )
+    return (
+        f"{node.operator} is imported wrongly: node {node.node}{where}{line}: {closed(node.reason)}"
+        f"{value}{alike}"
+    )
 
 
 def tolerance_text(tolerance: float | None, origin: str | None = None) -> str:

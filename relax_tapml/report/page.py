@@ -21,6 +21,7 @@ from relax_tapml.report.findings import (
     cache_text,
     explain,
     headline,
+    import_text,
     moved_text,
     notes,
     open_end,
@@ -94,6 +95,7 @@ def render(result: RunResult, *, out: Path) -> None:
             # The others have the reason in their row.
             *[explain(unit) for unit in units if unit.blunt][:_EXPLAINED_AT_MOST],
             *filter(None, [pipeline_text(result), cache_text(result)]),
+            *import_text(result),
             *open_end(result),
             *precision_text(units),
             *notes(result),

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from relax_tapml.compare.verdict import Verdict
-from relax_tapml.results.json_codec import Count, Number
+from relax_tapml.results.json_codec import Count, Number, Seconds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +49,104 @@ class ImportPower:
 
 
 @dataclass(frozen=True, kw_only=True)
+class WrongValue:
+    """The value of a node that is farthest from the framework's."""
+
+    index: tuple[Count, ...]
+    expected: Number
+    got: Number
+
+
+@dataclass(frozen=True, kw_only=True)
+class WrongNode:
+    """A node of the framework's graph that is imported wrongly, and the others of its kind.
+
+    Parameters
+    ----------
+    node, operator, module, source
+        Its name, its operator with the overload, the path of the module that it is in, and the line
+        of code that it comes from; empty where that is not known.
+    call
+        The call, with dtypes, shapes and a few values of its arguments.
+    relax
+        What the importer made of it, as a function of these arguments.
+    reason
+        How its value differs from the framework's, on the framework's arguments.
+    worst
+        The value that is farthest off; None where shape or dtype differ, or there is no value.
+    tolerance, tolerance_origin
+        What was allowed, and where the number comes from; None where there is no value.
+    alike
+        Other nodes that are wrong, of the same operator and with the same Relax.
+    script
+        A script in the output folder that shows the wrong value; empty without one.
+    """
+
+    node: str
+    operator: str
+    module: str = ""
+    source: str = ""
+    call: str = ""
+    relax: str = ""
+    reason: str
+    worst: WrongValue | None = None
+    tolerance: Number | None = None
+    tolerance_origin: str | None = None
+    alike: tuple[str, ...] = ()
+    script: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FirstDifference:
+    """The first value of the source, in the graph's order, that differs from the framework's.
+
+    Parameters
+    ----------
+    site
+        That computes it.
+    node, operator, module
+        Of the framework's graph.
+    reason
+        How it differs.
+    """
+
+    site: str
+    node: str
+    operator: str
+    module: str = ""
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImportFinding:
+    """What makes the source differ from the framework.
+
+    Parameters
+    ----------
+    text
+        In a sentence.
+    nodes
+        The kinds of nodes that are imported wrongly, in the graph's order.
+    first
+        Where each node is right by itself: the first value of the whole that differs.
+    judged, unjudged
+        How many nodes were compared, and how many could not be.
+    reasons
+        Why not, for some of these by name.
+    seconds
+        What the search took.
+    """
+
+    text: str
+    nodes: tuple[WrongNode, ...] = ()
+    first: FirstDifference | None = None
+    judged: Count = 0
+    unjudged: Count = 0
+    reasons: dict[str, str] = field(default_factory=dict)
+    seconds: Seconds = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
 class ImportResult:
     """``import`` of ``result.json``: how the import was judged.
 
@@ -66,6 +164,8 @@ class ImportResult:
         What the check could see.
     note
         Why there is no more accurate run of the framework although it was needed.
+    finding
+        What makes the source differ; None where it does not, or there is no framework's graph.
     """
 
     verdict: Verdict = Verdict.SKIPPED
@@ -76,3 +176,4 @@ class ImportResult:
     tolerance_origin: str | None = None
     power: ImportPower | None = None
     note: str = ""
+    finding: ImportFinding | None = None

@@ -12,6 +12,12 @@ from rich.console import Console
 from relax_tapml.cli.present import present
 from relax_tapml.compare.verdict import Verdict
 from relax_tapml.results.device_result import DeviceResult
+from relax_tapml.results.import_result import (
+    ImportFinding,
+    ImportResult,
+    WrongNode,
+    WrongValue,
+)
 from relax_tapml.results.run_result import RunResult, SkippedSite, StageSeconds
 from relax_tapml.results.step_result import StepSeconds
 from relax_tapml.targets.session.traffic import Traffic
@@ -135,6 +141,36 @@ def test_a_source_that_disagrees_with_the_framework_is_reported(
     check = replace(result.import_check, verdict=Verdict.MISMATCH, max_abs=0.5)
     result = replace(result, import_check=check)
     assert "does not agree with the framework: max abs 5.0e-01" in printed(result, tmp_path)
+
+
+def test_a_node_that_is_imported_wrongly_is_named_with_its_script(
+    result: RunResult, tmp_path: Path
+) -> None:
+    """Where, how far off, which others are alike, and the command that shows it."""
+    node = WrongNode(
+        node="sub_3",
+        operator="aten.sub.Tensor",
+        module="net.head",
+        source="model.py:12: a - b",
+        reason="differs by up to 2",
+        worst=WrongValue(index=(0, 5), expected=1.0, got=-1.0),
+        tolerance=1e-4,
+        alike=("sub_4",),
+        script="import/sub_3.py",
+    )
+    finding = ImportFinding(text="", nodes=(node,))
+    import_ = ImportResult(verdict=Verdict.MISMATCH, finding=finding)
+    text = " ".join(printed(replace(result, import_=import_), tmp_path).split())
+    assert (
+        "aten.sub.Tensor is imported wrongly: node sub_3 in net.head, model.py:12: a - b: differs "
+        "by up to 2. Farthest off at [0, 5]: expected 1.0e+00, got -1.0e+00, allowed 1.0e-04. So "
+        "are sub_4." in text
+    )
+    assert f"Import: python {tmp_path / 'import' / 'sub_3.py'}" in text
+    together = ImportFinding(text="each of 12 nodes is right by itself")
+    import_ = ImportResult(verdict=Verdict.MISMATCH, finding=together)
+    text = printed(replace(result, import_=import_), tmp_path)
+    assert "Each of 12 nodes is right by itself." in text
 
 
 def test_devices_that_are_not_trusted_and_those_that_disagree_are_named(

@@ -6,9 +6,10 @@ import dataclasses
 
 import numpy as np
 import pytest
+from refusals import refused
 
 from relax_tapml._compat import IS_TVM_026
-from relax_tapml.errors import UsageError
+from relax_tapml.errors import LoweringError, UsageError
 from relax_tapml.frontend.inputs import as_samples
 from relax_tapml.frontend.signature import check_model
 from relax_tapml.frontend.torch_export import from_torch
@@ -118,6 +119,161 @@ def test_a_negative_index_counts_from_the_end(index, shapes, run_on_llvm):
     example = torch.arange(15, dtype=torch.float32).reshape(5, 3) + 1
     model = from_torch(module_of(lambda x: index(x * 2)), (example,), dynamic_shapes=shapes)
     agrees(model, run_on_llvm)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.int64, torch.float16])
+@pytest.mark.parametrize("name", ["add", "sub"])
+def test_a_sum_has_its_factor(name, dtype, run_on_llvm):
+    """Of tensors that are broadcast, and in the dtype of the result."""
+    whole = INTEGERS.to(dtype)
+    model = from_torch(
+        module_of(lambda x, y: getattr(torch, name)(x, y, alpha=3)), (whole, INTEGERS[0])
+    )
+    agrees(model, run_on_llvm)
+
+
+def test_the_sum_of_booleans_is_whether_one_is_true(run_on_llvm):
+    agrees(from_torch(module_of(lambda x: (x > 2) + (x < 2)), (INTEGERS,)), run_on_llvm)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: x.amax(),
+        lambda x: x.amin((0, -1), keepdim=True),
+        lambda x: (x - 3).any(),
+        lambda x: (x - 2).any(0),
+        lambda x: torch.ops.aten.any.dims(x - 2, [0, 1], True),
+    ],
+)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.int64])
+def test_reductions_that_tvm_has_no_converter_for(function, dtype, run_on_llvm):
+    agrees(from_torch(module_of(function), (INTEGERS.to(dtype),)), run_on_llvm)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: x > 2.5,
+        lambda x: x == 2.5,
+        lambda x: x <= x.float() - 0.5,
+        lambda x: (x > 2) == (x > 3),
+        lambda x: (x > 2) >= 1,
+        lambda x: x.clamp(1.5, 4),
+        lambda x: torch.remainder(x, 2.5),
+        lambda x: torch.where(x > 2, x, 0.5),
+        lambda x: torch.where(x > 2, x, x.float() / 2),
+    ],
+)
+def test_integers_meet_other_numbers_as_they_are(function, run_on_llvm):
+    """2.5 is not rounded to 2 because the tensor has integers."""
+    agrees(from_torch(module_of(function), (INTEGERS,)), run_on_llvm, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: x.sort(1)[0],
+        lambda x: x.sort(1, descending=True)[1],
+        lambda x: x.topk(2)[1],
+        lambda x: x.max(0)[0],
+        lambda x: x.argmax(1),
+        torch.isnan,
+    ],
+)
+def test_bfloat16_is_ordered_by_value(function, run_on_llvm):
+    """Not by its bits, in which negative numbers are the largest."""
+    x = torch.tensor([[-1.0, 2, -3], [4, -5, 0.5]]).bfloat16()
+    agrees(from_torch(module_of(function), (x,)), run_on_llvm)
+
+
+@NO_ARITHMETIC
+@pytest.mark.parametrize(
+    "function",
+    [lambda x: x + x.shape[0], lambda x: x - x.shape[0] // 2, lambda x: x > x.shape[0] - 2],
+)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.int64])
+def test_a_dimension_is_an_operand(function, dtype, run_on_llvm):
+    example = torch.arange(15).reshape(5, 3).to(dtype)
+    model = from_torch(module_of(function), (example,), dynamic_shapes=(({0: N},),))
+    agrees(model, run_on_llvm)
+
+
+@pytest.mark.parametrize("size", [(8, 7), (2, 3), None])
+def test_nearest_neighbours_are_those_of_pytorch(size, run_on_llvm):
+    """For sizes that are no multiples, and for scales that no whole size has."""
+    image = torch.arange(40.0).reshape(1, 2, 4, 5)
+    scale = None if size else (1.3, 1.7)
+
+    def resize(x):
+        return torch.nn.functional.interpolate(x, size, scale, mode="nearest")
+
+    agrees(from_torch(module_of(resize), (image,)), run_on_llvm)
+
+
+def test_a_scale_that_no_size_has_is_refused():
+    """TVM would use the ratio of the sizes, and PyTorch does not."""
+
+    def resize(x):
+        return torch.nn.functional.interpolate(x, scale_factor=1.3, mode="bilinear")
+
+    with refused(LoweringError, "upsample_bilinear2d", "a scale of 1.3 for a dimension of 4"):
+        from_torch(module_of(resize), (torch.ones(1, 1, 4, 5),))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+@pytest.mark.parametrize("function", [torch.selu, lambda x: torch.celu(x, 2.0), torch.nn.ELU(0.5)])
+def test_exponential_units_have_their_scales(function, dtype, run_on_llvm):
+    """Also where the exponential of what is not chosen overflows."""
+    x = torch.tensor([[-3.0, -0.5, 0], [0.5, 2, 100]]).to(dtype)
+    agrees(from_torch(module_of(function), (x,)), run_on_llvm, rtol=2e-3, atol=1e-3)
+
+
+def test_the_maxima_of_a_pooling_are_right_and_their_places_refused(run_on_llvm):
+    """TVM's converter returns zeros for the places."""
+    pool = torch.nn.functional.max_pool2d_with_indices
+    image = torch.arange(32).reshape(1, 2, 4, 4) - 9
+    agrees(from_torch(module_of(lambda x: pool(x, 2)[0]), (image,)), run_on_llvm)
+    with refused(LoweringError, "getitem", "aten.max_pool2d_with_indices.default has no result 1"):
+        from_torch(module_of(lambda x: pool(x, 2)[1]), (image,))
+
+
+def test_a_second_result_that_a_converter_lacks_is_refused():
+    """It is not the first one, even where that has its shape."""
+    norm = torch.ops.aten.native_layer_norm.default
+    with refused(LoweringError, "aten.native_layer_norm.default has no result 1"):
+        from_torch(module_of(lambda x: norm(x, [1], None, None, 1e-5)[1]), (torch.ones(1),))
+
+
+@pytest.mark.parametrize("padding", [0, 1])
+def test_a_pooling_has_its_divisor(padding, run_on_llvm):
+    image = torch.linspace(-1, 1, 96).reshape(1, 2, 6, 8).cos()
+
+    def pool(x):
+        return torch.nn.functional.avg_pool2d(x, (2, 3), 1, padding, False, False, 4)
+
+    agrees(from_torch(module_of(pool), (image,)), run_on_llvm, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("image", "named"),
+    [
+        (torch.arange(16).reshape(1, 1, 4, 4), "averages of integers"),
+        (torch.ones(1, 1, 5, 5), "divisor_override with ceil_mode"),
+    ],
+)
+def test_poolings_that_would_be_wrong_are_refused(image, named):
+    is_ceiled = image.is_floating_point()
+    divisor = 3 if is_ceiled else None
+    pooling = torch.nn.AvgPool2d((2, 2), ceil_mode=is_ceiled, divisor_override=divisor)
+    with refused(LoweringError, "avg_pool2d.default", named):
+        from_torch(pooling, (image,))
+
+
+def test_an_instance_norm_takes_the_statistics_of_its_input(run_on_llvm):
+    """Momentum is for running statistics, which it has none of."""
+    image = torch.linspace(-2, 3, 96).reshape(2, 3, 4, 4).sin()
+    agrees(from_torch(torch.nn.InstanceNorm2d(3), (image,)), run_on_llvm, rtol=1e-4, atol=1e-5)
 
 
 def test_topk_in_any_order_is_sorted(run_on_llvm):

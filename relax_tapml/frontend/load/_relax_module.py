@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from relax_tapml.frontend.load.frontend import FileFrontend
+from relax_tapml.frontend.load.frontend import FileFrontend, Request
 
 if TYPE_CHECKING:
     from relax_tapml.frontend.model import Model
@@ -20,7 +20,7 @@ class RelaxModule(FileFrontend):
     )
     suffix = ".json"
 
-    def load_file(self, path: Path, *, trust: bool) -> Model:
+    def load_file(self, path: Path, request: Request) -> Model:
         from relax_tapml.frontend.saved import load_ir
 
-        return load_ir(path, trust=trust)
+        return load_ir(path, trust=request.trust)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from relax_tapml.frontend.load.frontend import FileFrontend
+from relax_tapml.frontend.load.frontend import FileFrontend, Request
 
 if TYPE_CHECKING:
     from relax_tapml.frontend.model import Model
@@ -18,7 +18,7 @@ class TorchProgram(FileFrontend):
     summary = "a torch.export program: model.pt2"
     suffix = ".pt2"
 
-    def load_file(self, path: Path, *, trust: bool) -> Model:
+    def load_file(self, path: Path, request: Request) -> Model:
         from relax_tapml.frontend.torch_export import load_pt2
 
-        return load_pt2(path, trust=trust)
+        return load_pt2(path, trust=request.trust)

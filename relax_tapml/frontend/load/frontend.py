@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import difflib
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -23,6 +23,7 @@ class Request:
     inputs: Sequence[Path] = ()
     texts: Sequence[str] = ()
     quantization: str | None = None
+    dims: Mapping[str, Sequence[int]] = field(default_factory=dict)
     source: str = "llvm"
     trust: bool = False
 
@@ -48,6 +49,9 @@ class Frontend(ABC):
 
     takes_quantization: ClassVar[bool] = False
     """Whether it takes the name of a quantization."""
+
+    takes_dims: ClassVar[bool] = False
+    """Whether it takes sizes of dimensions by name; it then reads inputs itself, too."""
 
     @abstractmethod
     def matches(self, spec: str) -> bool:
@@ -84,8 +88,8 @@ class FileFrontend(Frontend):
             close = difflib.get_close_matches(path.name, names, n=3)
             hint = f" Did you mean {' or '.join(close)}?" if close else ""
             raise UsageError(f"model {request.spec}: no such file.{hint}")
-        return self.load_file(path, trust=request.trust)
+        return self.load_file(path, request)
 
     @abstractmethod
-    def load_file(self, path: Path, *, trust: bool) -> Model:
+    def load_file(self, path: Path, request: Request) -> Model:
         """Return the model in a file that exists; see ``load``."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from relax_tapml.errors import UsageError
@@ -21,6 +21,7 @@ def load_model(
     inputs: Sequence[Path] = (),
     texts: Sequence[str] = (),
     quantization: str | None = None,
+    dims: Mapping[str, Sequence[int]] | None = None,
     source: str = "llvm",
     trust: bool = False,
 ) -> Model:
@@ -30,7 +31,8 @@ def load_model(
     ----------
     spec
         A name of one of ``FRONTENDS``: a built-in example, ``package.module:callable``, a folder
-        written by ``save_model``, a Relax module ``.json``, a torch ``.pt2``, or ``mlc:CONFIG``.
+        written by ``save_model``, a Relax module ``.json``, a torch ``.pt2``, an ``.onnx``, or
+        ``mlc:CONFIG``.
     inputs
         ``.npz`` and ``.safetensors`` files, or folders of them, one sample per file. They replace
         the samples that come with the model.
@@ -38,6 +40,8 @@ def load_model(
         Sentences for a text model, one sample each; they replace its own.
     quantization
         For ``mlc:CONFIG`` only; by default that of the config.
+    dims
+        For ``model.onnx`` only: sizes of dimensions by name; see ``from_onnx``.
     source
         The TVM target that MLC-LLM compiles ``mlc:CONFIG`` for.
     trust
@@ -60,6 +64,11 @@ def load_model(
         raise UsageError(
             f"--quantization {quantization} is for {named}, not for model {spec}. {_accepted()}"
         )
+    if dims and (frontend is None or not frontend.takes_dims):
+        named = _named([one for one in FRONTENDS if one.takes_dims])
+        raise UsageError(
+            f"--dim {next(iter(dims))} is for {named}, not for model {spec}. {_accepted()}"
+        )
     if frontend is None:
         close = difflib.get_close_matches(spec.lower(), [one.usage for one in FRONTENDS], n=3)
         hint = f" Did you mean {' or '.join(close)}?" if close else ""
@@ -75,11 +84,12 @@ def load_model(
             inputs=inputs,
             texts=texts,
             quantization=quantization,
+            dims=dims or {},
             source=source,
             trust=trust,
         )
     )
-    if inputs and not frontend.takes_texts:
+    if inputs and not (frontend.takes_texts or frontend.takes_dims):
         model = _with_inputs(model, spec, inputs)
     check_model(model)
     return model

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from relax_tapml.frontend.load._minilm import MiniLM
 from relax_tapml.frontend.load._mlc import MLC
+from relax_tapml.frontend.load._onnx_file import OnnxFile
 from relax_tapml.frontend.load._python_callable import PythonCallable
 from relax_tapml.frontend.load._relax_module import RelaxModule
 from relax_tapml.frontend.load._saved_folder import SavedFolder
@@ -17,5 +18,6 @@ FRONTENDS: tuple[Frontend, ...] = (
     SavedFolder(),
     RelaxModule(),
     TorchProgram(),
+    OnnxFile(),
     PythonCallable(),
 )
