@@ -113,11 +113,14 @@ def pages_shape(kernel: tirx.PrimFunc) -> tuple[tirx.Expr, ...]:
 
     It is ``(pages, 2, heads, page size, head size)``.
     """
-    for param in kernel.params:
-        shape = getattr(param.ty, "shape", ())
-        if len(shape) == 5:
-            return tuple(shape)
-    return ()
+    found = pages_type(kernel)
+    return () if found is None else tuple(found.shape)
+
+
+def pages_type(kernel: tirx.PrimFunc) -> tvm.ir.Type | None:
+    """Return the type of the pages that a kernel takes, with their shape and dtype, if any."""
+    types = (param.ty for param in kernel.params)
+    return next((ty for ty in types if len(getattr(ty, "shape", ())) == 5), None)
 
 
 def cache_creations(mod: tvm.IRModule) -> Iterator[CacheCreation]:
@@ -134,10 +137,14 @@ def cache_creations(mod: tvm.IRModule) -> Iterator[CacheCreation]:
 def creating_calls(function: relax.Function) -> Iterator[relax.Call]:
     """Yield the calls of a function that make KV caches."""
     for binding in bindings_in(function.body):
-        call = binding.value
-        is_packed = isinstance(call, relax.Call) and call.op == _CALL_PURE_PACKED
-        if is_packed and getattr(call.args[0], "global_symbol", None) == CREATE:
-            yield call
+        if isinstance(binding.value, relax.Call) and is_creating_call(binding.value):
+            yield binding.value
+
+
+def is_creating_call(call: relax.Call) -> bool:
+    """Return whether a call makes a KV cache."""
+    is_packed = call.op == _CALL_PURE_PACKED
+    return bool(is_packed and getattr(call.args[0], "global_symbol", None) == CREATE)
 
 
 def _creation(mod: tvm.IRModule, gvar: GlobalVar, function: relax.Function) -> CacheCreation:

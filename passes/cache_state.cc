@@ -2,14 +2,13 @@
  * \file cache_state.cc
  * \brief Reads the state of a paged KV cache that a call depends on.
  *
- * It uses the cache's own accessors. Checkpoints of a cache hold one sequence of full attention,
- * whose id is 0.
+ * It is what led to the sequences that the call looks at, from the log of the cache, and the keys
+ * and values of these sequences in the layer of the call, from the layer's pages.
  */
 #include <tvm/ffi/container/array.h>
 #include <tvm/ffi/container/shape.h>
 #include <tvm/ffi/container/tensor.h>
 #include <tvm/ffi/error.h>
-#include <tvm/ffi/extra/json.h>
 #include <tvm/ffi/function.h>
 #include <tvm/ffi/reflection/registry.h>
 
@@ -18,6 +17,7 @@
 #include <utility>
 #include <vector>
 
+#include "cache_log.h"
 #include "capture.h"
 #include "host_copy.h"
 
@@ -25,53 +25,8 @@ namespace relax_tapml {
 namespace {
 
 namespace ffi = tvm::ffi;
-namespace json = tvm::ffi::json;
 
-constexpr int64_t kSequence = 0;  // The only one that checkpoints hold.
-
-ffi::Function Builtin(const std::string& name) {
-  auto found = ffi::Function::GetGlobal("vm.builtin." + name);
-  if (!found.has_value()) {
-    TVM_FFI_THROW(RuntimeError) << "this TVM has no vm.builtin." << name;
-  }
-  return *found;
-}
-
-// The pages of the sequence in one layer, of shape (1, pages, 2, heads, page size, head size).
-struct Pages {
-  int64_t length;     // Tokens in them.
-  int64_t page_size;  // Tokens in a page.
-  ffi::Tensor tensor;
-};
-
-Pages ExportPages(const ffi::Any& cache, int64_t layer) {
-  std::string text =
-      Builtin("attention_kv_cache_get_checkpoint_metadata")(cache, kSequence).cast<std::string>();
-  auto metadata = json::Parse(ffi::String(text)).cast<json::Object>();
-  auto number = [&metadata](const char* name) {
-    return metadata.at(ffi::String(name)).cast<int64_t>();
-  };
-  int64_t group = layer - number("layer_begin");
-  auto groups = metadata.at(ffi::String("groups")).cast<json::Array>();
-  if (group < 0 || group >= static_cast<int64_t>(groups.size())) {
-    TVM_FFI_THROW(IndexError) << "the cache has no layer " << layer;
-  }
-  auto about = groups[group].cast<json::Object>();
-  std::vector<int64_t> extents;
-  for (const ffi::Any& extent : about.at(ffi::String("shape")).cast<json::Array>()) {
-    extents.push_back(extent.cast<int64_t>());
-  }
-  DLDevice device =
-      Builtin("attention_kv_cache_get_query_positions")(cache).cast<ffi::Tensor>().device();
-  static const ffi::Function allocate =
-      ffi::Function::GetGlobalRequired("runtime.TVMTensorAllocWithScope");
-  DLDataType dtype = ffi::StringToDLDataType(about.at(ffi::String("dtype")).cast<ffi::String>());
-  auto tensor =
-      allocate(ffi::Shape(extents), dtype, device, ffi::Optional<ffi::String>(std::nullopt))
-          .cast<ffi::Tensor>();
-  Builtin("attention_kv_cache_export_page_group")(cache, kSequence, group, tensor);
-  return {number("seq_length"), number("page_size"), tensor};
-}
+constexpr int64_t kMostBytes = int64_t{64} << 20;  // Of the keys and values of a call.
 
 struct HostAllocator {
   std::vector<char> bytes;
@@ -79,27 +34,74 @@ struct HostAllocator {
   void FreeData(DLTensor*) {}
 };
 
-// Returns the first `length` tokens of some pages, in as few pages as possible, padded with zeros.
-ffi::Tensor FirstTokens(const Pages& pages, int64_t length) {
-  std::vector<char> all(ffi::GetDataSize(*pages.tensor.GetDLTensorPtr()));
-  CopyToHost(pages.tensor, all.data(), "a KV cache");
-  ffi::ShapeView whole = pages.tensor.shape();
-  std::vector<int64_t> shape(whole.begin(), whole.end());
-  int64_t page_size = pages.page_size;
-  shape[1] = (length + page_size - 1) / page_size;
-  int64_t rows = shape[2] * shape[3];  // Keys and values of each head.
-  size_t token_bytes = ffi::GetDataSize(shape[5], pages.tensor.dtype());
-  all.resize(shape[1] * rows * page_size * token_bytes);
-  int64_t left = length % page_size;
-  if (left != 0) {
-    char* last = all.data() + (shape[1] - 1) * rows * page_size * token_bytes;
-    for (int64_t row = 0; row < rows; ++row) {
-      char* behind = last + (row * page_size + left) * token_bytes;
-      std::memset(behind, 0, (page_size - left) * token_bytes);
+// The pages of a layer in host memory, of shape (pages, 2, heads, page size, head size).
+class HostPages {
+ public:
+  explicit HostPages(const ffi::Tensor& pages) : pages_(pages) {
+    bool is_here = pages.device().device_type == kDLCPU && pages.IsContiguous();
+    if (is_here) {
+      data_ = static_cast<const char*>(pages.data_ptr()) + pages.byte_offset();
+      return;
     }
+    copy_.resize(ffi::GetDataSize(*pages.GetDLTensorPtr()));
+    CopyToHost(pages, copy_.data(), "a KV cache");
+    data_ = copy_.data();
   }
-  return ffi::Tensor::FromNDAlloc(HostAllocator{std::move(all)}, ffi::Shape(shape),
-                                  pages.tensor.dtype(), DLDevice{kDLCPU, 0});
+
+  // Appends the keys (0) or values (1) at some positions, as (1, tokens, heads, head size).
+  ffi::Tensor Taken(const std::vector<int32_t>& positions, int64_t which) const {
+    ffi::ShapeView shape = pages_.shape();
+    int64_t heads = shape[2], page_size = shape[3];
+    size_t row = ffi::GetDataSize(shape[4], pages_.dtype());
+    std::vector<char> taken(positions.size() * static_cast<size_t>(heads) * row);
+    char* to = taken.data();
+    for (int32_t position : positions) {
+      int64_t page = position / page_size, slot = position % page_size;
+      if (position < 0 || page >= shape[0]) {
+        TVM_FFI_THROW(IndexError) << "a token is in no page of it";
+      }
+      for (int64_t head = 0; head < heads; ++head, to += row) {
+        int64_t at = ((page * 2 + which) * heads + head) * page_size + slot;
+        std::memcpy(to, data_ + static_cast<size_t>(at) * row, row);
+      }
+    }
+    ffi::Shape extents({1, static_cast<int64_t>(positions.size()), heads, shape[4]});
+    return ffi::Tensor::FromNDAlloc(HostAllocator{std::move(taken)}, extents, pages_.dtype(),
+                                    DLDevice{kDLCPU, 0});
+  }
+
+ private:
+  const ffi::Tensor& pages_;
+  std::vector<char> copy_;
+  const char* data_;
+};
+
+// Adds keys and values of each sequence that has tokens.
+void AddTokens(const CacheLog& log, int64_t layer,
+               const std::vector<std::vector<int32_t>>& sequences, ffi::Array<ffi::Any>* found) {
+  size_t tokens = 0;
+  for (const std::vector<int32_t>& positions : sequences) tokens += positions.size();
+  if (tokens == 0) return;
+  const ffi::Tensor* pages = log.pages(layer);
+  if (pages == nullptr) {
+    TVM_FFI_THROW(ValueError) << "its layer " << layer << " was filled by something unseen";
+  }
+  ffi::ShapeView shape = pages->shape();
+  if (shape.size() != 5 || shape[1] != 2 || shape[3] != log.page_size()) {
+    TVM_FFI_THROW(ValueError) << "its pages are not of keys and values";
+  }
+  int64_t bytes = static_cast<int64_t>(tokens) * 2 * shape[2] *
+                  static_cast<int64_t>(ffi::GetDataSize(shape[4], pages->dtype()));
+  if (bytes > kMostBytes) {
+    TVM_FFI_THROW(ValueError) << "the call looks at " << (bytes >> 20) << " MiB of it, more than "
+                              << (kMostBytes >> 20) << " MiB";
+  }
+  HostPages here(*pages);
+  for (const std::vector<int32_t>& positions : sequences) {
+    if (positions.empty()) continue;
+    found->push_back(here.Taken(positions, 0));
+    found->push_back(here.Taken(positions, 1));
+  }
 }
 
 // Returns a reason with TVM's message, without the condition that failed.
@@ -110,40 +112,44 @@ ffi::String Reason(const ffi::Error& error) {
   return ffi::String("its KV cache cannot be recorded: " + text.substr(0, text.find('\n')));
 }
 
-bool IsRecording(const ffi::AnyView& frame) {
+bool IsRecorded(const ffi::AnyView& frame, const ffi::String& site) {
   const FrameObj* found = frame.as<FrameObj>();
-  return found != nullptr && found->is_recording();
+  return found != nullptr && found->is_recording() && found->IsRecorded(site);
 }
 
-// Returns the number of tokens before the forward pass, the number it adds, and the pages with the
-// tokens before; or a reason, where these cannot be read. Without a recorder, returns nulls.
-ffi::Array<ffi::Any> Before(ffi::AnyView frame, ffi::Any cache, int64_t layer) {
-  if (!IsRecording(frame)) return {nullptr, nullptr, nullptr};
+// Returns None, the state as JSON, and keys and values of each sequence that has tokens, as they
+// are before the call; or a reason, where these cannot be read. Without a recorder, one None.
+ffi::Array<ffi::Any> Before(ffi::AnyView frame, ffi::String site, ffi::Any cache, int64_t layer) {
+  ffi::Array<ffi::Any> found{ffi::Any(nullptr)};
+  std::shared_ptr<CacheLog> log = LogOf(cache);
+  if (log != nullptr) log->set_layer(layer);
+  if (!IsRecorded(frame, site)) return found;
   try {
-    Pages pages = ExportPages(cache, layer);
-    int64_t total = Builtin("attention_kv_cache_get_total_sequence_length")(cache).cast<int64_t>();
-    if (total != pages.length) {
-      TVM_FFI_THROW(ValueError) << "it holds more than one sequence";
-    }
-    int64_t added = Builtin("attention_kv_cache_get_query_positions")(cache)
-                        .cast<ffi::Tensor>()
-                        .shape()[0];
-    int64_t before = pages.length - added;
-    return {before, added, FirstTokens(pages, before)};
+    if (log == nullptr) TVM_FFI_THROW(ValueError) << "it was not seen being made";
+    const CachePass& pass = log->Checked(cache);
+    // The call would do so first: where pages are copied in a stream of their own, wait for it.
+    RuntimeBuiltin("attention_kv_cache_get_query_positions")(cache);
+    found.push_back(log->Describe());
+    AddTokens(*log, layer, pass.before, &found);
+    return found;
   } catch (const ffi::Error& error) {
-    return {Reason(error), nullptr, nullptr};
+    return {Reason(error)};
   }
 }
 
-// Returns the pages after the call, or a reason where these cannot be read; null without a
-// recorder.
-ffi::Any After(ffi::AnyView frame, ffi::Any cache, int64_t layer) {
-  if (!IsRecording(frame)) return nullptr;
+// Returns keys and values of each sequence after the call, or a reason where these cannot be read;
+// None without a recorder.
+ffi::Array<ffi::Any> After(ffi::AnyView frame, ffi::String site, ffi::Any cache, int64_t layer) {
+  ffi::Array<ffi::Any> found;
+  std::shared_ptr<CacheLog> log = LogOf(cache);
+  if (log != nullptr) log->set_layer(-1);
+  if (!IsRecorded(frame, site)) return found;
   try {
-    Pages pages = ExportPages(cache, layer);
-    return FirstTokens(pages, pages.length);
+    if (log == nullptr) TVM_FFI_THROW(ValueError) << "it was not seen being made";
+    AddTokens(*log, layer, log->Checked(cache).after, &found);
+    return found;
   } catch (const ffi::Error& error) {
-    return Reason(error);
+    return {Reason(error)};
   }
 }
 

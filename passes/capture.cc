@@ -12,6 +12,7 @@
 #include <new>
 #include <utility>
 
+#include "cache_log.h"
 #include "host_copy.h"
 
 namespace relax_tapml {
@@ -208,6 +209,11 @@ bool Recording::IsNewUnit(const std::string& unit) {
   return units_.insert(unit).second;
 }
 
+bool Recording::KnowsUnit(const std::string& unit) const {
+  std::lock_guard<std::mutex> lock(sampling_mutex_);
+  return units_.count(unit) != 0;
+}
+
 void Recording::Push(Event event) {
   size_t bytes = kEventBytes;
   if (auto refs = event.back().as<ffi::Array<ffi::String>>()) bytes += refs->size() * kRefBytes;
@@ -301,6 +307,15 @@ ffi::Array<ffi::String> FrameObj::Refs(const std::string& site, ffi::PackedArgs 
       refs.push_back(known->second);
       continue;
     }
+    if (value.type_index() == ffi::TypeIndex::kTVMFFIArray) {
+      // As many values as the run has decided; nothing refers to them.
+      for (const ffi::Any& one : value.cast<ffi::Array<ffi::Any>>()) {
+        refs.push_back(one.type_index() == ffi::TypeIndex::kTVMFFITensor
+                           ? recording_->CaptureTensor(one.cast<ffi::Tensor>(), site)
+                           : ScalarRef(one));
+      }
+      continue;
+    }
     std::string ref;
     // Not as<Tensor>: None would convert to a null tensor.
     if (value.type_index() != ffi::TypeIndex::kTVMFFITensor) {
@@ -316,10 +331,19 @@ ffi::Array<ffi::String> FrameObj::Refs(const std::string& site, ffi::PackedArgs 
   return refs;
 }
 
+namespace {
+
+std::string UnitOf(const std::string& site) { return site.substr(site.rfind('/') + 1); }
+
+}  // namespace
+
+bool FrameObj::IsRecorded(const ffi::String& site) const {
+  return !is_skipped_ || open_calls_.count(site) != 0 || !recording_->KnowsUnit(UnitOf(site));
+}
+
 void FrameObj::Inputs(const ffi::String& site, ffi::PackedArgs tokens) {
   if (is_sampled_) {
-    std::string text = site;
-    bool is_new = recording_->IsNewUnit(text.substr(text.rfind('/') + 1));
+    bool is_new = recording_->IsNewUnit(UnitOf(site));
     if (is_skipped_ && !is_new) return;
   }
   ffi::Array<ffi::String> refs = Refs(site, tokens);
@@ -375,6 +399,7 @@ class CurrentRecording {
     }
     previous = std::exchange(recording_, std::move(next));
     is_active_.store(true, std::memory_order_release);
+    WatchCaches(true);
   }
 
   void Stop() {
@@ -383,6 +408,7 @@ class CurrentRecording {
       std::lock_guard<std::mutex> lock(mutex_);
       recording = recording_;
       is_active_.store(false, std::memory_order_release);
+      WatchCaches(false);
     }
     if (recording != nullptr) recording->Stop();
   }

@@ -52,6 +52,8 @@ class Recording {
   void RestartExecutions();
   /*! \brief Whether no frame that is sampled has called a unit before. */
   bool IsNewUnit(const std::string& unit);
+  /*! \brief Whether such a frame has called it; unlike IsNewUnit, this is no call. */
+  bool KnowsUnit(const std::string& unit) const;
 
   /*! \brief Copy a tensor into the queue, waiting while the budget is spent; returns its ref. */
   std::string CaptureTensor(const tvm::ffi::Tensor& tensor, const std::string& site);
@@ -96,7 +98,7 @@ class Recording {
   // Guarded by stagings_mutex_. By GPU; null where it cannot be had, for the reason in note_.
   std::unordered_map<int, std::shared_ptr<CudaStaging>> stagings_;
   std::string note_;
-  std::mutex sampling_mutex_;
+  mutable std::mutex sampling_mutex_;
   // Guarded by sampling_mutex_.
   std::unordered_map<std::string, int64_t> executions_;
   std::unordered_set<std::string> units_;
@@ -127,6 +129,8 @@ class FrameObj : public tvm::ffi::Object {
   }
 
   bool is_recording() const { return recording_ != nullptr && recording_->is_active(); }
+  /*! \brief Whether a call of `site` is recorded that is about to be made, or is being made. */
+  bool IsRecorded(const tvm::ffi::String& site) const;
   /*! \brief Record that `site` is about to be called with the values that `tokens` describe. */
   void Inputs(const tvm::ffi::String& site, tvm::ffi::PackedArgs tokens);
   /*! \brief Record that the call at `site` returned the values that `tokens` describe. */

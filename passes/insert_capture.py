@@ -13,9 +13,10 @@ from tvm.ir import GlobalVar, TupleType
 from relax_tapml._compat import Constant, StringImm
 
 from ._rewriting import packed_call, rewritten, with_bindings, with_body, with_branches
-from .cache_call import AFTER, BEFORE, reads_cache
+from .cache_call import AFTER, BEFORE, MAKE_LOGGED, appends_to_cache, reads_cache
+from .cache_creation import creating_calls, is_creating_call
 from .module_pass import ModulePass
-from .operator_call import may_write, operator_call
+from .operator_call import may_write, operator_call, operator_functions
 from .site import Site, site_of
 from .value_leaves import Leaf, ValueLeaves, bindings_in
 from .weights import DERIVED_ATTR, WEIGHTS_OF_ATTR, Weights
@@ -63,7 +64,8 @@ class InsertCapture(ModulePass):
     after it. Covered are ``call_tir``, ``call_tir_inplace``, ``call_dps_packed``,
     ``call_pure_packed``, ``call_inplace_packed``, ``call_packed`` and calls of unit functions;
     their arguments may be tensors, tuples, constants, scalars, shapes and opaque objects. Where a
-    call reads a KV cache, the cache's content is recorded before the call and after it. Function
+    call reads a KV cache, the state of the cache is recorded before the call, and after it what the
+    call has added to it; to know it, caches are made with a log. Function
     parameters after the first ``num_input`` ones, and constants, are weights: they are recorded
     once, by name. So is what a function of ``LiftDerivedWeights`` computes. A value that several
     sites read is captured once per frame and then referred to by number. After a call that may
@@ -101,13 +103,41 @@ class InsertCapture(ModulePass):
         self._every = every
 
     def transform_module(self, mod: tvm.IRModule, _ctx: tvm.transform.PassContext) -> tvm.IRModule:
-        return rewritten(mod, self._rewrite)
+        # Where no recorded call reads a cache, nothing needs to know what happens to caches.
+        is_logged = any(
+            _reads_cache(mod, call, self._select)
+            for _, function in operator_functions(mod)
+            for call in _calls(function)
+        )
 
-    def _rewrite(
-        self, mod: tvm.IRModule, name: str, function: relax.Function
-    ) -> relax.Function | None:
-        writer = _FunctionInstrumenter(mod, name, function, self._select, self._every)
-        return writer.rewrite() if writer.selects_any() else None
+        def rewrite(
+            mod: tvm.IRModule, name: str, function: relax.Function
+        ) -> relax.Function | None:
+            writer = _FunctionInstrumenter(mod, name, function, self._select, self._every)
+            is_rewritten = writer.selects_any() or (is_logged and writer.makes_cache())
+            return writer.rewrite() if is_rewritten else None
+
+        return rewritten(mod, rewrite)
+
+
+def _calls(function: relax.Function) -> Iterator[relax.Call]:
+    values = (binding.value for binding in bindings_in(function.body))
+    return (value for value in values if isinstance(value, relax.Call))
+
+
+def _selected(mod: tvm.IRModule, call: relax.Call, select: SiteFilter) -> Site | None:
+    site = site_of(call)
+    if site is None or not select.matches(site):
+        return None
+    found = operator_call(call, mod)
+    return None if found is None or found.skip_reason else site
+
+
+def _reads_cache(mod: tvm.IRModule, call: relax.Call, select: SiteFilter) -> bool:
+    found = operator_call(call, mod)
+    return (
+        found is not None and reads_cache(found.unit) and _selected(mod, call, select) is not None
+    )
 
 
 class _FunctionInstrumenter:
@@ -135,8 +165,10 @@ class _FunctionInstrumenter:
         self._every = 1 if self._derives else every
 
     def selects_any(self) -> bool:
-        values = (binding.value for binding in bindings_in(self._function.body))
-        return any(isinstance(value, relax.Call) and self._selected(value) for value in values)
+        return any(_selected(self._mod, c, self._select) for c in _calls(self._function))
+
+    def makes_cache(self) -> bool:
+        return any(True for _ in creating_calls(self._function))
 
     def rewrite(self) -> relax.Function:
         attrs = self._function.attrs or {}
@@ -148,13 +180,6 @@ class _FunctionInstrumenter:
         begin = packed_call(intrinsic, args, relax.ObjectType())
         body = self._sequence(self._function.body, [relax.VarBinding(self._frame, begin)])
         return with_body(self._function, body)
-
-    def _selected(self, call: relax.Call) -> Site | None:
-        site = site_of(call)
-        if site is None or not self._select.matches(site):
-            return None
-        found = operator_call(call, self._mod)
-        return None if found is None or found.skip_reason else site
 
     def _sequence(
         self, seq: relax.SeqExpr, bindings: list[relax.Binding] | None = None
@@ -191,27 +216,37 @@ class _FunctionInstrumenter:
 
     def _call(self, binding: relax.Binding, call: relax.Call) -> Iterator[relax.Binding]:
         found = operator_call(call, self._mod)
-        site = self._selected(call)
+        site = _selected(self._mod, call, self._select)
         args: list[relax.Expr] = [] if found is None else list(found.args)
         results: list[relax.Expr] = [binding.var]
         read = []
-        if site is not None and found is not None and reads_cache(found):
-            # The content of the cache is recorded in place of the cache.
-            cache = [self._frame, *args[:2]]
-            before = relax.Var("before", TupleType([relax.ObjectType()] * 3))
+        if site is not None and found is not None and reads_cache(found.unit):
+            # The state of the cache is recorded in place of the cache.
+            cache = [self._frame, StringImm(site.id), *args[:2]]
+            before = relax.Var("before", relax.ObjectType())
             yield relax.VarBinding(before, packed_call(BEFORE, cache, before.ty))
             args[0] = before
             after = relax.Var("after", relax.ObjectType())
             read.append(relax.VarBinding(after, packed_call(AFTER, cache, after.ty)))
-            results.append(after)
+            if appends_to_cache(found.unit):
+                results.append(after)
         if site is not None:
             yield from self._capture(_INPUTS, site, args)
+        if is_creating_call(call):
+            binding = relax.VarBinding(binding.var, self._logged(call))
         yield binding
         if may_write(call, found):
             self._numbers.clear()
         yield from read
         if site is not None:
             yield from self._capture(_OUTPUTS, site, results)
+
+    def _logged(self, call: relax.Call) -> relax.Call:
+        """Return a call that makes the same cache, with a log."""
+        args = [relax.ExternFunc(MAKE_LOGGED), StringImm(self._name), *call.args[1:]]
+        logged = relax.Call(call.op, args, attrs=call.attrs, ty_args=call.ty_args, span=call.span)
+        relax.expr._update_type(logged, call.ty)
+        return logged
 
     def _capture(
         self, intrinsic: str, site: Site, values: Iterable[relax.Expr]

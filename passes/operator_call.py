@@ -16,6 +16,9 @@ UNIT_ATTR = "relax_tapml.unit"
 WRITES_ATTR = "relax_tapml.writes"
 """Function attribute: the unit changes its arguments in place, and returns those it changes."""
 
+CASE_KERNEL_ATTR = "relax_tapml.case_kernel"
+"""Attribute of a kernel that belongs to the cases of a unit, and is none of the model's."""
+
 MAKE_CALLBACK = "relax_tapml.runtime_callback.make"
 """Takes the VM and a closure, returns a function that the runtime can call."""
 

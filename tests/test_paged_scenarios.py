@@ -40,7 +40,7 @@ def test_what_a_batch_does_not_call_is_told_with_the_reason(clean):
     assert reasons[f"{DECODE}_sliding_window"] == told + window
     attention = "vm.builtin.attention_kv_cache_attention_with_fused_qkv"
     (unit,) = [one for one in clean.document["units"] if one["name"] == attention]
-    assert unit["reason"] == "its KV cache cannot be recorded: it holds more than one sequence"
+    assert unit["verdict"] == "pass"
     # What is set right in kernels for token trees concerns nobody here.
     assert clean.document["lowering_notes"] == []
 

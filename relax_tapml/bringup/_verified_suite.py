@@ -15,14 +15,16 @@ from relax_tapml.carve.select.choose_cases import Case
 from relax_tapml.carve.write_suite import write_suite
 from relax_tapml.compare.verdict import Verdict
 from relax_tapml.errors import SourceError
+from relax_tapml.passes.cache_call import reads_cache
 from relax_tapml.processes.fork import ForkChannel, ForkFailed, ForkRetries, can_fork, forked
 from relax_tapml.replays.unit.replayer import Replayer
 from relax_tapml.results.json_codec import decode, encode
 from relax_tapml.suite.manifest import Manifest
 from relax_tapml.suite.open_suite import Suite
-from relax_tapml.suite.revise_suite import drop_probes, note_unwritten
+from relax_tapml.suite.revise_suite import drop_cases, note_unwritten
 from relax_tapml.targets.platforms.registry import platform_of
 
+_OTHER_STATE = "its KV cache, brought into the recorded state, does not give the recorded results"
 _HARMLESS = (Verdict.PASS, Verdict.SKIPPED)
 
 
@@ -43,7 +45,9 @@ def write_verified_suite(
     """Write a suite and replay it where it was recorded, replacing an older one.
 
     What fails there is not about a target. A probe may fail, since no source has run it
-    before, and is dropped with the reason; a recorded case may not.
+    before, and is dropped with the reason; a recorded case may not. A case that brings a KV cache
+    into a recorded state must return what was recorded to the bit, or is dropped: it may have
+    rebuilt another state, which a tolerance could hide.
 
     Parameters
     ----------
@@ -61,7 +65,7 @@ def write_verified_suite(
     Returns
     -------
     Suite
-        What was written, without the probes that fail.
+        What was written, without these.
 
     Raises
     ------
@@ -86,7 +90,7 @@ def write_verified_suite(
         # No device is judged by values that even the source does not write.
         suite = note_unwritten(suite, unwritten)
         failures, _ = _replayed(suite, source, pipeline, kernels, on_replayed)
-    recorded = {name: reason for name, reason in failures.items() if not name.is_probe}
+    recorded = {n: reason for n, reason in failures.items() if not (n.is_probe or n.has_state)}
     if recorded:
         reasons = "; ".join(f"{name.unit}: {reason}" for name, reason in recorded.items())
         raise SourceError(
@@ -95,10 +99,12 @@ def write_verified_suite(
         )
     if not failures:
         return suite
-    return drop_probes(
+    return drop_cases(
         suite,
         {
-            f"{name.unit}/{name.case}": f"the source itself fails this probe: {reason}"
+            f"{name.unit}/{name.case}": reason
+            if name.has_state
+            else f"the source itself fails this probe: {reason}"
             for name, reason in failures.items()
         },
     )
@@ -106,10 +112,21 @@ def write_verified_suite(
 
 @dataclass(frozen=True, kw_only=True)
 class _CaseOutcome:
-    """How a case ended on the source; ``has_unwritten``: which outputs have a mask."""
+    """How a case ended on the source.
+
+    Parameters
+    ----------
+    verdict, reason
+        Of the case.
+    farthest
+        The largest difference of a value from the recorded one.
+    has_unwritten
+        Which outputs have a mask.
+    """
 
     verdict: Verdict
     reason: str
+    farthest: float
     has_unwritten: tuple[bool, ...]
 
 
@@ -120,6 +137,11 @@ class _Name:
     unit: str
     case: str
     is_probe: bool
+
+    @property
+    def has_state(self) -> bool:
+        """Whether the case brings a KV cache into a recorded state."""
+        return reads_cache(self.unit)
 
 
 def _replayed(
@@ -161,6 +183,7 @@ def _replayed(
                 outcome = _CaseOutcome(
                     verdict=result.verdict,
                     reason=result.reason,
+                    farthest=max((c.max_abs for c in result.comparisons), default=0.0),
                     has_unwritten=tuple(mask is not None for mask in result.unwritten),
                 )
                 fork.send(encode(outcome), masks)
@@ -172,9 +195,13 @@ def _replayed(
                     unit, case = waiting.pop(0)
                     on_replayed(unit)
                     outcome = decode(message.document, _CaseOutcome)
+                    name = _Name(unit=unit, case=case.name, is_probe=case.is_probe)
                     if outcome.verdict not in _HARMLESS:
-                        name = _Name(unit=unit, case=case.name, is_probe=case.is_probe)
                         failures[name] = outcome.reason
+                    elif name.has_state and outcome.farthest != 0:
+                        failures[name] = f"its results differ by up to {outcome.farthest:.3g}"
+                    if name in failures and name.has_state:
+                        failures[name] = f"{_OTHER_STATE}: {failures[name]}"
                     masks = iter(message.arrays)
                     found = [next(masks) if has else None for has in outcome.has_unwritten]
                     if message.arrays:

@@ -22,6 +22,7 @@ from relax_tapml.carve.unit.choose_copies import exact_copies, with_copies
 from relax_tapml.carve.unit.constant_inputs import constant_inputs, constant_places
 from relax_tapml.carve.unit.copied_axes import CopiedAxes
 from relax_tapml.carve.unit.evaluations import Evaluations
+from relax_tapml.carve.unit.exchange_kernel import with_exchange_kernels
 from relax_tapml.carve.unit.part_weights import case_tensors
 from relax_tapml.carve.unit.read_rows import read_rows, tables
 from relax_tapml.carve.unit.unit_module import case_function, unit_module
@@ -64,6 +65,7 @@ def carve_unit(
         Which evaluations of the unit are left out; by default none.
     """
     tensors = StoredTensors(store)
+    lowered = with_exchange_kernels(lowered)
     functions: dict[str, relax.Function] = {}
     uncarved: dict[str, str] = {}
     found: list[tuple[Case, relax.Call, str]] = []

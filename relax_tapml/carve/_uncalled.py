@@ -51,12 +51,12 @@ def unread_caches(
 ) -> dict[str, str]:
     """Return the sites in all of whose calls the KV cache could not be read, and why not.
 
-    A call that reads a cache has the reason in place of the number of tokens before it.
+    A call that reads a cache has the reason in place of everything else of it.
     """
     found = {}
     for site, call in calls:
         operator = operator_call(call, lowered)
-        if operator is None or not reads_cache(operator):
+        if operator is None or not reads_cache(operator.unit):
             continue
         first = [record.inputs[0] for record in store.calls(site.id)]
         if first and all(isinstance(value, str) for value in first):

@@ -12,7 +12,7 @@ from pathlib import Path
 from relax_tapml.arrays import Array
 from relax_tapml.compare.tolerances.tolerance import Tolerance
 from relax_tapml.files.replace import new_folder, write_file
-from relax_tapml.suite.manifest import MANIFEST, SuiteCase, SuiteOutput
+from relax_tapml.suite.manifest import MANIFEST, SuiteCase, SuiteOutput, SuiteUnit
 from relax_tapml.suite.manifest_file import dump_manifest
 from relax_tapml.suite.open_suite import Suite, open_suite
 from relax_tapml.suite.pytest_file import SKIPPED_NAME, render_skipped
@@ -78,8 +78,8 @@ def note_unwritten(
     return _with_cases(suite, files, changed)
 
 
-def drop_probes(suite: Suite, probes: Mapping[str, str]) -> Suite:
-    """Take probes out of a suite and list them with the reason; all of it or nothing.
+def drop_cases(suite: Suite, reasons: Mapping[str, str]) -> Suite:
+    """Take cases out of a suite and list them with the reason; all of it or nothing.
 
     Nothing is derived again: what stays is linked, pytest files and the manifest are written anew,
     and tensors that no case needs any more are gone.
@@ -88,8 +88,9 @@ def drop_probes(suite: Suite, probes: Mapping[str, str]) -> Suite:
     ----------
     suite
         Its folder is replaced.
-    probes
-        ``UNIT/CASE`` to reason. A unit must keep a case.
+    reasons
+        ``UNIT/CASE`` to reason, of probes and of recorded cases. A unit that keeps no recorded case
+        is skipped, for the reason of its first one.
 
     Returns
     -------
@@ -97,27 +98,52 @@ def drop_probes(suite: Suite, probes: Mapping[str, str]) -> Suite:
         As it is now.
     """
     manifest = suite.manifest
-    units = {
-        name: replace(unit, cases=tuple(c for c in unit.cases if f"{name}/{c.name}" not in probes))
-        for name, unit in manifest.units.items()
-    }
+    units: dict[str, SuiteUnit] = {}
+    skipped, skipped_sites = dict(manifest.skipped), dict(manifest.skipped_sites)
+    for name, unit in manifest.units.items():
+        kept = tuple(case for case in unit.cases if f"{name}/{case.name}" not in reasons)
+        gone = {
+            case.site: reasons[f"{name}/{case.name}"]
+            for case in unit.cases
+            if case not in kept and not case.is_probe
+        }
+        if all(case.is_probe for case in kept):
+            skipped[name] = next(iter(gone.values()))
+        else:
+            units[name] = replace(unit, cases=kept)
+            skipped_sites.update(gone)
+    lost = [unit for name, unit in manifest.units.items() if name not in units]
     changed = {name: unit for name, unit in units.items() if unit != manifest.units[name]}
     needed = {digest for unit in units.values() for case in unit.cases for digest in case.digests}
     tensors = {digest: entry for digest, entry in manifest.tensors.items() if digest in needed}
+    probes = {
+        f"{name}/{case.name}": reasons[f"{name}/{case.name}"]
+        for name, unit in manifest.units.items()
+        for case in unit.cases
+        if case.is_probe and f"{name}/{case.name}" in reasons
+    }
     dropped = {**manifest.dropped_probes, **probes}
     written = {
         unit.test: unit_test(name, unit, suite.module(name), manifest.tensors)
         for name, unit in changed.items()
     }
-    written[SKIPPED_NAME] = render_skipped({**manifest.skipped, **manifest.skipped_sites, **probes})
-    gone = {e.file for e in manifest.tensors.values()} - {e.file for e in tensors.values()}
-    kept = {name: sha for name, sha in manifest.sha256.items() if name not in gone | written.keys()}
+    written[SKIPPED_NAME] = render_skipped({**skipped, **skipped_sites, **probes})
+    gone_files = {e.file for e in manifest.tensors.values()} - {e.file for e in tensors.values()}
+    gone_files.update(name for unit in lost for name in (unit.module, unit.test))
+    replaced = gone_files | written.keys()
+    kept_files = {name: sha for name, sha in manifest.sha256.items() if name not in replaced}
     new = {name: hashlib.sha256(text.encode()).hexdigest() for name, text in written.items()}
     manifest = replace(
-        manifest, units=units, tensors=tensors, dropped_probes=dropped, sha256={**kept, **new}
+        manifest,
+        units=units,
+        tensors=tensors,
+        skipped=skipped,
+        skipped_sites=skipped_sites,
+        dropped_probes=dropped,
+        sha256={**kept_files, **new},
     )
     with new_folder(suite.folder) as scratch:
-        for name in kept:
+        for name in kept_files:
             _link(suite.folder / name, scratch / name)
         for name, text in written.items():
             (scratch / name).write_text(text, encoding="utf-8")

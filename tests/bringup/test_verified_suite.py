@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import os
 
+import cache_drives
 import numpy as np
 import pytest
 from tvm.script import ir as I  # noqa: N812
 from tvm.script import relax as R  # noqa: N812
 
 from relax_tapml import bring_up
+from relax_tapml._compat import IS_TVM_026
+from relax_tapml.bringup._verified_suite import write_verified_suite
+from relax_tapml.capture.store import CaptureStore
 from relax_tapml.carve.unit.unit_tolerances import UnitTolerances
 from relax_tapml.compare.verdict import Verdict
 from relax_tapml.derive.derivation import Derivation
 from relax_tapml.frontend.model import Model, Sample
 from relax_tapml.replays.replay import replay
 from relax_tapml.suite.open_suite import open_suite
-from relax_tapml.suite.revise_suite import drop_probes
+from relax_tapml.suite.revise_suite import drop_cases
 
 
 @I.ir_module
@@ -50,7 +54,7 @@ def test_a_probe_is_left_out_with_everything_that_only_it_needed(recording, tmp_
     before = written.manifest
     dropped = next(case for case in before.units["softmax"].cases if case.name.endswith("large"))
     reasons = {f"softmax/{dropped.name}": "the source itself fails this probe: NaN"}
-    suite = drop_probes(written, reasons)
+    suite = drop_cases(written, reasons)
     manifest = suite.manifest
     assert open_suite(tmp_path / "tests").manifest == manifest
     assert manifest.dropped_probes == reasons
@@ -166,3 +170,39 @@ def test_tolerances_that_cannot_be_derived_without_a_crash_say_so(recording, tmp
     for unit in manifest.units.values():
         origin = unit.cases[0].outputs[0].tolerance.origin
         assert origin.endswith("because its float64 evaluation was terminated by SIGABRT")
+
+
+@pytest.mark.skipif(IS_TVM_026, reason="caches of TVM 0.26 tell no lengths")
+@pytest.mark.parametrize("most", [1, 4])
+def test_a_state_that_gives_other_results_is_not_judged(most, clean_paged, tmp_path, monkeypatch):
+    """Not even where a tolerance allows for it; what is left of the unit stays, if anything is."""
+    steps = (("add", 0), ("forward", {0: 9}), ("forward", {0: 1}))
+    kernels = clean_paged.out / "kernels"
+    recorded = cache_drives.Recorded.of(cache_drives.driven([steps]), tmp_path, kernels)
+    cases = recorded.cases(most)
+    wrong, stored = cases[0].record.outputs[0].digest, CaptureStore.tensor
+
+    def moved(self, digest, **options):
+        array = stored(self, digest, **options)
+        return np.nextafter(array, np.float32(9)) if digest == wrong else array
+
+    monkeypatch.setattr(CaptureStore, "tensor", moved)
+    suite = write_verified_suite(
+        tmp_path / "tests",
+        cases,
+        lowered=recorded.lowered,
+        store=recorded.store,
+        source=cache_drives.LLVM.target,
+        pipeline=None,
+        kernels=kernels,
+        is_probed=False,
+    )
+    manifest = open_suite(suite.folder).manifest
+    unit = manifest.units.get(cache_drives.ATTENTION)
+    reasons = manifest.skipped if unit is None else manifest.skipped_sites
+    assert len(unit.cases if unit else ()) == len(cases) - 1
+    told = "its KV cache, brought into the recorded state, does not give the recorded results: "
+    why = next(reason for reason in reasons.values() if reason.startswith(told))
+    assert why.startswith(f"{told}its results differ by up to ")
+    files = {p.relative_to(suite.folder).as_posix() for p in suite.folder.rglob("*") if p.is_file()}
+    assert files == {"manifest.json", *manifest.sha256}

@@ -94,9 +94,16 @@ class Decoder(nn.Module):
         dtype: str = "float32",
         target: tvm.target.Target | None = None,
         kinds: Sequence[str] = ("mha",) * LAYERS,
+        layer_window: int | None = None,
+        rope: RopeMode = RopeMode.NORMAL,
     ) -> None:
         self.target = target or tvm.target.Target("llvm")
         self.kinds = list(kinds)
+        self.rope = rope
+        # TVM 0.26 has no such argument.
+        self.layer_window = (
+            {} if layer_window is None else {"layer_sliding_window_size": layer_window}
+        )
         self.dtype = "float32"
         self.embed_tokens = nn.Embedding(VOCABULARY, HIDDEN)
         self.layers = nn.ModuleList([Layer(linear) for _ in range(LAYERS)])
@@ -170,7 +177,7 @@ class Decoder(nn.Module):
             v_head_dim=HEAD_DIM,
             mla_original_qk_head_dim=0,
             mla_original_v_head_dim=0,
-            rope_mode=RopeMode.NORMAL,
+            rope_mode=self.rope,
             rope_scale=1,
             rope_theta=10000,
             rope_scaling={},
@@ -179,6 +186,7 @@ class Decoder(nn.Module):
             enable_disaggregation=False,
             dtype=self.dtype,
             target=self.target,
+            **self.layer_window,
         )
 
 
@@ -247,16 +255,18 @@ def model(
     dtype: str = "float32",
     is_engine: bool = False,
     left_out: Iterable[str] = (),
+    **cache: Any,
 ) -> Model:
     """Return the decoder with drawn weights; each prompt is prefilled in parts.
 
     With ``is_quantized`` all matrices but the embedding and the last are of 4 bits. Weights,
     activations and the cache are ``dtype``, logits float32. With ``is_engine`` it has all functions
     that MLC's engine calls but those ``left_out``, and runs all scenarios that they allow.
+    ``cache`` is how ``Decoder`` makes its caches.
     """
 
     def made_for(target: tvm.target.Target) -> Model:
-        decoder = Decoder(linear, dtype=dtype, target=target)
+        decoder = Decoder(linear, dtype=dtype, target=target, **cache)
         given = spec(dtype=dtype, is_engine=is_engine)
         for name in left_out:
             del given[name]

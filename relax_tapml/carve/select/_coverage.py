@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -82,7 +83,7 @@ class Coverage:
 
     @property
     def lacks_extremes(self) -> bool:
-        """Whether no call chosen so far does most, or least, of all in some respect."""
+        """Whether no call chosen so far does most, or least, or is special, in some respect."""
         return any(map(self._new_extremes, range(len(self._calls))))
 
     def next(self, stored: Collection[Any]) -> tuple[int, str] | None:
@@ -211,15 +212,22 @@ def _differing(call: CallFacts) -> set[str]:
 
 @dataclass(frozen=True, kw_only=True)
 class _Extreme:
-    """A respect in which some calls do most or least; the higher the rank, the earlier."""
+    """A respect in which some calls do most or least, or are special; the first by rank."""
 
     rank: int
     text: str
 
 
 def _extremes(work: Sequence[CallWork]) -> list[list[_Extreme]]:
-    """Return for each call in what respects it does most or least, where calls differ."""
+    """Return for each call in what respects it does most or least, where calls differ.
+
+    The state of a KV cache is one, of which each kind is looked for.
+    """
     found: list[list[_Extreme]] = [[] for _ in work]
+    states = Counter(call.state for call in work if call.state is not None)
+    for one, own in zip(work, found, strict=True):
+        if len(states) > 1 and one.state is not None:
+            own.append(_Extreme(rank=16, text=f"its KV cache: {one.state}"))
     contexts = [call.context for call in work if call.context is not None]
     iterations = [call.iterations for call in work]
     of_context = [(8, "longest", contexts, max), (2, "shortest", contexts, min)]

@@ -6,6 +6,7 @@ import math
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
+from relax_tapml.capture.cache_state import state_kind
 from relax_tapml.capture.values import CallRecord, ParameterValue, TensorValue, Value
 from relax_tapml.carve.select._tensor_facts import TensorFacts
 
@@ -69,7 +70,8 @@ class CallFacts:
     Parameters
     ----------
     signature
-        Dtypes and shapes of its input tensors, and its other inputs as they are.
+        Dtypes and shapes of its input tensors, and its other inputs as they are; of the state of a
+        KV cache its kind.
     elements
         How many values its input tensors have, together.
     branches, minor, ranges
@@ -129,12 +131,13 @@ def call_facts(
             ranges.update(f"{name}: {fact}" for fact in found.ranges)
             quantities += _float_quantities(name, found)
             largest = max(largest, found.largest)
+    state = state_kind(record)
     return CallFacts(
         signature=tuple(
             layouts[value]
             if isinstance(value, TensorValue | ParameterValue)
             else Literal(kind=type(value).__name__, text=repr(value))
-            for value in record.inputs
+            for value in (record.inputs if state is None else (state, *record.inputs[2:]))
         ),
         elements=sum(math.prod(layouts[value].shape) for value in tensors(record.inputs)),
         branches=frozenset(branches),

@@ -10,10 +10,13 @@ from tvm import relax, tirx
 from tvm.ir import GlobalVar
 
 from relax_tapml.arrays import Array
+from relax_tapml.capture.cache_state import CacheState
 from relax_tapml.capture.values import CallRecord, ParameterValue, TensorValue
 from relax_tapml.carve.select.call_facts import Layout, Recorded, tensors
+from relax_tapml.errors import NotCarvableError
 from relax_tapml.kernel_flow.loop_counts import LoopCounts, Loops
 from relax_tapml.passes.cache_call import reads_cache
+from relax_tapml.passes.cache_creation import AttentionKind, cache_creations
 from relax_tapml.passes.operator_call import WRITES_ATTR, CallKind, OperatorCall, operator_call
 
 _INTEGERS = ("int", "uint", "bool")
@@ -32,10 +35,14 @@ class CallWork:
         The most passes of a loop that adds up, or whose end a tensor decides, among those loops
         that do not make the same number of passes in every call; None if there are none. Of an
         attention kernel this is the number of tokens that are attended to.
+    state
+        What is special about the state of the KV cache that it reads, in words; None if it reads
+        none.
     """
 
     iterations: int
     context: int | None
+    state: str | None = None
 
 
 class UnitWork:
@@ -53,6 +60,7 @@ class UnitWork:
         self._lowered = lowered
         self._calls = calls
         self._loops: dict[GlobalVar, Loops] = {}
+        self._makers = list(cache_creations(lowered))
 
     def of(
         self,
@@ -79,6 +87,8 @@ class UnitWork:
         """
         if len(records) < 2:
             return None
+        if all(map(self._reads_cache, records)):
+            return [self._of_cache(record) for record in records]
         counts = []
         for record in records:
             found = self._counts(record, layouts, read)
@@ -100,6 +110,30 @@ class UnitWork:
             for c in counts
         ]
 
+    def _reads_cache(self, record: CallRecord) -> bool:
+        call = self._calls.get(record.site)
+        operator = None if call is None else operator_call(call, self._lowered)
+        return operator is not None and reads_cache(operator.unit)
+
+    def _of_cache(self, record: CallRecord) -> CallWork:
+        """Return what attention does: every token that is added looks at all of its sequence.
+
+        A cache that could not be read is in a state of its own, so that the reason is told.
+        """
+        try:
+            state = CacheState.of(record.inputs)
+        except NotCarvableError as error:
+            return CallWork(iterations=0, context=None, state=str(error))
+        looks = zip(state.held, state.batch.numbers, strict=True)
+        layer = record.inputs[state.behind]
+        kinds = {m.gvar.name_hint: m.kinds for m in self._makers}.get(state.maker, ())
+        is_sliding = isinstance(layer, int) and kinds[layer : layer + 1] == (AttentionKind.SLIDING,)
+        return CallWork(
+            iterations=sum(added * (held + added) for held, added in looks),
+            context=state.context,
+            state=state.kind + (", in a layer with a window of its own" if is_sliding else ""),
+        )
+
     def _counts(
         self,
         record: CallRecord,
@@ -110,8 +144,6 @@ class UnitWork:
         operator = None if call is None else operator_call(call, self._lowered)
         if call is None or operator is None:
             return None
-        if reads_cache(operator):
-            return _of_cache(record)
         gvar = called_kernel(self._lowered, call, operator)
         if gvar is None:
             return None
@@ -162,11 +194,3 @@ def _learn(param: tirx.Var, shape: Sequence[int], fixed: dict[tirx.Var, int]) ->
     """Note the symbolic dimensions of a parameter."""
     extents = zip(getattr(param.ty, "shape", ()), shape, strict=False)
     fixed.update({extent: actual for extent, actual in extents if isinstance(extent, tirx.Var)})
-
-
-def _of_cache(record: CallRecord) -> LoopCounts | None:
-    """Return what attention does: every token that is added looks at all of its sequence."""
-    before, added, *_ = record.inputs
-    if not (isinstance(before, int) and isinstance(added, int)):
-        return None
-    return LoopCounts(iterations=added * (before + added), passes=(before + added,))

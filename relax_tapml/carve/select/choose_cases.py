@@ -55,11 +55,12 @@ def choose_cases(
     A call is described by facts. Call after call is picked that adds most to those picked before,
     by these rules; the first in which two calls differ decides:
 
-    1. It does most or least of all calls: it has the longest context, the most iterations, the
-       shortest context, the fewest iterations; see ``CallWork``. A fault in a loop may
-       appear beyond some length only, and the sizes of tensors do not show how much of a KV cache
-       is in use. Where the work of a kernel is not known, the largest inputs are one of the
-       branches of rule 3.
+    1. It finds its KV cache in a state of another kind: another number of sequences, shared tokens,
+       a window; see ``CacheState.kind``. Or it does most or least of all calls: it has the longest
+       context, the most iterations, the shortest context, the fewest iterations; see ``CallWork``.
+       A fault in a loop may appear beyond some length only, and the sizes of tensors do not show
+       how much of a KV cache is in use. Where the work of a kernel is not known, the largest inputs
+       are one of the branches of rule 3.
     2. It has input dtypes, shapes or scalars not seen yet.
     3. It has most branches not seen yet: NaN, infinities, masks and their edges, rows of zeros,
        one value throughout, the first or last index of a table, in its inputs and outputs. The

@@ -15,6 +15,7 @@ __all__ = [
     "constant_inputs",
     "copied_axes",
     "evaluations",
+    "exchange_kernel",
     "held_call",
     "part_weights",
     "read_rows",

@@ -9,6 +9,7 @@ from tvm import relax, tirx
 from tvm.ir import GlobalVar, PrimType, TupleType
 
 from relax_tapml._compat import StringImm
+from relax_tapml.capture.cache_state import CacheState, Tokens
 from relax_tapml.capture.values import (
     CallRecord,
     OpaqueValue,
@@ -16,8 +17,9 @@ from relax_tapml.capture.values import (
     TensorValue,
     Value,
 )
-from relax_tapml.carve.unit._kv_cache_case import CacheState, emit_held
+from relax_tapml.carve.unit._kv_cache_case import CacheCase, emit_held, layer_of
 from relax_tapml.errors import NotCarvableError
+from relax_tapml.passes.cache_call import appends_to_cache, reads_cache
 from relax_tapml.passes.operator_call import CallKind, OperatorCall, leaf_types, operator_call
 from relax_tapml.passes.outline_runtime_callbacks import inline_runtime_callbacks
 from relax_tapml.passes.submodule import submodule
@@ -69,13 +71,18 @@ def case_function(
         raise NotCarvableError(found.skip_reason)
     if record.outputs is None:
         raise NotCarvableError("it never returned on the source")
-    state, record = CacheState.split(found, record)
+    state: CacheState | None = None
+    before: list[Tokens] = []
+    after: list[Tokens] = []
+    if reads_cache(found.unit):
+        state = CacheState.of(record.inputs)
+        before, after, record = state.split(record, is_appended=appends_to_cache(found.unit))
     arguments = _Arguments(record.inputs, weight_type)
-    if state is None:
-        operands = [arguments.bind(arg) for arg in found.args]
-    else:
-        pages = arguments.tensor("pages", state.pages)
-        operands = [arguments.bind(arg) for arg in found.args[1:]]
+    held = [
+        (arguments.tensor("keys", one.keys), arguments.tensor("values", one.values))
+        for one in before
+    ]
+    operands = [arguments.bind(arg) for arg in found.args[0 if state is None else 1 :]]
     arguments.finish()
     returned = _returned_type(call.ty, record.outputs or (), weight_type)
 
@@ -83,8 +90,9 @@ def case_function(
     is_pure = state is None and found.kind is not CallKind.PACKED
     with builder.function("main", arguments.params, pure=is_pure):
         if state is not None:
+            cache = CacheCase(builder, lowered, state, layer_of(found.args[1]))
             operands = [emit_held(builder, o) if isinstance(o, relax.Var) else o for o in operands]
-            operands.insert(0, state.emit_cache(builder, lowered, pages))
+            operands[:1] = cache.emit_state(held)
         body = _rebuilt(call, found, operands, returned)
         leaves = list(_leaves(builder, builder.emit(body, "out")))
         if found.may_write:
@@ -96,7 +104,7 @@ def case_function(
                 for leaf, ty in zip(leaves, types, strict=True)
             ]
         if state is not None:
-            leaves.append(state.emit_pages(builder, lowered, *operands[:2]))
+            leaves += cache.emit_end(after)
         builder.emit_func_output(relax.Tuple(leaves))
     return builder.get()["main"]
 

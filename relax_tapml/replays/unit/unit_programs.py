@@ -19,7 +19,7 @@ from relax_tapml.partition.bytecode import compile_functions
 from relax_tapml.partition.device_side import device_side
 from relax_tapml.partition.kernel_library import KernelLibrary, KernelSet
 from relax_tapml.partition.lower_for_target import lower_for_target
-from relax_tapml.passes.operator_call import is_caller
+from relax_tapml.passes.operator_call import CASE_KERNEL_ATTR, is_caller
 from relax_tapml.passes.site import Site
 from relax_tapml.passes.submodule import is_same, retarget_calls, submodule
 from relax_tapml.replays.unit._case_module import case_module
@@ -34,6 +34,11 @@ Functions = dict[GlobalVar, tvm.ir.BaseFunc]
 
 FORGET = "relax_tapml_forget"
 """A function of every program that does nothing. A VM keeps what it has returned last."""
+
+_NO_WAITING = (
+    "bringing its KV cache into a recorded state needs functions of TVM's runtime that wait for "
+    "the device, which it cannot do there; the kernels that it runs are judged"
+)
 
 # What fills workspaces is named so; no unit is.
 _FILLER = "relax_tapml_filler_"
@@ -91,6 +96,9 @@ class UnitPrograms:
         unjudged: Mapping[str, str] | None = None,
     ) -> None:
         lacking = {unit: why for unit in suite.manifest.units if (why := suite.lacking(unit))}
+        if platform_of(target).lacks_waiting(target):
+            states = (unit for unit in suite.manifest.units if _has_case_kernel(suite.module(unit)))
+            lacking.update(dict.fromkeys(states, _NO_WAITING))
         self.unjudged = {**lacking, **(unjudged or {})}
         self.failed: dict[str, str] = {}
         self._suite = suite
@@ -263,8 +271,12 @@ class UnitPrograms:
         module = tvm.IRModule({gvar: f for functions in units for gvar, f in functions.items()})
         if self._whole is None:
             return self._own_side(module)
-        # What makes an object for a case, such as a cache, is the suite's own.
-        names = {g.name_hint for g, one in module.functions.items() if not is_caller(one)}
+        # What makes an object for a case, such as a cache, and fills it, is the suite's own.
+        names = {
+            gvar.name_hint
+            for gvar, one in module.functions.items()
+            if not (is_caller(one) or _is_of_case(one))
+        }
         lost = names.difference(gvar.name_hint for gvar in self._whole.functions)
         if lost:
             raise LoweringError(
@@ -377,6 +389,14 @@ def _forget() -> relax.Function:
     with builder.function(FORGET, []):
         builder.emit_func_output(relax.Tuple([]))
     return builder.get()[FORGET]
+
+
+def _is_of_case(function: tvm.ir.BaseFunc) -> bool:
+    return CASE_KERNEL_ATTR in (function.attrs or {})
+
+
+def _has_case_kernel(module: tvm.IRModule) -> bool:
+    return any(_is_of_case(function) for function in module.functions.values())
 
 
 def _sharing(

@@ -48,6 +48,10 @@ class WebGPU(Platform):
         """Whether kernels of a ``tvm.target.Target`` are this platform's."""
         return target.kind.name == "webgpu" or "wasm32" in str(target.attrs.get("mtriple", ""))
 
+    def lacks_waiting(self, target: Any) -> bool:
+        """Return whether it is a GPU, for which only JavaScript can wait."""
+        return bool(target.kind.name == "webgpu")
+
     def complete(self, target: Any) -> Any:
         """Return a target with a host that runs in a browser."""
         if target.kind.name != "webgpu" or target.host is not None:

@@ -74,6 +74,11 @@ class Platform(ABC):
     def owns(self, target: Any) -> bool:
         """Whether kernels of a ``tvm.target.Target`` are this platform's."""
 
+    def lacks_waiting(self, target: Any) -> bool:
+        """Return whether functions of TVM's runtime cannot wait for the device of a target."""
+        del target
+        return False
+
     def target_json(self, text: str) -> str | None:
         """Return the JSON of a target by this platform's name; None for other names."""
         del text
