@@ -28,6 +28,7 @@ from relax_tapml.files.machine import raise_machine_error
 from relax_tapml.frontend.model import Model, Sample
 from relax_tapml.passes.bounded_outputs import bounded_outputs
 from relax_tapml.printable import error_line, message_line, names_text
+from relax_tapml.results.error_map_result import ErrorMapResult
 from relax_tapml.results.import_result import ImportDistance, ImportPower, ImportResult
 
 _NAMED_AT_MOST = 5
@@ -309,6 +310,7 @@ def import_result(check: ImportCheck | None, warning: str) -> ImportResult | Non
         tolerance_origin=check.decisive.tolerance.origin,
         power=ImportPower(tolerance_of_rms=check.share, blunt=check.blunt),
         note=check.note,
+        error_map=ErrorMapResult.of(check.decisive.error_map),
     )
 
 

@@ -11,6 +11,7 @@ __all__ = [
     "cache_result",
     "calls_file",
     "device_result",
+    "error_map_result",
     "import_result",
     "json_codec",
     "matrix_result",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from relax_tapml.compare.verdict import Verdict
+from relax_tapml.results.error_map_result import ErrorMapResult
 from relax_tapml.results.json_codec import Count, Number
 
 
@@ -66,6 +67,8 @@ class ImportResult:
         What the check could see.
     note
         Why there is no more accurate run of the framework although it was needed.
+    error_map
+        Where the output that decided is wrong; None if it is right.
     """
 
     verdict: Verdict = Verdict.SKIPPED
@@ -76,3 +79,4 @@ class ImportResult:
     tolerance_origin: str | None = None
     power: ImportPower | None = None
     note: str = ""
+    error_map: ErrorMapResult | None = None
