@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Unpack
 
 from relax_tapml.bringup._capture_notes import require_plan
+from relax_tapml.bringup._failing_kernels import write_failing_kernels
 from relax_tapml.bringup._plan import Planner
 from relax_tapml.bringup._stage_clock import StageClock
 from relax_tapml.bringup.alone import alone_text, replay_alone
@@ -165,7 +166,9 @@ def run_stages(
             folder.continue_device({**build.identity, **options.judging}, prepared.units)
     except SourceError as error:
         found.estimate = clock.estimate
-        write_result(folder.path, summarise(found, options, clock.seconds, folder.path, str(error)))
+        result = summarise(found, options, clock.seconds, folder.path, str(error))
+        write_result(folder.path, result)
+        render(result, out=folder.path)
         raise
     with options.device.shared(build) as device:
         with clock.stage("replay") as stage:
@@ -182,6 +185,7 @@ def run_stages(
     found.estimate = clock.estimate
     result = summarise(found, options, clock.seconds, folder.path)
     write_result(folder.path, result)
+    write_failing_kernels(result, build, folder.path)
     render(result, out=folder.path)
     if migrated.source_error is not None and not result.culprits:
         raise migrated.source_error

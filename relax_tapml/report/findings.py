@@ -211,6 +211,14 @@ def notes(result: RunResult) -> list[str]:
     return [*ties, *(capitalized(closed(note)) for note in result.lowering_notes), *searched]
 
 
+def skipped_by_reason(result: RunResult) -> list[tuple[str, list[str]]]:
+    """Return each reason why sites were skipped, with these sites; what skips most comes first."""
+    sites: dict[str, list[str]] = {}
+    for skip in result.skipped:
+        sites.setdefault(skip.reason, []).append(skip.site)
+    return sorted(sites.items(), key=lambda pair: -len(pair[1]))
+
+
 def tolerance_text(tolerance: float | None, origin: str | None = None) -> str:
     """Return a tolerance and where it comes from: ``tolerance 3.1e-06: values must be equal``."""
     text = f"tolerance {number_text(tolerance)}"

@@ -12,6 +12,7 @@ __all__ = [
     "calls_file",
     "device_result",
     "error_map_result",
+    "failing_kernels",
     "import_result",
     "json_codec",
     "matrix_result",
