@@ -154,7 +154,7 @@ def check_import(
     return ImportCheck(
         verdict=verdict,
         decisive=decisive,
-        apart=chosen.plain.error,
+        apart=_apart(chosen.plain),
         precision=chosen.precision,
         share=chosen.share,
         blunt=tuple(output.place for output in judged if output.is_blunt),
@@ -312,6 +312,11 @@ def import_result(check: ImportCheck | None, warning: str) -> ImportResult | Non
         note=check.note,
         error_map=ErrorMapResult.of(check.decisive.error_map),
     )
+
+
+def _apart(plain: Comparison) -> float:
+    """Return the largest error; NaN or infinity where a value is not finite on one side only."""
+    return plain.max_abs if math.isfinite(plain.error) else plain.error
 
 
 def _allowed(check: ImportCheck) -> float | None:

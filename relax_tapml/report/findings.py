@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -69,7 +70,12 @@ def explain(unit: UnitResult) -> str:
         sentences.append(f"The target's own kernel was run, which is {unit.target_kernel} there.")
     if unit.tolerance is not None:
         tolerance = tolerance_text(unit.tolerance, unit.tolerance_origin)
-        sentences.append(closed(f"T{tolerance[1:]}"))
+        if unit.reason and unit.error is not None and math.isfinite(unit.error):
+            # Not the largest error, but the one that exceeds its tolerance most.
+            tolerance = (
+                f"the value furthest beyond is off by {number_text(unit.error)}, {tolerance}"
+            )
+        sentences.append(capitalized(closed(tolerance)))
     if unit.together:
         sentences.append(
             "With any of them on the host the model is right: look for memory or state that they "

@@ -27,7 +27,10 @@ def next_commands(result: RunResult, out: Path, *, has_tests: bool) -> list[str]
     """
     if not has_tests:
         return []
-    commands = [reproduce_command(name, out) for name in culprit_units(result)[:1]]
+    # A script runs a unit alone, so it cannot show what is wrong in company only.
+    alone = {unit.name for unit in result.units if not unit.is_in_context_only}
+    shown = [name for name in culprit_units(result) if name in alone]
+    commands = [reproduce_command(name, out) for name in shown[:1]]
     pipeline = result.device_pipeline
     # A pass object given from Python has no name a command could use.
     if not pipeline or ":" in pipeline:

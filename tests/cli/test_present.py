@@ -85,17 +85,23 @@ def test_next_command_repeats_what_the_run_was_given(result: RunResult, tmp_path
     result = replace(result, device_pipeline=pipeline, target='{"kind": "cuda"}')
     text = printed(result, tmp_path)
     command = (
-        f'Next:   pytest {tmp_path}/tests --tapml-target \'{{"kind": "cuda"}}\' '
+        f'        pytest {tmp_path}/tests --tapml-target \'{{"kind": "cuda"}}\' '
         f"--tapml-session process --tapml-device-pipeline kernels:wrong_gelu -k {CULPRIT}"
     )
     assert command in text.splitlines()
+    assert f"Next:   relax-tapml reproduce {tmp_path} {CULPRIT}" in text.splitlines()
     assert "keeps this unit on the host" in " ".join(text.split())
 
 
-def test_a_pipeline_without_a_name_gives_no_command(result: RunResult, tmp_path: Path) -> None:
-    """Without the pass the command would show a pass where the run found a culprit."""
+def test_a_pipeline_without_a_name_gives_no_replay(result: RunResult, tmp_path: Path) -> None:
+    """Without the pass it would show a pass where the run found a culprit.
+
+    The kernel that the pass made is in the folder, so it can be reproduced.
+    """
     (tmp_path / "tests").mkdir()
-    assert "Next:" not in printed(replace(result, device_pipeline="WrongGelu"), tmp_path)
+    text = printed(replace(result, device_pipeline="WrongGelu"), tmp_path)
+    assert "pytest" not in text.replace(str(tmp_path), "")
+    assert "relax-tapml reproduce" in text
 
 
 def test_the_next_command_selects_the_tests_of_any_unit(tmp_path: Path) -> None:
@@ -134,7 +140,7 @@ def test_a_source_that_disagrees_with_the_framework_is_reported(
     assert result.import_check is not None
     check = replace(result.import_check, verdict=Verdict.MISMATCH, max_abs=0.5)
     result = replace(result, import_check=check)
-    assert "does not agree with the framework: max abs 5.0e-01" in printed(result, tmp_path)
+    assert "does not agree with the framework: max abs 0.5" in printed(result, tmp_path)
 
 
 def test_devices_that_are_not_trusted_and_those_that_disagree_are_named(
