@@ -42,9 +42,9 @@ from relax_tapml.results.unit_result import UnitResult
 
 _EXPLAINED_AT_MOST = 5
 # What bounds the page of a large model.
-_DETAILED_AT_MOST = 250
+_DETAILED_AT_MOST = 150
 _CHARTED_AT_MOST = 300
-_STEPS_AT_MOST = 400
+_STEPS_AT_MOST = 300
 _SKIPPED_AT_MOST = 200
 _KERNEL_BYTES = 80_000
 # No value may be further off than a denormal is from zero, in float32 or bfloat16, and in float64.
@@ -67,13 +67,15 @@ class UnitRow:
     """One row of the table of units; bars are fractions of the common log scale.
 
     ``number`` is the unit's position in the result. ``error_bar`` is None where there is no error
-    or it has no place on a scale: NaN and infinity, where ``is_off_scale`` is true.
+    or it has no place on a scale: NaN and infinity, where ``is_off_scale`` is true. A row that
+    ``is_short`` has neither bar nor details, as those of many units that pass.
     """
 
     unit: UnitResult
     number: int
     is_culprit: bool
     has_details: bool
+    is_short: bool
     error_bar: float | None
     tolerance_mark: float | None
     is_off_scale: bool
@@ -151,7 +153,7 @@ def render(result: RunResult, *, out: Path) -> None:
         picture=lay_out_model(result),
         dims=dim_rows(result),
         rows=rows,
-        undetailed=sum(not row.has_details for row in rows if _has_details(row.unit)),
+        undetailed=sum(row.is_short for row in rows),
         levels=[(f"1e{round(math.log10(v))}", scale.position(v)) for v in scale.decades(4)],
         verdicts=Counter(unit.verdict for unit in units).most_common(),
         path=path,
@@ -194,7 +196,8 @@ def _unit_rows(units: Sequence[UnitResult], culprits: set[str], scale: LogScale)
                 unit=unit,
                 number=number,
                 is_culprit=unit.name in culprits,
-                has_details=_has_details(unit) and (number < _DETAILED_AT_MOST or not is_passed),
+                has_details=_has_details(unit),
+                is_short=number >= _DETAILED_AT_MOST and is_passed,
                 error_bar=scale.position(error) if error is not None and is_finite else None,
                 tolerance_mark=None if tolerance is None else scale.position(tolerance),
                 is_off_scale=error is not None and not is_finite,
