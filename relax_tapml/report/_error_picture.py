@@ -188,11 +188,11 @@ def _summary(found: ErrorMapResult) -> str:
 def _histogram(
     found: ErrorMapResult,
 ) -> tuple[tuple[Bar, ...], float, tuple[tuple[str, float], ...]]:
-    """Return the bars of exact values, each bin of ratios, and values that are not finite."""
-    counts: list[tuple[str, int, bool]] = [("no error", found.exact, False)]
+    """Return the bars: exact values, each bin of ratios, values that are not finite; with gaps."""
+    counts: list[tuple[str, int, bool]] = [("no error", found.exact, False), ("", 0, False)]
     for number, count in enumerate(found.ratios):
         counts.append((f"error {_ratio_text(number)} the tolerance", count, number > _WITHIN))
-    counts.append(("NaN or infinite on one side", found.nonfinite, True))
+    counts += [("", 0, True), ("NaN or infinite on one side", found.nonfinite, True)]
     width, height = _HISTOGRAM
     pitch = width / len(counts)
     scale = math.log10(1 + max(count for _, count, _ in counts))
@@ -211,15 +211,15 @@ def _histogram(
                 title=f"{count_text(count, 'value')}: {what}",
             )
         )
-    tolerance_x = (_WITHIN + 2) * pitch
-    labels = (("equal", 0.5 * pitch), ("1e-3", _edge_x(1e-3, pitch)), ("1", tolerance_x))
-    marks = (*labels, ("1e3", _edge_x(1e3, pitch)), ("NaN", (len(counts) - 0.5) * pitch))
+    tolerance_x = (_WITHIN + 3) * pitch
+    labels = (("equal", 0.0), ("1e-3", _edge_x(1e-3, pitch)), ("1", tolerance_x))
+    marks = (*labels, ("1e3", _edge_x(1e3, pitch)), ("NaN", width))
     return tuple(bars), tolerance_x, marks
 
 
 def _edge_x(ratio: float, pitch: float) -> float:
     nearest = min(range(len(RATIO_EDGES)), key=lambda n: abs(math.log(RATIO_EDGES[n] / ratio)))
-    return (nearest + 2) * pitch
+    return (nearest + 3) * pitch
 
 
 def _ratio_text(number: int) -> str:

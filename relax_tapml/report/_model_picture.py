@@ -82,7 +82,10 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelPicture:
-    """The rows of each function, in the order of the model, and how many sites have no cell."""
+    """The rows of each function, in the order of the model, and how many sites have no cell.
+
+    Functions of one call, if there are several, share a row that comes last and has no name.
+    """
 
     functions: tuple[tuple[str, tuple[Row, ...]], ...]
     left_out: int = 0
@@ -129,12 +132,18 @@ def lay_out_model(result: RunResult) -> ModelPicture:
     functions: dict[str, list[_Site]] = {}
     for site in _sites(result):
         functions.setdefault(site.function, []).append(site)
+    # Kernels that the runtime calls, a function each.
+    alone = [sites[0] for sites in functions.values() if len(sites) == 1]
+    if len(alone) > 1:
+        functions = {name: sites for name, sites in functions.items() if len(sites) > 1}
+        functions[""] = alone
     pictures = []
     room, left_out = _MOST_CELLS, 0
     for name, sites in functions.items():
-        sites.sort(key=lambda site: site.ordinal)
-        layers = _layers(sites)
-        if all(layer.times == 1 and not layer.prefix for layer in layers):
+        if name:
+            sites.sort(key=lambda site: site.ordinal)
+        layers = _layers(sites) if name else [_Layer(prefix="", number=0, sites=sites)]
+        if name and all(layer.times == 1 and not layer.prefix for layer in layers):
             layers = _repeated(sites)
         rows = []
         for layer in layers:

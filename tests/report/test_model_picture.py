@@ -89,10 +89,19 @@ def test_units_that_nobody_judged_are_drawn_too() -> None:
 
 
 def test_functions_are_apart_and_strange_sites_left_out() -> None:
-    one, other = run_with([("add", "")], function="decode"), run_with([("add1", "")])
+    one = run_with([("add", "")] * 2, function="decode")
+    other = run_with([("add1", "")] * 2)
     strange = unit("x", origins={"no site": (), "main/99999999999999/x": ()})
     picture = lay_out_model(run_of([*one.units, *other.units, strange]))
     assert [name for name, _ in picture.functions] == ["decode", "main"]
+
+
+def test_functions_of_one_call_share_a_row() -> None:
+    """As the kernels that a KV cache calls, each in a function of its own."""
+    runs = [run_with([(f"append{n}", "")], function=f"callback_{n}") for n in range(12)]
+    picture = lay_out_model(run_of([one for run in runs for one in run.units]))
+    ((name, (row,)),) = picture.functions
+    assert (name, len(row.cells)) == ("", 12)
 
 
 def test_the_number_of_cells_is_bounded() -> None:
