@@ -149,7 +149,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
-    return guarded(_run)(parsed(parser(), argv))
+    return guarded(_run, is_folded=True)(parsed(parser(), argv))
 
 
 def _run(args: argparse.Namespace) -> int:
