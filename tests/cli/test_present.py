@@ -131,6 +131,7 @@ def test_a_pass_is_stated_and_skipped_sites_are_counted(result: RunResult, tmp_p
     text = printed(result, tmp_path)
     assert "All 26 units run on cuda and agree with llvm within tolerance." in text
     assert "1 site skipped" in text
+    assert "1 site of x: opaque" in text
     assert "verdict" not in text
 
 
