@@ -536,6 +536,7 @@ def without_times(document):
     """
     varying = {
         "seconds",
+        "peak_bytes",
         "estimate",
         "strategy_reason",
         "bytes_moved",
