@@ -14,6 +14,7 @@ _SIDE = 320.0  # of the heat map at most, in pixels
 _MOST_CELL = 20.0
 _HISTOGRAM = (320.0, 130.0)
 _LEVELS = 6
+_MOST_AXES = 32
 _WITHIN = RATIO_EDGES.index(1.0)
 
 
@@ -78,6 +79,7 @@ def lay_out_errors(found: ErrorMapResult) -> ErrorPicture | None:
         and all(len(row) == columns for row in found.wrong)
         and len(found.ratios) == len(RATIO_EDGES) + 1
         and len(found.axes) == len(found.bin_sizes) <= 2
+        and len(found.shape) <= _MOST_AXES
         and all(axis < len(found.shape) for axis in found.axes)
         and all(found.bin_sizes)
     )

@@ -69,6 +69,7 @@ def test_bars_are_right_and_wrong_on_their_side_of_the_tolerance() -> None:
         {"wrong": ((1,) * 33,)},
         {"ratios": (1,)},
         {"axes": (0, 7)},
+        {"shape": (2,) * 10_000},
         {"bin_sizes": (0, 1)},
     ],
 )
