@@ -18,6 +18,7 @@ __all__ = [
     "insert_capture",
     "keep_inplace_apart",
     "keep_origins",
+    "kernel_failed",
     "lift_derived_weights",
     "module_pass",
     "native",

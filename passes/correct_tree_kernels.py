@@ -28,7 +28,7 @@ from relax_tapml._compat import TensorLoad, buffer_of
 
 from .cache_creation import CacheCreation, CacheKernel, cache_creations, creating_calls, pages_shape
 from .module_pass import ModulePass
-from .notes import with_notes
+from .notes import Note, with_notes
 
 _TREE = (CacheKernel.TREE_PAGED, CacheKernel.TREE_RAGGED)
 _ORDER = "tree_order"
@@ -107,10 +107,11 @@ def _bounded(kernel: tirx.PrimFunc) -> tirx.PrimFunc:
     return tvm_ffi.structural_map(kernel, (TensorLoad, bounded))
 
 
-def _note(made: CacheCreation, kernels: Iterable[GlobalVar]) -> str:
-    names = " and ".join(sorted(gvar.name_hint for gvar in kernels))
-    return (
-        f"TVM passes the kernels for token trees on CPUs ({names}) to the KV cache of "
-        f"{made.gvar.name_hint} in the wrong order, and one reads outside its tensor. This run has "
-        "both right; in the module as TVM builds it, the first token tree fails"
+def _note(made: CacheCreation, kernels: Iterable[GlobalVar]) -> Note:
+    names = sorted(gvar.name_hint for gvar in kernels)
+    text = (
+        f"TVM passes the kernels for token trees on CPUs ({' and '.join(names)}) to the KV cache "
+        f"of {made.gvar.name_hint} in the wrong order, and one reads outside its tensor. This run "
+        "has both right; in the module as TVM builds it, the first token tree fails"
     )
+    return Note(text, tuple(names))

@@ -3,18 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import tvm
 
 _NOTES = "relax_tapml.lowering_notes"
 
 
-def notes_of(module: tvm.IRModule) -> list[str]:
-    """Return a sentence for each thing that was done to a module and should be known."""
+@dataclass(frozen=True)
+class Note:
+    """Something that was done to a module and should be known.
+
+    Parameters
+    ----------
+    text
+        A sentence.
+    kernels
+        The kernels that it is about, by their names in the module: it is worth knowing only where
+        one of them is called. None if it is about the whole module.
+    """
+
+    text: str
+    kernels: tuple[str, ...] = ()
+
+
+def notes_of(module: tvm.IRModule) -> list[Note]:
+    """Return the notes in a module, the oldest first."""
     attrs = module.attrs or {}
-    return [str(note) for note in attrs[_NOTES]] if _NOTES in attrs else []
+    return [Note(str(text), tuple(map(str, names))) for text, *names in attrs.get(_NOTES, ())]
 
 
-def with_notes(module: tvm.IRModule, notes: Sequence[str]) -> tvm.IRModule:
+def with_notes(module: tvm.IRModule, notes: Sequence[Note]) -> tvm.IRModule:
     """Return a module with more notes; the module itself without any."""
-    return module.with_attr(_NOTES, [*notes_of(module), *notes]) if notes else module
+    if not notes:
+        return module
+    all_notes = [*notes_of(module), *notes]
+    return module.with_attr(_NOTES, [[note.text, *note.kernels] for note in all_notes])

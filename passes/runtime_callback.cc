@@ -4,6 +4,7 @@
  * place.
  */
 #include <tvm/ffi/container/tensor.h>
+#include <tvm/ffi/error.h>
 #include <tvm/ffi/extra/c_env_api.h>
 #include <tvm/ffi/function.h>
 #include <tvm/ffi/reflection/registry.h>
@@ -15,6 +16,10 @@ namespace relax_tapml {
 namespace {
 
 namespace ffi = tvm::ffi;
+
+// What a kernel raises gets the kind of KernelFailed (kernel_failed.py), so that it is not taken for
+// a refusal of the runtime that called it.
+constexpr const char* kKernelFailed = "KernelFailed";
 
 /*!
  * \brief While it lives, work of a device goes to the default stream.
@@ -72,10 +77,14 @@ ffi::Function MakeCallback(void* vm, ffi::ObjectRef closure) {
       [vm, closure = std::move(closure)](ffi::PackedArgs args, ffi::Any* result) {
         std::vector<ffi::AnyView> packed{vm, closure};
         for (int i = 0; i < args.size(); ++i) packed.push_back(args[i]);
-        OnDefaultStream stream(DeviceOf(args));
-        invoke.CallPacked(ffi::PackedArgs(packed.data(), static_cast<int32_t>(packed.size())),
-                          result);
-        stream.Finish();
+        try {
+          OnDefaultStream stream(DeviceOf(args));
+          invoke.CallPacked(ffi::PackedArgs(packed.data(), static_cast<int32_t>(packed.size())),
+                            result);
+          stream.Finish();
+        } catch (const ffi::Error& error) {
+          throw ffi::Error(kKernelFailed, error.message(), error.backtrace());
+        }
       });
 }
 

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Unpack
 
+import tvm
+
 from relax_tapml.arrays import Array
 from relax_tapml.bringup.main_job import bring_up
 from relax_tapml.bringup.options import OptionFields
@@ -99,11 +101,12 @@ def carving(
             prompt_sample(f"prompt {number}", prompt, following)
             for number, prompt in enumerate(prompts)
         ]
+        target = tvm.target.Target.current(allow_none=True)
         carved.model = mlc_model(
             taken,
             name="MLC model",
             samples=samples,
-            drive=drive or mlc_drive(taken.module, taken.metadata, samples),
+            drive=drive or mlc_drive(taken.module, taken.metadata, samples, target),
             params=params,
             dims=dims,
         )

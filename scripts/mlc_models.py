@@ -41,7 +41,12 @@ _TOKENS: Config = {"use_cache": True, "pad_token_id": 0, "bos_token_id": 1, "eos
 _NORM: Config = {"layer_norm_eps": 1e-5}
 _EXPERTS: Config = {"num_experts_per_tok": 2, "norm_topk_prob": True}
 _GEMMA: Config = {**_LLAMA, "hidden_act": "gelu", "hidden_activation": "gelu_pytorch_tanh"}
-_GEMMA3: Config = {**_GEMMA, "sliding_window": 64, "query_pre_attn_scalar": _HEAD_DIM}
+_GEMMA3: Config = {
+    **_GEMMA,
+    "num_hidden_layers": 6,  # Of which the last has full attention.
+    "sliding_window": 64,
+    "query_pre_attn_scalar": _HEAD_DIM,
+}
 _GPT2: Config = {
     **_SIZES,
     "n_embd": _HIDDEN,

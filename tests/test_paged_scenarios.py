@@ -41,8 +41,8 @@ def test_what_a_batch_does_not_call_is_told_with_the_reason(clean):
     attention = "vm.builtin.attention_kv_cache_attention_with_fused_qkv"
     (unit,) = [one for one in clean.document["units"] if one["name"] == attention]
     assert unit["reason"] == "its KV cache cannot be recorded: it holds more than one sequence"
-    notes = clean.document["lowering_notes"]
-    assert [note for note in notes if "token trees on CPUs" in note] == notes
+    # What is set right in kernels for token trees concerns nobody here.
+    assert clean.document["lowering_notes"] == []
 
 
 def contexts(end):

@@ -1,3 +1,4 @@
+# ruff: noqa: N812 - TVMScript
 """A source that crashes ends the run with a message, and loses nothing that was known."""
 
 from __future__ import annotations
@@ -14,11 +15,15 @@ import tvm
 from broken_pipelines import breaks, scale
 from tiny_model import model
 from tvm import relax
+from tvm.script import ir as I
+from tvm.script import relax as R
+from tvm.script import tirx as T
 
 from relax_tapml import bring_up
 from relax_tapml.bringup._source import Source
-from relax_tapml.errors import SourceError
+from relax_tapml.errors import SourceError, UsageError
 from relax_tapml.frontend.model import Model, Sample
+from relax_tapml.frontend.paged_drive import PagedDrive
 
 
 @pytest.mark.parametrize(
@@ -122,6 +127,72 @@ def test_a_call_that_raises_is_an_error_of_the_source(tmp_path):
         bring_up(calling("test_source_crash.raise"), session="inline", out=tmp_path / "out")
     assert str(caught.value).startswith("the source llvm fails: ")
     assert "expected a multiple of 8 on sample 'ones', in main/001/" in str(caught.value)
+
+
+kept: list[object] = []
+
+
+@tvm.register_global_func("test_source_crash.keep")
+def keep(kernel, x):
+    """Keep a kernel for later, as a cache does."""
+    kept[:] = [kernel]
+    return x
+
+
+@tvm.register_global_func("vm.builtin.test_source_crash_call_kept")
+def call_kept(places):
+    """Call it where no function of the module runs; refuse more than four places."""
+    if places > 4:
+        raise ValueError("no place is free")
+    kept[0](tvm.runtime.tensor(np.ones(4, "float32")))
+
+
+@tvm.register_global_func("test_source_crash.unaligned")
+def unaligned():
+    raise ValueError("expected a multiple of 8")
+
+
+@I.ir_module
+class Keeps:
+    @T.prim_func(private=True, s_tir=True)
+    def copy_page(x: T.Buffer((4,), "float32")):
+        T.evaluate(T.call_packed("test_source_crash.unaligned"))
+        for i in range(4):
+            with T.sblock("x"):
+                x[T.axis.spatial(4, i)] = T.float32(0)
+
+    @R.function(pure=False)
+    def main(x: R.Tensor((4,), "float32")):
+        cls = Keeps
+        return R.call_packed(
+            "test_source_crash.keep", cls.copy_page, x, ty_args=R.Tensor((4,), "float32")
+        )
+
+
+def runtime_calls(places: int) -> Model:
+    """A model whose drive calls the runtime as that of a KV cache does."""
+
+    def drive(functions, sample):
+        outputs = functions["main"](*sample.arrays)
+        PagedDrive().engine(functions, 1).call("test_source_crash_call_kept", places)
+        return outputs
+
+    sample = Sample(name="ones", arrays=(np.ones(4, "float32"),))
+    return Model(name="runtime", module=Keeps, params={}, samples=(sample,), drive=drive)
+
+
+def test_a_kernel_that_raises_in_a_call_of_the_runtime_is_an_error_of_the_source(tmp_path):
+    """It is named; the runtime has refused nothing."""
+    options = {"session": "inline", "out": tmp_path / "out", "force": True}
+    with pytest.raises(SourceError) as caught:
+        bring_up(runtime_calls(4), **options)
+    assert str(caught.value).startswith(
+        "the source llvm fails: expected a multiple of 8 on sample 'ones', in "
+        "callback_copy_page/000/copy_page. A source must run the whole model"
+    )
+    with pytest.raises(UsageError, match=r"refuses test_source_crash_call_kept: .*no place"):
+        bring_up(runtime_calls(5), **options)
+    kept.clear()
 
 
 @pytest.mark.needs_forks

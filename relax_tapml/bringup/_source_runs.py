@@ -14,6 +14,7 @@ import tvm
 from relax_tapml.arrays import Array
 from relax_tapml.bringup._watched_calls import CallFailed, WatchedFunctions, noting
 from relax_tapml.errors import SourceError
+from relax_tapml.files.machine import raise_machine_error
 from relax_tapml.frontend.model import Functions, Model, Sample
 from relax_tapml.partition.built_functions import weight_names
 from relax_tapml.partition.bytecode import compile_functions
@@ -26,7 +27,9 @@ from relax_tapml.partition.derived_weights import (
 from relax_tapml.partition.hybrid import Host, callback_module
 from relax_tapml.partition.kernel_library import KernelLibrary
 from relax_tapml.passes.insert_capture import InsertCapture
+from relax_tapml.passes.kernel_failed import KernelFailed
 from relax_tapml.passes.lift_derived_weights import LiftDerivedWeights
+from relax_tapml.printable import message_line
 from relax_tapml.processes.fork import (
     ForkChannel,
     ForkFailed,
@@ -190,8 +193,9 @@ class SourceRuns:
         def guarded(fork: ForkChannel) -> None:
             try:
                 work(fork)
-            except CallFailed as failure:
-                fork.send({"failed": str(failure)})
+            except (CallFailed, KernelFailed) as failure:
+                raise_machine_error(failure, "running the source")
+                fork.send({"failed": message_line(failure, -1)})
 
         self.weights()  # Here, or every fork would upload them for itself.
         try:
@@ -237,7 +241,7 @@ class SourceRuns:
             try:
                 for _ in range(_TRIALS):
                     self.model.run(functions, sample)
-            except CallFailed:
+            except (CallFailed, KernelFailed):
                 fork.send(last)
 
         try:

@@ -56,7 +56,10 @@ class WatchedFunctions:
         return call
 
     def runtime(self, name: str) -> Callable[..., Any]:
-        """Return a function of the runtime, as it is."""
+        """Return a function of the runtime; calling it raises ``KernelFailed`` where a kernel does.
+
+        What it refuses itself is raised as it is: that is the matter of whoever calls it.
+        """
         return self._functions.runtime(name)
 
 

@@ -19,6 +19,7 @@ from relax_tapml.partition.boundary import Boundary
 from relax_tapml.partition.lower import lower, lowering_notes, mark_inputs
 from relax_tapml.partition.site_table import SiteEntry, site_table
 from relax_tapml.passes.assign_sides import host_only_sites
+from relax_tapml.passes.notes import Note
 from relax_tapml.progress import SILENT, Stage
 from relax_tapml.report.quantities import count_text, size_text
 
@@ -55,8 +56,8 @@ class Lowered:
         return dict(host_only_sites(self.module))
 
     @property
-    def notes(self) -> tuple[str, ...]:
-        """Which passes failed that the module does without, and why, a sentence each."""
+    def notes(self) -> tuple[Note, ...]:
+        """What was done to it: passes that failed and were left out, kernels set right."""
         return tuple(lowering_notes(self.module))
 
 
@@ -95,7 +96,8 @@ def lower_model(
     if boundary is not None:
         boundary.among(lowered.table)
     for note in lowered.notes:
-        stage.say(note)
+        if not note.kernels:
+            stage.say(note.text)
     stage.say(lowered_text(model, lowered))
     return lowered
 

@@ -33,7 +33,7 @@ from relax_tapml.migrate.trial import Trial
 from relax_tapml.partition.boundary import Boundary
 from relax_tapml.partition.bundle import write_bundle
 from relax_tapml.partition.device_side import unit_roots
-from relax_tapml.partition.target_kernels import given_kernels
+from relax_tapml.partition.target_kernels import given_kernels, kernel_receivers
 from relax_tapml.progress import SILENT, Stage
 from relax_tapml.replays.endurance import find_exhausting_unit
 from relax_tapml.report.quantities import count_text
@@ -247,7 +247,7 @@ class _Job:
         units = [in_context(u, found.contexts.get(name)) for name, u in self._alone.units.items()]
         unpaired = [name for name in given if name in prepared.side.unjudged]
         is_whole = self._plan.boundary is None and self._plan.limit is None
-        makers = tuple(dict.fromkeys(given.values()))
+        makers = kernel_receivers(trial.sides.lowered)
         maker = makers[0]
         unjudged = [
             unit.name

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +19,12 @@ from relax_tapml.bringup.trusted_source import Trusted
 from relax_tapml.capture.store import CaptureStore
 from relax_tapml.compare.verdict import Verdict, most_severe
 from relax_tapml.frontend.model import Model
+from relax_tapml.frontend.paged_drive import PagedDrive
 from relax_tapml.migrate.in_context import in_context
 from relax_tapml.migrate.strategies.registry import LINEAR
 from relax_tapml.partition.site_table import SiteEntry
 from relax_tapml.partition.target_kernels import SAME, TargetKernels
+from relax_tapml.passes.notes import Note
 from relax_tapml.passes.origin import unit_text
 from relax_tapml.passes.site import Site
 from relax_tapml.printable import names_text
@@ -134,7 +136,7 @@ def summarise(
         bytes=_disk_bytes(found, out),
         import_check=import_distance(check),
         import_=import_result(check, "" if trusted is None or failure else trusted.doubt),
-        lowering_notes=(*found.lowered.notes, *found.kernels.notes),
+        lowering_notes=_notes(found),
         out=out,
     )
 
@@ -226,19 +228,34 @@ def _with_cache(
 ) -> list[UnitResult]:
     """Return the units with what a run with the cache on the device has shown of those on the host.
 
-    What makes the cache is no operator that could be replayed: that run alone judges it.
+    What makes caches is no operator that could be replayed: that run alone judges it.
     """
     if not (cache.verdict is Verdict.PASS or cache.verdict.is_wrong):
         return list(units)
     on_host = {Site.parse(site).unit for site in found.lowered.host_only if site in _called(found)}
     judged = []
     for unit in units:
-        if unit.name == cache.unit:
+        if unit.name in cache.units:
             unit = dataclasses.replace(unit, verdict=cache.verdict, reason=cache.reason)
-        if cache.verdict is Verdict.PASS and unit.name in {*on_host, cache.unit}:
+        if cache.verdict is Verdict.PASS and unit.name in {*on_host, *cache.units}:
             unit = dataclasses.replace(unit, on_device=True)
         judged.append(unit)
     return judged
+
+
+def notes_about(notes: Iterable[Note], called: Collection[str]) -> tuple[str, ...]:
+    """Return the texts of notes about the whole module, or about a unit that was called."""
+    return tuple(n.text for n in notes if not n.kernels or not set(n.kernels).isdisjoint(called))
+
+
+def _notes(found: Findings) -> tuple[str, ...]:
+    """Return what was done to the model, and what its drive does that no engine does."""
+    called = {Site.parse(site).unit for site in _called(found)}
+    drive = found.model.drive
+    return (
+        *notes_about((*found.lowered.notes, *found.kernels.notes), called),
+        *(drive.notes if isinstance(drive, PagedDrive) else ()),
+    )
 
 
 def _called(found: Findings) -> frozenset[str]:
@@ -283,7 +300,7 @@ def _conclusion(
     cache = migrated.cache
     if cache is not None and not names:
         if cache.verdict.is_wrong:  # What makes it is no unit.
-            verdict, names, reason = cache.verdict, [cache.unit], ""
+            verdict, names, reason = cache.verdict, list(cache.units), ""
         elif cache.verdict in (Verdict.INCONCLUSIVE, Verdict.FLAKY):
             verdict, reason = Verdict.INCONCLUSIVE, cache.reason
     worn_out = [step.session for step in migrated.steps if step.session]
@@ -341,7 +358,7 @@ def _skipped(units: Sequence[UnitResult], found: Findings) -> list[SkippedSite]:
         skipped = {
             site: why
             for site, why in skipped.items()
-            if site not in ran and Site.parse(site).unit != cache.unit
+            if site not in ran and Site.parse(site).unit not in cache.units
         }
     for record in [] if found.store is None else found.store.sites():
         if reason := why_left_out(record):

@@ -85,11 +85,11 @@ def load_mlc(
     target = parse_target(source)
     compiled = _compile(file, quantization, target)
     samples = _samples(file.parent, inputs, texts, compiled)
-    drive = mlc_drive(compiled.module, compiled.metadata, samples)
+    drive = mlc_drive(compiled.module, compiled.metadata, samples, target)
     left_out = _left_out(compiled, drive, target)
     if left_out:
         left = without_functions(compiled.module, left_out)
-        drive = mlc_drive(left, compiled.metadata, samples)
+        drive = mlc_drive(left, compiled.metadata, samples, target)
     weights = next((file.parent / n for n in _WEIGHTS if (file.parent / n).is_file()), None)
     random = [*(["weights"] if weights is None else []), *([] if inputs or texts else ["tokens"])]
     drawn = f" with random {' and '.join(random)} (seed {SEED})" if random else ""

@@ -1,7 +1,7 @@
 """Functions of a module that TVM cannot compile, found one by one.
 
-MLC adds a sampler for GPUs, of which TVM 0.27 refuses a kernel that takes a dimension as a number
-of 32 bits (``sample_with_top_p``): the whole module would fail with it.
+MLC adds functions for GPUs, such as a sampler, that another release of TVM may refuse: the whole
+module would fail with one of them. What is known is mended in ``mlc_compat``.
 """
 
 from __future__ import annotations

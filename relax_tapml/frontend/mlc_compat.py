@@ -17,6 +17,7 @@ from typing import Any
 
 import tvm
 import tvm.tirx.script.parser.entry as script_parser
+import tvm_ffi
 from tvm import ir, relax, tirx, topi
 from tvm.relax.frontend import nn
 from tvm.relax.frontend.nn.llm import position_embedding
@@ -118,7 +119,8 @@ def _scalars_last(emit: Callable[..., Any]) -> Callable[..., Any]:
     """Also take PrimFuncs with scalar parameters after all buffers, as older releases wanted them.
 
     A call ``f(x, n) -> out`` of such a PrimFunc, ``f(x, out, n)``, becomes one of ``f(n, x, out)``:
-    releases want arguments before results, and a dimension before a buffer that has it.
+    releases want arguments before results, and a dimension before a buffer that has it. A number of
+    32 bits becomes one of 64 where it gets a dimension, which has 64 in Relax.
     """
 
     @functools.wraps(emit)
@@ -128,11 +130,32 @@ def _scalars_last(emit: Callable[..., Any]) -> Callable[..., Any]:
         is_last = all(map(_is_buffer, func.params[: len(buffers)]))
         if numbers and is_last and len(numbers) == len(scalars):
             args = [*numbers, *tensors]
-            params = [*scalars, *buffers]
-            func = tirx.PrimFunc(params, func.body, func.ret_type, func.attrs, func.span)
+            func = _with_wide(scalars, buffers, numbers, func)
         return emit(func, name_hint, args, *rest, **named)
 
     return emit_in_order
+
+
+def _with_wide(scalars: list[Any], buffers: list[Any], numbers: list[Any], func: Any) -> Any:
+    """Return a PrimFunc with the scalars first, each as wide as the number that it gets."""
+    wide = {
+        scalar: tirx.Var(scalar.name, "int64")
+        for scalar, number in zip(scalars, numbers, strict=True)
+        if (_dtype(scalar), _dtype(number)) == ("int32", "int64")
+    }
+
+    def narrowed(var: Any) -> Any:
+        return tirx.Cast("int32", wide[var]) if var in wide else var
+
+    body = tvm_ffi.structural_map(func.body, (tirx.Var, narrowed)) if wide else func.body
+    params = [*(wide.get(scalar, scalar) for scalar in scalars), *buffers]
+    return tirx.PrimFunc(params, body, func.ret_type, func.attrs, func.span)
+
+
+def _dtype(number: Any) -> str:
+    """Return the dtype of an expression of one number; empty for anything else."""
+    ty = getattr(number, "ty", None)
+    return str(ty.dtype) if isinstance(ty, ir.PrimType) else ""
 
 
 def _apart(items: Iterable[Any], is_one: Callable[[Any], bool]) -> tuple[list[Any], list[Any]]:

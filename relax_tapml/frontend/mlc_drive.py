@@ -19,7 +19,12 @@ _BATCH = 3
 """The most sequences at once, if the model takes as many."""
 
 
-def mlc_drive(module: tvm.IRModule, metadata: Metadata, samples: Iterable[Sample]) -> PagedDrive:
+def mlc_drive(
+    module: tvm.IRModule,
+    metadata: Metadata,
+    samples: Iterable[Sample],
+    target: tvm.target.Target | None = None,
+) -> PagedDrive:
     """Return a drive with all scenarios that a model allows.
 
     The longest prompt is prefilled in at least two parts, of which the second attends to tokens in
@@ -31,6 +36,8 @@ def mlc_drive(module: tvm.IRModule, metadata: Metadata, samples: Iterable[Sample
         From ``each_module``.
     samples
         Of ``prompt_sample``.
+    target
+        What the module was compiled for, if that is known.
 
     Raises
     ------
@@ -58,7 +65,7 @@ def mlc_drive(module: tvm.IRModule, metadata: Metadata, samples: Iterable[Sample
             "decoders with a paged KV cache are run without a drive of your own. For others, use "
             "relax_tapml.mlc.carving(drive=...) in a build script of MLC"
         )
-    return drive.with_all(CallLooseKernels()(module))
+    return drive.with_all(CallLooseKernels()(module), target)
 
 
 def for_batches(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from tvm import relax
 from relax_tapml.errors import LoweringError, UsageError
 from relax_tapml.files.machine import raise_machine_error
 from relax_tapml.frontend.mlc_compat import FITTING, tvm_for_mlc
-from relax_tapml.passes.notes import with_notes
+from relax_tapml.passes.notes import Note, with_notes
 from relax_tapml.printable import error_text
 
 PIPELINE = "mlc_llm"
@@ -237,8 +237,8 @@ def _taken(
     return _Run(module=found[0], ran=ran, off=skipped)
 
 
-def _note(name: str) -> str:
-    return (
+def _note(name: str) -> Note:
+    return Note(
         f"pass {name} of MLC-LLM was left out: it did not run for the source, and the kernels of "
         "both targets would not correspond"
     )

@@ -46,7 +46,7 @@ class PagedDrive:
     is_flat
         Whether ``embed`` takes and returns tokens without the axis of the batch, as MLC's does.
     window
-        The sliding window of each sequence, of a model that is always run with one.
+        The sliding window of each sequence, of a model that engines always run with one.
     """
 
     scenarios: tuple[Scenario, ...] = (Chat(),)
@@ -72,20 +72,39 @@ class PagedDrive:
         engine = self.engine(functions, len(prompt))
         return [out for one in self.scenarios for out in one.run(engine, prompt, following)]
 
-    def with_all(self, module: tvm.IRModule) -> PagedDrive:
-        """Return the drive with all scenarios that the functions and caches of a module allow."""
-        misfits = self.misfits(module, SCENARIOS)
+    def with_all(self, module: tvm.IRModule, target: tvm.target.Target | None = None) -> PagedDrive:
+        """Return the drive with all scenarios that the functions and caches of a module allow.
+
+        ``target`` is what it will run on, if that is known.
+        """
+        misfits = self.misfits(module, SCENARIOS, target)
         return dataclasses.replace(
             self, scenarios=tuple(one for one in SCENARIOS if one not in misfits)
         )
 
-    def misfits(self, module: tvm.IRModule, scenarios: Iterable[Scenario]) -> dict[Scenario, str]:
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What it does that no engine does, a sentence each."""
+        names = [one.name for one in self.scenarios if not one.is_windowed]
+        if self.window is None or not names:
+            return ()
+        return (
+            f"scenarios {', '.join(names)} ran without the model's sliding window of "
+            f"{self.window.size} tokens, with which TVM forks no sequence and verifies no tree. No "
+            "engine does so, but the kernels of full attention run nowhere else",
+        )
+
+    def misfits(
+        self,
+        module: tvm.IRModule,
+        scenarios: Iterable[Scenario],
+        target: tvm.target.Target | None = None,
+    ) -> dict[Scenario, str]:
         """Return which of some scenarios a module does not allow, and why not."""
         made = self._creation(module)
         functions = _functions(module)
         found = {
-            one: one.misfit(functions, made, batch=self.batch, window=self.window)
-            for one in scenarios
+            one: one.misfit(functions, made, batch=self.batch, target=target) for one in scenarios
         }
         return {one: reason for one, reason in found.items() if reason is not None}
 

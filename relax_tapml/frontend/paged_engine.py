@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ import numpy as np
 from relax_tapml.arrays import Array
 from relax_tapml.errors import TapmlError, UsageError
 from relax_tapml.frontend.model import Functions
+from relax_tapml.passes.kernel_failed import KernelFailed
 from relax_tapml.printable import error_line
 
 Tokens = Mapping[int, Array]
@@ -76,6 +78,10 @@ class PagedEngine:
         (cache,) = self.functions[self.create](*((size,) for size in sizes))
         return PagedSequences(engine=self, cache=cache, window=window)
 
+    def without_window(self) -> PagedEngine:
+        """Return an engine whose caches have no window, unless one is asked for."""
+        return dataclasses.replace(self, window=None)
+
     def embedded(self, ids: Array) -> Array:
         """Return embeddings of shape ``(n, hidden size)`` for ids of shape ``(n,)``."""
         if self.is_flat:
@@ -89,10 +95,12 @@ class PagedEngine:
         ------
         UsageError
             It refuses, with its words.
+        KernelFailed
+            A kernel that it calls fails.
         """
         try:
             self.functions.runtime(f"vm.builtin.{name}")(cache, *arguments)
-        except TapmlError:
+        except (TapmlError, KernelFailed):
             raise
         except Exception as error:
             # TVM's message begins with the condition that does not hold.

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
+import tvm
 
 from relax_tapml.arrays import Array
 from relax_tapml.frontend.paged_engine import (
@@ -38,7 +39,12 @@ class Scenario(ABC):
     """How many sequences it must at least have at once."""
 
     is_windowed: ClassVar[bool] = True
-    """Whether its sequences may have a sliding window."""
+    """Whether its caches have the sliding window of the model, if it has one.
+
+    TVM forks a sequence with a window within the sink only, and takes no trees of tokens for it.
+    But a model with a window also makes caches without: no engine asks for one, but only there the
+    kernels of full attention run that the model comes with.
+    """
 
     def misfit(
         self,
@@ -46,7 +52,7 @@ class Scenario(ABC):
         made: CacheCreation | None,
         *,
         batch: int,
-        window: SlidingWindow | None,
+        target: tvm.target.Target | None = None,
     ) -> str | None:
         """Return why it cannot be run with a decoder; None if it can.
 
@@ -58,17 +64,19 @@ class Scenario(ABC):
             How its caches are made; None where that is not known.
         batch
             The most sequences at once.
-        window
-            The sliding window that all sequences of the model have, if any.
+        target
+            What the model runs on; None where that is not known.
         """
         missing = [name for name in self.needs if name not in functions]
         if missing:
             return f"the module has no {', '.join(missing)}"
         if batch < self.sequences:
             return f"it needs {self.sequences} sequences at once, the model takes {batch}"
-        if window is not None and not self.is_windowed:
-            return "the model's sequences have a sliding window"
-        return self._misfit_of_cache(made) if made is not None else None
+        reason = self._misfit_of_cache(made) if made is not None else None
+        return reason or (self._misfit_of_target(target) if target is not None else None)
+
+    def _misfit_of_target(self, _target: tvm.target.Target) -> str | None:
+        return None
 
     def _misfit_of_cache(self, _made: CacheCreation) -> str | None:
         return None
@@ -127,6 +135,7 @@ class Fork(Scenario):
     is_windowed = False
 
     def run(self, engine: PagedEngine, prompt: Array, following: Array) -> list[Array]:
+        engine = engine.without_window()
         new = len(following) + engine.page_size
         cache = engine.cache([len(prompt) + new, len(following) + new])
         cache.add(0)
@@ -179,6 +188,14 @@ class Batch(Scenario):
 class _WithTrees(Scenario):
     is_windowed = False
 
+    def _misfit_of_target(self, target: tvm.target.Target) -> str | None:
+        if "cpu" in target.keys or target.kind.name == "cuda":
+            return None
+        return (
+            "on devices other than CPUs and CUDA, TVM's cache gives its kernels for token trees a "
+            "mask of one dimension, and they take one of two"
+        )
+
     def _misfit_of_cache(self, made: CacheCreation) -> str | None:
         if AttentionKind.LATENT in made.kinds:
             return "TVM has no token trees for latent attention (MLA)"
@@ -189,36 +206,63 @@ class _WithTrees(Scenario):
 
 @dataclass(frozen=True, kw_only=True)
 class Tree(_WithTrees):
-    """Speculative decoding: trees of drafted tokens are verified, and a path of each is kept.
-
-    The next trees grow over two forward passes, so the second attends to a tree in the cache.
-    """
+    """Speculative decoding: trees of drafted tokens are verified, and a path of each is kept."""
 
     name = "tree"
-    summary = "trees of drafted tokens verified at once, a path kept, then trees in two passes"
+    summary = "trees of drafted tokens verified at once, a path kept, then decode"
     needs = ("batch_prefill", "batch_decode", "batch_verify")
 
     def run(self, engine: PagedEngine, prompt: Array, following: Array) -> list[Array]:
-        prompts = prompts_of(prompt, min(2, engine.batch))
-        grown = len(_TREE) + 1 + len(_ROOTS) + len(_LEAVES)
-        cache = engine.cache(len(ids) + grown for ids in prompts.values())
-        cache.add(*prompts)
-        prefilled = [cache.prefill_batch(part) for part in batch_parts(prompts, engine.chunk)]
+        cache, prompts, prefilled = _prefilled(engine.without_window(), prompt, len(_TREE) + 1)
         drafted = np.concatenate([following, prompt])
-        verified = [_verify(cache, prompts, drafted, _TREE)]
+        verified = _verify(cache, prompts, drafted, _TREE)
         cache.accept(dict.fromkeys(prompts, len(_TREE) - 1))
-        decoded = [cache.decode_batch(dict.fromkeys(prompts, drafted[:1]))]
-        verified.append(_verify(cache, prompts, drafted, _ROOTS))
+        decoded = cache.decode_batch(dict.fromkeys(prompts, drafted[:1]))
+        return [*_joined(prefilled), verified, decoded]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grow(_WithTrees):
+    """Trees of drafted tokens that grow over two passes: the second attends to one in the cache."""
+
+    name = "grow"
+    summary = "trees of drafted tokens that grow over two passes"
+    needs = ("batch_prefill", "batch_decode", "batch_verify")
+
+    def run(self, engine: PagedEngine, prompt: Array, following: Array) -> list[Array]:
+        room = len(_ROOTS) + len(_LEAVES)
+        cache, prompts, prefilled = _prefilled(engine.without_window(), prompt, room)
+        drafted = np.concatenate([following, prompt])
+        verified = _verify(cache, prompts, drafted, _ROOTS)
         tree = _LEAVES * len(prompts)
         leaves = {n: _taken(drafted, n, len(_LEAVES)) for n in prompts}
-        decoded.append(cache.forward("batch_decode", leaves, tree=tree, is_decode=True))
-        return [*_joined(prefilled), *_joined(verified), *_joined(decoded, axis=0)]
+        decoded = cache.forward("batch_decode", leaves, tree=tree, is_decode=True)
+        return [*_joined(prefilled), verified, decoded]
+
+    def _misfit_of_cache(self, made: CacheCreation) -> str | None:
+        if AttentionKind.SLIDING in made.kinds:
+            return (
+                "in layers with a window of their own TVM calls its kernel for trees that are in "
+                "the cache with lengths of another shape than the kernel takes"
+            )
+        return super()._misfit_of_cache(made)
 
 
 _TREE = (-1, 0, 0, 1, 2)
 _ROOTS = (-1,)
 _LEAVES = (0, 0)
 _DRAFTED = 3
+
+
+def _prefilled(
+    engine: PagedEngine, prompt: Array, room: int
+) -> tuple[PagedSequences, Tokens, list[Array]]:
+    """Return a cache with up to two sequences and their prompts, prefilled, and the logits."""
+    prompts = prompts_of(prompt, min(2, engine.batch))
+    cache = engine.cache(len(ids) + room for ids in prompts.values())
+    cache.add(*prompts)
+    parts = batch_parts(prompts, engine.chunk)
+    return cache, prompts, [cache.prefill_batch(part) for part in parts]
 
 
 def _verify(cache: PagedSequences, prompts: Tokens, drafted: Array, tree: tuple[int, ...]) -> Array:
@@ -296,12 +340,7 @@ class Softmax(Scenario):
     needs = ("softmax_with_temperature",)
 
     def run(self, engine: PagedEngine, prompt: Array, following: Array) -> list[Array]:
-        cache = engine.cache([len(prompt) + len(following)])
-        prefilled, decoded = _chat(cache, prompt, following)
-        rows = [logits[:, -1:] for logits in (prefilled + decoded)[-min(2, engine.batch) :]]
-        temperatures = np.array([0.7, 1.3], "float32")[: len(rows)]
-        softmax = engine.functions["softmax_with_temperature"]
-        return [softmax(np.concatenate(rows), temperatures)[0]]
+        return [_last_probabilities(engine, prompt, following)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -348,15 +387,197 @@ class Logits(Scenario):
         return [masked, taken]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Draw(Scenario):
+    """Tokens drawn from probabilities, with their probabilities and the largest ones.
+
+    In place of a random number each draw gets the middle of the interval of a token, so that no
+    rounding makes it another one. Results are probabilities, which are nearly equal where it could.
+    """
+
+    name = "draw"
+    summary = "tokens drawn from probabilities, and the largest probabilities"
+    needs = (
+        "softmax_with_temperature",
+        "multinomial_from_uniform",
+        "argsort_probs",
+        "sampler_take_probs",
+    )
+
+    def run(self, engine: PagedEngine, prompt: Array, following: Array) -> list[Array]:
+        functions = engine.functions
+        found = _last_probabilities(engine, prompt, following)
+        rows = _draws(len(found), engine.batch)
+        likely = np.argsort(-found, kind="stable")
+        uniform = [_middle(found[row], likely[row, n]) for n, row in enumerate(rows)]
+        draw = functions["multinomial_from_uniform"]
+        tokens = _within(draw(found, np.array(uniform, "float32"), rows)[0], found.shape[1])
+        places = _within(functions["argsort_probs"](found)[1], found.shape[1])
+        offsets = rows[:, None] * np.int32(found.shape[1]) + np.arange(_LARGEST, dtype="int32")
+        take = functions["sampler_take_probs"]
+        drawn, largest, _ = take(found, places, rows, tokens, offsets.ravel())
+        return [drawn[:, None], largest[:, None]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TopP(Scenario):
+    """Tokens drawn from the most probable ones, which together have a probability of ``p``.
+
+    Draws are as in ``Draw``, and ``p`` is in the middle between two counts of tokens.
+    """
+
+    name = "top_p"
+    summary = "tokens drawn from the most probable ones only"
+    needs = ("softmax_with_temperature", "argsort_probs", "sample_with_top_p")
+
+    def run(self, engine: PagedEngine, prompt: Array, following: Array) -> list[Array]:
+        found = _last_probabilities(engine, prompt, following)
+        ordered, places = engine.functions["argsort_probs"](found)
+        rows = _draws(len(found), engine.batch)
+        kept = [row[: _kept(row)].astype("float64") for row in ordered]
+        bounds = np.array([row.sum() - row[-1] / 2 for row in kept], "float32")
+        with np.errstate(all="ignore"):  # What is wrong may have no probability at all.
+            uniform = [
+                _middle(kept[row], n % len(kept[row])) / kept[row].sum()
+                for n, row in enumerate(rows)
+            ]
+        draw = engine.functions["sample_with_top_p"]
+        (tokens,) = draw(ordered, places, np.array(uniform, "float32"), rows, bounds)
+        return [ordered, found[rows, _within(tokens, found.shape[1])][:, None]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verify(_WithTrees):
+    """Speculative decoding with a sampler, which decides by chance what is kept of a tree.
+
+    Of two tokens drafted for one place the first sequence rejects one, the second none. Random
+    numbers and the probabilities of drafts are far from where a decision would be another.
+    """
+
+    name = "verify"
+    summary = "trees of drafted tokens verified by a sampler, and a token drawn after them"
+    needs = (
+        "batch_prefill",
+        "batch_verify",
+        "softmax_with_temperature",
+        "renormalize_by_top_p",
+        "sampler_verify_draft_tokens",
+        "multinomial_from_uniform",
+    )
+
+    def run(self, engine: PagedEngine, prompt: Array, following: Array) -> list[Array]:
+        functions, size = engine.functions, len(_CHOICE)
+        cache, prompts, _ = _prefilled(engine.without_window(), prompt, size)
+        drafted = np.concatenate([following, prompt])
+        logits = _verify(cache, prompts, drafted, _CHOICE)[0]
+        tokens = np.concatenate([_taken(drafted, n, size) for n in prompts])
+        # No more rows at once than a model plans memory for.
+        pieces = [logits[at : at + engine.batch] for at in range(0, len(logits), engine.batch)]
+        found = np.concatenate([_renormalized(engine, _softmax(engine, rows)) for rows in pieces])
+        drafts = np.full_like(found, 0.1 / found.shape[1])
+        drafts[np.arange(len(tokens)), tokens] += np.float32(0.9)
+        uniform = np.zeros(len(tokens), "float32")
+        uniform[1] = 1
+        starts = np.arange(0, len(tokens), size, dtype="int32")
+        links = [_linked(each, starts) for each in ((1, -1, -1), (-1, 2, -1))]
+        verify = functions["sampler_verify_draft_tokens"]
+        left, ends = verify(drafts, tokens, found, *links, uniform, starts)
+        rows = _within(ends, len(left))
+        middles = [_middle(left[row], int(left[row].argmax())) for row in rows]
+        draw = functions["multinomial_from_uniform"]
+        drawn = _within(draw(left, np.array(middles, "float32"), rows)[0], left.shape[1])
+        cache.accept({number: 2 if number == 0 else 1 for number in prompts})
+        return [left, ends[:, None], left[rows, drawn][:, None]]
+
+
+_CHOICE = (-1, 0, 0)
+"""A tree: a token, and two drafted ones for the place after it."""
+
+_LARGEST = 2
+"""How many of the largest probabilities are asked for with each draw."""
+
+
+def _last_probabilities(engine: PagedEngine, prompt: Array, following: Array) -> Array:
+    """Return probabilities of the next token after up to two contexts, ``(n, vocabulary)``."""
+    cache = engine.cache([len(prompt) + len(following)])
+    prefilled, decoded = _chat(cache, prompt, following)
+    rows = [logits[0, -1:] for logits in (prefilled + decoded)[-min(2, engine.batch) :]]
+    return _softmax(engine, np.concatenate(rows))
+
+
+def _softmax(engine: PagedEngine, logits: Array) -> Array:
+    """Return probabilities of logits, both ``(n, vocabulary)``, with temperatures of their own."""
+    temperatures = np.resize(np.array([0.7, 1.3], "float32"), len(logits))
+    found: Array = engine.functions["softmax_with_temperature"](logits[:, None], temperatures)[0]
+    return found[:, 0]
+
+
+def _renormalized(engine: PagedEngine, probabilities: Array) -> Array:
+    """Return probabilities without those of the least probable tokens, as MLC's sampler does."""
+    bounds, pivots = [], []
+    for row in probabilities:
+        ordered = np.sort(row.astype("float64"))[::-1]
+        count = _kept(ordered)
+        bound = ordered[:count].sum() - ordered[count - 1] / 2
+        rest = 1 - bound
+        bounds.append(bound)
+        pivots.append([min(rest, 0.5), 0.02, 0.01] if rest >= 0.02 else [rest, rest / 2, rest / 4])
+    renormalize = engine.functions["renormalize_by_top_p"]
+    given = (np.array(each, "float32") for each in (bounds, pivots))
+    found: Array = renormalize(probabilities, *given)[0]
+    return found
+
+
+def _kept(ordered: Array) -> int:
+    """Return how many of the largest probabilities to keep: where the next one is much smaller.
+
+    ``ordered`` is from the largest to the smallest. What is kept has 0.5 to 0.95, if that is
+    possible; with a bound in the middle of the last interval no rounding changes the number.
+    """
+    sums = np.cumsum(ordered, dtype="float64")
+    counts = np.flatnonzero((sums >= 0.5) & (sums <= 0.95))
+    if not len(counts) or counts[-1] + 1 == len(ordered):
+        return max(1, int(np.searchsorted(sums, 0.5)))
+    drops = ordered[counts] - ordered[counts + 1]
+    return int(counts[drops.argmax()]) + 1
+
+
+def _middle(probabilities: Array, token: int) -> float:
+    """Return the number between 0 and 1 that is in the middle of a token's interval."""
+    row = probabilities.astype("float64")
+    return float(row[:token].sum() + row[token] / 2)
+
+
+def _draws(rows: int, count: int) -> Array:
+    """Return which row each of ``count`` draws is from, int32, in turn."""
+    return np.arange(count, dtype="int32") % np.int32(rows)
+
+
+def _within(numbers: Array, count: int) -> Array:
+    """Return numbers that are below a count: a wrong kernel may give any, which may be read by."""
+    found: Array = numbers % np.array(count, numbers.dtype)
+    return found
+
+
+def _linked(links: tuple[int, ...], starts: Array) -> Array:
+    """Return the links of equal trees, one after another; -1 where a node has none."""
+    each = np.array(links, "int32")
+    return np.concatenate([np.where(each < 0, each, each + start) for start in starts])
+
+
 SCENARIOS: tuple[Scenario, ...] = (
     Chat(),
     Batch(),
     Fork(),
     Tree(),
+    Grow(),
     Window(),
     HiddenStates(),
     Drafts(),
     Softmax(),
+    Draw(),
+    TopP(),
+    Verify(),
     Logits(),
 )
 

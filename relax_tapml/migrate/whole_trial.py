@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 import tvm
@@ -12,8 +13,11 @@ from relax_tapml.compare.comparison import compare_all, worst
 from relax_tapml.compare.repeat import repeated
 from relax_tapml.compare.verdict import FAULTS, Verdict, verdict_of
 from relax_tapml.errors import DeviceFault
+from relax_tapml.frontend.model import Functions
 from relax_tapml.migrate.trial import Trial
 from relax_tapml.partition.built_functions import weight_names
+from relax_tapml.partition.hybrid import HybridModule
+from relax_tapml.partition.split_functions import SplitFunctions
 from relax_tapml.partition.whole_module import WholeModule, WholeProgram, build_whole
 from relax_tapml.passes.annotate_sites import annotated_calls
 from relax_tapml.passes.operator_call import operator_call
@@ -32,10 +36,14 @@ class WholeTrial:
         Device, samples, oracles and tolerances.
     purpose
         Why.
+    makers
+        The units that make objects, whose objects shall be on the device, with the functions of the
+        model that concern them; the others run on the host. None to run all on the device.
     """
 
     trial: Trial
     purpose: Purpose
+    makers: Collection[str] | None = None
 
     def step(self, module: tvm.IRModule) -> StepResult:
         """Run a module as a whole and compare the model's outputs with the source's.
@@ -46,6 +54,8 @@ class WholeTrial:
             It does not compile.
         DeviceUnavailable
             No session could be opened.
+        ObjectsMeet
+            A call takes objects of both sides.
         """
         trial = self.trial
         sides = trial.sides
@@ -96,6 +106,16 @@ class WholeTrial:
         calls = (operator_call(call, lowered) for _, call in annotated_calls(lowered))
         return not any(found is not None and found.may_write for found in calls)
 
+    def _split(self, whole: WholeModule) -> Functions:
+        """Return the functions that are called: those of the device, or of both sides."""
+        if self.makers is None:
+            return whole
+        sides = self.trial.sides
+        making = {
+            site.function for site, _ in annotated_calls(sides.lowered) if site.unit in self.makers
+        }
+        return SplitFunctions(whole, HybridModule(sides.host, sides.partition(())), making)
+
     def _attempt(self, program: WholeProgram) -> _Attempt:
         """Run every sample; again where the process of the device was killed meanwhile."""
         return retry_if_killed(lambda: self._attempted(program), lambda item: item.is_killed)
@@ -115,13 +135,14 @@ class WholeTrial:
             whole = WholeModule(
                 program, device.session, trial.model.params, weights, keeps_inputs=is_pure
             )
+            functions = self._split(whole)
             linked = time.perf_counter()
             samples = list(enumerate(trial.model.samples))
             if trial.model.params:
                 # What has been written over a weight shows in a run after that.
                 samples.append(samples[0])
             for index, sample in samples:
-                outputs = trial.model.run(whole, sample)
+                outputs = trial.model.run(functions, sample)
                 comparisons = compare_all(trial.oracles[index], outputs, trial.tolerances[index])
                 found = worst(comparisons)
                 error = max(error, found.error)

@@ -23,6 +23,7 @@ __all__ = [
     "program",
     "shipped_module",
     "site_table",
+    "split_functions",
     "target_kernels",
     "whole_module",
 ]

@@ -16,7 +16,7 @@ from relax_tapml.passes.annotate_sites import AnnotateSites, annotated_calls
 from relax_tapml.passes.correct_tree_kernels import CorrectTreeKernels
 from relax_tapml.passes.keep_inplace_apart import KeepInplaceApart
 from relax_tapml.passes.keep_origins import FuseOpsKeepingOrigins, KeepOrigins
-from relax_tapml.passes.notes import notes_of, with_notes
+from relax_tapml.passes.notes import Note, notes_of, with_notes
 from relax_tapml.passes.outline_dispatched_ops import OutlineDispatchedOps
 from relax_tapml.passes.outline_runtime_callbacks import OutlineRuntimeCallbacks
 from relax_tapml.printable import message_line
@@ -49,7 +49,7 @@ def lower(module: tvm.IRModule) -> tvm.IRModule:
     if any(annotated_calls(module)):
         return module
     transform = relax.transform
-    notes: list[str] = []
+    notes: list[Note] = []
     module = _needed(module, transform.LambdaLift())
     module = _needed(module, KeepOrigins(transform.LegalizeOps(skip_ops=_TARGET_DEPENDENT)))
     module = _optional(module, (transform.AnnotateTIROpPattern(),), notes)
@@ -69,8 +69,8 @@ def lower(module: tvm.IRModule) -> tvm.IRModule:
     return with_notes(module, notes)
 
 
-def lowering_notes(lowered: tvm.IRModule) -> list[str]:
-    """Return a sentence for each optional pass that failed, and for what was set right."""
+def lowering_notes(lowered: tvm.IRModule) -> list[Note]:
+    """Return a note for each optional pass that failed, and for what was set right."""
     return notes_of(lowered)
 
 
@@ -85,7 +85,7 @@ def _needed(module: tvm.IRModule, step: tvm.transform.Pass) -> tvm.IRModule:
         ) from error
 
 
-def _optional(module: tvm.IRModule, steps: Passes, notes: list[str]) -> tvm.IRModule:
+def _optional(module: tvm.IRModule, steps: Passes, notes: list[Note]) -> tvm.IRModule:
     """Apply passes that only make the module faster: all of them, or none if one fails."""
     changed = module
     for step in steps:
@@ -98,7 +98,7 @@ def _optional(module: tvm.IRModule, steps: Passes, notes: list[str]) -> tvm.IRMo
     return changed
 
 
-def _folded(module: tvm.IRModule, notes: list[str]) -> tvm.IRModule:
+def _folded(module: tvm.IRModule, notes: list[Note]) -> tvm.IRModule:
     """Fold constants; if that fails, function by function, so that only some are not folded."""
     step: tvm.transform.Pass = FoldConstants()
     try:
@@ -125,10 +125,10 @@ def _each_function(module: tvm.IRModule) -> Iterator[tuple[GlobalVar, tvm.IRModu
             yield gvar, tvm.IRModule({**kernels, gvar: function}, attrs=module.attrs)
 
 
-def _note(notes: list[str], step: tvm.transform.Pass, where: str, error: Exception) -> None:
-    note = f"pass {step.info.name} failed on {where} and was left out: {message_line(error, -1)}"
-    _log.warning("lowering the model: %s", note)
-    notes.append(note)
+def _note(notes: list[Note], step: tvm.transform.Pass, where: str, error: Exception) -> None:
+    text = f"pass {step.info.name} failed on {where} and was left out: {message_line(error, -1)}"
+    _log.warning("lowering the model: %s", text)
+    notes.append(Note(text))
 
 
 def mark_inputs(module: tvm.IRModule, weights: Collection[str]) -> tvm.IRModule:

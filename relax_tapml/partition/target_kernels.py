@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 import tvm
-from tvm import tirx
+from tvm import relax, tirx
 
 from relax_tapml.partition._kernel_uses import KernelUse, kernel_uses
 from relax_tapml.partition.kernel_interface import KernelInterface
-from relax_tapml.passes.notes import notes_of
+from relax_tapml.passes.notes import Note, notes_of
 from relax_tapml.passes.submodule import is_same
 
 
@@ -26,7 +26,7 @@ class TargetKernels:
         By the name of the kernel that each one replaces. Kernels that are the same for both
         targets are not in it.
     notes
-        What was done to the module that was made for the target, a sentence each.
+        What was done to the module that was made for the target; kernels by the same names.
     names
         What the compiler calls them, by the same names.
     lacking
@@ -35,7 +35,7 @@ class TargetKernels:
     """
 
     kernels: Mapping[str, tirx.PrimFunc] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
+    notes: tuple[Note, ...] = ()
     names: Mapping[str, str] = field(default_factory=dict)
     lacking: Mapping[str, str] = field(default_factory=dict)
 
@@ -67,6 +67,11 @@ def given_kernels(lowered: tvm.IRModule) -> dict[str, str]:
     return {use.kernel: use.receiver for use in kernel_uses(lowered) if use.receiver}
 
 
+def kernel_receivers(lowered: tvm.IRModule) -> tuple[str, ...]:
+    """Return the functions that a module gives kernels to, each once: they make caches and such."""
+    return tuple(dict.fromkeys(use.receiver for use in kernel_uses(lowered) if use.receiver))
+
+
 def pair_kernels(lowered: tvm.IRModule, other: tvm.IRModule) -> TargetKernels:
     """Find the counterparts of a module's kernels in the same model made for another target.
 
@@ -90,7 +95,8 @@ class _Pairing:
         self._own = _Side(lowered)
         self._other = _Side(other)
         known = notes_of(lowered)
-        self._notes = tuple(note for note in notes_of(other) if note not in known)
+        self._notes = [note for note in notes_of(other) if note not in known]
+        self._more = sorted(_public(other) - _public(lowered))
         self._kernels: dict[str, tirx.PrimFunc] = {}
         self._names: dict[str, str] = {}
         self._lacking: dict[str, str] = {}
@@ -119,9 +125,16 @@ class _Pairing:
         for name, other in pairs.items():
             if not is_same(_anonymous(self._own[name]), _anonymous(self._other[other])):
                 self._kernels[name], self._names[name] = self._other[other], other
+        own = {other: name for name, other in pairs.items()}
         return TargetKernels(
             kernels=self._kernels,
-            notes=self._notes,
+            notes=(
+                *(
+                    Note(note.text, tuple(own.get(kernel, kernel) for kernel in note.kernels))
+                    for note in self._notes
+                ),
+                *([_untested(self._more)] if self._more else []),
+            ),
             names=self._names,
             lacking=self._lacking,
         )
@@ -165,6 +178,21 @@ class _Pairing:
             f"it is made for the source, and the target's kernel in its place has another "
             f"interface. Here {own}; there {listed}"
         )
+
+
+def _public(module: tvm.IRModule) -> set[str]:
+    return {
+        gvar.name_hint
+        for gvar, function in module.functions.items()
+        if isinstance(function, relax.Function) and "global_symbol" in (function.attrs or {})
+    }
+
+
+def _untested(names: Sequence[str]) -> Note:
+    return Note(
+        f"made for the target, the model also has {', '.join(names)}, which the source has not: "
+        "they were not tested. A source of the target's kind has them"
+    )
 
 
 class _Side:

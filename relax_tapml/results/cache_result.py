@@ -18,6 +18,8 @@ class CacheResult:
     ----------
     unit
         What makes the cache; a culprit if the model is wrong only so.
+    others
+        What makes other caches or states, of which the same was found.
     verdict
         Of the model; ``skipped`` or ``inconclusive`` where it was not judged.
     reason
@@ -27,6 +29,12 @@ class CacheResult:
     unit: str
     verdict: Verdict
     reason: str = ""
+    others: tuple[str, ...] = ()
+
+    @property
+    def units(self) -> tuple[str, ...]:
+        """All units that the verdict is about."""
+        return (self.unit, *self.others)
 
     @property
     def what(self) -> str:

@@ -9,6 +9,7 @@ from made_results import unit
 
 from relax_tapml.bringup.summary import (
     inconclusive_reason,
+    notes_about,
     overall_verdict,
     with_pipeline,
     without_explained,
@@ -16,6 +17,7 @@ from relax_tapml.bringup.summary import (
 from relax_tapml.compare.verdict import Verdict, exit_code_of
 from relax_tapml.errors import ExitCode
 from relax_tapml.migrate.in_context import InContext, in_context
+from relax_tapml.passes.notes import Note
 from relax_tapml.results.pipeline_result import PipelineResult
 from relax_tapml.results.unit_result import UnitResult, culprits
 
@@ -70,6 +72,13 @@ def test_a_unit_that_is_wrong_in_context_only_is_reported_so():
     assert (unit.verdict, unit.alone, unit.on_device) == (Verdict.MISMATCH, Verdict.PASS, False)
     assert (unit.reason, unit.error, unit.tolerance) == ("fails", 2.0, None)
     assert unit.together == ("b",)
+
+
+def test_a_note_about_kernels_is_said_where_one_is_called():
+    """What was set right for token trees concerns nobody who verifies none."""
+    notes = [Note("a pass failed"), Note("trees are right", ("tree", "paged tree"))]
+    assert notes_about(notes, {"softmax"}) == ("a pass failed",)
+    assert notes_about(notes, {"softmax", "tree"}) == ("a pass failed", "trees are right")
 
 
 def test_what_a_unit_did_alone_stands_if_it_was_wrong():

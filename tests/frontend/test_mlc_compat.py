@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import tvm
 from tvm import ir, relax, tirx, topi
@@ -57,6 +58,31 @@ def test_a_scalar_after_all_buffers_is_passed_before_them():
     kernel = module["ends"]
     assert [param.name for param in kernel.params] == ["count", "given", "taken"]
     tvm.ir.assert_structural_equal(kernel.body, _ends.body, map_free_vars=True)
+
+
+@T.prim_func(private=True, s_tir=True)
+def _filled(filled: T.handle, value: T.int32):
+    """A kernel of MLC's sampler: a dimension as a number of 32 bits."""
+    result = T.match_buffer(filled, (4,), "int32")
+    for i in range(4):
+        with T.sblock("filled"):
+            vi = T.axis.spatial(4, i)
+            result[vi] = value * 2
+
+
+class Filled(nn.Module):
+    def forward(self, x: nn.Tensor):
+        out = nn.Tensor.placeholder([4], "int32")
+        return nn.op.tensor_ir_op(_filled, "filled", [x.shape[0]], out)
+
+
+def test_a_dimension_may_be_a_number_of_32_bits():
+    """TVM refuses the call otherwise."""
+    with tvm_for_mlc():
+        module = exported(Filled(), x=["n"])
+    machine = relax.VirtualMachine(tvm.compile(module, "llvm"), tvm.cpu())
+    found = machine["forward"](tvm.runtime.tensor(np.zeros(5, "int32")))
+    assert found.numpy().tolist() == [10] * 4
 
 
 def test_kernels_in_order_and_other_functions_are_not_changed():

@@ -45,9 +45,9 @@ def test_no_more_sequences_are_run_than_a_model_takes(drive):
 def test_a_model_keeps_its_window(drive):
     found = drive(sliding_window_size=8, attention_sink_size=4)
     assert found.window == SlidingWindow(size=8, sink=4)
-    names = [one.name for one in found.scenarios]
-    assert "batch" in names
-    assert not {"fork", "tree"} & set(names)
+    assert found.scenarios == drive().scenarios
+    (note,) = found.notes
+    assert "without the model's sliding window of 8 tokens" in note
     assert drive(sliding_window_size=-1).window is None
 
 

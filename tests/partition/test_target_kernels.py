@@ -55,6 +55,17 @@ def test_every_kernel_of_a_cache_has_its_counterpart(decoder, target):
     assert len(found.names) == 10
 
 
+def test_functions_that_only_the_target_has_are_told(decoder):
+    """They run nowhere in a run."""
+    _, own = decoder
+    other = own.clone()
+    other[GlobalVar("sample")] = own["embed"].with_attr("global_symbol", "sample")
+    assert [note.text.split(",")[1] for note in pair_kernels(own, other).notes] == [
+        " the model also has sample"
+    ]
+    assert pair_kernels(other, own).notes == ()
+
+
 def test_the_same_target_has_the_same_kernels(decoder):
     model, own = decoder
     found = pair_kernels(own, made_for(model, "llvm"))

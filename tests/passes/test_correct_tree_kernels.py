@@ -37,7 +37,9 @@ def test_the_first_one_is_that_which_takes_pages(model, after):
     assert tree_kernels(model.module) == [second, first]  # As TVM has it; the input is unchanged.
     assert pages_shape(after[first])
     assert not pages_shape(after[second])
-    assert any("token trees on CPUs" in note for note in notes_of(after))
+    (note,) = notes_of(after)
+    assert "token trees on CPUs" in note.text
+    assert note.kernels == tuple(sorted([first, second]))
     assert not notes_of(model.module)
 
 

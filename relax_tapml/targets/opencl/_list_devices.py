@@ -10,7 +10,14 @@ import json
 import sys
 from typing import Any
 
-_LIBRARIES = ("libOpenCL.so.1", "libOpenCL.so")
+# Those of cl.cc: loaders of Linux and, where one is installed, of macOS, whose own comes last.
+_LIBRARIES = (
+    "libOpenCL.so.1",
+    "libOpenCL.so",
+    "libOpenCL.1.dylib",
+    "libOpenCL.dylib",
+    "/System/Library/Frameworks/OpenCL.framework/OpenCL",
+)
 # Numbers of the OpenCL standard.
 _ALL_TYPES, _CPU, _GPU = 0xFFFFFFFF, 2, 4
 _PLATFORM_NAME = 0x0902

@@ -16,7 +16,10 @@ bool LoadSymbol(void* library, const char* name, F* function) {
 
 const Cl* Load() {
   void* library = nullptr;
-  for (const char* name : {"libOpenCL.so.1", "libOpenCL.so"}) {
+  // Those of _list_devices.py: loaders of Linux and, where one is installed, of macOS, whose own
+  // comes last.
+  for (const char* name : {"libOpenCL.so.1", "libOpenCL.so", "libOpenCL.1.dylib", "libOpenCL.dylib",
+                           "/System/Library/Frameworks/OpenCL.framework/OpenCL"}) {
     library = library != nullptr ? library : dlopen(name, RTLD_NOW | RTLD_LOCAL);
   }
   if (library == nullptr) return nullptr;
@@ -63,7 +66,7 @@ const Cl* FindCl() {
 const Cl& RequireCl() {
   const Cl* cl = FindCl();
   if (cl == nullptr) {
-    TVM_FFI_THROW(RuntimeError) << "OpenCL: this machine has no libOpenCL.so.1 with OpenCL 1.2";
+    TVM_FFI_THROW(RuntimeError) << "OpenCL: this machine has no libOpenCL with OpenCL 1.2";
   }
   return *cl;
 }

@@ -18,15 +18,17 @@ from tvm_ffi import libinfo
 from relax_tapml.errors import DeviceUnavailable
 from relax_tapml.files.cache_folder import cache_folder
 from relax_tapml.files.replace import new_file
+from relax_tapml.system import IS_MACOS, install_command
 
 _LOG = logging.getLogger(__name__)
 _FOLDER = Path(__file__).parent
 _OPTIONS = (
     *("-std=c++20", "-O1", "-fPIC", "-fvisibility=hidden", "-shared", "-Wall", "-Wextra"),
     # The libraries are found by name: TVM has loaded them.
-    *("-Wl,-z,defs", "-Wl,--no-as-needed", "-ldl", "-lstdc++"),
+    *(() if IS_MACOS else ("-Wl,-z,defs", "-Wl,--no-as-needed", "-ldl", "-lstdc++")),
 )
-_FIX = "Install a C++ compiler (apt-get install -y g++), or set CXX to one with C++20"
+_COMPILER = install_command(debian="g++", macos="xcode-select --install")
+_FIX = f"Install a C++ compiler ('{_COMPILER}'), or set CXX to one with C++20"
 
 # Held while it is compiled, so that threads compile it once.
 _compiling = threading.Lock()
@@ -102,7 +104,7 @@ def _compile(path: Path) -> None:
     command = [
         *(compiler, *map(str, _sources(".cc")), "-o", str(path), *_OPTIONS),
         *(argument for include in includes for argument in ("-isystem", include)),
-        str(package / "lib" / "libtvm_runtime.so"),
+        str(package / "lib" / f"libtvm_runtime.{'dylib' if IS_MACOS else 'so'}"),
         libinfo.find_libtvm_ffi(),
     ]
     try:

@@ -10,6 +10,7 @@ from typing import Any
 import tvm
 
 from relax_tapml.errors import DeviceUnavailable, LoweringError
+from relax_tapml.system import install_command
 from relax_tapml.targets.opencl.devices import EXTENSIONS, OpenCLDevice, list_devices
 from relax_tapml.targets.opencl.runtime import opencl_runtime
 from relax_tapml.targets.opencl.work_items import one_by_one
@@ -24,7 +25,7 @@ from relax_tapml.targets.toolchain.default_schedule import schedule
 from relax_tapml.targets.toolchain.gpu_limits import check_limits
 from relax_tapml.targets.toolchain.requirement import Requirement
 
-_POCL = "apt-get install -y --no-install-recommends pocl-opencl-icd ocl-icd-libopencl1"
+_POCL = install_command(debian="pocl-opencl-icd ocl-icd-libopencl1", macos="brew install pocl")
 # In the keys of a target: what the device of this machine lacks. TVM looks for none of them.
 _WITHOUT = {name: f"without_{name.replace(' ', '_')}" for name in EXTENSIONS}
 # What the source of kernels that need it has in it.

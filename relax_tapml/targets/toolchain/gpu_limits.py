@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import tvm
 from tvm import tirx
 from tvm_ffi import structural_walk
 
@@ -16,6 +17,8 @@ from relax_tapml.targets.toolchain._shared_memory import has_shared_memory, shar
 _AXES = {"cuda": {"threadIdx.z": 64, "blockIdx.y": 65535, "blockIdx.z": 65535}}
 # Of shared memory declared in a kernel; more must be requested at its launch.
 _DECLARED = {"cuda": 48 * 1024}
+# The attributes of a target that say how many threads a block may have.
+_THREADS = ("max_threads_per_block", "max_num_threads")
 
 
 def check_limits(module: Any, target: Any) -> None:
@@ -30,8 +33,8 @@ def check_limits(module: Any, target: Any) -> None:
         PrimFuncs bound to threads, as ``schedule`` returns them or as a pipeline has scheduled
         them.
     target
-        The ``tvm.target.Target``. Its ``max_threads_per_block`` or ``max_num_threads`` counts, and
-        its ``max_shared_memory_per_block``.
+        The ``tvm.target.Target``. Its ``max_threads_per_block`` or ``max_num_threads`` counts, the
+        one that is stated, and its ``max_shared_memory_per_block``.
 
     Raises
     ------
@@ -46,7 +49,7 @@ def check_limits(module: Any, target: Any) -> None:
 
 
 def _check_threads(name: str, function: Any, target: Any) -> None:
-    limit = target.attrs.get("max_threads_per_block", target.attrs.get("max_num_threads"))
+    limit = _most_threads(target)
     axes = _AXES.get(target.kind.name, {})
     launches = _launches(function.body)
     if _stores(function.body) - {store for launch in launches for store in _stores(launch)}:
@@ -57,7 +60,7 @@ def _check_threads(name: str, function: Any, target: Any) -> None:
     for extents in map(_extents, launches):
         of_block = {axis: n for axis, n in extents.items() if axis.startswith("threadIdx")}
         threads = math.prod(of_block.values())
-        if limit is not None and threads > int(limit):
+        if limit is not None and threads > limit:
             block = " x ".join(f"{axis} {extent}" for axis, extent in sorted(of_block.items()))
             raise LoweringError(
                 f"kernel {name} binds {threads} threads to a block ({block}); {target.kind.name} "
@@ -69,6 +72,18 @@ def _check_threads(name: str, function: Any, target: Any) -> None:
                     f"kernel {name} binds {extents[axis]} to {axis}; {target.kind.name} allows "
                     f"{most}. Bind it to another axis, or split it"
                 )
+
+
+def _most_threads(target: Any) -> int | None:
+    """Return how many threads a block may have; None where the target does not say.
+
+    It has two numbers for that. Where they differ, what was stated counts, not the kind's default.
+    """
+    found = {name: int(target.attrs[name]) for name in _THREADS if name in target.attrs}
+    if len(set(found.values())) > 1:
+        usual = tvm.target.Target(target.kind.name).attrs
+        found = {n: most for n, most in found.items() if most != usual.get(n)} or found
+    return min(found.values(), default=None)
 
 
 def _check_shared_memory(name: str, function: Any, target: Any) -> None:

@@ -51,6 +51,17 @@ def test_as_many_threads_as_the_target_has_are_allowed():
     check_limits(kernels(16, 16), METAL)
 
 
+@pytest.mark.parametrize("name", ["max_num_threads", "max_threads_per_block"])
+def test_either_number_of_threads_may_be_stated(name):
+    """The other one stays what the kind has, which is 256 for OpenCL."""
+    module = kernels(16, 32)
+    check_limits(module, parse_target(f'{{"kind": "opencl", "{name}": 512}}'))
+    with pytest.raises(LoweringError, match="opencl allows 128"):
+        check_limits(module, parse_target(f'{{"kind": "opencl", "{name}": 128}}'))
+    with pytest.raises(LoweringError, match="opencl allows 256"):
+        check_limits(module, parse_target("opencl"))
+
+
 def test_more_threads_are_refused():
     """With what binds them."""
     message = (
