@@ -170,7 +170,7 @@ def _dim(text: str) -> tuple[str, tuple[int, ...]]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
-    return guarded(_run)(parsed(parser(), argv))
+    return guarded(_run, is_folded=True)(parsed(parser(), argv))
 
 
 def _run(args: argparse.Namespace) -> int:

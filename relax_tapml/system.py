@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import resource
 import sys
 from pathlib import Path
 
@@ -75,3 +76,9 @@ def install_command(*, debian: str, macos: str | None) -> str:
     if not IS_MACOS:
         return f"apt-get install -y --no-install-recommends {debian}"
     return macos or "it is not for macOS: use a machine with Linux"
+
+
+def peak_bytes() -> int:
+    """Return the most memory that this process has had so far, without its children."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if IS_MACOS else 1024 * peak

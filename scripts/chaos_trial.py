@@ -21,7 +21,7 @@ _INTERNAL = 70
 # What differs between two runs that did the same: times, and what an interrupted run had to bring
 # to a second device.
 _VARYING = (
-    *("seconds", "estimate", "devices", "bytes"),
+    *("seconds", "estimate", "devices", "bytes", "peak_bytes"),
     *("bytes_stored", "bytes_moved", "bytes_to_device"),
 )
 _WRONG_VERDICTS = ("mismatch", "crash", "timeout", "build_error", "flaky")

@@ -200,6 +200,9 @@ def test_the_framework_is_asked_before_the_target(build):
     document = strict((ended.folder / "result.json").read_text())
     assert (document["verdict"], document["culprits"]) == ("inconclusive", [])
     assert (document["units"], document["steps"]) == ([], [])
+    assert [unit["name"] for unit in document["unjudged"]] == list(UNITS)
+    assert sum(map(sum, document["import"]["error_map"]["wrong"])) == 31
+    assert "The run ended before any unit was judged" in (ended.folder / "report.html").read_text()
     assert document["import_check"]["verdict"] == "mismatch"
     assert f"error: {document['reason']}" in ended.err
     assert not (ended.folder / "captures").exists()
@@ -533,6 +536,7 @@ def without_times(document):
     """
     varying = {
         "seconds",
+        "peak_bytes",
         "estimate",
         "strategy_reason",
         "bytes_moved",

@@ -246,6 +246,9 @@ def test_units_that_do_not_build_are_named_without_a_device(tmp_path, monkeypatc
     told = result.document["reason"]
     assert told.startswith("7 units were not judged (")
     assert told.endswith("'/no/such/python'. Continue with --resume")
+    script = (tmp_path / "failing" / "split.py").read_text()
+    assert script.startswith("# unit split, as the target has it\n# no generated source: ")
+    assert "no generated source" in (tmp_path / "report.html").read_text()
     again = bring_up(
         model(), session="inline", out=tmp_path, resume=True, device_pipeline=pipeline, force=False
     )
@@ -327,6 +330,8 @@ def test_a_source_that_does_not_repeat_itself_is_no_oracle(tmp_path):
     document = json.loads((tmp_path / "result.json").read_text())
     assert (document["verdict"], document["culprits"]) == ("inconclusive", [])
     assert document["reason"] == str(caught.value)
+    assert [unit["name"] for unit in document["unjudged"]] == ["add", "tiny_model.count", "relu"]
+    assert "two runs of the source gave different" in (tmp_path / "report.html").read_text()
 
 
 def test_a_model_with_nothing_to_compare_is_inconclusive(tmp_path):

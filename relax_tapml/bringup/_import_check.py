@@ -28,6 +28,7 @@ from relax_tapml.files.machine import raise_machine_error
 from relax_tapml.frontend.model import Model, Sample
 from relax_tapml.passes.bounded_outputs import bounded_outputs
 from relax_tapml.printable import error_line, message_line, names_text
+from relax_tapml.results.error_map_result import ErrorMapResult
 from relax_tapml.results.import_result import (
     ImportDistance,
     ImportFinding,
@@ -162,7 +163,7 @@ def check_import(
     return ImportCheck(
         verdict=verdict,
         decisive=decisive,
-        apart=chosen.plain.error,
+        apart=_apart(chosen.plain),
         precision=chosen.precision,
         share=chosen.share,
         blunt=tuple(output.place for output in judged if output.is_blunt),
@@ -326,7 +327,13 @@ def import_result(
         power=ImportPower(tolerance_of_rms=check.share, blunt=check.blunt),
         note=check.note,
         finding=finding,
+        error_map=ErrorMapResult.of(check.decisive.error_map),
     )
+
+
+def _apart(plain: Comparison) -> float:
+    """Return the largest error; NaN or infinity where a value is not finite on one side only."""
+    return plain.max_abs if math.isfinite(plain.error) else plain.error
 
 
 def _allowed(check: ImportCheck) -> float | None:

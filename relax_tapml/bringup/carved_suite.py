@@ -19,7 +19,7 @@ from relax_tapml.carve.select.call_work import UnitWork
 from relax_tapml.carve.select.choose_cases import choose_cases
 from relax_tapml.passes.annotate_sites import annotated_calls
 from relax_tapml.progress import SILENT, Stage
-from relax_tapml.report.quantities import count_text
+from relax_tapml.report.quantities import count_text, size_text
 from relax_tapml.suite.manifest import Manifest
 from relax_tapml.suite.open_suite import Suite
 
@@ -87,8 +87,8 @@ def captured_text(store: CaptureStore, sites: int, samples: int) -> str:
         chosen = f"{len(store.called_sites())} of "
         option = f" (--capture-calls {notes.capture_calls})"
     return (
-        f"{chosen}{sites} sites x {samples} inputs{option}: "
-        f"{stats.disk_bytes / 1e6:.0f} MB stored, {stats.seen_bytes / 1e6:.0f} MB seen"
+        f"{chosen}{count_text(sites, 'site')} x {count_text(samples, 'input')}{option}: "
+        f"{size_text(stats.disk_bytes)} stored, {size_text(stats.seen_bytes)} seen"
         f"{f'; the GPU waited for each copy: {notes.waited}' if notes.waited else ''}"
     )
 

@@ -21,6 +21,7 @@ from relax_tapml.partition.site_table import SiteEntry, site_table
 from relax_tapml.passes.assign_sides import host_only_sites
 from relax_tapml.passes.notes import Note
 from relax_tapml.progress import SILENT, Stage
+from relax_tapml.report.quantities import count_text, size_text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,8 +106,8 @@ def lowered_text(model: Model, lowered: Lowered) -> str:
     """Return how large a model is, for people."""
     weights_bytes = sum(array.nbytes for array in model.params.values())
     return (
-        f"{model.name}: {len(lowered.units)} units, {len(lowered.table)} sites, "
-        f"{weights_bytes / 1e6:.0f} MB of parameters"
+        f"{model.name}: {count_text(len(lowered.units), 'unit')}, "
+        f"{count_text(len(lowered.table), 'site')}, {size_text(weights_bytes)} of parameters"
     )
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Unpack
 
 from relax_tapml.bringup._capture_notes import require_plan
+from relax_tapml.bringup._failing_kernels import write_failing_kernels
 from relax_tapml.bringup._import_fault import find_import_fault
 from relax_tapml.bringup._plan import Planner
 from relax_tapml.bringup._stage_clock import StageClock
@@ -191,6 +192,7 @@ def run_stages(
     found.estimate = clock.estimate
     result = summarise(found, options, clock.seconds, folder.path)
     write_result(folder.path, result)
+    write_failing_kernels(result, build, folder.path)
     render(result, out=folder.path)
     if migrated.source_error is not None and not result.culprits:
         raise migrated.source_error

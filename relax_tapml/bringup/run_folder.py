@@ -23,6 +23,7 @@ from relax_tapml.files.scratch import is_scratch, sweep
 from relax_tapml.foreign.module import read_module, sealed_json
 from relax_tapml.partition.boundary import Boundary
 from relax_tapml.results.calls_file import LAST_GOOD, calls_file, write_calls
+from relax_tapml.results.failing_kernels import FAILING
 from relax_tapml.results.json_codec import encode, read_as
 from relax_tapml.results.pipeline_result import PipelineRun
 from relax_tapml.results.step_result import StepResult
@@ -37,10 +38,10 @@ _KIND = "relax_tapml.run"
 # The state last: until it is deleted the folder can be seen to be ours.
 _OURS = (
     *("result.json", "report.html", "captures", "tests", "kernels", "bundle"),
-    *("import", "boundaries", "lowered.json", _DEVICE, _STATE),
+    *("import", "boundaries", FAILING, "lowered.json", _DEVICE, _STATE),
 )
 # What a run ends with.
-_ENDS = ("result.json", "report.html")
+_ENDS = ("result.json", "report.html", FAILING)
 
 
 class RunFolder(Closing):

@@ -38,10 +38,12 @@ from relax_tapml.results.run_result import (
     RunResult,
     SkippedSite,
     StageSeconds,
+    UnjudgedUnit,
 )
 from relax_tapml.results.unit_result import DimResult, UnitResult, culprits
 from relax_tapml.suite.composite_units import caused_by_kernels, units_run
 from relax_tapml.suite.open_suite import Suite
+from relax_tapml.system import peak_bytes
 from relax_tapml.versions import versions
 
 _NOTHING_COMPARED = "no unit was compared on the target"
@@ -107,6 +109,7 @@ def summarise(
         reason=reason,
         culprits=names,
         units=tuple(units),
+        unjudged=_unjudged(found),
         outputs=tuple(output.result for output in migrated.outputs),
         steps=tuple(step for step in steps if step is not None),
         pipeline=migrated.pipeline,
@@ -115,6 +118,7 @@ def summarise(
         unproven={} if found.suite is None else dict(found.suite.manifest.dropped_probes),
         versions=_versions(),
         seconds=seconds,
+        peak_bytes=peak_bytes(),
         estimate=found.estimate,
         model=_model_result(found),
         source=options.source,
@@ -209,6 +213,20 @@ def _units(found: Findings) -> list[UnitResult]:
     return units
 
 
+def _unjudged(found: Findings) -> tuple[UnjudgedUnit, ...]:
+    """Return the units of a model of which none was judged."""
+    if found.alone is not None:
+        return ()
+    origins: dict[str, dict[str, tuple[str, ...]]] = {name: {} for name in found.lowered.units}
+    for entry in found.lowered.table:
+        origins[entry.site.unit][entry.site.id] = _texts(entry)
+    return tuple(UnjudgedUnit(name=name, origins=sites) for name, sites in origins.items())
+
+
+def _texts(entry: SiteEntry) -> tuple[str, ...]:
+    return tuple(origin.text for origin in entry.origins)
+
+
 def _with_cache(
     units: Sequence[UnitResult], cache: CacheResult, found: Findings
 ) -> list[UnitResult]:
@@ -255,7 +273,7 @@ def _described(unit: UnitResult, sites: Sequence[SiteEntry], found: Findings) ->
         unit,
         sites=len(sites),
         origin=unit_text(site.origins for site in sites),
-        origins={site.site.id: tuple(one.text for one in site.origins) for site in sites},
+        origins={site.site.id: _texts(site) for site in sites},
         target_kernel=found.kernels.names.get(unit.name, ""),
     )
     if entry is None:

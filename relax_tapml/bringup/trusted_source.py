@@ -22,6 +22,7 @@ from relax_tapml.migrate.choices import SourceChoices
 from relax_tapml.partition.kernel_library import KernelLibrary
 from relax_tapml.partition.lower_for_target import lower_for_target
 from relax_tapml.progress import SILENT, Stage, showing
+from relax_tapml.report.quantities import number_text
 from relax_tapml.results.import_result import ImportFinding
 
 
@@ -184,7 +185,7 @@ def trust_source(built: BuiltSource, is_checked: bool = True, stage: Stage = SIL
     if check is None:
         stage.say(f"{name}; there is no framework output to compare with")
         return ran
-    stage.say(f"{name} {check.agreement} (max abs {check.apart:.2g})")
+    stage.say(f"{name} {check.agreement} (max abs {number_text(check.apart)})")
     doubts = {
         Verdict.PASS: "",
         Verdict.INCONCLUSIVE: f"import of {model}: comparing with the framework shows nothing: "

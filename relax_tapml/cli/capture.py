@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from relax_tapml.errors import ExitCode
+from relax_tapml.report.quantities import size_text
 
 if TYPE_CHECKING:
     from relax_tapml.capture.store import CaptureStore
@@ -79,9 +80,10 @@ def _print(summary: dict[str, Any]) -> None:
         f"{stats['tensors']} distinct tensors, {stats['parameters']} parameters"
     )
     console.print(
-        f"{_size(stats['activation_bytes'])} of activations stored, "
-        f"{_size(stats['seen_bytes'])} seen; {_size(stats['parameter_bytes'])} of parameters; "
-        f"{_size(stats['disk_bytes'])} on disk"
+        f"{size_text(stats['activation_bytes'])} of activations stored, "
+        f"{size_text(stats['seen_bytes'])} seen; "
+        f"{size_text(stats['parameter_bytes'])} of parameters; "
+        f"{size_text(stats['disk_bytes'])} on disk"
     )
     manifest = summary["manifest"]
     if manifest.get("capture_calls", "all") != "all":
@@ -95,7 +97,3 @@ def _print(summary: dict[str, Any]) -> None:
     for site in summary["sites"]:
         table.add_row(site["site"], site["unit"] or "", str(site["calls"]))
     console.print(table)
-
-
-def _size(nbytes: int) -> str:
-    return f"{nbytes / 1e6:.1f} MB" if nbytes >= 1e5 else f"{nbytes} bytes"

@@ -35,7 +35,7 @@ def parsed(parser: ArgumentParser, argv: Sequence[str] | None) -> Namespace:
             raise SystemExit(streams.finish(_code(end))) from None
 
 
-def guarded(command: Command) -> Command:
+def guarded(command: Command, *, is_folded: bool = False) -> Command:
     """Return ``command`` with every exception turned into an exit code and a message.
 
     A ``TapmlError`` ends with its own code, an error of the system with 3 (2 for a path of the
@@ -47,11 +47,18 @@ def guarded(command: Command) -> Command:
     If the reader of stdout leaves (``| head``), the command continues and ends with its usual code,
     because scripts read its verdict from that. If stdout cannot be written to for another reason,
     such as a full disk, a verdict of 0 or 1 becomes 3: its output is lost.
+
+    Parameters
+    ----------
+    command
+        Takes the arguments and returns an exit code.
+    is_folded
+        Print each of TVM's warnings once.
     """
 
     @wraps(command)
     def run(args: Namespace) -> int:
-        with StandardStreams() as streams:
+        with StandardStreams(is_folded=is_folded) as streams:
             return streams.finish(_outcome(command, args))
 
     return run

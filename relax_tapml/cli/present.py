@@ -13,6 +13,7 @@ from rich.text import Text
 
 from relax_tapml.cli.console import console_of, plain
 from relax_tapml.compare.verdict import Verdict
+from relax_tapml.printable import names_text
 from relax_tapml.report.dims import dim_rows, dims_text
 from relax_tapml.report.findings import (
     agreement_text,
@@ -26,11 +27,13 @@ from relax_tapml.report.findings import (
     open_end,
     pipeline_text,
     precision_text,
+    skipped_by_reason,
     suspicions,
     tolerance_text,
     untested_text,
     verdict_text,
 )
+from relax_tapml.report.next_commands import next_commands
 from relax_tapml.report.power import power_sentences
 from relax_tapml.report.quantities import (
     count_text,
@@ -41,11 +44,11 @@ from relax_tapml.report.quantities import (
 )
 from relax_tapml.results.run_result import RunResult
 from relax_tapml.results.unit_result import UnitResult
-from relax_tapml.suite.pytest_file import MAX_STEM, identifier
 
 _TEXT_WIDTH = 92
 _UNWRAPPED = 100_000
 _EXPLAINED_AT_MOST = 5
+_REASONS_AT_MOST = 4
 
 
 def present(
@@ -101,9 +104,11 @@ def present(
         _print(console, sentence)
     for row in dim_rows(result) if show_all else ():
         _print(console, f"{row.name} = {row.value}: {row.text}.", indent="  ")
-    for label, command in _next(result, out):
+    commands = next_commands(result, out, has_tests=(out / "tests").is_dir())
+    labels = ["Report:", "Next:", *[""] * len(commands)]
+    for label, text in zip(labels, [str(out / "report.html"), *commands], strict=False):
         # Never wrapped: a command is copied as a whole.
-        console.print(plain(f"{label:<8}{command}"), soft_wrap=True)
+        console.print(plain(f"{label:<8}{text}"), soft_wrap=True)
 
 
 def _stdout() -> Console:
@@ -221,10 +226,7 @@ def _sentences(result: RunResult, out: Path) -> list[str]:
     sentences += import_text(result)
     sentences += filter(None, [dims_text(result)])
     if result.skipped:
-        sentences.append(
-            f"{count_text(len(result.skipped), 'site')} skipped, which means not tested on the "
-            "target; the report gives the reasons."
-        )
+        sentences += _skipped(result)
     if culprits and (out / "bundle").is_dir():
         blamed = [unit for unit in result.units if unit.name in culprits]
         on_host = [unit.name for unit in blamed if not unit.on_device]
@@ -236,25 +238,18 @@ def _sentences(result: RunResult, out: Path) -> list[str]:
     return sentences
 
 
-def _next(result: RunResult, out: Path) -> list[tuple[str, str]]:
-    lines = [("Report:", str(out / "report.html"))]
-    finding = None if result.import_ is None else result.import_.finding
-    scripts = [] if finding is None else [node.script for node in finding.nodes if node.script]
-    lines += [("Import:", shlex.join(["python", str(out / script)])) for script in scripts]
-    pipeline = result.device_pipeline
-    # A pass object given from Python has no name a command could use.
-    is_repeatable = not pipeline or ":" in pipeline
-    if (out / "tests").is_dir() and is_repeatable:
-        command = ["pytest", str(out / "tests")]
-        command += ["--tapml-target", result.target, "--tapml-session", result.session]
-        if pipeline:
-            command += ["--tapml-device-pipeline", pipeline]
-        wrong = [name for name in result.culprits if not is_pass(name)]
-        if 0 < len(wrong) <= _EXPLAINED_AT_MOST:
-            # The tests of a suite have the names of its files, which are identifiers.
-            command += ["-k", " or ".join(identifier(name)[:MAX_STEM] for name in wrong)]
-        lines.append(("Next:", shlex.join(command)))
-    return lines
+def _skipped(result: RunResult) -> list[str]:
+    """Return how many sites were skipped, and why, the most frequent reasons first."""
+    counted = count_text(len(result.skipped), "site")
+    sentences = [f"{counted} skipped, which means not tested on the target:"]
+    reasons = skipped_by_reason(result)
+    for reason, sites in reasons[:_REASONS_AT_MOST]:
+        units = list(dict.fromkeys(site.split("/", 2)[-1] for site in sites))
+        sentences.append(f"{count_text(len(sites), 'site')} of {names_text(units)}: {reason}")
+    more = len(reasons) - _REASONS_AT_MOST
+    if more > 0:
+        sentences.append(f"The report has {count_text(more, 'more reason')}.")
+    return sentences
 
 
 def _print(console: Console, text: str, *, indent: str = "") -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import textwrap
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -30,6 +31,8 @@ from relax_tapml.report.quantities import about_text, rough_text, seconds_text
 
 _NAME_WIDTH = 9
 _TEXT_WIDTH = 64
+_TIME_WIDTH = 10
+_WIDE, _BAR = 100, 24
 
 
 class _LiveStage:
@@ -86,6 +89,26 @@ class _Left(ProgressColumn):
         return plain(task.fields["stage"].left_text)
 
 
+class _Text(ProgressColumn):
+    """What a stage does, as much of it as fits beside the rest on one line.
+
+    The line that stays when the stage ends has all of it.
+    """
+
+    def __init__(self, console: Console) -> None:
+        super().__init__()
+        self._console = console
+
+    def render(self, task: Task) -> Text:
+        bar = 10 if self._console.width < _WIDE else _BAR
+        # A spinner, the elapsed time, and spaces between the columns.
+        taken = 1 + len(task.description) + bar + 7 + len(task.fields["stage"].left_text) + 5
+        text = plain(task.fields["text"])
+        text.truncate(max(0, self._console.width - taken - 1), overflow="ellipsis")
+        text.no_wrap = True
+        return text
+
+
 class Progress:
     """A ``Reporter`` for the command line.
 
@@ -115,11 +138,12 @@ class Progress:
     def stage(self, name: str) -> Iterator[Stage]:
         """Display a stage until the context ends; the line of a failed one ends in ``failed``."""
         started = time.perf_counter()
+        is_narrow = self._console.width < _WIDE
         bars = Bars(
             SpinnerColumn(),
             TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=24),
-            TextColumn("{task.fields[text]}", markup=False),
+            BarColumn(bar_width=10 if is_narrow else _BAR),
+            _Text(self._console),
             TimeElapsedColumn(),
             _Left(),
             console=self._console,
@@ -181,6 +205,16 @@ class Progress:
             thread.join()
 
     def _print_line(self, name: str, text: str, seconds: float) -> None:
-        line = f"{name:<{_NAME_WIDTH}}{text:<{_TEXT_WIDTH}}  {seconds_text(seconds):>8}"
+        width, lines = _TEXT_WIDTH, [printable(text)]
+        if self._console.is_terminal:
+            room = self._console.width - _NAME_WIDTH - _TIME_WIDTH
+            width = max(20, min(_TEXT_WIDTH, room))
+            wrapped = textwrap.wrap(lines[0], max(20, room), break_on_hyphens=False)
+            lines = wrapped or [""]
+        *first, last = lines
+        for number, part in enumerate(first):
+            self._console.print(plain(f"{'' if number else name:<{_NAME_WIDTH}}{part}"))
+        label = "" if first else name
+        line = f"{label:<{_NAME_WIDTH}}{last:<{width}}{seconds_text(seconds):>{_TIME_WIDTH}}"
         # Text, not a string: a stage's text is not markup. Without wrapping or cropping.
         self._console.print(plain(line), soft_wrap=True)

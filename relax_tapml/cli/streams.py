@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import errno
 import os
+import subprocess
 import sys
 from collections.abc import Iterable
 from contextlib import suppress
+from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO, cast
 
 from relax_tapml.errors import ExitCode
 from relax_tapml.printable import printable
+
+_STDERR = 2
+_COPY = Path(__file__).with_name("_repeated_warnings.py")
+_COPYING_S = 1.0
 
 
 class Sink:
@@ -110,6 +116,51 @@ class PrintableStream:
         return getattr(self._stream, name)
 
 
+class _FoldedStderr:
+    """Print what C++ writes to file descriptor 2 without repeating TVM's warnings.
+
+    The descriptor becomes a pipe to a process that copies its text (``_repeated_warnings``).
+    Python's own stream gets a descriptor of its own for what was there. Where the process cannot be
+    started, or ``sys.stderr`` is something else, nothing is changed.
+
+    Attributes
+    ----------
+    stream
+        For Python's own text; None where nothing was changed.
+    """
+
+    def __init__(self, stream: TextIO | None) -> None:
+        self.stream: TextIO | None = None
+        self._copying: subprocess.Popen[bytes] | None = None
+        try:
+            if stream is None or stream.fileno() != _STDERR:
+                return
+            self._copying = subprocess.Popen(
+                [sys.executable, "-I", "-S", str(_COPY)], stdin=subprocess.PIPE, stderr=_STDERR
+            )
+        except (OSError, ValueError):
+            return
+        stream.flush()
+        assert self._copying.stdin is not None
+        self.stream = os.fdopen(
+            os.dup(_STDERR), "w", encoding=stream.encoding, errors=stream.errors, buffering=1
+        )
+        os.dup2(self._copying.stdin.fileno(), _STDERR)
+        self._copying.stdin.close()
+
+    def end(self) -> None:
+        """Give the descriptor back, and wait a moment for text that is under way."""
+        if self._copying is None or self.stream is None:
+            return
+        copying, self._copying = self._copying, None
+        with suppress(OSError):
+            self.stream.flush()
+        os.dup2(self.stream.fileno(), _STDERR)
+        with suppress(subprocess.TimeoutExpired):
+            # Longer, if a process that was left behind can still write.
+            copying.wait(_COPYING_S)
+
+
 class StandardStreams:
     """Make ``sys.stdout`` and ``sys.stderr`` printable sinks in the block.
 
@@ -117,12 +168,19 @@ class StandardStreams:
     (``| head``), the command continues and ends as usual. All other failures of standard output,
     such as a full disk, are reported at the end, by ``finish``. What cannot be written to standard
     error is lost.
+
+    Parameters
+    ----------
+    is_folded
+        Print each of TVM's warnings once, and how often it came at the end.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_folded: bool = False) -> None:
         _keep_descriptors()
         self._previous = sys.stdout, sys.stderr
-        self._out, self._err = Sink(sys.stdout), Sink(sys.stderr)
+        self._folded = _FoldedStderr(sys.stderr) if is_folded else None
+        own = None if self._folded is None else self._folded.stream
+        self._out, self._err = Sink(sys.stdout), Sink(own or sys.stderr)
 
     def __enter__(self) -> StandardStreams:
         sys.stdout, sys.stderr = printable_stream(self._out), printable_stream(self._err)
@@ -150,6 +208,8 @@ class StandardStreams:
             if code in (ExitCode.PASS, ExitCode.MISMATCH):
                 code = int(ExitCode.INCONCLUSIVE)
         self._err.flush()
+        if self._folded is not None:
+            self._folded.end()
         return code
 
 

@@ -153,6 +153,14 @@ def mismatch_at(place: int, oracle: Array, actual: Array) -> FirstMismatch:
     )
 
 
+def wrong_values(block: Block) -> Array:
+    """Return which values of a block are judged and differ by more than they may."""
+    wrong = np.zeros(block.oracle.size, dtype=bool)
+    for _way, mask in _masks(block):
+        wrong |= mask
+    return wrong
+
+
 def _masks(block: Block) -> Iterator[tuple[str, Array]]:
     """Yield the ways with disjoint masks of the values that differ so."""
     yield BEYOND, block.distance > block.allowed

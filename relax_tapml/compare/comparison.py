@@ -10,6 +10,7 @@ from itertools import zip_longest
 from relax_tapml.arrays import Array, is_float, is_integer
 from relax_tapml.compare._mismatches import BEYOND, Mismatches, describe, mismatch_at
 from relax_tapml.compare._worst_value import WorstValue
+from relax_tapml.compare.error_map import ErrorMap, error_map
 from relax_tapml.compare.metrics.block import Collector, blocks, parts_of
 from relax_tapml.compare.metrics.metric import Measure, Metric
 from relax_tapml.compare.metrics.registry import measures, metrics_for
@@ -59,6 +60,8 @@ class Comparison:
         Of the values.
     power
         Which errors that tolerance detects; None where no value is judged, and for a mismatch.
+    error_map
+        Where the mismatches are and how large; None without one.
     """
 
     verdict: Verdict
@@ -76,6 +79,7 @@ class Comparison:
     ties: int = 0
     tolerance: Tolerance
     power: Power | None = None
+    error_map: ErrorMap | None = None
 
     @property
     def max_abs(self) -> float:
@@ -275,6 +279,7 @@ def _judge(oracle: Array, actual: Array, tolerance: Tolerance) -> Comparison:
         first_expected=first.expected,
         first_actual=first.actual,
         first_ulp=first.ulp,
+        error_map=error_map(oracle, actual, tolerance),
     )
 
 

@@ -147,6 +147,7 @@ def in_context(unit: UnitResult, context: InContext | None) -> UnitResult:
         tolerance_origin=None,
         metrics=None,
         first=None,
+        error_map=None,
         together=context.together,
         right_calls=context.right_calls,
     )

@@ -362,6 +362,15 @@ def _error(kind: str, text: str, trace: str) -> BaseException:
     return other
 
 
+def _own_descriptors() -> list[int]:
+    """Return those that Python prints to, if they are others than those of C++."""
+    found = []
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError, AttributeError):
+            found.append(stream.fileno())
+    return found
+
+
 def _in_fork(
     work: Callable[[ForkChannel], None],
     notes: mmap.mmap,
@@ -382,7 +391,7 @@ def _in_fork(
             signal.signal(number, signal.SIG_IGN)  # the parent ends the fork
         for number in (*_FATAL, signal.SIGALRM):
             signal.signal(number, signal.SIG_DFL)
-        for descriptor in (1, 2):
+        for descriptor in (1, 2, *_own_descriptors()):
             os.dup2(printed.fileno(), descriptor)
 
         def body() -> None:

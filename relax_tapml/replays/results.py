@@ -11,6 +11,7 @@ from relax_tapml.compare.verdict import Verdict
 from relax_tapml.replays.replay import ReplayReport
 from relax_tapml.replays.unit.case_replay import CaseReplay
 from relax_tapml.replays.unit.unit_replay import UnitReplay
+from relax_tapml.results.error_map_result import ErrorMapResult
 from relax_tapml.results.replay_result import ReplayResult
 from relax_tapml.results.unit_result import (
     CasePower,
@@ -35,6 +36,7 @@ def unit_result(detail: UnitReplay) -> UnitResult:
         case=detail.decisive_case or None,
         metrics=None if decisive is None else metrics_of(decisive),
         first=None if decisive is None else _first(decisive),
+        error_map=None if decisive is None else ErrorMapResult.of(decisive.error_map),
         power=tuple(power for case in detail.cases for power in _case_power(case)),
     )
 

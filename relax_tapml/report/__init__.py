@@ -7,6 +7,7 @@ found as sentences, ``quantities`` writes numbers; ``page.render`` writes the pa
 __all__ = [
     "dims",
     "findings",
+    "next_commands",
     "page",
     "power",
     "quantities",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -70,7 +71,12 @@ def explain(unit: UnitResult) -> str:
         sentences.append(f"The target's own kernel was run, which is {unit.target_kernel} there.")
     if unit.tolerance is not None:
         tolerance = tolerance_text(unit.tolerance, unit.tolerance_origin)
-        sentences.append(closed(f"T{tolerance[1:]}"))
+        if unit.reason and unit.error is not None and math.isfinite(unit.error):
+            # Not the largest error, but the one that exceeds its tolerance most.
+            tolerance = (
+                f"the value furthest beyond is off by {number_text(unit.error)}, {tolerance}"
+            )
+        sentences.append(capitalized(closed(tolerance)))
     if unit.together:
         sentences.append(
             "With any of them on the host the model is right: look for memory or state that they "
@@ -237,6 +243,14 @@ def _wrong_node_text(node: WrongNode) -> str:
         f"{node.operator} is imported wrongly: node {node.node}{where}{line}: {closed(node.reason)}"
         f"{value}{alike}"
     )
+
+
+def skipped_by_reason(result: RunResult) -> list[tuple[str, list[str]]]:
+    """Return each reason why sites were skipped, with these sites; what skips most comes first."""
+    sites: dict[str, list[str]] = {}
+    for skip in result.skipped:
+        sites.setdefault(skip.reason, []).append(skip.site)
+    return sorted(sites.items(), key=lambda pair: -len(pair[1]))
 
 
 def tolerance_text(tolerance: float | None, origin: str | None = None) -> str:

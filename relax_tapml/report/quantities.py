@@ -7,11 +7,16 @@ from collections.abc import Mapping
 
 
 def number_text(value: float | None) -> str:
-    """Write an error or tolerance: ``0``, ``nan``, ``3.1e-06``; a dash where there is none."""
+    """Write an error or tolerance: ``0``, ``nan``, ``3.1e-06``, ``0.0666``; a dash for none.
+
+    Where it is neither small nor large it is written as in the reasons of comparisons.
+    """
     if value is None:
         return "-"
     if not math.isfinite(value):
         return str(float(value))
+    if 1e-3 <= abs(value) < 999.5:
+        return f"{value:.3g}"
     return "0" if value == 0 else f"{value:.1e}"
 
 

@@ -11,6 +11,8 @@ __all__ = [
     "cache_result",
     "calls_file",
     "device_result",
+    "error_map_result",
+    "failing_kernels",
     "import_result",
     "json_codec",
     "matrix_result",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from relax_tapml.compare.verdict import Verdict
+from relax_tapml.results.error_map_result import ErrorMapResult
 from relax_tapml.results.json_codec import Count, Number, Seconds
 
 
@@ -166,6 +167,8 @@ class ImportResult:
         Why there is no more accurate run of the framework although it was needed.
     finding
         What makes the source differ; None where it does not, or there is no framework's graph.
+    error_map
+        Where the output that decided is wrong; None if it is right.
     """
 
     verdict: Verdict = Verdict.SKIPPED
@@ -177,3 +180,4 @@ class ImportResult:
     power: ImportPower | None = None
     note: str = ""
     finding: ImportFinding | None = None
+    error_map: ErrorMapResult | None = None

@@ -28,6 +28,22 @@ class SkippedSite:
 
 
 @dataclass(frozen=True, kw_only=True)
+class UnjudgedUnit:
+    """A unit of a run that ended before any was judged.
+
+    Parameters
+    ----------
+    name
+        Of the unit.
+    origins
+        Where in the model it comes from, by site, as in ``UnitResult``.
+    """
+
+    name: str
+    origins: dict[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
 class StageSeconds:
     """How long each stage took in this run, and all of it.
 
@@ -147,6 +163,8 @@ class RunResult:
         Names of the units that are wrong on the target, and ``pass:NAME`` of a wrong pass.
     units
         In the order of the model.
+    unjudged
+        All units of the model, in its order, where the run ended before any was judged.
     outputs
         What the tolerances of the model's outputs see.
     steps
@@ -164,6 +182,9 @@ class RunResult:
         Distribution name to version, of what made the run; and the machine's architecture.
     seconds
         Of each stage.
+    peak_bytes
+        The most memory that the run's own process had, its children not counted; None if that is
+        not known.
     estimate
         What they were expected to take; None if the run did not get that far.
     model
@@ -200,6 +221,7 @@ class RunResult:
     reason: str = ""
     culprits: list[str]
     units: tuple[UnitResult, ...]
+    unjudged: tuple[UnjudgedUnit, ...] = ()
     outputs: tuple[OutputPower, ...] = ()
     steps: tuple[StepResult, ...]
     pipeline: PipelineResult | None = None
@@ -208,6 +230,7 @@ class RunResult:
     unproven: dict[str, str] = field(default_factory=dict)
     versions: dict[str, str]
     seconds: StageSeconds
+    peak_bytes: Count | None = None
     estimate: Estimate | None = None
     model: ModelResult | None = None
     source: str

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from relax_tapml.compare.comparison import Comparison
 from relax_tapml.compare.power import Power
 from relax_tapml.compare.verdict import Verdict
+from relax_tapml.results.error_map_result import ErrorMapResult
 from relax_tapml.results.json_codec import Count, MetricValue, Number, Value
 
 
@@ -148,6 +149,8 @@ class UnitResult(UnitOutcome):
         Name of the case that decided; None without one.
     metrics, first
         Of the comparison that decided.
+    error_map
+        Where it found wrong values; None for another verdict, and where shapes differ.
     power
         What the tolerances of its cases see, for each output that passes.
     sites
@@ -175,6 +178,7 @@ class UnitResult(UnitOutcome):
     case: str | None = None
     metrics: Metrics | None = None
     first: FirstMismatch | None = None
+    error_map: ErrorMapResult | None = None
     power: tuple[CasePower, ...] = ()
     sites: Count = 0
     origin: str = ""

@@ -10,6 +10,7 @@ them afterwards, and ``merge`` joins suites. ``reproducer`` writes one case as a
 __all__ = [
     "composite_units",
     "copies",
+    "kernel_text",
     "manifest",
     "manifest_file",
     "merge",

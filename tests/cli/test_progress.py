@@ -50,6 +50,23 @@ def test_a_long_text_is_neither_cut_nor_wrapped() -> None:
     assert text in line
 
 
+@pytest.mark.parametrize("width", [40, 80, 120])
+def test_a_terminal_gets_lines_that_fit(width: int) -> None:
+    """While a stage runs it is one line; when it has ended, all of its text is there."""
+    stream = io.StringIO()
+    console = Console(file=stream, highlight=False, width=width, force_terminal=True)
+    progress = Progress(console)
+    progress.expect({"carve": 100.0, "replay": 60.0})
+    text = "33 units, 75 cases, 58 probes, 6 dropped, result.json has the reasons; all pass on llvm"
+    with progress.stage("carve") as stage:
+        stage.update(1, 4)
+        stage.say(text)
+    lines = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "\n", stream.getvalue()).splitlines()
+    assert max(map(len, lines)) <= width
+    assert text.split() == [word for word in text.split() if word in " ".join(lines)]
+    assert lines[-1].endswith("ms")
+
+
 def test_a_terminal_sees_the_stage_move() -> None:
     stream = io.StringIO()
     with reporter_to(stream, is_terminal=True).stage("migrate") as stage:

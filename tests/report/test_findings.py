@@ -112,10 +112,12 @@ def test_numbers_stand_in_for_a_missing_reason() -> None:
         "first": FirstMismatch(index=(0, 2), expected=1.5, actual=1.75),
     }
     assert explain(unit("a", "mismatch", **numbers)) == (
-        "a: mismatch, error 2.5e-01, first at [0, 2]: expected 1.5, got 1.75. Tolerance 3.1e-06."
+        "a: mismatch, error 0.25, first at [0, 2]: expected 1.5, got 1.75. Tolerance 3.1e-06."
     )
     wrong = unit("a", "mismatch", reason="wrong.", **numbers)
-    assert explain(wrong) == "a: wrong. Tolerance 3.1e-06."
+    assert explain(wrong) == (
+        "a: wrong. The value furthest beyond is off by 0.25, tolerance 3.1e-06."
+    )
 
 
 def test_a_tolerance_comes_with_its_origin() -> None:
@@ -123,7 +125,7 @@ def test_a_tolerance_comes_with_its_origin() -> None:
     wrong = unit(
         "a", "mismatch", reason="wrong", tolerance=0.5, tolerance_origin="measured on 4 inputs"
     )
-    assert explain(wrong) == "a: wrong. Tolerance 5.0e-01: measured on 4 inputs."
+    assert explain(wrong) == "a: wrong. Tolerance 0.5: measured on 4 inputs."
 
 
 def agreement(meaning: Meaning, total: int, same: int, **fields: object) -> AgreementResult:

@@ -3,16 +3,29 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
-from made_results import changed, run_of
+from made_results import changed, run_of, step, unit
 
+from relax_tapml.compare.comparison import compare
 from relax_tapml.compare.verdict import Verdict
 from relax_tapml.report.page import render
+from relax_tapml.results.error_map_result import ErrorMapResult
+from relax_tapml.results.failing_kernels import write_failing_kernel
+from relax_tapml.results.import_result import ImportResult
 from relax_tapml.results.json_codec import decode
-from relax_tapml.results.run_result import CaptureResult, RunResult
+from relax_tapml.results.run_result import (
+    CaptureResult,
+    RunResult,
+    SkippedSite,
+    StageSeconds,
+    UnjudgedUnit,
+)
+from relax_tapml.results.unit_result import CasePower
 
 VOID = {"meta", "input", "br", "hr", "img", "link"}
 
@@ -81,7 +94,8 @@ def test_page_needs_nothing_from_outside(result: RunResult, tmp_path: Path) -> N
     page = page_of(result, tmp_path)
     for tag, attributes in page.elements:
         assert tag not in {"link", "img", "iframe"}
-        assert not {"src", "href"} & attributes.keys()
+        assert "src" not in attributes
+        assert (attributes.get("href") or "#").startswith("#")
     html = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert "default-src 'none'" in html
     assert "http://" not in html
@@ -177,6 +191,105 @@ def test_empty_run_is_not_a_pass(result: RunResult, tmp_path: Path) -> None:
     assert "Inconclusive on cuda: inconclusive, 0 of 0 units pass" in text
     assert "no unit was compared" in text
     assert "No step was tried." in text
+
+
+def test_a_culprit_has_its_kernel_and_the_command_that_reproduces_it(
+    result: RunResult, tmp_path: Path
+) -> None:
+    """As text, escaped, and only the beginning of a large file."""
+    (tmp_path / "tests").mkdir()
+    (name,) = result.culprits
+    write_failing_kernel(tmp_path, name, "<script>kernel", ".ll", "; <b>source" + "x" * 200_000)
+    page = page_of(result, tmp_path)
+    assert "<script>kernel" in page.text
+    assert "; <b>source" in page.text
+    assert "of which the beginning" in page.text
+    assert f"relax-tapml reproduce {tmp_path} {name}" in page.text
+    assert (tmp_path / "report.html").stat().st_size < 300_000
+
+
+def test_wrong_values_are_drawn(result: RunResult, tmp_path: Path) -> None:
+    """Of the culprit, and of an import that the framework does not agree with."""
+    found = ErrorMapResult.of(compare(np.zeros((4, 4)), np.eye(4)).error_map)
+    number = next(n for n, one in enumerate(result.units) if one.name in result.culprits)
+    page = page_of(changed(result, {number: {"error_map": found}}), tmp_path)
+    assert len(page.with_class("h6")) == 4 + 1  # and the key
+    failed = ImportResult(verdict=Verdict.MISMATCH, error_map=found)
+    page = page_of(run_of(verdict=Verdict.INCONCLUSIVE, import_=failed), tmp_path)
+    assert len(page.with_class("h6")) == 4 + 1
+    assert "axis 0 at 3, axis 1 at 3: 1 wrong value" in page.text
+
+
+def test_a_run_that_judged_nothing_has_its_units(tmp_path: Path) -> None:
+    """Not an empty table: the reason first, then what the model has."""
+    unjudged = tuple(
+        UnjudgedUnit(name=name, origins={f"main/{number:03d}/{name}": (f"layers.{number}:x",)})
+        for number, name in enumerate(("matmul", "softmax"))
+    )
+    run = run_of(verdict=Verdict.INCONCLUSIVE, reason="the source crashed", unjudged=unjudged)
+    page = page_of(run, tmp_path)
+    assert "Inconclusive on cuda: the source crashed." in page.text
+    assert "The run ended before any unit was judged. These are the 2 units" in page.text
+    assert "layers.1" in page.text
+    assert page.unit_rows() == []
+
+
+def test_skipped_sites_are_listed_by_reason(tmp_path: Path) -> None:
+    skipped = [SkippedSite(site=f"main/{n:03d}/a", reason="opaque") for n in range(3)]
+    text = page_of(run_of(skipped=tuple(skipped)), tmp_path).text
+    assert text.count("opaque") == 1
+    assert "main/002/a" in text
+
+
+def test_every_number_in_the_time_of_a_run_is_once(tmp_path: Path) -> None:
+    """Loading is part of lowering; the page has both apart, and the peak of memory."""
+    seconds = StageSeconds(load=3.0, lower=5.0, carve=2.0, total=7.5)
+    text = page_of(run_of(seconds=seconds, peak_bytes=1_500_000_000), tmp_path).text
+    for part in ("loading the model 3.0 s", "lowering 2.0 s", "carve 2.0 s", "in all 7.5 s"):
+        assert part in text
+    assert "1.5 GB" in text
+
+
+def test_the_page_of_a_large_model_is_bounded(tmp_path: Path) -> None:
+    """2,000 sites, each a unit of its own, moved one by one: below 2 MB."""
+    power = tuple(
+        CasePower(case=f"case{n}", output=0, share=0.1, terms=3, sees=("zeros",), blunt=False)
+        for n in range(8)
+    )
+    units = [
+        unit(
+            f"fused_matmul{n}_add{n}",
+            origins={f"main/{n:03d}/fused_matmul{n}_add{n}": (f"model.layers.{n}.mlp.up:mm_{n}",)},
+            origin=f"model.layers.{n}.mlp.up",
+            error=1e-6,
+            tolerance=1e-5,
+            tolerance_origin="float64 evaluation with the errors of: rounding of each operation",
+            metrics={"values": 12, "max_abs": 1e-6},
+            power=power,
+        )
+        for n in range(2000)
+    ]
+    boundary: tuple[str, ...] = ()
+    steps = [step(boundary, unit=one.name) for one in units]
+    page = page_of(run_of(units, steps=tuple(steps)), tmp_path)
+    assert (tmp_path / "report.html").stat().st_size < 2_000_000
+    assert len(page.unit_rows()) == 2000
+    assert "Details and bars of 1850 units that pass are left out here" in page.text
+    assert "Of 2000 steps: those that did not pass, and the first others" in page.text
+
+
+def test_headings_and_tables_are_for_screen_readers(result: RunResult, tmp_path: Path) -> None:
+    """No level of headings is left out, every column and row has a head with its scope."""
+    (tmp_path / "tests").mkdir()
+    page = page_of(result, tmp_path)
+    levels = [int(tag[1]) for tag, _ in page.elements if re.fullmatch(r"h[1-6]", tag)]
+    assert levels[0] == 1
+    assert all(after - before <= 1 for before, after in pairwise(levels))
+    assert all("scope" in attributes for tag, attributes in page.elements if tag == "th")
+    ids = [attributes["id"] for _, attributes in page.elements if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    for tag, attributes in page.elements:
+        assert tag != "svg" or "aria-label" in attributes or "aria-hidden" in attributes
 
 
 def test_a_failed_write_leaves_nothing_behind(
