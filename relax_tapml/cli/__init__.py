@@ -6,6 +6,7 @@ One file a command of ``relax-tapml``; ``exit`` turns errors into messages and e
 """
 
 __all__ = [
+    "build",
     "capture",
     "console",
     "doctor",

@@ -5,10 +5,11 @@ from __future__ import annotations
 from argparse import ArgumentParser
 from collections.abc import Sequence
 
-from relax_tapml.cli import capture, doctor, explain, fleet, merge, replay, report, reproduce
+from relax_tapml.cli import build, capture, doctor, explain, fleet, merge, replay, report, reproduce
 from relax_tapml.cli.exit import guarded, parsed
 
 _COMMANDS = {
+    "build": build,
     "capture": capture,
     "replay": replay,
     "explain": explain,
@@ -24,7 +25,7 @@ def parser() -> ArgumentParser:
     """Return the parser of the command line."""
     parser = ArgumentParser(
         prog="relax-tapml",
-        description="Parts of `python -m relax_tapml.build`, one at a time.",
+        description="Bring a model up on a target (build), or do parts of it, one at a time.",
         epilog="Exit codes: 0 pass, 1 mismatch or crash found, 2 usage, 3 inconclusive, "
         "70 internal, 130, 143 and 129 ended by Ctrl-C, SIGTERM and SIGHUP.",
     )
