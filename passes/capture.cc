@@ -295,10 +295,10 @@ ffi::Array<ffi::String> FrameObj::Refs(const std::string& site, ffi::PackedArgs 
       refs.push_back(value->second);
       continue;
     }
-    bool has_value = kind == '+' || kind == '?' || kind == '@';
+    bool has_value = kind == '+' || kind == '?' || kind == '@' || kind == '*';
     if (!has_value || i + 1 == tokens.size()) {
       TVM_FFI_THROW(ValueError) << "Site " << site << " has capture token \"" << token
-                                << "\", expected =K, or +K, ?K or @NAME followed by a value. "
+                                << "\", expected =K, or +K, ?K, @NAME or * followed by a value. "
                                 << "Run InsertCapture on the module again.";
     }
     ffi::AnyView value = tokens[++i];
@@ -307,7 +307,7 @@ ffi::Array<ffi::String> FrameObj::Refs(const std::string& site, ffi::PackedArgs 
       refs.push_back(known->second);
       continue;
     }
-    if (value.type_index() == ffi::TypeIndex::kTVMFFIArray) {
+    if (kind == '*') {
       // As many values as the run has decided; nothing refers to them.
       for (const ffi::Any& one : value.cast<ffi::Array<ffi::Any>>()) {
         refs.push_back(one.type_index() == ffi::TypeIndex::kTVMFFITensor
@@ -408,7 +408,6 @@ class CurrentRecording {
       std::lock_guard<std::mutex> lock(mutex_);
       recording = recording_;
       is_active_.store(false, std::memory_order_release);
-      WatchCaches(false);
     }
     if (recording != nullptr) recording->Stop();
   }
@@ -477,6 +476,7 @@ TVM_FFI_STATIC_INIT_BLOCK() {
              return recording == nullptr ? "" : recording->note();
            })
       .def("relax_tapml.capture.stop", []() { CurrentRecording::Global().Stop(); })
+      .def("relax_tapml.capture.unwatch_caches", []() { WatchCaches(false); })
       .def("relax_tapml.capture.mark",
            [](const ffi::String& text) {
              std::shared_ptr<Recording> recording = CurrentRecording::Global().Get();

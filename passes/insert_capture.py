@@ -160,6 +160,7 @@ class _FunctionInstrumenter:
         self._constants: list[relax.Expr] = []
         self._leaves = ValueLeaves()
         self._numbers: dict[Leaf, int] = {}
+        self._states: set[relax.Var] = set()
         self._weights = Weights(function, mod)
         self._derives = DERIVED_ATTR in (function.attrs or {})
         self._every = 1 if self._derives else every
@@ -228,6 +229,7 @@ class _FunctionInstrumenter:
             args[0] = before
             after = relax.Var("after", relax.ObjectType())
             read.append(relax.VarBinding(after, packed_call(AFTER, cache, after.ty)))
+            self._states |= {before, after}
             if appends_to_cache(found.unit):
                 results.append(after)
         if site is not None:
@@ -266,6 +268,8 @@ class _FunctionInstrumenter:
 
     def _token(self, leaf: Leaf) -> tuple[str, bool]:
         """Return the capture token of a leaf, and whether its value must follow the token."""
+        if isinstance(leaf.root, relax.Var) and leaf.root in self._states:
+            return "*", True
         if isinstance(leaf.root, Constant):
             return f"@{self._name}.const{self._constant(leaf.root)}", True
         weight = self._weights.name(leaf)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import tvm
 
@@ -20,7 +21,7 @@ class Note:
         A sentence.
     kernels
         The kernels that it is about, by their names in the module: it is worth knowing only where
-        one of them is called. None if it is about the whole module.
+        one of them is called. Empty if it is about the whole module.
     """
 
     text: str
@@ -30,7 +31,14 @@ class Note:
 def notes_of(module: tvm.IRModule) -> list[Note]:
     """Return the notes in a module, the oldest first."""
     attrs = module.attrs or {}
-    return [Note(str(text), tuple(map(str, names))) for text, *names in attrs.get(_NOTES, ())]
+    return [_read(item) for item in attrs.get(_NOTES, ())]
+
+
+def _read(item: Any) -> Note:
+    if isinstance(item, str):  # As modules on disk have them that version 0.1 wrote.
+        return Note(str(item))
+    text, *names = item
+    return Note(str(text), tuple(map(str, names)))
 
 
 def with_notes(module: tvm.IRModule, notes: Sequence[Note]) -> tvm.IRModule:

@@ -83,6 +83,8 @@ ffi::Function MakeCallback(void* vm, ffi::ObjectRef closure) {
                             result);
           stream.Finish();
         } catch (const ffi::Error& error) {
+          // These are no faults of a kernel.
+          if (error.kind() == "KeyboardInterrupt" || error.kind() == "MemoryError") throw;
           throw ffi::Error(kKernelFailed, error.message(), error.backtrace());
         }
       });

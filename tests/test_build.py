@@ -16,6 +16,8 @@ from tiny_model import UNITS
 
 from relax_tapml import bring_up
 from relax_tapml.build import main
+from relax_tapml.cli import main as subcommands
+from relax_tapml.frontend.scenarios import SCENARIOS
 from relax_tapml.progress import SilentReporter, SilentStage
 
 MODEL = "tiny_model:model"
@@ -551,3 +553,17 @@ def without_times(document):
             for step in document["steps"]
         ],
     }
+
+
+def test_relax_tapml_build_is_the_same_command(tmp_path, capsys):
+    """Arguments, exit codes and messages."""
+    for main_of in (main, lambda words: subcommands.main(["build", *words])):
+        assert main_of(["missing.json", "--out", str(tmp_path / "out")]) == 2
+        assert "model missing.json: no such file" in capsys.readouterr().err
+
+
+def test_the_help_names_all_scenarios(capsys):
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    text = capsys.readouterr().out
+    assert [one.name for one in SCENARIOS if one.name not in text] == []

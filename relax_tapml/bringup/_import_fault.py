@@ -286,12 +286,12 @@ class _Search:
 
         There, other choices among equal scores are right.
         """
-        if (
-            fault.kind in judged.faults
-            or not fault.call.function
-            or judged.confirmations == _CONFIRMED_AT_MOST
-        ):
+        if fault.kind in judged.faults or not fault.call.function:
             return True
+        if judged.confirmations == _CONFIRMED_AT_MOST:
+            why = f"it differs; only {_CONFIRMED_AT_MOST} nodes are confirmed"
+            judged.unjudged.setdefault(fault.call.node.name, why)
+            return False
         judged.confirmations += 1
         model = _node_model(fault.call, self._graph)
         try:

@@ -248,6 +248,9 @@ class _Job:
         unpaired = [name for name in given if name in prepared.side.unjudged]
         is_whole = self._plan.boundary is None and self._plan.limit is None
         makers = kernel_receivers(trial.sides.lowered)
+        # What never ran makes nothing that could be on the device.
+        idle = {unit.name for unit in units if unit.reason.startswith(NEVER_CALLED)}
+        makers = tuple(name for name in makers if name not in idle) or makers[:1]
         maker = makers[0]
         unjudged = [
             unit.name

@@ -81,6 +81,8 @@ class WriterThread(threading.Thread):
     def finish(self) -> StoreError | None:
         """Write what is queued and end; return a failure that no action has reported."""
         tvm_ffi.get_global_func("relax_tapml.capture.stop")()
+        # Not in this class's own thread: the model may read TVM's registry meanwhile.
+        tvm_ffi.get_global_func("relax_tapml.capture.unwatch_caches")()
         self._is_stopping = True
         self.join()
         return None if self._is_failure_reported else self._failure

@@ -24,6 +24,10 @@ class Happening(StrEnum):
     FORWARD = "forward"
 
 
+# How many sizes every cache is made with; see ``CacheState.config``.
+_SIZES = 5
+
+
 @dataclass(frozen=True, kw_only=True)
 class CacheEvent:
     """A call that changed sequences, or forward passes that followed one another.
@@ -93,13 +97,15 @@ class CacheState:
         NotCarvableError
             The cache could not be read; the reason is there instead.
         """
-        if isinstance(values[0], str):
+        if values and isinstance(values[0], str):
             raise NotCarvableError(values[0])
         try:
             state = msgspec.json.decode(str(values[1]), type=cls)
         except (IndexError, msgspec.MsgspecError) as error:
             raise NotCarvableError(f"its capture has no state of its KV cache: {error}") from None
-        if not state.events or len(state.held) != len(state.batch.sequences):
+        batch = state.events[-1] if state.events else None
+        lengths = {len(state.held)} if batch is None else {len(state.held), len(batch.numbers)}
+        if batch is None or {len(batch.sequences)} != lengths or len(state.config) < _SIZES:
             raise NotCarvableError("its capture has no forward pass of its KV cache")
         return state
 

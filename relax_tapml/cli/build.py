@@ -102,9 +102,9 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="NAME",
-        help="how a decoder with a paged KV cache is run: chat, batch, fork, tree, window, hidden, "
-        "drafts, softmax or logits; may be repeated (all that the model allows); or "
-        "MODULE:FUNCTION, which runs a sample of any model",
+        help="how a decoder with a paged KV cache is run: chat, batch, fork, tree, grow, window, "
+        "hidden, drafts, softmax, logits, draw, top_p or verify; may be repeated (all that the "
+        "model allows); or MODULE:FUNCTION, which runs a sample of any model",
     )
     add("--device-pipeline", metavar="MODULE:ATTR", help="Relax pass for the device's module")
     add("--host-pipeline", metavar="MODULE:ATTR", help="Relax pass for the host's module")
@@ -192,10 +192,11 @@ def _dim(text: str) -> tuple[str, tuple[int, ...]]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
-    return guarded(_run, is_folded=True)(parsed(parser(), argv))
+    return guarded(run, is_folded=True)(parsed(parser(), argv))
 
 
-def _run(args: argparse.Namespace) -> int:
+def run(args: argparse.Namespace) -> int:
+    """Bring the model up, print what was found, and return the exit code."""
     # Imported here so that --help and usage errors do not wait for TVM.
     from relax_tapml.bringup.main_job import bring_up
     from relax_tapml.cli.present import present

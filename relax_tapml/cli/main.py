@@ -40,4 +40,6 @@ def parser() -> ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one subcommand and return its exit code; wrong usage exits with 2."""
     args = parsed(parser(), argv)
-    return guarded(_COMMANDS[args.command].run)(args)
+    # As python -m relax_tapml.build does.
+    is_folded = args.command == "build"
+    return guarded(_COMMANDS[args.command].run, is_folded=is_folded)(args)

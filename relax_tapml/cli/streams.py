@@ -136,7 +136,11 @@ class _FoldedStderr:
             if stream is None or stream.fileno() != _STDERR:
                 return
             self._copying = subprocess.Popen(
-                [sys.executable, "-I", "-S", str(_COPY)], stdin=subprocess.PIPE, stderr=_STDERR
+                [sys.executable, "-I", "-S", str(_COPY)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,  # The reader of ours must not wait for it.
+                stderr=_STDERR,
+                start_new_session=True,  # A signal of the terminal is for this process.
             )
         except (OSError, ValueError):
             return

@@ -82,6 +82,7 @@ class CorrectedImporter(ExportedProgramImporter):  # type: ignore[misc]
             "maximum.default": self._logical(relax.op.logical_or, stock["maximum.default"]),
             "minimum.default": self._logical(relax.op.logical_and, stock["minimum.default"]),
             **dict.fromkeys(("clamp.default", "clamp.Tensor"), self._clamp),
+            "_upsample_bilinear2d_aa.default": self._refused_filter,
             **dict.fromkeys(("bmm.default", "matmul.default", "mm.default"), self._matmul),
         }
 
@@ -247,6 +248,10 @@ class CorrectedImporter(ExportedProgramImporter):  # type: ignore[misc]
                 raise NotImplementedError(f"the converter of {of.target} has no result {place}")
         return super()._getitem(node)
 
+    def _refused_filter(self, node: Node) -> Any:
+        """Refuse antialiasing, which TVM leaves out."""
+        raise NotImplementedError(f"{node.target} needs a filter that TVM does not have")
+
     def _elu(self, node: Node) -> Any:
         """Scale what comes in and what goes out, as SELU and CELU are; TVM ignores both."""
         dtype = _dtype(node)
@@ -259,7 +264,8 @@ class CorrectedImporter(ExportedProgramImporter):  # type: ignore[misc]
         least = relax.op.multiply(relax.op.minimum(x, zero), input_scale)
         negative = relax.op.subtract(relax.op.exp(self._emit(least)), relax.const(1, dtype))
         below = self._emit(relax.op.multiply(self._emit(negative), alpha))
-        chosen = self._emit(relax.op.where(relax.op.greater(x, zero), x, below))
+        # A NaN is not below zero, and stays.
+        chosen = self._emit(relax.op.where(relax.op.less_equal(x, zero), below, x))
         return self._emit(relax.op.multiply(chosen, scale))
 
     def _where(self, node: Node) -> Any:

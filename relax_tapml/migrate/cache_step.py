@@ -113,6 +113,11 @@ def _wrong_alone(
             step = one.step(module)
         except ObjectsMeet as call:
             return {}, f": {call} takes objects of more than one, so none can be moved alone"
+        except TapmlError:
+            raise
+        except Exception as error:  # Of the drive, as for all of them together.
+            raise_machine_error(error, f"running the model with its {kept_text(maker)} there")
+            return {}, f": its drive raised {error_line(error)} when one was moved alone"
         if step.verdict is not Verdict.PASS:
             failed[maker] = step
     right = [maker for maker in makers if maker not in failed]

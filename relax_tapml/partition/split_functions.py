@@ -53,8 +53,11 @@ class SplitFunctions:
         """Return a function of the runtime on the side of its objects; it raises as the others."""
 
         def call(*values: Any) -> Any:
-            side = self._device if self._is_there(name, values) else self._host
-            return side.runtime(name)(*values)
+            is_there = self._is_there(name, values)
+            result = (self._device if is_there else self._host).runtime(name)(*values)
+            if is_there and _is_object(result):
+                self._there[id(result)] = result
+            return result
 
         return call
 
@@ -66,4 +69,5 @@ class SplitFunctions:
 
 
 def _is_object(value: Any) -> bool:
-    return not isinstance(value, np.ndarray | np.generic | tuple | int | float)
+    plain = (np.ndarray, np.generic, tuple, list, str, bytes, int, float)
+    return value is not None and not isinstance(value, plain)

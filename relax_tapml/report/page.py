@@ -54,6 +54,7 @@ _TEMPLATE = Path(__file__).with_name("report.html.j2")
 _FILES = (
     ("result.json", "all of this, for programs"),
     (FAILING, "kernels of the culprits: TVMScript and generated source"),
+    ("import", "scripts that show nodes which are imported wrongly"),
     ("tests", "the carved suite, for pytest and relax-tapml replay"),
     ("captures", "inputs and outputs of every call on the source"),
     ("boundaries", "what was on the device in each step"),

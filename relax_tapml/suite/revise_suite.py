@@ -111,7 +111,8 @@ def drop_cases(suite: Suite, reasons: Mapping[str, str]) -> Suite:
             skipped[name] = next(iter(gone.values()))
         else:
             units[name] = replace(unit, cases=kept)
-            skipped_sites.update(gone)
+            tested = {case.site for case in kept if not case.is_probe}
+            skipped_sites |= {site: why for site, why in gone.items() if site not in tested}
     lost = [unit for name, unit in manifest.units.items() if name not in units]
     changed = {name: unit for name, unit in units.items() if unit != manifest.units[name]}
     needed = {digest for unit in units.values() for case in unit.cases for digest in case.digests}
