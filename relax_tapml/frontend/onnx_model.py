@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Mapping, Sequence
+import operator
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from relax_tapml.errors import UsageError
 from relax_tapml.frontend.model import FrameworkGraph, Meaning, Model, Sample
 from relax_tapml.frontend.signature import check_model
 from relax_tapml.passes.notes import Note, with_notes
+from relax_tapml.printable import printable
 
 _INSTALL = "pip install 'relax-tapml[onnx]'"
 
@@ -121,7 +123,7 @@ def _imported(
     from relax_tapml.frontend._onnx.fold import fold
     from relax_tapml.frontend._onnx.importer import check_operators, import_graph, known_operators
 
-    values = {key: (size,) if isinstance(size, int) else tuple(size) for key, size in dims.items()}
+    values = {key: _as_sizes(key, size) for key, size in dims.items()}
     interface.check_dims(inputs, values)
     if given:
         sizes = interface.sizes_of_samples(inputs, given, values)
@@ -140,12 +142,23 @@ def _imported(
         params=imported.params,
         samples=samples,
         reference=_Reference(opened, inputs),
-        accurate=_Accurate(folded, inputs),
+        accurate=_Accurate(folded, inputs, _Reference(opened, inputs)),
         graph=_Graphs(proto, inputs, convert_map, opened.name),
         meaning=meaning,
     )
     check_model(model)
     return model
+
+
+def _as_sizes(name: str, given: Any) -> tuple[int, ...]:
+    """Return one size or several; integers of NumPy are some, too."""
+    try:
+        return tuple(map(operator.index, given if isinstance(given, Iterable) else [given]))
+    except TypeError as error:
+        raise UsageError(
+            f"dimension {printable(name)}: expected sizes, which are integers, got "
+            f"{printable(repr(given))}. Give one or more: dims={{'{printable(name)}': (1, 8)}}"
+        ) from error
 
 
 class _Reference:
@@ -162,16 +175,25 @@ class _Reference:
 
 
 class _Accurate:
-    """Runs the folded graph in float64."""
+    """Runs the folded graph in float64, if it computes what the file does."""
 
-    def __init__(self, folded: Any, inputs: Sequence[Any]) -> None:
+    def __init__(self, folded: Any, inputs: Sequence[Any], reference: _Reference) -> None:
         self._folded = folded
+        self._reference = reference
         self._names = [one.name for one in inputs]
 
     def __call__(self, sample: Sample) -> list[Array]:
-        from relax_tapml.frontend._onnx.evaluate import run_wide
+        from relax_tapml.frontend._onnx.evaluate import Narrow, differs, run_by_nodes, run_wide
 
         feeds = dict(zip(self._names, sample.arrays, strict=True))
+        run = Narrow(self._folded.model).run
+        alike = run_by_nodes(self._folded.model, feeds, run)
+        if differs(alike, self._reference(sample)):
+            # Else what folding gets wrong would pass as rounding of onnxruntime.
+            raise RuntimeError(
+                "the folded graph computes something else than the file in onnxruntime, which is "
+                "an error of the import"
+            )
         found: list[Array] = run_wide(self._folded.model, feeds, self._folded.dtypes)
         return found
 

@@ -337,6 +337,79 @@ def test_operators_that_onnx_defines_by_others_are_replaced(agrees):
     agrees(graph, samples=[[X]])
 
 
+def test_names_of_an_inlined_branch_are_no_other_values_names(agrees):
+    graph = model(
+        [
+            node("Mul", ["x", "x"], ["p/t"]),
+            node(
+                "If",
+                ["c"],
+                ["p"],
+                then_branch=branch(
+                    "then",
+                    [node("Sin", ["x"], ["t"]), node("Add", ["x", "t"], ["o1"])],
+                    "o1",
+                ),
+                else_branch=branch("else", [node("Exp", ["x"], ["o2"])], "o2"),
+            ),
+            node("Sub", ["p", "p/t"], ["y"]),
+        ],
+        [value("x", "float32", [3, 4])],
+        ["y"],
+        {"c": np.array(True)},
+    )
+    imported = agrees(graph, samples=[[X]])
+    np.testing.assert_allclose(
+        imported.accurate(imported.samples[0])[0], X + np.sin(X) - X * X, atol=1e-5
+    )
+
+
+def test_a_folded_graph_that_differs_from_the_file_is_no_accurate_run():
+    imported = from_onnx(network())
+    (sample,) = imported.samples
+    for tensor in imported.accurate._folded.model.graph.initializer:
+        if tensor.name == "fc.bias":
+            tensor.CopyFrom(onnx.numpy_helper.from_array(weights(9, 5), "fc.bias"))
+    with pytest.raises(RuntimeError, match="computes something else than the file"):
+        imported.accurate(sample)
+
+
+def test_division_of_dimensions_rounds_to_zero(agrees):
+    """3 - 6 divided by 2 is -1 in ONNX, and -2 rounded down."""
+    numbers = {"at": np.array([0]), "six": np.array([6]), "two": np.array([2])}
+    graph = model(
+        [
+            node("Shape", ["x"], ["shape"]),
+            node("Gather", ["shape", "at"], ["n"]),
+            node("Sub", ["n", "six"], ["less"]),
+            node("Div", ["less", "two"], ["y"]),
+        ],
+        [value("x", "float32", ["n", 4])],
+        ["y"],
+        numbers,
+    )
+    agrees(graph, dims={"n": (3, 9)})
+
+
+def test_nodes_without_their_first_output_are_judged_and_bfloat16_is_not():
+    graph = model(
+        [
+            node("LSTM", ["x", "w", "r"], ["", "h"], "layer", hidden_size=2),
+            node("Cast", ["h"], ["half"], "narrow", to=TensorProto.BFLOAT16),
+            node("Cast", ["half"], ["wide"], "wide", to=TensorProto.FLOAT),
+            node("Relu", ["wide"], ["y"], "last"),
+        ],
+        [value("x", "float32", [3, 1, 2])],
+        ["y"],
+        {"w": weights(1, 1, 8, 2), "r": weights(2, 1, 8, 2)},
+    )
+    imported = from_onnx(graph)
+    found = imported.graph(imported.samples[0])
+    assert [call.node.name for call in found.calls()] == ["layer", "last"]
+    assert [call.node.name for call in found.calls(is_whole=True)] == ["layer", "last"]
+    assert set(found.unjudged) == {"narrow", "wide"}
+
+
 @pytest.mark.parametrize("operator", ["LSTM", "GRU", "RNN"])
 @pytest.mark.parametrize(
     ("direction", "options"),
@@ -402,6 +475,92 @@ def test_external_data_elsewhere_is_refused(tmp_path):
     (tmp_path / "net.onnx").write_bytes(graph.SerializeToString())
     with refused(StoreError, "net.onnx names '../../etc/passwd'", "outside"):
         from_onnx(tmp_path / "net.onnx")
+
+
+def outside(tensor, **entries):
+    """Make the data of a tensor that of a file."""
+    tensor.ClearField("raw_data")
+    tensor.data_location = TensorProto.EXTERNAL
+    for key, text in entries.items():
+        tensor.external_data.add(key=key, value=str(text))
+    return tensor
+
+
+def test_external_data_of_functions_and_branches_is_read_beside_the_file(tmp_path, agrees):
+    def number(made):
+        tensor = onnx.numpy_helper.from_array(np.ones(4, "float32"), "one")
+        return node("Constant", [], [made], value=outside(tensor, location="one.bin"))
+
+    body = [number("k"), node("Add", ["a", "k"], ["b"])]
+    inner = branch("then", [number("k2"), node("Add", ["x", "k2"], ["t"])], "t")
+    other = branch("else", [node("Exp", ["x"], ["e"])], "e")
+    graph = helper.make_graph(
+        [
+            node("Plus", ["x"], ["z"], domain="own"),
+            node("If", ["c"], ["w"], then_branch=inner, else_branch=other),
+            node("Mul", ["z", "w"], ["y"]),
+        ],
+        "tiny",
+        [value("x", "float32", [3, 4]), value("c", "bool", [])],
+        [value("y", "float32", [3, 4])],
+    )
+    opsets = [helper.make_opsetid("", 18), helper.make_opsetid("own", 1)]
+    plus = helper.make_function("own", "Plus", ["a"], ["b"], body, opsets[:1])
+    made = helper.make_model(graph, opset_imports=opsets, ir_version=10, functions=[plus])
+    file = tmp_path / "net.onnx"
+    file.write_bytes(made.SerializeToString())
+    (tmp_path / "one.bin").write_bytes(np.full(4, 3, "float32").tobytes())
+    imported = agrees(file, samples=[[X, np.array(True)]])
+    (found,) = imported.reference(imported.samples[0])
+    np.testing.assert_allclose(found, (X + 3) * (X + 3), rtol=1e-6)
+    with refused(UsageError, "'one'", "in another file", "path"):
+        from_onnx(made)
+
+
+@pytest.mark.parametrize(
+    ("entries", "named"),
+    [
+        ({"offset": "many"}, "expected a number"),
+        ({"offset": -4}, "expected a number"),
+        ({"length": -1}, "expected a number"),
+        ({"length": 1 << 60}, "too short"),
+        ({"offset": 1 << 40, "length": 4}, "too short"),
+    ],
+)
+def test_places_in_external_data_are_checked(tmp_path, entries, named):
+    graph = network()
+    outside(graph.graph.initializer[0], location="net.bin", **entries)
+    (tmp_path / "net.onnx").write_bytes(graph.SerializeToString())
+    (tmp_path / "net.bin").write_bytes(bytes(64))
+    with refused(StoreError, "net.", named):
+        from_onnx(tmp_path / "net.onnx")
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("a // 0", "divides by zero"),
+        ("a - 5", "would be -4"),
+        ("+".join(["a"] * 5000), "at most 512"),
+        ("(" * 300 + "a" + ")" * 200, None),
+        ("+".join(["a"] * 250), None),
+    ],
+)
+def test_dimensions_that_are_no_sizes_are_refused(text, named):
+    inputs = [value("b", "float32", ["a"]), value("x", "float32", [text])]
+    graph = model([node("Relu", ["x"], ["y"])], inputs, ["y"])
+    if named is None:
+        assert from_onnx(graph, dims={"a": 1} if "+" in text else None).samples
+        return
+    with refused(UsageError, "dimension", named):
+        from_onnx(graph, dims={"a": 1})
+
+
+def test_sizes_are_integers():
+    assert from_onnx(network(), dims={"batch": np.int64(2)}).samples[0].arrays[0].shape[0] == 2
+    for wrong in (2.5, "2", (1, None)):
+        with refused(UsageError, "dimension batch", "integers"):
+            from_onnx(network(), dims={"batch": wrong})
 
 
 def test_a_file_on_the_command_line_takes_named_inputs(tmp_path):

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import tvm
 from tvm import relax, tirx
 
 from relax_tapml._compat import Analyzer
@@ -22,6 +23,7 @@ Content = Array
 """An array of objects: int, bool, or an expression of TVM."""
 
 MOST_VALUES = 64
+_LARGEST_DIM = 1 << 31
 _Compute = Callable[[Sequence[Any], Mapping[str, Any]], Any]
 
 
@@ -138,12 +140,33 @@ def _squeeze(inputs: Sequence[Any], attributes: Mapping[str, Any]) -> Any:
 
 
 def _divide(inputs: Sequence[Any], attributes: Mapping[str, Any]) -> Any:
-    """Dimensions are not negative; with negative numbers ONNX rounds to zero."""
+    """ONNX rounds to zero, which for what cannot be negative is rounding down."""
     del attributes
-    for value in (*inputs[0].reshape(-1), *inputs[1].reshape(-1)):
-        if isinstance(value, int) and value < 0:
+    pairs = np.broadcast_arrays(*inputs)
+    result = np.empty(pairs[0].shape, dtype=object)
+    for at in np.ndindex(*result.shape):
+        one: Any = pairs[0][at]
+        other: Any = pairs[1][at]
+        if isinstance(other, int) and other == 0:
             return None
-    return inputs[0] // inputs[1]
+        if _is_never_negative(one) and _is_never_negative(other):
+            result[at] = one // other
+        elif isinstance(one, int) and isinstance(other, int):
+            result[at] = abs(one) // abs(other) * (1 if (one < 0) == (other < 0) else -1)
+        else:
+            result[at] = tirx.truncdiv(one, other)
+    return result
+
+
+def _is_never_negative(value: Any) -> bool:
+    """Whether a number, or an expression of dimensions, is at least zero."""
+    if isinstance(value, int):
+        return value >= 0
+    analyzer = Analyzer()
+    for name in tirx.analysis.undefined_vars(value):
+        sizes = [tirx.const(bound, "int64") for bound in (0, _LARGEST_DIM)]
+        analyzer.bind(name, tvm.ir.Range(*sizes))
+    return bool(analyzer.const_int_bound(value).min_value >= 0)
 
 
 def _equal(inputs: Sequence[Any], attributes: Mapping[str, Any]) -> Any:

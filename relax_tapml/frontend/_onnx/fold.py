@@ -139,6 +139,7 @@ class _Folder:
         self._versions = {item.domain: item.version for item in model.opset_import}
         self._all_types: Types = {}
         self._notes: list[str] = []
+        self._taken = _all_names(model.graph)
 
     def fold(self, inputs: Sequence[GraphInput], sizes: dict[str, int]) -> Folded:
         scope = _Scope(types={}, constants={}, tensors={})
@@ -307,7 +308,9 @@ class _Folder:
             for one, outer in zip(graph.output, node.output, strict=True)
             if outer and (one.name not in own or renamed[one.name] != outer)
         ]
-        names = {name: renamed.get(name) or f"{prefix}/{name}" for name in own}
+        names = {
+            name: renamed.get(name) or self._new_name(f"{prefix}/{name}") for name in sorted(own)
+        }
         for tensor in graph.initializer:
             copy = onnx.TensorProto()
             copy.CopyFrom(tensor)
@@ -326,6 +329,15 @@ class _Folder:
             for inner, outer in repeated
         ]
         return self._nodes(nodes, scope)
+
+    def _new_name(self, wanted: str) -> str:
+        """Return a name that no value of the model has: what is wanted, or with a number."""
+        found, number = wanted, 1
+        while found in self._taken:
+            number += 1
+            found = f"{wanted}#{number}"
+        self._taken.add(found)
+        return found
 
     def _infer(self, node: onnx.NodeProto, scope: _Scope) -> None:
         """Add the types of a node's outputs, as far as they can be inferred."""
@@ -470,6 +482,17 @@ def _seen(graph: onnx.GraphProto) -> set[str]:
         names |= set(node.input)
         for inner in subgraphs(node):
             names |= _seen(inner)
+    return names
+
+
+def _all_names(graph: onnx.GraphProto) -> set[str]:
+    """Return the names of all values in a graph and its subgraphs."""
+    names = {one.name for one in (*graph.input, *graph.output, *graph.initializer)}
+    names |= {sparse.values.name for sparse in graph.sparse_initializer}
+    for node in graph.node:
+        names |= {*node.input, *node.output}
+        for inner in subgraphs(node):
+            names |= _all_names(inner)
     return names
 
 

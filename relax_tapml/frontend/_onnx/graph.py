@@ -16,6 +16,7 @@ from relax_tapml.frontend._onnx.importer import NodeImporter, places_of
 from relax_tapml.frontend._onnx.node_script import node_script
 from relax_tapml.frontend._onnx.nodes import (
     attributes_of,
+    first_output,
     name_of,
     operator_of,
     opset_of,
@@ -71,6 +72,10 @@ class OnnxGraph:
         if any(subgraphs(node)):
             self.unjudged[name_of(node)] = "it has branches, whose nodes are not judged alone"
             return
+        kinds = [self._folded.types.get(name) for name in (*node.input, *node.output)]
+        if any(kind and kind.tensor_type.elem_type == onnx.TensorProto.BFLOAT16 for kind in kinds):
+            self.unjudged[name_of(node)] = "onnxruntime gives no bfloat16 to NumPy"
+            return
         for name in node.output:
             if not name:
                 continue
@@ -101,7 +106,7 @@ class OnnxGraph:
         return b"\0".join(parts)
 
     def _place(self, node: onnx.NodeProto) -> str:
-        text = self._places[node.output[0]].node
+        text = self._places[first_output(node)].node
         return "".join(c if c.isascii() and c.isalnum() else "_" for c in text)
 
     def calls(self, *, is_whole: bool = False) -> Iterator[NodeCall]:
@@ -110,10 +115,10 @@ class OnnxGraph:
         if is_whole:
             wide = Wide(self._model, self._folded.dtypes)
             wide_runs = node_runs(self._model, self._feeds, wide.run)
-        names = {node.output[0]: node for node in self._model.graph.node}
+        names = {first_output(node) for node in self._model.graph.node}
         for run in node_runs(self._model, self._feeds):
             accurate = next(wide_runs, None) if wide_runs is not None else None
-            if run.node.output[0] not in names:
+            if first_output(run.node) not in names:
                 continue
             for name, expected in run.outputs.items():
                 function = self._functions.get((name_of(run.node), name))
@@ -169,13 +174,13 @@ class OnnxGraph:
         return alone
 
     def _graph_node(self, node: onnx.NodeProto) -> GraphNode:
-        names = [one.output[0] for one in self._model.graph.node]
-        place = names.index(node.output[0]) + 1
+        names = [first_output(one) for one in self._model.graph.node]
+        place = names.index(first_output(node)) + 1
         version = opset_of(self._model, node.domain)
         return GraphNode(
             name=name_of(node),
             operator=operator_of(node),
-            module=self._places[node.output[0]].module,
+            module=self._places[first_output(node)].module,
             source=f"node {place} of {len(names)}, opset {version}",
         )
 

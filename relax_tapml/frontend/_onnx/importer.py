@@ -34,6 +34,7 @@ from relax_tapml.frontend._onnx.nodes import (
     attributes_of,
     described,
     dtype_of,
+    first_output,
     graph_attribute,
     name_of,
     operator_of,
@@ -64,8 +65,6 @@ _MICROSOFT = {
     *("MatMulInteger16", "SkipLayerNormalization"),
 }
 """What TVM's converters take from the domain of onnxruntime's own operators."""
-_OTHER_IN_ONNX = {"Attention"}
-"""Of these, ONNX has another operator of the same name."""
 _NOT_TENSORS = re.compile(r"Sequence|Optional|(Split|Concat)\w*Sequence")
 _NAMED_AT_MOST = 8
 _HARMLESS = {("broadcast", 1), ("is_test", 1)}
@@ -427,7 +426,7 @@ class _Importer(onnx_frontend.ONNXGraphImporter):  # type: ignore[misc]
         is_plain = isinstance(value, relax.Var | relax.ShapeExpr | Constant)
         if isinstance(value, relax.Expr) and not is_plain:
             value = self.bb.emit(value)
-            self.origins.setdefault(value, [self._places[node.output[0]]])
+            self.origins.setdefault(value, [self._places[first_output(node)]])
         kind = self._folded.types.get(name)
         difference = _difference(kind, value)
         if difference:
@@ -497,14 +496,14 @@ def places_of(graph: onnx.GraphProto) -> dict[str, Origin]:
     nodes end so, the third of them is called ``MatMul#3``.
     """
     paths = {
-        node.output[0]: name_of(node).replace(":", "_").strip("/").split("/")
+        first_output(node): name_of(node).replace(":", "_").strip("/").split("/")
         for node in all_nodes(graph)
     }
     shared = Counter(parts[-1] for parts in paths.values())
     seen: Counter[str] = Counter()
     found = {}
     for node in all_nodes(graph):
-        parts = paths[node.output[0]]
+        parts = paths[first_output(node)]
         seen[parts[-1]] += 1
         name = parts[-1] if shared[parts[-1]] == 1 else f"{parts[-1]}#{seen[parts[-1]]}"
         place = Origin(module=".".join(parts[:-1]), node=name)

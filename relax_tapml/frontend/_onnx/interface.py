@@ -22,6 +22,8 @@ SEED = 0
 _FIRST, _OTHER = 1, 64
 """The sizes of dimensions without one: a batch, and a multiple of what models halve."""
 _MANY = 8
+_LONGEST = 512
+"""Of the text of a dimension: longer ones are nested too deeply to be read."""
 _OPERATORS: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,
@@ -54,6 +56,22 @@ class Dim:
         """Return its size, given those of its names."""
         if self.names == (self.text,):
             return sizes[self.text]
+        try:
+            size = self.value(sizes)
+        except ZeroDivisionError as error:
+            raise UsageError(
+                f"dimension {printable(self.text)} divides by zero. Give other sizes with "
+                "--dim NAME=VALUE, or export the model again."
+            ) from error
+        if isinstance(size, int) and not 0 <= size < 1 << 63:
+            raise UsageError(
+                f"dimension {printable(self.text)} would be {size}. Give other sizes with "
+                "--dim NAME=VALUE, or other inputs."
+            )
+        return size
+
+    def value(self, sizes: Mapping[str, Size]) -> Size:
+        """Return the value of its expression, which may be no size."""
         return _evaluated(ast.parse(self.text, mode="eval").body, sizes)
 
 
@@ -154,11 +172,16 @@ def _dim(dim: Any, unnamed: str) -> int | Dim:
     text = dim.dim_param.strip()
     if not re.search(r"[A-Za-z_]", text):  # Some exporters write -1 or ?.
         return Dim(unnamed, (unnamed,))
+    if len(text) > _LONGEST:
+        raise UsageError(
+            f"dimension {printable(unnamed)} is a text of {len(text)} characters, expected at most "
+            f"{_LONGEST}: {printable(text[:60])}.... Export the model with names of dimensions."
+        )
     try:
         tree = ast.parse(text, mode="eval").body
         if isinstance(tree, ast.BinOp):
             return Dim(text, tuple(dict.fromkeys(_names(tree))))
-    except (SyntaxError, ValueError):
+    except (SyntaxError, ValueError, MemoryError, RecursionError):
         pass
     return Dim(text, (text,))
 
@@ -179,7 +202,10 @@ def _names(tree: ast.expr) -> Iterator[str]:
 def _evaluated(tree: ast.expr, sizes: Mapping[str, Size]) -> Size:
     match tree:
         case ast.BinOp(left=left, right=right, op=op):
-            return _OPERATORS[type(op)](_evaluated(left, sizes), _evaluated(right, sizes))
+            divisor = _evaluated(right, sizes)
+            if isinstance(divisor, int) and not divisor and isinstance(op, ast.Div | ast.FloorDiv):
+                raise ZeroDivisionError  # TVM raises another error.
+            return _OPERATORS[type(op)](_evaluated(left, sizes), divisor)
         case ast.Name(id=name):
             return sizes[name]
         case ast.Constant(value=int() as value):
@@ -319,9 +345,12 @@ def _check_expressions(one: GraphInput, array: Array, sizes: dict[str, int], whe
 
 def _solved(dim: Dim, name: str, size: int, sizes: Mapping[str, int]) -> int | None:
     """Return the value of the one unknown name of an expression that is linear in it."""
-    zero, one = (dim.size({**sizes, name: value}) for value in (0, 1))
-    value = (size - zero) // (one - zero) if one != zero else -1
-    return value if value >= 0 and dim.size({**sizes, name: value}) == size else None
+    try:
+        zero, one = (dim.value({**sizes, name: value}) for value in (0, 1))
+        value = (size - zero) // (one - zero) if one != zero else -1
+        return value if value >= 0 and dim.value({**sizes, name: value}) == size else None
+    except ZeroDivisionError:
+        return None
 
 
 def as_samples_by_name(items: Sequence[Any], inputs: Sequence[GraphInput]) -> tuple[Sample, ...]:
@@ -407,7 +436,7 @@ def _limit(graph: onnx.GraphProto, name: str) -> int:
     for node in graph.node:
         if node.op_type in ("Cast", "Identity", "Reshape", "Unsqueeze", "Squeeze", "Flatten"):
             if node.input[0] in same:
-                same.add(node.output[0])
+                same.update(name for name in node.output if name)
         elif node.op_type == "Gather" and node.input[1] in same and node.input[0] in shapes:
             axis = next((a.i for a in node.attribute if a.name == "axis"), 0)
             lengths.append(shapes[node.input[0]][axis])

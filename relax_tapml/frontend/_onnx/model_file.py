@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import google.protobuf.message
 import onnx
-from onnx import external_data_helper
 
 from relax_tapml.errors import StoreError, UsageError
 from relax_tapml.files.machine import raise_machine_error
 from relax_tapml.files.read import MAX_WEIGHTS_BYTES, listed_file, open_file, read_bytes
-from relax_tapml.frontend._onnx.nodes import all_nodes
-from relax_tapml.printable import message_line
+from relax_tapml.printable import message_line, printable
 
 _FIX = "Export the model again"
 _MAX_PROTO_BYTES = (1 << 31) - 1
@@ -60,7 +60,14 @@ def open_model(given: Any, name: str | None) -> OnnxModel:
                 "an onnx.ModelProto of more than 2 GB cannot be given to onnxruntime. Save it with "
                 "onnx.save(model, file, save_as_external_data=True) and give the file."
             )
-        _check(given, "the model", given)
+        outside = next((one for one in _tensors(given) if _is_outside(one)), None)
+        if outside is not None:
+            raise UsageError(
+                f"the weights '{printable(outside.name)}' of the onnx.ModelProto are in another "
+                "file, and it is not known in which folder. Give the path of the model's file, or "
+                "load the weights: onnx.load(file)."
+            )
+        _check("the model", given)
         return OnnxModel(proto=given, file=None, name=name or given.graph.name or "model")
     if not isinstance(given, str | Path):
         raise UsageError(
@@ -87,46 +94,85 @@ def _read(file: Path) -> onnx.ModelProto:
     if not proto.graph.output:
         raise StoreError(f"{file} is not an ONNX model: it has no graph with outputs. {_FIX}")
     _load_external_data(proto, file)
-    _check(proto, str(file), proto if proto.ByteSize() <= _MAX_PROTO_BYTES else str(file))
+    _check(str(file), proto if proto.ByteSize() <= _MAX_PROTO_BYTES else str(file))
     return proto
 
 
 def _load_external_data(proto: onnx.ModelProto, file: Path) -> None:
     """Read weights that lie beside the file, and nowhere else."""
     for tensor in _tensors(proto):
-        if not external_data_helper.uses_external_data(tensor):
+        if not _is_outside(tensor):
             continue
-        info = external_data_helper.ExternalDataInfo(tensor)
-        path = listed_file(file.parent, info.location, by=file, fix=_FIX)
-        offset = info.offset or 0
+        info = {entry.key: entry.value for entry in tensor.external_data}
+        path = listed_file(file.parent, info.get("location", ""), by=file, fix=_FIX)
+        offset = _number(info.get("offset", "0"), "offset", tensor, file)
         try:
             with open_file(path, fix=_FIX, max_bytes=MAX_WEIGHTS_BYTES) as data:
-                data.seek(offset)
-                tensor.raw_data = data.read(info.length if info.length is not None else -1)
+                left = max(os.fstat(data.fileno()).st_size - offset, 0)
+                length = _number(info.get("length", str(left)), "length", tensor, file)
+                if length > left:  # Before memory is taken for it.
+                    raise StoreError(
+                        f"{path} is too short for '{printable(tensor.name)}': expected {length} "
+                        f"bytes at {offset}, got {left}. {_FIX}"
+                    )
+                data.seek(offset if length else 0)
+                tensor.raw_data = data.read(length)
         except (OSError, ValueError) as error:
             raise_machine_error(error, f"reading {path}")
             raise StoreError(f"{path} cannot be read: {message_line(error)}. {_FIX}") from error
-        if info.length is not None and len(tensor.raw_data) != info.length:
-            raise StoreError(
-                f"{path} is too short for '{tensor.name}': expected {info.length} bytes at "
-                f"{offset}, got {len(tensor.raw_data)}. {_FIX}"
-            )
         tensor.data_location = onnx.TensorProto.DEFAULT
         del tensor.external_data[:]
 
 
-def _tensors(proto: onnx.ModelProto) -> Any:
-    yield from proto.graph.initializer
-    for node in all_nodes(proto.graph):
-        for attribute in node.attribute:
-            if attribute.HasField("t"):
-                yield attribute.t
-            yield from attribute.tensors
-            if attribute.HasField("g"):
-                yield from attribute.g.initializer
+def _is_outside(tensor: onnx.TensorProto) -> bool:
+    return bool(tensor.data_location == onnx.TensorProto.EXTERNAL)
 
 
-def _check(proto: onnx.ModelProto, label: str, checked: Any) -> None:
+def _number(text: str, key: str, tensor: onnx.TensorProto, file: Path) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) < 20):
+        raise StoreError(
+            f"{file} is damaged: the {key} of '{printable(tensor.name)}' in its file is "
+            f"{printable(text[:40])!r}, expected a number of bytes. {_FIX}"
+        )
+    return int(text)
+
+
+def _tensors(proto: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
+    """Yield all tensors of a model, also those in subgraphs, functions and sparse tensors."""
+    yield from _tensors_of_graph(proto.graph)
+    for training in proto.training_info:
+        yield from _tensors_of_graph(training.initialization)
+        yield from _tensors_of_graph(training.algorithm)
+    for function in proto.functions:
+        yield from _tensors_of_attributes(function.attribute_proto)
+        for node in function.node:
+            yield from _tensors_of_attributes(node.attribute)
+
+
+def _tensors_of_graph(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
+    yield from graph.initializer
+    for sparse in graph.sparse_initializer:
+        yield from (sparse.values, sparse.indices)
+    for node in graph.node:
+        yield from _tensors_of_attributes(node.attribute)
+
+
+def _tensors_of_attributes(
+    attributes: Iterable[onnx.AttributeProto],
+) -> Iterator[onnx.TensorProto]:
+    for attribute in attributes:
+        if attribute.HasField("t"):
+            yield attribute.t
+        yield from attribute.tensors
+        for sparse in (attribute.sparse_tensor, *attribute.sparse_tensors):
+            yield from (sparse.values, sparse.indices)
+        if attribute.HasField("g"):
+            yield from _tensors_of_graph(attribute.g)
+        for graph in attribute.graphs:
+            yield from _tensors_of_graph(graph)
+
+
+def _check(label: str, checked: Any) -> None:
     try:
         onnx.checker.check_model(checked)
     except Exception as error:
@@ -138,4 +184,3 @@ def _check(proto: onnx.ModelProto, label: str, checked: Any) -> None:
         raise StoreError(f"{label} is not a valid ONNX model: {message_line(error)}. {_FIX}") from (
             error
         )
-    del proto

@@ -26,7 +26,12 @@ def operator_of(node: onnx.NodeProto) -> str:
 
 def name_of(node: onnx.NodeProto) -> str:
     """Return a node's name, or the name of its first output if it has none."""
-    return printable(node.name or next((name for name in node.output if name), node.op_type))
+    return printable(node.name or first_output(node) or node.op_type)
+
+
+def first_output(node: onnx.NodeProto) -> str:
+    """Return the name of the first output that has one: ``Y`` of an LSTM may be left out."""
+    return next((name for name in node.output if name), "")
 
 
 def subgraphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
