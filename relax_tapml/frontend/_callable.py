@@ -11,6 +11,7 @@ import inspect
 import sys
 import sysconfig
 import traceback
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,8 @@ _RETURNS = (
     "a relax_tapml.Model, (IRModule, params), a torch.export.ExportedProgram, or (torch.nn.Module, "
     "example inputs)"
 )
+# What ast raises about a text.
+_UNREADABLE = (ValueError, SyntaxError, TypeError, MemoryError, RecursionError)
 # Code that is not the user's lies there, or in a folder site-packages.
 _NOT_THEIRS = ("<", sysconfig.get_path("stdlib"), str(Path(__file__).resolve().parent.parent))
 
@@ -39,7 +42,7 @@ def load_callable(spec: str) -> Model:
 
     The current directory can be imported from. ``arguments`` are separated by commas, and may have
     names: ``my.models:llama:tiny,layers=4``. What Python reads as a literal is passed as one, all
-    else as text.
+    else as text. Commas within brackets or quotes separate nothing.
 
     The callable returns a ``Model``; ``(IRModule, params)`` with parameters in a form
     ``named_params`` takes; a ``torch.export.ExportedProgram``; or a ``torch.nn.Module`` and its
@@ -55,7 +58,7 @@ def load_callable(spec: str) -> Model:
     with _importable(Path.cwd()):
         function = _import("model", name)
         attribute = name.partition(":")[2]
-        positional, named = _read_arguments(arguments)
+        positional, named = _read_arguments(spec, arguments)
         _check_call(spec, function, positional, named)
         try:
             result = function(*positional, **named)
@@ -84,22 +87,62 @@ def _split(spec: str) -> tuple[str, str]:
     return f"{module}{separator}{attribute}", arguments
 
 
-def _read_arguments(text: str) -> tuple[list[Any], dict[str, Any]]:
+def _read_arguments(spec: str, text: str) -> tuple[list[Any], dict[str, Any]]:
     positional: list[Any] = []
     named: dict[str, Any] = {}
+    for name, value in _divided(spec, text):
+        if name is None:
+            positional.append(_value(value))
+        elif name in named:
+            raise UsageError(f"model {spec}: the argument {name} is given twice. Give it once")
+        else:
+            named[name] = _value(value)
+    return positional, named
+
+
+def _divided(spec: str, text: str) -> list[tuple[str | None, str]]:
+    """Return each argument's name, None without one, and the text of its value."""
+    as_python = _divided_as_python(text)
+    if as_python is not None:
+        return as_python
+    if set(text) & set("()[]{}'\""):
+        raise UsageError(
+            f"model {spec}: the arguments cannot be told apart, since brackets or quotes in them "
+            "are not those of Python. Put a text that holds any into quotes, and the whole name "
+            "into those of the shell: \"package.module:callable:'a (b',layers=4\""
+        )
+    parts: list[tuple[str | None, str]] = []
     for part in text.split(",") if text else []:
         name, separator, value = part.partition("=")
-        if separator and name.strip().isidentifier():
-            named[name.strip()] = _value(value)
-        else:
-            positional.append(_value(part))
-    return positional, named
+        is_named = bool(separator) and name.strip().isidentifier()
+        parts.append((name.strip(), value) if is_named else (None, part))
+    return parts
+
+
+def _divided_as_python(text: str) -> list[tuple[str | None, str]] | None:
+    """Return what ``_divided`` does if Python can read the text as arguments, else None."""
+    source = f"f({text})"
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            call = ast.parse(source, mode="eval").body
+    except _UNREADABLE:
+        return None
+    if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name):
+        return None  # A bracket in the text closed the call.
+    if call.end_col_offset != len(source.encode()):
+        return None
+    if any(keyword.arg is None for keyword in call.keywords):  # Two stars.
+        return None
+    values: list[tuple[str | None, ast.expr]] = [(None, value) for value in call.args]
+    values += [(keyword.arg, keyword.value) for keyword in call.keywords]
+    return [(name, ast.get_source_segment(source, value) or "") for name, value in values]
 
 
 def _value(text: str) -> Any:
     try:
-        return ast.literal_eval(text.strip())
-    except (ValueError, SyntaxError):
+        with warnings.catch_warnings(action="ignore"):
+            return ast.literal_eval(text.strip())
+    except _UNREADABLE:
         return text.strip()
 
 

@@ -4,6 +4,7 @@ from refusals import refused
 
 from relax_tapml.errors import SourceError, UsageError
 from relax_tapml.frontend._callable import load_callable
+from relax_tapml.frontend.load.load_model import load_model
 
 ZOO = """
 import numpy as np
@@ -28,6 +29,7 @@ def model(): return Model(name="mine", module=Scale, params={"w": W}, samples=()
 class Family:
     small = staticmethod(pair)
 def broken(): raise RuntimeError("no weights")
+def told(*values, **named): raise SourceError(repr((values, named)))
 def refused(): raise SourceError("not an oracle")
 def three(): return Scale, {}, 1
 def none(): return None
@@ -106,6 +108,48 @@ def test_a_callable_that_raises_is_named_with_the_line(zoo, tmp_path):
 def test_the_packages_own_errors_pass_through(zoo):
     with pytest.raises(SourceError, match=r"^not an oracle$"):
         load_callable(f"{zoo}:refused")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "read"),
+    [
+        ("path=w.onnx", ((), {"path": "w.onnx"})),
+        ("ckpt.json", (("ckpt.json",), {})),
+        ("/tmp/w.pt2,2", (("/tmp/w.pt2", 2), {})),
+        ("[1,2],sizes=(3,4)", (([1, 2],), {"sizes": (3, 4)})),
+        ("'a,(b'", (("a,(b",), {})),
+        ("{[]:1}", (("{[]:1}",), {})),
+        ("-" * 5000 + "1", (("-" * 5000 + "1",), {})),
+        ("x" * 300, (("x" * 300,), {})),
+    ],
+    ids=["named file", "file", "path", "brackets", "quotes", "unhashable", "deep", "long"],
+)
+def test_arguments_may_be_files_and_lists(zoo, arguments, read):
+    """A name of a callable is never taken for a file or folder."""
+    with pytest.raises(SourceError) as found:
+        load_model(f"{zoo}:told:{arguments}")
+    assert str(found.value) == repr(read)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        ("a=1,a=2", ("a is given twice",)),
+        ("/a=1,class=1,class=2", ("class is given twice",)),
+        ("[1,2", ("told apart", "quotes")),
+        ("it's", ("told apart", "quotes")),
+        ("1)+f(2", ("told apart", "quotes")),
+    ],
+)
+def test_arguments_that_can_be_read_in_two_ways_are_refused(zoo, arguments, named):
+    with refused(UsageError, arguments, *named):
+        load_callable(f"{zoo}:told:{arguments}")
+
+
+@pytest.mark.parametrize("suffix", ["", ".onnx"])
+def test_a_path_that_no_file_can_have_is_refused(suffix):
+    with pytest.raises(UsageError):
+        load_model("x" * 300 + suffix)
 
 
 TORCH = """

@@ -21,9 +21,10 @@ from relax_tapml.frontend.hf.task_inputs import (
     fixed_arguments,
     meaning_of,
     takes_text,
+    task_of_file,
     token_ids,
 )
-from relax_tapml.frontend.inputs import check_files, load_samples
+from relax_tapml.frontend.inputs import check_files, load_samples, read_arrays
 from relax_tapml.frontend.model import Model
 from relax_tapml.frontend.signature import signature_of
 from relax_tapml.frontend.torch_export import from_torch
@@ -69,6 +70,13 @@ def load_hf(
     """
     check_files(inputs)
     checkpoint = read_checkpoint(folder, trust=trust)
+    model = _of_checkpoint(checkpoint, texts, inputs)
+    notes = [Note(text) for text in checkpoint.notes]
+    return dataclasses.replace(model, module=with_notes(model.module, notes))
+
+
+def _of_checkpoint(checkpoint: Checkpoint, texts: Sequence[str], inputs: Sequence[Path]) -> Model:
+    folder = checkpoint.folder
     name = folder.resolve().name + (" (weights drawn)" if checkpoint.is_drawn else "")
     texts = _texts(checkpoint, texts)
     if not is_decoder(checkpoint.model):
@@ -115,7 +123,10 @@ def _whole(
     checkpoint: Checkpoint, texts: Sequence[str], inputs: Sequence[Path], name: str
 ) -> Model:
     """Return a model as one function of whole inputs."""
-    task = find_task(checkpoint, texts)
+    if inputs:
+        task = task_of_file(checkpoint, *next(read_arrays(inputs)))
+    else:
+        task = find_task(checkpoint, texts)
     meaning = meaning_of(checkpoint.kind) if len(task.returns) == 1 else None
     model = from_torch(
         _task_module(checkpoint.model, task),

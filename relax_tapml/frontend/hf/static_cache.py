@@ -38,7 +38,8 @@ def why_no_static_cache(model: Any, prompt: Any) -> str:
     """Return why a decoder cannot have a cache of fixed size; empty if it can.
 
     Each layer must cache keys and values alone. Some models count on a cache that grows: a prompt,
-    int64 of shape (1, n), is computed with and without one.
+    int64 of shape (1, n), and the token that the model chooses after it are computed with and
+    without one.
     """
     import torch
 
@@ -49,9 +50,11 @@ def why_no_static_cache(model: Any, prompt: Any) -> str:
     step, cache = _step_module(model), _empty_cache(model, count + STEPS)
     try:
         with torch.no_grad():
-            first, *cache = step(prompt[:, :-1], torch.tensor(0), *cache)
-            last, *_ = step(prompt[:, -1:], torch.tensor(count - 1), *cache)
-            expected = model(input_ids=prompt, use_cache=False).logits
+            first, *cache = step(prompt, torch.tensor(0), *cache)
+            chosen = first[:, -1:].argmax(-1)
+            last, *_ = step(chosen, torch.tensor(count), *cache)
+            whole = torch.cat([prompt, chosen], dim=1)
+            expected = model(input_ids=whole, use_cache=False).logits
     except Exception as error:  # Whatever a model raises that does not take such a cache.
         raise_machine_error(error, f"running {type(model).__name__}")
         return f"with a cache of fixed size it fails: {error_line(error)}"

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from relax_tapml.arrays import Array
 from relax_tapml.errors import UsageError
 from relax_tapml.files.machine import raise_machine_error
+from relax_tapml.frontend._arrays import to_torch
+from relax_tapml.frontend._texts import text_start
 from relax_tapml.frontend.hf.checkpoint import Checkpoint
-from relax_tapml.frontend.hf.static_cache import is_decoder
+from relax_tapml.frontend.hf.static_cache import STEPS, is_decoder
 from relax_tapml.frontend.model import Meaning
 from relax_tapml.printable import error_line
 
@@ -65,14 +69,34 @@ def meaning_of(kind: str) -> Meaning | None:
 
 
 def token_ids(checkpoint: Checkpoint, texts: Sequence[str]) -> list[Any]:
-    """Return the token ids of texts, int64 of shape (1, tokens); two drawn rows without texts."""
+    """Return the prompts of a decoder, int64 of shape (1, tokens); two drawn ones without texts.
+
+    Raises
+    ------
+    UsageError
+        A text has no tokens, or more than the model has positions for with those that are decoded
+        after it.
+    """
     import torch
 
-    if texts:
-        return [
-            checkpoint.tokenizer(text, return_tensors="pt")["input_ids"].long() for text in texts
-        ]
-    return [_drawn_ids(torch, checkpoint.model, seed) for seed in range(2)]
+    most = _most_tokens(checkpoint.model)
+    fitting = None if most is None else most - STEPS
+    if fitting is not None and fitting < 1:
+        raise UsageError(
+            f"hf:{checkpoint.folder}: {checkpoint.kind} has positions for {most} tokens, and "
+            f"{STEPS} are decoded after a prompt. Give a model with more positions"
+        )
+    if not texts:
+        return [_drawn_ids(torch, checkpoint.model, seed, fitting) for seed in range(2)]
+    rows = [_row(checkpoint, text) for text in texts]
+    for text, row in zip(texts, rows, strict=True):
+        if fitting is not None and len(row) > fitting:
+            raise UsageError(
+                f"hf:{checkpoint.folder}: the text '{text_start(text)}' has {len(row)} tokens, and "
+                f"at most {fitting} fit: {checkpoint.kind} has {most} positions, and {STEPS} tokens"
+                " are decoded after a text. Give a shorter one"
+            )
+    return [torch.tensor([row], dtype=torch.long) for row in rows]
 
 
 def find_task(checkpoint: Checkpoint, texts: Sequence[str]) -> Task:
@@ -89,7 +113,7 @@ def find_task(checkpoint: Checkpoint, texts: Sequence[str]) -> Task:
     model = checkpoint.model
     accepted = set(inspect.signature(model.forward).parameters)
     failures: list[str] = []
-    for takes in _argument_sets(model):
+    for takes in dict.fromkeys(_argument_sets(model)):
         if not set(takes) <= accepted:
             continue
         tensors = _tensors(checkpoint, takes, texts)
@@ -106,6 +130,43 @@ def find_task(checkpoint: Checkpoint, texts: Sequence[str]) -> Task:
         " Load it in a function of your own, which knows its inputs, and give "
         "package.module:function"
     )
+
+
+def task_of_file(checkpoint: Checkpoint, file: Path, arrays: Mapping[str, Array]) -> Task:
+    """Return how a model is called with the arrays of a file.
+
+    They are named after the arguments of ``forward``, or ``arr_0`` and so on for the first set of
+    arguments of that many.
+
+    Raises
+    ------
+    UsageError
+        Their names are no arguments, or it does not run with them.
+    """
+    model = checkpoint.model
+    accepted = list(inspect.signature(model.forward).parameters)
+    takes = tuple(name for name in accepted if name in arrays)
+    if len(takes) < len(arrays):
+        sets = (one for one in _argument_sets(model) if set(one) <= set(accepted))
+        takes = next((one for one in sets if len(one) == len(arrays)), ())
+        keys = [f"arr_{at}" for at in range(len(takes))]
+    else:
+        keys = list(takes)
+    if not takes or set(keys) != set(arrays):
+        raise UsageError(
+            f"inputs {file}: expected arrays named after arguments of {checkpoint.kind}.forward, "
+            f"got {', '.join(sorted(arrays)) or 'none'}. It takes {', '.join(accepted)}"
+        )
+    tensors = tuple(to_torch(arrays[key]) for key in keys)
+    try:
+        returns = _returned(model, takes, tensors)
+    except Exception as error:  # Whatever the model raises about what it is given.
+        raise_machine_error(error, f"running {checkpoint.kind}")
+        raise UsageError(
+            f"inputs {file}: {checkpoint.kind} does not run with {', '.join(takes)}: "
+            f"{error_line(error)}"
+        ) from error
+    return Task(takes=takes, returns=returns, tensors=[tensors], names=[file.name])
 
 
 def fixed_arguments(model: Any) -> dict[str, Any]:
@@ -135,7 +196,7 @@ def _tensors(
 
     model = checkpoint.model
     columns: dict[str, list[Any]] = {}
-    count = max(1, len(texts)) if texts else 2
+    count = len(texts) or 2
     if _IDS in takes and texts:
         columns |= _tokenized(checkpoint, texts)
     dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
@@ -150,13 +211,26 @@ def _tokenized(checkpoint: Checkpoint, texts: Sequence[str]) -> dict[str, list[A
     import torch
 
     tokenizer = checkpoint.tokenizer
-    rows = [tokenizer(text)["input_ids"] for text in texts]
+    rows = [_row(checkpoint, text) for text in texts]
     longest = max(map(len, rows))
     pad = tokenizer.pad_token_id
     fill = pad if pad is not None else tokenizer.eos_token_id or 0
-    ids = [torch.tensor([[*row, *[fill] * (longest - len(row))]]) for row in rows]
-    masks = [torch.tensor([[1] * len(row) + [0] * (longest - len(row))]) for row in rows]
-    return {_IDS: ids, _MASK: masks}
+    ids = [[*row, *[fill] * (longest - len(row))] for row in rows]
+    masks = [[1] * len(row) + [0] * (longest - len(row)) for row in rows]
+    return {
+        name: [torch.tensor([row], dtype=torch.long) for row in column]
+        for name, column in ((_IDS, ids), (_MASK, masks))
+    }
+
+
+def _row(checkpoint: Checkpoint, text: str) -> list[int]:
+    """Return the token ids of a text, of which there must be some."""
+    row = list(checkpoint.tokenizer(text)["input_ids"])
+    if not row:
+        raise UsageError(
+            f"hf:{checkpoint.folder}: the text '{text_start(text)}' has no tokens. Give another"
+        )
+    return row
 
 
 def _drawn(torch: Any, model: Any, name: str, seed: int, dtype: Any) -> Any:
@@ -171,8 +245,8 @@ def _drawn(torch: Any, model: Any, name: str, seed: int, dtype: Any) -> Any:
     if name == _ANSWER_IDS:
         return _drawn_ids(torch, model, seed + 100)[:, : DRAWN_TOKENS // 2]
     if name == _MASK:
-        mask = torch.ones(1, DRAWN_TOKENS, dtype=torch.long)
-        mask[:, DRAWN_TOKENS - 3 * seed :] = 0
+        mask = torch.ones_like(_drawn_ids(torch, model, seed))
+        mask[:, max(1, mask.shape[1] - 3 * seed) :] = 0
         return mask
     if name == _IMAGE:
         height, width = _image_size(config)
@@ -189,17 +263,30 @@ def _drawn(torch: Any, model: Any, name: str, seed: int, dtype: Any) -> Any:
     raise UsageError(f"no inputs can be drawn for the argument {name}: give --inputs")
 
 
-def _drawn_ids(torch: Any, model: Any, seed: int) -> Any:
+def _drawn_ids(torch: Any, model: Any, seed: int, most: int | None = None) -> Any:
     generator = torch.Generator().manual_seed(_SEED + seed)
     config = model.config.get_text_config()
     size = getattr(config, "vocab_size", 0) or 100
-    shape = (1, min(DRAWN_TOKENS, _most_tokens(config)))
+    shape = (1, min(DRAWN_TOKENS, most or _most_tokens(model) or DRAWN_TOKENS))
     return torch.randint(min(3, size - 1), size, shape, generator=generator)
 
 
-def _most_tokens(config: Any) -> int:
-    most = _found(config, "max_position_embeddings", "n_positions")
-    return most if isinstance(most, int) and most > 0 else DRAWN_TOKENS
+def _most_tokens(model: Any) -> int | None:
+    """Return the most tokens that a model has positions for; None if its config does not say."""
+    import torch
+
+    most = _found(model.config.get_text_config(), "max_position_embeddings", "n_positions")
+    if not isinstance(most, int) or most <= 0:
+        return None
+    for name, part in model.named_modules():
+        # Those of RoBERTa: positions are counted from the place after that of padding.
+        if (
+            name.endswith("position_embeddings")
+            and isinstance(part, torch.nn.Embedding)
+            and part.padding_idx is not None
+        ):
+            return max(1, most - int(part.padding_idx) - 1)
+    return most
 
 
 def _image_size(config: Any) -> tuple[int, int]:

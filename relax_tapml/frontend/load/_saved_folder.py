@@ -5,7 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from relax_tapml.frontend.load.frontend import Frontend, Request
+from relax_tapml.frontend.load.frontend import (
+    Frontend,
+    Request,
+    kind_of_path,
+    names_callable,
+)
 
 if TYPE_CHECKING:
     from relax_tapml.frontend.model import Model
@@ -18,7 +23,7 @@ class SavedFolder(Frontend):
     summary = "a folder written by relax_tapml.save_model"
 
     def matches(self, spec: str) -> bool:
-        return bool(spec) and Path(spec).is_dir()
+        return bool(spec) and not names_callable(spec) and kind_of_path(Path(spec)) == "folder"
 
     def load(self, request: Request) -> Model:
         from relax_tapml.frontend.saved import load_saved

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,6 +14,23 @@ from relax_tapml.errors import UsageError
 
 if TYPE_CHECKING:
     from relax_tapml.frontend.model import Model
+
+
+# Not the text behind the second colon: an argument may be the name of a file.
+_CALLABLE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*(:|\Z)")
+
+
+def names_callable(spec: str) -> bool:
+    """Whether a name has the form ``package.module:callable[:arguments]``, and so is no path."""
+    return _CALLABLE.match(spec) is not None
+
+
+def kind_of_path(path: Path) -> str:
+    """Return ``file``, ``folder``, or nothing where there is neither, or no such name can be."""
+    try:
+        return "folder" if path.is_dir() else "file" if path.is_file() else ""
+    except OSError:  # A name that is too long, or a folder that cannot be entered.
+        return ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,13 +99,14 @@ class FileFrontend(Frontend):
     suffix: ClassVar[str]
 
     def matches(self, spec: str) -> bool:
-        return Path(spec).suffix == self.suffix
+        return not names_callable(spec) and Path(spec).suffix == self.suffix
 
     def load(self, request: Request) -> Model:
         """Return the model in the file. Raises ``UsageError`` if there is no such file."""
         path = Path(request.spec)
-        if not path.is_file():
-            names = [file.name for file in path.parent.iterdir()] if path.parent.is_dir() else []
+        if kind_of_path(path) != "file":
+            is_in_folder = kind_of_path(path.parent) == "folder"
+            names = [file.name for file in path.parent.iterdir()] if is_in_folder else []
             close = difflib.get_close_matches(path.name, names, n=3)
             hint = f" Did you mean {' or '.join(close)}?" if close else ""
             raise UsageError(f"model {request.spec}: no such file.{hint}")

@@ -19,6 +19,7 @@ tokenizers = pytest.importorskip("tokenizers")
 
 WORDS = ["the", "quick", "brown", "fox", "jumps", "over", "a", "lazy", "dog"]
 TEXTS = ("the quick brown fox", "a lazy dog jumps over the fox")
+GPT2_JSON, INDEX = '{"model_type": "gpt2"}', "model.safetensors.index.json"
 GPT2 = {"vocab_size": 16, "n_embd": 8, "n_layer": 2, "n_head": 2, "n_positions": 32}
 BERT = {
     "vocab_size": 16,
@@ -129,11 +130,17 @@ def test_files_replace_what_is_drawn(tmp_path):
             "never run",
         ),
         ({"config.json": '{"model_type": "gpt2"}', "pytorch_model.bin": "x"}, "pickled"),
+        ({"config.json": GPT2_JSON, "pytorch_model.bin": "x", "x.safetensors": "x"}, "pickled"),
+        ({"config.json": GPT2_JSON, "x.safetensors": "x"}, "not named as"),
+        ({"config.json": GPT2_JSON, INDEX: '{"weight_map": {"a": "../x.safetensors"}}'}, "names"),
+        ({"config.json": GPT2_JSON, INDEX: '{"weight_map": {"a": "x.bin"}}', "x.bin": ""}, "names"),
+        ({"config.json": GPT2_JSON, INDEX: "{}"}, "no 'weight_map'"),
         ({"config.json": '{"model_type": "gpt2"}', "model.safetensors": "x"}, "cannot load"),
     ],
     ids=[
         *("nowhere", "empty", "no json", "no object", "unknown", "own code"),
-        *("pickled", "damaged"),
+        *("pickled", "pickled beside", "other name", "outside", "pickled shard", "no map"),
+        "damaged",
     ],
 )
 def test_folders_that_are_no_checkpoints_are_refused(tmp_path, content, words):
@@ -186,3 +193,97 @@ def test_a_decoder_takes_prompts_not_files(decoder, tmp_path):
     np.savez(tmp_path / "one.npz", ids=np.ones((1, 3), "int64"))
     with pytest.raises(UsageError, match="--text"):
         load_model(decoder, inputs=[tmp_path])
+
+
+@pytest.mark.parametrize("texts", [("the",), ("the", TEXTS[1])], ids=["alone", "beside a longer"])
+def test_a_prompt_of_one_token_keeps_its_cache(decoder, texts):
+    model = load_model(decoder, texts=texts)
+    assert model.drive is not None
+    sample = model.samples[0]
+    assert sample.arrays[0].shape == (1, 1)
+    assert [logits.shape[1] for logits in model.reference(sample)] == [1, 4]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [("", "no tokens"), ("fox " * 29, "has 29 tokens, and at most 28 fit")],
+)
+def test_texts_that_do_not_fit_are_refused(decoder, text, words):
+    with pytest.raises(UsageError, match=words):
+        load_model(decoder, texts=[TEXTS[0], text])
+
+
+def test_drawn_prompts_leave_positions_for_what_follows(tmp_path):
+    config = transformers.GPT2Config(**{**GPT2, "n_positions": 12})
+    model = load_model(saved(tmp_path / "short", "GPT2LMHeadModel", config))
+    assert [array.shape for array in model.samples[0].arrays] == [(1, 8), (1, 4)]
+
+
+def test_nothing_is_asked_of_the_hub(tmp_path, monkeypatch):
+    """A config can name a backbone there."""
+    constants = pytest.importorskip("huggingface_hub").constants
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    seen = []
+    read = transformers.AutoConfig.from_pretrained
+
+    def watched(*args, **kwargs):
+        seen.append(constants.is_offline_mode())
+        return read(*args, **kwargs)
+
+    monkeypatch.setattr(transformers.AutoConfig, "from_pretrained", watched)
+    spec = config_only(
+        tmp_path / "dpt",
+        {"model_type": "dpt", "backbone": "someone/x", "architectures": ["DPTForDepthEstimation"]},
+    )
+    with pytest.raises(UsageError, match="cannot load"):
+        load_model(spec)
+    assert seen
+    assert all(seen)
+    assert constants.HF_HUB_OFFLINE is False
+
+
+def test_weights_that_are_not_used_are_told(tmp_path):
+    spec = saved(
+        tmp_path / "more", "BertForSequenceClassification", transformers.BertConfig(**BERT)
+    )
+    path = tmp_path / "more" / "config.json"
+    config = json.loads(path.read_text())
+    path.write_text(json.dumps({**config, "architectures": ["BertModel"]}))
+    (note,) = notes_of(load_model(spec).module)
+    assert note.text.startswith("2 weights of the checkpoint are not used by BertModel: classifier")
+
+
+def test_files_need_nothing_drawn(tmp_path):
+    """The arguments are those that the files name, whatever their shapes."""
+    spec = saved(tmp_path / "bert", "BertModel", transformers.BertConfig(**BERT))
+    embedded = np.ones((1, 5, 8), "float32")
+    np.savez(tmp_path / "one.npz", inputs_embeds=embedded)
+    model = load_model(spec, inputs=[tmp_path / "one.npz"])
+    assert model.samples[0].arrays[0].shape == (1, 5, 8)
+    np.savez(tmp_path / "two.npz", nothing=embedded)
+    with pytest.raises(UsageError, match=r"two.npz.*inputs_embeds"):
+        load_model(spec, inputs=[tmp_path / "two.npz"])
+
+
+@pytest.mark.parametrize(
+    ("kind", "config", "count"),
+    [("BertModel", "BertConfig", 10), ("RobertaModel", "RobertaConfig", 8)],
+)
+def test_drawn_texts_and_masks_fit_the_positions(tmp_path, kind, config, count):
+    """RoBERTa's positions begin behind that of padding."""
+    more = {**BERT, "max_position_embeddings": 10}
+    model = load_model(saved(tmp_path / "short", kind, getattr(transformers, config)(**more)))
+    assert [array.shape for array in model.samples[1].arrays] == [(1, count)] * 2
+
+
+def test_weights_in_parts_may_be_links_as_in_the_cache_of_the_hub(tmp_path):
+    torch.manual_seed(1)
+    model = transformers.GPT2LMHeadModel(transformers.GPT2Config(**GPT2))
+    model.save_pretrained(tmp_path / "blobs", max_shard_size="4KB")
+    (tmp_path / "linked").mkdir()
+    for path in (tmp_path / "blobs").iterdir():
+        (tmp_path / "linked" / path.name).symlink_to(path)
+    assert (tmp_path / "linked" / INDEX).exists()
+    read = read_checkpoint(tmp_path / "linked")
+    assert (read.is_drawn, read.notes) == (False, ())
+    assert all(map(torch.equal, read.model.parameters(), model.parameters()))
