@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -25,7 +24,7 @@ from relax_tapml.bringup.stored_weights import free_memory, with_stored_weights
 from relax_tapml.bringup.summary import Findings, summarise
 from relax_tapml.bringup.target_build import build_target, prepare_target, target_kernels
 from relax_tapml.bringup.trusted_source import build_source, trust_source
-from relax_tapml.errors import SourceError, TapmlError, UsageError
+from relax_tapml.errors import SourceError, UsageError
 from relax_tapml.files.machine import machine_errors
 from relax_tapml.frontend.drives import with_drive
 from relax_tapml.frontend.inputs import as_samples
@@ -37,8 +36,6 @@ from relax_tapml.report.quantities import seconds_text
 from relax_tapml.results.result_file import write_result
 from relax_tapml.results.run_result import RunResult
 from relax_tapml.suite.note_target import note_target
-
-_log = logging.getLogger(__name__)
 
 
 def bring_up(
@@ -195,10 +192,7 @@ def run_stages(
     found.estimate = clock.estimate
     result = summarise(found, options, clock.seconds, folder.path)
     write_result(folder.path, result)
-    try:
-        write_failing_kernels(result, build, folder.path)
-    except TapmlError as error:  # The result is worth more than the text of kernels.
-        _log.warning("the kernels of the culprits are not in %s: %s", folder.path, error)
+    write_failing_kernels(result, build, folder.path)
     render(result, out=folder.path)
     if migrated.source_error is not None and not result.culprits:
         raise migrated.source_error
