@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import ctypes
 import faulthandler
 import gc
 import json
@@ -371,6 +372,17 @@ def _own_descriptors() -> list[int]:
     return found
 
 
+def _exit_at_once() -> None:
+    """Let ``exit`` of C, as LLVM calls it for a full disk, end this fork without clearing up.
+
+    Threads are lost in a fork, and libraries would wait for theirs, as onnxruntime does.
+    """
+    libc = ctypes.CDLL(None)
+    with suppress(AttributeError):  # Only glibc has it.
+        # What is registered last is called first: _exit(status).
+        libc.on_exit(libc._exit, None)
+
+
 def _in_fork(
     work: Callable[[ForkChannel], None],
     notes: mmap.mmap,
@@ -386,6 +398,7 @@ def _in_fork(
         # Destroying a remote object of the parent would send a message on its connection.
         gc.freeze()
         faulthandler.disable()
+        _exit_at_once()
         signal.set_wakeup_fd(-1)
         for number in ENDING:
             signal.signal(number, signal.SIG_IGN)  # the parent ends the fork

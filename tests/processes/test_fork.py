@@ -1,6 +1,7 @@
 # ruff: noqa: N812 - TVMScript
 """Work in a fork hands back what it found, and may die."""
 
+import ctypes
 import os
 import subprocess
 import sys
@@ -198,3 +199,25 @@ def test_a_group_ends_its_forks_from_another_thread():
     assert caught.value.is_killed
     with pytest.raises(ForkFailed):
         list(forked(work, group=group))
+
+
+def test_exit_of_a_library_ends_a_fork_at_once():
+    """What other libraries clear up at an exit may wait for threads that a fork has lost."""
+    if not hasattr(ctypes.CDLL(None), "on_exit"):
+        pytest.skip("needs on_exit of glibc")
+    code = """
+import ctypes, os
+from relax_tapml.processes.fork import ForkFailed, forked
+
+libc = ctypes.CDLL(None)
+libc.on_exit(libc.pause, None)
+try:
+    list(forked(lambda fork: libc.exit(3)))
+except ForkFailed as failure:
+    print(failure, flush=True)
+os._exit(0)
+"""
+    ran = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=True
+    )
+    assert "3" in ran.stdout
