@@ -16,8 +16,8 @@ import tvm
 
 from relax_tapml._compat import portable_script
 from relax_tapml.arrays import Array
+from relax_tapml.frontend._filled_script import filled, one_line
 from relax_tapml.frontend.model import GraphNode
-from relax_tapml.printable import printable
 
 _TEMPLATE = Path(__file__).with_name("node_script_template.txt")
 
@@ -73,10 +73,10 @@ def node_script(what: NodeScript) -> dict[str, bytes]:
     data = io.BytesIO()
     np.savez(data, allow_pickle=False, **arrays)
     blanks = {
-        "NODE": _line(f"{what.node.name} ({what.node.operator})"),
-        "MODULE": _line(what.node.module or "the model itself"),
-        "SOURCE": _line(what.node.source or "unknown"),
-        "CALL": _line(what.call),
+        "NODE": one_line(f"{what.node.name} ({what.node.operator})"),
+        "MODULE": one_line(what.node.module or "the model itself"),
+        "SOURCE": one_line(what.node.source or "unknown"),
+        "CALL": one_line(what.call),
         "DATA": f"{what.stem}.npz",
         "DTYPES": pprint.pformat(dtypes),
         "PARAMETERS": ", ".join(["self", *names]),
@@ -87,14 +87,7 @@ def node_script(what: NodeScript) -> dict[str, bytes]:
         "INPUTS": repr([f"x{number}" for number in range(len(what.inputs))]),
         "ALLOWED": repr(what.allowed) if math.isfinite(what.allowed) else "0.0",
     }
-    text = _TEMPLATE.read_text(encoding="utf-8")
-    for name, value in blanks.items():
-        text = text.replace(f"<<{name}>>", value)
-    return {f"{what.stem}.py": text.encode(), f"{what.stem}.npz": data.getvalue()}
-
-
-def _line(text: str) -> str:
-    return printable(text).replace("\\", "/").replace('"""', "'''").replace("\n", " ")
+    return {f"{what.stem}.py": filled(_TEMPLATE, blanks), f"{what.stem}.npz": data.getvalue()}
 
 
 def _literal(value: Any, tensors: list[torch.Tensor]) -> str:

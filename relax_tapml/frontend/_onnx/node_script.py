@@ -14,10 +14,10 @@ import tvm
 
 from relax_tapml._compat import portable_script
 from relax_tapml.arrays import Array
+from relax_tapml.frontend._filled_script import filled, one_line
 from relax_tapml.frontend._onnx.evaluate import NodeRun
 from relax_tapml.frontend._onnx.runtime import one_node_model
 from relax_tapml.frontend.model import GraphNode
-from relax_tapml.printable import printable
 
 _TEMPLATE = Path(__file__).with_name("node_script_template.txt")
 
@@ -62,9 +62,9 @@ def node_script(
     arrays: dict[str, Any] = {f"x{at}": run.inputs[name] for at, name in enumerate(inputs)}
     np.savez(data, **arrays)
     blanks = {
-        "NODE": _line(f"{node.name} ({node.operator})"),
-        "SOURCE": _line(node.source),
-        "CALL": _line(call),
+        "NODE": one_line(f"{node.name} ({node.operator})"),
+        "SOURCE": one_line(node.source),
+        "CALL": one_line(call),
         "DATA": f"{stem}.npz",
         "MODEL": f"{stem}.onnx",
         "FEEDS": repr({name: f"x{inputs.index(name)}" for name in names}),
@@ -74,15 +74,8 @@ def node_script(
         "INPUTS": repr([f"x{inputs.index(name)}" for name in arguments]),
         "ALLOWED": repr(allowed) if math.isfinite(allowed) else "0.0",
     }
-    text = _TEMPLATE.read_text(encoding="utf-8")
-    for name, value in blanks.items():
-        text = text.replace(f"<<{name}>>", value)
     return {
-        f"{stem}.py": text.encode(),
+        f"{stem}.py": filled(_TEMPLATE, blanks),
         f"{stem}.onnx": single.SerializeToString(),
         f"{stem}.npz": data.getvalue(),
     }
-
-
-def _line(text: str) -> str:
-    return printable(text).replace("\\", "/").replace('"""', "'''").replace("\n", " ")
