@@ -191,13 +191,13 @@ def suite_text(suite: Suite, side: SideSpec) -> str:
 
 
 def case_counts(manifest: Manifest) -> str:
-    """Return how many cases and probes a suite has, and how many probes were dropped."""
+    """Return how many cases and probes a suite has, and how many were dropped."""
     cases = [case for unit in manifest.units.values() for case in unit.cases]
     probes = sum(case.is_probe for case in cases)
     counts = [count_text(len(cases) - probes, "case")]
     if probes:
         counts.append(count_text(probes, "probe"))
-    if manifest.dropped_probes:
-        dropped = count_text(len(manifest.dropped_probes), "probe")
+    if manifest.dropped_cases:
+        dropped = count_text(len(manifest.dropped_cases), "case")
         counts.append(f"{dropped} dropped, result.json has the reasons")
     return ", ".join(counts)

@@ -115,7 +115,7 @@ def summarise(
         pipeline=migrated.pipeline,
         cache=migrated.cache,
         skipped=tuple(_skipped(units, found)),
-        unproven={} if found.suite is None else dict(found.suite.manifest.dropped_probes),
+        unproven={} if found.suite is None else dict(found.suite.manifest.dropped_cases),
         versions=_versions(),
         seconds=seconds,
         peak_bytes=peak_bytes(),

@@ -191,7 +191,7 @@ class _Writer:
             tensors=self._files.tensors,
             skipped=self._skipped,
             skipped_sites=self._skipped_sites,
-            dropped_probes=self._dropped_probes,
+            dropped_cases=self._dropped_probes,
             sha256=self._files.sha256,
         )
         (self._files.folder / MANIFEST).write_bytes(dump_manifest(manifest))

@@ -261,9 +261,10 @@ class Manifest:
         Units without a case: name to reason.
     skipped_sites
         Sites of other units that could not be carved although chosen: id to reason.
-    dropped_probes
-        Probes that the suite does not have, because the source itself fails them or because they
-        could not be made: ``UNIT/CASE`` to reason. The file calls them ``unproven``.
+    dropped_cases
+        Cases that the suite does not have, ``UNIT/CASE`` to reason: probes that the source itself
+        fails or that could not be made, and recorded cases of sites that other cases test. The
+        file calls them ``unproven``.
     sha256
         Every other file of the suite: path with ``/``, relative to the suite, to its checksum.
     merged_from
@@ -280,7 +281,7 @@ class Manifest:
     tensors: dict[str, SuiteTensor]
     skipped: dict[str, str]
     skipped_sites: dict[str, str]
-    dropped_probes: dict[str, str]
+    dropped_cases: dict[str, str]
     sha256: dict[str, str]
     merged_from: dict[str, dict[str, str]] = field(default_factory=dict)
     targets: tuple[str, ...] = ()

@@ -17,7 +17,7 @@ CARVE_AGAIN = "Carve the suite again"
 # A manifest has about a kilobyte for each case.
 _MAX_BYTES = 64 * 1024 * 1024
 _CHECKSUM = "checksum"
-# The field ``dropped_probes`` of ``Manifest`` as files call it.
+# The field ``dropped_cases`` of ``Manifest`` as files call it.
 _DROPPED_IN_FILE = "unproven"
 
 
@@ -28,7 +28,7 @@ def dump_manifest(manifest: Manifest) -> bytes:
     print: a suite that holds anything else is refused when it is opened.
     """
     fields = {
-        _DROPPED_IN_FILE if name == "dropped_probes" else name: value
+        _DROPPED_IN_FILE if name == "dropped_cases" else name: value
         for name, value in asdict(manifest).items()
     }
     return seal({"schema": SCHEMA, "kind": KIND, **_printable(fields)})
@@ -79,7 +79,7 @@ def read_manifest(path: Path) -> Manifest:
             f"{path} was changed: expected checksum {checksum}, got {actual}. {CARVE_AGAIN}"
         )
     if _DROPPED_IN_FILE in document:
-        document["dropped_probes"] = document.pop(_DROPPED_IN_FILE)
+        document["dropped_cases"] = document.pop(_DROPPED_IN_FILE)
     manifest = typed(document, Manifest, path, fix=CARVE_AGAIN)
     try:
         check_tolerances(manifest)

@@ -104,7 +104,7 @@ class _Collected:
     tensors: dict[str, tuple[Suite, SuiteTensor]] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
     skipped_sites: dict[str, str] = field(default_factory=dict)
-    dropped_probes: dict[str, str] = field(default_factory=dict)
+    dropped_cases: dict[str, str] = field(default_factory=dict)
     merged_from: dict[str, dict[str, str]] = field(default_factory=dict)
     equal_units: int = 0
     equal_cases: int = 0
@@ -148,8 +148,8 @@ def _collect(labelled: Mapping[str, Suite]) -> _Collected:
             if found.skipped_sites.get(site) != reason:
                 taken = set(found.skipped_sites)
                 found.skipped_sites[site if site not in taken else f"{label}: {site}"] = reason
-        for case, reason in suite.manifest.dropped_probes.items():
-            found.dropped_probes[_free(case, label, set(found.dropped_probes))] = reason
+        for case, reason in suite.manifest.dropped_cases.items():
+            found.dropped_cases[_free(case, label, set(found.dropped_cases))] = reason
         for digest, tensor in suite.manifest.tensors.items():
             found.equal_tensors += digest in found.tensors
             found.tensors.setdefault(digest, (suite, tensor))
@@ -201,7 +201,7 @@ def _write(folder: Path, labelled: Mapping[str, Suite], collected: _Collected) -
             files.write(file, (suite.folder / tensor.file).read_bytes(), sha256)
         tensors[digest] = replace(tensor, file=file)
     files.write_other_tests(
-        {**collected.skipped, **collected.skipped_sites, **collected.dropped_probes}
+        {**collected.skipped, **collected.skipped_sites, **collected.dropped_cases}
     )
     first = next(iter(labelled.values())).manifest
     manifest = Manifest(
@@ -211,7 +211,7 @@ def _write(folder: Path, labelled: Mapping[str, Suite], collected: _Collected) -
         tensors={digest: tensors[digest] for digest in used},
         skipped=collected.skipped,
         skipped_sites=collected.skipped_sites,
-        dropped_probes=collected.dropped_probes,
+        dropped_cases=collected.dropped_cases,
         sha256=files.sha256,
         merged_from=collected.merged_from,
         targets=tuple(

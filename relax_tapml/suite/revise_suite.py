@@ -90,7 +90,8 @@ def drop_cases(suite: Suite, reasons: Mapping[str, str]) -> Suite:
         Its folder is replaced.
     reasons
         ``UNIT/CASE`` to reason, of probes and of recorded cases. A unit that keeps no recorded case
-        is skipped, for the reason of its first one.
+        is skipped, for the reason of its first one; a site that keeps none is listed as not
+        carved.
 
     Returns
     -------
@@ -100,35 +101,31 @@ def drop_cases(suite: Suite, reasons: Mapping[str, str]) -> Suite:
     manifest = suite.manifest
     units: dict[str, SuiteUnit] = {}
     skipped, skipped_sites = dict(manifest.skipped), dict(manifest.skipped_sites)
+    dropped: dict[str, str] = {}
     for name, unit in manifest.units.items():
         kept = tuple(case for case in unit.cases if f"{name}/{case.name}" not in reasons)
-        gone = {
-            case.site: reasons[f"{name}/{case.name}"]
-            for case in unit.cases
-            if case not in kept and not case.is_probe
+        lacking = {case: reasons[f"{name}/{case.name}"] for case in unit.cases if case not in kept}
+        gone = {case.site: why for case, why in lacking.items() if not case.is_probe}
+        told = gone.keys() - {case.site for case in kept if not case.is_probe}
+        dropped |= {
+            f"{name}/{case.name}": why
+            for case, why in lacking.items()
+            if case.is_probe or case.site not in told
         }
         if all(case.is_probe for case in kept):
             skipped[name] = next(iter(gone.values()))
         else:
             units[name] = replace(unit, cases=kept)
-            tested = {case.site for case in kept if not case.is_probe}
-            skipped_sites |= {site: why for site, why in gone.items() if site not in tested}
+            skipped_sites |= {site: gone[site] for site in gone if site in told}
     lost = [unit for name, unit in manifest.units.items() if name not in units]
     changed = {name: unit for name, unit in units.items() if unit != manifest.units[name]}
     needed = {digest for unit in units.values() for case in unit.cases for digest in case.digests}
     tensors = {digest: entry for digest, entry in manifest.tensors.items() if digest in needed}
-    probes = {
-        f"{name}/{case.name}": reasons[f"{name}/{case.name}"]
-        for name, unit in manifest.units.items()
-        for case in unit.cases
-        if case.is_probe and f"{name}/{case.name}" in reasons
-    }
-    dropped = {**manifest.dropped_probes, **probes}
     written = {
         unit.test: unit_test(name, unit, suite.module(name), manifest.tensors)
         for name, unit in changed.items()
     }
-    written[SKIPPED_NAME] = render_skipped({**skipped, **skipped_sites, **probes})
+    written[SKIPPED_NAME] = render_skipped({**skipped, **skipped_sites, **dropped})
     gone_files = {e.file for e in manifest.tensors.values()} - {e.file for e in tensors.values()}
     gone_files.update(name for unit in lost for name in (unit.module, unit.test))
     replaced = gone_files | written.keys()
@@ -140,7 +137,7 @@ def drop_cases(suite: Suite, reasons: Mapping[str, str]) -> Suite:
         tensors=tensors,
         skipped=skipped,
         skipped_sites=skipped_sites,
-        dropped_probes=dropped,
+        dropped_cases={**manifest.dropped_cases, **dropped},
         sha256={**kept_files, **new},
     )
     with new_folder(suite.folder) as scratch:

@@ -57,7 +57,7 @@ def test_a_probe_is_left_out_with_everything_that_only_it_needed(recording, tmp_
     suite = drop_cases(written, reasons)
     manifest = suite.manifest
     assert open_suite(tmp_path / "tests").manifest == manifest
-    assert manifest.dropped_probes == reasons
+    assert manifest.dropped_cases == reasons
     assert dropped not in manifest.units["softmax"].cases
     assert manifest.units["sum"] == before.units["sum"]
     assert dropped.inputs[0].tensor in before.tensors.keys() - manifest.tensors.keys()
@@ -129,10 +129,10 @@ def test_an_evaluation_that_crashes_costs_a_probe_and_not_the_tool(
     monkeypatch.setattr("relax_tapml.carve.write_suite.usable_cores", lambda: 1)
     manifest = recording.write_suite(tmp_path / "tests").manifest
     assert manifest.units.keys() == {"softmax", "sum"}
-    assert set(manifest.dropped_probes.values()) == {
+    assert set(manifest.dropped_cases.values()) == {
         "its float64 evaluation was terminated by SIGABRT"
     }
-    assert "softmax/large" in manifest.dropped_probes
+    assert "softmax/large" in manifest.dropped_cases
     assert all(case.reason for unit in manifest.units.values() for case in unit.cases)
     # softmax is carved until it does not crash, and not again for what sum does.
     order = carved.read_text().split()
@@ -147,9 +147,9 @@ def test_probes_that_cannot_be_made_say_why(record_model, tmp_path, monkeypatch)
     monkeypatch.setattr(Derivation, "evaluated", lambda *_args, **_options: None)
     manifest = recording.write_suite(tmp_path / "tests").manifest
     recording.store.close()
-    (reason,) = set(manifest.dropped_probes.values())
+    (reason,) = set(manifest.dropped_cases.values())
     assert "cannot be evaluated in float64" in reason
-    assert all(name.startswith("add/") for name in manifest.dropped_probes)
+    assert all(name.startswith("add/") for name in manifest.dropped_cases)
 
 
 @I.ir_module
@@ -199,7 +199,7 @@ def test_a_state_that_gives_other_results_is_not_judged(most, clean_paged, tmp_p
     )
     manifest = open_suite(suite.folder).manifest
     unit = manifest.units.get(cache_drives.ATTENTION)
-    reasons = manifest.skipped if unit is None else manifest.skipped_sites
+    reasons = manifest.skipped if unit is None else manifest.dropped_cases
     assert len(unit.cases if unit else ()) == len(cases) - 1
     told = "its KV cache, brought into the recorded state, does not give the recorded results: "
     why = next(reason for reason in reasons.values() if reason.startswith(told))

@@ -223,5 +223,6 @@ def test_a_model_with_a_drive_cannot_be_saved_or_given_inputs(tmp_path, monkeypa
         save_model(model, tmp_path / "model")
     assert not (tmp_path / "model").exists()
     monkeypatch.setattr(tiny_model, "driven", lambda: model, raising=False)
+    np.savez(tmp_path / "x.npz", x=np.zeros((2, 2), "float32"))
     with refused(UsageError, "Model.drive", "--inputs"):
         load_model("tiny_model:driven", inputs=[tmp_path / "x.npz"])
