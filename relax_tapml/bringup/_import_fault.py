@@ -128,13 +128,13 @@ def find_import_fault(
     check, model = trusted.check, trusted.built.model
     if check is None or check.verdict is not Verdict.MISMATCH:
         return trusted
-    if model.graph is None or model.drive is not None:
+    if model.graphs is None:
         return trusted
     began = time.monotonic()
     stage.say("looking for the node that is imported wrongly")
     try:
-        search = _Search(trusted, model.samples[check.sample], kernels, stage, began + _MOST_S)
-        finding = search.finding(folder)
+        sample = model.samples[check.sample]
+        finding = _searched(trusted, sample, folder, kernels, stage, began + _MOST_S)
     except MachineError:
         raise
     except Exception as error:  # The mismatch stands whatever a graph, or its parts, do.
@@ -144,23 +144,55 @@ def find_import_fault(
     return replace(trusted, finding=finding)
 
 
+def _searched(
+    trusted: Trusted, sample: Sample, folder: Path, kernels: Path, stage: Stage, deadline: float
+) -> ImportFinding:
+    """Search the graphs of a sample, one after the other, up to the first that has a fault."""
+    model = trusted.built.model
+    assert model.graphs is not None
+    found = ImportFinding(text="")
+    search = None
+    for graph in model.graphs(sample):
+        search = _Search(trusted, graph, kernels, stage, deadline)
+        own = search.finding(folder)
+        found = replace(
+            own,
+            judged=found.judged + own.judged,
+            unjudged=found.unjudged + own.unjudged,
+            reasons=dict(list({**found.reasons, **own.reasons}.items())[:_REASONS_AT_MOST]),
+        )
+        if own.text:
+            return found
+    text = f"each of {found.judged} nodes is right by itself"
+    if found.unjudged:
+        text += f", {found.unjudged} could not be judged"
+    # With a drive no call of a function is the model's own, with which sites could be compared.
+    first = search.first_difference(sample) if search and model.drive is None else None
+    text += f"; {_together_text(first, model.drive, trusted.built.side.pipeline)}"
+    return replace(found, text=text, first=first)
+
+
 class _Search:
-    """The search in one sample."""
+    """The search in one graph."""
 
     def __init__(
-        self, trusted: Trusted, sample: Sample, kernels: Path, stage: Stage, deadline: float
+        self,
+        trusted: Trusted,
+        graph: FrameworkGraph,
+        kernels: Path,
+        stage: Stage,
+        deadline: float,
     ) -> None:
-        assert trusted.built.model.graph is not None
         self._trusted = trusted
-        self._sample = sample
         self._kernels = kernels
         self._stage = stage
         self._deadline = deadline
-        self._graph: FrameworkGraph = trusted.built.model.graph(sample)
+        self._graph = graph
         # A pipeline of the source knows the units of the model, not those of single nodes.
         self._side = SideSpec(target=trusted.built.side.target)
 
     def finding(self, folder: Path) -> ImportFinding:
+        """Return the nodes that are wrong by themselves; without text if there are none."""
         judged = self._alone()
         unjudged = {**self._graph.unjudged, **judged.unjudged}
         finding = ImportFinding(
@@ -181,14 +213,12 @@ class _Search:
             if nodes[0].script:
                 text += f". {folder.parent / nodes[0].script} shows it"
             return replace(finding, nodes=nodes, text=text)
-        text = f"each of {len(judged.nodes)} nodes is right by itself"
-        if unjudged:
-            text += f", {len(unjudged)} could not be judged"
         if judged.is_cut_short:
+            text = f"each of {len(judged.nodes)} nodes is right by itself"
+            if unjudged:
+                text += f", {len(unjudged)} could not be judged"
             return replace(finding, text=text + end)
-        first = self._first_difference()
-        text += f"; {_together_text(first, self._trusted.built.side.pipeline is not None)}"
-        return replace(finding, text=text, first=first)
+        return finding
 
     # Each node by itself.
 
@@ -331,11 +361,10 @@ class _Search:
 
     # All nodes together.
 
-    def _first_difference(self) -> FirstDifference | None:
+    def first_difference(self, sample: Sample) -> FirstDifference | None:
         """Return the first value of the source that differs from the framework's."""
         built = self._trusted.built
         sites = _sites_of_nodes(built.lowered)
-        sample = self._sample
         model = replace(built.model, samples=(sample,))
         with scratch_folder() as scratch:
             source = Source(
@@ -456,8 +485,13 @@ def _nodes_text(nodes: Sequence[WrongNode]) -> str:
     return text
 
 
-def _together_text(first: FirstDifference | None, has_pipeline: bool) -> str:
-    what = "lowering" if not has_pipeline else "lowering, or the host pipeline"
+def _together_text(first: FirstDifference | None, drive: object, pipeline: object) -> str:
+    what = "lowering" if pipeline is None else "lowering, or the host pipeline"
+    if drive is not None:
+        return (
+            f"the fault is in how they work together, after the import ({what}), or in the drive; "
+            "of a model with a drive the values on the way are not compared"
+        )
     if first is None:
         return (
             f"the fault is in how they work together, after the import ({what}, the order of the "

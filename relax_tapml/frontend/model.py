@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Protocol
@@ -126,7 +126,7 @@ class NodeCall:
 
 
 class FrameworkGraph(Protocol):
-    """The graph that a model was imported from, for one sample.
+    """The graph that a function of a model was imported from, for one call.
 
     Attributes
     ----------
@@ -191,9 +191,10 @@ class Model:
         Makes ``module`` once more, for another target: the same Relax functions, with the kernels
         that a compiler makes for that target, such as those of a KV cache. Only needed where
         ``module`` already has such kernels; None where it does not, or where there is no way.
-    graph
-        Makes the framework's graph for a sample, with what the importer made of each node; called
-        only where source and framework differ. None where there is no such graph.
+    graphs
+        Makes the framework's graphs for a sample, with what the importer made of each node: of
+        ``entry``, or with ``drive`` of each function that it calls, in the order of their first
+        calls. Called only where source and framework differ. None where there are no such graphs.
     from_texts
         Makes samples of texts, with the model's tokenizer, for ``--text``; None without one.
     """
@@ -208,7 +209,7 @@ class Model:
     meaning: Meaning | None = None
     drive: Callable[[Functions, Sample], list[Array]] | None = field(default=None, compare=False)
     for_target: Callable[[Any], Any] | None = field(default=None, compare=False)
-    graph: Callable[[Sample], FrameworkGraph] | None = field(default=None, compare=False)
+    graphs: Callable[[Sample], Iterable[FrameworkGraph]] | None = field(default=None, compare=False)
     from_texts: Callable[[Sequence[str]], Sequence[Sample]] | None = field(
         default=None, compare=False
     )

@@ -143,7 +143,7 @@ def _imported(
         samples=samples,
         reference=_Reference(opened, inputs),
         accurate=_Accurate(folded, inputs, _Reference(opened, inputs)),
-        graph=_Graphs(proto, inputs, convert_map, opened.name),
+        graphs=_Graphs(opened, proto, inputs, convert_map),
         meaning=meaning,
     )
     check_model(model)
@@ -203,22 +203,22 @@ class _Graphs:
 
     def __init__(
         self,
+        opened: Any,
         proto: Any,
         inputs: Sequence[Any],
         convert_map: Mapping[str, Callable[..., Any]],
-        label: str,
     ) -> None:
+        self._opened = opened
         self._proto = proto
         self._inputs = inputs
         self._convert_map = convert_map
-        self._label = label
 
-    def __call__(self, sample: Sample) -> FrameworkGraph:
+    def __call__(self, sample: Sample) -> list[FrameworkGraph]:
         from relax_tapml.frontend._onnx.fold import fold
         from relax_tapml.frontend._onnx.graph import OnnxGraph
         from relax_tapml.frontend._onnx.interface import sizes_of_samples
 
         sizes = sizes_of_samples(self._inputs, [sample], {})
-        folded = fold(self._proto, self._inputs, sizes.fixed, self._label)
+        folded = fold(self._proto, self._inputs, sizes.fixed, self._opened.name)
         feeds = {one.name: array for one, array in zip(self._inputs, sample.arrays, strict=True)}
-        return OnnxGraph(folded, feeds, self._convert_map)
+        return [OnnxGraph(self._opened.proto, folded, feeds, self._convert_map)]

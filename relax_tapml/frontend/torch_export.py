@@ -101,7 +101,7 @@ def from_torch(
         reference=lambda sample: _outputs(torch, program, run, sample),
         accurate=lambda sample: _accurate(torch, program, run, sample),
         meaning=meaning,
-        graph=lambda sample: _graph(program, dict(convert_map or {}), label, sample),
+        graphs=lambda sample: [_graph(program, dict(convert_map or {}), label, sample)],
     )
     if model.samples:
         check_model(model)

@@ -221,7 +221,7 @@ def test_a_right_source_is_left_as_it_is(found):
 
 def test_a_model_without_a_graph_gets_no_finding(kernels, tmp_path):
     model = from_torch(Parts(), X, convert_map={"sub.Tensor": swapped})
-    bare = dataclasses.replace(model, graph=None)
+    bare = dataclasses.replace(model, graphs=None)
     built = bringup.build_source(bare, bringup.lower_model(bare), SideSpec(target=TARGET), kernels)
     trusted = bringup.trust_source(built)
     assert find_import_fault(trusted, tmp_path / "import", kernels) is trusted

@@ -10,13 +10,16 @@ import pytest
 pytest.importorskip("onnx", reason="needs relax-tapml[onnx]")
 pytest.importorskip("onnxruntime", reason="needs relax-tapml[onnx]")
 
+import numpy as np
 import tvm
+from onnx import helper
 from onnx_graphs import model, network, node, value, weights
 from tvm import relax
 
 from relax_tapml import bringup, from_onnx
 from relax_tapml.bringup._import_fault import find_import_fault
 from relax_tapml.bringup.side_spec import SideSpec
+from relax_tapml.frontend._onnx import fold
 
 SIDE = SideSpec(target=tvm.target.Target({"kind": "llvm", "opt-level": 1}))
 
@@ -85,3 +88,62 @@ def test_wrong_nodes_of_one_kind_are_listed_together(tmp_path):
     wrong = {"LeakyRelu": lambda call: relax.op.nn.relu(call.inputs[0])}
     (only,) = finding(from_onnx(graph, convert_map=wrong), tmp_path).nodes
     assert (only.node, only.alike) == ("first", ("fourth",))
+
+
+def _scaled_by_its_width():
+    """A model whose factor is folded: the width of its input."""
+    return model(
+        [
+            node("Shape", ["x"], ["dims"], "/size/Shape"),
+            node("Gather", ["dims", "one"], ["width"], "/size/Gather"),
+            node("Cast", ["width"], ["factor"], "/size/Cast", to=1),
+            node("Mul", ["x", "factor"], ["m"], "/Mul"),
+            node("Relu", ["m"], ["y"], "/act/Relu"),
+        ],
+        [value("x", "float32", [3, 32])],
+        ["y"],
+        {"one": np.array(1, "int64")},
+    )
+
+
+def test_a_constant_that_folding_gets_wrong_is_named(tmp_path, monkeypatch):
+    """The first one, although later constants are made of it and nothing else reads it."""
+    right = fold.run_node
+
+    def wrong(node, arrays, opsets):
+        found = right(node, arrays, opsets)
+        return [found[0] + 1] if node.op_type == "Gather" else found
+
+    monkeypatch.setattr(fold, "run_node", wrong)
+    found = finding(from_onnx(_scaled_by_its_width()), tmp_path)
+    (only,) = found.nodes
+    assert (only.node, only.operator, only.module) == ("/size/Gather", "Gather", "size")
+    assert "2 of 5 in the file" in only.source
+    assert (only.worst.expected, only.worst.got) == (32, 33)
+    assert "constant" in only.call
+
+
+def test_a_branch_that_folding_takes_wrongly_is_named(tmp_path, monkeypatch):
+    def branch(operator):
+        return helper.make_graph(
+            [node(operator, ["x"], ["z"], f"/{operator}")],
+            operator,
+            [],
+            [helper.make_tensor_value_info("z", 1, [3, 32])],
+        )
+
+    branches = {"then_branch": branch("Neg"), "else_branch": branch("Abs")}
+    graph = model(
+        [
+            node("If", ["flag"], ["b"], "/If", **branches),
+            node("Relu", ["b"], ["y"], "/act/Relu"),
+        ],
+        [value("x", "float32", [3, 32])],
+        ["y"],
+        {"flag": np.array(True)},
+    )
+    other = {"then_branch": "else_branch", "else_branch": "then_branch"}
+    right = fold.graph_attribute
+    monkeypatch.setattr(fold, "graph_attribute", lambda node, name: right(node, other[name]))
+    found = finding(from_onnx(graph), tmp_path)
+    assert [(one.node, one.operator) for one in found.nodes] == [("/If", "If")]

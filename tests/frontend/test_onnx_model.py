@@ -404,7 +404,7 @@ def test_nodes_without_their_first_output_are_judged_and_bfloat16_is_not():
         {"w": weights(1, 1, 8, 2), "r": weights(2, 1, 8, 2)},
     )
     imported = from_onnx(graph)
-    found = imported.graph(imported.samples[0])
+    (found,) = imported.graphs(imported.samples[0])
     assert [call.node.name for call in found.calls()] == ["layer", "last"]
     assert [call.node.name for call in found.calls(is_whole=True)] == ["layer", "last"]
     assert set(found.unjudged) == {"narrow", "wide"}

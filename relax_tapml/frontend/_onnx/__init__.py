@@ -13,6 +13,7 @@ __all__ = [
     "definitions",
     "evaluate",
     "fold",
+    "folded_values",
     "graph",
     "importer",
     "interface",

@@ -59,6 +59,8 @@ class Folded:
         Types of the values of the graph and of its subgraphs, as far as ONNX can infer them.
     constants
         The values of small constants by name.
+    decided
+        The values that folding computed, by name; also those that no node of the rest reads.
     notes
         Sentences on branches that cannot run with these sizes.
     """
@@ -66,6 +68,7 @@ class Folded:
     model: onnx.ModelProto
     types: Types
     constants: dict[str, Array]
+    decided: dict[str, Array]
     notes: tuple[str, ...]
 
     @property
@@ -161,8 +164,16 @@ class _Folder:
             if tensor.name in scope.constants
         }
         return Folded(
-            model=model, types=self._all_types, constants=constants, notes=tuple(self._notes)
+            model=model,
+            types=self._all_types,
+            constants=constants,
+            decided=self._decided(scope),
+            notes=tuple(self._notes),
         )
+
+    def _decided(self, scope: _Scope) -> dict[str, Array]:
+        computed = {name for node in self._model.graph.node for name in node.output}
+        return {name: array for name, array in scope.constants.items() if name in computed}
 
     def _graph(self, graph: onnx.GraphProto, scope: _Scope) -> onnx.GraphProto:
         kept = []

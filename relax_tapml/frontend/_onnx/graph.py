@@ -12,7 +12,9 @@ import tvm
 from relax_tapml.arrays import Array
 from relax_tapml.frontend._onnx.evaluate import NodeRun, Wide, node_runs
 from relax_tapml.frontend._onnx.fold import Folded
+from relax_tapml.frontend._onnx.folded_values import FoldedValue, first_wrong_value
 from relax_tapml.frontend._onnx.importer import NodeImporter, places_of
+from relax_tapml.frontend._onnx.model_file import MOST_PROTO_BYTES
 from relax_tapml.frontend._onnx.node_script import node_script
 from relax_tapml.frontend._onnx.nodes import (
     attributes_of,
@@ -38,6 +40,8 @@ class OnnxGraph:
 
     Parameters
     ----------
+    original
+        The file.
     folded
         The graph for the sizes of the sample; all of its dimensions are numbers.
     feeds
@@ -52,8 +56,13 @@ class OnnxGraph:
     """
 
     def __init__(
-        self, folded: Folded, feeds: Mapping[str, Array], convert_map: Mapping[str, Converter]
+        self,
+        original: onnx.ModelProto,
+        folded: Folded,
+        feeds: Mapping[str, Array],
+        convert_map: Mapping[str, Converter],
     ) -> None:
+        self._original = original
         self._folded = folded
         self._model = folded.model
         self._feeds = dict(feeds)
@@ -61,6 +70,8 @@ class OnnxGraph:
         self._functions: dict[tuple[str, str], str] = {}
         self._importer = NodeImporter(folded, convert_map)
         self.unjudged: dict[str, str] = {}
+        if original.ByteSize() > MOST_PROTO_BYTES:
+            self.unjudged["the folding of constants"] = "onnxruntime takes 2 GB with more outputs"
         self._known: dict[bytes, str] = {}
         nodes = list(folded.model.graph.node)
         for node in nodes:
@@ -110,7 +121,14 @@ class OnnxGraph:
         return "".join(c if c.isascii() and c.isalnum() else "_" for c in text)
 
     def calls(self, *, is_whole: bool = False) -> Iterator[NodeCall]:
-        """Run the graph in onnxruntime; yield a call for each tensor that a node computes."""
+        """Run the graph in onnxruntime; yield a call for each tensor that a node computes.
+
+        Before these comes a value that folding got wrong, if there is one.
+        """
+        if self._original.ByteSize() <= MOST_PROTO_BYTES:
+            wrong = first_wrong_value(self._original, self._folded, self._feeds)
+            if wrong is not None:
+                yield self._folded_call(wrong)
         wide_runs = None
         if is_whole:
             wide = Wide(self._model, self._folded.dtypes)
@@ -124,6 +142,26 @@ class OnnxGraph:
                 function = self._functions.get((name_of(run.node), name))
                 if function is not None:
                     yield self._call(run, name, expected, function, accurate)
+
+    def _folded_call(self, wrong: FoldedValue) -> NodeCall:
+        value = wrong.value
+        nodes = len(self._original.graph.node)
+        version = opset_of(self._original, value.node.domain)
+        became = "a constant" if wrong.is_constant else "other nodes"
+        return NodeCall(
+            node=GraphNode(
+                name=name_of(value.node),
+                operator=operator_of(value.node),
+                module=places_of(self._original.graph)[first_output(value.node)].module,
+                source=f"node {value.place + 1} of {nodes} in the file, opset {version}",
+            ),
+            value=value.name,
+            call=f"{operator_of(value.node)}, which folding made {became}",
+            expected=(wrong.expected,),
+            accurate=lambda: [wrong.expected],
+            got=(wrong.got,),
+            files=lambda _allowed, _stem: {},
+        )
 
     def _call(
         self, run: NodeRun, name: str, expected: Array, function: str, whole: NodeRun | None

@@ -17,7 +17,8 @@ from relax_tapml.files.read import MAX_WEIGHTS_BYTES, listed_file, open_file, re
 from relax_tapml.printable import message_line, printable
 
 _FIX = "Export the model again"
-_MAX_PROTO_BYTES = (1 << 31) - 1
+MOST_PROTO_BYTES = (1 << 31) - 1
+"""Of a message of protobuf."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +56,7 @@ def open_model(given: Any, name: str | None) -> OnnxModel:
         There is no such file, or the argument is neither.
     """
     if isinstance(given, onnx.ModelProto):
-        if given.ByteSize() > _MAX_PROTO_BYTES:
+        if given.ByteSize() > MOST_PROTO_BYTES:
             raise UsageError(
                 "an onnx.ModelProto of more than 2 GB cannot be given to onnxruntime. Save it with "
                 "onnx.save(model, file, save_as_external_data=True) and give the file."
@@ -77,12 +78,12 @@ def open_model(given: Any, name: str | None) -> OnnxModel:
     if not file.is_file():
         raise UsageError(f"model {file}: no such file.")
     proto = _read(file)
-    is_large = proto.ByteSize() > _MAX_PROTO_BYTES
+    is_large = proto.ByteSize() > MOST_PROTO_BYTES
     return OnnxModel(proto=proto, file=file if is_large else None, name=name or file.stem)
 
 
 def _read(file: Path) -> onnx.ModelProto:
-    data = read_bytes(file, fix=_FIX, max_bytes=_MAX_PROTO_BYTES)
+    data = read_bytes(file, fix=_FIX, max_bytes=MOST_PROTO_BYTES)
     proto = onnx.ModelProto()
     try:
         proto.ParseFromString(data)
@@ -94,7 +95,7 @@ def _read(file: Path) -> onnx.ModelProto:
     if not proto.graph.output:
         raise StoreError(f"{file} is not an ONNX model: it has no graph with outputs. {_FIX}")
     _load_external_data(proto, file)
-    _check(str(file), proto if proto.ByteSize() <= _MAX_PROTO_BYTES else str(file))
+    _check(str(file), proto if proto.ByteSize() <= MOST_PROTO_BYTES else str(file))
     return proto
 
 

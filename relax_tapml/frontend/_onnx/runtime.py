@@ -49,6 +49,21 @@ def run_model(model: Path | bytes, feeds: Mapping[str, Array]) -> list[Array]:
     return [_checked(value) for value in session.run(None, values)]
 
 
+def run_values(
+    model: onnx.ModelProto, feeds: Mapping[str, Array], names: Sequence[str]
+) -> list[Array]:
+    """Run a model and return values of its main graph by name; errors are those of onnxruntime."""
+    extended = onnx.ModelProto()
+    extended.CopyFrom(model)
+    outputs = {output.name for output in model.graph.output}
+    extended.graph.output.extend(
+        onnx.helper.make_empty_tensor_value_info(name) for name in names if name not in outputs
+    )
+    session = session_of(extended.SerializeToString())
+    values = {name: _value(array) for name, array in feeds.items()}
+    return [_checked(value) for value in session.run(list(names), values)]
+
+
 def _value(array: Array) -> Any:
     kind = _NO_NUMPY.get(array.dtype.name)
     if kind is None:

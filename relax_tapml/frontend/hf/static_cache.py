@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ from tvm import IRModule
 from relax_tapml.arrays import Array, dtype_named
 from relax_tapml.errors import LoweringError, UsageError
 from relax_tapml.files.machine import raise_machine_error
-from relax_tapml.frontend.model import Functions, Meaning, Model, Sample
+from relax_tapml.frontend.model import FrameworkGraph, Functions, Meaning, Model, Sample
 from relax_tapml.frontend.torch_export import from_torch
 from relax_tapml.printable import error_line
 
@@ -123,15 +123,17 @@ def decoder_model(model: Any, prompts: Sequence[Any], *, names: Sequence[str], n
         for named, ids in zip(names, prompts, strict=True)
     )
     drive = StaticCacheDrive(cache=tuple(_shape_and_dtype(one) for one in cache))
+    functions = {_PREFILL: prefill, _DECODE: decode}
     return Model(
         name=name,
-        module=_joined({_PREFILL: prefill, _DECODE: decode}),
+        module=_joined(functions),
         params=prefill.params,
         samples=samples,
         entry=_PREFILL,
         drive=drive,
-        reference=_driven(drive, {_PREFILL: prefill.reference, _DECODE: decode.reference}),
-        accurate=_driven(drive, {_PREFILL: prefill.accurate, _DECODE: decode.accurate}),
+        reference=_driven(drive, {name: one.reference for name, one in functions.items()}),
+        accurate=_driven(drive, {name: one.accurate for name, one in functions.items()}),
+        graphs=lambda sample: _graphs(drive, functions, sample),
         meaning=Meaning.TOKENS,
     )
 
@@ -181,6 +183,29 @@ def _driven(drive: StaticCacheDrive, runs: Mapping[str, _Run | None]) -> _Run:
     """Return what drives functions of the framework instead of built ones."""
     functions = _OfFramework(runs={name: run for name, run in runs.items() if run is not None})
     return lambda sample: drive(functions, sample)
+
+
+def _graphs(
+    drive: StaticCacheDrive, models: Mapping[str, Model], sample: Sample
+) -> Iterator[FrameworkGraph]:
+    """Yield the graphs of each function at the first call that the drive makes of it."""
+    first: dict[str, Sample] = {}
+
+    def run(name: str) -> _Run:
+        reference = models[name].reference
+        assert reference is not None
+
+        def watched(call: Sample) -> list[Array]:
+            first.setdefault(name, call)
+            return reference(call)
+
+        return watched
+
+    _driven(drive, {name: run(name) for name in models})(sample)
+    for name, call in first.items():
+        graphs = models[name].graphs
+        if graphs is not None:
+            yield from graphs(call)
 
 
 def _joined(models: Mapping[str, Model]) -> IRModule:

@@ -6,12 +6,20 @@ import json
 
 import numpy as np
 import pytest
+import tvm
+from tvm import relax
 
+from relax_tapml import bringup
+from relax_tapml.bringup._import_fault import find_import_fault
+from relax_tapml.bringup.side_spec import SideSpec
 from relax_tapml.errors import StoreError, UsageError
 from relax_tapml.frontend.hf.checkpoint import read_checkpoint
 from relax_tapml.frontend.load.load_model import load_model
 from relax_tapml.frontend.model import Meaning
 from relax_tapml.passes.notes import notes_of
+
+pytest.importorskip("torch")
+from relax_tapml.frontend._corrected_importer import CorrectedImporter
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -287,3 +295,31 @@ def test_weights_in_parts_may_be_links_as_in_the_cache_of_the_hub(tmp_path):
     read = read_checkpoint(tmp_path / "linked")
     assert (read.is_drawn, read.notes) == (False, ())
     assert all(map(torch.equal, read.model.parameters(), model.parameters()))
+
+
+def test_a_node_that_is_imported_wrongly_is_named(decoder, tmp_path, monkeypatch):
+    """Also in decode alone, at the arguments of its first call."""
+    right = CorrectedImporter.create_convert_map
+
+    def wrong(importer):
+        converters = right(importer)
+        tanh = converters["tanh.default"]
+
+        def faulty(node):
+            found = tanh(node)
+            is_decode = node.meta["val"].shape[1] == 1
+            return importer.block_builder.emit(relax.op.negative(found)) if is_decode else found
+
+        return {**converters, "tanh.default": faulty}
+
+    monkeypatch.setattr(CorrectedImporter, "create_convert_map", wrong)
+    model = load_model(decoder, texts=TEXTS[:1])
+    side = SideSpec(target=tvm.target.Target({"kind": "llvm", "opt-level": 1}))
+    built = bringup.build_source(model, bringup.lower_model(model), side, tmp_path)
+    finding = find_import_fault(bringup.trust_source(built), tmp_path / "import", tmp_path).finding
+    (only,) = finding.nodes
+    assert (only.operator, len(only.alike)) == ("aten.tanh.default", 1)
+    assert "mlp.act" in only.module
+    assert "float32[1, 1, " in only.call
+    nodes = [len(graph.module.functions) for graph in model.graphs(model.samples[0])]
+    assert finding.judged > max(nodes)
