@@ -12,6 +12,7 @@ __all__ = [
     "convolution",
     "definitions",
     "evaluate",
+    "exact_products",
     "fold",
     "folded_values",
     "graph",

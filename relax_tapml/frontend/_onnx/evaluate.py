@@ -127,7 +127,7 @@ class Narrow:
         """Return what a node makes of values; errors are those of onnxruntime."""
         feeds = {name: values[name] for name in _read(node)}
         model = one_node_model(node, feeds, self._opsets)
-        session = session_of(model.SerializeToString())
+        session = session_of(model)
         kinds = {one.name: one.type for one in (*session.get_inputs(), *session.get_outputs())}
         halves = {name for name, kind in kinds.items() if kind == "tensor(bfloat16)"}
         found = _run_in_float32(model, feeds, halves) if halves else session.run(None, feeds)
@@ -161,7 +161,7 @@ def _run_in_float32(model: onnx.ModelProto, feeds: Values, halves: set[str]) -> 
     copies.node.extend(nodes)
     graph.ClearField("node")
     graph.node.extend(copies.node)
-    found = session_of(model.SerializeToString()).run(None, given)
+    found = session_of(model).run(None, given)
     names = [info.name.removesuffix("#float32") for info in graph.output]
     return [
         value.astype(narrow) if name in halves else value
@@ -226,7 +226,7 @@ class Wide:
     def _in_onnxruntime(self, node: onnx.NodeProto, feeds: Values) -> list[Array] | None:
         try:
             model = one_node_model(_wide_node(node), self._typed(node, feeds), self._opsets)
-            session = session_of(model.SerializeToString())
+            session = session_of(model)
             found = iter(session.run(None, self._typed(node, feeds)))
         except Exception:  # It has no kernel of these types.
             return None

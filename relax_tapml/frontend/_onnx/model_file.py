@@ -40,9 +40,9 @@ class OnnxModel:
     name: str
 
     @property
-    def content(self) -> Path | bytes:
+    def content(self) -> Path | onnx.ModelProto:
         """What onnxruntime loads."""
-        return self.file or self.proto.SerializeToString()
+        return self.file or self.proto
 
 
 def open_model(given: Any, name: str | None) -> OnnxModel:

@@ -12,13 +12,14 @@ import onnxruntime
 
 from relax_tapml.arrays import Array
 from relax_tapml.errors import UsageError
+from relax_tapml.frontend._onnx.exact_products import with_exact_products
 from relax_tapml.frontend._onnx.nodes import tensor_type
 
 _FATAL = 4  # Only what ends the process is logged: errors are raised, too.
 _NO_NUMPY = {"bfloat16": onnx.TensorProto.BFLOAT16}
 
 
-def session_of(model: Path | bytes, *, threads: int = 0) -> onnxruntime.InferenceSession:
+def session_of(model: Path | onnx.ModelProto, *, threads: int = 0) -> onnxruntime.InferenceSession:
     """Return a session that runs the nodes of a model one by one, as they are in the file.
 
     onnxruntime's own fusions are switched off, because the file is what is imported. A session
@@ -27,7 +28,8 @@ def session_of(model: Path | bytes, *, threads: int = 0) -> onnxruntime.Inferenc
     Parameters
     ----------
     model
-        A file, or a serialised model.
+        A model, or a file that is too large to be one message. Products of 8-bit integers are
+        exact, except in such a file; see ``exact_products``.
     threads
         For one operator; 0 for as many as there are cores.
     """
@@ -36,11 +38,12 @@ def session_of(model: Path | bytes, *, threads: int = 0) -> onnxruntime.Inferenc
     options.log_severity_level = _FATAL
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    given = model if isinstance(model, bytes) else str(model)
+    is_file = isinstance(model, Path)
+    given = str(model) if is_file else with_exact_products(model).SerializeToString()
     return onnxruntime.InferenceSession(given, options, providers=["CPUExecutionProvider"])
 
 
-def run_model(model: Path | bytes, feeds: Mapping[str, Array]) -> list[Array]:
+def run_model(model: Path | onnx.ModelProto, feeds: Mapping[str, Array]) -> list[Array]:
     """Run a model and return its outputs; errors are those of onnxruntime."""
     session = session_of(model)
     if all(array.dtype.name not in _NO_NUMPY for array in feeds.values()):
@@ -59,7 +62,7 @@ def run_values(
     extended.graph.output.extend(
         onnx.helper.make_empty_tensor_value_info(name) for name in names if name not in outputs
     )
-    session = session_of(extended.SerializeToString())
+    session = session_of(extended)
     values = {name: _value(array) for name, array in feeds.items()}
     return [_checked(value) for value in session.run(list(names), values)]
 
@@ -85,7 +88,7 @@ def run_node(
     single = one_node_model(node, arrays, opsets)
     feeds = {name: arrays[name] for name in node.input if name}
     try:
-        found = session_of(single.SerializeToString(), threads=1).run(None, feeds)
+        found = session_of(single, threads=1).run(None, feeds)
     except Exception:  # Whatever it raises; then the node stays in the graph.
         return None
     return found if all(isinstance(value, np.ndarray) for value in found) else None
