@@ -43,7 +43,7 @@ LEVELS = [
     {"carve.select", "replays.unit"},
     {"carve.unit", "replays.fleet"},
     {"carve.probe", "carve.shape", "replays"},
-    {"carve"},
+    {"carve", "repair"},
     {"migrate", "report"},
     {"bringup"},
     {"cli", "testing", "mlc"},

@@ -18,6 +18,7 @@ __all__ = [
     "merge",
     "present",
     "progress",
+    "repair",
     "replay",
     "replayed",
     "report",

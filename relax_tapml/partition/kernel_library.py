@@ -20,6 +20,10 @@ from relax_tapml.partition._kernel_files import KernelFiles, KernelName
 from relax_tapml.passes.operator_call import UNIT_ATTR, is_unit_function
 from relax_tapml.targets.platforms.registry import platform_of
 
+ACCURATE = "relax_tapml.accurate"
+"""An attribute of a PrimFunc that is compiled as for a trusted target: without options that cost
+accuracy, and with the guards that TVM drops."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class KernelSet:
@@ -143,6 +147,23 @@ class KernelLibrary:
         on_built: Callable[[int, int], None] = lambda _done, _total: None,
     ) -> tuple[list[KernelJob], dict[str, _Kernel]]:
         """Return the jobs of kernels, and the kernels by name, built where they are missing."""
+        jobs: list[KernelJob] = []
+        kernels: dict[str, _Kernel] = {}
+        trusted = platform_of(target).trusted(target)
+        for is_accurate, own in ((False, target), (True, trusted)):
+            chosen = {g: f for g, f in functions.items() if _is_accurate(f) is is_accurate}
+            if chosen:
+                done, found = self._kernels_of(chosen, own, on_built)
+                jobs += done
+                kernels |= found
+        return jobs, kernels
+
+    def _kernels_of(
+        self,
+        functions: Mapping[GlobalVar, tirx.PrimFunc],
+        target: tvm.target.Target,
+        on_built: Callable[[int, int], None],
+    ) -> tuple[list[KernelJob], dict[str, _Kernel]]:
         platform = platform_of(target)
         with (
             machine_errors(f"building kernels for {platform.name}", self.folder),
@@ -163,6 +184,10 @@ class KernelLibrary:
             )
             for job in jobs
         }
+
+
+def _is_accurate(function: tirx.PrimFunc) -> bool:
+    return bool(function.attrs and function.attrs.get(ACCURATE, False))
 
 
 @dataclass(frozen=True, kw_only=True)

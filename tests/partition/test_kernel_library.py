@@ -11,9 +11,10 @@ from same_kernels import LLVM
 from tiny_model import UNITS
 
 from relax_tapml.errors import LoweringError
-from relax_tapml.partition.kernel_library import KernelLibrary, unit_kernels
+from relax_tapml.partition.kernel_library import ACCURATE, KernelLibrary, unit_kernels
 from relax_tapml.partition.lower_for_target import lower_for_target
 from relax_tapml.targets.platforms.parse_target import parse_target
+from relax_tapml.targets.platforms.registry import platform_of
 
 
 def files(folder: Path) -> set[str]:
@@ -134,3 +135,16 @@ def test_functions_beside_the_vm_are_for_the_cpu(tmp_path, units):
     assert path.name.startswith("softmax-llvm-")
     assert library.build_host_functions(module, tvm.target.Target("cuda")) == (path,)
     assert library.built_count == 0
+
+
+def test_a_kernel_that_shall_be_accurate_is_built_as_for_a_trusted_target(tmp_path, lowered):
+    """Beside others of its target, and apart from the same kernel without the mark."""
+    target = tvm.target.Target("opencl")
+    library = KernelLibrary(tmp_path)
+    plain = lowered["softmax"].without_attr("global_symbol")
+    marked = plain.with_attr(ACCURATE, True)
+    built = library.build(tvm.IRModule({"plain": plain, "marked": marked}), target)
+    assert not built.failed
+    assert set(built.built) == {"plain", "marked"}
+    trusted = library.build(tvm.IRModule({"marked": marked}), platform_of(target).trusted(target))
+    assert trusted.built == ()

@@ -76,3 +76,30 @@ def test_anything_else_is_wrong_usage(spec, pattern):
     """The message names the pipeline, what failed and what is expected."""
     with pytest.raises(UsageError, match=f"^pipeline {re.escape(repr(spec))}.*{pattern}"):
         load_pipeline(spec)
+
+
+def test_a_path_names_a_file_or_a_folder(tmp_path):
+    """Each path is a module of its own, also where names are equal."""
+    folder = tmp_path / "repairs"
+    folder.mkdir()
+    (folder / "__init__.py").write_text(SOURCE.replace("Mine", "InFolder"))
+    file = tmp_path / "other.py"
+    file.write_text(SOURCE.replace("Mine", "InFile"))
+    assert load_pipeline(f"{folder}:mine").info.name == "InFolder"
+    assert load_pipeline(f"{file}:Passes.inner").info.name == "InFile"
+    with pytest.raises(UsageError, match="no_such"):
+        load_pipeline(f"{tmp_path / 'no_such.py'}:mine")
+
+
+def test_several_are_applied_in_order(tmp_path):
+    both = "".join(
+        f"import tvm\n@tvm.transform.module_pass(opt_level=0)\ndef {name}(module, _ctx):\n"
+        f"    seen.append({name!r})\n    return module\n"
+        for name in ("first", "second")
+    )
+    file = tmp_path / "order.py"
+    file.write_text(f"seen = []\n{both}")
+    found = load_pipeline(f"{file}:second, {file}:first")
+    found(tvm.IRModule({}))
+    module = next(m for m in sys.modules.values() if getattr(m, "__file__", None) == str(file))
+    assert module.seen == ["second", "first"]

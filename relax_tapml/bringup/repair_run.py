@@ -1,0 +1,115 @@
+"""Repair the failing units of a run, from its output folder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+from relax_tapml.bringup.run_folder import read_device_side
+from relax_tapml.errors import UsageError
+from relax_tapml.partition.device_side import device_side
+from relax_tapml.repair.repairs_folder import write_repairs
+from relax_tapml.repair.search import BUDGET_S, Failing, judge_together, repair_unit
+from relax_tapml.repair.tried import Tried, UnitRepair
+from relax_tapml.results.result_file import read_result
+from relax_tapml.suite.model_beside import model_beside
+from relax_tapml.suite.open_suite import open_suite
+from relax_tapml.targets.open_session import open_device
+from relax_tapml.targets.platforms.parse_target import parse_target
+
+
+def repair_run(
+    out: Path,
+    repairs: Path,
+    *,
+    units: Sequence[str] | None = None,
+    session: str | None = None,
+    timeout_s: float = 60.0,
+    budget_s: float = BUDGET_S,
+    trust: bool = False,
+    on_tried: Callable[[str, Tried], None] = lambda _unit, _tried: None,
+) -> list[UnitRepair]:
+    """Look for kernels that are right in the place of those that failed in a run.
+
+    Parameters
+    ----------
+    out
+        The run's output folder.
+    repairs
+        Where what was found is written; nothing is written if nothing was found.
+    units
+        Which units; by default those that the run found to be wrong.
+    session
+        Where the device is; by default as in the run.
+    timeout_s
+        How long one call on the device may take.
+    budget_s
+        For the alternatives of one unit.
+    trust
+        As for ``open_suite``.
+    on_tried
+        Called with the unit and each alternative that was judged.
+
+    Returns
+    -------
+    list
+        One for each unit. A repair that is wrong beside the other repairs is not chosen.
+
+    Raises
+    ------
+    UsageError
+        The folder is not that of a run with units, or a unit is not known.
+    StoreError
+        A file is damaged, or calls what is not known to be harmless and ``trust`` is false.
+    DeviceUnavailable, MachineError
+        As for ``replay``.
+    """
+    result = read_result(out)
+    where = session or result.session
+    target = parse_target(result.target, where)
+    suite = open_suite(out, target, trust=trust)
+    lowered = model_beside(suite)
+    if lowered is None:
+        raise UsageError(f"{out} has no lowered.json that fits its suite: run the build again")
+    before = device_side(lowered, target, None, suite.target_kernels()).units
+    own = read_device_side(out, trust=trust) or before
+    chosen = [unit for unit in (units or result.culprits) if unit in suite.manifest.units]
+    for unit in units or ():
+        suite.unit(unit)
+    with closing(open_device(where, target, timeout_s=timeout_s)) as device:
+        failing = Failing(
+            suite=suite,
+            units=own,
+            lowered=before,
+            target=target,
+            device=device,
+            kernels=out / "kernels",
+        )
+        found = [
+            repair_unit(
+                failing,
+                unit,
+                budget_s=budget_s,
+                on_tried=partial(on_tried, unit),
+            )
+            for unit in chosen
+        ]
+        together = judge_together(failing, found)
+    kept = [
+        _kept(one, together[one.unit].reason)
+        if one.unit in together and together[one.unit].verdict.is_wrong
+        else one
+        for one in found
+    ]
+    if any(one.kernels for one in kept):
+        write_repairs(repairs, kept, own)
+    return kept
+
+
+def _kept(repair: UnitRepair, reason: str) -> UnitRepair:
+    """Return a repair that is wrong beside others as none."""
+    why = f"{repair.text}; but wrong in one program with the other repairs: {reason}"
+    return replace(repair, chosen="", kernels={}, text=why)

@@ -1,0 +1,85 @@
+"""Functions written in another way that computes the same."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from tvm import ir, tirx
+from tvm_ffi import structural_map
+
+from relax_tapml._compat import prim
+from relax_tapml.repair.alternative import Alternative, Kernel, Layer
+
+_MOST_POWER = 8
+# exp of more than twice this is no finite float32, and tanh is 1 there.
+_TANH_END = 20.0
+
+
+class Rewrite(Alternative):
+    """Replaces expressions of one kind.
+
+    Parameters
+    ----------
+    name, text
+        As of every alternative.
+    kind
+        The class of the expressions.
+    rewrite
+        Returns what an expression becomes; the same where it stays.
+    """
+
+    layer = Layer.DEFINITION
+
+    def __init__(self, name: str, text: str, kind: Any, rewrite: Callable[[Any], Any]) -> None:
+        self.name = name
+        self.text = text
+        self._kind = kind
+        self._rewrite = rewrite
+
+    def make(self, kernel: Kernel) -> tirx.PrimFunc | None:
+        """Return the kernel rewritten, with its own schedule; None where nothing changes."""
+        made = structural_map(kernel.failing, (self._kind, self._rewrite))
+        return None if made.same_as(kernel.failing) else made
+
+
+def _product(call: ir.Call) -> Any:
+    """Return a product for a power with a small whole exponent."""
+    if call.op.name != "tirx.pow":
+        return call
+    base, exponent = call.args
+    value = getattr(exponent, "value", None)
+    if value is None or value != int(value) or not 1 <= value <= _MOST_POWER:
+        return call
+    product = base
+    for _ in range(int(value) - 1):
+        product = product * base
+    return product
+
+
+def _tanh(call: ir.Call) -> Any:
+    """Return ``1 - 2 / (exp(2 x) + 1)`` for ``tanh(x)``, with an argument that has an end."""
+    if call.op.name != "tirx.tanh":
+        return call
+    (x,) = call.args
+    dtype = str(x.ty.dtype) if hasattr(x.ty, "dtype") else str(x.ty)
+    end, one, two = (tirx.const(value, dtype) for value in (_TANH_END, 1.0, 2.0))
+    inside = tirx.max(tirx.min(x, end), -end)
+    return one - two / (tirx.exp(two * inside) + one)
+
+
+def _finite(constant: Any) -> Any:
+    """Return the largest number for an infinite constant."""
+    if not math.isinf(constant.value):
+        return constant
+    dtype = str(constant.ty)
+    return tirx.max_value(dtype) if constant.value > 0 else tirx.min_value(dtype)
+
+
+REWRITES = (
+    Rewrite("power-as-product", "with powers written as products", ir.Call, _product),
+    Rewrite("tanh-by-exp", "with tanh written by exp", ir.Call, _tanh),
+    Rewrite("finite-constants", "with finite constants in place of infinite ones",
+            prim.FloatImm, _finite),
+)  # fmt: skip

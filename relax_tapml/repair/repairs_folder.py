@@ -1,0 +1,74 @@
+"""Repairs on disk: a pass that any build can apply, and each repair as text."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import tvm
+from tvm import tirx
+
+from relax_tapml._compat import portable_script
+from relax_tapml.files.names import file_stem
+from relax_tapml.files.replace import new_folder
+from relax_tapml.partition.kernel_library import ACCURATE
+from relax_tapml.repair.tried import UnitRepair
+
+PIPELINE = "__init__.py"
+_TEMPLATE = Path(__file__).with_name("pipeline_template.txt")
+
+
+def write_repairs(folder: Path, repairs: Sequence[UnitRepair], units: tvm.IRModule) -> None:
+    """Write the repairs of units, replacing earlier ones.
+
+    ``__init__.py`` has the pass ``pipeline``, which needs only TVM. It puts each repaired kernel in
+    the place of the one of its name, if that is still the kernel that was wrong. For each there are
+    ``KERNEL.json`` (both kernels), ``KERNEL.py`` (the right one as TVMScript) and ``KERNEL.diff``.
+
+    Parameters
+    ----------
+    folder
+        A package; its name must be one of Python to be named in ``--device-pipeline``.
+    repairs
+        Of which those with kernels are written.
+    units
+        The module that they were found for.
+    """
+    kernels = {name: (repair, one) for repair in repairs for name, one in repair.kernels.items()}
+    with new_folder(folder) as scratch:
+        files: dict[str, str] = {}
+        for name, (repair, kernel) in kernels.items():
+            stem = file_stem(name)
+            files[name] = f"{stem}.json"
+            pair = tvm.IRModule({"wrong": _plain(units[name]), "right": _plain(kernel)})
+            (scratch / files[name]).write_text(tvm.ir.save_json(pair), encoding="utf-8")
+            before, after = _script(units[name], name), _script(kernel, name)
+            about = f"# unit {repair.unit}: {repair.text}\n"
+            if kernel.attrs.get(ACCURATE, False):
+                about += (
+                    "# It is to be compiled without fast math: relax_tapml does so; elsewhere set\n"
+                    "# TVM_CUDA_NVCC_NO_FAST_MATH=1 and TVM_CUDA_COMPILE_MODE=nvcc.\n"
+                )
+            (scratch / f"{stem}.py").write_text(about + after, encoding="utf-8")
+            lines = difflib.unified_diff(
+                before.splitlines(keepends=True),
+                after.splitlines(keepends=True),
+                f"wrong/{stem}.py",
+                f"right/{stem}.py",
+            )
+            (scratch / f"{stem}.diff").write_text("".join(lines), encoding="utf-8")
+        text = _TEMPLATE.read_text(encoding="utf-8")
+        listed = "".join(f"    {name!r}: {file!r},\n" for name, file in files.items())
+        digest = hashlib.sha256("".join(sorted(files)).encode()).hexdigest()[:8]
+        text = text.replace("<<KERNELS>>", listed).replace("<<DIGEST>>", digest)
+        (scratch / PIPELINE).write_text(text, encoding="utf-8")
+
+
+def _plain(kernel: tirx.PrimFunc) -> tirx.PrimFunc:
+    return kernel.without_attr("global_symbol")
+
+
+def _script(kernel: tirx.PrimFunc, name: str) -> str:
+    return portable_script(tvm.IRModule({name: kernel.with_attr("global_symbol", name)})) + "\n"
