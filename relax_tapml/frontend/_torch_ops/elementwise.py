@@ -83,9 +83,11 @@ class Elementwise(Emitter):
         def convert(node: Node) -> Any:
             dtype = dtype_of(node)
             first, second = (self._operand(arg, dtype) for arg in node.args[:2])
-            if dtype == "bool":
-                return self._emit(relax.op.logical_or(first, second))
             alpha: Any = node.args[2] if len(node.args) > 2 else node.kwargs.get("alpha", 1)
+            if dtype == "bool":
+                factor = relax.const(bool(alpha), "bool")
+                second = self._emit(relax.op.logical_and(second, factor))
+                return self._emit(relax.op.logical_or(first, second))
             if alpha != 1:
                 second = self._emit(relax.op.multiply(second, self._operand(alpha, dtype)))
             return self._emit(operator(first, second))

@@ -47,6 +47,7 @@ def test_transforms_there_and_back(run_on_llvm):
         return (
             torch.view_as_real(fft.rfft2(x, norm="forward")),
             fft.irfft2(fft.rfft2(x, norm="ortho") * 2j, norm="ortho"),
+            fft.irfft(fft.rfft(x) * 2),
             fft.irfft(fft.rfft(x), n=5),
             (fft.fft(x, dim=1) * fft.fft(x.flip(0), dim=1) + 3).angle().cos(),
             fft.ifft(fft.fft(x, dim=-2).conj() - x, dim=-2).real,
