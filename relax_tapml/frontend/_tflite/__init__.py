@@ -1,0 +1,18 @@
+"""TFLite models: read, given sizes and imported operator by operator.
+
+``frontend.tflite_model`` calls these in order: ``model_file`` reads a file and lets the TFLite
+interpreter verify it, ``interface`` finds inputs and sizes, ``runtime`` runs the model in the
+interpreter, ``operators`` refuses what cannot be imported, and ``importer`` makes Relax of
+the others.
+"""
+
+__all__ = [
+    "converters",
+    "importer",
+    "interface",
+    "known_values",
+    "model_file",
+    "operators",
+    "runtime",
+    "view",
+]
