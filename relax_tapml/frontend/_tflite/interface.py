@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -26,6 +27,8 @@ _NUMBERS = frozenset(
     | {"uint8", "uint16", "uint32", "uint64"}
 )
 _MANY = 8
+MOST_DRAWN_BYTES = 1 << 30
+"""Of one input."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,6 +140,11 @@ def drawn_sample(model: Any, interface: Interface, sizes: Sizes) -> Sample:
     arrays = []
     for one, at in zip(interface.inputs, interface.tensors, strict=True):
         dtype, shape = dtype_named(one.dtype), one.shape(given)
+        if math.prod(shape) * dtype.itemsize > MOST_DRAWN_BYTES:
+            raise UsageError(
+                f"input '{printable(one.name)}' would have {math.prod(shape)} values of {dtype}, "
+                f"more than are drawn ({MOST_DRAWN_BYTES} bytes). Give real ones with --inputs."
+            )
         if is_quantized(graph.Tensors(at)):
             limits = np.iinfo(dtype)
             arrays.append(random.integers(limits.min, limits.max + 1, shape).astype(dtype))

@@ -79,4 +79,34 @@ def _checked(content: bytes, name: str, label: str) -> TfliteModel:
             f"{label} is damaged, or newer than the TFLite interpreter: {message_line(error)}. "
             f"{_FIX}, or install a newer ai-edge-litert"
         ) from error
-    return TfliteModel(content=content, name=name)
+    model = TfliteModel(content=content, name=name)
+    fault = _wrong_number(model.root)
+    if fault:
+        raise StoreError(f"{label} is damaged: {fault}. {_FIX}")
+    return model
+
+
+def _wrong_number(model: Any) -> str:
+    """Return the first number that names nothing in the file; empty if there is none."""
+    if not model.SubgraphsLength():
+        return "it has no subgraph"
+    codes, buffers = model.OperatorCodesLength(), model.BuffersLength()
+    for number in range(model.SubgraphsLength()):
+        graph = model.Subgraphs(number)
+        tensors = graph.TensorsLength()
+        for at in range(tensors):
+            if not 0 <= graph.Tensors(at).Buffer() < buffers:
+                return f"tensor {at} of subgraph {number} has no buffer"
+        ends = [graph.Inputs(at) for at in range(graph.InputsLength())]
+        ends += [graph.Outputs(at) for at in range(graph.OutputsLength())]
+        if any(not 0 <= at < tensors for at in ends):
+            return f"subgraph {number} has inputs or outputs that are no tensors of it"
+        for at in range(graph.OperatorsLength()):
+            raw = graph.Operators(at)
+            inputs = [raw.Inputs(i) for i in range(raw.InputsLength())]
+            outputs = [raw.Outputs(i) for i in range(raw.OutputsLength())]
+            is_right = 0 <= raw.OpcodeIndex() < codes
+            is_right = is_right and all(-1 <= i < tensors for i in inputs)
+            if not is_right or any(not 0 <= i < tensors for i in outputs):
+                return f"operator {at} of subgraph {number} names what the file does not have"
+    return ""
