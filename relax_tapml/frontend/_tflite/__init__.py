@@ -13,6 +13,7 @@ __all__ = [
     "known_values",
     "model_file",
     "operators",
+    "quantized",
     "runtime",
     "view",
 ]

@@ -6,12 +6,22 @@ Each gets TVM's converter, whose methods give tensors and values, and the operat
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 from tvm import relax
 
 from relax_tapml.frontend._tflite.operators import dtype_of
+from relax_tapml.frontend._tflite.quantized import (
+    average_pool,
+    convolution,
+    fully_connected,
+    is_8_bit,
+    pad,
+    product,
+    total,
+)
 
 Convert = Callable[..., Any]
 
@@ -35,8 +45,43 @@ def dequantize(converter: Any, op: Any) -> Any:
     return converter.dequantize(data, given)
 
 
+def _exact(integers: Convert, stock: Convert) -> Convert:
+    """Return a converter that takes 8-bit integers as TFLite does, and leaves the rest to TVM."""
+
+    def convert(converter: Any, op: Any) -> Any:
+        chosen = integers if is_8_bit(converter, op) else stock
+        return chosen(converter, op)
+
+    return convert
+
+
+def _elementwise(operation: Callable[..., Any]) -> Convert:
+    return lambda converter, op: converter._convert_elemwise(op, operation)
+
+
 CONVERTERS: dict[str, Convert] = {
+    "ADD": _exact(partial(total, is_difference=False), _elementwise(relax.op.add)),
+    "AVERAGE_POOL_2D": _exact(
+        average_pool, lambda converter, op: converter.convert_pool2d(op, "average")
+    ),
+    "CONV_2D": _exact(
+        partial(convolution, is_depthwise=False),
+        lambda converter, op: converter.convert_conv(op, "conv2d"),
+    ),
+    "DEPTHWISE_CONV_2D": _exact(
+        partial(convolution, is_depthwise=True),
+        lambda converter, op: converter.convert_conv(op, "depthwise"),
+    ),
     "DEQUANTIZE": dequantize,
     "EXPAND_DIMS": expand_dims,
+    "FULLY_CONNECTED": _exact(
+        fully_connected, lambda converter, op: converter.convert_fully_connected(op)
+    ),
+    "MUL": _exact(product, _elementwise(relax.op.multiply)),
+    "PAD": _exact(pad, lambda converter, op: converter.convert_pad(op)),
+    "SUB": _exact(partial(total, is_difference=True), _elementwise(relax.op.subtract)),
 }
 """By operator."""
+
+QUANTIZED = frozenset({"PAD"})
+"""Operators that are right for quantised tensors here, and not in TVM."""

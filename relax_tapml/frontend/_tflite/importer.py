@@ -23,7 +23,7 @@ from relax_tapml._compat import Constant
 from relax_tapml.arrays import Array
 from relax_tapml.errors import LoweringError
 from relax_tapml.files.machine import raise_machine_error
-from relax_tapml.frontend._tflite.converters import CONVERTERS
+from relax_tapml.frontend._tflite.converters import CONVERTERS, QUANTIZED
 from relax_tapml.frontend._tflite.interface import Interface
 from relax_tapml.frontend._tflite.known_values import known_values
 from relax_tapml.frontend._tflite.operators import Operator, dtype_of, operators_of, tensor_name
@@ -60,7 +60,7 @@ def known_operators() -> tuple[frozenset[str], frozenset[str]]:
     """Return the operators with a converter, and those whose converter takes quantised tensors."""
     # The map of converters is made by an instance, which looks at none of its arguments.
     stock = tflite_frontend.OperatorConverter(None, None, None, None)
-    quantized = frozenset(stock._SUPPORTED_QUANTIZED_OPS)
+    quantized = QUANTIZED | stock._SUPPORTED_QUANTIZED_OPS
     markers = {"DELEGATE", "PLACEHOLDER_FOR_GREATER_OP_CODES"}
     return frozenset(stock.convert_map) - markers, quantized
 
