@@ -14,7 +14,7 @@ from relax_tapml.errors import UsageError
 from relax_tapml.files.machine import raise_machine_error
 from relax_tapml.frontend import _graph_inputs as graph_inputs
 from relax_tapml.frontend._packages import require_packages
-from relax_tapml.frontend.model import Meaning, Model, Sample
+from relax_tapml.frontend.model import FrameworkGraph, Meaning, Model, Sample
 from relax_tapml.frontend.signature import check_model
 from relax_tapml.passes.notes import Note, with_notes
 from relax_tapml.printable import message_line
@@ -145,6 +145,7 @@ def _imported(
         params=imported.params,
         samples=samples,
         reference=_Reference(opened),
+        graph=_Graphs(opened),
         meaning=meaning,
     )
     check_model(model)
@@ -177,3 +178,15 @@ class _Reference:
 
         found: list[Array] = run_model(self._opened.content, sample.arrays).outputs
         return found
+
+
+class _Graphs:
+    """Makes the graph of a sample."""
+
+    def __init__(self, opened: Any) -> None:
+        self._opened = opened
+
+    def __call__(self, sample: Sample) -> FrameworkGraph:
+        from relax_tapml.frontend._tflite.graph import TfliteGraph
+
+        return TfliteGraph(self._opened.root, _run(self._opened, sample))

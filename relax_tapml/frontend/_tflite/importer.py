@@ -26,7 +26,13 @@ from relax_tapml.files.machine import raise_machine_error
 from relax_tapml.frontend._tflite.converters import CONVERTERS, QUANTIZED
 from relax_tapml.frontend._tflite.interface import Interface
 from relax_tapml.frontend._tflite.known_values import known_values
-from relax_tapml.frontend._tflite.operators import Operator, dtype_of, operators_of, tensor_name
+from relax_tapml.frontend._tflite.operators import (
+    Operator,
+    dtype_of,
+    operators_of,
+    shape_of,
+    tensor_name,
+)
 from relax_tapml.frontend._tflite.runtime import Run
 from relax_tapml.frontend._tflite.view import SubgraphView
 from relax_tapml.passes.keep_origins import give_origins
@@ -92,7 +98,7 @@ def import_graph(model: Any, interface: Interface, run: Run, label: str) -> Impo
     state = _Import(known=known_values(model, run.values))
     inputs = []
     for one, at in zip(interface.inputs, interface.tensors, strict=True):
-        kind = relax.TensorType(graph.Tensors(at).ShapeAsNumpy().tolist(), one.dtype)
+        kind = relax.TensorType(shape_of(graph.Tensors(at)), one.dtype)
         inputs.append(relax.Var(names.take(one.name), kind))
         table.set_expr(tflite_frontend.get_tensor_name(graph, at), inputs[-1])
     with builder.function("main"):
@@ -163,6 +169,13 @@ class _Names:
 class _Table(tflite_frontend.ExprTable):  # type: ignore[misc]
     """TVM's table of values, with the larger constants as parameters.
 
+    Parameters
+    ----------
+    names
+        Of the parameters.
+    least
+        How many values a parameter has; smaller constants stay constants.
+
     Attributes
     ----------
     weights
@@ -171,9 +184,10 @@ class _Table(tflite_frontend.ExprTable):  # type: ignore[misc]
         Their values by name.
     """
 
-    def __init__(self, names: _Names) -> None:
+    def __init__(self, names: _Names, *, least: int = _PARAMETER_VALUES) -> None:
         super().__init__()
         self._names = names
+        self._least = least
         self.weights: dict[tuple[Any, ...], relax.Var] = {}
         self.arrays: dict[str, Array] = {}
 
@@ -183,7 +197,7 @@ class _Table(tflite_frontend.ExprTable):  # type: ignore[misc]
         """Return a constant; equal large ones are one parameter."""
         del shape
         array = np.asarray(value)
-        if array.size < _PARAMETER_VALUES:
+        if array.size < self._least:
             return relax.const(array, dtype)
         array = np.ascontiguousarray(array.astype(dtype, copy=False))
         key = (dtype, array.shape, hashlib.sha256(array.tobytes()).digest())
@@ -203,6 +217,8 @@ class _Converter(tflite_frontend.OperatorConverter):  # type: ignore[misc]
         for key in ("lowered_subgraphs", "lowered_if_functions", "lowered_while_functions"):
             state.setdefault(key, {})
         state.setdefault("lowering_stack", [])
+        if not isinstance(subgraph, SubgraphView):  # TVM makes converters of other subgraphs.
+            subgraph = SubgraphView(subgraph, {})
         super().__init__(model, subgraph, table, builder, state)
         found: _Import = state[_STATE]
         self._found = found
@@ -280,8 +296,7 @@ class _Converter(tflite_frontend.OperatorConverter):  # type: ignore[misc]
     def _blank(self, at: int) -> Any:
         """Return a value of the type of an output, for the operators that read it."""
         tensor = self.subgraph.Tensors(at)
-        shape = [int(tensor.Shape(axis)) for axis in range(tensor.ShapeLength())]
-        return self.bb.emit(relax.op.zeros(shape, dtype_of(tensor)))
+        return self.bb.emit(relax.op.zeros(shape_of(tensor), dtype_of(tensor)))
 
     def _difference(self, at: int, value: Any) -> str:
         """Return how a value differs from the tensor of TFLite, empty if it does not."""
@@ -291,7 +306,7 @@ class _Converter(tflite_frontend.OperatorConverter):  # type: ignore[misc]
         dtype = dtype_of(tensor)
         if str(ty.dtype) != dtype:
             return f"expected {dtype}, got {ty.dtype}"
-        shape = [int(tensor.Shape(axis)) for axis in range(tensor.ShapeLength())]
+        shape = shape_of(tensor)
         if ty.ndim not in (-1, len(shape)):
             return f"expected {len(shape)} dimensions, got {ty.ndim}"
         if isinstance(ty.shape, relax.ShapeExpr):
@@ -300,6 +315,62 @@ class _Converter(tflite_frontend.OperatorConverter):  # type: ignore[misc]
                 if isinstance(size, int) and want >= 0 and want != size:
                     return f"expected shape {shape}, got {got}"
         return ""
+
+
+class NodeImporter:
+    """Imports single operators of the main subgraph, as functions of their own.
+
+    Parameters
+    ----------
+    model
+        A ``tflite.Model``.
+    run
+        Of the interpreter, with the values of all tensors.
+    """
+
+    def __init__(self, model: Any, run: Run) -> None:
+        self._model = model
+        self._graph = SubgraphView(model.Subgraphs(0), run.shapes)
+        self._known = known_values(model, run.values)
+        operators = operators_of(model, 0)
+        self._written = {at for one in operators for at in one.outputs} - self._known.keys()
+        self._written.update(self._graph.Inputs(at) for at in range(self._graph.InputsLength()))
+
+    def is_known(self, operator: Operator) -> bool:
+        """Whether an operator is not imported, because its results are known before a run."""
+        return all(at in self._known for at in operator.outputs)
+
+    def function(
+        self, operator: Operator, place: Origin, output: int
+    ) -> tuple[relax.Function, tuple[int, ...], tuple[Array, ...]]:
+        """Return a function that computes an output; errors are those of the importer.
+
+        Returns
+        -------
+        tuple
+            The function, the numbers of the tensors that it takes, and the weights that it takes
+            after them.
+        """
+        table = _Table(_Names(), least=2)
+        builder = relax.BlockBuilder()
+        inputs = tuple(at for at in dict.fromkeys(operator.inputs) if at in self._written)
+        variables = []
+        for number, at in enumerate(inputs):
+            tensor = self._graph.Tensors(at)
+            kind = relax.TensorType(shape_of(tensor), dtype_of(tensor))
+            variables.append(relax.Var(f"x{number}", kind))
+            table.set_expr(tflite_frontend.get_tensor_name(self._graph, at), variables[-1])
+        with builder.function("main"):
+            with builder.dataflow():
+                state = {_STATE: _Import(known=self._known)}
+                converter = _Converter(self._model, self._graph, table, builder, state)
+                converter._convert(operator, place)
+                result = builder.emit_output(converter.get_expr(output))
+            builder.emit_func_output(result, [*variables, *table.weights.values()])
+        module = builder.get()
+        if len(module.functions) > 1:
+            raise ValueError("it calls another subgraph, whose operators are not judged alone")
+        return module["main"], inputs, tuple(table.arrays.values())
 
 
 def places_of(graph: Any, operators: list[Operator]) -> list[Origin]:

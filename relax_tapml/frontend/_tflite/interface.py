@@ -78,7 +78,7 @@ def _signature(model: Any) -> tuple[Mapping[int, str], tuple[str, ...]]:
     main = [one for one in found if one.SubgraphIndex() == 0]
     keys = [printable((one.SignatureKey() or b"").decode(errors="replace")) for one in found]
     others = [key for key, one in zip(keys, found, strict=True) if not main or one is not main[0]]
-    notes = ()
+    notes: tuple[str, ...] = ()
     if others:
         notes = (
             f"only the main subgraph is imported; the file has other signatures, too: "

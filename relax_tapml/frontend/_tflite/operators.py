@@ -36,7 +36,6 @@ MOVES = frozenset(
 )
 """Operators that copy values, so that quantised ones stay right where the scales do not change."""
 _SUBGRAPHS = {
-    "CALL": (tflite.CallOptions, ("Subgraph",)),
     "CALL_ONCE": (tflite.CallOnceOptions, ("InitSubgraphIndex",)),
     "IF": (tflite.IfOptions, ("ThenSubgraphIndex", "ElseSubgraphIndex")),
     "WHILE": (tflite.WhileOptions, ("CondSubgraphIndex", "BodySubgraphIndex")),
@@ -44,7 +43,7 @@ _SUBGRAPHS = {
 _NAMES = {
     code: name for name, code in vars(tflite.BuiltinOperator).items() if isinstance(code, int)
 }
-_DTYPES = {
+_DTYPES: dict[int, str] = {
     code: {"RESOURCE": "resource", "VARIANT": "variant"}.get(name, name.lower())
     for name, code in vars(tflite.TensorType).items()
     if isinstance(code, int)
@@ -126,14 +125,19 @@ def dtype_of(tensor: Any) -> str:
 
 def tensor_name(graph: Any, at: int) -> str:
     """Return the name of a tensor, ``#7`` where it has none."""
-    return (graph.Tensors(at).Name() or b"").decode(errors="replace") or f"#{at}"
+    name: bytes = graph.Tensors(at).Name() or b""
+    return name.decode(errors="replace") or f"#{at}"
+
+
+def shape_of(tensor: Any) -> list[int]:
+    """Return the shape of a tensor; -1 is a size that is not known."""
+    return [int(tensor.Shape(axis)) for axis in range(tensor.ShapeLength())]
 
 
 def tensor_text(graph: Any, at: int) -> str:
     """``'x': float32 [1, 4]``."""
     tensor = graph.Tensors(at)
-    shape = [tensor.Shape(axis) for axis in range(tensor.ShapeLength())]
-    return f"'{printable(tensor_name(graph, at))}': {dtype_of(tensor)} {shape}"
+    return f"'{printable(tensor_name(graph, at))}': {dtype_of(tensor)} {shape_of(tensor)}"
 
 
 def check_operators(model: Any, known: Iterable[str], quantized: Iterable[str], label: str) -> None:
