@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
-
-import tvm
 
 from relax_tapml.arrays import Array
 from relax_tapml.errors import UsageError
@@ -56,8 +53,7 @@ def from_tflite(
     Raises
     ------
     UsageError
-        tflite or ai-edge-litert is not installed, this TVM has no importer, there is no such file,
-        samples or sizes do not fit the model's inputs, or the interpreter cannot run the first
+        tflite or ai-edge-litert is not installed, there is no such file, samples or sizes do not fit the model's inputs, or the interpreter cannot run the first
         sample.
     StoreError
         The file is no TFLite model, or is damaged.
@@ -65,7 +61,7 @@ def from_tflite(
         Operators cannot be imported, or TVM converts them to another dtype or shape; all of them
         are listed.
     """
-    require_tflite()
+    require_packages("TFLite", _PACKAGES, "tflite")
     from relax_tapml.frontend._tflite.interface import interface_of
     from relax_tapml.frontend._tflite.model_file import open_model
 
@@ -81,7 +77,7 @@ def load_tflite(
     file: Path, *, inputs: Sequence[Path] = (), dims: Mapping[str, Sequence[int]] | None = None
 ) -> Model:
     """Import a file, with samples from ``.npz`` and ``.safetensors`` files; see ``from_tflite``."""
-    require_tflite()
+    require_packages("TFLite", _PACKAGES, "tflite")
     from relax_tapml.frontend._tflite.interface import interface_of
     from relax_tapml.frontend._tflite.model_file import open_model
     from relax_tapml.frontend.inputs import read_arrays
@@ -96,22 +92,6 @@ def load_tflite(
         for path, arrays in read_arrays(inputs)
     )
     return _imported(opened, interface, samples if inputs else None, dims or {}, None)
-
-
-def require_tflite() -> None:
-    """Check that the packages are installed and that this TVM has an importer.
-
-    Raises
-    ------
-    UsageError
-        One is not, or it has none.
-    """
-    if importlib.util.find_spec("tvm.relax.frontend.tflite") is None:
-        raise UsageError(
-            f"models from TFLite need TVM 0.27 or newer: this one, {tvm.__version__}, has no "
-            "importer for them (tvm.relax.frontend.tflite). pip install -U apache-tvm"
-        )
-    require_packages("TFLite", _PACKAGES, "tflite")
 
 
 def _imported(

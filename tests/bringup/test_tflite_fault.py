@@ -7,7 +7,6 @@ import sys
 
 import pytest
 
-pytest.importorskip("tvm.relax.frontend.tflite", reason="needs TVM 0.27")
 pytest.importorskip("tflite", reason="needs relax-tapml[tflite]")
 pytest.importorskip("ai_edge_litert", reason="needs relax-tapml[tflite]")
 

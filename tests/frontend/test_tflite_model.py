@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from refusals import refused
 
-pytest.importorskip("tvm.relax.frontend.tflite", reason="needs TVM 0.27")
 pytest.importorskip("tflite", reason="needs relax-tapml[tflite]")
 pytest.importorskip("ai_edge_litert", reason="needs relax-tapml[tflite]")
 
+import tflite
 from tflite_graphs import Graph, Node, Tensor, constant, model, network, weights
 
 from relax_tapml.errors import LoweringError, StoreError, UsageError
@@ -234,6 +234,22 @@ def test_weights_of_float16_that_are_shared_are_one_parameter(agrees):
     assert list(agrees(content).params) == ["w16"]
 
 
+def test_operands_may_be_constants(agrees):
+    content = model(
+        Graph(
+            [
+                Tensor("x", "float32", [2, 3, 16]),
+                constant("w", weights(1, 32, 16)),
+                Tensor("y", "float32", [2, 3, 32]),
+            ],
+            [Node("BATCH_MATMUL", ["x", "w"], ["y"], "BatchMatMulOptions", {"AdjY": True})],
+            ["x"],
+            ["y"],
+        )
+    )
+    assert list(agrees(content).params) == ["w"]
+
+
 def test_an_axis_is_added(agrees):
     content = model(
         Graph(
@@ -283,6 +299,17 @@ def test_other_files_are_refused(tmp_path, content):
         from_tflite(tmp_path / "net.tflite")
 
 
+@pytest.mark.parametrize("what", ["OutputsAsNumpy", "InputsAsNumpy"])
+def test_numbers_of_tensors_that_are_not_in_the_file_are_refused(what):
+    """Of operators, and of the subgraph."""
+    for of_operator in (True, False):
+        content = bytearray(chain("ABS"))
+        graph = tflite.Model.GetRootAs(content, 0).Subgraphs(0)
+        getattr(graph.Operators(0) if of_operator else graph, what)()[0] = 77
+        with refused(StoreError, "damaged", "subgraph 0"):
+            from_tflite(bytes(content))
+
+
 def test_damaged_files_are_refused(monkeypatch):
     """Whatever is damaged, nothing but the errors of the tool, or a model."""
     monkeypatch.setattr("relax_tapml.frontend._tflite.interface.MOST_DRAWN_BYTES", 1 << 16)
@@ -307,9 +334,3 @@ def test_without_its_packages_the_command_that_installs_them_is_named(monkeypatc
     monkeypatch.setitem(sys.modules, "ai_edge_litert", None)
     with refused(UsageError, "ai_edge_litert", "pip install 'relax-tapml[tflite]'"):
         load_model(str(tmp_path / "net.tflite"))
-
-
-def test_a_tvm_without_an_importer_is_named(monkeypatch):
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with refused(UsageError, "TVM 0.27", "no importer"):
-        from_tflite(network())

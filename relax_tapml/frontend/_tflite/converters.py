@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+import tflite
 from tvm import relax
 
 from relax_tapml.frontend._tflite.operators import dtype_of
@@ -26,8 +27,23 @@ from relax_tapml.frontend._tflite.quantized import (
 Convert = Callable[..., Any]
 
 
+def batch_matmul(converter: Any, op: Any) -> Any:
+    """Multiply matrices; TVM reads the shape of a call that has none yet where ranks differ."""
+    options = converter._get_builtin_options(op, tflite.BatchMatMulOptions)
+    operands = []
+    for tensor, is_turned in zip(
+        converter.get_input_tensors(op), (options.AdjX(), options.AdjY()), strict=True
+    ):
+        operand = converter.get_tensor_expr(tensor)
+        if is_turned:
+            *batch, rows, columns = range(operand.ty.ndim)
+            operand = relax.op.permute_dims(operand, [*batch, columns, rows])
+        operands.append(operand)
+    return relax.op.matmul(*operands)
+
+
 def expand_dims(converter: Any, op: Any) -> Any:
-    """Add an axis; TVM 0.27 passes ``expand_dims`` an argument that it does not have."""
+    """Add an axis; TVM passes ``expand_dims`` an argument that it does not have."""
     data, axis = converter.get_input_tensors(op)
     at = int(np.asarray(converter.get_tensor_value(axis)).reshape(-1)[0])
     return relax.op.expand_dims(converter.get_tensor_expr(data), at)
@@ -64,6 +80,7 @@ CONVERTERS: dict[str, Convert] = {
     "AVERAGE_POOL_2D": _exact(
         average_pool, lambda converter, op: converter.convert_pool2d(op, "average")
     ),
+    "BATCH_MATMUL": batch_matmul,
     "CONV_2D": _exact(
         partial(convolution, is_depthwise=False),
         lambda converter, op: converter.convert_conv(op, "conv2d"),
@@ -83,5 +100,16 @@ CONVERTERS: dict[str, Convert] = {
 }
 """By operator."""
 
-QUANTIZED = frozenset({"PAD"})
-"""Operators that are right for quantised tensors here, and not in TVM."""
+QUANTIZED = frozenset(
+    {
+        "ADD",
+        "AVERAGE_POOL_2D",
+        "CONV_2D",
+        "DEPTHWISE_CONV_2D",
+        "FULLY_CONNECTED",
+        "MUL",
+        "PAD",
+        "SUB",
+    }
+)
+"""Operators that are right for quantised tensors here, whatever TVM makes of them."""

@@ -228,6 +228,12 @@ class _Converter(tflite_frontend.OperatorConverter):  # type: ignore[misc]
             {name: functools.partial(convert, self) for name, convert in CONVERTERS.items()}
         )
 
+    def get_expr(self, input_tensor_idx: int) -> Any:
+        """Return a value; many converters ask so for an operand that may be a constant."""
+        if self.has_expr(input_tensor_idx):
+            return super().get_expr(input_tensor_idx)
+        return self.get_tensor_expr(self.get_tensors([input_tensor_idx])[0])
+
     def get_tensor_value(self, tensor_wrapper: Any, is_sparse: bool = False) -> Any:
         """Return the value of a constant, or of what is known before a run."""
         known = self._known.get(tensor_wrapper.tensor_idx)

@@ -15,7 +15,7 @@ class TfliteFile(FileFrontend):
     """A file of TFLite, which is also called LiteRT."""
 
     usage = "model.tflite"
-    summary = "a TFLite model: model.tflite (needs relax-tapml[tflite] and TVM 0.27)"
+    summary = "a TFLite model: model.tflite (needs relax-tapml[tflite])"
     suffix = ".tflite"
     takes_dims = True
 
