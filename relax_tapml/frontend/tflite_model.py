@@ -53,8 +53,8 @@ def from_tflite(
     Raises
     ------
     UsageError
-        tflite or ai-edge-litert is not installed, there is no such file, samples or sizes do not fit the model's inputs, or the interpreter cannot run the first
-        sample.
+        tflite or ai-edge-litert is not installed, there is no such file, samples or sizes do not
+        fit the model's inputs, or the interpreter cannot run the first sample.
     StoreError
         The file is no TFLite model, or is damaged.
     LoweringError
