@@ -4,9 +4,10 @@
     python scripts/tflite_models.py [NAME ...] [--out DIR]
 
 The files come with packages of the registry, which are found but not imported: MediaPipe's face
-detector (float16 weights, and a sparse one), face landmarks and iris, and the three stages of a wake
-word detector (openWakeWord). Inputs are made here: a drawn face, a sound. Prints for each the operators and units, the verdict, seconds, the distance
-from the TFLite interpreter, and its answer. Exit code 1 if a verdict is not pass.
+detector (float16 weights, and a sparse one), face landmarks and iris, and the three stages of a
+wake word detector (openWakeWord). Inputs are made here: a drawn face, a sound. Prints for each the
+operators and units, the verdict, seconds, the distance from the TFLite interpreter, and its answer.
+Exit code 1 if a verdict is not pass.
 """
 
 from __future__ import annotations
