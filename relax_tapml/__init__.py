@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from relax_tapml.frontend.nn_module import from_nn_module
     from relax_tapml.frontend.onnx_model import from_onnx
     from relax_tapml.frontend.saved import save_model
+    from relax_tapml.frontend.tflite_model import from_tflite
     from relax_tapml.frontend.torch_export import from_torch
     from relax_tapml.partition.bundle import load
     from relax_tapml.replays.replay import ReplayReport, replay
@@ -35,6 +36,7 @@ __all__ = [
     "bring_up",
     "from_nn_module",
     "from_onnx",
+    "from_tflite",
     "from_torch",
     "load",
     "load_model",
@@ -53,6 +55,7 @@ _HOMES = {
     "bring_up": "relax_tapml.bringup.main_job",
     "from_nn_module": "relax_tapml.frontend.nn_module",
     "from_onnx": "relax_tapml.frontend.onnx_model",
+    "from_tflite": "relax_tapml.frontend.tflite_model",
     "from_torch": "relax_tapml.frontend.torch_export",
     "load": "relax_tapml.partition.bundle",
     "load_model": "relax_tapml.frontend.load.load_model",

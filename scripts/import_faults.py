@@ -13,7 +13,7 @@ from typing import Any
 from torch.fx import Node
 from tvm import relax
 
-from relax_tapml.frontend._corrected_importer import CorrectedImporter
+from relax_tapml.frontend._torch_ops.importer import CorrectedImporter
 
 Converter = Callable[[Node, Any], Any]
 

@@ -74,7 +74,7 @@ def bring_up(
     quantization
         Of a model ``mlc:CONFIG``; by default that of its config.
     dims
-        Sizes of dimensions that a ``model.onnx`` leaves open, by name.
+        Sizes of dimensions that a ``model.onnx`` or ``model.tflite`` leaves open, by name.
     drive
         Names of the scenarios by which a decoder with a paged KV cache is run, or one
         ``package.module:function`` in place of ``Model.drive``.

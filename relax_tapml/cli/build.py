@@ -92,9 +92,9 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         type=_dim,
         metavar="NAME=N[,N]",
-        help="size of a dimension that model.onnx leaves open: one fixes it, several keep it "
-        "symbolic; may be repeated (those of the inputs; without --inputs 1 for a first dimension, "
-        "else 64)",
+        help="size of a dimension that model.onnx or model.tflite leaves open: one fixes it, "
+        "several keep it symbolic (ONNX only); may be repeated (those of the inputs; without "
+        "--inputs 1 for a first dimension, else 64)",
     )
     add("--quantization", metavar="NAME", help="of mlc:CONFIG, such as q4f16_1 (as in CONFIG)")
     add(

@@ -147,6 +147,8 @@ def _most(nest: Nest) -> int:
 
 def _share_rows(nests: Sequence[Nest], depth: int) -> bool:
     """Whether nests have the same rows, and use of each other's results those of their row."""
+    if any(len(nest.spatial) < depth for nest in nests):  # A nest of one element has no loop.
+        return False
     first = nests[0].spatial[:depth]
     for nest in nests[1:]:
         if not all(

@@ -24,5 +24,6 @@ __all__ = [
     "saved",
     "scenarios",
     "signature",
+    "tflite_model",
     "torch_export",
 ]

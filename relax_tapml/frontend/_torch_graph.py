@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -26,13 +25,14 @@ from relax_tapml.arrays import Array
 from relax_tapml.errors import TapmlError
 from relax_tapml.frontend._arrays import to_array, to_torch
 from relax_tapml.frontend._node_script import NodeScript, node_script
-from relax_tapml.frontend._torch_import import Imported, module_path
+from relax_tapml.frontend._torch_import import Imported
+from relax_tapml.frontend._torch_node import module_path, source_line
+from relax_tapml.frontend._torch_ops.complex_numbers import Complex
 from relax_tapml.frontend._wide_run import run_wide
 from relax_tapml.frontend.model import NODE, GraphNode, NodeCall, Sample
 from relax_tapml.printable import error_line
 
 _SHOWN = 6  # Values of a tensor in a text.
-_TORCH = str(Path(torch.__file__).parent)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -226,8 +226,9 @@ class _Cutter:
         self._order = {node: place for place, node in enumerate(imported.program.graph.nodes)}
         self._owners: dict[Any, list[Node]] = {}
         for node, value in imported.values.items():
-            if _is_tensor_value(value) and node in self._order:
-                self._owners.setdefault(self._bound(value), []).append(node)
+            for one in (value.real, value.imag) if isinstance(value, Complex) else (value,):
+                if _is_tensor_value(one) and node in self._order:
+                    self._owners.setdefault(self._bound(one), []).append(node)
         # Others are bound inside of an expression, or are dimensions.
         self._known = {*self._new.values(), *self._owners}
         self._old = {new: old for old, new in self._new.items()}
@@ -261,6 +262,8 @@ class _Cutter:
 
     def slice_of(self, node: Node) -> _Slice:
         """Return the Relax of a node whose value is one tensor."""
+        if isinstance(self._values[node], Complex):
+            raise _NoValueError("it has complex values, of which Relax has two tensors")
         result = self._bound(self._values[node])
         place = self._order[node.args[0] if _is_item(node) else node]
         needed: dict[Any, Any] = {}
@@ -441,29 +444,13 @@ def _text(value: Any) -> str:
 
 def _graph_node(node: Node) -> GraphNode:
     return GraphNode(
-        name=node.name, operator=_operator(node), module=module_path(node), source=_place(node)
+        name=node.name, operator=_operator(node), module=module_path(node), source=source_line(node)
     )
 
 
 def _operator(node: Node) -> str:
     target: Any = node.target
     return str(target) if isinstance(target, torch._ops.OpOverload) else target.__name__
-
-
-def _place(node: Node) -> str:
-    """Return the innermost line outside PyTorch that the node comes from."""
-    lines = [line.strip() for line in (node.meta.get("stack_trace") or "").splitlines()]
-    places = [
-        (line, code)
-        for line, code in zip(lines, [*lines[1:], ""], strict=True)
-        if line.startswith('File "')
-    ]
-    own = [place for place in places if not place[0].startswith(f'File "{_TORCH}')]
-    if not (own or places):
-        return ""
-    where, code = (own or places)[-1]
-    file, _, rest = where.removeprefix('File "').partition('", line ')
-    return f"{file}:{rest.partition(',')[0]}: {code}"
 
 
 def _is_item(node: Node) -> bool:
@@ -475,7 +462,10 @@ def _is_tensor_value(value: Any) -> bool:
 
 
 def _pairs(mine: Any, theirs: Any) -> Iterator[tuple[Any, torch.Tensor]]:
-    if _is_tensor_value(mine) and isinstance(theirs, torch.Tensor):
+    if isinstance(mine, Complex) and isinstance(theirs, torch.Tensor):
+        parts = torch.view_as_real(theirs.resolve_conj()).unbind(-1)
+        yield from zip((mine.real, mine.imag), parts, strict=True)
+    elif _is_tensor_value(mine) and isinstance(theirs, torch.Tensor):
         yield mine, theirs
 
 

@@ -3,13 +3,15 @@
 TVM's importer has errors that raise no exception: a ``cumprod`` of booleans stays boolean, a
 product of int32 stays in int32. So every converted node is compared with the dtype and shape that
 PyTorch recorded for it. Wrong values of the right type are found later, by the comparison with
-``Model.reference``. Errors that models meet are corrected in ``_corrected_importer.py``.
+``Model.reference``. Errors that models meet are corrected in ``_torch_ops``.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,8 +21,16 @@ from tvm import relax, tirx
 
 from relax_tapml.errors import LoweringError, TapmlError, UsageError
 from relax_tapml.files.machine import raise_machine_error
-from relax_tapml.frontend._corrected_importer import CorrectedImporter
 from relax_tapml.frontend._read_arguments import WatchedNode
+from relax_tapml.frontend._torch_node import (
+    converter_name,
+    has_open_shape,
+    is_complex,
+    module_path,
+    node_place,
+    source_line,
+)
+from relax_tapml.frontend._torch_ops.importer import CorrectedImporter
 from relax_tapml.passes.keep_origins import give_origins
 from relax_tapml.passes.origin import Origin
 from relax_tapml.printable import error_line, names_text
@@ -144,10 +154,21 @@ class _CheckedImporter(CorrectedImporter):
             raise
         except Exception as error:
             raise_machine_error(error, f"importing {self.label}")
+            self._check_shape(node)
             raise LoweringError(
                 f"TVM cannot import {node_place(node)} of {self.label}: {error_line(error)}. "
                 f"{_CONVERTER}={{'{converter_name(node)}': ...}}."
             ) from error
+
+    def _check_shape(self, node: torch.fx.Node) -> None:
+        """Refuse a node that cannot be imported and whose shape depends on values."""
+        if has_open_shape(node):
+            line = source_line(node).removeprefix(f"{Path.cwd()}{os.sep}")
+            raise LoweringError(
+                f"TVM cannot import {node_place(node)} of {self.label}, {line}: the "
+                "shape of its result depends on values. Fix the shape: torch.nonzero_static(x, "
+                "size=...) for places, torch.where(mask, x, other) for values."
+            )
 
     def _check_unsupported_func_type(self, nodes: Any) -> None:
         missing = {
@@ -155,6 +176,9 @@ class _CheckedImporter(CorrectedImporter):
             for node in reversed(list(nodes))
             if node.op == "call_function" and converter_name(node) not in self.convert_map
         }
+        for node in nodes if missing else ():
+            if converter_name(node) in missing:
+                self._check_shape(node)
         if missing:
             places = names_text(list(reversed(missing.values())), _NAMED_AT_MOST)
             raise LoweringError(
@@ -178,25 +202,6 @@ class _CheckedImporter(CorrectedImporter):
 
 def _origin(node: torch.fx.Node) -> Origin:
     return Origin(module=module_path(node), node=node.name)
-
-
-def module_path(node: torch.fx.Node) -> str:
-    """Return the path of the module that a node is in; empty for the model itself."""
-    # From the model down to the module the node is in: path and class of each.
-    stack = list((node.meta.get("nn_module_stack") or {}).values())
-    path = stack[-1][0] if stack else ""
-    return "" if path.startswith("_empty_nn_module_stack") else path
-
-
-def converter_name(node: torch.fx.Node) -> str:
-    """Return the name under which a node's converter is looked up: ``mul.Tensor``."""
-    return getattr(node.target, "__name__", str(node.target))
-
-
-def node_place(node: torch.fx.Node) -> str:
-    """Return a node with its operator and the module that it is in, for messages."""
-    path = module_path(node)
-    return f"node '{node.name}' ({converter_name(node)}){f' in {path}' if path else ''}"
 
 
 def _check_node(node: torch.fx.Node, value: Any, label: str) -> None:
@@ -225,6 +230,13 @@ def _check_interface(program: torch.export.ExportedProgram, label: str) -> None:
                 f"{label}: input '{spec.arg.name}' is {_value(spec.arg)}, and only tensors can be "
                 "inputs. Fix its value in a wrapper module."
             )
+    for node in program.graph.nodes:
+        if node.op == "placeholder" and is_complex(node):
+            raise UsageError(
+                f"{label} has complex numbers in '{node.name}', which Relax does not have. Keep "
+                "real and imaginary parts (torch.view_as_real), and use torch.view_as_complex in "
+                "a wrapper module."
+            )
     returned = (OutputKind.USER_OUTPUT, OutputKind.LOSS_OUTPUT)
     written = [str(spec.target) for spec in signature.output_specs if spec.kind not in returned]
     if written:
@@ -237,6 +249,12 @@ def _check_interface(program: torch.export.ExportedProgram, label: str) -> None:
             raise UsageError(
                 f"{label}: output {index} is {_value(spec.arg)}, and only tensors can be outputs. "
                 "Leave it out in a wrapper module."
+            )
+    for index, node in enumerate(program.graph.output_node().args[0]):
+        if is_complex(node):
+            raise UsageError(
+                f"{label}: output {index} is complex, and Relax has no complex numbers. Return "
+                "torch.view_as_real of it, in a wrapper module."
             )
 
 

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import importlib
-import operator
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from relax_tapml.arrays import Array
-from relax_tapml.errors import UsageError
+from relax_tapml.frontend import _graph_inputs as graph_inputs
+from relax_tapml.frontend._packages import require_packages
 from relax_tapml.frontend.model import FrameworkGraph, Meaning, Model, Sample
 from relax_tapml.frontend.signature import check_model
 from relax_tapml.passes.notes import Note, with_notes
-from relax_tapml.printable import printable
 
-_INSTALL = "pip install 'relax-tapml[onnx]'"
+_PACKAGES = ("onnx", "onnxruntime")
 
 
 def from_onnx(
@@ -65,13 +63,13 @@ def from_onnx(
         Operators cannot be imported; all of them are listed. Or TVM converts a node to another
         dtype or shape than ONNX.
     """
-    require_onnx()
+    require_packages("ONNX", _PACKAGES, "onnx")
     from relax_tapml.frontend._onnx import interface
     from relax_tapml.frontend._onnx.model_file import open_model
 
     opened = open_model(model, name)
     inputs = interface.inputs_of(opened.proto.graph)
-    given = None if samples is None else interface.as_samples_by_name(list(samples), inputs)
+    given = None if samples is None else graph_inputs.as_samples_by_name(list(samples), inputs)
     return _imported(opened, inputs, given, dims or {}, convert_map or {}, meaning)
 
 
@@ -79,7 +77,7 @@ def load_onnx(
     file: Path, *, inputs: Sequence[Path] = (), dims: Mapping[str, Sequence[int]] | None = None
 ) -> Model:
     """Import a file, with samples from ``.npz`` and ``.safetensors`` files; see ``from_onnx``."""
-    require_onnx()
+    require_packages("ONNX", _PACKAGES, "onnx")
     from relax_tapml.frontend._onnx import interface
     from relax_tapml.frontend._onnx.model_file import open_model
     from relax_tapml.frontend.inputs import read_arrays
@@ -87,27 +85,10 @@ def load_onnx(
     opened = open_model(file, None)
     expected = interface.inputs_of(opened.proto.graph)
     samples = tuple(
-        Sample(name=path.name, arrays=interface.in_order(arrays, expected, f"inputs {path}"))
+        Sample(name=path.name, arrays=graph_inputs.in_order(arrays, expected, f"inputs {path}"))
         for path, arrays in read_arrays(inputs)
     )
     return _imported(opened, expected, samples if inputs else None, dims or {}, {}, None)
-
-
-def require_onnx() -> None:
-    """Check that onnx and onnxruntime are installed.
-
-    Raises
-    ------
-    UsageError
-        One is not.
-    """
-    for package in ("onnx", "onnxruntime"):
-        try:
-            importlib.import_module(package)
-        except ImportError as error:
-            raise UsageError(
-                f"models from ONNX need the package {package} ({error}): {_INSTALL}"
-            ) from error
 
 
 def _imported(
@@ -123,19 +104,19 @@ def _imported(
     from relax_tapml.frontend._onnx.fold import fold
     from relax_tapml.frontend._onnx.importer import check_operators, import_graph, known_operators
 
-    values = {key: _as_sizes(key, size) for key, size in dims.items()}
-    interface.check_dims(inputs, values)
+    values = graph_inputs.as_sizes(dims)
+    graph_inputs.check_dims(inputs, values)
     if given:
-        sizes = interface.sizes_of_samples(inputs, given, values)
+        sizes = graph_inputs.sizes_of_samples(inputs, given, values)
         samples = given
     else:
-        sizes = interface.default_sizes(inputs, values)
+        sizes = graph_inputs.default_sizes(inputs, values)
         samples = interface.drawn_samples(inputs, sizes, opened.proto.graph)
     proto = with_definitions(opened.proto, known_operators() | set(convert_map), opened.name)
     folded = fold(proto, inputs, sizes.fixed, opened.name)
     check_operators(proto, folded, convert_map, opened.name)
     imported = import_graph(folded, inputs, sizes.fixed, convert_map, opened.name)
-    notes = [*interface.size_notes(inputs, sizes, not given), *folded.notes]
+    notes = [*graph_inputs.size_notes(inputs, sizes, not given), *folded.notes]
     model = Model(
         name=opened.name,
         module=with_notes(imported.module, [Note(text) for text in notes]),
@@ -148,17 +129,6 @@ def _imported(
     )
     check_model(model)
     return model
-
-
-def _as_sizes(name: str, given: Any) -> tuple[int, ...]:
-    """Return one size or several; integers of NumPy are some, too."""
-    try:
-        return tuple(map(operator.index, given if isinstance(given, Iterable) else [given]))
-    except TypeError as error:
-        raise UsageError(
-            f"dimension {printable(name)}: expected sizes, which are integers, got "
-            f"{printable(repr(given))}. Give one or more: dims={{'{printable(name)}': (1, 8)}}"
-        ) from error
 
 
 class _Reference:
@@ -216,9 +186,8 @@ class _Graphs:
     def __call__(self, sample: Sample) -> list[FrameworkGraph]:
         from relax_tapml.frontend._onnx.fold import fold
         from relax_tapml.frontend._onnx.graph import OnnxGraph
-        from relax_tapml.frontend._onnx.interface import sizes_of_samples
 
-        sizes = sizes_of_samples(self._inputs, [sample], {})
+        sizes = graph_inputs.sizes_of_samples(self._inputs, [sample], {})
         folded = fold(self._proto, self._inputs, sizes.fixed, self._opened.name)
         feeds = {one.name: array for one, array in zip(self._inputs, sample.arrays, strict=True)}
         return [OnnxGraph(self._opened.proto, folded, feeds, self._convert_map)]

@@ -11,12 +11,14 @@ import pytest
 import tvm
 from refusals import refused
 from tvm import relax
+from tvm.relax.frontend.torch.exported_program_translator import ExportedProgramImporter
 
 from relax_tapml import bring_up, bringup, read_result
 from relax_tapml.bringup._import_fault import find_import_fault
 from relax_tapml.bringup.side_spec import SideSpec
 from relax_tapml.compare.verdict import Verdict
 from relax_tapml.errors import ExitCode, SourceError
+from relax_tapml.frontend._torch_ops.importer import CorrectedImporter
 from relax_tapml.frontend.torch_export import from_torch
 from relax_tapml.report.findings import import_text
 
@@ -121,6 +123,30 @@ def test_exactly_the_wrong_node_is_named(name, shapes, found):
     assert "R.Tensor" in node.relax
     assert finding.judged > 10
     assert (finding.unjudged, finding.first) == (0, None)
+
+
+@pytest.mark.parametrize(
+    ("converter", "operator", "place"),
+    [
+        ("_select", "aten.select.int", lambda x: x[:, -1]),
+        ("_index_tensor", "aten.index.Tensor", lambda x: x[..., [-2]]),
+    ],
+)
+def test_a_negative_index_that_tvm_reads_out_of_bounds_is_named(
+    converter, operator, place, found, monkeypatch
+):
+    """TVM's own converters raise nothing; the second one is falcon's."""
+
+    class Last(torch.nn.Module):
+        def forward(self, x):
+            return place(x.exp()).tanh()
+
+    stock = getattr(ExportedProgramImporter, converter)
+    monkeypatch.setattr(CorrectedImporter, converter, stock)
+    (node,) = found(Last(), X).finding.nodes
+    assert node.operator == operator
+    monkeypatch.undo()
+    assert found(Last(), X).finding is None
 
 
 def test_several_faults_are_all_named_in_the_order_of_the_graph(found):

@@ -160,6 +160,25 @@ def test_kernels_that_write_to_their_inputs_are_right():
     assert differences(run(in_place, arrays), run(made, arrays)) == 0
 
 
+@T.prim_func(private=True, s_tir=True)
+def of_one_element(
+    s: T.Buffer((), "float32"), x: T.Buffer((40, 70), "float32"), y: T.Buffer((40, 70), "float32")
+):
+    e = T.sblock_alloc_buffer((), "float32")
+    with T.sblock("e"):
+        e[()] = s[()] * T.float32(2)
+    for i, j in T.grid(40, 70):
+        with T.sblock("y"):
+            v_i, v_j = T.axis.remap("SS", [i, j])
+            y[v_i, v_j] = x[v_i, v_j] + e[()]
+
+
+def test_a_nest_of_one_element_shares_no_rows():
+    arrays = arguments(of_one_element, 0, np.random.default_rng(0), "real")
+    made = scheduled(of_one_element)
+    assert differences(run(of_one_element, arrays), run(made, arrays)) == 0
+
+
 def test_results_do_not_depend_on_the_number_of_threads():
     """No sum is divided among threads."""
     function = _product(33, 70, 1000)

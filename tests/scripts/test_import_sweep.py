@@ -42,7 +42,7 @@ def test_calls_are_recorded_from_pytorchs_samples(sweep):
 
 
 def test_right_refused_and_silently_wrong_are_told_apart(sweep, monkeypatch):
-    from relax_tapml.frontend._corrected_importer import CorrectedImporter
+    from relax_tapml.frontend._torch_ops.importer import CorrectedImporter
 
     x = torch.linspace(-2, 2, 12).reshape(3, 4)
     select = call(sweep, "select.int", x, 1, -2)

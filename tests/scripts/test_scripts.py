@@ -199,7 +199,7 @@ def test_a_gap_of_the_importer_is_an_error_and_no_verdict(tmp_path, monkeypatch)
     from zoo_worker import ZooRow, _bring_up
 
     from relax_tapml.errors import SourceError
-    from relax_tapml.frontend._corrected_importer import CorrectedImporter
+    from relax_tapml.frontend._torch_ops.importer import CorrectedImporter
 
     stock = ExportedProgramImporter._index_tensor
     monkeypatch.setattr(CorrectedImporter, "_index_tensor", stock)

@@ -19,7 +19,7 @@ import onnx
 
 from relax_tapml.arrays import Array
 from relax_tapml.errors import UsageError
-from relax_tapml.frontend._onnx.interface import GraphInput
+from relax_tapml.frontend._graph_inputs import GraphInput
 from relax_tapml.frontend._onnx.nodes import (
     STANDARD,
     Types,

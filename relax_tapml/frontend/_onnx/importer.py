@@ -24,10 +24,10 @@ from relax_tapml._compat import Constant
 from relax_tapml.arrays import Array
 from relax_tapml.errors import LoweringError
 from relax_tapml.files.machine import raise_machine_error
+from relax_tapml.frontend._graph_inputs import GraphInput
 from relax_tapml.frontend._onnx.contents import Content, as_content, content_of, is_number
 from relax_tapml.frontend._onnx.converters import CONVERTERS, DOUBTS, WRONG
 from relax_tapml.frontend._onnx.fold import Folded
-from relax_tapml.frontend._onnx.interface import GraphInput
 from relax_tapml.frontend._onnx.nodes import (
     STANDARD,
     all_nodes,

@@ -31,8 +31,8 @@ def load_model(
     ----------
     spec
         A name of one of ``FRONTENDS``: a built-in example, ``package.module:callable``, a folder
-        written by ``save_model``, a Relax module ``.json``, a torch ``.pt2``, an ``.onnx``,
-        ``hf:FOLDER``, or ``mlc:CONFIG``.
+        written by ``save_model``, a Relax module ``.json``, a torch ``.pt2``, an ``.onnx``, a
+        ``.tflite``, ``hf:FOLDER``, or ``mlc:CONFIG``.
     inputs
         ``.npz`` and ``.safetensors`` files, or folders of them, one sample per file. They replace
         the samples that come with the model.
@@ -42,7 +42,8 @@ def load_model(
     quantization
         For ``mlc:CONFIG`` only; by default that of the config.
     dims
-        For ``model.onnx`` only: sizes of dimensions by name; see ``from_onnx``.
+        For ``model.onnx`` and ``model.tflite`` only: sizes of dimensions by name; see
+        ``from_onnx`` and ``from_tflite``.
     source
         The TVM target that MLC-LLM compiles ``mlc:CONFIG`` for.
     trust

@@ -9,6 +9,7 @@ from relax_tapml.frontend.load._onnx_file import OnnxFile
 from relax_tapml.frontend.load._python_callable import PythonCallable
 from relax_tapml.frontend.load._relax_module import RelaxModule
 from relax_tapml.frontend.load._saved_folder import SavedFolder
+from relax_tapml.frontend.load._tflite_file import TfliteFile
 from relax_tapml.frontend.load._torch_program import TorchProgram
 from relax_tapml.frontend.load.frontend import Frontend
 
@@ -21,5 +22,6 @@ FRONTENDS: tuple[Frontend, ...] = (
     RelaxModule(),
     TorchProgram(),
     OnnxFile(),
+    TfliteFile(),
     PythonCallable(),
 )

@@ -19,7 +19,7 @@ from relax_tapml.frontend.model import Meaning
 from relax_tapml.passes.notes import notes_of
 
 pytest.importorskip("torch")
-from relax_tapml.frontend._corrected_importer import CorrectedImporter
+from relax_tapml.frontend._torch_ops.importer import CorrectedImporter
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
