@@ -7,7 +7,6 @@ fault})``. It keeps dtypes and shapes, so that only values show it.
 from __future__ import annotations
 
 from collections.abc import Callable
-from types import SimpleNamespace
 from typing import Any
 
 from torch.fx import Node
@@ -24,6 +23,17 @@ def right(node: Any, importer: Any) -> Any:
     return own[node.target.__name__](node)
 
 
+class _Changed:
+    """A node with other positional arguments."""
+
+    def __init__(self, node: Node, args: tuple[Any, ...]) -> None:
+        self._node = node
+        self.args = args
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._node, name)
+
+
 def changed(node: Node, *args: Any) -> Any:
     """Return a node with other positional arguments; None keeps one."""
     given = [
@@ -31,9 +41,7 @@ def changed(node: Node, *args: Any) -> Any:
         *node.args[len(args) :],
         *args[len(node.args) :],
     ]
-    return SimpleNamespace(
-        args=tuple(given), kwargs=node.kwargs, meta=node.meta, target=node.target, name=node.name
-    )
+    return _Changed(node, tuple(given))
 
 
 def of_result(change: Callable[[Any], Any]) -> Converter:
