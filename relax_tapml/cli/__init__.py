@@ -26,4 +26,6 @@ __all__ = [
     "streams",
     "trial",
     "trust",
+    "verified",
+    "verify",
 ]

@@ -5,7 +5,18 @@ from __future__ import annotations
 from argparse import ArgumentParser
 from collections.abc import Sequence
 
-from relax_tapml.cli import build, capture, doctor, explain, fleet, merge, replay, report, reproduce
+from relax_tapml.cli import (
+    build,
+    capture,
+    doctor,
+    explain,
+    fleet,
+    merge,
+    replay,
+    report,
+    reproduce,
+    verify,
+)
 from relax_tapml.cli.exit import guarded, parsed
 
 _COMMANDS = {
@@ -15,6 +26,7 @@ _COMMANDS = {
     "explain": explain,
     "report": report,
     "reproduce": reproduce,
+    "verify": verify,
     "merge": merge,
     "doctor": doctor,
     "fleet": fleet,
