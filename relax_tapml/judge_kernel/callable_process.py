@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from relax_tapml.arrays import Array
-from relax_tapml.errors import DeviceCrash, DeviceTimeout, UsageError
+from relax_tapml.errors import DeviceCrash, DeviceFault, DeviceTimeout, UsageError
 from relax_tapml.files.closing import Closing
 from relax_tapml.files.scratch import ScratchFolder
 from relax_tapml.judge_kernel._call_layout import Argument, Arguments, CallMemory
@@ -87,13 +87,15 @@ class CallableProcess(Closing):
             )
         self._lines = self._connection.makefile("rw", encoding="utf-8", newline="\n")
         try:
-            answer = self._answer(None, _START_S, "import")
+            fault = self._answer(None, _START_S, "import").get("raised")
+        except DeviceFault as error:
+            fault = "\n".join(filter(None, (str(error), error.text)))
         except BaseException:
             self.close()
             raise
-        if "raised" in answer:
+        if fault:
             self.close()
-            raise UsageError(f"kernel {kernel.path}:{kernel.name}: {answer['raised']}")
+            raise UsageError(f"kernel {kernel.path}:{kernel.name}: {fault}")
 
     def call(
         self,

@@ -173,11 +173,11 @@ class _Judge:
         named = _part(ended, [case.name for case in entry.cases if case.name not in held.names])
         assert named is not None  # A unit of a suite has a case.
         shown = _without_names(named, held.names)
-        verdict, reason = _verdict(ended, shown, hidden, held.reasons)
         dropped = len(held.names) - len(right)
         reasons = held.reasons
         if dropped:
             reasons = (*reasons, f"{dropped} that the unit's own kernel fails were dropped")
+        verdict, reason = _verdict(ended, shown, hidden, reasons)
         decisive = shown.worst if shown.verdict.is_wrong else None
         output = _output(shown) if decisive is not None else None
         report = KernelReport(

@@ -3,6 +3,9 @@
 import numpy as np
 import pytest
 
+from relax_tapml.carve.probe.drawn_probe import DrawnProbes
+from relax_tapml.carve.unit.call_tensors import CallTensors
+from relax_tapml.carve.unit.unit_tolerances import UnitTolerances
 from relax_tapml.judge_kernel.held_out import hold_out
 from relax_tapml.suite.open_suite import open_suite
 from relax_tapml.suite.tolerances import read_tolerance
@@ -79,3 +82,17 @@ def test_no_file_of_the_suite_changes(opened):
     before = files()
     hold_out(opened, "increment", count=2, seed=1)
     assert files() == before
+
+
+def test_a_call_whose_values_are_all_alike_gives_no_new_one(opened):
+    """Shuffled or made smaller it is the recorded call, which everybody has seen."""
+    unit = UnitTolerances(opened.module("increment"))
+    zeros, ones = (np.full((5, 4), value, np.float32) for value in (0, 1))
+
+    def drawn(x, y):
+        call = CallTensors(function="main", inputs=(x,), outputs=(y,), weights=(None,))
+        return DrawnProbes(unit, call).draw(1)
+
+    assert drawn(zeros, ones) is None
+    x = np.arange(20, dtype=np.float32).reshape(5, 4)
+    assert drawn(x, x + ones) is not None

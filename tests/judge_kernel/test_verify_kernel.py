@@ -102,7 +102,7 @@ def test_a_callable_that_ends_its_process_crashes(judge):
     assert report.held_out.passed is not True
 
 
-@pytest.mark.parametrize("cheat", ["mutated", "zeros", "recorded_shapes", "unwritten"])
+@pytest.mark.parametrize("cheat", ["mutated", "recorded_shapes", "unwritten"])
 def test_a_wrong_primfunc_is_refused(judge, script_kernels, cheat):
     report = judge(script_kernels[cheat])
     assert report.verdict is Verdict.MISMATCH

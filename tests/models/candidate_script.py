@@ -31,16 +31,6 @@ class Wrong:
                 B[vi, vj] = A[vi, vj] + T.float32(1.001)
 
     @T.prim_func(s_tir=True)
-    def zeros(a: T.handle, b: T.handle):
-        rows = T.int64()
-        A = T.match_buffer(a, (rows, 4))
-        B = T.match_buffer(b, (rows, 4))
-        for i, j in T.grid(rows, 4):
-            with T.sblock("B"):
-                vi, vj = T.axis.remap("SS", [i, j])
-                B[vi, vj] = T.float32(0)
-
-    @T.prim_func(s_tir=True)
     def recorded_shapes(a: T.handle, b: T.handle):
         rows = T.int64()
         A = T.match_buffer(a, (rows, 4))
