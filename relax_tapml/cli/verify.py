@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from relax_tapml.cli.trust import TRUST_HELP
+from relax_tapml.errors import ExitCode, UsageError
 
 
 def add_parser(subparsers: Any) -> None:
@@ -20,10 +21,11 @@ def add_parser(subparsers: Any) -> None:
         "inconclusive.",
     )
     parser.add_argument("suite", type=Path, metavar="SUITE", help="an output folder, or its tests")
-    parser.add_argument("unit", metavar="UNIT", help="the unit that the kernel is for")
+    parser.add_argument(
+        "unit", nargs="?", metavar="UNIT", help="the unit that the kernel is for; not with --serve"
+    )
     parser.add_argument(
         "--kernel",
-        required=True,
         metavar="FILE[:NAME]",
         help="a PrimFunc or IRModule (.py in TVMScript, .json of tvm.ir.save_json), or a function "
         "of NumPy arrays or, in a file that imports torch or triton, of torch tensors; a .py is "
@@ -60,11 +62,28 @@ def add_parser(subparsers: Any) -> None:
     )
     parser.add_argument("--trust", action="store_true", help=TRUST_HELP)
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
+    parser.add_argument(
+        "--serve",
+        action="store_true",
+        help="serve the tools verify, unit, cases and reproduce over standard input and output by "
+        "the Model Context Protocol (extra mcp), until standard input ends",
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path("reproduced"),
+        metavar="DIR",
+        help="where --serve writes reproducers, and nothing else (default: reproduced)",
+    )
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Run the command and return its exit code."""
+    if args.serve:
+        return _serve(args)
+    if args.unit is None or args.kernel is None:
+        raise UsageError("verify: give UNIT and --kernel FILE[:NAME], or --serve")
     from relax_tapml.cli.verified import print_report
     from relax_tapml.judge_kernel.verify_kernel import verify  # imports TVM
 
@@ -82,3 +101,19 @@ def run(args: argparse.Namespace) -> int:
     )
     print_report(report, as_json=args.json)
     return int(report.exit_code)
+
+
+def _serve(args: argparse.Namespace) -> int:
+    if args.unit is not None or args.kernel is not None or args.json:
+        raise UsageError("--serve: give SUITE, and no UNIT, --kernel or --json, which clients give")
+    from relax_tapml.judge_kernel.serve import server  # imports TVM
+
+    server(
+        args.suite,
+        args.target,
+        args.out,
+        session=args.session,
+        timeout_s=args.timeout,
+        trust=args.trust,
+    ).run("stdio")
+    return int(ExitCode.PASS)

@@ -16,6 +16,8 @@ a ``KernelReport`` of ``results.kernel_report``.
    (``callable_process``) on copies of the inputs, in memory that is poisoned and guarded. This
    process has the oracles, and compares.
 4. ``speed``: after a pass, the candidate and the unit's own kernel are timed in turns.
+
+``serve`` offers this to clients of the Model Context Protocol.
 """
 
 __all__ = [
@@ -24,6 +26,7 @@ __all__ = [
     "case_suite",
     "held_out",
     "primfunc_run",
+    "serve",
     "speed",
     "verify_kernel",
 ]

@@ -25,7 +25,7 @@ def judge(suite, models, kernels, monkeypatch):
     """Judge a kernel, a name of one of the files or a PrimFunc, for the unit ``increment``."""
     monkeypatch.setenv("TAPML_TEST_SUITE", str(suite))
     (suite.parent / "kernels").symlink_to(kernels)
-    usual = {"session": "inline", "is_timed": False, "held_out": 2}
+    usual = {"session": "inline", "is_timed": False, "held_out": 1}
 
     def judged(kernel, **options):
         if isinstance(kernel, str) and ":" in kernel:
