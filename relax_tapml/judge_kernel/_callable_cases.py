@@ -36,7 +36,7 @@ def run_cases(
     repeat
         How often each case is run.
     on_outputs
-        Called with each case and what it returned.
+        Called with each case, and with what it returned if it wrote all of that and nothing else.
     """
     [(unit, entry)] = suite.manifest.units.items()
     rounds: dict[str, list[CaseReplay]] = {case.name: [] for case in entry.cases}
@@ -88,5 +88,6 @@ def _run(
         for number, mask in enumerate(unwritten)
         if mask is not None
     ]
-    on_outputs(case, called.outputs)
+    if not (texts or called.violations):
+        on_outputs(case, called.outputs)
     return judged(suite, unit, case, called.outputs, [*texts, *called.violations])

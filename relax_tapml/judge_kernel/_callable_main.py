@@ -152,12 +152,26 @@ def _returned(result: Any, memory: _Memory, places: Sequence[Request]) -> Reques
     return {}
 
 
+def _check_device(device: str) -> None:
+    """Use a device once, before any code of the file could be the cause of a failure."""
+    if device != "cpu":
+        import torch
+
+        torch.zeros(1, device=device).cpu()
+
+
 def main() -> None:
     """Answer requests until the other end closes."""
     end_with_parent()
     descriptor, path, name, arrays, device = sys.argv[-5:]
     with socket.socket(fileno=int(descriptor)) as connection:
         lines = connection.makefile("rw", encoding="utf-8", newline="\n")
+        try:
+            _check_device(device)
+        except Exception as error:  # Whatever torch raises where there is no such device.
+            lines.write(json.dumps({"unavailable": f"{type(error).__name__}: {error}"}) + "\n")
+            lines.flush()
+            return
         try:
             function = getattr(imported(Path(path)), name)
             answer: Request = {} if callable(function) else {"raised": "it is no function"}

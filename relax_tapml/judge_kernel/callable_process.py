@@ -13,7 +13,13 @@ from typing import Any
 import numpy as np
 
 from relax_tapml.arrays import Array
-from relax_tapml.errors import DeviceCrash, DeviceFault, DeviceTimeout, UsageError
+from relax_tapml.errors import (
+    DeviceCrash,
+    DeviceFault,
+    DeviceTimeout,
+    DeviceUnavailable,
+    UsageError,
+)
 from relax_tapml.files.closing import Closing
 from relax_tapml.files.scratch import ScratchFolder
 from relax_tapml.judge_kernel._call_layout import Argument, Arguments, CallMemory
@@ -67,6 +73,8 @@ class CallableProcess(Closing):
     ------
     UsageError
         The target has no arrays of this kind, or the file cannot be imported.
+    DeviceUnavailable
+        This machine has no such device.
     """
 
     def __init__(self, kernel: PythonCallable, target: Any, *, timeout_s: float, seed: int) -> None:
@@ -87,12 +95,19 @@ class CallableProcess(Closing):
             )
         self._lines = self._connection.makefile("rw", encoding="utf-8", newline="\n")
         try:
-            fault = self._answer(None, _START_S, "import").get("raised")
+            answer = self._answer(None, _START_S, "import")
+            fault, lack = answer.get("raised"), answer.get("unavailable")
         except DeviceFault as error:
-            fault = "\n".join(filter(None, (str(error), error.text)))
+            fault, lack = "\n".join(filter(None, (str(error), error.text))), None
         except BaseException:
             self.close()
             raise
+        if lack:
+            self.close()
+            raise DeviceUnavailable(
+                f"torch has no device for target {target.kind.name} here: {lack}. Use a machine "
+                "that has one, and torch that is built for it"
+            )
         if fault:
             self.close()
             raise UsageError(f"kernel {kernel.path}:{kernel.name}: {fault}")

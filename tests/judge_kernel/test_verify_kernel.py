@@ -8,7 +8,8 @@ import tvm
 from relax_tapml import verify
 from relax_tapml.cli import main as command
 from relax_tapml.compare.verdict import Verdict
-from relax_tapml.errors import ExitCode, StoreError, UsageError
+from relax_tapml.errors import DeviceUnavailable, ExitCode, StoreError, UsageError
+from relax_tapml.judge_kernel.callable_process import CallableProcess
 from relax_tapml.judge_kernel.candidate_kernel import load_kernel
 
 UNIT = "increment"
@@ -48,6 +49,15 @@ def test_a_right_callable_of_torch_passes(judge, monkeypatch):
     pytest.importorskip("torch")
     monkeypatch.setenv("RELAX_TAPML_TEST_TORCH", "1")
     assert judge("candidate_torch.py:increment").verdict is Verdict.PASS
+
+
+def test_a_machine_without_the_device_is_not_blamed_on_the_kernel(models, monkeypatch):
+    pytest.importorskip("torch")
+    monkeypatch.setenv("RELAX_TAPML_TEST_TORCH", "1")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    kernel = load_kernel(models / "candidate_torch.py:increment").code
+    with pytest.raises(DeviceUnavailable, match="target cuda"):
+        CallableProcess(kernel, tvm.target.Target("cuda"), timeout_s=60, seed=0)
 
 
 def test_a_right_kernel_passes_from_a_script_a_file_and_python(
