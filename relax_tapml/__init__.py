@@ -21,12 +21,15 @@ if TYPE_CHECKING:
     from relax_tapml.frontend.saved import save_model
     from relax_tapml.frontend.tflite_model import from_tflite
     from relax_tapml.frontend.torch_export import from_torch
+    from relax_tapml.judge_kernel.verify_kernel import verify
     from relax_tapml.partition.bundle import load
     from relax_tapml.replays.replay import ReplayReport, replay
+    from relax_tapml.results.kernel_report import KernelReport
     from relax_tapml.results.result_file import read_result
     from relax_tapml.results.run_result import RunResult
 
 __all__ = [
+    "KernelReport",
     "Meaning",
     "Model",
     "Options",
@@ -43,9 +46,11 @@ __all__ = [
     "read_result",
     "replay",
     "save_model",
+    "verify",
 ]
 
 _HOMES = {
+    "KernelReport": "relax_tapml.results.kernel_report",
     "Meaning": "relax_tapml.frontend.model",
     "Model": "relax_tapml.frontend.model",
     "Options": "relax_tapml.bringup.options",
@@ -62,6 +67,7 @@ _HOMES = {
     "read_result": "relax_tapml.results.result_file",
     "replay": "relax_tapml.replays.replay",
     "save_model": "relax_tapml.frontend.saved",
+    "verify": "relax_tapml.judge_kernel.verify_kernel",
 }
 
 

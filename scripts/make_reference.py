@@ -59,6 +59,7 @@ def json_fields() -> set[str]:
 
 
 def _document_pages() -> dict[str, dict[str, Any]]:
+    from relax_tapml.results.kernel_report import KernelReport
     from relax_tapml.results.replay_result import ReplayResult
     from relax_tapml.results.run_result import RunResult
     from relax_tapml.suite.manifest import Manifest
@@ -75,6 +76,11 @@ def _document_pages() -> dict[str, dict[str, Any]]:
             "text": "What `relax-tapml replay DIR --json` prints for one suite on one target. "
             + _READING,
             "root": ReplayResult,
+        },
+        "verify_json.md": {
+            "title": "verify --json",
+            "text": "What `relax-tapml verify SUITE UNIT --kernel FILE --json` prints. " + _READING,
+            "root": KernelReport,
         },
         "suite_manifest.md": {
             "title": "The suite's manifest",

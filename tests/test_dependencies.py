@@ -44,7 +44,7 @@ LEVELS = [
     {"carve.unit", "replays.fleet"},
     {"carve.probe", "carve.shape", "replays"},
     {"carve", "repair"},
-    {"migrate", "report"},
+    {"judge_kernel", "migrate", "report"},
     {"bringup"},
     {"cli", "testing", "mlc"},
     {"build", "__init__"},

@@ -27,4 +27,6 @@ __all__ = [
     "streams",
     "trial",
     "trust",
+    "verified",
+    "verify",
 ]

@@ -16,6 +16,7 @@ from relax_tapml.cli import (
     replay,
     report,
     reproduce,
+    verify,
 )
 from relax_tapml.cli.exit import guarded, parsed
 
@@ -27,6 +28,7 @@ _COMMANDS = {
     "report": report,
     "reproduce": reproduce,
     "repair": repair,
+    "verify": verify,
     "merge": merge,
     "doctor": doctor,
     "fleet": fleet,

@@ -35,9 +35,9 @@ def unit_result(detail: UnitReplay) -> UnitResult:
         probes=sum(item.case.is_probe for item in detail.cases),
         case=detail.decisive_case or None,
         metrics=None if decisive is None else metrics_of(decisive),
-        first=None if decisive is None else _first(decisive),
+        first=None if decisive is None else first_mismatch(decisive),
         error_map=None if decisive is None else ErrorMapResult.of(decisive.error_map),
-        power=tuple(power for case in detail.cases for power in _case_power(case)),
+        power=tuple(power for case in detail.cases for power in case_power(case)),
     )
 
 
@@ -45,7 +45,7 @@ def replay_result(report: ReplayReport) -> ReplayResult:
     """Return a replayed suite: units in the order of the suite, devices by name."""
     return ReplayResult(
         units=tuple(
-            ReplayedUnit(**_outcome(detail), cases=tuple(map(_case_result, detail.cases)))
+            ReplayedUnit(**_outcome(detail), cases=tuple(map(case_result, detail.cases)))
             for detail in report.details.values()
         ),
         devices=report.devices,
@@ -71,7 +71,8 @@ def _outcome(detail: UnitReplay) -> dict[str, Any]:
     }
 
 
-def _case_result(case: CaseReplay) -> CaseResult:
+def case_result(case: CaseReplay) -> CaseResult:
+    """Return how a case ended."""
     return CaseResult(
         name=case.case.name,
         site=case.case.site,
@@ -92,7 +93,8 @@ def _case_result(case: CaseReplay) -> CaseResult:
     )
 
 
-def _case_power(case: CaseReplay) -> list[CasePower]:
+def case_power(case: CaseReplay) -> list[CasePower]:
+    """Return what the tolerances of a case see, for each output that passes."""
     return [
         CasePower(
             case=case.case.name,
@@ -115,7 +117,8 @@ def _allowed(comparison: Comparison) -> float | None:
     return None if math.isnan(comparison.allowed) else comparison.allowed
 
 
-def _first(comparison: Comparison) -> FirstMismatch | None:
+def first_mismatch(comparison: Comparison) -> FirstMismatch | None:
+    """Return the first wrong value of a comparison; None without one."""
     if comparison.first_index is None:
         return None
     return FirstMismatch(

@@ -2,9 +2,10 @@
 
 Whoever finds something out makes these frozen dataclasses: ``UnitResult``, ``StepResult``,
 ``DeviceResult``, ``PipelineResult``, ``CacheResult``, and of a whole run ``RunResult``; of a replay
-``ReplayResult``. Whoever reports it reads them: the terminal, ``report.html``, ``reproduce``, a
-resumed run. ``json_codec.encode`` and ``decode`` turn each into JSON and back; ``result_file``
-writes and reads ``result.json``. No room has JSON shapes of its own for what is a result.
+``ReplayResult``, and of a kernel that was judged ``KernelReport``. Whoever reports it reads them:
+the terminal, ``report.html``, ``reproduce``, a resumed run. ``json_codec.encode`` and ``decode``
+turn each into JSON and back; ``result_file`` writes and reads ``result.json``. No room has JSON
+shapes of its own for what is a result.
 """
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "failing_kernels",
     "import_result",
     "json_codec",
+    "kernel_report",
     "matrix_result",
     "pipeline_result",
     "replay_result",

@@ -240,18 +240,25 @@ def _solved(pairs: Sequence[tuple[Any, int]]) -> dict[tirx.Var, int]:
 def _resized(declared: Any, value: Value, sizes: Sizes) -> Value:
     match value:
         case TensorValue():
-            return replace(value, digest="", shape=_sized(declared, sizes))
+            return replace(value, digest="", shape=extents_of(declared, sizes))
         case tuple():
-            return _sized(declared, sizes)
+            return extents_of(declared, sizes)
         case bool():
             return value
         case int():
-            (number,) = _sized([declared], sizes, lowest=-math.inf)
+            (number,) = extents_of([declared], sizes, lowest=-math.inf)
             return number
     return value
 
 
-def _sized(declared: Any, sizes: Sizes, lowest: float = 1) -> tuple[int, ...]:
+def extents_of(declared: Any, sizes: Sizes, lowest: float = 1) -> tuple[int, ...]:
+    """Return the values that dimensions have for some sizes of their variables.
+
+    Raises
+    ------
+    NotAnalyzableError
+        One has another variable, or would be less than ``lowest``.
+    """
     found = [_known(expr, sizes) for expr in declared]
     if any(size is None or size < lowest for size in found):
         raise NotAnalyzableError("a dimension would be less than 1")

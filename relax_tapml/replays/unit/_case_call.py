@@ -8,14 +8,9 @@ from dataclasses import dataclass
 
 from relax_tapml.arrays import Array
 from relax_tapml.replays.unit._cases_ahead import CasesAhead
-from relax_tapml.replays.unit._poison import (
-    both,
-    is_certain,
-    pattern_sizes,
-    unwritten_text,
-    without,
-)
+from relax_tapml.replays.unit._poison import pattern_sizes
 from relax_tapml.replays.unit.unit_programs import FORGET, UnitPrograms
+from relax_tapml.replays.unit.unwritten import both, is_certain, unwritten_text, without
 from relax_tapml.suite.manifest import SuiteCase, SuiteOutput
 from relax_tapml.suite.open_suite import Suite
 from relax_tapml.targets.session.poison import Poison

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from relax_tapml.arrays import Array
 from relax_tapml.compare.repeat import SETTLED, is_failure, repeated
 from relax_tapml.compare.verdict import FAULTS, Verdict
 from relax_tapml.errors import DeviceError, DeviceFault
@@ -70,6 +71,8 @@ class Replayer(Closing):
         is returned with its ``context``, and a crash or a timeout is not run again.
     seed
         Of the pattern that memory holds before each call; drawn if it is None.
+    on_outputs
+        Called with each case that was run to its end, and with what it returned.
     """
 
     def __init__(
@@ -87,8 +90,10 @@ class Replayer(Closing):
         programs: UnitPrograms | None = None,
         is_one_of_many: bool = False,
         seed: int | None = None,
+        on_outputs: Callable[[SuiteCase, Sequence[Array]], None] = lambda _case, _outputs: None,
     ) -> None:
         self.suite = suite
+        self._on_outputs = on_outputs
         self._poison = Poison.draw() if seed is None else Poison(seed=seed)
         self._is_ours = device is None
         self._is_one_of_many = is_one_of_many
@@ -308,6 +313,7 @@ class Replayer(Closing):
         session = self._session.open()
         self._session.note_run(unit)
         done = self._caller.checked_call(session, module, unit, case)
+        self._on_outputs(case, done.outputs)
         result = judged(self.suite, unit, case, done.outputs, done.violations)
         return replace(result, unwritten=done.unwritten), done.is_damaging
 

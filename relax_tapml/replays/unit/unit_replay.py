@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from relax_tapml.compare.comparison import Comparison, worst
@@ -92,6 +93,11 @@ def replay_unit(replayer: Replayer, unit: str, repeat: int) -> UnitReplay:
             ended.append(
                 CaseReplay(unit=unit, case=case, verdict=Verdict.SKIPPED, reason=reason, runs=0)
             )
+    return unit_replay(unit, ended)
+
+
+def unit_replay(unit: str, ended: Sequence[CaseReplay]) -> UnitReplay:
+    """Return how a unit ended of which one or more cases have been run."""
     decisive = min(ended, key=lambda item: (item.verdict.severity, -item.failures))
     reason = decisive.reason
     if decisive.case.is_probe and reason:

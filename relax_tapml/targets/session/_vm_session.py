@@ -175,6 +175,15 @@ class VMSession(ABC):
             values = [self._shape(arg) if isinstance(arg, tuple) else arg for arg in args]
             return self._call(module, function, values)
 
+    def seconds(
+        self, module: DeviceModule, function: str, args: Sequence[DeviceValue], calls: int
+    ) -> float:
+        """Return how long one of several calls of a Relax function takes, by the device's clock."""
+        with self._guard(f"timing of {function}"):
+            values = [self._shape(arg) if isinstance(arg, tuple) else arg for arg in args]
+            timer = module.time_evaluator(function, self._device, number=calls, repeat=1)
+            return float(timer(*values).mean)
+
     def call_runtime(self, name: str, args: Sequence[Any]) -> Any:
         """Call a function of the device's TVM runtime, by its registered name."""
         with self._guard(f"call of {name}"):

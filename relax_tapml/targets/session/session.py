@@ -82,6 +82,15 @@ class DeviceSession(Protocol):
         reshape), but not the argument itself.
         """
 
+    def seconds(
+        self, module: DeviceModule, function: str, args: Sequence[DeviceValue], calls: int
+    ) -> float:
+        """Return how long one of several calls of a Relax function takes, by the device's clock.
+
+        A GPU is timed by events in its stream, a CPU by the clock of its process; what the VM does
+        for a call counts.
+        """
+
     def call_runtime(self, name: str, args: Sequence[Any]) -> Any:
         """Call a function of the device's TVM runtime, by its registered name.
 
