@@ -296,7 +296,8 @@ def other_choice(oracle: Array, tolerance: Tolerance, turn: int) -> Array:
     oracle, tolerance
         A result, and its tolerance.
     turn
-        Selects the result: 0 prefers the last of equal scores; others take the scores in a random
+        Selects the result: 0 prefers the last of equal scores; 1 takes each of equal scores in the
+        place of the next one, so that none keeps its place; others take the scores in a random
         order, after random changes within their slack.
     """
     if isinstance(tolerance, ChoiceTolerance):
@@ -307,8 +308,10 @@ def other_choice(oracle: Array, tolerance: Tolerance, turn: int) -> Array:
     axis, values = tolerance.axis % tolerance.values.ndim, as_float64(tolerance.values)
     has_axis = oracle.ndim == values.ndim
     mine = oracle if has_axis else np.expand_dims(oracle, axis)
-    order = np.arange(values.shape[axis])[::-1]
-    if turn:
+    order = np.arange(values.shape[axis])
+    if turn == 0:
+        order = order[::-1]
+    elif turn > 1:
         rng = np.random.default_rng(turn)
         order = rng.permutation(order)
         if tolerance.slack is not None:
@@ -317,11 +320,26 @@ def other_choice(oracle: Array, tolerance: Tolerance, turn: int) -> Array:
     shuffled = np.take(values, order, axis)
     for sign in (-1.0, 1.0):
         places = np.argsort(sign * shuffled, axis=axis, kind="stable")
+        if turn == 1:
+            places = _rotated(places, shuffled, axis)
         other = np.take(order[places], np.arange(mine.shape[axis]), axis).astype(oracle.dtype)
         other = other if has_axis else other.squeeze(axis)
         if (tolerance.distance(oracle, other) <= tolerance.allowed(oracle)).all():
             return np.asarray(other)
     return oracle
+
+
+def _rotated(places: Array, scores: Array, axis: int) -> Array:
+    """Return places of sorted scores with each of equal ones in the place of the next one."""
+    ordered = np.moveaxis(np.take_along_axis(scores, places, axis), axis, -1)
+    is_first = np.ones(ordered.shape, bool)
+    is_first[..., 1:] = ordered[..., 1:] != ordered[..., :-1]
+    number = np.broadcast_to(np.arange(ordered.shape[-1]), ordered.shape)
+    first = np.maximum.accumulate(np.where(is_first, number, 0), axis=-1)
+    is_last = np.ones_like(is_first)
+    is_last[..., :-1] = is_first[..., 1:]
+    following = np.where(is_last, first, number + 1)
+    return np.asarray(np.take_along_axis(places, np.moveaxis(following, -1, axis), axis))
 
 
 def _ties(oracle: Array, actual: Array, tolerance: Tolerance) -> Array:

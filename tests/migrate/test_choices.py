@@ -95,6 +95,23 @@ def test_another_choice_is_as_good(turn):
     assert other_choice(np.array([1, 0]), how, turn).tolist() in others.tolist()
 
 
+@pytest.mark.parametrize("axis", [0, 1])
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_each_of_equal_scores_gets_another_place(axis, sign):
+    """Also the one in the middle of three, which the last of equal scores first leaves there."""
+    scores = np.random.default_rng(0).integers(0, 9, (30, 30)).astype("float32")
+    places = np.argsort(sign * scores, axis=axis, kind="stable")
+    how = IndexTolerance(values=scores, axis=axis, origin="")
+    others = [other_choice(places, how, turn) for turn in (0, 1)]
+    ordered = np.moveaxis(np.take_along_axis(scores, places, axis), axis, -1)
+    is_same = ordered[..., 1:] == ordered[..., :-1]
+    edge = np.zeros((30, 1), bool)
+    is_tied = np.concatenate([edge, is_same], -1) | np.concatenate([is_same, edge], -1)
+    moved = np.moveaxis((others[0] != places) | (others[1] != places), axis, -1)
+    np.testing.assert_array_equal(moved, is_tied)
+    assert all((how.distance(places, other) == 0).all() for other in others)
+
+
 def test_where_there_is_no_other_choice_the_oracle_stays():
     """No score is equal, or the result is no choice."""
     oracle = np.array([[3, 2]])
