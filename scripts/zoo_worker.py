@@ -88,7 +88,7 @@ def _bring_up(architecture: Architecture, row: ZooRow, path: Path, folder: Path)
     row.stage = "import"
     row.save(path)
     began = time.perf_counter()
-    model = _imported(architecture, row.shapes)
+    model = imported(architecture, row.shapes)
     row.seconds["import"] = time.perf_counter() - began
     row.stage = "clean"
     row.save(path)
@@ -119,7 +119,8 @@ def _bring_up(architecture: Architecture, row: ZooRow, path: Path, folder: Path)
     row.stage = "done"
 
 
-def _imported(architecture: Architecture, shapes: str) -> Model:
+def imported(architecture: Architecture, shapes: str) -> Model:
+    """Return an architecture with samples; ``shapes`` is static or symbolic."""
     built = architecture.build()
     is_symbolic = shapes == "symbolic"
     extents = _SYMBOLIC_SHAPES if is_symbolic else _STATIC_SHAPES

@@ -72,8 +72,10 @@ class WriterThread(threading.Thread):
         try:
             tvm_ffi.get_global_func("relax_tapml.capture.mark")(token)
         except RuntimeError as error:
+            # The queue stops before the thread says that it is over.
             with self._lock:
                 self._actions.pop(token, None)
+                self._is_failure_reported = self._is_failure_reported or bool(self._failure)
             raise self._failure or _stopped(error) from error
         self._marked.add(token)
         future.result()

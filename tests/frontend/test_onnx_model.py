@@ -588,7 +588,7 @@ def test_without_its_packages_the_command_that_installs_them_is_named(monkeypatc
 
 
 def test_sizes_for_another_kind_of_model_are_refused():
-    with refused(UsageError, "--dim batch is for model.onnx, not for model minilm"):
+    with refused(UsageError, "--dim batch is for model.onnx", "not for model minilm"):
         load_model("minilm", dims={"batch": (1,)})
 
 
