@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from relax_tapml.bringup.run_folder import read_device_side
+from relax_tapml.compare.verdict import Verdict
 from relax_tapml.errors import UsageError
 from relax_tapml.partition.device_side import device_side
 from relax_tapml.repair.repairs_folder import write_repairs
@@ -76,9 +77,11 @@ def repair_run(
         raise UsageError(f"{out} has no lowered.json that fits its suite: run the build again")
     before = device_side(lowered, target, None, suite.target_kernels()).units
     own = read_device_side(out, trust=trust) or before
-    chosen = [unit for unit in (units or result.culprits) if unit in suite.manifest.units]
     for unit in units or ():
         suite.unit(unit)
+    culprits = units or result.culprits
+    chosen = [unit for unit in culprits if unit in suite.manifest.units]
+    alone = [_not_alone(unit) for unit in culprits if unit not in suite.manifest.units]
     with closing(open_device(where, target, timeout_s=timeout_s)) as device:
         failing = Failing(
             suite=suite,
@@ -106,7 +109,13 @@ def repair_run(
     ]
     if any(one.kernels for one in kept):
         write_repairs(repairs, kept, own)
-    return kept
+    return [*kept, *alone]
+
+
+def _not_alone(culprit: str) -> UnitRepair:
+    """Return what is said of a culprit that no case of the suite runs alone."""
+    why = "the suite has no case of it, so no other kernel can be judged in its place"
+    return UnitRepair(unit=culprit, verdict=Verdict.SKIPPED, reason=why, tried=())
 
 
 def _kept(repair: UnitRepair, reason: str) -> UnitRepair:

@@ -28,7 +28,7 @@ def add_parser(subparsers: Any) -> None:
         "without fast math, with other schedules, with functions written otherwise. What is right "
         "tells in which layer the fault is, and is written to DIR/repairs as a Relax pass. Exit "
         "codes: 0 every failing unit has a repair, or none fails; 1 one has none; 2 usage; 3 "
-        "inconclusive.",
+        "inconclusive, as where a culprit of the run is right alone.",
     )
     parser.add_argument("folder", type=Path, metavar="DIR", help="an output folder")
     parser.add_argument(
@@ -80,8 +80,11 @@ def run(args: argparse.Namespace) -> int:
         sys.stdout.write(json.dumps(document, indent=1) + "\n")
     else:
         _print(found, args.folder)
-    failing = [one for one in found if one.verdict.is_wrong]
-    return int(ExitCode.PASS if all(one.chosen for one in failing) else ExitCode.MISMATCH)
+    if any(one.verdict.is_wrong and not one.chosen for one in found):
+        return int(ExitCode.MISMATCH)
+    # What is right alone was wrong in the run: nothing here says why.
+    is_open = any(not one.verdict.is_wrong for one in found) and not args.units
+    return int(ExitCode.INCONCLUSIVE if is_open else ExitCode.PASS)
 
 
 def _as_json(found: list[UnitRepair]) -> dict[str, Any]:
@@ -117,11 +120,15 @@ def _print(found: list[UnitRepair], folder: Path) -> None:
         return
     for one in found:
         if not one.verdict.is_wrong:
-            write(f"{one.unit}: {one.verdict} now, so there is nothing to repair\n")
+            write(f"{one.unit}: {one.verdict} alone, so there is nothing to repair\n")
+            if one.reason:
+                write(f"  {one.reason}\n")
             continue
         end = f"repaired by {one.chosen}" if one.chosen else "no repair found"
         write(f"{one.unit}: {one.verdict}, {end}\n  {one.reason}\n")
         write(f"  fault: {one.layer}: {one.text}\n")
+        for name, why in one.unmade.items():
+            write(f"  not judged: {name}: {why}\n")
     if any(one.chosen for one in found):
         own = read_result(folder).device_pipeline
         passes = [*([own] if own else []), f"{folder / _FOLDER}:pipeline"]

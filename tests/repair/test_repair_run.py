@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 
@@ -105,9 +106,18 @@ def test_a_unit_without_a_right_alternative_has_none(failed, monkeypatch, capsys
 
 def test_a_unit_that_is_right_needs_no_repair(finished, capsys):
     assert main(["repair", str(finished), UNIT]) == 0
-    assert f"{UNIT}: pass now" in capsys.readouterr().out
+    assert f"{UNIT}: pass alone" in capsys.readouterr().out
     assert main(["repair", str(finished)]) == 0
     assert "no unit of the run failed" in capsys.readouterr().out
+
+
+def test_a_culprit_that_no_case_runs_alone_is_told(failed, monkeypatch, capsys):
+    """It was wrong in the run, so the command does not end as if nothing were."""
+    out = failed()
+    result = dataclasses.replace(repair_run.read_result(out), culprits=["pass:Mine"])
+    monkeypatch.setattr(repair_run, "read_result", lambda _folder: result)
+    assert main(["repair", str(out)]) == 3
+    assert "pass:Mine: skipped alone" in capsys.readouterr().out
 
 
 def test_units_that_are_not_there_are_refused(finished):
