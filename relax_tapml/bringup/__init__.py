@@ -1,10 +1,10 @@
 """The main job, one file a stage: from a model to ``result.json``.
 
 ``lower_model``, ``build_source``, ``trust_source``, ``capture``, ``carve``, ``prepare_target``,
-``build_target``, ``replay_alone``, ``migrate``: each takes and returns frozen dataclasses, and can
-be used without the others. ``main_job.run_stages`` calls them in order, with what ``RunFolder``
-kept of an earlier run, and ``summarise`` joins what they found. Only the command line, ``mlc`` and
-the package itself import this room.
+``build_target``, ``replay_alone``, ``migrate``, ``repair_failing``: each takes and returns frozen
+dataclasses, and can be used without the others. ``main_job.run_stages`` calls them in order, with
+what ``RunFolder`` kept of an earlier run, and ``summarise`` joins what they found. Only the command
+line, ``mlc`` and the package itself import this room.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from relax_tapml.bringup.main_job import bring_up
     from relax_tapml.bringup.migrate_model import Migrated, MigrationPlan, migrate
     from relax_tapml.bringup.options import Options
+    from relax_tapml.bringup.repair_stage import Repaired, repair_failing
     from relax_tapml.bringup.side_spec import SideSpec
     from relax_tapml.bringup.summary import Findings, summarise
     from relax_tapml.bringup.target_build import (
@@ -45,6 +46,7 @@ __all__ = [
     "MigrationPlan",
     "Options",
     "PreparedTarget",
+    "Repaired",
     "SideSpec",
     "TargetBuild",
     "Trusted",
@@ -57,6 +59,7 @@ __all__ = [
     "migrate",
     "prepare_target",
     "read_lowered",
+    "repair_failing",
     "replay_alone",
     "summarise",
     "target_kernels",
@@ -76,6 +79,7 @@ _HOMES = {
     "MigrationPlan": "relax_tapml.bringup.migrate_model",
     "Options": "relax_tapml.bringup.options",
     "PreparedTarget": "relax_tapml.bringup.target_build",
+    "Repaired": "relax_tapml.bringup.repair_stage",
     "SideSpec": "relax_tapml.bringup.side_spec",
     "TargetBuild": "relax_tapml.bringup.target_build",
     "Trusted": "relax_tapml.bringup.trusted_source",
@@ -88,6 +92,7 @@ _HOMES = {
     "migrate": "relax_tapml.bringup.migrate_model",
     "prepare_target": "relax_tapml.bringup.target_build",
     "read_lowered": "relax_tapml.bringup.lowered_model",
+    "repair_failing": "relax_tapml.bringup.repair_stage",
     "replay_alone": "relax_tapml.bringup.alone",
     "summarise": "relax_tapml.bringup.summary",
     "target_kernels": "relax_tapml.bringup.target_build",

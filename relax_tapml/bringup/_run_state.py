@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from relax_tapml.bringup.carved_suite import CarvePlan
 from relax_tapml.results.device_result import DeviceResult
 from relax_tapml.results.pipeline_result import PipelineRun
+from relax_tapml.results.repair_result import SearchResult
 from relax_tapml.results.step_result import StepResult
 from relax_tapml.results.unit_result import UnitResult
 
@@ -32,6 +33,22 @@ class SearchState:
 
 
 @dataclass(frozen=True, kw_only=True)
+class RepairState:
+    """A search for repairs that came to its end.
+
+    Parameters
+    ----------
+    budget_s
+        How long it was allowed to take.
+    found
+        Of each unit that failed alone.
+    """
+
+    budget_s: float
+    found: tuple[SearchResult, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class DeviceState:
     """What is known of the target's kernels.
 
@@ -47,6 +64,8 @@ class DeviceState:
         The migration; None before it began.
     pipeline
         About a pipeline that changes Relax functions; None before it was judged.
+    repairs
+        Of units that failed; None before they were looked for.
     """
 
     identity: dict[str, str]
@@ -54,6 +73,7 @@ class DeviceState:
     devices: dict[str, DeviceResult] | None = None
     search: SearchState | None = None
     pipeline: PipelineRun | None = None
+    repairs: RepairState | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,9 +19,10 @@ from relax_tapml.bringup.ir_dump import IrDump
 from relax_tapml.bringup.lowered_model import lower_model, lowered_text
 from relax_tapml.bringup.migrate_model import migrate
 from relax_tapml.bringup.options import OptionFields, Options
+from relax_tapml.bringup.repair_stage import repair_failing
 from relax_tapml.bringup.run_folder import RunFolder
 from relax_tapml.bringup.stored_weights import free_memory, with_stored_weights
-from relax_tapml.bringup.summary import Findings, summarise
+from relax_tapml.bringup.summary import Findings, failing_units, summarise
 from relax_tapml.bringup.target_build import build_target, prepare_target, target_kernels
 from relax_tapml.bringup.trusted_source import build_source, trust_source
 from relax_tapml.errors import SourceError, UsageError
@@ -189,6 +190,13 @@ def run_stages(
                 trusted, suite, build, alone, options.device, options.plan,
                 folder.bundle, folder, dump, stage, device,
             )  # fmt: skip
+        failing = failing_units(found) if options.repair else []
+        if failing:
+            with clock.stage("repair") as stage:
+                found.repaired = repair_failing(
+                    trusted, suite, build, alone, migrated, failing, options.device, options.plan,
+                    options.repair_budget_s, folder, stage, device,
+                )  # fmt: skip
     found.estimate = clock.estimate
     result = summarise(found, options, clock.seconds, folder.path)
     write_result(folder.path, result)

@@ -130,6 +130,7 @@ def migrate(
     dump: IrDump = NO_DUMP,
     stage: Stage = SILENT,
     shared: Device | None = None,
+    more_than: int = -1,
 ) -> Migrated:
     """Move units that pass alone to the device, and run the whole model after each move.
 
@@ -157,6 +158,8 @@ def migrate(
         Shows the progress.
     shared
         The device of ``device.shared``, which it closes; None for one of its own.
+    more_than
+        The bundle is written where more units than that are on the device.
 
     Returns
     -------
@@ -173,7 +176,7 @@ def migrate(
     job = _Job(
         strategy, reason, batches, trusted, suite, build, alone, device, plan, log, dump, shared
     )
-    return job.run(bundle, stage)
+    return job.run(bundle, stage, more_than)
 
 
 class _Job:
@@ -209,7 +212,7 @@ class _Job:
         table = trusted.built.lowered.table
         self._migration = Migration(strategy, batches, table, self._log, reason)
 
-    def run(self, bundle: Path | None, stage: Stage) -> Migrated:
+    def run(self, bundle: Path | None, stage: Stage, more_than: int) -> Migrated:
         """Make the steps, write the bundle, and run the pipeline's module."""
         pipeline = _not_run(self._build)
         try:
@@ -221,7 +224,8 @@ class _Job:
         trial = self._trial(tolerances)
         try:
             lost = self._steps(trial, stage)
-            self._write(bundle, trial, stage)
+            is_better = len(units_of(self._migration.sites)) > more_than
+            self._write(bundle if is_better else None, trial, stage)
             if lost:
                 return self._found(outputs, pipeline=pipeline, lost=lost)
             if pipeline is None:

@@ -18,6 +18,7 @@ from relax_tapml.errors import UsageError
 from relax_tapml.migrate.move_groups import By
 from relax_tapml.migrate.strategies.registry import LINEAR, strategy_named
 from relax_tapml.partition.boundary import Boundary, read_boundary
+from relax_tapml.repair.search import BUDGET_S
 from relax_tapml.targets.open_session import check_session
 from relax_tapml.targets.platforms.parse_target import parse_target
 from relax_tapml.targets.platforms.registry import platform_of
@@ -57,6 +58,10 @@ class Options:
         Whether units also get probes: cases with inputs that were not recorded.
     timeout_s
         How long one call on the device may take.
+    repair
+        Whether other kernels are looked for where units fail.
+    repair_budget_s
+        How long that may take, for all units; the migration with what is found not counted.
     is_import_checked
         Whether a source that disagrees with the framework ends the run; otherwise it goes on, and
         its result has a warning.
@@ -80,6 +85,8 @@ class Options:
     cases_per_unit: int = 3
     is_probed: bool = True
     timeout_s: float = 60.0
+    repair: bool = True
+    repair_budget_s: float = BUDGET_S
     is_import_checked: bool = True
     trust: bool = False
     dump_ir: Path | None = None
@@ -106,6 +113,11 @@ class Options:
             raise UsageError(f"--cases-per-unit {self.cases_per_unit}: expected at least 1")
         if self.timeout_s <= 0:
             raise UsageError(f"--timeout {self.timeout_s:g}: expected more than 0 seconds")
+        if not self.repair_budget_s > 0:
+            raise UsageError(
+                f"--repair-budget {self.repair_budget_s:g}: expected more than 0 seconds; "
+                "--no-repair looks for none"
+            )
 
     def changed(self, fields: OptionFields) -> Options:
         """Return these options with other values of some fields; a boundary may be a file."""
@@ -188,6 +200,8 @@ class OptionFields(TypedDict, total=False):
     cases_per_unit: int
     is_probed: bool
     timeout_s: float
+    repair: bool
+    repair_budget_s: float
     is_import_checked: bool
     trust: bool
     dump_ir: Path | None

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 from relax_tapml.bringup.run_folder import read_device_side
@@ -13,7 +11,7 @@ from relax_tapml.compare.verdict import Verdict
 from relax_tapml.errors import UsageError
 from relax_tapml.partition.device_side import device_side
 from relax_tapml.repair.repairs_folder import write_repairs
-from relax_tapml.repair.search import BUDGET_S, Failing, judge_together, repair_unit
+from relax_tapml.repair.search import BUDGET_S, Failing, repair_units
 from relax_tapml.repair.tried import Tried, UnitRepair
 from relax_tapml.results.result_file import read_result
 from relax_tapml.suite.model_beside import model_beside
@@ -48,7 +46,7 @@ def repair_run(
     timeout_s
         How long one call on the device may take.
     budget_s
-        For the alternatives of one unit.
+        For the alternatives of all units.
     trust
         As for ``open_suite``.
     on_tried
@@ -91,34 +89,12 @@ def repair_run(
             device=device,
             kernels=out / "kernels",
         )
-        found = [
-            repair_unit(
-                failing,
-                unit,
-                budget_s=budget_s,
-                on_tried=partial(on_tried, unit),
-            )
-            for unit in chosen
-        ]
-        together = judge_together(failing, found)
-    kept = [
-        _kept(one, together[one.unit].reason)
-        if one.unit in together and together[one.unit].verdict.is_wrong
-        else one
-        for one in found
-    ]
-    if any(one.kernels for one in kept):
-        write_repairs(repairs, kept, own)
-    return [*kept, *alone]
+        found = repair_units(failing, dict.fromkeys(chosen), budget_s=budget_s, on_tried=on_tried)
+    write_repairs(repairs, found, own)
+    return [*found, *alone]
 
 
 def _not_alone(culprit: str) -> UnitRepair:
     """Return what is said of a culprit that no case of the suite runs alone."""
     why = "the suite has no case of it, so no other kernel can be judged in its place"
-    return UnitRepair(unit=culprit, verdict=Verdict.SKIPPED, reason=why, tried=())
-
-
-def _kept(repair: UnitRepair, reason: str) -> UnitRepair:
-    """Return a repair that is wrong beside others as none."""
-    why = f"{repair.text}; but wrong in one program with the other repairs: {reason}"
-    return replace(repair, chosen="", kernels={}, text=why)
+    return UnitRepair(unit=culprit, verdict=Verdict.SKIPPED, reason=why)

@@ -10,7 +10,7 @@ from typing import Any
 
 import tvm
 
-from relax_tapml.bringup._run_state import DeviceState, RunState, SearchState
+from relax_tapml.bringup._run_state import DeviceState, RepairState, RunState, SearchState
 from relax_tapml.bringup.alone import Alone
 from relax_tapml.bringup.carved_suite import CarvePlan
 from relax_tapml.crossings import DeviceCall
@@ -26,6 +26,7 @@ from relax_tapml.results.calls_file import LAST_GOOD, calls_file, write_calls
 from relax_tapml.results.failing_kernels import FAILING
 from relax_tapml.results.json_codec import encode, read_as
 from relax_tapml.results.pipeline_result import PipelineRun
+from relax_tapml.results.repair_result import SearchResult
 from relax_tapml.results.step_result import StepResult
 from relax_tapml.suite.open_suite import Suite, open_suite
 
@@ -38,7 +39,7 @@ _KIND = "relax_tapml.run"
 # The state last: until it is deleted the folder can be seen to be ours.
 _OURS = (
     *("result.json", "report.html", "captures", "tests", "kernels", "bundle"),
-    *("import", "boundaries", FAILING, "lowered.json", _DEVICE, _STATE),
+    *("import", "boundaries", "repairs", FAILING, "lowered.json", _DEVICE, _STATE),
 )
 # What a run ends with.
 _ENDS = ("result.json", "report.html", FAILING)
@@ -177,6 +178,11 @@ class RunFolder(Closing):
         return self.path / "bundle"
 
     @property
+    def repairs(self) -> Path:
+        """Other kernels for units that failed, as a pass; only there if there are some."""
+        return self.path / "repairs"
+
+    @property
     def boundaries(self) -> Path:
         """The boundary of each step, ``000.json`` and so on."""
         return self.path / "boundaries"
@@ -310,9 +316,24 @@ class RunFolder(Closing):
         """Keep the run of the pipeline's module."""
         self._keep_device(pipeline=run)
 
+    def earlier_search(
+        self, units: Collection[str], budget_s: float
+    ) -> tuple[SearchResult, ...] | None:
+        """Return the repairs that an earlier run found for these units; None if it did not look."""
+        known = self.kept_device.repairs
+        if known is None or known.budget_s != budget_s:
+            return None
+        is_same = {one.unit for one in known.found} == set(units)
+        return known.found if is_same else None
+
+    def keep_search(self, found: Sequence[SearchResult], budget_s: float) -> None:
+        """Keep the repairs that were found."""
+        self._keep_device(repairs=RepairState(budget_s=budget_s, found=tuple(found)))
+
     def _drop_search(self) -> None:
         delete(self.bundle)
         delete(self.boundaries)
+        delete(self.repairs)
 
     def _keep_device(self, **changes: Any) -> None:
         self._keep(replace(self.kept, device=replace(self.kept_device, **changes)))

@@ -15,6 +15,7 @@ from relax_tapml.bringup.alone import Alone
 from relax_tapml.bringup.lowered_model import Lowered
 from relax_tapml.bringup.migrate_model import Migrated
 from relax_tapml.bringup.options import Options
+from relax_tapml.bringup.repair_stage import Repaired
 from relax_tapml.bringup.trusted_source import Trusted
 from relax_tapml.capture.store import CaptureStore
 from relax_tapml.compare.verdict import Verdict, most_severe
@@ -30,6 +31,7 @@ from relax_tapml.passes.site import Site
 from relax_tapml.printable import names_text
 from relax_tapml.results.cache_result import CacheResult
 from relax_tapml.results.pipeline_result import PipelineResult
+from relax_tapml.results.repair_result import RepairedRun, RepairResult
 from relax_tapml.results.run_result import (
     CaptureResult,
     DiskBytes,
@@ -46,6 +48,9 @@ from relax_tapml.suite.open_suite import Suite
 from relax_tapml.system import peak_bytes
 from relax_tapml.versions import versions
 
+REPAIRS_PIPELINE = "repairs:pipeline"
+"""What applies the repairs of a run, in its output folder."""
+
 _NOTHING_COMPARED = "no unit was compared on the target"
 
 
@@ -61,8 +66,8 @@ class Findings:
         Those that the model has for the target.
     estimate
         What the stages were expected to take.
-    trusted, store, suite, alone, migrated
-        Of the stages of these names.
+    trusted, store, suite, alone, migrated, repaired
+        Of the stages of these names; no unit was repaired where none failed.
     """
 
     model: Model
@@ -74,6 +79,15 @@ class Findings:
     suite: Suite | None = None
     alone: Alone | None = None
     migrated: Migrated | None = None
+    repaired: Repaired | None = None
+
+
+def failing_units(found: Findings) -> list[str]:
+    """Return the units that are wrong on the target, if the migration came to its end."""
+    migrated, alone = found.migrated, found.alone
+    if migrated is None or migrated.lost or migrated.source_error is not None:
+        return []
+    return [] if alone is None or alone.lost else culprits(_units(found))
 
 
 def summarise(
@@ -101,6 +115,9 @@ def summarise(
     units = _units(found)
     migrated = found.migrated or Migrated()
     verdict, names, reason = _conclusion(units, migrated, found.alone, failure)
+    repair = None
+    if found.repaired is not None:
+        units, repair = with_repairs(units, verdict, reason, found, found.repaired)
     steps = (*migrated.steps, migrated.pipeline_step, migrated.cache_step)
     trusted = found.trusted
     check = None if trusted is None else trusted.check
@@ -114,6 +131,7 @@ def summarise(
         steps=tuple(step for step in steps if step is not None),
         pipeline=migrated.pipeline,
         cache=migrated.cache,
+        repair=repair,
         skipped=tuple(_skipped(units, found)),
         unproven={} if found.suite is None else dict(found.suite.manifest.dropped_cases),
         versions=_versions(),
@@ -211,6 +229,74 @@ def _units(found: Findings) -> list[UnitResult]:
     if wrong and found.suite is not None:
         units = without_explained(units, units_run(found.suite, wrong))
     return units
+
+
+def with_repairs(
+    units: Sequence[UnitResult],
+    verdict: Verdict,
+    reason: str,
+    found: Findings,
+    repaired: Repaired,
+) -> tuple[list[UnitResult], RepairedRun]:
+    """Return the units with what their repairs gave, and how the model does with all of them.
+
+    Parameters
+    ----------
+    units, verdict, reason
+        Of the run without them.
+    found
+        What the stages have found.
+    repaired
+        Of the repairs.
+    """
+    migrated = repaired.migrated or Migrated()
+    is_moved = repaired.migrated is not None
+    after = dataclasses.replace(found, alone=repaired.alone, migrated=repaired.migrated)
+    judged = {unit.name: unit for unit in _units(after)}
+    names = culprits(units)
+    if repaired.lost:
+        verdict, reason = Verdict.INCONCLUSIVE, repaired.lost
+    elif repaired.has_kernels:
+        verdict, names, reason = _conclusion(list(judged.values()), migrated, repaired.alone, "")
+    searches = {one.unit: one.result for one in repaired.found}
+    result = []
+    for unit in units:
+        now = judged[unit.name]
+        if repaired.has_bundle:
+            unit = dataclasses.replace(unit, on_device=now.on_device)
+        search = searches.get(unit.name)
+        if search is not None:
+            times = {one.name: one.call_s for one in search.tried}
+            is_repaired = bool(search.chosen)
+            repair = RepairResult(
+                chosen=search.chosen,
+                verdict=now.verdict if is_repaired else Verdict.SKIPPED,
+                reason=now.reason if is_repaired else "no other kernel is right",
+                on_device=is_repaired and repaired.has_bundle and bool(now.on_device),
+                call_s=times.get(search.chosen),
+                own_call_s=search.call_s,
+                tried=search.tried,
+                unmade=search.unmade,
+            )
+            unit = dataclasses.replace(unit, blame=search.blame, repair=repair)
+        result.append(unit)
+    return result, RepairedRun(
+        verdict=verdict,
+        reason=reason,
+        culprits=names,
+        units_passed=sum(unit.verdict is Verdict.PASS for unit in units),
+        repaired_passed=sum(unit.verdict is Verdict.PASS for unit in judged.values()),
+        units_on_device=sum(bool(unit.on_device) for unit in units),
+        repaired_on_device=sum(
+            bool(unit.on_device) for unit in (judged.values() if is_moved else units)
+        ),
+        pipeline=REPAIRS_PIPELINE if repaired.has_kernels else "",
+        steps=tuple(
+            step
+            for step in (*migrated.steps, migrated.pipeline_step, migrated.cache_step)
+            if step is not None
+        ),
+    )
 
 
 def _unjudged(found: Findings) -> tuple[UnjudgedUnit, ...]:

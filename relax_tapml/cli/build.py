@@ -167,6 +167,19 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--trust", action="store_true", help=TRUST_HELP)
     add("--timeout", type=float, default=60.0, metavar="S", help="seconds for one device call (60)")
     add(
+        "--repair",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="look for other kernels where units fail, and move these units with them (yes)",
+    )
+    add(
+        "--repair-budget",
+        type=float,
+        default=300.0,
+        metavar="S",
+        help="seconds for that search, all units together (300)",
+    )
+    add(
         "--dump-ir",
         type=Path,
         metavar="DIR",
@@ -228,6 +241,8 @@ def run(args: argparse.Namespace) -> int:
         cases_per_unit=args.cases_per_unit,
         is_probed=not args.no_probes,
         timeout_s=args.timeout,
+        repair=args.repair,
+        repair_budget_s=args.repair_budget,
         is_import_checked=not args.no_import_check,
         trust=args.trust,
         dump_ir=args.dump_ir,

@@ -27,6 +27,7 @@ from relax_tapml.report.findings import (
     open_end,
     pipeline_text,
     precision_text,
+    repair_text,
     skipped_by_reason,
     suspicions,
     tolerance_text,
@@ -207,7 +208,7 @@ def _sentences(result: RunResult, out: Path) -> list[str]:
     sentences = [headline(result), *(explain(unit) for unit in explained[:_EXPLAINED_AT_MOST])]
     if len(explained) > _EXPLAINED_AT_MOST:
         sentences.append(f"The report explains {len(explained) - _EXPLAINED_AT_MOST} more.")
-    sentences += filter(None, [pipeline_text(result), cache_text(result)])
+    sentences += filter(None, [repair_text(result, out), pipeline_text(result), cache_text(result)])
     sentences += open_end(result)
     sentences += power_sentences(result)
     sentences += precision_text(result.units)
@@ -234,7 +235,8 @@ def _sentences(result: RunResult, out: Path) -> list[str]:
             what = "this unit" if len(on_host) == 1 else "these units"
         else:
             what = ", ".join(on_host)
-        sentences.append(f"{out / 'bundle'} keeps {what} on the host.")
+        if on_host:
+            sentences.append(f"{out / 'bundle'} keeps {what} on the host.")
     return sentences
 
 

@@ -45,9 +45,9 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "--budget",
         type=float,
-        default=30.0,
+        default=300.0,
         metavar="SECONDS",
-        help="for one unit: no alternative is begun later (default: 30)",
+        help="for all units together: no alternative is begun later (default: 300)",
     )
     parser.add_argument("--trust", action="store_true", help=TRUST_HELP)
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
@@ -57,6 +57,8 @@ def add_parser(subparsers: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run the command and return its exit code."""
     from relax_tapml.bringup.repair_run import repair_run
+    from relax_tapml.results.json_codec import encode
+    from relax_tapml.results.repair_result import SearchDocument
 
     if args.budget <= 0:
         raise UsageError(f"--budget {args.budget:g}: expected seconds above 0")
@@ -76,8 +78,8 @@ def run(args: argparse.Namespace) -> int:
         on_tried=on_tried,
     )
     if args.json:
-        document = {"schema": 1, "kind": "relax_tapml.repair", "units": _as_json(found)}
-        sys.stdout.write(json.dumps(document, indent=1) + "\n")
+        document = SearchDocument(units=tuple(one.result for one in found))
+        sys.stdout.write(json.dumps(encode(document), indent=1) + "\n")
     else:
         _print(found, args.folder)
     if any(one.verdict.is_wrong and not one.chosen for one in found):
@@ -85,30 +87,6 @@ def run(args: argparse.Namespace) -> int:
     # What is right alone was wrong in the run: nothing here says why.
     is_open = any(not one.verdict.is_wrong for one in found) and not args.units
     return int(ExitCode.INCONCLUSIVE if is_open else ExitCode.PASS)
-
-
-def _as_json(found: list[UnitRepair]) -> dict[str, Any]:
-    return {
-        one.unit: {
-            "verdict": str(one.verdict),
-            "reason": one.reason,
-            "layer": str(one.layer),
-            "text": one.text,
-            "chosen": one.chosen or None,
-            "tried": [
-                {
-                    "alternative": tried.name,
-                    "layer": str(tried.layer),
-                    "verdict": str(tried.verdict),
-                    "reason": tried.reason,
-                    "seconds": tried.seconds,
-                }
-                for tried in one.tried
-            ],
-            "unmade": dict(one.unmade),
-        }
-        for one in found
-    }
 
 
 def _print(found: list[UnitRepair], folder: Path) -> None:
@@ -124,7 +102,7 @@ def _print(found: list[UnitRepair], folder: Path) -> None:
             if one.reason:
                 write(f"  {one.reason}\n")
             continue
-        end = f"repaired by {one.chosen}" if one.chosen else "no repair found"
+        end = f"repaired by {one.chosen}{_speed(one)}" if one.chosen else "no repair found"
         write(f"{one.unit}: {one.verdict}, {end}\n  {one.reason}\n")
         write(f"  fault: {one.layer}: {one.text}\n")
         for name, why in one.unmade.items():
@@ -136,3 +114,12 @@ def _print(found: list[UnitRepair], folder: Path) -> None:
             f"written: {folder / _FOLDER}\n"
             f"run the build again with: --device-pipeline {shlex.quote(','.join(passes))}\n"
         )
+
+
+def _speed(one: UnitRepair) -> str:
+    """Return how long a call takes with the repair and without; empty where it is not known."""
+    from relax_tapml.report.quantities import call_text
+
+    call_s = next(tried.call_s for tried in one.tried if tried.name == one.chosen)
+    text = call_text(call_s, one.call_s)
+    return f" ({text})" if text else ""

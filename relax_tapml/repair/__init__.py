@@ -11,6 +11,7 @@ __all__ = [
     "alternative",
     "alternatives",
     "blame",
+    "call_times",
     "repairs_folder",
     "search",
     "tried",

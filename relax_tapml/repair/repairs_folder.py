@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import tvm
+import tvm_ffi
 from tvm import tirx
 
 from relax_tapml._compat import portable_script
 from relax_tapml.files.names import file_stem
-from relax_tapml.files.replace import new_folder
+from relax_tapml.files.replace import delete, new_folder
 from relax_tapml.partition.kernel_library import ACCURATE
 from relax_tapml.repair.tried import UnitRepair
 
@@ -20,8 +22,38 @@ PIPELINE = "__init__.py"
 _TEMPLATE = Path(__file__).with_name("pipeline_template.txt")
 
 
+def repairs_pass(kernels: Mapping[str, tirx.PrimFunc], units: tvm.IRModule) -> tvm.transform.Pass:
+    """Return the pass that ``write_repairs`` writes, made here.
+
+    Parameters
+    ----------
+    kernels
+        The right ones, by name.
+    units
+        The module with the wrong ones.
+    """
+    pairs = {name: (_plain(units[name]), _plain(kernel)) for name, kernel in kernels.items()}
+
+    @tvm.transform.module_pass(opt_level=0, name="repairs")  # type: ignore[untyped-decorator]
+    def repairs(module: tvm.IRModule, _context: Any) -> tvm.IRModule:
+        result = module.clone()
+        for gvar, function in module.functions_items():
+            pair = pairs.get(gvar.name_hint)
+            if pair is None or not isinstance(function, tirx.PrimFunc):
+                continue
+            wrong, right = pair
+            if not tvm_ffi.structural_equal(_plain(function), wrong, map_free_vars=True):
+                continue
+            symbol = (function.attrs or {}).get("global_symbol")
+            placed = right if symbol is None else right.with_attr("global_symbol", symbol)
+            result.update_func(gvar, placed)
+        return result
+
+    return repairs
+
+
 def write_repairs(folder: Path, repairs: Sequence[UnitRepair], units: tvm.IRModule) -> None:
-    """Write the repairs of units, replacing earlier ones.
+    """Write the repairs of units, replacing earlier ones; no folder where there are none.
 
     ``__init__.py`` has the pass ``pipeline``, which needs only TVM. It puts each repaired kernel in
     the place of the one of its name, if that is still the kernel that was wrong. For each there are
@@ -37,6 +69,9 @@ def write_repairs(folder: Path, repairs: Sequence[UnitRepair], units: tvm.IRModu
         The module that they were found for.
     """
     kernels = {name: (repair, one) for repair in repairs for name, one in repair.kernels.items()}
+    if not kernels:
+        delete(folder)
+        return
     with new_folder(folder) as scratch:
         files: dict[str, str] = {}
         for name, (repair, kernel) in kernels.items():

@@ -30,6 +30,7 @@ def stage_times(seconds: StageSeconds) -> list[StageTime]:
         ("carve", seconds.carve),
         ("replay", seconds.replay),
         ("migrate", seconds.migrate),
+        ("repair", seconds.repair),
     )
     whole = sum(one for _, one in parts) or 1.0
     times, before = [], 0.0

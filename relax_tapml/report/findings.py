@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+import shlex
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 
 from relax_tapml.compare.verdict import Verdict
 from relax_tapml.frontend.model import Meaning
 from relax_tapml.printable import names_text
-from relax_tapml.report.quantities import count_text, number_text, value_text
+from relax_tapml.report.quantities import call_text, count_text, number_text, value_text
 from relax_tapml.results.device_result import DeviceResult
 from relax_tapml.results.import_result import WrongNode
 from relax_tapml.results.run_result import RunResult
@@ -94,7 +96,58 @@ def explain(unit: UnitResult) -> str:
     elif unit.alone == unit.verdict != Verdict.BUILD_ERROR and unit.verdict.is_wrong:
         inputs = "inputs made for a probe" if "(probe: " in reason else "recorded inputs"
         sentences.append(f"It fails alone too, on {inputs}.")
-    return " ".join(sentences)
+    return " ".join([*sentences, *_repair_sentences(unit)])
+
+
+def _repair_sentences(unit: UnitResult) -> list[str]:
+    """Return where the fault of a unit is, and how it does with another kernel."""
+    sentences = []
+    if unit.blame is not None:
+        sentences.append(closed(f"Fault: {unit.blame.layer}: {unit.blame.text}"))
+    repair = unit.repair
+    if repair is None:
+        return sentences
+    if not repair.chosen:
+        if unit.blame is None and repair.tried == ():
+            return sentences
+        return [*sentences, "No repair was found."]
+    if repair.verdict is not Verdict.PASS:
+        return [*sentences, closed(f"Not repaired by {repair.chosen}: {repair.reason}")]
+    speed = call_text(repair.call_s, repair.own_call_s)
+    return [*sentences, closed(f"Repaired by {repair.chosen}{f' ({speed})' if speed else ''}")]
+
+
+def repair_text(result: RunResult, out: Path) -> str:
+    """Return how the model does with other kernels for the units that failed; empty without.
+
+    Parameters
+    ----------
+    result
+        Of the run.
+    out
+        Its folder, as options shall name it.
+    """
+    repair = result.repair
+    if repair is None:
+        return ""
+    if not repair.pipeline:
+        return "" if repair.reason in ("", result.reason) else closed(capitalized(repair.reason))
+    total = count_text(len(result.units), "unit")
+    passing = f"{repair.repaired_passed} of {total} pass on {result.target}"
+    own = f"{result.device_pipeline}," if result.device_pipeline else ""
+    option = shlex.quote(f"{own}{out / repair.pipeline}")
+    applied = f"Any build gets them by --device-pipeline {option}."
+    if not repair.steps:
+        alone = f"With the repairs {passing} (without: {repair.units_passed}); none was moved."
+        return f"{alone} {applied}"
+    moved = (
+        f"With the repairs {passing} and {repair.repaired_on_device} run there "
+        f"(without: {repair.units_passed} and {repair.units_on_device})"
+    )
+    if repair.verdict is Verdict.PASS:
+        return f"{moved}, and the model agrees with {result.source}. {applied}"
+    why = repair.reason or f"wrong are {names_text(repair.culprits)}"
+    return f"{moved}; the model does not pass: {closed(why)} {applied}"
 
 
 def untested_text(unit: UnitResult) -> str:
@@ -179,9 +232,10 @@ def unjudged_text(units: Sequence[str], why: str) -> str:
 
 def agreement_text(result: RunResult) -> str:
     """Return how the answers of the model compare with what the bundle has on the device."""
+    repaired = () if result.repair is None else result.repair.steps
     good = [
         step
-        for step in result.steps
+        for step in (*result.steps, *repaired)
         if step.verdict is Verdict.PASS and step.purpose not in (Purpose.PIPELINE, Purpose.CACHE)
     ]
     found = good[-1].agreement if good else None

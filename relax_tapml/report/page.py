@@ -31,6 +31,7 @@ from relax_tapml.report.findings import (
     open_end,
     pipeline_text,
     precision_text,
+    repair_text,
     skipped_by_reason,
     verdict_text,
 )
@@ -58,6 +59,7 @@ _FILES = (
     ("tests", "the carved suite, for pytest and relax-tapml replay"),
     ("captures", "inputs and outputs of every call on the source"),
     ("boundaries", "what was on the device in each step"),
+    ("repairs", "other kernels for the units that failed, as a pass, as TVMScript and as diffs"),
     ("bundle", "host and device libraries of the last good step, for relax_tapml.load"),
     ("lowered.json", "the lowered module"),
     ("device.json", "the same with the target's kernels"),
@@ -115,6 +117,7 @@ def render(result: RunResult, *, out: Path) -> None:
         keep_trailing_newline=True,
     )
     environment.filters.update(
+        call_time=quantities.call_time_text,
         count=quantities.count_text,
         metrics=quantities.metrics_text,
         number=quantities.number_text,
@@ -142,7 +145,7 @@ def render(result: RunResult, *, out: Path) -> None:
             *(explain(unit) for unit in wrong[:_EXPLAINED_AT_MOST]),
             # The others have the reason in their row.
             *[explain(unit) for unit in units if unit.blunt][:_EXPLAINED_AT_MOST],
-            *filter(None, [pipeline_text(result), cache_text(result)]),
+            *filter(None, [repair_text(result, out), pipeline_text(result), cache_text(result)]),
             *import_text(result),
             *open_end(result),
             *precision_text(units),
@@ -150,6 +153,7 @@ def render(result: RunResult, *, out: Path) -> None:
             *power_sentences(result),
         ],
         commands=next_commands(result, out, has_tests=has_tests),
+        repairs=[unit for unit in wrong if unit.repair is not None][:_DETAILED_AT_MOST],
         failures=_failures(result, wrong, out, has_tests=has_tests),
         unexplained=max(0, len(wrong) - _EXPLAINED_AT_MOST),
         import_picture=None if import_map is None else lay_out_errors(import_map),

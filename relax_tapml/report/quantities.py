@@ -55,6 +55,26 @@ def seconds_text(seconds: float | None) -> str:
     return f"{minutes} min {rest} s"
 
 
+def call_time_text(seconds: float | None) -> str:
+    """Write the duration of a call: ``0.743 us``, ``38 ms``; a dash for none."""
+    if seconds is None or seconds >= 1e-3:
+        return seconds_text(seconds)
+    return f"{seconds * 1e6:.3g} us"
+
+
+def call_text(call_s: float | None, own_call_s: float | None) -> str:
+    """Write how long a call of a kernel takes beside another one; empty where it is not known.
+
+    ``12.3 us a call, 1.4 x the time of the wrong one``.
+    """
+    if call_s is None:
+        return ""
+    text = f"{call_time_text(call_s)} a call"
+    if own_call_s:
+        text += f", {call_s / own_call_s:.2g} x the time of the wrong one"
+    return text
+
+
 def about_text(seconds: float) -> str:
     """Write a duration that is not known well: ``about 20 s``, ``about 4 min``, ``under 1 s``."""
     return "under 1 s" if seconds < 0.95 else f"about {rough_text(seconds)}"

@@ -1,11 +1,11 @@
 """What runs and replays found, as types, and the one codec that writes and reads them as JSON.
 
 Whoever finds something out makes these frozen dataclasses: ``UnitResult``, ``StepResult``,
-``DeviceResult``, ``PipelineResult``, ``CacheResult``, and of a whole run ``RunResult``; of a replay
-``ReplayResult``, and of a kernel that was judged ``KernelReport``. Whoever reports it reads them:
-the terminal, ``report.html``, ``reproduce``, a resumed run. ``json_codec.encode`` and ``decode``
-turn each into JSON and back; ``result_file`` writes and reads ``result.json``. No room has JSON
-shapes of its own for what is a result.
+``DeviceResult``, ``PipelineResult``, ``CacheResult``, ``RepairResult``, and of a whole run
+``RunResult``; of a replay ``ReplayResult``, and of a kernel that was judged ``KernelReport``.
+Whoever reports it reads them: the terminal, ``report.html``, ``reproduce``, a resumed run.
+``json_codec.encode`` and ``decode`` turn each into JSON and back; ``result_file`` writes and reads
+``result.json``. No room has JSON shapes of its own for what is a result.
 """
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "kernel_report",
     "matrix_result",
     "pipeline_result",
+    "repair_result",
     "replay_result",
     "result_file",
     "run_result",

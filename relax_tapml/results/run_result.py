@@ -13,6 +13,7 @@ from relax_tapml.results.device_result import DeviceResult
 from relax_tapml.results.import_result import ImportDistance, ImportResult
 from relax_tapml.results.json_codec import NOT_IN_JSON, Count, Seconds, encode
 from relax_tapml.results.pipeline_result import PipelineResult
+from relax_tapml.results.repair_result import RepairedRun
 from relax_tapml.results.step_result import StepResult
 from relax_tapml.results.unit_result import PowerResult, UnitResult
 
@@ -58,6 +59,7 @@ class StageSeconds:
     carve: Seconds = 0.0
     replay: Seconds = 0.0
     migrate: Seconds = 0.0
+    repair: Seconds = 0.0
     total: Seconds = 0.0
 
 
@@ -173,6 +175,9 @@ class RunResult:
         About a device's pipeline that changes Relax functions; None without one.
     cache
         About the model with its KV cache on the device; None for a model without one.
+    repair
+        About the model with other kernels for the units that failed; None where none was looked
+        for.
     skipped
         Sites about which nothing is claimed.
     unproven
@@ -226,6 +231,7 @@ class RunResult:
     steps: tuple[StepResult, ...]
     pipeline: PipelineResult | None = None
     cache: CacheResult | None = None
+    repair: RepairedRun | None = None
     skipped: tuple[SkippedSite, ...]
     unproven: dict[str, str] = field(default_factory=dict)
     versions: dict[str, str]

@@ -10,6 +10,7 @@ from relax_tapml.compare.power import Power
 from relax_tapml.compare.verdict import Verdict
 from relax_tapml.results.error_map_result import ErrorMapResult
 from relax_tapml.results.json_codec import Count, MetricValue, Number, Value
+from relax_tapml.results.repair_result import BlameResult, RepairResult
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,7 +159,8 @@ class UnitResult(UnitOutcome):
     origin, origins
         Where in the model they come from: in short, and by site.
     on_device
-        Whether all of its sites that may move are on the device in the last good step.
+        Whether all of its sites that may move are on the device in the last good step, which the
+        bundle holds; a repaired unit with its repair.
     together
         Units that must be on the device, too, for it to fail.
     right_calls
@@ -170,6 +172,8 @@ class UnitResult(UnitOutcome):
     target_kernel
         What the compiler calls the kernel that the target has in the place of the source's; empty
         where both are made from one kernel.
+    blame, repair
+        Where its fault is, and how it does with another kernel; None where none was looked for.
     """
 
     alone: Verdict | None = None
@@ -190,6 +194,8 @@ class UnitResult(UnitOutcome):
     inexact: str = ""
     dims_seen_once: tuple[DimResult, ...] = ()
     target_kernel: str = ""
+    blame: BlameResult | None = None
+    repair: RepairResult | None = None
 
     @property
     def is_low_precision(self) -> bool:

@@ -17,7 +17,7 @@ from relax_tapml.cli.present import present
 
 def run_again(finished: Path, pipeline: Any = None, **options: Any) -> Any:
     """Continue a run, of which only what the options change is done again."""
-    given = {"session": "inline", "resume": True, **options}
+    given = {"session": "inline", "resume": True, "repair": False, **options}
     return bring_up(model(), out=finished, device_pipeline=pipeline, **given)
 
 

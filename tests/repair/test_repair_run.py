@@ -65,8 +65,9 @@ def test_a_repair_replaces_only_the_kernel_that_was_wrong(failed):
 def test_kernels_that_do_not_build_or_run_are_repaired(failed, fault, capsys):
     out = failed(f"{UNIT}_{fault}", session="process")
     assert main(["repair", str(out), UNIT, "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)["units"][UNIT]
-    assert (found["chosen"], found["layer"]) == ("as-lowered", "device pipeline")
+    (found,) = json.loads(capsys.readouterr().out)["units"]
+    assert (found["unit"], found["chosen"]) == (UNIT, "as-lowered")
+    assert found["blame"]["layer"] == "device pipeline"
     assert [one["verdict"] for one in found["tried"]] == ["pass"]
 
 
@@ -97,9 +98,12 @@ def test_a_unit_without_a_right_alternative_has_none(failed, monkeypatch, capsys
         {**search.repair_unit.__kwdefaults__, "alternatives": (Raises(), Wrong())},
     )
     assert main(["repair", str(out), "--json"]) == 1
-    found = json.loads(capsys.readouterr().out)["units"][UNIT]
-    assert (found["chosen"], found["layer"]) == (None, "code generation or driver")
-    assert found["text"] == "wrong in every way that was tried: with another fault"
+    (found,) = json.loads(capsys.readouterr().out)["units"]
+    assert found["chosen"] == ""
+    assert found["blame"] == {
+        "layer": "code generation or driver",
+        "text": "wrong in every way that was tried: with another fault",
+    }
     assert "no such loop" in found["unmade"]["raises"]
     assert not (out / "repairs").exists()
 
