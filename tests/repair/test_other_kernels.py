@@ -47,11 +47,11 @@ def source(kernel):
         ("unfused", LLVM, ["softmax"]),
         ("compensated-sums", LLVM, ["layer norm"]),
         ("compensated-sums", OPENCL, ["matmul"]),
-        ("computed-infinities", LLVM, ["infinities"]),
-        ("exact-constants", LLVM, ["third"]),
-        ("maximum-with-floor", LLVM, ["softmax"]),
+        ("computed-infinities", WEBGPU, ["infinities"]),
+        ("exact-constants", CUDA, ["third"]),
+        ("maximum-with-floor", WEBGPU, ["softmax"]),
         ("maximum-with-floor", OPENCL, ["weighted"]),
-        ("word-integers", LLVM, ["take", "counted", "sum of int64", "to bytes"]),
+        ("word-integers", WEBGPU, ["take", "counted", "sum of int64", "to bytes"]),
         ("word-integers", OPENCL, ["weighted", "same", "to float", "argmax"]),
     ],
 )
@@ -181,7 +181,9 @@ def test_whole_numbers_keep_their_sign_and_bytes_their_neighbours():
     )
     own = lowered(lambda x: op.negative(x), ((3,), "int64"))
     given = [np.array([1, -2, 3]), np.zeros(3, "int64")]
-    np.testing.assert_array_equal(computed(made_of(own, "word-integers", LLVM), given), [-1, 2, -3])
+    np.testing.assert_array_equal(
+        computed(made_of(own, "word-integers", WEBGPU), given), [-1, 2, -3]
+    )
 
 
 def test_bytes_that_fill_no_words_have_no_such_kernel():
@@ -222,7 +224,7 @@ def test_an_algorithm_of_the_cpu_that_calls_c_is_none_of_a_gpu():
 def test_infinite_results_stay_infinite():
     own = kernels()["infinities"]
     given = arguments(own)
-    found = computed(made_of("infinities", "computed-infinities", LLVM), given)
+    found = computed(made_of("infinities", "computed-infinities", OPENCL), given)
     assert np.isinf(found).any()
     assert np.isnan(found).any()
     assert not math.isinf(

@@ -35,7 +35,9 @@ class ComputedInfinities(Alternative):
     text = "with infinity and NaN computed"
 
     def make(self, kernel: Kernel) -> tirx.PrimFunc | None:
-        """Return the kernel so; None if no block with an axis has such a constant."""
+        """Return the kernel so; None on CPUs, and if no block with an axis has such a constant."""
+        if not kernel.is_for_gpu:
+            return None
         axes: list[Any] = []
 
         def block(node: Any, mutator: Any) -> Any:
@@ -74,7 +76,9 @@ class ExactConstants(Alternative):
     text = "with constants by their bits"
 
     def make(self, kernel: Kernel) -> tirx.PrimFunc | None:
-        """Return the kernel so; None if it has no such constant."""
+        """Return the kernel so; None on CPUs, and if it has no such constant."""
+        if not kernel.is_for_gpu:
+            return None
 
         def block(node: Any, mutator: Any) -> Any:
             begun.append(node.init)
@@ -111,7 +115,7 @@ class MaximumWithFloor(Alternative):
     text = f"with no value of a maximum below {_FLOOR:g}"
 
     def make(self, kernel: Kernel) -> tirx.PrimFunc | None:
-        """Return the kernel so; None if it has no maximum of a tensor in float32."""
+        """Return the kernel so; None on CPUs, and if it has no maximum of a tensor in float32."""
         blocks = sums_of(kernel.failing, [prim.Max])
         maxima = [one.body.buffer for one in blocks if isinstance(one.body.value.b, TensorLoad)]
         tensors = [buffer_of(one.body.value.b) for one in blocks
@@ -134,7 +138,7 @@ class MaximumWithFloor(Alternative):
             )  # fmt: skip
             return tirx.BufferStore(node.buffer, value, node.indices)
 
-        if not maxima:
+        if not maxima or not kernel.is_for_gpu:
             return None
         made = tvm_ffi.structural_map(kernel.failing, (tirx.BufferStore, store))
         return None if made.same_as(kernel.failing) else made

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import tvm_ffi
 from tvm import ir, s_tir, tirx
 
-from relax_tapml._compat import buffer_of, prim, prim_op
+from relax_tapml._compat import TensorLoad, buffer_of, prim, prim_op
 from relax_tapml.repair._blocks import (
     accumulates,
     dtype_of,
@@ -56,7 +57,18 @@ class Float32Sums(Alternative):
             new = wide[node.buffer]
             return tirx.BufferLoad(new, indices) + _widened(value.b)
 
-        result = with_buffers(made, wide, load, store)
+        def cast(node: Any) -> Any:
+            inner = node.value
+            is_rounded = isinstance(inner, prim.Cast) and isinstance(inner.value, TensorLoad)
+            if dtype_of(node) != _WIDE or not is_rounded:
+                return node
+            return (
+                inner.value
+                if any(buffer_of(inner.value).same_as(b) for b in wide.values())
+                else node
+            )
+
+        result = tvm_ffi.structural_map(with_buffers(made, wide, load, store), (prim.Cast, cast))
         return tirx.PrimFunc(result.params, result.body, result.ret_type, kernel.plain.attrs)
 
 

@@ -44,7 +44,9 @@ class WordIntegers(Alternative):
     text = "with integers of 32 bits in the place of others"
 
     def make(self, kernel: Kernel) -> tirx.PrimFunc | None:
-        """Return the kernel so; None if it has no such tensor of a constant shape."""
+        """Return the kernel so; None on CPUs, and if it has no such tensor of a constant shape."""
+        if not kernel.is_for_gpu:
+            return None
         plain = kernel.plain
         own = [p for p in plain.params if tirx.is_buffer_var(p) and str(p.dtype) in _OTHER]
         inner = [b for b in allocated(plain) if str(b.dtype) in _OTHER]

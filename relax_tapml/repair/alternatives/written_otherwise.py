@@ -31,7 +31,7 @@ class Rewrite(Alternative):
         Returns what an expression becomes; the same where it stays.
     """
 
-    layer = Layer.DEFINITION
+    layer = Layer.CODE_GENERATION
 
     def __init__(self, name: str, text: str, kind: Any, rewrite: Callable[[Any], Any]) -> None:
         self.name = name
