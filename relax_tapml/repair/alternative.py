@@ -9,6 +9,8 @@ from typing import Any
 
 from tvm import tirx
 
+from relax_tapml.repair._scheduled import is_plain
+
 
 class Layer(StrEnum):
     """Where a fault is, if a kernel is right that differs from a wrong one there only."""
@@ -17,7 +19,9 @@ class Layer(StrEnum):
     OPTION = "compile option"
     LOWERING = "lowering"
     SCHEDULE = "schedule"
+    CODE_GENERATION = "code generation"
     DEFINITION = "definition"
+    DRIVER = "driver"
     UNKNOWN = "code generation or driver"
 
 
@@ -33,11 +37,24 @@ class Kernel:
         As the pipeline got it, without a schedule.
     target
         The ``tvm.target.Target`` that it is built for.
+    host
+        What a CPU computes the unit with, without a schedule; None if that is not known.
     """
 
     failing: tirx.PrimFunc
     lowered: tirx.PrimFunc
     target: Any
+    host: tirx.PrimFunc | None = None
+
+    @property
+    def plain(self) -> tirx.PrimFunc:
+        """The failing kernel if the pipeline left it without a schedule, else the lowered one."""
+        return self.failing if is_plain(self.failing) else self.lowered
+
+    @property
+    def is_for_gpu(self) -> bool:
+        """Whether the target's loops are bound to threads."""
+        return "gpu" in self.target.keys
 
 
 class Alternative(ABC):

@@ -10,11 +10,12 @@ from tvm import ir, tirx
 from tvm_ffi import structural_map
 
 from relax_tapml._compat import prim
+from relax_tapml.repair._blocks import dtype_of
 from relax_tapml.repair.alternative import Alternative, Kernel, Layer
 
 _MOST_POWER = 8
-# exp of more than twice this is no finite float32, and tanh is 1 there.
-_TANH_END = 20.0
+# tanh is 1 there, and exp of twice this is a finite number.
+_TANH_END, _TANH_END_FLOAT16 = 20.0, 5.0
 
 
 class Rewrite(Alternative):
@@ -30,7 +31,7 @@ class Rewrite(Alternative):
         Returns what an expression becomes; the same where it stays.
     """
 
-    layer = Layer.DEFINITION
+    layer = Layer.CODE_GENERATION
 
     def __init__(self, name: str, text: str, kind: Any, rewrite: Callable[[Any], Any]) -> None:
         self.name = name
@@ -63,8 +64,9 @@ def _tanh(call: ir.Call) -> Any:
     if call.op.name != "tirx.tanh":
         return call
     (x,) = call.args
-    dtype = str(x.ty.dtype) if hasattr(x.ty, "dtype") else str(x.ty)
-    end, one, two = (tirx.const(value, dtype) for value in (_TANH_END, 1.0, 2.0))
+    dtype = dtype_of(x)
+    last = _TANH_END_FLOAT16 if dtype == "float16" else _TANH_END
+    end, one, two = (tirx.const(value, dtype) for value in (last, 1.0, 2.0))
     inside = tirx.max(tirx.min(x, end), -end)
     return one - two / (tirx.exp(two * inside) + one)
 
@@ -73,7 +75,7 @@ def _finite(constant: Any) -> Any:
     """Return the largest number for an infinite constant."""
     if not math.isinf(constant.value):
         return constant
-    dtype = str(constant.ty)
+    dtype = dtype_of(constant)
     return tirx.max_value(dtype) if constant.value > 0 else tirx.min_value(dtype)
 
 

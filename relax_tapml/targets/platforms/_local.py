@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import socket
 from pathlib import Path
 from typing import Any
 
+import tvm
 from tvm.rpc import server
 from tvm.support import utils
 
 from relax_tapml.cpu_schedule.native_cpu import with_native_cpu, without_native_cpu
 from relax_tapml.targets.platforms.platform import Platform
 from relax_tapml.targets.server.exit_report import ExitReport
+from relax_tapml.targets.toolchain.trusted_target import is_trusted, trusted
+
+
+def _is_fast(name: str) -> bool:
+    """Whether an attribute of a target lets LLVM change what is calculated."""
+    return name.startswith("fast-math")
 
 
 class Local(Platform):
@@ -25,6 +33,16 @@ class Local(Platform):
         """Whether kernels of a ``tvm.target.Target`` are this platform's: yes."""
         del target
         return True
+
+    def trusted(self, target: Any) -> Any:
+        """Return the target for kernels that LLVM does not compile with fast math."""
+        attributes = json.loads(str(target))
+        kept = {name: value for name, value in attributes.items() if not _is_fast(name)}
+        return target if kept == attributes else trusted(tvm.target.Target(kept))
+
+    def options_text(self, target: Any) -> str:
+        """What compile options of a target differ from TVM's, for people; empty if none does."""
+        return "compiled without fast math" if is_trusted(target) else ""
 
     def here(self, target: Any) -> Any:
         """Return a target for code that is compiled and run on this machine: for its CPU."""
