@@ -102,6 +102,8 @@ def sums_of(kernel: tirx.PrimFunc, kinds: Sequence[Any]) -> list[Any]:
 def with_regions(kernel: tirx.PrimFunc) -> tirx.PrimFunc:
     """Make every block but the root declare what it reads and writes."""
     buffers = [p for p in kernel.params if tirx.is_buffer_var(p)] + allocated(kernel)
+    views = (tirx.DeclBuffer, lambda declaration: buffers.append(declaration.buffer))
+    tvm_ffi.structural_walk(kernel.body, views)
     visible = {buffer: buffer for buffer in buffers}
 
     def visit(block: Any, mutator: Any) -> Any:
