@@ -101,18 +101,15 @@ class Replayer(Closing):
         self._session = ReplaySession(self._device)
         self._temporary = ScratchFolder()
         self._unloadable: dict[tuple[str, str], str] = {}
-        if programs is None and side is None and device_pipeline is not None:
-            side = _side_beside(suite, target, device_pipeline)
-        self._programs = programs or UnitPrograms(
+        self._programs = programs or suite_programs(
             suite,
             target=target,
-            pipeline=device_pipeline,
-            side=None if side is None else side.units,
-            unjudged=None if side is None else side.unjudged,
+            device_pipeline=device_pipeline,
+            side=side,
             library=KernelLibrary(
                 kernels or kernels_beside(suite) or self._temporary.path,
             ),
-            units=tuple(suite.manifest.units) if units is None else units,
+            units=units,
         )
         self._caller = CaseCaller(suite, self._programs, self._poison)
 
@@ -352,6 +349,37 @@ class _RepeatElsewhere(Exception):  # noqa: N818 - it ends the rounds of a case,
     def __init__(self, case: CaseReplay) -> None:
         super().__init__()
         self.case = case
+
+
+def suite_programs(
+    suite: Suite,
+    *,
+    target: Any,
+    device_pipeline: Any,
+    library: KernelLibrary,
+    side: DeviceSide | None = None,
+    units: Sequence[str] | None = None,
+) -> UnitPrograms:
+    """Return what calls the units of a suite on a target; nothing is built yet.
+
+    Parameters
+    ----------
+    suite, target, device_pipeline, side, units
+        As for ``Replayer``.
+    library
+        Where kernels are kept.
+    """
+    if side is None and device_pipeline is not None:
+        side = _side_beside(suite, target, device_pipeline)
+    return UnitPrograms(
+        suite,
+        target=target,
+        pipeline=device_pipeline,
+        side=None if side is None else side.units,
+        unjudged=None if side is None else side.unjudged,
+        library=library,
+        units=tuple(suite.manifest.units) if units is None else units,
+    )
 
 
 def _side_beside(suite: Suite, target: Any, pipeline: Any) -> DeviceSide | None:
