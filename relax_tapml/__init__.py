@@ -24,11 +24,16 @@ if TYPE_CHECKING:
     from relax_tapml.judge_kernel.verify_kernel import verify
     from relax_tapml.partition.bundle import load
     from relax_tapml.replays.replay import ReplayReport, replay
+    from relax_tapml.results.build_comparison import BuildComparison
     from relax_tapml.results.kernel_report import KernelReport
     from relax_tapml.results.result_file import read_result
     from relax_tapml.results.run_result import RunResult
+    from relax_tapml.two_builds.build_spec import BuildSpec
+    from relax_tapml.two_builds.compare_builds import compare_builds
 
 __all__ = [
+    "BuildComparison",
+    "BuildSpec",
     "KernelReport",
     "Meaning",
     "Model",
@@ -37,6 +42,7 @@ __all__ = [
     "RunResult",
     "Sample",
     "bring_up",
+    "compare_builds",
     "from_nn_module",
     "from_onnx",
     "from_tflite",
@@ -50,6 +56,8 @@ __all__ = [
 ]
 
 _HOMES = {
+    "BuildComparison": "relax_tapml.results.build_comparison",
+    "BuildSpec": "relax_tapml.two_builds.build_spec",
     "KernelReport": "relax_tapml.results.kernel_report",
     "Meaning": "relax_tapml.frontend.model",
     "Model": "relax_tapml.frontend.model",
@@ -58,6 +66,7 @@ _HOMES = {
     "RunResult": "relax_tapml.results.run_result",
     "Sample": "relax_tapml.frontend.model",
     "bring_up": "relax_tapml.bringup.main_job",
+    "compare_builds": "relax_tapml.two_builds.compare_builds",
     "from_nn_module": "relax_tapml.frontend.nn_module",
     "from_onnx": "relax_tapml.frontend.onnx_model",
     "from_tflite": "relax_tapml.frontend.tflite_model",

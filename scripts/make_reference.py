@@ -28,6 +28,7 @@ import relax_tapml
 from relax_tapml import bringup, build
 from relax_tapml.cli import main as command
 from relax_tapml.compare.verdict import Verdict
+from relax_tapml.errors import ExitCode
 from relax_tapml.results import json_codec
 
 FOLDER = Path(__file__).resolve().parent.parent / "docs" / "reference"
@@ -39,7 +40,14 @@ _PASSES = {
     "AssignSides": "relax_tapml.passes.assign_sides",
     "OutlineRegions": "relax_tapml.passes.outline_regions",
 }
-_JSON_TYPES = {str: "string", int: "integer", float: "number", bool: "boolean", Any: "any"}
+_JSON_TYPES = {
+    str: "string",
+    int: "integer",
+    ExitCode: "integer",
+    float: "number",
+    bool: "boolean",
+    Any: "any",
+}
 
 
 def pages() -> dict[str, str]:
@@ -59,6 +67,7 @@ def json_fields() -> set[str]:
 
 
 def _document_pages() -> dict[str, dict[str, Any]]:
+    from relax_tapml.results.build_comparison import BuildComparison
     from relax_tapml.results.kernel_report import KernelReport
     from relax_tapml.results.replay_result import ReplayResult
     from relax_tapml.results.run_result import RunResult
@@ -81,6 +90,12 @@ def _document_pages() -> dict[str, dict[str, Any]]:
             "title": "verify --json",
             "text": "What `relax-tapml verify SUITE UNIT --kernel FILE --json` prints. " + _READING,
             "root": KernelReport,
+        },
+        "compare_builds_json.md": {
+            "title": "compare-builds --json",
+            "text": "What `relax-tapml compare-builds SUITE --on A --on B --json` prints. "
+            + _READING,
+            "root": BuildComparison,
         },
         "suite_manifest.md": {
             "title": "The suite's manifest",
@@ -179,7 +194,7 @@ def _reached(root: type) -> list[type]:
     found = [root]
     for kind in found:
         for hint in _fields(kind).values():
-            found += [part for part in _dataclasses(hint) if part not in found]
+            found += [part for part in dict.fromkeys(_dataclasses(hint)) if part not in found]
     return found
 
 

@@ -43,7 +43,7 @@ LEVELS = [
     {"carve.select", "replays.unit"},
     {"carve.unit", "replays.fleet"},
     {"carve.probe", "carve.shape", "replays"},
-    {"carve", "repair"},
+    {"carve", "repair", "two_builds"},
     {"judge_kernel", "migrate", "report"},
     {"bringup"},
     {"cli", "testing", "mlc"},

@@ -8,6 +8,8 @@ One file a command of ``relax-tapml``; ``exit`` turns errors into messages and e
 __all__ = [
     "build",
     "capture",
+    "compare_builds",
+    "compared_builds",
     "console",
     "doctor",
     "exit",

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from relax_tapml.cli import (
     build,
     capture,
+    compare_builds,
     doctor,
     explain,
     fleet,
@@ -24,6 +25,7 @@ _COMMANDS = {
     "build": build,
     "capture": capture,
     "replay": replay,
+    "compare-builds": compare_builds,
     "explain": explain,
     "report": report,
     "reproduce": reproduce,

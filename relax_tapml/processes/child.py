@@ -51,6 +51,9 @@ class Child:
         Added to the environment of this process.
     has_torch
         Whether it can import torch; TVM imports torch where it can.
+    command
+        What to run instead of ``module`` with this Python; it does not get this process's import
+        path. The file descriptors and ``arguments`` follow it.
 
     Raises
     ------
@@ -68,8 +71,11 @@ class Child:
         folder: ScratchFolder | None = None,
         environment: dict[str, str] | None = None,
         has_torch: bool = False,
+        command: Sequence[str] | None = None,
     ) -> None:
         runner = [] if has_torch else ["relax_tapml.processes._without_torch"]
+        imports = _imports() if command is None else {}
+        command = command or [sys.executable, "-P", "-m", *runner, module]
         fds = [end.fileno() for end in sockets]
         self._folder = folder
         self._log = folder.path / "log" if folder else Path(os.devnull)
@@ -77,12 +83,12 @@ class Child:
         try:
             with self._log.open("wb") as output:
                 self._process = subprocess.Popen(
-                    [sys.executable, "-P", "-m", *runner, module, *map(str, fds), *arguments],
+                    [*command, *map(str, fds), *arguments],
                     stdin=subprocess.PIPE,
                     stdout=output,
                     stderr=output,
                     pass_fds=fds,
-                    env={**os.environ, **_imports(), **temporary, **(environment or {})},
+                    env={**os.environ, **imports, **temporary, **(environment or {})},
                     start_new_session=True,
                 )
         except BaseException:
@@ -135,9 +141,13 @@ class Child:
             self._folder.close()
 
 
+def import_path() -> str:
+    """Return the PYTHONPATH that gives a new interpreter the import path of this one."""
+    return os.pathsep.join(folder or str(Path.cwd()) for folder in sys.path)
+
+
 def _imports() -> dict[str, str]:
-    """Return the environment that gives a new interpreter the import path of this one."""
-    return {"PYTHONPATH": os.pathsep.join(folder or str(Path.cwd()) for folder in sys.path)}
+    return {"PYTHONPATH": import_path()}
 
 
 def ending_text(code: int | None) -> str | None:

@@ -25,4 +25,5 @@ __all__ = [
     "suite_files",
     "tolerances",
     "trace_inputs",
+    "transcript",
 ]

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 from relax_tapml.arrays import Array
 from relax_tapml.compare.tolerances.tolerance import Tolerance
@@ -16,7 +13,7 @@ from relax_tapml.suite.manifest import MANIFEST, SuiteCase, SuiteOutput, SuiteUn
 from relax_tapml.suite.manifest_file import dump_manifest
 from relax_tapml.suite.open_suite import Suite, open_suite
 from relax_tapml.suite.pytest_file import SKIPPED_NAME, render_skipped
-from relax_tapml.suite.suite_files import SuiteFiles, unit_test
+from relax_tapml.suite.suite_files import SuiteFiles, link_file, unit_test
 from relax_tapml.suite.tolerances import store_tolerance
 
 
@@ -142,7 +139,7 @@ def drop_cases(suite: Suite, reasons: Mapping[str, str]) -> Suite:
     )
     with new_folder(suite.folder) as scratch:
         for name in kept_files:
-            _link(suite.folder / name, scratch / name)
+            link_file(suite.folder / name, scratch / name)
         for name, text in written.items():
             (scratch / name).write_text(text, encoding="utf-8")
         (scratch / MANIFEST).write_bytes(dump_manifest(manifest))
@@ -161,11 +158,3 @@ def _with_cases(
     manifest = replace(suite.manifest, units=units, tensors=files.tensors, sha256=files.sha256)
     write_file(suite.folder / MANIFEST, dump_manifest(manifest))
     return replace(suite, manifest=manifest)
-
-
-def _link(old: Path, new: Path) -> None:
-    new.parent.mkdir(exist_ok=True)
-    try:
-        os.link(old, new)
-    except OSError:  # a file system without links
-        shutil.copyfile(old, new)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -195,6 +196,15 @@ def _whole_shape(held: Array, copies: Sequence[Copies]) -> tuple[int, ...]:
 
 def _copied(copies: Sequence[Copies]) -> tuple[SuiteAxis, ...]:
     return tuple(SuiteAxis(axis=item.axis, held=len(item.places)) for item in copies)
+
+
+def link_file(old: Path, new: Path) -> None:
+    """Put a file into another folder, as a link where the file system has them."""
+    new.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.link(old, new)
+    except OSError:  # A file system without links, or another one.
+        shutil.copyfile(old, new)
 
 
 def is_data(name: str) -> bool:
