@@ -257,7 +257,20 @@ def replaced(module: tvm.IRModule, kernels: Kernels) -> tvm.IRModule:
 
 
 def _own_kernels(failing: Failing, unit: str) -> dict[str, Kernel]:
-    return {name: _kernel(failing, name) for name in unit_kernels(failing.units)[unit]}
+    lowered, hosts = (
+        {gvar.name_hint: one for gvar, one in module.functions.items()}
+        for module in (failing.lowered, failing.suite.module(unit))
+    )
+    kernels = {}
+    for name in unit_kernels(failing.units)[unit]:
+        own, host = failing.units[name], hosts.get(name)
+        kernels[name] = Kernel(
+            failing=own,
+            lowered=lowered.get(name, own),
+            target=failing.target,
+            host=host if isinstance(host, tirx.PrimFunc) else None,
+        )
+    return kernels
 
 
 def _made(alternative: Alternative, own: Mapping[str, Kernel]) -> dict[str, tirx.PrimFunc]:
@@ -306,13 +319,6 @@ def _replayed(failing: Failing, unit: str, kernels: Kernels) -> UnitReplay:
     if found.verdict.is_wrong:
         failing.device.close()
     return found
-
-
-def _kernel(failing: Failing, name: str) -> Kernel:
-    own = failing.units[name]
-    names = {gvar.name_hint for gvar in failing.lowered.functions}
-    before = failing.lowered[name] if name in names else own
-    return Kernel(failing=own, lowered=before, target=failing.target)
 
 
 def _scheduled_or_own(kernel: tirx.PrimFunc, failing: Failing) -> tirx.PrimFunc:
