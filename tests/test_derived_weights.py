@@ -26,7 +26,9 @@ def migrated(tmp_path_factory):
 def run_again(migrated, folder, pipeline):
     """Continue a copy of the run with another kernel."""
     out = shutil.copytree(migrated.out, folder / "out")
-    return bring_up(model(), session="inline", out=out, resume=True, device_pipeline=pipeline)
+    return bring_up(
+        model(), session="inline", out=out, resume=True, repair=False, device_pipeline=pipeline
+    )
 
 
 def test_every_unit_is_judged_and_moves(migrated):

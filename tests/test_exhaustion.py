@@ -45,6 +45,7 @@ def test_a_kernel_that_leaks_is_named_alone(aborts, verdict, migrated, tmp_path)
         session="process",
         out=out,
         resume=True,
+        repair=False,
         device_pipeline=pipeline,
         is_probed=False,
         cases_per_unit=1,

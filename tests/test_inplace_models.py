@@ -30,7 +30,9 @@ def test_right_kernels_pass_and_the_bundle_runs(make, tmp_path):
 def test_a_wrong_one_is_named(tmp_path):
     """It and nobody else, although others read what it writes."""
     wrong = breaks("square", scale)
-    result = bring_up(square(), out=tmp_path / "run", session="inline", device_pipeline=wrong)
+    result = bring_up(
+        square(), out=tmp_path / "run", session="inline", repair=False, device_pipeline=wrong
+    )
     assert (result.verdict, result.culprits) == ("mismatch", ["square"])
 
 

@@ -49,6 +49,7 @@ def test_a_wrong_kernel_of_a_narrow_float_is_named(unit, run):
         strategy="bisect",
         out=result.out,
         resume=True,
+        repair=False,
         device_pipeline=breaks(unit, mirror),
     )
     assert (wrong.verdict, wrong.culprits) == ("mismatch", [unit])

@@ -239,7 +239,9 @@ def test_units_that_do_not_build_are_named_without_a_device(tmp_path, monkeypatc
     pipeline = breaks("split", broken_pipelines.unbuildable)
     with monkeypatch.context() as patch:
         patch.setattr("sys.executable", "/no/such/python")
-        result = bring_up(model(), session="process", out=tmp_path, device_pipeline=pipeline)
+        result = bring_up(
+            model(), session="process", out=tmp_path, repair=False, device_pipeline=pipeline
+        )
     assert (result.verdict, result.culprits) == ("build_error", ["split"])
     assert result.exit_code == ExitCode.MISMATCH
     assert verdicts(result) == {**dict.fromkeys(UNITS, "inconclusive"), "split": "build_error"}
@@ -250,7 +252,13 @@ def test_units_that_do_not_build_are_named_without_a_device(tmp_path, monkeypatc
     assert script.startswith("# unit split, as the target has it\n# no generated source: ")
     assert "no generated source" in (tmp_path / "report.html").read_text()
     again = bring_up(
-        model(), session="inline", out=tmp_path, resume=True, device_pipeline=pipeline, force=False
+        model(),
+        session="inline",
+        out=tmp_path,
+        resume=True,
+        repair=False,
+        device_pipeline=pipeline,
+        force=False,
     )
     assert again.culprits == ["split"]
     assert sum(unit["verdict"] == "pass" for unit in again.document["units"]) == 7
@@ -291,7 +299,9 @@ def test_culprits_are_told_although_the_device_is_lost(tmp_path, lost_after):
     """What is wrong is wrong; what is missing is told besides."""
     lost_after(0)
     pipeline = breaks("fused_gelu", broken_pipelines.scale)
-    result = bring_up(model(), session="inline", out=tmp_path, device_pipeline=pipeline)
+    result = bring_up(
+        model(), session="inline", out=tmp_path, repair=False, device_pipeline=pipeline
+    )
     assert (result.culprits, result.exit_code) == (["fused_gelu"], ExitCode.MISMATCH)
     told = "the migration stopped after 1 step: the board is gone. Continue with --resume"
     assert result.document["reason"] == told
@@ -374,6 +384,7 @@ def test_minilm_agrees_with_pytorch_and_a_broken_gelu_is_found(tmp_path):
         strategy="isolated",
         resume=True,
         out=tmp_path,
+        repair=False,
         device_pipeline=breaks(gelu, broken_pipelines.scale),
     )
     assert (wrong.verdict, wrong.culprits) == ("mismatch", [gelu])

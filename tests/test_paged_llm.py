@@ -147,6 +147,15 @@ def test_a_wrong_kernel_of_the_cache_is_named_as_itself(unit, clean, model):
     assert (result.verdict, result.culprits) == ("mismatch", [unit])
 
 
+def test_a_kernel_of_the_cache_is_repaired_and_the_cache_moves(clean, model):
+    """With the right kernel in its place the whole model runs with its cache on the device."""
+    pipeline = breaks("batch_decode_paged_kv_cpu", scale)
+    result = run(model, clean.out, resume=True, repair=True, device_pipeline=pipeline)
+    assert result.culprits == ["batch_decode_paged_kv_cpu"]
+    assert (result.repair.verdict, result.repair.culprits) == ("pass", [])
+    assert result.repair.steps[-1].purpose == "cache"
+
+
 def test_a_kernel_of_the_cache_that_ends_the_device_is_named(clean, model):
     """In a process of its own: the others move, and what they write comes back to the cache."""
     unit = "batch_decode_paged_kv_cpu"

@@ -74,7 +74,11 @@ def test_what_no_option_explains_is_a_mismatch(suite, fast, pipeline):
 def test_a_run_tells_the_units_of_low_precision(fast, tmp_path):
     """It passes: the model's output may be off as far as that makes it. All outputs have why."""
     result = bring_up(
-        soft_cap.model(), session="inline", device_pipeline=soft_cap.tanh_fast, out=tmp_path
+        soft_cap.model(),
+        session="inline",
+        repair=False,
+        device_pipeline=soft_cap.tanh_fast,
+        out=tmp_path,
     )
     assert (result.verdict, result.culprits) == ("pass", [])
     units = {unit["name"]: unit for unit in result.document["units"]}

@@ -12,7 +12,13 @@ from relax_tapml.suite.open_suite import open_suite
 
 
 def run(out, **options):
-    given = {"session": "inline", "strategy": "bisect", "is_probed": False, **options}
+    given = {
+        "session": "inline",
+        "strategy": "bisect",
+        "is_probed": False,
+        "repair": False,
+        **options,
+    }
     return bring_up(recurrent.model(), out=out, **given)
 
 

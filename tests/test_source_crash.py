@@ -86,7 +86,11 @@ def late_crash(monkeypatch):
 def test_culprits_outlive_a_late_error_of_the_source(tmp_path):
     """They were judged on recorded inputs; the reason says what happened afterwards."""
     result = bring_up(
-        model(), session="inline", out=tmp_path / "out", device_pipeline=breaks("softmax", scale)
+        model(),
+        session="inline",
+        out=tmp_path / "out",
+        repair=False,
+        device_pipeline=breaks("softmax", scale),
     )
     assert (result.verdict, result.culprits, int(result.exit_code)) == ("mismatch", ["softmax"], 1)
     assert result.document["reason"] == "the migration stopped: the source fell over"

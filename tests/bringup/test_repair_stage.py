@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 
+import graph_passes
 import numpy as np
 import pytest
 from tiny_model import model
@@ -111,6 +112,15 @@ def test_a_unit_without_a_right_kernel_stays_on_the_host(folder, monkeypatch):
     assert found.repair.pipeline == ""
     assert "No repair was found" in printed(found)
     assert not (folder / "repairs").exists()
+
+
+def test_a_pipeline_that_changes_functions_is_judged_with_the_repair(folder):
+    """The kernel that is wrong beside it is right with it; a wrong pass stays wrong."""
+    found = run_again(folder, graph_passes.kernel_and_graph, repair=True)
+    assert (found.culprits, found.repair.verdict) == (["layer_norm"], "pass")
+    found = run_again(folder, graph_passes.wrong_in_the_middle, repair=True)
+    assert found.culprits == ["layer_norm", "pass:SkipSoftmax"]
+    assert (found.repair.verdict, found.repair.culprits) == ("mismatch", ["pass:SkipSoftmax"])
 
 
 def test_a_budget_without_seconds_is_refused(folder):

@@ -84,6 +84,7 @@ def test_a_failed_probe_derives_nothing_again(tmp_path, monkeypatch):
         session="inline",
         strategy="isolated",
         host_pipeline="overflowing:pipeline",
+        repair=False,
         device_pipeline="overflowing:pipeline",
     )
     assert result.verdict == "pass"

@@ -122,6 +122,7 @@ def test_a_right_kernel_passes_although_the_model_amplifies_its_errors(amplifyin
         amplifying,
         out=tmp_path / "out",
         session="inline",
+        repair=False,
         device_pipeline="reordered:pipeline",
     )
     assert (result.verdict, result.culprits) == ("pass", [])

@@ -33,6 +33,7 @@ def wrong(_finished, tmp_path_factory):
                 session=session,
                 out=made[name],
                 resume=True,
+                repair=False,
                 device_pipeline=getattr(broken_pipelines, name),
             )
         return made[name]

@@ -16,7 +16,13 @@ from relax_tapml.results.result_file import read_result
 
 def run(model: Any, out: Path, **options: Any) -> Any:
     """Bring a model up, by halves and without probes."""
-    given = {"session": "inline", "strategy": "bisect", "is_probed": False, **options}
+    given = {
+        "session": "inline",
+        "strategy": "bisect",
+        "is_probed": False,
+        "repair": False,
+        **options,
+    }
     return bring_up(model, out=out, **given)
 
 

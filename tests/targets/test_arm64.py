@@ -254,6 +254,7 @@ def reasons_of(faults, out, session):
         session=session,
         out=out,
         resume=True,
+        repair=False,
         device_pipeline=tvm.transform.Sequential(pipelines),
         timeout_s=4,
     )

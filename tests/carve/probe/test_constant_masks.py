@@ -54,6 +54,7 @@ def test_how_a_constant_mask_is_read_shows(tmp_path):
             model(),
             out=tmp_path / str(is_wrong),
             session="inline",
+            repair=False,
             device_pipeline=transposed(is_wrong),
         )
         assert bool(result.culprits) is is_wrong, result.document["units"]

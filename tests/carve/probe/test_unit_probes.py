@@ -153,6 +153,7 @@ def test_a_probe_that_the_source_fails_is_dropped(tmp_path):
         session="inline",
         strategy="isolated",
         host_pipeline="overflowing:pipeline",
+        repair=False,
         device_pipeline="overflowing:pipeline",
     )
     assert result.verdict == "pass"
@@ -166,6 +167,7 @@ def test_a_probe_that_the_source_fails_is_dropped(tmp_path):
         out=tmp_path / "right",
         session="inline",
         strategy="isolated",
+        repair=False,
         device_pipeline="overflowing:pipeline",
     )
     assert right.culprits == ["softmax"]

@@ -67,7 +67,7 @@ def model():
 
 
 def _run(model, out, **options):
-    return bring_up(model, out=out, session="inline", strategy="isolated", **options)
+    return bring_up(model, out=out, session="inline", strategy="isolated", repair=False, **options)
 
 
 @pytest.fixture(scope="module")
