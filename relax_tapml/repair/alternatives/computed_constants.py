@@ -41,7 +41,7 @@ class ComputedInfinities(Alternative):
         axes: list[Any] = []
 
         def block(node: Any, mutator: Any) -> Any:
-            axes.append([axis.var for axis in node.iter_vars])
+            axes.append([a.var for a in node.iter_vars if a.iter_type == tirx.IterVar.DataPar])
             made = mutator.default_mutate(node)
             axes.pop()
             return made
