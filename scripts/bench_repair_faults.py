@@ -13,6 +13,7 @@ layers are right, or if a repair took more than 30 s.
 from __future__ import annotations
 
 import argparse
+import os
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -65,8 +66,8 @@ class Planted:
         The alternative that is right; empty if none is.
     layer, text
         What was said of it.
-    seconds
-        Of ``repair_unit`` and of the other target.
+    seconds, processor_s
+        Of ``repair_unit`` and of the other target, by the clock and of all cores together.
     """
 
     model: str
@@ -77,6 +78,7 @@ class Planted:
     layer: Layer
     text: str
     seconds: float
+    processor_s: float
 
     @property
     def is_layer_right(self) -> bool:
@@ -108,16 +110,12 @@ def plant(
     alternatives
         Those that are tried.
     """
+    sides = {target: _Side.of(out, target) for target in {one.target for one in faults}}
     for fault in faults:
-        target = parse_target(fault.target, "inline")
-        suite = open_suite(out, target, trust=True)
-        lowered = model_beside(suite)
-        if lowered is None:
-            raise ValueError(f"{out} has no lowered.json")
-        side = device_side(lowered, target, None, suite.target_kernels()).units
+        side = sides[fault.target]
         places = 0
-        for unit in _candidates(suite, side, fault):
-            found = _planted(model, out, suite, side, unit, fault, alternatives)
+        for unit in _candidates(side, fault):
+            found = _planted(model, out, side, unit, fault, alternatives)
             if found is not None:
                 yield found
                 places += 1
@@ -125,15 +123,35 @@ def plant(
                 break
 
 
-def _candidates(suite: Suite, side: tvm.IRModule, fault: Fault) -> list[str]:
+@dataclass(frozen=True, kw_only=True)
+class _Side:
+    """A run's suite and kernels for a target."""
+
+    target: tvm.target.Target
+    suite: Suite
+    units: tvm.IRModule
+
+    @classmethod
+    def of(cls, out: Path, name: str) -> _Side:
+        target = parse_target(name, "inline")
+        suite = open_suite(out, target, trust=True)
+        lowered = model_beside(suite)
+        if lowered is None:
+            raise ValueError(f"{out} has no lowered.json")
+        units = device_side(lowered, target, None, suite.target_kernels()).units
+        return cls(target=target, suite=suite, units=units)
+
+
+def _candidates(side: _Side, fault: Fault) -> list[str]:
     """Return units of one kernel in which a fault can show, not always the same first."""
-    kernels = unit_kernels(side)
-    units = [unit for unit in suite.manifest.units if kernels.get(unit) == [unit]]
+    kernels = unit_kernels(side.units)
+    units = [unit for unit in side.suite.manifest.units if kernels.get(unit) == [unit]]
     start = sum(map(ord, fault.name)) % max(1, len(units))
     chosen: list[str] = []
     for unit in [*units[start:], *units[:start]]:
         change = fault.pipeline or fault.definition
-        if fault.fits(side[unit]) and (change is None or change(side[unit]) is not None):
+        kernel = side.units[unit]
+        if fault.fits(kernel) and (change is None or change(kernel) is not None):
             chosen.append(unit)
         if len(chosen) == _TRIES:
             break
@@ -143,30 +161,27 @@ def _candidates(suite: Suite, side: tvm.IRModule, fault: Fault) -> list[str]:
 def _planted(
     model: str,
     out: Path,
-    suite: Suite,
-    side: tvm.IRModule,
+    side: _Side,
     unit: str,
     fault: Fault,
     alternatives: Sequence[Alternative],
 ) -> Planted | None:
     """Return what came of a fault in a unit; None if the unit is right with it."""
-    lowered = side
+    own = lowered = side.units
     if fault.definition is not None:
-        lowered = replaced(side, {unit: fault.definition(side[unit])})
-    own = lowered
+        own = lowered = replaced(lowered, {unit: fault.definition(lowered[unit])})
     if fault.pipeline is not None:
-        own = replaced(side, {unit: fault.pipeline(side[unit])})
-    target = parse_target(fault.target, "inline")
-    other = parse_target(_OTHER[fault.target], "inline")
+        own = replaced(lowered, {unit: fault.pipeline(lowered[unit])})
+    target, other = side.target, parse_target(_OTHER[fault.target], "inline")
     with (
         tempfile.TemporaryDirectory(prefix="tapml-fault-") as kernels,
         fault.patch(),
         closing(open_device("inline", target)) as device,
         closing(open_device("inline", other)) as second,
     ):
-        began = time.monotonic()
+        began, used = time.monotonic(), _processor_s()
         failing = Failing(
-            suite=suite,
+            suite=side.suite,
             units=own,
             lowered=lowered,
             target=target,
@@ -181,7 +196,7 @@ def _planted(
             there = open_suite(out, other, trust=True)
             judged = judge_elsewhere(there, unit, lowered, other, second, Path(kernels))
             layer, text = blamed(found.tried, [judged])
-        seconds = time.monotonic() - began
+        seconds, used = time.monotonic() - began, _processor_s() - used
     return Planted(
         model=model,
         unit=unit,
@@ -191,7 +206,13 @@ def _planted(
         layer=layer,
         text=text,
         seconds=seconds,
+        processor_s=used,
     )
+
+
+def _processor_s() -> float:
+    """Return the seconds of processors of this process and of compilers that have ended."""
+    return sum(os.times()[:4])
 
 
 def carve(name: str, model: Model, folder: Path) -> Path:
@@ -210,7 +231,9 @@ def carve(name: str, model: Model, folder: Path) -> Path:
 
 def report(found: Sequence[Planted], console: Console) -> bool:
     """Print the table by kind; return whether the limits are kept."""
-    table = Table("fault in", "planted", "repaired", "layer right", "s, mean", "s, most")
+    table = Table(
+        "fault in", "planted", "repaired", "layer right", "s, mean", "s, most", "core s, most"
+    )
     kinds = dict.fromkeys(one.fault.kind for one in found)
     for kind in (*kinds, "all"):
         rows = [one for one in found if kind in (one.fault.kind, "all")]
@@ -222,6 +245,7 @@ def report(found: Sequence[Planted], console: Console) -> bool:
             str(sum(one.is_layer_right for one in rows)),
             f"{sum(seconds) / len(seconds):.1f}",
             f"{max(seconds):.1f}",
+            f"{max(one.processor_s for one in rows):.1f}",
         )
     console.print(table)
     right = sum(one.is_layer_right for one in found)
@@ -256,7 +280,8 @@ def main() -> int:
                 mark = "" if one.is_layer_right else f" [{one.fault.layer} it is]"
                 log.print(
                     f"{name}/{one.unit}: {one.fault.name}: {one.chosen or 'no repair'}, "
-                    f"{one.layer}{mark}: {one.text} ({one.seconds:.1f} s)",
+                    f"{one.layer}{mark}: {one.text} "
+                    f"({one.seconds:.1f} s, {one.processor_s:.1f} core s)",
                     markup=False,
                     soft_wrap=True,
                 )

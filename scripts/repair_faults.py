@@ -6,6 +6,7 @@ what a compile option does. It holds while the kernels of a unit are built and j
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -127,19 +128,19 @@ def wrong_rule(rule: Any) -> Patch:
 
 def first_rule_is(rule: Any) -> Callable[[Kernel], bool]:
     """Whether the default schedule of a kernel is that of a rule."""
-    order = ("Matmul", "GEMV", "Reduction", "GeneralReduction", "Fallback")
+    return lambda kernel: _first_rule(kernel) == rule.__name__
 
-    def fits(kernel: Kernel) -> bool:
-        target = tvm.target.Target("opencl")
-        for name in order:
-            try:
-                if getattr(dlight.gpu, name)().apply(kernel, target, False) is not None:
-                    return name == rule.__name__
-            except Exception:
-                return False
-        return False
 
-    return fits
+@functools.cache
+def _first_rule(kernel: Kernel) -> str:
+    target = tvm.target.Target("opencl")
+    for name in ("Matmul", "GEMV", "Reduction", "GeneralReduction", "Fallback"):
+        try:
+            if getattr(dlight.gpu, name)().apply(kernel, target, False) is not None:
+                return name
+        except Exception:
+            return ""
+    return ""
 
 
 @contextmanager
@@ -179,19 +180,20 @@ def wrong_source(pattern: str, text: str, *, is_option: bool = False) -> Patch:
     return patch
 
 
+@functools.cache
+def _source(kernel: Kernel) -> str:
+    """Return the OpenCL of a kernel; empty where it does not build."""
+    target = tvm.target.Target("opencl")
+    try:
+        built = tirx.build(module_of(scheduled(kernel, target)), target=target)
+    except Exception:
+        return ""
+    return "".join(one.inspect_source() for one in built.imports)
+
+
 def has_text(pattern: str) -> Callable[[Kernel], bool]:
     """Whether the OpenCL of a kernel has a text."""
-
-    def fits(kernel: Kernel) -> bool:
-        target = tvm.target.Target("opencl")
-        try:
-            module = module_of(scheduled(kernel, target))
-            built = tirx.build(module, target=target)
-        except Exception:
-            return False
-        return any(re.search(pattern, one.inspect_source()) for one in built.imports)
-
-    return fits
+    return lambda kernel: re.search(pattern, _source(kernel)) is not None
 
 
 def half_sums(kernel: Kernel) -> Kernel | None:

@@ -16,6 +16,7 @@ from relax_tapml.repair.alternatives.registry import ALTERNATIVES
 
 LLVM = tvm.target.Target("llvm")
 OPENCL = tvm.target.Target("opencl")
+FAST_LLVM = tvm.target.Target({"kind": "llvm", "fast-math": True})
 CUDA = tvm.target.Target({"kind": "cuda", "arch": "sm_90"})
 BY_NAME = {one.name: one for one in ALTERNATIVES}
 
@@ -117,7 +118,9 @@ def test_what_a_pipeline_did_is_left_out():
     assert alternative.make(kernel(lowered)) is None
 
 
-@pytest.mark.parametrize(("target", "applies"), [(CUDA, True), (LLVM, False), (OPENCL, False)])
+@pytest.mark.parametrize(
+    ("target", "applies"), [(CUDA, True), (FAST_LLVM, True), (LLVM, False), (OPENCL, False)]
+)
 def test_accurate_options_are_those_of_a_trusted_source(target, applies):
     """They are no other IR: a mark of the kernel says how it is compiled."""
     lowered = elementwise(tirx.exp)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import tvm_ffi
@@ -57,6 +58,8 @@ def _with_params_of(other: tirx.PrimFunc, host: tirx.PrimFunc) -> tirx.PrimFunc 
         for one, new in pairs
     ):
         return None
+    if any(_differ(_size(one), _size(new)) for one, new in pairs):
+        return None
     old = {new: one for one, new in pairs}
 
     def indices(new: Any, own: list[Any]) -> list[Any]:
@@ -74,6 +77,18 @@ def _with_params_of(other: tirx.PrimFunc, host: tirx.PrimFunc) -> tirx.PrimFunc 
 
     made = with_buffers(host, dict(pairs), load, lambda _node, value, _own: value, indices)
     return tirx.PrimFunc(list(other.params), made.body, made.ret_type, made.attrs)
+
+
+def _size(buffer: Any) -> int | None:
+    """Return how many values a buffer has; None where that is not constant."""
+    extents = list(buffer.shape)
+    if not all(isinstance(extent, tirx.IntImm) for extent in extents):
+        return None
+    return math.prod(int(extent) for extent in extents)
+
+
+def _differ(one: int | None, other: int | None) -> bool:
+    return None not in (one, other) and one != other
 
 
 def _is_opaque(kernel: tirx.PrimFunc) -> bool:
