@@ -61,11 +61,12 @@ def folder(tmp_path):
 
 @pytest.fixture
 def build(capsys, tmp_path):
-    """Run the command line in this process, by halves and without probes."""
+    """Run the command line in this process, by halves, with few cases."""
 
     def run(*arguments):
         out = tmp_path / "out"
-        given = ["--session", "inline", "--strategy", "bisect", "--no-probes", "--out", str(out)]
+        given = ["--session", "inline", "--strategy", "bisect", "--no-probes"]
+        given += ["--cases-per-unit", "1", "--out", str(out)]
         code = main([*map(str, arguments), *given])
         printed = capsys.readouterr()
         return SimpleNamespace(code=code, out=printed.out, err=printed.err, folder=out)

@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import jinja2
@@ -95,19 +96,9 @@ class Failure:
     kernel: FailingKernel
 
 
-def render(result: RunResult, *, out: Path) -> None:
-    """Write ``out/report.html``, replacing an earlier page in one move.
-
-    The page needs no network and no other file. Every text of the result is escaped. Of the
-    kernels in ``out/failing`` it holds the beginning.
-
-    Parameters
-    ----------
-    result
-        What the run found.
-    out
-        The output folder of the run; it must exist. Commands to run next name it as it is here.
-    """
+@cache
+def _template() -> jinja2.Template:
+    """Return the page, compiled: that takes longer than to fill it in."""
     # Everything is escaped: the result holds names and messages from models and devices.
     environment = jinja2.Environment(
         autoescape=True,
@@ -129,6 +120,22 @@ def render(result: RunResult, *, out: Path) -> None:
         moved_text=moved_text,
         power_rows=power_rows,
     )
+    return environment.from_string(_TEMPLATE.read_text(encoding="utf-8"))
+
+
+def render(result: RunResult, *, out: Path) -> None:
+    """Write ``out/report.html``, replacing an earlier page in one move.
+
+    The page needs no network and no other file. Every text of the result is escaped. Of the
+    kernels in ``out/failing`` it holds the beginning.
+
+    Parameters
+    ----------
+    result
+        What the run found.
+    out
+        The output folder of the run; it must exist. Commands to run next name it as it is here.
+    """
     units = result.units
     scale = LogScale.spanning(value for unit in units for value in (unit.error, unit.tolerance))
     culprits = set(result.culprits)
@@ -137,7 +144,7 @@ def render(result: RunResult, *, out: Path) -> None:
     path = lay_out_path(result)
     has_tests = (out / "tests").is_dir()
     import_map = None if result.import_ is None else result.import_.error_map
-    page = environment.from_string(_TEMPLATE.read_text(encoding="utf-8")).render(
+    page = _template().render(
         result=result,
         title=f"{result.model.name if result.model else 'model'} on {result.target}",
         headline=headline(result),
