@@ -11,6 +11,7 @@ from relax_tapml.compare.verdict import Verdict
 from relax_tapml.errors import UsageError
 from relax_tapml.partition.device_side import device_side
 from relax_tapml.repair.repairs_folder import write_repairs
+from relax_tapml.repair.reproducers import reproducers
 from relax_tapml.repair.search import BUDGET_S, Failing, repair_units
 from relax_tapml.repair.tried import Tried, UnitRepair
 from relax_tapml.results.result_file import read_result
@@ -90,7 +91,8 @@ def repair_run(
             kernels=out / "kernels",
         )
         found = repair_units(failing, dict.fromkeys(chosen), budget_s=budget_s, on_tried=on_tried)
-    write_repairs(repairs, found, own)
+    cases = {unit.name: unit.case or "" for unit in result.units}
+    write_repairs(repairs, found, own, reproducers(failing, found, cases))
     return [*found, *alone]
 
 

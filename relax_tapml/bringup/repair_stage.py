@@ -22,6 +22,7 @@ from relax_tapml.migrate.strategies.registry import BISECT
 from relax_tapml.partition.device_side import device_side
 from relax_tapml.progress import SILENT, Stage
 from relax_tapml.repair.repairs_folder import repairs_pass, write_repairs
+from relax_tapml.repair.reproducers import reproducers
 from relax_tapml.repair.search import Failing, kernels_by, repair_units
 from relax_tapml.repair.tried import Tried, UnitRepair
 from relax_tapml.replays.results import unit_result
@@ -202,7 +203,9 @@ class _Search:
             }
             self._folder.keep_search([one.result for one in found.values()], budget_s)
         repairs = [found.get(name) or self._right_alone(name) for name in failing]
-        write_repairs(self._folder.repairs, repairs, self._failing.units)
+        cases = {name: unit.case or "" for name, unit in self._alone.units.items()}
+        scripts = reproducers(self._failing, repairs, cases)
+        write_repairs(self._folder.repairs, repairs, self._failing.units, scripts)
         return repairs
 
     def _as_kept(self, kept: SearchResult) -> UnitRepair:

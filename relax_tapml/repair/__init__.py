@@ -5,7 +5,8 @@ the ``alternatives`` make other kernels of the same definition: without options 
 with other schedules, with operators or types written in another way. Each is judged alone on the
 unit's cases, as any kernel is. ``blame`` says which layer the fault is in, from what is right and
 what is wrong; ``elsewhere`` judges the unit on another device for that; ``call_times`` tells which
-is the fastest. ``repairs_folder`` writes what was found as a pass that any build can apply.
+is the fastest. ``repairs_folder`` writes what was found as a pass that any build can
+apply, with the scripts of ``reproducers``, which show why.
 """
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "call_times",
     "elsewhere",
     "repairs_folder",
+    "reproducers",
     "search",
     "tried",
 ]

@@ -17,6 +17,7 @@ from relax_tapml.files.names import file_stem
 from relax_tapml.files.replace import delete, new_folder
 from relax_tapml.partition.kernel_library import ACCURATE
 from relax_tapml.repair.tried import UnitRepair
+from relax_tapml.suite.reproducer import Reproducer, write_reproducer
 
 PIPELINE = "__init__.py"
 _TEMPLATE = Path(__file__).with_name("pipeline_template.txt")
@@ -52,12 +53,18 @@ def repairs_pass(kernels: Mapping[str, tirx.PrimFunc], units: tvm.IRModule) -> t
     return repairs
 
 
-def write_repairs(folder: Path, repairs: Sequence[UnitRepair], units: tvm.IRModule) -> None:
+def write_repairs(
+    folder: Path,
+    repairs: Sequence[UnitRepair],
+    units: tvm.IRModule,
+    scripts: Sequence[Reproducer] = (),
+) -> None:
     """Write the repairs of units, replacing earlier ones; no folder where there are none.
 
     ``__init__.py`` has the pass ``pipeline``, which needs only TVM. It puts each repaired kernel in
     the place of the one of its name, if that is still the kernel that was wrong. For each there are
-    ``KERNEL.json`` (both kernels), ``KERNEL.py`` (the right one as TVMScript) and ``KERNEL.diff``.
+    ``KERNEL.json`` (both kernels), ``KERNEL.py`` (the right one as TVMScript) and ``KERNEL.diff``;
+    in ``reproduce`` the scripts.
 
     Parameters
     ----------
@@ -67,6 +74,8 @@ def write_repairs(folder: Path, repairs: Sequence[UnitRepair], units: tvm.IRModu
         Of which those with kernels are written.
     units
         The module that they were found for.
+    scripts
+        Of ``reproducers``.
     """
     kernels = {name: (repair, one) for repair in repairs for name, one in repair.kernels.items()}
     if not kernels:
@@ -94,6 +103,8 @@ def write_repairs(folder: Path, repairs: Sequence[UnitRepair], units: tvm.IRModu
                 f"right/{stem}.py",
             )
             (scratch / f"{stem}.diff").write_text("".join(lines), encoding="utf-8")
+        for made in scripts:
+            write_reproducer(made, scratch / "reproduce")
         text = _TEMPLATE.read_text(encoding="utf-8")
         listed = "".join(f"    {name!r}: {file!r},\n" for name, file in files.items())
         digest = hashlib.sha256("".join(sorted(files)).encode()).hexdigest()[:8]

@@ -15,6 +15,7 @@ from relax_tapml.errors import UsageError
 from relax_tapml.repair import search
 from relax_tapml.repair.alternatives.as_lowered import AsLowered
 from relax_tapml.results.result_file import read_result
+from relax_tapml.suite.script_run import ScriptEnd, run_script
 
 UNIT = "softmax"
 PIPELINE = "broken_pipelines:softmax_scale"
@@ -63,6 +64,11 @@ def test_terminal_and_page_tell_it(repaired):
     assert "on the host" not in text
     page = (repaired.out / "report.html").read_text()
     assert "repaired by as-lowered" in page
+
+
+def test_a_script_beside_the_repair_shows_what_was_wrong(repaired):
+    script = repaired.out / "repairs" / "reproduce" / f"{UNIT}.py"
+    assert run_script(script, timeout_s=600).end is ScriptEnd.DIFFERS
 
 
 def test_the_bundle_has_the_repaired_kernel_on_the_device(repaired):
