@@ -77,7 +77,8 @@ def _speed_text(speed: SpeedResult) -> str:
     return (
         f"{_time_text(speed.seconds)}, the unit's own kernel {_time_text(speed.own_seconds)}: "
         f"{speed.ratio:.3g} times as fast. {size_text(speed.bytes)} read or written, {rates[0]}, "
-        f"its own {rates[1]}. Median of {speed.rounds} rounds of {speed.case}, by {speed.clock}"
+        f"its own {rates[1]}; {100 * speed.copy_share:.3g} % of what a copy of as much reaches. "
+        f"Median of {speed.calls} calls like {speed.case}, by {speed.clock}"
     )
 
 

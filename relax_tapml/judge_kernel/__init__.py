@@ -1,8 +1,9 @@
 """Judge a kernel that somebody wrote for a unit of a suite: ``verify_kernel.verify``.
 
 In: a ``Suite``, the name of a unit, and a candidate, which ``load_kernel`` makes of a file: a
-PrimFunc (TVMScript, or an IRModule as JSON), or a Python callable on arrays of NumPy or torch. Out:
-a ``KernelReport`` of ``results.kernel_report``.
+PrimFunc (TVMScript, or an IRModule as JSON), a Python callable on arrays of NumPy or torch, or
+source of CUDA or OpenCL with its launch (``source_file``), which becomes a PrimFunc that launches
+it. Out: a ``KernelReport`` of ``results.kernel_report``.
 
 1. ``candidate_kernel``: what the file holds is found out in a process of its own; an interface that
    does not fit that of the unit is refused with both.
@@ -15,7 +16,8 @@ a ``KernelReport`` of ``results.kernel_report``.
    takes the place of the unit's kernel in a ``Replayer``; a callable runs in a process of its own
    (``callable_process``) on copies of the inputs, in memory that is poisoned and guarded. This
    process has the oracles, and compares.
-4. ``speed``: after a pass, the candidate and the unit's own kernel are timed in turns.
+4. ``speed``: after a pass, the candidate, the unit's own kernel and a copy are timed in turns, in
+   ``timed_cases``, whose inputs no call had before and whose outputs are judged.
 
 ``serve`` offers this to clients of the Model Context Protocol.
 """
@@ -27,6 +29,8 @@ __all__ = [
     "held_out",
     "primfunc_run",
     "serve",
+    "source_file",
     "speed",
+    "timed_cases",
     "verify_kernel",
 ]

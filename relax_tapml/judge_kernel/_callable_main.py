@@ -49,12 +49,11 @@ class _Memory:
             return type(value).__name__
         return f"{array.dtype.name}{list(array.shape)}"
 
-    @staticmethod
-    def times(call: Callable[[], Any], calls: int) -> float:
+    def time(self, call: Callable[[], Any]) -> tuple[float, Any]:
+        """Return how long a call takes, and its result."""
         begin = time.perf_counter()
-        for _ in range(calls):
-            call()
-        return (time.perf_counter() - begin) / calls
+        result = call()
+        return time.perf_counter() - begin, result
 
 
 class _TorchMemory(_Memory):
@@ -89,16 +88,17 @@ class _TorchMemory(_Memory):
             return type(value).__name__
         return f"{str(value.dtype).removeprefix('torch.')}{list(value.shape)}"
 
-    def times(self, call: Callable[[], Any], calls: int) -> float:  # type: ignore[override]
+    def time(self, call: Callable[[], Any]) -> tuple[float, Any]:
         if self._device == "cpu":
-            return _Memory.times(call, calls)
-        begin, end = (self._torch.cuda.Event(enable_timing=True) for _ in range(2))
+            return super().time(call)
+        cuda = self._torch.cuda
+        begin, end = (cuda.Event(enable_timing=True) for _ in range(2))
+        cuda.synchronize()
         begin.record()
-        for _ in range(calls):
-            call()
+        result = call()
         end.record()
-        end.synchronize()
-        return float(begin.elapsed_time(end)) / 1e3 / calls
+        cuda.synchronize()
+        return float(begin.elapsed_time(end)) / 1e3, result
 
 
 def _arguments(memory: _Memory, request: Request, *, has_outputs: bool) -> list[Any]:
@@ -123,22 +123,25 @@ def _takes(function: Callable[..., Any], arguments: Sequence[Any]) -> bool:
     return True
 
 
-def _answer(function: Callable[..., Any], memory: _Memory, request: Request) -> Request:
+def _answer(
+    function: Callable[..., Any],
+    memory: _Memory,
+    request: Request,
+    ready: Callable[[], None],
+    timed: Callable[[float], None],
+) -> Request:
+    """Call the function once ``ready`` returns, and tell ``timed`` how long it took."""
     arguments = _arguments(memory, request, has_outputs=True)
     places = [item["output"] for item in request["arguments"] if "output" in item]
-    if places and not _takes(function, arguments):
+    is_returned = bool(places) and not _takes(function, arguments)
+    if is_returned:
         arguments = _arguments(memory, request, has_outputs=False)
-        if not _takes(function, arguments):
-            return {"misfit": str(inspect.signature(function))}
-        if request["calls"]:
-            return {"seconds": memory.times(lambda: function(*arguments), request["calls"])}
-        return _returned(function(*arguments), memory, places)
-    if not places and not _takes(function, arguments):
+    if not _takes(function, arguments):
         return {"misfit": str(inspect.signature(function))}
-    if request["calls"]:
-        return {"seconds": memory.times(lambda: function(*arguments), request["calls"])}
-    function(*arguments)
-    return {}
+    ready()
+    seconds, result = memory.time(lambda: function(*arguments))
+    timed(seconds)
+    return _returned(result, memory, places) if is_returned else {}
 
 
 def _returned(result: Any, memory: _Memory, places: Sequence[Request]) -> Request:
@@ -177,9 +180,17 @@ def main() -> None:
             answer: Request = {} if callable(function) else {"raised": "it is no function"}
         except Exception as error:  # Whatever the file raises.
             answer = {"raised": f"{type(error).__name__}: {error}"}
-        lines.write(json.dumps(answer) + "\n")
-        lines.flush()
-        for line in lines:
+
+        def send(answer: Request) -> None:
+            lines.write(json.dumps(answer) + "\n")
+            lines.flush()
+
+        def ask(answer: Request) -> None:
+            send(answer)
+            lines.readline()
+
+        send(answer)
+        while line := lines.readline():
             request = json.loads(line)
             try:
                 memory = (
@@ -187,12 +198,17 @@ def main() -> None:
                     if arrays == "numpy"
                     else _TorchMemory(request["memory"], device)
                 )
-                answer = _answer(function, memory, request)
+                answer = _answer(
+                    function,
+                    memory,
+                    request,
+                    lambda: ask({"ready": True}),
+                    lambda seconds: ask({"seconds": seconds}),
+                )
                 memory.finish()
             except Exception as error:  # Whatever the callable raises.
                 answer = {"raised": f"{type(error).__name__}: {error}"}
-            lines.write(json.dumps(answer) + "\n")
-            lines.flush()
+            send(answer)
 
 
 if __name__ == "__main__":

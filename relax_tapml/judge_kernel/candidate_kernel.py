@@ -17,13 +17,15 @@ from relax_tapml.files.read import MAX_JSON_BYTES, read_bytes
 from relax_tapml.files.scratch import ScratchFolder
 from relax_tapml.foreign.module import read_module
 from relax_tapml.judge_kernel._files import FOUND, REFUSED
+from relax_tapml.judge_kernel.source_file import LANGUAGES, SourceFile
 from relax_tapml.partition.device_side import callees
 from relax_tapml.partition.kernel_interface import KernelInterface
 from relax_tapml.processes.child import Child, ending_text
 
 ACCEPTED = (
     "a .py file with a PrimFunc or IRModule in TVMScript, a .py file with a function of NumPy "
-    "arrays or torch tensors, or the .json of an IRModule (tvm.ir.save_json)"
+    "arrays or torch tensors, the .json of an IRModule (tvm.ir.save_json), or source of a kernel "
+    "with its launch in comments (.cu, .cl)"
 )
 """What a candidate may be, for messages."""
 
@@ -75,7 +77,7 @@ class CandidateKernel:
 
 def load_kernel(
     kernel: str | Path | tirx.PrimFunc | tvm.IRModule, *, unit: str = "", trust: bool = False
-) -> CandidateKernel:
+) -> CandidateKernel | SourceFile:
     """Find out what a candidate is.
 
     Parameters
@@ -106,6 +108,14 @@ def load_kernel(
         return CandidateKernel(text=str(kernel), code=_chosen(module, name, unit, str(path)))
     if path.suffix == ".py":
         return CandidateKernel(text=str(kernel), code=_of_python(path, name, unit, trust=trust))
+    if path.suffix in LANGUAGES:
+        return SourceFile.read(path, name)
+    if path.suffix == ".wgsl":
+        raise UsageError(
+            f"kernel {kernel}: TVM makes modules for WebGPU of its own code only: it has no "
+            "ffi.Module.create.webgpu and no load_from_bytes.webgpu, so source has no way into "
+            "one. Write the kernel in TVMScript"
+        )
     raise UsageError(f"kernel {kernel}: expected {ACCEPTED}")
 
 

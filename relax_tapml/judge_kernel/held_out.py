@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -90,6 +90,28 @@ def hold_out(suite: Suite, unit: str, *, count: int, seed: int) -> HeldOut:
         boundary=frozenset(one.name for one in shaped),
         reasons=tuple(reasons),
     )
+
+
+def timed_cases(suite: CaseSuite, case: SuiteCase, *, count: int, seed: int) -> CaseSuite | None:
+    """Return a suite with cases like a recorded one, to be timed; None if there are none."""
+    [unit] = suite.manifest.units
+    module = suite.module(unit)
+    random = np.random.default_rng([seed, 19])
+    made = [
+        MadeCase(name=f"timed-{number}", call=call, tolerances=tolerances)
+        for number, (call, tolerances) in enumerate(
+            _drawn(UnitTolerances(module), [_tensors(suite, case)], count, random, {})
+        )
+    ]
+    if not made:
+        return None
+    found = case_suite(suite, unit, module, made)
+    return replace(found, arrays={**suite.arrays, **found.arrays})
+
+
+def is_small(suite: Suite, case: SuiteCase) -> bool:
+    """Whether cases like this one are made, where not all are larger."""
+    return _size(_tensors(suite, case)) <= _MOST_VALUES
 
 
 def _drawn(

@@ -14,7 +14,7 @@ import tvm
 from tvm import tirx
 
 from relax_tapml.arrays import Array
-from relax_tapml.compare.verdict import Verdict
+from relax_tapml.compare.verdict import FAULTS, Verdict
 from relax_tapml.errors import DeviceFault, LoweringError, UsageError
 from relax_tapml.files.machine import machine_errors
 from relax_tapml.files.scratch import scratch_folder
@@ -28,6 +28,7 @@ from relax_tapml.judge_kernel.candidate_kernel import (
 from relax_tapml.judge_kernel.case_suite import CaseSuite, with_cases
 from relax_tapml.judge_kernel.held_out import HeldOut, hold_out
 from relax_tapml.judge_kernel.primfunc_run import own_kernel, programs
+from relax_tapml.judge_kernel.source_file import SourceFile
 from relax_tapml.judge_kernel.speed import measure
 from relax_tapml.partition.kernel_library import KernelLibrary
 from relax_tapml.passes.cache_call import reads_cache
@@ -121,6 +122,9 @@ def verify(
         if isinstance(kernel, CandidateKernel)
         else load_kernel(kernel, unit=unit, trust=trust)
     )
+    if isinstance(candidate, SourceFile):
+        code = candidate.primfunc(own_kernel(opened, unit)[1], unit, parsed)
+        candidate = CandidateKernel(text=str(kernel), code=code)
     if isinstance(candidate.code, tirx.PrimFunc):
         check_interface(candidate.code, own_kernel(opened, unit)[1], unit)
     elif reads_cache(unit):
@@ -270,7 +274,11 @@ class _Judge:
                 device=self.device,
                 library=self._library,
                 timeout_s=self._timeout_s,
+                seed=secrets.randbits(62),
             )
+            if speed is None:
+                why = "it is wrong in a call that was timed: it does less work then"
+                return replace(report, verdict=Verdict.MISMATCH, reason=why)
         except (DeviceFault, LoweringError) as error:
             reason = f"it was not timed: {error}"
         return replace(report, speed=speed, speed_reason=reason)
@@ -337,6 +345,8 @@ def _verdict(
         why = "; ".join(reasons)
         text = f"no case could be held out ({why}), so a kernel that was fitted to the suite"
         return Verdict.INCONCLUSIVE, f"{text} would pass, too"
+    if hidden.verdict in FAULTS:
+        return hidden.verdict, f"a held-out case ended in a {hidden.verdict}"
     if hidden.verdict.is_wrong:
         return Verdict.MISMATCH, "it is wrong in held-out cases"
     return ended.verdict, ended.reason

@@ -60,6 +60,14 @@ class KernelInterface:
         return f"{written}{self.params[number]}{offset}"
 
 
+def symbols_of(kernel: tirx.PrimFunc) -> dict[str, Any]:
+    """Return the symbols of a kernel's parameters by the names that its interface gives them."""
+    symbols: dict[Any, str] = {}
+    for param in kernel.params:
+        _param_text(param.ty, symbols)
+    return {name: var for var, name in symbols.items()}
+
+
 def _param_text(ty: tvm.ir.Type, symbols: dict[Any, str]) -> str:
     if isinstance(ty, PrimType):
         return str(ty.dtype)

@@ -42,21 +42,24 @@ class SpeedResult:
         The case that was timed: of the recorded ones, the one with most bytes.
     clock
         What measured it.
-    rounds, calls
-        How many rounds each had, in turns, and how many calls a round of the candidate had.
+    calls
+        How many calls each had, in turns, each with inputs and memory of its own.
     seconds, own_seconds
-        Median of the rounds, for one call.
+        Medians of these.
     ratio
         ``own_seconds / seconds``: above 1, the candidate is faster.
     bytes
         Of the arguments that are read and those that are written, each once.
     bytes_per_s, own_bytes_per_s
         These bytes in the seconds above.
+    copy_bytes_per_s
+        The same for a copy of as many bytes on the device, in turns with the others.
+    copy_share
+        ``bytes_per_s / copy_bytes_per_s``; above 1 where caches serve the kernel better.
     """
 
     case: str
     clock: str
-    rounds: Count
     calls: Count
     seconds: Number
     own_seconds: Number
@@ -64,6 +67,8 @@ class SpeedResult:
     bytes: Count
     bytes_per_s: Number
     own_bytes_per_s: Number
+    copy_bytes_per_s: Number
+    copy_share: Number
 
 
 @dataclass(frozen=True, kw_only=True)

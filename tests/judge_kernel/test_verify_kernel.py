@@ -91,6 +91,11 @@ def test_a_right_kernel_passes_from_a_script_a_file_and_python(
         ("writes_input", "its input 0"),
         ("overruns", "outside of its tensors"),
         ("wide", "float64"),
+        ("returns_input", "differs"),
+        ("infinite", "infinit"),
+        ("transposed", "float32[4, "),
+        ("forks", "never written"),
+        ("patches", "differs"),
     ],
 )
 def test_a_cheat_is_refused(judge, cheat, sign):
@@ -104,6 +109,34 @@ def test_a_cheat_is_refused(judge, cheat, sign):
         assert (report.held_out.passed, report.first) == (False, None)
     elif sign == "differs":
         assert report.first.expected != report.first.actual
+
+
+def test_a_callable_that_hangs_is_ended(judge):
+    report = judge("candidate_callables.py:hangs", timeout_s=1)
+    assert report.verdict is Verdict.TIMEOUT
+    assert report.held_out.passed is not True
+
+
+@pytest.mark.parametrize("cheat", ["only_over_nan", "candidate_callables.py:lazy_after_the_check"])
+def test_a_kernel_that_does_less_when_it_is_timed_is_wrong(judge, script_kernels, cheat):
+    """It passes all cases."""
+    report = judge(script_kernels.get(cheat, cheat), is_timed=True)
+    assert report.held_out.passed
+    assert all(case.verdict is Verdict.PASS for case in report.cases)
+    assert (report.verdict, report.speed) == (Verdict.MISMATCH, None)
+    assert "timed" in report.reason
+
+
+@pytest.mark.parametrize("name", ["by_content", "lies_about_time"])
+def test_what_is_kept_or_said_by_a_callable_does_not_make_it_fast(judge, name):
+    report = judge(f"candidate_callables.py:{name}", is_timed=True, repeat=1)
+    assert report.verdict is Verdict.PASS
+    assert report.speed.seconds > 0.02
+
+
+def test_a_right_callable_passes_whatever_the_layout_of_its_result(judge):
+    for name in ("as_strided_output", "by_address"):
+        assert judge(f"candidate_callables.py:{name}").verdict is Verdict.PASS
 
 
 def test_a_callable_that_ends_its_process_crashes(judge):

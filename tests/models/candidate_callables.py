@@ -2,6 +2,8 @@
 
 import json
 import os
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +11,11 @@ from numpy.lib.stride_tricks import as_strided
 
 ONE = np.float32(1)
 _SUITE = "TAPML_TEST_SUITE"
+_LONG_S = 0.03
 _first = []
+_calls = []
+_addresses = set()
+_contents = {}
 
 
 def writing(x, y):
@@ -84,6 +90,80 @@ def overruns(x, y):
 
 def wide(x):
     return (x + ONE).astype(np.float64)
+
+
+def returns_input(x):
+    return x
+
+
+def as_strided_output(x):
+    """Of the right values, and no array of its own."""
+    return np.asfortranarray(x + ONE)
+
+
+def infinite(x, y):
+    y[...] = np.inf
+
+
+def transposed(x):
+    return (x + ONE).T
+
+
+def forks(x, y):
+    """A child writes when it is too late."""
+    if os.fork() == 0:
+        time.sleep(0.5)
+        y[...] = x + ONE
+        os._exit(0)
+
+
+def hangs(x, y):
+    while True:
+        time.sleep(1)
+
+
+def patches(x, y):
+    """Makes what compares say that all is equal, in its own process."""
+    np.array_equal = np.allclose = lambda *_args, **_named: True
+    y[...] = 0
+
+
+def by_address(x, y):
+    """Right for memory that it has not seen."""
+    key = (x.ctypes.data, y.ctypes.data, x.shape)
+    if key not in _addresses:
+        y[...] = x + ONE
+        _addresses.add(key)
+
+
+def by_content(x, y):
+    """Keeps what it has computed, which is right, and so is what it takes without it."""
+    key = x.tobytes()
+    if key not in _contents:
+        time.sleep(_LONG_S)
+        _contents[key] = x + ONE
+    y[...] = _contents[key]
+
+
+def lies_about_time(x, y):
+    """Right, slow, and its process has no clock any more."""
+    sys.modules["__main__"].time.perf_counter = lambda: 0.0
+    time.sleep(_LONG_S)
+    y[...] = x + ONE
+
+
+def lazy_after_the_check(x, y):
+    """Does nothing from the fourth call on in another process than the first one."""
+    _calls.append(None)
+    if len(_calls) < 4 or not _has_run_before():
+        y[...] = x + ONE
+
+
+def _has_run_before():
+    mark = Path(os.environ[_SUITE]).parent / "has_run"
+    if not mark.exists():
+        mark.write_text(str(os.getpid()))
+    return mark.read_text() != str(os.getpid())
 
 
 def crashes(x, y):

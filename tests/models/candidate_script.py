@@ -50,6 +50,20 @@ class Wrong:
         T.evaluate(0)
 
     @T.prim_func(s_tir=True)
+    def only_over_nan(a: T.handle, b: T.handle):
+        """Does nothing where its output is not what the judge fills memory with."""
+        rows = T.int64()
+        A = T.match_buffer(a, (rows, 4))
+        B = T.match_buffer(b, (rows, 4))
+        for i, j in T.grid(rows, 4):
+            with T.sblock("B"):
+                vi, vj = T.axis.remap("SS", [i, j])
+                if T.bitwise_and(
+                    T.reinterpret("uint32", B[vi, vj]), T.uint32(0x7F800000)
+                ) == T.uint32(0x7F800000):
+                    B[vi, vj] = A[vi, vj] + T.float32(1)
+
+    @T.prim_func(s_tir=True)
     def static(A: T.Buffer((3, 4), "float32"), B: T.Buffer((3, 4), "float32")):
         for i, j in T.grid(3, 4):
             with T.sblock("B"):

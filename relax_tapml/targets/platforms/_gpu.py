@@ -12,6 +12,7 @@ from relax_tapml.targets.server.device_process import DeviceProcess
 from relax_tapml.targets.session.rpc_session import Server
 from relax_tapml.targets.toolchain.default_schedule import schedule
 from relax_tapml.targets.toolchain.gpu_limits import check_limits
+from relax_tapml.targets.toolchain.source_kernel import compile_source, source_of
 from relax_tapml.targets.toolchain.trusted_target import trusted
 
 
@@ -28,6 +29,10 @@ class GPU(Platform):
 
     def compile(self, module: Any, target: Any, path: Path) -> None:
         """Schedule and compile a module of one PrimFunc to a file that the device loads."""
+        source = source_of(module)
+        if source is not None:
+            compile_source(source, module, target, path)
+            return
         scheduled = schedule(module, target)
         check_limits(scheduled, target)
         super().compile(scheduled, target, path)

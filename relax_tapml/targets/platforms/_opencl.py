@@ -12,7 +12,7 @@ import tvm
 from relax_tapml.errors import DeviceUnavailable, LoweringError
 from relax_tapml.system import install_command
 from relax_tapml.targets.opencl.devices import EXTENSIONS, OpenCLDevice, list_devices
-from relax_tapml.targets.opencl.runtime import opencl_runtime
+from relax_tapml.targets.opencl.runtime import load_opencl, opencl_runtime
 from relax_tapml.targets.opencl.work_items import one_by_one
 from relax_tapml.targets.platforms._gpu import GPU
 from relax_tapml.targets.platforms.platform import START_S, Opener
@@ -24,6 +24,7 @@ from relax_tapml.targets.session.session import DeviceSession
 from relax_tapml.targets.toolchain.default_schedule import schedule
 from relax_tapml.targets.toolchain.gpu_limits import check_limits
 from relax_tapml.targets.toolchain.requirement import Requirement
+from relax_tapml.targets.toolchain.source_kernel import compile_source, source_of
 
 _POCL = install_command(debian="pocl-opencl-icd ocl-icd-libopencl1", macos="brew install pocl")
 # In the keys of a target: what the device of this machine lacks. TVM looks for none of them.
@@ -63,6 +64,11 @@ class OpenCL(GPU):
 
     def compile(self, module: Any, target: Any, path: Path) -> None:
         """Schedule and compile a module of one PrimFunc to a file that the device loads."""
+        source = source_of(module)
+        if source is not None:
+            load_opencl()
+            compile_source(source, module, target, path)
+            return
         scheduled = schedule(module, target)
         check_limits(scheduled, target)
         built = tvm.tirx.build(scheduled, target=target)

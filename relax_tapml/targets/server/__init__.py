@@ -3,8 +3,9 @@
 In comes a connection, out go TVM RPC messages and an ``ExitReport``. ``device_process`` starts a
 local server process, ``relay`` forwards to a remote one, ``handshake`` lets clients in by a key,
 ``file_exchange`` moves large tensors between processes of one machine, ``region_calls`` calls
-functions there with one message, ``functions`` lists what is called there by name, ``forward``
-copies between two connections, ``exit_report`` describes how a server ended.
+functions there with one message, ``timed_call`` times one, ``functions`` lists what is called
+there by name, ``forward`` copies between two connections, ``exit_report`` describes how a server
+ended.
 """
 
 __all__ = [
@@ -16,4 +17,5 @@ __all__ = [
     "handshake",
     "region_calls",
     "relay",
+    "timed_call",
 ]

@@ -18,7 +18,7 @@ from tvm.rpc import server
 from tvm.support import utils
 
 from relax_tapml.processes.child import end_with_parent
-from relax_tapml.targets.server import file_exchange, region_calls
+from relax_tapml.targets.server import file_exchange, region_calls, timed_call
 from relax_tapml.targets.server.handshake import KeyedListener, send_success
 
 _WAIT_S = 3600.0
@@ -36,6 +36,7 @@ def main() -> None:
         ctypes.CDLL(library)
     file_exchange.register(folder)
     region_calls.register()
+    timed_call.register()
     connection = _accept(listener, key)
     listener.close()
     server._serve_loop(connection, "", utils.tempdir())

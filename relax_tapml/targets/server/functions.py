@@ -56,6 +56,7 @@ class ServerFunction(StrEnum):
     TENSOR_HOLDS_FILE = "relax_tapml.targets.tensor_holds_file", Provider.PYTHON
     TENSOR_OF_FILE = "relax_tapml.targets.tensor_of_file", Provider.PYTHON
     CALL = "relax_tapml.targets.call", Provider.PYTHON
+    TIMED_CALL = "relax_tapml.targets.timed_call", Provider.PYTHON
 
 
 def server_function(remote: Any, function: ServerFunction) -> Any:

@@ -68,7 +68,7 @@ def register() -> None:
     """Register the server's half as a global function."""
 
     def call(machine: Any, name: str, *args: Any) -> Any:
-        results = _leaves(machine[name](*args))
+        results = leaves(machine[name](*args))
         taken = [_extent(arg) for arg in args if isinstance(arg, tvm.runtime.Tensor)]
         owned = [
             _owned(result, taken) if isinstance(result, tvm.runtime.Tensor) else result
@@ -83,9 +83,10 @@ def register() -> None:
     tvm.register_global_func(str(ServerFunction.CALL), call, override=True)
 
 
-def _leaves(result: Any) -> list[Any]:
+def leaves(result: Any) -> list[Any]:
+    """Return the tensors and objects of a result, in order."""
     if isinstance(result, list | tuple | tvm_ffi.Array):
-        return [leaf for item in result for leaf in _leaves(item)]
+        return [leaf for item in result for leaf in leaves(item)]
     return [result]
 
 

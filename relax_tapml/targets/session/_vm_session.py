@@ -184,6 +184,20 @@ class VMSession(ABC):
             timer = module.time_evaluator(function, self._device, number=calls, repeat=1)
             return float(timer(*values).mean)
 
+    def timed(
+        self, module: DeviceModule, function: str, args: Sequence[DeviceValue]
+    ) -> tuple[float, list[DeviceTensor]]:
+        """Do a call of a Relax function as ``call`` does; return also how long it took."""
+        with self._guard(f"timing of {function}"):
+            values = [self._shape(arg) if isinstance(arg, tuple) else arg for arg in args]
+            return self._timed(module, function, values)
+
+    def _timed(
+        self, module: DeviceModule, function: str, args: Sequence[Any]
+    ) -> tuple[float, list[DeviceTensor]]:
+        timer = module.time_evaluator(function, self._device, number=1, repeat=1)
+        return float(timer(*args).mean), self._call(module, function, args)
+
     def call_runtime(self, name: str, args: Sequence[Any]) -> Any:
         """Call a function of the device's TVM runtime, by its registered name."""
         with self._guard(f"call of {name}"):

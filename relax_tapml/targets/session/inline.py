@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,10 @@ from relax_tapml.errors import DeviceError, MachineError, StoreError
 from relax_tapml.files.machine import lack_of
 from relax_tapml.files.mapped import array_at, place_of
 from relax_tapml.targets.server.functions import ServerFunction
+from relax_tapml.targets.server.timed_call import timed_call
 from relax_tapml.targets.session._fault_text import fault_text
 from relax_tapml.targets.session._vm_session import VMSession, check_machine
-from relax_tapml.targets.session.session import DeviceTensor
+from relax_tapml.targets.session.session import DeviceModule, DeviceTensor
 from relax_tapml.targets.session.tensors import free_kept
 from relax_tapml.targets.session.tvm_device import device_of
 
@@ -95,6 +96,12 @@ class InlineSession(VMSession):
 
     def _shape(self, extents: tuple[int, ...]) -> Any:
         return tvm_ffi.Shape(extents)
+
+    def _timed(
+        self, module: DeviceModule, function: str, args: Sequence[Any]
+    ) -> tuple[float, list[DeviceTensor]]:
+        seconds, result = timed_call(module, function, args, self._device)
+        return seconds, self._flatten(result)
 
     def _runtime_function(self, name: str) -> Any:
         return tvm.get_global_func(name)

@@ -26,6 +26,7 @@ from relax_tapml.targets.server.exit_report import ExitReport
 from relax_tapml.targets.server.file_exchange import FileExchange
 from relax_tapml.targets.server.functions import (
     ServerFunction,
+    optional_function,
     runtime_function,
     server_function,
 )
@@ -36,6 +37,7 @@ from relax_tapml.targets.session.session import DeviceModule, DeviceTensor
 from relax_tapml.targets.session.tvm_device import device_of
 
 _CLOSE_S = 5.0
+_RPC_MASK = 128  # TVM adds multiples of it to the kinds of devices behind RPC.
 
 
 class Server(Protocol):
@@ -124,6 +126,7 @@ class RPCSession(VMSession):
                 self._make_shape = server_function(self._remote, ServerFunction.SHAPE)
                 self._files = FileExchange(self._remote, server.folder) if server.folder else None
                 self._calls = RegionCalls.of(self._remote) if server.folder else None
+                self._timed_call = optional_function(self._remote, ServerFunction.TIMED_CALL)
         except DeviceUnavailable:
             server.close()
             raise
@@ -259,6 +262,19 @@ class RPCSession(VMSession):
         if self._calls is None:
             return super()._call(module, function, args)
         return self._calls(module, function, args)
+
+    def _timed(
+        self, module: DeviceModule, function: str, args: Sequence[Any]
+    ) -> tuple[float, list[DeviceTensor]]:
+        if self._timed_call is None:
+            return super()._timed(module, function, args)
+        # The device as the server counts it.
+        kind, index = self._device.dlpack_device_type() % _RPC_MASK, self._device.index
+        found = self._timed_call(module.module, function, kind, index, *args)
+        size = self._array_size(found)
+        return float(self._array_item(found, 0)), [
+            self._array_item(found, number) for number in range(1, size)
+        ]
 
     def _flatten(self, result: Any) -> list[DeviceTensor]:
         if isinstance(result, tvm.runtime.Tensor):

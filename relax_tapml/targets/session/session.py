@@ -91,6 +91,14 @@ class DeviceSession(Protocol):
         for a call counts.
         """
 
+    def timed(
+        self, module: DeviceModule, function: str, args: Sequence[DeviceValue]
+    ) -> tuple[float, list[DeviceTensor]]:
+        """Do a call of a Relax function as ``call`` does; return also how long it took.
+
+        No call with these arguments comes before it, but on a server without Python.
+        """
+
     def call_runtime(self, name: str, args: Sequence[Any]) -> Any:
         """Call a function of the device's TVM runtime, by its registered name.
 

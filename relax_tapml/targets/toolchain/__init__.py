@@ -4,7 +4,8 @@ In come PrimFuncs and a target; out go scheduled PrimFuncs, or a ``LoweringError
 target cannot run. ``default_schedule`` schedules them, with ``keep_guards`` where the target is a
 ``trusted_target``; ``gpu_limits`` refuses kernels that no driver would launch, ``cuda_compiler``
 and ``rocm_compiler`` set up external compilers, ``requirement`` describes what a platform needs,
-and ``low_precision_math`` its less accurate functions.
+``low_precision_math`` its less accurate functions, and ``source_kernel`` compiles kernels that are
+source text.
 """
 
 __all__ = [
@@ -15,5 +16,6 @@ __all__ = [
     "low_precision_math",
     "requirement",
     "rocm_compiler",
+    "source_kernel",
     "trusted_target",
 ]
