@@ -45,6 +45,13 @@ class Loops:
     ----------
     function
         As Relax lowers operators, or a hand-written kernel.
+
+    Attributes
+    ----------
+    varies
+        Whether calls may differ in what they do.
+    reads
+        Whether the values of tensors decide what a call does.
     """
 
     def __init__(self, function: tirx.PrimFunc) -> None:
@@ -61,18 +68,9 @@ class Loops:
         tvm_ffi.structural_walk(
             function.body, (SBlockRealize, lambda block: self._note_block(block, reducing))
         )
-        self._needed, _ = self._behind(self._ends)
+        self._needed, self.reads = self._behind(self._ends)
+        self.varies = any(not isinstance(end, tirx.IntImm) for end in self._ends)
         self._counted = [self._is_counted(loop, reducing) for loop in self._loops]
-
-    @property
-    def varies(self) -> bool:
-        """Whether calls may differ in what they do."""
-        return any(not isinstance(end, tirx.IntImm) for end in self._ends)
-
-    @property
-    def reads(self) -> bool:
-        """Whether the values of tensors decide what a call does."""
-        return self._behind(self._ends)[1]
 
     def counts(
         self, arrays: Mapping[int, Array], fixed: Mapping[tirx.Var, int]
