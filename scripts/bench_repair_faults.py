@@ -49,6 +49,8 @@ _BUDGET_S = 22.0
 # Of each fault and model; the first units that it makes wrong.
 _PLACES = 1
 _TRIES = 4
+# pocl ends the process that links a kernel whose name is no name of a file.
+_LONGEST_NAME = 120
 _OTHER = {"llvm": "opencl", "opencl": "llvm"}
 
 
@@ -145,7 +147,11 @@ class _Side:
 def _candidates(side: _Side, fault: Fault) -> list[str]:
     """Return units of one kernel in which a fault can show, not always the same first."""
     kernels = unit_kernels(side.units)
-    units = [unit for unit in side.suite.manifest.units if kernels.get(unit) == [unit]]
+    units = [
+        unit
+        for unit in side.suite.manifest.units
+        if kernels.get(unit) == [unit] and len(unit) <= _LONGEST_NAME
+    ]
     start = sum(map(ord, fault.name)) % max(1, len(units))
     chosen: list[str] = []
     for unit in [*units[start:], *units[:start]]:
