@@ -29,8 +29,8 @@ def add_parser(subparsers: Any) -> None:
         metavar="FILE[:NAME]",
         help="a PrimFunc or IRModule (.py in TVMScript, .json of tvm.ir.save_json), or a function "
         "of NumPy arrays or, in a file that imports torch or triton, of torch tensors; a .py is "
-        "imported in a process of its own, with your rights; or source (.cu, .cl) with its launch "
-        "in comments",
+        "imported in a process of its own, with your rights; source (.cu, .cl) with its launch "
+        "in comments; or a function of a shared library (.so)",
     )
     parser.add_argument("--target", required=True, help="TVM target string or JSON")
     parser.add_argument(

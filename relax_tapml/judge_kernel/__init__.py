@@ -1,8 +1,9 @@
 """Judge a kernel that somebody wrote for a unit of a suite: ``verify_kernel.verify``.
 
 In: a ``Suite``, the name of a unit, and a candidate, which ``load_kernel`` makes of a file: a
-PrimFunc (TVMScript, or an IRModule as JSON), a Python callable on arrays of NumPy or torch, or
-source of CUDA or OpenCL with its launch (``source_file``), which becomes a PrimFunc that launches
+PrimFunc (TVMScript, or an IRModule as JSON), a Python callable on arrays of NumPy or torch, source
+of CUDA or OpenCL with its launch (``source_file``), or a function of a shared library
+(``library_file``); of the last two a PrimFunc is made that launches or calls
 it. Out: a ``KernelReport`` of ``results.kernel_report``.
 
 1. ``candidate_kernel``: what the file holds is found out in a process of its own; an interface that
@@ -27,6 +28,7 @@ __all__ = [
     "candidate_kernel",
     "case_suite",
     "held_out",
+    "library_file",
     "primfunc_run",
     "serve",
     "source_file",

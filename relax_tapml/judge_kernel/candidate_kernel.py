@@ -17,6 +17,7 @@ from relax_tapml.files.read import MAX_JSON_BYTES, read_bytes
 from relax_tapml.files.scratch import ScratchFolder
 from relax_tapml.foreign.module import read_module
 from relax_tapml.judge_kernel._files import FOUND, REFUSED
+from relax_tapml.judge_kernel.library_file import LibraryFile
 from relax_tapml.judge_kernel.source_file import LANGUAGES, SourceFile
 from relax_tapml.partition.device_side import callees
 from relax_tapml.partition.kernel_interface import KernelInterface
@@ -24,8 +25,8 @@ from relax_tapml.processes.child import Child, ending_text
 
 ACCEPTED = (
     "a .py file with a PrimFunc or IRModule in TVMScript, a .py file with a function of NumPy "
-    "arrays or torch tensors, the .json of an IRModule (tvm.ir.save_json), or source of a kernel "
-    "with its launch in comments (.cu, .cl)"
+    "arrays or torch tensors, the .json of an IRModule (tvm.ir.save_json), source of a kernel "
+    "with its launch in comments (.cu, .cl), or a function of a library (.so:NAME)"
 )
 """What a candidate may be, for messages."""
 
@@ -77,7 +78,7 @@ class CandidateKernel:
 
 def load_kernel(
     kernel: str | Path | tirx.PrimFunc | tvm.IRModule, *, unit: str = "", trust: bool = False
-) -> CandidateKernel | SourceFile:
+) -> CandidateKernel | SourceFile | LibraryFile:
     """Find out what a candidate is.
 
     Parameters
@@ -108,6 +109,8 @@ def load_kernel(
         return CandidateKernel(text=str(kernel), code=_chosen(module, name, unit, str(path)))
     if path.suffix == ".py":
         return CandidateKernel(text=str(kernel), code=_of_python(path, name, unit, trust=trust))
+    if path.suffix == ".so":
+        return LibraryFile.read(path, name)
     if path.suffix in LANGUAGES:
         return SourceFile.read(path, name)
     if path.suffix == ".wgsl":

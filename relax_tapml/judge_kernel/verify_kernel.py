@@ -122,15 +122,22 @@ def verify(
         if isinstance(kernel, CandidateKernel)
         else load_kernel(kernel, unit=unit, trust=trust)
     )
-    if isinstance(candidate, SourceFile):
-        code = candidate.primfunc(own_kernel(opened, unit)[1], unit, parsed)
-        candidate = CandidateKernel(text=str(kernel), code=code)
-    if isinstance(candidate.code, tirx.PrimFunc):
-        check_interface(candidate.code, own_kernel(opened, unit)[1], unit)
-    elif reads_cache(unit):
-        raise UsageError(f"unit {unit} takes a KV cache, which a Python callable cannot be given")
-    seed = secrets.randbits(62)
     with scratch_folder() as folder:
+        if not isinstance(candidate, CandidateKernel):
+            own = own_kernel(opened, unit)[1]
+            code = (
+                candidate.primfunc(own, unit, parsed)
+                if isinstance(candidate, SourceFile)
+                else candidate.primfunc(own, unit, target=parsed, session=session, folder=folder)
+            )
+            candidate = CandidateKernel(text=str(kernel), code=code)
+        if isinstance(candidate.code, tirx.PrimFunc):
+            check_interface(candidate.code, own_kernel(opened, unit)[1], unit)
+        elif reads_cache(unit):
+            raise UsageError(
+                f"unit {unit} takes a KV cache, which a Python callable cannot be given"
+            )
+        seed = secrets.randbits(62)
         library = KernelLibrary(kernels_beside(opened) or folder)
         judge = _Judge(candidate, parsed, session, library, timeout_s, repeat, seed)
         try:

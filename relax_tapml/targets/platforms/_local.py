@@ -14,6 +14,7 @@ from tvm.support import utils
 from relax_tapml.cpu_schedule.native_cpu import with_native_cpu, without_native_cpu
 from relax_tapml.targets.platforms.platform import Platform
 from relax_tapml.targets.server.exit_report import ExitReport
+from relax_tapml.targets.toolchain.linked_kernel import link, linked_kernel_of
 from relax_tapml.targets.toolchain.trusted_target import is_trusted, trusted
 
 
@@ -43,6 +44,14 @@ class Local(Platform):
     def options_text(self, target: Any) -> str:
         """What compile options of a target differ from TVM's, for people; empty if none does."""
         return "compiled without fast math" if is_trusted(target) else ""
+
+    def compile(self, module: Any, target: Any, path: Path) -> None:
+        """Schedule and compile a module of one PrimFunc to a file that the device loads."""
+        linked = linked_kernel_of(module)
+        if linked is None:
+            super().compile(module, target, path)
+        else:
+            link(linked, module, target, path)
 
     def here(self, target: Any) -> Any:
         """Return a target for code that is compiled and run on this machine: for its CPU."""

@@ -5,7 +5,7 @@ target cannot run. ``default_schedule`` schedules them, with ``keep_guards`` whe
 ``trusted_target``; ``gpu_limits`` refuses kernels that no driver would launch, ``cuda_compiler``
 and ``rocm_compiler`` set up external compilers, ``requirement`` describes what a platform needs,
 ``low_precision_math`` its less accurate functions, and ``source_kernel`` compiles kernels that are
-source text.
+source text, ``linked_kernel`` those of a shared library.
 """
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "default_schedule",
     "gpu_limits",
     "keep_guards",
+    "linked_kernel",
     "low_precision_math",
     "requirement",
     "rocm_compiler",
