@@ -181,8 +181,8 @@ def trials(target: str, folder: Path) -> Iterator[Trial]:
     path = folder / "torch_kernels.py"
     path.write_text(TORCH)
     for name in ("right", "wrong", "by_address"):
-        expected = "mismatch" if name == "wrong" else "pass"
-        yield Trial(name=f"torch: {name}", kernel=f"{path}:{name}", expected=(expected,))
+        expected = ("pass",) if name == "right" else ("mismatch", "flaky")
+        yield Trial(name=f"torch: {name}", kernel=f"{path}:{name}", expected=expected)
     if importlib.util.find_spec("triton") is not None:
         path = folder / "triton_kernel.py"
         path.write_text(TRITON)

@@ -54,6 +54,11 @@ X = np.random.default_rng(0).standard_normal((5, 33)).astype("float32") * 4
     ("name", "function", "expected"),
     [
         ("power-as-product", lambda v: tirx.pow(v, const(3.0)), X.astype("float64") ** 3),
+        (
+            "power-as-root",
+            lambda v: tirx.pow(v, const(0.5)),
+            np.where(X < 0, np.nan, np.sqrt(np.abs(X.astype("float64")))),
+        ),
         ("tanh-by-exp", tirx.tanh, np.tanh(X.astype("float64"))),
         (
             "finite-constants",

@@ -18,6 +18,7 @@ import tvm
 from broken_pipelines import _map_stores, _store, breaks, scale
 from hypothesis import given
 from hypothesis import strategies as st
+from lacked_types import model as lacked_types
 from opencl_kernels import POINTER, kernel, on_device, pointer, saved, sum_by_the_last
 from tiny_model import model
 from transferred import check_round_trip
@@ -26,9 +27,12 @@ from tvm.s_tir import Schedule
 from tvm.script import tirx as T  # noqa: N812
 
 from relax_tapml import Model, bring_up, replay
+from relax_tapml.bringup.repair_run import repair_run
 from relax_tapml.cli.main import main
 from relax_tapml.errors import DeviceUnavailable, LoweringError
 from relax_tapml.frontend.model import Sample
+from relax_tapml.repair import search
+from relax_tapml.repair.alternatives.exact_constants import ExactConstants
 from relax_tapml.system import install_command
 from relax_tapml.targets.open_session import open_session
 from relax_tapml.targets.opencl import _list_devices, devices, runtime
@@ -652,3 +656,19 @@ def test_tensors_come_back_as_they_went():
             for shape in ((), (1,), (0, 3), (5, 7), (1000, 33)):
                 array = rng.integers(0, 2 if dtype == "bool" else 100, shape).astype(dtype)
                 check_round_trip(session, array)
+
+
+@on_pocl
+def test_a_maximum_that_begins_with_seven_digits_is_repaired(tmp_path, monkeypatch):
+    """TVM writes the smallest number as one above it; what WebGPU lacks besides, OpenCL has."""
+    defaults = {**search.repair_unit.__kwdefaults__, "alternatives": [ExactConstants()]}
+    monkeypatch.setattr(search.repair_unit, "__kwdefaults__", defaults)
+    run = tmp_path / "run"
+    result = bring_up(lacked_types(), target="opencl", session="inline", out=run)
+    wrong = {unit["name"] for unit in result.document["units"] if unit["verdict"] != "pass"}
+    assert wrong == {"softmax"}
+    (found,) = repair_run(run, run / "repairs")
+    assert (found.unit, found.chosen) == ("softmax", "exact-constants")
+    repaired = f"{run / 'repairs'}:pipeline"
+    after = replay(run, target="opencl", session="inline", device_pipeline=repaired)
+    assert set(after.units.values()) == {"pass"}

@@ -16,15 +16,20 @@ import psutil
 import pytest
 import tvm
 from broken_pipelines import _map_stores, _store, breaks, scale
+from lacked_types import model as lacked_types
 from transferred import check_gone, check_round_trip, command_line, led_by
 from tvm import relax, tirx
 from tvm.s_tir import Schedule
 from tvm.script import tirx as T  # noqa: N812
 
 from relax_tapml import Model, bring_up, replay
+from relax_tapml.bringup.repair_run import repair_run
 from relax_tapml.cli.exit import guarded
 from relax_tapml.errors import DeviceCrash, DeviceError, DeviceUnavailable, UsageError
 from relax_tapml.frontend.model import Sample
+from relax_tapml.repair import search
+from relax_tapml.repair.alternative import Layer
+from relax_tapml.repair.alternatives.registry import ALTERNATIVES
 from relax_tapml.system import install_command
 from relax_tapml.targets.fleet.local_fleet import LocalFleet
 from relax_tapml.targets.open_session import check_session, open_session
@@ -318,6 +323,29 @@ def test_node_does_the_same_without_a_browser(finished, node):
     """The quick way."""
     report = replay(finished, target="webgpu", session=node, device_pipeline=breaks(UNIT, scale))
     assert {unit for unit, verdict in report.units.items() if verdict != "pass"} == {UNIT}
+
+
+@in_browser
+def test_what_tvm_cannot_generate_is_repaired_and_runs(tmp_path, node, monkeypatch):
+    """64-bit integers, bytes, infinity, and the start of a maximum, which has seven digits."""
+    generated = [one for one in ALTERNATIVES if one.layer is Layer.CODE_GENERATION]
+    defaults = {**search.repair_unit.__kwdefaults__, "alternatives": generated[:4]}
+    monkeypatch.setattr(search.repair_unit, "__kwdefaults__", defaults)
+    run = tmp_path / "run"
+    result = bring_up(lacked_types(), target="webgpu", session=node, out=run)
+    verdicts = {unit["verdict"] for unit in result.document["units"]}
+    assert verdicts == {"build_error", "mismatch"}
+    found = repair_run(run, run / "repairs")
+    assert {one.unit: one.chosen for one in found} == {
+        "add": "int64-as-words",
+        "greater": "generated-otherwise",
+        "where": "packed-bytes",
+        "softmax": "exact-constants",
+        "bounded": "exact-constants",
+    }
+    repaired = f"{run / 'repairs'}:pipeline"
+    after = replay(run, target="webgpu", session=node, device_pipeline=repaired)
+    assert set(after.units.values()) == {"pass"}, after.details
 
 
 @in_browser

@@ -14,6 +14,7 @@ from relax_tapml.repair._blocks import dtype_of
 from relax_tapml.repair.alternative import Alternative, Kernel, Layer
 
 _MOST_POWER = 8
+_HALF = 0.5
 # tanh is 1 there, and exp of twice this is a finite number.
 _TANH_END, _TANH_END_FLOAT16 = 20.0, 5.0
 
@@ -59,6 +60,13 @@ def _product(call: ir.Call) -> Any:
     return product
 
 
+def _root(call: ir.Call) -> Any:
+    """Return a root for a power with one half; of minus infinity the power is infinite, though."""
+    if call.op.name != "tirx.pow" or getattr(call.args[1], "value", None) != _HALF:
+        return call
+    return tirx.sqrt(call.args[0])
+
+
 def _tanh(call: ir.Call) -> Any:
     """Return ``1 - 2 / (exp(2 x) + 1)`` for ``tanh(x)``, with an argument that has an end."""
     if call.op.name != "tirx.tanh":
@@ -81,6 +89,7 @@ def _finite(constant: Any) -> Any:
 
 REWRITES = (
     Rewrite("power-as-product", "with powers written as products", ir.Call, _product),
+    Rewrite("power-as-root", "with powers of one half written as roots", ir.Call, _root),
     Rewrite("tanh-by-exp", "with tanh written by exp", ir.Call, _tanh),
     Rewrite("finite-constants", "with finite constants in place of infinite ones",
             prim.FloatImm, _finite),

@@ -12,6 +12,7 @@ from typing import Any
 import tvm
 from tvm import tirx
 
+from relax_tapml._compat import IS_TVM_026
 from relax_tapml.errors import LoweringError
 
 SOURCE_ATTR = "relax_tapml.source_kernel"
@@ -95,7 +96,9 @@ def compile_source(kernel: SourceKernel, module: tvm.IRModule, target: Any, path
 
 def _of_cuda(kernel: SourceKernel, target: Any) -> Any:
     """Compile as TVM does its own kernels: with the same compiler, and the same options."""
-    binary = tvm.get_global_func("tvm_callback_cuda_compile")(kernel.source, target)
+    with target:  # TVM 0.27 reads the architecture there.
+        compiler = tvm.get_global_func("tvm_callback_cuda_compile")
+        binary = compiler(kernel.source, *([target] if IS_TVM_026 else []))
     data = binary.encode() if isinstance(binary, str) else bytes(binary)
     fmt = "ptx" if b".version" in data[:4096] and not data.startswith(b"\x7fELF") else "cubin"
     functions = {
