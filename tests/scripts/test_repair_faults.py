@@ -20,7 +20,6 @@ FEW = [one for one in ALTERNATIVES if one.name in NAMES]
     [
         ("stores values that are off, llvm", True),
         ("the schedule of CPUs leaves the end out", True),
-        ("GeneralReduction leaves threads out", True),
         ("fast exp", True),
         ("erf is off", False),
         ("sums in float16", True),
