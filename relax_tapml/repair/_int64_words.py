@@ -126,12 +126,12 @@ class Words:
             return tirx.Cast(dtype, self._rounded())
         if dtype == "uint32":
             return self.low
-        whole = tirx.reinterpret("int32", self.low)
+        whole = _signed(self.low)
         return whole if dtype == "int32" else tirx.Cast(dtype, whole)
 
     @property
     def _signed(self) -> Any:
-        return tirx.reinterpret("int32", self.high)
+        return _signed(self.high)
 
     def _rounded(self) -> Any:
         """Return the float32 next to it; beyond 2**32 one of the two that are around it."""
@@ -166,6 +166,13 @@ def _product(one: Any, other: Any) -> tuple[Any, Any]:
 
 def _word(expr: Any) -> Any:
     return tirx.Cast("uint32", expr)
+
+
+def _signed(word: Any) -> Any:
+    """Return a word as an int32; TVM's code for LLVM takes no 0 to reinterpret."""
+    if isinstance(word, prim.IntImm):
+        return tirx.const(word.value - ((word.value >> 31) << _BITS), "int32")
+    return tirx.reinterpret("int32", word)
 
 
 def _bits(expr: Any) -> Any:

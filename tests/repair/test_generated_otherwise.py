@@ -13,6 +13,7 @@ import tvm_ffi
 from repaired_kernels import LLVM, arguments, computed, kernels, lowered
 from tvm import te, tirx
 from tvm.relax import op
+from tvm.script import tirx as T  # noqa: N812
 
 from relax_tapml._compat import IS_TVM_026
 from relax_tapml.repair._scheduled import scheduled
@@ -115,6 +116,38 @@ def test_each_operation_gives_the_same_bits(dtype, values, rewrite, functions):
     expected = np.stack([NUMPY[name](a, b) for name in functions])
     found = computed(made, [a, b, np.zeros_like(expected)])
     np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("constant", [0, -1, 3, 1 << 40, -(1 << 63)])
+def test_constants_have_words_too(constant):
+    a, b = pairs(WHOLE, "int64")
+    other = tirx.const(constant, "int64")
+    own = mapped(lambda x, _: tirx.Select(x < other, other - x, x & other), "int64", len(a))
+    found = computed(int64_as_words(own), [a, b, np.zeros(len(a), "int64")])
+    expected = np.where(a < constant, np.int64(constant) - a, a & np.int64(constant))
+    np.testing.assert_array_equal(found, expected)
+
+
+@T.prim_func(s_tir=True)
+def positive(given: T.handle, found: T.handle):
+    """Of a number of rows that is not known."""
+    n = T.int64()
+    x = T.match_buffer(given, (n, 3), "int64")
+    y = T.match_buffer(found, (n, 3), "bool")
+    for i, j in T.grid(n, T.int64(3)):
+        with T.sblock("y"):
+            v, w = T.axis.remap("SS", [i, j])
+            y[v, w] = x[v, w] > T.int64(0)
+
+
+@pytest.mark.parametrize("rows", [1, 3, 4])
+def test_extents_need_not_be_known(rows):
+    made = packed_bytes(int64_as_words(positive))
+    x = np.array([[1 << 40, -1, 0], [-(1 << 40), 5, 1 << 33], [2, -2, 0], [1, 1, 1]])[:rows]
+    np.testing.assert_array_equal(computed(made, [x, np.zeros(x.shape, "bool")]), x > 0)
+    module = tvm.IRModule({"main": scheduled(made, WEBGPU).with_attr("global_symbol", "main")})
+    text = tirx.build(module, target=WEBGPU).imports[0].inspect_source()
+    assert not re.search("i64|i8", text)
 
 
 @pytest.mark.parametrize("bits", [0, 1, 31, 32, 45, 63])
