@@ -59,6 +59,8 @@ class _Memory:
 class _TorchMemory(_Memory):
     """The same as tensors of torch, on a device of its own or on the CPU."""
 
+    _pool: Any = None
+
     def __init__(self, path: str, device: str) -> None:
         import torch
 
@@ -66,7 +68,19 @@ class _TorchMemory(_Memory):
         self._torch = torch
         self._host = torch.from_numpy(self._bytes.view(np.ndarray))
         self._device = device
-        self._block = self._host if device == "cpu" else self._host.to(device)
+        self._block = self._host if device == "cpu" else self._copied()
+
+    def _copied(self) -> Any:
+        """Return the memory on the device: of all calls at the same address.
+
+        So a function that keeps results by the addresses of its tensors has them for other inputs.
+        """
+        size = self._host.numel()
+        if _TorchMemory._pool is None or _TorchMemory._pool.numel() < size:
+            _TorchMemory._pool = self._host.to(self._device)
+        block = _TorchMemory._pool[:size]
+        block.copy_(self._host)
+        return block
 
     def tensor(self, place: Request) -> Any:
         dtype = getattr(self._torch, place["dtype"])

@@ -135,8 +135,7 @@ def test_what_is_kept_or_said_by_a_callable_does_not_make_it_fast(judge, name):
 
 
 def test_a_right_callable_passes_whatever_the_layout_of_its_result(judge):
-    for name in ("as_strided_output", "by_address"):
-        assert judge(f"candidate_callables.py:{name}").verdict is Verdict.PASS
+    assert judge("candidate_callables.py:as_strided_output").verdict is Verdict.PASS
 
 
 def test_a_callable_that_ends_its_process_crashes(judge):
@@ -164,7 +163,7 @@ def test_what_is_no_kernel_is_refused(judge, tmp_path, models):
     for text in ("missing.py", "missing.so:name"):
         with pytest.raises(UsageError, match="there is no file"):
             judge(text)
-    library = tmp_path / "kernel.so"
+    library = tmp_path / "kernel.obj"
     library.touch()
     with pytest.raises(UsageError, match="TVMScript"):
         judge(str(library))

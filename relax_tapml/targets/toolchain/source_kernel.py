@@ -96,11 +96,11 @@ def compile_source(kernel: SourceKernel, module: tvm.IRModule, target: Any, path
 
 def _of_cuda(kernel: SourceKernel, target: Any) -> Any:
     """Compile as TVM does its own kernels: with the same compiler, and the same options."""
-    with target:  # TVM 0.27 reads the architecture there.
-        compiler = tvm.get_global_func("tvm_callback_cuda_compile")
-        binary = compiler(kernel.source, *([target] if IS_TVM_026 else []))
+    compiled = tvm.get_global_func("tvm_callback_cuda_compile")
+    with target:  # TVM 0.27 takes the architecture from it.
+        binary = compiled(kernel.source, target) if IS_TVM_026 else compiled(kernel.source)
     data = binary.encode() if isinstance(binary, str) else bytes(binary)
-    fmt = "ptx" if b".version" in data[:4096] and not data.startswith(b"\x7fELF") else "cubin"
+    fmt = "ptx" if data.startswith(b"/") else "cubin"  # PTX begins with a comment.
     functions = {
         kernel.name: {
             "name": "",
