@@ -52,5 +52,5 @@ def reproducers(
                 reproducer(suite, unit, case, implementation=implementation, target=failing.target)
             )
         except (LoweringError, UsageError) as error:
-            _log.warning("no script shows what is wrong with %s: %s", unit, error)
+            _log.info("no script shows what is wrong with %s: %s", unit, error)
     return found

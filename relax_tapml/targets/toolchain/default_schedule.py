@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import tvm
@@ -61,11 +63,19 @@ def schedule(module: Any, target: Any) -> Any:
                 continue
             raise LoweringError(
                 f"schedule: dlight has no {target.kind.name} schedule for PrimFunc "
-                f"{name.name_hint}: {error}. Schedule it in the device pipeline and mark it "
-                "tirx.is_scheduled"
+                f"{name.name_hint}: {_reason(error)}. Schedule it in the device pipeline and mark "
+                "it tirx.is_scheduled"
             ) from error
     made = _replaced(module, scheduled)
     return _replaced(made, _guarded(made)) if is_trusted(target) else made
+
+
+def _reason(error: Exception) -> str:
+    """Return the message of an error, or the line of code that raised one without a message."""
+    if str(error).strip():
+        return str(error)
+    at = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__} at {Path(at.filename).name}, line {at.lineno}: {at.line}"
 
 
 def _guarded(module: Any) -> dict[Any, Any]:
