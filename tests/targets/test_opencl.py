@@ -505,7 +505,6 @@ def test_a_kernel_that_is_right_by_luck_is_named_in_the_other_order(finished):
             finished,
             target="opencl",
             session=session,
-            repair=False,
             device_pipeline=raced,
             units=["sum", "softmax", "layer_norm"],
         ).units
@@ -585,7 +584,6 @@ def test_a_kernel_that_needs_more_memory_than_there_is_is_named(finished):
     report = replay(
         finished,
         target="opencl",
-        repair=False,
         device_pipeline=breaks("sum", lambda _: first_of_rows),
         units=["sum", "softmax"],
     )
@@ -608,7 +606,6 @@ def test_a_faulty_kernel_is_named_and_the_others_run(fault, verdict, reason, fin
     report = replay(
         finished,
         target="opencl",
-        repair=False,
         device_pipeline=breaks(UNIT, fault),
         units=[UNIT, "softmax", "matmul"],
         timeout_s=3,

@@ -252,7 +252,6 @@ def test_a_faulty_kernel_is_named_and_the_others_run(fault, verdict, reason, fin
     report = replay(
         finished,
         target="webgpu",
-        repair=False,
         device_pipeline=breaks(UNIT, fault),
         units=[UNIT, "softmax", "matmul"],
         timeout_s=8,
@@ -270,7 +269,6 @@ def test_a_tracker_lends_browsers(finished):
             finished,
             target="webgpu",
             session=fleet.session,
-            repair=False,
             device_pipeline=breaks(UNIT, endless),
             units=[UNIT, "softmax"],
             timeout_s=20,
@@ -300,7 +298,6 @@ def test_a_kernel_that_needs_more_memory_than_there_is_is_named(finished, node):
         finished,
         target="webgpu",
         session=node,
-        repair=False,
         device_pipeline=breaks("sum", hungry),
         units=["sum", "softmax"],
     )
