@@ -27,7 +27,6 @@ from tvm.s_tir import Schedule
 from tvm.script import tirx as T  # noqa: N812
 
 from relax_tapml import Model, bring_up, replay
-from relax_tapml.bringup.repair_run import repair_run
 from relax_tapml.cli.main import main
 from relax_tapml.errors import DeviceUnavailable, LoweringError
 from relax_tapml.frontend.model import Sample
@@ -660,12 +659,10 @@ def test_a_maximum_that_begins_with_seven_digits_is_repaired(tmp_path, monkeypat
     """TVM writes the smallest number as one above it; what WebGPU lacks besides, OpenCL has."""
     defaults = {**search.repair_unit.__kwdefaults__, "alternatives": [ExactConstants()]}
     monkeypatch.setattr(search.repair_unit, "__kwdefaults__", defaults)
-    run = tmp_path / "run"
-    result = bring_up(lacked_types(), target="opencl", session="inline", out=run)
+    result = bring_up(lacked_types(), target="opencl", session="inline", out=tmp_path / "run")
     wrong = {unit["name"] for unit in result.document["units"] if unit["verdict"] != "pass"}
     assert wrong == {"softmax"}
-    (found,) = repair_run(run, run / "repairs")
-    assert (found.unit, found.chosen) == ("softmax", "exact-constants")
-    repaired = f"{run / 'repairs'}:pipeline"
-    after = replay(run, target="opencl", session="inline", device_pipeline=repaired)
-    assert set(after.units.values()) == {"pass"}
+    repairs = {unit.name: unit.repair.chosen for unit in result.units if unit.repair is not None}
+    assert repairs == {"softmax": "exact-constants"}
+    assert result.repair.verdict == "pass"
+    assert result.repair.repaired_on_device == len(result.units)
