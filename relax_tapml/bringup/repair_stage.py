@@ -110,6 +110,7 @@ def repair_failing(
         name: in_context(unit, migrated.contexts.get(name)) for name, unit in alone.units.items()
     }
     before = dataclasses.replace(alone, units=outcomes)
+    found: list[UnitRepair] = []
     try:
         with closing(shared or device.open(build)) as used:
             looked = _Search(trusted, suite, build, alone, used, folder, stage)
@@ -139,7 +140,8 @@ def repair_failing(
                 more_than=on_device,
             )
     except (DeviceUnavailable, MachineError) as error:
-        return Repaired(alone=before, lost=f"the search for repairs stopped: {error}")
+        lost = f"the search for repairs stopped: {error}"
+        return Repaired(found=tuple(found), alone=before, lost=lost)
     stage.say(_text(found))
     return Repaired(found=tuple(found), alone=after, migrated=moved, has_bundle=log.is_written)
 

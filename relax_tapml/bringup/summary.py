@@ -268,10 +268,15 @@ def with_repairs(
         if search is not None:
             times = {one.name: one.call_s for one in search.tried}
             is_repaired = bool(search.chosen)
+            ended, why = now.verdict, now.reason
+            if not is_repaired:
+                ended, why = Verdict.SKIPPED, "no other kernel is right"
+            elif repaired.lost:  # It was not judged with the others.
+                ended, why = Verdict.INCONCLUSIVE, repaired.lost
             repair = RepairResult(
                 chosen=search.chosen,
-                verdict=now.verdict if is_repaired else Verdict.SKIPPED,
-                reason=now.reason if is_repaired else "no other kernel is right",
+                verdict=ended,
+                reason=why,
                 on_device=is_repaired and repaired.has_bundle and bool(now.on_device),
                 call_s=times.get(search.chosen),
                 own_call_s=search.call_s,

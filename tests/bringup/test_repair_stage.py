@@ -11,7 +11,8 @@ from tiny_model import model
 from tiny_runs import only_wrong, printed, run_again, unit_of, verdicts
 
 import relax_tapml
-from relax_tapml.errors import UsageError
+from relax_tapml.bringup import repair_stage
+from relax_tapml.errors import DeviceUnavailable, UsageError
 from relax_tapml.repair import search
 from relax_tapml.repair.alternatives.as_lowered import AsLowered
 from relax_tapml.results.result_file import read_result
@@ -127,6 +128,19 @@ def test_a_pipeline_that_changes_functions_is_judged_with_the_repair(folder):
     found = run_again(folder, graph_passes.wrong_in_the_middle, repair=True)
     assert found.culprits == ["layer_norm", "pass:SkipSoftmax"]
     assert (found.repair.verdict, found.repair.culprits) == ("mismatch", ["pass:SkipSoftmax"])
+
+
+@pytest.mark.parametrize("stage", ["repair_units", "migrate"])
+def test_a_device_that_is_lost_meanwhile_keeps_what_was_found(folder, monkeypatch, stage):
+    def lost(*_args, **_options):
+        raise DeviceUnavailable("nobody is there")
+
+    monkeypatch.setattr(repair_stage, stage, lost)
+    found = run_again(folder, PIPELINE, repair=True)
+    assert (found.verdict, found.culprits) == ("mismatch", [UNIT])
+    assert found.repair.verdict == "inconclusive"
+    assert "nobody is there" in printed(found)
+    assert not unit_of(found, UNIT)["on_device"]
 
 
 def test_a_budget_without_seconds_is_refused(folder):
