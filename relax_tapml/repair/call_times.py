@@ -11,7 +11,7 @@ from typing import Any
 
 import tvm
 
-from relax_tapml.errors import MachineError, TapmlError
+from relax_tapml.errors import DeviceError, MachineError, TapmlError
 from relax_tapml.partition.device_side import DeviceSide
 from relax_tapml.partition.kernel_library import KernelLibrary
 from relax_tapml.replays.unit.replayer import suite_programs
@@ -85,9 +85,9 @@ def call_times(
         except MachineError:
             raise
         except TapmlError as error:
-            # A fault ends the session, and with it what was loaded there.
-            _log.info("a call of %s (%s) was not timed: %s", unit, name, error)
-            device.close()
+            _log.debug("a call of %s (%s) was not timed: %s", unit, name, error)
+            if not isinstance(error, DeviceError):  # The session ended, with what was loaded.
+                device.close()
             del left[name]
             continue
         return {name: statistics.median(times) for name, times in rounds.items()}

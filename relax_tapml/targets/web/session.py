@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import tvm
 
 from relax_tapml.arrays import Array
+from relax_tapml.errors import DeviceError
 from relax_tapml.targets.session.rpc_session import RPCSession, Server
-from relax_tapml.targets.session.session import DeviceTensor
+from relax_tapml.targets.session.session import DeviceModule, DeviceTensor, DeviceValue
 from relax_tapml.targets.web.side_module import prefix_of
 
 
@@ -45,6 +47,13 @@ class WebSession(RPCSession):
             start_s=start_s,
             constructor=("rpc.WasmSession", runtime),
         )
+
+    def seconds(
+        self, module: DeviceModule, function: str, args: Sequence[DeviceValue], calls: int
+    ) -> float:
+        """Refuse: TVM's runtime has no timer here, and a call of it ends Node."""
+        del module, args, calls
+        raise DeviceError(f"timing of {function}: TVM's runtime for WebGPU has no timer")
 
     def _to_device(self, array: Array) -> DeviceTensor:
         tensor = tvm.runtime.empty(array.shape, array.dtype, self._device)
