@@ -93,7 +93,7 @@ def measure(name: str, args: argparse.Namespace, out: Path) -> Cost:
     command += ["--source", args.source, "--target", args.target, "--session", args.session]
     command += ["--out", str(out), "--force"]
     if args.broken:
-        command += ["--device-pipeline", f"kernel_faults:{args.broken}_off"]
+        command += ["--no-repair", "--device-pipeline", f"kernel_faults:{args.broken}_off"]
     paths = [str(SCRIPTS), os.environ.get("PYTHONPATH", "")]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
     began = time.monotonic()

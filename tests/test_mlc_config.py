@@ -181,7 +181,8 @@ def test_a_config_is_brought_up_like_any_model(stand_in, build, folder, monkeypa
     pipelines = ModuleType("mlc_test_pipelines")
     pipelines.wrong = breaks(unit, scale)
     monkeypatch.setitem(sys.modules, pipelines.__name__, pipelines)
-    wrong = build(*asked, "--resume", "--device-pipeline", "mlc_test_pipelines:wrong")
+    broken = ("--device-pipeline", "mlc_test_pipelines:wrong", "--no-repair")
+    wrong = build(*asked, "--resume", *broken)
     assert wrong.code == 1, wrong.err
     assert json.loads((wrong.folder / "result.json").read_text())["culprits"] == [unit]
 
