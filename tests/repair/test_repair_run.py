@@ -108,6 +108,39 @@ def test_a_unit_without_a_right_alternative_has_none(failed, monkeypatch, capsys
     assert not (out / "repairs").exists()
 
 
+class Right(Alternative):
+    """The right kernel, with a mark that makes it another one."""
+
+    layer, text = Layer.SCHEDULE, "as it was"
+
+    def __init__(self, name):
+        self.name = name
+
+    def make(self, kernel):
+        return kernel.lowered.with_attr("mark", self.name)
+
+
+@pytest.mark.parametrize(
+    ("times", "chosen"),
+    [
+        ({"first": 3.0, "second": 1.0}, "second"),
+        ({"first": 1.05, "second": 1.0}, "first"),  # About the same: what changes less.
+        ({"second": 1.0}, "first"),  # Not all could be timed.
+        ({}, "first"),
+    ],
+)
+def test_the_fastest_that_passes_is_chosen(failed, monkeypatch, times, chosen):
+    out = failed()
+    given = {"alternatives": (Wrong(), Right("first"), Right("second"))}
+    monkeypatch.setattr(
+        search.repair_unit, "__kwdefaults__", {**search.repair_unit.__kwdefaults__, **given}
+    )
+    monkeypatch.setattr(search, "call_times", lambda *_args, **_options: {**times, "": 2.0})
+    (found,) = repair_run.repair_run(out, out / "repairs")
+    assert (found.chosen, found.call_s) == (chosen, 2.0)
+    assert [one.call_s for one in found.tried] == [None, times.get("first"), times.get("second")]
+
+
 def test_a_unit_that_is_right_needs_no_repair(finished, capsys):
     assert main(["repair", str(finished), UNIT]) == 0
     assert f"{UNIT}: pass alone" in capsys.readouterr().out
