@@ -107,6 +107,13 @@ def test_a_resumed_run_does_not_look_again(repaired, tmp_path, monkeypatch):
     assert unit_of(again, UNIT)["repair"] == unit_of(repaired, UNIT)["repair"]
 
 
+def test_repairs_go_with_the_kernels_that_were_wrong(repaired, tmp_path):
+    out = shutil.copytree(repaired.out, tmp_path / "run")
+    again = run_again(out, None, repair=True)
+    assert (again.verdict, again.repair) == ("pass", None)
+    assert not (out / "repairs").exists()
+
+
 def test_a_unit_without_a_right_kernel_stays_on_the_host(folder, monkeypatch):
     monkeypatch.setattr(AsLowered, "make", lambda _self, _kernel: None)
     found = run_again(folder, PIPELINE, repair=True, repair_budget_s=1e-9)
