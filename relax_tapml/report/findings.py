@@ -138,6 +138,8 @@ def repair_text(result: RunResult, out: Path) -> str:
     option = shlex.quote(f"{own}{out / repair.pipeline}")
     applied = f"Any build gets them by --device-pipeline {option}."
     if not repair.steps:
+        if repair.verdict is Verdict.INCONCLUSIVE and repair.reason:
+            return f"{closed(capitalized(repair.reason))} {applied}"
         alone = f"With the repairs {passing} (without: {repair.units_passed}); none was moved."
         return f"{alone} {applied}"
     moved = (

@@ -15,6 +15,7 @@ from relax_tapml.bringup import repair_stage
 from relax_tapml.errors import DeviceUnavailable, UsageError
 from relax_tapml.repair import search
 from relax_tapml.repair.alternatives.as_lowered import AsLowered
+from relax_tapml.report.findings import repair_text
 from relax_tapml.results.result_file import read_result
 from relax_tapml.suite.script_run import ScriptEnd, run_script
 
@@ -146,7 +147,7 @@ def test_a_device_that_is_lost_meanwhile_keeps_what_was_found(folder, monkeypatc
     found = run_again(folder, PIPELINE, repair=True)
     assert (found.verdict, found.culprits) == ("mismatch", [UNIT])
     assert found.repair.verdict == "inconclusive"
-    assert "nobody is there" in printed(found)
+    assert "nobody is there" in repair_text(found, folder)
     assert not unit_of(found, UNIT)["on_device"]
 
 
