@@ -10,15 +10,15 @@ from typing import Any
 
 from relax_tapml.bringup._capture_notes import CaptureNotes, why_left_out
 from relax_tapml.bringup._import_check import import_distance, import_result
-from relax_tapml.bringup._judged_outputs import blunt_outputs_text
 from relax_tapml.bringup.alone import Alone
+from relax_tapml.bringup.conclusion import conclusion
 from relax_tapml.bringup.lowered_model import Lowered
 from relax_tapml.bringup.migrate_model import Migrated
 from relax_tapml.bringup.options import Options
 from relax_tapml.bringup.repair_stage import Repaired
 from relax_tapml.bringup.trusted_source import Trusted
 from relax_tapml.capture.store import CaptureStore
-from relax_tapml.compare.verdict import Verdict, most_severe
+from relax_tapml.compare.verdict import Verdict
 from relax_tapml.frontend.model import Model
 from relax_tapml.frontend.paged_drive import PagedDrive
 from relax_tapml.migrate.in_context import in_context
@@ -28,9 +28,7 @@ from relax_tapml.partition.target_kernels import SAME, TargetKernels
 from relax_tapml.passes.notes import Note
 from relax_tapml.passes.origin import unit_text
 from relax_tapml.passes.site import Site
-from relax_tapml.printable import names_text
 from relax_tapml.results.cache_result import CacheResult
-from relax_tapml.results.pipeline_result import PipelineResult
 from relax_tapml.results.repair_result import RepairedRun, RepairResult
 from relax_tapml.results.run_result import (
     CaptureResult,
@@ -50,8 +48,6 @@ from relax_tapml.versions import versions
 
 REPAIRS_PIPELINE = "repairs:pipeline"
 """What applies the repairs of a run, in its output folder."""
-
-_NOTHING_COMPARED = "no unit was compared on the target"
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -114,7 +110,7 @@ def summarise(
     """
     units = _units(found)
     migrated = found.migrated or Migrated()
-    verdict, names, reason = _conclusion(units, migrated, found.alone, failure)
+    verdict, names, reason = conclusion(units, migrated, found.alone, failure)
     repair = None
     if found.repaired is not None:
         units, repair = with_repairs(units, verdict, reason, found, found.repaired)
@@ -161,33 +157,6 @@ def summarise(
         lowering_notes=_notes(found),
         out=out,
     )
-
-
-def overall_verdict(units: Sequence[UnitResult]) -> Verdict:
-    """Return the verdict of a run by its units; nothing compared, or disputed, is no pass."""
-    wrong = [unit.verdict for unit in units if unit.verdict.is_wrong]
-    if wrong:
-        return most_severe(wrong)
-    verdicts = {unit.verdict for unit in units}
-    is_clear = Verdict.PASS in verdicts and Verdict.INCONCLUSIVE not in verdicts
-    return Verdict.PASS if is_clear else Verdict.INCONCLUSIVE
-
-
-def inconclusive_reason(units: Sequence[UnitResult]) -> str:
-    """Return why a run without culprits does not pass."""
-    open_units = [unit for unit in units if unit.verdict is Verdict.INCONCLUSIVE]
-    blunt = [unit.name for unit in open_units if unit.blunt]
-    disputed = [unit.name for unit in open_units if not unit.blunt]
-    reasons = []
-    if blunt:
-        reasons.append(
-            f"{len(blunt)} of {len(units)} units {'has' if len(blunt) == 1 else 'have'} an output "
-            "that only blunt tolerances judge, which a grossly wrong result would pass too "
-            f"({names_text(blunt)})"
-        )
-    if disputed:
-        reasons.append(f"devices disagree about {', '.join(disputed)}")
-    return "; ".join(reasons) or _NOTHING_COMPARED
 
 
 def without_explained(
@@ -257,7 +226,7 @@ def with_repairs(
     if repaired.lost:
         verdict, reason = Verdict.INCONCLUSIVE, repaired.lost
     elif repaired.has_kernels:
-        verdict, names, reason = _conclusion(list(judged.values()), migrated, repaired.alone, "")
+        verdict, names, reason = conclusion(list(judged.values()), migrated, repaired.alone, "")
     searches = {one.unit: one.result for one in repaired.found}
     result = []
     for unit in units:
@@ -376,63 +345,6 @@ def _described(unit: UnitResult, sites: Sequence[SiteEntry], found: Findings) ->
         inexact=entry.inexact,
         dims_seen_once=dims,
     )
-
-
-def _conclusion(
-    units: Sequence[UnitResult], migrated: Migrated, alone: Alone | None, failure: str
-) -> tuple[Verdict, list[str], str]:
-    """Return verdict, culprits and reason of a run."""
-    if failure:
-        return Verdict.INCONCLUSIVE, [], failure
-    verdict, names = overall_verdict(units), culprits(units)
-    reason = inconclusive_reason(units) if verdict is Verdict.INCONCLUSIVE else ""
-    blunt = blunt_outputs_text(migrated.outputs)
-    if blunt:
-        # The units are judged alone all the same: a run of sharp ones passes, with this reason.
-        reason = "; ".join(filter(None, (reason, blunt)))
-    if migrated.pipeline is not None:
-        verdict, names, reason = with_pipeline(verdict, names, reason, migrated.pipeline)
-    cache = migrated.cache
-    if cache is not None and not names:
-        if cache.verdict.is_wrong:  # What makes it is no unit.
-            verdict, names, reason = cache.verdict, list(cache.units), ""
-        elif cache.verdict in (Verdict.INCONCLUSIVE, Verdict.FLAKY):
-            verdict, reason = Verdict.INCONCLUSIVE, cache.reason
-    worn_out = [step.session for step in migrated.steps if step.session]
-    if worn_out and not names:
-        verdict, reason = Verdict.INCONCLUSIVE, worn_out[0]
-    lost = migrated.lost or ("" if alone is None else alone.lost)
-    if lost:
-        verdict = verdict if names else Verdict.INCONCLUSIVE
-        reason = f"{lost.rstrip('.')}. Continue with --resume"
-    if migrated.source_error is not None:
-        verdict = verdict if names else Verdict.INCONCLUSIVE
-        reason = f"the migration stopped: {migrated.source_error}"
-    return verdict, names, reason
-
-
-def with_pipeline(
-    verdict: Verdict, names: list[str], reason: str, pipeline: PipelineResult
-) -> tuple[Verdict, list[str], str]:
-    """Return verdict, culprits and reason of a run whose pipeline changes Relax functions.
-
-    Parameters
-    ----------
-    verdict, names, reason
-        By the units.
-    pipeline
-        By the module that the pipeline returned.
-    """
-    passes = pipeline.culprits
-    if passes:
-        return (verdict, [*names, *passes], reason) if names else (pipeline.verdict, passes, "")
-    if names:
-        return verdict, names, reason
-    if pipeline.verdict is not Verdict.PASS:
-        return Verdict.INCONCLUSIVE, [], pipeline.reason
-    # Kernels may all be new, so that no unit was judged; the model was, as a whole.
-    is_open = verdict is Verdict.INCONCLUSIVE and reason != _NOTHING_COMPARED
-    return (verdict, [], reason) if is_open else (Verdict.PASS, [], "")
 
 
 def _skipped(units: Sequence[UnitResult], found: Findings) -> list[SkippedSite]:

@@ -7,13 +7,8 @@ import dataclasses
 import pytest
 from made_results import unit
 
-from relax_tapml.bringup.summary import (
-    inconclusive_reason,
-    notes_about,
-    overall_verdict,
-    with_pipeline,
-    without_explained,
-)
+from relax_tapml.bringup.conclusion import inconclusive_reason, overall_verdict, with_pipeline
+from relax_tapml.bringup.summary import notes_about, without_explained
 from relax_tapml.compare.verdict import Verdict, exit_code_of
 from relax_tapml.errors import ExitCode
 from relax_tapml.migrate.in_context import InContext, in_context
